@@ -1,0 +1,39 @@
+# make demo and make test are all that a new machine needs: both set up what is missing first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint bench wheel clean
+
+help:
+	@echo 'make demo    set up what is missing, then run the worked example'
+	@echo 'make test    set up what is missing, then ruff, mypy and the whole test suite'
+	@echo 'make lint    ruff and mypy'
+	@echo 'make bench   timings of the main paths on this machine'
+	@echo 'make wheel   build dist/*.whl'
+	@echo 'make clean   remove the environment, builds and caches'
+
+setup:
+	@$(PYTHON) tools/bootstrap.py
+
+demo: setup
+	@$(BIN)/fastlmm demo
+
+lint: setup
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+test: lint
+	@OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
+
+bench: setup
+	@$(BIN)/python benchmarks/run.py
+
+wheel: setup
+	@$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,105 @@
+"""The set-up picks the right scikit-sparse and says in one message what a system lacks."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def bootstrap() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("bootstrap", ROOT / "tools" / "bootstrap.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def headers(folder: Path, major: int, minor: int) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "cholmod.h").touch()
+    (folder / "SuiteSparse_config.h").write_text(
+        f"#define SUITESPARSE_MAIN_VERSION    {major}\n#define SUITESPARSE_SUB_VERSION {minor}\n"
+    )
+    return folder
+
+
+@pytest.mark.parametrize(
+    "version, requirement",
+    [
+        ((5, 12), "scikit-sparse==0.4.16"),
+        ((7, 3), "scikit-sparse==0.4.16"),
+        ((7, 4), "scikit-sparse>=0.5,<0.6"),
+        ((7, 10), "scikit-sparse>=0.5,<0.6"),
+        ((8, 0), "scikit-sparse>=0.5,<0.6"),
+    ],
+)
+def test_scikit_sparse_follows_the_installed_suitesparse(bootstrap, tmp_path, version, requirement):
+    found = bootstrap.suitesparse_version([tmp_path / "none", headers(tmp_path / "suitesparse", *version)])
+    assert found == version
+    assert bootstrap.scikit_sparse_requirement(found) == requirement
+
+
+def test_suitesparse_without_cholmod_does_not_count(bootstrap, tmp_path):
+    folder = headers(tmp_path / "suitesparse", 7, 6)
+    (folder / "cholmod.h").unlink()
+    assert bootstrap.suitesparse_version([folder]) is None
+
+
+def test_headers_the_user_names_are_looked_at_first(bootstrap, tmp_path):
+    folder = headers(tmp_path / "own" / "include" / "suitesparse", 7, 8)
+    environ = {"SUITESPARSE_INCLUDE_DIR": str(folder)}
+    assert bootstrap.suitesparse_version(bootstrap.include_dirs(environ)) == (7, 8)
+
+
+def test_build_is_told_of_headers_outside_usr(bootstrap, tmp_path):
+    folder = headers(tmp_path / "conda" / "include" / "suitesparse", 7, 8)
+    environ = bootstrap.suitesparse_environ({"CONDA_PREFIX": str(tmp_path / "conda")})
+    assert environ["SUITESPARSE_INCLUDE_DIR"] == str(folder)
+    assert environ["SUITESPARSE_LIBRARY_DIR"] == str(tmp_path / "conda" / "lib")
+
+
+@pytest.mark.parametrize("piece", ["SuiteSparse", "a C compiler"])
+def test_missing_piece_ends_in_one_message_for_every_system(bootstrap, monkeypatch, capsys, piece):
+    monkeypatch.setattr(bootstrap, "missing_pieces", lambda: [piece])
+    monkeypatch.setattr(bootstrap, "up_to_date", lambda: False)
+    monkeypatch.setattr(bootstrap.shutil, "which", lambda name: None)
+    assert bootstrap.main() == 1
+    message = capsys.readouterr().err
+    assert f"without {piece}" in message
+    for words in ("Debian/Ubuntu  sudo apt-get install", "Fedora         sudo dnf", "macOS ", "conda "):
+        assert words in message
+    assert "Traceback" not in message
+
+
+def test_missing_openblas_alone_does_not_stop_the_set_up(bootstrap, monkeypatch, capsys):
+    monkeypatch.setattr(bootstrap, "missing_pieces", lambda: ["OpenBLAS"])
+    monkeypatch.setattr(bootstrap, "suitesparse_version", lambda folders: (5, 12))
+    monkeypatch.setattr(bootstrap.shutil, "which", lambda name: None)
+    assert bootstrap.system_packages() == (5, 12)
+    assert "slower" in capsys.readouterr().out
+
+
+def test_failed_command_reports_the_end_of_its_output(bootstrap):
+    with pytest.raises(bootstrap.SetupError, match=r"the last words\n\nfastlmm_core: trying failed"):
+        bootstrap.run([sys.executable, "-c", "print('the last words'); raise SystemExit(3)"], "trying")
+
+
+def test_stamp_changes_with_the_suitesparse(bootstrap, monkeypatch):
+    before = bootstrap.digest()
+    assert before == bootstrap.digest()
+    monkeypatch.setattr(bootstrap, "suitesparse_version", lambda folders: (9, 9))
+    assert before != bootstrap.digest()
+
+
+def test_set_up_runs_on_the_standard_library_alone():
+    code = "import runpy, sys; runpy.run_path(sys.argv[1], run_name='bootstrap')"
+    command = [sys.executable, "-I", "-S", "-c", code, str(ROOT / "tools" / "bootstrap.py")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
