@@ -189,7 +189,7 @@ def system_packages() -> tuple[int, int]:
 def environment() -> Path:
     """The interpreter of .venv, made (again) when it is missing or broken."""
     python = VENV / "bin" / "python"
-    probe = [python, "-m", "pip", "--version"]
+    probe = [str(python), "-m", "pip", "--version"]
     if not python.exists() or subprocess.run(probe, capture_output=True).returncode:
         say(f"making {VENV.name} with Python {sys.version.split()[0]}")
         run([sys.executable, "-m", "venv", "--clear", str(VENV)], "making the virtual environment")
