@@ -1,0 +1,63 @@
+"""Every package that is imported is declared, and what only an extra brings is imported late."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+# import name -> distribution name, where they differ
+DISTRIBUTION = {"sksparse": "scikit-sparse", "distributed": "dask"}
+# accepted as input when the user has them; never needed
+OPTIONAL_INPUT = {"polars"}
+
+
+def names(requirements: list[str]) -> set[str]:
+    return {re.match(r"[\w-]+", r).group() for r in requirements}
+
+
+def imported(tree: ast.AST) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found.add(node.module.split(".")[0])
+    return {DISTRIBUTION.get(n, n) for n in found} - set(sys.stdlib_module_names) - {"fastlmm_core"}
+
+
+def at_import_time(tree: ast.Module) -> ast.Module:
+    """The module without the bodies of functions and of `if TYPE_CHECKING`."""
+
+    class Strip(ast.NodeTransformer):
+        def visit_FunctionDef(self, node):
+            return None
+
+        visit_AsyncFunctionDef = visit_FunctionDef
+
+        def visit_If(self, node):
+            return None if "TYPE_CHECKING" in ast.unparse(node.test) else self.generic_visit(node)
+
+    return Strip().visit(tree)
+
+
+def modules() -> dict[str, str]:
+    return {str(p.relative_to(ROOT)): p.read_text() for p in sorted((ROOT / "fastlmm_core").rglob("*.py"))}
+
+
+def test_every_import_is_declared():
+    extras = PROJECT["optional-dependencies"]
+    declared = names(PROJECT["dependencies"] + extras["plots"] + extras["batch"]) | OPTIONAL_INPUT
+    for path, text in modules().items():
+        assert imported(ast.parse(text)) <= declared, path
+
+
+def test_core_modules_import_only_core_dependencies():
+    core = names(PROJECT["dependencies"])
+    for path, text in modules().items():
+        if not path.startswith(("fastlmm_core/plots/", "fastlmm_core/batch/")):
+            assert imported(at_import_time(ast.parse(text))) <= core, path
