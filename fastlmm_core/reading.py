@@ -42,7 +42,8 @@ def read_table(
     Raises
     ------
     DataError
-        For an unreadable or ragged file, repeated column names, an undeclared level, text in a numeric column.
+        For an unreadable or ragged file, repeated column names, an undeclared level, text where
+        numbers are declared.
     """
     columns = dict(columns or {})
     if isinstance(source, pd.DataFrame):
@@ -197,7 +198,9 @@ def _declared_type(name: str, declared: Mapping[str, Any]) -> str:
 def _typed(frame: pd.DataFrame, name: str, declared: Mapping[str, Any]) -> pd.Series:
     kind = _declared_type(name, declared)
     if name not in frame.columns:
-        raise DataError(f"column '{name}' is declared in columns but not in the data{nearest_names(name, frame.columns)}")
+        raise DataError(
+            f"column '{name}' is declared in columns but not in the data{nearest_names(name, frame.columns)}"
+        )
     if kind == "numeric":
         return _as_numeric(frame[name], name)
     return _as_factor(frame[name], name, declared.get("levels"))
@@ -231,7 +234,10 @@ def _as_factor(values: pd.Series, name: str, levels: Sequence[Any] | None) -> pd
         raise OptionError(f"columns['{name}'].levels repeats a label")
     unknown = sorted({v for v in labels if v is not None} - set(known))
     if unknown:
-        raise DataError(f"column '{name}' holds {name_list(unknown)}, not among its declared levels{nearest_names(unknown[0], known)}")
+        raise DataError(
+            f"column '{name}' holds {name_list(unknown)}, not among its declared levels"
+            f"{nearest_names(unknown[0], known)}"
+        )
     return pd.Series(pd.Categorical(labels, categories=known), index=values.index, name=name)
 
 

@@ -1,0 +1,134 @@
+"""The command `fastlmm`. This file imports nothing heavy, so that `--version` and `--help` answer at once."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+
+from .._version import __version__
+from ..errors import FastLMMError, FastLMMWarning, FormulaError
+
+FORMATS = ("csv", "parquet", "json")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments without the program name; by default those of the process.
+
+    Returns
+    -------
+    int
+        0, or 2 after bad input (one line on standard error says what is wrong).
+    """
+    arguments = _parser().parse_args(argv)
+    command: Callable[[argparse.Namespace], int] = arguments.command
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FastLMMWarning)  # the summary says the same in words
+            return command(arguments)
+    except FastLMMError as err:
+        print(f"fastlmm: error: {one_line(err)}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader of a pipe closed it, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def one_line(err: Exception) -> str:
+    """The message of an error in one line; a position in the formula is named instead of drawn."""
+    first = str(err).splitlines()[0] if str(err) else type(err).__name__
+    if isinstance(err, FormulaError):
+        if err.position is not None:
+            return f"{first} (character {err.position + 1} of '{err.formula}')"
+        return first
+    return " ".join(line.strip() for line in str(err).splitlines() if line.strip()) or first
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fastlmm",
+        description="Linear mixed models: REML fits, BLUPs, marginal means, Kenward-Roger contrasts.",
+    )
+    parser.add_argument("--version", action="version", version=f"fastlmm {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="{fit,run,demo}")
+    _add_fit(commands)
+    run = commands.add_parser("run", help="answer a JSON request document (docs/request.md)")
+    run.add_argument("request", help="JSON file, or - for standard input")
+    run.add_argument("-o", "--output", help="file for the answer (standard output by default)")
+    run.set_defaults(command=_run)
+    demo = commands.add_parser("demo", help="two worked analyses with tables and a figure")
+    demo.add_argument("--out", default="demo-output", help="folder for the figure (default: demo-output)")
+    demo.add_argument("--no-plot", action="store_true", help="tables only")
+    demo.set_defaults(command=_demo)
+    return parser
+
+
+def _add_fit(commands: argparse._SubParsersAction) -> None:
+    fit = commands.add_parser(
+        "fit",
+        help="fit a model to a table",
+        description="Fit a mixed model, or a linear model when the formula has no (..|..) term.",
+        epilog="example: fastlmm fit trial.csv 'yield ~ gen + (1|loc)' --emmeans gen --contrasts pairwise",
+    )
+    fit.add_argument("file", help="table: .csv, .csv.gz or .parquet")
+    fit.add_argument("formula", help="lme4 notation, for example 'yield ~ gen + (1|rep/block)'")
+    fit.add_argument(
+        "--emmeans",
+        action="append",
+        default=[],
+        metavar="SPEC",
+        help="means of these factors: gen, 'V*N', 'V|N'",
+    )
+    fit.add_argument(
+        "--contrasts", metavar="METHOD", help="contrasts of the means: pairwise, trt.vs.ctrl, poly, ..."
+    )
+    fit.add_argument(
+        "--adjust", metavar="METHOD", help="multiplicity: none, tukey, sidak, holm, dunnettx, mvt, ..."
+    )
+    fit.add_argument("--ref", metavar="LEVEL", help="control of trt.vs.ctrl (default: the first level)")
+    fit.add_argument(
+        "--ddf",
+        metavar="METHOD",
+        help="kenward-roger (default for means and tests), satterthwaite, residual, asymptotic",
+    )
+    fit.add_argument(
+        "--information", default="expected", metavar="KIND", help="expected (default), observed, average"
+    )
+    fit.add_argument("--level", type=float, default=0.95, help="of the intervals (default: 0.95)")
+    fit.add_argument("--anova", action="store_true", help="also F tests of the terms (type III)")
+    fit.add_argument("--weights", metavar="COLUMN", help="Var(e_i) = sigma^2 / w_i")
+    fit.add_argument("--offset", metavar="COLUMN", help="added to the linear predictor with coefficient 1")
+    fit.add_argument(
+        "--factor", action="append", default=[], metavar="COLUMN", help="take a column of numbers as levels"
+    )
+    fit.add_argument("--ml", action="store_true", help="maximum likelihood instead of REML")
+    fit.add_argument("--out", metavar="DIR", help="write every table there, unrounded")
+    fit.add_argument("--format", choices=FORMATS, default="csv", help="of the tables in --out (default: csv)")
+    fit.add_argument("--plot", action="store_true", help="write figures (PNG) to --out, or here")
+    fit.set_defaults(command=_fit)
+
+
+# The commands themselves are imported when they run: they need numba, pandas, matplotlib.
+def _fit(arguments: argparse.Namespace) -> int:
+    from .fit import fit_command
+
+    return fit_command(arguments)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from .run import run_command
+
+    return run_command(arguments)
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from .demo import demo_command
+
+    return demo_command(arguments)

@@ -1,0 +1,153 @@
+"""`fastlmm fit`: one model, its summary, means and contrasts in a terminal, and as files."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from ..errors import DataError, DependencyError, OptionError, nearest_names
+from ..reading import read_table
+
+if TYPE_CHECKING:
+    from ..results.fit import LMMFit
+
+
+def fit_command(arguments: argparse.Namespace) -> int:
+    """Fit, print, and write what was asked for; always returns 0 (errors are raised)."""
+    from ..api import lmm
+
+    _check_arguments(arguments)
+    frame = read_table(arguments.file)
+    for name in _listed(arguments.factor):
+        frame = read_table(frame, {_known(frame, name, "--factor"): {"type": "factor"}})
+    fit = lmm(
+        arguments.formula,
+        frame,
+        reml=not arguments.ml,
+        weights=_known(frame, arguments.weights, "--weights"),
+        offset=_known(frame, arguments.offset, "--offset"),
+    )
+    print(fit.summary(ddf=arguments.ddf) if arguments.ddf else fit.summary())
+    tables = {"fixed_effects": fit.fixed_effects(**_ddf(arguments, fit), level=arguments.level),
+              "variance_components": fit.variance_components}  # fmt: skip
+    if arguments.anova:
+        tests = fit.anova(type=3, **_ddf(arguments, fit))
+        print(f"\n{tests}")
+        tables["anova"] = _frame(tests)
+    means = {}
+    for spec in arguments.emmeans:
+        means[spec] = _means(fit, spec, arguments)
+        print(f"\n{means[spec]}")
+        tables[f"emmeans_{_slug(spec)}"] = _frame(means[spec])
+        if arguments.contrasts:
+            contrasts = _contrasts(means[spec], arguments)
+            print(f"\n{contrasts}")
+            tables[f"contrasts_{_slug(spec)}"] = _frame(contrasts)
+    if fit.design.random:
+        tables["blups"] = fit.blups(level=arguments.level)
+    if arguments.out:
+        write_tables(tables, Path(arguments.out), arguments.format)
+    if arguments.plot:
+        _write_figures(fit, means, Path(arguments.out or "."))
+    return 0
+
+
+def _check_arguments(arguments: argparse.Namespace) -> None:
+    if arguments.contrasts and not arguments.emmeans:
+        raise OptionError("--contrasts needs the means it contrasts: add --emmeans SPEC")
+    for option in ("adjust", "ref"):
+        if getattr(arguments, option) and not arguments.contrasts:
+            raise OptionError(f"--{option} belongs to --contrasts METHOD")
+    if not 0 < arguments.level < 1:
+        raise OptionError(f"--level {arguments.level} must lie between 0 and 1")
+
+
+def _listed(values: list[str]) -> list[str]:
+    return [name.strip() for value in values for name in value.split(",") if name.strip()]
+
+
+def _known(frame: pd.DataFrame, name: str | None, option: str) -> Any:
+    if name is not None and name not in frame.columns:
+        raise DataError(f"{option}: column '{name}' is not in the data{nearest_names(name, frame.columns)}")
+    return name
+
+
+def _ddf(arguments: argparse.Namespace, fit: LMMFit) -> dict[str, str]:
+    """The df method asked for; a linear model has one exact answer, the residual df."""
+    default = "residual" if fit.method == "OLS" else "kenward-roger"
+    return {"ddf": arguments.ddf or default}
+
+
+def _means(fit: LMMFit, spec: str, arguments: argparse.Namespace) -> Any:
+    formula = spec if spec.lstrip().startswith("~") else f"~ {spec}"
+    return fit.emmeans(
+        formula, level=arguments.level, information=arguments.information, **_ddf(arguments, fit)
+    )
+
+
+def _contrasts(means: Any, arguments: argparse.Namespace) -> Any:
+    how = {name: value for name, value in (("adjust", arguments.adjust), ("ref", arguments.ref)) if value}
+    return means.contrast(arguments.contrasts, **how)
+
+
+def _frame(table: Any) -> pd.DataFrame:
+    return table if isinstance(table, pd.DataFrame) else table.to_frame()
+
+
+def _slug(spec: str) -> str:
+    """A file name's part for a specification: "V | N" gives "V_by_N"."""
+    return re.sub(r"\W+", "_", spec.lstrip("~ ").replace("|", " by ")).strip("_") or "overall"
+
+
+def write_tables(tables: dict[str, pd.DataFrame], folder: Path, form: str) -> list[Path]:
+    """Write each table to `folder` as csv, parquet or json (records), unrounded, and say so.
+
+    Raises
+    ------
+    DataError
+        When the folder cannot be made.
+    DependencyError
+        For parquet without pyarrow.
+    """
+    _make_folder(folder)
+    written = []
+    for name, frame in tables.items():
+        target = folder / f"{name}.{form}"
+        if form == "csv":
+            frame.to_csv(target, index=False)
+        elif form == "json":
+            frame.to_json(target, orient="records", double_precision=15, indent=1)
+        else:
+            try:
+                frame.to_parquet(target, index=False)
+            except ImportError as err:
+                raise DependencyError("writing Parquet needs pyarrow: pip install pyarrow") from err
+        written.append(target)
+    print(f"\n{len(written)} tables written to {folder}/: {', '.join(path.name for path in written)}")
+    return written
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as err:
+        raise DataError(f"folder '{folder}' cannot be made: {err.strerror}") from err
+
+
+def _write_figures(fit: LMMFit, means: dict[str, Any], folder: Path) -> None:
+    from ..plots import plot_blups, plot_emmeans, plot_residuals, save
+
+    _make_folder(folder)
+    written = []
+    for spec, table in means.items():
+        written.append(save(plot_emmeans(table), folder / f"emmeans_{_slug(spec)}.png"))
+    written.append(save(plot_residuals(fit), folder / "residuals.png"))
+    for term in fit.design.random:
+        path = folder / f"blups_{_slug(term.group)}.png"
+        if path not in written:
+            written.append(save(plot_blups(fit, term.group), path))
+    print(f"\nfigures written to {folder}/: {', '.join(path.name for path in written)}")

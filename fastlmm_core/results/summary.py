@@ -1,0 +1,246 @@
+"""Summary of a fit: reads like lme4's for a mixed model and like R's lm for a linear model."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from ..errors import check_option
+from .rendering import Table, format_p, format_significant
+
+if TYPE_CHECKING:
+    from .fit import LMMFit
+
+DDF_WORDS = {
+    "kenward-roger": "Kenward-Roger",
+    "satterthwaite": "Satterthwaite",
+    "residual": "residual",
+    "asymptotic": "asymptotic (infinite)",
+}
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What `LMMFit.summary` returns: prints itself; every table is there as a DataFrame.
+
+    Parameters
+    ----------
+    heading : str
+        Kind of model and criterion it was fitted by.
+    formula : str
+        Formula as given.
+    facts : tuple of str
+        Criterion line(s), or the residual error and R² of a linear model.
+    residuals : Table
+        Quartiles of the residuals, one row.
+    random : Table or None
+        Variances, standard deviations, correlations; None for a linear model.
+    counts : str
+        Observations and levels of each grouping factor.
+    fixed : Table
+        Coefficients with SE, df, t and p.
+    notes : tuple of str
+        Dropped rows and columns, singular terms, convergence.
+    """
+
+    heading: str
+    formula: str
+    facts: tuple[str, ...]
+    residuals: Table
+    random: Table | None
+    counts: str
+    fixed: Table
+    notes: tuple[str, ...]
+
+    @property
+    def fixed_effects(self) -> pd.DataFrame:
+        """Coefficients: term, estimate, se, df, t, p (unrounded)."""
+        return self.fixed.to_frame()
+
+    @property
+    def random_effects(self) -> pd.DataFrame | None:
+        """Random effects as displayed: Groups, Name, Variance, Std.Dev., Corr columns (unrounded)."""
+        return None if self.random is None else self.random.to_frame()
+
+    @property
+    def residual_quantiles(self) -> pd.DataFrame:
+        """Minimum, quartiles and maximum of the residuals, scaled by sigma in a mixed model."""
+        return self.residuals.to_frame()
+
+    def _parts(self) -> list[str | Table]:
+        parts: list[str | Table] = [f"{self.heading}\nFormula: {self.formula}"]
+        facts = "\n".join(self.facts)
+        if self.random is None:
+            return [*parts, self.residuals, self.fixed, f"{facts}\n{self.counts}", *self.notes]
+        return [*parts, facts, self.residuals, self.random, self.counts, self.fixed, *self.notes]
+
+    def __str__(self) -> str:
+        lines, notes = [], len(self.notes)
+        parts = self._parts()
+        for part in parts[: len(parts) - notes]:
+            lines.append(str(part) + "\n")
+        return "\n".join([*lines, *self.notes]).rstrip()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        shown = []
+        for part in self._parts():
+            if isinstance(part, Table):
+                shown.append(part.to_html())
+            else:
+                shown.append("<p>" + html.escape(part).replace("\n", "<br>") + "</p>")
+        return "<div>\n" + "\n".join(shown) + "\n</div>"
+
+
+def summarize(fit: LMMFit, ddf: str | None = None, digits: int = 4) -> Summary:
+    """Summary of a fit.
+
+    Parameters
+    ----------
+    fit : LMMFit
+        The fitted model.
+    ddf : {"satterthwaite", "kenward-roger", "residual", "asymptotic"}, optional
+        Degrees of freedom of the coefficients. By default those that belong to the model-based standard
+        errors that lme4 prints: Satterthwaite for a mixed model, residual for a linear one.
+        "kenward-roger" shows the adjusted standard errors.
+    digits : int
+        Significant digits of the smallest standard error.
+
+    Returns
+    -------
+    Summary
+
+    Raises
+    ------
+    OptionError
+        For an unknown `ddf`.
+    """
+    linear = fit.method == "OLS"
+    ddf = check_option("ddf", ddf or ("residual" if linear else "satterthwaite"), DDF_WORDS)
+    return Summary(
+        heading="Linear model fit by least squares" if linear else f"Linear mixed model fit by {fit.method}",
+        formula=str(fit.formula),
+        facts=_linear_facts(fit) if linear else _criterion_facts(fit),
+        residuals=residual_table(fit),
+        random=None if linear else random_table(fit, digits),
+        counts=_counts(fit),
+        fixed=fixed_table(fit, ddf, digits),
+        notes=fit_notes(fit),
+    )
+
+
+def _criterion_facts(fit: LMMFit) -> tuple[str, ...]:
+    if fit.method == "REML":
+        return (f"REML criterion at convergence: {fit.criterion:.1f}",)
+    return (f"AIC {fit.aic:.1f}  BIC {fit.bic:.1f}  logLik {fit.loglik:.1f}  -2*logLik {fit.criterion:.1f}",)
+
+
+def _linear_facts(fit: LMMFit) -> tuple[str, ...]:
+    f = fit.f_statistic
+    lines = [
+        f"Residual standard error: {format_significant(fit.sigma, 4)} "
+        f"on {fit.df_residual:g} degrees of freedom"
+    ]
+    if f is not None and np.isfinite(f.F):
+        lines.append(
+            f"R²: {format_significant(fit.r_squared, 4)}, "
+            f"adjusted R²: {format_significant(fit.adj_r_squared, 4)}"
+        )
+        p = format_significant(f.p, 4) if f.p >= 1e-4 else format_p(f.p)
+        lines.append(f"F-statistic: {format_significant(f.F, 4)} on {f.df1:g} and {f.df2:g} df, p-value: {p}")
+    return tuple(lines)
+
+
+def residual_table(fit: LMMFit) -> Table:
+    """Quartiles of the residuals: Pearson over sigma in a mixed model, weighted in a linear one."""
+    linear = fit.method == "OLS"
+    pearson = np.asarray(fit.residuals_pearson, dtype=float)
+    quantiles = np.quantile(
+        pearson if linear or fit.sigma == 0 else pearson / fit.sigma, [0, 0.25, 0.5, 0.75, 1]
+    )
+    title = "Scaled residuals:"
+    if linear:
+        title = "Residuals:" if fit.weights is None else "Weighted residuals:"
+    frame = pd.DataFrame([quantiles], columns=["Min", "1Q", "Median", "3Q", "Max"])
+    return Table(frame, title, digits=4)
+
+
+def random_table(fit: LMMFit, digits: int = 4) -> Table:
+    """Variances and standard deviations by group, correlations to the right as lme4 places them."""
+    components = fit.variance_components
+    rows: list[dict[str, Any]] = []
+    for term in fit.design.random:
+        names = list(term.columns)
+        groups = components["group"]
+        own = components[(groups == term.group) | (groups.map(_base_group) == term.group)]
+        for i, name in enumerate(names):
+            row = _component(own, name, None)
+            shown = {"Groups": term.group if i == 0 else "", "Name": name, "Variance": row["estimate"],
+                     "Std.Dev.": row["sd_or_cor"]}  # fmt: skip
+            if term.structure == "us":
+                for j, earlier in enumerate(names[:i]):
+                    shown["Corr" if j == 0 else f"Corr.{j + 1}"] = _component(own, earlier, name)["sd_or_cor"]
+            rows.append(shown)
+    rows.append({"Groups": "Residual", "Name": "", "Variance": fit.sigma**2, "Std.Dev.": fit.sigma})
+    frame = pd.DataFrame(rows)
+    kinds = {name: "cor" for name in frame.columns if str(name).startswith("Corr")}
+    return Table(frame, "Random effects:", kinds=kinds, digits=digits)
+
+
+def _base_group(group: str) -> str:
+    """Give "Subject" for the "Subject.1" that lme4 writes when a group has a second term."""
+    head, _, tail = str(group).rpartition(".")
+    return head if head and tail.isdigit() else str(group)
+
+
+def _component(components: pd.DataFrame, first: str, second: str | None) -> pd.Series:
+    var1, var2 = components["var1"], components["var2"]
+    if second is None:
+        hit = (var1 == first) & (var2.isna() | (var2 == ""))
+    else:
+        hit = ((var1 == first) & (var2 == second)) | ((var1 == second) & (var2 == first))
+    return components[hit].iloc[0]
+
+
+def _counts(fit: LMMFit) -> str:
+    text = f"Number of obs: {fit.nobs}"
+    levels = {term.group: len(term.levels) for term in fit.design.random}
+    if levels:
+        text += ", groups: " + "; ".join(f"{group}, {n}" for group, n in levels.items())
+    return text
+
+
+def fixed_table(fit: LMMFit, ddf: str, digits: int = 4) -> Table:
+    """Coefficients with standard error, df, t and p by one df method; dropped columns are left out."""
+    effects = fit.fixed_effects(ddf=ddf)
+    kept = effects[effects["estimate"].notna()]
+    frame = kept[["term", "estimate", "se", "df", "t", "p"]].reset_index(drop=True)
+    title = "Coefficients:" if fit.method == "OLS" else f"Fixed effects ({DDF_WORDS[ddf]} df):"
+    return Table(frame, title, digits=digits)
+
+
+def fit_notes(fit: LMMFit) -> tuple[str, ...]:
+    """What a reader must know before trusting the figures, in plain words."""
+    notes = []
+    if fit.weights is not None:
+        notes.append("Weighted: Var(e_i) = sigma² / w_i.")
+    if fit.n_dropped:
+        plural = "s" if fit.n_dropped > 1 else ""
+        notes.append(f"{fit.n_dropped} row{plural} with missing values dropped.")
+    if fit.dropped_columns:
+        n = len(fit.dropped_columns)
+        notes.append(
+            f"Fixed part is rank deficient: {n} column{'s' if n > 1 else ''} dropped: "
+            f"{', '.join(fit.dropped_columns)}."
+        )
+    if fit.singular:
+        notes.append("Singular fit: " + "; ".join(fit.singular_terms) + ".")
+    if not fit.converged:
+        notes.append(f"NOT CONVERGED: {getattr(fit.convergence, 'message', '')}".rstrip(": "))
+    return tuple(notes)
