@@ -52,9 +52,9 @@ def run(request: Mapping[str, Any]) -> dict[str, Any]:
     FastLMMError
         Naming the key, column, level or option that is wrong and what would be right.
     """
-    from .api import lmm
-
     request = _checked_request(request)
+    from .api import lmm  # after the checks: it loads the compiled kernels
+
     frame = read_table(request["data"], request.get("columns"))
     fit = lmm(
         request["formula"],

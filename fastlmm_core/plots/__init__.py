@@ -1,0 +1,8 @@
+"""Figures of a fit (extra `plots`, matplotlib). Each function returns its Axes or Figure."""
+
+from .blups import plot_blups
+from .canvas import save
+from .means import plot_emmeans, plot_emmeans_by_model
+from .residuals import plot_residuals
+
+__all__ = ["plot_blups", "plot_emmeans", "plot_emmeans_by_model", "plot_residuals", "save"]

@@ -1,0 +1,147 @@
+"""Residual panel: against fitted values, normal quantiles, by a factor, on the field."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from ..errors import DataError, nearest_names
+from .canvas import COLOURS, GREY, plain_frame, pyplot
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from ..results.fit import LMMFit
+
+
+def plot_residuals(
+    fit: LMMFit, *, by: Any = None, row: Any = None, column: Any = None, data: pd.DataFrame | None = None
+) -> Figure:
+    """Four views of the scaled residuals (Pearson residuals over sigma).
+
+    Parameters
+    ----------
+    fit : LMMFit
+    by : str or (n,) array, optional
+        Factor of the third panel; by default the first grouping factor, else the first factor of the model.
+    row, column : str or (n,) array, optional
+        Field positions; with both, the fourth panel is the field layout, else it shows the size of the
+        residuals against the fitted values.
+    data : DataFrame, optional
+        The table the model was fitted to, when a name above is not among the model's variables.
+
+    Returns
+    -------
+    Figure
+
+    Raises
+    ------
+    DataError
+        For an unknown column, an array of another length, or a row without a column.
+    """
+    if (row is None) != (column is None):
+        raise DataError("the field layout needs both row and column")
+    scale = fit.sigma if fit.sigma > 0 else 1.0
+    residuals = np.asarray(fit.residuals_pearson, dtype=float) / scale
+    fitted = np.asarray(fit.fitted, dtype=float)
+    name, groups = _factor(fit, by, data)
+    figure, axes = pyplot().subplots(2, 2, figsize=(9, 7), layout="constrained")
+    _against_fitted(axes[0, 0], fitted, residuals)
+    _quantiles(axes[0, 1], residuals)
+    _by_factor(axes[1, 0], name, groups, residuals)
+    if row is None:
+        _size_against_fitted(axes[1, 1], fitted, residuals)
+    else:
+        _field(axes[1, 1], _values(fit, row, data)[1], _values(fit, column, data)[1], residuals)
+    return figure
+
+
+def _values(fit: LMMFit, given: Any, data: pd.DataFrame | None) -> tuple[str, np.ndarray]:
+    """Name and the n values, in the order of the residuals, of a column given by name or by itself."""
+    if not isinstance(given, str):
+        values = np.asarray(given)
+        if values.shape != (fit.nobs,):
+            raise DataError(
+                f"an array for the residual panel must have {fit.nobs} values, not {values.shape}"
+            )
+        return "", values
+    if given in fit.design.frame.columns:
+        return given, fit.design.frame[given].to_numpy()
+    if data is not None and given in data.columns:
+        return given, data[given].to_numpy()[fit.design.rows]
+    known = [*fit.design.frame.columns, *([] if data is None else data.columns)]
+    hint = "" if data is not None else " (pass data= for a column the model does not use)"
+    raise DataError(f"there is no column '{given}'{nearest_names(given, known)}{hint}")
+
+
+def _factor(fit: LMMFit, by: Any, data: pd.DataFrame | None) -> tuple[str, np.ndarray]:
+    if by is not None:
+        return _values(fit, by, data)
+    if fit.design.random:
+        term = fit.design.random[-1]
+        return term.group, np.asarray(term.levels)[term.codes]
+    for variable in fit.design.variables.values():
+        if variable.kind == "factor":
+            return _values(fit, variable.name, data)
+    return "all", np.repeat("", fit.nobs)
+
+
+def _against_fitted(ax: Axes, fitted: np.ndarray, residuals: np.ndarray) -> None:
+    ax.axhline(0, color=GREY, linewidth=0.8)
+    ax.plot(fitted, residuals, "o", color=COLOURS[0], markersize=3.5, alpha=0.7)
+    ax.set(xlabel="fitted", ylabel="scaled residual")
+    plain_frame(ax)
+
+
+def _quantiles(ax: Axes, residuals: np.ndarray) -> None:
+    """Ordered residuals against normal quantiles at (i - 3/8) / (n + 1/4) (Blom 1958)."""
+    n = residuals.size
+    expected = stats.norm.ppf((np.arange(1, n + 1) - 0.375) / (n + 0.25))
+    ax.plot(expected, np.sort(residuals), "o", color=COLOURS[0], markersize=3.5, alpha=0.7)
+    q1, q3 = np.quantile(residuals, [0.25, 0.75])
+    slope = (q3 - q1) / (2 * stats.norm.ppf(0.75))
+    ax.axline((0.0, (q1 + q3) / 2), slope=slope, color=GREY, linewidth=0.8)
+    ax.set(xlabel="normal quantile", ylabel="scaled residual")
+    plain_frame(ax)
+
+
+def _by_factor(ax: Axes, name: str, groups: np.ndarray, residuals: np.ndarray) -> None:
+    labels = list(dict.fromkeys(str(g) for g in groups))
+    text = np.array([str(g) for g in groups])
+    ax.axhline(0, color=GREY, linewidth=0.8)
+    ax.boxplot([residuals[text == label] for label in labels], widths=0.6, medianprops={"color": COLOURS[1]})
+    if len(labels) <= 40:
+        ax.set_xticks(range(1, len(labels) + 1), labels, rotation=90 if sum(map(len, labels)) > 50 else 0)
+    else:
+        ax.set_xticks([])
+    ax.set(xlabel=name, ylabel="scaled residual")
+    plain_frame(ax)
+
+
+def _size_against_fitted(ax: Axes, fitted: np.ndarray, residuals: np.ndarray) -> None:
+    ax.plot(fitted, np.sqrt(np.abs(residuals)), "o", color=COLOURS[0], markersize=3.5, alpha=0.7)
+    ax.set(xlabel="fitted", ylabel="√|scaled residual|")
+    plain_frame(ax)
+
+
+def _field(ax: Axes, rows: np.ndarray, columns: np.ndarray, residuals: np.ndarray) -> None:
+    """Residuals as a map of the field; plots without an observation stay white."""
+    row_labels, i = np.unique(rows, return_inverse=True)
+    column_labels, j = np.unique(columns, return_inverse=True)
+    total = np.zeros((len(row_labels), len(column_labels)))
+    count = np.zeros_like(total)
+    np.add.at(total, (i, j), residuals)
+    np.add.at(count, (i, j), 1)
+    with np.errstate(invalid="ignore"):
+        field = np.where(count > 0, total / count, np.nan)
+    limit = float(np.nanmax(np.abs(field))) or 1.0
+    image = ax.imshow(field, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
+    ax.figure.colorbar(image, ax=ax, label="scaled residual")
+    for axis, labels in ((ax.xaxis, column_labels), (ax.yaxis, row_labels)):
+        if len(labels) <= 30:
+            axis.set_ticks(range(len(labels)), [str(v) for v in labels])
+    ax.set(xlabel="column", ylabel="row")

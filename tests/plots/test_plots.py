@@ -1,0 +1,130 @@
+"""Figures: what is drawn agrees with the figures given; Axes and Figures are returned."""
+
+from types import SimpleNamespace
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from fastlmm_core.errors import DataError, OptionError
+from fastlmm_core.plots import plot_blups, plot_emmeans, plot_emmeans_by_model, plot_residuals, save
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close("all")
+
+
+def means(shift=0.0, **columns):
+    frame = pd.DataFrame({"K2O": ["36", "54", "72"], "estimate": np.array([7.9, 8.1, 7.8]) + shift, "se": 0.12})
+    frame["df"] = 8.0
+    frame["lower"], frame["upper"] = frame["estimate"] - 0.3, frame["estimate"] + 0.2
+    return frame.assign(**columns)
+
+
+def bars(ax):
+    """(x, lower, upper) of every vertical error bar drawn."""
+    return sorted(
+        (float(seg[0, 0]), float(seg[0, 1]), float(seg[1, 1]))
+        for c in ax.containers
+        for lines in c.lines[2]
+        for seg in lines.get_segments()
+    )
+
+
+def test_intervals_reach_from_lower_to_upper():
+    ax = plot_emmeans(means())
+    np.testing.assert_allclose(bars(ax), [(0, 7.6, 8.1), (1, 7.8, 8.3), (2, 7.5, 8.0)])
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["36", "54", "72"]
+    np.testing.assert_allclose(bars(plot_emmeans(means(), bars="se"))[0], (0, 7.78, 8.02))
+    with pytest.raises(OptionError, match="'interval', 'se'"):
+        plot_emmeans(means(), bars="sd")
+    with pytest.raises(DataError, match="lacking"):
+        plot_emmeans(means().drop(columns="se"))
+
+
+def test_second_factor_sets_the_colour():
+    both = pd.concat([means(V="a"), means(1.0, V="b")])
+    ax = plot_emmeans(both)
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["a", "b"]
+    assert len({c.lines[0].get_color() for c in ax.containers}) == 2
+
+
+def test_models_side_by_side_with_the_error_of_a_difference_once_each():
+    ax = plot_emmeans_by_model(
+        {"fixed": means(), "random": means()}, differences={"fixed": 0.17, "random": 0.25}, legend_title="blocks"
+    )
+    drawn = bars(ax)
+    assert len(drawn) == 3 * 2 + 2
+    beside = [bar for bar in drawn if bar[0] > 2.5]
+    np.testing.assert_allclose([hi - lo for _, lo, hi in beside], [0.17, 0.25])
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["fixed", "random"]
+    with pytest.raises(DataError, match="other"):
+        plot_emmeans_by_model({"fixed": means()}, differences={"other": 0.1})
+
+
+def fit(n=24, random=True):
+    rng = np.random.default_rng(1)
+    code = np.repeat(np.arange(6), 4)
+    levels = np.array([f"B{i}" for i in range(6)])
+    term = SimpleNamespace(group="block", levels=levels, codes=code, columns=("(Intercept)",))
+    blups = pd.DataFrame({"group": "block", "level": levels, "term": "(Intercept)", "estimate": rng.normal(size=6)})
+    blups["lower"], blups["upper"] = blups["estimate"] - 1, blups["estimate"] + 1
+    frame = pd.DataFrame({"block": levels[code]})
+    design = SimpleNamespace(random=(term,) if random else (), frame=frame, variables={}, rows=np.arange(n))
+    return SimpleNamespace(
+        sigma=2.0, residuals_pearson=rng.normal(size=n), fitted=rng.normal(size=n), nobs=n, design=design,
+        blups=lambda level=0.95: blups if random else blups.iloc[:0],
+    )  # fmt: skip
+
+
+def test_caterpillar_is_sorted_and_has_its_intervals():
+    model = fit()
+    ax = plot_blups(model)
+    x = ax.get_lines()[-1].get_xdata()
+    np.testing.assert_allclose(x, np.sort(model.blups()["estimate"]))
+    segments = ax.collections[0].get_segments()
+    np.testing.assert_allclose([s[1, 0] - s[0, 0] for s in segments], 2)
+    with pytest.raises(DataError, match="nearest: 'block'"):
+        plot_blups(model, "blok")
+    with pytest.raises(DataError, match="no coefficient 'x'"):
+        plot_blups(model, "block", coefficient="x")
+    with pytest.raises(DataError, match="no BLUPs"):
+        plot_blups(fit(random=False))
+
+
+def test_residual_panel_scales_by_sigma():
+    model = fit()
+    figure = plot_residuals(model)
+    points = figure.axes[0].get_lines()[-1]
+    np.testing.assert_allclose(points.get_ydata(), model.residuals_pearson / 2)
+    np.testing.assert_allclose(figure.axes[1].get_lines()[0].get_ydata(), np.sort(model.residuals_pearson / 2))
+    assert figure.axes[2].get_xlabel() == "block"
+
+
+def test_residual_panel_shows_the_field():
+    model = fit()
+    row, column = np.divmod(np.arange(24), 6)
+    data = pd.DataFrame({"row": row + 1, "col": column + 1})
+    figure = plot_residuals(model, row="row", column="col", data=data)
+    field = figure.axes[3].get_images()[0].get_array()
+    np.testing.assert_allclose(field, (model.residuals_pearson / 2).reshape(4, 6))
+    with pytest.raises(DataError, match="both row and column"):
+        plot_residuals(model, row="row")
+    with pytest.raises(DataError, match="pass data="):
+        plot_residuals(model, row="row", column="col")
+    with pytest.raises(DataError, match="must have 24 values"):
+        plot_residuals(model, by=np.arange(3))
+
+
+def test_save_writes_and_closes(tmp_path):
+    path = save(plot_emmeans(means()), tmp_path / "m.png")
+    assert path.read_bytes().startswith(b"\x89PNG")
+    save(plot_residuals(fit()), tmp_path / "r.png")
+    assert not plt.get_fignums()
