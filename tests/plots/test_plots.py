@@ -22,7 +22,9 @@ def closed():
 
 
 def means(shift=0.0, **columns):
-    frame = pd.DataFrame({"K2O": ["36", "54", "72"], "estimate": np.array([7.9, 8.1, 7.8]) + shift, "se": 0.12})
+    frame = pd.DataFrame(
+        {"K2O": ["36", "54", "72"], "estimate": np.array([7.9, 8.1, 7.8]) + shift, "se": 0.12}
+    )
     frame["df"] = 8.0
     frame["lower"], frame["upper"] = frame["estimate"] - 0.3, frame["estimate"] + 0.2
     return frame.assign(**columns)
@@ -58,7 +60,9 @@ def test_second_factor_sets_the_colour():
 
 def test_models_side_by_side_with_the_error_of_a_difference_once_each():
     ax = plot_emmeans_by_model(
-        {"fixed": means(), "random": means()}, differences={"fixed": 0.17, "random": 0.25}, legend_title="blocks"
+        {"fixed": means(), "random": means()},
+        differences={"fixed": 0.17, "random": 0.25},
+        legend_title="blocks",
     )
     drawn = bars(ax)
     assert len(drawn) == 3 * 2 + 2
@@ -74,7 +78,9 @@ def fit(n=24, random=True):
     code = np.repeat(np.arange(6), 4)
     levels = np.array([f"B{i}" for i in range(6)])
     term = SimpleNamespace(group="block", levels=levels, codes=code, columns=("(Intercept)",))
-    blups = pd.DataFrame({"group": "block", "level": levels, "term": "(Intercept)", "estimate": rng.normal(size=6)})
+    blups = pd.DataFrame(
+        {"group": "block", "level": levels, "term": "(Intercept)", "estimate": rng.normal(size=6)}
+    )
     blups["lower"], blups["upper"] = blups["estimate"] - 1, blups["estimate"] + 1
     frame = pd.DataFrame({"block": levels[code]})
     design = SimpleNamespace(random=(term,) if random else (), frame=frame, variables={}, rows=np.arange(n))
@@ -104,7 +110,9 @@ def test_residual_panel_scales_by_sigma():
     figure = plot_residuals(model)
     points = figure.axes[0].get_lines()[-1]
     np.testing.assert_allclose(points.get_ydata(), model.residuals_pearson / 2)
-    np.testing.assert_allclose(figure.axes[1].get_lines()[0].get_ydata(), np.sort(model.residuals_pearson / 2))
+    np.testing.assert_allclose(
+        figure.axes[1].get_lines()[0].get_ydata(), np.sort(model.residuals_pearson / 2)
+    )
     assert figure.axes[2].get_xlabel() == "block"
 
 
