@@ -1,0 +1,332 @@
+"""Families of contrasts among k means: coefficients, labels and the adjustment that goes with each.
+
+Names, order, coefficients and labels are those of the R package emmeans, so that tables of both can be laid side
+by side.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from math import gcd, lcm
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from fastlmm_core.errors import OptionError, check_option, name_list, nearest_names
+
+Floats = NDArray[np.floating]
+Custom = Mapping[str, object] | Sequence[object]
+
+NEEDS_PARENTHESES = re.compile(r"[-+*/]")
+POLYNOMIAL_NAMES = ("linear", "quadratic", "cubic", "quartic", *(f"degree {d}" for d in range(5, 21)))
+
+
+@dataclass(frozen=True)
+class ContrastFamily:
+    """Contrasts among k means.
+
+    Attributes
+    ----------
+    labels : tuple of str
+        One per contrast, (c,).
+    coefficients : csr_array (c, k)
+    kind : str
+        "pairs", "contrast" (rows sum to zero) or "prediction".
+    adjust : str
+        Adjustment used when none is asked for.
+    """
+
+    labels: tuple[str, ...]
+    coefficients: sp.csr_array
+    kind: str
+    adjust: str
+
+
+@dataclass(frozen=True)
+class MeanLabels:
+    """Labels of the means a family is built on.
+
+    Attributes
+    ----------
+    raw : tuple of str
+        As in the table; what `ref` is looked up in.
+    shown : tuple of str
+        With parentheses where a label holds an operator.
+    """
+
+    raw: tuple[str, ...]
+    shown: tuple[str, ...]
+
+    @classmethod
+    def of(cls, raw: Sequence[str]) -> MeanLabels:
+        """Labels with parentheses around those that hold +, -, * or /."""
+        return cls(tuple(raw), tuple(f"({x})" if NEEDS_PARENTHESES.search(x) else x for x in raw))
+
+
+def signed_pairs(plus: NDArray[np.integer], minus: NDArray[np.integer], k: int) -> sp.csr_array:
+    """Rows with +1 at `plus` (c,) and -1 at `minus` (c,), shape (c, k)."""
+    c = plus.size
+    indices = np.column_stack([plus, minus]).ravel()
+    values = np.tile([1.0, -1.0], c)
+    return sp.csr_array((values, indices, np.arange(0, 2 * c + 1, 2)), shape=(c, k))
+
+
+def pair_labels(
+    plus: NDArray[np.integer], minus: NDArray[np.integer], shown: tuple[str, ...]
+) -> tuple[str, ...]:
+    """ "A - B" for each pair."""
+    return tuple([f"{shown[i]} - {shown[j]}" for i, j in zip(plus.tolist(), minus.tolist(), strict=True)])
+
+
+def pairwise(means: MeanLabels) -> ContrastFamily:
+    """Every earlier mean minus every later one."""
+    k = len(means.raw)
+    plus, minus = np.triu_indices(k, 1)
+    return ContrastFamily(
+        pair_labels(plus, minus, means.shown), signed_pairs(plus, minus, k), "pairs", "tukey"
+    )
+
+
+def revpairwise(means: MeanLabels) -> ContrastFamily:
+    """Every later mean minus every earlier one."""
+    k = len(means.raw)
+    plus, minus = np.tril_indices(k, -1)
+    return ContrastFamily(
+        pair_labels(plus, minus, means.shown), signed_pairs(plus, minus, k), "pairs", "tukey"
+    )
+
+
+def find_reference(means: MeanLabels, ref: object) -> list[int]:
+    """Positions of the reference means, given as label, as position counted from 1, or as a list of either.
+
+    Raises
+    ------
+    OptionError
+        For an unknown label or a position outside 1..k.
+    """
+    wanted = list(ref) if isinstance(ref, (list, tuple, np.ndarray)) else [ref]
+    found = []
+    for item in wanted:
+        if isinstance(item, (int, np.integer)) and not isinstance(item, bool):
+            if not 1 <= item <= len(means.raw):
+                raise OptionError(f"ref={item}: positions run from 1 to {len(means.raw)}")
+            found.append(int(item) - 1)
+        elif str(item) in means.raw:
+            found.append(means.raw.index(str(item)))
+        else:
+            raise OptionError(f"ref={item!r} is not one of the means{nearest_names(str(item), means.raw)}")
+    if not found or len(set(found)) == len(means.raw):
+        raise OptionError("ref must name at least one mean and leave at least one to compare with it")
+    return found
+
+
+def treatments_vs_control(means: MeanLabels, ref: object = 1, reverse: bool = False) -> ContrastFamily:
+    """Every mean minus the control, or minus the average of several controls."""
+    k, refs = len(means.raw), find_reference(means, ref)
+    others = [i for i in range(k) if i not in set(refs)]
+    control = means.shown[refs[0]] if len(refs) == 1 else f"avg({','.join(means.shown[i] for i in refs)})"
+    row = np.repeat(np.arange(len(others)), 1 + len(refs))
+    columns = np.array([[i, *refs] for i in others]).ravel()
+    values = np.tile([1.0, *[-1.0 / len(refs)] * len(refs)], len(others)) * (-1.0 if reverse else 1.0)
+    shown = [f"{control} - {means.shown[i]}" if reverse else f"{means.shown[i]} - {control}" for i in others]
+    matrix = sp.csr_array((values, (row, columns)), shape=(len(others), k))
+    return ContrastFamily(tuple(shown), matrix, "contrast", "dunnettx")
+
+
+def consecutive(means: MeanLabels, reverse: bool = False) -> ContrastFamily:
+    """Each mean minus the one before it."""
+    k = len(means.raw)
+    later, earlier = np.arange(1, k), np.arange(k - 1)
+    plus, minus = (earlier, later) if reverse else (later, earlier)
+    return ContrastFamily(
+        pair_labels(plus, minus, means.shown), signed_pairs(plus, minus, k), "contrast", "mvt"
+    )
+
+
+def effects(means: MeanLabels) -> ContrastFamily:
+    """Each mean minus the average of all."""
+    k = len(means.raw)
+    matrix = sp.csr_array(np.eye(k) - 1.0 / k)
+    return ContrastFamily(tuple(f"{x} effect" for x in means.shown), matrix, "contrast", "fdr")
+
+
+def deleted_effects(means: MeanLabels) -> ContrastFamily:
+    """Each mean minus the average of the others."""
+    k = len(means.raw)
+    family = effects(means)
+    return replace(family, coefficients=sp.csr_array(family.coefficients * (k / (k - 1.0))))
+
+
+def mean_changes(means: MeanLabels) -> ContrastFamily:
+    """Average of the means after each cut minus the average of those before it."""
+    k = len(means.raw)
+    matrix = np.array([[-1.0 / i] * i + [1.0 / (k - i)] * (k - i) for i in range(1, k)]).reshape(-1, k)
+    labels = tuple(f"{a}|{b}" for a, b in zip(means.shown[:-1], means.shown[1:], strict=True))
+    return ContrastFamily(labels, sp.csr_array(matrix), "contrast", "mvt")
+
+
+def identity(means: MeanLabels) -> ContrastFamily:
+    """The means themselves."""
+    return ContrastFamily(means.shown, sp.csr_array(sp.eye_array(len(means.raw))), "prediction", "none")
+
+
+def polynomial(means: MeanLabels, max_degree: int | None = None) -> ContrastFamily:
+    """Orthogonal polynomial contrasts for equally spaced levels, scaled to whole numbers as emmeans does.
+
+    Up to degree 6 unless `max_degree` says otherwise (at most 20).
+    """
+    k = len(means.raw)
+    degree = min(20, k - 1, 6 if max_degree is None else int(max_degree))
+    rows = [whole_numbers(exact) for exact in orthogonal_polynomials(k, degree)]
+    matrix = sp.csr_array(np.array(rows).reshape(-1, k))
+    return ContrastFamily(POLYNOMIAL_NAMES[:degree], matrix, "contrast", "none")
+
+
+def orthogonal_polynomials(k: int, degree: int) -> list[list[Fraction]]:
+    """Orthogonal polynomials of degree 1..degree on 1..k, exactly, each rising at the upper end.
+
+    Three-term recurrence for equally spaced points: P_(j+1) = x P_j - (j^2 (k^2 - j^2) / (4 (4 j^2 - 1))) P_(j-1)
+    with x centred.
+    """
+    x = [Fraction(2 * i - k + 1, 2) for i in range(k)]
+    before, now = [Fraction(0)] * k, [Fraction(1)] * k
+    out = []
+    for j in range(degree):
+        ratio = Fraction(j * j * (k * k - j * j), 4 * (4 * j * j - 1))
+        before, now = now, [xi * a - ratio * b for xi, a, b in zip(x, now, before, strict=True)]
+        out.append(now)
+    return out
+
+
+def whole_numbers(exact: Sequence[Fraction]) -> Floats:
+    """The multiple of a contrast (k,) in whole numbers, by emmeans' rule where that ends.
+
+    The rule: scale to length 1, divide by the smallest entry above 0.01; while some entry is more than 0.05 from
+    a whole number divide by that distance; round. It does not end for many levels; then the smallest multiple in
+    whole numbers is taken.
+    """
+    column = np.array([float(x) for x in exact])
+    column /= np.linalg.norm(column)
+    positive = column[column > 0.01]
+    scaled = column / (positive.min() if positive.size else np.abs(column).max())
+    while np.abs(scaled).max() < 1e4:
+        distance = np.abs(scaled - np.round(scaled)).max()
+        if distance <= 0.05:
+            return np.round(scaled)
+        scaled = scaled / distance
+    common = lcm(*(x.denominator for x in exact))
+    whole = [int(x * common) for x in exact]
+    return np.array(whole, dtype=object).astype(np.float64) / gcd(*whole)
+
+
+def custom_contrasts(means: MeanLabels, weights: Custom) -> ContrastFamily:
+    """Contrasts given by the user.
+
+    Parameters
+    ----------
+    means : MeanLabels
+    weights : mapping or sequence
+        {label: k weights} or {label: {mean: weight}}; a sequence of weights gets labels "c(1, -1, 0)".
+
+    Raises
+    ------
+    OptionError
+        For a wrong number of weights or an unknown mean.
+    """
+    if isinstance(weights, Mapping):
+        named = {str(label): row for label, row in weights.items()}
+    else:
+        rows = list(weights) if np.ndim(weights[0]) or isinstance(weights[0], Mapping) else [weights]  # type: ignore[arg-type]
+        named = {custom_label(row): row for row in rows}
+    matrix = np.array([weight_row(means, label, row) for label, row in named.items()])
+    sums = np.abs(matrix.sum(axis=1))
+    kind = "contrast" if np.all(sums < 1e-3) else "prediction"
+    return ContrastFamily(tuple(named), sp.csr_array(matrix), kind, "none")
+
+
+def custom_label(row: object) -> str:
+    """Label of unnamed weights."""
+    if isinstance(row, Mapping):
+        return " ".join(f"{float(v):+g}*{k}" for k, v in row.items())
+    return f"c({', '.join(f'{float(v):g}' for v in np.asarray(row, dtype=np.float64))})"
+
+
+def weight_row(means: MeanLabels, label: str, row: object) -> Floats:
+    """One row of weights (k,) of a custom contrast."""
+    k = len(means.raw)
+    if isinstance(row, Mapping):
+        out = np.zeros(k)
+        for name, value in row.items():
+            if str(name) not in means.raw:
+                hint = nearest_names(str(name), means.raw)
+                raise OptionError(f"contrast '{label}': '{name}' is not one of the means{hint}")
+            out[means.raw.index(str(name))] = float(value)
+        return out
+    out = np.asarray(row, dtype=np.float64)
+    if out.shape != (k,):
+        raise OptionError(
+            f"contrast '{label}' has {out.size} weights; {k} are needed, one each for {name_list(means.raw)}"
+        )
+    return out
+
+
+FAMILIES: dict[str, Callable[..., ContrastFamily]] = {
+    "pairwise": pairwise,
+    "revpairwise": revpairwise,
+    "trt.vs.ctrl": treatments_vs_control,
+    "consec": consecutive,
+    "poly": polynomial,
+    "eff": effects,
+    "del.eff": deleted_effects,
+    "mean_chg": mean_changes,
+    "identity": identity,
+}
+CONTROL_SYNONYMS = {"trt.vs.ctrl1": "first", "trt.vs.ctrlk": "last", "dunnett": "first"}
+SYNONYMS = {"tukey": "pairwise", "pairs": "pairwise", "poly_contrasts": "poly"}
+
+
+def contrast_family(method: str | Custom, means: MeanLabels, **options: object) -> ContrastFamily:
+    """The family called `method` among `means`.
+
+    Parameters
+    ----------
+    method : str, mapping or sequence
+        A name (pairwise, revpairwise, trt.vs.ctrl, trt.vs.ctrl1, trt.vs.ctrlk, consec, poly, eff, del.eff,
+        mean_chg, identity), or custom weights (see `custom_contrasts`).
+    means : MeanLabels
+    **options
+        `ref` and `reverse` for trt.vs.ctrl, `reverse` for consec, `max_degree` for poly.
+
+    Raises
+    ------
+    OptionError
+        For an unknown method, or an option that the method does not have.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    if not isinstance(method, str):
+        if given:
+            raise OptionError(f"custom contrasts take no option {name_list(given)}")
+        return custom_contrasts(means, method)
+    name = SYNONYMS.get(method, method)
+    if name in CONTROL_SYNONYMS:
+        given.setdefault("ref", 1 if CONTROL_SYNONYMS[name] == "first" else len(means.raw))
+        name = "trt.vs.ctrl"
+    check_option("method", name, (*FAMILIES, *CONTROL_SYNONYMS))
+    allowed = {"trt.vs.ctrl": {"ref", "reverse"}, "consec": {"reverse"}, "poly": {"max_degree"}}.get(
+        name, set()
+    )
+    wrong = sorted(set(given) - allowed)
+    if wrong:
+        raise OptionError(
+            f"method='{name}' takes no option {name_list(wrong)}; allowed: {name_list(allowed) or 'none'}"
+        )
+    if len(means.raw) < 2 and name != "identity":
+        raise OptionError(
+            f"method='{name}' compares means, and there is only one here ({name_list(means.raw)}); "
+            "with `by` groups, each needs at least two"
+        )
+    return FAMILIES[name](means, **given)

@@ -1,0 +1,333 @@
+"""P values and critical values adjusted for the size of a family of tests, by the rules emmeans uses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import betainc, chdtrc, chdtri, fdtrc, fdtri, ndtr, ndtri, stdtrit
+
+from fastlmm_core.errors import InferenceError, check_option
+from fastlmm_core.inference.multivariate_t import max_abs_t_cdf, max_abs_t_quantile
+from fastlmm_core.inference.studentized_range import studentized_range_isf, studentized_range_sf
+
+Floats = NDArray[np.floating]
+
+STEPWISE = ("holm", "hochberg", "hommel", "fdr", "by")
+ADJUSTMENTS = ("none", "tukey", "sidak", "bonferroni", "scheffe", "dunnettx", "mvt", *STEPWISE)
+SYNONYMS = {"bh": "fdr", "dunnett": "dunnettx", "bonf": "bonferroni"}
+LARGEST_MVT = 500
+
+
+@dataclass(frozen=True)
+class Family:
+    """What an adjustment has to know about the tests it is for.
+
+    Attributes
+    ----------
+    group : ndarray (c,) of int
+        The `by` group of each test, numbered from 0; each group is a family of its own.
+    kind : str
+        "pairs" (all comparisons of one set of means), "contrast" or "prediction".
+    n_means : int
+        Means per group that the tests compare.
+    ranks : callable or None
+        Gives the rank (n_groups,) of the coefficients of each group; for Scheffé.
+    correlation : callable or None
+        Gives the correlation matrix of the tests whose positions it is called with; for `mvt`.
+    """
+
+    group: NDArray[np.integer]
+    kind: str
+    n_means: int
+    ranks: Callable[[], NDArray[np.integer]] | None = None
+    correlation: Callable[[NDArray[np.integer]], Floats] | None = None
+
+    def sizes(self) -> NDArray[np.integer]:
+        """Tests in the group of each test, (c,)."""
+        return np.bincount(self.group)[self.group]
+
+    def members(self) -> list[NDArray[np.integer]]:
+        """Positions of each group's tests."""
+        order = np.argsort(self.group, kind="stable")
+        return np.split(order, np.cumsum(np.bincount(self.group))[:-1])
+
+
+@dataclass(frozen=True)
+class Adjustment:
+    """The methods used for p values and for limits, with the remarks that go under the table."""
+
+    p_method: str
+    limit_method: str
+    notes: tuple[str, ...]
+
+
+def check_adjust(adjust: str) -> str:
+    """Canonical name of an adjustment.
+
+    Raises
+    ------
+    OptionError
+        Listing the allowed names.
+    """
+    name = adjust.lower() if isinstance(adjust, str) else adjust
+    return check_option("adjust", SYNONYMS.get(name, name), ADJUSTMENTS)
+
+
+def resolve_adjustment(adjust: str, family: Family) -> Adjustment:
+    """The methods that apply to this family when `adjust` is asked for.
+
+    One test needs no adjustment. Tukey's method is for all pairwise comparisons of one set of means; for
+    other families Šidák's is used. Stepwise methods have no intervals; their limits are Bonferroni's. Both
+    as in emmeans, and both said in the notes.
+    """
+    used = check_adjust(adjust)
+    notes: list[str] = []
+    size = int(family.sizes().max()) if family.group.size else 1
+    if size == 1 and used != "scheffe":
+        used = "none"
+    if used == "tukey" and family.kind != "pairs":
+        notes.append(
+            "adjust='tukey' is for one set of pairwise comparisons; sidak was used for this family instead"
+        )
+        used = "sidak"
+    limits = "bonferroni" if used in STEPWISE else used
+    if not (family.n_means < 3 and used in ("tukey", "scheffe")) and used != "none":
+        notes.append(f"P value adjustment: {used} method {family_words(used, size, family)}")
+        notes.append(f"Confidence limits: {limits} method {family_words(limits, size, family, 'estimates')}")
+    return Adjustment(used, limits, tuple(notes))
+
+
+def family_words(method: str, size: int, family: Family, what: str = "tests") -> str:
+    """How the notes name the family."""
+    if method == "tukey":
+        return f"for comparing a family of {family.n_means} estimates"
+    if method == "scheffe" and family.ranks is not None:
+        return "with rank " + "/".join(str(rank) for rank in np.unique(family.ranks()))
+    return f"for {size} {what}"
+
+
+def t_two_sided(t: Floats, df: Floats) -> Floats:
+    """P(|T| > |t|) at `df` degrees of freedom (infinite: normal); relative accuracy in the tail."""
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        squared = t * t
+        student = betainc(0.5 * df, 0.5, df / (df + squared))
+        return np.where(df > 1e10, 2.0 * ndtr(-np.abs(t)), student)
+
+
+def t_quantile(tail: Floats | float, df: Floats) -> Floats:
+    """|t| exceeded with probability `tail` on both sides together."""
+    with np.errstate(invalid="ignore"):
+        normal = -ndtri(0.5 * np.asarray(tail, dtype=np.float64))
+        return np.where(df > 1e10, normal, -stdtrit(np.where(df > 1e10, 1.0, df), 0.5 * np.asarray(tail)))
+
+
+def adjusted_p_values(t: Floats, df: Floats, method: str, family: Family) -> Floats:
+    """Adjusted two-sided p values of many tests.
+
+    Parameters
+    ----------
+    t, df : ndarray (c,)
+        NaN for tests that are not estimable; they count in the size of the family, as in emmeans.
+    method : str
+        As resolved by `resolve_adjustment`.
+    family : Family
+
+    Returns
+    -------
+    ndarray (c,)
+    """
+    raw = t_two_sided(t, df)
+    size = family.sizes()
+    if method == "none":
+        return raw
+    if method == "bonferroni":
+        return np.minimum(1.0, raw * size)
+    if method == "sidak":
+        return sidak_tail(raw, size)
+    if method == "tukey":
+        return studentized_range_sf(np.sqrt(2.0) * np.abs(t), family.n_means, df)
+    if method == "dunnettx":
+        return dunnett_tail(np.abs(t), size, df)
+    if method == "scheffe":
+        return f_tail(t * t, group_ranks(family)[family.group], df, divide=True)
+    out = np.full(t.shape, np.nan)
+    for rows in family.members():
+        out[rows] = stepwise_p(raw[rows], method) if method in STEPWISE else mvt_p(t, df, rows, family)
+    return out
+
+
+def sidak_tail(p: Floats, size: NDArray[np.integer]) -> Floats:
+    """1 - (1 - p)^size without cancellation."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return -np.expm1(size * np.log1p(-p))
+
+
+def f_tail(f: Floats, df_num: NDArray[np.integer], df_den: Floats, divide: bool = False) -> Floats:
+    """P(F > f), or of f / df_num with `divide`; chi-square when the denominator df are infinite."""
+    with np.errstate(invalid="ignore"):
+        ratio = f / df_num if divide else f
+        finite = np.where(np.isinf(df_den), 1.0, df_den)
+        return np.where(np.isinf(df_den), chdtrc(df_num, ratio * df_num), fdtrc(df_num, finite, ratio))
+
+
+def tukey_size(n_tests: float) -> float:
+    """Number of means whose pairwise comparisons would be `n_tests`."""
+    return float((1.0 + np.sqrt(1.0 + 8.0 * n_tests)) / 2.0)
+
+
+def dunnett_tail(t: Floats, size: NDArray[np.integer], df: Floats) -> Floats:
+    """emmeans' approximation to Dunnett's test: a mean of Tukey's and Šidák's tails.
+
+    With k tests the weight of Tukey's (for a family of (1 + sqrt(1 + 8k)) / 2 means) is (k - 1) / k.
+    """
+    out = np.empty(t.shape)
+    sidak = sidak_tail(t_two_sided(t, df), size)
+    for k in np.unique(size):
+        rows = size == k
+        weight = (k - 1.0) / k
+        tukey = studentized_range_sf(np.sqrt(2.0) * t[rows], tukey_size(float(k)), df[rows])
+        out[rows] = weight * tukey + (1.0 - weight) * sidak[rows]
+    return out
+
+
+def stepwise_p(p: Floats, method: str) -> Floats:
+    """P values (m,) by Holm, Hochberg, Hommel, Benjamini-Hochberg ("fdr") or Benjamini-Yekutieli ("by").
+
+    NaN values count in the number of tests and stay NaN.
+    """
+    n = p.size
+    out = np.full(n, np.nan)
+    order = np.argsort(p, kind="stable")[: np.count_nonzero(~np.isnan(p))]
+    ascending = p[order]
+    rank = np.arange(1, order.size + 1)
+    if method == "holm":
+        adjusted = np.maximum.accumulate((n - rank + 1) * ascending)
+    elif method == "hochberg":
+        adjusted = np.minimum.accumulate(((n - rank + 1) * ascending)[::-1])[::-1]
+    elif method == "hommel":
+        adjusted = hommel_sorted(ascending, n)
+    else:
+        factor = np.sum(1.0 / np.arange(1, n + 1)) if method == "by" else 1.0
+        adjusted = np.minimum.accumulate((factor * n / rank * ascending)[::-1])[::-1]
+    out[order] = np.minimum(1.0, adjusted)
+    return out
+
+
+def hommel_sorted(ascending: Floats, n: int) -> Floats:
+    """Hommel's adjusted p values of ascending ones by Wright's algorithm (1992, Biometrics 48:1005)."""
+    p = np.concatenate([ascending, np.ones(n - ascending.size)])
+    out = np.full(n, np.min(n * p / np.arange(1, n + 1)))
+    for m in range(n - 1, 1, -1):
+        first, last = p[: n - m + 1], p[n - m + 1 :]
+        smallest = np.min(m * last / np.arange(2, m + 1))
+        candidate = np.concatenate([np.minimum(m * first, smallest), np.full(m - 1, 0.0)])
+        candidate[n - m + 1 :] = candidate[n - m]
+        out = np.maximum(out, candidate)
+    return np.maximum(out, p)[: ascending.size]
+
+
+def group_ranks(family: Family) -> NDArray[np.integer]:
+    """Ranks (n_groups,) for Scheffé's method."""
+    if family.ranks is None:
+        raise InferenceError("adjust='scheffe' needs the coefficients of the tests; this family has none")
+    return family.ranks()
+
+
+def group_correlation(family: Family, rows: NDArray[np.integer]) -> Floats:
+    """Correlation matrix of the tests `rows`, with a limit on its size."""
+    if family.correlation is None:
+        raise InferenceError("adjust='mvt' needs the correlations of the tests; this family has none")
+    if rows.size > LARGEST_MVT:
+        raise InferenceError(
+            f"adjust='mvt' integrates over the joint distribution of all {rows.size} tests; the limit is "
+            f"{LARGEST_MVT}. Use 'tukey' (pairwise), 'dunnettx' (against a control) or 'sidak'"
+        )
+    return family.correlation(rows)
+
+
+def mvt_p(t: Floats, df: Floats, rows: NDArray[np.integer], family: Family) -> Floats:
+    """Exact single-step p values of the estimable tests among `rows`."""
+    valid = ~np.isnan(t[rows])
+    out = np.full(rows.size, np.nan)
+    if valid.any():
+        used = rows[valid]
+        corr = group_correlation(family, used)
+        out[valid] = np.clip(1.0 - max_abs_t_cdf(np.abs(t[used]), df[used], corr).value, 0.0, 1.0)
+    return out
+
+
+def critical_values(level: float, df: Floats, method: str, family: Family) -> Floats:
+    """Half-width of each interval in standard errors.
+
+    Parameters
+    ----------
+    level : float
+        Coverage, between 0 and 1; joint over the family for the single-step methods.
+    df : ndarray (c,)
+    method : str
+        As resolved by `resolve_adjustment` for limits.
+    family : Family
+
+    Returns
+    -------
+    ndarray (c,)
+    """
+    size = family.sizes()
+    alpha = 1.0 - level
+    if method == "none":
+        return t_quantile(alpha, df)
+    if method == "bonferroni":
+        return t_quantile(alpha / size, df)
+    if method == "sidak":
+        return t_quantile(-np.expm1(np.log(level) / size), df)
+    if method == "tukey":
+        return studentized_range_isf(alpha, family.n_means, df) / np.sqrt(2.0)
+    if method == "scheffe":
+        rank = group_ranks(family)[family.group]
+        finite = np.where(np.isinf(df), 1.0, df)
+        return np.sqrt(np.where(np.isinf(df), chdtri(rank, alpha), rank * fdtri(rank, finite, level)))
+    out = np.full(df.shape, np.nan)
+    for rows in family.members():
+        if method == "dunnettx":
+            out[rows] = dunnett_quantiles(alpha, rows.size, df[rows])
+        else:
+            out[rows] = mvt_quantiles(level, df, rows, family)
+    return out
+
+
+def dunnett_quantiles(alpha: float, size: int, df: Floats) -> Floats:
+    """t where `dunnett_tail` is `alpha`, between Tukey's and Šidák's quantiles, by regula falsi."""
+    if size == 1:
+        return t_quantile(alpha, df)
+    distinct, inverse = np.unique(np.round(df, 11), return_inverse=True)
+    sizes = np.full(distinct.shape, size)
+    tukey = studentized_range_isf(alpha, tukey_size(size), distinct) / np.sqrt(2.0)
+    sidak = t_quantile(-np.expm1(np.log1p(-alpha) / size), distinct)
+    low, high = np.minimum(tukey, sidak) * (1 - 1e-9), np.maximum(tukey, sidak) * (1 + 1e-9)
+    f_low = np.log(dunnett_tail(low, sizes, distinct) / alpha)
+    f_high = np.log(dunnett_tail(high, sizes, distinct) / alpha)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for _ in range(40):
+            middle = (low * f_high - high * f_low) / (f_high - f_low)
+            middle = np.where(np.isfinite(middle), middle, 0.5 * (low + high))
+            value = np.log(dunnett_tail(middle, sizes, distinct) / alpha)
+            if not np.any(np.abs(value) > 1e-11):
+                break
+            up = value > 0.0
+            f_high = np.where(up, 0.5 * f_high, value)
+            f_low = np.where(up, value, 0.5 * f_low)
+            low, high = np.where(up, middle, low), np.where(up, high, middle)
+    return middle[inverse]
+
+
+def mvt_quantiles(level: float, df: Floats, rows: NDArray[np.integer], family: Family) -> Floats:
+    """Joint quantile for each estimable test of a group, once per distinct df."""
+    out = np.full(rows.size, np.nan)
+    valid = ~np.isnan(df[rows])
+    corr = group_correlation(family, rows[valid])
+    distinct, inverse = np.unique(np.round(df[rows[valid]], 6), return_inverse=True)
+    out[valid] = np.array([max_abs_t_quantile(level, float(value), corr) for value in distinct])[inverse]
+    return out
