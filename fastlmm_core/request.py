@@ -67,7 +67,7 @@ def run(request: Mapping[str, Any]) -> dict[str, Any]:
     if request.get("ranef"):
         answer["ranef"] = ranef_section(fit)
     if request.get("kr"):
-        answer["kr"] = kr_section(fit, _information(request))
+        answer["kr"] = kr_section(fit, request["information"])
     if request.get("satterthwaite"):
         answer["satterthwaite"] = {"df": _by_term(fit.fixed_effects(ddf="satterthwaite"), "df")}
     if request.get("anova"):
@@ -100,6 +100,7 @@ def _checked_request(request: Mapping[str, Any]) -> dict[str, Any]:
     head = out.get("head", 0)
     if isinstance(head, bool) or not isinstance(head, int) or head < 0:
         raise OptionError(f"head={head!r} must be a whole number, 0 or larger")
+    check_option("information", out.setdefault("information", "expected"), INFORMATION)
     for key in ("ranef", "kr", "satterthwaite"):
         if not isinstance(out.get(key, False), bool):
             raise OptionError(f"{key}={out[key]!r} must be true or false")
@@ -131,10 +132,6 @@ def _column(frame: pd.DataFrame, request: Mapping[str, Any], key: str) -> str | 
     if name is not None and name not in frame.columns:
         raise DataError(f"{key} column '{name}' is not in the data{nearest_names(str(name), frame.columns)}")
     return name
-
-
-def _information(request: Mapping[str, Any]) -> str:
-    return check_option("information", request.get("information", "expected"), INFORMATION)
 
 
 # ----------------------------------------------------------------- answering
@@ -258,7 +255,7 @@ def _grid_options(
         "by": block.get("by"),
         "at": block.get("at"),
         "ddf": check_option(f"{where}.{ddf_key}", block.get(ddf_key, "kenward-roger"), DDF_METHODS),
-        "information": _information(request),
+        "information": request["information"],
     }
     if block.get("weights") is not None:
         options["weights"] = block["weights"]

@@ -1,0 +1,214 @@
+"""The request document: answers agree with R (reference/generate.R says how), bad requests are named."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastlmm_core import datasets, run
+from fastlmm_core.errors import DataError, OptionError
+from fastlmm_core.request import plain
+
+R = json.loads((Path(__file__).parent / "reference" / "reference.json").read_text())
+SLEEP = str(datasets.path("sleepstudy"))
+OATS = str(datasets.path("oats"))
+
+
+def answered(request):
+    """The answer, after a round trip through JSON text."""
+    return json.loads(json.dumps(run(request), allow_nan=False))
+
+
+def oats_object(**more):
+    frame = datasets.load("oats")
+    nitro = [float(label[1:4]) for label in frame["N"]]
+    return {**{name: frame[name].tolist() for name in frame}, "nitro": nitro, **more}
+
+
+def rows_agree(got, want, labels, names, rtol=1e-5):
+    """Rows of `got` in the order of R's; R's column names are given by `names`."""
+    assert [[str(row[k]) for k in labels] for row in got] == [[str(row[k]) for k in labels] for row in want]
+    for g, w in zip(got, want, strict=True):
+        for ours, theirs in names.items():
+            if w[theirs] is None:
+                assert g[ours] is None and g["nonEst"] is True
+            else:
+                assert g[ours] == pytest.approx(w[theirs], rel=rtol, abs=rtol)
+
+
+MEANS = {"emmean": "emmean", "SE": "SE", "df": "df", "lower": "lower", "upper": "upper"}
+CONTRASTS = {"estimate": "estimate", "SE": "SE", "df": "df", "t": "t.ratio", "p": "p.value", "lower": "lower",
+             "upper": "upper"}  # fmt: skip
+
+
+def test_fit_ranef_and_kr_sections():
+    formula = "Reaction ~ Days + (Days||Subject)"
+    answer = answered(
+        {"data": SLEEP, "formula": formula, "ranef": True, "kr": True, "satterthwaite": True, "head": 3}
+    )
+    want, fit = R["slope"], answer["fit"]
+    assert fit["criterion"] == pytest.approx(want["criterion"], abs=1e-6)
+    assert fit["theta"] == pytest.approx(want["theta"], rel=1e-5)
+    assert (fit["nobs"], fit["rank"], fit["npar"], fit["method"]) == (180, 2, 5, "REML")
+    assert [(v["var1"], v["var2"]) for v in fit["varcomp"]] == [
+        ("(Intercept)", None),
+        ("Days", None),
+        (None, None),
+    ]
+    for got, ref in zip(fit["varcomp"], want["varcomp"], strict=True):
+        assert [got["vcov"], got["sdcor"]] == pytest.approx([ref["vcov"], ref["sdcor"]], rel=1e-5)
+    assert len(fit["fitted_head"]) == len(fit["residual_head"]) == 3
+    assert fit["fitted_head"][0] + fit["residual_head"][0] == pytest.approx(249.56)
+    group = answer["ranef"]["Subject"]
+    assert group["levels"] == want["levels"] and group["columns"] == ["(Intercept)", "Days"]
+    np.testing.assert_allclose(group["values"], want["modes"], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(group["condvar_diag"], want["condvar"], rtol=1e-5)
+    assert (np.array(group["pev_diag"]) > np.array(group["condvar_diag"])).all()
+    kr = answer["kr"]
+    assert kr["names"] == ["(Intercept)", "Days"]
+    assert list(kr["se"].values()) == pytest.approx(want["kr_se"], rel=1e-5)
+    assert list(kr["ddf_per_coef"].values()) == pytest.approx(want["kr_df"], rel=1e-5)
+    np.testing.assert_allclose(np.sqrt(np.diag(kr["vcov_adj"])), want["kr_se"], rtol=1e-5)
+    assert set(answer["satterthwaite"]["df"]) == {"(Intercept)", "Days"}
+
+
+def test_an_empty_cell_is_not_estimable_and_null():
+    data = oats_object()
+    keep = [i for i in range(72) if (data["V"][i], data["N"][i]) != ("Marvellous", "N0.4cwt")]
+    request = {
+        "data": {name: [values[i] for i in keep] for name, values in data.items()},
+        "formula": "Y ~ V*N + (1|B)",
+        "emmeans": [{"specs": "~ V*N"}],
+        "contrasts": [{"specs": "~ V | N", "method": "pairwise", "adjust": "tukey"}],
+    }
+    answer, want = answered(request), R["empty_cell"]
+    assert answer["fit"]["dropped_columns"] == [want["dropped"]]
+    assert want["dropped"] not in answer["fit"]["beta"]
+    rows_agree(answer["emmeans"][0]["table"], want["means"], ["V", "N"], MEANS)
+    got = answer["contrasts"][0]["table"]
+    rows_agree(got, want["contrasts"], ["contrast", "N"], CONTRASTS)
+    assert sum(row.get("nonEst", False) for row in got) == 2
+
+
+def test_slopes_and_covariate_values():
+    request = {
+        "data": oats_object(),
+        "formula": "Y ~ V*nitro + (1|B/V)",
+        "emtrends": [{"specs": "~ V", "var": "nitro", "method": "satterthwaite"}],
+        "emmeans": [{"specs": "~ V", "at": {"nitro": 0.6}, "method": "satterthwaite"}],
+        "contrasts": [
+            {
+                "specs": "~ V",
+                "var": "nitro",
+                "df_method": "satterthwaite",
+                "method": "trt.vs.ctrl",
+                "adjust": "dunnettx",
+            },
+            {
+                "specs": "~ V*nitro",
+                "at": {"nitro": [0, 0.6]},
+                "df_method": "satterthwaite",
+                "method": "interaction",
+                "interaction": ["pairwise", "consec"],
+            },
+        ],
+    }
+    answer, want = answered(request), R["slopes"]
+    rows_agree(answer["emtrends"][0]["table"], want["trends"], ["V"], {**MEANS, "emmean": "nitro.trend"})
+    rows_agree(answer["emmeans"][0]["table"], want["at"], ["V"], MEANS)
+    rows_agree(answer["contrasts"][0]["table"], want["contrasts"], ["contrast"], CONTRASTS, rtol=2e-5)
+    labels = ["V_pairwise", "nitro_consec"]
+    rows_agree(answer["contrasts"][1]["table"], want["interaction"], labels, CONTRASTS)
+
+
+def test_linear_model_sections():
+    request = {
+        "data": OATS,
+        "formula": "Y ~ V + B",
+        "method": "OLS",
+        "anova": {"type": 3, "ddf": ["residual"]},
+        "emmeans": [{"specs": "~ V", "method": "residual"}],
+    }
+    answer, want = answered(request), R["linear"]
+    assert answer["fit"]["method"] == "OLS" and answer["fit"]["df_residual"] == 64
+    assert answer["fit"]["criterion"] == pytest.approx(want["criterion"], abs=1e-6)
+    assert answer["fit"]["sigma"] == pytest.approx(want["sigma"])
+    rows_agree(answer["emmeans"][0]["table"], want["means"], ["V"], MEANS)
+    for got, ref in zip(answer["anova"]["type3_residual"], want["type3"], strict=True):
+        assert (got["term"], got["numdf"], got["dendf"]) == (ref["_row"], ref["Df"], 64)
+        assert [got["F"], got["p"]] == pytest.approx([ref["F value"], ref["Pr(>F)"]], rel=1e-6)
+
+
+def test_infinite_df_and_custom_contrasts():
+    request = {
+        "data": OATS,
+        "formula": "Y ~ V + N + (1|B)",
+        "emmeans": [{"specs": "~ V", "method": "asymptotic"}],
+        "contrasts": [
+            {"specs": "~ V", "method": "custom", "coef": {"M-others": [-0.5, 1, -0.5]}, "adjust": "none"}
+        ],
+    }
+    answer = answered(request)
+    means = answer["emmeans"][0]["table"]
+    assert {row["df"] for row in means} == {"Inf"}
+    row = answer["contrasts"][0]["table"][0]
+    e = [m["emmean"] for m in means]
+    assert row["contrast"] == "M-others" and row["estimate"] == pytest.approx(e[1] - (e[0] + e[2]) / 2)
+
+
+def test_file_and_object_give_the_same_answer():
+    frame = datasets.load("oats")
+    request = {"formula": "Y ~ V + (1|B)", "emmeans": [{"specs": "~ V"}]}
+    from_object = answered({**request, "data": {name: frame[name].tolist() for name in frame}})
+    assert answered({**request, "data": OATS}) == from_object
+
+
+def test_level_order_sets_the_reference():
+    columns = {"V": {"type": "factor", "levels": ["Victory", "Marvellous", "Golden.rain"]}}
+    answer = answered({"data": OATS, "formula": "Y ~ V + (1|B)", "columns": columns})
+    assert list(answer["fit"]["beta"]) == ["(Intercept)", "VMarvellous", "VGolden.rain"]
+
+
+BASE = {"data": OATS, "formula": "Y ~ V + (1|B)"}
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "message"),
+    [
+        ({"formula": None}, OptionError, "lacks 'formula'"),
+        ({"data": None}, OptionError, "lacks 'data'"),
+        ({"formla": "y ~ x"}, OptionError, "no key 'formla'; nearest: 'formula'"),
+        ({"method": "reml"}, OptionError, "method='reml' is not known; allowed: 'REML', 'ML', 'OLS'"),
+        ({"method": "OLS"}, OptionError, "fits no random effects"),
+        ({"head": -1}, OptionError, "head=-1 must be a whole number"),
+        ({"ranef": "yes"}, OptionError, "ranef='yes' must be true or false"),
+        ({"weights": "wt"}, DataError, "weights column 'wt' is not in the data"),
+        ({"emmeans": {"specs": "~ V"}}, OptionError, "emmeans must be a list of objects"),
+        ({"emmeans": [{"spec": "~ V"}]}, OptionError, r"emmeans\[0\] has no key 'spec'; nearest: 'specs'"),
+        ({"emmeans": [{}]}, OptionError, r"emmeans\[0\] lacks 'specs'"),
+        ({"emtrends": [{"specs": "~ V"}]}, OptionError, r"emtrends\[0\] lacks 'var'"),
+        (
+            {"emmeans": [{"specs": "~ V", "method": "kr"}]},
+            OptionError,
+            r"emmeans\[0\].method='kr' is not known",
+        ),
+        ({"contrasts": [{"specs": "~ V", "method": "custom"}]}, OptionError, "needs coef"),
+        ({"contrasts": [{"specs": "~ V", "adjust": "tuckey"}]}, OptionError, "tuckey.*allowed:.*'tukey'"),
+        ({"contrasts": [{"specs": "~ V", "method": "interaction"}]}, OptionError, "needs interaction"),
+        ({"anova": {"type": 4}}, OptionError, "anova.type=4 is not known; allowed: 1, 2, 3"),
+        ({"anova": {"ddf": ["wald"]}}, OptionError, "anova.ddf='wald' is not known"),
+        ({"information": "fisher"}, OptionError, "information='fisher' is not known"),
+        ({"columns": ["V"]}, OptionError, "columns must be an object"),
+    ],
+)
+def test_bad_requests_are_named(change, kind, message):
+    request = {k: v for k, v in {**BASE, **change}.items() if v is not None}
+    with pytest.raises(kind, match=message):
+        run(request)
+
+
+def test_plain_leaves_only_what_json_has():
+    got = plain({"a": np.array([1.0, np.nan, np.inf, -np.inf]), "b": (np.int32(2), np.bool_(True), None)})
+    assert got == {"a": [1.0, None, "Inf", "-Inf"], "b": [2, True, None]}
+    assert type(got["b"][1]) is bool
