@@ -1,0 +1,256 @@
+"""Expressions of R's formula language: tokens, syntax tree, and the text R would print for them.
+
+Precedence as in R's ``?Syntax``, from tight to loose: ``^``, unary sign, ``:``, ``%op%``, ``* /``, ``+ -``,
+comparisons, ``| ||``, ``~``.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+from fastlmm_core.errors import FormulaError
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of the syntax tree; `position` is where it starts in the formula (not part of equality)."""
+
+    position: int = field(compare=False)
+
+
+@dataclass(frozen=True)
+class Number(Node):
+    value: float
+
+
+@dataclass(frozen=True)
+class Text(Node):
+    value: str
+
+
+@dataclass(frozen=True)
+class Name(Node):
+    name: str
+
+
+@dataclass(frozen=True)
+class Call(Node):
+    function: str
+    arguments: tuple[tuple[str | None, Node], ...]
+
+
+@dataclass(frozen=True)
+class Unary(Node):
+    operator: str
+    operand: Node
+
+
+@dataclass(frozen=True)
+class Binary(Node):
+    operator: str
+    left: Node
+    right: Node
+
+
+@dataclass(frozen=True)
+class Paren(Node):
+    inner: Node
+
+
+@dataclass(frozen=True)
+class Token:
+    kind: str
+    text: str
+    position: int
+
+
+_TOKEN = re.compile(
+    r"""(?P<space>\s+)
+      | (?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?L?)
+      | (?P<name>(?:[^\W\d]|\.(?!\d))[\w.]*)
+      | (?P<quoted>`[^`]*`)
+      | (?P<string>"[^"]*"|'[^']*')
+      | (?P<operator>%[^%\s]*%|\*\*|<=|>=|==|!=|\|\||[-+*/^:|~()<>,=&!])""",
+    re.VERBOSE,
+)
+
+_BINDING = {
+    "~": (1, 2), "|": (4, 5), "||": (4, 5), "<": (8, 9), ">": (8, 9), "<=": (8, 9), ">=": (8, 9), "==": (8, 9),
+    "!=": (8, 9), "+": (10, 11), "-": (10, 11), "*": (12, 13), "/": (12, 13), ":": (16, 17), "^": (21, 20),
+}  # fmt: skip
+_SPECIAL_BINDING = (14, 15)  # %% and %/%
+_UNARY_BINDING = 18
+
+
+def tokenize(formula: str) -> list[Token]:
+    """Split a formula into tokens.
+
+    Raises
+    ------
+    FormulaError
+        At a character that cannot start a token, or a string that is not closed.
+    """
+    tokens: list[Token] = []
+    at = 0
+    while at < len(formula):
+        match = _TOKEN.match(formula, at)
+        if match is None:
+            character = formula[at]
+            reason = "is never closed" if character in "\"'`" else "is not part of the formula language"
+            raise FormulaError(f"{character!r} {reason}", formula, at)
+        kind = str(match.lastgroup)
+        if kind != "space":
+            text = "^" if match.group() == "**" else match.group()
+            tokens.append(Token(kind, text, at))
+        at = match.end()
+    tokens.append(Token("end", "", len(formula)))
+    return tokens
+
+
+class Parser:
+    """Precedence-climbing parser over the tokens of one formula."""
+
+    def __init__(self, formula: str):
+        self.formula = formula
+        self.tokens = tokenize(formula)
+        self.at = 0
+
+    def fail(self, message: str, position: int) -> NoReturn:
+        raise FormulaError(message, self.formula, position)
+
+    @property
+    def token(self) -> Token:
+        return self.tokens[self.at]
+
+    def advance(self) -> Token:
+        token = self.tokens[self.at]
+        self.at += 1
+        return token
+
+    def expect(self, text: str, opened: Token) -> None:
+        if self.token.text != text or self.token.kind != "operator":
+            found = f"found '{self.token.text}'" if self.token.text else "the formula ends"
+            self.fail(f"'{text}' expected to close '{opened.text}' at character {opened.position + 1}, but {found}",
+                      self.token.position)  # fmt: skip
+        self.advance()
+
+    def parse(self) -> Node:
+        """The tree of the whole formula."""
+        if self.token.kind == "end":
+            self.fail("the formula is empty; write for example 'yield ~ gen + (1|block)'", 0)
+        node = self.expression(0)
+        if self.token.kind != "end":
+            self.fail(f"'{self.token.text}' is not expected here; an operator such as '+' may be missing",
+                      self.token.position)  # fmt: skip
+        return node
+
+    def expression(self, minimum: int) -> Node:
+        left = self.prefix()
+        while self.token.kind == "operator":
+            operator = self.token.text
+            binding = _SPECIAL_BINDING if operator.startswith("%") else _BINDING.get(operator)
+            if binding is None or binding[0] < minimum:
+                break
+            position = self.advance().position
+            left = Binary(position, operator, left, self.expression(binding[1]))
+        return left
+
+    def prefix(self) -> Node:
+        token = self.advance()
+        if token.kind == "number":
+            return Number(token.position, float(token.text.rstrip("L")))
+        if token.kind == "string":
+            return Text(token.position, token.text[1:-1])
+        if token.kind == "quoted":
+            return Name(token.position, token.text[1:-1])
+        if token.kind == "name":
+            if self.token.kind == "operator" and self.token.text == "(":
+                return self.call(token)
+            return Name(token.position, token.text)
+        if token.text in ("+", "-"):
+            return Unary(token.position, token.text, self.expression(_UNARY_BINDING))
+        if token.text == "!":
+            return Unary(token.position, token.text, self.expression(7))
+        if token.text == "~":
+            return Unary(token.position, token.text, self.expression(2))
+        if token.text == "(":
+            inner = self.expression(0)
+            self.expect(")", token)
+            return Paren(token.position, inner)
+        if token.kind == "end":
+            self.fail("the formula ends where a term is expected", token.position)
+        self.fail(f"a term is expected before '{token.text}'", token.position)
+
+    def call(self, function: Token) -> Call:
+        opened = self.advance()
+        arguments: list[tuple[str | None, Node]] = []
+        while self.token.text != ")":
+            name = None
+            if self.token.kind == "name" and self.tokens[self.at + 1].text == "=":
+                name = self.advance().text
+                self.advance()
+            arguments.append((name, self.expression(0)))
+            if self.token.text != ",":
+                break
+            self.advance()
+        self.expect(")", opened)
+        return Call(function.position, function.text, tuple(arguments))
+
+
+def number_text(value: float) -> str:
+    """A number as R prints it with 15 significant digits: ``1``, ``0.5``, ``1e+05``."""
+    if not math.isfinite(value):
+        return "NA" if math.isnan(value) else ("Inf" if value > 0 else "-Inf")
+    fixed, scientific = f"{value:.15g}", f"{value:.14e}"
+    mantissa, exponent = scientific.split("e")
+    mantissa = mantissa.rstrip("0").rstrip(".")
+    compact = f"{mantissa}e{exponent}"
+    if "e" in fixed:
+        fixed = f"{value:f}".rstrip("0").rstrip(".") if abs(value) >= 1 else fixed
+    return compact if len(compact) < len(fixed) or "e" in fixed else fixed
+
+
+_PLAIN_NAME = re.compile(r"(?:[^\W\d]|\.(?!\d))[\w.]*\Z")
+_TIGHT = {"^", ":", "/"}
+
+
+def deparse(node: Node) -> str:
+    """The text R's ``deparse`` gives: ``I(x^2)``, ``log(x + 1)``, ``poly(x, 2)``."""
+    if isinstance(node, Number):
+        return number_text(node.value)
+    if isinstance(node, Text):
+        return f'"{node.value}"'
+    if isinstance(node, Name):
+        return node.name if _PLAIN_NAME.match(node.name) else f"`{node.name}`"
+    if isinstance(node, Call):
+        parts = (deparse(a) if name is None else f"{name} = {deparse(a)}" for name, a in node.arguments)
+        return f"{node.function}({', '.join(parts)})"
+    if isinstance(node, Unary):
+        return f"{node.operator}{deparse(node.operand)}"
+    if isinstance(node, Binary):
+        space = "" if node.operator in _TIGHT else " "
+        return f"{deparse(node.left)}{space}{node.operator}{space}{deparse(node.right)}"
+    assert isinstance(node, Paren)
+    return f"({deparse(node.inner)})"
+
+
+def names_in(node: Node) -> list[Name]:
+    """The column names an expression reads, in order of appearance (coding arguments are not columns)."""
+    if isinstance(node, Name):
+        return [] if node.name in ("TRUE", "FALSE", "T", "F", "pi") else [node]
+    if isinstance(node, Call):
+        arguments = node.arguments[:1] if is_factor_call(node) else node.arguments
+        return [name for _, argument in arguments for name in names_in(argument)]
+    if isinstance(node, Unary):
+        return names_in(node.operand)
+    if isinstance(node, Binary):
+        return names_in(node.left) + names_in(node.right)
+    return names_in(node.inner) if isinstance(node, Paren) else []
+
+
+def is_factor_call(node: Node) -> bool:
+    """Whether the expression makes a factor: ``C(...)``, ``factor(...)``, ``as.factor(...)``."""
+    return isinstance(node, Call) and node.function in ("C", "factor", "as.factor", "ordered")

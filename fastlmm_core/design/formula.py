@@ -1,0 +1,352 @@
+"""lme4's formula notation: the response, the terms of the fixed part, and the random terms.
+
+The term algebra is R's (Chambers & Hastie 1992, Statistical Models in S, ch. 2): ``+ : * ^ / %in% -``, with
+``0``, ``1`` and ``-1`` for the intercept. Bars follow lme4 (Bates et al. 2015, J. Stat. Softw. 67(1), table 2).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
+
+from fastlmm_core.design.evaluation import FUNCTIONS, plain_function
+from fastlmm_core.design.expressions import (
+    Binary,
+    Call,
+    Name,
+    Node,
+    Number,
+    Paren,
+    Parser,
+    Unary,
+    deparse,
+    is_factor_call,
+)
+from fastlmm_core.errors import FormulaError, name_list, nearest_names
+
+Term = tuple[str, ...]  # texts of the variables of an interaction, in order of appearance in the formula
+
+STRUCTURES = ("us", "diag")
+
+
+@dataclass(frozen=True)
+class TermList:
+    """The terms of one linear part.
+
+    Attributes
+    ----------
+    intercept : bool
+    terms : tuple of tuple of str
+        Texts of the variables of each term, in R's order: by number of variables, then by appearance.
+    atoms : dict of str to Node
+        Syntax tree of each variable, in order of appearance.
+    """
+
+    intercept: bool
+    terms: tuple[Term, ...]
+    atoms: dict[str, Node]
+
+
+@dataclass(frozen=True)
+class RandomPart:
+    """One random term ``(terms | group)``.
+
+    Attributes
+    ----------
+    group : str
+        Label as lme4 writes it, ``"V:B"``.
+    factors : tuple of Node
+        Grouping variables, the slowest varying first in the order of the levels.
+    terms : TermList
+        What varies between the levels.
+    structure : str
+        ``"us"`` (unstructured) or ``"diag"``.
+    position : int
+        Where the term starts in the formula.
+    """
+
+    group: str
+    factors: tuple[Node, ...]
+    terms: TermList
+    structure: str
+    position: int
+
+
+@dataclass(frozen=True)
+class ParsedFormula:
+    """A formula after parsing; independent of any table, so it can be reused for many.
+
+    Attributes
+    ----------
+    text : str
+        The formula as given.
+    response : Node or None
+        Expression left of ``~``.
+    fixed : TermList
+    offsets : tuple of Node
+        Arguments of ``offset(...)``.
+    random : tuple of RandomPart
+        In the order of the formula.
+    """
+
+    text: str
+    response: Node | None
+    fixed: TermList
+    offsets: tuple[Node, ...]
+    random: tuple[RandomPart, ...]
+
+    @property
+    def response_name(self) -> str:
+        """The response as R prints it, ``""`` without one."""
+        return "" if self.response is None else deparse(self.response)
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class _Expansion:
+    """Terms collected so far while walking one side of a formula."""
+
+    def __init__(self, formula: str):
+        self.formula = formula
+        self.atoms: dict[str, Node] = {}
+        self.order: dict[str, int] = {}
+        self.offsets: list[Node] = []
+
+    def fail(self, message: str, node: Node) -> FormulaError:
+        return FormulaError(message, self.formula, node.position)
+
+    def atom(self, node: Node) -> list[frozenset[str]]:
+        if isinstance(node, Call):
+            check_functions(node, self.formula)
+        text = deparse(node)
+        self.order.setdefault(text, len(self.order))
+        self.atoms.setdefault(text, node)
+        return [frozenset((text,))]
+
+    def expand(self, node: Node, intercept: bool) -> tuple[list[frozenset[str]], bool]:
+        """Terms of `node` and whether the intercept stays, given that it was `intercept` before."""
+        if isinstance(node, Paren):
+            return self.expand(node.inner, intercept)
+        if isinstance(node, Number):
+            if node.value not in (0, 1):
+                raise self.fail("a number in a formula is 0 or 1 (the intercept); write I(...) for arithmetic", node)
+            return [], bool(node.value)
+        if isinstance(node, Unary) and node.operator in "+-":
+            if node.operator == "+":
+                return self.expand(node.operand, intercept)
+            return self._subtract([], node.operand, intercept)
+        if isinstance(node, Binary):
+            return self._binary(node, intercept)
+        if isinstance(node, Call) and node.function == "offset":
+            if len(node.arguments) != 1:
+                raise self.fail("offset() takes one expression", node)
+            check_functions(node.arguments[0][1], self.formula)
+            self.offsets.append(node.arguments[0][1])
+            return [], intercept
+        if isinstance(node, Name) and node.name == ".":
+            raise self.fail("'.' is not supported; name the columns", node)
+        if isinstance(node, (Name, Call)):
+            return self.atom(node), intercept
+        raise self.fail(f"'{deparse(node)}' is not a term; wrap expressions in I(...)", node)
+
+    def _subtract(
+        self, terms: list[frozenset[str]], node: Node, intercept: bool
+    ) -> tuple[list[frozenset[str]], bool]:
+        removed, constant = self.expand(node, False)
+        if isinstance(_bare(node), Number):
+            return terms, not bool(_bare(node).value)  # type: ignore[attr-defined]
+        return [t for t in terms if t not in set(removed)], intercept and not constant
+
+    def _binary(self, node: Binary, intercept: bool) -> tuple[list[frozenset[str]], bool]:
+        operator = node.operator
+        if operator == "-":
+            terms, intercept = self.expand(node.left, intercept)
+            return self._subtract(terms, node.right, intercept)
+        if operator == "+":
+            left, intercept = self.expand(node.left, intercept)
+            right, intercept = self.expand(node.right, intercept)
+            return _union(left, right), intercept
+        if operator == "^":
+            power = _bare(node.right)
+            if not isinstance(power, Number) or power.value != int(power.value) or power.value < 1:
+                raise self.fail("the power of terms must be a whole number; write I(x^p) for arithmetic", node.right)
+            return self._power(self.expand(node.left, False)[0], int(power.value)), intercept
+        if operator in (":", "*", "/", "%in%"):
+            left, right = self.expand(node.left, False)[0], self.expand(node.right, False)[0]
+            if not left or not right:
+                raise self.fail(f"'{operator}' needs variables on both sides", node)
+            return _combine(operator, left, right), intercept
+        if operator in ("|", "||"):
+            raise self.fail("a random term stands in parentheses: (1|group), joined by '+'", node)
+        raise self.fail(f"'{operator}' has no meaning between terms; wrap arithmetic in I(...)", node)
+
+    @staticmethod
+    def _power(base: list[frozenset[str]], power: int) -> list[frozenset[str]]:
+        terms = base
+        for _ in range(min(power, len(base) + 1) - 1):
+            terms = _union(terms, [a | b for a, b in product(terms, base)])
+        return terms
+
+    def finish(self, terms: list[frozenset[str]], intercept: bool) -> TermList:
+        """The terms in R's order: by number of variables, then by appearance."""
+        ordered = sorted(terms, key=len)
+        texts = tuple(tuple(sorted(t, key=self.order.__getitem__)) for t in ordered)
+        used = {text for term in texts for text in term}
+        return TermList(intercept, texts, {t: n for t, n in self.atoms.items() if t in used})
+
+
+def check_functions(node: Node, formula: str) -> None:
+    """Refuse a call of an unknown function anywhere in `node`, at its position."""
+    if isinstance(node, Call):
+        if plain_function(node.function) not in FUNCTIONS:
+            hint = nearest_names(node.function, sorted(FUNCTIONS))
+            raise FormulaError(f"function '{node.function}' is not known{hint}", formula, node.position)
+        if not node.arguments:
+            raise FormulaError(f"'{node.function}()' needs an argument", formula, node.position)
+        for _, argument in node.arguments[:1] if is_factor_call(node) else node.arguments:
+            check_functions(argument, formula)
+    elif isinstance(node, Binary):
+        check_functions(node.left, formula)
+        check_functions(node.right, formula)
+    elif isinstance(node, Unary):
+        check_functions(node.operand, formula)
+    elif isinstance(node, Paren):
+        check_functions(node.inner, formula)
+
+
+def _bare(node: Node) -> Node:
+    while isinstance(node, Paren):
+        node = node.inner
+    return node
+
+
+def _union(left: list[frozenset[str]], right: list[frozenset[str]]) -> list[frozenset[str]]:
+    return list(dict.fromkeys([*left, *right]))
+
+
+def _combine(operator: str, left: list[frozenset[str]], right: list[frozenset[str]]) -> list[frozenset[str]]:
+    crossed = [a | b for a, b in product(left, right)]
+    if operator == "*":
+        return _union(_union(left, right), crossed)
+    if operator == "/":
+        whole = frozenset().union(*left)
+        return _union(left, [whole | b for b in right])
+    return _union([], crossed)
+
+
+def _split_bars(node: Node, formula: str) -> tuple[Node | None, list[tuple[Binary, str]]]:
+    """Take the random terms out of the right-hand side: (fixed remainder, bars with their structure)."""
+    if isinstance(node, Binary) and node.operator in "+-":
+        left, bars = _split_bars(node.left, formula)
+        right, more = _split_bars(node.right, formula)
+        if node.operator == "-" and more:
+            raise FormulaError("a random term cannot be subtracted", formula, node.position)
+        if left is None or right is None:
+            kept = left if right is None else Unary(node.position, node.operator, right)
+            return kept, bars + more
+        return Binary(node.position, node.operator, left, right), bars + more
+    if isinstance(node, Paren):
+        inner = _bare(node)
+        if isinstance(inner, Binary) and inner.operator in ("|", "||"):
+            return None, [(inner, "us")]
+        remainder, bars = _split_bars(inner, formula)
+        return (None if remainder is None else Paren(node.position, remainder)), bars
+    if isinstance(node, Call) and len(node.arguments) == 1:
+        inner = _bare(node.arguments[0][1])
+        if isinstance(inner, Binary) and inner.operator in ("|", "||"):
+            if node.function not in STRUCTURES:
+                allowed = name_list(STRUCTURES)
+                raise FormulaError(f"covariance structure '{node.function}' is not known; allowed: {allowed}",
+                                   formula, node.position)  # fmt: skip
+            return None, [(inner, node.function)]
+    return node, []
+
+
+def _grouping(node: Node, formula: str) -> list[tuple[str, tuple[Node, ...]]]:
+    """(label, factors) of every grouping a bar's right side stands for; ``a/b`` gives ``a`` and ``b:a``."""
+    node = _bare(node)
+    if isinstance(node, Binary) and node.operator == "/":
+        outer, inner = _grouping(node.left, formula), _grouping(node.right, formula)
+        if len(inner) != 1:
+            raise FormulaError("write nested grouping factors as a/b/c", formula, node.right.position)
+        whole_label, whole = outer[0]
+        label = f"({whole_label})" if len(whole) > 1 else whole_label
+        return [(f"{inner[0][0]}:{label}", inner[0][1] + whole), *outer]
+    if isinstance(node, Binary) and node.operator == ":":
+        left, right = _grouping(node.left, formula), _grouping(node.right, formula)
+        if len(left) != 1 or len(right) != 1:
+            raise FormulaError("'/' inside ':' is not a grouping factor", formula, node.position)
+        return [(f"{left[0][0]}:{right[0][0]}", left[0][1] + right[0][1])]
+    if isinstance(node, Binary) and node.operator in "+*" and len(node.operator) == 1:
+        raise FormulaError("write one random term for each grouping factor: (1|a) + (1|b)", formula, node.position)
+    if isinstance(node, Name):
+        return [(deparse(node), (node,))]
+    if is_factor_call(node):
+        check_functions(node, formula)
+        return [(deparse(node), (node,))]
+    raise FormulaError(f"'{deparse(node)}' is not a grouping factor; use column names joined by ':' or '/'",
+                       formula, node.position)  # fmt: skip
+
+
+def _random_parts(bar: Binary, structure: str, formula: str) -> list[RandomPart]:
+    """The random terms one bar stands for, the finest grouping first, as lme4 writes them."""
+    expansion = _Expansion(formula)
+    terms, intercept = expansion.expand(bar.left, True)
+    whole = expansion.finish(terms, intercept)
+    if expansion.offsets:
+        raise FormulaError("offset() has no meaning in a random term", formula, bar.left.position)
+    if not whole.intercept and not whole.terms:
+        raise FormulaError("the random term is empty; write (1|group) or (x|group)", formula, bar.left.position)
+    pieces = [whole]
+    if bar.operator == "||":
+        pieces = [TermList(True, (), {})] if whole.intercept else []
+        pieces += [TermList(False, (t,), {text: whole.atoms[text] for text in t}) for t in whole.terms]
+    groups = _grouping(bar.right, formula)
+    return [RandomPart(label, factors, piece, structure, bar.left.position)
+            for label, factors in groups for piece in pieces]  # fmt: skip
+
+
+@lru_cache(maxsize=512)
+def _parse(formula: str) -> ParsedFormula:
+    tree = Parser(formula).parse()
+    if isinstance(tree, Binary) and tree.operator == "~":
+        response, right = tree.left, tree.right
+        check_functions(response, formula)
+    elif isinstance(tree, Unary) and tree.operator == "~":
+        response, right = None, tree.operand  # type: ignore[assignment]
+    else:
+        raise FormulaError("'~' is missing; write 'response ~ terms'", formula, len(formula))
+    remainder, bars = _split_bars(right, formula)
+    expansion = _Expansion(formula)
+    terms, intercept = ([], True) if remainder is None else expansion.expand(remainder, True)
+    if response is not None:
+        terms = [t for t in terms if t != frozenset((deparse(response),))]
+    random = [part for bar, structure in bars for part in _random_parts(bar, structure, formula)]
+    fixed = expansion.finish(terms, intercept)
+    return ParsedFormula(formula, response, fixed, tuple(expansion.offsets), tuple(random))
+
+
+def parse_formula(formula: str | ParsedFormula) -> ParsedFormula:
+    """Parse lme4 notation: ``"yield ~ gen*N + offset(o) + (1|rep/block) + (x||gen)"``.
+
+    Parameters
+    ----------
+    formula : str or ParsedFormula
+        A formula without bars is a linear model. The result is cached by its text.
+
+    Returns
+    -------
+    ParsedFormula
+
+    Raises
+    ------
+    FormulaError
+        With the position where the formula goes wrong.
+    """
+    if isinstance(formula, ParsedFormula):
+        return formula
+    if not isinstance(formula, str):
+        raise FormulaError(f"the formula must be a string, not {type(formula).__name__}")
+    return _parse(formula)

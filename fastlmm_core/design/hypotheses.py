@@ -1,0 +1,327 @@
+"""What an analysis of variance tests: rows K on the coefficients, for types I, II and III.
+
+Type III is defined through sum-to-zero coding: with beta_sum = M beta, the hypothesis of a term is that its
+coefficients beta_sum are zero (Searle 1971, Linear Models; the definition of lmerTest and of ``car::Anova`` with
+``contr.sum``). M is exact algebra on the codings, not a regression: a function of the levels of a factor is its
+unweighted mean plus a combination of the sum-to-zero columns. Types I and II come from the triangular factor of X
+with its terms in a suitable order (Doolittle; Goodnight 1980).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.linalg as la
+import scipy.sparse as sp
+
+from fastlmm_core.design.coding import Coding, TermCoding
+from fastlmm_core.design.rank import Rank, column_rank
+from fastlmm_core.errors import InferenceError
+
+MAX_DENSE = 6000
+
+
+Function = tuple[sp.csr_array, bool]  # (L, c) values on the levels; True: stands for the values minus their mean
+
+
+class SumCodingMap:
+    """The exact map M with beta_sum = M beta, from any full coding to sum-to-zero coding.
+
+    Parameters
+    ----------
+    coding : Coding
+        As fitted, p columns.
+    differences : bool
+        Use differences from the first level instead of the sum-to-zero coefficients: within each term an invertible
+        recombination of the rows, so the same hypotheses, but sparse.
+
+    Attributes
+    ----------
+    M : (p, p) csr_array or None
+        None when a term is not marginal to the model (a constant would have to pass through a covariate).
+    """
+
+    def __init__(self, coding: Coding, differences: bool = False):
+        self.coding = coding
+        self.differences = differences
+        self._by_set = {frozenset(term.atoms): i for i, term in enumerate(coding.terms)}
+        self._blocks: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        if coding.intercept:
+            self._add(0, 0, sp.coo_array(np.ones((1, 1))))
+        complete = all(self._push(i, self._own_functions(term), term.atoms, coding.starts[i])
+                       for i, term in enumerate(coding.terms))  # fmt: skip
+        self.M: sp.csr_array | None = None
+        if complete:
+            data, rows, columns = (np.concatenate(part) for part in zip(*self._blocks, strict=True))
+            self.M = sp.csr_array(sp.coo_array((data, (rows, columns)), shape=(coding.p, coding.p)))
+
+    def _own_functions(self, term: TermCoding) -> dict[str, Function]:
+        """The columns of a term's variables as functions: of the levels of a factor, identity for numbers."""
+        functions = {}
+        for text, full in zip(term.atoms, term.full, strict=True):
+            atom = self.coding.atoms[text]
+            if full or self._opaque(text):
+                functions[text] = (sp.eye_array(atom.width(full), format="csr"), False)
+            else:
+                functions[text] = (atom.contrast.coding(len(atom.levels)), False)  # type: ignore[union-attr,arg-type]
+        return functions
+
+    def _opaque(self, text: str) -> bool:
+        """Whether the variable's own columns are kept: numbers, and codings spanning less than all levels."""
+        atom = self.coding.atoms[text]
+        return atom.levels is None or atom.width(False) != len(atom.levels) - 1
+
+    def _add(self, row: int, column: int, block: sp.coo_array) -> None:
+        rows, columns = block.coords
+        self._blocks.append((block.data, rows + row, columns + column))
+
+    def _coefficients(self, function: Function) -> sp.csr_array:
+        """(L - 1, c) sum-to-zero coefficients of the centred function, or its differences from the first level."""
+        values, _ = function
+        shift = values[[0]] if self.differences else sp.csr_array(values.mean(axis=0)[None, :])
+        rows = values[1:] if self.differences else values[:-1]
+        if shift.count_nonzero() == 0:
+            return rows
+        return sp.csr_array(rows - sp.csr_array(np.ones((rows.shape[0], 1))) @ shift)
+
+    def _push(self, target: int, functions: dict[str, Function], source: tuple[str, ...], column: int) -> bool:
+        """Express a product of functions in the sum coding of term `target` and of the terms below it.
+
+        `functions` has every variable of the target, and every variable of `source`; one that has left the target
+        is a constant, with one row.
+        """
+        term = self.coding.terms[target]
+        coefficients: dict[str, sp.csr_array] = {}
+        pending = dict(functions)
+        for text, full in zip(term.atoms, term.full, strict=True):
+            values, centred = pending[text]
+            if full or self._opaque(text):
+                coefficients[text] = _materialize((values, centred))
+                continue
+            if not centred:
+                mean = sp.csr_array(values.mean(axis=0)[None, :])
+                if abs(mean).max() > 1e-14 * abs(values).max():
+                    lower = {**pending, text: (mean, False)}
+                    if not self._descend(term, text, lower, source, column):
+                        return False
+            coefficients[text] = self._coefficients((values, centred))
+            pending[text] = (values, True)
+        self._store(term, target, coefficients, functions, source, column)
+        return True
+
+    def _store(
+        self, term: TermCoding, target: int, coefficients: dict[str, sp.csr_array], functions: dict[str, Function],
+        source: tuple[str, ...], column: int,
+    ) -> None:  # fmt: skip
+        """Add the block: rows run over the target's columns, columns over the source's, first variable fastest.
+
+        A variable that has left the target contributes a (1, c) row, one that joined it an (L, 1) column.
+        """
+        joined = [t for t in term.atoms if t not in source]
+        block = sp.coo_array(np.ones((1, 1)))
+        order = [*source, *joined]
+        for text in order:
+            own = coefficients[text] if text in coefficients else functions[text][0]
+            block = sp.coo_array(sp.kron(own, block))
+        # rows run over `order`; the target may have its variables in another order
+        inside = [t for t in order if t in coefficients]
+        if inside != list(term.atoms):
+            widths = [coefficients[t].shape[0] for t in inside]
+            numbers = np.arange(block.shape[0]).reshape(widths[::-1])
+            axes = [len(inside) - 1 - inside.index(t) for t in reversed(term.atoms)]
+            place = np.empty(block.shape[0], dtype=np.int64)
+            place[np.transpose(numbers, axes).ravel()] = np.arange(block.shape[0])
+            block = sp.coo_array((block.data, (place[block.coords[0]], block.coords[1])), shape=block.shape)
+        self._add(self.coding.starts[target], column, block)
+
+    def _descend(
+        self, term: TermCoding, left: str, functions: dict[str, Function], source: tuple[str, ...], column: int
+    ) -> bool:
+        """Pass a function that is constant in `left` to the term without it, or to the first that contains that."""
+        rest = frozenset(term.atoms) - {left}
+        if not rest and self.coding.intercept:
+            block = sp.coo_array(np.ones((1, 1)))
+            for text in source:
+                block = sp.coo_array(sp.kron(functions[text][0], block))
+            self._add(0, column, block)
+            return True
+        target = self._by_set.get(rest)
+        if target is None:
+            target = self._container(rest)
+            if target is None:
+                return False
+            for text in self.coding.terms[target].atoms:
+                if text not in rest:
+                    ones = sp.csr_array(np.ones((len(self.coding.atoms[text].levels or ()), 1)))
+                    functions = {**functions, text: (ones @ functions[text][0], False) if text in functions
+                                 else (ones, False)}  # fmt: skip
+        return self._push(target, functions, source, column)
+
+    def _container(self, rest: frozenset[str]) -> int | None:
+        """First term that spans the functions of `rest`: the added variables are factors coded by all levels."""
+        for i, other in enumerate(self.coding.terms):
+            extra = [(t, full) for t, full in zip(other.atoms, other.full, strict=True) if t not in rest]
+            if rest <= set(other.atoms) and all(full and not self._opaque(t) for t, full in extra):
+                return i
+        return None
+
+
+def _materialize(function: Function) -> sp.csr_array:
+    values, centred = function
+    if not centred:
+        return values
+    return sp.csr_array(values.toarray() - values.mean(axis=0))
+
+
+def term_columns(coding: Coding) -> list[np.ndarray]:
+    """Column numbers of every term."""
+    return [np.arange(a, a + w) for a, w in zip(coding.starts, coding.widths, strict=False)]
+
+
+def type3(
+    coding: Coding, values: dict[str, np.ndarray], X_full: sp.csc_array, rank: Rank, marginal: bool = False
+) -> list[tuple[str, sp.csr_array]]:
+    """Type III hypotheses.
+
+    Parameters
+    ----------
+    coding : Coding
+        p_full columns.
+    values : dict of str to ndarray
+        Variables on the n rows used.
+    X_full : (n, p_full) csc_array
+    rank : Rank
+        Of `X_full`.
+    marginal : bool
+        What a dependent X means. False (lmerTest): columns dependent in sum coding are dropped, as R's ``qr`` does,
+        before the term is tested. True (``drop1``): a term is tested by leaving out all its columns beside all
+        columns of the other terms, which gives up the degrees of freedom the others can take over.
+
+    Returns
+    -------
+    list of (label, (df, p_full) csr_array)
+    """
+    columns = term_columns(coding)
+    if not rank.dropped.size:
+        M = None if _all_on_top(coding) else SumCodingMap(coding, differences=True).M
+        if M is not None:
+            K = [sp.csr_array(M[c]) for c in columns]
+        elif _all_on_top(coding):
+            eye = sp.eye_array(coding.p, format="csr")
+            K = [sp.csr_array(eye[c]) for c in columns]
+        else:
+            K = _type3_dependent(coding, values, X_full, columns, marginal)
+    else:
+        K = _type3_dependent(coding, values, X_full, columns, marginal)
+    return [(term.label, k) for term, k in zip(coding.terms, K, strict=True)]
+
+
+def _all_on_top(coding: Coding) -> bool:
+    """Whether every term is a hypothesis as it stands: an intercept, and no variable in two terms."""
+    variables = [text for term in coding.terms for text in term.atoms]
+    return coding.intercept and len(set(variables)) == len(variables)
+
+
+def _sum_map(mapping: SumCodingMap, X_full: sp.csc_array, X_sum: sp.csc_array) -> sp.csr_array:
+    if mapping.M is not None:
+        return mapping.M
+    dense = X_sum.toarray()
+    size = np.linalg.norm(dense, axis=0)
+    size[size == 0] = 1.0
+    solution = la.lstsq(dense / size, X_full.toarray(), lapack_driver="gelsy", cond=1e-11)[0]
+    return sp.csr_array(solution / size[:, None])
+
+
+def _type3_dependent(
+    coding: Coding, values: dict[str, np.ndarray], X_full: sp.csc_array, columns: list[np.ndarray], marginal: bool
+) -> list[sp.csr_array]:
+    """Hypotheses by way of the sum-coded matrix itself and its dependent columns."""
+    if coding.p > MAX_DENSE:
+        raise InferenceError("type III hypotheses of a model with dependent columns or non-marginal terms are limited "
+                             f"to {MAX_DENSE} columns, but there are {coding.p}")  # fmt: skip
+    X_sum = coding.with_sum_contrasts().matrix(values, X_full.shape[0])
+    M = _sum_map(SumCodingMap(coding), X_full, X_sum)
+    rank = column_rank(X_sum)
+    if marginal:
+        return [sp.csr_array(_estimable_rows(rank, c) @ M) for c in columns]
+    # kept coefficients absorb the dropped ones: X_sum = X_sum[:, kept] (I - ...) through the null vectors
+    absorb = sp.csr_array(-rank.null.tocsr()[rank.kept])
+    place = np.full(coding.p, -1)
+    place[rank.kept] = np.arange(rank.kept.size)
+    combined = sp.csr_array(M[rank.kept] + absorb @ M[rank.dropped])
+    return [sp.csr_array(combined[place[c][place[c] >= 0]]) for c in columns]
+
+
+def _estimable_rows(rank: Rank, columns: np.ndarray) -> sp.csr_array:
+    """Basis of the estimable functions of the coefficients in `columns` alone, (df, p)."""
+    part = rank.null.tocsr()[columns].toarray()
+    u, s, _ = np.linalg.svd(part, full_matrices=True)
+    count = int((s > 1e-9 * max(1.0, s.max(initial=0.0))).sum())
+    rows = u[:, count:].T
+    spread = sp.csr_array((np.ones(columns.size), (np.arange(columns.size), columns)),
+                          shape=(columns.size, rank.null.shape[0]))  # fmt: skip
+    return sp.csr_array(rows) @ spread
+
+
+def _triangle_rows(X_full: sp.csc_array, rank: Rank, order: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Rows of Q'X for the `wanted` columns of X, Q from the QR of the kept columns in the given order.
+
+    Parameters
+    ----------
+    order : (p_full,) int64
+        Order of the columns; dependent ones (later in that order) drop out.
+    wanted : (k,) int64
+
+    Returns
+    -------
+    (df, p_full) ndarray
+    """
+    p = X_full.shape[1]
+    if p > MAX_DENSE:
+        raise InferenceError(f"type I and II hypotheses are limited to {MAX_DENSE} columns, but there are {p}")
+    ordered = sp.csc_array(X_full[:, order])
+    own = column_rank(ordered)
+    kept = ordered[:, own.kept]
+    n = X_full.shape[0]
+    if n * own.kept.size <= 50_000_000:
+        R = np.linalg.qr(kept.toarray(), mode="r")
+    else:
+        R = la.cholesky((kept.T @ kept).toarray(), lower=False)
+    rows = np.flatnonzero(np.isin(order[own.kept], wanted))
+    out = np.zeros((rows.size, p))
+    out[:, order[own.kept]] = R[rows]
+    if own.dropped.size:
+        combination = -own.null.tocsr()[own.kept].toarray()
+        out[:, order[own.dropped]] = R[rows] @ combination
+    return out
+
+
+def type1(coding: Coding, X_full: sp.csc_array, rank: Rank) -> list[tuple[str, sp.csr_array]]:
+    """Sequential hypotheses: each term after those before it. Arguments and result as in `type3`."""
+    order = np.arange(coding.p)
+    everything = _triangle_rows(X_full, rank, order, order)
+    place = np.full(coding.p, -1)
+    place[rank.kept] = np.arange(rank.kept.size)
+    out = []
+    for term, columns in zip(coding.terms, term_columns(coding), strict=True):
+        rows = place[columns]
+        out.append((term.label, sp.csr_array(everything[rows[rows >= 0]])))
+    return out
+
+
+def type2(coding: Coding, X_full: sp.csc_array, rank: Rank) -> list[tuple[str, sp.csr_array]]:
+    """Each term after all others that do not contain it. Arguments and result as in `type3`.
+
+    A term contains another when it has the same covariates and all its factors (SAS's definition).
+    """
+    columns = term_columns(coding)
+    numbers = [{t for t in term.atoms if not coding.atoms[t].is_factor} for term in coding.terms]
+    out = []
+    for i, term in enumerate(coding.terms):
+        above = [numbers[i] == numbers[j] and set(term.atoms) < set(other.atoms)
+                 for j, other in enumerate(coding.terms)]  # fmt: skip
+        before = [np.arange(int(coding.intercept))]
+        before += [c for j, c in enumerate(columns) if j != i and not above[j]]
+        after = [c for j, c in enumerate(columns) if above[j]]
+        order = np.concatenate([*before, columns[i], *after])
+        out.append((term.label, sp.csr_array(_triangle_rows(X_full, rank, order, columns[i]))))
+    return out

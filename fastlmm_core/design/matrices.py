@@ -1,0 +1,504 @@
+"""The design of a model: everything a fit needs from a formula and a table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+from fastlmm_core.design.coding import Atom, Coding, Raw, code_terms, make_atom, read_factor, read_raw
+from fastlmm_core.design.evaluation import evaluate
+from fastlmm_core.design.expressions import Node, deparse, is_factor_call, names_in
+from fastlmm_core.design.formula import ParsedFormula, parse_formula
+from fastlmm_core.design.hypotheses import type1, type2, type3
+from fastlmm_core.design.random_terms import RandomTerm, build_random_term, order_terms
+from fastlmm_core.design.rank import Rank, column_rank
+from fastlmm_core.design.table import Table, as_factor, drop_unused
+from fastlmm_core.errors import DataError, DesignError, FormulaError, OptionError, name_list, nearest_names
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A column of the table that the fixed part reads.
+
+    Attributes
+    ----------
+    name : str
+    kind : str
+        ``"factor"`` or ``"numeric"``.
+    levels : tuple of str or None
+        Levels that occur, in the order of the coding.
+    mean : float or None
+        Unweighted mean over the rows used, of a numeric column.
+    """
+
+    name: str
+    kind: str
+    levels: tuple[str, ...] | None
+    mean: float | None
+
+
+@dataclass(frozen=True)
+class FixedTerm:
+    """A term of the fixed part.
+
+    Attributes
+    ----------
+    label : str
+        As R writes it, ``"V:N"``.
+    variables : tuple of str
+        Columns of the table it reads.
+    columns : (k,) ndarray
+        Its columns among the p_full columns.
+    order : int
+        Number of variables in the interaction.
+    """
+
+    label: str
+    variables: tuple[str, ...]
+    columns: np.ndarray
+    order: int
+
+
+@dataclass(frozen=True)
+class Design:
+    """Arrays and names of a model on the rows used.
+
+    Attributes
+    ----------
+    formula : ParsedFormula
+    response : str
+        The response as R prints it.
+    n, n_dropped : int
+        Rows used, and rows left out because a value is missing.
+    rows : (n,) int64
+        Positions of the rows used in the table.
+    y : (n,) float64 or None
+        As given; the offset is not subtracted.
+    X : (n, p) csc_array
+        Kept columns of the fixed part, sorted.
+    column_names : tuple of str
+        All p_full columns, as R names them.
+    kept : (p,) int64
+        Positions of the columns of `X` among all columns.
+    dropped_columns : tuple of str
+        Columns that depend on earlier ones.
+    weights, offset : (n,) float64 or None
+    random : tuple of RandomTerm
+        In lme4's order.
+    terms : tuple of FixedTerm
+        In R's order, without the intercept.
+    coding : Coding
+        What turns a table into the fixed part's columns.
+    """
+
+    formula: ParsedFormula
+    response: str
+    n: int
+    n_dropped: int
+    rows: np.ndarray
+    y: np.ndarray | None
+    X: sp.csc_array
+    column_names: tuple[str, ...]
+    kept: np.ndarray
+    dropped_columns: tuple[str, ...]
+    weights: np.ndarray | None
+    offset: np.ndarray | None
+    random: tuple[RandomTerm, ...]
+    terms: tuple[FixedTerm, ...]
+    coding: Coding
+    _rank: Rank = field(repr=False)
+    _X_full: sp.csc_array = field(repr=False)
+    _values: dict[str, np.ndarray] = field(repr=False)
+    _table: _UsedColumns = field(repr=False)
+
+    @property
+    def has_intercept(self) -> bool:
+        return self.coding.intercept
+
+    @property
+    def index(self) -> Any:
+        """Labels of the rows used: the pandas index, or their positions."""
+        return self.rows if self._table.index is None else self._table.index
+
+    @cached_property
+    def null_basis(self) -> np.ndarray | None:
+        """(p_full, d) basis of {b: X_full b = 0}, None when all columns are independent.
+
+        Column k has 1 at the k-th dropped column and its other entries at kept columns.
+        """
+        return self._rank.null.toarray() if self._rank.dropped.size else None
+
+    @property
+    def null_space(self) -> sp.csc_array:
+        """`null_basis` as a sparse matrix, with d = 0 columns for full rank."""
+        return self._rank.null
+
+    def estimable(self, K: Any, tolerance: float = 1e-8) -> np.ndarray:
+        """Which linear functions of the coefficients the data determine.
+
+        Parameters
+        ----------
+        K : (r, p_full) array or sparse array
+        tolerance : float
+            Relative to the norms of the row and of the null vector.
+
+        Returns
+        -------
+        (r,) bool
+            Row k is estimable when it is orthogonal to every null vector (Searle 1971, section 5.4).
+        """
+        null = self._rank.null
+        rows = sp.csr_array(K) if sp.issparse(K) else np.atleast_2d(np.asarray(K, dtype=np.float64))
+        if null.shape[1] == 0:
+            return np.ones(rows.shape[0], dtype=bool)
+        # judged on products, so that columns of very different size do not blur the decision
+        size = sp.csc_array(abs(null))
+        product, bound = rows @ null, abs(rows) @ size
+        if sp.issparse(product):
+            product, bound = product.toarray(), bound.toarray()
+        return np.asarray((np.abs(product) <= tolerance * bound).all(axis=1))
+
+    @cached_property
+    def variables(self) -> dict[str, Variable]:
+        """Columns of the table that the fixed part reads, by name."""
+        return _variables(self.coding, self._table)
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """(n rows) The columns of the fixed part and the grouping columns; factors as categoricals."""
+        columns = {}
+        groups = [v for term in self.random for v in term.group_variables]
+        slopes = [v for term in self.random for atom in term.coding.atoms.values() for v in atom.columns_read]
+        for name in dict.fromkeys([*self.variables, *slopes, *groups]):
+            values, levels = self._table.used(name)
+            columns[name] = values if levels is None else pd.Categorical.from_codes(values, list(levels))
+        return pd.DataFrame(columns, index=self.index if self._table.index is not None else None)
+
+    def fixed_matrix(self, newdata: Any) -> sp.csr_array:
+        """All p_full columns of the fixed part on other rows, coded as in the fit.
+
+        Parameters
+        ----------
+        newdata : table of m rows
+            Factor levels as labels; ``poly()`` and the like keep the basis of the fit.
+
+        Returns
+        -------
+        (m, p_full) csr_array
+
+        Raises
+        ------
+        DataError
+            When a column is not in `newdata`, a level did not occur in the fit, or a value is missing.
+        """
+        table = newdata if isinstance(newdata, Table) else Table(newdata)
+        values = self.coding.read(table)
+        for text, own in values.items():
+            if (own < 0).any() if self.coding.atoms[text].is_factor else np.isnan(own).any():
+                raise DataError(f"'{text}' has missing values in the new data; fill them in or leave the rows out")
+        return sp.csr_array(self.coding.matrix(values, table.n))
+
+    def sum_coded(self) -> tuple[sp.csc_array, tuple[str, ...]]:
+        """(n, p_full) fixed part with every factor coded by ``contr.sum``, and its column names."""
+        coding = self.coding.with_sum_contrasts()
+        return coding.matrix(self._values, self.n), coding.column_names
+
+    def type1_hypotheses(self) -> list[tuple[str, sp.csr_array]]:
+        """Sequential hypotheses (label, K) with K (df, p_full); see `fastlmm_core.design.hypotheses`."""
+        return type1(self.coding, self._X_full, self._rank)
+
+    def type2_hypotheses(self) -> list[tuple[str, sp.csr_array]]:
+        """Each term after all that do not contain it: (label, K) with K (df, p_full)."""
+        return type2(self.coding, self._X_full, self._rank)
+
+    def type3_hypotheses(self, marginal: bool = False) -> list[tuple[str, sp.csr_array]]:
+        """Hypotheses in sum-to-zero coding: (label, K) with K (df, p_full).
+
+        Parameters
+        ----------
+        marginal : bool
+            With empty cells: False drops dependent columns first (lmerTest), True tests what the columns of the
+            other terms cannot take over (``drop1``, for linear models).
+        """
+        return type3(self.coding, self._values, self._X_full, self._rank, marginal)
+
+
+@dataclass(frozen=True)
+class _UsedColumns:
+    """Columns of the table on the rows used, converted when asked for (numbers and codes only)."""
+
+    columns: dict[str, Any]
+    rows: np.ndarray | None
+    index: Any
+
+    def used(self, name: str) -> tuple[np.ndarray, tuple[str, ...] | None]:
+        """Values on the rows used, or codes and the levels that occur."""
+        column = self.columns[name]
+        values = column.values if self.rows is None else column.values[self.rows]
+        if column.levels is None:
+            return values, None
+        return drop_unused(values, column.levels)
+
+
+def _variables(coding: Coding, table: _UsedColumns) -> dict[str, Variable]:
+    """A numeric column that only enters through ``C()`` or ``factor()`` counts as a factor."""
+    as_levels: dict[str, Atom] = {}
+    as_number: dict[str, None] = {}
+    names: dict[str, None] = {}
+    for atom in coding.atoms.values():
+        for name in atom.columns_read:
+            names[name] = None
+            if atom.is_factor and (is_factor_call(atom.node) or atom.text == deparse(atom.node) and len(
+                    atom.columns_read) == 1 and table.columns[name].is_factor):  # fmt: skip
+                as_levels.setdefault(name, atom)
+            else:
+                as_number[name] = None
+    out = {}
+    for name in names:
+        values, levels = table.used(name)
+        if levels is None and (name in as_number or name not in as_levels):
+            out[name] = Variable(name, "numeric", None, float(values.mean()))
+        else:
+            out[name] = Variable(name, "factor", levels or as_levels[name].levels, None)
+    return out
+
+
+def build_design(
+    formula: str | ParsedFormula,
+    data: Any,
+    *,
+    weights: Any = None,
+    offset: Any = None,
+    contrasts: dict[str, Any] | None = None,
+    response: bool = True,
+) -> Design:
+    """Evaluate a formula on a table.
+
+    Parameters
+    ----------
+    formula : str or ParsedFormula
+        lme4 notation; see `parse_formula`.
+    data : pandas, polars or pyarrow table, or dict of columns
+        Columns of strings, booleans and categoricals are factors; numbers are covariates, and levels where they
+        group.
+    weights : str or (N,) array, optional
+        Column name or values for the N rows of the table; positive, Var(e_i) = sigma^2 / w_i.
+    offset : str or (N,) array, optional
+        Added to the ``offset()`` terms of the formula.
+    contrasts : dict, optional
+        {factor: "contr.sum" | "contr.helmert" | "contr.poly" | "contr.SAS" | "contr.treatment" | (L, c) matrix};
+        treatment coding with the first level as reference otherwise.
+    response : bool
+        False when the table need not have the response.
+
+    Returns
+    -------
+    Design
+
+    Raises
+    ------
+    FormulaError
+        When the formula does not parse or names a column that is not there.
+    DataError
+        When values cannot be used: infinite, complex, mixed types, a response that is not numeric, bad weights.
+    DesignError
+        When the model cannot be fitted to the rows left: too few rows, a factor with one level, confounding.
+    """
+    parsed = parse_formula(formula)
+    table = Table(data)
+    if table.n == 0:
+        raise DataError("the data have no rows")
+    _check_names(parsed, table, response)
+    raw, groups = _read_variables(parsed, table)
+    y = _read_response(parsed, table) if response else None
+    total_offset = _read_offset(parsed, table, offset)
+    w = _read_weights(weights, table)
+    rows = _complete_rows(table.n, raw, groups, y, total_offset)
+    n = table.n if rows is None else rows.size
+    if n == 0:
+        raise DataError(f"all {table.n} rows have a missing value in a column of the model"
+                        f"{_most_missing(parsed, table, response)}")  # fmt: skip
+    coding, values = _code_fixed(parsed, raw, rows, contrasts)
+    X_full = coding.matrix(values, n)
+    rank = column_rank(X_full)
+    random = order_terms([build_random_term(part, raw, groups, rows, n, contrasts) for part in parsed.random])
+    _check_size(n, rank)
+    y, total_offset, w = (_used(a, rows) for a in (y, total_offset, w))
+    _check_finite(y, total_offset, parsed)
+    names = coding.column_names
+    used = np.arange(n) if rows is None else rows
+    index = None if table.index is None else (table.index if rows is None else table.index[rows])
+    return Design(
+        formula=parsed, response=parsed.response_name, n=n, n_dropped=table.n - n, rows=used, y=y,
+        X=X_full if not rank.dropped.size else sp.csc_array(X_full[:, rank.kept]), column_names=names,
+        kept=rank.kept, dropped_columns=tuple(names[j] for j in rank.dropped), weights=w, offset=total_offset,
+        random=random, terms=_fixed_terms(coding), coding=coding, _rank=rank, _X_full=X_full, _values=values,
+        _table=_UsedColumns(table._columns, rows, index),
+    )  # fmt: skip
+
+
+def _check_names(parsed: ParsedFormula, table: Table, response: bool) -> None:
+    """Refuse names that are not columns, at their position in the formula."""
+    nodes: list[Node] = [*parsed.fixed.atoms.values(), *parsed.offsets]
+    for part in parsed.random:
+        nodes += [*part.factors, *part.terms.atoms.values()]
+    if response:
+        if parsed.response is None:
+            raise FormulaError("the response is missing; write 'response ~ terms'", parsed.text, 0)
+        nodes.append(parsed.response)
+    for node in nodes:
+        for name in names_in(node):
+            if name.name not in table.names:
+                hint = nearest_names(name.name, table.names)
+                raise FormulaError(f"column '{name.name}' is not in the data{hint}", parsed.text, name.position)
+
+
+def _read_variables(parsed: ParsedFormula, table: Table) -> tuple[dict[str, Raw], dict[str, Raw]]:
+    """Variables of the linear parts, and of the groupings, on all rows."""
+    raw = {text: read_raw(node, table) for text, node in parsed.fixed.atoms.items()}
+    groups: dict[str, Raw] = {}
+    for part in parsed.random:
+        for text, node in part.terms.atoms.items():
+            if text not in raw:
+                raw[text] = read_raw(node, table)
+        for node in part.factors:
+            text = deparse(node)
+            if text not in groups:
+                column = read_factor(node, table, {})
+                groups[text] = Raw(column.values, column.levels, {})
+    return raw, groups
+
+
+def _read_response(parsed: ParsedFormula, table: Table) -> np.ndarray:
+    name, node = parsed.response_name, parsed.response
+    assert node is not None
+    for inner in names_in(node):
+        column = table.column(inner.name)
+        if column.is_factor:
+            raise DataError(f"the response must be numeric, but '{inner.name}' has the labels "
+                            f"{name_list(column.levels or (), 4)}; convert it to numbers")  # fmt: skip
+    value = np.asarray(evaluate(node, table, {}), dtype=np.float64)
+    if value.shape != (table.n,):
+        raise DataError(f"the response '{name}' must be one column of {table.n} numbers, not of shape {value.shape}")
+    return value
+
+
+def _numbers_for_rows(given: Any, table: Table, option: str) -> np.ndarray:
+    """(N,) float64 of a column name or of an array for all rows of the table."""
+    if isinstance(given, str):
+        if given not in table.names:
+            raise DataError(f"{option}='{given}' is not a column of the data{nearest_names(given, table.names)}")
+        column = table.column(given)
+        if column.is_factor:
+            raise DataError(f"{option}='{given}' must be numeric, but the column has labels")
+        return column.values
+    try:
+        values = np.asarray(given, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise DataError(f"{option} must be a column name or numbers, not {type(given).__name__}") from None
+    if values.shape != (table.n,):
+        raise DataError(f"{option} has shape {values.shape}, but the data have {table.n} rows")
+    return values
+
+
+def _read_weights(weights: Any, table: Table) -> np.ndarray | None:
+    if weights is None:
+        return None
+    values = _numbers_for_rows(weights, table, "weights")
+    bad = ~(np.isfinite(values) & (values > 0))
+    if bad.any():
+        first = int(np.argmax(bad))
+        what = "missing" if np.isnan(values[first]) else f"{values[first]:g}"
+        raise DataError(f"weights must be positive and finite: {int(bad.sum())} are not, the first in row {first} "
+                        f"is {what}; leave such rows out")  # fmt: skip
+    return values
+
+
+def _read_offset(parsed: ParsedFormula, table: Table, offset: Any) -> np.ndarray | None:
+    """Sum of the offsets of the formula and of the argument, (N,)."""
+    total: np.ndarray | None = None if offset is None else _numbers_for_rows(offset, table, "offset")
+    for node in parsed.offsets:
+        value = np.asarray(evaluate(node, table, {}))
+        if value.dtype.kind not in "biuf":
+            raise DataError(f"offset({deparse(node)}) must be numeric")
+        value = np.broadcast_to(value.astype(np.float64), (table.n,))
+        total = np.array(value) if total is None else total + value
+    return total
+
+
+def _complete_rows(
+    n: int, raw: dict[str, Raw], groups: dict[str, Raw], y: np.ndarray | None, offset: np.ndarray | None
+) -> np.ndarray | None:
+    """Positions of the rows without a missing value; None when that is all of them."""
+    missing: np.ndarray | None = None
+    for variable in [*raw.values(), *groups.values()]:
+        if variable.levels is None:
+            own = np.isnan(variable.values[:, 0]) if variable.values.shape[1] == 1 else np.isnan(
+                variable.values).any(axis=1)  # fmt: skip
+        else:
+            own = variable.values < 0
+        missing = own if missing is None else missing | own
+    for numbers in (y, offset):
+        if numbers is not None:
+            missing = np.isnan(numbers) if missing is None else missing | np.isnan(numbers)
+    return None if missing is None or not missing.any() else np.flatnonzero(~missing)
+
+
+def _most_missing(parsed: ParsedFormula, table: Table, response: bool) -> str:
+    """Which column has the most missing values, for a message."""
+    counts = {name: int(column.missing().sum()) for name, column in table._columns.items()}
+    worst = max(counts, key=counts.__getitem__, default=None)
+    return "" if worst is None else f"; '{worst}' alone is missing in {counts[worst]}"
+
+
+def _code_fixed(
+    parsed: ParsedFormula, raw: dict[str, Raw], rows: np.ndarray | None, contrasts: Any
+) -> tuple[Coding, dict[str, np.ndarray]]:
+    if contrasts:
+        random_atoms = {text for part in parsed.random for text in part.terms.atoms}
+        for name in contrasts:
+            if name not in parsed.fixed.atoms and name not in random_atoms:
+                raise OptionError(f"contrasts name '{name}', which is not a variable of the formula"
+                                  f"{nearest_names(name, parsed.fixed.atoms)}")  # fmt: skip
+            if raw[name].levels is None:
+                raise OptionError(f"contrasts name '{name}', which is numeric; write C({name}) in the formula")
+    atoms, values = {}, {}
+    for text, node in parsed.fixed.atoms.items():
+        atoms[text], values[text] = make_atom(text, node, raw[text], rows, contrasts)
+    factors = {text for text, atom in atoms.items() if atom.is_factor}
+    return Coding(parsed.fixed.intercept, atoms, code_terms(parsed.fixed, factors)), values
+
+
+def _check_size(n: int, rank: Rank) -> None:
+    p = rank.kept.size
+    if n <= p:
+        raise DesignError(f"{n} observations are not enough for the {p} independent columns of the fixed part; "
+                          "nothing is left to estimate the residual variance")  # fmt: skip
+
+
+def _used(values: np.ndarray | None, rows: np.ndarray | None) -> np.ndarray | None:
+    return values if values is None or rows is None else values[rows]
+
+
+def _check_finite(y: np.ndarray | None, offset: np.ndarray | None, parsed: ParsedFormula) -> None:
+    for values, what in ((y, f"the response '{parsed.response_name}'"), (offset, "the offset")):
+        if values is not None and not np.isfinite(values).all():
+            first = int(np.argmax(~np.isfinite(values)))
+            raise DataError(f"{what} has infinite values, the first in used row {first}; "
+                            "correct them or mark them as missing")  # fmt: skip
+
+
+def _fixed_terms(coding: Coding) -> tuple[FixedTerm, ...]:
+    out = []
+    for term, start, width in zip(coding.terms, coding.starts, coding.widths, strict=False):
+        variables = dict.fromkeys(name for text in term.atoms for name in coding.atoms[text].columns_read)
+        out.append(FixedTerm(term.label, tuple(variables), np.arange(start, start + width), len(term.atoms)))
+    return tuple(out)
+
+
+__all__ = ["Design", "FixedTerm", "Variable", "as_factor", "build_design"]
