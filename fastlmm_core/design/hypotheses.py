@@ -212,7 +212,15 @@ def type3(
             K = _type3_dependent(coding, values, X_full, columns, marginal)
     else:
         K = _type3_dependent(coding, values, X_full, columns, marginal)
-    return [(term.label, k) for term, k in zip(coding.terms, K, strict=True)]
+    return [(term.label, _without_noise(k)) for term, k in zip(coding.terms, K, strict=True)]
+
+
+def _without_noise(K: sp.csr_array) -> sp.csr_array:
+    """K with entries that are rounding of zero removed."""
+    if K.nnz:
+        K.data[np.abs(K.data) < 1e-13 * np.abs(K.data).max()] = 0.0
+        K.eliminate_zeros()
+    return K
 
 
 def _all_on_top(coding: Coding) -> bool:

@@ -145,7 +145,7 @@ class Design:
         ----------
         K : (r, p_full) array or sparse array
         tolerance : float
-            Relative to the norms of the row and of the null vector.
+            Relative to the norms of the row and of the null vector, with X's columns scaled to norm 1.
 
         Returns
         -------
@@ -153,15 +153,16 @@ class Design:
             Row k is estimable when it is orthogonal to every null vector (Searle 1971, section 5.4).
         """
         null = self._rank.null
-        rows = sp.csr_array(K) if sp.issparse(K) else np.atleast_2d(np.asarray(K, dtype=np.float64))
+        rows = sp.csr_array(K) if sp.issparse(K) else sp.csr_array(np.atleast_2d(np.asarray(K, dtype=np.float64)))
         if null.shape[1] == 0:
             return np.ones(rows.shape[0], dtype=bool)
-        # judged on products, so that columns of very different size do not blur the decision
-        size = sp.csc_array(abs(null))
-        product, bound = rows @ null, abs(rows) @ size
-        if sp.issparse(product):
-            product, bound = product.toarray(), bound.toarray()
-        return np.asarray((np.abs(product) <= tolerance * bound).all(axis=1))
+        # in units of columns of norm 1, so that covariates of very different size do not blur the decision
+        norm = np.sqrt(np.asarray(self._X_full.power(2).sum(axis=0)).ravel())
+        norm[norm == 0] = np.sqrt(self.n)
+        scaled_rows, scaled_null = rows @ sp.diags_array(1.0 / norm), sp.diags_array(norm) @ null
+        product = abs(scaled_rows @ scaled_null).max(axis=1).toarray().ravel()
+        scaled_null = scaled_null.power(2).sum(axis=0).max() ** 0.5
+        return np.asarray(product <= tolerance * np.sqrt(scaled_rows.power(2).sum(axis=1)) * scaled_null)
 
     @cached_property
     def variables(self) -> dict[str, Variable]:
