@@ -317,7 +317,9 @@ KEPT_BACK = ("status", "ddf", "estimable")
 
 
 def _means_rows(table: Any) -> list[dict[str, Any]]:
-    return [_row(record, {**RENAMED, "estimate": "emmean"}) for record in _records(table)]
+    names = {**RENAMED, "estimate": "emmean"}
+    tests = ("t", "p")  # of a mean against zero: nobody asks
+    return [_row({k: v for k, v in record.items() if k not in tests}, names) for record in _records(table)]
 
 
 def _contrast_rows(table: Any) -> list[dict[str, Any]]:

@@ -9,7 +9,6 @@ import pytest
 
 from fastlmm_core import datasets, lmm
 from fastlmm_core.cli.demo import block_means, one_contrast, variance
-from fastlmm_core.plots.means import standard_error_of_difference
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +76,7 @@ def test_potash_errors_by_formula(kfert):
         means = block_means(fit, "K2O_lbac")
         np.testing.assert_allclose(means.to_frame()["se"], np.sqrt(se_mean), rtol=1e-6)
         np.testing.assert_allclose(
-            standard_error_of_difference(means), np.sqrt(2 * fit.sigma**2 / b), rtol=1e-6
+            means.difference_errors().sed_rms, np.sqrt(2 * fit.sigma**2 / b), rtol=1e-6
         )
 
 

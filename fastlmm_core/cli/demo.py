@@ -94,16 +94,16 @@ def hybrids_report(fixed: LMMFit, random: LMMFit) -> list[str]:
         difference = one_contrast(means, "G01", "G02")
         shown[words] = (means.to_frame()["se"].iloc[0], difference.to_frame()["se"].iloc[0])
         lines += [f"Blocks {words}", "", str(fit.summary()), "", str(means), "", str(difference), ""]
-    (mean_fixed, diff_fixed), (mean_random, diff_random) = shown["fixed"], shown["random"]
+    (mean_f, diff_f), (mean_r, diff_r) = shown["fixed"], shown["random"]
     residual, between = random.sigma**2, variance(random, "loc")
     return [
         *lines,
         "Here the two models give different means. No block holds all hybrids, so the block totals, too,",
         "say something about the hybrids. Blocks taken as fixed throw that away; blocks taken as random",
         "recover it (inter-block information) and weigh it by how much the blocks vary.",
-        f"  A difference of two hybrids: SE {diff_random:.2f} with blocks random, {diff_fixed:.2f} with them fixed.",
+        f"  A difference of two hybrids: SE {diff_r:.2f} with blocks random, {diff_f:.2f} with them fixed.",
         "    More precise, for it uses the comparison within blocks and the one between block totals.",
-        f"  The mean of one hybrid: SE {mean_random:.3f} with blocks random, {mean_fixed:.3f} with them fixed.",
+        f"  The mean of one hybrid: SE {mean_r:.3f} with blocks random, {mean_f:.3f} with them fixed.",
         "    Less precise, for it speaks about blocks like these instead of these thirteen, and so carries",
         f"    their variance too ({between:.3f}, beside {residual:.3f} of a plot).",
     ]
@@ -122,7 +122,6 @@ def draw_figure(fixed: LMMFit, random: LMMFit, folder: Path) -> Path:
         The PNG written.
     """
     from ..plots import plot_emmeans_by_model, save
-    from ..plots.means import standard_error_of_difference
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -132,7 +131,7 @@ def draw_figure(fixed: LMMFit, random: LMMFit, folder: Path) -> Path:
     ax = plot_emmeans_by_model(
         means,
         bars="se",
-        differences={name: standard_error_of_difference(table) for name, table in means.items()},
+        differences={name: table.difference_errors().sed_rms for name, table in means.items()},
         legend_title="blocks modelled as",
     )
     ax.set_xlabel("K₂O (lb/ac)")

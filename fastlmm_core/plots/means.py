@@ -123,7 +123,7 @@ def plot_emmeans_by_model(
         One standard error to each side of a mean, or its confidence limits.
     differences : mapping of model name to float, optional
         Standard error of a difference of two means; drawn once for each model, beside the means. Where the
-        differences have several, `standard_error_of_difference` gives their root mean square.
+        pairs differ in theirs, ``difference_errors().sed_rms`` of the table is the root mean square.
     legend_title : str
         Heading of the legend.
     ax : Axes, optional
@@ -180,19 +180,3 @@ def _draw_differences(
     ticks, labels = ax.get_xticks(), [t.get_text() for t in ax.get_xticklabels()]
     ax.set_xticks([*ticks, centre], [*labels, "SE of a\ndifference"])
     ax.set_xlim(-0.5, n_labels + 0.6)
-
-
-def standard_error_of_difference(means: Any) -> float:
-    """Root mean square of the standard errors of all pairwise differences of a table of means.
-
-    Parameters
-    ----------
-    means : EmmeansTable
-
-    Returns
-    -------
-    float
-        The common standard error where all are equal (balanced designs).
-    """
-    se = means.contrast("pairwise", adjust="none").to_frame()["se"].to_numpy(float)
-    return float(np.sqrt(np.nanmean(se**2)))
