@@ -1,7 +1,7 @@
 """Families of contrasts among k means: coefficients, labels and the adjustment that goes with each.
 
-Names, order, coefficients and labels are those of the R package emmeans, so that tables of both can be laid side
-by side.
+Names, order, coefficients and labels are those of the R package emmeans, so that tables of both can be laid
+side by side.
 """
 
 from __future__ import annotations
@@ -189,8 +189,8 @@ def polynomial(means: MeanLabels, max_degree: int | None = None) -> ContrastFami
 def orthogonal_polynomials(k: int, degree: int) -> list[list[Fraction]]:
     """Orthogonal polynomials of degree 1..degree on 1..k, exactly, each rising at the upper end.
 
-    Three-term recurrence for equally spaced points: P_(j+1) = x P_j - (j^2 (k^2 - j^2) / (4 (4 j^2 - 1))) P_(j-1)
-    with x centred.
+    Three-term recurrence for equally spaced points: with x centred,
+    P_(j+1) = x P_j - (j^2 (k^2 - j^2) / (4 (4 j^2 - 1))) P_(j-1).
     """
     x = [Fraction(2 * i - k + 1, 2) for i in range(k)]
     before, now = [Fraction(0)] * k, [Fraction(1)] * k
@@ -205,9 +205,9 @@ def orthogonal_polynomials(k: int, degree: int) -> list[list[Fraction]]:
 def whole_numbers(exact: Sequence[Fraction]) -> Floats:
     """The multiple of a contrast (k,) in whole numbers, by emmeans' rule where that ends.
 
-    The rule: scale to length 1, divide by the smallest entry above 0.01; while some entry is more than 0.05 from
-    a whole number divide by that distance; round. It does not end for many levels; then the smallest multiple in
-    whole numbers is taken.
+    The rule: scale to length 1, divide by the smallest entry above 0.01; while some entry is more than 0.05
+    from a whole number divide by that distance; round. It does not end for many levels; then the smallest
+    multiple in whole numbers is taken.
     """
     column = np.array([float(x) for x in exact])
     column /= np.linalg.norm(column)

@@ -1,0 +1,567 @@
+"""Tables of means, slopes and their contrasts: estimates, tests and intervals, computed when looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from fastlmm_core.errors import InferenceError, OptionError, nearest_names
+from fastlmm_core.inference.contrast_families import ContrastFamily, Custom, MeanLabels, contrast_family
+from fastlmm_core.inference.letters import compact_letters
+from fastlmm_core.inference.mean_comparisons import (
+    ComparisonIntervals,
+    DifferenceErrors,
+    comparison_intervals,
+    difference_errors,
+)
+from fastlmm_core.inference.multiplicity import (
+    Adjustment,
+    Family,
+    adjusted_p_values,
+    critical_values,
+    resolve_adjustment,
+)
+
+Floats = NDArray[np.floating]
+
+OK = "ok"
+NOT_ESTIMABLE = "not estimable"
+ROWS_SHOWN = 200
+DDF_WORDS = {
+    "kenward-roger": "Kenward-Roger",
+    "satterthwaite": "Satterthwaite",
+    "residual": "residual",
+    "asymptotic": "asymptotic (normal)",
+}
+
+
+class Inherit:
+    """Marks an option that was not given."""
+
+    def __repr__(self) -> str:
+        return "the table's own"
+
+
+INHERIT = Inherit()
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class EstimateTable:
+    """Linear functions of the fixed effects with labels, tests and intervals.
+
+    Attributes
+    ----------
+    labels : DataFrame (c, n_labels)
+        Label columns.
+    functions : LinearFunctions
+        The r functions the rows are built on.
+    K : sparse (r, p_full)
+        Their coefficients.
+    weights : csr_array (c, r) or None
+        Rows of the table in terms of the functions; None when they are the functions.
+    shift : ndarray (r,)
+        Constant added to each function (the mean offset of the model).
+    undefined : ndarray (r,) of bool
+        Functions that average over cells without data.
+    by : tuple of str
+        Label columns whose combinations are separate families.
+    kind : str
+        "pairs", "contrast" or "prediction".
+    n_means : int
+        Means per family.
+    adjust_asked : str
+        Adjustment asked for; `adjust` is the one used.
+    level : float
+        Confidence level.
+    title : str
+    remarks : tuple of str
+        Notes that do not depend on the adjustment.
+    """
+
+    labels: pd.DataFrame
+    functions: Any
+    K: Any
+    weights: sp.csr_array | None
+    shift: Floats
+    undefined: NDArray[np.bool_]
+    by: tuple[str, ...]
+    kind: str
+    n_means: int
+    adjust_asked: str
+    level: float
+    title: str
+    remarks: tuple[str, ...] = ()
+    group: NDArray[np.integer] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def ddf(self) -> str:
+        """Method of the degrees of freedom."""
+        return str(self.functions.ddf)
+
+    @property
+    def information(self) -> str:
+        """Information matrix behind the degrees of freedom."""
+        return str(self.functions.information)
+
+    @cached_property
+    def statistics(self) -> tuple[Floats, Floats, Floats]:
+        """Estimate, standard error and df of each row, (c,) each; NaN where not estimable."""
+        if self.weights is None:
+            estimate = np.asarray(self.functions.estimate, dtype=np.float64) + self.shift
+            se, df = np.asarray(self.functions.se()), np.asarray(self.functions.df())
+            bad = ~np.asarray(self.functions.estimable) | self.undefined
+        else:
+            estimate, se, df, estimable = self.functions.contrast_statistics(self.weights)
+            estimate = estimate + self.weights @ self.shift
+            bad = ~np.asarray(estimable) | (abs(self.weights) @ self.undefined.astype(np.float64) > 0.0)
+        return np.where(bad, np.nan, estimate), np.where(bad, np.nan, se), np.where(bad, np.nan, df)
+
+    @property
+    def estimate(self) -> Floats:
+        """Estimates (c,)."""
+        return self.statistics[0]
+
+    @property
+    def se(self) -> Floats:
+        """Standard errors (c,)."""
+        return self.statistics[1]
+
+    @property
+    def df(self) -> Floats:
+        """Degrees of freedom (c,)."""
+        return self.statistics[2]
+
+    @cached_property
+    def t(self) -> Floats:
+        """Estimate over standard error, (c,)."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return self.estimate / self.se
+
+    @cached_property
+    def family(self) -> Family:
+        """What the adjustment needs to know."""
+        return Family(self.group, self.kind, self.n_means, self._ranks, self._correlation)
+
+    @cached_property
+    def adjustment(self) -> Adjustment:
+        """Methods in use for p values and limits."""
+        return resolve_adjustment(self.adjust_asked, self.family)
+
+    @property
+    def adjust(self) -> str:
+        """Adjustment used for the p values."""
+        return self.adjustment.p_method
+
+    @cached_property
+    def p(self) -> Floats:
+        """Two-sided p values (c,) with the adjustment."""
+        return adjusted_p_values(self.t, self.df, self.adjustment.p_method, self.family)
+
+    @cached_property
+    def limits(self) -> tuple[Floats, Floats]:
+        """Confidence limits (c,), (c,) with the adjustment for intervals."""
+        half = critical_values(self.level, self.df, self.adjustment.limit_method, self.family) * self.se
+        return self.estimate - half, self.estimate + half
+
+    @property
+    def lower(self) -> Floats:
+        """Lower confidence limits (c,)."""
+        return self.limits[0]
+
+    @property
+    def upper(self) -> Floats:
+        """Upper confidence limits (c,)."""
+        return self.limits[1]
+
+    @property
+    def status(self) -> NDArray[np.object_]:
+        """ "ok" or "not estimable" for each row."""
+        return np.where(np.isnan(self.estimate), NOT_ESTIMABLE, OK).astype(object)
+
+    @property
+    def coefficients(self) -> Any:
+        """Coefficients (c, p_full) of the rows on all columns of the fixed part, sparse."""
+        return self.K if self.weights is None else self.weights @ self.K
+
+    def covariance(self) -> Floats:
+        """Covariance matrix (c, c) of the rows."""
+        functions = self.functions if self.weights is None else self.functions.combine(self.weights)
+        return np.asarray(functions.cov)
+
+    def _ranks(self) -> NDArray[np.integer]:
+        A = sp.csr_array(sp.eye_array(len(self))) if self.weights is None else self.weights
+        out = []
+        for rows in self.family.members():
+            block = A[rows]
+            gram = (block.T @ block) @ self.K  # same rank as the block's own coefficients, but only (r, p)
+            dense = gram.toarray() if sp.issparse(gram) else np.asarray(gram)
+            used = dense[np.abs(dense).max(axis=1) > 0.0]
+            out.append(int(np.linalg.matrix_rank(used, tol=1e-7 * max(1.0, np.abs(used).max(initial=0.0)))))
+        return np.array(out)
+
+    def _correlation(self, rows: NDArray[np.integer]) -> Floats:
+        A = sp.csr_array(sp.eye_array(len(self))) if self.weights is None else self.weights
+        cov = np.asarray(self.functions.combine(A[rows]).cov)
+        sd = np.sqrt(np.diag(cov))
+        return cov / np.outer(sd, sd)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Remarks under the table: averaging, df method, level and adjustment."""
+        words = DDF_WORDS.get(self.ddf, self.ddf)
+        level = (f"Degrees of freedom: {words}", f"Confidence level: {self.level:g}")
+        lost = int(np.count_nonzero(np.isnan(self.estimate)))
+        missing = (f"{lost} of {len(self)} rows are not estimable from these data",) if lost else ()
+        return (*self.remarks, *level, *self.adjustment.notes, *missing)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Unrounded figures: label columns, estimate, se, df, t, p, lower, upper, status."""
+        lower, upper = self.limits
+        figures = {
+            "estimate": self.estimate, "se": self.se, "df": self.df, "t": self.t, "p": self.p,
+            "lower": lower, "upper": upper, "status": self.status,
+        }  # fmt: skip
+        return pd.concat([self.labels, pd.DataFrame(figures, index=self.labels.index)], axis=1)
+
+    def _table(self) -> Any:
+        from fastlmm_core.results.rendering import Table
+
+        hidden = [] if np.isnan(self.estimate).any() else ["status"]
+        hidden += ["t", "p"] if self.kind == "prediction" else []
+        return Table(
+            self.to_frame(), title=self.title, notes=self.notes, by=self.by, hidden=tuple(hidden),
+            max_rows=ROWS_SHOWN,
+        )  # fmt: skip
+
+    def __str__(self) -> str:
+        return str(self._table())
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return str(self._table().to_html())
+
+    def with_options(self, *, adjust: str | None = None, level: float | None = None) -> Any:
+        """The same rows with another adjustment or confidence level."""
+        return replace(
+            self,
+            adjust_asked=self.adjust_asked if adjust is None else adjust,
+            level=check_level(self.level if level is None else level),
+        )
+
+    def contrast(
+        self,
+        method: str | Custom = "eff",
+        *,
+        by: str | Sequence[str] | Inherit | None = INHERIT,
+        adjust: str | None = None,
+        ref: object = None,
+        interaction: object = None,
+        simple: str | Sequence[str] | None = None,
+        level: float | None = None,
+        **options: object,
+    ) -> ContrastTable:
+        """Contrasts among the rows, within each group of `by`.
+
+        Parameters
+        ----------
+        method : str, mapping or sequence
+            pairwise, revpairwise, trt.vs.ctrl, trt.vs.ctrl1, trt.vs.ctrlk, consec, poly, eff, del.eff,
+            mean_chg, identity, or custom weights {label: weights} or {label: {row label: weight}}.
+        by : str, sequence of str or None
+            Label columns that split the rows; the table's own without it, None for no split.
+        adjust : str, optional
+            none, tukey, sidak, bonferroni, scheffe, dunnettx, mvt, holm, hochberg, hommel, fdr, by; each
+            method has its usual one.
+        ref : label, position from 1, or list of these
+            Control(s) of trt.vs.ctrl.
+        interaction : str, True or sequence
+            One family for each factor; the contrasts are their products, unadjusted unless `adjust` is given.
+        simple : str or sequence of str
+            Compare the levels of these factors at each combination of the others.
+        level : float, optional
+            Confidence level, the table's own without it.
+        **options
+            `reverse` (trt.vs.ctrl, consec), `max_degree` (poly).
+
+        Returns
+        -------
+        ContrastTable
+
+        Raises
+        ------
+        OptionError
+            For an unknown method, adjustment, label column or reference; for groups of unequal size.
+        """
+        names = self._by_names(by, simple)
+        _, members = group_rows(self.labels, names)
+        if interaction is not None and interaction is not False:
+            families = method if interaction is True else interaction
+            family, columns = self._interaction(families, names, members, **options)
+            asked = adjust or "none"
+        else:
+            means = MeanLabels.of(row_labels(self.labels.iloc[members[0]], names))
+            family = contrast_family(method, means, ref=ref, **options)
+            columns = {free_name(self.labels, names): list(family.labels)}
+            asked = adjust or family.adjust
+        return self._contrast_table(family, columns, names, members, asked, level)
+
+    def pairs(self, **options: Any) -> ContrastTable:
+        """All pairwise differences; options as of `contrast`."""
+        return self.contrast("pairwise", **options)
+
+    def _by_names(
+        self, by: str | Sequence[str] | Inherit | None, simple: str | Sequence[str] | None
+    ) -> tuple[str, ...]:
+        if simple is not None:
+            wanted = [simple] if isinstance(simple, str) else list(simple)
+            self._check_columns("simple", wanted)
+            return tuple(name for name in self.labels.columns if name not in wanted)
+        if isinstance(by, Inherit):
+            return self.by
+        names = [by] if isinstance(by, str) else list(by or [])
+        self._check_columns("by", names)
+        return tuple(names)
+
+    def _check_columns(self, option: str, names: Sequence[str]) -> None:
+        for name in names:
+            if name not in self.labels.columns:
+                hint = nearest_names(name, self.labels.columns)
+                raise OptionError(f"{option}: '{name}' is not a label column of this table{hint}")
+
+    def _interaction(
+        self, families: Any, by: tuple[str, ...], members: NDArray[np.integer], **options: object
+    ) -> tuple[ContrastFamily, dict[str, list[str]]]:
+        """Products of one family per factor; the first factor's contrasts vary fastest."""
+        factors = [str(name) for name in self.labels.columns if name not in by]
+        wanted = [families] if isinstance(families, (str, dict)) else list(families)
+        if len(wanted) > len(factors):
+            raise OptionError(f"interaction has {len(wanted)} families, but there are {len(factors)} factors")
+        wanted = (wanted * len(factors))[: len(factors)]
+        block = self.labels.iloc[members[0]]
+        matrix = sp.csr_array(np.ones((1, 1)))
+        columns: dict[str, list[str]] = {}
+        for name, family_name in zip(factors, wanted, strict=True):
+            levels = [level_text(v) for v in dict.fromkeys(block[name])]
+            family = contrast_family(family_name, MeanLabels.of(levels), **options)
+            matrix = sp.csr_array(sp.kron(family.coefficients, matrix))
+            columns = {key: value * len(family.labels) for key, value in columns.items()}
+            done = len(next(iter(columns.values()))) // len(family.labels) if columns else 1
+            label = f"{name}_{family_name if isinstance(family_name, str) else 'custom'}"
+            columns[label] = [text for text in family.labels for _ in range(done)]
+        if matrix.shape[1] != members.shape[1]:
+            raise OptionError("interaction contrasts need every combination of the factors in the table")
+        labels = [" ".join(parts) for parts in zip(*columns.values(), strict=True)]
+        return ContrastFamily(tuple(labels), matrix, "contrast", "none"), columns
+
+    def _contrast_table(
+        self,
+        family: ContrastFamily,
+        columns: dict[str, list[str]],
+        by: tuple[str, ...],
+        members: NDArray[np.integer],
+        adjust: str,
+        level: float | None,
+    ) -> ContrastTable:
+        n_groups, c = len(members), len(family.labels)
+        C = sp.csr_array(family.coefficients)
+        A = sp.csr_array(
+            (
+                np.tile(C.data, n_groups),
+                members[:, C.indices].ravel(),
+                np.concatenate([[0], np.add.outer(np.arange(n_groups) * C.nnz, C.indptr[1:]).ravel()]),
+            ),
+            shape=(n_groups * c, len(self)),
+        )
+        labels = pd.DataFrame({name: values * n_groups for name, values in columns.items()})
+        for name in by:
+            labels[name] = np.repeat(self.labels[name].to_numpy()[members[:, 0]], c)
+        return ContrastTable(
+            labels=labels, functions=self.functions, K=self.K,
+            weights=A if self.weights is None else sp.csr_array(A @ self.weights),
+            shift=self.shift, undefined=self.undefined, by=by, kind=family.kind, n_means=members.shape[1],
+            adjust_asked=adjust, level=check_level(self.level if level is None else level), title="Contrasts",
+            remarks=self.remarks, group=np.repeat(np.arange(n_groups), c),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ContrastTable(EstimateTable):
+    """Contrasts of means or slopes; further contrasts can be taken of its rows."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class EmmeansTable(EstimateTable):
+    """Estimated marginal means, or slopes (`emtrends`), with what breeders read beside them."""
+
+    def cld(self, alpha: float = 0.05, *, adjust: str = "tukey", reverse: bool = False) -> pd.DataFrame:
+        """Compact letter display: means that share a letter do not differ at `alpha`.
+
+        Parameters
+        ----------
+        alpha : float
+            Level of the comparisons.
+        adjust : str
+            Adjustment of the pairwise p values.
+        reverse : bool
+            Give the letter "a" to the largest mean.
+
+        Returns
+        -------
+        DataFrame
+            The figures of the means, sorted by estimate within each group of `by`, and a column `group`.
+
+        References
+        ----------
+        Piepho (2004), J. Comput. Graph. Stat. 13:456.
+        """
+        if not 0.0 < alpha < 1.0:
+            raise OptionError(f"alpha={alpha!r} must lie above 0 and below 1")
+        frame = self.to_frame()
+        parts = []
+        for rows, table in self._blocks(adjust):
+            order = np.argsort(-self.estimate[rows] if reverse else self.estimate[rows], kind="stable")
+            p = symmetric(table.p, rows.size)[np.ix_(order, order)]
+            part = frame.iloc[rows[order]].copy()
+            part["group"] = compact_letters(p < alpha)
+            part.loc[part["status"] != OK, "group"] = ""
+            parts.append(part)
+        return pd.concat(parts, ignore_index=True)
+
+    def difference_errors(self, level: float | None = None) -> DifferenceErrors:
+        """Average, smallest and largest SED and LSD of all pairs of means (in the same group of `by`).
+
+        Parameters
+        ----------
+        level : float, optional
+            The LSD's confidence level, the table's own without it (0.95: the 5 % LSD).
+        """
+        table = self.contrast("pairwise", adjust="none", level=level)
+        return difference_errors(table.se, table.df, table.level)
+
+    def sed_matrix(self) -> Floats:
+        """Standard errors of all differences (c, c), zero on the diagonal, across groups of `by` too."""
+        return symmetric(self.contrast("pairwise", by=None, adjust="none").se, len(self), diagonal=0.0)
+
+    def comparison_intervals(
+        self, *, adjust: str = "tukey", level: float | None = None
+    ) -> ComparisonIntervals:
+        """Intervals whose overlap shows which means differ; data for a plot.
+
+        Parameters
+        ----------
+        adjust : str
+            Adjustment of the pairwise comparisons.
+        level : float, optional
+            Confidence level of the comparisons.
+        """
+        lower, upper = np.full(len(self), np.nan), np.full(len(self), np.nan)
+        wrong = 0
+        for rows, table in self._blocks(adjust, level):
+            half = 0.5 * (table.upper - table.lower)
+            part = comparison_intervals(self.estimate[rows], symmetric(half, rows.size, diagonal=0.0))
+            lower[rows], upper[rows] = part.lower, part.upper
+            wrong += part.n_disagree
+        return ComparisonIntervals(lower, upper, wrong)
+
+    def _blocks(
+        self, adjust: str, level: float | None = None
+    ) -> list[tuple[NDArray[np.integer], ContrastTable]]:
+        """Rows of each `by` group and the table of their pairwise comparisons."""
+        _, members = group_rows(self.labels, self.by)
+        table = self.contrast("pairwise", adjust=adjust, level=level)
+        rows = table.family.members()
+        if len(rows) == 1:
+            return [(members[0], table)]
+        return [(m, one_group(table, r)) for m, r in zip(members, rows, strict=True)]
+
+
+def one_group(table: ContrastTable, rows: NDArray[np.integer]) -> ContrastTable:
+    """The rows of one `by` group as a table of their own."""
+    weights = table.weights
+    if weights is None:
+        raise InferenceError("a table of contrasts always has weights")
+    return replace(
+        table,
+        labels=table.labels.iloc[rows].reset_index(drop=True),
+        weights=weights[rows],
+        group=np.zeros(rows.size, dtype=np.int64),
+    )
+
+
+def check_level(level: float) -> float:
+    """Raise OptionError unless `level` lies strictly between 0 and 1."""
+    if not isinstance(level, (int, float, np.number)) or not 0.0 < float(level) < 1.0:
+        raise OptionError(f"level={level!r} must lie above 0 and below 1, for example 0.95")
+    return float(level)
+
+
+def symmetric(values: Floats, k: int, diagonal: float = np.nan) -> Floats:
+    """Symmetric matrix (k, k) from its upper triangle by rows, (k (k - 1) / 2,)."""
+    out = np.full((k, k), diagonal)
+    i, j = np.triu_indices(k, 1)
+    out[i, j] = values
+    out[j, i] = values
+    return out
+
+
+def group_rows(labels: pd.DataFrame, by: Sequence[str]) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
+    """Group (c,) of each row and the rows (n_groups, m) of each group, in order of appearance.
+
+    Raises
+    ------
+    OptionError
+        When the groups differ in size.
+    """
+    if not by:
+        return np.zeros(len(labels), dtype=np.int64), np.arange(len(labels))[None, :]
+    group = labels.groupby(list(by), sort=False, observed=True).ngroup().to_numpy()
+    sizes = np.bincount(group)
+    if np.unique(sizes).size > 1:
+        raise OptionError(
+            f"by={list(by)!r} splits the rows into groups of {sizes.min()} to {sizes.max()}; they must be equal"
+        )
+    return group, np.argsort(group, kind="stable").reshape(sizes.size, -1)
+
+
+def level_text(value: object) -> str:
+    """A level as it is written in labels."""
+    return f"{value:.15g}" if isinstance(value, (float, np.floating)) else str(value)
+
+
+def looks_numeric(texts: Sequence[str]) -> bool:
+    """Whether every label reads as a number."""
+    try:
+        return all("_" not in text and np.isfinite(float(text)) for text in texts)
+    except ValueError:
+        return False
+
+
+def row_labels(block: pd.DataFrame, by: Sequence[str]) -> list[str]:
+    """Label of each row without the `by` columns; levels that are numbers carry the variable's name."""
+    parts = []
+    for name in block.columns:
+        if name in by:
+            continue
+        values = [level_text(v) for v in block[name]]
+        parts.append([f"{name}{v}" for v in values] if looks_numeric(values) else values)
+    return [" ".join(words) for words in zip(*parts, strict=True)]
+
+
+def free_name(labels: pd.DataFrame, by: Sequence[str]) -> str:
+    """ "contrast", or "contrast1" and so on when a `by` column has that name."""
+    name, i = "contrast", 0
+    while name in by:
+        i += 1
+        name = f"contrast{i}"
+    return name

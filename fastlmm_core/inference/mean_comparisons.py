@@ -1,0 +1,112 @@
+"""What is read beside a table of means: SED, LSD and intervals for comparisons by eye."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from fastlmm_core.inference.multiplicity import t_quantile
+
+Floats = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class DifferenceErrors:
+    """Standard errors of differences (SED) and least significant differences (LSD) over all pairs of means.
+
+    Attributes
+    ----------
+    n_pairs : int
+        Pairs with an estimable difference.
+    sed_mean, sed_min, sed_max : float
+        On the scale of the response.
+    sed_rms : float
+        Root of the mean squared SED.
+    lsd_mean, lsd_min, lsd_max : float
+        t quantile at each pair's df times its SED.
+    level : float
+        Confidence level of the LSD.
+    """
+
+    n_pairs: int
+    sed_mean: float
+    sed_min: float
+    sed_max: float
+    sed_rms: float
+    lsd_mean: float
+    lsd_min: float
+    lsd_max: float
+    level: float
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row with all figures."""
+        return pd.DataFrame([asdict(self)])
+
+
+def difference_errors(se: Floats, df: Floats, level: float) -> DifferenceErrors:
+    """Summary of the standard errors `se` (m,) of m differences with `df` (m,) degrees of freedom."""
+    valid = ~np.isnan(se)
+    if not valid.any():
+        none = float("nan")
+        return DifferenceErrors(0, none, none, none, none, none, none, none, level)
+    sed = se[valid]
+    lsd = t_quantile(1.0 - level, df[valid]) * sed
+    return DifferenceErrors(
+        int(sed.size), float(sed.mean()), float(sed.min()), float(sed.max()), float(np.sqrt((sed**2).mean())),
+        float(lsd.mean()), float(lsd.min()), float(lsd.max()), level,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ComparisonIntervals:
+    """Intervals around means that overlap where the means do not differ significantly.
+
+    Attributes
+    ----------
+    lower, upper : ndarray (c,)
+    n_disagree : int
+        Pairs where overlap and test do not agree, because no set of intervals fits all pairs.
+    """
+
+    lower: Floats
+    upper: Floats
+    n_disagree: int
+
+    def to_frame(self) -> pd.DataFrame:
+        """Columns lower, upper."""
+        return pd.DataFrame({"lower": self.lower, "upper": self.upper})
+
+
+def comparison_intervals(estimate: Floats, least_difference: Floats) -> ComparisonIntervals:
+    """Half-widths w with w_i + w_j as near as possible to the least significant difference of each pair.
+
+    Least squares over all pairs: with D_i the sum of row i and S the sum of all w,
+    w_i = (D_i - S) / (k - 2), S = sum(D) / (2 (k - 1)); for two means each gets half.
+
+    Parameters
+    ----------
+    estimate : ndarray (k,)
+        NaN for means that are not estimable; they are left out.
+    least_difference : ndarray (k, k)
+        Least significant differences, zero on the diagonal.
+    """
+    lower, upper = np.full(estimate.shape, np.nan), np.full(estimate.shape, np.nan)
+    valid = np.flatnonzero(~np.isnan(estimate))
+    k = valid.size
+    if k < 2:
+        return ComparisonIntervals(lower, upper, 0)
+    D = least_difference[np.ix_(valid, valid)]
+    D = np.where(np.isnan(D), np.nanmean(D[~np.eye(k, dtype=bool)]), D)
+    if k == 2:
+        half = np.full(2, 0.5 * D[0, 1])
+    else:
+        half = (D.sum(axis=1) - D.sum() / (2.0 * (k - 1))) / (k - 2)
+    half = np.maximum(half, 0.0)
+    value = estimate[valid]
+    lower[valid], upper[valid] = value - half, value + half
+    gap = np.abs(value[:, None] - value[None, :])
+    disagree = (gap > half[:, None] + half[None, :]) != (gap > D)
+    return ComparisonIntervals(lower, upper, int(np.count_nonzero(np.triu(disagree, 1))))

@@ -1,0 +1,314 @@
+"""The grid of factor levels and covariate values that marginal means are averages over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from fastlmm_core.errors import DataError, OptionError, check_option, name_list, nearest_names
+
+Floats = NDArray[np.floating]
+WEIGHTS = ("equal", "proportional", "outer", "cells", "flat")
+LARGEST_GRID = 5_000_000
+
+
+@dataclass(frozen=True)
+class MeanSpecs:
+    """Which variables the means are for, as written in "~ V | N".
+
+    Attributes
+    ----------
+    variables : tuple of str
+        Those to the left of the bar, then those of `by`; the first varies fastest in the table.
+    by : tuple of str
+    """
+
+    variables: tuple[str, ...]
+    by: tuple[str, ...]
+
+
+def parse_specs(specs: str | Sequence[str], by: str | Sequence[str] | None = None) -> MeanSpecs:
+    """Variables of "~ V | N", "~ V*N", "V", ["V", "N"] or "~ 1", joined with `by`.
+
+    Raises
+    ------
+    OptionError
+        For a response side ("pairwise ~ V"), or a variable both before and after the bar.
+    """
+    if isinstance(specs, str):
+        left, tilde, right = specs.rpartition("~")
+        if tilde and left.strip():
+            raise OptionError(
+                f"specs={specs!r}: write '~{right}' and ask for contrasts of the table: "
+                f".contrast('{left.strip()}')"
+            )
+        main_text, bar, by_text = right.partition("|")
+        main, groups = split_names(main_text), split_names(by_text) if bar else []
+    else:
+        main, groups = [str(name) for name in specs], []
+    given = [by] if isinstance(by, str) else list(by or [])
+    groups = list(dict.fromkeys([*groups, *given]))
+    main = [name for name in dict.fromkeys(main) if name not in ("1", "") and name not in groups]
+    return MeanSpecs((*main, *groups), tuple(groups))
+
+
+def split_names(text: str) -> list[str]:
+    """Names joined by +, * or :."""
+    for operator in "*:":
+        text = text.replace(operator, "+")
+    return [name.strip() for name in text.split("+") if name.strip()]
+
+
+@dataclass(frozen=True)
+class ReferenceGrid:
+    """All combinations of the values of the fixed part's variables, the first variable varying fastest.
+
+    Attributes
+    ----------
+    values : dict
+        Variable to its values, in the grid's order.
+    factors : frozenset of str
+        Which of them are factors.
+    counts : ndarray (m,)
+        Rows of the data in the cell of each grid point, by its factors.
+    X : sparse (m, p_full)
+        Design rows (or their slopes).
+    """
+
+    values: Mapping[str, tuple[Any, ...]]
+    factors: frozenset[str]
+    counts: Floats
+    X: Any
+
+    def shape(self) -> tuple[int, ...]:
+        """Number of values of each variable."""
+        return tuple(len(v) for v in self.values.values())
+
+    def frame(self) -> pd.DataFrame:
+        """The grid as a table of m rows."""
+        return grid_frame(self.values, self.factors)
+
+
+def grid_codes(shape: Sequence[int]) -> list[NDArray[np.integer]]:
+    """Position of each variable's value at every grid point, first variable fastest."""
+    m = int(np.prod(shape, dtype=np.int64)) if len(shape) else 1
+    points = np.arange(m)
+    codes: list[NDArray[np.integer]] = []
+    for length in shape:
+        codes.append(points % length)
+        points = points // length
+    return codes
+
+
+def grid_frame(values: Mapping[str, Sequence[Any]], factors: frozenset[str]) -> pd.DataFrame:
+    """Table of all combinations of `values`."""
+    codes = grid_codes([len(v) for v in values.values()])
+    columns: dict[str, Any] = {}
+    for (name, levels), code in zip(values.items(), codes, strict=True):
+        if name in factors:
+            columns[name] = pd.Categorical.from_codes(code.tolist(), categories=pd.Index(levels))
+        else:
+            columns[name] = np.asarray(levels, dtype=np.float64)[code]
+    return pd.DataFrame(columns, index=range(codes[0].size if codes else 1))
+
+
+def grid_values(design: Any, at: Mapping[str, Any] | None) -> dict[str, tuple[Any, ...]]:
+    """Values of each variable: all levels of a factor, the mean of a covariate, or what `at` says.
+
+    Raises
+    ------
+    OptionError
+        When `at` names an unknown variable.
+    DataError
+        When `at` names an unknown level, or gives a covariate something that is not a number.
+    """
+    at = dict(at or {})
+    for name in at:
+        if name not in design.variables:
+            raise OptionError(
+                f"at: '{name}' is not a variable of the fixed part{nearest_names(name, design.variables)}"
+            )
+    values: dict[str, tuple[Any, ...]] = {}
+    for name, variable in design.variables.items():
+        if variable.kind == "factor":
+            values[name] = factor_values(name, variable.levels, at.get(name))
+        else:
+            values[name] = covariate_values(name, variable.mean, at.get(name))
+    return values
+
+
+def as_list(value: Any) -> list[Any]:
+    """One value or several as a list."""
+    return list(value) if isinstance(value, (list, tuple, np.ndarray, pd.Series, range)) else [value]
+
+
+def factor_values(name: str, levels: Sequence[str], wanted: Any) -> tuple[str, ...]:
+    """Levels of a factor to use, all of them without `wanted`."""
+    if wanted is None:
+        return tuple(levels)
+    chosen = tuple(str(level) for level in as_list(wanted))
+    for level in chosen:
+        if level not in levels:
+            raise DataError(f"at: '{level}' is not a level of '{name}'{nearest_names(level, levels)}")
+    return chosen
+
+
+def covariate_values(name: str, mean: float, wanted: Any) -> tuple[float, ...]:
+    """Values of a covariate to use, its mean without `wanted`."""
+    if wanted is None:
+        return (float(mean),)
+    try:
+        values = tuple(float(value) for value in as_list(wanted))
+    except (TypeError, ValueError):
+        raise DataError(f"at: '{name}' is numeric and needs numbers, not {wanted!r}") from None
+    if not values or not np.all(np.isfinite(values)):
+        raise DataError(f"at: '{name}' needs at least one finite number, not {wanted!r}")
+    return values
+
+
+def cell_counts(design: Any, values: Mapping[str, Sequence[Any]], factors: frozenset[str]) -> Floats:
+    """Rows of the data in each grid point's combination of factor levels, (m,)."""
+    shape = [len(v) for v in values.values()]
+    strides = np.cumprod([1, *shape])[:-1]
+    point = np.zeros(design.n, dtype=np.int64)
+    inside = np.ones(design.n, dtype=bool)
+    base = np.zeros(int(np.prod(shape, dtype=np.int64)), dtype=np.int64)
+    for (name, levels), code, stride in zip(values.items(), grid_codes(shape), strides, strict=True):
+        if name not in factors:
+            continue
+        row_code = pd.Index(levels).get_indexer(np.asarray(design.frame[name].astype(object), dtype=object))
+        inside &= row_code >= 0
+        point += row_code * stride
+        base += code * stride
+    counts = np.bincount(point[inside], minlength=base.size)
+    return counts[base].astype(np.float64)
+
+
+def reference_grid(design: Any, at: Mapping[str, Any] | None = None) -> ReferenceGrid:
+    """Grid over all variables of the fixed part with its design rows.
+
+    Factors take all their levels and covariates their mean over the rows used, unless `at` says otherwise.
+
+    Parameters
+    ----------
+    design : Design
+    at : mapping, optional
+        {variable: value or values}.
+
+    Raises
+    ------
+    OptionError
+        For a grid of more than five million points.
+    """
+    values = grid_values(design, at)
+    factors = frozenset(name for name, v in design.variables.items() if v.kind == "factor")
+    size = int(np.prod([len(v) for v in values.values()], dtype=np.float64))
+    if size > LARGEST_GRID:
+        shown = ", ".join(f"{name}: {len(v)}" for name, v in values.items())
+        raise OptionError(f"the reference grid has {size:,} points ({shown}); restrict factors with `at`")
+    counts = cell_counts(design, values, factors)
+    X = sp.csr_array(design.fixed_matrix(grid_frame(values, factors)))
+    return ReferenceGrid(values, factors, counts, X)
+
+
+def check_names(grid: ReferenceGrid, names: Sequence[str]) -> None:
+    """Raise OptionError for a variable that is not in the fixed part."""
+    for name in names:
+        if name not in grid.values:
+            raise OptionError(
+                f"specs: '{name}' is not a variable of the fixed part{nearest_names(name, grid.values)}"
+                if grid.values
+                else f"specs: '{name}' is not in the fixed part, which has an intercept only; use '~ 1'"
+            )
+
+
+def averaging_matrix(grid: ReferenceGrid, variables: Sequence[str], weights: Any) -> sp.csr_array:
+    """Weights (r, m) that take the grid to means for `variables`, first varying fastest.
+
+    Parameters
+    ----------
+    grid : ReferenceGrid
+    variables : sequence of str
+        The others are averaged over.
+    weights : str or array_like
+        "equal"; "proportional" to the counts of the combinations averaged over; "outer", products of
+        the one-way counts; "cells", the counts of the cells themselves; "flat", equal over the cells with data;
+        or one weight for each combination averaged over, first variable fastest.
+
+    Returns
+    -------
+    csr_array (r, m)
+        Rows sum to 1; a row whose cells hold no data has no entries ("cells", "flat").
+
+    Raises
+    ------
+    OptionError
+        For an unknown name or a wrong number of weights.
+    """
+    names, shape = list(grid.values), grid.shape()
+    codes = dict(zip(names, grid_codes(shape), strict=True))
+    size = dict(zip(names, shape, strict=True))
+    others = [name for name in names if name not in variables]
+    row, n_rows = combined_code(codes, size, variables, grid.counts.size)
+    other, n_others = combined_code(codes, size, others, grid.counts.size)
+    cell = cell_weights(grid, codes, size, others, other, n_others, weights)
+    totals = np.bincount(row, weights=cell, minlength=n_rows)
+    used = np.flatnonzero(cell)
+    scaled = cell[used] / totals[row[used]]
+    return sp.csr_array((scaled, (row[used], used)), shape=(n_rows, cell.size))
+
+
+def combined_code(
+    codes: Mapping[str, NDArray[np.integer]], size: Mapping[str, int], names: Sequence[str], m: int
+) -> tuple[NDArray[np.integer], int]:
+    """One number (m,) for the combination of `names`, first fastest, and how many there are."""
+    code, stride = np.zeros(m, dtype=np.int64), 1
+    for name in names:
+        code = code + codes[name] * stride
+        stride *= size[name]
+    return code, stride
+
+
+def cell_weights(
+    grid: ReferenceGrid,
+    codes: Mapping[str, NDArray[np.integer]],
+    size: Mapping[str, int],
+    others: Sequence[str],
+    other: NDArray[np.integer],
+    n_others: int,
+    weights: Any,
+) -> Floats:
+    """Unnormalised weight (m,) of each grid point."""
+    counts = grid.counts
+    if not isinstance(weights, str):
+        given = np.asarray(weights, dtype=np.float64)
+        if given.shape != (n_others,) or not np.all(np.isfinite(given)) or abs(given.sum()) < 1e-8:
+            raise OptionError(
+                f"weights: {n_others} finite numbers with a sum other than 0 are needed, one for each "
+                f"combination of {name_list(others) or 'nothing averaged over'}; {given.size} were given"
+            )
+        return given[other]
+    check_option("weights", weights, WEIGHTS)
+    if weights == "equal":
+        return np.ones(counts.size)
+    if weights == "cells":
+        return counts
+    if weights == "flat":
+        return (counts > 0).astype(np.float64)
+    if weights == "proportional":
+        return np.bincount(other, weights=counts, minlength=n_others)[other]
+    product = np.ones(counts.size)
+    for name in others:
+        product *= np.bincount(codes[name], weights=counts, minlength=size[name])[codes[name]]
+    return product
+
+
+def averaged_over(grid: ReferenceGrid, variables: Sequence[str]) -> tuple[str, ...]:
+    """Variables with several values that are not in `variables`."""
+    return tuple(name for name, v in grid.values.items() if name not in variables and len(v) > 1)
