@@ -529,7 +529,7 @@ def group_rows(labels: pd.DataFrame, by: Sequence[str]) -> tuple[NDArray[np.inte
     sizes = np.bincount(group)
     if np.unique(sizes).size > 1:
         raise OptionError(
-            f"by={list(by)!r} splits the rows into groups of {sizes.min()} to {sizes.max()}; they must be equal"
+            f"by={list(by)!r}: groups of {sizes.min()} to {sizes.max()} rows; they must be of equal size"
         )
     return group, np.argsort(group, kind="stable").reshape(sizes.size, -1)
 

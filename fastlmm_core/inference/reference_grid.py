@@ -238,7 +238,7 @@ def averaging_matrix(grid: ReferenceGrid, variables: Sequence[str], weights: Any
         The others are averaged over.
     weights : str or array_like
         "equal"; "proportional" to the counts of the combinations averaged over; "outer", products of
-        the one-way counts; "cells", the counts of the cells themselves; "flat", equal over the cells with data;
+        the one-way counts; "cells", the counts of the cells themselves; "flat", equal over cells with data;
         or one weight for each combination averaged over, first variable fastest.
 
     Returns

@@ -1,0 +1,212 @@
+"""Joint tests of main effects and interactions through contrasts of marginal means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from fastlmm_core.errors import OptionError, nearest_names
+from fastlmm_core.inference.estimate_tables import group_rows
+from fastlmm_core.inference.multiplicity import f_tail
+from fastlmm_core.inference.reference_grid import (
+    MeanSpecs,
+    ReferenceGrid,
+    averaging_matrix,
+    grid_frame,
+    reference_grid,
+)
+
+Floats = NDArray[np.floating]
+
+RANK_TOLERANCE = 1e-7
+PART = "part"
+
+
+@dataclass(frozen=True)
+class JointTest:
+    """F test of one effect, in one `by` group.
+
+    Attributes
+    ----------
+    term : str
+        "V:N".
+    by_values : tuple
+        Values of the `by` variables.
+    df_num, df_den, F, p : float
+    status : str
+        "ok", or "part" when only a part of the effect is estimable and was tested.
+    """
+
+    term: str
+    by_values: tuple[Any, ...]
+    df_num: int
+    df_den: float
+    F: float
+    p: float
+    status: str
+
+
+def joint_tests(
+    fit: Any,
+    by: str | Sequence[str] | None = None,
+    at: Mapping[str, Any] | None = None,
+    weights: Any = "equal",
+    ddf: str = "kenward-roger",
+    information: str = "expected",
+    scaled: bool = True,
+) -> pd.DataFrame:
+    """Test every main effect and interaction of the fixed part, within each group of `by`.
+
+    The test of an effect is that all its interaction contrasts among the marginal means are zero. Covariates
+    enter with two values, one below and one above their mean, so that their slopes are tested.
+
+    Parameters
+    ----------
+    fit : LMMFit
+    by : str or sequence of str, optional
+        Variables at whose values the others are tested (simple effects).
+    at : mapping, optional
+        Values for the reference grid.
+    weights : str or array_like
+        As of `emmeans`.
+    ddf, information : str
+        As of `emmeans`.
+    scaled : bool
+        True: the F of `LinearFunctions.f_test` (with Kenward-Roger's scaling and df). False: the Wald F with
+        the smallest df of the orthonormalised contrasts, the figure of R's emmeans::joint_tests.
+
+    Returns
+    -------
+    DataFrame
+        term, the `by` columns, df_num, df_den, F, p, status; "part" marks effects that are only partly
+        estimable.
+
+    Raises
+    ------
+    OptionError
+        When there is nothing to test, or `by` names an unknown variable.
+    """
+    design = fit.design
+    names = [by] if isinstance(by, str) else list(by or [])
+    for name in names:
+        if name not in design.variables:
+            raise OptionError(f"by: '{name}' is not in the fixed part{nearest_names(name, design.variables)}")
+    grid = reference_grid(design, {**slope_values(design, names), **(at or {})})
+    tests = []
+    for effect in testable_effects(design, grid, names):
+        for by_values, L in effect_rows(grid, effect, names, weights):
+            test = one_test(fit, L, effect, by_values, ddf, information, scaled)
+            if test.df_num:
+                tests.append(test)
+    if not tests:
+        raise OptionError("there is no effect to test: the fixed part has no variable besides those of `by`")
+    return tests_frame(tests, names)
+
+
+def slope_values(design: Any, by: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """Two values around the mean for each covariate, one unit to either side."""
+    return {
+        name: (v.mean - 1.0, v.mean + 1.0)
+        for name, v in design.variables.items()
+        if v.kind != "factor" and name not in by
+    }
+
+
+def testable_effects(design: Any, grid: ReferenceGrid, by: Sequence[str]) -> list[tuple[str, ...]]:
+    """Sets of variables that occur together in a term, by order, then by position."""
+    names = [name for name, values in grid.values.items() if name not in by and len(values) > 1]
+    terms = [set(term.variables) for term in design.terms]
+    highest = max((len(term) for term in terms), default=0)
+    return [
+        effect
+        for order in range(1, highest + 1)
+        for effect in combinations(names, order)
+        if any(term >= set(effect) for term in terms)
+    ]
+
+
+def effect_rows(
+    grid: ReferenceGrid, effect: tuple[str, ...], by: Sequence[str], weights: Any
+) -> list[tuple[tuple[Any, ...], sp.csr_array]]:
+    """Coefficients of the interaction contrasts of `effect` in each `by` group."""
+    specs = MeanSpecs((*effect, *by), tuple(by))
+    K = sp.csr_array(averaging_matrix(grid, specs.variables, weights) @ grid.X)
+    labels = grid_frame({name: grid.values[name] for name in specs.variables}, grid.factors)
+    _, members = group_rows(labels, by)
+    C = sp.csr_array(np.ones((1, 1)))
+    for name in effect:
+        k = len(grid.values[name])
+        C = sp.csr_array(sp.kron(np.diff(np.eye(k), axis=0), C))
+    return [(tuple(labels[name].iloc[rows[0]] for name in by), sp.csr_array(C @ K[rows])) for rows in members]
+
+
+def estimable_part(L: Floats, null_basis: Floats | None) -> tuple[Floats, bool]:
+    """Orthonormal basis of the estimable functions among the rows of L (r, p), and whether some were lost."""
+    whole = L.shape[0] and np.linalg.matrix_rank(L, tol=RANK_TOLERANCE * max(1.0, np.abs(L).max(initial=0.0)))
+    lost = False
+    if null_basis is not None and null_basis.shape[1]:
+        unit = null_basis / np.abs(null_basis).max(axis=0)
+        products = L @ unit
+        if np.abs(products).max(initial=0.0) > 1e-8:
+            _, s, vt = np.linalg.svd(products.T)
+            rank = int(np.count_nonzero(s > 1e-8 * s[0]))
+            L, lost = vt[rank:] @ L, True
+    return row_basis(L), lost and bool(whole)
+
+
+def row_basis(L: Floats) -> Floats:
+    """Orthonormal rows with the row space of L, in the order of its rows (Gram-Schmidt)."""
+    if not L.size or np.abs(L).max() < RANK_TOLERANCE:
+        return np.empty((0, L.shape[1]))
+    basis: list[Floats] = []
+    for row in L:
+        rest = row.copy()
+        for _ in range(2):
+            for q in basis:
+                rest -= (q @ rest) * q
+        size = np.linalg.norm(rest)
+        if size > RANK_TOLERANCE * max(1.0, float(np.linalg.norm(row))):
+            basis.append(rest / size)
+    return np.array(basis)
+
+
+def one_test(
+    fit: Any,
+    L: sp.csr_array,
+    effect: tuple[str, ...],
+    by_values: tuple[Any, ...],
+    ddf: str,
+    information: str,
+    scaled: bool,
+) -> JointTest:
+    """F test that the estimable part of L beta is zero."""
+    rows, lost = estimable_part(L.toarray(), fit.design.null_basis)
+    term, status = ":".join(effect), PART if lost else "ok"
+    if not len(rows):
+        return JointTest(term, by_values, 0, np.nan, np.nan, np.nan, status)
+    functions = fit.linear_functions(rows, ddf=ddf, information=information)
+    if scaled:
+        test = functions.f_test()
+        return JointTest(term, by_values, test.df_num, test.df_den, test.F, test.p, status)
+    z, cov = np.asarray(functions.estimate), np.asarray(functions.cov)
+    F = float(z @ np.linalg.solve(cov, z)) / len(rows)
+    df_den = float(np.min(functions.df()))
+    p = float(f_tail(np.array(F), np.array(len(rows)), np.array(df_den)))
+    return JointTest(term, by_values, len(rows), df_den, F, p, status)
+
+
+def tests_frame(tests: Sequence[JointTest], by: Sequence[str]) -> pd.DataFrame:
+    """One row per test."""
+    frame = pd.DataFrame({"term": [test.term for test in tests]})
+    for i, name in enumerate(by):
+        frame[name] = [test.by_values[i] for test in tests]
+    for column in ("df_num", "df_den", "F", "p", "status"):
+        frame[column] = [getattr(test, column) for test in tests]
+    return frame
