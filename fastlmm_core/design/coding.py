@@ -126,7 +126,7 @@ def read_factor(node: Node, table: Table, state: State) -> Column:
         return read_factor(node.arguments[0][1], table, state)
     value = np.asarray(evaluate(node, table, state))
     if value.dtype == bool:
-        return Column("", value.astype(np.int32), ("False", "True"))
+        return Column("", value.astype(np.int32), ("FALSE", "TRUE"))
     if value.dtype == object:
         levels = tuple(sorted({v for v in value if v is not None}))
         place = {v: i for i, v in enumerate(levels)}

@@ -109,7 +109,7 @@ def combine_factors(
     cell = codes[0].astype(np.int64)
     for own, names in zip(codes[1:], levels[1:], strict=True):
         cell = cell * len(names) + own
-    cells, inverse = np.unique(cell, return_inverse=True)
+    cells, inverse = _occurring(cell, int(np.prod([len(names) for names in levels], dtype=object)))
     rest, parts = cells, []
     for names in reversed(levels):
         parts.append(np.array(names, dtype=object)[rest % len(names)])
@@ -118,6 +118,14 @@ def combine_factors(
     while parts:
         labels = labels + ":" + parts.pop()
     return inverse.astype(np.int32), labels, cells
+
+
+def _occurring(cell: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """`np.unique` with inverse of (n,) integers below `size`, by counting when that is cheap."""
+    if size > 8 * cell.size + 1000:
+        return np.unique(cell, return_inverse=True)
+    seen = np.bincount(cell, minlength=size) > 0
+    return np.flatnonzero(seen), (np.cumsum(seen) - 1)[cell]
 
 
 def build_random_term(

@@ -17,11 +17,13 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.linalg as la
 import scipy.sparse as sp
+from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import splu
 
 TOLERANCE = 1e-7
 FLOOR = 1e-13
 DENSE_WORK = 2e7  # n p^2 below which a dense QR is cheaper than sparse set-up
+DENSE_SUSPECT_WORK = 1e9  # n p^2 below which a dense QR is cheaper than looking at suspects one by one
 SUSPECT = 1e-6  # pivot of the unit-norm Gram matrix below which a column is looked at explicitly
 RIDGE = 1e-11
 BLOCK = 128
@@ -60,9 +62,14 @@ def column_rank(X: sp.csc_array) -> Rank:
         return _rank_dense(X.toarray())
     scale, tolerance = _sparse_norms(X)
     live = np.flatnonzero(scale > 0)
-    scaled = sp.csc_array(X[:, live] @ sp.diags_array(1.0 / scale[live]))
-    null = _null_sparse(scaled, tolerance[live])
-    return _assemble(null, live, scale, p)
+    scaled = sp.csc_array(X[:, live] if live.size < p else X, copy=True)
+    scaled.data /= np.repeat(scale[live], np.diff(scaled.indptr))
+    G = gram(scaled)
+    _, pivots = _factor(sp.csc_array(G + RIDGE * sp.eye_array(live.size, format="csc")))
+    suspects = np.flatnonzero(pivots < SUSPECT)
+    if suspects.size and n * p * p <= DENSE_SUSPECT_WORK:
+        return _rank_dense(X.toarray())
+    return _assemble(_null_sparse(scaled, G, suspects, tolerance[live]), live, scale, p)
 
 
 def _tolerances(norm: np.ndarray, centred: np.ndarray) -> np.ndarray:
@@ -166,16 +173,13 @@ def _factor(G: sp.csc_array) -> tuple[object, np.ndarray]:
     return factor, np.abs(factor.U.diagonal())[factor.perm_c]
 
 
-def _null_sparse(X: sp.csc_array, tolerance: np.ndarray) -> np.ndarray:
-    """(p, d) dense basis of the null space of X with unit-norm columns.
+def _null_sparse(X: sp.csc_array, G: sp.csc_array, suspects: np.ndarray, tolerance: np.ndarray) -> sp.csc_array:
+    """(p, d) basis of the null space of X with unit-norm columns, G = X'X.
 
-    A ridge of 1e-11 lets the Cholesky factorization pass dependent columns; their pivots show them. The others
-    form a well-conditioned basis, on which each suspect column is regressed and judged by its explicit residual.
+    A ridge of 1e-11 lets the Cholesky factorization pass dependent columns; their pivots show the `suspects`. The
+    other columns form a well-conditioned basis, on which each suspect is regressed and judged by its residual.
     """
     p = X.shape[1]
-    G = gram(X)
-    _, pivots = _factor(sp.csc_array(G + RIDGE * sp.eye_array(p, format="csc")))
-    suspects = np.flatnonzero(pivots < SUSPECT)
     while suspects.size:
         base = np.setdiff1d(np.arange(p), suspects)
         solver, pivots = _factor(sp.csc_array(G[base][:, base])) if base.size else (None, np.ones(0))
@@ -183,85 +187,129 @@ def _null_sparse(X: sp.csc_array, tolerance: np.ndarray) -> np.ndarray:
         if not weak.size:
             return _judge(X, base, suspects, solver, tolerance)
         suspects = np.union1d(suspects, weak)
-    return np.zeros((p, 0))
+    return sp.csc_array((p, 0), dtype=np.float64)
 
 
 def _judge(
     X: sp.csc_array, base: np.ndarray, suspects: np.ndarray, solver: object, tolerance: np.ndarray
-) -> np.ndarray:
+) -> sp.csc_array:
     """Null vectors of X: regress the suspect columns on the base, then among their residuals.
 
     Returns
     -------
-    (p, d) ndarray
+    (p, d) csc_array
     """
-    n, p = X.shape
+    p = X.shape[1]
     B = sp.csc_array(X[:, base])
+    Bt = sp.csr_array(B.T)
+    found: list[sp.csc_array] = []
     residuals: list[np.ndarray] = []
-    loose: list[int] = []  # suspects that are not spanned by the base alone
-    coefficients = np.zeros((base.size, suspects.size))
+    loose: list[np.ndarray] = []  # suspects that are not spanned by the base alone, and their regressions
+    regressions: list[np.ndarray] = []
     for start in range(0, suspects.size, BLOCK):
-        block = slice(start, start + BLOCK)
-        E = X[:, suspects[block]].toarray()
+        block = suspects[start : start + BLOCK]
+        E = X[:, block].toarray()
+        coefficients = np.zeros((base.size, block.size))
         for _ in range(3 if base.size else 0):  # refinement makes the residual accurate to rounding
-            step = solver.solve(B.T @ E)  # type: ignore[attr-defined]
-            coefficients[:, block] += step
+            step = solver.solve(Bt @ E)  # type: ignore[attr-defined]
+            coefficients += step
             E -= B @ step
-        size = np.sqrt(np.einsum("ij,ij->j", E, E))
-        far = np.flatnonzero(size > tolerance[suspects[block]])
+        far = np.sqrt(np.einsum("ij,ij->j", E, E)) > tolerance[block]
+        found.append(_null_block(p, base, coefficients[:, ~far], block[~far], None))
         residuals.append(E[:, far])
-        loose += (far + start).tolist()
-    spanned = np.setdiff1d(np.arange(suspects.size), loose)
-    null = np.zeros((p, spanned.size))
-    null[base] = -coefficients[:, spanned]
-    null[suspects[spanned], np.arange(spanned.size)] = 1.0
-    if not loose:
-        return null
-    R = np.linalg.qr(np.concatenate(residuals, axis=1), mode="r")
-    among = _greedy(R, tolerance[suspects[loose]])[1]
-    more = np.zeros((p, among.shape[1]))
-    more[suspects[loose]] = among
-    more[base] = -coefficients[:, loose] @ among
-    return np.concatenate([null, more], axis=1)
+        loose.append(block[far])
+        regressions.append(coefficients[:, far])
+    columns = np.concatenate(loose)
+    if columns.size:
+        R = np.linalg.qr(np.concatenate(residuals, axis=1), mode="r")
+        among = _greedy(R, tolerance[columns])[1]
+        found.append(_null_block(p, base, np.concatenate(regressions, axis=1) @ among, columns, among))
+    return sp.csc_array(sp.hstack(found, format="csc"))
 
 
-def _echelon(null: np.ndarray) -> np.ndarray:
-    """Reduce the (p, d) null basis from the bottom; returns the d pivot rows (the columns R drops), increasing.
+def _null_block(
+    p: int, base: np.ndarray, coefficients: np.ndarray, columns: np.ndarray, among: np.ndarray | None
+) -> sp.csc_array:
+    """(p, k) null vectors: -coefficients at `base`, and `among` (or the identity) at `columns`."""
+    null = np.zeros((p, coefficients.shape[1]), order="F")
+    null[base] = np.where(np.abs(coefficients) > 1e-11, -coefficients, 0.0)
+    if among is None:
+        null[columns, np.arange(columns.size)] = 1.0
+    else:
+        null[columns] = among
+    return sp.csc_array(null)
 
-    Works in place: afterwards row ``pivot[k]`` of `null` is the k-th unit vector.
+
+def _echelon(null: sp.csc_array) -> tuple[sp.csc_array, np.ndarray]:
+    """Reduce a (p, d) null basis from the bottom, one connected part of its pattern at a time.
+
+    Returns
+    -------
+    null : (p, d) csc_array
+        Row ``pivots[k]`` is the k-th unit vector.
+    pivots : (d,) int64
+        The columns R drops, increasing.
     """
-    d = null.shape[1]
-    pivots = np.empty(d, dtype=np.int64)
-    for k in range(d - 1, -1, -1):
-        size = np.abs(null[:, : k + 1])
-        significant = size > 1e-8 * size.max(axis=0)
-        row = null.shape[0] - 1 - int(np.argmax(significant.any(axis=1)[::-1]))
-        pivot = int(np.argmax(size[row]))
-        null[:, [pivot, k]] = null[:, [k, pivot]]
+    p, d = null.shape
+    pattern = sp.block_array([[None, null], [null.T, None]], format="csr")
+    part = connected_components(pattern, directed=False)[1]
+    data, rows, columns, pivots = [], [], [], []
+    by_part = np.argsort(part[p:], kind="stable")
+    cuts = np.flatnonzero(np.diff(part[p:][by_part])) + 1
+    for members in np.split(by_part, cuts):
+        own = sp.csc_array(null[:, members])
+        support = np.unique(own.indices)
+        dense = np.asfortranarray(own[support].toarray())
+        pivots.append(support[_echelon_dense(dense)])
+        i, j = np.nonzero(dense)
+        data.append(dense[i, j])
+        rows.append(support[i])
+        columns.append(j + sum(c.size for c in pivots[:-1]))
+    found = np.concatenate(pivots)
+    order = np.argsort(found)
+    triplets = (np.concatenate(data), (np.concatenate(rows), np.concatenate(columns)))
+    reduced = sp.csc_array(sp.coo_array(triplets, shape=(p, d)))
+    return sp.csc_array(reduced[:, order]), found[order]
+
+
+def _echelon_dense(null: np.ndarray) -> np.ndarray:
+    """Reduce the (m, d) array in place from the bottom; returns the pivot row of each column."""
+    m, d = null.shape
+    pivots = np.full(d, -1, dtype=np.int64)
+
+    def last_rows(columns: np.ndarray) -> np.ndarray:
+        size = np.abs(null[:, columns])
+        return m - 1 - np.argmax((size > 1e-8 * size.max(axis=0))[::-1], axis=0)
+
+    last = last_rows(np.arange(d))
+    for _ in range(d):
+        row = int(last.max())
+        candidates = np.flatnonzero(last == row)
+        k = int(candidates[np.argmax(np.abs(null[row, candidates]))])
         null[:, k] /= null[row, k]
-        others = np.flatnonzero(null[row] != 0)
-        others = others[others != k]
-        null[:, others] -= np.outer(null[:, k], null[row, others])
-        null[row, others] = 0.0
         null[row + 1 :, k] = 0.0
-        pivots[k] = row
+        others = np.flatnonzero(null[row])
+        others = others[others != k]
+        if others.size:
+            null[:, others] -= np.outer(null[:, k], null[row, others])
+            null[row, others] = 0.0
+        pivots[k], last[k] = row, -1
+        changed = candidates[candidates != k]
+        if changed.size:
+            last[changed] = last_rows(changed)
     null[np.abs(null) < 1e-11] = 0.0
     return pivots
 
 
-def _assemble(null: np.ndarray, live: np.ndarray, scale: np.ndarray, p: int) -> Rank:
+def _assemble(null: sp.csc_array, live: np.ndarray, scale: np.ndarray, p: int) -> Rank:
     """Rank of all p columns from the null basis of the `live` (nonzero) ones, which were scaled to unit norm."""
     empty = np.setdiff1d(np.arange(p), live)
-    pivots = live[_echelon(null)] if null.shape[1] else np.empty(0, dtype=np.int64)
-    unscaled = null / scale[live, None]
-    if pivots.size:
-        place = np.searchsorted(live, pivots)
-        unscaled /= unscaled[place, np.arange(pivots.size)]
-    spread = sp.csc_array(
-        (np.ones(live.size), (live, np.arange(live.size))), shape=(p, live.size)
-    ) @ sp.csc_array(unscaled)  # fmt: skip
+    reduced, pivots = _echelon(null) if null.shape[1] else (null, np.empty(0, dtype=np.int64))
+    # entry 1 at the dropped column in the units of X, too
+    unscaled = sp.diags_array(1.0 / scale[live]) @ reduced @ sp.diags_array(scale[live][pivots])
+    spread = sp.csr_array((np.ones(live.size), (live, np.arange(live.size))), shape=(p, live.size))
     units = sp.csc_array((np.ones(empty.size), (empty, np.arange(empty.size))), shape=(p, empty.size))
-    both = sp.csc_array(sp.hstack([spread, units], format="csc"))
-    dropped = np.concatenate([pivots, empty])
+    both = sp.csc_array(sp.hstack([spread @ unscaled, units], format="csc"))
+    dropped = np.concatenate([live[pivots], empty]).astype(np.int64)
     order = np.argsort(dropped)
-    return Rank(np.setdiff1d(np.arange(p), dropped), dropped[order].astype(np.int64), sp.csc_array(both[:, order]))
+    return Rank(np.setdiff1d(np.arange(p), dropped), dropped[order], sp.csc_array(both[:, order]))
