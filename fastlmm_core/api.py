@@ -1,0 +1,213 @@
+"""The front door: fit a model from a formula and a table."""
+
+from __future__ import annotations
+
+import time
+import warnings as _warnings
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from fastlmm_core.design import Design, build_design
+from fastlmm_core.errors import (
+    DataError,
+    FastLMMWarning,
+    NotConvergedWarning,
+    OptionError,
+    RankDeficientWarning,
+    SingularFitWarning,
+    name_list,
+)
+from fastlmm_core.linalg import CholeskyFactor, make_factor
+from fastlmm_core.reml.equations import MixedModelEquations, build_equations
+from fastlmm_core.reml.optimizer import STATUS, Progress
+from fastlmm_core.reml.solved import BOUNDARY, fit_equations
+from fastlmm_core.results.fit import LMMFit
+from fastlmm_core.results.variance_components import describe_singular
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """Everything of a model that does not depend on the response: design, pattern, symbolic analysis, maps.
+
+    Attributes
+    ----------
+    design : Design
+    reml : bool
+    equations : MixedModelEquations
+    factor : CholeskyFactor
+        Symbolic analysis; every fit works on a copy of its values.
+    timings : dict
+        Seconds of design and preparation.
+    """
+
+    design: Design
+    reml: bool
+    equations: MixedModelEquations
+    factor: CholeskyFactor
+    timings: dict[str, float]
+
+    def fit(
+        self, y: Any = None, weights: Any = None, *, theta: Any = None, verbose: bool | Progress = False
+    ) -> LMMFit:
+        """Fit the model to a response.
+
+        Parameters
+        ----------
+        y : array_like, optional
+            Response of the rows used (n,) or of all rows of the table; default the formula's own.
+        weights : (n,) array_like, optional
+            Prior weights in place of the prepared ones.
+        theta : (n_theta,) array_like, optional
+            Starting values in the inside parametrisation of an earlier fit (``fit.solved.theta``).
+        verbose : bool or callable
+            Print an iteration table, or call with (iteration, deviance, decrement, theta, seconds).
+
+        Raises
+        ------
+        DataError
+            Wrong length, missing or infinite values.
+        """
+        began = time.perf_counter()
+        design, equations, factor = self.design, self.equations, self.factor.copy()
+        if weights is not None:
+            own = _row_values("weights", weights, design)
+            if not np.all(own > 0):
+                raise DataError("weights must be positive")
+            design = replace(design, weights=own)
+            equations = equations.with_weights(own)
+        response = design.y if y is None else _row_values("y", y, design)
+        if response is None:
+            raise DataError("the model was prepared without a response: give y=")
+        target = response if design.offset is None else response - design.offset
+        progress = _print_progress if verbose is True else verbose or None
+        solved, optimum, certificate = fit_equations(
+            equations, target, reml=self.reml, factor=factor, theta=theta, progress=progress
+        )
+        found = _collect_warnings(design, solved, optimum, certificate)
+        for warning in found:
+            _warnings.warn(warning, stacklevel=3)
+        timings = {**self.timings, "fit": time.perf_counter() - began}
+        return LMMFit(design, solved, optimum, certificate, found, timings, self)
+
+
+def prepare(
+    formula: str, data: Any, *, reml: bool = True, weights: Any = None, offset: Any = None,
+    contrasts: dict[str, Any] | None = None, response: bool = True,
+) -> Prepared:  # fmt: skip
+    """Do everything that does not depend on the response.
+
+    Parameters
+    ----------
+    formula, data, weights, offset, contrasts
+        As in `lmm`.
+    response : bool
+        False when the table does not have the response yet; it then comes with ``Prepared.fit(y=...)``.
+
+    Returns
+    -------
+    Prepared
+    """
+    if not isinstance(reml, bool | np.bool_):
+        raise OptionError(f"reml={reml!r} is not known; allowed: True, False")
+    began = time.perf_counter()
+    design = build_design(
+        formula, data, weights=weights, offset=offset, contrasts=contrasts, response=response
+    )
+    designed = time.perf_counter()
+    restricted = bool(reml) or not design.random
+    equations = build_equations(
+        design.X, design.random, weights=design.weights, has_intercept=design.has_intercept,
+        fixed_last=not restricted,
+    )  # fmt: skip
+    factor = make_factor(equations)
+    timings = {"design": designed - began, "prepare": time.perf_counter() - designed}
+    return Prepared(design, restricted, equations, factor, timings)
+
+
+def lmm(
+    formula: str, data: Any, *, reml: bool = True, weights: Any = None, offset: Any = None,
+    contrasts: dict[str, Any] | None = None, verbose: bool | Progress = False,
+) -> LMMFit:  # fmt: skip
+    """Fit a linear mixed model; without random terms in the formula, a linear model.
+
+    Parameters
+    ----------
+    formula : str
+        lme4 notation, for example ``"yield ~ gen + rep + (1|rep:block)"``.
+    data : pandas, polars or pyarrow table, or dict of columns
+        Rows with a missing value in a column that is used are dropped and counted.
+    reml : bool
+        Restricted (default) or ordinary maximum likelihood.
+    weights : str or array_like, optional
+        Column or values w_i > 0 with Var(e_i) = sigma² / w_i.
+    offset : str or array_like, optional
+        Column or values added to the linear predictor with coefficient 1.
+    contrasts : dict, optional
+        Coding by factor, for example ``{"gen": "contr.sum"}``.
+    verbose : bool or callable
+        Print an iteration table, or call with (iteration, deviance, decrement, theta, seconds).
+
+    Returns
+    -------
+    LMMFit
+
+    Raises
+    ------
+    FormulaError, DataError, DesignError
+        What is wrong with the formula, the table or the model, and what would be right.
+
+    Warns
+    -----
+    SingularFitWarning, RankDeficientWarning, NotConvergedWarning
+        Also kept in ``fit.warnings``.
+
+    References
+    ----------
+    Bates, Maechler, Bolker & Walker (2015), J. Stat. Softw. 67(1); Gilmour, Thompson & Cullis (1995),
+    Biometrics 51, 1440-1450.
+    """
+    prepared = prepare(formula, data, reml=reml, weights=weights, offset=offset, contrasts=contrasts)
+    return prepared.fit(verbose=verbose)
+
+
+def _row_values(name: str, given: Any, design: Design) -> np.ndarray:
+    """Numbers for the rows used, from a vector of that length or of the length of the whole table."""
+    try:
+        values = np.ascontiguousarray(given, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{name} is not numeric") from error
+    if values.shape == (design.n + design.n_dropped,) and design.n_dropped:
+        values = values[design.rows]
+    if values.shape != (design.n,):
+        raise DataError(f"{name} has shape {values.shape}; the model has {design.n} rows")
+    bad = ~np.isfinite(values)
+    if bad.any():
+        raise DataError(f"{name} has {int(bad.sum())} missing or infinite values; prepare the model without those rows")
+    return values
+
+
+def _collect_warnings(design, solved, optimum, certificate) -> tuple[FastLMMWarning, ...]:
+    found: list[FastLMMWarning] = []
+    if design.dropped_columns:
+        found.append(
+            RankDeficientWarning(f"dropped, because they depend on earlier columns: {name_list(design.dropped_columns)}")
+        )
+    words = describe_singular(design, solved, BOUNDARY)
+    if words:
+        found.append(SingularFitWarning("singular fit: " + "; ".join(words)))
+    if not certificate.optimal:
+        found.append(
+            NotConvergedWarning(
+                f"not converged: {STATUS[optimum.status]} (decrement {certificate.decrement:.3g}, gradient "
+                f"{certificate.gradient_norm:.3g})"
+            )
+        )
+    return tuple(found)
+
+
+def _print_progress(iteration: int, deviance: float, decrement: float, theta: np.ndarray, seconds: float) -> None:
+    if iteration == 0:
+        print(f"{'iteration':>9} {'deviance':>16} {'decrement':>11} {'seconds':>8}  theta")
+    print(f"{iteration:9d} {deviance:16.6f} {decrement:11.3e} {seconds:8.2f}  {np.array2string(theta, precision=5)}")

@@ -1,0 +1,337 @@
+"""Linear functions K beta of the fixed effects: estimates, covariance, degrees of freedom, joint tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import scipy.sparse as sp
+from scipy import stats
+
+from fastlmm_core.errors import InferenceError, check_option
+from fastlmm_core.inference import kenward_roger, satterthwaite
+from fastlmm_core.reml.information import KINDS, information_matrix, natural_parameters
+
+if TYPE_CHECKING:
+    from fastlmm_core.reml.information import NaturalParameters
+    from fastlmm_core.reml.solved import SolvedEquations
+
+DDF_METHODS = ("kenward-roger", "satterthwaite", "residual", "asymptotic")
+ESTIMABLE_TOLERANCE = 1e-8
+
+
+@dataclass(frozen=True)
+class FTest:
+    """Joint test of K beta = 0.
+
+    Attributes
+    ----------
+    F, df_num, df_den, p : float
+        `df_den` is inf for an asymptotic test (F = chi2 / df_num).
+    scaling : float
+        Kenward-Roger's factor on F; 1 for the other methods.
+    """
+
+    F: float
+    df_num: int
+    df_den: float
+    p: float
+    scaling: float = 1.0
+
+
+class VarianceParameterInference:
+    """Covariance of the variance parameters by method, computed once per fit and shared by all tables.
+
+    Parameters
+    ----------
+    solved : SolvedEquations
+    """
+
+    def __init__(self, solved: SolvedEquations):
+        self.solved = solved
+        self._covariances: dict[tuple[str, str], np.ndarray] = {}
+
+    @cached_property
+    def parameters(self) -> NaturalParameters:
+        """Natural parameters of the fit."""
+        return natural_parameters(self.solved)
+
+    def covariance(self, ddf: str, information: str) -> np.ndarray:
+        """Covariance of (sigma2 t, sigma2), (d + 1, d + 1).
+
+        Raises
+        ------
+        InferenceError
+            When the information is not positive definite, so that no degrees of freedom follow from it.
+        """
+        key = (ddf, information if ddf == "kenward-roger" else "")
+        if key not in self._covariances:
+            if ddf == "satterthwaite":
+                value = satterthwaite.parameter_covariance(self.solved, self.parameters)
+            else:
+                value = _invert(information_matrix(self.solved, self.parameters, information), information)
+            self._covariances[key] = value
+        return self._covariances[key]
+
+
+def _invert(information: np.ndarray, kind: str) -> np.ndarray:
+    """Inverse of an information matrix after scaling to unit diagonal."""
+    diagonal = np.diag(information)
+    if np.any(diagonal <= 0.0):
+        raise InferenceError(
+            f"the {kind} information about the variance parameters is not positive definite at this fit; "
+            "use information='expected'"
+        )
+    scale = 1.0 / np.sqrt(diagonal)
+    scaled = information * np.outer(scale, scale)
+    values, vectors = np.linalg.eigh(scaled)
+    if values[0] <= 1e-12:
+        raise InferenceError(
+            f"the {kind} information about the variance parameters is singular: two of them cannot be told apart "
+            "in these data; simplify the random part"
+        )
+    return (vectors / values) @ vectors.T * np.outer(scale, scale)
+
+
+@dataclass(frozen=True)
+class LinearFunctions:
+    """Estimates of r linear functions with everything their inference needs.
+
+    Attributes
+    ----------
+    estimate : (r,) float64
+        NaN where not estimable.
+    cov : (r, r) float64
+        Covariance behind the standard errors, Kenward-Roger adjusted for ``ddf="kenward-roger"``.
+    cov_unadjusted : (r, r) float64
+    gradients : (d + 1, r, r) float64
+        Derivatives of `cov_unadjusted` in the variance parameters (none for residual and asymptotic df).
+    cov_parameters : (d + 1, d + 1) float64
+        Covariance of the variance parameters.
+    estimable : (r,) bool
+    null_products : (r, c) float64 or None
+        K times a basis of the directions that the data do not determine; decides estimability.
+    norms : (r,) float64
+        Row norms of K.
+    ddf, information : str
+    df_residual : float
+    """
+
+    estimate: np.ndarray
+    cov: np.ndarray
+    cov_unadjusted: np.ndarray
+    gradients: np.ndarray
+    cov_parameters: np.ndarray
+    estimable: np.ndarray
+    null_products: np.ndarray | None
+    norms: np.ndarray
+    ddf: str
+    information: str
+    df_residual: float
+    raw_estimate: np.ndarray
+
+    def se(self) -> np.ndarray:
+        """Standard errors (r,); NaN where not estimable."""
+        return np.where(self.estimable, np.sqrt(np.maximum(np.diag(self.cov), 0.0)), np.nan)
+
+    def df(self) -> np.ndarray:
+        """Degrees of freedom of each row (r,); NaN where not estimable, inf for asymptotic."""
+        gradients = np.einsum("iaa->ia", self.gradients)
+        return self._df_of(np.diag(self.cov_unadjusted), gradients, self.estimable)
+
+    def _df_of(self, variance: np.ndarray, gradients: np.ndarray, estimable: np.ndarray) -> np.ndarray:
+        if self.ddf == "asymptotic":
+            df = np.full(variance.shape, np.inf)
+        elif self.ddf == "residual":
+            df = np.full(variance.shape, float(self.df_residual))
+        else:
+            df = satterthwaite.degrees_of_freedom(variance, gradients, self.cov_parameters)
+        return np.where(estimable, df, np.nan)
+
+    def combine(self, A: np.ndarray | sp.sparray) -> LinearFunctions:
+        """The linear functions A (K beta), A (c, r)."""
+        A = A.toarray() if sp.issparse(A) else np.asarray(A, float)
+        raw = A @ self.raw_estimate
+        products = None if self.null_products is None else A @ self.null_products
+        norms = np.abs(A) @ self.norms
+        estimable = _is_estimable(products, norms)
+        return replace(
+            self,
+            estimate=np.where(estimable, raw, np.nan),
+            raw_estimate=raw,
+            cov=A @ self.cov @ A.T,
+            cov_unadjusted=A @ self.cov_unadjusted @ A.T,
+            gradients=A @ self.gradients @ A.T,
+            estimable=estimable,
+            null_products=products,
+            norms=norms,
+        )
+
+    def contrast_statistics(
+        self, A: np.ndarray | sp.sparray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Estimate, standard error, df and estimability of each row of A (c, r), without any c x c matrix."""
+        A = sp.csr_array(A)
+        estimate = A @ self.raw_estimate
+        products = None if self.null_products is None else A @ self.null_products
+        estimable = _is_estimable(products, abs(A) @ self.norms)
+        variance = _row_quadratic(A, self.cov)
+        unadjusted = variance if self.cov is self.cov_unadjusted else _row_quadratic(A, self.cov_unadjusted)
+        gradients = np.array([_row_quadratic(A, g) for g in self.gradients]).reshape(-1, A.shape[0])
+        df = self._df_of(unadjusted, gradients, estimable)
+        return (
+            np.where(estimable, estimate, np.nan),
+            np.where(estimable, np.sqrt(np.maximum(variance, 0.0)), np.nan),
+            df,
+            estimable,
+        )
+
+    def f_test(self, A: np.ndarray | sp.sparray | None = None) -> FTest:
+        """Joint test that A (K beta) = 0 (all rows when A is None); dependent and zero rows do not count.
+
+        Kenward-Roger gives the scaled F of pbkrtest, Satterthwaite lmerTest's combination over the
+        eigenvectors of the covariance, the others the plain F or chi-square over its degrees of freedom.
+
+        Raises
+        ------
+        InferenceError
+            When a row is not estimable.
+        """
+        part = self if A is None else self.combine(A)
+        if not part.estimable.all():
+            raise InferenceError("a joint test needs estimable functions; drop the rows that are not estimable")
+        values, vectors = np.linalg.eigh(part.cov_unadjusted)
+        keep = values > 1e-10 * max(float(values.max(initial=0.0)), 1e-300)
+        rank = int(keep.sum())
+        if rank == 0:
+            return FTest(np.nan, 0, np.nan, np.nan)
+        part = part.combine(vectors[:, keep].T)
+        scaling = 1.0
+        if self.ddf == "satterthwaite":
+            F, df = part._satterthwaite_f()
+        else:
+            F = float(part.estimate @ np.linalg.solve(part.cov, part.estimate)) / rank
+            if self.ddf == "kenward-roger":
+                df, scaling = kenward_roger.scaled_f(part.gradients, part.cov_unadjusted, self.cov_parameters)
+                F *= scaling
+            else:
+                df = np.inf if self.ddf == "asymptotic" else float(self.df_residual)
+        p = float(stats.chi2.sf(F * rank, rank) if np.isinf(df) else stats.f.sf(F, rank, df))
+        return FTest(F, rank, float(df), p, scaling)
+
+    def _satterthwaite_f(self) -> tuple[float, float]:
+        variance = np.diag(self.cov_unadjusted)
+        df = self._df_of(variance, np.einsum("iaa->ia", self.gradients), self.estimable)
+        F = float(np.mean(self.estimate**2 / variance))
+        return F, satterthwaite.combine_degrees_of_freedom(df)
+
+
+def _row_quadratic(A: sp.csr_array, M: np.ndarray) -> np.ndarray:
+    """a M a' of every sparse row a, streamed."""
+    out = np.empty(A.shape[0])
+    step = max(1, int(4e6 // max(1, M.shape[0])))
+    for first in range(0, A.shape[0], step):
+        rows = A[first : first + step]
+        entries = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))
+        width = int(np.diff(rows.indptr).max(initial=0))
+        if width <= 4:
+            out[first : first + step] = _short_quadratic(rows, M, width)
+        else:
+            product = rows @ M
+            out[first : first + step] = np.bincount(
+                entries, rows.data * product[entries, rows.indices], minlength=rows.shape[0]
+            )
+    return out
+
+
+def _short_quadratic(rows: sp.csr_array, M: np.ndarray, width: int) -> np.ndarray:
+    """a M a' where no row has more than `width` entries, without the product rows @ M."""
+    count = np.diff(rows.indptr)
+    index = np.zeros((rows.shape[0], width), np.int64)
+    value = np.zeros((rows.shape[0], width))
+    at = np.arange(rows.indices.size) - np.repeat(rows.indptr[:-1], count)
+    row = np.repeat(np.arange(rows.shape[0]), count)
+    index[row, at] = rows.indices
+    value[row, at] = rows.data
+    out = np.zeros(rows.shape[0])
+    for s in range(width):
+        for t in range(width):
+            out += value[:, s] * value[:, t] * M[index[:, s], index[:, t]]
+    return out
+
+
+def _is_estimable(null_products: np.ndarray | None, norms: np.ndarray) -> np.ndarray:
+    if null_products is None or null_products.shape[1] == 0:
+        return np.ones(norms.shape, bool)
+    return np.abs(null_products).max(axis=1) <= ESTIMABLE_TOLERANCE * np.maximum(norms, 1e-300)
+
+
+def linear_functions(
+    inference: VarianceParameterInference,
+    K: np.ndarray | sp.sparray,
+    *,
+    kept: np.ndarray,
+    null_basis: np.ndarray | None,
+    ddf: str,
+    information: str,
+    df_residual: float,
+) -> LinearFunctions:
+    """Estimates and inference of the rows K (r, p_full) in the columns of the full coding.
+
+    Parameters
+    ----------
+    kept : (p,) int64
+        Columns that were not dropped.
+    null_basis : (p_full, c) or None
+        Basis of the null space of the full X.
+
+    Raises
+    ------
+    InferenceError
+        Kenward-Roger asked of an ML fit, or an information matrix that does not invert.
+    OptionError
+        Unknown `ddf` or `information`.
+    """
+    check_option("ddf", ddf, DDF_METHODS)
+    check_option("information", information, KINDS)
+    solved = inference.solved
+    if ddf == "kenward-roger" and not solved.reml:
+        raise InferenceError("Kenward-Roger is defined for REML fits; fit with reml=True or ask for ddf='satterthwaite'")
+    K = K.toarray() if sp.issparse(K) else np.atleast_2d(np.asarray(K, float))
+    norms = np.linalg.norm(K, axis=1)
+    products = None
+    if null_basis is not None:
+        unit = null_basis / np.maximum(np.abs(null_basis).max(axis=0, keepdims=True), 1e-300)
+        products = K @ unit
+        norms = np.abs(K) @ np.abs(unit).max(axis=1)
+    estimable = _is_estimable(products, norms)
+    inside = np.asarray((solved.equations.to_user.T @ K[:, kept].T).T)
+    B, phi_K = solved.solve_fixed(inside)
+    phi = inside @ phi_K
+    phi = 0.5 * (phi + phi.T)
+    raw = inside @ solved.beta
+    unadjusted = solved.sigma2 * phi
+    r = K.shape[0]
+    gradients, cov_parameters, cov = np.zeros((0, r, r)), np.zeros((0, 0)), unadjusted
+    if ddf in ("kenward-roger", "satterthwaite"):
+        parameters = inference.parameters
+        gradients = kenward_roger.covariance_gradients(solved, parameters, B, phi)
+        cov_parameters = inference.covariance(ddf, information)
+        if ddf == "kenward-roger":
+            cov = unadjusted + kenward_roger.covariance_adjustment(solved, parameters, B, cov_parameters)
+    return LinearFunctions(
+        estimate=np.where(estimable, raw, np.nan),
+        cov=cov,
+        cov_unadjusted=unadjusted,
+        gradients=gradients,
+        cov_parameters=cov_parameters,
+        estimable=estimable,
+        null_products=products,
+        norms=norms,
+        ddf=ddf,
+        information=information,
+        df_residual=df_residual,
+        raw_estimate=raw,
+    )

@@ -1,0 +1,49 @@
+"""Satterthwaite degrees of freedom (Giesbrecht & Burns 1985; Fai & Cornelius 1996; as lmerTest combines them)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastlmm_core.reml.information import NaturalParameters, observed_theta_information
+from fastlmm_core.reml.solved import SolvedEquations
+
+
+def parameter_covariance(solved: SolvedEquations, parameters: NaturalParameters) -> np.ndarray:
+    """Covariance of (sigma2 t, sigma2) from the exact observed information in (theta, sigma2), (d + 1, d + 1).
+
+    Directions without positive curvature are left out (a pseudo-inverse), as lmerTest does.
+    """
+    H, to_natural = observed_theta_information(solved, parameters)
+    scale = np.sqrt(np.abs(np.diag(H)))
+    scale[scale == 0.0] = 1.0
+    values, vectors = np.linalg.eigh(H / np.outer(scale, scale))
+    keep = values > 1e-8
+    root = (vectors[:, keep] / np.sqrt(values[keep])) / scale[:, None]
+    half = to_natural @ root
+    return 2.0 * (half @ half.T)
+
+
+def degrees_of_freedom(variance: np.ndarray, gradients: np.ndarray, cov_parameters: np.ndarray) -> np.ndarray:
+    """2 v^2 / (g' A g) of each row.
+
+    Parameters
+    ----------
+    variance : (r,)
+        Unadjusted variances of the rows.
+    gradients : (d + 1, r)
+        Their derivatives in the variance parameters.
+    cov_parameters : (d + 1, d + 1)
+    """
+    spread = np.einsum("ir,ij,jr->r", gradients, cov_parameters, gradients)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return 2.0 * variance**2 / spread
+
+
+def combine_degrees_of_freedom(df: np.ndarray) -> float:
+    """Denominator df of an F that averages independent squared t statistics with `df` (l,)."""
+    if df.size == 1 or np.all(np.abs(np.diff(df)) < 1e-8):
+        return float(df.mean())
+    if not np.all(df > 2.0):
+        return 2.0
+    expectation = float(np.sum(df / (df - 2.0)))
+    return 2.0 * expectation / (expectation - df.size)

@@ -1,0 +1,160 @@
+"""Elimination order and pattern of the factor, for systems small enough to keep their graph dense.
+
+Larger systems are ordered and analysed by CHOLMOD (see ``fastlmm_core.linalg``).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastlmm_core.kernels.compile import kernel
+
+
+@kernel
+def order_minimum_degree(below_ptr, below, node_size, last):
+    """Minimum-degree order of a node graph, by scalar size of the front; ties go to the lower node.
+
+    Parameters
+    ----------
+    below_ptr, below : int64 arrays
+        Strict lower triangle of the graph, compressed columns.
+    node_size : (N,) int64
+        Number of scalars of each node.
+    last : (N,) bool
+        Nodes that must come after all others (X for ML fits).
+
+    Returns
+    -------
+    perm : (N,) int64
+        perm[k] is the node eliminated k-th.
+    """
+    n_nodes = node_size.size
+    adjacent = np.zeros((n_nodes, n_nodes), np.bool_)
+    degree = np.zeros(n_nodes, np.int64)
+    for j in range(n_nodes):
+        for t in range(below_ptr[j], below_ptr[j + 1]):
+            i = below[t]
+            adjacent[i, j] = True
+            adjacent[j, i] = True
+            degree[i] += node_size[j]
+            degree[j] += node_size[i]
+    n_last = 0
+    for j in range(n_nodes):
+        if last[j]:
+            n_last += 1
+    alive = np.ones(n_nodes, np.bool_)
+    perm = np.empty(n_nodes, np.int64)
+    front = np.empty(n_nodes, np.int64)
+    for k in range(n_nodes):
+        pivot = -1
+        for j in range(n_nodes):
+            if alive[j] and (not last[j] or k >= n_nodes - n_last):
+                if pivot < 0 or degree[j] < degree[pivot]:
+                    pivot = j
+        perm[k] = pivot
+        alive[pivot] = False
+        size = 0
+        for i in range(n_nodes):
+            if alive[i] and adjacent[i, pivot]:
+                front[size] = i
+                size += 1
+        for s in range(size):
+            i = front[s]
+            degree[i] -= node_size[pivot]
+            for t in range(s):
+                j = front[t]
+                if not adjacent[i, j]:
+                    adjacent[i, j] = True
+                    adjacent[j, i] = True
+                    degree[i] += node_size[j]
+                    degree[j] += node_size[i]
+    return perm
+
+
+@kernel
+def fill_node_pattern(below_ptr, below):
+    """Strict lower pattern of the Cholesky factor of a node graph (elimination order = node order).
+
+    The rows of column j are its own and, through the elimination tree, those of the columns whose first
+    row below the diagonal is j (George & Liu 1981).
+    """
+    n_nodes = below_ptr.size - 1
+    children = np.full(n_nodes, -1, np.int64)
+    sibling = np.full(n_nodes, -1, np.int64)
+    seen = np.full(n_nodes, -1, np.int64)
+    ptr = np.zeros(n_nodes + 1, np.int64)
+    capacity = 2 * below.size + n_nodes
+    rows = np.empty(capacity, np.int64)
+    for j in range(n_nodes):
+        at = ptr[j]
+        if at + n_nodes > capacity:
+            capacity = 2 * capacity + n_nodes
+            grown = np.empty(capacity, np.int64)
+            grown[:at] = rows[:at]
+            rows = grown
+        seen[j] = j
+        for t in range(below_ptr[j], below_ptr[j + 1]):
+            seen[below[t]] = j
+            rows[at] = below[t]
+            at += 1
+        child = children[j]
+        while child >= 0:
+            for t in range(ptr[child], ptr[child + 1]):
+                i = rows[t]
+                if i > j and seen[i] != j:
+                    seen[i] = j
+                    rows[at] = i
+                    at += 1
+            child = sibling[child]
+        rows[ptr[j] : at] = np.sort(rows[ptr[j] : at])
+        ptr[j + 1] = at
+        if at > ptr[j]:
+            parent = rows[ptr[j]]
+            sibling[j] = children[parent]
+            children[parent] = j
+    return ptr, rows[: ptr[n_nodes]].copy()
+
+
+@kernel
+def map_pattern(indptr, indices, L_indptr, L_indices):
+    """Position in the pattern of L of every entry of a sub-pattern; rows ascend within columns in both."""
+    position = np.empty(indices.size, np.int64)
+    for j in range(indptr.size - 1):
+        at = L_indptr[j]
+        for t in range(indptr[j], indptr[j + 1]):
+            while L_indices[at] != indices[t]:
+                at += 1
+            position[t] = at
+    return position
+
+
+@kernel
+def count_columns(indptr, indices):
+    """Entries of each column of the Cholesky factor, diagonal included (Liu 1990, row subtrees).
+
+    `indptr, indices` are the rows of the lower triangle, compressed by row; row i of L is the set of columns on
+    the paths from its entries to i in the elimination tree.
+    """
+    n = indptr.size - 1
+    parent = np.full(n, -1, np.int64)
+    ancestor = np.full(n, -1, np.int64)
+    for i in range(n):
+        for t in range(indptr[i], indptr[i + 1]):
+            k = indices[t]
+            while k != -1 and k < i:
+                following = ancestor[k]
+                ancestor[k] = i
+                if following == -1:
+                    parent[k] = i
+                k = following
+    count = np.ones(n, np.int64)
+    mark = np.full(n, -1, np.int64)
+    for i in range(n):
+        mark[i] = i
+        for t in range(indptr[i], indptr[i + 1]):
+            k = indices[t]
+            while k < i and mark[k] != i:
+                count[k] += 1
+                mark[k] = i
+                k = parent[k]
+    return count

@@ -1,0 +1,186 @@
+"""The whole REML/ML fit of a small system in one compiled call, without the interpreter and without the GIL.
+
+Same method as ``fastlmm_core.reml.optimizer`` for large systems; the steps come from the same kernels.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastlmm_core.kernels.assembly import (
+    accumulate_outer,
+    accumulate_score_blocks,
+    apply_factor,
+    apply_factor_transposed,
+    assemble_blocks,
+    assemble_scalar,
+    multiply_symmetric,
+    scale_diagonal,
+)
+from fastlmm_core.kernels.compile import kernel
+from fastlmm_core.kernels.score import combine_score, fill_factors, form_working_vectors, prepare_information
+from fastlmm_core.kernels.simplicial import factorize, invert_subset, log_determinant, solve_lower, solve_upper
+from fastlmm_core.kernels.trust_region import judge_step, propose_step
+
+LOG_TWO_PI = np.log(2.0 * np.pi)
+
+
+@kernel
+def assemble(G, penalty, indptr, indices, below_ptr, below, start, term, factors, C):
+    """C at the given factors, by the scalar or the block kernel."""
+    if factors.shape[1] == 1:
+        assemble_scalar(G, penalty, indptr, indices, scale_diagonal(start, term, factors), C)
+    else:
+        assemble_blocks(G, penalty, indptr, below_ptr, below, start, term, factors, C)
+
+
+@kernel
+def evaluate_deviance(
+    G, penalty, indptr, indices, below_ptr, below, start, term, position, L_indptr, L_indices,
+    rhs, yy, dof, n_lead, factors, C, L, solution,
+):  # fmt: skip
+    """Factorize C at `factors` into `L`; return (deviance, r2); `solution` (q + p, 1) = C^-1 F' rhs.
+
+    The deviance is inf where C is not numerically positive definite or r2 is not positive.
+    """
+    assemble(G, penalty, indptr, indices, below_ptr, below, start, term, factors, C)
+    if factorize(C, position, L_indptr, L_indices, L) >= 0:
+        return np.inf, np.inf
+    apply_factor_transposed(start, term, factors, rhs, solution)
+    solve_lower(L_indptr, L_indices, L, solution)
+    r2 = yy
+    for i in range(solution.shape[0]):
+        r2 -= solution[i, 0] * solution[i, 0]
+    solve_upper(L_indptr, L_indices, L, solution)
+    if not r2 > 0.0:
+        return np.inf, r2
+    return log_determinant(L_indptr, L, n_lead) + dof * (1.0 + LOG_TWO_PI + np.log(r2 / dof)), r2
+
+
+@kernel
+def evaluate_score(
+    G, indptr, indices, below_ptr, below, start, term, position, L_indptr, L_indices, L, Z,
+    rhs, solution, r2, dof, n_lead, factors, sizes, theta_term, theta_row, theta_col,
+):  # fmt: skip
+    """Gradient, curvature and S at a factorized point."""
+    size = start[term.size]
+    n_terms = sizes.size
+    width = factors.shape[1]
+    coefficients = np.empty((size, 1))
+    apply_factor(start, term, factors, solution, coefficients)
+    q = np.empty((size, 1))
+    multiply_symmetric(G, indptr, indices, coefficients, q)
+    for i in range(size):
+        q[i, 0] = rhs[i, 0] - q[i, 0]
+    invert_subset(L_indptr, L_indices, L, n_lead, Z)
+    C_inv = np.empty(position.size)
+    for t in range(position.size):
+        C_inv[t] = Z[position[t]]
+    W = np.zeros((n_terms, width, width))
+    accumulate_score_blocks(G, C_inv, indptr, below_ptr, below, start, term, factors, n_terms, W)
+    Q = np.zeros((n_terms, width, width))
+    accumulate_outer(start, term, n_terms, q[:, 0], q[:, 0], Q)
+    X = np.empty((size, theta_term.size))
+    form_working_vectors(start, term, theta_term, theta_row, theta_col, factors, q[:, 0], X)
+    B, D = prepare_information(G, indptr, indices, start, term, factors, X)
+    solve_lower(L_indptr, L_indices, L, B)
+    D -= B.T @ B
+    return combine_score(W, Q, D, factors, sizes, theta_term, theta_row, theta_col, r2 / dof, dof)
+
+
+@kernel
+def fit_small(
+    G, penalty, indptr, indices, below_ptr, below, start, term, position, L_indptr, L_indices,
+    rhs, yy, dof, n_lead, sizes, theta_term, theta_row, theta_col, theta, max_iterations, tolerance,
+):  # fmt: skip
+    """Minimise the deviance from `theta` (overwritten by the optimum).
+
+    Returns
+    -------
+    status : int
+        0 converged (decrement below `tolerance`), 1 iteration limit, 2 no positive definite start,
+        3 stalled at rounding level above the tolerance.
+    numbers : (5,) float64
+        deviance, r2, decrement, iterations, evaluations.
+    gradient, hessian, S : arrays of ``combine_score`` at the result
+    trace : (iterations, 3 + n_theta) float64
+        deviance, decrement, radius, theta of every iteration.
+    """
+    size = start[term.size]
+    d = theta.size
+    width = 1
+    for k in range(sizes.size):
+        width = max(width, sizes[k])
+    factors = np.zeros((sizes.size + 1, width, width))
+    factors[sizes.size, 0, 0] = 1.0
+    C = np.empty(indices.size)
+    L = np.empty(L_indices.size)
+    Z = np.empty(L_indices.size)
+    solution = np.empty((size, 1))
+    trial = np.empty((size, 1))
+    trace = np.empty((max_iterations + 1, 3 + d))
+    fill_factors(theta, theta_term, theta_row, theta_col, factors)
+    deviance, r2 = evaluate_deviance(
+        G, penalty, indptr, indices, below_ptr, below, start, term, position, L_indptr, L_indices,
+        rhs, yy, dof, n_lead, factors, C, L, solution,
+    )  # fmt: skip
+    numbers = np.array([deviance, r2, np.inf, 0.0, 1.0])
+    gradient = np.zeros(d)
+    hessian = np.zeros((d, d))
+    S = np.zeros((sizes.size, width, width))
+    if not np.isfinite(deviance):
+        return 2, numbers, gradient, hessian, S, trace[:0]
+    status = 1
+    evaluations = 1
+    radius = max(1.0, 0.5 * np.sqrt(np.sum(theta * theta)))
+    previous = np.inf
+    iteration = 0
+    while True:
+        gradient, hessian, S = evaluate_score(
+            G, indptr, indices, below_ptr, below, start, term, position, L_indptr, L_indices, L, Z,
+            rhs, solution, r2, dof, n_lead, factors, sizes, theta_term, theta_row, theta_col,
+        )  # fmt: skip
+        step, predicted, decrement = propose_step(gradient, hessian, radius)
+        trace[iteration, 0] = deviance
+        trace[iteration, 1] = decrement
+        trace[iteration, 2] = radius
+        trace[iteration, 3:] = theta
+        numbers[0], numbers[1], numbers[2], numbers[3] = deviance, r2, decrement, iteration
+        noise = 1e-14 * (abs(deviance) + dof)
+        if decrement <= tolerance:
+            status = 0
+            break
+        if decrement <= 100.0 * noise and decrement > 0.25 * previous:
+            status = 0 if decrement <= 1e-8 else 3
+            break
+        if iteration == max_iterations:
+            break
+        previous = decrement
+        accepted = False
+        while not accepted:
+            moved = theta + step
+            fill_factors(moved, theta_term, theta_row, theta_col, factors)
+            new_deviance, new_r2 = evaluate_deviance(
+                G, penalty, indptr, indices, below_ptr, below, start, term, position, L_indptr, L_indices,
+                rhs, yy, dof, n_lead, factors, C, L, trial,
+            )  # fmt: skip
+            evaluations += 1
+            if predicted <= 10.0 * noise:
+                accepted = np.isfinite(new_deviance)
+                break
+            accepted, radius = judge_step(
+                deviance - new_deviance, predicted, np.sqrt(np.sum(step * step)), radius
+            )
+            if not accepted:
+                step, predicted, decrement = propose_step(gradient, hessian, radius)
+                if radius < 1e-14:
+                    break
+        if not accepted:
+            status = 3
+            break
+        theta[:] = moved
+        deviance, r2 = new_deviance, new_r2
+        solution[:] = trial
+        iteration += 1
+    numbers[4] = evaluations
+    return status, numbers, gradient, hessian, S, trace[: iteration + 1]

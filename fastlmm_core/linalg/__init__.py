@@ -1,0 +1,5 @@
+"""Sparse Cholesky factors behind one interface: compiled kernels for small systems, CHOLMOD for large ones."""
+
+from fastlmm_core.linalg.factor import CholeskyFactor, SimplicialFactor, make_factor
+
+__all__ = ["CholeskyFactor", "SimplicialFactor", "make_factor"]

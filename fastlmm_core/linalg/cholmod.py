@@ -1,0 +1,122 @@
+"""CHOLMOD through scikit-sparse: the only module that knows that library."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import scipy.sparse as sp
+
+from fastlmm_core.errors import DependencyError
+from fastlmm_core.kernels.ordering import count_columns, map_pattern
+from fastlmm_core.kernels.simplicial import invert_subset
+from fastlmm_core.linalg.factor import CholeskyFactor
+
+try:
+    from sksparse import cholmod as _cholmod
+except ImportError as error:  # pragma: no cover - depends on the installation
+    raise DependencyError(
+        "scikit-sparse (CHOLMOD) is not installed or does not load. It is built against SuiteSparse; install its headers "
+        "and a C compiler first: Debian/Ubuntu 'apt install libsuitesparse-dev libopenblas0-pthread gcc python3-dev', "
+        "Fedora 'dnf install suitesparse-devel gcc python3-devel', macOS 'brew install suite-sparse', "
+        f"conda 'conda install -c conda-forge scikit-sparse'. ({error})"
+    ) from error
+
+
+def order_graph(graph: sp.csc_array) -> tuple[np.ndarray, str]:
+    """Fill-reducing, postordered permutation of a symmetric graph given by its strict lower triangle.
+
+    Several methods are tried and the one with the fewest estimated operations is kept.
+    """
+    n = graph.shape[0]
+    matrix = sp.csc_matrix(graph + sp.eye_array(n, format="csc"))
+    matrix.sort_indices()
+    best, best_flops, best_name = None, np.inf, ""
+    for name in ("amd", "metis"):
+        try:
+            perm = np.asarray(_cholmod.analyze(matrix, ordering_method=name).P(), np.int64)
+        except _cholmod.CholmodError:
+            continue
+        flops = estimate_flops(matrix, perm)
+        if flops < best_flops:
+            best, best_flops, best_name = perm, flops, name
+    if best is None:
+        best, best_name = np.arange(n), "natural"
+    return best, best_name
+
+
+def estimate_flops(matrix: sp.csc_matrix, perm: np.ndarray) -> float:
+    """Multiply-adds of a factorization of the symmetric `matrix` (lower triangle) in the order `perm`."""
+    place = np.empty(perm.size, np.int64)
+    place[perm] = np.arange(perm.size)
+    coo = matrix.tocoo()
+    a, b = place[coo.row], place[coo.col]
+    lower = sp.csr_matrix((np.ones(a.size, np.int8), (np.maximum(a, b), np.minimum(a, b))), shape=matrix.shape)
+    counts = count_columns(lower.indptr.astype(np.int64), lower.indices.astype(np.int64))
+    return float(np.sum(counts.astype(float) ** 2))
+
+
+class CholmodFactor(CholeskyFactor):
+    """Supernodal factor by CHOLMOD; the matrix comes in elimination order.
+
+    Parameters
+    ----------
+    indptr, indices : scalar lower-triangular pattern of C
+    """
+
+    def __init__(self, indptr: np.ndarray, indices: np.ndarray):
+        self.size = indptr.size - 1
+        self._C = sp.csc_matrix(
+            (np.zeros(indices.size), indices.astype(np.int32), indptr.astype(np.int32)), shape=(self.size, self.size)
+        )
+        self._pattern = (indptr, indices)
+        self._factor = _cholmod.analyze(self._C, mode="supernodal", ordering_method="natural")
+        transposed = self._C.T.tocsc()
+        counts = count_columns(transposed.indptr.astype(np.int64), transposed.indices.astype(np.int64))
+        self.nnz = int(counts.sum())
+        self.flops = float(np.sum(counts.astype(float) ** 2))
+        self._map: np.ndarray | None = None
+
+    def copy(self) -> CholmodFactor:
+        twin = object.__new__(CholmodFactor)
+        twin.__dict__.update(self.__dict__)
+        twin._factor = self._factor.copy()
+        twin._C = self._C.copy()
+        return twin
+
+    def factorize(self, C_data: np.ndarray) -> bool:
+        self._C.data = C_data
+        try:
+            self._factor.cholesky_inplace(self._C)
+        except _cholmod.CholmodNotPositiveDefiniteError:
+            return False
+        return True
+
+    def log_determinant(self, n_lead: int) -> float:
+        if n_lead == self.size:
+            return float(self._factor.logdet())
+        return 2.0 * float(np.sum(np.log(self._factor.L().diagonal()[:n_lead])))
+
+    def solve(self, B: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(self._factor.solve_A(np.asarray(B, float)))
+
+    def solve_lower(self, B: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(self._factor.solve_L(np.asarray(B, float), use_LDLt_decomposition=False))
+
+    def inverse_subset(self, n_lead: int) -> np.ndarray:
+        L = self._factor.L()
+        if not L.has_sorted_indices:
+            L.sort_indices()
+        indptr, indices = self._pattern
+        L_indptr = L.indptr.astype(np.int64)
+        if self._map is None:
+            self._map = map_pattern(indptr, indices, L_indptr, L.indices)
+        Z = np.empty(L.data.size)
+        invert_subset(L_indptr, L.indices, L.data, n_lead, Z)
+        return Z[self._map]
+
+
+def solver_of(matrix: sp.csc_array) -> Callable[[np.ndarray], np.ndarray]:
+    """A function that solves `matrix` x = b for one sparse positive definite matrix."""
+    factor = _cholmod.cholesky(sp.csc_matrix(matrix))
+    return lambda right: np.asarray(factor.solve_A(np.asarray(right, float)))

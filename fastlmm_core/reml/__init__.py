@@ -1,0 +1,1 @@
+"""The engine: mixed model equations, REML/ML criterion, information, optimizer."""

@@ -1,0 +1,375 @@
+"""Henderson's mixed model equations of one design: pattern, constant cross-products, layout.
+
+Everything here is independent of the response and of the variance parameters.  Inside, the fixed columns are
+centred and scaled and the coefficients of each random term are taken in an orthonormal basis, so that extreme
+units of covariates neither cost accuracy nor change the path of the optimizer; ``to_user_*`` lead back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import scipy.linalg as sl
+import scipy.sparse as sp
+
+from fastlmm_core.covariance import CovarianceStructure, make_structure
+from fastlmm_core.kernels.crossproducts import (
+    expand_coefficients,
+    expand_pattern,
+    fill_crossproducts,
+    find_node_pattern,
+    project_response,
+    transpose_entries,
+)
+from fastlmm_core.linalg.elimination import order_nodes
+
+
+# Up to here X'WX is kept dense for the least squares fit that starts every response.
+DENSE_FIXED = 500
+
+
+@dataclass(frozen=True)
+class TermLayout:
+    """One random term inside the equations.
+
+    Attributes
+    ----------
+    n_levels, m : int
+        Levels, and coefficients per level.
+    basis : (m, m) float64
+        Z_inside = Z_user basis per level, hence u_user = basis u_inside, T_user = basis T_inside basis'.
+    structure : CovarianceStructure
+        Parametrisation of Lambda in the inside basis.
+    """
+
+    n_levels: int
+    m: int
+    basis: np.ndarray
+    structure: CovarianceStructure
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where nodes and scalars of the equations lie, in elimination order.
+
+    Attributes
+    ----------
+    term : (N,) int64
+        Random term of each node, K for a fixed column.
+    level : (N,) int64
+        Level within the term, or fixed column.
+    start : (N + 1,) int64
+        First scalar row of each node.
+    fixed_rows : (p,) int64
+        Scalar row of each fixed column.
+    random_rows : tuple of (L_k, m_k) int64
+        Scalar rows of the coefficients of every level, by term.
+    """
+
+    term: np.ndarray
+    level: np.ndarray
+    start: np.ndarray
+    fixed_rows: np.ndarray
+    random_rows: tuple[np.ndarray, ...]
+
+
+@dataclass(frozen=True)
+class RowEntries:
+    """[Z X] by observation; see ``kernels.crossproducts``."""
+
+    row_ptr: np.ndarray
+    row_node: np.ndarray
+    row_val: np.ndarray
+    values: np.ndarray
+    node_ptr: np.ndarray
+    node_entry: np.ndarray
+    entry_row: np.ndarray
+
+
+@dataclass(frozen=True)
+class MixedModelEquations:
+    """Constant half of the equations; the values of C are F' G F + penalty at any theta.
+
+    Attributes
+    ----------
+    n, p, q : int
+    terms : tuple of TermLayout
+    layout : Layout
+    entries : RowEntries
+    below_ptr, below : node pattern; indptr, indices : scalar pattern (lower triangle)
+    G, penalty : (nnz,) float64
+    weights : (n,) float64
+    log_weights : float
+        Sum of log w_i.
+    X_inside : csc_array (n, p)
+        Fixed columns as used inside.
+    to_user : csc_array (p, p)
+        beta_user = to_user @ beta_inside.
+    theta_term, theta_row, theta_col : (n_theta,) int64
+        Where theta sits in the factors.
+    fixed_last : bool
+        Fixed columns are eliminated last (ML fits).
+    ordering : str
+        Fill-reducing ordering in use.
+    """
+
+    n: int
+    p: int
+    q: int
+    terms: tuple[TermLayout, ...]
+    layout: Layout
+    entries: RowEntries
+    below_ptr: np.ndarray
+    below: np.ndarray
+    indptr: np.ndarray
+    indices: np.ndarray
+    G: np.ndarray
+    penalty: np.ndarray
+    weights: np.ndarray
+    log_weights: float
+    X_inside: sp.csc_array
+    to_user: sp.csc_array
+    theta_term: np.ndarray
+    theta_row: np.ndarray
+    theta_col: np.ndarray
+    fixed_last: bool
+    ordering: str
+
+    @property
+    def n_theta(self) -> int:
+        return self.theta_term.size
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Coefficients per level of each term (K,) int64."""
+        return np.array([term.m for term in self.terms], dtype=np.int64)
+
+    @property
+    def width(self) -> int:
+        return max([term.m for term in self.terms], default=1)
+
+    def empty_factors(self) -> np.ndarray:
+        """Array (K + 1, m, m) with the unit factor of the fixed columns in place."""
+        factors = np.zeros((len(self.terms) + 1, self.width, self.width))
+        factors[-1, 0, 0] = 1.0
+        return factors
+
+    def right_hand_side(self, y: np.ndarray) -> np.ndarray:
+        """[Z X]' W y in elimination order, (q + p, 1), for y (n,)."""
+        e = self.entries
+        out = np.zeros(self.q + self.p)
+        project_response(e.row_ptr, e.row_node, e.row_val, e.values, self.layout.start, self.weights * y, out)
+        return out[:, None]
+
+    def linear_predictor(self, coefficients: np.ndarray) -> np.ndarray:
+        """[Z X] coefficients, (n,), for natural coefficients (q + p,) in elimination order."""
+        e = self.entries
+        out = np.empty(self.n)
+        expand_coefficients(
+            e.row_ptr, e.row_node, e.row_val, e.values, self.layout.start, coefficients, out
+        )
+        return out
+
+    @cached_property
+    def fixed_solver(self) -> Callable[[np.ndarray], np.ndarray]:
+        """Solves X'WX b = r for r (p,): dense for moderate p, by CHOLMOD for thousands of fixed columns."""
+        scaled = self.X_inside.copy()
+        scaled.data = scaled.data * self.weights[scaled.indices]
+        XWX = self.X_inside.T @ scaled
+        if self.p <= DENSE_FIXED:
+            factor = sl.cho_factor(XWX.toarray(), lower=True)
+            return lambda right: sl.cho_solve(factor, right)
+        from fastlmm_core.linalg.cholmod import solver_of
+
+        return solver_of(sp.csc_array(XWX))
+
+    def with_weights(self, weights: np.ndarray) -> MixedModelEquations:
+        """The same design with other prior weights; pattern and order are kept."""
+        G = _fill(self.entries, weights, self.layout.start, self.indptr, self.indices)
+        return replace(self, G=G, weights=weights, log_weights=float(np.sum(np.log(weights))))
+
+
+def build_equations(
+    X: sp.csc_array,
+    random: Sequence,
+    *,
+    weights: np.ndarray | None = None,
+    has_intercept: bool = True,
+    fixed_last: bool = False,
+) -> MixedModelEquations:
+    """Assemble the constant part of the equations.
+
+    Parameters
+    ----------
+    X : csc_array (n, p)
+        Fixed columns of full rank.
+    random : sequence of RandomTerm
+        Each with `codes` (n,), `values` (n, m), `levels`, `structure`.
+    weights : (n,) float64, optional
+        Prior weights, Var(e_i) = sigma2 / w_i.
+    has_intercept : bool
+        A constant lies in the span of the first column of X; dense columns are then centred.
+    fixed_last : bool
+        Eliminate the fixed columns last, as ML needs log |C_zz| by itself.
+    """
+    n, p = X.shape
+    weights = np.ones(n) if weights is None else np.ascontiguousarray(weights, float)
+    X_inside, to_user = _standardize_columns(X, has_intercept)
+    terms, values = [], []
+    for term in random:
+        layout, inside = _standardize_term(term)
+        terms.append(layout)
+        values.append(inside)
+    codes = [np.asarray(term.codes, np.int64) for term in random]
+    first_node = np.cumsum([0] + [t.n_levels for t in terms])
+    n_nodes = int(first_node[-1]) + p
+    node_size = np.ones(n_nodes, np.int64)
+    node_term = np.full(n_nodes, len(terms), np.int64)
+    node_level = np.zeros(n_nodes, np.int64)
+    for k, t in enumerate(terms):
+        node_size[first_node[k] : first_node[k + 1]] = t.m
+        node_term[first_node[k] : first_node[k + 1]] = k
+        node_level[first_node[k] : first_node[k + 1]] = np.arange(t.n_levels)
+    node_level[first_node[-1] :] = np.arange(p)
+    row_ptr, row_node, row_val, flat = _row_entries(X_inside, codes, values, first_node)
+    entries = RowEntries(row_ptr, row_node, row_val, flat, *transpose_entries(row_ptr, row_node, n_nodes))
+    pattern = find_node_pattern(
+        row_ptr, row_node, entries.node_ptr, entries.node_entry, entries.entry_row
+    )
+    perm, ordering = order_nodes(*pattern, node_size, node_term == len(terms) if fixed_last else None)
+    place = np.empty(n_nodes, np.int64)
+    place[perm] = np.arange(n_nodes)
+    row_node = place[row_node]
+    entries = RowEntries(row_ptr, row_node, row_val, flat, *transpose_entries(row_ptr, row_node, n_nodes))
+    below_ptr, below = find_node_pattern(
+        row_ptr, row_node, entries.node_ptr, entries.node_entry, entries.entry_row
+    )
+    layout = _lay_out(node_term[perm], node_level[perm], node_size[perm], terms, p)
+    indptr, indices = expand_pattern(below_ptr, below, layout.start)
+    G = _fill(entries, weights, layout.start, indptr, indices)
+    theta = [
+        (k, row, col) for k, t in enumerate(terms) for row, col in t.structure.positions
+    ]
+    theta_index = np.array(theta, dtype=np.int64).reshape(-1, 3)
+    return MixedModelEquations(
+        n=n, p=p, q=int(sum(t.n_levels * t.m for t in terms)), terms=tuple(terms), layout=layout,
+        entries=entries, below_ptr=below_ptr, below=below, indptr=indptr, indices=indices, G=G,
+        penalty=_identity_penalty(layout, len(terms), indptr), weights=weights,
+        log_weights=float(np.sum(np.log(weights))), X_inside=X_inside, to_user=to_user,
+        theta_term=theta_index[:, 0].copy(), theta_row=theta_index[:, 1].copy(),
+        theta_col=theta_index[:, 2].copy(), fixed_last=fixed_last, ordering=ordering,
+    )  # fmt: skip
+
+
+def _fill(entries: RowEntries, weights, start, indptr, indices) -> np.ndarray:
+    e = entries
+    return fill_crossproducts(
+        e.row_ptr, e.row_node, e.row_val, e.values, weights, e.node_ptr, e.node_entry, e.entry_row,
+        start, indptr, indices,
+    )  # fmt: skip
+
+
+def _identity_penalty(layout: Layout, n_terms: int, indptr: np.ndarray) -> np.ndarray:
+    """blockdiag(I, 0) on the pattern: ones on the diagonal of random rows."""
+    penalty = np.zeros(indptr[-1])
+    random_scalar = np.repeat(layout.term < n_terms, np.diff(layout.start))
+    penalty[indptr[:-1][random_scalar]] = 1.0
+    return penalty
+
+
+def _lay_out(term, level, size, terms, p) -> Layout:
+    start = np.concatenate(([0], np.cumsum(size))).astype(np.int64)
+    fixed_rows = np.empty(p, np.int64)
+    is_fixed = term == len(terms)
+    fixed_rows[level[is_fixed]] = start[:-1][is_fixed]
+    random_rows = []
+    for k, t in enumerate(terms):
+        mine = term == k
+        rows = np.empty((t.n_levels, t.m), np.int64)
+        rows[level[mine]] = start[:-1][mine][:, None] + np.arange(t.m)
+        random_rows.append(rows)
+    return Layout(term, level, start, fixed_rows, tuple(random_rows))
+
+
+def _row_entries(X, codes, values, first_node):
+    """Entries of every observation: its level in each term, then its nonzero fixed columns."""
+    n = X.shape[0]
+    K = len(codes)
+    rows = X.tocsr()
+    count = np.diff(rows.indptr).astype(np.int64)
+    row_ptr = np.concatenate(([0], np.cumsum(count + K))).astype(np.int64)
+    row_node = np.empty(row_ptr[-1], np.int64)
+    width = np.ones(row_ptr[-1], np.int64)
+    for k in range(K):
+        row_node[row_ptr[:-1] + k] = first_node[k] + codes[k]
+        width[row_ptr[:-1] + k] = values[k].shape[1]
+    fixed_at = np.arange(rows.indices.size) + np.repeat(np.arange(1, n + 1) * K, count)
+    row_node[fixed_at] = first_node[K] + rows.indices
+    row_val = np.concatenate(([0], np.cumsum(width))).astype(np.int64)
+    flat = np.empty(row_val[-1])
+    for k in range(K):
+        first = row_val[row_ptr[:-1] + k]
+        for c in range(values[k].shape[1]):
+            flat[first + c] = values[k][:, c]
+    flat[row_val[fixed_at]] = rows.data
+    return row_ptr, row_node, row_val, flat
+
+
+def _standardize_columns(X: sp.csc_array, has_intercept: bool):
+    """Centre the dense columns that are not indicators (given an intercept) and scale all to mean square 1.
+
+    Returns X_inside = X to_user with to_user unit upper triangular up to scale.
+    """
+    n, p = X.shape
+    X = sp.csc_array(X, dtype=float)
+    counts = np.diff(X.indptr)
+    shift = np.zeros(p)
+    if has_intercept and p > 1:
+        for j in np.flatnonzero(counts > n // 2):
+            data = X.data[X.indptr[j] : X.indptr[j + 1]]
+            if j > 0 and not (data == data[0]).all():
+                shift[j] = data.sum() / n
+    if shift.any():
+        columns = [X[:, [j]] if shift[j] == 0 else sp.csc_array(X[:, [j]].toarray() - shift[j]) for j in range(p)]
+        centred = sp.csc_array(sp.hstack(columns, format="csc"))
+    else:
+        centred = X
+    square = np.add.reduceat(np.append(centred.data**2, 0.0), centred.indptr[:-1]) if p else np.zeros(0)
+    square[np.diff(centred.indptr) == 0] = 0.0
+    scale = np.sqrt(square / n)
+    scale[scale == 0] = 1.0
+    inside = centred.copy() if centred is X else centred
+    inside.data = inside.data / np.repeat(scale, np.diff(inside.indptr))
+    inside.sort_indices()
+    rows = np.concatenate((np.arange(p), np.zeros(p, np.int64)))
+    columns_ = np.concatenate((np.arange(p), np.arange(p)))
+    first = float(X.data[0]) if p and X.nnz else 1.0
+    entries = np.concatenate((1.0 / scale, -shift / scale / first))
+    keep = entries != 0
+    to_user = sp.csc_array((entries[keep], (rows[keep], columns_[keep])), shape=(p, p))
+    return inside, to_user
+
+
+def _standardize_term(term):
+    """Orthonormal basis of the coefficients of a term (unstructured) or unit scale (diagonal)."""
+    values = np.ascontiguousarray(term.values, float)
+    n, m = values.shape
+    structure = make_structure(term.structure, m)
+    if m == 1 or term.structure == "diag":
+        scale = np.sqrt(np.mean(values**2, axis=0))
+        scale[scale == 0] = 1.0
+        basis = np.diag(1.0 / scale)
+    else:
+        column = np.sqrt(np.mean(values**2, axis=0))
+        column[column == 0] = 1.0
+        R = np.linalg.qr(values / column / np.sqrt(n), mode="r")
+        R = R * np.where(np.diag(R) < 0, -1.0, 1.0)[:, None]
+        diagonal = np.abs(np.diag(R))
+        if diagonal.min() > 1e-10:
+            basis = np.diag(1.0 / column) @ np.linalg.inv(R)
+        else:
+            basis = np.diag(1.0 / column)
+    return TermLayout(len(term.levels), m, basis, structure), np.ascontiguousarray(values @ basis)

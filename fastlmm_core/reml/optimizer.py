@@ -1,0 +1,160 @@
+"""Minimisation of the REML/ML deviance: one method, compiled for small systems, CHOLMOD-backed for large ones."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastlmm_core.kernels.small_fit import fit_small
+from fastlmm_core.kernels.trust_region import judge_step, propose_step
+from fastlmm_core.linalg.factor import CholeskyFactor, SimplicialFactor
+from fastlmm_core.reml.equations import MixedModelEquations
+from fastlmm_core.reml.objective import (
+    Response,
+    degrees_of_freedom,
+    evaluate,
+    evaluate_score,
+    factors_at,
+    n_leading,
+)
+
+# Stop when the Newton decrement g' H^-1 g, the deviance still to be gained times two, falls below.
+TOLERANCE = 1e-11
+MAX_ITERATIONS = 100
+STATUS = {
+    0: "converged",
+    1: "iteration limit reached",
+    2: "the equations are not positive definite at the start",
+    3: "no further decrease at rounding level",
+}
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """End of the iteration.
+
+    Attributes
+    ----------
+    theta : (n_theta,) float64
+        In the inside basis, signs not yet canonical.
+    status : int
+        Key of ``STATUS``.
+    deviance, r2, decrement : float
+    iterations, evaluations : int
+    gradient : (n_theta,), hessian : (n_theta, n_theta), S : (K, m, m)
+    trace : (iterations + 1, 3 + n_theta) float64
+        Deviance, decrement, radius, theta.
+    """
+
+    theta: np.ndarray
+    status: int
+    deviance: float
+    r2: float
+    decrement: float
+    iterations: int
+    evaluations: int
+    gradient: np.ndarray
+    hessian: np.ndarray
+    S: np.ndarray
+    trace: np.ndarray
+
+
+Progress = Callable[[int, float, float, np.ndarray, float], None]
+
+
+def minimize(
+    equations: MixedModelEquations,
+    factor: CholeskyFactor,
+    response: Response,
+    *,
+    reml: bool,
+    theta: np.ndarray,
+    tolerance: float = TOLERANCE,
+    max_iterations: int = MAX_ITERATIONS,
+    progress: Progress | None = None,
+) -> Optimum:
+    """Minimise the deviance from `theta`.
+
+    Parameters
+    ----------
+    progress : callable, optional
+        Called with (iteration, deviance, decrement, theta, seconds) at every iteration; forces the
+        interpreted loop.
+    """
+    if isinstance(factor, SimplicialFactor) and progress is None:
+        return _minimize_compiled(equations, factor, response, reml, theta, tolerance, max_iterations)
+    return _minimize_stepwise(equations, factor, response, reml, theta, tolerance, max_iterations, progress)
+
+
+def _minimize_compiled(equations, factor, response, reml, theta, tolerance, max_iterations) -> Optimum:
+    theta = np.array(theta, dtype=float)
+    e, layout = equations, equations.layout
+    status, numbers, gradient, hessian, S, trace = fit_small(
+        e.G, e.penalty, e.indptr, e.indices, e.below_ptr, e.below, layout.start, layout.term, factor.position,
+        factor.indptr, factor.indices, response.rhs, response.yy, float(degrees_of_freedom(e, reml)), n_leading(e),
+        e.sizes, e.theta_term, e.theta_row, e.theta_col, theta, max_iterations, tolerance,
+    )  # fmt: skip
+    deviance, r2, decrement, iterations, evaluations = numbers
+    return Optimum(
+        theta, status, deviance, r2, decrement, int(iterations), int(evaluations), gradient, hessian, S, trace
+    )
+
+
+def _minimize_stepwise(equations, factor, response, reml, theta, tolerance, max_iterations, progress) -> Optimum:
+    began = time.perf_counter()
+    theta = np.array(theta, dtype=float)
+    d = theta.size
+    dof = degrees_of_freedom(equations, reml)
+    point = evaluate(equations, factor, response, factors_at(equations, theta), reml)
+    evaluations, iteration = 1, 0
+    trace: list[np.ndarray] = []
+    if not np.isfinite(point.deviance):
+        empty = np.zeros((len(equations.terms), equations.width, equations.width))
+        return Optimum(
+            theta, 2, point.deviance, point.r2, np.inf, 0, 1, np.zeros(d), np.zeros((d, d)), empty, np.empty((0, 3 + d))
+        )
+    radius = max(1.0, 0.5 * float(np.linalg.norm(theta)))
+    previous = np.inf
+    status = 1
+    while True:
+        gradient, hessian, S = evaluate_score(equations, factor, response, point, reml)
+        step, predicted, decrement = propose_step(gradient, hessian, radius)
+        trace.append(np.concatenate(([point.deviance, decrement, radius], theta)))
+        if progress is not None:
+            progress(iteration, point.deviance, decrement, theta, time.perf_counter() - began)
+        noise = 1e-14 * (abs(point.deviance) + dof)
+        if decrement <= tolerance:
+            status = 0
+            break
+        if decrement <= 100.0 * noise and decrement > 0.25 * previous:
+            status = 0 if decrement <= 1e-8 else 3
+            break
+        if iteration == max_iterations:
+            break
+        previous = decrement
+        accepted = False
+        while not accepted:
+            moved = theta + step
+            trial = evaluate(equations, factor, response, factors_at(equations, moved), reml)
+            evaluations += 1
+            if predicted <= 10.0 * noise:
+                accepted = bool(np.isfinite(trial.deviance))
+                break
+            accepted, radius = judge_step(
+                point.deviance - trial.deviance, predicted, float(np.linalg.norm(step)), radius
+            )
+            if not accepted:
+                step, predicted, decrement = propose_step(gradient, hessian, radius)
+                if radius < 1e-14:
+                    break
+        if not accepted:
+            status = 3
+            break
+        theta, point = moved, trial
+        iteration += 1
+    return Optimum(
+        theta, status, point.deviance, point.r2, decrement, iteration, evaluations, gradient, hessian, S, np.array(trace)
+    )

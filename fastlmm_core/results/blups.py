@@ -1,0 +1,124 @@
+"""Conditional modes of the random effects with their prediction error and conditional variances."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from fastlmm_core.errors import OptionError, nearest_names
+from fastlmm_core.linalg import make_factor
+from fastlmm_core.reml.equations import build_equations
+from fastlmm_core.reml.objective import assemble_at
+from fastlmm_core.reml.solved import SolvedEquations
+
+if TYPE_CHECKING:
+    from fastlmm_core.results.fit import LMMFit
+
+# Up to here the conditional variance comes from one solve a fixed column; beyond from a factor of its own.
+SOLVE_FIXED = 300
+
+
+def blup_table(fit: LMMFit, term: str | None, level: float) -> pd.DataFrame:
+    """One row a level and coefficient; see ``LMMFit.blups``."""
+    groups = [t.group for t in fit.design.random]
+    if term is not None and term not in groups:
+        raise OptionError(f"term={term!r} is not a grouping factor of this model{nearest_names(str(term), groups)}")
+    solved = fit.solved
+    pev = prediction_error_blocks(solved)
+    conditional = conditional_variance_blocks(fit)
+    z = stats.norm.ppf(0.5 + 0.5 * level)
+    tables = []
+    for k, random in enumerate(fit.design.random):
+        if term is not None and random.group != term:
+            continue
+        basis = solved.equations.terms[k].basis
+        estimate = solved.random_effects(k) @ basis.T
+        L, m = estimate.shape
+        own = np.diagonal(pev[k], axis1=1, axis2=2)
+        given = np.diagonal(conditional[k], axis1=1, axis2=2)
+        prior = solved.sigma2 * np.diag(solved.user_covariance(k))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            reliability = np.where(prior > 0, 1.0 - own / prior, 0.0)
+        se = np.sqrt(own)
+        tables.append(
+            pd.DataFrame(
+                {
+                    "group": random.group,
+                    "level": np.repeat(np.asarray(random.levels, dtype=object), m),
+                    "term": np.tile(np.array(random.columns, dtype=object), L),
+                    "estimate": estimate.ravel(),
+                    "se": se.ravel(),
+                    "pev": own.ravel(),
+                    "condvar": given.ravel(),
+                    "reliability": reliability.ravel(),
+                    "lower": (estimate - z * se).ravel(),
+                    "upper": (estimate + z * se).ravel(),
+                }
+            )
+        )
+    columns = ["group", "level", "term", "estimate", "se", "pev", "condvar", "reliability", "lower", "upper"]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
+
+
+def ranef_tables(fit: LMMFit) -> dict[str, pd.DataFrame]:
+    """Conditional modes by grouping factor; terms on one factor are joined."""
+    out: dict[str, pd.DataFrame] = {}
+    for k, random in enumerate(fit.design.random):
+        values = fit.solved.random_effects(k) @ fit.solved.equations.terms[k].basis.T
+        frame = pd.DataFrame(values, index=pd.Index(random.levels, name=random.group), columns=list(random.columns))
+        out[random.group] = frame if random.group not in out else out[random.group].join(frame)
+    return out
+
+
+def prediction_error_blocks(solved: SolvedEquations) -> list[np.ndarray]:
+    """Var(u_hat - u) of every level, (L_k, m, m) in the user's coefficients: sigma2 Lambda C^aa Lambda'."""
+    return _level_blocks(solved, solved.inverse_subset, solved.equations.indptr, solved.equations.layout.random_rows)
+
+
+def conditional_variance_blocks(fit: LMMFit) -> list[np.ndarray]:
+    """Var(u | y, beta) of every level, (L_k, m, m): sigma2 Lambda (C_zz^-1)_aa Lambda'."""
+    solved = fit.solved
+    e = solved.equations
+    if e.p > SOLVE_FIXED:
+        alone = build_equations(
+            fit.design.X, fit.design.random, weights=e.weights, has_intercept=fit.design.has_intercept, fixed_last=True
+        )
+        factor = make_factor(alone)
+        factor.factorize(assemble_at(alone, solved.factors))
+        return _level_blocks(solved, factor.inverse_subset(alone.q), alone.indptr, alone.layout.random_rows)
+    blocks = _level_blocks(solved, solved.inverse_subset, e.indptr, e.layout.random_rows)
+    rhs = np.zeros((e.q + e.p, e.p))
+    rhs[e.layout.fixed_rows, np.arange(e.p)] = 1.0
+    columns = solved.factor.solve(rhs)
+    phi = columns[e.layout.fixed_rows]
+    half = np.linalg.solve(np.linalg.cholesky(phi), columns.T).T
+    out = []
+    for k, term in enumerate(e.terms):
+        rows = e.layout.random_rows[k]
+        factor_k = term.basis @ solved.factors[k, : term.m, : term.m]
+        part = np.einsum("ab,lbp->lap", factor_k, half[rows])
+        block = blocks[k] - solved.sigma2 * part @ np.swapaxes(part, 1, 2)
+        out.append(block)
+    return out
+
+
+def _level_blocks(solved: SolvedEquations, C_inv, indptr, random_rows) -> list[np.ndarray]:
+    """sigma2 B Lambda (C^-1)_aa Lambda' B' of every level from the inverse on the pattern of C."""
+    out = []
+    for k, term in enumerate(solved.equations.terms):
+        rows = random_rows[k]
+        L, m = rows.shape
+        block = np.empty((L, m, m))
+        for c in range(m):
+            for r in range(c, m):
+                block[:, r, c] = block[:, c, r] = C_inv[indptr[rows[:, c]] + r - c]
+        factor = term.basis @ solved.factors[k, :m, :m]
+        T = solved.relative_covariance(k)
+        if not T.any():
+            out.append(np.zeros((L, m, m)))
+        else:
+            out.append(solved.sigma2 * factor @ block @ factor.T)
+    return out

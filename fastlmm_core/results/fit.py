@@ -1,0 +1,479 @@
+"""The fitted model: figures of the fit, and one method for every question asked of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from scipy import stats
+
+from fastlmm_core.covariance.unstructured import lower_factor
+from fastlmm_core.design import Design
+from fastlmm_core.errors import FastLMMWarning, OptionError, check_option
+from fastlmm_core.inference.linear_functions import (
+    DDF_METHODS,
+    LinearFunctions,
+    VarianceParameterInference,
+    linear_functions,
+)
+from fastlmm_core.reml.optimizer import STATUS, Optimum
+from fastlmm_core.reml.solved import BOUNDARY, Certificate, SolvedEquations
+from fastlmm_core.results import blups as _blups
+from fastlmm_core.results import prediction as _prediction
+from fastlmm_core.results import term_tests as _term_tests
+from fastlmm_core.results import variance_components as _components
+
+if TYPE_CHECKING:
+    from fastlmm_core.api import Prepared
+    from fastlmm_core.inference.emmeans import EmmeansTable
+    from fastlmm_core.results.summary import Summary
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """Record of the optimization.
+
+    Attributes
+    ----------
+    iterations, evaluations : int
+        Steps taken, and factorizations for the deviance.
+    gradient_norm, decrement : float
+        Largest gradient component in theta, and g' H^-1 g in units of the deviance.
+    certificate : bool
+        Gradient, curvature and the scores of zero variances all confirm an optimum.
+    message : str
+    trace : DataFrame
+        iteration, deviance, decrement, radius, theta of every iteration.
+    """
+
+    iterations: int
+    evaluations: int
+    gradient_norm: float
+    decrement: float
+    certificate: bool
+    message: str
+    trace: pd.DataFrame = field(repr=False)
+
+
+@dataclass(frozen=True)
+class FStatistic:
+    """Overall F of a linear model against the intercept (or against zero without one)."""
+
+    F: float
+    df1: int
+    df2: float
+    p: float
+
+
+@dataclass(frozen=True, eq=False)
+class LMMFit:
+    """A fitted linear mixed model, or linear model when the formula has no random term.
+
+    Attributes
+    ----------
+    design : Design
+    reml : bool
+    nobs, n_dropped, rank, npar : int
+        `npar` counts fixed effects, variance parameters and sigma.
+    criterion, loglik, aic, bic : float
+        `criterion` is -2 log-likelihood, restricted for REML on lme4's scale.
+    sigma : float
+        Residual standard deviation, units of the response.
+    theta : (n_theta,) float64
+        Relative Cholesky factors, column-wise, terms in lme4's order.
+    beta, se : (p_full,) float64
+        Fixed effects and model-based standard errors; NaN for dropped columns.
+    fitted, residuals, residuals_pearson : (n,) float64
+        Conditional on the random effects; Pearson residuals are multiplied by sqrt(w).
+    warnings : tuple of FastLMMWarning
+    timings : dict
+        Seconds by phase.
+    """
+
+    design: Design
+    solved: SolvedEquations = field(repr=False)
+    optimum: Optimum = field(repr=False)
+    certificate: Certificate
+    warnings: tuple[FastLMMWarning, ...]
+    timings: dict[str, float] = field(repr=False)
+    prepared: Prepared = field(repr=False)
+
+    # ------------------------------------------------------------- the model
+    @property
+    def formula(self) -> str:
+        return str(self.design.formula)
+
+    @property
+    def reml(self) -> bool:
+        return self.solved.reml
+
+    @property
+    def method(self) -> str:
+        """"REML", "ML", or "OLS" for a linear model."""
+        if not self.design.random:
+            return "OLS"
+        return "REML" if self.reml else "ML"
+
+    @property
+    def default_ddf(self) -> str:
+        """Df method used where none is named: Kenward-Roger (REML), Satterthwaite (ML), residual (OLS)."""
+        return {"REML": "kenward-roger", "ML": "satterthwaite", "OLS": "residual"}[self.method]
+
+    @property
+    def nobs(self) -> int:
+        return self.design.n
+
+    @property
+    def n_dropped(self) -> int:
+        return self.design.n_dropped
+
+    @property
+    def rank(self) -> int:
+        return int(self.design.kept.size)
+
+    @property
+    def df_residual(self) -> int:
+        return self.nobs - self.rank
+
+    @property
+    def npar(self) -> int:
+        return self.rank + self.theta.size + 1
+
+    @property
+    def weights(self) -> np.ndarray | None:
+        return self.design.weights
+
+    @property
+    def offset(self) -> np.ndarray | None:
+        return self.design.offset
+
+    @property
+    def coef_names(self) -> tuple[str, ...]:
+        return self.design.column_names
+
+    @property
+    def dropped_columns(self) -> tuple[str, ...]:
+        return self.design.dropped_columns
+
+    # ------------------------------------------------------------ likelihood
+    @cached_property
+    def criterion(self) -> float:
+        if self.method != "OLS":
+            return float(self.solved.criterion)
+        if self.solved.r2 <= 0.0:
+            return -np.inf
+        n = self.nobs
+        return float(n * (1.0 + np.log(2.0 * np.pi * self.solved.r2 / n)) - self.solved.equations.log_weights)
+
+    @property
+    def deviance(self) -> float:
+        return self.criterion
+
+    @property
+    def loglik(self) -> float:
+        return -0.5 * self.criterion
+
+    @property
+    def aic(self) -> float:
+        return self.criterion + 2.0 * self.npar
+
+    @property
+    def bic(self) -> float:
+        return self.criterion + float(np.log(self.nobs)) * self.npar
+
+    # ------------------------------------------------------------- estimates
+    @property
+    def sigma(self) -> float:
+        return float(np.sqrt(self.solved.sigma2))
+
+    @cached_property
+    def theta(self) -> np.ndarray:
+        parts = [
+            term.structure.theta_of(self.solved.user_covariance(k))
+            for k, term in enumerate(self.solved.equations.terms)
+        ]
+        return np.concatenate(parts) if parts else np.zeros(0)
+
+    @cached_property
+    def theta_names(self) -> tuple[str, ...]:
+        names = []
+        for term, layout in zip(self.design.random, self.solved.equations.terms, strict=True):
+            for row, col in layout.structure.positions:
+                inner = term.columns[row] if row == col else f"{term.columns[row]}.{term.columns[col]}"
+                names.append(f"{term.group}.{inner}")
+        return tuple(names)
+
+    @cached_property
+    def variance_components(self) -> pd.DataFrame:
+        """Variances and covariances: group, var1, var2, estimate, sd_or_cor, se.
+
+        `se` is asymptotic, from the average information; NaN at the boundary.
+        """
+        return _components.variance_component_table(self)
+
+    @cached_property
+    def singular_terms(self) -> tuple[str, ...]:
+        """Terms at the boundary, in words."""
+        return _components.describe_singular(self.design, self.solved, BOUNDARY)
+
+    @property
+    def singular(self) -> bool:
+        return bool(self.singular_terms)
+
+    @cached_property
+    def beta(self) -> np.ndarray:
+        beta = np.full(len(self.coef_names), np.nan)
+        beta[self.design.kept] = self.solved.equations.to_user @ self.solved.beta
+        return beta
+
+    @cached_property
+    def cov_beta(self) -> np.ndarray:
+        """Model-based covariance of the kept coefficients (p, p)."""
+        to_user = self.solved.equations.to_user
+        _, phi = self.solved.solve_fixed(np.eye(self.rank))
+        cov = to_user @ (to_user @ (self.solved.sigma2 * phi)).T
+        return 0.5 * (cov + cov.T)
+
+    @cached_property
+    def se(self) -> np.ndarray:
+        se = np.full(len(self.coef_names), np.nan)
+        se[self.design.kept] = np.sqrt(np.maximum(np.diag(self.cov_beta), 0.0))
+        return se
+
+    @property
+    def converged(self) -> bool:
+        return self.certificate.optimal
+
+    @cached_property
+    def convergence(self) -> Convergence:
+        trace = self.optimum.trace
+        columns = ["deviance", "decrement", "radius", *(f"theta{t + 1}" for t in range(trace.shape[1] - 3))]
+        frame = pd.DataFrame(trace, columns=columns)
+        frame.insert(0, "iteration", np.arange(len(frame)))
+        return Convergence(
+            self.optimum.iterations, self.optimum.evaluations, self.certificate.gradient_norm,
+            self.certificate.decrement, self.certificate.optimal, STATUS[self.optimum.status], frame,
+        )  # fmt: skip
+
+    # ----------------------------------------------------- fit and residuals
+    @cached_property
+    def fitted(self) -> np.ndarray:
+        return self.response - self.solved.residual
+
+    @property
+    def response(self) -> np.ndarray:
+        """y (n,), the response this fit is of."""
+        y = self.solved.response.residual + self.solved.equations.X_inside @ self.solved.response.beta_start
+        return y if self.offset is None else y + self.offset
+
+    @property
+    def residuals(self) -> np.ndarray:
+        return self.solved.residual
+
+    @property
+    def residuals_pearson(self) -> np.ndarray:
+        """sqrt(w) (y - fitted)."""
+        return self.solved.residual * np.sqrt(self.solved.equations.weights)
+
+    # ---------------------------------------------------------- linear model
+    @cached_property
+    def r_squared(self) -> float:
+        """R² of the linear model (NaN for a mixed model, where no single definition holds)."""
+        f = self.f_statistic
+        return np.nan if f is None else self._r_squared
+
+    @cached_property
+    def adj_r_squared(self) -> float:
+        if self.f_statistic is None:
+            return np.nan
+        total = self.nobs - (1 if self.design.has_intercept else 0)
+        return 1.0 - (1.0 - self._r_squared) * total / self.df_residual
+
+    @cached_property
+    def _r_squared(self) -> float:
+        w = self.solved.equations.weights
+        fitted = self.fitted if self.offset is None else self.fitted - self.offset
+        centre = np.average(fitted, weights=w) if self.design.has_intercept else 0.0
+        model = float(w @ (fitted - centre) ** 2)
+        total = model + self.solved.r2
+        return model / total if total > 0 else np.nan
+
+    @cached_property
+    def f_statistic(self) -> FStatistic | None:
+        """F of the whole linear model; None for a mixed model and where only the intercept is fitted."""
+        df1 = self.rank - (1 if self.design.has_intercept else 0)
+        if self.method != "OLS" or df1 < 1 or self.solved.r2 <= 0.0:
+            return None
+        r2 = self._r_squared
+        F = r2 / df1 / ((1.0 - r2) / self.df_residual)
+        return FStatistic(F, df1, float(self.df_residual), float(stats.f.sf(F, df1, self.df_residual)))
+
+    # -------------------------------------------------------------- inference
+    @cached_property
+    def _inference(self) -> VarianceParameterInference:
+        return VarianceParameterInference(self.solved)
+
+    def linear_functions(
+        self, K: np.ndarray | sp.sparray, *, ddf: str | None = None, information: str = "expected"
+    ) -> LinearFunctions:
+        """Estimates of K beta with covariance and degrees of freedom.
+
+        Parameters
+        ----------
+        K : (r, p_full) array or sparse array
+            Rows in the columns of ``coef_names``, dropped ones included.
+        ddf : {"kenward-roger", "satterthwaite", "residual", "asymptotic"}, optional
+            Default: ``default_ddf``.
+        information : {"expected", "observed", "average"}
+            Information about the variance parameters behind Kenward-Roger; "expected" as pbkrtest,
+            "observed" as SAS PROC MIXED.
+
+        Raises
+        ------
+        OptionError, InferenceError
+        """
+        if K.shape[-1] != len(self.coef_names):
+            raise OptionError(f"K has {K.shape[-1]} columns; the model has {len(self.coef_names)} coefficients")
+        return linear_functions(
+            self._inference,
+            K,
+            kept=self.design.kept,
+            null_basis=self.design.null_basis,
+            ddf=ddf or self.default_ddf,
+            information=information,
+            df_residual=self.df_residual,
+        )
+
+    def fixed_effects(
+        self, ddf: str | None = None, information: str = "expected", level: float = 0.95
+    ) -> pd.DataFrame:
+        """Coefficients: term, estimate, se, df, t, p, lower, upper, status, ddf (unrounded).
+
+        For Kenward-Roger the standard errors are the adjusted ones.
+        """
+        ddf = check_option("ddf", ddf or self.default_ddf, DDF_METHODS)
+        kept = self.design.kept
+        rows = sp.csr_array((np.ones(kept.size), (np.arange(kept.size), kept)), shape=(kept.size, len(self.coef_names)))
+        functions = self.linear_functions(rows, ddf=ddf, information=information)
+        columns = {name: np.full(len(self.coef_names), np.nan) for name in ("estimate", "se", "df")}
+        columns["estimate"][kept] = functions.raw_estimate
+        columns["se"][kept] = np.sqrt(np.maximum(np.diag(functions.cov), 0.0))
+        columns["df"][kept] = functions._df_of(
+            np.diag(functions.cov_unadjusted), np.einsum("iaa->ia", functions.gradients), np.ones(kept.size, bool)
+        )
+        with np.errstate(divide="ignore", invalid="ignore"):
+            t = columns["estimate"] / columns["se"]
+        margin = stats.t.ppf(0.5 + 0.5 * level, columns["df"]) * columns["se"]
+        status = np.full(len(self.coef_names), "dropped: depends on earlier columns", dtype=object)
+        status[kept] = "ok"
+        return pd.DataFrame(
+            {"term": list(self.coef_names), **columns, "t": t, "p": 2.0 * stats.t.sf(np.abs(t), columns["df"]),
+             "lower": columns["estimate"] - margin, "upper": columns["estimate"] + margin, "status": status, "ddf": ddf}
+        )  # fmt: skip
+
+    def anova(self, type: int = 3, ddf: str | None = None, information: str = "expected") -> pd.DataFrame:
+        """F tests of the terms: term, df_num, df_den, F, p, scaling, status, ddf.
+
+        Parameters
+        ----------
+        type : {1, 2, 3}
+            Sequential, marginal to terms that do not contain it, or marginal in sum-to-zero coding.
+        ddf : str, optional
+            Kenward-Roger gives the scaled F of pbkrtest, with its scaling in a column of its own.
+        """
+        return _term_tests.anova_table(self, type, ddf or self.default_ddf, information)
+
+    def observation_weights(self, K: np.ndarray | sp.sparray) -> np.ndarray:
+        """Weight of every observation in the generalized least squares estimate of each row of K.
+
+        Parameters
+        ----------
+        K : (r, p_full)
+
+        Returns
+        -------
+        (r, n) float64
+            K (X'V^-1 X)^-1 X'V^-1; times the response less the offset it is the estimate.
+        """
+        return _prediction.observation_weights(self, K)
+
+    def emmeans(
+        self, specs: Any, by: Any = None, at: Mapping[str, Any] | None = None, weights: Any = "equal",
+        ddf: str | None = None, information: str = "expected", level: float = 0.95,
+    ) -> EmmeansTable:  # fmt: skip
+        """Estimated marginal means; see ``fastlmm_core.inference.emmeans.emmeans``."""
+        from fastlmm_core.inference.emmeans import emmeans
+
+        return emmeans(self, specs, by, at, weights, ddf or self.default_ddf, information, level)
+
+    def emtrends(
+        self, specs: Any, var: str, by: Any = None, at: Mapping[str, Any] | None = None, weights: Any = "equal",
+        ddf: str | None = None, information: str = "expected", level: float = 0.95,
+    ) -> EmmeansTable:  # fmt: skip
+        """Marginal slopes in a covariate; see ``fastlmm_core.inference.emmeans.emtrends``."""
+        from fastlmm_core.inference.emmeans import emtrends
+
+        return emtrends(self, specs, var, by, at, weights, ddf or self.default_ddf, information, level)
+
+    # --------------------------------------------------------- random effects
+    def blups(self, term: str | None = None, level: float = 0.95) -> pd.DataFrame:
+        """Conditional modes: group, level, term, estimate, se, pev, condvar, reliability, lower, upper.
+
+        `pev` is the prediction error variance Var(u_hat - u) with the uncertainty of beta in it, `condvar` the
+        conditional variance given the parameters (lme4's condVar); `se` is sqrt(pev), and
+        reliability = 1 - pev / Var(u).
+        """
+        return _blups.blup_table(self, term, level)
+
+    def ranef(self) -> dict[str, pd.DataFrame]:
+        """Conditional modes by grouping factor: a row a level, a column a coefficient."""
+        return _blups.ranef_tables(self)
+
+    def predict(
+        self, newdata: Any = None, *, random: bool | Sequence[str] = True, allow_new_levels: bool = False,
+        offset: Any = None, se: bool = False,
+    ) -> np.ndarray | pd.DataFrame:  # fmt: skip
+        """Predictions for the rows of `newdata` (the rows of the fit by default).
+
+        Parameters
+        ----------
+        random : bool or list of str
+            Include all random terms, none, or those of the named grouping factors.
+        allow_new_levels : bool
+            Levels that did not occur get a random effect of zero, and its variance in `se`.
+        offset : (m,) array, optional
+            Needed with `newdata` when the model has an offset.
+        se : bool
+            Return a table with prediction, se and status. The standard error is of the predicted mean: the
+            uncertainty of beta and u, not the residual.
+
+        Raises
+        ------
+        DataError
+            Unknown levels without `allow_new_levels`, missing columns.
+        """
+        return _prediction.predict(self, newdata, random, allow_new_levels, offset, se)
+
+    def refit(self, y: Any) -> LMMFit:
+        """The same model on another response (n,)."""
+        return self.prepared.fit(y=y)
+
+    def summary(self, ddf: str | None = None) -> Summary:
+        """Printable summary; see ``fastlmm_core.results.summary``."""
+        from fastlmm_core.results.summary import summarize
+
+        return summarize(self, ddf)
+
+    def __str__(self) -> str:
+        return str(self.summary())
+
+    def _repr_html_(self) -> str:
+        return self.summary()._repr_html_()
+
+    def __repr__(self) -> str:
+        return f"<LMMFit {self.formula!r} by {self.method}: n={self.nobs}, criterion={self.criterion:.4f}>"

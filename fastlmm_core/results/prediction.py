@@ -1,0 +1,118 @@
+"""Predictions on new rows with standard errors, and the weights of the observations in an estimate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+from fastlmm_core.errors import DataError, OptionError, nearest_names
+from fastlmm_core.kernels.assembly import apply_factor, apply_factor_transposed
+
+if TYPE_CHECKING:
+    from fastlmm_core.results.fit import LMMFit
+
+
+def observation_weights(fit: LMMFit, K: np.ndarray | sp.sparray) -> np.ndarray:
+    """K (X'V^-1 X)^-1 X'V^-1, (r, n), from one solve: W [Z X] F C^-1 [0; K']."""
+    K = K.toarray() if sp.issparse(K) else np.atleast_2d(np.asarray(K, float))
+    if K.shape[1] != len(fit.coef_names):
+        raise OptionError(f"K has {K.shape[1]} columns; the model has {len(fit.coef_names)} coefficients")
+    if not fit.design.estimable(K).all():
+        raise OptionError("a row of K is not estimable: no weights of the observations give it")
+    solved, e = fit.solved, fit.solved.equations
+    rhs = np.zeros((e.q + e.p, K.shape[0]))
+    rhs[e.layout.fixed_rows] = e.to_user.T @ K[:, fit.design.kept].T
+    solution = solved.factor.solve(rhs)
+    coefficients = np.empty_like(solution)
+    apply_factor(e.layout.start, e.layout.term, solved.factors, solution, coefficients)
+    rows = [e.linear_predictor(np.ascontiguousarray(column)) * e.weights for column in coefficients.T]
+    return np.array(rows).reshape(K.shape[0], e.n)
+
+
+def predict(
+    fit: LMMFit, newdata: Any, random: bool | Sequence[str], allow_new_levels: bool, offset: Any, se: bool
+) -> np.ndarray | pd.DataFrame:
+    """See ``LMMFit.predict``."""
+    used = _terms_used(fit, random)
+    if newdata is None:
+        X = fit.design.fixed_matrix(fit.design.frame)
+        shift = np.zeros(fit.nobs) if fit.offset is None else fit.offset
+    else:
+        X = fit.design.fixed_matrix(newdata)
+        shift = _new_offset(fit, offset, X.shape[0])
+    estimable = fit.design.estimable(X)
+    beta = np.where(np.isnan(fit.beta), 0.0, fit.beta)
+    value = X @ beta + shift
+    evaluated = []
+    for k in used:
+        term = fit.design.random[k]
+        codes, z = (term.codes, term.values) if newdata is None else term.evaluate(newdata)
+        unknown = codes < 0
+        if unknown.any() and not allow_new_levels:
+            raise DataError(
+                f"{int(unknown.sum())} rows have levels of '{term.group}' that did not occur in the fit; "
+                "allow_new_levels=True predicts them with a random effect of zero"
+            )
+        u = fit.solved.random_effects(k) @ fit.solved.equations.terms[k].basis.T
+        value = value + np.where(unknown, 0.0, np.einsum("ij,ij->i", z, u[codes]))
+        evaluated.append((k, codes, z))
+    value = np.where(estimable, value, np.nan)
+    if not se:
+        return value
+    variance = _prediction_variance(fit, X, evaluated)
+    status = np.where(estimable, "ok", "not estimable")
+    index = getattr(newdata, "index", None) if newdata is not None else None
+    error = np.where(estimable, np.sqrt(np.maximum(variance, 0.0)), np.nan)
+    return pd.DataFrame({"prediction": value, "se": error, "status": status}, index=index)
+
+
+def _terms_used(fit: LMMFit, random: bool | Sequence[str]) -> list[int]:
+    terms = fit.design.random
+    if isinstance(random, bool):
+        return list(range(len(terms))) if random else []
+    wanted = [random] if isinstance(random, str) else list(random)
+    groups = [term.group for term in terms]
+    for name in wanted:
+        if name not in groups:
+            raise OptionError(f"random={name!r} is not a grouping factor of this model{nearest_names(name, groups)}")
+    return [k for k, term in enumerate(terms) if term.group in wanted]
+
+
+def _new_offset(fit: LMMFit, offset: Any, n: int) -> np.ndarray:
+    if offset is None:
+        if fit.offset is not None:
+            raise DataError("the model has an offset: give offset=, one value for each row of the new data")
+        return np.zeros(n)
+    values = np.asarray(offset, float)
+    if values.shape not in ((), (n,)):
+        raise DataError(f"offset has shape {values.shape}; the new data have {n} rows")
+    return np.broadcast_to(values, (n,))
+
+
+def _prediction_variance(fit: LMMFit, X: sp.csr_array, evaluated, block: int = 512) -> np.ndarray:
+    """sigma2 k' C^-1 k of every row k = F' [z x], plus z' T z sigma2 for new levels."""
+    solved, e = fit.solved, fit.solved.equations
+    fixed = sp.csr_array(X[:, fit.design.kept] @ e.to_user)
+    out = np.empty(X.shape[0])
+    for first in range(0, X.shape[0], block):
+        rows = slice(first, min(first + block, X.shape[0]))
+        count = rows.stop - rows.start
+        K = np.zeros((e.q + e.p, count))
+        K[e.layout.fixed_rows] = fixed[rows].toarray().T
+        extra = np.zeros(count)
+        for k, codes, z in evaluated:
+            inside = z[rows] @ e.terms[k].basis
+            known = codes[rows] >= 0
+            at = e.layout.random_rows[k][codes[rows]]
+            for c in range(inside.shape[1]):
+                K[at[known, c], np.flatnonzero(known)] = inside[known, c]
+            T = solved.relative_covariance(k)
+            extra += np.where(known, 0.0, np.einsum("ia,ab,ib->i", inside, T, inside))
+        right = np.empty_like(K)
+        apply_factor_transposed(e.layout.start, e.layout.term, solved.factors, K, right)
+        out[rows] = solved.sigma2 * (np.sum(right * solved.factor.solve(right), axis=0) + extra)
+    return out

@@ -1,0 +1,111 @@
+"""F tests of the terms of the fixed part, and the likelihood-ratio comparison of two fits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from scipy import stats
+
+from fastlmm_core.errors import DesignError, OptionError, check_option
+from fastlmm_core.inference.linear_functions import DDF_METHODS
+
+if TYPE_CHECKING:
+    from fastlmm_core.results.fit import LMMFit
+
+
+def anova_table(fit: LMMFit, type: int, ddf: str, information: str) -> pd.DataFrame:
+    """term, df_num, df_den, F, p, scaling, status, ddf; see ``LMMFit.anova``."""
+    if type not in (1, 2, 3):
+        raise OptionError(f"type={type!r} is not known; allowed: 1 (sequential), 2, 3")
+    check_option("ddf", ddf, DDF_METHODS)
+    hypotheses = _hypotheses(fit, type)
+    stacked = [K for _, K in hypotheses if K.shape[0]]
+    functions = fit.linear_functions(sp.vstack(stacked, format="csr"), ddf=ddf, information=information) if stacked else None
+    rows = []
+    first = 0
+    for label, K in hypotheses:
+        count = K.shape[0]
+        if count == 0 or functions is None:
+            rows.append((label, 0, np.nan, np.nan, np.nan, np.nan, "no estimable function of its own", ddf))
+            continue
+        pick = sp.csr_array(
+            (np.ones(count), (np.arange(count), np.arange(first, first + count))), shape=(count, functions.estimate.size)
+        )
+        first += count
+        test = functions.f_test(pick)
+        rows.append((label, test.df_num, test.df_den, test.F, test.p, test.scaling, "ok", ddf))
+    columns = ["term", "df_num", "df_den", "F", "p", "scaling", "status", "ddf"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _hypotheses(fit: LMMFit, type: int):
+    if type == 1:
+        return fit.design.type1_hypotheses()
+    if type == 2:
+        return fit.design.type2_hypotheses()
+    return fit.design.type3_hypotheses(marginal=fit.method == "OLS")
+
+
+def compare(*fits: LMMFit) -> pd.DataFrame:
+    """Likelihood-ratio comparison of nested fits of one response.
+
+    Parameters
+    ----------
+    *fits : LMMFit
+        Two or more; they are ordered by their number of parameters.
+
+    Returns
+    -------
+    DataFrame
+        formula, npar, criterion, loglik, aic, bic, chisq, df, p; each row is tested against the one before.
+
+    Raises
+    ------
+    OptionError
+        Fewer than two fits, REML with different fixed parts, or a mixture of methods.
+    DesignError
+        The fits are not of the same observations.
+    """
+    if len(fits) < 2:
+        raise OptionError("compare() needs two fits or more")
+    ordered = sorted(fits, key=lambda fit: fit.npar)
+    first = ordered[0]
+    for other in ordered[1:]:
+        if other.nobs != first.nobs or not np.array_equal(other.response, first.response):
+            raise DesignError("the fits are not of the same observations; drop rows with missing values first")
+        kinds = {first.method, other.method}
+        if kinds == {"REML", "OLS"} or len(kinds) > 1 and "REML" in kinds:
+            raise OptionError("a REML fit compares only with REML fits; fit both with reml=False")
+        if other.method == "REML" and not _same_fixed_part(first, other):
+            raise OptionError(
+                "REML criteria of different fixed parts do not compare: the data they see differ; fit with reml=False"
+            )
+    rows = []
+    for i, fit in enumerate(ordered):
+        chisq = df = p = np.nan
+        if i:
+            before = ordered[i - 1]
+            df = fit.npar - before.npar
+            chisq = max(before.criterion - fit.criterion, 0.0)
+            p = float(stats.chi2.sf(chisq, df)) if df > 0 else np.nan
+        rows.append((fit.formula, fit.npar, fit.criterion, fit.loglik, fit.aic, fit.bic, chisq, df, p))
+    columns = ["formula", "npar", "criterion", "loglik", "aic", "bic", "chisq", "df", "p"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _same_fixed_part(a: LMMFit, b: LMMFit) -> bool:
+    """Both columns span the same space."""
+    if a.rank != b.rank:
+        return False
+    A, B = a.design.X, b.design.X
+    if A.shape == B.shape and (abs(A - B)).max() == 0.0:
+        return True
+    solver = a.solved.equations.fixed_solver
+    X = a.solved.equations.X_inside
+    w = a.solved.equations.weights
+    dense = B.toarray()
+    residual = dense - X @ np.column_stack([solver(X.T @ (w * column)) for column in dense.T])
+    return bool(np.abs(residual).max() <= 1e-8 * np.abs(dense).max())
