@@ -6,13 +6,14 @@ The schema is documented in docs/request.md.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from .errors import DataError, OptionError, check_option, nearest_names
+from .errors import DataError, FastLMMWarning, OptionError, check_option, nearest_names
 from .reading import read_table
 
 if TYPE_CHECKING:
@@ -56,13 +57,15 @@ def run(request: Mapping[str, Any]) -> dict[str, Any]:
     from .api import lmm  # after the checks: it loads the compiled kernels
 
     frame = read_table(request["data"], request.get("columns"))
-    fit = lmm(
-        request["formula"],
-        frame,
-        reml=request.get("method", "REML") != "ML",
-        weights=_column(frame, request, "weights"),
-        offset=_column(frame, request, "offset"),
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FastLMMWarning)  # the answer carries them
+        fit = lmm(
+            request["formula"],
+            frame,
+            reml=request.get("method", "REML") != "ML",
+            weights=_column(frame, request, "weights"),
+            offset=_column(frame, request, "offset"),
+        )
     answer: dict[str, Any] = {"fit": fit_section(fit, request.get("head", 0))}
     if request.get("ranef"):
         answer["ranef"] = ranef_section(fit)
@@ -152,6 +155,7 @@ def fit_section(fit: LMMFit, head: int = 0) -> dict[str, Any]:
         "sigma": fit.sigma,
         "singular": fit.singular,
         "converged": fit.converged,
+        "warnings": [{"flag": warning.flag, "message": str(warning)} for warning in fit.warnings],
         "varcomp": [
             {
                 "group": row.group,
@@ -249,12 +253,12 @@ def anova_section(fit: LMMFit, asked: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _grid_options(
-    block: Mapping[str, Any], where: str, ddf_key: str, request: Mapping[str, Any]
+    fit: LMMFit, block: Mapping[str, Any], where: str, ddf_key: str, request: Mapping[str, Any]
 ) -> dict[str, Any]:
     options: dict[str, Any] = {
         "by": block.get("by"),
         "at": block.get("at"),
-        "ddf": check_option(f"{where}.{ddf_key}", block.get(ddf_key, "kenward-roger"), DDF_METHODS),
+        "ddf": check_option(f"{where}.{ddf_key}", block.get(ddf_key) or fit.default_ddf, DDF_METHODS),
         "information": request["information"],
     }
     if block.get("weights") is not None:
@@ -268,23 +272,23 @@ def means_block(
     fit: LMMFit, block: Mapping[str, Any], where: str, request: Mapping[str, Any]
 ) -> dict[str, Any]:
     """One block of ``emmeans``."""
-    table = fit.emmeans(block["specs"], **_grid_options(block, where, "method", request))
-    return {**_asked(block, "method"), "table": _means_rows(table)}
+    table = fit.emmeans(block["specs"], **_grid_options(fit, block, where, "method", request))
+    return {**_asked(block), "method": table.ddf, "table": _means_rows(table)}
 
 
 def trends_block(
     fit: LMMFit, block: Mapping[str, Any], where: str, request: Mapping[str, Any]
 ) -> dict[str, Any]:
     """One block of ``emtrends``."""
-    table = fit.emtrends(block["specs"], block["var"], **_grid_options(block, where, "method", request))
-    return {**_asked(block, "method"), "table": _means_rows(table)}
+    table = fit.emtrends(block["specs"], block["var"], **_grid_options(fit, block, where, "method", request))
+    return {**_asked(block), "method": table.ddf, "table": _means_rows(table)}
 
 
 def contrast_block(
     fit: LMMFit, block: Mapping[str, Any], where: str, request: Mapping[str, Any]
 ) -> dict[str, Any]:
     """One block of ``contrasts``: those of the rows of means, or of slopes when ``var`` is given."""
-    options = _grid_options(block, where, "df_method", request)
+    options = _grid_options(fit, block, where, "df_method", request)
     if block.get("var") is not None:
         means = fit.emtrends(block["specs"], block["var"], **options)
     else:
@@ -305,11 +309,12 @@ def contrast_block(
         if block.get(key) is not None:
             how[key] = block[key]
     table = means.contrast(method, **how)
-    return {**_asked(block, "df_method", method="pairwise"), "table": _contrast_rows(table)}
+    said = {"method": "pairwise", "adjust": table.adjust, **_asked(block), "df_method": table.ddf}
+    return {**said, "adjust_used": table.adjust, "table": _contrast_rows(table)}
 
 
-def _asked(block: Mapping[str, Any], ddf_key: str, **defaults: Any) -> dict[str, Any]:
-    return {ddf_key: "kenward-roger", **defaults, **{k: v for k, v in block.items() if k != "coef"}}
+def _asked(block: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in block.items() if key != "coef"}
 
 
 RENAMED = {"se": "SE"}

@@ -77,9 +77,7 @@ def _known(frame: pd.DataFrame, name: str | None, option: str) -> Any:
 
 
 def _ddf(arguments: argparse.Namespace, fit: LMMFit) -> dict[str, str]:
-    """The df method asked for; a linear model has one exact answer, the residual df."""
-    default = "residual" if fit.method == "OLS" else "kenward-roger"
-    return {"ddf": arguments.ddf or default}
+    return {"ddf": arguments.ddf or fit.default_ddf}
 
 
 def _means(fit: LMMFit, spec: str, arguments: argparse.Namespace) -> Any:

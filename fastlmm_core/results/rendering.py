@@ -47,6 +47,8 @@ class Table:
         Column to "scale", "df", "t", "p", "cor" or "text", where the name alone does not tell.
     digits : int
         Significant digits of the smallest standard error (or figure, without one).
+    decimals : int or None
+        Decimals of the columns on the response's scale, in place of `digits`.
     max_rows : int or None
         Rows shown in text and HTML; the rest is counted in a note.
     """
@@ -58,6 +60,7 @@ class Table:
     hidden: tuple[str, ...] = ()
     kinds: Mapping[str, str] = field(default_factory=dict)
     digits: int = 4
+    decimals: int | None = None
     max_rows: int | None = None
 
     def to_frame(self) -> pd.DataFrame:
@@ -110,7 +113,7 @@ class Table:
         """(heading, header, rows of cells, which columns are figures) per block of `by`."""
         shown = self.frame.iloc[: self.max_rows] if self._rows_left_out() else self.frame
         shown = shown.drop(columns=[name for name in self.hidden if name in shown.columns])
-        cells = format_frame(shown, self.kinds, self.digits)
+        cells = format_frame(shown, self.kinds, self.digits, self.decimals)
         names = [str(name) for name in shown.columns if name not in self.by]
         numeric = [column_kind(name, shown[name], self.kinds) != "text" for name in names]
         if not self.by:
@@ -173,7 +176,9 @@ def column_kind(name: str, values: pd.Series, kinds: Mapping[str, str]) -> str:
     return COLUMN_KINDS.get(name, "number")
 
 
-def format_frame(frame: pd.DataFrame, kinds: Mapping[str, str], digits: int) -> dict[str, list[str]]:
+def format_frame(
+    frame: pd.DataFrame, kinds: Mapping[str, str], digits: int, decimals: int | None = None
+) -> dict[str, list[str]]:
     """Every cell as text, keyed by column name.
 
     Columns of kind "scale" share their decimals, so that an estimate and its standard error line up.
@@ -181,9 +186,9 @@ def format_frame(frame: pd.DataFrame, kinds: Mapping[str, str], digits: int) -> 
     shown = {str(name): column_kind(str(name), frame[name], kinds) for name in frame.columns}
     scale = [name for name, kind in shown.items() if kind == "scale"]
     errors = [name for name in scale if name in ("se", "SE")]
-    decimals = shared_decimals(
-        np.concatenate([np.asarray(frame[n], float) for n in errors or scale] or [[]]), digits
-    )
+    if decimals is None:
+        sizes = [np.asarray(frame[name], float) for name in errors or scale] or [np.zeros(0)]
+        decimals = shared_decimals(np.concatenate(sizes), digits)
     cells: dict[str, list[str]] = {}
     for name, kind in shown.items():
         values = frame[name]

@@ -10,18 +10,11 @@ import numpy as np
 import pandas as pd
 
 from ..errors import check_option
-from .rendering import Table, format_p, format_significant
+from ..inference.estimate_tables import DDF_WORDS
+from .rendering import Table, format_p, format_significant, shared_decimals
 
 if TYPE_CHECKING:
     from .fit import LMMFit
-
-DDF_WORDS = {
-    "kenward-roger": "Kenward-Roger",
-    "satterthwaite": "Satterthwaite",
-    "residual": "residual",
-    "asymptotic": "asymptotic (infinite)",
-}
-
 
 @dataclass(frozen=True)
 class Summary:
@@ -168,7 +161,8 @@ def residual_table(fit: LMMFit) -> Table:
     if linear:
         title = "Residuals:" if fit.weights is None else "Weighted residuals:"
     frame = pd.DataFrame([quantiles], columns=["Min", "1Q", "Median", "3Q", "Max"])
-    return Table(frame, title, digits=4)
+    middle = np.array([quantiles[3] - quantiles[1]])
+    return Table(frame, title, decimals=shared_decimals(middle, 4) if linear else 4)
 
 
 def random_table(fit: LMMFit, digits: int = 4) -> Table:
@@ -222,7 +216,7 @@ def fixed_table(fit: LMMFit, ddf: str, digits: int = 4) -> Table:
     kept = effects[effects["estimate"].notna()]
     frame = kept[["term", "estimate", "se", "df", "t", "p"]].reset_index(drop=True)
     title = "Coefficients:" if fit.method == "OLS" else f"Fixed effects ({DDF_WORDS[ddf]} df):"
-    return Table(frame, title, digits=digits)
+    return Table(frame, title, digits=digits, max_rows=200)
 
 
 def fit_notes(fit: LMMFit) -> tuple[str, ...]:
