@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from fastlmm_core.design.contrasts import Contrast, contrast_of, contrast_of_call, sum_to_zero
+from fastlmm_core.design.contrasts import Contrast, contrast_of, contrast_of_call, sum_to_zero, treatment
 from fastlmm_core.design.evaluation import State, evaluate
 from fastlmm_core.design.expressions import Call, Name, Node, is_factor_call, names_in
 from fastlmm_core.design.formula import TermList
@@ -359,6 +359,23 @@ class Coding:
             for text, atom in self.atoms.items()
         }
         return Coding(self.intercept, atoms, self.terms)
+
+    def with_treatment_contrasts(self) -> Coding:
+        """The same terms against the first level; `self` when that is how they are coded."""
+        atoms = {
+            text: replace(atom, contrast=treatment(atom.levels))
+            if atom.levels is not None and atom.width(False) == len(atom.levels) - 1 and atom.contrast
+            and (atom.contrast.kind, atom.contrast.base) != ("treatment", 0)
+            else atom
+            for text, atom in self.atoms.items()
+        }  # fmt: skip
+        same = all(atoms[text] is atom for text, atom in self.atoms.items())
+        return self if same else Coding(self.intercept, atoms, self.terms)
+
+    def with_all_levels(self) -> Coding:
+        """The overparametrized part: every factor of every term by all its levels."""
+        terms = tuple(TermCoding(t.atoms, tuple(self.atoms[a].is_factor for a in t.atoms)) for t in self.terms)
+        return Coding(self.intercept, self.atoms, terms)
 
 
 Block = tuple[np.ndarray, np.ndarray, np.ndarray]  # data, indices, indptr of a CSC matrix

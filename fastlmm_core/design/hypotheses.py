@@ -1,10 +1,11 @@
 """What an analysis of variance tests: rows K on the coefficients, for types I, II and III.
 
 Type III is defined through sum-to-zero coding: with beta_sum = M beta, the hypothesis of a term is that its
-coefficients beta_sum are zero (Searle 1971, Linear Models; the definition of lmerTest and of ``car::Anova`` with
-``contr.sum``). M is exact algebra on the codings, not a regression: a function of the levels of a factor is its
-unweighted mean plus a combination of the sum-to-zero columns. Types I and II come from the triangular factor of X
-with its terms in a suitable order (Doolittle; Goodnight 1980).
+coefficients beta_sum are zero (Searle 1971, Linear Models). M is exact algebra on the codings, not a regression: a
+function of the levels of a factor is its unweighted mean plus a combination of the sum-to-zero columns. When columns
+depend on each other, for example with empty cells, that definition is extended by SAS's estimable functions
+(`_type3_goodnight`). Types I and II come from the triangular factor of X with its terms in a suitable order
+(Goodnight 1980, "Tests of hypotheses in fixed effects linear models", Comm. Statist. A9).
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from __future__ import annotations
 import numpy as np
 import scipy.linalg as la
 import scipy.sparse as sp
+from scipy.sparse.linalg import splu
 
 from fastlmm_core.design.coding import Coding, TermCoding
-from fastlmm_core.design.rank import Rank, column_rank
+from fastlmm_core.design.rank import Rank, column_rank, gram
 from fastlmm_core.errors import InferenceError
 
 MAX_DENSE = 6000
@@ -192,26 +194,26 @@ def type3(
     rank : Rank
         Of `X_full`.
     marginal : bool
-        What a dependent X means. False (lmerTest): columns dependent in sum coding are dropped, as R's ``qr`` does,
-        before the term is tested. True (``drop1``): a term is tested by leaving out all its columns beside all
-        columns of the other terms, which gives up the degrees of freedom the others can take over.
+        What a term means when X is dependent. False: SAS's estimable functions, as lmerTest. True: the term is
+        tested by leaving out all its sum-coded columns beside all columns of the other terms, which gives up the
+        degrees of freedom that the others can take over, as ``drop1``.
 
     Returns
     -------
     list of (label, (df, p_full) csr_array)
     """
     columns = term_columns(coding)
-    if not rank.dropped.size:
-        M = None if _all_on_top(coding) else SumCodingMap(coding, differences=True).M
-        if M is not None:
-            K = [sp.csr_array(M[c]) for c in columns]
-        elif _all_on_top(coding):
-            eye = sp.eye_array(coding.p, format="csr")
-            K = [sp.csr_array(eye[c]) for c in columns]
-        else:
-            K = _type3_dependent(coding, values, X_full, columns, marginal)
+    if rank.dropped.size:
+        K = (_type3_marginal if marginal else _type3_goodnight)(coding, values, X_full, columns)
+    elif _all_on_top(coding):
+        eye = sp.eye_array(coding.p, format="csr")
+        K = [sp.csr_array(eye[c]) for c in columns]
     else:
-        K = _type3_dependent(coding, values, X_full, columns, marginal)
+        M = SumCodingMap(coding, differences=True).M
+        if M is None:
+            K = _type3_non_marginal(coding, values, X_full, columns)
+        else:
+            K = [sp.csr_array(M[c]) for c in columns]
     return [(term.label, _without_noise(k)) for term, k in zip(coding.terms, K, strict=True)]
 
 
@@ -239,24 +241,81 @@ def _sum_map(mapping: SumCodingMap, X_full: sp.csc_array, X_sum: sp.csc_array) -
     return sp.csr_array(solution / size[:, None])
 
 
-def _type3_dependent(
-    coding: Coding, values: dict[str, np.ndarray], X_full: sp.csc_array, columns: list[np.ndarray], marginal: bool
+def _type3_non_marginal(
+    coding: Coding, values: dict[str, np.ndarray], X_full: sp.csc_array, columns: list[np.ndarray]
 ) -> list[sp.csr_array]:
-    """Hypotheses by way of the sum-coded matrix itself and its dependent columns."""
-    if coding.p > MAX_DENSE:
-        raise InferenceError("type III hypotheses of a model with dependent columns or non-marginal terms are limited "
-                             f"to {MAX_DENSE} columns, but there are {coding.p}")  # fmt: skip
+    """Full-rank X whose sum coding the algebra does not reach: M by least squares."""
+    _check_dense(coding)
+    X_sum = coding.with_sum_contrasts().matrix(values, X_full.shape[0])
+    M = _sum_map(SumCodingMap(coding), X_full, X_sum)
+    return [sp.csr_array(M[c]) for c in columns]
+
+
+def _type3_marginal(
+    coding: Coding, values: dict[str, np.ndarray], X_full: sp.csc_array, columns: list[np.ndarray]
+) -> list[sp.csr_array]:
+    """Estimable functions of each term's sum-coded coefficients alone: what ``drop1`` tests."""
+    _check_dense(coding)
     X_sum = coding.with_sum_contrasts().matrix(values, X_full.shape[0])
     M = _sum_map(SumCodingMap(coding), X_full, X_sum)
     rank = column_rank(X_sum)
-    if marginal:
-        return [sp.csr_array(_estimable_rows(rank, c) @ M) for c in columns]
-    # kept coefficients absorb the dropped ones: X_sum = X_sum[:, kept] (I - ...) through the null vectors
-    absorb = sp.csr_array(-rank.null.tocsr()[rank.kept])
+    return [sp.csr_array(_estimable_rows(rank, c) @ M) for c in columns]
+
+
+def _type3_goodnight(
+    coding: Coding, values: dict[str, np.ndarray], X_full: sp.csc_array, columns: list[np.ndarray]
+) -> list[sp.csr_array]:
+    """Type III estimable functions when X is dependent (Goodnight 1976; SAS; lmerTest).
+
+    With X the kept treatment-coded columns and D the overparametrized matrix of all level indicators, D = X G. The
+    hypothesis of a term t is beta_t - B' beta_c = 0, where B regresses the columns t of G' on the columns c of the
+    terms that contain t: its generating functions are made orthogonal to theirs.
+    """
+    _check_dense(coding)
+    n = X_full.shape[0]
+    treated = coding.with_treatment_contrasts()
+    X_treated = X_full if treated is coding else treated.matrix(values, n)
+    rank = column_rank(X_treated)
+    X = sp.csc_array(X_treated[:, rank.kept])
+    G = _coordinates(X, coding.with_all_levels().matrix(values, n))
+    to_fitted = sp.csr_array(_coordinates(X, X_full))
     place = np.full(coding.p, -1)
     place[rank.kept] = np.arange(rank.kept.size)
-    combined = sp.csr_array(M[rank.kept] + absorb @ M[rank.dropped])
-    return [sp.csr_array(combined[place[c][place[c] >= 0]]) for c in columns]
+    own = [place[c][place[c] >= 0] for c in columns]
+    out = []
+    for i, mine in enumerate(own):
+        C = np.zeros((mine.size, rank.kept.size))
+        C[np.arange(mine.size), mine] = 1.0
+        above = [own[j] for j in range(len(own)) if contains(coding, i, j)]
+        theirs = np.concatenate(above) if above else np.empty(0, dtype=np.int64)
+        if theirs.size and mine.size:
+            C[:, theirs] = -la.lstsq(G[theirs].T, G[mine].T, lapack_driver="gelsd", cond=1e-10)[0].T
+        out.append(sp.csr_array(C) @ to_fitted)
+    return out
+
+
+def _check_dense(coding: Coding) -> None:
+    if coding.p > MAX_DENSE:
+        raise InferenceError("type III hypotheses of a model with dependent columns or non-marginal terms are limited "
+                             f"to {MAX_DENSE} columns, but there are {coding.p}")  # fmt: skip
+
+
+def _coordinates(X: sp.csc_array, target: sp.csc_array) -> np.ndarray:
+    """(r, k) coefficients of the columns of `target`, which X spans, on the r independent columns of X."""
+    size = np.sqrt(np.asarray(X.power(2).sum(axis=0)).ravel())
+    scaled = sp.csc_array(X @ sp.diags_array(1.0 / size))
+    solver = splu(gram(scaled))
+    solution = solver.solve((scaled.T @ target).toarray())
+    solution += solver.solve(np.asarray(scaled.T @ (target.toarray() - scaled @ solution)))
+    solution[np.abs(solution) < 1e-11 * max(1.0, np.abs(solution).max(initial=0.0))] = 0.0
+    return np.asarray(solution / size[:, None])
+
+
+def contains(coding: Coding, i: int, j: int) -> bool:
+    """Whether term j contains term i: the same covariates, and all its factors and more (SAS's definition)."""
+    atoms = coding.atoms
+    low, high = set(coding.terms[i].atoms), set(coding.terms[j].atoms)
+    return low < high and {t for t in low if not atoms[t].is_factor} == {t for t in high if not atoms[t].is_factor}
 
 
 def _estimable_rows(rank: Rank, columns: np.ndarray) -> sp.csr_array:
@@ -319,14 +378,11 @@ def type1(coding: Coding, X_full: sp.csc_array, rank: Rank) -> list[tuple[str, s
 def type2(coding: Coding, X_full: sp.csc_array, rank: Rank) -> list[tuple[str, sp.csr_array]]:
     """Each term after all others that do not contain it. Arguments and result as in `type3`.
 
-    A term contains another when it has the same covariates and all its factors (SAS's definition).
     """
     columns = term_columns(coding)
-    numbers = [{t for t in term.atoms if not coding.atoms[t].is_factor} for term in coding.terms]
     out = []
     for i, term in enumerate(coding.terms):
-        above = [numbers[i] == numbers[j] and set(term.atoms) < set(other.atoms)
-                 for j, other in enumerate(coding.terms)]  # fmt: skip
+        above = [contains(coding, i, j) for j in range(len(columns))]
         before = [np.arange(int(coding.intercept))]
         before += [c for j, c in enumerate(columns) if j != i and not above[j]]
         after = [c for j, c in enumerate(columns) if above[j]]
