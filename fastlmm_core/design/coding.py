@@ -1,8 +1,8 @@
 """How the variables of a linear part become columns: R's ``model.matrix``, built sparse.
 
-A term is the product of its variables' columns, the first variable varying fastest. Whether a factor in a term is
-coded by contrasts or by all its levels follows R (``TermCode`` in R's model.c, described in Chambers & Hastie
-1992, section 2.4.1): contrasts when the rest of the term lies inside an earlier term.
+A term is the product of its variables' columns, the first variable varying fastest. Whether a factor in a
+term is coded by contrasts or by all its levels follows R (``TermCode`` in R's model.c, described in Chambers
+& Hastie 1992, section 2.4.1): contrasts when the rest of the term lies inside an earlier term.
 """
 
 from __future__ import annotations
@@ -91,7 +91,8 @@ class Atom:
         if (codes == -2).any():
             unknown = [column.levels[c] for c in np.unique(column.values[codes == -2])]
             raise DataError(
-                f"'{self.text}' has the levels {name_list(unknown)}, which did not occur in the data of the fit; "
+                f"'{self.text}' has the levels {name_list(unknown)}, which did not occur in the data of "
+                f"the fit; "
                 f"known: {name_list(self.levels)}"
             )
         return codes
@@ -161,7 +162,9 @@ def read_raw(node: Node, table: Table) -> Raw:
     return Raw(_as_columns(value, table.n), None, state)
 
 
-def make_atom(text: str, node: Node, raw: Raw, rows: np.ndarray | None, contrasts: Any) -> tuple[Atom, np.ndarray]:
+def make_atom(
+    text: str, node: Node, raw: Raw, rows: np.ndarray | None, contrasts: Any
+) -> tuple[Atom, np.ndarray]:
     """(Atom, values on the rows used); levels that do not occur there are dropped.
 
     Raises
@@ -180,10 +183,13 @@ def make_atom(text: str, node: Node, raw: Raw, rows: np.ndarray | None, contrast
         return Atom(text, node, None, None, suffixes, raw.state), values
     codes, levels = drop_unused(values, raw.levels)
     if len(levels) < 2:
-        raise DesignError(f"factor '{text}' has only the level {name_list(levels)} in the {codes.size} rows used; "
+        raise DesignError(f"factor '{text}' has only the level {name_list(levels)} in the {codes.size} "
+                          f"rows used; "
                           "leave it out of the fixed part")  # fmt: skip
     given = None if not contrasts else contrasts.get(text)
-    contrast = contrast_of_call(node, levels, given) if is_factor_call(node) else contrast_of(given, levels, text)
+    contrast = (
+        contrast_of_call(node, levels, given) if is_factor_call(node) else contrast_of(given, levels, text)
+    )
     return Atom(text, node, levels, contrast, (), raw.state), codes
 
 
@@ -338,7 +344,11 @@ class Coding:
 
     def dense(self, values: dict[str, np.ndarray], n: int) -> np.ndarray:
         """(n, p) dense matrix, for the few columns of a random term."""
-        if all(not self.atoms[t].is_factor and len(self.atoms[t].suffixes) == 1 for c in self.terms for t in c.atoms):
+        if all(
+            not self.atoms[t].is_factor and len(self.atoms[t].suffixes) == 1
+            for c in self.terms
+            for t in c.atoms
+        ):
             out = np.ones((n, self.p))
             for j, term in enumerate(self.terms, start=int(self.intercept)):
                 for text in term.atoms:
@@ -351,7 +361,7 @@ class Coding:
         return {text: atom.read(table) for text, atom in self.atoms.items()}
 
     def with_sum_contrasts(self) -> Coding:
-        """The same terms with every factor coded by ``contr.sum``; codings that span less than all levels stay."""
+        """The terms with factors coded by ``contr.sum``, but for codings that span less than all levels."""
         atoms = {
             text: replace(atom, contrast=sum_to_zero(atom.levels))
             if atom.levels is not None and atom.width(False) == len(atom.levels) - 1
@@ -374,7 +384,9 @@ class Coding:
 
     def with_all_levels(self) -> Coding:
         """The overparametrized part: every factor of every term by all its levels."""
-        terms = tuple(TermCoding(t.atoms, tuple(self.atoms[a].is_factor for a in t.atoms)) for t in self.terms)
+        terms = tuple(
+            TermCoding(t.atoms, tuple(self.atoms[a].is_factor for a in t.atoms)) for t in self.terms
+        )
         return Coding(self.intercept, self.atoms, terms)
 
 
@@ -406,7 +418,9 @@ def _join(blocks: list[Block], n: int, p: int) -> sp.csc_array:
     offsets = np.cumsum([0, *(b[0].size for b in blocks)])
     indptr = np.concatenate([[0], *(b[2][1:] + o for b, o in zip(blocks, offsets[:-1], strict=True))])
     index_type = np.int32 if data.size < 2**31 - 1 else np.int64
-    out = sp.csc_array((data, indices.astype(index_type, copy=False), indptr.astype(index_type)), shape=(n, p))
+    out = sp.csc_array(
+        (data, indices.astype(index_type, copy=False), indptr.astype(index_type)), shape=(n, p)
+    )
     out.has_sorted_indices = True
     return out
 

@@ -1,7 +1,7 @@
 """Contrast codings of a factor: treatment, sum, Helmert, polynomial, SAS, or a matrix of one's own.
 
-Definitions as in R's ``contr.treatment``, ``contr.sum``, ``contr.helmert``, ``contr.poly`` (Chambers & Hastie 1992,
-section 2.3.2).
+Definitions as in R's ``contr.treatment``, ``contr.sum``, ``contr.helmert``, ``contr.poly`` (Chambers &
+Hastie 1992, section 2.3.2).
 """
 
 from __future__ import annotations
@@ -105,7 +105,9 @@ def _base(value: Any, levels: tuple[str, ...], factor: str) -> int:
     """Position of a reference level given by its label, or counted from 1 as in R."""
     if isinstance(value, str):
         if value not in levels:
-            raise OptionError(f"reference level '{value}' of '{factor}' does not occur; levels: {name_list(levels)}")
+            raise OptionError(
+                f"reference level '{value}' of '{factor}' does not occur; levels: {name_list(levels)}"
+            )
         return levels.index(value)
     if not 1 <= value <= len(levels):
         raise OptionError(f"base={value:g} of '{factor}' is not a level number between 1 and {len(levels)}")

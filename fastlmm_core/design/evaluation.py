@@ -68,7 +68,11 @@ def evaluate(node: Node, table: Table, state: State) -> Any:
         return _named(node, table)
     if isinstance(node, Unary):
         operand = _numbers(evaluate(node.operand, table, state), node)
-        return np.logical_not(operand) if node.operator == "!" else (-operand if node.operator == "-" else operand)
+        return (
+            np.logical_not(operand)
+            if node.operator == "!"
+            else (-operand if node.operator == "-" else operand)
+        )
     if isinstance(node, Binary):
         return _binary(node, table, state)
     assert isinstance(node, Call)
@@ -97,7 +101,7 @@ def _binary(node: Binary, table: Table, state: State) -> Any:
     if node.operator not in ("==", "!="):
         left, right = _numbers(left, node), _numbers(right, node)
     with np.errstate(all="ignore"):
-        if isinstance(left, (bool, np.bool_)) or getattr(left, "dtype", None) == bool:
+        if np.asarray(left).dtype.kind == "b":  # numpy refuses to subtract booleans
             left = np.asarray(left, dtype=np.float64)
         return _OPERATORS[node.operator](left, right)
 
@@ -125,7 +129,9 @@ def _call(node: Call, table: Table, state: State) -> Any:
         raise DataError(f"'{deparse(node)}' does not work with these arguments: {error}") from None
 
 
-def _stateful(function: str, node: Call, positional: list[Any], named: dict[str, Any], state: State) -> np.ndarray:
+def _stateful(
+    function: str, node: Call, positional: list[Any], named: dict[str, Any], state: State
+) -> np.ndarray:
     x = np.asarray(_numbers(positional[0], node), dtype=np.float64)
     memory = state.setdefault(deparse(node), {})
     if function in ("scale", "center"):
@@ -157,7 +163,9 @@ def _check_spread(function: str, x: np.ndarray, options: dict[str, Any], node: N
     if degree < 1:
         raise DataError(f"'{deparse(node)}': the degree must be at least 1")
     if distinct <= degree:
-        raise DataError(f"'{deparse(node)}' needs more than {degree} distinct values, but the column has {distinct}")
+        raise DataError(
+            f"'{deparse(node)}' needs more than {degree} distinct values, but the column has {distinct}"
+        )
 
 
 def _standardize(

@@ -77,9 +77,11 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 
+_COMPARE, _ADD, _MULTIPLY = (8, 9), (10, 11), (12, 13)  # binding power to the left and to the right
 _BINDING = {
-    "~": (1, 2), "|": (4, 5), "||": (4, 5), "<": (8, 9), ">": (8, 9), "<=": (8, 9), ">=": (8, 9), "==": (8, 9),
-    "!=": (8, 9), "+": (10, 11), "-": (10, 11), "*": (12, 13), "/": (12, 13), ":": (16, 17), "^": (21, 20),
+    "~": (1, 2), "|": (4, 5), "||": (4, 5),
+    "<": _COMPARE, ">": _COMPARE, "<=": _COMPARE, ">=": _COMPARE, "==": _COMPARE, "!=": _COMPARE,
+    "+": _ADD, "-": _ADD, "*": _MULTIPLY, "/": _MULTIPLY, ":": (16, 17), "^": (21, 20),
 }  # fmt: skip
 _SPECIAL_BINDING = (14, 15)  # %% and %/%
 _UNARY_BINDING = 18
@@ -133,7 +135,8 @@ class Parser:
     def expect(self, text: str, opened: Token) -> None:
         if self.token.text != text or self.token.kind != "operator":
             found = f"found '{self.token.text}'" if self.token.text else "the formula ends"
-            self.fail(f"'{text}' expected to close '{opened.text}' at character {opened.position + 1}, but {found}",
+            self.fail(f"'{text}' expected to close '{opened.text}' at character {opened.position + 1}, "
+                      f"but {found}",
                       self.token.position)  # fmt: skip
         self.advance()
 

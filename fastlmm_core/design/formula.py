@@ -1,7 +1,8 @@
 """lme4's formula notation: the response, the terms of the fixed part, and the random terms.
 
 The term algebra is R's (Chambers & Hastie 1992, Statistical Models in S, ch. 2): ``+ : * ^ / %in% -``, with
-``0``, ``1`` and ``-1`` for the intercept. Bars follow lme4 (Bates et al. 2015, J. Stat. Softw. 67(1), table 2).
+``0``, ``1`` and ``-1`` for the intercept. Bars follow lme4 (Bates et al. 2015, J. Stat. Softw. 67(1), table
+2).
 """
 
 from __future__ import annotations
@@ -131,7 +132,9 @@ class _Expansion:
             return self.expand(node.inner, intercept)
         if isinstance(node, Number):
             if node.value not in (0, 1):
-                raise self.fail("a number in a formula is 0 or 1 (the intercept); write I(...) for arithmetic", node)
+                raise self.fail(
+                    "a number in a formula is 0 or 1 (the intercept); write I(...) for arithmetic", node
+                )
             return [], bool(node.value)
         if isinstance(node, Unary) and node.operator in "+-":
             if node.operator == "+":
@@ -171,7 +174,9 @@ class _Expansion:
         if operator == "^":
             power = _bare(node.right)
             if not isinstance(power, Number) or power.value != int(power.value) or power.value < 1:
-                raise self.fail("the power of terms must be a whole number; write I(x^p) for arithmetic", node.right)
+                raise self.fail(
+                    "the power of terms must be a whole number; write I(x^p) for arithmetic", node.right
+                )
             return self._power(self.expand(node.left, False)[0], int(power.value)), intercept
         if operator in (":", "*", "/", "%in%"):
             left, right = self.expand(node.left, False)[0], self.expand(node.right, False)[0]
@@ -280,7 +285,9 @@ def _grouping(node: Node, formula: str) -> list[tuple[str, tuple[Node, ...]]]:
             raise FormulaError("'/' inside ':' is not a grouping factor", formula, node.position)
         return [(f"{left[0][0]}:{right[0][0]}", left[0][1] + right[0][1])]
     if isinstance(node, Binary) and node.operator in "+*" and len(node.operator) == 1:
-        raise FormulaError("write one random term for each grouping factor: (1|a) + (1|b)", formula, node.position)
+        raise FormulaError(
+            "write one random term for each grouping factor: (1|a) + (1|b)", formula, node.position
+        )
     if isinstance(node, Name):
         return [(deparse(node), (node,))]
     if is_factor_call(node):
@@ -298,7 +305,9 @@ def _random_parts(bar: Binary, structure: str, formula: str) -> list[RandomPart]
     if expansion.offsets:
         raise FormulaError("offset() has no meaning in a random term", formula, bar.left.position)
     if not whole.intercept and not whole.terms:
-        raise FormulaError("the random term is empty; write (1|group) or (x|group)", formula, bar.left.position)
+        raise FormulaError(
+            "the random term is empty; write (1|group) or (x|group)", formula, bar.left.position
+        )
     pieces = [whole]
     if bar.operator == "||":
         pieces = [TermList(True, (), {})] if whole.intercept else []

@@ -1,11 +1,12 @@
 """What an analysis of variance tests: rows K on the coefficients, for types I, II and III.
 
 Type III is defined through sum-to-zero coding: with beta_sum = M beta, the hypothesis of a term is that its
-coefficients beta_sum are zero (Searle 1971, Linear Models). M is exact algebra on the codings, not a regression: a
-function of the levels of a factor is its unweighted mean plus a combination of the sum-to-zero columns. When columns
-depend on each other, for example with empty cells, that definition is extended by SAS's estimable functions
-(`_type3_goodnight`). Types I and II come from the triangular factor of X with its terms in a suitable order
-(Goodnight 1980, "Tests of hypotheses in fixed effects linear models", Comm. Statist. A9).
+coefficients beta_sum are zero (Searle 1971, Linear Models). M is exact algebra on the codings, not a
+regression: a function of the levels of a factor is its unweighted mean plus a combination of the sum-to-zero
+columns. When columns depend on each other, for example with empty cells, that definition is extended by
+SAS's estimable functions (`_type3_goodnight`). Types I and II come from the triangular factor of X with its
+terms in a suitable order (Goodnight 1980, "Tests of hypotheses in fixed effects linear models", Comm.
+Statist. A9).
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ import scipy.sparse as sp
 from scipy.sparse.linalg import splu
 
 from fastlmm_core.design.coding import Coding, TermCoding
-from fastlmm_core.design.rank import Rank, column_rank, gram
+from fastlmm_core.design.rank import Rank, column_rank, gram, triangle_of
 from fastlmm_core.errors import InferenceError
 
 MAX_DENSE = 6000
 
 
-Function = tuple[sp.csr_array, bool]  # (L, c) values on the levels; True: stands for the values minus their mean
+Function = tuple[
+    sp.csr_array, bool
+]  # (L, c) values on the levels; True: stands for the values minus their mean
 
 
 class SumCodingMap:
@@ -33,8 +36,8 @@ class SumCodingMap:
     coding : Coding
         As fitted, p columns.
     differences : bool
-        Use differences from the first level instead of the sum-to-zero coefficients: within each term an invertible
-        recombination of the rows, so the same hypotheses, but sparse.
+        Use differences from the first level instead of the sum-to-zero coefficients: within each term an
+        invertible recombination of the rows, so the same hypotheses, but sparse.
 
     Attributes
     ----------
@@ -77,7 +80,7 @@ class SumCodingMap:
         self._blocks.append((block.data, rows + row, columns + column))
 
     def _coefficients(self, function: Function) -> sp.csr_array:
-        """(L - 1, c) sum-to-zero coefficients of the centred function, or its differences from the first level."""
+        """(L - 1, c) sum-to-zero coefficients of the centred function, or differences from level 1."""
         values, _ = function
         shift = values[[0]] if self.differences else sp.csr_array(values.mean(axis=0)[None, :])
         rows = values[1:] if self.differences else values[:-1]
@@ -85,11 +88,13 @@ class SumCodingMap:
             return rows
         return sp.csr_array(rows - sp.csr_array(np.ones((rows.shape[0], 1))) @ shift)
 
-    def _push(self, target: int, functions: dict[str, Function], source: tuple[str, ...], column: int) -> bool:
+    def _push(
+        self, target: int, functions: dict[str, Function], source: tuple[str, ...], column: int
+    ) -> bool:
         """Express a product of functions in the sum coding of term `target` and of the terms below it.
 
-        `functions` has every variable of the target, and every variable of `source`; one that has left the target
-        is a constant, with one row.
+        `functions` has every variable of the target, and every variable of `source`; one that has left the
+        target is a constant, with one row.
         """
         term = self.coding.terms[target]
         coefficients: dict[str, sp.csr_array] = {}
@@ -111,10 +116,16 @@ class SumCodingMap:
         return True
 
     def _store(
-        self, term: TermCoding, target: int, coefficients: dict[str, sp.csr_array], functions: dict[str, Function],
-        source: tuple[str, ...], column: int,
-    ) -> None:  # fmt: skip
-        """Add the block: rows run over the target's columns, columns over the source's, first variable fastest.
+        self,
+        term: TermCoding,
+        target: int,
+        coefficients: dict[str, sp.csr_array],
+        functions: dict[str, Function],
+        source: tuple[str, ...],
+        column: int,
+    ) -> None:
+        """Add the block: rows run over the target's columns, columns over the source's, first variable
+        fastest.
 
         A variable that has left the target contributes a (1, c) row, one that joined it an (L, 1) column.
         """
@@ -136,9 +147,14 @@ class SumCodingMap:
         self._add(self.coding.starts[target], column, block)
 
     def _descend(
-        self, term: TermCoding, left: str, functions: dict[str, Function], source: tuple[str, ...], column: int
+        self,
+        term: TermCoding,
+        left: str,
+        functions: dict[str, Function],
+        source: tuple[str, ...],
+        column: int,
     ) -> bool:
-        """Pass a function that is constant in `left` to the term without it, or to the first that contains that."""
+        """Pass a function that is constant in `left` to the term without it, or one containing that."""
         rest = frozenset(term.atoms) - {left}
         if not rest and self.coding.intercept:
             block = sp.coo_array(np.ones((1, 1)))
@@ -159,7 +175,7 @@ class SumCodingMap:
         return self._push(target, functions, source, column)
 
     def _container(self, rest: frozenset[str]) -> int | None:
-        """First term that spans the functions of `rest`: the added variables are factors coded by all levels."""
+        """First term that spans the functions of `rest`: what it adds is coded by all levels."""
         for i, other in enumerate(self.coding.terms):
             extra = [(t, full) for t, full in zip(other.atoms, other.full, strict=True) if t not in rest]
             if rest <= set(other.atoms) and all(full and not self._opaque(t) for t, full in extra):
@@ -194,9 +210,9 @@ def type3(
     rank : Rank
         Of `X_full`.
     marginal : bool
-        What a term means when X is dependent. False: SAS's estimable functions, as lmerTest. True: the term is
-        tested by leaving out all its sum-coded columns beside all columns of the other terms, which gives up the
-        degrees of freedom that the others can take over, as ``drop1``.
+        What a term means when X is dependent. False: SAS's estimable functions, as lmerTest. True: the term
+        is tested by leaving out all its sum-coded columns beside all columns of the other terms, which gives
+        up the degrees of freedom that the others can take over, as ``drop1``.
 
     Returns
     -------
@@ -267,9 +283,9 @@ def _type3_goodnight(
 ) -> list[sp.csr_array]:
     """Type III estimable functions when X is dependent (Goodnight 1976; SAS; lmerTest).
 
-    With X the kept treatment-coded columns and D the overparametrized matrix of all level indicators, D = X G. The
-    hypothesis of a term t is beta_t - B' beta_c = 0, where B regresses the columns t of G' on the columns c of the
-    terms that contain t: its generating functions are made orthogonal to theirs.
+    With X the kept treatment-coded columns and D the overparametrized matrix of all level indicators, D = X
+    G. The hypothesis of a term t is beta_t - B' beta_c = 0, where B regresses the columns t of G' on the
+    columns c of the terms that contain t: its generating functions are made orthogonal to theirs.
     """
     _check_dense(coding)
     n = X_full.shape[0]
@@ -296,7 +312,8 @@ def _type3_goodnight(
 
 def _check_dense(coding: Coding) -> None:
     if coding.p > MAX_DENSE:
-        raise InferenceError("type III hypotheses of a model with dependent columns or non-marginal terms are limited "
+        raise InferenceError("type III hypotheses of a model with dependent columns or non-marginal "
+                             "terms are limited "
                              f"to {MAX_DENSE} columns, but there are {coding.p}")  # fmt: skip
 
 
@@ -312,10 +329,12 @@ def _coordinates(X: sp.csc_array, target: sp.csc_array) -> np.ndarray:
 
 
 def contains(coding: Coding, i: int, j: int) -> bool:
-    """Whether term j contains term i: the same covariates, and all its factors and more (SAS's definition)."""
+    """Whether term j contains term i (SAS): the same covariates, and all its factors and more."""
     atoms = coding.atoms
     low, high = set(coding.terms[i].atoms), set(coding.terms[j].atoms)
-    return low < high and {t for t in low if not atoms[t].is_factor} == {t for t in high if not atoms[t].is_factor}
+    return low < high and {t for t in low if not atoms[t].is_factor} == {
+        t for t in high if not atoms[t].is_factor
+    }
 
 
 def _estimable_rows(rank: Rank, columns: np.ndarray) -> sp.csr_array:
@@ -344,13 +363,15 @@ def _triangle_rows(X_full: sp.csc_array, rank: Rank, order: np.ndarray, wanted: 
     """
     p = X_full.shape[1]
     if p > MAX_DENSE:
-        raise InferenceError(f"type I and II hypotheses are limited to {MAX_DENSE} columns, but there are {p}")
+        raise InferenceError(
+            f"type I and II hypotheses are limited to {MAX_DENSE} columns, but there are {p}"
+        )
     ordered = sp.csc_array(X_full[:, order])
     own = column_rank(ordered)
     kept = ordered[:, own.kept]
     n = X_full.shape[0]
     if n * own.kept.size <= 50_000_000:
-        R = np.linalg.qr(kept.toarray(), mode="r")
+        R = triangle_of(kept.toarray())
     else:
         R = la.cholesky((kept.T @ kept).toarray(), lower=False)
     rows = np.flatnonzero(np.isin(order[own.kept], wanted))
@@ -376,9 +397,7 @@ def type1(coding: Coding, X_full: sp.csc_array, rank: Rank) -> list[tuple[str, s
 
 
 def type2(coding: Coding, X_full: sp.csc_array, rank: Rank) -> list[tuple[str, sp.csr_array]]:
-    """Each term after all others that do not contain it. Arguments and result as in `type3`.
-
-    """
+    """Each term after all others that do not contain it. Arguments and result as in `type3`."""
     columns = term_columns(coding)
     out = []
     for i, term in enumerate(coding.terms):

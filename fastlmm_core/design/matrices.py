@@ -10,15 +10,26 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from fastlmm_core.design.coding import Atom, Coding, Raw, code_terms, make_atom, read_factor, read_raw
-from fastlmm_core.design.evaluation import evaluate
-from fastlmm_core.design.expressions import Node, deparse, is_factor_call, names_in
+from fastlmm_core.design.coding import Atom, Coding, Raw, code_terms, make_atom
+from fastlmm_core.design.expressions import is_factor_call
 from fastlmm_core.design.formula import ParsedFormula, parse_formula
 from fastlmm_core.design.hypotheses import type1, type2, type3
+from fastlmm_core.design.inputs import (
+    check_finite,
+    check_names,
+    check_size,
+    complete_rows,
+    most_missing,
+    on_rows,
+    read_offset,
+    read_response,
+    read_variables,
+    read_weights,
+)
 from fastlmm_core.design.random_terms import RandomTerm, build_random_term, order_terms
 from fastlmm_core.design.rank import Rank, column_rank
-from fastlmm_core.design.table import Table, as_factor, drop_unused
-from fastlmm_core.errors import DataError, DesignError, FormulaError, OptionError, name_list, nearest_names
+from fastlmm_core.design.table import Table, drop_unused
+from fastlmm_core.errors import DataError, OptionError, nearest_names
 
 
 @dataclass(frozen=True)
@@ -153,7 +164,11 @@ class Design:
             Row k is estimable when it is orthogonal to every null vector (Searle 1971, section 5.4).
         """
         null = self._rank.null
-        rows = sp.csr_array(K) if sp.issparse(K) else sp.csr_array(np.atleast_2d(np.asarray(K, dtype=np.float64)))
+        rows = (
+            sp.csr_array(K)
+            if sp.issparse(K)
+            else sp.csr_array(np.atleast_2d(np.asarray(K, dtype=np.float64)))
+        )
         if null.shape[1] == 0:
             return np.ones(rows.shape[0], dtype=bool)
         # in units of columns of norm 1, so that covariates of very different size do not blur the decision
@@ -177,7 +192,11 @@ class Design:
         slopes = [v for term in self.random for atom in term.coding.atoms.values() for v in atom.columns_read]
         for name in dict.fromkeys([*self.variables, *slopes, *groups]):
             values, levels = self._table.used(name)
-            columns[name] = values if levels is None else pd.Categorical.from_codes(values, list(levels))
+            columns[name] = (
+                values
+                if levels is None
+                else pd.Categorical.from_codes(values, pd.Index(levels, dtype=object))
+            )
         return pd.DataFrame(columns, index=self.index if self._table.index is not None else None)
 
     def fixed_matrix(self, newdata: Any) -> sp.csr_array:
@@ -201,7 +220,9 @@ class Design:
         values = self.coding.read(table)
         for text, own in values.items():
             if (own < 0).any() if self.coding.atoms[text].is_factor else np.isnan(own).any():
-                raise DataError(f"'{text}' has missing values in the new data; fill them in or leave the rows out")
+                raise DataError(
+                    f"'{text}' has missing values in the new data; fill them in or leave the rows out"
+                )
         return sp.csr_array(self.coding.matrix(values, table.n))
 
     def sum_coded(self) -> tuple[sp.csc_array, tuple[str, ...]]:
@@ -223,8 +244,8 @@ class Design:
         Parameters
         ----------
         marginal : bool
-            With empty cells: False drops dependent columns first (lmerTest), True tests what the columns of the
-            other terms cannot take over (``drop1``, for linear models).
+            With empty cells: False drops dependent columns first (lmerTest), True tests what the columns of
+            the other terms cannot take over (``drop1``, for linear models).
         """
         return type3(self.coding, self._values, self._X_full, self._rank, marginal)
 
@@ -254,8 +275,7 @@ def _variables(coding: Coding, table: _UsedColumns) -> dict[str, Variable]:
     for atom in coding.atoms.values():
         for name in atom.columns_read:
             names[name] = None
-            if atom.is_factor and (is_factor_call(atom.node) or atom.text == deparse(atom.node) and len(
-                    atom.columns_read) == 1 and table.columns[name].is_factor):  # fmt: skip
+            if atom.is_factor and (is_factor_call(atom.node) or table.columns[name].is_factor):
                 as_levels.setdefault(name, atom)
             else:
                 as_number[name] = None
@@ -285,15 +305,15 @@ def build_design(
     formula : str or ParsedFormula
         lme4 notation; see `parse_formula`.
     data : pandas, polars or pyarrow table, or dict of columns
-        Columns of strings, booleans and categoricals are factors; numbers are covariates, and levels where they
-        group.
+        Columns of strings, booleans and categoricals are factors; numbers are covariates, and levels where
+        they group.
     weights : str or (N,) array, optional
         Column name or values for the N rows of the table; positive, Var(e_i) = sigma^2 / w_i.
     offset : str or (N,) array, optional
         Added to the ``offset()`` terms of the formula.
     contrasts : dict, optional
-        {factor: "contr.sum" | "contr.helmert" | "contr.poly" | "contr.SAS" | "contr.treatment" | (L, c) matrix};
-        treatment coding with the first level as reference otherwise.
+        {factor: "contr.sum" | "contr.helmert" | "contr.poly" | "contr.SAS" | "contr.treatment" | (L, c)
+        matrix}; treatment coding with the first level as reference otherwise.
     response : bool
         False when the table need not have the response.
 
@@ -306,7 +326,8 @@ def build_design(
     FormulaError
         When the formula does not parse or names a column that is not there.
     DataError
-        When values cannot be used: infinite, complex, mixed types, a response that is not numeric, bad weights.
+        When values cannot be used: infinite, complex, mixed types, a response that is not numeric, bad
+        weights.
     DesignError
         When the model cannot be fitted to the rows left: too few rows, a factor with one level, confounding.
     """
@@ -314,23 +335,23 @@ def build_design(
     table = Table(data)
     if table.n == 0:
         raise DataError("the data have no rows")
-    _check_names(parsed, table, response)
-    raw, groups = _read_variables(parsed, table)
-    y = _read_response(parsed, table) if response else None
-    total_offset = _read_offset(parsed, table, offset)
-    w = _read_weights(weights, table)
-    rows = _complete_rows(table.n, raw, groups, y, total_offset)
+    check_names(parsed, table, response)
+    raw, groups = read_variables(parsed, table)
+    y = read_response(parsed, table) if response else None
+    total_offset = read_offset(parsed, table, offset)
+    w = read_weights(weights, table)
+    rows = complete_rows(table.n, raw, groups, y, total_offset)
     n = table.n if rows is None else rows.size
     if n == 0:
         raise DataError(f"all {table.n} rows have a missing value in a column of the model"
-                        f"{_most_missing(parsed, table, response)}")  # fmt: skip
+                        f"{most_missing(parsed, table, response)}")  # fmt: skip
     coding, values = _code_fixed(parsed, raw, rows, contrasts)
     X_full = coding.matrix(values, n)
     rank = column_rank(X_full)
     random = order_terms([build_random_term(part, raw, groups, rows, n, contrasts) for part in parsed.random])
-    _check_size(n, rank)
-    y, total_offset, w = (_used(a, rows) for a in (y, total_offset, w))
-    _check_finite(y, total_offset, parsed)
+    check_size(n, rank)
+    y, total_offset, w = (on_rows(a, rows) for a in (y, total_offset, w))
+    check_finite(y, total_offset, parsed)
     names = coding.column_names
     used = np.arange(n) if rows is None else rows
     index = None if table.index is None else (table.index if rows is None else table.index[rows])
@@ -343,120 +364,6 @@ def build_design(
     )  # fmt: skip
 
 
-def _check_names(parsed: ParsedFormula, table: Table, response: bool) -> None:
-    """Refuse names that are not columns, at their position in the formula."""
-    nodes: list[Node] = [*parsed.fixed.atoms.values(), *parsed.offsets]
-    for part in parsed.random:
-        nodes += [*part.factors, *part.terms.atoms.values()]
-    if response:
-        if parsed.response is None:
-            raise FormulaError("the response is missing; write 'response ~ terms'", parsed.text, 0)
-        nodes.append(parsed.response)
-    for node in nodes:
-        for name in names_in(node):
-            if name.name not in table.names:
-                hint = nearest_names(name.name, table.names)
-                raise FormulaError(f"column '{name.name}' is not in the data{hint}", parsed.text, name.position)
-
-
-def _read_variables(parsed: ParsedFormula, table: Table) -> tuple[dict[str, Raw], dict[str, Raw]]:
-    """Variables of the linear parts, and of the groupings, on all rows."""
-    raw = {text: read_raw(node, table) for text, node in parsed.fixed.atoms.items()}
-    groups: dict[str, Raw] = {}
-    for part in parsed.random:
-        for text, node in part.terms.atoms.items():
-            if text not in raw:
-                raw[text] = read_raw(node, table)
-        for node in part.factors:
-            text = deparse(node)
-            if text not in groups:
-                column = read_factor(node, table, {})
-                groups[text] = Raw(column.values, column.levels, {})
-    return raw, groups
-
-
-def _read_response(parsed: ParsedFormula, table: Table) -> np.ndarray:
-    name, node = parsed.response_name, parsed.response
-    assert node is not None
-    for inner in names_in(node):
-        column = table.column(inner.name)
-        if column.is_factor:
-            raise DataError(f"the response must be numeric, but '{inner.name}' has the labels "
-                            f"{name_list(column.levels or (), 4)}; convert it to numbers")  # fmt: skip
-    value = np.asarray(evaluate(node, table, {}), dtype=np.float64)
-    if value.shape != (table.n,):
-        raise DataError(f"the response '{name}' must be one column of {table.n} numbers, not of shape {value.shape}")
-    return value
-
-
-def _numbers_for_rows(given: Any, table: Table, option: str) -> np.ndarray:
-    """(N,) float64 of a column name or of an array for all rows of the table."""
-    if isinstance(given, str):
-        if given not in table.names:
-            raise DataError(f"{option}='{given}' is not a column of the data{nearest_names(given, table.names)}")
-        column = table.column(given)
-        if column.is_factor:
-            raise DataError(f"{option}='{given}' must be numeric, but the column has labels")
-        return column.values
-    try:
-        values = np.asarray(given, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise DataError(f"{option} must be a column name or numbers, not {type(given).__name__}") from None
-    if values.shape != (table.n,):
-        raise DataError(f"{option} has shape {values.shape}, but the data have {table.n} rows")
-    return values
-
-
-def _read_weights(weights: Any, table: Table) -> np.ndarray | None:
-    if weights is None:
-        return None
-    values = _numbers_for_rows(weights, table, "weights")
-    bad = ~(np.isfinite(values) & (values > 0))
-    if bad.any():
-        first = int(np.argmax(bad))
-        what = "missing" if np.isnan(values[first]) else f"{values[first]:g}"
-        raise DataError(f"weights must be positive and finite: {int(bad.sum())} are not, the first in row {first} "
-                        f"is {what}; leave such rows out")  # fmt: skip
-    return values
-
-
-def _read_offset(parsed: ParsedFormula, table: Table, offset: Any) -> np.ndarray | None:
-    """Sum of the offsets of the formula and of the argument, (N,)."""
-    total: np.ndarray | None = None if offset is None else _numbers_for_rows(offset, table, "offset")
-    for node in parsed.offsets:
-        value = np.asarray(evaluate(node, table, {}))
-        if value.dtype.kind not in "biuf":
-            raise DataError(f"offset({deparse(node)}) must be numeric")
-        value = np.broadcast_to(value.astype(np.float64), (table.n,))
-        total = np.array(value) if total is None else total + value
-    return total
-
-
-def _complete_rows(
-    n: int, raw: dict[str, Raw], groups: dict[str, Raw], y: np.ndarray | None, offset: np.ndarray | None
-) -> np.ndarray | None:
-    """Positions of the rows without a missing value; None when that is all of them."""
-    missing: np.ndarray | None = None
-    for variable in [*raw.values(), *groups.values()]:
-        if variable.levels is None:
-            own = np.isnan(variable.values[:, 0]) if variable.values.shape[1] == 1 else np.isnan(
-                variable.values).any(axis=1)  # fmt: skip
-        else:
-            own = variable.values < 0
-        missing = own if missing is None else missing | own
-    for numbers in (y, offset):
-        if numbers is not None:
-            missing = np.isnan(numbers) if missing is None else missing | np.isnan(numbers)
-    return None if missing is None or not missing.any() else np.flatnonzero(~missing)
-
-
-def _most_missing(parsed: ParsedFormula, table: Table, response: bool) -> str:
-    """Which column has the most missing values, for a message."""
-    counts = {name: int(column.missing().sum()) for name, column in table._columns.items()}
-    worst = max(counts, key=counts.__getitem__, default=None)
-    return "" if worst is None else f"; '{worst}' alone is missing in {counts[worst]}"
-
-
 def _code_fixed(
     parsed: ParsedFormula, raw: dict[str, Raw], rows: np.ndarray | None, contrasts: Any
 ) -> tuple[Coding, dict[str, np.ndarray]]:
@@ -467,31 +374,14 @@ def _code_fixed(
                 raise OptionError(f"contrasts name '{name}', which is not a variable of the formula"
                                   f"{nearest_names(name, parsed.fixed.atoms)}")  # fmt: skip
             if raw[name].levels is None:
-                raise OptionError(f"contrasts name '{name}', which is numeric; write C({name}) in the formula")
+                raise OptionError(
+                    f"contrasts name '{name}', which is numeric; write C({name}) in the formula"
+                )
     atoms, values = {}, {}
     for text, node in parsed.fixed.atoms.items():
         atoms[text], values[text] = make_atom(text, node, raw[text], rows, contrasts)
     factors = {text for text, atom in atoms.items() if atom.is_factor}
     return Coding(parsed.fixed.intercept, atoms, code_terms(parsed.fixed, factors)), values
-
-
-def _check_size(n: int, rank: Rank) -> None:
-    p = rank.kept.size
-    if n <= p:
-        raise DesignError(f"{n} observations are not enough for the {p} independent columns of the fixed part; "
-                          "nothing is left to estimate the residual variance")  # fmt: skip
-
-
-def _used(values: np.ndarray | None, rows: np.ndarray | None) -> np.ndarray | None:
-    return values if values is None or rows is None else values[rows]
-
-
-def _check_finite(y: np.ndarray | None, offset: np.ndarray | None, parsed: ParsedFormula) -> None:
-    for values, what in ((y, f"the response '{parsed.response_name}'"), (offset, "the offset")):
-        if values is not None and not np.isfinite(values).all():
-            first = int(np.argmax(~np.isfinite(values)))
-            raise DataError(f"{what} has infinite values, the first in used row {first}; "
-                            "correct them or mark them as missing")  # fmt: skip
 
 
 def _fixed_terms(coding: Coding) -> tuple[FixedTerm, ...]:
@@ -500,6 +390,3 @@ def _fixed_terms(coding: Coding) -> tuple[FixedTerm, ...]:
         variables = dict.fromkeys(name for text in term.atoms for name in coding.atoms[text].columns_read)
         out.append(FixedTerm(term.label, tuple(variables), np.arange(start, start + width), len(term.atoms)))
     return tuple(out)
-
-
-__all__ = ["Design", "FixedTerm", "Variable", "as_factor", "build_design"]

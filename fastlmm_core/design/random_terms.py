@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -129,7 +130,12 @@ def _occurring(cell: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def build_random_term(
-    part: RandomPart, raw: dict[str, Raw], group_raw: dict[str, Raw], rows: np.ndarray | None, n: int, contrasts: Any
+    part: RandomPart,
+    raw: dict[str, Raw],
+    group_raw: dict[str, Raw],
+    rows: np.ndarray | None,
+    n: int,
+    contrasts: Any,
 ) -> RandomTerm:
     """One random term from the variables read before.
 
@@ -161,8 +167,8 @@ def build_random_term(
     dense = coding.dense(values, n)
     _check_levels(part.group, coding.column_names, labels, n)
     variables = tuple(dict.fromkeys(name.name for node in part.factors for name in names_in(node)))
-    return RandomTerm(part.group, coding.column_names, part.structure, labels, group_codes, dense, variables, coding,
-                      part.factors, tuple(levels), cells)  # fmt: skip
+    return RandomTerm(part.group, coding.column_names, part.structure, labels, group_codes, dense, variables,
+                      coding, part.factors, tuple(levels), cells)  # fmt: skip
 
 
 def _linear_part(
@@ -185,20 +191,22 @@ def _check_levels(group: str, columns: tuple[str, ...], labels: np.ndarray, n: i
         )
     if count >= n:
         raise DesignError(
-            f"grouping factor '{group}' has {count} levels for {n} observations: its effect would be confounded "
+            f"grouping factor '{group}' has {count} levels for {n} observations: its effect would be "
+            f"confounded "
             "with the residual; every grouping factor needs fewer levels than there are observations"
         )
     if count * width >= n:
         raise DesignError(
-            f"the random term ({' + '.join(columns)} | {group}) has {count} x {width} = {count * width} random "
+            f"the random term ({' + '.join(columns)} | {group}) has {count} x {width} = {count * width} "
+            f"random "
             f"effects for {n} observations: its parameters and the residual variance cannot be told apart; "
             "use fewer random coefficients"
         )
 
 
 def order_terms(terms: list[RandomTerm]) -> tuple[RandomTerm, ...]:
-    """lme4's order: as in the formula when the numbers of levels do not increase, else ``rev(order(levels))``."""
+    """lme4's order: the formula's when the numbers of levels never increase, else ``rev(order())``."""
     counts = [term.levels.size for term in terms]
-    if all(a >= b for a, b in zip(counts, counts[1:], strict=False)):
+    if all(a >= b for a, b in pairwise(counts)):
         return tuple(terms)
     return tuple(terms[i] for i in sorted(range(len(terms)), key=lambda i: (counts[i], i), reverse=True))

@@ -1,13 +1,13 @@
 """Which columns of X depend on earlier ones, and how: R's choice, for dense and for large sparse X.
 
-R's ``qr`` (LINPACK dqrdc2) drops a column whose residual after the columns kept before it is below 1e-7 of its norm.
-Here the residual is compared with the norm of the *centred* column, so that a covariate far from zero is judged by
-its spread; a floor near rounding keeps exact dependencies from slipping through.
+R's ``qr`` (LINPACK dqrdc2) drops a column whose residual after the columns kept before it is below 1e-7 of
+its norm. Here the residual is compared with the norm of the *centred* column, so that a covariate far from
+zero is judged by its spread; a floor near rounding keeps exact dependencies from slipping through.
 
-The columns dropped are the lexicographically last set whose removal leaves full rank. They can be read from any
-basis of the null space {b: X b = 0}: column j is dropped when some null vector has its last nonzero entry in j.
-So the null space may be found in whatever order suits sparsity (`_null_sparse`), and is then brought into echelon
-form from the bottom (`_echelon`).
+The columns dropped are the lexicographically last set whose removal leaves full rank. They can be read from
+any basis of the null space {b: X b = 0}: column j is dropped when some null vector has its last nonzero
+entry in j. So the null space may be found in whatever order suits sparsity (`_null_sparse`), and is then
+brought into echelon form from the bottom (`_echelon`).
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def _rank_dense(A: np.ndarray) -> Rank:
     centred = A - A.mean(axis=0)
     tolerance = _tolerances(scale, np.sqrt(np.einsum("ij,ij->j", centred, centred)))
     safe = np.where(scale > 0, scale, 1.0)
-    R = np.linalg.qr(A / safe, mode="r") if p else np.zeros((0, 0))
+    R = triangle_of(A / safe)
     if n >= p and (np.abs(np.diag(R)) > tolerance).all():
         return full_rank(p)
     kept, null = _greedy(R, tolerance)
@@ -93,6 +93,11 @@ def _rank_dense(A: np.ndarray) -> Rank:
     null = null / safe[:, None]
     null /= null[dropped, np.arange(dropped.size)]
     return Rank(kept, dropped, sp.csc_array(null))
+
+
+def triangle_of(A: np.ndarray) -> np.ndarray:
+    """(min(n, p), p) R of the QR factorization of A, (n, p)."""
+    return np.asarray(np.linalg.qr(A, mode="r")) if A.shape[1] else np.zeros((0, 0))
 
 
 def full_rank(p: int) -> Rank:
@@ -173,11 +178,14 @@ def _factor(G: sp.csc_array) -> tuple[object, np.ndarray]:
     return factor, np.abs(factor.U.diagonal())[factor.perm_c]
 
 
-def _null_sparse(X: sp.csc_array, G: sp.csc_array, suspects: np.ndarray, tolerance: np.ndarray) -> sp.csc_array:
+def _null_sparse(
+    X: sp.csc_array, G: sp.csc_array, suspects: np.ndarray, tolerance: np.ndarray
+) -> sp.csc_array:
     """(p, d) basis of the null space of X with unit-norm columns, G = X'X.
 
-    A ridge of 1e-11 lets the Cholesky factorization pass dependent columns; their pivots show the `suspects`. The
-    other columns form a well-conditioned basis, on which each suspect is regressed and judged by its residual.
+    A ridge of 1e-11 lets the Cholesky factorization pass dependent columns; their pivots show the
+    `suspects`. The other columns form a well-conditioned basis, on which each suspect is regressed and
+    judged by its residual.
     """
     p = X.shape[1]
     while suspects.size:
@@ -221,7 +229,7 @@ def _judge(
         regressions.append(coefficients[:, far])
     columns = np.concatenate(loose)
     if columns.size:
-        R = np.linalg.qr(np.concatenate(residuals, axis=1), mode="r")
+        R = triangle_of(np.concatenate(residuals, axis=1))
         among = _greedy(R, tolerance[columns])[1]
         found.append(_null_block(p, base, np.concatenate(regressions, axis=1) @ among, columns, among))
     return sp.csc_array(sp.hstack(found, format="csc"))
@@ -302,7 +310,7 @@ def _echelon_dense(null: np.ndarray) -> np.ndarray:
 
 
 def _assemble(null: sp.csc_array, live: np.ndarray, scale: np.ndarray, p: int) -> Rank:
-    """Rank of all p columns from the null basis of the `live` (nonzero) ones, which were scaled to unit norm."""
+    """Rank of all p columns from the null basis of the `live` (nonzero) ones, scaled to unit norm."""
     empty = np.setdiff1d(np.arange(p), live)
     reduced, pivots = _echelon(null) if null.shape[1] else (null, np.empty(0, dtype=np.int64))
     # entry 1 at the dropped column in the units of X, too

@@ -25,7 +25,8 @@ class Column:
     ----------
     name : str
     values : (n,) ndarray
-        float64 with NaN for missing when numeric; int32 codes into `levels` with -1 for missing when a factor.
+        float64 with NaN for missing when numeric; int32 codes into `levels` with -1 for missing when a
+        factor.
     levels : tuple of str or None
         None for a numeric column.
     """
@@ -65,7 +66,9 @@ class Table:
                 raise DataError(f"column '{name}' is not in the data{nearest_names(name, self.names)}")
             column = self._columns[name] = read_column(name, self._data[name])
             if column.values.shape != (self.n,):
-                raise DataError(f"column '{name}' has {column.values.shape[0]} values, but the table {self.n} rows")
+                raise DataError(
+                    f"column '{name}' has {column.values.shape[0]} values, but the table {self.n} rows"
+                )
         return column
 
 
@@ -77,7 +80,9 @@ class _PolarsColumns:
 
     def __getitem__(self, name: str) -> Any:
         series = self.frame.get_column(name)
-        return series.to_numpy() if series.dtype.is_numeric() and not series.null_count() else series.to_pandas()
+        return (
+            series.to_numpy() if series.dtype.is_numeric() and not series.null_count() else series.to_pandas()
+        )
 
 
 class _ArrowColumns:
@@ -92,6 +97,7 @@ class _ArrowColumns:
 
 def _open(data: Any) -> tuple[Any, dict[str, None], int]:
     """(column access, names as an ordered set, number of rows) of a supported table."""
+    columns: Any
     module = type(data).__module__.partition(".")[0]
     if isinstance(data, pd.DataFrame):
         names, n, columns = list(data.columns), len(data), data
@@ -113,7 +119,9 @@ def _open(data: Any) -> tuple[Any, dict[str, None], int]:
     known = dict.fromkeys(names)
     if len(known) < len(names):
         repeated = sorted({str(name) for name in names if names.count(name) > 1})
-        raise DataError(f"the table has several columns named {name_list(repeated)}; column names must be unique")
+        raise DataError(
+            f"the table has several columns named {name_list(repeated)}; column names must be unique"
+        )
     return columns, known, n
 
 
@@ -143,11 +151,11 @@ def read_column(name: str, values: Any) -> Column:
         elif isinstance(dtype, pd.StringDtype):
             return _from_labels(name, values.array)
         elif pd.api.types.is_bool_dtype(dtype):
-            values = values.to_numpy(dtype=object, na_value=None)
+            values = np.asarray(values.astype(object).to_numpy())
         elif pd.api.types.is_numeric_dtype(dtype):
             values = values.to_numpy(dtype=np.float64, na_value=np.nan)
         else:
-            values = values.to_numpy(dtype=object, na_value=None)
+            values = np.asarray(values.astype(object).to_numpy())
     elif not isinstance(values, np.ndarray):
         values = _from_sequence(values)
     return _from_array(name, values)
@@ -194,7 +202,9 @@ def _from_objects(name: str, values: np.ndarray) -> Column:
     kinds = sorted({type(v).__name__ for v in values if not (v is None or v is pd.NA)})
     if "complex" in kinds:
         raise DataError(f"column '{name}' is complex; use its real part, its imaginary part or its modulus")
-    raise DataError(f"column '{name}' mixes values of types {name_list(kinds)}; use one type for the whole column")
+    raise DataError(
+        f"column '{name}' mixes values of types {name_list(kinds)}; use one type for the whole column"
+    )
 
 
 def label_text(value: Any) -> str:
@@ -234,7 +244,9 @@ def _compact(name: str, codes: np.ndarray, levels: tuple[str, ...]) -> Column:
 
 def drop_unused(codes: np.ndarray, levels: tuple[str, ...]) -> tuple[np.ndarray, tuple[str, ...]]:
     """Renumber (n,) int32 codes so that only levels that occur are left; -1 stays."""
-    seen = np.bincount(codes[codes >= 0] if codes.size and codes.min() < 0 else codes, minlength=len(levels)) > 0
+    seen = (
+        np.bincount(codes[codes >= 0] if codes.size and codes.min() < 0 else codes, minlength=len(levels)) > 0
+    )
     if seen.all():
         return codes, levels
     place = np.full(len(levels) + 1, -1, dtype=np.int32)
