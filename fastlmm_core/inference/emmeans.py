@@ -107,8 +107,8 @@ def emtrends(
     var : str
         Numeric variable of the fixed part.
     delta : float, optional
-        Use the difference quotient [f(x + delta) - f(x)] / delta instead of the derivative. R's emtrends does, with
-        a thousandth of the range; the two agree where the model is linear in `var`.
+        Use the difference quotient [f(x + delta) - f(x)] / delta instead of the derivative. R's emtrends does,
+        with a thousandth of the range; the two agree where the model is linear in `var`.
     fit, specs, by, at, weights, ddf, information, level
         As of `emmeans`.
 

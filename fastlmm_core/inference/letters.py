@@ -34,17 +34,20 @@ def compact_letters(different: NDArray[np.bool_]) -> list[str]:
 
 
 def letter_columns(different: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Which means carry each letter, (n_letters, k), ordered by the first means that carry it."""
+    """Which means carry each letter, (n_letters, k), ordered by the first means that carry it.
+
+    One sweep per mean i: every letter that i shares with means different from i is split into the letter
+    without i and the letter without those means, which is Piepho's insertion for all pairs of i at once.
+    """
     k = len(different)
     columns = np.ones((1, k), dtype=bool)
-    for i, j in zip(*np.nonzero(np.triu(different, 1)), strict=True):
-        both = columns[:, i] & columns[:, j]
-        if not both.any():
+    for i in range(k):
+        conflict = columns[:, i] & columns[:, different[i]].any(axis=1)
+        if not conflict.any():
             continue
-        without_i, without_j = columns[both].copy(), columns[both].copy()
+        without_i = columns[conflict].copy()
         without_i[:, i] = False
-        without_j[:, j] = False
-        columns = absorb(columns[~both], np.concatenate([without_i, without_j]))
+        columns = absorb(columns[~conflict], np.concatenate([without_i, columns[conflict] & ~different[i]]))
     order = np.lexsort(np.array([~columns[:, i] for i in range(k)][::-1]))
     return columns[order]
 

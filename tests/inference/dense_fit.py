@@ -1,7 +1,7 @@
 """A plain dense least-squares fit that looks like a fitted model to the code under test.
 
-Means and contrasts need a design and `linear_functions`; with ordinary least squares every figure is a textbook
-formula, so tables can be checked to the last digit without the mixed-model engine.
+Means and contrasts need a design and `linear_functions`; with ordinary least squares every figure is a
+textbook formula, so tables can be checked to the last digit without the mixed-model engine.
 """
 
 from __future__ import annotations

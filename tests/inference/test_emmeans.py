@@ -1,6 +1,6 @@
 """Means, slopes, contrasts and joint tests against R's emmeans on ordinary least squares.
 
-Reference: reference/emmeans_ols.json, written by reference/emmeans_ols.R beside it (versions inside the file).
+Reference: reference/emmeans_ols.json, written by reference/emmeans_ols.R (versions inside the file).
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-
 from dense_fit import DenseFit
+
 from fastlmm_core.errors import DataError, OptionError
 from fastlmm_core.inference.emmeans import emmeans, emtrends
 from fastlmm_core.inference.joint_tests import joint_tests
@@ -50,7 +50,7 @@ def table_of(fits, case):
     table = means_of(fits, case)
     steps = case.get("contrast") or []
     for step in [steps] if isinstance(steps, dict) else steps:
-        table = table.contrast(**{k: v for k, v in step.items()})
+        table = table.contrast(**step)
     return table
 
 
@@ -89,3 +89,193 @@ def test_joint_tests_agree_with_emmeans(fits, name, by):
         )  # emmeans rounds F to three decimals
         np.testing.assert_allclose(row["p"], ref["p.value"], atol=1e-8)
     assert len(got) == len(want)
+
+
+def test_slopes_are_derivatives():
+    data = reference_data()
+    fit = DenseFit("y ~ v * x + I(x^2) + n", data)
+    names = list(fit.design.column_names)
+    beta = dict(zip(names, fit.beta, strict=True))
+    got = emtrends(fit, "~ v | x", "x", at={"x": [1.0, 9.0]}, ddf="residual").to_frame()
+    for row in got.to_dict("records"):
+        slope = beta["x"] + 2.0 * row["x"] * beta["I(x^2)"]
+        slope += 0.0 if row["v"] == "A" else beta[f"v{row['v']}:x"]
+        np.testing.assert_allclose(row["estimate"], slope, rtol=1e-10)
+
+
+def test_slopes_of_a_cubic_are_derivatives(fits):
+    fit, h = fits["cubic"], 1e-3
+    at = {"x": [3.0 - h, 3.0 + h]}
+    low, high = emmeans(fit, "~ x", at=at, ddf="residual").estimate
+    slope = emtrends(fit, "~ x", "x", at={"x": 3.0}, ddf="residual").estimate[0]
+    np.testing.assert_allclose(slope, (high - low) / (2.0 * h), rtol=1e-5)
+
+
+def test_same_table_however_specs_are_written(fits):
+    want = emmeans(fits["full"], "~ v | n", ddf="residual").to_frame()
+    for specs, by in (("~v|n", None), ("v", "n"), (["v"], ["n"]), ("~ v", ["n"]), ("v | n", "n")):
+        pd.testing.assert_frame_equal(emmeans(fits["full"], specs, by=by, ddf="residual").to_frame(), want)
+
+
+def test_order_of_the_levels_and_rows_of_the_data_do_not_matter():
+    data = reference_data()
+    a = emmeans(DenseFit("y ~ v * n + s + x", data), "~ v", ddf="residual").to_frame()
+    shuffled = data.sample(frac=1.0, random_state=1)
+    shuffled["v"] = pd.Categorical(shuffled["v"], ["D", "C", "B-1", "A"])
+    b = emmeans(DenseFit("y ~ n * v + s + x", shuffled), "~ v", ddf="residual").to_frame()
+    b = b.set_index("v").loc[a["v"]].reset_index()
+    np.testing.assert_allclose(a[list(FIGURES)], b[list(FIGURES)], rtol=1e-9, atol=1e-12)
+
+
+def empty_cell_fit():
+    data = reference_data()
+    return DenseFit("y ~ v * n + s", data[~((data["v"] == "C") & (data["n"] == "50"))])
+
+
+def test_means_without_data_are_not_estimable_and_say_so():
+    table = emmeans(empty_cell_fit(), "~ v * n", ddf="residual")
+    frame = table.to_frame().set_index(["v", "n"])
+    assert frame.loc[("C", "50"), "status"] == "not estimable"
+    assert frame.loc[("C", "50"), list(FIGURES)].isna().all()
+    assert (frame["status"] == "ok").sum() == 11
+    assert "1 of 12 rows are not estimable from these data" in table.notes
+    pairs = table.contrast("pairwise", by="n").to_frame()
+    assert (pairs["status"] == "not estimable").sum() == 3
+    assert pairs.loc[pairs["status"] == "ok", "p"].notna().all()
+
+
+def test_weights_by_cells_leave_empty_cells_out():
+    fit = empty_cell_fit()
+    equal = emmeans(fit, "~ v", ddf="residual").to_frame().set_index("v")
+    cells = emmeans(fit, "~ v", weights="cells", ddf="residual").to_frame().set_index("v")
+    assert equal.loc["C", "status"] == "not estimable"
+    assert cells.loc["C", "status"] == "ok"
+    full = emmeans(fit, "~ v * n", weights="cells", ddf="residual")
+    assert list(full.to_frame()["status"]).count("not estimable") == 1
+    assert np.isnan(full.contrast("pairwise", by="n").estimate).sum() == 3
+
+
+def test_table_is_frozen_and_printing_does_not_round_the_values(fits):
+    table = emmeans(fits["full"], "~ v", ddf="residual")
+    before = table.to_frame().copy()
+    text, html = str(table), table._repr_html_()
+    pd.testing.assert_frame_equal(table.to_frame(), before)
+    assert "Averaged over n, s with equal weights" in text and "Covariates held at x" in text
+    assert "<table>" in html
+    with pytest.raises(AttributeError):
+        table.level = 0.5
+
+
+def test_pairs_are_differences_of_the_means_and_sed_their_errors(fits):
+    table = emmeans(fits["full"], "~ v", ddf="residual")
+    pairs = table.pairs()
+    i, j = np.triu_indices(4, 1)
+    np.testing.assert_allclose(pairs.estimate, table.estimate[i] - table.estimate[j], rtol=1e-9)
+    sed = table.sed_matrix()
+    np.testing.assert_allclose(sed[i, j], pairs.se)
+    np.testing.assert_allclose(np.diag(sed), 0.0)
+    cov = table.covariance()
+    np.testing.assert_allclose(cov[i, i] + cov[j, j] - 2 * cov[i, j], pairs.se**2)
+    summary = table.difference_errors()
+    np.testing.assert_allclose(
+        [summary.sed_mean, summary.sed_min, summary.sed_max],
+        [pairs.se.mean(), pairs.se.min(), pairs.se.max()],
+    )
+    unadjusted = table.pairs(adjust="none")
+    half = 0.5 * (unadjusted.upper - unadjusted.lower)
+    np.testing.assert_allclose([summary.lsd_mean, summary.lsd_max], [half.mean(), half.max()])
+    assert summary.n_pairs == 6 and list(summary.to_frame()["n_pairs"]) == [6]
+
+
+def test_letters_agree_with_the_pairwise_p_values(fits):
+    table = emmeans(fits["full"], "~ v | n", ddf="residual")
+    for alpha in (0.05, 0.5, 0.9):
+        shown = table.cld(alpha, adjust="none")
+        pairs = table.pairs(adjust="none").to_frame()
+        for level, block in shown.groupby("n"):
+            assert block["estimate"].is_monotonic_increasing
+            letters = dict(zip(block["v"], block["group"], strict=True))
+            for row in pairs[pairs["n"] == level].to_dict("records"):
+                left, right = row["contrast"].replace("(B-1)", "B-1").split(" - ")
+                assert bool(set(letters[left]) & set(letters[right])) == (row["p"] >= alpha)
+
+
+def test_comparison_intervals_overlap_where_means_do_not_differ(fits):
+    table = emmeans(fits["full"], "~ v", ddf="residual")
+    for adjust in ("none", "tukey"):
+        intervals = table.comparison_intervals(adjust=adjust)
+        pairs = table.pairs(adjust=adjust)
+        i, j = np.triu_indices(4, 1)
+        apart = (intervals.lower[i] > intervals.upper[j]) | (intervals.lower[j] > intervals.upper[i])
+        assert np.count_nonzero(apart != (pairs.p < 0.05)) == intervals.n_disagree
+        np.testing.assert_allclose(0.5 * (intervals.lower + intervals.upper), table.estimate)
+
+
+def test_level_and_adjustment_can_be_changed_later(fits):
+    table = emmeans(fits["full"], "~ v", ddf="residual").pairs()
+    again = table.with_options(adjust="bonferroni", level=0.9)
+    want = emmeans(fits["full"], "~ v", ddf="residual").pairs(adjust="bonferroni", level=0.9)
+    pd.testing.assert_frame_equal(again.to_frame(), want.to_frame())
+    assert again.adjust == "bonferroni" and again.level == 0.9
+
+
+def test_adjusted_intervals_and_p_values_agree(fits):
+    table = emmeans(fits["full"], "~ v", ddf="residual")
+    for adjust in ("none", "tukey", "sidak", "bonferroni", "scheffe", "mvt"):
+        for level in (0.5, 0.9, 0.99):
+            pairs = table.pairs(adjust=adjust, level=level)
+            outside = (pairs.lower > 0) | (pairs.upper < 0)
+            np.testing.assert_array_equal(outside, pairs.p < 1.0 - level)
+
+
+def test_notes_say_what_was_done(fits):
+    table = emmeans(fits["full"], "~ v", ddf="residual")
+    assert "P value adjustment: tukey method for comparing a family of 4 estimates" in table.pairs().notes
+    control = table.contrast("trt.vs.ctrl", adjust="tukey")
+    assert control.adjust == "sidak"
+    assert any("sidak was used for this family instead" in note for note in control.notes)
+    holm = table.pairs(adjust="holm")
+    assert "Confidence limits: bonferroni method for 6 estimates" in holm.notes
+    assert "Averages over the interaction v:n" in " ".join(table.notes)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda f: emmeans(f, "~ w"), OptionError, "specs: 'w' is not a variable of the fixed part"),
+        (lambda f: emmeans(f, "pairwise ~ v"), OptionError, ".contrast('pairwise')"),
+        (
+            lambda f: emmeans(f, "~ v", at={"z": 1}),
+            OptionError,
+            "at: 'z' is not a variable of the fixed part",
+        ),
+        (lambda f: emmeans(f, "~ v", at={"n": "75"}), DataError, "'75' is not a level of 'n'"),
+        (lambda f: emmeans(f, "~ v", at={"x": "much"}), DataError, "'x' is numeric and needs numbers"),
+        (
+            lambda f: emmeans(f, "~ v", weights="even"),
+            OptionError,
+            "weights='even' is not known; allowed",
+        ),
+        (lambda f: emmeans(f, "~ v", weights=[1, 2]), OptionError, "6 finite numbers"),
+        (lambda f: emmeans(f, "~ v", level=95), OptionError, "level=95 must lie above 0 and below 1"),
+        (lambda f: emmeans(f, "~ v").contrast("tuckey"), OptionError, "method='tuckey' is not known"),
+        (lambda f: emmeans(f, "~ v").pairs(adjust="tuckey").p, OptionError, "adjust='tuckey' is not known"),
+        (lambda f: emmeans(f, "~ v").pairs(by="n"), OptionError, "by: 'n' is not a label column"),
+        (lambda f: emmeans(f, "~ v").contrast({"a": [1, 2]}), OptionError, "has 2 weights; 4 are needed"),
+        (lambda f: emmeans(f, "~ v").contrast("trt.vs.ctrl", ref="E"), OptionError, "ref='E'"),
+        (
+            lambda f: emmeans(f, "~ v * n").contrast(interaction=["eff"] * 3),
+            OptionError,
+            "are 2 factors",
+        ),
+        (lambda f: emmeans(f, "~ v").cld(alpha=5), OptionError, "alpha=5"),
+        (lambda f: emtrends(f, "~ v", "n"), OptionError, "'n' is a factor"),
+        (lambda f: emtrends(f, "~ v", "z"), OptionError, "'z' is not in the fixed part"),
+        (lambda f: emtrends(f, "~ v", "x", delta=0), OptionError, "delta=0"),
+        (lambda f: joint_tests(f, by="z"), OptionError, "by: 'z' is not in the fixed part"),
+    ],
+)
+def test_errors_name_what_is_wrong(fits, call, error, message):
+    with pytest.raises(error) as caught:
+        call(fits["full"])
+    assert message in str(caught.value)
