@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ..errors import DataError, DependencyError, OptionError, nearest_names
+from ..inference.estimate_tables import DDF_WORDS
 from ..reading import read_table
+from ..results.rendering import Table
 
 if TYPE_CHECKING:
+    from ..inference.estimate_tables import EmmeansTable
     from ..results.fit import LMMFit
 
 
@@ -31,29 +34,46 @@ def fit_command(arguments: argparse.Namespace) -> int:
         weights=_known(frame, arguments.weights, "--weights"),
         offset=_known(frame, arguments.offset, "--offset"),
     )
-    print(fit.summary(ddf=arguments.ddf) if arguments.ddf else fit.summary())
-    tables = {"fixed_effects": fit.fixed_effects(**_ddf(arguments, fit), level=arguments.level),
-              "variance_components": fit.variance_components}  # fmt: skip
-    if arguments.anova:
-        tests = fit.anova(type=3, **_ddf(arguments, fit))
-        print(f"\n{tests}")
-        tables["anova"] = _frame(tests)
-    means = {}
-    for spec in arguments.emmeans:
-        means[spec] = _means(fit, spec, arguments)
-        print(f"\n{means[spec]}")
-        tables[f"emmeans_{_slug(spec)}"] = _frame(means[spec])
-        if arguments.contrasts:
-            contrasts = _contrasts(means[spec], arguments)
-            print(f"\n{contrasts}")
-            tables[f"contrasts_{_slug(spec)}"] = _frame(contrasts)
-    if fit.design.random:
-        tables["blups"] = fit.blups(level=arguments.level)
+    shown, tables, means = _answers(fit, arguments)
+    print("\n\n".join(str(part) for part in shown))
     if arguments.out:
         write_tables(tables, Path(arguments.out), arguments.format)
     if arguments.plot:
         _write_figures(fit, means, Path(arguments.out or "."))
     return 0
+
+
+def _answers(
+    fit: LMMFit, arguments: argparse.Namespace
+) -> tuple[list[object], dict[str, pd.DataFrame], dict[str, EmmeansTable]]:
+    """What is printed, the tables for files, and the means by specification."""
+    ddf = arguments.ddf or fit.default_ddf
+    options = {"ddf": ddf, "information": arguments.information, "level": arguments.level}
+    shown: list[object] = [fit.summary(ddf=arguments.ddf)]
+    tables = {"fixed_effects": fit.fixed_effects(**options), "variance_components": fit.variance_components}
+    if arguments.anova:
+        tables["anova"] = fit.anova(type=3, ddf=ddf, information=arguments.information)
+        shown.append(anova_table(tables["anova"], ddf))
+    means = {}
+    for spec in arguments.emmeans:
+        formula = spec if spec.lstrip().startswith("~") else f"~ {spec}"
+        means[spec] = fit.emmeans(formula, **options)
+        shown.append(means[spec])
+        tables[f"emmeans_{_slug(spec)}"] = means[spec].to_frame()
+        if arguments.contrasts:
+            how = {name: value for name in ("adjust", "ref") if (value := getattr(arguments, name))}
+            contrasts = means[spec].contrast(arguments.contrasts, **how)
+            shown.append(contrasts)
+            tables[f"contrasts_{_slug(spec)}"] = contrasts.to_frame()
+    if fit.design.random:
+        tables["blups"] = fit.blups(level=arguments.level)
+    return shown, tables, means
+
+
+def anova_table(tests: pd.DataFrame, ddf: str) -> Table:
+    """Type III tests as they are printed."""
+    hidden = ("ddf", "scaling", "status") if (tests["status"] == "ok").all() else ("ddf", "scaling")
+    return Table(tests, f"Type III tests of the terms ({DDF_WORDS[ddf]} df):", hidden=hidden)
 
 
 def _check_arguments(arguments: argparse.Namespace) -> None:
@@ -74,26 +94,6 @@ def _known(frame: pd.DataFrame, name: str | None, option: str) -> Any:
     if name is not None and name not in frame.columns:
         raise DataError(f"{option}: column '{name}' is not in the data{nearest_names(name, frame.columns)}")
     return name
-
-
-def _ddf(arguments: argparse.Namespace, fit: LMMFit) -> dict[str, str]:
-    return {"ddf": arguments.ddf or fit.default_ddf}
-
-
-def _means(fit: LMMFit, spec: str, arguments: argparse.Namespace) -> Any:
-    formula = spec if spec.lstrip().startswith("~") else f"~ {spec}"
-    return fit.emmeans(
-        formula, level=arguments.level, information=arguments.information, **_ddf(arguments, fit)
-    )
-
-
-def _contrasts(means: Any, arguments: argparse.Namespace) -> Any:
-    how = {name: value for name, value in (("adjust", arguments.adjust), ("ref", arguments.ref)) if value}
-    return means.contrast(arguments.contrasts, **how)
-
-
-def _frame(table: Any) -> pd.DataFrame:
-    return table if isinstance(table, pd.DataFrame) else table.to_frame()
 
 
 def _slug(spec: str) -> str:

@@ -59,7 +59,7 @@ def save(drawing: Axes | Figure, path: str | Path, dpi: int = 150) -> Path:
     Path
         The file written.
     """
-    figure = getattr(drawing, "figure", None) or drawing
+    figure: Any = getattr(drawing, "figure", None) or drawing
     target = Path(path)
     figure.savefig(target, dpi=dpi)
     pyplot().close(figure)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy.special import ndtri
 
 from ..errors import DataError, nearest_names
 from .canvas import COLOURS, GREY, plain_frame, pyplot
@@ -100,10 +100,10 @@ def _against_fitted(ax: Axes, fitted: np.ndarray, residuals: np.ndarray) -> None
 def _quantiles(ax: Axes, residuals: np.ndarray) -> None:
     """Ordered residuals against normal quantiles at (i - 3/8) / (n + 1/4) (Blom 1958)."""
     n = residuals.size
-    expected = stats.norm.ppf((np.arange(1, n + 1) - 0.375) / (n + 0.25))
+    expected = ndtri((np.arange(1, n + 1) - 0.375) / (n + 0.25))
     ax.plot(expected, np.sort(residuals), "o", color=COLOURS[0], markersize=3.5, alpha=0.7)
     q1, q3 = np.quantile(residuals, [0.25, 0.75])
-    slope = (q3 - q1) / (2 * stats.norm.ppf(0.75))
+    slope = (q3 - q1) / (2 * ndtri(0.75))
     ax.axline((0.0, (q1 + q3) / 2), slope=slope, color=GREY, linewidth=0.8)
     ax.set(xlabel="normal quantile", ylabel="scaled residual")
     plain_frame(ax)
