@@ -85,17 +85,22 @@ def _numbers_for_rows(given: Any, table: Table, option: str) -> np.ndarray:
     return values
 
 
-def read_weights(weights: Any, table: Table) -> np.ndarray | None:
+def read_weights(weights: Any, table: Table, rows: np.ndarray | None) -> np.ndarray | None:
+    """(n,) weights of the rows used, all positive and finite."""
     if weights is None:
         return None
     values = _numbers_for_rows(weights, table, "weights")
+    values = values if rows is None else values[rows]
     bad = ~(np.isfinite(values) & (values > 0))
     if bad.any():
-        first = int(np.argmax(bad))
-        what = "missing" if np.isnan(values[first]) else f"{values[first]:g}"
-        raise DataError(f"weights must be positive and finite: {int(bad.sum())} are not, the first in "
-                        f"row {first} "
-                        f"is {what}; leave such rows out")  # fmt: skip
+        at = int(np.argmax(bad))
+        row = at if rows is None else int(rows[at])
+        what = "missing" if np.isnan(values[at]) else f"{values[at]:g}"
+        raise DataError(
+            f"weights must be positive and finite: {int(bad.sum())} are not, "
+            f"the first in row {row} is {what}; "
+            "leave such rows out"
+        )
     return values
 
 

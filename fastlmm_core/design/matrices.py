@@ -28,7 +28,7 @@ from fastlmm_core.design.inputs import (
 )
 from fastlmm_core.design.random_terms import RandomTerm, build_random_term, order_terms
 from fastlmm_core.design.rank import Rank, column_rank
-from fastlmm_core.design.table import Table, drop_unused
+from fastlmm_core.design.table import Table, as_factor, drop_unused
 from fastlmm_core.errors import DataError, OptionError, nearest_names
 
 
@@ -191,7 +191,8 @@ class Design:
         groups = [v for term in self.random for v in term.group_variables]
         slopes = [v for term in self.random for atom in term.coding.atoms.values() for v in atom.columns_read]
         for name in dict.fromkeys([*self.variables, *slopes, *groups]):
-            values, levels = self._table.used(name)
+            own = self.variables.get(name)
+            values, levels = self._table.used(name, as_levels=own is not None and own.kind == "factor")
             columns[name] = (
                 values
                 if levels is None
@@ -258,9 +259,9 @@ class _UsedColumns:
     rows: np.ndarray | None
     index: Any
 
-    def used(self, name: str) -> tuple[np.ndarray, tuple[str, ...] | None]:
+    def used(self, name: str, as_levels: bool = False) -> tuple[np.ndarray, tuple[str, ...] | None]:
         """Values on the rows used, or codes and the levels that occur."""
-        column = self.columns[name]
+        column = as_factor(self.columns[name]) if as_levels else self.columns[name]
         values = column.values if self.rows is None else column.values[self.rows]
         if column.levels is None:
             return values, None
@@ -339,7 +340,6 @@ def build_design(
     raw, groups = read_variables(parsed, table)
     y = read_response(parsed, table) if response else None
     total_offset = read_offset(parsed, table, offset)
-    w = read_weights(weights, table)
     rows = complete_rows(table.n, raw, groups, y, total_offset)
     n = table.n if rows is None else rows.size
     if n == 0:
@@ -350,7 +350,8 @@ def build_design(
     rank = column_rank(X_full)
     random = order_terms([build_random_term(part, raw, groups, rows, n, contrasts) for part in parsed.random])
     check_size(n, rank)
-    y, total_offset, w = (on_rows(a, rows) for a in (y, total_offset, w))
+    w = read_weights(weights, table, rows)
+    y, total_offset = on_rows(y, rows), on_rows(total_offset, rows)
     check_finite(y, total_offset, parsed)
     names = coding.column_names
     used = np.arange(n) if rows is None else rows
