@@ -6,7 +6,7 @@ import csv
 import gzip
 import io
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,8 @@ def read_table(
         Files end in ``.csv``, ``.csv.gz`` or ``.parquet``.
     columns : mapping, optional
         ``{name: {"type": "factor", "levels": [...]} | {"type": "numeric"}}``. The order of the levels
-        is the order of coding; without levels they are the sorted values. Columns not named here keep
-        what the file says: in a CSV, text and columns of quoted numbers are factors.
+        is the order of coding; without levels they are the sorted values, as numbers if all are.
+        Columns not named here keep what the file says: in a CSV, text and columns of quoted numbers are factors.
 
     Returns
     -------
@@ -181,12 +181,20 @@ def _quoted_columns(text: str, header: list[str]) -> set[str]:
 
 def _numeric_order(values: pd.Series) -> pd.Series:
     """Labels that are all numbers become a category in the order of the numbers."""
-    labels = values.dropna().unique()
     try:
-        order = sorted(labels, key=float)
+        order = sorted(values.dropna().unique(), key=float)
     except ValueError:
         return values
     return pd.Series(pd.Categorical(values, categories=order), index=values.index, name=values.name)
+
+
+def ordered_labels(labels: Iterable[str]) -> list[str]:
+    """Labels in the order of their numbers when all are numbers, else sorted as text."""
+    labels = list(labels)
+    try:
+        return sorted(labels, key=float)
+    except ValueError:
+        return sorted(labels)
 
 
 def _declared_type(name: str, declared: Mapping[str, Any]) -> str:
@@ -225,7 +233,7 @@ def _as_factor(values: pd.Series, name: str, levels: Sequence[Any] | None) -> pd
         if isinstance(values.dtype, pd.CategoricalDtype):
             known = [level_label(v) for v in values.cat.categories]
         else:
-            known = sorted({v for v in labels if v is not None})
+            known = ordered_labels({v for v in labels if v is not None})
         return pd.Series(pd.Categorical(labels, categories=known), index=values.index, name=name)
     if isinstance(levels, (str, bytes)) or not isinstance(levels, Sequence):
         raise OptionError(f"columns['{name}'].levels must be a list of labels")

@@ -11,6 +11,8 @@ from .. import datasets
 from ..errors import DataError
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from ..results.fit import LMMFit
 
 FIGURE = "potash_blocks.png"
@@ -114,19 +116,26 @@ def _heading(text: str) -> str:
 
 
 def draw_figure(fixed: LMMFit, random: LMMFit, folder: Path) -> Path:
-    """Means ± SE of both potash models side by side, with the standard error of a difference beside them.
+    """Write the figure of the potash means as PNG.
 
     Returns
     -------
     Path
         The PNG written.
     """
-    from ..plots import plot_emmeans_by_model, save
+    from ..plots import save
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as err:
         raise DataError(f"folder '{folder}' for the figure cannot be made: {err.strerror}") from err
+    return save(means_figure(fixed, random), folder / FIGURE)
+
+
+def means_figure(fixed: LMMFit, random: LMMFit) -> Axes:
+    """Means ± SE of both potash models side by side, with the standard error of a difference beside them."""
+    from ..plots import plot_emmeans_by_model
+
     means = {"fixed": block_means(fixed, "K2O_lbac"), "random": block_means(random, "K2O_lbac")}
     ax = plot_emmeans_by_model(
         means,
@@ -136,4 +145,4 @@ def draw_figure(fixed: LMMFit, random: LMMFit, folder: Path) -> Path:
     )
     ax.set_xlabel("K₂O (lb/ac)")
     ax.set_ylabel("Yield (tn/ac)")
-    return save(ax, folder / FIGURE)
+    return ax

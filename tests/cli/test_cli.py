@@ -4,10 +4,17 @@ import json
 import subprocess
 import sys
 
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
 import pytest
 
-from fastlmm_core import _version
-from fastlmm_core.cli import main, one_line
+from fastlmm_core import _version, datasets, lmm
+from fastlmm_core.cli import FORMATS, main, one_line
 from fastlmm_core.errors import DataError, FormulaError
 
 
@@ -51,3 +58,148 @@ def test_bad_requests(tmp_path, capsys):
     assert "is not JSON" in failed(capsys, "run", str(tmp_path / "r.json"))
     (tmp_path / "r.json").write_text(json.dumps({"data": {"y": [1]}, "formula": "y ~ 1", "methd": "ML"}))
     assert "no key 'methd'; nearest: 'method'" in failed(capsys, "run", str(tmp_path / "r.json"))
+
+
+BIB = str(datasets.path("cochran_bib"))
+OATS = str(datasets.path("oats"))
+KFERT = str(datasets.path("cochrancox_kfert"))
+
+
+def printed(capsys, *arguments):
+    assert main(list(arguments)) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    return captured.out
+
+
+def test_fit_prints_summary_means_and_contrasts(capsys):
+    out = printed(
+        capsys,
+        "fit",
+        BIB,
+        "yield ~ gen + (1|loc)",
+        "--emmeans",
+        "gen",
+        "--contrasts",
+        "pairwise",
+        "--adjust",
+        "none",
+    )
+    assert "REML criterion at convergence: 253.6" in out
+    means = next(line.split() for line in out.splitlines() if line.startswith(" G01 "))
+    assert means[:4] == ["G01", "34.171", "2.497", "38.32"]
+    assert [line.split()[3:8] for line in out.splitlines() if "G01 - G02" in line] == [
+        ["5.131", "3.416", "32.65", "1.502", "0.1427"]
+    ]
+
+
+def test_quoted_numbers_of_the_potash_file_are_levels(capsys):
+    out = printed(capsys, "fit", KFERT, "yield ~ K2O_lbac + rep", "--emmeans", "K2O_lbac", "--anova")
+    rows = [line.split() for line in out.splitlines() if line.startswith(" 36 ")]
+    assert rows == [["36", "7.9167", "0.1207", "8", "7.6384", "8.1949"]]
+    assert "Type III tests of the terms (residual df):" in out
+
+
+def test_factor_option_makes_levels_of_numbers(tmp_path, capsys):
+    path = tmp_path / "t.csv"
+    path.write_text("rate,y\n" + "".join(f"{r},{r % 7 + k / 10}\n" for r in (5, 10, 20) for k in range(3)))
+    out = printed(capsys, "fit", str(path), "y ~ rate", "--factor", "rate", "--emmeans", "rate")
+    assert "rate10" in out and "rate20" in out
+    assert "rate10" not in printed(capsys, "fit", str(path), "y ~ rate")
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_out_writes_unrounded_tables(tmp_path, capsys, form):
+    out = printed(
+        capsys, "fit", OATS, "Y ~ V*N + (1|B/V)", "--emmeans", "V|N", "--contrasts", "trt.vs.ctrl", "--anova",
+        "--out", str(tmp_path / "o"), "--format", form,
+    )  # fmt: skip
+    names = {"fixed_effects", "variance_components", "anova", "blups", "emmeans_V_by_N", "contrasts_V_by_N"}
+    assert {path.stem for path in (tmp_path / "o").iterdir()} == names
+    assert "6 tables written" in out
+    read = {"csv": pd.read_csv, "parquet": pd.read_parquet, "json": pd.read_json}[form]
+    means = read(tmp_path / "o" / f"emmeans_V_by_N.{form}")
+    fit = lmm("Y ~ V*N + (1|B/V)", datasets.load("oats"))
+    want = fit.emmeans("~ V | N").to_frame()
+    np.testing.assert_allclose(means["estimate"], want["estimate"], rtol=1e-9)
+    np.testing.assert_allclose(means["se"], want["se"], rtol=1e-9)
+
+
+def test_plot_writes_figures(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    printed(capsys, "fit", OATS, "Y ~ V + (1|B)", "--emmeans", "V", "--plot", "--out", str(tmp_path))
+    assert {p.name for p in tmp_path.glob("*.png")} == {"emmeans_V.png", "residuals.png", "blups_B.png"}
+
+
+def test_ml_and_df_method_are_carried_into_the_tables(capsys):
+    out = printed(capsys, "fit", OATS, "Y ~ V + (1|B)", "--ml", "--ddf", "satterthwaite", "--emmeans", "V")
+    assert "fit by ML" in out and "logLik" in out
+    assert "Fixed effects (Satterthwaite df):" in out and "Degrees of freedom: Satterthwaite" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["none.csv", "y ~ x"], "file 'none.csv' does not exist"),
+        ([OATS, "Y ~ W"], "'W' is not in the data"),
+        ([OATS, "Y ~ (1|B"], "expected"),
+        ([OATS, "V ~ N"], "must be numeric"),
+        ([OATS, "Y ~ V + (1|B)", "--emmeans", "Q"], "'Q'"),
+        ([OATS, "Y ~ V + (1|B)", "--emmeans", "V", "--contrasts", "pairwiese"], "pairwiese"),
+        (
+            [OATS, "Y ~ V", "--emmeans", "V", "--contrasts", "pairwise", "--adjust", "tuk"],
+            "adjust='tuk' is not known",
+        ),
+        ([OATS, "Y ~ V", "--contrasts", "pairwise"], "add --emmeans"),
+        ([OATS, "Y ~ V", "--adjust", "tukey"], "--adjust belongs to --contrasts"),
+        ([OATS, "Y ~ V + (1|B)", "--ddf", "kr"], "ddf='kr' is not known; allowed"),
+        ([OATS, "Y ~ V + (1|B)", "--ml", "--ddf", "kenward-roger"], "REML"),
+        ([OATS, "Y ~ V", "--weights", "w"], "--weights: column 'w' is not in the data"),
+        ([OATS, "Y ~ V", "--factor", "w"], "--factor: column 'w' is not in the data"),
+        ([OATS, "Y ~ V", "--level", "95"], "--level 95.0 must lie between 0 and 1"),
+        ([OATS, "Y ~ V + (1|B)", "--information", "fisher"], "information='fisher' is not known"),
+    ],
+)
+def test_bad_input_is_one_clear_line(capsys, arguments, message):
+    assert main(["fit", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert len(captured.err.strip().splitlines()) == 1 and message in captured.err
+
+
+def test_run_answers_a_request_file(tmp_path, capsys):
+    request = {"data": BIB, "formula": "yield ~ gen + (1|loc)", "emmeans": [{"specs": "~ gen"}]}
+    (tmp_path / "r.json").write_text(json.dumps(request))
+    assert main(["run", str(tmp_path / "r.json"), "-o", str(tmp_path / "a.json")]) == 0
+    answer = json.loads((tmp_path / "a.json").read_text())
+    assert answer["emmeans"][0]["table"][0]["emmean"] == pytest.approx(34.17116, abs=1e-5)
+    assert json.loads(printed(capsys, "run", str(tmp_path / "r.json"))) == answer
+
+
+def test_demo_says_what_the_two_analyses_show(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    out = printed(capsys, "demo", "--out", str(tmp_path / "d"))
+    figure = tmp_path / "d" / "potash_blocks.png"
+    assert figure.read_bytes().startswith(b"\x89PNG") and str(figure) in out
+    for words in (
+        "√(σ²/b)         = 0.1207", "√((σ²+σ_b²)/b)  = 0.1621", "√(2σ²/b)        = 0.1707",
+        "SE 3.42 with blocks random, 3.50 with them fixed",
+        "SE 2.497 with blocks random, 2.459 with them fixed",
+        "inter-block information",
+    ):  # fmt: skip
+        assert words in out
+    assert not (tmp_path / "e").exists()
+    assert "saved" not in printed(capsys, "demo", "--no-plot", "--out", str(tmp_path / "e"))
+    assert not (tmp_path / "e").exists()
+
+
+def test_the_figure_has_the_axes_asked_for():
+    from fastlmm_core.cli import demo
+
+    ax = demo.means_figure(*demo.fit_potash())
+    assert (ax.get_ylabel(), ax.get_xlabel()) == ("Yield (tn/ac)", "K₂O (lb/ac)")
+    labels = [tick.get_text() for tick in ax.get_xticklabels()]
+    assert labels == ["36", "54", "72", "108", "144", "SE of a\ndifference"]
+    assert ax.get_legend().get_title().get_text() == "blocks modelled as"
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["fixed", "random"]
+    plt.close(ax.figure)
