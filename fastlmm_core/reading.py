@@ -32,7 +32,8 @@ def read_table(
     columns : mapping, optional
         ``{name: {"type": "factor", "levels": [...]} | {"type": "numeric"}}``. The order of the levels
         is the order of coding; without levels they are the sorted values, as numbers if all are.
-        Columns not named here keep what the file says: in a CSV, text and columns of quoted numbers are factors.
+        Columns not named here keep what the file says: in a CSV, text and columns of quoted numbers
+        are factors.
 
     Returns
     -------
