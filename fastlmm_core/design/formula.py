@@ -320,9 +320,8 @@ def _random_parts(bar: Binary, structure: str, formula: str) -> list[RandomPart]
 @lru_cache(maxsize=512)
 def _parse(formula: str) -> ParsedFormula:
     tree = Parser(formula).parse()
-    for inner in (tree.left, tree.right) if isinstance(tree, Binary) else ():
-        if isinstance(inner, Binary) and inner.operator == "~":
-            raise FormulaError("a formula has one '~'", formula, inner.position)
+    if isinstance(tree, Binary) and isinstance(tree.left, Binary) and tree.left.operator == "~":
+        raise FormulaError("a formula has one '~'", formula, tree.position)
     if isinstance(tree, Binary) and tree.operator == "~":
         response, right = tree.left, tree.right
         check_functions(response, formula)
