@@ -117,7 +117,7 @@ def same_row_space(A, B):
     [
         "y ~ a*factor(r)*x",
         "y ~ a/g",
-        "y ~ b:g + x",
+        "y ~ b + b:g + x",
         "y ~ g + a:g",
         "y ~ 0 + a + g",
         "y ~ 0 + a*x",
