@@ -8,8 +8,9 @@ import numpy as np
 import scipy.sparse as sp
 
 from fastlmm_core.errors import DependencyError
-from fastlmm_core.kernels.ordering import count_columns, map_pattern
-from fastlmm_core.kernels.simplicial import invert_subset
+from fastlmm_core.kernels.blas import ADDRESSES
+from fastlmm_core.kernels.ordering import count_columns
+from fastlmm_core.kernels.supernodal_inverse import find_supernodes, invert_supernodes, map_entries, map_fronts
 from fastlmm_core.linalg.factor import CholeskyFactor
 
 try:
@@ -75,7 +76,7 @@ class CholmodFactor(CholeskyFactor):
         counts = count_columns(transposed.indptr.astype(np.int64), transposed.indices.astype(np.int64))
         self.nnz = int(counts.sum())
         self.flops = float(np.sum(counts.astype(float) ** 2))
-        self._map: np.ndarray | None = None
+        self._plans: dict[int, InversePlan] = {}
 
     def copy(self) -> CholmodFactor:
         twin = object.__new__(CholmodFactor)
@@ -108,12 +109,60 @@ class CholmodFactor(CholeskyFactor):
         if not L.has_sorted_indices:
             L.sort_indices()
         indptr, indices = self._pattern
-        L_indptr = L.indptr.astype(np.int64)
-        if self._map is None:
-            self._map = map_pattern(indptr, indices, L_indptr, L.indices)
-        Z = np.empty(L.data.size)
-        invert_subset(L_indptr, L.indices, L.data, n_lead, Z)
-        return Z[self._map]
+        if n_lead < self.size:
+            L = L[:n_lead, :n_lead].tocsc()
+            indptr, indices = self._leading_pattern(n_lead)
+        if n_lead not in self._plans:
+            self._plans[n_lead] = InversePlan(L.indptr, L.indices, indptr, indices)
+        found = self._plans[n_lead].invert(L.data)
+        if n_lead == self.size:
+            return found
+        out = np.zeros(self._pattern[1].size)
+        out[self._leading_entries(n_lead)] = found
+        return out
+
+    def _leading_entries(self, n_lead: int) -> np.ndarray:
+        indptr, indices = self._pattern
+        columns = np.repeat(np.arange(self.size), np.diff(indptr))
+        return np.flatnonzero((columns < n_lead) & (indices < n_lead))
+
+    def _leading_pattern(self, n_lead: int) -> tuple[np.ndarray, np.ndarray]:
+        indptr, indices = self._pattern
+        keep = self._leading_entries(n_lead)
+        columns = np.repeat(np.arange(self.size), np.diff(indptr))[keep]
+        counts = np.bincount(columns, minlength=n_lead)
+        return np.concatenate(([0], np.cumsum(counts))).astype(np.int64), indices[keep]
+
+
+class InversePlan:
+    """Supernodes, relative indices and work arrays of the inverse subset, found once per pattern of L.
+
+    Parameters
+    ----------
+    indptr, indices : pattern of L (sorted), with the zeros that CHOLMOD's relaxed supernodes hold
+    C_indptr, C_indices : pattern of C
+    """
+
+    def __init__(self, indptr, indices, C_indptr, C_indices):
+        self.indptr = indptr.astype(np.int64)
+        self.first = find_supernodes(self.indptr, indices)
+        self.fronts = map_fronts(self.indptr, indices, self.first)
+        self.C_indptr = C_indptr
+        self.place = map_entries(C_indptr, C_indices, self.indptr, indices, self.first)
+        size = np.diff(self.indptr)[self.first[:-1]]
+        width = np.diff(self.first)
+        self.stack_size = int(self.fronts[3][-1])
+        self.panel_size = max(1, int(np.max(width * (size - width), initial=0)))
+
+    def invert(self, L: np.ndarray) -> np.ndarray:
+        """C^-1 on the pattern of C, (nnz(C),), from the data of L."""
+        parent, relative_ptr, relative, offset = self.fronts
+        C_inv = np.empty(self.place.size)
+        invert_supernodes(
+            ADDRESSES, L, self.indptr, self.first, parent, relative_ptr, relative, offset, self.C_indptr, self.place,
+            np.empty(self.stack_size), np.empty(self.panel_size), C_inv,
+        )  # fmt: skip
+        return C_inv
 
 
 def solver_of(matrix: sp.csc_array) -> Callable[[np.ndarray], np.ndarray]:

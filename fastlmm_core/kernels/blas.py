@@ -1,0 +1,89 @@
+"""BLAS and LAPACK inside kernels, through the C addresses that SciPy exports.
+
+Numba cannot cache a kernel that holds a function pointer, so the addresses travel as an int64 array
+(``ADDRESSES``) in the arguments, and every operand as the address of its data.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import get_cython_function_address, intrinsic
+
+from fastlmm_core.kernels.compile import kernel
+
+DGEMM, DSYMM, DTRSM, DPOTRI, DGEMV, DSYRK = range(6)
+ADDRESSES = np.array(
+    [
+        get_cython_function_address("scipy.linalg.cython_blas", "dgemm"),
+        get_cython_function_address("scipy.linalg.cython_blas", "dsymm"),
+        get_cython_function_address("scipy.linalg.cython_blas", "dtrsm"),
+        get_cython_function_address("scipy.linalg.cython_lapack", "dpotri"),
+        get_cython_function_address("scipy.linalg.cython_blas", "dgemv"),
+        get_cython_function_address("scipy.linalg.cython_blas", "dsyrk"),
+    ],
+    dtype=np.int64,
+)
+
+
+@intrinsic
+def call_fortran(typingctx, address, arguments):
+    """Call the routine at `address` with a tuple of operand addresses, all int64."""
+    signature = types.void(types.int64, arguments)
+
+    def codegen(context, builder, signature, args):
+        pointer = ir.IntType(8).as_pointer()
+        values = cgutils.unpack_tuple(builder, args[1], len(signature.args[1]))
+        function = ir.FunctionType(ir.VoidType(), [pointer] * len(values))
+        target = builder.inttoptr(args[0], function.as_pointer())
+        builder.call(target, [builder.inttoptr(value, pointer) for value in values])
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@kernel
+def make_workspace():
+    """Flags ``N T L U R`` (uint8), integers (8,) int32 and scalars (1, -1, 0) float64 that calls point to."""
+    flags = np.array([78, 84, 76, 85, 82], dtype=np.uint8)
+    return flags, np.zeros(8, dtype=np.int32), np.array([1.0, -1.0, 0.0])
+
+
+@kernel
+def solve_triangular_right(blas, work, L, ld_L, Y, ld_Y, r, m):
+    """Y (r, m) <- Y L^-1 for the lower triangular L (m, m); addresses of column-major data."""
+    flags, numbers, scalars = work
+    numbers[0], numbers[1], numbers[2], numbers[3] = r, m, ld_L, ld_Y
+    f, i, s = np.int64(flags.ctypes.data), np.int64(numbers.ctypes.data), np.int64(scalars.ctypes.data)
+    call_fortran(blas[2], (f + 4, f + 2, f, f, i, i + 4, s, L, i + 8, Y, i + 12))
+
+
+@kernel
+def multiply_symmetric_left(blas, work, S, ld_S, Y, ld_Y, out, ld_out, r, m):
+    """out (r, m) <- -S Y for the symmetric S (r, r) held by its lower triangle."""
+    flags, numbers, scalars = work
+    numbers[0], numbers[1], numbers[2], numbers[3], numbers[4] = r, m, ld_S, ld_Y, ld_out
+    f, i, s = np.int64(flags.ctypes.data), np.int64(numbers.ctypes.data), np.int64(scalars.ctypes.data)
+    call_fortran(blas[1], (f + 2, f + 2, i, i + 4, s + 8, S, i + 8, Y, i + 12, s + 16, out, i + 16))
+
+
+@kernel
+def subtract_transposed_product(blas, work, Y, ld_Y, W, ld_W, out, ld_out, r, m):
+    """out (m, m) <- out - Y' W for Y, W (r, m)."""
+    flags, numbers, scalars = work
+    numbers[0], numbers[1], numbers[2], numbers[3], numbers[4] = m, r, ld_Y, ld_W, ld_out
+    f, i, s = np.int64(flags.ctypes.data), np.int64(numbers.ctypes.data), np.int64(scalars.ctypes.data)
+    call_fortran(
+        blas[0], (f + 1, f, i, i, i + 4, s + 8, Y, i + 8, W, i + 12, s, out, i + 16)
+    )
+
+
+@kernel
+def invert_from_cholesky(blas, work, A, ld_A, m):
+    """Lower triangle of (L L')^-1 in place of L (m, m)."""
+    flags, numbers, _ = work
+    numbers[0], numbers[1], numbers[2] = m, ld_A, 0
+    f, i = np.int64(flags.ctypes.data), np.int64(numbers.ctypes.data)
+    call_fortran(blas[3], (f + 2, i, A, i + 4, i + 8))
