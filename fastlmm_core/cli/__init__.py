@@ -29,8 +29,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = _parser().parse_args(argv)
     command: Callable[[argparse.Namespace], int] = arguments.command
+    from .compiling import compilation_notice
+
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), compilation_notice():
             warnings.simplefilter("ignore", FastLMMWarning)  # the summary says the same in words
             return command(arguments)
     except FastLMMError as err:

@@ -15,17 +15,22 @@ import pytest
 
 from fastlmm_core import _version, datasets, lmm
 from fastlmm_core.cli import FORMATS, main, one_line
+from fastlmm_core.cli.compiling import NOTICE, compilation_notice
 from fastlmm_core.errors import DataError, FormulaError
 
 
 def failed(capsys, *arguments):
     """The single line on standard error of a call that must end with status 2."""
     assert main(list(arguments)) == 2
-    captured = capsys.readouterr()
-    lines = captured.err.strip().splitlines()
-    assert len(lines) == 1, captured.err
+    lines = error_lines(capsys.readouterr().err)
+    assert len(lines) == 1, lines
     assert lines[0].startswith("fastlmm: error: ")
     return lines[0]
+
+
+def error_lines(text):
+    """Lines on standard error, without the notice of a cold cache."""
+    return [line for line in text.splitlines() if line != NOTICE]
 
 
 def test_version_imports_nothing_heavy():
@@ -68,7 +73,7 @@ KFERT = str(datasets.path("cochrancox_kfert"))
 def printed(capsys, *arguments):
     assert main(list(arguments)) == 0
     captured = capsys.readouterr()
-    assert captured.err == ""
+    assert error_lines(captured.err) == []
     return captured.out
 
 
@@ -164,7 +169,7 @@ def test_bad_input_is_one_clear_line(capsys, arguments, message):
     assert main(["fit", *arguments]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert len(captured.err.strip().splitlines()) == 1 and message in captured.err
+    assert len(error_lines(captured.err)) == 1 and message in captured.err
 
 
 def test_run_answers_a_request_file(tmp_path, capsys):
@@ -203,3 +208,27 @@ def test_the_figure_has_the_axes_asked_for():
     assert ax.get_legend().get_title().get_text() == "blocks modelled as"
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["fixed", "random"]
     plt.close(ax.figure)
+
+
+def test_a_compilation_is_announced_once_and_a_loaded_kernel_is_not(capsys):
+    numba = pytest.importorskip("numba")
+    if numba.config.DISABLE_JIT:
+        pytest.skip("nothing is compiled")
+
+    def fresh(module):
+        def function(x):
+            return x + 1.0
+
+        function.__module__ = module
+        return numba.njit(function)
+
+    with compilation_notice():
+        fresh("elsewhere")(1.0)
+        assert capsys.readouterr().err == ""
+        kernel = fresh("fastlmm_core.kernels.sample")
+        kernel(1.0)
+        fresh("fastlmm_core.kernels.sample")(1.0)
+    assert capsys.readouterr().err.splitlines() == [NOTICE]
+    with compilation_notice():
+        kernel(2.0)
+    assert capsys.readouterr().err == ""
