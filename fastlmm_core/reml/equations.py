@@ -16,6 +16,13 @@ import scipy.linalg as sl
 import scipy.sparse as sp
 
 from fastlmm_core.covariance import CovarianceStructure, make_structure
+from fastlmm_core.kernels.columns import (
+    list_entries,
+    multiply_columns,
+    multiply_columns_transposed,
+    orthonormal_basis,
+    standardize_columns,
+)
 from fastlmm_core.kernels.crossproducts import (
     expand_coefficients,
     expand_pattern,
@@ -104,10 +111,12 @@ class MixedModelEquations:
     weights : (n,) float64
     log_weights : float
         Sum of log w_i.
-    X_inside : csc_array (n, p)
-        Fixed columns as used inside.
-    to_user : csc_array (p, p)
-        beta_user = to_user @ beta_inside.
+    columns : tuple (indptr, indices, data)
+        Fixed columns as used inside, compressed.
+    shift, scale : (p,) float64
+        x_inside = (x_user - shift) / scale.
+    first_value : float
+        Value of the intercept column.
     theta_term, theta_row, theta_col : (n_theta,) int64
         Where theta sits in the factors.
     fixed_last : bool
@@ -130,13 +139,40 @@ class MixedModelEquations:
     penalty: np.ndarray
     weights: np.ndarray
     log_weights: float
-    X_inside: sp.csc_array
-    to_user: sp.csc_array
+    columns: tuple[np.ndarray, np.ndarray, np.ndarray]
+    shift: np.ndarray
+    scale: np.ndarray
+    first_value: float
     theta_term: np.ndarray
     theta_row: np.ndarray
     theta_col: np.ndarray
     fixed_last: bool
     ordering: str
+
+    @cached_property
+    def X_inside(self) -> sp.csc_array:
+        """Fixed columns as used inside, (n, p)."""
+        indptr, indices, data = self.columns
+        return sp.csc_array((data, indices, indptr), shape=(self.n, self.p))
+
+    @cached_property
+    def to_user(self) -> sp.csc_array:
+        """beta_user = to_user @ beta_inside, (p, p) upper triangular."""
+        moved = np.flatnonzero(self.shift)
+        rows = np.concatenate((np.arange(self.p), np.zeros(moved.size, np.int64)))
+        columns = np.concatenate((np.arange(self.p), moved))
+        entries = np.concatenate((1.0 / self.scale, -(self.shift / self.scale)[moved] / self.first_value))
+        return sp.csc_array((entries, (rows, columns)), shape=(self.p, self.p))
+
+    def fixed_predictor(self, beta: np.ndarray) -> np.ndarray:
+        """X_inside beta, (n,)."""
+        out = np.zeros(self.n)
+        multiply_columns(*self.columns, beta, out)
+        return out
+
+    def least_squares(self, y: np.ndarray) -> np.ndarray:
+        """Weighted least squares coefficients (p,) of y on X_inside."""
+        return self.fixed_solver(multiply_columns_transposed(*self.columns, self.weights * y))
 
     @property
     def n_theta(self) -> int:
@@ -217,24 +253,23 @@ def build_equations(
     """
     n, p = X.shape
     weights = np.ones(n) if weights is None else np.ascontiguousarray(weights, float)
-    X_inside, to_user = _standardize_columns(X, has_intercept)
-    terms, values = [], []
+    first_value = float(X.data[0]) if p and X.nnz else 1.0
+    *columns, shift, scale = standardize_columns(X.indptr, X.indices, X.data, n, has_intercept)
+    terms, values = [], [np.empty((n, 0))]
     for term in random:
         layout, inside = _standardize_term(term)
         terms.append(layout)
         values.append(inside)
-    codes = [np.asarray(term.codes, np.int64) for term in random]
-    first_node = np.cumsum([0] + [t.n_levels for t in terms])
+    codes = np.array([term.codes for term in random], dtype=np.int64).reshape(len(terms), n)
+    n_levels = np.array([t.n_levels for t in terms], dtype=np.int64)
+    width = np.array([t.m for t in terms], dtype=np.int64)
+    first_node = np.concatenate(([0], np.cumsum(n_levels)))
     n_nodes = int(first_node[-1]) + p
-    node_size = np.ones(n_nodes, np.int64)
-    node_term = np.full(n_nodes, len(terms), np.int64)
-    node_level = np.zeros(n_nodes, np.int64)
-    for k, t in enumerate(terms):
-        node_size[first_node[k] : first_node[k + 1]] = t.m
-        node_term[first_node[k] : first_node[k + 1]] = k
-        node_level[first_node[k] : first_node[k + 1]] = np.arange(t.n_levels)
-    node_level[first_node[-1] :] = np.arange(p)
-    row_ptr, row_node, row_val, flat = _row_entries(X_inside, codes, values, first_node)
+    counts = np.append(n_levels, p)
+    node_size = np.repeat(np.append(width, 1), counts)
+    node_term = np.repeat(np.arange(len(terms) + 1), counts)
+    node_level = np.arange(n_nodes) - np.repeat(first_node, counts)
+    row_ptr, row_node, row_val, flat = list_entries(*columns, codes, np.hstack(values), width, first_node)
     entries = RowEntries(row_ptr, row_node, row_val, flat, *transpose_entries(row_ptr, row_node, n_nodes))
     pattern = find_node_pattern(
         row_ptr, row_node, entries.node_ptr, entries.node_entry, entries.entry_row
@@ -258,7 +293,8 @@ def build_equations(
         n=n, p=p, q=int(sum(t.n_levels * t.m for t in terms)), terms=tuple(terms), layout=layout,
         entries=entries, below_ptr=below_ptr, below=below, indptr=indptr, indices=indices, G=G,
         penalty=_identity_penalty(layout, len(terms), indptr), weights=weights,
-        log_weights=float(np.sum(np.log(weights))), X_inside=X_inside, to_user=to_user,
+        log_weights=float(np.sum(np.log(weights))), columns=tuple(columns), shift=shift, scale=scale,
+        first_value=first_value,
         theta_term=theta_index[:, 0].copy(), theta_row=theta_index[:, 1].copy(),
         theta_col=theta_index[:, 2].copy(), fixed_last=fixed_last, ordering=ordering,
     )  # fmt: skip
@@ -294,82 +330,10 @@ def _lay_out(term, level, size, terms, p) -> Layout:
     return Layout(term, level, start, fixed_rows, tuple(random_rows))
 
 
-def _row_entries(X, codes, values, first_node):
-    """Entries of every observation: its level in each term, then its nonzero fixed columns."""
-    n = X.shape[0]
-    K = len(codes)
-    rows = X.tocsr()
-    count = np.diff(rows.indptr).astype(np.int64)
-    row_ptr = np.concatenate(([0], np.cumsum(count + K))).astype(np.int64)
-    row_node = np.empty(row_ptr[-1], np.int64)
-    width = np.ones(row_ptr[-1], np.int64)
-    for k in range(K):
-        row_node[row_ptr[:-1] + k] = first_node[k] + codes[k]
-        width[row_ptr[:-1] + k] = values[k].shape[1]
-    fixed_at = np.arange(rows.indices.size) + np.repeat(np.arange(1, n + 1) * K, count)
-    row_node[fixed_at] = first_node[K] + rows.indices
-    row_val = np.concatenate(([0], np.cumsum(width))).astype(np.int64)
-    flat = np.empty(row_val[-1])
-    for k in range(K):
-        first = row_val[row_ptr[:-1] + k]
-        for c in range(values[k].shape[1]):
-            flat[first + c] = values[k][:, c]
-    flat[row_val[fixed_at]] = rows.data
-    return row_ptr, row_node, row_val, flat
-
-
-def _standardize_columns(X: sp.csc_array, has_intercept: bool):
-    """Centre the dense columns that are not indicators (given an intercept) and scale all to mean square 1.
-
-    Returns X_inside = X to_user with to_user unit upper triangular up to scale.
-    """
-    n, p = X.shape
-    X = sp.csc_array(X, dtype=float)
-    counts = np.diff(X.indptr)
-    shift = np.zeros(p)
-    if has_intercept and p > 1:
-        for j in np.flatnonzero(counts > n // 2):
-            data = X.data[X.indptr[j] : X.indptr[j + 1]]
-            if j > 0 and not (data == data[0]).all():
-                shift[j] = data.sum() / n
-    if shift.any():
-        columns = [X[:, [j]] if shift[j] == 0 else sp.csc_array(X[:, [j]].toarray() - shift[j]) for j in range(p)]
-        centred = sp.csc_array(sp.hstack(columns, format="csc"))
-    else:
-        centred = X
-    square = np.add.reduceat(np.append(centred.data**2, 0.0), centred.indptr[:-1]) if p else np.zeros(0)
-    square[np.diff(centred.indptr) == 0] = 0.0
-    scale = np.sqrt(square / n)
-    scale[scale == 0] = 1.0
-    inside = centred.copy() if centred is X else centred
-    inside.data = inside.data / np.repeat(scale, np.diff(inside.indptr))
-    inside.sort_indices()
-    rows = np.concatenate((np.arange(p), np.zeros(p, np.int64)))
-    columns_ = np.concatenate((np.arange(p), np.arange(p)))
-    first = float(X.data[0]) if p and X.nnz else 1.0
-    entries = np.concatenate((1.0 / scale, -shift / scale / first))
-    keep = entries != 0
-    to_user = sp.csc_array((entries[keep], (rows[keep], columns_[keep])), shape=(p, p))
-    return inside, to_user
-
-
-def _standardize_term(term):
+def _standardize_term(term) -> tuple[TermLayout, np.ndarray]:
     """Orthonormal basis of the coefficients of a term (unstructured) or unit scale (diagonal)."""
     values = np.ascontiguousarray(term.values, float)
-    n, m = values.shape
-    structure = make_structure(term.structure, m)
-    if m == 1 or term.structure == "diag":
-        scale = np.sqrt(np.mean(values**2, axis=0))
-        scale[scale == 0] = 1.0
-        basis = np.diag(1.0 / scale)
-    else:
-        column = np.sqrt(np.mean(values**2, axis=0))
-        column[column == 0] = 1.0
-        R = np.linalg.qr(values / column / np.sqrt(n), mode="r")
-        R = R * np.where(np.diag(R) < 0, -1.0, 1.0)[:, None]
-        diagonal = np.abs(np.diag(R))
-        if diagonal.min() > 1e-10:
-            basis = np.diag(1.0 / column) @ np.linalg.inv(R)
-        else:
-            basis = np.diag(1.0 / column)
-    return TermLayout(len(term.levels), m, basis, structure), np.ascontiguousarray(values @ basis)
+    m = values.shape[1]
+    basis = orthonormal_basis(values, term.structure == "diag")
+    inside = values * basis[0, 0] if m == 1 else values @ basis
+    return TermLayout(len(term.levels), m, basis, make_structure(term.structure, m)), inside

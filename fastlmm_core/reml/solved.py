@@ -128,7 +128,7 @@ class SolvedEquations:
             return -np.inf
         value = self.log_determinant - self.equations.log_weights
         if self.reml:
-            value -= 2.0 * float(np.sum(np.log(np.abs(self.equations.to_user.diagonal()))))
+            value += 2.0 * float(np.sum(np.log(self.equations.scale)))
         return value + self.dof * (1.0 + LOG_TWO_PI + float(np.log(self.sigma2)))
 
     @cached_property
@@ -182,13 +182,12 @@ def prepare_response(equations: MixedModelEquations, y: np.ndarray) -> Response:
 
     REML and the estimates do not change with it, while r2 loses the size of the mean, its largest cancellation.
     """
-    X = equations.X_inside
     beta = np.zeros(equations.p)
     residual = y
     if equations.p:
         for _ in range(2):  # the second pass removes the rounding of the first
-            beta = beta + equations.fixed_solver(X.T @ (equations.weights * residual))
-            residual = y - X @ beta
+            beta = beta + equations.least_squares(residual)
+            residual = y - equations.fixed_predictor(beta)
     return Response(
         rhs=equations.right_hand_side(residual),
         yy=float(residual @ (equations.weights * residual)),
@@ -294,6 +293,9 @@ def snap_boundary(equations: MixedModelEquations, optimum: optimizer.Optimum) ->
 def boundary_scores(equations, theta, S) -> tuple[float, tuple[int, np.ndarray] | None]:
     """Smallest eigenvalue of S_k on the null space of T_k over all terms, and its direction (term, vector)."""
     smallest, where = np.inf, None
+    diagonal = equations.theta_row == equations.theta_col
+    if np.all(np.abs(theta[diagonal]) > 1e-5):
+        return smallest, where
     for k, term in enumerate(equations.terms):
         T = term.structure.covariance(theta[equations.theta_term == k])
         values, vectors = np.linalg.eigh(T)

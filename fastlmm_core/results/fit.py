@@ -268,7 +268,7 @@ class LMMFit:
     @property
     def response(self) -> np.ndarray:
         """y (n,), the response this fit is of."""
-        y = self.solved.response.residual + self.solved.equations.X_inside @ self.solved.response.beta_start
+        y = self.solved.response.residual + self.solved.equations.fixed_predictor(self.solved.response.beta_start)
         return y if self.offset is None else y + self.offset
 
     @property

@@ -103,9 +103,7 @@ def _same_fixed_part(a: LMMFit, b: LMMFit) -> bool:
     A, B = a.design.X, b.design.X
     if A.shape == B.shape and (abs(A - B)).max() == 0.0:
         return True
-    solver = a.solved.equations.fixed_solver
-    X = a.solved.equations.X_inside
-    w = a.solved.equations.weights
+    equations = a.solved.equations
     dense = B.toarray()
-    residual = dense - X @ np.column_stack([solver(X.T @ (w * column)) for column in dense.T])
-    return bool(np.abs(residual).max() <= 1e-8 * np.abs(dense).max())
+    fitted = [equations.fixed_predictor(equations.least_squares(np.ascontiguousarray(column))) for column in dense.T]
+    return bool(np.abs(dense.T - fitted).max() <= 1e-8 * np.abs(dense).max())
