@@ -16,7 +16,7 @@ FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.M | re.S)
 
 
 def blocks(kind):
-    """(code, printed) of each fenced block of a kind; printed is the ``text`` block right after it, or None."""
+    """(code, printed) of each fenced block of a kind; printed is the ``text`` block after it, or None."""
     text = README.read_text(encoding="utf-8")
     found = list(FENCE.finditer(text))
     out = []

@@ -134,6 +134,8 @@ def test_recovered_information_is_seen_in_the_weights(bib):
     K = np.array([[float(name == "genG02") for name in random.coef_names]])
     weights = np.asarray(random.observation_weights(K)).ravel()
     agree(weights @ y, "-5.131")
+    between = data.assign(w=weights).groupby("loc")["w"].sum()
+    assert abs(between).max() > 0.01  # whole blocks count: inter-block information
     K = np.array([[float(name == "genG02") for name in fixed.coef_names]])
     weights = np.asarray(fixed.observation_weights(K)).ravel()
     agree(weights @ y, "-4.7308")

@@ -198,6 +198,14 @@ def test_demo_says_what_the_two_analyses_show(tmp_path, capsys, monkeypatch):
     assert not (tmp_path / "e").exists()
 
 
+def test_demo_without_matplotlib_still_shows_its_tables(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    out = printed(capsys, "demo", "--out", str(tmp_path))
+    assert "No figure is drawn: figures need matplotlib: pip install" in out and "G13" in out
+    assert main(["fit", OATS, "Y ~ V", "--plot", "--out", str(tmp_path)]) == 2
+    assert "figures need matplotlib" in capsys.readouterr().err
+
+
 def test_the_figure_has_the_axes_asked_for():
     from fastlmm_core.cli import demo
 
