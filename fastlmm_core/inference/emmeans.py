@@ -107,7 +107,7 @@ def emtrends(
     var : str
         Numeric variable of the fixed part.
     delta : float, optional
-        Use the difference quotient [f(x + delta) - f(x)] / delta instead of the derivative. R's emtrends does,
+        Use the difference quotient [f(x + delta) - f(x)] / delta, not the derivative. R's emtrends does,
         with a thousandth of the range; the two agree where the model is linear in `var`.
     fit, specs, by, at, weights, ddf, information, level
         As of `emmeans`.

@@ -16,15 +16,14 @@ exponentially (Trefethen & Weideman 2014, SIAM Rev. 56:385).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import lru_cache
-from itertools import pairwise
 
 import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from fastlmm_core.errors import OptionError
+from fastlmm_core.inference.range_interpolation import interpolated_quantiles, interpolated_tails
 
 Floats = NDArray[np.floating]
 Flags = NDArray[np.bool_]
@@ -35,6 +34,7 @@ PHI = np.exp(-0.5 * Z_GRID**2) / math.sqrt(2.0 * math.pi)
 WIDTH = 0.25  # of one Chebyshev piece
 N_PIECES = 200  # up to w = 50, where T < 1e-270
 DEGREE = 11
+MANY = 20_000  # statistics from which interpolation pays
 LARGEST_DF = 1e12  # above, the normal range
 
 
@@ -313,7 +313,7 @@ def check_family(k: float) -> float:
     return k
 
 
-def studentized_range_sf(q: ArrayLike, k: float, df: ArrayLike) -> NDArray[np.float64]:
+def studentized_range_sf(q: ArrayLike, k: float, df: ArrayLike) -> Floats:
     """Upper tail probability of the studentized range.
 
     Parameters
@@ -332,16 +332,21 @@ def studentized_range_sf(q: ArrayLike, k: float, df: ArrayLike) -> NDArray[np.fl
     """
     k = check_family(k)
     q_all, df_all = np.broadcast_arrays(np.asarray(q, dtype=np.float64), np.asarray(df, dtype=np.float64))
-    out = np.empty(q_all.size)
+    flat_q, flat_df = np.ascontiguousarray(q_all).ravel(), np.ascontiguousarray(df_all).ravel()
+    if flat_q.size >= MANY:
+        return interpolated_tails(direct_tails, flat_q, k, flat_df).reshape(q_all.shape)
+    return direct_tails(flat_q, k, flat_df).reshape(q_all.shape)
+
+
+def direct_tails(q: Floats, k: float, df: Floats) -> Floats:
+    """P(Q > q) of each statistic (m,) by its own sum."""
+    out = np.empty(q.size)
     coef, filled = range_table(k)
-    fill_tails(
-        np.ascontiguousarray(q_all).ravel(), k, np.ascontiguousarray(df_all).ravel(), LARGEST_DF,
-        coef, filled, Z_GRID, PHI, Z_STEP, WIDTH, out,
-    )  # fmt: skip
-    return out.reshape(q_all.shape)
+    fill_tails(q, k, df, LARGEST_DF, coef, filled, Z_GRID, PHI, Z_STEP, WIDTH, out)
+    return out
 
 
-def studentized_range_isf(tail: float, k: float, df: ArrayLike) -> NDArray[np.float64]:
+def studentized_range_isf(tail: float, k: float, df: ArrayLike) -> Floats:
     """Quantile of the studentized range: the q with P(Q > q) = `tail`.
 
     Parameters
@@ -368,12 +373,12 @@ def studentized_range_isf(tail: float, k: float, df: ArrayLike) -> NDArray[np.fl
     return quantiles_of_distinct(tail, k, distinct)[inverse].reshape(df_all.shape)
 
 
-def quantiles_of_distinct(tail: float, k: float, df: NDArray[np.float64]) -> NDArray[np.float64]:
+def quantiles_of_distinct(tail: float, k: float, df: Floats) -> Floats:
     """Quantiles at ascending `df` (m,); NaN last."""
     out = np.empty(df.size)
     coef, filled = range_table(k)
 
-    def solve(values: NDArray[np.float64], target: NDArray[np.float64]) -> None:
+    def solve(values: Floats, target: Floats) -> None:
         fill_quantiles(tail, k, values, LARGEST_DF, coef, filled, Z_GRID, PHI, Z_STEP, WIDTH, target)
 
     valid = df >= 1.0
@@ -383,27 +388,4 @@ def quantiles_of_distinct(tail: float, k: float, df: NDArray[np.float64]) -> NDA
     solve(df[~valid], rest := np.empty(np.count_nonzero(~valid)))
     out[~valid] = rest
     out[valid] = interpolated_quantiles(solve, 1.0 / df[valid])
-    return out
-
-
-def interpolated_quantiles(
-    solve: Callable[[NDArray[np.float64], NDArray[np.float64]], None], inverse_df: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Quantiles at many 1/df (m,) from Chebyshev nodes of log q on each piece of their range."""
-    out = np.empty(inverse_df.size)
-    low_most, high_most = inverse_df.min(), max(inverse_df.max(), inverse_df.min() + 1e-12)
-    edges = np.unique(np.clip([0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 1.0], low_most, high_most))
-    n = 18
-    x = np.cos(np.pi * (np.arange(n) + 0.5) / n)
-    for low, high in pairwise(edges):
-        inside = (inverse_df >= low) & (inverse_df <= high)
-        if not inside.any():
-            continue
-        nodes = low + 0.5 * (x + 1.0) * (high - low)
-        q = np.empty(n)
-        solve(1.0 / np.maximum(nodes, 1e-300), q)
-        series = np.polynomial.chebyshev.chebfit(x, np.log(q), n - 1)
-        out[inside] = np.exp(
-            np.polynomial.chebyshev.chebval(2.0 * (inverse_df[inside] - low) / (high - low) - 1.0, series)
-        )
     return out
