@@ -26,6 +26,7 @@ from fastlmm_core.inference.reference_grid import (
 Floats = NDArray[np.floating]
 
 RANK_TOLERANCE = 1e-7
+ROUNDING = 1e-12  # of a row of length 1
 PART = "part"
 
 
@@ -174,7 +175,10 @@ def row_basis(L: Floats) -> Floats:
         size = np.linalg.norm(rest)
         if size > RANK_TOLERANCE * max(1.0, float(np.linalg.norm(row))):
             basis.append(rest / size)
-    return np.array(basis)
+    out = np.array(basis)
+    # Rounding left over where the exact entry is 0 would look like a part that is not estimable.
+    out[np.abs(out) < ROUNDING] = 0.0
+    return out
 
 
 def one_test(

@@ -279,3 +279,23 @@ def test_errors_name_what_is_wrong(fits, call, error, message):
     with pytest.raises(error) as caught:
         call(fits["full"])
     assert message in str(caught.value)
+
+
+def test_interaction_with_an_empty_cell_is_tested_by_its_estimable_part():
+    fit = empty_cell_fit()
+    data = reference_data()
+    data = data[~((data["v"] == "C") & (data["n"] == "50"))]
+    additive = DenseFit("y ~ v + n + s", data)
+
+    def residual_sum(model):
+        y, X = model.design.y, model.design.X.toarray()
+        return float(np.sum((y - X @ model.beta[model.design.kept]) ** 2))
+
+    lost = additive.df_residual - fit.df_residual
+    error = residual_sum(fit) / fit.df_residual
+    want = (residual_sum(additive) - residual_sum(fit)) / lost / error
+    for scaled in (True, False):
+        tests = joint_tests(fit, scaled=scaled).set_index("term")
+        assert tests.loc["v:n", "df_num"] == lost == 5
+        np.testing.assert_allclose(tests.loc["v:n", "F"], want, rtol=1e-9)
+        assert tests.loc["v:n", "status"] == "part" and tests.loc["s", "status"] == "ok"
