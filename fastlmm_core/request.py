@@ -210,9 +210,7 @@ def kr_section(fit: LMMFit, information: str = "expected") -> dict[str, Any]:
     dropped = set(fit.dropped_columns)
     keep = [j for j, name in enumerate(fit.coef_names) if name not in dropped]
     names = [fit.coef_names[j] for j in keep]
-    rows = fit.linear_functions(
-        np.eye(len(fit.coef_names))[keep], ddf="kenward-roger", information=information
-    )
+    rows = fit.coefficient_functions(ddf="kenward-roger", information=information)
     return {
         "names": names,
         "vcov_adj": rows.cov,

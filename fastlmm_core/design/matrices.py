@@ -163,6 +163,26 @@ class Design:
         (r,) bool
             Row k is estimable when it is orthogonal to every null vector (Searle 1971, section 5.4).
         """
+        products, scale = self.null_products(K)
+        if products.shape[1] == 0:
+            return np.ones(scale.size, dtype=bool)
+        return np.asarray(abs(products).max(axis=1).toarray().ravel() <= tolerance * scale)
+
+    def null_products(self, K: Any) -> tuple[sp.csr_array, np.ndarray]:
+        """Products of the rows of K with the null vectors, and the size they are judged against.
+
+        Parameters
+        ----------
+        K : (r, p_full) array or sparse array
+
+        Returns
+        -------
+        products : (r, d) csr_array
+            K N; a row of zeros, relative to `scale`, is estimable.
+        scale : (r,) float64
+            Norm of the row times the largest norm of a null vector, in units of columns of norm 1, so that
+            covariates of very different size do not blur the decision.
+        """
         null = self._rank.null
         rows = (
             sp.csr_array(K)
@@ -170,14 +190,13 @@ class Design:
             else sp.csr_array(np.atleast_2d(np.asarray(K, dtype=np.float64)))
         )
         if null.shape[1] == 0:
-            return np.ones(rows.shape[0], dtype=bool)
-        # in units of columns of norm 1, so that covariates of very different size do not blur the decision
+            return sp.csr_array((rows.shape[0], 0)), np.ones(rows.shape[0])
         norm = np.sqrt(np.asarray(self._X_full.power(2).sum(axis=0)).ravel())
         norm[norm == 0] = np.sqrt(self.n)
         scaled_rows, scaled_null = rows @ sp.diags_array(1.0 / norm), sp.diags_array(norm) @ null
-        product = abs(scaled_rows @ scaled_null).max(axis=1).toarray().ravel()
-        scaled_null = scaled_null.power(2).sum(axis=0).max() ** 0.5
-        return np.asarray(product <= tolerance * np.sqrt(scaled_rows.power(2).sum(axis=1)) * scaled_null)
+        longest = scaled_null.power(2).sum(axis=0).max() ** 0.5
+        size = longest * np.sqrt(np.asarray(scaled_rows.power(2).sum(axis=1)))
+        return sp.csr_array(scaled_rows @ scaled_null), size
 
     @cached_property
     def variables(self) -> dict[str, Variable]:

@@ -111,10 +111,10 @@ class LinearFunctions:
     cov_parameters : (d + 1, d + 1) float64
         Covariance of the variance parameters.
     estimable : (r,) bool
-    null_products : (r, c) float64 or None
+    null_products : (r, c) csr_array or None
         K times a basis of the directions that the data do not determine; decides estimability.
     norms : (r,) float64
-        Row norms of K.
+        What the products are judged against (``Design.null_products``).
     ddf, information : str
     df_residual : float
     """
@@ -125,7 +125,7 @@ class LinearFunctions:
     gradients: np.ndarray
     cov_parameters: np.ndarray
     estimable: np.ndarray
-    null_products: np.ndarray | None
+    null_products: sp.csr_array | None
     norms: np.ndarray
     ddf: str
     information: str
@@ -154,7 +154,7 @@ class LinearFunctions:
         """The linear functions A (K beta), A (c, r)."""
         A = A.toarray() if sp.issparse(A) else np.asarray(A, float)
         raw = A @ self.raw_estimate
-        products = None if self.null_products is None else A @ self.null_products
+        products = None if self.null_products is None else sp.csr_array(sp.csr_array(A) @ self.null_products)
         norms = np.abs(A) @ self.norms
         estimable = _is_estimable(products, norms)
         return replace(
@@ -175,7 +175,7 @@ class LinearFunctions:
         """Estimate, standard error, df and estimability of each row of A (c, r), without any c x c matrix."""
         A = sp.csr_array(A)
         estimate = A @ self.raw_estimate
-        products = None if self.null_products is None else A @ self.null_products
+        products = None if self.null_products is None else sp.csr_array(A @ self.null_products)
         estimable = _is_estimable(products, abs(A) @ self.norms)
         variance = _row_quadratic(A, self.cov)
         unadjusted = variance if self.cov is self.cov_unadjusted else _row_quadratic(A, self.cov_unadjusted)
@@ -262,10 +262,11 @@ def _short_quadratic(rows: sp.csr_array, M: np.ndarray, width: int) -> np.ndarra
     return out
 
 
-def _is_estimable(null_products: np.ndarray | None, norms: np.ndarray) -> np.ndarray:
+def _is_estimable(null_products: sp.csr_array | None, norms: np.ndarray) -> np.ndarray:
     if null_products is None or null_products.shape[1] == 0:
         return np.ones(norms.shape, bool)
-    return np.abs(null_products).max(axis=1) <= ESTIMABLE_TOLERANCE * np.maximum(norms, 1e-300)
+    largest = abs(null_products).max(axis=1).toarray().ravel()
+    return np.asarray(largest <= ESTIMABLE_TOLERANCE * np.maximum(norms, 1e-300))
 
 
 def linear_functions(
@@ -273,7 +274,8 @@ def linear_functions(
     K: np.ndarray | sp.sparray,
     *,
     kept: np.ndarray,
-    null_basis: np.ndarray | None,
+    null_products: sp.csr_array | None,
+    norms: np.ndarray,
     ddf: str,
     information: str,
     df_residual: float,
@@ -284,8 +286,8 @@ def linear_functions(
     ----------
     kept : (p,) int64
         Columns that were not dropped.
-    null_basis : (p_full, c) or None
-        Basis of the null space of the full X.
+    null_products, norms : (r, c) csr_array or None, (r,)
+        From ``Design.null_products``; None when every row is a coefficient that was kept.
 
     Raises
     ------
@@ -300,13 +302,7 @@ def linear_functions(
     if ddf == "kenward-roger" and not solved.reml:
         raise InferenceError("Kenward-Roger is defined for REML fits; fit with reml=True or ask for ddf='satterthwaite'")
     K = K.toarray() if sp.issparse(K) else np.atleast_2d(np.asarray(K, float))
-    norms = np.linalg.norm(K, axis=1)
-    products = None
-    if null_basis is not None:
-        unit = null_basis / np.maximum(np.abs(null_basis).max(axis=0, keepdims=True), 1e-300)
-        products = K @ unit
-        norms = np.abs(K) @ np.abs(unit).max(axis=1)
-    estimable = _is_estimable(products, norms)
+    estimable = _is_estimable(null_products, norms)
     inside = np.asarray((solved.equations.to_user.T @ K[:, kept].T).T)
     B, phi_K = solved.solve_fixed(inside)
     phi = inside @ phi_K
@@ -328,7 +324,7 @@ def linear_functions(
         gradients=gradients,
         cov_parameters=cov_parameters,
         estimable=estimable,
-        null_products=products,
+        null_products=null_products,
         norms=norms,
         ddf=ddf,
         information=information,

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-import scipy.linalg as sl
 import scipy.sparse as sp
 
 from fastlmm_core.covariance import CovarianceStructure, make_structure
@@ -216,8 +215,9 @@ class MixedModelEquations:
         scaled.data = scaled.data * self.weights[scaled.indices]
         XWX = self.X_inside.T @ scaled
         if self.p <= DENSE_FIXED:
-            factor = sl.cho_factor(XWX.toarray(), lower=True)
-            return lambda right: sl.cho_solve(factor, right)
+            # the inverse is enough: every least squares fit is refined once on its own residual
+            inverse = np.linalg.inv(XWX.toarray())
+            return lambda right: inverse @ right
         from fastlmm_core.linalg.cholmod import solver_of
 
         return solver_of(sp.csc_array(XWX))

@@ -339,15 +339,32 @@ class LMMFit:
         """
         if K.shape[-1] != len(self.coef_names):
             raise OptionError(f"K has {K.shape[-1]} columns; the model has {len(self.coef_names)} coefficients")
+        products, norms = self.design.null_products(K)
         return linear_functions(
             self._inference,
             K,
             kept=self.design.kept,
-            null_basis=self.design.null_basis,
+            null_products=products if products.shape[1] else None,
+            norms=norms,
             ddf=ddf or self.default_ddf,
             information=information,
             df_residual=self.df_residual,
         )
+
+    def coefficient_functions(self, *, ddf: str | None = None, information: str = "expected") -> LinearFunctions:
+        """The kept coefficients themselves as linear functions (p rows).
+
+        In a rank-deficient model a coefficient stands for what the dropped columns leave it to mean, so every
+        one of them has an estimate, while the same row need not be estimable as a function of the cell means.
+        """
+        kept = self.design.kept
+        rows = sp.csr_array(
+            (np.ones(kept.size), (np.arange(kept.size), kept)), shape=(kept.size, len(self.coef_names))
+        )
+        return linear_functions(
+            self._inference, rows, kept=kept, null_products=None, norms=np.ones(kept.size),
+            ddf=ddf or self.default_ddf, information=information, df_residual=self.df_residual,
+        )  # fmt: skip
 
     def fixed_effects(
         self, ddf: str | None = None, information: str = "expected", level: float = 0.95
@@ -357,15 +374,12 @@ class LMMFit:
         For Kenward-Roger the standard errors are the adjusted ones.
         """
         ddf = check_option("ddf", ddf or self.default_ddf, DDF_METHODS)
+        functions = self.coefficient_functions(ddf=ddf, information=information)
         kept = self.design.kept
-        rows = sp.csr_array((np.ones(kept.size), (np.arange(kept.size), kept)), shape=(kept.size, len(self.coef_names)))
-        functions = self.linear_functions(rows, ddf=ddf, information=information)
         columns = {name: np.full(len(self.coef_names), np.nan) for name in ("estimate", "se", "df")}
-        columns["estimate"][kept] = functions.raw_estimate
-        columns["se"][kept] = np.sqrt(np.maximum(np.diag(functions.cov), 0.0))
-        columns["df"][kept] = functions._df_of(
-            np.diag(functions.cov_unadjusted), np.einsum("iaa->ia", functions.gradients), np.ones(kept.size, bool)
-        )
+        columns["estimate"][kept] = functions.estimate
+        columns["se"][kept] = functions.se()
+        columns["df"][kept] = functions.df()
         with np.errstate(divide="ignore", invalid="ignore"):
             t = columns["estimate"] / columns["se"]
         margin = stats.t.ppf(0.5 + 0.5 * level, columns["df"]) * columns["se"]
