@@ -12,7 +12,8 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from fastlmm_core.errors import OptionError, nearest_names
-from fastlmm_core.inference.estimate_tables import EmmeansTable, check_level, group_rows
+from fastlmm_core.inference.estimate_tables import check_level
+from fastlmm_core.inference.mean_tables import EmmeansTable
 from fastlmm_core.inference.reference_grid import (
     MeanSpecs,
     ReferenceGrid,
@@ -23,6 +24,7 @@ from fastlmm_core.inference.reference_grid import (
     parse_specs,
     reference_grid,
 )
+from fastlmm_core.inference.table_labels import group_rows
 
 Floats = NDArray[np.floating]
 

@@ -12,15 +12,8 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from fastlmm_core.errors import InferenceError, OptionError, nearest_names
+from fastlmm_core.errors import OptionError, nearest_names
 from fastlmm_core.inference.contrast_families import ContrastFamily, Custom, MeanLabels, contrast_family
-from fastlmm_core.inference.letters import compact_letters
-from fastlmm_core.inference.mean_comparisons import (
-    ComparisonIntervals,
-    DifferenceErrors,
-    comparison_intervals,
-    difference_errors,
-)
 from fastlmm_core.inference.multiplicity import (
     Adjustment,
     Family,
@@ -28,6 +21,7 @@ from fastlmm_core.inference.multiplicity import (
     critical_values,
     resolve_adjustment,
 )
+from fastlmm_core.inference.table_labels import free_name, group_rows, level_text, row_labels
 
 Floats = NDArray[np.floating]
 
@@ -400,168 +394,8 @@ class ContrastTable(EstimateTable):
     """Contrasts of means or slopes; further contrasts can be taken of its rows."""
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class EmmeansTable(EstimateTable):
-    """Estimated marginal means, or slopes (`emtrends`), with what breeders read beside them."""
-
-    def cld(self, alpha: float = 0.05, *, adjust: str = "tukey", reverse: bool = False) -> pd.DataFrame:
-        """Compact letter display: means that share a letter do not differ at `alpha`.
-
-        Parameters
-        ----------
-        alpha : float
-            Level of the comparisons.
-        adjust : str
-            Adjustment of the pairwise p values.
-        reverse : bool
-            Give the letter "a" to the largest mean.
-
-        Returns
-        -------
-        DataFrame
-            The figures of the means, sorted by estimate within each group of `by`, and a column `group`.
-
-        References
-        ----------
-        Piepho (2004), J. Comput. Graph. Stat. 13:456.
-        """
-        if not 0.0 < alpha < 1.0:
-            raise OptionError(f"alpha={alpha!r} must lie above 0 and below 1")
-        frame = self.to_frame()
-        parts = []
-        for rows, table in self._blocks(adjust):
-            order = np.argsort(-self.estimate[rows] if reverse else self.estimate[rows], kind="stable")
-            p = symmetric(table.p, rows.size)[np.ix_(order, order)]
-            part = frame.iloc[rows[order]].copy()
-            part["group"] = compact_letters(p < alpha)
-            part.loc[part["status"] != OK, "group"] = ""
-            parts.append(part)
-        return pd.concat(parts, ignore_index=True)
-
-    def difference_errors(self, level: float | None = None) -> DifferenceErrors:
-        """Average, smallest and largest SED and LSD of all pairs of means (in the same group of `by`).
-
-        Parameters
-        ----------
-        level : float, optional
-            The LSD's confidence level, the table's own without it (0.95: the 5 % LSD).
-        """
-        table = self.contrast("pairwise", adjust="none", level=level)
-        return difference_errors(table.se, table.df, table.level)
-
-    def sed_matrix(self) -> Floats:
-        """Standard errors of all differences (c, c), zero on the diagonal, across groups of `by` too."""
-        return symmetric(self.contrast("pairwise", by=None, adjust="none").se, len(self), diagonal=0.0)
-
-    def comparison_intervals(
-        self, *, adjust: str = "tukey", level: float | None = None
-    ) -> ComparisonIntervals:
-        """Intervals whose overlap shows which means differ; data for a plot.
-
-        Parameters
-        ----------
-        adjust : str
-            Adjustment of the pairwise comparisons.
-        level : float, optional
-            Confidence level of the comparisons.
-        """
-        lower, upper = np.full(len(self), np.nan), np.full(len(self), np.nan)
-        wrong = 0
-        for rows, table in self._blocks(adjust, level):
-            half = 0.5 * (table.upper - table.lower)
-            part = comparison_intervals(self.estimate[rows], symmetric(half, rows.size, diagonal=0.0))
-            lower[rows], upper[rows] = part.lower, part.upper
-            wrong += part.n_disagree
-        return ComparisonIntervals(lower, upper, wrong)
-
-    def _blocks(
-        self, adjust: str, level: float | None = None
-    ) -> list[tuple[NDArray[np.integer], ContrastTable]]:
-        """Rows of each `by` group and the table of their pairwise comparisons."""
-        _, members = group_rows(self.labels, self.by)
-        table = self.contrast("pairwise", adjust=adjust, level=level)
-        rows = table.family.members()
-        if len(rows) == 1:
-            return [(members[0], table)]
-        return [(m, one_group(table, r)) for m, r in zip(members, rows, strict=True)]
-
-
-def one_group(table: ContrastTable, rows: NDArray[np.integer]) -> ContrastTable:
-    """The rows of one `by` group as a table of their own."""
-    weights = table.weights
-    if weights is None:
-        raise InferenceError("a table of contrasts always has weights")
-    return replace(
-        table,
-        labels=table.labels.iloc[rows].reset_index(drop=True),
-        weights=weights[rows],
-        group=np.zeros(rows.size, dtype=np.int64),
-    )
-
-
 def check_level(level: float) -> float:
     """Raise OptionError unless `level` lies strictly between 0 and 1."""
     if not isinstance(level, (int, float, np.number)) or not 0.0 < float(level) < 1.0:
         raise OptionError(f"level={level!r} must lie above 0 and below 1, for example 0.95")
     return float(level)
-
-
-def symmetric(values: Floats, k: int, diagonal: float = np.nan) -> Floats:
-    """Symmetric matrix (k, k) from its upper triangle by rows, (k (k - 1) / 2,)."""
-    out = np.full((k, k), diagonal)
-    i, j = np.triu_indices(k, 1)
-    out[i, j] = values
-    out[j, i] = values
-    return out
-
-
-def group_rows(labels: pd.DataFrame, by: Sequence[str]) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
-    """Group (c,) of each row and the rows (n_groups, m) of each group, in order of appearance.
-
-    Raises
-    ------
-    OptionError
-        When the groups differ in size.
-    """
-    if not by:
-        return np.zeros(len(labels), dtype=np.int64), np.arange(len(labels))[None, :]
-    group = labels.groupby(list(by), sort=False, observed=True).ngroup().to_numpy()
-    sizes = np.bincount(group)
-    if np.unique(sizes).size > 1:
-        raise OptionError(
-            f"by={list(by)!r}: groups of {sizes.min()} to {sizes.max()} rows; they must be of equal size"
-        )
-    return group, np.argsort(group, kind="stable").reshape(sizes.size, -1)
-
-
-def level_text(value: object) -> str:
-    """A level as it is written in labels."""
-    return f"{value:.15g}" if isinstance(value, (float, np.floating)) else str(value)
-
-
-def looks_numeric(texts: Sequence[str]) -> bool:
-    """Whether every label reads as a number."""
-    try:
-        return all("_" not in text and np.isfinite(float(text)) for text in texts)
-    except ValueError:
-        return False
-
-
-def row_labels(block: pd.DataFrame, by: Sequence[str]) -> list[str]:
-    """Label of each row without the `by` columns; levels that are numbers carry the variable's name."""
-    parts = []
-    for name in block.columns:
-        if name in by:
-            continue
-        values = [level_text(v) for v in block[name]]
-        parts.append([f"{name}{v}" for v in values] if looks_numeric(values) else values)
-    return [" ".join(words) for words in zip(*parts, strict=True)]
-
-
-def free_name(labels: pd.DataFrame, by: Sequence[str]) -> str:
-    """ "contrast", or "contrast1" and so on when a `by` column has that name."""
-    name, i = "contrast", 0
-    while name in by:
-        i += 1
-        name = f"contrast{i}"
-    return name

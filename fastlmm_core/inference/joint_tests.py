@@ -13,7 +13,6 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from fastlmm_core.errors import OptionError, nearest_names
-from fastlmm_core.inference.estimate_tables import group_rows
 from fastlmm_core.inference.multiplicity import f_tail
 from fastlmm_core.inference.reference_grid import (
     MeanSpecs,
@@ -22,6 +21,7 @@ from fastlmm_core.inference.reference_grid import (
     grid_frame,
     reference_grid,
 )
+from fastlmm_core.inference.table_labels import group_rows
 
 Floats = NDArray[np.floating]
 

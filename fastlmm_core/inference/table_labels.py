@@ -1,0 +1,63 @@
+"""Labels of the rows of a table of means: groups, texts, names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from fastlmm_core.errors import OptionError
+
+
+def group_rows(labels: pd.DataFrame, by: Sequence[str]) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
+    """Group (c,) of each row and the rows (n_groups, m) of each group, in order of appearance.
+
+    Raises
+    ------
+    OptionError
+        When the groups differ in size.
+    """
+    if not by:
+        return np.zeros(len(labels), dtype=np.int64), np.arange(len(labels))[None, :]
+    group = labels.groupby(list(by), sort=False, observed=True).ngroup().to_numpy()
+    sizes = np.bincount(group)
+    if np.unique(sizes).size > 1:
+        raise OptionError(
+            f"by={list(by)!r}: groups of {sizes.min()} to {sizes.max()} rows; they must be of equal size"
+        )
+    return group, np.argsort(group, kind="stable").reshape(sizes.size, -1)
+
+
+def level_text(value: object) -> str:
+    """A level as it is written in labels."""
+    return f"{value:.15g}" if isinstance(value, (float, np.floating)) else str(value)
+
+
+def looks_numeric(texts: Sequence[str]) -> bool:
+    """Whether every label reads as a number."""
+    try:
+        return all("_" not in text and np.isfinite(float(text)) for text in texts)
+    except ValueError:
+        return False
+
+
+def row_labels(block: pd.DataFrame, by: Sequence[str]) -> list[str]:
+    """Label of each row without the `by` columns; levels that are numbers carry the variable's name."""
+    parts = []
+    for name in block.columns:
+        if name in by:
+            continue
+        values = [level_text(v) for v in block[name]]
+        parts.append([f"{name}{v}" for v in values] if looks_numeric(values) else values)
+    return [" ".join(words) for words in zip(*parts, strict=True)]
+
+
+def free_name(labels: pd.DataFrame, by: Sequence[str]) -> str:
+    """ "contrast", or "contrast1" and so on when a `by` column has that name."""
+    name, i = "contrast", 0
+    while name in by:
+        i += 1
+        name = f"contrast{i}"
+    return name
