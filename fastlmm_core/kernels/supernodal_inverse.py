@@ -8,6 +8,8 @@ form Masuda et al. 2014)
 All of Z_II lies in the front (J, I) of the parent, so a supernode copies the lower triangle of its Z_II out of
 one dense block through relative indices that are found once per pattern.  Fronts of a path live one behind
 the other on a stack whose offsets are fixed too; nothing of Z is kept but the entries on the pattern of C.
+Siblings share their place on the stack, so the tree is walked depth first: a subtree is finished before the
+next one starts, whether or not the elimination order is a postorder.
 """
 
 from __future__ import annotations
@@ -54,6 +56,8 @@ def map_fronts(indptr, indices, first):
         Positions in the parent's front of the rows below each supernode.
     offset : (S + 1,) int64
         Start of each front on the stack; the last entry is the size of the stack.
+    order : (S,) int64
+        The supernodes depth first from the roots, later columns first.
     """
     n_super = first.size - 1
     owner = np.empty(indptr.size - 1, np.int64)
@@ -88,7 +92,36 @@ def map_fronts(indptr, indices, first):
                 relative[relative_ptr[s] + t] = at - base
         top = max(top, offset[s] + rows * rows)
     offset[n_super] = top
-    return parent, relative_ptr, relative, offset
+    return parent, relative_ptr, relative, offset, walk_depth_first(parent)
+
+
+@kernel
+def walk_depth_first(parent):
+    """Every node after its parent, subtree by subtree, larger numbers first; `parent` (S,), -1 for a root."""
+    n = parent.size
+    child = np.full(n + 1, -1, np.int64)  # the roots are children of node n
+    sibling = np.full(n, -1, np.int64)
+    for s in range(n - 1, -1, -1):
+        p = parent[s] if parent[s] >= 0 else n
+        sibling[s] = child[p]
+        child[p] = s
+    order = np.empty(n, np.int64)
+    stack = np.empty(n + 1, np.int64)
+    stack[0] = n
+    held = 1
+    count = 0
+    while held > 0:
+        held -= 1
+        s = stack[held]
+        if s < n:
+            order[count] = s
+            count += 1
+        c = child[s]
+        while c >= 0:
+            stack[held] = c
+            held += 1
+            c = sibling[c]
+    return order
 
 
 @kernel
@@ -172,14 +205,14 @@ def invert_single(front, Y, r):
 
 @kernel
 def invert_supernodes(
-    blas, L, indptr, first, parent, relative_ptr, relative, offset, C_indptr, place, stack, Y, C_inv
+    blas, L, indptr, first, parent, relative_ptr, relative, offset, order, C_indptr, place, stack, Y, C_inv
 ):
     """C^-1 on the pattern of C into `C_inv` (nnz(C),).
 
     `stack` (offset[-1],) and `Y` (largest r m,) are work arrays.
     """
     work = make_workspace()
-    for s in range(first.size - 2, -1, -1):
+    for s in order:
         j = first[s]
         m = first[s + 1] - j
         size = indptr[j + 1] - indptr[j]

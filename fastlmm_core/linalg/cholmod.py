@@ -156,11 +156,11 @@ class InversePlan:
 
     def invert(self, L: np.ndarray) -> np.ndarray:
         """C^-1 on the pattern of C, (nnz(C),), from the data of L."""
-        parent, relative_ptr, relative, offset = self.fronts
+        parent, relative_ptr, relative, offset, order = self.fronts
         C_inv = np.empty(self.place.size)
         invert_supernodes(
-            ADDRESSES, L, self.indptr, self.first, parent, relative_ptr, relative, offset, self.C_indptr, self.place,
-            np.empty(self.stack_size), np.empty(self.panel_size), C_inv,
+            ADDRESSES, L, self.indptr, self.first, parent, relative_ptr, relative, offset, order,
+            self.C_indptr, self.place, np.empty(self.stack_size), np.empty(self.panel_size), C_inv,
         )  # fmt: skip
         return C_inv
 
