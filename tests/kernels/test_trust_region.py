@@ -1,0 +1,73 @@
+"""Steps of the safeguarded Newton iteration."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fastlmm_core.kernels.trust_region import judge_step, propose_step
+
+
+def problem(seed, d, definite):
+    r = np.random.default_rng(seed)
+    A = r.normal(size=(d, d))
+    H = A @ A.T + 0.1 * np.eye(d) if definite else A + A.T
+    return r.normal(size=d), H
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 6))
+def test_newton_step_inside_the_ball(seed, d):
+    g, H = problem(seed, d, definite=True)
+    step, predicted, decrement = propose_step(g, H, 1e9)
+    newton = -np.linalg.solve(H, g)
+    np.testing.assert_allclose(step, newton, rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(decrement, -g @ newton, rtol=1e-8)
+    np.testing.assert_allclose(predicted, -0.5 * g @ newton, rtol=1e-7)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 6), st.floats(1e-3, 1.0))
+def test_restricted_step_ends_on_the_sphere_and_descends(seed, d, fraction):
+    g, H = problem(seed, d, definite=False)
+    values, vectors = np.linalg.eigh(H)
+    positive = vectors @ np.diag(np.abs(values)) @ vectors.T
+    full = np.linalg.norm(np.linalg.solve(positive, g))
+    radius = fraction * full
+    step, predicted, _ = propose_step(g, H, radius)
+    assert abs(np.linalg.norm(step) - radius) <= 2e-3 * radius
+    assert g @ step < 0
+    np.testing.assert_allclose(predicted, -(g @ step + 0.5 * step @ positive @ step), rtol=1e-8)
+    # the optimality condition of the ball: (|H| + shift) step = -g
+    shifted = positive @ step + g
+    cosine = -(shifted @ step) / (np.linalg.norm(shifted) * np.linalg.norm(step) + 1e-300)
+    assert cosine > 1 - 1e-8 or np.linalg.norm(shifted) < 1e-3 * np.linalg.norm(g)
+
+
+def test_a_maximum_repels():
+    step, predicted, _ = propose_step(np.array([-1e-3]), np.array([[-2.0]]), 10.0)
+    assert step[0] > 0  # away from the maximum, downhill
+    assert predicted > 0
+
+
+def test_flat_direction_stays_finite():
+    step, predicted, decrement = propose_step(np.array([1.0, 0.0]), np.diag([2.0, 0.0]), 1.0)
+    assert np.all(np.isfinite(step))
+    np.testing.assert_allclose(step, [-0.5, 0.0])
+    assert np.isfinite(predicted)
+    assert np.isfinite(decrement)
+
+
+def test_verdicts():
+    accepted, radius = judge_step(1.0, 1.0, 0.95, 1.0)  # as predicted, at the edge: larger
+    assert accepted
+    assert radius == 3.0
+    accepted, radius = judge_step(1.0, 1.0, 0.3, 1.0)  # as predicted, inside: unchanged
+    assert accepted
+    assert radius == 1.0
+    accepted, radius = judge_step(0.05, 1.0, 0.8, 1.0)  # poor: accepted, smaller
+    assert accepted
+    assert radius == 0.35 * 0.8
+    for actual in (-1.0, np.nan, -np.inf):
+        accepted, radius = judge_step(actual, 1.0, 0.8, 1.0)
+        assert not accepted
+        assert radius == 0.35 * 0.8
