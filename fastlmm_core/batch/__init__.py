@@ -1,0 +1,8 @@
+"""Many trials and many traits in one call, on one machine or on a Dask cluster."""
+
+from fastlmm_core.batch.group import fit_group
+from fastlmm_core.batch.plan import BatchPlan, make_plan
+from fastlmm_core.batch.result import BatchResult
+from fastlmm_core.batch.run import fit_batch
+
+__all__ = ["BatchPlan", "BatchResult", "fit_batch", "fit_group", "make_plan"]

@@ -1,0 +1,169 @@
+"""One trial at a time through `prepare` and `Prepared.fit`: any formula, any size, and every message."""
+
+from __future__ import annotations
+
+import threading
+import time
+import warnings
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fastlmm_core.api import Prepared, prepare
+from fastlmm_core.batch.heritability import harmonic_replication, heritability_table
+from fastlmm_core.batch.plan import BatchPlan
+from fastlmm_core.batch.tables import TableParts, component_names, failed_row
+from fastlmm_core.batch.trials import TrialTable
+from fastlmm_core.errors import FastLMMError, FastLMMWarning, NotConvergedWarning
+from fastlmm_core.results.fit import LMMFit
+
+# Warnings become columns; the filter of the process is changed by one thread at a time.
+_FILTER = threading.Lock()
+
+
+def fit_units(table: TrialTable, units: np.ndarray, parts: TableParts) -> None:
+    """Fit trial x trait combinations and add their rows to `parts`; a failure becomes a row.
+
+    Traits with missing values in the same rows share design, pattern and symbolic analysis.
+    """
+    labels = len(table.plan.labels)
+    trials = units // labels
+    for trial in np.unique(trials):
+        prepared: dict[bytes, Prepared] = {}
+        for unit in units[trials == trial]:
+            began = time.perf_counter()
+            try:
+                fit = fit_unit(table, int(trial), int(unit % labels), prepared)
+            except Exception as error:
+                n = int(table.ptr[trial + 1] - table.ptr[trial])
+                parts.add_fit(failed_row(n, *reason(error)), int(unit))
+                continue
+            add_tables(fit, table, int(unit), parts, began)
+
+
+def reason(error: Exception) -> tuple[str, str]:
+    """Status and message of a failure."""
+    if isinstance(error, FastLMMError):
+        return error.code, str(error).splitlines()[0]
+    if isinstance(error, np.linalg.LinAlgError):
+        return "numerical", str(error)
+    return "error", f"{type(error).__name__}: {error}"
+
+
+def fit_unit(table: TrialTable, trial: int, trait: int, prepared: dict[bytes, Prepared]) -> LMMFit:
+    """Fit one trait of one trial; raises what `lmm` raises."""
+    from fastlmm_core.errors import DataError
+
+    plan = table.plan
+    fault = table.faults.get((trial, trait))
+    if fault:
+        raise DataError(fault)
+    if table.keys.iloc[trial].isna().any():
+        name = str(table.keys.columns[table.keys.iloc[trial].isna()][0])
+        raise DataError(f"column '{name}' does not name the trial: its value is missing")
+    lo, hi = int(table.ptr[trial]), int(table.ptr[trial + 1])
+    options: dict[str, Any] = {"reml": plan.reml, "weights": plan.weights}
+    with _FILTER, warnings.catch_warnings():
+        warnings.simplefilter("ignore", FastLMMWarning)
+        if not plan.traits:
+            return prepare(plan.formula, table.frame.iloc[lo:hi], **options).fit()
+        y = table.y[trait, lo:hi]
+        present = ~np.isnan(y)
+        if not present.any():
+            raise DataError(f"column '{plan.traits[trait]}' has no values in this trial")
+        key = present.tobytes()
+        if key not in prepared:
+            rows = table.frame.iloc[lo:hi][present]
+            prepared[key] = prepare(plan.formula, rows, response=False, **options)
+        model = prepared[key]
+        values = y[present][model.design.rows]
+        if not np.isfinite(values).all():
+            raise DataError(f"column '{plan.traits[trait]}' has infinite values; correct them or mark them as missing")
+        return model.fit(y=values)
+
+
+def add_tables(fit: LMMFit, table: TrialTable, unit: int, parts: TableParts, began: float) -> None:
+    """All rows of one fit; a table that cannot be had leaves its reason in the row of `fits`."""
+    plan = table.plan
+    trial = unit // len(plan.labels)
+    rows = int(table.ptr[trial + 1] - table.ptr[trial])
+    components = fit.variance_components
+    row = fit_row(fit, plan, components, rows)
+    try:
+        parts.add("variance_components", components, unit)
+        if plan.blups:
+            add_blups(fit, plan, unit, parts)
+        if plan.fixed:
+            parts.add("fixed", fit.fixed_effects(ddf=plan.ddf, information=plan.information, level=plan.level), unit)
+        add_means(fit, plan, unit, parts)
+    except Exception as error:
+        status, message = reason(error)
+        if row["status"] == "ok":
+            row["status"] = status if status not in ("option", "data") else "inference"
+        row["message"] = "; ".join(filter(None, (row["message"], message)))
+    row["seconds"] = time.perf_counter() - began
+    parts.add_fit(row, unit)
+
+
+def fit_row(fit: LMMFit, plan: BatchPlan, components: pd.DataFrame, rows: int) -> dict[str, Any]:
+    """The row of `fits`; see `fit_batch`."""
+    variances = components[components["var2"].isna() & (components["group"] != "Residual")]
+    row: dict[str, Any] = {
+        "n": fit.nobs, "n_dropped": rows - fit.nobs, "rank": fit.rank, "criterion": fit.criterion,
+        "sigma": fit.sigma, "var_Residual": fit.sigma**2,
+    }  # fmt: skip
+    simple = set(component_names(plan))
+    for group, column, value in zip(variances["group"], variances["var1"], variances["estimate"], strict=True):
+        name = f"var_{group}"
+        row[name if name in simple and column == "(Intercept)" else f"{name}.{column}"] = float(value)
+    converged = fit.converged
+    message = "; ".join(str(w) for w in fit.warnings)
+    return row | {
+        "converged": converged, "singular": fit.singular, "iterations": fit.optimum.iterations, "seconds": 0.0,
+        "status": "ok" if converged else NotConvergedWarning.flag, "message": message,
+    }  # fmt: skip
+
+
+def add_blups(fit: LMMFit, plan: BatchPlan, unit: int, parts: TableParts) -> None:
+    """BLUPs of the terms asked for, and the heritability of those that are a plain effect of their levels."""
+    for group in dict.fromkeys(term.group for term in fit.design.random):
+        if plan.wants_blups(group):
+            parts.add("blups", fit.blups(group, level=plan.level), unit)
+    solved = fit.solved
+    for k, term in enumerate(fit.design.random):
+        if not plan.wants_blups(term.group) or term.columns != ("(Intercept)",):
+            continue
+        e = solved.equations
+        rows = e.layout.random_rows[k][:, 0]
+        scale = solved.sigma2 * (e.terms[k].basis[0, 0] * solved.factors[k, 0, 0]) ** 2
+        variance = solved.sigma2 * float(solved.user_covariance(k)[0, 0])
+        ones = np.zeros((e.q + e.p, 1))
+        ones[rows] = 1.0
+        total = scale * float(solved.factor.solve(ones)[rows].sum()) if variance > 0 else 0.0
+        trace = scale * float(solved.inverse_subset[e.indptr[rows]].sum()) if variance > 0 else 0.0
+        size = np.array([rows.size])
+        frame = heritability_table(
+            term.group, size, np.array([harmonic_replication(term.codes)]), np.array([variance]),
+            np.array([solved.sigma2]), np.array([trace]), np.array([total]),
+        )  # fmt: skip
+        parts.add("heritability", frame, unit)
+
+
+def add_means(fit: LMMFit, plan: BatchPlan, unit: int, parts: TableParts) -> None:
+    """Marginal means and their contrasts; several specifications are told apart by a column `spec`."""
+    for spec in plan.emmeans:
+        means = fit.emmeans(spec, ddf=plan.ddf, information=plan.information, level=plan.level)
+        parts.add("emmeans", named(means.to_frame(), spec, plan), unit)
+    for spec in plan.emmeans if plan.contrasts else ():
+        means = fit.emmeans(spec, ddf=plan.ddf, information=plan.information, level=plan.level)
+        method: Any = plan.contrasts if isinstance(plan.contrasts, str) else dict(plan.contrasts or ())
+        contrasts = means.contrast(method, ref=plan.ref, adjust=plan.adjust)
+        parts.add("contrasts", named(contrasts.to_frame(), spec, plan), unit)
+
+
+def named(frame: pd.DataFrame, spec: str, plan: BatchPlan) -> pd.DataFrame:
+    """The table with its specification in front, where there are several."""
+    if len(plan.emmeans) > 1:
+        frame.insert(0, "spec", spec)
+    return frame

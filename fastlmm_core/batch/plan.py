@@ -1,0 +1,218 @@
+"""What is to be done to every trial: a small frozen object that travels to threads, workers and manifests."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from fastlmm_core.design.expressions import Name, Node, names_in
+from fastlmm_core.design.formula import ParsedFormula, parse_formula
+from fastlmm_core.errors import FormulaError, InferenceError, OptionError, check_option, nearest_names
+from fastlmm_core.inference.estimate_tables import check_level
+from fastlmm_core.inference.linear_functions import DDF_METHODS
+from fastlmm_core.inference.multiplicity import check_adjust
+from fastlmm_core.inference.reference_grid import parse_specs
+from fastlmm_core.reml.information import KINDS
+
+CONTRASTS = (
+    "pairwise", "revpairwise", "trt.vs.ctrl", "trt.vs.ctrl1", "trt.vs.ctrlk", "consec", "poly", "eff", "del.eff",
+    "mean_chg", "identity",
+)  # fmt: skip
+FORMAT = 1  # of the tables; part of the digest
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """The analysis of one trial, the same for all; made by `make_plan`.
+
+    Attributes
+    ----------
+    formula : str
+    by : tuple of str
+        Columns that name a trial; none means that the table is one trial.
+    traits : tuple of str
+        Response columns; empty when the formula's response is an expression such as ``log(yield)``.
+    reml : bool
+    weights : str or None
+        Column of prior weights.
+    fixed : bool
+        Whether the table `fixed` is wanted.
+    emmeans : tuple of str
+        Specifications of marginal means.
+    contrasts : str or tuple of (label, tuple of float) or None
+        Family, or custom weights, of contrasts within each table of means.
+    ref : str or None
+        Control of ``trt.vs.ctrl``.
+    adjust : str or None
+    blups : tuple of str or bool
+        Grouping factors whose BLUPs are wanted; True for all.
+    ddf, information : str
+    level : float
+    """
+
+    formula: str
+    by: tuple[str, ...]
+    traits: tuple[str, ...]
+    reml: bool
+    weights: str | None
+    fixed: bool
+    emmeans: tuple[str, ...]
+    contrasts: str | tuple[tuple[str, tuple[float, ...]], ...] | None
+    ref: str | None
+    adjust: str | None
+    blups: tuple[str, ...] | bool
+    ddf: str
+    information: str
+    level: float
+
+    @cached_property
+    def parsed(self) -> ParsedFormula:
+        """The formula, parsed once."""
+        return parse_formula(self.formula)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What the column `trait` says: the traits, or the response as an expression."""
+        return self.traits or (self.parsed.response_name,)
+
+    @cached_property
+    def explanatory(self) -> tuple[str, ...]:
+        """Columns read besides keys and traits."""
+        nodes: list[Node] = [*self.parsed.fixed.atoms.values(), *self.parsed.offsets]
+        for part in self.parsed.random:
+            nodes += [*part.factors, *part.terms.atoms.values()]
+        if not self.traits and self.parsed.response is not None:
+            nodes.append(self.parsed.response)
+        names = [name.name for node in nodes for name in names_in(node)]
+        return tuple(dict.fromkeys(names + ([self.weights] if self.weights else [])))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All columns read."""
+        return tuple(dict.fromkeys((*self.by, *self.traits, *self.explanatory)))
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """Names of the result tables this plan gives."""
+        names = ["fits", "variance_components"]
+        names += ["fixed"] if self.fixed else []
+        names += ["emmeans"] if self.emmeans else []
+        names += ["contrasts"] if self.contrasts else []
+        return (*names, *(("blups", "heritability") if self.blups else ()))
+
+    def wants_blups(self, group: str) -> bool:
+        """Whether the BLUPs of a grouping factor are asked for."""
+        return self.blups is True or (isinstance(self.blups, tuple) and group in self.blups)
+
+    def describe(self) -> dict[str, Any]:
+        """JSON form, as it stands in a manifest."""
+        return {"format": FORMAT, **asdict(self)}
+
+    @property
+    def digest(self) -> str:
+        """Hash of everything that decides the results."""
+        return hashlib.sha256(json.dumps(self.describe(), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def make_plan(
+    formula: str, *, by: str | Sequence[str] | None, traits: str | Sequence[str] | None = None, reml: bool = True,
+    weights: str | None = None, fixed: bool = True, emmeans: str | Sequence[str] | None = None,
+    contrasts: str | Mapping[str, Sequence[float]] | None = None, ref: str | None = None,
+    adjust: str | None = None, blups: bool | str | Sequence[str] | None = None, ddf: str | None = None,
+    information: str = "expected", level: float = 0.95,
+) -> BatchPlan:  # fmt: skip
+    """Check the options of a batch once, before any trial is read.
+
+    Parameters
+    ----------
+    formula, by, traits, reml, weights, fixed, emmeans, contrasts, ref, adjust, blups, ddf, information, level
+        As in `fit_batch`.
+
+    Returns
+    -------
+    BatchPlan
+
+    Raises
+    ------
+    FormulaError, OptionError, InferenceError
+        What is wrong with the request, and what would be right.
+    """
+    parsed = parse_formula(formula)
+    if not isinstance(reml, bool):
+        raise OptionError(f"reml={reml!r} is not known; allowed: True, False")
+    if weights is not None and not isinstance(weights, str):
+        raise OptionError("weights must be the name of a column; in a batch every trial brings its own")
+    keys = name_tuple("by", by)
+    responses = name_tuple("traits", traits)
+    if not responses:
+        if parsed.response is None:
+            raise FormulaError("the response is missing; write 'response ~ terms' or give traits=", formula, 0)
+        if isinstance(parsed.response, Name):
+            responses = (parsed.response.name,)
+    specs = name_tuple("emmeans", emmeans)
+    for spec in specs:
+        for name in parse_specs(spec).variables:
+            known = {n.name for node in parsed.fixed.atoms.values() for n in names_in(node)}
+            if name not in known:
+                raise OptionError(f"emmeans='{spec}': '{name}' is not in the fixed part{nearest_names(name, known)}")
+    method, reference = check_contrasts(contrasts, ref, bool(specs))
+    groups = {part.group for part in parsed.random}
+    wanted: tuple[str, ...] | bool = blups if isinstance(blups, bool) else name_tuple("blups", blups)
+    for group in wanted if isinstance(wanted, tuple) else ():
+        if group not in groups:
+            raise OptionError(f"blups='{group}' is not a random term of the formula{nearest_names(group, groups)}")
+    if ddf is None:
+        ddf = "residual" if not parsed.random else "kenward-roger" if reml else "satterthwaite"
+    check_option("ddf", ddf, DDF_METHODS)
+    if ddf == "kenward-roger" and not reml:
+        raise InferenceError("Kenward-Roger is defined for REML fits; fit with reml=True or ask for ddf='satterthwaite'")
+    return BatchPlan(
+        formula=formula, by=keys, traits=responses, reml=reml, weights=weights, fixed=bool(fixed), emmeans=specs,
+        contrasts=method, ref=reference, adjust=None if adjust is None else check_adjust(adjust), blups=wanted or (),
+        ddf=ddf, information=check_option("information", information, KINDS), level=check_level(level),
+    )  # fmt: skip
+
+
+def name_tuple(option: str, given: Any) -> tuple[str, ...]:
+    """One name or several as a tuple without repetitions."""
+    names = [given] if isinstance(given, str) else list(given or [])
+    for name in names:
+        if not isinstance(name, str) or not name:
+            raise OptionError(f"{option}={given!r} must be a name or a list of names")
+    if len(set(names)) < len(names):
+        raise OptionError(f"{option}={names!r} names something twice")
+    return tuple(names)
+
+
+def check_contrasts(contrasts: Any, ref: str | None, with_means: bool) -> tuple[Any, str | None]:
+    """Family and control; ``"trt.vs.ctrl:CHECK"`` gives both in one string.
+
+    Raises
+    ------
+    OptionError
+        For an unknown family, weights that are not numbers, contrasts without means, a control of something else.
+    """
+    if contrasts is None:
+        if ref is not None:
+            raise OptionError("ref= belongs to contrasts='trt.vs.ctrl'")
+        return None, None
+    if not with_means:
+        raise OptionError("contrasts= needs the means it contrasts: give emmeans= too")
+    if isinstance(contrasts, Mapping):
+        try:
+            custom = tuple((str(k), tuple(float(v) for v in weights)) for k, weights in contrasts.items())
+        except (TypeError, ValueError):
+            raise OptionError("contrasts: custom weights are {label: numbers, one for each mean}") from None
+        return custom, None
+    if not isinstance(contrasts, str):
+        raise OptionError(f"contrasts={contrasts!r} must be the name of a family or {{label: weights}}")
+    method, colon, control = contrasts.partition(":")
+    check_option("contrasts", method, CONTRASTS)
+    reference = control if colon else ref
+    if reference is not None and not method.startswith("trt.vs.ctrl"):
+        raise OptionError(f"contrasts={contrasts!r}: only trt.vs.ctrl has a control")
+    return method, None if reference is None else str(reference)

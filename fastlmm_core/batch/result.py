@@ -1,0 +1,83 @@
+"""What a batch returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from fastlmm_core.batch.plan import BatchPlan
+from fastlmm_core.batch.tables import Tables
+from fastlmm_core.errors import OptionError
+
+Reader = Callable[[str], pd.DataFrame]
+
+
+@dataclass(frozen=True, eq=False)
+class BatchResult:
+    """Tidy tables of a batch; every table has the keys of the trial and `trait` in front.
+
+    Attributes
+    ----------
+    plan : BatchPlan
+    seconds : float
+        Wall time of the call.
+    out : Path or None
+        Folder with the tables as Parquet datasets, which are then read when they are asked for.
+    fits : DataFrame
+        One row a trial and trait: n, n_dropped, rank, criterion, sigma, var_<group>, converged, singular,
+        iterations, seconds, status ("ok" or the kind of failure), message.
+    variance_components, fixed, emmeans, contrasts, blups : DataFrame
+        As the tables of one fit.
+    heritability : DataFrame
+        For the grouping factors in `blups`: group, levels, replication, variance, mean_pev, h2_cullis, h2_standard.
+    """
+
+    plan: BatchPlan
+    seconds: float
+    out: Path | None
+    _tables: Tables = field(repr=False)
+    _read: Reader | None = field(default=None, repr=False)
+
+    def table(self, name: str) -> pd.DataFrame:
+        """A table by name.
+
+        Raises
+        ------
+        OptionError
+            When the call did not ask for that table.
+        """
+        if name not in self.plan.tables:
+            option = {"heritability": "blups"}.get(name, name)
+            raise OptionError(f"the batch has no table '{name}': ask for it with {option}=")
+        if name not in self._tables and self._read is not None:
+            self._tables[name] = self._read(name)
+        return self._tables[name]
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("fits", "variance_components", "fixed", "emmeans", "contrasts", "blups", "heritability"):
+            return self.table(name)
+        raise AttributeError(f"BatchResult has no attribute {name!r}")
+
+    @cached_property
+    def failures(self) -> pd.DataFrame:
+        """Number of units by status other than "ok", most frequent first."""
+        lost = self.fits.loc[self.fits["status"] != "ok", "status"]
+        return lost.value_counts().rename_axis("status").reset_index(name="units")
+
+    def summary(self) -> str:
+        """Fits, failures by reason, singular fits and time, in words."""
+        fits = self.fits
+        good = int((fits["status"] == "ok").sum())
+        rate = f", {len(fits) / self.seconds:.0f} per second" if self.seconds > 0 else ""
+        lines = [f"{len(fits)} fits of {self.plan.formula!r}: {good} ok, {len(fits) - good} with problems"]
+        lines += [f"  {row.status}: {row.units}" for row in self.failures.itertuples()]
+        lines.append(f"singular fits: {int(fits['singular'].sum())}")
+        lines.append(f"time: {self.seconds:.1f} s{rate}")
+        return "\n".join(lines)
+
+    __str__ = summary

@@ -1,0 +1,104 @@
+"""Result tables of a batch: rows of many fits under the keys of their trials."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fastlmm_core.batch.plan import BatchPlan
+
+UNIT = "_unit"
+Tables = dict[str, pd.DataFrame]
+
+
+class TableParts:
+    """Frames of many units, collected by table and joined at the end."""
+
+    def __init__(self) -> None:
+        self._frames: dict[str, list[pd.DataFrame]] = defaultdict(list)
+        self._units: dict[str, list[np.ndarray]] = defaultdict(list)
+        self._rows: list[dict[str, Any]] = []
+        self._row_units: list[int] = []
+
+    def add(self, table: str, frame: pd.DataFrame, unit: int | np.ndarray) -> None:
+        """Rows of a table; `unit` is one number or one for each row."""
+        self._frames[table].append(frame)
+        self._units[table].append(np.full(len(frame), unit) if np.isscalar(unit) else np.asarray(unit))
+
+    def add_fit(self, row: dict[str, Any], unit: int) -> None:
+        """One row of the table `fits`."""
+        self._rows.append(row)
+        self._row_units.append(unit)
+
+    def finish(self, plan: BatchPlan, keys: pd.DataFrame) -> Tables:
+        """Join the parts, in the order of the units, and put keys and trait in front.
+
+        Parameters
+        ----------
+        keys : DataFrame (T rows)
+            Keys of the trials.
+        """
+        if self._rows:
+            self.add("fits", pd.DataFrame(self._rows), np.array(self._row_units))
+        out: Tables = {}
+        for table in plan.tables:
+            frames = self._frames[table]
+            if not frames:
+                out[table] = pd.DataFrame(columns=[*keys.columns, "trait"])
+                continue
+            units = np.concatenate(self._units[table])
+            joined = frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
+            if (np.diff(units) < 0).any():
+                order = np.argsort(units, kind="stable")
+                joined, units = joined.take(order), units[order]
+            out[table] = with_keys(joined.reset_index(drop=True), units, plan, keys)
+        if "fits" in out:
+            out["fits"] = ordered_fits(out["fits"])
+        return out
+
+
+def with_keys(frame: pd.DataFrame, units: np.ndarray, plan: BatchPlan, keys: pd.DataFrame) -> pd.DataFrame:
+    """Key columns and `trait` in front of a table."""
+    labels = plan.labels
+    front = keys.take(units // len(labels)).reset_index(drop=True)
+    front["trait"] = np.array(labels, dtype=object)[units % len(labels)]
+    clash = {name: f"{name}_" for name in frame.columns if name in front.columns}
+    return pd.concat([front, frame.rename(columns=clash)], axis=1)
+
+
+def ordered_fits(fits: pd.DataFrame) -> pd.DataFrame:
+    """Components beside the criterion, status and message last."""
+    components = [name for name in fits.columns if name.startswith("var_") and name != "var_Residual"]
+    tail = ["converged", "singular", "iterations", "seconds", "status", "message"]
+    last = [name for name in ("var_Residual", *tail) if name in fits.columns]
+    head = [name for name in fits.columns if name not in components and name not in last]
+    return fits[head + components + last]
+
+
+def failed_row(n: int, status: str, message: str) -> dict[str, Any]:
+    """The row of a trial that could not be fitted."""
+    return {
+        "n": n, "n_dropped": 0, "rank": 0, "criterion": np.nan, "sigma": np.nan, "var_Residual": np.nan,
+        "converged": False, "singular": False, "iterations": 0, "seconds": 0.0, "status": status,
+        "message": message,
+    }  # fmt: skip
+
+
+def component_names(plan: BatchPlan) -> list[str]:
+    """`var_...` columns of the random terms with one coefficient, as far as the formula tells."""
+    return [f"var_{part.group}" for part in plan.parsed.random if part.terms.intercept and not part.terms.terms]
+
+
+def join_tables(pieces: list[Tables], plan: BatchPlan) -> Tables:
+    """The tables of several chunks one after another."""
+    out: Tables = {}
+    for table in plan.tables:
+        frames = [piece[table] for piece in pieces if table in piece and len(piece[table])]
+        if frames:
+            out[table] = frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
+        else:
+            out[table] = pieces[0][table] if pieces else pd.DataFrame(columns=[*plan.by, "trait"])
+    return out

@@ -1,0 +1,149 @@
+"""A batch gives the figures of `lmm` on each trial, whatever path a trial takes."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from trial_data import alpha_trials, spoil
+
+from fastlmm_core import fit_batch, lmm
+from fastlmm_core.errors import DataError, FormulaError, InferenceError, OptionError
+
+TRIALS = alpha_trials(6)
+MODELS = [
+    ("yield ~ gen + rep + (1|rep:block)", {"emmeans": "gen", "contrasts": "trt.vs.ctrl:G03"}),
+    ("yield ~ rep + (1|gen) + (1|rep:block)", {"blups": True}),
+    ("yield ~ gen + moisture + (1|rep/block)", {"weights": "weight", "emmeans": "gen", "contrasts": "pairwise"}),
+    ("yield ~ rep * moisture + (1 | gen)", {"emmeans": "rep", "contrasts": "eff", "ddf": "satterthwaite"}),
+    ("yield ~ 0 + rep + (moisture | gen)", {"blups": "gen"}),
+    ("yield ~ gen + (1|rep)", {"reml": False, "emmeans": ["gen", "~ 1"]}),
+    ("log(yield) ~ poly(moisture, 2) + (1|gen)", {"blups": "gen"}),
+    ("yield ~ gen + rep", {"emmeans": "gen"}),
+]
+
+
+def close(ours: pd.DataFrame, theirs: pd.DataFrame, tolerance: float = 1e-8) -> None:
+    assert list(ours.columns) == list(theirs.columns)
+    assert len(ours) == len(theirs)
+    for name in ours.columns:
+        a, b = ours[name].to_numpy(), theirs[name].to_numpy()
+        if pd.api.types.is_numeric_dtype(theirs[name].dtype):
+            np.testing.assert_allclose(a.astype(float), b.astype(float), rtol=tolerance, atol=tolerance, err_msg=name)
+        else:
+            assert [str(v) for v in ours[name].fillna("-")] == [str(v) for v in theirs[name].fillna("-")]
+
+
+@pytest.mark.parametrize(("formula", "options"), MODELS, ids=[m[0] for m in MODELS])
+@pytest.mark.filterwarnings("ignore::fastlmm_core.errors.FastLMMWarning")
+def test_tables_are_those_of_lmm(formula, options):
+    result = fit_batch(TRIALS, formula, by="trial", workers=2, **options)
+    assert list(result.fits["trial"]) == list(TRIALS["trial"].unique())
+    for trial, own in TRIALS.groupby("trial"):
+        fit = lmm(formula, own, reml=options.get("reml", True), weights=options.get("weights"))
+        row = result.fits.set_index("trial").loc[trial]
+        assert row["status"] == "ok"
+        assert (row["n"], row["rank"], row["singular"]) == (fit.nobs, fit.rank, fit.singular)
+        np.testing.assert_allclose(
+            [row["criterion"], row["sigma"]], [fit.criterion, fit.sigma], rtol=1e-8
+        )
+        ddf = options.get("ddf") or fit.default_ddf
+        expected = {"fixed": fit.fixed_effects(ddf=ddf), "variance_components": fit.variance_components}
+        if "blups" in options:
+            expected["blups"] = fit.blups(None if options["blups"] is True else options["blups"])
+        specs = options.get("emmeans", [])
+        for spec in [specs] if isinstance(specs, str) else []:
+            means = fit.emmeans(spec, ddf=ddf)
+            expected["emmeans"] = means.to_frame()
+            if "contrasts" in options:
+                family, _, control = options["contrasts"].partition(":")
+                expected["contrasts"] = means.contrast(family, ref=control or None).to_frame()
+        for name, table in expected.items():
+            got = result.table(name)
+            close(got[got["trial"] == trial].drop(columns=["trial", "trait"]), table)
+
+
+def test_traits_with_their_own_missing_values():
+    frame = TRIALS.copy()
+    frame.loc[::7, "yield"] = np.nan
+    frame.loc[5:20, "height"] = np.nan
+    formula = "~ gen + rep + (1|rep:block)"
+    result = fit_batch(frame, formula, by="trial", traits=["yield", "height"], emmeans="gen")
+    assert len(result.fits) == 12
+    for (trial, trait), row in result.fits.set_index(["trial", "trait"]).iterrows():
+        own = frame[frame["trial"] == trial]
+        fit = lmm(f"{trait} {formula}", own)
+        assert (row["n"], row["n_dropped"]) == (fit.nobs, fit.n_dropped)
+        np.testing.assert_allclose(row["criterion"], fit.criterion, rtol=1e-8)
+        got = result.emmeans.query("trial == @trial and trait == @trait").drop(columns=["trial", "trait"])
+        close(got, fit.emmeans("gen").to_frame())
+
+
+def test_every_bad_trial_is_a_row_and_the_others_are_untouched():
+    good = alpha_trials(20, seed=4)
+    bad, words = spoil(good)
+    options = {"by": "trial", "emmeans": "gen", "contrasts": "trt.vs.ctrl:G00"}
+    formula = "yield ~ gen + rep + (1|rep:block)"
+    result = fit_batch(bad, formula, **options)
+    assert len(result.fits) == 20
+    failed = result.fits[result.fits["status"] != "ok"].set_index("trial")["message"]
+    assert set(failed.index) == set(words)
+    for trial, pattern in words.items():
+        assert re.search(pattern, failed[trial]), failed[trial]
+    reference = fit_batch(good[~good["trial"].isin(list(words))], formula, **options)
+    for name in result.plan.tables:
+        left = result.table(name)
+        left = left[~left["trial"].isin(list(words))].reset_index(drop=True)
+        close(left.drop(columns="seconds", errors="ignore"),
+              reference.table(name).drop(columns="seconds", errors="ignore"), 1e-12)  # fmt: skip
+    assert "20 fits" in result.summary()
+    assert result.failures["units"].sum() == 7
+
+
+def test_nothing_depends_on_workers_or_order():
+    frame = alpha_trials(70, genotypes=6, block_size=3, seed=9)
+    formula = "yield ~ gen + rep + (1|rep:block)"
+    one = fit_batch(frame, formula, by="trial", traits=["yield", "height"], emmeans="gen", blups=True, workers=1)
+    names = frame["trial"].unique()[::-1]
+    turned = pd.concat([frame[frame["trial"] == name] for name in names])
+    two = fit_batch(turned, formula, by="trial", traits=["yield", "height"], emmeans="gen", blups=True, workers=3)
+    for name in one.plan.tables:
+        pd.testing.assert_frame_equal(
+            one.table(name).drop(columns="seconds", errors="ignore"),
+            two.table(name).drop(columns="seconds", errors="ignore"), check_exact=True,
+        )  # fmt: skip
+
+
+def test_a_control_that_is_missing_in_one_trial_leaves_the_fit():
+    frame = TRIALS[~((TRIALS["trial"] == "T0002") & (TRIALS["gen"] == "G00"))]
+    result = fit_batch(frame, "yield ~ gen + (1|rep:block)", by="trial", emmeans="gen", contrasts="trt.vs.ctrl:G00")
+    row = result.fits.set_index("trial").loc["T0002"]
+    assert row["status"] == "inference" and "G00" in row["message"] and row["sigma"] > 0
+    assert (result.emmeans["trial"] == "T0002").sum() == 11
+    assert not (result.contrasts["trial"] == "T0002").any()
+
+
+def test_rank_deficient_trial():
+    frame = TRIALS.copy()
+    frame["copy"] = frame["rep"]
+    result = fit_batch(frame, "yield ~ rep + copy + (1|gen)", by="trial")
+    assert (result.fits["rank"] == 3).all() and result.fits["message"].str.contains("dropped").all()
+
+
+def test_requests_that_cannot_be_met():
+    with pytest.raises(DataError, match="site"):
+        fit_batch(TRIALS, "yield ~ gen + (1|rep)", by="site")
+    with pytest.raises(DataError, match="protein"):
+        fit_batch(TRIALS, "~ gen + (1|rep)", by="trial", traits="protein")
+    with pytest.raises(FormulaError, match="response"):
+        fit_batch(TRIALS, "~ gen + (1|rep)", by="trial")
+    with pytest.raises(OptionError, match="emmeans"):
+        fit_batch(TRIALS, "yield ~ gen + (1|rep)", by="trial", contrasts="pairwise")
+    with pytest.raises(OptionError, match="blocks"):
+        fit_batch(TRIALS, "yield ~ gen + (1|rep)", by="trial", blups="blocks")
+    with pytest.raises(InferenceError, match="REML"):
+        fit_batch(TRIALS, "yield ~ gen + (1|rep)", by="trial", reml=False, ddf="kenward-roger")
+    with pytest.raises(OptionError, match="no table 'blups'"):
+        _ = fit_batch(TRIALS, "yield ~ gen + (1|rep)", by="trial").blups

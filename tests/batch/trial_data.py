@@ -1,0 +1,55 @@
+"""Small multi-trial tables with known faults, for the tests of this folder."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+
+def alpha_trials(n_trials: int, genotypes: int = 12, reps: int = 3, block_size: int = 4, seed: int = 1) -> pd.DataFrame:
+    """Alpha lattices with their own randomization: trial, gen, rep, block, moisture, weight, yield, height."""
+    rng = np.random.default_rng(seed)
+    blocks = genotypes // block_size
+    parts = []
+    for trial in range(n_trials):
+        gen = np.concatenate([rng.permutation(genotypes) for _ in range(reps)])
+        rep = np.repeat(np.arange(reps), genotypes)
+        block = np.tile(np.repeat(np.arange(blocks), block_size), reps)
+        n = gen.size
+        y = 5 + rng.normal(0, 1, genotypes)[gen] + rng.normal(0, 1, (reps, blocks))[rep, block] + rng.normal(0, 0.7, n)
+        parts.append(
+            pd.DataFrame(
+                {
+                    "trial": f"T{trial:04d}",
+                    "gen": np.array([f"G{g:02d}" for g in range(genotypes)])[gen],
+                    "rep": np.array([f"R{r}" for r in range(reps)])[rep],
+                    "block": np.array([f"B{b}" for b in range(blocks)])[block],
+                    "moisture": rng.normal(14, 1, n),
+                    "weight": rng.uniform(0.5, 2.0, n),
+                    "yield": y,
+                    "height": 80 + 4 * y + rng.normal(0, 3, n),
+                }
+            )
+        )
+    return pd.concat(parts, ignore_index=True)
+
+
+def spoil(trials: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Make seven trials unusable, each in its own way; returns the table and trial -> word of the message."""
+    frame = trials.copy()
+    names = frame["trial"].unique()
+    frame["yield"] = frame["yield"].astype(object)
+
+    def rows(k: int) -> pd.Index:
+        return frame.index[frame["trial"] == names[k]]
+
+    frame.loc[rows(1), "rep"] = "R0"  # one level
+    frame.loc[rows(3)[4], "yield"] = "12,5"  # not a number
+    frame = frame.drop(rows(5)[6:])  # too few rows
+    frame.loc[rows(7), "yield"] = None  # nothing observed
+    frame.loc[rows(9)[2], "yield"] = np.inf
+    frame.loc[rows(11), "block"] = frame.loc[rows(11), "gen"] + frame.loc[rows(11), "rep"]  # a block a plot
+    frame.loc[rows(13), "gen"] = None
+    words = {1: "one level|only the level", 3: "numeric", 5: "not enough|levels for|only the level", 7: "no values",
+             9: "infinite", 11: "levels for", 13: "missing"}  # fmt: skip
+    return frame.reset_index(drop=True), {names[k]: text for k, text in words.items()}
