@@ -28,6 +28,8 @@ from fastlmm_core.reml.objective import (
 
 # A diagonal of Lambda below this (standardized coefficients) may be a boundary; the score decides.
 BOUNDARY = 1e-4
+# A curvature below minus this (relative to the largest) belongs to no minimum.
+CURVATURE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -226,12 +228,14 @@ def fit_equations(
         theta = snap_boundary(equations, optimum)
         S = optimum.S
         boundary_score, direction = boundary_scores(equations, theta, S)
-        if boundary_score >= -1e-6 * (1.0 + np.abs(S).max()):
+        if boundary_score < -1e-6 * (1.0 + np.abs(S).max()):
+            # a variance at zero whose score wants it to grow: leave the stationary point
+            start = leave_boundary(equations, theta, direction)
+        elif np.linalg.eigvalsh(optimum.hessian)[0] < -CURVATURE * max(1.0, np.abs(optimum.hessian).max()):
+            start = leave_saddle(optimum)
+        else:
             break
-        # a variance at zero whose score wants it to grow: leave the stationary point
-        optimum = optimizer.minimize(
-            equations, factor, response, reml=reml, theta=leave_boundary(equations, theta, direction), progress=progress
-        )
+        optimum = optimizer.minimize(equations, factor, response, reml=reml, theta=start, progress=progress)
     moved = not np.array_equal(theta, optimum.theta)
     point = evaluate(equations, factor, response, factors_at(equations, theta), reml)
     solved = SolvedEquations(equations, factor, response, point, theta, reml)
@@ -240,7 +244,7 @@ def fit_equations(
     optimal = (
         optimum.status in (0, 3)
         and optimum.decrement <= 1e-6
-        and curvature >= -1e-6 * max(1.0, float(np.abs(optimum.hessian).max()))
+        and curvature >= -CURVATURE * max(1.0, float(np.abs(optimum.hessian).max()))
         and boundary_score >= -1e-6 * (1.0 + float(np.abs(optimum.S).max()))
         and (not moved or point.deviance <= optimum.deviance + 1e-7)
     )
@@ -313,6 +317,12 @@ def boundary_scores(equations, theta, S) -> tuple[float, tuple[int, np.ndarray] 
         if value < smallest:
             smallest, where = value, (k, vector)
     return smallest, where
+
+
+def leave_saddle(optimum: optimizer.Optimum) -> np.ndarray:
+    """theta moved downhill along the most negative curvature: a variance stuck close to zero starts again."""
+    direction = np.linalg.eigh(optimum.hessian)[1][:, 0]
+    return optimum.theta - 0.3 * direction * (1.0 if direction @ optimum.gradient >= 0.0 else -1.0)
 
 
 def leave_boundary(equations, theta, direction) -> np.ndarray:
