@@ -130,7 +130,7 @@ def singular_scalar():
 
 def singular_correlation():
     """Slopes proportional to intercepts: the correlation is one."""
-    r = np.random.default_rng(21)
+    r = np.random.default_rng(27)
     s = np.repeat(np.arange(10), 6)
     x = np.tile(np.arange(6.0), 10)
     u = r.normal(0, 2, 10)
@@ -138,11 +138,30 @@ def singular_correlation():
     return Case("y ~ x + (x|s)", pd.DataFrame({"y": y, "x": x, "s": labels("s", s)}), singular=True)
 
 
+def singular_rank(seed):
+    """Three coefficients whose covariance matrix has a lower rank."""
+    r = np.random.default_rng(seed)
+    s = np.repeat(np.arange(9), 7)
+    x, z = r.normal(size=(2, s.size))
+    u = r.normal(size=9)
+    y = 1 + u[s] * (1 + 0.5 * x) + r.normal(0, 1, s.size)
+    data = pd.DataFrame({"y": y, "x": x, "z": z, "s": labels("s", s)})
+    return Case("y ~ x + z + (x + z|s)", data, singular=True)
+
+
+def singular_rank2():
+    return singular_rank(21)
+
+
+def singular_rank1():
+    return singular_rank(24)
+
+
 CASES = {
     f.__name__: f
     for f in (
         crossed, crossed_interaction, nested, slopes2, slopes3, slopes_diagonal, slope_and_crossed, weighted,
-        weighted_slopes, empty_cells, singular_scalar, singular_correlation,
+        weighted_slopes, empty_cells, singular_scalar, singular_correlation, singular_rank2, singular_rank1,
     )
 }  # fmt: skip
 REGULAR = tuple(name for name in CASES if not name.startswith("singular"))
