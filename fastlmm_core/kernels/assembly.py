@@ -122,7 +122,7 @@ def apply_factor_transposed(start, term, factors, B, out):
 def multiply_symmetric(G, indptr, indices, B, out):
     """out = G B for the symmetric G given by its lower triangle; B, out (q + p, r)."""
     r = B.shape[1]
-    out[:] = 0.0
+    out.fill(0.0)
     for j in range(indptr.size - 1):
         t = indptr[j]
         for c in range(r):
@@ -144,7 +144,7 @@ def accumulate_score_blocks(G, C_inv, indptr, below_ptr, below, start, term, fac
     H_k = sum_a (Z_k' P Z_k)_aa, so d log|C| / d Lambda_k = 2 W[k].  Nothing is subtracted: W keeps its relative
     accuracy as a variance goes to zero.
     """
-    W[:] = 0.0
+    W.fill(0.0)
     for j in range(term.size):
         m = start[j + 1] - start[j]
         tj = term[j]

@@ -46,7 +46,7 @@ def standardize_columns(indptr, indices, data, n, has_intercept):
     """
     p = indptr.size - 1
     shift = np.zeros(p)
-    scale = np.ones(p)
+    scale = np.empty(p)
     new_indptr = np.zeros(p + 1, np.int64)
     for j in range(p):
         count = indptr[j + 1] - indptr[j]
@@ -77,8 +77,7 @@ def standardize_columns(indptr, indices, data, n, has_intercept):
         square = 0.0
         for t in range(at, new_indptr[j + 1]):
             square += new_data[t] * new_data[t]
-        if square > 0.0:
-            scale[j] = np.sqrt(square / n)
+        scale[j] = np.sqrt(square / n) if square > 0.0 else 1.0
         for t in range(at, new_indptr[j + 1]):
             new_data[t] /= scale[j]
     return new_indptr, new_indices, new_data, shift, scale
@@ -92,19 +91,21 @@ def orthonormal_basis(values, diagonal):
     (modified Gram-Schmidt, upper triangular); else they are scaled only.
     """
     n, m = values.shape
-    scale = np.ones(m)
+    scale = np.empty(m)
     for c in range(m):
         square = 0.0
         for i in range(n):
             square += values[i, c] * values[i, c]
-        if square > 0.0:
-            scale[c] = np.sqrt(square / n)
+        scale[c] = np.sqrt(square / n) if square > 0.0 else 1.0
     basis = np.zeros((m, m))
     for c in range(m):
         basis[c, c] = 1.0 / scale[c]
     if diagonal or m == 1:
         return basis
-    work = values * np.diag(basis)
+    work = np.empty((n, m))
+    for i in range(n):
+        for c in range(m):
+            work[i, c] = values[i, c] / scale[c]
     full = basis.copy()
     for c in range(m):
         for b in range(c):
@@ -149,7 +150,7 @@ def list_entries(indptr, indices, data, codes, values, widths, first_node):
     for k in range(K):
         total += widths[k]
     row_ptr = np.zeros(n + 1, np.int64)
-    for t in range(indptr[0], indptr[-1]):
+    for t in range(indptr[indptr.size - 1]):
         row_ptr[indices[t] + 1] += 1
     for i in range(n):
         row_ptr[i + 1] += row_ptr[i] + K

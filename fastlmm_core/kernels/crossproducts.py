@@ -30,7 +30,9 @@ def transpose_entries(row_ptr, row_node, n_nodes):
         node_ptr[row_node[e] + 1] += 1
     for j in range(n_nodes):
         node_ptr[j + 1] += node_ptr[j]
-    fill = node_ptr[:-1].copy()
+    fill = np.empty(n_nodes, np.int64)
+    for j in range(n_nodes):
+        fill[j] = node_ptr[j]
     node_entry = np.empty(n_entries, np.int64)
     entry_row = np.empty(n_entries, np.int64)
     for i in range(row_ptr.size - 1):
@@ -45,7 +47,9 @@ def transpose_entries(row_ptr, row_node, n_nodes):
 def find_node_pattern(row_ptr, row_node, node_ptr, node_entry, entry_row):
     """Strict lower triangle of the node graph: `below_ptr` (N + 1,), `below` (sorted rows of each column)."""
     n_nodes = node_ptr.size - 1
-    seen = np.full(n_nodes, -1, np.int64)
+    seen = np.empty(n_nodes, np.int64)
+    for j in range(n_nodes):
+        seen[j] = -1
     below_ptr = np.zeros(n_nodes + 1, np.int64)
     for j in range(n_nodes):
         count = 0
@@ -59,7 +63,8 @@ def find_node_pattern(row_ptr, row_node, node_ptr, node_entry, entry_row):
                     count += 1
         below_ptr[j + 1] = below_ptr[j] + count
     below = np.empty(below_ptr[n_nodes], np.int64)
-    seen[:] = -1
+    for j in range(n_nodes):
+        seen[j] = -1
     for j in range(n_nodes):
         at = below_ptr[j]
         for t in range(node_ptr[j], node_ptr[j + 1]):
@@ -70,8 +75,34 @@ def find_node_pattern(row_ptr, row_node, node_ptr, node_entry, entry_row):
                     seen[node] = j
                     below[at] = node
                     at += 1
-        below[below_ptr[j] : at] = np.sort(below[below_ptr[j] : at])
-    return below_ptr, below
+    return below_ptr, sort_pattern(below_ptr, below)
+
+
+@kernel
+def sort_pattern(ptr, rows):
+    """Rows of every column of a square pattern in ascending order, by transposing twice."""
+    n = ptr.size - 1
+    across = np.zeros(n + 1, np.int64)
+    for t in range(rows.size):
+        across[rows[t] + 1] += 1
+    for i in range(n):
+        across[i + 1] += across[i]
+    fill = np.empty(n, np.int64)
+    for i in range(n):
+        fill[i] = across[i]
+    columns = np.empty(rows.size, np.int64)
+    for j in range(n):
+        for t in range(ptr[j], ptr[j + 1]):
+            columns[fill[rows[t]]] = j
+            fill[rows[t]] += 1
+    for j in range(n):
+        fill[j] = ptr[j]
+    out = np.empty(rows.size, np.int64)
+    for i in range(n):
+        for t in range(across[i], across[i + 1]):
+            out[fill[columns[t]]] = i
+            fill[columns[t]] += 1
+    return out
 
 
 @kernel

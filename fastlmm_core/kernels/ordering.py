@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastlmm_core.kernels.compile import kernel
+from fastlmm_core.kernels.compile import fill_integers, kernel
+from fastlmm_core.kernels.crossproducts import sort_pattern
 
 
 @kernel
@@ -79,9 +80,9 @@ def fill_node_pattern(below_ptr, below):
     row below the diagonal is j (George & Liu 1981).
     """
     n_nodes = below_ptr.size - 1
-    children = np.full(n_nodes, -1, np.int64)
-    sibling = np.full(n_nodes, -1, np.int64)
-    seen = np.full(n_nodes, -1, np.int64)
+    children = fill_integers(n_nodes, -1)
+    sibling = fill_integers(n_nodes, -1)
+    seen = fill_integers(n_nodes, -1)
     ptr = np.zeros(n_nodes + 1, np.int64)
     capacity = 2 * below.size + n_nodes
     rows = np.empty(capacity, np.int64)
@@ -90,7 +91,8 @@ def fill_node_pattern(below_ptr, below):
         if at + n_nodes > capacity:
             capacity = 2 * capacity + n_nodes
             grown = np.empty(capacity, np.int64)
-            grown[:at] = rows[:at]
+            for t in range(at):
+                grown[t] = rows[t]
             rows = grown
         seen[j] = j
         for t in range(below_ptr[j], below_ptr[j + 1]):
@@ -106,13 +108,14 @@ def fill_node_pattern(below_ptr, below):
                     rows[at] = i
                     at += 1
             child = sibling[child]
-        rows[ptr[j] : at] = np.sort(rows[ptr[j] : at])
         ptr[j + 1] = at
         if at > ptr[j]:
             parent = rows[ptr[j]]
+            for t in range(ptr[j] + 1, at):
+                parent = min(parent, rows[t])
             sibling[j] = children[parent]
             children[parent] = j
-    return ptr, rows[: ptr[n_nodes]].copy()
+    return ptr, sort_pattern(ptr, rows[: ptr[n_nodes]])
 
 
 @kernel
@@ -136,8 +139,8 @@ def count_columns(indptr, indices):
     the paths from its entries to i in the elimination tree.
     """
     n = indptr.size - 1
-    parent = np.full(n, -1, np.int64)
-    ancestor = np.full(n, -1, np.int64)
+    parent = fill_integers(n, -1)
+    ancestor = fill_integers(n, -1)
     for i in range(n):
         for t in range(indptr[i], indptr[i + 1]):
             k = indices[t]
@@ -148,7 +151,7 @@ def count_columns(indptr, indices):
                     parent[k] = i
                 k = following
     count = np.ones(n, np.int64)
-    mark = np.full(n, -1, np.int64)
+    mark = fill_integers(n, -1)
     for i in range(n):
         mark[i] = i
         for t in range(indptr[i], indptr[i + 1]):

@@ -57,7 +57,7 @@ def divide_by_factors(W, factors, sizes, H):
 @kernel
 def form_working_vectors(start, term, theta_term, theta_row, theta_col, factors, q, X):
     """X[:, t] = dT_t q on the levels of its term; `X` (q + p, n_theta)."""
-    X[:] = 0.0
+    X.fill(0.0)
     for j in range(term.size):
         first = start[j]
         m = start[j + 1] - first
@@ -90,12 +90,27 @@ def prepare_information(G, indptr, indices, start, term, factors, X):
 
 
 @kernel
+def subtract_squares(D, half):
+    """D (r, r) -= half' half for half (size, r)."""
+    size, r = half.shape
+    for i in range(size):
+        for s in range(r):
+            value = half[i, s]
+            if value != 0.0:
+                for t in range(r):
+                    D[s, t] -= value * half[i, t]
+
+
+@kernel
 def combine_score(W, Q, D, factors, sizes, theta_term, theta_row, theta_col, sigma2, dof):
     """Gradient (n_theta,), curvature (n_theta, n_theta) and S (K, m, m); see the module's formulas."""
     d = theta_term.size
-    S = np.zeros_like(W)
+    S = np.zeros(W.shape)
     divide_by_factors(W, factors, sizes, S)
-    S -= Q / sigma2
+    for k in range(sizes.size):
+        for b in range(sizes[k]):
+            for c in range(sizes[k]):
+                S[k, b, c] -= Q[k, b, c] / sigma2
     gradient = np.empty(d)
     a = np.empty(d)
     for t in range(d):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastlmm_core.kernels.compile import kernel
+from fastlmm_core.kernels.compile import fill_integers, kernel
 
 
 @kernel
@@ -29,12 +29,12 @@ def factorize(C_data, position, indptr, indices, L):
         -1 on success, else the column whose pivot is not positive.
     """
     size = indptr.size - 1
-    L[:] = 0.0
+    L.fill(0.0)
     for t in range(C_data.size):
         L[position[t]] = C_data[t]
     work = np.zeros(size)
-    head = np.full(size, -1, np.int64)  # columns whose next row to be used is this one
-    link = np.full(size, -1, np.int64)
+    head = fill_integers(size, -1)  # columns whose next row to be used is this one
+    link = fill_integers(size, -1)
     cursor = np.zeros(size, np.int64)
     for j in range(size):
         lo, hi = indptr[j], indptr[j + 1]
@@ -115,11 +115,11 @@ def invert_subset(indptr, indices, L, size, Z):
     of `Z` (nnz(L),) are set to zero.
     """
     n = indptr.size - 1
-    where = np.full(n, -1, np.int64)
+    where = fill_integers(n, -1)
     rows = np.empty(n, np.int64)
     coefficient = np.empty(n)
     total = np.empty(n)
-    Z[:] = 0.0
+    Z.fill(0.0)
     for j in range(size - 1, -1, -1):
         lo = indptr[j]
         count = 0

@@ -18,9 +18,15 @@ from fastlmm_core.kernels.assembly import (
     scale_diagonal,
 )
 from fastlmm_core.kernels.compile import kernel
-from fastlmm_core.kernels.score import combine_score, fill_factors, form_working_vectors, prepare_information
+from fastlmm_core.kernels.score import (
+    combine_score,
+    fill_factors,
+    form_working_vectors,
+    prepare_information,
+    subtract_squares,
+)
 from fastlmm_core.kernels.simplicial import factorize, invert_subset, log_determinant, solve_lower, solve_upper
-from fastlmm_core.kernels.trust_region import judge_step, propose_step
+from fastlmm_core.kernels.trust_region import SECANT_BELOW, SECANT_SLOW, correct_curvature, judge_step, measure_length, propose_step
 
 LOG_TWO_PI = np.log(2.0 * np.pi)
 
@@ -84,7 +90,7 @@ def evaluate_score(
     form_working_vectors(start, term, theta_term, theta_row, theta_col, factors, q[:, 0], X)
     B, D = prepare_information(G, indptr, indices, start, term, factors, X)
     solve_lower(L_indptr, L_indices, L, B)
-    D -= B.T @ B
+    subtract_squares(D, B)
     return combine_score(W, Q, D, factors, sizes, theta_term, theta_row, theta_col, r2 / dof, dof)
 
 
@@ -118,13 +124,19 @@ def fit_small(
     Z = np.empty(L_indices.size)
     solution = np.empty((size, 1))
     trial = np.empty((size, 1))
+    moved = np.empty(d)
+    change = np.empty(d)
+    step = np.empty(d)
+    correction = np.zeros((d, d))
+    corrected = False
     trace = np.empty((max_iterations + 1, 3 + d))
     fill_factors(theta, theta_term, theta_row, theta_col, factors)
     deviance, r2 = evaluate_deviance(
         G, penalty, indptr, indices, below_ptr, below, start, term, position, L_indptr, L_indices,
         rhs, yy, dof, n_lead, factors, C, L, solution,
     )  # fmt: skip
-    numbers = np.array([deviance, r2, np.inf, 0.0, 1.0])
+    numbers = np.zeros(5)
+    numbers[0], numbers[1], numbers[2] = deviance, r2, np.inf
     gradient = np.zeros(d)
     hessian = np.zeros((d, d))
     S = np.zeros((sizes.size, width, width))
@@ -132,7 +144,7 @@ def fit_small(
         return 2, numbers, gradient, hessian, S, trace[:0]
     status = 1
     evaluations = 1
-    radius = max(1.0, 0.5 * np.sqrt(np.sum(theta * theta)))
+    radius = max(1.0, 0.5 * measure_length(theta))
     previous = np.inf
     iteration = 0
     while True:
@@ -140,17 +152,29 @@ def fit_small(
             G, indptr, indices, below_ptr, below, start, term, position, L_indptr, L_indices, L, Z,
             rhs, solution, r2, dof, n_lead, factors, sizes, theta_term, theta_row, theta_col,
         )  # fmt: skip
-        step, predicted, decrement = propose_step(gradient, hessian, radius)
+        proposed, predicted, decrement = propose_step(gradient, hessian, radius)
+        if corrected or (previous < SECANT_BELOW and decrement > SECANT_SLOW * previous):
+            if iteration > 0 and previous < SECANT_BELOW:
+                for s in range(d):
+                    change[s] = gradient[s] - change[s]
+                correct_curvature(correction, hessian, step, change)
+                corrected = True
+            for s in range(d):
+                for t in range(d):
+                    hessian[s, t] += correction[s, t]
+            proposed, predicted, decrement = propose_step(gradient, hessian, radius)
+        step = proposed
         trace[iteration, 0] = deviance
         trace[iteration, 1] = decrement
         trace[iteration, 2] = radius
-        trace[iteration, 3:] = theta
+        for t in range(d):
+            trace[iteration, 3 + t] = theta[t]
         numbers[0], numbers[1], numbers[2], numbers[3] = deviance, r2, decrement, iteration
         noise = 1e-14 * (abs(deviance) + dof)
         if decrement <= tolerance:
             status = 0
             break
-        if decrement <= 100.0 * noise and decrement > 0.25 * previous:
+        if decrement <= 100.0 * noise and decrement >= previous:
             status = 0 if decrement <= 1e-8 else 3
             break
         if iteration == max_iterations:
@@ -158,7 +182,8 @@ def fit_small(
         previous = decrement
         accepted = False
         while not accepted:
-            moved = theta + step
+            for t in range(d):
+                moved[t] = theta[t] + step[t]
             fill_factors(moved, theta_term, theta_row, theta_col, factors)
             new_deviance, new_r2 = evaluate_deviance(
                 G, penalty, indptr, indices, below_ptr, below, start, term, position, L_indptr, L_indices,
@@ -168,9 +193,7 @@ def fit_small(
             if predicted <= 10.0 * noise:
                 accepted = np.isfinite(new_deviance)
                 break
-            accepted, radius = judge_step(
-                deviance - new_deviance, predicted, np.sqrt(np.sum(step * step)), radius
-            )
+            accepted, radius = judge_step(deviance - new_deviance, predicted, measure_length(step), radius)
             if not accepted:
                 step, predicted, decrement = propose_step(gradient, hessian, radius)
                 if radius < 1e-14:
@@ -178,9 +201,11 @@ def fit_small(
         if not accepted:
             status = 3
             break
-        theta[:] = moved
+        for t in range(d):
+            theta[t] = moved[t]
+            change[t] = gradient[t]
         deviance, r2 = new_deviance, new_r2
-        solution[:] = trial
+        solution, trial = trial, solution
         iteration += 1
     numbers[4] = evaluations
     return status, numbers, gradient, hessian, S, trace[: iteration + 1]

@@ -10,6 +10,69 @@ import numpy as np
 
 from fastlmm_core.kernels.compile import kernel
 
+# The secant correction starts where the iteration is near, a decrement below SECANT_BELOW in units of the
+# deviance, and a step has not brought the decrement below SECANT_SLOW of the one before.
+SECANT_BELOW = 1.0
+SECANT_SLOW = 0.01
+
+
+@kernel
+def measure_length(v):
+    """Euclidean norm of v (d,)."""
+    total = 0.0
+    for k in range(v.size):
+        total += v[k] * v[k]
+    return np.sqrt(total)
+
+
+@kernel
+def diagonalize(matrix):
+    """Eigenvalues (d,), unsorted, and eigenvectors (d, d) in columns of a small symmetric matrix.
+
+    Cyclic Jacobi rotations (Golub & Van Loan 2013, section 8.5).
+    """
+    d = matrix.shape[0]
+    A = matrix.copy()
+    V = np.zeros((d, d))
+    for k in range(d):
+        V[k, k] = 1.0
+    for _ in range(60):
+        off = 0.0
+        total = 0.0
+        for a in range(d):
+            for b in range(d):
+                total += A[a, b] * A[a, b]
+                if a != b:
+                    off += A[a, b] * A[a, b]
+        if not off > 1e-32 * total:  # also ends on NaN
+            break
+        for a in range(d - 1):
+            for b in range(a + 1, d):
+                if A[a, b] == 0.0:
+                    continue
+                tau = (A[b, b] - A[a, a]) / (2.0 * A[a, b])
+                t = 1.0 / (abs(tau) + np.sqrt(1.0 + tau * tau))
+                if tau < 0.0:
+                    t = -t
+                c = 1.0 / np.sqrt(1.0 + t * t)
+                s = t * c
+                for k in range(d):
+                    x, y = A[k, a], A[k, b]
+                    A[k, a] = c * x - s * y
+                    A[k, b] = s * x + c * y
+                for k in range(d):
+                    x, y = A[a, k], A[b, k]
+                    A[a, k] = c * x - s * y
+                    A[b, k] = s * x + c * y
+                for k in range(d):
+                    x, y = V[k, a], V[k, b]
+                    V[k, a] = c * x - s * y
+                    V[k, b] = s * x + c * y
+    values = np.empty(d)
+    for k in range(d):
+        values[k] = A[k, k]
+    return values, V
+
 
 @kernel
 def propose_step(gradient, hessian, radius):
@@ -26,10 +89,12 @@ def propose_step(gradient, hessian, radius):
     decrement : float
         g' |H|^-1 g of the unrestricted step, in units of the deviance.
     """
-    values, vectors = np.linalg.eigh(hessian)
     d = gradient.size
-    values = np.abs(values)
-    floor = 1e-12 * max(values.max(), 1e-300)
+    values, vectors = diagonalize(hessian)
+    floor = 1e-300
+    for k in range(d):
+        values[k] = abs(values[k])
+        floor = max(floor, 1e-12 * values[k])
     g = np.zeros(d)
     for k in range(d):
         values[k] = max(values[k], floor)
@@ -63,6 +128,35 @@ def propose_step(gradient, hessian, radius):
         for i in range(d):
             step[i] += vectors[i, k] * s
     return step, predicted, decrement
+
+
+@kernel
+def correct_curvature(correction, hessian, step, change):
+    """Symmetric rank-one secant update of what the average information misses.
+
+    (hessian + correction) step = change holds afterwards, with `hessian` (d, d) the average information at the
+    new point and `change` (d,) the difference of the gradients.  The average information is close to the
+    second derivative in well-informed models only; in others the correction turns its slow linear
+    convergence into superlinear (structured secant method, Dennis & Schnabel 1996, ch. 10; SR1 with its
+    usual safeguard, Nocedal & Wright 2006, section 6.2).
+    """
+    d = step.size
+    rest = np.empty(d)
+    inner = 0.0
+    rest_square = 0.0
+    step_square = 0.0
+    for a in range(d):
+        total = change[a]
+        for b in range(d):
+            total -= (hessian[a, b] + correction[a, b]) * step[b]
+        rest[a] = total
+        inner += total * step[a]
+        rest_square += total * total
+        step_square += step[a] * step[a]
+    if abs(inner) > 1e-6 * np.sqrt(rest_square * step_square):
+        for a in range(d):
+            for b in range(d):
+                correction[a, b] += rest[a] * rest[b] / inner
 
 
 @kernel

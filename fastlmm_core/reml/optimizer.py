@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastlmm_core.kernels.small_fit import fit_small
-from fastlmm_core.kernels.trust_region import judge_step, propose_step
+from fastlmm_core.kernels.trust_region import SECANT_BELOW, SECANT_SLOW, correct_curvature, judge_step, propose_step
 from fastlmm_core.linalg.factor import CholeskyFactor, SimplicialFactor
 from fastlmm_core.reml.equations import MixedModelEquations
 from fastlmm_core.reml.objective import (
@@ -118,10 +118,19 @@ def _minimize_stepwise(equations, factor, response, reml, theta, tolerance, max_
         )
     radius = max(1.0, 0.5 * float(np.linalg.norm(theta)))
     previous = np.inf
+    correction, corrected = np.zeros((d, d)), False
+    step = before = np.zeros(d)
     status = 1
     while True:
         gradient, hessian, S = evaluate_score(equations, factor, response, point, reml)
-        step, predicted, decrement = propose_step(gradient, hessian, radius)
+        proposal = propose_step(gradient, hessian, radius)
+        if corrected or (previous < SECANT_BELOW and proposal[2] > SECANT_SLOW * previous):
+            if iteration > 0 and previous < SECANT_BELOW:
+                correct_curvature(correction, hessian, step, gradient - before)
+                corrected = True
+            hessian += correction
+            proposal = propose_step(gradient, hessian, radius)
+        step, predicted, decrement = proposal
         trace.append(np.concatenate(([point.deviance, decrement, radius], theta)))
         if progress is not None:
             progress(iteration, point.deviance, decrement, theta, time.perf_counter() - began)
@@ -129,7 +138,7 @@ def _minimize_stepwise(equations, factor, response, reml, theta, tolerance, max_
         if decrement <= tolerance:
             status = 0
             break
-        if decrement <= 100.0 * noise and decrement > 0.25 * previous:
+        if decrement <= 100.0 * noise and decrement >= previous:
             status = 0 if decrement <= 1e-8 else 3
             break
         if iteration == max_iterations:
@@ -153,7 +162,7 @@ def _minimize_stepwise(equations, factor, response, reml, theta, tolerance, max_
         if not accepted:
             status = 3
             break
-        theta, point = moved, trial
+        theta, point, before = moved, trial, gradient
         iteration += 1
     return Optimum(
         theta, status, point.deviance, point.r2, decrement, iteration, evaluations, gradient, hessian, S, np.array(trace)
