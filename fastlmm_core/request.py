@@ -26,10 +26,10 @@ KEYS = (
     "anova", "emmeans", "contrasts", "emtrends", "information",
 )  # fmt: skip
 MEAN_KEYS = ("specs", "by", "at", "method", "weights", "level")
-TREND_KEYS = (*MEAN_KEYS, "var")
+TREND_KEYS = (*MEAN_KEYS, "var", "delta")
 CONTRAST_KEYS = (
     "specs", "by", "at", "weights", "df_method", "method", "adjust", "interaction", "ref", "coef", "reverse",
-    "level", "var",
+    "level", "var", "delta",
 )  # fmt: skip
 
 
@@ -274,11 +274,31 @@ def means_block(
     return {**_asked(block), "method": table.ddf, "table": _means_rows(table)}
 
 
+def _trend_delta(fit: LMMFit, block: Mapping[str, Any], where: str) -> float | None:
+    """Increment of the slope's difference quotient: emmeans' 0.001 of the range unless ``delta`` says otherwise.
+
+    ``"exact"`` asks for the derivative.  The two differ only where the model is not linear in the covariate.
+    """
+    delta = block.get("delta")
+    if delta == "exact":
+        return None
+    if delta is not None:
+        if isinstance(delta, bool) or not isinstance(delta, int | float) or delta == 0:
+            raise OptionError(f"{where}.delta={delta!r} is not known; allowed: a number other than 0, 'exact'")
+        return float(delta)
+    var = block["var"]
+    known = fit.design.variables.get(var)
+    if known is None or known.kind == "factor":
+        return None  # emtrends() itself says what is wrong
+    return 0.001 * float(np.ptp(np.asarray(fit.design.frame[var], dtype=float))) or None
+
+
 def trends_block(
     fit: LMMFit, block: Mapping[str, Any], where: str, request: Mapping[str, Any]
 ) -> dict[str, Any]:
     """One block of ``emtrends``."""
-    table = fit.emtrends(block["specs"], block["var"], **_grid_options(fit, block, where, "method", request))
+    options = _grid_options(fit, block, where, "method", request)
+    table = fit.emtrends(block["specs"], block["var"], **options, delta=_trend_delta(fit, block, where))
     return {**_asked(block), "method": table.ddf, "table": _means_rows(table)}
 
 
@@ -288,7 +308,7 @@ def contrast_block(
     """One block of ``contrasts``: those of the rows of means, or of slopes when ``var`` is given."""
     options = _grid_options(fit, block, where, "df_method", request)
     if block.get("var") is not None:
-        means = fit.emtrends(block["specs"], block["var"], **options)
+        means = fit.emtrends(block["specs"], block["var"], **options, delta=_trend_delta(fit, block, where))
     else:
         means = fit.emmeans(block["specs"], **options)
     method: Any = block.get("method", "pairwise")

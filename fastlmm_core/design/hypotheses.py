@@ -21,6 +21,8 @@ from fastlmm_core.design.rank import Rank, column_rank, gram, triangle_of
 from fastlmm_core.errors import InferenceError
 
 MAX_DENSE = 6000
+# Beyond, the only term of a model is tested in the basis of its own columns.
+MAX_BASIS = 1500
 
 
 Function = tuple[
@@ -221,6 +223,8 @@ def type3(
     columns = term_columns(coding)
     if rank.dropped.size:
         K = (_type3_marginal if marginal else _type3_goodnight)(coding, values, X_full, columns)
+    elif len(columns) == 1 and coding.intercept and 1 < columns[0].size <= MAX_BASIS:
+        K = [_sequential_basis(coding, values, X_full, columns[0])]
     elif _all_on_top(coding):
         eye = sp.eye_array(coding.p, format="csr")
         K = [sp.csr_array(eye[c]) for c in columns]
@@ -231,6 +235,23 @@ def type3(
         else:
             K = [sp.csr_array(M[c]) for c in columns]
     return [(term.label, _without_noise(k)) for term, k in zip(coding.terms, K, strict=True)]
+
+
+def _sequential_basis(
+    coding: Coding, values: dict[str, np.ndarray], X_full: sp.csc_array, columns: np.ndarray
+) -> sp.csr_array:
+    """Rows of the only term of a model: the triangular basis of its sequential hypothesis.
+
+    The hypothesis is the one every basis spans, but Satterthwaite's denominator of several degrees of freedom
+    depends on the basis; lmerTest takes this one, the unit upper triangle of X'X = U'DU in sum-to-zero coding.
+    """
+    M = SumCodingMap(coding).M
+    if M is None:
+        return sp.csr_array(sp.eye_array(coding.p, format="csr")[columns])
+    X_sum = coding.with_sum_contrasts().matrix(values, X_full.shape[0])
+    upper = la.cholesky((X_sum.T @ X_sum).toarray())
+    unit = upper[columns] / np.diag(upper)[columns, None]
+    return sp.csr_array(unit @ M.toarray())
 
 
 def _without_noise(K: sp.csr_array) -> sp.csr_array:

@@ -100,6 +100,24 @@ def revpairwise(means: MeanLabels) -> ContrastFamily:
     )
 
 
+def _matching_labels(means: MeanLabels, name: str) -> list[int]:
+    """Positions of a label, or of the plain level behind a label that carries its factor's name ("dose36")."""
+    exact = [i for i, label in enumerate(means.raw) if label == name]
+    if exact:
+        return exact
+    whole = re.compile(r"(.*[^0-9.eE+-])" + re.escape(name))
+    return [i for i, label in enumerate(means.raw) if whole.fullmatch(label)] if looks_numeric(name) else []
+
+
+def looks_numeric(text: str) -> bool:
+    """Whether a level reads as a number."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def find_reference(means: MeanLabels, ref: object) -> list[int]:
     """Positions of the reference means, given as label, as position counted from 1, or as a list of either.
 
@@ -115,8 +133,8 @@ def find_reference(means: MeanLabels, ref: object) -> list[int]:
             if not 1 <= item <= len(means.raw):
                 raise OptionError(f"ref={item}: positions run from 1 to {len(means.raw)}")
             found.append(int(item) - 1)
-        elif str(item) in means.raw:
-            found.append(means.raw.index(str(item)))
+        elif len(hits := _matching_labels(means, str(item))) == 1:
+            found.append(hits[0])
         else:
             raise OptionError(f"ref={item!r} is not one of the means{nearest_names(str(item), means.raw)}")
     if not found or len(set(found)) == len(means.raw):

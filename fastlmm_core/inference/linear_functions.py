@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse as sp
-from scipy import stats
 
 from fastlmm_core.errors import InferenceError, check_option
 from fastlmm_core.inference import kenward_roger, satterthwaite
+from fastlmm_core.inference.distributions import f_upper
 from fastlmm_core.reml.information import KINDS, information_matrix, natural_parameters
 
 if TYPE_CHECKING:
@@ -68,7 +68,9 @@ class VarianceParameterInference:
         """
         key = (ddf, information if ddf == "kenward-roger" else "")
         if key not in self._covariances:
-            if ddf == "satterthwaite":
+            if self.solved.sigma2 <= 0.0:  # a perfect fit: nothing is left to learn a variance from
+                value = np.full((self.parameters.size + 1,) * 2, np.nan)
+            elif ddf == "satterthwaite":
                 value = satterthwaite.parameter_covariance(self.solved, self.parameters)
             else:
                 value = _invert(information_matrix(self.solved, self.parameters, information), information)
@@ -218,8 +220,7 @@ class LinearFunctions:
                 F *= scaling
             else:
                 df = np.inf if self.ddf == "asymptotic" else float(self.df_residual)
-        p = float(stats.chi2.sf(F * rank, rank) if np.isinf(df) else stats.f.sf(F, rank, df))
-        return FTest(F, rank, float(df), p, scaling)
+        return FTest(F, rank, float(df), f_upper(F, rank, df), scaling)
 
     def _satterthwaite_f(self) -> tuple[float, float]:
         variance = np.diag(self.cov_unadjusted)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy.special import ndtri
 
 from fastlmm_core.errors import OptionError, nearest_names
 from fastlmm_core.linalg import make_factor
@@ -29,7 +29,7 @@ def blup_table(fit: LMMFit, term: str | None, level: float) -> pd.DataFrame:
     solved = fit.solved
     pev = prediction_error_blocks(solved)
     conditional = conditional_variance_blocks(fit)
-    z = stats.norm.ppf(0.5 + 0.5 * level)
+    z = ndtri(0.5 + 0.5 * level)
     tables = []
     for k, random in enumerate(fit.design.random):
         if term is not None and random.group != term:

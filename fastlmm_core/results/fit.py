@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
-from scipy import stats
 
 from fastlmm_core.covariance.unstructured import lower_factor
 from fastlmm_core.design import Design
 from fastlmm_core.errors import FastLMMWarning, OptionError, check_option
+from fastlmm_core.inference.distributions import f_upper, t_quantile, t_two_sided
 from fastlmm_core.inference.linear_functions import (
     DDF_METHODS,
     LinearFunctions,
@@ -311,7 +311,7 @@ class LMMFit:
             return None
         r2 = self._r_squared
         F = r2 / df1 / ((1.0 - r2) / self.df_residual)
-        return FStatistic(F, df1, float(self.df_residual), float(stats.f.sf(F, df1, self.df_residual)))
+        return FStatistic(F, df1, float(self.df_residual), f_upper(F, df1, self.df_residual))
 
     # -------------------------------------------------------------- inference
     @cached_property
@@ -382,11 +382,11 @@ class LMMFit:
         columns["df"][kept] = functions.df()
         with np.errstate(divide="ignore", invalid="ignore"):
             t = columns["estimate"] / columns["se"]
-        margin = stats.t.ppf(0.5 + 0.5 * level, columns["df"]) * columns["se"]
+        margin = t_quantile(level, columns["df"]) * columns["se"]
         status = np.full(len(self.coef_names), "dropped: depends on earlier columns", dtype=object)
         status[kept] = "ok"
         return pd.DataFrame(
-            {"term": list(self.coef_names), **columns, "t": t, "p": 2.0 * stats.t.sf(np.abs(t), columns["df"]),
+            {"term": list(self.coef_names), **columns, "t": t, "p": t_two_sided(t, columns["df"]),
              "lower": columns["estimate"] - margin, "upper": columns["estimate"] + margin, "status": status, "ddf": ddf}
         )  # fmt: skip
 
@@ -427,12 +427,21 @@ class LMMFit:
 
     def emtrends(
         self, specs: Any, var: str, by: Any = None, at: Mapping[str, Any] | None = None, weights: Any = "equal",
-        ddf: str | None = None, information: str = "expected", level: float = 0.95,
+        ddf: str | None = None, information: str = "expected", level: float = 0.95, delta: float | None = None,
     ) -> EmmeansTable:  # fmt: skip
         """Marginal slopes in a covariate; see ``fastlmm_core.inference.emmeans.emtrends``."""
         from fastlmm_core.inference.emmeans import emtrends
 
-        return emtrends(self, specs, var, by, at, weights, ddf or self.default_ddf, information, level)
+        return emtrends(self, specs, var, by, at, weights, ddf or self.default_ddf, information, level, delta)
+
+    def joint_tests(
+        self, by: Any = None, at: Mapping[str, Any] | None = None, weights: Any = "equal", ddf: str | None = None,
+        information: str = "expected", scaled: bool = True,
+    ) -> pd.DataFrame:  # fmt: skip
+        """F tests of the contrasts of the marginal means; see ``fastlmm_core.inference.joint_tests``."""
+        from fastlmm_core.inference.joint_tests import joint_tests
+
+        return joint_tests(self, by, at, weights, ddf or self.default_ddf, information, scaled)
 
     # --------------------------------------------------------- random effects
     def blups(self, term: str | None = None, level: float = 0.95) -> pd.DataFrame:

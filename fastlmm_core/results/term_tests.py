@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
-from scipy import stats
 
 from fastlmm_core.errors import DesignError, OptionError, check_option
+from fastlmm_core.inference.distributions import chi2_upper
 from fastlmm_core.inference.linear_functions import DDF_METHODS
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def compare(*fits: LMMFit) -> pd.DataFrame:
             before = ordered[i - 1]
             df = fit.npar - before.npar
             chisq = max(before.criterion - fit.criterion, 0.0)
-            p = float(stats.chi2.sf(chisq, df)) if df > 0 else np.nan
+            p = chi2_upper(chisq, df) if df > 0 else np.nan
         rows.append((fit.formula, fit.npar, fit.criterion, fit.loglik, fit.aic, fit.bic, chisq, df, p))
     columns = ["formula", "npar", "criterion", "loglik", "aic", "bic", "chisq", "df", "p"]
     return pd.DataFrame(rows, columns=columns)
