@@ -1,0 +1,46 @@
+"""Tail probabilities and quantiles of t, F and chi-square on arrays, infinite degrees of freedom included.
+
+Thin wrappers of scipy.special: importing scipy.stats would take longer than a fit.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import chdtrc, fdtrc, ndtr, ndtri, stdtr, stdtrit
+
+# Beyond this many degrees of freedom the normal distribution is used.
+NORMAL_DF = 1e10
+
+
+def t_two_sided(t: ArrayLike, df: ArrayLike) -> np.ndarray:
+    """P(|T| > |t|); NaN where `df` is NaN or not positive."""
+    t, df = np.asarray(t, float), np.asarray(df, float)
+    with np.errstate(invalid="ignore"):
+        normal = df > NORMAL_DF
+        own = np.where((df > 0) & ~normal, df, 1.0)
+        p = np.where(normal, 2.0 * ndtr(-np.abs(t)), 2.0 * stdtr(own, -np.abs(t)))
+        return np.where(df > 0, p, np.nan)
+
+
+def t_quantile(level: float, df: ArrayLike) -> np.ndarray:
+    """Half width of a two-sided interval of confidence `level`, in standard errors."""
+    df = np.asarray(df, float)
+    p = 0.5 + 0.5 * level
+    with np.errstate(invalid="ignore"):
+        own = np.where((df > 0) & (df <= NORMAL_DF), df, 1.0)
+        value = np.where(df > NORMAL_DF, ndtri(p), stdtrit(own, p))
+        return np.where(df > 0, value, np.nan)
+
+
+def f_upper(F: float, df_num: float, df_den: float) -> float:
+    """P(F > f); chi-square over its degrees of freedom for infinite `df_den`."""
+    if np.isnan(F) or np.isnan(df_den) or df_num < 1:
+        return np.nan
+    F = max(F, 0.0)
+    return float(chdtrc(df_num, F * df_num) if df_den > NORMAL_DF else fdtrc(df_num, df_den, F))
+
+
+def chi2_upper(x: float, df: float) -> float:
+    """P(chi-square > x)."""
+    return float(chdtrc(df, max(x, 0.0)))
