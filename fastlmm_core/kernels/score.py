@@ -23,6 +23,39 @@ TINY_FACTOR = 1e-10
 
 
 @kernel
+def sum_squared_blocks(G, indptr, below_ptr, below, start, term, n_terms, out):
+    """out[k c, h d] += squared entries of G between coefficient c of term k and d of term h, both triangles.
+
+    `out` (n_terms, m, n_terms, m).  These are tr(Z_kc' Z_hd Z_hd' Z_kc), the coefficients of the moment
+    equations for the variances.
+    """
+    for j in range(term.size):
+        if term[j] == n_terms:
+            continue
+        m = start[j + 1] - start[j]
+        k = term[j]
+        for a in range(m):
+            t = indptr[start[j] + a]
+            for b in range(a, m):
+                square = G[t + b - a] * G[t + b - a]
+                out[k, a, k, b] += square
+                if a != b:
+                    out[k, b, k, a] += square
+        offset = 0
+        for s in range(below_ptr[j], below_ptr[j + 1]):
+            i = below[s]
+            h = start[i + 1] - start[i]
+            if term[i] < n_terms:
+                for c in range(m):
+                    t = indptr[start[j] + c] + m - c + offset
+                    for a in range(h):
+                        square = G[t + a] * G[t + a]
+                        out[k, c, term[i], a] += square
+                        out[term[i], a, k, c] += square
+            offset += h
+
+
+@kernel
 def fill_factors(theta, theta_term, theta_row, theta_col, factors):
     """Write theta into the factors; a diagonal at zero becomes tiny, so that scores there stay defined.
 

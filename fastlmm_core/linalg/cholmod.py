@@ -77,15 +77,20 @@ class CholmodFactor(CholeskyFactor):
         self.nnz = int(counts.sum())
         self.flops = float(np.sum(counts.astype(float) ** 2))
         self._plans: dict[int, InversePlan] = {}
+        self._inverses: dict[int, np.ndarray] = {}
+        self._work: tuple[np.ndarray, np.ndarray] | None = None
 
     def copy(self) -> CholmodFactor:
         twin = object.__new__(CholmodFactor)
         twin.__dict__.update(self.__dict__)
         twin._factor = self._factor.copy()
         twin._C = self._C.copy()
+        twin._inverses = {}
+        twin._work = None
         return twin
 
     def factorize(self, C_data: np.ndarray) -> bool:
+        self._inverses.clear()
         self._C.data = C_data
         try:
             self._factor.cholesky_inplace(self._C)
@@ -98,6 +103,10 @@ class CholmodFactor(CholeskyFactor):
             return float(self._factor.logdet())
         return 2.0 * float(np.sum(np.log(self._factor.L().diagonal()[:n_lead])))
 
+    def release(self) -> None:
+        """Give the work arrays of the inverse subset back."""
+        self._work = None
+
     def solve(self, B: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(self._factor.solve_A(np.asarray(B, float)))
 
@@ -105,6 +114,11 @@ class CholmodFactor(CholeskyFactor):
         return np.ascontiguousarray(self._factor.solve_L(np.asarray(B, float), use_LDLt_decomposition=False))
 
     def inverse_subset(self, n_lead: int) -> np.ndarray:
+        if n_lead not in self._inverses:
+            self._inverses[n_lead] = self._invert(n_lead)
+        return self._inverses[n_lead]
+
+    def _invert(self, n_lead: int) -> np.ndarray:
         L = self._factor.L()
         if not L.has_sorted_indices:
             L.sort_indices()
@@ -114,7 +128,10 @@ class CholmodFactor(CholeskyFactor):
             indptr, indices = self._leading_pattern(n_lead)
         if n_lead not in self._plans:
             self._plans[n_lead] = InversePlan(L.indptr, L.indices, indptr, indices)
-        found = self._plans[n_lead].invert(L.data)
+        plan = self._plans[n_lead]
+        if self._work is None or self._work[0].size < plan.stack_size or self._work[1].size < plan.panel_size:
+            self._work = (np.empty(plan.stack_size), np.empty(plan.panel_size))
+        found = plan.invert(L.data, *self._work)
         if n_lead == self.size:
             return found
         out = np.zeros(self._pattern[1].size)
@@ -154,13 +171,15 @@ class InversePlan:
         self.stack_size = int(self.fronts[3][-1])
         self.panel_size = max(1, int(np.max(width * (size - width), initial=0)))
 
-    def invert(self, L: np.ndarray) -> np.ndarray:
-        """C^-1 on the pattern of C, (nnz(C),), from the data of L."""
+    def invert(self, L: np.ndarray, stack: np.ndarray | None = None, panel: np.ndarray | None = None) -> np.ndarray:
+        """C^-1 on the pattern of C, (nnz(C),), from the data of L; work arrays of the plan's sizes if given."""
+        stack = np.empty(self.stack_size) if stack is None else stack
+        panel = np.empty(self.panel_size) if panel is None else panel
         parent, relative_ptr, relative, offset, order = self.fronts
         C_inv = np.empty(self.place.size)
         invert_supernodes(
             ADDRESSES, L, self.indptr, self.first, parent, relative_ptr, relative, offset, order,
-            self.C_indptr, self.place, np.empty(self.stack_size), np.empty(self.panel_size), C_inv,
+            self.C_indptr, self.place, stack, panel, C_inv,
         )  # fmt: skip
         return C_inv
 

@@ -31,6 +31,9 @@ class CholeskyFactor(ABC):
     def copy(self) -> CholeskyFactor:
         """A factor with values of its own on the shared symbolic analysis."""
 
+    def release(self) -> None:
+        """Give work arrays back that only a running fit needs."""
+
     @abstractmethod
     def factorize(self, C_data: np.ndarray) -> bool:
         """Factorize the lower-triangular data (nnz(C),); False when not positive definite."""

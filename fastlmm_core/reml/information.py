@@ -24,6 +24,8 @@ from fastlmm_core.reml.solved import SolvedEquations, trace_blocks_at
 KINDS = ("expected", "observed", "average")
 # Up to this many random coefficients Z'PZ is formed once, densely.
 DENSE_RANDOM = 700
+# Rounding leaves about 1e-15 of a trace that is zero.
+CONFOUNDED = 1e-11
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,20 @@ def traces(solved: SolvedEquations, parameters: NaturalParameters) -> np.ndarray
 
 def _traces_of(H: np.ndarray, parameters: NaturalParameters) -> np.ndarray:
     return np.einsum("jab,jab->j", H[parameters.term], parameters.directions)
+
+
+def confounded_terms(solved: SolvedEquations, parameters: NaturalParameters) -> list[int]:
+    """Random terms with a variance whose tr(P V_j) vanishes next to tr(W V_j): columns within the span of X."""
+    e = solved.equations
+    found = []
+    for j, trace in enumerate(traces(solved, parameters)):
+        k = int(parameters.term[j])
+        a, b = np.argwhere(parameters.directions[j])[0]
+        if a == b and k not in found:
+            own = float(e.G[e.indptr[e.layout.random_rows[k][:, a]]].sum())
+            if trace <= CONFOUNDED * own:
+                found.append(k)
+    return found
 
 
 def expected_traces(solved: SolvedEquations, parameters: NaturalParameters, method: str = "auto") -> np.ndarray:

@@ -13,6 +13,7 @@ from fastlmm_core.kernels.trust_region import SECANT_BELOW, SECANT_SLOW, correct
 from fastlmm_core.linalg.factor import CholeskyFactor, SimplicialFactor
 from fastlmm_core.reml.equations import MixedModelEquations
 from fastlmm_core.reml.objective import (
+    Point,
     Response,
     degrees_of_freedom,
     evaluate,
@@ -47,6 +48,8 @@ class Optimum:
     gradient : (n_theta,), hessian : (n_theta, n_theta), S : (K, m, m)
     trace : (iterations + 1, 3 + n_theta) float64
         Deviance, decrement, radius, theta.
+    point : Point or None
+        The factorized point, when the factor still holds it.
     """
 
     theta: np.ndarray
@@ -60,6 +63,7 @@ class Optimum:
     hessian: np.ndarray
     S: np.ndarray
     trace: np.ndarray
+    point: Point | None = None
 
 
 Progress = Callable[[int, float, float, np.ndarray, float], None]
@@ -109,7 +113,7 @@ def _minimize_stepwise(equations, factor, response, reml, theta, tolerance, max_
     d = theta.size
     dof = degrees_of_freedom(equations, reml)
     point = evaluate(equations, factor, response, factors_at(equations, theta), reml)
-    evaluations, iteration = 1, 0
+    evaluations, iteration, held = 1, 0, point
     trace: list[np.ndarray] = []
     if not np.isfinite(point.deviance):
         empty = np.zeros((len(equations.terms), equations.width, equations.width))
@@ -160,10 +164,12 @@ def _minimize_stepwise(equations, factor, response, reml, theta, tolerance, max_
                 if radius < 1e-14:
                     break
         if not accepted:
-            status = 3
+            status, held = 3, None
             break
+        held = trial
         theta, point, before = moved, trial, gradient
         iteration += 1
     return Optimum(
-        theta, status, point.deviance, point.r2, decrement, iteration, evaluations, gradient, hessian, S, np.array(trace)
-    )
+        theta, status, point.deviance, point.r2, decrement, iteration, evaluations, gradient, hessian, S, np.array(trace),
+        held,
+    )  # fmt: skip

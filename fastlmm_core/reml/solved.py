@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from fastlmm_core.kernels.assembly import apply_factor, apply_factor_transposed, multiply_symmetric
-from fastlmm_core.kernels.score import divide_by_factors
+from fastlmm_core.kernels.score import divide_by_factors, sum_squared_blocks
 from fastlmm_core.linalg import make_factor
 from fastlmm_core.linalg.factor import CholeskyFactor
 from fastlmm_core.reml import optimizer
@@ -222,7 +222,7 @@ def fit_equations(
     response = prepare_response(equations, y)
     if equations.n_theta == 0 or response.yy <= 1e-28 * float(y @ (equations.weights * y)) or response.yy == 0.0:
         return _solve_without_search(equations, factor, response, reml)
-    start = starting_values(equations) if theta is None else theta
+    start = starting_values(equations, response) if theta is None else theta
     optimum = optimizer.minimize(equations, factor, response, reml=reml, theta=start, progress=progress)
     for _ in range(3):
         theta = snap_boundary(equations, optimum)
@@ -237,8 +237,11 @@ def fit_equations(
             break
         optimum = optimizer.minimize(equations, factor, response, reml=reml, theta=start, progress=progress)
     moved = not np.array_equal(theta, optimum.theta)
-    point = evaluate(equations, factor, response, factors_at(equations, theta), reml)
+    point = optimum.point
+    if moved or point is None:
+        point = evaluate(equations, factor, response, factors_at(equations, theta), reml)
     solved = SolvedEquations(equations, factor, response, point, theta, reml)
+    factor.release()
     curvature = float(np.linalg.eigvalsh(optimum.hessian).min())
     gradient_norm = float(np.abs(optimum.gradient).max())
     optimal = (
@@ -270,9 +273,35 @@ def _solve_without_search(equations, factor, response, reml):
     return solved, optimum, Certificate(True, 0.0, 0.0, 0.0, np.inf)
 
 
-def starting_values(equations: MixedModelEquations) -> np.ndarray:
-    """Starting theta (n_theta,): the identity for every term."""
-    return np.concatenate([term.structure.start() for term in equations.terms])
+def starting_values(equations: MixedModelEquations, response: Response) -> np.ndarray:
+    """Starting theta (n_theta,) from moments: MINQUE with V proportional to I (Rao 1971).
+
+    The sums of squares of Z_k' r, r the least squares residual, are equated to their expectations
+    sum_h T_h tr(Z_k' Z_h Z_h' Z_k) + sigma2 tr(Z_k' Z_k), the fixed part neglected.  The coefficients
+    are read off the cross-products.  Variances that come out small or negative start at a hundredth of the
+    residual, never at zero, where the search could not start.
+    """
+    e, K = equations, len(equations.terms)
+    width = e.width
+    squares = np.zeros((K, width, K, width))
+    layout = e.layout
+    sum_squared_blocks(e.G, e.indptr, e.below_ptr, e.below, layout.start, layout.term, K, squares)
+    used = np.concatenate([k * width + np.arange(t.m) for k, t in enumerate(e.terms)])
+    d = used.size
+    diagonal = np.concatenate([e.G[e.indptr[rows]].sum(axis=0) for rows in layout.random_rows])
+    observed = np.concatenate([(response.rhs[rows, 0] ** 2).sum(axis=0) for rows in layout.random_rows])
+    A = np.empty((d + 1, d + 1))
+    A[:d, :d] = squares.reshape(K * width, K * width)[np.ix_(used, used)]
+    A[:d, d] = A[d, :d] = diagonal
+    A[d, d] = e.n
+    b = np.append(observed, response.yy)
+    scale = 1.0 / np.sqrt(np.diag(A))
+    moments = scale * np.linalg.lstsq(A * np.outer(scale, scale), scale * b, rcond=1e-8)[0]
+    residual = max(float(moments[d]), 0.05 * response.yy / e.n)
+    ratio = np.clip(moments[:d] / residual, 0.01, 1e4)
+    theta = np.concatenate([t.structure.start() for t in e.terms])
+    theta[e.theta_row == e.theta_col] = np.sqrt(ratio)
+    return theta
 
 
 def snap_boundary(equations: MixedModelEquations, optimum: optimizer.Optimum) -> np.ndarray:

@@ -184,7 +184,7 @@ def test_a_certificate_is_not_given_for_nothing():
     e = fit.solved.equations
     response = solved.prepare_response(e, c.data["y"].to_numpy())
     factor = fit.solved.factor.copy()
-    optimum = optimizer.minimize(e, factor, response, reml=True, theta=solved.starting_values(e), max_iterations=1)
+    optimum = optimizer.minimize(e, factor, response, reml=True, theta=solved.starting_values(e, response), max_iterations=1)
     assert optimum.status == 1
     assert optimum.decrement > 1e-6
 
