@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.sparse as sp
 
-from fastlmm_core.errors import InferenceError, check_option
+from fastlmm_core.errors import InferenceError, check_option, name_list
 from fastlmm_core.inference import kenward_roger, satterthwaite
 from fastlmm_core.inference.distributions import f_upper
-from fastlmm_core.reml.information import KINDS, information_matrix, natural_parameters
+from fastlmm_core.reml.information import KINDS, confounded_terms, information_matrix, natural_parameters
 
 if TYPE_CHECKING:
     from fastlmm_core.reml.information import NaturalParameters
@@ -47,10 +47,13 @@ class VarianceParameterInference:
     Parameters
     ----------
     solved : SolvedEquations
+    groups : tuple of str
+        Name of every random term, for messages.
     """
 
-    def __init__(self, solved: SolvedEquations):
+    def __init__(self, solved: SolvedEquations, groups: tuple[str, ...]):
         self.solved = solved
+        self.groups = groups
         self._covariances: dict[tuple[str, str], np.ndarray] = {}
 
     @cached_property
@@ -64,10 +67,12 @@ class VarianceParameterInference:
         Raises
         ------
         InferenceError
-            When the information is not positive definite, so that no degrees of freedom follow from it.
+            When the information is not positive definite, so that no degrees of freedom follow from it, or
+            when a random term lies within the fixed part.
         """
         key = (ddf, information if ddf == "kenward-roger" else "")
         if key not in self._covariances:
+            self._refuse_confounded()
             if self.solved.sigma2 <= 0.0:  # a perfect fit: nothing is left to learn a variance from
                 value = np.full((self.parameters.size + 1,) * 2, np.nan)
             elif ddf == "satterthwaite":
@@ -76,6 +81,16 @@ class VarianceParameterInference:
                 value = _invert(information_matrix(self.solved, self.parameters, information), information)
             self._covariances[key] = value
         return self._covariances[key]
+
+    def _refuse_confounded(self) -> None:
+        """P Z_k = 0: the criterion does not depend on the variance, and what is left of its information is rounding."""
+        found = confounded_terms(self.solved, self.parameters)
+        if found:
+            names = name_list(self.groups[k] for k in found)
+            raise InferenceError(
+                f"the variance of random term {names} cannot be estimated, because its levels lie within the fixed "
+                "part; drop it from the random or from the fixed part"
+            )
 
 
 def _invert(information: np.ndarray, kind: str) -> np.ndarray:

@@ -94,15 +94,18 @@ def _traces_of(H: np.ndarray, parameters: NaturalParameters) -> np.ndarray:
 
 
 def confounded_terms(solved: SolvedEquations, parameters: NaturalParameters) -> list[int]:
-    """Random terms with a variance whose tr(P V_j) vanishes next to tr(W V_j): columns within the span of X."""
+    """Random terms with a variance whose tr(P V_j) vanishes: columns within the span of X.
+
+    Alone in the model with its prior variance t_j it would be the sum of g / (1 + t_j g), g = z'Wz of a level.
+    """
     e = solved.equations
     found = []
     for j, trace in enumerate(traces(solved, parameters)):
         k = int(parameters.term[j])
         a, b = np.argwhere(parameters.directions[j])[0]
         if a == b and k not in found:
-            own = float(e.G[e.indptr[e.layout.random_rows[k][:, a]]].sum())
-            if trace <= CONFOUNDED * own:
+            own = e.G[e.indptr[e.layout.random_rows[k][:, a]]]
+            if trace <= CONFOUNDED * float(np.sum(own / (1.0 + parameters.values[j] * own))):
                 found.append(k)
     return found
 

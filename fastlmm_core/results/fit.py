@@ -316,7 +316,7 @@ class LMMFit:
     # -------------------------------------------------------------- inference
     @cached_property
     def _inference(self) -> VarianceParameterInference:
-        return VarianceParameterInference(self.solved)
+        return VarianceParameterInference(self.solved, tuple(term.group for term in self.design.random))
 
     def linear_functions(
         self, K: np.ndarray | sp.sparray, *, ddf: str | None = None, information: str = "expected"

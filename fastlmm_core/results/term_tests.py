@@ -89,7 +89,7 @@ def compare(*fits: LMMFit) -> pd.DataFrame:
         if i:
             before = ordered[i - 1]
             df = fit.npar - before.npar
-            chisq = max(before.criterion - fit.criterion, 0.0)
+            chisq = max(before.criterion - fit.criterion - _coding_shift(before, fit), 0.0)
             p = chi2_upper(chisq, df) if df > 0 else np.nan
         rows.append((fit.formula, fit.npar, fit.criterion, fit.loglik, fit.aic, fit.bic, chisq, df, p))
     columns = ["formula", "npar", "criterion", "loglik", "aic", "bic", "chisq", "df", "p"]
@@ -107,3 +107,15 @@ def _same_fixed_part(a: LMMFit, b: LMMFit) -> bool:
     dense = B.toarray()
     fitted = [equations.fixed_predictor(equations.least_squares(np.ascontiguousarray(column))) for column in dense.T]
     return bool(np.abs(dense.T - fitted).max() <= 1e-8 * np.abs(dense).max())
+
+
+def _coding_shift(a: LMMFit, b: LMMFit) -> float:
+    """What the coding of one fixed part in two ways adds to the difference of two REML criteria.
+
+    X_b = X_a M changes log |X'V^-1 X| by 2 log |M|, at any V, and log |X'X| by the same.
+    """
+    A, B = a.design.X, b.design.X
+    if a.method != "REML" or (abs(A - B)).max() == 0.0:
+        return 0.0
+    first, second = (float(np.linalg.slogdet((X.T @ X).toarray())[1]) for X in (A, B))
+    return first - second
