@@ -102,6 +102,8 @@ class SolvedEquations:
         self.dof = degrees_of_freedom(equations, reml)
         self.sigma2 = self.r2 / self.dof
         self.log_determinant = factor.log_determinant(n_leading(equations))
+        # tr(P V_i P V_j) by method, the one expensive piece that Kenward-Roger and Satterthwaite share
+        self.expected: dict[str, np.ndarray] = {}
 
     @property
     def beta(self) -> np.ndarray:
