@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
 
+from fastlmm_core.batch.coded import CodedTrials, code_trials
+from fastlmm_core.batch.compiled import run_units
+from fastlmm_core.batch.compiled_tables import add_unit_tables
 from fastlmm_core.batch.ordinary import fit_units
 from fastlmm_core.batch.plan import BatchPlan
-from fastlmm_core.batch.tables import TableParts, Tables
-from fastlmm_core.batch.trials import TrialTable, collect_trials
+from fastlmm_core.batch.tables import TableParts, Tables, join_tables
+from fastlmm_core.batch.trials import TrialTable, collect_trials, unit_runs
 
 
 def fit_group(table: Any, plan: BatchPlan) -> Tables:
@@ -41,6 +45,21 @@ def fit_group(table: Any, plan: BatchPlan) -> Tables:
 
 def fit_trials(table: TrialTable) -> Tables:
     """The tables of all units of a table of trials."""
+    coded = code_trials(table)
+    pieces = [fit_run(table, coded, *run) for run in unit_runs(table)]
+    return join_tables(pieces, table.plan)
+
+
+def fit_run(table: TrialTable, coded: CodedTrials | None, first: int, last: int) -> Tables:
+    """The tables of the units first:last: compiled where possible, one by one where not."""
     parts = TableParts()
-    fit_units(table, np.arange(table.n_units), parts)
+    left = np.arange(first, last)
+    if coded is not None:
+        began = time.perf_counter()
+        arrays = run_units(table, coded, first, last)
+        good = np.flatnonzero(arrays.status == 0)
+        add_unit_tables(table, coded, arrays, good, time.perf_counter() - began, parts)
+        left = left[arrays.status != 0]
+    if left.size:
+        fit_units(table, left, parts)
     return parts.finish(table.plan, table.keys)

@@ -9,15 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from fastlmm_core.batch.group import fit_trials
+from fastlmm_core.batch.coded import code_trials
+from fastlmm_core.batch.group import fit_run
 from fastlmm_core.batch.plan import make_plan
 from fastlmm_core.batch.result import BatchResult
-from fastlmm_core.batch.tables import Tables, join_tables
-from fastlmm_core.batch.trials import collect_trials
+from fastlmm_core.batch.tables import join_tables
+from fastlmm_core.batch.trials import collect_trials, unit_runs
 from fastlmm_core.errors import OptionError
 from fastlmm_core.reading import read_table
 
-TRIALS_PER_CHUNK = 64
 
 
 def fit_batch(
@@ -48,10 +48,8 @@ def fit_batch(
     threads = (os.cpu_count() or 1) if workers is None else workers
     if threads < 1:
         raise OptionError(f"workers={workers!r} must be a positive number")
-    chunks = [
-        table.slice(t, min(t + TRIALS_PER_CHUNK, table.n_trials)) for t in range(0, table.n_trials, TRIALS_PER_CHUNK)
-    ]
+    coded = code_trials(table)
     with ThreadPoolExecutor(threads) as pool:
-        pieces: list[Tables] = list(pool.map(fit_trials, chunks))
+        pieces = list(pool.map(lambda run: fit_run(table, coded, *run), unit_runs(table)))
     tables = join_tables(pieces, plan)
     return BatchResult(plan, time.perf_counter() - began, None, tables)

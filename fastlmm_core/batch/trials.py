@@ -11,6 +11,9 @@ import pandas as pd
 from fastlmm_core.batch.plan import BatchPlan
 from fastlmm_core.errors import DataError, nearest_names
 
+UNITS_PER_RUN = 256
+ROWS_PER_RUN = 100_000
+
 
 @dataclass(frozen=True)
 class TrialTable:
@@ -169,3 +172,17 @@ def read_numbers(values: pd.Series) -> tuple[np.ndarray, np.ndarray]:
         return np.full(len(values), np.nan), np.arange(len(values))
     numbers = pd.to_numeric(values, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
     return numbers, np.flatnonzero(np.isnan(numbers) & values.notna().to_numpy())
+
+
+def unit_runs(table: TrialTable) -> list[tuple[int, int]]:
+    """Consecutive units (first, last) that are worked on together, whatever the number of workers."""
+    sizes = np.repeat(np.diff(table.ptr), len(table.plan.labels))
+    ends = np.cumsum(sizes)
+    out, first = [], 0
+    while first < sizes.size:
+        before = int(ends[first - 1]) if first else 0
+        last = int(np.searchsorted(ends, before + ROWS_PER_RUN, side="right"))
+        last = min(max(last, first + 1), first + UNITS_PER_RUN, sizes.size)
+        out.append((first, last))
+        first = last
+    return out

@@ -15,6 +15,7 @@ from fastlmm_core.kernels.crossproducts import expand_coefficients, project_resp
 from fastlmm_core.kernels.score import fill_factors
 from fastlmm_core.kernels.simplicial import factorize, log_determinant, solve_lower, solve_upper
 from fastlmm_core.kernels.small_fit import LOG_TWO_PI, assemble, evaluate_deviance, fit_small
+from fastlmm_core.kernels.starting_values import start_from_moments
 from fastlmm_core.kernels.trial_design import BAD_VALUES, DEPENDENT, NO_OPTIMUM, OK
 from fastlmm_core.kernels.trust_region import diagonalize
 
@@ -145,11 +146,12 @@ def fit_response(equations, L_fixed, fixed_rows, widths, theta_index, weights, y
         yy += weighted[i] * residual[i]
         whole += weights[i] * y[i] * y[i]
         log_weights += np.log(weights[i])
-    rhs = np.zeros((size, 1))
-    project_response(row_ptr, row_node, row_val, flat, start, weighted, rhs[:, 0])
-    theta = np.zeros(theta_term.size)
-    for t in range(theta.size):
-        theta[t] = 1.0 if theta_row[t] == theta_col[t] else 0.0
+    flat_rhs = np.zeros(size)
+    project_response(row_ptr, row_node, row_val, flat, start, weighted, flat_rhs)
+    rhs = flat_rhs.reshape(size, 1)
+    theta = start_from_moments(
+        G, C_indptr, below_ptr, below, start, term, widths, theta_term, theta_row, theta_col, rhs, yy, n
+    )
     numbers = np.zeros(4)
     factors = np.zeros((K + 1, width, width))
     factors[K, 0, 0] = 1.0
@@ -185,7 +187,7 @@ def fit_response(equations, L_fixed, fixed_rows, widths, theta_index, weights, y
     for j in range(size):
         projected[j, 0] = rhs[j, 0] - projected[j, 0]
     fitted = np.empty(n)
-    expand_coefficients(row_ptr, row_node, row_val, flat, start, coefficients[:, 0], fitted)
+    expand_coefficients(row_ptr, row_node, row_val, flat, start, coefficients.reshape(size), fitted)
     r2 = 0.0
     for i in range(n):
         r2 += weights[i] * (residual[i] - fitted[i]) ** 2

@@ -1,0 +1,238 @@
+"""Which batches the compiled path takes, and the arrays it works on: every column coded once for the whole table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastlmm_core.batch.plan import BatchPlan
+from fastlmm_core.batch.trials import TrialTable
+from fastlmm_core.design.coding import code_terms
+from fastlmm_core.design.expressions import Name
+from fastlmm_core.design.table import Column, as_factor, read_column
+from fastlmm_core.errors import DataError
+from fastlmm_core.inference.reference_grid import parse_specs
+from fastlmm_core.kernels.trial_inference import ASYMPTOTIC, KENWARD_ROGER, RESIDUAL
+from fastlmm_core.kernels.trial_units import (
+    CONSECUTIVE,
+    CONTROL,
+    CONTROL_FIRST,
+    CONTROL_LAST,
+    PAIRWISE,
+    REVERSED,
+    count_levels,
+)
+
+MODES = {"kenward-roger": KENWARD_ROGER, "residual": RESIDUAL, "asymptotic": ASYMPTOTIC}
+FAMILIES = {
+    "pairwise": (PAIRWISE, "pairs", "tukey"), "revpairwise": (REVERSED, "pairs", "tukey"),
+    "trt.vs.ctrl": (CONTROL_FIRST, "contrast", "dunnettx"), "trt.vs.ctrl1": (CONTROL_FIRST, "contrast", "dunnettx"),
+    "trt.vs.ctrlk": (CONTROL_LAST, "contrast", "dunnettx"), "consec": (CONSECUTIVE, "contrast", "mvt"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class FixedAtoms:
+    """Atoms of a term of the fixed part: names, and 0 factor by contrasts, 1 factor by all levels, 2 numeric."""
+
+    names: tuple[str, ...]
+    kinds: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class RandomPlan:
+    """A random term: label, grouping factors (slowest first), coefficient names, independent or not."""
+
+    group: str
+    factors: tuple[str, ...]
+    columns: tuple[str, ...]
+    diagonal: bool
+
+
+@dataclass(frozen=True)
+class CodedTrials:
+    """A table of trials as arrays of codes and numbers.
+
+    Attributes
+    ----------
+    factors : tuple of str
+    levels : tuple of (L,) object arrays
+        Labels of each factor over the whole table.
+    codes : (n_factors, N) int32
+    numeric : tuple of str
+    numbers : (n_numeric, N) float64
+    weights : (N,) float64
+    ok : (N,) bool
+        Rows whose explanatory columns and keys are complete.
+    y : (n_traits, N) float64
+        All missing where the response of a trial cannot be read.
+    terms : tuple of FixedAtoms
+    random : tuple of RandomPlan
+    spec : tuple of str
+        Factors of the marginal means.
+    family : (int, str, str) or None
+        Kernel's number, kind and adjustment of the contrasts.
+    control : int
+        Code of the control in the first factor of `spec`, -1 without one.
+    level_counts : (n_factors, T) int64
+        Levels of each factor in each trial.
+    """
+
+    factors: tuple[str, ...]
+    levels: tuple[np.ndarray, ...]
+    codes: np.ndarray
+    numeric: tuple[str, ...]
+    numbers: np.ndarray
+    weights: np.ndarray
+    ok: np.ndarray
+    y: np.ndarray
+    intercept: bool
+    terms: tuple[FixedAtoms, ...]
+    random: tuple[RandomPlan, ...]
+    spec: tuple[str, ...]
+    family: tuple[int, str, str] | None
+    control: int
+    level_counts: np.ndarray
+
+    @property
+    def n_theta(self) -> int:
+        return sum(
+            len(r.columns) if r.diagonal else len(r.columns) * (len(r.columns) + 1) // 2 for r in self.random
+        )
+
+    @property
+    def width(self) -> int:
+        return max(len(r.columns) for r in self.random)
+
+    def fixed_arrays(self) -> tuple[Any, ...]:
+        """The fixed part as ``kernels.trial_design`` takes it."""
+        place = {**{n: i for i, n in enumerate(self.factors)}}
+        number = {n: i for i, n in enumerate(self.numeric)}
+        ptr = np.cumsum([0, *(len(t.names) for t in self.terms)])
+        variable = [number[n] if k == 2 else place[n] for t in self.terms for n, k in zip(t.names, t.kinds, strict=True)]
+        kind = [k for t in self.terms for k in t.kinds]
+        return int(self.intercept), integers(ptr), integers(variable), integers(kind)
+
+    def random_arrays(self) -> tuple[Any, ...]:
+        """The random terms as ``kernels.trial_design`` takes them."""
+        place = {n: i for i, n in enumerate(self.factors)}
+        number = {n: i for i, n in enumerate(self.numeric)}
+        group_ptr = np.cumsum([0, *(len(r.factors) for r in self.random)])
+        group = [place[n] for r in self.random for n in r.factors]
+        parts = [[] if c == "(Intercept)" else c.split(":") for r in self.random for c in r.columns]
+        coef_ptr = np.cumsum([0, *(len(part) for part in parts)])
+        coef = [number[n] for part in parts for n in part]
+        widths = [len(r.columns) for r in self.random]
+        diagonal = [int(r.diagonal) for r in self.random]
+        return tuple(integers(a) for a in (group_ptr, group, widths, coef_ptr, coef, diagonal))
+
+
+def integers(values: Any) -> np.ndarray:
+    """Contiguous int64."""
+    return np.ascontiguousarray(values, dtype=np.int64)
+
+
+def code_trials(table: TrialTable) -> CodedTrials | None:
+    """Code a table for the compiled path; None when the plan needs the general path."""
+    plan = table.plan
+    parsed = plan.parsed
+    family = contrast_plan(plan)
+    if not plan.traits or parsed.offsets or not parsed.random or plan.ddf not in MODES or family is False:
+        return None
+    if plan.information != "expected" or len(plan.emmeans) > 1:
+        return None
+    atoms = [*parsed.fixed.atoms.values()]
+    for part in parsed.random:
+        atoms += [*part.terms.atoms.values(), *part.factors]
+    if not all(isinstance(atom, Name) for atom in atoms):
+        return None
+    columns = read_columns(table)
+    if columns is None:
+        return None
+    factors = {text for text, node in parsed.fixed.atoms.items() if columns[node.name].is_factor}  # type: ignore[attr-defined]
+    terms = tuple(
+        FixedAtoms(
+            tuple(parsed.fixed.atoms[text].name for text in term.atoms),  # type: ignore[attr-defined]
+            tuple(int(full) if text in factors else 2 for text, full in zip(term.atoms, term.full, strict=True)),
+        )
+        for term in code_terms(parsed.fixed, factors)
+    )
+    random = []
+    for part in parsed.random:
+        names = [":".join(part.terms.atoms[text].name for text in term) for term in part.terms.terms]  # type: ignore[attr-defined]
+        if any(columns[node.name].is_factor for node in part.terms.atoms.values()):  # type: ignore[attr-defined]
+            return None
+        own = (*(("(Intercept)",) if part.terms.intercept else ()), *names)
+        groups = tuple(node.name for node in part.factors)  # type: ignore[attr-defined]
+        random.append(RandomPlan(part.group, groups, own, part.structure == "diag"))
+    spec = parse_specs(plan.emmeans[0]).variables if plan.emmeans else ()
+    in_fixed = {n for t in terms for n, k in zip(t.names, t.kinds, strict=True) if k < 2}
+    if any(name not in in_fixed for name in spec) or (plan.emmeans and parse_specs(plan.emmeans[0]).by):
+        return None
+    if family and len(spec) != 1:
+        return None
+    return collect_codes(table, columns, terms, tuple(random), spec, family or None)
+
+
+def contrast_plan(plan: BatchPlan) -> tuple[int, str, str] | None | bool:
+    """(kernel's number, kind, adjustment) of the contrasts, None without any, False for the general path."""
+    if plan.contrasts is None:
+        return None
+    if not isinstance(plan.contrasts, str) or plan.contrasts not in FAMILIES:
+        return False
+    number, kind, usual = FAMILIES[plan.contrasts]
+    adjust = plan.adjust or usual
+    if adjust in ("mvt", "scheffe"):
+        return False
+    return (CONTROL if plan.ref is not None else number), kind, adjust
+
+
+def read_columns(table: TrialTable) -> dict[str, Column] | None:
+    """The explanatory columns over the whole table; None when one mixes types."""
+    try:
+        return {name: read_column(name, table.frame[name]) for name in table.plan.explanatory}
+    except DataError:
+        return None
+
+
+def collect_codes(
+    table: TrialTable, columns: dict[str, Column], terms: tuple[FixedAtoms, ...], random: tuple[RandomPlan, ...],
+    spec: tuple[str, ...], family: tuple[int, str, str] | None,
+) -> CodedTrials | None:  # fmt: skip
+    """Stack codes and numbers, mark unusable rows and find the control."""
+    plan = table.plan
+    N = len(table.frame)
+    factor_names = dict.fromkeys(n for t in terms for n, k in zip(t.names, t.kinds, strict=True) if k < 2)
+    factor_names |= dict.fromkeys(n for r in random for n in r.factors)
+    number_names = dict.fromkeys(n for t in terms for n, k in zip(t.names, t.kinds, strict=True) if k == 2)
+    number_names |= dict.fromkeys(n for r in random for c in r.columns if c != "(Intercept)" for n in c.split(":"))
+    coded = [as_factor(columns[name]) for name in factor_names]
+    codes = np.array([c.values for c in coded], dtype=np.int32).reshape(len(coded), N)
+    numbers = np.array([columns[name].values for name in number_names]).reshape(len(number_names), N)
+    ok = (codes >= 0).all(axis=0) & ~np.isnan(numbers).any(axis=0)
+    if plan.weights and columns[plan.weights].is_factor:
+        return None
+    weights = columns[plan.weights].values if plan.weights else np.ones(N)
+    for trial in np.flatnonzero(table.keys.isna().to_numpy().any(axis=1)) if plan.by else ():
+        ok[table.ptr[trial] : table.ptr[trial + 1]] = False
+    y = table.y
+    if table.faults:
+        y = y.copy()
+        for trial, trait in table.faults:
+            y[trait, table.ptr[trial] : table.ptr[trial + 1]] = np.nan
+    counts = np.zeros((len(coded), table.n_trials), dtype=np.int64)
+    for f, column in enumerate(coded):
+        count_levels(codes[f], ok, table.ptr, len(column.levels or ()), counts[f])
+    names = tuple(factor_names)
+    levels = tuple(np.array(c.levels, dtype=object) for c in coded)
+    control = -1
+    if family and family[0] == CONTROL:
+        known = list(levels[names.index(spec[0])])
+        wanted = [plan.ref, str(plan.ref).removeprefix(spec[0])]
+        control = next((known.index(text) for text in wanted if text in known), -1)
+    return CodedTrials(
+        names, levels, codes, tuple(number_names), numbers, np.ascontiguousarray(weights, dtype=np.float64), ok,
+        np.ascontiguousarray(y), plan.parsed.fixed.intercept, terms, random, spec, family, control, counts,
+    )  # fmt: skip

@@ -1,0 +1,441 @@
+"""Result tables from the arrays of the compiled path, for all units of a run at once."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+from scipy.special import ndtri
+
+from fastlmm_core.batch.coded import CodedTrials
+from fastlmm_core.batch.compiled import UnitArrays
+from fastlmm_core.batch.heritability import heritability_table
+from fastlmm_core.batch.plan import BatchPlan
+from fastlmm_core.batch.tables import TableParts
+from fastlmm_core.batch.trials import TrialTable
+from fastlmm_core.design.expressions import Name, deparse
+from fastlmm_core.errors import SingularFitWarning
+from fastlmm_core.inference.contrast_families import NEEDS_PARENTHESES
+from fastlmm_core.inference.table_labels import looks_numeric
+from fastlmm_core.inference.multiplicity import (
+    Family,
+    adjusted_p_values,
+    critical_values,
+    resolve_adjustment,
+    t_quantile,
+    t_two_sided,
+)
+from fastlmm_core.kernels.trial_units import CONSECUTIVE, PAIRWISE, REVERSED
+
+
+def add_unit_tables(
+    table: TrialTable, coded: CodedTrials, arrays: UnitArrays, good: np.ndarray, seconds: float, parts: TableParts
+) -> None:
+    """Add all tables of the units `good` (positions in `arrays`)."""
+    plan = table.plan
+    if good.size == 0:
+        return
+    components, errors, order_groups = variance_components(coded, arrays, good)
+    add_fits(table, coded, arrays, good, components, seconds, parts)
+    for places, rows in order_groups:
+        add_components(coded, arrays, places, rows, components, errors, parts)
+    if plan.fixed:
+        add_fixed(plan, coded, arrays, good, parts)
+    if plan.emmeans:
+        add_means(plan, coded, arrays, good, parts)
+    if coded.family:
+        add_contrasts(plan, coded, arrays, good, parts)
+    if plan.blups:
+        for places, _ in order_groups:
+            add_blups(plan, coded, arrays, places, parts)
+
+
+def expand(starts: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows start:start + count of every unit: (row numbers, unit's place, position within the unit)."""
+    place = np.repeat(np.arange(counts.size), counts)
+    within = np.arange(place.size) - np.repeat(np.cumsum(counts) - counts, counts)
+    return starts[place] + within, place, within
+
+
+OrderGroups = list[tuple[np.ndarray, np.ndarray]]
+
+
+def variance_components(
+    coded: CodedTrials, arrays: UnitArrays, good: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, OrderGroups]:
+    """User covariances (u, K, w, w), their standard errors, and (good units, order) for each order of the terms.
+
+    Both are indexed by position in `good` and place in lme4's order; the residual's error is in errors[:, K, 0, 0].
+    """
+    K, w = arrays.n_terms, coded.width
+    covariance = np.zeros((good.size, K, w, w))
+    errors = np.full((good.size, K + 1, w, w), np.nan)
+    groups: OrderGroups = []
+    orders, member = np.unique(arrays.order[good], axis=0, return_inverse=True)
+    for g, order in enumerate(orders):
+        at = np.flatnonzero(member.ravel() == g)
+        units = good[at]
+        places = theta_places(coded, order)
+        sigma2 = arrays.figures[units, 1]
+        theta = arrays.theta[units]
+        cov = parameter_covariance(coded, order, places, theta, arrays.average[units], sigma2)
+        for k in range(K):
+            mine = [j for j, (term, _, _) in enumerate(places) if term == k]
+            basis = arrays.bases[units, k]
+            inside = np.zeros((at.size, w, w))
+            directions = np.zeros((len(mine), w, w))
+            for s, j in enumerate(mine):
+                _, row, col = places[j]
+                inside[:, row, col] = inside[:, col, row] = theta[:, j]
+                directions[s, row, col] = directions[s, col, row] = 1.0
+            covariance[at, k] = sigma2[:, None, None] * (basis @ inside @ basis.transpose(0, 2, 1))
+            moved = np.einsum("uab,jbc,udc->ujad", basis, directions, basis)
+            own = cov[:, mine][:, :, mine]
+            variance = np.einsum("uiab,uij,ujab->uab", moved, own, moved)
+            errors[at, k] = np.sqrt(np.maximum(variance, 0.0))
+            errors[at, k][np.isnan(variance)] = np.nan
+        with np.errstate(invalid="ignore"):
+            errors[at, K, 0, 0] = np.sqrt(cov[:, -1, -1])
+        groups.append((at, order))
+    return covariance, errors, groups
+
+
+def theta_places(coded: CodedTrials, order: np.ndarray) -> list[tuple[int, int, int]]:
+    """(place of the term, row, column) of every theta, for one order of the terms."""
+    out = []
+    for place, k in enumerate(order):
+        m = len(coded.random[k].columns)
+        for col in range(m):
+            rows = range(col, col + 1 if coded.random[k].diagonal else m)
+            out += [(place, row, col) for row in rows]
+    return out
+
+
+def parameter_covariance(
+    coded: CodedTrials, order: np.ndarray, places: list[tuple[int, int, int]], theta: np.ndarray,
+    average: np.ndarray, sigma2: np.ndarray,
+) -> np.ndarray:  # fmt: skip
+    """Asymptotic covariance of (sigma2 t, sigma2) by unit (u, d + 1, d + 1); NaN for variances at zero."""
+    information = average / (2.0 * sigma2[:, None, None] ** 2)
+    outside = np.zeros(information.shape[:2], bool)
+    for j, (place, _, _) in enumerate(places):
+        if len(coded.random[order[place]].columns) == 1:
+            outside[:, j] = theta[:, j] == 0.0
+    away = outside[:, :, None] | outside[:, None, :]
+    diagonal = np.arange(information.shape[1])
+    inner = np.where(away, 0.0, information)
+    inner[:, diagonal, diagonal] = np.where(outside, 1.0, inner[:, diagonal, diagonal])
+    scale = np.sqrt(np.maximum(inner[:, diagonal, diagonal], 1e-300))
+    both = scale[:, :, None] * scale[:, None, :]
+    values, vectors = np.linalg.eigh(inner / both)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        cov = np.einsum("uik,uk,ujk->uij", vectors, 1.0 / values, vectors) / both
+    cov[~(values[:, 0] > 1e-12)] = np.nan
+    cov[away] = np.nan
+    return cov
+
+
+def add_fits(
+    table: TrialTable, coded: CodedTrials, arrays: UnitArrays, good: np.ndarray, components: np.ndarray,
+    seconds: float, parts: TableParts,
+) -> None:  # fmt: skip
+    """The table `fits`; the time of a run is shared out over its units."""
+    units = arrays.units[good]
+    rows = np.diff(table.ptr)[units // len(table.plan.labels)]
+    figures = arrays.figures[good]
+    columns = {
+        "n": arrays.n[good], "n_dropped": rows - arrays.n[good], "rank": arrays.p[good], "criterion": figures[:, 0],
+        "sigma": np.sqrt(figures[:, 1]), "var_Residual": figures[:, 1],
+    }  # fmt: skip
+    place_of = np.argsort(arrays.order[good], axis=1)
+    unit = np.arange(good.size)
+    message = np.full(good.size, "", dtype=object)
+    for k, term in enumerate(coded.random):
+        for a, column in enumerate(term.columns):
+            plain = term.columns == ("(Intercept)",)
+            name = f"var_{term.group}" if plain else f"var_{term.group}.{column}"
+            columns[name] = components[unit, place_of[:, k], a, a]
+    singular = figures[:, 3] > 0
+    for u in np.flatnonzero(singular):
+        message[u] = singular_words(coded, arrays, int(good[u]))
+    columns |= {
+        "converged": np.ones(good.size, bool), "singular": singular, "iterations": figures[:, 2].astype(np.int64),
+        "seconds": np.full(good.size, seconds / max(1, arrays.units.size)),
+        "status": np.full(good.size, "ok", dtype=object), "message": message,
+    }  # fmt: skip
+    parts.add("fits", pd.DataFrame(columns), units)
+
+
+def singular_words(coded: CodedTrials, arrays: UnitArrays, u: int) -> str:
+    """Which variances are zero, as ``results.variance_components.describe_singular`` says it."""
+    words = []
+    order = arrays.order[u]
+    for j, (place, _, _) in enumerate(theta_places(coded, order)):
+        term = coded.random[order[place]]
+        if len(term.columns) == 1 and arrays.theta[u, j] < 1e-8:
+            words.append(f"the variance of {term.columns[0]} between levels of {term.group} is estimated as zero")
+    return str(SingularFitWarning("singular fit: " + "; ".join(words)))
+
+
+def add_components(
+    coded: CodedTrials, arrays: UnitArrays, at: np.ndarray, order: np.ndarray, covariance: np.ndarray,
+    errors: np.ndarray, parts: TableParts,
+) -> None:  # fmt: skip
+    """The table `variance_components` of units that share the order of their terms."""
+    good = np.flatnonzero(arrays.status == 0)[at]
+    K = arrays.n_terms
+    seen: Counter[str] = Counter()
+    rows: list[tuple[str, str | None, str | None, np.ndarray, np.ndarray, np.ndarray]] = []
+    for k in range(K):
+        term = coded.random[order[k]]
+        label = term.group if not seen[term.group] else f"{term.group}.{seen[term.group]}"
+        seen[term.group] += 1
+        T, se = covariance[at, k], errors[at, k]
+        m = len(term.columns)
+        sd = np.sqrt(T[:, range(m), range(m)])
+        rows += [(label, term.columns[a], None, T[:, a, a], sd[:, a], se[:, a, a]) for a in range(m)]
+        for a in range(m if not term.diagonal else 0):
+            for b in range(a + 1, m):
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    cor = T[:, a, b] / (sd[:, a] * sd[:, b])
+                rows.append((label, term.columns[a], term.columns[b], T[:, a, b], cor, se[:, a, b]))
+    sigma2 = arrays.figures[good, 1]
+    rows.append(("Residual", None, None, sigma2, np.sqrt(sigma2), errors[at, K, 0, 0]))
+    names = [np.array([row[c] for row in rows], dtype=object) for c in range(3)]
+    frame = pd.DataFrame(
+        {
+            "group": np.tile(names[0], at.size),
+            "var1": np.tile(names[1], at.size),
+            "var2": np.tile(names[2], at.size),
+            "estimate": np.column_stack([row[3] for row in rows]).ravel(),
+            "sd_or_cor": np.column_stack([row[4] for row in rows]).ravel(),
+            "se": np.column_stack([row[5] for row in rows]).ravel(),
+        }
+    )
+    parts.add("variance_components", frame, np.repeat(arrays.units[good], len(rows)))
+
+
+def test_columns(estimate: np.ndarray, se: np.ndarray, df: np.ndarray, level: float) -> dict[str, np.ndarray]:
+    """estimate, se, df, t, p, lower, upper without adjustment."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = estimate / se
+    margin = t_quantile(1.0 - level, df) * se
+    return {
+        "estimate": estimate, "se": se, "df": df, "t": t, "p": t_two_sided(t, df), "lower": estimate - margin,
+        "upper": estimate + margin,
+    }  # fmt: skip
+
+
+def level_codes(coded: CodedTrials, arrays: UnitArrays, u: np.ndarray, factor: str, local: np.ndarray) -> np.ndarray:
+    """Labels of the levels `local` (r,) of a factor in the units `u` (r,)."""
+    f = coded.factors.index(factor)
+    return arrays.levels[arrays.offsets[u, 4 + f] + local]
+
+
+def add_fixed(
+    plan: BatchPlan, coded: CodedTrials, arrays: UnitArrays, good: np.ndarray, parts: TableParts
+) -> None:
+    """The table `fixed`."""
+    rows, place, within = expand(arrays.offsets[good, 0], arrays.p[good])
+    u = good[place]
+    names = np.empty(rows.size, dtype=object)
+    start = np.zeros(good.size, np.int64)
+    if coded.intercept:
+        names[within == 0] = "(Intercept)"
+        start += 1
+    for term in coded.terms:
+        widths = []
+        for name, kind in zip(term.names, term.kinds, strict=True):
+            if kind < 2:
+                widths.append(arrays.level_counts[good, coded.factors.index(name)] - (kind == 0))
+        width = np.prod(widths, axis=0) if widths else np.ones(good.size, np.int64)
+        own = np.flatnonzero((within >= start[place]) & (within < (start + width)[place]))
+        rest = within[own] - start[place[own]]
+        text: np.ndarray | str = ""
+        s = 0
+        for i, (name, kind) in enumerate(zip(term.names, term.kinds, strict=True)):
+            if kind == 2:
+                part: np.ndarray | str = quoted(name)
+            else:
+                size = widths[s][place[own]]
+                f = coded.factors.index(name)
+                label = np.array([quoted(name) + level for level in coded.levels[f]], dtype=object)
+                part = label[level_codes(coded, arrays, u[own], name, rest % size + (kind == 0))]
+                rest = rest // size
+                s += 1
+            text = part if i == 0 else text + ":" + part  # type: ignore[operator]
+        names[own] = text
+        start = start + width
+    figures = arrays.fixed[rows]
+    frame = pd.DataFrame({"term": names, **test_columns(*figures.T, plan.level)})
+    frame["status"] = "ok"
+    frame["ddf"] = plan.ddf
+    parts.add("fixed", frame, arrays.units[u])
+
+
+def quoted(name: str) -> str:
+    """A column's name as R prints it in a coefficient."""
+    return deparse(Name(0, name))
+
+
+def add_means(
+    plan: BatchPlan, coded: CodedTrials, arrays: UnitArrays, good: np.ndarray, parts: TableParts
+) -> None:
+    """The table `emmeans`."""
+    rows, place, within = expand(arrays.offsets[good, 1], arrays.integers[good, 3])
+    u = good[place]
+    columns: dict[str, np.ndarray] = {}
+    rest = within
+    for name in coded.spec:
+        f = coded.factors.index(name)
+        size = arrays.level_counts[u, f]
+        columns[name] = coded.levels[f][level_codes(coded, arrays, u, name, rest % size)]
+        rest = rest // size
+    if not coded.spec:
+        columns["1"] = np.full(rows.size, "overall", dtype=object)
+    frame = pd.DataFrame({**columns, **test_columns(*arrays.means[rows].T, plan.level)})
+    frame["status"] = "ok"
+    parts.add("emmeans", frame, arrays.units[u])
+
+
+def contrast_pairs(kind: int, r: int, control: int) -> tuple[np.ndarray, np.ndarray]:
+    """Means compared, in the order of ``kernels.trial_units.list_contrast``."""
+    if kind == PAIRWISE:
+        return np.triu_indices(r, 1)
+    if kind == REVERSED:
+        return np.tril_indices(r, -1)
+    if kind == CONSECUTIVE:
+        return np.arange(1, r), np.arange(r - 1)
+    return np.delete(np.arange(r), control), np.full(r - 1, control)
+
+
+def add_contrasts(
+    plan: BatchPlan, coded: CodedTrials, arrays: UnitArrays, good: np.ndarray, parts: TableParts
+) -> None:
+    """The table `contrasts`, with adjusted p values and limits for all families of one size together."""
+    assert coded.family is not None
+    number, kind, adjust = coded.family
+    sizes = arrays.integers[good, 3]
+    for r in np.unique(sizes):
+        members = good[sizes == r]
+        if r < 2:
+            continue
+        rows, place, within = expand(arrays.offsets[members, 2], arrays.integers[members, 4])
+        u = members[place]
+        pairs = {c: contrast_pairs(number, int(r), c) for c in np.unique(arrays.integers[members, 5]).tolist()}
+        plus = np.concatenate([pairs[c][0] for c in arrays.integers[members, 5].tolist()])
+        minus = np.concatenate([pairs[c][1] for c in arrays.integers[members, 5].tolist()])
+        figures = arrays.contrasts[rows]
+        estimate, se, df = np.ascontiguousarray(figures.T)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            t = estimate / se
+        family = Family(place, kind, int(r))
+        used = resolve_adjustment(adjust, family)
+        half = critical_values(plan.level, df, used.limit_method, family) * se
+        frame = pd.DataFrame(
+            {
+                "contrast": contrast_labels(coded, arrays, members, u, plus, minus),
+                "estimate": estimate, "se": se, "df": df, "t": t,
+                "p": adjusted_p_values(t, df, used.p_method, family), "lower": estimate - half,
+                "upper": estimate + half, "status": "ok",
+            }
+        )  # fmt: skip
+        parts.add("contrasts", frame, arrays.units[u])
+
+
+def contrast_labels(
+    coded: CodedTrials, arrays: UnitArrays, members: np.ndarray, u: np.ndarray, plus: np.ndarray, minus: np.ndarray
+) -> np.ndarray:
+    """ "A - B" of every row, as ``inference.contrast_families`` writes it."""
+    name = coded.spec[0]
+    f = coded.factors.index(name)
+    levels = coded.levels[f]
+    numeric = np.array([looks_numeric([level]) for level in levels])
+    counts = arrays.level_counts[members, f]
+    codes = arrays.levels[expand(arrays.offsets[members, 4 + f], counts)[0]]
+    all_numeric = np.logical_and.reduceat(numeric[codes], np.cumsum(counts) - counts)
+    flag = np.zeros(arrays.units.size, bool)
+    flag[members] = all_numeric
+    plain, prefixed = [
+        np.array([f"({x})" if NEEDS_PARENTHESES.search(x) else x for x in shown], dtype=object)
+        for shown in (levels.tolist(), [f"{name}{level}" for level in levels])
+    ]
+    left, right = (level_codes(coded, arrays, u, name, local) for local in (plus, minus))
+    both = [np.where(flag[u], prefixed[codes], plain[codes]) for codes in (left, right)]
+    return np.asarray(both[0] + " - " + both[1], dtype=object)
+
+
+def add_blups(
+    plan: BatchPlan, coded: CodedTrials, arrays: UnitArrays, at: np.ndarray, parts: TableParts
+) -> None:
+    """The tables `blups` and `heritability` of units that share the order of their terms."""
+    good = np.flatnonzero(arrays.status == 0)[at]
+    order = arrays.order[good[0]]
+    start = arrays.offsets[good, 3].copy()
+    z = -ndtri(0.5 * (1.0 - plan.level))
+    frames, units = [], []
+    for k in range(arrays.n_terms):
+        term = coded.random[order[k]]
+        m = len(term.columns)
+        counts = arrays.counts[good, k]
+        rows, place, within = expand(start, counts * m)
+        start = start + counts * m
+        if not plan.wants_blups(term.group):
+            continue
+        u = good[place]
+        estimate, pev, given = arrays.blups[rows].T
+        prior = prior_variances(coded, arrays, good, order, k)[place, within % m]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            reliability = np.where(prior > 0, 1.0 - pev / prior, 0.0)
+        se = np.sqrt(pev)
+        frames.append(
+            pd.DataFrame(
+                {
+                    "group": term.group,
+                    "level": group_labels(coded, arrays, u, order[k], arrays.cells[rows]),
+                    "term": np.array(term.columns, dtype=object)[within % m],
+                    "estimate": estimate, "se": se, "pev": pev, "condvar": given, "reliability": reliability,
+                    "lower": estimate - z * se, "upper": estimate + z * se,
+                }
+            )
+        )  # fmt: skip
+        units.append(arrays.units[u])
+        if term.columns == ("(Intercept)",):
+            prior0, trace, total, reciprocal = arrays.terms[good, k].T
+            frame = heritability_table(
+                term.group, counts, 1.0 / reciprocal, prior0, arrays.figures[good, 1], trace, total
+            )
+            parts.add("heritability", frame, arrays.units[good])
+    for frame, own in zip(frames, units, strict=True):
+        parts.add("blups", frame, own)
+
+
+def prior_variances(
+    coded: CodedTrials, arrays: UnitArrays, good: np.ndarray, order: np.ndarray, k: int
+) -> np.ndarray:
+    """Variances of the coefficients of the term at place k, (u, m)."""
+    m = len(coded.random[order[k]].columns)
+    inside = np.zeros((good.size, coded.width, coded.width))
+    for j, (place, row, col) in enumerate(theta_places(coded, order)):
+        if place == k:
+            inside[:, row, col] = inside[:, col, row] = arrays.theta[good, j]
+    basis = arrays.bases[good, k]
+    T = arrays.figures[good, 1][:, None, None] * (basis @ inside @ basis.transpose(0, 2, 1))
+    return T[:, range(m), range(m)]
+
+
+def group_labels(coded: CodedTrials, arrays: UnitArrays, u: np.ndarray, k: int, cells: np.ndarray) -> np.ndarray:
+    """Labels "R1:B1" of grouping cells (r,) in the units `u` (r,)."""
+    parts: list[np.ndarray] = []
+    rest = cells
+    for name in reversed(coded.random[k].factors):
+        f = coded.factors.index(name)
+        size = arrays.level_counts[u, f]
+        local = rest if len(coded.random[k].factors) == 1 else rest % size
+        parts.append(coded.levels[f][level_codes(coded, arrays, u, name, local)])
+        rest = rest // size
+    labels = parts.pop()
+    while parts:
+        labels = labels + ":" + parts.pop()
+    return labels

@@ -1,0 +1,362 @@
+"""Inference for one fitted trial: Kenward-Roger rows of fixed effects, BLUP variances, average information.
+
+The compiled counterpart of ``inference.kenward_roger``, ``reml.information`` and ``results.blups`` for systems small
+enough to hold Z'PZ densely; formulas and references are there.  Random scalars are numbered by `at` (q + p,), -1 for
+fixed rows.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastlmm_core.kernels.assembly import apply_factor, apply_factor_transposed, multiply_symmetric
+from fastlmm_core.kernels.compile import fill_integers, kernel
+from fastlmm_core.kernels.score import prepare_information, subtract_squares
+from fastlmm_core.kernels.simplicial import factorize, invert_subset, solve_lower, solve_upper
+from fastlmm_core.kernels.small_fit import assemble
+from fastlmm_core.kernels.trial_design import NO_INFERENCE, OK
+from fastlmm_core.kernels.trust_region import diagonalize
+
+KENWARD_ROGER, RESIDUAL, ASYMPTOTIC = 0, 1, 2
+
+
+@kernel
+def number_random(start, term, n_terms):
+    """`at` (q + p,): number of each random scalar, -1 for fixed rows; and q."""
+    at = fill_integers(start[term.size], -1)
+    q = 0
+    for j in range(term.size):
+        if term[j] < n_terms:
+            for s in range(start[j], start[j + 1]):
+                at[s] = q
+                q += 1
+    return at, q
+
+
+@kernel
+def form_covariances(theta, theta_index, factors):
+    """Natural parameters t_j = T[row, col] at the places of theta, exact zeros where theta is zero."""
+    theta_term, theta_row, theta_col = theta_index
+    values = np.zeros(theta.size)
+    for j in range(theta.size):
+        k = theta_term[j]
+        for s in range(theta.size):
+            if theta_term[s] == k and theta_row[s] == theta_row[j]:
+                for t in range(theta.size):
+                    if theta_term[t] == k and theta_row[t] == theta_col[j] and theta_col[t] == theta_col[s]:
+                        values[j] += theta[s] * theta[t]
+    return values
+
+
+@kernel
+def project_identity(equations, factors, L, at, q):
+    """Z'PZ (q, q) by one solve for every random scalar."""
+    start, term, C_indptr, C_indices, G, L_indptr, L_indices = (
+        equations[4], equations[5], equations[9], equations[10], equations[11], equations[14], equations[15],
+    )  # fmt: skip
+    size = at.size
+    X = np.zeros((size, q))
+    for s in range(size):
+        if at[s] >= 0:
+            X[s, at[s]] = 1.0
+    GX = np.empty((size, q))
+    multiply_symmetric(G, C_indptr, C_indices, X, GX)
+    apply_factor_transposed(start, term, factors, GX, X)
+    solve_lower(L_indptr, L_indices, L, X)
+    M = np.empty((q, q))
+    for s in range(size):
+        if at[s] >= 0:
+            for j in range(q):
+                M[at[s], j] = GX[s, j]
+    # G F C^-1 F' G = H' H with H = L^-1 F' G
+    for s in range(size):
+        for i in range(q):
+            value = X[s, i]
+            if value != 0.0:
+                for j in range(q):
+                    M[i, j] -= value * X[s, j]
+    return M
+
+
+@kernel
+def apply_natural(start, term, theta_index, j, at, b, out):
+    """out (q,) = E_j b on the levels of its term, zero elsewhere."""
+    theta_term, theta_row, theta_col = theta_index
+    out.fill(0.0)
+    row, col = theta_row[j], theta_col[j]
+    for node in range(term.size):
+        if term[node] == theta_term[j]:
+            first = at[start[node]]
+            out[first + row] += b[first + col]
+            if row != col:
+                out[first + col] += b[first + row]
+
+
+@kernel
+def expected_information(M, start, term, theta_index, at, values, dof):
+    """tr(P V_i P V_j) over the natural parameters and, last, the residual (d + 1, d + 1)."""
+    theta_term, theta_row, theta_col = theta_index
+    d = values.size
+    out = np.zeros((d + 1, d + 1))
+    single = np.zeros(d)
+    for i in range(d):
+        for j in range(i + 1):
+            total = 0.0
+            for a in range(term.size):
+                if term[a] != theta_term[i]:
+                    continue
+                x, y = at[start[a]] + theta_row[i], at[start[a]] + theta_col[i]
+                for b in range(term.size):
+                    if term[b] != theta_term[j]:
+                        continue
+                    u, v = at[start[b]] + theta_row[j], at[start[b]] + theta_col[j]
+                    total += M[v, x] * M[y, u]
+                    if x != y:
+                        total += M[v, y] * M[x, u]
+                    if u != v:
+                        total += M[u, x] * M[y, v]
+                        if x != y:
+                            total += M[u, y] * M[x, v]
+            out[i, j] = total
+            out[j, i] = total
+        for a in range(term.size):
+            if term[a] == theta_term[i]:
+                x, y = at[start[a]] + theta_row[i], at[start[a]] + theta_col[i]
+                single[i] += M[x, y] * (1.0 if x == y else 2.0)
+    out[d, d] = dof
+    for i in range(d):
+        out[i, d] = single[i]
+        for j in range(d):
+            out[i, d] -= out[i, j] * values[j]
+        out[d, i] = out[i, d]
+        out[d, d] -= values[i] * (single[i] + out[i, d])
+    return out
+
+
+@kernel
+def invert_information(matrix, sigma2):
+    """(status, covariance of (sigma2 t, sigma2)) from traces (d + 1, d + 1), as ``linear_functions._invert``."""
+    d = matrix.shape[0]
+    out = np.zeros((d, d))
+    scale = np.empty(d)
+    for i in range(d):
+        if not matrix[i, i] > 0.0:
+            return NO_INFERENCE, out
+        scale[i] = 1.0 / np.sqrt(matrix[i, i])
+    scaled = np.empty((d, d))
+    for i in range(d):
+        for j in range(d):
+            scaled[i, j] = matrix[i, j] * scale[i] * scale[j]
+    values, vectors = diagonalize(scaled)
+    for k in range(d):
+        if not values[k] > 1e-12:
+            return NO_INFERENCE, out
+    for i in range(d):
+        for j in range(d):
+            for k in range(d):
+                out[i, j] += vectors[i, k] / values[k] * vectors[j, k]
+            out[i, j] *= scale[i] * scale[j] * 2.0 * sigma2 * sigma2
+    return OK, out
+
+
+@kernel
+def average_information(equations, factors, L, theta_index, projected, values, r2, sigma2):
+    """y' P V_i P V_j P y / sigma2 over the natural parameters and, last, the residual (d + 1, d + 1)."""
+    start, term, C_indptr, C_indices, G, L_indptr, L_indices = (
+        equations[4], equations[5], equations[9], equations[10], equations[11], equations[14], equations[15],
+    )  # fmt: skip
+    theta_term, theta_row, theta_col = theta_index
+    d = values.size
+    size = projected.shape[0]
+    F = np.zeros((size, d))
+    first = np.zeros(d)
+    for node in range(term.size):
+        base = start[node]
+        for j in range(d):
+            if theta_term[j] == term[node]:
+                row, col = base + theta_row[j], base + theta_col[j]
+                F[row, j] += projected[col, 0]
+                if row != col:
+                    F[col, j] += projected[row, 0]
+                first[j] += projected[row, 0] * projected[col, 0] * (1.0 if row == col else 2.0)
+    B, D = prepare_information(G, C_indptr, C_indices, start, term, factors, F)
+    solve_lower(L_indptr, L_indices, L, B)
+    subtract_squares(D, B)
+    out = np.zeros((d + 1, d + 1))
+    out[d, d] = r2
+    for i in range(d):
+        out[i, d] = first[i]
+        for j in range(d):
+            out[i, j] = D[i, j] / sigma2
+            out[i, d] -= D[i, j] * values[j]
+        out[d, d] -= values[i] * (first[i] + out[i, d])
+    for i in range(d):
+        out[i, d] /= sigma2
+        out[d, i] = out[i, d]
+    out[d, d] /= sigma2
+    return out
+
+
+@kernel
+def solve_fixed(equations, factors, L, fixed_rows, at, q):
+    """Z' V^-1 X Phi (p, q) and Phi (p, p), relative V."""
+    start, term, C_indptr, C_indices, G, L_indptr, L_indices = (
+        equations[4], equations[5], equations[9], equations[10], equations[11], equations[14], equations[15],
+    )  # fmt: skip
+    size, p = at.size, fixed_rows.size
+    solution = np.zeros((size, p))
+    for j in range(p):
+        solution[fixed_rows[j], j] = 1.0
+    solve_lower(L_indptr, L_indices, L, solution)
+    solve_upper(L_indptr, L_indices, L, solution)
+    phi = np.empty((p, p))
+    for i in range(p):
+        for j in range(p):
+            phi[i, j] = solution[fixed_rows[i], j]
+    coefficients = np.empty((size, p))
+    apply_factor(start, term, factors, solution, coefficients)
+    multiply_symmetric(G, C_indptr, C_indices, coefficients, solution)
+    B = np.empty((p, q))
+    for s in range(size):
+        if at[s] >= 0:
+            for j in range(p):
+                B[j, at[s]] = solution[s, j]
+    return B, phi
+
+
+@kernel
+def compress_rows(K, shift, scale):
+    """Rows K (r, p) of user coefficients as sparse rows of inside coefficients: ptr, column, value."""
+    r, p = K.shape
+    ptr = np.zeros(r + 1, np.int64)
+    column = np.empty(r * p, np.int64)
+    value = np.empty(r * p)
+    at = 0
+    for i in range(r):
+        for j in range(p):
+            x = K[i, j] / scale[j]
+            if shift[j] != 0.0:
+                x -= K[i, 0] * shift[j] / scale[j]
+            if x != 0.0:
+                column[at] = j
+                value[at] = x
+                at += 1
+        ptr[i + 1] = at
+    return ptr, column[:at], value[:at]
+
+
+@kernel
+def prepare_rows(rows, B, phi, M, start, term, theta_index, at, d):
+    """For sparse rows K: (b (r, q) with U = V^-1 X Phi K' projected, h (r, d, q) = Z'PZ E_j b, K Phi (r, p))."""
+    ptr, column, value = rows
+    r = ptr.size - 1
+    p, q = B.shape
+    b = np.zeros((r, q))
+    K_phi = np.zeros((r, p))
+    h = np.zeros((r, d, q))
+    part = np.empty(q)
+    for i in range(r):
+        for s in range(ptr[i], ptr[i + 1]):
+            j, x = column[s], value[s]
+            for k in range(q):
+                b[i, k] += x * B[j, k]
+            for k in range(p):
+                K_phi[i, k] += x * phi[j, k]
+        for j in range(d):
+            apply_natural(start, term, theta_index, j, at, b[i], part)
+            for k in range(q):
+                x = part[k]
+                if x != 0.0:
+                    for s in range(q):
+                        h[i, j, s] += x * M[k, s]
+    return b, h, K_phi
+
+
+@kernel
+def multiply_row(rows, i, vector):
+    """Sparse row i times a vector (p,)."""
+    ptr, column, value = rows
+    total = 0.0
+    for s in range(ptr[i], ptr[i + 1]):
+        total += value[s] * vector[column[s]]
+    return total
+
+
+@kernel
+def judge_row(b, h, phi, start, term, theta_index, at, values, cov_parameters, sigma2, part):
+    """Kenward-Roger (standard error, df) of one row from b (q,), h (d, q) and phi = K Phi K'."""
+    d, q = h.shape
+    gradient = np.empty(d + 1)
+    gradient[d] = phi
+    spread = np.zeros((d, d))
+    for i in range(d):
+        apply_natural(start, term, theta_index, i, at, b, part)
+        total = 0.0
+        for k in range(q):
+            total += part[k] * b[k]
+        gradient[i] = total
+        gradient[d] -= values[i] * total
+        for j in range(d):
+            for k in range(q):
+                spread[i, j] += part[k] * h[j, k]
+    adjustment = 0.0
+    for i in range(d):
+        for j in range(d):
+            weight = (
+                cov_parameters[i, j] - values[i] * cov_parameters[d, j] - cov_parameters[i, d] * values[j]
+                + values[i] * cov_parameters[d, d] * values[j]
+            )  # fmt: skip
+            adjustment += weight * spread[i, j]
+    variance = 0.0
+    for i in range(d + 1):
+        for j in range(d + 1):
+            variance += gradient[i] * cov_parameters[i, j] * gradient[j]
+    unadjusted = sigma2 * phi
+    se = np.sqrt(max(unadjusted + 2.0 / sigma2 * adjustment, 0.0))
+    return se, 2.0 * unadjusted * unadjusted / variance
+
+
+@kernel
+def invert_conditional(equations, factors, n_terms):
+    """(C_zz)^-1 on the pattern of C: the fixed rows are cut out before factorizing; status first."""
+    (_, _, _, _, start, term, _, below_ptr, below, C_indptr, C_indices, G, penalty, position, L_indptr, L_indices,
+     _, _, _, _, _) = equations  # fmt: skip
+    size = L_indptr.size - 1
+    is_fixed = np.zeros(size, np.bool_)
+    for j in range(term.size):
+        if term[j] == n_terms:
+            is_fixed[start[j]] = True
+    C = np.empty(C_indices.size)
+    assemble(G, penalty, C_indptr, C_indices, below_ptr, below, start, term, factors, C)
+    for j in range(size):
+        for t in range(C_indptr[j], C_indptr[j + 1]):
+            if is_fixed[j] or is_fixed[C_indices[t]]:
+                C[t] = 1.0 if C_indices[t] == j else 0.0
+    L = np.empty(L_indices.size)
+    Z = np.empty(L_indices.size)
+    status = OK if factorize(C, position, L_indptr, L_indices, L) < 0 else NO_INFERENCE
+    if status == OK:
+        invert_subset(L_indptr, L_indices, L, size, Z)
+    return status, Z
+
+
+@kernel
+def level_variance(Z, indptr, position, first, m, transform, a):
+    """Element (a, a) of transform (C^-1)_levels transform' for the level whose scalars start at `first`."""
+    total = 0.0
+    for i in range(m):
+        for j in range(m):
+            low, high = min(i, j), max(i, j)
+            total += transform[a, i] * transform[a, j] * Z[position[indptr[first + low] + high - low]]
+    return total
+
+
+@kernel
+def mark_term(start, term, k):
+    """Indicator (q + p, 1) of the scalars of term k."""
+    out = np.zeros((start[term.size], 1))
+    for j in range(term.size):
+        if term[j] == k:
+            for s in range(start[j], start[j + 1]):
+                out[s, 0] = 1.0
+    return out
