@@ -1,10 +1,11 @@
-"""The linear mixed model by its textbook formulas, with n x n matrices: the reference that the engine is held to.
+"""The linear mixed model by its textbook formulas, with n x n matrices: what the engine is held to.
 
-V = sum_j gamma_j V_j + sigma2 W^-1 with gamma the distinct elements of every covariance matrix G_k (columns of the
-lower triangle), V_j = Z_k (I (x) E_j) Z_k'.  Formulas: Searle, Casella & McCulloch (1992), ch. 6, for likelihood,
-score and information; Henderson (1975) for predictions; Kenward & Roger (1997) with the scaled F as Halekoh &
-Hojsgaard (2014, J. Stat. Softw. 59(9)) state it; Giesbrecht & Burns (1985) and Fai & Cornelius (1996) for
-Satterthwaite.  Nothing of the library is used but the columns of X and Z.
+V = sum_j gamma_j V_j + sigma2 W^-1 with gamma the distinct elements of every covariance matrix G_k
+(columns of the lower triangle), V_j = Z_k (I (x) E_j) Z_k'. Formulas: Searle, Casella & McCulloch
+(1992), ch. 6, for likelihood, score and information; Henderson (1975) for predictions; Kenward & Roger
+(1997) with the scaled F as Halekoh & Hojsgaard (2014, J. Stat. Softw. 59(9)) state it; Giesbrecht &
+Burns (1985) and Fai & Cornelius (1996) for Satterthwaite. Nothing of the library is used but the
+columns of X and Z.
 """
 
 from __future__ import annotations
@@ -68,7 +69,9 @@ class DenseModel:
         """The same model at the estimates that the fit reports in its public tables."""
         design = fit.design
         terms = [
-            DenseTerm(t.codes, t.values, len(t.levels), fit.solved.equations.terms[k].structure.name == "diag")
+            DenseTerm(
+                t.codes, t.values, len(t.levels), fit.solved.equations.terms[k].structure.name == "diag"
+            )
             for k, t in enumerate(design.random)
         ]
         table = fit.variance_components["estimate"].to_numpy()
@@ -99,7 +102,8 @@ class DenseModel:
     def gamma(self):
         """Distinct elements of the G_k and, last, sigma2."""
         return np.array(
-            [G[a, b] for term, G in zip(self.terms, self.G, strict=True) for a, b in term.elements] + [self.sigma2]
+            [G[a, b] for term, G in zip(self.terms, self.G, strict=True) for a, b in term.elements]
+            + [self.sigma2]
         )
 
     def at_gamma(self, gamma):
@@ -173,7 +177,7 @@ class DenseModel:
         return np.array([np.trace(A) - Py @ v for A, v in zip(RV, VPy, strict=True)])
 
     def information(self, kind):
-        """Information about gamma: expected, average or observed (minus second derivatives of log-likelihood)."""
+        """Information about gamma; observed: minus second derivatives of the log-likelihood."""
         RV, VPy = self._products
         expected = 0.5 * np.einsum("iab,jba->ij", RV, RV)
         average = 0.5 * np.array([[v @ self.P @ w for v in VPy] for w in VPy])
@@ -327,7 +331,10 @@ def second_differences(function, at, steps):
                     value = (function(at + a) - 2 * centre + function(at - a)) / (s * steps[i]) ** 2
                 else:
                     value = (
-                        function(at + a + b) - function(at + a - b) - function(at - a + b) + function(at - a - b)
+                        function(at + a + b)
+                        - function(at + a - b)
+                        - function(at - a + b)
+                        + function(at - a - b)
                     ) / (4 * s * s * steps[i] * steps[j])
                 rows.append(value)
             H[i, j] = H[j, i] = _richardson(rows)

@@ -28,7 +28,10 @@ def crossed():
     n = 240
     g, loc, t = r.integers(0, 25, n), r.integers(0, 9, n), r.integers(0, 3, n)
     y = 10 + t + r.normal(0, 1.2, 25)[g] + r.normal(0, 0.8, 9)[loc] + r.normal(0, 1, n)
-    return Case("y ~ t + (1|g) + (1|l)", pd.DataFrame({"y": y, "t": labels("T", t), "g": labels("g", g), "l": labels("l", loc)}))
+    return Case(
+        "y ~ t + (1|g) + (1|l)",
+        pd.DataFrame({"y": y, "t": labels("T", t), "g": labels("g", g), "l": labels("l", loc)}),
+    )
 
 
 def crossed_interaction():
@@ -37,19 +40,33 @@ def crossed_interaction():
     keep = r.random(g.size) < 0.8
     g, loc, k = g[keep], loc[keep], k[keep]
     t = r.integers(0, 4, g.size)
-    y = t + r.normal(0, 1, 20)[g] + r.normal(0, 2, 10)[loc] + r.normal(0, 0.7, (20, 10))[g, loc] + r.normal(0, 1, g.size)
+    y = (
+        t
+        + r.normal(0, 1, 20)[g]
+        + r.normal(0, 2, 10)[loc]
+        + r.normal(0, 0.7, (20, 10))[g, loc]
+        + r.normal(0, 1, g.size)
+    )
     data = pd.DataFrame({"y": y, "t": labels("T", t), "g": labels("g", g), "l": labels("l", loc)})
     return Case("y ~ t + (1|g) + (1|l) + (1|g:l)", data)
 
 
 def nested():
     r = np.random.default_rng(13)
-    rep, block, plot = (a.ravel() for a in np.meshgrid(range(6), range(4), range(5), indexing="ij"))
+    rep, block, _plot = (a.ravel() for a in np.meshgrid(range(6), range(4), range(5), indexing="ij"))
     keep = r.random(rep.size) < 0.85
     rep, block = rep[keep], block[keep]
     a, x = r.integers(0, 3, rep.size), r.normal(5, 2, rep.size)
-    y = a - 0.5 * x + r.normal(0, 1, 6)[rep] + r.normal(0, 0.9, (6, 4))[rep, block] + r.normal(0, 0.8, rep.size)
-    data = pd.DataFrame({"y": y, "A": labels("A", a), "x": x, "rep": labels("R", rep), "block": labels("B", block)})
+    y = (
+        a
+        - 0.5 * x
+        + r.normal(0, 1, 6)[rep]
+        + r.normal(0, 0.9, (6, 4))[rep, block]
+        + r.normal(0, 0.8, rep.size)
+    )
+    data = pd.DataFrame(
+        {"y": y, "A": labels("A", a), "x": x, "rep": labels("R", rep), "block": labels("B", block)}
+    )
     return Case("y ~ A + x + (1|rep/block)", data)
 
 
@@ -112,7 +129,10 @@ def empty_cells():
     keep = ~((a == 2) & (c == 1)) & ~((a == 3) & (c == 0)) & (r.random(b.size) < 0.9)
     b, a, c = b[keep], a[keep], c[keep]
     y = a + 0.5 * c + r.normal(0, 1, 8)[b] + r.normal(0, 1, b.size)
-    return Case("y ~ A * C + (1|b)", pd.DataFrame({"y": y, "A": labels("A", a), "C": labels("C", c), "b": labels("b", b)}))
+    return Case(
+        "y ~ A * C + (1|b)",
+        pd.DataFrame({"y": y, "A": labels("A", a), "C": labels("C", c), "b": labels("b", b)}),
+    )
 
 
 def singular_scalar():

@@ -1,5 +1,8 @@
-"""Imports run downward only: cli, plots, datasets, request > batch > api, results > inference > reml > design >
-covariance | linalg > kernels > errors.  Imports for type checkers do not count, imports inside functions do."""
+"""Imports run downward only.
+
+cli, plots, datasets, request > batch > api, results > inference > reml > design > covariance | linalg >
+kernels > errors.  Imports for type checkers do not count, imports inside functions do.
+"""
 
 import ast
 from pathlib import Path

@@ -47,7 +47,9 @@ def test_start_is_inside_the_bounds_and_positive_definite(structure):
     assert start.shape == (structure.n_theta,) == structure.lower_bounds().shape
     assert np.all(start >= structure.lower_bounds())
     assert np.linalg.eigvalsh(structure.covariance(start)).min() > 0
-    assert np.array_equal(structure.diagonal, np.flatnonzero([row == col for row, col in structure.positions]))
+    assert np.array_equal(
+        structure.diagonal, np.flatnonzero([row == col for row, col in structure.positions])
+    )
 
 
 def test_bounds_are_attainable(structure):
@@ -66,7 +68,9 @@ def test_jacobians_by_differences(structure):
             structure.factor_jacobian(theta), first_differences(structure.factor, theta, steps), atol=1e-10
         )
         np.testing.assert_allclose(
-            structure.covariance_jacobian(theta), first_differences(structure.covariance, theta, steps), atol=1e-10
+            structure.covariance_jacobian(theta),
+            first_differences(structure.covariance, theta, steps),
+            atol=1e-10,
         )
 
 
@@ -89,7 +93,9 @@ def test_log_determinant(structure):
 
 def test_theta_of_round_trip(structure):
     for theta in thetas(structure):
-        np.testing.assert_allclose(structure.theta_of(structure.covariance(theta)), theta, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(
+            structure.theta_of(structure.covariance(theta)), theta, rtol=1e-9, atol=1e-12
+        )
         # signs of columns are not identified: the canonical ones are within the bounds
         flipped = structure.factor(theta) * -1.0
         again = structure.theta_of(flipped @ flipped.T)
@@ -101,7 +107,9 @@ def test_theta_of_singular_matrices(structure):
     """A zero variance anywhere, and zero altogether."""
     for theta in thetas(structure, 2):
         for column in range(structure.m):
-            gone = np.array([0.0 if col == column else t for t, (_, col) in zip(theta, structure.positions, strict=True)])
+            gone = np.array(
+                [0.0 if col == column else t for t, (_, col) in zip(theta, structure.positions, strict=True)]
+            )
             T = structure.covariance(gone)
             back = structure.covariance(structure.theta_of(T))
             np.testing.assert_allclose(back, T, rtol=1e-6, atol=1e-7)
@@ -109,7 +117,7 @@ def test_theta_of_singular_matrices(structure):
 
 
 def test_natural_directions_span_the_structure(structure):
-    """T is the combination of its natural directions with its own elements; for linear structures, exactly."""
+    """T is the combination of its natural directions with its own elements."""
     directions = structure.natural_directions()
     assert structure.linear
     for theta in thetas(structure, 2):

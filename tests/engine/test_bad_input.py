@@ -6,7 +6,14 @@ import pytest
 from random_designs import case, fit_of
 
 from fastlmm_core import compare, datasets, errors, lmm, prepare
-from fastlmm_core.errors import DataError, DesignError, FastLMMError, FormulaError, InferenceError, OptionError
+from fastlmm_core.errors import (
+    DataError,
+    DesignError,
+    FastLMMError,
+    FormulaError,
+    InferenceError,
+    OptionError,
+)
 
 
 @pytest.fixture
@@ -83,7 +90,9 @@ def test_weights_of_wrong_kind(data):
 
 def test_grouping_factors_that_cannot_be_fitted(data):
     refuses(DesignError, "one level|1 level|only the level", "y ~ t + (1|one)", data=data.assign(one="a"))
-    message = refuses(DesignError, "each", "y ~ t + (1|each)", data=data.assign(each=np.arange(240).astype(str)))
+    message = refuses(
+        DesignError, "each", "y ~ t + (1|each)", data=data.assign(each=np.arange(240).astype(str))
+    )
     assert "residual" in message
     data["pair"] = (np.arange(240) // 2).astype(str)
     refuses(DesignError, "pair", "y ~ x + (1 + x|pair)", data=data.assign(x=np.arange(240.0)))
@@ -107,7 +116,8 @@ def test_reml_is_true_or_false(data, value):
 def test_response_of_a_prepared_model(data):
     prepared = prepare("y ~ t + (1|g)", data)
     for bad, match in (
-        (np.ones(239), "239"), (np.full(240, np.nan), "missing"), (np.append(np.inf, np.ones(239)), "infinite"),
+        (np.ones(239), "239"), (np.full(240, np.nan), "missing"),
+        (np.append(np.inf, np.ones(239)), "infinite"),
         (["a"] * 240, "numeric"), (np.ones((240, 1)), "shape"),
     ):  # fmt: skip
         with pytest.raises(DataError, match=match):
@@ -115,7 +125,9 @@ def test_response_of_a_prepared_model(data):
     empty = prepare("y ~ t + (1|g)", data.drop(columns="y"), response=False)
     with pytest.raises(DataError, match="y="):
         empty.fit()
-    np.testing.assert_allclose(empty.fit(y=data["y"]).criterion, lmm("y ~ t + (1|g)", data).criterion, rtol=1e-12)
+    np.testing.assert_allclose(
+        empty.fit(y=data["y"]).criterion, lmm("y ~ t + (1|g)", data).criterion, rtol=1e-12
+    )
 
 
 def test_methods_of_inference():
@@ -159,7 +171,7 @@ def test_means_of_what_is_no_factor():
     fit = fit_of("nested")
     with pytest.raises(FastLMMError, match="x"):
         fit.emmeans("x_")
-    with pytest.raises(FastLMMError, match="rep|fixed"):
+    with pytest.raises(FastLMMError, match="rep"):
         fit.emmeans("rep")
 
 
@@ -167,7 +179,7 @@ def test_random_term_within_the_fixed_part(data):
     """Its variance is not in the data: no df follow from it, for any method that would need it."""
     fit = lmm("y ~ t * l + (1|g) + (1|l)", data)
     for ddf in ("kenward-roger", "satterthwaite"):
-        with pytest.raises(InferenceError, match="'l' cannot be estimated.*fixed part"):
+        with pytest.raises(InferenceError, match=r"'l' cannot be estimated.*fixed part"):
             fit.fixed_effects(ddf=ddf)
     assert np.isfinite(fit.fixed_effects(ddf="residual")["se"]).all()
     data["x"] = np.random.default_rng(0).normal(size=240)

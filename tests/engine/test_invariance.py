@@ -1,4 +1,4 @@
-"""What must not change the inference: order of rows and levels, origin and unit of the response and covariates."""
+"""What must not change the inference: order of rows and levels, origin and unit of variables."""
 
 import numpy as np
 import pandas as pd
@@ -45,7 +45,9 @@ def test_names_and_order_of_random_levels(name):
     for column in ("g", "l", "rep", "block", "s", "i"):
         if column in data:
             levels = data[column].unique()
-            data[column] = data[column].map(dict(zip(levels, r.permutation(len(levels)).astype(str), strict=True)))
+            data[column] = data[column].map(
+                dict(zip(levels, r.permutation(len(levels)).astype(str), strict=True))
+            )
     other = lmm(c.formula, data)
     np.testing.assert_allclose(other.criterion, fit.criterion, rtol=1e-11)
     np.testing.assert_allclose(table(other)[["se", "df"]], table(fit)[["se", "df"]], rtol=1e-5)
@@ -56,7 +58,9 @@ def test_reference_level_of_a_fixed_factor():
     data = c.data.assign(t=pd.Categorical(c.data["t"], categories=["T002", "T000", "T001"]))
     other = lmm(c.formula, data)
     a, b = table(fit).loc["tT002"], table(other).loc["tT000"]  # the same difference, turned round
-    np.testing.assert_allclose([b["estimate"], b["se"], b["df"]], [-a["estimate"], a["se"], a["df"]], rtol=1e-6)
+    np.testing.assert_allclose(
+        [b["estimate"], b["se"], b["df"]], [-a["estimate"], a["se"], a["df"]], rtol=1e-6
+    )
     np.testing.assert_allclose(other.criterion, fit.criterion, rtol=1e-10)
 
 
@@ -73,7 +77,9 @@ def test_shift_of_the_response(shift):
 
 
 @pytest.mark.parametrize("scale", SCALES)
-@pytest.mark.parametrize("name", ["crossed", "slopes2", "slopes3", "weighted", "singular_scalar", "singular_correlation"])
+@pytest.mark.parametrize(
+    "name", ["crossed", "slopes2", "slopes3", "weighted", "singular_scalar", "singular_correlation"]
+)
 def test_unit_of_the_response(name, scale):
     c, fit = case(name), fit_of(name)
     other = lmm(c.formula, c.data.assign(y=c.data["y"] * scale), weights=c.weights)
@@ -89,7 +95,9 @@ def test_unit_of_the_response(name, scale):
 
 
 @pytest.mark.parametrize("scale", SCALES)
-@pytest.mark.parametrize("name", ["slopes2", "slopes3", "slopes_diagonal", "slope_and_crossed", "singular_correlation"])
+@pytest.mark.parametrize(
+    "name", ["slopes2", "slopes3", "slopes_diagonal", "slope_and_crossed", "singular_correlation"]
+)
 def test_unit_of_a_covariate_with_random_slopes(name, scale):
     c, fit = case(name), fit_of(name)
     other = lmm(c.formula, c.data.assign(x=c.data["x"] * scale))

@@ -1,4 +1,4 @@
-"""Limit cases: no variance between groups, no variance at all, no random terms, missing rows, large systems."""
+"""Limit cases: no variance between groups or at all, no random terms, missing rows, large systems."""
 
 import warnings
 
@@ -68,7 +68,9 @@ def test_constant_response(formula, value):
     """Exact zero variances, the constant as fitted value, no crash in any table."""
     fit = quiet(formula, case("crossed").data.assign(y=value))
     assert fit.sigma < 1e-12 * max(1.0, abs(value))
-    np.testing.assert_allclose(fit.beta, [value, *np.zeros(fit.rank - 1)], rtol=1e-12, atol=1e-12 * max(1, abs(value)))
+    np.testing.assert_allclose(
+        fit.beta, [value, *np.zeros(fit.rank - 1)], rtol=1e-12, atol=1e-12 * max(1, abs(value))
+    )
     np.testing.assert_allclose(fit.fitted, value, rtol=1e-12)
     assert np.all(fit.theta == 0)
     assert np.all(fit.variance_components["estimate"].iloc[:-1] == 0)
@@ -150,7 +152,7 @@ def dense_crossed():
 
 
 def test_minimum_degree_order_with_cholmod(dense_crossed):
-    """The score by the supernodal inverse against differences of the criterion; the true variances are found."""
+    """Score by the supernodal inverse against differences of the criterion; the true variances are found."""
     from fastlmm_core import prepare
     from fastlmm_core.reml.objective import evaluate, evaluate_score, factors_at
 

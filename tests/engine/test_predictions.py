@@ -23,8 +23,8 @@ def test_blups(name, reml):
     np.testing.assert_allclose(table["se"] ** 2, table["pev"], rtol=1e-12)
     prior = np.diag(dense.prior)
     positive = prior > 1e-12 * scale**2
-    np.testing.assert_allclose(table["reliability"][positive], 1 - (np.diag(dense.pev) / np.where(positive, prior, 1))[positive],
-                               rtol=1e-6, atol=1e-7)  # fmt: skip
+    reliability = 1 - np.diag(dense.pev)[positive] / prior[positive]
+    np.testing.assert_allclose(table["reliability"][positive], reliability, rtol=1e-6, atol=1e-7)
     assert np.all(table["pev"] >= table["condvar"] - 1e-10 * scale**2)
 
 
@@ -42,9 +42,10 @@ def test_table_of_blups():
     assert list(modes["s"].columns) == ["(Intercept)", "x"]
     wide = table[table["group"] == "s"].pivot(index="level", columns="term", values="estimate")
     pd.testing.assert_frame_equal(
-        modes["s"].sort_index(), wide[["(Intercept)", "x"]], check_names=False, check_index_type=False, check_column_type=False,
+        modes["s"].sort_index(), wide[["(Intercept)", "x"]], check_names=False,
+        check_index_type=False, check_column_type=False,
     )  # fmt: skip
-    with pytest.raises(OptionError, match="'s', 'i'|'i'"):
+    with pytest.raises(OptionError, match="'i'"):
         fit.blups("subject")
 
 
@@ -60,7 +61,9 @@ def test_fitted_and_residuals(name):
     fitted = dense.X @ dense.beta + dense.Z @ dense.u
     np.testing.assert_allclose(fit.fitted, fitted, rtol=1e-8, atol=1e-8)
     np.testing.assert_allclose(fit.residuals, fit.design.y - fitted, rtol=1e-6, atol=1e-8)
-    np.testing.assert_allclose(fit.residuals_pearson, np.sqrt(dense.weights) * (fit.design.y - fitted), atol=1e-8)
+    np.testing.assert_allclose(
+        fit.residuals_pearson, np.sqrt(dense.weights) * (fit.design.y - fitted), atol=1e-8
+    )
     np.testing.assert_allclose(fit.predict(), fitted, rtol=1e-8, atol=1e-8)
     np.testing.assert_allclose(fit.predict(random=False), dense.X @ dense.beta, rtol=1e-8, atol=1e-8)
 
@@ -73,9 +76,9 @@ def test_prediction_errors_on_new_rows(name):
         rows[column] = rows[column] + 0.5
     new = fit.predict(rows, se=True)
     X = fit.design.fixed_matrix(rows).toarray()[:, fit.design.kept]
-    Z = np.hstack([
-        DenseTerm(*term.evaluate(rows), n_levels=len(term.levels)).Z for term in fit.design.random
-    ])
+    Z = np.hstack(
+        [DenseTerm(*term.evaluate(rows), n_levels=len(term.levels)).Z for term in fit.design.random]
+    )
     np.testing.assert_allclose(new["prediction"], X @ dense.beta + Z @ dense.u, rtol=1e-8, atol=1e-9)
     np.testing.assert_allclose(new["se"] ** 2, dense.prediction_variance(X, Z), rtol=1e-7)
     np.testing.assert_allclose(fit.predict(rows), new["prediction"])
@@ -98,7 +101,7 @@ def test_new_levels():
     fit, dense, c = fit_of("slope_and_crossed"), dense_of("slope_and_crossed"), case("slope_and_crossed")
     rows = c.data.iloc[:3].copy()
     rows.loc[rows.index[0], "s"] = "somebody else"
-    with pytest.raises(DataError, match="'s'.*allow_new_levels"):
+    with pytest.raises(DataError, match=r"'s'.*allow_new_levels"):
         fit.predict(rows)
     new = fit.predict(rows, allow_new_levels=True, se=True)
     X = fit.design.fixed_matrix(rows).toarray()

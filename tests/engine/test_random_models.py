@@ -17,7 +17,14 @@ def models(draw):
     r = np.random.default_rng(draw(st.integers(0, 10**6)))
     n = draw(st.integers(25, 60))
     a, b = draw(st.integers(3, 9)), draw(st.integers(2, 6))
-    data = pd.DataFrame({"g": r.integers(0, a, n), "h": r.integers(0, b, n), "f": r.integers(0, 3, n), "k": r.integers(0, 2, n)})
+    data = pd.DataFrame(
+        {
+            "g": r.integers(0, a, n),
+            "h": r.integers(0, b, n),
+            "f": r.integers(0, 3, n),
+            "k": r.integers(0, 2, n),
+        }
+    )
     data["x"] = r.normal(size=n)
     sd = [draw(st.sampled_from([0.0, 0.3, 1.0, 4.0])) for _ in range(3)]
     data["y"] = (
@@ -27,9 +34,11 @@ def models(draw):
     for column in "ghfk":
         data[column] = data[column].astype(str)
     data["w"] = r.uniform(0.2, 3, n)
-    random = draw(st.sampled_from(
-        ["(1|g)", "(1|g) + (1|h)", "(x|g)", "(x||g)", "(0 + x|g) + (1|h)", "(1|h/g)", "(x|g) + (1|h)"]
-    ))
+    random = draw(
+        st.sampled_from(
+            ["(1|g)", "(1|g) + (1|h)", "(x|g)", "(x||g)", "(0 + x|g) + (1|h)", "(1|h/g)", "(x|g) + (1|h)"]
+        )
+    )
     fixed = draw(st.sampled_from(["1", "f", "f + x", "f * k", "0 + f + x", "x + I(x^2)"]))
     return f"y ~ {fixed} + {random}", data, draw(st.sampled_from([None, "w"])), draw(st.booleans())
 

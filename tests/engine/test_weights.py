@@ -19,7 +19,9 @@ def test_observation_weights(name):
     got = fit.observation_weights(K)
     expected = rows @ dense.phi @ dense.X.T @ dense.V_inv
     np.testing.assert_allclose(got, expected, rtol=1e-7, atol=1e-9 * np.abs(expected).max())
-    np.testing.assert_allclose(got @ fit.design.y, fit.linear_functions(K, ddf="asymptotic").estimate, rtol=1e-9)
+    np.testing.assert_allclose(
+        got @ fit.design.y, fit.linear_functions(K, ddf="asymptotic").estimate, rtol=1e-9
+    )
     np.testing.assert_allclose(got @ dense.X, rows, atol=1e-9)
     np.testing.assert_allclose(fit.observation_weights(sp.csr_array(K)), got)
 
@@ -58,7 +60,9 @@ def test_common_factor_of_the_weights_only_scales_sigma():
     fit, other = fit_of("weighted"), lmm(c.formula, c.data.assign(w=c.data["w"] * 1e5), weights="w")
     np.testing.assert_allclose(table(other), table(fit), rtol=1e-5)
     np.testing.assert_allclose(other.sigma**2, fit.sigma**2 * 1e5, rtol=1e-5)
-    np.testing.assert_allclose(other.variance_components["estimate"][0], fit.variance_components["estimate"][0], rtol=1e-4)
+    np.testing.assert_allclose(
+        other.variance_components["estimate"][0], fit.variance_components["estimate"][0], rtol=1e-4
+    )
     np.testing.assert_allclose(other.criterion, fit.criterion, rtol=1e-9)
 
 
@@ -76,7 +80,9 @@ def test_integer_weights_are_the_model_in_sqrt_w_units():
     s, x = r.integers(0, 9, 90), r.normal(size=90)
     y = 2 + x + r.normal(0, 1, 9)[s] + r.normal(size=n) / np.sqrt(w)
     root = np.sqrt(w)
-    data = pd.DataFrame({"y": y, "x": x, "s": s.astype(str), "w": w, "ry": root * y, "one": root, "rx": root * x})
+    data = pd.DataFrame(
+        {"y": y, "x": x, "s": s.astype(str), "w": w, "ry": root * y, "one": root, "rx": root * x}
+    )
     fit = lmm("y ~ x + (1|s)", data, weights="w")
     scaled = lmm("ry ~ 0 + one + rx + (0 + one|s)", data)
     np.testing.assert_allclose(table(scaled), table(fit), rtol=1e-5)

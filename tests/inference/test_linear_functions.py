@@ -68,7 +68,9 @@ def test_df_methods():
         assert np.all(functions.df() == df)
         np.testing.assert_allclose(functions.cov, dense.phi, rtol=1e-7, atol=1e-10)
     # Satterthwaite keeps the model-based errors, Kenward-Roger does not
-    np.testing.assert_allclose(fit.linear_functions(K, ddf="satterthwaite").cov, dense.phi, rtol=1e-7, atol=1e-10)
+    np.testing.assert_allclose(
+        fit.linear_functions(K, ddf="satterthwaite").cov, dense.phi, rtol=1e-7, atol=1e-10
+    )
     assert np.all(fit.linear_functions(K).se() > np.sqrt(np.diag(dense.phi)) * (1 + 1e-9))
 
 
@@ -94,15 +96,17 @@ def test_default_methods():
 
 
 def test_dropped_columns_and_estimability():
-    """A x C with two empty cells: the coefficients of empty cells are not estimable, contrasts of filled cells are."""
+    """A x C with two empty cells: means of empty cells are not estimable, those of filled cells are."""
     fit = fit_of("empty_cells")
     assert len(fit.dropped_columns) == 2
     cells = fit.design.frame[["A", "C"]].drop_duplicates()
     filled = fit.design.fixed_matrix(cells).toarray()
     functions = fit.linear_functions(filled)
     assert functions.estimable.all()
-    empty = cells.iloc[:2].assign(A=["A002", "A003"], C=["C001", "C000"]).replace(
-        {"A002": cells["A"].sort_values().unique()[2], "A003": cells["A"].sort_values().unique()[3]}
+    empty = (
+        cells.iloc[:2]
+        .assign(A=["A002", "A003"], C=["C001", "C000"])
+        .replace({"A002": cells["A"].sort_values().unique()[2], "A003": cells["A"].sort_values().unique()[3]})
     )
     both = np.vstack([filled[:1], fit.design.fixed_matrix(empty).toarray()])
     functions = fit.linear_functions(both)

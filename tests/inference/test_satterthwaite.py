@@ -13,7 +13,7 @@ from fastlmm_core.inference.satterthwaite import combine_degrees_of_freedom, deg
 
 
 def numerical_df(fit, row):
-    """As lmerTest: Hessian of the criterion in (theta, sigma) and gradient of the variance, both by differences."""
+    """As lmerTest: Hessian of the criterion in (theta, sigma), gradient of the variance, by differences."""
     dense, solved = DenseModel.of_fit(fit), fit.solved
     e = solved.equations
 
@@ -47,7 +47,7 @@ def test_by_numerical_differentiation(name, reml):
 @pytest.mark.parametrize("reml", [True, False])
 @pytest.mark.parametrize("name", REGULAR)
 def test_by_observed_information(name, reml):
-    """At an interior optimum the parametrisation does not matter, up to the score that is left (1e-5 or less)."""
+    """At an interior optimum the parametrisation does not matter, up to the score that is left."""
     fit, dense = fit_of(name, reml), dense_of(name, reml)
     X = np.unique(fit.design.fixed_matrix(fit.design.frame).toarray(), axis=0)[:3]
     K = np.vstack([X, np.diff(X, axis=0)])
@@ -101,7 +101,7 @@ def test_a_chi_square_times_a_known_constant():
 
 
 def test_combination_of_df():
-    """F of independent t squares: equal df stay; otherwise the mean of F(l, df) is that of the average of t^2."""
+    """Equal df stay; otherwise the mean of F(l, df) is that of the average of the squared t."""
     assert combine_degrees_of_freedom(np.array([7.5])) == 7.5
     assert combine_degrees_of_freedom(np.array([9.0, 9.0, 9.0])) == 9.0
     nu = np.array([5.0, 12.0, 40.0])

@@ -52,7 +52,9 @@ def random_pattern(seed, n=30, terms=((6, 1), (5, 2)), p=3):
     dense = np.zeros((n, start[-1]))
     row_ptr, row_node, row_val, values = [0], [], [0], []
     for i in range(n):
-        entries = [(place[first[k] + r.integers(levels)], r.normal(size=m)) for k, (levels, m) in enumerate(terms)]
+        entries = [
+            (place[first[k] + r.integers(levels)], r.normal(size=m)) for k, (levels, m) in enumerate(terms)
+        ]
         entries += [(place[first[-1] + j], r.normal(size=1)) for j in range(p) if j == 0 or r.random() < 0.6]
         for node, value in entries:
             row_node.append(node)
@@ -82,7 +84,7 @@ def on_pattern(indptr, indices, matrix):
 
 
 def eliminate_symbolically(adjacent):
-    """Lower pattern of the Cholesky factor of a boolean symmetric matrix, diagonal included, by brute force."""
+    """Lower pattern, with diagonal, of the Cholesky factor of a boolean symmetric matrix by brute force."""
     A = adjacent.copy()
     n = len(A)
     for j in range(n):

@@ -16,10 +16,10 @@ from fastlmm_core.kernels.assembly import (
 )
 
 SHAPES = [
-    dict(terms=((6, 1), (5, 1)), p=3),
-    dict(terms=((6, 1), (5, 2)), p=3),
-    dict(terms=((4, 3), (5, 2), (7, 1)), p=4),
-    dict(terms=((5, 2), (4, 2)), p=0),
+    {"terms": ((6, 1), (5, 1)), "p": 3},
+    {"terms": ((6, 1), (5, 2)), "p": 3},
+    {"terms": ((4, 3), (5, 2), (7, 1)), "p": 4},
+    {"terms": ((5, 2), (4, 2)), "p": 0},
 ]
 
 

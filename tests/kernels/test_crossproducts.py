@@ -7,10 +7,10 @@ from random_pattern import node_matrix, random_pattern, to_dense
 from fastlmm_core.kernels.crossproducts import expand_coefficients, fill_crossproducts, project_response
 
 SHAPES = [
-    dict(terms=((6, 1), (5, 2)), p=3),
-    dict(terms=((4, 3),), p=2),
-    dict(terms=(), p=4),
-    dict(terms=((9, 1), (3, 1)), p=0),
+    {"terms": ((6, 1), (5, 2)), "p": 3},
+    {"terms": ((4, 3),), "p": 2},
+    {"terms": (), "p": 4},
+    {"terms": ((9, 1), (3, 1)), "p": 0},
 ]
 
 
@@ -24,7 +24,9 @@ def test_entries_by_node_are_the_transpose(pattern):
     rows = np.repeat(np.arange(pattern.row_ptr.size - 1), np.diff(pattern.row_ptr))
     assert np.array_equal(entry_row, rows)
     for node in range(pattern.n_nodes):
-        assert np.array_equal(node_entry[node_ptr[node] : node_ptr[node + 1]], np.flatnonzero(pattern.row_node == node))
+        assert np.array_equal(
+            node_entry[node_ptr[node] : node_ptr[node + 1]], np.flatnonzero(pattern.row_node == node)
+        )
 
 
 def test_node_pattern_is_that_of_the_product(pattern):
@@ -49,7 +51,8 @@ def test_crossproducts_equal_the_dense_product(pattern):
     weights = np.random.default_rng(5).uniform(0.1, 3.0, pattern.dense.shape[0])
     indptr, indices = pattern.scalar
     data = fill_crossproducts(
-        pattern.row_ptr, pattern.row_node, pattern.row_val, pattern.values, weights, *pattern.by_node, pattern.start,
+        pattern.row_ptr, pattern.row_node, pattern.row_val, pattern.values, weights, *pattern.by_node,
+        pattern.start,
         indptr, indices,
     )  # fmt: skip
     dense = pattern.dense.T @ (weights[:, None] * pattern.dense)
@@ -62,8 +65,12 @@ def test_products_with_vectors(pattern):
     wy, b = r.normal(size=n), r.normal(size=size)
     wy[::4] = 0.0
     out = np.zeros(size)
-    project_response(pattern.row_ptr, pattern.row_node, pattern.row_val, pattern.values, pattern.start, wy, out)
+    project_response(
+        pattern.row_ptr, pattern.row_node, pattern.row_val, pattern.values, pattern.start, wy, out
+    )
     np.testing.assert_allclose(out, pattern.dense.T @ wy, atol=1e-12)
     fitted = np.empty(n)
-    expand_coefficients(pattern.row_ptr, pattern.row_node, pattern.row_val, pattern.values, pattern.start, b, fitted)
+    expand_coefficients(
+        pattern.row_ptr, pattern.row_node, pattern.row_val, pattern.values, pattern.start, b, fitted
+    )
     np.testing.assert_allclose(fitted, pattern.dense @ b, atol=1e-12)

@@ -18,7 +18,9 @@ def no_last(n):
     return np.zeros(n, np.bool_)
 
 
-@pytest.mark.parametrize(("seed", "n", "density"), [(0, 1, 0.5), (1, 12, 0.2), (2, 25, 0.1), (3, 25, 0.02), (4, 18, 0.6)])
+@pytest.mark.parametrize(
+    ("seed", "n", "density"), [(0, 1, 0.5), (1, 12, 0.2), (2, 25, 0.1), (3, 25, 0.02), (4, 18, 0.6)]
+)
 def test_fill_is_that_of_elimination(seed, n, density):
     adjacent = random_graph(seed, n, density)
     ptr, rows = fill_node_pattern(*strict_lower(adjacent))

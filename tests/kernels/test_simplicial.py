@@ -2,10 +2,23 @@
 
 import numpy as np
 import pytest
-from random_pattern import compress_lower, eliminate_symbolically, on_pattern, random_graph, random_spd, to_dense
+from random_pattern import (
+    compress_lower,
+    eliminate_symbolically,
+    on_pattern,
+    random_graph,
+    random_spd,
+    to_dense,
+)
 
 from fastlmm_core.kernels.ordering import map_pattern
-from fastlmm_core.kernels.simplicial import factorize, invert_subset, log_determinant, solve_lower, solve_upper
+from fastlmm_core.kernels.simplicial import (
+    factorize,
+    invert_subset,
+    log_determinant,
+    solve_lower,
+    solve_upper,
+)
 
 GRAPHS = [(0, 1, 0.5), (1, 10, 0.2), (2, 20, 0.1), (3, 15, 0.0), (4, 12, 1.0), (5, 25, 0.06)]
 

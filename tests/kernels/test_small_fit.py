@@ -1,4 +1,4 @@
-"""The compiled fit against closed forms: balanced one-way layouts have REML and ML estimates in plain formulas."""
+"""The compiled fit against closed forms: balanced one-way layouts have plain formulas."""
 
 from types import SimpleNamespace
 

@@ -1,7 +1,7 @@
 """The supernodal inverse subset against np.linalg.inv.
 
-Calls BLAS through addresses, which only exists in compiled code: with NUMBA_DISABLE_JIT=1 this file is skipped,
-the index maps are tested by ``test_supernodal_maps``.
+Calls BLAS through addresses, which only exists in compiled code: with NUMBA_DISABLE_JIT=1 this file is
+skipped, the index maps are tested by ``test_supernodal_maps``.
 """
 
 import os

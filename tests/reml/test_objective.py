@@ -74,9 +74,9 @@ def test_estimates_and_projection(setting):
     evaluate(s.e, s.factor, s.response, s.point.factors, s.reml)
     solved = SolvedEquations(s.e, s.factor, s.response, s.point, s.theta, s.reml)
     np.testing.assert_allclose(s.e.to_user @ solved.beta, dense.beta, rtol=1e-8, atol=1e-9)
-    u = np.concatenate([
-        (solved.random_effects(k) @ term.basis.T).ravel() for k, term in enumerate(s.e.terms)
-    ])
+    u = np.concatenate(
+        [(solved.random_effects(k) @ term.basis.T).ravel() for k, term in enumerate(s.e.terms)]
+    )
     np.testing.assert_allclose(u, dense.u, rtol=1e-7, atol=1e-9)
     np.testing.assert_allclose(solved.criterion, dense.criterion, rtol=1e-10)
     fitted = dense.X @ dense.beta + dense.Z @ dense.u
@@ -84,7 +84,7 @@ def test_estimates_and_projection(setting):
 
 
 def dense_gradient(setting):
-    """Chain rule through the covariances: d criterion = score' d gamma at fixed sigma2 (profiled: no more terms)."""
+    """d gamma / d theta at fixed sigma2, whose own derivative is zero, and the dense model."""
     s = setting
     dense = s.profiled(s.theta)
     blocks = []
@@ -130,7 +130,9 @@ def test_curvature_by_formula(setting):
         elements = dense.terms[k].elements
         score = dense.score[first : first + len(elements)]
         first += len(elements)
-        expected[np.ix_(at, at)] += sum(moved[:, :, a, b] * c for (a, b), c in zip(elements, score, strict=True))
+        expected[np.ix_(at, at)] += sum(
+            moved[:, :, a, b] * c for (a, b), c in zip(elements, score, strict=True)
+        )
     np.testing.assert_allclose(hessian, expected, rtol=1e-6, atol=1e-7 * np.abs(expected).max())
 
 

@@ -15,7 +15,7 @@ METHODS = [True, False]
 
 
 def decrement(model, free):
-    """Newton decrement of the dense criterion over the free natural parameters: twice what is left to gain."""
+    """Newton decrement of the dense criterion over the free parameters: twice what is left to gain."""
     score = model.score[free]
     hessian = 2 * model.information("expected")[np.ix_(free, free)]
     return score @ np.linalg.solve(hessian, score)
@@ -93,7 +93,9 @@ def both_engines(name, reml):
 
 @pytest.mark.filterwarnings("ignore::fastlmm_core.errors.FastLMMWarning")
 @pytest.mark.parametrize("reml", METHODS)
-@pytest.mark.parametrize("name", ["crossed", "nested", "slope_and_crossed", "weighted", "empty_cells", "singular_rank2"])
+@pytest.mark.parametrize(
+    "name", ["crossed", "nested", "slope_and_crossed", "weighted", "empty_cells", "singular_rank2"]
+)
 def test_cholmod_gives_the_same_fit(name, reml):
     small, large = (prepared.fit() for prepared in both_engines(name, reml))
     assert small.converged
