@@ -1,4 +1,4 @@
-"""CHOLMOD through scikit-sparse: the only module that knows that library."""
+"""Large factors by CHOLMOD; ``cholmod_api`` knows the versions of scikit-sparse."""
 
 from __future__ import annotations
 
@@ -10,18 +10,27 @@ import scipy.sparse as sp
 from fastlmm_core.errors import DependencyError
 from fastlmm_core.kernels.blas import ADDRESSES
 from fastlmm_core.kernels.ordering import count_columns
-from fastlmm_core.kernels.supernodal_inverse import find_supernodes, invert_supernodes, map_entries, map_fronts
+from fastlmm_core.kernels.supernodal_inverse import (
+    find_supernodes,
+    invert_supernodes,
+    map_entries,
+    map_fronts,
+)
+from fastlmm_core.linalg.cholmod_api import choose_interface
 from fastlmm_core.linalg.factor import CholeskyFactor
 
 try:
     from sksparse import cholmod as _cholmod
 except ImportError as error:  # pragma: no cover - depends on the installation
     raise DependencyError(
-        "scikit-sparse (CHOLMOD) is not installed or does not load. It is built against SuiteSparse; install its headers "
-        "and a C compiler first: Debian/Ubuntu 'apt install libsuitesparse-dev libopenblas0-pthread gcc python3-dev', "
+        "scikit-sparse (CHOLMOD) is not installed or does not load. It is built against SuiteSparse; install its "
+        "headers and a C compiler first: "
+        "Debian/Ubuntu 'apt install libsuitesparse-dev libopenblas0-pthread gcc python3-dev', "
         "Fedora 'dnf install suitesparse-devel gcc python3-devel', macOS 'brew install suite-sparse', "
         f"conda 'conda install -c conda-forge scikit-sparse'. ({error})"
     ) from error
+
+_interface = choose_interface(_cholmod)
 
 
 def order_graph(graph: sp.csc_array) -> tuple[np.ndarray, str]:
@@ -34,9 +43,8 @@ def order_graph(graph: sp.csc_array) -> tuple[np.ndarray, str]:
     matrix.sort_indices()
     best, best_flops, best_name = None, np.inf, ""
     for name in ("amd", "metis"):
-        try:
-            perm = np.asarray(_cholmod.analyze(matrix, ordering_method=name).P(), np.int64)
-        except _cholmod.CholmodError:
+        perm = _interface.order(matrix, name)
+        if perm is None:
             continue
         flops = estimate_flops(matrix, perm)
         if flops < best_flops:
@@ -71,7 +79,7 @@ class CholmodFactor(CholeskyFactor):
             (np.zeros(indices.size), indices.astype(np.int32), indptr.astype(np.int32)), shape=(self.size, self.size)
         )
         self._pattern = (indptr, indices)
-        self._factor = _cholmod.analyze(self._C, mode="supernodal", ordering_method="natural")
+        self._factor = _interface.analyze(self._C)
         transposed = self._C.T.tocsc()
         counts = count_columns(transposed.indptr.astype(np.int64), transposed.indices.astype(np.int64))
         self.nnz = int(counts.sum())
@@ -92,26 +100,22 @@ class CholmodFactor(CholeskyFactor):
     def factorize(self, C_data: np.ndarray) -> bool:
         self._inverses.clear()
         self._C.data = C_data
-        try:
-            self._factor.cholesky_inplace(self._C)
-        except _cholmod.CholmodNotPositiveDefiniteError:
-            return False
-        return True
+        return self._factor.factorize(self._C)
 
     def log_determinant(self, n_lead: int) -> float:
         if n_lead == self.size:
-            return float(self._factor.logdet())
-        return 2.0 * float(np.sum(np.log(self._factor.L().diagonal()[:n_lead])))
+            return self._factor.log_determinant()
+        return 2.0 * float(np.sum(np.log(self._factor.lower().diagonal()[:n_lead])))
 
     def release(self) -> None:
         """Give the work arrays of the inverse subset back."""
         self._work = None
 
     def solve(self, B: np.ndarray) -> np.ndarray:
-        return np.ascontiguousarray(self._factor.solve_A(np.asarray(B, float)))
+        return self._factor.solve(B)
 
     def solve_lower(self, B: np.ndarray) -> np.ndarray:
-        return np.ascontiguousarray(self._factor.solve_L(np.asarray(B, float), use_LDLt_decomposition=False))
+        return self._factor.solve_lower(B)
 
     def inverse_subset(self, n_lead: int) -> np.ndarray:
         if n_lead not in self._inverses:
@@ -119,9 +123,7 @@ class CholmodFactor(CholeskyFactor):
         return self._inverses[n_lead]
 
     def _invert(self, n_lead: int) -> np.ndarray:
-        L = self._factor.L()
-        if not L.has_sorted_indices:
-            L.sort_indices()
+        L = self._factor.lower()
         indptr, indices = self._pattern
         if n_lead < self.size:
             L = L[:n_lead, :n_lead].tocsc()
@@ -186,5 +188,4 @@ class InversePlan:
 
 def solver_of(matrix: sp.csc_array) -> Callable[[np.ndarray], np.ndarray]:
     """A function that solves `matrix` x = b for one sparse positive definite matrix."""
-    factor = _cholmod.cholesky(sp.csc_matrix(matrix))
-    return lambda right: np.asarray(factor.solve_A(np.asarray(right, float)))
+    return _interface.factorize(sp.csc_matrix(matrix)).solve
