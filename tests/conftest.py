@@ -1,4 +1,4 @@
-"""Puts this directory on the import path, so that every test finds `dense_reference` and `random_designs`."""
+"""Puts this directory on the import path: tests find `dense_reference`, `random_designs`, `random_pattern`."""
 
 import os
 
