@@ -1,11 +1,15 @@
 """What must not change the inference: order of rows and levels, origin and unit of variables."""
 
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 from random_designs import CASES, SINGULAR, case, fit_of
 
 from fastlmm_core import lmm, prepare
+from fastlmm_core.linalg.cholmod import CholmodFactor
 
 pytestmark = pytest.mark.filterwarnings("ignore::fastlmm_core.errors.FastLMMWarning")
 SCALES = [1e-8, 1e-4, 1e4, 1e8]
@@ -157,6 +161,29 @@ def test_a_prepared_model_forgets_the_response():
     assert first.criterion == fit_of("crossed").criterion
     # earlier results keep their own factor
     np.testing.assert_array_equal(first.fixed_effects()["df"], third.fixed_effects()["df"])
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_threads_do_not_disturb_each_other(large):
+    """Fits of many responses on one preparation at a time equal those one after another."""
+    c = case("slope_and_crossed")
+    prepared = prepare(c.formula, c.data)
+    if large:
+        e = prepared.equations
+        prepared = replace(prepared, factor=CholmodFactor(e.indptr, e.indices))
+    r = np.random.default_rng(4)
+    responses = [c.data["y"].to_numpy() + r.normal(size=len(c.data)) for _ in range(12)]
+
+    def figures(y):
+        fit = prepared.fit(y=y)
+        return np.concatenate(
+            [[fit.criterion], fit.theta, fit.fixed_effects()[["se", "df"]].to_numpy().ravel()]
+        )
+
+    alone = [figures(y) for y in responses]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(figures, responses))
+    np.testing.assert_array_equal(alone, together)
 
 
 def test_verbose_does_not_change_the_fit(capsys):

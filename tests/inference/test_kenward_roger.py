@@ -1,6 +1,7 @@
 """Kenward-Roger from solves with the mixed model equations against the formulas with n x n matrices."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from dense_reference import DenseModel
 from random_designs import CASES, REGULAR, SINGULAR, case, dense_of, fit_of
@@ -75,9 +76,8 @@ def test_expected_traces_by_differences(name):
     before = fit.solved.factor.solve(np.eye(fit.solved.equations.q + fit.solved.equations.p))
     differences = expected_traces(fit.solved, parameters, "differences")
     if fit.reml:
-        np.testing.assert_allclose(
-            expected_traces(fit.solved, parameters, "solves"), dense, rtol=1e-10, atol=1e-12 * np.abs(dense).max()
-        )
+        solves = expected_traces(fit.solved, parameters, "solves")
+        np.testing.assert_allclose(solves, dense, rtol=1e-10, atol=1e-12 * np.abs(dense).max())
     after = fit.solved.factor.solve(np.eye(before.shape[0]))
     np.testing.assert_array_equal(before, after)  # the factor is left as it was found
     scale = np.sqrt(np.outer(np.diag(dense), np.diag(dense)))
@@ -95,6 +95,46 @@ def test_df_by_differences(name):
     gradient = np.einsum("iaa->ia", functions.gradients)
     df = 2 * np.diag(functions.cov_unadjusted) ** 2 / np.einsum("ir,ij,jr->r", gradient, W, gradient)
     np.testing.assert_allclose(df, [dense.kr_df(row) for row in rows], **EXACT)
+
+
+@pytest.mark.parametrize("reml", [True, False])
+@pytest.mark.parametrize("name", ["slope_and_crossed", "crossed_interaction"])
+def test_mixture_of_routes(monkeypatch, name, reml):
+    """As in large systems: every term by solves or by differences, whatever is cheaper."""
+    from fastlmm_core.reml import expected_traces as module
+
+    fit = fit_of(name, reml)
+    parameters = natural_parameters(fit.solved)
+    dense = expected_traces(fit.solved, parameters, "dense")
+    scale = np.sqrt(np.outer(np.diag(dense), np.diag(dense)))
+    monkeypatch.setattr(module, "DENSE_RANDOM", 0)
+    chosen = iter([True, False, True])
+    for pay in (module._solves_pay, lambda solved, k, method: reml and next(chosen)):
+        monkeypatch.setattr(module, "_solves_pay", pay)
+        mixed = expected_traces(fit.solved, parameters)
+        np.testing.assert_allclose(mixed / scale, dense / scale, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("between", [0.1, 3.0, 100.0])
+@pytest.mark.parametrize("formula", ["y ~ x + (1|g) + (1|h)", "y ~ x + (x|g) + (1|h)"])
+def test_large_and_small_variances(formula, between):
+    """Variances of random effects from 1/100 to 10,000 times the residual's, by every route."""
+    r = np.random.default_rng(5)
+    n = 240
+    g, h, x = r.integers(0, 18, n), r.integers(0, 8, n), r.normal(size=n)
+    y = between * (r.normal(size=18)[g] + r.normal(size=18)[g] * x) + r.normal(size=8)[h] + r.normal(size=n)
+    fit = lmm(formula, pd.DataFrame({"y": y, "x": x, "g": g.astype(str), "h": h.astype(str)}))
+    assert fit.converged
+    dense = DenseModel.of_fit(fit)
+    functions = fit.linear_functions(np.eye(2))
+    np.testing.assert_allclose(functions.se(), np.sqrt(np.diag(dense.adjusted_covariance())), **EXACT)
+    np.testing.assert_allclose(functions.df(), [dense.kr_df(row) for row in np.eye(2)], **EXACT)
+    parameters = natural_parameters(fit.solved)
+    expected = expected_traces(fit.solved, parameters, "dense")
+    scale = np.sqrt(np.outer(np.diag(expected), np.diag(expected)))
+    for method in ("solves", "differences"):
+        got = expected_traces(fit.solved, parameters, method)
+        np.testing.assert_allclose(got / scale, expected / scale, rtol=0, atol=1e-7)
 
 
 def kinds_that_invert(dense):

@@ -9,6 +9,8 @@ from fastlmm_core.kernels.score import (
     fill_factors,
     form_working_vectors,
     prepare_information,
+    subtract_squares,
+    sum_squared_blocks,
 )
 
 TERM = np.array([0, 0, 0, 1])
@@ -77,3 +79,31 @@ def test_working_vectors_and_information():
     )
     np.testing.assert_allclose(B, F.T @ G @ expected, atol=1e-11)
     np.testing.assert_allclose(inner, expected.T @ G @ expected, atol=1e-11)
+
+
+def test_squares():
+    r = np.random.default_rng(2)
+    D, half = r.normal(size=(3, 3)), r.normal(size=(7, 3))
+    out = D.copy()
+    subtract_squares(out, half)
+    np.testing.assert_allclose(out, D - half.T @ half, atol=1e-13)
+
+
+def test_squared_blocks():
+    """tr(Z_kc' Z_hd Z_hd' Z_kc) for every pair of coefficients."""
+    pattern = random_pattern(4, n=30, terms=((6, 2), (5, 1)), p=2)
+    indptr, indices = pattern.scalar
+    G = pattern.dense.T @ pattern.dense
+    out = np.zeros((2, 2, 2, 2))
+    sum_squared_blocks(
+        on_pattern(indptr, indices, G), indptr, *pattern.below, pattern.start, pattern.term, 2, out
+    )
+    expected = np.zeros_like(out)
+    for k, m in enumerate(pattern.sizes):
+        for h, w in enumerate(pattern.sizes):
+            for c in range(m):
+                for d in range(w):
+                    rows = pattern.start[:-1][pattern.term == k] + c
+                    others = pattern.start[:-1][pattern.term == h] + d
+                    expected[k, c, h, d] = np.sum(G[np.ix_(rows, others)] ** 2)
+    np.testing.assert_allclose(out, expected, rtol=1e-12)

@@ -48,7 +48,13 @@ def test_fronts_nest_and_do_not_overlap_on_a_path(pattern):
         p = parent[s]
         assert first[p] <= below[0] < first[p + 1]
         assert np.array_equal(rows(p)[relative[relative_ptr[s] : relative_ptr[s + 1]]], below)
-        assert offset[s] >= offset[p] + rows(p).size ** 2
+        if offset[s] == offset[p]:  # takes the parent's place, so no sibling may come after it
+            position = {t: at for at, t in enumerate(order)}
+            siblings = [t for t in range(first.size - 1) if parent[t] == p]
+            assert position[s] == max(position[t] for t in siblings)
+            assert sum(offset[t] == offset[p] for t in siblings) == 1
+        else:
+            assert offset[s] >= offset[p] + rows(p).size ** 2
         assert offset[s] + rows(s).size ** 2 <= offset[-1]
 
 
@@ -65,7 +71,8 @@ def test_places_of_the_entries(pattern):
 
 @pytest.mark.parametrize("parent", [[-1], [2, 3, 4, 4, -1], [-1, -1, -1], [3, 2, 4, 4, -1, 6, -1]])
 def test_walk_finishes_a_subtree_before_the_next(parent):
-    order = list(walk_depth_first(np.array(parent)))
+    heavy = np.array([max([c for c, p in enumerate(parent) if p == s], default=-1) for s in range(len(parent))])
+    order = list(walk_depth_first(np.array(parent), heavy))
     path = []
     for s in order:  # the parent is on the path from the root to the node before
         while path and path[-1] != parent[s]:
@@ -73,6 +80,9 @@ def test_walk_finishes_a_subtree_before_the_next(parent):
         assert (path[-1] if path else -1) == parent[s]
         path.append(s)
     assert sorted(order) == list(range(len(parent)))
+    for s, last in enumerate(heavy):
+        children = [c for c, p in enumerate(parent) if p == s]
+        assert not children or max(children, key=order.index) == last
 
 
 def test_gather_takes_the_lower_triangle():

@@ -4,7 +4,13 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastlmm_core.kernels.trust_region import judge_step, propose_step
+from fastlmm_core.kernels.trust_region import (
+    correct_curvature,
+    diagonalize,
+    judge_step,
+    measure_length,
+    propose_step,
+)
 
 
 def problem(seed, d, definite):
@@ -71,3 +77,50 @@ def test_verdicts():
         accepted, radius = judge_step(actual, 1.0, 0.8, 1.0)
         assert not accepted
         assert radius == 0.35 * 0.8
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 8), st.sampled_from([1e-12, 1.0, 1e9]))
+def test_eigenvalues_by_rotations(seed, d, unit):
+    r = np.random.default_rng(seed)
+    A = r.normal(size=(d, d))
+    A = unit * (A + A.T)
+    values, vectors = diagonalize(A)
+    np.testing.assert_allclose(np.sort(values), np.linalg.eigvalsh(A), atol=1e-13 * unit * d)
+    np.testing.assert_allclose(vectors @ np.diag(values) @ vectors.T, A, atol=1e-13 * unit * d)
+    np.testing.assert_allclose(vectors.T @ vectors, np.eye(d), atol=1e-13)
+
+
+def test_eigenvalues_of_special_matrices():
+    values, vectors = diagonalize(np.zeros((3, 3)))
+    assert not values.any()
+    assert np.array_equal(vectors, np.eye(3))
+    values, _ = diagonalize(np.ones((4, 4)))
+    np.testing.assert_allclose(np.sort(values), [0, 0, 0, 4], atol=1e-14)
+    values, _ = diagonalize(np.full((2, 2), np.nan))  # ends
+    assert np.isnan(values).all()
+
+
+def test_length():
+    np.testing.assert_allclose(measure_length(np.array([3.0, 4.0])), 5.0)
+
+
+def test_secant_update_holds_afterwards():
+    r = np.random.default_rng(0)
+    A = r.normal(size=(3, 3))
+    hessian, correction = A @ A.T, np.zeros((3, 3))
+    step, change = r.normal(size=3), r.normal(size=3)
+    correct_curvature(correction, hessian, step, change)
+    np.testing.assert_allclose((hessian + correction) @ step, change, rtol=1e-10)
+    np.testing.assert_allclose(correction, correction.T)
+    assert np.linalg.matrix_rank(correction, tol=1e-10) == 1
+    again = correction.copy()
+    correct_curvature(again, hessian, step, change)  # nothing is missing any more
+    np.testing.assert_allclose(again, correction, atol=1e-9)
+
+
+def test_secant_update_is_skipped_where_it_would_blow_up():
+    """The missing part is orthogonal to the step."""
+    correction = np.zeros((2, 2))
+    correct_curvature(correction, np.eye(2), np.array([1.0, 0.0]), np.array([1.0, 5.0]))
+    assert not correction.any()
