@@ -28,6 +28,8 @@ from fastlmm_core.kernels.score import (
 from fastlmm_core.kernels.simplicial import factorize, invert_subset, log_determinant, solve_lower, solve_upper
 from fastlmm_core.kernels.trust_region import SECANT_BELOW, SECANT_SLOW, correct_curvature, judge_step, measure_length, propose_step
 
+# A step that fails below this decrement fails by rounding of the deviance: a smaller one would not do better.
+ROUNDING = 1e-7
 LOG_TWO_PI = np.log(2.0 * np.pi)
 
 
@@ -190,11 +192,13 @@ def fit_small(
                 rhs, yy, dof, n_lead, factors, C, L, trial,
             )  # fmt: skip
             evaluations += 1
-            if predicted <= 10.0 * noise:
+            if predicted <= 100.0 * noise:
                 accepted = np.isfinite(new_deviance)
                 break
             accepted, radius = judge_step(deviance - new_deviance, predicted, measure_length(step), radius)
             if not accepted:
+                if decrement <= ROUNDING:
+                    break
                 step, predicted, decrement = propose_step(gradient, hessian, radius)
                 if radius < 1e-14:
                     break

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastlmm_core.kernels.small_fit import fit_small
+from fastlmm_core.kernels.small_fit import ROUNDING, fit_small
 from fastlmm_core.kernels.trust_region import SECANT_BELOW, SECANT_SLOW, correct_curvature, judge_step, propose_step
 from fastlmm_core.linalg.factor import CholeskyFactor, SimplicialFactor
 from fastlmm_core.reml.equations import MixedModelEquations
@@ -153,13 +153,15 @@ def _minimize_stepwise(equations, factor, response, reml, theta, tolerance, max_
             moved = theta + step
             trial = evaluate(equations, factor, response, factors_at(equations, moved), reml)
             evaluations += 1
-            if predicted <= 10.0 * noise:
+            if predicted <= 100.0 * noise:
                 accepted = bool(np.isfinite(trial.deviance))
                 break
             accepted, radius = judge_step(
                 point.deviance - trial.deviance, predicted, float(np.linalg.norm(step)), radius
             )
             if not accepted:
+                if decrement <= ROUNDING:
+                    break
                 step, predicted, decrement = propose_step(gradient, hessian, radius)
                 if radius < 1e-14:
                     break
