@@ -51,22 +51,17 @@ def find_node_pattern(row_ptr, row_node, node_ptr, node_entry, entry_row):
     for j in range(n_nodes):
         seen[j] = -1
     below_ptr = np.zeros(n_nodes + 1, np.int64)
-    for j in range(n_nodes):
-        count = 0
-        seen[j] = j
-        for t in range(node_ptr[j], node_ptr[j + 1]):
-            i = entry_row[node_entry[t]]
-            for e in range(row_ptr[i], row_ptr[i + 1]):
-                node = row_node[e]
-                if node > j and seen[node] != j:
-                    seen[node] = j
-                    count += 1
-        below_ptr[j + 1] = below_ptr[j] + count
-    below = np.empty(below_ptr[n_nodes], np.int64)
-    for j in range(n_nodes):
-        seen[j] = -1
+    capacity = row_node.size + n_nodes
+    below = np.empty(capacity, np.int64)
     for j in range(n_nodes):
         at = below_ptr[j]
+        if at + n_nodes > capacity:
+            capacity = 2 * capacity + n_nodes
+            grown = np.empty(capacity, np.int64)
+            for t in range(at):
+                grown[t] = below[t]
+            below = grown
+        seen[j] = j
         for t in range(node_ptr[j], node_ptr[j + 1]):
             i = entry_row[node_entry[t]]
             for e in range(row_ptr[i], row_ptr[i + 1]):
@@ -75,6 +70,8 @@ def find_node_pattern(row_ptr, row_node, node_ptr, node_entry, entry_row):
                     seen[node] = j
                     below[at] = node
                     at += 1
+        below_ptr[j + 1] = at
+    below = below[: below_ptr[n_nodes]]
     return below_ptr, sort_pattern(below_ptr, below)
 
 
@@ -103,6 +100,29 @@ def sort_pattern(ptr, rows):
             out[fill[columns[t]]] = i
             fill[columns[t]] += 1
     return out
+
+
+@kernel
+def permute_pattern(below_ptr, below, place):
+    """Strict lower triangle of the same graph with node j renumbered to place[j]."""
+    n = below_ptr.size - 1
+    ptr = np.zeros(n + 1, np.int64)
+    for j in range(n):
+        for t in range(below_ptr[j], below_ptr[j + 1]):
+            ptr[min(place[j], place[below[t]]) + 1] += 1
+    for j in range(n):
+        ptr[j + 1] += ptr[j]
+    fill = np.empty(n, np.int64)
+    for j in range(n):
+        fill[j] = ptr[j]
+    rows = np.empty(below.size, np.int64)
+    for j in range(n):
+        for t in range(below_ptr[j], below_ptr[j + 1]):
+            a, b = place[j], place[below[t]]
+            column = min(a, b)
+            rows[fill[column]] = max(a, b)
+            fill[column] += 1
+    return ptr, sort_pattern(ptr, rows)
 
 
 @kernel

@@ -132,6 +132,24 @@ def map_pattern(indptr, indices, L_indptr, L_indices):
 
 
 @kernel
+def find_parents(indptr, indices):
+    """Elimination tree (n,) int64, -1 for a root, of rows of a lower triangle compressed by row (Liu 1990)."""
+    n = indptr.size - 1
+    parent = fill_integers(n, -1)
+    ancestor = fill_integers(n, -1)
+    for i in range(n):
+        for t in range(indptr[i], indptr[i + 1]):
+            k = np.int64(indices[t])
+            while k != -1 and k < i:
+                following = ancestor[k]
+                ancestor[k] = i
+                if following == -1:
+                    parent[k] = i
+                k = following
+    return parent
+
+
+@kernel
 def count_columns(indptr, indices):
     """Entries of each column of the Cholesky factor, diagonal included (Liu 1990, row subtrees).
 
@@ -139,25 +157,45 @@ def count_columns(indptr, indices):
     the paths from its entries to i in the elimination tree.
     """
     n = indptr.size - 1
-    parent = fill_integers(n, -1)
-    ancestor = fill_integers(n, -1)
-    for i in range(n):
-        for t in range(indptr[i], indptr[i + 1]):
-            k = indices[t]
-            while k != -1 and k < i:
-                following = ancestor[k]
-                ancestor[k] = i
-                if following == -1:
-                    parent[k] = i
-                k = following
-    count = np.ones(n, np.int64)
+    parent = find_parents(indptr, indices)
+    count = fill_integers(n, 1)
     mark = fill_integers(n, -1)
     for i in range(n):
         mark[i] = i
         for t in range(indptr[i], indptr[i + 1]):
-            k = indices[t]
+            k = np.int64(indices[t])
             while k < i and mark[k] != i:
                 count[k] += 1
                 mark[k] = i
                 k = parent[k]
     return count
+
+
+@kernel
+def order_postfix(parent):
+    """Postorder of a forest: perm (n,) with every subtree contiguous and children before their parent."""
+    n = parent.size
+    child = fill_integers(n + 1, -1)  # the roots are children of node n
+    sibling = fill_integers(n, -1)
+    for s in range(n - 1, -1, -1):
+        p = parent[s] if parent[s] >= 0 else n
+        sibling[s] = child[p]
+        child[p] = s
+    perm = np.empty(n, np.int64)
+    count = 0
+    path = np.empty(n + 1, np.int64)
+    depth = 0
+    path[0] = n
+    while depth >= 0:
+        s = path[depth]
+        c = child[s]
+        if c >= 0:
+            child[s] = sibling[c]
+            depth += 1
+            path[depth] = c
+        else:
+            if s < n:
+                perm[count] = s
+                count += 1
+            depth -= 1
+    return perm

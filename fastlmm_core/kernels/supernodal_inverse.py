@@ -23,7 +23,7 @@ from fastlmm_core.kernels.blas import (
     solve_triangular_right,
     subtract_transposed_product,
 )
-from fastlmm_core.kernels.compile import kernel
+from fastlmm_core.kernels.compile import fill_integers, kernel
 
 
 @kernel
@@ -74,6 +74,7 @@ def map_fronts(indptr, indices, first):
         if rows > m:
             parent[s] = owner[indices[indptr[j] + m]]
     relative = np.empty(relative_ptr[n_super], np.int32)
+    heavy = find_heavy_children(parent, indptr, first)
     offset = np.zeros(n_super + 1, np.int64)
     top = 0
     for s in range(n_super - 1, -1, -1):
@@ -81,7 +82,7 @@ def map_fronts(indptr, indices, first):
         rows = indptr[first[s] + 1] - indptr[first[s]]
         if p >= 0:
             held = indptr[first[p] + 1] - indptr[first[p]]
-            offset[s] = offset[p] + held * held
+            offset[s] = offset[p] if heavy[p] == s else offset[p] + held * held
             at = indptr[first[p]]
             base = at
             m = first[s + 1] - first[s]
@@ -92,12 +93,36 @@ def map_fronts(indptr, indices, first):
                 relative[relative_ptr[s] + t] = at - base
         top = max(top, offset[s] + rows * rows)
     offset[n_super] = top
-    return parent, relative_ptr, relative, offset, walk_depth_first(parent)
+    return parent, relative_ptr, relative, offset, walk_depth_first(parent, heavy)
 
 
 @kernel
-def walk_depth_first(parent):
-    """Every node after its parent, subtree by subtree, larger numbers first; `parent` (S,), -1 for a root."""
+def find_heavy_children(parent, indptr, first):
+    """Child of each supernode whose subtree needs the largest stack, -1 for a leaf, (S,) int64.
+
+    It is visited last and takes over its parent's place on the stack, which nobody reads any more.
+    """
+    n_super = parent.size
+    heavy = fill_integers(n_super, -1)
+    largest = np.zeros(n_super, np.int64)
+    second = np.zeros(n_super, np.int64)
+    for s in range(n_super):
+        rows = indptr[first[s] + 1] - indptr[first[s]]
+        need = max(rows * rows + second[s], largest[s])
+        p = parent[s]
+        if p >= 0:
+            if need > largest[p]:
+                second[p] = largest[p]
+                largest[p] = need
+                heavy[p] = s
+            elif need > second[p]:
+                second[p] = need
+    return heavy
+
+
+@kernel
+def walk_depth_first(parent, heavy):
+    """Every node after its parent, subtree by subtree, the heavy child last; `parent` (S,), -1 for a root."""
     n = parent.size
     child = np.full(n + 1, -1, np.int64)  # the roots are children of node n
     sibling = np.full(n, -1, np.int64)
@@ -116,10 +141,15 @@ def walk_depth_first(parent):
         if s < n:
             order[count] = s
             count += 1
+        last = heavy[s] if s < n else -1
+        if last >= 0:
+            stack[held] = last
+            held += 1
         c = child[s]
         while c >= 0:
-            stack[held] = c
-            held += 1
+            if c != last:
+                stack[held] = c
+                held += 1
             c = sibling[c]
     return order
 
@@ -147,6 +177,28 @@ def gather_lower(source, ld_source, relative, count, target, ld_target):
         to = b * ld_target
         for a in range(b, count):
             target[to + a] = source[column + relative[a]]
+
+
+@kernel
+def gather_packed(source, ld_source, relative, count, packed):
+    """Lower triangle of source[relative, relative], columns one behind the other."""
+    at = 0
+    for b in range(count):
+        column = relative[b] * ld_source
+        for a in range(b, count):
+            packed[at] = source[column + relative[a]]
+            at += 1
+
+
+@kernel
+def unpack_lower(packed, count, target, ld_target):
+    """Undo the packing of ``gather_packed`` into a column-major square."""
+    at = 0
+    for b in range(count):
+        to = b * ld_target
+        for a in range(b, count):
+            target[to + a] = packed[at]
+            at += 1
 
 
 @kernel
@@ -209,7 +261,7 @@ def invert_supernodes(
 ):
     """C^-1 on the pattern of C into `C_inv` (nnz(C),).
 
-    `stack` (offset[-1],) and `Y` (largest r m,) are work arrays.
+    `stack` (offset[-1],) and `Y` (largest r m, and r (r + 1) / 2 of a heavy child) are work arrays.
     """
     work = make_workspace()
     for s in order:
@@ -221,14 +273,13 @@ def invert_supernodes(
         p = parent[s]
         if p >= 0:
             held = indptr[first[p] + 1] - indptr[first[p]]
-            gather_lower(
-                stack[offset[p] : offset[p] + held * held],
-                held,
-                relative[relative_ptr[s] : relative_ptr[s + 1]],
-                r,
-                front[m * size + m :],
-                size,
-            )
+            source = stack[offset[p] : offset[p] + held * held]
+            rows = relative[relative_ptr[s] : relative_ptr[s + 1]]
+            if offset[s] == offset[p]:  # the heavy child overwrites the front it reads
+                gather_packed(source, held, rows, r, Y)
+                unpack_lower(Y, r, front[m * size + m :], size)
+            else:
+                gather_lower(source, held, rows, r, front[m * size + m :], size)
         invert_front(blas, work, L, indptr[j], m, r, front, Y)
         for c in range(m):
             for t in range(C_indptr[j + c], C_indptr[j + c + 1]):

@@ -27,6 +27,7 @@ from fastlmm_core.kernels.crossproducts import (
     expand_pattern,
     fill_crossproducts,
     find_node_pattern,
+    permute_pattern,
     project_response,
     transpose_entries,
 )
@@ -279,9 +280,7 @@ def build_equations(
     place[perm] = np.arange(n_nodes)
     row_node = place[row_node]
     entries = RowEntries(row_ptr, row_node, row_val, flat, *transpose_entries(row_ptr, row_node, n_nodes))
-    below_ptr, below = find_node_pattern(
-        row_ptr, row_node, entries.node_ptr, entries.node_entry, entries.entry_row
-    )
+    below_ptr, below = permute_pattern(*pattern, place)
     layout = _lay_out(node_term[perm], node_level[perm], node_size[perm], terms, p)
     indptr, indices = expand_pattern(below_ptr, below, layout.start)
     G = _fill(entries, weights, layout.start, indptr, indices)
