@@ -184,7 +184,9 @@ def _row_values(name: str, given: Any, design: Design) -> np.ndarray:
         raise DataError(f"{name} has shape {values.shape}; the model has {design.n} rows")
     bad = ~np.isfinite(values)
     if bad.any():
-        raise DataError(f"{name} has {int(bad.sum())} missing or infinite values; prepare the model without those rows")
+        raise DataError(
+            f"{name} has {int(bad.sum())} missing or infinite values; prepare the model without those rows"
+        )
     return values
 
 
@@ -192,7 +194,9 @@ def _collect_warnings(design, solved, optimum, certificate) -> tuple[FastLMMWarn
     found: list[FastLMMWarning] = []
     if design.dropped_columns:
         found.append(
-            RankDeficientWarning(f"dropped, because they depend on earlier columns: {name_list(design.dropped_columns)}")
+            RankDeficientWarning(
+                f"dropped, because they depend on earlier columns: {name_list(design.dropped_columns)}"
+            )
         )
     words = describe_singular(design, solved, BOUNDARY)
     if words:
@@ -207,7 +211,10 @@ def _collect_warnings(design, solved, optimum, certificate) -> tuple[FastLMMWarn
     return tuple(found)
 
 
-def _print_progress(iteration: int, deviance: float, decrement: float, theta: np.ndarray, seconds: float) -> None:
+def _print_progress(
+    iteration: int, deviance: float, decrement: float, theta: np.ndarray, seconds: float
+) -> None:
     if iteration == 0:
         print(f"{'iteration':>9} {'deviance':>16} {'decrement':>11} {'seconds':>8}  theta")
-    print(f"{iteration:9d} {deviance:16.6f} {decrement:11.3e} {seconds:8.2f}  {np.array2string(theta, precision=5)}")
+    place = np.array2string(theta, precision=5)
+    print(f"{iteration:9d} {deviance:16.6f} {decrement:11.3e} {seconds:8.2f}  {place}")

@@ -275,7 +275,7 @@ def means_block(
 
 
 def _trend_delta(fit: LMMFit, block: Mapping[str, Any], where: str) -> float | None:
-    """Increment of the slope's difference quotient: emmeans' 0.001 of the range unless ``delta`` says otherwise.
+    """Increment of the slope's difference quotient: emmeans' 0.001 of the range unless ``delta`` is given.
 
     ``"exact"`` asks for the derivative.  The two differ only where the model is not linear in the covariate.
     """
@@ -284,7 +284,9 @@ def _trend_delta(fit: LMMFit, block: Mapping[str, Any], where: str) -> float | N
         return None
     if delta is not None:
         if isinstance(delta, bool) or not isinstance(delta, int | float) or delta == 0:
-            raise OptionError(f"{where}.delta={delta!r} is not known; allowed: a number other than 0, 'exact'")
+            raise OptionError(
+                f"{where}.delta={delta!r} is not known; allowed: a number other than 0, 'exact'"
+            )
         return float(delta)
     var = block["var"]
     known = fit.design.variables.get(var)

@@ -1,4 +1,4 @@
-"""Puts this directory on the import path: tests find `dense_reference`, `random_designs`, `random_pattern`."""
+"""Puts this directory on the import path: `dense_reference`, `random_designs`, `random_pattern`."""
 
 import os
 

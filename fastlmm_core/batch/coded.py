@@ -1,4 +1,4 @@
-"""Which batches the compiled path takes, and the arrays it works on: every column coded once for the whole table."""
+"""Which batches the compiled path takes, and its arrays: every column coded once for the whole table."""
 
 from __future__ import annotations
 
@@ -28,14 +28,15 @@ from fastlmm_core.kernels.trial_units import (
 MODES = {"kenward-roger": KENWARD_ROGER, "residual": RESIDUAL, "asymptotic": ASYMPTOTIC}
 FAMILIES = {
     "pairwise": (PAIRWISE, "pairs", "tukey"), "revpairwise": (REVERSED, "pairs", "tukey"),
-    "trt.vs.ctrl": (CONTROL_FIRST, "contrast", "dunnettx"), "trt.vs.ctrl1": (CONTROL_FIRST, "contrast", "dunnettx"),
+    "trt.vs.ctrl": (CONTROL_FIRST, "contrast", "dunnettx"),
+    "trt.vs.ctrl1": (CONTROL_FIRST, "contrast", "dunnettx"),
     "trt.vs.ctrlk": (CONTROL_LAST, "contrast", "dunnettx"), "consec": (CONSECUTIVE, "contrast", "mvt"),
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class FixedAtoms:
-    """Atoms of a term of the fixed part: names, and 0 factor by contrasts, 1 factor by all levels, 2 numeric."""
+    """Atoms of a fixed term: names, and 0 factor by contrasts, 1 factor by all levels, 2 numeric."""
 
     names: tuple[str, ...]
     kinds: tuple[int, ...]
@@ -111,7 +112,11 @@ class CodedTrials:
         place = {**{n: i for i, n in enumerate(self.factors)}}
         number = {n: i for i, n in enumerate(self.numeric)}
         ptr = np.cumsum([0, *(len(t.names) for t in self.terms)])
-        variable = [number[n] if k == 2 else place[n] for t in self.terms for n, k in zip(t.names, t.kinds, strict=True)]
+        variable = [
+            number[n] if k == 2 else place[n]
+            for t in self.terms
+            for n, k in zip(t.names, t.kinds, strict=True)
+        ]
         kind = [k for t in self.terms for k in t.kinds]
         return int(self.intercept), integers(ptr), integers(variable), integers(kind)
 
@@ -155,7 +160,9 @@ def code_trials(table: TrialTable) -> CodedTrials | None:
     terms = tuple(
         FixedAtoms(
             tuple(parsed.fixed.atoms[text].name for text in term.atoms),  # type: ignore[attr-defined]
-            tuple(int(full) if text in factors else 2 for text, full in zip(term.atoms, term.full, strict=True)),
+            tuple(
+                int(full) if text in factors else 2 for text, full in zip(term.atoms, term.full, strict=True)
+            ),
         )
         for term in code_terms(parsed.fixed, factors)
     )
@@ -176,7 +183,7 @@ def code_trials(table: TrialTable) -> CodedTrials | None:
     return collect_codes(table, columns, terms, tuple(random), spec, family or None)
 
 
-def contrast_plan(plan: BatchPlan) -> tuple[int, str, str] | None | bool:
+def contrast_plan(plan: BatchPlan) -> tuple[int, str, str] | bool | None:
     """(kernel's number, kind, adjustment) of the contrasts, None without any, False for the general path."""
     if plan.contrasts is None:
         return None
@@ -198,8 +205,8 @@ def read_columns(table: TrialTable) -> dict[str, Column] | None:
 
 
 def collect_codes(
-    table: TrialTable, columns: dict[str, Column], terms: tuple[FixedAtoms, ...], random: tuple[RandomPlan, ...],
-    spec: tuple[str, ...], family: tuple[int, str, str] | None,
+    table: TrialTable, columns: dict[str, Column], terms: tuple[FixedAtoms, ...],
+    random: tuple[RandomPlan, ...], spec: tuple[str, ...], family: tuple[int, str, str] | None,
 ) -> CodedTrials | None:  # fmt: skip
     """Stack codes and numbers, mark unusable rows and find the control."""
     plan = table.plan
@@ -207,7 +214,9 @@ def collect_codes(
     factor_names = dict.fromkeys(n for t in terms for n, k in zip(t.names, t.kinds, strict=True) if k < 2)
     factor_names |= dict.fromkeys(n for r in random for n in r.factors)
     number_names = dict.fromkeys(n for t in terms for n, k in zip(t.names, t.kinds, strict=True) if k == 2)
-    number_names |= dict.fromkeys(n for r in random for c in r.columns if c != "(Intercept)" for n in c.split(":"))
+    number_names |= dict.fromkeys(
+        n for r in random for c in r.columns if c != "(Intercept)" for n in c.split(":")
+    )
     coded = [as_factor(columns[name]) for name in factor_names]
     codes = np.array([c.values for c in coded], dtype=np.int32).reshape(len(coded), N)
     numbers = np.array([columns[name].values for name in number_names]).reshape(len(number_names), N)
@@ -233,6 +242,7 @@ def collect_codes(
         wanted = [plan.ref, str(plan.ref).removeprefix(spec[0])]
         control = next((known.index(text) for text in wanted if text in known), -1)
     return CodedTrials(
-        names, levels, codes, tuple(number_names), numbers, np.ascontiguousarray(weights, dtype=np.float64), ok,
-        np.ascontiguousarray(y), plan.parsed.fixed.intercept, terms, random, spec, family, control, counts,
+        names, levels, codes, tuple(number_names), numbers, np.ascontiguousarray(weights, dtype=np.float64),
+        ok, np.ascontiguousarray(y), plan.parsed.fixed.intercept, terms, random, spec, family, control,
+        counts,
     )  # fmt: skip

@@ -89,8 +89,8 @@ def run_units(table: TrialTable, coded: CodedTrials, first: int, last: int) -> U
         first, last, labels, table.ptr, coded.ok, coded.y, coded.codes, coded.numbers, coded.weights,
         integers([len(names) for names in coded.levels]), coded.fixed_arrays(), coded.random_arrays(),
         integers([coded.factors.index(name) for name in coded.spec]), kernel_options(plan, coded), TOLERANCE,
-        MAX_ITERATIONS, a.offsets, a.integers, a.figures, a.levels, a.cells, a.fixed, a.means, a.contrasts, a.blups,
-        a.terms, a.theta, a.average, a.bases,
+        MAX_ITERATIONS, a.offsets, a.integers, a.figures, a.levels, a.cells, a.fixed, a.means, a.contrasts,
+        a.blups, a.terms, a.theta, a.average, a.bases,
     )  # fmt: skip
     return arrays
 
@@ -100,7 +100,16 @@ def kernel_options(plan: BatchPlan, coded: CodedTrials) -> np.ndarray:
     family = coded.family[0] if coded.family else 0
     means = int(bool(plan.emmeans))
     return integers(
-        [plan.reml, plan.fixed, means, family, coded.control, bool(plan.blups), MODES[plan.ddf], plan.fixed or means]
+        [
+            plan.reml,
+            plan.fixed,
+            means,
+            family,
+            coded.control,
+            bool(plan.blups),
+            MODES[plan.ddf],
+            plan.fixed or means,
+        ]
     )
 
 

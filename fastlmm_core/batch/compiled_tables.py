@@ -17,7 +17,6 @@ from fastlmm_core.batch.trials import TrialTable
 from fastlmm_core.design.expressions import Name, deparse
 from fastlmm_core.errors import SingularFitWarning
 from fastlmm_core.inference.contrast_families import NEEDS_PARENTHESES
-from fastlmm_core.inference.table_labels import looks_numeric
 from fastlmm_core.inference.multiplicity import (
     Family,
     adjusted_p_values,
@@ -26,11 +25,17 @@ from fastlmm_core.inference.multiplicity import (
     t_quantile,
     t_two_sided,
 )
+from fastlmm_core.inference.table_labels import looks_numeric
 from fastlmm_core.kernels.trial_units import CONSECUTIVE, PAIRWISE, REVERSED
 
 
 def add_unit_tables(
-    table: TrialTable, coded: CodedTrials, arrays: UnitArrays, good: np.ndarray, seconds: float, parts: TableParts
+    table: TrialTable,
+    coded: CodedTrials,
+    arrays: UnitArrays,
+    good: np.ndarray,
+    seconds: float,
+    parts: TableParts,
 ) -> None:
     """Add all tables of the units `good` (positions in `arrays`)."""
     plan = table.plan
@@ -64,9 +69,9 @@ OrderGroups = list[tuple[np.ndarray, np.ndarray]]
 def variance_components(
     coded: CodedTrials, arrays: UnitArrays, good: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, OrderGroups]:
-    """User covariances (u, K, w, w), their standard errors, and (good units, order) for each order of the terms.
+    """User covariances (u, K, w, w), their standard errors, and (good units, order) for each order of terms.
 
-    Both are indexed by position in `good` and place in lme4's order; the residual's error is in errors[:, K, 0, 0].
+    Both are indexed by position in `good` and place in lme4's order; errors[:, K, 0, 0] is the residual's.
     """
     K, w = arrays.n_terms, coded.width
     covariance = np.zeros((good.size, K, w, w))
@@ -145,7 +150,8 @@ def add_fits(
     rows = np.diff(table.ptr)[units // len(table.plan.labels)]
     figures = arrays.figures[good]
     columns = {
-        "n": arrays.n[good], "n_dropped": rows - arrays.n[good], "rank": arrays.p[good], "criterion": figures[:, 0],
+        "n": arrays.n[good], "n_dropped": rows - arrays.n[good], "rank": arrays.p[good],
+        "criterion": figures[:, 0],
         "sigma": np.sqrt(figures[:, 1]), "var_Residual": figures[:, 1],
     }  # fmt: skip
     place_of = np.argsort(arrays.order[good], axis=1)
@@ -160,7 +166,8 @@ def add_fits(
     for u in np.flatnonzero(singular):
         message[u] = singular_words(coded, arrays, int(good[u]))
     columns |= {
-        "converged": np.ones(good.size, bool), "singular": singular, "iterations": figures[:, 2].astype(np.int64),
+        "converged": np.ones(good.size, bool), "singular": singular,
+        "iterations": figures[:, 2].astype(np.int64),
         "seconds": np.full(good.size, seconds / max(1, arrays.units.size)),
         "status": np.full(good.size, "ok", dtype=object), "message": message,
     }  # fmt: skip
@@ -174,7 +181,9 @@ def singular_words(coded: CodedTrials, arrays: UnitArrays, u: int) -> str:
     for j, (place, _, _) in enumerate(theta_places(coded, order)):
         term = coded.random[order[place]]
         if len(term.columns) == 1 and arrays.theta[u, j] < 1e-8:
-            words.append(f"the variance of {term.columns[0]} between levels of {term.group} is estimated as zero")
+            words.append(
+                f"the variance of {term.columns[0]} between levels of {term.group} is estimated as zero"
+            )
     return str(SingularFitWarning("singular fit: " + "; ".join(words)))
 
 
@@ -227,7 +236,9 @@ def test_columns(estimate: np.ndarray, se: np.ndarray, df: np.ndarray, level: fl
     }  # fmt: skip
 
 
-def level_codes(coded: CodedTrials, arrays: UnitArrays, u: np.ndarray, factor: str, local: np.ndarray) -> np.ndarray:
+def level_codes(
+    coded: CodedTrials, arrays: UnitArrays, u: np.ndarray, factor: str, local: np.ndarray
+) -> np.ndarray:
     """Labels of the levels `local` (r,) of a factor in the units `u` (r,)."""
     f = coded.factors.index(factor)
     return arrays.levels[arrays.offsets[u, 4 + f] + local]
@@ -321,9 +332,11 @@ def add_contrasts(
         members = good[sizes == r]
         if r < 2:
             continue
-        rows, place, within = expand(arrays.offsets[members, 2], arrays.integers[members, 4])
+        rows, place, _ = expand(arrays.offsets[members, 2], arrays.integers[members, 4])
         u = members[place]
-        pairs = {c: contrast_pairs(number, int(r), c) for c in np.unique(arrays.integers[members, 5]).tolist()}
+        pairs = {
+            c: contrast_pairs(number, int(r), c) for c in np.unique(arrays.integers[members, 5]).tolist()
+        }
         plus = np.concatenate([pairs[c][0] for c in arrays.integers[members, 5].tolist()])
         minus = np.concatenate([pairs[c][1] for c in arrays.integers[members, 5].tolist()])
         figures = arrays.contrasts[rows]
@@ -345,7 +358,12 @@ def add_contrasts(
 
 
 def contrast_labels(
-    coded: CodedTrials, arrays: UnitArrays, members: np.ndarray, u: np.ndarray, plus: np.ndarray, minus: np.ndarray
+    coded: CodedTrials,
+    arrays: UnitArrays,
+    members: np.ndarray,
+    u: np.ndarray,
+    plus: np.ndarray,
+    minus: np.ndarray,
 ) -> np.ndarray:
     """ "A - B" of every row, as ``inference.contrast_families`` writes it."""
     name = coded.spec[0]
@@ -425,7 +443,9 @@ def prior_variances(
     return T[:, range(m), range(m)]
 
 
-def group_labels(coded: CodedTrials, arrays: UnitArrays, u: np.ndarray, k: int, cells: np.ndarray) -> np.ndarray:
+def group_labels(
+    coded: CodedTrials, arrays: UnitArrays, u: np.ndarray, k: int, cells: np.ndarray
+) -> np.ndarray:
     """Labels "R1:B1" of grouping cells (r,) in the units `u` (r,)."""
     parts: list[np.ndarray] = []
     rest = cells

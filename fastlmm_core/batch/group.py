@@ -32,8 +32,8 @@ def fit_group(table: Any, plan: BatchPlan) -> Tables:
     Returns
     -------
     dict of str to DataFrame
-        The tables ``plan.tables``, each with the key columns and `trait` in front.  `fits` has one row for every
-        trial and trait, also where nothing could be fitted.
+        The tables ``plan.tables``, each with the key columns and `trait` in front.  `fits` has one row for
+        every trial and trait, also where nothing could be fitted.
 
     Raises
     ------

@@ -6,16 +6,18 @@ import numpy as np
 import pandas as pd
 
 
-def cullis(variance: np.ndarray, pev_trace: np.ndarray, pev_total: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """H2 = 1 - v / (2 sigma2_g), v the mean variance of a difference of two BLUPs (Cullis, Smith & Coombes 2006).
+def cullis(
+    variance: np.ndarray, pev_trace: np.ndarray, pev_total: np.ndarray, levels: np.ndarray
+) -> np.ndarray:
+    """H2 = 1 - v / (2 sigma2_g), v the mean variance of a difference of two BLUPs (Cullis et al. 2006).
 
     Parameters
     ----------
     variance : (u,)
         sigma2_g of each fit.
     pev_trace, pev_total : (u,)
-        Sum of the diagonal, and of all elements, of the prediction error covariance; together they give the mean
-        over all pairs, v = 2 (L trace - total) / (L (L - 1)).
+        Sum of the diagonal, and of all elements, of the prediction error covariance; together they give the
+        mean over all pairs, v = 2 (L trace - total) / (L (L - 1)).
     levels : (u,)
         Number of genotypes L.
     """

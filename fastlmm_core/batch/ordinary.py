@@ -79,7 +79,9 @@ def fit_unit(table: TrialTable, trial: int, trait: int, prepared: dict[bytes, Pr
         model = prepared[key]
         values = y[present][model.design.rows]
         if not np.isfinite(values).all():
-            raise DataError(f"column '{plan.traits[trait]}' has infinite values; correct them or mark them as missing")
+            raise DataError(
+                f"column '{plan.traits[trait]}' has infinite values; correct them or mark them as missing"
+            )
         return model.fit(y=values)
 
 
@@ -95,7 +97,9 @@ def add_tables(fit: LMMFit, table: TrialTable, unit: int, parts: TableParts, beg
         if plan.blups:
             add_blups(fit, plan, unit, parts)
         if plan.fixed:
-            parts.add("fixed", fit.fixed_effects(ddf=plan.ddf, information=plan.information, level=plan.level), unit)
+            parts.add(
+                "fixed", fit.fixed_effects(ddf=plan.ddf, information=plan.information, level=plan.level), unit
+            )
         add_means(fit, plan, unit, parts)
     except Exception as error:
         status, message = reason(error)
@@ -114,13 +118,16 @@ def fit_row(fit: LMMFit, plan: BatchPlan, components: pd.DataFrame, rows: int) -
         "sigma": fit.sigma, "var_Residual": fit.sigma**2,
     }  # fmt: skip
     simple = set(component_names(plan))
-    for group, column, value in zip(variances["group"], variances["var1"], variances["estimate"], strict=True):
+    for group, column, value in zip(
+        variances["group"], variances["var1"], variances["estimate"], strict=True
+    ):
         name = f"var_{group}"
         row[name if name in simple and column == "(Intercept)" else f"{name}.{column}"] = float(value)
     converged = fit.converged
     message = "; ".join(str(w) for w in fit.warnings)
     return row | {
-        "converged": converged, "singular": fit.singular, "iterations": fit.optimum.iterations, "seconds": 0.0,
+        "converged": converged, "singular": fit.singular, "iterations": fit.optimum.iterations,
+        "seconds": 0.0,
         "status": "ok" if converged else NotConvergedWarning.flag, "message": message,
     }  # fmt: skip
 

@@ -13,14 +13,14 @@ from fastlmm_core.design.expressions import Name, Node, names_in
 from fastlmm_core.design.formula import ParsedFormula, parse_formula
 from fastlmm_core.errors import FormulaError, InferenceError, OptionError, check_option, nearest_names
 from fastlmm_core.inference.estimate_tables import check_level
-from fastlmm_core.inference.linear_functions import DDF_METHODS
+from fastlmm_core.inference.linear_functions import DDF_METHODS, KENWARD_ROGER_NEEDS_REML
 from fastlmm_core.inference.multiplicity import check_adjust
 from fastlmm_core.inference.reference_grid import parse_specs
 from fastlmm_core.reml.information import KINDS
 
 CONTRASTS = (
-    "pairwise", "revpairwise", "trt.vs.ctrl", "trt.vs.ctrl1", "trt.vs.ctrlk", "consec", "poly", "eff", "del.eff",
-    "mean_chg", "identity",
+    "pairwise", "revpairwise", "trt.vs.ctrl", "trt.vs.ctrl1", "trt.vs.ctrlk", "consec", "poly", "eff",
+    "del.eff", "mean_chg", "identity",
 )  # fmt: skip
 FORMAT = 1  # of the tables; part of the digest
 
@@ -119,11 +119,11 @@ class BatchPlan:
 
 
 def make_plan(
-    formula: str, *, by: str | Sequence[str] | None, traits: str | Sequence[str] | None = None, reml: bool = True,
-    weights: str | None = None, fixed: bool = True, emmeans: str | Sequence[str] | None = None,
-    contrasts: str | Mapping[str, Sequence[float]] | None = None, ref: str | None = None,
-    adjust: str | None = None, blups: bool | str | Sequence[str] | None = None, ddf: str | None = None,
-    information: str = "expected", level: float = 0.95,
+    formula: str, *, by: str | Sequence[str] | None, traits: str | Sequence[str] | None = None,
+    reml: bool = True, weights: str | None = None, fixed: bool = True,
+    emmeans: str | Sequence[str] | None = None, contrasts: str | Mapping[str, Sequence[float]] | None = None,
+    ref: str | None = None, adjust: str | None = None, blups: bool | str | Sequence[str] | None = None,
+    ddf: str | None = None, information: str = "expected", level: float = 0.95,
 ) -> BatchPlan:  # fmt: skip
     """Check the options of a batch once, before any trial is read.
 
@@ -150,7 +150,8 @@ def make_plan(
     responses = name_tuple("traits", traits)
     if not responses:
         if parsed.response is None:
-            raise FormulaError("the response is missing; write 'response ~ terms' or give traits=", formula, 0)
+            words = "the response is missing; write 'response ~ terms' or give traits="
+            raise FormulaError(words, formula, 0)
         if isinstance(parsed.response, Name):
             responses = (parsed.response.name,)
     specs = name_tuple("emmeans", emmeans)
@@ -158,22 +159,25 @@ def make_plan(
         for name in parse_specs(spec).variables:
             known = {n.name for node in parsed.fixed.atoms.values() for n in names_in(node)}
             if name not in known:
-                raise OptionError(f"emmeans='{spec}': '{name}' is not in the fixed part{nearest_names(name, known)}")
+                nearest = nearest_names(name, known)
+                raise OptionError(f"emmeans='{spec}': '{name}' is not in the fixed part{nearest}")
     method, reference = check_contrasts(contrasts, ref, bool(specs))
     groups = {part.group for part in parsed.random}
     wanted: tuple[str, ...] | bool = blups if isinstance(blups, bool) else name_tuple("blups", blups)
     for group in wanted if isinstance(wanted, tuple) else ():
         if group not in groups:
-            raise OptionError(f"blups='{group}' is not a random term of the formula{nearest_names(group, groups)}")
+            nearest = nearest_names(group, groups)
+            raise OptionError(f"blups='{group}' is not a random term of the formula{nearest}")
     if ddf is None:
         ddf = "residual" if not parsed.random else "kenward-roger" if reml else "satterthwaite"
     check_option("ddf", ddf, DDF_METHODS)
     if ddf == "kenward-roger" and not reml:
-        raise InferenceError("Kenward-Roger is defined for REML fits; fit with reml=True or ask for ddf='satterthwaite'")
+        raise InferenceError(KENWARD_ROGER_NEEDS_REML)
     return BatchPlan(
-        formula=formula, by=keys, traits=responses, reml=reml, weights=weights, fixed=bool(fixed), emmeans=specs,
-        contrasts=method, ref=reference, adjust=None if adjust is None else check_adjust(adjust), blups=wanted or (),
-        ddf=ddf, information=check_option("information", information, KINDS), level=check_level(level),
+        formula=formula, by=keys, traits=responses, reml=reml, weights=weights, fixed=bool(fixed),
+        emmeans=specs, contrasts=method, ref=reference,
+        adjust=None if adjust is None else check_adjust(adjust), blups=wanted or (), ddf=ddf,
+        information=check_option("information", information, KINDS), level=check_level(level),
     )  # fmt: skip
 
 
@@ -194,7 +198,8 @@ def check_contrasts(contrasts: Any, ref: str | None, with_means: bool) -> tuple[
     Raises
     ------
     OptionError
-        For an unknown family, weights that are not numbers, contrasts without means, a control of something else.
+        For an unknown family, weights that are not numbers, contrasts without means, a control of something
+        else.
     """
     if contrasts is None:
         if ref is not None:

@@ -34,7 +34,8 @@ class BatchResult:
     variance_components, fixed, emmeans, contrasts, blups : DataFrame
         As the tables of one fit.
     heritability : DataFrame
-        For the grouping factors in `blups`: group, levels, replication, variance, mean_pev, h2_cullis, h2_standard.
+        For the grouping factors in `blups`: group, levels, replication, variance, mean_pev, h2_cullis,
+        h2_standard.
     """
 
     plan: BatchPlan

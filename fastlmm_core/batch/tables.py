@@ -89,7 +89,9 @@ def failed_row(n: int, status: str, message: str) -> dict[str, Any]:
 
 def component_names(plan: BatchPlan) -> list[str]:
     """`var_...` columns of the random terms with one coefficient, as far as the formula tells."""
-    return [f"var_{part.group}" for part in plan.parsed.random if part.terms.intercept and not part.terms.terms]
+    return [
+        f"var_{part.group}" for part in plan.parsed.random if part.terms.intercept and not part.terms.terms
+    ]
 
 
 def join_tables(pieces: list[Tables], plan: BatchPlan) -> Tables:

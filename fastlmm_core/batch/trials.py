@@ -55,8 +55,8 @@ class TrialTable:
         lo, hi = int(self.ptr[first]), int(self.ptr[last])
         faults = {(t - first, k): words for (t, k), words in self.faults.items() if first <= t < last}
         return replace(
-            self, frame=self.frame.iloc[lo:hi], keys=self.keys.iloc[first:last], ptr=self.ptr[first : last + 1] - lo,
-            y=np.ascontiguousarray(self.y[:, lo:hi]), faults=faults,
+            self, frame=self.frame.iloc[lo:hi], keys=self.keys.iloc[first:last],
+            ptr=self.ptr[first : last + 1] - lo, y=np.ascontiguousarray(self.y[:, lo:hi]), faults=faults,
         )  # fmt: skip
 
 
@@ -85,7 +85,8 @@ def collect_trials(table: Any, plan: BatchPlan) -> TrialTable:
         for row in bad:
             trial = int(np.searchsorted(ptr, row, side="right")) - 1
             faults.setdefault(
-                (trial, k), f"column '{trait}' must be numeric, but holds {frame[trait].iloc[row]!r}; correct it"
+                (trial, k),
+                f"column '{trait}' must be numeric, but holds {frame[trait].iloc[row]!r}; correct it",
             )
     y = np.array(responses) if responses else np.empty((0, len(frame)))
     return TrialTable(plan, frame, keys, ptr, y, faults)
@@ -109,8 +110,8 @@ def as_frame(table: Any) -> pd.DataFrame:
         frame = pd.DataFrame(table)
     else:
         raise DataError(
-            f"data of type {type(table).__name__} is not supported; pass a pandas, polars, pyarrow or Dask table, "
-            "a dict of columns, or the path of a CSV or Parquet file or Parquet folder"
+            f"data of type {type(table).__name__} is not supported; pass a pandas, polars, pyarrow or Dask "
+            "table, a dict of columns, or the path of a CSV or Parquet file or Parquet folder"
         )
     if not frame.columns.is_unique:
         raise DataError("the table has repeated column names; column names must be unique")
@@ -125,7 +126,9 @@ def check_columns(plan: BatchPlan, names: list[str]) -> None:
                 raise DataError(f"{option}: column '{name}' is not in the data{nearest_names(name, names)}")
 
 
-def sort_by_trial(frame: pd.DataFrame, by: tuple[str, ...]) -> tuple[np.ndarray | None, pd.DataFrame, np.ndarray]:
+def sort_by_trial(
+    frame: pd.DataFrame, by: tuple[str, ...]
+) -> tuple[np.ndarray | None, pd.DataFrame, np.ndarray]:
     """(order of the rows or None when they are sorted, keys (T rows), ptr (T + 1,)).
 
     A missing key is a key of its own, so that no row is lost.

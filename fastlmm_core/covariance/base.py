@@ -130,5 +130,7 @@ def make_structure(name: str, m: int) -> CovarianceStructure:
         When no structure of that name is registered.
     """
     if name not in _REGISTRY:
-        raise OptionError(f"covariance structure {name!r} is not known; allowed: {name_list(structure_names())}")
+        raise OptionError(
+            f"covariance structure {name!r} is not known; allowed: {name_list(structure_names())}"
+        )
     return _REGISTRY[name](m)

@@ -34,5 +34,6 @@ def lower_factor(covariance: np.ndarray) -> np.ndarray:
             continue
         factor[col, col] = np.sqrt(pivot)
         below = slice(col + 1, m)
-        factor[below, col] = (covariance[below, col] - factor[below, :col] @ factor[col, :col]) / factor[col, col]
+        factor[below, col] = covariance[below, col] - factor[below, :col] @ factor[col, :col]
+        factor[below, col] /= factor[col, col]
     return factor

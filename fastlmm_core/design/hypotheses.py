@@ -243,7 +243,8 @@ def _sequential_basis(
     """Rows of the only term of a model: the triangular basis of its sequential hypothesis.
 
     The hypothesis is the one every basis spans, but Satterthwaite's denominator of several degrees of freedom
-    depends on the basis; lmerTest takes this one, the unit upper triangle of X'X = U'DU in sum-to-zero coding.
+    depends on the basis; lmerTest takes this one, the unit upper triangle of X'X = U'DU in sum-to-zero
+    coding.
     """
     M = SumCodingMap(coding).M
     if M is None:

@@ -101,7 +101,7 @@ def revpairwise(means: MeanLabels) -> ContrastFamily:
 
 
 def _matching_labels(means: MeanLabels, name: str) -> list[int]:
-    """Positions of a label, or of the plain level behind a label that carries its factor's name ("dose36")."""
+    """Positions of a label, or of the plain level behind a label that names its factor ("dose36")."""
     exact = [i for i, label in enumerate(means.raw) if label == name]
     if exact:
         return exact

@@ -1,7 +1,7 @@
 """Kenward-Roger's adjusted covariance and scaled F from solves with the mixed model equations.
 
-Kenward & Roger (1997), Biometrics 53, 983-997; the scaled F as in pbkrtest (Halekoh & Hojsgaard 2014, J. Stat.
-Softw. 59(9)).  Rows K of contrasts enter through U = V^-1 X Phi K' only:
+Kenward & Roger (1997), Biometrics 53, 983-997; the scaled F as in pbkrtest (Halekoh & Hojsgaard 2014, J.
+Stat. Softw. 59(9)).  Rows K of contrasts enter through U = V^-1 X Phi K' only:
 
     K Phi P_i Phi K' = -U' V_i U,      K Phi (Q_ij - P_i Phi P_j) Phi K' = U' V_i P V_j U.
 """

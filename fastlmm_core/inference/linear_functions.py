@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from fastlmm_core.reml.solved import SolvedEquations
 
 DDF_METHODS = ("kenward-roger", "satterthwaite", "residual", "asymptotic")
+KENWARD_ROGER_NEEDS_REML = (
+    "Kenward-Roger is defined for REML fits; fit with reml=True or ask for ddf='satterthwaite'"
+)
 ESTIMABLE_TOLERANCE = 1e-8
 
 
@@ -83,13 +86,13 @@ class VarianceParameterInference:
         return self._covariances[key]
 
     def _refuse_confounded(self) -> None:
-        """P Z_k = 0: the criterion does not depend on the variance, and what is left of its information is rounding."""
+        """P Z_k = 0: the criterion does not depend on the variance; what information is left is rounding."""
         found = confounded_terms(self.solved, self.parameters)
         if found:
             names = name_list(self.groups[k] for k in found)
             raise InferenceError(
-                f"the variance of random term {names} cannot be estimated, because its levels lie within the fixed "
-                "part; drop it from the random or from the fixed part"
+                f"the variance of random term {names} cannot be estimated, because its levels lie within the "
+                "fixed part; drop it from the random or from the fixed part"
             )
 
 
@@ -106,8 +109,8 @@ def _invert(information: np.ndarray, kind: str) -> np.ndarray:
     values, vectors = np.linalg.eigh(scaled)
     if values[0] <= 1e-12:
         raise InferenceError(
-            f"the {kind} information about the variance parameters is singular: two of them cannot be told apart "
-            "in these data; simplify the random part"
+            f"the {kind} information about the variance parameters is singular: two of them cannot be told "
+            "apart in these data; simplify the random part"
         )
     return (vectors / values) @ vectors.T * np.outer(scale, scale)
 
@@ -218,7 +221,8 @@ class LinearFunctions:
         """
         part = self if A is None else self.combine(A)
         if not part.estimable.all():
-            raise InferenceError("a joint test needs estimable functions; drop the rows that are not estimable")
+            words = "a joint test needs estimable functions; drop the rows that are not estimable"
+            raise InferenceError(words)
         values, vectors = np.linalg.eigh(part.cov_unadjusted)
         keep = values > 1e-10 * max(float(values.max(initial=0.0)), 1e-300)
         rank = int(keep.sum())
@@ -316,7 +320,7 @@ def linear_functions(
     check_option("information", information, KINDS)
     solved = inference.solved
     if ddf == "kenward-roger" and not solved.reml:
-        raise InferenceError("Kenward-Roger is defined for REML fits; fit with reml=True or ask for ddf='satterthwaite'")
+        raise InferenceError(KENWARD_ROGER_NEEDS_REML)
     K = K.toarray() if sp.issparse(K) else np.atleast_2d(np.asarray(K, float))
     estimable = _is_estimable(null_products, norms)
     inside = np.asarray((solved.equations.to_user.T @ K[:, kept].T).T)

@@ -1,4 +1,4 @@
-"""Satterthwaite degrees of freedom (Giesbrecht & Burns 1985; Fai & Cornelius 1996; as lmerTest combines them)."""
+"""Satterthwaite degrees of freedom (Giesbrecht & Burns 1985; Fai & Cornelius 1996; as in lmerTest)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fastlmm_core.reml.solved import SolvedEquations
 
 
 def parameter_covariance(solved: SolvedEquations, parameters: NaturalParameters) -> np.ndarray:
-    """Covariance of (sigma2 t, sigma2) from the exact observed information in (theta, sigma2), (d + 1, d + 1).
+    """Covariance of (sigma2 t, sigma2) from the observed information in (theta, sigma2), (d + 1, d + 1).
 
     Directions without positive curvature are left out (a pseudo-inverse), as lmerTest does.
     """

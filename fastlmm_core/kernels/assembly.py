@@ -141,8 +141,8 @@ def accumulate_score_blocks(G, C_inv, indptr, below_ptr, below, start, term, fac
     """W[k] = sum over the levels a of term k of (G F C^-1)_aa, an (m, m) matrix for each random term.
 
     Because G F C^-1 on the random rows equals Z' P Z Lambda, W[k] = H_k Lambda_k with
-    H_k = sum_a (Z_k' P Z_k)_aa, so d log|C| / d Lambda_k = 2 W[k].  Nothing is subtracted: W keeps its relative
-    accuracy as a variance goes to zero.
+    H_k = sum_a (Z_k' P Z_k)_aa, so d log|C| / d Lambda_k = 2 W[k].  Nothing is subtracted: W keeps its
+    relative accuracy as a variance goes to zero.
     """
     W.fill(0.0)
     for j in range(term.size):
@@ -179,7 +179,8 @@ def accumulate_score_blocks(G, C_inv, indptr, below_ptr, below, start, term, fac
                             for k in range(m):
                                 g = G[indptr[start[j] + k] + m - k + offset + a]
                                 for d in range(k + 1):
-                                    total += g * right[k, d] * C_inv[indptr[start[j] + d] + m - d + offset + b]
+                                    at = indptr[start[j] + d] + m - d + offset + b
+                                    total += g * right[k, d] * C_inv[at]
                             W[ti, a, b] += total
                 if tj < n_terms:
                     for a in range(m):

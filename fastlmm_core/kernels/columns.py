@@ -36,7 +36,8 @@ def multiply_columns_transposed(indptr, indices, data, v):
 def standardize_columns(indptr, indices, data, n, has_intercept):
     """Centre the dense columns that are not constant (given an intercept) and scale all to mean square one.
 
-    The intercept is the first column.  Indicator and other sparse columns are not centred, so they stay sparse.
+    The intercept is the first column.  Indicator and other sparse columns are not centred, so they stay
+    sparse.
 
     Returns
     -------
@@ -164,7 +165,7 @@ def list_entries(indptr, indices, data, codes, values, widths, first_node):
         e = row_ptr[i]
         for k in range(K):
             row_node[e] = first_node[k] + codes[k, i]
-            for c in range(widths[k]):
+            for _ in range(widths[k]):
                 flat[at] = values[i, column]
                 at += 1
                 column += 1

@@ -15,8 +15,8 @@ def start_from_moments(
 ):  # fmt: skip
     """Starting theta (n_theta,); the method of ``reml.solved.starting_values``, compiled.
 
-    The moment equations A s = b are solved by their eigenvectors on unit diagonal, without those below 1e-8 of the
-    largest eigenvalue (the least squares solution of least norm).
+    The moment equations A s = b are solved by their eigenvectors on unit diagonal, without those below 1e-8
+    of the largest eigenvalue (the least squares solution of least norm).
     """
     K = sizes.size
     width = 1

@@ -5,8 +5,8 @@ form Masuda et al. 2014)
 
     Y = L_IJ L_JJ^-1,    Z_IJ = -Z_II Y,    Z_JJ = (L_JJ L_JJ')^-1 - Y' Z_IJ.
 
-All of Z_II lies in the front (J, I) of the parent, so a supernode copies the lower triangle of its Z_II out of
-one dense block through relative indices that are found once per pattern.  Fronts of a path live one behind
+All of Z_II lies in the front (J, I) of the parent, so a supernode copies the lower triangle of its Z_II out
+of one dense block through relative indices that are found once per pattern.  Fronts of a path live one behind
 the other on a stack whose offsets are fixed too; nothing of Z is kept but the entries on the pattern of C.
 Siblings share their place on the stack, so the tree is walked depth first: a subtree is finished before the
 next one starts, whether or not the elimination order is a postorder.
@@ -36,7 +36,9 @@ def find_supernodes(indptr, indices):
         joined = False
         if j > 0:
             before = indptr[j] - indptr[j - 1]
-            joined = before > 1 and indices[indptr[j - 1] + 1] == j and indptr[j + 1] - indptr[j] == before - 1
+            joined = (
+                before > 1 and indices[indptr[j - 1] + 1] == j and indptr[j + 1] - indptr[j] == before - 1
+            )
         if not joined:
             first[count] = j
             count += 1
@@ -203,7 +205,8 @@ def unpack_lower(packed, count, target, ld_target):
 
 @kernel
 def invert_front(blas, work, L, start, m, r, front, Y):
-    """Complete one front whose Z_II is in place; `front` is flat, column-major, (m + r) square, lower triangle.
+    """Complete one front whose Z_II is in place; `front` is flat, column-major, (m + r) square, lower
+    triangle.
 
     `L` from `start` holds the m columns of the factor, each without its leading zeros; `Y` has room for r m.
     """

@@ -1,17 +1,18 @@
 """The design of one trial from coded columns: fixed columns, grouping levels, pattern and symbolic analysis.
 
-The compiled counterpart of ``design.build_design`` and ``reml.equations.build_equations`` for plain columns; the
-numbering of columns, levels and nodes is the same, and what follows from it comes from the same kernels.
+The compiled counterpart of ``design.build_design`` and ``reml.equations.build_equations`` for plain columns;
+the numbering of columns, levels and nodes is the same, and what follows from it comes from the same kernels.
 
 A model is described by integer arrays:
 
     fixed = (intercept, term_ptr, atom_variable, atom_kind)
-        Term t of the fixed part is the product of the atoms term_ptr[t]:term_ptr[t + 1]; atom_kind is 0 for a factor
-        coded against its first level, 1 for a factor by all its levels, 2 for a numeric column.
+        Term t of the fixed part is the product of the atoms term_ptr[t]:term_ptr[t + 1]; atom_kind is 0 for a
+        factor coded against its first level, 1 for a factor by all its levels, 2 for a numeric column.
     random = (group_ptr, group_variable, widths, coef_ptr, coef_variable, diagonal)
-        Random term k groups by the factors group_ptr[k]:group_ptr[k + 1], the slowest first, and has widths[k]
-        coefficients; coefficient c (numbered over all terms) is the product of the numeric columns
-        coef_ptr[c]:coef_ptr[c + 1], none of them for the intercept.  diagonal[k] is 1 for independent coefficients.
+        Random term k groups by the factors group_ptr[k]:group_ptr[k + 1], the slowest first, and has
+        widths[k] coefficients; coefficient c (numbered over all terms) is the product of the numeric columns
+        coef_ptr[c]:coef_ptr[c + 1], none of them for the intercept.  diagonal[k] is 1 for independent
+        coefficients.
 """
 
 from __future__ import annotations
@@ -157,8 +158,8 @@ def code_columns(intercept, term_ptr, atom_variable, atom_kind, local, n_levels,
 def group_rows(group_ptr, group_variable, k, local, n_levels, codes, cells):
     """Levels of the grouping of term k: fills `codes` (n,) and `cells` (levels,), returns their number.
 
-    A cell is the combined code over the grouping factors, the first varying slowest; only those that occur count.
-    Returns -1 where there are too many combinations to tabulate.
+    A cell is the combined code over the grouping factors, the first varying slowest; only those that occur
+    count. Returns -1 where there are too many combinations to tabulate.
     """
     n = codes.size
     total = 1
@@ -188,7 +189,7 @@ def group_rows(group_ptr, group_variable, k, local, n_levels, codes, cells):
 
 @kernel
 def order_random_terms(counts, order):
-    """lme4's order: as written when the numbers of levels never increase, else by falling number, last first."""
+    """lme4's order: as written if the numbers of levels never increase, else falling, last first."""
     K = counts.size
     sorted_already = True
     for k in range(K):
@@ -312,15 +313,17 @@ def standardize_values(values, widths, diagonal):
 
 
 @kernel
-def build_small_equations(indptr, indices, data, codes, counts, values, widths, weights, intercept, fixed_last):
+def build_small_equations(
+    indptr, indices, data, codes, counts, values, widths, weights, intercept, fixed_last
+):
     """Pattern, layout, cross-products and symbolic analysis of one trial.
 
     Returns
     -------
     status : int
     equations : tuple
-        row_ptr, row_node, row_val, flat, start, term, level, below_ptr, below, C_indptr, C_indices, G, penalty,
-        position, L_indptr, L_indices, columns indptr, indices, data, shift, scale.
+        row_ptr, row_node, row_val, flat, start, term, level, below_ptr, below, C_indptr, C_indices, G,
+        penalty, position, L_indptr, L_indices, columns indptr, indices, data, shift, scale.
     """
     K, n = codes.shape
     p = indptr.size - 1
@@ -380,6 +383,6 @@ def build_small_equations(indptr, indices, data, codes, counts, values, widths, 
     if work > LARGEST_WORK:
         status = TOO_LARGE
     return status, (
-        row_ptr, row_node, row_val, flat, start, term, level, below_ptr, below, C_indptr, C_indices, G, penalty,
-        position, L_indptr, L_indices, x_ptr, x_rows, x_data, shift, scale,
+        row_ptr, row_node, row_val, flat, start, term, level, below_ptr, below, C_indptr, C_indices, G,
+        penalty, position, L_indptr, L_indices, x_ptr, x_rows, x_data, shift, scale,
     )  # fmt: skip

@@ -1,7 +1,8 @@
 """One response of one trial: least squares start, fit, boundary decisions and figures at the optimum.
 
-The compiled counterpart of ``reml.solved.fit_equations``; whatever needs more than the plain case (a variance that
-has to leave its boundary, a correlation of one, an optimum that is not certified) is reported and left to it.
+The compiled counterpart of ``reml.solved.fit_equations``; whatever needs more than the plain case (a variance
+that has to leave its boundary, a correlation of one, an optimum that is not certified) is reported and left
+to it.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ PIVOT = 1e-8  # relative squared residual of a fixed column below which the rank
 
 @kernel
 def factorize_fixed(equations, n_terms, width):
-    """Factor of blockdiag(I, X'WX) on the pattern of C, for least squares; status DEPENDENT at a weak pivot."""
-    (_, _, _, _, start, term, _, below_ptr, below, C_indptr, C_indices, G, penalty, position, L_indptr, L_indices,
+    """Factor of blockdiag(I, X'WX) on the pattern of C, for least squares; DEPENDENT at a weak pivot."""
+    (_, _, _, _, start, term, _, below_ptr, below, C_indptr, C_indices, G, penalty, position, L_indptr,
+    L_indices,
      _, _, _, _, _) = equations  # fmt: skip
     factors = np.zeros((n_terms + 1, width, width))
     factors[n_terms, 0, 0] = 1.0
@@ -114,7 +116,9 @@ def is_certified(status, decrement, hessian):
 
 
 @kernel
-def fit_response(equations, L_fixed, fixed_rows, widths, theta_index, weights, y, reml, tolerance, max_iterations):
+def fit_response(
+    equations, L_fixed, fixed_rows, widths, theta_index, weights, y, reml, tolerance, max_iterations
+):
     """Fit one response.
 
     Returns
@@ -123,10 +127,11 @@ def fit_response(equations, L_fixed, fixed_rows, widths, theta_index, weights, y
     numbers : (4,) float64
         criterion, sigma2, iterations, singular.
     theta, factors, L, coefficients, projected, beta
-        At the optimum, in the inside parametrisation, as attributes of ``reml.solved.SolvedEquations``; `beta`
-        includes the least squares start.
+        At the optimum, in the inside parametrisation, as attributes of ``reml.solved.SolvedEquations``;
+        `beta` includes the least squares start.
     """
-    (row_ptr, row_node, row_val, flat, start, term, _, below_ptr, below, C_indptr, C_indices, G, penalty, position,
+    (row_ptr, row_node, row_val, flat, start, term, _, below_ptr, below, C_indptr, C_indices, G, penalty,
+    position,
      L_indptr, L_indices, _, _, _, _, scale) = equations  # fmt: skip
     theta_term, theta_row, theta_col = theta_index
     n, p, K = y.size, fixed_rows.size, widths.size
@@ -165,8 +170,8 @@ def fit_response(equations, L_fixed, fixed_rows, widths, theta_index, weights, y
     dof = float(n - p) if reml else float(n)
     n_lead = size if reml else size - p
     end, figures, _, hessian, S, _ = fit_small(
-        G, penalty, C_indptr, C_indices, below_ptr, below, start, term, position, L_indptr, L_indices, rhs, yy, dof,
-        n_lead, widths, theta_term, theta_row, theta_col, theta, max_iterations, tolerance,
+        G, penalty, C_indptr, C_indices, below_ptr, below, start, term, position, L_indptr, L_indices, rhs,
+        yy, dof, n_lead, widths, theta_term, theta_row, theta_col, theta, max_iterations, tolerance,
     )  # fmt: skip
     status, moved = settle_boundary(theta, theta_term, theta_row, theta_col, widths, hessian, S)
     if status == OK and not is_certified(end, figures[2], hessian):
@@ -177,8 +182,8 @@ def fit_response(equations, L_fixed, fixed_rows, widths, theta_index, weights, y
     solution = np.empty((size, 1))
     fill_factors(theta, theta_term, theta_row, theta_col, factors)
     deviance, _ = evaluate_deviance(
-        G, penalty, C_indptr, C_indices, below_ptr, below, start, term, position, L_indptr, L_indices, rhs, yy, dof,
-        n_lead, factors, C, L, solution,
+        G, penalty, C_indptr, C_indices, below_ptr, below, start, term, position, L_indptr, L_indices, rhs,
+        yy, dof, n_lead, factors, C, L, solution,
     )  # fmt: skip
     if not np.isfinite(deviance) or (moved and deviance > figures[0] + 1e-7):
         return NO_OPTIMUM, numbers, theta, factors, L, coefficients, projected, beta

@@ -1,8 +1,8 @@
 """Inference for one fitted trial: Kenward-Roger rows of fixed effects, BLUP variances, average information.
 
-The compiled counterpart of ``inference.kenward_roger``, ``reml.information`` and ``results.blups`` for systems small
-enough to hold Z'PZ densely; formulas and references are there.  Random scalars are numbered by `at` (q + p,), -1 for
-fixed rows.
+The compiled counterpart of ``inference.kenward_roger``, ``reml.information`` and ``results.blups`` for
+systems small enough to hold Z'PZ densely; formulas and references are there.  Random scalars are numbered by
+`at` (q + p,), -1 for fixed rows.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def expected_information(M, start, term, theta_index, at, values, dof):
 
 @kernel
 def invert_information(matrix, sigma2):
-    """(status, covariance of (sigma2 t, sigma2)) from traces (d + 1, d + 1), as ``linear_functions._invert``."""
+    """(status, covariance of (sigma2 t, sigma2)) from traces (d + 1, d + 1), as in ``linear_functions``."""
     d = matrix.shape[0]
     out = np.zeros((d, d))
     scale = np.empty(d)
@@ -247,7 +247,7 @@ def compress_rows(K, shift, scale):
 
 @kernel
 def prepare_rows(rows, B, phi, M, start, term, theta_index, at, d):
-    """For sparse rows K: (b (r, q) with U = V^-1 X Phi K' projected, h (r, d, q) = Z'PZ E_j b, K Phi (r, p))."""
+    """For sparse K: (b (r, q) with U = V^-1 X Phi K' projected, h (r, d, q) = Z'PZ E_j b, K Phi (r, p))."""
     ptr, column, value = rows
     r = ptr.size - 1
     p, q = B.shape
@@ -319,7 +319,8 @@ def judge_row(b, h, phi, start, term, theta_index, at, values, cov_parameters, s
 @kernel
 def invert_conditional(equations, factors, n_terms):
     """(C_zz)^-1 on the pattern of C: the fixed rows are cut out before factorizing; status first."""
-    (_, _, _, _, start, term, _, below_ptr, below, C_indptr, C_indices, G, penalty, position, L_indptr, L_indices,
+    (_, _, _, _, start, term, _, below_ptr, below, C_indptr, C_indices, G, penalty, position, L_indptr,
+    L_indices,
      _, _, _, _, _) = equations  # fmt: skip
     size = L_indptr.size - 1
     is_fixed = np.zeros(size, np.bool_)

@@ -129,9 +129,9 @@ def list_contrast(kind, control, r, index):
 
 @kernel
 def fit_trial_units(
-    first_unit, last_unit, n_labels, ptr, ok, y, codes, numbers, weights, level_counts, fixed, random, spec, options,
-    tolerance, max_iterations, offsets, integers, figures, out_levels, out_cells, out_fixed, out_means,
-    out_contrasts, out_blups, out_terms, out_theta, out_average, out_bases,
+    first_unit, last_unit, n_labels, ptr, ok, y, codes, numbers, weights, level_counts, fixed, random, spec,
+    options, tolerance, max_iterations, offsets, integers, figures, out_levels, out_cells, out_fixed,
+    out_means, out_contrasts, out_blups, out_terms, out_theta, out_average, out_bases,
 ):  # fmt: skip
     """Fit the units first_unit:last_unit.
 
@@ -146,16 +146,18 @@ def fit_trial_units(
     spec : int64 array
         Factors of the marginal means.
     options : (8,) int64
-        REML, fixed wanted, means wanted, contrast family, code of the control in the table, BLUPs wanted, df method,
-        whether any covariance of fixed effects is wanted.
+        REML, fixed wanted, means wanted, contrast family, code of the control in the table, BLUPs wanted, df
+        method, whether any covariance of fixed effects is wanted.
     offsets : (U, 4 + n_factors) int64
-        Where the unit's rows start in out_fixed, out_means, out_contrasts, out_blups, and in out_levels by factor.
+        Where the unit's rows start in out_fixed, out_means, out_contrasts, out_blups, and in out_levels by
+        factor.
     integers : (U, 6 + 2 K + n_factors) int64
-        Out: status, n, p, means, contrasts, control; order and number of levels of the random terms; levels of the
-        factors.
+        Out: status, n, p, means, contrasts, control; order and number of levels of the random terms; levels
+        of the factors.
     figures : (U, 4)
         Out: criterion, sigma2, iterations, singular.
-    out_levels : codes in the table of the levels that occur; out_cells (rows as out_blups): cells of the groupings
+    out_levels : codes in the table of the levels that occur; out_cells (rows as out_blups): cells of the
+    groupings
     out_fixed, out_means, out_contrasts : (., 3) estimate, standard error, df
     out_blups : (., 3) estimate, prediction error variance, conditional variance
     out_terms : (U, K, 4) prior variance of the first coefficient, trace and total of the prediction error
@@ -239,10 +241,7 @@ def fit_trial_units(
                     x_ptr, x_rows, x_data, group_codes, counts, values, widths, w, intercept == 1, not reml
                 )
             if status == OK:
-                start, term, level, C_indptr, position, L_indptr, L_indices = (
-                    equations[4], equations[5], equations[6], equations[9], equations[13], equations[14],
-                    equations[15],
-                )  # fmt: skip
+                start, term, level = equations[4], equations[5], equations[6]
                 fixed_rows = np.empty(p, np.int64)
                 for j in range(term.size):
                     if term[j] == K:
@@ -289,14 +288,14 @@ def fit_trial_units(
                 out_average[u, i, j] = average[i, j]
         if options[7]:
             integers[u, 0] = infer_fixed(
-                u, equations, factors, L, fixed_rows, at, q, theta_index, natural, sigma2, dof, n - p, beta, shift,
-                scale, fixed, start_columns, spec, n_levels, found, numbers, rows, options, offsets, integers,
-                out_fixed, out_means, out_contrasts,
+                u, equations, factors, L, fixed_rows, at, q, theta_index, natural, sigma2, dof, n - p, beta,
+                shift, scale, fixed, start_columns, spec, n_levels, found, numbers, rows, options, offsets,
+                integers, out_fixed, out_means, out_contrasts,
             )  # fmt: skip
         if options[5]:
             done = infer_random(
-                u, equations, factors, L, K, widths, bases, natural, theta_index, counts, cells, group_codes, sigma2,
-                coefficients, offsets, out_cells, out_blups, out_terms,
+                u, equations, factors, L, K, widths, bases, natural, theta_index, counts, cells, group_codes,
+                sigma2, coefficients, offsets, out_cells, out_blups, out_terms,
             )  # fmt: skip
             if integers[u, 0] == OK:
                 integers[u, 0] = done
@@ -304,9 +303,9 @@ def fit_trial_units(
 
 @kernel
 def infer_fixed(
-    u, equations, factors, L, fixed_rows, at, q, theta_index, natural, sigma2, dof, df_residual, beta, shift, scale,
-    fixed, start_columns, spec, n_levels, found, numbers, rows, options, offsets, integers, out_fixed, out_means,
-    out_contrasts,
+    u, equations, factors, L, fixed_rows, at, q, theta_index, natural, sigma2, dof, df_residual, beta, shift,
+    scale, fixed, start_columns, spec, n_levels, found, numbers, rows, options, offsets, integers, out_fixed,
+    out_means, out_contrasts,
 ):  # fmt: skip
     """Fixed effects, marginal means and contrasts of one fitted unit; returns a status."""
     start, term = equations[4], equations[5]
@@ -410,7 +409,7 @@ def infer_random(
     u, equations, factors, L, K, widths, bases, natural, theta_index, counts, cells, group_codes, sigma2,
     coefficients, offsets, out_cells, out_blups, out_terms,
 ):  # fmt: skip
-    """BLUPs with prediction error and conditional variances, and the sums behind heritability; returns a status."""
+    """BLUPs with prediction error and conditional variances, and the sums behind heritability; a status."""
     start, term, level, C_indptr, position, L_indptr, L_indices = (
         equations[4], equations[5], equations[6], equations[9], equations[13], equations[14], equations[15],
     )  # fmt: skip
@@ -451,7 +450,9 @@ def infer_random(
                 if not zero:
                     pev = sigma2 * level_variance(Z, C_indptr, position, first, m, transform, a)
                     out_blups[to, 1] = pev
-                    out_blups[to, 2] = sigma2 * level_variance(Z_given, C_indptr, position, first, m, transform, a)
+                    out_blups[to, 2] = sigma2 * level_variance(
+                        Z_given, C_indptr, position, first, m, transform, a
+                    )
                     if a == 0:
                         trace += pev
         base += counts[k] * m

@@ -134,8 +134,8 @@ def propose_step(gradient, hessian, radius):
 def correct_curvature(correction, hessian, step, change):
     """Symmetric rank-one secant update of what the average information misses.
 
-    (hessian + correction) step = change holds afterwards, with `hessian` (d, d) the average information at the
-    new point and `change` (d,) the difference of the gradients.  The average information is close to the
+    (hessian + correction) step = change holds afterwards, with `hessian` (d, d) the average information at
+    the new point and `change` (d,) the difference of the gradients.  The average information is close to the
     second derivative in well-informed models only; in others the correction turns its slow linear
     convergence into superlinear (structured secant method, Dennis & Schnabel 1996, ch. 10; SR1 with its
     usual safeguard, Nocedal & Wright 2006, section 6.2).

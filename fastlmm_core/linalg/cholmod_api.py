@@ -1,8 +1,8 @@
 """The two interfaces of scikit-sparse to CHOLMOD behind one.
 
 scikit-sparse 0.4 returns ``Factor`` objects from ``analyze`` and refactorizes them in place.  scikit-sparse
-0.5 has one class ``CholeskyFactor(A, lower=, order=, supernodal_mode=)`` whose ``factorize`` leaves a simplicial
-factor behind, without the zeros of relaxed supernodes, and which has no solve with L alone.
+0.5 has one class ``CholeskyFactor(A, lower=, order=, supernodal_mode=)`` whose ``factorize`` leaves a
+simplicial factor behind, without the zeros of relaxed supernodes, and which has no solve with L alone.
 
 What was verified: 0.4.16 runs the test suite.  0.5 needs SuiteSparse 7.4 or later and was not run; its branch
 follows the source of that release and is tested against a stand-in with the same signatures, return types and

@@ -31,7 +31,7 @@ class CholeskyFactor(ABC):
     def copy(self) -> CholeskyFactor:
         """A factor with values of its own on the shared symbolic analysis."""
 
-    def release(self) -> None:
+    def release(self) -> None:  # noqa: B027 - most factors have nothing to give back
         """Give work arrays back that only a running fit needs."""
 
     @abstractmethod

@@ -33,7 +33,6 @@ from fastlmm_core.kernels.crossproducts import (
 )
 from fastlmm_core.linalg.elimination import order_nodes
 
-
 # Up to here X'WX is kept dense for the least squares fit that starts every response.
 DENSE_FIXED = 500
 

@@ -1,10 +1,11 @@
-"""tr(P V_i P V_j) from the mixed model equations: Z'PZ where it is small, derivatives of traces where it is not.
+"""tr(P V_i P V_j) from the mixed model equations: Z'PZ where it is small, else derivatives of traces.
 
 Three exact ways to a column of the matrix, and one that holds 1e-8:
 
 * all of Z'PZ by q solves, for few random coefficients;
 * the columns of one term by its own L_k m_k solves, for terms of few levels in a large system;
-* differences of tr(P V_i), a by-product of the sparse inverse subset, since d tr(P V_i) / d t_j = -tr(P V_i P V_j):
+* differences of tr(P V_i), which the sparse inverse subset gives:
+  d tr(P V_i) / d t_j = -tr(P V_i P V_j):
   two factorizations and inverse subsets a parameter, whatever the number of levels.
 """
 
@@ -24,11 +25,14 @@ DENSE_RANDOM = 700
 SOLVE_PENALTY = 6.0
 # Factorization with inverse subset, in operations of the factorization.
 EVALUATION_COST = 3.0
-# Above these operations one pair of differences has to do (1e-8 relative); below, a Richardson step makes it 1e-10.
+# Above these operations one pair of differences has to do (1e-8 relative); below, a Richardson step makes it
+# 1e-10.
 SINGLE_DIFFERENCE = 1e9
 
 
-def expected_traces(solved: SolvedEquations, parameters: NaturalParameters, method: str = "auto") -> np.ndarray:
+def expected_traces(
+    solved: SolvedEquations, parameters: NaturalParameters, method: str = "auto"
+) -> np.ndarray:
     """tr(P V_i P V_j) over the natural parameters (d, d), residual not included; V^-1 in place of P for ML.
 
     Parameters
@@ -202,13 +206,17 @@ def _room_below(T: np.ndarray, v: np.ndarray) -> float:
     return float(1.0 / np.sum(parts[keep] ** 2 / values[keep]))
 
 
-def _traces_at(solved: SolvedEquations, parameters: NaturalParameters, k: int, v: np.ndarray, h: float) -> np.ndarray:
+def _traces_at(
+    solved: SolvedEquations, parameters: NaturalParameters, k: int, v: np.ndarray, h: float
+) -> np.ndarray:
     e = solved.equations
     m = e.terms[k].m
     factors = solved.factors.copy()
     moved = lower_factor(solved.relative_covariance(k) + h * np.outer(v, v))
     tiny = solved.factors[k][:m, :m]
-    moved[np.diag_indices(m)] = np.where(np.diag(moved) > 0, np.diag(moved), np.abs(np.diag(tiny)).clip(max=1e-10))
+    moved[np.diag_indices(m)] = np.where(
+        np.diag(moved) > 0, np.diag(moved), np.abs(np.diag(tiny)).clip(max=1e-10)
+    )
     factors[k, :m, :m] = moved
     if not solved.factor.factorize(assemble_at(e, factors)):
         raise InferenceError("the mixed model equations are not positive definite near the estimates")

@@ -1,13 +1,14 @@
 """Information about the variance parameters from the mixed model equations, without any n x n matrix.
 
-The natural parameters are the distinct elements t_j of every T_k (variances and covariances, inside basis) and
-the residual; V = W^-1 + sum_j t_j V_j, V_j = Z_k (I (x) E_j) Z_k'.  With P the projection of relative V:
+The natural parameters are the distinct elements t_j of every T_k (variances and covariances, inside basis)
+and the residual; V = W^-1 + sum_j t_j V_j, V_j = Z_k (I (x) E_j) Z_k'.  With P the projection of relative V:
 
     expected E_ij = tr(P V_i P V_j),   average A_ij = y' P V_i P V_j P y / sigma2,   observed 2 A - E,
 
 and the covariance of (sigma2 t, sigma2) is the inverse of that matrix over 2 sigma2^2 (Searle, Casella &
 McCulloch 1992, ch. 6; Gilmour, Thompson & Cullis 1995).  The residual's row needs no work of its own:
-P V P = P gives tr(P V_i P V_e) = tr(P V_i) - sum_j t_j tr(P V_i P V_j), and P V_e P y = P y - sum_j t_j P V_j P y.
+P V P = P gives tr(P V_i P V_e) = tr(P V_i) - sum_j t_j tr(P V_i P V_j), and
+P V_e P y = P y - sum_j t_j P V_j P y.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ def traces(solved: SolvedEquations, parameters: NaturalParameters) -> np.ndarray
 def confounded_terms(solved: SolvedEquations, parameters: NaturalParameters) -> list[int]:
     """Random terms with a variance whose tr(P V_j) vanishes: columns within the span of X.
 
-    Alone in the model with its prior variance t_j it would be the sum of g / (1 + t_j g), g = z'Wz of a level.
+    Alone in the model with its prior variance t_j it would be the sum of g / (1 + t_j g), g = z'Wz of a
+    level.
     """
     e = solved.equations
     found = []
@@ -74,7 +76,9 @@ def average_matrix(solved: SolvedEquations, parameters: NaturalParameters) -> np
     return out / solved.sigma2
 
 
-def expected_matrix(solved: SolvedEquations, parameters: NaturalParameters, method: str = "auto") -> np.ndarray:
+def expected_matrix(
+    solved: SolvedEquations, parameters: NaturalParameters, method: str = "auto"
+) -> np.ndarray:
     """tr(P V_i P V_j) over the natural parameters and, last, the residual (d + 1, d + 1)."""
     d = parameters.size
     if method not in solved.expected:

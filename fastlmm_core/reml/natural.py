@@ -50,11 +50,15 @@ def natural_parameters(solved: SolvedEquations) -> NaturalParameters:
             directions.append(padded)
             values.append(T[row, col])
     return NaturalParameters(
-        np.array(term, dtype=np.int64), np.array(directions).reshape(-1, e.width, e.width), np.array(values, float)
+        np.array(term, dtype=np.int64),
+        np.array(directions).reshape(-1, e.width, e.width),
+        np.array(values, float),
     )
 
 
-def apply_direction(solved: SolvedEquations, parameters: NaturalParameters, j: int, B: np.ndarray) -> np.ndarray:
+def apply_direction(
+    solved: SolvedEquations, parameters: NaturalParameters, j: int, B: np.ndarray
+) -> np.ndarray:
     """(I (x) E_j) B on the levels of its term, zero elsewhere; B (q + p, r)."""
     layout = solved.equations.layout
     out = np.zeros_like(B)

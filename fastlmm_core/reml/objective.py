@@ -73,8 +73,8 @@ def assemble_at(equations: MixedModelEquations, factors: np.ndarray) -> np.ndarr
     """Data of C at the factors, on the pattern of the equations."""
     C = np.empty(equations.indices.size)
     assemble(
-        equations.G, equations.penalty, equations.indptr, equations.indices, equations.below_ptr, equations.below,
-        equations.layout.start, equations.layout.term, factors, C,
+        equations.G, equations.penalty, equations.indptr, equations.indices, equations.below_ptr,
+        equations.below, equations.layout.start, equations.layout.term, factors, C,
     )  # fmt: skip
     return C
 
@@ -86,7 +86,9 @@ def factors_at(equations: MixedModelEquations, theta: np.ndarray) -> np.ndarray:
     return factors
 
 
-def project_random(equations: MixedModelEquations, rhs: np.ndarray, factors: np.ndarray, solution: np.ndarray):
+def project_random(
+    equations: MixedModelEquations, rhs: np.ndarray, factors: np.ndarray, solution: np.ndarray
+):
     """Natural coefficients F s and q = [Z X]' W (r - [Z X] F s), both (q + p, r)."""
     start, term = equations.layout.start, equations.layout.term
     coefficients = np.empty_like(solution)
@@ -97,9 +99,14 @@ def project_random(equations: MixedModelEquations, rhs: np.ndarray, factors: np.
 
 
 def evaluate(
-    equations: MixedModelEquations, factor: CholeskyFactor, response: Response, factors: np.ndarray, reml: bool
+    equations: MixedModelEquations,
+    factor: CholeskyFactor,
+    response: Response,
+    factors: np.ndarray,
+    reml: bool,
 ) -> Point:
-    """Factorize at `factors` and return deviance and solution; deviance inf where C is not positive definite."""
+    """Factorize at `factors` and return deviance and solution; deviance inf where C is not positive definite.
+    """
     if not factor.factorize(assemble_at(equations, factors)):
         return Point(np.inf, np.inf, factors, np.zeros_like(response.rhs))
     start, term = equations.layout.start, equations.layout.term
@@ -139,7 +146,9 @@ def evaluate_score(
     X = np.empty((q.shape[0], equations.n_theta))
     args = (equations.theta_term, equations.theta_row, equations.theta_col)
     form_working_vectors(start, term, *args, point.factors, q[:, 0], X)
-    B, D = prepare_information(equations.G, equations.indptr, equations.indices, start, term, point.factors, X)
+    B, D = prepare_information(
+        equations.G, equations.indptr, equations.indices, start, term, point.factors, X
+    )
     D -= B.T @ factor.solve(B)
     dof = degrees_of_freedom(equations, reml)
     return combine_score(W, Q, D, point.factors, equations.sizes, *args, point.r2 / dof, dof)

@@ -146,7 +146,8 @@ class SolvedEquations:
         return self.factor.inverse_subset(self.equations.q + self.equations.p)
 
     def solve_fixed(self, K: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """For rows K (r, p): Z' V^-1 X Phi K' (q + p, r; zero on fixed rows) and Phi K' (p, r), relative V."""
+        """For rows K (r, p): Z' V^-1 X Phi K' (q + p, r; zero on fixed rows) and Phi K' (p, r); V relative.
+        """
         e = self.equations
         rhs = np.zeros((e.q + e.p, K.shape[0]))
         rhs[e.layout.fixed_rows] = K.T
@@ -173,7 +174,9 @@ class SolvedEquations:
         return GX
 
 
-def trace_blocks_at(equations: MixedModelEquations, factor: CholeskyFactor, factors: np.ndarray) -> np.ndarray:
+def trace_blocks_at(
+    equations: MixedModelEquations, factor: CholeskyFactor, factors: np.ndarray
+) -> np.ndarray:
     """H_k at factorized `factors`, (K, m, m)."""
     W = score_blocks(equations, factor, factors)
     H = np.zeros_like(W)
@@ -184,7 +187,8 @@ def trace_blocks_at(equations: MixedModelEquations, factor: CholeskyFactor, fact
 def prepare_response(equations: MixedModelEquations, y: np.ndarray) -> Response:
     """Take the least squares fit of the fixed part out of y (n,) and project the rest on [Z X].
 
-    REML and the estimates do not change with it, while r2 loses the size of the mean, its largest cancellation.
+    REML and the estimates do not change with it, while r2 loses the size of the mean, its largest
+    cancellation.
     """
     beta = np.zeros(equations.p)
     residual = y
@@ -222,7 +226,11 @@ def fit_equations(
     """
     factor = factor or make_factor(equations)
     response = prepare_response(equations, y)
-    if equations.n_theta == 0 or response.yy <= 1e-28 * float(y @ (equations.weights * y)) or response.yy == 0.0:
+    if (
+        equations.n_theta == 0
+        or response.yy <= 1e-28 * float(y @ (equations.weights * y))
+        or response.yy == 0.0
+    ):
         return _solve_without_search(equations, factor, response, reml)
     start = starting_values(equations, response) if theta is None else theta
     optimum = optimizer.minimize(equations, factor, response, reml=reml, theta=start, progress=progress)
@@ -270,7 +278,17 @@ def _solve_without_search(equations, factor, response, reml):
     d = theta.size
     empty = np.zeros((len(equations.terms), equations.width, equations.width))
     optimum = optimizer.Optimum(
-        theta, 0, solved.criterion, solved.r2, 0.0, 0, 1, np.zeros(d), np.zeros((d, d)), empty, np.empty((0, 3 + d))
+        theta,
+        0,
+        solved.criterion,
+        solved.r2,
+        0.0,
+        0,
+        1,
+        np.zeros(d),
+        np.zeros((d, d)),
+        empty,
+        np.empty((0, 3 + d)),
     )
     return solved, optimum, Certificate(True, 0.0, 0.0, 0.0, np.inf)
 
@@ -326,7 +344,7 @@ def snap_boundary(equations: MixedModelEquations, optimum: optimizer.Optimum) ->
 
 
 def boundary_scores(equations, theta, S) -> tuple[float, tuple[int, np.ndarray] | None]:
-    """Smallest eigenvalue of S_k on the null space of T_k over all terms, and its direction (term, vector)."""
+    """Smallest eigenvalue of S_k on the null space of T_k over all terms, with its (term, vector)."""
     smallest, where = np.inf, None
     diagonal = equations.theta_row == equations.theta_col
     if np.all(np.abs(theta[diagonal]) > 1e-5):

@@ -25,7 +25,9 @@ def blup_table(fit: LMMFit, term: str | None, level: float) -> pd.DataFrame:
     """One row a level and coefficient; see ``LMMFit.blups``."""
     groups = [t.group for t in fit.design.random]
     if term is not None and term not in groups:
-        raise OptionError(f"term={term!r} is not a grouping factor of this model{nearest_names(str(term), groups)}")
+        raise OptionError(
+            f"term={term!r} is not a grouping factor of this model{nearest_names(str(term), groups)}"
+        )
     solved = fit.solved
     pev = prediction_error_blocks(solved)
     conditional = conditional_variance_blocks(fit)
@@ -68,14 +70,18 @@ def ranef_tables(fit: LMMFit) -> dict[str, pd.DataFrame]:
     out: dict[str, pd.DataFrame] = {}
     for k, random in enumerate(fit.design.random):
         values = fit.solved.random_effects(k) @ fit.solved.equations.terms[k].basis.T
-        frame = pd.DataFrame(values, index=pd.Index(random.levels, name=random.group), columns=list(random.columns))
+        frame = pd.DataFrame(
+            values, index=pd.Index(random.levels, name=random.group), columns=list(random.columns)
+        )
         out[random.group] = frame if random.group not in out else out[random.group].join(frame)
     return out
 
 
 def prediction_error_blocks(solved: SolvedEquations) -> list[np.ndarray]:
     """Var(u_hat - u) of every level, (L_k, m, m) in the user's coefficients: sigma2 Lambda C^aa Lambda'."""
-    return _level_blocks(solved, solved.inverse_subset, solved.equations.indptr, solved.equations.layout.random_rows)
+    return _level_blocks(
+        solved, solved.inverse_subset, solved.equations.indptr, solved.equations.layout.random_rows
+    )
 
 
 def conditional_variance_blocks(fit: LMMFit) -> list[np.ndarray]:
@@ -84,7 +90,11 @@ def conditional_variance_blocks(fit: LMMFit) -> list[np.ndarray]:
     e = solved.equations
     if e.p > SOLVE_FIXED:
         alone = build_equations(
-            fit.design.X, fit.design.random, weights=e.weights, has_intercept=fit.design.has_intercept, fixed_last=True
+            fit.design.X,
+            fit.design.random,
+            weights=e.weights,
+            has_intercept=fit.design.has_intercept,
+            fixed_last=True,
         )
         factor = make_factor(alone)
         factor.factorize(assemble_at(alone, solved.factors))

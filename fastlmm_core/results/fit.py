@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from fastlmm_core.covariance.unstructured import lower_factor
 from fastlmm_core.design import Design
 from fastlmm_core.errors import FastLMMWarning, OptionError, check_option
 from fastlmm_core.inference.distributions import f_upper, t_quantile, t_two_sided
@@ -268,7 +267,9 @@ class LMMFit:
     @property
     def response(self) -> np.ndarray:
         """y (n,), the response this fit is of."""
-        y = self.solved.response.residual + self.solved.equations.fixed_predictor(self.solved.response.beta_start)
+        y = self.solved.response.residual + self.solved.equations.fixed_predictor(
+            self.solved.response.beta_start
+        )
         return y if self.offset is None else y + self.offset
 
     @property
@@ -338,7 +339,9 @@ class LMMFit:
         OptionError, InferenceError
         """
         if K.shape[-1] != len(self.coef_names):
-            raise OptionError(f"K has {K.shape[-1]} columns; the model has {len(self.coef_names)} coefficients")
+            raise OptionError(
+                f"K has {K.shape[-1]} columns; the model has {len(self.coef_names)} coefficients"
+            )
         products, norms = self.design.null_products(K)
         return linear_functions(
             self._inference,
@@ -351,7 +354,9 @@ class LMMFit:
             df_residual=self.df_residual,
         )
 
-    def coefficient_functions(self, *, ddf: str | None = None, information: str = "expected") -> LinearFunctions:
+    def coefficient_functions(
+        self, *, ddf: str | None = None, information: str = "expected"
+    ) -> LinearFunctions:
         """The kept coefficients themselves as linear functions (p rows).
 
         In a rank-deficient model a coefficient stands for what the dropped columns leave it to mean, so every
@@ -387,7 +392,8 @@ class LMMFit:
         status[kept] = "ok"
         return pd.DataFrame(
             {"term": list(self.coef_names), **columns, "t": t, "p": t_two_sided(t, columns["df"]),
-             "lower": columns["estimate"] - margin, "upper": columns["estimate"] + margin, "status": status, "ddf": ddf}
+             "lower": columns["estimate"] - margin, "upper": columns["estimate"] + margin,
+             "status": status, "ddf": ddf}
         )  # fmt: skip
 
     def anova(self, type: int = 3, ddf: str | None = None, information: str = "expected") -> pd.DataFrame:
@@ -426,8 +432,9 @@ class LMMFit:
         return emmeans(self, specs, by, at, weights, ddf or self.default_ddf, information, level)
 
     def emtrends(
-        self, specs: Any, var: str, by: Any = None, at: Mapping[str, Any] | None = None, weights: Any = "equal",
-        ddf: str | None = None, information: str = "expected", level: float = 0.95, delta: float | None = None,
+        self, specs: Any, var: str, by: Any = None, at: Mapping[str, Any] | None = None,
+        weights: Any = "equal", ddf: str | None = None, information: str = "expected", level: float = 0.95,
+        delta: float | None = None,
     ) -> EmmeansTable:  # fmt: skip
         """Marginal slopes in a covariate; see ``fastlmm_core.inference.emmeans.emtrends``."""
         from fastlmm_core.inference.emmeans import emtrends
@@ -435,8 +442,8 @@ class LMMFit:
         return emtrends(self, specs, var, by, at, weights, ddf or self.default_ddf, information, level, delta)
 
     def joint_tests(
-        self, by: Any = None, at: Mapping[str, Any] | None = None, weights: Any = "equal", ddf: str | None = None,
-        information: str = "expected", scaled: bool = True,
+        self, by: Any = None, at: Mapping[str, Any] | None = None, weights: Any = "equal",
+        ddf: str | None = None, information: str = "expected", scaled: bool = True,
     ) -> pd.DataFrame:  # fmt: skip
         """F tests of the contrasts of the marginal means; see ``fastlmm_core.inference.joint_tests``."""
         from fastlmm_core.inference.joint_tests import joint_tests
@@ -447,8 +454,8 @@ class LMMFit:
     def blups(self, term: str | None = None, level: float = 0.95) -> pd.DataFrame:
         """Conditional modes: group, level, term, estimate, se, pev, condvar, reliability, lower, upper.
 
-        `pev` is the prediction error variance Var(u_hat - u) with the uncertainty of beta in it, `condvar` the
-        conditional variance given the parameters (lme4's condVar); `se` is sqrt(pev), and
+        `pev` is the prediction error variance Var(u_hat - u) with the uncertainty of beta in it, `condvar`
+        the conditional variance given the parameters (lme4's condVar); `se` is sqrt(pev), and
         reliability = 1 - pev / Var(u).
         """
         return _blups.blup_table(self, term, level)

@@ -78,7 +78,9 @@ def _terms_used(fit: LMMFit, random: bool | Sequence[str]) -> list[int]:
     groups = [term.group for term in terms]
     for name in wanted:
         if name not in groups:
-            raise OptionError(f"random={name!r} is not a grouping factor of this model{nearest_names(name, groups)}")
+            raise OptionError(
+                f"random={name!r} is not a grouping factor of this model{nearest_names(name, groups)}"
+            )
     return [k for k, term in enumerate(terms) if term.group in wanted]
 
 

@@ -23,7 +23,11 @@ def anova_table(fit: LMMFit, type: int, ddf: str, information: str) -> pd.DataFr
     check_option("ddf", ddf, DDF_METHODS)
     hypotheses = _hypotheses(fit, type)
     stacked = [K for _, K in hypotheses if K.shape[0]]
-    functions = fit.linear_functions(sp.vstack(stacked, format="csr"), ddf=ddf, information=information) if stacked else None
+    functions = (
+        fit.linear_functions(sp.vstack(stacked, format="csr"), ddf=ddf, information=information)
+        if stacked
+        else None
+    )
     rows = []
     first = 0
     for label, K in hypotheses:
@@ -32,7 +36,8 @@ def anova_table(fit: LMMFit, type: int, ddf: str, information: str) -> pd.DataFr
             rows.append((label, 0, np.nan, np.nan, np.nan, np.nan, "no estimable function of its own", ddf))
             continue
         pick = sp.csr_array(
-            (np.ones(count), (np.arange(count), np.arange(first, first + count))), shape=(count, functions.estimate.size)
+            (np.ones(count), (np.arange(count), np.arange(first, first + count))),
+            shape=(count, functions.estimate.size),
         )
         first += count
         test = functions.f_test(pick)
@@ -75,13 +80,16 @@ def compare(*fits: LMMFit) -> pd.DataFrame:
     first = ordered[0]
     for other in ordered[1:]:
         if other.nobs != first.nobs or not np.array_equal(other.response, first.response):
-            raise DesignError("the fits are not of the same observations; drop rows with missing values first")
+            raise DesignError(
+                "the fits are not of the same observations; drop rows with missing values first"
+            )
         kinds = {first.method, other.method}
-        if kinds == {"REML", "OLS"} or len(kinds) > 1 and "REML" in kinds:
+        if len(kinds) > 1 and "REML" in kinds:
             raise OptionError("a REML fit compares only with REML fits; fit both with reml=False")
         if other.method == "REML" and not _same_fixed_part(first, other):
             raise OptionError(
-                "REML criteria of different fixed parts do not compare: the data they see differ; fit with reml=False"
+                "REML criteria of different fixed parts do not compare: the data they see differ; "
+                "fit with reml=False"
             )
     rows = []
     for i, fit in enumerate(ordered):
@@ -105,7 +113,8 @@ def _same_fixed_part(a: LMMFit, b: LMMFit) -> bool:
         return True
     equations = a.solved.equations
     dense = B.toarray()
-    fitted = [equations.fixed_predictor(equations.least_squares(np.ascontiguousarray(column))) for column in dense.T]
+    columns = [np.ascontiguousarray(column) for column in dense.T]
+    fitted = [equations.fixed_predictor(equations.least_squares(column)) for column in columns]
     return bool(np.abs(dense.T - fitted).max() <= 1e-8 * np.abs(dense).max())
 
 

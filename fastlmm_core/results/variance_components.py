@@ -63,7 +63,9 @@ def _standard_errors(solved: SolvedEquations) -> list[np.ndarray]:
     out = []
     for k, term in enumerate(terms):
         mine = np.flatnonzero(parameters.term == k)
-        moved = np.array([term.basis @ parameters.directions[j][: term.m, : term.m] @ term.basis.T for j in mine])
+        moved = np.array(
+            [term.basis @ parameters.directions[j][: term.m, : term.m] @ term.basis.T for j in mine]
+        )
         variance = np.einsum("iab,ij,jab->ab", moved, cov[np.ix_(mine, mine)], moved)
         out.append(np.sqrt(np.maximum(variance, 0.0)) if np.isfinite(variance).all() else variance)
     return [*out, np.sqrt(cov[d:, d:])]
@@ -79,16 +81,23 @@ def describe_singular(design: Design, solved: SolvedEquations, tolerance: float)
         if not np.any(diagonal < tolerance):
             continue
         T = solved.user_covariance(k)
-        standard = np.diag(solved.relative_covariance(k)) if layout.m == 1 else _standard_variances(T, layout.basis)
+        standard = (
+            np.diag(solved.relative_covariance(k)) if layout.m == 1 else _standard_variances(T, layout.basis)
+        )
         zero = [term.columns[a] for a in range(layout.m) if standard[a] < tolerance**2]
         if zero:
-            words.append(f"the variance of {', '.join(zero)} between levels of {term.group} is estimated as zero")
+            words.append(
+                f"the variance of {', '.join(zero)} between levels of {term.group} is estimated as zero"
+            )
         elif layout.m == 2:
             sign = "+1" if T[0, 1] > 0 else "-1"
-            words.append(f"the correlation of {term.columns[0]} and {term.columns[1]} in {term.group} is {sign}")
+            words.append(
+                f"the correlation of {term.columns[0]} and {term.columns[1]} in {term.group} is {sign}"
+            )
         else:
             words.append(
-                f"the covariance matrix of {', '.join(term.columns)} in {term.group} has a lower rank than its size"
+                f"the covariance matrix of {', '.join(term.columns)} in {term.group} has a lower rank than "
+                "its size"
             )
     return tuple(words)
 

@@ -16,7 +16,10 @@ TRIALS = alpha_trials(6)
 MODELS = [
     ("yield ~ gen + rep + (1|rep:block)", {"emmeans": "gen", "contrasts": "trt.vs.ctrl:G03"}),
     ("yield ~ rep + (1|gen) + (1|rep:block)", {"blups": True}),
-    ("yield ~ gen + moisture + (1|rep/block)", {"weights": "weight", "emmeans": "gen", "contrasts": "pairwise"}),
+    (
+        "yield ~ gen + moisture + (1|rep/block)",
+        {"weights": "weight", "emmeans": "gen", "contrasts": "pairwise"},
+    ),
     ("yield ~ rep * moisture + (1 | gen)", {"emmeans": "rep", "contrasts": "eff", "ddf": "satterthwaite"}),
     ("yield ~ 0 + rep + (moisture | gen)", {"blups": "gen"}),
     ("yield ~ gen + (1|rep)", {"reml": False, "emmeans": ["gen", "~ 1"]}),
@@ -31,7 +34,9 @@ def close(ours: pd.DataFrame, theirs: pd.DataFrame, tolerance: float = 1e-8) -> 
     for name in ours.columns:
         a, b = ours[name].to_numpy(), theirs[name].to_numpy()
         if pd.api.types.is_numeric_dtype(theirs[name].dtype):
-            np.testing.assert_allclose(a.astype(float), b.astype(float), rtol=tolerance, atol=tolerance, err_msg=name)
+            np.testing.assert_allclose(
+                a.astype(float), b.astype(float), rtol=tolerance, atol=tolerance, err_msg=name
+            )
         else:
             assert [str(v) for v in ours[name].fillna("-")] == [str(v) for v in theirs[name].fillna("-")]
 
@@ -105,10 +110,14 @@ def test_every_bad_trial_is_a_row_and_the_others_are_untouched():
 def test_nothing_depends_on_workers_or_order():
     frame = alpha_trials(70, genotypes=6, block_size=3, seed=9)
     formula = "yield ~ gen + rep + (1|rep:block)"
-    one = fit_batch(frame, formula, by="trial", traits=["yield", "height"], emmeans="gen", blups=True, workers=1)
+    one = fit_batch(
+        frame, formula, by="trial", traits=["yield", "height"], emmeans="gen", blups=True, workers=1
+    )
     names = frame["trial"].unique()[::-1]
     turned = pd.concat([frame[frame["trial"] == name] for name in names])
-    two = fit_batch(turned, formula, by="trial", traits=["yield", "height"], emmeans="gen", blups=True, workers=3)
+    two = fit_batch(
+        turned, formula, by="trial", traits=["yield", "height"], emmeans="gen", blups=True, workers=3
+    )
     for name in one.plan.tables:
         pd.testing.assert_frame_equal(
             one.table(name).drop(columns="seconds", errors="ignore"),
@@ -118,7 +127,9 @@ def test_nothing_depends_on_workers_or_order():
 
 def test_a_control_that_is_missing_in_one_trial_leaves_the_fit():
     frame = TRIALS[~((TRIALS["trial"] == "T0002") & (TRIALS["gen"] == "G00"))]
-    result = fit_batch(frame, "yield ~ gen + (1|rep:block)", by="trial", emmeans="gen", contrasts="trt.vs.ctrl:G00")
+    result = fit_batch(
+        frame, "yield ~ gen + (1|rep:block)", by="trial", emmeans="gen", contrasts="trt.vs.ctrl:G00"
+    )
     row = result.fits.set_index("trial").loc["T0002"]
     assert row["status"] == "inference" and "G00" in row["message"] and row["sigma"] > 0
     assert (result.emmeans["trial"] == "T0002").sum() == 11

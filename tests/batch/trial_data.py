@@ -6,8 +6,10 @@ import numpy as np
 import pandas as pd
 
 
-def alpha_trials(n_trials: int, genotypes: int = 12, reps: int = 3, block_size: int = 4, seed: int = 1) -> pd.DataFrame:
-    """Alpha lattices with their own randomization: trial, gen, rep, block, moisture, weight, yield, height."""
+def alpha_trials(
+    n_trials: int, genotypes: int = 12, reps: int = 3, block_size: int = 4, seed: int = 1
+) -> pd.DataFrame:
+    """Alpha lattices, each randomized: trial, gen, rep, block, moisture, weight, yield, height."""
     rng = np.random.default_rng(seed)
     blocks = genotypes // block_size
     parts = []
@@ -16,7 +18,12 @@ def alpha_trials(n_trials: int, genotypes: int = 12, reps: int = 3, block_size: 
         rep = np.repeat(np.arange(reps), genotypes)
         block = np.tile(np.repeat(np.arange(blocks), block_size), reps)
         n = gen.size
-        y = 5 + rng.normal(0, 1, genotypes)[gen] + rng.normal(0, 1, (reps, blocks))[rep, block] + rng.normal(0, 0.7, n)
+        y = (
+            5
+            + rng.normal(0, 1, genotypes)[gen]
+            + rng.normal(0, 1, (reps, blocks))[rep, block]
+            + rng.normal(0, 0.7, n)
+        )
         parts.append(
             pd.DataFrame(
                 {
@@ -50,6 +57,6 @@ def spoil(trials: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
     frame.loc[rows(9)[2], "yield"] = np.inf
     frame.loc[rows(11), "block"] = frame.loc[rows(11), "gen"] + frame.loc[rows(11), "rep"]  # a block a plot
     frame.loc[rows(13), "gen"] = None
-    words = {1: "one level|only the level", 3: "numeric", 5: "not enough|levels for|only the level", 7: "no values",
-             9: "infinite", 11: "levels for", 13: "missing"}  # fmt: skip
+    words = {1: "one level|only the level", 3: "numeric", 5: "not enough|levels for|only the level",
+             7: "no values", 9: "infinite", 11: "levels for", 13: "missing"}  # fmt: skip
     return frame.reset_index(drop=True), {names[k]: text for k, text in words.items()}

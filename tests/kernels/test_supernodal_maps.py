@@ -71,7 +71,9 @@ def test_places_of_the_entries(pattern):
 
 @pytest.mark.parametrize("parent", [[-1], [2, 3, 4, 4, -1], [-1, -1, -1], [3, 2, 4, 4, -1, 6, -1]])
 def test_walk_finishes_a_subtree_before_the_next(parent):
-    heavy = np.array([max([c for c, p in enumerate(parent) if p == s], default=-1) for s in range(len(parent))])
+    heavy = np.array(
+        [max([c for c, p in enumerate(parent) if p == s], default=-1) for s in range(len(parent))]
+    )
     order = list(walk_depth_first(np.array(parent), heavy))
     path = []
     for s in order:  # the parent is on the path from the root to the node before

@@ -1,9 +1,9 @@
 """A stand-in for ``sksparse.cholmod`` of scikit-sparse 0.5: its signatures, types and errors on dense NumPy.
 
 Written after the documented interface (CholeskyFactor, its `perm`, `factor`, `copy`, `factorize`, `solve`;
-the exceptions).  It refuses what that release refuses: right-hand sides it could not write to, factors without
-values; it warns of other sparse types than csc_array and drops the zeros of relaxed supernodes as `factorize`
-there does.
+the exceptions).  It refuses what that release refuses: right-hand sides it could not write to, factors
+without values; it warns of other sparse types than csc_array and drops the zeros of relaxed supernodes as
+`factorize` there does.
 """
 
 from __future__ import annotations
