@@ -2,54 +2,191 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fastlmm_core.batch.coded import code_trials
-from fastlmm_core.batch.group import fit_run
-from fastlmm_core.batch.plan import make_plan
-from fastlmm_core.batch.result import BatchResult
-from fastlmm_core.batch.tables import join_tables
-from fastlmm_core.batch.trials import collect_trials, unit_runs
-from fastlmm_core.errors import OptionError
-from fastlmm_core.reading import read_table
+import pandas as pd
 
+from fastlmm_core.batch.jobs import dataset_jobs, is_client, run_dask, run_threads, table_jobs, worker_count
+from fastlmm_core.batch.plan import BatchPlan, make_plan
+from fastlmm_core.batch.progress import Progress, logger
+from fastlmm_core.batch.result import BatchResult
+from fastlmm_core.batch.sources import (
+    ROWS_PER_PIECE,
+    cut_dataset,
+    digest,
+    is_dask,
+    is_dataset,
+    read_source,
+    table_fingerprint,
+)
+from fastlmm_core.batch.store import PartStore
+from fastlmm_core.batch.tables import Tables, join_tables
+from fastlmm_core.batch.trials import TrialTable, collect_trials
 
 
 def fit_batch(
     source: Any, formula: str, *, by: str | Sequence[str] | None, traits: str | Sequence[str] | None = None,
-    reml: bool = True, weights: str | None = None, fixed: bool = True, emmeans: str | Sequence[str] | None = None,
-    contrasts: str | Mapping[str, Sequence[float]] | None = None, ref: str | None = None, adjust: str | None = None,
-    blups: bool | str | Sequence[str] | None = None, ddf: str | None = None, information: str = "expected",
-    level: float = 0.95, workers: int | None = None,
+    reml: bool = True, weights: str | None = None, fixed: bool = True,
+    emmeans: str | Sequence[str] | None = None, contrasts: str | Mapping[str, Sequence[float]] | None = None,
+    ref: str | None = None, adjust: str | None = None, blups: bool | str | Sequence[str] | None = None,
+    ddf: str | None = None, information: str = "expected", level: float = 0.95, engine: Any = "local",
+    workers: int | None = None, out: str | Path | None = None, resume: bool = True, progress: bool = True,
 ) -> BatchResult:  # fmt: skip
     """Fit one model to every trial and trait of a table.
+
+    Small trials run in compiled code, many at a time on all cores; large ones, and formulas with function calls,
+    go through `lmm`'s own path. The figures are those of `lmm` on each trial.
 
     Parameters
     ----------
     source : table or path
-        pandas, polars, pyarrow or Dask table, or a path: CSV, Parquet file, or folder of Parquet files.
+        pandas, polars, pyarrow or Dask table; CSV or Parquet file; folder of Parquet files, which is streamed and
+        may be larger than memory.
     formula : str
-        lme4 notation, for example ``"yield ~ gen + rep + (1|rep:block)"``.
+        lme4 notation, for example ``"yield ~ gen + rep + (1|rep:block)"``; the response may be left out when
+        `traits` are given.
     by : str or sequence of str or None
         Columns that name a trial; None takes the whole table as one.
+    traits : str or sequence of str, optional
+        Responses that are fitted one by one on the same design; missing values may differ between them.
+    reml : bool
+    weights : str, optional
+        Column of prior weights.
+    fixed : bool
+        Make the table of fixed effects; without it a batch of mere fits is faster.
+    emmeans : str or sequence of str, optional
+        Specifications of marginal means, as of ``LMMFit.emmeans``.
+    contrasts : str or mapping, optional
+        Contrasts of the means: a family, for a control ``"trt.vs.ctrl:CHECK"``, or custom weights {label: weights}.
+    ref : str, optional
+        Control of ``trt.vs.ctrl``.
+    adjust : str, optional
+        Adjustment of the contrasts; each family has its usual one.
+    blups : bool, str or sequence of str, optional
+        Grouping factors whose BLUPs (and heritability) are wanted; True for all.
+    ddf : str, optional
+        Df method of fixed effects, means and contrasts; by default Kenward-Roger for REML, Satterthwaite for ML,
+        residual for linear models.
+    information : str
+    level : float
+        Of all intervals.
+    engine : "local" or dask.distributed Client
+    workers : int, optional
+        Threads of the local engine; all cores by default.
+    out : path, optional
+        Folder for the tables, as Parquet parts that are written when they are done. A second call with the same
+        plan and data continues where the first stopped.
+    resume : bool
+        False refuses a folder that holds results already.
+    progress : bool
+        Show a bar when standard error is a terminal.
+
+    Returns
+    -------
+    BatchResult
+
+    Raises
+    ------
+    FormulaError, OptionError, InferenceError, DataError
+        What is wrong with the request as a whole. A trial that cannot be fitted is a row of ``fits`` with its
+        reason instead.
     """
     began = time.perf_counter()
     plan = make_plan(
-        formula, by=by, traits=traits, reml=reml, weights=weights, fixed=fixed, emmeans=emmeans, contrasts=contrasts,
-        ref=ref, adjust=adjust, blups=blups, ddf=ddf, information=information, level=level,
+        formula, by=by, traits=traits, reml=reml, weights=weights, fixed=fixed, emmeans=emmeans,
+        contrasts=contrasts, ref=ref, adjust=adjust, blups=blups, ddf=ddf, information=information, level=level,
     )  # fmt: skip
-    frame = read_table(source) if isinstance(source, (str, Path)) else source
-    table = collect_trials(frame, plan)
-    threads = (os.cpu_count() or 1) if workers is None else workers
-    if threads < 1:
-        raise OptionError(f"workers={workers!r} must be a positive number")
-    coded = code_trials(table)
-    with ThreadPoolExecutor(threads) as pool:
-        pieces = list(pool.map(lambda run: fit_run(table, coded, *run), unit_runs(table)))
-    tables = join_tables(pieces, plan)
-    return BatchResult(plan, time.perf_counter() - began, None, tables)
+    return run_plan(
+        source, plan, engine=engine, workers=workers, out=out, resume=resume, progress=progress, began=began
+    )
+
+
+def run_plan(
+    source: Any, plan: BatchPlan, *, engine: Any = "local", workers: int | None = None,
+    out: str | Path | None = None, resume: bool = True, progress: bool = True, began: float | None = None,
+) -> BatchResult:  # fmt: skip
+    """`fit_batch` for a plan that is made already."""
+    began = time.perf_counter() if began is None else began
+    threads = worker_count(workers)
+    remote = is_client(engine)
+    store = None if out is None else PartStore(out, plan)
+    if is_dataset(source):
+        pieces = cut_dataset(source, plan)
+        units = sum(len(piece.keys) for piece in pieces) * len(plan.labels)
+        if store:
+            store.open(digest(pd.Series([piece.fingerprint for piece in pieces]).to_numpy().astype("U")), resume)
+        done = store.done() if store else {}
+        with Progress(units, progress) as bar, compiling_said():
+            mark_done(bar, done)
+            if remote:
+                left = [(k, piece) for k, piece in enumerate(pieces) if k not in done]
+                tables = run_dask(engine, left, plan, store, bar)
+            else:
+                jobs = [job for job in dataset_jobs(pieces, plan) if job.number not in done]
+                tables = run_threads(jobs, threads, store, bar)
+    else:
+        frame = source.compute() if is_dask(source) else read_source(source)
+        table = collect_trials(frame, plan)
+        if store:
+            store.open(table_fingerprint(table.frame), resume)
+        done = store.done() if store else {}
+        with Progress(table.n_units, progress) as bar, compiling_said():
+            mark_done(bar, done)
+            if remote:
+                frames = [(k, part) for k, part in enumerate(cut_table(table)) if k not in done]
+                tables = run_dask(engine, frames, plan, store, bar)
+            else:
+                jobs = [job for job in table_jobs(table) if job.number not in done]
+                tables = run_threads(jobs, threads, store, bar)
+    seconds = time.perf_counter() - began
+    logger.info("%d fits, %d with problems, in %.1f s", bar.done, bar.failed, seconds)
+    if store:
+        return BatchResult(plan, seconds, store.folder, {}, store.read)
+    joined: Tables = join_tables([tables[k] for k in sorted(tables)], plan)
+    return BatchResult(plan, seconds, None, joined)
+
+
+def mark_done(bar: Progress, done: dict[int, dict[str, Any]]) -> None:
+    """Count the parts of an earlier call."""
+    for mark in done.values():
+        bar.add(mark)
+    if done:
+        logger.info("continuing: %d fits were done before", bar.done)
+
+
+def cut_table(table: TrialTable, rows: int = ROWS_PER_PIECE // 5) -> list[pd.DataFrame]:
+    """A table in memory as frames of whole trials, for the workers of a cluster."""
+    frames, first = [], 0
+    for trial in range(1, table.n_trials + 1):
+        if table.ptr[trial] - table.ptr[first] >= rows or trial == table.n_trials:
+            frames.append(table.frame.iloc[int(table.ptr[first]) : int(table.ptr[trial])])
+            first = trial
+    return frames
+
+
+@contextmanager
+def compiling_said() -> Iterator[None]:
+    """Log once when kernels have to be compiled."""
+    from numba.core import event
+
+    class Listener(event.Listener):
+        said = False
+
+        def on_start(self, occurred: Any) -> None:
+            function = getattr(occurred.data.get("dispatcher"), "py_func", None)
+            if not self.said and getattr(function, "__module__", "").startswith("fastlmm_core"):
+                self.said = True
+                logger.warning("compiling the numerical kernels once; later runs load them")
+
+        def on_end(self, occurred: Any) -> None:
+            pass
+
+    with event.install_listener("numba:compile", Listener()):
+        yield
+
+
+

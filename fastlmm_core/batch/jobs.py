@@ -1,0 +1,202 @@
+"""A batch as independent jobs, and the engines that run them: threads here, or the workers of a Dask cluster."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from fastlmm_core.batch.coded import code_trials
+from fastlmm_core.batch.group import fit_group, fit_run
+from fastlmm_core.batch.plan import BatchPlan
+from fastlmm_core.batch.progress import Progress, logger
+from fastlmm_core.batch.sources import DatasetPiece
+from fastlmm_core.batch.store import PartStore, count_outcomes
+from fastlmm_core.batch.tables import Tables
+from fastlmm_core.batch.trials import TrialTable, unit_runs
+from fastlmm_core.errors import DependencyError, OptionError
+
+Outcome = tuple[dict[str, Any], Tables | None]  # mark, and the tables when they are not written
+
+
+@dataclass(frozen=True)
+class Job:
+    """A part of a batch: its number and what gives its tables."""
+
+    number: int
+    work: Callable[[], Tables]
+
+
+def table_jobs(table: TrialTable) -> list[Job]:
+    """Jobs on a table in memory, coded once for all of them."""
+    coded = code_trials(table)
+
+    def job(run: tuple[int, int]) -> Callable[[], Tables]:
+        return lambda: fit_run(table, coded, *run)
+
+    return [Job(k, job(run)) for k, run in enumerate(unit_runs(table))]
+
+
+def dataset_jobs(pieces: list[DatasetPiece], plan: BatchPlan) -> list[Job]:
+    """Jobs on the pieces of a dataset."""
+
+    def job(piece: DatasetPiece) -> Callable[[], Tables]:
+        return lambda: fit_group(piece.load(), plan)
+
+    return [Job(k, job(piece)) for k, piece in enumerate(pieces)]
+
+
+def run_threads(jobs: list[Job], workers: int, store: PartStore | None, progress: Progress) -> dict[int, Tables]:
+    """Run jobs on threads, few at a time so that memory stays bounded; tables by job when nothing is written."""
+    tables: dict[int, Tables] = {}
+
+    def work(job: Job) -> Outcome:
+        result = job.work()
+        return (store.write(job.number, result), None) if store else (count_outcomes(result["fits"]), result)
+
+    with ThreadPoolExecutor(workers) as pool:
+        for number, (mark, result) in in_turn(pool, work, jobs, 2 * workers):
+            progress.add(mark)
+            if result is not None:
+                tables[number] = result
+    return tables
+
+
+def in_turn(
+    pool: ThreadPoolExecutor, work: Callable[[Job], Outcome], jobs: list[Job], ahead: int
+) -> Iterator[tuple[int, Outcome]]:
+    """(job number, outcome) as they come, with at most `ahead` jobs handed out; the first error stops the rest."""
+    waiting: dict[Future[Outcome], int] = {}
+    rest = iter(jobs)
+    try:
+        while True:
+            for job in rest:
+                waiting[pool.submit(work, job)] = job.number
+                if len(waiting) >= ahead:
+                    break
+            if not waiting:
+                return
+            finished, _ = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in finished:
+                yield waiting.pop(future), future.result()
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+def worker_count(workers: int | None) -> int:
+    """Threads to use.
+
+    Raises
+    ------
+    OptionError
+        For a number below one.
+    """
+    if workers is None:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not isinstance(workers, int) or isinstance(workers, bool) or workers < 1:
+        raise OptionError(f"workers={workers!r} must be a positive number")
+    return workers
+
+
+def run_remote(piece: DatasetPiece | pd.DataFrame, number: int, plan: BatchPlan, folder: str | None) -> Outcome:
+    """One job on a worker of a cluster: read or take the rows, fit, write the part."""
+    one_blas_thread()
+    result = fit_group(piece.load() if isinstance(piece, DatasetPiece) else piece, plan)
+    if folder is None:
+        return count_outcomes(result["fits"]), result
+    return PartStore(folder, plan).write(number, result), None
+
+
+def run_dask(
+    client: Any, pieces: list[tuple[int, Any]], plan: BatchPlan, store: PartStore | None, progress: Progress
+) -> dict[int, Tables]:
+    """Run jobs on a dask.distributed client, a few for each worker thread ahead; lost ones are repeated by Dask.
+
+    Results are written by the workers when there is a folder (which all of them have to see).
+    """
+    from distributed import as_completed
+
+    folder = str(store.folder.resolve()) if store else None
+    tables: dict[int, Tables] = {}
+    rest = iter(pieces)
+    numbers: dict[str, int] = {}
+
+    def submit() -> Any:
+        for number, piece in rest:
+            future = client.submit(run_remote, piece, number, plan, folder, pure=False, retries=2)
+            numbers[future.key] = number
+            return future
+        return None
+
+    ahead = 3 * max(1, sum(client.nthreads().values()))
+    first = [future for future in (submit() for _ in range(ahead)) if future is not None]
+    waiting = as_completed(first)
+    for future in waiting:
+        mark, result = future.result()
+        progress.add(mark)
+        if result is not None:
+            tables[numbers[future.key]] = result
+        future.release()
+        following = submit()
+        if following is not None:
+            waiting.add(following)
+    return tables
+
+
+def is_client(engine: Any) -> bool:
+    """Whether `engine` is a dask.distributed client.
+
+    Raises
+    ------
+    OptionError
+        For anything else than a client or "local".
+    """
+    if isinstance(engine, str):
+        if engine != "local":
+            raise OptionError(f"engine={engine!r} is not known; allowed: 'local' or a dask.distributed Client")
+        return False
+    if hasattr(engine, "submit") and hasattr(engine, "nthreads"):
+        return True
+    raise OptionError(f"engine of type {type(engine).__name__} is not known; allowed: 'local' or a dask.distributed Client")
+
+
+def connect(address: str) -> Any:
+    """A client of the scheduler at an address.
+
+    Raises
+    ------
+    DependencyError
+        Without dask.distributed.
+    OptionError
+        When nobody answers.
+    """
+    try:
+        from distributed import Client
+    except ImportError as err:
+        raise DependencyError("a cluster needs dask.distributed: pip install 'fastlmm_core[batch]'") from err
+    try:
+        return Client(address, timeout=20)
+    except (OSError, ValueError) as err:
+        raise OptionError(f"no Dask scheduler answers at {address}: {err}") from err
+
+
+def one_blas_thread() -> None:
+    """Ask the BLAS libraries of this process for one thread each; the parallelism is over trials."""
+    try:
+        from threadpoolctl import threadpool_limits
+    except ImportError:
+        for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+            os.environ.setdefault(name, "1")
+        for symbol in ("openblas_set_num_threads", "scipy_openblas_set_num_threads64_"):
+            function = getattr(ctypes.CDLL(None), symbol, None)
+            if function is not None:
+                function(1)
+    else:
+        threadpool_limits(1)
+    logger.debug("one BLAS thread")

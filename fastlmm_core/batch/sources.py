@@ -1,0 +1,170 @@
+"""Where trials come from: tables in memory, CSV and Parquet files, and Parquet datasets larger than memory."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fastlmm_core.batch.plan import BatchPlan
+from fastlmm_core.batch.trials import check_columns
+from fastlmm_core.errors import DataError, DependencyError
+from fastlmm_core.reading import read_table
+
+ROWS_PER_PIECE = 50_000
+
+
+@dataclass(frozen=True)
+class DatasetPiece:
+    """Some trials of a Parquet dataset and the row groups that hold them.
+
+    Attributes
+    ----------
+    path : str
+    groups : tuple of (file, row group)
+    keys : DataFrame
+        Keys of its trials.
+    columns : tuple of str
+    """
+
+    path: str
+    groups: tuple[tuple[str, int], ...]
+    keys: pd.DataFrame
+    columns: tuple[str, ...]
+
+    def load(self) -> pd.DataFrame:
+        """The rows of its trials; one row group is in memory at a time besides them."""
+        dataset = open_dataset(self.path)
+        fragments = {fragment.path: fragment for fragment in dataset.get_fragments()}
+        by = list(self.keys.columns)
+        wanted = key_hashes(self.keys)
+        parts = []
+        for file, group in self.groups:
+            part = fragments[file].subset(row_group_ids=[group])
+            frame = part.to_table(schema=dataset.schema, columns=list(self.columns)).to_pandas()
+            inside = np.isin(key_hashes(frame[by]), wanted)
+            parts.append(frame if inside.all() else frame[inside])
+        return parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the keys."""
+        return digest(key_hashes(self.keys))
+
+
+def open_dataset(path: str | Path) -> Any:
+    """The Parquet dataset in a folder, Hive partitions included.
+
+    Raises
+    ------
+    DataError
+        When there is none.
+    """
+    try:
+        import pyarrow as pa
+        import pyarrow.dataset as ds
+    except ImportError as err:
+        raise DependencyError("reading Parquet needs pyarrow: pip install 'fastlmm_core[batch]'") from err
+    try:
+        dataset = ds.dataset(str(path), format="parquet", partitioning="hive")
+    except (pa.ArrowInvalid, OSError) as err:
+        raise DataError(f"'{path}' is not a readable Parquet dataset: {err}") from err
+    if not dataset.files:
+        raise DataError(f"folder '{path}' holds no Parquet files")
+    return dataset
+
+
+def key_hashes(keys: pd.DataFrame) -> np.ndarray:
+    """One 64-bit hash for each row of the key columns; equal keys of different files hash alike."""
+    if keys.shape[1] == 0:
+        return np.zeros(len(keys), np.uint64)
+    plain = keys.astype({name: object for name, t in keys.dtypes.items() if not isinstance(t, np.dtype)})
+    return pd.util.hash_pandas_object(plain, index=False).to_numpy()
+
+
+def digest(values: np.ndarray) -> str:
+    """Short hash of an array."""
+    return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()[:16]
+
+
+def table_fingerprint(frame: pd.DataFrame) -> str:
+    """Hash of the contents of a table."""
+    plain = frame.astype({name: object for name, t in frame.dtypes.items() if not isinstance(t, np.dtype)})
+    plain = plain.astype({name: str for name, t in plain.dtypes.items() if t == object})  # noqa: E721
+    return digest(pd.util.hash_pandas_object(plain, index=False).to_numpy())
+
+
+def cut_dataset(path: str | Path, plan: BatchPlan, rows: int = ROWS_PER_PIECE) -> list[DatasetPiece]:
+    """Pieces of whole trials of about `rows` rows, in the order in which the trials first appear.
+
+    Only the key columns are read. Trials may be spread over files and row groups in any way; where they lie
+    together every row group is read once.
+
+    Raises
+    ------
+    DataError
+        When the dataset lacks a column of the plan.
+    """
+    dataset = open_dataset(path)
+    check_columns(plan, list(dataset.schema.names))
+    by = list(plan.by)
+    trials: dict[int, list[Any]] = {}  # hash -> [rows, key, row groups]
+    groups: list[tuple[str, int]] = []
+    for fragment in dataset.get_fragments():
+        for part in fragment.split_by_row_group():
+            number = len(groups)
+            groups.append((fragment.path, part.row_groups[0].id))
+            if not by:
+                trials.setdefault(0, [part.row_groups[0].num_rows, (), []])[2].append(number)
+                continue
+            keys = part.to_table(schema=dataset.schema, columns=by).to_pandas()
+            found, first, count = np.unique(key_hashes(keys), return_index=True, return_counts=True)
+            for i in np.argsort(first):
+                own = trials.setdefault(int(found[i]), [0, keys.iloc[first[i]], []])
+                own[0] += int(count[i])
+                own[2].append(number)
+    return list(join_trials(str(path), plan, list(trials.values()), groups, rows))
+
+
+def join_trials(
+    path: str, plan: BatchPlan, trials: list[list[Any]], groups: list[tuple[str, int]], rows: int
+) -> list[DatasetPiece]:
+    """Consecutive trials as pieces."""
+    pieces: list[DatasetPiece] = []
+    waiting: list[list[Any]] = []
+    size = 0
+    for i, trial in enumerate(trials):
+        waiting.append(trial)
+        size += trial[0]
+        if size < rows and i + 1 < len(trials):
+            continue
+        keys = pd.DataFrame([t[1] for t in waiting], columns=list(plan.by)).reset_index(drop=True)
+        used = sorted({number for t in waiting for number in t[2]})
+        pieces.append(DatasetPiece(path, tuple(groups[number] for number in used), keys, plan.columns))
+        waiting, size = [], 0
+    return pieces
+
+
+def read_source(source: Any) -> Any:
+    """The table of a CSV or Parquet file; other tables unchanged."""
+    return read_table(source) if isinstance(source, (str, Path)) else source
+
+
+def is_dataset(source: Any) -> bool:
+    """Whether the source is a folder, to be streamed."""
+    return isinstance(source, (str, Path)) and Path(source).is_dir()
+
+
+def is_dask(source: Any) -> bool:
+    """Whether the source is a Dask DataFrame."""
+    return type(source).__module__.partition(".")[0] in ("dask", "dask_expr") and hasattr(source, "to_delayed")
+
+
+def whole_trials(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Partitions of one table joined."""
+    return frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
