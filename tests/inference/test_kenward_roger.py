@@ -115,6 +115,7 @@ def test_mixture_of_routes(monkeypatch, name, reml):
         np.testing.assert_allclose(mixed / scale, dense / scale, rtol=0, atol=1e-7)
 
 
+@pytest.mark.filterwarnings("ignore::fastlmm_core.errors.SingularFitWarning")
 @pytest.mark.parametrize("between", [0.1, 3.0, 100.0])
 @pytest.mark.parametrize("formula", ["y ~ x + (1|g) + (1|h)", "y ~ x + (x|g) + (1|h)"])
 def test_large_and_small_variances(formula, between):
