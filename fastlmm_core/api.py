@@ -94,7 +94,7 @@ class Prepared:
 
 def prepare(
     formula: str, data: Any, *, reml: bool = True, weights: Any = None, offset: Any = None,
-    contrasts: dict[str, Any] | None = None, response: bool = True,
+    contrasts: dict[str, Any] | None = None, response: bool = True, max_memory: int | float | str | None = None,
 ) -> Prepared:  # fmt: skip
     """Do everything that does not depend on the response.
 
@@ -104,6 +104,13 @@ def prepare(
         As in `lmm`.
     response : bool
         False when the table does not have the response yet; it then comes with ``Prepared.fit(y=...)``.
+    max_memory : int or str, optional
+        Limit of the numeric phase, in bytes or as "8GB"; default what the machine has available.
+
+    Raises
+    ------
+    MemoryForecastError
+        When the symbolic analysis forecasts more; nothing was computed.
 
     Returns
     -------
@@ -121,7 +128,7 @@ def prepare(
         design.X, design.random, weights=design.weights, has_intercept=design.has_intercept,
         fixed_last=not restricted,
     )  # fmt: skip
-    factor = make_factor(equations)
+    factor = make_factor(equations, max_memory)
     timings = {"design": designed - began, "prepare": time.perf_counter() - designed}
     return Prepared(design, restricted, equations, factor, timings)
 
@@ -129,6 +136,7 @@ def prepare(
 def lmm(
     formula: str, data: Any, *, reml: bool = True, weights: Any = None, offset: Any = None,
     contrasts: dict[str, Any] | None = None, verbose: bool | Progress = False,
+    max_memory: int | float | str | None = None,
 ) -> LMMFit:  # fmt: skip
     """Fit a linear mixed model; without random terms in the formula, a linear model.
 
@@ -148,6 +156,8 @@ def lmm(
         Coding by factor, for example ``{"gen": "contr.sum"}``.
     verbose : bool or callable
         Print an iteration table, or call with (iteration, deviance, decrement, theta, seconds).
+    max_memory : int or str, optional
+        Limit of the numeric phase, in bytes or as "8GB"; default what the machine has available.
 
     Returns
     -------
@@ -157,6 +167,8 @@ def lmm(
     ------
     FormulaError, DataError, DesignError
         What is wrong with the formula, the table or the model, and what would be right.
+    MemoryForecastError
+        When the model is forecast not to fit in memory; nothing was computed.
 
     Warns
     -----
@@ -168,7 +180,9 @@ def lmm(
     Bates, Maechler, Bolker & Walker (2015), J. Stat. Softw. 67(1); Gilmour, Thompson & Cullis (1995),
     Biometrics 51, 1440-1450.
     """
-    prepared = prepare(formula, data, reml=reml, weights=weights, offset=offset, contrasts=contrasts)
+    prepared = prepare(
+        formula, data, reml=reml, weights=weights, offset=offset, contrasts=contrasts, max_memory=max_memory
+    )
     return prepared.fit(verbose=verbose)
 
 

@@ -9,7 +9,7 @@ import scipy.sparse as sp
 
 from fastlmm_core.errors import DependencyError
 from fastlmm_core.kernels.blas import ADDRESSES
-from fastlmm_core.kernels.ordering import count_columns, find_parents, order_postfix
+from fastlmm_core.kernels.ordering import count_columns, find_parents, forecast_stack, order_postfix
 from fastlmm_core.kernels.supernodal_inverse import (
     find_supernodes,
     invert_supernodes,
@@ -18,6 +18,7 @@ from fastlmm_core.kernels.supernodal_inverse import (
 )
 from fastlmm_core.linalg.cholmod_api import choose_interface
 from fastlmm_core.linalg.factor import CholeskyFactor
+from fastlmm_core.linalg.memory import check_memory
 from fastlmm_core.linalg.openmp import serial_assembly
 
 try:
@@ -76,24 +77,47 @@ def estimate_flops(matrix: sp.csc_matrix, perm: np.ndarray) -> float:
     return float(np.sum(count_columns(*_lower_rows(matrix, perm)).astype(float) ** 2))
 
 
+def forecast_memory(nnz: int, stack: int, nnz_C: int) -> int:
+    """Bytes of the numeric phase: CHOLMOD's factor, the copy of L with its indices, the fronts, and C.
+
+    Relaxed supernodes store about a quarter more than nnz(L); handing L over takes 0.7 of it for a moment.
+    """
+    return int(8.0 * (1.25 * nnz * (1.0 + 1.5 + 0.7) + 1.1 * stack + 4.0 * nnz_C))
+
+
 class CholmodFactor(CholeskyFactor):
     """Supernodal factor by CHOLMOD; the matrix comes in elimination order.
 
     Parameters
     ----------
     indptr, indices : scalar lower-triangular pattern of C
+    max_memory : bytes or text such as "8GB", optional
+        Limit for the numeric phase; by default what the machine has available.
+
+    Attributes
+    ----------
+    memory : int
+        Forecast of the numeric phase in bytes.
+
+    Raises
+    ------
+    MemoryForecastError
+        Before anything is computed, when the forecast is above the limit.
     """
 
-    def __init__(self, indptr: np.ndarray, indices: np.ndarray):
+    def __init__(self, indptr: np.ndarray, indices: np.ndarray, max_memory: int | float | str | None = None):
         self.size = indptr.size - 1
         self._C = sp.csc_matrix(
             (np.zeros(indices.size), indices.astype(np.int32), indptr.astype(np.int32)), shape=(self.size, self.size)
         )
         self._pattern = (indptr, indices)
-        self._factor = _interface.analyze(self._C)
         transposed = self._C.T.tocsc()
-        counts = count_columns(transposed.indptr.astype(np.int64), transposed.indices.astype(np.int64))
+        rows = (transposed.indptr.astype(np.int64), transposed.indices.astype(np.int64))
+        counts = count_columns(*rows)
         self.nnz = int(counts.sum())
+        self.memory = forecast_memory(self.nnz, int(forecast_stack(find_parents(*rows), counts)), indices.size)
+        check_memory(self.memory, max_memory, f"the factorization of {self.size} equations")
+        self._factor = _interface.analyze(self._C)
         self.flops = float(np.sum(counts.astype(float) ** 2))
         self._plans: dict[int, InversePlan] = {}
         self._inverses: dict[int, np.ndarray] = {}

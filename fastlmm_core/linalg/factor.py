@@ -104,8 +104,14 @@ class SimplicialFactor(CholeskyFactor):
         return Z[self.position]
 
 
-def make_factor(equations) -> CholeskyFactor:
-    """The factor that suits the size of the equations: compiled kernels or CHOLMOD."""
+def make_factor(equations, max_memory: int | float | str | None = None) -> CholeskyFactor:
+    """The factor that suits the size of the equations: compiled kernels or CHOLMOD.
+
+    Raises
+    ------
+    MemoryForecastError
+        When the numeric phase is forecast not to fit into `max_memory`, or into what is available.
+    """
     from fastlmm_core.linalg.elimination import SMALL_GRAPH
 
     layout = equations.layout
@@ -117,4 +123,4 @@ def make_factor(equations) -> CholeskyFactor:
             return factor
     from fastlmm_core.linalg.cholmod import CholmodFactor
 
-    return CholmodFactor(equations.indptr, equations.indices)
+    return CholmodFactor(equations.indptr, equations.indices, max_memory)
