@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -12,6 +12,7 @@ import scipy.sparse as sp
 from fastlmm_core.errors import InferenceError, check_option, name_list
 from fastlmm_core.inference import kenward_roger, satterthwaite
 from fastlmm_core.inference.distributions import f_upper
+from fastlmm_core.linalg.memory import check_memory
 from fastlmm_core.reml.information import KINDS, confounded_terms, information_matrix, natural_parameters
 
 if TYPE_CHECKING:
@@ -289,6 +290,35 @@ def _is_estimable(null_products: sp.csr_array | None, norms: np.ndarray) -> np.n
     return np.asarray(largest <= ESTIMABLE_TOLERANCE * np.maximum(norms, 1e-300))
 
 
+# Rows of one block where only figures of single rows are asked for.
+ROW_BLOCK = 256
+
+
+def row_statistics(
+    inference: VarianceParameterInference, K: sp.csr_array, **options: Any
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Estimate, standard error and df of each row of K (r, p_full), streamed: no r x r array is formed.
+
+    `options` as of `linear_functions`, for rows that are all estimable.
+    """
+    parts = []
+    for first in range(0, K.shape[0], ROW_BLOCK):
+        rows = K[first : first + ROW_BLOCK]
+        block = linear_functions(inference, rows, null_products=None, norms=np.ones(rows.shape[0]), **options)
+        parts.append((block.estimate, block.se(), block.df()))
+    estimate, se, df = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return estimate, se, df
+
+
+def _check_memory(inference: VarianceParameterInference, r: int, ddf: str) -> None:
+    """Refuse joint inference on so many functions that their covariance and its derivatives will not fit."""
+    equations = inference.solved.equations
+    derivatives = inference.parameters.size + 1 if ddf in ("kenward-roger", "satterthwaite") else 0
+    needed = 8 * (r * r * (derivatives + 4) + 4 * r * (equations.q + equations.p))
+    if needed > 10**9:
+        check_memory(needed, None, f"joint inference ({ddf}) on {r} functions of the fixed effects")
+
+
 def linear_functions(
     inference: VarianceParameterInference,
     K: np.ndarray | sp.sparray,
@@ -321,6 +351,7 @@ def linear_functions(
     solved = inference.solved
     if ddf == "kenward-roger" and not solved.reml:
         raise InferenceError(KENWARD_ROGER_NEEDS_REML)
+    _check_memory(inference, K.shape[0], ddf)
     K = K.toarray() if sp.issparse(K) else np.atleast_2d(np.asarray(K, float))
     estimable = _is_estimable(null_products, norms)
     inside = np.asarray((solved.equations.to_user.T @ K[:, kept].T).T)

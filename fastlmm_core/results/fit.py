@@ -19,6 +19,7 @@ from fastlmm_core.inference.linear_functions import (
     LinearFunctions,
     VarianceParameterInference,
     linear_functions,
+    row_statistics,
 )
 from fastlmm_core.reml.optimizer import STATUS, Optimum
 from fastlmm_core.reml.solved import BOUNDARY, Certificate, SolvedEquations
@@ -241,7 +242,10 @@ class LMMFit:
     @cached_property
     def se(self) -> np.ndarray:
         se = np.full(len(self.coef_names), np.nan)
-        se[self.design.kept] = np.sqrt(np.maximum(np.diag(self.cov_beta), 0.0))
+        se[self.design.kept] = row_statistics(
+            self._inference, self._kept_rows(), kept=self.design.kept, ddf="asymptotic", information="expected",
+            df_residual=self.df_residual,
+        )[1]  # fmt: skip
         return se
 
     @property
@@ -363,13 +367,16 @@ class LMMFit:
         one of them has an estimate, while the same row need not be estimable as a function of the cell means.
         """
         kept = self.design.kept
-        rows = sp.csr_array(
-            (np.ones(kept.size), (np.arange(kept.size), kept)), shape=(kept.size, len(self.coef_names))
-        )
         return linear_functions(
-            self._inference, rows, kept=kept, null_products=None, norms=np.ones(kept.size),
+            self._inference, self._kept_rows(), kept=kept, null_products=None, norms=np.ones(kept.size),
             ddf=ddf or self.default_ddf, information=information, df_residual=self.df_residual,
         )  # fmt: skip
+
+    def _kept_rows(self) -> sp.csr_array:
+        """Unit rows (p, p_full) of the kept coefficients."""
+        kept = self.design.kept
+        entries = (np.ones(kept.size), (np.arange(kept.size), kept))
+        return sp.csr_array(entries, shape=(kept.size, len(self.coef_names)))
 
     def fixed_effects(
         self, ddf: str | None = None, information: str = "expected", level: float = 0.95
@@ -379,12 +386,12 @@ class LMMFit:
         For Kenward-Roger the standard errors are the adjusted ones.
         """
         ddf = check_option("ddf", ddf or self.default_ddf, DDF_METHODS)
-        functions = self.coefficient_functions(ddf=ddf, information=information)
         kept = self.design.kept
         columns = {name: np.full(len(self.coef_names), np.nan) for name in ("estimate", "se", "df")}
-        columns["estimate"][kept] = functions.estimate
-        columns["se"][kept] = functions.se()
-        columns["df"][kept] = functions.df()
+        columns["estimate"][kept], columns["se"][kept], columns["df"][kept] = row_statistics(
+            self._inference, self._kept_rows(), kept=kept, ddf=ddf, information=information,
+            df_residual=self.df_residual,
+        )  # fmt: skip
         with np.errstate(divide="ignore", invalid="ignore"):
             t = columns["estimate"] / columns["se"]
         margin = t_quantile(level, columns["df"]) * columns["se"]
