@@ -34,41 +34,41 @@ def covariance_gradients(
     out = np.empty((d + 1, r, r))
     out[d] = phi
     for j in range(d):
-        rows = solved.equations.layout.random_rows[parameters.term[j]].ravel()
-        out[j] = B[rows].T @ apply_direction(solved, parameters, j, B)[rows]
+        rows = solved.equations.layout.random_rows[parameters.term[j]]
+        own = B[rows.ravel()]
+        if rows.shape[1] == 1:
+            out[j] = own.T @ own
+        else:
+            out[j] = own.T @ apply_direction(solved, parameters, j, B)[rows.ravel()]
         out[d] -= parameters.values[j] * out[j]
     return out
 
 
 def covariance_adjustment(
-    solved: SolvedEquations, parameters: NaturalParameters, B: np.ndarray, cov_parameters: np.ndarray,
-    block: int = 256,
+    solved: SolvedEquations, parameters: NaturalParameters, B: np.ndarray, cov_parameters: np.ndarray
 ) -> np.ndarray:
     """K (Phi_A - Phi) K' = 2 sum_ij w_ij U' V_i P V_j U, (r, r), absolute scale.
 
-    The residual is eliminated by P V U = 0, and the columns of U are streamed in blocks, so the work arrays
-    are (q + p) x `block`.
+    The residual is eliminated by P V U = 0, and the weights are diagonalized: every eigenvector asks for one
+    quadratic form Y' P Y of mixed directions, Y = Z X, of which half a solve is enough.
 
     Parameters
     ----------
+    B : (q + p, r)
+        Z' U, zero on fixed rows.
     cov_parameters : (d + 1, d + 1)
         Covariance of (sigma2 t, sigma2).
     """
     d, r = parameters.size, B.shape[1]
-    if solved.sigma2 <= 0.0:  # a perfect fit: every covariance is zero
-        return np.zeros((r, r))
     eliminate = np.vstack((np.eye(d), -parameters.values[None, :]))
-    weights = eliminate.T @ cov_parameters @ eliminate
+    values, vectors = np.linalg.eigh(eliminate.T @ cov_parameters @ eliminate)
     out = np.zeros((r, r))
-    for first in range(0, r, block):
-        columns = slice(first, min(first + block, r))
-        parts = [apply_direction(solved, parameters, j, B[:, columns]) for j in range(d)]
-        for i in range(d):
-            mixed = sum(weights[i, j] * parts[j] for j in range(d))
-            projected = apply_direction(solved, parameters, i, solved.project(mixed))
-            out[:, columns] += B.T @ projected
-    out *= 2.0 / solved.sigma2
-    return 0.5 * (out + out.T)
+    for a in np.flatnonzero(np.abs(values) > 1e-15 * np.abs(values).max(initial=0.0)):
+        mixed = np.zeros_like(B)
+        for j in range(d):
+            mixed += vectors[j, a] * apply_direction(solved, parameters, j, B)
+        out += values[a] * solved.quadratic_form(mixed)
+    return out * (2.0 / solved.sigma2)
 
 
 def scaled_f(

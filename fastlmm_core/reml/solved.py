@@ -159,6 +159,17 @@ class SolvedEquations:
         projected[e.layout.fixed_rows] = 0.0
         return projected, solution[e.layout.fixed_rows]
 
+    def quadratic_form(self, X: np.ndarray) -> np.ndarray:
+        """X' Z' P Z X (r, r) for X (q + p, r) with zero fixed rows; relative P."""
+        e = self.equations
+        GX = np.empty_like(X)
+        multiply_symmetric(e.G, e.indptr, e.indices, X, GX)
+        right = np.empty_like(X)
+        apply_factor_transposed(e.layout.start, e.layout.term, self.factors, GX, right)
+        half = self.factor.solve_lower(right)
+        form = X.T @ GX
+        return 0.5 * (form + form.T) - half.T @ half
+
     def project(self, X: np.ndarray) -> np.ndarray:
         """Z' P Z X for X (q + p, r) with zero fixed rows; relative P, zero on fixed rows."""
         e = self.equations
@@ -235,22 +246,22 @@ def fit_equations(
     start = starting_values(equations, response) if theta is None else theta
     optimum = optimizer.minimize(equations, factor, response, reml=reml, theta=start, progress=progress)
     for _ in range(3):
-        theta = snap_boundary(equations, optimum)
+        found = snap_boundary(equations, optimum)
         S = optimum.S
-        boundary_score, direction = boundary_scores(equations, theta, S)
-        if boundary_score < -1e-6 * (1.0 + np.abs(S).max()):
+        boundary_score, direction = boundary_scores(equations, found, S)
+        if direction is not None and boundary_score < -1e-6 * (1.0 + np.abs(S).max()):
             # a variance at zero whose score wants it to grow: leave the stationary point
-            start = leave_boundary(equations, theta, direction)
+            start = leave_boundary(equations, found, direction)
         elif np.linalg.eigvalsh(optimum.hessian)[0] < -CURVATURE * max(1.0, np.abs(optimum.hessian).max()):
             start = leave_saddle(optimum)
         else:
             break
         optimum = optimizer.minimize(equations, factor, response, reml=reml, theta=start, progress=progress)
-    moved = not np.array_equal(theta, optimum.theta)
+    moved = not np.array_equal(found, optimum.theta)
     point = optimum.point
     if moved or point is None:
-        point = evaluate(equations, factor, response, factors_at(equations, theta), reml)
-    solved = SolvedEquations(equations, factor, response, point, theta, reml)
+        point = evaluate(equations, factor, response, factors_at(equations, found), reml)
+    solved = SolvedEquations(equations, factor, response, point, found, reml)
     factor.release()
     curvature = float(np.linalg.eigvalsh(optimum.hessian).min())
     gradient_norm = float(np.abs(optimum.gradient).max())
@@ -264,7 +275,9 @@ def fit_equations(
     return solved, optimum, Certificate(optimal, optimum.decrement, gradient_norm, curvature, boundary_score)
 
 
-def _solve_without_search(equations, factor, response, reml):
+def _solve_without_search(
+    equations: MixedModelEquations, factor: CholeskyFactor, response: Response, reml: bool
+) -> tuple[SolvedEquations, optimizer.Optimum, Certificate]:
     """No variance parameters, or nothing left to explain: every relative variance is zero."""
     theta = np.zeros(equations.n_theta)
     factors = factors_at(equations, theta)
@@ -343,7 +356,9 @@ def snap_boundary(equations: MixedModelEquations, optimum: optimizer.Optimum) ->
     return theta
 
 
-def boundary_scores(equations, theta, S) -> tuple[float, tuple[int, np.ndarray] | None]:
+def boundary_scores(
+    equations: MixedModelEquations, theta: np.ndarray, S: np.ndarray
+) -> tuple[float, tuple[int, np.ndarray] | None]:
     """Smallest eigenvalue of S_k on the null space of T_k over all terms, with its (term, vector)."""
     smallest, where = np.inf, None
     diagonal = equations.theta_row == equations.theta_col
@@ -374,7 +389,9 @@ def leave_saddle(optimum: optimizer.Optimum) -> np.ndarray:
     return optimum.theta - 0.3 * direction * (1.0 if direction @ optimum.gradient >= 0.0 else -1.0)
 
 
-def leave_boundary(equations, theta, direction) -> np.ndarray:
+def leave_boundary(
+    equations: MixedModelEquations, theta: np.ndarray, direction: tuple[int, np.ndarray]
+) -> np.ndarray:
     """theta of T_k + v v' / 10, the other terms unchanged."""
     k, vector = direction
     structure = equations.terms[k].structure
