@@ -21,8 +21,8 @@ from fastlmm_core.errors import (
 )
 from fastlmm_core.linalg import CholeskyFactor, make_factor
 from fastlmm_core.reml.equations import MixedModelEquations, build_equations
-from fastlmm_core.reml.optimizer import STATUS, Progress
-from fastlmm_core.reml.solved import BOUNDARY, fit_equations
+from fastlmm_core.reml.optimizer import STATUS, Optimum, Progress
+from fastlmm_core.reml.solved import BOUNDARY, Certificate, SolvedEquations, fit_equations
 from fastlmm_core.results.fit import LMMFit
 from fastlmm_core.results.variance_components import describe_singular
 
@@ -204,7 +204,9 @@ def _row_values(name: str, given: Any, design: Design) -> np.ndarray:
     return values
 
 
-def _collect_warnings(design, solved, optimum, certificate) -> tuple[FastLMMWarning, ...]:
+def _collect_warnings(
+    design: Design, solved: SolvedEquations, optimum: Optimum, certificate: Certificate
+) -> tuple[FastLMMWarning, ...]:
     found: list[FastLMMWarning] = []
     if design.dropped_columns:
         found.append(

@@ -106,6 +106,12 @@ class RankDeficientWarning(FastLMMWarning):
     flag = "rank-deficient"
 
 
+class ConfoundedWarning(FastLMMWarning):
+    """A random term lies within the fixed part: the data say nothing about its variance."""
+
+    flag = "confounded"
+
+
 class NotConvergedWarning(FastLMMWarning):
     """The optimizer stopped before the gradient certified an optimum."""
 
@@ -121,9 +127,9 @@ def name_list(names: Iterable[object], limit: int = 8) -> str:
 
 def nearest_names(name: str, known: Iterable[object], limit: int = 3) -> str:
     """A hint "; nearest: 'a', 'b'" for a misspelt `name`, or the list of what is known."""
-    known = [str(k) for k in known]
-    close = difflib.get_close_matches(name, known, n=limit, cutoff=0.5)
-    return f"; nearest: {name_list(close)}" if close else f"; known: {name_list(known)}"
+    names = [str(k) for k in known]
+    close = difflib.get_close_matches(name, names, n=limit, cutoff=0.5)
+    return f"; nearest: {name_list(close)}" if close else f"; known: {name_list(names)}"
 
 
 def check_option(option: str, value: object, allowed: Iterable[str]) -> str:

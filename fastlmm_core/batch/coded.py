@@ -144,9 +144,9 @@ def code_trials(table: TrialTable) -> CodedTrials | None:
     plan = table.plan
     parsed = plan.parsed
     family = contrast_plan(plan)
-    if not plan.traits or parsed.offsets or not parsed.random or plan.ddf not in MODES or family is False:
+    if not plan.traits or parsed.offsets or not parsed.random or plan.ddf not in MODES:
         return None
-    if plan.information != "expected" or len(plan.emmeans) > 1:
+    if isinstance(family, bool) or plan.information != "expected" or len(plan.emmeans) > 1:
         return None
     atoms = [*parsed.fixed.atoms.values()]
     for part in parsed.random:
@@ -180,7 +180,7 @@ def code_trials(table: TrialTable) -> CodedTrials | None:
         return None
     if family and len(spec) != 1:
         return None
-    return collect_codes(table, columns, terms, tuple(random), spec, family or None)
+    return collect_codes(table, columns, terms, tuple(random), spec, family)
 
 
 def contrast_plan(plan: BatchPlan) -> tuple[int, str, str] | bool | None:
@@ -224,8 +224,8 @@ def collect_codes(
     if plan.weights and columns[plan.weights].is_factor:
         return None
     weights = columns[plan.weights].values if plan.weights else np.ones(N)
-    for trial in np.flatnonzero(table.keys.isna().to_numpy().any(axis=1)) if plan.by else ():
-        ok[table.ptr[trial] : table.ptr[trial + 1]] = False
+    for nameless in np.flatnonzero(table.keys.isna().to_numpy().any(axis=1)) if plan.by else ():
+        ok[table.ptr[nameless] : table.ptr[nameless + 1]] = False
     y = table.y
     if table.faults:
         y = y.copy()

@@ -225,8 +225,9 @@ def add_components(
     parts.add("variance_components", frame, np.repeat(arrays.units[good], len(rows)))
 
 
-def test_columns(estimate: np.ndarray, se: np.ndarray, df: np.ndarray, level: float) -> dict[str, np.ndarray]:
-    """estimate, se, df, t, p, lower, upper without adjustment."""
+def statistic_columns(figures: np.ndarray, level: float) -> dict[str, np.ndarray]:
+    """estimate, se, df, t, p, lower, upper without adjustment from estimate, se, df (r, 3)."""
+    estimate, se, df = figures.T
     with np.errstate(divide="ignore", invalid="ignore"):
         t = estimate / se
     margin = t_quantile(1.0 - level, df) * se
@@ -279,7 +280,7 @@ def add_fixed(
         names[own] = text
         start = start + width
     figures = arrays.fixed[rows]
-    frame = pd.DataFrame({"term": names, **test_columns(*figures.T, plan.level)})
+    frame = pd.DataFrame({"term": names, **statistic_columns(figures, plan.level)})
     frame["status"] = "ok"
     frame["ddf"] = plan.ddf
     parts.add("fixed", frame, arrays.units[u])
@@ -305,7 +306,7 @@ def add_means(
         rest = rest // size
     if not coded.spec:
         columns["1"] = np.full(rows.size, "overall", dtype=object)
-    frame = pd.DataFrame({**columns, **test_columns(*arrays.means[rows].T, plan.level)})
+    frame = pd.DataFrame({**columns, **statistic_columns(arrays.means[rows], plan.level)})
     frame["status"] = "ok"
     parts.add("emmeans", frame, arrays.units[u])
 

@@ -78,7 +78,8 @@ def collect_trials(table: Any, plan: BatchPlan) -> TrialTable:
     order, keys, ptr = sort_by_trial(frame, plan.by)
     if order is not None:
         frame = frame.take(order)
-    responses, faults = [], {}
+    responses: list[np.ndarray] = []
+    faults: dict[tuple[int, int], str] = {}
     for k, trait in enumerate(plan.traits):
         values, bad = read_numbers(frame[trait])
         responses.append(values)

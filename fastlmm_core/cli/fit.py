@@ -15,7 +15,7 @@ from ..reading import read_table
 from ..results.rendering import Table
 
 if TYPE_CHECKING:
-    from ..inference.estimate_tables import EmmeansTable
+    from ..inference.mean_tables import EmmeansTable
     from ..results.fit import LMMFit
 
 

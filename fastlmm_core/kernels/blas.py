@@ -6,6 +6,8 @@ Numba cannot cache a kernel that holds a function pointer, so the addresses trav
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from llvmlite import ir
 from numba import types
@@ -28,8 +30,7 @@ ADDRESSES = np.array(
 )
 
 
-@intrinsic
-def call_fortran(typingctx, address, arguments):
+def _emit_call(typingctx, address, arguments):
     """Call the routine at `address` with a tuple of operand addresses, all int64."""
     signature = types.void(types.int64, arguments)
 
@@ -42,6 +43,9 @@ def call_fortran(typingctx, address, arguments):
         return context.get_dummy_value()
 
     return signature, codegen
+
+
+call_fortran: Any = intrinsic(_emit_call)
 
 
 @kernel

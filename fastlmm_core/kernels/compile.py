@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from numba import njit
 
@@ -9,7 +12,7 @@ from numba import njit
 # compile time of everything that calls them.
 # nogil: batches run kernels on threads.  error_model="numpy": a zero pivot gives inf/nan that the caller
 # tests once, instead of a branch and an exception in every division.  No fastmath: sums keep their order.
-kernel = njit(cache=True, nogil=True, error_model="numpy")
+kernel: Callable[[Callable[..., Any]], Any] = njit(cache=True, nogil=True, error_model="numpy")
 
 
 @kernel

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import numpy as np
 
@@ -64,7 +65,14 @@ class SimplicialFactor(CholeskyFactor):
     indptr, indices : scalar pattern of C
     """
 
-    def __init__(self, below_ptr, below, start, indptr, indices):
+    def __init__(
+        self,
+        below_ptr: np.ndarray,
+        below: np.ndarray,
+        start: np.ndarray,
+        indptr: np.ndarray,
+        indices: np.ndarray,
+    ):
         L_ptr, L_below = fill_node_pattern(below_ptr, below)
         self.indptr, self.indices = expand_pattern(L_ptr, L_below, start)
         self.position = map_pattern(indptr, indices, self.indptr, self.indices)
@@ -104,7 +112,7 @@ class SimplicialFactor(CholeskyFactor):
         return Z[self.position]
 
 
-def make_factor(equations, max_memory: int | float | str | None = None) -> CholeskyFactor:
+def make_factor(equations: Any, max_memory: int | float | str | None = None) -> CholeskyFactor:
     """The factor that suits the size of the equations: compiled kernels or CHOLMOD.
 
     Raises

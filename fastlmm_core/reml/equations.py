@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -257,8 +258,8 @@ def build_equations(
     *columns, shift, scale = standardize_columns(X.indptr, X.indices, X.data, n, has_intercept)
     terms, values = [], [np.empty((n, 0))]
     for term in random:
-        layout, inside = _standardize_term(term)
-        terms.append(layout)
+        own, inside = _standardize_term(term)
+        terms.append(own)
         values.append(inside)
     codes = np.array([term.codes for term in random], dtype=np.int64).reshape(len(terms), n)
     n_levels = np.array([t.n_levels for t in terms], dtype=np.int64)
@@ -274,7 +275,9 @@ def build_equations(
     pattern = find_node_pattern(
         row_ptr, row_node, entries.node_ptr, entries.node_entry, entries.entry_row
     )
-    perm, ordering = order_nodes(*pattern, node_size, node_term == len(terms) if fixed_last else None)
+    perm, ordering = order_nodes(
+        pattern[0], pattern[1], node_size, node_term == len(terms) if fixed_last else None
+    )
     place = np.empty(n_nodes, np.int64)
     place[perm] = np.arange(n_nodes)
     row_node = place[row_node]
@@ -298,7 +301,9 @@ def build_equations(
     )  # fmt: skip
 
 
-def _fill(entries: RowEntries, weights, start, indptr, indices) -> np.ndarray:
+def _fill(
+    entries: RowEntries, weights: np.ndarray, start: np.ndarray, indptr: np.ndarray, indices: np.ndarray
+) -> np.ndarray:
     e = entries
     return fill_crossproducts(
         e.row_ptr, e.row_node, e.row_val, e.values, weights, e.node_ptr, e.node_entry, e.entry_row,
@@ -314,7 +319,9 @@ def _identity_penalty(layout: Layout, n_terms: int, indptr: np.ndarray) -> np.nd
     return penalty
 
 
-def _lay_out(term, level, size, terms, p) -> Layout:
+def _lay_out(
+    term: np.ndarray, level: np.ndarray, size: np.ndarray, terms: Sequence[TermLayout], p: int
+) -> Layout:
     start = np.concatenate(([0], np.cumsum(size))).astype(np.int64)
     fixed_rows = np.empty(p, np.int64)
     is_fixed = term == len(terms)
@@ -328,7 +335,7 @@ def _lay_out(term, level, size, terms, p) -> Layout:
     return Layout(term, level, start, fixed_rows, tuple(random_rows))
 
 
-def _standardize_term(term) -> tuple[TermLayout, np.ndarray]:
+def _standardize_term(term: Any) -> tuple[TermLayout, np.ndarray]:
     """Orthonormal basis of the coefficients of a term (unstructured) or unit scale (diagonal)."""
     values = np.ascontiguousarray(term.values, float)
     m = values.shape[1]

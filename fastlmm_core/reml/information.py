@@ -113,7 +113,9 @@ def information_matrix(
     return matrix / (2.0 * solved.sigma2**2)
 
 
-def observed_theta_information(solved: SolvedEquations, parameters: NaturalParameters, method: str = "auto"):
+def observed_theta_information(
+    solved: SolvedEquations, parameters: NaturalParameters, method: str = "auto"
+) -> tuple[np.ndarray, np.ndarray]:
     """Hessian of the deviance in (theta, sigma2), and d(sigma2 t, sigma2) / d(theta, sigma2).
 
     The Hessian is exact: the observed information of the natural parameters, and the score times the second

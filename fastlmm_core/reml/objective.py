@@ -88,7 +88,7 @@ def factors_at(equations: MixedModelEquations, theta: np.ndarray) -> np.ndarray:
 
 def project_random(
     equations: MixedModelEquations, rhs: np.ndarray, factors: np.ndarray, solution: np.ndarray
-):
+) -> tuple[np.ndarray, np.ndarray]:
     """Natural coefficients F s and q = [Z X]' W (r - [Z X] F s), both (q + p, r)."""
     start, term = equations.layout.start, equations.layout.term
     coefficients = np.empty_like(solution)
@@ -135,7 +135,7 @@ def score_blocks(equations: MixedModelEquations, factor: CholeskyFactor, factors
 
 def evaluate_score(
     equations: MixedModelEquations, factor: CholeskyFactor, response: Response, point: Point, reml: bool
-):
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Gradient, curvature and S of ``kernels.score.combine_score`` at the factorized `point`."""
     start, term = equations.layout.start, equations.layout.term
     K = len(equations.terms)

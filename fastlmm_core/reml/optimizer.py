@@ -1,4 +1,4 @@
-"""Minimisation of the REML/ML deviance: one method, compiled for small systems, CHOLMOD-backed for large ones."""
+"""Minimisation of the REML/ML deviance: one method, compiled for small systems, by CHOLMOD for large."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastlmm_core.kernels.small_fit import ROUNDING, fit_small
-from fastlmm_core.kernels.trust_region import SECANT_BELOW, SECANT_SLOW, correct_curvature, judge_step, propose_step
+from fastlmm_core.kernels.trust_region import (
+    SECANT_BELOW,
+    SECANT_SLOW,
+    correct_curvature,
+    judge_step,
+    propose_step,
+)
 from fastlmm_core.linalg.factor import CholeskyFactor, SimplicialFactor
 from fastlmm_core.reml.equations import MixedModelEquations
 from fastlmm_core.reml.objective import (
@@ -93,13 +99,21 @@ def minimize(
     return _minimize_stepwise(equations, factor, response, reml, theta, tolerance, max_iterations, progress)
 
 
-def _minimize_compiled(equations, factor, response, reml, theta, tolerance, max_iterations) -> Optimum:
+def _minimize_compiled(
+    equations: MixedModelEquations,
+    factor: SimplicialFactor,
+    response: Response,
+    reml: bool,
+    theta: np.ndarray,
+    tolerance: float,
+    max_iterations: int,
+) -> Optimum:
     theta = np.array(theta, dtype=float)
     e, layout = equations, equations.layout
     status, numbers, gradient, hessian, S, trace = fit_small(
         e.G, e.penalty, e.indptr, e.indices, e.below_ptr, e.below, layout.start, layout.term, factor.position,
-        factor.indptr, factor.indices, response.rhs, response.yy, float(degrees_of_freedom(e, reml)), n_leading(e),
-        e.sizes, e.theta_term, e.theta_row, e.theta_col, theta, max_iterations, tolerance,
+        factor.indptr, factor.indices, response.rhs, response.yy, float(degrees_of_freedom(e, reml)),
+        n_leading(e), e.sizes, e.theta_term, e.theta_row, e.theta_col, theta, max_iterations, tolerance,
     )  # fmt: skip
     deviance, r2, decrement, iterations, evaluations = numbers
     return Optimum(
@@ -107,19 +121,30 @@ def _minimize_compiled(equations, factor, response, reml, theta, tolerance, max_
     )
 
 
-def _minimize_stepwise(equations, factor, response, reml, theta, tolerance, max_iterations, progress) -> Optimum:
+def _minimize_stepwise(
+    equations: MixedModelEquations,
+    factor: CholeskyFactor,
+    response: Response,
+    reml: bool,
+    theta: np.ndarray,
+    tolerance: float,
+    max_iterations: int,
+    progress: Progress | None,
+) -> Optimum:
     began = time.perf_counter()
     theta = np.array(theta, dtype=float)
     d = theta.size
     dof = degrees_of_freedom(equations, reml)
     point = evaluate(equations, factor, response, factors_at(equations, theta), reml)
-    evaluations, iteration, held = 1, 0, point
+    evaluations, iteration = 1, 0
+    held: Point | None = point
     trace: list[np.ndarray] = []
     if not np.isfinite(point.deviance):
         empty = np.zeros((len(equations.terms), equations.width, equations.width))
         return Optimum(
-            theta, 2, point.deviance, point.r2, np.inf, 0, 1, np.zeros(d), np.zeros((d, d)), empty, np.empty((0, 3 + d))
-        )
+            theta, 2, point.deviance, point.r2, np.inf, 0, 1, np.zeros(d), np.zeros((d, d)), empty,
+            np.empty((0, 3 + d)),
+        )  # fmt: skip
     radius = max(1.0, 0.5 * float(np.linalg.norm(theta)))
     previous = np.inf
     correction, corrected = np.zeros((d, d)), False
@@ -172,6 +197,6 @@ def _minimize_stepwise(equations, factor, response, reml, theta, tolerance, max_
         theta, point, before = moved, trial, gradient
         iteration += 1
     return Optimum(
-        theta, status, point.deviance, point.r2, decrement, iteration, evaluations, gradient, hessian, S, np.array(trace),
-        held,
+        theta, status, point.deviance, point.r2, decrement, iteration, evaluations, gradient, hessian, S,
+        np.array(trace), held,
     )  # fmt: skip

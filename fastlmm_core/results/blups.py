@@ -115,7 +115,9 @@ def conditional_variance_blocks(fit: LMMFit) -> list[np.ndarray]:
     return out
 
 
-def _level_blocks(solved: SolvedEquations, C_inv, indptr, random_rows) -> list[np.ndarray]:
+def _level_blocks(
+    solved: SolvedEquations, C_inv: np.ndarray, indptr: np.ndarray, random_rows: tuple[np.ndarray, ...]
+) -> list[np.ndarray]:
     """sigma2 B Lambda (C^-1)_aa Lambda' B' of every level from the inverse on the pattern of C."""
     out = []
     for k, term in enumerate(solved.equations.terms):

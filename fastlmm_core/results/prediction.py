@@ -95,7 +95,7 @@ def _new_offset(fit: LMMFit, offset: Any, n: int) -> np.ndarray:
     return np.broadcast_to(values, (n,))
 
 
-def _prediction_variance(fit: LMMFit, X: sp.csr_array, evaluated, block: int = 512) -> np.ndarray:
+def _prediction_variance(fit: LMMFit, X: sp.csr_array, evaluated: list, block: int = 512) -> np.ndarray:
     """sigma2 k' C^-1 k of every row k = F' [z x], plus z' T z sigma2 for new levels."""
     solved, e = fit.solved, fit.solved.equations
     fixed = sp.csr_array(X[:, fit.design.kept] @ e.to_user)

@@ -46,7 +46,7 @@ def anova_table(fit: LMMFit, type: int, ddf: str, information: str) -> pd.DataFr
     return pd.DataFrame(rows, columns=columns)
 
 
-def _hypotheses(fit: LMMFit, type: int):
+def _hypotheses(fit: LMMFit, type: int) -> list[tuple[str, np.ndarray | sp.sparray]]:
     if type == 1:
         return fit.design.type1_hypotheses()
     if type == 2:
