@@ -11,6 +11,7 @@ import numpy as np
 
 from fastlmm_core.design import Design, build_design
 from fastlmm_core.errors import (
+    ConfoundedWarning,
     DataError,
     FastLMMWarning,
     NotConvergedWarning,
@@ -21,10 +22,14 @@ from fastlmm_core.errors import (
 )
 from fastlmm_core.linalg import CholeskyFactor, make_factor
 from fastlmm_core.reml.equations import MixedModelEquations, build_equations
+from fastlmm_core.reml.information import confounded_terms, natural_parameters
 from fastlmm_core.reml.optimizer import STATUS, Optimum, Progress
 from fastlmm_core.reml.solved import BOUNDARY, Certificate, SolvedEquations, fit_equations
 from fastlmm_core.results.fit import LMMFit
 from fastlmm_core.results.variance_components import describe_singular
+
+# Smallest eigenvalue of the curvature below which a term is looked at for confounding with the fixed part.
+FLAT = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +99,8 @@ class Prepared:
 
 def prepare(
     formula: str, data: Any, *, reml: bool = True, weights: Any = None, offset: Any = None,
-    contrasts: dict[str, Any] | None = None, response: bool = True, max_memory: int | float | str | None = None,
+    contrasts: dict[str, Any] | None = None, response: bool = True,
+    max_memory: int | float | str | None = None,
 ) -> Prepared:  # fmt: skip
     """Do everything that does not depend on the response.
 
@@ -217,6 +223,16 @@ def _collect_warnings(
     words = describe_singular(design, solved, BOUNDARY)
     if words:
         found.append(SingularFitWarning("singular fit: " + "; ".join(words)))
+    if abs(certificate.smallest_curvature) < FLAT and design.random:
+        terms = [design.random[k].group for k in confounded_terms(solved, natural_parameters(solved))]
+        if terms:
+            found.append(
+                ConfoundedWarning(
+                    f"the random term of {name_list(terms)} lies within the fixed part: the data say nothing "
+                    "about its variance, and the figure shown for it is arbitrary; leave it out of one of the "
+                    "two parts"
+                )
+            )
     if not certificate.optimal:
         found.append(
             NotConvergedWarning(
