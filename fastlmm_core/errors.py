@@ -112,12 +112,6 @@ class ConfoundedWarning(FastLMMWarning):
     flag = "confounded"
 
 
-class ConfoundedWarning(FastLMMWarning):
-    """A random term lies within the fixed part: the data say nothing about its variance."""
-
-    flag = "confounded"
-
-
 class NotConvergedWarning(FastLMMWarning):
     """The optimizer stopped before the gradient certified an optimum."""
 
