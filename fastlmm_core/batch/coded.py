@@ -100,7 +100,8 @@ class CodedTrials:
     @property
     def n_theta(self) -> int:
         return sum(
-            len(r.columns) if r.diagonal else len(r.columns) * (len(r.columns) + 1) // 2 for r in self.random
+            len(r.columns) if r.diagonal else len(r.columns) * (len(r.columns) + 1) // 2
+            for r in self.random
         )
 
     @property
@@ -161,7 +162,8 @@ def code_trials(table: TrialTable) -> CodedTrials | None:
         FixedAtoms(
             tuple(parsed.fixed.atoms[text].name for text in term.atoms),  # type: ignore[attr-defined]
             tuple(
-                int(full) if text in factors else 2 for text, full in zip(term.atoms, term.full, strict=True)
+                int(full) if text in factors else 2
+                for text, full in zip(term.atoms, term.full, strict=True)
             ),
         )
         for term in code_terms(parsed.fixed, factors)

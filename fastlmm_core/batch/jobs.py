@@ -1,4 +1,4 @@
-"""A batch as independent jobs, and the engines that run them: threads here, or the workers of a Dask cluster."""
+"""A batch as independent jobs, and the engines that run them: threads, or the workers of a Dask cluster."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from fastlmm_core.batch.tables import Tables
 from fastlmm_core.batch.trials import TrialTable, unit_runs
 from fastlmm_core.errors import DependencyError, OptionError
 
+ENGINES = "allowed: 'local' or a dask.distributed Client"
 Outcome = tuple[dict[str, Any], Tables | None]  # mark, and the tables when they are not written
 
 
@@ -51,13 +52,17 @@ def dataset_jobs(pieces: list[DatasetPiece], plan: BatchPlan) -> list[Job]:
     return [Job(k, job(piece)) for k, piece in enumerate(pieces)]
 
 
-def run_threads(jobs: list[Job], workers: int, store: PartStore | None, progress: Progress) -> dict[int, Tables]:
-    """Run jobs on threads, few at a time so that memory stays bounded; tables by job when nothing is written."""
+def run_threads(
+    jobs: list[Job], workers: int, store: PartStore | None, progress: Progress
+) -> dict[int, Tables]:
+    """Run jobs on threads, few at a time to bound memory; tables by job when nothing is written."""
     tables: dict[int, Tables] = {}
 
     def work(job: Job) -> Outcome:
         result = job.work()
-        return (store.write(job.number, result), None) if store else (count_outcomes(result["fits"]), result)
+        return (
+            (store.write(job.number, result), None) if store else (count_outcomes(result["fits"]), result)
+        )
 
     with ThreadPoolExecutor(workers) as pool:
         for number, (mark, result) in in_turn(pool, work, jobs, 2 * workers):
@@ -70,7 +75,7 @@ def run_threads(jobs: list[Job], workers: int, store: PartStore | None, progress
 def in_turn(
     pool: ThreadPoolExecutor, work: Callable[[Job], Outcome], jobs: list[Job], ahead: int
 ) -> Iterator[tuple[int, Outcome]]:
-    """(job number, outcome) as they come, with at most `ahead` jobs handed out; the first error stops the rest."""
+    """(job number, outcome) as they come, at most `ahead` handed out; the first error stops the rest."""
     waiting: dict[Future[Outcome], int] = {}
     rest = iter(jobs)
     try:
@@ -104,7 +109,9 @@ def worker_count(workers: int | None) -> int:
     return workers
 
 
-def run_remote(piece: DatasetPiece | pd.DataFrame, number: int, plan: BatchPlan, folder: str | None) -> Outcome:
+def run_remote(
+    piece: DatasetPiece | pd.DataFrame, number: int, plan: BatchPlan, folder: str | None
+) -> Outcome:
     """One job on a worker of a cluster: read or take the rows, fit, write the part."""
     one_blas_thread()
     result = fit_group(piece.load() if isinstance(piece, DatasetPiece) else piece, plan)
@@ -116,7 +123,7 @@ def run_remote(piece: DatasetPiece | pd.DataFrame, number: int, plan: BatchPlan,
 def run_dask(
     client: Any, pieces: list[tuple[int, Any]], plan: BatchPlan, store: PartStore | None, progress: Progress
 ) -> dict[int, Tables]:
-    """Run jobs on a dask.distributed client, a few for each worker thread ahead; lost ones are repeated by Dask.
+    """Run jobs on a dask.distributed client, a few for each worker thread ahead; Dask repeats lost ones.
 
     Results are written by the workers when there is a folder (which all of them have to see).
     """
@@ -159,11 +166,11 @@ def is_client(engine: Any) -> bool:
     """
     if isinstance(engine, str):
         if engine != "local":
-            raise OptionError(f"engine={engine!r} is not known; allowed: 'local' or a dask.distributed Client")
+            raise OptionError(f"engine={engine!r} is not known; {ENGINES}")
         return False
     if hasattr(engine, "submit") and hasattr(engine, "nthreads"):
         return True
-    raise OptionError(f"engine of type {type(engine).__name__} is not known; allowed: 'local' or a dask.distributed Client")
+    raise OptionError(f"engine of type {type(engine).__name__} is not known; {ENGINES}")
 
 
 def connect(address: str) -> Any:
@@ -179,7 +186,9 @@ def connect(address: str) -> Any:
     try:
         from distributed import Client
     except ImportError as err:
-        raise DependencyError("a cluster needs dask.distributed: pip install 'fastlmm_core[batch]'") from err
+        raise DependencyError(
+            "a cluster needs dask.distributed: pip install 'fastlmm_core[batch]'"
+        ) from err
     try:
         return Client(address, timeout=20)
     except (OSError, ValueError) as err:
@@ -187,16 +196,9 @@ def connect(address: str) -> Any:
 
 
 def one_blas_thread() -> None:
-    """Ask the BLAS libraries of this process for one thread each; the parallelism is over trials."""
-    try:
-        from threadpoolctl import threadpool_limits
-    except ImportError:
-        for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-            os.environ.setdefault(name, "1")
-        for symbol in ("openblas_set_num_threads", "scipy_openblas_set_num_threads64_"):
-            function = getattr(ctypes.CDLL(None), symbol, None)
-            if function is not None:
-                function(1)
-    else:
-        threadpool_limits(1)
+    """Ask the BLAS of this process for one thread; the parallelism is over trials."""
+    for symbol in ("openblas_set_num_threads", "scipy_openblas_set_num_threads64_"):
+        function = getattr(ctypes.CDLL(None), symbol, None)
+        if function is not None:
+            function(1)
     logger.debug("one BLAS thread")

@@ -98,7 +98,9 @@ def add_tables(fit: LMMFit, table: TrialTable, unit: int, parts: TableParts, beg
             add_blups(fit, plan, unit, parts)
         if plan.fixed:
             parts.add(
-                "fixed", fit.fixed_effects(ddf=plan.ddf, information=plan.information, level=plan.level), unit
+                "fixed",
+                fit.fixed_effects(ddf=plan.ddf, information=plan.information, level=plan.level),
+                unit,
             )
         add_means(fit, plan, unit, parts)
     except Exception as error:

@@ -60,7 +60,15 @@ class BatchResult:
         return self._tables[name]
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("fits", "variance_components", "fixed", "emmeans", "contrasts", "blups", "heritability"):
+        if name in (
+            "fits",
+            "variance_components",
+            "fixed",
+            "emmeans",
+            "contrasts",
+            "blups",
+            "heritability",
+        ):
             return self.table(name)
         raise AttributeError(f"BatchResult has no attribute {name!r}")
 

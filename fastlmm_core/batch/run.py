@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from fastlmm_core.batch.jobs import dataset_jobs, is_client, run_dask, run_threads, table_jobs, worker_count
@@ -38,14 +39,14 @@ def fit_batch(
 ) -> BatchResult:  # fmt: skip
     """Fit one model to every trial and trait of a table.
 
-    Small trials run in compiled code, many at a time on all cores; large ones, and formulas with function calls,
-    go through `lmm`'s own path. The figures are those of `lmm` on each trial.
+    Small trials run in compiled code on all cores at once; large ones, and formulas with function calls, go
+    through `lmm`'s own path. The figures are those of `lmm` on each trial.
 
     Parameters
     ----------
     source : table or path
-        pandas, polars, pyarrow or Dask table; CSV or Parquet file; folder of Parquet files, which is streamed and
-        may be larger than memory.
+        pandas, polars, pyarrow or Dask table; CSV or Parquet file; folder of Parquet files, which is streamed
+        and may be larger than memory.
     formula : str
         lme4 notation, for example ``"yield ~ gen + rep + (1|rep:block)"``; the response may be left out when
         `traits` are given.
@@ -61,7 +62,8 @@ def fit_batch(
     emmeans : str or sequence of str, optional
         Specifications of marginal means, as of ``LMMFit.emmeans``.
     contrasts : str or mapping, optional
-        Contrasts of the means: a family, for a control ``"trt.vs.ctrl:CHECK"``, or custom weights {label: weights}.
+        Contrasts of the means: a family, with its control ``"trt.vs.ctrl:CHECK"``, or custom weights
+        {label: weights}.
     ref : str, optional
         Control of ``trt.vs.ctrl``.
     adjust : str, optional
@@ -69,8 +71,8 @@ def fit_batch(
     blups : bool, str or sequence of str, optional
         Grouping factors whose BLUPs (and heritability) are wanted; True for all.
     ddf : str, optional
-        Df method of fixed effects, means and contrasts; by default Kenward-Roger for REML, Satterthwaite for ML,
-        residual for linear models.
+        Df method of fixed effects, means and contrasts; by default Kenward-Roger for REML, Satterthwaite for
+        ML, residual for linear models.
     information : str
     level : float
         Of all intervals.
@@ -78,8 +80,8 @@ def fit_batch(
     workers : int, optional
         Threads of the local engine; all cores by default.
     out : path, optional
-        Folder for the tables, as Parquet parts that are written when they are done. A second call with the same
-        plan and data continues where the first stopped.
+        Folder for the tables, as Parquet parts that are written when they are done. A second call with the
+        same plan and data continues where the first stopped.
     resume : bool
         False refuses a folder that holds results already.
     progress : bool
@@ -98,7 +100,8 @@ def fit_batch(
     began = time.perf_counter()
     plan = make_plan(
         formula, by=by, traits=traits, reml=reml, weights=weights, fixed=fixed, emmeans=emmeans,
-        contrasts=contrasts, ref=ref, adjust=adjust, blups=blups, ddf=ddf, information=information, level=level,
+        contrasts=contrasts, ref=ref, adjust=adjust, blups=blups, ddf=ddf, information=information,
+        level=level,
     )  # fmt: skip
     return run_plan(
         source, plan, engine=engine, workers=workers, out=out, resume=resume, progress=progress, began=began
@@ -118,7 +121,7 @@ def run_plan(
         pieces = cut_dataset(source, plan)
         units = sum(len(piece.keys) for piece in pieces) * len(plan.labels)
         if store:
-            store.open(digest(pd.Series([piece.fingerprint for piece in pieces]).to_numpy().astype("U")), resume)
+            store.open(digest(np.array([piece.fingerprint for piece in pieces])), resume)
         done = store.done() if store else {}
         with Progress(units, progress) as bar, compiling_said():
             mark_done(bar, done)
@@ -187,6 +190,3 @@ def compiling_said() -> Iterator[None]:
 
     with event.install_listener("numba:compile", Listener()):
         yield
-
-
-

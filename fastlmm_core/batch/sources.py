@@ -1,4 +1,4 @@
-"""Where trials come from: tables in memory, CSV and Parquet files, and Parquet datasets larger than memory."""
+"""Where trials come from: tables in memory, CSV and Parquet files, and Parquet datasets of any size."""
 
 from __future__ import annotations
 
@@ -162,7 +162,9 @@ def is_dataset(source: Any) -> bool:
 
 def is_dask(source: Any) -> bool:
     """Whether the source is a Dask DataFrame."""
-    return type(source).__module__.partition(".")[0] in ("dask", "dask_expr") and hasattr(source, "to_delayed")
+    return type(source).__module__.partition(".")[0] in ("dask", "dask_expr") and hasattr(
+        source, "to_delayed"
+    )
 
 
 def whole_trials(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:

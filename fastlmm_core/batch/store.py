@@ -19,10 +19,10 @@ DONE = "done"
 
 
 class PartStore:
-    """Tables of a batch in a folder: ``<table>/part-000000.parquet``, and ``done/part-000000.json`` once a part is whole.
+    """Tables of a batch in a folder: ``<table>/part-000000.parquet``, then ``done/part-000000.json``.
 
-    A part is written table by table under another name and renamed; its mark in ``done`` comes last. What has no mark
-    is written again, under the same names, so that nothing is lost or doubled.
+    A part is written table by table under another name and renamed; its mark in ``done`` comes last. What has
+    no mark is written again, under the same names, so that nothing is lost or doubled.
 
     Parameters
     ----------
@@ -106,9 +106,8 @@ def jsonable(value: Any) -> Any:
 
 def count_outcomes(fits: pd.DataFrame) -> dict[str, Any]:
     """Units, failures and singular fits of a part."""
-    return {
-        "units": len(fits), "failed": int((fits["status"] != "ok").sum()), "singular": int(fits["singular"].sum()),
-    }  # fmt: skip
+    failed, singular = int((fits["status"] != "ok").sum()), int(fits["singular"].sum())
+    return {"units": len(fits), "failed": failed, "singular": singular}
 
 
 def write_text(target: Path, text: str) -> None:

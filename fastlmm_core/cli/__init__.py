@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from .._version import __version__
 from ..errors import FastLMMError, FastLMMWarning, FormulaError
+from .batch import add_batch
 
 FORMATS = ("csv", "parquet", "json")
 
@@ -59,8 +60,9 @@ def _parser() -> argparse.ArgumentParser:
         description="Linear mixed models: REML fits, BLUPs, marginal means, Kenward-Roger contrasts.",
     )
     parser.add_argument("--version", action="version", version=f"fastlmm {__version__}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="{fit,run,demo}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="{fit,batch,run,demo}")
     _add_fit(commands)
+    add_batch(commands)
     run = commands.add_parser("run", help="answer a JSON request document (docs/request.md)")
     run.add_argument("request", help="JSON file, or - for standard input")
     run.add_argument("-o", "--output", help="file for the answer (standard output by default)")

@@ -51,9 +51,7 @@ def test_tables_are_those_of_lmm(formula, options):
         row = result.fits.set_index("trial").loc[trial]
         assert row["status"] == "ok"
         assert (row["n"], row["rank"], row["singular"]) == (fit.nobs, fit.rank, fit.singular)
-        np.testing.assert_allclose(
-            [row["criterion"], row["sigma"]], [fit.criterion, fit.sigma], rtol=1e-8
-        )
+        np.testing.assert_allclose([row["criterion"], row["sigma"]], [fit.criterion, fit.sigma], rtol=1e-8)
         ddf = options.get("ddf") or fit.default_ddf
         expected = {"fixed": fit.fixed_effects(ddf=ddf), "variance_components": fit.variance_components}
         if "blups" in options:

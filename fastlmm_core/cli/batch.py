@@ -1,0 +1,101 @@
+"""`fastlmm batch`: one model for every trial of a file or dataset."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import OptionError
+
+if TYPE_CHECKING:
+    from ..batch import BatchResult
+
+FAILED = 1
+
+
+def add_batch(commands: argparse._SubParsersAction) -> None:
+    """Describe the command to the parser; nothing heavy is imported."""
+    batch = commands.add_parser(
+        "batch",
+        help="fit the same model to many trials and traits",
+        description="Fit one model to every trial and trait. Exit status 0: all fits are good; 1: some "
+        "trials could not be fitted (their reasons stand in the table fits); 2: the request itself is wrong.",
+        epilog="example: fastlmm batch trials.parquet 'yield ~ gen + rep + (1|rep:block)' --by trial "
+        "--emmeans gen --contrasts trt.vs.ctrl:CHECK --out results",
+    )
+    batch.add_argument("source", help="table: .csv, .csv.gz, .parquet, or a folder of Parquet files")
+    batch.add_argument("formula", help="lme4 notation; the response may be left out with --traits")
+    batch.add_argument(
+        "--by", required=True, metavar="COLUMNS", help="columns that name a trial: site,trial"
+    )
+    batch.add_argument("--traits", metavar="COLUMNS", help="responses, fitted one by one: yield,height")
+    batch.add_argument("--emmeans", action="append", default=[], metavar="SPEC", help="marginal means: gen")
+    batch.add_argument(
+        "--contrasts", metavar="FAMILY", help="of the means: pairwise, trt.vs.ctrl:CHECK, consec, eff, ..."
+    )
+    batch.add_argument("--adjust", metavar="METHOD", help="multiplicity: none, tukey, dunnettx, holm, ...")
+    batch.add_argument("--blups", metavar="GROUPS", help="BLUPs and heritability of these: gen (or: all)")
+    batch.add_argument("--no-fixed", action="store_true", help="leave out the table of fixed effects")
+    batch.add_argument("--ddf", metavar="METHOD", help="kenward-roger, satterthwaite, residual, asymptotic")
+    batch.add_argument("--level", type=float, default=0.95, help="of the intervals (default: 0.95)")
+    batch.add_argument("--weights", metavar="COLUMN", help="Var(e_i) = sigma^2 / w_i")
+    batch.add_argument("--ml", action="store_true", help="maximum likelihood instead of REML")
+    batch.add_argument("--out", required=True, metavar="DIR", help="folder for the tables (Parquet)")
+    batch.add_argument("--resume", action="store_true", help="continue what an earlier run left in --out")
+    engine = batch.add_mutually_exclusive_group()
+    engine.add_argument("--workers", type=int, metavar="N", help="threads (default: all cores)")
+    engine.add_argument("--scheduler", metavar="ADDRESS", help="Dask scheduler, tcp://host:port")
+    batch.add_argument("--plot", action="store_true", help="also write an overview figure to --out")
+    batch.add_argument("--quiet", action="store_true", help="no progress bar")
+    batch.set_defaults(command=_batch)
+
+
+def _batch(arguments: argparse.Namespace) -> int:
+    return batch_command(arguments)
+
+
+def batch_command(arguments: argparse.Namespace) -> int:
+    """Run the batch, print the closing summary; 0 when every fit is good, else 1."""
+    from ..batch import fit_batch
+    from ..batch.jobs import connect
+
+    logging.getLogger("fastlmm_core.batch").setLevel(logging.ERROR)  # the command says what there is to say
+    blups: bool | list[str] = _names(arguments.blups)
+    options = {
+        "by": _names(arguments.by), "traits": _names(arguments.traits), "reml": not arguments.ml,
+        "weights": arguments.weights, "fixed": not arguments.no_fixed, "emmeans": arguments.emmeans,
+        "contrasts": arguments.contrasts, "adjust": arguments.adjust, "ddf": arguments.ddf,
+        "blups": True if blups == ["all"] else blups, "level": arguments.level, "out": arguments.out,
+        "resume": arguments.resume, "progress": not arguments.quiet,
+    }  # fmt: skip
+    if not Path(arguments.source).exists():
+        raise OptionError(f"'{arguments.source}' does not exist; name a CSV or Parquet file, or a folder")
+    if arguments.scheduler:
+        with connect(arguments.scheduler) as client:
+            result = fit_batch(arguments.source, arguments.formula, engine=client, **options)
+    else:
+        result = fit_batch(arguments.source, arguments.formula, workers=arguments.workers, **options)
+    print(result.summary())
+    print(f"tables in {arguments.out}/: {', '.join(result.plan.tables)}")
+    if arguments.plot:
+        _write_figure(result, Path(arguments.out))
+    return FAILED if len(result.failures) else 0
+
+
+def _names(text: str | None) -> list[str]:
+    return [name.strip() for name in (text or "").split(",") if name.strip()]
+
+
+def _write_figure(result: BatchResult, folder: Path) -> None:
+    from ..errors import DependencyError
+    from ..plots.trials import plot_trials
+
+    try:
+        from ..plots import save
+
+        print(f"figure: {save(plot_trials(result), folder / 'trials.png')}")
+    except DependencyError as err:
+        print(f"fastlmm: no figure: {err}", file=sys.stderr)

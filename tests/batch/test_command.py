@@ -1,0 +1,126 @@
+"""`fastlmm batch`, the overview figure and the shipped multi-trial table, as a new user meets them."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from trial_data import alpha_trials
+
+from fastlmm_core import datasets, fit_batch, fit_group, lmm
+from fastlmm_core.batch import make_plan
+from fastlmm_core.cli import main
+
+FORMULA = "~ gen + rep + (1|rep:block)"
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_batch_on_the_shipped_trials(tmp_path, capsys):
+    out = tmp_path / "results"
+    argv = ["batch", str(datasets.path("trials")), FORMULA, "--by", "trial", "--traits", "yield,height",
+            "--emmeans", "gen", "--contrasts", "trt.vs.ctrl:CHECK", "--out", str(out), "--plot"]  # fmt: skip
+    assert main(argv) == 1  # T7 was not harvested, T8 has one replicate
+    shown = capsys.readouterr().out
+    assert "16 fits" in shown and "13 ok, 3 with problems" in shown and "design: 2" in shown
+    assert (out / "trials.png").stat().st_size > 10_000
+    contrasts = pd.read_parquet(out / "contrasts")
+    fit = lmm(f"yield {FORMULA}", datasets.load("trials").query("trial == 'T1'"))
+    expected = fit.emmeans("gen").contrast("trt.vs.ctrl", ref="CHECK").to_frame()
+    own = contrasts.query("trial == 'T1' and trait == 'yield'").reset_index(drop=True)
+    assert list(own["contrast"]) == list(expected["contrast"])
+    np.testing.assert_allclose(
+        own[["estimate", "se", "df", "p"]], expected[["estimate", "se", "df", "p"]], rtol=1e-8
+    )
+    assert main([*argv, "--resume"]) == 1
+    assert "16 fits" in capsys.readouterr().out
+
+
+def test_exit_status(tmp_path, capsys):
+    source = tmp_path / "good.csv"
+    alpha_trials(2).to_csv(source, index=False)
+    model = "yield ~ gen + rep + (1|rep:block)"
+    assert (
+        main(
+            [
+                "batch",
+                str(source),
+                model,
+                "--by",
+                "trial",
+                "--blups",
+                "rep:block",
+                "--out",
+                str(tmp_path / "a"),
+            ]
+        )
+        == 0
+    )
+    assert "heritability" in capsys.readouterr().out
+    assert main(["batch", str(source), model, "--by", "site", "--out", str(tmp_path / "b")]) == 2
+    assert "site" in capsys.readouterr().err
+    assert (
+        main(["batch", str(source), model, "--by", "trial", "--out", str(tmp_path / "a")]) == 2
+    )  # other plan
+    assert "another plan" in capsys.readouterr().err
+    assert (
+        main(["batch", str(tmp_path / "no.csv"), model, "--by", "trial", "--out", str(tmp_path / "c")]) == 2
+    )
+
+
+def test_the_table_is_what_its_generator_makes():
+    spec = importlib.util.spec_from_file_location("make_trials", ROOT / "tools" / "make_trials.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    made = module.simulate_trials()
+    shipped = datasets.load("trials")
+    assert list(made.columns) == list(shipped.columns)
+    np.testing.assert_allclose(made["yield"], shipped["yield"])
+    assert (made["gen"].to_numpy() == shipped["gen"].astype(str).to_numpy()).all()
+
+
+def test_groups_one_by_one_give_the_batch():
+    frame = alpha_trials(5)
+    plan = make_plan("yield " + FORMULA, by="trial", emmeans="gen")
+    parts = [fit_group(own, plan)["emmeans"] for _, own in frame.groupby("trial")]
+    pd.testing.assert_frame_equal(
+        pd.concat(parts, ignore_index=True),
+        fit_batch(frame, "yield " + FORMULA, by="trial", emmeans="gen").emmeans,
+    )
+
+
+@pytest.mark.parametrize("blups", [None, "gen"])
+def test_overview_figure(blups):
+    from fastlmm_core.plots import plot_trials
+
+    frame = alpha_trials(4)
+    frame.loc[frame["trial"] == "T0001", "yield"] = np.nan
+    result = fit_batch(frame, "yield ~ rep + (1|gen) + (1|rep:block)", by="trial", blups=blups)
+    figure = plot_trials(result)
+    assert len(figure.axes) == (3 if blups else 2)
+    labels = [text.get_text() for text in figure.axes[-1].get_yticklabels()]
+    assert "data (1)" in labels
+    outcome = figure.axes[-1].get_yticklabels()
+    assert len(outcome) >= 2
+
+
+def test_cullis_heritability_from_the_definition():
+    frame = alpha_trials(1)
+    formula = "yield ~ rep + (1|gen) + (1|rep:block)"
+    fit = lmm(formula, frame)
+    result = fit_batch(frame, formula, by="trial", blups="gen")
+    k = [term.group for term in fit.design.random].index("gen")
+    e, solved = fit.solved.equations, fit.solved
+    rows = e.layout.random_rows[k][:, 0]
+    rhs = np.zeros((e.q + e.p, rows.size))
+    rhs[rows, np.arange(rows.size)] = 1.0
+    scale = solved.sigma2 * (e.terms[k].basis[0, 0] * solved.factors[k, 0, 0]) ** 2
+    pev = scale * solved.factor.solve(rhs)[rows]
+    i, j = np.triu_indices(rows.size, 1)
+    mean_difference = np.mean(pev[i, i] + pev[j, j] - 2 * pev[i, j])
+    variance = solved.sigma2 * solved.user_covariance(k)[0, 0]
+    row = result.heritability.iloc[0]
+    np.testing.assert_allclose(row["h2_cullis"], 1 - mean_difference / (2 * variance), rtol=1e-9)
+    np.testing.assert_allclose(row["h2_standard"], variance / (variance + solved.sigma2 / 3), rtol=1e-9)

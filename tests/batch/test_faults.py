@@ -1,0 +1,129 @@
+"""Killed runs and killed workers: what was done stays, what was not is done later, nothing twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from threading import Thread
+
+import pandas as pd
+import pytest
+from trial_data import alpha_trials
+
+from fastlmm_core import fit_batch
+from fastlmm_core.errors import OptionError
+
+FORMULA = "yield ~ gen + rep + (1|rep:block)"
+OPTIONS = {"by": "trial", "traits": ["yield", "height"], "emmeans": "gen", "blups": True}
+RUN = """
+import sys
+from fastlmm_core import fit_batch
+source, out = sys.argv[1:]
+fit_batch(source, "yield ~ gen + rep + (1|rep:block)", by="trial", traits=["yield", "height"], emmeans="gen",
+          blups=True, out=out, workers=1)
+"""
+
+
+def same_tables(left, right) -> None:
+    for name in left.plan.tables:
+        ours, theirs = (r.table(name).drop(columns="seconds", errors="ignore") for r in (left, right))
+        pd.testing.assert_frame_equal(ours, theirs, check_dtype=False, rtol=1e-10, atol=1e-12)
+
+
+def wait_for_marks(folder: Path, count: int, seconds: float = 120.0) -> None:
+    end = time.monotonic() + seconds
+    while len(list((folder / "done").glob("part-*"))) < count:
+        assert time.monotonic() < end, "no part was written"
+        time.sleep(0.002)
+
+
+def test_a_killed_run_is_continued(tmp_path):
+    source, out = tmp_path / "trials.parquet", tmp_path / "out"
+    frame = alpha_trials(1500, genotypes=8, seed=3)
+    frame.to_parquet(source)
+    process = subprocess.Popen([sys.executable, "-c", RUN, str(source), str(out)])
+    wait_for_marks(out, 1)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = len(list((out / "done").glob("part-*.json")))
+    assert 1 <= done < 12
+    before = {path: path.stat().st_mtime_ns for path in (out / "done").glob("part-*.json")}
+    resumed = fit_batch(source, FORMULA, out=out, **OPTIONS)
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in before.items())  # not done again
+    assert len(resumed.fits) == 3000 and not resumed.fits.duplicated(["trial", "trait"]).any()
+    same_tables(fit_batch(frame, FORMULA, **OPTIONS), resumed)
+
+
+def test_a_folder_belongs_to_one_plan_and_one_table(tmp_path):
+    frame = alpha_trials(4)
+    out = tmp_path / "out"
+    first = fit_batch(frame, FORMULA, by="trial", out=out)
+    again = fit_batch(frame, FORMULA, by="trial", out=out)
+    same_tables(first, again)
+    with pytest.raises(OptionError, match=r"another plan .*emmeans"):
+        fit_batch(frame, FORMULA, by="trial", emmeans="gen", out=out)
+    with pytest.raises(OptionError, match="other data"):
+        fit_batch(frame[:-3], FORMULA, by="trial", out=out)
+    with pytest.raises(OptionError, match="resume=True"):
+        fit_batch(frame, FORMULA, by="trial", out=out, resume=False)
+    (tmp_path / "busy").mkdir()
+    (tmp_path / "busy" / "letter.txt").write_text("keep me")
+    with pytest.raises(OptionError, match="other files"):
+        fit_batch(frame, FORMULA, by="trial", out=tmp_path / "busy")
+
+
+def test_a_half_written_part_is_written_again(tmp_path):
+    frame = alpha_trials(3)
+    out = tmp_path / "out"
+    whole = fit_batch(frame, FORMULA, by="trial")
+    fit_batch(frame, FORMULA, by="trial", out=out)
+    (out / "done" / "part-000000.json").unlink()
+    (out / "fixed" / "part-000000.parquet").write_bytes(b"PAR1 torn")
+    same_tables(whole, fit_batch(frame, FORMULA, by="trial", out=out))
+
+
+def test_a_dataset_larger_than_a_piece_is_streamed(tmp_path, monkeypatch):
+    from fastlmm_core.batch import run, sources
+
+    frame = alpha_trials(40, seed=6)
+    for k in range(5):  # trials cut in two by the files
+        frame.iloc[k * 288 : (k + 1) * 288].to_parquet(tmp_path / f"{k}.parquet", row_group_size=100)
+    pieces = sources.cut_dataset(tmp_path, fit_batch(frame[:36], FORMULA, by="trial").plan, rows=200)
+    assert len(pieces) > 5 and sum(len(piece.keys) for piece in pieces) == 40
+    assert max(len(piece.load()) for piece in pieces) <= 236
+    monkeypatch.setattr(run, "cut_dataset", lambda source, plan: pieces)
+    same_tables(fit_batch(frame, FORMULA, by="trial"), fit_batch(tmp_path, FORMULA, by="trial"))
+    shuffled = frame.sample(frac=1.0, random_state=1)
+    shuffled.to_parquet(tmp_path / "whole.parquet", row_group_size=150)
+    for k in range(5):
+        (tmp_path / f"{k}.parquet").unlink()
+    monkeypatch.undo()
+    found = fit_batch(tmp_path, FORMULA, by="trial").fits.sort_values("trial", ignore_index=True)
+    expected = fit_batch(frame, FORMULA, by="trial").fits
+    pd.testing.assert_series_equal(found["sigma"], expected["sigma"], rtol=1e-8)
+
+
+def test_a_killed_worker_loses_nothing(tmp_path):
+    distributed = pytest.importorskip("distributed")
+    frame = alpha_trials(1600, genotypes=8, seed=5)
+    out = tmp_path / "out"
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        pids = client.run(os.getpid)
+
+        def strike() -> None:
+            wait_for_marks(out, 1)
+            os.kill(next(iter(pids.values())), signal.SIGKILL)
+
+        killer = Thread(target=strike)
+        killer.start()
+        remote = fit_batch(frame, FORMULA, engine=client, out=out, **OPTIONS)
+        killer.join()
+    assert len(remote.fits) == 3200
+    same_tables(fit_batch(frame, FORMULA, **OPTIONS), remote)
