@@ -1,73 +1,54 @@
 #!/usr/bin/env python3
-"""Timings of the main paths on this machine: `make bench`.
+"""Benchmarks: `make bench` takes some minutes, `make bench SLOW=1` up to an hour.
 
-Each line is the median of repeated runs after a warm-up (kernels compiled, caches filled); the lines on
-whole processes start a new interpreter every time. A limit beside a figure is what the project promises.
+Results go to benchmarks/results/*.csv, their tables and plots to docs/ and, with --readme, README.md.
+Other programs are measured where they are installed: see peers.py.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
-import subprocess
+import os
 import sys
-import time
-from collections.abc import Callable
 
-import fastlmm_core as fl
-from fastlmm_core import datasets
+import engine
+import fits
+import growth
+import kenward_roger
+import paths
+import report
 
-SLEEPSTUDY = "Reaction ~ Days + (Days|Subject)"
-BLOCKS = "yield ~ gen + (1|loc)"
-
-
-def seconds(call: Callable[[], object], budget: float) -> float:
-    """Median wall time of one call, from at least five calls and about `budget` seconds of them."""
-    call()
-    times: list[float] = []
-    stop = time.perf_counter() + budget
-    while len(times) < 5 or time.perf_counter() < stop:
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
-
-
-def process(arguments: list[str]) -> Callable[[], object]:
-    """A call that runs a new interpreter to its end."""
-    return lambda: subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
-
-
-def paths() -> list[tuple[str, Callable[[], object], float | None]]:
-    """What is timed: (name, call, limit in seconds or None)."""
-    sleepstudy, blocks = datasets.load("sleepstudy"), datasets.load("cochran_bib")
-    prepared = fl.prepare(SLEEPSTUDY, sleepstudy)
-    fitted = fl.lmm(BLOCKS, blocks)
-    bib = str(datasets.path("cochran_bib"))
-    command = ["-m", "fastlmm_core.cli", "fit", bib, BLOCKS, "--emmeans", "gen"]
-    return [
-        ("sleepstudy (Days|Subject), Prepared.fit", prepared.fit, 0.5e-3),
-        ("sleepstudy (Days|Subject), lmm()", lambda: fl.lmm(SLEEPSTUDY, sleepstudy), 6e-3),
-        ("incomplete blocks, lmm()", lambda: fl.lmm(BLOCKS, blocks), None),
-        ("incomplete blocks, Kenward-Roger means of 13 hybrids", lambda: fitted.emmeans("gen"), None),
-        ("process: import fastlmm_core", process(["-c", "import fastlmm_core"]), 0.8),
-        ("process: fastlmm fit with Kenward-Roger means", process(command), 2.0),
-    ]
-
-
-def readable(value: float) -> str:
-    return f"{value * 1e3:10.3f} ms"
+PARTS = ("paths", "fits", "engine", "kenward_roger", "growth", "report")
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--budget", type=float, default=1.0, help="seconds of repeated calls for each line")
-    budget = parser.parse_args().budget
-    for name, call, limit in paths():
-        median = seconds(call, budget)
-        promise = "" if limit is None else f"   limit {readable(limit).strip()}"
-        missed = "   MISSED" if limit is not None and median > limit else ""
-        print(f"{name:55s}{readable(median)}{promise}{missed}", flush=True)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument(
+        "parts", nargs="*", default=list(PARTS), metavar="PART", help=f"any of {', '.join(PARTS)}"
+    )
+    parser.add_argument("--slow", action="store_true", help="all sizes and the slow programs")
+    parser.add_argument("--case", action="append", default=[], help="only this case or task; may be repeated")
+    parser.add_argument("--program", action="append", help="only this program (fits)")
+    parser.add_argument("--limit", type=float, help="seconds after which one measurement is stopped")
+    parser.add_argument("--readme", action="store_true", help="also write the table into README.md")
+    asked = parser.parse_args()
+    unknown = set(asked.parts) - set(PARTS)
+    if unknown:
+        parser.error(f"no part {', '.join(sorted(unknown))}; known: {', '.join(PARTS)}")
+    slow = asked.slow or os.environ.get("SLOW", "") not in ("", "0")
+    limit = asked.limit or (3_600.0 if slow else 120.0)
+    if "paths" in asked.parts:
+        paths.run(1.0)
+    if "fits" in asked.parts:
+        fits.run(asked.case, slow, limit, asked.program)
+    if "engine" in asked.parts:
+        engine.run(asked.case, slow, limit)
+    if "kenward_roger" in asked.parts:
+        kenward_roger.run(asked.case, slow, limit)
+    if "growth" in asked.parts:
+        growth.run(slow, limit)
+    if "report" in asked.parts:
+        report.write(readme=asked.readme)
     return 0
 
 

@@ -1,0 +1,125 @@
+"""Engine figures of one model in one process: times of the numeric steps in units of CHOLMOD's factorization.
+
+``python engine.py FORMULA TABLE WARM_TABLE`` prints one line of JSON; `run` collects them.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gauges
+import pandas as pd
+
+# (column, goal as a multiple of the factorization, on which cases it is promised)
+GOALS = {"inverse_with_L": 1.5, "iteration": 3.0, "fit": 25.0}
+DEFAULT, SLOW = ("c2",), ("c2", "large_met", "sparse_testing", "ratings", "family", "genotypes_fixed")
+
+
+def cpu(call: Callable[[], Any], budget: float = 3.0, least: int = 2) -> float:
+    """Median CPU seconds of at least `least` calls."""
+    times: list[float] = []
+    while len(times) < least or (sum(times) < budget and len(times) < 15):
+        times.append(gauges.timed(call)[1])
+    return statistics.median(times)
+
+
+def figures(formula: str, table: pd.DataFrame) -> dict[str, Any]:
+    """Phases of one fit, each measured alone; the fit itself once, everything included."""
+    import fastlmm_core as fl
+    from fastlmm_core.linalg.cholmod import CholmodFactor
+    from fastlmm_core.reml.objective import assemble_at, evaluate, evaluate_score, factors_at, n_leading
+    from fastlmm_core.reml.solved import prepare_response
+
+    gauges.reset_peak()
+    base = gauges.resident_mb()
+    fit, total, _ = gauges.timed(lambda: fl.lmm(formula, table))
+    peak = gauges.resident_mb("VmHWM")
+    prepared = fit.prepared
+    e, factor = prepared.equations, prepared.factor.copy()
+    if not isinstance(factor, CholmodFactor):
+        raise SystemExit("the model is too small for the engine figures")
+    factors = factors_at(e, fit.solved.theta)
+    C = assemble_at(e, factors)
+    response = prepare_response(e, prepared.design.y)
+    point = evaluate(e, factor, response, factors, True)
+    right = response.rhs
+    out: dict[str, Any] = {
+        "rows": e.n,
+        "equations": e.q + e.p,
+        "L_entries": factor.nnz,
+        "L_mb": factor.nnz * 8 / 2**20,
+        "gflop": factor.flops / 1e9,
+        "ordering": e.ordering,
+        "iterations": fit.convergence.iterations,
+        "evaluations": fit.convergence.evaluations,
+        "certificate": bool(fit.convergence.certificate),
+        "criterion": fit.criterion,
+        "design_s": fit.timings["design"],
+        "prepare_s": fit.timings["prepare"],
+        "fit_s": total,
+        "factorization_s": cpu(lambda: factor.factorize(C)),
+        "assemble_s": cpu(lambda: assemble_at(e, factors), 0.2),
+        "copy_L_s": cpu(lambda: factor._factor.lower()),
+        "solve_s": cpu(lambda: factor.solve(right), 0.3),
+        "base_mb": base,
+        "peak_mb": peak,
+    }
+
+    def inverse() -> None:
+        factor.factorize(C)  # a new factorization, so that nothing of the last inverse can be reused
+        factor.inverse_subset(n_leading(e))
+
+    def iteration() -> None:
+        at = evaluate(e, factor, response, factors, True)
+        evaluate_score(e, factor, response, at, True)
+
+    del point
+    out["inverse_with_L_s"] = max(cpu(inverse) - out["factorization_s"], 0.0)
+    out["iteration_s"] = cpu(iteration)
+    for name in ("inverse_with_L", "iteration", "fit", "copy_L", "assemble", "solve"):
+        out[f"{name}_ratio"] = out[f"{name}_s"] / out["factorization_s"]
+    out["memory_in_L"] = (peak - base) / out["L_mb"]
+    return out
+
+
+def run(names: list[str], slow: bool, limit: float) -> pd.DataFrame:
+    """Engine figures of the cases, each in a process of its own."""
+    import records
+    from cases import case
+
+    table = pd.DataFrame()
+    for name in names or (SLOW if slow else DEFAULT):
+        this = case(name)
+        command = [sys.executable, str(Path(__file__).resolve()), this.formula, str(this.table())]
+        row = {"case": name, "load": gauges.load()}
+        row |= records.run_json([*command, str(this.table(warm=True))], limit)
+        if row["status"] == "ok":
+            print(
+                f"{name:16s} factorization {row['factorization_s']:.3g} s; "
+                f"inverse with L {row['inverse_with_L_ratio']:.2f}, "
+                f"iteration {row['iteration_ratio']:.2f}, fit {row['fit_ratio']:.1f} factorizations; "
+                f"memory {row['memory_in_L']:.1f} L",
+                flush=True,
+            )
+        else:
+            print(f"{name:16s} {row['status']}: {row['reason']}", flush=True)
+        table = records.keep("engine", [row], ["case"])
+    return table
+
+
+def main(formula: str, table: str, warm: str) -> None:
+    from measure import read
+
+    import fastlmm_core as fl
+
+    fl.lmm(formula, read(warm))
+    print(json.dumps(figures(formula, read(table))))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:4])
