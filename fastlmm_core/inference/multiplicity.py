@@ -11,6 +11,7 @@ from scipy.special import betainc, chdtrc, chdtri, fdtrc, fdtri, ndtr, ndtri, st
 
 from fastlmm_core.errors import InferenceError, check_option
 from fastlmm_core.inference.multivariate_t import max_abs_t_cdf, max_abs_t_quantile
+from fastlmm_core.inference.root_finding import find_roots
 from fastlmm_core.inference.studentized_range import studentized_range_isf, studentized_range_sf
 
 Floats = NDArray[np.floating]
@@ -19,6 +20,7 @@ STEPWISE = ("holm", "hochberg", "hommel", "fdr", "by")
 ADJUSTMENTS = ("none", "tukey", "sidak", "bonferroni", "scheffe", "dunnettx", "mvt", *STEPWISE)
 SYNONYMS = {"bh": "fdr", "dunnett": "dunnettx", "bonf": "bonferroni"}
 LARGEST_MVT = 500
+DUNNETT_TOLERANCE = 5e-4  # emmeans' tolerance on the critical value of dunnettx
 
 
 @dataclass(frozen=True)
@@ -299,28 +301,26 @@ def critical_values(level: float, df: Floats, method: str, family: Family) -> Fl
 
 
 def dunnett_quantiles(alpha: float, size: int, df: Floats) -> Floats:
-    """t where `dunnett_tail` is `alpha`, between Tukey's and Šidák's quantiles, by regula falsi."""
+    """emmeans' critical values: where `dunnett_tail` is `alpha`, to the accuracy emmeans finds it.
+
+    emmeans takes Tukey's quantile where it and Šidák's differ by less than 5e-4, and else searches between
+    them by Brent's method with the tolerance 5e-4, so its limits differ from the root by up to some 1e-4
+    standard errors.  They are reproduced here, path of the search included: the method is defined by that
+    package.  Where limits still differ, it is by the accuracy of R's `ptukey` and `qtukey` at few df.
+    """
     if size == 1:
         return t_quantile(alpha, df)
     distinct, inverse = np.unique(np.round(df, 11), return_inverse=True)
-    sizes = np.full(distinct.shape, size)
     tukey = studentized_range_isf(alpha, tukey_size(size), distinct) / np.sqrt(2.0)
     sidak = t_quantile(-np.expm1(np.log1p(-alpha) / size), distinct)
-    low, high = np.minimum(tukey, sidak) * (1 - 1e-9), np.maximum(tukey, sidak) * (1 + 1e-9)
-    f_low = np.log(dunnett_tail(low, sizes, distinct) / alpha)
-    f_high = np.log(dunnett_tail(high, sizes, distinct) / alpha)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        for _ in range(40):
-            middle = (low * f_high - high * f_low) / (f_high - f_low)
-            middle = np.where(np.isfinite(middle), middle, 0.5 * (low + high))
-            value = np.log(dunnett_tail(middle, sizes, distinct) / alpha)
-            if not np.any(np.abs(value) > 1e-11):
-                break
-            up = value > 0.0
-            f_high = np.where(up, 0.5 * f_high, value)
-            f_low = np.where(up, value, 0.5 * f_low)
-            low, high = np.where(up, middle, low), np.where(up, high, middle)
-    return middle[inverse]
+    apart = np.flatnonzero(np.abs(tukey - sidak) >= DUNNETT_TOLERANCE)
+
+    def excess(t: Floats, rows: NDArray[np.integer]) -> Floats:
+        return alpha - dunnett_tail(t, np.full(t.shape, size), distinct[apart[rows]])
+
+    ends = tukey[apart], sidak[apart]
+    tukey[apart] = find_roots(excess, np.minimum(*ends), np.maximum(*ends), DUNNETT_TOLERANCE)
+    return tukey[inverse]
 
 
 def mvt_quantiles(level: float, df: Floats, rows: NDArray[np.integer], family: Family) -> Floats:
