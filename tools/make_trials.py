@@ -2,14 +2,14 @@
 
 Run ``python tools/make_trials.py`` in the root of the repository; the seed is fixed.
 
-Every trial has 24 genotypes (23 entries and CHECK) in 3 replicates of 6 incomplete blocks of 4 plots; they are
-dealt to blocks at random within the replicate.
+Every trial has 24 genotypes (23 entries and CHECK) in 3 replicates of 6 incomplete blocks of 4 plots, dealt
+to the blocks at random.
 
     yield (t/ha) = 6 + genotype (sd 0.6) + replicate (sd 0.3) + block (sd 0.5, none in T3) + plot (sd 0.5)
     height (cm) = 95 + 5 times the genotype's effect on yield + plot (sd 4)
 
-Some plots are lost (T2), height is scored in two replicates only (T5), yield of T7 was never harvested, and T8
-has one replicate left.
+Some plots are lost (T2), height is scored in two replicates only (T5), T7 was never harvested, and
+T8 has one replicate left.
 """
 
 from __future__ import annotations

@@ -1,0 +1,215 @@
+#!/usr/bin/env python3
+"""Batches of alpha-lattice trials: ``fit_batch`` per core beside R loops and glmm, traits, memory, two workers.
+
+``python benchmarks/batch_trials.py [--trials 1000] [--r-trials 15] [--part NAME ...]``. R fits a sample of the trials
+and is stated per trial; glmm fits as many as we do. BLAS has one thread everywhere. Needs what peers.py installs;
+what is missing is left out.
+"""
+
+from __future__ import annotations
+
+import os
+
+for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[_name] = "1"
+
+import argparse
+import csv
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import peers
+
+HERE = Path(__file__).resolve().parent
+FIXED = "yield ~ gen + rep + (1|rep:block)"
+RANDOM = "yield ~ rep + (1|gen) + (1|rep:block)"
+PARTS = ("alpha", "peer", "traits", "memory", "workers")
+MEMORY = """
+import resource, sys
+from fastlmm_core import fit_batch
+result = fit_batch(sys.argv[1], sys.argv[2], by="trial", fixed=False, emmeans="gen", out=sys.argv[3], progress=False)
+print(len(result.fits), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+def alpha_trials(trials: int, genotypes: int = 60, replicates: int = 3, block: int = 10, seed: int = 1) -> pd.DataFrame:
+    """Alpha lattices, every trial with its own randomization."""
+    rng = np.random.default_rng(seed)
+    blocks = genotypes // block
+    rep = np.repeat(np.arange(replicates), genotypes)
+    blk = np.tile(np.repeat(np.arange(blocks), block), replicates)
+    n = rep.size
+    gen = np.array([np.concatenate([rng.permutation(genotypes) for _ in range(replicates)]) for _ in range(trials)])
+    y = 10 + rng.normal(0, 1, n * trials)
+    y += np.take_along_axis(rng.normal(0, 1, (trials, genotypes)), gen, 1).ravel()
+    y += rng.normal(0, 0.8, (trials, replicates, blocks))[:, rep, blk].ravel()
+    return pd.DataFrame(
+        {
+            "trial": np.repeat([f"T{t:05d}" for t in range(trials)], n),
+            "gen": np.array([f"G{g + 1:02d}" for g in range(genotypes)])[gen.ravel()],
+            "rep": np.tile(np.array([f"R{r + 1}" for r in range(replicates)])[rep], trials),
+            "block": np.tile(np.array([f"B{b + 1}" for b in range(blocks)])[blk], trials),
+            "yield": y.round(4),
+        }
+    )
+
+
+def per_trial(trials: int, work: Callable[[], object], repeats: int = 3) -> float:
+    """Best wall time of `work` per trial, in milliseconds."""
+    best = np.inf
+    for _ in range(repeats):
+        began = time.perf_counter()
+        work()
+        best = min(best, time.perf_counter() - began)
+    return 1e3 * best / trials
+
+
+def measure_alpha(trials: int, r_trials: int) -> list[dict[str, object]]:
+    """Fits, Kenward-Roger means with contrasts, and BLUPs with PEV, beside the same in R."""
+    from fastlmm_core import fit_batch
+
+    frame = alpha_trials(trials)
+    few = frame[: 180 * 3]
+    tasks = {
+        "fit": (FIXED, {"fixed": False}),
+        "means": (FIXED, {"fixed": False, "emmeans": "gen", "contrasts": "trt.vs.ctrl:G01"}),
+        "blups": (RANDOM, {"fixed": False, "blups": "gen"}),
+    }
+    reference = run_r(frame[: 180 * r_trials]) if not peers.available("lme4") else {}
+    rows = []
+    for task, (formula, options) in tasks.items():
+        fit_batch(few, formula, by="trial", progress=False, **options)
+        ours = per_trial(
+            trials, lambda f=formula, o=options: fit_batch(frame, f, by="trial", workers=1, progress=False, **o)
+        )
+        theirs = 1e3 * reference[task] if reference else None
+        rows.append(row(f"alpha 60x3, {task}", ours, "R", theirs))
+    return rows
+
+
+def run_r(frame: pd.DataFrame) -> dict[str, float]:
+    """Seconds per trial of the R loop."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "trials.csv"
+        frame.to_csv(path, index=False)
+        found = subprocess.run(
+            ["Rscript", str(HERE / "measure_trials.R"), str(path)], capture_output=True, text=True, check=True
+        )
+    return json.loads(found.stdout)
+
+
+def measure_peer(trials: int) -> list[dict[str, object]]:
+    """Fits of 120-plot trials beside glmm."""
+    from fastlmm_core import fit_batch
+
+    frame = alpha_trials(trials, genotypes=40)
+    theirs = None
+    if not peers.available("glmm"):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "trials.csv"
+            frame.to_csv(path, index=False)
+            command = [str(peers.interpreter()), str(HERE / "measure_glmm.py"), str(path)]
+            found = subprocess.run(command, capture_output=True, text=True, check=True)
+        theirs = 1e3 * float(found.stdout.split()[-1])
+    ours = per_trial(
+        trials, lambda: fit_batch(frame, FIXED, by="trial", workers=1, fixed=False, progress=False)
+    )
+    return [row("alpha 40x3, fit", ours, "glmm", theirs)]
+
+
+def measure_traits(traits: int) -> list[dict[str, object]]:
+    """Many traits on one design of 500 plots beside as many fits of their own."""
+    from fastlmm_core import fit_batch, lmm
+
+    rng = np.random.default_rng(2)
+    base = alpha_trials(1, genotypes=125, replicates=4, block=25, seed=5)
+    names = [f"y{k:04d}" for k in range(traits)]
+    values = base["yield"].to_numpy()[:, None] + rng.normal(0, 0.5, (len(base), traits))
+    wide = pd.concat([base.drop(columns="yield"), pd.DataFrame(values, columns=names)], axis=1)
+    model = FIXED.partition("~")[2]
+    options = {"by": "trial", "workers": 1, "fixed": False, "progress": False}
+    ours = per_trial(traits, lambda: fit_batch(wide, f"~ {model}", traits=names, **options))
+    own = min(traits, 30)
+    lmm(f"{names[0]} ~ {model}", wide)
+    alone = per_trial(own, lambda: [lmm(f"{name} ~ {model}", wide) for name in names[:own]], 1)
+    return [row(f"{traits} traits, {len(base)} plots", ours, "lmm one by one", alone)]
+
+
+def measure_memory(sizes: tuple[int, ...]) -> list[dict[str, object]]:
+    """Peak memory of streamed batches of growing size, in MiB, in the place of milliseconds."""
+    rows = []
+    for size in sizes:
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder) / "trials"
+            source.mkdir()
+            for part in range(0, size, 500):
+                frame = alpha_trials(min(500, size - part), seed=part)
+                frame["trial"] = f"P{part:05d}" + frame["trial"]
+                frame.to_parquet(source / f"part{part:06d}.parquet")
+            command = [sys.executable, "-c", MEMORY, str(source), FIXED, str(Path(folder) / "out")]
+            found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+        rows.append({"task": f"{size} trials streamed, {found[0]} rows of fits", "peak_MiB": round(float(found[1]))})
+    return rows
+
+
+def measure_workers(trials: int) -> list[dict[str, object]]:
+    """Two threads beside one."""
+    from fastlmm_core import fit_batch
+
+    frame = alpha_trials(trials)
+    options = {"by": "trial", "fixed": False, "emmeans": "gen", "progress": False}
+    one, two = (per_trial(trials, lambda k=k: fit_batch(frame, FIXED, workers=k, **options)) for k in (1, 2))
+    return [row("means, two workers", two, "one worker", one)]
+
+
+def row(task: str, ours: float, other: str, theirs: float | None) -> dict[str, object]:
+    """One line of the table: milliseconds per fit of both, and the ratio."""
+    return {
+        "task": task,
+        "ms": round(ours, 4),
+        "fits_per_s": round(1e3 / ours),
+        "other": other,
+        "other_ms": None if theirs is None else round(theirs, 4),
+        "ratio": None if theirs is None else round(theirs / ours, 1),
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--trials", type=int, default=1000)
+    parser.add_argument("--r-trials", type=int, default=15)
+    parser.add_argument("--part", action="append", choices=PARTS, help="may be repeated; all by default")
+    asked = parser.parse_args()
+    parts = asked.part or PARTS
+    rows: list[dict[str, object]] = []
+    if "alpha" in parts:
+        rows += measure_alpha(asked.trials, asked.r_trials)
+    if "peer" in parts:
+        rows += measure_peer(min(asked.trials, 400))
+    if "traits" in parts:
+        rows += measure_traits(asked.trials)
+    if "memory" in parts:
+        rows += measure_memory((asked.trials, 10 * asked.trials))
+    if "workers" in parts:
+        rows += measure_workers(asked.trials)
+    load = os.getloadavg()[0]
+    print(f"load {load:.1f} on {os.cpu_count()} cores; peak of this process "
+          f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")  # fmt: skip
+    table = pd.DataFrame(rows)
+    print(table.to_string(index=False))
+    target = HERE / "results"
+    target.mkdir(exist_ok=True)
+    table.to_csv(target / "batch_trials.csv", index=False, quoting=csv.QUOTE_MINIMAL)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
