@@ -1,33 +1,32 @@
 #!/usr/bin/env python3
-"""Batches of alpha-lattice trials: ``fit_batch`` per core beside R loops and glmm, traits, memory, two workers.
+"""Batches of alpha-lattice trials: ``fit_batch`` per core beside R loops and glmm; traits, memory, two workers.
 
-``python benchmarks/batch_trials.py [--trials 1000] [--r-trials 15] [--part NAME ...]``. R fits a sample of the trials
-and is stated per trial; glmm fits as many as we do. BLAS has one thread everywhere. Needs what peers.py installs;
-what is missing is left out.
+``python benchmarks/batch_trials.py [--trials 1000] [--r-trials 15] [--part NAME ...]``. R fits a sample of the
+trials and is stated per trial; glmm fits as many as we do. BLAS has one thread everywhere. Needs what peers.py
+installs; what is missing is left out.
 """
 
 from __future__ import annotations
 
-import os
-
-for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[_name] = "1"
-
 import argparse
 import csv
 import json
+import os
 import resource
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import peers
 
+THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 HERE = Path(__file__).resolve().parent
 FIXED = "yield ~ gen + rep + (1|rep:block)"
 RANDOM = "yield ~ rep + (1|gen) + (1|rep:block)"
@@ -40,14 +39,17 @@ print(len(result.fits), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 102
 """
 
 
-def alpha_trials(trials: int, genotypes: int = 60, replicates: int = 3, block: int = 10, seed: int = 1) -> pd.DataFrame:
+def alpha_trials(
+    trials: int, genotypes: int = 60, replicates: int = 3, block: int = 10, seed: int = 1
+) -> pd.DataFrame:
     """Alpha lattices, every trial with its own randomization."""
     rng = np.random.default_rng(seed)
     blocks = genotypes // block
     rep = np.repeat(np.arange(replicates), genotypes)
     blk = np.tile(np.repeat(np.arange(blocks), block), replicates)
     n = rep.size
-    gen = np.array([np.concatenate([rng.permutation(genotypes) for _ in range(replicates)]) for _ in range(trials)])
+    orders = [rng.permutation(genotypes) for _ in range(trials * replicates)]
+    gen = np.concatenate(orders).reshape(trials, n)
     y = 10 + rng.normal(0, 1, n * trials)
     y += np.take_along_axis(rng.normal(0, 1, (trials, genotypes)), gen, 1).ravel()
     y += rng.normal(0, 0.8, (trials, replicates, blocks))[:, rep, blk].ravel()
@@ -78,7 +80,7 @@ def measure_alpha(trials: int, r_trials: int) -> list[dict[str, object]]:
 
     frame = alpha_trials(trials)
     few = frame[: 180 * 3]
-    tasks = {
+    tasks: dict[str, tuple[str, dict[str, Any]]] = {
         "fit": (FIXED, {"fixed": False}),
         "means": (FIXED, {"fixed": False, "emmeans": "gen", "contrasts": "trt.vs.ctrl:G01"}),
         "blups": (RANDOM, {"fixed": False, "blups": "gen"}),
@@ -87,9 +89,8 @@ def measure_alpha(trials: int, r_trials: int) -> list[dict[str, object]]:
     rows = []
     for task, (formula, options) in tasks.items():
         fit_batch(few, formula, by="trial", progress=False, **options)
-        ours = per_trial(
-            trials, lambda f=formula, o=options: fit_batch(frame, f, by="trial", workers=1, progress=False, **o)
-        )
+        call = partial(fit_batch, frame, formula, by="trial", workers=1, progress=False, **options)
+        ours = per_trial(trials, call)
         theirs = 1e3 * reference[task] if reference else None
         rows.append(row(f"alpha 60x3, {task}", ours, "R", theirs))
     return rows
@@ -101,7 +102,10 @@ def run_r(frame: pd.DataFrame) -> dict[str, float]:
         path = Path(folder) / "trials.csv"
         frame.to_csv(path, index=False)
         found = subprocess.run(
-            ["Rscript", str(HERE / "measure_trials.R"), str(path)], capture_output=True, text=True, check=True
+            ["Rscript", str(HERE / "measure_trials.R"), str(path)],
+            capture_output=True,
+            text=True,
+            check=True,
         )
     return json.loads(found.stdout)
 
@@ -135,7 +139,7 @@ def measure_traits(traits: int) -> list[dict[str, object]]:
     values = base["yield"].to_numpy()[:, None] + rng.normal(0, 0.5, (len(base), traits))
     wide = pd.concat([base.drop(columns="yield"), pd.DataFrame(values, columns=names)], axis=1)
     model = FIXED.partition("~")[2]
-    options = {"by": "trial", "workers": 1, "fixed": False, "progress": False}
+    options: dict[str, Any] = {"by": "trial", "workers": 1, "fixed": False, "progress": False}
     ours = per_trial(traits, lambda: fit_batch(wide, f"~ {model}", traits=names, **options))
     own = min(traits, 30)
     lmm(f"{names[0]} ~ {model}", wide)
@@ -156,7 +160,8 @@ def measure_memory(sizes: tuple[int, ...]) -> list[dict[str, object]]:
                 frame.to_parquet(source / f"part{part:06d}.parquet")
             command = [sys.executable, "-c", MEMORY, str(source), FIXED, str(Path(folder) / "out")]
             found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-        rows.append({"task": f"{size} trials streamed, {found[0]} rows of fits", "peak_MiB": round(float(found[1]))})
+        peak = round(float(found[1]))
+        rows.append({"task": f"{size} trials streamed, {found[0]} rows of fits", "peak_MiB": peak})
     return rows
 
 
@@ -165,8 +170,8 @@ def measure_workers(trials: int) -> list[dict[str, object]]:
     from fastlmm_core import fit_batch
 
     frame = alpha_trials(trials)
-    options = {"by": "trial", "fixed": False, "emmeans": "gen", "progress": False}
-    one, two = (per_trial(trials, lambda k=k: fit_batch(frame, FIXED, workers=k, **options)) for k in (1, 2))
+    options: dict[str, Any] = {"by": "trial", "fixed": False, "emmeans": "gen", "progress": False}
+    one, two = (per_trial(trials, partial(fit_batch, frame, FIXED, workers=k, **options)) for k in (1, 2))
     return [row("means, two workers", two, "one worker", one)]
 
 
@@ -188,6 +193,10 @@ def main() -> int:
     parser.add_argument("--r-trials", type=int, default=15)
     parser.add_argument("--part", action="append", choices=PARTS, help="may be repeated; all by default")
     asked = parser.parse_args()
+    if any(os.environ.get(name) != "1" for name in THREADS):  # before any BLAS is loaded
+        os.execve(
+            sys.executable, [sys.executable, *sys.argv], {**os.environ, **dict.fromkeys(THREADS, "1")}
+        )
     parts = asked.part or PARTS
     rows: list[dict[str, object]] = []
     if "alpha" in parts:

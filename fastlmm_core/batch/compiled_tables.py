@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from fastlmm_core.batch.coded import CodedTrials
 from fastlmm_core.batch.compiled import UnitArrays
 from fastlmm_core.batch.heritability import heritability_table
 from fastlmm_core.batch.plan import BatchPlan
-from fastlmm_core.batch.tables import TableParts
+from fastlmm_core.batch.tables import TableParts, same_text, text_column
 from fastlmm_core.batch.trials import TrialTable
 from fastlmm_core.design.expressions import Name, deparse
 from fastlmm_core.errors import SingularFitWarning
@@ -22,9 +23,9 @@ from fastlmm_core.inference.multiplicity import (
     adjusted_p_values,
     critical_values,
     resolve_adjustment,
-    t_quantile,
     t_two_sided,
 )
+from fastlmm_core.inference.t_interpolation import t_quantiles
 from fastlmm_core.inference.table_labels import looks_numeric
 from fastlmm_core.kernels.trial_units import CONSECUTIVE, PAIRWISE, REVERSED
 
@@ -149,7 +150,7 @@ def add_fits(
     units = arrays.units[good]
     rows = np.diff(table.ptr)[units // len(table.plan.labels)]
     figures = arrays.figures[good]
-    columns = {
+    columns: dict[str, Any] = {
         "n": arrays.n[good], "n_dropped": rows - arrays.n[good], "rank": arrays.p[good],
         "criterion": figures[:, 0],
         "sigma": np.sqrt(figures[:, 1]), "var_Residual": figures[:, 1],
@@ -169,9 +170,9 @@ def add_fits(
         "converged": np.ones(good.size, bool), "singular": singular,
         "iterations": figures[:, 2].astype(np.int64),
         "seconds": np.full(good.size, seconds / max(1, arrays.units.size)),
-        "status": np.full(good.size, "ok", dtype=object), "message": message,
+        "status": same_text("ok", good.size), "message": message,
     }  # fmt: skip
-    parts.add("fits", pd.DataFrame(columns), units)
+    parts.add_columns("fits", columns, units)
 
 
 def singular_words(coded: CodedTrials, arrays: UnitArrays, u: int) -> str:
@@ -230,7 +231,7 @@ def statistic_columns(figures: np.ndarray, level: float) -> dict[str, np.ndarray
     estimate, se, df = figures.T
     with np.errstate(divide="ignore", invalid="ignore"):
         t = estimate / se
-    margin = t_quantile(1.0 - level, df) * se
+    margin = t_quantiles(1.0 - level, df) * se
     return {
         "estimate": estimate, "se": se, "df": df, "t": t, "p": t_two_sided(t, df), "lower": estimate - margin,
         "upper": estimate + margin,
@@ -251,11 +252,9 @@ def add_fixed(
     """The table `fixed`."""
     rows, place, within = expand(arrays.offsets[good, 0], arrays.p[good])
     u = good[place]
-    names = np.empty(rows.size, dtype=object)
-    start = np.zeros(good.size, np.int64)
-    if coded.intercept:
-        names[within == 0] = "(Intercept)"
-        start += 1
+    labels = ["(Intercept)"]
+    codes = np.zeros(rows.size, np.int64)
+    start = np.full(good.size, int(coded.intercept), np.int64)
     for term in coded.terms:
         widths = []
         for name, kind in zip(term.names, term.kinds, strict=True):
@@ -264,26 +263,45 @@ def add_fixed(
         width = np.prod(widths, axis=0) if widths else np.ones(good.size, np.int64)
         own = np.flatnonzero((within >= start[place]) & (within < (start + width)[place]))
         rest = within[own] - start[place[own]]
-        text: np.ndarray | str = ""
+        atoms: list[tuple[list[str], np.ndarray]] = []
         s = 0
-        for i, (name, kind) in enumerate(zip(term.names, term.kinds, strict=True)):
+        for name, kind in zip(term.names, term.kinds, strict=True):
             if kind == 2:
-                part: np.ndarray | str = quoted(name)
+                atoms.append(([quoted(name)], np.zeros(own.size, np.int64)))
             else:
                 size = widths[s][place[own]]
-                f = coded.factors.index(name)
-                label = np.array([quoted(name) + level for level in coded.levels[f]], dtype=object)
-                part = label[level_codes(coded, arrays, u[own], name, rest % size + (kind == 0))]
+                label = [quoted(name) + level for level in coded.levels[coded.factors.index(name)]]
+                local = rest % size + (kind == 0)
+                atoms.append((label, level_codes(coded, arrays, u[own], name, local)))
                 rest = rest // size
                 s += 1
-            text = part if i == 0 else text + ":" + part  # type: ignore[operator]
-        names[own] = text
+        found, own_codes = join_labels(atoms, ":")
+        codes[own] = own_codes + len(labels)
+        labels += found
         start = start + width
-    figures = arrays.fixed[rows]
-    frame = pd.DataFrame({"term": names, **statistic_columns(figures, plan.level)})
-    frame["status"] = "ok"
-    frame["ddf"] = plan.ddf
-    parts.add("fixed", frame, arrays.units[u])
+    columns = {"term": text_column(labels, codes), **statistic_columns(arrays.fixed[rows], plan.level)}
+    columns |= {"status": same_text("ok", rows.size), "ddf": same_text(plan.ddf, rows.size)}
+    parts.add_columns("fixed", columns, arrays.units[u])
+
+
+def join_labels(parts: list[tuple[list[str], np.ndarray]], separator: str) -> tuple[list[str], np.ndarray]:
+    """Texts and codes of labels joined row by row; every combination that occurs is written once.
+
+    Parameters
+    ----------
+    parts : list of (labels, codes (r,))
+    """
+    if len(parts) == 1:
+        return list(parts[0][0]), parts[0][1]
+    cell = np.zeros(parts[0][1].size, np.int64)
+    for labels, codes in parts:
+        cell = cell * len(labels) + codes
+    cells, inverse = np.unique(cell, return_inverse=True)
+    words: list[list[str]] = []
+    for labels, _ in reversed(parts):
+        words.append([labels[code] for code in (cells % len(labels)).tolist()])
+        cells = cells // len(labels)
+    return [separator.join(texts) for texts in zip(*reversed(words), strict=True)], inverse.ravel()
 
 
 def quoted(name: str) -> str:
@@ -297,18 +315,17 @@ def add_means(
     """The table `emmeans`."""
     rows, place, within = expand(arrays.offsets[good, 1], arrays.integers[good, 3])
     u = good[place]
-    columns: dict[str, np.ndarray] = {}
+    columns: dict[str, Any] = {}
     rest = within
     for name in coded.spec:
         f = coded.factors.index(name)
         size = arrays.level_counts[u, f]
-        columns[name] = coded.levels[f][level_codes(coded, arrays, u, name, rest % size)]
+        columns[name] = text_column(coded.levels[f], level_codes(coded, arrays, u, name, rest % size))
         rest = rest // size
     if not coded.spec:
-        columns["1"] = np.full(rows.size, "overall", dtype=object)
-    frame = pd.DataFrame({**columns, **statistic_columns(arrays.means[rows], plan.level)})
-    frame["status"] = "ok"
-    parts.add("emmeans", frame, arrays.units[u])
+        columns["1"] = same_text("overall", rows.size)
+    columns |= {**statistic_columns(arrays.means[rows], plan.level), "status": same_text("ok", rows.size)}
+    parts.add_columns("emmeans", columns, arrays.units[u])
 
 
 def contrast_pairs(kind: int, r: int, control: int) -> tuple[np.ndarray, np.ndarray]:
@@ -347,15 +364,13 @@ def add_contrasts(
         family = Family(place, kind, int(r))
         used = resolve_adjustment(adjust, family)
         half = critical_values(plan.level, df, used.limit_method, family) * se
-        frame = pd.DataFrame(
-            {
-                "contrast": contrast_labels(coded, arrays, members, u, plus, minus),
-                "estimate": estimate, "se": se, "df": df, "t": t,
-                "p": adjusted_p_values(t, df, used.p_method, family), "lower": estimate - half,
-                "upper": estimate + half, "status": "ok",
-            }
-        )  # fmt: skip
-        parts.add("contrasts", frame, arrays.units[u])
+        p = adjusted_p_values(t, df, used.p_method, family)
+        columns = {
+            "contrast": contrast_labels(coded, arrays, members, u, plus, minus),
+            "estimate": estimate, "se": se, "df": df, "t": t, "p": p, "lower": estimate - half,
+            "upper": estimate + half, "status": same_text("ok", rows.size),
+        }  # fmt: skip
+        parts.add_columns("contrasts", columns, arrays.units[u])
 
 
 def contrast_labels(
@@ -365,7 +380,7 @@ def contrast_labels(
     u: np.ndarray,
     plus: np.ndarray,
     minus: np.ndarray,
-) -> np.ndarray:
+) -> Any:
     """ "A - B" of every row, as ``inference.contrast_families`` writes it."""
     name = coded.spec[0]
     f = coded.factors.index(name)
@@ -376,13 +391,11 @@ def contrast_labels(
     all_numeric = np.logical_and.reduceat(numeric[codes], np.cumsum(counts) - counts)
     flag = np.zeros(arrays.units.size, bool)
     flag[members] = all_numeric
-    plain, prefixed = [
-        np.array([f"({x})" if NEEDS_PARENTHESES.search(x) else x for x in shown], dtype=object)
-        for shown in (levels.tolist(), [f"{name}{level}" for level in levels])
-    ]
-    left, right = (level_codes(coded, arrays, u, name, local) for local in (plus, minus))
-    both = [np.where(flag[u], prefixed[codes], plain[codes]) for codes in (left, right)]
-    return np.asarray(both[0] + " - " + both[1], dtype=object)
+    both = [levels.tolist(), [f"{name}{level}" for level in levels]]
+    shown = [f"({x})" if NEEDS_PARENTHESES.search(x) else x for texts in both for x in texts]
+    shift = np.where(flag[u], levels.size, 0)
+    pairs = [(shown, level_codes(coded, arrays, u, name, local) + shift) for local in (plus, minus)]
+    return text_column(*join_labels(pairs, " - "))
 
 
 def add_blups(
@@ -393,7 +406,6 @@ def add_blups(
     order = arrays.order[good[0]]
     start = arrays.offsets[good, 3].copy()
     z = -ndtri(0.5 * (1.0 - plan.level))
-    frames, units = [], []
     for k in range(arrays.n_terms):
         term = coded.random[order[k]]
         m = len(term.columns)
@@ -408,26 +420,20 @@ def add_blups(
         with np.errstate(divide="ignore", invalid="ignore"):
             reliability = np.where(prior > 0, 1.0 - pev / prior, 0.0)
         se = np.sqrt(pev)
-        frames.append(
-            pd.DataFrame(
-                {
-                    "group": term.group,
-                    "level": group_labels(coded, arrays, u, order[k], arrays.cells[rows]),
-                    "term": np.array(term.columns, dtype=object)[within % m],
-                    "estimate": estimate, "se": se, "pev": pev, "condvar": given, "reliability": reliability,
-                    "lower": estimate - z * se, "upper": estimate + z * se,
-                }
-            )
-        )  # fmt: skip
-        units.append(arrays.units[u])
+        columns = {
+            "group": same_text(term.group, rows.size),
+            "level": group_labels(coded, arrays, u, order[k], arrays.cells[rows]),
+            "term": text_column(term.columns, within % m),
+            "estimate": estimate, "se": se, "pev": pev, "condvar": given, "reliability": reliability,
+            "lower": estimate - z * se, "upper": estimate + z * se,
+        }  # fmt: skip
+        parts.add_columns("blups", columns, arrays.units[u])
         if term.columns == ("(Intercept)",):
             prior0, trace, total, reciprocal = arrays.terms[good, k].T
             frame = heritability_table(
                 term.group, counts, 1.0 / reciprocal, prior0, arrays.figures[good, 1], trace, total
             )
             parts.add("heritability", frame, arrays.units[good])
-    for frame, own in zip(frames, units, strict=True):
-        parts.add("blups", frame, own)
 
 
 def prior_variances(
@@ -444,19 +450,14 @@ def prior_variances(
     return T[:, range(m), range(m)]
 
 
-def group_labels(
-    coded: CodedTrials, arrays: UnitArrays, u: np.ndarray, k: int, cells: np.ndarray
-) -> np.ndarray:
+def group_labels(coded: CodedTrials, arrays: UnitArrays, u: np.ndarray, k: int, cells: np.ndarray) -> Any:
     """Labels "R1:B1" of grouping cells (r,) in the units `u` (r,)."""
-    parts: list[np.ndarray] = []
+    parts: list[tuple[list[str], np.ndarray]] = []
     rest = cells
     for name in reversed(coded.random[k].factors):
         f = coded.factors.index(name)
         size = arrays.level_counts[u, f]
         local = rest if len(coded.random[k].factors) == 1 else rest % size
-        parts.append(coded.levels[f][level_codes(coded, arrays, u, name, local)])
+        parts.append((coded.levels[f].tolist(), level_codes(coded, arrays, u, name, local)))
         rest = rest // size
-    labels = parts.pop()
-    while parts:
-        labels = labels + ":" + parts.pop()
-    return labels
+    return text_column(*join_labels(parts[::-1], ":"))

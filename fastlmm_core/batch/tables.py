@@ -28,6 +28,10 @@ class TableParts:
         self._frames[table].append(frame)
         self._units[table].append(np.full(len(frame), unit) if np.isscalar(unit) else np.asarray(unit))
 
+    def add_columns(self, table: str, columns: dict[str, Any], units: np.ndarray) -> None:
+        """Rows of a table as arrays, one unit for each."""
+        self.add(table, pd.DataFrame(columns, copy=False), units)
+
     def add_fit(self, row: dict[str, Any], unit: int) -> None:
         """One row of the table `fits`."""
         self._rows.append(row)
@@ -54,7 +58,7 @@ class TableParts:
             if (np.diff(units) < 0).any():
                 order = np.argsort(units, kind="stable")
                 joined, units = joined.take(order), units[order]
-            out[table] = with_keys(joined.reset_index(drop=True), units, plan, keys)
+            out[table] = with_keys(joined, units, plan, keys)
         if "fits" in out:
             out["fits"] = ordered_fits(out["fits"])
         return out
@@ -63,10 +67,22 @@ class TableParts:
 def with_keys(frame: pd.DataFrame, units: np.ndarray, plan: BatchPlan, keys: pd.DataFrame) -> pd.DataFrame:
     """Key columns and `trait` in front of a table."""
     labels = plan.labels
-    front = keys.take(units // len(labels)).reset_index(drop=True)
-    front["trait"] = np.array(labels, dtype=object)[units % len(labels)]
-    clash = {name: f"{name}_" for name in frame.columns if name in front.columns}
-    return pd.concat([front, frame.rename(columns=clash)], axis=1)
+    trial = units // len(labels)
+    columns: dict[str, Any] = {name: keys[name].array.take(trial) for name in keys.columns}
+    columns["trait"] = text_column(labels, units % len(labels))
+    for name in frame.columns:
+        columns[name if name not in columns else f"{name}_"] = frame[name].array
+    return pd.DataFrame(columns, copy=False)
+
+
+def text_column(labels: Any, codes: np.ndarray) -> Any:
+    """labels[codes] as pandas keeps text."""
+    return pd.Series(list(labels)).array.take(codes)
+
+
+def same_text(label: str, n: int) -> Any:
+    """One label n times."""
+    return text_column([label], np.zeros(n, dtype=np.int64))
 
 
 def ordered_fits(fits: pd.DataFrame) -> pd.DataFrame:
