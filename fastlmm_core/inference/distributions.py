@@ -13,6 +13,11 @@ from scipy.special import chdtrc, fdtrc, ndtr, ndtri, stdtr, stdtrit
 NORMAL_DF = 1e10
 
 
+def t_statistics(estimate: np.ndarray, se: np.ndarray) -> np.ndarray:
+    """Estimates over their standard errors; NaN where a standard error is zero, for there is no test."""
+    return np.divide(estimate, se, out=np.full(np.shape(estimate), np.nan), where=np.asarray(se) > 0.0)
+
+
 def t_two_sided(t: ArrayLike, df: ArrayLike) -> np.ndarray:
     """P(|T| > |t|); NaN where `df` is NaN or not positive."""
     t, df = np.asarray(t, float), np.asarray(df, float)

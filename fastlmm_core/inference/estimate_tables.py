@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from fastlmm_core.errors import OptionError, nearest_names
 from fastlmm_core.inference.contrast_families import ContrastFamily, Custom, MeanLabels, contrast_family
+from fastlmm_core.inference.distributions import t_statistics
+from fastlmm_core.inference.linear_functions import NO_VARIANCE
 from fastlmm_core.inference.multiplicity import (
     Adjustment,
     Family,
@@ -21,13 +23,14 @@ from fastlmm_core.inference.multiplicity import (
     critical_values,
     resolve_adjustment,
 )
-from fastlmm_core.inference.table_labels import free_name, group_rows, level_text, row_labels
+from fastlmm_core.inference.table_labels import distinct_names, free_name, group_rows, level_text, row_labels
 
 Floats = NDArray[np.floating]
 
 OK = "ok"
 NOT_ESTIMABLE = "not estimable"
 ROWS_SHOWN = 200
+FIGURES = ("estimate", "se", "df", "t", "p", "lower", "upper", "status")
 DDF_WORDS = {
     "kenward-roger": "Kenward-Roger",
     "satterthwaite": "Satterthwaite",
@@ -137,9 +140,8 @@ class EstimateTable:
 
     @cached_property
     def t(self) -> Floats:
-        """Estimate over standard error, (c,)."""
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return self.estimate / self.se
+        """Estimate over standard error, (c,); NaN where that is zero."""
+        return t_statistics(self.estimate, self.se)
 
     @cached_property
     def family(self) -> Family:
@@ -179,8 +181,9 @@ class EstimateTable:
 
     @property
     def status(self) -> NDArray[np.object_]:
-        """ "ok" or "not estimable" for each row."""
-        return np.where(np.isnan(self.estimate), NOT_ESTIMABLE, OK).astype(object)
+        """ "ok", "not estimable" or why there is no test, for each row."""
+        usual = NO_VARIANCE if self.functions.without_variance else OK
+        return np.where(np.isnan(self.estimate), NOT_ESTIMABLE, usual).astype(object)
 
     @property
     def coefficients(self) -> Any:
@@ -207,7 +210,8 @@ class EstimateTable:
         A = sp.csr_array(sp.eye_array(len(self))) if self.weights is None else self.weights
         cov = np.asarray(self.functions.combine(A[rows]).cov)
         sd = np.sqrt(np.diag(cov))
-        return cov / np.outer(sd, sd)
+        with np.errstate(invalid="ignore"):
+            return cov / np.outer(sd, sd)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -219,21 +223,30 @@ class EstimateTable:
         return (*self.remarks, *level, *self.adjustment.notes, *missing)
 
     def to_frame(self) -> pd.DataFrame:
-        """Unrounded figures: label columns, estimate, se, df, t, p, lower, upper, status."""
+        """Unrounded figures: label columns, estimate, se, df, t, p, lower, upper, status.
+
+        A label column whose name is one of these has "_level" added to it.
+        """
         lower, upper = self.limits
         figures = {
             "estimate": self.estimate, "se": self.se, "df": self.df, "t": self.t, "p": self.p,
             "lower": lower, "upper": upper, "status": self.status,
         }  # fmt: skip
-        return pd.concat([self.labels, pd.DataFrame(figures, index=self.labels.index)], axis=1)
+        labels = self.labels.rename(columns=self._renamed)
+        return pd.concat([labels, pd.DataFrame(figures, index=self.labels.index)], axis=1)
+
+    @property
+    def _renamed(self) -> dict[str, str]:
+        return distinct_names(list(self.labels.columns), FIGURES)
 
     def _table(self) -> Any:
         from fastlmm_core.results.rendering import Table
 
-        hidden = [] if np.isnan(self.estimate).any() else ["status"]
+        hidden = [] if np.any(self.status != OK) else ["status"]
         hidden += ["t", "p"] if self.kind == "prediction" else []
+        by = tuple(self._renamed.get(name, name) for name in self.by)
         return Table(
-            self.to_frame(), title=self.title, notes=self.notes, by=self.by, hidden=tuple(hidden),
+            self.to_frame(), title=self.title, notes=self.notes, by=by, hidden=tuple(hidden),
             max_rows=ROWS_SHOWN,
         )  # fmt: skip
 

@@ -13,6 +13,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from fastlmm_core.errors import OptionError, nearest_names
+from fastlmm_core.inference.linear_functions import NO_VARIANCE
 from fastlmm_core.inference.multiplicity import f_tail
 from fastlmm_core.inference.reference_grid import (
     MeanSpecs,
@@ -42,7 +43,7 @@ class JointTest:
         Values of the `by` variables.
     df_num, df_den, F, p : float
     status : str
-        "ok", or "part" when only a part of the effect is estimable and was tested.
+        "ok", "part" when only a part of the effect is estimable and was tested, or why there is no test.
     """
 
     term: str
@@ -196,6 +197,8 @@ def one_test(
     if not len(rows):
         return JointTest(term, by_values, 0, np.nan, np.nan, np.nan, status)
     functions = fit.linear_functions(rows, ddf=ddf, information=information)
+    if functions.without_variance:
+        return JointTest(term, by_values, len(rows), np.nan, np.nan, np.nan, NO_VARIANCE)
     if scaled:
         test = functions.f_test()
         return JointTest(term, by_values, test.df_num, test.df_den, test.F, test.p, status)

@@ -60,6 +60,8 @@ def covariance_adjustment(
         Covariance of (sigma2 t, sigma2).
     """
     d, r = parameters.size, B.shape[1]
+    if solved.sigma2 <= 0.0:  # a perfect fit: every covariance is zero
+        return np.zeros((r, r))
     eliminate = np.vstack((np.eye(d), -parameters.values[None, :]))
     values, vectors = np.linalg.eigh(eliminate.T @ cov_parameters @ eliminate)
     out = np.zeros((r, r))

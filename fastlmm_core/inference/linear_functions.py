@@ -24,6 +24,7 @@ KENWARD_ROGER_NEEDS_REML = (
     "Kenward-Roger is defined for REML fits; fit with reml=True or ask for ddf='satterthwaite'"
 )
 ESTIMABLE_TOLERANCE = 1e-8
+NO_VARIANCE = "no residual variance: nothing to test against"
 
 
 @dataclass(frozen=True)
@@ -157,6 +158,11 @@ class LinearFunctions:
         """Standard errors (r,); NaN where not estimable."""
         return np.where(self.estimable, np.sqrt(np.maximum(np.diag(self.cov), 0.0)), np.nan)
 
+    @property
+    def without_variance(self) -> bool:
+        """The fixed part explains the response, so that no function has a variance: nothing can be tested."""
+        return self.estimate.size > 0 and not np.any(np.diag(self.cov_unadjusted) > 0.0)
+
     def df(self) -> np.ndarray:
         """Degrees of freedom of each row (r,); NaN where not estimable, inf for asymptotic."""
         gradients = np.einsum("iaa->ia", self.gradients)
@@ -173,7 +179,7 @@ class LinearFunctions:
 
     def combine(self, A: np.ndarray | sp.sparray) -> LinearFunctions:
         """The linear functions A (K beta), A (c, r)."""
-        A = A.toarray() if sp.issparse(A) else np.asarray(A, float)
+        A = dense_rows(A)
         raw = A @ self.raw_estimate
         products = None if self.null_products is None else sp.csr_array(sp.csr_array(A) @ self.null_products)
         norms = np.abs(A) @ self.norms
@@ -247,6 +253,11 @@ class LinearFunctions:
         df = self._df_of(variance, np.einsum("iaa->ia", self.gradients), self.estimable)
         F = float(np.mean(self.estimate**2 / variance))
         return F, satterthwaite.combine_degrees_of_freedom(df)
+
+
+def dense_rows(K: Any) -> np.ndarray:
+    """Rows K (r, p) as a dense array, from a sparse one, a matrix or a single row."""
+    return K.toarray() if sp.issparse(K) else np.atleast_2d(np.asarray(K, float))
 
 
 def _row_quadratic(A: sp.csr_array, M: np.ndarray) -> np.ndarray:
@@ -352,7 +363,7 @@ def linear_functions(
     if ddf == "kenward-roger" and not solved.reml:
         raise InferenceError(KENWARD_ROGER_NEEDS_REML)
     _check_memory(inference, K.shape[0], ddf)
-    K = K.toarray() if sp.issparse(K) else np.atleast_2d(np.asarray(K, float))
+    K = dense_rows(K)
     estimable = _is_estimable(null_products, norms)
     inside = np.asarray((solved.equations.to_user.T @ K[:, kept].T).T)
     B, phi_K = solved.solve_fixed(inside)

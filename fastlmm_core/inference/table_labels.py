@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import pandas as pd
@@ -52,6 +52,18 @@ def row_labels(block: pd.DataFrame, by: Sequence[str]) -> list[str]:
         values = [level_text(v) for v in block[name]]
         parts.append([f"{name}{v}" for v in values] if looks_numeric(values) else values)
     return [" ".join(words) for words in zip(*parts, strict=True)]
+
+
+def distinct_names(labels: Sequence[str], figures: Collection[str]) -> dict[str, str]:
+    """New names of label columns that are called as a column of figures is: factor "t" gives "t_level"."""
+    out = {}
+    for name in labels:
+        new = name
+        while new in figures or (new != name and new in labels):
+            new += "_level"
+        if new != name:
+            out[name] = new
+    return out
 
 
 def free_name(labels: pd.DataFrame, by: Sequence[str]) -> str:

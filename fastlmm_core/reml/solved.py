@@ -105,6 +105,13 @@ class SolvedEquations:
         # tr(P V_i P V_j) by method, the one expensive piece that Kenward-Roger and Satterthwaite share
         self.expected: dict[str, np.ndarray] = {}
 
+    def leave_nothing(self) -> None:
+        """The fixed part explains the response to rounding: residuals and variances are exact zeros."""
+        self.residual = np.zeros_like(self.residual)
+        for rows in self.equations.layout.random_rows:
+            self.coefficients[rows] = 0.0
+        self.r2 = self.sigma2 = 0.0
+
     @property
     def beta(self) -> np.ndarray:
         """Inside fixed coefficients (p,)."""
@@ -237,12 +244,9 @@ def fit_equations(
     """
     factor = factor or make_factor(equations)
     response = prepare_response(equations, y)
-    if (
-        equations.n_theta == 0
-        or response.yy <= 1e-28 * float(y @ (equations.weights * y))
-        or response.yy == 0.0
-    ):
-        return _solve_without_search(equations, factor, response, reml)
+    explained = response.yy <= 1e-28 * float(y @ (equations.weights * y))
+    if equations.n_theta == 0 or explained:
+        return _solve_without_search(equations, factor, response, reml, explained)
     start = starting_values(equations, response) if theta is None else theta
     optimum = optimizer.minimize(equations, factor, response, reml=reml, theta=start, progress=progress)
     for _ in range(3):
@@ -276,7 +280,7 @@ def fit_equations(
 
 
 def _solve_without_search(
-    equations: MixedModelEquations, factor: CholeskyFactor, response: Response, reml: bool
+    equations: MixedModelEquations, factor: CholeskyFactor, response: Response, reml: bool, explained: bool
 ) -> tuple[SolvedEquations, optimizer.Optimum, Certificate]:
     """No variance parameters, or nothing left to explain: every relative variance is zero."""
     theta = np.zeros(equations.n_theta)
@@ -288,6 +292,8 @@ def _solve_without_search(
     apply_factor_transposed(start, term, factors, response.rhs, right)
     point = Point(0.0, 0.0, factors, factor.solve(right))
     solved = SolvedEquations(equations, factor, response, point, theta, reml)
+    if explained:
+        solved.leave_nothing()
     d = theta.size
     empty = np.zeros((len(equations.terms), equations.width, equations.width))
     optimum = optimizer.Optimum(

@@ -13,9 +13,10 @@ import scipy.sparse as sp
 
 from fastlmm_core.design import Design
 from fastlmm_core.errors import FastLMMWarning, OptionError, check_option
-from fastlmm_core.inference.distributions import f_upper, t_quantile, t_two_sided
+from fastlmm_core.inference.distributions import f_upper, t_quantile, t_statistics, t_two_sided
 from fastlmm_core.inference.linear_functions import (
     DDF_METHODS,
+    NO_VARIANCE,
     LinearFunctions,
     VarianceParameterInference,
     linear_functions,
@@ -243,8 +244,8 @@ class LMMFit:
     def se(self) -> np.ndarray:
         se = np.full(len(self.coef_names), np.nan)
         se[self.design.kept] = row_statistics(
-            self._inference, self._kept_rows(), kept=self.design.kept, ddf="asymptotic", information="expected",
-            df_residual=self.df_residual,
+            self._inference, self._kept_rows(), kept=self.design.kept, ddf="asymptotic",
+            information="expected", df_residual=self.df_residual,
         )[1]  # fmt: skip
         return se
 
@@ -392,11 +393,10 @@ class LMMFit:
             self._inference, self._kept_rows(), kept=kept, ddf=ddf, information=information,
             df_residual=self.df_residual,
         )  # fmt: skip
-        with np.errstate(divide="ignore", invalid="ignore"):
-            t = columns["estimate"] / columns["se"]
+        t = t_statistics(columns["estimate"], columns["se"])
         margin = t_quantile(level, columns["df"]) * columns["se"]
         status = np.full(len(self.coef_names), "dropped: depends on earlier columns", dtype=object)
-        status[kept] = "ok"
+        status[kept] = "ok" if self.solved.sigma2 > 0.0 else NO_VARIANCE
         return pd.DataFrame(
             {"term": list(self.coef_names), **columns, "t": t, "p": t_two_sided(t, columns["df"]),
              "lower": columns["estimate"] - margin, "upper": columns["estimate"] + margin,

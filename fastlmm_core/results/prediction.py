@@ -10,6 +10,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from fastlmm_core.errors import DataError, OptionError, nearest_names
+from fastlmm_core.inference.linear_functions import dense_rows
 from fastlmm_core.kernels.assembly import apply_factor, apply_factor_transposed
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 def observation_weights(fit: LMMFit, K: np.ndarray | sp.sparray) -> np.ndarray:
     """K (X'V^-1 X)^-1 X'V^-1, (r, n), from one solve: W [Z X] F C^-1 [0; K']."""
-    K = K.toarray() if sp.issparse(K) else np.atleast_2d(np.asarray(K, float))
+    K = dense_rows(K)
     if K.shape[1] != len(fit.coef_names):
         raise OptionError(f"K has {K.shape[1]} columns; the model has {len(fit.coef_names)} coefficients")
     if not fit.design.estimable(K).all():

@@ -189,6 +189,10 @@ def format_frame(
     if decimals is None:
         sizes = [np.asarray(frame[name], float) for name in errors or scale] or [np.zeros(0)]
         decimals = shared_decimals(np.concatenate(sizes), digits)
+        if errors and not any(np.any(size > 0.0) for size in sizes):  # a perfect fit
+            figures = np.concatenate([np.asarray(frame[name], float) for name in scale])
+            largest = np.max(np.abs(figures[np.isfinite(figures)]), keepdims=True, initial=0.0)
+            decimals = shared_decimals(largest, digits)
     cells: dict[str, list[str]] = {}
     for name, kind in shown.items():
         values = frame[name]

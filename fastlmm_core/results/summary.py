@@ -16,6 +16,7 @@ from .rendering import Table, format_p, format_significant, shared_decimals
 if TYPE_CHECKING:
     from .fit import LMMFit
 
+
 @dataclass(frozen=True)
 class Summary:
     """What `LMMFit.summary` returns: prints itself; every table is there as a DataFrame.
@@ -233,6 +234,8 @@ def fit_notes(fit: LMMFit) -> tuple[str, ...]:
             f"Fixed part is rank deficient: {n} column{'s' if n > 1 else ''} dropped: "
             f"{', '.join(fit.dropped_columns)}."
         )
+    if fit.sigma == 0.0:
+        notes.append("The fixed part explains the response exactly: no variance is left to test against.")
     if fit.singular:
         notes.append("Singular fit: " + "; ".join(fit.singular_terms) + ".")
     if not fit.converged:

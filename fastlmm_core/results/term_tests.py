@@ -10,7 +10,7 @@ import scipy.sparse as sp
 
 from fastlmm_core.errors import DesignError, OptionError, check_option
 from fastlmm_core.inference.distributions import chi2_upper
-from fastlmm_core.inference.linear_functions import DDF_METHODS
+from fastlmm_core.inference.linear_functions import DDF_METHODS, NO_VARIANCE
 
 if TYPE_CHECKING:
     from fastlmm_core.results.fit import LMMFit
@@ -40,6 +40,9 @@ def anova_table(fit: LMMFit, type: int, ddf: str, information: str) -> pd.DataFr
             shape=(count, functions.estimate.size),
         )
         first += count
+        if functions.without_variance:
+            rows.append((label, count, np.nan, np.nan, np.nan, np.nan, NO_VARIANCE, ddf))
+            continue
         test = functions.f_test(pick)
         rows.append((label, test.df_num, test.df_den, test.F, test.p, test.scaling, "ok", ddf))
     columns = ["term", "df_num", "df_den", "F", "p", "scaling", "status", "ddf"]

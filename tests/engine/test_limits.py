@@ -10,6 +10,7 @@ from random_designs import case, fit_of
 
 from fastlmm_core import datasets, lmm
 from fastlmm_core.errors import FastLMMWarning, NotConvergedWarning, RankDeficientWarning, SingularFitWarning
+from fastlmm_core.inference.linear_functions import DDF_METHODS, NO_VARIANCE
 from fastlmm_core.linalg.cholmod import CholmodFactor
 
 
@@ -67,20 +68,50 @@ def test_linear_model_by_formula():
 def test_constant_response(formula, value):
     """Exact zero variances, the constant as fitted value, no crash in any table."""
     fit = quiet(formula, case("crossed").data.assign(y=value))
-    assert fit.sigma < 1e-12 * max(1.0, abs(value))
+    assert fit.sigma == 0.0
     np.testing.assert_allclose(
         fit.beta, [value, *np.zeros(fit.rank - 1)], rtol=1e-12, atol=1e-12 * max(1, abs(value))
     )
     np.testing.assert_allclose(fit.fitted, value, rtol=1e-12)
     assert np.all(fit.theta == 0)
-    assert np.all(fit.variance_components["estimate"].iloc[:-1] == 0)
+    assert np.all(fit.variance_components["estimate"] == 0)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        assert len(str(fit.summary())) > 50
+        warnings.simplefilter("error")
+        assert "no variance is left to test against" in str(fit.summary())
         assert len(fit.fixed_effects()) == fit.rank
-        assert len(fit.blups()) == sum(len(t.levels) for t in fit.design.random)
-        fit.anova()
-        fit.predict(se=True)
+        blups = fit.blups()
+        assert len(blups) == sum(len(t.levels) for t in fit.design.random)
+        assert not np.any(blups["estimate"])
+        assert not np.any(fit.predict(se=True)["se"])
+        anova = fit.anova()
+    assert anova[["F", "p"]].isna().all(axis=None)
+    assert set(anova["status"]) <= {NO_VARIANCE}
+
+
+@pytest.mark.parametrize("ddf", DDF_METHODS)
+@pytest.mark.parametrize("formula", ["y ~ t + (1|g) + (1|l)", "y ~ t + (x|g)", "y ~ t"])
+def test_means_of_a_constant_response(formula, ddf):
+    """Estimates with standard error 0, no test, and a status that says why; no warning in any table."""
+    fit = quiet(formula, case("crossed").data.assign(y=7.25, x=np.arange(len(case("crossed").data)) % 7))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        means = fit.emmeans("t", ddf=ddf)
+        tables = [means] + [
+            means.contrast(method, adjust=adjust)
+            for method, adjust in (("pairwise", "tukey"), ("trt.vs.ctrl", "dunnettx"), ("consec", "mvt"),
+                                   ("pairwise", "scheffe"), ("eff", "holm"))
+        ]  # fmt: skip
+        for table in tables:
+            frame = table.to_frame()
+            np.testing.assert_allclose(frame["estimate"], 7.25 if table is means else 0.0, atol=1e-12)
+            assert np.all(frame["se"] == 0.0)
+            assert frame[["t", "p"]].isna().all(axis=None)
+            assert set(frame["status"]) == {NO_VARIANCE}
+            assert NO_VARIANCE in str(table)
+        assert frame["df"].isna().all() == (ddf in ("kenward-roger", "satterthwaite"))
+        assert set(fit.joint_tests(ddf=ddf)["status"]) == {NO_VARIANCE}
+        assert set(fit.joint_tests(ddf=ddf, scaled=False)["status"]) == {NO_VARIANCE}
+        means.cld()
 
 
 def test_response_that_the_fixed_part_explains():

@@ -34,6 +34,7 @@ class DenseFunctions:
     residual_df: float
     ddf: str = "residual"
     information: str = "expected"
+    without_variance = False
 
     @property
     def estimable(self):

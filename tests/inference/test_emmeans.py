@@ -211,6 +211,18 @@ def test_comparison_intervals_overlap_where_means_do_not_differ(fits):
         np.testing.assert_allclose(0.5 * (intervals.lower + intervals.upper), table.estimate)
 
 
+def test_factors_called_as_a_column_of_figures_is():
+    data = reference_data().rename(columns={"v": "t", "n": "p"})
+    means = emmeans(DenseFit("y ~ t + p", data), "t", by="p")
+    frame = means.to_frame()
+    assert list(frame.columns[:3]) == ["t_level", "p_level", "estimate"]
+    assert frame.columns.is_unique
+    assert "p_level = " in str(means)
+    pairs = means.contrast("pairwise")
+    assert pairs.to_frame().columns.is_unique
+    assert set(pairs.to_frame()["p_level"]) == set(data["p"])
+
+
 def test_level_and_adjustment_can_be_changed_later(fits):
     table = emmeans(fits["full"], "~ v", ddf="residual").pairs()
     again = table.with_options(adjust="bonferroni", level=0.9)
