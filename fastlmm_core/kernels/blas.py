@@ -16,6 +16,9 @@ from numba.extending import get_cython_function_address, intrinsic
 
 from fastlmm_core.kernels.compile import kernel
 
+# Side of the blocks in which a large symmetric matrix is multiplied.
+SYMMETRIC_BLOCK = 512
+
 DGEMM, DSYMM, DTRSM, DPOTRI, DGEMV, DSYRK = range(6)
 ADDRESSES = np.array(
     [
@@ -66,11 +69,36 @@ def solve_triangular_right(blas, work, L, ld_L, Y, ld_Y, r, m):
 
 @kernel
 def multiply_symmetric_left(blas, work, S, ld_S, Y, ld_Y, out, ld_out, r, m):
-    """out (r, m) <- -S Y for the symmetric S (r, r) held by its lower triangle."""
+    """out (r, m) <- -S Y for the symmetric S (r, r) held by its lower triangle.
+
+    A large S goes by blocks: dsymm copies the triangle element by element, which for a narrow Y costs a
+    quarter of the product, while the blocks off the diagonal are plain matrices to dgemm.
+    """
     flags, numbers, scalars = work
-    numbers[0], numbers[1], numbers[2], numbers[3], numbers[4] = r, m, ld_S, ld_Y, ld_out
     f, i, s = np.int64(flags.ctypes.data), np.int64(numbers.ctypes.data), np.int64(scalars.ctypes.data)
-    call_fortran(blas[1], (f + 2, f + 2, i, i + 4, s + 8, S, i + 8, Y, i + 12, s + 16, out, i + 16))
+    block = SYMMETRIC_BLOCK if r >= 2 * SYMMETRIC_BLOCK else r
+    numbers[1], numbers[2], numbers[3], numbers[4] = m, ld_S, ld_Y, ld_out
+    for a in range(0, r, block):
+        rows = min(block, r - a)
+        numbers[0] = rows
+        call_fortran(
+            blas[1],
+            (f + 2, f + 2, i, i + 4, s + 8, S + 8 * (a * ld_S + a), i + 8, Y + 8 * a, i + 12, s + 16, out + 8 * a, i + 16),
+        )
+    for b in range(0, r, block):
+        columns = min(block, r - b)
+        for a in range(b + block, r, block):
+            rows = min(block, r - a)
+            numbers[0], numbers[5] = rows, columns
+            part = S + 8 * (b * ld_S + a)
+            call_fortran(
+                blas[0],
+                (f, f, i, i + 4, i + 20, s + 8, part, i + 8, Y + 8 * b, i + 12, s, out + 8 * a, i + 16),
+            )
+            call_fortran(
+                blas[0],
+                (f + 1, f, i + 20, i + 4, i, s + 8, part, i + 8, Y + 8 * a, i + 12, s, out + 8 * b, i + 16),
+            )
 
 
 @kernel

@@ -2,11 +2,43 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numba import njit
+
+
+def drop_stale_cache(folder: Path) -> bool:
+    """Delete the compiled kernels beside the sources in `folder` when any source has changed since.
+
+    Numba renews the cache of a kernel when its own file changes, but a kernel also holds the code of those it
+    calls in other files.  The state of all sources is kept in a stamp beside the cache.
+
+    Returns
+    -------
+    bool
+        Whether something was stale.  A folder that cannot be written has no cache either, and is left alone.
+    """
+    cache = folder / "__pycache__"
+    state = sorted((path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in folder.glob("*.py"))
+    digest = hashlib.sha256(repr(state).encode()).hexdigest()
+    stamp = cache / "kernels.stamp"
+    try:
+        if stamp.exists() and stamp.read_text() == digest:
+            return False
+        for path in cache.glob("*.nb[ci]"):
+            path.unlink(missing_ok=True)
+        cache.mkdir(exist_ok=True)
+        stamp.write_text(digest)
+    except OSError:
+        return False
+    return True
+
+
+drop_stale_cache(Path(__file__).parent)
 
 # Kernels are written in scalar loops: array expressions, slices assigned to and np.linalg calls multiply the
 # compile time of everything that calls them.
