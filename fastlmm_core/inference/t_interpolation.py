@@ -1,7 +1,8 @@
 """Quantiles of Student's t at one level for very many degrees of freedom.
 
-At a fixed tail the quantile is a smooth function of 1/df, also at its normal limit 1/df = 0; so it is tabulated
-once by Chebyshev polynomials on a few intervals.
+At a fixed tail the quantile is a smooth function of 1/df, also at its normal limit 1/df = 0; so it is
+tabulated by Chebyshev polynomials on a few
+intervals, once for every tail.
 """
 
 from __future__ import annotations
