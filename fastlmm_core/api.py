@@ -229,8 +229,8 @@ def _collect_warnings(
             found.append(
                 ConfoundedWarning(
                     f"the random term of {name_list(terms)} lies within the fixed part: the data say nothing "
-                    "about its variance, and the figure shown for it is arbitrary; leave it out of one of the "
-                    "two parts"
+                    "about its variance, and the figure shown for it is arbitrary; leave it out of one of "
+                    "the two parts"
                 )
             )
     if not certificate.optimal:

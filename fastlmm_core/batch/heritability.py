@@ -28,7 +28,8 @@ def cullis(
 
 def standard(variance: np.ndarray, residual: np.ndarray, replication: np.ndarray) -> np.ndarray:
     """H2 = sigma2_g / (sigma2_g + sigma2_e / r) on the basis of means, r the mean replication."""
-    return variance / (variance + residual / replication)
+    with np.errstate(divide="ignore", invalid="ignore"):  # a perfect fit has neither variance
+        return variance / (variance + residual / replication)
 
 
 def heritability_table(

@@ -83,8 +83,9 @@ def multiply_symmetric_left(blas, work, S, ld_S, Y, ld_Y, out, ld_out, r, m):
         numbers[0] = rows
         call_fortran(
             blas[1],
-            (f + 2, f + 2, i, i + 4, s + 8, S + 8 * (a * ld_S + a), i + 8, Y + 8 * a, i + 12, s + 16, out + 8 * a, i + 16),
-        )
+            (f + 2, f + 2, i, i + 4, s + 8, S + 8 * (a * ld_S + a), i + 8, Y + 8 * a, i + 12, s + 16,
+             out + 8 * a, i + 16),
+        )  # fmt: skip
     for b in range(0, r, block):
         columns = min(block, r - b)
         for a in range(b + block, r, block):

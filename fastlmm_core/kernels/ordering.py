@@ -133,7 +133,7 @@ def map_pattern(indptr, indices, L_indptr, L_indices):
 
 @kernel
 def find_parents(indptr, indices):
-    """Elimination tree (n,) int64, -1 for a root, of rows of a lower triangle compressed by row (Liu 1990)."""
+    """Elimination tree (n,) int64, -1 for a root, of rows of a lower triangle by rows (Liu 1990)."""
     n = indptr.size - 1
     parent = fill_integers(n, -1)
     ancestor = fill_integers(n, -1)
@@ -153,8 +153,8 @@ def find_parents(indptr, indices):
 def count_columns(indptr, indices):
     """Entries of each column of the Cholesky factor, diagonal included (Liu 1990, row subtrees).
 
-    `indptr, indices` are the rows of the lower triangle, compressed by row; row i of L is the set of columns on
-    the paths from its entries to i in the elimination tree.
+    `indptr, indices` are the rows of the lower triangle, compressed by row; row i of L is the set of columns
+    on the paths from its entries to i in the elimination tree.
     """
     n = indptr.size - 1
     parent = find_parents(indptr, indices)

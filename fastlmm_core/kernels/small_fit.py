@@ -25,8 +25,21 @@ from fastlmm_core.kernels.score import (
     prepare_information,
     subtract_squares,
 )
-from fastlmm_core.kernels.simplicial import factorize, invert_subset, log_determinant, solve_lower, solve_upper
-from fastlmm_core.kernels.trust_region import SECANT_BELOW, SECANT_SLOW, correct_curvature, judge_step, measure_length, propose_step
+from fastlmm_core.kernels.simplicial import (
+    factorize,
+    invert_subset,
+    log_determinant,
+    solve_lower,
+    solve_upper,
+)
+from fastlmm_core.kernels.trust_region import (
+    SECANT_BELOW,
+    SECANT_SLOW,
+    correct_curvature,
+    judge_step,
+    measure_length,
+    propose_step,
+)
 
 # A step that fails below this decrement fails by rounding of the deviance: a smaller one would not do better.
 ROUNDING = 1e-7

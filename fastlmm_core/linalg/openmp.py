@@ -1,9 +1,9 @@
 """CHOLMOD's own threads, switched off while it factorizes.
 
-SuiteSparse 5 opens four OpenMP threads for the assembly of every supernode, whatever OMP_NUM_THREADS says.  On
-the many small panels of mixed model equations they cost more than they bring (a third of the processor time of
-a factorization with 6,000 equations), and beside other fits they oversubscribe the machine.  BLAS threads are
-another matter and stay as the user has set them.
+SuiteSparse 5 opens four OpenMP threads for the assembly of every supernode, whatever OMP_NUM_THREADS says.
+On the many small panels of mixed model equations they cost more than they bring (a third of the processor
+time of a factorization with 6,000 equations), and beside other fits they oversubscribe the machine.  BLAS
+threads are another matter and stay as the user has set them.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ def trial():
 
 
 def test_a_fit_over_the_limit_is_refused_before_it_starts(trial):
-    with pytest.raises(MemoryForecastError, match="max_memory is 0.00 GB") as caught:
+    with pytest.raises(MemoryForecastError, match=r"max_memory is 0\.00 GB") as caught:
         fl.lmm("y ~ 1 + (1|a) + (1|b)", trial, max_memory="1MB")
     assert caught.value.needed > caught.value.available == 10**6
 
@@ -60,7 +60,9 @@ def test_stack_of_fundamental_supernodes_is_the_plan_s():
         assert forecast_stack(parent, counts) == plan.stack_size
 
 
-@pytest.mark.parametrize(("text", "value"), [("8GB", 8 * 10**9), ("500 mb", 5 * 10**8), (1e6, 10**6), ("1.5g", 15 * 10**8)])
+@pytest.mark.parametrize(
+    ("text", "value"), [("8GB", 8 * 10**9), ("500 mb", 5 * 10**8), (1e6, 10**6), ("1.5g", 15 * 10**8)]
+)
 def test_sizes(text, value):
     assert parse_memory(text) == value
 
