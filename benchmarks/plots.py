@@ -13,6 +13,7 @@ from cases import CASES, EXACT
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.ticker import NullFormatter
 
 COLOURS = dict(zip(EXACT, ("#1f4e79", "#b8503c", "#d39a3a", "#6b8f5a", "#8a6fa8", "#7d7d7d"), strict=True))
 QUIET: dict[Any, Any] = {
@@ -46,6 +47,12 @@ def draw_fits(table: pd.DataFrame, path: Path) -> None:
         if places:
             x, y = zip(*places, strict=True)
             ax.scatter(x, y, s=42, color=COLOURS[program], label=program, zorder=3)
+    prepared = table[table["program"] == "fastlmm_core, prepared"].set_index("case")["cpu_s"]
+    places = [(prepared[case.name], i) for i, case in enumerate(shown) if case.name in prepared.index]
+    if places:
+        x, y = zip(*places, strict=True)
+        colour = COLOURS["fastlmm_core"]
+        ax.scatter(x, y, s=42, facecolor="white", edgecolor=colour, label="from a Prepared", zorder=3)
     for i, case in enumerate(shown):
         times = table.loc[(table["case"] == case.name) & table["program"].isin(EXACT), "cpu_s"]
         ax.plot([times.min(), times.max()], [i, i], color="0.75", lw=1, zorder=1)
@@ -54,7 +61,7 @@ def draw_fits(table: pd.DataFrame, path: Path) -> None:
     ax.invert_yaxis()
     ax.grid(axis="y", visible=False)
     ax.legend(
-        loc="upper center", bbox_to_anchor=(0.3, 1.18), ncol=len(EXACT), frameon=False, handletextpad=0.1
+        loc="upper center", bbox_to_anchor=(0.3, -0.12), ncol=len(EXACT) + 1, frameon=False, handletextpad=0.1
     )
     figure.savefig(path, dpi=150, bbox_inches="tight")
     plt.close(figure)
@@ -72,6 +79,7 @@ def draw_growth(table: pd.DataFrame, path: Path) -> None:
     ):
         ax.plot(size["rows"], size[column], "o", ms=4, color=colour, label=label)
     ax.set(xscale="log", yscale="log", xlabel="plots", ylabel="CPU seconds")
+    ax.xaxis.set_minor_formatter(NullFormatter())
     twin = ax.twinx()
     twin.plot(size["rows"], size["gflop"], "x", color="0.5", label="GFLOP of one factorization")
     twin.set(yscale="log", ylabel="GFLOP of one factorization (×)")
@@ -86,12 +94,12 @@ def draw_growth(table: pd.DataFrame, path: Path) -> None:
         part = part[part["rows"] == part["rows"].max()].sort_values(over)
         ax.plot(part[over], part["fit_s"], "o-", ms=4, color=COLOURS["fastlmm_core"], label="fit")
         ax.plot(part[over], part["kenward_roger_s"], "o-", ms=4, color=COLOURS["lme4"], label="Kenward-Roger")
-        ax.set(xlabel=f"{label} ({part['rows'].max():,.0f} plots)", ylim=(0, None))
+        ax.set(xlabel=f"{label} ({part['rows'].max():,.0f} plots)", ylabel="CPU seconds")
         ax.legend(frameon=False, fontsize=8)
         if over == "contrasts":
-            ax.set(xscale="log")
+            ax.set(xscale="log", yscale="log")
         else:
-            ax.set_xticks(np.unique(part[over]))
+            ax.set(yscale="log", xticks=np.unique(part[over]))
     figure.tight_layout()
     figure.savefig(path, dpi=150)
     plt.close(figure)

@@ -60,7 +60,9 @@ def seconds(value: float) -> str:
 
 
 def share(ratio: float) -> str:
-    return f"1/{1 / ratio:.3g}" if ratio < 1 else f"{ratio:.2g} ×"
+    if ratio >= 1:
+        return f"{ratio:.2g} ×"
+    return f"1/{1 / ratio:,.0f}" if ratio < 0.02 else f"1/{1 / ratio:.2g}"
 
 
 def found(table: pd.DataFrame, **where: str) -> pd.Series | None:
@@ -114,7 +116,8 @@ def relative_goals(case: Case, own: float, table: pd.DataFrame) -> list[dict[str
     if exact:
         best = min(exact, key=lambda p: exact[p])
         figure = f"{share(own / exact[best])} of {best}"
-        rows.append(goal_row(case.title, figure, "ahead of every exact program", own < exact[best]))
+        goal = case.goal.words if case.prepared else "ahead of every exact program"
+        rows.append(goal_row(case.title, figure, goal, own < exact[best]))
     return rows
 
 
@@ -220,7 +223,7 @@ def fits_table() -> str:
         if prepared is not None:
             row["fastlmm_core"] += f", prepared {cell(prepared, 'fastlmm_core')}"
         row |= {program: cell(found(table, case=case.name, program=program), program) for program in OTHERS}
-        row["peak memory"] = (
+        row["our peak memory"] = (
             f"{float(own['peak_mb']) / 1024:.2f} GB" if own is not None and own["status"] == "ok" else ""
         )
         rows.append(row)
@@ -288,7 +291,7 @@ def inference_table() -> str:
                 "pbkrtest, emmeans": theirs,
                 "ratio": share(own["cpu_s"] / other["cpu_s"]) if there and other is not None else "",
                 "largest relative difference in df": close,
-                "peak memory": f"{own['peak_mb'] / 1024:.2f} GB",
+                "our peak memory": f"{own['peak_mb'] / 1024:.2f} GB",
                 "theirs": f"{other['peak_mb'] / 1024:.2f} GB" if there and other is not None else "",
             }
         )
