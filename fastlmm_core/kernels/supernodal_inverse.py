@@ -259,6 +259,31 @@ def invert_single(front, Y, r):
 
 
 @kernel
+def invert_leaf(source, ld_source, relative, L, start, r, y, total):
+    """Column of Z of a leaf of one column, straight from the parent's front: `total` (r + 1,), diagonal first.
+
+    Nobody reads the front of a leaf, so its Z_II is used where it lies and never stored.
+    """
+    pivot = L[start]
+    for a in range(r):
+        y[a] = L[start + 1 + a] / pivot
+        total[1 + a] = 0.0
+    for b in range(r):
+        column = relative[b] * ld_source
+        yb = y[b]
+        own = source[column + relative[b]] * yb
+        for a in range(b + 1, r):
+            value = source[column + relative[a]]
+            total[1 + a] -= value * yb
+            own += value * y[a]
+        total[1 + b] -= own
+    diagonal = 1.0 / (pivot * pivot)
+    for a in range(r):
+        diagonal -= y[a] * total[1 + a]
+    total[0] = diagonal
+
+
+@kernel
 def invert_supernodes(
     blas, L, indptr, first, parent, relative_ptr, relative, offset, order, C_indptr, place, stack, Y, C_inv
 ):
@@ -267,6 +292,14 @@ def invert_supernodes(
     `stack` (offset[-1],) and `Y` (largest r m, and r (r + 1) / 2 of a heavy child) are work arrays.
     """
     work = make_workspace()
+    n_super = first.size - 1
+    leaf = np.ones(n_super, np.bool_)
+    longest = 1
+    for s in range(n_super):
+        if parent[s] >= 0:
+            leaf[parent[s]] = False
+        longest = max(longest, indptr[first[s] + 1] - indptr[first[s]])
+    column = np.empty(longest)
     for s in order:
         j = first[s]
         m = first[s + 1] - j
@@ -278,6 +311,11 @@ def invert_supernodes(
             held = indptr[first[p] + 1] - indptr[first[p]]
             source = stack[offset[p] : offset[p] + held * held]
             rows = relative[relative_ptr[s] : relative_ptr[s + 1]]
+            if m == 1 and leaf[s]:
+                invert_leaf(source, held, rows, L, indptr[j], r, Y, column)
+                for t in range(C_indptr[j], C_indptr[j + 1]):
+                    C_inv[t] = column[place[t]]
+                continue
             if offset[s] == offset[p]:  # the heavy child overwrites the front it reads
                 gather_packed(source, held, rows, r, Y)
                 unpack_lower(Y, r, front[m * size + m :], size)

@@ -37,6 +37,11 @@ _interface = choose_interface(_cholmod)
 
 # Another order has to save this share of the operations to replace one that was found before.
 CLEARLY_BETTER = 0.97
+# Rough costs that decide whether to look: a fit takes some 15 factorizations at 15 GFLOP/s, a search about a
+# microsecond an entry (measured 0.7 to 1.6).  Only their ratio matters.
+FIT_SECONDS = 15.0 / 1.5e10
+SEARCH_SECONDS = 1e-6
+SEARCH_PAYS = 1.0
 # From this many right-hand sides on, a pass over L that updates whole rows of them beats CHOLMOD's solve by
 # half and its half solve four times, the copy of L included.
 MANY_COLUMNS = 24
@@ -56,6 +61,8 @@ def order_graph(graph: sp.csc_array) -> tuple[np.ndarray, str]:
     best, best_name = np.arange(n), "by terms"
     best_flops = estimate_flops(matrix, best)
     for name in ("amd", "metis"):
+        if best_flops * FIT_SECONDS < SEARCH_PAYS * matrix.nnz * SEARCH_SECONDS:
+            break  # the whole fit costs less than looking for a better order
         perm = _interface.order(matrix, name)
         if perm is None:
             continue
