@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from fastlmm_core.batch.sources import (
 from fastlmm_core.batch.store import PartStore
 from fastlmm_core.batch.tables import Tables, join_tables
 from fastlmm_core.batch.trials import TrialTable, collect_trials
+from fastlmm_core.compiling import compilation_notice
 
 
 def fit_batch(
@@ -123,7 +123,7 @@ def run_plan(
         if store:
             store.open(digest(np.array([piece.fingerprint for piece in pieces])), resume)
         done = store.done() if store else {}
-        with Progress(units, progress) as bar, compiling_said():
+        with Progress(units, progress) as bar, compilation_notice(logger.warning):
             mark_done(bar, done)
             if remote:
                 left = [(k, piece) for k, piece in enumerate(pieces) if k not in done]
@@ -137,7 +137,7 @@ def run_plan(
         if store:
             store.open(table_fingerprint(table.frame), resume)
         done = store.done() if store else {}
-        with Progress(table.n_units, progress) as bar, compiling_said():
+        with Progress(table.n_units, progress) as bar, compilation_notice(logger.warning):
             mark_done(bar, done)
             if remote:
                 frames = [(k, part) for k, part in enumerate(cut_table(table)) if k not in done]
@@ -169,24 +169,3 @@ def cut_table(table: TrialTable, rows: int = ROWS_PER_PIECE // 5) -> list[pd.Dat
             frames.append(table.frame.iloc[int(table.ptr[first]) : int(table.ptr[trial])])
             first = trial
     return frames
-
-
-@contextmanager
-def compiling_said() -> Iterator[None]:
-    """Log once when kernels have to be compiled."""
-    from numba.core import event
-
-    class Listener(event.Listener):
-        said = False
-
-        def on_start(self, occurred: Any) -> None:
-            function = getattr(occurred.data.get("dispatcher"), "py_func", None)
-            if not self.said and getattr(function, "__module__", "").startswith("fastlmm_core"):
-                self.said = True
-                logger.warning("compiling the numerical kernels once; later runs load them")
-
-        def on_end(self, occurred: Any) -> None:
-            pass
-
-    with event.install_listener("numba:compile", Listener()):
-        yield

@@ -30,10 +30,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = _parser().parse_args(argv)
     command: Callable[[argparse.Namespace], int] = arguments.command
-    from .compiling import compilation_notice
+    from ..compiling import compilation_notice
 
     try:
-        with warnings.catch_warnings(), compilation_notice():
+        with warnings.catch_warnings(), compilation_notice(_say):
             warnings.simplefilter("ignore", FastLMMWarning)  # the summary says the same in words
             return command(arguments)
     except FastLMMError as err:
@@ -42,6 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of a pipe closed it, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _say(words: str) -> None:
+    print(f"fastlmm: {words}", file=sys.stderr, flush=True)
 
 
 def one_line(err: Exception) -> str:
