@@ -21,8 +21,12 @@ from fastlmm_core.inference.multiplicity import (
     Family,
     adjusted_p_values,
     critical_values,
+    error_note,
+    joint_p_values,
     resolve_adjustment,
 )
+from fastlmm_core.inference.multivariate_t import Probability
+from fastlmm_core.inference.pair_memory import check_pairs
 from fastlmm_core.inference.table_labels import distinct_names, free_name, group_rows, level_text, row_labels
 
 Floats = NDArray[np.floating]
@@ -159,8 +163,15 @@ class EstimateTable:
         return self.adjustment.p_method
 
     @cached_property
+    def joint_tails(self) -> Probability:
+        """P values (c,) of the mvt adjustment and the error of each (three standard errors)."""
+        return joint_p_values(self.t, self.df, self.family)
+
+    @cached_property
     def p(self) -> Floats:
         """Two-sided p values (c,) with the adjustment."""
+        if self.adjustment.p_method == "mvt":
+            return self.joint_tails.value
         return adjusted_p_values(self.t, self.df, self.adjustment.p_method, self.family)
 
     @cached_property
@@ -220,7 +231,8 @@ class EstimateTable:
         level = (f"Degrees of freedom: {words}", f"Confidence level: {self.level:g}")
         lost = int(np.count_nonzero(np.isnan(self.estimate)))
         missing = (f"{lost} of {len(self)} rows are not estimable from these data",) if lost else ()
-        return (*self.remarks, *level, *self.adjustment.notes, *missing)
+        joint = (error_note(self.joint_tails.error),) if self.adjust == "mvt" else ()
+        return (*self.remarks, *level, *self.adjustment.notes, *joint, *missing)
 
     def to_frame(self) -> pd.DataFrame:
         """Unrounded figures: label columns, estimate, se, df, t, p, lower, upper, status.
@@ -309,6 +321,8 @@ class EstimateTable:
         ------
         OptionError
             For an unknown method, adjustment, label column or reference; for groups of unequal size.
+        MemoryForecastError
+            For a table of all pairs that will not fit in memory.
         """
         names = self._by_names(by, simple)
         _, members = group_rows(self.labels, names)
@@ -318,6 +332,7 @@ class EstimateTable:
             asked = adjust or "none"
         else:
             means = MeanLabels.of(row_labels(self.labels.iloc[members[0]], names))
+            check_pairs(method, *members.shape)
             family = contrast_family(method, means, ref=ref, **options)
             columns = {free_name(self.labels, names): list(family.labels)}
             asked = adjust or family.adjust

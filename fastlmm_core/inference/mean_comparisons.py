@@ -110,3 +110,29 @@ def comparison_intervals(estimate: Floats, least_difference: Floats) -> Comparis
     gap = np.abs(value[:, None] - value[None, :])
     disagree = (gap > half[:, None] + half[None, :]) != (gap > D)
     return ComparisonIntervals(lower, upper, int(np.count_nonzero(np.triu(disagree, 1))))
+
+
+@dataclass(frozen=True)
+class BestMeans:
+    """Ranks of means and their differences from the best and from the k-th.
+
+    Attributes
+    ----------
+    rank : ndarray (m,)
+        From 1 for the best; NaN for means that are not estimable.
+    best, kth : tuple of four ndarray (m,)
+        Difference from that mean, its standard error, df and least significant difference; zero for the
+        mean itself, whose df is NaN.
+    """
+
+    rank: Floats
+    best: tuple[Floats, Floats, Floats, Floats]
+    kth: tuple[Floats, Floats, Floats, Floats]
+
+    def to_frame(self) -> pd.DataFrame:
+        """Columns rank, then from_, sed_, df_, lsd_ and like_ of the best and the k-th."""
+        out: dict[str, object] = {"rank": pd.Series(self.rank).astype("Int64")}
+        for name, (difference, sed, df, lsd) in (("best", self.best), ("kth", self.kth)):
+            out |= {f"from_{name}": difference, f"sed_{name}": sed, f"df_{name}": df, f"lsd_{name}": lsd}
+            out[f"like_{name}"] = np.abs(difference) <= lsd
+        return pd.DataFrame(out)

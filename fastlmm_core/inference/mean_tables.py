@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import overload
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fastlmm_core.errors import InferenceError, OptionError
+from fastlmm_core.errors import InferenceError, OptionError, check_option
 from fastlmm_core.inference.estimate_tables import OK, ContrastTable, EstimateTable
 from fastlmm_core.inference.letters import compact_letters
 from fastlmm_core.inference.mean_comparisons import (
+    BestMeans,
     ComparisonIntervals,
     DifferenceErrors,
     comparison_intervals,
     difference_errors,
 )
+from fastlmm_core.inference.pair_streams import (
+    CHUNK,
+    PairsForecast,
+    PairSource,
+    forecast,
+    stream,
+    write_parquet,
+)
 from fastlmm_core.inference.table_labels import group_rows
 
 Floats = NDArray[np.floating]
+
+ONE_REFERENCE = ("none", "tukey", "sidak", "bonferroni", "scheffe")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -96,6 +110,113 @@ class EmmeansTable(EstimateTable):
             wrong += part.n_disagree
         return ComparisonIntervals(lower, upper, wrong)
 
+    @overload
+    def stream_pairs(
+        self, path: None = None, *, adjust: str = ..., level: float | None = ..., chunk: int = ...,
+        progress: bool = ...,
+    ) -> Iterator[pd.DataFrame]: ...  # fmt: skip
+    @overload
+    def stream_pairs(
+        self, path: str | Path, *, adjust: str = ..., level: float | None = ..., chunk: int = ...,
+        progress: bool = ...,
+    ) -> Path: ...  # fmt: skip
+    def stream_pairs(
+        self,
+        path: str | Path | None = None,
+        *,
+        adjust: str = "tukey",
+        level: float | None = None,
+        chunk: int = CHUNK,
+        progress: bool = True,
+    ) -> Iterator[pd.DataFrame] | Path:
+        """All pairwise differences, a chunk at a time: the figures of `pairs().to_frame()` in little memory.
+
+        Parameters
+        ----------
+        path : path, optional
+            Parquet file to write; without it frames are given out one after another.
+        adjust : str
+            Adjustment over all pairs of a group; not mvt or hommel. Stepwise methods (holm, hochberg, fdr,
+            by) compute every test twice and hold 16 bytes a pair.
+        level : float, optional
+            Confidence level, the table's own without it.
+        chunk : int
+            Pairs in a frame, or in a row group of the file.
+        progress : bool
+            Show the forecast and a bar where standard error is a terminal and tqdm is installed. The
+            forecast goes to the log `fastlmm_core.pairs` in any case.
+
+        Returns
+        -------
+        iterator of DataFrame, or Path
+
+        Raises
+        ------
+        InferenceError
+            For mvt and hommel, which need all pairs at once.
+        MemoryForecastError
+            When what is held at once will not fit.
+        OptionError
+            For an unknown adjustment or level, a `chunk` below one, or groups of one mean.
+        """
+        frames = stream(PairSource.of(self, adjust, level), chunk, progress)
+        return frames if path is None else write_parquet(frames, path)
+
+    def forecast_pairs(self, *, adjust: str = "tukey", chunk: int = CHUNK) -> PairsForecast:
+        """Time and memory that all pairs of the means would take, as one table and streamed."""
+        return forecast(PairSource.of(self, adjust, None), chunk)
+
+    def best(
+        self,
+        k: int = 10,
+        *,
+        largest: bool = True,
+        adjust: str = "none",
+        level: float | None = None,
+        everything: bool = False,
+    ) -> pd.DataFrame:
+        """The k best means of each group of `by`, compared with the best and with the k-th.
+
+        Parameters
+        ----------
+        k : int
+            How many to select; fewer where fewer can be estimated.
+        largest : bool
+            Whether large means are good ones.
+        adjust : str
+            "none" compares each difference with its own LSD. The best mean was found by looking at all of
+            them, so that a test with an error rate needs the family of all pairs: "tukey", "sidak" or
+            "bonferroni".
+        level : float, optional
+            Confidence level of the LSD, the table's own without it.
+        everything : bool
+            Give all means in their order, not the selected ones only.
+
+        Returns
+        -------
+        DataFrame
+            Label columns, rank, estimate, se, and for the best mean and the k-th: `from_best` (mean minus
+            the best), `sed_best`, `df_best`, `lsd_best` (least significant difference), `like_best` (the
+            difference is not larger than that), and the same for `kth`. Without figures: means that are not
+            estimable.
+
+        Raises
+        ------
+        OptionError
+            For a `k` below one or an adjustment that needs all pairs.
+        """
+        source = PairSource.of(self, adjust, level)
+        parts = []
+        for group, rows in enumerate(source.members):
+            found = best_means(source, group, self.estimate[rows], k, largest)
+            figures = found.to_frame()
+            part = self.labels.iloc[rows].rename(columns=self._renamed).reset_index(drop=True)
+            figures.insert(1, "estimate", self.estimate[rows])
+            figures.insert(2, "se", self.se[rows])
+            part = pd.concat([part, figures], axis=1).sort_values("rank", kind="stable")
+            parts.append(part if everything else part[part["rank"] <= k])
+        return pd.concat(parts, ignore_index=True)
+
     def _blocks(
         self, adjust: str, level: float | None = None
     ) -> list[tuple[NDArray[np.integer], ContrastTable]]:
@@ -106,6 +227,34 @@ class EmmeansTable(EstimateTable):
         if len(rows) == 1:
             return [(members[0], table)]
         return [(m, one_group(table, r)) for m, r in zip(members, rows, strict=True)]
+
+
+def best_means(source: PairSource, group: int, estimate: Floats, k: int, largest: bool) -> BestMeans:
+    """Ranks of one group's means (m,) and their differences from the best and the k-th.
+
+    Raises
+    ------
+    OptionError
+        For a `k` below one, or an adjustment that needs all pairs.
+    """
+    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
+        raise OptionError(f"k={k!r} must be a whole number of means, at least 1")
+    check_option("adjust", source.adjust, ONE_REFERENCE)
+    order = np.argsort(-estimate if largest else estimate, kind="stable")
+    valid = int(np.count_nonzero(~np.isnan(estimate)))
+    rank = np.full(estimate.size, np.nan)
+    rank[order[:valid]] = np.arange(1.0, valid + 1.0)
+    references = order[[0, min(k, max(valid, 1)) - 1]]
+    everyone = np.arange(estimate.size)
+    figures = []
+    for reference in references:
+        others = everyone[everyone != reference]
+        chunk = source.chunk(np.full(others.size, group), others, np.full(others.size, reference))
+        own = 0.0 if valid else np.nan
+        filled = [np.insert(x, reference, own) for x in (chunk.estimate, chunk.se)]
+        least = np.insert(0.5 * (chunk.upper - chunk.lower), reference, own)
+        figures.append((filled[0], filled[1], np.insert(chunk.df, reference, np.nan), least))
+    return BestMeans(rank, *figures)
 
 
 def one_group(table: ContrastTable, rows: NDArray[np.integer]) -> ContrastTable:

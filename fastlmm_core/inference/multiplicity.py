@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import betainc, chdtrc, chdtri, fdtrc, fdtri, ndtr, ndtri, stdtrit
 
 from fastlmm_core.errors import InferenceError, check_option
-from fastlmm_core.inference.multivariate_t import max_abs_t_cdf, max_abs_t_quantile
+from fastlmm_core.inference.multivariate_t import Probability, max_abs_t_cdf, max_abs_t_quantile
 from fastlmm_core.inference.root_finding import find_roots
 from fastlmm_core.inference.studentized_range import studentized_range_isf, studentized_range_sf
 
@@ -39,6 +39,8 @@ class Family:
         Gives the rank (n_groups,) of the coefficients of each group; for Scheffé.
     correlation : callable or None
         Gives the correlation matrix of the tests whose positions it is called with; for `mvt`.
+    n_tests : int or None
+        Tests of each group when `group` holds only a part of them.
     """
 
     group: NDArray[np.integer]
@@ -46,15 +48,20 @@ class Family:
     n_means: int
     ranks: Callable[[], NDArray[np.integer]] | None = None
     correlation: Callable[[NDArray[np.integer]], Floats] | None = None
+    n_tests: int | None = None
 
     def sizes(self) -> NDArray[np.integer]:
         """Tests in the group of each test, (c,)."""
+        if self.n_tests is not None:
+            return np.full(self.group.shape, self.n_tests)
         return np.bincount(self.group)[self.group]
 
     def members(self) -> list[NDArray[np.integer]]:
         """Positions of each group's tests."""
         order = np.argsort(self.group, kind="stable")
-        return np.split(order, np.cumsum(np.bincount(self.group))[:-1])
+        counts = np.bincount(self.group)
+        parts = np.split(order, np.cumsum(counts)[:-1])
+        return [rows for rows, count in zip(parts, counts, strict=True) if count or self.n_tests is None]
 
 
 @dataclass(frozen=True)
@@ -155,9 +162,11 @@ def adjusted_p_values(t: Floats, df: Floats, method: str, family: Family) -> Flo
         return dunnett_tail(np.abs(t), size, df)
     if method == "scheffe":
         return f_tail(t * t, group_ranks(family)[family.group], df, divide=True)
+    if method == "mvt":
+        return joint_p_values(t, df, family).value
     out = np.full(t.shape, np.nan)
     for rows in family.members():
-        out[rows] = stepwise_p(raw[rows], method) if method in STEPWISE else mvt_p(t, df, rows, family)
+        out[rows] = stepwise_p(raw[rows], method)
     return out
 
 
@@ -250,15 +259,26 @@ def group_correlation(family: Family, rows: NDArray[np.integer]) -> Floats:
     return family.correlation(rows)
 
 
-def mvt_p(t: Floats, df: Floats, rows: NDArray[np.integer], family: Family) -> Floats:
-    """Exact single-step p values of the estimable tests among `rows`."""
-    valid = ~np.isnan(t[rows])
-    out = np.full(rows.size, np.nan)
-    if valid.any():
-        used = rows[valid]
-        corr = group_correlation(family, used)
-        out[valid] = np.clip(1.0 - max_abs_t_cdf(np.abs(t[used]), df[used], corr).value, 0.0, 1.0)
-    return out
+def joint_p_values(t: Floats, df: Floats, family: Family) -> Probability:
+    """Single-step p values (c,) from the joint distribution of each group, with the error of each.
+
+    Tests that are not estimable are left out and have NaN.
+    """
+    value, error = np.full(t.shape, np.nan), np.full(t.shape, np.nan)
+    for rows in family.members():
+        used = rows[~np.isnan(t[rows])]
+        if used.size:
+            inside = max_abs_t_cdf(np.abs(t[used]), df[used], group_correlation(family, used))
+            value[used], error[used] = np.clip(1.0 - inside.value, 0.0, 1.0), inside.error
+    return Probability(value, error)
+
+
+def error_note(error: Floats) -> str:
+    """How the notes state the error of joint p values, from the errors (c,) of them all."""
+    largest = float(np.nanmax(error, initial=0.0))
+    if largest == 0.0:
+        return "mvt: one common factor, integrated by a rule without sampling error"
+    return f"mvt: largest error of a p value about {largest:.0e}"
 
 
 def critical_values(level: float, df: Floats, method: str, family: Family) -> Floats:
@@ -294,7 +314,7 @@ def critical_values(level: float, df: Floats, method: str, family: Family) -> Fl
     out = np.full(df.shape, np.nan)
     for rows in family.members():
         if method == "dunnettx":
-            out[rows] = dunnett_quantiles(alpha, rows.size, df[rows])
+            out[rows] = dunnett_quantiles(alpha, int(size[rows[0]]), df[rows])
         else:
             out[rows] = mvt_quantiles(level, df, rows, family)
     return out

@@ -59,8 +59,15 @@ def _system_available() -> int:
         return 2**62  # unknown: no refusal
 
 
-def check_memory(needed: int, max_memory: int | float | str | None, what: str) -> None:
-    """Refuse what will not fit.
+SMALLER_FIT = (
+    "Drop a random term with very many levels, fit parts of the data, or use a machine with more memory"
+)
+
+
+def check_memory(
+    needed: int, max_memory: int | float | str | None, what: str, *, advice: str = SMALLER_FIT
+) -> None:
+    """Refuse what will not fit; `advice` is what would help.
 
     Raises
     ------
@@ -72,7 +79,7 @@ def check_memory(needed: int, max_memory: int | float | str | None, what: str) -
         source = "max_memory" if max_memory is not None else "available memory"
         raise MemoryForecastError(
             f"{what} is forecast to need {needed / 1e9:.2f} GB; {source} is {limit / 1e9:.2f} GB. Nothing was computed. "
-            "Drop a random term with very many levels, fit parts of the data, or use a machine with more memory"
+            + advice
             + ("; or raise max_memory" if max_memory is not None else ""),
             needed=needed,
             available=limit,
