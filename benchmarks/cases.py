@@ -151,7 +151,7 @@ CASES = (
         FAMILY,
         generators.family_trials,
         lambda: generators.family_trials(12_000, 6, 600, 10),
-        quick=("fastlmm_core", "mixedlm"),
+        quick=("fastlmm_core",),
         slow=("lme4", "glmm", "gpboost"),
         goal=Goal(of_lme4=1 / 10),
     ),

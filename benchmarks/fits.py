@@ -40,23 +40,14 @@ def measure(program: str, case: Case, limit: float) -> dict[str, Any]:
     return row | records.run_json(command(program, case), limit)
 
 
-def judge(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Gap of every criterion to the best exact one of its case, and whether the time counts."""
-    exact = [
-        row["criterion"]
-        for row in rows
-        if row["status"] == "ok"
-        and row["program"].split(",")[0] in EXACT
-        and row.get("criterion") is not None
-    ]
-    best = min(exact, default=float("nan"))
-    for row in rows:
-        criterion = row.get("criterion")
-        row["gap"] = None if criterion is None else criterion - best
-        row["counts"] = bool(
-            row["status"] == "ok" and criterion is not None and criterion - best <= AGREEMENT
-        )
-    return rows
+def judge(table: pd.DataFrame) -> pd.DataFrame:
+    """Add the gap of every criterion to the best exact one of its case, and whether the time counts."""
+    table = table.copy()
+    exact = table["program"].str.split(",").str[0].isin(EXACT) & (table["status"] == "ok")
+    best = table["criterion"].where(exact).groupby(table["case"]).transform("min")
+    table["gap"] = table["criterion"] - best
+    table["counts"] = exact & (table["gap"] <= AGREEMENT)
+    return table
 
 
 def run(names: list[str], slow: bool, limit: float, programs: list[str] | None = None) -> pd.DataFrame:
@@ -79,5 +70,5 @@ def run(names: list[str], slow: bool, limit: float, programs: list[str] | None =
             )
             print(f"{case.name:16s} {program:24s} {said}", flush=True)
         if rows:
-            table = records.keep("fits", judge(rows), ["case", "program"])
+            table = records.keep("fits", rows, ["case", "program"], finish=judge)
     return table

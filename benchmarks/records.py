@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import platform
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -46,21 +48,31 @@ def run_json(command: list[str], limit: float | None = None) -> dict[str, Any]:
     return {"status": "ok", "reason": "", **json.loads(lines[-1])}
 
 
-def keep(name: str, rows: list[dict[str, Any]], keys: list[str]) -> pd.DataFrame:
-    """Write rows to results/<name>.csv in place of older rows with the same keys; the whole table."""
+def keep(
+    name: str,
+    rows: list[dict[str, Any]],
+    keys: list[str],
+    finish: Callable[[pd.DataFrame], pd.DataFrame] = lambda table: table,
+) -> pd.DataFrame:
+    """Write rows to results/<name>.csv in place of older rows with the same keys; the whole table.
+
+    `finish` completes the table before it is written. Several runs may write to one file.
+    """
     RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / f"{name}.csv"
     fresh = pd.DataFrame([{**row, "machine": machine(), "python": sys.version.split()[0]} for row in rows])
-    if path.exists() and len(fresh):
-        old = pd.read_csv(path)
-        new_keys = set(map(tuple, fresh[keys].astype(str).to_numpy()))
-        kept = [tuple(row) not in new_keys for row in old[keys].astype(str).to_numpy()]
-        fresh = pd.concat([old[kept], fresh], ignore_index=True) if any(kept) else fresh
-    rounded = fresh.copy()
-    for column in rounded.select_dtypes("number"):
-        if column not in ("criterion", "gap"):
-            rounded[column] = rounded[column].map(significant)
-    rounded.to_csv(path, index=False)
+    with (RESULTS / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if path.exists():
+            old = pd.read_csv(path)
+            new_keys = set(map(tuple, fresh[keys].astype(str).to_numpy()))
+            kept = [tuple(row) not in new_keys for row in old[keys].astype(str).to_numpy()]
+            fresh = pd.concat([old[kept], fresh], ignore_index=True) if any(kept) else fresh
+        fresh = finish(fresh)
+        for column in fresh.select_dtypes("number"):
+            if column not in ("criterion", "gap"):
+                fresh[column] = fresh[column].map(significant)
+        fresh.to_csv(path, index=False)
     return fresh
 
 
