@@ -228,6 +228,8 @@ class EstimateTable:
     def notes(self) -> tuple[str, ...]:
         """Remarks under the table: averaging, df method, level and adjustment."""
         words = DDF_WORDS.get(self.ddf, self.ddf)
+        if self.ddf == "kenward-roger" and self.information != "expected":
+            words += f" ({self.information} information)"
         level = (f"Degrees of freedom: {words}", f"Confidence level: {self.level:g}")
         lost = int(np.count_nonzero(np.isnan(self.estimate)))
         missing = (f"{lost} of {len(self)} rows are not estimable from these data",) if lost else ()

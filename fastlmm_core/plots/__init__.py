@@ -2,8 +2,16 @@
 
 from .blups import plot_blups
 from .canvas import save
-from .means import plot_emmeans, plot_emmeans_by_model
+from .means import plot_comparison_intervals, plot_emmeans, plot_emmeans_by_model
 from .residuals import plot_residuals
 from .trials import plot_trials
 
-__all__ = ["plot_blups", "plot_emmeans", "plot_emmeans_by_model", "plot_residuals", "plot_trials", "save"]
+__all__ = [
+    "plot_blups",
+    "plot_comparison_intervals",
+    "plot_emmeans",
+    "plot_emmeans_by_model",
+    "plot_residuals",
+    "plot_trials",
+    "save",
+]

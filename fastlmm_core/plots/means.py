@@ -180,3 +180,49 @@ def _draw_differences(
     ticks, labels = ax.get_xticks(), [t.get_text() for t in ax.get_xticklabels()]
     ax.set_xticks([*ticks, centre], [*labels, "SE of a\ndifference"])
     ax.set_xlim(-0.5, n_labels + 0.6)
+
+
+def plot_comparison_intervals(
+    means: Any, *, adjust: str = "tukey", level: float | None = None, ax: Axes | None = None
+) -> Axes:
+    """Means with intervals that overlap where two means do not differ, sorted within each group of `by`.
+
+    Parameters
+    ----------
+    means : EmmeansTable
+    adjust : str
+        Adjustment of the pairwise comparisons behind the intervals.
+    level : float, optional
+        Their confidence level, the table's own without it.
+    ax : Axes, optional
+        Where to draw; a new figure without it.
+
+    Returns
+    -------
+    Axes
+        Where overlap and test disagree for some pairs, because no set of intervals fits all of them, the
+        title says for how many.
+    """
+    intervals = means.comparison_intervals(adjust=adjust, level=level)
+    frame, columns = means_frame(means)
+    frame = frame.assign(lower=intervals.lower, upper=intervals.upper).dropna(subset=["estimate"])
+    by = [name for name in columns if name in means.by]
+    frame = frame.sort_values([*by, "estimate"], kind="stable").reset_index(drop=True)
+    ax = own_axes(ax, height=max(4.2, 0.16 * len(frame)))
+    series = _labels(frame, by) if by else [""] * len(frame)
+    for i, name in enumerate(dict.fromkeys(series)):
+        rows = np.flatnonzero(np.array(series) == name)
+        part = frame.iloc[rows]
+        length = [part["estimate"] - part["lower"], part["upper"] - part["estimate"]]
+        colour = COLOURS[i % len(COLOURS)]
+        ax.errorbar(part["estimate"], rows, xerr=length, fmt="o", color=colour, label=name or None)
+    shown = [name for name in columns if name not in by] or columns
+    ax.set_yticks(range(len(frame)), _labels(frame, shown))
+    ax.set_xlabel("estimated marginal mean")
+    ax.set_ylabel(" ".join(shown))
+    if intervals.n_disagree:
+        ax.set_title(f"overlap misleads for {intervals.n_disagree} pairs", fontsize="medium")
+    if by:
+        ax.legend(title=", ".join(by), frameon=False)
+    plain_frame(ax)
+    return ax

@@ -11,8 +11,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fastlmm_core import datasets, lmm
 from fastlmm_core.errors import DataError, OptionError
-from fastlmm_core.plots import plot_blups, plot_emmeans, plot_emmeans_by_model, plot_residuals, save
+from fastlmm_core.plots import (
+    plot_blups,
+    plot_comparison_intervals,
+    plot_emmeans,
+    plot_emmeans_by_model,
+    plot_residuals,
+    save,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -129,6 +137,25 @@ def test_residual_panel_shows_the_field():
         plot_residuals(model, row="row", column="col")
     with pytest.raises(DataError, match="must have 24 values"):
         plot_residuals(model, by=np.arange(3))
+
+
+def test_comparison_intervals_are_those_of_the_table():
+    fit = lmm("Y ~ V + N + (1|B/V)", datasets.load("oats"))
+    for by in (None, "V"):
+        means = fit.emmeans("N", by=by)
+        ax = plot_comparison_intervals(means, adjust="none")
+        intervals = means.comparison_intervals(adjust="none")
+        drawn = [seg for c in ax.containers for lines in c.lines[2] for seg in lines.get_segments()]
+        got = sorted((float(seg[0, 0]), float(seg[1, 0])) for seg in drawn)
+        want = sorted(zip(intervals.lower, intervals.upper, strict=True))
+        np.testing.assert_allclose(got, want)
+        assert [t.get_text() for t in ax.get_yticklabels()][:4] == [
+            "N0.0cwt",
+            "N0.2cwt",
+            "N0.4cwt",
+            "N0.6cwt",
+        ]
+        assert (ax.get_legend() is None) == (by is None)
 
 
 def test_save_writes_and_closes(tmp_path):
