@@ -1,4 +1,4 @@
-"""The benchmarks' own arithmetic: tables of the promised shape, times that count only where the criterion agrees."""
+"""The benchmarks' arithmetic: tables of the promised shape, times that count only where criteria agree."""
 
 import sys
 from pathlib import Path
