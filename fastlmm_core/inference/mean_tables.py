@@ -82,12 +82,13 @@ class EmmeansTable(EstimateTable):
         level : float, optional
             The LSD's confidence level, the table's own without it (0.95: the 5 % LSD).
         """
-        table = self.contrast("pairwise", adjust="none", level=level)
-        return difference_errors(table.se, table.df, table.level)
+        source = PairSource.of(self, "none", level)
+        return difference_errors(*source.errors(), source.level)
 
     def sed_matrix(self) -> Floats:
         """Standard errors of all differences (c, c), zero on the diagonal, across groups of `by` too."""
-        return symmetric(self.contrast("pairwise", by=None, adjust="none").se, len(self), diagonal=0.0)
+        source = PairSource.of(replace(self, by=()), "none", None)
+        return symmetric(source.errors()[0], len(self), diagonal=0.0)
 
     def comparison_intervals(
         self, *, adjust: str = "tukey", level: float | None = None

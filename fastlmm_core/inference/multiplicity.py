@@ -148,14 +148,13 @@ def adjusted_p_values(t: Floats, df: Floats, method: str, family: Family) -> Flo
     -------
     ndarray (c,)
     """
-    raw = t_two_sided(t, df)
     size = family.sizes()
     if method == "none":
-        return raw
+        return t_two_sided(t, df)
     if method == "bonferroni":
-        return np.minimum(1.0, raw * size)
+        return np.minimum(1.0, t_two_sided(t, df) * size)
     if method == "sidak":
-        return sidak_tail(raw, size)
+        return sidak_tail(t_two_sided(t, df), size)
     if method == "tukey":
         return studentized_range_sf(np.sqrt(2.0) * np.abs(t), family.n_means, df)
     if method == "dunnettx":
@@ -164,7 +163,7 @@ def adjusted_p_values(t: Floats, df: Floats, method: str, family: Family) -> Flo
         return f_tail(t * t, group_ranks(family)[family.group], df, divide=True)
     if method == "mvt":
         return joint_p_values(t, df, family).value
-    out = np.full(t.shape, np.nan)
+    raw, out = t_two_sided(t, df), np.full(t.shape, np.nan)
     for rows in family.members():
         out[rows] = stepwise_p(raw[rows], method)
     return out

@@ -145,14 +145,12 @@ class PairSource:
         first = np.searchsorted(start, rest, side="right") - 1
         return group, first, first + 1 + rest - start[first]
 
-    def chunk(self, group: Integers, first: Integers, second: Integers) -> PairChunk:
-        """The differences first - second of means within groups, (c,) each."""
+    def chunk(self, group: Integers, first: Integers, second: Integers, labelled: bool = True) -> PairChunk:
+        """The differences first - second of means within groups, (c,) each, with labels or none."""
         table = self.table
         plus, minus = self.members[group, first], self.members[group, second]
         A = signed_pairs(plus, minus, len(table))
-        labels = pd.DataFrame({free_name(table.labels, table.by): pair_labels(first, second, self.shown)})
-        for name in table.by:
-            labels[name] = table.labels[name].to_numpy()[self.members[group, 0]]
+        labels = self._labels(group, first, second) if labelled else pd.DataFrame(index=range(group.size))
         own = {f.name: getattr(table, f.name) for f in fields(EstimateTable)}
         own |= {
             "labels": labels, "weights": A if table.weights is None else sp.csr_array(A @ table.weights),
@@ -160,6 +158,25 @@ class PairSource:
             "level": self.level, "title": "Contrasts", "group": group,
         }  # fmt: skip
         return PairChunk(**own, n_tests=self.per_group, rank=self.ranks)
+
+    def _labels(self, group: Integers, first: Integers, second: Integers) -> pd.DataFrame:
+        by = self.table.labels[list(self.table.by)]
+        labels = pd.DataFrame(
+            {free_name(self.table.labels, self.table.by): pair_labels(first, second, self.shown)}
+        )
+        for name in by:
+            labels[name] = by[name].to_numpy()[self.members[group, 0]]
+        return labels
+
+    def errors(self) -> tuple[Floats, Floats]:
+        """Standard error and df of every pair, (n_pairs,) each, and nothing else of them."""
+        n = len(self)
+        se, df = np.empty(n), np.empty(n)
+        for first in range(0, n, CHUNK):
+            pairs = np.arange(first, min(first + CHUNK, n))
+            part = self.chunk(*self.positions(pairs), labelled=False)
+            se[pairs], df[pairs] = part.se, part.df
+        return se, df
 
     def numbered(self, first: int, last: int) -> PairChunk:
         """Pairs first to last - 1."""
