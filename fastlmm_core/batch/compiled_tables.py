@@ -25,7 +25,7 @@ from fastlmm_core.inference.multiplicity import (
     resolve_adjustment,
     t_two_sided,
 )
-from fastlmm_core.inference.t_interpolation import t_quantiles
+from fastlmm_core.inference.t_interpolation import over_many_df, t_quantiles
 from fastlmm_core.inference.table_labels import looks_numeric
 from fastlmm_core.kernels.trial_units import CONSECUTIVE, PAIRWISE, REVERSED
 
@@ -362,8 +362,9 @@ def add_contrasts(
         with np.errstate(divide="ignore", invalid="ignore"):
             t = estimate / se
         family = Family(place, kind, int(r))
+        n_tests = int(arrays.integers[members[0], 4])
         used = resolve_adjustment(adjust, family)
-        half = critical_values(plan.level, df, used.limit_method, family) * se
+        half = critical_points(plan.level, df, used.limit_method, kind, int(r), n_tests) * se
         p = adjusted_p_values(t, df, used.p_method, family)
         columns = {
             "contrast": contrast_labels(coded, arrays, members, u, plus, minus),
@@ -371,6 +372,18 @@ def add_contrasts(
             "upper": estimate + half, "status": same_text("ok", rows.size),
         }  # fmt: skip
         parts.add_columns("contrasts", columns, arrays.units[u])
+
+
+def critical_points(
+    level: float, df: np.ndarray, method: str, kind: str, n_means: int, n_tests: int
+) -> np.ndarray:
+    """Adjusted critical values for families of `n_tests` tests; by a table over 1/df where df are many."""
+
+    def exact(some: np.ndarray) -> np.ndarray:
+        whole = Family(np.repeat(np.arange(some.size), n_tests), kind, n_means)
+        return critical_values(level, np.repeat(some, n_tests), method, whole)[::n_tests]
+
+    return over_many_df(exact, df)
 
 
 def contrast_labels(

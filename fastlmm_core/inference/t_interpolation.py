@@ -1,4 +1,4 @@
-"""Quantiles of Student's t at one level for very many degrees of freedom.
+"""Quantiles at one level for very many degrees of freedom.
 
 At a fixed tail the quantile is a smooth function of 1/df, also at its normal limit 1/df = 0; so it is
 tabulated by Chebyshev polynomials on a few
@@ -7,8 +7,8 @@ intervals, once for every tail.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
-from itertools import pairwise
 
 import numpy as np
 from numpy.polynomial import chebyshev
@@ -25,14 +25,16 @@ FEWEST = 500
 
 @lru_cache(maxsize=32)
 def tabulate_quantiles(tail: float) -> tuple[Floats, ...]:
-    """Chebyshev coefficients (DEGREE + 1,) of the quantile over every interval of 1/df."""
+    """`tabulate` of the t quantile."""
+    return tuple(tabulate(lambda df: t_quantile(tail, df), k) for k in range(len(EDGES) - 1))
+
+
+def tabulate(exact: Callable[[Floats], Floats], k: int) -> Floats:
+    """Chebyshev coefficients (DEGREE + 1,) of a function of df over the k-th interval of 1/df."""
     nodes = np.cos(np.pi * (np.arange(DEGREE + 1) + 0.5) / (DEGREE + 1))
-    fits = []
-    for low, high in pairwise(EDGES):
-        inverse = 0.5 * (low + high) + 0.5 * (high - low) * nodes
-        exact = t_quantile(tail, 1.0 / inverse)
-        fits.append(chebyshev.chebfit(nodes, exact, DEGREE))
-    return tuple(fits)
+    low, high = EDGES[k], EDGES[k + 1]
+    inverse = 0.5 * (low + high) + 0.5 * (high - low) * nodes
+    return chebyshev.chebfit(nodes, exact(1.0 / inverse), DEGREE)
 
 
 def t_quantiles(tail: float, df: Floats) -> Floats:
@@ -40,18 +42,35 @@ def t_quantiles(tail: float, df: Floats) -> Floats:
 
     Agrees with ``multiplicity.t_quantile`` to 1e-12 (relative).
     """
+    table = tabulate_quantiles(float(tail))
+    return over_many_df(lambda some: t_quantile(tail, some), df, lambda k: table[k])
+
+
+def over_many_df(
+    exact: Callable[[Floats], Floats], df: Floats, table: Callable[[int], Floats] | None = None
+) -> Floats:
+    """A smooth function of 1/df, such as a critical value at a fixed level, for each of `df` (c,).
+
+    Parameters
+    ----------
+    exact : callable
+        The function, for an array of df; called for a few df only when there are many.
+    table : callable, optional
+        Coefficients of the k-th interval where they are known already.
+    """
     if df.size < FEWEST:
-        return t_quantile(tail, df)
+        return exact(df)
     with np.errstate(divide="ignore", invalid="ignore"):
         inverse = 1.0 / df
     out = np.full(df.shape, np.nan)
     other = ~((inverse >= 1e-9) & (inverse <= EDGES[-1]))  # near infinity: the exact function's normal limit
     piece = np.clip(np.searchsorted(EDGES, inverse, side="right") - 1, 0, len(EDGES) - 2)
-    for k, coefficients in enumerate(tabulate_quantiles(float(tail))):
+    for k in range(len(EDGES) - 1):
         own = np.flatnonzero((piece == k) & ~other)
         if own.size:
             low, high = EDGES[k], EDGES[k + 1]
+            coefficients = tabulate(exact, k) if table is None else table(k)
             out[own] = chebyshev.chebval((2.0 * inverse[own] - low - high) / (high - low), coefficients)
     if other.any():
-        out[other] = t_quantile(tail, df[other])
+        out[other] = exact(df[other])
     return out
