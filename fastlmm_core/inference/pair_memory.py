@@ -5,8 +5,8 @@ from __future__ import annotations
 from fastlmm_core.linalg.memory import check_memory
 
 ALL_PAIRS = ("pairwise", "revpairwise", "tukey", "pairs")
-# Peak while a table of pairs is made and shown as a frame: 230 bytes a pair were measured with labels of 13
-# characters; the rest is for longer ones.
+# Peak while a table of pairs is made and shown as a frame: 230 to 265 bytes a pair were measured with labels
+# of 13 characters; the rest is for longer ones.
 PAIR_BYTES = 300
 # Below this no forecast is compared with what the machine has.
 SMALL = 10**8
