@@ -108,7 +108,7 @@ def cut_dataset(path: str | Path, plan: BatchPlan, rows: int = ROWS_PER_PIECE) -
     Raises
     ------
     DataError
-        When the dataset lacks a column of the plan.
+        When the dataset lacks a column of the plan, or has no rows.
     """
     dataset = open_dataset(path)
     check_columns(plan, list(dataset.schema.names))
@@ -128,6 +128,8 @@ def cut_dataset(path: str | Path, plan: BatchPlan, rows: int = ROWS_PER_PIECE) -
                 own = trials.setdefault(int(found[i]), [0, keys.iloc[first[i]], []])
                 own[0] += int(count[i])
                 own[2].append(number)
+    if not trials:
+        raise DataError(f"the dataset '{path}' has no rows")
     return list(join_trials(str(path), plan, list(trials.values()), groups, rows))
 
 

@@ -70,11 +70,13 @@ def collect_trials(table: Any, plan: BatchPlan) -> TrialTable:
     Raises
     ------
     DataError
-        When a column of the plan is missing.
+        When a column of the plan is missing, or there are no rows.
     """
     frame = as_frame(table)
     check_columns(plan, list(frame.columns))
     frame = frame[list(plan.columns)]
+    if frame.empty:
+        raise DataError("the data have no rows")
     order, keys, ptr = sort_by_trial(frame, plan.by)
     if order is not None:
         frame = frame.take(order)

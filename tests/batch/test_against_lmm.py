@@ -146,6 +146,8 @@ def test_requests_that_cannot_be_met():
         fit_batch(TRIALS, "yield ~ gen + (1|rep)", by="site")
     with pytest.raises(DataError, match="protein"):
         fit_batch(TRIALS, "~ gen + (1|rep)", by="trial", traits="protein")
+    with pytest.raises(DataError, match="no rows"):
+        fit_batch(TRIALS[:0], "yield ~ gen + (1|rep)", by="trial")
     with pytest.raises(FormulaError, match="response"):
         fit_batch(TRIALS, "~ gen + (1|rep)", by="trial")
     with pytest.raises(OptionError, match="emmeans"):
@@ -156,3 +158,30 @@ def test_requests_that_cannot_be_met():
         fit_batch(TRIALS, "yield ~ gen + (1|rep)", by="trial", reml=False, ddf="kenward-roger")
     with pytest.raises(OptionError, match="no table 'blups'"):
         _ = fit_batch(TRIALS, "yield ~ gen + (1|rep)", by="trial").blups
+
+
+def test_any_table_gives_the_same():
+    pl = pytest.importorskip("polars")
+    dd = pytest.importorskip("dask.dataframe")
+    formula = "yield ~ gen + rep + (1|rep:block)"
+    expected = fit_batch(TRIALS, formula, by="trial").fits
+    coded = TRIALS.astype({"trial": "category", "gen": "category"})
+    for source in (pl.from_pandas(TRIALS), dd.from_pandas(TRIALS, npartitions=3), coded, dict(TRIALS)):
+        fits = fit_batch(source, formula, by="trial").fits
+        np.testing.assert_allclose(fits["criterion"], expected["criterion"], rtol=1e-10)
+    alone = fit_batch(TRIALS[TRIALS["trial"] == "T0001"], formula, by=None).fits
+    assert list(alone.columns[:2]) == ["trait", "n"]
+    np.testing.assert_allclose(alone["criterion"], expected["criterion"][1:2], rtol=1e-10)
+
+
+def test_levels_that_are_numbers_and_missing_keys():
+    frame = TRIALS.assign(gen=TRIALS["gen"].str[1:].astype(int).astype(str))
+    formula = "yield ~ gen + rep + (1|rep:block)"
+    result = fit_batch(frame, formula, by="trial", emmeans="gen", contrasts="trt.vs.ctrl:3")
+    fit = lmm(formula, frame[frame["trial"] == "T0000"])
+    expected = fit.emmeans("gen").contrast("trt.vs.ctrl", ref="3").to_frame()
+    got = result.contrasts[result.contrasts["trial"] == "T0000"].drop(columns=["trial", "trait"])
+    close(got, expected)
+    lost = fit_batch(frame.assign(trial=frame["trial"].where(frame.index < 150)), formula, by="trial").fits
+    assert lost["status"].tolist()[-1] == "data" and "does not name the trial" in lost["message"].iloc[-1]
+    assert lost["n"].sum() == len(frame)
