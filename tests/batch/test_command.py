@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -124,3 +127,24 @@ def test_cullis_heritability_from_the_definition():
     row = result.heritability.iloc[0]
     np.testing.assert_allclose(row["h2_cullis"], 1 - mean_difference / (2 * variance), rtol=1e-9)
     np.testing.assert_allclose(row["h2_standard"], variance / (variance + solved.sigma2 / 3), rtol=1e-9)
+
+
+UNCOMPILED = """
+from trial_data import alpha_trials
+from fastlmm_core import fit_batch
+result = fit_batch(alpha_trials(2, genotypes=6, block_size=3), "yield ~ rep + (moisture||gen) + (1|rep:block)",
+                   by="trial", emmeans="rep", contrasts="pairwise", blups=True)
+print(*result.contrasts["se"], *result.blups["pev"], *result.heritability["h2_cullis"])
+"""
+
+
+def test_the_kernels_say_the_same_uncompiled():
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1", "PYTHONPATH": str(Path(__file__).parent)}
+    command = [sys.executable, "-W", "ignore", "-c", UNCOMPILED]
+    plain = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.split()
+    result = fit_batch(
+        alpha_trials(2, genotypes=6, block_size=3), "yield ~ rep + (moisture||gen) + (1|rep:block)", by="trial",
+        emmeans="rep", contrasts="pairwise", blups=True,
+    )  # fmt: skip
+    ours = [*result.contrasts["se"], *result.blups["pev"], *result.heritability["h2_cullis"]]
+    np.testing.assert_allclose(ours, np.array(plain, dtype=float), rtol=1e-8, atol=1e-12)
