@@ -95,6 +95,16 @@ def test_progress_is_quiet_without_a_terminal(fit, capsys, caplog):
     assert "36 pairs of 9 means" in caplog.text
 
 
+def test_a_terminal_gets_the_forecast_and_a_bar(fit, capsys, monkeypatch):
+    pytest.importorskip("tqdm")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    list(fit.emmeans("gen").stream_pairs(chunk=12))
+    shown = capsys.readouterr().err
+    assert "36 pairs of 9 means: about" in shown and "36.0/36.0" in shown
+    list(fit.emmeans("gen").stream_pairs(chunk=12, progress=False))
+    assert capsys.readouterr().err == ""
+
+
 def test_a_table_that_does_not_fit_is_refused_and_the_stream_is_not(monkeypatch):
     n = 1000  # 499,500 pairs
     r = np.random.default_rng(0)
