@@ -121,14 +121,17 @@ class CholmodFactor(CholeskyFactor):
     def __init__(self, indptr: np.ndarray, indices: np.ndarray, max_memory: int | float | str | None = None):
         self.size = indptr.size - 1
         self._C = sp.csc_matrix(
-            (np.zeros(indices.size), indices.astype(np.int32), indptr.astype(np.int32)), shape=(self.size, self.size)
+            (np.zeros(indices.size), indices.astype(np.int32), indptr.astype(np.int32)),
+            shape=(self.size, self.size),
         )
         self._pattern = (indptr, indices)
         transposed = self._C.T.tocsc()
         rows = (transposed.indptr.astype(np.int64), transposed.indices.astype(np.int64))
         counts = count_columns(*rows)
         self.nnz = int(counts.sum())
-        self.memory = forecast_memory(self.nnz, int(forecast_stack(find_parents(*rows), counts)), indices.size)
+        self.memory = forecast_memory(
+            self.nnz, int(forecast_stack(find_parents(*rows), counts)), indices.size
+        )
         check_memory(self.memory, max_memory, f"the factorization of {self.size} equations")
         self._factor = _interface.analyze(self._C)
         self.flops = float(np.sum(counts.astype(float) ** 2))
@@ -227,9 +230,7 @@ class InversePlan:
     C_indptr, C_indices : pattern of C
     """
 
-    def __init__(
-        self, indptr: np.ndarray, indices: np.ndarray, C_indptr: np.ndarray, C_indices: np.ndarray
-    ):
+    def __init__(self, indptr: np.ndarray, indices: np.ndarray, C_indptr: np.ndarray, C_indices: np.ndarray):
         self.indptr = indptr.astype(np.int64)
         self.first = find_supernodes(self.indptr, indices)
         self.fronts = map_fronts(self.indptr, indices, self.first)
