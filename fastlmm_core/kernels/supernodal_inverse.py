@@ -260,7 +260,7 @@ def invert_single(front, Y, r):
 
 @kernel
 def invert_leaf(source, ld_source, relative, L, start, r, y, total):
-    """Column of Z of a leaf of one column, straight from the parent's front: `total` (r + 1,), diagonal first.
+    """Column of Z of a leaf of one column from the parent's front: `total` (r + 1,), diagonal first.
 
     Nobody reads the front of a leaf, so its Z_II is used where it lies and never stored.
     """

@@ -56,8 +56,8 @@ def order_graph(graph: sp.csc_array) -> tuple[np.ndarray, str]:
     n = graph.shape[0]
     matrix = sp.csc_matrix(graph + sp.eye_array(n, format="csc"))
     matrix.sort_indices()
-    # the order of the nodes as they come (terms of most levels first, fixed columns last) costs nothing to find
-    # and is hard to beat where one large term is nested in the others
+    # the order of the nodes as they come (terms of most levels first, fixed columns last) costs nothing to
+    # find and is hard to beat where one large term is nested in the others
     best, best_name = np.arange(n), "by terms"
     best_flops = estimate_flops(matrix, best)
     for name in ("amd", "metis"):
@@ -248,7 +248,7 @@ class InversePlan:
     def invert(
         self, L: np.ndarray, stack: np.ndarray | None = None, panel: np.ndarray | None = None
     ) -> np.ndarray:
-        """C^-1 on the pattern of C, (nnz(C),), from the data of L; work arrays of the plan's sizes or none."""
+        """C^-1 on the pattern of C, (nnz(C),), from the data of L; work arrays of the plan's sizes."""
         stack = np.empty(self.stack_size) if stack is None else stack
         panel = np.empty(self.panel_size) if panel is None else panel
         parent, relative_ptr, relative, offset, order = self.fronts

@@ -32,7 +32,7 @@ def parse_memory(value: int | float | str) -> int:
 
 
 def available_memory() -> int:
-    """Bytes this process may still use: what the system calls available, within the limit of its control group."""
+    """Bytes this process may still use: what the system calls available, within its control group's limit."""
     available = _system_available()
     for limit, used in (
         ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
@@ -78,7 +78,8 @@ def check_memory(
     if needed > limit:
         source = "max_memory" if max_memory is not None else "available memory"
         raise MemoryForecastError(
-            f"{what} is forecast to need {needed / 1e9:.2f} GB; {source} is {limit / 1e9:.2f} GB. Nothing was computed. "
+            f"{what} is forecast to need {needed / 1e9:.2f} GB; {source} is {limit / 1e9:.2f} GB. "
+            "Nothing was computed. "
             + advice
             + ("; or raise max_memory" if max_memory is not None else ""),
             needed=needed,
