@@ -11,7 +11,7 @@ import pandas as pd
 from fastlmm_core.batch.plan import BatchPlan
 from fastlmm_core.errors import DataError, nearest_names
 
-UNITS_PER_RUN = 256
+UNITS_PER_RUN = 128
 ROWS_PER_RUN = 100_000
 
 

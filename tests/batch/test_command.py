@@ -129,11 +129,12 @@ def test_cullis_heritability_from_the_definition():
     np.testing.assert_allclose(row["h2_standard"], variance / (variance + solved.sigma2 / 3), rtol=1e-9)
 
 
-UNCOMPILED = """
+MODEL = "yield ~ rep + (moisture||gen) + (1|rep:block)"
+UNCOMPILED = f"""
 from trial_data import alpha_trials
 from fastlmm_core import fit_batch
-result = fit_batch(alpha_trials(2, genotypes=6, block_size=3), "yield ~ rep + (moisture||gen) + (1|rep:block)",
-                   by="trial", emmeans="rep", contrasts="pairwise", blups=True)
+frame = alpha_trials(2, genotypes=6, block_size=3)
+result = fit_batch(frame, "{MODEL}", by="trial", emmeans="rep", contrasts="pairwise", blups=True)
 print(*result.contrasts["se"], *result.blups["pev"], *result.heritability["h2_cullis"])
 """
 
@@ -141,10 +142,8 @@ print(*result.contrasts["se"], *result.blups["pev"], *result.heritability["h2_cu
 def test_the_kernels_say_the_same_uncompiled():
     environment = {**os.environ, "NUMBA_DISABLE_JIT": "1", "PYTHONPATH": str(Path(__file__).parent)}
     command = [sys.executable, "-W", "ignore", "-c", UNCOMPILED]
-    plain = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.split()
-    result = fit_batch(
-        alpha_trials(2, genotypes=6, block_size=3), "yield ~ rep + (moisture||gen) + (1|rep:block)", by="trial",
-        emmeans="rep", contrasts="pairwise", blups=True,
-    )  # fmt: skip
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    frame = alpha_trials(2, genotypes=6, block_size=3)
+    result = fit_batch(frame, MODEL, by="trial", emmeans="rep", contrasts="pairwise", blups=True)
     ours = [*result.contrasts["se"], *result.blups["pev"], *result.heritability["h2_cullis"]]
-    np.testing.assert_allclose(ours, np.array(plain, dtype=float), rtol=1e-8, atol=1e-12)
+    np.testing.assert_allclose(ours, np.array(run.stdout.split(), dtype=float), rtol=1e-8, atol=1e-12)
