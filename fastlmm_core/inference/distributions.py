@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import chdtrc, fdtrc, ndtr, ndtri, stdtr, stdtrit
+from scipy.special import betainc, chdtrc, fdtrc, ndtr, ndtri, stdtrit
 
 # Beyond this many degrees of freedom the normal distribution is used.
 NORMAL_DF = 1e10
@@ -19,23 +19,21 @@ def t_statistics(estimate: np.ndarray, se: np.ndarray) -> np.ndarray:
 
 
 def t_two_sided(t: ArrayLike, df: ArrayLike) -> np.ndarray:
-    """P(|T| > |t|); NaN where `df` is NaN or not positive."""
+    """P(|T| > |t|), with relative accuracy in the tail; NaN where `df` is NaN or not positive."""
     t, df = np.asarray(t, float), np.asarray(df, float)
-    with np.errstate(invalid="ignore"):
-        normal = df > NORMAL_DF
-        own = np.where((df > 0) & ~normal, df, 1.0)
-        p = np.where(normal, 2.0 * ndtr(-np.abs(t)), 2.0 * stdtr(own, -np.abs(t)))
-        return np.where(df > 0, p, np.nan)
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        own = np.where((df > 0) & (df <= NORMAL_DF), df, 1.0)
+        p = np.where(df > NORMAL_DF, 2.0 * ndtr(-np.abs(t)), betainc(0.5 * own, 0.5, own / (own + t * t)))
+    return np.where(df > 0, p, np.nan)
 
 
-def t_quantile(level: float, df: ArrayLike) -> np.ndarray:
-    """Half width of a two-sided interval of confidence `level`, in standard errors."""
-    df = np.asarray(df, float)
-    p = 0.5 + 0.5 * level
+def t_quantile(tail: ArrayLike, df: ArrayLike) -> np.ndarray:
+    """|t| exceeded with probability `tail` on both sides together; NaN where `df` is NaN or not positive."""
+    tail, df = np.asarray(tail, float), np.asarray(df, float)
     with np.errstate(invalid="ignore"):
         own = np.where((df > 0) & (df <= NORMAL_DF), df, 1.0)
-        value = np.where(df > NORMAL_DF, ndtri(p), stdtrit(own, p))
-        return np.where(df > 0, value, np.nan)
+        value = np.where(df > NORMAL_DF, -ndtri(0.5 * tail), -stdtrit(own, 0.5 * tail))
+    return np.where(df > 0, value, np.nan)
 
 
 def f_upper(F: float, df_num: float, df_den: float) -> float:

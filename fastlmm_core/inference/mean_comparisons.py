@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fastlmm_core.inference.multiplicity import t_quantile
+from fastlmm_core.inference.distributions import t_quantile
 
 Floats = NDArray[np.floating]
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betainc, chdtrc, chdtri, fdtrc, fdtri, ndtr, ndtri, stdtrit
+from scipy.special import chdtrc, chdtri, fdtrc, fdtri
 
 from fastlmm_core.errors import InferenceError, check_option
+from fastlmm_core.inference.distributions import t_quantile, t_two_sided
 from fastlmm_core.inference.multivariate_t import Probability, max_abs_t_cdf, max_abs_t_quantile
 from fastlmm_core.inference.root_finding import find_roots
 from fastlmm_core.inference.studentized_range import studentized_range_isf, studentized_range_sf
@@ -116,21 +117,6 @@ def family_words(method: str, size: int, family: Family, what: str = "tests") ->
     if method == "scheffe" and family.ranks is not None:
         return "with rank " + "/".join(str(rank) for rank in np.unique(family.ranks()))
     return f"for {size} {what}"
-
-
-def t_two_sided(t: Floats, df: Floats) -> Floats:
-    """P(|T| > |t|) at `df` degrees of freedom (infinite: normal); relative accuracy in the tail."""
-    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-        squared = t * t
-        student = betainc(0.5 * df, 0.5, df / (df + squared))
-        return np.where(df > 1e10, 2.0 * ndtr(-np.abs(t)), student)
-
-
-def t_quantile(tail: Floats | float, df: Floats) -> Floats:
-    """|t| exceeded with probability `tail` on both sides together."""
-    with np.errstate(invalid="ignore"):
-        normal = -ndtri(0.5 * np.asarray(tail, dtype=np.float64))
-        return np.where(df > 1e10, normal, -stdtrit(np.where(df > 1e10, 1.0, df), 0.5 * np.asarray(tail)))
 
 
 def adjusted_p_values(t: Floats, df: Floats, method: str, family: Family) -> Floats:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.polynomial import chebyshev
 from numpy.typing import NDArray
 
-from fastlmm_core.inference.multiplicity import t_quantile
+from fastlmm_core.inference.distributions import t_quantile
 
 Floats = NDArray[np.floating]
 
@@ -40,7 +40,7 @@ def tabulate(exact: Callable[[Floats], Floats], k: int) -> Floats:
 def t_quantiles(tail: float, df: Floats) -> Floats:
     """|t| exceeded with probability `tail` on both sides together, for each of `df` (c,).
 
-    Agrees with ``multiplicity.t_quantile`` to 1e-12 (relative).
+    Agrees with ``distributions.t_quantile`` to 1e-12 (relative).
     """
     table = tabulate_quantiles(float(tail))
     return over_many_df(lambda some: t_quantile(tail, some), df, lambda k: table[k])

@@ -394,7 +394,7 @@ class LMMFit:
             df_residual=self.df_residual,
         )  # fmt: skip
         t = t_statistics(columns["estimate"], columns["se"])
-        margin = t_quantile(level, columns["df"]) * columns["se"]
+        margin = t_quantile(1.0 - level, columns["df"]) * columns["se"]
         status = np.full(len(self.coef_names), "dropped: depends on earlier columns", dtype=object)
         status[kept] = "ok" if self.solved.sigma2 > 0.0 else NO_VARIANCE
         return pd.DataFrame(
