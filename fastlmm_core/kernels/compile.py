@@ -38,6 +38,16 @@ def drop_stale_cache(folder: Path) -> bool:
     return True
 
 
+def compiled_before(function: Any) -> bool:
+    """Whether Numba's cache on disk holds a compiled version of a kernel."""
+    try:
+        folder = Path(function._cache.cache_path)
+    except AttributeError:  # not compiled at all, or by a Numba without this attribute
+        return True
+    module = function.py_func.__module__.rpartition(".")[2]
+    return any(folder.glob(f"{module}.{function.py_func.__qualname__}-*.nbi"))
+
+
 drop_stale_cache(Path(__file__).parent)
 
 # Kernels are written in scalar loops: array expressions, slices assigned to and np.linalg calls multiply the

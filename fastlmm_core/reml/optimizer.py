@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fastlmm_core.kernels.compile import compiled_before
 from fastlmm_core.kernels.small_fit import ROUNDING, fit_small
 from fastlmm_core.kernels.trust_region import (
     SECANT_BELOW,
@@ -31,6 +32,9 @@ from fastlmm_core.reml.objective import (
 # Stop when the Newton decrement g' H^-1 g, the deviance still to be gained times two, falls below.
 TOLERANCE = 1e-11
 MAX_ITERATIONS = 100
+# Fits of a process before it compiles the search of small systems.
+INTERPRETED_SEARCHES = 3
+_searches = 0
 STATUS = {
     0: "converged",
     1: "iteration limit reached",
@@ -94,9 +98,22 @@ def minimize(
         Called with (iteration, deviance, decrement, theta, seconds) at every iteration; forces the
         interpreted loop.
     """
-    if isinstance(factor, SimplicialFactor) and progress is None:
+    if isinstance(factor, SimplicialFactor) and progress is None and _compiling_pays():
         return _minimize_compiled(equations, factor, response, reml, theta, tolerance, max_iterations)
     return _minimize_stepwise(equations, factor, response, reml, theta, tolerance, max_iterations, progress)
+
+
+def _compiling_pays() -> bool:
+    """Whether the whole search in one kernel is at hand, or will be used often enough to compile it.
+
+    Its compilation takes as long as that of all the kernels it calls.  The first fits of a process that finds
+    no compiled search run the same steps one kernel at a time, in milliseconds instead of microseconds.
+    """
+    global _searches
+    if getattr(fit_small, "signatures", True) or compiled_before(fit_small):
+        return True
+    _searches += 1
+    return _searches > INTERPRETED_SEARCHES
 
 
 def _minimize_compiled(
