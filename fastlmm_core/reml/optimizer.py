@@ -31,6 +31,10 @@ from fastlmm_core.reml.objective import (
 
 # Stop when the Newton decrement g' H^-1 g, the deviance still to be gained times two, falls below.
 TOLERANCE = 1e-11
+# The square root of the decrement is the distance to the optimum in standard errors of theta.  Where a step
+# costs seconds, 3e-5 of a standard error (5e-10 in the deviance) is the end.
+TOLERANCE_LARGE = 1e-9
+LARGE_FLOPS = 1e9
 MAX_ITERATIONS = 100
 # Fits of a process before it compiles the search of small systems.
 INTERPRETED_SEARCHES = 3
@@ -86,7 +90,7 @@ def minimize(
     *,
     reml: bool,
     theta: np.ndarray,
-    tolerance: float = TOLERANCE,
+    tolerance: float | None = None,
     max_iterations: int = MAX_ITERATIONS,
     progress: Progress | None = None,
 ) -> Optimum:
@@ -94,10 +98,14 @@ def minimize(
 
     Parameters
     ----------
+    tolerance : float, optional
+        Decrement at which to stop; default ``TOLERANCE``, or ``TOLERANCE_LARGE`` for large factorizations.
     progress : callable, optional
         Called with (iteration, deviance, decrement, theta, seconds) at every iteration; forces the
         interpreted loop.
     """
+    if tolerance is None:
+        tolerance = TOLERANCE_LARGE if factor.flops > LARGE_FLOPS else TOLERANCE
     if isinstance(factor, SimplicialFactor) and progress is None and _compiling_pays():
         return _minimize_compiled(equations, factor, response, reml, theta, tolerance, max_iterations)
     return _minimize_stepwise(equations, factor, response, reml, theta, tolerance, max_iterations, progress)
