@@ -42,7 +42,7 @@ def measure(program: str, case: Case, limit: float) -> dict[str, Any]:
 
 def judge(table: pd.DataFrame) -> pd.DataFrame:
     """Add the gap of every criterion to the best exact one of its case, and whether the time counts."""
-    table = table.copy()
+    table = table.reindex(columns=table.columns.union(["criterion"], sort=False))
     exact = table["program"].str.split(",").str[0].isin(EXACT) & (table["status"] == "ok")
     best = table["criterion"].where(exact).groupby(table["case"]).transform("min")
     table["gap"] = table["criterion"] - best
@@ -59,16 +59,13 @@ def run(names: list[str], slow: bool, limit: float, programs: list[str] | None =
         asked = [p for p in case.programs(slow or bool(names)) if programs is None or p in programs]
         if case.prepared and "fastlmm_core" in asked:
             asked.insert(1, "fastlmm_core, prepared")
-        rows = []
         for program in asked:
             row = measure(program, case, limit)
-            rows.append(row)
             said = (
                 f"{row['cpu_s']:10.4g} CPU s"
                 if row["status"] == "ok"
                 else f"{row['status']}: {row['reason']}"
             )
             print(f"{case.name:16s} {program:24s} {said}", flush=True)
-        if rows:
-            table = records.keep("fits", rows, ["case", "program"], finish=judge)
+            table = records.keep("fits", [row], ["case", "program"], finish=judge)
     return table
