@@ -65,7 +65,8 @@ def _infer(fit: Any, K: np.ndarray) -> np.ndarray:
 
 
 def measurements(slow: bool) -> Iterator[dict[str, Any]]:
-    fit_and_infer(MET, generators.met_trials(300, 8, seed=1))
+    for genotypes in (300, SIZES[0][0]):  # once through the kernels of large and of small systems
+        fit_and_infer(MET, generators.met_trials(genotypes, 8, seed=1))
     for genotypes, environments in SIZES + (SLOW_SIZES if slow else ()):
         table = generators.met_trials(genotypes, environments)
         yield {"over": "size", "step": f"{genotypes} × {environments}", **fit_and_infer(MET, table)}
