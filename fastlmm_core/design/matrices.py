@@ -219,12 +219,16 @@ class Design:
             )
         return pd.DataFrame(columns, index=self.index if self._table.index is not None else None)
 
+    def used_column(self, name: str) -> tuple[np.ndarray, tuple[str, ...] | None]:
+        """A variable of the fixed part on the rows used: (n,) numbers, or (n,) codes and their levels."""
+        return self._table.used(name, as_levels=self.variables[name].kind == "factor")
+
     def fixed_matrix(self, newdata: Any) -> sp.csr_array:
         """All p_full columns of the fixed part on other rows, coded as in the fit.
 
         Parameters
         ----------
-        newdata : table of m rows
+        newdata : table of m rows, or Table
             Factor levels as labels; ``poly()`` and the like keep the basis of the fit.
 
         Returns

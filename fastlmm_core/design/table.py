@@ -52,6 +52,14 @@ class Table:
         self._data, self.names, self.n = _open(data)
         self.index = data.index if isinstance(data, pd.DataFrame) else None
 
+    @classmethod
+    def of(cls, columns: Mapping[str, Column], n: int) -> Table:
+        """A table of n rows from columns that are converted already."""
+        table = cls.__new__(cls)
+        table._columns, table._data = dict(columns), {}
+        table.names, table.n, table.index = dict.fromkeys(columns), n, None
+        return table
+
     def column(self, name: str) -> Column:
         """The converted column.
 

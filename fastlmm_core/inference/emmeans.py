@@ -20,7 +20,7 @@ from fastlmm_core.inference.reference_grid import (
     averaged_over,
     averaging_matrix,
     check_names,
-    grid_frame,
+    grid_table,
     parse_specs,
     reference_grid,
 )
@@ -138,12 +138,12 @@ def emtrends(
 
 def slope_rows(design: Any, grid: ReferenceGrid, var: str, delta: float | None = None) -> sp.csr_array:
     """Derivative of the design rows (m, p_full) in `var` at the grid points."""
-    values = np.asarray(design.frame[var], dtype=np.float64)
+    values, _ = design.used_column(var)
     spread = float(np.ptp(values)) or max(1.0, abs(float(values[0])))
 
     def rows(shift: float) -> sp.csr_array:
         shifted = {k: tuple(x + shift for x in v) if k == var else v for k, v in grid.values.items()}
-        return sp.csr_array(design.fixed_matrix(grid_frame(shifted, grid.factors)))
+        return sp.csr_array(design.fixed_matrix(grid_table(shifted, grid.factors)))
 
     if delta is not None:
         if not np.isfinite(delta) or delta == 0.0:
@@ -201,8 +201,7 @@ def mean_labels(grid: ReferenceGrid, specs: MeanSpecs) -> pd.DataFrame:
     """Label columns of the means; factors as text, covariates as numbers."""
     if not specs.variables:
         return pd.DataFrame({"1": ["overall"]})
-    frame = grid_frame({name: grid.values[name] for name in specs.variables}, grid.factors)
-    return frame.astype({name: object for name in specs.variables if name in grid.factors})
+    return grid.labels(specs.variables)
 
 
 def mean_remarks(

@@ -246,8 +246,11 @@ class EstimateTable:
             "estimate": self.estimate, "se": self.se, "df": self.df, "t": self.t, "p": self.p,
             "lower": lower, "upper": upper, "status": self.status,
         }  # fmt: skip
-        labels = self.labels.rename(columns=self._renamed)
-        return pd.concat([labels, pd.DataFrame(figures, index=self.labels.index)], axis=1)
+        renamed = self._renamed
+        labels: dict[str, Any] = {}
+        for name, column in self.labels.items():
+            labels[renamed.get(str(name), str(name))] = column
+        return pd.DataFrame({**labels, **figures}, index=self.labels.index)
 
     @property
     def _renamed(self) -> dict[str, str]:

@@ -19,7 +19,6 @@ from fastlmm_core.inference.reference_grid import (
     MeanSpecs,
     ReferenceGrid,
     averaging_matrix,
-    grid_frame,
     reference_grid,
 )
 from fastlmm_core.inference.table_labels import group_rows
@@ -140,7 +139,7 @@ def effect_rows(
     """Coefficients of the interaction contrasts of `effect` in each `by` group."""
     specs = MeanSpecs((*effect, *by), tuple(by))
     K = sp.csr_array(averaging_matrix(grid, specs.variables, weights) @ grid.X)
-    labels = grid_frame({name: grid.values[name] for name in specs.variables}, grid.factors)
+    labels = grid.labels(specs.variables)
     _, members = group_rows(labels, by)
     C = sp.csr_array(np.ones((1, 1)))
     for name in effect:

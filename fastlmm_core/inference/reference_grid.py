@@ -11,6 +11,7 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from fastlmm_core.design.table import Column, Table
 from fastlmm_core.errors import DataError, OptionError, check_option, name_list, nearest_names
 
 Floats = NDArray[np.floating]
@@ -90,9 +91,9 @@ class ReferenceGrid:
         """Number of values of each variable."""
         return tuple(len(v) for v in self.values.values())
 
-    def frame(self) -> pd.DataFrame:
-        """The grid as a table of m rows."""
-        return grid_frame(self.values, self.factors)
+    def labels(self, names: Sequence[str]) -> pd.DataFrame:
+        """All combinations of the values of `names`, the first varying fastest."""
+        return grid_labels({name: self.values[name] for name in names}, self.factors)
 
 
 def grid_codes(shape: Sequence[int]) -> list[NDArray[np.integer]]:
@@ -106,16 +107,27 @@ def grid_codes(shape: Sequence[int]) -> list[NDArray[np.integer]]:
     return codes
 
 
-def grid_frame(values: Mapping[str, Sequence[Any]], factors: frozenset[str]) -> pd.DataFrame:
-    """Table of all combinations of `values`."""
+def grid_table(values: Mapping[str, Sequence[Any]], factors: frozenset[str]) -> Table:
+    """All combinations of `values` as columns of codes and of numbers."""
     codes = grid_codes([len(v) for v in values.values()])
-    columns: dict[str, Any] = {}
-    for (name, levels), code in zip(values.items(), codes, strict=True):
-        if name in factors:
-            columns[name] = pd.Categorical.from_codes(code.tolist(), categories=pd.Index(levels))
-        else:
-            columns[name] = np.asarray(levels, dtype=np.float64)[code]
-    return pd.DataFrame(columns, index=range(codes[0].size if codes else 1))
+    columns = {
+        name: Column(name, code.astype(np.int32), tuple(levels))
+        if name in factors
+        else Column(name, np.asarray(levels, dtype=np.float64)[code], None)
+        for (name, levels), code in zip(values.items(), codes, strict=True)
+    }
+    return Table.of(columns, codes[0].size if codes else 1)
+
+
+def grid_labels(values: Mapping[str, Sequence[Any]], factors: frozenset[str]) -> pd.DataFrame:
+    """All combinations of `values` as a table for reading: factors as text, covariates as numbers."""
+    columns = {}
+    for (name, levels), code in zip(
+        values.items(), grid_codes([len(v) for v in values.values()]), strict=True
+    ):
+        own = np.array(levels, dtype=object if name in factors else np.float64)[code]
+        columns[name] = pd.Series(own, dtype=own.dtype)  # text would become pandas' own string type
+    return pd.DataFrame(columns)
 
 
 def grid_values(design: Any, at: Mapping[str, Any] | None) -> dict[str, tuple[Any, ...]]:
@@ -156,6 +168,11 @@ def factor_values(name: str, levels: Sequence[str], wanted: Any) -> tuple[str, .
     for level in chosen:
         if level not in levels:
             raise DataError(f"at: '{level}' is not a level of '{name}'{nearest_names(level, levels)}")
+    repeated = [level for level in dict.fromkeys(chosen) if chosen.count(level) > 1]
+    if repeated:
+        raise DataError(f"at: '{name}' has {name_list(repeated)} more than once")
+    if not chosen:
+        raise DataError(f"at: '{name}' needs at least one of its levels")
     return chosen
 
 
@@ -182,11 +199,14 @@ def cell_counts(design: Any, values: Mapping[str, Sequence[Any]], factors: froze
     for (name, levels), code, stride in zip(values.items(), grid_codes(shape), strides, strict=True):
         if name not in factors:
             continue
-        row_code = pd.Index(levels).get_indexer(np.asarray(design.frame[name].astype(object), dtype=object))
-        inside &= row_code >= 0
+        row_code, occurring = design.used_column(name)
+        if occurring != levels:
+            chosen = {level: i for i, level in enumerate(levels)}
+            row_code = np.array([chosen.get(level, -1) for level in occurring])[row_code]
+            inside &= row_code >= 0
         point += row_code * stride
         base += code * stride
-    counts = np.bincount(point[inside], minlength=base.size)
+    counts = np.bincount(point if inside.all() else point[inside], minlength=base.size)
     return counts[base].astype(np.float64)
 
 
@@ -213,7 +233,7 @@ def reference_grid(design: Any, at: Mapping[str, Any] | None = None) -> Referenc
         shown = ", ".join(f"{name}: {len(v)}" for name, v in values.items())
         raise OptionError(f"the reference grid has {size:,} points ({shown}); restrict factors with `at`")
     counts = cell_counts(design, values, factors)
-    X = sp.csr_array(design.fixed_matrix(grid_frame(values, factors)))
+    X = sp.csr_array(design.fixed_matrix(grid_table(values, factors)))
     return ReferenceGrid(values, factors, counts, X)
 
 
@@ -260,8 +280,10 @@ def averaging_matrix(grid: ReferenceGrid, variables: Sequence[str], weights: Any
     cell = cell_weights(grid, codes, size, others, other, n_others, weights)
     totals = np.bincount(row, weights=cell, minlength=n_rows)
     used = np.flatnonzero(cell)
-    scaled = cell[used] / totals[row[used]]
-    return sp.csr_array((scaled, (row[used], used)), shape=(n_rows, cell.size))
+    used = used[np.argsort(row[used], kind="stable")]
+    ends = np.cumsum(np.bincount(row[used], minlength=n_rows))
+    start = np.concatenate([[0], ends])
+    return sp.csr_array((cell[used] / totals[row[used]], used, start), shape=(n_rows, cell.size))
 
 
 def combined_code(

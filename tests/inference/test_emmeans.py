@@ -91,6 +91,33 @@ def test_joint_tests_agree_with_emmeans(fits, name, by):
     assert len(got) == len(want)
 
 
+def test_columns_of_the_frame(fits):
+    """Labels are plain objects for factors and float64 for covariates, in the order of the specs."""
+    table = emmeans(fits["full"], ["v", "x", "n"], at={"x": [2.0, 1.0], "n": ["100", "0"]}, ddf="residual")
+    frame = table.to_frame()
+    assert list(frame.columns) == ["v", "x", "n", *FIGURES, "status"]
+    assert frame[["v", "n"]].dtypes.tolist() == [np.dtype(object)] * 2
+    assert (frame.dtypes[["x", *FIGURES]] == np.float64).all()
+    levels = list(dict.fromkeys(reference_data()["v"].sort_values()))
+    k = len(levels)
+    assert frame["v"].tolist() == levels * 4
+    assert frame["x"].tolist() == ([2.0] * k + [1.0] * k) * 2
+    assert frame["n"].tolist() == ["100"] * 2 * k + ["0"] * 2 * k
+
+
+def test_counts_of_cells_follow_the_levels_asked_for(fits):
+    """Weights come from the rows of the levels in `at`, in whatever order these are given."""
+    data = reference_data()
+    data = data[data["s"] == data["s"].iloc[0]]
+    here = {"s": data["s"].iloc[0]}
+    means = emmeans(fits["full"], "~ v", at={"n": ["100", "0"], **here}, weights="cells", ddf="residual")
+    cells = emmeans(fits["full"], "~ v | n", at=here, ddf="residual").to_frame().set_index(["v", "n"])
+    for v, got in zip(means.labels["v"], means.estimate, strict=True):
+        count = {n: ((data["v"] == v) & (data["n"] == n)).sum() for n in ("0", "100")}
+        want = sum(count[n] * cells["estimate"][v, n] for n in count) / sum(count.values())
+        np.testing.assert_allclose(got, want, rtol=1e-12)
+
+
 def test_slopes_are_derivatives():
     data = reference_data()
     fit = DenseFit("y ~ v * x + I(x^2) + n", data)
@@ -262,6 +289,8 @@ def test_notes_say_what_was_done(fits):
             "at: 'z' is not a variable of the fixed part",
         ),
         (lambda f: emmeans(f, "~ v", at={"n": "75"}), DataError, "'75' is not a level of 'n'"),
+        (lambda f: emmeans(f, "~ v", at={"n": ["50", "0", "50"]}), DataError, "'n' has '50' more than once"),
+        (lambda f: emmeans(f, "~ v", at={"n": []}), DataError, "'n' needs at least one of its levels"),
         (lambda f: emmeans(f, "~ v", at={"x": "much"}), DataError, "'x' is numeric and needs numbers"),
         (
             lambda f: emmeans(f, "~ v", weights="even"),
