@@ -29,8 +29,10 @@ class CovarianceStructure(ABC):
     name : str
         Key in the registry.
     linear : bool
-        T is linear in its natural parameters (its distinct variances and covariances), so that second
-        derivatives vanish in Kenward-Roger's adjustment.
+        The structure's parameters are the distinct variances and covariances themselves, so that second
+        derivatives vanish in Kenward-Roger's adjustment. A structure with False is written in others
+        (correlations, logarithms, fewer than there are covariances), and says how the covariance depends on
+        them by `parameter_jacobian` and `parameter_hessian`.
     """
 
     name = ""
@@ -104,6 +106,30 @@ class CovarianceStructure(ABC):
             direction[row, col] = direction[col, row] = 1.0
             directions.append(direction)
         return np.array(directions).reshape(-1, self.m, self.m)
+
+    def parameter_jacobian(self, covariance: np.ndarray) -> np.ndarray:
+        """d G / d s of the parameters s in which the structure is written, (n_parameters, m, m).
+
+        Parameters
+        ----------
+        covariance : (m, m)
+            G = sigma2 T of the coefficients as the user wrote them, where the derivative is taken. Parameters
+            that are not determined there give a column of zeros or of non-finite numbers.
+        """
+        self._refuse_nonlinear("parameter_jacobian")
+        return self.natural_directions()
+
+    def parameter_hessian(self, covariance: np.ndarray) -> np.ndarray:
+        """d2 G / d s d s', (n_parameters, n_parameters, m, m), at G = `covariance`."""
+        self._refuse_nonlinear("parameter_hessian")
+        n = len(self.natural_directions())
+        return np.zeros((n, n, self.m, self.m))
+
+    def _refuse_nonlinear(self, method: str) -> None:
+        if not self.linear:
+            raise NotImplementedError(
+                f"covariance structure '{self.name}' is not linear and has to define {method}"
+            )
 
     @abstractmethod
     def theta_of(self, covariance: np.ndarray) -> np.ndarray:

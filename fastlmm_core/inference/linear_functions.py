@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 
-from fastlmm_core.errors import InferenceError, check_option, name_list
+from fastlmm_core.errors import InferenceError, check_option
 from fastlmm_core.inference import kenward_roger, satterthwaite
 from fastlmm_core.inference.distributions import f_upper
+from fastlmm_core.inference.variance_parameters import VarianceParameterInference
 from fastlmm_core.linalg.memory import check_memory
-from fastlmm_core.reml.information import KINDS, confounded_terms, information_matrix, natural_parameters
-
-if TYPE_CHECKING:
-    from fastlmm_core.reml.information import NaturalParameters
-    from fastlmm_core.reml.solved import SolvedEquations
+from fastlmm_core.reml.information import KINDS
 
 DDF_METHODS = ("kenward-roger", "satterthwaite", "residual", "asymptotic")
 KENWARD_ROGER_NEEDS_REML = (
@@ -44,77 +40,6 @@ class FTest:
     df_den: float
     p: float
     scaling: float = 1.0
-
-
-class VarianceParameterInference:
-    """Covariance of the variance parameters by method, computed once per fit and shared by all tables.
-
-    Parameters
-    ----------
-    solved : SolvedEquations
-    groups : tuple of str
-        Name of every random term, for messages.
-    """
-
-    def __init__(self, solved: SolvedEquations, groups: tuple[str, ...]):
-        self.solved = solved
-        self.groups = groups
-        self._covariances: dict[tuple[str, str], np.ndarray] = {}
-
-    @cached_property
-    def parameters(self) -> NaturalParameters:
-        """Natural parameters of the fit."""
-        return natural_parameters(self.solved)
-
-    def covariance(self, ddf: str, information: str) -> np.ndarray:
-        """Covariance of (sigma2 t, sigma2), (d + 1, d + 1).
-
-        Raises
-        ------
-        InferenceError
-            When the information is not positive definite, so that no degrees of freedom follow from it, or
-            when a random term lies within the fixed part.
-        """
-        key = (ddf, information if ddf == "kenward-roger" else "")
-        if key not in self._covariances:
-            self._refuse_confounded()
-            if self.solved.sigma2 <= 0.0:  # a perfect fit: nothing is left to learn a variance from
-                value = np.full((self.parameters.size + 1,) * 2, np.nan)
-            elif ddf == "satterthwaite":
-                value = satterthwaite.parameter_covariance(self.solved, self.parameters)
-            else:
-                value = _invert(information_matrix(self.solved, self.parameters, information), information)
-            self._covariances[key] = value
-        return self._covariances[key]
-
-    def _refuse_confounded(self) -> None:
-        """P Z_k = 0: the criterion does not depend on the variance; what information is left is rounding."""
-        found = confounded_terms(self.solved, self.parameters)
-        if found:
-            names = name_list(self.groups[k] for k in found)
-            raise InferenceError(
-                f"the variance of random term {names} cannot be estimated, because its levels lie within the "
-                "fixed part; drop it from the random or from the fixed part"
-            )
-
-
-def _invert(information: np.ndarray, kind: str) -> np.ndarray:
-    """Inverse of an information matrix after scaling to unit diagonal."""
-    diagonal = np.diag(information)
-    if np.any(diagonal <= 0.0):
-        raise InferenceError(
-            f"the {kind} information about the variance parameters is not positive definite at this fit; "
-            "use information='expected'"
-        )
-    scale = 1.0 / np.sqrt(diagonal)
-    scaled = information * np.outer(scale, scale)
-    values, vectors = np.linalg.eigh(scaled)
-    if values[0] <= 1e-12:
-        raise InferenceError(
-            f"the {kind} information about the variance parameters is singular: two of them cannot be told "
-            "apart in these data; simplify the random part"
-        )
-    return (vectors / values) @ vectors.T * np.outer(scale, scale)
 
 
 @dataclass(frozen=True)
@@ -379,6 +304,9 @@ def linear_functions(
         cov_parameters = inference.covariance(ddf, information)
         if ddf == "kenward-roger":
             cov = unadjusted + kenward_roger.covariance_adjustment(solved, parameters, B, cov_parameters)
+            curvature = inference.curvature(information)
+            if curvature is not None:
+                cov = cov + kenward_roger.curvature_adjustment(gradients, curvature)
     return LinearFunctions(
         estimate=np.where(estimable, raw, np.nan),
         cov=cov,

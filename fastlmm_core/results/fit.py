@@ -18,10 +18,10 @@ from fastlmm_core.inference.linear_functions import (
     DDF_METHODS,
     NO_VARIANCE,
     LinearFunctions,
-    VarianceParameterInference,
     linear_functions,
     row_statistics,
 )
+from fastlmm_core.inference.variance_parameters import VarianceParameterInference
 from fastlmm_core.reml.optimizer import STATUS, Optimum
 from fastlmm_core.reml.solved import BOUNDARY, Certificate, SolvedEquations
 from fastlmm_core.results import blups as _blups

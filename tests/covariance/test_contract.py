@@ -130,3 +130,14 @@ def test_natural_directions_span_the_structure(structure):
         np.testing.assert_allclose(rebuilt, T, atol=1e-14)
     flat = directions.reshape(len(directions), -1)
     assert np.linalg.matrix_rank(flat) == len(directions)
+
+
+def test_linear_structures_have_constant_derivatives(structure):
+    """In their own variances and covariances the derivatives are the directions, and second ones vanish."""
+    for theta in thetas(structure, 2):
+        T = structure.covariance(theta)
+        np.testing.assert_array_equal(structure.parameter_jacobian(T), structure.natural_directions())
+        n = len(structure.natural_directions())
+        hessian = structure.parameter_hessian(T)
+        assert hessian.shape == (n, n, structure.m, structure.m)
+        assert not hessian.any()

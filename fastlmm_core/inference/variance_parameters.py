@@ -1,0 +1,105 @@
+"""Covariance matrix of the variance parameters of a fit: the inverse of their information."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fastlmm_core.errors import InferenceError, name_list
+from fastlmm_core.inference import satterthwaite
+from fastlmm_core.inference.own_parameters import natural_score, own_parameters
+from fastlmm_core.reml.information import confounded_terms, information_matrix, natural_parameters
+
+if TYPE_CHECKING:
+    from fastlmm_core.reml.information import NaturalParameters
+    from fastlmm_core.reml.solved import SolvedEquations
+
+
+class VarianceParameterInference:
+    """Covariance of the variance parameters by method, computed once per fit and shared by all tables.
+
+    Parameters
+    ----------
+    solved : SolvedEquations
+    groups : tuple of str
+        Name of every random term, for messages.
+    """
+
+    def __init__(self, solved: SolvedEquations, groups: tuple[str, ...]):
+        self.solved = solved
+        self.groups = groups
+        self._covariances: dict[tuple[str, str], np.ndarray] = {}
+        self._curvatures: dict[str, np.ndarray] = {}
+
+    @cached_property
+    def parameters(self) -> NaturalParameters:
+        """Natural parameters of the fit."""
+        return natural_parameters(self.solved)
+
+    def covariance(self, ddf: str, information: str) -> np.ndarray:
+        """Covariance of (sigma2 t, sigma2), (d + 1, d + 1).
+
+        Raises
+        ------
+        InferenceError
+            When the information is not positive definite, so that no degrees of freedom follow from it, or
+            when a random term lies within the fixed part.
+        """
+        key = (ddf, information if ddf == "kenward-roger" else "")
+        if key not in self._covariances:
+            self._refuse_confounded()
+            if self.solved.sigma2 <= 0.0:  # a perfect fit: nothing is left to learn a variance from
+                value = np.full((self.parameters.size + 1,) * 2, np.nan)
+            elif ddf == "satterthwaite":
+                value = satterthwaite.parameter_covariance(self.solved, self.parameters)
+            else:
+                value = self._inverse_information(information)
+            self._covariances[key] = value
+        return self._covariances[key]
+
+    def curvature(self, information: str) -> np.ndarray | None:
+        """Curvature (d,) of sigma2 t in the structures' own parameters; None where all are linear in them."""
+        self.covariance("kenward-roger", information)
+        return self._curvatures.get(information)
+
+    def _inverse_information(self, kind: str) -> np.ndarray:
+        """Inverse of an information matrix, through own parameters where a structure has such."""
+        natural = information_matrix(self.solved, self.parameters, kind)
+        own = own_parameters(self.solved, self.parameters, self.groups)
+        if own is None:
+            return _invert(natural, kind)
+        score = natural_score(self.solved, self.parameters) if kind == "observed" else None
+        covariance = _invert(own.information(natural, score), kind)
+        self._curvatures[kind] = own.curvature(covariance)
+        return own.jacobian @ covariance @ own.jacobian.T
+
+    def _refuse_confounded(self) -> None:
+        """P Z_k = 0: the criterion does not depend on the variance; what information is left is rounding."""
+        found = confounded_terms(self.solved, self.parameters)
+        if found:
+            names = name_list(self.groups[k] for k in found)
+            raise InferenceError(
+                f"the variance of random term {names} cannot be estimated, because its levels lie within the "
+                "fixed part; drop it from the random or from the fixed part"
+            )
+
+
+def _invert(information: np.ndarray, kind: str) -> np.ndarray:
+    """Inverse of an information matrix after scaling to unit diagonal."""
+    diagonal = np.diag(information)
+    if np.any(diagonal <= 0.0):
+        raise InferenceError(
+            f"the {kind} information about the variance parameters is not positive definite at this fit; "
+            "use information='expected'"
+        )
+    scale = 1.0 / np.sqrt(diagonal)
+    scaled = information * np.outer(scale, scale)
+    values, vectors = np.linalg.eigh(scaled)
+    if values[0] <= 1e-12:
+        raise InferenceError(
+            f"the {kind} information about the variance parameters is singular: two of them cannot be told "
+            "apart in these data; simplify the random part"
+        )
+    return (vectors / values) @ vectors.T * np.outer(scale, scale)
