@@ -19,15 +19,20 @@ from fastlmm_core.kernels.compile import kernel
 # Side of the blocks in which a large symmetric matrix is multiplied.
 SYMMETRIC_BLOCK = 512
 
-DGEMM, DSYMM, DTRSM, DPOTRI, DGEMV, DSYRK = range(6)
+DGEMM, DSYMM, DTRSM, DSYRK, DTRSV, DGEMV, DPOTRF, DPOTRI = range(8)
 ADDRESSES = np.array(
     [
-        get_cython_function_address("scipy.linalg.cython_blas", "dgemm"),
-        get_cython_function_address("scipy.linalg.cython_blas", "dsymm"),
-        get_cython_function_address("scipy.linalg.cython_blas", "dtrsm"),
-        get_cython_function_address("scipy.linalg.cython_lapack", "dpotri"),
-        get_cython_function_address("scipy.linalg.cython_blas", "dgemv"),
-        get_cython_function_address("scipy.linalg.cython_blas", "dsyrk"),
+        get_cython_function_address(f"scipy.linalg.cython_{library}", routine)
+        for library, routine in (
+            ("blas", "dgemm"),
+            ("blas", "dsymm"),
+            ("blas", "dtrsm"),
+            ("blas", "dsyrk"),
+            ("blas", "dtrsv"),
+            ("blas", "dgemv"),
+            ("lapack", "dpotrf"),
+            ("lapack", "dpotri"),
+        )
     ],
     dtype=np.int64,
 )
@@ -59,12 +64,67 @@ def make_workspace():
 
 
 @kernel
-def solve_triangular_right(blas, work, L, ld_L, Y, ld_Y, r, m):
-    """Y (r, m) <- Y L^-1 for the lower triangular L (m, m); addresses of column-major data."""
+def solve_triangular_right(blas, work, L, ld_L, transposed, Y, ld_Y, r, m):
+    """Y (r, m) <- Y L^-1, or Y L^-T, for the lower triangular L (m, m); addresses of column-major data."""
     flags, numbers, scalars = work
     numbers[0], numbers[1], numbers[2], numbers[3] = r, m, ld_L, ld_Y
     f, i, s = np.int64(flags.ctypes.data), np.int64(numbers.ctypes.data), np.int64(scalars.ctypes.data)
-    call_fortran(blas[2], (f + 4, f + 2, f, f, i, i + 4, s, L, i + 8, Y, i + 12))
+    op = f + 1 if transposed else f
+    call_fortran(blas[DTRSM], (f + 4, f + 2, op, f, i, i + 4, s, L, i + 8, Y, i + 12))
+
+
+@kernel
+def solve_triangular_vector(blas, work, L, ld_L, transposed, y, m):
+    """y (m,) <- L^-1 y, or L^-T y."""
+    flags, numbers, _ = work
+    numbers[0], numbers[1], numbers[2] = m, ld_L, 1
+    f, i = np.int64(flags.ctypes.data), np.int64(numbers.ctypes.data)
+    op = f + 1 if transposed else f
+    call_fortran(blas[DTRSV], (f + 2, op, f, i, L, i + 4, y, i + 8))
+
+
+@kernel
+def multiply_vector(blas, work, A, ld_A, transposed, x, y, r, m):
+    """y <- A x, or A' x, for A (r, m)."""
+    flags, numbers, scalars = work
+    numbers[0], numbers[1], numbers[2], numbers[3] = r, m, ld_A, 1
+    f, i, s = np.int64(flags.ctypes.data), np.int64(numbers.ctypes.data), np.int64(scalars.ctypes.data)
+    op = f + 1 if transposed else f
+    call_fortran(blas[DGEMV], (op, i, i + 4, s, A, i + 8, x, i + 12, s + 16, y, i + 12))
+
+
+@kernel
+def multiply(blas, work, A, ld_A, B, ld_B, transposed, out, ld_out, sizes, add):
+    """out (a, b) <- A B, or A B', for A (a, k); with `add` out <- out - A B.  `sizes` is (a, b, k)."""
+    flags, numbers, scalars = work
+    numbers[0], numbers[1], numbers[2] = sizes
+    numbers[3], numbers[4], numbers[5] = ld_A, ld_B, ld_out
+    f, i, s = np.int64(flags.ctypes.data), np.int64(numbers.ctypes.data), np.int64(scalars.ctypes.data)
+    op = f + 1 if transposed else f
+    alpha, beta = (s + 8, s) if add else (s, s + 16)
+    call_fortran(
+        blas[DGEMM], (f, op, i, i + 4, i + 8, alpha, A, i + 12, B, i + 16, beta, out, i + 20)
+    )
+
+
+@kernel
+def subtract_outer_product(blas, work, A, ld_A, out, ld_out, n, m, add):
+    """Lower triangle of out (n, n) <- -A A' for A (n, m); with `add` out <- out - A A'."""
+    flags, numbers, scalars = work
+    numbers[0], numbers[1], numbers[2], numbers[3] = n, m, ld_A, ld_out
+    f, i, s = np.int64(flags.ctypes.data), np.int64(numbers.ctypes.data), np.int64(scalars.ctypes.data)
+    beta = s if add else s + 16
+    call_fortran(blas[DSYRK], (f + 2, f, i, i + 4, s + 8, A, i + 8, beta, out, i + 12))
+
+
+@kernel
+def factorize_dense(blas, work, A, ld_A, m):
+    """Cholesky factor in the lower triangle of A (m, m); 0, or the pivot (from 1) that is not positive."""
+    flags, numbers, _ = work
+    numbers[0], numbers[1], numbers[2] = m, ld_A, 0
+    f, i = np.int64(flags.ctypes.data), np.int64(numbers.ctypes.data)
+    call_fortran(blas[DPOTRF], (f + 2, i, A, i + 4, i + 8))
+    return numbers[2]
 
 
 @kernel
@@ -82,7 +142,7 @@ def multiply_symmetric_left(blas, work, S, ld_S, Y, ld_Y, out, ld_out, r, m):
         rows = min(block, r - a)
         numbers[0] = rows
         call_fortran(
-            blas[1],
+            blas[DSYMM],
             (f + 2, f + 2, i, i + 4, s + 8, S + 8 * (a * ld_S + a), i + 8, Y + 8 * a, i + 12, s + 16,
              out + 8 * a, i + 16),
         )  # fmt: skip
@@ -93,11 +153,11 @@ def multiply_symmetric_left(blas, work, S, ld_S, Y, ld_Y, out, ld_out, r, m):
             numbers[0], numbers[5] = rows, columns
             part = S + 8 * (b * ld_S + a)
             call_fortran(
-                blas[0],
+                blas[DGEMM],
                 (f, f, i, i + 4, i + 20, s + 8, part, i + 8, Y + 8 * b, i + 12, s, out + 8 * a, i + 16),
             )
             call_fortran(
-                blas[0],
+                blas[DGEMM],
                 (f + 1, f, i + 20, i + 4, i, s + 8, part, i + 8, Y + 8 * a, i + 12, s, out + 8 * b, i + 16),
             )
 
@@ -109,7 +169,7 @@ def subtract_transposed_product(blas, work, Y, ld_Y, W, ld_W, out, ld_out, r, m)
     numbers[0], numbers[1], numbers[2], numbers[3], numbers[4] = m, r, ld_Y, ld_W, ld_out
     f, i, s = np.int64(flags.ctypes.data), np.int64(numbers.ctypes.data), np.int64(scalars.ctypes.data)
     call_fortran(
-        blas[0], (f + 1, f, i, i, i + 4, s + 8, Y, i + 8, W, i + 12, s, out, i + 16)
+        blas[DGEMM], (f + 1, f, i, i, i + 4, s + 8, Y, i + 8, W, i + 12, s, out, i + 16)
     )
 
 
@@ -119,4 +179,4 @@ def invert_from_cholesky(blas, work, A, ld_A, m):
     flags, numbers, _ = work
     numbers[0], numbers[1], numbers[2] = m, ld_A, 0
     f, i = np.int64(flags.ctypes.data), np.int64(numbers.ctypes.data)
-    call_fortran(blas[3], (f + 2, i, A, i + 4, i + 8))
+    call_fortran(blas[DPOTRI], (f + 2, i, A, i + 4, i + 8))

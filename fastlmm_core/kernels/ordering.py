@@ -1,6 +1,6 @@
 """Elimination order and pattern of the factor, for systems small enough to keep their graph dense.
 
-Larger systems are ordered and analysed by CHOLMOD (see ``fastlmm_core.linalg``).
+Larger systems are ordered by CHOLMOD (see ``fastlmm_core.linalg``).
 """
 
 from __future__ import annotations
@@ -169,42 +169,6 @@ def count_columns(indptr, indices):
                 mark[k] = i
                 k = parent[k]
     return count
-
-
-@kernel
-def forecast_stack(parent, count):
-    """Size of the front stack of the inverse subset, in numbers, from the elimination tree and column counts.
-
-    The supernodes are the fundamental ones; relaxed ones make the stack a little larger.
-    """
-    n = parent.size
-    head = np.empty(n, np.int64)  # first column of the supernode a column is in
-    largest = np.zeros(n, np.int64)
-    second = np.zeros(n, np.int64)
-    top = 0
-    for j in range(n):
-        joined = j > 0 and parent[j - 1] == j and count[j - 1] == count[j] + 1
-        head[j] = head[j - 1] if joined else j
-    for j in range(n):
-        h = head[j]
-        if h != j and largest[j] > 0:  # children that attach inside the supernode belong to its front
-            if largest[j] > largest[h]:
-                second[h] = max(largest[h], second[j], second[h])
-                largest[h] = largest[j]
-            else:
-                second[h] = max(second[h], largest[j])
-        if j + 1 < n and head[j + 1] == h:
-            continue
-        need = max(count[h] * count[h] + second[h], largest[h])
-        p = parent[j]
-        if p < 0:
-            top = max(top, need)
-        elif need > largest[p]:
-            second[p] = largest[p]
-            largest[p] = need
-        elif need > second[p]:
-            second[p] = need
-    return top
 
 
 @kernel

@@ -23,152 +23,7 @@ from fastlmm_core.kernels.blas import (
     solve_triangular_right,
     subtract_transposed_product,
 )
-from fastlmm_core.kernels.compile import fill_integers, kernel
-
-
-@kernel
-def find_supernodes(indptr, indices):
-    """First column of each supernode, (S + 1,) int64: runs of columns of L with nested equal structure."""
-    n = indptr.size - 1
-    first = np.empty(n + 1, np.int64)
-    count = 0
-    for j in range(n):
-        joined = False
-        if j > 0:
-            before = indptr[j] - indptr[j - 1]
-            joined = (
-                before > 1 and indices[indptr[j - 1] + 1] == j and indptr[j + 1] - indptr[j] == before - 1
-            )
-        if not joined:
-            first[count] = j
-            count += 1
-    first[count] = n
-    return first[: count + 1].copy()
-
-
-@kernel
-def map_fronts(indptr, indices, first):
-    """Relative indices and stack offsets of the fronts.
-
-    Returns
-    -------
-    parent : (S,) int64
-        Parent supernode, -1 for a root.
-    relative_ptr : (S + 1,) int64, relative : int32
-        Positions in the parent's front of the rows below each supernode.
-    offset : (S + 1,) int64
-        Start of each front on the stack; the last entry is the size of the stack.
-    order : (S,) int64
-        The supernodes depth first from the roots, later columns first.
-    """
-    n_super = first.size - 1
-    owner = np.empty(indptr.size - 1, np.int64)
-    for s in range(n_super):
-        for j in range(first[s], first[s + 1]):
-            owner[j] = s
-    parent = np.full(n_super, -1, np.int64)
-    relative_ptr = np.zeros(n_super + 1, np.int64)
-    for s in range(n_super):
-        j = first[s]
-        m = first[s + 1] - j
-        rows = indptr[j + 1] - indptr[j]
-        relative_ptr[s + 1] = relative_ptr[s] + rows - m
-        if rows > m:
-            parent[s] = owner[indices[indptr[j] + m]]
-    relative = np.empty(relative_ptr[n_super], np.int32)
-    heavy = find_heavy_children(parent, indptr, first)
-    offset = np.zeros(n_super + 1, np.int64)
-    top = 0
-    for s in range(n_super - 1, -1, -1):
-        p = parent[s]
-        rows = indptr[first[s] + 1] - indptr[first[s]]
-        if p >= 0:
-            held = indptr[first[p] + 1] - indptr[first[p]]
-            offset[s] = offset[p] if heavy[p] == s else offset[p] + held * held
-            at = indptr[first[p]]
-            base = at
-            m = first[s + 1] - first[s]
-            for t in range(rows - m):
-                row = indices[indptr[first[s]] + m + t]
-                while indices[at] != row:
-                    at += 1
-                relative[relative_ptr[s] + t] = at - base
-        top = max(top, offset[s] + rows * rows)
-    offset[n_super] = top
-    return parent, relative_ptr, relative, offset, walk_depth_first(parent, heavy)
-
-
-@kernel
-def find_heavy_children(parent, indptr, first):
-    """Child of each supernode whose subtree needs the largest stack, -1 for a leaf, (S,) int64.
-
-    It is visited last and takes over its parent's place on the stack, which nobody reads any more.
-    """
-    n_super = parent.size
-    heavy = fill_integers(n_super, -1)
-    largest = np.zeros(n_super, np.int64)
-    second = np.zeros(n_super, np.int64)
-    for s in range(n_super):
-        rows = indptr[first[s] + 1] - indptr[first[s]]
-        need = max(rows * rows + second[s], largest[s])
-        p = parent[s]
-        if p >= 0:
-            if need > largest[p]:
-                second[p] = largest[p]
-                largest[p] = need
-                heavy[p] = s
-            elif need > second[p]:
-                second[p] = need
-    return heavy
-
-
-@kernel
-def walk_depth_first(parent, heavy):
-    """Every node after its parent, subtree by subtree, the heavy child last; `parent` (S,), -1 for a root."""
-    n = parent.size
-    child = np.full(n + 1, -1, np.int64)  # the roots are children of node n
-    sibling = np.full(n, -1, np.int64)
-    for s in range(n - 1, -1, -1):
-        p = parent[s] if parent[s] >= 0 else n
-        sibling[s] = child[p]
-        child[p] = s
-    order = np.empty(n, np.int64)
-    stack = np.empty(n + 1, np.int64)
-    stack[0] = n
-    held = 1
-    count = 0
-    while held > 0:
-        held -= 1
-        s = stack[held]
-        if s < n:
-            order[count] = s
-            count += 1
-        last = heavy[s] if s < n else -1
-        if last >= 0:
-            stack[held] = last
-            held += 1
-        c = child[s]
-        while c >= 0:
-            if c != last:
-                stack[held] = c
-                held += 1
-            c = sibling[c]
-    return order
-
-
-@kernel
-def map_entries(C_indptr, C_indices, indptr, indices, first):
-    """Row within the front of every entry of C, (nnz(C),) int32."""
-    place = np.empty(C_indices.size, np.int32)
-    for s in range(first.size - 1):
-        base = indptr[first[s]]
-        for j in range(first[s], first[s + 1]):
-            at = base
-            for t in range(C_indptr[j], C_indptr[j + 1]):
-                while indices[at] != C_indices[t]:
-                    at += 1
-                place[t] = at - base
-    return place
+from fastlmm_core.kernels.compile import kernel
 
 
 @kernel
@@ -204,47 +59,44 @@ def unpack_lower(packed, count, target, ld_target):
 
 
 @kernel
-def invert_front(blas, work, L, start, m, r, front, Y):
-    """Complete one front whose Z_II is in place; `front` is flat, column-major, (m + r) square, lower
-    triangle.
+def invert_front(blas, work, panel, ld_panel, m, r, front, ld_front, Y):
+    """Complete one front whose Z_II is in place; `front` is flat, column-major, lower triangle.
 
-    `L` from `start` holds the m columns of the factor, each without its leading zeros; `Y` has room for r m.
+    `panel` holds the columns of the factor; `Y` has room for r m.
     """
-    size = m + r
-    at = start
     for c in range(m):
         for a in range(c, m):
-            front[c * size + a] = L[at + a - c]
-        for a in range(r):
-            Y[c * r + a] = L[at + m - c + a]
-        at += size - c
+            front[c * ld_front + a] = panel[c * ld_panel + a]
     address = np.int64(front.ctypes.data)
-    Y_address = np.int64(Y.ctypes.data)
     if r > 0:
+        for c in range(m):
+            for a in range(r):
+                Y[c * r + a] = panel[c * ld_panel + m + a]
         if m == 1:
-            invert_single(front, Y, r)
+            invert_single(front, ld_front, Y, r)
             return
-        solve_triangular_right(blas, work, address, size, Y_address, r, r, m)
+        Y_address = np.int64(Y.ctypes.data)
+        solve_triangular_right(blas, work, address, ld_front, False, Y_address, r, r, m)
         below = address + 8 * m
-        multiply_symmetric_left(
-            blas, work, address + 8 * (m * size + m), size, Y_address, r, below, size, r, m
+        rest = address + 8 * (m * ld_front + m)
+        multiply_symmetric_left(blas, work, rest, ld_front, Y_address, r, below, ld_front, r, m)
+        invert_from_cholesky(blas, work, address, ld_front, m)
+        subtract_transposed_product(
+            blas, work, Y_address, r, below, ld_front, address, ld_front, r, m
         )
-        invert_from_cholesky(blas, work, address, size, m)
-        subtract_transposed_product(blas, work, Y_address, r, below, size, address, size, r, m)
     else:
-        invert_from_cholesky(blas, work, address, size, m)
+        invert_from_cholesky(blas, work, address, ld_front, m)
 
 
 @kernel
-def invert_single(front, Y, r):
+def invert_single(front, ld_front, Y, r):
     """`invert_front` for a supernode of one column."""
-    size = r + 1
     pivot = front[0]
     for a in range(r):
         Y[a] /= pivot
         front[1 + a] = 0.0
     for b in range(r):
-        column = (b + 1) * size + 1
+        column = (b + 1) * ld_front + 1
         y = Y[b]
         total = front[column + b] * y
         for a in range(b + 1, r):
@@ -259,14 +111,14 @@ def invert_single(front, Y, r):
 
 
 @kernel
-def invert_leaf(source, ld_source, relative, L, start, r, y, total):
+def invert_leaf(source, ld_source, relative, panel, r, y, total):
     """Column of Z of a leaf of one column from the parent's front: `total` (r + 1,), diagonal first.
 
     Nobody reads the front of a leaf, so its Z_II is used where it lies and never stored.
     """
-    pivot = L[start]
+    pivot = panel[0]
     for a in range(r):
-        y[a] = L[start + 1 + a] / pivot
+        y[a] = panel[1 + a] / pivot
         total[1 + a] = 0.0
     for b in range(r):
         column = relative[b] * ld_source
@@ -284,44 +136,64 @@ def invert_leaf(source, ld_source, relative, L, start, r, y, total):
 
 
 @kernel
-def invert_supernodes(
-    blas, L, indptr, first, parent, relative_ptr, relative, offset, order, C_indptr, place, stack, Y, C_inv
-):
-    """C^-1 on the pattern of C into `C_inv` (nnz(C),).
+def count_leading(first, row_ptr, rows, s, n_lead):
+    """Columns of a supernode, and rows below it, among the leading `n_lead`."""
+    m = min(first[s + 1], n_lead) - first[s]
+    r = row_ptr[s + 1] - row_ptr[s]
+    while r > 0 and rows[row_ptr[s] + r - 1] >= n_lead:
+        r -= 1
+    return m, r
 
-    `stack` (offset[-1],) and `Y` (largest r m, and r (r + 1) / 2 of a heavy child) are work arrays.
+
+@kernel
+def invert_supernodes(
+    blas, L, n_lead, first, row_ptr, rows, relative, above, panel_ptr, offset, order,
+    C_indptr, position, stack, Y, C_inv,
+):  # fmt: skip
+    """Inverse of the leading `n_lead` rows and columns of C on the pattern of C into `C_inv` (nnz(C),).
+
+    Entries outside the leading block become zero.  `offset` and `order` are those of ``place_fronts`` and
+    ``walk_depth_first`` for whole fronts.  `stack` (offset[-1],) and `Y` (largest r m, and r (r + 1) / 2 of a
+    child that shares its parent's place) are work arrays.
     """
     work = make_workspace()
     n_super = first.size - 1
     leaf = np.ones(n_super, np.bool_)
     longest = 1
     for s in range(n_super):
-        if parent[s] >= 0:
-            leaf[parent[s]] = False
-        longest = max(longest, indptr[first[s] + 1] - indptr[first[s]])
+        if above[s] >= 0:
+            leaf[above[s]] = False
+        longest = max(longest, first[s + 1] - first[s] + row_ptr[s + 1] - row_ptr[s])
     column = np.empty(longest)
+    C_inv.fill(0.0)
     for s in order:
-        j = first[s]
-        m = first[s + 1] - j
-        size = indptr[j + 1] - indptr[j]
-        r = size - m
+        start = first[s]
+        size = first[s + 1] - start + row_ptr[s + 1] - row_ptr[s]
+        m, r = count_leading(first, row_ptr, rows, s, n_lead)
+        if m <= 0:
+            continue
+        panel = L[panel_ptr[s] : panel_ptr[s + 1]]
         front = stack[offset[s] : offset[s] + size * size]
-        p = parent[s]
-        if p >= 0:
-            held = indptr[first[p] + 1] - indptr[first[p]]
+        p = above[s]
+        if r > 0:
+            held = first[p + 1] - first[p] + row_ptr[p + 1] - row_ptr[p]
             source = stack[offset[p] : offset[p] + held * held]
-            rows = relative[relative_ptr[s] : relative_ptr[s + 1]]
+            places = relative[row_ptr[s] : row_ptr[s] + r]
             if m == 1 and leaf[s]:
-                invert_leaf(source, held, rows, L, indptr[j], r, Y, column)
-                for t in range(C_indptr[j], C_indptr[j + 1]):
-                    C_inv[t] = column[place[t]]
+                invert_leaf(source, held, places, panel, r, Y, column)
+                for t in range(C_indptr[start], C_indptr[start + 1]):
+                    row = position[t] - panel_ptr[s]
+                    if row <= r:
+                        C_inv[t] = column[row]
                 continue
             if offset[s] == offset[p]:  # the heavy child overwrites the front it reads
-                gather_packed(source, held, rows, r, Y)
+                gather_packed(source, held, places, r, Y)
                 unpack_lower(Y, r, front[m * size + m :], size)
             else:
-                gather_lower(source, held, rows, r, front[m * size + m :], size)
-        invert_front(blas, work, L, indptr[j], m, r, front, Y)
+                gather_lower(source, held, places, r, front[m * size + m :], size)
+        invert_front(blas, work, panel, size, m, r, front, size, Y)
         for c in range(m):
-            for t in range(C_indptr[j + c], C_indptr[j + c + 1]):
-                C_inv[t] = front[c * size + place[t]]
+            at = panel_ptr[s] + c * size
+            for t in range(C_indptr[start + c], C_indptr[start + c + 1]):
+                if position[t] - at < m + r:
+                    C_inv[t] = front[position[t] - panel_ptr[s]]

@@ -129,6 +129,6 @@ def make_factor(equations: Any, max_memory: int | float | str | None = None) -> 
         )
         if factor.flops <= SMALL_FLOPS:
             return factor
-    from fastlmm_core.linalg.cholmod import CholmodFactor
+    from fastlmm_core.linalg.supernodal import SupernodalFactor
 
-    return CholmodFactor(equations.indptr, equations.indices, max_memory)
+    return SupernodalFactor(equations.indptr, equations.indices, max_memory)

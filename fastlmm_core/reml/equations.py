@@ -211,7 +211,7 @@ class MixedModelEquations:
 
     @cached_property
     def fixed_solver(self) -> Callable[[np.ndarray], np.ndarray]:
-        """Solves X'WX b = r for r (p,): dense for moderate p, by CHOLMOD for thousands of fixed columns."""
+        """Solves X'WX b = r for r (p,): dense for moderate p, sparse for thousands of columns."""
         scaled = self.X_inside.copy()
         scaled.data = scaled.data * self.weights[scaled.indices]
         XWX = self.X_inside.T @ scaled
@@ -219,7 +219,7 @@ class MixedModelEquations:
             # the inverse is enough: every least squares fit is refined once on its own residual
             inverse = np.linalg.inv(XWX.toarray())
             return lambda right: inverse @ right
-        from fastlmm_core.linalg.cholmod import solver_of
+        from fastlmm_core.linalg.supernodal import solver_of
 
         return solver_of(sp.csc_array(XWX))
 

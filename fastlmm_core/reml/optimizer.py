@@ -1,4 +1,4 @@
-"""Minimisation of the REML/ML deviance: one method, compiled for small systems, by CHOLMOD for large."""
+"""Minimisation of the REML/ML deviance: one method, compiled for small systems, by supernodes for large."""
 
 from __future__ import annotations
 

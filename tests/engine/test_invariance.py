@@ -9,7 +9,7 @@ import pytest
 from random_designs import CASES, SINGULAR, case, fit_of
 
 from fastlmm_core import lmm, prepare
-from fastlmm_core.linalg.cholmod import CholmodFactor
+from fastlmm_core.linalg.supernodal import SupernodalFactor
 
 pytestmark = pytest.mark.filterwarnings("ignore::fastlmm_core.errors.FastLMMWarning")
 SCALES = [1e-8, 1e-4, 1e4, 1e8]
@@ -170,7 +170,7 @@ def test_threads_do_not_disturb_each_other(large):
     prepared = prepare(c.formula, c.data)
     if large:
         e = prepared.equations
-        prepared = replace(prepared, factor=CholmodFactor(e.indptr, e.indices))
+        prepared = replace(prepared, factor=SupernodalFactor(e.indptr, e.indices))
     r = np.random.default_rng(4)
     responses = [c.data["y"].to_numpy() + r.normal(size=len(c.data)) for _ in range(12)]
 

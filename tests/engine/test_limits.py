@@ -11,7 +11,7 @@ from random_designs import case, fit_of
 from fastlmm_core import datasets, lmm
 from fastlmm_core.errors import FastLMMWarning, NotConvergedWarning, RankDeficientWarning, SingularFitWarning
 from fastlmm_core.inference.linear_functions import DDF_METHODS, NO_VARIANCE
-from fastlmm_core.linalg.cholmod import CholmodFactor
+from fastlmm_core.linalg.supernodal import SupernodalFactor
 
 
 def quiet(*args, **options):
@@ -174,7 +174,7 @@ def test_warnings_have_flags():
 
 @pytest.fixture(scope="module")
 def dense_crossed():
-    """Few nodes with much fill: ordered by the small-graph kernel, factorized by CHOLMOD."""
+    """Few nodes with much fill: ordered by the small-graph kernel, factorized by supernodes."""
     r = np.random.default_rng(0)
     n, q = 5000, 500
     g, h = r.integers(0, q, n), r.integers(0, q, n)
@@ -182,7 +182,7 @@ def dense_crossed():
     return pd.DataFrame({"y": y, "g": g.astype(str), "h": h.astype(str)})
 
 
-def test_minimum_degree_order_with_cholmod(dense_crossed):
+def test_minimum_degree_order_with_supernodes(dense_crossed):
     """Score by the supernodal inverse against differences of the criterion; the true variances are found."""
     from fastlmm_core import prepare
     from fastlmm_core.reml.objective import evaluate, evaluate_score, factors_at
@@ -190,7 +190,7 @@ def test_minimum_degree_order_with_cholmod(dense_crossed):
     prepared = prepare("y ~ 1 + (1|g) + (1|h)", dense_crossed)
     e, factor = prepared.equations, prepared.factor
     assert e.ordering == "minimum degree"
-    assert isinstance(factor, CholmodFactor)
+    assert isinstance(factor, SupernodalFactor)
     fit = prepared.fit()
     assert fit.convergence.iterations <= 8
     np.testing.assert_allclose(fit.variance_components["estimate"], 1.0, atol=0.15)

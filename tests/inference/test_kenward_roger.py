@@ -9,7 +9,7 @@ from random_designs import CASES, REGULAR, SINGULAR, case, dense_of, fit_of
 from fastlmm_core import datasets, lmm, prepare
 from fastlmm_core.errors import InferenceError
 from fastlmm_core.inference.kenward_roger import scaled_f
-from fastlmm_core.linalg.cholmod import CholmodFactor
+from fastlmm_core.linalg.supernodal import SupernodalFactor
 from fastlmm_core.reml.expected_traces import expected_traces
 from fastlmm_core.reml.information import KINDS, information_matrix, natural_parameters
 
@@ -244,12 +244,12 @@ def test_balanced_data_give_the_classical_df():
     np.testing.assert_allclose([test.df_den, test.scaling], [8.0, 1.0], rtol=1e-7)
 
 
-def test_cholmod_route_equals_dense():
+def test_supernodal_route_equals_dense():
     from dataclasses import replace
 
     c = case("slope_and_crossed")
     prepared = prepare(c.formula, c.data)
-    factor = CholmodFactor(prepared.equations.indptr, prepared.equations.indices)
+    factor = SupernodalFactor(prepared.equations.indptr, prepared.equations.indices)
     fit = replace(prepared, factor=factor).fit()
     dense = DenseModel.of_fit(fit)
     functions = fit.linear_functions(np.eye(2))

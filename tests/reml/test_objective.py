@@ -6,7 +6,7 @@ from dense_reference import DenseModel, DenseTerm, first_differences
 from random_designs import CASES, case
 
 from fastlmm_core import prepare
-from fastlmm_core.linalg.cholmod import CholmodFactor
+from fastlmm_core.linalg.supernodal import SupernodalFactor
 from fastlmm_core.reml.objective import evaluate, evaluate_score, factors_at
 from fastlmm_core.reml.solved import SolvedEquations, prepare_response
 
@@ -14,12 +14,12 @@ from fastlmm_core.reml.solved import SolvedEquations, prepare_response
 class Setting:
     """One model at a random theta, in the engine and densely."""
 
-    def __init__(self, name, reml, cholmod=False):
+    def __init__(self, name, reml, supernodal=False):
         c = case(name)
         self.prepared = prepare(c.formula, c.data, weights=c.weights, reml=reml)
         self.reml, self.e = reml, self.prepared.equations
         design = self.prepared.design
-        self.factor = CholmodFactor(self.e.indptr, self.e.indices) if cholmod else self.prepared.factor
+        self.factor = SupernodalFactor(self.e.indptr, self.e.indices) if supernodal else self.prepared.factor
         r = np.random.default_rng(len(name))
         theta = r.normal(0, 0.6, self.e.n_theta)
         diagonal = self.e.theta_row == self.e.theta_col
@@ -147,8 +147,8 @@ def test_gradient_by_differences(name):
 
 @pytest.mark.parametrize("reml", [True, False])
 @pytest.mark.parametrize("name", ["crossed_interaction", "slopes3", "weighted", "empty_cells"])
-def test_cholmod_gives_the_same_figures(name, reml):
-    a, b = Setting(name, reml), Setting(name, reml, cholmod=True)
+def test_supernodes_give_the_same_figures(name, reml):
+    a, b = Setting(name, reml), Setting(name, reml, supernodal=True)
     np.testing.assert_allclose(a.point.deviance, b.point.deviance, rtol=1e-12)
     first = evaluate_score(a.e, a.factor, a.response, a.point, reml)
     second = evaluate_score(b.e, b.factor, b.response, b.point, reml)

@@ -8,7 +8,7 @@ from random_designs import CASES, REGULAR, SINGULAR, case, dense_of, fit_of
 
 from fastlmm_core import datasets, lmm, prepare
 from fastlmm_core.linalg import elimination
-from fastlmm_core.linalg.cholmod import CholmodFactor
+from fastlmm_core.linalg.supernodal import SupernodalFactor
 from fastlmm_core.linalg.factor import SimplicialFactor
 
 METHODS = [True, False]
@@ -87,7 +87,7 @@ def both_engines(name, reml):
     c = case(name)
     prepared = prepare(c.formula, c.data, weights=c.weights, reml=reml)
     assert isinstance(prepared.factor, SimplicialFactor)
-    large = replace(prepared, factor=CholmodFactor(prepared.equations.indptr, prepared.equations.indices))
+    large = replace(prepared, factor=SupernodalFactor(prepared.equations.indptr, prepared.equations.indices))
     return prepared, large
 
 
@@ -96,7 +96,7 @@ def both_engines(name, reml):
 @pytest.mark.parametrize(
     "name", ["crossed", "nested", "slope_and_crossed", "weighted", "empty_cells", "singular_rank2"]
 )
-def test_cholmod_gives_the_same_fit(name, reml):
+def test_supernodes_give_the_same_fit(name, reml):
     small, large = (prepared.fit() for prepared in both_engines(name, reml))
     assert small.converged
     assert large.converged
@@ -118,7 +118,7 @@ def test_ordering_by_cholmod_gives_the_same_fit(monkeypatch, reml):
     monkeypatch.setattr(elimination, "SMALL_GRAPH", 0)
     prepared = prepare(c.formula, c.data, reml=reml)
     assert prepared.equations.ordering in ("by terms", "amd", "metis")
-    assert isinstance(prepared.factor, CholmodFactor)
+    assert isinstance(prepared.factor, SupernodalFactor)
     fit, reference = prepared.fit(), fit_of("crossed_interaction", reml)
     np.testing.assert_allclose(fit.criterion, reference.criterion, rtol=1e-11)
     np.testing.assert_allclose(fit.theta, reference.theta, rtol=1e-5)

@@ -1,0 +1,277 @@
+"""Large factors: multifrontal Cholesky, solves and inverse subset on supernodes, with BLAS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+
+from fastlmm_core.kernels.blas import ADDRESSES
+from fastlmm_core.kernels.ordering import count_columns, find_parents
+from fastlmm_core.kernels.supernodal_factor import (
+    factorize_supernodes,
+    log_determinant,
+    solve_lower_columns,
+    solve_lower_vector,
+    solve_upper_columns,
+    solve_upper_vector,
+)
+from fastlmm_core.kernels.supernodal_inverse import invert_supernodes
+from fastlmm_core.kernels.supernodes import (
+    fill_rows,
+    find_supernodes,
+    map_entries,
+    map_rows,
+    merge_supernodes,
+    place_fronts,
+    place_panels,
+    walk_depth_first,
+)
+from fastlmm_core.linalg.cholmod import order_graph
+from fastlmm_core.linalg.factor import CholeskyFactor
+from fastlmm_core.linalg.memory import check_memory
+
+# Right-hand sides that pass through the factor together: wide enough for BLAS, and the rows a panel touches
+# stay in the cache.
+COLUMN_BLOCK = 128
+
+
+@dataclass(frozen=True)
+class Traversal:
+    """A walk over the fronts with one stack.
+
+    Attributes
+    ----------
+    offset : (S + 1,) int64
+        Places on the stack; the last entry is its size.
+    order : (S,) int64
+        From the roots down.
+    panel_size : int
+        Numbers of the second work array.
+    """
+
+    offset: np.ndarray
+    order: np.ndarray
+    panel_size: int
+
+    @property
+    def stack_size(self) -> int:
+        return int(self.offset[-1])
+
+
+@dataclass(frozen=True)
+class Supernodes:
+    """Symbolic factorization of one pattern, found once; see ``kernels.supernodes`` for the arrays.
+
+    Attributes
+    ----------
+    nnz : int
+        Entries of L, without the zeros that merged panels store.
+    flops : float
+        Multiply-adds of a factorization without those zeros.
+    up, down : Traversal
+        Of the factorization, whose stack holds update matrices, and of the inverse, whose stack holds whole
+        fronts.
+    """
+
+    first: np.ndarray
+    row_ptr: np.ndarray
+    rows: np.ndarray
+    relative: np.ndarray
+    above: np.ndarray
+    panel_ptr: np.ndarray
+    position: np.ndarray
+    nnz: int
+    flops: float
+    up: Traversal
+    down: Traversal
+
+    @property
+    def stored(self) -> int:
+        """Numbers that L takes."""
+        return int(self.panel_ptr[-1])
+
+    @property
+    def work_sizes(self) -> tuple[int, int]:
+        """Numbers of the two work arrays that factorization and inverse share."""
+        return (
+            max(self.up.stack_size, self.down.stack_size),
+            max(self.up.panel_size, self.down.panel_size),
+        )
+
+    def forecast_memory(self) -> int:
+        """Bytes of the numeric phase: L, the work arrays, values of C and of its inverse with one copy each."""
+        return 8 * (self.stored + sum(self.work_sizes) + 4 * self.position.size)
+
+
+def analyze(indptr: np.ndarray, indices: np.ndarray) -> Supernodes:
+    """Supernodes of the factor of a lower-triangular scalar pattern, (n + 1,) and (nnz,) int64.
+
+    The pattern comes in elimination order; supernodes are wide only where that order is a postorder.
+    """
+    n = indptr.size - 1
+    by_row = sp.csc_matrix(
+        (np.ones(indices.size, np.int8), indices.astype(np.int32), indptr.astype(np.int32)), shape=(n, n)
+    ).tocsr()
+    row_indptr, row_indices = by_row.indptr.astype(np.int64), by_row.indices.astype(np.int64)
+    parent = find_parents(row_indptr, row_indices)
+    count = count_columns(row_indptr, row_indices)
+    first = merge_supernodes(find_supernodes(parent, count), parent, count)
+    row_ptr, rows, above = fill_rows(row_indptr, row_indices, first, parent, count)
+    panel_ptr = place_panels(first, row_ptr)
+    width, below = np.diff(first), np.diff(row_ptr)
+    return Supernodes(
+        first=first,
+        row_ptr=row_ptr,
+        rows=rows,
+        relative=map_rows(first, row_ptr, rows, above),
+        above=above,
+        panel_ptr=panel_ptr,
+        position=map_entries(indptr, indices, first, row_ptr, rows, panel_ptr),
+        nnz=int(count.sum()),
+        flops=float(np.sum(count.astype(float) ** 2)),
+        up=_plan_traversal(above, below, below, 0),
+        down=_plan_traversal(above, width + below, below, int((width * below).max(initial=0))),
+    )
+
+
+def _plan_traversal(above: np.ndarray, side: np.ndarray, below: np.ndarray, widest: int) -> Traversal:
+    offset, heavy = place_fronts(above, side)
+    shared = below[heavy[(heavy >= 0) & (side > 0)]]
+    packed = int((shared * (shared + 1) // 2).max(initial=0))
+    return Traversal(offset, walk_depth_first(above, heavy), max(1, packed, widest))
+
+
+class SupernodalFactor(CholeskyFactor):
+    """Multifrontal factor; the matrix comes in elimination order.
+
+    Parameters
+    ----------
+    indptr, indices : scalar lower-triangular pattern of C
+    max_memory : bytes or text such as "8GB", optional
+        Limit for the numeric phase; by default what the machine has available.
+
+    Attributes
+    ----------
+    symbolic : Supernodes
+    memory : int
+        Forecast of the numeric phase in bytes.
+    L : (symbolic.stored,) float64
+        Panels of the factor; empty before the first factorization.
+
+    Raises
+    ------
+    MemoryForecastError
+        Before anything is computed, when the forecast is above the limit.
+    """
+
+    def __init__(self, indptr: np.ndarray, indices: np.ndarray, max_memory: int | float | str | None = None):
+        self.size = indptr.size - 1
+        self.symbolic = analyze(indptr, indices)
+        self.nnz, self.flops = self.symbolic.nnz, self.symbolic.flops
+        self.memory = self.symbolic.forecast_memory()
+        check_memory(self.memory, max_memory, f"the factorization of {self.size} equations")
+        self._C_indptr = indptr
+        self._begin()
+
+    def _begin(self) -> None:
+        self.L = np.empty(0)
+        self._inverses: dict[int, np.ndarray] = {}
+        self._work: tuple[np.ndarray, np.ndarray] | None = None
+
+    def copy(self) -> SupernodalFactor:
+        twin = object.__new__(SupernodalFactor)
+        twin.__dict__.update(self.__dict__)
+        twin._begin()
+        return twin
+
+    def release(self) -> None:
+        """Give the work arrays back; the next factorization or inverse makes new ones."""
+        self._work = None
+
+    def factorize(self, C_data: np.ndarray) -> bool:
+        self._inverses.clear()
+        s = self.symbolic
+        if self.L.size != s.stored:
+            self.L = np.empty(s.stored)
+        failed = factorize_supernodes(
+            ADDRESSES, C_data, s.position, s.first, s.row_ptr, s.relative, s.above, s.panel_ptr,
+            s.up.offset, s.up.order, self.L, *self._work_arrays(),
+        )  # fmt: skip
+        return failed < 0
+
+    def _work_arrays(self) -> tuple[np.ndarray, np.ndarray]:
+        if self._work is None:
+            stack, panel = self.symbolic.work_sizes
+            self._work = (np.empty(stack), np.empty(panel))
+        return self._work
+
+    def log_determinant(self, n_lead: int) -> float:
+        s = self.symbolic
+        return log_determinant(self.L, s.first, s.row_ptr, s.panel_ptr, n_lead)
+
+    def solve(self, B: np.ndarray) -> np.ndarray:
+        if B.ndim == 1 or B.shape[1] == 1:
+            return self._solve_vector(B, solve_lower_vector, solve_upper_vector)
+        return self._solve_columns(B, solve_lower_columns, solve_upper_columns)
+
+    def solve_lower(self, B: np.ndarray) -> np.ndarray:
+        if B.ndim == 1 or B.shape[1] == 1:
+            return self._solve_vector(B, solve_lower_vector)
+        return self._solve_columns(B, solve_lower_columns)
+
+    def _solve_vector(self, b: np.ndarray, *passes: Callable[..., None]) -> np.ndarray:
+        s = self.symbolic
+        out = np.array(b, dtype=float).ravel()
+        for triangular_solve in passes:
+            triangular_solve(ADDRESSES, self.L, s.first, s.row_ptr, s.rows, s.panel_ptr, out)
+        return out.reshape(b.shape)
+
+    def _solve_columns(self, B: np.ndarray, *passes: Callable[..., None]) -> np.ndarray:
+        s = self.symbolic
+        out = np.empty(B.shape)
+        longest = int(np.diff(s.row_ptr).max(initial=1))
+        for start in range(0, B.shape[1], COLUMN_BLOCK):
+            part = np.array(B[:, start : start + COLUMN_BLOCK], dtype=float, order="C")
+            held = np.empty((longest, part.shape[1]))
+            for triangular_solve in passes:
+                triangular_solve(ADDRESSES, self.L, s.first, s.row_ptr, s.rows, s.panel_ptr, part, held)
+            out[:, start : start + COLUMN_BLOCK] = part
+        return out
+
+    def inverse_subset(self, n_lead: int) -> np.ndarray:
+        if n_lead not in self._inverses:
+            s = self.symbolic
+            found = np.empty(s.position.size)
+            invert_supernodes(
+                ADDRESSES, self.L, n_lead, s.first, s.row_ptr, s.rows, s.relative, s.above, s.panel_ptr,
+                s.down.offset, s.down.order, self._C_indptr, s.position, *self._work_arrays(), found,
+            )  # fmt: skip
+            self._inverses[n_lead] = found
+        return self._inverses[n_lead]
+
+
+def solver_of(matrix: sp.csc_array) -> Callable[[np.ndarray], np.ndarray]:
+    """A function that solves `matrix` x = b, b (n,) or (n, r), for one sparse positive definite matrix.
+
+    Raises
+    ------
+    np.linalg.LinAlgError
+        When it is not positive definite.
+    """
+    perm, _ = order_graph(sp.csc_array(sp.tril(matrix, -1)))
+    lower = sp.csc_array(sp.tril(sp.csc_array(matrix)[perm][:, perm]))
+    lower.sort_indices()
+    factor = SupernodalFactor(lower.indptr.astype(np.int64), lower.indices.astype(np.int64))
+    if not factor.factorize(lower.data):
+        raise np.linalg.LinAlgError("the matrix is not positive definite")
+    factor.release()
+
+    def solve(right: np.ndarray) -> np.ndarray:
+        out = np.empty(right.shape)
+        out[perm] = factor.solve(right[perm])
+        return out
+
+    return solve
