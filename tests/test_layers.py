@@ -27,7 +27,7 @@ LAYERS = {
 # Parts of one layer that do not see each other.
 PEERS = {frozenset({"covariance", "linalg"})}
 # An inference table draws itself with results/rendering when it is displayed: known, inside methods only.
-DISPLAY = ("inference/estimate_tables.py", "results.rendering")
+DISPLAY = ("inference/figure_tables.py", "results.rendering")
 
 
 def modules():

@@ -24,7 +24,8 @@ from fastlmm_core.inference.reference_grid import (
     parse_specs,
     reference_grid,
 )
-from fastlmm_core.inference.table_labels import group_rows
+from fastlmm_core.inference.response_scale import response_scale
+from fastlmm_core.inference.table_labels import group_codes
 
 Floats = NDArray[np.floating]
 
@@ -183,18 +184,37 @@ def table_of_means(
 ) -> EmmeansTable:
     """Average the grid's rows and wrap their linear functions."""
     check_level(level)
+    specs = with_groups(specs, grid)
     W = averaging_matrix(grid, specs.variables, weights)
+    labels = mean_labels(grid, specs)
+    if grid.nesting is not None:
+        existing = existing_means(grid, specs.variables)
+        W, labels = W[existing], labels.iloc[existing].reset_index(drop=True)
     K = sp.csr_array(W @ grid.X)
     undefined = np.diff(W.indptr) == 0
-    labels = mean_labels(grid, specs)
-    group, members = group_rows(labels, specs.by)
+    group = group_codes(labels, specs.by)
     remarks = mean_remarks(fit.design, grid, specs, weights, trend, shift)
     functions = fit.linear_functions(K, ddf=ddf, information=information)
     return EmmeansTable(
         labels=labels, functions=functions, K=K, weights=None, shift=np.full(K.shape[0], shift),
-        undefined=undefined, by=specs.by, kind="prediction", n_means=members.shape[1], adjust_asked="none",
-        level=level, title=title, remarks=remarks, group=group,
+        undefined=undefined, by=specs.by, kind="prediction", n_means=int(np.bincount(group).max()),
+        adjust_asked="none", level=level, title=title, remarks=remarks,
+        scale=None if trend else response_scale(fit.design.formula.response), group=group,
     )  # fmt: skip
+
+
+def with_groups(specs: MeanSpecs, grid: ReferenceGrid) -> MeanSpecs:
+    """The specs with the groups of nested factors: a level is named together with where it belongs."""
+    if grid.nesting is None:
+        return specs
+    by = grid.nesting.with_groups(specs.by)
+    main = grid.nesting.with_groups([name for name in specs.variables if name not in specs.by])
+    return MeanSpecs((*(name for name in main if name not in by), *by), by)
+
+
+def existing_means(grid: ReferenceGrid, variables: Sequence[str]) -> np.ndarray:
+    """Rows of the averaging matrix for combinations of `variables` that exist under the nesting."""
+    return np.flatnonzero(np.diff(averaging_matrix(grid, variables, "equal").indptr))
 
 
 def mean_labels(grid: ReferenceGrid, specs: MeanSpecs) -> pd.DataFrame:
@@ -222,6 +242,8 @@ def mean_remarks(
         notes.append(f"Covariates held at {', '.join(held)}")
     if shift:
         notes.append(f"The mean offset {shift:.6g} is included")
+    if grid.nesting is not None:
+        notes.extend(grid.nesting.words())
     shown = {*specs.variables, *trend}
     hit = [t.label for t in design.terms if shown < set(t.variables)] if shown else []
     if hit and over:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -13,8 +13,12 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from fastlmm_core.errors import OptionError, nearest_names
+from fastlmm_core.inference.back_transformation import back_transform
 from fastlmm_core.inference.contrast_families import ContrastFamily, Custom, MeanLabels, contrast_family
 from fastlmm_core.inference.distributions import t_statistics
+from fastlmm_core.inference.figure_tables import FigureTable
+from fastlmm_core.inference.hypothesis_tests import run_tests
+from fastlmm_core.inference.interaction_contrasts import interaction_family
 from fastlmm_core.inference.linear_functions import NO_VARIANCE
 from fastlmm_core.inference.multiplicity import (
     Adjustment,
@@ -27,13 +31,13 @@ from fastlmm_core.inference.multiplicity import (
 )
 from fastlmm_core.inference.multivariate_t import Probability
 from fastlmm_core.inference.pair_memory import check_pairs
-from fastlmm_core.inference.table_labels import distinct_names, free_name, group_rows, level_text, row_labels
+from fastlmm_core.inference.response_scale import ResponseScale
+from fastlmm_core.inference.table_labels import distinct_names, free_name, group_rows, row_labels
 
 Floats = NDArray[np.floating]
 
 OK = "ok"
 NOT_ESTIMABLE = "not estimable"
-ROWS_SHOWN = 200
 FIGURES = ("estimate", "se", "df", "t", "p", "lower", "upper", "status")
 DDF_WORDS = {
     "kenward-roger": "Kenward-Roger",
@@ -84,6 +88,10 @@ class EstimateTable:
     title : str
     remarks : tuple of str
         Notes that do not depend on the adjustment.
+    scale : ResponseScale or None
+        The way back to the response, where the formula transforms it.
+    group : ndarray (c,) of int
+        Number of the family of each row.
     """
 
     labels: pd.DataFrame
@@ -99,6 +107,7 @@ class EstimateTable:
     level: float
     title: str
     remarks: tuple[str, ...] = ()
+    scale: ResponseScale | None = None
     group: NDArray[np.integer] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     def __len__(self) -> int:
@@ -242,30 +251,30 @@ class EstimateTable:
         A label column whose name is one of these has "_level" added to it.
         """
         lower, upper = self.limits
-        figures = {
-            "estimate": self.estimate, "se": self.se, "df": self.df, "t": self.t, "p": self.p,
-            "lower": lower, "upper": upper, "status": self.status,
-        }  # fmt: skip
-        renamed = self._renamed
-        labels: dict[str, Any] = {}
-        for name, column in self.labels.items():
-            labels[renamed.get(str(name), str(name))] = column
-        return pd.DataFrame({**labels, **figures}, index=self.labels.index)
+        return self.labelled(
+            {
+                "estimate": self.estimate, "se": self.se, "df": self.df, "t": self.t, "p": self.p,
+                "lower": lower, "upper": upper, "status": self.status,
+            }
+        )  # fmt: skip
 
-    @property
-    def _renamed(self) -> dict[str, str]:
-        return distinct_names(list(self.labels.columns), FIGURES)
+    def labelled(self, figures: Mapping[str, Any], labels: pd.DataFrame | None = None) -> pd.DataFrame:
+        """Figures (c,) beside the label columns, or beside others with the same names."""
+        renamed = distinct_names(list(self.labels.columns), figures)
+        columns: dict[str, Any] = {}
+        for name, column in (self.labels if labels is None else labels).items():
+            columns[renamed.get(str(name), str(name))] = column
+        return pd.DataFrame({**columns, **figures}, index=self.labels.index)
 
-    def _table(self) -> Any:
-        from fastlmm_core.results.rendering import Table
+    def by_columns(self, figures: Collection[str] = FIGURES) -> tuple[str, ...]:
+        """Names of the `by` columns in a frame with these figures."""
+        renamed = distinct_names(list(self.labels.columns), figures)
+        return tuple(renamed.get(name, name) for name in self.by)
 
+    def _table(self) -> FigureTable:
         hidden = [] if np.any(self.status != OK) else ["status"]
         hidden += ["t", "p"] if self.kind == "prediction" else []
-        by = tuple(self._renamed.get(name, name) for name in self.by)
-        return Table(
-            self.to_frame(), title=self.title, notes=self.notes, by=by, hidden=tuple(hidden),
-            max_rows=ROWS_SHOWN,
-        )  # fmt: skip
+        return FigureTable(self.to_frame(), self.title, self.notes, self.by_columns(), tuple(hidden))
 
     def __str__(self) -> str:
         return str(self._table())
@@ -273,7 +282,57 @@ class EstimateTable:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return str(self._table().to_html())
+        return self._table()._repr_html_()
+
+    def back_transform(self) -> FigureTable:
+        """Figures on the scale of the response, where the formula transforms it.
+
+        Estimates and limits are transformed back, standard errors by the delta method; t and p stay those of
+        the scale of the model. Differences of logarithms become ratios (the response inside of the
+        logarithm, "y + 1" for log(y + 1)), differences after a change of units differences.
+
+        Returns
+        -------
+        FigureTable
+            With `to_frame()`.
+
+        Raises
+        ------
+        OptionError
+            When the response is a plain column or cannot be transformed back, and for contrasts that have no
+            counterpart on its scale (differences of square roots): see `EmmeansTable.regrid`.
+        """
+        return back_transform(self)
+
+    def test(self, null: float = 0.0, side: str = "two-sided", delta: float = 0.0) -> FigureTable:
+        """Tests against `null`, one-sided tests, and tests with a tolerance.
+
+        Parameters
+        ----------
+        null : float
+            Value of the estimate under the hypothesis, on the scale of the model.
+        side : str
+            "two-sided"; ">" or "<" for the alternatives that the estimate is larger or smaller.
+        delta : float
+            Tolerance. With ">" the test is of non-inferiority (the estimate is above null - delta), with "<"
+            of non-superiority (below null + delta), two-sided of equivalence (within delta of null, by the
+            larger p value of both one-sided tests; Schuirmann 1987, J. Pharmacokinet. Biopharm. 15:657).
+
+        Returns
+        -------
+        FigureTable
+            Label columns, estimate, se, df, null, t, p, lower, upper, status. One-sided tests have one-sided
+            limits. Adjustment and level are the table's; tukey, scheffe and dunnettx, which are for two-sided
+            tests, give way to sidak where p values are one-sided, and the notes say so.
+
+        Raises
+        ------
+        OptionError
+            For an unknown `side`, or numbers that are not finite.
+        InferenceError
+            For one-sided tests with adjust="mvt".
+        """
+        return run_tests(self, null, side, delta)
 
     def with_options(self, *, adjust: str | None = None, level: float | None = None) -> Any:
         """The same rows with another adjustment or confidence level."""
@@ -333,7 +392,7 @@ class EstimateTable:
         _, members = group_rows(self.labels, names)
         if interaction is not None and interaction is not False:
             families = method if interaction is True else interaction
-            family, columns = self._interaction(families, names, members, **options)
+            family, columns = interaction_family(self.labels.iloc[members[0]], families, names, **options)
             asked = adjust or "none"
         else:
             means = MeanLabels.of(row_labels(self.labels.iloc[members[0]], names))
@@ -366,31 +425,6 @@ class EstimateTable:
                 hint = nearest_names(name, self.labels.columns)
                 raise OptionError(f"{option}: '{name}' is not a label column of this table{hint}")
 
-    def _interaction(
-        self, families: Any, by: tuple[str, ...], members: NDArray[np.integer], **options: object
-    ) -> tuple[ContrastFamily, dict[str, list[str]]]:
-        """Products of one family per factor; the first factor's contrasts vary fastest."""
-        factors = [str(name) for name in self.labels.columns if name not in by]
-        wanted = [families] if isinstance(families, (str, dict)) else list(families)
-        if len(wanted) > len(factors):
-            raise OptionError(f"interaction has {len(wanted)} families, but there are {len(factors)} factors")
-        wanted = (wanted * len(factors))[: len(factors)]
-        block = self.labels.iloc[members[0]]
-        matrix = sp.csr_array(np.ones((1, 1)))
-        columns: dict[str, list[str]] = {}
-        for name, family_name in zip(factors, wanted, strict=True):
-            levels = [level_text(v) for v in dict.fromkeys(block[name])]
-            family = contrast_family(family_name, MeanLabels.of(levels), **options)
-            matrix = sp.csr_array(sp.kron(family.coefficients, matrix))
-            columns = {key: value * len(family.labels) for key, value in columns.items()}
-            done = len(next(iter(columns.values()))) // len(family.labels) if columns else 1
-            label = f"{name}_{family_name if isinstance(family_name, str) else 'custom'}"
-            columns[label] = [text for text in family.labels for _ in range(done)]
-        if matrix.shape[1] != members.shape[1]:
-            raise OptionError("interaction contrasts need every combination of the factors in the table")
-        labels = [" ".join(parts) for parts in zip(*columns.values(), strict=True)]
-        return ContrastFamily(tuple(labels), matrix, "contrast", "none"), columns
-
     def _contrast_table(
         self,
         family: ContrastFamily,
@@ -418,7 +452,7 @@ class EstimateTable:
             weights=A if self.weights is None else sp.csr_array(A @ self.weights),
             shift=self.shift, undefined=self.undefined, by=by, kind=family.kind, n_means=members.shape[1],
             adjust_asked=adjust, level=check_level(self.level if level is None else level), title="Contrasts",
-            remarks=self.remarks, group=np.repeat(np.arange(n_groups), c),
+            remarks=self.remarks, scale=self.scale, group=np.repeat(np.arange(n_groups), c),
         )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from fastlmm_core.inference.reference_grid import (
     MeanSpecs,
     ReferenceGrid,
     averaging_matrix,
+    grid_codes,
     reference_grid,
 )
 from fastlmm_core.inference.table_labels import group_rows
@@ -123,14 +124,22 @@ def slope_values(design: Any, by: Sequence[str]) -> dict[str, tuple[float, float
 def testable_effects(design: Any, grid: ReferenceGrid, by: Sequence[str]) -> list[tuple[str, ...]]:
     """Sets of variables that occur together in a term, by order, then by position."""
     names = [name for name, values in grid.values.items() if name not in by and len(values) > 1]
-    terms = [set(term.variables) for term in design.terms]
+    nested = grid.nesting.groups if grid.nesting is not None else {}
+    terms = [{g for name in t.variables for g in (name, *nested.get(name, ()))} for t in design.terms]
     highest = max((len(term) for term in terms), default=0)
     return [
         effect
         for order in range(1, highest + 1)
         for effect in combinations(names, order)
-        if any(term >= set(effect) for term in terms)
+        if any(term >= set(effect) for term in terms) and with_its_groups(grid, effect, by)
     ]
+
+
+def with_its_groups(grid: ReferenceGrid, effect: tuple[str, ...], by: Sequence[str]) -> bool:
+    """Whether the groups of every nested factor of the effect are in it or held fixed by `by`."""
+    if grid.nesting is None:
+        return True
+    return all(set(grid.nesting.groups.get(name, ())) <= {*effect, *by} for name in effect)
 
 
 def effect_rows(
@@ -141,11 +150,55 @@ def effect_rows(
     K = sp.csr_array(averaging_matrix(grid, specs.variables, weights) @ grid.X)
     labels = grid.labels(specs.variables)
     _, members = group_rows(labels, by)
-    C = sp.csr_array(np.ones((1, 1)))
-    for name in effect:
-        k = len(grid.values[name])
-        C = sp.csr_array(sp.kron(np.diff(np.eye(k), axis=0), C))
-    return [(tuple(labels[name].iloc[rows[0]] for name in by), sp.csr_array(C @ K[rows])) for rows in members]
+    out = []
+    for rows in members:
+        here = {name: labels[name].iloc[rows[0]] for name in by}
+        at = {name: grid.values[name].index(value) for name, value in here.items()}
+        C = interaction_contrasts(grid, effect, at)
+        out.append((tuple(here.values()), sp.csr_array(C @ K[rows])))
+    return out
+
+
+def interaction_contrasts(
+    grid: ReferenceGrid, effect: tuple[str, ...], at: Mapping[str, int]
+) -> sp.csr_array:
+    """Products of successive differences over the factors of an effect, its first factor varying fastest.
+
+    A nested factor is compared within its groups, so that these are only enumerated; `at` has the levels of
+    those that are held fixed.
+    """
+    groups = grid.nesting.groups if grid.nesting is not None else {}
+    around = {group for name in effect for group in groups.get(name, ())}
+    held = [name for name in effect if name in around]
+    codes = dict(zip(effect, grid_codes([len(grid.values[name]) for name in effect]), strict=True))
+    blocks = []
+    for combination in np.ndindex(*(len(grid.values[name]) for name in held)):
+        inside = np.ones(next(iter(codes.values())).size, dtype=bool)
+        for name, level in zip(held, combination, strict=True):
+            inside &= codes[name] == level
+        C = sp.csr_array(np.ones((1, 1)))
+        for name in effect:
+            if name in held:
+                continue
+            levels: NDArray[np.integer] = np.arange(len(grid.values[name]))
+            if name in groups:
+                levels = levels_within(grid, name, {**at, **dict(zip(held, combination, strict=True))})
+                inside &= np.isin(codes[name], levels)
+            C = sp.csr_array(sp.kron(np.diff(np.eye(levels.size), axis=0), C))
+        rows = np.flatnonzero(inside)
+        pick = sp.csr_array((np.ones(rows.size), (np.arange(rows.size), rows)), (rows.size, inside.size))
+        blocks.append(sp.csr_array(C @ pick))
+    return sp.csr_array(sp.vstack(blocks))
+
+
+def levels_within(grid: ReferenceGrid, name: str, held: Mapping[str, int]) -> NDArray[np.integer]:
+    """Levels of a nested factor that occur at these levels of its groups."""
+    codes = dict(zip(grid.values, grid_codes(grid.shape()), strict=True))
+    here = grid.counts > 0
+    for group, level in held.items():
+        if grid.nesting is not None and group in grid.nesting.groups[name]:
+            here = here & (codes[group] == level)
+    return np.unique(codes[name][here])
 
 
 def estimable_part(L: Floats, null_basis: Floats | None) -> tuple[Floats, bool]:

@@ -121,6 +121,21 @@ class LinearFunctions:
             norms=norms,
         )
 
+    def rescaled(self, value: np.ndarray, slope: np.ndarray) -> LinearFunctions:
+        """Functions of each row by the delta method: estimates `value` (r,), derivatives `slope` (r,)."""
+        products = self.null_products
+        both = np.outer(slope, slope)
+        return replace(
+            self,
+            estimate=np.where(self.estimable, value, np.nan),
+            raw_estimate=value,
+            cov=self.cov * both,
+            cov_unadjusted=self.cov_unadjusted * both,
+            gradients=self.gradients * both,
+            null_products=None if products is None else sp.csr_array(sp.diags_array(slope) @ products),
+            norms=self.norms * np.abs(slope),
+        )
+
     def contrast_statistics(
         self, A: np.ndarray | sp.sparray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -12,7 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fastlmm_core.errors import InferenceError, OptionError, check_option
-from fastlmm_core.inference.estimate_tables import OK, ContrastTable, EstimateTable
+from fastlmm_core.inference.back_transformation import regrid
+from fastlmm_core.inference.estimate_tables import FIGURES, OK, ContrastTable, EstimateTable
 from fastlmm_core.inference.letters import compact_letters
 from fastlmm_core.inference.mean_comparisons import (
     BestMeans,
@@ -29,7 +30,7 @@ from fastlmm_core.inference.pair_streams import (
     stream,
     write_parquet,
 )
-from fastlmm_core.inference.table_labels import group_rows
+from fastlmm_core.inference.table_labels import distinct_names, group_rows
 
 Floats = NDArray[np.floating]
 
@@ -39,6 +40,24 @@ ONE_REFERENCE = ("none", "tukey", "sidak", "bonferroni", "scheffe")
 @dataclass(frozen=True, eq=False, repr=False)
 class EmmeansTable(EstimateTable):
     """Estimated marginal means, or slopes (`emtrends`), with what breeders read beside them."""
+
+    def regrid(self) -> EmmeansTable:
+        """The same means on the scale of the response, for contrasts, letters and errors there.
+
+        For a response that the formula transforms. Standard errors follow by the delta method. Differences
+        have df of their own from the derivatives of their variance, as on any scale (R's emmeans takes the
+        smallest df of the means in a contrast after its `regrid`).
+
+        Returns
+        -------
+        EmmeansTable
+
+        Raises
+        ------
+        OptionError
+            When the response is a plain column or cannot be transformed back.
+        """
+        return regrid(self)
 
     def cld(self, alpha: float = 0.05, *, adjust: str = "tukey", reverse: bool = False) -> pd.DataFrame:
         """Compact letter display: means that share a letter do not differ at `alpha`.
@@ -211,7 +230,8 @@ class EmmeansTable(EstimateTable):
         for group, rows in enumerate(source.members):
             found = best_means(source, group, self.estimate[rows], k, largest)
             figures = found.to_frame()
-            part = self.labels.iloc[rows].rename(columns=self._renamed).reset_index(drop=True)
+            renamed = distinct_names(list(self.labels.columns), FIGURES)
+            part = self.labels.iloc[rows].rename(columns=renamed).reset_index(drop=True)
             figures.insert(1, "estimate", self.estimate[rows])
             figures.insert(2, "se", self.se[rows])
             part = pd.concat([part, figures], axis=1).sort_values("rank", kind="stable")

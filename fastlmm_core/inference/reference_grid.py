@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fastlmm_core.design.table import Column, Table
 from fastlmm_core.errors import DataError, OptionError, check_option, name_list, nearest_names
+from fastlmm_core.inference.nesting import Nesting, find_nesting
 
 Floats = NDArray[np.floating]
 WEIGHTS = ("equal", "proportional", "outer", "cells", "flat")
@@ -80,12 +81,15 @@ class ReferenceGrid:
         Rows of the data in the cell of each grid point, by its factors.
     X : sparse (m, p_full)
         Design rows (or their slopes).
+    nesting : Nesting or None
+        Factors nested in others, where the data leave combinations undetermined for it.
     """
 
     values: Mapping[str, tuple[Any, ...]]
     factors: frozenset[str]
     counts: Floats
     X: Any
+    nesting: Nesting | None = None
 
     def shape(self) -> tuple[int, ...]:
         """Number of values of each variable."""
@@ -234,7 +238,27 @@ def reference_grid(design: Any, at: Mapping[str, Any] | None = None) -> Referenc
         raise OptionError(f"the reference grid has {size:,} points ({shown}); restrict factors with `at`")
     counts = cell_counts(design, values, factors)
     X = sp.csr_array(design.fixed_matrix(grid_table(values, factors)))
-    return ReferenceGrid(values, factors, counts, X)
+    return ReferenceGrid(values, factors, counts, X, nesting_of(design, values, factors))
+
+
+def nesting_of(design: Any, values: Mapping[str, Sequence[Any]], factors: frozenset[str]) -> Nesting | None:
+    """Nesting among the factors, looked for where some coefficients are not determined.
+
+    Nested factors leave a null space: the cells between groups. In a model of full rank every mean over the
+    grid is determined, and none of them is taken from the user.
+    """
+    if design.null_space.shape[1] == 0:
+        return None
+    rows, size, points = {}, {}, {}
+    for (name, chosen), code in zip(
+        values.items(), grid_codes([len(v) for v in values.values()]), strict=True
+    ):
+        if name in factors:
+            own, levels = design.used_column(name)
+            place = {level: i for i, level in enumerate(levels)}
+            rows[name], size[name] = own.astype(np.int64), len(levels)
+            points[name] = np.array([place[level] for level in chosen])[code]
+    return find_nesting(rows, size, points) if rows else None
 
 
 def check_names(grid: ReferenceGrid, names: Sequence[str]) -> None:
@@ -264,7 +288,8 @@ def averaging_matrix(grid: ReferenceGrid, variables: Sequence[str], weights: Any
     Returns
     -------
     csr_array (r, m)
-        Rows sum to 1; a row whose cells hold no data has no entries ("cells", "flat").
+        Rows sum to 1; a row whose cells hold no data has no entries ("cells", "flat"), nor has one for levels
+        of a nested factor outside of their group.
 
     Raises
     ------
@@ -278,12 +303,24 @@ def averaging_matrix(grid: ReferenceGrid, variables: Sequence[str], weights: Any
     row, n_rows = combined_code(codes, size, variables, grid.counts.size)
     other, n_others = combined_code(codes, size, others, grid.counts.size)
     cell = cell_weights(grid, codes, size, others, other, n_others, weights)
+    if grid.nesting is not None:
+        cell = within_groups(cell, grid.nesting, others, isinstance(weights, str) and weights == "equal")
     totals = np.bincount(row, weights=cell, minlength=n_rows)
     used = np.flatnonzero(cell)
     used = used[np.argsort(row[used], kind="stable")]
     ends = np.cumsum(np.bincount(row[used], minlength=n_rows))
     start = np.concatenate([[0], ends])
     return sp.csr_array((cell[used] / totals[row[used]], used, start), shape=(n_rows, cell.size))
+
+
+def within_groups(cell: Floats, nesting: Nesting, others: Sequence[str], equal: bool) -> Floats:
+    """Weights (m,) of the grid points that exist; levels of one group count together as one when `equal`."""
+    cell = np.where(nesting.occurs, cell, 0.0)
+    if equal:
+        for name in nesting.groups:
+            if name in others:
+                cell = cell / np.maximum(nesting.siblings[name], 1)
+    return cell
 
 
 def combined_code(

@@ -11,6 +11,13 @@ from numpy.typing import NDArray
 from fastlmm_core.errors import OptionError
 
 
+def group_codes(labels: pd.DataFrame, by: Sequence[str]) -> NDArray[np.integer]:
+    """Group (c,) of each row, numbered in order of appearance."""
+    if not by:
+        return np.zeros(len(labels), dtype=np.int64)
+    return np.asarray(labels.groupby(list(by), sort=False, observed=True).ngroup().to_numpy())
+
+
 def group_rows(labels: pd.DataFrame, by: Sequence[str]) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
     """Group (c,) of each row and the rows (n_groups, m) of each group, in order of appearance.
 
@@ -21,11 +28,12 @@ def group_rows(labels: pd.DataFrame, by: Sequence[str]) -> tuple[NDArray[np.inte
     """
     if not by:
         return np.zeros(len(labels), dtype=np.int64), np.arange(len(labels))[None, :]
-    group = labels.groupby(list(by), sort=False, observed=True).ngroup().to_numpy()
+    group = group_codes(labels, by)
     sizes = np.bincount(group)
     if np.unique(sizes).size > 1:
         raise OptionError(
-            f"by={list(by)!r}: groups of {sizes.min()} to {sizes.max()} rows; they must be of equal size"
+            f"by={list(by)!r}: groups of {sizes.min()} to {sizes.max()} rows; they must be of equal size. "
+            "Compare all rows with by=None, or ask for the means of one group by at="
         )
     return group, np.argsort(group, kind="stable").reshape(sizes.size, -1)
 
