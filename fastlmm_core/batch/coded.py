@@ -14,18 +14,21 @@ from fastlmm_core.design.expressions import Name
 from fastlmm_core.design.table import Column, as_factor, read_column
 from fastlmm_core.errors import DataError
 from fastlmm_core.inference.reference_grid import parse_specs
-from fastlmm_core.kernels.trial_inference import ASYMPTOTIC, KENWARD_ROGER, RESIDUAL
-from fastlmm_core.kernels.trial_units import (
+from fastlmm_core.kernels.trial_inference import ASYMPTOTIC, KENWARD_ROGER, RESIDUAL, SATTERTHWAITE
+from fastlmm_core.kernels.trial_rows import (
     CONSECUTIVE,
     CONTROL,
     CONTROL_FIRST,
     CONTROL_LAST,
     PAIRWISE,
     REVERSED,
-    count_levels,
 )
+from fastlmm_core.kernels.trial_units import count_levels
 
-MODES = {"kenward-roger": KENWARD_ROGER, "residual": RESIDUAL, "asymptotic": ASYMPTOTIC}
+MODES = {
+    "kenward-roger": KENWARD_ROGER, "satterthwaite": SATTERTHWAITE, "residual": RESIDUAL,
+    "asymptotic": ASYMPTOTIC,
+}  # fmt: skip
 FAMILIES = {
     "pairwise": (PAIRWISE, "pairs", "tukey"), "revpairwise": (REVERSED, "pairs", "tukey"),
     "trt.vs.ctrl": (CONTROL_FIRST, "contrast", "dunnettx"),
@@ -71,12 +74,12 @@ class CodedTrials:
         All missing where the response of a trial cannot be read.
     terms : tuple of FixedAtoms
     random : tuple of RandomPlan
-    spec : tuple of str
-        Factors of the marginal means.
+    specs : tuple of tuples of str
+        Factors of each table of marginal means.
     family : (int, str, str) or None
         Kernel's number, kind and adjustment of the contrasts.
-    control : int
-        Code of the control in the first factor of `spec`, -1 without one.
+    controls : tuple of int
+        Code of the control in the factor of each specification, -1 without one.
     level_counts : (n_factors, T) int64
         Levels of each factor in each trial.
     """
@@ -92,21 +95,20 @@ class CodedTrials:
     intercept: bool
     terms: tuple[FixedAtoms, ...]
     random: tuple[RandomPlan, ...]
-    spec: tuple[str, ...]
+    specs: tuple[tuple[str, ...], ...]
     family: tuple[int, str, str] | None
-    control: int
+    controls: tuple[int, ...]
     level_counts: np.ndarray
 
     @property
     def n_theta(self) -> int:
         return sum(
-            len(r.columns) if r.diagonal else len(r.columns) * (len(r.columns) + 1) // 2
-            for r in self.random
+            len(r.columns) if r.diagonal else len(r.columns) * (len(r.columns) + 1) // 2 for r in self.random
         )
 
     @property
     def width(self) -> int:
-        return max(len(r.columns) for r in self.random)
+        return max((len(r.columns) for r in self.random), default=1)
 
     def fixed_arrays(self) -> tuple[Any, ...]:
         """The fixed part as ``kernels.trial_design`` takes it."""
@@ -145,9 +147,11 @@ def code_trials(table: TrialTable) -> CodedTrials | None:
     plan = table.plan
     parsed = plan.parsed
     family = contrast_plan(plan)
-    if not plan.traits or parsed.offsets or not parsed.random or plan.ddf not in MODES:
+    if not plan.traits or parsed.offsets or isinstance(family, bool) or plan.information != "expected":
         return None
-    if isinstance(family, bool) or plan.information != "expected" or len(plan.emmeans) > 1:
+    if not parsed.random and plan.ddf not in ("residual", "asymptotic"):
+        return None
+    if plan.ddf == "satterthwaite" and not plan.reml:
         return None
     atoms = [*parsed.fixed.atoms.values()]
     for part in parsed.random:
@@ -162,8 +166,7 @@ def code_trials(table: TrialTable) -> CodedTrials | None:
         FixedAtoms(
             tuple(parsed.fixed.atoms[text].name for text in term.atoms),  # type: ignore[attr-defined]
             tuple(
-                int(full) if text in factors else 2
-                for text, full in zip(term.atoms, term.full, strict=True)
+                int(full) if text in factors else 2 for text, full in zip(term.atoms, term.full, strict=True)
             ),
         )
         for term in code_terms(parsed.fixed, factors)
@@ -176,13 +179,14 @@ def code_trials(table: TrialTable) -> CodedTrials | None:
         own = (*(("(Intercept)",) if part.terms.intercept else ()), *names)
         groups = tuple(node.name for node in part.factors)  # type: ignore[attr-defined]
         random.append(RandomPlan(part.group, groups, own, part.structure == "diag"))
-    spec = parse_specs(plan.emmeans[0]).variables if plan.emmeans else ()
+    wanted = [parse_specs(spec) for spec in plan.emmeans]
+    specs = tuple(spec.variables for spec in wanted)
     in_fixed = {n for t in terms for n, k in zip(t.names, t.kinds, strict=True) if k < 2}
-    if any(name not in in_fixed for name in spec) or (plan.emmeans and parse_specs(plan.emmeans[0]).by):
+    if any(name not in in_fixed for spec in specs for name in spec) or any(spec.by for spec in wanted):
         return None
-    if family and len(spec) != 1:
+    if family and any(len(spec) != 1 for spec in specs):
         return None
-    return collect_codes(table, columns, terms, tuple(random), spec, family)
+    return collect_codes(table, columns, terms, tuple(random), specs, family)
 
 
 def contrast_plan(plan: BatchPlan) -> tuple[int, str, str] | bool | None:
@@ -208,7 +212,8 @@ def read_columns(table: TrialTable) -> dict[str, Column] | None:
 
 def collect_codes(
     table: TrialTable, columns: dict[str, Column], terms: tuple[FixedAtoms, ...],
-    random: tuple[RandomPlan, ...], spec: tuple[str, ...], family: tuple[int, str, str] | None,
+    random: tuple[RandomPlan, ...], specs: tuple[tuple[str, ...], ...],
+    family: tuple[int, str, str] | None,
 ) -> CodedTrials | None:  # fmt: skip
     """Stack codes and numbers, mark unusable rows and find the control."""
     plan = table.plan
@@ -238,13 +243,19 @@ def collect_codes(
         count_levels(codes[f], ok, table.ptr, len(column.levels or ()), counts[f])
     names = tuple(factor_names)
     levels = tuple(np.array(c.levels, dtype=object) for c in coded)
-    control = -1
-    if family and family[0] == CONTROL:
-        known = list(levels[names.index(spec[0])])
-        wanted = [plan.ref, str(plan.ref).removeprefix(spec[0])]
-        control = next((known.index(text) for text in wanted if text in known), -1)
+    controls = tuple(
+        find_code(levels[names.index(spec[0])], spec[0], str(plan.ref))
+        if family and family[0] == CONTROL else -1
+        for spec in specs
+    )  # fmt: skip
     return CodedTrials(
         names, levels, codes, tuple(number_names), numbers, np.ascontiguousarray(weights, dtype=np.float64),
-        ok, np.ascontiguousarray(y), plan.parsed.fixed.intercept, terms, random, spec, family, control,
+        ok, np.ascontiguousarray(y), plan.parsed.fixed.intercept, terms, random, specs, family, controls,
         counts,
     )  # fmt: skip
+
+
+def find_code(levels: np.ndarray, name: str, wanted: str) -> int:
+    """Code of a level, given as its label or as factor and label; -1 where there is none."""
+    known = list(levels)
+    return next((known.index(text) for text in (wanted, wanted.removeprefix(name)) if text in known), -1)

@@ -7,10 +7,36 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastlmm_core.batch.coded import MODES, CodedTrials, integers
-from fastlmm_core.batch.plan import BatchPlan
 from fastlmm_core.batch.trials import TrialTable
-from fastlmm_core.kernels.trial_units import PAIRWISE, REVERSED, fit_trial_units
+from fastlmm_core.kernels.trial_design import LARGEST_GRAPH
+from fastlmm_core.kernels.trial_inference import KENWARD_ROGER, SATTERTHWAITE
+from fastlmm_core.kernels.trial_rows import PAIRWISE, REVERSED, infer_rows, judge_parameters
+from fastlmm_core.kernels.trial_units import COLUMNS, RANK, ROWS, STATUS, unit_kernel
 from fastlmm_core.reml.optimizer import MAX_ITERATIONS, TOLERANCE
+
+# Numbers that inference on one stretch of units may hold; each unit leaves about (p + q)^2.
+STORE_SIZE = 2**20
+N_HEAD = 5  # columns of `integers` before those of the terms
+
+
+@dataclass(frozen=True)
+class RowArrays:
+    """One table of fixed effects or means: rows of unit u start at offsets[u].
+
+    Attributes
+    ----------
+    offsets : (U, 2) int64
+        Of rows and of contrasts.
+    sizes : (U, 3) int64
+        Rows, contrasts, place of the control.
+    rows, contrasts : (., 3)
+        Estimate, standard error, df.
+    """
+
+    offsets: np.ndarray
+    sizes: np.ndarray
+    rows: np.ndarray
+    contrasts: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -21,8 +47,12 @@ class UnitArrays:
     ----------
     units : (U,) int64
     offsets, integers, figures : per unit, see the kernel
-    levels, cells, fixed, means, contrasts, blups : rows of all units
-    terms, theta, average, bases : per unit
+    levels, cells, blups : rows of all units
+    terms, natural, average, bases : per unit
+    places, places_at : columns kept of every unit
+    fixed : RowArrays or None
+    means : tuple of RowArrays
+        One for each specification.
     n_terms : int
     """
 
@@ -32,108 +62,194 @@ class UnitArrays:
     figures: np.ndarray
     levels: np.ndarray
     cells: np.ndarray
-    fixed: np.ndarray
-    means: np.ndarray
-    contrasts: np.ndarray
     blups: np.ndarray
     terms: np.ndarray
     theta: np.ndarray
+    natural: np.ndarray
     average: np.ndarray
     bases: np.ndarray
+    bounds: np.ndarray
+    numbers: np.ndarray
+    places: np.ndarray
+    places_at: np.ndarray
+    fixed: RowArrays | None
+    means: tuple[RowArrays, ...]
     n_terms: int
 
     @property
     def status(self) -> np.ndarray:
-        return self.integers[:, 0]
+        return self.integers[:, STATUS]
 
     @property
     def n(self) -> np.ndarray:
-        return self.integers[:, 1]
+        return self.integers[:, ROWS]
 
     @property
-    def p(self) -> np.ndarray:
-        return self.integers[:, 2]
+    def rank(self) -> np.ndarray:
+        return self.integers[:, RANK]
+
+    @property
+    def n_columns(self) -> np.ndarray:
+        """Fixed columns, those dropped included (U,)."""
+        return self.integers[:, COLUMNS]
 
     @property
     def order(self) -> np.ndarray:
         """Term of the formula at each place of lme4's order (U, K)."""
-        return self.integers[:, 6 : 6 + self.n_terms]
+        return self.integers[:, N_HEAD : N_HEAD + self.n_terms]
 
     @property
     def counts(self) -> np.ndarray:
         """Levels of the random terms in lme4's order (U, K)."""
-        return self.integers[:, 6 + self.n_terms : 6 + 2 * self.n_terms]
+        return self.integers[:, N_HEAD + self.n_terms : N_HEAD + 2 * self.n_terms]
 
     @property
     def level_counts(self) -> np.ndarray:
         """Levels of the factors (U, n_factors)."""
-        return self.integers[:, 6 + 2 * self.n_terms :]
+        return self.integers[:, N_HEAD + 2 * self.n_terms :]
+
+    def kept(self, u: int) -> np.ndarray:
+        """Fixed columns that were not dropped."""
+        return self.places[self.places_at[u] : self.places_at[u] + self.rank[u]]
 
 
 def run_units(table: TrialTable, coded: CodedTrials, first: int, last: int) -> UnitArrays:
     """Fit the units first:last without the interpreter."""
     plan = table.plan
-    labels = len(plan.labels)
     units = np.arange(first, last)
-    trials = units // labels
-    offsets, totals = row_offsets(table, coded, trials)
-    U, K, d, w = units.size, len(coded.random), coded.n_theta, coded.width
-    arrays = UnitArrays(
-        units, offsets, np.zeros((U, 6 + 2 * K + len(coded.factors)), np.int64), np.zeros((U, 4)),
-        np.zeros(totals[4], np.int64), np.zeros(totals[3], np.int64), np.empty((totals[0], 3)),
-        np.empty((totals[1], 3)), np.empty((totals[2], 3)), np.empty((totals[3], 3)), np.zeros((U, K, 4)),
-        np.zeros((U, d)), np.zeros((U, d + 1, d + 1)), np.zeros((U, K, w, w)), K,
-    )  # fmt: skip
-    a = arrays
-    fit_trial_units(
-        first, last, labels, table.ptr, coded.ok, coded.y, coded.codes, coded.numbers, coded.weights,
-        integers([len(names) for names in coded.levels]), coded.fixed_arrays(), coded.random_arrays(),
-        integers([coded.factors.index(name) for name in coded.spec]), kernel_options(plan, coded), TOLERANCE,
-        MAX_ITERATIONS, a.offsets, a.integers, a.figures, a.levels, a.cells, a.fixed, a.means, a.contrasts,
-        a.blups, a.terms, a.theta, a.average, a.bases,
-    )  # fmt: skip
+    trials = units // len(plan.labels)
+    most_fixed, most_random = largest_sizes(table, coded, trials)
+    arrays = allocate(table, coded, units, trials, most_fixed, most_random)
+    with_rows = bool(plan.fixed or plan.emmeans)
+    room = most_fixed * (most_fixed + 4) + most_random * (most_fixed + most_random + 1)
+    for lo, hi in stretches(room if with_rows else np.zeros_like(room)):
+        store_at = starts(room[lo:hi] if with_rows else np.zeros(hi - lo, np.int64))
+        fit_stretch(table, coded, arrays, lo, hi, np.empty(int(store_at[-1])), store_at[:-1])
     return arrays
 
 
-def kernel_options(plan: BatchPlan, coded: CodedTrials) -> np.ndarray:
-    """The plan as the kernel's integers."""
-    family = coded.family[0] if coded.family else 0
-    means = int(bool(plan.emmeans))
-    return integers(
-        [
-            plan.reml,
-            plan.fixed,
-            means,
-            family,
-            coded.control,
-            bool(plan.blups),
-            MODES[plan.ddf],
-            plan.fixed or means,
-        ]
-    )
+def starts(sizes: np.ndarray) -> np.ndarray:
+    """Running total of sizes (u,) from zero on, (u + 1,) int64."""
+    return np.concatenate(([0], np.cumsum(sizes))).astype(np.int64)
 
 
-def row_offsets(table: TrialTable, coded: CodedTrials, trials: np.ndarray) -> tuple[np.ndarray, list[int]]:
-    """Room for the rows of every unit: offsets (U, 4 + n_factors) and the totals of the five buffers."""
+def stretches(room: np.ndarray) -> list[tuple[int, int]]:
+    """Consecutive units that hold at most STORE_SIZE numbers together."""
+    ends = np.cumsum(room)
+    out, lo = [], 0
+    while lo < room.size:
+        before = ends[lo - 1] if lo else 0
+        hi = max(lo + 1, int(np.searchsorted(ends, before + STORE_SIZE, side="right")))
+        out.append((lo, min(hi, room.size)))
+        lo = hi
+    return out
+
+
+def largest_sizes(table: TrialTable, coded: CodedTrials, trials: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Bounds (U,) on the fixed columns and random coefficients of every unit, from the levels that occur."""
+    counts = dict(zip(coded.factors, coded.level_counts[:, trials], strict=True))
+    n = np.diff(table.ptr)[trials]
+    fixed = np.full(n.size, int(coded.intercept))
+    for term in coded.terms:
+        width = np.ones(n.size, np.int64)
+        for name, kind in zip(term.names, term.kinds, strict=True):
+            if kind < 2:
+                width = np.minimum(width * np.maximum(counts[name] - (kind == 0), 0), n)
+        fixed = fixed + width
+    random = np.zeros(n.size, np.int64)
+    for group in coded.random:
+        cells = np.ones(n.size, np.int64)
+        for name in group.factors:
+            cells = np.minimum(cells * counts[name], n)
+        random = random + np.minimum(cells, LARGEST_GRAPH) * len(group.columns)
+    return np.minimum(np.minimum(fixed, n), LARGEST_GRAPH), np.minimum(random, LARGEST_GRAPH * coded.width)
+
+
+def allocate(
+    table: TrialTable, coded: CodedTrials, units: np.ndarray, trials: np.ndarray, most_fixed: np.ndarray,
+    most_random: np.ndarray,
+) -> UnitArrays:  # fmt: skip
+    """Room for all results of the units."""
     plan = table.plan
     n = np.diff(table.ptr)[trials]
-    zero = np.zeros_like(n)
-    means = zero
-    if plan.emmeans:
-        means = np.ones_like(n)
-        for name in coded.spec:
-            means = np.minimum(means * coded.level_counts[coded.factors.index(name)][trials], n)
-    contrasts = zero
-    if coded.family:
-        contrasts = means * (means - 1) // 2 if coded.family[0] in (PAIRWISE, REVERSED) else means
-    room = [n if plan.fixed else zero, means, contrasts, n * len(coded.random) if plan.blups else zero]
     counts = coded.level_counts[:, trials]
-    offsets = np.zeros((trials.size, 4 + counts.shape[0]), np.int64)
-    totals = []
-    for c, size in enumerate(room):
-        offsets[1:, c] = np.cumsum(size)[:-1]
-        totals.append(int(size.sum()))
-    flat = np.cumsum(counts.T.ravel())
-    offsets[:, 4:] = np.concatenate(([0], flat[:-1])).reshape(trials.size, -1) if flat.size else 0
-    totals.append(int(flat[-1]) if flat.size else 0)
-    return offsets, totals
+    U, K, d, w = units.size, len(coded.random), coded.n_theta, coded.width
+    width = sum(len(r.columns) for r in coded.random)
+    blups_at = starts(n * width if plan.blups else np.zeros_like(n))
+    levels_at = starts(counts.T.ravel())
+    places_at = starts(most_fixed + 1 + 2 * most_random)
+    offsets = np.column_stack([blups_at[:-1], levels_at[:-1].reshape(U, -1)])
+    total = int(blups_at[-1])
+    return UnitArrays(
+        units, np.ascontiguousarray(offsets), np.zeros((U, N_HEAD + 2 * K + len(coded.factors)), np.int64),
+        np.zeros((U, 4)), np.zeros(int(levels_at[-1]), np.int64), np.zeros(total, np.int64),
+        np.empty((total, 3)), np.zeros((U, K, 4)), np.zeros((U, d)), np.zeros((U, d)),
+        np.zeros((U, d + 1, d + 1)), np.zeros((U, K, w, w)), np.zeros((U, d)),
+        np.zeros((U, len(coded.numeric))), np.zeros(int(places_at[-1]), np.int64), places_at[:-1],
+        row_arrays(most_fixed, np.zeros_like(n)) if plan.fixed else None,
+        tuple(row_arrays(*mean_sizes(coded, spec, n, counts)) for spec in coded.specs), K,
+    )  # fmt: skip
+
+
+def mean_sizes(
+    coded: CodedTrials, spec: tuple[str, ...], n: np.ndarray, counts: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Bounds (U,) on the means of a specification and on their contrasts."""
+    means = np.ones_like(n)
+    for name in spec:
+        means = np.minimum(means * counts[coded.factors.index(name)], n)
+    if not coded.family:
+        return means, np.zeros_like(n)
+    return means, means * (means - 1) // 2 if coded.family[0] in (PAIRWISE, REVERSED) else means
+
+
+def row_arrays(rows: np.ndarray, contrasts: np.ndarray) -> RowArrays:
+    """Room for tables of so many rows and contrasts by unit."""
+    rows_at, contrasts_at = starts(rows), starts(contrasts)
+    return RowArrays(
+        np.column_stack([rows_at[:-1], contrasts_at[:-1]]), np.zeros((rows.size, 3), np.int64),
+        np.empty((int(rows_at[-1]), 3)), np.empty((int(contrasts_at[-1]), 3)),
+    )  # fmt: skip
+
+
+def fit_stretch(
+    table: TrialTable, coded: CodedTrials, arrays: UnitArrays, lo: int, hi: int, store: np.ndarray,
+    store_at: np.ndarray,
+) -> None:  # fmt: skip
+    """Fit the units lo:hi of a run and fill their tables."""
+    plan, a = table.plan, arrays
+    mode = MODES[plan.ddf]
+    with_rows = bool(plan.fixed or plan.emmeans)
+    with_variances = with_rows and mode in (KENWARD_ROGER, SATTERTHWAITE)
+    fixed, random = coded.fixed_arrays(), coded.random_arrays()
+    own = slice(lo, hi)
+    restricted = plan.reml or not coded.random
+    unit_kernel(bool(plan.blups))(
+        int(a.units[lo]), int(a.units[hi - 1]) + 1, len(plan.labels), table.ptr, coded.ok, coded.y,
+        coded.codes, coded.numbers, coded.weights, integers([len(names) for names in coded.levels]), fixed,
+        random, restricted, with_rows, with_variances, TOLERANCE, MAX_ITERATIONS, a.offsets[own],
+        a.integers[own], a.figures[own], a.levels, a.theta[own], a.natural[own], a.average[own],
+        a.bases[own], a.bounds[own], a.numbers[own], store, store_at, a.places, a.places_at[own], a.cells, a.blups, a.terms[own],
+    )  # fmt: skip
+    if not with_rows:
+        return
+    status = a.integers[own, STATUS].copy()
+    covariance = np.zeros((hi - lo, a.theta.shape[1] + 1, a.theta.shape[1] + 1))
+    if with_variances:
+        judge_parameters(
+            mode, a.integers[own], a.figures[own], plan.reml, random, a.theta[own], a.natural[own],
+            a.average[own], a.bounds[own], store, store_at, a.places, a.places_at[own], covariance, status,
+        )  # fmt: skip
+    level_offsets = np.ascontiguousarray(a.offsets[own, 1:])
+    tables = [(True, (), -1, a.fixed)] if a.fixed else []
+    tables += [(False, *rest) for rest in zip(coded.specs, coded.controls, a.means, strict=True)]
+    for coefficients, spec, control, into in tables:
+        assert into is not None
+        infer_rows(
+            coefficients, mode, level_offsets, a.integers[own], a.figures[own], fixed, random,
+            a.natural[own], covariance, a.numbers[own], store, store_at, a.places, a.places_at[own], a.levels,
+            integers([coded.factors.index(name) for name in spec]),
+            integers([coded.family[0] if coded.family else 0, control]), into.offsets[own], into.sizes[own],
+            into.rows, into.contrasts, status,
+        )  # fmt: skip
+    a.integers[own, STATUS] = status

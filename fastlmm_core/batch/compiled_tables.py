@@ -16,8 +16,9 @@ from fastlmm_core.batch.plan import BatchPlan
 from fastlmm_core.batch.tables import TableParts, same_text, text_column
 from fastlmm_core.batch.trials import TrialTable
 from fastlmm_core.design.expressions import Name, deparse
-from fastlmm_core.errors import SingularFitWarning
+from fastlmm_core.errors import RankDeficientWarning, SingularFitWarning, name_list
 from fastlmm_core.inference.contrast_families import NEEDS_PARENTHESES
+from fastlmm_core.inference.estimate_tables import NOT_ESTIMABLE
 from fastlmm_core.inference.multiplicity import (
     Family,
     adjusted_p_values,
@@ -27,7 +28,9 @@ from fastlmm_core.inference.multiplicity import (
 )
 from fastlmm_core.inference.t_interpolation import over_many_df, t_quantiles
 from fastlmm_core.inference.table_labels import looks_numeric
-from fastlmm_core.kernels.trial_units import CONSECUTIVE, PAIRWISE, REVERSED
+from fastlmm_core.kernels.trial_rows import CONSECUTIVE, PAIRWISE, REVERSED
+
+DROPPED = "dropped: depends on earlier columns"
 
 
 def add_unit_tables(
@@ -48,10 +51,10 @@ def add_unit_tables(
         add_components(coded, arrays, places, rows, components, errors, parts)
     if plan.fixed:
         add_fixed(plan, coded, arrays, good, parts)
-    if plan.emmeans:
-        add_means(plan, coded, arrays, good, parts)
-    if coded.family:
-        add_contrasts(plan, coded, arrays, good, parts)
+    for s in range(len(coded.specs)):
+        add_means(plan, coded, arrays, good, s, parts)
+    for s in range(len(coded.specs) if coded.family else 0):
+        add_contrasts(plan, coded, arrays, good, s, parts)
     if plan.blups:
         for places, _ in order_groups:
             add_blups(plan, coded, arrays, places, parts)
@@ -84,7 +87,7 @@ def variance_components(
         units = good[at]
         places = theta_places(coded, order)
         sigma2 = arrays.figures[units, 1]
-        theta = arrays.theta[units]
+        theta = arrays.natural[units]
         cov = parameter_covariance(coded, order, places, theta, arrays.average[units], sigma2)
         for k in range(K):
             mine = [j for j, (term, _, _) in enumerate(places) if term == k]
@@ -151,7 +154,7 @@ def add_fits(
     rows = np.diff(table.ptr)[units // len(table.plan.labels)]
     figures = arrays.figures[good]
     columns: dict[str, Any] = {
-        "n": arrays.n[good], "n_dropped": rows - arrays.n[good], "rank": arrays.p[good],
+        "n": arrays.n[good], "n_dropped": rows - arrays.n[good], "rank": arrays.rank[good],
         "criterion": figures[:, 0],
         "sigma": np.sqrt(figures[:, 1]), "var_Residual": figures[:, 1],
     }  # fmt: skip
@@ -164,8 +167,11 @@ def add_fits(
             name = f"var_{term.group}" if plain else f"var_{term.group}.{column}"
             columns[name] = components[unit, place_of[:, k], a, a]
     singular = figures[:, 3] > 0
-    for u in np.flatnonzero(singular):
-        message[u] = singular_words(coded, arrays, int(good[u]))
+    dropped = arrays.rank[good] < arrays.n_columns[good]
+    for u in np.flatnonzero(singular | dropped):
+        words = [dropped_words(coded, arrays, int(good[u]))] if dropped[u] else []
+        words += [singular_words(coded, arrays, int(good[u]))] if singular[u] else []
+        message[u] = "; ".join(words)
     columns |= {
         "converged": np.ones(good.size, bool), "singular": singular,
         "iterations": figures[:, 2].astype(np.int64),
@@ -181,11 +187,19 @@ def singular_words(coded: CodedTrials, arrays: UnitArrays, u: int) -> str:
     order = arrays.order[u]
     for j, (place, _, _) in enumerate(theta_places(coded, order)):
         term = coded.random[order[place]]
-        if len(term.columns) == 1 and arrays.theta[u, j] < 1e-8:
+        if len(term.columns) == 1 and arrays.natural[u, j] < 1e-8:
             words.append(
                 f"the variance of {term.columns[0]} between levels of {term.group} is estimated as zero"
             )
     return str(SingularFitWarning("singular fit: " + "; ".join(words)))
+
+
+def dropped_words(coded: CodedTrials, arrays: UnitArrays, u: int) -> str:
+    """Which columns depend on earlier ones, as `lmm` says it."""
+    labels, codes, _ = coefficient_labels(coded, arrays, np.array([u]))
+    lost = np.setdiff1d(np.arange(arrays.n_columns[u]), arrays.kept(u))
+    names = name_list([labels[code] for code in codes[lost]])
+    return str(RankDeficientWarning(f"dropped, because they depend on earlier columns: {names}"))
 
 
 def add_components(
@@ -243,17 +257,30 @@ def level_codes(
 ) -> np.ndarray:
     """Labels of the levels `local` (r,) of a factor in the units `u` (r,)."""
     f = coded.factors.index(factor)
-    return arrays.levels[arrays.offsets[u, 4 + f] + local]
+    return arrays.levels[arrays.offsets[u, 1 + f] + local]
 
 
 def add_fixed(
     plan: BatchPlan, coded: CodedTrials, arrays: UnitArrays, good: np.ndarray, parts: TableParts
 ) -> None:
     """The table `fixed`."""
-    rows, place, within = expand(arrays.offsets[good, 0], arrays.p[good])
+    assert arrays.fixed is not None
+    labels, codes, place = coefficient_labels(coded, arrays, good)
+    rows = expand(arrays.fixed.offsets[good, 0], arrays.n_columns[good])[0]
+    figures = arrays.fixed.rows[rows]
+    columns = {"term": text_column(labels, codes), **statistic_columns(figures, plan.level)}
+    columns |= {"status": status_column(figures, DROPPED), "ddf": same_text(plan.ddf, rows.size)}
+    parts.add_columns("fixed", columns, arrays.units[good[place]])
+
+
+def coefficient_labels(
+    coded: CodedTrials, arrays: UnitArrays, good: np.ndarray
+) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """(labels, code of every coefficient, place of its unit in `good`), those that were dropped included."""
+    _, place, within = expand(np.zeros_like(good), arrays.n_columns[good])
     u = good[place]
     labels = ["(Intercept)"]
-    codes = np.zeros(rows.size, np.int64)
+    codes = np.zeros(u.size, np.int64)
     start = np.full(good.size, int(coded.intercept), np.int64)
     for term in coded.terms:
         widths = []
@@ -279,9 +306,12 @@ def add_fixed(
         codes[own] = own_codes + len(labels)
         labels += found
         start = start + width
-    columns = {"term": text_column(labels, codes), **statistic_columns(arrays.fixed[rows], plan.level)}
-    columns |= {"status": same_text("ok", rows.size), "ddf": same_text(plan.ddf, rows.size)}
-    parts.add_columns("fixed", columns, arrays.units[u])
+    return labels, codes, place
+
+
+def status_column(figures: np.ndarray, otherwise: str) -> Any:
+    """ "ok", or `otherwise` where there is no estimate."""
+    return text_column(["ok", otherwise], np.isnan(figures[:, 0]).astype(np.int64))
 
 
 def join_labels(parts: list[tuple[list[str], np.ndarray]], separator: str) -> tuple[list[str], np.ndarray]:
@@ -310,26 +340,33 @@ def quoted(name: str) -> str:
 
 
 def add_means(
-    plan: BatchPlan, coded: CodedTrials, arrays: UnitArrays, good: np.ndarray, parts: TableParts
+    plan: BatchPlan, coded: CodedTrials, arrays: UnitArrays, good: np.ndarray, s: int, parts: TableParts
 ) -> None:
-    """The table `emmeans`."""
-    rows, place, within = expand(arrays.offsets[good, 1], arrays.integers[good, 3])
+    """The table `emmeans` of specification `s`."""
+    table = arrays.means[s]
+    rows, place, within = expand(table.offsets[good, 0], table.sizes[good, 0])
     u = good[place]
-    columns: dict[str, Any] = {}
+    columns: dict[str, Any] = spec_column(plan, s, rows.size)
     rest = within
-    for name in coded.spec:
+    for name in coded.specs[s]:
         f = coded.factors.index(name)
         size = arrays.level_counts[u, f]
         columns[name] = text_column(coded.levels[f], level_codes(coded, arrays, u, name, rest % size))
         rest = rest // size
-    if not coded.spec:
+    if not coded.specs[s]:
         columns["1"] = same_text("overall", rows.size)
-    columns |= {**statistic_columns(arrays.means[rows], plan.level), "status": same_text("ok", rows.size)}
+    figures = table.rows[rows]
+    columns |= {**statistic_columns(figures, plan.level), "status": status_column(figures, NOT_ESTIMABLE)}
     parts.add_columns("emmeans", columns, arrays.units[u])
 
 
+def spec_column(plan: BatchPlan, s: int, n: int) -> dict[str, Any]:
+    """The column `spec`, where there are several specifications."""
+    return {"spec": same_text(plan.emmeans[s], n)} if len(plan.emmeans) > 1 else {}
+
+
 def contrast_pairs(kind: int, r: int, control: int) -> tuple[np.ndarray, np.ndarray]:
-    """Means compared, in the order of ``kernels.trial_units.list_contrast``."""
+    """Means compared, in the order of ``kernels.trial_rows.list_contrast``."""
     if kind == PAIRWISE:
         return np.triu_indices(r, 1)
     if kind == REVERSED:
@@ -340,36 +377,36 @@ def contrast_pairs(kind: int, r: int, control: int) -> tuple[np.ndarray, np.ndar
 
 
 def add_contrasts(
-    plan: BatchPlan, coded: CodedTrials, arrays: UnitArrays, good: np.ndarray, parts: TableParts
+    plan: BatchPlan, coded: CodedTrials, arrays: UnitArrays, good: np.ndarray, s: int, parts: TableParts
 ) -> None:
     """The table `contrasts`, with adjusted p values and limits for all families of one size together."""
     assert coded.family is not None
     number, kind, adjust = coded.family
-    sizes = arrays.integers[good, 3]
+    table = arrays.means[s]
+    sizes = table.sizes[good, 0]
     for r in np.unique(sizes):
         members = good[sizes == r]
         if r < 2:
             continue
-        rows, place, _ = expand(arrays.offsets[members, 2], arrays.integers[members, 4])
+        rows, place, _ = expand(table.offsets[members, 1], table.sizes[members, 1])
         u = members[place]
-        pairs = {
-            c: contrast_pairs(number, int(r), c) for c in np.unique(arrays.integers[members, 5]).tolist()
-        }
-        plus = np.concatenate([pairs[c][0] for c in arrays.integers[members, 5].tolist()])
-        minus = np.concatenate([pairs[c][1] for c in arrays.integers[members, 5].tolist()])
-        figures = arrays.contrasts[rows]
+        pairs = {c: contrast_pairs(number, int(r), c) for c in np.unique(table.sizes[members, 2]).tolist()}
+        plus = np.concatenate([pairs[c][0] for c in table.sizes[members, 2].tolist()])
+        minus = np.concatenate([pairs[c][1] for c in table.sizes[members, 2].tolist()])
+        figures = table.contrasts[rows]
         estimate, se, df = np.ascontiguousarray(figures.T)
         with np.errstate(divide="ignore", invalid="ignore"):
             t = estimate / se
         family = Family(place, kind, int(r))
-        n_tests = int(arrays.integers[members[0], 4])
+        n_tests = int(table.sizes[members[0], 1])
         used = resolve_adjustment(adjust, family)
         half = critical_points(plan.level, df, used.limit_method, kind, int(r), n_tests) * se
         p = adjusted_p_values(t, df, used.p_method, family)
         columns = {
-            "contrast": contrast_labels(coded, arrays, members, u, plus, minus),
+            **spec_column(plan, s, rows.size),
+            "contrast": contrast_labels(coded, arrays, members, u, coded.specs[s][0], plus, minus),
             "estimate": estimate, "se": se, "df": df, "t": t, "p": p, "lower": estimate - half,
-            "upper": estimate + half, "status": same_text("ok", rows.size),
+            "upper": estimate + half, "status": status_column(figures, NOT_ESTIMABLE),
         }  # fmt: skip
         parts.add_columns("contrasts", columns, arrays.units[u])
 
@@ -391,16 +428,16 @@ def contrast_labels(
     arrays: UnitArrays,
     members: np.ndarray,
     u: np.ndarray,
+    name: str,
     plus: np.ndarray,
     minus: np.ndarray,
 ) -> Any:
     """ "A - B" of every row, as ``inference.contrast_families`` writes it."""
-    name = coded.spec[0]
     f = coded.factors.index(name)
     levels = coded.levels[f]
     numeric = np.array([looks_numeric([level]) for level in levels])
     counts = arrays.level_counts[members, f]
-    codes = arrays.levels[expand(arrays.offsets[members, 4 + f], counts)[0]]
+    codes = arrays.levels[expand(arrays.offsets[members, 1 + f], counts)[0]]
     all_numeric = np.logical_and.reduceat(numeric[codes], np.cumsum(counts) - counts)
     flag = np.zeros(arrays.units.size, bool)
     flag[members] = all_numeric
@@ -417,7 +454,7 @@ def add_blups(
     """The tables `blups` and `heritability` of units that share the order of their terms."""
     good = np.flatnonzero(arrays.status == 0)[at]
     order = arrays.order[good[0]]
-    start = arrays.offsets[good, 3].copy()
+    start = arrays.offsets[good, 0].copy()
     z = -ndtri(0.5 * (1.0 - plan.level))
     for k in range(arrays.n_terms):
         term = coded.random[order[k]]
@@ -457,7 +494,7 @@ def prior_variances(
     inside = np.zeros((good.size, coded.width, coded.width))
     for j, (place, row, col) in enumerate(theta_places(coded, order)):
         if place == k:
-            inside[:, row, col] = inside[:, col, row] = arrays.theta[good, j]
+            inside[:, row, col] = inside[:, col, row] = arrays.natural[good, j]
     basis = arrays.bases[good, k]
     T = arrays.figures[good, 1][:, None, None] * (basis @ inside @ basis.transpose(0, 2, 1))
     return T[:, range(m), range(m)]

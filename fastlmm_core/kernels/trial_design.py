@@ -35,6 +35,7 @@ OK, NO_ROWS, ONE_LEVEL, TOO_FEW_ROWS, TOO_LARGE, BAD_VALUES, DEPENDENT, NO_OPTIM
 LARGEST_GRAPH = 700
 LARGEST_CELLS = 100_000
 LARGEST_WORK = 4e7  # multiply-adds of a factorization
+RANK_TOLERANCE, RANK_FLOOR = 1e-7, 1e-13  # as in design.rank
 
 
 @kernel
@@ -93,18 +94,26 @@ def number_levels(codes, rows, place, local, found):
 
 
 @kernel
-def code_columns(intercept, term_ptr, atom_variable, atom_kind, local, n_levels, numbers, rows):
-    """Fixed columns of the rows, compressed: `indptr` (p + 1,), `indices`, `data`, `start` (terms + 1,)."""
-    n = rows.size
-    n_terms = term_ptr.size - 1
-    start = np.empty(n_terms + 1, np.int64)
+def start_terms(fixed, n_levels):
+    """First column of every fixed term, and their number in all, (terms + 1,)."""
+    intercept, term_ptr, atom_variable, atom_kind = fixed
+    start = np.empty(term_ptr.size, np.int64)
     start[0] = intercept
-    for t in range(n_terms):
+    for t in range(term_ptr.size - 1):
         width = 1
         for a in range(term_ptr[t], term_ptr[t + 1]):
             if atom_kind[a] < 2:
                 width *= n_levels[atom_variable[a]] - (1 if atom_kind[a] == 0 else 0)
         start[t + 1] = start[t] + width
+    return start
+
+
+@kernel
+def code_columns(fixed, start, local, n_levels, numbers, rows):
+    """Fixed columns of the rows, compressed: `indptr` (p + 1,), `indices`, `data`."""
+    intercept, term_ptr, atom_variable, atom_kind = fixed
+    n = rows.size
+    n_terms = term_ptr.size - 1
     p = start[n_terms]
     column = np.empty((n_terms, n), np.int64)
     weight = np.empty((n_terms, n))
@@ -151,7 +160,100 @@ def code_columns(intercept, term_ptr, atom_variable, atom_kind, local, n_levels,
                 indices[fill[j]] = i
                 data[fill[j]] = weight[t, i]
                 fill[j] += 1
-    return indptr, indices, data, start
+    return indptr, indices, data
+
+
+@kernel
+def find_dependent(indptr, indices, data, n):
+    """Columns that depend on earlier ones, as ``design.rank`` decides it, by Gram-Schmidt from the left.
+
+    Returns
+    -------
+    kept : (r,) int64
+    null : (p, p - r) float64
+        Null vectors with entry 1 at the columns dropped, in their order.
+    norm : (p,) float64
+        Lengths of the columns, sqrt(n) for empty ones.
+    """
+    p = indptr.size - 1
+    norm = np.empty(p)
+    Q = np.zeros((min(n, p), n))
+    R = np.zeros((p, p))
+    v = np.empty(n)
+    kept = np.empty(p, np.int64)
+    dropped = np.empty(p, np.int64)
+    r = 0
+    for j in range(p):
+        square = 0.0
+        total = 0.0
+        for t in range(indptr[j], indptr[j + 1]):
+            square += data[t] * data[t]
+            total += data[t]
+        norm[j] = np.sqrt(square)
+        safe = norm[j] if norm[j] > 0.0 else 1.0
+        centred = (n - indptr[j + 1] + indptr[j]) * (total / n) ** 2
+        for i in range(n):
+            v[i] = 0.0
+        for t in range(indptr[j], indptr[j + 1]):
+            v[indices[t]] = data[t] / safe
+            centred += (data[t] - total / n) ** 2
+        tolerance = max(RANK_TOLERANCE * np.sqrt(centred) / safe, RANK_FLOOR)
+        for _ in range(2):
+            for k in range(r):
+                product = 0.0
+                for i in range(n):
+                    product += Q[k, i] * v[i]
+                R[k, j] += product
+                for i in range(n):
+                    v[i] -= product * Q[k, i]
+        size = 0.0
+        for i in range(n):
+            size += v[i] * v[i]
+        size = np.sqrt(size)
+        if size > tolerance and r < n:
+            for i in range(n):
+                Q[r, i] = v[i] / size
+            R[r, j] = size
+            kept[r] = j
+            r += 1
+        else:
+            dropped[j - r] = j
+    null = np.zeros((p, p - r))
+    for c in range(p - r):
+        j = dropped[c]
+        null[j, c] = 1.0
+        for a in range(r - 1, -1, -1):
+            total = -R[a, j]
+            for b in range(a + 1, r):
+                total -= R[a, kept[b]] * null[kept[b], c]
+            null[kept[a], c] = total / R[a, kept[a]]
+        for a in range(r):
+            if abs(null[kept[a], c]) < 1e-11:
+                null[kept[a], c] = 0.0
+        own = norm[j] if norm[j] > 0.0 else 1.0
+        for a in range(r):
+            null[kept[a], c] *= own / norm[kept[a]]
+    for j in range(p):
+        if norm[j] == 0.0:
+            norm[j] = np.sqrt(n)
+    return kept[:r].copy(), null, norm
+
+
+@kernel
+def select_columns(indptr, indices, data, kept):
+    """The columns `kept` of compressed columns."""
+    new_indptr = np.zeros(kept.size + 1, np.int32)
+    for j in range(kept.size):
+        new_indptr[j + 1] = new_indptr[j] + indptr[kept[j] + 1] - indptr[kept[j]]
+    new_indices = np.empty(new_indptr[kept.size], np.int32)
+    new_data = np.empty(new_indptr[kept.size])
+    at = 0
+    for j in range(kept.size):
+        for t in range(indptr[kept[j]], indptr[kept[j] + 1]):
+            new_indices[at] = indices[t]
+            new_data[at] = data[t]
+            at += 1
+    return new_indptr, new_indices, new_data
 
 
 @kernel
@@ -323,7 +425,7 @@ def build_small_equations(
     status : int
     equations : tuple
         row_ptr, row_node, row_val, flat, start, term, level, below_ptr, below, C_indptr, C_indices, G,
-        penalty, position, L_indptr, L_indices, columns indptr, indices, data, shift, scale.
+        penalty, position, L_indptr, L_indices, columns indptr, indices, data, shift, scale, L_ptr, L_below.
     """
     K, n = codes.shape
     p = indptr.size - 1
@@ -384,5 +486,93 @@ def build_small_equations(
         status = TOO_LARGE
     return status, (
         row_ptr, row_node, row_val, flat, start, term, level, below_ptr, below, C_indptr, C_indices, G,
-        penalty, position, L_indptr, L_indices, x_ptr, x_rows, x_data, shift, scale,
+        penalty, position, L_indptr, L_indices, x_ptr, x_rows, x_data, shift, scale, L_ptr, L_below,
     )  # fmt: skip
+
+
+@kernel
+def eliminate_fixed(equations, n_terms):
+    """Take the fixed columns that come first in the order out of G, once for all steps of the search.
+
+    Their part of the factor does not depend on theta but for the scale of its rows, so what is left is again
+    F' G F + penalty, of a smaller system with the Schur complement in the place of G.
+
+    Returns
+    -------
+    search : tuple
+        G, penalty, indptr, indices, below_ptr, below, start, term, position, L_indptr, L_indices of the
+        system that is left.
+    lead : (first entries of L) float64
+        Factor columns of the fixed columns taken out, on the pattern of L.
+    log_lead : float
+        Their part of log |C|.
+    """
+    start, term, below_ptr, below, C_indptr, C_indices, G, penalty, position, L_indptr, L_indices = (
+        equations[4], equations[5], equations[7], equations[8], equations[9], equations[10], equations[11],
+        equations[12], equations[13], equations[14], equations[15],
+    )  # fmt: skip
+    L_ptr, L_below = equations[21], equations[22]
+    n_nodes = term.size
+    first = 0
+    while first < n_nodes and term[first] == n_terms:
+        first += 1
+    if first == 0 or first == n_nodes:
+        whole = (
+            G, penalty, C_indptr, C_indices, below_ptr, below, start, term, position, L_indptr, L_indices,
+        )  # fmt: skip
+        return whole, np.empty(0), 0.0
+    size = start[first]
+    left = L_indptr.size - 1 - size
+    base = L_indptr[size]
+    work = np.zeros(L_indices.size)
+    ones = np.zeros(L_indices.size)
+    for t in range(G.size):
+        work[position[t]] = G[t]
+        ones[position[t]] = penalty[t]
+    log_lead = 0.0
+    for j in range(size):
+        lo, hi = L_indptr[j], L_indptr[j + 1]
+        pivot = np.sqrt(work[lo])
+        log_lead += 2.0 * np.log(pivot)
+        for t in range(lo, hi):
+            work[t] /= pivot
+        for s in range(lo + 1, hi):
+            value = work[s]
+            at = L_indptr[L_indices[s]]
+            for t in range(s, hi):
+                while L_indices[at] != L_indices[t]:
+                    at += 1
+                work[at] -= value * work[t]
+    indptr = np.empty(left + 1, np.int64)
+    for j in range(left + 1):
+        indptr[j] = L_indptr[size + j] - base
+    entries = L_indices.size - base
+    indices = np.empty(entries, np.int32)
+    places = np.empty(entries, np.int64)
+    for t in range(entries):
+        indices[t] = L_indices[base + t] - size
+        places[t] = t
+    nodes = n_nodes - first
+    new_start = np.empty(nodes + 1, np.int64)
+    new_term = np.empty(nodes, np.int64)
+    new_ptr = np.empty(nodes + 1, np.int64)
+    for j in range(nodes + 1):
+        new_start[j] = start[first + j] - size
+        new_ptr[j] = L_ptr[first + j] - L_ptr[first]
+    for j in range(nodes):
+        new_term[j] = term[first + j]
+    new_below = np.empty(new_ptr[nodes], np.int64)
+    for t in range(new_below.size):
+        new_below[t] = L_below[L_ptr[first] + t] - first
+    new_G = np.empty(entries)
+    new_penalty = np.empty(entries)
+    for t in range(entries):
+        new_G[t] = work[base + t]
+        new_penalty[t] = ones[base + t]
+    lead = np.empty(base)
+    for t in range(base):
+        lead[t] = work[t]
+    rest = (
+        new_G, new_penalty, indptr, indices, new_ptr, new_below, new_start, new_term, places, indptr, indices,
+    )  # fmt: skip
+    return rest, lead, log_lead

@@ -21,6 +21,7 @@ from fastlmm_core.kernels.trial_design import BAD_VALUES, DEPENDENT, NO_OPTIMUM,
 from fastlmm_core.kernels.trust_region import diagonalize
 
 BOUNDARY = 1e-4  # as reml.solved.BOUNDARY
+FLAT = 1e-6  # as api.FLAT: a curvature below it is that of a term within the fixed part, which is told there
 PIVOT = 1e-8  # relative squared residual of a fixed column below which the rank is decided elsewhere
 
 
@@ -29,7 +30,7 @@ def factorize_fixed(equations, n_terms, width):
     """Factor of blockdiag(I, X'WX) on the pattern of C, for least squares; DEPENDENT at a weak pivot."""
     (_, _, _, _, start, term, _, below_ptr, below, C_indptr, C_indices, G, penalty, position, L_indptr,
     L_indices,
-     _, _, _, _, _) = equations  # fmt: skip
+     _, _, _, _, _, _, _) = equations  # fmt: skip
     factors = np.zeros((n_terms + 1, width, width))
     factors[n_terms, 0, 0] = 1.0
     C = np.empty(C_indices.size)
@@ -112,14 +113,31 @@ def is_certified(status, decrement, hessian):
     for a in range(hessian.shape[0]):
         for b in range(hessian.shape[1]):
             largest = max(largest, abs(hessian[a, b]))
-    return smallest >= -1e-6 * largest
+    return smallest >= -1e-6 * largest and not abs(smallest) < FLAT
+
+
+@kernel
+def reduce_response(lead, lead_ptr, lead_rows, rhs, yy, size):
+    """Right-hand side (size, 1) and yy without the columns that `eliminate_fixed` took out."""
+    first = rhs.shape[0] - size
+    right = rhs.copy()
+    for j in range(first):
+        value = right[j, 0] / lead[lead_ptr[j]]
+        yy -= value * value
+        for t in range(lead_ptr[j] + 1, lead_ptr[j + 1]):
+            right[lead_rows[t], 0] -= lead[t] * value
+    left = np.empty((size, 1))
+    for j in range(size):
+        left[j, 0] = right[first + j, 0]
+    return left, yy
 
 
 @kernel
 def fit_response(
-    equations, L_fixed, fixed_rows, widths, theta_index, weights, y, reml, tolerance, max_iterations
-):
-    """Fit one response.
+    equations, search, lead, log_lead, L_fixed, fixed_rows, widths, theta_index, weights, y, reml, tolerance,
+    max_iterations,
+):  # fmt: skip
+    """Fit one response; `search`, `lead` and `log_lead` are those of ``trial_design.eliminate_fixed``.
 
     Returns
     -------
@@ -132,7 +150,7 @@ def fit_response(
     """
     (row_ptr, row_node, row_val, flat, start, term, _, below_ptr, below, C_indptr, C_indices, G, penalty,
     position,
-     L_indptr, L_indices, _, _, _, _, scale) = equations  # fmt: skip
+     L_indptr, L_indices, _, _, _, _, scale, _, _) = equations  # fmt: skip
     theta_term, theta_row, theta_col = theta_index
     n, p, K = y.size, fixed_rows.size, widths.size
     size = L_indptr.size - 1
@@ -169,15 +187,23 @@ def fit_response(
         return NO_OPTIMUM, numbers, theta, factors, L, coefficients, projected, beta
     dof = float(n - p) if reml else float(n)
     n_lead = size if reml else size - p
-    end, figures, _, hessian, S, _ = fit_small(
-        G, penalty, C_indptr, C_indices, below_ptr, below, start, term, position, L_indptr, L_indices, rhs,
-        yy, dof, n_lead, widths, theta_term, theta_row, theta_col, theta, max_iterations, tolerance,
-    )  # fmt: skip
-    status, moved = settle_boundary(theta, theta_term, theta_row, theta_col, widths, hessian, S)
-    if status == OK and not is_certified(end, figures[2], hessian):
-        status = NO_OPTIMUM
-    if status != OK:
-        return status, numbers, theta, factors, L, coefficients, projected, beta
+    best = np.inf
+    moved = False
+    if K > 0:
+        size_left = search[9].size - 1
+        rhs_left, yy_left = reduce_response(lead, L_indptr, L_indices, rhs, yy, size_left)
+        end, figures, _, hessian, S, _ = fit_small(
+            search[0], search[1], search[2], search[3], search[4], search[5], search[6], search[7], search[8],
+            search[9], search[10], rhs_left, yy_left, dof, size_left if reml else size_left - p, widths,
+            theta_term, theta_row, theta_col, theta, max_iterations, tolerance,
+        )  # fmt: skip
+        status, moved = settle_boundary(theta, theta_term, theta_row, theta_col, widths, hessian, S)
+        if status == OK and not is_certified(end, figures[2], hessian):
+            status = NO_OPTIMUM
+        if status != OK:
+            return status, numbers, theta, factors, L, coefficients, projected, beta
+        best = figures[0] + (log_lead if reml else 0.0)
+        numbers[2] = figures[3]
     C = np.empty(C_indices.size)
     solution = np.empty((size, 1))
     fill_factors(theta, theta_term, theta_row, theta_col, factors)
@@ -185,7 +211,7 @@ def fit_response(
         G, penalty, C_indptr, C_indices, below_ptr, below, start, term, position, L_indptr, L_indices, rhs,
         yy, dof, n_lead, factors, C, L, solution,
     )  # fmt: skip
-    if not np.isfinite(deviance) or (moved and deviance > figures[0] + 1e-7):
+    if not np.isfinite(deviance) or (moved and deviance > best + 1e-7):
         return NO_OPTIMUM, numbers, theta, factors, L, coefficients, projected, beta
     apply_factor(start, term, factors, solution, coefficients)
     multiply_symmetric(G, C_indptr, C_indices, coefficients, projected)
@@ -209,8 +235,9 @@ def fit_response(
             criterion += 2.0 * np.log(scale[j])
     sigma2 = r2 / dof
     numbers[0] = criterion + dof * (1.0 + LOG_TWO_PI + np.log(sigma2))
+    if K == 0:  # a linear model has the likelihood of R's lm
+        numbers[0] = n * (1.0 + LOG_TWO_PI + np.log(r2 / n)) - log_weights
     numbers[1] = sigma2
-    numbers[2] = figures[3]
     for t in range(theta.size):
         if theta_row[t] == theta_col[t] and abs(theta[t]) < BOUNDARY:
             numbers[3] = 1.0

@@ -1,8 +1,8 @@
 """Inference for one fitted trial: Kenward-Roger rows of fixed effects, BLUP variances, average information.
 
 The compiled counterpart of ``inference.kenward_roger``, ``reml.information`` and ``results.blups`` for
-systems small enough to hold Z'PZ densely; formulas and references are there.  Random scalars are numbered by
-`at` (q + p,), -1 for fixed rows.
+systems small enough to hold Z'PZ densely; formulas and references are there.  Random scalars are numbered in
+the order of elimination (`number_random`); `nodes` is the pair (first, own_term) of that numbering.
 """
 
 from __future__ import annotations
@@ -17,20 +17,35 @@ from fastlmm_core.kernels.small_fit import assemble
 from fastlmm_core.kernels.trial_design import NO_INFERENCE, OK
 from fastlmm_core.kernels.trust_region import diagonalize
 
-KENWARD_ROGER, RESIDUAL, ASYMPTOTIC = 0, 1, 2
+KENWARD_ROGER, RESIDUAL, ASYMPTOTIC, SATTERTHWAITE = 0, 1, 2, 3
 
 
 @kernel
 def number_random(start, term, n_terms):
-    """`at` (q + p,): number of each random scalar, -1 for fixed rows; and q."""
+    """Numbers of the random scalars in the order of elimination.
+
+    Returns
+    -------
+    at : (q + p,) int64
+        Number of each random scalar, -1 for fixed rows.
+    q : int
+    first, own_term : (random nodes,) int64
+        Number of the first scalar, and the term, of every random node.
+    """
     at = fill_integers(start[term.size], -1)
+    first = np.empty(term.size, np.int64)
+    own_term = np.empty(term.size, np.int64)
     q = 0
+    nodes = 0
     for j in range(term.size):
         if term[j] < n_terms:
+            first[nodes] = q
+            own_term[nodes] = term[j]
+            nodes += 1
             for s in range(start[j], start[j + 1]):
                 at[s] = q
                 q += 1
-    return at, q
+    return at, q, first[:nodes].copy(), own_term[:nodes].copy()
 
 
 @kernel
@@ -79,22 +94,24 @@ def project_identity(equations, factors, L, at, q):
 
 
 @kernel
-def apply_natural(start, term, theta_index, j, at, b, out):
+def apply_natural(nodes, theta_index, j, b, out):
     """out (q,) = E_j b on the levels of its term, zero elsewhere."""
+    first, term = nodes
     theta_term, theta_row, theta_col = theta_index
-    out.fill(0.0)
+    for k in range(out.size):
+        out[k] = 0.0
     row, col = theta_row[j], theta_col[j]
     for node in range(term.size):
         if term[node] == theta_term[j]:
-            first = at[start[node]]
-            out[first + row] += b[first + col]
+            out[first[node] + row] += b[first[node] + col]
             if row != col:
-                out[first + col] += b[first + row]
+                out[first[node] + col] += b[first[node] + row]
 
 
 @kernel
-def expected_information(M, start, term, theta_index, at, values, dof):
+def expected_information(M, nodes, theta_index, values, dof):
     """tr(P V_i P V_j) over the natural parameters and, last, the residual (d + 1, d + 1)."""
+    first, term = nodes
     theta_term, theta_row, theta_col = theta_index
     d = values.size
     out = np.zeros((d + 1, d + 1))
@@ -105,11 +122,11 @@ def expected_information(M, start, term, theta_index, at, values, dof):
             for a in range(term.size):
                 if term[a] != theta_term[i]:
                     continue
-                x, y = at[start[a]] + theta_row[i], at[start[a]] + theta_col[i]
+                x, y = first[a] + theta_row[i], first[a] + theta_col[i]
                 for b in range(term.size):
                     if term[b] != theta_term[j]:
                         continue
-                    u, v = at[start[b]] + theta_row[j], at[start[b]] + theta_col[j]
+                    u, v = first[b] + theta_row[j], first[b] + theta_col[j]
                     total += M[v, x] * M[y, u]
                     if x != y:
                         total += M[v, y] * M[x, u]
@@ -121,7 +138,7 @@ def expected_information(M, start, term, theta_index, at, values, dof):
             out[j, i] = total
         for a in range(term.size):
             if term[a] == theta_term[i]:
-                x, y = at[start[a]] + theta_row[i], at[start[a]] + theta_col[i]
+                x, y = first[a] + theta_row[i], first[a] + theta_col[i]
                 single[i] += M[x, y] * (1.0 if x == y else 2.0)
     out[d, d] = dof
     for i in range(d):
@@ -225,16 +242,16 @@ def solve_fixed(equations, factors, L, fixed_rows, at, q):
 
 
 @kernel
-def compress_rows(K, shift, scale):
-    """Rows K (r, p) of user coefficients as sparse rows of inside coefficients: ptr, column, value."""
-    r, p = K.shape
+def compress_rows(K, kept, shift, scale):
+    """Rows K (r, p_full) of user coefficients as sparse rows of inside coefficients: ptr, column, value."""
+    r, p = K.shape[0], kept.size
     ptr = np.zeros(r + 1, np.int64)
     column = np.empty(r * p, np.int64)
     value = np.empty(r * p)
     at = 0
     for i in range(r):
         for j in range(p):
-            x = K[i, j] / scale[j]
+            x = K[i, kept[j]] / scale[j]
             if shift[j] != 0.0:
                 x -= K[i, 0] * shift[j] / scale[j]
             if x != 0.0:
@@ -246,8 +263,11 @@ def compress_rows(K, shift, scale):
 
 
 @kernel
-def prepare_rows(rows, B, phi, M, start, term, theta_index, at, d):
-    """For sparse K: (b (r, q) with U = V^-1 X Phi K' projected, h (r, d, q) = Z'PZ E_j b, K Phi (r, p))."""
+def prepare_rows(rows, B, phi, M, nodes, theta_index, d, spread):
+    """For sparse K: (b (r, q) with U = V^-1 X Phi K' projected, h (r, d, q) = Z'PZ E_j b, K Phi (r, p)).
+
+    `h` stays zero unless `spread` is asked for.
+    """
     ptr, column, value = rows
     r = ptr.size - 1
     p, q = B.shape
@@ -262,8 +282,8 @@ def prepare_rows(rows, B, phi, M, start, term, theta_index, at, d):
                 b[i, k] += x * B[j, k]
             for k in range(p):
                 K_phi[i, k] += x * phi[j, k]
-        for j in range(d):
-            apply_natural(start, term, theta_index, j, at, b[i], part)
+        for j in range(d if spread else 0):
+            apply_natural(nodes, theta_index, j, b[i], part)
             for k in range(q):
                 x = part[k]
                 if x != 0.0:
@@ -283,14 +303,17 @@ def multiply_row(rows, i, vector):
 
 
 @kernel
-def judge_row(b, h, phi, start, term, theta_index, at, values, cov_parameters, sigma2, part):
-    """Kenward-Roger (standard error, df) of one row from b (q,), h (d, q) and phi = K Phi K'."""
+def judge_row(b, h, phi, nodes, theta_index, values, cov_parameters, sigma2, part):
+    """Kenward-Roger (standard error, df) of one row from b (q,), h (d, q) and phi = K Phi K'.
+
+    With `h` of zeros they are Satterthwaite's, for the covariance of the variance parameters that he uses.
+    """
     d, q = h.shape
     gradient = np.empty(d + 1)
     gradient[d] = phi
     spread = np.zeros((d, d))
     for i in range(d):
-        apply_natural(start, term, theta_index, i, at, b, part)
+        apply_natural(nodes, theta_index, i, b, part)
         total = 0.0
         for k in range(q):
             total += part[k] * b[k]
@@ -321,7 +344,7 @@ def invert_conditional(equations, factors, n_terms):
     """(C_zz)^-1 on the pattern of C: the fixed rows are cut out before factorizing; status first."""
     (_, _, _, _, start, term, _, below_ptr, below, C_indptr, C_indices, G, penalty, position, L_indptr,
     L_indices,
-     _, _, _, _, _) = equations  # fmt: skip
+     _, _, _, _, _, _, _) = equations  # fmt: skip
     size = L_indptr.size - 1
     is_fixed = np.zeros(size, np.bool_)
     for j in range(term.size):

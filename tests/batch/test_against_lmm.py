@@ -10,6 +10,7 @@ import pytest
 from trial_data import alpha_trials, spoil
 
 from fastlmm_core import fit_batch, lmm
+from fastlmm_core.batch import group
 from fastlmm_core.errors import DataError, FormulaError, InferenceError, OptionError
 
 TRIALS = alpha_trials(6)
@@ -25,7 +26,16 @@ MODELS = [
     ("yield ~ gen + (1|rep)", {"reml": False, "emmeans": ["gen", "~ 1"]}),
     ("log(yield) ~ poly(moisture, 2) + (1|gen)", {"blups": "gen"}),
     ("yield ~ gen + rep", {"emmeans": "gen"}),
+    (
+        "yield ~ gen + rep + (1|rep:block)",
+        {"emmeans": "gen", "contrasts": "trt.vs.ctrl:G03", "ddf": "satterthwaite"},
+    ),
+    ("yield ~ rep + (moisture | gen)", {"emmeans": ["rep", "~ 1"], "ddf": "satterthwaite"}),
+    ("yield ~ gen + rep + moisture + (1|rep:block)", {"emmeans": ["gen", "rep", "~ 1", "~ gen * rep"]}),
+    ("yield ~ gen + rep", {"weights": "weight", "emmeans": "gen", "contrasts": "pairwise"}),
 ]
+# Formulas that run in compiled code; the trials that do not are those whose best correlation is one.
+COMPILED = [MODELS[k] for k in (0, 1, 2, 7, 8, 10, 11)]
 
 
 def close(ours: pd.DataFrame, theirs: pd.DataFrame, tolerance: float = 1e-8) -> None:
@@ -57,8 +67,12 @@ def test_tables_are_those_of_lmm(formula, options):
         if "blups" in options:
             expected["blups"] = fit.blups(None if options["blups"] is True else options["blups"])
         specs = options.get("emmeans", [])
-        for spec in [specs] if isinstance(specs, str) else []:
+        for spec in [specs] if isinstance(specs, str) else specs:
             means = fit.emmeans(spec, ddf=ddf)
+            if not isinstance(specs, str):
+                got = result.emmeans.query("trial == @trial and spec == @spec")
+                close(got[list(means.to_frame().columns)], means.to_frame())
+                continue
             expected["emmeans"] = means.to_frame()
             if "contrasts" in options:
                 family, _, control = options["contrasts"].partition(":")
@@ -134,11 +148,53 @@ def test_a_control_that_is_missing_in_one_trial_leaves_the_fit():
     assert not (result.contrasts["trial"] == "T0002").any()
 
 
-def test_rank_deficient_trial():
-    frame = TRIALS.copy()
-    frame["copy"] = frame["rep"]
-    result = fit_batch(frame, "yield ~ rep + copy + (1|gen)", by="trial")
-    assert (result.fits["rank"] == 3).all() and result.fits["message"].str.contains("dropped").all()
+@pytest.fixture
+def left_to_lmm(monkeypatch):
+    """Units that compiled code left to the general path."""
+    units = []
+    monkeypatch.setattr(group, "fit_units", lambda table, left, parts: units.extend(left.tolist()))
+    return units
+
+
+@pytest.mark.parametrize(("formula", "options"), COMPILED, ids=[m[0] for m in COMPILED])
+def test_common_plans_run_in_compiled_code(formula, options, left_to_lmm):
+    fit_batch(TRIALS, formula, by="trial", **options)
+    assert left_to_lmm == []
+
+
+def with_treatments() -> pd.DataFrame:
+    """Two treatments in turn; one trial without a genotype x treatment cell, one without a genotype."""
+    frame = TRIALS.assign(treatment=np.where(np.arange(len(TRIALS)) % 2, "N1", "N0"), copy=TRIALS["rep"])
+    lost = (frame["trial"] == "T0001") & (frame["gen"] == "G02") & (frame["treatment"] == "N0")
+    lost |= (frame["trial"] == "T0003") & (frame["gen"] == "G05")
+    return frame[~lost]
+
+
+@pytest.mark.parametrize("ddf", ["kenward-roger", "satterthwaite"])
+@pytest.mark.filterwarnings("ignore::fastlmm_core.errors.FastLMMWarning")
+def test_rank_deficient_trials(ddf, left_to_lmm):
+    frame = with_treatments()
+    formula = "yield ~ copy + gen * treatment + rep + moisture + (1|rep:block)"
+    options = {"emmeans": ["gen", "treatment"], "contrasts": "pairwise", "ddf": ddf}
+    result = fit_batch(frame, formula, by="trial", **options)
+    assert left_to_lmm == []
+    statuses = set()
+    for trial, own in frame.groupby("trial"):
+        fit = lmm(formula, own)
+        row = result.fits.set_index("trial").loc[trial]
+        assert (row["n"], row["rank"]) == (fit.nobs, fit.rank)
+        assert row["message"] == "; ".join(str(w) for w in fit.warnings)
+        np.testing.assert_allclose([row["criterion"], row["sigma"]], [fit.criterion, fit.sigma], rtol=1e-8)
+        got = result.fixed[result.fixed["trial"] == trial].drop(columns=["trial", "trait"])
+        close(got, fit.fixed_effects(ddf=ddf))
+        for spec in ("gen", "treatment"):
+            means = fit.emmeans(spec, ddf=ddf)
+            for name, table in (("emmeans", means), ("contrasts", means.contrast("pairwise"))):
+                expected = table.to_frame()
+                got = result.table(name).query("trial == @trial and spec == @spec")
+                close(got[list(expected.columns)], expected)
+                statuses |= set(expected["status"])
+    assert statuses == {"ok", "not estimable"}
 
 
 def test_requests_that_cannot_be_met():
