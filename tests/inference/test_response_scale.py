@@ -10,7 +10,8 @@ from fastlmm_core.inference.response_scale import response_scale
 
 Y = np.array([0.4, 3.0, 7.0, 20.0, 60.0])
 UNDONE = (
-    "log(y)", "np.log(y)", "log10(y)", "log2(y)", "log(y, 3)", "log1p(y)", "log(y + 5)", "log(1 + y)", "-log(y)",
+    "log(y)", "np.log(y)", "log10(y)", "log2(y)", "log(y, 3)", "log1p(y)", "log(y + 5)", "-log(y)",
+    "log(1 + y)",
     "3 - log(2*y)", "log(log(y + 2))", "log(y/10)", "1/y", "2/(y + 1)", "1/sqrt(y)", "y^-1", "y^2", "y**0.5",
     "y^(1/3)", "sqrt(y) + 1", "2 * sqrt(y)", "exp(y/50)", "expm1(y/100)", "I(y/100)", "y/3", "atan(y)",
     "asin(sqrt(y/110))", "tanh(y/100)", "(y - 4) * (2 + 1)",
