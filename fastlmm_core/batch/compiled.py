@@ -223,13 +223,14 @@ def fit_stretch(
     with_variances = with_rows and mode in (KENWARD_ROGER, SATTERTHWAITE)
     fixed, random = coded.fixed_arrays(), coded.random_arrays()
     own = slice(lo, hi)
-    restricted = plan.reml or not coded.random
+    restricted, tables_wanted = plan.reml or not coded.random, 2 if plan.emmeans else int(plan.fixed)
     unit_kernel(bool(plan.blups))(
         int(a.units[lo]), int(a.units[hi - 1]) + 1, len(plan.labels), table.ptr, coded.ok, coded.y,
         coded.codes, coded.numbers, coded.weights, integers([len(names) for names in coded.levels]), fixed,
-        random, restricted, with_rows, with_variances, TOLERANCE, MAX_ITERATIONS, a.offsets[own],
+        random, restricted, tables_wanted, with_variances, TOLERANCE, MAX_ITERATIONS, a.offsets[own],
         a.integers[own], a.figures[own], a.levels, a.theta[own], a.natural[own], a.average[own],
-        a.bases[own], a.bounds[own], a.numbers[own], store, store_at, a.places, a.places_at[own], a.cells, a.blups, a.terms[own],
+        a.bases[own], a.bounds[own], a.numbers[own], store, store_at, a.places, a.places_at[own], a.cells,
+        a.blups, a.terms[own],
     )  # fmt: skip
     if not with_rows:
         return
@@ -241,6 +242,7 @@ def fit_stretch(
             a.average[own], a.bounds[own], store, store_at, a.places, a.places_at[own], covariance, status,
         )  # fmt: skip
     level_offsets = np.ascontiguousarray(a.offsets[own, 1:])
+    tables: list[tuple[bool, tuple[str, ...], int, RowArrays | None]]
     tables = [(True, (), -1, a.fixed)] if a.fixed else []
     tables += [(False, *rest) for rest in zip(coded.specs, coded.controls, a.means, strict=True)]
     for coefficients, spec, control, into in tables:

@@ -55,9 +55,8 @@ drop_stale_cache(Path(__file__).parent)
 # nogil: batches run kernels on threads.  error_model="numpy": a zero pivot gives inf/nan that the caller
 # tests once, instead of a branch and an exception in every division.  No fastmath: sums keep their order.
 # No wrapper for C callers, which nobody calls: a twentieth of the compile time.
-kernel: Callable[[Callable[..., Any]], Any] = njit(
-    cache=True, nogil=True, error_model="numpy", no_cfunc_wrapper=True
-)
+OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
+kernel: Callable[[Callable[..., Any]], Any] = njit(**OPTIONS)
 
 
 @kernel

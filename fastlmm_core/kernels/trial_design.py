@@ -240,6 +240,29 @@ def find_dependent(indptr, indices, data, n):
 
 
 @kernel
+def has_nested_factor(fixed, local, n_levels):
+    """Whether a factor of the fixed part has each of its levels with one level of another factor only."""
+    variable, kind = fixed[2], fixed[3]
+    for a in range(variable.size):
+        for b in range(variable.size):
+            inner, outer = variable[a], variable[b]
+            if kind[a] == 2 or kind[b] == 2 or inner == outer:
+                continue
+            partner = fill_integers(n_levels[inner], -1)
+            nested = True
+            for i in range(local.shape[1]):
+                level = local[inner, i]
+                if partner[level] < 0:
+                    partner[level] = local[outer, i]
+                elif partner[level] != local[outer, i]:
+                    nested = False
+                    break
+            if nested:
+                return True
+    return False
+
+
+@kernel
 def select_columns(indptr, indices, data, kept):
     """The columns `kept` of compressed columns."""
     new_indptr = np.zeros(kept.size + 1, np.int32)

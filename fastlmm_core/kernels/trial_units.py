@@ -25,6 +25,7 @@ from fastlmm_core.kernels.trial_design import (
     eliminate_fixed,
     find_dependent,
     group_trial,
+    has_nested_factor,
     number_levels,
     place_theta,
     select_columns,
@@ -110,7 +111,7 @@ def unit_kernel(with_blups: bool) -> Callable[..., Any]:
     @kernel
     def fit_units(
         first_unit, last_unit, n_labels, ptr, ok, y, codes, numbers, weights, level_counts, fixed, random,
-        reml, with_rows, with_projection, tolerance, max_iterations, offsets, integers, figures, out_levels,
+        reml, tables, with_projection, tolerance, max_iterations, offsets, integers, figures, out_levels,
         out_theta, out_natural, out_average, out_bases, out_bounds, out_numbers, store, store_at, places,
         places_at, out_cells, out_blups, out_terms,
     ):  # fmt: skip
@@ -124,8 +125,10 @@ def unit_kernel(with_blups: bool) -> Callable[..., Any]:
         level_counts : (n_factors,) int64
             Levels of each factor in the whole table.
         fixed, random : tuples of ``kernels.trial_design``
-        with_rows, with_projection : bool
-            Fixed effects or means are wanted: leave what ``kernels.trial_rows`` needs, with Z'PZ or without.
+        tables : int
+            1 when fixed effects are wanted, 2 when means are: leave what ``kernels.trial_rows`` needs.
+        with_projection : bool
+            Z'PZ is needed, too.
         offsets : (U, 1 + n_factors) int64
             Where the unit's rows start in out_blups, and in out_levels by factor.
         integers : (U, 5 + 2 K + n_factors) int64
@@ -218,6 +221,8 @@ def unit_kernel(with_blups: bool) -> Callable[..., Any]:
                         kept, null, norm = find_dependent(x_ptr, x_rows, x_data, n)
                         if kept.size == p:
                             break
+                        if tables == 2 and has_nested_factor(fixed, local, n_levels):
+                            break
                         x_ptr, x_rows, x_data = select_columns(x_ptr, x_rows, x_data, kept)
                 if status == OK:
                     start, term, level = equations[4], equations[5], equations[6]
@@ -269,7 +274,7 @@ def unit_kernel(with_blups: bool) -> Callable[..., Any]:
             to = places_at[u]
             for j in range(p):
                 places[to + j] = kept[j]
-            if with_rows:
+            if tables > 0:
                 for v in range(numbers.shape[0]):
                     total = 0.0
                     for i in range(n):

@@ -164,7 +164,8 @@ def test_common_plans_run_in_compiled_code(formula, options, left_to_lmm):
 
 def with_treatments() -> pd.DataFrame:
     """Two treatments in turn; one trial without a genotype x treatment cell, one without a genotype."""
-    frame = TRIALS.assign(treatment=np.where(np.arange(len(TRIALS)) % 2, "N1", "N0"), copy=TRIALS["rep"])
+    twice = 2.0 * TRIALS["moisture"] - 1.0
+    frame = TRIALS.assign(treatment=np.where(np.arange(len(TRIALS)) % 2, "N1", "N0"), twice=twice)
     lost = (frame["trial"] == "T0001") & (frame["gen"] == "G02") & (frame["treatment"] == "N0")
     lost |= (frame["trial"] == "T0003") & (frame["gen"] == "G05")
     return frame[~lost]
@@ -174,7 +175,7 @@ def with_treatments() -> pd.DataFrame:
 @pytest.mark.filterwarnings("ignore::fastlmm_core.errors.FastLMMWarning")
 def test_rank_deficient_trials(ddf, left_to_lmm):
     frame = with_treatments()
-    formula = "yield ~ copy + gen * treatment + rep + moisture + (1|rep:block)"
+    formula = "yield ~ moisture + gen * treatment + rep + twice + (1|rep:block)"
     options = {"emmeans": ["gen", "treatment"], "contrasts": "pairwise", "ddf": ddf}
     result = fit_batch(frame, formula, by="trial", **options)
     assert left_to_lmm == []
@@ -195,6 +196,16 @@ def test_rank_deficient_trials(ddf, left_to_lmm):
                 close(got[list(expected.columns)], expected)
                 statuses |= set(expected["status"])
     assert statuses == {"ok", "not estimable"}
+
+
+@pytest.mark.filterwarnings("ignore::fastlmm_core.errors.FastLMMWarning")
+def test_nested_fixed_factors():
+    frame = TRIALS.assign(family=np.where(TRIALS["gen"] < "G06", "A", "B"))
+    formula = "yield ~ family + gen + rep + (1|rep:block)"
+    result = fit_batch(frame, formula, by="trial", emmeans="gen")
+    for trial, own in frame.groupby("trial"):
+        expected = lmm(formula, own).emmeans("gen").to_frame()
+        close(result.emmeans[result.emmeans["trial"] == trial].drop(columns=["trial", "trait"]), expected)
 
 
 def test_requests_that_cannot_be_met():
