@@ -20,6 +20,7 @@ KENWARD_ROGER_NEEDS_REML = (
     "Kenward-Roger is defined for REML fits; fit with reml=True or ask for ddf='satterthwaite'"
 )
 ESTIMABLE_TOLERANCE = 1e-8
+RANK_TOLERANCE = 1e-10  # of the largest eigenvalue
 NO_VARIANCE = "no residual variance: nothing to test against"
 
 
@@ -170,12 +171,11 @@ class LinearFunctions:
         if not part.estimable.all():
             words = "a joint test needs estimable functions; drop the rows that are not estimable"
             raise InferenceError(words)
-        values, vectors = np.linalg.eigh(part.cov_unadjusted)
-        keep = values > 1e-10 * max(float(values.max(initial=0.0)), 1e-300)
-        rank = int(keep.sum())
+        basis = _independent_rows(part.cov_unadjusted, self.ddf == "satterthwaite")
+        rank = len(basis)
         if rank == 0:
             return FTest(np.nan, 0, np.nan, np.nan)
-        part = part.combine(vectors[:, keep].T)
+        part = part.combine(basis)
         scaling = 1.0
         if self.ddf == "satterthwaite":
             F, df = part._satterthwaite_f()
@@ -198,6 +198,25 @@ class LinearFunctions:
 def dense_rows(K: Any) -> np.ndarray:
     """Rows K (r, p) as a dense array, from a sparse one, a matrix or a single row."""
     return K.toarray() if sp.issparse(K) else np.atleast_2d(np.asarray(K, float))
+
+
+def _independent_rows(cov: np.ndarray, unscaled: bool) -> np.ndarray:
+    """Combinations (rank, r) of functions with covariance (r, r) that are uncorrelated and have a variance.
+
+    The rank is that of the correlations, so that functions in units far apart all count. `unscaled` asks for
+    the eigenvectors of the covariance itself, on which Satterthwaite's df depend; they are given up where
+    the units are too far apart for them.
+    """
+    sd = np.sqrt(np.maximum(np.diag(cov), 0.0))
+    scale = np.divide(1.0, sd, out=np.zeros_like(sd), where=sd > 0.0)
+    values, vectors = np.linalg.eigh(cov * np.outer(scale, scale))
+    keep = values > RANK_TOLERANCE * max(float(values.max(initial=0.0)), 1e-300)
+    if unscaled:
+        own, own_vectors = np.linalg.eigh(cov)
+        own_keep = own > RANK_TOLERANCE * max(float(own.max(initial=0.0)), 1e-300)
+        if own_keep.sum() == keep.sum():
+            return np.asarray(own_vectors[:, own_keep].T)
+    return np.asarray(vectors[:, keep].T * scale)
 
 
 def _row_quadratic(A: sp.csr_array, M: np.ndarray) -> np.ndarray:
