@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import records
 from cases import CASES, EXACT
+from kenward_roger import TASKS
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -26,7 +27,7 @@ QUIET: dict[Any, Any] = {
 
 
 def draw(folder: Path) -> None:
-    """benchmarks_fits.png and benchmarks_growth.png in `folder`, as far as there are results."""
+    """benchmarks_fits.png, _growth.png and _kenward_roger.png in `folder`, as far as there are results."""
     folder.mkdir(exist_ok=True)
     with plt.rc_context(QUIET):
         fits, growth = records.load("fits"), records.load("growth")
@@ -34,6 +35,9 @@ def draw(folder: Path) -> None:
             draw_fits(fits, folder / "benchmarks_fits.png")
         if len(growth):
             draw_growth(growth, folder / "benchmarks_growth.png")
+        inference = records.load("kenward_roger")
+        if len(inference):
+            draw_inference(inference, folder / "benchmarks_kenward_roger.png")
 
 
 def draw_fits(table: pd.DataFrame, path: Path) -> None:
@@ -100,6 +104,38 @@ def draw_growth(table: pd.DataFrame, path: Path) -> None:
             ax.set(xscale="log", yscale="log")
         else:
             ax.set(yscale="log", xticks=np.unique(part[over]))
+    figure.tight_layout()
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def draw_inference(table: pd.DataFrame, path: Path) -> None:
+    """Time of Kenward-Roger over rows (with pbkrtest), variance parameters and contrasts."""
+    steps = {task.name: (task.over, task.step) for task in TASKS if task.over}
+    steps |= {f"crossed_{n}": ("rows", n) for n in (1_500, 3_000, 6_000)}
+    table = table[(table["status"] == "ok") & table["task"].isin(steps)]
+    table = table.assign(
+        over=[steps[name][0] for name in table["task"]], step=[steps[name][1] for name in table["task"]]
+    )
+    figure, axes = plt.subplots(1, 3, figsize=(11, 3.6))
+    labels = {
+        "rows": "rows, 4 variance parameters",
+        "parameters": "variance parameters, 6,000 rows",
+        "contrasts": "coefficients jointly, 60,000 rows",
+    }
+    for ax, (over, label) in zip(axes, labels.items(), strict=True):
+        part = table[table["over"] == over].sort_values("step")
+        own = part[part["program"] == "fastlmm_core"]
+        ax.plot(own["step"], own["fit_s"], "o-", ms=4, color=COLOURS["fastlmm_core"], label="the fit")
+        ax.plot(own["step"], own["cpu_s"], "o-", ms=4, color=COLOURS["lme4"], label="then Kenward-Roger")
+        other = part[part["program"] != "fastlmm_core"]
+        if len(other):
+            ax.plot(other["step"], other["cpu_s"], "s-", ms=4, color="0.4", label="pbkrtest")
+        ax.set(xlabel=label, ylabel="CPU seconds", yscale="log")
+        if over != "parameters":
+            ax.set(xscale="log")
+            ax.xaxis.set_minor_formatter(NullFormatter())
+        ax.legend(frameon=False, fontsize=8)
     figure.tight_layout()
     figure.savefig(path, dpi=150)
     plt.close(figure)
