@@ -60,14 +60,26 @@ def apply_direction(
     solved: SolvedEquations, parameters: NaturalParameters, j: int, B: np.ndarray
 ) -> np.ndarray:
     """(I (x) E_j) B on the levels of its term, zero elsewhere; B (q + p, r)."""
-    layout = solved.equations.layout
+    coefficients = np.zeros(parameters.size)
+    coefficients[j] = 1.0
+    return mix_directions(solved, parameters, coefficients, B)
+
+
+def mix_directions(
+    solved: SolvedEquations, parameters: NaturalParameters, coefficients: np.ndarray, B: np.ndarray
+) -> np.ndarray:
+    """sum_j c_j (I (x) E_j) B for c (d,) and B (q + p, r), zero on fixed rows."""
     out = np.zeros_like(B)
-    k = parameters.term[j]
-    rows = layout.random_rows[k]
-    m = rows.shape[1]
-    direction = parameters.directions[j]
-    for a in range(m):
-        for b in range(m):
-            if direction[a, b] != 0.0:
-                out[rows[:, a]] += direction[a, b] * B[rows[:, b]]
+    for k, rows in enumerate(solved.equations.layout.random_rows):
+        mine = parameters.term == k
+        m = rows.shape[1]
+        E = np.einsum("j,jab->ab", coefficients[mine], parameters.directions[mine][:, :m, :m])
+        for a in range(m):
+            used = np.flatnonzero(E[a])
+            if used.size:
+                total = B[rows[:, used[0]]]  # a copy, for the index is an array
+                total *= E[a, used[0]]
+                for b in used[1:]:
+                    total += E[a, b] * B[rows[:, b]]
+                out[rows[:, a]] = total
     return out
