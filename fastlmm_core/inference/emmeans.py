@@ -245,7 +245,8 @@ def mean_remarks(
     if grid.nesting is not None:
         notes.extend(grid.nesting.words())
     shown = {*specs.variables, *trend}
-    hit = [t.label for t in design.terms if shown < set(t.variables)] if shown else []
+    nested = () if grid.nesting is None else grid.nesting.groups
+    hit = [t.label for t in design.terms if shown < set(t.variables).difference(nested)] if shown else []
     if hit and over:
         notes.append(
             f"Averages over the interaction {', '.join(hit)}: look at the means within its cells too"

@@ -234,16 +234,20 @@ class EstimateTable:
             return cov / np.outer(sd, sd)
 
     @property
-    def notes(self) -> tuple[str, ...]:
-        """Remarks under the table: averaging, df method, level and adjustment."""
+    def common_notes(self) -> tuple[str, ...]:
+        """Remarks that hold for every test of the rows: averaging, df method, level."""
         words = DDF_WORDS.get(self.ddf, self.ddf)
         if self.ddf == "kenward-roger" and self.information != "expected":
             words += f" ({self.information} information)"
-        level = (f"Degrees of freedom: {words}", f"Confidence level: {self.level:g}")
+        return (*self.remarks, f"Degrees of freedom: {words}", f"Confidence level: {self.level:g}")
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Remarks under the table: averaging, df method, level and adjustment."""
         lost = int(np.count_nonzero(np.isnan(self.estimate)))
         missing = (f"{lost} of {len(self)} rows are not estimable from these data",) if lost else ()
         joint = (error_note(self.joint_tails.error),) if self.adjust == "mvt" else ()
-        return (*self.remarks, *level, *self.adjustment.notes, *joint, *missing)
+        return (*self.common_notes, *self.adjustment.notes, *joint, *missing)
 
     def to_frame(self) -> pd.DataFrame:
         """Unrounded figures: label columns, estimate, se, df, t, p, lower, upper, status.

@@ -53,7 +53,7 @@ def run_tests(table: EstimateTable, null: float, side: str, delta: float) -> Fig
     return FigureTable(
         table.labelled(figures),
         f"Tests: {table.title}",
-        (*table.remarks, *notes),
+        (*table.common_notes, *notes),
         table.by_columns(figures),
         hidden,
     )
