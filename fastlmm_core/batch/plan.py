@@ -23,6 +23,7 @@ CONTRASTS = (
     "del.eff", "mean_chg", "identity",
 )  # fmt: skip
 FORMAT = 1  # of the tables; part of the digest
+RESERVED = ("trait", "status", "singular", "message")  # columns of the table `fits` that are read again
 
 
 @dataclass(frozen=True)
@@ -154,6 +155,7 @@ def make_plan(
             raise FormulaError(words, formula, 0)
         if isinstance(parsed.response, Name):
             responses = (parsed.response.name,)
+    check_roles(keys, responses, parsed)
     specs = name_tuple("emmeans", emmeans)
     for spec in specs:
         for name in parse_specs(spec).variables:
@@ -179,6 +181,21 @@ def make_plan(
         adjust=None if adjust is None else check_adjust(adjust), blups=wanted or (), ddf=ddf,
         information=check_option("information", information, KINDS), level=check_level(level),
     )  # fmt: skip
+
+
+def check_roles(keys: tuple[str, ...], traits: tuple[str, ...], parsed: ParsedFormula) -> None:
+    """Raise OptionError for a column that cannot be what it is named as."""
+    for name in keys:
+        if name in RESERVED:
+            raise OptionError(f"by='{name}' is the name of a column of the results; rename the column")
+    nodes = [*parsed.fixed.atoms.values(), *parsed.offsets]
+    for part in parsed.random:
+        nodes += [*part.factors, *part.terms.atoms.values()]
+    used = {name.name for node in nodes for name in names_in(node)}
+    for name in traits:
+        if name in used or name in keys:
+            where = "the model" if name in used else "by="
+            raise OptionError(f"trait '{name}' is also in {where}; a response cannot explain itself")
 
 
 def name_tuple(option: str, given: Any) -> tuple[str, ...]:

@@ -92,7 +92,32 @@ def collect_trials(table: Any, plan: BatchPlan) -> TrialTable:
                 f"column '{trait}' must be numeric, but holds {frame[trait].iloc[row]!r}; correct it",
             )
     y = np.array(responses) if responses else np.empty((0, len(frame)))
+    for name in plan.explanatory:
+        if frame[name].dtype == object and name not in plan.traits:
+            frame = frame.assign(**{name: one_kind(frame[name], name, ptr, len(plan.labels), faults)})
     return TrialTable(plan, frame, keys, ptr, y, faults)
+
+
+def one_kind(
+    values: pd.Series, name: str, ptr: np.ndarray, n_labels: int, faults: dict[tuple[int, int], str]
+) -> pd.Series:
+    """A column of numbers and text as what most of its values are, so that every trial has the same model.
+
+    Among numbers a text that is none makes its trial unusable: a note in `faults`.
+    """
+    if pd.api.types.infer_dtype(values, skipna=True) not in ("mixed", "mixed-integer"):
+        return values
+    text = values.map(lambda value: isinstance(value, str)).to_numpy()
+    present = values.notna().to_numpy()
+    if 2 * int(text.sum()) >= int(present.sum()):
+        return values.where(~present | text, values.astype(str))
+    numbers, bad = read_numbers(values)
+    for row in bad:
+        trial = int(np.searchsorted(ptr, row, side="right")) - 1
+        words = f"column '{name}' is numeric elsewhere, but holds {values.iloc[row]!r} here; correct it"
+        for k in range(n_labels):
+            faults.setdefault((trial, k), words)
+    return pd.Series(numbers, index=values.index)
 
 
 def as_frame(table: Any) -> pd.DataFrame:

@@ -79,11 +79,74 @@ def evaluate_deviance(
 
 
 @kernel
+def evaluate_scalar_score(
+    G, indptr, indices, start, term, position, L_indptr, L_indices, L, Z, rhs, solution, r2, dof, n_lead,
+    factors, sizes, theta_term, theta_row, theta_col,
+):  # fmt: skip
+    """`evaluate_score` where every term has one coefficient: the same sums without blocks."""
+    size, K = start[term.size], sizes.size
+    scale = scale_diagonal(start, term, factors)
+    q = np.empty(size)
+    for i in range(size):
+        q[i] = rhs[i, 0]
+    for j in range(size):
+        own = scale[j] * solution[j, 0]
+        total = G[indptr[j]] * own
+        for t in range(indptr[j] + 1, indptr[j + 1]):
+            i = indices[t]
+            q[i] -= G[t] * own
+            total += G[t] * scale[i] * solution[i, 0]
+        q[j] -= total
+    invert_subset(L_indptr, L_indices, L, n_lead, Z)
+    W = np.zeros((K + 1, 1, 1))
+    Q = np.zeros((K, 1, 1))
+    X = np.zeros(size)
+    GX = np.zeros((size, K))
+    for j in range(size):
+        k = term[j]
+        W[k, 0, 0] += G[indptr[j]] * Z[position[indptr[j]]] * scale[j]
+        if k < K:
+            X[j] = 2.0 * scale[j] * q[j]
+            Q[k, 0, 0] += q[j] * q[j]
+    for j in range(size):
+        k = term[j]
+        if k < K:
+            GX[j, k] += G[indptr[j]] * X[j]
+        for t in range(indptr[j] + 1, indptr[j + 1]):
+            i = indices[t]
+            g = G[t]
+            if g == 0.0:
+                continue
+            z = g * Z[position[t]]
+            W[k, 0, 0] += z * scale[i]
+            W[term[i], 0, 0] += z * scale[j]
+            if k < K:
+                GX[i, k] += g * X[j]
+            if term[i] < K:
+                GX[j, term[i]] += g * X[i]
+    D = np.zeros((K, K))
+    for i in range(size):
+        for s in range(K):
+            if term[i] < K:
+                D[term[i], s] += X[i] * GX[i, s]
+            GX[i, s] *= scale[i]
+    solve_lower(L_indptr, L_indices, L, GX)
+    subtract_squares(D, GX)
+    W_random = W[:K].copy()
+    return combine_score(W_random, Q, D, factors, sizes, theta_term, theta_row, theta_col, r2 / dof, dof)
+
+
+@kernel
 def evaluate_score(
     G, indptr, indices, below_ptr, below, start, term, position, L_indptr, L_indices, L, Z,
     rhs, solution, r2, dof, n_lead, factors, sizes, theta_term, theta_row, theta_col,
 ):  # fmt: skip
     """Gradient, curvature and S at a factorized point."""
+    if factors.shape[1] == 1:
+        return evaluate_scalar_score(
+            G, indptr, indices, start, term, position, L_indptr, L_indices, L, Z, rhs, solution, r2, dof,
+            n_lead, factors, sizes, theta_term, theta_row, theta_col,
+        )  # fmt: skip
     size = start[term.size]
     n_terms = sizes.size
     width = factors.shape[1]

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from threading import Thread
 
+import numpy as np
 import pandas as pd
 import pytest
 from trial_data import alpha_trials
@@ -74,6 +75,30 @@ def test_a_folder_belongs_to_one_plan_and_one_table(tmp_path):
     (tmp_path / "busy" / "letter.txt").write_text("keep me")
     with pytest.raises(OptionError, match="other files"):
         fit_batch(frame, FORMULA, by="trial", out=tmp_path / "busy")
+
+
+def test_columns_of_numbers_and_text():
+    frame = alpha_trials(3)
+    formula = "yield ~ gen + moisture + (1|rep:block)"
+    expected = fit_batch(frame, formula, by="trial").fits["criterion"]
+    entries = frame["gen"].where(frame["trial"] != "T0001", frame["gen"].str[1:].astype(int))
+    found = fit_batch(frame.assign(gen=entries), formula, by="trial").fits
+    np.testing.assert_allclose(found["criterion"], expected, rtol=1e-10)  # a factor in every trial
+    moisture = frame["moisture"].astype(object)
+    moisture.iloc[40] = "12,5"
+    found = fit_batch(frame.assign(moisture=moisture), formula, by="trial").fits
+    assert found["status"].tolist() == ["ok", "data", "ok"] and "'12,5'" in found["message"].iloc[1]
+    np.testing.assert_allclose(found["criterion"][[0, 2]], expected[[0, 2]], rtol=1e-10)
+
+
+def test_columns_that_cannot_be_what_they_are_named_as():
+    frame = alpha_trials(2)
+    with pytest.raises(OptionError, match="'status' is the name of a column of the results"):
+        fit_batch(frame.rename(columns={"trial": "status"}), FORMULA, by="status")
+    with pytest.raises(OptionError, match="trait 'height' is also in the model"):
+        fit_batch(frame, "~ gen + height + (1|rep)", by="trial", traits=["yield", "height"])
+    with pytest.raises(OptionError, match="trait 'trial' is also in by="):
+        fit_batch(frame, "~ gen + (1|rep)", by="trial", traits="trial")
 
 
 def test_a_half_written_part_is_written_again(tmp_path):
