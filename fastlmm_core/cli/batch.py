@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ..batch import BatchResult
 
 FAILED = 1
+INTERRUPTED = 130  # as shells report Ctrl-C
 
 
 def add_batch(commands: argparse._SubParsersAction) -> None:
@@ -73,11 +74,16 @@ def batch_command(arguments: argparse.Namespace) -> int:
     }  # fmt: skip
     if not Path(arguments.source).exists():
         raise OptionError(f"'{arguments.source}' does not exist; name a CSV or Parquet file, or a folder")
-    if arguments.scheduler:
-        with connect(arguments.scheduler) as client:
-            result = fit_batch(arguments.source, arguments.formula, engine=client, **options)
-    else:
-        result = fit_batch(arguments.source, arguments.formula, workers=arguments.workers, **options)
+    try:
+        if arguments.scheduler:
+            with connect(arguments.scheduler) as client:
+                result = fit_batch(arguments.source, arguments.formula, engine=client, **options)
+        else:
+            result = fit_batch(arguments.source, arguments.formula, workers=arguments.workers, **options)
+    except KeyboardInterrupt:
+        print(f"fastlmm: stopped; what is done is in {arguments.out}/, and the same command with --resume "
+              "goes on from there", file=sys.stderr)  # fmt: skip
+        return INTERRUPTED
     print(result.summary())
     print(f"tables in {arguments.out}/: {', '.join(result.plan.tables)}")
     if arguments.plot:

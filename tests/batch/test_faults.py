@@ -16,6 +16,7 @@ import pytest
 from trial_data import alpha_trials
 
 from fastlmm_core import fit_batch
+from fastlmm_core.cli import main
 from fastlmm_core.errors import OptionError
 
 FORMULA = "yield ~ gen + rep + (1|rep:block)"
@@ -23,6 +24,7 @@ OPTIONS = {"by": "trial", "traits": ["yield", "height"], "emmeans": "gen", "blup
 RUN = """
 import sys
 from fastlmm_core import fit_batch
+from fastlmm_core.cli import main
 source, out = sys.argv[1:]
 fit_batch(source, "yield ~ gen + rep + (1|rep:block)", by="trial", traits=["yield", "height"], emmeans="gen",
           blups=True, out=out, workers=1)
@@ -57,6 +59,21 @@ def test_a_killed_run_is_continued(tmp_path):
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in before.items())  # not done again
     assert len(resumed.fits) == 3000 and not resumed.fits.duplicated(["trial", "trait"]).any()
     same_tables(fit_batch(frame, FORMULA, **OPTIONS), resumed)
+
+
+def test_a_command_that_is_interrupted_says_how_to_go_on(tmp_path):
+    source, out = tmp_path / "trials.parquet", tmp_path / "out"
+    alpha_trials(1500, genotypes=8, seed=3).to_parquet(source)
+    argv = ["batch", str(source), FORMULA, "--by", "trial", "--traits", "yield,height", "--out", str(out)]
+    command = [sys.executable, "-m", "fastlmm_core.cli", *argv, "--workers", "1"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    wait_for_marks(out, 1)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate()
+    assert process.returncode == 130
+    assert "--resume" in said and "Traceback" not in said
+    assert main([*argv, "--resume"]) == 0
+    assert len(pd.read_parquet(out / "fits")) == 3000
 
 
 def test_a_folder_belongs_to_one_plan_and_one_table(tmp_path):
