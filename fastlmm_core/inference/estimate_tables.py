@@ -17,6 +17,7 @@ from fastlmm_core.inference.back_transformation import back_transform
 from fastlmm_core.inference.contrast_families import ContrastFamily, Custom, MeanLabels, contrast_family
 from fastlmm_core.inference.distributions import t_statistics
 from fastlmm_core.inference.figure_tables import FigureTable
+from fastlmm_core.inference.grouped_contrasts import grouped_contrasts
 from fastlmm_core.inference.hypothesis_tests import run_tests
 from fastlmm_core.inference.interaction_contrasts import interaction_family
 from fastlmm_core.inference.linear_functions import NO_VARIANCE
@@ -32,7 +33,7 @@ from fastlmm_core.inference.multiplicity import (
 from fastlmm_core.inference.multivariate_t import Probability
 from fastlmm_core.inference.pair_memory import check_pairs
 from fastlmm_core.inference.response_scale import ResponseScale
-from fastlmm_core.inference.table_labels import distinct_names, free_name, group_rows, row_labels
+from fastlmm_core.inference.table_labels import distinct_names, free_name, group_members, row_labels
 
 Floats = NDArray[np.floating]
 
@@ -80,7 +81,7 @@ class EstimateTable:
     kind : str
         "pairs", "contrast" or "prediction".
     n_means : int
-        Means per family.
+        Means per family, of the largest one where they differ.
     adjust_asked : str
         Adjustment asked for; `adjust` is the one used.
     level : float
@@ -92,6 +93,8 @@ class EstimateTable:
         The way back to the response, where the formula transforms it.
     group : ndarray (c,) of int
         Number of the family of each row.
+    means_of : ndarray (c,) of int or None
+        Means of the family of each row, None where all have `n_means`.
     """
 
     labels: pd.DataFrame
@@ -109,6 +112,7 @@ class EstimateTable:
     remarks: tuple[str, ...] = ()
     scale: ResponseScale | None = None
     group: NDArray[np.integer] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    means_of: NDArray[np.integer] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -159,7 +163,9 @@ class EstimateTable:
     @cached_property
     def family(self) -> Family:
         """What the adjustment needs to know."""
-        return Family(self.group, self.kind, self.n_means, self._ranks, self._correlation)
+        return Family(
+            self.group, self.kind, self.n_means, self._ranks, self._correlation, means_of=self.means_of
+        )
 
     @cached_property
     def adjustment(self) -> Adjustment:
@@ -388,23 +394,31 @@ class EstimateTable:
         Raises
         ------
         OptionError
-            For an unknown method, adjustment, label column or reference; for groups of unequal size.
+            For an unknown method, adjustment, label column or reference.
         MemoryForecastError
             For a table of all pairs that will not fit in memory.
         """
         names = self._by_names(by, simple)
-        _, members = group_rows(self.labels, names)
-        if interaction is not None and interaction is not False:
-            families = method if interaction is True else interaction
-            family, columns = interaction_family(self.labels.iloc[members[0]], families, names, **options)
-            asked = adjust or "none"
-        else:
-            means = MeanLabels.of(row_labels(self.labels.iloc[members[0]], names))
-            check_pairs(method, *members.shape)
-            family = contrast_family(method, means, ref=ref, **options)
-            columns = {free_name(self.labels, names): list(family.labels)}
-            asked = adjust or family.adjust
-        return self._contrast_table(family, columns, names, members, asked, level)
+        product = interaction is not None and interaction is not False
+
+        def family_of(block: pd.DataFrame) -> tuple[ContrastFamily, dict[str, list[str]]]:
+            if product:
+                families = method if interaction is True else interaction
+                return interaction_family(block, families, names, **options)
+            family = contrast_family(method, MeanLabels.of(row_labels(block, names)), ref=ref, **options)
+            return family, {free_name(self.labels, names): list(family.labels)}
+
+        check_pairs(method, [rows.size for rows in group_members(self.labels, names)])
+        found = grouped_contrasts(self.labels, names, family_of)
+        alone = (f"Groups of one mean, with nothing to compare: {found.alone}",) if found.alone else ()
+        return ContrastTable(
+            labels=found.labels, functions=self.functions, K=self.K,
+            weights=found.weights if self.weights is None else sp.csr_array(found.weights @ self.weights),
+            shift=self.shift, undefined=self.undefined, by=names, kind=found.kind, n_means=found.n_means,
+            adjust_asked=adjust or found.adjust, level=check_level(self.level if level is None else level),
+            title="Contrasts", remarks=(*self.remarks, *alone), scale=self.scale, group=found.group,
+            means_of=found.means_of,
+        )  # fmt: skip
 
     def pairs(self, **options: Any) -> ContrastTable:
         """All pairwise differences; options as of `contrast`."""
@@ -428,36 +442,6 @@ class EstimateTable:
             if name not in self.labels.columns:
                 hint = nearest_names(name, self.labels.columns)
                 raise OptionError(f"{option}: '{name}' is not a label column of this table{hint}")
-
-    def _contrast_table(
-        self,
-        family: ContrastFamily,
-        columns: dict[str, list[str]],
-        by: tuple[str, ...],
-        members: NDArray[np.integer],
-        adjust: str,
-        level: float | None,
-    ) -> ContrastTable:
-        n_groups, c = len(members), len(family.labels)
-        C = sp.csr_array(family.coefficients)
-        A = sp.csr_array(
-            (
-                np.tile(C.data, n_groups),
-                members[:, C.indices].ravel(),
-                np.concatenate([[0], np.add.outer(np.arange(n_groups) * C.nnz, C.indptr[1:]).ravel()]),
-            ),
-            shape=(n_groups * c, len(self)),
-        )
-        labels = pd.DataFrame({name: values * n_groups for name, values in columns.items()})
-        for name in by:
-            labels[name] = np.repeat(self.labels[name].to_numpy()[members[:, 0]], c)
-        return ContrastTable(
-            labels=labels, functions=self.functions, K=self.K,
-            weights=A if self.weights is None else sp.csr_array(A @ self.weights),
-            shift=self.shift, undefined=self.undefined, by=by, kind=family.kind, n_means=members.shape[1],
-            adjust_asked=adjust, level=check_level(self.level if level is None else level), title="Contrasts",
-            remarks=self.remarks, scale=self.scale, group=np.repeat(np.arange(n_groups), c),
-        )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False, repr=False)

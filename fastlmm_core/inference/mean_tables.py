@@ -30,7 +30,7 @@ from fastlmm_core.inference.pair_streams import (
     stream,
     write_parquet,
 )
-from fastlmm_core.inference.table_labels import distinct_names, group_rows
+from fastlmm_core.inference.table_labels import distinct_names, group_members
 
 Floats = NDArray[np.floating]
 
@@ -86,7 +86,7 @@ class EmmeansTable(EstimateTable):
         parts = []
         for rows, table in self._blocks(adjust):
             order = np.argsort(-self.estimate[rows] if reverse else self.estimate[rows], kind="stable")
-            p = symmetric(table.p, rows.size)[np.ix_(order, order)]
+            p = symmetric(np.empty(0) if table is None else table.p, rows.size)[np.ix_(order, order)]
             part = frame.iloc[rows[order]].copy()
             part["group"] = compact_letters(p < alpha)
             part.loc[part["status"] != OK, "group"] = ""
@@ -124,6 +124,8 @@ class EmmeansTable(EstimateTable):
         lower, upper = np.full(len(self), np.nan), np.full(len(self), np.nan)
         wrong = 0
         for rows, table in self._blocks(adjust, level):
+            if table is None:
+                continue
             half = 0.5 * (table.upper - table.lower)
             part = comparison_intervals(self.estimate[rows], symmetric(half, rows.size, diagonal=0.0))
             lower[rows], upper[rows] = part.lower, part.upper
@@ -240,14 +242,16 @@ class EmmeansTable(EstimateTable):
 
     def _blocks(
         self, adjust: str, level: float | None = None
-    ) -> list[tuple[NDArray[np.integer], ContrastTable]]:
-        """Rows of each `by` group and the table of their pairwise comparisons."""
-        _, members = group_rows(self.labels, self.by)
+    ) -> list[tuple[NDArray[np.integer], ContrastTable | None]]:
+        """Rows of each `by` group and the table of their pairwise comparisons, None for a single mean."""
         table = self.contrast("pairwise", adjust=adjust, level=level)
-        rows = table.family.members()
-        if len(rows) == 1:
+        members = group_members(self.labels, self.by)
+        if len(members) == 1:
             return [(members[0], table)]
-        return [(m, one_group(table, r)) for m, r in zip(members, rows, strict=True)]
+        return [
+            (rows, one_group(table, np.flatnonzero(table.group == g), rows.size) if rows.size > 1 else None)
+            for g, rows in enumerate(members)
+        ]
 
 
 def best_means(source: PairSource, group: int, estimate: Floats, k: int, largest: bool) -> BestMeans:
@@ -278,8 +282,8 @@ def best_means(source: PairSource, group: int, estimate: Floats, k: int, largest
     return BestMeans(rank, *figures)
 
 
-def one_group(table: ContrastTable, rows: NDArray[np.integer]) -> ContrastTable:
-    """The rows of one `by` group as a table of their own."""
+def one_group(table: ContrastTable, rows: NDArray[np.integer], n_means: int) -> ContrastTable:
+    """The rows of one `by` group of `n_means` means as a table of their own."""
     weights = table.weights
     if weights is None:
         raise InferenceError("a table of contrasts always has weights")
@@ -288,6 +292,8 @@ def one_group(table: ContrastTable, rows: NDArray[np.integer]) -> ContrastTable:
         labels=table.labels.iloc[rows].reset_index(drop=True),
         weights=weights[rows],
         group=np.zeros(rows.size, dtype=np.int64),
+        n_means=n_means,
+        means_of=None,
     )
 
 

@@ -42,6 +42,8 @@ class Family:
         Gives the correlation matrix of the tests whose positions it is called with; for `mvt`.
     n_tests : int or None
         Tests of each group when `group` holds only a part of them.
+    means_of : ndarray (c,) of int or None
+        Means of the group of each test where they differ; then `n_means` is the largest.
     """
 
     group: NDArray[np.integer]
@@ -50,6 +52,13 @@ class Family:
     ranks: Callable[[], NDArray[np.integer]] | None = None
     correlation: Callable[[NDArray[np.integer]], Floats] | None = None
     n_tests: int | None = None
+    means_of: NDArray[np.integer] | None = None
+
+    def means(self) -> list[tuple[int, NDArray[np.integer] | slice]]:
+        """Each number of means per family, with the tests of such families."""
+        if self.means_of is None:
+            return [(self.n_means, slice(None))]
+        return [(int(k), np.flatnonzero(self.means_of == k)) for k in np.unique(self.means_of)]
 
     def sizes(self) -> NDArray[np.integer]:
         """Tests in the group of each test, (c,)."""
@@ -113,6 +122,8 @@ def resolve_adjustment(adjust: str, family: Family) -> Adjustment:
 def family_words(method: str, size: int, family: Family, what: str = "tests") -> str:
     """How the notes name the family."""
     if method == "tukey":
+        if family.means_of is not None and np.ptp(family.means_of) > 0:
+            return f"for comparing families of {family.means_of.min()} to {family.means_of.max()} estimates"
         return f"for comparing a family of {family.n_means} estimates"
     if method == "scheffe" and family.ranks is not None:
         return "with rank " + "/".join(str(rank) for rank in np.unique(family.ranks()))
@@ -142,7 +153,10 @@ def adjusted_p_values(t: Floats, df: Floats, method: str, family: Family) -> Flo
     if method == "sidak":
         return sidak_tail(t_two_sided(t, df), size)
     if method == "tukey":
-        return studentized_range_sf(np.sqrt(2.0) * np.abs(t), family.n_means, df)
+        q, out = np.sqrt(2.0) * np.abs(t), np.empty(t.shape)
+        for k, rows in family.means():
+            out[rows] = studentized_range_sf(q[rows], k, df[rows])
+        return out
     if method == "dunnettx":
         return dunnett_tail(np.abs(t), size, df)
     if method == "scheffe":
@@ -291,7 +305,10 @@ def critical_values(level: float, df: Floats, method: str, family: Family) -> Fl
     if method == "sidak":
         return t_quantile(-np.expm1(np.log(level) / size), df)
     if method == "tukey":
-        return studentized_range_isf(alpha, family.n_means, df) / np.sqrt(2.0)
+        half = np.empty(df.shape)
+        for k, rows in family.means():
+            half[rows] = studentized_range_isf(alpha, k, df[rows]) / np.sqrt(2.0)
+        return half
     if method == "scheffe":
         rank = group_ranks(family)[family.group]
         finite = np.where(np.isinf(df), 1.0, df)

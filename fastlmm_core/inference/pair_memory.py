@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from fastlmm_core.linalg.memory import check_memory
 
 ALL_PAIRS = ("pairwise", "revpairwise", "tukey", "pairs")
@@ -13,14 +15,14 @@ SMALL = 10**8
 FEWER_PAIRS = "Stream them with stream_pairs(path), or compare with one control (trt.vs.ctrl) or with best()"
 
 
-def check_pairs(method: object, n_groups: int, k: int) -> None:
-    """Refuse a table of all pairs of k means in each of `n_groups` that will not fit in memory.
+def check_pairs(method: object, sizes: Sequence[int]) -> None:
+    """Refuse a table of all pairs within groups of these numbers of means that will not fit in memory.
 
     Raises
     ------
     MemoryForecastError
     """
-    pairs = n_groups * k * (k - 1) // 2
+    pairs = sum(k * (k - 1) // 2 for k in sizes)
     needed = PAIR_BYTES * pairs
     if isinstance(method, str) and method in ALL_PAIRS and needed > SMALL:
         check_memory(needed, None, f"a table of {pairs:,} pairs of means", advice=FEWER_PAIRS)

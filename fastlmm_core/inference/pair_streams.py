@@ -22,7 +22,7 @@ from fastlmm_core.inference.distributions import t_two_sided
 from fastlmm_core.inference.estimate_tables import ContrastTable, EstimateTable, check_level
 from fastlmm_core.inference.multiplicity import STEPWISE, Family, check_adjust, stepwise_p
 from fastlmm_core.inference.pair_memory import PAIR_BYTES
-from fastlmm_core.inference.table_labels import free_name, group_rows, row_labels
+from fastlmm_core.inference.table_labels import free_name, group_rows, row_labels, same_labels
 from fastlmm_core.linalg.memory import check_memory
 
 Floats = NDArray[np.floating]
@@ -120,11 +120,15 @@ class PairSource:
         Raises
         ------
         OptionError
-            For an unknown adjustment or level, or one mean only.
+            For an unknown adjustment or level, one mean only, or groups of different means.
         """
         _, members = group_rows(table.labels, table.by)
         if members.shape[1] < 2:
             raise OptionError("pairs compare means, and there is only one here in each group")
+        if not same_labels(table.labels, table.by, list(members)):
+            raise OptionError(
+                f"the groups of by={list(table.by)!r} have different means; take them one at a time by at="
+            )
         names = MeanLabels.of(row_labels(table.labels.iloc[members[0]], table.by))
         wanted = check_level(table.level if level is None else level)
         return cls(table, members, names.shown, check_adjust(adjust), wanted)

@@ -18,6 +18,24 @@ def group_codes(labels: pd.DataFrame, by: Sequence[str]) -> NDArray[np.integer]:
     return np.asarray(labels.groupby(list(by), sort=False, observed=True).ngroup().to_numpy())
 
 
+def group_members(labels: pd.DataFrame, by: Sequence[str]) -> list[NDArray[np.integer]]:
+    """Rows of each group, in order of appearance."""
+    group = group_codes(labels, by)
+    order = np.argsort(group, kind="stable")
+    return np.split(order, np.cumsum(np.bincount(group))[:-1])
+
+
+def same_labels(labels: pd.DataFrame, by: Sequence[str], members: Sequence[NDArray[np.integer]]) -> bool:
+    """Whether all groups have the same labels besides those of `by`, in the same order."""
+    if len(members) == 1:
+        return True
+    if len({rows.size for rows in members}) > 1:
+        return False
+    place = np.array(members)
+    columns = [labels[name].to_numpy()[place] for name in labels.columns if name not in by]
+    return all(bool(np.all(values == values[0])) for values in columns)
+
+
 def group_rows(labels: pd.DataFrame, by: Sequence[str]) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
     """Group (c,) of each row and the rows (n_groups, m) of each group, in order of appearance.
 
@@ -33,7 +51,7 @@ def group_rows(labels: pd.DataFrame, by: Sequence[str]) -> tuple[NDArray[np.inte
     if np.unique(sizes).size > 1:
         raise OptionError(
             f"by={list(by)!r}: groups of {sizes.min()} to {sizes.max()} rows; they must be of equal size. "
-            "Compare all rows with by=None, or ask for the means of one group by at="
+            "Take them one at a time by at="
         )
     return group, np.argsort(group, kind="stable").reshape(sizes.size, -1)
 

@@ -95,13 +95,37 @@ def test_mean_of_groups_of_unequal_size():
     np.testing.assert_allclose(overall, by_hand.mean(), rtol=1e-10)
 
 
-def test_groups_of_unequal_size_cannot_be_compared_within():
+def test_groups_of_different_means():
+    """Each group is a family with labels and a size of its own; by=None makes one of all."""
     means = fit_of("types").emmeans("~ gen | type")
-    assert len(means) == 6
-    with pytest.raises(OptionError, match=r"groups of 2 to 4 rows.*by=None"):
-        means.pairs()
+    within = means.pairs().to_frame()
+    assert within["contrast"].tolist()[:2] == ["G1 - G2", "G3 - G4"]
+    assert within["type"].tolist() == ["check"] + ["new"] * 6
+    assert any("families of 2 to 4 estimates" in note for note in means.pairs().notes)
     assert len(means.pairs(by=None)) == 15
-    assert len(fit_of("types").emmeans("~ gen | type", at={"type": "new"}).pairs()) == 6
+    alone = fit_of("types").emmeans("~ gen | type", at={"type": "new"}).pairs().to_frame()
+    for column in FIGURES:
+        np.testing.assert_allclose(within[column][1:], alone[column], rtol=1e-9)
+    letters = means.cld()
+    assert letters.groupby("type")["group"].apply(lambda g: set("".join(g)) >= {"a"}).all()
+    assert means.comparison_intervals().lower.shape == (6,)
+    same_size = fit_of("nested").emmeans("~ loc | region", at={"loc": ["L1", "L2", "L4", "L5"]}).pairs()
+    assert same_size.labels["contrast"].tolist() == ["L1 - L2", "L4 - L5"]
+    for streamed in (means, fit_of("nested").emmeans("~ loc | region", at={"loc": ["L1", "L2", "L4", "L5"]})):
+        with pytest.raises(OptionError, match="at="):
+            list(streamed.stream_pairs(progress=False))
+
+
+def test_a_group_of_one_mean_has_nothing_to_compare():
+    means = fit_of("types").emmeans("~ gen | type", at={"gen": ["G1", "G3", "G4", "G6"]})
+    table = means.pairs()
+    assert table.labels["contrast"].tolist() == ["G3 - G4", "G3 - G6", "G4 - G6"]
+    assert "Groups of one mean, with nothing to compare: 1" in table.notes
+    letters = means.cld()
+    assert letters.set_index("gen")["group"]["G1"] == "a"
+    assert len(letters) == 4
+    with pytest.raises(OptionError, match="only one here"):
+        fit_of("types").emmeans("~ gen | type", at={"gen": ["G1", "G3"]}).pairs()
 
 
 def test_joint_tests_within_groups():

@@ -49,6 +49,11 @@ add("types type pairs", "types", "~ type", rows(pairs(emmeans(m, ~ type))), cont
 add("types gen", "types", "~ gen", rows(emmeans(m, ~ gen)))
 add("types gen by type", "types", "~ gen | type", rows(emmeans(m, ~ gen | type)))
 add("types control", "types", "~ gen", rows(contrast(emmeans(m, ~ gen), "trt.vs.ctrl", ref = 1)), contrast = list(method = "trt.vs.ctrl", ref = 1))
+add("types within", "types", "~ gen | type", rows(pairs(emmeans(m, ~ gen | type))), contrast = list(method = "pairwise"))
+add("types within eff", "types", "~ gen | type", rows(contrast(emmeans(m, ~ gen | type), "eff")), contrast = list(method = "eff"))
+add("types within sidak", "types", "~ gen | type", rows(pairs(emmeans(m, ~ gen | type), adjust = "sidak")), contrast = list(method = "pairwise", adjust = "sidak"))
+add("types within holm", "types", "~ gen | type", rows(pairs(emmeans(m, ~ gen | type), adjust = "holm")), contrast = list(method = "pairwise", adjust = "holm"))
+add("nested within", "nested", "~ loc | region", rows(pairs(emmeans(fits$nested, ~ loc | region))), contrast = list(method = "pairwise"))
 joint <- list()
 for (f in c("nested", "types")) joint[[f]] <- as.data.frame(suppressMessages(joint_tests(fits[[f]])))
 for (f in names(joint)) joint[[f]][["note"]] <- NULL
