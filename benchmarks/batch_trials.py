@@ -1,37 +1,37 @@
 #!/usr/bin/env python3
 """Batches of alpha-lattice trials: ``fit_batch`` beside R loops and glmm; traits, memory, two workers.
 
-``python benchmarks/batch_trials.py [--trials 1000] [--r-trials 15] [--part NAME ...]``. R fits a sample of
-the trials and is stated per trial; glmm fits as many as we do. One thread and one BLAS thread everywhere, and
-CPU time (user and system), so that other load counts little; two workers are compared by wall time. Needs
-what peers.py installs; what is missing is left out.
+``python benchmarks/run.py batch``, or ``python benchmarks/batch_trials.py [--trials 1000] [--part NAME ...]``
+in one process, which prints a line of JSON for each measurement. R fits a sample of the trials and is stated
+per trial; glmm fits as many as we do. One thread and one BLAS thread everywhere, and CPU time (user and
+system), so that other load counts little; two workers are compared by wall time. Needs what peers.py
+installs; what is missing is left out.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import gauges
 import numpy as np
 import pandas as pd
 import peers
 
-THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 HERE = Path(__file__).resolve().parent
 FIXED = "yield ~ gen + rep + (1|rep:block)"
 RANDOM = "yield ~ rep + (1|gen) + (1|rep:block)"
-PARTS = ("alpha", "peer", "traits", "memory", "workers")
+PARTS = ("alpha", "peer", "traits", "floor", "memory", "workers")
+STREAMED = (1_000, 3_000, 10_000)
 MEMORY = """
 import resource, sys
 from fastlmm_core import fit_batch
@@ -155,7 +155,7 @@ def measure_traits(traits: int) -> list[dict[str, object]]:
 
 
 def measure_memory(sizes: tuple[int, ...]) -> list[dict[str, object]]:
-    """Peak memory of streamed batches of growing size, in MiB, in the place of milliseconds."""
+    """Peak memory of streamed batches of growing size, in MB."""
     rows = []
     for size in sizes:
         with tempfile.TemporaryDirectory() as folder:
@@ -167,8 +167,9 @@ def measure_memory(sizes: tuple[int, ...]) -> list[dict[str, object]]:
                 frame.to_parquet(source / f"part{part:06d}.parquet")
             command = [sys.executable, "-c", MEMORY, str(source), FIXED, str(Path(folder) / "out")]
             found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-        peak = round(float(found[1]))
-        rows.append({"task": f"{size} trials streamed", "peak_MiB": peak})
+        if int(found[0]) != size:
+            raise RuntimeError(f"{found[0]} rows for {size} trials")
+        rows.append({"task": f"{size:,} trials streamed", "trials": size, "peak_mb": float(found[1])})
     return rows
 
 
@@ -184,16 +185,74 @@ def measure_workers(trials: int) -> list[dict[str, object]]:
     return [row("means, two workers", two, "one worker", one)]
 
 
+def measure_floor(trials: int) -> list[dict[str, object]]:
+    """Fits of alpha trials beside the arithmetic alone on the same systems, as often as the fits needed it.
+
+    The arithmetic is what no implementation of this method can leave out: scaling and factorizing the system,
+    two triangular solves and one inverse subset for every step.
+    """
+    from batch_floor import arithmetic
+
+    from fastlmm_core import fit_batch
+
+    frame = alpha_trials(trials)
+    rows = []
+    for task, formula in (("genotypes fixed", FIXED), ("genotypes random", RANDOM)):
+        call = partial(fit_batch, frame, formula, by="trial", workers=1, fixed=False, progress=False)
+        call()
+        ours = per_trial(trials, call)
+        iterations = float(call().fits["iterations"].mean())
+        bare = 1e3 * arithmetic(frame[: 180 * min(trials, 50)], formula, iterations)
+        rows.append(row(f"alpha 60x3, {task}: fit", ours, "bare arithmetic", bare))
+    return rows
+
+
 def row(task: str, ours: float, other: str, theirs: float | None) -> dict[str, object]:
-    """One line of the table: milliseconds per fit of both, and the ratio."""
+    """Milliseconds per fit of both, and the ratio."""
     return {
         "task": task,
-        "ms": round(ours, 4),
-        "fits_per_s": round(1e3 / ours),
+        "ms": ours,
+        "fits_per_s": 1e3 / ours,
         "other": other,
-        "other_ms": None if theirs is None else round(theirs, 4),
-        "ratio": None if theirs is None else round(theirs / ours, 1),
+        "other_ms": theirs,
+        "ratio": None if theirs is None else theirs / ours,
     }
+
+
+def measurements(parts: tuple[str, ...], trials: int, r_trials: int) -> Iterator[dict[str, object]]:
+    """The rows of the parts asked for."""
+    work: dict[str, Callable[[], list[dict[str, object]]]] = {
+        "alpha": lambda: measure_alpha(trials, r_trials),
+        "peer": lambda: measure_peer(min(trials, 400)),
+        "traits": lambda: measure_traits(trials),
+        "floor": lambda: measure_floor(trials),
+        "memory": lambda: measure_memory(STREAMED),
+        "workers": lambda: measure_workers(trials),
+    }
+    for part in parts:
+        load = gauges.load()
+        for found in work[part]():
+            yield {"part": part, **found, "load": load}
+
+
+def run(asked: list[str], limit: float) -> pd.DataFrame:
+    """Every part in a process of its own; results/batch.csv."""
+    import records
+
+    rows: list[dict[str, Any]] = []
+    environment = {**os.environ, **gauges.ONE_THREAD}
+    for part in [name for name in PARTS if not asked or name in asked]:
+        command = [sys.executable, str(Path(__file__).resolve()), "--part", part]
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=environment, timeout=max(limit, 3_600.0)
+        )
+        if done.returncode != 0:
+            print(f"batch, {part}: {(done.stderr or done.stdout).strip().splitlines()[-1]}", flush=True)
+        for line in done.stdout.splitlines():
+            if line.startswith("{"):
+                rows.append(json.loads(line))
+                print(json.dumps(rows[-1]), flush=True)
+    return records.keep("batch", rows, ["part", "task"]) if rows else pd.DataFrame()
 
 
 def main() -> int:
@@ -202,30 +261,10 @@ def main() -> int:
     parser.add_argument("--r-trials", type=int, default=15)
     parser.add_argument("--part", action="append", choices=PARTS, help="may be repeated; all by default")
     asked = parser.parse_args()
-    if any(os.environ.get(name) != "1" for name in THREADS):  # before any BLAS is loaded
-        os.execve(
-            sys.executable, [sys.executable, *sys.argv], {**os.environ, **dict.fromkeys(THREADS, "1")}
-        )
-    parts = asked.part or PARTS
-    rows: list[dict[str, object]] = []
-    if "alpha" in parts:
-        rows += measure_alpha(asked.trials, asked.r_trials)
-    if "peer" in parts:
-        rows += measure_peer(min(asked.trials, 400))
-    if "traits" in parts:
-        rows += measure_traits(asked.trials)
-    if "memory" in parts:
-        rows += measure_memory((asked.trials, 10 * asked.trials))
-    if "workers" in parts:
-        rows += measure_workers(asked.trials)
-    load = os.getloadavg()[0]
-    print(f"load {load:.1f} on {os.cpu_count()} cores; peak of this process "
-          f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")  # fmt: skip
-    table = pd.DataFrame(rows)
-    print(table.to_string(index=False))
-    target = HERE / "results"
-    target.mkdir(exist_ok=True)
-    table.to_csv(target / "batch_trials.csv", index=False, quoting=csv.QUOTE_MINIMAL)
+    if any(os.environ.get(name) != "1" for name in gauges.ONE_THREAD):  # before any BLAS is loaded
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **gauges.ONE_THREAD})
+    for found in measurements(tuple(asked.part or PARTS), asked.trials, asked.r_trials):
+        print(json.dumps(found), flush=True)
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import batch_report
 import matplotlib
 import numpy as np
 import pandas as pd
@@ -27,7 +28,7 @@ QUIET: dict[Any, Any] = {
 
 
 def draw(folder: Path) -> None:
-    """benchmarks_fits.png, _growth.png and _kenward_roger.png in `folder`, as far as there are results."""
+    """benchmarks_fits.png, _growth, _kenward_roger and _batch in `folder`, as far as there are results."""
     folder.mkdir(exist_ok=True)
     with plt.rc_context(QUIET):
         fits, growth = records.load("fits"), records.load("growth")
@@ -38,6 +39,7 @@ def draw(folder: Path) -> None:
         inference = records.load("kenward_roger")
         if len(inference):
             draw_inference(inference, folder / "benchmarks_kenward_roger.png")
+        batch_report.draw(folder / "benchmarks_batch.png")
 
 
 def draw_fits(table: pd.DataFrame, path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import batch_report
 import pandas as pd
 import plots
 import records
@@ -21,7 +22,8 @@ KR_FIT = {"c2_environments": 1.5, "genotypes_2000": 5.0}
 
 def write(readme: bool = False) -> None:
     """Write summary.csv, docs/performance.md's tables, the plots and, when asked, README.md's table."""
-    goals = pd.concat([fit_goals(), engine_goals(), inference_goals()], ignore_index=True)
+    parts = [fit_goals(), engine_goals(), inference_goals(), batch_report.goals()]
+    goals = pd.concat(parts, ignore_index=True)
     records.RESULTS.mkdir(parents=True, exist_ok=True)
     goals.to_csv(records.RESULTS / "summary.csv", index=False)
     print(goals.to_string(index=False))
@@ -29,6 +31,7 @@ def write(readme: bool = False) -> None:
         "fits": fits_table(),
         "engine": engine_table(),
         "kenward_roger": inference_table(),
+        "batch": batch_report.table(),
         "goals": markdown(goals),
     }
     replace_between(ROOT / "docs" / "performance.md", tables)

@@ -11,6 +11,7 @@ import argparse
 import os
 import sys
 
+import batch_trials
 import engine
 import fits
 import growth
@@ -18,7 +19,7 @@ import kenward_roger
 import paths
 import report
 
-PARTS = ("paths", "fits", "engine", "kenward_roger", "growth", "report")
+PARTS = ("paths", "fits", "engine", "kenward_roger", "growth", "batch", "report")
 
 
 def main() -> int:
@@ -47,6 +48,8 @@ def main() -> int:
         kenward_roger.run(asked.case, slow, limit)
     if "growth" in asked.parts:
         growth.run(slow, limit)
+    if "batch" in asked.parts:
+        batch_trials.run(asked.case, limit)
     if "report" in asked.parts:
         report.write(readme=asked.readme)
     return 0
