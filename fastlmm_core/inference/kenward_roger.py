@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastlmm_core.reml.information import NaturalParameters, apply_direction
+from fastlmm_core.reml.natural import NaturalParameters, apply_direction, mix_directions
 from fastlmm_core.reml.solved import SolvedEquations
 
 
@@ -66,9 +66,7 @@ def covariance_adjustment(
     values, vectors = np.linalg.eigh(eliminate.T @ cov_parameters @ eliminate)
     out = np.zeros((r, r))
     for a in np.flatnonzero(np.abs(values) > 1e-15 * np.abs(values).max(initial=0.0)):
-        mixed = np.zeros_like(B)
-        for j in range(d):
-            mixed += vectors[j, a] * apply_direction(solved, parameters, j, B)
+        mixed = mix_directions(solved, parameters, vectors[:, a], B)
         out += values[a] * solved.quadratic_form(mixed)
     return out * (2.0 / solved.sigma2)
 

@@ -34,46 +34,52 @@ def clear_lower(target, n):
 
 
 @kernel
-def add_update(update, count, relative, panel, m, update_above):
+def add_update(update, count, ld_update, relative, panel, m, update_above):
     """Add the lower triangle of `update` (count, count) into the front of the parent.
 
-    `panel` holds the m columns of that front, `update_above` the square below and right of them.
+    `panel` holds the m columns of that front, `update_above` the square below and right of them and its side.
+    With `ld_update` 0 the columns of `update` lie one behind the other without their upper parts.
     """
-    below = update_above[1]
+    target, below = update_above
     size = m + below
+    run_end = find_runs(relative, count)
+    at = 0
     for b in range(count):
-        from_column = b * count
+        if ld_update > 0:
+            at = b * ld_update
+        else:
+            at -= b  # so that at + a is the place of row a
         column = relative[b]
         if column < m:
-            to = column * size
-            for a in range(b, count):
-                panel[to + relative[a]] += update[from_column + a]
+            add_column(update, at, b, count, relative, run_end, panel, column * size)
         else:
-            target = update_above[0]
-            to = (column - m) * below - m
-            for a in range(b, count):
-                target[to + relative[a]] += update[from_column + a]
+            add_column(update, at, b, count, relative, run_end, target, (column - m) * below - m)
+        if ld_update == 0:
+            at += count
 
 
 @kernel
-def add_packed(packed, count, relative, panel, m, update_above):
-    """`add_update` from columns that lie one behind the other."""
-    below = update_above[1]
-    size = m + below
-    at = 0
-    for b in range(count):
-        column = relative[b]
-        if column < m:
-            to = column * size
-            for a in range(b, count):
-                panel[to + relative[a]] += packed[at]
-                at += 1
-        else:
-            target = update_above[0]
-            to = (column - m) * below - m
-            for a in range(b, count):
-                target[to + relative[a]] += packed[at]
-                at += 1
+def find_runs(relative, count):
+    """End of the run of consecutive numbers that each of `relative` is in, (count,) int64."""
+    run_end = np.empty(count, np.int64)
+    end = count
+    for a in range(count - 1, -1, -1):
+        if a + 1 < count and relative[a + 1] != relative[a] + 1:
+            end = a + 1
+        run_end[a] = end
+    return run_end
+
+
+@kernel
+def add_column(source, at, first, count, relative, run_end, target, to):
+    """target[to + relative[a]] += source[at + a] for a from `first`, run by run: a run is plain addition."""
+    a = first
+    while a < count:
+        end = run_end[a]
+        shift = to + relative[a] - a
+        for k in range(a, end):
+            target[shift + k] += source[at + k]
+        a = end
 
 
 @kernel
@@ -177,9 +183,9 @@ def factorize_supernodes(
             if not eliminate_single(panel, r, places, panel_above, wide, update_above):
                 return s
         elif shared:
-            add_packed(packed, r, places, panel_above, wide, update_above)
+            add_update(packed, r, 0, places, panel_above, wide, update_above)
         else:
-            add_update(update, r, places, panel_above, wide, update_above)
+            add_update(update, r, r, places, panel_above, wide, update_above)
     return -1
 
 

@@ -5,7 +5,7 @@ import pytest
 from random_pattern import compress_lower, eliminate_symbolically, random_graph
 
 from fastlmm_core.kernels.ordering import count_columns, find_parents
-from fastlmm_core.kernels.supernodal_factor import add_packed, add_update, eliminate_single, pack_lower
+from fastlmm_core.kernels.supernodal_factor import add_update, eliminate_single, pack_lower
 from fastlmm_core.kernels.supernodal_inverse import (
     count_leading,
     gather_lower,
@@ -184,10 +184,10 @@ def test_updates_are_added_where_the_rows_lie(m):
     expected[np.ix_(relative, relative)] += np.tril(update)
     packed = np.empty(6)
     pack_lower(update.ravel(order="F").copy(), 3, packed)
-    for add, values in ((add_update, update.ravel(order="F").copy()), (add_packed, packed)):
+    for ld, values in ((3, update.ravel(order="F").copy()), (0, packed)):
         panel = front[:, :m].ravel(order="F").copy()
         rest = front[m:, m:].ravel(order="F").copy()
-        add(values, 3, relative, panel, m, (rest, below))
+        add_update(values, 3, ld, relative, panel, m, (rest, below))
         assert np.array_equal(np.tril(panel.reshape(size, m, order="F")), np.tril(expected[:, :m]))
         assert np.array_equal(lower_of(rest, below), np.tril(expected[m:, m:]))
 
