@@ -96,17 +96,18 @@ def multiply_vector(blas, work, A, ld_A, transposed, x, y, r, m):
 
 
 @kernel
-def multiply(blas, work, A, ld_A, B, ld_B, transposed, out, ld_out, sizes, add):
-    """out (a, b) <- A B, or A B', for A (a, k); with `add` out <- out - A B.  `sizes` is (a, b, k)."""
+def multiply(blas, work, A, ld_A, B, ld_B, transposed, out, ld_out, sizes, subtract):
+    """out (a, b) <- A B, or A B', for A (a, k); with `subtract` out <- out - A B.
+
+    `sizes` is (a, b, k).
+    """
     flags, numbers, scalars = work
     numbers[0], numbers[1], numbers[2] = sizes
     numbers[3], numbers[4], numbers[5] = ld_A, ld_B, ld_out
     f, i, s = np.int64(flags.ctypes.data), np.int64(numbers.ctypes.data), np.int64(scalars.ctypes.data)
     op = f + 1 if transposed else f
-    alpha, beta = (s + 8, s) if add else (s, s + 16)
-    call_fortran(
-        blas[DGEMM], (f, op, i, i + 4, i + 8, alpha, A, i + 12, B, i + 16, beta, out, i + 20)
-    )
+    alpha, beta = (s + 8, s) if subtract else (s, s + 16)
+    call_fortran(blas[DGEMM], (f, op, i, i + 4, i + 8, alpha, A, i + 12, B, i + 16, beta, out, i + 20))
 
 
 @kernel
