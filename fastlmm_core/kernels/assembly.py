@@ -88,13 +88,13 @@ def scale_diagonal(start, term, factors):
 
 @kernel
 def apply_factor(start, term, factors, B, out):
-    """out = F B for B (q + p, r)."""
+    """out = F B for B (q + p, r); `out` may be B itself."""
     r = B.shape[1]
     for j in range(term.size):
         first = start[j]
         m = start[j + 1] - first
         factor = factors[term[j]]
-        for a in range(m):
+        for a in range(m - 1, -1, -1):
             for c in range(r):
                 total = 0.0
                 for k in range(a + 1):
@@ -104,7 +104,7 @@ def apply_factor(start, term, factors, B, out):
 
 @kernel
 def apply_factor_transposed(start, term, factors, B, out):
-    """out = F' B for B (q + p, r)."""
+    """out = F' B for B (q + p, r); `out` may be B itself."""
     r = B.shape[1]
     for j in range(term.size):
         first = start[j]

@@ -18,6 +18,8 @@ from fastlmm_core.kernels.compile import kernel
 
 # Side of the blocks in which a large symmetric matrix is multiplied.
 SYMMETRIC_BLOCK = 512
+# Columns of a symmetric product whose upper triangle is left out beyond their own block.
+TRIANGLE_BLOCK = 128
 
 DGEMM, DSYMM, DTRSM, DSYRK, DTRSV, DGEMV, DPOTRF, DPOTRI = range(8)
 ADDRESSES = np.array(
@@ -94,17 +96,18 @@ def multiply_vector(blas, work, A, ld_A, transposed, x, y, r, m):
 
 
 @kernel
-def multiply(blas, work, A, ld_A, B, ld_B, transposed, out, ld_out, sizes, add):
-    """out (a, b) <- A B, or A B', for A (a, k); with `add` out <- out - A B.  `sizes` is (a, b, k)."""
+def multiply(blas, work, A, ld_A, B, ld_B, transposed, out, ld_out, sizes, subtract):
+    """out (a, b) <- A B, or A B', for A (a, k); with `subtract` out <- out - A B.
+
+    `sizes` is (a, b, k).
+    """
     flags, numbers, scalars = work
     numbers[0], numbers[1], numbers[2] = sizes
     numbers[3], numbers[4], numbers[5] = ld_A, ld_B, ld_out
     f, i, s = np.int64(flags.ctypes.data), np.int64(numbers.ctypes.data), np.int64(scalars.ctypes.data)
     op = f + 1 if transposed else f
-    alpha, beta = (s + 8, s) if add else (s, s + 16)
-    call_fortran(
-        blas[DGEMM], (f, op, i, i + 4, i + 8, alpha, A, i + 12, B, i + 16, beta, out, i + 20)
-    )
+    alpha, beta = (s + 8, s) if subtract else (s, s + 16)
+    call_fortran(blas[DGEMM], (f, op, i, i + 4, i + 8, alpha, A, i + 12, B, i + 16, beta, out, i + 20))
 
 
 @kernel
@@ -164,13 +167,17 @@ def multiply_symmetric_left(blas, work, S, ld_S, Y, ld_Y, out, ld_out, r, m):
 
 @kernel
 def subtract_transposed_product(blas, work, Y, ld_Y, W, ld_W, out, ld_out, r, m):
-    """out (m, m) <- out - Y' W for Y, W (r, m)."""
+    """Lower triangle of out (m, m) <- out - Y' W for Y, W (r, m) whose product is symmetric."""
     flags, numbers, scalars = work
-    numbers[0], numbers[1], numbers[2], numbers[3], numbers[4] = m, r, ld_Y, ld_W, ld_out
+    numbers[2], numbers[3], numbers[4], numbers[5] = r, ld_Y, ld_W, ld_out
     f, i, s = np.int64(flags.ctypes.data), np.int64(numbers.ctypes.data), np.int64(scalars.ctypes.data)
-    call_fortran(
-        blas[DGEMM], (f + 1, f, i, i, i + 4, s + 8, Y, i + 8, W, i + 12, s, out, i + 16)
-    )
+    for b in range(0, m, TRIANGLE_BLOCK):
+        numbers[0], numbers[1] = m - b, min(TRIANGLE_BLOCK, m - b)
+        call_fortran(
+            blas[DGEMM],
+            (f + 1, f, i, i + 4, i + 8, s + 8, Y + 8 * (b * ld_Y), i + 12, W + 8 * (b * ld_W), i + 16, s,
+             out + 8 * (b * ld_out + b), i + 20),
+        )  # fmt: skip
 
 
 @kernel

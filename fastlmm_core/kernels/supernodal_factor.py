@@ -34,46 +34,52 @@ def clear_lower(target, n):
 
 
 @kernel
-def add_update(update, count, relative, panel, m, update_above):
+def add_update(update, count, ld_update, relative, panel, m, update_above):
     """Add the lower triangle of `update` (count, count) into the front of the parent.
 
-    `panel` holds the m columns of that front, `update_above` the square below and right of them.
+    `panel` holds the m columns of that front, `update_above` the square below and right of them and its side.
+    With `ld_update` 0 the columns of `update` lie one behind the other without their upper parts.
     """
-    below = update_above[1]
+    target, below = update_above
     size = m + below
+    run_end = find_runs(relative, count)
+    at = 0
     for b in range(count):
-        from_column = b * count
+        if ld_update > 0:
+            at = b * ld_update
+        else:
+            at -= b  # so that at + a is the place of row a
         column = relative[b]
         if column < m:
-            to = column * size
-            for a in range(b, count):
-                panel[to + relative[a]] += update[from_column + a]
+            add_column(update, at, b, count, relative, run_end, panel, column * size)
         else:
-            target = update_above[0]
-            to = (column - m) * below - m
-            for a in range(b, count):
-                target[to + relative[a]] += update[from_column + a]
+            add_column(update, at, b, count, relative, run_end, target, (column - m) * below - m)
+        if ld_update == 0:
+            at += count
 
 
 @kernel
-def add_packed(packed, count, relative, panel, m, update_above):
-    """`add_update` from columns that lie one behind the other."""
-    below = update_above[1]
-    size = m + below
-    at = 0
-    for b in range(count):
-        column = relative[b]
-        if column < m:
-            to = column * size
-            for a in range(b, count):
-                panel[to + relative[a]] += packed[at]
-                at += 1
-        else:
-            target = update_above[0]
-            to = (column - m) * below - m
-            for a in range(b, count):
-                target[to + relative[a]] += packed[at]
-                at += 1
+def find_runs(relative, count):
+    """End of the run of consecutive numbers that each of `relative` is in, (count,) int64."""
+    run_end = np.empty(count, np.int64)
+    end = count
+    for a in range(count - 1, -1, -1):
+        if a + 1 < count and relative[a + 1] != relative[a] + 1:
+            end = a + 1
+        run_end[a] = end
+    return run_end
+
+
+@kernel
+def add_column(source, at, first, count, relative, run_end, target, to):
+    """target[to + relative[a]] += source[at + a] for a from `first`, run by run: a run is plain addition."""
+    a = first
+    while a < count:
+        end = run_end[a]
+        shift = to + relative[a] - a
+        for k in range(a, end):
+            target[shift + k] += source[at + k]
+        a = end
 
 
 @kernel
@@ -87,34 +93,44 @@ def pack_lower(source, n, packed):
 
 
 @kernel
-def eliminate_single(column, r, relative, panel, m, update_above):
-    """A front of one column without children: factorize it and add its update where it belongs."""
-    below = update_above[1]
-    size = m + below
+def eliminate_twig(column):
+    """Factorize a supernode of one column in place; False when its pivot is not positive."""
     if not column[0] > 0.0:
         return False
     pivot = np.sqrt(column[0])
     column[0] = pivot
-    for a in range(1, r + 1):
+    for a in range(1, column.size):
         column[a] /= pivot
-    for b in range(r):
-        factor = column[1 + b]
-        target_column = relative[b]
-        if target_column < m:
-            to = target_column * size
-            for a in range(b, r):
-                panel[to + relative[a]] -= column[1 + a] * factor
-        else:
-            target = update_above[0]
-            to = (target_column - m) * below - m
-            for a in range(b, r):
-                target[to + relative[a]] -= column[1 + a] * factor
     return True
 
 
 @kernel
+def subtract_twigs(L, nodes, parent, panel, m, update_here):
+    """Subtract the outer products of the columns of all twigs from the front of their parent.
+
+    Column by column of the front, which stays in the cache while the twigs that reach it pass by.
+    """
+    base = nodes.meet_base[parent]
+    target, below = update_here
+    size = m + below
+    for b in range(size):
+        column, to = panel, b * size
+        if b >= m:
+            column, to = target, (b - m) * below - m
+        for k in range(nodes.meet_ptr[base + b], nodes.meet_ptr[base + b + 1]):
+            s = nodes.meet_twig[k]
+            shift = nodes.panel_ptr[s] + 1 - nodes.row_ptr[s]
+            factor = L[shift + nodes.meet[k]]
+            for t in range(nodes.meet[k], nodes.row_ptr[s + 1]):
+                column[to + nodes.relative[t]] -= L[shift + t] * factor
+
+
+@kernel
 def eliminate_front(blas, work, panel, m, r, update, assembled):
-    """Factorize the m columns of a front in place; `update` (r, r) receives what is left of the rest."""
+    """Factorize the m columns of a front in place; `update` (r, r) receives what is left of the rest.
+
+    `assembled` says that `update` holds something already.
+    """
     size = m + r
     address = np.int64(panel.ctypes.data)
     if factorize_dense(blas, work, address, size, m) != 0:
@@ -127,9 +143,7 @@ def eliminate_front(blas, work, panel, m, r, update, assembled):
 
 
 @kernel
-def factorize_supernodes(
-    blas, C_data, position, first, row_ptr, relative, above, panel_ptr, offset, order, L, stack, packed
-):
+def factorize_supernodes(blas, C_data, position, nodes, offset, order, L, stack, packed):
     """Factor of C in the panels of `L`; -1, or the supernode at which C is not positive definite.
 
     `offset` and `order` are those of ``place_fronts`` and ``walk_depth_first`` for the rows below; fronts are
@@ -137,200 +151,171 @@ def factorize_supernodes(
     child that shares its parent's place) are work arrays.
     """
     work = make_workspace()
-    n_super = first.size - 1
+    first, row_ptr, panel_ptr = nodes.first, nodes.row_ptr, nodes.panel_ptr
     L.fill(0.0)
     for t in range(C_data.size):
         L[position[t]] = C_data[t]
-    assembled = np.zeros(n_super, np.bool_)  # whether the update matrix has been begun by a child
-    leaf = np.ones(n_super, np.bool_)
-    for s in range(n_super):
-        if above[s] >= 0:
-            leaf[above[s]] = False
-    for k in range(n_super - 1, -1, -1):
+    assembled = np.zeros(nodes.above.size, np.bool_)  # whether the update matrix has been begun by a child
+    for k in range(order.size - 1, -1, -1):
         s = order[k]
+        panel = L[panel_ptr[s] : panel_ptr[s + 1]]
+        if nodes.twig[s]:
+            if not eliminate_twig(panel):
+                return s
+            continue
         m = first[s + 1] - first[s]
         r = row_ptr[s + 1] - row_ptr[s]
-        panel = L[panel_ptr[s] : panel_ptr[s + 1]]
         update = stack[offset[s] : offset[s] + r * r]
-        single = m == 1 and leaf[s]
-        if not single and not eliminate_front(blas, work, panel, m, r, update, assembled[s]):
+        if nodes.meet_base[s] >= 0:
+            if not assembled[s]:
+                clear_lower(update, r)
+                assembled[s] = True
+            subtract_twigs(L, nodes, s, panel, m, (update, r))
+        if not eliminate_front(blas, work, panel, m, r, update, assembled[s]):
             return s
-        p = above[s]
+        p = nodes.above[s]
         if p < 0:
-            if single:
-                if not panel[0] > 0.0:
-                    return s
-                panel[0] = np.sqrt(panel[0])
             continue
-        places = relative[row_ptr[s] : row_ptr[s + 1]]
+        places = nodes.relative[row_ptr[s] : row_ptr[s + 1]]
         panel_above = L[panel_ptr[p] : panel_ptr[p + 1]]
         wide = first[p + 1] - first[p]
         below = row_ptr[p + 1] - row_ptr[p]
         update_above = stack[offset[p] : offset[p] + below * below], below
-        shared = offset[s] == offset[p] and below > 0 and not single  # it lies where the sum will be
+        shared = offset[s] == offset[p] and below > 0  # it lies where the sum will be
         if shared:
             pack_lower(update, r, packed)
         if not assembled[p]:
             clear_lower(update_above[0], below)
             assembled[p] = True
-        if single:
-            if not eliminate_single(panel, r, places, panel_above, wide, update_above):
-                return s
-        elif shared:
-            add_packed(packed, r, places, panel_above, wide, update_above)
+        if shared:
+            add_update(packed, r, 0, places, panel_above, wide, update_above)
         else:
-            add_update(update, r, places, panel_above, wide, update_above)
+            add_update(update, r, r, places, panel_above, wide, update_above)
     return -1
 
 
 @kernel
-def log_determinant(L, first, row_ptr, panel_ptr, n_lead):
+def log_determinant(L, nodes, n_lead):
     """log |C| of the leading `n_lead` rows and columns."""
     total = 0.0
-    for s in range(first.size - 1):
-        size = first[s + 1] - first[s] + row_ptr[s + 1] - row_ptr[s]
-        for c in range(min(first[s + 1], n_lead) - first[s]):
-            total += np.log(L[panel_ptr[s] + c * (size + 1)])
+    for s in range(nodes.above.size):
+        start, end = nodes.first[s], nodes.first[s + 1]
+        size = end - start + nodes.row_ptr[s + 1] - nodes.row_ptr[s]
+        for c in range(min(end, n_lead) - start):
+            total += np.log(L[nodes.panel_ptr[s] + c * (size + 1)])
     return 2.0 * total
 
 
 @kernel
-def solve_lower_vector(blas, L, first, row_ptr, rows, panel_ptr, y):
-    """y <- L^-1 y in place, y (n,)."""
+def solve_lower_vector(blas, L, nodes, y, held):
+    """y <- L^-1 y in place, y (n,); `held` (largest front,) is a work array."""
     work = make_workspace()
-    longest = 1
-    for s in range(first.size - 1):
-        longest = max(longest, row_ptr[s + 1] - row_ptr[s])
-    update = np.empty(longest)
-    for s in range(first.size - 1):
-        start = first[s]
-        m = first[s + 1] - start
-        base = row_ptr[s]
-        r = row_ptr[s + 1] - base
-        size = m + r
-        at = panel_ptr[s]
-        if m * size < LOOP_ENTRIES or m == 1:
+    for s in range(nodes.above.size):
+        start = nodes.first[s]
+        m = nodes.first[s + 1] - start
+        rows = nodes.rows[nodes.row_ptr[s] : nodes.row_ptr[s + 1]]
+        size = m + rows.size
+        panel = L[nodes.panel_ptr[s] : nodes.panel_ptr[s + 1]]
+        if m == 1 or panel.size < LOOP_ENTRIES:
             for c in range(m):
-                y[start + c] /= L[at + c]
+                y[start + c] /= panel[c * size + c]
                 value = y[start + c]
                 for a in range(c + 1, m):
-                    y[start + a] -= L[at + a] * value
-                for a in range(r):
-                    y[rows[base + a]] -= L[at + m + a] * value
-                at += size
+                    y[start + a] -= panel[c * size + a] * value
+                for a in range(rows.size):
+                    y[rows[a]] -= panel[c * size + m + a] * value
             continue
-        panel = np.int64(L[at:].ctypes.data)
-        here = np.int64(y[start:].ctypes.data)
-        solve_triangular_vector(blas, work, panel, size, False, here, m)
-        if r > 0:
-            multiply_vector(
-                blas, work, panel + 8 * m, size, False, here, np.int64(update.ctypes.data), r, m
-            )
-            for a in range(r):
-                y[rows[base + a]] -= update[a]
+        address, here = np.int64(panel.ctypes.data), np.int64(y[start:].ctypes.data)
+        solve_triangular_vector(blas, work, address, size, False, here, m)
+        if rows.size > 0:
+            below, product = address + 8 * m, np.int64(held.ctypes.data)
+            multiply_vector(blas, work, below, size, False, here, product, rows.size, m)
+            for a in range(rows.size):
+                y[rows[a]] -= held[a]
 
 
 @kernel
-def solve_upper_vector(blas, L, first, row_ptr, rows, panel_ptr, y):
-    """y <- L^-T y in place, y (n,)."""
+def solve_upper_vector(blas, L, nodes, y, held):
+    """y <- L^-T y in place, y (n,); `held` (largest front,) is a work array."""
     work = make_workspace()
-    longest = 1
-    widest = 1
-    for s in range(first.size - 1):
-        longest = max(longest, row_ptr[s + 1] - row_ptr[s])
-        widest = max(widest, first[s + 1] - first[s])
-    held = np.empty(longest)
-    product = np.empty(widest)
-    for s in range(first.size - 2, -1, -1):
-        start = first[s]
-        m = first[s + 1] - start
-        base = row_ptr[s]
-        r = row_ptr[s + 1] - base
-        size = m + r
-        if m * size < LOOP_ENTRIES or m == 1:
+    for s in range(nodes.above.size - 1, -1, -1):
+        start = nodes.first[s]
+        m = nodes.first[s + 1] - start
+        rows = nodes.rows[nodes.row_ptr[s] : nodes.row_ptr[s + 1]]
+        size = m + rows.size
+        panel = L[nodes.panel_ptr[s] : nodes.panel_ptr[s + 1]]
+        if m == 1 or panel.size < LOOP_ENTRIES:
             for c in range(m - 1, -1, -1):
-                at = panel_ptr[s] + c * size
                 value = y[start + c]
                 for a in range(c + 1, m):
-                    value -= L[at + a] * y[start + a]
-                for a in range(r):
-                    value -= L[at + m + a] * y[rows[base + a]]
-                y[start + c] = value / L[at + c]
+                    value -= panel[c * size + a] * y[start + a]
+                for a in range(rows.size):
+                    value -= panel[c * size + m + a] * y[rows[a]]
+                y[start + c] = value / panel[c * size + c]
             continue
-        panel = np.int64(L[panel_ptr[s] :].ctypes.data)
-        if r > 0:
-            for a in range(r):
-                held[a] = y[rows[base + a]]
-            multiply_vector(
-                blas, work, panel + 8 * m, size, True, np.int64(held.ctypes.data),
-                np.int64(product.ctypes.data), r, m,
-            )  # fmt: skip
+        address = np.int64(panel.ctypes.data)
+        if rows.size > 0:
+            for a in range(rows.size):
+                held[m + a] = y[rows[a]]
+            product = np.int64(held.ctypes.data)
+            multiply_vector(blas, work, address + 8 * m, size, True, product + 8 * m, product, rows.size, m)
             for c in range(m):
-                y[start + c] -= product[c]
-        solve_triangular_vector(blas, work, panel, size, True, np.int64(y[start:].ctypes.data), m)
+                y[start + c] -= held[c]
+        solve_triangular_vector(blas, work, address, size, True, np.int64(y[start:].ctypes.data), m)
 
 
 @kernel
-def solve_lower_columns(blas, L, first, row_ptr, rows, panel_ptr, B, update):
-    """B <- L^-1 B in place, B (n, k) row-major; `update` (longest r, k) is a work array."""
+def solve_lower_columns(blas, L, nodes, B, held):
+    """B <- L^-1 B in place, B (n, k) row-major; `held` (largest front, k) is a work array."""
     work = make_workspace()
     k = B.shape[1]
-    for s in range(first.size - 1):
-        start = first[s]
-        m = first[s + 1] - start
-        base = row_ptr[s]
-        r = row_ptr[s + 1] - base
-        size = m + r
-        at = panel_ptr[s]
+    for s in range(nodes.above.size):
+        start = nodes.first[s]
+        m = nodes.first[s + 1] - start
+        rows = nodes.rows[nodes.row_ptr[s] : nodes.row_ptr[s + 1]]
+        size = m + rows.size
+        panel = L[nodes.panel_ptr[s] : nodes.panel_ptr[s + 1]]
         if m == 1:
             for c in range(k):
-                B[start, c] /= L[at]
-            for a in range(r):
-                value = L[at + 1 + a]
+                B[start, c] /= panel[0]
+            for a in range(rows.size):
                 for c in range(k):
-                    B[rows[base + a], c] -= value * B[start, c]
+                    B[rows[a], c] -= panel[1 + a] * B[start, c]
             continue
         # row-major B is its transpose to BLAS: k rows, one column for every equation
-        panel = np.int64(L[at:].ctypes.data)
-        here = np.int64(B[start:].ctypes.data)
-        solve_triangular_right(blas, work, panel, size, True, here, k, k, m)
-        if r > 0:
-            multiply(
-                blas, work, here, k, panel + 8 * m, size, True, np.int64(update.ctypes.data), k,
-                (k, r, m), False,
-            )  # fmt: skip
-            for a in range(r):
+        address, here = np.int64(panel.ctypes.data), np.int64(B[start:].ctypes.data)
+        solve_triangular_right(blas, work, address, size, True, here, k, k, m)
+        if rows.size > 0:
+            product, sizes = np.int64(held.ctypes.data), (k, rows.size, m)
+            multiply(blas, work, here, k, address + 8 * m, size, True, product, k, sizes, False)
+            for a in range(rows.size):
                 for c in range(k):
-                    B[rows[base + a], c] -= update[a, c]
+                    B[rows[a], c] -= held[a, c]
 
 
 @kernel
-def solve_upper_columns(blas, L, first, row_ptr, rows, panel_ptr, B, held):
-    """B <- L^-T B in place, B (n, k) row-major; `held` (longest r, k) is a work array."""
+def solve_upper_columns(blas, L, nodes, B, held):
+    """B <- L^-T B in place, B (n, k) row-major; `held` (largest front, k) is a work array."""
     work = make_workspace()
     k = B.shape[1]
-    for s in range(first.size - 2, -1, -1):
-        start = first[s]
-        m = first[s + 1] - start
-        base = row_ptr[s]
-        r = row_ptr[s + 1] - base
-        size = m + r
-        at = panel_ptr[s]
+    for s in range(nodes.above.size - 1, -1, -1):
+        start = nodes.first[s]
+        m = nodes.first[s + 1] - start
+        rows = nodes.rows[nodes.row_ptr[s] : nodes.row_ptr[s + 1]]
+        size = m + rows.size
+        panel = L[nodes.panel_ptr[s] : nodes.panel_ptr[s + 1]]
         if m == 1:
-            for a in range(r):
-                value = L[at + 1 + a]
+            for a in range(rows.size):
                 for c in range(k):
-                    B[start, c] -= value * B[rows[base + a], c]
+                    B[start, c] -= panel[1 + a] * B[rows[a], c]
             for c in range(k):
-                B[start, c] /= L[at]
+                B[start, c] /= panel[0]
             continue
-        panel = np.int64(L[at:].ctypes.data)
-        here = np.int64(B[start:].ctypes.data)
-        if r > 0:
-            for a in range(r):
+        address, here = np.int64(panel.ctypes.data), np.int64(B[start:].ctypes.data)
+        if rows.size > 0:
+            for a in range(rows.size):
                 for c in range(k):
-                    held[a, c] = B[rows[base + a], c]
-            multiply(
-                blas, work, np.int64(held.ctypes.data), k, panel + 8 * m, size, False, here, k, (k, m, r), True
-            )
-        solve_triangular_right(blas, work, panel, size, False, here, k, k, m)
+                    held[a, c] = B[rows[a], c]
+            known, sizes = np.int64(held.ctypes.data), (k, m, rows.size)
+            multiply(blas, work, known, k, address + 8 * m, size, False, here, k, sizes, True)
+        solve_triangular_right(blas, work, address, size, False, here, k, k, m)

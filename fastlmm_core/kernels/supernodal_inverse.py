@@ -81,9 +81,7 @@ def invert_front(blas, work, panel, ld_panel, m, r, front, ld_front, Y):
         rest = address + 8 * (m * ld_front + m)
         multiply_symmetric_left(blas, work, rest, ld_front, Y_address, r, below, ld_front, r, m)
         invert_from_cholesky(blas, work, address, ld_front, m)
-        subtract_transposed_product(
-            blas, work, Y_address, r, below, ld_front, address, ld_front, r, m
-        )
+        subtract_transposed_product(blas, work, Y_address, r, below, ld_front, address, ld_front, r, m)
     else:
         invert_from_cholesky(blas, work, address, ld_front, m)
 
@@ -111,45 +109,77 @@ def invert_single(front, ld_front, Y, r):
 
 
 @kernel
-def invert_leaf(source, ld_source, relative, panel, r, y, total):
-    """Column of Z of a leaf of one column from the parent's front: `total` (r + 1,), diagonal first.
+def invert_twigs(L, nodes, parent, row_end, columns, front, ld_front, total):
+    """Products Z_II l of the columns l of all twigs of a supernode from its complete front.
 
-    Nobody reads the front of a leaf, so its Z_II is used where it lies and never stored.
+    Column by column of the front, as ``subtract_twigs``.  `columns` are those of the front that take part,
+    `row_end` (S,) bounds the rows of each twig that do, and `total` takes the products at the places of those
+    rows.
     """
-    pivot = panel[0]
-    for a in range(r):
-        y[a] = panel[1 + a] / pivot
-        total[1 + a] = 0.0
-    for b in range(r):
-        column = relative[b] * ld_source
-        yb = y[b]
-        own = source[column + relative[b]] * yb
-        for a in range(b + 1, r):
-            value = source[column + relative[a]]
-            total[1 + a] -= value * yb
-            own += value * y[a]
-        total[1 + b] -= own
-    diagonal = 1.0 / (pivot * pivot)
-    for a in range(r):
-        diagonal -= y[a] * total[1 + a]
-    total[0] = diagonal
+    base = nodes.meet_base[parent]
+    for k in range(nodes.meet_ptr[base], nodes.meet_ptr[base + columns]):
+        total[nodes.meet[k]] = 0.0
+    for b in range(columns):
+        column = b * ld_front
+        for k in range(nodes.meet_ptr[base + b], nodes.meet_ptr[base + b + 1]):
+            s = nodes.meet_twig[k]
+            g = nodes.meet[k]
+            shift = nodes.panel_ptr[s] + 1 - nodes.row_ptr[s]
+            factor = L[shift + g]
+            own = front[column + b] * factor
+            for t in range(g + 1, row_end[s]):
+                value = front[column + nodes.relative[t]]
+                total[t] += value * factor
+                own += value * L[shift + t]
+            total[g] += own
 
 
 @kernel
-def count_leading(first, row_ptr, rows, s, n_lead):
-    """Columns of a supernode, and rows below it, among the leading `n_lead`."""
-    m = min(first[s + 1], n_lead) - first[s]
-    r = row_ptr[s + 1] - row_ptr[s]
-    while r > 0 and rows[row_ptr[s] + r - 1] >= n_lead:
-        r -= 1
-    return m, r
+def read_twig(L, nodes, s, end, total, C_indptr, position, C_inv):
+    """Column of the inverse of a twig on the pattern of C, from its product with Z_II.
+
+    `end` bounds the rows that take part.
+    """
+    at, start, j = nodes.panel_ptr[s], nodes.row_ptr[s], nodes.first[s]
+    pivot = L[at]
+    diagonal = 1.0
+    for t in range(start, end):
+        diagonal += L[at + 1 + t - start] * total[t]
+    for t in range(C_indptr[j], C_indptr[j + 1]):
+        row = position[t] - at
+        if row == 0:
+            C_inv[t] = diagonal / pivot / pivot
+        elif row <= end - start:
+            C_inv[t] = -total[start + row - 1] / pivot
 
 
 @kernel
-def invert_supernodes(
-    blas, L, n_lead, first, row_ptr, rows, relative, above, panel_ptr, offset, order,
-    C_indptr, position, stack, Y, C_inv,
-):  # fmt: skip
+def end_leading_rows(nodes, n_lead):
+    """End of the rows below each supernode that are among the leading `n_lead`, (S,) int64."""
+    row_end = nodes.row_ptr[1:].copy()
+    for s in range(row_end.size):
+        while row_end[s] > nodes.row_ptr[s] and nodes.rows[row_end[s] - 1] >= n_lead:
+            row_end[s] -= 1
+    return row_end
+
+
+@kernel
+def take_rest(nodes, s, row_end, offset, stack, front, ld_front, m, packed):
+    """Z_II of a front out of that of its parent."""
+    p = nodes.above[s]
+    held = nodes.first[p + 1] - nodes.first[p] + nodes.row_ptr[p + 1] - nodes.row_ptr[p]
+    source = stack[offset[p] : offset[p] + held * held]
+    places = nodes.relative[nodes.row_ptr[s] : row_end[s]]
+    rest = front[m * ld_front + m :]
+    if offset[s] == offset[p]:  # the heavy child overwrites the front it reads
+        gather_packed(source, held, places, places.size, packed)
+        unpack_lower(packed, places.size, rest, ld_front)
+    else:
+        gather_lower(source, held, places, places.size, rest, ld_front)
+
+
+@kernel
+def invert_supernodes(blas, L, n_lead, nodes, offset, order, C_indptr, position, stack, Y, C_inv):
     """Inverse of the leading `n_lead` rows and columns of C on the pattern of C into `C_inv` (nnz(C),).
 
     Entries outside the leading block become zero.  `offset` and `order` are those of ``place_fronts`` and
@@ -157,43 +187,28 @@ def invert_supernodes(
     child that shares its parent's place) are work arrays.
     """
     work = make_workspace()
-    n_super = first.size - 1
-    leaf = np.ones(n_super, np.bool_)
-    longest = 1
-    for s in range(n_super):
-        if above[s] >= 0:
-            leaf[above[s]] = False
-        longest = max(longest, first[s + 1] - first[s] + row_ptr[s + 1] - row_ptr[s])
-    column = np.empty(longest)
+    row_end = end_leading_rows(nodes, n_lead)
+    total = np.empty(nodes.rows.size)
     C_inv.fill(0.0)
     for s in order:
-        start = first[s]
-        size = first[s + 1] - start + row_ptr[s + 1] - row_ptr[s]
-        m, r = count_leading(first, row_ptr, rows, s, n_lead)
+        start = nodes.first[s]
+        m = min(nodes.first[s + 1], n_lead) - start
         if m <= 0:
             continue
-        panel = L[panel_ptr[s] : panel_ptr[s + 1]]
+        if nodes.twig[s]:  # its product was formed with the front of the parent
+            read_twig(L, nodes, s, row_end[s], total, C_indptr, position, C_inv)
+            continue
+        size = nodes.first[s + 1] - start + nodes.row_ptr[s + 1] - nodes.row_ptr[s]
+        r = row_end[s] - nodes.row_ptr[s]
+        panel = L[nodes.panel_ptr[s] : nodes.panel_ptr[s + 1]]
         front = stack[offset[s] : offset[s] + size * size]
-        p = above[s]
         if r > 0:
-            held = first[p + 1] - first[p] + row_ptr[p + 1] - row_ptr[p]
-            source = stack[offset[p] : offset[p] + held * held]
-            places = relative[row_ptr[s] : row_ptr[s] + r]
-            if m == 1 and leaf[s]:
-                invert_leaf(source, held, places, panel, r, Y, column)
-                for t in range(C_indptr[start], C_indptr[start + 1]):
-                    row = position[t] - panel_ptr[s]
-                    if row <= r:
-                        C_inv[t] = column[row]
-                continue
-            if offset[s] == offset[p]:  # the heavy child overwrites the front it reads
-                gather_packed(source, held, places, r, Y)
-                unpack_lower(Y, r, front[m * size + m :], size)
-            else:
-                gather_lower(source, held, places, r, front[m * size + m :], size)
+            take_rest(nodes, s, row_end, offset, stack, front, size, m, Y)
         invert_front(blas, work, panel, size, m, r, front, size, Y)
+        if nodes.meet_base[s] >= 0:
+            invert_twigs(L, nodes, s, row_end, m + r, front, size, total)
         for c in range(m):
-            at = panel_ptr[s] + c * size
+            at = nodes.panel_ptr[s] + c * size
             for t in range(C_indptr[start + c], C_indptr[start + c + 1]):
                 if position[t] - at < m + r:
-                    C_inv[t] = front[position[t] - panel_ptr[s]]
+                    C_inv[t] = front[position[t] - nodes.panel_ptr[s]]

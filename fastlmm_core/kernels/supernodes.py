@@ -7,6 +7,8 @@ depends on the pattern alone and is found once.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from fastlmm_core.kernels.compile import fill_integers, kernel
@@ -19,9 +21,52 @@ PEAK = 3.5e10
 HALF_WIDTH = 12.0
 COPY_SECONDS = 1.2e-9
 CALL_SECONDS = 4e-6
+TWIG_SECONDS = 2e-7
 # Zeros may not take more than this share of a merged panel, unless it is small.
 MOST_ZEROS = 0.25
 SMALL_PANEL = 512
+
+
+class Supernodes(NamedTuple):
+    """Pattern of the factor; S supernodes, arrays that the kernels take as one argument.
+
+    Attributes
+    ----------
+    first : (S + 1,) int64
+        First column of each supernode.
+    row_ptr : (S + 1,) int64, rows : int32
+        Rows below each.
+    relative : int32
+        Place of each of `rows` in the front of the parent.
+    above : (S,) int64
+        Parent, -1 for a root.
+    panel_ptr : (S + 1,) int64
+        Start of each panel in the storage of L; panels are column-major, m + r rows.
+    twig : (S,) bool
+        Of one column, without children, with a parent.  Twigs are most of the supernodes of a mixed model
+        (levels of the terms that are eliminated first) and have no front of their own: the parent takes in
+        all of its twigs at once, row by row of its front.
+    meet_base : (S,) int64
+        Where the rows of the front of each supernode begin in `meet_ptr`; -1 without twigs.
+    meet_ptr : int64
+        Bounds in `meet` of the twigs' entries in each such row.
+    meet : int32
+        Place of each entry in `rows`.
+    meet_twig : int32
+        The twig it belongs to.
+    """
+
+    first: np.ndarray
+    row_ptr: np.ndarray
+    rows: np.ndarray
+    relative: np.ndarray
+    above: np.ndarray
+    panel_ptr: np.ndarray
+    twig: np.ndarray
+    meet_base: np.ndarray
+    meet_ptr: np.ndarray
+    meet: np.ndarray
+    meet_twig: np.ndarray
 
 
 @kernel
@@ -39,11 +84,11 @@ def find_supernodes(parent, count):
 
 
 @kernel
-def estimate_front(m, r):
+def estimate_front(m, r, leaf):
     """Seconds of a front with m columns and r rows below them; see the constants of this module."""
+    if m == 1 and leaf:
+        return TWIG_SECONDS + COPY_SECONDS * r * r
     operations = 3.0 * m * ((m + r) * r + m * m / 3.0)
-    if m == 1 and r < 64:
-        return 2e-7 + COPY_SECONDS * r * r
     return operations / PEAK * (m + HALF_WIDTH) / m + COPY_SECONDS * r * r + CALL_SECONDS
 
 
@@ -55,6 +100,10 @@ def merge_supernodes(first, parent, count):
     & Grimes 1989); the panel of the two then stores some zeros.
     """
     n_super = first.size - 1
+    leaf = np.ones(parent.size, np.bool_)
+    for j in range(parent.size):
+        if parent[j] >= 0:
+            leaf[parent[j]] = False
     begin = np.empty(n_super + 1, np.int64)  # of the supernodes kept so far
     zeros = np.zeros(n_super + 1)
     kept = 0
@@ -70,7 +119,8 @@ def merge_supernodes(first, parent, count):
             panel = (width + m) * (width + m + below)
             if added > MOST_ZEROS * panel and panel > SMALL_PANEL:
                 break
-            if estimate_front(width + m, below) > estimate_front(m, below) + estimate_front(width, r):
+            apart = estimate_front(m, below, False) + estimate_front(width, r, leaf[before])
+            if estimate_front(width + m, below, False) > apart:
                 break
             start, stored = before, added
             kept -= 1
@@ -93,17 +143,11 @@ def find_owners(first):
 
 @kernel
 def fill_rows(indptr, indices, first, parent, count):
-    """Rows below each supernode and the tree of supernodes.
+    """`row_ptr`, `rows` and `above` of ``Supernodes``.
 
     `indptr, indices` are the rows of the lower triangle of C, compressed by row.  Row i lies below every
     supernode on the tree paths from its entries up to the one that holds i; visited by ascending i, the rows
     of each supernode come sorted.
-
-    Returns
-    -------
-    row_ptr : (S + 1,) int64, rows : int32
-    above : (S,) int64
-        Parent supernode, -1 for a root.
     """
     n_super = first.size - 1
     owner = find_owners(first)
@@ -132,7 +176,7 @@ def fill_rows(indptr, indices, first, parent, count):
 
 @kernel
 def map_rows(first, row_ptr, rows, above):
-    """Position in the parent's front of every row below a supernode, (nnz(rows),) int32."""
+    """`relative` of ``Supernodes``."""
     relative = np.empty(rows.size, np.int32)
     for s in range(first.size - 1):
         p = above[s]
@@ -152,8 +196,55 @@ def map_rows(first, row_ptr, rows, above):
 
 
 @kernel
+def find_twigs(first, above):
+    """`twig` of ``Supernodes``."""
+    n_super = above.size
+    twig = np.empty(n_super, np.bool_)
+    for s in range(n_super):
+        twig[s] = above[s] >= 0 and first[s + 1] - first[s] == 1
+    for s in range(n_super):
+        if above[s] >= 0:
+            twig[above[s]] = False
+    return twig
+
+
+@kernel
+def list_twigs(first, row_ptr, relative, above, twig):
+    """`meet_base`, `meet_ptr`, `meet` and `meet_twig` of ``Supernodes``."""
+    n_super = above.size
+    meet_base = fill_integers(n_super, -1)
+    held = 0
+    entries = 0
+    for s in range(n_super):
+        if twig[s]:
+            p = above[s]
+            entries += row_ptr[s + 1] - row_ptr[s]
+            if meet_base[p] < 0:
+                meet_base[p] = held
+                held += first[p + 1] - first[p] + row_ptr[p + 1] - row_ptr[p]
+    meet_ptr = np.zeros(held + 1, np.int64)
+    for s in range(n_super):
+        if twig[s]:
+            for t in range(row_ptr[s], row_ptr[s + 1]):
+                meet_ptr[meet_base[above[s]] + relative[t] + 1] += 1
+    for k in range(held):
+        meet_ptr[k + 1] += meet_ptr[k]
+    filled = meet_ptr.copy()
+    meet = np.empty(entries, np.int32)
+    meet_twig = np.empty(entries, np.int32)
+    for s in range(n_super):
+        if twig[s]:
+            for t in range(row_ptr[s], row_ptr[s + 1]):
+                at = meet_base[above[s]] + relative[t]
+                meet[filled[at]] = t
+                meet_twig[filled[at]] = s
+                filled[at] += 1
+    return meet_base, meet_ptr, meet, meet_twig
+
+
+@kernel
 def place_panels(first, row_ptr):
-    """Start of each panel in the storage of L, (S + 1,) int64; panels are column-major, m + r rows."""
+    """`panel_ptr` of ``Supernodes``."""
     n_super = first.size - 1
     panel_ptr = np.zeros(n_super + 1, np.int64)
     for s in range(n_super):
@@ -163,23 +254,23 @@ def place_panels(first, row_ptr):
 
 
 @kernel
-def map_entries(C_indptr, C_indices, first, row_ptr, rows, panel_ptr):
+def map_entries(C_indptr, C_indices, nodes):
     """Position in the storage of L of every entry of the lower triangle of C, (nnz(C),) int64."""
     position = np.empty(C_indices.size, np.int64)
-    for s in range(first.size - 1):
-        start, end = first[s], first[s + 1]
-        size = end - start + row_ptr[s + 1] - row_ptr[s]
+    for s in range(nodes.above.size):
+        start, end = nodes.first[s], nodes.first[s + 1]
+        size = end - start + nodes.row_ptr[s + 1] - nodes.row_ptr[s]
         for j in range(start, end):
-            at = row_ptr[s]
-            column = panel_ptr[s] + (j - start) * size
+            at = nodes.row_ptr[s]
+            column = nodes.panel_ptr[s] + (j - start) * size
             for t in range(C_indptr[j], C_indptr[j + 1]):
                 i = C_indices[t]
                 if i < end:
                     position[t] = column + i - start
                 else:
-                    while rows[at] != i:
+                    while nodes.rows[at] != i:
                         at += 1
-                    position[t] = column + end - start + at - row_ptr[s]
+                    position[t] = column + end - start + at - nodes.row_ptr[s]
     return position
 
 
@@ -187,8 +278,8 @@ def map_entries(C_indptr, C_indices, first, row_ptr, rows, panel_ptr):
 def place_fronts(above, side):
     """Where the fronts lie on one stack while the tree is walked depth first.
 
-    A front has `side` (S,) rows and columns.  The child whose subtree needs the largest stack is visited next
-    to its parent and takes over the parent's place.
+    A front has `side` (S,) rows and columns there, a twig none.  The child whose subtree needs the largest
+    stack is visited next to its parent and takes over the parent's place.
 
     Returns
     -------

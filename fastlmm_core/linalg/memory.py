@@ -79,9 +79,7 @@ def check_memory(
         source = "max_memory" if max_memory is not None else "available memory"
         raise MemoryForecastError(
             f"{what} is forecast to need {needed / 1e9:.2f} GB; {source} is {limit / 1e9:.2f} GB. "
-            "Nothing was computed. "
-            + advice
-            + ("; or raise max_memory" if max_memory is not None else ""),
+            "Nothing was computed. " + advice + ("; or raise max_memory" if max_memory is not None else ""),
             needed=needed,
             available=limit,
         )

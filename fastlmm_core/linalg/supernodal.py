@@ -20,8 +20,11 @@ from fastlmm_core.kernels.supernodal_factor import (
 )
 from fastlmm_core.kernels.supernodal_inverse import invert_supernodes
 from fastlmm_core.kernels.supernodes import (
+    Supernodes,
     fill_rows,
     find_supernodes,
+    find_twigs,
+    list_twigs,
     map_entries,
     map_rows,
     merge_supernodes,
@@ -62,11 +65,14 @@ class Traversal:
 
 
 @dataclass(frozen=True)
-class Supernodes:
-    """Symbolic factorization of one pattern, found once; see ``kernels.supernodes`` for the arrays.
+class SymbolicFactor:
+    """What a pattern of C alone decides about its factor, found once.
 
     Attributes
     ----------
+    nodes : Supernodes
+    position : (nnz(C),) int64
+        Place of every entry of C in the storage of L.
     nnz : int
         Entries of L, without the zeros that merged panels store.
     flops : float
@@ -74,24 +80,22 @@ class Supernodes:
     up, down : Traversal
         Of the factorization, whose stack holds update matrices, and of the inverse, whose stack holds whole
         fronts.
+    largest : int
+        Rows of the largest front.
     """
 
-    first: np.ndarray
-    row_ptr: np.ndarray
-    rows: np.ndarray
-    relative: np.ndarray
-    above: np.ndarray
-    panel_ptr: np.ndarray
+    nodes: Supernodes
     position: np.ndarray
     nnz: int
     flops: float
     up: Traversal
     down: Traversal
+    largest: int
 
     @property
     def stored(self) -> int:
         """Numbers that L takes."""
-        return int(self.panel_ptr[-1])
+        return int(self.nodes.panel_ptr[-1])
 
     @property
     def work_sizes(self) -> tuple[int, int]:
@@ -102,12 +106,13 @@ class Supernodes:
         )
 
     def forecast_memory(self) -> int:
-        """Bytes of the numeric phase: L, the work arrays, values of C and of its inverse with one copy each."""
-        return 8 * (self.stored + sum(self.work_sizes) + 4 * self.position.size)
+        """Bytes of the numeric phase: L, its work arrays, values of C and of its inverse with a copy each."""
+        values = self.stored + sum(self.work_sizes) + self.nodes.rows.size + 4 * self.position.size
+        return 8 * values
 
 
-def analyze(indptr: np.ndarray, indices: np.ndarray) -> Supernodes:
-    """Supernodes of the factor of a lower-triangular scalar pattern, (n + 1,) and (nnz,) int64.
+def analyze(indptr: np.ndarray, indices: np.ndarray) -> SymbolicFactor:
+    """Symbolic factorization of a lower-triangular scalar pattern, (n + 1,) and (nnz,) int64.
 
     The pattern comes in elimination order; supernodes are wide only where that order is a postorder.
     """
@@ -120,20 +125,21 @@ def analyze(indptr: np.ndarray, indices: np.ndarray) -> Supernodes:
     count = count_columns(row_indptr, row_indices)
     first = merge_supernodes(find_supernodes(parent, count), parent, count)
     row_ptr, rows, above = fill_rows(row_indptr, row_indices, first, parent, count)
-    panel_ptr = place_panels(first, row_ptr)
+    relative, twig = map_rows(first, row_ptr, rows, above), find_twigs(first, above)
+    nodes = Supernodes(
+        first, row_ptr, rows, relative, above, place_panels(first, row_ptr), twig,
+        *list_twigs(first, row_ptr, relative, above, twig),
+    )  # fmt: skip
     width, below = np.diff(first), np.diff(row_ptr)
-    return Supernodes(
-        first=first,
-        row_ptr=row_ptr,
-        rows=rows,
-        relative=map_rows(first, row_ptr, rows, above),
-        above=above,
-        panel_ptr=panel_ptr,
-        position=map_entries(indptr, indices, first, row_ptr, rows, panel_ptr),
+    widest = int((width * below)[~twig].max(initial=0))
+    return SymbolicFactor(
+        nodes=nodes,
+        position=map_entries(indptr, indices, nodes),
         nnz=int(count.sum()),
         flops=float(np.sum(count.astype(float) ** 2)),
-        up=_plan_traversal(above, below, below, 0),
-        down=_plan_traversal(above, width + below, below, int((width * below).max(initial=0))),
+        up=_plan_traversal(above, np.where(twig, 0, below), below, 0),
+        down=_plan_traversal(above, np.where(twig, 0, width + below), below, widest),
+        largest=int((width + below).max(initial=1)),
     )
 
 
@@ -155,7 +161,7 @@ class SupernodalFactor(CholeskyFactor):
 
     Attributes
     ----------
-    symbolic : Supernodes
+    symbolic : SymbolicFactor
     memory : int
         Forecast of the numeric phase in bytes.
     L : (symbolic.stored,) float64
@@ -197,9 +203,8 @@ class SupernodalFactor(CholeskyFactor):
         if self.L.size != s.stored:
             self.L = np.empty(s.stored)
         failed = factorize_supernodes(
-            ADDRESSES, C_data, s.position, s.first, s.row_ptr, s.relative, s.above, s.panel_ptr,
-            s.up.offset, s.up.order, self.L, *self._work_arrays(),
-        )  # fmt: skip
+            ADDRESSES, C_data, s.position, s.nodes, s.up.offset, s.up.order, self.L, *self._work_arrays()
+        )
         return failed < 0
 
     def _work_arrays(self) -> tuple[np.ndarray, np.ndarray]:
@@ -210,7 +215,7 @@ class SupernodalFactor(CholeskyFactor):
 
     def log_determinant(self, n_lead: int) -> float:
         s = self.symbolic
-        return log_determinant(self.L, s.first, s.row_ptr, s.panel_ptr, n_lead)
+        return log_determinant(self.L, s.nodes, n_lead)
 
     def solve(self, B: np.ndarray) -> np.ndarray:
         if B.ndim == 1 or B.shape[1] == 1:
@@ -223,21 +228,19 @@ class SupernodalFactor(CholeskyFactor):
         return self._solve_columns(B, solve_lower_columns)
 
     def _solve_vector(self, b: np.ndarray, *passes: Callable[..., None]) -> np.ndarray:
-        s = self.symbolic
         out = np.array(b, dtype=float).ravel()
+        held = np.empty(self.symbolic.largest)
         for triangular_solve in passes:
-            triangular_solve(ADDRESSES, self.L, s.first, s.row_ptr, s.rows, s.panel_ptr, out)
+            triangular_solve(ADDRESSES, self.L, self.symbolic.nodes, out, held)
         return out.reshape(b.shape)
 
     def _solve_columns(self, B: np.ndarray, *passes: Callable[..., None]) -> np.ndarray:
-        s = self.symbolic
         out = np.empty(B.shape)
-        longest = int(np.diff(s.row_ptr).max(initial=1))
         for start in range(0, B.shape[1], COLUMN_BLOCK):
             part = np.array(B[:, start : start + COLUMN_BLOCK], dtype=float, order="C")
-            held = np.empty((longest, part.shape[1]))
+            held = np.empty((self.symbolic.largest, part.shape[1]))
             for triangular_solve in passes:
-                triangular_solve(ADDRESSES, self.L, s.first, s.row_ptr, s.rows, s.panel_ptr, part, held)
+                triangular_solve(ADDRESSES, self.L, self.symbolic.nodes, part, held)
             out[:, start : start + COLUMN_BLOCK] = part
         return out
 
@@ -246,8 +249,8 @@ class SupernodalFactor(CholeskyFactor):
             s = self.symbolic
             found = np.empty(s.position.size)
             invert_supernodes(
-                ADDRESSES, self.L, n_lead, s.first, s.row_ptr, s.rows, s.relative, s.above, s.panel_ptr,
-                s.down.offset, s.down.order, self._C_indptr, s.position, *self._work_arrays(), found,
+                ADDRESSES, self.L, n_lead, s.nodes, s.down.offset, s.down.order, self._C_indptr, s.position,
+                *self._work_arrays(), found,
             )  # fmt: skip
             self._inverses[n_lead] = found
         return self._inverses[n_lead]

@@ -159,23 +159,25 @@ class SolvedEquations:
         rhs = np.zeros((e.q + e.p, K.shape[0]))
         rhs[e.layout.fixed_rows] = K.T
         solution = self.factor.solve(rhs)
-        coefficients = np.empty_like(solution)
-        apply_factor(e.layout.start, e.layout.term, self.factors, solution, coefficients)
-        projected = np.empty_like(solution)
-        multiply_symmetric(e.G, e.indptr, e.indices, coefficients, projected)
+        fixed = solution[e.layout.fixed_rows]
+        apply_factor(e.layout.start, e.layout.term, self.factors, solution, solution)
+        projected = rhs
+        multiply_symmetric(e.G, e.indptr, e.indices, solution, projected)
         projected[e.layout.fixed_rows] = 0.0
-        return projected, solution[e.layout.fixed_rows]
+        return projected, fixed
 
     def quadratic_form(self, X: np.ndarray) -> np.ndarray:
         """X' Z' P Z X (r, r) for X (q + p, r) with zero fixed rows; relative P."""
         e = self.equations
         GX = np.empty_like(X)
         multiply_symmetric(e.G, e.indptr, e.indices, X, GX)
-        right = np.empty_like(X)
-        apply_factor_transposed(e.layout.start, e.layout.term, self.factors, GX, right)
-        half = self.factor.solve_lower(right)
-        form = X.T @ GX
-        return 0.5 * (form + form.T) - half.T @ half
+        random = np.ones(X.shape[0], bool)
+        random[e.layout.fixed_rows] = False
+        form = symmetric_product(X[random], GX[random])
+        apply_factor_transposed(e.layout.start, e.layout.term, self.factors, GX, GX)
+        half = self.factor.solve_lower(GX)
+        form -= half.T @ half
+        return form
 
     def project(self, X: np.ndarray) -> np.ndarray:
         """Z' P Z X for X (q + p, r) with zero fixed rows; relative P, zero on fixed rows."""
@@ -190,6 +192,25 @@ class SolvedEquations:
         GX -= solution
         GX[e.layout.fixed_rows] = 0.0
         return GX
+
+
+# Columns of a symmetric product that are formed at a time.
+PRODUCT_BLOCK = 256
+
+
+def symmetric_product(A: np.ndarray, B: np.ndarray) -> np.ndarray:
+    """A' B (r, r) for A, B (n, r) whose product is symmetric; only one triangle is computed."""
+    r = A.shape[1]
+    out = np.empty((r, r))
+    for first in range(0, r, PRODUCT_BLOCK):
+        columns = slice(first, first + PRODUCT_BLOCK)
+        part = A[:, first:].T @ B[:, columns]
+        out[first:, columns] = part
+        out[columns, first:] = part.T
+        own = out[columns, columns]
+        own += own.T.copy()
+        own *= 0.5
+    return out
 
 
 def trace_blocks_at(

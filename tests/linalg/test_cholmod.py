@@ -1,4 +1,4 @@
-"""Orders found through scikit-sparse: the installed interface, and 0.5's through a stand-in of its signature."""
+"""Orders found through scikit-sparse: the installed version, and a stand-in with the signature of 0.5."""
 
 import numpy as np
 import pytest
