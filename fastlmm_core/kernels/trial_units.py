@@ -1,7 +1,8 @@
 """A run of trials x traits in one call without the interpreter: design and fit of each unit, and BLUPs.
 
-Consecutive traits of a trial with the same missing rows share design, pattern and symbolic analysis.  What
-inference on fixed effects needs is left behind as dense arrays for ``kernels.trial_rows``.
+Consecutive traits of a trial with the same missing rows share design, pattern, cross-products and symbolic
+analysis; so do consecutive trials whose plots are laid out alike.  What inference on fixed effects needs is
+left behind as dense arrays for ``kernels.trial_rows``.
 """
 
 from __future__ import annotations
@@ -78,6 +79,26 @@ def same_rows(rows, candidate, n):
     for i in range(n):
         if rows[i] != candidate[i]:
             return False
+    return True
+
+
+@kernel
+def same_numbers(left, right):
+    """Whether two arrays of one size agree, number by number."""
+    a, b = left.reshape(left.size), right.reshape(right.size)
+    for i in range(a.size):
+        if a[i] != b[i]:
+            return False
+    return True
+
+
+@kernel
+def same_covariates(numbers, rows, earlier):
+    """Whether the numeric columns agree on two lists of rows."""
+    for v in range(numbers.shape[0]):
+        for i in range(rows.size):
+            if numbers[v, rows[i]] != numbers[v, earlier[i]]:
+                return False
     return True
 
 
@@ -175,32 +196,40 @@ def unit_kernel(with_blups: bool) -> Callable[..., Any]:
             count = list_rows(ok, y[trait], ptr[trial], ptr[trial + 1], candidate)
             if not (design_trial == trial and count == n and same_rows(rows, candidate, n)):
                 design_trial = trial
+                earlier, w_earlier, local_earlier, levels_earlier = rows, w, local, n_levels
                 n = count
-                status = OK if n > 0 else NO_ROWS
+                valid = n > 0
                 rows = np.empty(n, np.int64)
                 w = np.empty(n)
                 for i in range(n):
                     rows[i] = candidate[i]
                     w[i] = weights[rows[i]]
-                    if not (w[i] > 0.0 and w[i] < np.inf):
-                        status = BAD_VALUES
+                    valid = valid and w[i] > 0.0 and w[i] < np.inf
                 local = np.empty((n_factors, n), np.int64)
                 found = np.empty((n_factors, n), np.int64)
+                n_levels = np.zeros(n_factors, np.int64)
                 for f in range(n_factors):
                     n_levels[f] = number_levels(codes[f], rows, place, local[f], found[f])
-                    if n_levels[f] < 2:
+                shared = (
+                    valid and status == OK and earlier.size == n
+                    and same_numbers(w, w_earlier) and same_numbers(n_levels, levels_earlier)
+                    and same_numbers(local, local_earlier) and same_covariates(numbers, rows, earlier)
+                )  # fmt: skip
+                status = OK if valid else NO_ROWS if n == 0 else BAD_VALUES
+                for f in range(n_factors):
+                    if n_levels[f] < 2 and status != NO_ROWS:
                         status = ONE_LEVEL
-                if status == OK:
+                if status == OK and not shared:
                     term_columns = start_terms(fixed, n_levels)
                     p_full = term_columns[term_columns.size - 1]
                     if p_full >= n or p_full == 0:
                         status = TOO_FEW_ROWS
-                if status == OK:
+                if status == OK and not shared:
                     x_ptr, x_rows, x_data = code_columns(fixed, term_columns, local, n_levels, numbers, rows)
                     status, order, counts, group_codes, cells, values, widths, diagonal = group_trial(
                         random, local, n_levels, numbers, rows
                     )
-                if status == OK:
+                if status == OK and not shared:
                     theta_index = place_theta(widths, diagonal)
                     bases = standardize_values(values, widths, diagonal)
                     kept = np.arange(p_full)
@@ -224,7 +253,7 @@ def unit_kernel(with_blups: bool) -> Callable[..., Any]:
                         if tables == 2 and has_nested_factor(fixed, local, n_levels):
                             break
                         x_ptr, x_rows, x_data = select_columns(x_ptr, x_rows, x_data, kept)
-                if status == OK:
+                if status == OK and not shared:
                     start, term, level = equations[4], equations[5], equations[6]
                     fixed_rows = np.empty(p, np.int64)
                     for j in range(term.size):

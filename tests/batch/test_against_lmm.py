@@ -119,6 +119,29 @@ def test_every_bad_trial_is_a_row_and_the_others_are_untouched():
     assert result.failures["units"].sum() == 7
 
 
+def test_trials_laid_out_alike_share_their_design():
+    """Every second pair of trials has the layout of the first one, under other names of its levels."""
+    layout = TRIALS[TRIALS["trial"] == "T0000"].reset_index(drop=True)
+    frame = TRIALS.copy()
+    for t, trial in enumerate(frame["trial"].unique()):
+        own = frame.index[frame["trial"] == trial]
+        if t % 3:
+            frame.loc[own, ["gen", "rep", "block", "moisture"]] = layout[
+                ["gen", "rep", "block", "moisture"]
+            ].to_numpy()
+            frame.loc[own, "gen"] += f"-{t}"
+    frame.loc[frame.index[frame["trial"] == "T0002"][3], "moisture"] += 1.0
+    formula = "yield ~ gen + rep + moisture + (1|rep:block)"
+    result = fit_batch(frame, formula, by="trial", emmeans="gen")
+    alone = [fit_batch(own, formula, by="trial", emmeans="gen") for _, own in frame.groupby("trial")]
+    for name in result.plan.tables:
+        expected = pd.concat([r.table(name) for r in alone], ignore_index=True)
+        pd.testing.assert_frame_equal(
+            result.table(name).drop(columns="seconds", errors="ignore"),
+            expected.drop(columns="seconds", errors="ignore"), check_exact=True,
+        )  # fmt: skip
+
+
 def test_nothing_depends_on_workers_or_order():
     frame = alpha_trials(70, genotypes=6, block_size=3, seed=9)
     formula = "yield ~ gen + rep + (1|rep:block)"
