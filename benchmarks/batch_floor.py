@@ -26,7 +26,9 @@ from fastlmm_core.kernels.trial_design import (
 
 
 @njit(nogil=True, error_model="numpy")
-def evaluate(G, penalty, indptr, indices, position, L_indptr, L_indices, scale, deviances, scores):
+def evaluate(  # type: ignore[no-untyped-def]
+    G, penalty, indptr, indices, position, L_indptr, L_indices, scale, deviances, scores
+):  # fmt: skip
     """So many scalings, factorizations and solves, and so many inverse subsets."""
     C = np.empty(indices.size)
     L = np.empty(L_indices.size)

@@ -47,10 +47,11 @@ def table() -> str:
         "| batch | ms a fit | fits a second and core | beside | ms | ratio |",
         "|---|---|---|---|---|---|",
     ]
-    for r in timed.itertuples():
-        theirs, ratio = ("", "") if pd.isna(r.other_ms) else (f"{r.other_ms:.3g}", f"{r.ratio:.3g}")
-        title = TITLES.get(r.task, r.task)
-        lines.append(f"| {title} | {r.ms:.3g} | {r.fits_per_s:,.0f} | {r.other} | {theirs} | {ratio} |")
+    for _, r in timed.iterrows():
+        there = pd.notna(r["other_ms"])
+        theirs, ratio = (f"{r['other_ms']:,.3g}", f"{r['ratio']:.3g}") if there else ("", "")
+        figures = f"{r['ms']:.3g} | {r['fits_per_s']:,.0f} | {r['other']} | {theirs} | {ratio}"
+        lines.append(f"| {TITLES.get(str(r['task']), r['task'])} | {figures} |")
     lines += ["", "| streamed from Parquet | peak memory |", "|---|---|"]
     lines += [f"| {r.task} | {r.peak_mb:.0f} MB |" for r in found[found["peak_mb"].notna()].itertuples()]
     machine = ", ".join(sorted(set(found["machine"])))
