@@ -143,21 +143,24 @@ def eliminate_front(blas, work, panel, m, r, update, assembled):
 
 
 @kernel
-def factorize_supernodes(blas, C_data, position, nodes, offset, order, L, stack, packed):
-    """Factor of C in the panels of `L`; -1, or the supernode at which C is not positive definite.
-
-    `offset` and `order` are those of ``place_fronts`` and ``walk_depth_first`` for the rows below; fronts are
-    visited in the reverse order, children first.  `stack` (offset[-1],) and `packed` (r (r + 1) / 2 of a
-    child that shares its parent's place) are work arrays.
-    """
-    work = make_workspace()
-    first, row_ptr, panel_ptr = nodes.first, nodes.row_ptr, nodes.panel_ptr
+def place_entries(C_data, position, L):
+    """Entries of C in the panels of the factor, zeros elsewhere."""
     L.fill(0.0)
     for t in range(C_data.size):
         L[position[t]] = C_data[t]
-    assembled = np.zeros(nodes.above.size, np.bool_)  # whether the update matrix has been begun by a child
-    for k in range(order.size - 1, -1, -1):
-        s = order[k]
+
+
+@kernel
+def eliminate_fronts(blas, nodes, offset, fronts, assembled, L, stack, packed):
+    """Eliminate `fronts`, children before parents; -1, or the supernode where C is not positive definite.
+
+    `L` holds the entries of C at first and the factor at the end.  `offset` is that of ``place_fronts`` for
+    the rows below; `assembled` (S,) bool says whose update matrix a child has begun.  `stack` (offset[-1],)
+    and `packed` (r (r + 1) / 2 of a child that shares its parent's place) are work arrays.
+    """
+    work = make_workspace()
+    first, row_ptr, panel_ptr = nodes.first, nodes.row_ptr, nodes.panel_ptr
+    for s in fronts:
         panel = L[panel_ptr[s] : panel_ptr[s + 1]]
         if nodes.twig[s]:
             if not eliminate_twig(panel):

@@ -179,18 +179,18 @@ def take_rest(nodes, s, row_end, offset, stack, front, ld_front, m, packed):
 
 
 @kernel
-def invert_supernodes(blas, L, n_lead, nodes, offset, order, C_indptr, position, stack, Y, C_inv):
-    """Inverse of the leading `n_lead` rows and columns of C on the pattern of C into `C_inv` (nnz(C),).
+def invert_fronts(
+    blas, L, n_lead, nodes, offset, fronts, row_end, C_indptr, position, stack, Y, total, C_inv
+):  # fmt: skip
+    """Inverse of the leading `n_lead` rows and columns of C on the pattern of C, `fronts` from the roots down.
 
-    Entries outside the leading block become zero.  `offset` and `order` are those of ``place_fronts`` and
-    ``walk_depth_first`` for whole fronts.  `stack` (offset[-1],) and `Y` (largest r m, and r (r + 1) / 2 of a
-    child that shares its parent's place) are work arrays.
+    `C_inv` (nnz(C),) comes with zeros, which stay outside the leading block.  `offset` is that of
+    ``place_fronts`` for whole fronts, `row_end` that of ``end_leading_rows``.  `stack` (offset[-1],), `Y`
+    (largest r m, and r (r + 1) / 2 of a child that shares its parent's place) and `total` (all rows below)
+    are work arrays that keep their contents from call to call.
     """
     work = make_workspace()
-    row_end = end_leading_rows(nodes, n_lead)
-    total = np.empty(nodes.rows.size)
-    C_inv.fill(0.0)
-    for s in order:
+    for s in fronts:
         start = nodes.first[s]
         m = min(nodes.first[s + 1], n_lead) - start
         if m <= 0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,14 +11,15 @@ import scipy.sparse as sp
 from fastlmm_core.kernels.blas import ADDRESSES
 from fastlmm_core.kernels.ordering import count_columns, find_parents
 from fastlmm_core.kernels.supernodal_factor import (
-    factorize_supernodes,
+    eliminate_fronts,
     log_determinant,
+    place_entries,
     solve_lower_columns,
     solve_lower_vector,
     solve_upper_columns,
     solve_upper_vector,
 )
-from fastlmm_core.kernels.supernodal_inverse import invert_supernodes
+from fastlmm_core.kernels.supernodal_inverse import end_leading_rows, invert_fronts
 from fastlmm_core.kernels.supernodes import (
     Supernodes,
     fill_rows,
@@ -35,10 +36,13 @@ from fastlmm_core.kernels.supernodes import (
 from fastlmm_core.linalg.cholmod import order_graph
 from fastlmm_core.linalg.factor import CholeskyFactor
 from fastlmm_core.linalg.memory import check_memory
+from fastlmm_core.linalg.threads import blas_threads
 
 # Right-hand sides that pass through the factor together: wide enough for BLAS, and the rows a panel touches
 # stay in the cache.
 COLUMN_BLOCK = 128
+# Multiply-adds from which on a front is worth the threads that the user has asked for.
+THREADED_FRONT = 2e8
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,8 @@ class SymbolicFactor:
         Entries of L, without the zeros that merged panels store.
     flops : float
         Multiply-adds of a factorization without those zeros.
+    operations : (S,) float64
+        Multiply-adds of each front.
     up, down : Traversal
         Of the factorization, whose stack holds update matrices, and of the inverse, whose stack holds whole
         fronts.
@@ -88,6 +94,7 @@ class SymbolicFactor:
     position: np.ndarray
     nnz: int
     flops: float
+    operations: np.ndarray
     up: Traversal
     down: Traversal
     largest: int
@@ -137,6 +144,7 @@ def analyze(indptr: np.ndarray, indices: np.ndarray) -> SymbolicFactor:
         position=map_entries(indptr, indices, nodes),
         nnz=int(count.sum()),
         flops=float(np.sum(count.astype(float) ** 2)),
+        operations=width * ((width + below) * below + width * width / 3.0),
         up=_plan_traversal(above, np.where(twig, 0, below), below, 0),
         down=_plan_traversal(above, np.where(twig, 0, width + below), below, widest),
         largest=int((width + below).max(initial=1)),
@@ -202,10 +210,31 @@ class SupernodalFactor(CholeskyFactor):
         s = self.symbolic
         if self.L.size != s.stored:
             self.L = np.empty(s.stored)
-        failed = factorize_supernodes(
-            ADDRESSES, C_data, s.position, s.nodes, s.up.offset, s.up.order, self.L, *self._work_arrays()
-        )
-        return failed < 0
+        place_entries(C_data, s.position, self.L)
+        assembled = np.zeros(s.nodes.above.size, bool)
+        with blas_threads.single():
+            for fronts in self._runs(s.up.order[::-1]):
+                failed = eliminate_fronts(
+                    ADDRESSES, s.nodes, s.up.offset, fronts, assembled, self.L, *self._work_arrays()
+                )
+                if failed >= 0:
+                    return False
+        return True
+
+    def _runs(self, order: np.ndarray) -> Iterator[np.ndarray]:
+        """Parts of `order`: each large front by itself with the threads asked for, and what lies between."""
+        if blas_threads.granted() == 1:
+            yield order
+            return
+        large = np.flatnonzero(self.symbolic.operations[order] >= THREADED_FRONT)
+        start = 0
+        for at in large.tolist():
+            if at > start:
+                yield order[start:at]
+            with blas_threads.asked():
+                yield order[at : at + 1]
+            start = at + 1
+        yield order[start:]
 
     def _work_arrays(self) -> tuple[np.ndarray, np.ndarray]:
         if self._work is None:
@@ -230,8 +259,9 @@ class SupernodalFactor(CholeskyFactor):
     def _solve_vector(self, b: np.ndarray, *passes: Callable[..., None]) -> np.ndarray:
         out = np.array(b, dtype=float).ravel()
         held = np.empty(self.symbolic.largest)
-        for triangular_solve in passes:
-            triangular_solve(ADDRESSES, self.L, self.symbolic.nodes, out, held)
+        with blas_threads.single():
+            for triangular_solve in passes:
+                triangular_solve(ADDRESSES, self.L, self.symbolic.nodes, out, held)
         return out.reshape(b.shape)
 
     def _solve_columns(self, B: np.ndarray, *passes: Callable[..., None]) -> np.ndarray:
@@ -239,19 +269,23 @@ class SupernodalFactor(CholeskyFactor):
         for start in range(0, B.shape[1], COLUMN_BLOCK):
             part = np.array(B[:, start : start + COLUMN_BLOCK], dtype=float, order="C")
             held = np.empty((self.symbolic.largest, part.shape[1]))
-            for triangular_solve in passes:
-                triangular_solve(ADDRESSES, self.L, self.symbolic.nodes, part, held)
+            with blas_threads.single():
+                for triangular_solve in passes:
+                    triangular_solve(ADDRESSES, self.L, self.symbolic.nodes, part, held)
             out[:, start : start + COLUMN_BLOCK] = part
         return out
 
     def inverse_subset(self, n_lead: int) -> np.ndarray:
         if n_lead not in self._inverses:
             s = self.symbolic
-            found = np.empty(s.position.size)
-            invert_supernodes(
-                ADDRESSES, self.L, n_lead, s.nodes, s.down.offset, s.down.order, self._C_indptr, s.position,
-                *self._work_arrays(), found,
-            )  # fmt: skip
+            found = np.zeros(s.position.size)
+            row_end, total = end_leading_rows(s.nodes, n_lead), np.empty(s.nodes.rows.size)
+            with blas_threads.single():
+                for fronts in self._runs(s.down.order):
+                    invert_fronts(
+                        ADDRESSES, self.L, n_lead, s.nodes, s.down.offset, fronts, row_end, self._C_indptr,
+                        s.position, *self._work_arrays(), total, found,
+                    )  # fmt: skip
             self._inverses[n_lead] = found
         return self._inverses[n_lead]
 

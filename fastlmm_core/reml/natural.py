@@ -83,22 +83,3 @@ def mix_directions(
                     total += E[a, b] * B[rows[:, b]]
                 out[rows[:, a]] = total
     return out
-
-
-def mix_directions(
-    solved: SolvedEquations, parameters: NaturalParameters, weights: np.ndarray, B: np.ndarray
-) -> np.ndarray:
-    """sum_j weights_j (I (x) E_j) B, each on the levels of its term, for B (q + p, r) and weights (d,)."""
-    layout = solved.equations.layout
-    scale = np.zeros(B.shape[0])
-    full = []
-    for k, rows in enumerate(layout.random_rows):
-        m = rows.shape[1]
-        of_term = parameters.term == k
-        mixed = np.tensordot(weights[of_term], parameters.directions[of_term], axes=1)[:m, :m]
-        scale[rows] = np.diag(mixed)
-        full += [(rows[:, a], rows[:, b], mixed[a, b]) for a in range(m) for b in range(m) if a != b]
-    out = B * scale[:, None]
-    for to, source, weight in full:
-        out[to] += weight * B[source]
-    return out
