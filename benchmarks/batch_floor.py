@@ -14,15 +14,8 @@ from fastlmm_core.batch.coded import code_trials
 from fastlmm_core.batch.trials import collect_trials
 from fastlmm_core.kernels.assembly import assemble_scalar
 from fastlmm_core.kernels.simplicial import factorize, invert_subset, solve_lower, solve_upper
-from fastlmm_core.kernels.trial_design import (
-    build_small_equations,
-    code_columns,
-    eliminate_fixed,
-    group_trial,
-    number_levels,
-    standardize_values,
-    start_terms,
-)
+from fastlmm_core.kernels.trial_design import number_levels
+from fastlmm_core.kernels.trial_units import build_design, code_design
 
 
 @njit(nogil=True, error_model="numpy")
@@ -59,14 +52,8 @@ def systems(frame: pd.DataFrame, formula: str) -> list[tuple[Any, ...]]:
         for f in range(len(coded.factors)):
             place = np.full(len(coded.levels[f]), -1)
             n_levels[f] = number_levels(coded.codes[f], rows, place, local[f], found[f])
-        columns = code_columns(fixed, start_terms(fixed, n_levels), local, n_levels, coded.numbers, rows)
-        _, _, counts, codes, _, values, widths, diagonal = group_trial(
-            random, local, n_levels, coded.numbers, rows
-        )
-        standardize_values(values, widths, diagonal)
-        ones = np.ones(rows.size)
-        _, equations = build_small_equations(*columns, codes, counts, values, widths, ones, True, False)
-        out.append(eliminate_fixed(equations, counts.size)[0])
+        _, columns, groups = code_design(fixed, random, local, n_levels, coded.numbers, rows)
+        out.append(build_design(fixed, columns, groups, local, n_levels, np.ones(rows.size), True, 0)[3])
     return out
 
 

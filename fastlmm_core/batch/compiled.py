@@ -11,7 +11,7 @@ from fastlmm_core.batch.trials import TrialTable
 from fastlmm_core.kernels.trial_design import LARGEST_GRAPH
 from fastlmm_core.kernels.trial_inference import KENWARD_ROGER, SATTERTHWAITE
 from fastlmm_core.kernels.trial_rows import PAIRWISE, REVERSED, infer_rows, judge_parameters
-from fastlmm_core.kernels.trial_units import COLUMNS, RANK, ROWS, STATUS, unit_kernel
+from fastlmm_core.kernels.trial_units import COLUMNS, RANK, ROWS, STATUS, hash_layouts, unit_kernel
 from fastlmm_core.reml.optimizer import MAX_ITERATIONS, TOLERANCE
 
 # Numbers that inference on one stretch of units may hold; each unit leaves about (p + q)^2.
@@ -224,10 +224,14 @@ def fit_stretch(
     fixed, random = coded.fixed_arrays(), coded.random_arrays()
     own = slice(lo, hi)
     restricted, tables_wanted = plan.reml or not coded.random, 2 if plan.emmeans else int(plan.fixed)
+    bounds = int(a.units[lo]), int(a.units[hi - 1]) + 1
+    levels = integers([len(names) for names in coded.levels])
+    layouts = np.empty(hi - lo, np.int64)
+    hash_layouts(*bounds, len(plan.labels), table.ptr, coded.ok, coded.y, coded.codes, levels, layouts)
     unit_kernel(bool(plan.blups))(
-        int(a.units[lo]), int(a.units[hi - 1]) + 1, len(plan.labels), table.ptr, coded.ok, coded.y,
-        coded.codes, coded.numbers, coded.weights, integers([len(names) for names in coded.levels]), fixed,
-        random, restricted, tables_wanted, with_variances, TOLERANCE, MAX_ITERATIONS, a.offsets[own],
+        *bounds, a.units[lo:hi][np.argsort(layouts, kind="stable")], len(plan.labels), table.ptr, coded.ok,
+        coded.y, coded.codes, coded.numbers, coded.weights, levels, fixed, random, restricted, tables_wanted,
+        with_variances, TOLERANCE, MAX_ITERATIONS, a.offsets[own],
         a.integers[own], a.figures[own], a.levels, a.theta[own], a.natural[own], a.average[own],
         a.bases[own], a.bounds[own], a.numbers[own], store, store_at, a.places, a.places_at[own], a.cells,
         a.blups, a.terms[own],

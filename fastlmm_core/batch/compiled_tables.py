@@ -6,18 +6,22 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from scipy.special import ndtri
 
 from fastlmm_core.batch.coded import CodedTrials
 from fastlmm_core.batch.compiled import UnitArrays
-from fastlmm_core.batch.heritability import heritability_table
+from fastlmm_core.batch.compiled_labels import (
+    coefficient_labels,
+    contrast_labels,
+    expand,
+    group_labels,
+    level_codes,
+)
+from fastlmm_core.batch.heritability import heritability_columns
 from fastlmm_core.batch.plan import BatchPlan
 from fastlmm_core.batch.tables import TableParts, same_text, text_column
 from fastlmm_core.batch.trials import TrialTable
-from fastlmm_core.design.expressions import Name, deparse
 from fastlmm_core.errors import RankDeficientWarning, SingularFitWarning, name_list
-from fastlmm_core.inference.contrast_families import NEEDS_PARENTHESES
 from fastlmm_core.inference.estimate_tables import NOT_ESTIMABLE
 from fastlmm_core.inference.multiplicity import (
     Family,
@@ -27,7 +31,6 @@ from fastlmm_core.inference.multiplicity import (
     t_two_sided,
 )
 from fastlmm_core.inference.t_interpolation import over_many_df, t_quantiles
-from fastlmm_core.inference.table_labels import looks_numeric
 from fastlmm_core.kernels.trial_rows import CONSECUTIVE, PAIRWISE, REVERSED
 
 DROPPED = "dropped: depends on earlier columns"
@@ -58,13 +61,6 @@ def add_unit_tables(
     if plan.blups:
         for places, _ in order_groups:
             add_blups(plan, coded, arrays, places, parts)
-
-
-def expand(starts: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows start:start + count of every unit: (row numbers, unit's place, position within the unit)."""
-    place = np.repeat(np.arange(counts.size), counts)
-    within = np.arange(place.size) - np.repeat(np.cumsum(counts) - counts, counts)
-    return starts[place] + within, place, within
 
 
 OrderGroups = list[tuple[np.ndarray, np.ndarray]]
@@ -160,7 +156,6 @@ def add_fits(
     }  # fmt: skip
     place_of = np.argsort(arrays.order[good], axis=1)
     unit = np.arange(good.size)
-    message = np.full(good.size, "", dtype=object)
     for k, term in enumerate(coded.random):
         for a, column in enumerate(term.columns):
             plain = term.columns == ("(Intercept)",)
@@ -168,15 +163,17 @@ def add_fits(
             columns[name] = components[unit, place_of[:, k], a, a]
     singular = figures[:, 3] > 0
     dropped = arrays.rank[good] < arrays.n_columns[good]
+    words_of: dict[str, int] = {"": 0}
+    message = np.zeros(good.size, np.int64)
     for u in np.flatnonzero(singular | dropped):
         words = [dropped_words(coded, arrays, int(good[u]))] if dropped[u] else []
         words += [singular_words(coded, arrays, int(good[u]))] if singular[u] else []
-        message[u] = "; ".join(words)
+        message[u] = words_of.setdefault("; ".join(words), len(words_of))
     columns |= {
         "converged": np.ones(good.size, bool), "singular": singular,
         "iterations": figures[:, 2].astype(np.int64),
         "seconds": np.full(good.size, seconds / max(1, arrays.units.size)),
-        "status": same_text("ok", good.size), "message": message,
+        "status": same_text("ok", good.size), "message": text_column(words_of, message),
     }  # fmt: skip
     parts.add_columns("fits", columns, units)
 
@@ -226,18 +223,13 @@ def add_components(
                 rows.append((label, term.columns[a], term.columns[b], T[:, a, b], cor, se[:, a, b]))
     sigma2 = arrays.figures[good, 1]
     rows.append(("Residual", None, None, sigma2, np.sqrt(sigma2), errors[at, K, 0, 0]))
-    names = [np.array([row[c] for row in rows], dtype=object) for c in range(3)]
-    frame = pd.DataFrame(
-        {
-            "group": np.tile(names[0], at.size),
-            "var1": np.tile(names[1], at.size),
-            "var2": np.tile(names[2], at.size),
-            "estimate": np.column_stack([row[3] for row in rows]).ravel(),
-            "sd_or_cor": np.column_stack([row[4] for row in rows]).ravel(),
-            "se": np.column_stack([row[5] for row in rows]).ravel(),
-        }
-    )
-    parts.add("variance_components", frame, np.repeat(arrays.units[good], len(rows)))
+    each = np.tile(np.arange(len(rows)), at.size)
+    columns: dict[str, Any] = {
+        name: text_column([row[c] for row in rows], each) for c, name in enumerate(("group", "var1", "var2"))
+    }
+    for c, name in ((3, "estimate"), (4, "sd_or_cor"), (5, "se")):
+        columns[name] = np.column_stack([row[c] for row in rows]).ravel()  # type: ignore[misc]
+    parts.add_columns("variance_components", columns, np.repeat(arrays.units[good], len(rows)))
 
 
 def statistic_columns(figures: np.ndarray, level: float) -> dict[str, np.ndarray]:
@@ -250,14 +242,6 @@ def statistic_columns(figures: np.ndarray, level: float) -> dict[str, np.ndarray
         "estimate": estimate, "se": se, "df": df, "t": t, "p": t_two_sided(t, df), "lower": estimate - margin,
         "upper": estimate + margin,
     }  # fmt: skip
-
-
-def level_codes(
-    coded: CodedTrials, arrays: UnitArrays, u: np.ndarray, factor: str, local: np.ndarray
-) -> np.ndarray:
-    """Labels of the levels `local` (r,) of a factor in the units `u` (r,)."""
-    f = coded.factors.index(factor)
-    return arrays.levels[arrays.offsets[u, 1 + f] + local]
 
 
 def add_fixed(
@@ -273,70 +257,9 @@ def add_fixed(
     parts.add_columns("fixed", columns, arrays.units[good[place]])
 
 
-def coefficient_labels(
-    coded: CodedTrials, arrays: UnitArrays, good: np.ndarray
-) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """(labels, code of every coefficient, place of its unit in `good`), those that were dropped included."""
-    _, place, within = expand(np.zeros_like(good), arrays.n_columns[good])
-    u = good[place]
-    labels = ["(Intercept)"]
-    codes = np.zeros(u.size, np.int64)
-    start = np.full(good.size, int(coded.intercept), np.int64)
-    for term in coded.terms:
-        widths = []
-        for name, kind in zip(term.names, term.kinds, strict=True):
-            if kind < 2:
-                widths.append(arrays.level_counts[good, coded.factors.index(name)] - (kind == 0))
-        width = np.prod(widths, axis=0) if widths else np.ones(good.size, np.int64)
-        own = np.flatnonzero((within >= start[place]) & (within < (start + width)[place]))
-        rest = within[own] - start[place[own]]
-        atoms: list[tuple[list[str], np.ndarray]] = []
-        s = 0
-        for name, kind in zip(term.names, term.kinds, strict=True):
-            if kind == 2:
-                atoms.append(([quoted(name)], np.zeros(own.size, np.int64)))
-            else:
-                size = widths[s][place[own]]
-                label = [quoted(name) + level for level in coded.levels[coded.factors.index(name)]]
-                local = rest % size + (kind == 0)
-                atoms.append((label, level_codes(coded, arrays, u[own], name, local)))
-                rest = rest // size
-                s += 1
-        found, own_codes = join_labels(atoms, ":")
-        codes[own] = own_codes + len(labels)
-        labels += found
-        start = start + width
-    return labels, codes, place
-
-
 def status_column(figures: np.ndarray, otherwise: str) -> Any:
     """ "ok", or `otherwise` where there is no estimate."""
     return text_column(["ok", otherwise], np.isnan(figures[:, 0]).astype(np.int64))
-
-
-def join_labels(parts: list[tuple[list[str], np.ndarray]], separator: str) -> tuple[list[str], np.ndarray]:
-    """Texts and codes of labels joined row by row; every combination that occurs is written once.
-
-    Parameters
-    ----------
-    parts : list of (labels, codes (r,))
-    """
-    if len(parts) == 1:
-        return list(parts[0][0]), parts[0][1]
-    cell = np.zeros(parts[0][1].size, np.int64)
-    for labels, codes in parts:
-        cell = cell * len(labels) + codes
-    cells, inverse = np.unique(cell, return_inverse=True)
-    words: list[list[str]] = []
-    for labels, _ in reversed(parts):
-        words.append([labels[code] for code in (cells % len(labels)).tolist()])
-        cells = cells // len(labels)
-    return [separator.join(texts) for texts in zip(*reversed(words), strict=True)], inverse.ravel()
-
-
-def quoted(name: str) -> str:
-    """A column's name as R prints it in a coefficient."""
-    return deparse(Name(0, name))
 
 
 def add_means(
@@ -423,31 +346,6 @@ def critical_points(
     return over_many_df(exact, df)
 
 
-def contrast_labels(
-    coded: CodedTrials,
-    arrays: UnitArrays,
-    members: np.ndarray,
-    u: np.ndarray,
-    name: str,
-    plus: np.ndarray,
-    minus: np.ndarray,
-) -> Any:
-    """ "A - B" of every row, as ``inference.contrast_families`` writes it."""
-    f = coded.factors.index(name)
-    levels = coded.levels[f]
-    numeric = np.array([looks_numeric([level]) for level in levels])
-    counts = arrays.level_counts[members, f]
-    codes = arrays.levels[expand(arrays.offsets[members, 1 + f], counts)[0]]
-    all_numeric = np.logical_and.reduceat(numeric[codes], np.cumsum(counts) - counts)
-    flag = np.zeros(arrays.units.size, bool)
-    flag[members] = all_numeric
-    both = [levels.tolist(), [f"{name}{level}" for level in levels]]
-    shown = [f"({x})" if NEEDS_PARENTHESES.search(x) else x for texts in both for x in texts]
-    shift = np.where(flag[u], levels.size, 0)
-    pairs = [(shown, level_codes(coded, arrays, u, name, local) + shift) for local in (plus, minus)]
-    return text_column(*join_labels(pairs, " - "))
-
-
 def add_blups(
     plan: BatchPlan, coded: CodedTrials, arrays: UnitArrays, at: np.ndarray, parts: TableParts
 ) -> None:
@@ -480,10 +378,11 @@ def add_blups(
         parts.add_columns("blups", columns, arrays.units[u])
         if term.columns == ("(Intercept)",):
             prior0, trace, total, reciprocal = arrays.terms[good, k].T
-            frame = heritability_table(
-                term.group, counts, 1.0 / reciprocal, prior0, arrays.figures[good, 1], trace, total
-            )
-            parts.add("heritability", frame, arrays.units[good])
+            columns = heritability_columns(
+                same_text(term.group, good.size), counts, 1.0 / reciprocal, prior0, arrays.figures[good, 1],
+                trace, total,
+            )  # fmt: skip
+            parts.add_columns("heritability", columns, arrays.units[good])
 
 
 def prior_variances(
@@ -498,16 +397,3 @@ def prior_variances(
     basis = arrays.bases[good, k]
     T = arrays.figures[good, 1][:, None, None] * (basis @ inside @ basis.transpose(0, 2, 1))
     return T[:, range(m), range(m)]
-
-
-def group_labels(coded: CodedTrials, arrays: UnitArrays, u: np.ndarray, k: int, cells: np.ndarray) -> Any:
-    """Labels "R1:B1" of grouping cells (r,) in the units `u` (r,)."""
-    parts: list[tuple[list[str], np.ndarray]] = []
-    rest = cells
-    for name in reversed(coded.random[k].factors):
-        f = coded.factors.index(name)
-        size = arrays.level_counts[u, f]
-        local = rest if len(coded.random[k].factors) == 1 else rest % size
-        parts.append((coded.levels[f].tolist(), level_codes(coded, arrays, u, name, local)))
-        rest = rest // size
-    return text_column(*join_labels(parts[::-1], ":"))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-import pandas as pd
 
 
 def cullis(
@@ -32,28 +33,27 @@ def standard(variance: np.ndarray, residual: np.ndarray, replication: np.ndarray
         return variance / (variance + residual / replication)
 
 
-def heritability_table(
-    group: object, levels: np.ndarray, replication: np.ndarray, variance: np.ndarray, residual: np.ndarray,
+def heritability_columns(
+    group: Any, levels: np.ndarray, replication: np.ndarray, variance: np.ndarray, residual: np.ndarray,
     pev_trace: np.ndarray, pev_total: np.ndarray,
-) -> pd.DataFrame:  # fmt: skip
+) -> dict[str, Any]:  # fmt: skip
     """Columns group, levels, replication, variance, mean_pev, h2_cullis, h2_standard; one row a fit.
 
     Parameters
     ----------
+    group : (u,) text
     replication : (u,)
         Harmonic mean of the observations per genotype.
     """
-    return pd.DataFrame(
-        {
-            "group": group,
-            "levels": levels,
-            "replication": replication,
-            "variance": variance,
-            "mean_pev": pev_trace / levels,
-            "h2_cullis": cullis(variance, pev_trace, pev_total, levels),
-            "h2_standard": standard(variance, residual, replication),
-        }
-    )
+    return {
+        "group": group,
+        "levels": levels,
+        "replication": replication,
+        "variance": variance,
+        "mean_pev": pev_trace / levels,
+        "h2_cullis": cullis(variance, pev_trace, pev_total, levels),
+        "h2_standard": standard(variance, residual, replication),
+    }
 
 
 def harmonic_replication(codes: np.ndarray) -> float:

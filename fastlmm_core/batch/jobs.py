@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from fastlmm_core.batch.coded import code_trials
 from fastlmm_core.batch.group import fit_group, fit_run
@@ -195,10 +196,8 @@ def connect(address: str) -> Any:
         raise OptionError(f"no Dask scheduler answers at {address}: {err}") from err
 
 
+@cache
 def one_blas_thread() -> None:
-    """Ask the BLAS of this process for one thread; the parallelism is over trials."""
-    for symbol in ("openblas_set_num_threads", "scipy_openblas_set_num_threads64_"):
-        function = getattr(ctypes.CDLL(None), symbol, None)
-        if function is not None:
-            function(1)
+    """Hold the BLAS libraries of this process at one thread; the parallelism is over trials."""
+    threadpool_limits(1, user_api="blas")
     logger.debug("one BLAS thread")

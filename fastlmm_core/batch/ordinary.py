@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from fastlmm_core.api import Prepared, prepare
-from fastlmm_core.batch.heritability import harmonic_replication, heritability_table
+from fastlmm_core.batch.heritability import harmonic_replication, heritability_columns
 from fastlmm_core.batch.plan import BatchPlan
-from fastlmm_core.batch.tables import TableParts, component_names, failed_row
+from fastlmm_core.batch.tables import TableParts, component_names, failed_row, same_text
 from fastlmm_core.batch.trials import TrialTable
 from fastlmm_core.errors import FastLMMError, FastLMMWarning, NotConvergedWarning
 from fastlmm_core.results.fit import LMMFit
@@ -152,11 +152,11 @@ def add_blups(fit: LMMFit, plan: BatchPlan, unit: int, parts: TableParts) -> Non
         total = scale * float(solved.factor.solve(ones)[rows].sum()) if variance > 0 else 0.0
         trace = scale * float(solved.inverse_subset[e.indptr[rows]].sum()) if variance > 0 else 0.0
         size = np.array([rows.size])
-        frame = heritability_table(
-            term.group, size, np.array([harmonic_replication(term.codes)]), np.array([variance]),
-            np.array([solved.sigma2]), np.array([trace]), np.array([total]),
+        columns = heritability_columns(
+            same_text(term.group, 1), size, np.array([harmonic_replication(term.codes)]),
+            np.array([variance]), np.array([solved.sigma2]), np.array([trace]), np.array([total]),
         )  # fmt: skip
-        parts.add("heritability", frame, unit)
+        parts.add_columns("heritability", columns, np.array([unit]))
 
 
 def add_means(fit: LMMFit, plan: BatchPlan, unit: int, parts: TableParts) -> None:

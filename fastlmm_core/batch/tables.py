@@ -15,22 +15,23 @@ Tables = dict[str, pd.DataFrame]
 
 
 class TableParts:
-    """Frames of many units, collected by table and joined at the end."""
+    """Columns of many units, collected by table and joined at the end."""
 
     def __init__(self) -> None:
-        self._frames: dict[str, list[pd.DataFrame]] = defaultdict(list)
+        self._columns: dict[str, list[dict[str, Any]]] = defaultdict(list)
         self._units: dict[str, list[np.ndarray]] = defaultdict(list)
         self._rows: list[dict[str, Any]] = []
         self._row_units: list[int] = []
 
-    def add(self, table: str, frame: pd.DataFrame, unit: int | np.ndarray) -> None:
-        """Rows of a table; `unit` is one number or one for each row."""
-        self._frames[table].append(frame)
-        self._units[table].append(np.full(len(frame), unit) if np.isscalar(unit) else np.asarray(unit))
+    def add(self, table: str, frame: pd.DataFrame, unit: int) -> None:
+        """Rows of a table, all of one unit."""
+        columns = {str(name): frame[name].array for name in frame.columns}
+        self.add_columns(table, columns, np.full(len(frame), unit))
 
     def add_columns(self, table: str, columns: dict[str, Any], units: np.ndarray) -> None:
         """Rows of a table as arrays, one unit for each."""
-        self.add(table, pd.DataFrame(columns, copy=False), units)
+        self._columns[table].append(columns)
+        self._units[table].append(units)
 
     def add_fit(self, row: dict[str, Any], unit: int) -> None:
         """One row of the table `fits`."""
@@ -46,33 +47,43 @@ class TableParts:
             Keys of the trials.
         """
         if self._rows:
-            self.add("fits", pd.DataFrame(self._rows), np.array(self._row_units))
+            rows = pd.DataFrame(self._rows)
+            columns = {str(name): rows[name].array for name in rows.columns}
+            self.add_columns("fits", columns, np.array(self._row_units))
         out: Tables = {}
         for table in plan.tables:
-            frames = self._frames[table]
-            if not frames:
+            parts = self._columns[table]
+            if not parts:
                 out[table] = pd.DataFrame(columns=[*keys.columns, "trait"])
                 continue
             units = np.concatenate(self._units[table])
-            joined = frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
+            joined = parts[0] if len(parts) == 1 else join_columns(parts)
             if (np.diff(units) < 0).any():
                 order = np.argsort(units, kind="stable")
-                joined, units = joined.take(order), units[order]
+                joined, units = {name: values.take(order) for name, values in joined.items()}, units[order]
+            if table == "fits":
+                joined = ordered_fits(joined)
             out[table] = with_keys(joined, units, plan, keys)
-        if "fits" in out:
-            out["fits"] = ordered_fits(out["fits"])
         return out
 
 
-def with_keys(frame: pd.DataFrame, units: np.ndarray, plan: BatchPlan, keys: pd.DataFrame) -> pd.DataFrame:
-    """Key columns and `trait` in front of a table."""
+def join_columns(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """The rows of several parts, as pandas joins them."""
+    frame = pd.concat([pd.DataFrame(part, copy=False) for part in parts], ignore_index=True)
+    return {name: frame[name].array for name in frame.columns}
+
+
+def with_keys(
+    columns: dict[str, Any], units: np.ndarray, plan: BatchPlan, keys: pd.DataFrame
+) -> pd.DataFrame:
+    """A table with key columns and `trait` in front."""
     labels = plan.labels
     trial = units // len(labels)
-    columns: dict[str, Any] = {name: keys[name].array.take(trial) for name in keys.columns}
-    columns["trait"] = text_column(labels, units % len(labels))
-    for name in frame.columns:
-        columns[name if name not in columns else f"{name}_"] = frame[name].array
-    return pd.DataFrame(columns, copy=False)
+    out: dict[str, Any] = {name: keys[name].array.take(trial) for name in keys.columns}
+    out["trait"] = text_column(labels, units % len(labels))
+    for name, values in columns.items():
+        out[name if name not in out else f"{name}_"] = values
+    return pd.DataFrame(out, copy=False)
 
 
 def text_column(labels: Any, codes: np.ndarray) -> Any:
@@ -85,13 +96,13 @@ def same_text(label: str, n: int) -> Any:
     return text_column([label], np.zeros(n, dtype=np.int64))
 
 
-def ordered_fits(fits: pd.DataFrame) -> pd.DataFrame:
+def ordered_fits(fits: dict[str, Any]) -> dict[str, Any]:
     """Components beside the criterion, status and message last."""
-    components = [name for name in fits.columns if name.startswith("var_") and name != "var_Residual"]
+    components = [name for name in fits if name.startswith("var_") and name != "var_Residual"]
     tail = ["converged", "singular", "iterations", "seconds", "status", "message"]
-    last = [name for name in ("var_Residual", *tail) if name in fits.columns]
-    head = [name for name in fits.columns if name not in components and name not in last]
-    return fits[head + components + last]
+    last = [name for name in ("var_Residual", *tail) if name in fits]
+    head = [name for name in fits if name not in components and name not in last]
+    return {name: fits[name] for name in head + components + last}
 
 
 def failed_row(n: int, status: str, message: str) -> dict[str, Any]:

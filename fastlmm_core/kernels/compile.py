@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from fastlmm_core.kernels.callees import with_callee
 
 
 def drop_stale_cache(folder: Path) -> bool:
@@ -56,7 +57,11 @@ drop_stale_cache(Path(__file__).parent)
 # tests once, instead of a branch and an exception in every division.  No fastmath: sums keep their order.
 # No wrapper for C callers, which nobody calls: a twentieth of the compile time.
 OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
-kernel: Callable[[Callable[..., Any]], Any] = njit(**OPTIONS)
+
+
+def kernel(function: Callable[..., Any]) -> Any:
+    """Compile a function for Python and for other kernels."""
+    return with_callee(function, OPTIONS)
 
 
 @kernel

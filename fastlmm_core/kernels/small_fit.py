@@ -173,11 +173,15 @@ def evaluate_score(
 
 
 @kernel
-def fit_small(
+def search_optimum(
     G, penalty, indptr, indices, below_ptr, below, start, term, position, L_indptr, L_indices,
-    rhs, yy, dof, n_lead, sizes, theta_term, theta_row, theta_col, theta, max_iterations, tolerance,
+    rhs, yy, dof, n_lead, sizes, theta_term, theta_row, theta_col, theta, max_iterations, tolerance, L, Z,
+    solution,
 ):  # fmt: skip
     """Minimise the deviance from `theta` (overwritten by the optimum).
+
+    `L`, `Z` and `solution` are overwritten by the factor, the inverse subset (of the leading `n_lead` rows)
+    and C^-1 F' rhs at the result, where `fresh`.
 
     Returns
     -------
@@ -189,6 +193,7 @@ def fit_small(
     gradient, hessian, S : arrays of ``combine_score`` at the result
     trace : (iterations, 3 + n_theta) float64
         deviance, decrement, radius, theta of every iteration.
+    fresh : bool
     """
     size = start[term.size]
     d = theta.size
@@ -198,9 +203,7 @@ def fit_small(
     factors = np.zeros((sizes.size + 1, width, width))
     factors[sizes.size, 0, 0] = 1.0
     C = np.empty(indices.size)
-    L = np.empty(L_indices.size)
-    Z = np.empty(L_indices.size)
-    solution = np.empty((size, 1))
+    fresh = True
     trial = np.empty((size, 1))
     moved = np.empty(d)
     change = np.empty(d)
@@ -219,7 +222,7 @@ def fit_small(
     hessian = np.zeros((d, d))
     S = np.zeros((sizes.size, width, width))
     if not np.isfinite(deviance):
-        return 2, numbers, gradient, hessian, S, trace[:0]
+        return 2, numbers, gradient, hessian, S, trace[:0], False
     status = 1
     evaluations = 1
     radius = max(1.0, 0.5 * measure_length(theta))
@@ -280,12 +283,30 @@ def fit_small(
                     break
         if not accepted:
             status = 3
+            fresh = False
             break
         for t in range(d):
             theta[t] = moved[t]
             change[t] = gradient[t]
         deviance, r2 = new_deviance, new_r2
-        solution, trial = trial, solution
+        for i in range(size):
+            solution[i, 0] = trial[i, 0]
         iteration += 1
     numbers[4] = evaluations
-    return status, numbers, gradient, hessian, S, trace[: iteration + 1]
+    return status, numbers, gradient, hessian, S, trace[: iteration + 1], fresh
+
+
+@kernel
+def fit_small(
+    G, penalty, indptr, indices, below_ptr, below, start, term, position, L_indptr, L_indices,
+    rhs, yy, dof, n_lead, sizes, theta_term, theta_row, theta_col, theta, max_iterations, tolerance,
+):  # fmt: skip
+    """`search_optimum` without the factor: (status, numbers, gradient, hessian, S, trace)."""
+    L = np.empty(L_indices.size)
+    Z = np.empty(L_indices.size)
+    solution = np.empty((start[term.size], 1))
+    return search_optimum(
+        G, penalty, indptr, indices, below_ptr, below, start, term, position, L_indptr, L_indices,
+        rhs, yy, dof, n_lead, sizes, theta_term, theta_row, theta_col, theta, max_iterations, tolerance, L, Z,
+        solution,
+    )[:6]  # fmt: skip

@@ -14,36 +14,14 @@ from fastlmm_core.kernels.columns import multiply_columns, multiply_columns_tran
 from fastlmm_core.kernels.compile import kernel
 from fastlmm_core.kernels.crossproducts import expand_coefficients, project_response
 from fastlmm_core.kernels.score import fill_factors
-from fastlmm_core.kernels.simplicial import factorize, log_determinant, solve_lower, solve_upper
-from fastlmm_core.kernels.small_fit import LOG_TWO_PI, assemble, evaluate_deviance, fit_small
+from fastlmm_core.kernels.simplicial import log_determinant, solve_lower, solve_upper
+from fastlmm_core.kernels.small_fit import LOG_TWO_PI, evaluate_deviance, search_optimum
 from fastlmm_core.kernels.starting_values import start_from_moments
-from fastlmm_core.kernels.trial_design import BAD_VALUES, DEPENDENT, NO_OPTIMUM, OK
+from fastlmm_core.kernels.trial_design import BAD_VALUES, NO_OPTIMUM, OK
 from fastlmm_core.kernels.trust_region import diagonalize
 
 BOUNDARY = 1e-4  # as reml.solved.BOUNDARY
 FLAT = 1e-6  # as api.FLAT: a curvature below it is that of a term within the fixed part, which is told there
-PIVOT = 1e-8  # relative squared residual of a fixed column below which the rank is decided elsewhere
-
-
-@kernel
-def factorize_fixed(equations, n_terms, width):
-    """Factor of blockdiag(I, X'WX) on the pattern of C, for least squares; DEPENDENT at a weak pivot."""
-    (_, _, _, _, start, term, _, below_ptr, below, C_indptr, C_indices, G, penalty, position, L_indptr,
-    L_indices,
-     _, _, _, _, _, _, _) = equations  # fmt: skip
-    factors = np.zeros((n_terms + 1, width, width))
-    factors[n_terms, 0, 0] = 1.0
-    C = np.empty(C_indices.size)
-    L = np.empty(L_indices.size)
-    assemble(G, penalty, C_indptr, C_indices, below_ptr, below, start, term, factors, C)
-    if factorize(C, position, L_indptr, L_indices, L) >= 0:
-        return DEPENDENT, L
-    for j in range(term.size):
-        if term[j] == n_terms:
-            pivot = L[L_indptr[start[j]]]
-            if not pivot * pivot > PIVOT * G[C_indptr[start[j]]]:
-                return DEPENDENT, L
-    return OK, L
 
 
 @kernel
@@ -118,7 +96,10 @@ def is_certified(status, decrement, hessian):
 
 @kernel
 def reduce_response(lead, lead_ptr, lead_rows, rhs, yy, size):
-    """Right-hand side (size, 1) and yy without the columns that `eliminate_fixed` took out."""
+    """Right-hand side of the search (size, 1), the whole one (q + p, 1), and yy, less the columns taken out.
+
+    The first entries of the whole side are those before the division by the pivots.
+    """
     first = rhs.shape[0] - size
     right = rhs.copy()
     for j in range(first):
@@ -129,7 +110,38 @@ def reduce_response(lead, lead_ptr, lead_rows, rhs, yy, size):
     left = np.empty((size, 1))
     for j in range(size):
         left[j, 0] = right[first + j, 0]
-    return left, yy
+    return left, right, yy
+
+
+@kernel
+def complete_factor(equations, lead, L_left, right, solution_left, factors, L, solution):
+    """Factor of the whole system and C^-1 F' rhs from those of the search, which are at `factors`."""
+    start, term, L_indptr, L_ptr, L_below = (
+        equations[4], equations[5], equations[14], equations[21], equations[22],
+    )  # fmt: skip
+    base = lead.size
+    for t in range(L_left.size):
+        L[base + t] = L_left[t]
+    first = solution.shape[0] - solution_left.shape[0]
+    for s in range(solution_left.shape[0]):
+        solution[first + s, 0] = solution_left[s, 0]
+    for j in range(first - 1, -1, -1):  # nodes of one row each
+        t = L_indptr[j]
+        pivot = lead[t]
+        L[t] = pivot
+        t += 1
+        total = right[j, 0] / pivot
+        for s in range(L_ptr[j], L_ptr[j + 1]):
+            node = L_below[s]
+            m = start[node + 1] - start[node]
+            for a in range(m):
+                value = 0.0
+                for k in range(a, m):
+                    value += factors[term[node], k, a] * lead[t + k]
+                L[t + a] = value
+                total -= value * solution[start[node] + a, 0]
+            t += m
+        solution[j, 0] = total / pivot
 
 
 @kernel
@@ -137,7 +149,7 @@ def fit_response(
     equations, search, lead, log_lead, L_fixed, fixed_rows, widths, theta_index, weights, y, reml, tolerance,
     max_iterations,
 ):  # fmt: skip
-    """Fit one response; `search`, `lead` and `log_lead` are those of ``trial_design.eliminate_fixed``.
+    """Fit one response; `search`, `lead` and `log_lead` are those of ``trial_equations.separate_search``.
 
     Returns
     -------
@@ -147,10 +159,14 @@ def fit_response(
     theta, factors, L, coefficients, projected, beta
         At the optimum, in the inside parametrisation, as attributes of ``reml.solved.SolvedEquations``;
         `beta` includes the least squares start.
+    Z : (nnz(L),) float64
+        C^-1 on the pattern of L, where the search has left it; else empty.
     """
-    (row_ptr, row_node, row_val, flat, start, term, _, below_ptr, below, C_indptr, C_indices, G, penalty,
-    position,
-     L_indptr, L_indices, _, _, _, _, scale, _, _) = equations  # fmt: skip
+    row_ptr, row_node, row_val, flat, start, term, below_ptr, below, C_indptr, C_indices, G = (
+        equations[0], equations[1], equations[2], equations[3], equations[4], equations[5], equations[7],
+        equations[8], equations[9], equations[10], equations[11],
+    )  # fmt: skip
+    L_indptr, L_indices = equations[14], equations[15]
     theta_term, theta_row, theta_col = theta_index
     n, p, K = y.size, fixed_rows.size, widths.size
     size = L_indptr.size - 1
@@ -163,12 +179,10 @@ def fit_response(
     weighted = np.empty(n)
     yy = 0.0
     whole = 0.0
-    log_weights = 0.0
     for i in range(n):
         weighted[i] = weights[i] * residual[i]
         yy += weighted[i] * residual[i]
         whole += weights[i] * y[i] * y[i]
-        log_weights += np.log(weights[i])
     flat_rhs = np.zeros(size)
     project_response(row_ptr, row_node, row_val, flat, start, weighted, flat_rhs)
     rhs = flat_rhs.reshape(size, 1)
@@ -179,40 +193,66 @@ def fit_response(
     factors = np.zeros((K + 1, width, width))
     factors[K, 0, 0] = 1.0
     L = np.empty(L_indices.size)
+    Z = np.empty(0)
     coefficients = np.empty((size, 1))
     projected = np.empty((size, 1))
     if not np.isfinite(yy):
-        return BAD_VALUES, numbers, theta, factors, L, coefficients, projected, beta
+        return BAD_VALUES, numbers, theta, factors, L, coefficients, projected, beta, Z
     if yy <= 1e-28 * whole:
-        return NO_OPTIMUM, numbers, theta, factors, L, coefficients, projected, beta
+        return NO_OPTIMUM, numbers, theta, factors, L, coefficients, projected, beta, Z
     dof = float(n - p) if reml else float(n)
-    n_lead = size if reml else size - p
+    solution = np.empty((size, 1))
     best = np.inf
-    moved = False
+    moved, fresh = False, False
     if K > 0:
-        size_left = search[9].size - 1
-        rhs_left, yy_left = reduce_response(lead, L_indptr, L_indices, rhs, yy, size_left)
-        end, figures, _, hessian, S, _ = fit_small(
+        left = search[9].size - 1
+        rhs_left, right, yy_left = reduce_response(lead, L_indptr, L_indices, rhs, yy, left)
+        L_left = np.empty(search[10].size)
+        Z_left = np.empty(search[10].size)
+        solution_left = np.empty((left, 1))
+        end, figures, _, hessian, S, _, fresh = search_optimum(
             search[0], search[1], search[2], search[3], search[4], search[5], search[6], search[7], search[8],
-            search[9], search[10], rhs_left, yy_left, dof, size_left if reml else size_left - p, widths,
-            theta_term, theta_row, theta_col, theta, max_iterations, tolerance,
+            search[9], search[10], rhs_left, yy_left, dof, left if reml else left - p, widths,
+            theta_term, theta_row, theta_col, theta, max_iterations, tolerance, L_left, Z_left, solution_left,
         )  # fmt: skip
         status, moved = settle_boundary(theta, theta_term, theta_row, theta_col, widths, hessian, S)
         if status == OK and not is_certified(end, figures[2], hessian):
             status = NO_OPTIMUM
         if status != OK:
-            return status, numbers, theta, factors, L, coefficients, projected, beta
+            return status, numbers, theta, factors, L, coefficients, projected, beta, Z
         best = figures[0] + (log_lead if reml else 0.0)
         numbers[2] = figures[3]
-    C = np.empty(C_indices.size)
-    solution = np.empty((size, 1))
     fill_factors(theta, theta_term, theta_row, theta_col, factors)
-    deviance, _ = evaluate_deviance(
-        G, penalty, C_indptr, C_indices, below_ptr, below, start, term, position, L_indptr, L_indices, rhs,
-        yy, dof, n_lead, factors, C, L, solution,
+    if fresh and not moved:
+        complete_factor(equations, lead, L_left, right, solution_left, factors, L, solution)
+        if reml and left == size:
+            Z = Z_left
+    else:
+        deviance, _ = evaluate_deviance(
+            G, equations[12], C_indptr, C_indices, below_ptr, below, start, term, equations[13], L_indptr,
+            L_indices, rhs, yy, dof, size if reml else size - p, factors, np.empty(C_indices.size), L,
+            solution,
+        )  # fmt: skip
+        if not np.isfinite(deviance) or (moved and deviance > best + 1e-7):
+            return NO_OPTIMUM, numbers, theta, factors, L, coefficients, projected, beta, Z
+    describe_optimum(
+        equations, fixed_rows, K, weights, residual, rhs, solution, factors, L, theta, theta_index, reml, dof,
+        coefficients, projected, beta, numbers,
     )  # fmt: skip
-    if not np.isfinite(deviance) or (moved and deviance > best + 1e-7):
-        return NO_OPTIMUM, numbers, theta, factors, L, coefficients, projected, beta
+    return OK, numbers, theta, factors, L, coefficients, projected, beta, Z
+
+
+@kernel
+def describe_optimum(
+    equations, fixed_rows, K, weights, residual, rhs, solution, factors, L, theta, theta_index, reml, dof,
+    coefficients, projected, beta, numbers,
+):  # fmt: skip
+    """Fill coefficients, Z'Py, `beta` and the figures of `fit_response` from the solution at the optimum."""
+    row_ptr, row_node, row_val, flat, start, term, C_indptr, C_indices, G, L_indptr, scale = (
+        equations[0], equations[1], equations[2], equations[3], equations[4], equations[5], equations[9],
+        equations[10], equations[11], equations[14], equations[20],
+    )  # fmt: skip
+    n, p, size = residual.size, fixed_rows.size, solution.shape[0]
     apply_factor(start, term, factors, solution, coefficients)
     multiply_symmetric(G, C_indptr, C_indices, coefficients, projected)
     for j in range(size):
@@ -220,8 +260,11 @@ def fit_response(
     fitted = np.empty(n)
     expand_coefficients(row_ptr, row_node, row_val, flat, start, coefficients.reshape(size), fitted)
     r2 = 0.0
+    log_weights = 0.0
     for i in range(n):
         r2 += weights[i] * (residual[i] - fitted[i]) ** 2
+        if weights[i] != 1.0:
+            log_weights += np.log(weights[i])
     for j in range(term.size):
         if term[j] < K:
             for s in range(start[j], start[j + 1]):
@@ -229,7 +272,7 @@ def fit_response(
     for j in range(p):
         projected[fixed_rows[j], 0] = 0.0
         beta[j] += coefficients[fixed_rows[j], 0]
-    criterion = log_determinant(L_indptr, L, n_lead) - log_weights
+    criterion = log_determinant(L_indptr, L, size if reml else size - p) - log_weights
     if reml:
         for j in range(p):
             criterion += 2.0 * np.log(scale[j])
@@ -239,6 +282,5 @@ def fit_response(
         numbers[0] = n * (1.0 + LOG_TWO_PI + np.log(r2 / n)) - log_weights
     numbers[1] = sigma2
     for t in range(theta.size):
-        if theta_row[t] == theta_col[t] and abs(theta[t]) < BOUNDARY:
+        if theta_index[1][t] == theta_index[2][t] and abs(theta[t]) < BOUNDARY:
             numbers[3] = 1.0
-    return OK, numbers, theta, factors, L, coefficients, projected, beta

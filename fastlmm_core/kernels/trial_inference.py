@@ -340,12 +340,62 @@ def judge_row(b, h, phi, nodes, theta_index, values, cov_parameters, sigma2, par
 
 
 @kernel
-def invert_conditional(equations, factors, n_terms):
-    """(C_zz)^-1 on the pattern of C: the fixed rows are cut out before factorizing; status first."""
+def subtract_fixed(equations, L, n_terms, p, Z):
+    """(C_zz)^-1 where Z holds C^-1, for the blocks of the random nodes on the pattern of L; else as in Z.
+
+    C_zz^-1 = Z_zz - Z_zx Z_xx^-1 Z_xz, from a solve for each fixed column.  In spherical coordinates no
+    element of either inverse is above one, so that the difference keeps its digits.
+    """
+    start, term, L_indptr, L_indices = equations[4], equations[5], equations[14], equations[15]
+    size = L_indptr.size - 1
+    fixed = np.empty(p, np.int64)
+    solution = np.zeros((size, p))
+    count = 0
+    for j in range(term.size):
+        if term[j] == n_terms:
+            fixed[count] = start[j]
+            solution[start[j], count] = 1.0
+            count += 1
+    solve_lower(L_indptr, L_indices, L, solution)
+    solve_upper(L_indptr, L_indices, L, solution)
+    root = np.empty((p, p))  # lower Cholesky factor of Z_xx
+    for i in range(p):
+        for j in range(i + 1):
+            total = solution[fixed[i], j]
+            for k in range(j):
+                total -= root[i, k] * root[j, k]
+            root[i, j] = np.sqrt(total) if i == j else total / root[j, j]
+    out = Z.copy()
+    for node in range(term.size):
+        if term[node] == n_terms:
+            continue
+        for s in range(start[node], start[node + 1]):
+            for i in range(p):
+                for k in range(i):
+                    solution[s, i] -= root[i, k] * solution[s, k]
+                solution[s, i] /= root[i, i]
+        for s in range(start[node], start[node + 1]):
+            for r in range(s, start[node + 1]):
+                for i in range(p):
+                    out[L_indptr[s] + r - s] -= solution[s, i] * solution[r, i]
+    return out
+
+
+@kernel
+def invert_conditional(equations, factors, L, n_terms, p, Z):
+    """(C_zz)^-1 for the random nodes on the pattern of L, where Z holds C^-1; status first.
+
+    By `subtract_fixed`, or without the fixed rows by a factorization of its own, whichever takes less.
+    """
     (_, _, _, _, start, term, _, below_ptr, below, C_indptr, C_indices, G, penalty, position, L_indptr,
     L_indices,
      _, _, _, _, _, _, _) = equations  # fmt: skip
     size = L_indptr.size - 1
+    work = 0
+    for j in range(size):
+        work += 2 * (L_indptr[j + 1] - L_indptr[j]) ** 2
+    if p * (2 * L_indices.size + p * size // 2) <= work:
+        return OK, subtract_fixed(equations, L, n_terms, p, Z)
     is_fixed = np.zeros(size, np.bool_)
     for j in range(term.size):
         if term[j] == n_terms:
@@ -356,22 +406,22 @@ def invert_conditional(equations, factors, n_terms):
         for t in range(C_indptr[j], C_indptr[j + 1]):
             if is_fixed[j] or is_fixed[C_indices[t]]:
                 C[t] = 1.0 if C_indices[t] == j else 0.0
-    L = np.empty(L_indices.size)
-    Z = np.empty(L_indices.size)
-    status = OK if factorize(C, position, L_indptr, L_indices, L) < 0 else NO_INFERENCE
+    L_given = np.empty(L_indices.size)
+    Z_given = np.empty(L_indices.size)
+    status = OK if factorize(C, position, L_indptr, L_indices, L_given) < 0 else NO_INFERENCE
     if status == OK:
-        invert_subset(L_indptr, L_indices, L, size, Z)
-    return status, Z
+        invert_subset(L_indptr, L_indices, L_given, size, Z_given)
+    return status, Z_given
 
 
 @kernel
-def level_variance(Z, indptr, position, first, m, transform, a):
+def level_variance(Z, indptr, first, m, transform, a):
     """Element (a, a) of transform (C^-1)_levels transform' for the level whose scalars start at `first`."""
     total = 0.0
     for i in range(m):
         for j in range(m):
             low, high = min(i, j), max(i, j)
-            total += transform[a, i] * transform[a, j] * Z[position[indptr[first + low] + high - low]]
+            total += transform[a, i] * transform[a, j] * Z[indptr[first + low] + high - low]
     return total
 
 

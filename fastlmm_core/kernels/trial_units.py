@@ -1,8 +1,8 @@
 """A run of trials x traits in one call without the interpreter: design and fit of each unit, and BLUPs.
 
 Consecutive traits of a trial with the same missing rows share design, pattern, cross-products and symbolic
-analysis; so do consecutive trials whose plots are laid out alike.  What inference on fixed effects needs is
-left behind as dense arrays for ``kernels.trial_rows``.
+analysis; so do trials whose plots are laid out alike, which are worked on one after another.  What
+inference on fixed effects needs is left behind as dense arrays for ``kernels.trial_rows``.
 """
 
 from __future__ import annotations
@@ -17,23 +17,21 @@ from fastlmm_core.kernels.compile import fill_integers, kernel
 from fastlmm_core.kernels.simplicial import invert_subset, solve_lower
 from fastlmm_core.kernels.trial_design import (
     BAD_VALUES,
+    LARGEST_GRAPH,
     NO_ROWS,
     OK,
     ONE_LEVEL,
     TOO_FEW_ROWS,
-    build_small_equations,
+    TOO_LARGE,
     code_columns,
-    eliminate_fixed,
-    find_dependent,
     group_trial,
-    has_nested_factor,
     number_levels,
     place_theta,
-    select_columns,
     standardize_values,
     start_terms,
 )
-from fastlmm_core.kernels.trial_fit import factorize_fixed, fit_response
+from fastlmm_core.kernels.trial_equations import build_small_equations, factorize_fixed, separate_search
+from fastlmm_core.kernels.trial_fit import fit_response
 from fastlmm_core.kernels.trial_inference import (
     average_information,
     form_covariances,
@@ -44,6 +42,7 @@ from fastlmm_core.kernels.trial_inference import (
     project_identity,
     solve_fixed,
 )
+from fastlmm_core.kernels.trial_rank import find_dependent, has_nested_factor, select_columns
 
 # Columns of `integers`.
 STATUS, ROWS, RANK, COLUMNS, RANDOM, TERMS = range(6)
@@ -125,21 +124,149 @@ def sum_level_bounds(equations, theta_index, values, out):
         out[j] = total
 
 
+@kernel
+def code_design(fixed, random, local, n_levels, numbers, rows):
+    """Fixed columns and groupings: status, (indptr, indices, data), ``group_trial`` less its status."""
+    n = rows.size
+    status, order, counts, group_codes, cells, values, widths, diagonal = group_trial(
+        random, local, n_levels, numbers, rows
+    )
+    groups = order, counts, group_codes, cells, values, widths, diagonal
+    start = start_terms(fixed, n_levels)
+    p = start[start.size - 1]
+    nodes = p
+    for k in range(counts.size):
+        nodes += counts[k]
+    if p >= n or p == 0:
+        status = TOO_FEW_ROWS
+    elif status == OK and nodes > LARGEST_GRAPH:
+        status = TOO_LARGE
+    for f in range(n_levels.size):
+        if n_levels[f] < 2:
+            status = ONE_LEVEL
+    if status != OK:
+        return status, (np.zeros(1, np.int32), np.empty(0, np.int32), np.empty(0)), groups
+    return status, code_columns(fixed, start, local, n_levels, numbers, rows), groups
+
+
+@kernel
+def build_design(fixed, columns, groups, local, n_levels, w, reml, tables):
+    """Equations and search system of a trial, without the columns that depend on others.
+
+    Returns
+    -------
+    status : int
+    design : tuple
+        lead, log_lead (see ``trial_equations.separate_search``), L_fixed, rows of the fixed columns, places
+        of theta, bases, columns kept, null vectors, norms, number of columns before any was dropped.
+    equations, search : tuples of ``trial_equations``
+    """
+    _, counts, group_codes, _, values, widths, diagonal = groups
+    x_ptr, x_rows, x_data = columns
+    K = counts.size
+    bases = standardize_values(values, widths, diagonal)
+    p_full = x_ptr.size - 1
+    kept = np.arange(p_full)
+    null = np.empty((0, 0))
+    norm = np.empty(0)
+    for attempt in range(2):
+        status, equations = build_small_equations(
+            x_ptr, x_rows, x_data, group_codes, counts, values, widths, w, fixed[0] == 1, not reml
+        )
+        if status != OK:
+            work, L_fixed = np.empty(0), np.empty(0)
+            break
+        status, work, L_fixed = factorize_fixed(equations, K)
+        if status == OK or attempt == 1:
+            break
+        kept, null, norm = find_dependent(x_ptr, x_rows, x_data, w.size)
+        if kept.size == p_full or (tables == 2 and has_nested_factor(fixed, local, n_levels)):
+            break
+        x_ptr, x_rows, x_data = select_columns(x_ptr, x_rows, x_data, kept)
+    start, term, level = equations[4], equations[5], equations[6]
+    fixed_rows = np.empty(x_ptr.size - 1, np.int64)
+    for j in range(term.size):
+        if term[j] == K:
+            fixed_rows[level[j]] = start[j]
+    if status != OK:
+        work = np.ones(equations[15].size)
+    search, lead, log_lead = separate_search(equations, K, work)
+    theta_index = place_theta(widths, diagonal)
+    design = lead, log_lead, L_fixed, fixed_rows, theta_index, bases, kept, null, norm, p_full
+    return status, design, equations, search
+
+
+@kernel
+def store_fixed(
+    equations, factors, L, fixed_rows, K, norm, null, projected, with_projection, store, to, places, at_places
+):  # fmt: skip
+    """Leave Phi, null vectors, B and, where wanted, Z'PZ and Z'Py; returns the number of random scalars."""
+    at, q, first, own_term = number_random(equations[4], equations[5], K)
+    places[at_places] = first.size
+    for j in range(first.size):
+        places[at_places + 1 + j] = first[j]
+        places[at_places + 1 + first.size + j] = own_term[j]
+    B, phi = solve_fixed(equations, factors, L, fixed_rows, at, q)
+    to = copy_numbers(phi, store, to)
+    to = copy_numbers(norm, store, to)
+    to = copy_numbers(null, store, to)
+    to = copy_numbers(B, store, to)
+    if with_projection:
+        to = copy_numbers(project_identity(equations, factors, L, at, q), store, to)
+        for s in range(at.size):
+            if at[s] >= 0:
+                store[to + at[s]] = projected[s, 0]
+    return q
+
+
+@kernel
+def hash_layouts(first_unit, last_unit, n_labels, ptr, ok, y, codes, level_counts, out):
+    """Numbers out (U,), equal for units laid out alike, whatever their levels are called.
+
+    Levels are numbered as they first occur; covariates and weights are not looked at.
+    """
+    n_factors = codes.shape[0]
+    most = 1
+    for f in range(n_factors):
+        most = max(most, level_counts[f])
+    mark = fill_integers(most, -1)
+    number = np.empty(most, np.int64)
+    seen = 0
+    for unit in range(first_unit, last_unit):
+        trial, trait = unit // n_labels, unit % n_labels
+        own = np.uint64(1469598103934665603)
+        for f in range(n_factors):
+            seen += 1
+            count = 0
+            for i in range(ptr[trial], ptr[trial + 1]):
+                if ok[i] and y[trait, i] == y[trait, i]:
+                    code = codes[f, i]
+                    if mark[code] != seen:
+                        mark[code] = seen
+                        number[code] = count
+                        count += 1
+                    own = (own ^ np.uint64(number[code])) * np.uint64(1099511628211)
+            own = own ^ np.uint64(count)
+        out[unit - first_unit] = np.int64(own >> np.uint64(1))
+
+
 @cache
 def unit_kernel(with_blups: bool) -> Callable[..., Any]:
     """The kernel ``fit_units``, with what BLUPs need compiled only for plans that want them."""
 
     @kernel
     def fit_units(
-        first_unit, last_unit, n_labels, ptr, ok, y, codes, numbers, weights, level_counts, fixed, random,
-        reml, tables, with_projection, tolerance, max_iterations, offsets, integers, figures, out_levels,
-        out_theta, out_natural, out_average, out_bases, out_bounds, out_numbers, store, store_at, places,
-        places_at, out_cells, out_blups, out_terms,
+        first_unit, last_unit, sequence, n_labels, ptr, ok, y, codes, numbers, weights, level_counts, fixed,
+        random, reml, tables, with_projection, tolerance, max_iterations, offsets, integers, figures,
+        out_levels, out_theta, out_natural, out_average, out_bases, out_bounds, out_numbers, store, store_at,
+        places, places_at, out_cells, out_blups, out_terms,
     ):  # fmt: skip
         """Fit the units first_unit:last_unit.
 
         Parameters
         ----------
+        sequence : (U,) int64
+            The units in the order they are worked on, so that those laid out alike follow each other.
         ptr : (T + 1,) int64; ok : (N,) bool
             Rows of every trial; rows whose explanatory columns are complete.
         y : (n_labels, N); codes : (n_factors, N) int32; numbers : (n_numeric, N); weights : (N,)
@@ -184,13 +311,11 @@ def unit_kernel(with_blups: bool) -> Callable[..., Any]:
         design_trial = -1
         status = NO_ROWS
         n = 0
-        p = 0
         local = np.empty((n_factors, 0), np.int64)
         found = np.empty((n_factors, 0), np.int64)
         n_levels = np.zeros(n_factors, np.int64)
         w = np.empty(0)
-        fixed_rows = np.empty(0, np.int64)
-        for unit in range(first_unit, last_unit):
+        for unit in sequence:
             trial, trait = unit // n_labels, unit % n_labels
             u = unit - first_unit
             count = list_rows(ok, y[trait], ptr[trial], ptr[trial + 1], candidate)
@@ -215,52 +340,14 @@ def unit_kernel(with_blups: bool) -> Callable[..., Any]:
                     and same_numbers(w, w_earlier) and same_numbers(n_levels, levels_earlier)
                     and same_numbers(local, local_earlier) and same_covariates(numbers, rows, earlier)
                 )  # fmt: skip
-                status = OK if valid else NO_ROWS if n == 0 else BAD_VALUES
-                for f in range(n_factors):
-                    if n_levels[f] < 2 and status != NO_ROWS:
-                        status = ONE_LEVEL
-                if status == OK and not shared:
-                    term_columns = start_terms(fixed, n_levels)
-                    p_full = term_columns[term_columns.size - 1]
-                    if p_full >= n or p_full == 0:
-                        status = TOO_FEW_ROWS
-                if status == OK and not shared:
-                    x_ptr, x_rows, x_data = code_columns(fixed, term_columns, local, n_levels, numbers, rows)
-                    status, order, counts, group_codes, cells, values, widths, diagonal = group_trial(
-                        random, local, n_levels, numbers, rows
-                    )
-                if status == OK and not shared:
-                    theta_index = place_theta(widths, diagonal)
-                    bases = standardize_values(values, widths, diagonal)
-                    kept = np.arange(p_full)
-                    null = np.empty((0, 0))
-                    norm = np.empty(0)
-                    # a second round without the columns that depend on others
-                    for attempt in range(2):
-                        p = x_ptr.size - 1
-                        status, equations = build_small_equations(
-                            x_ptr, x_rows, x_data, group_codes, counts, values, widths, w, fixed[0] == 1,
-                            not reml,
-                        )  # fmt: skip
-                        if status != OK:
-                            break
-                        status, L_fixed = factorize_fixed(equations, K, bases.shape[1])
-                        if status == OK or attempt == 1:
-                            break
-                        kept, null, norm = find_dependent(x_ptr, x_rows, x_data, n)
-                        if kept.size == p:
-                            break
-                        if tables == 2 and has_nested_factor(fixed, local, n_levels):
-                            break
-                        x_ptr, x_rows, x_data = select_columns(x_ptr, x_rows, x_data, kept)
-                if status == OK and not shared:
-                    start, term, level = equations[4], equations[5], equations[6]
-                    fixed_rows = np.empty(p, np.int64)
-                    for j in range(term.size):
-                        if term[j] == K:
-                            fixed_rows[level[j]] = start[j]
-                    search, lead, log_lead = eliminate_fixed(equations, K)
-                    at, q, first, own_term = number_random(start, term, K)
+                if not shared:
+                    status = OK if valid else NO_ROWS if n == 0 else BAD_VALUES
+                    if status == OK:
+                        status, columns, groups = code_design(fixed, random, local, n_levels, numbers, rows)
+                    if status == OK:
+                        status, design, equations, search = build_design(
+                            fixed, columns, groups, local, n_levels, w, reml, tables
+                        )
             integers[u, ROWS] = n
             if status != OK:
                 integers[u, STATUS] = status
@@ -268,69 +355,56 @@ def unit_kernel(with_blups: bool) -> Callable[..., Any]:
             own_y = np.empty(n)
             for i in range(n):
                 own_y[i] = y[trait, rows[i]]
-            end, numbers_out, theta, factors, L, coefficients, projected, beta = fit_response(
+            order, counts, group_codes, cells, _, widths, _ = groups
+            lead, log_lead, L_fixed, fixed_rows, theta_index, bases, kept, null, norm, p_full = design
+            end, numbers_out, theta, factors, L, coefficients, projected, beta, Z = fit_response(
                 equations, search, lead, log_lead, L_fixed, fixed_rows, widths, theta_index, w, own_y, reml,
                 tolerance, max_iterations,
             )  # fmt: skip
             if end != OK:
                 integers[u, STATUS] = end
                 continue
+            p = fixed_rows.size
             sigma2 = numbers_out[1]
-            dof = float(n - p) if reml else float(n)
+            natural = form_covariances(theta, theta_index, factors)
+            integers[u, RANK], integers[u, COLUMNS] = p, p_full
             for c in range(4):
                 figures[u, c] = numbers_out[c]
-            integers[u, RANK], integers[u, COLUMNS], integers[u, RANDOM] = p, p_full, q
             for k in range(K):
-                integers[u, 5 + k] = order[k]
-                integers[u, 5 + K + k] = counts[k]
-                for a in range(bases.shape[1]):
-                    for b in range(bases.shape[1]):
-                        out_bases[u, k, a, b] = bases[k, a, b]
+                integers[u, TERMS + k] = order[k]
+                integers[u, TERMS + K + k] = counts[k]
             for f in range(n_factors):
-                integers[u, 5 + 2 * K + f] = n_levels[f]
+                integers[u, TERMS + 2 * K + f] = n_levels[f]
                 for r in range(n_levels[f]):
                     out_levels[offsets[u, 1 + f] + r] = found[f, r]
-            natural = form_covariances(theta, theta_index, factors)
+            copy_numbers(bases, out_bases[u].reshape(bases.size), 0)
+            copy_numbers(theta, out_theta[u], 0)
+            copy_numbers(natural, out_natural[u], 0)
             average = average_information(
-                equations, factors, L, theta_index, projected, natural, sigma2 * dof, sigma2
-            )
-            for i in range(natural.size):
-                out_theta[u, i] = theta[i]
-                out_natural[u, i] = natural[i]
-            for i in range(natural.size + 1):
-                for j in range(natural.size + 1):
-                    out_average[u, i, j] = average[i, j]
-            to = places_at[u]
+                equations, factors, L, theta_index, projected, natural,
+                sigma2 * (float(n - p) if reml else float(n)), sigma2,
+            )  # fmt: skip
+            copy_numbers(average, out_average[u].reshape(average.size), 0)
             for j in range(p):
-                places[to + j] = kept[j]
+                places[places_at[u] + j] = kept[j]
             if tables > 0:
                 for v in range(numbers.shape[0]):
                     total = 0.0
                     for i in range(n):
                         total += numbers[v, rows[i]]
                     out_numbers[u, v] = total / n
-                to += p
-                places[to] = first.size
-                for j in range(first.size):
-                    places[to + 1 + j] = first[j]
-                    places[to + 1 + first.size + j] = own_term[j]
-                B, phi = solve_fixed(equations, factors, L, fixed_rows, at, q)
-                to = copy_numbers(beta, store, store_at[u])
-                to = copy_numbers(equations[19], store, to)
-                to = copy_numbers(equations[20], store, to)
-                to = copy_numbers(phi, store, to)
-                to = copy_numbers(norm, store, to)
-                to = copy_numbers(null, store, to)
-                to = copy_numbers(B, store, to)
+                to = store_at[u]
+                for part in (beta, equations[19], equations[20]):
+                    to = copy_numbers(part, store, to)
+                integers[u, RANDOM] = store_fixed(
+                    equations, factors, L, fixed_rows, K, norm, null, projected, with_projection, store, to,
+                    places, places_at[u] + p,
+                )  # fmt: skip
                 if with_projection:
-                    to = copy_numbers(project_identity(equations, factors, L, at, q), store, to)
-                    for s in range(at.size):
-                        if at[s] >= 0:
-                            store[to + at[s]] = projected[s, 0]
                     sum_level_bounds(equations, theta_index, natural, out_bounds[u])
             if with_blups:
                 integers[u, STATUS] = infer_random(
-                    u, equations, factors, L, K, widths, bases, natural, theta_index, counts, cells,
+                    u, equations, factors, L, Z, p, K, widths, bases, natural, theta_index, counts, cells,
                     group_codes, sigma2, coefficients, offsets, out_cells, out_blups, out_terms,
                 )  # fmt: skip
 
@@ -339,17 +413,18 @@ def unit_kernel(with_blups: bool) -> Callable[..., Any]:
 
 @kernel
 def infer_random(
-    u, equations, factors, L, K, widths, bases, natural, theta_index, counts, cells, group_codes, sigma2,
-    coefficients, offsets, out_cells, out_blups, out_terms,
+    u, equations, factors, L, Z, p, K, widths, bases, natural, theta_index, counts, cells, group_codes,
+    sigma2, coefficients, offsets, out_cells, out_blups, out_terms,
 ):  # fmt: skip
     """BLUPs with prediction error and conditional variances, and the sums behind heritability; a status."""
-    start, term, level, C_indptr, position, L_indptr, L_indices = (
-        equations[4], equations[5], equations[6], equations[9], equations[13], equations[14], equations[15],
+    start, term, level, L_indptr, L_indices = (
+        equations[4], equations[5], equations[6], equations[14], equations[15],
     )  # fmt: skip
     size = L_indptr.size - 1
-    Z = np.empty(L_indices.size)
-    invert_subset(L_indptr, L_indices, L, size, Z)
-    status, Z_given = invert_conditional(equations, factors, K)
+    if Z.size != L.size:
+        Z = np.empty(L.size)
+        invert_subset(L_indptr, L_indices, L, size, Z)
+    status, Z_given = invert_conditional(equations, factors, L, K, p, Z)
     if status != OK:
         return status
     width = bases.shape[1]
@@ -381,11 +456,9 @@ def infer_random(
                 out_blups[to, 1] = 0.0
                 out_blups[to, 2] = 0.0
                 if not zero:
-                    pev = sigma2 * level_variance(Z, C_indptr, position, first, m, transform, a)
+                    pev = sigma2 * level_variance(Z, L_indptr, first, m, transform, a)
                     out_blups[to, 1] = pev
-                    out_blups[to, 2] = sigma2 * level_variance(
-                        Z_given, C_indptr, position, first, m, transform, a
-                    )
+                    out_blups[to, 2] = sigma2 * level_variance(Z_given, L_indptr, first, m, transform, a)
                     if a == 0:
                         trace += pev
         base += counts[k] * m

@@ -1,0 +1,128 @@
+"""Labels of the rows that the compiled path leaves, for all units of a run at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastlmm_core.batch.coded import CodedTrials
+from fastlmm_core.batch.compiled import UnitArrays
+from fastlmm_core.batch.tables import text_column
+from fastlmm_core.design.expressions import Name, deparse
+from fastlmm_core.inference.contrast_families import NEEDS_PARENTHESES
+from fastlmm_core.inference.table_labels import looks_numeric
+
+
+def expand(starts: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows start:start + count of every unit: (row numbers, unit's place, position within the unit)."""
+    place = np.repeat(np.arange(counts.size), counts)
+    within = np.arange(place.size) - np.repeat(np.cumsum(counts) - counts, counts)
+    return starts[place] + within, place, within
+
+
+def level_codes(
+    coded: CodedTrials, arrays: UnitArrays, u: np.ndarray, factor: str, local: np.ndarray
+) -> np.ndarray:
+    """Labels of the levels `local` (r,) of a factor in the units `u` (r,)."""
+    f = coded.factors.index(factor)
+    return arrays.levels[arrays.offsets[u, 1 + f] + local]
+
+
+def coefficient_labels(
+    coded: CodedTrials, arrays: UnitArrays, good: np.ndarray
+) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """(labels, code of every coefficient, place of its unit in `good`), those that were dropped included."""
+    _, place, within = expand(np.zeros_like(good), arrays.n_columns[good])
+    u = good[place]
+    labels = ["(Intercept)"]
+    codes = np.zeros(u.size, np.int64)
+    start = np.full(good.size, int(coded.intercept), np.int64)
+    for term in coded.terms:
+        widths = []
+        for name, kind in zip(term.names, term.kinds, strict=True):
+            if kind < 2:
+                widths.append(arrays.level_counts[good, coded.factors.index(name)] - (kind == 0))
+        width = np.prod(widths, axis=0) if widths else np.ones(good.size, np.int64)
+        own = np.flatnonzero((within >= start[place]) & (within < (start + width)[place]))
+        rest = within[own] - start[place[own]]
+        atoms: list[tuple[list[str], np.ndarray]] = []
+        s = 0
+        for name, kind in zip(term.names, term.kinds, strict=True):
+            if kind == 2:
+                atoms.append(([quoted(name)], np.zeros(own.size, np.int64)))
+            else:
+                size = widths[s][place[own]]
+                label = [quoted(name) + level for level in coded.levels[coded.factors.index(name)]]
+                local = rest % size + (kind == 0)
+                atoms.append((label, level_codes(coded, arrays, u[own], name, local)))
+                rest = rest // size
+                s += 1
+        found, own_codes = join_labels(atoms, ":")
+        codes[own] = own_codes + len(labels)
+        labels += found
+        start = start + width
+    return labels, codes, place
+
+
+def join_labels(parts: list[tuple[list[str], np.ndarray]], separator: str) -> tuple[list[str], np.ndarray]:
+    """Texts and codes of labels joined row by row; every combination that occurs is written once.
+
+    Parameters
+    ----------
+    parts : list of (labels, codes (r,))
+    """
+    if len(parts) == 1:
+        return list(parts[0][0]), parts[0][1]
+    cell = np.zeros(parts[0][1].size, np.int64)
+    for labels, codes in parts:
+        cell = cell * len(labels) + codes
+    cells, inverse = np.unique(cell, return_inverse=True)
+    words: list[list[str]] = []
+    for labels, _ in reversed(parts):
+        words.append([labels[code] for code in (cells % len(labels)).tolist()])
+        cells = cells // len(labels)
+    return [separator.join(texts) for texts in zip(*reversed(words), strict=True)], inverse.ravel()
+
+
+def quoted(name: str) -> str:
+    """A column's name as R prints it in a coefficient."""
+    return deparse(Name(0, name))
+
+
+def contrast_labels(
+    coded: CodedTrials,
+    arrays: UnitArrays,
+    members: np.ndarray,
+    u: np.ndarray,
+    name: str,
+    plus: np.ndarray,
+    minus: np.ndarray,
+) -> Any:
+    """ "A - B" of every row, as ``inference.contrast_families`` writes it."""
+    f = coded.factors.index(name)
+    levels = coded.levels[f]
+    numeric = np.array([looks_numeric([level]) for level in levels])
+    counts = arrays.level_counts[members, f]
+    codes = arrays.levels[expand(arrays.offsets[members, 1 + f], counts)[0]]
+    all_numeric = np.logical_and.reduceat(numeric[codes], np.cumsum(counts) - counts)
+    flag = np.zeros(arrays.units.size, bool)
+    flag[members] = all_numeric
+    both = [levels.tolist(), [f"{name}{level}" for level in levels]]
+    shown = [f"({x})" if NEEDS_PARENTHESES.search(x) else x for texts in both for x in texts]
+    shift = np.where(flag[u], levels.size, 0)
+    pairs = [(shown, level_codes(coded, arrays, u, name, local) + shift) for local in (plus, minus)]
+    return text_column(*join_labels(pairs, " - "))
+
+
+def group_labels(coded: CodedTrials, arrays: UnitArrays, u: np.ndarray, k: int, cells: np.ndarray) -> Any:
+    """Labels "R1:B1" of grouping cells (r,) in the units `u` (r,)."""
+    parts: list[tuple[list[str], np.ndarray]] = []
+    rest = cells
+    for name in reversed(coded.random[k].factors):
+        f = coded.factors.index(name)
+        size = arrays.level_counts[u, f]
+        local = rest if len(coded.random[k].factors) == 1 else rest % size
+        parts.append((coded.levels[f].tolist(), level_codes(coded, arrays, u, name, local)))
+        rest = rest // size
+    return text_column(*join_labels(parts[::-1], ":"))
