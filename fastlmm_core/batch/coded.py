@@ -15,6 +15,7 @@ from fastlmm_core.design.table import Column, as_factor, read_column
 from fastlmm_core.errors import DataError
 from fastlmm_core.inference.reference_grid import parse_specs
 from fastlmm_core.kernels.trial_inference import ASYMPTOTIC, KENWARD_ROGER, RESIDUAL, SATTERTHWAITE
+from fastlmm_core.kernels.trial_layout import count_levels
 from fastlmm_core.kernels.trial_rows import (
     CONSECUTIVE,
     CONTROL,
@@ -23,7 +24,6 @@ from fastlmm_core.kernels.trial_rows import (
     PAIRWISE,
     REVERSED,
 )
-from fastlmm_core.kernels.trial_units import count_levels
 
 MODES = {
     "kenward-roger": KENWARD_ROGER, "satterthwaite": SATTERTHWAITE, "residual": RESIDUAL,

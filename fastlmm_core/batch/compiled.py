@@ -10,8 +10,9 @@ from fastlmm_core.batch.coded import MODES, CodedTrials, integers
 from fastlmm_core.batch.trials import TrialTable
 from fastlmm_core.kernels.trial_design import LARGEST_GRAPH
 from fastlmm_core.kernels.trial_inference import KENWARD_ROGER, SATTERTHWAITE
+from fastlmm_core.kernels.trial_layout import hash_layouts
 from fastlmm_core.kernels.trial_rows import PAIRWISE, REVERSED, infer_rows, judge_parameters
-from fastlmm_core.kernels.trial_units import COLUMNS, RANK, ROWS, STATUS, hash_layouts, unit_kernel
+from fastlmm_core.kernels.trial_units import COLUMNS, RANK, ROWS, STATUS, unit_kernel
 from fastlmm_core.reml.optimizer import MAX_ITERATIONS, TOLERANCE
 
 # Numbers that inference on one stretch of units may hold; each unit leaves about (p + q)^2.

@@ -70,6 +70,8 @@ class CalleeCompiler(CompilerBase):
 def with_callee(function: Callable[..., Any], options: dict[str, Any]) -> Any:
     """A cached kernel for callers in Python that other kernels take in as a callee."""
     outer = njit(**options)(function)
+    if outer is function:  # with NUMBA_DISABLE_JIT
+        return function
     own = {**options, "cache": False, "no_cpython_wrapper": True, "pipeline_class": CalleeCompiler}
     inner = njit(**own)(function)
     outer.get_call_template = inner.get_call_template

@@ -389,34 +389,10 @@ def infer_rows(
             continue
         n_contrasts = r * (r - 1) // 2 if kind == PAIRWISE or kind == REVERSED else r - 1
         sizes[u, 1], sizes[u, 2] = n_contrasts, control
-        b_row = np.empty(q)
-        h_row = np.empty((d, q))
-        for c in range(n_contrasts):
-            plus, minus = list_contrast(kind, control, r, c)
-            to = offsets[u, 1] + c
-            good = True
-            for a in range(lost):
-                difference = products[plus, a] - products[minus, a]
-                if abs(difference) > ESTIMABLE * (norms[plus] + norms[minus]):
-                    good = False
-            if not good:
-                out_contrasts[to, 0], out_contrasts[to, 1], out_contrasts[to, 2] = np.nan, np.nan, np.nan
-                continue
-            variance = (
-                multiply_row(inside, plus, K_phi[plus]) - 2.0 * multiply_row(inside, plus, K_phi[minus])
-                + multiply_row(inside, minus, K_phi[minus])
-            )  # fmt: skip
-            se, df = np.sqrt(max(sigma2 * variance, 0.0)), plain
-            if with_variances:
-                for s in range(q):
-                    b_row[s] = b[plus, s] - b[minus, s]
-                    for t in range(d):
-                        h_row[t, s] = h[plus, t, s] - h[minus, t, s]
-                se, df = judge_row(
-                    b_row, h_row, variance, nodes, theta_index, natural[u], cov_parameters[u], sigma2, part
-                )
-            estimate = multiply_row(inside, plus, beta) - multiply_row(inside, minus, beta)
-            out_contrasts[to, 0], out_contrasts[to, 1], out_contrasts[to, 2] = estimate, se, df
+        infer_contrasts(
+            kind, control, n_contrasts, inside, beta, b, h, K_phi, products, norms, with_variances, nodes,
+            theta_index, natural[u], cov_parameters[u], sigma2, plain, offsets[u, 1], out_contrasts,
+        )  # fmt: skip
 
 
 @kernel
@@ -428,3 +404,41 @@ def is_estimable(products, norms, i):
         if abs(products[i, c]) > ESTIMABLE * max(norms[i], 1e-300):
             return False
     return True
+
+
+@kernel
+def infer_contrasts(
+    kind, control, n_contrasts, inside, beta, b, h, K_phi, products, norms, with_variances, nodes,
+    theta_index, natural, cov_parameters, sigma2, plain, first, out_contrasts,
+):  # fmt: skip
+    """Figures of the contrasts among a unit's means, from the rows `first` of `out_contrasts` on."""
+    r, d, q = h.shape
+    part = np.empty(q)
+    b_row = np.empty(q)
+    h_row = np.empty((d, q))
+    for c in range(n_contrasts):
+        plus, minus = list_contrast(kind, control, r, c)
+        to = first + c
+        good = True
+        for a in range(products.shape[1]):
+            difference = products[plus, a] - products[minus, a]
+            if abs(difference) > ESTIMABLE * (norms[plus] + norms[minus]):
+                good = False
+        if not good:
+            out_contrasts[to, 0], out_contrasts[to, 1], out_contrasts[to, 2] = np.nan, np.nan, np.nan
+            continue
+        variance = (
+            multiply_row(inside, plus, K_phi[plus]) - 2.0 * multiply_row(inside, plus, K_phi[minus])
+            + multiply_row(inside, minus, K_phi[minus])
+        )  # fmt: skip
+        se, df = np.sqrt(max(sigma2 * variance, 0.0)), plain
+        if with_variances:
+            for s in range(q):
+                b_row[s] = b[plus, s] - b[minus, s]
+                for t in range(d):
+                    h_row[t, s] = h[plus, t, s] - h[minus, t, s]
+            se, df = judge_row(
+                b_row, h_row, variance, nodes, theta_index, natural, cov_parameters, sigma2, part
+            )
+        estimate = multiply_row(inside, plus, beta) - multiply_row(inside, minus, beta)
+        out_contrasts[to, 0], out_contrasts[to, 1], out_contrasts[to, 2] = estimate, se, df

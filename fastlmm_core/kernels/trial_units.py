@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fastlmm_core.kernels.compile import fill_integers, kernel
-from fastlmm_core.kernels.simplicial import invert_subset, solve_lower
+from fastlmm_core.kernels.trial_blups import infer_random
 from fastlmm_core.kernels.trial_design import (
     BAD_VALUES,
     LARGEST_GRAPH,
@@ -35,70 +35,15 @@ from fastlmm_core.kernels.trial_fit import fit_response
 from fastlmm_core.kernels.trial_inference import (
     average_information,
     form_covariances,
-    invert_conditional,
-    level_variance,
-    mark_term,
     number_random,
     project_identity,
     solve_fixed,
 )
+from fastlmm_core.kernels.trial_layout import list_rows, same_covariates, same_numbers, same_rows
 from fastlmm_core.kernels.trial_rank import find_dependent, has_nested_factor, select_columns
 
 # Columns of `integers`.
 STATUS, ROWS, RANK, COLUMNS, RANDOM, TERMS = range(6)
-
-
-@kernel
-def count_levels(codes, ok, ptr, n_levels, out):
-    """Levels of one factor that occur in the usable rows of every trial: out (T,)."""
-    seen = fill_integers(n_levels, -1)
-    for t in range(ptr.size - 1):
-        count = 0
-        for i in range(ptr[t], ptr[t + 1]):
-            if ok[i] and seen[codes[i]] != t:
-                seen[codes[i]] = t
-                count += 1
-        out[t] = count
-
-
-@kernel
-def list_rows(ok, y, lo, hi, rows):
-    """Usable rows of a unit into `rows`; returns their number."""
-    n = 0
-    for i in range(lo, hi):
-        if ok[i] and y[i] == y[i]:
-            rows[n] = i
-            n += 1
-    return n
-
-
-@kernel
-def same_rows(rows, candidate, n):
-    """Whether the first n of two lists of rows agree."""
-    for i in range(n):
-        if rows[i] != candidate[i]:
-            return False
-    return True
-
-
-@kernel
-def same_numbers(left, right):
-    """Whether two arrays of one size agree, number by number."""
-    a, b = left.reshape(left.size), right.reshape(right.size)
-    for i in range(a.size):
-        if a[i] != b[i]:
-            return False
-    return True
-
-
-@kernel
-def same_covariates(numbers, rows, earlier):
-    """Whether the numeric columns agree on two lists of rows."""
-    for v in range(numbers.shape[0]):
-        for i in range(rows.size):
-            if numbers[v, rows[i]] != numbers[v, earlier[i]]:
-                return False
-    return True
 
 
 @kernel
@@ -217,37 +162,6 @@ def store_fixed(
             if at[s] >= 0:
                 store[to + at[s]] = projected[s, 0]
     return q
-
-
-@kernel
-def hash_layouts(first_unit, last_unit, n_labels, ptr, ok, y, codes, level_counts, out):
-    """Numbers out (U,), equal for units laid out alike, whatever their levels are called.
-
-    Levels are numbered as they first occur; covariates and weights are not looked at.
-    """
-    n_factors = codes.shape[0]
-    most = 1
-    for f in range(n_factors):
-        most = max(most, level_counts[f])
-    mark = fill_integers(most, -1)
-    number = np.empty(most, np.int64)
-    seen = 0
-    for unit in range(first_unit, last_unit):
-        trial, trait = unit // n_labels, unit % n_labels
-        own = np.uint64(1469598103934665603)
-        for f in range(n_factors):
-            seen += 1
-            count = 0
-            for i in range(ptr[trial], ptr[trial + 1]):
-                if ok[i] and y[trait, i] == y[trait, i]:
-                    code = codes[f, i]
-                    if mark[code] != seen:
-                        mark[code] = seen
-                        number[code] = count
-                        count += 1
-                    own = (own ^ np.uint64(number[code])) * np.uint64(1099511628211)
-            own = own ^ np.uint64(count)
-        out[unit - first_unit] = np.int64(own >> np.uint64(1))
 
 
 @cache
@@ -409,82 +323,3 @@ def unit_kernel(with_blups: bool) -> Callable[..., Any]:
                 )  # fmt: skip
 
     return fit_units
-
-
-@kernel
-def infer_random(
-    u, equations, factors, L, Z, p, K, widths, bases, natural, theta_index, counts, cells, group_codes,
-    sigma2, coefficients, offsets, out_cells, out_blups, out_terms,
-):  # fmt: skip
-    """BLUPs with prediction error and conditional variances, and the sums behind heritability; a status."""
-    start, term, level, L_indptr, L_indices = (
-        equations[4], equations[5], equations[6], equations[14], equations[15],
-    )  # fmt: skip
-    size = L_indptr.size - 1
-    if Z.size != L.size:
-        Z = np.empty(L.size)
-        invert_subset(L_indptr, L_indices, L, size, Z)
-    status, Z_given = invert_conditional(equations, factors, L, K, p, Z)
-    if status != OK:
-        return status
-    width = bases.shape[1]
-    transform = np.empty((width, width))
-    base = offsets[u, 0]
-    for k in range(K):
-        m = widths[k]
-        zero = True
-        for t in range(natural.size):
-            if theta_index[0][t] == k and natural[t] != 0.0:
-                zero = False
-        for a in range(m):
-            for b in range(m):
-                transform[a, b] = 0.0
-                for c in range(m):
-                    transform[a, b] += bases[k, a, c] * factors[k, c, b]
-        trace = 0.0
-        for node in range(term.size):
-            if term[node] != k:
-                continue
-            first = start[node]
-            for a in range(m):
-                to = base + level[node] * m + a
-                estimate = 0.0
-                for b in range(m):
-                    estimate += bases[k, a, b] * coefficients[first + b, 0]
-                out_cells[to] = cells[k, level[node]]
-                out_blups[to, 0] = estimate
-                out_blups[to, 1] = 0.0
-                out_blups[to, 2] = 0.0
-                if not zero:
-                    pev = sigma2 * level_variance(Z, L_indptr, first, m, transform, a)
-                    out_blups[to, 1] = pev
-                    out_blups[to, 2] = sigma2 * level_variance(Z_given, L_indptr, first, m, transform, a)
-                    if a == 0:
-                        trace += pev
-        base += counts[k] * m
-        out_terms[u, k, 1] = trace
-        out_terms[u, k, 2] = 0.0
-        if m == 1:
-            prior = 0.0
-            for t in range(natural.size):
-                if theta_index[0][t] == k:
-                    prior = sigma2 * bases[k, 0, 0] ** 2 * natural[t]
-            out_terms[u, k, 0] = prior
-            if not zero:
-                ones = mark_term(start, term, k)
-                spherical = np.empty((size, 1))
-                for s in range(size):
-                    spherical[s, 0] = ones[s, 0]
-                solve_lower(L_indptr, L_indices, L, spherical)
-                total = 0.0
-                for s in range(size):
-                    total += spherical[s, 0] ** 2
-                out_terms[u, k, 2] = total * sigma2 * transform[0, 0] ** 2
-            tally = fill_integers(counts[k], 0)
-            for i in range(group_codes.shape[1]):
-                tally[group_codes[k, i]] += 1
-            mean = 0.0
-            for a in range(counts[k]):
-                mean += 1.0 / tally[a]
-            out_terms[u, k, 3] = mean / counts[k]
-    return OK

@@ -33,9 +33,11 @@ MODELS = [
     ("yield ~ rep + (moisture | gen)", {"emmeans": ["rep", "~ 1"], "ddf": "satterthwaite"}),
     ("yield ~ gen + rep + moisture + (1|rep:block)", {"emmeans": ["gen", "rep", "~ 1", "~ gen * rep"]}),
     ("yield ~ gen + rep", {"weights": "weight", "emmeans": "gen", "contrasts": "pairwise"}),
+    ("yield ~ gen + (1|rep) + (1|rep:block)", {"blups": True}),
+    ("yield ~ rep + (1|gen) + (1|rep:block)", {"blups": True, "reml": False, "ddf": "asymptotic"}),
 ]
 # Formulas that run in compiled code; the trials that do not are those whose best correlation is one.
-COMPILED = [MODELS[k] for k in (0, 1, 2, 7, 8, 10, 11)]
+COMPILED = [MODELS[k] for k in (0, 1, 2, 7, 8, 10, 11, 13)]
 
 
 def close(ours: pd.DataFrame, theirs: pd.DataFrame, tolerance: float = 1e-8) -> None:
