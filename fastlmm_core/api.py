@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastlmm_core.design import Design, build_design
+from fastlmm_core.design.table import first_row
 from fastlmm_core.errors import (
     ConfoundedWarning,
     DataError,
@@ -79,7 +80,7 @@ class Prepared:
         if weights is not None:
             own = _row_values("weights", weights, design)
             if not np.all(own > 0):
-                raise DataError("weights must be positive")
+                raise DataError(f"weights must be positive: {first_row(own <= 0, own)}")
             design = replace(design, weights=own)
             equations = equations.with_weights(own)
         response = design.y if y is None else _row_values("y", y, design)
@@ -205,7 +206,8 @@ def _row_values(name: str, given: Any, design: Design) -> np.ndarray:
     bad = ~np.isfinite(values)
     if bad.any():
         raise DataError(
-            f"{name} has {int(bad.sum())} missing or infinite values; prepare the model without those rows"
+            f"{name} has {int(bad.sum())} missing or infinite values, {first_row(bad, values)}; prepare the "
+            "model without those rows"
         )
     return values
 

@@ -159,7 +159,7 @@ def build_random_term(
     for node in part.factors:
         own = group_raw[deparse(node)]
         assert own.levels is not None
-        used, names = drop_unused(own.values if rows is None else own.values[rows], own.levels)
+        used, names = drop_unused(own.on_rows(rows), own.levels)
         codes.append(used)
         levels.append(names)
     group_codes, labels, cells = combine_factors(codes, levels)

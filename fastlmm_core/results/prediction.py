@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from fastlmm_core.design.table import first_row
 from fastlmm_core.errors import DataError, OptionError, nearest_names
 from fastlmm_core.inference.linear_functions import dense_rows
 from fastlmm_core.kernels.assembly import apply_factor, apply_factor_transposed
@@ -90,9 +91,17 @@ def _new_offset(fit: LMMFit, offset: Any, n: int) -> np.ndarray:
         if fit.offset is not None:
             raise DataError("the model has an offset: give offset=, one value for each row of the new data")
         return np.zeros(n)
-    values = np.asarray(offset, float)
+    try:
+        values = np.asarray(offset, float)
+    except (TypeError, ValueError):
+        raise DataError(
+            "offset= of a prediction takes numbers, one for each row of the new data"
+        ) from None
     if values.shape not in ((), (n,)):
         raise DataError(f"offset has shape {values.shape}; the new data have {n} rows")
+    if not np.isfinite(values).all():
+        bad = np.atleast_1d(~np.isfinite(values))
+        raise DataError(f"offset has missing or infinite values, {first_row(bad, np.atleast_1d(values))}")
     return np.broadcast_to(values, (n,))
 
 
