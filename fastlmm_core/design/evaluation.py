@@ -22,7 +22,7 @@ from fastlmm_core.design.expressions import (
     number_text,
 )
 from fastlmm_core.design.table import Table, first_row
-from fastlmm_core.errors import DataError, DependencyError
+from fastlmm_core.errors import DataError, DependencyError, name_list
 
 State = dict[str, dict[str, Any]]  # what poly(), scale(), ... remember of the data of the fit, by their text
 
@@ -108,7 +108,8 @@ def evaluate_numbers(node: Node, table: Table, state: State) -> Numbers:
     text = deparse(node)
     array = np.asarray(evaluate(node, table, state))
     if array.dtype == object:
-        raise DataError(f"'{text}' is a factor, but stands where numbers are expected")
+        labels = dict.fromkeys(str(label) for label in np.atleast_1d(array) if label is not None)
+        raise DataError(f"'{text}' has the labels {name_list(labels, 4)}, but numbers are needed here")
     array = array.astype(np.float64, copy=False)
     values = (np.full(table.n, array) if array.ndim == 0 else array).reshape(table.n, -1)
     if isinstance(node, Name):

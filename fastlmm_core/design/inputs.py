@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from fastlmm_core.design.coding import Raw, read_factor, read_raw
 from fastlmm_core.design.evaluation import Numbers, evaluate_numbers
@@ -57,8 +58,9 @@ def read_response(parsed: ParsedFormula, table: Table) -> Numbers:
     for inner in names_in(node):
         column = table.column(inner.name)
         if column.is_factor:
+            labels = column.levels or ()
             raise DataError(f"the response must be numeric, but '{inner.name}' has the labels "
-                            f"{name_list(column.levels or (), 4)}; convert it to numbers")  # fmt: skip
+                            f"{name_list(labels, 4)}; {_to_numbers(labels)}")  # fmt: skip
     numbers = evaluate_numbers(node, table, {})
     if numbers.values.shape != (table.n, 1):
         raise DataError(
@@ -66,6 +68,27 @@ def read_response(parsed: ParsedFormula, table: Table) -> Numbers:
             f"{numbers.values.shape}"
         )
     return numbers
+
+
+def _to_numbers(labels: tuple[str, ...]) -> str:
+    """What would make numbers of labels: a decimal point, another type, or fewer words."""
+    words = [label for label in labels if not _is_number(label)]
+    if not words:
+        return "they are numbers kept as text: convert the column, for example with pandas.to_numeric"
+    if all(_is_number(label.replace(",", ".", 1)) for label in words):
+        return "write them with a decimal point, or read the file with decimal=','"
+    if len(words) < len(labels):
+        verb = "is" if len(words) == 1 else "are"
+        return f"{name_list(words, 4)} {verb} not numeric: correct, or mark as missing"
+    return "a factor cannot be modelled as a response"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _numbers_for_rows(given: Any, table: Table, option: str) -> np.ndarray:
@@ -79,6 +102,9 @@ def _numbers_for_rows(given: Any, table: Table, option: str) -> np.ndarray:
         if column.is_factor:
             raise DataError(f"{option}='{given}' must be numeric, but the column has labels")
         return column.values
+    if isinstance(given, pd.Series) and table.index is not None and not given.index.equals(table.index):
+        raise DataError(f"{option} is a Series with another index than the data: name a column of the data, "
+                        "or give the values alone (.to_numpy()), in the order of the rows")  # fmt: skip
     try:
         values = np.asarray(given, dtype=np.float64)
     except (TypeError, ValueError):

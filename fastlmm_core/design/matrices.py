@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -389,6 +390,9 @@ def build_design(
 def _code_fixed(
     parsed: ParsedFormula, raw: dict[str, Raw], rows: np.ndarray | None, contrasts: Any
 ) -> tuple[Coding, dict[str, np.ndarray]]:
+    if contrasts is not None and not isinstance(contrasts, Mapping):
+        raise OptionError(f"contrasts={contrasts!r} does not name its factors; write for example "
+                          "{'gen': 'contr.sum'}")  # fmt: skip
     if contrasts:
         random_atoms = {text for part in parsed.random for text in part.terms.atoms}
         for name in contrasts:
