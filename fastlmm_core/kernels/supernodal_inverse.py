@@ -224,7 +224,7 @@ def invert_fronts(
         size = nodes.first[s + 1] - start + nodes.row_ptr[s + 1] - nodes.row_ptr[s]
         r = row_end[s] - nodes.row_ptr[s]
         panel = L[nodes.panel_ptr[s] : nodes.panel_ptr[s + 1]]
-        front = stack[offset[s] : offset[s] + m * size]
+        front = stack[offset[s] :]
         if r > 0 and not nodes.guest[s]:
             take_rest(nodes, s, r, offset, stack, Y)
         rest, ld_rest = place_rest(nodes, s, offset)
