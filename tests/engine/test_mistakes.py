@@ -1,4 +1,4 @@
-"""Mistakes a plant breeder makes, and what is said about each: the column, level or option, and what is right."""
+"""Mistakes a plant breeder makes, and what is said: the column, level or option, and what would be right."""
 
 import warnings
 
@@ -33,7 +33,7 @@ def test_an_equals_sign_is_no_tilde():
 @pytest.mark.parametrize(
     ("texts", "words"),
     [
-        (lambda y: y.astype(str).str.replace(".", ",") + ",5", "decimal point, or read the file with decimal="),
+        (lambda y: y.astype(str).str.replace(".", ",") + ",5", "decimal point, or read .* with decimal=','"),
         (lambda y: y.astype(str), "numbers kept as text"),
         (lambda y: y.astype(str).where(y.index != 3, "n.d."), "'n.d.' is not numeric"),
         (lambda y: "low" + y.astype(str), "cannot be modelled as a response"),
@@ -72,7 +72,7 @@ def test_values_with_an_index_of_their_own(option):
         (lambda f: f.prepared.fit(theta=["a", "b"]), OptionError, "theta must be numbers"),
         (lambda f: lmm("Y ~ V", OATS, contrasts="contr.sum"), OptionError, "does not name its factors"),
         (lambda f: lmm("Y ~ V", OATS, max_memory="8 gigs"), OptionError, "'8 gigs' is not a size"),
-        (lambda f: f.predict(OATS.assign(B="XI")), DataError, "'V:B' has the levels 'Victory:XI', .* not occur"),
+        (lambda f: f.predict(OATS.assign(B="XI")), DataError, "'V:B' has the levels 'Victory:XI'"),
         (lambda f: f.predict(OATS.assign(B=None)), DataError, "'V:B' has no value in 72 rows"),
     ],
 )
@@ -115,7 +115,7 @@ def test_correlations_stand_under_one_heading():
 
 
 def test_an_effect_in_two_terms_is_said_to_be_confounded():
-    with pytest.warns(ConfoundedWarning, match=r"'\(Intercept\)' varies between levels of 'B' in more than one"):
+    with pytest.warns(ConfoundedWarning, match=r"'\(Intercept\)' varies between levels of 'B' in more"):
         twice = lmm("Y ~ V + (1|B) + (1|B)", OATS)
     once = lmm("Y ~ V + (1|B)", OATS)
     np.testing.assert_allclose(twice.criterion, once.criterion, rtol=1e-9)
