@@ -62,6 +62,8 @@ def test_values_with_an_index_of_their_own(option):
         (lambda f: f.emmeans("N").contrast({"a": ["x", "y", "z", "w"]}), OptionError, "'a': .* numbers"),
         (lambda f: f.emmeans("N").contrast({"a": [1, -1, np.nan, 0]}), OptionError, "'a': .* finite"),
         (lambda f: f.emmeans("N").contrast({"a": {"N0.0cwt": "b"}}), OptionError, "'a': .* numbers"),
+        (lambda f: f.emmeans("~ V | N").contrast(interaction=["pairwise", "consec"]), OptionError,
+         "2 families, but these means are of 'V' within 'N'"),
         (lambda f: f.fixed_effects(level=95), OptionError, "level=95 .* for example 0.95"),
         (lambda f: f.blups(level=95), OptionError, "level=95 .* for example 0.95"),
         (lambda f: compare(f, "x"), OptionError, "takes fits, not 'str'"),
@@ -75,7 +77,7 @@ def test_values_with_an_index_of_their_own(option):
         (lambda f: f.predict(OATS.assign(B="XI")), DataError, "'V:B' has the levels 'Victory:XI'"),
         (lambda f: f.predict(OATS.assign(B=None)), DataError, "'V:B' has no value in 72 rows"),
     ],
-)
+)  # fmt: skip
 def test_wrong_options_are_named(fit, call, error, words):
     with pytest.raises(error, match=words):
         call(fit)

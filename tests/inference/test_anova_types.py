@@ -32,7 +32,7 @@ def agrees(tests, reference):
         np.testing.assert_allclose(tests[column], expected, rtol=rtol, err_msg=column)
 
 
-# The only factor of a model is tested in sum-to-zero coding in type III (docs/kenward_roger.md); R's is not here.
+# The only factor of a model is tested in sum-to-zero coding in type III, unlike here: docs/kenward_roger.md.
 TYPES = [(name, type) for name in CASES for type in (1, 2, 3) if (name, type) != ("slopes", 3)]
 
 
