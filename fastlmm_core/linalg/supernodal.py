@@ -257,10 +257,10 @@ class SupernodalFactor(CholeskyFactor):
             return self._solve_vector(B, solve_lower_vector, solve_upper_vector)
         return self._solve_columns(B, solve_lower_columns, solve_upper_columns)
 
-    def solve_lower(self, B: np.ndarray) -> np.ndarray:
+    def solve_lower(self, B: np.ndarray, overwrite: bool = False) -> np.ndarray:
         if B.ndim == 1 or B.shape[1] == 1:
             return self._solve_vector(B, solve_lower_vector)
-        return self._solve_columns(B, solve_lower_columns)
+        return self._solve_columns(B, solve_lower_columns, overwrite=overwrite)
 
     def _solve_vector(self, b: np.ndarray, *passes: Callable[..., None]) -> np.ndarray:
         out = np.array(b, dtype=float).ravel()
@@ -270,8 +270,10 @@ class SupernodalFactor(CholeskyFactor):
                 triangular_solve(ADDRESSES, self.L, self.symbolic.nodes, out, held)
         return out.reshape(b.shape)
 
-    def _solve_columns(self, B: np.ndarray, *passes: Callable[..., None]) -> np.ndarray:
-        out = np.empty(B.shape)
+    def _solve_columns(
+        self, B: np.ndarray, *passes: Callable[..., None], overwrite: bool = False
+    ) -> np.ndarray:
+        out = B if overwrite else np.empty(B.shape)
         for start in range(0, B.shape[1], COLUMN_BLOCK):
             part = np.array(B[:, start : start + COLUMN_BLOCK], dtype=float, order="C")
             held = np.empty((self.symbolic.largest, part.shape[1]))
