@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 import warnings as _warnings
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from fastlmm_core.design import Design, build_design
+from fastlmm_core.design.table import first_row
 from fastlmm_core.errors import (
     ConfoundedWarning,
     DataError,
@@ -21,6 +23,7 @@ from fastlmm_core.errors import (
     name_list,
 )
 from fastlmm_core.linalg import CholeskyFactor, make_factor
+from fastlmm_core.linalg.memory import parse_memory
 from fastlmm_core.reml.equations import MixedModelEquations, build_equations
 from fastlmm_core.reml.information import confounded_terms, natural_parameters
 from fastlmm_core.reml.optimizer import STATUS, Optimum, Progress
@@ -73,15 +76,19 @@ class Prepared:
         ------
         DataError
             Wrong length, missing or infinite values.
+        OptionError
+            Starting values that do not fit the model.
         """
         began = time.perf_counter()
         design, equations, factor = self.design, self.equations, self.factor.copy()
         if weights is not None:
             own = _row_values("weights", weights, design)
             if not np.all(own > 0):
-                raise DataError("weights must be positive")
+                raise DataError(f"weights must be positive: {first_row(own <= 0, own)}")
             design = replace(design, weights=own)
             equations = equations.with_weights(own)
+        if theta is not None:
+            theta = _starting_values(theta, equations.n_theta)
         response = design.y if y is None else _row_values("y", y, design)
         if response is None:
             raise DataError("the model was prepared without a response: give y=")
@@ -124,6 +131,8 @@ def prepare(
     """
     if not isinstance(reml, bool | np.bool_):
         raise OptionError(f"reml={reml!r} is not known; allowed: True, False")
+    if max_memory is not None:
+        parse_memory(max_memory)
     began = time.perf_counter()
     design = build_design(
         formula, data, weights=weights, offset=offset, contrasts=contrasts, response=response
@@ -205,9 +214,21 @@ def _row_values(name: str, given: Any, design: Design) -> np.ndarray:
     bad = ~np.isfinite(values)
     if bad.any():
         raise DataError(
-            f"{name} has {int(bad.sum())} missing or infinite values; prepare the model without those rows"
+            f"{name} has {int(bad.sum())} missing or infinite values, {first_row(bad, values)}; prepare the "
+            "model without those rows"
         )
     return values
+
+
+def _starting_values(given: Any, n_theta: int) -> np.ndarray:
+    """(n_theta,) float64; compiled code would read past a shorter vector."""
+    try:
+        theta = np.array(given, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise OptionError("theta must be numbers, such as fit.solved.theta of an earlier fit") from None
+    if theta.shape != (n_theta,) or not np.isfinite(theta).all():
+        raise OptionError(f"theta must be {n_theta} finite numbers for this model, not {given!r}")
+    return theta
 
 
 def _collect_warnings(
@@ -218,6 +239,13 @@ def _collect_warnings(
         found.append(
             RankDeficientWarning(
                 f"dropped, because they depend on earlier columns: {name_list(design.dropped_columns)}"
+            )
+        )
+    for group, columns in _repeated_effects(design):
+        found.append(
+            ConfoundedWarning(
+                f"{name_list(columns)} varies between levels of '{group}' in more than one random term: the "
+                "data tell only the sum of these variances; leave it out of all but one"
             )
         )
     words = describe_singular(design, solved, BOUNDARY)
@@ -241,6 +269,15 @@ def _collect_warnings(
             )
         )
     return tuple(found)
+
+
+def _repeated_effects(design: Design) -> list[tuple[str, list[str]]]:
+    """Grouping factors with the coefficients that stand in more than one of their terms."""
+    counts: dict[str, Counter[str]] = {}
+    for term in design.random:
+        counts.setdefault(term.group, Counter()).update(term.columns)
+    repeated = {group: [name for name, times in own.items() if times > 1] for group, own in counts.items()}
+    return [(group, names) for group, names in repeated.items() if names]
 
 
 def _print_progress(

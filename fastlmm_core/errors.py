@@ -128,7 +128,11 @@ def name_list(names: Iterable[object], limit: int = 8) -> str:
 def nearest_names(name: str, known: Iterable[object], limit: int = 3) -> str:
     """A hint "; nearest: 'a', 'b'" for a misspelt `name`, or the list of what is known."""
     names = [str(k) for k in known]
-    close = difflib.get_close_matches(name, names, n=limit, cutoff=0.5)
+    plain: dict[str, list[str]] = {}
+    for own in names:
+        plain.setdefault(own.casefold(), []).append(own)
+    found = difflib.get_close_matches(name.casefold(), plain, n=limit, cutoff=0.5)
+    close = [own for key in found for own in plain[key]]
     return f"; nearest: {name_list(close)}" if close else f"; known: {name_list(names)}"
 
 

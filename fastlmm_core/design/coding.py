@@ -15,7 +15,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from fastlmm_core.design.contrasts import Contrast, contrast_of, contrast_of_call, sum_to_zero, treatment
-from fastlmm_core.design.evaluation import State, evaluate
+from fastlmm_core.design.evaluation import Numbers, State, evaluate, evaluate_numbers, missing_sources
 from fastlmm_core.design.expressions import Call, Name, Node, is_factor_call, names_in
 from fastlmm_core.design.formula import TermList
 from fastlmm_core.design.table import Column, Table, as_factor, drop_unused
@@ -80,7 +80,7 @@ class Atom:
             When a level did not occur in the data of the fit.
         """
         if self.levels is None:
-            return _as_columns(evaluate_plain(self.node, table, self.state), table.n)
+            return evaluate_numbers(self.node, table, self.state).on_rows(None)
         column = read_factor(self.node, table, self.state)
         assert column.levels is not None
         if column.levels == self.levels:
@@ -98,26 +98,6 @@ class Atom:
         return codes
 
 
-def evaluate_plain(node: Node, table: Table, state: State) -> Any:
-    """`evaluate`, without the detour for a plain numeric column."""
-    if isinstance(node, Name) and node.name in table.names:
-        column = table.column(node.name)
-        if column.levels is None:
-            return column.values
-    return evaluate(node, table, state)
-
-
-def _as_columns(value: Any, n: int) -> np.ndarray:
-    """(n, k) float64 of the value of a numeric expression."""
-    array = np.asarray(value)
-    if array.dtype == object:
-        raise DataError("a factor stands where numbers are expected")
-    array = array.astype(np.float64, copy=False)
-    if array.ndim == 0:
-        array = np.full(n, array)
-    return array.reshape(n, -1)
-
-
 def read_factor(node: Node, table: Table, state: State) -> Column:
     """The expression as a factor column: a column, ``C(...)``, ``factor(...)`` or a comparison."""
     if isinstance(node, Name):
@@ -126,40 +106,56 @@ def read_factor(node: Node, table: Table, state: State) -> Column:
         assert isinstance(node, Call)
         return read_factor(node.arguments[0][1], table, state)
     value = np.asarray(evaluate(node, table, state))
-    if value.dtype == bool:
-        return Column("", value.astype(np.int32), ("FALSE", "TRUE"))
+    if value.dtype == bool:  # NumPy compares missing values as False
+        codes = np.where(missing_sources(node, table), -1, value).astype(np.int32)
+        return Column("", codes, ("FALSE", "TRUE"))
     if value.dtype == object:
         levels = tuple(sorted({v for v in value if v is not None}))
         place = {v: i for i, v in enumerate(levels)}
         return Column("", np.array([place.get(v, -1) for v in value], dtype=np.int32), levels)
-    return as_factor(Column("", value.astype(np.float64), None))
+    return as_factor(Column("", evaluate_numbers(node, table, state).on_rows(None)[:, 0], None))
 
 
 @dataclass(frozen=True)
 class Raw:
-    """A variable on all rows of the table, before rows with missing values are dropped."""
+    """A variable on all N rows of the table, before rows with missing values are dropped.
 
-    values: np.ndarray
+    Attributes
+    ----------
+    values : Numbers or (N,) int32
+        Numbers, or codes of a factor with -1 for missing.
+    levels : tuple of str or None
+        None for numbers.
+    state : dict
+        What stateful functions remember of the data.
+    """
+
+    values: Numbers | np.ndarray
     levels: tuple[str, ...] | None
     state: State
 
+    def missing(self) -> np.ndarray:
+        """(N,) bool."""
+        return self.values.missing() if isinstance(self.values, Numbers) else self.values < 0
+
+    def on_rows(self, rows: np.ndarray | None) -> np.ndarray:
+        """(n,) codes or (n, k) numbers of the rows used (None: all of them); see `Numbers.on_rows`."""
+        if isinstance(self.values, Numbers):
+            return self.values.on_rows(rows)
+        return self.values if rows is None else self.values[rows]
+
 
 def read_raw(node: Node, table: Table) -> Raw:
-    """Evaluate one variable: codes and levels for a factor, (n, k) numbers otherwise."""
+    """Evaluate one variable: codes and levels for a factor, numbers otherwise."""
     state: State = {}
     if isinstance(node, Name):
-        column = table.column(node.name)
-        if column.levels is None:
-            return Raw(column.values.reshape(-1, 1), None, state)
-        return Raw(column.values, column.levels, state)
-    if is_factor_call(node):
+        as_levels = table.column(node.name).is_factor
+    else:
+        as_levels = is_factor_call(node) or np.asarray(evaluate(node, table, state)).dtype in (bool, object)
+    if as_levels:
         column = read_factor(node, table, state)
         return Raw(column.values, column.levels, state)
-    value = np.asarray(evaluate(node, table, state))
-    if value.dtype in (bool, object):
-        column = read_factor(node, table, state)
-        return Raw(column.values, column.levels, state)
-    return Raw(_as_columns(value, table.n), None, state)
+    return Raw(evaluate_numbers(node, table, state), None, state)
 
 
 def make_atom(
@@ -170,14 +166,12 @@ def make_atom(
     Raises
     ------
     DataError
-        When numbers are infinite.
+        Where numbers are infinite or not defined.
     DesignError
         For a factor with one level only.
     """
-    values = raw.values if rows is None else raw.values[rows]
+    values = raw.on_rows(rows)
     if raw.levels is None:
-        if not np.isfinite(values).all():
-            raise DataError(f"'{text}' has infinite values; correct them or mark them as missing")
         k = values.shape[1]
         suffixes = ("",) if k == 1 and not _numbered(node) else tuple(str(i + 1) for i in range(k))
         return Atom(text, node, None, None, suffixes, raw.state), values

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from fastlmm_core.design.expressions import Binary, Call, Name, Node, Number, Paren, Text, Unary, deparse
-from fastlmm_core.design.table import Table
-from fastlmm_core.errors import DataError, DependencyError
+from fastlmm_core.design.expressions import (
+    Binary,
+    Call,
+    Name,
+    Node,
+    Number,
+    Paren,
+    Text,
+    Unary,
+    deparse,
+    names_in,
+    number_text,
+)
+from fastlmm_core.design.table import Table, first_row
+from fastlmm_core.errors import DataError, DependencyError, name_list
 
 State = dict[str, dict[str, Any]]  # what poly(), scale(), ... remember of the data of the fit, by their text
 
@@ -30,6 +43,95 @@ _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "==": np.equal, "!=": np.not_equal,
 }  # fmt: skip
 _CONSTANTS: dict[str, Any] = {"TRUE": True, "FALSE": False, "T": True, "F": False, "pi": np.pi}
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """A numeric expression on the N rows of a table.
+
+    Attributes
+    ----------
+    text : str
+        The expression as R prints it.
+    values : (N, k) float64
+        NaN in every row where a column the expression reads is missing.
+    undefined : (N,) bool or None
+        Rows where all those columns are given, and still the value is infinite or not a number; None when
+        there are none.
+    sources : dict of str to (N,) float64
+        Numeric columns that are read, for messages.
+    """
+
+    text: str
+    values: np.ndarray
+    undefined: np.ndarray | None
+    sources: dict[str, np.ndarray]
+
+    def missing(self) -> np.ndarray:
+        """(N,) bool: rows without a value because the data have none there."""
+        missing = np.isnan(self.values).any(axis=1)
+        return missing if self.undefined is None else missing & ~self.undefined
+
+    def on_rows(self, rows: np.ndarray | None) -> np.ndarray:
+        """(n, k) values of the rows used (None: all of them).
+
+        Raises
+        ------
+        DataError
+            Where the expression has no finite value in one of them.
+        """
+        if self.undefined is not None:
+            used = self.undefined if rows is None else self.undefined[rows]
+            if used.any():
+                raise DataError(self._undefined(np.flatnonzero(used) if rows is None else rows[used]))
+        return self.values if rows is None else self.values[rows]
+
+    def _undefined(self, rows: np.ndarray) -> str:
+        row = int(rows[0])
+        own = self.values[row]
+        what = "is not a number" if np.isnan(own).any() else "has infinite values"
+        read = ", ".join(f"{name} = {number_text(float(x[row]))}" for name, x in self.sources.items())
+        return (
+            f"'{self.text}' {what} in {rows.size} of the rows used, the first in row {row} (counted from 0)"
+            f"{' for ' + read if read else ''}; correct such rows or leave them out"
+        )
+
+
+def evaluate_numbers(node: Node, table: Table, state: State) -> Numbers:
+    """A numeric expression on all rows, with the rows where it has no value told apart from missing data.
+
+    Raises
+    ------
+    DataError
+        As `evaluate`, and when the expression is a factor.
+    """
+    text = deparse(node)
+    array = np.asarray(evaluate(node, table, state))
+    if array.dtype == object:
+        labels = dict.fromkeys(str(label) for label in np.atleast_1d(array) if label is not None)
+        raise DataError(f"'{text}' has the labels {name_list(labels, 4)}, but numbers are needed here")
+    array = array.astype(np.float64, copy=False)
+    values = (np.full(table.n, array) if array.ndim == 0 else array).reshape(table.n, -1)
+    if isinstance(node, Name):
+        return Numbers(text, values, None, {})
+    missing = missing_sources(node, table)
+    if missing.any():  # also where NumPy has a value all the same, as for NaN > 0
+        values = np.where(missing[:, None], np.nan, values)
+    undefined = ~np.isfinite(values).all(axis=1) & ~missing
+    if not undefined.any():
+        return Numbers(text, values, None, {})
+    read = {name.name: table.column(name.name) for name in names_in(node) if name.name in table.names}
+    sources = {name: column.values for name, column in read.items() if not column.is_factor}
+    return Numbers(text, values, undefined, sources)
+
+
+def missing_sources(node: Node, table: Table) -> np.ndarray:
+    """(N,) bool: rows where a column the expression reads is missing."""
+    missing = np.zeros(table.n, dtype=bool)
+    for name in names_in(node):
+        if name.name in table.names:
+            missing |= table.column(name.name).missing()
+    return missing
 
 
 def plain_function(name: str) -> str:
@@ -133,6 +235,9 @@ def _stateful(
     function: str, node: Call, positional: list[Any], named: dict[str, Any], state: State
 ) -> np.ndarray:
     x = np.asarray(_numbers(positional[0], node), dtype=np.float64)
+    if np.isinf(x).any():  # one such row would spoil the basis of all others
+        raise DataError(f"'{deparse(node.arguments[0][1])}' in '{deparse(node)}' has infinite values, "
+                        f"{first_row(np.isinf(x), x)}; correct such rows or leave them out")  # fmt: skip
     memory = state.setdefault(deparse(node), {})
     if function in ("scale", "center"):
         return _standardize(x, function, positional, named, memory)

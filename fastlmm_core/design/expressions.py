@@ -145,6 +145,8 @@ class Parser:
         if self.token.kind == "end":
             self.fail("the formula is empty; write for example 'yield ~ gen + (1|block)'", 0)
         node = self.expression(0)
+        if self.token.text == "=":
+            self.fail("'=' is not expected here; write 'response ~ terms'", self.token.position)
         if self.token.kind != "end":
             self.fail(f"'{self.token.text}' is not expected here; an operator such as '+' may be missing",
                       self.token.position)  # fmt: skip

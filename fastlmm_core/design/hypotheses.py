@@ -371,7 +371,10 @@ def _estimable_rows(rank: Rank, columns: np.ndarray) -> sp.csr_array:
 
 
 def _triangle_rows(X_full: sp.csc_array, rank: Rank, order: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Rows of Q'X for the `wanted` columns of X, Q from the QR of the kept columns in the given order.
+    """Rows of the unit upper triangle U of X'X = U'DU for the `wanted` columns, in the given order.
+
+    Any basis spans the same hypothesis, but Satterthwaite's denominator of several degrees of freedom depends
+    on it; lmerTest takes this one (the rows of Doolittle's factor).
 
     Parameters
     ----------
@@ -396,6 +399,7 @@ def _triangle_rows(X_full: sp.csc_array, rank: Rank, order: np.ndarray, wanted: 
         R = triangle_of(kept.toarray())
     else:
         R = la.cholesky((kept.T @ kept).toarray(), lower=False)
+    R = R / np.diag(R)[:, None]
     rows = np.flatnonzero(np.isin(order[own.kept], wanted))
     out = np.zeros((rows.size, p))
     out[:, order[own.kept]] = R[rows]
@@ -419,11 +423,19 @@ def type1(coding: Coding, X_full: sp.csc_array, rank: Rank) -> list[tuple[str, s
 
 
 def type2(coding: Coding, X_full: sp.csc_array, rank: Rank) -> list[tuple[str, sp.csr_array]]:
-    """Each term after all others that do not contain it. Arguments and result as in `type3`."""
+    """Each term after all others that do not contain it. Arguments and result as in `type3`.
+
+    Where nothing contains a term and all columns are independent, that is its coefficients; they are its
+    basis, too, in lmerTest (see `_triangle_rows`), but for the only term of a model.
+    """
     columns = term_columns(coding)
+    eye = sp.eye_array(coding.p, format="csr")
     out = []
     for i, term in enumerate(coding.terms):
         above = [contains(coding, i, j) for j in range(len(columns))]
+        if not any(above) and not rank.dropped.size and len(columns) > 1:
+            out.append((term.label, sp.csr_array(eye[columns[i]])))
+            continue
         before = [np.arange(int(coding.intercept))]
         before += [c for j, c in enumerate(columns) if j != i and not above[j]]
         after = [c for j, c in enumerate(columns) if above[j]]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from fastlmm_core.design.coding import Raw, read_factor, read_raw
-from fastlmm_core.design.evaluation import evaluate
+from fastlmm_core.design.evaluation import Numbers, evaluate_numbers
 from fastlmm_core.design.expressions import Node, deparse, names_in
 from fastlmm_core.design.formula import ParsedFormula
 from fastlmm_core.design.rank import Rank
@@ -49,20 +51,44 @@ def read_variables(parsed: ParsedFormula, table: Table) -> tuple[dict[str, Raw],
     return raw, groups
 
 
-def read_response(parsed: ParsedFormula, table: Table) -> np.ndarray:
+def read_response(parsed: ParsedFormula, table: Table) -> Numbers:
+    """The response on all rows, one column."""
     name, node = parsed.response_name, parsed.response
     assert node is not None
     for inner in names_in(node):
         column = table.column(inner.name)
         if column.is_factor:
+            labels = column.levels or ()
             raise DataError(f"the response must be numeric, but '{inner.name}' has the labels "
-                            f"{name_list(column.levels or (), 4)}; convert it to numbers")  # fmt: skip
-    value = np.asarray(evaluate(node, table, {}), dtype=np.float64)
-    if value.shape != (table.n,):
+                            f"{name_list(labels, 4)}; {_to_numbers(labels)}")  # fmt: skip
+    numbers = evaluate_numbers(node, table, {})
+    if numbers.values.shape != (table.n, 1):
         raise DataError(
-            f"the response '{name}' must be one column of {table.n} numbers, not of shape {value.shape}"
+            f"the response '{name}' must be one column of {table.n} numbers, not of shape "
+            f"{numbers.values.shape}"
         )
-    return value
+    return numbers
+
+
+def _to_numbers(labels: tuple[str, ...]) -> str:
+    """What would make numbers of labels: a decimal point, another type, or fewer words."""
+    words = [label for label in labels if not _is_number(label)]
+    if not words:
+        return "they are numbers kept as text: convert the column, for example with pandas.to_numeric"
+    if all(_is_number(label.replace(",", ".", 1)) for label in words):
+        return "write them with a decimal point, or read the file with decimal=','"
+    if len(words) < len(labels):
+        verb = "is" if len(words) == 1 else "are"
+        return f"{name_list(words, 4)} {verb} not numeric: correct, or mark as missing"
+    return "a factor cannot be modelled as a response"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _numbers_for_rows(given: Any, table: Table, option: str) -> np.ndarray:
@@ -76,6 +102,9 @@ def _numbers_for_rows(given: Any, table: Table, option: str) -> np.ndarray:
         if column.is_factor:
             raise DataError(f"{option}='{given}' must be numeric, but the column has labels")
         return column.values
+    if isinstance(given, pd.Series) and table.index is not None and not given.index.equals(table.index):
+        raise DataError(f"{option} is a Series with another index than the data: name a column of the data, "
+                        "or give the values alone (.to_numpy()), in the order of the rows")  # fmt: skip
     try:
         values = np.asarray(given, dtype=np.float64)
     except (TypeError, ValueError):
@@ -97,40 +126,43 @@ def read_weights(weights: Any, table: Table, rows: np.ndarray | None) -> np.ndar
         row = at if rows is None else int(rows[at])
         what = "missing" if np.isnan(values[at]) else f"{values[at]:g}"
         raise DataError(
-            f"weights must be positive and finite: {int(bad.sum())} are not, "
-            f"the first in row {row} is {what}; "
-            "leave such rows out"
+            f"weights must be positive and finite: {int(bad.sum())} are not, the first in row {row} "
+            f"(counted from 0) is {what}; leave such rows out"
         )
     return values
 
 
-def read_offset(parsed: ParsedFormula, table: Table, offset: Any) -> np.ndarray | None:
-    """Sum of the offsets of the formula and of the argument, (N,)."""
-    total: np.ndarray | None = None if offset is None else _numbers_for_rows(offset, table, "offset")
+def read_offsets(parsed: ParsedFormula, table: Table, offset: Any) -> list[Numbers]:
+    """The offset of the argument and those of the formula on all rows, one column each."""
+    found = []
+    if offset is not None:
+        values = _numbers_for_rows(offset, table, "offset")
+        infinite = np.isinf(values)
+        found.append(Numbers("offset", values[:, None], infinite if infinite.any() else None, {}))
     for node in parsed.offsets:
-        value = np.asarray(evaluate(node, table, {}))
-        if value.dtype.kind not in "biuf":
-            raise DataError(f"offset({deparse(node)}) must be numeric")
-        value = np.broadcast_to(value.astype(np.float64), (table.n,))
-        total = np.array(value) if total is None else total + value
-    return total
+        try:
+            numbers = evaluate_numbers(node, table, {})
+        except DataError as error:
+            raise DataError(f"offset({deparse(node)}) must be numeric: {error}") from None
+        if numbers.values.shape[1] != 1:
+            raise DataError(f"offset({deparse(node)}) must be one column of numbers, not "
+                            f"{numbers.values.shape[1]}")  # fmt: skip
+        found.append(numbers)
+    return found
 
 
-def complete_rows(
-    n: int, raw: dict[str, Raw], groups: dict[str, Raw], y: np.ndarray | None, offset: np.ndarray | None
-) -> np.ndarray | None:
+def total_offset(offsets: list[Numbers], rows: np.ndarray | None) -> np.ndarray | None:
+    """(n,) sum of the offsets on the rows used; None without any."""
+    parts = [offset.on_rows(rows)[:, 0] for offset in offsets]
+    return np.sum(parts, axis=0) if parts else None
+
+
+def complete_rows(variables: Iterable[Raw | Numbers]) -> np.ndarray | None:
     """Positions of the rows without a missing value; None when that is all of them."""
     missing: np.ndarray | None = None
-    for variable in [*raw.values(), *groups.values()]:
-        if variable.levels is None:
-            own = np.isnan(variable.values[:, 0]) if variable.values.shape[1] == 1 else np.isnan(
-                variable.values).any(axis=1)  # fmt: skip
-        else:
-            own = variable.values < 0
+    for variable in variables:
+        own = variable.missing()
         missing = own if missing is None else missing | own
-    for numbers in (y, offset):
-        if numbers is not None:
-            missing = np.isnan(numbers) if missing is None else missing | np.isnan(numbers)
     return None if missing is None or not missing.any() else np.flatnonzero(~missing)
 
 
@@ -147,15 +179,3 @@ def check_size(n: int, rank: Rank) -> None:
         raise DesignError(f"{n} observations are not enough for the {p} independent columns of the "
                           f"fixed part; "
                           "nothing is left to estimate the residual variance")  # fmt: skip
-
-
-def on_rows(values: np.ndarray | None, rows: np.ndarray | None) -> np.ndarray | None:
-    return values if values is None or rows is None else values[rows]
-
-
-def check_finite(y: np.ndarray | None, offset: np.ndarray | None, parsed: ParsedFormula) -> None:
-    for values, what in ((y, f"the response '{parsed.response_name}'"), (offset, "the offset")):
-        if values is not None and not np.isfinite(values).all():
-            first = int(np.argmax(~np.isfinite(values)))
-            raise DataError(f"{what} has infinite values, the first in used row {first}; "
-                            "correct them or mark them as missing")  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -15,16 +16,15 @@ from fastlmm_core.design.expressions import is_factor_call
 from fastlmm_core.design.formula import ParsedFormula, parse_formula
 from fastlmm_core.design.hypotheses import type1, type2, type3
 from fastlmm_core.design.inputs import (
-    check_finite,
     check_names,
     check_size,
     complete_rows,
     most_missing,
-    on_rows,
-    read_offset,
+    read_offsets,
     read_response,
     read_variables,
     read_weights,
+    total_offset,
 )
 from fastlmm_core.design.random_terms import RandomTerm, build_random_term, order_terms
 from fastlmm_core.design.rank import Rank, column_rank
@@ -362,8 +362,8 @@ def build_design(
     check_names(parsed, table, response)
     raw, groups = read_variables(parsed, table)
     y = read_response(parsed, table) if response else None
-    total_offset = read_offset(parsed, table, offset)
-    rows = complete_rows(table.n, raw, groups, y, total_offset)
+    offsets = read_offsets(parsed, table, offset)
+    rows = complete_rows([*raw.values(), *groups.values(), *(() if y is None else (y,)), *offsets])
     n = table.n if rows is None else rows.size
     if n == 0:
         raise DataError(f"all {table.n} rows have a missing value in a column of the model"
@@ -374,15 +374,14 @@ def build_design(
     random = order_terms([build_random_term(part, raw, groups, rows, n, contrasts) for part in parsed.random])
     check_size(n, rank)
     w = read_weights(weights, table, rows)
-    y, total_offset = on_rows(y, rows), on_rows(total_offset, rows)
-    check_finite(y, total_offset, parsed)
     names = coding.column_names
     used = np.arange(n) if rows is None else rows
     index = None if table.index is None else (table.index if rows is None else table.index[rows])
     return Design(
-        formula=parsed, response=parsed.response_name, n=n, n_dropped=table.n - n, rows=used, y=y,
+        formula=parsed, response=parsed.response_name, n=n, n_dropped=table.n - n, rows=used,
+        y=None if y is None else y.on_rows(rows)[:, 0], offset=total_offset(offsets, rows),
         X=X_full if not rank.dropped.size else sp.csc_array(X_full[:, rank.kept]), column_names=names,
-        kept=rank.kept, dropped_columns=tuple(names[j] for j in rank.dropped), weights=w, offset=total_offset,
+        kept=rank.kept, dropped_columns=tuple(names[j] for j in rank.dropped), weights=w,
         random=random, terms=_fixed_terms(coding), coding=coding, _rank=rank, _X_full=X_full, _values=values,
         _table=_UsedColumns(table._columns, rows, index),
     )  # fmt: skip
@@ -391,6 +390,9 @@ def build_design(
 def _code_fixed(
     parsed: ParsedFormula, raw: dict[str, Raw], rows: np.ndarray | None, contrasts: Any
 ) -> tuple[Coding, dict[str, np.ndarray]]:
+    if contrasts is not None and not isinstance(contrasts, Mapping):
+        raise OptionError(f"contrasts={contrasts!r} does not name its factors; write for example "
+                          "{'gen': 'contr.sum'}")  # fmt: skip
     if contrasts:
         random_atoms = {text for part in parsed.random for text in part.terms.atoms}
         for name in contrasts:

@@ -88,6 +88,17 @@ class RandomTerm:
         return np.where(known, at, -1).astype(np.int32), self.coding.dense(self.coding.read(table), table.n)
 
 
+    def row_labels(self, newdata: Any) -> np.ndarray:
+        """(k,) object: label of the level in every row of another table, None where it is missing."""
+        table = newdata if isinstance(newdata, Table) else Table(newdata)
+        columns = [read_factor(node, table, {}) for node in self.factors]
+        labels = np.empty(table.n, dtype=object)
+        for i in range(table.n):
+            parts = [None if c.values[i] < 0 else (c.levels or ())[c.values[i]] for c in columns]
+            labels[i] = None if None in parts else ":".join(str(part) for part in parts)
+        return labels
+
+
 def combine_factors(
     codes: list[np.ndarray], levels: list[tuple[str, ...]]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -159,7 +170,7 @@ def build_random_term(
     for node in part.factors:
         own = group_raw[deparse(node)]
         assert own.levels is not None
-        used, names = drop_unused(own.values if rows is None else own.values[rows], own.levels)
+        used, names = drop_unused(own.on_rows(rows), own.levels)
         codes.append(used)
         levels.append(names)
     group_codes, labels, cells = combine_factors(codes, levels)

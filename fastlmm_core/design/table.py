@@ -66,7 +66,7 @@ class Table:
         Raises
         ------
         DataError
-            When the table has no such column, or its values are complex, dates, or of mixed types.
+            When the table has no such column, or its values are infinite, complex, dates, or of mixed types.
         """
         column = self._columns.get(name)
         if column is None:
@@ -182,7 +182,7 @@ def _from_array(name: str, values: np.ndarray) -> Column:
         raise DataError(f"column '{name}' must be one-dimensional, but has shape {values.shape}")
     kind = values.dtype.kind
     if kind in "iuf":
-        return Column(name, np.ascontiguousarray(values, dtype=np.float64), None)
+        return _numeric(name, values)
     if kind == "b":
         return _compact(name, values.astype(np.int32), ("False", "True"))
     if kind == "c":
@@ -194,13 +194,28 @@ def _from_array(name: str, values: np.ndarray) -> Column:
     return _from_objects(name, values)
 
 
+def _numeric(name: str, values: np.ndarray) -> Column:
+    column = Column(name, np.ascontiguousarray(values, dtype=np.float64), None)
+    infinite = np.isinf(column.values)
+    if infinite.any():
+        raise DataError(f"column '{name}' has infinite values, {first_row(infinite, column.values)}; "
+                        "correct them or mark them as missing")  # fmt: skip
+    return column
+
+
+def first_row(bad: np.ndarray, values: np.ndarray) -> str:
+    """Where the first of the (n,) rows marked is and what stands there, for a message."""
+    row = int(np.argmax(bad))
+    return f"the first in row {row} (counted from 0) is {number_text(float(values[row]))}"
+
+
 def _from_objects(name: str, values: np.ndarray) -> Column:
     found = pd.api.types.infer_dtype(values, skipna=True)
     if found in ("string", "bytes"):
         return _from_labels(name, values)
     if found in ("integer", "floating", "mixed-integer-float", "decimal"):
         missing = pd.isna(values)
-        return Column(name, np.where(missing, np.nan, values).astype(np.float64), None)
+        return _numeric(name, np.where(missing, np.nan, values))
     if found == "boolean":
         missing = pd.isna(values)
         codes = np.where(missing, -1, np.where(missing, False, values).astype(np.int32)).astype(np.int32)

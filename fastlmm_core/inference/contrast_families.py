@@ -282,14 +282,26 @@ def weight_row(means: MeanLabels, label: str, row: object) -> Floats:
             if str(name) not in means.raw:
                 hint = nearest_names(str(name), means.raw)
                 raise OptionError(f"contrast '{label}': '{name}' is not one of the means{hint}")
-            out[means.raw.index(str(name))] = float(value)
+            out[means.raw.index(str(name))] = numeric_weights(label, value)
         return out
-    out = np.asarray(row, dtype=np.float64)
-    if out.shape != (k,):
+    weights = numeric_weights(label, row)
+    if weights.shape != (k,):
         raise OptionError(
-            f"contrast '{label}' has {out.size} weights; {k} are needed, one each for {name_list(means.raw)}"
+            f"contrast '{label}' has {weights.size} weights; {k} are needed, one each for "
+            f"{name_list(means.raw)}"
         )
-    return out
+    return weights
+
+
+def numeric_weights(label: str, given: object) -> Floats:
+    """Weights of a custom contrast as finite numbers."""
+    try:
+        weights = np.asarray(given, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise OptionError(f"contrast '{label}': the weights must be numbers, not {given!r}") from None
+    if not np.isfinite(weights).all():
+        raise OptionError(f"contrast '{label}': the weights must be finite numbers, not {given!r}")
+    return weights
 
 
 FAMILIES: dict[str, Callable[..., ContrastFamily]] = {

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from fastlmm_core.errors import OptionError
+from fastlmm_core.errors import OptionError, name_list
 from fastlmm_core.inference.contrast_families import ContrastFamily, MeanLabels, contrast_family
 from fastlmm_core.inference.table_labels import level_text
 
@@ -37,7 +37,11 @@ def interaction_family(
     factors = [str(name) for name in block.columns if name not in by]
     wanted = [families] if isinstance(families, (str, dict)) else list(families)
     if len(wanted) > len(factors):
-        raise OptionError(f"interaction has {len(wanted)} families, but there are {len(factors)} factors")
+        within = f" within {name_list(by)}" if by else ""
+        raise OptionError(
+            f"interaction has {len(wanted)} families, but these means are of {name_list(factors)}{within}: "
+            "give one family, or one for each factor that is not in by"
+        )
     wanted = (wanted * len(factors))[: len(factors)]
     matrix = sp.csr_array(np.ones((1, 1)))
     columns: dict[str, list[str]] = {}

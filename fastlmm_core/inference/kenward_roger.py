@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastlmm_core.reml.natural import NaturalParameters, apply_direction, mix_directions
-from fastlmm_core.reml.solved import SolvedEquations
+from fastlmm_core.reml.solved import NEGLIGIBLE, SolvedEquations
 
 
 def covariance_gradients(
@@ -63,9 +63,12 @@ def covariance_adjustment(
     if solved.sigma2 <= 0.0:  # a perfect fit: every covariance is zero
         return np.zeros((r, r))
     eliminate = np.vstack((np.eye(d), -parameters.values[None, :]))
-    values, vectors = np.linalg.eigh(eliminate.T @ cov_parameters @ eliminate)
+    weights = eliminate.T @ cov_parameters @ eliminate
+    if d > 0 and all(term.m == 1 for term in solved.equations.terms):
+        return solved.weighted_form(B, weights) * (2.0 / solved.sigma2)
+    values, vectors = np.linalg.eigh(weights)
     out = np.zeros((r, r))
-    for a in np.flatnonzero(np.abs(values) > 1e-15 * np.abs(values).max(initial=0.0)):
+    for a in np.flatnonzero(np.abs(values) > NEGLIGIBLE * np.abs(values).max(initial=0.0)):
         mixed = mix_directions(solved, parameters, vectors[:, a], B)
         out += values[a] * solved.quadratic_form(mixed)
     return out * (2.0 / solved.sigma2)

@@ -41,7 +41,7 @@ def parse_specs(specs: str | Sequence[str], by: str | Sequence[str] | None = Non
     Raises
     ------
     OptionError
-        For a response side ("pairwise ~ V"), or a variable both before and after the bar.
+        For anything but text, a response side ("pairwise ~ V"), or a variable both before and after the bar.
     """
     if isinstance(specs, str):
         left, tilde, right = specs.rpartition("~")
@@ -52,8 +52,10 @@ def parse_specs(specs: str | Sequence[str], by: str | Sequence[str] | None = Non
             )
         main_text, bar, by_text = right.partition("|")
         main, groups = split_names(main_text), split_names(by_text) if bar else []
-    else:
+    elif isinstance(specs, Sequence):
         main, groups = [str(name) for name in specs], []
+    else:
+        raise OptionError(f"specs={specs!r} must name the factors of the means, for example '~ gen | env'")
     given = [by] if isinstance(by, str) else list(by or [])
     groups = list(dict.fromkeys([*groups, *given]))
     main = [name for name in dict.fromkeys(main) if name not in ("1", "") and name not in groups]
@@ -144,6 +146,8 @@ def grid_values(design: Any, at: Mapping[str, Any] | None) -> dict[str, tuple[An
     DataError
         When `at` names an unknown level, or gives a covariate something that is not a number.
     """
+    if at is not None and not isinstance(at, Mapping):
+        raise OptionError(f"at={at!r} must give values by variable, for example {{'x': [1, 2]}}")
     at = dict(at or {})
     for name in at:
         if name not in design.variables:

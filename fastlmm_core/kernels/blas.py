@@ -16,8 +16,6 @@ from numba.extending import get_cython_function_address, intrinsic
 
 from fastlmm_core.kernels.compile import kernel
 
-# Side of the blocks in which a large symmetric matrix is multiplied.
-SYMMETRIC_BLOCK = 512
 # Columns of a symmetric product whose upper triangle is left out beyond their own block.
 TRIANGLE_BLOCK = 128
 
@@ -131,37 +129,37 @@ def factorize_dense(blas, work, A, ld_A, m):
 
 
 @kernel
-def multiply_symmetric_left(blas, work, S, ld_S, Y, ld_Y, out, ld_out, r, m):
-    """out (r, m) <- -S Y for the symmetric S (r, r) held by its lower triangle.
+def multiply_symmetric_left(blas, work, S, ld_S, start, place, Y, ld_Y, out, ld_out, m):
+    """out (r, m) <- -S Y for a symmetric S (r, r) held by its lower triangle in blocks.
 
-    A large S goes by blocks: dsymm copies the triangle element by element, which for a narrow Y costs a
-    quarter of the product, while the blocks off the diagonal are plain matrices to dgemm.
+    Rows start[k] to start[k + 1] of Y belong to the rows and columns of S from place[k] on.  A large S goes
+    by blocks even where it is all in one place: dsymm copies the triangle element by element, which for a
+    narrow Y costs a quarter of the product, while the blocks off the diagonal are plain matrices to dgemm.
     """
     flags, numbers, scalars = work
     f, i, s = np.int64(flags.ctypes.data), np.int64(numbers.ctypes.data), np.int64(scalars.ctypes.data)
-    block = SYMMETRIC_BLOCK if r >= 2 * SYMMETRIC_BLOCK else r
     numbers[1], numbers[2], numbers[3], numbers[4] = m, ld_S, ld_Y, ld_out
-    for a in range(0, r, block):
-        rows = min(block, r - a)
-        numbers[0] = rows
+    for k in range(place.size):
+        numbers[0] = start[k + 1] - start[k]
+        own = S + 8 * (place[k] * ld_S + place[k])
+        here, there = Y + 8 * start[k], out + 8 * start[k]
         call_fortran(
             blas[DSYMM],
-            (f + 2, f + 2, i, i + 4, s + 8, S + 8 * (a * ld_S + a), i + 8, Y + 8 * a, i + 12, s + 16,
-             out + 8 * a, i + 16),
-        )  # fmt: skip
-    for b in range(0, r, block):
-        columns = min(block, r - b)
-        for a in range(b + block, r, block):
-            rows = min(block, r - a)
-            numbers[0], numbers[5] = rows, columns
-            part = S + 8 * (b * ld_S + a)
+            (f + 2, f + 2, i, i + 4, s + 8, own, i + 8, here, i + 12, s + 16, there, i + 16),
+        )
+    for b in range(place.size):
+        for a in range(b + 1, place.size):
+            numbers[0], numbers[5] = start[a + 1] - start[a], start[b + 1] - start[b]
+            part = S + 8 * (place[b] * ld_S + place[a])
+            Y_a, out_a = Y + 8 * start[a], out + 8 * start[a]
+            Y_b, out_b = Y + 8 * start[b], out + 8 * start[b]
             call_fortran(
                 blas[DGEMM],
-                (f, f, i, i + 4, i + 20, s + 8, part, i + 8, Y + 8 * b, i + 12, s, out + 8 * a, i + 16),
+                (f, f, i, i + 4, i + 20, s + 8, part, i + 8, Y_b, i + 12, s, out_a, i + 16),
             )
             call_fortran(
                 blas[DGEMM],
-                (f + 1, f, i + 20, i + 4, i, s + 8, part, i + 8, Y + 8 * a, i + 12, s, out + 8 * b, i + 16),
+                (f + 1, f, i + 20, i + 4, i, s + 8, part, i + 8, Y_a, i + 12, s, out_b, i + 16),
             )
 
 

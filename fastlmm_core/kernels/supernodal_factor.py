@@ -20,6 +20,7 @@ from fastlmm_core.kernels.blas import (
     subtract_outer_product,
 )
 from fastlmm_core.kernels.compile import kernel
+from fastlmm_core.kernels.supernodes import cut_rows
 
 # Panels with fewer entries are solved by loops: a call of BLAS costs more.
 LOOP_ENTRIES = 256
@@ -34,26 +35,28 @@ def clear_lower(target, n):
 
 
 @kernel
-def add_update(update, count, ld_update, relative, panel, m, update_above):
-    """Add the lower triangle of `update` (count, count) into the front of the parent.
+def add_update(update, count, ld_update, nodes, s, panel, rest, base, ld_rest):
+    """Add the lower triangle of the update (count, count) of supernode s into the front of its parent.
 
-    `panel` holds the m columns of that front, `update_above` the square below and right of them and its side.
-    With `ld_update` 0 the columns of `update` lie one behind the other without their upper parts.
+    `panel` holds the columns of that front, `rest` from `base` on the square below and right of them.  With
+    `ld_update` 0 the columns of `update` lie one behind the other without their upper parts.
     """
-    target, below = update_above
-    size = m + below
-    run_end = find_runs(relative, count)
+    p = nodes.above[s]
+    m = nodes.first[p + 1] - nodes.first[p]
+    size = m + nodes.row_ptr[p + 1] - nodes.row_ptr[p]
+    relative = nodes.relative[nodes.row_ptr[s] : nodes.row_ptr[s + 1]]
+    landing = nodes.landing[nodes.row_ptr[s] : nodes.row_ptr[s + 1]]
+    relative_end, landing_end = find_runs(relative, count), find_runs(landing, count)
     at = 0
     for b in range(count):
         if ld_update > 0:
             at = b * ld_update
         else:
             at -= b  # so that at + a is the place of row a
-        column = relative[b]
-        if column < m:
-            add_column(update, at, b, count, relative, run_end, panel, column * size)
+        if relative[b] < m:
+            add_column(update, at, b, count, relative, relative_end, panel, relative[b] * size)
         else:
-            add_column(update, at, b, count, relative, run_end, target, (column - m) * below - m)
+            add_column(update, at, b, count, landing, landing_end, rest, base + landing[b] * ld_rest)
         if ld_update == 0:
             at += count
 
@@ -105,40 +108,60 @@ def eliminate_twig(column):
 
 
 @kernel
-def subtract_twigs(L, nodes, parent, panel, m, update_here):
+def subtract_twigs(L, nodes, parent, panel, rest, base, ld_rest):
     """Subtract the outer products of the columns of all twigs from the front of their parent.
 
-    Column by column of the front, which stays in the cache while the twigs that reach it pass by.
+    Column by column of the front, which stays in the cache while the twigs that reach it pass by.  `panel`
+    and `rest` are as in ``add_update``.
     """
-    base = nodes.meet_base[parent]
-    target, below = update_here
-    size = m + below
+    m = nodes.first[parent + 1] - nodes.first[parent]
+    size = m + nodes.row_ptr[parent + 1] - nodes.row_ptr[parent]
+    first_meet = nodes.meet_base[parent]
     for b in range(size):
-        column, to = panel, b * size
-        if b >= m:
-            column, to = target, (b - m) * below - m
-        for k in range(nodes.meet_ptr[base + b], nodes.meet_ptr[base + b + 1]):
+        for k in range(nodes.meet_ptr[first_meet + b], nodes.meet_ptr[first_meet + b + 1]):
             s = nodes.meet_twig[k]
+            g = nodes.meet[k]
             shift = nodes.panel_ptr[s] + 1 - nodes.row_ptr[s]
-            factor = L[shift + nodes.meet[k]]
-            for t in range(nodes.meet[k], nodes.row_ptr[s + 1]):
-                column[to + nodes.relative[t]] -= L[shift + t] * factor
+            factor = L[shift + g]
+            if b < m:
+                for t in range(g, nodes.row_ptr[s + 1]):
+                    panel[b * size + nodes.relative[t]] -= L[shift + t] * factor
+            else:
+                to = base + nodes.landing[g] * ld_rest
+                for t in range(g, nodes.row_ptr[s + 1]):
+                    rest[to + nodes.landing[t]] -= L[shift + t] * factor
 
 
 @kernel
-def eliminate_front(blas, work, panel, m, r, update, assembled):
-    """Factorize the m columns of a front in place; `update` (r, r) receives what is left of the rest.
+def eliminate_front(blas, work, nodes, s, panel, rest, base, ld_rest, assembled):
+    """Factorize the columns of a front in place and subtract their outer product from its rest.
 
-    `assembled` says that `update` holds something already.
+    `assembled` says that `rest` from `base` on holds something already; it always does for a guest.
     """
+    m = nodes.first[s + 1] - nodes.first[s]
+    r = nodes.row_ptr[s + 1] - nodes.row_ptr[s]
     size = m + r
     address = np.int64(panel.ctypes.data)
     if factorize_dense(blas, work, address, size, m) != 0:
         return False
-    if r > 0:
-        below = address + 8 * m
-        solve_triangular_right(blas, work, address, size, True, below, size, r, m)
-        subtract_outer_product(blas, work, below, size, np.int64(update.ctypes.data), r, r, m, assembled)
+    if r == 0:
+        return True
+    below = address + 8 * m
+    solve_triangular_right(blas, work, address, size, True, below, size, r, m)
+    target = np.int64(rest.ctypes.data) + 8 * base
+    if not nodes.guest[s]:
+        subtract_outer_product(blas, work, below, size, target, ld_rest, r, m, assembled)
+        return True
+    start, place = cut_rows(nodes, s, nodes.row_ptr[s + 1], r)
+    for b in range(place.size):
+        B = below + 8 * start[b]
+        columns = start[b + 1] - start[b]
+        diagonal = target + 8 * (place[b] * ld_rest + place[b])
+        subtract_outer_product(blas, work, B, size, diagonal, ld_rest, columns, m, True)
+        for a in range(b + 1, place.size):
+            out = target + 8 * (place[b] * ld_rest + place[a])
+            sizes = (start[a + 1] - start[a], columns, m)
+            multiply(blas, work, below + 8 * start[a], size, B, size, True, out, ld_rest, sizes, True)
     return True
 
 
@@ -151,50 +174,60 @@ def place_entries(C_data, position, L):
 
 
 @kernel
+def place_rest(nodes, s, offset):
+    """Where the rest of a front is while C is factorized: (start, rows), on the stack or for a guest in L."""
+    p = nodes.above[s]
+    if nodes.guest[s]:
+        return nodes.panel_ptr[p], nodes.first[p + 1] - nodes.first[p]
+    return offset[s], nodes.row_ptr[s + 1] - nodes.row_ptr[s]
+
+
+@kernel
 def eliminate_fronts(blas, nodes, offset, fronts, assembled, L, stack, packed):
     """Eliminate `fronts`, children before parents; -1, or the supernode where C is not positive definite.
 
     `L` holds the entries of C at first and the factor at the end.  `offset` is that of ``place_fronts`` for
-    the rows below; `assembled` (S,) bool says whose update matrix a child has begun.  `stack` (offset[-1],)
-    and `packed` (r (r + 1) / 2 of a child that shares its parent's place) are work arrays.
+    the squares of rows below; `assembled` (S,) bool says whose square a child has begun.  `stack`
+    (offset[-1],) and `packed` (r (r + 1) / 2 of a child that shares its parent's place) are work arrays.
     """
     work = make_workspace()
-    first, row_ptr, panel_ptr = nodes.first, nodes.row_ptr, nodes.panel_ptr
+    panel_ptr = nodes.panel_ptr
     for s in fronts:
         panel = L[panel_ptr[s] : panel_ptr[s + 1]]
         if nodes.twig[s]:
             if not eliminate_twig(panel):
                 return s
             continue
-        m = first[s + 1] - first[s]
-        r = row_ptr[s + 1] - row_ptr[s]
-        update = stack[offset[s] : offset[s] + r * r]
+        base, r = place_rest(nodes, s, offset)
+        rest = L if nodes.guest[s] else stack
         if nodes.meet_base[s] >= 0:
-            if not assembled[s]:
-                clear_lower(update, r)
-                assembled[s] = True
-            subtract_twigs(L, nodes, s, panel, m, (update, r))
-        if not eliminate_front(blas, work, panel, m, r, update, assembled[s]):
+            begin_rest(nodes, s, assembled, rest, base, r)
+            subtract_twigs(L, nodes, s, panel, rest, base, r)
+        if not eliminate_front(blas, work, nodes, s, panel, rest, base, r, assembled[s]):
             return s
         p = nodes.above[s]
-        if p < 0:
+        if p < 0 or nodes.guest[s]:
             continue
-        places = nodes.relative[row_ptr[s] : row_ptr[s + 1]]
         panel_above = L[panel_ptr[p] : panel_ptr[p + 1]]
-        wide = first[p + 1] - first[p]
-        below = row_ptr[p + 1] - row_ptr[p]
-        update_above = stack[offset[p] : offset[p] + below * below], below
-        shared = offset[s] == offset[p] and below > 0  # it lies where the sum will be
-        if shared:
-            pack_lower(update, r, packed)
-        if not assembled[p]:
-            clear_lower(update_above[0], below)
-            assembled[p] = True
-        if shared:
-            add_update(packed, r, 0, places, panel_above, wide, update_above)
+        base_above, below = place_rest(nodes, p, offset)
+        rest_above = L if nodes.guest[p] else stack
+        if base == base_above and below > 0 and not nodes.guest[p]:  # it lies where the sum will be
+            pack_lower(stack[base : base + r * r], r, packed)
+            begin_rest(nodes, p, assembled, rest_above, base_above, below)
+            add_update(packed, r, 0, nodes, s, panel_above, rest_above, base_above, below)
         else:
-            add_update(update, r, r, places, panel_above, wide, update_above)
+            begin_rest(nodes, p, assembled, rest_above, base_above, below)
+            update = stack[base : base + r * r]
+            add_update(update, r, r, nodes, s, panel_above, rest_above, base_above, below)
     return -1
+
+
+@kernel
+def begin_rest(nodes, s, assembled, rest, base, r):
+    """Zeros into the rest of a front before the first child adds to it; a guest's has those of its host."""
+    if not assembled[s] and not nodes.guest[s]:
+        clear_lower(rest[base : base + r * r], r)
+        assembled[s] = True
 
 
 @kernel

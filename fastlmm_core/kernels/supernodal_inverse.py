@@ -6,7 +6,8 @@ form Masuda et al. 2014)
     Y = L_IJ L_JJ^-1,    Z_IJ = -Z_II Y,    Z_JJ = (L_JJ L_JJ')^-1 - Y' Z_IJ.
 
 All of Z_II lies in the front (J, I) of the parent, so a supernode copies the lower triangle of its Z_II out
-of one dense block through relative indices that are found once per pattern.  Fronts of a path live one behind
+of one dense block through relative indices that are found once per pattern; guests read it where it is, and
+twigs never have a front.  Fronts of a path live one behind
 the other on a stack whose offsets are fixed too; nothing of Z is kept but the entries on the pattern of C.
 Siblings share their place on the stack, so the tree is walked depth first: a subtree is finished before the
 next one starts, whether or not the elimination order is a postorder.
@@ -24,66 +25,76 @@ from fastlmm_core.kernels.blas import (
     subtract_transposed_product,
 )
 from fastlmm_core.kernels.compile import kernel
+from fastlmm_core.kernels.supernodes import cut_rows
+
+# Side of the blocks in which a large symmetric matrix is multiplied.
+SYMMETRIC_BLOCK = 512
 
 
 @kernel
-def gather_lower(source, ld_source, relative, count, target, ld_target):
-    """Lower triangle of source[relative, relative] into target (column-major, flat views)."""
+def gather_lower(stack, nodes, s, count, base, size, rest, ld_rest, target, at, ld_target):
+    """Lower triangle of Z for the leading `count` rows below supernode s, out of the front of its parent.
+
+    Columns of the parent are read from `base` of `stack` on (`size` rows), those below them from `rest`.
+    Column b goes to target[at + b ld_target] on; with `ld_target` 0 columns lie one behind the other.
+    """
+    p = nodes.above[s]
+    m = nodes.first[p + 1] - nodes.first[p]
+    first = nodes.row_ptr[s]
     for b in range(count):
-        column = relative[b] * ld_source
-        to = b * ld_target
-        for a in range(b, count):
-            target[to + a] = source[column + relative[a]]
+        if ld_target == 0:
+            at -= b
+        if nodes.relative[first + b] < m:
+            column = base + nodes.relative[first + b] * size
+            for a in range(b, count):
+                target[at + a] = stack[column + nodes.relative[first + a]]
+        else:
+            column = rest + nodes.landing[first + b] * ld_rest
+            for a in range(b, count):
+                target[at + a] = stack[column + nodes.landing[first + a]]
+        at += ld_target if ld_target > 0 else count
 
 
 @kernel
-def gather_packed(source, ld_source, relative, count, packed):
-    """Lower triangle of source[relative, relative], columns one behind the other."""
+def unpack_lower(packed, count, target, start, ld_target):
+    """Packed columns into a column-major square from `start` on."""
     at = 0
     for b in range(count):
-        column = relative[b] * ld_source
-        for a in range(b, count):
-            packed[at] = source[column + relative[a]]
-            at += 1
-
-
-@kernel
-def unpack_lower(packed, count, target, ld_target):
-    """Undo the packing of ``gather_packed`` into a column-major square."""
-    at = 0
-    for b in range(count):
-        to = b * ld_target
+        to = start + b * ld_target
         for a in range(b, count):
             target[to + a] = packed[at]
             at += 1
 
 
 @kernel
-def invert_front(blas, work, panel, ld_panel, m, r, front, ld_front, Y):
+def invert_front(blas, work, nodes, s, m, end, panel, front, stack, rest, ld_rest, Y):
     """Complete one front whose Z_II is in place; `front` is flat, column-major, lower triangle.
 
-    `panel` holds the columns of the factor; `Y` has room for r m.
+    m columns and the rows up to `end` take part.  `panel` holds the columns of the factor, Z_II lies from
+    `rest` of the stack on; `Y` has room for r m.
     """
+    size = nodes.first[s + 1] - nodes.first[s] + nodes.row_ptr[s + 1] - nodes.row_ptr[s]
+    r = end - nodes.row_ptr[s]
     for c in range(m):
         for a in range(c, m):
-            front[c * ld_front + a] = panel[c * ld_panel + a]
+            front[c * size + a] = panel[c * size + a]
     address = np.int64(front.ctypes.data)
-    if r > 0:
-        for c in range(m):
-            for a in range(r):
-                Y[c * r + a] = panel[c * ld_panel + m + a]
-        if m == 1:
-            invert_single(front, ld_front, Y, r)
-            return
-        Y_address = np.int64(Y.ctypes.data)
-        solve_triangular_right(blas, work, address, ld_front, False, Y_address, r, r, m)
-        below = address + 8 * m
-        rest = address + 8 * (m * ld_front + m)
-        multiply_symmetric_left(blas, work, rest, ld_front, Y_address, r, below, ld_front, r, m)
-        invert_from_cholesky(blas, work, address, ld_front, m)
-        subtract_transposed_product(blas, work, Y_address, r, below, ld_front, address, ld_front, r, m)
-    else:
-        invert_from_cholesky(blas, work, address, ld_front, m)
+    if r == 0:
+        invert_from_cholesky(blas, work, address, size, m)
+        return
+    for c in range(m):
+        for a in range(r):
+            Y[c * r + a] = panel[c * size + m + a]
+    if m == 1 and not nodes.guest[s]:
+        invert_single(front, size, Y, r)
+        return
+    Y_address = np.int64(Y.ctypes.data)
+    solve_triangular_right(blas, work, address, size, False, Y_address, r, r, m)
+    below, Z = address + 8 * m, np.int64(stack.ctypes.data) + 8 * rest
+    start, place = cut_rows(nodes, s, end, SYMMETRIC_BLOCK if r >= 2 * SYMMETRIC_BLOCK else r)
+    multiply_symmetric_left(blas, work, Z, ld_rest, start, place, Y_address, r, below, size, m)
+    invert_from_cholesky(blas, work, address, size, m)
+    subtract_transposed_product(blas, work, Y_address, r, below, size, address, size, r, m)
 
 
 @kernel
@@ -109,26 +120,28 @@ def invert_single(front, ld_front, Y, r):
 
 
 @kernel
-def invert_twigs(L, nodes, parent, row_end, columns, front, ld_front, total):
+def invert_twigs(L, nodes, parent, row_end, columns, stack, base, size, rest, ld_rest, total):
     """Products Z_II l of the columns l of all twigs of a supernode from its complete front.
 
     Column by column of the front, as ``subtract_twigs``.  `columns` are those of the front that take part,
     `row_end` (S,) bounds the rows of each twig that do, and `total` takes the products at the places of those
-    rows.
+    rows.  `base`, `size`, `rest` and `ld_rest` are as in ``gather_lower``.
     """
-    base = nodes.meet_base[parent]
-    for k in range(nodes.meet_ptr[base], nodes.meet_ptr[base + columns]):
+    m = nodes.first[parent + 1] - nodes.first[parent]
+    first_meet = nodes.meet_base[parent]
+    for k in range(nodes.meet_ptr[first_meet], nodes.meet_ptr[first_meet + columns]):
         total[nodes.meet[k]] = 0.0
     for b in range(columns):
-        column = b * ld_front
-        for k in range(nodes.meet_ptr[base + b], nodes.meet_ptr[base + b + 1]):
+        places, column = (nodes.relative, base + b * size) if b < m else (nodes.landing, rest)
+        for k in range(nodes.meet_ptr[first_meet + b], nodes.meet_ptr[first_meet + b + 1]):
             s = nodes.meet_twig[k]
             g = nodes.meet[k]
+            from_column = column if b < m else column + nodes.landing[g] * ld_rest
             shift = nodes.panel_ptr[s] + 1 - nodes.row_ptr[s]
             factor = L[shift + g]
-            own = front[column + b] * factor
+            own = stack[from_column + places[g]] * factor
             for t in range(g + 1, row_end[s]):
-                value = front[column + nodes.relative[t]]
+                value = stack[from_column + places[t]]
                 total[t] += value * factor
                 own += value * L[shift + t]
             total[g] += own
@@ -164,25 +177,35 @@ def end_leading_rows(nodes, n_lead):
 
 
 @kernel
-def take_rest(nodes, s, row_end, offset, stack, front, ld_front, m, packed):
-    """Z_II of a front out of that of its parent."""
+def place_rest(nodes, s, offset):
+    """Where Z_II of a front is on the stack, (start, rows): in the front, for a guest in that of its host."""
+    m = nodes.first[s + 1] - nodes.first[s]
+    size = m + nodes.row_ptr[s + 1] - nodes.row_ptr[s]
     p = nodes.above[s]
-    held = nodes.first[p + 1] - nodes.first[p] + nodes.row_ptr[p + 1] - nodes.row_ptr[p]
-    source = stack[offset[p] : offset[p] + held * held]
-    places = nodes.relative[nodes.row_ptr[s] : row_end[s]]
-    rest = front[m * ld_front + m :]
+    if nodes.guest[s]:
+        return offset[p], nodes.first[p + 1] - nodes.first[p]
+    return offset[s] + m * size + m, size
+
+
+@kernel
+def take_rest(nodes, s, count, offset, stack, packed):
+    """Z_II of a front for `count` rows out of that of its parent."""
+    p = nodes.above[s]
+    size = nodes.first[p + 1] - nodes.first[p] + nodes.row_ptr[p + 1] - nodes.row_ptr[p]
+    rest, ld_rest = place_rest(nodes, p, offset)
+    to, ld_to = place_rest(nodes, s, offset)
     if offset[s] == offset[p]:  # the heavy child overwrites the front it reads
-        gather_packed(source, held, places, places.size, packed)
-        unpack_lower(packed, places.size, rest, ld_front)
+        gather_lower(stack, nodes, s, count, offset[p], size, rest, ld_rest, packed, 0, 0)
+        unpack_lower(packed, count, stack, to, ld_to)
     else:
-        gather_lower(source, held, places, places.size, rest, ld_front)
+        gather_lower(stack, nodes, s, count, offset[p], size, rest, ld_rest, stack, to, ld_to)
 
 
 @kernel
 def invert_fronts(
     blas, L, n_lead, nodes, offset, fronts, row_end, C_indptr, position, stack, Y, total, C_inv
 ):  # fmt: skip
-    """Inverse of the leading `n_lead` rows and columns of C on the pattern of C, `fronts` from the roots down.
+    """Inverse of the leading `n_lead` rows and columns of C on the pattern of C; `fronts` from the roots on.
 
     `C_inv` (nnz(C),) comes with zeros, which stay outside the leading block.  `offset` is that of
     ``place_fronts`` for whole fronts, `row_end` that of ``end_leading_rows``.  `stack` (offset[-1],), `Y`
@@ -201,12 +224,13 @@ def invert_fronts(
         size = nodes.first[s + 1] - start + nodes.row_ptr[s + 1] - nodes.row_ptr[s]
         r = row_end[s] - nodes.row_ptr[s]
         panel = L[nodes.panel_ptr[s] : nodes.panel_ptr[s + 1]]
-        front = stack[offset[s] : offset[s] + size * size]
-        if r > 0:
-            take_rest(nodes, s, row_end, offset, stack, front, size, m, Y)
-        invert_front(blas, work, panel, size, m, r, front, size, Y)
+        front = stack[offset[s] :]
+        if r > 0 and not nodes.guest[s]:
+            take_rest(nodes, s, r, offset, stack, Y)
+        rest, ld_rest = place_rest(nodes, s, offset)
+        invert_front(blas, work, nodes, s, m, row_end[s], panel, front, stack, rest, ld_rest, Y)
         if nodes.meet_base[s] >= 0:
-            invert_twigs(L, nodes, s, row_end, m + r, front, size, total)
+            invert_twigs(L, nodes, s, row_end, m + r, stack, offset[s], size, rest, ld_rest, total)
         for c in range(m):
             at = nodes.panel_ptr[s] + c * size
             for t in range(C_indptr[start + c], C_indptr[start + c + 1]):

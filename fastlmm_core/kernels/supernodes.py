@@ -22,6 +22,9 @@ HALF_WIDTH = 12.0
 COPY_SECONDS = 1.2e-9
 CALL_SECONDS = 4e-6
 TWIG_SECONDS = 2e-7
+# A front with at least this many rows below, in runs of at least this length, works in its parent's place.
+GUEST_ROWS = 128
+GUEST_RUN = 32
 # Zeros may not take more than this share of a merged panel, unless it is small.
 MOST_ZEROS = 0.25
 SMALL_PANEL = 512
@@ -46,6 +49,13 @@ class Supernodes(NamedTuple):
         Of one column, without children, with a parent.  Twigs are most of the supernodes of a mixed model
         (levels of the terms that are eliminated first) and have no front of their own: the parent takes in
         all of its twigs at once, row by row of its front.
+    guest : (S,) bool
+        A front without a place for its rest, the square of the rows below: their rows and columns are a few
+        runs in the front of the parent, a root, and are worked on there.  The large fronts of trials (an
+        environment each, below the block of all genotypes) are guests.
+    landing : int32
+        Where each of `rows` lies in the rest of the parent: its own square, or for a guest the front of the
+        root; -1 in the parent's columns.
     meet_base : (S,) int64
         Where the rows of the front of each supernode begin in `meet_ptr`; -1 without twigs.
     meet_ptr : int64
@@ -63,6 +73,8 @@ class Supernodes(NamedTuple):
     above: np.ndarray
     panel_ptr: np.ndarray
     twig: np.ndarray
+    guest: np.ndarray
+    landing: np.ndarray
     meet_base: np.ndarray
     meet_ptr: np.ndarray
     meet: np.ndarray
@@ -209,6 +221,39 @@ def find_twigs(first, above):
 
 
 @kernel
+def find_guests(first, row_ptr, relative, above, twig):
+    """`guest` of ``Supernodes``."""
+    n_super = above.size
+    guest = np.zeros(n_super, np.bool_)
+    for s in range(n_super):
+        p = above[s]
+        r = row_ptr[s + 1] - row_ptr[s]
+        if p < 0 or twig[s] or r < GUEST_ROWS or row_ptr[p + 1] > row_ptr[p]:
+            continue
+        runs = 1
+        for t in range(row_ptr[s] + 1, row_ptr[s + 1]):
+            if relative[t] != relative[t - 1] + 1:
+                runs += 1
+        guest[s] = runs * GUEST_RUN <= r
+    return guest
+
+
+@kernel
+def land_rows(first, row_ptr, relative, above, guest):
+    """`landing` of ``Supernodes``."""
+    landing = np.empty(relative.size, np.int32)
+    for s in range(above.size):
+        p = above[s]
+        if p < 0:
+            continue
+        m = first[p + 1] - first[p]
+        for t in range(row_ptr[s], row_ptr[s + 1]):
+            below = relative[t] - m
+            landing[t] = -1 if below < 0 else relative[row_ptr[p] + below] if guest[p] else below
+    return landing
+
+
+@kernel
 def list_twigs(first, row_ptr, relative, above, twig):
     """`meet_base`, `meet_ptr`, `meet` and `meet_twig` of ``Supernodes``."""
     n_super = above.size
@@ -275,29 +320,29 @@ def map_entries(C_indptr, C_indices, nodes):
 
 
 @kernel
-def place_fronts(above, side):
+def place_fronts(above, guest, area):
     """Where the fronts lie on one stack while the tree is walked depth first.
 
-    A front has `side` (S,) rows and columns there, a twig none.  The child whose subtree needs the largest
-    stack is visited next to its parent and takes over the parent's place.
+    A front takes `area` (S,) numbers there.  The child whose subtree needs the largest stack is visited next
+    to its parent and takes over the parent's place; a guest leaves it to its host.
 
     Returns
     -------
     offset : (S + 1,) int64
         Start of each front on the stack; the last entry is the size of the stack.
     heavy : (S,) int64
-        The child that shares its parent's place, -1 for a leaf.
+        The child that shares its parent's place, -1 for none.
     """
     n_super = above.size
     heavy = fill_integers(n_super, -1)
     largest = fill_integers(n_super, -1)
     second = np.zeros(n_super, np.int64)
     for s in range(n_super):
-        need = max(side[s] * side[s] + second[s], largest[s])
+        need = max(area[s] + second[s], largest[s])
         p = above[s]
         if p >= 0:
-            if need > largest[p]:
-                second[p] = max(largest[p], 0)
+            if need > largest[p] and not guest[s]:
+                second[p] = max(largest[p], second[p])
                 largest[p] = need
                 heavy[p] = s
             elif need > second[p]:
@@ -307,10 +352,36 @@ def place_fronts(above, side):
     for s in range(n_super - 1, -1, -1):
         p = above[s]
         if p >= 0:
-            offset[s] = offset[p] if heavy[p] == s else offset[p] + side[p] * side[p]
-        top = max(top, offset[s] + side[s] * side[s])
+            offset[s] = offset[p] if heavy[p] == s else offset[p] + area[p]
+        top = max(top, offset[s] + area[s])
     offset[n_super] = top
     return offset, heavy
+
+
+@kernel
+def cut_rows(nodes, s, end, longest):
+    """Rows below a supernode, up to `end`, in blocks for BLAS.
+
+    Returns
+    -------
+    start : int64
+        First row of each block, and the number of rows.
+    place : int64
+        Where each block begins in the rest of the supernode (see `landing` of ``Supernodes``).
+    """
+    base = nodes.row_ptr[s]
+    count = end - base
+    start = np.empty(count + 1, np.int64)
+    place = np.empty(count, np.int64)
+    blocks = 0
+    for t in range(count):
+        at = nodes.relative[base + t] if nodes.guest[s] else t
+        follows = blocks > 0 and at == place[blocks - 1] + t - start[blocks - 1]
+        if not follows or t - start[blocks - 1] == longest:
+            start[blocks], place[blocks] = t, at
+            blocks += 1
+    start[blocks] = count
+    return start[: blocks + 1].copy(), place[:blocks].copy()
 
 
 @kernel

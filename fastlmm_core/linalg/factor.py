@@ -48,8 +48,8 @@ class CholeskyFactor(ABC):
         """C^-1 B for B (size, r)."""
 
     @abstractmethod
-    def solve_lower(self, B: np.ndarray) -> np.ndarray:
-        """L^-1 B up to an orthogonal transformation of its rows: its cross-product is B' C^-1 B."""
+    def solve_lower(self, B: np.ndarray, overwrite: bool = False) -> np.ndarray:
+        """L^-1 B, whose cross-product is B' C^-1 B; with `overwrite` the result may take the place of B."""
 
     @abstractmethod
     def inverse_subset(self, n_lead: int) -> np.ndarray:
@@ -101,7 +101,7 @@ class SimplicialFactor(CholeskyFactor):
         solve_upper(self.indptr, self.indices, self.L, out)
         return out
 
-    def solve_lower(self, B: np.ndarray) -> np.ndarray:
+    def solve_lower(self, B: np.ndarray, overwrite: bool = False) -> np.ndarray:
         out = np.array(B, dtype=float, order="C")
         solve_lower(self.indptr, self.indices, self.L, out)
         return out

@@ -23,8 +23,10 @@ from fastlmm_core.kernels.supernodal_inverse import end_leading_rows, invert_fro
 from fastlmm_core.kernels.supernodes import (
     Supernodes,
     fill_rows,
+    find_guests,
     find_supernodes,
     find_twigs,
+    land_rows,
     list_twigs,
     map_entries,
     map_rows,
@@ -133,8 +135,10 @@ def analyze(indptr: np.ndarray, indices: np.ndarray) -> SymbolicFactor:
     first = merge_supernodes(find_supernodes(parent, count), parent, count)
     row_ptr, rows, above = fill_rows(row_indptr, row_indices, first, parent, count)
     relative, twig = map_rows(first, row_ptr, rows, above), find_twigs(first, above)
+    guest = find_guests(first, row_ptr, relative, above, twig)
     nodes = Supernodes(
         first, row_ptr, rows, relative, above, place_panels(first, row_ptr), twig,
+        guest, land_rows(first, row_ptr, relative, above, guest),
         *list_twigs(first, row_ptr, relative, above, twig),
     )  # fmt: skip
     width, below = np.diff(first), np.diff(row_ptr)
@@ -145,17 +149,19 @@ def analyze(indptr: np.ndarray, indices: np.ndarray) -> SymbolicFactor:
         nnz=int(count.sum()),
         flops=float(np.sum(count.astype(float) ** 2)),
         operations=width * ((width + below) * below + width * width / 3.0),
-        up=_plan_traversal(above, np.where(twig, 0, below), below, 0),
-        down=_plan_traversal(above, np.where(twig, 0, width + below), below, widest),
+        up=_plan_traversal(nodes, np.where(twig | guest, 0, below * below), 0),
+        down=_plan_traversal(
+            nodes, np.where(twig, 0, np.where(guest, width, width + below) * (width + below)), widest
+        ),
         largest=int((width + below).max(initial=1)),
     )
 
 
-def _plan_traversal(above: np.ndarray, side: np.ndarray, below: np.ndarray, widest: int) -> Traversal:
-    offset, heavy = place_fronts(above, side)
-    shared = below[heavy[(heavy >= 0) & (side > 0)]]
+def _plan_traversal(nodes: Supernodes, area: np.ndarray, widest: int) -> Traversal:
+    offset, heavy = place_fronts(nodes.above, nodes.guest, area)
+    shared = np.diff(nodes.row_ptr)[heavy[(heavy >= 0) & (area > 0)]]
     packed = int((shared * (shared + 1) // 2).max(initial=0))
-    return Traversal(offset, walk_depth_first(above, heavy), max(1, packed, widest))
+    return Traversal(offset, walk_depth_first(nodes.above, heavy), max(1, packed, widest))
 
 
 class SupernodalFactor(CholeskyFactor):
@@ -251,10 +257,10 @@ class SupernodalFactor(CholeskyFactor):
             return self._solve_vector(B, solve_lower_vector, solve_upper_vector)
         return self._solve_columns(B, solve_lower_columns, solve_upper_columns)
 
-    def solve_lower(self, B: np.ndarray) -> np.ndarray:
+    def solve_lower(self, B: np.ndarray, overwrite: bool = False) -> np.ndarray:
         if B.ndim == 1 or B.shape[1] == 1:
             return self._solve_vector(B, solve_lower_vector)
-        return self._solve_columns(B, solve_lower_columns)
+        return self._solve_columns(B, solve_lower_columns, overwrite=overwrite)
 
     def _solve_vector(self, b: np.ndarray, *passes: Callable[..., None]) -> np.ndarray:
         out = np.array(b, dtype=float).ravel()
@@ -264,8 +270,10 @@ class SupernodalFactor(CholeskyFactor):
                 triangular_solve(ADDRESSES, self.L, self.symbolic.nodes, out, held)
         return out.reshape(b.shape)
 
-    def _solve_columns(self, B: np.ndarray, *passes: Callable[..., None]) -> np.ndarray:
-        out = np.empty(B.shape)
+    def _solve_columns(
+        self, B: np.ndarray, *passes: Callable[..., None], overwrite: bool = False
+    ) -> np.ndarray:
+        out = B if overwrite else np.empty(B.shape)
         for start in range(0, B.shape[1], COLUMN_BLOCK):
             part = np.array(B[:, start : start + COLUMN_BLOCK], dtype=float, order="C")
             held = np.empty((self.symbolic.largest, part.shape[1]))

@@ -1,10 +1,10 @@
 """Threads of the BLAS while fronts are eliminated and inverted.
 
-OpenBLAS divides every product of moderate size among all cores and lets the threads wait for each other in a
-loop.  On the many small fronts of mixed model equations, and beside other work, that multiplies the time of a
-fit: two threads on a busy machine of two cores took 0.6 to 1.7 s for a model of 4,000 plots and 42 to 45 s for
-one of 60,000, where one thread took 0.1 and 13 s.  So BLAS runs with one thread here.  Large fronts get as many
-as the user has asked for by one of the environment variables below; without any, one.
+OpenBLAS divides every product of moderate size among all cores and lets the threads wait for each other in
+a loop.  On the many small fronts of mixed model equations, and beside other work, that multiplies the time
+of a fit: two threads on a busy machine of two cores took 0.6 to 1.7 s for a model of 4,000 plots and 42 to
+45 s for one of 60,000, where one thread took 0.1 and 13 s.  So BLAS runs with one thread here.  Large fronts
+get as many as the user has asked for by one of the environment variables below; without any, one.
 """
 
 from __future__ import annotations

@@ -43,6 +43,11 @@ def plain_frame(ax: Axes) -> None:
     ax.spines[["top", "right"]].set_visible(False)
 
 
+def legend_beside(ax: Axes, title: str = "", **options: Any) -> None:
+    """The legend to the right of the axes, where it covers no figure."""
+    ax.legend(title=title or None, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0), **options)
+
+
 def save(drawing: Axes | Figure, path: str | Path, dpi: int = 150) -> Path:
     """Write the figure of an Axes or Figure to a file and close it.
 

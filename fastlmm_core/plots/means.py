@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import DataError, check_option
-from .canvas import COLOURS, GREY, own_axes, plain_frame
+from .canvas import COLOURS, GREY, legend_beside, own_axes, plain_frame
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -76,7 +76,7 @@ def plot_emmeans(means: Any, *, bars: str = "interval", ax: Axes | None = None) 
     ax.set_xlabel(across[0])
     ax.set_ylabel("estimated marginal mean")
     if others:
-        ax.legend(title=", ".join(others), frameon=False)
+        legend_beside(ax, ", ".join(others))
     return ax
 
 
@@ -223,6 +223,6 @@ def plot_comparison_intervals(
     if intervals.n_disagree:
         ax.set_title(f"overlap misleads for {intervals.n_disagree} pairs", fontsize="medium")
     if by:
-        ax.legend(title=", ".join(by), frameon=False)
+        legend_beside(ax, ", ".join(by))
     plain_frame(ax)
     return ax

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from .canvas import COLOURS, GREY, plain_frame, pyplot
+from .canvas import COLOURS, GREY, legend_beside, plain_frame, pyplot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -67,7 +67,7 @@ def draw_heritability(ax: Axes, result: BatchResult, own: pd.DataFrame, trait: s
         ax.plot(merged["h2_cullis"].to_numpy(), "o", ms=4, color=colour, label=str(group))
     ax.set_ylim(-0.05, 1.05)
     ax.set_ylabel("heritability (Cullis)")
-    ax.legend(loc="lower left", fontsize="small", frameon=False, ncols=4)
+    legend_beside(ax, fontsize="small")
     plain_frame(ax)
 
 
@@ -87,7 +87,7 @@ def draw_shares(ax: Axes, own: pd.DataFrame) -> None:
         base += share[:, k]
     ax.set_ylim(0, 1)
     ax.set_ylabel("share of variance")
-    ax.legend(loc="lower left", fontsize="small", ncols=4, framealpha=0.8)
+    legend_beside(ax, fontsize="small")
     plain_frame(ax)
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 from scipy.special import ndtri
 
 from fastlmm_core.errors import OptionError, nearest_names
+from fastlmm_core.inference.estimate_tables import check_level
 from fastlmm_core.linalg import make_factor
 from fastlmm_core.reml.equations import build_equations
 from fastlmm_core.reml.objective import assemble_at
@@ -31,7 +32,7 @@ def blup_table(fit: LMMFit, term: str | None, level: float) -> pd.DataFrame:
     solved = fit.solved
     pev = prediction_error_blocks(solved)
     conditional = conditional_variance_blocks(fit)
-    z = ndtri(0.5 + 0.5 * level)
+    z = ndtri(0.5 + 0.5 * check_level(level))
     tables = []
     for k, random in enumerate(fit.design.random):
         if term is not None and random.group != term:
@@ -73,7 +74,8 @@ def ranef_tables(fit: LMMFit) -> dict[str, pd.DataFrame]:
         frame = pd.DataFrame(
             values, index=pd.Index(random.levels, name=random.group), columns=list(random.columns)
         )
-        out[random.group] = frame if random.group not in out else out[random.group].join(frame)
+        earlier = [out[random.group]] if random.group in out else []
+        out[random.group] = pd.concat([*earlier, frame], axis=1)
     return out
 
 

@@ -14,6 +14,7 @@ import scipy.sparse as sp
 from fastlmm_core.design import Design
 from fastlmm_core.errors import FastLMMWarning, OptionError, check_option
 from fastlmm_core.inference.distributions import f_upper, t_quantile, t_statistics, t_two_sided
+from fastlmm_core.inference.estimate_tables import check_level
 from fastlmm_core.inference.linear_functions import (
     DDF_METHODS,
     NO_VARIANCE,
@@ -343,6 +344,7 @@ class LMMFit:
         ------
         OptionError, InferenceError
         """
+        K = K if sp.issparse(K) else np.atleast_2d(np.asarray(K, dtype=np.float64))
         if K.shape[-1] != len(self.coef_names):
             raise OptionError(
                 f"K has {K.shape[-1]} columns; the model has {len(self.coef_names)} coefficients"
@@ -386,7 +388,7 @@ class LMMFit:
 
         For Kenward-Roger the standard errors are the adjusted ones.
         """
-        ddf = check_option("ddf", ddf or self.default_ddf, DDF_METHODS)
+        ddf, level = check_option("ddf", ddf or self.default_ddf, DDF_METHODS), check_level(level)
         kept = self.design.kept
         columns = {name: np.full(len(self.coef_names), np.nan) for name in ("estimate", "se", "df")}
         columns["estimate"][kept], columns["se"][kept], columns["df"][kept] = row_statistics(

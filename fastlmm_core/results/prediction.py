@@ -9,11 +9,13 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from fastlmm_core.errors import DataError, OptionError, nearest_names
+from fastlmm_core.design.table import first_row
+from fastlmm_core.errors import DataError, OptionError, name_list, nearest_names
 from fastlmm_core.inference.linear_functions import dense_rows
 from fastlmm_core.kernels.assembly import apply_factor, apply_factor_transposed
 
 if TYPE_CHECKING:
+    from fastlmm_core.design.random_terms import RandomTerm
     from fastlmm_core.results.fit import LMMFit
 
 
@@ -54,10 +56,7 @@ def predict(
         codes, z = (term.codes, term.values) if newdata is None else term.evaluate(newdata)
         unknown = codes < 0
         if unknown.any() and not allow_new_levels:
-            raise DataError(
-                f"{int(unknown.sum())} rows have levels of '{term.group}' that did not occur in the fit; "
-                "allow_new_levels=True predicts them with a random effect of zero"
-            )
+            raise DataError(_unknown_levels(term, newdata, np.flatnonzero(unknown)))
         u = fit.solved.random_effects(k) @ fit.solved.equations.terms[k].basis.T
         value = value + np.where(unknown, 0.0, np.einsum("ij,ij->i", z, u[codes]))
         evaluated.append((k, codes, z))
@@ -71,10 +70,25 @@ def predict(
     return pd.DataFrame({"prediction": value, "se": error, "status": status}, index=index)
 
 
+def _unknown_levels(term: RandomTerm, newdata: Any, rows: np.ndarray) -> str:
+    """Message for rows whose level of the grouping factor is missing or not among those of the fit."""
+    labels = term.row_labels(newdata)[rows]
+    unknown = list(dict.fromkeys(label for label in labels if label is not None))
+    parts = [f"the levels {name_list(unknown)}, which did not occur in the fit"] if unknown else []
+    missing = sum(label is None for label in labels)
+    parts += [f"no value in {missing} row{'s' if missing > 1 else ''}"] if missing else []
+    return (
+        f"new data: '{term.group}' has {', and '.join(parts)}; allow_new_levels=True predicts such rows "
+        "with a random effect of zero"
+    )
+
+
 def _terms_used(fit: LMMFit, random: bool | Sequence[str]) -> list[int]:
     terms = fit.design.random
     if isinstance(random, bool):
         return list(range(len(terms))) if random else []
+    if random is None:
+        raise OptionError("random=None is not known; allowed: True, False, or names of grouping factors")
     wanted = [random] if isinstance(random, str) else list(random)
     groups = [term.group for term in terms]
     for name in wanted:
@@ -90,9 +104,17 @@ def _new_offset(fit: LMMFit, offset: Any, n: int) -> np.ndarray:
         if fit.offset is not None:
             raise DataError("the model has an offset: give offset=, one value for each row of the new data")
         return np.zeros(n)
-    values = np.asarray(offset, float)
+    try:
+        values = np.asarray(offset, float)
+    except (TypeError, ValueError):
+        raise DataError(
+            "offset= of a prediction takes numbers, one for each row of the new data"
+        ) from None
     if values.shape not in ((), (n,)):
         raise DataError(f"offset has shape {values.shape}; the new data have {n} rows")
+    if not np.isfinite(values).all():
+        bad = np.atleast_1d(~np.isfinite(values))
+        raise DataError(f"offset has missing or infinite values, {first_row(bad, np.atleast_1d(values))}")
     return np.broadcast_to(values, (n,))
 
 

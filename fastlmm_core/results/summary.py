@@ -170,28 +170,25 @@ def random_table(fit: LMMFit, digits: int = 4) -> Table:
     """Variances and standard deviations by group, correlations to the right as lme4 places them."""
     components = fit.variance_components
     rows: list[dict[str, Any]] = []
+    first = 0  # labels do not tell terms apart: "rep.1" is a second term of rep, or a column of that name
     for term in fit.design.random:
         names = list(term.columns)
-        groups = components["group"]
-        own = components[(groups == term.group) | (groups.map(_base_group) == term.group)]
+        m = len(names)
+        own = components.iloc[first : first + (m * (m + 1) // 2 if term.structure == "us" else m)]
+        first += len(own)
         for i, name in enumerate(names):
             row = _component(own, name, None)
             shown = {"Groups": term.group if i == 0 else "", "Name": name, "Variance": row["estimate"],
                      "Std.Dev.": row["sd_or_cor"]}  # fmt: skip
             if term.structure == "us":
                 for j, earlier in enumerate(names[:i]):
-                    shown["Corr" if j == 0 else f"Corr.{j + 1}"] = _component(own, earlier, name)["sd_or_cor"]
+                    header = "Corr" + " " * j  # printed alike: one heading over all of them
+                    shown[header] = _component(own, earlier, name)["sd_or_cor"]
             rows.append(shown)
     rows.append({"Groups": "Residual", "Name": "", "Variance": fit.sigma**2, "Std.Dev.": fit.sigma})
     frame = pd.DataFrame(rows)
     kinds = {name: "cor" for name in frame.columns if str(name).startswith("Corr")}
     return Table(frame, "Random effects:", kinds=kinds, digits=digits)
-
-
-def _base_group(group: str) -> str:
-    """Give "Subject" for the "Subject.1" that lme4 writes when a group has a second term."""
-    head, _, tail = str(group).rpartition(".")
-    return head if head and tail.isdigit() else str(group)
 
 
 def _component(components: pd.DataFrame, first: str, second: str | None) -> pd.Series:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from fastlmm_core.errors import DesignError, OptionError, check_option
+from fastlmm_core.errors import DesignError, OptionError, check_option, name_list
 from fastlmm_core.inference.distributions import chi2_upper
 from fastlmm_core.inference.linear_functions import DDF_METHODS, NO_VARIANCE
 
@@ -79,6 +79,9 @@ def compare(*fits: LMMFit) -> pd.DataFrame:
     """
     if len(fits) < 2:
         raise OptionError("compare() needs two fits or more")
+    strange = [type(fit).__name__ for fit in fits if not hasattr(fit, "criterion")]
+    if strange:
+        raise OptionError(f"compare() takes fits, not {name_list(strange)}")
     ordered = sorted(fits, key=lambda fit: fit.npar)
     first = ordered[0]
     for other in ordered[1:]:

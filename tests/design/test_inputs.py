@@ -110,7 +110,7 @@ def test_unknown_columns_are_shown_in_the_formula(formula, position, words, plai
     ("formula", "change", "words"),
     [
         ("f ~ x", {}, "response must be numeric, but 'f' has the labels 'u', 'v'"),
-        ("y ~ x", {"y": lambda d: np.where(d.x > 1, np.inf, d.y)}, "response 'y' has infinite"),
+        ("y ~ x", {"y": lambda d: np.where(d.x > 1, np.inf, d.y)}, "column 'y' has infinite values"),
         ("y ~ x", {"y": lambda d: d.y + 1j}, "'y' is complex"),
         ("y ~ x", {"x": lambda d: d.x + 1j}, "'x' is complex"),
         ("y ~ x", {"x": np.nan}, "all 40 rows have a missing value.*'x' alone is missing in 40"),
@@ -151,9 +151,9 @@ def test_models_that_the_rows_cannot_carry(formula, change, words, plain):
         ("w", "not a column of the data"),
         ("f", "must be numeric"),
         (np.ones(3), r"has shape \(3,\), but the data have 40 rows"),
-        (np.zeros(N), "40 are not, the first in row 0 is 0"),
-        (np.r_[np.ones(N - 1), np.nan], "1 are not, the first in row 39 is missing"),
-        (np.r_[np.ones(N - 1), np.inf], "the first in row 39 is inf"),
+        (np.zeros(N), "40 are not, the first in row 0 .* is 0"),
+        (np.r_[np.ones(N - 1), np.nan], "1 are not, the first in row 39 .* is missing"),
+        (np.r_[np.ones(N - 1), np.inf], "the first in row 39 .* is inf"),
         (["a"] * N, "must be a column name or numbers"),
     ],
 )

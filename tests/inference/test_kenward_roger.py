@@ -286,3 +286,22 @@ def test_the_moments_solve_their_equations():
     np.testing.assert_allclose(df / (df - 2) / scaling, mean, rtol=1e-10)
     f_variance = 2 * df**2 * (rank + df - 2) / (rank * (df - 2) ** 2 * (df - 4))
     np.testing.assert_allclose(f_variance / scaling**2, variance, rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["crossed", "nested"])
+def test_weighted_form_is_the_sum_over_pairs_of_terms(name):
+    """One product with weighted entries against single projections; the weights are indefinite."""
+    fit = fit_of(name)
+    solved = fit.solved
+    layout = solved.equations.layout
+    K = len(solved.equations.terms)
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(layout.term.size, 5))
+    X[layout.fixed_rows] = 0.0
+    weights = rng.normal(size=(K, K))
+    weights += weights.T
+    parts = [np.where((layout.term == k)[:, None], X, 0.0) for k in range(K)]
+    expected = sum(
+        weights[k, h] * parts[k].T @ solved.project(parts[h]) for k in range(K) for h in range(K)
+    )
+    np.testing.assert_allclose(solved.weighted_form(X, weights), expected, rtol=1e-9, atol=1e-10)

@@ -9,7 +9,6 @@ from fastlmm_core.kernels.supernodal_factor import add_update, eliminate_twig, p
 from fastlmm_core.kernels.supernodal_inverse import (
     end_leading_rows,
     gather_lower,
-    gather_packed,
     invert_single,
     invert_twigs,
     read_twig,
@@ -17,8 +16,11 @@ from fastlmm_core.kernels.supernodal_inverse import (
 )
 from fastlmm_core.kernels.supernodes import (
     Supernodes,
+    cut_rows,
+    find_guests,
     find_supernodes,
     find_twigs,
+    land_rows,
     list_twigs,
     merge_supernodes,
     place_fronts,
@@ -86,14 +88,13 @@ def test_narrow_chains_are_merged():
 def test_fronts_nest_and_do_not_overlap_on_a_path(filled):
     at = filled.symbolic.nodes
     n_super = at.first.size - 1
-    for traversal, above_columns in ((filled.symbolic.up, False), (filled.symbolic.down, True)):
+    for traversal, width in ((filled.symbolic.up, 0), (filled.symbolic.down, np.diff(at.first))):
         assert sorted(traversal.order) == list(range(n_super))
         position = np.argsort(traversal.order)
-        width = np.diff(at.first) if above_columns else 0
-        side = np.where(at.twig, 0, np.diff(at.row_ptr) + width)
+        area = np.where(at.twig, 0, (np.diff(at.row_ptr) + width) ** 2)
         for s in range(n_super):
             below = filled.front(s)[at.first[s + 1] - at.first[s] :]
-            assert traversal.offset[s] + side[s] ** 2 <= traversal.stack_size
+            assert traversal.offset[s] + area[s] <= traversal.stack_size
             if below.size == 0:
                 assert at.above[s] == -1
                 continue
@@ -104,11 +105,11 @@ def test_fronts_nest_and_do_not_overlap_on_a_path(filled):
             shared = [t for t in siblings if traversal.offset[t] == traversal.offset[p]]
             if at.twig[s]:  # has no front of its own
                 continue
-            if s in shared and side[p] > 0:  # takes the parent's place, so no sibling may come after it
+            if s in shared and area[p] > 0:  # takes the parent's place, so no sibling may come after it
                 assert position[s] == max(position[t] for t in siblings)
                 assert len(shared) == 1
             else:
-                assert traversal.offset[s] >= traversal.offset[p] + side[p] ** 2
+                assert traversal.offset[s] >= traversal.offset[p] + area[p]
 
 
 def test_places_of_the_entries(filled):
@@ -133,92 +134,172 @@ def test_leading_part_of_a_front(n_lead):
 
 def test_the_largest_subtree_shares_the_place_of_its_parent():
     above = np.array([2, 2, 4, 4, -1])
-    side = np.array([3, 5, 2, 4, 6])
-    offset, heavy = place_fronts(above, side)
-    assert list(heavy) == [-1, -1, 1, -1, 4 - 2]
-    assert list(offset) == [36 - 36 + 4, 0, 0, 36, 0, 52]
+    area = np.array([9, 25, 4, 16, 36])
+    offset, heavy = place_fronts(above, np.zeros(5, bool), area)
+    assert list(heavy) == [-1, -1, 1, -1, 2]
+    assert list(offset) == [4, 0, 0, 36, 0, 52]
+
+
+def test_a_guest_leaves_the_place_to_its_host():
+    above = np.array([2, 2, -1])
+    offset, heavy = place_fronts(above, np.array([False, True, False]), np.array([9, 25, 36]))
+    assert list(heavy) == [-1, -1, 0]
+    assert list(offset) == [0, 36, 0, 61]
+
+
+def make_nodes(first, row_ptr, relative, above, guest):
+    """Supernodes given by the places of their rows; `rows` follow from the places."""
+    first, row_ptr, above = np.array(first), np.array(row_ptr), np.array(above)
+    relative, guest = np.array(relative, np.int32), np.array(guest)
+    rows = relative.copy()
+    for s in range(above.size - 1, -1, -1):
+        p = above[s]
+        if p >= 0:
+            front = np.concatenate((np.arange(first[p], first[p + 1]), rows[row_ptr[p] : row_ptr[p + 1]]))
+            rows[row_ptr[s] : row_ptr[s + 1]] = front[relative[row_ptr[s] : row_ptr[s + 1]]]
+    twig = find_twigs(first, above)
+    sizes = np.diff(first) * (np.diff(first) + np.diff(row_ptr))
+    landing = land_rows(first, row_ptr, relative, above, guest)
+    twigs = list_twigs(first, row_ptr, relative, above, twig)
+    panel_ptr = np.concatenate(([0], np.cumsum(sizes)))
+    return Supernodes(first, row_ptr, rows, relative, above, panel_ptr, twig, guest, landing, *twigs)
+
+
+def test_guests_have_long_runs_in_the_front_of_a_root():
+    """A child of the root with two runs, one whose rows lie apart, and one whose parent is no root."""
+    runs = np.concatenate((np.arange(100), np.arange(150, 250)))
+    apart = np.arange(0, 400, 2)
+    inner = np.arange(2, 160)
+    relative = np.concatenate((runs, apart, inner)).astype(np.int32)
+    first, row_ptr = np.array([0, 2, 4, 6, 406]), np.array([0, 200, 400, 558, 558])
+    above = np.array([3, 3, 0, -1])
+    guest = find_guests(first, row_ptr, relative, above, find_twigs(first, above))
+    assert list(guest) == [True, False, False, False]
+    landing = land_rows(first, row_ptr, relative, above, guest)
+    assert np.array_equal(landing[400:], runs[inner - 2])
+    assert np.all(landing[:400] == -1)
+    nodes = make_nodes(first, row_ptr, relative, above, guest)
+    start, place = cut_rows(nodes, 0, 200, 64)
+    assert list(start) == [0, 64, 100, 164, 200]
+    assert list(place) == [0, 64, 150, 214]
+    start, place = cut_rows(nodes, 1, 200 + 70, 64)
+    assert list(start) == [0, 64, 70]
+    assert list(place) == [0, 64]
 
 
 def lower_of(flat, n):
     return np.tril(flat.reshape(n, n, order="F"))
 
 
-def test_gather_takes_the_lower_triangle():
-    r = np.random.default_rng(0)
-    source = r.normal(size=(7, 7))
-    relative = np.array([1, 3, 6], np.int32)
-    flat_source = source.ravel(order="F").copy()
-    expected = np.tril(source[np.ix_(relative, relative)])
-    for target in (np.full(25, np.nan), np.full(25, np.nan)):
-        gather_lower(flat_source, 7, relative, 3, target, 5)
-        got = target.reshape(5, 5, order="F")[:3, :3]
-        assert np.array_equal(np.tril(got), expected)
-        assert np.isnan(got[np.triu_indices(3, 1)]).all()
-    packed, target = np.empty(6), np.full(25, np.nan)
-    gather_packed(flat_source, 7, relative, 3, packed)
-    unpack_lower(packed, 3, target, 5)
-    assert np.array_equal(np.tril(target.reshape(5, 5, order="F")[:3, :3]), expected)
+# A child with three rows in a front of two columns over three rows.
+CHILD = {"first": [0, 1, 3], "row_ptr": [0, 3, 6], "above": [1, -1]}
 
 
-@pytest.mark.parametrize("m", [0, 2, 5])
-def test_updates_are_added_where_the_rows_lie(m):
-    """A child's update matrix lands in the parent's panel and in the square below it."""
-    r = np.random.default_rng(m)
-    size, relative = 5, np.array([0, 2, 3], np.int32)
-    below = size - m
+def child_of_a_front(guest):
+    """The front is a root of five rows split at two, or a guest in a root of seven."""
+    if not guest:
+        return make_nodes(CHILD["first"], CHILD["row_ptr"], [0, 2, 4, 0, 0, 0], CHILD["above"], [False] * 2)
+    return make_nodes([0, 1, 3, 10], [0, 3, 6, 6], [0, 2, 4, 1, 2, 6], [1, 2, -1], [False, True, False])
+
+
+@pytest.mark.parametrize("guest", [False, True])
+def test_gather_takes_the_lower_triangle(guest):
+    """Z of rows 0, 2 and 4 of the parent's front, whose last three rows may lie in the front of a root."""
+    nodes = child_of_a_front(guest)
+    Z = np.random.default_rng(0).normal(size=(5, 5))
+    front = np.tril(Z)
+    expected = np.tril(Z[np.ix_([0, 2, 4], [0, 2, 4])])
+    stack, rest, ld_rest = front.ravel(order="F"), 2 * 5 + 2, 5
+    if guest:
+        host = np.full((7, 7), np.nan)
+        host[np.ix_([1, 2, 6], [1, 2, 6])] = front[2:, 2:]
+        front[2:, 2:] = np.nan
+        stack, rest, ld_rest = np.concatenate((front.ravel(order="F"), host.ravel(order="F"))), 25, 7
+    target = np.full(16, np.nan)
+    gather_lower(stack, nodes, 0, 3, 0, 5, rest, ld_rest, target, 0, 4)
+    got = target.reshape(4, 4, order="F")[:3, :3]
+    assert np.array_equal(np.tril(got), expected)
+    assert np.isnan(got[np.triu_indices(3, 1)]).all()
+    packed, target = np.empty(6), np.full(18, np.nan)
+    gather_lower(stack, nodes, 0, 3, 0, 5, rest, ld_rest, packed, 0, 0)
+    unpack_lower(packed, 3, target, 2, 4)
+    assert np.array_equal(np.tril(target[2:].reshape(4, 4, order="F")[:3, :3]), expected)
+
+
+@pytest.mark.parametrize("guest", [False, True])
+def test_updates_are_added_where_the_rows_lie(guest):
+    """A child's update lands in the parent's panel, and in the square below it or in the root's front."""
+    nodes = child_of_a_front(guest)
+    r = np.random.default_rng(1)
     update = r.normal(size=(3, 3))
-    front = r.normal(size=(size, size))
+    front = r.normal(size=(5, 5))
     expected = front.copy()
-    expected[np.ix_(relative, relative)] += np.tril(update)
+    expected[np.ix_([0, 2, 4], [0, 2, 4])] += np.tril(update)
     packed = np.empty(6)
     pack_lower(update.ravel(order="F").copy(), 3, packed)
     for ld, values in ((3, update.ravel(order="F").copy()), (0, packed)):
-        panel = front[:, :m].ravel(order="F").copy()
-        rest = front[m:, m:].ravel(order="F").copy()
-        add_update(values, 3, ld, relative, panel, m, (rest, below))
-        assert np.array_equal(np.tril(panel.reshape(size, m, order="F")), np.tril(expected[:, :m]))
-        assert np.array_equal(lower_of(rest, below), np.tril(expected[m:, m:]))
+        panel = front[:, :2].ravel(order="F").copy()
+        side, base, places = (7, 4, [1, 2, 6]) if guest else (3, 4, [0, 1, 2])
+        square = np.zeros((side, side))
+        square[np.ix_(places, places)] = front[2:, 2:]
+        rest = np.concatenate((np.zeros(base), square.ravel(order="F")))
+        add_update(values, 3, ld, nodes, 0, panel, rest, base, side)
+        assert np.array_equal(np.tril(panel.reshape(5, 2, order="F")), np.tril(expected[:, :2]))
+        got = rest[base:].reshape(side, side, order="F")[np.ix_(places, places)]
+        assert np.array_equal(np.tril(got), np.tril(expected[2:, 2:]))
 
 
-@pytest.fixture
-def twigs_of_one_front():
-    """A front of three rows, the first its own column, and two twigs that reach rows (0, 2) and (1, 2)."""
-    first, row_ptr = np.array([0, 1, 2, 5]), np.array([0, 2, 4, 4])
-    relative, above = np.array([0, 2, 1, 2], np.int32), np.array([2, 2, -1])
-    twig = find_twigs(first, above)
-    assert list(twig) == [True, True, False]
-    twigs = list_twigs(first, row_ptr, relative, above, twig)
-    assert list(twigs[0]) == [-1, -1, 0]
-    panel_ptr, rows = np.array([0, 3, 6, 15]), relative + np.int32(2)
-    L = np.concatenate(([4.0, 2.0, -6.0], [9.0, 3.0, 12.0], np.zeros(9)))
-    return Supernodes(first, row_ptr, rows, relative, above, panel_ptr, twig, *twigs), L
+def two_twigs(m):
+    """A front of three rows, m of them its own columns, and two twigs that reach rows (0, 2) and (1, 2)."""
+    row_ptr = [0, 2, 4, 4 + 3 - m]
+    nodes = make_nodes([0, 1, 2, 2 + m], row_ptr, [0, 2, 1, 2, 0, 0][: row_ptr[-1]], [2, 2, -1], [False] * 3)
+    assert list(nodes.twig) == [True, True, False]
+    assert list(nodes.meet_base) == [-1, -1, 0]
+    return nodes, np.concatenate(([4.0, 2.0, -6.0], [9.0, 3.0, 12.0], np.zeros(3 * m)))
 
 
-def test_twigs_are_eliminated_into_their_parent(twigs_of_one_front):
-    nodes, L = twigs_of_one_front
+@pytest.mark.parametrize("m", [1, 2, 3])
+def test_twigs_are_eliminated_into_their_parent(m):
+    nodes, L = two_twigs(m)
     assert eliminate_twig(L[:3])
     assert eliminate_twig(L[3:6])
     assert list(L[:6]) == [2.0, 1.0, -3.0, 3.0, 1.0, 4.0]
     columns = np.array([[1.0, 0.0, -3.0], [0.0, 1.0, 4.0]])
     expected = -np.tril(columns.T @ columns)
-    for m in (1, 3):
-        panel, rest = np.zeros(3 * m), np.zeros((3 - m) ** 2)
-        subtract_twigs(L, nodes, 2, panel, m, (rest, 3 - m))
-        assert np.array_equal(panel.reshape(3, m, order="F"), expected[:, :m])
-        assert np.array_equal(lower_of(rest, 3 - m), expected[m:, m:])
+    panel, rest = np.zeros(3 * m), np.zeros(2 + (3 - m) ** 2)
+    subtract_twigs(L, nodes, 2, panel, rest, 2, 3 - m)
+    assert np.array_equal(panel.reshape(3, m, order="F"), expected[:, :m])
+    assert np.array_equal(lower_of(rest[2:], 3 - m), expected[m:, m:])
     assert not eliminate_twig(np.array([0.0, 1.0]))
     assert not eliminate_twig(np.array([np.nan, 1.0]))
 
 
+def test_twigs_of_a_guest_reach_the_front_of_the_root():
+    """The second row below the guest's column is row 5 of the root."""
+    nodes = make_nodes([0, 1, 2, 9], [0, 2, 4, 4], [0, 2, 2, 5], [1, 2, -1], [False, True, False])
+    L = np.array([2.0, 1.0, -3.0])
+    panel, root = np.zeros(3), np.zeros(49)
+    subtract_twigs(L, nodes, 1, panel, root, 0, 7)
+    assert list(panel) == [-1.0, 0.0, 3.0]
+    assert np.flatnonzero(root) == 5 * 7 + 5
+    assert root[40] == -9.0
+    Z = np.array([[2.0, 0.0, 0.5], [0.0, 1.0, 0.0], [0.5, 0.0, 3.0]])
+    host, total = np.full((7, 7), np.nan), np.empty(4)
+    host[5, 5] = Z[2, 2]
+    stack = np.concatenate((Z[:, 0], host.ravel(order="F")))
+    invert_twigs(L, nodes, 1, np.array([2, 4, 4]), 3, stack, 0, 3, 3, 7, total)
+    np.testing.assert_allclose(total[:2], Z[np.ix_([0, 2], [0, 2])] @ [1.0, -3.0])
+
+
 @pytest.mark.parametrize("leading", [3, 2])
-def test_columns_of_the_inverse_that_are_twigs(twigs_of_one_front, leading):
+def test_columns_of_the_inverse_that_are_twigs(leading):
     """From the inverse of the rest, whole or of its leading rows; the first entry of C is left out."""
-    nodes, L = twigs_of_one_front
+    nodes, L = two_twigs(3)
     A = np.random.default_rng(0).normal(size=(3, 3))
     Z = A @ A.T + np.eye(3)
     front, total = np.tril(Z).ravel(order="F").copy(), np.full(4, np.nan)
     row_end = end_leading_rows(nodes, 2 + leading)
-    invert_twigs(L, nodes, 2, row_end, leading, front, 3, total)
+    invert_twigs(L, nodes, 2, row_end, leading, front, 0, 3, 0, 3, total)
     C_indptr, position = np.array([0, 2, 5]), np.array([0, 2, 3, 4, 5])
     C_inv = np.zeros(5)
     for s in range(2):

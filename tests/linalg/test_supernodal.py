@@ -77,27 +77,34 @@ def test_many_columns_go_through_in_blocks(monkeypatch):
 FORMULAS = {
     "trials": "y ~ env + (1|gen) + (1|gen:env) + (1|env:block)",
     "crossed": "y ~ 1 + (1|gen) + (1|block)",
+    "environments": "y ~ env + (1|gen) + (1|gen:env) + (1|env:rep) + (1|env:rep:block)",
 }
 
 
 @pytest.fixture(scope="module", params=list(FORMULAS))
 def trial_system(request):
-    """Merged chains below a wide front ("trials"), and several hundred twigs of one front ("crossed")."""
+    """Merged chains below a wide front, hundreds of twigs of one front, and guests in a root."""
     rng = np.random.default_rng(3)
-    n = 4000
-    frame = pd.DataFrame({"gen": rng.integers(0, 400, n), "env": np.repeat(np.arange(8), n // 8)})
-    frame["block"] = rng.integers(0, 40, n)
+    if request.param == "environments":
+        gen = np.concatenate([rng.permutation(250) for _ in range(10)])
+        env, rep, block = (part.ravel() for part in np.indices((5, 2, 250)))
+        frame = pd.DataFrame({"gen": gen, "env": env, "rep": rep, "block": block // 10})
+    else:
+        frame = pd.DataFrame({"gen": rng.integers(0, 400, 4000), "env": np.repeat(np.arange(8), 500)})
+        frame["block"] = rng.integers(0, 40, 4000)
     frame = frame.astype(str)
-    frame["y"] = rng.normal(size=n)
+    frame["y"] = rng.normal(size=len(frame))
     e = fl.prepare(FORMULAS[request.param], frame).equations
-    C = assemble_at(e, factors_at(e, np.array([0.8, 0.5, 1.2])[: e.n_theta]))
+    C = assemble_at(e, factors_at(e, np.array([0.8, 0.5, 1.2, 0.7])[: e.n_theta]))
     symbolic = SupernodalFactor(e.indptr, e.indices).symbolic
     if request.param == "trials":
         width = np.diff(symbolic.nodes.first)
         assert 300 < width.max() < symbolic.nodes.first[-1] - 500
         assert symbolic.stored > symbolic.nnz
-    else:
+    elif request.param == "crossed":
         assert symbolic.nodes.twig.sum() > 300
+    else:
+        assert symbolic.nodes.guest.sum() > 2
     lower = sp.csc_matrix((C, e.indices, e.indptr), shape=(e.q + e.p, e.q + e.p))
     return e, C, (lower + sp.tril(lower, -1).T).toarray()
 

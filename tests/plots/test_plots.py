@@ -64,6 +64,8 @@ def test_second_factor_sets_the_colour():
     ax = plot_emmeans(both)
     assert [t.get_text() for t in ax.get_legend().get_texts()] == ["a", "b"]
     assert len({c.lines[0].get_color() for c in ax.containers}) == 2
+    ax.figure.canvas.draw()
+    assert ax.get_legend().get_window_extent().x0 >= ax.get_window_extent().x1  # it covers no interval
 
 
 def test_models_side_by_side_with_the_error_of_a_difference_once_each():
