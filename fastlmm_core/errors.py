@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from numbers import Real
 
 
 class FastLMMError(Exception):
@@ -148,3 +149,16 @@ def check_option(option: str, value: object, allowed: Iterable[str]) -> str:
     if not isinstance(value, str) or value not in allowed:
         raise OptionError(f"{option}={value!r} is not known; allowed: {name_list(allowed, limit=40)}")
     return value
+
+
+def check_level(level: object) -> float:
+    """The confidence level as a number.
+
+    Raises
+    ------
+    OptionError
+        Unless it lies strictly between 0 and 1.
+    """
+    if not isinstance(level, Real) or not 0.0 < float(level) < 1.0:
+        raise OptionError(f"level={level!r} must lie above 0 and below 1, for example 0.95")
+    return float(level)

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fastlmm_core.design.coding import Raw, read_factor, read_raw
 from fastlmm_core.design.evaluation import Numbers, evaluate_numbers
 from fastlmm_core.design.expressions import Node, deparse, names_in
 from fastlmm_core.design.formula import ParsedFormula
 from fastlmm_core.design.rank import Rank
 from fastlmm_core.design.table import Table
+from fastlmm_core.design.variables import Raw, read_factor, read_raw
 from fastlmm_core.errors import DataError, DesignError, FormulaError, name_list, nearest_names
 
 

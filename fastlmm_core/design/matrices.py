@@ -1,8 +1,7 @@
-"""The design of a model: everything a fit needs from a formula and a table."""
+"""The design of a model: everything a fit needs of a formula and a table (`building` makes it)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -11,25 +10,15 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from fastlmm_core.design.coding import Atom, Coding, Raw, code_terms, make_atom
+from fastlmm_core.design.coding import Coding
 from fastlmm_core.design.expressions import is_factor_call
-from fastlmm_core.design.formula import ParsedFormula, parse_formula
+from fastlmm_core.design.formula import ParsedFormula
 from fastlmm_core.design.hypotheses import type1, type2, type3
-from fastlmm_core.design.inputs import (
-    check_names,
-    check_size,
-    complete_rows,
-    most_missing,
-    read_offsets,
-    read_response,
-    read_variables,
-    read_weights,
-    total_offset,
-)
-from fastlmm_core.design.random_terms import RandomTerm, build_random_term, order_terms
-from fastlmm_core.design.rank import Rank, column_rank
+from fastlmm_core.design.random_terms import RandomTerm
+from fastlmm_core.design.rank import Rank
 from fastlmm_core.design.table import Table, as_factor, drop_unused
-from fastlmm_core.errors import DataError, OptionError, nearest_names
+from fastlmm_core.design.variables import Atom
+from fastlmm_core.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -125,7 +114,7 @@ class Design:
     _rank: Rank = field(repr=False)
     _X_full: sp.csc_array = field(repr=False)
     _values: dict[str, np.ndarray] = field(repr=False)
-    _table: _UsedColumns = field(repr=False)
+    _table: UsedColumns = field(repr=False)
 
     @property
     def has_intercept(self) -> bool:
@@ -275,7 +264,7 @@ class Design:
 
 
 @dataclass(frozen=True)
-class _UsedColumns:
+class UsedColumns:
     """Columns of the table on the rows used, converted when asked for (numbers and codes only)."""
 
     columns: dict[str, Any]
@@ -291,7 +280,7 @@ class _UsedColumns:
         return drop_unused(values, column.levels)
 
 
-def _variables(coding: Coding, table: _UsedColumns) -> dict[str, Variable]:
+def _variables(coding: Coding, table: UsedColumns) -> dict[str, Variable]:
     """A numeric column that only enters through ``C()`` or ``factor()`` counts as a factor."""
     as_levels: dict[str, Atom] = {}
     as_number: dict[str, None] = {}
@@ -311,108 +300,3 @@ def _variables(coding: Coding, table: _UsedColumns) -> dict[str, Variable]:
         else:
             out[name] = Variable(name, "factor", levels or as_levels[name].levels, None)
     return out
-
-
-def build_design(
-    formula: str | ParsedFormula,
-    data: Any,
-    *,
-    weights: Any = None,
-    offset: Any = None,
-    contrasts: dict[str, Any] | None = None,
-    response: bool = True,
-) -> Design:
-    """Evaluate a formula on a table.
-
-    Parameters
-    ----------
-    formula : str or ParsedFormula
-        lme4 notation; see `parse_formula`.
-    data : pandas, polars or pyarrow table, or dict of columns
-        Columns of strings, booleans and categoricals are factors; numbers are covariates, and levels where
-        they group.
-    weights : str or (N,) array, optional
-        Column name or values for the N rows of the table; positive, Var(e_i) = sigma^2 / w_i.
-    offset : str or (N,) array, optional
-        Added to the ``offset()`` terms of the formula.
-    contrasts : dict, optional
-        {factor: "contr.sum" | "contr.helmert" | "contr.poly" | "contr.SAS" | "contr.treatment" | (L, c)
-        matrix}; treatment coding with the first level as reference otherwise.
-    response : bool
-        False when the table need not have the response.
-
-    Returns
-    -------
-    Design
-
-    Raises
-    ------
-    FormulaError
-        When the formula does not parse or names a column that is not there.
-    DataError
-        When values cannot be used: infinite, complex, mixed types, a response that is not numeric, bad
-        weights.
-    DesignError
-        When the model cannot be fitted to the rows left: too few rows, a factor with one level, confounding.
-    """
-    parsed = parse_formula(formula)
-    table = Table(data)
-    if table.n == 0:
-        raise DataError("the data have no rows")
-    check_names(parsed, table, response)
-    raw, groups = read_variables(parsed, table)
-    y = read_response(parsed, table) if response else None
-    offsets = read_offsets(parsed, table, offset)
-    rows = complete_rows([*raw.values(), *groups.values(), *(() if y is None else (y,)), *offsets])
-    n = table.n if rows is None else rows.size
-    if n == 0:
-        raise DataError(f"all {table.n} rows have a missing value in a column of the model"
-                        f"{most_missing(parsed, table, response)}")  # fmt: skip
-    coding, values = _code_fixed(parsed, raw, rows, contrasts)
-    X_full = coding.matrix(values, n)
-    rank = column_rank(X_full)
-    random = order_terms([build_random_term(part, raw, groups, rows, n, contrasts) for part in parsed.random])
-    check_size(n, rank)
-    w = read_weights(weights, table, rows)
-    names = coding.column_names
-    used = np.arange(n) if rows is None else rows
-    index = None if table.index is None else (table.index if rows is None else table.index[rows])
-    return Design(
-        formula=parsed, response=parsed.response_name, n=n, n_dropped=table.n - n, rows=used,
-        y=None if y is None else y.on_rows(rows)[:, 0], offset=total_offset(offsets, rows),
-        X=X_full if not rank.dropped.size else sp.csc_array(X_full[:, rank.kept]), column_names=names,
-        kept=rank.kept, dropped_columns=tuple(names[j] for j in rank.dropped), weights=w,
-        random=random, terms=_fixed_terms(coding), coding=coding, _rank=rank, _X_full=X_full, _values=values,
-        _table=_UsedColumns(table._columns, rows, index),
-    )  # fmt: skip
-
-
-def _code_fixed(
-    parsed: ParsedFormula, raw: dict[str, Raw], rows: np.ndarray | None, contrasts: Any
-) -> tuple[Coding, dict[str, np.ndarray]]:
-    if contrasts is not None and not isinstance(contrasts, Mapping):
-        raise OptionError(f"contrasts={contrasts!r} does not name its factors; write for example "
-                          "{'gen': 'contr.sum'}")  # fmt: skip
-    if contrasts:
-        random_atoms = {text for part in parsed.random for text in part.terms.atoms}
-        for name in contrasts:
-            if name not in parsed.fixed.atoms and name not in random_atoms:
-                raise OptionError(f"contrasts name '{name}', which is not a variable of the formula"
-                                  f"{nearest_names(name, parsed.fixed.atoms)}")  # fmt: skip
-            if raw[name].levels is None:
-                raise OptionError(
-                    f"contrasts name '{name}', which is numeric; write C({name}) in the formula"
-                )
-    atoms, values = {}, {}
-    for text, node in parsed.fixed.atoms.items():
-        atoms[text], values[text] = make_atom(text, node, raw[text], rows, contrasts)
-    factors = {text for text, atom in atoms.items() if atom.is_factor}
-    return Coding(parsed.fixed.intercept, atoms, code_terms(parsed.fixed, factors)), values
-
-
-def _fixed_terms(coding: Coding) -> tuple[FixedTerm, ...]:
-    out = []
-    for term, start, width in zip(coding.terms, coding.starts, coding.widths, strict=False):
-        variables = dict.fromkeys(name for text in term.atoms for name in coding.atoms[text].columns_read)
-        out.append(FixedTerm(term.label, tuple(variables), np.arange(start, start + width), len(term.atoms)))
-    return tuple(out)

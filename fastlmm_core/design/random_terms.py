@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from fastlmm_core.design.coding import Coding, Raw, code_terms, make_atom, read_factor
+from fastlmm_core.design.coding import Coding, code_terms
 from fastlmm_core.design.expressions import Node, deparse, names_in
 from fastlmm_core.design.formula import RandomPart
 from fastlmm_core.design.table import Table, drop_unused
+from fastlmm_core.design.variables import Raw, make_atom, read_factor
 from fastlmm_core.errors import DesignError, name_list
 
 

@@ -11,8 +11,7 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from fastlmm_core.errors import OptionError, nearest_names
-from fastlmm_core.inference.estimate_tables import check_level
+from fastlmm_core.errors import OptionError, check_level, nearest_names
 from fastlmm_core.inference.mean_tables import EmmeansTable
 from fastlmm_core.inference.reference_grid import (
     MeanSpecs,

@@ -12,7 +12,7 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from fastlmm_core.errors import OptionError, nearest_names
+from fastlmm_core.errors import OptionError, check_level, nearest_names
 from fastlmm_core.inference.back_transformation import back_transform
 from fastlmm_core.inference.contrast_families import ContrastFamily, Custom, MeanLabels, contrast_family
 from fastlmm_core.inference.distributions import t_statistics
@@ -447,10 +447,3 @@ class EstimateTable:
 @dataclass(frozen=True, eq=False, repr=False)
 class ContrastTable(EstimateTable):
     """Contrasts of means or slopes; further contrasts can be taken of its rows."""
-
-
-def check_level(level: float) -> float:
-    """Raise OptionError unless `level` lies strictly between 0 and 1."""
-    if not isinstance(level, (int, float, np.number)) or not 0.0 < float(level) < 1.0:
-        raise OptionError(f"level={level!r} must lie above 0 and below 1, for example 0.95")
-    return float(level)

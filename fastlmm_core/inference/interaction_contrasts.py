@@ -37,9 +37,10 @@ def interaction_family(
     factors = [str(name) for name in block.columns if name not in by]
     wanted = [families] if isinstance(families, (str, dict)) else list(families)
     if len(wanted) > len(factors):
-        within = f" within {name_list(by)}" if by else ""
+        count = "is 1 factor" if len(factors) == 1 else f"are {len(factors)} factors"
+        within = f", within {name_list(by)}" if by else ""
         raise OptionError(
-            f"interaction has {len(wanted)} families, but these means are of {name_list(factors)}{within}: "
+            f"interaction has {len(wanted)} families, but there {count} ({name_list(factors)}{within}): "
             "give one family, or one for each factor that is not in by"
         )
     wanted = (wanted * len(factors))[: len(factors)]

@@ -16,10 +16,10 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from fastlmm_core.errors import DependencyError, InferenceError, OptionError
+from fastlmm_core.errors import DependencyError, InferenceError, OptionError, check_level
 from fastlmm_core.inference.contrast_families import MeanLabels, pair_labels, signed_pairs
 from fastlmm_core.inference.distributions import t_two_sided
-from fastlmm_core.inference.estimate_tables import ContrastTable, EstimateTable, check_level
+from fastlmm_core.inference.estimate_tables import ContrastTable, EstimateTable
 from fastlmm_core.inference.multiplicity import STEPWISE, Family, check_adjust, stepwise_p
 from fastlmm_core.inference.pair_memory import PAIR_BYTES
 from fastlmm_core.inference.table_labels import free_name, group_rows, row_labels, same_labels

@@ -142,8 +142,8 @@ def eliminate_front(blas, work, nodes, s, panel, rest, base, ld_rest, assembled)
     r = nodes.row_ptr[s + 1] - nodes.row_ptr[s]
     size = m + r
     address = np.int64(panel.ctypes.data)
-    if factorize_dense(blas, work, address, size, m) != 0:
-        return False
+    if factorize_dense(blas, work, address, size, m) != 0 or not panel[(m - 1) * (size + 1)] > 0.0:
+        return False  # LAPACK passes over NaN, which reaches the last pivot
     if r == 0:
         return True
     below = address + 8 * m

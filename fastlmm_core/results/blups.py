@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
-from fastlmm_core.errors import OptionError, nearest_names
-from fastlmm_core.inference.estimate_tables import check_level
+from fastlmm_core.errors import OptionError, check_level, nearest_names
 from fastlmm_core.linalg import make_factor
 from fastlmm_core.reml.equations import build_equations
 from fastlmm_core.reml.objective import assemble_at

@@ -12,64 +12,27 @@ import pandas as pd
 import scipy.sparse as sp
 
 from fastlmm_core.design import Design
-from fastlmm_core.errors import FastLMMWarning, OptionError, check_option
-from fastlmm_core.inference.distributions import f_upper, t_quantile, t_statistics, t_two_sided
-from fastlmm_core.inference.estimate_tables import check_level
+from fastlmm_core.errors import FastLMMWarning, OptionError, check_level, check_option
 from fastlmm_core.inference.linear_functions import (
     DDF_METHODS,
-    NO_VARIANCE,
     LinearFunctions,
     linear_functions,
     row_statistics,
 )
 from fastlmm_core.inference.variance_parameters import VarianceParameterInference
-from fastlmm_core.reml.optimizer import STATUS, Optimum
+from fastlmm_core.reml.optimizer import Optimum
 from fastlmm_core.reml.solved import BOUNDARY, Certificate, SolvedEquations
 from fastlmm_core.results import blups as _blups
 from fastlmm_core.results import prediction as _prediction
 from fastlmm_core.results import term_tests as _term_tests
 from fastlmm_core.results import variance_components as _components
+from fastlmm_core.results.coefficients import FStatistic, coefficient_table, overall_f, r_squared
+from fastlmm_core.results.convergence import Convergence, convergence_of
 
 if TYPE_CHECKING:
     from fastlmm_core.api import Prepared
     from fastlmm_core.inference.emmeans import EmmeansTable
     from fastlmm_core.results.summary import Summary
-
-
-@dataclass(frozen=True)
-class Convergence:
-    """Record of the optimization.
-
-    Attributes
-    ----------
-    iterations, evaluations : int
-        Steps taken, and factorizations for the deviance.
-    gradient_norm, decrement : float
-        Largest gradient component in theta, and g' H^-1 g in units of the deviance.
-    certificate : bool
-        Gradient, curvature and the scores of zero variances all confirm an optimum.
-    message : str
-    trace : DataFrame
-        iteration, deviance, decrement, radius, theta of every iteration.
-    """
-
-    iterations: int
-    evaluations: int
-    gradient_norm: float
-    decrement: float
-    certificate: bool
-    message: str
-    trace: pd.DataFrame = field(repr=False)
-
-
-@dataclass(frozen=True)
-class FStatistic:
-    """Overall F of a linear model against the intercept (or against zero without one)."""
-
-    F: float
-    df1: int
-    df2: float
-    p: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,10 +207,7 @@ class LMMFit:
     @cached_property
     def se(self) -> np.ndarray:
         se = np.full(len(self.coef_names), np.nan)
-        se[self.design.kept] = row_statistics(
-            self._inference, self._kept_rows(), kept=self.design.kept, ddf="asymptotic",
-            information="expected", df_residual=self.df_residual,
-        )[1]  # fmt: skip
+        se[self.design.kept] = self._coefficient_statistics("asymptotic")[1]
         return se
 
     @property
@@ -256,14 +216,7 @@ class LMMFit:
 
     @cached_property
     def convergence(self) -> Convergence:
-        trace = self.optimum.trace
-        columns = ["deviance", "decrement", "radius", *(f"theta{t + 1}" for t in range(trace.shape[1] - 3))]
-        frame = pd.DataFrame(trace, columns=columns)
-        frame.insert(0, "iteration", np.arange(len(frame)))
-        return Convergence(
-            self.optimum.iterations, self.optimum.evaluations, self.certificate.gradient_norm,
-            self.certificate.decrement, self.certificate.optimal, STATUS[self.optimum.status], frame,
-        )  # fmt: skip
+        return convergence_of(self.optimum, self.certificate)
 
     # ----------------------------------------------------- fit and residuals
     @cached_property
@@ -291,34 +244,19 @@ class LMMFit:
     @cached_property
     def r_squared(self) -> float:
         """R² of the linear model (NaN for a mixed model, where no single definition holds)."""
-        f = self.f_statistic
-        return np.nan if f is None else self._r_squared
+        return np.nan if self.f_statistic is None else r_squared(self)
 
     @cached_property
     def adj_r_squared(self) -> float:
         if self.f_statistic is None:
             return np.nan
         total = self.nobs - (1 if self.design.has_intercept else 0)
-        return 1.0 - (1.0 - self._r_squared) * total / self.df_residual
-
-    @cached_property
-    def _r_squared(self) -> float:
-        w = self.solved.equations.weights
-        fitted = self.fitted if self.offset is None else self.fitted - self.offset
-        centre = np.average(fitted, weights=w) if self.design.has_intercept else 0.0
-        model = float(w @ (fitted - centre) ** 2)
-        total = model + self.solved.r2
-        return model / total if total > 0 else np.nan
+        return 1.0 - (1.0 - r_squared(self)) * total / self.df_residual
 
     @cached_property
     def f_statistic(self) -> FStatistic | None:
         """F of the whole linear model; None for a mixed model and where only the intercept is fitted."""
-        df1 = self.rank - (1 if self.design.has_intercept else 0)
-        if self.method != "OLS" or df1 < 1 or self.solved.r2 <= 0.0:
-            return None
-        r2 = self._r_squared
-        F = r2 / df1 / ((1.0 - r2) / self.df_residual)
-        return FStatistic(F, df1, float(self.df_residual), f_upper(F, df1, self.df_residual))
+        return overall_f(self)
 
     # -------------------------------------------------------------- inference
     @cached_property
@@ -390,19 +328,17 @@ class LMMFit:
         """
         ddf, level = check_option("ddf", ddf or self.default_ddf, DDF_METHODS), check_level(level)
         kept = self.design.kept
-        columns = {name: np.full(len(self.coef_names), np.nan) for name in ("estimate", "se", "df")}
-        columns["estimate"][kept], columns["se"][kept], columns["df"][kept] = row_statistics(
-            self._inference, self._kept_rows(), kept=kept, ddf=ddf, information=information,
+        estimate, se, df = np.full((3, len(self.coef_names)), np.nan)
+        estimate[kept], se[kept], df[kept] = self._coefficient_statistics(ddf, information)
+        return coefficient_table(self, estimate, se, df, ddf, level)
+
+    def _coefficient_statistics(
+        self, ddf: str, information: str = "expected"
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Estimate, standard error and df of the kept coefficients, (p,) each."""
+        return row_statistics(
+            self._inference, self._kept_rows(), kept=self.design.kept, ddf=ddf, information=information,
             df_residual=self.df_residual,
-        )  # fmt: skip
-        t = t_statistics(columns["estimate"], columns["se"])
-        margin = t_quantile(1.0 - level, columns["df"]) * columns["se"]
-        status = np.full(len(self.coef_names), "dropped: depends on earlier columns", dtype=object)
-        status[kept] = "ok" if self.solved.sigma2 > 0.0 else NO_VARIANCE
-        return pd.DataFrame(
-            {"term": list(self.coef_names), **columns, "t": t, "p": t_two_sided(t, columns["df"]),
-             "lower": columns["estimate"] - margin, "upper": columns["estimate"] + margin,
-             "status": status, "ddf": ddf}
         )  # fmt: skip
 
     def anova(self, type: int = 3, ddf: str | None = None, information: str = "expected") -> pd.DataFrame:

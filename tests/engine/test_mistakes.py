@@ -63,7 +63,7 @@ def test_values_with_an_index_of_their_own(option):
         (lambda f: f.emmeans("N").contrast({"a": [1, -1, np.nan, 0]}), OptionError, "'a': .* finite"),
         (lambda f: f.emmeans("N").contrast({"a": {"N0.0cwt": "b"}}), OptionError, "'a': .* numbers"),
         (lambda f: f.emmeans("~ V | N").contrast(interaction=["pairwise", "consec"]), OptionError,
-         "2 families, but these means are of 'V' within 'N'"),
+         "2 families, but there is 1 factor .'V', within 'N'."),
         (lambda f: f.fixed_effects(level=95), OptionError, "level=95 .* for example 0.95"),
         (lambda f: f.blups(level=95), OptionError, "level=95 .* for example 0.95"),
         (lambda f: compare(f, "x"), OptionError, "takes fits, not 'str'"),

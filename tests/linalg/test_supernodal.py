@@ -176,4 +176,8 @@ def test_indefinite_matrix_is_reported():
     factor = SupernodalFactor(indptr, indices)
     C = random_spd(7, adjacent)
     assert not factor.factorize(on_pattern(indptr, indices, C - 100 * np.eye(len(C))))
+    for j in (0, len(C) - 1):
+        unknown = C.copy()
+        unknown[j, j] = np.nan
+        assert not factor.factorize(on_pattern(indptr, indices, unknown))
     assert factor.factorize(on_pattern(indptr, indices, C))

@@ -1,0 +1,181 @@
+"""Variables of a formula: read from a table, and coded as a fit codes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastlmm_core.design.contrasts import Contrast, contrast_of, contrast_of_call
+from fastlmm_core.design.evaluation import Numbers, State, evaluate, evaluate_numbers, missing_sources
+from fastlmm_core.design.expressions import Call, Name, Node, is_factor_call, names_in
+from fastlmm_core.design.table import Column, Table, as_factor, drop_unused
+from fastlmm_core.errors import DataError, DesignError, name_list
+
+
+@dataclass(frozen=True)
+class Atom:
+    """One variable of a formula, as coded for a fit: a column, ``C(x)``, ``log(x)``, ``poly(x, 2)``.
+
+    Attributes
+    ----------
+    text : str
+        As R prints it.
+    node : Node
+    levels : tuple of str or None
+        Levels that occur, None for a numeric variable.
+    contrast : Contrast or None
+    suffixes : tuple of str
+        (k,) Appended to `text` for the k columns of a numeric variable.
+    state : dict
+        What stateful functions remember of the data of the fit.
+    """
+
+    text: str
+    node: Node
+    levels: tuple[str, ...] | None
+    contrast: Contrast | None
+    suffixes: tuple[str, ...]
+    state: State
+
+    @property
+    def is_factor(self) -> bool:
+        return self.levels is not None
+
+    @property
+    def columns_read(self) -> tuple[str, ...]:
+        """Names of the table's columns the variable reads."""
+        return tuple(dict.fromkeys(name.name for name in names_in(self.node)))
+
+    def names(self, full: bool) -> list[str]:
+        """Column names; for a factor by all levels (`full`) or by contrasts."""
+        if self.levels is None:
+            return [self.text + suffix for suffix in self.suffixes]
+        assert self.contrast is not None
+        return [self.text + suffix for suffix in (self.levels if full else self.contrast.suffixes)]
+
+    def width(self, full: bool) -> int:
+        if self.levels is None:
+            return len(self.suffixes)
+        assert self.contrast is not None
+        return len(self.levels) if full else len(self.contrast.suffixes)
+
+    def read(self, table: Table) -> np.ndarray:
+        """Values on any table: (n,) int32 codes (-1 missing) or (n, k) float64.
+
+        Raises
+        ------
+        DataError
+            When a level did not occur in the data of the fit.
+        """
+        if self.levels is None:
+            return evaluate_numbers(self.node, table, self.state).on_rows(None)
+        column = read_factor(self.node, table, self.state)
+        assert column.levels is not None
+        if column.levels == self.levels:
+            return column.values
+        known = {level: i for i, level in enumerate(self.levels)}
+        place = np.array([*(known.get(level, -2) for level in column.levels), -1], dtype=np.int32)
+        codes = place[column.values]
+        if (codes == -2).any():
+            unknown = [column.levels[c] for c in np.unique(column.values[codes == -2])]
+            raise DataError(
+                f"'{self.text}' has the levels {name_list(unknown)}, which did not occur in the data of "
+                f"the fit; "
+                f"known: {name_list(self.levels)}"
+            )
+        return codes
+
+
+def read_factor(node: Node, table: Table, state: State) -> Column:
+    """The expression as a factor column: a column, ``C(...)``, ``factor(...)`` or a comparison."""
+    if isinstance(node, Name):
+        return as_factor(table.column(node.name))
+    if is_factor_call(node):
+        assert isinstance(node, Call)
+        return read_factor(node.arguments[0][1], table, state)
+    value = np.asarray(evaluate(node, table, state))
+    if value.dtype == bool:  # NumPy compares missing values as False
+        codes = np.where(missing_sources(node, table), -1, value).astype(np.int32)
+        return Column("", codes, ("FALSE", "TRUE"))
+    if value.dtype == object:
+        levels = tuple(sorted({v for v in value if v is not None}))
+        place = {v: i for i, v in enumerate(levels)}
+        return Column("", np.array([place.get(v, -1) for v in value], dtype=np.int32), levels)
+    return as_factor(Column("", evaluate_numbers(node, table, state).on_rows(None)[:, 0], None))
+
+
+@dataclass(frozen=True)
+class Raw:
+    """A variable on all N rows of the table, before rows with missing values are dropped.
+
+    Attributes
+    ----------
+    values : Numbers or (N,) int32
+        Numbers, or codes of a factor with -1 for missing.
+    levels : tuple of str or None
+        None for numbers.
+    state : dict
+        What stateful functions remember of the data.
+    """
+
+    values: Numbers | np.ndarray
+    levels: tuple[str, ...] | None
+    state: State
+
+    def missing(self) -> np.ndarray:
+        """(N,) bool."""
+        return self.values.missing() if isinstance(self.values, Numbers) else self.values < 0
+
+    def on_rows(self, rows: np.ndarray | None) -> np.ndarray:
+        """(n,) codes or (n, k) numbers of the rows used (None: all of them); see `Numbers.on_rows`."""
+        if isinstance(self.values, Numbers):
+            return self.values.on_rows(rows)
+        return self.values if rows is None else self.values[rows]
+
+
+def read_raw(node: Node, table: Table) -> Raw:
+    """Evaluate one variable: codes and levels for a factor, numbers otherwise."""
+    state: State = {}
+    if isinstance(node, Name):
+        as_levels = table.column(node.name).is_factor
+    else:
+        as_levels = is_factor_call(node) or np.asarray(evaluate(node, table, state)).dtype in (bool, object)
+    if as_levels:
+        column = read_factor(node, table, state)
+        return Raw(column.values, column.levels, state)
+    return Raw(evaluate_numbers(node, table, state), None, state)
+
+
+def make_atom(
+    text: str, node: Node, raw: Raw, rows: np.ndarray | None, contrasts: Any
+) -> tuple[Atom, np.ndarray]:
+    """(Atom, values on the rows used); levels that do not occur there are dropped.
+
+    Raises
+    ------
+    DataError
+        Where numbers are infinite or not defined.
+    DesignError
+        For a factor with one level only.
+    """
+    values = raw.on_rows(rows)
+    if raw.levels is None:
+        k = values.shape[1]
+        suffixes = ("",) if k == 1 and not _numbered(node) else tuple(str(i + 1) for i in range(k))
+        return Atom(text, node, None, None, suffixes, raw.state), values
+    codes, levels = drop_unused(values, raw.levels)
+    if len(levels) < 2:
+        raise DesignError(f"factor '{text}' has only the level {name_list(levels)} in the {codes.size} "
+                          f"rows used; "
+                          "leave it out of the fixed part")  # fmt: skip
+    given = None if not contrasts else contrasts.get(text)
+    contrast = (
+        contrast_of_call(node, levels, given) if is_factor_call(node) else contrast_of(given, levels, text)
+    )
+    return Atom(text, node, levels, contrast, (), raw.state), codes
+
+
+def _numbered(node: Node) -> bool:
+    return isinstance(node, Call) and node.function in ("poly", "bs", "cr", "cc")

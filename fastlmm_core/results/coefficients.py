@@ -1,0 +1,60 @@
+"""The table of the fixed effects, and the overall figures of a linear model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from fastlmm_core.inference.distributions import f_upper, t_quantile, t_statistics, t_two_sided
+from fastlmm_core.inference.linear_functions import NO_VARIANCE
+
+if TYPE_CHECKING:
+    from fastlmm_core.results.fit import LMMFit
+
+
+@dataclass(frozen=True)
+class FStatistic:
+    """Overall F of a linear model against the intercept (or against zero without one)."""
+
+    F: float
+    df1: int
+    df2: float
+    p: float
+
+
+def coefficient_table(
+    fit: LMMFit, estimate: np.ndarray, se: np.ndarray, df: np.ndarray, ddf: str, level: float
+) -> pd.DataFrame:
+    """One row a coefficient from its figures (p_full,); see ``LMMFit.fixed_effects``."""
+    t = t_statistics(estimate, se)
+    margin = t_quantile(1.0 - level, df) * se
+    status = np.full(len(fit.coef_names), "dropped: depends on earlier columns", dtype=object)
+    status[fit.design.kept] = "ok" if fit.solved.sigma2 > 0.0 else NO_VARIANCE
+    return pd.DataFrame(
+        {"term": list(fit.coef_names), "estimate": estimate, "se": se, "df": df, "t": t,
+         "p": t_two_sided(t, df), "lower": estimate - margin, "upper": estimate + margin,
+         "status": status, "ddf": ddf}
+    )  # fmt: skip
+
+
+def r_squared(fit: LMMFit) -> float:
+    """Share of the weighted sum of squares that a linear model explains, about the mean with an intercept."""
+    w = fit.solved.equations.weights
+    fitted = fit.fitted if fit.offset is None else fit.fitted - fit.offset
+    centre = np.average(fitted, weights=w) if fit.design.has_intercept else 0.0
+    model = float(w @ (fitted - centre) ** 2)
+    total = model + fit.solved.r2
+    return model / total if total > 0 else np.nan
+
+
+def overall_f(fit: LMMFit) -> FStatistic | None:
+    """See ``LMMFit.f_statistic``."""
+    df1 = fit.rank - (1 if fit.design.has_intercept else 0)
+    if fit.method != "OLS" or df1 < 1 or fit.solved.r2 <= 0.0:
+        return None
+    r2 = r_squared(fit)
+    F = r2 / df1 / ((1.0 - r2) / fit.df_residual)
+    return FStatistic(F, df1, float(fit.df_residual), f_upper(F, df1, fit.df_residual))
