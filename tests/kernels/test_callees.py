@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
+from numba import config
 
 from fastlmm_core.kernels.callees import CalleeLibrary, with_callee
 
+pytestmark = pytest.mark.skipif(bool(config.DISABLE_JIT), reason="what is compiled, and how often")
 OPTIONS = {"nogil": True, "error_model": "numpy"}
 
 
