@@ -301,13 +301,28 @@ def solve_upper_vector(blas, L, nodes, y, held):
 
 
 @kernel
+def is_zero(B, start, m):
+    """Whether rows `start` to `start` + m of B are zeros."""
+    for i in range(start, start + m):
+        for c in range(B.shape[1]):
+            if B[i, c] != 0.0:
+                return False
+    return True
+
+
+@kernel
 def solve_lower_columns(blas, L, nodes, B, held):
-    """B <- L^-1 B in place, B (n, k) row-major; `held` (largest front, k) is a work array."""
+    """B <- L^-1 B in place, B (n, k) row-major; `held` (largest front, k) is a work array.
+
+    Zeros are passed over: contrasts of fixed columns that are eliminated late begin there.
+    """
     work = make_workspace()
     k = B.shape[1]
     for s in range(nodes.above.size):
         start = nodes.first[s]
         m = nodes.first[s + 1] - start
+        if is_zero(B, start, m):
+            continue
         rows = nodes.rows[nodes.row_ptr[s] : nodes.row_ptr[s + 1]]
         size = m + rows.size
         panel = L[nodes.panel_ptr[s] : nodes.panel_ptr[s + 1]]

@@ -5,7 +5,13 @@ import pytest
 from random_pattern import compress_lower, eliminate_symbolically, random_graph
 
 from fastlmm_core.kernels.ordering import count_columns, find_parents
-from fastlmm_core.kernels.supernodal_factor import add_update, eliminate_twig, pack_lower, subtract_twigs
+from fastlmm_core.kernels.supernodal_factor import (
+    add_update,
+    eliminate_twig,
+    is_zero,
+    pack_lower,
+    subtract_twigs,
+)
 from fastlmm_core.kernels.supernodal_inverse import (
     end_leading_rows,
     gather_lower,
@@ -326,3 +332,11 @@ def test_front_of_one_column(r):
     flat = front.ravel(order="F").copy()
     invert_single(flat, r + 1, L[1:, 0].copy(), r)
     np.testing.assert_allclose(lower_of(flat, r + 1), np.tril(inverse), atol=1e-12)
+
+
+def test_zero_rows():
+    B = np.zeros((5, 2))
+    B[3, 1] = -1.0
+    assert is_zero(B, 0, 3)
+    assert is_zero(B, 4, 1)
+    assert not is_zero(B, 2, 2)

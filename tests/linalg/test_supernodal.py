@@ -157,6 +157,17 @@ def test_random_graphs_in_any_order(seed):
     np.testing.assert_allclose(got, on_pattern(indptr, indices, np.linalg.inv(C)), rtol=1e-9, atol=1e-13)
 
 
+def test_right_hand_sides_that_begin_late(trial_system):
+    e, C, dense = trial_system
+    factor = SupernodalFactor(e.indptr, e.indices)
+    assert factor.factorize(C)
+    right = np.zeros((len(dense), 4))
+    right[e.layout.fixed_rows[:4], np.arange(e.layout.fixed_rows[:4].size)] = 1.0
+    right[len(dense) // 2, 3] = 2.0
+    expected = np.linalg.solve(np.linalg.cholesky(dense), right)
+    np.testing.assert_allclose(factor.solve_lower(right), expected, rtol=1e-9, atol=1e-12)
+
+
 def test_copy_keeps_its_own_values():
     adjacent = GRAPHS["medium"]
     indptr, indices = compress_lower(np.tril(adjacent))
