@@ -7,9 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
-
-from fastlmm_core.kernels.callees import with_callee
 
 
 def drop_stale_cache(folder: Path) -> bool:
@@ -59,8 +58,17 @@ drop_stale_cache(Path(__file__).parent)
 OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
 
 
+# ``callees`` rests on Numba's internals and was tried on this version; on others kernels are compiled the
+# usual way, with the same results, only longer.
+CALLEES_TRIED_ON = (0, 68)
+
+
 def kernel(function: Callable[..., Any]) -> Any:
     """Compile a function for Python and for other kernels."""
+    if numba.version_info[:2] != CALLEES_TRIED_ON:
+        return numba.njit(**OPTIONS)(function)
+    from fastlmm_core.kernels.callees import with_callee
+
     return with_callee(function, OPTIONS)
 
 

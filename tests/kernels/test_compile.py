@@ -2,7 +2,10 @@
 
 import os
 
-from fastlmm_core.kernels.compile import drop_stale_cache
+import numba
+import numpy as np
+
+from fastlmm_core.kernels.compile import drop_stale_cache, kernel
 
 
 def test_a_changed_source_drops_every_cached_kernel(tmp_path):
@@ -29,3 +32,17 @@ def test_a_changed_source_drops_every_cached_kernel(tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_left_alone(tmp_path):
     assert not drop_stale_cache(tmp_path / "absent")
+
+
+def test_other_versions_of_numba_compile_the_usual_way(monkeypatch):
+    monkeypatch.setattr(numba, "version_info", (0, 60, 0))
+    made = []
+    monkeypatch.setattr(numba, "njit", lambda **options: lambda function: made.append(options) or function)
+
+    def double(x):
+        return 2 * x
+
+    assert kernel(double) is double
+    assert made[0]["error_model"] == "numpy"
+    monkeypatch.undo()
+    assert kernel(double)(np.float64(2.0)) == 4.0
