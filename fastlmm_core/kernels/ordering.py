@@ -172,15 +172,31 @@ def count_columns(indptr, indices):
 
 
 @kernel
-def order_postfix(parent):
-    """Postorder of a forest: perm (n,) with every subtree contiguous and children before their parent."""
+def list_children(parent):
+    """Children of every node of a forest as linked lists, ascending.
+
+    Returns
+    -------
+    child : (n + 1,) int64
+        First child of each node, -1 for none; the roots are the children of node n.
+    sibling : (n,) int64
+        Next child of the same parent, -1 after the last.
+    """
     n = parent.size
-    child = fill_integers(n + 1, -1)  # the roots are children of node n
+    child = fill_integers(n + 1, -1)
     sibling = fill_integers(n, -1)
     for s in range(n - 1, -1, -1):
         p = parent[s] if parent[s] >= 0 else n
         sibling[s] = child[p]
         child[p] = s
+    return child, sibling
+
+
+@kernel
+def order_postfix(parent):
+    """Postorder of a forest: perm (n,) with every subtree contiguous and children before their parent."""
+    n = parent.size
+    child, sibling = list_children(parent)
     perm = np.empty(n, np.int64)
     count = 0
     path = np.empty(n + 1, np.int64)

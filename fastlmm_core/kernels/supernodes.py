@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastlmm_core.kernels.compile import fill_integers, kernel
+from fastlmm_core.kernels.ordering import list_children
 
 # Model of the seconds that a front costs in a factorization and an inverse subset; it decides which
 # supernodes are merged.  Measured on one core with OpenBLAS: products with a panel of m columns run at
@@ -388,12 +389,7 @@ def cut_rows(nodes, s, end, longest):
 def walk_depth_first(above, heavy):
     """Every supernode after its parent, subtree by subtree, the heavy child last, (S,) int64."""
     n = above.size
-    child = fill_integers(n + 1, -1)  # the roots are children of node n
-    sibling = fill_integers(n, -1)
-    for s in range(n - 1, -1, -1):
-        p = above[s] if above[s] >= 0 else n
-        sibling[s] = child[p]
-        child[p] = s
+    child, sibling = list_children(above)
     order = np.empty(n, np.int64)
     stack = np.empty(n + 1, np.int64)
     stack[0] = n
