@@ -44,6 +44,17 @@ def transpose_entries(row_ptr, row_node, n_nodes):
 
 
 @kernel
+def make_room(rows, used, more):
+    """`rows` with room for `more` numbers behind the first `used`: itself, or a copy twice as long."""
+    if used + more <= rows.size:
+        return rows
+    grown = np.empty(2 * rows.size + more, np.int64)
+    for t in range(used):
+        grown[t] = rows[t]
+    return grown
+
+
+@kernel
 def find_node_pattern(row_ptr, row_node, node_ptr, node_entry, entry_row):
     """Strict lower triangle of the node graph: `below_ptr` (N + 1,), `below` (sorted rows of each column)."""
     n_nodes = node_ptr.size - 1
@@ -51,16 +62,10 @@ def find_node_pattern(row_ptr, row_node, node_ptr, node_entry, entry_row):
     for j in range(n_nodes):
         seen[j] = -1
     below_ptr = np.zeros(n_nodes + 1, np.int64)
-    capacity = row_node.size + n_nodes
-    below = np.empty(capacity, np.int64)
+    below = np.empty(row_node.size + n_nodes, np.int64)
     for j in range(n_nodes):
         at = below_ptr[j]
-        if at + n_nodes > capacity:
-            capacity = 2 * capacity + n_nodes
-            grown = np.empty(capacity, np.int64)
-            for t in range(at):
-                grown[t] = below[t]
-            below = grown
+        below = make_room(below, at, n_nodes)
         seen[j] = j
         for t in range(node_ptr[j], node_ptr[j + 1]):
             i = entry_row[node_entry[t]]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastlmm_core.kernels.compile import fill_integers, kernel
-from fastlmm_core.kernels.crossproducts import sort_pattern
+from fastlmm_core.kernels.crossproducts import make_room, sort_pattern
 
 
 @kernel
@@ -84,16 +84,10 @@ def fill_node_pattern(below_ptr, below):
     sibling = fill_integers(n_nodes, -1)
     seen = fill_integers(n_nodes, -1)
     ptr = np.zeros(n_nodes + 1, np.int64)
-    capacity = 2 * below.size + n_nodes
-    rows = np.empty(capacity, np.int64)
+    rows = np.empty(2 * below.size + n_nodes, np.int64)
     for j in range(n_nodes):
         at = ptr[j]
-        if at + n_nodes > capacity:
-            capacity = 2 * capacity + n_nodes
-            grown = np.empty(capacity, np.int64)
-            for t in range(at):
-                grown[t] = rows[t]
-            rows = grown
+        rows = make_room(rows, at, n_nodes)
         seen[j] = j
         for t in range(below_ptr[j], below_ptr[j + 1]):
             seen[below[t]] = j
