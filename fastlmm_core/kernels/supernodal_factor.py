@@ -243,15 +243,20 @@ def log_determinant(L, nodes, n_lead):
 
 
 @kernel
+def read_front(L, nodes, s):
+    """First column, number of columns, rows below, number of all rows, and panel of a supernode."""
+    start = nodes.first[s]
+    m = nodes.first[s + 1] - start
+    rows = nodes.rows[nodes.row_ptr[s] : nodes.row_ptr[s + 1]]
+    return start, m, rows, m + rows.size, L[nodes.panel_ptr[s] : nodes.panel_ptr[s + 1]]
+
+
+@kernel
 def solve_lower_vector(blas, L, nodes, y, held):
     """y <- L^-1 y in place, y (n,); `held` (largest front,) is a work array."""
     work = make_workspace()
     for s in range(nodes.above.size):
-        start = nodes.first[s]
-        m = nodes.first[s + 1] - start
-        rows = nodes.rows[nodes.row_ptr[s] : nodes.row_ptr[s + 1]]
-        size = m + rows.size
-        panel = L[nodes.panel_ptr[s] : nodes.panel_ptr[s + 1]]
+        start, m, rows, size, panel = read_front(L, nodes, s)
         if m == 1 or panel.size < LOOP_ENTRIES:
             for c in range(m):
                 y[start + c] /= panel[c * size + c]
@@ -275,11 +280,7 @@ def solve_upper_vector(blas, L, nodes, y, held):
     """y <- L^-T y in place, y (n,); `held` (largest front,) is a work array."""
     work = make_workspace()
     for s in range(nodes.above.size - 1, -1, -1):
-        start = nodes.first[s]
-        m = nodes.first[s + 1] - start
-        rows = nodes.rows[nodes.row_ptr[s] : nodes.row_ptr[s + 1]]
-        size = m + rows.size
-        panel = L[nodes.panel_ptr[s] : nodes.panel_ptr[s + 1]]
+        start, m, rows, size, panel = read_front(L, nodes, s)
         if m == 1 or panel.size < LOOP_ENTRIES:
             for c in range(m - 1, -1, -1):
                 value = y[start + c]
@@ -319,13 +320,9 @@ def solve_lower_columns(blas, L, nodes, B, held):
     work = make_workspace()
     k = B.shape[1]
     for s in range(nodes.above.size):
-        start = nodes.first[s]
-        m = nodes.first[s + 1] - start
+        start, m, rows, size, panel = read_front(L, nodes, s)
         if is_zero(B, start, m):
             continue
-        rows = nodes.rows[nodes.row_ptr[s] : nodes.row_ptr[s + 1]]
-        size = m + rows.size
-        panel = L[nodes.panel_ptr[s] : nodes.panel_ptr[s + 1]]
         if m == 1:
             for c in range(k):
                 B[start, c] /= panel[0]
@@ -350,11 +347,7 @@ def solve_upper_columns(blas, L, nodes, B, held):
     work = make_workspace()
     k = B.shape[1]
     for s in range(nodes.above.size - 1, -1, -1):
-        start = nodes.first[s]
-        m = nodes.first[s + 1] - start
-        rows = nodes.rows[nodes.row_ptr[s] : nodes.row_ptr[s + 1]]
-        size = m + rows.size
-        panel = L[nodes.panel_ptr[s] : nodes.panel_ptr[s + 1]]
+        start, m, rows, size, panel = read_front(L, nodes, s)
         if m == 1:
             for a in range(rows.size):
                 for c in range(k):
