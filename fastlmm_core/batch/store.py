@@ -12,7 +12,8 @@ import pandas as pd
 
 from fastlmm_core.batch.plan import BatchPlan
 from fastlmm_core.batch.tables import Tables
-from fastlmm_core.errors import DataError, DependencyError, OptionError
+from fastlmm_core.errors import DataError, OptionError
+from fastlmm_core.parquet import requires_pyarrow
 
 MANIFEST = "manifest.json"
 DONE = "done"
@@ -128,11 +129,9 @@ def write_parquet(frame: pd.DataFrame, target: Path) -> None:
     DependencyError
         Without pyarrow.
     """
-    try:
+    with requires_pyarrow():
         import pyarrow as pa
         import pyarrow.parquet as pq
-    except ImportError as err:
-        raise DependencyError("writing Parquet needs pyarrow: pip install 'fastlmm_core[batch]'") from err
     with open(target, "wb") as file:
         pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), file)
         file.flush()

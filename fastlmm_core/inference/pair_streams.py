@@ -16,7 +16,7 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from fastlmm_core.errors import DependencyError, InferenceError, OptionError, check_level
+from fastlmm_core.errors import InferenceError, OptionError, check_level
 from fastlmm_core.inference.contrast_families import MeanLabels, pair_labels, signed_pairs
 from fastlmm_core.inference.distributions import t_two_sided
 from fastlmm_core.inference.estimate_tables import ContrastTable, EstimateTable
@@ -24,6 +24,7 @@ from fastlmm_core.inference.multiplicity import STEPWISE, Family, check_adjust, 
 from fastlmm_core.inference.pair_memory import PAIR_BYTES
 from fastlmm_core.inference.table_labels import free_name, group_rows, row_labels, same_labels
 from fastlmm_core.linalg.memory import check_memory
+from fastlmm_core.parquet import requires_pyarrow
 
 Floats = NDArray[np.floating]
 Integers = NDArray[np.integer]
@@ -303,11 +304,9 @@ def write_parquet(frames: Iterator[pd.DataFrame], path: str | Path) -> Path:
     DependencyError
         Without pyarrow.
     """
-    try:
+    with requires_pyarrow():
         import pyarrow as pa
         import pyarrow.parquet as pq
-    except ImportError as err:
-        raise DependencyError("Parquet needs pyarrow: pip install 'fastlmm_core[batch]'") from err
     target = Path(path)
     partial = target.with_name(target.name + ".part")
     writer: Any = None
