@@ -166,40 +166,7 @@ class SolvedEquations:
         projected[e.layout.fixed_rows] = 0.0
         return projected, fixed
 
-    def quadratic_form(self, X: np.ndarray) -> np.ndarray:
-        """X' Z' P Z X (r, r) for X (q + p, r) with zero fixed rows; relative P."""
-        e = self.equations
-        GX = np.empty_like(X)
-        multiply_symmetric(e.G, e.indptr, e.indices, X, GX)
-        form = symmetric_product(X, GX)
-        half = self._half_solve(GX)
-        form -= half.T @ half
-        return form
-
-    def weighted_form(self, X: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """sum_kl weights_kl X_k' Z' P Z X_l (r, r), X_k the rows of term k of X (q + p, r); relative P.
-
-        Every term has one coefficient a level, and `weights` (K, K) is symmetric.  The part of Z'Z takes one
-        product, with the weights on its entries; that of the solution one for every eigenvector of them.
-        """
-        e = self.equations
-        padded = np.zeros((len(e.terms) + 1, len(e.terms) + 1))
-        padded[:-1, :-1] = weights
-        of_row = e.layout.term
-        of_column = np.repeat(of_row, np.diff(e.indptr))
-        GX = np.empty_like(X)
-        multiply_symmetric(e.G * padded[of_row[e.indices], of_column], e.indptr, e.indices, X, GX)
-        form = symmetric_product(X, GX)
-        values, vectors = np.linalg.eigh(weights)
-        for a in np.flatnonzero(np.abs(values) > NEGLIGIBLE * np.abs(values).max(initial=0.0)):
-            mixed = X * np.append(vectors[:, a], 0.0)[of_row, None]
-            multiply_symmetric(e.G, e.indptr, e.indices, mixed, GX)
-            del mixed
-            half = self._half_solve(GX)
-            form -= values[a] * (half.T @ half)
-        return form
-
-    def _half_solve(self, GX: np.ndarray) -> np.ndarray:
+    def half_solve(self, GX: np.ndarray) -> np.ndarray:
         """L^-1 F' GX in the place of GX: for thousands of columns these arrays are the memory of a fit."""
         layout = self.equations.layout
         apply_factor_transposed(layout.start, layout.term, self.factors, GX, GX)
@@ -218,27 +185,6 @@ class SolvedEquations:
         GX -= solution
         GX[e.layout.fixed_rows] = 0.0
         return GX
-
-
-# Eigenvalues of weights, relative to the largest, that count as zero.
-NEGLIGIBLE = 1e-15
-# Columns of a symmetric product that are formed at a time.
-PRODUCT_BLOCK = 256
-
-
-def symmetric_product(A: np.ndarray, B: np.ndarray) -> np.ndarray:
-    """A' B (r, r) for A, B (n, r) whose product is symmetric; only one triangle is computed."""
-    r = A.shape[1]
-    out = np.empty((r, r))
-    for first in range(0, r, PRODUCT_BLOCK):
-        columns = slice(first, first + PRODUCT_BLOCK)
-        part = A[:, first:].T @ B[:, columns]
-        out[first:, columns] = part
-        out[columns, first:] = part.T
-        own = out[columns, columns]
-        own += own.T.copy()
-        own *= 0.5
-    return out
 
 
 def trace_blocks_at(
