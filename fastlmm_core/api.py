@@ -24,10 +24,12 @@ from fastlmm_core.errors import (
 )
 from fastlmm_core.linalg import CholeskyFactor, make_factor
 from fastlmm_core.linalg.memory import parse_memory
+from fastlmm_core.reml.boundary import BOUNDARY
 from fastlmm_core.reml.equations import MixedModelEquations, build_equations
+from fastlmm_core.reml.fitting import Certificate, fit_equations
 from fastlmm_core.reml.information import confounded_terms, natural_parameters
 from fastlmm_core.reml.optimizer import STATUS, Optimum, Progress
-from fastlmm_core.reml.solved import BOUNDARY, Certificate, SolvedEquations, fit_equations
+from fastlmm_core.reml.solved import SolvedEquations
 from fastlmm_core.results.fit import LMMFit
 from fastlmm_core.results.variance_components import describe_singular
 

@@ -49,9 +49,7 @@ def weighted_form(
     return form
 
 
-def block_weights(
-    solved: SolvedEquations, parameters: NaturalParameters, weights: np.ndarray
-) -> np.ndarray:
+def block_weights(solved: SolvedEquations, parameters: NaturalParameters, weights: np.ndarray) -> np.ndarray:
     """sum_ij w_ij E_i (x) E_j by pairs of terms, as ``weigh_blocks`` takes it; zero for fixed columns."""
     n, m = len(solved.equations.terms) + 1, solved.equations.width
     out = np.zeros((n, m, m, n, m, m))

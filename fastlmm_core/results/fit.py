@@ -20,8 +20,10 @@ from fastlmm_core.inference.linear_functions import (
     row_statistics,
 )
 from fastlmm_core.inference.variance_parameters import VarianceParameterInference
+from fastlmm_core.reml.boundary import BOUNDARY
+from fastlmm_core.reml.fitting import Certificate
 from fastlmm_core.reml.optimizer import Optimum
-from fastlmm_core.reml.solved import BOUNDARY, Certificate, SolvedEquations
+from fastlmm_core.reml.solved import SolvedEquations
 from fastlmm_core.results import blups as _blups
 from fastlmm_core.results import prediction as _prediction
 from fastlmm_core.results import term_tests as _term_tests
