@@ -22,6 +22,7 @@ from fastlmm_core.inference.distributions import t_two_sided
 from fastlmm_core.inference.estimate_tables import ContrastTable, EstimateTable
 from fastlmm_core.inference.multiplicity import STEPWISE, Family, check_adjust, stepwise_p
 from fastlmm_core.inference.pair_memory import PAIR_BYTES
+from fastlmm_core.inference.row_spaces import row_rank
 from fastlmm_core.inference.table_labels import free_name, group_rows, row_labels, same_labels
 from fastlmm_core.linalg.memory import check_memory
 from fastlmm_core.parquet import requires_pyarrow
@@ -195,9 +196,7 @@ class PairSource:
         centre = np.eye(k) - 1.0 / k
         K = sp.csr_array(self.table.coefficients)
         products = (centre @ K[rows].toarray() for rows in self.members)
-        return np.array(
-            [np.linalg.matrix_rank(x, tol=1e-7 * max(1.0, np.abs(x).max(initial=0.0))) for x in products]
-        )
+        return np.array([row_rank(x) for x in products])
 
 
 def _renumbered(chunk: PairChunk, first: int) -> PairChunk:
