@@ -20,7 +20,6 @@ from fastlmm_core.inference.linear_functions import (
     row_statistics,
 )
 from fastlmm_core.inference.variance_parameters import VarianceParameterInference
-from fastlmm_core.reml.boundary import BOUNDARY
 from fastlmm_core.reml.fitting import Certificate
 from fastlmm_core.reml.optimizer import Optimum
 from fastlmm_core.reml.solved import SolvedEquations
@@ -186,7 +185,7 @@ class LMMFit:
     @cached_property
     def singular_terms(self) -> tuple[str, ...]:
         """Terms at the boundary, in words."""
-        return _components.describe_singular(self.design, self.solved, BOUNDARY)
+        return _components.describe_singular(self.design, self.solved)
 
     @property
     def singular(self) -> bool:

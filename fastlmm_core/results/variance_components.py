@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from fastlmm_core.design import Design
+from fastlmm_core.reml.boundary import BOUNDARY
 from fastlmm_core.reml.information import information_matrix, natural_parameters
 from fastlmm_core.reml.solved import SolvedEquations
 
@@ -71,20 +72,20 @@ def _standard_errors(solved: SolvedEquations) -> list[np.ndarray]:
     return [*out, np.sqrt(cov[d:, d:])]
 
 
-def describe_singular(design: Design, solved: SolvedEquations, tolerance: float) -> tuple[str, ...]:
+def describe_singular(design: Design, solved: SolvedEquations) -> tuple[str, ...]:
     """Plain words for every term whose relative covariance is singular (standardized scale)."""
     words = []
     for k, term in enumerate(design.random):
         layout = solved.equations.terms[k]
         at = solved.equations.theta_term == k
         diagonal = np.abs(solved.theta[at][layout.structure.diagonal])
-        if not np.any(diagonal < tolerance):
+        if not np.any(diagonal < BOUNDARY):
             continue
         T = solved.user_covariance(k)
         standard = (
             np.diag(solved.relative_covariance(k)) if layout.m == 1 else _standard_variances(T, layout.basis)
         )
-        zero = [term.columns[a] for a in range(layout.m) if standard[a] < tolerance**2]
+        zero = [term.columns[a] for a in range(layout.m) if standard[a] < BOUNDARY**2]
         if zero:
             words.append(
                 f"the variance of {', '.join(zero)} between levels of {term.group} is estimated as zero"
