@@ -17,6 +17,22 @@ if TYPE_CHECKING:
     from fastlmm_core.results.fit import LMMFit
 
 
+def user_theta(solved: SolvedEquations) -> np.ndarray:
+    """Relative Cholesky factors (n_theta,) of the coefficients as the user wrote them."""
+    parts = [t.structure.theta_of(solved.user_covariance(k)) for k, t in enumerate(solved.equations.terms)]
+    return np.concatenate(parts) if parts else np.zeros(0)
+
+
+def name_theta(design: Design, solved: SolvedEquations) -> tuple[str, ...]:
+    """lme4's names of `user_theta`: group and coefficient, or both coefficients below the diagonal."""
+    names = []
+    for term, layout in zip(design.random, solved.equations.terms, strict=True):
+        for row, col in layout.structure.positions:
+            inner = term.columns[row] if row == col else f"{term.columns[row]}.{term.columns[col]}"
+            names.append(f"{term.group}.{inner}")
+    return tuple(names)
+
+
 def variance_component_table(fit: LMMFit) -> pd.DataFrame:
     """group, var1, var2, estimate, sd_or_cor, se; groups with several terms are numbered as lme4 does."""
     solved, s2 = fit.solved, fit.solved.sigma2
