@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -26,6 +25,7 @@ from fastlmm_core.inference.row_spaces import row_rank
 from fastlmm_core.inference.table_labels import free_name, group_rows, row_labels, same_labels
 from fastlmm_core.linalg.memory import check_memory
 from fastlmm_core.parquet import requires_pyarrow
+from fastlmm_core.progress_bar import terminal_bar
 
 Floats = NDArray[np.floating]
 Integers = NDArray[np.integer]
@@ -278,15 +278,7 @@ def _stepwise(source: PairSource, chunk: int, bar: Callable[[int | None], None])
 
 def _bar(total: int, wanted: bool, expected: PairsForecast) -> Callable[[int | None], None]:
     """Called with pairs done, or None at the end; a bar on a terminal that has tqdm, else nothing."""
-    bar: Any = None
-    if wanted and sys.stderr.isatty():
-        try:
-            from tqdm import tqdm
-        except ImportError:
-            logger.info("no progress bar: tqdm is not installed")
-        else:
-            sys.stderr.write(f"{expected}\n")
-            bar = tqdm(total=total, unit="pair", unit_scale=True, dynamic_ncols=True)
+    bar = terminal_bar(total, wanted, logger, heading=str(expected), unit="pair", unit_scale=True)
 
     def add(done: int | None) -> None:
         if bar is not None:
