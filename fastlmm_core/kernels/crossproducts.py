@@ -22,17 +22,23 @@ from fastlmm_core.kernels.compile import kernel
 
 
 @kernel
+def bound_runs(ptr):
+    """Turn counts in ptr[1:] into bounds of runs, in place; returns the starts, where filling begins."""
+    fill = np.empty(ptr.size - 1, np.int64)
+    for j in range(ptr.size - 1):
+        fill[j] = ptr[j]
+        ptr[j + 1] += ptr[j]
+    return fill
+
+
+@kernel
 def transpose_entries(row_ptr, row_node, n_nodes):
     """Entries by node: `node_ptr` (n_nodes + 1,), `node_entry` (e,), `entry_row` (e,)."""
     n_entries = row_node.size
     node_ptr = np.zeros(n_nodes + 1, np.int64)
     for e in range(n_entries):
         node_ptr[row_node[e] + 1] += 1
-    for j in range(n_nodes):
-        node_ptr[j + 1] += node_ptr[j]
-    fill = np.empty(n_nodes, np.int64)
-    for j in range(n_nodes):
-        fill[j] = node_ptr[j]
+    fill = bound_runs(node_ptr)
     node_entry = np.empty(n_entries, np.int64)
     entry_row = np.empty(n_entries, np.int64)
     for i in range(row_ptr.size - 1):
@@ -87,11 +93,7 @@ def sort_pattern(ptr, rows):
     across = np.zeros(n + 1, np.int64)
     for t in range(rows.size):
         across[rows[t] + 1] += 1
-    for i in range(n):
-        across[i + 1] += across[i]
-    fill = np.empty(n, np.int64)
-    for i in range(n):
-        fill[i] = across[i]
+    fill = bound_runs(across)
     columns = np.empty(rows.size, np.int64)
     for j in range(n):
         for t in range(ptr[j], ptr[j + 1]):
@@ -115,11 +117,7 @@ def permute_pattern(below_ptr, below, place):
     for j in range(n):
         for t in range(below_ptr[j], below_ptr[j + 1]):
             ptr[min(place[j], place[below[t]]) + 1] += 1
-    for j in range(n):
-        ptr[j + 1] += ptr[j]
-    fill = np.empty(n, np.int64)
-    for j in range(n):
-        fill[j] = ptr[j]
+    fill = bound_runs(ptr)
     rows = np.empty(below.size, np.int64)
     for j in range(n):
         for t in range(below_ptr[j], below_ptr[j + 1]):

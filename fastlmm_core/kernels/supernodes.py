@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastlmm_core.kernels.compile import fill_integers, kernel
+from fastlmm_core.kernels.crossproducts import bound_runs
 from fastlmm_core.kernels.ordering import list_children
 
 # Model of the seconds that a front costs in a factorization and an inverse subset; it decides which
@@ -273,9 +274,7 @@ def list_twigs(first, row_ptr, relative, above, twig):
         if twig[s]:
             for t in range(row_ptr[s], row_ptr[s + 1]):
                 meet_ptr[meet_base[above[s]] + relative[t] + 1] += 1
-    for k in range(held):
-        meet_ptr[k + 1] += meet_ptr[k]
-    filled = meet_ptr.copy()
+    filled = bound_runs(meet_ptr)
     meet = np.empty(entries, np.int32)
     meet_twig = np.empty(entries, np.int32)
     for s in range(n_super):

@@ -5,6 +5,7 @@ import pytest
 from random_pattern import node_matrix, random_pattern, to_dense
 
 from fastlmm_core.kernels.crossproducts import (
+    bound_runs,
     expand_coefficients,
     fill_crossproducts,
     make_room,
@@ -87,3 +88,11 @@ def test_room_is_made_only_where_it_is_short():
     grown = make_room(rows, 4, 3)
     assert grown.size >= 2 * rows.size
     assert np.array_equal(grown[:4], rows[:4])
+
+
+@pytest.mark.parametrize("counts", [[], [0], [3], [2, 0, 0, 5, 1]])
+def test_counts_become_bounds(counts):
+    ptr = np.array([0, *counts], np.int64)
+    fill = bound_runs(ptr)
+    assert np.array_equal(ptr, np.cumsum([0, *counts]))
+    assert np.array_equal(fill, ptr[:-1])
