@@ -34,7 +34,7 @@ def order_and_fill(met, node_size, last):
     n_nodes = node_size.size
     degree = np.zeros(n_nodes, np.int64)
     alive = np.empty(n_nodes, np.int64)
-    front = np.empty(n_nodes, np.int64)
+    front = np.empty(n_nodes + 1, np.int64)
     perm = np.empty(n_nodes, np.int64)
     scalars = 0
     n_free = 0
@@ -43,9 +43,10 @@ def order_and_fill(met, node_size, last):
         scalars += node_size[j]
         if not last[j]:
             n_free += 1
+        total = -node_size[j]
         for i in range(n_nodes):
-            degree[j] += met[j, i] * node_size[i]
-        degree[j] -= met[j, j] * node_size[j]
+            total += met[j, i] * node_size[i]
+        degree[j] = total
     clique = False
     lowest = np.int64(0)
     for k in range(n_nodes):
@@ -63,17 +64,20 @@ def order_and_fill(met, node_size, last):
             for s in range(left):
                 clique = clique and degree[alive[s]] + node_size[alive[s]] == scalars
         scalars -= node_size[pivot]
+        at = 0
+        while alive[at] != pivot:
+            at += 1
         size = 0
-        to = 0
-        for s in range(left):
-            i = alive[s]
-            if i != pivot:
-                alive[to] = i
-                to += 1
-                if met[pivot, i] != 0:
-                    front[size] = i
-                    size += 1
-                    degree[i] -= node_size[pivot]
+        for s in range(at):
+            front[size] = alive[s]
+            size += met[pivot, alive[s]] != 0
+        for s in range(at, left - 1):
+            i = alive[s + 1]
+            alive[s] = i
+            front[size] = i
+            size += met[pivot, i] != 0
+        for s in range(size):
+            degree[front[s]] -= node_size[pivot]
         for s in range(0 if clique else size):
             i = front[s]
             for t in range(s):
