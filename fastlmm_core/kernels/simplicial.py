@@ -111,7 +111,7 @@ def factorize_tail(indptr, tail, L):
         lo = indptr[j]
         rows = size - j
         k = tail
-        while k + 4 <= j:  # four columns at a time, so that those of column j are loaded and stored less often
+        while k + 4 <= j:  # four at a time, so that column j is loaded and stored less often
             a, b, c, d = (
                 indptr[k] + j - k, indptr[k + 1] + j - k - 1, indptr[k + 2] + j - k - 2,
                 indptr[k + 3] + j - k - 3,

@@ -1,8 +1,8 @@
 """One response of one trial: least squares start, fit, boundary decisions and figures at the optimum.
 
-The compiled counterpart of ``reml.fitting.fit_equations``; whatever needs more than the plain case (a variance
-that has to leave its boundary, a correlation of one, an optimum that is not certified) is reported and left
-to it.
+The compiled counterpart of ``reml.fitting.fit_equations``; whatever needs more than the plain case (a
+variance that has to leave its boundary, a correlation of one, an optimum that is not certified) is reported
+and left to it.
 """
 
 from __future__ import annotations
