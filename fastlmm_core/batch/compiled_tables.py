@@ -28,9 +28,8 @@ from fastlmm_core.inference.multiplicity import (
     adjusted_p_values,
     critical_values,
     resolve_adjustment,
-    t_two_sided,
 )
-from fastlmm_core.inference.t_interpolation import over_many_df, t_quantiles
+from fastlmm_core.inference.t_tables import t_quantiles, t_tails
 from fastlmm_core.kernels.trial_rows import CONSECUTIVE, PAIRWISE, REVERSED
 
 DROPPED = "dropped: depends on earlier columns"
@@ -239,7 +238,7 @@ def statistic_columns(figures: np.ndarray, level: float) -> dict[str, np.ndarray
         t = estimate / se
     margin = t_quantiles(1.0 - level, df) * se
     return {
-        "estimate": estimate, "se": se, "df": df, "t": t, "p": t_two_sided(t, df), "lower": estimate - margin,
+        "estimate": estimate, "se": se, "df": df, "t": t, "p": t_tails(t, df), "lower": estimate - margin,
         "upper": estimate + margin,
     }  # fmt: skip
 
@@ -321,9 +320,8 @@ def add_contrasts(
         with np.errstate(divide="ignore", invalid="ignore"):
             t = estimate / se
         family = Family(place, kind, int(r))
-        n_tests = int(table.sizes[members[0], 1])
         used = resolve_adjustment(adjust, family)
-        half = critical_points(plan.level, df, used.limit_method, kind, int(r), n_tests) * se
+        half = critical_values(plan.level, df, used.limit_method, family) * se
         p = adjusted_p_values(t, df, used.p_method, family)
         columns = {
             **spec_column(plan, s, rows.size),
@@ -332,18 +330,6 @@ def add_contrasts(
             "upper": estimate + half, "status": status_column(figures, NOT_ESTIMABLE),
         }  # fmt: skip
         parts.add_columns("contrasts", columns, arrays.units[u])
-
-
-def critical_points(
-    level: float, df: np.ndarray, method: str, kind: str, n_means: int, n_tests: int
-) -> np.ndarray:
-    """Adjusted critical values for families of `n_tests` tests; by a table over 1/df where df are many."""
-
-    def exact(some: np.ndarray) -> np.ndarray:
-        whole = Family(np.repeat(np.arange(some.size), n_tests), kind, n_means)
-        return critical_values(level, np.repeat(some, n_tests), method, whole)[::n_tests]
-
-    return over_many_df(exact, df)
 
 
 def add_blups(

@@ -60,3 +60,14 @@ def spoil(trials: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
     words = {1: "one level|only the level", 3: "numeric", 5: "not enough|levels for|only the level",
              7: "no values", 9: "infinite", 11: "levels for", 13: "missing"}  # fmt: skip
     return frame.reset_index(drop=True), {names[k]: text for k, text in words.items()}
+
+
+def sized_trials(sizes: list[int], seed: int = 3) -> pd.DataFrame:
+    """Unbalanced alpha lattices with so many genotypes each, 2 to 4 replicates, a tenth of the plots lost."""
+    rng = np.random.default_rng(seed)
+    parts = []
+    for t, size in enumerate(sizes):
+        part = alpha_trials(1, size, int(rng.integers(2, 5)), 2 if size % 4 else 4, seed=seed + t)
+        lost = rng.choice(len(part), len(part) // 10, replace=False)
+        parts.append(part.drop(index=lost).assign(trial=f"S{t:04d}"))
+    return pd.concat(parts, ignore_index=True)
