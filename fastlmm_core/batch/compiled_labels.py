@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,8 @@ from fastlmm_core.batch.tables import text_column
 from fastlmm_core.design.expressions import Name, deparse
 from fastlmm_core.inference.contrast_families import NEEDS_PARENTHESES
 from fastlmm_core.inference.table_labels import looks_numeric
+
+LARGEST_LOOKUP = 2**17  # cells of joined labels that are looked up rather than sorted
 
 
 def expand(starts: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -77,12 +81,24 @@ def join_labels(parts: list[tuple[list[str], np.ndarray]], separator: str) -> tu
     cell = np.zeros(parts[0][1].size, np.int64)
     for labels, codes in parts:
         cell = cell * len(labels) + codes
-    cells, inverse = np.unique(cell, return_inverse=True)
+    cells, inverse = distinct_cells(cell, math.prod(len(labels) for labels, _ in parts))
     words: list[list[str]] = []
     for labels, _ in reversed(parts):
         words.append([labels[code] for code in (cells % len(labels)).tolist()])
         cells = cells // len(labels)
-    return [separator.join(texts) for texts in zip(*reversed(words), strict=True)], inverse.ravel()
+    return [separator.join(texts) for texts in zip(*reversed(words), strict=True)], inverse
+
+
+def distinct_cells(cell: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """(cells that occur, ascending; place of each of `cell` (r,) among them), all of them below `n`."""
+    if n > LARGEST_LOOKUP:
+        cells, inverse = np.unique(cell, return_inverse=True)
+        return cells, inverse.ravel()
+    place = np.zeros(n, np.int64)
+    place[cell] = 1
+    cells = np.flatnonzero(place)
+    place[cells] = np.arange(cells.size)
+    return cells, place[cell]
 
 
 def quoted(name: str) -> str:
@@ -101,18 +117,26 @@ def contrast_labels(
 ) -> Any:
     """ "A - B" of every row, as ``inference.contrast_families`` writes it."""
     f = coded.factors.index(name)
-    levels = coded.levels[f]
-    numeric = np.array([looks_numeric([level]) for level in levels])
+    numeric, shown = contrast_words(name, tuple(coded.levels[f]))
     counts = arrays.level_counts[members, f]
     codes = arrays.levels[expand(arrays.offsets[members, 1 + f], counts)[0]]
     all_numeric = np.logical_and.reduceat(numeric[codes], np.cumsum(counts) - counts)
     flag = np.zeros(arrays.units.size, bool)
     flag[members] = all_numeric
-    both = [levels.tolist(), [f"{name}{level}" for level in levels]]
-    shown = [f"({x})" if NEEDS_PARENTHESES.search(x) else x for texts in both for x in texts]
-    shift = np.where(flag[u], levels.size, 0)
+    shift = np.where(flag[u], numeric.size, 0)
     pairs = [(shown, level_codes(coded, arrays, u, name, local) + shift) for local in (plus, minus)]
     return text_column(*join_labels(pairs, " - "))
+
+
+@lru_cache(maxsize=16)
+def contrast_words(name: str, levels: tuple[str, ...]) -> tuple[np.ndarray, list[str]]:
+    """Which levels (L,) of a factor read as numbers, and the words for them in contrasts (2 L,).
+
+    The second half of the words has the factor's name in front.
+    """
+    numeric = np.array([looks_numeric([level]) for level in levels])
+    both = [*levels, *(f"{name}{level}" for level in levels)]
+    return numeric, [f"({x})" if NEEDS_PARENTHESES.search(x) else x for x in both]
 
 
 def group_labels(coded: CodedTrials, arrays: UnitArrays, u: np.ndarray, k: int, cells: np.ndarray) -> Any:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from fastlmm_core.batch.plan import BatchPlan
+from fastlmm_core.design.table import factorize_runs
 from fastlmm_core.errors import DataError, nearest_names
 
 UNITS_PER_RUN = 128
@@ -184,7 +185,7 @@ def sort_by_trial(
 
 def ordered_codes(values: pd.Series) -> tuple[np.ndarray, int]:
     """(codes in the order of the values, number of codes); missing values come last."""
-    codes, found = pd.factorize(values)
+    codes, found = factorize_runs(values)
     try:
         order = np.argsort(np.asarray(found), kind="stable")
     except TypeError:  # numbers and text in one column

@@ -110,7 +110,7 @@ def tail_piece(tails: Tails, k: float, i: int, j: int) -> Floats | None:
     return coef if good else None
 
 
-def tabulated_tails(tails: Tails, q: Floats, k: float, df: Floats) -> Floats:
+def tabulated_tails(tails: Tails, q: Floats, k: float, df: Floats, worth: int = WORTH) -> Floats:
     """P(Q > q) for many statistics.
 
     Parameters
@@ -120,6 +120,9 @@ def tabulated_tails(tails: Tails, q: Floats, k: float, df: Floats) -> Floats:
         kept by it.
     q, df : ndarray (m,)
     k : float
+    worth : int
+        Statistics of this call in one piece from which its table is used; with 1, what a statistic gets
+        does not depend on the others either.
 
     Returns
     -------
@@ -127,7 +130,7 @@ def tabulated_tails(tails: Tails, q: Floats, k: float, df: Floats) -> Floats:
         Within 2e-11 of `tails`, and within 1e-9 of small ones relative to them, wherever a table was found
         to be so on a sample; elsewhere, and where statistics are few, `tails` itself.
     """
-    if q.size < WORTH:
+    if q.size < worth:
         return tails(q, k, df)
     inverse, i = df_pieces(df)
     j = q_pieces(q)
@@ -136,7 +139,7 @@ def tabulated_tails(tails: Tails, q: Floats, k: float, df: Floats) -> Floats:
     slot_of = np.full(N_DF * N_Q + 1, -1)
     found = {
         own: coef
-        for own in np.flatnonzero(counts >= WORTH).tolist()
+        for own in np.flatnonzero(counts >= worth).tolist()
         if (coef := tail_piece(tails, k, *divmod(own, N_Q))) is not None
     }
     if not found:
@@ -161,13 +164,17 @@ def quantile_piece(quantiles: Quantiles, tail: float, k: float, i: int) -> Float
     return coef if (np.abs(got - want) <= ALLOWED_QUANTILE * want).all() else None
 
 
-def tabulated_quantiles(quantiles: Quantiles, tail: float, k: float, df: Floats) -> Floats:
+def tabulated_quantiles(
+    quantiles: Quantiles, tail: float, k: float, df: Floats, worth: int = WORTH
+) -> Floats:
     """The q with P(Q > q) = tail for each of `df` (m,), smooth in 1/df.
 
     Parameters
     ----------
     quantiles : callable
         (tail, k, df) to quantiles; a function of a module.
+    worth : int
+        As in `tabulated_tails`.
 
     Returns
     -------
@@ -175,13 +182,13 @@ def tabulated_quantiles(quantiles: Quantiles, tail: float, k: float, df: Floats)
         Within 1e-11 of `quantiles`, relatively, and by the rule of `tabulated_tails` either from a table or
         those themselves.
     """
-    if df.size < WORTH:
+    if df.size < worth:
         return quantiles(tail, k, df)
     inverse, piece = df_pieces(df)
     counts = np.bincount(piece + 1, minlength=N_DF + 1)[1:]
     found = {
         i: coef
-        for i in np.flatnonzero(counts >= WORTH).tolist()
+        for i in np.flatnonzero(counts >= worth).tolist()
         if (coef := quantile_piece(quantiles, tail, k, i)) is not None
     }
     if not found:
