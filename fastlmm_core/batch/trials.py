@@ -176,9 +176,7 @@ def sort_by_trial(
     if (steps < 0).any():
         order = np.argsort(code, kind="stable")
         steps = np.diff(code[order])
-    first = (
-        np.concatenate(([0], np.flatnonzero(steps) + 1)).astype(np.int64) if n else np.empty(0, np.int64)
-    )
+    first = np.concatenate(([0], np.flatnonzero(steps) + 1)).astype(np.int64) if n else np.empty(0, np.int64)
     keys = frame[list(by)].take(first if order is None else order[first]).reset_index(drop=True)
     return order, keys, np.append(first, n)
 

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from fastlmm_core.inference.dunnett import dunnett_piece, dunnett_quantiles, dunnett_tail, searched_quantiles
+from fastlmm_core.inference.root_finding import find_roots
+from fastlmm_core.inference.tail_kernels import search_root
 
 
 def test_dunnett_approximation_is_its_formula():
@@ -63,3 +65,26 @@ def test_critical_values_do_not_depend_on_how_many_there_are():
     dunnett_piece.cache_clear()
     np.testing.assert_array_equal(together[:9], [dunnett_quantiles(0.05, 17, df[[i]])[0] for i in range(9)])
     np.testing.assert_array_equal(np.isnan(together), np.isnan(df))
+
+
+@pytest.mark.parametrize("tolerance", [5e-4, 1e-9])
+def test_the_compiled_search_goes_the_way_of_find_roots(tolerance):
+    """On log P(t) = polynomial of log t, with the root at either end and in between."""
+    rng = np.random.default_rng(8)
+    for _ in range(200):
+        low, high = np.sort(np.exp(rng.normal(1.0, 0.4, 2)))
+        series = np.array([-2.0, -rng.uniform(0.3, 6.0), rng.uniform(0.0, 0.2), rng.normal(0.0, 0.02)])
+        start, length = (
+            (np.log(high), np.log(low / high)) if rng.integers(2) else (np.log(low), np.log(high / low))
+        )
+        if length < 0.0:
+            series[1::2] *= -1.0
+
+        def tail(t, series=series, start=start, length=length):
+            return np.exp(np.polynomial.chebyshev.chebval(2.0 * (np.log(t) - start) / length - 1.0, series))
+
+        alpha = float(tail(low + rng.uniform(0.0, 1.0) * (high - low)))
+        ends = np.array([low]), np.array([high])
+        want = find_roots(lambda t, rows, alpha=alpha, tail=tail: alpha - tail(t), *ends, tolerance)
+        got = search_root(low, high, start, length, series, alpha, tolerance)
+        np.testing.assert_allclose(got, want[0], rtol=1e-9)

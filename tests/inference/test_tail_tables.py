@@ -11,6 +11,7 @@ from fastlmm_core.inference.distributions import t_quantile, t_two_sided
 from fastlmm_core.inference.dunnett import direct_dunnett_tails
 from fastlmm_core.inference.studentized_range import direct_quantiles, direct_tails
 from fastlmm_core.inference.t_tables import t_quantiles, t_tails
+from fastlmm_core.inference.tail_kernels import sum_tail_pieces
 from fastlmm_core.inference.tail_tables import (
     INVERSE_DF_EDGES,
     LARGEST_Q,
@@ -92,6 +93,18 @@ def test_a_table_serves_many_statistics_of_one_call_only():
         np.testing.assert_array_equal(a, b)
     both = [np.concatenate(pair) for pair in zip(many, few, strict=True)]
     np.testing.assert_array_equal(tabulated_tails(direct_tails, both[0], 9.0, both[1])[:500], before[1])
+
+
+def test_kernels_without_compilation_give_the_same():
+    rng = np.random.default_rng(9)
+    q, x, slot = rng.uniform(3.0, 3.5, 20), rng.uniform(0.01, 0.02, 20), np.arange(20) % 2 - 1
+    bounds, coef = np.array([[3.0, 0.5, 0.01, 0.01]]), tail_piece(direct_tails, 7.0, 3, 16)[None]
+    out = np.full((2, 20), -1.0)
+    sum_tail_pieces(q, x, slot, bounds, coef, out[0])
+    getattr(sum_tail_pieces, "py_func", sum_tail_pieces)(q, x, slot, bounds, coef, out[1])
+    np.testing.assert_allclose(out[0], out[1], rtol=1e-14)
+    np.testing.assert_allclose(out[0][1::2], direct_tails(q[1::2], 7.0, 1.0 / x[1::2]), rtol=1e-10)
+    np.testing.assert_array_equal(out[0][::2], -1.0)
 
 
 @pytest.mark.parametrize("tail", [0.1, 0.05, 0.01, 1e-4, 1e-7])
