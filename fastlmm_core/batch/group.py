@@ -12,7 +12,7 @@ from fastlmm_core.batch.compiled import run_units
 from fastlmm_core.batch.compiled_tables import add_unit_tables
 from fastlmm_core.batch.ordinary import fit_units
 from fastlmm_core.batch.plan import BatchPlan
-from fastlmm_core.batch.tables import TableParts, Tables, join_tables
+from fastlmm_core.batch.tables import TableParts, Tables
 from fastlmm_core.batch.trials import TrialTable, collect_trials, unit_runs
 
 
@@ -40,19 +40,21 @@ def fit_group(table: Any, plan: BatchPlan) -> Tables:
     DataError
         When a column of the plan is missing.
     """
-    return fit_trials(collect_trials(table, plan))
+    return fit_trials(collect_trials(table, plan)).join()
 
 
-def fit_trials(table: TrialTable) -> Tables:
-    """The tables of all units of a table of trials."""
+def fit_trials(table: TrialTable) -> TableParts:
+    """The rows of all units of a table of trials."""
     coded = code_trials(table)
-    pieces = [fit_run(table, coded, *run) for run in unit_runs(table)]
-    return join_tables(pieces, table.plan)
+    parts = TableParts(table.plan, table.keys)
+    for run in unit_runs(table):
+        parts.extend(fit_run(table, coded, *run))
+    return parts
 
 
-def fit_run(table: TrialTable, coded: CodedTrials | None, first: int, last: int) -> Tables:
-    """The tables of the units first:last: compiled where possible, one by one where not."""
-    parts = TableParts()
+def fit_run(table: TrialTable, coded: CodedTrials | None, first: int, last: int) -> TableParts:
+    """The rows of the units first:last: compiled where possible, one by one where not."""
+    parts = TableParts(table.plan, table.keys)
     left = np.arange(first, last)
     if coded is not None:
         began = time.perf_counter()
@@ -62,4 +64,4 @@ def fit_run(table: TrialTable, coded: CodedTrials | None, first: int, last: int)
         left = left[arrays.status != 0]
     if left.size:
         fit_units(table, left, parts)
-    return parts.finish(table.plan, table.keys)
+    return parts

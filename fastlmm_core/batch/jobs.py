@@ -13,32 +13,32 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from fastlmm_core.batch.coded import code_trials
-from fastlmm_core.batch.group import fit_group, fit_run
+from fastlmm_core.batch.group import fit_run, fit_trials
 from fastlmm_core.batch.plan import BatchPlan
 from fastlmm_core.batch.progress import Progress, logger
 from fastlmm_core.batch.sources import DatasetPiece
-from fastlmm_core.batch.store import PartStore, count_outcomes
-from fastlmm_core.batch.tables import Tables
-from fastlmm_core.batch.trials import TrialTable, unit_runs
+from fastlmm_core.batch.store import PartStore
+from fastlmm_core.batch.tables import TableParts
+from fastlmm_core.batch.trials import TrialTable, collect_trials, unit_runs
 from fastlmm_core.errors import DependencyError, OptionError
 
 ENGINES = "allowed: 'local' or a dask.distributed Client"
-Outcome = tuple[dict[str, Any], Tables | None]  # mark, and the tables when they are not written
+Outcome = tuple[dict[str, Any], TableParts | None]  # mark, and the rows when they are not written
 
 
 @dataclass(frozen=True)
 class Job:
-    """A part of a batch: its number and what gives its tables."""
+    """A part of a batch: its number and what gives its rows."""
 
     number: int
-    work: Callable[[], Tables]
+    work: Callable[[], TableParts]
 
 
 def table_jobs(table: TrialTable) -> list[Job]:
     """Jobs on a table in memory, coded once for all of them."""
     coded = code_trials(table)
 
-    def job(run: tuple[int, int]) -> Callable[[], Tables]:
+    def job(run: tuple[int, int]) -> Callable[[], TableParts]:
         return lambda: fit_run(table, coded, *run)
 
     return [Job(k, job(run)) for k, run in enumerate(unit_runs(table))]
@@ -47,30 +47,30 @@ def table_jobs(table: TrialTable) -> list[Job]:
 def dataset_jobs(pieces: list[DatasetPiece], plan: BatchPlan) -> list[Job]:
     """Jobs on the pieces of a dataset."""
 
-    def job(piece: DatasetPiece) -> Callable[[], Tables]:
-        return lambda: fit_group(piece.load(), plan)
+    def job(piece: DatasetPiece) -> Callable[[], TableParts]:
+        return lambda: fit_trials(collect_trials(piece.load(), plan))
 
     return [Job(k, job(piece)) for k, piece in enumerate(pieces)]
 
 
 def run_threads(
     jobs: list[Job], workers: int, store: PartStore | None, progress: Progress
-) -> dict[int, Tables]:
-    """Run jobs on threads, few at a time to bound memory; tables by job when nothing is written."""
-    tables: dict[int, Tables] = {}
-
-    def work(job: Job) -> Outcome:
-        result = job.work()
-        return (
-            (store.write(job.number, result), None) if store else (count_outcomes(result["fits"]), result)
-        )
-
+) -> dict[int, TableParts]:
+    """Run jobs on threads, few at a time to bound memory; rows by job when nothing is written."""
+    rows: dict[int, TableParts] = {}
     with ThreadPoolExecutor(workers) as pool:
-        for number, (mark, result) in in_turn(pool, work, jobs, 2 * workers):
+        for number, (mark, result) in in_turn(
+            pool, lambda job: deliver(job.work(), job.number, store), jobs, 2 * workers
+        ):
             progress.add(mark)
             if result is not None:
-                tables[number] = result
-    return tables
+                rows[number] = result
+    return rows
+
+
+def deliver(rows: TableParts, number: int, store: PartStore | None) -> Outcome:
+    """Write the rows of a job where there is a folder, else hand them on."""
+    return (rows.outcomes(), rows) if store is None else (store.write(number, rows), None)
 
 
 def in_turn(
@@ -115,15 +115,13 @@ def run_remote(
 ) -> Outcome:
     """One job on a worker of a cluster: read or take the rows, fit, write the part."""
     one_blas_thread()
-    result = fit_group(piece.load() if isinstance(piece, DatasetPiece) else piece, plan)
-    if folder is None:
-        return count_outcomes(result["fits"]), result
-    return PartStore(folder, plan).write(number, result), None
+    rows = fit_trials(collect_trials(piece.load() if isinstance(piece, DatasetPiece) else piece, plan))
+    return deliver(rows, number, None if folder is None else PartStore(folder, plan))
 
 
 def run_dask(
     client: Any, pieces: list[tuple[int, Any]], plan: BatchPlan, store: PartStore | None, progress: Progress
-) -> dict[int, Tables]:
+) -> dict[int, TableParts]:
     """Run jobs on a dask.distributed client, a few for each worker thread ahead; Dask repeats lost ones.
 
     Results are written by the workers when there is a folder (which all of them have to see).
@@ -131,7 +129,7 @@ def run_dask(
     from distributed import as_completed
 
     folder = str(store.folder.resolve()) if store else None
-    tables: dict[int, Tables] = {}
+    rows: dict[int, TableParts] = {}
     rest = iter(pieces)
     numbers: dict[str, int] = {}
 
@@ -149,12 +147,12 @@ def run_dask(
         mark, result = future.result()
         progress.add(mark)
         if result is not None:
-            tables[numbers[future.key]] = result
+            rows[numbers[future.key]] = result
         future.release()
         following = submit()
         if following is not None:
             waiting.add(following)
-    return tables
+    return rows
 
 
 def is_client(engine: Any) -> bool:

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from fastlmm_core.batch.jobs import dataset_jobs, is_client, run_dask, run_threads, table_jobs, worker_count
+from fastlmm_core.batch.jobs import (
+    Job,
+    dataset_jobs,
+    is_client,
+    run_dask,
+    run_threads,
+    table_jobs,
+    worker_count,
+)
 from fastlmm_core.batch.plan import BatchPlan, make_plan
 from fastlmm_core.batch.progress import Progress, logger
 from fastlmm_core.batch.result import BatchResult
 from fastlmm_core.batch.sources import (
     ROWS_PER_PIECE,
+    DatasetPiece,
     cut_dataset,
     digest,
     is_dask,
@@ -24,7 +34,7 @@ from fastlmm_core.batch.sources import (
     table_fingerprint,
 )
 from fastlmm_core.batch.store import PartStore
-from fastlmm_core.batch.tables import Tables, join_tables
+from fastlmm_core.batch.tables import join_parts
 from fastlmm_core.batch.trials import TrialTable, collect_trials
 from fastlmm_core.compiling import compilation_notice
 
@@ -117,40 +127,64 @@ def run_plan(
     threads = worker_count(workers)
     remote = is_client(engine)
     store = None if out is None else PartStore(out, plan)
-    if is_dataset(source):
-        pieces = cut_dataset(source, plan)
-        units = sum(len(piece.keys) for piece in pieces) * len(plan.labels)
-        if store:
-            store.open(digest(np.array([piece.fingerprint for piece in pieces])), resume)
-        done = store.done() if store else {}
-        with Progress(units, progress) as bar, compilation_notice(logger.warning):
-            mark_done(bar, done)
-            if remote:
-                left = [(k, piece) for k, piece in enumerate(pieces) if k not in done]
-                tables = run_dask(engine, left, plan, store, bar)
-            else:
-                jobs = [job for job in dataset_jobs(pieces, plan) if job.number not in done]
-                tables = run_threads(jobs, threads, store, bar)
-    else:
-        frame = source.compute() if is_dask(source) else read_source(source)
-        table = collect_trials(frame, plan)
-        if store:
-            store.open(table_fingerprint(table.frame), resume)
-        done = store.done() if store else {}
-        with Progress(table.n_units, progress) as bar, compilation_notice(logger.warning):
-            mark_done(bar, done)
-            if remote:
-                frames = [(k, part) for k, part in enumerate(cut_table(table)) if k not in done]
-                tables = run_dask(engine, frames, plan, store, bar)
-            else:
-                jobs = [job for job in table_jobs(table) if job.number not in done]
-                tables = run_threads(jobs, threads, store, bar)
+    work = divide_dataset(source, plan) if is_dataset(source) else divide_table(source, plan)
+    if store:
+        store.open(work.fingerprint(), resume)
+    done = store.done() if store else {}
+    with Progress(work.n_units, progress) as bar, compilation_notice(logger.warning):
+        mark_done(bar, done)
+        if remote:
+            pieces = [(k, piece) for k, piece in enumerate(work.pieces()) if k not in done]
+            rows = run_dask(engine, pieces, plan, store, bar)
+        else:
+            jobs = [job for job in work.jobs() if job.number not in done]
+            rows = run_threads(jobs, threads, store, bar)
+    tables = {} if store else join_parts([rows[k] for k in sorted(rows)], plan)
     seconds = time.perf_counter() - began
     logger.info("%d fits, %d with problems, in %.1f s", bar.done, bar.failed, seconds)
     if store:
         return BatchResult(plan, seconds, store.folder, {}, store.read)
-    joined: Tables = join_tables([tables[k] for k in sorted(tables)], plan)
-    return BatchResult(plan, seconds, None, joined)
+    return BatchResult(plan, seconds, None, tables)
+
+
+@dataclass(frozen=True)
+class Work:
+    """A source divided into parts, each numbered by its place.
+
+    Attributes
+    ----------
+    n_units : int
+    fingerprint : callable
+        What tells this source from others.
+    jobs : callable
+        The parts for threads of this process.
+    pieces : callable
+        The parts for workers elsewhere.
+    """
+
+    n_units: int
+    fingerprint: Callable[[], str]
+    jobs: Callable[[], list[Job]]
+    pieces: Callable[[], Sequence[DatasetPiece | pd.DataFrame]]
+
+
+def divide_dataset(source: Any, plan: BatchPlan) -> Work:
+    """The pieces of a dataset, which are read when their turn comes."""
+    pieces = cut_dataset(source, plan)
+    units = sum(len(piece.keys) for piece in pieces) * len(plan.labels)
+    return Work(
+        units, lambda: digest(np.array([piece.fingerprint for piece in pieces])),
+        lambda: dataset_jobs(pieces, plan), lambda: pieces,
+    )  # fmt: skip
+
+
+def divide_table(source: Any, plan: BatchPlan) -> Work:
+    """Runs of the units of a table in memory."""
+    table = collect_trials(source.compute() if is_dask(source) else read_source(source), plan)
+    return Work(
+        table.n_units, lambda: table_fingerprint(table.frame), lambda: table_jobs(table),
+        lambda: cut_table(table),
+    )  # fmt: skip
 
 
 def mark_done(bar: Progress, done: dict[int, dict[str, Any]]) -> None:

@@ -8,11 +8,10 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from fastlmm_core.batch.plan import BatchPlan
-from fastlmm_core.batch.tables import Tables
+from fastlmm_core.batch.tables import TableParts
 from fastlmm_core.errors import DataError, OptionError
 from fastlmm_core.parquet import requires_pyarrow
 
@@ -81,15 +80,15 @@ class PartStore:
             for path in (self.folder / DONE).glob("part-*.json")
         }
 
-    def write(self, part: int, tables: Tables) -> dict[str, Any]:
+    def write(self, part: int, rows: TableParts) -> dict[str, Any]:
         """Write a part and mark it; returns the mark."""
         name = f"part-{part:06d}"
-        for table, frame in tables.items():
+        for table, frame in rows.join().items():
             target = self.folder / table / f"{name}.parquet"
             temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
             write_parquet(frame, temporary)
             os.replace(temporary, target)
-        mark = count_outcomes(tables["fits"])
+        mark = rows.outcomes()
         write_text(self.folder / DONE / f"{name}.json", json.dumps(mark))
         return mark
 
@@ -104,12 +103,6 @@ class PartStore:
 def jsonable(value: Any) -> Any:
     """The value as it comes back from JSON."""
     return json.loads(json.dumps(value))
-
-
-def count_outcomes(fits: pd.DataFrame) -> dict[str, Any]:
-    """Units, failures and singular fits of a part."""
-    failed, singular = int(np.count_nonzero(fits["status"].array != "ok")), int(fits["singular"].sum())
-    return {"units": len(fits), "failed": failed, "singular": singular}
 
 
 def write_text(target: Path, text: str) -> None:

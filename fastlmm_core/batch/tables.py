@@ -13,13 +13,23 @@ from fastlmm_core.batch.plan import BatchPlan
 
 UNIT = "_unit"
 Tables = dict[str, pd.DataFrame]
+Columns = dict[str, Any]
 KEPT_LABELS = 5_000
 
 
 class TableParts:
-    """Columns of many units, collected by table and joined at the end."""
+    """Columns of many units, collected by table and joined at the end.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    plan : BatchPlan
+    keys : DataFrame (T rows)
+        Keys of the trials that the units belong to.
+    """
+
+    def __init__(self, plan: BatchPlan, keys: pd.DataFrame) -> None:
+        self.plan = plan
+        self.keys = keys
         self._columns: dict[str, list[dict[str, Any]]] = defaultdict(list)
         self._units: dict[str, list[np.ndarray]] = defaultdict(list)
         self._rows: list[dict[str, Any]] = []
@@ -40,44 +50,66 @@ class TableParts:
         self._rows.append(row)
         self._row_units.append(unit)
 
-    def finish(self, plan: BatchPlan, keys: pd.DataFrame) -> Tables:
-        """Join the parts, in the order of the units, and put keys and trait in front.
+    def outcomes(self) -> dict[str, Any]:
+        """Units, failures and singular fits."""
+        status = [row["status"] for row in self._rows]
+        singular = [row["singular"] for row in self._rows]
+        for columns in self._columns["fits"]:
+            status += list(columns["status"])
+            singular += columns["singular"].tolist()
+        failed = sum(word != "ok" for word in status)
+        return {"units": len(status), "failed": failed, "singular": sum(singular)}
 
-        Parameters
-        ----------
-        keys : DataFrame (T rows)
-            Keys of the trials.
-        """
+    def extend(self, other: TableParts) -> None:
+        """Take over the parts of other units of the same trials."""
+        for table in other._columns:
+            self._columns[table] += other._columns[table]
+            self._units[table] += other._units[table]
+        self._rows += other._rows
+        self._row_units += other._row_units
+
+    def join(self) -> Tables:
+        """The tables in the order of the units, with keys and trait in front."""
+        columns, units = dict(self._columns), dict(self._units)
         if self._rows:
             rows = pd.DataFrame(self._rows)
-            columns = {str(name): rows[name].array for name in rows.columns}
-            self.add_columns("fits", columns, np.array(self._row_units))
-        out: Tables = {}
-        for table in plan.tables:
-            parts = self._columns[table]
-            if not parts:
-                out[table] = pd.DataFrame(columns=[*keys.columns, "trait"])
-                continue
-            units = np.concatenate(self._units[table])
-            joined = parts[0] if len(parts) == 1 else join_columns(parts)
-            if (np.diff(units) < 0).any():
-                order = np.argsort(units, kind="stable")
-                joined, units = {name: values.take(order) for name, values in joined.items()}, units[order]
-            if table == "fits":
-                joined = ordered_fits(joined)
-            out[table] = with_keys(joined, units, plan, keys)
-        return out
+            own = {str(name): rows[name].array for name in rows.columns}
+            columns["fits"] = [*columns.get("fits", []), own]
+            units["fits"] = [*units.get("fits", []), np.array(self._row_units)]
+        return {
+            table: self._join_table(table, columns.get(table, []), units.get(table, []))
+            for table in self.plan.tables
+        }
+
+    def _join_table(self, table: str, parts: list[Columns], unit_parts: list[np.ndarray]) -> pd.DataFrame:
+        if not parts:
+            return pd.DataFrame(columns=[*self.keys.columns, "trait"])
+        units = np.concatenate(unit_parts)
+        joined = parts[0] if len(parts) == 1 else join_columns(parts)
+        if (np.diff(units) < 0).any():
+            order = np.argsort(units, kind="stable")
+            joined, units = {name: values.take(order) for name, values in joined.items()}, units[order]
+        if table == "fits":
+            joined = ordered_fits(joined)
+        return with_keys(joined, units, self.plan, self.keys)
 
 
-def join_columns(parts: list[dict[str, Any]]) -> dict[str, Any]:
+def join_columns(parts: list[Columns]) -> Columns:
     """The rows of several parts, as pandas joins them."""
-    frame = pd.concat([pd.DataFrame(part, copy=False) for part in parts], ignore_index=True)
-    return {name: frame[name].array for name in frame.columns}
+    if any(part.keys() != parts[0].keys() for part in parts):
+        frame = pd.concat([pd.DataFrame(part, copy=False) for part in parts], ignore_index=True)
+        return {name: frame[name].array for name in frame.columns}
+    return {name: join_arrays([part[name] for part in parts]) for name in parts[0]}
 
 
-def with_keys(
-    columns: dict[str, Any], units: np.ndarray, plan: BatchPlan, keys: pd.DataFrame
-) -> pd.DataFrame:
+def join_arrays(arrays: list[Any]) -> Any:
+    """Arrays one after another."""
+    if all(isinstance(values, np.ndarray) for values in arrays):
+        return np.concatenate(arrays)
+    return pd.concat([pd.Series(values, copy=False) for values in arrays], ignore_index=True).array
+
+
+def with_keys(columns: Columns, units: np.ndarray, plan: BatchPlan, keys: pd.DataFrame) -> pd.DataFrame:
     """A table with key columns and `trait` in front."""
     labels = plan.labels
     trial = units // len(labels)
@@ -132,11 +164,17 @@ def component_names(plan: BatchPlan) -> list[str]:
     ]
 
 
-def join_tables(pieces: list[Tables], plan: BatchPlan) -> Tables:
-    """The tables of several chunks one after another."""
+def join_parts(parts: list[TableParts], plan: BatchPlan) -> Tables:
+    """The tables of several jobs one after another; those on the same trials are joined as one."""
+    whole: list[TableParts] = []
+    for part in parts:
+        if not whole or whole[-1].keys is not part.keys:
+            whole.append(TableParts(plan, part.keys))
+        whole[-1].extend(part)
+    pieces = [part.join() for part in whole]
     out: Tables = {}
     for table in plan.tables:
-        frames = [piece[table] for piece in pieces if table in piece and len(piece[table])]
+        frames = [piece[table] for piece in pieces if len(piece[table])]
         if frames:
             out[table] = frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
         else:
