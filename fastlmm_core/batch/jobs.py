@@ -115,7 +115,11 @@ def run_remote(
 ) -> Outcome:
     """One job on a worker of a cluster: read or take the rows, fit, write the part."""
     one_blas_thread()
-    rows = fit_trials(collect_trials(piece.load() if isinstance(piece, DatasetPiece) else piece, plan))
+    frame = piece.load() if isinstance(piece, DatasetPiece) else piece
+    if len(frame):
+        rows = fit_trials(collect_trials(frame, plan))
+    else:  # a partition that no trial has fallen into
+        rows = TableParts(plan, frame[list(plan.by)])
     return deliver(rows, number, None if folder is None else PartStore(folder, plan))
 
 
@@ -124,21 +128,22 @@ def run_dask(
 ) -> dict[int, TableParts]:
     """Run jobs on a dask.distributed client, a few for each worker thread ahead; Dask repeats lost ones.
 
-    Results are written by the workers when there is a folder (which all of them have to see).
+    Results are written by the workers when there is a folder (which all of them have to see).  `pieces` is
+    emptied, so that the workers can forget those that are done.
     """
     from distributed import as_completed
 
     folder = str(store.folder.resolve()) if store else None
     rows: dict[int, TableParts] = {}
-    rest = iter(pieces)
     numbers: dict[str, int] = {}
 
     def submit() -> Any:
-        for number, piece in rest:
-            future = client.submit(run_remote, piece, number, plan, folder, pure=False, retries=2)
-            numbers[future.key] = number
-            return future
-        return None
+        if not pieces:
+            return None
+        number, piece = pieces.pop(0)
+        future = client.submit(run_remote, piece, number, plan, folder, pure=False, retries=2)
+        numbers[future.key] = number
+        return future
 
     ahead = 3 * max(1, sum(client.nthreads().values()))
     first = [future for future in (submit() for _ in range(ahead)) if future is not None]

@@ -25,18 +25,20 @@ from fastlmm_core.batch.progress import Progress, logger
 from fastlmm_core.batch.result import BatchResult
 from fastlmm_core.batch.sources import (
     ROWS_PER_PIECE,
-    DatasetPiece,
     cut_dataset,
+    dask_fingerprint,
     digest,
     is_dask,
     is_dataset,
     read_source,
+    scatter_trials,
     table_fingerprint,
 )
 from fastlmm_core.batch.store import PartStore
 from fastlmm_core.batch.tables import join_parts
 from fastlmm_core.batch.trials import TrialTable, collect_trials
 from fastlmm_core.compiling import compilation_notice
+from fastlmm_core.errors import DataError
 
 
 def fit_batch(
@@ -56,7 +58,7 @@ def fit_batch(
     ----------
     source : table or path
         pandas, polars, pyarrow or Dask table; CSV or Parquet file; folder of Parquet files, which is streamed
-        and may be larger than memory.
+        and may be larger than memory. With a client as `engine`, the rows of a Dask table stay on its workers.
     formula : str
         lme4 notation, for example ``"yield ~ gen + rep + (1|rep:block)"``; the response may be left out when
         `traits` are given.
@@ -127,19 +129,26 @@ def run_plan(
     threads = worker_count(workers)
     remote = is_client(engine)
     store = None if out is None else PartStore(out, plan)
-    work = divide_dataset(source, plan) if is_dataset(source) else divide_table(source, plan)
+    if is_dataset(source):
+        work = divide_dataset(source, plan)
+    elif is_dask(source) and remote:
+        work = divide_partitions(source, plan)
+    else:
+        work = divide_table(source, plan)
     if store:
         store.open(work.fingerprint(), resume)
     done = store.done() if store else {}
     with Progress(work.n_units, progress) as bar, compilation_notice(logger.warning):
         mark_done(bar, done)
         if remote:
-            pieces = [(k, piece) for k, piece in enumerate(work.pieces()) if k not in done]
+            pieces = [(k, piece) for k, piece in enumerate(work.pieces(engine)) if k not in done]
             rows = run_dask(engine, pieces, plan, store, bar)
         else:
             jobs = [job for job in work.jobs() if job.number not in done]
             rows = run_threads(jobs, threads, store, bar)
-    tables = {} if store else join_parts([rows[k] for k in sorted(rows)], plan)
+    if not bar.done:
+        raise DataError("the data have no rows")
+    tables = {} if store else join_parts([rows[k] for k in sorted(rows)], plan, work.sorted)
     seconds = time.perf_counter() - began
     logger.info("%d fits, %d with problems, in %.1f s", bar.done, bar.failed, seconds)
     if store:
@@ -153,19 +162,23 @@ class Work:
 
     Attributes
     ----------
-    n_units : int
+    n_units : int or None
+        None where only the parts themselves tell.
     fingerprint : callable
         What tells this source from others.
     jobs : callable
         The parts for threads of this process.
     pieces : callable
-        The parts for workers elsewhere.
+        The parts for the workers of a client.
+    sorted : bool
+        Whether the order of the parts is that of the trials.
     """
 
-    n_units: int
+    n_units: int | None
     fingerprint: Callable[[], str]
     jobs: Callable[[], list[Job]]
-    pieces: Callable[[], Sequence[DatasetPiece | pd.DataFrame]]
+    pieces: Callable[[Any], Sequence[Any]]
+    sorted: bool = True
 
 
 def divide_dataset(source: Any, plan: BatchPlan) -> Work:
@@ -174,7 +187,15 @@ def divide_dataset(source: Any, plan: BatchPlan) -> Work:
     units = sum(len(piece.keys) for piece in pieces) * len(plan.labels)
     return Work(
         units, lambda: digest(np.array([piece.fingerprint for piece in pieces])),
-        lambda: dataset_jobs(pieces, plan), lambda: pieces,
+        lambda: dataset_jobs(pieces, plan), lambda client: pieces,
+    )  # fmt: skip
+
+
+def divide_partitions(source: Any, plan: BatchPlan) -> Work:
+    """Partitions of a Dask DataFrame, brought together by trial where its rows are: on the workers."""
+    return Work(
+        None, lambda: dask_fingerprint(source), list, lambda client: scatter_trials(source, plan, client),
+        sorted=False,
     )  # fmt: skip
 
 
@@ -183,7 +204,7 @@ def divide_table(source: Any, plan: BatchPlan) -> Work:
     table = collect_trials(source.compute() if is_dask(source) else read_source(source), plan)
     return Work(
         table.n_units, lambda: table_fingerprint(table.frame), lambda: table_jobs(table),
-        lambda: cut_table(table),
+        lambda client: cut_table(table),
     )  # fmt: skip
 
 

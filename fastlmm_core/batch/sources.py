@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -168,6 +167,22 @@ def is_dask(source: Any) -> bool:
     )
 
 
-def whole_trials(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Partitions of one table joined."""
-    return frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
+def scatter_trials(table: Any, plan: BatchPlan, client: Any) -> list[Any]:
+    """Partitions of whole trials of a Dask DataFrame as futures; the rows stay on the workers.
+
+    Raises
+    ------
+    DataError
+        When the table lacks a column of the plan.
+    """
+    check_columns(plan, list(table.columns))
+    own = table[list(plan.columns)]
+    own = own.shuffle(on=list(plan.by)) if plan.by else own.repartition(npartitions=1)
+    return list(client.compute(list(own.to_delayed())))
+
+
+def dask_fingerprint(table: Any) -> str:
+    """Hash of how a Dask DataFrame is made."""
+    from dask.base import tokenize
+
+    return str(tokenize(table))[:16]

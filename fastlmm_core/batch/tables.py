@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from fastlmm_core.batch.plan import BatchPlan
+from fastlmm_core.batch.trials import sort_by_trial
 
 UNIT = "_unit"
 Tables = dict[str, pd.DataFrame]
@@ -164,8 +165,14 @@ def component_names(plan: BatchPlan) -> list[str]:
     ]
 
 
-def join_parts(parts: list[TableParts], plan: BatchPlan) -> Tables:
-    """The tables of several jobs one after another; those on the same trials are joined as one."""
+def join_parts(parts: list[TableParts], plan: BatchPlan, in_order: bool = True) -> Tables:
+    """The tables of several jobs; those on the same trials are joined as one.
+
+    Parameters
+    ----------
+    in_order : bool
+        Whether the jobs come in the order of the trials; if not, the rows are sorted by trial.
+    """
     whole: list[TableParts] = []
     for part in parts:
         if not whole or whole[-1].keys is not part.keys:
@@ -179,4 +186,10 @@ def join_parts(parts: list[TableParts], plan: BatchPlan) -> Tables:
             out[table] = frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
         else:
             out[table] = pieces[0][table] if pieces else pd.DataFrame(columns=[*plan.by, "trait"])
-    return out
+    return out if in_order else {table: in_trial_order(frame, plan) for table, frame in out.items()}
+
+
+def in_trial_order(frame: pd.DataFrame, plan: BatchPlan) -> pd.DataFrame:
+    """Rows by trial, those of one trial as they were."""
+    order = sort_by_trial(frame, plan.by)[0] if len(frame) else None
+    return frame if order is None else frame.take(order).reset_index(drop=True)
