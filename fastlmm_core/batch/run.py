@@ -58,7 +58,7 @@ def fit_batch(
     ----------
     source : table or path
         pandas, polars, pyarrow or Dask table; CSV or Parquet file; folder of Parquet files, which is streamed
-        and may be larger than memory. With a client as `engine`, the rows of a Dask table stay on its workers.
+        and may be larger than memory. With a client as `engine` the rows of a Dask table stay on its workers.
     formula : str
         lme4 notation, for example ``"yield ~ gen + rep + (1|rep:block)"``; the response may be left out when
         `traits` are given.
