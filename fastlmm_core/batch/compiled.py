@@ -8,7 +8,7 @@ import numpy as np
 
 from fastlmm_core.batch.coded import MODES, CodedTrials, integers
 from fastlmm_core.batch.trials import TrialTable
-from fastlmm_core.kernels.trial_design import LARGEST_GRAPH
+from fastlmm_core.kernels.trial_design import LARGEST_GRAPH, NO_INFERENCE, OK
 from fastlmm_core.kernels.trial_inference import KENWARD_ROGER, SATTERTHWAITE
 from fastlmm_core.kernels.trial_layout import hash_layouts
 from fastlmm_core.kernels.trial_rows import PAIRWISE, REVERSED, infer_rows, judge_parameters
@@ -246,6 +246,8 @@ def fit_stretch(
             mode, a.integers[own], a.figures[own], plan.reml, random, a.theta[own], a.natural[own],
             a.average[own], a.bounds[own], store, store_at, a.places, a.places_at[own], covariance, status,
         )  # fmt: skip
+    undefined = coded.covariates.place(a.numbers[own])
+    status[undefined & (status == OK)] = NO_INFERENCE
     level_offsets = np.ascontiguousarray(a.offsets[own, 1:])
     tables: list[tuple[bool, tuple[str, ...], int, RowArrays | None]]
     tables = [(True, (), -1, a.fixed)] if a.fixed else []
@@ -259,4 +261,13 @@ def fit_stretch(
             integers([coded.family[0] if coded.family else 0, control]), into.offsets[own], into.sizes[own],
             into.rows, into.contrasts, status,
         )  # fmt: skip
+        if not coefficients and coded.covariates.offset >= 0:
+            add_mean_offsets(into, lo, a.numbers[own, coded.covariates.offset])
     a.integers[own, STATUS] = status
+
+
+def add_mean_offsets(table: RowArrays, first: int, offsets: np.ndarray) -> None:
+    """Add its mean offset (U,) to the means of each unit, counted from `first` on; contrasts have none."""
+    for u, offset in enumerate(offsets, start=first):
+        start = table.offsets[u, 0]
+        table.rows[start : start + table.sizes[u, 0], 0] += offset

@@ -9,7 +9,6 @@ import numpy as np
 from fastlmm_core.batch.coded import CodedTrials
 from fastlmm_core.batch.compiled import UnitArrays
 from fastlmm_core.batch.tables import text_column
-from fastlmm_core.design.expressions import Name, deparse
 from fastlmm_core.inference.contrast_families import NEEDS_PARENTHESES
 from fastlmm_core.inference.table_labels import looks_numeric
 
@@ -50,10 +49,10 @@ def coefficient_labels(
         s = 0
         for name, kind in zip(term.names, term.kinds, strict=True):
             if kind == 2:
-                atoms.append(([quoted(name)], np.zeros(own.size, np.int64)))
+                atoms.append(([name], np.zeros(own.size, np.int64)))
             else:
                 size = widths[s][place[own]]
-                label = [quoted(name) + level for level in coded.levels[coded.factors.index(name)]]
+                label = [name + level for level in coded.levels[coded.factors.index(name)]]
                 local = rest % size + (kind == 0)
                 atoms.append((label, level_codes(coded, arrays, u[own], name, local)))
                 rest = rest // size
@@ -85,11 +84,6 @@ def join_labels(parts: list[tuple[list[str], np.ndarray]], separator: str) -> tu
     return [separator.join(texts) for texts in zip(*reversed(words), strict=True)], inverse.ravel()
 
 
-def quoted(name: str) -> str:
-    """A column's name as R prints it in a coefficient."""
-    return deparse(Name(0, name))
-
-
 def contrast_labels(
     coded: CodedTrials,
     arrays: UnitArrays,
@@ -108,7 +102,7 @@ def contrast_labels(
     all_numeric = np.logical_and.reduceat(numeric[codes], np.cumsum(counts) - counts)
     flag = np.zeros(arrays.units.size, bool)
     flag[members] = all_numeric
-    both = [levels.tolist(), [f"{name}{level}" for level in levels]]
+    both = [levels.tolist(), [f"{coded.column_of[name]}{level}" for level in levels]]
     shown = [f"({x})" if NEEDS_PARENTHESES.search(x) else x for texts in both for x in texts]
     shift = np.where(flag[u], levels.size, 0)
     pairs = [(shown, level_codes(coded, arrays, u, name, local) + shift) for local in (plus, minus)]

@@ -22,7 +22,7 @@ from fastlmm_core.batch.plan import BatchPlan
 from fastlmm_core.batch.tables import TableParts, same_text, text_column
 from fastlmm_core.batch.trials import TrialTable
 from fastlmm_core.errors import RankDeficientWarning, SingularFitWarning, name_list
-from fastlmm_core.inference.estimate_tables import NOT_ESTIMABLE
+from fastlmm_core.inference.estimate_tables import FIGURES, NOT_ESTIMABLE
 from fastlmm_core.inference.multiplicity import (
     Family,
     adjusted_p_values,
@@ -31,6 +31,7 @@ from fastlmm_core.inference.multiplicity import (
     t_two_sided,
 )
 from fastlmm_core.inference.t_interpolation import over_many_df, t_quantiles
+from fastlmm_core.inference.table_labels import distinct_names
 from fastlmm_core.kernels.trial_rows import CONSECUTIVE, PAIRWISE, REVERSED
 
 DROPPED = "dropped: depends on earlier columns"
@@ -270,11 +271,15 @@ def add_means(
     rows, place, within = expand(table.offsets[good, 0], table.sizes[good, 0])
     u = good[place]
     columns: dict[str, Any] = spec_column(plan, s, rows.size)
+    titles = distinct_names([coded.column_of[name] for name in coded.specs[s]], FIGURES)
     rest = within
     for name in coded.specs[s]:
         f = coded.factors.index(name)
         size = arrays.level_counts[u, f]
-        columns[name] = text_column(coded.levels[f], level_codes(coded, arrays, u, name, rest % size))
+        title = coded.column_of[name]
+        columns[titles.get(title, title)] = text_column(
+            coded.levels[f], level_codes(coded, arrays, u, name, rest % size)
+        )
         rest = rest // size
     if not coded.specs[s]:
         columns["1"] = same_text("overall", rows.size)

@@ -99,7 +99,7 @@ def collect_trials(table: Any, plan: BatchPlan) -> TrialTable:
 def readable(
     frame: pd.DataFrame, plan: BatchPlan, ptr: np.ndarray, faults: dict[tuple[int, int], str]
 ) -> pd.DataFrame:
-    """The table with columns of one kind and without infinite numbers; trials with such are noted in `faults`."""
+    """The table with columns of one kind and finite numbers; what cannot be used is noted in `faults`."""
     changed: dict[str, Any] = {}
     labels = range(len(plan.labels))
     for name in plan.explanatory:

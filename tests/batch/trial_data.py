@@ -1,4 +1,4 @@
-"""Small multi-trial tables with known faults, for the tests of this folder."""
+"""Small multi-trial tables with known faults, and how tables are compared, for the tests of this folder."""
 
 from __future__ import annotations
 
@@ -60,3 +60,17 @@ def spoil(trials: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
     words = {1: "one level|only the level", 3: "numeric", 5: "not enough|levels for|only the level",
              7: "no values", 9: "infinite", 11: "levels for", 13: "missing"}  # fmt: skip
     return frame.reset_index(drop=True), {names[k]: text for k, text in words.items()}
+
+
+def close(ours: pd.DataFrame, theirs: pd.DataFrame, tolerance: float = 1e-8) -> None:
+    """Assert that two tables have the same columns, labels and figures."""
+    assert list(ours.columns) == list(theirs.columns)
+    assert len(ours) == len(theirs)
+    for name in ours.columns:
+        a, b = ours[name].to_numpy(), theirs[name].to_numpy()
+        if pd.api.types.is_numeric_dtype(theirs[name].dtype):
+            np.testing.assert_allclose(
+                a.astype(float), b.astype(float), rtol=tolerance, atol=tolerance, err_msg=name
+            )
+        else:
+            assert [str(v) for v in ours[name].fillna("-")] == [str(v) for v in theirs[name].fillna("-")]
