@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastlmm_core.batch.plan import BatchPlan
+from fastlmm_core.batch.contrasts import ContrastPlan, contrast_plan
 from fastlmm_core.batch.trials import TrialTable
 from fastlmm_core.batch.variables import (
     GridCovariates,
@@ -23,24 +23,10 @@ from fastlmm_core.design.formula import RandomPart, TermList
 from fastlmm_core.inference.reference_grid import parse_specs
 from fastlmm_core.kernels.trial_inference import ASYMPTOTIC, KENWARD_ROGER, RESIDUAL, SATTERTHWAITE
 from fastlmm_core.kernels.trial_layout import count_levels
-from fastlmm_core.kernels.trial_rows import (
-    CONSECUTIVE,
-    CONTROL,
-    CONTROL_FIRST,
-    CONTROL_LAST,
-    PAIRWISE,
-    REVERSED,
-)
 
 MODES = {
     "kenward-roger": KENWARD_ROGER, "satterthwaite": SATTERTHWAITE, "residual": RESIDUAL,
     "asymptotic": ASYMPTOTIC,
-}  # fmt: skip
-FAMILIES = {
-    "pairwise": (PAIRWISE, "pairs", "tukey"), "revpairwise": (REVERSED, "pairs", "tukey"),
-    "trt.vs.ctrl": (CONTROL_FIRST, "contrast", "dunnettx"),
-    "trt.vs.ctrl1": (CONTROL_FIRST, "contrast", "dunnettx"),
-    "trt.vs.ctrlk": (CONTROL_LAST, "contrast", "dunnettx"), "consec": (CONSECUTIVE, "contrast", "mvt"),
 }  # fmt: skip
 
 
@@ -77,6 +63,19 @@ class RandomPlan:
 
 
 @dataclass(frozen=True)
+class CodedSpec:
+    """Factors of a table of means: those whose means are compared, and those of the groups they are in."""
+
+    main: tuple[str, ...]
+    by: tuple[str, ...]
+
+    @property
+    def factors(self) -> tuple[str, ...]:
+        """All of them, the first varying fastest."""
+        return self.main + self.by
+
+
+@dataclass(frozen=True)
 class CodedTrials:
     """A table of trials as arrays of codes and numbers; variables go by their text in the formula.
 
@@ -96,13 +95,12 @@ class CodedTrials:
         Responses less offset; all missing where the response of a trial cannot be read.
     terms : tuple of FixedAtoms
     random : tuple of RandomPlan
-    specs : tuple of tuples of str
+    specs : tuple of CodedSpec
         Factors of each table of marginal means.
     column_of : dict of str to str
         Column of the table behind each factor of `specs`, which titles the means.
     covariates : GridCovariates
-    family : (int, str, str) or None
-        Kernel's number, kind and adjustment of the contrasts.
+    family : ContrastPlan or None
     controls : tuple of int
         Code of the control in the factor of each specification, -1 without one.
     level_counts : (n_factors, T) int64
@@ -120,10 +118,10 @@ class CodedTrials:
     intercept: bool
     terms: tuple[FixedAtoms, ...]
     random: tuple[RandomPlan, ...]
-    specs: tuple[tuple[str, ...], ...]
+    specs: tuple[CodedSpec, ...]
     column_of: dict[str, str]
     covariates: GridCovariates
-    family: tuple[int, str, str] | None
+    family: ContrastPlan | None
     controls: tuple[int, ...]
     level_counts: np.ndarray
 
@@ -189,11 +187,18 @@ def code_trials(table: TrialTable) -> CodedTrials | None:
     if text_of is None:
         return None
     wanted = [parse_specs(spec) for spec in plan.emmeans]
-    if any(spec.by or not set(spec.variables) <= set(text_of) for spec in wanted):
+    if any(not set(spec.variables) <= set(text_of) for spec in wanted):
         return None
-    if family and any(len(spec.variables) != 1 for spec in wanted):
+    specs = tuple(
+        CodedSpec(
+            tuple(text_of[name] for name in spec.variables if name not in spec.by),
+            tuple(text_of[name] for name in spec.by),
+        )
+        for spec in wanted
+    )
+    most = 1 if family and family.control == "label" else len(text_of)
+    if family and not all(1 <= len(spec.main) <= most for spec in specs):
         return None
-    specs = tuple(tuple(text_of[name] for name in spec.variables) for spec in wanted)
     terms = fixed_plan(parsed.fixed, variables.numbers)
     random = tuple(random_plan(part) for part in parsed.random)
     column_of = {text: name for name, text in text_of.items()}
@@ -222,23 +227,10 @@ def random_plan(part: RandomPart) -> RandomPlan:
     return RandomPlan(part.group, groups, columns, products, part.structure == "diag")
 
 
-def contrast_plan(plan: BatchPlan) -> tuple[int, str, str] | bool | None:
-    """(kernel's number, kind, adjustment) of the contrasts, None without any, False for the general path."""
-    if plan.contrasts is None:
-        return None
-    if not isinstance(plan.contrasts, str) or plan.contrasts not in FAMILIES:
-        return False
-    number, kind, usual = FAMILIES[plan.contrasts]
-    adjust = plan.adjust or usual
-    if adjust in ("mvt", "scheffe"):
-        return False
-    return (CONTROL if plan.ref is not None else number), kind, adjust
-
-
 def collect_codes(
     table: TrialTable, variables: TableVariables, terms: tuple[FixedAtoms, ...],
-    random: tuple[RandomPlan, ...], specs: tuple[tuple[str, ...], ...], column_of: dict[str, str],
-    family: tuple[int, str, str] | None,
+    random: tuple[RandomPlan, ...], specs: tuple[CodedSpec, ...], column_of: dict[str, str],
+    family: ContrastPlan | None,
 ) -> CodedTrials:  # fmt: skip
     """Stack codes and numbers, mark unusable rows and find the control."""
     plan = table.plan
@@ -267,8 +259,8 @@ def collect_codes(
     names = tuple(factor_names)
     levels = tuple(np.array(c.levels, dtype=object) for c in coded)
     controls = tuple(
-        find_code(levels[names.index(spec[0])], column_of[spec[0]], str(plan.ref))
-        if family and family[0] == CONTROL else -1
+        find_code(levels[names.index(spec.main[0])], column_of[spec.main[0]], str(plan.ref))
+        if family and family.control == "label" else -1
         for spec in specs
     )  # fmt: skip
     return CodedTrials(

@@ -10,7 +10,8 @@ from fastlmm_core.batch.coded import CodedTrials
 from fastlmm_core.batch.compiled import UnitArrays
 from fastlmm_core.batch.tables import text_column
 from fastlmm_core.inference.contrast_families import NEEDS_PARENTHESES
-from fastlmm_core.inference.table_labels import looks_numeric
+from fastlmm_core.inference.estimate_tables import FIGURES
+from fastlmm_core.inference.table_labels import distinct_names, free_name, looks_numeric
 
 
 def expand(starts: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -85,28 +86,64 @@ def join_labels(parts: list[tuple[list[str], np.ndarray]], separator: str) -> tu
 
 
 def contrast_labels(
-    coded: CodedTrials,
-    arrays: UnitArrays,
-    members: np.ndarray,
-    u: np.ndarray,
-    name: str,
-    plus: np.ndarray,
-    minus: np.ndarray,
-) -> Any:
-    """ "A - B" of every row, as ``inference.contrast_families`` writes it."""
-    f = coded.factors.index(name)
-    levels = coded.levels[f]
-    numeric = np.array([looks_numeric([level]) for level in levels])
-    counts = arrays.level_counts[members, f]
-    codes = arrays.levels[expand(arrays.offsets[members, 1 + f], counts)[0]]
-    all_numeric = np.logical_and.reduceat(numeric[codes], np.cumsum(counts) - counts)
-    flag = np.zeros(arrays.units.size, bool)
-    flag[members] = all_numeric
-    both = [levels.tolist(), [f"{coded.column_of[name]}{level}" for level in levels]]
-    shown = [f"({x})" if NEEDS_PARENTHESES.search(x) else x for texts in both for x in texts]
-    shift = np.where(flag[u], levels.size, 0)
-    pairs = [(shown, level_codes(coded, arrays, u, name, local) + shift) for local in (plus, minus)]
-    return text_column(*join_labels(pairs, " - "))
+    coded: CodedTrials, arrays: UnitArrays, members: np.ndarray, s: int, k: int, size: int
+) -> dict[str, Any]:
+    """Columns that name the contrasts of specification `s`, as ``EmmeansTable.contrast`` names them.
+
+    Parameters
+    ----------
+    members : (m,) int64
+        Units with k means in each of their groups, and `size` contrasts among these.
+    """
+    assert coded.family is not None
+    spec, sizes = coded.specs[s], arrays.means[s].sizes[members]
+    _, place, within = expand(np.zeros_like(members), sizes[:, 1])
+    u = members[place]
+    families = {c: coded.family.among(k, c) for c in np.unique(sizes[:, 3]).tolist()}
+    some = next(iter(families.values()))
+    if some.names:
+        text = text_column(some.names, within % size)
+    else:
+        repeats = sizes[:, 1] // size
+        tiles = zip(sizes[:, 3].tolist(), repeats.tolist(), strict=True)
+        places = np.concatenate([np.tile(families[c].places, (times, 1)) for c, times in tiles])
+        parts = [mean_labels(coded, arrays, members, u, spec.main, local) for local in places.T]
+        labels, codes = join_labels(parts, some.words[1])
+        text = text_column([some.words[0] + label + some.words[-1] for label in labels], codes)
+    titles = [coded.column_of[name] for name in spec.by]
+    columns = {free_name(titles): text}
+    renamed = distinct_names([*columns, *titles], FIGURES)
+    rest = within // size
+    for name, title in zip(spec.by, titles, strict=True):
+        f = coded.factors.index(name)
+        levels = arrays.level_counts[u, f]
+        codes = level_codes(coded, arrays, u, name, rest % levels)
+        columns[renamed.get(title, title)] = text_column(coded.levels[f], codes)
+        rest = rest // levels
+    return columns
+
+
+def mean_labels(
+    coded: CodedTrials, arrays: UnitArrays, members: np.ndarray, u: np.ndarray, names: tuple[str, ...],
+    local: np.ndarray,
+) -> tuple[list[str], np.ndarray]:  # fmt: skip
+    """Labels and codes of the means `local` (r,) of factors `names` in the units `u` (r,) among `members`."""
+    parts = []
+    for name in names:
+        f = coded.factors.index(name)
+        levels = coded.levels[f]
+        counts = arrays.level_counts[members, f]
+        numeric = np.array([looks_numeric([level]) for level in levels])
+        codes = arrays.levels[expand(arrays.offsets[members, 1 + f], counts)[0]]
+        titled = np.zeros(arrays.units.size, bool)
+        titled[members] = np.logical_and.reduceat(numeric[codes], np.cumsum(counts) - counts)
+        both = [*levels.tolist(), *(f"{coded.column_of[name]}{level}" for level in levels)]
+        size = arrays.level_counts[u, f]
+        own = level_codes(coded, arrays, u, name, local % size)
+        parts.append((both, own + np.where(titled[u], levels.size, 0)))
+        local = local // size
+    labels, codes = join_labels(parts, " ")
+    return [f"({x})" if NEEDS_PARENTHESES.search(x) else x for x in labels], codes
 
 
 def group_labels(coded: CodedTrials, arrays: UnitArrays, u: np.ndarray, k: int, cells: np.ndarray) -> Any:

@@ -10,7 +10,6 @@ import pytest
 from trial_data import alpha_trials, close, spoil
 
 from fastlmm_core import fit_batch, lmm
-from fastlmm_core.batch import group
 from fastlmm_core.errors import DataError, FormulaError, InferenceError, OptionError
 
 TRIALS = alpha_trials(6)
@@ -158,14 +157,6 @@ def test_a_control_that_is_missing_in_one_trial_leaves_the_fit():
     assert row["status"] == "inference" and "G00" in row["message"] and row["sigma"] > 0
     assert (result.emmeans["trial"] == "T0002").sum() == 11
     assert not (result.contrasts["trial"] == "T0002").any()
-
-
-@pytest.fixture
-def left_to_lmm(monkeypatch):
-    """Units that compiled code left to the general path."""
-    units = []
-    monkeypatch.setattr(group, "fit_units", lambda table, left, parts: units.extend(left.tolist()))
-    return units
 
 
 @pytest.mark.parametrize(("formula", "options"), COMPILED, ids=[m[0] for m in COMPILED])

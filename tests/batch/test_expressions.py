@@ -8,7 +8,7 @@ import pytest
 from trial_data import alpha_trials, close
 
 from fastlmm_core import fit_batch, lmm
-from fastlmm_core.batch import group, make_plan, ordinary
+from fastlmm_core.batch import make_plan
 from fastlmm_core.batch.coded import code_trials
 from fastlmm_core.batch.trials import collect_trials
 from fastlmm_core.errors import FastLMMError
@@ -67,19 +67,6 @@ MODELS = [
         {"weights": "weight", "emmeans": "1"},
     ),
 ]
-
-
-@pytest.fixture
-def left_to_lmm(monkeypatch):
-    """Units that compiled code left to the general path, which still fits them."""
-    units = []
-
-    def fit_units(table, left, parts):
-        units.extend(left.tolist())
-        ordinary.fit_units(table, left, parts)
-
-    monkeypatch.setattr(group, "fit_units", fit_units)
-    return units
 
 
 def expected_tables(fit, options) -> dict[str, pd.DataFrame]:
