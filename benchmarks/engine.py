@@ -65,8 +65,14 @@ def figures(formula: str, table: pd.DataFrame) -> dict[str, Any]:
     """Phases of one fit, each measured alone; the fit itself once, everything included."""
     import fastlmm_core as fl
     from fastlmm_core.linalg.supernodal import SupernodalFactor
-    from fastlmm_core.reml.objective import assemble_at, evaluate, evaluate_score, factors_at, n_leading
-    from fastlmm_core.reml.solved import prepare_response
+    from fastlmm_core.reml.objective import (
+        assemble_at,
+        evaluate,
+        evaluate_score,
+        factors_at,
+        n_leading,
+        prepare_response,
+    )
 
     gauges.reset_peak()
     base = gauges.resident_mb()

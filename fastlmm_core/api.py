@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import warnings as _warnings
-from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,27 +12,14 @@ import numpy as np
 from fastlmm_core.design import Design, build_design
 from fastlmm_core.design.formula import ParsedFormula
 from fastlmm_core.design.table import first_row
-from fastlmm_core.errors import (
-    ConfoundedWarning,
-    DataError,
-    FastLMMWarning,
-    NotConvergedWarning,
-    OptionError,
-    RankDeficientWarning,
-    SingularFitWarning,
-    name_list,
-)
+from fastlmm_core.errors import DataError, OptionError
 from fastlmm_core.linalg import CholeskyFactor, make_factor
 from fastlmm_core.linalg.memory import parse_memory
 from fastlmm_core.reml.equations import MixedModelEquations, build_equations
-from fastlmm_core.reml.information import confounded_terms, natural_parameters
-from fastlmm_core.reml.optimizer import STATUS, Optimum, Progress
-from fastlmm_core.reml.solved import BOUNDARY, Certificate, SolvedEquations, fit_equations
+from fastlmm_core.reml.fitting import fit_equations
+from fastlmm_core.reml.optimizer import Progress
 from fastlmm_core.results.fit import LMMFit
-from fastlmm_core.results.variance_components import describe_singular
-
-# Smallest eigenvalue of the curvature below which a term is looked at for confounding with the fixed part.
-FLAT = 1e-6
+from fastlmm_core.results.fit_warnings import collect_warnings
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +84,7 @@ class Prepared:
         solved, optimum, certificate = fit_equations(
             equations, target, reml=self.reml, factor=factor, theta=theta, progress=progress
         )
-        found = _collect_warnings(design, solved, optimum, certificate)
+        found = collect_warnings(design, solved, optimum, certificate)
         for warning in found:
             _warnings.warn(warning, stacklevel=3)
         timings = {**self.timings, "fit": time.perf_counter() - began}
@@ -230,55 +216,6 @@ def _starting_values(given: Any, n_theta: int) -> np.ndarray:
     if theta.shape != (n_theta,) or not np.isfinite(theta).all():
         raise OptionError(f"theta must be {n_theta} finite numbers for this model, not {given!r}")
     return theta
-
-
-def _collect_warnings(
-    design: Design, solved: SolvedEquations, optimum: Optimum, certificate: Certificate
-) -> tuple[FastLMMWarning, ...]:
-    found: list[FastLMMWarning] = []
-    if design.dropped_columns:
-        found.append(
-            RankDeficientWarning(
-                f"dropped, because they depend on earlier columns: {name_list(design.dropped_columns)}"
-            )
-        )
-    for group, columns in _repeated_effects(design):
-        found.append(
-            ConfoundedWarning(
-                f"{name_list(columns)} varies between levels of '{group}' in more than one random term: the "
-                "data tell only the sum of these variances; leave it out of all but one"
-            )
-        )
-    words = describe_singular(design, solved, BOUNDARY)
-    if words:
-        found.append(SingularFitWarning("singular fit: " + "; ".join(words)))
-    if abs(certificate.smallest_curvature) < FLAT and design.random:
-        terms = [design.random[k].group for k in confounded_terms(solved, natural_parameters(solved))]
-        if terms:
-            found.append(
-                ConfoundedWarning(
-                    f"the random term of {name_list(terms)} lies within the fixed part: the data say nothing "
-                    "about its variance, and the figure shown for it is arbitrary; leave it out of one of "
-                    "the two parts"
-                )
-            )
-    if not certificate.optimal:
-        found.append(
-            NotConvergedWarning(
-                f"not converged: {STATUS[optimum.status]} (decrement {certificate.decrement:.3g}, gradient "
-                f"{certificate.gradient_norm:.3g})"
-            )
-        )
-    return tuple(found)
-
-
-def _repeated_effects(design: Design) -> list[tuple[str, list[str]]]:
-    """Grouping factors with the coefficients that stand in more than one of their terms."""
-    counts: dict[str, Counter[str]] = {}
-    for term in design.random:
-        counts.setdefault(term.group, Counter()).update(term.columns)
-    repeated = {group: [name for name, times in own.items() if times > 1] for group, own in counts.items()}
-    return [(group, names) for group, names in repeated.items() if names]
 
 
 def _print_progress(

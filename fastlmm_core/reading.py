@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from .errors import DataError, DependencyError, OptionError, check_option, name_list, nearest_names
+from .parquet import requires_pyarrow
 
 #: Cells of an undeclared CSV column that count as missing; in a declared factor only the empty cell does.
 MISSING_CELLS = ("", "NA", "NaN", "nan", "N/A", "NULL", "null")
@@ -88,9 +89,10 @@ def _from_file(path: Path, columns: Mapping[str, Mapping[str, Any]]) -> pd.DataF
 
 def _from_parquet(path: Path) -> pd.DataFrame:
     try:
-        return pd.read_parquet(path)
-    except ImportError as err:
-        raise DependencyError("reading Parquet needs pyarrow: pip install pyarrow") from err
+        with requires_pyarrow():
+            return pd.read_parquet(path)
+    except DependencyError:
+        raise
     except Exception as err:  # pyarrow raises its own tree of errors for damaged files
         raise DataError(f"'{path}' is not a readable Parquet file: {err}") from err
 

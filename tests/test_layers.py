@@ -14,6 +14,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "fastlmm_core"
 LAYERS = {
     "errors": 0, "_version": 0,
     "reading": 1,  # files to tables: needs nothing but errors
+    "parquet": 1,
+    "progress_bar": 1,
     "compiling": 1,
     "kernels": 1,
     "covariance": 2, "linalg": 2,

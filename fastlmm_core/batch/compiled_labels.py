@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,8 @@ from fastlmm_core.batch.tables import text_column
 from fastlmm_core.inference.contrast_families import NEEDS_PARENTHESES
 from fastlmm_core.inference.estimate_tables import FIGURES
 from fastlmm_core.inference.table_labels import distinct_names, free_name, looks_numeric
+
+LARGEST_LOOKUP = 2**17  # cells of joined labels that are looked up rather than sorted
 
 
 def expand(starts: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -77,12 +81,24 @@ def join_labels(parts: list[tuple[list[str], np.ndarray]], separator: str) -> tu
     cell = np.zeros(parts[0][1].size, np.int64)
     for labels, codes in parts:
         cell = cell * len(labels) + codes
-    cells, inverse = np.unique(cell, return_inverse=True)
+    cells, inverse = distinct_cells(cell, math.prod(len(labels) for labels, _ in parts))
     words: list[list[str]] = []
     for labels, _ in reversed(parts):
         words.append([labels[code] for code in (cells % len(labels)).tolist()])
         cells = cells // len(labels)
-    return [separator.join(texts) for texts in zip(*reversed(words), strict=True)], inverse.ravel()
+    return [separator.join(texts) for texts in zip(*reversed(words), strict=True)], inverse
+
+
+def distinct_cells(cell: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """(cells that occur, ascending; place of each of `cell` (r,) among them), all of them below `n`."""
+    if n > LARGEST_LOOKUP:
+        cells, inverse = np.unique(cell, return_inverse=True)
+        return cells, inverse.ravel()
+    place = np.zeros(n, np.int64)
+    place[cell] = 1
+    cells = np.flatnonzero(place)
+    place[cells] = np.arange(cells.size)
+    return cells, place[cell]
 
 
 def contrast_labels(
@@ -131,19 +147,33 @@ def mean_labels(
     parts = []
     for name in names:
         f = coded.factors.index(name)
-        levels = coded.levels[f]
+        numeric, words, shown = contrast_words(coded.column_of[name], tuple(coded.levels[f]))
         counts = arrays.level_counts[members, f]
-        numeric = np.array([looks_numeric([level]) for level in levels])
         codes = arrays.levels[expand(arrays.offsets[members, 1 + f], counts)[0]]
         titled = np.zeros(arrays.units.size, bool)
         titled[members] = np.logical_and.reduceat(numeric[codes], np.cumsum(counts) - counts)
-        both = [*levels.tolist(), *(f"{coded.column_of[name]}{level}" for level in levels)]
         size = arrays.level_counts[u, f]
         own = level_codes(coded, arrays, u, name, local % size)
-        parts.append((both, own + np.where(titled[u], levels.size, 0)))
+        parts.append((words if len(names) > 1 else shown, own + np.where(titled[u], numeric.size, 0)))
         local = local // size
     labels, codes = join_labels(parts, " ")
-    return [f"({x})" if NEEDS_PARENTHESES.search(x) else x for x in labels], codes
+    return (labels if len(names) == 1 else in_parentheses(labels)), codes
+
+
+def in_parentheses(labels: list[str]) -> list[str]:
+    """Labels as they stand in a contrast: in parentheses where they hold an operator."""
+    return [f"({x})" if NEEDS_PARENTHESES.search(x) else x for x in labels]
+
+
+@lru_cache(maxsize=16)
+def contrast_words(name: str, levels: tuple[str, ...]) -> tuple[np.ndarray, list[str], list[str]]:
+    """Which levels (L,) of a factor read as numbers, and its words (2 L,), plain and as contrasts show them.
+
+    The second half of the words has the factor's name in front.
+    """
+    numeric = np.array([looks_numeric([level]) for level in levels])
+    both = [*levels, *(f"{name}{level}" for level in levels)]
+    return numeric, both, in_parentheses(both)
 
 
 def group_labels(coded: CodedTrials, arrays: UnitArrays, u: np.ndarray, k: int, cells: np.ndarray) -> Any:

@@ -28,9 +28,8 @@ from fastlmm_core.inference.multiplicity import (
     adjusted_p_values,
     critical_values,
     resolve_adjustment,
-    t_two_sided,
 )
-from fastlmm_core.inference.t_interpolation import over_many_df, t_quantiles
+from fastlmm_core.inference.t_tables import t_quantiles, t_tails
 from fastlmm_core.inference.table_labels import distinct_names
 
 DROPPED = "dropped: depends on earlier columns"
@@ -233,14 +232,17 @@ def add_components(
 
 
 def statistic_columns(figures: np.ndarray, level: float) -> dict[str, np.ndarray]:
-    """estimate, se, df, t, p, lower, upper without adjustment from estimate, se, df (r, 3)."""
+    """estimate, se, df, t, p, lower, upper without adjustment from estimate, se, df (r, 3).
+
+    Always by the tables of t, so that a trial has the same figures to the last bit in every batch.
+    """
     estimate, se, df = figures.T
     with np.errstate(divide="ignore", invalid="ignore"):
         t = estimate / se
-    margin = t_quantiles(1.0 - level, df) * se
+    margin = t_quantiles(1.0 - level, df, worth=1) * se
     return {
-        "estimate": estimate, "se": se, "df": df, "t": t, "p": t_two_sided(t, df), "lower": estimate - margin,
-        "upper": estimate + margin,
+        "estimate": estimate, "se": se, "df": df, "t": t, "p": t_tails(t, df, worth=1),
+        "lower": estimate - margin, "upper": estimate + margin,
     }  # fmt: skip
 
 
@@ -314,7 +316,7 @@ def add_contrasts(
             t = estimate / se
         family = Family(group, kind, int(r))
         used = resolve_adjustment(adjust, family)
-        half = critical_points(plan.level, df, used.limit_method, kind, int(r), n_tests) * se
+        half = critical_values(plan.level, df, used.limit_method, family) * se
         p = adjusted_p_values(t, df, used.p_method, family)
         columns = {
             **spec_column(plan, s, rows.size),
@@ -323,18 +325,6 @@ def add_contrasts(
             "upper": estimate + half, "status": status_column(figures, NOT_ESTIMABLE),
         }  # fmt: skip
         parts.add_columns("contrasts", columns, arrays.units[u])
-
-
-def critical_points(
-    level: float, df: np.ndarray, method: str, kind: str, n_means: int, n_tests: int
-) -> np.ndarray:
-    """Adjusted critical values for families of `n_tests` tests; by a table over 1/df where df are many."""
-
-    def exact(some: np.ndarray) -> np.ndarray:
-        whole = Family(np.repeat(np.arange(some.size), n_tests), kind, n_means)
-        return critical_values(level, np.repeat(some, n_tests), method, whole)[::n_tests]
-
-    return over_many_df(exact, df)
 
 
 def add_blups(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 from types import TracebackType
 from typing import Any
+
+from fastlmm_core.progress_bar import terminal_bar
 
 logger = logging.getLogger("fastlmm_core.batch")
 
@@ -26,15 +27,8 @@ class Progress:
         self.total = total
         self.done = 0
         self.failed = 0
-        self._bar: Any = None
+        self._bar = terminal_bar(total, wanted, logger, unit="fit", smoothing=0.1)
         self._lock = threading.Lock()
-        if wanted and sys.stderr.isatty():
-            try:
-                from tqdm import tqdm
-            except ImportError:
-                logger.info("no progress bar: tqdm is not installed")
-            else:
-                self._bar = tqdm(total=total, unit="fit", dynamic_ncols=True, smoothing=0.1)
 
     def __enter__(self) -> Progress:
         return self

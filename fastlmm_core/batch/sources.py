@@ -13,7 +13,8 @@ import pandas as pd
 
 from fastlmm_core.batch.plan import BatchPlan
 from fastlmm_core.batch.trials import check_columns
-from fastlmm_core.errors import DataError, DependencyError
+from fastlmm_core.errors import DataError
+from fastlmm_core.parquet import requires_pyarrow
 from fastlmm_core.reading import read_table
 
 ROWS_PER_PIECE = 50_000
@@ -65,11 +66,9 @@ def open_dataset(path: str | Path) -> Any:
     DataError
         When there is none.
     """
-    try:
+    with requires_pyarrow():
         import pyarrow as pa
         import pyarrow.dataset as ds
-    except ImportError as err:
-        raise DependencyError("reading Parquet needs pyarrow: pip install 'fastlmm_core[batch]'") from err
     try:
         dataset = ds.dataset(str(path), format="parquet", partitioning="hive")
     except (pa.ArrowInvalid, OSError) as err:

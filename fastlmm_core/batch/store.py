@@ -8,11 +8,13 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from fastlmm_core.batch.plan import BatchPlan
 from fastlmm_core.batch.tables import Tables
-from fastlmm_core.errors import DataError, DependencyError, OptionError
+from fastlmm_core.errors import DataError, OptionError
+from fastlmm_core.parquet import requires_pyarrow
 
 MANIFEST = "manifest.json"
 DONE = "done"
@@ -106,7 +108,7 @@ def jsonable(value: Any) -> Any:
 
 def count_outcomes(fits: pd.DataFrame) -> dict[str, Any]:
     """Units, failures and singular fits of a part."""
-    failed, singular = int((fits["status"] != "ok").sum()), int(fits["singular"].sum())
+    failed, singular = int(np.count_nonzero(fits["status"].array != "ok")), int(fits["singular"].sum())
     return {"units": len(fits), "failed": failed, "singular": singular}
 
 
@@ -128,11 +130,9 @@ def write_parquet(frame: pd.DataFrame, target: Path) -> None:
     DependencyError
         Without pyarrow.
     """
-    try:
+    with requires_pyarrow():
         import pyarrow as pa
         import pyarrow.parquet as pq
-    except ImportError as err:
-        raise DependencyError("writing Parquet needs pyarrow: pip install 'fastlmm_core[batch]'") from err
     with open(target, "wb") as file:
         pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), file)
         file.flush()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from fastlmm_core.batch.plan import BatchPlan
 
 UNIT = "_unit"
 Tables = dict[str, pd.DataFrame]
+KEPT_LABELS = 5_000
 
 
 class TableParts:
@@ -88,7 +90,16 @@ def with_keys(
 
 def text_column(labels: Any, codes: np.ndarray) -> Any:
     """labels[codes] as pandas keeps text."""
-    return pd.Series(list(labels)).array.take(codes)
+    labels = tuple(labels)
+    return (text_labels(labels) if len(labels) <= KEPT_LABELS else text_array(labels)).take(codes)
+
+
+def text_array(labels: tuple[str | None, ...]) -> Any:
+    """Labels as pandas keeps text."""
+    return pd.Series(list(labels)).array
+
+
+text_labels = lru_cache(maxsize=256)(text_array)  # the same few labels come back in every run
 
 
 def same_text(label: str, n: int) -> Any:

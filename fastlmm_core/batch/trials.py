@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from fastlmm_core.batch.plan import BatchPlan
-from fastlmm_core.design.table import infinite_words
+from fastlmm_core.design.table import factorize_runs, infinite_words
 from fastlmm_core.errors import DataError, nearest_names
 
 UNITS_PER_RUN = 128
@@ -212,16 +212,14 @@ def sort_by_trial(
     if (steps < 0).any():
         order = np.argsort(code, kind="stable")
         steps = np.diff(code[order])
-    first = (
-        np.concatenate(([0], np.flatnonzero(steps) + 1)).astype(np.int64) if n else np.empty(0, np.int64)
-    )
+    first = np.concatenate(([0], np.flatnonzero(steps) + 1)).astype(np.int64) if n else np.empty(0, np.int64)
     keys = frame[list(by)].take(first if order is None else order[first]).reset_index(drop=True)
     return order, keys, np.append(first, n)
 
 
 def ordered_codes(values: pd.Series) -> tuple[np.ndarray, int]:
     """(codes in the order of the values, number of codes); missing values come last."""
-    codes, found = pd.factorize(values)
+    codes, found = factorize_runs(values)
     try:
         order = np.argsort(np.asarray(found), kind="stable")
     except TypeError:  # numbers and text in one column

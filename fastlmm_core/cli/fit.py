@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ..errors import DataError, DependencyError, OptionError, nearest_names
+from ..errors import DataError, OptionError, nearest_names
 from ..inference.estimate_tables import DDF_WORDS
+from ..parquet import requires_pyarrow
 from ..reading import read_table
 from ..results.rendering import Table
 
@@ -120,10 +121,8 @@ def write_tables(tables: dict[str, pd.DataFrame], folder: Path, form: str) -> li
         elif form == "json":
             frame.to_json(target, orient="records", double_precision=15, indent=1)
         else:
-            try:
+            with requires_pyarrow():
                 frame.to_parquet(target, index=False)
-            except ImportError as err:
-                raise DependencyError("writing Parquet needs pyarrow: pip install pyarrow") from err
         written.append(target)
     print(f"\n{len(written)} tables written to {folder}/: {', '.join(path.name for path in written)}")
     return written

@@ -70,10 +70,10 @@ def read_response(parsed: ParsedFormula, table: Table) -> Numbers:
 
 def _to_numbers(labels: tuple[str, ...]) -> str:
     """What would make numbers of labels: a decimal point, another type, or fewer words."""
-    words = [label for label in labels if not _is_number(label)]
+    words = [label for label in labels if not is_number(label)]
     if not words:
         return "they are numbers kept as text: convert the column, for example with pandas.to_numeric"
-    if all(_is_number(label.replace(",", ".", 1)) for label in words):
+    if all(is_number(label.replace(",", ".", 1)) for label in words):
         return "write them with a decimal point, or read the file with decimal=','"
     if len(words) < len(labels):
         verb = "is" if len(words) == 1 else "are"
@@ -81,7 +81,8 @@ def _to_numbers(labels: tuple[str, ...]) -> str:
     return "a factor cannot be modelled as a response"
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
+    """Whether a text reads as a number."""
     try:
         float(text)
     except ValueError:

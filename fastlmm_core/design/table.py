@@ -254,8 +254,31 @@ def _from_categorical(name: str, values: Any) -> Column:
     return Column(name, np.asarray(values.codes, dtype=np.int32), levels)
 
 
+def factorize_runs(values: Any) -> tuple[np.ndarray, Any]:
+    """``pandas.factorize`` of a Series or array (n,); of text in runs by the first value of each."""
+    n = len(values)
+    if not isinstance(values.dtype, pd.StringDtype) or n < 1000:
+        return pd.factorize(values)
+    values = values.array if isinstance(values, pd.Series) else values
+    if changes(values[:200]).size > 50:
+        return pd.factorize(values)
+    starts = np.concatenate([[0], changes(values) + 1])
+    if 4 * starts.size > n:
+        return pd.factorize(values)
+    codes, found = pd.factorize(values.take(starts))
+    return np.repeat(codes, np.diff(starts, append=n)), found
+
+
+def changes(values: Any) -> np.ndarray:
+    """Positions in an array before which, and after which, other values stand, or missing ones."""
+    differ = values[1:] != values[:-1]
+    return np.flatnonzero(
+        differ if isinstance(differ, np.ndarray) else differ.to_numpy(dtype=bool, na_value=True)
+    )
+
+
 def _from_labels(name: str, values: Any) -> Column:
-    codes, found = pd.factorize(values)
+    codes, found = factorize_runs(values)
     labels = [label_text(level) for level in found]
     order = sorted(range(len(labels)), key=labels.__getitem__)
     place = np.empty(len(order) + 1, dtype=np.int32)

@@ -16,6 +16,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from fastlmm_core.design.inputs import is_number
 from fastlmm_core.errors import OptionError, check_option, name_list, nearest_names
 
 Floats = NDArray[np.floating]
@@ -106,16 +107,7 @@ def _matching_labels(means: MeanLabels, name: str) -> list[int]:
     if exact:
         return exact
     whole = re.compile(r"(.*[^0-9.eE+-])" + re.escape(name))
-    return [i for i, label in enumerate(means.raw) if whole.fullmatch(label)] if looks_numeric(name) else []
-
-
-def looks_numeric(text: str) -> bool:
-    """Whether a level reads as a number."""
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    return [i for i, label in enumerate(means.raw) if whole.fullmatch(label)] if is_number(name) else []
 
 
 def find_reference(means: MeanLabels, ref: object) -> list[int]:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import betainc, chdtrc, fdtrc, ndtr, ndtri, stdtrit
+from scipy.special import betainc, betaincc, chdtrc, fdtrc, ndtr, ndtri, stdtrit
 
 # Beyond this many degrees of freedom the normal distribution is used.
 NORMAL_DF = 1e10
+ROUNDED_DF = 1e5  # above, the complement of the beta integral, several times as dear; below, 1e-11 are lost
 
 
 def t_statistics(estimate: np.ndarray, se: np.ndarray) -> np.ndarray:
@@ -24,6 +25,8 @@ def t_two_sided(t: ArrayLike, df: ArrayLike) -> np.ndarray:
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         own = np.where((df > 0) & (df <= NORMAL_DF), df, 1.0)
         p = np.where(df > NORMAL_DF, 2.0 * ndtr(-np.abs(t)), betainc(0.5 * own, 0.5, own / (own + t * t)))
+        if (rounded := own > ROUNDED_DF).any():  # own / (own + t^2) is so near one that its rounding counts
+            p = np.where(rounded, betaincc(0.5, 0.5 * own, t * t / (own + t * t)), p)
     return np.where(df > 0, p, np.nan)
 
 

@@ -33,6 +33,7 @@ from fastlmm_core.inference.multiplicity import (
 from fastlmm_core.inference.multivariate_t import Probability
 from fastlmm_core.inference.pair_memory import check_pairs
 from fastlmm_core.inference.response_scale import ResponseScale
+from fastlmm_core.inference.row_spaces import family_ranks
 from fastlmm_core.inference.table_labels import distinct_names, free_name, group_members, row_labels
 
 Floats = NDArray[np.floating]
@@ -221,20 +222,16 @@ class EstimateTable:
         functions = self.functions if self.weights is None else self.functions.combine(self.weights)
         return np.asarray(functions.cov)
 
+    @property
+    def _on_functions(self) -> sp.csr_array:
+        """The rows (c, r) in terms of the functions, also where they are the functions."""
+        return sp.csr_array(sp.eye_array(len(self))) if self.weights is None else self.weights
+
     def _ranks(self) -> NDArray[np.integer]:
-        A = sp.csr_array(sp.eye_array(len(self))) if self.weights is None else self.weights
-        out = []
-        for rows in self.family.members():
-            block = A[rows]
-            gram = (block.T @ block) @ self.K  # same rank as the block's own coefficients, but only (r, p)
-            dense = gram.toarray() if sp.issparse(gram) else np.asarray(gram)
-            used = dense[np.abs(dense).max(axis=1) > 0.0]
-            out.append(int(np.linalg.matrix_rank(used, tol=1e-7 * max(1.0, np.abs(used).max(initial=0.0)))))
-        return np.array(out)
+        return family_ranks(self._on_functions, self.K, self.family.members())
 
     def _correlation(self, rows: NDArray[np.integer]) -> Floats:
-        A = sp.csr_array(sp.eye_array(len(self))) if self.weights is None else self.weights
-        cov = np.asarray(self.functions.combine(A[rows]).cov)
+        cov = np.asarray(self.functions.combine(self._on_functions[rows]).cov)
         sd = np.sqrt(np.diag(cov))
         with np.errstate(invalid="ignore"):
             return cov / np.outer(sd, sd)

@@ -22,12 +22,11 @@ from fastlmm_core.inference.reference_grid import (
     grid_codes,
     reference_grid,
 )
+from fastlmm_core.inference.row_spaces import estimable_part
 from fastlmm_core.inference.table_labels import group_rows
 
 Floats = NDArray[np.floating]
 
-RANK_TOLERANCE = 1e-7
-ROUNDING = 1e-12  # of a row of length 1
 PART = "part"
 
 
@@ -199,39 +198,6 @@ def levels_within(grid: ReferenceGrid, name: str, held: Mapping[str, int]) -> ND
         if grid.nesting is not None and group in grid.nesting.groups[name]:
             here = here & (codes[group] == level)
     return np.unique(codes[name][here])
-
-
-def estimable_part(L: Floats, null_basis: Floats | None) -> tuple[Floats, bool]:
-    """Orthonormal basis of the estimable functions among the rows of L (r, p), and whether some were lost."""
-    whole = L.shape[0] and np.linalg.matrix_rank(L, tol=RANK_TOLERANCE * max(1.0, np.abs(L).max(initial=0.0)))
-    lost = False
-    if null_basis is not None and null_basis.shape[1]:
-        unit = null_basis / np.abs(null_basis).max(axis=0)
-        products = L @ unit
-        if np.abs(products).max(initial=0.0) > 1e-8:
-            _, s, vt = np.linalg.svd(products.T)
-            rank = int(np.count_nonzero(s > 1e-8 * s[0]))
-            L, lost = vt[rank:] @ L, True
-    return row_basis(L), lost and bool(whole)
-
-
-def row_basis(L: Floats) -> Floats:
-    """Orthonormal rows with the row space of L, in the order of its rows (Gram-Schmidt)."""
-    if not L.size or np.abs(L).max() < RANK_TOLERANCE:
-        return np.empty((0, L.shape[1]))
-    basis: list[Floats] = []
-    for row in L:
-        rest = row.copy()
-        for _ in range(2):
-            for q in basis:
-                rest -= (q @ rest) * q
-        size = np.linalg.norm(rest)
-        if size > RANK_TOLERANCE * max(1.0, float(np.linalg.norm(row))):
-            basis.append(rest / size)
-    out = np.array(basis)
-    # Rounding left over where the exact entry is 0 would look like a part that is not estimable.
-    out[np.abs(out) < ROUNDING] = 0.0
-    return out
 
 
 def one_test(

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastlmm_core.reml.natural import NaturalParameters, apply_direction, mix_directions
-from fastlmm_core.reml.solved import NEGLIGIBLE, SolvedEquations
+from fastlmm_core.reml.natural import NaturalParameters, apply_direction
+from fastlmm_core.reml.quadratic_forms import weighted_form
+from fastlmm_core.reml.solved import SolvedEquations
 
 
 def covariance_gradients(
@@ -49,8 +50,7 @@ def covariance_adjustment(
 ) -> np.ndarray:
     """K (Phi_A - Phi) K' = 2 sum_ij w_ij U' V_i P V_j U, (r, r), absolute scale.
 
-    The residual is eliminated by P V U = 0, and the weights are diagonalized: every eigenvector asks for one
-    quadratic form Y' P Y of mixed directions, Y = Z X, of which half a solve is enough.
+    The residual is eliminated by P V U = 0.
 
     Parameters
     ----------
@@ -60,18 +60,11 @@ def covariance_adjustment(
         Covariance of (sigma2 t, sigma2).
     """
     d, r = parameters.size, B.shape[1]
-    if solved.sigma2 <= 0.0:  # a perfect fit: every covariance is zero
+    if solved.sigma2 <= 0.0 or d == 0:  # a perfect fit, where every covariance is zero, or nothing estimated
         return np.zeros((r, r))
     eliminate = np.vstack((np.eye(d), -parameters.values[None, :]))
     weights = eliminate.T @ cov_parameters @ eliminate
-    if d > 0 and all(term.m == 1 for term in solved.equations.terms):
-        return solved.weighted_form(B, weights) * (2.0 / solved.sigma2)
-    values, vectors = np.linalg.eigh(weights)
-    out = np.zeros((r, r))
-    for a in np.flatnonzero(np.abs(values) > NEGLIGIBLE * np.abs(values).max(initial=0.0)):
-        mixed = mix_directions(solved, parameters, vectors[:, a], B)
-        out += values[a] * solved.quadratic_form(mixed)
-    return out * (2.0 / solved.sigma2)
+    return weighted_form(solved, parameters, weights, B) * (2.0 / solved.sigma2)
 
 
 def curvature_adjustment(gradients: np.ndarray, curvature: np.ndarray) -> np.ndarray:

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from scipy.special import chdtrc, chdtri, fdtrc, fdtri
 
 from fastlmm_core.errors import InferenceError, check_option
-from fastlmm_core.inference.distributions import t_quantile, t_two_sided
+from fastlmm_core.inference.dunnett import dunnett_quantiles, dunnett_tail, sidak_tail
 from fastlmm_core.inference.multivariate_t import Probability, max_abs_t_cdf, max_abs_t_quantile
-from fastlmm_core.inference.root_finding import find_roots
 from fastlmm_core.inference.studentized_range import studentized_range_isf, studentized_range_sf
+from fastlmm_core.inference.t_tables import t_quantiles, t_tails
 
 Floats = NDArray[np.floating]
 
@@ -21,7 +21,6 @@ STEPWISE = ("holm", "hochberg", "hommel", "fdr", "by")
 ADJUSTMENTS = ("none", "tukey", "sidak", "bonferroni", "scheffe", "dunnettx", "mvt", *STEPWISE)
 SYNONYMS = {"bh": "fdr", "dunnett": "dunnettx", "bonf": "bonferroni"}
 LARGEST_MVT = 500
-DUNNETT_TOLERANCE = 5e-4  # emmeans' tolerance on the critical value of dunnettx
 
 
 @dataclass(frozen=True)
@@ -147,11 +146,11 @@ def adjusted_p_values(t: Floats, df: Floats, method: str, family: Family) -> Flo
     """
     size = family.sizes()
     if method == "none":
-        return t_two_sided(t, df)
+        return t_tails(t, df)
     if method == "bonferroni":
-        return np.minimum(1.0, t_two_sided(t, df) * size)
+        return np.minimum(1.0, t_tails(t, df) * size)
     if method == "sidak":
-        return sidak_tail(t_two_sided(t, df), size)
+        return sidak_tail(t_tails(t, df), size)
     if method == "tukey":
         q, out = np.sqrt(2.0) * np.abs(t), np.empty(t.shape)
         for k, rows in family.means():
@@ -163,16 +162,10 @@ def adjusted_p_values(t: Floats, df: Floats, method: str, family: Family) -> Flo
         return f_tail(t * t, group_ranks(family)[family.group], df, divide=True)
     if method == "mvt":
         return joint_p_values(t, df, family).value
-    raw, out = t_two_sided(t, df), np.full(t.shape, np.nan)
+    raw, out = t_tails(t, df), np.full(t.shape, np.nan)
     for rows in family.members():
         out[rows] = stepwise_p(raw[rows], method)
     return out
-
-
-def sidak_tail(p: Floats, size: NDArray[np.integer]) -> Floats:
-    """1 - (1 - p)^size without cancellation."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return -np.expm1(size * np.log1p(-p))
 
 
 def f_tail(f: Floats, df_num: NDArray[np.integer], df_den: Floats, divide: bool = False) -> Floats:
@@ -181,26 +174,6 @@ def f_tail(f: Floats, df_num: NDArray[np.integer], df_den: Floats, divide: bool 
         ratio = f / df_num if divide else f
         finite = np.where(np.isinf(df_den), 1.0, df_den)
         return np.where(np.isinf(df_den), chdtrc(df_num, ratio * df_num), fdtrc(df_num, finite, ratio))
-
-
-def tukey_size(n_tests: float) -> float:
-    """Number of means whose pairwise comparisons would be `n_tests`."""
-    return float((1.0 + np.sqrt(1.0 + 8.0 * n_tests)) / 2.0)
-
-
-def dunnett_tail(t: Floats, size: NDArray[np.integer], df: Floats) -> Floats:
-    """emmeans' approximation to Dunnett's test: a mean of Tukey's and Šidák's tails.
-
-    With k tests the weight of Tukey's (for a family of (1 + sqrt(1 + 8k)) / 2 means) is (k - 1) / k.
-    """
-    out = np.empty(t.shape)
-    sidak = sidak_tail(t_two_sided(t, df), size)
-    for k in np.unique(size):
-        rows = size == k
-        weight = (k - 1.0) / k
-        tukey = studentized_range_sf(np.sqrt(2.0) * t[rows], tukey_size(float(k)), df[rows])
-        out[rows] = weight * tukey + (1.0 - weight) * sidak[rows]
-    return out
 
 
 def stepwise_p(p: Floats, method: str) -> Floats:
@@ -299,11 +272,13 @@ def critical_values(level: float, df: Floats, method: str, family: Family) -> Fl
     size = family.sizes()
     alpha = 1.0 - level
     if method == "none":
-        return t_quantile(alpha, df)
+        return t_quantiles(alpha, df)
     if method == "bonferroni":
-        return t_quantile(alpha / size, df)
+        return by_size(lambda n, some: t_quantiles(alpha / n, some), size, df)
     if method == "sidak":
-        return t_quantile(-np.expm1(np.log(level) / size), df)
+        return by_size(lambda n, some: t_quantiles(-np.expm1(np.log(level) / n), some), size, df)
+    if method == "dunnettx":
+        return by_size(lambda n, some: dunnett_quantiles(alpha, n, some), size, df)
     if method == "tukey":
         half = np.empty(df.shape)
         for k, rows in family.means():
@@ -315,34 +290,17 @@ def critical_values(level: float, df: Floats, method: str, family: Family) -> Fl
         return np.sqrt(np.where(np.isinf(df), chdtri(rank, alpha), rank * fdtri(rank, finite, level)))
     out = np.full(df.shape, np.nan)
     for rows in family.members():
-        if method == "dunnettx":
-            out[rows] = dunnett_quantiles(alpha, int(size[rows[0]]), df[rows])
-        else:
-            out[rows] = mvt_quantiles(level, df, rows, family)
+        out[rows] = mvt_quantiles(level, df, rows, family)
     return out
 
 
-def dunnett_quantiles(alpha: float, size: int, df: Floats) -> Floats:
-    """emmeans' critical values: where `dunnett_tail` is `alpha`, to the accuracy emmeans finds it.
-
-    emmeans takes Tukey's quantile where it and Šidák's differ by less than 5e-4, and else searches between
-    them by Brent's method with the tolerance 5e-4, so its limits differ from the root by up to some 1e-4
-    standard errors.  They are reproduced here, path of the search included: the method is defined by that
-    package.  Where limits still differ, it is by the accuracy of R's `ptukey` and `qtukey` at few df.
-    """
-    if size == 1:
-        return t_quantile(alpha, df)
-    distinct, inverse = np.unique(np.round(df, 11), return_inverse=True)
-    tukey = studentized_range_isf(alpha, tukey_size(size), distinct) / np.sqrt(2.0)
-    sidak = t_quantile(-np.expm1(np.log1p(-alpha) / size), distinct)
-    apart = np.flatnonzero(np.abs(tukey - sidak) >= DUNNETT_TOLERANCE)
-
-    def excess(t: Floats, rows: NDArray[np.integer]) -> Floats:
-        return alpha - dunnett_tail(t, np.full(t.shape, size), distinct[apart[rows]])
-
-    ends = tukey[apart], sidak[apart]
-    tukey[apart] = find_roots(excess, np.minimum(*ends), np.maximum(*ends), DUNNETT_TOLERANCE)
-    return tukey[inverse]
+def by_size(quantiles: Callable[[int, Floats], Floats], size: NDArray[np.integer], df: Floats) -> Floats:
+    """Critical values (c,), families of one size together."""
+    out = np.empty(df.shape)
+    for n in np.unique(size).tolist():
+        rows = np.flatnonzero(size == n)
+        out[rows] = quantiles(n, df[rows])
+    return out
 
 
 def mvt_quantiles(level: float, df: Floats, rows: NDArray[np.integer], family: Family) -> Floats:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -16,14 +15,17 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from fastlmm_core.errors import DependencyError, InferenceError, OptionError, check_level
+from fastlmm_core.errors import InferenceError, OptionError, check_level
 from fastlmm_core.inference.contrast_families import MeanLabels, pair_labels, signed_pairs
 from fastlmm_core.inference.distributions import t_two_sided
 from fastlmm_core.inference.estimate_tables import ContrastTable, EstimateTable
 from fastlmm_core.inference.multiplicity import STEPWISE, Family, check_adjust, stepwise_p
 from fastlmm_core.inference.pair_memory import PAIR_BYTES
+from fastlmm_core.inference.row_spaces import row_rank
 from fastlmm_core.inference.table_labels import free_name, group_rows, row_labels, same_labels
 from fastlmm_core.linalg.memory import check_memory
+from fastlmm_core.parquet import requires_pyarrow
+from fastlmm_core.progress_bar import terminal_bar
 
 Floats = NDArray[np.floating]
 Integers = NDArray[np.integer]
@@ -194,9 +196,7 @@ class PairSource:
         centre = np.eye(k) - 1.0 / k
         K = sp.csr_array(self.table.coefficients)
         products = (centre @ K[rows].toarray() for rows in self.members)
-        return np.array(
-            [np.linalg.matrix_rank(x, tol=1e-7 * max(1.0, np.abs(x).max(initial=0.0))) for x in products]
-        )
+        return np.array([row_rank(x) for x in products])
 
 
 def _renumbered(chunk: PairChunk, first: int) -> PairChunk:
@@ -278,15 +278,7 @@ def _stepwise(source: PairSource, chunk: int, bar: Callable[[int | None], None])
 
 def _bar(total: int, wanted: bool, expected: PairsForecast) -> Callable[[int | None], None]:
     """Called with pairs done, or None at the end; a bar on a terminal that has tqdm, else nothing."""
-    bar: Any = None
-    if wanted and sys.stderr.isatty():
-        try:
-            from tqdm import tqdm
-        except ImportError:
-            logger.info("no progress bar: tqdm is not installed")
-        else:
-            sys.stderr.write(f"{expected}\n")
-            bar = tqdm(total=total, unit="pair", unit_scale=True, dynamic_ncols=True)
+    bar = terminal_bar(total, wanted, logger, heading=str(expected), unit="pair", unit_scale=True)
 
     def add(done: int | None) -> None:
         if bar is not None:
@@ -303,11 +295,9 @@ def write_parquet(frames: Iterator[pd.DataFrame], path: str | Path) -> Path:
     DependencyError
         Without pyarrow.
     """
-    try:
+    with requires_pyarrow():
         import pyarrow as pa
         import pyarrow.parquet as pq
-    except ImportError as err:
-        raise DependencyError("Parquet needs pyarrow: pip install 'fastlmm_core[batch]'") from err
     target = Path(path)
     partial = target.with_name(target.name + ".part")
     writer: Any = None

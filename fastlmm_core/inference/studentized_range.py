@@ -23,7 +23,7 @@ from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from fastlmm_core.errors import OptionError
-from fastlmm_core.inference.range_interpolation import interpolated_quantiles, interpolated_tails
+from fastlmm_core.inference.tail_tables import tabulated_quantiles, tabulated_tails
 
 Floats = NDArray[np.floating]
 Flags = NDArray[np.bool_]
@@ -34,7 +34,6 @@ PHI = np.exp(-0.5 * Z_GRID**2) / math.sqrt(2.0 * math.pi)
 WIDTH = 0.25  # of one Chebyshev piece
 N_PIECES = 200  # up to w = 50, where T < 1e-270
 DEGREE = 11
-MANY = 20_000  # statistics from which interpolation pays
 LARGEST_DF = 1e12  # above, the normal range
 
 
@@ -333,9 +332,7 @@ def studentized_range_sf(q: ArrayLike, k: float, df: ArrayLike) -> Floats:
     k = check_family(k)
     q_all, df_all = np.broadcast_arrays(np.asarray(q, dtype=np.float64), np.asarray(df, dtype=np.float64))
     flat_q, flat_df = np.ascontiguousarray(q_all).ravel(), np.ascontiguousarray(df_all).ravel()
-    if flat_q.size >= MANY:
-        return interpolated_tails(direct_tails, flat_q, k, flat_df).reshape(q_all.shape)
-    return direct_tails(flat_q, k, flat_df).reshape(q_all.shape)
+    return tabulated_tails(direct_tails, flat_q, k, flat_df).reshape(q_all.shape)
 
 
 def direct_tails(q: Floats, k: float, df: Floats) -> Floats:
@@ -356,8 +353,7 @@ def studentized_range_isf(tail: float, k: float, df: ArrayLike) -> Floats:
     k : float
         Number of means of the family, at least 2.
     df : array_like
-        Degrees of freedom, positive or infinite. Equal ones are solved once; among very many
-        different ones the quantile, smooth in 1/df, is interpolated.
+        Degrees of freedom, positive or infinite.
 
     Returns
     -------
@@ -368,24 +364,13 @@ def studentized_range_isf(tail: float, k: float, df: ArrayLike) -> Floats:
     if not 0.0 < tail < 1.0:
         raise OptionError(f"tail={tail!r}: a probability above 0 and below 1 is needed")
     df_all = np.asarray(df, dtype=np.float64)
-    rounded = np.round(df_all.ravel(), 11)
-    distinct, inverse = np.unique(rounded, return_inverse=True)
-    return quantiles_of_distinct(tail, k, distinct)[inverse].reshape(df_all.shape)
+    return tabulated_quantiles(direct_quantiles, float(tail), k, df_all.ravel()).reshape(df_all.shape)
 
 
-def quantiles_of_distinct(tail: float, k: float, df: Floats) -> Floats:
-    """Quantiles at ascending `df` (m,); NaN last."""
-    out = np.empty(df.size)
+def direct_quantiles(tail: float, k: float, df: Floats) -> Floats:
+    """The q with P(Q > q) = tail for each of `df` (m,), by its own iterations; equal ones are solved once."""
+    distinct, inverse = np.unique(np.round(df, 11), return_inverse=True)
+    out = np.empty(distinct.size)
     coef, filled = range_table(k)
-
-    def solve(values: Floats, target: Floats) -> None:
-        fill_quantiles(tail, k, values, LARGEST_DF, coef, filled, Z_GRID, PHI, Z_STEP, WIDTH, target)
-
-    valid = df >= 1.0
-    if np.count_nonzero(valid) < 400:
-        solve(df, out)
-        return out
-    solve(df[~valid], rest := np.empty(np.count_nonzero(~valid)))
-    out[~valid] = rest
-    out[valid] = interpolated_quantiles(solve, 1.0 / df[valid])
-    return out
+    fill_quantiles(tail, k, distinct, LARGEST_DF, coef, filled, Z_GRID, PHI, Z_STEP, WIDTH, out)
+    return out[inverse]

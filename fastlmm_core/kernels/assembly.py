@@ -137,6 +137,40 @@ def multiply_symmetric(G, indptr, indices, B, out):
 
 
 @kernel
+def weigh_blocks(G, indptr, below_ptr, below, start, term, weights, out):
+    """Mix the entries of every block of G, lower triangle to lower triangle of `out`, (nnz,) each.
+
+    `weights` (K + 1, m, m, K + 1, m, m): the block of a level of term k and one of term h becomes
+    sum_bd weights[k, a, b, h, c, d] G_bd at (a, c); weights[k, a, b, h, c, d] = weights[h, c, d, k, a, b].
+    """
+    for j in range(term.size):
+        m = start[j + 1] - start[j]
+        first = start[j]
+        tj = term[j]
+        for c in range(m):
+            for a in range(c, m):
+                total = 0.0
+                for d in range(m):
+                    for b in range(m):
+                        total += weights[tj, a, b, tj, c, d] * G[indptr[first + min(b, d)] + abs(b - d)]
+                out[indptr[first + c] + a - c] = total
+        offset = 0
+        for s in range(below_ptr[j], below_ptr[j + 1]):
+            i = below[s]
+            ti = term[i]
+            h = start[i + 1] - start[i]
+            for c in range(m):
+                for a in range(h):
+                    total = 0.0
+                    for d in range(m):
+                        column = indptr[first + d] + m - d + offset
+                        for b in range(h):
+                            total += weights[ti, a, b, tj, c, d] * G[column + b]
+                    out[indptr[first + c] + m - c + offset + a] = total
+            offset += h
+
+
+@kernel
 def accumulate_score_blocks(G, C_inv, indptr, below_ptr, below, start, term, factors, n_terms, W):
     """W[k] = sum over the levels a of term k of (G F C^-1)_aa, an (m, m) matrix for each random term.
 

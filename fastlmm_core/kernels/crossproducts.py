@@ -22,17 +22,23 @@ from fastlmm_core.kernels.compile import kernel
 
 
 @kernel
+def bound_runs(ptr):
+    """Turn counts in ptr[1:] into bounds of runs, in place; returns the starts, where filling begins."""
+    fill = np.empty(ptr.size - 1, np.int64)
+    for j in range(ptr.size - 1):
+        fill[j] = ptr[j]
+        ptr[j + 1] += ptr[j]
+    return fill
+
+
+@kernel
 def transpose_entries(row_ptr, row_node, n_nodes):
     """Entries by node: `node_ptr` (n_nodes + 1,), `node_entry` (e,), `entry_row` (e,)."""
     n_entries = row_node.size
     node_ptr = np.zeros(n_nodes + 1, np.int64)
     for e in range(n_entries):
         node_ptr[row_node[e] + 1] += 1
-    for j in range(n_nodes):
-        node_ptr[j + 1] += node_ptr[j]
-    fill = np.empty(n_nodes, np.int64)
-    for j in range(n_nodes):
-        fill[j] = node_ptr[j]
+    fill = bound_runs(node_ptr)
     node_entry = np.empty(n_entries, np.int64)
     entry_row = np.empty(n_entries, np.int64)
     for i in range(row_ptr.size - 1):
@@ -44,6 +50,17 @@ def transpose_entries(row_ptr, row_node, n_nodes):
 
 
 @kernel
+def make_room(rows, used, more):
+    """`rows` with room for `more` numbers behind the first `used`: itself, or a copy twice as long."""
+    if used + more <= rows.size:
+        return rows
+    grown = np.empty(2 * rows.size + more, np.int64)
+    for t in range(used):
+        grown[t] = rows[t]
+    return grown
+
+
+@kernel
 def find_node_pattern(row_ptr, row_node, node_ptr, node_entry, entry_row):
     """Strict lower triangle of the node graph: `below_ptr` (N + 1,), `below` (sorted rows of each column)."""
     n_nodes = node_ptr.size - 1
@@ -51,16 +68,10 @@ def find_node_pattern(row_ptr, row_node, node_ptr, node_entry, entry_row):
     for j in range(n_nodes):
         seen[j] = -1
     below_ptr = np.zeros(n_nodes + 1, np.int64)
-    capacity = row_node.size + n_nodes
-    below = np.empty(capacity, np.int64)
+    below = np.empty(row_node.size + n_nodes, np.int64)
     for j in range(n_nodes):
         at = below_ptr[j]
-        if at + n_nodes > capacity:
-            capacity = 2 * capacity + n_nodes
-            grown = np.empty(capacity, np.int64)
-            for t in range(at):
-                grown[t] = below[t]
-            below = grown
+        below = make_room(below, at, n_nodes)
         seen[j] = j
         for t in range(node_ptr[j], node_ptr[j + 1]):
             i = entry_row[node_entry[t]]
@@ -82,11 +93,7 @@ def sort_pattern(ptr, rows):
     across = np.zeros(n + 1, np.int64)
     for t in range(rows.size):
         across[rows[t] + 1] += 1
-    for i in range(n):
-        across[i + 1] += across[i]
-    fill = np.empty(n, np.int64)
-    for i in range(n):
-        fill[i] = across[i]
+    fill = bound_runs(across)
     columns = np.empty(rows.size, np.int64)
     for j in range(n):
         for t in range(ptr[j], ptr[j + 1]):
@@ -110,11 +117,7 @@ def permute_pattern(below_ptr, below, place):
     for j in range(n):
         for t in range(below_ptr[j], below_ptr[j + 1]):
             ptr[min(place[j], place[below[t]]) + 1] += 1
-    for j in range(n):
-        ptr[j + 1] += ptr[j]
-    fill = np.empty(n, np.int64)
-    for j in range(n):
-        fill[j] = ptr[j]
+    fill = bound_runs(ptr)
     rows = np.empty(below.size, np.int64)
     for j in range(n):
         for t in range(below_ptr[j], below_ptr[j + 1]):

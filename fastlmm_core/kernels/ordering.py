@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastlmm_core.kernels.compile import fill_integers, kernel
-from fastlmm_core.kernels.crossproducts import sort_pattern
+from fastlmm_core.kernels.crossproducts import make_room, sort_pattern
 
 
 @kernel
@@ -84,16 +84,10 @@ def fill_node_pattern(below_ptr, below):
     sibling = fill_integers(n_nodes, -1)
     seen = fill_integers(n_nodes, -1)
     ptr = np.zeros(n_nodes + 1, np.int64)
-    capacity = 2 * below.size + n_nodes
-    rows = np.empty(capacity, np.int64)
+    rows = np.empty(2 * below.size + n_nodes, np.int64)
     for j in range(n_nodes):
         at = ptr[j]
-        if at + n_nodes > capacity:
-            capacity = 2 * capacity + n_nodes
-            grown = np.empty(capacity, np.int64)
-            for t in range(at):
-                grown[t] = rows[t]
-            rows = grown
+        rows = make_room(rows, at, n_nodes)
         seen[j] = j
         for t in range(below_ptr[j], below_ptr[j + 1]):
             seen[below[t]] = j
@@ -172,15 +166,31 @@ def count_columns(indptr, indices):
 
 
 @kernel
-def order_postfix(parent):
-    """Postorder of a forest: perm (n,) with every subtree contiguous and children before their parent."""
+def list_children(parent):
+    """Children of every node of a forest as linked lists, ascending.
+
+    Returns
+    -------
+    child : (n + 1,) int64
+        First child of each node, -1 for none; the roots are the children of node n.
+    sibling : (n,) int64
+        Next child of the same parent, -1 after the last.
+    """
     n = parent.size
-    child = fill_integers(n + 1, -1)  # the roots are children of node n
+    child = fill_integers(n + 1, -1)
     sibling = fill_integers(n, -1)
     for s in range(n - 1, -1, -1):
         p = parent[s] if parent[s] >= 0 else n
         sibling[s] = child[p]
         child[p] = s
+    return child, sibling
+
+
+@kernel
+def order_postfix(parent):
+    """Postorder of a forest: perm (n,) with every subtree contiguous and children before their parent."""
+    n = parent.size
+    child, sibling = list_children(parent)
     perm = np.empty(n, np.int64)
     count = 0
     path = np.empty(n + 1, np.int64)

@@ -30,6 +30,7 @@ from fastlmm_core.kernels.simplicial import (
     invert_subset,
     log_determinant,
     solve_lower,
+    solve_lower_vector,
     solve_upper,
 )
 from fastlmm_core.kernels.trust_region import (
@@ -101,7 +102,7 @@ def evaluate_scalar_score(
     W = np.zeros((K + 1, 1, 1))
     Q = np.zeros((K, 1, 1))
     X = np.zeros(size)
-    GX = np.zeros((size, K))
+    GX = np.zeros((K, size))
     for j in range(size):
         k = term[j]
         W[k, 0, 0] += G[indptr[j]] * Z[position[indptr[j]]] * scale[j]
@@ -111,7 +112,7 @@ def evaluate_scalar_score(
     for j in range(size):
         k = term[j]
         if k < K:
-            GX[j, k] += G[indptr[j]] * X[j]
+            GX[k, j] += G[indptr[j]] * X[j]
         for t in range(indptr[j] + 1, indptr[j + 1]):
             i = indices[t]
             g = G[t]
@@ -121,17 +122,24 @@ def evaluate_scalar_score(
             W[k, 0, 0] += z * scale[i]
             W[term[i], 0, 0] += z * scale[j]
             if k < K:
-                GX[i, k] += g * X[j]
+                GX[k, i] += g * X[j]
             if term[i] < K:
-                GX[j, term[i]] += g * X[i]
+                GX[term[i], j] += g * X[i]
     D = np.zeros((K, K))
-    for i in range(size):
-        for s in range(K):
+    for s in range(K):
+        for i in range(size):
             if term[i] < K:
-                D[term[i], s] += X[i] * GX[i, s]
-            GX[i, s] *= scale[i]
-    solve_lower(L_indptr, L_indices, L, GX)
-    subtract_squares(D, GX)
+                D[term[i], s] += X[i] * GX[s, i]
+            GX[s, i] *= scale[i]
+        solve_lower_vector(L_indptr, L_indices, L, GX[s])
+    for s in range(K):
+        for t in range(s + 1):
+            total = 0.0
+            for i in range(size):
+                total += GX[s, i] * GX[t, i]
+            D[s, t] -= total
+            if t < s:
+                D[t, s] -= total
     W_random = W[:K].copy()
     return combine_score(W_random, Q, D, factors, sizes, theta_term, theta_row, theta_col, r2 / dof, dof)
 

@@ -13,7 +13,7 @@ from fastlmm_core.kernels.trust_region import diagonalize
 def start_from_moments(
     G, indptr, below_ptr, below, start, term, sizes, theta_term, theta_row, theta_col, rhs, yy, n
 ):  # fmt: skip
-    """Starting theta (n_theta,); the method of ``reml.solved.starting_values``, compiled.
+    """Starting theta (n_theta,); the method of ``reml.starting_values.starting_values``, compiled.
 
     The moment equations A s = b are solved by their eigenvectors on unit diagonal, without those below 1e-8
     of the largest eigenvalue (the least squares solution of least norm).

@@ -174,8 +174,8 @@ def place_entries(C_data, position, L):
 
 
 @kernel
-def place_rest(nodes, s, offset):
-    """Where the rest of a front is while C is factorized: (start, rows), on the stack or for a guest in L."""
+def place_update(nodes, s, offset):
+    """Where the update matrix of a front is, (start, rows): on the stack, for a guest in its host's panel."""
     p = nodes.above[s]
     if nodes.guest[s]:
         return nodes.panel_ptr[p], nodes.first[p + 1] - nodes.first[p]
@@ -198,10 +198,10 @@ def eliminate_fronts(blas, nodes, offset, fronts, assembled, L, stack, packed):
             if not eliminate_twig(panel):
                 return s
             continue
-        base, r = place_rest(nodes, s, offset)
+        base, r = place_update(nodes, s, offset)
         rest = L if nodes.guest[s] else stack
         if nodes.meet_base[s] >= 0:
-            begin_rest(nodes, s, assembled, rest, base, r)
+            begin_update(nodes, s, assembled, rest, base, r)
             subtract_twigs(L, nodes, s, panel, rest, base, r)
         if not eliminate_front(blas, work, nodes, s, panel, rest, base, r, assembled[s]):
             return s
@@ -209,22 +209,22 @@ def eliminate_fronts(blas, nodes, offset, fronts, assembled, L, stack, packed):
         if p < 0 or nodes.guest[s]:
             continue
         panel_above = L[panel_ptr[p] : panel_ptr[p + 1]]
-        base_above, below = place_rest(nodes, p, offset)
+        base_above, below = place_update(nodes, p, offset)
         rest_above = L if nodes.guest[p] else stack
         if base == base_above and below > 0 and not nodes.guest[p]:  # it lies where the sum will be
             pack_lower(stack[base : base + r * r], r, packed)
-            begin_rest(nodes, p, assembled, rest_above, base_above, below)
+            begin_update(nodes, p, assembled, rest_above, base_above, below)
             add_update(packed, r, 0, nodes, s, panel_above, rest_above, base_above, below)
         else:
-            begin_rest(nodes, p, assembled, rest_above, base_above, below)
+            begin_update(nodes, p, assembled, rest_above, base_above, below)
             update = stack[base : base + r * r]
             add_update(update, r, r, nodes, s, panel_above, rest_above, base_above, below)
     return -1
 
 
 @kernel
-def begin_rest(nodes, s, assembled, rest, base, r):
-    """Zeros into the rest of a front before the first child adds to it; a guest's has those of its host."""
+def begin_update(nodes, s, assembled, rest, base, r):
+    """Zeros into an update matrix before the first child adds to it; a guest's has those of its host."""
     if not assembled[s] and not nodes.guest[s]:
         clear_lower(rest[base : base + r * r], r)
         assembled[s] = True
@@ -243,15 +243,20 @@ def log_determinant(L, nodes, n_lead):
 
 
 @kernel
+def read_front(L, nodes, s):
+    """First column, number of columns, rows below, number of all rows, and panel of a supernode."""
+    start = nodes.first[s]
+    m = nodes.first[s + 1] - start
+    rows = nodes.rows[nodes.row_ptr[s] : nodes.row_ptr[s + 1]]
+    return start, m, rows, m + rows.size, L[nodes.panel_ptr[s] : nodes.panel_ptr[s + 1]]
+
+
+@kernel
 def solve_lower_vector(blas, L, nodes, y, held):
     """y <- L^-1 y in place, y (n,); `held` (largest front,) is a work array."""
     work = make_workspace()
     for s in range(nodes.above.size):
-        start = nodes.first[s]
-        m = nodes.first[s + 1] - start
-        rows = nodes.rows[nodes.row_ptr[s] : nodes.row_ptr[s + 1]]
-        size = m + rows.size
-        panel = L[nodes.panel_ptr[s] : nodes.panel_ptr[s + 1]]
+        start, m, rows, size, panel = read_front(L, nodes, s)
         if m == 1 or panel.size < LOOP_ENTRIES:
             for c in range(m):
                 y[start + c] /= panel[c * size + c]
@@ -275,11 +280,7 @@ def solve_upper_vector(blas, L, nodes, y, held):
     """y <- L^-T y in place, y (n,); `held` (largest front,) is a work array."""
     work = make_workspace()
     for s in range(nodes.above.size - 1, -1, -1):
-        start = nodes.first[s]
-        m = nodes.first[s + 1] - start
-        rows = nodes.rows[nodes.row_ptr[s] : nodes.row_ptr[s + 1]]
-        size = m + rows.size
-        panel = L[nodes.panel_ptr[s] : nodes.panel_ptr[s + 1]]
+        start, m, rows, size, panel = read_front(L, nodes, s)
         if m == 1 or panel.size < LOOP_ENTRIES:
             for c in range(m - 1, -1, -1):
                 value = y[start + c]
@@ -319,13 +320,9 @@ def solve_lower_columns(blas, L, nodes, B, held):
     work = make_workspace()
     k = B.shape[1]
     for s in range(nodes.above.size):
-        start = nodes.first[s]
-        m = nodes.first[s + 1] - start
+        start, m, rows, size, panel = read_front(L, nodes, s)
         if is_zero(B, start, m):
             continue
-        rows = nodes.rows[nodes.row_ptr[s] : nodes.row_ptr[s + 1]]
-        size = m + rows.size
-        panel = L[nodes.panel_ptr[s] : nodes.panel_ptr[s + 1]]
         if m == 1:
             for c in range(k):
                 B[start, c] /= panel[0]
@@ -350,11 +347,7 @@ def solve_upper_columns(blas, L, nodes, B, held):
     work = make_workspace()
     k = B.shape[1]
     for s in range(nodes.above.size - 1, -1, -1):
-        start = nodes.first[s]
-        m = nodes.first[s + 1] - start
-        rows = nodes.rows[nodes.row_ptr[s] : nodes.row_ptr[s + 1]]
-        size = m + rows.size
-        panel = L[nodes.panel_ptr[s] : nodes.panel_ptr[s + 1]]
+        start, m, rows, size, panel = read_front(L, nodes, s)
         if m == 1:
             for a in range(rows.size):
                 for c in range(k):

@@ -177,7 +177,7 @@ def end_leading_rows(nodes, n_lead):
 
 
 @kernel
-def place_rest(nodes, s, offset):
+def place_inverse(nodes, s, offset):
     """Where Z_II of a front is on the stack, (start, rows): in the front, for a guest in that of its host."""
     m = nodes.first[s + 1] - nodes.first[s]
     size = m + nodes.row_ptr[s + 1] - nodes.row_ptr[s]
@@ -188,12 +188,12 @@ def place_rest(nodes, s, offset):
 
 
 @kernel
-def take_rest(nodes, s, count, offset, stack, packed):
+def take_inverse(nodes, s, count, offset, stack, packed):
     """Z_II of a front for `count` rows out of that of its parent."""
     p = nodes.above[s]
     size = nodes.first[p + 1] - nodes.first[p] + nodes.row_ptr[p + 1] - nodes.row_ptr[p]
-    rest, ld_rest = place_rest(nodes, p, offset)
-    to, ld_to = place_rest(nodes, s, offset)
+    rest, ld_rest = place_inverse(nodes, p, offset)
+    to, ld_to = place_inverse(nodes, s, offset)
     if offset[s] == offset[p]:  # the heavy child overwrites the front it reads
         gather_lower(stack, nodes, s, count, offset[p], size, rest, ld_rest, packed, 0, 0)
         unpack_lower(packed, count, stack, to, ld_to)
@@ -226,8 +226,8 @@ def invert_fronts(
         panel = L[nodes.panel_ptr[s] : nodes.panel_ptr[s + 1]]
         front = stack[offset[s] :]
         if r > 0 and not nodes.guest[s]:
-            take_rest(nodes, s, r, offset, stack, Y)
-        rest, ld_rest = place_rest(nodes, s, offset)
+            take_inverse(nodes, s, r, offset, stack, Y)
+        rest, ld_rest = place_inverse(nodes, s, offset)
         invert_front(blas, work, nodes, s, m, row_end[s], panel, front, stack, rest, ld_rest, Y)
         if nodes.meet_base[s] >= 0:
             invert_twigs(L, nodes, s, row_end, m + r, stack, offset[s], size, rest, ld_rest, total)

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from fastlmm_core.kernels.compile import fill_integers, kernel
+from fastlmm_core.kernels.crossproducts import bound_runs
+from fastlmm_core.kernels.ordering import list_children
 
 # Model of the seconds that a front costs in a factorization and an inverse subset; it decides which
 # supernodes are merged.  Measured on one core with OpenBLAS: products with a panel of m columns run at
@@ -272,9 +274,7 @@ def list_twigs(first, row_ptr, relative, above, twig):
         if twig[s]:
             for t in range(row_ptr[s], row_ptr[s + 1]):
                 meet_ptr[meet_base[above[s]] + relative[t] + 1] += 1
-    for k in range(held):
-        meet_ptr[k + 1] += meet_ptr[k]
-    filled = meet_ptr.copy()
+    filled = bound_runs(meet_ptr)
     meet = np.empty(entries, np.int32)
     meet_twig = np.empty(entries, np.int32)
     for s in range(n_super):
@@ -388,12 +388,7 @@ def cut_rows(nodes, s, end, longest):
 def walk_depth_first(above, heavy):
     """Every supernode after its parent, subtree by subtree, the heavy child last, (S,) int64."""
     n = above.size
-    child = fill_integers(n + 1, -1)  # the roots are children of node n
-    sibling = fill_integers(n, -1)
-    for s in range(n - 1, -1, -1):
-        p = above[s] if above[s] >= 0 else n
-        sibling[s] = child[p]
-        child[p] = s
+    child, sibling = list_children(above)
     order = np.empty(n, np.int64)
     stack = np.empty(n + 1, np.int64)
     stack[0] = n

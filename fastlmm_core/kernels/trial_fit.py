@@ -1,8 +1,8 @@
 """One response of one trial: least squares start, fit, boundary decisions and figures at the optimum.
 
-The compiled counterpart of ``reml.solved.fit_equations``; whatever needs more than the plain case (a variance
-that has to leave its boundary, a correlation of one, an optimum that is not certified) is reported and left
-to it.
+The compiled counterpart of ``reml.fitting.fit_equations``; whatever needs more than the plain case (a
+variance that has to leave its boundary, a correlation of one, an optimum that is not certified) is reported
+and left to it.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from fastlmm_core.kernels.starting_values import start_from_moments
 from fastlmm_core.kernels.trial_design import BAD_VALUES, NO_OPTIMUM, OK
 from fastlmm_core.kernels.trust_region import diagonalize
 
-BOUNDARY = 1e-4  # as reml.solved.BOUNDARY
-FLAT = 1e-6  # as api.FLAT: a curvature below it is that of a term within the fixed part, which is told there
+BOUNDARY = 1e-4  # as reml.boundary.BOUNDARY
+# As results.fit_warnings.FLAT: a curvature below it is that of a term within the fixed part, told there.
+FLAT = 1e-6
 
 
 @kernel
@@ -80,7 +81,7 @@ def settle_boundary(theta, theta_term, theta_row, theta_col, widths, hessian, S)
 
 @kernel
 def is_certified(status, decrement, hessian):
-    """The tests of ``reml.solved.Certificate`` on the end of the iteration."""
+    """The tests of ``reml.fitting.Certificate`` on the end of the iteration."""
     if (status != 0 and status != 3) or not decrement <= 1e-6:
         return False
     values, _ = diagonalize(hessian)

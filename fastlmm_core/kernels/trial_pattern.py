@@ -17,8 +17,10 @@ def mark_meetings(row_ptr, row_node, n_nodes):
     met = np.zeros((n_nodes, n_nodes), np.int8)
     for i in range(row_ptr.size - 1):
         for e in range(row_ptr[i], row_ptr[i + 1]):
-            for f in range(row_ptr[i], row_ptr[i + 1]):
+            met[row_node[e], row_node[e]] = 1
+            for f in range(row_ptr[i], e):
                 met[row_node[e], row_node[f]] = 1
+                met[row_node[f], row_node[e]] = 1
     return met
 
 
@@ -26,12 +28,13 @@ def mark_meetings(row_ptr, row_node, n_nodes):
 def order_and_fill(met, node_size, last):
     """Minimum-degree order as ``ordering.order_minimum_degree``; marks what fills in with 2 in `met`.
 
-    Once the nodes left are all neighbours, nothing fills in any more and only degrees are looked at.
+    No degree falls below the last pivot's but those of its neighbours, so that the search ends at the first
+    node as low as that.  Once the nodes left are all neighbours, nothing fills in any more.
     """
     n_nodes = node_size.size
     degree = np.zeros(n_nodes, np.int64)
     alive = np.empty(n_nodes, np.int64)
-    front = np.empty(n_nodes, np.int64)
+    front = np.empty(n_nodes + 1, np.int64)
     perm = np.empty(n_nodes, np.int64)
     scalars = 0
     n_free = 0
@@ -40,10 +43,12 @@ def order_and_fill(met, node_size, last):
         scalars += node_size[j]
         if not last[j]:
             n_free += 1
+        total = -node_size[j]
         for i in range(n_nodes):
-            if met[j, i] != 0 and i != j:
-                degree[j] += node_size[i]
+            total += met[j, i] * node_size[i]
+        degree[j] = total
     clique = False
+    lowest = np.int64(0)
     for k in range(n_nodes):
         left = n_nodes - k
         pivot = -1
@@ -51,23 +56,28 @@ def order_and_fill(met, node_size, last):
             j = alive[s]
             if (pivot < 0 or degree[j] < degree[pivot]) and (k >= n_free or not last[j]):
                 pivot = j
+                if degree[j] == lowest:
+                    break
         perm[k] = pivot
         if not clique and degree[pivot] + node_size[pivot] == scalars:
             clique = True
             for s in range(left):
                 clique = clique and degree[alive[s]] + node_size[alive[s]] == scalars
         scalars -= node_size[pivot]
+        at = 0
+        while alive[at] != pivot:
+            at += 1
         size = 0
-        to = 0
-        for s in range(left):
-            i = alive[s]
-            if i != pivot:
-                alive[to] = i
-                to += 1
-                if met[pivot, i] != 0:
-                    front[size] = i
-                    size += 1
-                    degree[i] -= node_size[pivot]
+        for s in range(at):
+            front[size] = alive[s]
+            size += met[pivot, alive[s]] != 0
+        for s in range(at, left - 1):
+            i = alive[s + 1]
+            alive[s] = i
+            front[size] = i
+            size += met[pivot, i] != 0
+        for s in range(size):
+            degree[front[s]] -= node_size[pivot]
         for s in range(0 if clique else size):
             i = front[s]
             for t in range(s):
@@ -77,6 +87,12 @@ def order_and_fill(met, node_size, last):
                     met[j, i] = 2
                     degree[i] += node_size[j]
                     degree[j] += node_size[i]
+        if k < n_free - 1:
+            lowest = degree[pivot]
+            for s in range(size):
+                lowest = min(lowest, degree[front[s]])
+        else:  # nodes that were held back may have any degree
+            lowest = np.int64(0)
     return perm
 
 
@@ -130,6 +146,9 @@ def sum_products(row_ptr, row_node, row_val, values, weights, below_ptr, below, 
             offset[j, below[t]] = rows
             rows += start[below[t] + 1] - start[below[t]]
     data = np.zeros(size)
+    if values.size == row_node.size:
+        sum_scalar_products(row_ptr, row_node, values, weights, indptr, offset, data)
+        return data
     for i in range(row_ptr.size - 1):
         lo, hi = row_ptr[i], row_ptr[i + 1]
         for e in range(lo, hi):
@@ -148,3 +167,17 @@ def sum_products(row_ptr, row_node, row_val, values, weights, below_ptr, below, 
                         for v in range(row_val[f], row_val[f + 1]):
                             data[base + v] += factor * values[v]
     return data
+
+
+@kernel
+def sum_scalar_products(row_ptr, row_node, values, weights, indptr, offset, data):
+    """`sum_products` where every node is one scalar."""
+    for i in range(row_ptr.size - 1):
+        for e in range(row_ptr[i], row_ptr[i + 1]):
+            j = row_node[e]
+            data[indptr[j]] += values[e] * weights[i] * values[e]
+            for f in range(row_ptr[i], e):
+                first, second = (f, e) if row_node[f] < j else (e, f)
+                column = row_node[first]
+                at = indptr[column] + offset[column, row_node[second]]
+                data[at] += values[first] * weights[i] * values[second]

@@ -1,4 +1,4 @@
-"""Sparse Cholesky factors behind one interface: compiled kernels for small systems, CHOLMOD above."""
+"""Sparse Cholesky factors behind one interface: compiled kernels for small systems, supernodes above."""
 
 from fastlmm_core.linalg.factor import CholeskyFactor, SimplicialFactor, make_factor
 

@@ -28,11 +28,12 @@ except ImportError as error:  # pragma: no cover - depends on the installation
 
 # Another order has to save this share of the operations to replace one that was found before.
 CLEARLY_BETTER = 0.97
-# Rough costs that decide whether to look: a fit takes some 15 factorizations at 15 GFLOP/s, a search about a
-# microsecond an entry (measured 0.7 to 1.6).  Only their ratio matters.
-FIT_SECONDS = 15.0 / 1.5e10
+# Rough costs that decide whether to look for another order; only their ratio matters.  A whole fit by
+# ``linalg.supernodal`` takes 0.5 to 0.8 ns for each multiply-add of one factorization where there are 1e9 and
+# more of them, and several ns where there are few.  A search takes 0.7 (AMD) to 2 (METIS) microseconds for
+# each entry of the matrix, the count of its operations included.
+FIT_SECONDS = 1e-9
 SEARCH_SECONDS = 1e-6
-SEARCH_PAYS = 1.0
 
 
 def order_graph(graph: sp.csc_array) -> tuple[np.ndarray, str]:
@@ -48,7 +49,7 @@ def order_graph(graph: sp.csc_array) -> tuple[np.ndarray, str]:
     best, best_name = np.arange(n), "by terms"
     best_flops = estimate_flops(matrix, best)
     for name in ("amd", "metis"):
-        if best_flops * FIT_SECONDS < SEARCH_PAYS * matrix.nnz * SEARCH_SECONDS:
+        if best_flops * FIT_SECONDS < matrix.nnz * SEARCH_SECONDS:
             break  # the whole fit costs less than looking for a better order
         perm = find_order(_cholmod, matrix, name)
         if perm is None:

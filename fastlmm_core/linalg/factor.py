@@ -113,7 +113,7 @@ class SimplicialFactor(CholeskyFactor):
 
 
 def make_factor(equations: Any, max_memory: int | float | str | None = None) -> CholeskyFactor:
-    """The factor that suits the size of the equations: compiled kernels or CHOLMOD.
+    """The factor that suits the size of the equations: compiled kernels, or supernodes and BLAS.
 
     Raises
     ------

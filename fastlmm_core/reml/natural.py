@@ -69,17 +69,16 @@ def mix_directions(
     solved: SolvedEquations, parameters: NaturalParameters, coefficients: np.ndarray, B: np.ndarray
 ) -> np.ndarray:
     """sum_j c_j (I (x) E_j) B for c (d,) and B (q + p, r), zero on fixed rows."""
-    out = np.zeros_like(B)
+    on_diagonal = np.zeros(B.shape[0])
+    off_diagonal = []
     for k, rows in enumerate(solved.equations.layout.random_rows):
         mine = parameters.term == k
         m = rows.shape[1]
         E = np.einsum("j,jab->ab", coefficients[mine], parameters.directions[mine][:, :m, :m])
-        for a in range(m):
-            used = np.flatnonzero(E[a])
-            if used.size:
-                total = B[rows[:, used[0]]]  # a copy, for the index is an array
-                total *= E[a, used[0]]
-                for b in used[1:]:
-                    total += E[a, b] * B[rows[:, b]]
-                out[rows[:, a]] = total
+        on_diagonal[rows] = np.diag(E)
+        off_diagonal += [(E[a, b], rows[:, a], rows[:, b]) for a in range(m) for b in range(m) if a != b]
+    out = B * on_diagonal[:, None]
+    for value, to, source in off_diagonal:
+        if value != 0.0:
+            out[to] += value * B[source]
     return out

@@ -98,6 +98,26 @@ def project_random(
     return coefficients, rhs - q
 
 
+def prepare_response(equations: MixedModelEquations, y: np.ndarray) -> Response:
+    """Take the least squares fit of the fixed part out of y (n,) and project the rest on [Z X].
+
+    REML and the estimates do not change with it, while r2 loses the size of the mean, its largest
+    cancellation.
+    """
+    beta = np.zeros(equations.p)
+    residual = y
+    if equations.p:
+        for _ in range(2):  # the second pass removes the rounding of the first
+            beta = beta + equations.least_squares(residual)
+            residual = y - equations.fixed_predictor(beta)
+    return Response(
+        rhs=equations.right_hand_side(residual),
+        yy=float(residual @ (equations.weights * residual)),
+        beta_start=beta,
+        residual=residual,
+    )
+
+
 def evaluate(
     equations: MixedModelEquations,
     factor: CholeskyFactor,

@@ -1,60 +1,24 @@
-"""The equations at the optimum: estimates, boundary decisions, certificate, and solves for inference."""
+"""The equations at the estimates: what inference reads from them, and solves with them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from fastlmm_core.kernels.assembly import apply_factor, apply_factor_transposed, multiply_symmetric
-from fastlmm_core.kernels.score import divide_by_factors, sum_squared_blocks
-from fastlmm_core.linalg import make_factor
+from fastlmm_core.kernels.score import divide_by_factors
 from fastlmm_core.linalg.factor import CholeskyFactor
-from fastlmm_core.reml import optimizer
 from fastlmm_core.reml.equations import MixedModelEquations
 from fastlmm_core.reml.objective import (
     LOG_TWO_PI,
     Point,
     Response,
-    assemble_at,
     degrees_of_freedom,
-    evaluate,
-    factors_at,
     n_leading,
     project_random,
     score_blocks,
 )
-
-# A diagonal of Lambda below this (standardized coefficients) may be a boundary; the score decides.
-BOUNDARY = 1e-4
-# A curvature below minus this (relative to the largest) belongs to no minimum.
-CURVATURE = 1e-6
-
-
-@dataclass(frozen=True)
-class Certificate:
-    """Why the result is, or is not, an optimum.
-
-    Attributes
-    ----------
-    optimal : bool
-        Gradient, curvature and the scores of the variances at zero all agree.
-    decrement : float
-        Newton decrement g' H^-1 g in units of the deviance.
-    gradient_norm : float
-        Largest absolute component of the gradient in theta (standardized coefficients).
-    smallest_curvature : float
-        Smallest eigenvalue of the curvature used.
-    smallest_boundary_score : float
-        Smallest eigenvalue of the score of T_k on the null space of T_k; +inf when no T_k is singular.
-    """
-
-    optimal: bool
-    decrement: float
-    gradient_norm: float
-    smallest_curvature: float
-    smallest_boundary_score: float
 
 
 class SolvedEquations:
@@ -166,40 +130,7 @@ class SolvedEquations:
         projected[e.layout.fixed_rows] = 0.0
         return projected, fixed
 
-    def quadratic_form(self, X: np.ndarray) -> np.ndarray:
-        """X' Z' P Z X (r, r) for X (q + p, r) with zero fixed rows; relative P."""
-        e = self.equations
-        GX = np.empty_like(X)
-        multiply_symmetric(e.G, e.indptr, e.indices, X, GX)
-        form = symmetric_product(X, GX)
-        half = self._half_solve(GX)
-        form -= half.T @ half
-        return form
-
-    def weighted_form(self, X: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """sum_kl weights_kl X_k' Z' P Z X_l (r, r), X_k the rows of term k of X (q + p, r); relative P.
-
-        Every term has one coefficient a level, and `weights` (K, K) is symmetric.  The part of Z'Z takes one
-        product, with the weights on its entries; that of the solution one for every eigenvector of them.
-        """
-        e = self.equations
-        padded = np.zeros((len(e.terms) + 1, len(e.terms) + 1))
-        padded[:-1, :-1] = weights
-        of_row = e.layout.term
-        of_column = np.repeat(of_row, np.diff(e.indptr))
-        GX = np.empty_like(X)
-        multiply_symmetric(e.G * padded[of_row[e.indices], of_column], e.indptr, e.indices, X, GX)
-        form = symmetric_product(X, GX)
-        values, vectors = np.linalg.eigh(weights)
-        for a in np.flatnonzero(np.abs(values) > NEGLIGIBLE * np.abs(values).max(initial=0.0)):
-            mixed = X * np.append(vectors[:, a], 0.0)[of_row, None]
-            multiply_symmetric(e.G, e.indptr, e.indices, mixed, GX)
-            del mixed
-            half = self._half_solve(GX)
-            form -= values[a] * (half.T @ half)
-        return form
-
-    def _half_solve(self, GX: np.ndarray) -> np.ndarray:
+    def half_solve(self, GX: np.ndarray) -> np.ndarray:
         """L^-1 F' GX in the place of GX: for thousands of columns these arrays are the memory of a fit."""
         layout = self.equations.layout
         apply_factor_transposed(layout.start, layout.term, self.factors, GX, GX)
@@ -220,27 +151,6 @@ class SolvedEquations:
         return GX
 
 
-# Eigenvalues of weights, relative to the largest, that count as zero.
-NEGLIGIBLE = 1e-15
-# Columns of a symmetric product that are formed at a time.
-PRODUCT_BLOCK = 256
-
-
-def symmetric_product(A: np.ndarray, B: np.ndarray) -> np.ndarray:
-    """A' B (r, r) for A, B (n, r) whose product is symmetric; only one triangle is computed."""
-    r = A.shape[1]
-    out = np.empty((r, r))
-    for first in range(0, r, PRODUCT_BLOCK):
-        columns = slice(first, first + PRODUCT_BLOCK)
-        part = A[:, first:].T @ B[:, columns]
-        out[first:, columns] = part
-        out[columns, first:] = part.T
-        own = out[columns, columns]
-        own += own.T.copy()
-        own *= 0.5
-    return out
-
-
 def trace_blocks_at(
     equations: MixedModelEquations, factor: CholeskyFactor, factors: np.ndarray
 ) -> np.ndarray:
@@ -249,208 +159,3 @@ def trace_blocks_at(
     H = np.zeros_like(W)
     divide_by_factors(W, factors, equations.sizes, H)
     return H
-
-
-def prepare_response(equations: MixedModelEquations, y: np.ndarray) -> Response:
-    """Take the least squares fit of the fixed part out of y (n,) and project the rest on [Z X].
-
-    REML and the estimates do not change with it, while r2 loses the size of the mean, its largest
-    cancellation.
-    """
-    beta = np.zeros(equations.p)
-    residual = y
-    if equations.p:
-        for _ in range(2):  # the second pass removes the rounding of the first
-            beta = beta + equations.least_squares(residual)
-            residual = y - equations.fixed_predictor(beta)
-    return Response(
-        rhs=equations.right_hand_side(residual),
-        yy=float(residual @ (equations.weights * residual)),
-        beta_start=beta,
-        residual=residual,
-    )
-
-
-def fit_equations(
-    equations: MixedModelEquations,
-    y: np.ndarray,
-    *,
-    reml: bool,
-    factor: CholeskyFactor | None = None,
-    theta: np.ndarray | None = None,
-    progress: optimizer.Progress | None = None,
-) -> tuple[SolvedEquations, optimizer.Optimum, Certificate]:
-    """Fit the variance parameters and solve.
-
-    Parameters
-    ----------
-    y : (n,) float64
-        Response less offset.
-    factor : CholeskyFactor, optional
-        Symbolic analysis to reuse.
-    theta : (n_theta,), optional
-        Starting values.
-    """
-    factor = factor or make_factor(equations)
-    response = prepare_response(equations, y)
-    explained = response.yy <= 1e-28 * float(y @ (equations.weights * y))
-    if equations.n_theta == 0 or explained:
-        return _solve_without_search(equations, factor, response, reml, explained)
-    start = starting_values(equations, response) if theta is None else theta
-    optimum = optimizer.minimize(equations, factor, response, reml=reml, theta=start, progress=progress)
-    for _ in range(3):
-        found = snap_boundary(equations, optimum)
-        S = optimum.S
-        boundary_score, direction = boundary_scores(equations, found, S)
-        if direction is not None and boundary_score < -1e-6 * (1.0 + np.abs(S).max()):
-            # a variance at zero whose score wants it to grow: leave the stationary point
-            start = leave_boundary(equations, found, direction)
-        elif np.linalg.eigvalsh(optimum.hessian)[0] < -CURVATURE * max(1.0, np.abs(optimum.hessian).max()):
-            start = leave_saddle(optimum)
-        else:
-            break
-        optimum = optimizer.minimize(equations, factor, response, reml=reml, theta=start, progress=progress)
-    moved = not np.array_equal(found, optimum.theta)
-    point = optimum.point
-    if moved or point is None:
-        point = evaluate(equations, factor, response, factors_at(equations, found), reml)
-    solved = SolvedEquations(equations, factor, response, point, found, reml)
-    factor.release()
-    curvature = float(np.linalg.eigvalsh(optimum.hessian).min())
-    gradient_norm = float(np.abs(optimum.gradient).max())
-    optimal = (
-        optimum.status in (0, 3)
-        and optimum.decrement <= 1e-6
-        and curvature >= -CURVATURE * max(1.0, float(np.abs(optimum.hessian).max()))
-        and boundary_score >= -1e-6 * (1.0 + float(np.abs(optimum.S).max()))
-        and (not moved or point.deviance <= optimum.deviance + 1e-7)
-    )
-    return solved, optimum, Certificate(optimal, optimum.decrement, gradient_norm, curvature, boundary_score)
-
-
-def _solve_without_search(
-    equations: MixedModelEquations, factor: CholeskyFactor, response: Response, reml: bool, explained: bool
-) -> tuple[SolvedEquations, optimizer.Optimum, Certificate]:
-    """No variance parameters, or nothing left to explain: every relative variance is zero."""
-    theta = np.zeros(equations.n_theta)
-    factors = factors_at(equations, theta)
-    if not factor.factorize(assemble_at(equations, factors)):
-        raise np.linalg.LinAlgError("X'WX is not positive definite")
-    start, term = equations.layout.start, equations.layout.term
-    right = np.empty_like(response.rhs)
-    apply_factor_transposed(start, term, factors, response.rhs, right)
-    point = Point(0.0, 0.0, factors, factor.solve(right))
-    solved = SolvedEquations(equations, factor, response, point, theta, reml)
-    if explained:
-        solved.leave_nothing()
-    d = theta.size
-    empty = np.zeros((len(equations.terms), equations.width, equations.width))
-    optimum = optimizer.Optimum(
-        theta,
-        0,
-        solved.criterion,
-        solved.r2,
-        0.0,
-        0,
-        1,
-        np.zeros(d),
-        np.zeros((d, d)),
-        empty,
-        np.empty((0, 3 + d)),
-    )
-    return solved, optimum, Certificate(True, 0.0, 0.0, 0.0, np.inf)
-
-
-def starting_values(equations: MixedModelEquations, response: Response) -> np.ndarray:
-    """Starting theta (n_theta,) from moments: MINQUE with V proportional to I (Rao 1971).
-
-    The sums of squares of Z_k' r, r the least squares residual, are equated to their expectations
-    sum_h T_h tr(Z_k' Z_h Z_h' Z_k) + sigma2 tr(Z_k' Z_k), the fixed part neglected.  The coefficients
-    are read off the cross-products.  Variances that come out small or negative start at a hundredth of the
-    residual, never at zero, where the search could not start.
-    """
-    e, K = equations, len(equations.terms)
-    width = e.width
-    squares = np.zeros((K, width, K, width))
-    layout = e.layout
-    sum_squared_blocks(e.G, e.indptr, e.below_ptr, e.below, layout.start, layout.term, K, squares)
-    used = np.concatenate([k * width + np.arange(t.m) for k, t in enumerate(e.terms)])
-    d = used.size
-    diagonal = np.concatenate([e.G[e.indptr[rows]].sum(axis=0) for rows in layout.random_rows])
-    observed = np.concatenate([(response.rhs[rows, 0] ** 2).sum(axis=0) for rows in layout.random_rows])
-    A = np.empty((d + 1, d + 1))
-    A[:d, :d] = squares.reshape(K * width, K * width)[np.ix_(used, used)]
-    A[:d, d] = A[d, :d] = diagonal
-    A[d, d] = e.n
-    b = np.append(observed, response.yy)
-    scale = 1.0 / np.sqrt(np.diag(A))
-    moments = scale * np.linalg.lstsq(A * np.outer(scale, scale), scale * b, rcond=1e-8)[0]
-    residual = max(float(moments[d]), 0.05 * response.yy / e.n)
-    ratio = np.clip(moments[:d] / residual, 0.01, 1e4)
-    theta = np.concatenate([t.structure.start() for t in e.terms])
-    theta[e.theta_row == e.theta_col] = np.sqrt(ratio)
-    return theta
-
-
-def snap_boundary(equations: MixedModelEquations, optimum: optimizer.Optimum) -> np.ndarray:
-    """theta with the diagonals that sit at a boundary minimum set to exact zero.
-
-    Near zero the curvature in theta is 2 S_cc plus an information that vanishes with theta; where the score
-    S_cc carries most of it the deviance rises from zero on, and zero is the optimum.
-    """
-    theta = optimum.theta.copy()
-    diagonal = np.flatnonzero(equations.theta_row == equations.theta_col)
-    for t in diagonal:
-        k, c = equations.theta_term[t], equations.theta_col[t]
-        if abs(theta[t]) < BOUNDARY and 2.0 * optimum.S[k, c, c] > 0.5 * optimum.hessian[t, t]:
-            column = (equations.theta_term == k) & (equations.theta_col == c)
-            if np.all(np.abs(theta[column]) < BOUNDARY):
-                theta[column] = 0.0
-            else:
-                theta[t] = 0.0
-    return theta
-
-
-def boundary_scores(
-    equations: MixedModelEquations, theta: np.ndarray, S: np.ndarray
-) -> tuple[float, tuple[int, np.ndarray] | None]:
-    """Smallest eigenvalue of S_k on the null space of T_k over all terms, with its (term, vector)."""
-    smallest, where = np.inf, None
-    diagonal = equations.theta_row == equations.theta_col
-    if np.all(np.abs(theta[diagonal]) > 1e-5):
-        return smallest, where
-    for k, term in enumerate(equations.terms):
-        T = term.structure.covariance(theta[equations.theta_term == k])
-        values, vectors = np.linalg.eigh(T)
-        null = vectors[:, values <= 1e-12 * max(1.0, values.max())]
-        if null.shape[1] == 0:
-            continue
-        if term.structure.name == "diag":
-            null = np.eye(term.m)[:, np.diag(T) == 0]
-            scores = np.diag(S[k, : term.m, : term.m])[np.diag(T) == 0]
-            at = int(np.argmin(scores))
-            value, vector = float(scores[at]), null[:, at]
-        else:
-            inner, rotation = np.linalg.eigh(null.T @ S[k, : term.m, : term.m] @ null)
-            value, vector = float(inner[0]), null @ rotation[:, 0]
-        if value < smallest:
-            smallest, where = value, (k, vector)
-    return smallest, where
-
-
-def leave_saddle(optimum: optimizer.Optimum) -> np.ndarray:
-    """theta moved downhill along the most negative curvature: a variance stuck close to zero starts again."""
-    direction = np.linalg.eigh(optimum.hessian)[1][:, 0]
-    return optimum.theta - 0.3 * direction * (1.0 if direction @ optimum.gradient >= 0.0 else -1.0)
-
-
-def leave_boundary(
-    equations: MixedModelEquations, theta: np.ndarray, direction: tuple[int, np.ndarray]
-) -> np.ndarray:
-    """theta of T_k + v v' / 10, the other terms unchanged."""
-    k, vector = direction
-    structure = equations.terms[k].structure
-    at = equations.theta_term == k
-    out = theta.copy()
-    out[at] = structure.theta_of(structure.covariance(theta[at]) + 0.1 * np.outer(vector, vector))
-    return out

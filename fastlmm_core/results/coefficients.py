@@ -50,6 +50,20 @@ def r_squared(fit: LMMFit) -> float:
     return model / total if total > 0 else np.nan
 
 
+def adjusted_r_squared(fit: LMMFit) -> float:
+    """`r_squared` by mean squares in place of sums of squares."""
+    total = fit.nobs - (1 if fit.design.has_intercept else 0)
+    return 1.0 - (1.0 - r_squared(fit)) * total / fit.df_residual
+
+
+def linear_criterion(fit: LMMFit) -> float:
+    """-2 log-likelihood of a linear model, at the ML estimate of the residual variance."""
+    if fit.solved.r2 <= 0.0:
+        return -np.inf
+    n = fit.nobs
+    return float(n * (1.0 + np.log(2.0 * np.pi * fit.solved.r2 / n)) - fit.solved.equations.log_weights)
+
+
 def overall_f(fit: LMMFit) -> FStatistic | None:
     """See ``LMMFit.f_statistic``."""
     df1 = fit.rank - (1 if fit.design.has_intercept else 0)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from fastlmm_core.reml.fitting import Certificate
 from fastlmm_core.reml.optimizer import STATUS, Optimum
-from fastlmm_core.reml.solved import Certificate
 
 
 @dataclass(frozen=True)

@@ -20,13 +20,21 @@ from fastlmm_core.inference.linear_functions import (
     row_statistics,
 )
 from fastlmm_core.inference.variance_parameters import VarianceParameterInference
+from fastlmm_core.reml.fitting import Certificate
 from fastlmm_core.reml.optimizer import Optimum
-from fastlmm_core.reml.solved import BOUNDARY, Certificate, SolvedEquations
+from fastlmm_core.reml.solved import SolvedEquations
 from fastlmm_core.results import blups as _blups
 from fastlmm_core.results import prediction as _prediction
 from fastlmm_core.results import term_tests as _term_tests
 from fastlmm_core.results import variance_components as _components
-from fastlmm_core.results.coefficients import FStatistic, coefficient_table, overall_f, r_squared
+from fastlmm_core.results.coefficients import (
+    FStatistic,
+    adjusted_r_squared,
+    coefficient_table,
+    linear_criterion,
+    overall_f,
+    r_squared,
+)
 from fastlmm_core.results.convergence import Convergence, convergence_of
 
 if TYPE_CHECKING:
@@ -128,12 +136,7 @@ class LMMFit:
     # ------------------------------------------------------------ likelihood
     @cached_property
     def criterion(self) -> float:
-        if self.method != "OLS":
-            return float(self.solved.criterion)
-        if self.solved.r2 <= 0.0:
-            return -np.inf
-        n = self.nobs
-        return float(n * (1.0 + np.log(2.0 * np.pi * self.solved.r2 / n)) - self.solved.equations.log_weights)
+        return linear_criterion(self) if self.method == "OLS" else float(self.solved.criterion)
 
     @property
     def deviance(self) -> float:
@@ -158,20 +161,11 @@ class LMMFit:
 
     @cached_property
     def theta(self) -> np.ndarray:
-        parts = [
-            term.structure.theta_of(self.solved.user_covariance(k))
-            for k, term in enumerate(self.solved.equations.terms)
-        ]
-        return np.concatenate(parts) if parts else np.zeros(0)
+        return _components.user_theta(self.solved)
 
     @cached_property
     def theta_names(self) -> tuple[str, ...]:
-        names = []
-        for term, layout in zip(self.design.random, self.solved.equations.terms, strict=True):
-            for row, col in layout.structure.positions:
-                inner = term.columns[row] if row == col else f"{term.columns[row]}.{term.columns[col]}"
-                names.append(f"{term.group}.{inner}")
-        return tuple(names)
+        return _components.name_theta(self.design, self.solved)
 
     @cached_property
     def variance_components(self) -> pd.DataFrame:
@@ -184,7 +178,7 @@ class LMMFit:
     @cached_property
     def singular_terms(self) -> tuple[str, ...]:
         """Terms at the boundary, in words."""
-        return _components.describe_singular(self.design, self.solved, BOUNDARY)
+        return _components.describe_singular(self.design, self.solved)
 
     @property
     def singular(self) -> bool:
@@ -248,10 +242,7 @@ class LMMFit:
 
     @cached_property
     def adj_r_squared(self) -> float:
-        if self.f_statistic is None:
-            return np.nan
-        total = self.nobs - (1 if self.design.has_intercept else 0)
-        return 1.0 - (1.0 - r_squared(self)) * total / self.df_residual
+        return np.nan if self.f_statistic is None else adjusted_r_squared(self)
 
     @cached_property
     def f_statistic(self) -> FStatistic | None:

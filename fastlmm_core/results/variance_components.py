@@ -9,11 +9,28 @@ import numpy as np
 import pandas as pd
 
 from fastlmm_core.design import Design
+from fastlmm_core.reml.boundary import BOUNDARY
 from fastlmm_core.reml.information import information_matrix, natural_parameters
 from fastlmm_core.reml.solved import SolvedEquations
 
 if TYPE_CHECKING:
     from fastlmm_core.results.fit import LMMFit
+
+
+def user_theta(solved: SolvedEquations) -> np.ndarray:
+    """Relative Cholesky factors (n_theta,) of the coefficients as the user wrote them."""
+    parts = [t.structure.theta_of(solved.user_covariance(k)) for k, t in enumerate(solved.equations.terms)]
+    return np.concatenate(parts) if parts else np.zeros(0)
+
+
+def name_theta(design: Design, solved: SolvedEquations) -> tuple[str, ...]:
+    """lme4's names of `user_theta`: group and coefficient, or both coefficients below the diagonal."""
+    names = []
+    for term, layout in zip(design.random, solved.equations.terms, strict=True):
+        for row, col in layout.structure.positions:
+            inner = term.columns[row] if row == col else f"{term.columns[row]}.{term.columns[col]}"
+            names.append(f"{term.group}.{inner}")
+    return tuple(names)
 
 
 def variance_component_table(fit: LMMFit) -> pd.DataFrame:
@@ -71,20 +88,20 @@ def _standard_errors(solved: SolvedEquations) -> list[np.ndarray]:
     return [*out, np.sqrt(cov[d:, d:])]
 
 
-def describe_singular(design: Design, solved: SolvedEquations, tolerance: float) -> tuple[str, ...]:
+def describe_singular(design: Design, solved: SolvedEquations) -> tuple[str, ...]:
     """Plain words for every term whose relative covariance is singular (standardized scale)."""
     words = []
     for k, term in enumerate(design.random):
         layout = solved.equations.terms[k]
         at = solved.equations.theta_term == k
         diagonal = np.abs(solved.theta[at][layout.structure.diagonal])
-        if not np.any(diagonal < tolerance):
+        if not np.any(diagonal < BOUNDARY):
             continue
         T = solved.user_covariance(k)
         standard = (
             np.diag(solved.relative_covariance(k)) if layout.m == 1 else _standard_variances(T, layout.basis)
         )
-        zero = [term.columns[a] for a in range(layout.m) if standard[a] < tolerance**2]
+        zero = [term.columns[a] for a in range(layout.m) if standard[a] < BOUNDARY**2]
         if zero:
             words.append(
                 f"the variance of {', '.join(zero)} between levels of {term.group} is estimated as zero"

@@ -7,8 +7,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -37,21 +40,41 @@ def same_tables(left, right) -> None:
         pd.testing.assert_frame_equal(ours, theirs, check_dtype=False, rtol=1e-10, atol=1e-12)
 
 
-def wait_for_marks(folder: Path, count: int, seconds: float = 120.0) -> None:
+@pytest.fixture(scope="module")
+def compiled() -> None:
+    """Kernels are on disk before a process that is to be killed needs them."""
+    fit_batch(alpha_trials(2, genotypes=8), FORMULA, **OPTIONS)
+
+
+@contextmanager
+def running(*argv: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """A Python process that ends with the block, whatever happens in it."""
+    process = subprocess.Popen([sys.executable, *argv], text=True, **options)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait_for_marks(
+    folder: Path, count: int, process: subprocess.Popen[str] | None = None, seconds: float = 120.0
+) -> None:
     end = time.monotonic() + seconds
     while len(list((folder / "done").glob("part-*"))) < count:
+        assert process is None or process.poll() is None, "the process has ended"
         assert time.monotonic() < end, "no part was written"
         time.sleep(0.002)
 
 
-def test_a_killed_run_is_continued(tmp_path):
+def test_a_killed_run_is_continued(tmp_path, compiled):
     source, out = tmp_path / "trials.parquet", tmp_path / "out"
     frame = alpha_trials(1500, genotypes=8, seed=3)
     frame.to_parquet(source)
-    process = subprocess.Popen([sys.executable, "-c", RUN, str(source), str(out)])
-    wait_for_marks(out, 1)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    with running("-c", RUN, str(source), str(out)) as process:
+        wait_for_marks(out, 1, process)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
     done = len(list((out / "done").glob("part-*.json")))
     assert 1 <= done < 24
     before = {path: path.stat().st_mtime_ns for path in (out / "done").glob("part-*.json")}
@@ -61,15 +84,15 @@ def test_a_killed_run_is_continued(tmp_path):
     same_tables(fit_batch(frame, FORMULA, **OPTIONS), resumed)
 
 
-def test_a_command_that_is_interrupted_says_how_to_go_on(tmp_path):
+def test_a_command_that_is_interrupted_says_how_to_go_on(tmp_path, compiled):
     source, out = tmp_path / "trials.parquet", tmp_path / "out"
     alpha_trials(1500, genotypes=8, seed=3).to_parquet(source)
     argv = ["batch", str(source), FORMULA, "--by", "trial", "--traits", "yield,height", "--out", str(out)]
-    command = [sys.executable, "-m", "fastlmm_core.cli", *argv, "--workers", "1"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    wait_for_marks(out, 1)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate()
+    command = "-m", "fastlmm_core.cli", *argv, "--workers", "1"
+    with running(*command, stderr=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        wait_for_marks(out, 1, process)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate()
     assert process.returncode == 130
     assert "--resume" in said and "Traceback" not in said
     assert main([*argv, "--resume"]) == 0
@@ -149,11 +172,11 @@ def test_a_dataset_larger_than_a_piece_is_streamed(tmp_path, monkeypatch):
     pd.testing.assert_series_equal(found["sigma"], expected["sigma"], rtol=1e-8)
 
 
-def test_a_killed_worker_loses_nothing(tmp_path):
+def test_a_killed_worker_loses_nothing(tmp_path, compiled):
     distributed = pytest.importorskip("distributed")
     frame = alpha_trials(1600, genotypes=8, seed=5)
     out = tmp_path / "out"
-    expected = fit_batch(frame, FORMULA, **OPTIONS)  # kernels are compiled before the workers need them
+    expected = fit_batch(frame, FORMULA, **OPTIONS)
     killed = []
     with (
         distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,

@@ -62,6 +62,17 @@ def spoil(trials: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
     return frame.reset_index(drop=True), {names[k]: text for k, text in words.items()}
 
 
+def sized_trials(sizes: list[int], seed: int = 3) -> pd.DataFrame:
+    """Unbalanced alpha lattices with so many genotypes each, 2 to 4 replicates, a tenth of the plots lost."""
+    rng = np.random.default_rng(seed)
+    parts = []
+    for t, size in enumerate(sizes):
+        part = alpha_trials(1, size, int(rng.integers(2, 5)), 2 if size % 4 else 4, seed=seed + t)
+        lost = rng.choice(len(part), len(part) // 10, replace=False)
+        parts.append(part.drop(index=lost).assign(trial=f"S{t:04d}"))
+    return pd.concat(parts, ignore_index=True)
+
+
 def close(ours: pd.DataFrame, theirs: pd.DataFrame, tolerance: float = 1e-8) -> None:
     """Assert that two tables have the same columns, labels and figures."""
     assert list(ours.columns) == list(theirs.columns)

@@ -211,7 +211,7 @@ def test_minimum_degree_order_with_supernodes(dense_crossed):
 def test_a_certificate_is_not_given_for_nothing():
     """An iteration limit of one leaves no optimum, and the fit says so."""
     from fastlmm_core.reml import optimizer
-    from fastlmm_core.reml.solved import prepare_response
+    from fastlmm_core.reml.objective import prepare_response
 
     fit = fit_of("slopes3")
     e = fit.solved.equations

@@ -12,6 +12,8 @@ from fastlmm_core.inference.kenward_roger import scaled_f
 from fastlmm_core.linalg.supernodal import SupernodalFactor
 from fastlmm_core.reml.expected_traces import expected_traces
 from fastlmm_core.reml.information import KINDS, information_matrix, natural_parameters
+from fastlmm_core.reml.natural import apply_direction
+from fastlmm_core.reml.quadratic_forms import weighted_form
 
 EXACT = {"rtol": 1e-7}
 
@@ -288,20 +290,20 @@ def test_the_moments_solve_their_equations():
     np.testing.assert_allclose(f_variance / scaling**2, variance, rtol=1e-9)
 
 
-@pytest.mark.parametrize("name", ["crossed", "nested"])
-def test_weighted_form_is_the_sum_over_pairs_of_terms(name):
-    """One product with weighted entries against single projections; the weights are indefinite."""
-    fit = fit_of(name)
-    solved = fit.solved
-    layout = solved.equations.layout
-    K = len(solved.equations.terms)
+@pytest.mark.parametrize("name", CASES)
+def test_weighted_form_is_the_sum_over_pairs_of_parameters(name):
+    """One product with weighted blocks against single projections; the weights are indefinite."""
+    solved = fit_of(name).solved
+    layout, parameters = solved.equations.layout, natural_parameters(solved)
+    d = parameters.size
     rng = np.random.default_rng(0)
-    X = rng.normal(size=(layout.term.size, 5))
+    X = rng.normal(size=(layout.start[-1], 5))
     X[layout.fixed_rows] = 0.0
-    weights = rng.normal(size=(K, K))
+    weights = rng.normal(size=(d, d))
     weights += weights.T
-    parts = [np.where((layout.term == k)[:, None], X, 0.0) for k in range(K)]
+    parts = [apply_direction(solved, parameters, j, X) for j in range(d)]
     expected = sum(
-        weights[k, h] * parts[k].T @ solved.project(parts[h]) for k in range(K) for h in range(K)
+        weights[i, j] * parts[i].T @ solved.project(parts[j]) for i in range(d) for j in range(d)
     )
-    np.testing.assert_allclose(solved.weighted_form(X, weights), expected, rtol=1e-9, atol=1e-10)
+    form = weighted_form(solved, parameters, weights, X)
+    np.testing.assert_allclose(form, expected, rtol=1e-9, atol=1e-10)

@@ -7,18 +7,15 @@ import pytest
 from scipy import stats
 
 from fastlmm_core.errors import InferenceError, OptionError
+from fastlmm_core.inference.distributions import t_quantile, t_two_sided
 from fastlmm_core.inference.multiplicity import (
     ADJUSTMENTS,
     STEPWISE,
     Family,
     adjusted_p_values,
     critical_values,
-    dunnett_quantiles,
-    dunnett_tail,
     resolve_adjustment,
     stepwise_p,
-    t_quantile,
-    t_two_sided,
 )
 
 P = np.array([0.001, 0.2, 0.012, 0.03, 0.5, 0.04, 0.02])
@@ -75,43 +72,6 @@ def test_critical_value_has_the_p_value_of_the_level(method, df):
     cv = critical_values(0.9, np.full(6, df), method, one)
     tolerance = {"mvt": 2e-3, "dunnettx": 1e-3}.get(method, 1e-7)  # emmeans searches dunnettx to 5e-4 in t
     np.testing.assert_allclose(adjusted_p_values(cv, np.full(6, df), method, one), 0.1, rtol=tolerance)
-
-
-def test_dunnett_approximation_is_its_formula():
-    # emmeans' .pdunnx with R's ptukey: k = 4, df = 8, t = 1.191483520037311 gives 0.5951177959089757
-    got = dunnett_tail(np.array([1.191483520037311]), np.array([4]), np.array([8.0]))
-    np.testing.assert_allclose(got, 0.5951177959089757, atol=1e-9)
-
-
-@pytest.mark.parametrize("size", [2, 3, 40, 1000])
-def test_dunnett_quantiles_invert_the_tail(size):
-    """To emmeans' tolerance of 5e-4 in the quantile."""
-    df = np.array([2.0, 5.5, 5.5, 80.0, np.inf])
-    q = dunnett_quantiles(0.05, size, df)
-    sizes = np.full(5, size)
-    assert np.all(dunnett_tail(q - 5e-4, sizes, df) >= 0.05)
-    assert np.all(dunnett_tail(q + 5e-4, sizes, df) <= 0.05)
-
-
-@pytest.mark.parametrize(
-    ("level", "size", "df", "want"),
-    [  # R 4.2.2, emmeans 1.8.4-1: emmeans:::.qdunnx(level, size, df)
-        (0.9, 20, 14.0, 3.01994317958744),
-        (0.9, 7, 25.7, 2.49341526125615),
-        (0.95, 3, 6.0, 3.14311587733948),
-        (0.95, 2, 8.0, 2.70075093514737),
-        (0.95, 4, 18.0, 2.69443721370138),
-        (0.95, 9, 33.0, 2.86254300269614),
-        (0.95, 35, 120.5, 3.15466852130555),
-        (0.95, 60, 300.0, 3.27010226520766),
-        (0.95, 3, np.inf, 2.35942657811332),
-        (0.99, 5, 10.2, 3.9982704261849),
-        (0.99, 12, 60.0, 3.46737276313123),
-    ],
-)
-def test_dunnett_quantiles_are_those_of_emmeans(level, size, df, want):
-    """Closer than its search is exact, since the path is the same."""
-    np.testing.assert_allclose(dunnett_quantiles(1.0 - level, size, np.array([df])), want, rtol=0, atol=1e-6)
 
 
 def test_groups_are_families_of_their_own():

@@ -13,6 +13,7 @@ from fastlmm_core.kernels.assembly import (
     assemble_scalar,
     multiply_symmetric,
     scale_diagonal,
+    weigh_blocks,
 )
 
 SHAPES = [
@@ -85,6 +86,35 @@ def test_products(system):
     np.testing.assert_allclose(out, s.F.T @ B, atol=1e-12)
     multiply_symmetric(s.data(s.G), s.indptr, s.indices, B, out)
     np.testing.assert_allclose(out, s.G @ B, atol=1e-11)
+
+
+def test_weights_go_into_the_blocks(system):
+    """sum over pairs of symmetric matrices E_i, one term each, of w_ij blockdiag(E_i) G blockdiag(E_j)."""
+    s, p = system, system.pattern
+    r = np.random.default_rng(5)
+    width = s.factors.shape[1]
+    owners = [k for k, m in enumerate(p.sizes) for _ in range(m)]
+    weights = r.normal(size=(len(owners), len(owners)))
+    weights += weights.T
+    spread, directions = [], np.zeros((len(owners), width, width))
+    for E, k in zip(directions, owners, strict=True):
+        m = p.sizes[k]
+        E[:m, :m] = r.normal(size=(m, m))
+        E += E.T.copy()
+        whole = np.zeros_like(s.G)
+        for j in np.flatnonzero(p.term == k):
+            at = slice(p.start[j], p.start[j + 1])
+            whole[at, at] = E[:m, :m]
+        spread.append(whole)
+    pairs = np.zeros((p.n_terms + 1, width, width, p.n_terms + 1, width, width))
+    expected = np.zeros_like(s.G)
+    for i, k in enumerate(owners):
+        for j, h in enumerate(owners):
+            pairs[k, :, :, h] += weights[i, j] * np.multiply.outer(directions[i], directions[j])
+            expected += weights[i, j] * spread[i] @ s.G @ spread[j]
+    out = np.full(s.indices.size, np.nan)
+    weigh_blocks(s.data(s.G), s.indptr, *p.below, p.start, p.term, pairs, out)
+    np.testing.assert_allclose(to_dense(s.indptr, s.indices, out), expected, atol=1e-9)
 
 
 def blocks_of(system, matrix):

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 from random_pattern import node_matrix, random_pattern, to_dense
 
-from fastlmm_core.kernels.crossproducts import expand_coefficients, fill_crossproducts, project_response
+from fastlmm_core.kernels.crossproducts import (
+    bound_runs,
+    expand_coefficients,
+    fill_crossproducts,
+    make_room,
+    project_response,
+)
 
 SHAPES = [
     {"terms": ((6, 1), (5, 2)), "p": 3},
@@ -74,3 +80,19 @@ def test_products_with_vectors(pattern):
         pattern.row_ptr, pattern.row_node, pattern.row_val, pattern.values, pattern.start, b, fitted
     )
     np.testing.assert_allclose(fitted, pattern.dense @ b, atol=1e-12)
+
+
+def test_room_is_made_only_where_it_is_short():
+    rows = np.arange(6)
+    assert make_room(rows, 4, 2).size == 6
+    grown = make_room(rows, 4, 3)
+    assert grown.size >= 2 * rows.size
+    assert np.array_equal(grown[:4], rows[:4])
+
+
+@pytest.mark.parametrize("counts", [[], [0], [3], [2, 0, 0, 5, 1]])
+def test_counts_become_bounds(counts):
+    ptr = np.array([0, *counts], np.int64)
+    fill = bound_runs(ptr)
+    assert np.array_equal(ptr, np.cumsum([0, *counts]))
+    assert np.array_equal(fill, ptr[:-1])

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from random_pattern import compress_lower, eliminate_symbolically, node_matrix, random_graph
 
-from fastlmm_core.kernels.ordering import count_columns, fill_node_pattern, map_pattern, order_minimum_degree
+from fastlmm_core.kernels.ordering import (
+    count_columns,
+    fill_node_pattern,
+    list_children,
+    map_pattern,
+    order_minimum_degree,
+    order_postfix,
+)
 
 
 def strict_lower(adjacent):
@@ -98,3 +105,41 @@ def test_positions_in_the_larger_pattern():
     assert np.array_equal(L_indices[position], indices)
     columns = np.repeat(np.arange(14), np.diff(indptr))
     assert np.all((position >= L_indptr[columns]) & (position < L_indptr[columns + 1]))
+
+
+FORESTS = {
+    "none": [],
+    "roots": [-1, -1, -1],
+    "chain": [1, 2, 3, -1],
+    "star": [3, 3, 3, -1],
+    "two trees": [4, 5, 4, 5, -1, -1],
+    "not a postorder": [3, 4, 3, 5, 5, -1],
+}
+
+
+@pytest.mark.parametrize("name", FORESTS)
+def test_children_are_listed_in_order(name):
+    parent = np.array(FORESTS[name], np.int64)
+    n = parent.size
+    child, sibling = list_children(parent)
+    for p in range(n + 1):
+        listed, c = [], child[p]
+        while c >= 0:
+            listed.append(c)
+            c = sibling[c]
+        assert listed == [s for s in range(n) if parent[s] == (p if p < n else -1)]
+
+
+@pytest.mark.parametrize("name", FORESTS)
+def test_a_postorder_keeps_subtrees_together(name):
+    parent = np.array(FORESTS[name], np.int64)
+    perm = order_postfix(parent)
+    place = np.argsort(perm)
+    assert sorted(perm) == list(range(parent.size))
+    below = {s: {s} for s in range(parent.size)}
+    for s in perm:
+        if parent[s] >= 0:
+            assert place[s] < place[parent[s]]
+            below[parent[s]] |= below[s]
+    for s, members in below.items():
+        assert {place[j] for j in members} == set(range(place[s] - len(members) + 1, place[s] + 1))

@@ -8,7 +8,7 @@ import scipy.sparse as sp
 
 from fastlmm_core.linalg.factor import make_factor
 from fastlmm_core.reml.equations import build_equations
-from fastlmm_core.reml.solved import fit_equations
+from fastlmm_core.reml.fitting import fit_equations
 
 
 def one_way(seed, groups, size, between):

@@ -7,8 +7,8 @@ from random_designs import CASES, case
 
 from fastlmm_core import prepare
 from fastlmm_core.linalg.supernodal import SupernodalFactor
-from fastlmm_core.reml.objective import evaluate, evaluate_score, factors_at
-from fastlmm_core.reml.solved import SolvedEquations, prepare_response
+from fastlmm_core.reml.objective import evaluate, evaluate_score, factors_at, prepare_response
+from fastlmm_core.reml.solved import SolvedEquations
 
 
 class Setting:

@@ -1,0 +1,161 @@
+"""The fit of the variance parameters: search, boundary decisions and certificate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastlmm_core.kernels.assembly import apply_factor_transposed
+from fastlmm_core.linalg import make_factor
+from fastlmm_core.linalg.factor import CholeskyFactor
+from fastlmm_core.reml import optimizer
+from fastlmm_core.reml.boundary import (
+    boundary_scores,
+    curvature_tolerance,
+    leave_boundary,
+    leave_saddle,
+    score_tolerance,
+    snap_boundary,
+)
+from fastlmm_core.reml.equations import MixedModelEquations
+from fastlmm_core.reml.objective import (
+    Point,
+    Response,
+    assemble_at,
+    evaluate,
+    factors_at,
+    prepare_response,
+)
+from fastlmm_core.reml.solved import SolvedEquations
+from fastlmm_core.reml.starting_values import starting_values
+
+# Share of the response's sum of squares that may be left for the fixed part to count as all of it.
+EXPLAINED = 1e-28
+# Newton decrement of a certified optimum, and what setting variances to zero may add to its deviance.
+LARGEST_DECREMENT = 1e-6
+LARGEST_RISE = 1e-7
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Why the result is, or is not, an optimum.
+
+    Attributes
+    ----------
+    optimal : bool
+        Gradient, curvature and the scores of the variances at zero all agree.
+    decrement : float
+        Newton decrement g' H^-1 g in units of the deviance.
+    gradient_norm : float
+        Largest absolute component of the gradient in theta (standardized coefficients).
+    smallest_curvature : float
+        Smallest eigenvalue of the curvature used.
+    smallest_boundary_score : float
+        Smallest eigenvalue of the score of T_k on the null space of T_k; +inf when no T_k is singular.
+    """
+
+    optimal: bool
+    decrement: float
+    gradient_norm: float
+    smallest_curvature: float
+    smallest_boundary_score: float
+
+
+def fit_equations(
+    equations: MixedModelEquations,
+    y: np.ndarray,
+    *,
+    reml: bool,
+    factor: CholeskyFactor | None = None,
+    theta: np.ndarray | None = None,
+    progress: optimizer.Progress | None = None,
+) -> tuple[SolvedEquations, optimizer.Optimum, Certificate]:
+    """Fit the variance parameters and solve.
+
+    Parameters
+    ----------
+    y : (n,) float64
+        Response less offset.
+    factor : CholeskyFactor, optional
+        Symbolic analysis to reuse.
+    theta : (n_theta,), optional
+        Starting values.
+    """
+    factor = factor or make_factor(equations)
+    response = prepare_response(equations, y)
+    explained = response.yy <= EXPLAINED * float(y @ (equations.weights * y))
+    if equations.n_theta == 0 or explained:
+        return _solve_without_search(equations, factor, response, reml, explained)
+    start = starting_values(equations, response) if theta is None else theta
+    optimum = optimizer.minimize(equations, factor, response, reml=reml, theta=start, progress=progress)
+    for _ in range(3):
+        found = snap_boundary(equations, optimum)
+        boundary_score, direction = boundary_scores(equations, found, optimum.S)
+        if direction is not None and boundary_score < -score_tolerance(optimum.S):
+            # a variance at zero whose score wants it to grow: leave the stationary point
+            start = leave_boundary(equations, found, direction)
+        elif np.linalg.eigvalsh(optimum.hessian)[0] < -curvature_tolerance(optimum.hessian):
+            start = leave_saddle(optimum)
+        else:
+            break
+        optimum = optimizer.minimize(equations, factor, response, reml=reml, theta=start, progress=progress)
+    moved = not np.array_equal(found, optimum.theta)
+    point = optimum.point
+    if moved or point is None:
+        point = evaluate(equations, factor, response, factors_at(equations, found), reml)
+    solved = SolvedEquations(equations, factor, response, point, found, reml)
+    factor.release()
+    return solved, optimum, certify(optimum, boundary_score, point.deviance if moved else optimum.deviance)
+
+
+def certify(optimum: optimizer.Optimum, boundary_score: float, deviance: float) -> Certificate:
+    """The certificate of an optimum; `deviance` is that with variances at the boundary set to zero."""
+    curvature = float(np.linalg.eigvalsh(optimum.hessian).min())
+    optimal = (
+        optimum.status in (0, 3)
+        and optimum.decrement <= LARGEST_DECREMENT
+        and curvature >= -curvature_tolerance(optimum.hessian)
+        and boundary_score >= -score_tolerance(optimum.S)
+        and deviance <= optimum.deviance + LARGEST_RISE
+    )
+    return Certificate(
+        optimal=optimal,
+        decrement=optimum.decrement,
+        gradient_norm=float(np.abs(optimum.gradient).max()),
+        smallest_curvature=curvature,
+        smallest_boundary_score=boundary_score,
+    )
+
+
+def _solve_without_search(
+    equations: MixedModelEquations, factor: CholeskyFactor, response: Response, reml: bool, explained: bool
+) -> tuple[SolvedEquations, optimizer.Optimum, Certificate]:
+    """No variance parameters, or nothing left to explain: every relative variance is zero."""
+    theta = np.zeros(equations.n_theta)
+    factors = factors_at(equations, theta)
+    if not factor.factorize(assemble_at(equations, factors)):
+        raise np.linalg.LinAlgError("X'WX is not positive definite")
+    start, term = equations.layout.start, equations.layout.term
+    right = np.empty_like(response.rhs)
+    apply_factor_transposed(start, term, factors, response.rhs, right)
+    point = Point(0.0, 0.0, factors, factor.solve(right))
+    solved = SolvedEquations(equations, factor, response, point, theta, reml)
+    if explained:
+        solved.leave_nothing()
+    d = theta.size
+    empty = np.zeros((len(equations.terms), equations.width, equations.width))
+    optimum = optimizer.Optimum(
+        theta,
+        0,
+        solved.criterion,
+        solved.r2,
+        0.0,
+        0,
+        1,
+        np.zeros(d),
+        np.zeros((d, d)),
+        empty,
+        np.empty((0, 3 + d)),
+    )
+    return solved, optimum, Certificate(True, 0.0, 0.0, 0.0, np.inf)

@@ -1,0 +1,76 @@
+"""Weighted sums of quadratic forms in P: products with the sparse matrices and half a solve."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastlmm_core.kernels.assembly import multiply_symmetric, weigh_blocks
+from fastlmm_core.reml.natural import NaturalParameters, mix_directions
+from fastlmm_core.reml.solved import SolvedEquations
+
+# Eigenvalues of weights, relative to the largest, that count as zero.
+NEGLIGIBLE = 1e-15
+# Columns of a symmetric product that are formed at a time.
+PRODUCT_BLOCK = 256
+
+
+def weighted_form(
+    solved: SolvedEquations, parameters: NaturalParameters, weights: np.ndarray, B: np.ndarray
+) -> np.ndarray:
+    """sum_ij w_ij B_i' Z' P Z B_j (r, r), B_j = (I (x) E_j) B; relative P.
+
+    Z' P Z is the random part of G - G F C^-1 F' G (see ``kernels.assembly``).  That of G takes one product
+    with B, the weights going into its blocks; that of the inverse is a sum of squares for every eigenvector
+    of the weights, for which half a solve is enough.
+
+    Parameters
+    ----------
+    weights : (d, d)
+        Symmetric, of the natural parameters.
+    B : (q + p, r)
+        Zero on fixed rows.
+    """
+    e = solved.equations
+    mixed_G = np.empty_like(e.G)
+    weigh_blocks(
+        e.G, e.indptr, e.below_ptr, e.below, e.layout.start, e.layout.term,
+        block_weights(solved, parameters, weights), mixed_G,
+    )  # fmt: skip
+    GB = np.empty_like(B)
+    multiply_symmetric(mixed_G, e.indptr, e.indices, B, GB)
+    form = symmetric_product(B, GB)
+    values, vectors = np.linalg.eigh(weights)
+    for a in np.flatnonzero(np.abs(values) > NEGLIGIBLE * np.abs(values).max(initial=0.0)):
+        mixed = mix_directions(solved, parameters, vectors[:, a], B)
+        multiply_symmetric(e.G, e.indptr, e.indices, mixed, GB)
+        del mixed  # for thousands of columns these arrays are the memory of a fit
+        half = solved.half_solve(GB)
+        form -= values[a] * (half.T @ half)
+    return form
+
+
+def block_weights(solved: SolvedEquations, parameters: NaturalParameters, weights: np.ndarray) -> np.ndarray:
+    """sum_ij w_ij E_i (x) E_j by pairs of terms, as ``weigh_blocks`` takes it; zero for fixed columns."""
+    n, m = len(solved.equations.terms) + 1, solved.equations.width
+    out = np.zeros((n, m, m, n, m, m))
+    for i, k in enumerate(parameters.term):
+        for j, h in enumerate(parameters.term):
+            out[k, :, :, h] += weights[i, j] * np.multiply.outer(
+                parameters.directions[i], parameters.directions[j]
+            )
+    return out
+
+
+def symmetric_product(A: np.ndarray, B: np.ndarray) -> np.ndarray:
+    """A' B (r, r) for A, B (n, r) whose product is symmetric; only one triangle is computed."""
+    r = A.shape[1]
+    out = np.empty((r, r))
+    for first in range(0, r, PRODUCT_BLOCK):
+        columns = slice(first, first + PRODUCT_BLOCK)
+        part = A[:, first:].T @ B[:, columns]
+        out[first:, columns] = part
+        out[columns, first:] = part.T
+        own = out[columns, columns]
+        own += own.T.copy()
+        own *= 0.5
+    return out

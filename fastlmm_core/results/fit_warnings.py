@@ -1,0 +1,73 @@
+"""What a fit warns of: dropped columns, terms that the data cannot tell apart, boundaries, no convergence."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from fastlmm_core.design import Design
+from fastlmm_core.errors import (
+    ConfoundedWarning,
+    FastLMMWarning,
+    NotConvergedWarning,
+    RankDeficientWarning,
+    SingularFitWarning,
+    name_list,
+)
+from fastlmm_core.reml.fitting import Certificate
+from fastlmm_core.reml.information import confounded_terms, natural_parameters
+from fastlmm_core.reml.optimizer import STATUS, Optimum
+from fastlmm_core.reml.solved import SolvedEquations
+from fastlmm_core.results.variance_components import describe_singular
+
+# Smallest eigenvalue of the curvature below which a term is looked at for confounding with the fixed part.
+FLAT = 1e-6
+
+
+def collect_warnings(
+    design: Design, solved: SolvedEquations, optimum: Optimum, certificate: Certificate
+) -> tuple[FastLMMWarning, ...]:
+    """Everything about a fit that its reader should know before its figures."""
+    found: list[FastLMMWarning] = []
+    if design.dropped_columns:
+        found.append(
+            RankDeficientWarning(
+                f"dropped, because they depend on earlier columns: {name_list(design.dropped_columns)}"
+            )
+        )
+    for group, columns in repeated_effects(design):
+        found.append(
+            ConfoundedWarning(
+                f"{name_list(columns)} varies between levels of '{group}' in more than one random term: the "
+                "data tell only the sum of these variances; leave it out of all but one"
+            )
+        )
+    words = describe_singular(design, solved)
+    if words:
+        found.append(SingularFitWarning("singular fit: " + "; ".join(words)))
+    if abs(certificate.smallest_curvature) < FLAT and design.random:
+        terms = [design.random[k].group for k in confounded_terms(solved, natural_parameters(solved))]
+        if terms:
+            found.append(
+                ConfoundedWarning(
+                    f"the random term of {name_list(terms)} lies within the fixed part: the data say nothing "
+                    "about its variance, and the figure shown for it is arbitrary; leave it out of one of "
+                    "the two parts"
+                )
+            )
+    if not certificate.optimal:
+        found.append(
+            NotConvergedWarning(
+                f"not converged: {STATUS[optimum.status]} (decrement {certificate.decrement:.3g}, gradient "
+                f"{certificate.gradient_norm:.3g})"
+            )
+        )
+    return tuple(found)
+
+
+def repeated_effects(design: Design) -> list[tuple[str, list[str]]]:
+    """Grouping factors with the coefficients that stand in more than one of their terms."""
+    counts: dict[str, Counter[str]] = {}
+    for term in design.random:
+        counts.setdefault(term.group, Counter()).update(term.columns)
+    repeated = {group: [name for name, times in own.items() if times > 1] for group, own in counts.items()}
+    return [(group, names) for group, names in repeated.items() if names]
