@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastlmm_core.design import Design, build_design
+from fastlmm_core.design.formula import ParsedFormula
 from fastlmm_core.design.table import first_row
 from fastlmm_core.errors import DataError, OptionError
 from fastlmm_core.linalg import CholeskyFactor, make_factor
@@ -91,7 +92,7 @@ class Prepared:
 
 
 def prepare(
-    formula: str, data: Any, *, reml: bool = True, weights: Any = None, offset: Any = None,
+    formula: str | ParsedFormula, data: Any, *, reml: bool = True, weights: Any = None, offset: Any = None,
     contrasts: dict[str, Any] | None = None, response: bool = True,
     max_memory: int | float | str | None = None,
 ) -> Prepared:  # fmt: skip

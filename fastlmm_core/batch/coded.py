@@ -2,38 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from fastlmm_core.batch.plan import BatchPlan
+from fastlmm_core.batch.contrasts import ContrastPlan, contrast_plan
 from fastlmm_core.batch.trials import TrialTable
+from fastlmm_core.batch.variables import (
+    GridCovariates,
+    TableVariables,
+    grid_factors,
+    numeric_columns,
+    read_table,
+)
 from fastlmm_core.design.coding import code_terms
-from fastlmm_core.design.expressions import Name
-from fastlmm_core.design.table import Column, as_factor, read_column
-from fastlmm_core.errors import DataError
+from fastlmm_core.design.expressions import deparse
+from fastlmm_core.design.formula import RandomPart, TermList
 from fastlmm_core.inference.reference_grid import parse_specs
 from fastlmm_core.kernels.trial_inference import ASYMPTOTIC, KENWARD_ROGER, RESIDUAL, SATTERTHWAITE
 from fastlmm_core.kernels.trial_layout import count_levels
-from fastlmm_core.kernels.trial_rows import (
-    CONSECUTIVE,
-    CONTROL,
-    CONTROL_FIRST,
-    CONTROL_LAST,
-    PAIRWISE,
-    REVERSED,
-)
 
 MODES = {
     "kenward-roger": KENWARD_ROGER, "satterthwaite": SATTERTHWAITE, "residual": RESIDUAL,
     "asymptotic": ASYMPTOTIC,
-}  # fmt: skip
-FAMILIES = {
-    "pairwise": (PAIRWISE, "pairs", "tukey"), "revpairwise": (REVERSED, "pairs", "tukey"),
-    "trt.vs.ctrl": (CONTROL_FIRST, "contrast", "dunnettx"),
-    "trt.vs.ctrl1": (CONTROL_FIRST, "contrast", "dunnettx"),
-    "trt.vs.ctrlk": (CONTROL_LAST, "contrast", "dunnettx"), "consec": (CONSECUTIVE, "contrast", "mvt"),
 }  # fmt: skip
 
 
@@ -47,17 +40,44 @@ class FixedAtoms:
 
 @dataclass(frozen=True)
 class RandomPlan:
-    """A random term: label, grouping factors (slowest first), coefficient names, independent or not."""
+    """A random term.
+
+    Attributes
+    ----------
+    group : str
+    factors : tuple of str
+        Of the grouping, the slowest first.
+    columns : tuple of str
+        Names of the coefficients.
+    products : tuple of tuples of str
+        Numeric variables whose product each coefficient is, none for the intercept.
+    diagonal : bool
+        Independent coefficients.
+    """
 
     group: str
     factors: tuple[str, ...]
     columns: tuple[str, ...]
+    products: tuple[tuple[str, ...], ...]
     diagonal: bool
 
 
 @dataclass(frozen=True)
+class CodedSpec:
+    """Factors of a table of means: those whose means are compared, and those of the groups they are in."""
+
+    main: tuple[str, ...]
+    by: tuple[str, ...]
+
+    @property
+    def factors(self) -> tuple[str, ...]:
+        """All of them, the first varying fastest."""
+        return self.main + self.by
+
+
+@dataclass(frozen=True)
 class CodedTrials:
-    """A table of trials as arrays of codes and numbers.
+    """A table of trials as arrays of codes and numbers; variables go by their text in the formula.
 
     Attributes
     ----------
@@ -68,16 +88,19 @@ class CodedTrials:
     numeric : tuple of str
     numbers : (n_numeric, N) float64
     weights : (N,) float64
+        NaN in rows where an expression is not defined, so that no such row is used.
     ok : (N,) bool
         Rows whose explanatory columns and keys are complete.
     y : (n_traits, N) float64
-        All missing where the response of a trial cannot be read.
+        Responses less offset; all missing where the response of a trial cannot be read.
     terms : tuple of FixedAtoms
     random : tuple of RandomPlan
-    specs : tuple of tuples of str
+    specs : tuple of CodedSpec
         Factors of each table of marginal means.
-    family : (int, str, str) or None
-        Kernel's number, kind and adjustment of the contrasts.
+    column_of : dict of str to str
+        Column of the table behind each factor of `specs`, which titles the means.
+    covariates : GridCovariates
+    family : ContrastPlan or None
     controls : tuple of int
         Code of the control in the factor of each specification, -1 without one.
     level_counts : (n_factors, T) int64
@@ -95,8 +118,10 @@ class CodedTrials:
     intercept: bool
     terms: tuple[FixedAtoms, ...]
     random: tuple[RandomPlan, ...]
-    specs: tuple[tuple[str, ...], ...]
-    family: tuple[int, str, str] | None
+    specs: tuple[CodedSpec, ...]
+    column_of: dict[str, str]
+    covariates: GridCovariates
+    family: ContrastPlan | None
     controls: tuple[int, ...]
     level_counts: np.ndarray
 
@@ -129,7 +154,7 @@ class CodedTrials:
         number = {n: i for i, n in enumerate(self.numeric)}
         group_ptr = np.cumsum([0, *(len(r.factors) for r in self.random)])
         group = [place[n] for r in self.random for n in r.factors]
-        parts = [[] if c == "(Intercept)" else c.split(":") for r in self.random for c in r.columns]
+        parts = [product for r in self.random for product in r.products]
         coef_ptr = np.cumsum([0, *(len(part) for part in parts)])
         coef = [number[n] for part in parts for n in part]
         widths = [len(r.columns) for r in self.random]
@@ -147,93 +172,83 @@ def code_trials(table: TrialTable) -> CodedTrials | None:
     plan = table.plan
     parsed = plan.parsed
     family = contrast_plan(plan)
-    if not plan.traits or parsed.offsets or isinstance(family, bool) or plan.information != "expected":
+    if isinstance(family, bool) or plan.information != "expected":
         return None
     if not parsed.random and plan.ddf not in ("residual", "asymptotic"):
         return None
     if plan.ddf == "satterthwaite" and not plan.reml:
         return None
-    atoms = [*parsed.fixed.atoms.values()]
-    for part in parsed.random:
-        atoms += [*part.terms.atoms.values(), *part.factors]
-    if not all(isinstance(atom, Name) for atom in atoms):
+    variables = read_table(table)
+    if variables is None or (plan.weights and variables.columns.column(plan.weights).is_factor):
         return None
-    columns = read_columns(table)
-    if columns is None:
+    if any(text not in variables.numbers for part in parsed.random for text in part.terms.atoms):
         return None
-    factors = {text for text, node in parsed.fixed.atoms.items() if columns[node.name].is_factor}  # type: ignore[attr-defined]
-    terms = tuple(
+    text_of = grid_factors(parsed, variables) if plan.emmeans else {}
+    if text_of is None:
+        return None
+    wanted = [parse_specs(spec) for spec in plan.emmeans]
+    if any(not set(spec.variables) <= set(text_of) for spec in wanted):
+        return None
+    specs = tuple(
+        CodedSpec(
+            tuple(text_of[name] for name in spec.variables if name not in spec.by),
+            tuple(text_of[name] for name in spec.by),
+        )
+        for spec in wanted
+    )
+    most = 1 if family and family.control == "label" else len(text_of)
+    if family and not all(1 <= len(spec.main) <= most for spec in specs):
+        return None
+    terms = fixed_plan(parsed.fixed, variables.numbers)
+    random = tuple(random_plan(part) for part in parsed.random)
+    column_of = {text: name for name, text in text_of.items()}
+    return collect_codes(table, variables, terms, random, specs, column_of, family)
+
+
+def fixed_plan(fixed: TermList, numbers: Collection[str]) -> tuple[FixedAtoms, ...]:
+    """The terms of the fixed part, `numbers` being the texts of numeric variables."""
+    factors = {text for text in fixed.atoms if text not in numbers}
+    return tuple(
         FixedAtoms(
-            tuple(parsed.fixed.atoms[text].name for text in term.atoms),  # type: ignore[attr-defined]
+            term.atoms,
             tuple(
                 int(full) if text in factors else 2 for text, full in zip(term.atoms, term.full, strict=True)
             ),
         )
-        for term in code_terms(parsed.fixed, factors)
+        for term in code_terms(fixed, factors)
     )
-    random = []
-    for part in parsed.random:
-        names = [":".join(part.terms.atoms[text].name for text in term) for term in part.terms.terms]  # type: ignore[attr-defined]
-        if any(columns[node.name].is_factor for node in part.terms.atoms.values()):  # type: ignore[attr-defined]
-            return None
-        own = (*(("(Intercept)",) if part.terms.intercept else ()), *names)
-        groups = tuple(node.name for node in part.factors)  # type: ignore[attr-defined]
-        random.append(RandomPlan(part.group, groups, own, part.structure == "diag"))
-    wanted = [parse_specs(spec) for spec in plan.emmeans]
-    specs = tuple(spec.variables for spec in wanted)
-    in_fixed = {n for t in terms for n, k in zip(t.names, t.kinds, strict=True) if k < 2}
-    if any(name not in in_fixed for spec in specs for name in spec) or any(spec.by for spec in wanted):
-        return None
-    if family and any(len(spec) != 1 for spec in specs):
-        return None
-    return collect_codes(table, columns, terms, tuple(random), specs, family)
 
 
-def contrast_plan(plan: BatchPlan) -> tuple[int, str, str] | bool | None:
-    """(kernel's number, kind, adjustment) of the contrasts, None without any, False for the general path."""
-    if plan.contrasts is None:
-        return None
-    if not isinstance(plan.contrasts, str) or plan.contrasts not in FAMILIES:
-        return False
-    number, kind, usual = FAMILIES[plan.contrasts]
-    adjust = plan.adjust or usual
-    if adjust in ("mvt", "scheffe"):
-        return False
-    return (CONTROL if plan.ref is not None else number), kind, adjust
-
-
-def read_columns(table: TrialTable) -> dict[str, Column] | None:
-    """The explanatory columns over the whole table; None when one mixes types."""
-    try:
-        return {name: read_column(name, table.frame[name]) for name in table.plan.explanatory}
-    except DataError:
-        return None
+def random_plan(part: RandomPart) -> RandomPlan:
+    """A random term whose coefficients are products of numeric variables."""
+    products = (*([()] if part.terms.intercept else []), *part.terms.terms)
+    columns = tuple(":".join(product) or "(Intercept)" for product in products)
+    groups = tuple(deparse(node) for node in part.factors)
+    return RandomPlan(part.group, groups, columns, products, part.structure == "diag")
 
 
 def collect_codes(
-    table: TrialTable, columns: dict[str, Column], terms: tuple[FixedAtoms, ...],
-    random: tuple[RandomPlan, ...], specs: tuple[tuple[str, ...], ...],
-    family: tuple[int, str, str] | None,
-) -> CodedTrials | None:  # fmt: skip
+    table: TrialTable, variables: TableVariables, terms: tuple[FixedAtoms, ...],
+    random: tuple[RandomPlan, ...], specs: tuple[CodedSpec, ...], column_of: dict[str, str],
+    family: ContrastPlan | None,
+) -> CodedTrials:  # fmt: skip
     """Stack codes and numbers, mark unusable rows and find the control."""
     plan = table.plan
     N = len(table.frame)
     factor_names = dict.fromkeys(n for t in terms for n, k in zip(t.names, t.kinds, strict=True) if k < 2)
     factor_names |= dict.fromkeys(n for r in random for n in r.factors)
-    number_names = dict.fromkeys(n for t in terms for n, k in zip(t.names, t.kinds, strict=True) if k == 2)
-    number_names |= dict.fromkeys(
-        n for r in random for c in r.columns if c != "(Intercept)" for n in c.split(":")
-    )
-    coded = [as_factor(columns[name]) for name in factor_names]
+    numbers, covariates = numeric_columns(plan, variables)
+    coded = [variables.factors[name] for name in factor_names]
     codes = np.array([c.values for c in coded], dtype=np.int32).reshape(len(coded), N)
-    numbers = np.array([columns[name].values for name in number_names]).reshape(len(number_names), N)
-    ok = (codes >= 0).all(axis=0) & ~np.isnan(numbers).any(axis=0)
-    if plan.weights and columns[plan.weights].is_factor:
-        return None
-    weights = columns[plan.weights].values if plan.weights else np.ones(N)
+    ok = ~variables.missing
+    weights = variables.columns.column(plan.weights).values if plan.weights else np.ones(N)
+    if variables.undefined.any():
+        weights = np.where(variables.undefined, np.nan, weights)
     for nameless in np.flatnonzero(table.keys.isna().to_numpy().any(axis=1)) if plan.by else ():
         ok[table.ptr[nameless] : table.ptr[nameless + 1]] = False
-    y = table.y
+    y = table.y if variables.response is None else variables.response[None]
+    if variables.offset is not None:
+        y = y - variables.offset
     if table.faults:
         y = y.copy()
         for trial, trait in table.faults:
@@ -244,14 +259,14 @@ def collect_codes(
     names = tuple(factor_names)
     levels = tuple(np.array(c.levels, dtype=object) for c in coded)
     controls = tuple(
-        find_code(levels[names.index(spec[0])], spec[0], str(plan.ref))
-        if family and family[0] == CONTROL else -1
+        find_code(levels[names.index(spec.main[0])], column_of[spec.main[0]], str(plan.ref))
+        if family and family.control == "label" else -1
         for spec in specs
     )  # fmt: skip
     return CodedTrials(
-        names, levels, codes, tuple(number_names), numbers, np.ascontiguousarray(weights, dtype=np.float64),
-        ok, np.ascontiguousarray(y), plan.parsed.fixed.intercept, terms, random, specs, family, controls,
-        counts,
+        names, levels, codes, tuple(numbers), np.array(list(numbers.values())).reshape(len(numbers), N),
+        np.ascontiguousarray(weights, dtype=np.float64), ok, np.ascontiguousarray(y),
+        plan.parsed.fixed.intercept, terms, random, specs, column_of, covariates, family, controls, counts,
     )  # fmt: skip
 
 

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastlmm_core.batch.coded import MODES, CodedTrials, integers
+from fastlmm_core.batch.coded import MODES, CodedSpec, CodedTrials, integers
+from fastlmm_core.batch.contrasts import NO_CONTROL, UnitContrasts, choose_contrasts, no_contrasts
 from fastlmm_core.batch.trials import TrialTable
-from fastlmm_core.kernels.trial_design import LARGEST_GRAPH
+from fastlmm_core.kernels.trial_design import BAD_VALUES, LARGEST_GRAPH, NO_INFERENCE, OK
 from fastlmm_core.kernels.trial_inference import KENWARD_ROGER, SATTERTHWAITE
 from fastlmm_core.kernels.trial_layout import hash_layouts
-from fastlmm_core.kernels.trial_rows import PAIRWISE, REVERSED, infer_rows, judge_parameters
+from fastlmm_core.kernels.trial_parameters import judge_parameters
+from fastlmm_core.kernels.trial_rows import infer_rows
 from fastlmm_core.kernels.trial_units import COLUMNS, RANK, ROWS, STATUS, unit_kernel
 from fastlmm_core.reml.optimizer import MAX_ITERATIONS, TOLERANCE
 
@@ -28,8 +30,8 @@ class RowArrays:
     ----------
     offsets : (U, 2) int64
         Of rows and of contrasts.
-    sizes : (U, 3) int64
-        Rows, contrasts, place of the control.
+    sizes : (U, 4) int64
+        Rows, contrasts, means that are compared with each other, place of the control among these.
     rows, contrasts : (., 3)
         Estimate, standard error, df.
     """
@@ -193,22 +195,23 @@ def allocate(
 
 
 def mean_sizes(
-    coded: CodedTrials, spec: tuple[str, ...], n: np.ndarray, counts: np.ndarray
+    coded: CodedTrials, spec: CodedSpec, n: np.ndarray, counts: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Bounds (U,) on the means of a specification and on their contrasts."""
-    means = np.ones_like(n)
-    for name in spec:
-        means = np.minimum(means * counts[coded.factors.index(name)], n)
-    if not coded.family:
-        return means, np.zeros_like(n)
-    return means, means * (means - 1) // 2 if coded.family[0] in (PAIRWISE, REVERSED) else means
+    compared, groups = np.ones_like(n), np.ones_like(n)
+    for name in spec.main:
+        compared = np.minimum(compared * counts[coded.factors.index(name)], n)
+    for name in spec.by:
+        groups = np.minimum(groups * counts[coded.factors.index(name)], n)
+    contrasts = coded.family.most(compared, groups, n) if coded.family else np.zeros_like(n)
+    return np.minimum(compared * groups, n), contrasts
 
 
 def row_arrays(rows: np.ndarray, contrasts: np.ndarray) -> RowArrays:
     """Room for tables of so many rows and contrasts by unit."""
     rows_at, contrasts_at = starts(rows), starts(contrasts)
     return RowArrays(
-        np.column_stack([rows_at[:-1], contrasts_at[:-1]]), np.zeros((rows.size, 3), np.int64),
+        np.column_stack([rows_at[:-1], contrasts_at[:-1]]), np.zeros((rows.size, 4), np.int64),
         np.empty((int(rows_at[-1]), 3)), np.empty((int(contrasts_at[-1]), 3)),
     )  # fmt: skip
 
@@ -246,17 +249,49 @@ def fit_stretch(
             mode, a.integers[own], a.figures[own], plan.reml, random, a.theta[own], a.natural[own],
             a.average[own], a.bounds[own], store, store_at, a.places, a.places_at[own], covariance, status,
         )  # fmt: skip
-    level_offsets = np.ascontiguousarray(a.offsets[own, 1:])
-    tables: list[tuple[bool, tuple[str, ...], int, RowArrays | None]]
-    tables = [(True, (), -1, a.fixed)] if a.fixed else []
-    tables += [(False, *rest) for rest in zip(coded.specs, coded.controls, a.means, strict=True)]
-    for coefficients, spec, control, into in tables:
-        assert into is not None
+    undefined = coded.covariates.place(a.numbers[own])
+    status[undefined & (status == OK)] = NO_INFERENCE
+    offset = coded.covariates.offset
+    shifts = np.zeros(hi - lo) if offset < 0 else np.ascontiguousarray(a.numbers[own, offset])
+    for s, into in enumerate((a.fixed, *a.means), start=-1):
+        if into is None:
+            continue
+        spec = coded.specs[s].factors if s >= 0 else ()
+        chosen = unit_contrasts(coded, a, own, s, status) if s >= 0 else no_contrasts(hi - lo)
         infer_rows(
-            coefficients, mode, level_offsets, a.integers[own], a.figures[own], fixed, random,
-            a.natural[own], covariance, a.numbers[own], store, store_at, a.places, a.places_at[own], a.levels,
-            integers([coded.factors.index(name) for name in spec]),
-            integers([coded.family[0] if coded.family else 0, control]), into.offsets[own], into.sizes[own],
-            into.rows, into.contrasts, status,
+            s < 0, mode, a.integers[own], a.figures[own], fixed, random, a.natural[own], covariance,
+            a.numbers[own], shifts if s >= 0 else np.zeros(hi - lo), store, store_at, a.places,
+            a.places_at[own], integers([coded.factors.index(name) for name in spec]), chosen.weights,
+            chosen.families, into.offsets[own], into.sizes[own], into.rows, into.contrasts, status,
         )  # fmt: skip
     a.integers[own, STATUS] = status
+
+
+def unit_contrasts(
+    coded: CodedTrials, arrays: UnitArrays, own: slice, s: int, status: np.ndarray
+) -> UnitContrasts:
+    """Contrasts of specification `s` in the units `own`; notes sizes, and in `status` who has none."""
+    sizes, n_units = arrays.means[s].sizes[own], status.size
+    if not coded.family:
+        return no_contrasts(n_units)
+    compared, all_means = np.ones(n_units, np.int64), np.ones(n_units, np.int64)
+    for name in coded.specs[s].factors:
+        levels = arrays.level_counts[own, coded.factors.index(name)]
+        all_means = np.minimum(all_means * levels, arrays.n[own] + 1)
+        if name in coded.specs[s].main:
+            compared = np.minimum(compared * levels, arrays.n[own] + 1)
+    sizes[:, 2], sizes[:, 3] = compared, NO_CONTROL
+    wanted = (status == OK) & (all_means <= arrays.n[own])
+    if coded.family.control:
+        sizes[:, 3] = {"first": 0, "last": compared - 1, "label": NO_CONTROL}[coded.family.control]
+    if coded.family.control == "label":
+        f = coded.factors.index(coded.specs[s].main[0])
+        starts_at = arrays.offsets[own, 1 + f]
+        for u in np.flatnonzero(wanted):
+            found = np.flatnonzero(
+                arrays.levels[starts_at[u] : starts_at[u] + compared[u]] == coded.controls[s]
+            )
+            sizes[u, 3] = found[0] if found.size else NO_CONTROL
+    chosen, undefined = choose_contrasts(coded.family, sizes[:, 2], sizes[:, 3], wanted)
+    status[undefined] = BAD_VALUES
+    return chosen

@@ -11,9 +11,9 @@ import numpy as np
 from fastlmm_core.batch.coded import CodedTrials
 from fastlmm_core.batch.compiled import UnitArrays
 from fastlmm_core.batch.tables import text_column
-from fastlmm_core.design.expressions import Name, deparse
 from fastlmm_core.inference.contrast_families import NEEDS_PARENTHESES
-from fastlmm_core.inference.table_labels import looks_numeric
+from fastlmm_core.inference.estimate_tables import FIGURES
+from fastlmm_core.inference.table_labels import distinct_names, free_name, looks_numeric
 
 LARGEST_LOOKUP = 2**17  # cells of joined labels that are looked up rather than sorted
 
@@ -54,10 +54,10 @@ def coefficient_labels(
         s = 0
         for name, kind in zip(term.names, term.kinds, strict=True):
             if kind == 2:
-                atoms.append(([quoted(name)], np.zeros(own.size, np.int64)))
+                atoms.append(([name], np.zeros(own.size, np.int64)))
             else:
                 size = widths[s][place[own]]
-                label = [quoted(name) + level for level in coded.levels[coded.factors.index(name)]]
+                label = [name + level for level in coded.levels[coded.factors.index(name)]]
                 local = rest % size + (kind == 0)
                 atoms.append((label, level_codes(coded, arrays, u[own], name, local)))
                 rest = rest // size
@@ -101,42 +101,79 @@ def distinct_cells(cell: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
     return cells, place[cell]
 
 
-def quoted(name: str) -> str:
-    """A column's name as R prints it in a coefficient."""
-    return deparse(Name(0, name))
-
-
 def contrast_labels(
-    coded: CodedTrials,
-    arrays: UnitArrays,
-    members: np.ndarray,
-    u: np.ndarray,
-    name: str,
-    plus: np.ndarray,
-    minus: np.ndarray,
-) -> Any:
-    """ "A - B" of every row, as ``inference.contrast_families`` writes it."""
-    f = coded.factors.index(name)
-    numeric, shown = contrast_words(name, tuple(coded.levels[f]))
-    counts = arrays.level_counts[members, f]
-    codes = arrays.levels[expand(arrays.offsets[members, 1 + f], counts)[0]]
-    all_numeric = np.logical_and.reduceat(numeric[codes], np.cumsum(counts) - counts)
-    flag = np.zeros(arrays.units.size, bool)
-    flag[members] = all_numeric
-    shift = np.where(flag[u], numeric.size, 0)
-    pairs = [(shown, level_codes(coded, arrays, u, name, local) + shift) for local in (plus, minus)]
-    return text_column(*join_labels(pairs, " - "))
+    coded: CodedTrials, arrays: UnitArrays, members: np.ndarray, s: int, k: int, size: int
+) -> dict[str, Any]:
+    """Columns that name the contrasts of specification `s`, as ``EmmeansTable.contrast`` names them.
+
+    Parameters
+    ----------
+    members : (m,) int64
+        Units with k means in each of their groups, and `size` contrasts among these.
+    """
+    assert coded.family is not None
+    spec, sizes = coded.specs[s], arrays.means[s].sizes[members]
+    _, place, within = expand(np.zeros_like(members), sizes[:, 1])
+    u = members[place]
+    families = {c: coded.family.among(k, c) for c in np.unique(sizes[:, 3]).tolist()}
+    some = next(iter(families.values()))
+    if some.names:
+        text = text_column(some.names, within % size)
+    else:
+        repeats = sizes[:, 1] // size
+        tiles = zip(sizes[:, 3].tolist(), repeats.tolist(), strict=True)
+        places = np.concatenate([np.tile(families[c].places, (times, 1)) for c, times in tiles])
+        parts = [mean_labels(coded, arrays, members, u, spec.main, local) for local in places.T]
+        labels, codes = join_labels(parts, some.words[1])
+        text = text_column([some.words[0] + label + some.words[-1] for label in labels], codes)
+    titles = [coded.column_of[name] for name in spec.by]
+    columns = {free_name(titles): text}
+    renamed = distinct_names([*columns, *titles], FIGURES)
+    rest = within // size
+    for name, title in zip(spec.by, titles, strict=True):
+        f = coded.factors.index(name)
+        levels = arrays.level_counts[u, f]
+        codes = level_codes(coded, arrays, u, name, rest % levels)
+        columns[renamed.get(title, title)] = text_column(coded.levels[f], codes)
+        rest = rest // levels
+    return columns
+
+
+def mean_labels(
+    coded: CodedTrials, arrays: UnitArrays, members: np.ndarray, u: np.ndarray, names: tuple[str, ...],
+    local: np.ndarray,
+) -> tuple[list[str], np.ndarray]:  # fmt: skip
+    """Labels and codes of the means `local` (r,) of factors `names` in the units `u` (r,) among `members`."""
+    parts = []
+    for name in names:
+        f = coded.factors.index(name)
+        numeric, words, shown = contrast_words(coded.column_of[name], tuple(coded.levels[f]))
+        counts = arrays.level_counts[members, f]
+        codes = arrays.levels[expand(arrays.offsets[members, 1 + f], counts)[0]]
+        titled = np.zeros(arrays.units.size, bool)
+        titled[members] = np.logical_and.reduceat(numeric[codes], np.cumsum(counts) - counts)
+        size = arrays.level_counts[u, f]
+        own = level_codes(coded, arrays, u, name, local % size)
+        parts.append((words if len(names) > 1 else shown, own + np.where(titled[u], numeric.size, 0)))
+        local = local // size
+    labels, codes = join_labels(parts, " ")
+    return (labels if len(names) == 1 else in_parentheses(labels)), codes
+
+
+def in_parentheses(labels: list[str]) -> list[str]:
+    """Labels as they stand in a contrast: in parentheses where they hold an operator."""
+    return [f"({x})" if NEEDS_PARENTHESES.search(x) else x for x in labels]
 
 
 @lru_cache(maxsize=16)
-def contrast_words(name: str, levels: tuple[str, ...]) -> tuple[np.ndarray, list[str]]:
-    """Which levels (L,) of a factor read as numbers, and the words for them in contrasts (2 L,).
+def contrast_words(name: str, levels: tuple[str, ...]) -> tuple[np.ndarray, list[str], list[str]]:
+    """Which levels (L,) of a factor read as numbers, and its words (2 L,), plain and as contrasts show them.
 
     The second half of the words has the factor's name in front.
     """
     numeric = np.array([looks_numeric([level]) for level in levels])
     both = [*levels, *(f"{name}{level}" for level in levels)]
-    return numeric, [f"({x})" if NEEDS_PARENTHESES.search(x) else x for x in both]
+    return numeric, both, in_parentheses(both)
 
 
 def group_labels(coded: CodedTrials, arrays: UnitArrays, u: np.ndarray, k: int, cells: np.ndarray) -> Any:

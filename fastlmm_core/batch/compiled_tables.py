@@ -22,7 +22,7 @@ from fastlmm_core.batch.plan import BatchPlan
 from fastlmm_core.batch.tables import TableParts, same_text, text_column
 from fastlmm_core.batch.trials import TrialTable
 from fastlmm_core.errors import RankDeficientWarning, SingularFitWarning, name_list
-from fastlmm_core.inference.estimate_tables import NOT_ESTIMABLE
+from fastlmm_core.inference.estimate_tables import FIGURES, NOT_ESTIMABLE
 from fastlmm_core.inference.multiplicity import (
     Family,
     adjusted_p_values,
@@ -30,7 +30,7 @@ from fastlmm_core.inference.multiplicity import (
     resolve_adjustment,
 )
 from fastlmm_core.inference.t_tables import t_quantiles, t_tails
-from fastlmm_core.kernels.trial_rows import CONSECUTIVE, PAIRWISE, REVERSED
+from fastlmm_core.inference.table_labels import distinct_names
 
 DROPPED = "dropped: depends on earlier columns"
 
@@ -272,13 +272,18 @@ def add_means(
     rows, place, within = expand(table.offsets[good, 0], table.sizes[good, 0])
     u = good[place]
     columns: dict[str, Any] = spec_column(plan, s, rows.size)
+    factors = coded.specs[s].factors
+    titles = distinct_names([coded.column_of[name] for name in factors], FIGURES)
     rest = within
-    for name in coded.specs[s]:
+    for name in factors:
         f = coded.factors.index(name)
         size = arrays.level_counts[u, f]
-        columns[name] = text_column(coded.levels[f], level_codes(coded, arrays, u, name, rest % size))
+        title = coded.column_of[name]
+        columns[titles.get(title, title)] = text_column(
+            coded.levels[f], level_codes(coded, arrays, u, name, rest % size)
+        )
         rest = rest // size
-    if not coded.specs[s]:
+    if not factors:
         columns["1"] = same_text("overall", rows.size)
     figures = table.rows[rows]
     columns |= {**statistic_columns(figures, plan.level), "status": status_column(figures, NOT_ESTIMABLE)}
@@ -290,45 +295,32 @@ def spec_column(plan: BatchPlan, s: int, n: int) -> dict[str, Any]:
     return {"spec": same_text(plan.emmeans[s], n)} if len(plan.emmeans) > 1 else {}
 
 
-def contrast_pairs(kind: int, r: int, control: int) -> tuple[np.ndarray, np.ndarray]:
-    """Means compared, in the order of ``kernels.trial_rows.list_contrast``."""
-    if kind == PAIRWISE:
-        return np.triu_indices(r, 1)
-    if kind == REVERSED:
-        return np.tril_indices(r, -1)
-    if kind == CONSECUTIVE:
-        return np.arange(1, r), np.arange(r - 1)
-    return np.delete(np.arange(r), control), np.full(r - 1, control)
-
-
 def add_contrasts(
     plan: BatchPlan, coded: CodedTrials, arrays: UnitArrays, good: np.ndarray, s: int, parts: TableParts
 ) -> None:
     """The table `contrasts`, with adjusted p values and limits for all families of one size together."""
     assert coded.family is not None
-    number, kind, adjust = coded.family
+    kind, adjust = coded.family.kind, coded.family.adjust
     table = arrays.means[s]
-    sizes = table.sizes[good, 0]
+    sizes = table.sizes[good, 2]
     for r in np.unique(sizes):
         members = good[sizes == r]
-        if r < 2:
-            continue
-        rows, place, _ = expand(table.offsets[members, 1], table.sizes[members, 1])
+        rows, place, within = expand(table.offsets[members, 1], table.sizes[members, 1])
         u = members[place]
-        pairs = {c: contrast_pairs(number, int(r), c) for c in np.unique(table.sizes[members, 2]).tolist()}
-        plus = np.concatenate([pairs[c][0] for c in table.sizes[members, 2].tolist()])
-        minus = np.concatenate([pairs[c][1] for c in table.sizes[members, 2].tolist()])
+        n_tests = coded.family.among(int(r), int(table.sizes[members[0], 3])).size
+        groups = table.sizes[members, 1] // n_tests
+        group = (np.cumsum(groups) - groups)[place] + within // n_tests
         figures = table.contrasts[rows]
         estimate, se, df = np.ascontiguousarray(figures.T)
         with np.errstate(divide="ignore", invalid="ignore"):
             t = estimate / se
-        family = Family(place, kind, int(r))
+        family = Family(group, kind, int(r))
         used = resolve_adjustment(adjust, family)
         half = critical_values(plan.level, df, used.limit_method, family) * se
         p = adjusted_p_values(t, df, used.p_method, family)
         columns = {
             **spec_column(plan, s, rows.size),
-            "contrast": contrast_labels(coded, arrays, members, u, coded.specs[s][0], plus, minus),
+            **contrast_labels(coded, arrays, members, s, int(r), n_tests),
             "estimate": estimate, "se": se, "df": df, "t": t, "p": p, "lower": estimate - half,
             "upper": estimate + half, "status": status_column(figures, NOT_ESTIMABLE),
         }  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from fastlmm_core.batch.heritability import harmonic_replication, heritability_c
 from fastlmm_core.batch.plan import BatchPlan
 from fastlmm_core.batch.tables import TableParts, component_names, failed_row, same_text
 from fastlmm_core.batch.trials import TrialTable
+from fastlmm_core.design.expressions import Name
 from fastlmm_core.errors import FastLMMError, FastLMMWarning, NotConvergedWarning
 from fastlmm_core.results.fit import LMMFit
 
@@ -68,21 +70,16 @@ def fit_unit(table: TrialTable, trial: int, trait: int, prepared: dict[bytes, Pr
         warnings.simplefilter("ignore", FastLMMWarning)
         if not plan.traits:
             return prepare(plan.formula, table.frame.iloc[lo:hi], **options).fit()
-        y = table.y[trait, lo:hi]
+        name, y = plan.traits[trait], table.y[trait, lo:hi]
         present = ~np.isnan(y)
         if not present.any():
-            raise DataError(f"column '{plan.traits[trait]}' has no values in this trial")
+            raise DataError(f"column '{name}' has no values in this trial")
         key = present.tobytes()
         if key not in prepared:
-            rows = table.frame.iloc[lo:hi][present]
-            prepared[key] = prepare(plan.formula, rows, response=False, **options)
+            formula = replace(plan.parsed, response=Name(0, name))
+            prepared[key] = prepare(formula, table.frame.iloc[lo:hi].assign(**{name: y}), **options)
         model = prepared[key]
-        values = y[present][model.design.rows]
-        if not np.isfinite(values).all():
-            raise DataError(
-                f"column '{plan.traits[trait]}' has infinite values; correct them or mark them as missing"
-            )
-        return model.fit(y=values)
+        return model.fit(y=y[model.design.rows])
 
 
 def add_tables(fit: LMMFit, table: TrialTable, unit: int, parts: TableParts, began: float) -> None:

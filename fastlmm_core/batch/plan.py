@@ -81,14 +81,17 @@ class BatchPlan:
         return self.traits or (self.parsed.response_name,)
 
     @cached_property
+    def expressions(self) -> tuple[Node, ...]:
+        """What is read besides keys and traits."""
+        parsed = self.parsed
+        return parsed.expressions if self.traits or parsed.response is None else (
+            *parsed.expressions, parsed.response,
+        )  # fmt: skip
+
+    @cached_property
     def explanatory(self) -> tuple[str, ...]:
         """Columns read besides keys and traits."""
-        nodes: list[Node] = [*self.parsed.fixed.atoms.values(), *self.parsed.offsets]
-        for part in self.parsed.random:
-            nodes += [*part.factors, *part.terms.atoms.values()]
-        if not self.traits and self.parsed.response is not None:
-            nodes.append(self.parsed.response)
-        names = [name.name for node in nodes for name in names_in(node)]
+        names = [name for node in self.expressions for name in columns_of(node)]
         return tuple(dict.fromkeys(names + ([self.weights] if self.weights else [])))
 
     @property
@@ -188,14 +191,16 @@ def check_roles(keys: tuple[str, ...], traits: tuple[str, ...], parsed: ParsedFo
     for name in keys:
         if name in RESERVED:
             raise OptionError(f"by='{name}' is the name of a column of the results; rename the column")
-    nodes = [*parsed.fixed.atoms.values(), *parsed.offsets]
-    for part in parsed.random:
-        nodes += [*part.factors, *part.terms.atoms.values()]
-    used = {name.name for node in nodes for name in names_in(node)}
+    used = {name for node in parsed.expressions for name in columns_of(node)}
     for name in traits:
         if name in used or name in keys:
             where = "the model" if name in used else "by="
             raise OptionError(f"trait '{name}' is also in {where}; a response cannot explain itself")
+
+
+def columns_of(node: Node) -> list[str]:
+    """Columns a variable of the formula reads; one that is named like a constant, ``T``, only on its own."""
+    return [node.name] if isinstance(node, Name) else [name.name for name in names_in(node)]
 
 
 def name_tuple(option: str, given: Any) -> tuple[str, ...]:

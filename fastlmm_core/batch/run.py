@@ -51,8 +51,8 @@ def fit_batch(
 ) -> BatchResult:  # fmt: skip
     """Fit one model to every trial and trait of a table.
 
-    Small trials run in compiled code on all cores at once; large ones, and formulas with function calls, go
-    through `lmm`'s own path. The figures are those of `lmm` on each trial.
+    Small trials run in compiled code on all cores at once; large ones, and functions that look at several
+    rows, such as ``poly``, go through `lmm`'s own path. The figures are those of `lmm` on each trial.
 
     Parameters
     ----------

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from fastlmm_core.batch.plan import BatchPlan
-from fastlmm_core.design.table import factorize_runs
+from fastlmm_core.design.table import factorize_runs, infinite_words
 from fastlmm_core.errors import DataError, nearest_names
 
 UNITS_PER_RUN = 128
@@ -84,8 +84,8 @@ def collect_trials(table: Any, plan: BatchPlan) -> TrialTable:
     responses: list[np.ndarray] = []
     faults: dict[tuple[int, int], str] = {}
     for k, trait in enumerate(plan.traits):
-        values, bad = read_numbers(frame[trait])
-        responses.append(values)
+        numbers, bad = read_numbers(frame[trait])
+        responses.append(without_infinite(numbers, trait, ptr, range(k, k + 1), faults))
         for row in bad:
             trial = int(np.searchsorted(ptr, row, side="right")) - 1
             faults.setdefault(
@@ -93,14 +93,50 @@ def collect_trials(table: Any, plan: BatchPlan) -> TrialTable:
                 f"column '{trait}' must be numeric, but holds {frame[trait].iloc[row]!r}; correct it",
             )
     y = np.array(responses) if responses else np.empty((0, len(frame)))
+    return TrialTable(plan, readable(frame, plan, ptr, faults), keys, ptr, y, faults)
+
+
+def readable(
+    frame: pd.DataFrame, plan: BatchPlan, ptr: np.ndarray, faults: dict[tuple[int, int], str]
+) -> pd.DataFrame:
+    """The table with columns of one kind and finite numbers; what cannot be used is noted in `faults`."""
+    changed: dict[str, Any] = {}
+    labels = range(len(plan.labels))
     for name in plan.explanatory:
-        if frame[name].dtype == object and name not in plan.traits:
-            frame = frame.assign(**{name: one_kind(frame[name], name, ptr, len(plan.labels), faults)})
-    return TrialTable(plan, frame, keys, ptr, y, faults)
+        given = frame[name]
+        values = one_kind(given, name, ptr, labels, faults) if given.dtype == object else given
+        if holds_fractions(values):
+            numbers = read_numbers(values)[0]
+            finite = without_infinite(numbers, name, ptr, labels, faults)
+            values = values if finite is numbers else pd.Series(finite, index=frame.index)
+        if values is not given:
+            changed[name] = values
+    return frame.assign(**changed) if changed else frame
+
+
+def holds_fractions(values: pd.Series) -> bool:
+    """Whether a column may hold infinite numbers."""
+    if values.dtype == object:
+        return pd.api.types.infer_dtype(values, skipna=True) in ("floating", "mixed-integer-float", "decimal")
+    return pd.api.types.is_float_dtype(values.dtype)
+
+
+def without_infinite(
+    values: np.ndarray, name: str, ptr: np.ndarray, labels: range, faults: dict[tuple[int, int], str]
+) -> np.ndarray:
+    """The (N,) numbers with infinite ones as missing; each makes its trial unusable: a note in `faults`."""
+    infinite = np.isinf(values)
+    if not infinite.any():
+        return values
+    for trial in np.unique(np.searchsorted(ptr, np.flatnonzero(infinite), side="right")) - 1:
+        words = infinite_words(name, values[ptr[trial] : ptr[trial + 1]])
+        for k in labels:
+            faults.setdefault((int(trial), k), words)
+    return np.where(infinite, np.nan, values)
 
 
 def one_kind(
-    values: pd.Series, name: str, ptr: np.ndarray, n_labels: int, faults: dict[tuple[int, int], str]
+    values: pd.Series, name: str, ptr: np.ndarray, labels: range, faults: dict[tuple[int, int], str]
 ) -> pd.Series:
     """A column of numbers and text as what most of its values are, so that every trial has the same model.
 
@@ -116,7 +152,7 @@ def one_kind(
     for row in bad:
         trial = int(np.searchsorted(ptr, row, side="right")) - 1
         words = f"column '{name}' is numeric elsewhere, but holds {values.iloc[row]!r} here; correct it"
-        for k in range(n_labels):
+        for k in labels:
             faults.setdefault((trial, k), words)
     return pd.Series(numbers, index=values.index)
 

@@ -18,6 +18,7 @@ from fastlmm_core.design.expressions import (
     Text,
     Unary,
     deparse,
+    is_factor_call,
     names_in,
     number_text,
 )
@@ -132,6 +133,26 @@ def missing_sources(node: Node, table: Table) -> np.ndarray:
         if name.name in table.names:
             missing |= table.column(name.name).missing()
     return missing
+
+
+def is_elementwise(node: Node) -> bool:
+    """Whether the values of a variable in a row follow from that row alone, factors coded by treatment."""
+    if is_factor_call(node):
+        assert isinstance(node, Call)
+        treatment = node.function != "C" or len(node.arguments) == 1
+        return treatment and is_elementwise(node.arguments[0][1])
+    return _is_rowwise(node)
+
+
+def _is_rowwise(node: Node) -> bool:
+    if isinstance(node, Call):
+        known = plain_function(node.function) in ELEMENTWISE
+        return known and all(_is_rowwise(argument) for _, argument in node.arguments)
+    if isinstance(node, Binary):
+        return _is_rowwise(node.left) and _is_rowwise(node.right)
+    if isinstance(node, Unary):
+        return _is_rowwise(node.operand)
+    return _is_rowwise(node.inner) if isinstance(node, Paren) else True
 
 
 def plain_function(name: str) -> str:

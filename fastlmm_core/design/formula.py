@@ -98,6 +98,14 @@ class ParsedFormula:
     random: tuple[RandomPart, ...]
 
     @property
+    def expressions(self) -> tuple[Node, ...]:
+        """Variables of the linear parts, offsets and grouping factors: all but the response."""
+        nodes: list[Node] = [*self.fixed.atoms.values(), *self.offsets]
+        for part in self.random:
+            nodes += [*part.factors, *part.terms.atoms.values()]
+        return tuple(nodes)
+
+    @property
     def response_name(self) -> str:
         """The response as R prints it, ``""`` without one."""
         return "" if self.response is None else deparse(self.response)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from fastlmm_core.design.evaluation import Numbers, evaluate_numbers
-from fastlmm_core.design.expressions import Node, deparse, names_in
+from fastlmm_core.design.expressions import deparse, names_in
 from fastlmm_core.design.formula import ParsedFormula
 from fastlmm_core.design.rank import Rank
 from fastlmm_core.design.table import Table
@@ -19,9 +19,7 @@ from fastlmm_core.errors import DataError, DesignError, FormulaError, name_list,
 
 def check_names(parsed: ParsedFormula, table: Table, response: bool) -> None:
     """Refuse names that are not columns, at their position in the formula."""
-    nodes: list[Node] = [*parsed.fixed.atoms.values(), *parsed.offsets]
-    for part in parsed.random:
-        nodes += [*part.factors, *part.terms.atoms.values()]
+    nodes = list(parsed.expressions)
     if response:
         if parsed.response is None:
             raise FormulaError("the response is missing; write 'response ~ terms'", parsed.text, 0)

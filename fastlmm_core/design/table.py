@@ -196,11 +196,15 @@ def _from_array(name: str, values: np.ndarray) -> Column:
 
 def _numeric(name: str, values: np.ndarray) -> Column:
     column = Column(name, np.ascontiguousarray(values, dtype=np.float64), None)
-    infinite = np.isinf(column.values)
-    if infinite.any():
-        raise DataError(f"column '{name}' has infinite values, {first_row(infinite, column.values)}; "
-                        "correct them or mark them as missing")  # fmt: skip
+    if np.isinf(column.values).any():
+        raise DataError(infinite_words(name, column.values))
     return column
+
+
+def infinite_words(name: str, values: np.ndarray) -> str:
+    """What is wrong with a column of (n,) numbers of which some are infinite."""
+    return (f"column '{name}' has infinite values, {first_row(np.isinf(values), values)}; "
+            "correct them or mark them as missing")  # fmt: skip
 
 
 def first_row(bad: np.ndarray, values: np.ndarray) -> str:

@@ -403,7 +403,7 @@ class EstimateTable:
                 families = method if interaction is True else interaction
                 return interaction_family(block, families, names, **options)
             family = contrast_family(method, MeanLabels.of(row_labels(block, names)), ref=ref, **options)
-            return family, {free_name(self.labels, names): list(family.labels)}
+            return family, {free_name(names): list(family.labels)}
 
         check_pairs(method, [rows.size for rows in group_members(self.labels, names)])
         found = grouped_contrasts(self.labels, names, family_of)

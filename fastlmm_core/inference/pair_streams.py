@@ -169,7 +169,7 @@ class PairSource:
     def _labels(self, group: Integers, first: Integers, second: Integers) -> pd.DataFrame:
         by = self.table.labels[list(self.table.by)]
         labels = pd.DataFrame(
-            {free_name(self.table.labels, self.table.by): pair_labels(first, second, self.shown)}
+            {free_name(self.table.by): pair_labels(first, second, self.shown)}
         )
         for name in by:
             labels[name] = by[name].to_numpy()[self.members[group, 0]]

@@ -92,7 +92,7 @@ def distinct_names(labels: Sequence[str], figures: Collection[str]) -> dict[str,
     return out
 
 
-def free_name(labels: pd.DataFrame, by: Sequence[str]) -> str:
+def free_name(by: Sequence[str]) -> str:
     """ "contrast", or "contrast1" and so on when a `by` column has that name."""
     name, i = "contrast", 0
     while name in by:

@@ -7,10 +7,9 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from trial_data import alpha_trials, spoil
+from trial_data import alpha_trials, close, spoil
 
 from fastlmm_core import fit_batch, lmm
-from fastlmm_core.batch import group
 from fastlmm_core.errors import DataError, FormulaError, InferenceError, OptionError
 
 TRIALS = alpha_trials(6)
@@ -38,19 +37,6 @@ MODELS = [
 ]
 # Formulas that run in compiled code; the trials that do not are those whose best correlation is one.
 COMPILED = [MODELS[k] for k in (0, 1, 2, 7, 8, 10, 11, 13)]
-
-
-def close(ours: pd.DataFrame, theirs: pd.DataFrame, tolerance: float = 1e-8) -> None:
-    assert list(ours.columns) == list(theirs.columns)
-    assert len(ours) == len(theirs)
-    for name in ours.columns:
-        a, b = ours[name].to_numpy(), theirs[name].to_numpy()
-        if pd.api.types.is_numeric_dtype(theirs[name].dtype):
-            np.testing.assert_allclose(
-                a.astype(float), b.astype(float), rtol=tolerance, atol=tolerance, err_msg=name
-            )
-        else:
-            assert [str(v) for v in ours[name].fillna("-")] == [str(v) for v in theirs[name].fillna("-")]
 
 
 @pytest.mark.parametrize(("formula", "options"), MODELS, ids=[m[0] for m in MODELS])
@@ -171,14 +157,6 @@ def test_a_control_that_is_missing_in_one_trial_leaves_the_fit():
     assert row["status"] == "inference" and "G00" in row["message"] and row["sigma"] > 0
     assert (result.emmeans["trial"] == "T0002").sum() == 11
     assert not (result.contrasts["trial"] == "T0002").any()
-
-
-@pytest.fixture
-def left_to_lmm(monkeypatch):
-    """Units that compiled code left to the general path."""
-    units = []
-    monkeypatch.setattr(group, "fit_units", lambda table, left, parts: units.extend(left.tolist()))
-    return units
 
 
 @pytest.mark.parametrize(("formula", "options"), COMPILED, ids=[m[0] for m in COMPILED])

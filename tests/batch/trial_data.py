@@ -1,4 +1,4 @@
-"""Small multi-trial tables with known faults, for the tests of this folder."""
+"""Small multi-trial tables with known faults, and how tables are compared, for the tests of this folder."""
 
 from __future__ import annotations
 
@@ -71,3 +71,17 @@ def sized_trials(sizes: list[int], seed: int = 3) -> pd.DataFrame:
         lost = rng.choice(len(part), len(part) // 10, replace=False)
         parts.append(part.drop(index=lost).assign(trial=f"S{t:04d}"))
     return pd.concat(parts, ignore_index=True)
+
+
+def close(ours: pd.DataFrame, theirs: pd.DataFrame, tolerance: float = 1e-8) -> None:
+    """Assert that two tables have the same columns, labels and figures."""
+    assert list(ours.columns) == list(theirs.columns)
+    assert len(ours) == len(theirs)
+    for name in ours.columns:
+        a, b = ours[name].to_numpy(), theirs[name].to_numpy()
+        if pd.api.types.is_numeric_dtype(theirs[name].dtype):
+            np.testing.assert_allclose(
+                a.astype(float), b.astype(float), rtol=tolerance, atol=tolerance, err_msg=name
+            )
+        else:
+            assert [str(v) for v in ours[name].fillna("-")] == [str(v) for v in theirs[name].fillna("-")]

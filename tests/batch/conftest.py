@@ -1,0 +1,20 @@
+"""What the tests of batches share."""
+
+from __future__ import annotations
+
+import pytest
+
+from fastlmm_core.batch import group, ordinary
+
+
+@pytest.fixture
+def left_to_lmm(monkeypatch):
+    """Units that compiled code left to the general path, which still fits them."""
+    units = []
+
+    def fit_units(table, left, parts):
+        units.extend(left.tolist())
+        ordinary.fit_units(table, left, parts)
+
+    monkeypatch.setattr(group, "fit_units", fit_units)
+    return units
