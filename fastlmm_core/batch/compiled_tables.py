@@ -87,6 +87,11 @@ def variance_components(
         for k in range(K):
             mine = [j for j, (term, _, _) in enumerate(places) if term == k]
             basis = arrays.bases[units, k]
+            if w == 1:
+                square = basis[:, 0, 0] ** 2
+                covariance[at, k, 0, 0] = sigma2 * square * theta[:, k]
+                errors[at, k, 0, 0] = square * np.sqrt(np.maximum(cov[:, k, k], 0.0))
+                continue
             inside = np.zeros((at.size, w, w))
             directions = np.zeros((len(mine), w, w))
             for s, j in enumerate(mine):

@@ -107,6 +107,8 @@ def join_arrays(arrays: list[Any]) -> Any:
     """Arrays one after another."""
     if all(isinstance(values, np.ndarray) for values in arrays):
         return np.concatenate(arrays)
+    if all(values.dtype == arrays[0].dtype for values in arrays):
+        return type(arrays[0])._concat_same_type(arrays)  # of the interface of extension arrays
     return pd.concat([pd.Series(values, copy=False) for values in arrays], ignore_index=True).array
 
 

@@ -12,7 +12,7 @@ from fastlmm_core.batch.plan import BatchPlan
 from fastlmm_core.design.table import factorize_runs, infinite_words
 from fastlmm_core.errors import DataError, nearest_names
 
-UNITS_PER_RUN = 128
+UNITS_PER_RUN = 256
 ROWS_PER_RUN = 100_000
 
 

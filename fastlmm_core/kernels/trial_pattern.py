@@ -139,16 +139,21 @@ def sum_products(row_ptr, row_node, row_val, values, weights, below_ptr, below, 
     elimination.
     """
     n_nodes = start.size - 1
+    data = np.zeros(size)
     offset = np.empty((n_nodes, n_nodes), np.int32)
+    if values.size == row_node.size:
+        for j in range(n_nodes):
+            offset[j, j] = indptr[j]
+            for t in range(below_ptr[j], below_ptr[j + 1]):
+                offset[j, below[t]] = indptr[j] + 1 + t - below_ptr[j]
+                offset[below[t], j] = offset[j, below[t]]
+        sum_scalar_products(row_ptr, row_node, values, weights, offset, data)
+        return data
     for j in range(n_nodes):
         rows = start[j + 1] - start[j]
         for t in range(below_ptr[j], below_ptr[j + 1]):
             offset[j, below[t]] = rows
             rows += start[below[t] + 1] - start[below[t]]
-    data = np.zeros(size)
-    if values.size == row_node.size:
-        sum_scalar_products(row_ptr, row_node, values, weights, indptr, offset, data)
-        return data
     for i in range(row_ptr.size - 1):
         lo, hi = row_ptr[i], row_ptr[i + 1]
         for e in range(lo, hi):
@@ -170,14 +175,15 @@ def sum_products(row_ptr, row_node, row_val, values, weights, below_ptr, below, 
 
 
 @kernel
-def sum_scalar_products(row_ptr, row_node, values, weights, indptr, offset, data):
-    """`sum_products` where every node is one scalar."""
+def sum_scalar_products(row_ptr, row_node, values, weights, place, data):
+    """`sum_products` where every node is one scalar; place[j, i] is that of entry (i, j) or (j, i)."""
     for i in range(row_ptr.size - 1):
+        weight = weights[i]
         for e in range(row_ptr[i], row_ptr[i + 1]):
             j = row_node[e]
-            data[indptr[j]] += values[e] * weights[i] * values[e]
+            value = values[e]
+            data[place[j, j]] += value * weight * value
             for f in range(row_ptr[i], e):
-                first, second = (f, e) if row_node[f] < j else (e, f)
-                column = row_node[first]
-                at = indptr[column] + offset[column, row_node[second]]
-                data[at] += values[first] * weights[i] * values[second]
+                node, other = row_node[f], values[f]
+                low, high = (other, value) if node < j else (value, other)
+                data[place[j, node]] += low * weight * high
