@@ -9,17 +9,28 @@ import numpy as np
 from fastlmm_core.batch.coded import MODES, CodedSpec, CodedTrials, integers
 from fastlmm_core.batch.contrasts import NO_CONTROL, UnitContrasts, choose_contrasts, no_contrasts
 from fastlmm_core.batch.trials import TrialTable
+from fastlmm_core.kernels.trial_arrays import (
+    COLUMNS,
+    RANK,
+    ROWS,
+    STATUS,
+    TERMS,
+    FitOptions,
+    TrialRows,
+    UnitBlups,
+    UnitResults,
+    UnitStore,
+)
 from fastlmm_core.kernels.trial_design import BAD_VALUES, LARGEST_GRAPH, NO_INFERENCE, OK
 from fastlmm_core.kernels.trial_inference import KENWARD_ROGER, SATTERTHWAITE
 from fastlmm_core.kernels.trial_layout import hash_layouts
 from fastlmm_core.kernels.trial_parameters import judge_parameters
 from fastlmm_core.kernels.trial_rows import infer_rows
-from fastlmm_core.kernels.trial_units import COLUMNS, RANK, ROWS, STATUS, unit_kernel
+from fastlmm_core.kernels.trial_units import unit_kernel
 from fastlmm_core.reml.optimizer import MAX_ITERATIONS, TOLERANCE
 
 # Numbers that inference on one stretch of units may hold; each unit leaves about (p + q)^2.
 STORE_SIZE = 2**20
-N_HEAD = 5  # columns of `integers` before those of the terms
 
 
 @dataclass(frozen=True)
@@ -99,17 +110,24 @@ class UnitArrays:
     @property
     def order(self) -> np.ndarray:
         """Term of the formula at each place of lme4's order (U, K)."""
-        return self.integers[:, N_HEAD : N_HEAD + self.n_terms]
+        return self.integers[:, TERMS : TERMS + self.n_terms]
 
     @property
     def counts(self) -> np.ndarray:
         """Levels of the random terms in lme4's order (U, K)."""
-        return self.integers[:, N_HEAD + self.n_terms : N_HEAD + 2 * self.n_terms]
+        return self.integers[:, TERMS + self.n_terms : TERMS + 2 * self.n_terms]
 
     @property
     def level_counts(self) -> np.ndarray:
         """Levels of the factors (U, n_factors)."""
-        return self.integers[:, N_HEAD + 2 * self.n_terms :]
+        return self.integers[:, TERMS + 2 * self.n_terms :]
+
+    def results(self, own: slice) -> UnitResults:
+        """The arrays of the units `own` as the kernels take them."""
+        return UnitResults(
+            self.offsets[own], self.integers[own], self.figures[own], self.levels, self.theta[own],
+            self.natural[own], self.average[own], self.bases[own], self.bounds[own], self.numbers[own],
+        )  # fmt: skip
 
     def kept(self, u: int) -> np.ndarray:
         """Fixed columns that were not dropped."""
@@ -184,7 +202,7 @@ def allocate(
     offsets = np.column_stack([blups_at[:-1], levels_at[:-1].reshape(U, -1)])
     total = int(blups_at[-1])
     return UnitArrays(
-        units, np.ascontiguousarray(offsets), np.zeros((U, N_HEAD + 2 * K + len(coded.factors)), np.int64),
+        units, np.ascontiguousarray(offsets), np.zeros((U, TERMS + 2 * K + len(coded.factors)), np.int64),
         np.zeros((U, 4)), np.zeros(int(levels_at[-1]), np.int64), np.zeros(total, np.int64),
         np.empty((total, 3)), np.zeros((U, K, 4)), np.zeros((U, d)), np.zeros((U, d)),
         np.zeros((U, d + 1, d + 1)), np.zeros((U, K, w, w)), np.zeros((U, d)),
@@ -222,33 +240,30 @@ def fit_stretch(
 ) -> None:  # fmt: skip
     """Fit the units lo:hi of a run and fill their tables."""
     plan, a = table.plan, arrays
+    own, units = slice(lo, hi), a.units[lo:hi]
     mode = MODES[plan.ddf]
     with_rows = bool(plan.fixed or plan.emmeans)
     with_variances = with_rows and mode in (KENWARD_ROGER, SATTERTHWAITE)
-    fixed, random = coded.fixed_arrays(), coded.random_arrays()
-    own = slice(lo, hi)
-    restricted, tables_wanted = plan.reml or not coded.random, 2 if plan.emmeans else int(plan.fixed)
-    bounds = int(a.units[lo]), int(a.units[hi - 1]) + 1
-    levels = integers([len(names) for names in coded.levels])
+    fixed, random, rows = coded.fixed_arrays(), coded.random_arrays(), trial_rows(table, coded)
+    results = a.results(own)
+    kept = UnitStore(store, store_at, a.places, a.places_at[own])
+    options = FitOptions(
+        plan.reml or not coded.random, 2 if plan.emmeans else int(plan.fixed), with_variances, TOLERANCE,
+        MAX_ITERATIONS,
+    )  # fmt: skip
     layouts = np.empty(hi - lo, np.int64)
-    hash_layouts(*bounds, len(plan.labels), table.ptr, coded.ok, coded.y, coded.codes, levels, layouts)
+    hash_layouts(int(units[0]), rows, layouts)
+    longest = int(np.diff(table.ptr)[units // len(plan.labels)].max())
     unit_kernel(bool(plan.blups))(
-        *bounds, a.units[lo:hi][np.argsort(layouts, kind="stable")], len(plan.labels), table.ptr, coded.ok,
-        coded.y, coded.codes, coded.numbers, coded.weights, levels, fixed, random, restricted, tables_wanted,
-        with_variances, TOLERANCE, MAX_ITERATIONS, a.offsets[own],
-        a.integers[own], a.figures[own], a.levels, a.theta[own], a.natural[own], a.average[own],
-        a.bases[own], a.bounds[own], a.numbers[own], store, store_at, a.places, a.places_at[own], a.cells,
-        a.blups, a.terms[own],
+        int(units[0]), units[np.argsort(layouts, kind="stable")], longest, rows, fixed, random, options,
+        results, kept, UnitBlups(a.cells, a.blups, a.terms[own]),
     )  # fmt: skip
     if not with_rows:
         return
     status = a.integers[own, STATUS].copy()
     covariance = np.zeros((hi - lo, a.theta.shape[1] + 1, a.theta.shape[1] + 1))
     if with_variances:
-        judge_parameters(
-            mode, a.integers[own], a.figures[own], plan.reml, random, a.theta[own], a.natural[own],
-            a.average[own], a.bounds[own], store, store_at, a.places, a.places_at[own], covariance, status,
-        )  # fmt: skip
+        judge_parameters(mode, plan.reml, random, results, kept, covariance, status)
     undefined = coded.covariates.place(a.numbers[own])
     status[undefined & (status == OK)] = NO_INFERENCE
     offset = coded.covariates.offset
@@ -259,12 +274,19 @@ def fit_stretch(
         spec = coded.specs[s].factors if s >= 0 else ()
         chosen = unit_contrasts(coded, a, own, s, status) if s >= 0 else no_contrasts(hi - lo)
         infer_rows(
-            s < 0, mode, a.integers[own], a.figures[own], fixed, random, a.natural[own], covariance,
-            a.numbers[own], shifts if s >= 0 else np.zeros(hi - lo), store, store_at, a.places,
-            a.places_at[own], integers([coded.factors.index(name) for name in spec]), chosen.weights,
-            chosen.families, into.offsets[own], into.sizes[own], into.rows, into.contrasts, status,
+            s < 0, mode, fixed, random, results, covariance, shifts if s >= 0 else np.zeros(hi - lo), kept,
+            integers([coded.factors.index(name) for name in spec]), chosen.weights, chosen.families,
+            into.offsets[own], into.sizes[own], into.rows, into.contrasts, status,
         )  # fmt: skip
     a.integers[own, STATUS] = status
+
+
+def trial_rows(table: TrialTable, coded: CodedTrials) -> TrialRows:
+    """A coded table as the kernels take it."""
+    return TrialRows(
+        len(table.plan.labels), table.ptr, coded.ok, coded.y, coded.codes, coded.numbers, coded.weights,
+        integers([len(names) for names in coded.levels]),
+    )  # fmt: skip
 
 
 def unit_contrasts(

@@ -109,10 +109,12 @@ def mark_term(start, term, k):
 
 @kernel
 def infer_random(
-    u, equations, factors, L, Z, p, K, widths, bases, natural, theta_index, counts, cells, group_codes,
-    sigma2, coefficients, offsets, out_cells, out_blups, out_terms,
+    equations, factors, L, Z, p, K, widths, bases, natural, theta_index, counts, cells, group_codes,
+    sigma2, coefficients, base, out_cells, out_blups, out_terms,
 ):  # fmt: skip
-    """BLUPs with prediction error and conditional variances, and the sums behind heritability; a status."""
+    """BLUPs with prediction error and conditional variances from row `base` on, and the sums behind
+    heritability, out_terms (K, 4); a status.
+    """
     start, term, level, L_indptr, L_indices = (
         equations[4], equations[5], equations[6], equations[14], equations[15],
     )  # fmt: skip
@@ -125,7 +127,6 @@ def infer_random(
         return status
     width = bases.shape[1]
     transform = np.empty((width, width))
-    base = offsets[u, 0]
     for k in range(K):
         m = widths[k]
         zero = True
@@ -158,10 +159,10 @@ def infer_random(
                     if a == 0:
                         trace += pev
         base += counts[k] * m
-        out_terms[u, k, 1] = trace
+        out_terms[k, 1] = trace
         summarize_term(
             k, start, term, L_indptr, L_indices, L, zero, theta_index, natural, sigma2, bases[k, 0, 0],
-            transform[0, 0], m, group_codes[k], counts[k], out_terms[u, k],
+            transform[0, 0], m, group_codes[k], counts[k], out_terms[k],
         )  # fmt: skip
     return OK
 

@@ -61,26 +61,35 @@ def same_covariates(numbers, rows, earlier):
 
 
 @kernel
-def hash_layouts(first_unit, last_unit, n_labels, ptr, ok, y, codes, level_counts, out):
-    """Numbers out (U,), equal for units laid out alike, whatever their levels are called.
-
-    Levels are numbered as they first occur; covariates and weights are not looked at.
-    """
-    n_factors = codes.shape[0]
+def largest_count(level_counts):
+    """The largest of the level counts, at least one."""
     most = 1
-    for f in range(n_factors):
+    for f in range(level_counts.size):
         most = max(most, level_counts[f])
+    return most
+
+
+@kernel
+def hash_layouts(first_unit, table, out):
+    """Numbers out (U,) of the units from `first_unit` on, equal for those laid out alike.
+
+    Levels are numbered as they first occur, whatever they are called; covariates and weights are not looked
+    at.  `table` : ``trial_arrays.TrialRows``.
+    """
+    ok, codes = table.ok, table.codes
+    n_factors = codes.shape[0]
+    most = largest_count(table.level_counts)
     mark = fill_integers(most, -1)
     number = np.empty(most, np.int64)
     seen = 0
-    for unit in range(first_unit, last_unit):
-        trial, trait = unit // n_labels, unit % n_labels
+    for unit in range(first_unit, first_unit + out.size):
+        trial, y = unit // table.n_labels, table.y[unit % table.n_labels]
         own = np.uint64(1469598103934665603)
         for f in range(n_factors):
             seen += 1
             count = 0
-            for i in range(ptr[trial], ptr[trial + 1]):
-                if ok[i] and y[trait, i] == y[trait, i]:
+            for i in range(table.ptr[trial], table.ptr[trial + 1]):
+                if ok[i] and y[i] == y[i]:
                     code = codes[f, i]
                     if mark[code] != seen:
                         mark[code] = seen

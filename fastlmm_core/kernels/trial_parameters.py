@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastlmm_core.kernels.compile import kernel
+from fastlmm_core.kernels.trial_arrays import COLUMNS, RANDOM, RANK, ROWS, STATUS, TERMS
 from fastlmm_core.kernels.trial_design import NO_INFERENCE, OK, place_theta
 from fastlmm_core.kernels.trial_inference import KENWARD_ROGER, expected_information, invert_information
 from fastlmm_core.kernels.trust_region import diagonalize
@@ -13,13 +14,20 @@ CONFOUNDED = 1e-11  # as reml.information.CONFOUNDED
 
 
 @kernel
-def index_theta(random, own, K):
-    """Where theta sits (``trial_design.place_theta``) in a unit with the random terms in the order `own`."""
+def read_sizes(integers):
+    """Rows, rank, fixed columns and random coefficients of a unit."""
+    return integers[ROWS], integers[RANK], integers[COLUMNS], integers[RANDOM]
+
+
+@kernel
+def index_theta(random, integers):
+    """Where theta sits (``trial_design.place_theta``) in a unit with its own order of the random terms."""
+    K = random[2].size
     widths = np.empty(K, np.int64)
     diagonal = np.empty(K, np.int64)
     for k in range(K):
-        widths[k] = random[2][own[k]]
-        diagonal[k] = random[5][own[k]]
+        widths[k] = random[2][integers[TERMS + k]]
+        diagonal[k] = random[5][integers[TERMS + k]]
     return place_theta(widths, diagonal)
 
 
@@ -67,36 +75,35 @@ def is_confounded(M, nodes, theta_index, bounds):
 
 
 @kernel
-def judge_parameters(
-    mode, integers, figures, reml, random, theta, natural, average, bounds, store, store_at, places,
-    places_at, out, status,
-):  # fmt: skip
+def judge_parameters(mode, reml, random, results, store, out, status):
     """Covariance of (sigma2 t, sigma2) of every unit, out (U, d + 1, d + 1), for Kenward-Roger from the
     expected information, for Satterthwaite from the observed one.
+
+    `results`, `store` : ``trial_arrays.UnitResults``, ``trial_arrays.UnitStore``.
     """
-    K = random[2].size
-    d = theta.shape[1]
-    for u in range(integers.shape[0]):
-        if integers[u, 0] != OK:
+    d = results.theta.shape[1]
+    for u in range(status.size):
+        if results.integers[u, STATUS] != OK:
             continue
-        n, p, p_full, q = integers[u, 1], integers[u, 2], integers[u, 3], integers[u, 4]
-        _, nodes = read_nodes(places, places_at[u], p)
-        theta_index = index_theta(random, integers[u, 5 : 5 + K], K)
-        at = locate_numbers(p, p_full, q) + store_at[u]
-        M = store[at[7] : at[8]].reshape(q, q)
-        if is_confounded(M, nodes, theta_index, bounds[u]):
+        n, p, p_full, q = read_sizes(results.integers[u])
+        _, nodes = read_nodes(store.places, store.places_at[u], p)
+        theta_index = index_theta(random, results.integers[u])
+        at = locate_numbers(p, p_full, q) + store.values_at[u]
+        M = store.values[at[7] : at[8]].reshape(q, q)
+        if is_confounded(M, nodes, theta_index, results.bounds[u]):
             status[u] = NO_INFERENCE
             continue
         dof = float(n - p) if reml else float(n)
-        sigma2 = figures[u, 1]
-        expected = expected_information(M, nodes, theta_index, natural[u], dof)
+        sigma2 = results.figures[u, 1]
+        natural = results.natural[u]
+        expected = expected_information(M, nodes, theta_index, natural, dof)
         if mode == KENWARD_ROGER:
             status[u], found = invert_information(expected, sigma2)
         else:
-            Zy = store[at[8] : at[9]]
             found = invert_observed(
-                M, Zy, nodes, theta_index, theta[u], natural[u], average[u], expected, sigma2, dof
-            )
+                M, store.values[at[8] : at[9]], nodes, theta_index, results.theta[u], natural,
+                results.average[u], expected, sigma2, dof,
+            )  # fmt: skip
         for i in range(d + 1):
             for j in range(d + 1):
                 out[u, i, j] = found[i, j]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastlmm_core.kernels.compile import kernel
+from fastlmm_core.kernels.trial_arrays import TERMS
 from fastlmm_core.kernels.trial_contrasts import ESTIMABLE, infer_contrasts, judge_function
 from fastlmm_core.kernels.trial_design import OK, TOO_LARGE, start_terms
 from fastlmm_core.kernels.trial_inference import (
@@ -20,7 +21,7 @@ from fastlmm_core.kernels.trial_inference import (
     multiply_row,
     prepare_rows,
 )
-from fastlmm_core.kernels.trial_parameters import index_theta, locate_numbers, read_nodes
+from fastlmm_core.kernels.trial_parameters import index_theta, locate_numbers, read_nodes, read_sizes
 
 
 @kernel
@@ -133,8 +134,8 @@ def read_store(store, at, p, p_full, q, with_projection):
 
 @kernel
 def infer_rows(
-    coefficients, mode, integers, figures, fixed, random, natural, cov_parameters, numbers, shifts, store,
-    store_at, places, places_at, spec, weights, families, offsets, sizes, out_rows, out_contrasts, status,
+    coefficients, mode, fixed, random, results, cov_parameters, shifts, store, spec, weights, families,
+    offsets, sizes, out_rows, out_contrasts, status,
 ):  # fmt: skip
     """Figures of one table for every unit: the coefficients, or the marginal means of one specification.
 
@@ -142,8 +143,7 @@ def infer_rows(
     ----------
     coefficients : bool
         The table of coefficients; else `spec` (factors of the means) counts.
-    integers, figures, natural, numbers, store, store_at, places, places_at
-        As ``trial_units.fit_units`` leaves them.
+    results, store : UnitResults, UnitStore
     cov_parameters : (U, d + 1, d + 1)
         From ``trial_parameters.judge_parameters``.
     shifts : (U,)
@@ -159,30 +159,31 @@ def infer_rows(
     status : (U,) int64
         Out; units that are not OK are left alone.
     """
-    K_terms = random[2].size
-    d = natural.shape[1]
-    for u in range(integers.shape[0]):
+    d = results.natural.shape[1]
+    for u in range(status.size):
         if status[u] != OK:
             continue
-        n, p, p_full, q = integers[u, 1], integers[u, 2], integers[u, 3], integers[u, 4]
-        n_levels = integers[u, 5 + 2 * K_terms :]
+        n, p, p_full, q = read_sizes(results.integers[u])
+        n_levels = results.integers[u, TERMS + 2 * random[2].size :]
         r = p_full if coefficients else 1
         for s in range(spec.size):
             r *= n_levels[spec[s]]
         if r > n and not coefficients:
             status[u] = TOO_LARGE
             continue
-        kept, nodes = read_nodes(places, places_at[u], p)
-        theta_index = index_theta(random, integers[u, 5 : 5 + K_terms], K_terms)
-        at = locate_numbers(p, p_full, q) + store_at[u]
-        beta, shift, scale, phi, norm, null, B, M = read_store(store, at, p, p_full, q, mode == KENWARD_ROGER)
-        K = make_rows(coefficients, fixed, n_levels, spec, numbers[u], r, p_full)
+        kept, nodes = read_nodes(store.places, store.places_at[u], p)
+        theta_index = index_theta(random, results.integers[u])
+        at = locate_numbers(p, p_full, q) + store.values_at[u]
+        beta, shift, scale, phi, norm, null, B, M = read_store(
+            store.values, at, p, p_full, q, mode == KENWARD_ROGER
+        )
+        K = make_rows(coefficients, fixed, n_levels, spec, results.numbers[u], r, p_full)
         products, norms = judge_estimability(coefficients, K, kept, norm, null)
         inside = compress_rows(K, kept, shift, scale)
         b, h, K_phi = prepare_rows(inside, B, phi, M, nodes, theta_index, d, mode == KENWARD_ROGER)
         law = (
             mode == KENWARD_ROGER or mode == SATTERTHWAITE, np.inf if mode == ASYMPTOTIC else float(n - p),
-            nodes, theta_index, natural[u], cov_parameters[u], figures[u, 1],
+            nodes, theta_index, results.natural[u], cov_parameters[u], results.figures[u, 1],
         )  # fmt: skip
         estimates = np.empty(r)
         part = np.empty(q)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from fastlmm_core.kernels.compile import fill_integers, kernel
+from fastlmm_core.kernels.trial_arrays import COLUMNS, RANDOM, RANK, ROWS, STATUS, TERMS
 from fastlmm_core.kernels.trial_blups import infer_random
 from fastlmm_core.kernels.trial_design import (
     BAD_VALUES,
@@ -39,11 +40,14 @@ from fastlmm_core.kernels.trial_inference import (
     project_identity,
     solve_fixed,
 )
-from fastlmm_core.kernels.trial_layout import list_rows, same_covariates, same_numbers, same_rows
+from fastlmm_core.kernels.trial_layout import (
+    largest_count,
+    list_rows,
+    same_covariates,
+    same_numbers,
+    same_rows,
+)
 from fastlmm_core.kernels.trial_rank import find_dependent, has_nested_factor, select_columns
-
-# Columns of `integers`.
-STATUS, ROWS, RANK, COLUMNS, RANDOM, TERMS = range(6)
 
 
 @kernel
@@ -164,162 +168,167 @@ def store_fixed(
     return q
 
 
+@kernel
+def read_rows(table, candidate, count, place):
+    """Rows of a unit from the first `count` candidates, with weights and levels numbered anew.
+
+    Returns
+    -------
+    valid : bool
+        There are rows, and their weights are positive.
+    rows : (n,) int64; w : (n,)
+    local : (n_factors, n) int64
+        Codes among the levels that occur.
+    found : (n_factors, n) int64
+        Codes in the table of these levels.
+    n_levels : (n_factors,) int64
+    """
+    n_factors = table.codes.shape[0]
+    valid = count > 0
+    rows = np.empty(count, np.int64)
+    w = np.empty(count)
+    for i in range(count):
+        rows[i] = candidate[i]
+        w[i] = table.weights[rows[i]]
+        valid = valid and w[i] > 0.0 and w[i] < np.inf
+    local = np.empty((n_factors, count), np.int64)
+    found = np.empty((n_factors, count), np.int64)
+    n_levels = np.zeros(n_factors, np.int64)
+    for f in range(n_factors):
+        n_levels[f] = number_levels(table.codes[f], rows, place, local[f], found[f])
+    return valid, rows, w, local, found, n_levels
+
+
+@kernel
+def write_levels(u, n_levels, found, order, counts, results):
+    """Order and sizes of the random terms, and the levels of the factors, of a unit."""
+    integers, K = results.integers[u], order.size
+    for k in range(K):
+        integers[TERMS + k] = order[k]
+        integers[TERMS + K + k] = counts[k]
+    for f in range(n_levels.size):
+        integers[TERMS + 2 * K + f] = n_levels[f]
+        for r in range(n_levels[f]):
+            results.levels[results.offsets[u, 1 + f] + r] = found[f, r]
+
+
+@kernel
+def write_parameters(u, numbers, theta, natural, bases, average, results):
+    """Figures and variance parameters of a unit."""
+    copy_numbers(numbers, results.figures[u], 0)
+    copy_numbers(theta, results.theta[u], 0)
+    copy_numbers(natural, results.natural[u], 0)
+    copy_numbers(bases, results.bases[u].reshape(bases.size), 0)
+    copy_numbers(average, results.average[u].reshape(average.size), 0)
+
+
+@kernel
+def average_numbers(numbers, rows, out):
+    """Means of the numeric columns (n_numeric, N) over the rows of a unit."""
+    for v in range(numbers.shape[0]):
+        total = 0.0
+        for i in range(rows.size):
+            total += numbers[v, rows[i]]
+        out[v] = total / rows.size
+
+
 @cache
 def unit_kernel(with_blups: bool) -> Callable[..., Any]:
     """The kernel ``fit_units``, with what BLUPs need compiled only for plans that want them."""
 
     @kernel
-    def fit_units(
-        first_unit, last_unit, sequence, n_labels, ptr, ok, y, codes, numbers, weights, level_counts, fixed,
-        random, reml, tables, with_projection, tolerance, max_iterations, offsets, integers, figures,
-        out_levels, out_theta, out_natural, out_average, out_bases, out_bounds, out_numbers, store, store_at,
-        places, places_at, out_cells, out_blups, out_terms,
-    ):  # fmt: skip
-        """Fit the units first_unit:last_unit.
+    def fit_units(first, sequence, longest, table, fixed, random, options, results, store, blups):
+        """Fit units.
 
         Parameters
         ----------
+        first : int
+            Unit of the first row of the results.
         sequence : (U,) int64
             The units in the order they are worked on, so that those laid out alike follow each other.
-        ptr : (T + 1,) int64; ok : (N,) bool
-            Rows of every trial; rows whose explanatory columns are complete.
-        y : (n_labels, N); codes : (n_factors, N) int32; numbers : (n_numeric, N); weights : (N,)
-        level_counts : (n_factors,) int64
-            Levels of each factor in the whole table.
+        longest : int
+            Rows of the longest trial among them.
+        table : TrialRows
         fixed, random : tuples of ``kernels.trial_design``
-        tables : int
-            1 when fixed effects are wanted, 2 when means are: leave what ``kernels.trial_rows`` needs.
-        with_projection : bool
-            Z'PZ is needed, too.
-        offsets : (U, 1 + n_factors) int64
-            Where the unit's rows start in out_blups, and in out_levels by factor.
-        integers : (U, 5 + 2 K + n_factors) int64
-            Out: status, n, rank, fixed columns, random coefficients; order and number of levels of the
-            random terms; levels of the factors.
-        figures : (U, 4)
-            Out: criterion, sigma2, iterations, singular.
-        out_levels : codes in the table of the levels that occur
-        out_theta, out_natural : (U, d); out_average : (U, d + 1, d + 1); out_bases : (U, K, w, w)
-        out_bounds : (U, d)
-            See `sum_level_bounds`.
-        out_numbers : (U, n_numeric)
-            Means of the numeric columns.
-        store, places, store_at, places_at : float64, int64, (U,), (U,)
-            Out: numbers and integers for ``kernels.trial_rows``, and where each unit's start.
-        out_cells (rows as out_blups) : cells of the groupings
-        out_blups : (., 3) estimate, prediction error variance, conditional variance
-        out_terms : (U, K, 4) prior variance of the first coefficient, trace and total of the prediction
-            error covariance, mean of the reciprocal replications
+        options : FitOptions
+        results, store, blups : UnitResults, UnitStore, UnitBlups
+            Out.
         """
         K = random[2].size
-        n_factors = codes.shape[0]
-        longest = 0
-        for t in range(first_unit // n_labels, (last_unit - 1) // n_labels + 1):
-            longest = max(longest, ptr[t + 1] - ptr[t])
-        most = 1
-        for f in range(n_factors):
-            most = max(most, level_counts[f])
-        place = fill_integers(most, -1)
+        integers = results.integers
+        place = fill_integers(largest_count(table.level_counts), -1)
         candidate = np.empty(longest, np.int64)
-        rows = np.empty(0, np.int64)
+        n_factors = table.codes.shape[0]
+        rows, w = np.empty(0, np.int64), np.empty(0)
+        local, n_levels = np.empty((n_factors, 0), np.int64), np.zeros(n_factors, np.int64)
         design_trial = -1
         status = NO_ROWS
-        n = 0
-        local = np.empty((n_factors, 0), np.int64)
-        found = np.empty((n_factors, 0), np.int64)
-        n_levels = np.zeros(n_factors, np.int64)
-        w = np.empty(0)
         for unit in sequence:
-            trial, trait = unit // n_labels, unit % n_labels
-            u = unit - first_unit
-            count = list_rows(ok, y[trait], ptr[trial], ptr[trial + 1], candidate)
-            if not (design_trial == trial and count == n and same_rows(rows, candidate, n)):
+            trial, trait = unit // table.n_labels, unit % table.n_labels
+            u = unit - first
+            y = table.y[trait]
+            n = list_rows(table.ok, y, table.ptr[trial], table.ptr[trial + 1], candidate)
+            if not (design_trial == trial and n == rows.size and same_rows(rows, candidate, n)):
                 design_trial = trial
                 earlier, w_earlier, local_earlier, levels_earlier = rows, w, local, n_levels
-                n = count
-                valid = n > 0
-                rows = np.empty(n, np.int64)
-                w = np.empty(n)
-                for i in range(n):
-                    rows[i] = candidate[i]
-                    w[i] = weights[rows[i]]
-                    valid = valid and w[i] > 0.0 and w[i] < np.inf
-                local = np.empty((n_factors, n), np.int64)
-                found = np.empty((n_factors, n), np.int64)
-                n_levels = np.zeros(n_factors, np.int64)
-                for f in range(n_factors):
-                    n_levels[f] = number_levels(codes[f], rows, place, local[f], found[f])
+                valid, rows, w, local, found, n_levels = read_rows(table, candidate, n, place)
                 shared = (
                     valid and status == OK and earlier.size == n
                     and same_numbers(w, w_earlier) and same_numbers(n_levels, levels_earlier)
-                    and same_numbers(local, local_earlier) and same_covariates(numbers, rows, earlier)
+                    and same_numbers(local, local_earlier) and same_covariates(table.numbers, rows, earlier)
                 )  # fmt: skip
                 if not shared:
                     status = OK if valid else NO_ROWS if n == 0 else BAD_VALUES
                     if status == OK:
-                        status, columns, groups = code_design(fixed, random, local, n_levels, numbers, rows)
+                        status, columns, groups = code_design(
+                            fixed, random, local, n_levels, table.numbers, rows
+                        )
                     if status == OK:
                         status, design, equations, search = build_design(
-                            fixed, columns, groups, local, n_levels, w, reml, tables
+                            fixed, columns, groups, local, n_levels, w, options.reml, options.tables
                         )
             integers[u, ROWS] = n
+            integers[u, STATUS] = status
             if status != OK:
-                integers[u, STATUS] = status
                 continue
             own_y = np.empty(n)
             for i in range(n):
-                own_y[i] = y[trait, rows[i]]
+                own_y[i] = y[rows[i]]
             order, counts, group_codes, cells, _, widths, _ = groups
             lead, log_lead, L_fixed, fixed_rows, theta_index, bases, kept, null, norm, p_full = design
-            end, numbers_out, theta, factors, L, coefficients, projected, beta, Z = fit_response(
-                equations, search, lead, log_lead, L_fixed, fixed_rows, widths, theta_index, w, own_y, reml,
-                tolerance, max_iterations,
+            integers[u, STATUS], numbers, theta, factors, L, coefficients, projected, beta, Z = fit_response(
+                equations, search, lead, log_lead, L_fixed, fixed_rows, widths, theta_index, w, own_y,
+                options.reml, options.tolerance, options.max_iterations,
             )  # fmt: skip
-            if end != OK:
-                integers[u, STATUS] = end
+            if integers[u, STATUS] != OK:
                 continue
-            p = fixed_rows.size
-            sigma2 = numbers_out[1]
+            p, sigma2 = fixed_rows.size, numbers[1]
             natural = form_covariances(theta, theta_index, factors)
-            integers[u, RANK], integers[u, COLUMNS] = p, p_full
-            for c in range(4):
-                figures[u, c] = numbers_out[c]
-            for k in range(K):
-                integers[u, TERMS + k] = order[k]
-                integers[u, TERMS + K + k] = counts[k]
-            for f in range(n_factors):
-                integers[u, TERMS + 2 * K + f] = n_levels[f]
-                for r in range(n_levels[f]):
-                    out_levels[offsets[u, 1 + f] + r] = found[f, r]
-            copy_numbers(bases, out_bases[u].reshape(bases.size), 0)
-            copy_numbers(theta, out_theta[u], 0)
-            copy_numbers(natural, out_natural[u], 0)
             average = average_information(
                 equations, factors, L, theta_index, projected, natural,
-                sigma2 * (float(n - p) if reml else float(n)), sigma2,
+                sigma2 * (float(n - p) if options.reml else float(n)), sigma2,
             )  # fmt: skip
-            copy_numbers(average, out_average[u].reshape(average.size), 0)
+            integers[u, RANK], integers[u, COLUMNS] = p, p_full
+            write_levels(u, n_levels, found, order, counts, results)
+            write_parameters(u, numbers, theta, natural, bases, average, results)
             for j in range(p):
-                places[places_at[u] + j] = kept[j]
-            if tables > 0:
-                for v in range(numbers.shape[0]):
-                    total = 0.0
-                    for i in range(n):
-                        total += numbers[v, rows[i]]
-                    out_numbers[u, v] = total / n
-                to = store_at[u]
+                store.places[store.places_at[u] + j] = kept[j]
+            if options.tables > 0:
+                average_numbers(table.numbers, rows, results.numbers[u])
+                to = store.values_at[u]
                 for part in (beta, equations[19], equations[20]):
-                    to = copy_numbers(part, store, to)
+                    to = copy_numbers(part, store.values, to)
                 integers[u, RANDOM] = store_fixed(
-                    equations, factors, L, fixed_rows, K, norm, null, projected, with_projection, store, to,
-                    places, places_at[u] + p,
+                    equations, factors, L, fixed_rows, K, norm, null, projected, options.with_projection,
+                    store.values, to, store.places, store.places_at[u] + p,
                 )  # fmt: skip
-                if with_projection:
-                    sum_level_bounds(equations, theta_index, natural, out_bounds[u])
+                if options.with_projection:
+                    sum_level_bounds(equations, theta_index, natural, results.bounds[u])
             if with_blups:
                 integers[u, STATUS] = infer_random(
-                    u, equations, factors, L, Z, p, K, widths, bases, natural, theta_index, counts, cells,
-                    group_codes, sigma2, coefficients, offsets, out_cells, out_blups, out_terms,
+                    equations, factors, L, Z, p, K, widths, bases, natural, theta_index, counts, cells,
+                    group_codes, sigma2, coefficients, results.offsets[u, 0], blups.cells, blups.rows,
+                    blups.terms[u],
                 )  # fmt: skip
 
     return fit_units

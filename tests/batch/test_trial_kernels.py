@@ -7,7 +7,8 @@ import pytest
 from trial_data import alpha_trials
 
 from fastlmm_core.batch import make_plan
-from fastlmm_core.batch.coded import code_trials, integers
+from fastlmm_core.batch.coded import code_trials
+from fastlmm_core.batch.compiled import trial_rows
 from fastlmm_core.batch.trials import collect_trials
 from fastlmm_core.kernels.crossproducts import (
     expand_pattern,
@@ -72,8 +73,7 @@ def test_units_laid_out_alike_have_one_number():
     coded = code_trials(table)
     assert coded is not None
     found = np.empty(table.n_units, np.int64)
-    levels = integers([len(names) for names in coded.levels])
-    hash_layouts(0, table.n_units, 2, table.ptr, coded.ok, coded.y, coded.codes, levels, found)
+    hash_layouts(0, trial_rows(table, coded), found)
     t0_yield, t0_height, t1_yield, _, t2_yield, t2_height, *_ = found
     assert t0_yield == t0_height == t2_yield
     assert len({t0_yield, t1_yield, t2_height}) == 3

@@ -1,0 +1,126 @@
+"""The arrays that the kernels of a run of units share, by name.
+
+A unit is a trial and a trait: unit u of the table is trial u // n_labels with trait u % n_labels.  Arrays
+with an axis of length U have a row for each unit of the run.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+# Columns of `UnitResults.integers`; from TERMS on the order of the random terms (K), their numbers of levels
+# (K) and the numbers of levels of the factors.
+STATUS, ROWS, RANK, COLUMNS, RANDOM, TERMS = range(6)
+
+
+class TrialRows(NamedTuple):
+    """A table of trials as ``batch.coded`` codes it.
+
+    Attributes
+    ----------
+    n_labels : int
+    ptr : (T + 1,) int64
+        Rows of trial t are ptr[t]:ptr[t + 1].
+    ok : (N,) bool
+        Rows whose explanatory columns are complete.
+    y : (n_labels, N); codes : (n_factors, N) int32; numbers : (n_numeric, N); weights : (N,)
+    level_counts : (n_factors,) int64
+        Levels of each factor in the whole table.
+    """
+
+    n_labels: int
+    ptr: np.ndarray
+    ok: np.ndarray
+    y: np.ndarray
+    codes: np.ndarray
+    numbers: np.ndarray
+    weights: np.ndarray
+    level_counts: np.ndarray
+
+
+class FitOptions(NamedTuple):
+    """How units are fitted and what is kept of them.
+
+    Attributes
+    ----------
+    reml : bool
+    tables : int
+        1 when fixed effects are wanted, 2 when means are: keep what ``trial_rows`` needs.
+    with_projection : bool
+        Z'PZ is needed, too.
+    tolerance, max_iterations : of the search
+    """
+
+    reml: bool
+    tables: int
+    with_projection: bool
+    tolerance: float
+    max_iterations: int
+
+
+class UnitResults(NamedTuple):
+    """What a fit leaves of every unit.
+
+    Attributes
+    ----------
+    offsets : (U, 1 + n_factors) int64
+        Where the unit's rows start in `UnitBlups.rows`, and by factor in `levels`.
+    integers : (U, 5 + 2 K + n_factors) int64
+        Status, n, rank, fixed columns, random coefficients; see TERMS.
+    figures : (U, 4)
+        Criterion, sigma2, iterations, singular.
+    levels : (.,) int64
+        Codes in the table of the levels that occur.
+    theta, natural : (U, d); average : (U, d + 1, d + 1); bases : (U, K, w, w)
+    bounds : (U, d)
+        The most that tr(P V_j) can be.
+    numbers : (U, n_numeric)
+        Means of the numeric columns.
+    """
+
+    offsets: np.ndarray
+    integers: np.ndarray
+    figures: np.ndarray
+    levels: np.ndarray
+    theta: np.ndarray
+    natural: np.ndarray
+    average: np.ndarray
+    bases: np.ndarray
+    bounds: np.ndarray
+    numbers: np.ndarray
+
+
+class UnitStore(NamedTuple):
+    """Numbers and integers for ``trial_rows``, and where those of each unit start.
+
+    Attributes
+    ----------
+    values : float64; places : int64
+    values_at, places_at : (U,) int64
+    """
+
+    values: np.ndarray
+    values_at: np.ndarray
+    places: np.ndarray
+    places_at: np.ndarray
+
+
+class UnitBlups(NamedTuple):
+    """BLUPs of all units, level by level and coefficient by coefficient.
+
+    Attributes
+    ----------
+    cells : (.,) int64
+        Cell of the grouping.
+    rows : (., 3)
+        Estimate, prediction error variance, conditional variance.
+    terms : (U, K, 4)
+        Prior variance of the first coefficient, trace and total of the prediction error covariance, mean of
+        the reciprocal replications.
+    """
+
+    cells: np.ndarray
+    rows: np.ndarray
+    terms: np.ndarray
