@@ -18,9 +18,13 @@ GOALS = (
     ("alpha 60x3, blups", "trials of 180 plots: genotypes random, BLUPs and PEV", 75.0),
     ("alpha 40x3, fit", "trials of 120 plots: fit", 2.0),
     ("1000 traits, 500 plots", "1,000 traits on one design of 500 plots", 3.0),
-    ("means, two workers", "two workers, wall time", 1.7),
+    ("fit, two workers", "4,000 trials: fit; two workers, wall time", 1.7),
+    ("means, two workers", "4,000 trials: fit, means, contrasts; two workers, wall time", 1.7),
+    ("blups, two workers", "4,000 trials: genotypes random, BLUPs and PEV; two workers, wall time", 1.7),
 )
-TITLES = {task: title for task, title, _ in GOALS}
+TITLES = {task: title for task, title, _ in GOALS} | {
+    "alpha 60x3, alike": "trials of 180 plots, all laid out alike: fit"
+}
 
 
 def goals() -> pd.DataFrame:
