@@ -35,6 +35,7 @@ WIDTH = 0.25  # of one Chebyshev piece
 N_PIECES = 200  # up to w = 50, where T < 1e-270
 DEGREE = 11
 LARGEST_DF = 1e12  # above, the normal range
+LARGEST_LOG_Q = 700.0  # quantiles above exp of it are infinite
 
 
 @njit(cache=True, nogil=True)
@@ -118,9 +119,9 @@ def tabulated_log_tail(
     w: float, k: float, coef: Floats, filled: Flags, z_grid: Floats, phi: Floats, z_step: float, width: float
 ) -> tuple[float, float]:
     """log T(w; k) and its derivative in w from the table, filling the piece if it is empty."""
-    piece = int(w / width)
-    if piece >= coef.shape[0]:
+    if not w < width * coef.shape[0]:  # before the division is made an integer, which may not hold it
         return -745.0, -0.5 * w
+    piece = int(w / width)
     if piece == 0 and k > 25.0:  # 1 - T is below 1e-22 there
         return 0.0, 0.0
     if not filled[piece]:
@@ -190,7 +191,7 @@ def log_studentized_tail(
     # T's fall takes a width of about 1 / log k in u; 0.2 of it leaves 1e-12 for k up to 1,414 (measured).
     step = min(0.125, 0.2 / math.log(k), 0.6 * spread)
     # Log-concave in u; the mode lies between that of chi^2 alone and that with T ~ exp(-w^2/4).
-    low = 0.5 * math.log(df / (df + 0.5 * q * q)) - spread
+    low = 0.5 * math.log(df) - math.log(math.hypot(math.sqrt(df), q * 0.7071067811865476)) - spread
     high = 0.0
     for _ in range(60):
         middle = 0.5 * (low + high)
@@ -217,6 +218,9 @@ def log_studentized_tail(
             total += term
             moment += term * w * slope
             if term < 1e-16 * total:
+                break
+            if w < 1e-17 and u < -20.0:  # T and exp(2u) are constant from here on: a geometric series
+                total += term / math.expm1(df * step)
                 break
             i += 1
     return min(top + math.log(total * step) + log_chi_constant(df), 0.0), moment / total
@@ -276,6 +280,10 @@ def fill_quantiles(
         if not df[i] > 0.0:
             out[i] = math.nan
             continue
+        if -LARGEST_LOG_Q * df[i] > log_tail:  # the tail falls like q^-df
+            out[i] = math.inf
+            continue
+        longest = max(2.0, 1.0 / df[i])
         for _ in range(100):
             value, slope = log_studentized_tail(
                 math.exp(x), k, df[i], largest_df, coef, filled, z_grid, phi, z_step, width
@@ -283,10 +291,8 @@ def fill_quantiles(
             if slope > -1e-8:  # q so small that the tail is 1: move up
                 x += 0.7
                 continue
-            step = (value - log_tail) / slope
-            if step < -2.0:
-                step = -2.0
-            x -= step
+            step = max((value - log_tail) / slope, -longest)
+            x = min(x - step, LARGEST_LOG_Q)
             if abs(step) < 1e-7:  # quadratic convergence: the step just made leaves an error of its square
                 break
         out[i] = math.exp(x)
@@ -369,7 +375,8 @@ def studentized_range_isf(tail: float, k: float, df: ArrayLike) -> Floats:
 
 def direct_quantiles(tail: float, k: float, df: Floats) -> Floats:
     """The q with P(Q > q) = tail for each of `df` (m,), by its own iterations; equal ones are solved once."""
-    distinct, inverse = np.unique(np.round(df, 11), return_inverse=True)
+    rounded = np.where(df > 0.0, np.maximum(np.round(df, 11), 1e-11), df)
+    distinct, inverse = np.unique(rounded, return_inverse=True)
     out = np.empty(distinct.size)
     coef, filled = range_table(k)
     fill_quantiles(tail, k, distinct, LARGEST_DF, coef, filled, Z_GRID, PHI, Z_STEP, WIDTH, out)

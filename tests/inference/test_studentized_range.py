@@ -103,6 +103,22 @@ def test_missing_zero_and_infinite_statistics():
     np.testing.assert_array_equal(got[1:4], [1.0, 1.0, 0.0])
 
 
+@pytest.mark.parametrize("df", [1e-27, 1e-9, 1e-4, 0.005, 0.02])
+@pytest.mark.parametrize("k", [2, 5, 30])
+def test_df_near_zero(k, df):
+    """As Satterthwaite's of a perfect fit are: long tails, neither endless sums nor reads past the tables."""
+    q = np.array([1e-6, 1.0, 1e9, 1e25, 1e200])
+    tails = studentized_range_sf(q, k, df)
+    assert (tails > 0.0).all() and (np.diff(tails) <= 0.0).all()
+    if k == 2:
+        np.testing.assert_allclose(tails[:-1], 2.0 * student.sf(q[:-1] / np.sqrt(2.0), df), rtol=1e-6)
+    quantile = studentized_range_isf(0.05, k, df)
+    if np.isfinite(quantile):
+        np.testing.assert_allclose(studentized_range_sf(quantile, k, df), 0.05, rtol=1e-6)
+    else:
+        assert df * 700.0 < 3.0
+
+
 def test_tail_is_monotone_in_q_df_and_k():
     q = np.linspace(0.01, 60.0, 2000)
     for df in (1.0, 7.3, np.inf):
