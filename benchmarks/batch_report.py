@@ -27,6 +27,11 @@ TITLES = {task: title for task, title, _ in GOALS} | {
 }
 
 
+def short(value: float) -> str:
+    """Three digits, or a whole number."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def goals() -> pd.DataFrame:
     """Rows of what was measured, the goal and whether it is met."""
     table = records.load("batch")
@@ -36,7 +41,7 @@ def goals() -> pd.DataFrame:
         if found.empty or pd.isna(found.iloc[-1]["ratio"]):
             continue
         last = found.iloc[-1]
-        rows.append({"what": f"batch, {title}", "measured": f"{last['ratio']:.3g} × {last['other']}",
+        rows.append({"what": f"batch, {title}", "measured": f"{short(last['ratio'])} × {last['other']}",
                      "goal": f"≥ {goal:g} ×", "met": "yes" if last["ratio"] >= goal else "no"})  # fmt: skip
     return pd.DataFrame(rows)
 
@@ -53,7 +58,7 @@ def table() -> str:
     ]
     for _, r in timed.iterrows():
         there = pd.notna(r["other_ms"])
-        theirs, ratio = (f"{r['other_ms']:,.3g}", f"{r['ratio']:.3g}") if there else ("", "")
+        theirs, ratio = (short(r["other_ms"]), short(r["ratio"])) if there else ("", "")
         figures = f"{r['ms']:.3g} | {r['fits_per_s']:,.0f} | {r['other']} | {theirs} | {ratio}"
         lines.append(f"| {TITLES.get(str(r['task']), r['task'])} | {figures} |")
     lines += ["", "| streamed from Parquet | peak memory |", "|---|---|"]
