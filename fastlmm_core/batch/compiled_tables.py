@@ -137,10 +137,14 @@ def parameter_covariance(
     inner[:, diagonal, diagonal] = np.where(outside, 1.0, inner[:, diagonal, diagonal])
     scale = np.sqrt(np.maximum(inner[:, diagonal, diagonal], 1e-300))
     both = scale[:, :, None] * scale[:, None, :]
-    values, vectors = np.linalg.eigh(inner / both)
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaled = inner / both
+    usable = np.isfinite(scaled).all(axis=(1, 2))
+    scaled[~usable] = np.eye(diagonal.size)
+    values, vectors = np.linalg.eigh(scaled)
     with np.errstate(divide="ignore", invalid="ignore"):
         cov = np.einsum("uik,uk,ujk->uij", vectors, 1.0 / values, vectors) / both
-    cov[~(values[:, 0] > 1e-12)] = np.nan
+    cov[~(values[:, 0] > 1e-12) | ~usable] = np.nan
     cov[away] = np.nan
     return cov
 

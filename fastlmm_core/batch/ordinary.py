@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 
 from fastlmm_core.api import Prepared, prepare
+from fastlmm_core.batch.coded import random_plan
 from fastlmm_core.batch.heritability import harmonic_replication, heritability_columns
 from fastlmm_core.batch.plan import BatchPlan
-from fastlmm_core.batch.tables import TableParts, component_names, failed_row, same_text
+from fastlmm_core.batch.tables import TableParts, failed_row, same_text
 from fastlmm_core.batch.trials import TrialTable
 from fastlmm_core.design.expressions import Name
 from fastlmm_core.errors import FastLMMError, FastLMMWarning, NotConvergedWarning
@@ -35,13 +36,16 @@ def fit_units(table: TrialTable, units: np.ndarray, parts: TableParts) -> None:
         prepared: dict[bytes, Prepared] = {}
         for unit in units[trials == trial]:
             began = time.perf_counter()
+            n = int(table.ptr[trial + 1] - table.ptr[trial])
             try:
                 fit = fit_unit(table, int(trial), int(unit % labels), prepared)
+                components = fit.variance_components
+                row = fit_row(fit, table.plan, n)
             except Exception as error:
-                n = int(table.ptr[trial + 1] - table.ptr[trial])
                 parts.add_fit(failed_row(n, *reason(error)), int(unit))
                 continue
-            add_tables(fit, table, int(unit), parts, began)
+            add_tables(fit, table.plan, components, row, int(unit), parts)
+            parts.add_fit(row | {"seconds": time.perf_counter() - began}, int(unit))
 
 
 def reason(error: Exception) -> tuple[str, str]:
@@ -82,13 +86,10 @@ def fit_unit(table: TrialTable, trial: int, trait: int, prepared: dict[bytes, Pr
         return model.fit(y=y[model.design.rows])
 
 
-def add_tables(fit: LMMFit, table: TrialTable, unit: int, parts: TableParts, began: float) -> None:
-    """All rows of one fit; a table that cannot be had leaves its reason in the row of `fits`."""
-    plan = table.plan
-    trial = unit // len(plan.labels)
-    rows = int(table.ptr[trial + 1] - table.ptr[trial])
-    components = fit.variance_components
-    row = fit_row(fit, plan, components, rows)
+def add_tables(
+    fit: LMMFit, plan: BatchPlan, components: pd.DataFrame, row: dict[str, Any], unit: int, parts: TableParts
+) -> None:  # fmt: skip
+    """All rows of one fit but its own, `row`: a table that cannot be had leaves its reason there."""
     try:
         parts.add("variance_components", components, unit)
         if plan.blups:
@@ -105,23 +106,20 @@ def add_tables(fit: LMMFit, table: TrialTable, unit: int, parts: TableParts, beg
         if row["status"] == "ok":
             row["status"] = status if status not in ("option", "data") else "inference"
         row["message"] = "; ".join(filter(None, (row["message"], message)))
-    row["seconds"] = time.perf_counter() - began
-    parts.add_fit(row, unit)
 
 
-def fit_row(fit: LMMFit, plan: BatchPlan, components: pd.DataFrame, rows: int) -> dict[str, Any]:
+def fit_row(fit: LMMFit, plan: BatchPlan, rows: int) -> dict[str, Any]:
     """The row of `fits`; see `fit_batch`."""
-    variances = components[components["var2"].isna() & (components["group"] != "Residual")]
     row: dict[str, Any] = {
         "n": fit.nobs, "n_dropped": rows - fit.nobs, "rank": fit.rank, "criterion": fit.criterion,
         "sigma": fit.sigma, "var_Residual": fit.sigma**2,
     }  # fmt: skip
-    simple = set(component_names(plan))
-    for group, column, value in zip(
-        variances["group"], variances["var1"], variances["estimate"], strict=True
-    ):
-        name = f"var_{group}"
-        row[name if name in simple and column == "(Intercept)" else f"{name}.{column}"] = float(value)
+    for k in formula_order(fit, plan):
+        term = fit.design.random[k]
+        plain = term.columns == ("(Intercept)",)
+        variances = fit.solved.sigma2 * np.diag(fit.solved.user_covariance(k))
+        for column, value in zip(term.columns, variances.tolist(), strict=True):
+            row[f"var_{term.group}" if plain else f"var_{term.group}.{column}"] = value
     converged = fit.converged
     message = "; ".join(str(w) for w in fit.warnings)
     return row | {
@@ -129,6 +127,16 @@ def fit_row(fit: LMMFit, plan: BatchPlan, components: pd.DataFrame, rows: int) -
         "seconds": 0.0,
         "status": "ok" if converged else NotConvergedWarning.flag, "message": message,
     }  # fmt: skip
+
+
+def formula_order(fit: LMMFit, plan: BatchPlan) -> list[int]:
+    """Places of the random terms of a fit, which are in lme4's order, in the order of the formula."""
+    terms, out = fit.design.random, list[int]()
+    for part in plan.parsed.random:
+        columns = random_plan(part).columns
+        alike = [k for k, term in enumerate(terms) if term.group == part.group and k not in out]
+        out.append(min(alike, key=lambda k: terms[k].columns != columns))
+    return out
 
 
 def add_blups(fit: LMMFit, plan: BatchPlan, unit: int, parts: TableParts) -> None:

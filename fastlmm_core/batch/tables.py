@@ -160,13 +160,6 @@ def failed_row(n: int, status: str, message: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def component_names(plan: BatchPlan) -> list[str]:
-    """`var_...` columns of the random terms with one coefficient, as far as the formula tells."""
-    return [
-        f"var_{part.group}" for part in plan.parsed.random if part.terms.intercept and not part.terms.terms
-    ]
-
-
 def join_parts(parts: list[TableParts], plan: BatchPlan, in_order: bool = True) -> Tables:
     """The tables of several jobs; those on the same trials are joined as one.
 

@@ -74,9 +74,12 @@ def _standard_errors(solved: SolvedEquations) -> list[np.ndarray]:
     cov = np.full((d + 1, d + 1), np.nan)
     inner = information[np.ix_(interior, interior)]
     scale = np.sqrt(np.maximum(np.diag(inner), 1e-300))
-    values, vectors = np.linalg.eigh(inner / np.outer(scale, scale))
-    if values[0] > 1e-12:
-        cov[np.ix_(interior, interior)] = (vectors / values) @ vectors.T / np.outer(scale, scale)
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaled = inner / np.outer(scale, scale)
+    if np.isfinite(scaled).all():  # not so where the residual variance is next to nothing
+        values, vectors = np.linalg.eigh(scaled)
+        if values[0] > 1e-12:
+            cov[np.ix_(interior, interior)] = (vectors / values) @ vectors.T / np.outer(scale, scale)
     out = []
     for k, term in enumerate(terms):
         mine = np.flatnonzero(parameters.term == k)

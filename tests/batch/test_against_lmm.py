@@ -107,6 +107,31 @@ def test_every_bad_trial_is_a_row_and_the_others_are_untouched():
     assert result.failures["units"].sum() == 7
 
 
+@pytest.mark.parametrize("reml", [True, False])
+def test_a_trial_without_residual_variance_does_not_end_the_batch(reml):
+    """A constant response less its offset is fitted perfectly: sigma is rounding."""
+    frame = TRIALS.copy()
+    frame.loc[frame["trial"] == "T0001", "yield"] = 49.0
+    formula = "sqrt(yield) ~ gen + offset(2*moisture) + (moisture|gen)"
+    result = fit_batch(frame, formula, by="trial", reml=reml, ddf="asymptotic")
+    assert list(result.fits["trial"]) == list(TRIALS["trial"].unique())
+    assert result.fits["status"][1] in ("not-converged", "numerical")
+    own = result.variance_components[result.variance_components["trial"] == "T0001"]
+    assert own["se"].isna().all()
+
+
+@pytest.mark.parametrize(
+    "random", ["(1|rep) + (1|rep:block)", "(moisture||gen)", "(1|rep) + (1|gen) + (0 + moisture|gen)"]
+)
+@pytest.mark.filterwarnings("ignore::fastlmm_core.errors.FastLMMWarning")
+def test_variances_have_the_same_columns_on_both_paths(random, monkeypatch):
+    compiled = fit_batch(TRIALS, f"yield ~ 1 + {random}", by="trial").fits
+    monkeypatch.setattr("fastlmm_core.batch.jobs.code_trials", lambda table: None)
+    general = fit_batch(TRIALS, f"yield ~ 1 + {random}", by="trial").fits
+    left_out = ["seconds", "iterations", "message"]
+    close(compiled.drop(columns=left_out), general.drop(columns=left_out))
+
+
 def test_trials_laid_out_alike_share_their_design():
     """Every second pair of trials has the layout of the first one, under other names of its levels."""
     layout = TRIALS[TRIALS["trial"] == "T0000"].reset_index(drop=True)
