@@ -104,7 +104,7 @@ class ContrastPlan:
         if not isinstance(self.method, str):
             return len(self.method) * groups
         if self.kind == "pairs":
-            return np.minimum(groups * (k * (k - 1) // 2), n * (k - 1) // 2)
+            return np.minimum(groups * (k * (k - 1) // 2), n * np.maximum(k - 1, 0) // 2)
         return np.minimum(groups * k, n)
 
 

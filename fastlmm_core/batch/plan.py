@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -205,7 +205,9 @@ def columns_of(node: Node) -> list[str]:
 
 def name_tuple(option: str, given: Any) -> tuple[str, ...]:
     """One name or several as a tuple without repetitions."""
-    names = [given] if isinstance(given, str) else list(given or [])
+    if given is None:
+        return ()
+    names = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given]
     for name in names:
         if not isinstance(name, str) or not name:
             raise OptionError(f"{option}={given!r} must be a name or a list of names")
@@ -230,6 +232,8 @@ def check_contrasts(contrasts: Any, ref: str | None, with_means: bool) -> tuple[
     if not with_means:
         raise OptionError("contrasts= needs the means it contrasts: give emmeans= too")
     if isinstance(contrasts, Mapping):
+        if not contrasts:
+            raise OptionError("contrasts={} asks for nothing; give {label: numbers, one for each mean}")
         try:
             custom = tuple((str(k), tuple(float(v) for v in weights)) for k, weights in contrasts.items())
         except (TypeError, ValueError):

@@ -119,7 +119,9 @@ def with_keys(columns: Columns, units: np.ndarray, plan: BatchPlan, keys: pd.Dat
     out: dict[str, Any] = {name: keys[name].array.take(trial) for name in keys.columns}
     out["trait"] = text_column(labels, units % len(labels))
     for name, values in columns.items():
-        out[name if name not in out else f"{name}_"] = values
+        while name in out:
+            name += "_"
+        out[name] = values
     return pd.DataFrame(out, copy=False)
 
 

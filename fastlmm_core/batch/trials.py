@@ -185,7 +185,9 @@ def as_frame(table: Any) -> pd.DataFrame:
 
 def check_columns(plan: BatchPlan, names: list[str]) -> None:
     """Raise DataError for a column of the plan that the source does not have."""
-    for option, wanted in (("by", plan.by), ("traits", plan.traits), ("formula", plan.explanatory)):
+    weights = (plan.weights,) if plan.weights else ()
+    options = (("by", plan.by), ("traits", plan.traits), ("weights", weights), ("formula", plan.explanatory))
+    for option, wanted in options:
         for name in wanted:
             if name not in names:
                 raise DataError(f"{option}: column '{name}' is not in the data{nearest_names(name, names)}")

@@ -132,6 +132,17 @@ def test_variances_have_the_same_columns_on_both_paths(random, monkeypatch):
     close(compiled.drop(columns=left_out), general.drop(columns=left_out))
 
 
+@pytest.mark.parametrize("contrasts", ["pairwise", "eff", {"first - last": [1.0, 0.0, -1.0]}])
+def test_a_trial_without_levels_of_a_compared_factor(contrasts):
+    frame = TRIALS.assign(rep=TRIALS["rep"].where(TRIALS["trial"] != "T0003"))
+    options = {"by": "trial", "emmeans": ["rep", "rep | gen"], "contrasts": contrasts}
+    formula = "yield ~ rep + gen + (1|rep:block)"
+    result = fit_batch(frame, formula, **options)
+    assert result.fits["status"].tolist() == ["ok"] * 3 + ["data"] + ["ok"] * 2
+    expected = fit_batch(frame[frame["trial"] != "T0003"], formula, **options)
+    close(result.contrasts, expected.contrasts)
+
+
 def test_trials_laid_out_alike_share_their_design():
     """Every second pair of trials has the layout of the first one, under other names of its levels."""
     layout = TRIALS[TRIALS["trial"] == "T0000"].reset_index(drop=True)
@@ -239,6 +250,12 @@ def test_nested_fixed_factors():
 def test_requests_that_cannot_be_met():
     with pytest.raises(DataError, match="site"):
         fit_batch(TRIALS, "yield ~ gen + (1|rep)", by="site")
+    with pytest.raises(OptionError, match="by=0"):
+        fit_batch(TRIALS.rename(columns={"trial": 0}), "yield ~ gen + (1|rep)", by=0)
+    with pytest.raises(DataError, match="weights: column 'wieght'"):
+        fit_batch(TRIALS, "yield ~ gen + (1|rep)", by="trial", weights="wieght")
+    with pytest.raises(OptionError, match="asks for nothing"):
+        fit_batch(TRIALS, "yield ~ gen + (1|rep)", by="trial", emmeans="gen", contrasts={})
     with pytest.raises(DataError, match="protein"):
         fit_batch(TRIALS, "~ gen + (1|rep)", by="trial", traits="protein")
     with pytest.raises(DataError, match="no rows"):
@@ -267,6 +284,13 @@ def test_any_table_gives_the_same():
     alone = fit_batch(TRIALS[TRIALS["trial"] == "T0001"], formula, by=None).fits
     assert list(alone.columns[:2]) == ["trait", "n"]
     np.testing.assert_allclose(alone["criterion"], expected["criterion"][1:2], rtol=1e-10)
+
+
+def test_keys_that_are_named_like_columns_of_the_tables():
+    frame = TRIALS.rename(columns={"trial": "group"}).assign(group_="S1")
+    blups = fit_batch(frame, "yield ~ 1 + (1|gen)", by=["group", "group_"], blups=True).blups
+    assert list(blups.columns[:4]) == ["group", "group_", "trait", "group__"]
+    assert set(blups["group_"]) == {"S1"} and set(blups["group__"]) == {"gen"}
 
 
 def test_levels_that_are_numbers_and_missing_keys():
