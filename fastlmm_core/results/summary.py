@@ -185,7 +185,9 @@ def random_table(fit: LMMFit, digits: int = 4) -> Table:
                     header = "Corr" + " " * j  # printed alike: one heading over all of them
                     shown[header] = _component(own, earlier, name)["sd_or_cor"]
             rows.append(shown)
-    rows.append({"Groups": "Residual", "Name": "", "Variance": fit.sigma**2, "Std.Dev.": fit.sigma})
+    residual = components.iloc[-1]
+    rows.append({"Groups": "Residual", "Name": "", "Variance": residual["estimate"],
+                 "Std.Dev.": residual["sd_or_cor"]})  # fmt: skip
     frame = pd.DataFrame(rows)
     kinds = {name: "cor" for name in frame.columns if str(name).startswith("Corr")}
     return Table(frame, "Random effects:", kinds=kinds, digits=digits)
