@@ -71,7 +71,8 @@ class PartStore:
         if found.get("source") != ours["source"]:
             raise OptionError(f"out='{self.folder}' holds the results of other data; name a new folder")
         if not resume:
-            raise OptionError(f"out='{self.folder}' holds results of this plan; continue with resume=True")
+            words = f"out='{self.folder}' holds results of this plan; continue with resume=True (--resume)"
+            raise OptionError(words)
 
     def done(self) -> dict[int, dict[str, Any]]:
         """Marks of the parts that are whole, by number."""
