@@ -8,12 +8,17 @@ from typing import Any
 import numpy as np
 
 from fastlmm_core.batch.coded import CodedTrials, code_trials
-from fastlmm_core.batch.compiled import run_units
+from fastlmm_core.batch.compiled import UnitArrays, run_units
 from fastlmm_core.batch.compiled_tables import add_unit_tables
 from fastlmm_core.batch.ordinary import fit_units
 from fastlmm_core.batch.plan import BatchPlan
 from fastlmm_core.batch.tables import TableParts, Tables
 from fastlmm_core.batch.trials import TrialTable, collect_trials, unit_runs
+from fastlmm_core.kernels.trial_arrays import STATUS
+from fastlmm_core.kernels.trial_design import BAD_VALUES, OK
+
+# Of the mean square of a response: a residual variance below it is rounding, and so is all else.
+ROUNDING = 1e-15
 
 
 def fit_group(table: Any, plan: BatchPlan) -> Tables:
@@ -59,9 +64,23 @@ def fit_run(table: TrialTable, coded: CodedTrials | None, first: int, last: int)
     if coded is not None:
         began = time.perf_counter()
         arrays = run_units(table, coded, first, last)
-        good = np.flatnonzero(arrays.status == 0)
+        leave_perfect_fits(table, coded, arrays)
+        good = np.flatnonzero(arrays.status == OK)
         add_unit_tables(table, coded, arrays, good, time.perf_counter() - began, parts)
-        left = left[arrays.status != 0]
+        left = left[arrays.status != OK]
     if left.size:
         fit_units(table, left, parts)
     return parts
+
+
+def leave_perfect_fits(table: TrialTable, coded: CodedTrials, arrays: UnitArrays) -> None:
+    """Mark the units without residual variance for the general path: their figures are rounding."""
+    traits = len(table.plan.labels)
+    trials, trait = np.divmod(arrays.units, traits)
+    first, last = int(trials[0]), int(trials[-1]) + 1
+    lo, hi = int(table.ptr[first]), int(table.ptr[last])
+    squares = np.nan_to_num(coded.y[:, lo:hi]) ** 2
+    totals = np.add.reduceat(squares, table.ptr[first:last] - lo, axis=1)
+    mean_squares = totals[trait, trials - first] / np.maximum(arrays.n, 1)
+    perfect = (arrays.status == OK) & (arrays.figures[:, 1] <= ROUNDING * mean_squares)
+    arrays.integers[perfect, STATUS] = BAD_VALUES

@@ -120,6 +120,19 @@ def test_a_trial_without_residual_variance_does_not_end_the_batch(reml):
     assert own["se"].isna().all()
 
 
+@pytest.mark.filterwarnings("ignore::fastlmm_core.errors.FastLMMWarning")
+def test_perfect_fits_have_the_figures_of_lmm():
+    """No residual variance: what a search finds is rounding, so that all of it has to be of one path."""
+    frame = alpha_trials(12, genotypes=6, reps=2, block_size=3, seed=5)
+    frame["yield"] = 10.0 + frame["gen"].str[1:].astype(float) + 2.0 * frame["rep"].str[1:].astype(float)
+    formula = "yield ~ rep + moisture + (1|gen)"
+    fits = fit_batch(frame, formula, by="trial", fixed=False).fits.set_index("trial")
+    for trial, own in frame.groupby("trial"):
+        fit, row = lmm(formula, own), fits.loc[trial]
+        np.testing.assert_allclose([row["criterion"], row["sigma"]], [fit.criterion, fit.sigma], rtol=1e-8)
+        assert (row["converged"], row["status"] == "ok") == (fit.converged, fit.converged)
+
+
 @pytest.mark.parametrize(
     "random", ["(1|rep) + (1|rep:block)", "(moisture||gen)", "(1|rep) + (1|gen) + (0 + moisture|gen)"]
 )
