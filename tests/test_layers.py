@@ -1,6 +1,6 @@
 """Imports run downward only.
 
-cli, plots, datasets, request > batch > api, results > inference > reml > design > covariance | linalg >
+cli, plots, datasets, request > batch > api, results > inference > reml > design > structures | linalg >
 kernels > errors.  Imports for type checkers do not count, imports inside functions do.
 """
 
@@ -18,7 +18,7 @@ LAYERS = {
     "progress_bar": 1,
     "compiling": 1,
     "kernels": 1,
-    "covariance": 2, "linalg": 2,
+    "structures": 2, "linalg": 2,
     "design": 3,
     "reml": 4,
     "inference": 5,
@@ -27,7 +27,7 @@ LAYERS = {
     "cli": 8, "plots": 8, "datasets": 8, "request": 8,
 }  # fmt: skip
 # Parts of one layer that do not see each other.
-PEERS = {frozenset({"covariance", "linalg"})}
+PEERS = {frozenset({"structures", "linalg"})}
 # An inference table draws itself with results/rendering when it is displayed: known, inside methods only.
 DISPLAY = ("inference/figure_tables.py", "results.rendering")
 

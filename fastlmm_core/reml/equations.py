@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from fastlmm_core.covariance import CovarianceStructure, make_structure
+from fastlmm_core.errors import DesignError
 from fastlmm_core.kernels.columns import (
     list_entries,
     multiply_columns,
@@ -33,6 +33,8 @@ from fastlmm_core.kernels.crossproducts import (
     transpose_entries,
 )
 from fastlmm_core.linalg.elimination import order_nodes
+from fastlmm_core.structures import make_coefficient_structure
+from fastlmm_core.structures.coefficients.entries import LinearEntries
 
 # Up to here X'WX is kept dense for the least squares fit that starts every response.
 DENSE_FIXED = 500
@@ -48,14 +50,14 @@ class TermLayout:
         Levels, and coefficients per level.
     basis : (m, m) float64
         Z_inside = Z_user basis per level, hence u_user = basis u_inside, T_user = basis T_inside basis'.
-    structure : CovarianceStructure
+    structure : LinearEntries
         Parametrisation of Lambda in the inside basis.
     """
 
     n_levels: int
     m: int
     basis: np.ndarray
-    structure: CovarianceStructure
+    structure: LinearEntries
 
 
 @dataclass(frozen=True)
@@ -341,4 +343,7 @@ def _standardize_term(term: Any) -> tuple[TermLayout, np.ndarray]:
     m = values.shape[1]
     basis = orthonormal_basis(values, term.structure == "diag")
     inside = values * basis[0, 0] if m == 1 else values @ basis
-    return TermLayout(len(term.levels), m, basis, make_structure(term.structure, m)), inside
+    structure = make_coefficient_structure(term.structure, m)
+    if not isinstance(structure, LinearEntries):
+        raise DesignError(f"structure '{term.structure}' does not allow a basis of its coefficients")
+    return TermLayout(len(term.levels), m, basis, structure), inside

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastlmm_core.covariance.unstructured import lower_factor
 from fastlmm_core.errors import InferenceError, check_option
 from fastlmm_core.reml.natural import NaturalParameters
 from fastlmm_core.reml.objective import assemble_at
 from fastlmm_core.reml.solved import SolvedEquations, trace_blocks_at
+from fastlmm_core.structures.coefficients.unstructured import lower_factor
 
 # Up to this many random coefficients Z'PZ is formed once, densely.
 DENSE_RANDOM = 700

@@ -35,6 +35,6 @@ def starting_values(equations: MixedModelEquations, response: Response) -> np.nd
     moments = scale * np.linalg.lstsq(A * np.outer(scale, scale), scale * b, rcond=1e-8)[0]
     residual = max(float(moments[d]), 0.05 * response.yy / e.n)
     ratio = np.clip(moments[:d] / residual, 0.01, 1e4)
-    theta = np.concatenate([t.structure.start() for t in e.terms])
+    theta = np.concatenate([t.structure.theta_of(np.eye(t.m)) for t in e.terms])
     theta[e.theta_row == e.theta_col] = np.sqrt(ratio)
     return theta

@@ -15,11 +15,11 @@ from dense_reference import DenseModel, first_differences, second_differences
 from random_designs import case, fit_of
 
 from fastlmm_core import LMMFit, lmm
-from fastlmm_core.covariance import Unstructured
 from fastlmm_core.errors import InferenceError
 from fastlmm_core.reml.information import KINDS
 from fastlmm_core.reml.objective import evaluate, factors_at
 from fastlmm_core.reml.solved import SolvedEquations
+from fastlmm_core.structures.coefficients.unstructured import Unstructured
 
 EXACT = {"rtol": 1e-7}
 

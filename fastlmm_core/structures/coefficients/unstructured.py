@@ -2,23 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from fastlmm_core.covariance.base import CovarianceStructure, register_structure
+from fastlmm_core.structures.coefficients.entries import LinearEntries
+from fastlmm_core.structures.coefficients.moments import interior
+from fastlmm_core.structures.registry import register_coefficient_structure
 
 
-@register_structure
-class Unstructured(CovarianceStructure):
+@register_coefficient_structure
+class Unstructured(LinearEntries):
     """T = Lambda Lambda' with a full lower triangular Lambda, theta its columns (Bates et al. 2015)."""
 
     name = "us"
+    aliases = ("un",)
 
     @property
     def positions(self) -> tuple[tuple[int, int], ...]:
         return tuple((row, col) for col in range(self.m) for row in range(col, self.m))
 
+    def start(self, covariance: np.ndarray) -> np.ndarray:
+        return self.theta_of(interior(covariance))
+
     def theta_of(self, covariance: np.ndarray) -> np.ndarray:
-        return np.array([lower_factor(covariance)[row, col] for row, col in self.positions])
+        return lower_factor(covariance)[self._places]
+
+    def canonical(self, theta: np.ndarray) -> np.ndarray:
+        sign = np.where(theta[self.diagonal] < 0.0, -1.0, 1.0)
+        return sign[self._places[1]] * theta
+
+    def natural_directions(self) -> np.ndarray:
+        rows, columns = self._places
+        directions = np.zeros((self.n_theta, self.m, self.m))
+        every = np.arange(self.n_theta)
+        directions[every, rows, columns] = directions[every, columns, rows] = 1.0
+        return directions
+
+    def natural_names(self, labels: Sequence[str]) -> tuple[str, ...]:
+        return tuple(
+            f"variance of {labels[a]}" if a == b else f"covariance of {labels[b]} and {labels[a]}"
+            for a, b in self.positions
+        )
 
 
 def lower_factor(covariance: np.ndarray) -> np.ndarray:

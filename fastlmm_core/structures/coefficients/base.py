@@ -1,0 +1,239 @@
+"""The contract of a coefficient structure: the covariance T(theta) = Lambda(theta) Lambda(theta)'.
+
+T is the covariance of the m coefficients of one level of a random term, or of the m visits of one subject.
+Lambda is (m, r) with any r: the engine's random effects are u = Lambda s with independent s.  theta is the
+optimizer's chart; the *natural* parameters are those in which results are reported and in which Kenward and
+Roger's second derivatives are taken (SAS's: variances, covariances, correlations).
+
+A structure is numbers only, arrays in and arrays out.  What has a default here is right for every structure,
+though not always the cheapest way.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, NoReturn
+
+import numpy as np
+
+from fastlmm_core.errors import OptionError, name_list
+from fastlmm_core.structures.coefficients.boundary import describe_boundary
+
+
+class CoefficientStructure(ABC):
+    """Covariance of the m coefficients of a level.
+
+    Parameters
+    ----------
+    m : int
+        Coefficients per level.
+    **options
+        Options of the structure, as written in the formula.
+
+    Attributes
+    ----------
+    name : str
+        Key in the registry.
+    aliases : tuple of str
+        Further keys.
+    option_names : tuple of str
+        Options that the structure takes.
+    homogeneous_form, heterogeneous_form : str
+        Names of the forms with one variance and with one of each coefficient; empty where there are no two.
+    linear : bool
+        The natural parameters are variances and covariances themselves: T is linear in them.
+    natural_defined : bool
+        There are natural parameters (not so for reduced rank and factor analytic loadings).
+    """
+
+    name: ClassVar[str] = ""
+    aliases: ClassVar[tuple[str, ...]] = ()
+    option_names: ClassVar[tuple[str, ...]] = ()
+    homogeneous_form: ClassVar[str] = ""
+    heterogeneous_form: ClassVar[str] = ""
+    linear: bool = False
+    natural_defined: ClassVar[bool] = True
+
+    def __init__(self, m: int, **options: Any):
+        for option in options:
+            if option not in self.option_names:
+                takes = name_list(self.option_names) if self.option_names else "none"
+                raise OptionError(f"structure '{self.name}' has no option '{option}'; its options: {takes}")
+        self.m = m
+        self.options = options
+
+    # -- size ---------------------------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def n_theta(self) -> int:
+        """Length of theta."""
+
+    @property
+    def width(self) -> int:
+        """Columns r of Lambda."""
+        return self.m
+
+    @property
+    def n_par(self) -> int:
+        """Parameters to count in information criteria."""
+        return self.n_theta
+
+    def lower_bounds(self) -> np.ndarray:
+        """Least theta (n_theta,) for which T belongs to the structure; Lambda is smooth beyond it.
+
+        A negative standard deviation turns the sign of the correlations of its coefficient, which a structure
+        of few correlations does not allow.
+        """
+        return np.full(self.n_theta, -np.inf)
+
+    # -- Lambda -------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def loadings(self, theta: np.ndarray) -> np.ndarray:
+        """Lambda(theta), (m, r)."""
+
+    @abstractmethod
+    def loadings_jacobian(self, theta: np.ndarray) -> np.ndarray:
+        """d Lambda / d theta, (n_theta, m, r)."""
+
+    def loadings_hessian(self, theta: np.ndarray) -> np.ndarray | None:
+        """d2 Lambda / d theta d theta', (n_theta, n_theta, m, r); None where Lambda is linear in theta."""
+        return None
+
+    def loadings_curvature(self, theta: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """sum_ab weights_ab d2 Lambda_ab / d theta d theta', (n_theta, n_theta), for weights (m, r)."""
+        hessian = self.loadings_hessian(theta)
+        if hessian is None:
+            return np.zeros((self.n_theta, self.n_theta))
+        return np.tensordot(hessian, weights, axes=((2, 3), (0, 1)))
+
+    # -- T ------------------------------------------------------------------------------------------------
+
+    def covariance(self, theta: np.ndarray) -> np.ndarray:
+        """T(theta), (m, m)."""
+        loadings = self.loadings(theta)
+        return loadings @ loadings.T
+
+    def covariance_jacobian(self, theta: np.ndarray) -> np.ndarray:
+        """d T / d theta, (n_theta, m, m)."""
+        product = self.loadings_jacobian(theta) @ self.loadings(theta).T
+        return product + np.swapaxes(product, 1, 2)
+
+    def covariance_hessian(self, theta: np.ndarray) -> np.ndarray:
+        """d2 T / d theta d theta', (n_theta, n_theta, m, m)."""
+        t, m = self.n_theta, self.m
+        flat = self.loadings_jacobian(theta).reshape(t * m, -1)
+        product = np.swapaxes((flat @ flat.T).reshape(t, m, t, m), 1, 2)
+        second = self.loadings_hessian(theta)
+        if second is not None:
+            product = product + second @ self.loadings(theta).T
+        return product + np.swapaxes(product, 2, 3)
+
+    def covariance_curvature(self, theta: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """sum_ab weights_ab d2 T_ab / d theta d theta', (n_theta, n_theta), for symmetric weights (m, m).
+
+        2 <dLambda_s, S dLambda_t> + 2 <S Lambda, d2 Lambda_st>: no array of n_theta^2 m^2 numbers is made.
+        """
+        jacobian = self.loadings_jacobian(theta)
+        flat = jacobian.reshape(self.n_theta, -1)
+        product = flat @ (weights @ jacobian).reshape(self.n_theta, -1).T
+        return 2.0 * (product + self.loadings_curvature(theta, weights @ self.loadings(theta)))
+
+    # -- theta --------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def start(self, covariance: np.ndarray) -> np.ndarray:
+        """Interior theta near a positive semidefinite moment estimate of T, (m, m), of any structure."""
+
+    @abstractmethod
+    def theta_of(self, covariance: np.ndarray) -> np.ndarray:
+        """Canonical theta of a positive semidefinite T of this structure, also singular."""
+
+    def held(self, covariance: np.ndarray) -> np.ndarray:
+        """theta of a T that a user gave, (m, m).
+
+        Raises
+        ------
+        OptionError
+            Where T is not symmetric, not positive semidefinite or not of this structure.
+        """
+        T = np.asarray(covariance, float)
+        if T.shape != (self.m, self.m):
+            shape = " x ".join(str(size) for size in T.shape) or "one number"
+            raise OptionError(
+                f"the covariance for '{self.name}' is {shape}; it has to be {self.m} x {self.m}"
+            )
+        size = float(np.abs(T).max())
+        if not np.isfinite(size) or np.abs(T - T.T).max() > 1e-8 * size:
+            raise OptionError(f"the covariance for '{self.name}' has to be finite and symmetric")
+        if np.linalg.eigvalsh(T)[0] < -1e-8 * size:
+            raise OptionError(f"the covariance for '{self.name}' has a negative eigenvalue")
+        theta = self.theta_of(0.5 * (T + T.T))
+        gap = np.abs(self.covariance(theta) - T)
+        if gap.max() > 1e-6 * size:
+            row, col = np.unravel_index(int(gap.argmax()), gap.shape)
+            raise OptionError(
+                f"the covariance is not of structure '{self.name}': its element ({row + 1}, {col + 1}) is "
+                f"{T[row, col]:.6g}, next to it is {self.covariance(theta)[row, col]:.6g}"
+            )
+        return theta
+
+    def rescaled(self, theta: np.ndarray, factor: float) -> np.ndarray:
+        """theta of factor T, for a factor >= 0."""
+        return self.theta_of(factor * self.covariance(theta))
+
+    def null_directions(self, theta: np.ndarray) -> np.ndarray:
+        """Directions (j, n_theta) in which T does not change, beside those at singular points."""
+        return np.zeros((0, self.n_theta))
+
+    def canonical(self, theta: np.ndarray) -> np.ndarray:
+        """One theta of the many that have the same T (signs, rotations)."""
+        return theta.copy()
+
+    # -- natural parameters -------------------------------------------------------------------------------
+
+    def natural_names(self, labels: Sequence[str]) -> tuple[str, ...]:
+        """Names of the natural parameters, for coefficients called `labels` (m)."""
+        self._lacks("natural_names")
+
+    def natural(self, theta: np.ndarray) -> np.ndarray:
+        """Natural parameters, (s,)."""
+        self._lacks("natural")
+
+    def natural_jacobian(self, theta: np.ndarray) -> np.ndarray:
+        """d natural / d theta, (s, n_theta)."""
+        self._lacks("natural_jacobian")
+
+    def covariance_by_natural(self, theta: np.ndarray) -> np.ndarray:
+        """d T / d natural, (s, m, m); not finite where T does not determine a parameter."""
+        self._lacks("covariance_by_natural")
+
+    def covariance_second_by_natural(self, theta: np.ndarray) -> np.ndarray:
+        """d2 T / d natural d natural', (s, s, m, m)."""
+        self._lacks("covariance_second_by_natural")
+
+    def natural_curvature(self, theta: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """sum_ij weights_ij d2 T / d natural_i d natural_j, (m, m), for symmetric weights (s, s)."""
+        return np.tensordot(weights, self.covariance_second_by_natural(theta), axes=((0, 1), (0, 1)))
+
+    def _lacks(self, method: str) -> NoReturn:
+        if self.natural_defined:
+            raise NotImplementedError(f"covariance structure '{self.name}' has to define {method}")
+        raise NotImplementedError(f"covariance structure '{self.name}' has no natural parameters ({method})")
+
+    # -- words --------------------------------------------------------------------------------------------
+
+    def boundary(self, theta: np.ndarray, names: Sequence[str], least: float = 0.0) -> tuple[str, ...]:
+        """What sits at a bound, in words.
+
+        Parameters
+        ----------
+        theta : (n_theta,)
+        names : (m,) sequence of str
+            The coefficients.
+        least : float
+            Variances are judged beside the largest of the structure, or beside this where it is larger.
+        """
+        return describe_boundary(self.covariance(theta), names, least)

@@ -1,0 +1,242 @@
+"""Standard deviations times a correlation matrix of few parameters: Lambda = D(sd) K(x), K K' = R.
+
+theta = (sd, x): standard deviations (signed, so that Lambda is smooth where one is zero), m of them or one,
+and an unbounded chart x of the correlation parameters c.  The natural parameters are the variances and c.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from fastlmm_core.structures.coefficients.base import CoefficientStructure
+from fastlmm_core.structures.coefficients.boundary import describe_zero_variances, zero_variances
+from fastlmm_core.structures.coefficients.moments import correlations_of, interior_variances
+
+# Correlations (and partial ones) stay this far from the singular ones: 1 / (1 - rho^2) appears in residuals.
+MARGIN = 1e-8
+# Correlations start no nearer to their bounds than this.
+START_CORRELATION = 0.9
+
+
+class ScaledCorrelation(CoefficientStructure):
+    """D(sd) R(c) D(sd); a family says how R depends on c, and c and the factor K on the chart x."""
+
+    heterogeneous: ClassVar[bool] = True
+
+    # -- what a family defines, q = n_correlations --------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def n_correlations(self) -> int:
+        """Length q of c and of x; 0 for m = 1."""
+
+    @abstractmethod
+    def correlations(self, x: np.ndarray) -> np.ndarray:
+        """c(x), (q,)."""
+
+    @abstractmethod
+    def correlations_jacobian(self, x: np.ndarray) -> np.ndarray:
+        """d c / d x, (q, q)."""
+
+    @abstractmethod
+    def chart_of(self, correlations: np.ndarray) -> np.ndarray:
+        """x of c, finite also for a c at or beyond its bounds."""
+
+    @abstractmethod
+    def estimate(self, R: np.ndarray, known: np.ndarray) -> np.ndarray:
+        """c of a correlation matrix (m, m) whose elements are only partly `known` (m, m); 0 where unknown."""
+
+    @abstractmethod
+    def start_correlations(self, c: np.ndarray) -> np.ndarray:
+        """An interior c close to `c`."""
+
+    @abstractmethod
+    def factor(self, x: np.ndarray) -> np.ndarray:
+        """K(x), (m, m) lower triangular with rows of norm 1."""
+
+    @abstractmethod
+    def factor_jacobian(self, x: np.ndarray) -> np.ndarray:
+        """d K / d x, (q, m, m)."""
+
+    @abstractmethod
+    def factor_hessian(self, x: np.ndarray) -> np.ndarray:
+        """d2 K / d x d x', (q, q, m, m)."""
+
+    @abstractmethod
+    def matrix_jacobian(self, c: np.ndarray) -> np.ndarray:
+        """d R / d c, (q, m, m)."""
+
+    @abstractmethod
+    def matrix_hessian(self, c: np.ndarray) -> np.ndarray:
+        """d2 R / d c d c', (q, q, m, m)."""
+
+    @abstractmethod
+    def correlation_names(self) -> tuple[str, ...]:
+        """Names of c."""
+
+    @abstractmethod
+    def correlation_bounds(self, x: np.ndarray) -> list[str]:
+        """Phrases for the correlations at a bound."""
+
+    # -- theta --------------------------------------------------------------------------------------------
+
+    @property
+    def n_sd(self) -> int:
+        return self.m if self.heterogeneous else 1
+
+    @property
+    def n_theta(self) -> int:
+        return self.n_sd + self.n_correlations
+
+    def split(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """sd (n_sd,) and x (q,)."""
+        return theta[: self.n_sd], theta[self.n_sd :]
+
+    def lower_bounds(self) -> np.ndarray:
+        bounds = np.full(self.n_theta, -np.inf)
+        if self.heterogeneous and self.m > 1:
+            bounds[: self.m] = 0.0
+        return bounds
+
+    def start(self, covariance: np.ndarray) -> np.ndarray:
+        variances = interior_variances(covariance)
+        c = self.start_correlations(self.estimate(*correlations_of(covariance)))
+        return np.concatenate([np.sqrt(self._pooled(variances)), self.chart_of(c)])
+
+    def theta_of(self, covariance: np.ndarray) -> np.ndarray:
+        variances = self._pooled(np.maximum(np.diag(covariance), 0.0))
+        c = self.estimate(*correlations_of(covariance))
+        return np.concatenate([np.sqrt(variances), self.chart_of(c)])
+
+    def _pooled(self, variances: np.ndarray) -> np.ndarray:
+        return variances if self.heterogeneous else variances.mean(keepdims=True)
+
+    def rescaled(self, theta: np.ndarray, factor: float) -> np.ndarray:
+        sd, x = self.split(theta)
+        return np.concatenate([np.sqrt(factor) * sd, x])
+
+    def canonical(self, theta: np.ndarray) -> np.ndarray:
+        sd, x = self.split(theta)
+        return np.concatenate([-sd, x]) if np.all(sd <= 0.0) else theta.copy()
+
+    # -- Lambda -------------------------------------------------------------------------------------------
+
+    def loadings(self, theta: np.ndarray) -> np.ndarray:
+        sd, x = self.split(theta)
+        return sd[:, None] * self.factor(x)
+
+    def loadings_jacobian(self, theta: np.ndarray) -> np.ndarray:
+        sd, x = self.split(theta)
+        out = np.zeros((self.n_theta, self.m, self.m))
+        out[: self.n_sd] = self._by_sd(self.factor(x))
+        out[self.n_sd :] = sd[:, None] * self.factor_jacobian(x)
+        return out
+
+    def _by_sd(self, K: np.ndarray) -> np.ndarray:
+        """d (D K) / d sd of matrices (..., m, m) -> (..., n_sd, m, m)."""
+        if not self.heterogeneous:
+            return K[..., None, :, :]
+        return np.eye(self.m)[:, :, None] * K[..., None, :, :]
+
+    def loadings_hessian(self, theta: np.ndarray) -> np.ndarray:
+        sd, x = self.split(theta)
+        n, t = self.n_sd, self.n_theta
+        out = np.zeros((t, t, self.m, self.m))
+        mixed = self._by_sd(self.factor_jacobian(x))
+        out[n:, :n] = mixed
+        out[:n, n:] = np.swapaxes(mixed, 0, 1)
+        out[n:, n:] = sd[:, None] * self.factor_hessian(x)
+        return out
+
+    def loadings_curvature(self, theta: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        sd, x = self.split(theta)
+        n, t = self.n_sd, self.n_theta
+        out = np.zeros((t, t))
+        mixed = np.einsum("kab,ab->ka", self.factor_jacobian(x), weights)
+        out[n:, :n] = mixed if self.heterogeneous else mixed.sum(axis=1, keepdims=True)
+        out[:n, n:] = out[n:, :n].T
+        out[n:, n:] = self.factor_curvature(x, sd[:, None] * weights)
+        return out
+
+    def factor_curvature(self, x: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """sum_ab weights_ab d2 K_ab / d x d x', (q, q)."""
+        return np.tensordot(self.factor_hessian(x), weights, axes=((2, 3), (0, 1)))
+
+    # -- natural parameters: variances and c --------------------------------------------------------------
+
+    def natural_names(self, labels: Sequence[str]) -> tuple[str, ...]:
+        if not self.heterogeneous:
+            return ("variance", *self.correlation_names())
+        return (*(f"variance of {label}" for label in labels), *self.correlation_names())
+
+    def natural(self, theta: np.ndarray) -> np.ndarray:
+        sd, x = self.split(theta)
+        return np.concatenate([sd**2, self.correlations(x)])
+
+    def natural_jacobian(self, theta: np.ndarray) -> np.ndarray:
+        sd, x = self.split(theta)
+        out = np.zeros((self.n_theta, self.n_theta))
+        out[: self.n_sd, : self.n_sd] = np.diag(2.0 * sd)
+        out[self.n_sd :, self.n_sd :] = self.correlations_jacobian(x)
+        return out
+
+    def _by_variance(self, sd: np.ndarray, matrices: np.ndarray) -> np.ndarray:
+        """d (s s' o M) / d variance, s = sqrt(variance), of matrices M (..., m, m) -> (..., n_sd, m, m).
+
+        s_i s_j / v_a has the derivative factor (delta_ai + delta_aj) / 2; it is infinite where v_a is zero.
+        """
+        if not self.heterogeneous:
+            return matrices[..., None, :, :]
+        unit = np.eye(self.m)
+        share = 0.5 * (unit[:, :, None] + unit[:, None, :])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = np.where(share > 0.0, np.outer(sd, sd) / (sd**2)[:, None, None], 0.0)
+            return share * ratio * matrices[..., None, :, :]
+
+    def covariance_by_natural(self, theta: np.ndarray) -> np.ndarray:
+        sd, x = self.split(theta)
+        K = self.factor(x)
+        by_correlation = self.matrix_jacobian(self.correlations(x))
+        return np.concatenate([self._by_variance(sd, K @ K.T), self._scaled(sd, by_correlation)])
+
+    def _scaled(self, sd: np.ndarray, matrices: np.ndarray) -> np.ndarray:
+        """D M D of matrices (..., m, m)."""
+        return sd[:, None] * matrices * sd
+
+    def covariance_second_by_natural(self, theta: np.ndarray) -> np.ndarray:
+        sd, x = self.split(theta)
+        n, s = self.n_sd, self.n_theta
+        c, K = self.correlations(x), self.factor(x)
+        out = np.zeros((s, s, self.m, self.m))
+        if self.heterogeneous:
+            first = self._by_variance(sd, K @ K.T)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                out[:n, :n] = self._by_two_variances(sd, first)
+        mixed = self._by_variance(sd, self.matrix_jacobian(c))
+        out[n:, :n] = mixed
+        out[:n, n:] = np.swapaxes(mixed, 0, 1)
+        out[n:, n:] = self._scaled(sd, self.matrix_hessian(c))
+        return out
+
+    def _by_two_variances(self, sd: np.ndarray, first: np.ndarray) -> np.ndarray:
+        """d2 T / d v_a d v_b (m, m, m, m) from dT / d v_b (m, m, m): o (share_a - delta_ab) / v_a."""
+        unit = np.eye(self.m)
+        share = 0.5 * (unit[:, :, None] + unit[:, None, :])
+        weight = (share[:, None] - unit[:, :, None, None]) / (sd**2)[:, None, None, None]
+        return np.where(first[None] != 0.0, weight * first[None], 0.0)
+
+    # -- words --------------------------------------------------------------------------------------------
+
+    def boundary(self, theta: np.ndarray, names: Sequence[str], least: float = 0.0) -> tuple[str, ...]:
+        sd, x = self.split(theta)
+        zero = zero_variances(sd**2, least)
+        if not self.heterogeneous:
+            return ("the variance is zero",) if zero[0] else tuple(self.correlation_bounds(x))
+        words = describe_zero_variances(zero, names)
+        if np.count_nonzero(~zero) > 1:
+            words += self.correlation_bounds(x)
+        return tuple(words)
