@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings as _warnings
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,9 +11,11 @@ import numpy as np
 from fastlmm_core.design import Design, build_design
 from fastlmm_core.design.formula import ParsedFormula
 from fastlmm_core.design.table import first_row
-from fastlmm_core.errors import DataError, OptionError
+from fastlmm_core.errors import DataError, OptionError, shown
+from fastlmm_core.gate import callers_own, public, warn_caller
 from fastlmm_core.linalg import CholeskyFactor, make_factor
 from fastlmm_core.linalg.memory import parse_memory
+from fastlmm_core.options import MEMORY, SWITCH, optional
 from fastlmm_core.reml.equations import MixedModelEquations, build_equations
 from fastlmm_core.reml.fitting import fit_equations
 from fastlmm_core.reml.optimizer import Progress
@@ -43,6 +44,7 @@ class Prepared:
     factor: CholeskyFactor
     timings: dict[str, float]
 
+    @public()
     def fit(
         self, y: Any = None, weights: Any = None, *, theta: Any = None, verbose: bool | Progress = False
     ) -> LMMFit:
@@ -80,17 +82,18 @@ class Prepared:
         if response is None:
             raise DataError("the model was prepared without a response: give y=")
         target = response if design.offset is None else response - design.offset
-        progress = _print_progress if verbose is True else verbose or None
+        progress = _progress(verbose)
         solved, optimum, certificate = fit_equations(
             equations, target, reml=self.reml, factor=factor, theta=theta, progress=progress
         )
         found = collect_warnings(design, solved, optimum, certificate)
         for warning in found:
-            _warnings.warn(warning, stacklevel=3)
+            warn_caller(warning)
         timings = {**self.timings, "fit": time.perf_counter() - began}
         return LMMFit(design, solved, optimum, certificate, found, timings, self)
 
 
+@public(reml=SWITCH, response=SWITCH, max_memory=optional(MEMORY))
 def prepare(
     formula: str | ParsedFormula, data: Any, *, reml: bool = True, weights: Any = None, offset: Any = None,
     contrasts: dict[str, Any] | None = None, response: bool = True,
@@ -116,8 +119,6 @@ def prepare(
     -------
     Prepared
     """
-    if not isinstance(reml, bool | np.bool_):
-        raise OptionError(f"reml={reml!r} is not known; allowed: True, False")
     if max_memory is not None:
         parse_memory(max_memory)
     began = time.perf_counter()
@@ -135,6 +136,7 @@ def prepare(
     return Prepared(design, restricted, equations, factor, timings)
 
 
+@public(reml=SWITCH, max_memory=optional(MEMORY))
 def lmm(
     formula: str, data: Any, *, reml: bool = True, weights: Any = None, offset: Any = None,
     contrasts: dict[str, Any] | None = None, verbose: bool | Progress = False,
@@ -192,7 +194,7 @@ def _row_values(name: str, given: Any, design: Design) -> np.ndarray:
     """Numbers for the rows used, from a vector of that length or of the length of the whole table."""
     try:
         values = np.ascontiguousarray(given, dtype=float)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{name} is not numeric") from error
     if values.shape == (design.n + design.n_dropped,) and design.n_dropped:
         values = values[design.rows]
@@ -207,14 +209,23 @@ def _row_values(name: str, given: Any, design: Design) -> np.ndarray:
     return values
 
 
+def _progress(verbose: Any) -> Progress | None:
+    """Who is told of every iteration."""
+    if isinstance(verbose, bool | np.bool_):
+        return _print_progress if verbose else None
+    if not callable(verbose):
+        raise OptionError(f"verbose={shown(verbose)} must be True, False or a function")
+    return callers_own(verbose)
+
+
 def _starting_values(given: Any, n_theta: int) -> np.ndarray:
     """(n_theta,) float64; compiled code would read past a shorter vector."""
     try:
         theta = np.array(given, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise OptionError("theta must be numbers, such as fit.solved.theta of an earlier fit") from None
     if theta.shape != (n_theta,) or not np.isfinite(theta).all():
-        raise OptionError(f"theta must be {n_theta} finite numbers for this model, not {given!r}")
+        raise OptionError(f"theta must be {n_theta} finite numbers for this model, not {shown(given)}")
     return theta
 
 

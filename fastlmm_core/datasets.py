@@ -7,6 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 from .errors import DataError, nearest_names
+from .gate import public
+from .options import NAME
 from .reading import read_table
 
 
@@ -44,6 +46,7 @@ def path(name: str) -> Path:
     return folder() / f"{name}.csv"
 
 
+@public(name=NAME)
 def load(name: str) -> pd.DataFrame:
     """One table, factors as text or as categories in their natural order.
 

@@ -3,12 +3,52 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable
+from itertools import islice
 from numbers import Real
+
+LONGEST = 400  # characters of a message: what comes from a file or a stranger is never echoed at length
+_EXCERPT = 60  # characters shown of one name, value or place in a formula
+_COMPARED = 2_000  # names a misspelt one is compared with; more would take seconds
+
+
+def visible(text: str) -> str:
+    """`text` with all that does not print escaped: control characters, bidirectional marks, surrogates.
+
+    A message goes to terminals and logs: there such characters move the cursor, start a new line or turn
+    the order of what is read.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def clipped(text: str, limit: int = LONGEST) -> str:
+    """One printable line of at most `limit` characters; the middle of a longer one is left out."""
+    if len(text) > 2 * limit:
+        text = text[:limit] + text[-limit:]
+    text = visible(text)
+    if len(text) <= limit:
+        return text
+    tail = limit // 3
+    return f"{text[: limit - tail - 3]}...{text[-tail:]}"
+
+
+def shown(value: object, limit: int = _EXCERPT) -> str:
+    """What a message shows of a value: its ``repr``, short, also where that is huge or fails."""
+    try:
+        if value is None or isinstance(value, (str, bool, Real)):
+            return clipped(repr(value[: 2 * limit] if isinstance(value, str) else value), limit)
+        return clipped(reprlib.repr(value), limit)
+    except Exception:  # an int of 5,000 digits, or somebody's own __repr__
+        return f"a value of type {type(value).__name__}"
 
 
 class FastLMMError(Exception):
     """Root of every error this library raises on purpose.
+
+    The message is one line of printable characters, at most `LONGEST` of them.
 
     Attributes
     ----------
@@ -17,6 +57,9 @@ class FastLMMError(Exception):
     """
 
     code = "error"
+
+    def __init__(self, message: object = ""):
+        super().__init__(clipped(str(message).strip()))
 
 
 class DataError(FastLMMError, ValueError):
@@ -35,7 +78,7 @@ class FormulaError(FastLMMError, ValueError):
     formula : str, optional
         The formula as given.
     position : int, optional
-        Zero-based index into `formula` where it goes wrong; shown with a caret.
+        Zero-based index into `formula` where it goes wrong; the message counts from 1.
     """
 
     code = "formula"
@@ -44,7 +87,7 @@ class FormulaError(FastLMMError, ValueError):
         self.formula = formula
         self.position = position
         if formula is not None and position is not None:
-            message = f"{message}\n    {formula}\n    {' ' * position}^"
+            message = f"{clipped(message, 280)} (character {position + 1} of '{_around(formula, position)}')"
         super().__init__(message)
 
 
@@ -77,10 +120,37 @@ class MemoryForecastError(FastLMMError, MemoryError):
 
     code = "memory"
 
-    def __init__(self, message: str, needed: int, available: int):
+    def __init__(self, message: str, needed: int = 0, available: int = 0):  # defaults: pickle gives no more
         self.needed = needed
         self.available = available
         super().__init__(message)
+
+
+class MemoryExhaustedError(FastLMMError, MemoryError):
+    """The memory ran out although the forecast had allowed the computation."""
+
+    code = "out-of-memory"
+
+
+class LimitError(FastLMMError, ValueError):
+    """A formula, table or file is larger than the limits allow; the message names the limit that is passed.
+
+    The limits keep one request from a stranger from taking a whole machine; see ``limits=`` of `lmm`.
+    """
+
+    code = "limit"
+
+
+class NumericalError(FastLMMError, ArithmeticError):
+    """The arithmetic broke down on these numbers."""
+
+    code = "numerical"
+
+
+class InternalError(FastLMMError, RuntimeError):
+    """A fault of this library: the message says where; the original error is its ``__cause__``."""
+
+    code = "internal"
 
 
 class DependencyError(FastLMMError, ImportError):
@@ -93,6 +163,9 @@ class FastLMMWarning(UserWarning):
     """Root of the warnings; `flag` is the machine-readable name kept in ``fit.warnings``."""
 
     flag = "warning"
+
+    def __init__(self, message: object = ""):
+        super().__init__(clipped(str(message).strip()))
 
 
 class SingularFitWarning(FastLMMWarning):
@@ -121,20 +194,27 @@ class NotConvergedWarning(FastLMMWarning):
 
 def name_list(names: Iterable[object], limit: int = 8) -> str:
     """Comma-separated quoted names for a message, cut after `limit`."""
-    shown = [str(name) for name in names]
-    text = ", ".join(f"'{name}'" for name in shown[:limit])
-    return text + (f" and {len(shown) - limit} more" if len(shown) > limit else "")
+    names = list(names)
+    text = ", ".join(f"'{clipped(str(name), _EXCERPT)}'" for name in names[:limit])
+    return text + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
 def nearest_names(name: str, known: Iterable[object], limit: int = 3) -> str:
     """A hint "; nearest: 'a', 'b'" for a misspelt `name`, or the list of what is known."""
-    names = [str(k) for k in known]
+    name, names = str(name), [str(k) for k in known]
     plain: dict[str, list[str]] = {}
-    for own in names:
-        plain.setdefault(own.casefold(), []).append(own)
-    found = difflib.get_close_matches(name.casefold(), plain, n=limit, cutoff=0.5)
+    for own in islice(names, _COMPARED):
+        plain.setdefault(own[:_EXCERPT].casefold(), []).append(own)
+    found = difflib.get_close_matches(name[:_EXCERPT].casefold(), plain, n=limit, cutoff=0.5)
     close = [own for key in found for own in plain[key]]
     return f"; nearest: {name_list(close)}" if close else f"; known: {name_list(names)}"
+
+
+def _around(formula: str, position: int) -> str:
+    """The formula, or where it is long the part of it around `position`."""
+    first = max(0, min(position - _EXCERPT // 2, len(formula) - _EXCERPT))
+    part = clipped(formula[first : first + _EXCERPT], 2 * _EXCERPT)
+    return f"{'...' if first else ''}{part}{'...' if first + _EXCERPT < len(formula) else ''}"
 
 
 def check_option(option: str, value: object, allowed: Iterable[str]) -> str:
@@ -147,7 +227,7 @@ def check_option(option: str, value: object, allowed: Iterable[str]) -> str:
     """
     allowed = tuple(allowed)
     if not isinstance(value, str) or value not in allowed:
-        raise OptionError(f"{option}={value!r} is not known; allowed: {name_list(allowed, limit=40)}")
+        raise OptionError(f"{option}={shown(value)} is not known; allowed: {name_list(allowed, limit=40)}")
     return value
 
 
@@ -160,5 +240,5 @@ def check_level(level: object) -> float:
         Unless it lies strictly between 0 and 1.
     """
     if not isinstance(level, Real) or not 0.0 < float(level) < 1.0:
-        raise OptionError(f"level={level!r} must lie above 0 and below 1, for example 0.95")
+        raise OptionError(f"level={shown(level)} must lie above 0 and below 1, for example 0.95")
     return float(level)

@@ -13,6 +13,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "fastlmm_core"
 LAYERS = {
     "errors": 0, "_version": 0,
+    "options": 1, "gate": 1, "limits": 1,  # the doors: kinds of values, what leaves, how much
     "reading": 1,  # files to tables: needs nothing but errors
     "parquet": 1,
     "progress_bar": 1,

@@ -14,6 +14,7 @@ from fastlmm_core.batch.ordinary import fit_units
 from fastlmm_core.batch.plan import BatchPlan
 from fastlmm_core.batch.tables import TableParts, Tables
 from fastlmm_core.batch.trials import TrialTable, collect_trials, unit_runs
+from fastlmm_core.gate import public
 from fastlmm_core.kernels.trial_arrays import STATUS
 from fastlmm_core.kernels.trial_design import BAD_VALUES, OK
 
@@ -21,6 +22,7 @@ from fastlmm_core.kernels.trial_design import BAD_VALUES, OK
 ROUNDING = 1e-15
 
 
+@public()
 def fit_group(table: Any, plan: BatchPlan) -> Tables:
     """Fit all trials of a table.
 

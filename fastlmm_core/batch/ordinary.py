@@ -51,7 +51,7 @@ def fit_units(table: TrialTable, units: np.ndarray, parts: TableParts) -> None:
 def reason(error: Exception) -> tuple[str, str]:
     """Status and message of a failure."""
     if isinstance(error, FastLMMError):
-        return error.code, str(error).splitlines()[0]
+        return error.code, str(error)
     if isinstance(error, np.linalg.LinAlgError):
         return "numerical", str(error)
     return "error", f"{type(error).__name__}: {error}"

@@ -39,8 +39,17 @@ from fastlmm_core.batch.tables import join_parts
 from fastlmm_core.batch.trials import TrialTable, collect_trials
 from fastlmm_core.compiling import compilation_notice
 from fastlmm_core.errors import DataError
+from fastlmm_core.gate import public
+from fastlmm_core.inference.linear_functions import DDF_METHODS
+from fastlmm_core.options import LEVEL, SCALAR, SWITCH, TEXT, one_of, optional, whole
+from fastlmm_core.reml.information import KINDS
 
 
+@public(
+    reml=SWITCH, weights=optional(TEXT), fixed=SWITCH, ref=optional(SCALAR), adjust=optional(TEXT),
+    ddf=optional(one_of(DDF_METHODS)), information=one_of(KINDS), level=LEVEL, workers=optional(whole(1)),
+    resume=SWITCH, progress=SWITCH,
+)  # fmt: skip
 def fit_batch(
     source: Any, formula: str, *, by: str | Sequence[str] | None, traits: str | Sequence[str] | None = None,
     reml: bool = True, weights: str | None = None, fixed: bool = True,

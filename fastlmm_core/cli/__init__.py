@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Sequence
 
 from .._version import __version__
-from ..errors import FastLMMError, FastLMMWarning, FormulaError
+from ..errors import FastLMMError, FastLMMWarning
 from .batch import add_batch
 
 FORMATS = ("csv", "parquet", "json")
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             warnings.simplefilter("ignore", FastLMMWarning)  # the summary says the same in words
             return command(arguments)
     except FastLMMError as err:
-        print(f"fastlmm: error: {one_line(err)}", file=sys.stderr)
+        print(f"fastlmm: error: {err}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # the reader of a pipe closed it, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -46,16 +46,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _say(words: str) -> None:
     print(f"fastlmm: {words}", file=sys.stderr, flush=True)
-
-
-def one_line(err: Exception) -> str:
-    """The message of an error in one line; a position in the formula is named instead of drawn."""
-    first = str(err).splitlines()[0] if str(err) else type(err).__name__
-    if isinstance(err, FormulaError):
-        if err.position is not None:
-            return f"{first} (character {err.position + 1} of '{err.formula}')"
-        return first
-    return " ".join(line.strip() for line in str(err).splitlines() if line.strip()) or first
 
 
 def _parser() -> argparse.ArgumentParser:

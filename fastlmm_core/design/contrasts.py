@@ -14,6 +14,7 @@ import scipy.sparse as sp
 
 from fastlmm_core.design.expressions import Call, Name, Node, Number, Text, deparse
 from fastlmm_core.errors import OptionError, name_list
+from fastlmm_core.options import numbers
 
 KINDS = ("treatment", "sum", "helmert", "poly", "sas")
 
@@ -84,7 +85,7 @@ def polynomial(levels: tuple[str, ...]) -> Contrast:
 
 def custom(matrix: np.ndarray, levels: tuple[str, ...], factor: str) -> Contrast:
     """A coding by one's own (L, c) matrix."""
-    matrix = np.asarray(matrix, dtype=np.float64)
+    matrix = numbers(f"contrasts['{factor}']", matrix)
     if matrix.ndim != 2 or matrix.shape[0] != len(levels) or not 0 < matrix.shape[1] < len(levels):
         raise OptionError(
             f"contrasts for '{factor}' have shape {matrix.shape}, but {len(levels)} levels need "

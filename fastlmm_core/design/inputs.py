@@ -106,7 +106,7 @@ def _numbers_for_rows(given: Any, table: Table, option: str) -> np.ndarray:
                         "or give the values alone (.to_numpy()), in the order of the rows")  # fmt: skip
     try:
         values = np.asarray(given, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise DataError(f"{option} must be a column name or numbers, not {type(given).__name__}") from None
     if values.shape != (table.n,):
         raise DataError(f"{option} has shape {values.shape}, but the data have {table.n} rows")

@@ -247,6 +247,8 @@ def custom_contrasts(means: MeanLabels, weights: Custom) -> ContrastFamily:
     OptionError
         For a wrong number of weights or an unknown mean.
     """
+    if not len(weights):
+        raise OptionError("custom contrasts need weights: {label: numbers, one for each mean}")
     if isinstance(weights, Mapping):
         named = {str(label): row for label, row in weights.items()}
     else:

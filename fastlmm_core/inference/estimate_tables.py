@@ -13,6 +13,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from fastlmm_core.errors import OptionError, check_level, nearest_names
+from fastlmm_core.gate import public
 from fastlmm_core.inference.back_transformation import back_transform
 from fastlmm_core.inference.contrast_families import ContrastFamily, Custom, MeanLabels, contrast_family
 from fastlmm_core.inference.distributions import t_statistics
@@ -35,6 +36,19 @@ from fastlmm_core.inference.pair_memory import check_pairs
 from fastlmm_core.inference.response_scale import ResponseScale
 from fastlmm_core.inference.row_spaces import family_ranks
 from fastlmm_core.inference.table_labels import distinct_names, free_name, group_members, row_labels
+from fastlmm_core.options import (
+    ANY,
+    LEVEL,
+    NAMES,
+    NUMBER,
+    SWITCH,
+    TEXT,
+    either,
+    list_of,
+    optional,
+    table_of,
+    whole,
+)
 
 Floats = NDArray[np.floating]
 
@@ -252,6 +266,7 @@ class EstimateTable:
         joint = (error_note(self.joint_tails.error),) if self.adjust == "mvt" else ()
         return (*self.common_notes, *self.adjustment.notes, *joint, *missing)
 
+    @public()
     def to_frame(self) -> pd.DataFrame:
         """Unrounded figures: label columns, estimate, se, df, t, p, lower, upper, status.
 
@@ -291,6 +306,7 @@ class EstimateTable:
     def _repr_html_(self) -> str:
         return self._table()._repr_html_()
 
+    @public()
     def back_transform(self) -> FigureTable:
         """Figures on the scale of the response, where the formula transforms it.
 
@@ -311,6 +327,7 @@ class EstimateTable:
         """
         return back_transform(self)
 
+    @public(null=NUMBER, side=TEXT, delta=NUMBER)
     def test(self, null: float = 0.0, side: str = "two-sided", delta: float = 0.0) -> FigureTable:
         """Tests against `null`, one-sided tests, and tests with a tolerance.
 
@@ -341,6 +358,7 @@ class EstimateTable:
         """
         return run_tests(self, null, side, delta)
 
+    @public(adjust=optional(TEXT), level=optional(LEVEL))
     def with_options(self, *, adjust: str | None = None, level: float | None = None) -> Any:
         """The same rows with another adjustment or confidence level."""
         return replace(
@@ -349,6 +367,11 @@ class EstimateTable:
             level=check_level(self.level if level is None else level),
         )
 
+    @public(
+        method=either(TEXT, table_of(ANY), list_of(ANY)), by=optional(NAMES), adjust=optional(TEXT),
+        interaction=optional(either(SWITCH, TEXT, table_of(ANY), list_of(either(TEXT, table_of(ANY))))),
+        simple=optional(NAMES), level=optional(LEVEL), reverse=SWITCH, max_degree=optional(whole(1)),
+    )  # fmt: skip
     def contrast(
         self,
         method: str | Custom = "eff",

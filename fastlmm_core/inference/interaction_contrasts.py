@@ -36,6 +36,8 @@ def interaction_family(
     """
     factors = [str(name) for name in block.columns if name not in by]
     wanted = [families] if isinstance(families, (str, dict)) else list(families)
+    if not wanted:
+        raise OptionError("interaction=[] names no family of contrasts; give one, or one for each factor")
     if len(wanted) > len(factors):
         count = "is 1 factor" if len(factors) == 1 else f"are {len(factors)} factors"
         within = f", within {name_list(by)}" if by else ""

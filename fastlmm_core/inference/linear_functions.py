@@ -13,6 +13,7 @@ from fastlmm_core.inference import kenward_roger, satterthwaite
 from fastlmm_core.inference.distributions import f_upper
 from fastlmm_core.inference.variance_parameters import VarianceParameterInference
 from fastlmm_core.linalg.memory import check_memory
+from fastlmm_core.options import numbers
 from fastlmm_core.reml.information import KINDS
 
 DDF_METHODS = ("kenward-roger", "satterthwaite", "residual", "asymptotic")
@@ -197,7 +198,7 @@ class LinearFunctions:
 
 def dense_rows(K: Any) -> np.ndarray:
     """Rows K (r, p) as a dense array, from a sparse one, a matrix or a single row."""
-    return K.toarray() if sp.issparse(K) else np.atleast_2d(np.asarray(K, float))
+    return K.toarray() if sp.issparse(K) else np.atleast_2d(numbers("K", K))
 
 
 def _independent_rows(cov: np.ndarray, unscaled: bool) -> np.ndarray:

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fastlmm_core.errors import InferenceError, OptionError, check_option
+from fastlmm_core.gate import public
 from fastlmm_core.inference.back_transformation import regrid
 from fastlmm_core.inference.estimate_tables import FIGURES, OK, ContrastTable, EstimateTable
 from fastlmm_core.inference.letters import compact_letters
@@ -31,6 +32,7 @@ from fastlmm_core.inference.pair_streams import (
     write_parquet,
 )
 from fastlmm_core.inference.table_labels import distinct_names, group_members
+from fastlmm_core.options import LEVEL, SWITCH, TEXT, optional, whole
 
 Floats = NDArray[np.floating]
 
@@ -41,6 +43,7 @@ ONE_REFERENCE = ("none", "tukey", "sidak", "bonferroni", "scheffe")
 class EmmeansTable(EstimateTable):
     """Estimated marginal means, or slopes (`emtrends`), with what breeders read beside them."""
 
+    @public()
     def regrid(self) -> EmmeansTable:
         """The same means on the scale of the response, for contrasts, letters and errors there.
 
@@ -59,6 +62,7 @@ class EmmeansTable(EstimateTable):
         """
         return regrid(self)
 
+    @public(alpha=LEVEL, adjust=TEXT, reverse=SWITCH)
     def cld(self, alpha: float = 0.05, *, adjust: str = "tukey", reverse: bool = False) -> pd.DataFrame:
         """Compact letter display: means that share a letter do not differ at `alpha`.
 
@@ -93,6 +97,7 @@ class EmmeansTable(EstimateTable):
             parts.append(part)
         return pd.concat(parts, ignore_index=True)
 
+    @public(level=optional(LEVEL))
     def difference_errors(self, level: float | None = None) -> DifferenceErrors:
         """Average, smallest and largest SED and LSD of all pairs of means (in the same group of `by`).
 
@@ -104,11 +109,13 @@ class EmmeansTable(EstimateTable):
         source = PairSource.of(self, "none", level)
         return difference_errors(*source.errors(), source.level)
 
+    @public()
     def sed_matrix(self) -> Floats:
         """Standard errors of all differences (c, c), zero on the diagonal, across groups of `by` too."""
         source = PairSource.of(replace(self, by=()), "none", None)
         return symmetric(source.errors()[0], len(self), diagonal=0.0)
 
+    @public(adjust=TEXT, level=optional(LEVEL))
     def comparison_intervals(
         self, *, adjust: str = "tukey", level: float | None = None
     ) -> ComparisonIntervals:
@@ -142,6 +149,7 @@ class EmmeansTable(EstimateTable):
         self, path: str | Path, *, adjust: str = ..., level: float | None = ..., chunk: int = ...,
         progress: bool = ...,
     ) -> Path: ...  # fmt: skip
+    @public(adjust=TEXT, level=optional(LEVEL), chunk=whole(1), progress=SWITCH)
     def stream_pairs(
         self,
         path: str | Path | None = None,
@@ -184,10 +192,12 @@ class EmmeansTable(EstimateTable):
         frames = stream(PairSource.of(self, adjust, level), chunk, progress)
         return frames if path is None else write_parquet(frames, path)
 
+    @public(adjust=TEXT, chunk=whole(1))
     def forecast_pairs(self, *, adjust: str = "tukey", chunk: int = CHUNK) -> PairsForecast:
         """Time and memory that all pairs of the means would take, as one table and streamed."""
         return forecast(PairSource.of(self, adjust, None), chunk)
 
+    @public(k=whole(1), largest=SWITCH, adjust=TEXT, level=optional(LEVEL), everything=SWITCH)
     def best(
         self,
         k: int = 10,

@@ -12,8 +12,9 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from fastlmm_core.design.table import Column, Table
-from fastlmm_core.errors import DataError, OptionError, check_option, name_list, nearest_names
+from fastlmm_core.errors import DataError, OptionError, check_option, name_list, nearest_names, shown
 from fastlmm_core.inference.nesting import Nesting, find_nesting
+from fastlmm_core.options import numbers
 
 Floats = NDArray[np.floating]
 WEIGHTS = ("equal", "proportional", "outer", "cells", "flat")
@@ -55,7 +56,9 @@ def parse_specs(specs: str | Sequence[str], by: str | Sequence[str] | None = Non
     elif isinstance(specs, Sequence):
         main, groups = [str(name) for name in specs], []
     else:
-        raise OptionError(f"specs={specs!r} must name the factors of the means, for example '~ gen | env'")
+        raise OptionError(
+            f"specs={shown(specs)} must name the factors of the means, for example '~ gen | env'"
+        )
     given = [by] if isinstance(by, str) else list(by or [])
     groups = list(dict.fromkeys([*groups, *given]))
     main = [name for name in dict.fromkeys(main) if name not in ("1", "") and name not in groups]
@@ -147,7 +150,7 @@ def grid_values(design: Any, at: Mapping[str, Any] | None) -> dict[str, tuple[An
         When `at` names an unknown level, or gives a covariate something that is not a number.
     """
     if at is not None and not isinstance(at, Mapping):
-        raise OptionError(f"at={at!r} must give values by variable, for example {{'x': [1, 2]}}")
+        raise OptionError(f"at={shown(at)} must give values by variable, for example {{'x': [1, 2]}}")
     at = dict(at or {})
     for name in at:
         if name not in design.variables:
@@ -190,10 +193,10 @@ def covariate_values(name: str, mean: float, wanted: Any) -> tuple[float, ...]:
         return (float(mean),)
     try:
         values = tuple(float(value) for value in as_list(wanted))
-    except (TypeError, ValueError):
-        raise DataError(f"at: '{name}' is numeric and needs numbers, not {wanted!r}") from None
+    except (TypeError, ValueError, OverflowError):
+        raise DataError(f"at: '{name}' is numeric and needs numbers, not {shown(wanted)}") from None
     if not values or not np.all(np.isfinite(values)):
-        raise DataError(f"at: '{name}' needs at least one finite number, not {wanted!r}")
+        raise DataError(f"at: '{name}' needs at least one finite number, not {shown(wanted)}")
     return values
 
 
@@ -350,7 +353,7 @@ def cell_weights(
     """Unnormalised weight (m,) of each grid point."""
     counts = grid.counts
     if not isinstance(weights, str):
-        given = np.asarray(weights, dtype=np.float64)
+        given = numbers("weights", weights)
         if given.shape != (n_others,) or not np.all(np.isfinite(given)) or abs(given.sum()) < 1e-8:
             raise OptionError(
                 f"weights: {n_others} finite numbers with a sum other than 0 are needed, one for each "

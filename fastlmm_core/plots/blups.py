@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import DataError, nearest_names
+from ..gate import public
+from ..options import AXES, LEVEL, NAME, having, optional
 from .canvas import COLOURS, GREY, own_axes, plain_frame
 
 if TYPE_CHECKING:
@@ -15,6 +17,10 @@ if TYPE_CHECKING:
     from ..results.fit import LMMFit
 
 
+@public(
+    fit=having("a fit of lmm()", "blups"), ax=AXES, group=optional(NAME), coefficient=optional(NAME),
+    level=LEVEL,
+)  # fmt: skip
 def plot_blups(
     fit: LMMFit,
     group: str | None = None,

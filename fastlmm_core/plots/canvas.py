@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DependencyError
+from ..gate import public
+from ..options import PATH, check, having, whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 #: Okabe & Ito's palette: told apart by colour-blind readers too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 GREY = "#7F7F7F"
+DRAWING = having("Axes or a Figure of matplotlib", "savefig")
 
 
 def pyplot() -> Any:
@@ -48,6 +51,7 @@ def legend_beside(ax: Axes, title: str = "", **options: Any) -> None:
     ax.legend(title=title or None, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0), **options)
 
 
+@public(path=PATH, dpi=whole(1))
 def save(drawing: Axes | Figure, path: str | Path, dpi: int = 150) -> Path:
     """Write the figure of an Axes or Figure to a file and close it.
 
@@ -65,6 +69,7 @@ def save(drawing: Axes | Figure, path: str | Path, dpi: int = 150) -> Path:
         The file written.
     """
     figure: Any = getattr(drawing, "figure", None) or drawing
+    check("drawing", figure, DRAWING)
     target = Path(path)
     figure.savefig(target, dpi=dpi)
     pyplot().close(figure)

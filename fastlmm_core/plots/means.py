@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 
 from ..errors import DataError, check_option
+from ..gate import public
+from ..options import ANY, AXES, LEVEL, NUMBER, TEXT, check, having, optional, table_of
 from .canvas import COLOURS, GREY, legend_beside, own_axes, plain_frame
 
 if TYPE_CHECKING:
@@ -16,10 +18,13 @@ if TYPE_CHECKING:
 
 STATISTICS = frozenset({"estimate", "se", "df", "t", "p", "lower", "upper", "status", "ddf", "n", "group"})
 BARS = ("interval", "se")
+MEANS = having("a table of emmeans()", "comparison_intervals", "to_frame")
 
 
 def means_frame(means: Any) -> tuple[pd.DataFrame, list[str]]:
     """The figures of a table of means and the names of its label columns."""
+    if not isinstance(means, pd.DataFrame):
+        check("means", means, MEANS)
     frame = means if isinstance(means, pd.DataFrame) else means.to_frame()
     lacking = {"estimate", "se", "lower", "upper"} - set(frame.columns)
     if lacking:
@@ -44,6 +49,7 @@ def _bar_lengths(frame: pd.DataFrame, bars: str) -> np.ndarray:
     return np.vstack([frame["estimate"] - frame["lower"], frame["upper"] - frame["estimate"]]).astype(float)
 
 
+@public(bars=TEXT, ax=AXES)
 def plot_emmeans(means: Any, *, bars: str = "interval", ax: Axes | None = None) -> Axes:
     """Means with their intervals.
 
@@ -105,6 +111,7 @@ def _offset(i: int, n: int, width: float = 0.18) -> float:
     return (i - (n - 1) / 2) * min(width, 0.7 / n)
 
 
+@public(models=table_of(ANY), bars=TEXT, differences=optional(table_of(NUMBER)), legend_title=TEXT, ax=AXES)
 def plot_emmeans_by_model(
     models: Mapping[str, Any],
     *,
@@ -144,6 +151,8 @@ def plot_emmeans_by_model(
     unknown = set(differences or {}) - set(models)
     if unknown:
         raise DataError(f"differences names {sorted(unknown)}, models are {sorted(models)}")
+    if not models:
+        raise DataError("models={} holds no table of means to draw")
     frames = {name: means_frame(table) for name, table in models.items()}
     across = next(iter(frames.values()))[1]
     ax = own_axes(ax, width=7.2)
@@ -182,6 +191,7 @@ def _draw_differences(
     ax.set_xlim(-0.5, n_labels + 0.6)
 
 
+@public(means=MEANS, ax=AXES, adjust=TEXT, level=optional(LEVEL))
 def plot_comparison_intervals(
     means: Any, *, adjust: str = "tukey", level: float | None = None, ax: Axes | None = None
 ) -> Axes:

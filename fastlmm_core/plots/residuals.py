@@ -9,6 +9,8 @@ import pandas as pd
 from scipy.special import ndtri
 
 from ..errors import DataError, nearest_names
+from ..gate import public
+from ..options import having
 from .canvas import COLOURS, GREY, plain_frame, pyplot
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from ..results.fit import LMMFit
 
 
+@public(fit=having("a fit of lmm()", "sigma", "design"))
 def plot_residuals(
     fit: LMMFit, *, by: Any = None, row: Any = None, column: Any = None, data: pd.DataFrame | None = None
 ) -> Figure:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from ..gate import public
+from ..options import NAME, having, optional
 from .canvas import COLOURS, GREY, legend_beside, plain_frame, pyplot
 
 if TYPE_CHECKING:
@@ -16,8 +18,10 @@ if TYPE_CHECKING:
     from ..batch import BatchResult
 
 MOST_TICKS = 40
+RESULT = having("a result of fit_batch()", "fits", "plan")
 
 
+@public(result=RESULT, trait=optional(NAME))
 def plot_trials(result: BatchResult, trait: str | None = None) -> Figure:
     """Heritabilities (where there are BLUPs), shares of the variance, and the outcome of every trial.
 

@@ -13,6 +13,7 @@ import scipy.sparse as sp
 
 from fastlmm_core.design import Design
 from fastlmm_core.errors import FastLMMWarning, OptionError, check_level, check_option
+from fastlmm_core.gate import public
 from fastlmm_core.inference.linear_functions import (
     DDF_METHODS,
     LinearFunctions,
@@ -20,7 +21,21 @@ from fastlmm_core.inference.linear_functions import (
     row_statistics,
 )
 from fastlmm_core.inference.variance_parameters import VarianceParameterInference
+from fastlmm_core.options import (
+    ANY,
+    LEVEL,
+    NAME,
+    NAMES,
+    NUMBER,
+    SWITCH,
+    either,
+    numbers,
+    one_of,
+    optional,
+    table_of,
+)
 from fastlmm_core.reml.fitting import Certificate
+from fastlmm_core.reml.information import KINDS
 from fastlmm_core.reml.optimizer import Optimum
 from fastlmm_core.reml.solved import SolvedEquations
 from fastlmm_core.results import blups as _blups
@@ -41,6 +56,9 @@ if TYPE_CHECKING:
     from fastlmm_core.api import Prepared
     from fastlmm_core.inference.emmeans import EmmeansTable
     from fastlmm_core.results.summary import Summary
+
+DDF = optional(one_of(DDF_METHODS))
+INFORMATION = one_of(KINDS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,6 +272,7 @@ class LMMFit:
     def _inference(self) -> VarianceParameterInference:
         return VarianceParameterInference(self.solved, tuple(term.group for term in self.design.random))
 
+    @public(ddf=DDF, information=INFORMATION)
     def linear_functions(
         self, K: np.ndarray | sp.sparray, *, ddf: str | None = None, information: str = "expected"
     ) -> LinearFunctions:
@@ -273,8 +292,8 @@ class LMMFit:
         ------
         OptionError, InferenceError
         """
-        K = K if sp.issparse(K) else np.atleast_2d(np.asarray(K, dtype=np.float64))
-        if K.shape[-1] != len(self.coef_names):
+        K = K if sp.issparse(K) else np.atleast_2d(numbers("K", K))
+        if K.ndim != 2 or K.shape[-1] != len(self.coef_names):
             raise OptionError(
                 f"K has {K.shape[-1]} columns; the model has {len(self.coef_names)} coefficients"
             )
@@ -310,6 +329,7 @@ class LMMFit:
         entries = (np.ones(kept.size), (np.arange(kept.size), kept))
         return sp.csr_array(entries, shape=(kept.size, len(self.coef_names)))
 
+    @public(ddf=DDF, information=INFORMATION, level=LEVEL)
     def fixed_effects(
         self, ddf: str | None = None, information: str = "expected", level: float = 0.95
     ) -> pd.DataFrame:
@@ -332,6 +352,7 @@ class LMMFit:
             df_residual=self.df_residual,
         )  # fmt: skip
 
+    @public(type=one_of((1, 2, 3)), ddf=DDF, information=INFORMATION)
     def anova(self, type: int = 3, ddf: str | None = None, information: str = "expected") -> pd.DataFrame:
         """F tests of the terms: term, df_num, df_den, F, p, scaling, status, ddf.
 
@@ -344,6 +365,7 @@ class LMMFit:
         """
         return _term_tests.anova_table(self, type, ddf or self.default_ddf, information)
 
+    @public()
     def observation_weights(self, K: np.ndarray | sp.sparray) -> np.ndarray:
         """Weight of every observation in the generalized least squares estimate of each row of K.
 
@@ -358,6 +380,7 @@ class LMMFit:
         """
         return _prediction.observation_weights(self, K)
 
+    @public(by=optional(NAMES), ddf=DDF, information=INFORMATION, level=LEVEL)
     def emmeans(
         self, specs: Any, by: Any = None, at: Mapping[str, Any] | None = None, weights: Any = "equal",
         ddf: str | None = None, information: str = "expected", level: float = 0.95,
@@ -367,6 +390,9 @@ class LMMFit:
 
         return emmeans(self, specs, by, at, weights, ddf or self.default_ddf, information, level)
 
+    @public(
+        var=NAME, by=optional(NAMES), ddf=DDF, information=INFORMATION, level=LEVEL, delta=optional(NUMBER),
+    )  # fmt: skip
     def emtrends(
         self, specs: Any, var: str, by: Any = None, at: Mapping[str, Any] | None = None,
         weights: Any = "equal", ddf: str | None = None, information: str = "expected", level: float = 0.95,
@@ -377,6 +403,9 @@ class LMMFit:
 
         return emtrends(self, specs, var, by, at, weights, ddf or self.default_ddf, information, level, delta)
 
+    @public(
+        by=optional(NAMES), at=optional(table_of(ANY)), ddf=DDF, information=INFORMATION, scaled=SWITCH
+    )  # fmt: skip
     def joint_tests(
         self, by: Any = None, at: Mapping[str, Any] | None = None, weights: Any = "equal",
         ddf: str | None = None, information: str = "expected", scaled: bool = True,
@@ -387,6 +416,7 @@ class LMMFit:
         return joint_tests(self, by, at, weights, ddf or self.default_ddf, information, scaled)
 
     # --------------------------------------------------------- random effects
+    @public(term=optional(NAME), level=LEVEL)
     def blups(self, term: str | None = None, level: float = 0.95) -> pd.DataFrame:
         """Conditional modes: group, level, term, estimate, se, pev, condvar, reliability, lower, upper.
 
@@ -396,10 +426,12 @@ class LMMFit:
         """
         return _blups.blup_table(self, term, level)
 
+    @public()
     def ranef(self) -> dict[str, pd.DataFrame]:
         """Conditional modes by grouping factor: a row a level, a column a coefficient."""
         return _blups.ranef_tables(self)
 
+    @public(random=either(SWITCH, NAMES), allow_new_levels=SWITCH, se=SWITCH)
     def predict(
         self, newdata: Any = None, *, random: bool | Sequence[str] = True, allow_new_levels: bool = False,
         offset: Any = None, se: bool = False,
@@ -425,10 +457,12 @@ class LMMFit:
         """
         return _prediction.predict(self, newdata, random, allow_new_levels, offset, se)
 
+    @public()
     def refit(self, y: Any) -> LMMFit:
         """The same model on another response (n,)."""
         return self.prepared.fit(y=y)
 
+    @public(ddf=DDF)
     def summary(self, ddf: str | None = None) -> Summary:
         """Printable summary; see ``fastlmm_core.results.summary``."""
         from fastlmm_core.results.summary import summarize

@@ -106,7 +106,7 @@ def _new_offset(fit: LMMFit, offset: Any, n: int) -> np.ndarray:
         return np.zeros(n)
     try:
         values = np.asarray(offset, float)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise DataError(
             "offset= of a prediction takes numbers, one for each row of the new data"
         ) from None

@@ -9,6 +9,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from fastlmm_core.errors import DesignError, OptionError, check_option, name_list
+from fastlmm_core.gate import public
 from fastlmm_core.inference.distributions import chi2_upper
 from fastlmm_core.inference.linear_functions import DDF_METHODS, NO_VARIANCE
 
@@ -57,6 +58,7 @@ def _hypotheses(fit: LMMFit, type: int) -> list[tuple[str, np.ndarray | sp.sparr
     return fit.design.type3_hypotheses(marginal=fit.method == "OLS")
 
 
+@public()
 def compare(*fits: LMMFit) -> pd.DataFrame:
     """Likelihood-ratio comparison of nested fits of one response.
 

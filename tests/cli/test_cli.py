@@ -14,9 +14,8 @@ import pandas as pd
 import pytest
 
 from fastlmm_core import _version, datasets, lmm
-from fastlmm_core.cli import FORMATS, main, one_line
+from fastlmm_core.cli import FORMATS, main
 from fastlmm_core.compiling import NOTICE, compilation_notice
-from fastlmm_core.errors import DataError, FormulaError
 
 
 def failed(capsys, *arguments):
@@ -48,12 +47,6 @@ def test_argparse_errors_have_status_2(capsys):
     with pytest.raises(SystemExit) as stop:
         main(["fit", "only-a-file.csv"])
     assert stop.value.code == 2
-
-
-def test_position_in_the_formula_is_told_in_the_line():
-    err = FormulaError("a closing parenthesis is missing", "y ~ (1|g", 4)
-    assert one_line(err) == "a closing parenthesis is missing (character 5 of 'y ~ (1|g')"
-    assert one_line(DataError("two\n  lines")) == "two lines"
 
 
 def test_bad_requests(tmp_path, capsys):

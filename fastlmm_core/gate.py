@@ -1,0 +1,137 @@
+"""The gate of the public functions: options are checked before work begins, only our errors leave."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+import traceback
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import numpy as np
+
+from .errors import (
+    DataError,
+    DependencyError,
+    FastLMMError,
+    FastLMMWarning,
+    InternalError,
+    MemoryExhaustedError,
+    NumericalError,
+    OptionError,
+    clipped,
+    nearest_names,
+)
+from .options import Kind, check
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+PACKAGE = str(Path(__file__).resolve().parent)
+OUT_OF_MEMORY = (
+    "the memory ran out; fit parts of the data, ask for fewer tables at once, or "
+    "use a machine with more memory"
+)
+_CALLERS_OWN = "_raised_by_the_caller"
+
+
+def public(**kinds: Kind) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Make a function a door of the library.
+
+    Its arguments are checked against `kinds` before it runs; every exception that leaves it is a
+    `FastLMMError` (or the caller's own: an interrupt, a warning that is an error, what a callback raised).
+
+    Parameters
+    ----------
+    **kinds : mapping
+        Kind of value (`fastlmm_core.options`) by name of the argument. Arguments without a kind, such as
+        tables and arrays, are checked where they are read.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        signature = inspect.signature(function)
+        name = function.__name__
+        open_ended = next((p.name for p in signature.parameters.values() if p.kind is p.VAR_KEYWORD), "")
+
+        @functools.wraps(function)
+        def door(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                given = dict(signature.bind(*args, **kwargs).arguments)
+            except TypeError as error:
+                raise _wrong_call(name, signature, args, kwargs, error) from None
+            try:
+                for option, value in (given | given.pop(open_ended, {})).items():
+                    if option in kinds:
+                        check(option, value, kinds[option])
+                return function(*args, **kwargs)
+            except Exception as error:
+                ours = ours_of(error)
+                if ours is error:
+                    raise
+                raise ours from error
+
+        return door
+
+    return decorate
+
+
+def _wrong_call(
+    name: str, signature: inspect.Signature, args: tuple, kwargs: dict, error: TypeError
+) -> OptionError:
+    known = [p for p in signature.parameters if p != "self"]
+    for option in kwargs:
+        if option not in known:
+            return OptionError(f"{name}() has no option '{option}'{nearest_names(option, known)}")
+    return OptionError(f"{name}(): {error}")
+
+
+def callers_own(callback: Callable[P, R]) -> Callable[P, R]:
+    """A function of the caller whose exceptions leave the library as they are."""
+
+    @functools.wraps(callback)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return callback(*args, **kwargs)
+        except Exception as error:
+            setattr(error, _CALLERS_OWN, True)
+            raise
+
+    return call
+
+
+def ours_of(error: Exception) -> Exception:
+    """The error of this library that stands for `error`; `error` itself where nothing has to be said."""
+    if isinstance(error, (FastLMMError, Warning, BrokenPipeError)) or getattr(error, _CALLERS_OWN, False):
+        return error
+    if isinstance(error, MemoryError):
+        return MemoryExhaustedError(OUT_OF_MEMORY)
+    if isinstance(error, RecursionError):
+        return OptionError("the formula or an option is nested too deeply")
+    if isinstance(error, (np.linalg.LinAlgError, FloatingPointError)):
+        return NumericalError(f"the arithmetic broke down: {error}; look for columns of very different scale")
+    if isinstance(error, UnicodeError):
+        return DataError(f"a name or text is not valid Unicode: {error}")
+    if isinstance(error, ImportError):
+        return DependencyError(f"a library does not load: {error}")
+    if isinstance(error, OSError):
+        name = f"'{error.filename}': " if error.filename else ""
+        return DataError(f"{name}{error.strerror or error}")
+    return InternalError(_fault(error))
+
+
+def _fault(error: Exception) -> str:
+    """What to report of a fault of ours: the kind of error and the innermost line of this package."""
+    own = [f for f in traceback.extract_tb(error.__traceback__) if f.filename.startswith(PACKAGE)]
+    at = f" at {Path(own[-1].filename).relative_to(PACKAGE)}:{own[-1].lineno}" if own else ""
+    return f"internal error{at}, please report it: {type(error).__name__}: {clipped(str(error), 200)}"
+
+
+def warn_caller(warning: FastLMMWarning) -> None:
+    """Issue a warning at the line outside this package that led here."""
+    level, frame = 1, sys._getframe()
+    while frame is not None and frame.f_code.co_filename.startswith(PACKAGE):
+        level, frame = level + 1, frame.f_back  # type: ignore[assignment]
+    warnings.warn(warning, stacklevel=level)
