@@ -90,7 +90,7 @@ class Prepared:
         for warning in found:
             warn_caller(warning)
         timings = {**self.timings, "fit": time.perf_counter() - began}
-        return LMMFit(design, solved, optimum, certificate, found, timings, self)
+        return LMMFit(design, solved, optimum, certificate, found, timings, self, response)
 
 
 @public(reml=SWITCH, response=SWITCH, max_memory=optional(MEMORY))

@@ -117,7 +117,7 @@ def fit_row(fit: LMMFit, plan: BatchPlan, rows: int) -> dict[str, Any]:
     for k in formula_order(fit, plan):
         term = fit.design.random[k]
         plain = term.columns == ("(Intercept)",)
-        variances = fit.solved.sigma2 * np.diag(fit.solved.user_covariance(k))
+        variances = fit.solved.user_sigma2 * np.diag(fit.solved.user_covariance(k))
         for column, value in zip(term.columns, variances.tolist(), strict=True):
             row[f"var_{term.group}" if plain else f"var_{term.group}.{column}"] = value
     converged = fit.converged
@@ -150,8 +150,8 @@ def add_blups(fit: LMMFit, plan: BatchPlan, unit: int, parts: TableParts) -> Non
             continue
         e = solved.equations
         rows = e.layout.random_rows[k][:, 0]
-        scale = solved.sigma2 * (e.terms[k].basis[0, 0] * solved.factors[k, 0, 0]) ** 2
-        variance = solved.sigma2 * float(solved.user_covariance(k)[0, 0])
+        scale = solved.user_sigma2 * (e.terms[k].basis[0, 0] * solved.factors[k, 0, 0]) ** 2
+        variance = solved.user_sigma2 * float(solved.user_covariance(k)[0, 0])
         ones = np.zeros((e.q + e.p, 1))
         ones[rows] = 1.0
         total = scale * float(solved.factor.solve(ones)[rows].sum()) if variance > 0 else 0.0
@@ -159,7 +159,7 @@ def add_blups(fit: LMMFit, plan: BatchPlan, unit: int, parts: TableParts) -> Non
         size = np.array([rows.size])
         columns = heritability_columns(
             same_text(term.group, 1), size, np.array([harmonic_replication(term.codes)]),
-            np.array([variance]), np.array([solved.sigma2]), np.array([trace]), np.array([total]),
+            np.array([variance]), np.array([solved.user_sigma2]), np.array([trace]), np.array([total]),
         )  # fmt: skip
         parts.add_columns("heritability", columns, np.array([unit]))
 

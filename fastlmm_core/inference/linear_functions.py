@@ -66,6 +66,9 @@ class LinearFunctions:
         What the products are judged against (``Design.null_products``).
     ddf, information : str
     df_residual : float
+    unit : float
+        Of the response inside (``SolvedEquations.unit``): `cov_parameters` has its fourth power, while
+        estimates and covariances are in the units of the response.
     """
 
     estimate: np.ndarray
@@ -80,6 +83,7 @@ class LinearFunctions:
     information: str
     df_residual: float
     raw_estimate: np.ndarray
+    unit: float = 1.0
 
     def se(self) -> np.ndarray:
         """Standard errors (r,); NaN where not estimable."""
@@ -101,7 +105,8 @@ class LinearFunctions:
         elif self.ddf == "residual":
             df = np.full(variance.shape, float(self.df_residual))
         else:
-            df = satterthwaite.degrees_of_freedom(variance, gradients, self.cov_parameters)
+            inside = variance / self.unit / self.unit
+            df = satterthwaite.degrees_of_freedom(inside, gradients, self.cov_parameters)
         return np.where(estimable, df, np.nan)
 
     def combine(self, A: np.ndarray | sp.sparray) -> LinearFunctions:
@@ -183,7 +188,8 @@ class LinearFunctions:
         else:
             F = float(part.estimate @ np.linalg.solve(part.cov, part.estimate)) / rank
             if self.ddf == "kenward-roger":
-                df, scaling = kenward_roger.scaled_f(part.gradients, part.cov_unadjusted, self.cov_parameters)
+                inside = part.cov_unadjusted / self.unit / self.unit
+                df, scaling = kenward_roger.scaled_f(part.gradients, inside, self.cov_parameters)
                 F *= scaling
             else:
                 df = np.inf if self.ddf == "asymptotic" else float(self.df_residual)
@@ -329,7 +335,7 @@ def linear_functions(
     B, phi_K = solved.solve_fixed(inside)
     phi = inside @ phi_K
     phi = 0.5 * (phi + phi.T)
-    raw = inside @ solved.beta
+    raw = inside @ solved.beta * solved.unit
     unadjusted = solved.sigma2 * phi
     r = K.shape[0]
     gradients, cov_parameters, cov = np.zeros((0, r, r)), np.zeros((0, 0)), unadjusted
@@ -342,6 +348,9 @@ def linear_functions(
             curvature = inference.curvature(information)
             if curvature is not None:
                 cov = cov + kenward_roger.curvature_adjustment(gradients, curvature)
+    if solved.unit != 1.0:
+        square = solved.unit * solved.unit
+        cov, unadjusted = cov * square, unadjusted * square
     return LinearFunctions(
         estimate=np.where(estimable, raw, np.nan),
         cov=cov,
@@ -355,4 +364,5 @@ def linear_functions(
         information=information,
         df_residual=df_residual,
         raw_estimate=raw,
+        unit=solved.unit,
     )

@@ -21,6 +21,39 @@ def multiply_columns(indptr, indices, data, beta, out):
 
 
 @kernel
+def subtract_columns(indptr, indices, data, beta, y, out):
+    """out (n,) = y - X beta, in about twice the precision of its terms.
+
+    Products and sums come with their rounding errors (Dekker 1971; Ogita, Rump & Oishi 2005, Dot2), which are
+    added up apart.
+    """
+    n = y.size
+    rest = np.zeros(n)
+    for i in range(n):
+        out[i] = y[i]
+    for j in range(beta.size):
+        b = -beta[j]
+        if b == 0.0:
+            continue
+        split = 134217729.0 * b  # 2^27 + 1 halves the digits
+        b_high = split - (split - b)
+        b_low = b - b_high
+        for t in range(indptr[j], indptr[j + 1]):
+            i, x = indices[t], data[t]
+            split = 134217729.0 * x
+            x_high = split - (split - x)
+            x_low = x - x_high
+            product = x * b
+            error = x_low * b_low - (((product - x_high * b_high) - x_low * b_high) - x_high * b_low)
+            total = out[i] + product
+            part = total - out[i]
+            rest[i] += ((out[i] - (total - part)) + (product - part)) + error
+            out[i] = total
+    for i in range(n):
+        out[i] += rest[i]
+
+
+@kernel
 def multiply_columns_transposed(indptr, indices, data, v):
     """X' v, (p,)."""
     out = np.zeros(indptr.size - 1)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import scipy.sparse as sp
@@ -45,6 +47,10 @@ from fastlmm_core.linalg.threads import blas_threads
 COLUMN_BLOCK = 128
 # Multiply-adds from which on a front is worth the threads that the user has asked for.
 THREADED_FRONT = 2e8
+# Multiply-adds of about a second, at the pace of small fronts, between which an interrupt is seen; the
+# inverse takes several times those of the factorization.
+INTERRUPTIBLE = 2e9
+EFFORT_DOWN = 3.0
 
 
 @dataclass(frozen=True)
@@ -202,6 +208,8 @@ class SupernodalFactor(CholeskyFactor):
         self._work: tuple[np.ndarray, np.ndarray] | None = None
 
     def copy(self) -> SupernodalFactor:
+        if self.L.size:  # a second one beside a factor in use
+            check_memory(self.memory, None, f"a second factorization of {self.size} equations")
         twin = object.__new__(SupernodalFactor)
         twin.__dict__.update(self.__dict__)
         twin._begin()
@@ -218,35 +226,37 @@ class SupernodalFactor(CholeskyFactor):
             self.L = np.empty(s.stored)
         place_entries(C_data, s.position, self.L)
         assembled = np.zeros(s.nodes.above.size, bool)
-        with blas_threads.single():
+        with blas_threads.single(), self._work_arrays() as work:
             for fronts in self._runs(s.up.order[::-1]):
                 failed = eliminate_fronts(
-                    ADDRESSES, s.nodes, s.up.offset, fronts, assembled, self.L, *self._work_arrays()
+                    ADDRESSES, s.nodes, s.up.offset, fronts, assembled, self.L, *work
                 )
                 if failed >= 0:
                     return False
         return True
 
-    def _runs(self, order: np.ndarray) -> Iterator[np.ndarray]:
-        """Parts of `order`: each large front by itself with the threads asked for, and what lies between."""
-        if blas_threads.granted() == 1:
-            yield order
-            return
-        large = np.flatnonzero(self.symbolic.operations[order] >= THREADED_FRONT)
-        start = 0
-        for at in large.tolist():
-            if at > start:
-                yield order[start:at]
-            with blas_threads.asked():
-                yield order[at : at + 1]
-            start = at + 1
-        yield order[start:]
+    def _runs(self, order: np.ndarray, effort: float = 1.0) -> Iterator[np.ndarray]:
+        """Parts of `order` that take about a second at most, so that an interrupt is seen between them.
 
-    def _work_arrays(self) -> tuple[np.ndarray, np.ndarray]:
-        if self._work is None:
+        Each large front comes by itself with the threads asked for.
+        """
+        operations = self.symbolic.operations[order]
+        large = operations >= THREADED_FRONT if blas_threads.granted() > 1 else np.zeros(order.size, bool)
+        part = np.floor(np.cumsum(effort * operations) / INTERRUPTIBLE)
+        cuts = np.flatnonzero((np.diff(part) > 0) | large[1:] | large[:-1]) + 1
+        for lo, hi in pairwise([0, *cuts.tolist(), order.size]):
+            with blas_threads.asked() if hi > lo and large[lo] else nullcontext():
+                yield order[lo:hi]
+
+    @contextmanager
+    def _work_arrays(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Work arrays that nobody else has meanwhile; one pair is kept for the next factorization."""
+        work = self.__dict__.pop("_work", None)  # in one step, so that two threads never hold the same pair
+        if work is None:
             stack, panel = self.symbolic.work_sizes
-            self._work = (np.empty(stack), np.empty(panel))
-        return self._work
+            work = (np.empty(stack), np.empty(panel))
+        yield work
+        self._work = work
 
     def log_determinant(self, n_lead: int) -> float:
         s = self.symbolic
@@ -288,11 +298,11 @@ class SupernodalFactor(CholeskyFactor):
             s = self.symbolic
             found = np.zeros(s.position.size)
             row_end, total = end_leading_rows(s.nodes, n_lead), np.empty(s.nodes.rows.size)
-            with blas_threads.single():
-                for fronts in self._runs(s.down.order):
+            with blas_threads.single(), self._work_arrays() as work:
+                for fronts in self._runs(s.down.order, EFFORT_DOWN):
                     invert_fronts(
                         ADDRESSES, self.L, n_lead, s.nodes, s.down.offset, fronts, row_end, self._C_indptr,
-                        s.position, *self._work_arrays(), total, found,
+                        s.position, *work, total, found,
                     )  # fmt: skip
             self._inverses[n_lead] = found
         return self._inverses[n_lead]

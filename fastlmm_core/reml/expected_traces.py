@@ -14,6 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastlmm_core.errors import InferenceError, check_option
+from fastlmm_core.linalg.factor import CholeskyFactor
 from fastlmm_core.reml.natural import NaturalParameters
 from fastlmm_core.reml.objective import assemble_at
 from fastlmm_core.reml.solved import SolvedEquations, trace_blocks_at
@@ -147,12 +148,14 @@ def _difference_columns(
 ) -> None:
     """Differences along rank-one directions, which stay positive semidefinite at a singular T too."""
     e = solved.equations
+    # the factor of the fit is read by every other question, of other threads too, and stays where it is
+    nearby = solved.factor.copy()
     derivative: dict[tuple, np.ndarray] = {}
 
     def along(k: int, v: np.ndarray) -> np.ndarray:
         key = (k, *np.flatnonzero(v))
         if key not in derivative:
-            derivative[key] = -_differentiate_traces(solved, parameters, k, v)
+            derivative[key] = -_differentiate_traces(solved, nearby, parameters, k, v)
         return derivative[key]
 
     for j in columns:
@@ -163,15 +166,12 @@ def _difference_columns(
             out[:, j] = along(k, unit[a])
         else:
             out[:, j] = along(k, unit[a] + unit[b]) - along(k, unit[a]) - along(k, unit[b])
-    # leave the factor as it was found
-    solved.factor.factorize(assemble_at(e, solved.factors))
-    solved.factor.release()
 
 
 def _differentiate_traces(
-    solved: SolvedEquations, parameters: NaturalParameters, k: int, v: np.ndarray
+    solved: SolvedEquations, factor: CholeskyFactor, parameters: NaturalParameters, k: int, v: np.ndarray
 ) -> np.ndarray:
-    """d tr(P V_i) / dh for T_k + h v v', all i."""
+    """d tr(P V_i) / dh for T_k + h v v', all i; the values of `factor` are overwritten."""
     T = solved.relative_covariance(k)
     e = solved.equations
     mean_square = float(e.G[e.indptr[e.layout.random_rows[k][:, 0]]].mean())
@@ -179,7 +179,7 @@ def _differentiate_traces(
     scale = room + 1.0 / mean_square
 
     def at(h: float) -> np.ndarray:
-        return _traces_at(solved, parameters, k, v, h)
+        return _traces_at(solved, factor, parameters, k, v, h)
 
     if room > 1e-2 * scale:
         if solved.factor.flops > SINGLE_DIFFERENCE:
@@ -207,8 +207,9 @@ def _room_below(T: np.ndarray, v: np.ndarray) -> float:
 
 
 def _traces_at(
-    solved: SolvedEquations, parameters: NaturalParameters, k: int, v: np.ndarray, h: float
-) -> np.ndarray:
+    solved: SolvedEquations, factor: CholeskyFactor, parameters: NaturalParameters, k: int, v: np.ndarray,
+    h: float,
+) -> np.ndarray:  # fmt: skip
     e = solved.equations
     m = e.terms[k].m
     factors = solved.factors.copy()
@@ -218,6 +219,6 @@ def _traces_at(
         np.diag(moved) > 0, np.diag(moved), np.abs(np.diag(tiny)).clip(max=1e-10)
     )
     factors[k, :m, :m] = moved
-    if not solved.factor.factorize(assemble_at(e, factors)):
+    if not factor.factorize(assemble_at(e, factors)):
         raise InferenceError("the mixed model equations are not positive definite near the estimates")
-    return parameters.contract(trace_blocks_at(e, solved.factor, factors))
+    return parameters.contract(trace_blocks_at(e, factor, factors))

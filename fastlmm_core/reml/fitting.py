@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fastlmm_core.errors import DataError
 from fastlmm_core.kernels.assembly import apply_factor_transposed
 from fastlmm_core.linalg import make_factor
 from fastlmm_core.linalg.factor import CholeskyFactor
@@ -30,8 +31,6 @@ from fastlmm_core.reml.objective import (
 from fastlmm_core.reml.solved import SolvedEquations
 from fastlmm_core.reml.starting_values import starting_values
 
-# Share of the response's sum of squares that may be left for the fixed part to count as all of it.
-EXPLAINED = 1e-28
 # Newton decrement of a certified optimum, and what setting variances to zero may add to its deviance.
 LARGEST_DECREMENT = 1e-6
 LARGEST_RISE = 1e-7
@@ -84,9 +83,8 @@ def fit_equations(
     """
     factor = factor or make_factor(equations)
     response = prepare_response(equations, y)
-    explained = response.yy <= EXPLAINED * float(y @ (equations.weights * y))
-    if equations.n_theta == 0 or explained:
-        return _solve_without_search(equations, factor, response, reml, explained)
+    if equations.n_theta == 0 or response.explained:
+        return _solve_without_search(equations, factor, response, reml)
     start = starting_values(equations, response) if theta is None else theta
     optimum = optimizer.minimize(equations, factor, response, reml=reml, theta=start, progress=progress)
     for _ in range(3):
@@ -105,6 +103,7 @@ def fit_equations(
     if moved or point is None:
         point = evaluate(equations, factor, response, factors_at(equations, found), reml)
     solved = SolvedEquations(equations, factor, response, point, found, reml)
+    check_representable(solved)
     factor.release()
     return solved, optimum, certify(optimum, boundary_score, point.deviance if moved else optimum.deviance)
 
@@ -128,8 +127,28 @@ def certify(optimum: optimizer.Optimum, boundary_score: float, deviance: float) 
     )
 
 
+def check_representable(solved: SolvedEquations) -> None:
+    """Refuse a response whose variances are no numbers of the machine in its own units.
+
+    Raises
+    ------
+    DataError
+    """
+    if solved.unit == 1.0:
+        return
+    with np.errstate(over="ignore", under="ignore"):
+        smallest, largest = np.array([solved.sigma2, solved.response.yy]) * solved.unit * solved.unit
+    if np.isinf(largest) or 0.0 <= smallest < np.finfo(float).tiny:
+        exponent = np.log10(solved.unit) + 0.5 * np.log10(max(solved.sigma2, np.finfo(float).tiny))
+        size = "large" if solved.unit > 1.0 else "small"
+        raise DataError(
+            f"the response is too {size} for its variances to be numbers: their roots are about "
+            f"1e{exponent:+.0f}; give it in other units"
+        )
+
+
 def _solve_without_search(
-    equations: MixedModelEquations, factor: CholeskyFactor, response: Response, reml: bool, explained: bool
+    equations: MixedModelEquations, factor: CholeskyFactor, response: Response, reml: bool
 ) -> tuple[SolvedEquations, optimizer.Optimum, Certificate]:
     """No variance parameters, or nothing left to explain: every relative variance is zero."""
     theta = np.zeros(equations.n_theta)
@@ -141,8 +160,10 @@ def _solve_without_search(
     apply_factor_transposed(start, term, factors, response.rhs, right)
     point = Point(0.0, 0.0, factors, factor.solve(right))
     solved = SolvedEquations(equations, factor, response, point, theta, reml)
-    if explained:
+    if response.explained:
         solved.leave_nothing()
+    else:
+        check_representable(solved)
     d = theta.size
     empty = np.zeros((len(equations.terms), equations.width, equations.width))
     optimum = optimizer.Optimum(

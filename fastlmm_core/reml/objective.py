@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fastlmm_core.errors import DataError
 from fastlmm_core.kernels.assembly import (
     accumulate_outer,
     accumulate_score_blocks,
@@ -13,10 +14,21 @@ from fastlmm_core.kernels.assembly import (
     apply_factor_transposed,
     multiply_symmetric,
 )
+from fastlmm_core.kernels.columns import subtract_columns
 from fastlmm_core.kernels.score import combine_score, fill_factors, form_working_vectors, prepare_information
 from fastlmm_core.kernels.small_fit import LOG_TWO_PI, assemble
 from fastlmm_core.linalg.factor import CholeskyFactor
 from fastlmm_core.reml.equations import MixedModelEquations
+
+# Inference forms fourth powers of the response: those of numbers within this and its inverse are far from the
+# ends of the number range.
+LARGEST_SIZE = 1e40
+# Share of the response's sum of squares below which residuals are computed in twice the precision.
+CANCELLED = 1e-8
+# Share of the sum of squares that may be left for the fixed part to count as all of it, and the rounding of
+# the responses themselves, in units of the relative precision.
+EXPLAINED = 1e-28
+ROUNDING = 2.0
 
 
 @dataclass(frozen=True)
@@ -33,12 +45,19 @@ class Response:
         Inside coefficients already taken out of y (ordinary least squares), to keep r2 accurate.
     residual : (n,) float64
         y - X beta_start.
+    unit : float
+        Power of two in whose units all of these are, so that no square under- or overflows; 1 for any y of
+        ordinary size.
+    explained : bool
+        The fixed part leaves nothing but rounding.
     """
 
     rhs: np.ndarray
     yy: float
     beta_start: np.ndarray
     residual: np.ndarray
+    unit: float = 1.0
+    explained: bool = False
 
 
 @dataclass(frozen=True)
@@ -103,19 +122,80 @@ def prepare_response(equations: MixedModelEquations, y: np.ndarray) -> Response:
 
     REML and the estimates do not change with it, while r2 loses the size of the mean, its largest
     cancellation.
+
+    Raises
+    ------
+    DataError
+        When y is not constant but for its last digits, which the fixed part cannot be told from.
     """
+    unit = unit_of_size(y, equations.weights)
+    if unit != 1.0:
+        y = y / unit
+    w = equations.weights
     beta = np.zeros(equations.p)
     residual = y
     if equations.p:
         for _ in range(2):  # the second pass removes the rounding of the first
             beta = beta + equations.least_squares(residual)
             residual = y - equations.fixed_predictor(beta)
+    yy, size = float(residual @ (w * residual)), float(y @ (w * y))
+    explained = yy <= EXPLAINED * size
+    if equations.p and yy <= CANCELLED * size:
+        beta, residual = _refine_least_squares(equations, y, beta)
+        yy = float(residual @ (w * residual))
+        explained = _is_rounding(y, w, yy, size)
     return Response(
-        rhs=equations.right_hand_side(residual),
-        yy=float(residual @ (equations.weights * residual)),
-        beta_start=beta,
-        residual=residual,
-    )
+        rhs=equations.right_hand_side(residual), yy=yy, beta_start=beta, residual=residual, unit=unit,
+        explained=explained,
+    )  # fmt: skip
+
+
+def unit_of_size(y: np.ndarray, weights: np.ndarray) -> float:
+    """Power of two near the largest sqrt(w) |y| where fourth powers of it would under- or overflow; else 1.
+
+    Dividing by it is exact.
+    """
+    largest = float(np.max(np.abs(y) * np.sqrt(weights), initial=0.0))
+    if largest == 0.0 or not np.isfinite(largest) or 1.0 / LARGEST_SIZE < largest < LARGEST_SIZE:
+        return 1.0
+    return float(2.0 ** (np.frexp(largest)[1] - 1))
+
+
+def _refine_least_squares(
+    equations: MixedModelEquations, y: np.ndarray, beta: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(beta (p,), residual (n,)) of the least squares fit with residuals in twice the precision.
+
+    Where the mean of y is large beside what varies, y - X beta in the precision of y is the rounding of the
+    mean.
+    """
+    residual = np.empty_like(y)
+    for _ in range(3):
+        subtract_columns(*equations.columns, beta, y, residual)
+        beta = beta + equations.least_squares(residual)
+    subtract_columns(*equations.columns, beta, y, residual)
+    return beta, residual
+
+
+def _is_rounding(y: np.ndarray, w: np.ndarray, yy: float, size: float) -> bool:
+    """Whether residuals of weighted square `yy` are the rounding of a response that the fixed part explains.
+
+    Raises
+    ------
+    DataError
+        When all that varies in y is its own rounding.
+    """
+    away = y - y[0]
+    spread = float(w @ (away - np.average(away, weights=w)) ** 2)
+    if yy <= EXPLAINED * spread or spread == 0.0:
+        return True
+    rounding = (ROUNDING * np.finfo(float).eps) ** 2 * size
+    if spread <= 4.0 * rounding:
+        raise DataError(
+            f"the response varies in its last digits only, around {np.average(y, weights=w):.6g}: what is "
+            "left of it is rounding; subtract a constant from it before it is rounded"
+        )
+    return bool(yy <= rounding and spread > 1e4 * rounding)
 
 
 def evaluate(

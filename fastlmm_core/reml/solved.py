@@ -35,7 +35,12 @@ class SolvedEquations:
 
     Attributes
     ----------
-    sigma2, r2, deviance : float
+    unit : float
+        y = unit times what is solved for: coefficients, beta and residuals are in this unit, sigma2 and r2 in
+        its square (see ``Response``).
+    sigma2, r2 : float
+    user_sigma2 : float
+        sigma2 in the units of y.
     coefficients : (q + p,) float64
         Natural u and beta in elimination order.
     projected : (q + p,) float64
@@ -49,6 +54,7 @@ class SolvedEquations:
         self.equations = equations
         self.factor = factor
         self.response = response
+        self.unit = response.unit
         self.theta = theta
         self.factors = point.factors
         self.solution = point.solution
@@ -77,6 +83,10 @@ class SolvedEquations:
         self.r2 = self.sigma2 = 0.0
 
     @property
+    def user_sigma2(self) -> float:
+        return self.sigma2 * self.unit * self.unit
+
+    @property
     def beta(self) -> np.ndarray:
         """Inside fixed coefficients (p,)."""
         return self.coefficients[self.equations.layout.fixed_rows] + self.response.beta_start
@@ -84,6 +94,10 @@ class SolvedEquations:
     def random_effects(self, k: int) -> np.ndarray:
         """Inside conditional modes of term k, (L_k, m_k)."""
         return self.coefficients[self.equations.layout.random_rows[k]]
+
+    def user_random_effects(self, k: int) -> np.ndarray:
+        """Conditional modes of term k as the user wrote its coefficients, units of y, (L_k, m_k)."""
+        return self.random_effects(k) @ self.equations.terms[k].basis.T * self.unit
 
     def relative_covariance(self, k: int) -> np.ndarray:
         """Inside T_k = Lambda_k Lambda_k', (m_k, m_k); exact zeros where theta is zero."""
@@ -104,7 +118,8 @@ class SolvedEquations:
         value = self.log_determinant - self.equations.log_weights
         if self.reml:
             value += 2.0 * float(np.sum(np.log(self.equations.scale)))
-        return value + self.dof * (1.0 + LOG_TWO_PI + float(np.log(self.sigma2)))
+        value += self.dof * (1.0 + LOG_TWO_PI + float(np.log(self.sigma2)))
+        return value + 2.0 * self.dof * float(np.log(self.unit))
 
     @cached_property
     def trace_blocks(self) -> np.ndarray:

@@ -36,12 +36,11 @@ def blup_table(fit: LMMFit, term: str | None, level: float) -> pd.DataFrame:
     for k, random in enumerate(fit.design.random):
         if term is not None and random.group != term:
             continue
-        basis = solved.equations.terms[k].basis
-        estimate = solved.random_effects(k) @ basis.T
+        estimate = solved.user_random_effects(k)
         L, m = estimate.shape
         own = np.diagonal(pev[k], axis1=1, axis2=2)
         given = np.diagonal(conditional[k], axis1=1, axis2=2)
-        prior = solved.sigma2 * np.diag(solved.user_covariance(k))
+        prior = solved.user_sigma2 * np.diag(solved.user_covariance(k))
         with np.errstate(divide="ignore", invalid="ignore"):
             reliability = np.where(prior > 0, 1.0 - own / prior, 0.0)
         se = np.sqrt(own)
@@ -69,7 +68,7 @@ def ranef_tables(fit: LMMFit) -> dict[str, pd.DataFrame]:
     """Conditional modes by grouping factor; terms on one factor are joined."""
     out: dict[str, pd.DataFrame] = {}
     for k, random in enumerate(fit.design.random):
-        values = fit.solved.random_effects(k) @ fit.solved.equations.terms[k].basis.T
+        values = fit.solved.user_random_effects(k)
         frame = pd.DataFrame(
             values, index=pd.Index(random.levels, name=random.group), columns=list(random.columns)
         )
@@ -111,7 +110,7 @@ def conditional_variance_blocks(fit: LMMFit) -> list[np.ndarray]:
         rows = e.layout.random_rows[k]
         factor_k = term.basis @ solved.factors[k, : term.m, : term.m]
         part = np.einsum("ab,lbp->lap", factor_k, half[rows])
-        block = blocks[k] - solved.sigma2 * part @ np.swapaxes(part, 1, 2)
+        block = blocks[k] - solved.user_sigma2 * part @ np.swapaxes(part, 1, 2)
         out.append(block)
     return out
 
@@ -133,5 +132,5 @@ def _level_blocks(
         if not T.any():
             out.append(np.zeros((L, m, m)))
         else:
-            out.append(solved.sigma2 * factor @ block @ factor.T)
+            out.append(solved.user_sigma2 * factor @ block @ factor.T)
     return out

@@ -42,11 +42,11 @@ def coefficient_table(
 
 def r_squared(fit: LMMFit) -> float:
     """Share of the weighted sum of squares that a linear model explains, about the mean with an intercept."""
-    w = fit.solved.equations.weights
-    fitted = fit.fitted if fit.offset is None else fit.fitted - fit.offset
+    w, solved = fit.solved.equations.weights, fit.solved
+    fitted = (fit.fitted if fit.offset is None else fit.fitted - fit.offset) / solved.unit
     centre = np.average(fitted, weights=w) if fit.design.has_intercept else 0.0
     model = float(w @ (fitted - centre) ** 2)
-    total = model + fit.solved.r2
+    total = model + solved.r2
     return model / total if total > 0 else np.nan
 
 
@@ -61,7 +61,8 @@ def linear_criterion(fit: LMMFit) -> float:
     if fit.solved.r2 <= 0.0:
         return -np.inf
     n = fit.nobs
-    return float(n * (1.0 + np.log(2.0 * np.pi * fit.solved.r2 / n)) - fit.solved.equations.log_weights)
+    log_variance = np.log(2.0 * np.pi * fit.solved.r2 / n) + 2.0 * np.log(fit.solved.unit)
+    return float(n * (1.0 + log_variance) - fit.solved.equations.log_weights)
 
 
 def overall_f(fit: LMMFit) -> FStatistic | None:

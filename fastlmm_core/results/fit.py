@@ -71,6 +71,8 @@ class LMMFit:
     reml : bool
     nobs, n_dropped, rank, npar : int
         `npar` counts fixed effects, variance parameters and sigma.
+    response : (n,) float64
+        y as it was given, offset included.
     criterion, loglik, aic, bic : float
         `criterion` is -2 log-likelihood, restricted for REML on lme4's scale.
     sigma : float
@@ -93,6 +95,7 @@ class LMMFit:
     warnings: tuple[FastLMMWarning, ...]
     timings: dict[str, float] = field(repr=False)
     prepared: Prepared = field(repr=False)
+    response: np.ndarray = field(repr=False)
 
     # ------------------------------------------------------------- the model
     @property
@@ -175,7 +178,7 @@ class LMMFit:
     # ------------------------------------------------------------- estimates
     @property
     def sigma(self) -> float:
-        return float(np.sqrt(self.solved.sigma2))
+        return float(np.sqrt(self.solved.sigma2)) * self.solved.unit
 
     @cached_property
     def theta(self) -> np.ndarray:
@@ -205,7 +208,7 @@ class LMMFit:
     @cached_property
     def beta(self) -> np.ndarray:
         beta = np.full(len(self.coef_names), np.nan)
-        beta[self.design.kept] = self.solved.equations.to_user @ self.solved.beta
+        beta[self.design.kept] = self.solved.equations.to_user @ self.solved.beta * self.solved.unit
         return beta
 
     @cached_property
@@ -213,7 +216,7 @@ class LMMFit:
         """Model-based covariance of the kept coefficients (p, p)."""
         to_user = self.solved.equations.to_user
         _, phi = self.solved.solve_fixed(np.eye(self.rank))
-        cov = to_user @ (to_user @ (self.solved.sigma2 * phi)).T
+        cov = to_user @ (to_user @ (self.solved.user_sigma2 * phi)).T
         return 0.5 * (cov + cov.T)
 
     @cached_property
@@ -233,24 +236,16 @@ class LMMFit:
     # ----------------------------------------------------- fit and residuals
     @cached_property
     def fitted(self) -> np.ndarray:
-        return self.response - self.solved.residual
-
-    @property
-    def response(self) -> np.ndarray:
-        """y (n,), the response this fit is of."""
-        y = self.solved.response.residual + self.solved.equations.fixed_predictor(
-            self.solved.response.beta_start
-        )
-        return y if self.offset is None else y + self.offset
+        return self.response - self.residuals
 
     @property
     def residuals(self) -> np.ndarray:
-        return self.solved.residual
+        return self.solved.residual * self.solved.unit
 
     @property
     def residuals_pearson(self) -> np.ndarray:
         """sqrt(w) (y - fitted)."""
-        return self.solved.residual * np.sqrt(self.solved.equations.weights)
+        return self.residuals * np.sqrt(self.solved.equations.weights)
 
     # ---------------------------------------------------------- linear model
     @cached_property

@@ -57,7 +57,7 @@ def predict(
         unknown = codes < 0
         if unknown.any() and not allow_new_levels:
             raise DataError(_unknown_levels(term, newdata, np.flatnonzero(unknown)))
-        u = fit.solved.random_effects(k) @ fit.solved.equations.terms[k].basis.T
+        u = fit.solved.user_random_effects(k)
         value = value + np.where(unknown, 0.0, np.einsum("ij,ij->i", z, u[codes]))
         evaluated.append((k, codes, z))
     value = np.where(estimable, value, np.nan)
@@ -139,5 +139,5 @@ def _prediction_variance(fit: LMMFit, X: sp.csr_array, evaluated: list, block: i
             extra += np.where(known, 0.0, np.einsum("ia,ab,ib->i", inside, T, inside))
         right = np.empty_like(K)
         apply_factor_transposed(e.layout.start, e.layout.term, solved.factors, K, right)
-        out[rows] = solved.sigma2 * (np.sum(right * solved.factor.solve(right), axis=0) + extra)
+        out[rows] = solved.user_sigma2 * (np.sum(right * solved.factor.solve(right), axis=0) + extra)
     return out

@@ -35,7 +35,7 @@ def name_theta(design: Design, solved: SolvedEquations) -> tuple[str, ...]:
 
 def variance_component_table(fit: LMMFit) -> pd.DataFrame:
     """group, var1, var2, estimate, sd_or_cor, se; groups with several terms are numbered as lme4 does."""
-    solved, s2 = fit.solved, fit.solved.sigma2
+    solved, s2 = fit.solved, fit.solved.user_sigma2
     errors = _standard_errors(solved)
     seen: Counter[str] = Counter()
     rows: list[tuple[str, str | None, str | None, float, float, float]] = []
@@ -60,7 +60,7 @@ def variance_component_table(fit: LMMFit) -> pd.DataFrame:
 
 
 def _standard_errors(solved: SolvedEquations) -> list[np.ndarray]:
-    """Asymptotic standard errors of sigma2 T_k (m, m) by term and, last, of sigma2 (1, 1)."""
+    """Asymptotic standard errors of sigma2 T_k (m, m) by term and, last, of sigma2 (1, 1), units of y."""
     parameters = natural_parameters(solved)
     d = parameters.size
     terms = solved.equations.terms
@@ -88,7 +88,7 @@ def _standard_errors(solved: SolvedEquations) -> list[np.ndarray]:
         )
         variance = np.einsum("iab,ij,jab->ab", moved, cov[np.ix_(mine, mine)], moved)
         out.append(np.sqrt(np.maximum(variance, 0.0)) if np.isfinite(variance).all() else variance)
-    return [*out, np.sqrt(cov[d:, d:])]
+    return [error * solved.unit * solved.unit for error in (*out, np.sqrt(cov[d:, d:]))]
 
 
 def describe_singular(design: Design, solved: SolvedEquations) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ import pytest
 from dense_reference import DenseModel, first_differences, second_differences
 from random_designs import case, fit_of
 
-from fastlmm_core import LMMFit, lmm
+from fastlmm_core import lmm
 from fastlmm_core.errors import InferenceError
 from fastlmm_core.reml.information import KINDS
 from fastlmm_core.reml.objective import evaluate, factors_at
@@ -112,7 +112,7 @@ def seen_as(fit, structure, k, theta=None):
     theta = old.theta if theta is None else theta
     point = evaluate(equations, old.factor, old.response, factors_at(equations, theta), True)
     solved = SolvedEquations(equations, old.factor, old.response, point, theta, True)
-    return LMMFit(fit.design, solved, fit.optimum, fit.certificate, fit.warnings, fit.timings, fit.prepared)
+    return replace(fit, solved=solved)
 
 
 def theta_at(fit, structure, k, parameters):
