@@ -10,7 +10,7 @@ import numpy as np
 from fastlmm_core.structures.coefficients.correlation_factors import compound_symmetry_factor
 from fastlmm_core.structures.coefficients.linear import LinearCovariance
 from fastlmm_core.structures.coefficients.one_correlation import OneCorrelation
-from fastlmm_core.structures.coefficients.scaled_correlation import MARGIN, START_CORRELATION
+from fastlmm_core.structures.coefficients.scaled_correlation import CHART_END, MARGIN, START_CORRELATION
 from fastlmm_core.structures.registry import register_coefficient_structure
 
 
@@ -42,7 +42,7 @@ class CompoundSymmetry(OneCorrelation):
 
     def chart_of(self, correlations: np.ndarray) -> np.ndarray:
         least, largest = self._range
-        p = np.clip((correlations - least) / (largest - least), MARGIN, 1.0 - MARGIN)
+        p = np.clip((correlations - least) / (largest - least), CHART_END, 1.0 - CHART_END)
         return np.log(p / (1.0 - p))
 
     def estimate(self, R: np.ndarray, known: np.ndarray) -> np.ndarray:

@@ -25,3 +25,27 @@ def compound_symmetry_factor(rho: float, m: int) -> tuple[np.ndarray, np.ndarray
     below = np.tri(m, k=-1)
     out = [np.diag(d) + below * o for d, o in zip(on, off, strict=True)]
     return out[0], out[1], out[2]
+
+
+def autoregressive_factor(rho: float, m: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """K of rho^|i - j|, and its first two derivatives in rho, (m, m) each.
+
+    x_i = rho x_{i-1} + sqrt(1 - rho^2) e_i from x_0 = e_0: column 0 is rho^i, column j is the innovation's
+    share sqrt(1 - rho^2) rho^(i - j).
+    """
+    lag = np.maximum(np.subtract.outer(np.arange(m), np.arange(m)), 0)
+    power, slope, bend = (np.tril(p) for p in powers(rho, lag))
+    c = np.sqrt((1.0 - rho) * (1.0 + rho))
+    dc, d2c = -rho / c, -1.0 / c**3
+    K, dK, d2K = c * power, dc * power + c * slope, d2c * power + 2.0 * dc * slope + c * bend
+    K[:, 0], dK[:, 0], d2K[:, 0] = power[:, 0], slope[:, 0], bend[:, 0]
+    return K, dK, d2K
+
+
+def powers(rho: float, n: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """rho^n and its first two derivatives in rho, for integers n >= 0."""
+    return (
+        rho**n,
+        n * rho ** np.maximum(n - 1, 0),
+        n * (n - 1) * rho ** np.maximum(n - 2, 0),
+    )

@@ -36,3 +36,11 @@ def correlations_of(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     known = np.outer(there, there) & ~np.eye(there.size, dtype=bool)
     sd = np.sqrt(np.where(there, variances, 1.0))
     return np.where(known, covariance / np.outer(sd, sd), 0.0), known
+
+
+def mean_by_lag(R: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean of the known elements of R (m, m) at lags 1 to m - 1, (m - 1,), and whether there is one."""
+    lags = range(1, len(R))
+    values = [np.diagonal(R, lag)[np.diagonal(known, lag)] for lag in lags]
+    means = np.array([v.mean() if v.size else 0.0 for v in values])
+    return means, np.array([v.size > 0 for v in values], dtype=bool)

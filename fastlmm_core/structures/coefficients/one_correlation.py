@@ -36,6 +36,9 @@ class OneCorrelation(ScaledCorrelation):
     def correlations_jacobian(self, x: np.ndarray) -> np.ndarray:
         return np.array([[self.rho_of(value)[1]] for value in x]).reshape(x.size, x.size)
 
+    def correlations_hessian(self, x: np.ndarray) -> np.ndarray:
+        return np.array([[[self.rho_of(value)[2]]] for value in x]).reshape((x.size,) * 3)
+
     def factor(self, x: np.ndarray) -> np.ndarray:
         return self.factor_of(self.rho_of(x[0])[0])[0] if x.size else np.eye(1)
 

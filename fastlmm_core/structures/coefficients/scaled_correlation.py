@@ -18,6 +18,8 @@ from fastlmm_core.structures.coefficients.moments import correlations_of, interi
 
 # Correlations (and partial ones) stay this far from the singular ones: 1 / (1 - rho^2) appears in residuals.
 MARGIN = 1e-8
+# The chart stops this far from the ends of its range, so that theta is finite for singular T.
+CHART_END = 1e-12
 # Correlations start no nearer to their bounds than this.
 START_CORRELATION = 0.9
 
@@ -41,6 +43,10 @@ class ScaledCorrelation(CoefficientStructure):
     @abstractmethod
     def correlations_jacobian(self, x: np.ndarray) -> np.ndarray:
         """d c / d x, (q, q)."""
+
+    @abstractmethod
+    def correlations_hessian(self, x: np.ndarray) -> np.ndarray:
+        """d2 c / d x d x', (q, q, q), c first."""
 
     @abstractmethod
     def chart_of(self, correlations: np.ndarray) -> np.ndarray:
@@ -165,6 +171,37 @@ class ScaledCorrelation(CoefficientStructure):
     def factor_curvature(self, x: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """sum_ab weights_ab d2 K_ab / d x d x', (q, q)."""
         return np.tensordot(self.factor_hessian(x), weights, axes=((2, 3), (0, 1)))
+
+    # -- T = D R D ----------------------------------------------------------------------------------------
+
+    def _correlation_jacobian(self, x: np.ndarray) -> np.ndarray:
+        """d R / d x, (q, m, m)."""
+        by_correlation = self.matrix_jacobian(self.correlations(x))
+        return np.tensordot(self.correlations_jacobian(x).T, by_correlation, axes=1)
+
+    def covariance_jacobian(self, theta: np.ndarray) -> np.ndarray:
+        sd, x = self.split(theta)
+        K = self.factor(x)
+        half = self._by_sd(K @ K.T * sd)
+        return np.concatenate(
+            [half + np.swapaxes(half, 1, 2), self._scaled(sd, self._correlation_jacobian(x))]
+        )
+
+    def covariance_curvature(self, theta: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        sd, x = self.split(theta)
+        n, t = self.n_sd, self.n_theta
+        K, c, J = self.factor(x), self.correlations(x), self.correlations_jacobian(x)
+        out = np.zeros((t, t))
+        by_sd = 2.0 * weights * (K @ K.T)
+        out[:n, :n] = by_sd if self.heterogeneous else by_sd.sum()
+        mixed = 2.0 * np.einsum("ab,kab->ka", weights * sd, self._correlation_jacobian(x))
+        out[n:, :n] = mixed if self.heterogeneous else mixed.sum(axis=1, keepdims=True)
+        out[:n, n:] = out[n:, :n].T
+        inner = self._scaled(sd, weights)
+        by_c = np.tensordot(self.matrix_jacobian(c), inner, axes=((1, 2), (0, 1)))
+        by_two_c = np.tensordot(self.matrix_hessian(c), inner, axes=((2, 3), (0, 1)))
+        out[n:, n:] = np.tensordot(by_c, self.correlations_hessian(x), axes=1) + J.T @ by_two_c @ J
+        return out
 
     # -- natural parameters: variances and c --------------------------------------------------------------
 

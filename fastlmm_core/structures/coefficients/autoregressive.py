@@ -1,0 +1,68 @@
+"""First order autoregression: correlations rho^|a - b|, with one variance or own ones."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from fastlmm_core.structures.coefficients.correlation_factors import autoregressive_factor, powers
+from fastlmm_core.structures.coefficients.moments import mean_by_lag
+from fastlmm_core.structures.coefficients.one_correlation import OneCorrelation
+from fastlmm_core.structures.coefficients.partial_correlations import inverse_tanh_chart, tanh_chart
+from fastlmm_core.structures.coefficients.scaled_correlation import CHART_END, MARGIN, START_CORRELATION
+from fastlmm_core.structures.registry import register_coefficient_structure
+
+
+@register_coefficient_structure
+class HeterogeneousAutoregressive(OneCorrelation):
+    """T_ab = sd_a sd_b rho^|a - b|, the coefficients in their order; rho = tanh of the chart."""
+
+    name = "hetar1"
+    aliases: ClassVar[tuple[str, ...]] = ("ar1h",)
+    homogeneous_form, heterogeneous_form = "ar1", "hetar1"
+
+    def rho_of(self, x: float) -> tuple[float, float, float]:
+        rho, first, second = tanh_chart(np.asarray(x), 1.0 - MARGIN)
+        return float(rho), float(first), float(second)
+
+    def chart_of(self, correlations: np.ndarray) -> np.ndarray:
+        return inverse_tanh_chart(correlations, 1.0 - MARGIN, CHART_END)
+
+    def estimate(self, R: np.ndarray, known: np.ndarray) -> np.ndarray:
+        """From the shortest lag that is known: beside zero variances it need not be the first."""
+        by_lag, seen = mean_by_lag(R, known)
+        if not seen.any():
+            return np.zeros(self.n_correlations)
+        lag = int(np.argmax(seen))
+        r = by_lag[lag]
+        return np.array([np.sign(r) * np.abs(r) ** (1.0 / (lag + 1))])
+
+    def start_correlations(self, c: np.ndarray) -> np.ndarray:
+        return np.clip(c, -START_CORRELATION, START_CORRELATION)
+
+    def factor_of(self, rho: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return autoregressive_factor(rho, self.m)
+
+    @property
+    def _lag(self) -> np.ndarray:
+        return np.abs(np.subtract.outer(np.arange(self.m), np.arange(self.m)))
+
+    def matrix_jacobian(self, c: np.ndarray) -> np.ndarray:
+        return np.array([powers(rho, self._lag)[1] for rho in c]).reshape(c.size, self.m, self.m)
+
+    def matrix_hessian(self, c: np.ndarray) -> np.ndarray:
+        second = [powers(rho, self._lag)[2] for rho in c]
+        return np.array(second).reshape(c.size, c.size, self.m, self.m)
+
+    def correlation_names(self) -> tuple[str, ...]:
+        return ("rho",) * self.n_correlations
+
+
+@register_coefficient_structure
+class Autoregressive(HeterogeneousAutoregressive):
+    """One variance."""
+
+    name = "ar1"
+    aliases = ()
+    heterogeneous = False
