@@ -192,6 +192,12 @@ class NotConvergedWarning(FastLMMWarning):
     flag = "not-converged"
 
 
+class PedigreeWarning(FastLMMWarning):
+    """A pedigree was taken with an assumption: parents without a row are founders, one is sire and dam."""
+
+    flag = "pedigree"
+
+
 def name_list(names: Iterable[object], limit: int = 8) -> str:
     """Comma-separated quoted names for a message, cut after `limit`."""
     names = list(names)

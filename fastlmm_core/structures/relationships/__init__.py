@@ -1,0 +1,22 @@
+"""Known relationships between the levels of a factor: pedigrees, markers, matrices."""
+
+from fastlmm_core.structures.relationships.base import Relationship
+from fastlmm_core.structures.relationships.dense import Covariance
+from fastlmm_core.structures.relationships.given import as_relationship, relationship_from_request
+from fastlmm_core.structures.relationships.markers import MarkerEffects, Markers
+from fastlmm_core.structures.relationships.pedigree import Pedigree
+from fastlmm_core.structures.relationships.single_step import blend, single_step
+from fastlmm_core.structures.relationships.sparse import SparseInverse
+
+__all__ = [
+    "Covariance",
+    "MarkerEffects",
+    "Markers",
+    "Pedigree",
+    "Relationship",
+    "SparseInverse",
+    "as_relationship",
+    "blend",
+    "relationship_from_request",
+    "single_step",
+]

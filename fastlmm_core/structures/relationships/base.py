@@ -1,0 +1,182 @@
+"""The contract of a relationship between the levels of a factor."""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+from fastlmm_core.errors import DataError, name_list, nearest_names
+from fastlmm_core.reading import level_label
+
+if TYPE_CHECKING:
+    from fastlmm_core.structures.relationships.markers import MarkerEffects
+
+# Columns of A that are formed together.
+COLUMN_BLOCK = 256
+
+
+class Relationship(ABC):
+    """A known covariance matrix A of the levels of a factor, with their names.
+
+    Where A has an inverse that is worth using, `precision` is it. Otherwise `root` is a matrix K with
+    A = K K', and the levels are u = K s of independent s.
+
+    Parameters
+    ----------
+    levels : sequence
+        Names in the order of the rows of A.
+
+    Attributes
+    ----------
+    name : str
+        As `relationships` and the formula name it.
+    levels : tuple of str
+    dense : bool
+        The precision has no zeros worth skipping: its levels are one clique.
+    markers : MarkerEffects or None
+        Effects of the markers behind A.
+    """
+
+    name = "A"
+
+    @property
+    def dense(self) -> bool:
+        return False
+
+    @property
+    def markers(self) -> MarkerEffects | None:
+        return None
+
+    def __init__(self, levels: Sequence[Any]):
+        self.levels = tuple(level_label(level) for level in levels)
+
+    @property
+    def size(self) -> int:
+        return len(self.levels)
+
+    def named(self, name: str) -> Relationship:
+        """The same relationship under a name."""
+        twin = copy.copy(self)
+        twin.name = name
+        return twin
+
+    @abstractmethod
+    def precision(self) -> sp.csc_array:
+        """A^-1, (L, L), both triangles.
+
+        Raises
+        ------
+        DataError
+            Where A is singular.
+        """
+
+    @abstractmethod
+    def log_determinant(self) -> float:
+        """log |A|; -inf where A is singular."""
+
+    @abstractmethod
+    def multiply(self, V: np.ndarray) -> np.ndarray:
+        """A V for V (L, r)."""
+
+    @abstractmethod
+    def diagonal(self) -> np.ndarray:
+        """A_ii, (L,): one plus the inbreeding coefficient for a pedigree."""
+
+    def root(self) -> np.ndarray | None:
+        """K (L, d) with A = K K' where A is singular or of low rank, else None."""
+        return None
+
+    def inverse(self) -> sp.csc_array:
+        """A^-1, (L, L), rows in the order of `levels`."""
+        return self.precision()
+
+    def relationship(self, names: Iterable[Any] | None = None) -> pd.DataFrame:
+        """A of some levels.
+
+        Parameters
+        ----------
+        names : iterable of level names, optional
+            All levels by default.
+
+        Returns
+        -------
+        DataFrame
+            Square, with the names as index and columns.
+        """
+        chosen = self.levels if names is None else [level_label(name) for name in names]
+        places = self.locate(chosen, "relationship")
+        out = np.empty((places.size, places.size))
+        for start in range(0, places.size, COLUMN_BLOCK):
+            part = places[start : start + COLUMN_BLOCK]
+            units = np.zeros((self.size, part.size))
+            units[part, np.arange(part.size)] = 1.0
+            out[:, start : start + part.size] = self.multiply(units)[places]
+        return pd.DataFrame(out, index=list(chosen), columns=list(chosen))
+
+    @cached_property
+    def _index(self) -> pd.Index:
+        return pd.Index(self.levels, dtype=object)
+
+    def locate(self, names: Iterable[Any], where: str) -> np.ndarray:
+        """Rows of A of some levels, (k,) int64.
+
+        Parameters
+        ----------
+        names : iterable
+            Levels, for example of a column of the data.
+        where : str
+            What holds them, for the message, for example ``"column 'calf'"``.
+
+        Raises
+        ------
+        DataError
+            Naming the levels that A does not have.
+        """
+        labels = [level_label(name) for name in names]
+        places = self._index.get_indexer(pd.Index(labels, dtype=object)).astype(np.int64)
+        absent = [label for label, place in zip(labels, places.tolist(), strict=True) if place < 0]
+        if absent:
+            raise DataError(
+                f"{where}: {name_list(absent)} {'is' if len(absent) == 1 else 'are'} not among the "
+                f"{self.size} levels of relationship '{self.name}'{self._hint(absent)}"
+            )
+        return places
+
+    def _hint(self, absent: list[str]) -> str:
+        """What may have happened to names that are not in A."""
+        bare = absent[0].strip().lstrip("0")
+        padded = next((level for level in self.levels if level.strip().lstrip("0") == bare), None)
+        if padded is not None:
+            return f"; it has '{padded}': read names as text, so that leading zeros and spaces stay"
+        numbers = all(label.isdecimal() and 0 < int(label) <= self.size for label in absent)
+        if numbers and not any(level.isdecimal() for level in self.levels):
+            return f"; they look like row numbers, its levels are names such as {name_list(self.levels[:3])}"
+        # the nearest of very many names would take seconds to find
+        return nearest_names(absent[0], self.levels) if self.size <= 20_000 else ""
+
+
+def checked_levels(levels: Sequence[Any], size: int, what: str) -> list[str]:
+    """Names of the rows of a matrix, checked.
+
+    Raises
+    ------
+    DataError
+        When their number is wrong, one is missing or one is repeated.
+    """
+    labels = [level_label(level) for level in levels]
+    if len(labels) != size:
+        raise DataError(f"{what} has {size} rows but {len(labels)} level names")
+    missing = [i + 1 for i, level in enumerate(levels) if pd.isna(level) or level_label(level).strip() == ""]
+    if missing:
+        raise DataError(f"{what}: row {missing[0]} has no level name")
+    if len(set(labels)) < len(labels):
+        repeated = pd.Series(labels)
+        raise DataError(f"{what} lists {name_list(repeated[repeated.duplicated()].unique())} more than once")
+    return labels

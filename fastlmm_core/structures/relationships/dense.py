@@ -1,0 +1,142 @@
+"""Relationships given as dense covariance matrices, such as G."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from scipy.linalg import lapack
+
+from fastlmm_core.errors import DataError
+from fastlmm_core.linalg.memory import check_memory
+from fastlmm_core.structures.relationships.base import Relationship
+from fastlmm_core.structures.relationships.symmetric import read_symmetric
+
+# A matrix with a smaller reciprocal condition number than this has no inverse worth having: a root serves.
+SINGULAR = 1e-10
+# Pivots below this share of a variance are zero.
+RANK = 1e-9
+# What a root may leave out of correlations: six digits are the least that files carry.
+ROUNDING = 1e-6
+# Entries of the inverse below this share of their diagonals are rounding, so that the inverse of an A that
+# was written out as a dense matrix is as sparse as it should be.
+NEGLIGIBLE = 1e-12
+# Above this share of entries a precision counts as dense.
+DENSE = 0.3
+
+
+class Covariance(Relationship):
+    """A known covariance matrix of the levels.
+
+    Parameters
+    ----------
+    matrix : (L, L) array, DataFrame, mapping or path
+        Square, with names as index and columns, or with the columns row, col, value for the entries of the
+        lower triangle.
+    levels : sequence, optional
+        Names of the rows where the matrix does not bring them.
+
+    Raises
+    ------
+    DataError
+        For a matrix that is not symmetric or not positive semidefinite, and for missing names.
+
+    Notes
+    -----
+    A singular matrix is taken as it is: nothing is added to its diagonal. Its levels are then u = K s with
+    the root K of a pivoted Cholesky factorization.
+    """
+
+    def __init__(self, matrix: Any, levels: Sequence[Any] | None = None):
+        values, labels = read_symmetric(matrix, levels, "the covariance matrix")
+        super().__init__(labels)
+        self.matrix = values if isinstance(values, np.ndarray) else values.toarray()
+        negative = np.flatnonzero(np.diag(self.matrix) < 0.0)
+        if negative.size:
+            raise DataError(f"the covariance matrix has a negative variance for '{self.levels[negative[0]]}'")
+        check_memory(3 * self.matrix.nbytes, None, f"the inverse of a relationship of {self.size} levels")
+        self._root = None if self._factor is not None else semidefinite_root(self.matrix)
+
+    def __repr__(self) -> str:
+        return f"Covariance of {self.size} levels"
+
+    @cached_property
+    def _factor(self) -> np.ndarray | None:
+        """Lower Cholesky factor; None where the matrix is singular."""
+        # of the correlations: unequal variances alone do not make a matrix singular
+        correlation, sd = correlations(self.matrix)
+        factor, info = lapack.dpotrf(correlation, lower=1, clean=1)
+        if info != 0:
+            return None
+        norm = np.abs(correlation).sum(axis=0).max(initial=0.0)
+        reciprocal, _ = lapack.dpocon(factor, norm, uplo="L")
+        return sd[:, None] * factor if reciprocal > SINGULAR else None
+
+    @cached_property
+    def _inverse(self) -> np.ndarray:
+        if self._root is not None:
+            raise DataError(
+                f"relationship '{self.name}' has no inverse: rank {self._root.shape[1]} of {self.size} levels"
+            )
+        lower, _ = lapack.dpotri(self._factor, lower=1)
+        out = np.tril(lower)
+        return out + np.tril(out, -1).T
+
+    @cached_property
+    def _precision(self) -> sp.csc_array:
+        values = self._inverse
+        scale = np.sqrt(np.diag(values))
+        kept = np.abs(values) > NEGLIGIBLE * np.outer(scale, scale)
+        return sp.csc_array(np.where(kept, values, 0.0))
+
+    def precision(self) -> sp.csc_array:
+        return self._precision
+
+    @property
+    def dense(self) -> bool:
+        return self._factor is not None and self._precision.nnz > DENSE * self.size**2
+
+    def log_determinant(self) -> float:
+        if self._factor is None:
+            return -np.inf
+        return 2.0 * float(np.sum(np.log(np.diag(self._factor))))
+
+    def multiply(self, V: np.ndarray) -> np.ndarray:
+        return self.matrix @ V
+
+    def diagonal(self) -> np.ndarray:
+        return np.diag(self.matrix).copy()
+
+    def root(self) -> np.ndarray | None:
+        return self._root
+
+
+def semidefinite_root(matrix: np.ndarray) -> np.ndarray:
+    """K (L, d) with K K' = `matrix`, d its rank, by Cholesky with pivoting.
+
+    Raises
+    ------
+    DataError
+        When the matrix has negative eigenvalues.
+    """
+    correlation, sd = correlations(matrix)
+    factor, pivots, rank, _ = lapack.dpstrf(correlation, lower=1, tol=RANK)
+    K = np.zeros((sd.size, rank))
+    K[pivots - 1] = np.tril(factor)[:, :rank]
+    if np.abs(correlation - K @ K.T).max(initial=0.0) > ROUNDING:
+        smallest = float(np.linalg.eigvalsh(matrix)[0])
+        raise DataError(
+            f"the covariance matrix is not positive semidefinite: its smallest eigenvalue is {smallest:.3g}; "
+            "a matrix of relationships has none below 0 (bend it, or add a ridge to its diagonal)"
+        )
+    return sd[:, None] * K
+
+
+def correlations(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The matrix divided by its standard deviations, and these, 1 where a variance is 0."""
+    sd = np.sqrt(np.diag(matrix))
+    sd[sd == 0.0] = 1.0
+    return matrix / np.outer(sd, sd), sd

@@ -1,0 +1,145 @@
+"""Relationships as users give them: objects, tables, pairs of matrix and names, requests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+from fastlmm_core.errors import OptionError, check_option, name_list, nearest_names
+from fastlmm_core.reading import read_table
+from fastlmm_core.structures.relationships.base import Relationship
+from fastlmm_core.structures.relationships.dense import Covariance
+from fastlmm_core.structures.relationships.markers import Markers
+from fastlmm_core.structures.relationships.pedigree import Pedigree
+from fastlmm_core.structures.relationships.sparse import SparseInverse
+from fastlmm_core.structures.relationships.symmetric import is_triplets
+
+KINDS = ("pedigree", "covariance", "inverse", "markers")
+# Keys of a request by kind; "coding" says how genotypes were written down and decides nothing.
+KEYS = {
+    "pedigree": ("columns", "missing", "selfing", "check_sex"),
+    "covariance": ("levels", "matrix"),
+    "inverse": ("levels", "matrix"),
+    "markers": ("levels", "coding", "centre", "scale", "impute", "ridge"),
+}
+
+
+def as_relationship(name: str, given: Any) -> Relationship:
+    """The relationship that a value of ``relationships={name: given}`` means.
+
+    Parameters
+    ----------
+    name : str
+        As the formula names it.
+    given : Relationship, DataFrame, (matrix, levels), mapping or path
+        A DataFrame is a pedigree, or a covariance when it is square with the same names as index and
+        columns or has the columns row, col, value. A matrix with its levels is a covariance, or an inverse
+        when it is sparse. A mapping with a ``type`` is a request, any other a table of columns.
+
+    Raises
+    ------
+    OptionError
+        For anything else.
+    DataError
+        For what is wrong within.
+    """
+    if not isinstance(name, str) or not name.isidentifier():
+        raise OptionError(
+            f"relationships: the name {name!r} must be a word that a formula can hold, like 'A'"
+        )
+    return _make(name, given).named(name)
+
+
+def _make(name: str, given: Any) -> Relationship:
+    if isinstance(given, Relationship):
+        return given
+    if isinstance(given, tuple) and len(given) == 2:
+        matrix, levels = given
+        return (SparseInverse if sp.issparse(matrix) else Covariance)(matrix, levels)
+    if isinstance(given, Mapping) and ("type" in given or "kind" in given) and "sire" not in given:
+        return relationship_from_request(name, given)
+    if isinstance(given, (Mapping, str, Path)):
+        table = read_table(given)
+        return Covariance(given) if is_triplets(table) else Pedigree(given)
+    if isinstance(given, pd.DataFrame):
+        is_square = set(map(str, given.index)) == set(map(str, given.columns))
+        return Covariance(given) if is_square or is_triplets(given) else Pedigree(given)
+    hint = ""
+    if sp.issparse(given) or isinstance(given, np.ndarray):
+        hint = "; a matrix needs the names of its rows: (matrix, levels)"
+    raise OptionError(
+        f"relationships['{name}'] is of type {type(given).__name__}; give a Pedigree, Markers, a DataFrame "
+        f"or (matrix, levels){hint}"
+    )
+
+
+def relationship_from_request(name: str, spec: Any, root: str | Path | None = None) -> Relationship:
+    """The relationship of one entry of ``relationships`` in a request.
+
+    Parameters
+    ----------
+    name : str
+        As the formula names it.
+    spec : mapping
+        ``type`` (or ``kind``): ``pedigree``, ``covariance``, ``inverse`` or ``markers``; ``file`` or ``data``
+        with the table, or ``levels`` and ``matrix``; and the options of the class of that name.
+    root : path, optional
+        Folder that relative file names start from.
+    """
+    where = f"relationships['{name}']"
+    if not isinstance(spec, Mapping):
+        raise OptionError(f"{where} must be an object with a 'type', not {type(spec).__name__}")
+    kind = spec.get("type", spec.get("kind"))
+    if kind is None:
+        raise OptionError(f"{where} has no 'type'; allowed: {name_list(KINDS)}")
+    kind = check_option(f"{where}.type", kind, KINDS)
+    allowed = ("type", "kind", "file", "data", *KEYS[kind])
+    for key in spec:
+        if key not in allowed:
+            raise OptionError(f"{where} has the key '{key}'{nearest_names(str(key), allowed)}")
+    options = {key: spec[key] for key in KEYS[kind] if spec.get(key) is not None and key != "coding"}
+    if kind == "markers" and "centre" in spec:
+        options["centre"] = spec["centre"]
+    if isinstance(options.get("levels"), str):
+        _read_level_note(where, kind, options)
+    return _build(kind, where, _source(where, spec, root), options).named(name)
+
+
+def _source(where: str, spec: Mapping[str, Any], root: str | Path | None) -> Any:
+    given = [key for key in ("file", "data", "matrix") if spec.get(key) is not None]
+    if len(given) != 1:
+        raise OptionError(
+            f"{where} needs one of 'file', 'data' and 'matrix'"
+            + (f", not {name_list(given)} together" if given else "")
+        )
+    source = spec[given[0]]
+    if isinstance(source, (str, Path)):
+        return Path(root or "") / source
+    return source
+
+
+def _read_level_note(where: str, kind: str, options: dict[str, Any]) -> None:
+    """ "levels" as text says where the names stand: what it says has to be what is read."""
+    note = options["levels"]
+    if kind == "markers":
+        if note == "first column":
+            del options["levels"]
+        return  # else the name of a column
+    if note.startswith("row numbers"):
+        del options["levels"]
+        return
+    raise OptionError(f"{where}.levels must be a list of names")
+
+
+def _build(kind: str, where: str, source: Any, options: dict[str, Any]) -> Relationship:
+    if kind == "pedigree":
+        return Pedigree(source, **options)
+    if kind == "markers":
+        return Markers(source, **options)
+    options.pop("matrix", None)
+    return (Covariance if kind == "covariance" else SparseInverse)(source, **options)

@@ -1,0 +1,304 @@
+"""Relationships from genetic markers: G of VanRaden (2008) and its low-rank form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+from fastlmm_core.errors import DataError, OptionError, check_option, name_list, nearest_names
+from fastlmm_core.reading import read_table
+from fastlmm_core.structures.relationships.base import Relationship, checked_levels
+from fastlmm_core.structures.relationships.dense import Covariance
+
+# With fewer markers than this share of the levels their effects are the smaller system.
+LOW_RANK = 0.6
+# Singular values of the markers below this share of the largest are zero.
+RANK = 1e-10
+
+
+class Markers(Relationship):
+    """Genomic relationships G = Z Z'/c + ridge I of the rows of a marker table.
+
+    Parameters
+    ----------
+    table : DataFrame, mapping of column name to values, or path
+        One row per level and one numeric column per marker: allele counts 0, 1, 2 or -1, 0, 1, or 0 and 1 of
+        inbred lines. A DataFrame with names in its index has markers only.
+    levels : str, optional
+        Column with the names of the levels; by default the first column, or the index where it has names.
+    centre : {"mean", "2p", None}, number, or sequence of numbers, default "mean"
+        What is subtracted from every column: its mean; twice its allele frequency, which is the same of the
+        table's own frequencies and checks that the columns are allele counts; nothing; or given values, such
+        as twice the frequencies of a base population.
+    scale : {"ncol", "sum2pq"} or number, default "ncol"
+        The divisor c: the number of markers; the sum of 2 p (1 - p) (VanRaden's first method); or a number.
+    impute : {"mean", None}, default None
+        Missing genotypes become the mean of their marker; without it they are an error.
+    ridge : float, default 0
+        Added to the diagonal of G. It makes a singular G invertible and moves variance into independent
+        effects of the levels: another model.
+
+    Raises
+    ------
+    DataError
+        For missing or repeated names, text, missing genotypes, genotypes that are not allele counts where
+        frequencies are asked for.
+
+    Notes
+    -----
+    With fewer markers than 0.6 of the levels, or a singular G, no inverse is formed: the levels are u = K s.
+    """
+
+    def __init__(
+        self,
+        table: Any,
+        levels: str | None = None,
+        *,
+        centre: str | float | Sequence[float] | None = "mean",
+        scale: str | float = "ncol",
+        impute: str | None = None,
+        ridge: float = 0.0,
+    ):
+        labels, names, genotypes = read_markers(table, levels)
+        super().__init__(labels)
+        self.marker_names = names
+        counts = _impute(genotypes, self.levels, names, impute)
+        self.Z = np.ascontiguousarray(counts - _centres(counts, names, centre))
+        self.scale = _scale(counts, names, scale)
+        self.ridge = _checked_ridge(ridge)
+
+    def __repr__(self) -> str:
+        return f"Markers: {self.size} levels, {len(self.marker_names)} markers"
+
+    @property
+    def low_rank(self) -> bool:
+        """Whether levels stand for the markers themselves, without G."""
+        return self.ridge == 0.0 and len(self.marker_names) < LOW_RANK * self.size
+
+    @cached_property
+    def covariance(self) -> Covariance:
+        """G as a dense covariance."""
+        G = self.Z @ self.Z.T / self.scale
+        G[np.diag_indices_from(G)] += self.ridge
+        return Covariance(0.5 * (G + G.T), self.levels)
+
+    @cached_property
+    def markers(self) -> MarkerEffects:
+        return MarkerEffects(self)
+
+    @property
+    def dense(self) -> bool:
+        return not self.low_rank and self.covariance.dense
+
+    def precision(self) -> sp.csc_array:
+        if self.low_rank:
+            raise DataError(
+                f"relationship '{self.name}' has no inverse: {len(self.marker_names)} markers of "
+                f"{self.size} levels"
+            )
+        return self.covariance.named(self.name).precision()
+
+    def log_determinant(self) -> float:
+        return -np.inf if self.low_rank else self.covariance.log_determinant()
+
+    def multiply(self, V: np.ndarray) -> np.ndarray:
+        return self.Z @ (self.Z.T @ V) / self.scale + self.ridge * np.asarray(V)
+
+    def diagonal(self) -> np.ndarray:
+        return np.einsum("ij,ij->i", self.Z, self.Z) / self.scale + self.ridge
+
+    @cached_property
+    def _low_rank_root(self) -> np.ndarray:
+        return self.Z / np.sqrt(self.scale)
+
+    def root(self) -> np.ndarray | None:
+        return self._low_rank_root if self.low_rank else self.covariance.root()
+
+
+class MarkerEffects:
+    """Effects of markers from the effects of levels, and their prediction error variances.
+
+    With marker effects g ~ N(0, s2/c I) the levels are u = Z g + e, e ~ N(0, s2 ridge I), so that
+    E(g | u) = Z'(Z Z' + c ridge I)^- u.
+
+    Parameters
+    ----------
+    relationship : Markers
+    """
+
+    def __init__(self, relationship: Markers):
+        self.names = relationship.marker_names
+        self.scale = relationship.scale
+        self._relationship = relationship
+
+    @cached_property
+    def by_level(self) -> np.ndarray:
+        """B (p, L) with g = B u."""
+        Z, ridge = self._relationship.Z, self._relationship.ridge * self.scale
+        left, values, right = np.linalg.svd(Z, full_matrices=False)
+        kept = values > RANK * values.max(initial=0.0) if ridge == 0.0 else values > 0.0
+        left, values, right = left[:, kept], values[kept], right[kept]
+        return (right.T * (values / (values**2 + ridge))) @ left.T
+
+    @cached_property
+    def by_root(self) -> np.ndarray | None:
+        """M (p, d) with g = M s for the independent s of u = K s; None where there is no root."""
+        root = self._relationship.root()
+        return None if root is None else self.by_level @ root
+
+    def from_levels(self, u: np.ndarray) -> np.ndarray:
+        """Marker effects (p,) or (p, m) of the BLUPs `u` (L,) or (L, m) of all levels."""
+        return self.by_level @ u
+
+    def from_root(self, s: np.ndarray) -> np.ndarray:
+        """Marker effects (p,) or (p, m) of the BLUPs `s` (d,) or (d, m) of the columns of the root."""
+        return self._needed_root() @ s
+
+    def _needed_root(self) -> np.ndarray:
+        if self.by_root is None:
+            raise DataError("these levels have no root: take marker effects from their BLUPs")
+        return self.by_root
+
+    def pev(self, variance: float, pev: np.ndarray, *, of_root: bool = False) -> np.ndarray:
+        """Prediction error variances of the marker effects, (p,).
+
+        Parameters
+        ----------
+        variance : float
+            s2, the variance in front of G.
+        pev : (L, L) or (d, d)
+            Prediction error covariance of the levels, or of the columns of the root with `of_root`.
+        of_root : bool
+            Which of the two `pev` is.
+        """
+        if of_root:
+            B, prior = self._needed_root(), variance * np.eye(len(pev))
+        else:
+            B, prior = self.by_level, variance * self._relationship.multiply(np.eye(len(pev)))
+        explained = np.einsum("ij,ij->i", B @ (prior - pev), B)
+        return variance / self.scale - explained
+
+
+def read_markers(table: Any, levels: str | None) -> tuple[list[str], tuple[str, ...], np.ndarray]:
+    """Names of levels, names of markers, genotypes (L, p) with NaN for missing ones."""
+    is_frame = isinstance(table, pd.DataFrame)
+    frame = table if is_frame else read_table(table)
+    if is_frame and levels is None and not isinstance(frame.index, pd.RangeIndex):
+        names = list(frame.index)
+    else:
+        column = str(frame.columns[0]) if levels is None else levels
+        if column not in frame.columns:
+            raise DataError(f"markers: there is no column '{column}'{nearest_names(column, frame.columns)}")
+        if not is_frame and not isinstance(table, Mapping):
+            frame = read_table(table, {column: {"type": "factor"}})
+        names, frame = frame[column].tolist(), frame.drop(columns=column)
+    labels = checked_levels(names, len(frame), "the marker table")
+    if not frame.shape[1]:
+        raise DataError("the marker table has no columns of markers")
+    markers = tuple(str(name) for name in frame.columns)
+    return labels, markers, _as_genotypes(frame, labels)
+
+
+def _as_genotypes(frame: pd.DataFrame, labels: list[str]) -> np.ndarray:
+    numeric = [pd.api.types.is_numeric_dtype(dtype) for dtype in frame.dtypes]
+    if all(numeric):
+        return frame.to_numpy(dtype=float, na_value=np.nan)
+    out = np.empty(frame.shape)
+    for k, name in enumerate(frame.columns):
+        column = frame.iloc[:, k]
+        plain = column.astype(object) if isinstance(column.dtype, pd.CategoricalDtype) else column
+        out[:, k] = pd.to_numeric(plain, errors="coerce").to_numpy(float, na_value=np.nan)
+        bad = np.flatnonzero(np.isnan(out[:, k]) & plain.notna().to_numpy())
+        if bad.size:
+            raise DataError(
+                f"marker '{name}' of '{labels[bad[0]]}' holds '{plain.iloc[bad[0]]}'; genotypes are numbers, "
+                "for example the count 0, 1, 2 of an allele"
+            )
+    return out
+
+
+def _impute(
+    genotypes: np.ndarray, levels: Sequence[str], names: Sequence[str], impute: str | None
+) -> np.ndarray:
+    if impute is not None:
+        check_option("impute", impute, ("mean",))
+    infinite = np.argwhere(np.isinf(genotypes))
+    if infinite.size:
+        i, k = infinite[0]
+        raise DataError(f"marker '{names[k]}' of '{levels[i]}' is infinite")
+    missing = np.isnan(genotypes)
+    if not missing.any():
+        return genotypes
+    if impute is None:
+        i, k = np.argwhere(missing)[0]
+        raise DataError(
+            f"{int(missing.sum())} genotypes are missing, the first is marker '{names[k]}' of '{levels[i]}'; "
+            "impute='mean' puts the mean of the marker there"
+        )
+    empty = missing.all(axis=0)
+    if empty.any():
+        raise DataError(
+            f"markers {name_list(np.asarray(names)[empty])} have no genotype at all; leave them out"
+        )
+    return np.where(missing, np.nanmean(genotypes, axis=0), genotypes)
+
+
+def _frequencies(counts: np.ndarray, names: Sequence[str], option: str) -> np.ndarray:
+    """Allele frequencies (p,) of a table of allele counts 0..2 or -1..1."""
+    least, most = float(counts.min()), float(counts.max())
+    shift = 1.0 if least < 0.0 else 0.0
+    if least + shift < 0.0 or most + shift > 2.0:
+        extreme = counts.argmin() if least + shift < 0.0 else counts.argmax()
+        name = names[int(extreme % counts.shape[1])]
+        raise DataError(
+            f"{option} needs allele counts (0, 1, 2 or -1, 0, 1), but genotypes run from {least:g} to "
+            f"{most:g}, for example those of marker '{name}'"
+        )
+    return (counts.mean(axis=0) + shift) / 2.0
+
+
+def _centres(
+    counts: np.ndarray, names: Sequence[str], centre: str | float | Sequence[float] | None
+) -> np.ndarray:
+    if centre is None:
+        return np.zeros(counts.shape[1])
+    if isinstance(centre, str):
+        if check_option("centre", centre, ("mean", "2p")) == "2p":
+            _frequencies(counts, names, "centre='2p'")
+        return counts.mean(axis=0)
+    try:
+        values = np.asarray(centre, dtype=float)
+    except (TypeError, ValueError):
+        values = np.full(0, np.nan)
+    if values.shape not in ((), (counts.shape[1],)) or not np.isfinite(values).all():
+        raise OptionError(
+            f"centre must be 'mean', '2p', None, a number, or one number for each of "
+            f"{counts.shape[1]} markers"
+        )
+    return np.broadcast_to(values, counts.shape[1])
+
+
+def _scale(counts: np.ndarray, names: Sequence[str], scale: str | float) -> float:
+    if isinstance(scale, str):
+        if check_option("scale", scale, ("ncol", "sum2pq")) == "ncol":
+            return float(counts.shape[1])
+        p = _frequencies(counts, names, "scale='sum2pq'")
+        value = float(np.sum(2.0 * p * (1.0 - p)))
+        if value <= 0.0:
+            raise DataError("scale='sum2pq' is 0: no marker varies")
+        return value
+    if isinstance(scale, bool) or not isinstance(scale, Real) or not 0.0 < float(scale) < np.inf:
+        raise OptionError(f"scale={scale!r} must be 'ncol', 'sum2pq' or a number above 0")
+    return float(scale)
+
+
+def _checked_ridge(ridge: float) -> float:
+    if isinstance(ridge, bool) or not isinstance(ridge, Real) or not 0.0 <= float(ridge) < np.inf:
+        raise OptionError(f"ridge={ridge!r} must be a number of 0 or more")
+    return float(ridge)

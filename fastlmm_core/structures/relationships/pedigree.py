@@ -1,0 +1,193 @@
+"""Pedigrees: inbreeding, A^-1 and products with A without ever forming A."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+from fastlmm_core.errors import DataError, name_list
+from fastlmm_core.structures.relationships.base import Relationship
+from fastlmm_core.structures.relationships.pedigree_kernels import (
+    fill_inbreeding,
+    fill_inverse,
+    find_generations,
+    mark_ancestors,
+    multiply_down,
+    multiply_up,
+    prune_ancestors,
+)
+from fastlmm_core.structures.relationships.pedigree_table import MISSING_PARENT, ParentCodes, read_pedigree
+
+# Below this an individual is taken as the mean of its parents: offspring of fully inbred lines.
+NO_VARIANCE = 1e-12
+
+
+class Pedigree(Relationship):
+    """Additive relationships by descent.
+
+    Parameters
+    ----------
+    table : DataFrame, mapping of column name to values, or path
+        One row per individual, in any order.
+    columns : (str, str, str), optional
+        Columns of the individual and its two parents. By default the usual headings are looked for
+        (``id``, ``sire``, ``dam``, ...), or the table has just these three columns in this order.
+    missing : iterable, default ("", "NA", "0", ".", "*")
+        What stands for an unknown parent beside empty cells. Unknown parents are unrelated and not inbred.
+    selfing : str, optional
+        Column with the number of generations of selfing between the cross and the individual, for inbred
+        lines: 0 a plain cross, 4 an F5 line of an F1, ``inf`` doubled haploids.
+    check_sex : {"warn", True, False}
+        What happens when an individual is sire here and dam there: a warning, an error, or nothing (plants).
+
+    Attributes
+    ----------
+    levels : tuple of str
+        Parents without a row of their own, which become founders, and the individuals in the order of the
+        table.
+
+    Raises
+    ------
+    DataError
+        For rows without identifier, duplicates, own parents and loops, naming the individuals.
+
+    Notes
+    -----
+    A = T D T' with the Mendelian variances D, see ``pedigree_kernels``. A^-1 follows the rules of Henderson
+    (1976) and Quaas (1976). Where all variance within a family is gone, as in the F1 of two inbred lines, A
+    is singular and `root` stands for it.
+
+    Examples
+    --------
+    >>> ped = Pedigree({"id": ["a", "b", "c", "d"], "sire": ["", "", "a", "c"], "dam": ["", "", "b", "b"]})
+    >>> ped.inbreeding()["d"]
+    0.25
+    """
+
+    def __init__(
+        self,
+        table: Any,
+        columns: Sequence[str] | None = None,
+        *,
+        missing: Iterable[Any] = MISSING_PARENT,
+        selfing: str | None = None,
+        check_sex: bool | str = "warn",
+    ):
+        self._take_codes(read_pedigree(table, columns, missing, selfing, check_sex))
+
+    def _take_codes(self, codes: ParentCodes) -> None:
+        self.levels = codes.names
+        self._sire, self._dam, self._selfings = codes.sire, codes.dam, codes.selfings
+        both = (codes.sire >= 0) & (codes.dam >= 0)
+        uses = np.bincount(codes.sire[both], minlength=self.size) + np.bincount(
+            codes.dam[both], minlength=self.size
+        )
+        # the parent with more offspring shares its walks among them
+        by_sire = uses[codes.sire] >= uses[codes.dam]
+        self._common = np.where(both, np.where(by_sire, codes.sire, codes.dam), -1).astype(np.int32)
+        self._other = np.where(both, np.where(by_sire, codes.dam, codes.sire), -1).astype(np.int32)
+        self._order = np.lexsort((self._other, self._common, codes.generation)).astype(np.int32)
+
+    def __repr__(self) -> str:
+        founders = int(np.sum((self._sire < 0) & (self._dam < 0)))
+        return f"Pedigree of {self.size} individuals, {founders} founders"
+
+    @cached_property
+    def _diagonals(self) -> tuple[np.ndarray, np.ndarray]:
+        """Inbreeding coefficients and Mendelian variances, (L,) each."""
+        inbreeding, variance = np.empty(self.size), np.empty(self.size)
+        fill_inbreeding(
+            self._sire, self._dam, self._selfings, self._order, self._common, self._other,
+            inbreeding, variance,
+        )  # fmt: skip
+        variance[variance <= NO_VARIANCE] = 0.0
+        return inbreeding, variance
+
+    def inbreeding(self) -> pd.Series:
+        """Inbreeding coefficients F = A_ii - 1, by individual."""
+        return pd.Series(self._diagonals[0], index=list(self.levels), name="inbreeding")
+
+    def mendelian_variance(self) -> pd.Series:
+        """Variance of each individual given its parents, the diagonal of D."""
+        return pd.Series(self._diagonals[1], index=list(self.levels), name="mendelian_variance")
+
+    @cached_property
+    def _precision(self) -> sp.csc_array:
+        variance = self._diagonals[1]
+        if not variance.all():
+            names = [self.levels[i] for i in np.flatnonzero(variance == 0.0).tolist()]
+            raise DataError(
+                f"relationship '{self.name}' has no inverse: {name_list(names)} cannot differ from the mean "
+                "of fully inbred parents"
+            )
+        indptr, indices, data = fill_inverse(self._sire, self._dam, variance)
+        return sp.csc_array((data, indices, indptr), shape=(self.size, self.size))
+
+    def precision(self) -> sp.csc_array:
+        return self._precision
+
+    def log_determinant(self) -> float:
+        with np.errstate(divide="ignore"):
+            return float(np.sum(np.log(self._diagonals[1])))
+
+    def multiply(self, V: np.ndarray) -> np.ndarray:
+        out = np.array(V, dtype=float, order="C").reshape(self.size, -1)
+        multiply_up(self._sire, self._dam, self._order, out)
+        out *= self._diagonals[1][:, None]
+        multiply_down(self._sire, self._dam, self._order, out)
+        return out.reshape(np.shape(V))
+
+    def diagonal(self) -> np.ndarray:
+        return 1.0 + self._diagonals[0]
+
+    def root(self) -> np.ndarray | None:
+        variance = self._diagonals[1]
+        if variance.all():
+            return None
+        free = np.flatnonzero(variance)
+        K = np.zeros((self.size, free.size))
+        K[free, np.arange(free.size)] = np.sqrt(variance[free])
+        multiply_down(self._sire, self._dam, self._order, K)
+        return K
+
+    def ancestors(self, names: Iterable[Any]) -> list[str]:
+        """The individuals named and all their ancestors, in the order of `levels`."""
+        kept = np.zeros(self.size, bool)
+        kept[self.locate(names, "ancestors")] = True
+        mark_ancestors(self._sire, self._dam, self._order, kept)
+        return [self.levels[i] for i in np.flatnonzero(kept).tolist()]
+
+    def pruned(self, names: Iterable[Any]) -> Pedigree:
+        """The pedigree without individuals that carry no information about those named.
+
+        Those named, for example the animals with records, and their ancestors stay, except ancestors that
+        link nobody: founders with one offspring. The relationships of all who stay are unchanged.
+
+        Parameters
+        ----------
+        names : iterable
+            Individuals that have to stay.
+        """
+        named = np.zeros(self.size, bool)
+        named[self.locate(names, "pruned")] = True
+        kept = named.copy()
+        mark_ancestors(self._sire, self._dam, self._order, kept)
+        sire, dam = self._sire.copy(), self._dam.copy()
+        prune_ancestors(sire, dam, self._order, self._diagonals[0], named, kept)
+        place = np.append(np.cumsum(kept) - 1, -1).astype(np.int32)
+        rows = np.flatnonzero(kept)
+        sire, dam = place[sire[rows]], place[dam[rows]]
+        twin = object.__new__(Pedigree)
+        twin.name = self.name
+        twin._take_codes(
+            ParentCodes(
+                tuple(self.levels[i] for i in rows.tolist()), sire, dam, self._selfings[rows],
+                find_generations(sire, dam),
+            )
+        )  # fmt: skip
+        return twin

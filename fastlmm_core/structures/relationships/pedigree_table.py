@@ -1,0 +1,307 @@
+"""From a table of individuals and their parents to numbers, with every complaint about it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fastlmm_core.errors import DataError, OptionError, PedigreeWarning, name_list, nearest_names
+from fastlmm_core.reading import level_label, read_table
+from fastlmm_core.structures.relationships.pedigree_kernels import find_generations, find_loops
+
+#: What stands for an unknown parent, beside empty cells and NaN.
+MISSING_PARENT = ("", "NA", "0", ".", "*")
+# Usual headings of the three columns; the first of each is ours.
+HEADINGS = (
+    ("id", "animal", "ident", "individual", "ind", "calf", "progeny", "genotype", "gen", "line"),
+    ("sire", "father", "male", "pat", "parent1", "p1"),
+    ("dam", "mother", "female", "mat", "parent2", "p2"),
+)
+# Loops written out in one message.
+LOOPS_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class ParentCodes:
+    """A checked pedigree in numbers.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Parents without a row of their own first, then the rows of the table in its order.
+    sire, dam : (n,) int32
+        Positions in `names`, -1 for unknown.
+    selfings : (n,) float64
+        Generations of selfing after the cross.
+    generation : (n,) int32
+        0 for founders.
+    """
+
+    names: tuple[str, ...]
+    sire: np.ndarray
+    dam: np.ndarray
+    selfings: np.ndarray
+    generation: np.ndarray
+
+
+def read_pedigree(
+    table: Any,
+    columns: Sequence[str] | None,
+    missing: Iterable[Any],
+    selfing: str | None,
+    check_sex: bool | str,
+) -> ParentCodes:
+    """Read and check a pedigree; see `Pedigree` for the arguments.
+
+    Raises
+    ------
+    DataError
+        One message with all that is wrong: rows without identifier, duplicates, own parents, loops.
+    """
+    frame, names = _read_columns(table, columns, selfing)
+    unknown = {level_label(code).strip() for code in missing} | {""}
+    row, ids = _code_labels(frame[names[0]], unknown)
+    parents = [_code_labels(frame[name], unknown) for name in names[1:]]
+    index = pd.Index(ids, dtype=object)
+    listed = [index.get_indexer(pd.Index(labels, dtype=object)) for _, labels in parents]
+    by_row = [_take(places, codes) for places, (codes, _) in zip(listed, parents, strict=True)]
+    _refuse_bad_rows(row, ids, parents, by_row)
+    _refuse_row_numbers(names, ids, parents, listed)
+    unlisted = list(
+        dict.fromkeys(
+            label
+            for places, (_, labels) in zip(listed, parents, strict=True)
+            for label in labels[places < 0].tolist()
+        )
+    )
+    place_of = {label: place for place, label in enumerate(unlisted)}
+    sire, dam = (
+        _number_parents(codes, labels, places, place_of)
+        for places, (codes, labels) in zip(listed, parents, strict=True)
+    )
+    everyone = (*unlisted, *ids.tolist())
+    generation = find_generations(sire, dam)
+    _refuse_loops(everyone, sire, dam, generation)
+    _tell_unlisted(unlisted)
+    _check_sexes(everyone, sire, dam, check_sex)
+    selfings = np.zeros(len(everyone))
+    if selfing is not None:
+        selfings[len(unlisted) :] = _read_selfings(frame[selfing], selfing)
+    return ParentCodes(everyone, sire, dam, selfings, generation)
+
+
+def _read_columns(
+    table: Any, columns: Sequence[str] | None, selfing: str | None
+) -> tuple[pd.DataFrame, tuple[str, str, str]]:
+    """The table with its three columns as text, and their names."""
+    is_file = isinstance(table, (str, Path))
+    if not is_file or columns is None:
+        frame = read_table(table)
+        frame.columns = frame.columns.map(str)
+        names = _named_columns(columns) if columns is not None else _find_columns(list(frame.columns))
+    else:
+        names = _named_columns(columns)
+    if is_file:
+        frame = read_table(table, {name: {"type": "factor"} for name in names})
+    for name in (*names, *([selfing] if selfing is not None else [])):
+        if name not in frame.columns:
+            raise DataError(f"pedigree: there is no column '{name}'{nearest_names(name, frame.columns)}")
+    return frame, names
+
+
+def _named_columns(columns: Sequence[str]) -> tuple[str, str, str]:
+    if not isinstance(columns, (tuple, list)) or len(columns) != 3 or len(set(map(str, columns))) != 3:
+        raise OptionError(
+            f"columns={columns!r} must name three columns: individual, sire and dam, "
+            "for example ('id', 'sire', 'dam')"
+        )
+    return (str(columns[0]), str(columns[1]), str(columns[2]))
+
+
+def _find_columns(present: list[str]) -> tuple[str, str, str]:
+    by_heading = {name.strip().casefold(): name for name in present}
+    found = [by_heading[h] for headings in HEADINGS for h in headings if h in by_heading]
+    kinds = [sum(name.strip().casefold() in headings for name in found) for headings in HEADINGS]
+    if kinds == [1, 1, 1]:
+        return (found[0], found[1], found[2])
+    if len(present) == 3:
+        return (present[0], present[1], present[2])
+    raise DataError(
+        f"pedigree: which columns hold individual, sire and dam? the table has {name_list(present)}; "
+        "say columns=(...) with their names in this order"
+    )
+
+
+def _code_labels(values: pd.Series, unknown: set[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Number of every row's label in order of appearance, -1 where it is unknown, and the labels (k,)."""
+    codes, distinct = pd.factorize(values)
+    texts = [level_label(value) for value in distinct]
+    known = np.array([None if text.strip() in unknown else text for text in texts], dtype=object)
+    again, labels = pd.factorize(known)
+    return _take(again, codes), np.asarray(labels, dtype=object)
+
+
+def _take(values: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """values[codes], -1 where the code is -1."""
+    out = np.full(codes.size, -1, dtype=np.int64)
+    out[codes >= 0] = values[codes[codes >= 0]]
+    return out
+
+
+def _refuse_bad_rows(
+    row: np.ndarray, ids: np.ndarray, parents: list[tuple[np.ndarray, np.ndarray]], by_row: list[np.ndarray]
+) -> None:
+    """Rows without identifier, duplicates and own parents, in one message."""
+    complaints = []
+    nameless = np.flatnonzero(row < 0) + 1
+    if nameless.size:
+        rows = ", ".join(str(i) for i in nameless[:8].tolist()) + (", ..." if nameless.size > 8 else "")
+        verb = "row {} has" if nameless.size == 1 else "rows {} have"
+        complaints.append(f"{verb.format(rows)} no identifier")
+    if nameless.size + ids.size < row.size:
+        complaints += _duplicates(row, ids, parents)
+    own = np.zeros(row.size, bool)
+    for places in by_row:
+        own |= (places == row) & (row >= 0)
+    if own.any():
+        names = ids[np.unique(row[own])]
+        complaints.append(
+            f"{name_list(names)} {'is its' if names.size == 1 else 'are their'} own parent"
+            + "s" * (names.size > 1)
+        )
+    if complaints:
+        raise DataError("pedigree: " + "; ".join(complaints))
+
+
+def _duplicates(row: np.ndarray, ids: np.ndarray, parents: list[tuple[np.ndarray, np.ndarray]]) -> list[str]:
+    times = np.bincount(row[row >= 0], minlength=ids.size)
+    alike: list[tuple[str, list[int]]] = []
+    differing: list[tuple[str, list[int]]] = []
+    # all rows of the repeated names at once: a table read twice repeats every name
+    rows = np.flatnonzero((row >= 0) & (times[row] > 1))
+    lines: dict[int, list[tuple[int, int, int]]] = {}
+    for i in rows.tolist():
+        lines.setdefault(int(row[i]), []).append((i + 1, int(parents[0][0][i]), int(parents[1][0][i])))
+    for code, members in lines.items():
+        same = len({(sire, dam) for _, sire, dam in members}) == 1
+        (alike if same else differing).append((ids[code], [line for line, _, _ in members]))
+    out = []
+    for found, how in ((differing, "with different parents"), (alike, "with the same parents")):
+        if len(found) == 1:
+            name, places = found[0]
+            count = "twice" if len(places) == 2 else f"{len(places)} times"
+            shown = ", ".join(map(str, places[:8]))
+            out.append(f"duplicate: '{name}' is listed {count} {how} (rows {shown})")
+        elif found:
+            out.append(f"duplicates: {name_list(name for name, _ in found)} are listed more than once {how}")
+    return out
+
+
+def _refuse_row_numbers(
+    names: tuple[str, str, str],
+    ids: np.ndarray,
+    parents: list[tuple[np.ndarray, np.ndarray]],
+    listed: list[np.ndarray],
+) -> None:
+    """Parents that are no identifiers at all but could number the rows of the table."""
+    labels = [label for _, column in parents for label in column.tolist()]
+    if not labels or any((places >= 0).any() for places in listed) or all(str(i).isdecimal() for i in ids):
+        return
+    if all(label.isdecimal() and 0 < int(label) <= ids.size for label in labels):
+        raise DataError(
+            f"pedigree: the parents in '{names[1]}' and '{names[2]}' ({name_list(labels[:3])}, ...) look "
+            f"like row numbers, while '{names[0]}' holds identifiers such as {name_list(ids[:3])}; "
+            "give parents by identifier"
+        )
+
+
+def _number_parents(
+    codes: np.ndarray, labels: np.ndarray, places: np.ndarray, place_of: Mapping[str, int]
+) -> np.ndarray:
+    """Positions of one column of parents among all individuals, (n,) int32, -1 for unknown."""
+    final = np.array(
+        [
+            place_of[label] if place < 0 else place + len(place_of)
+            for label, place in zip(labels.tolist(), places.tolist(), strict=True)
+        ],
+        dtype=np.int64,
+    )
+    founders = np.full(len(place_of), -1, np.int32)
+    return np.concatenate([founders, _take(final, codes).astype(np.int32)])
+
+
+def _refuse_loops(names: Sequence[str], sire: np.ndarray, dam: np.ndarray, generation: np.ndarray) -> None:
+    if generation.min(initial=0) >= 0:
+        return
+    loop = find_loops(sire, dam, generation)
+    written = []
+    for number in range(1, min(int(loop.max()), LOOPS_SHOWN) + 1):
+        start = i = int(np.flatnonzero(loop == number)[0])
+        way = [names[i]]
+        while True:
+            i = int(sire[i] if sire[i] >= 0 and loop[sire[i]] == number else dam[i])
+            way.append(names[i])
+            if i == start:
+                break
+        if len(way) > 12:
+            way = [*way[:6], f"({len(way) - 11} more)", *way[-5:]]
+        written.append(" <- ".join(f"'{name}'" if not name.startswith("(") else name for name in way))
+    more = int(loop.max()) - len(written)
+    raise DataError(
+        f"pedigree: loop, an individual descends from itself: {'; '.join(written)}"
+        + (f"; and {more} more loops" if more > 0 else "")
+    )
+
+
+def _tell_unlisted(unlisted: list[str]) -> None:
+    if len(unlisted) == 1:
+        _warn(f"pedigree: the parent '{unlisted[0]}' has no row of its own and becomes a founder")
+    elif unlisted:
+        _warn(
+            f"pedigree: {len(unlisted)} parents have no row of their own and become founders: "
+            f"{name_list(unlisted)}"
+        )
+
+
+def _check_sexes(names: Sequence[str], sire: np.ndarray, dam: np.ndarray, check_sex: bool | str) -> None:
+    if check_sex is False:
+        return
+    if check_sex is not True and check_sex != "warn":
+        raise OptionError(f"check_sex={check_sex!r} must be True, False or 'warn'")
+    is_sire, is_dam = np.zeros(len(names), bool), np.zeros(len(names), bool)
+    is_sire[sire[sire >= 0]] = True
+    is_dam[dam[dam >= 0]] = True
+    both = np.flatnonzero(is_sire & is_dam)
+    if not both.size:
+        return
+    message = (
+        f"pedigree: {name_list(names[i] for i in both.tolist())} "
+        f"{'is' if both.size == 1 else 'are'} used as sire and as dam; right for plants, where "
+        "check_sex=False says so"
+    )
+    if check_sex is True:
+        raise DataError(message)
+    _warn(message)
+
+
+def _read_selfings(values: pd.Series, name: str) -> np.ndarray:
+    """Generations of selfing, (n,) float64; empty cells are none."""
+    plain = values.astype(object) if isinstance(values.dtype, pd.CategoricalDtype) else values
+    numbers = pd.to_numeric(plain, errors="coerce").to_numpy(float)
+    bad = np.flatnonzero((np.isnan(numbers) & plain.notna().to_numpy()) | (numbers < 0))
+    if bad.size:
+        raise DataError(
+            f"pedigree: column '{name}' row {bad[0] + 1} holds '{values.iloc[bad[0]]}'; generations of "
+            "selfing are numbers from 0 (a cross) to inf (doubled haploids)"
+        )
+    return np.nan_to_num(numbers, nan=0.0, posinf=np.inf)
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, PedigreeWarning, stacklevel=4)

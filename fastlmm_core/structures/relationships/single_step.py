@@ -1,0 +1,89 @@
+"""Markers together with a pedigree: blended G and the inverse of single-step models."""
+
+from __future__ import annotations
+
+from numbers import Real
+
+import numpy as np
+import scipy.sparse as sp
+from scipy.linalg import cho_factor, cho_solve
+
+from fastlmm_core.errors import DataError, OptionError
+from fastlmm_core.structures.relationships.base import Relationship
+from fastlmm_core.structures.relationships.dense import Covariance
+from fastlmm_core.structures.relationships.pedigree import Pedigree
+from fastlmm_core.structures.relationships.sparse import SparseInverse
+
+
+def blend(
+    genomic: Relationship, pedigree: Pedigree, share: float = 0.05, *, tune: bool = False
+) -> Covariance:
+    """(1 - share) G + share A of the levels of `genomic`.
+
+    Parameters
+    ----------
+    genomic : Markers or Covariance
+    pedigree : Pedigree
+        Holds all levels of `genomic`.
+    share : float
+        Part of the pedigree relationships, from 0 to 1.
+    tune : bool
+        First bring G onto the base of the pedigree, a + b G with the mean of all elements and the mean
+        diagonal of A (Christensen et al. 2012).
+    """
+    if isinstance(share, bool) or not isinstance(share, Real) or not 0.0 <= float(share) <= 1.0:
+        raise OptionError(f"share={share!r} must lie between 0 and 1, for example 0.05")
+    A = pedigree.relationship(genomic.levels).to_numpy()
+    G = genomic.multiply(np.eye(genomic.size))
+    if tune:
+        G = _tuned(G, A)
+    return Covariance((1.0 - float(share)) * G + float(share) * A, genomic.levels)
+
+
+def _tuned(G: np.ndarray, A: np.ndarray) -> np.ndarray:
+    spread = float(np.diag(G).mean() - G.mean())
+    if not spread > 0.0:
+        raise DataError("tune=True needs relationships that differ within and between levels")
+    b = (np.diag(A).mean() - A.mean()) / spread
+    return A.mean() - b * G.mean() + b * G
+
+
+def single_step(
+    pedigree: Pedigree,
+    genomic: Relationship,
+    share: float = 0.05,
+    *,
+    tune: bool = False,
+    tau: float = 1.0,
+    omega: float = 1.0,
+) -> SparseInverse:
+    """H^-1 = A^-1 + (0, 0; 0, tau G^-1 - omega A22^-1) for individuals with and without genotypes.
+
+    Parameters
+    ----------
+    pedigree : Pedigree
+        Of all individuals.
+    genomic : Markers or Covariance
+        Of those with genotypes, the block 22.
+    share, tune
+        As in `blend`, which makes G invertible.
+    tau, omega : float
+        Weights of the two inverses.
+
+    Notes
+    -----
+    Aguilar et al. (2010); Christensen & Lund (2010).
+    """
+    for name, value in (("tau", tau), ("omega", omega)):
+        if isinstance(value, bool) or not isinstance(value, Real) or not np.isfinite(float(value)):
+            raise OptionError(f"{name}={value!r} must be a number")
+    G = blend(genomic, pedigree, share, tune=tune)
+    if G.root() is not None:
+        raise DataError(f"the blended G is singular (share={share:g}); give the pedigree a larger share")
+    A = pedigree.relationship(genomic.levels).to_numpy()
+    eye = np.eye(G.size)
+    block = tau * G.precision().toarray() - omega * cho_solve(cho_factor(A, lower=True), eye)
+    places = pedigree.locate(genomic.levels, "single_step")
+    row, col = np.repeat(places, G.size), np.tile(places, G.size)
+    full = sp.csc_array((block.ravel(), (row, col)), shape=(pedigree.size, pedigree.size))
+    return SparseInverse(pedigree.precision() + full, pedigree.levels)

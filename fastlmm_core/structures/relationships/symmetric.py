@@ -1,0 +1,197 @@
+"""Symmetric matrices with named rows, as users hold them: squares, sparse matrices, triplets, files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+from fastlmm_core.errors import DataError
+from fastlmm_core.reading import level_label, read_table
+from fastlmm_core.structures.relationships.base import checked_levels
+
+TRIPLET_COLUMNS = ("row", "col", "value")
+# Two halves of a matrix that differ by more than this, relative to the diagonal, are an error of the user;
+# what is less comes from rounding in a file.
+ASYMMETRY = 1e-8
+
+
+def read_symmetric(
+    source: Any, levels: Sequence[Any] | None, what: str
+) -> tuple[np.ndarray | sp.csc_array, list[str]]:
+    """A symmetric matrix, both triangles, and the names of its rows.
+
+    Parameters
+    ----------
+    source : (L, L) array, scipy sparse matrix, DataFrame, mapping or path
+        A DataFrame or file is square with the names in front of rows and above columns, or has the columns
+        row, col and value for the entries of the lower triangle (or of both).
+    levels : sequence, optional
+        Names of the rows; for triplets their order.
+    what : str
+        For the messages.
+
+    Raises
+    ------
+    DataError
+        For a matrix that is not square, not symmetric or not finite, and for missing or repeated names.
+    """
+    if isinstance(source, (str, Path)):
+        source = _read_file(source)
+    elif isinstance(source, Mapping):
+        source = read_table(source)
+    if isinstance(source, pd.DataFrame):
+        if is_triplets(source):
+            return _from_triplets(source, levels, what)
+        source, levels = _from_square(source, levels, what)
+    if levels is None:
+        raise DataError(f"{what} needs the names of its rows: (matrix, levels) or a DataFrame with names")
+    if sp.issparse(source):
+        matrix = sp.csc_array(source, dtype=float)
+        matrix.sum_duplicates()
+        values = matrix.data
+    else:
+        matrix = values = _as_numbers(source, what)
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+        raise DataError(f"{what} must be a square matrix, not {' x '.join(map(str, matrix.shape))}")
+    labels = checked_levels(levels, matrix.shape[0], what)
+    if not np.isfinite(values).all():
+        rows, cols = (sp.coo_array(matrix) if sp.issparse(matrix) else matrix).nonzero()
+        bad = next((i, j) for i, j in zip(rows, cols, strict=True) if not np.isfinite(matrix[i, j]))
+        raise DataError(f"{what} has no number for '{labels[bad[0]]}' and '{labels[bad[1]]}'")
+    return _symmetrized(matrix, labels, what), labels
+
+
+def is_triplets(frame: pd.DataFrame) -> bool:
+    """Whether a table holds the entries of a matrix, one a row."""
+    names = [str(name).strip().casefold() for name in frame.columns]
+    return names == list(TRIPLET_COLUMNS)
+
+
+def _as_numbers(source: Any, what: str) -> np.ndarray:
+    try:
+        return np.array(source, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{what} must be a matrix of numbers") from error
+
+
+def _read_file(path: str | Path) -> pd.DataFrame:
+    """Triplets, or a square with its names as index; names stay text."""
+    header = read_table(path)
+    as_text = list(header.columns[:2]) if is_triplets(header) else list(header.columns[:1])
+    frame = read_table(path, {name: {"type": "factor"} for name in as_text})
+    return frame if is_triplets(frame) else frame.set_index(frame.columns[0])
+
+
+def _from_square(
+    frame: pd.DataFrame, levels: Sequence[Any] | None, what: str
+) -> tuple[np.ndarray, Sequence[Any]]:
+    """Numbers of a square table in the order of its index, and the names."""
+    if frame.shape[0] != frame.shape[1]:
+        raise DataError(
+            f"{what} is a table of {frame.shape[0]} rows and {frame.shape[1]} columns; it must be square "
+            "with names as index and columns, or have the columns row, col, value"
+        )
+    if levels is not None:
+        return _as_numbers(frame, what), levels
+    index, columns = ([level_label(name) for name in names] for names in (frame.index, frame.columns))
+    if isinstance(frame.index, pd.RangeIndex):
+        raise DataError(
+            f"{what}: its index is row numbers, not names of levels; set the index to the names, or give "
+            "(matrix, levels)"
+        )
+    if index == columns:
+        return _as_numbers(frame, what), index
+    absent = sorted(set(index) ^ set(columns))
+    if absent or len(set(index)) < len(index):
+        raise DataError(
+            f"{what}: index and columns must hold the same names"
+            + (f"; '{absent[0]}' stands in one of them only" if absent else "")
+        )
+    place = {name: i for i, name in enumerate(columns)}
+    return _as_numbers(frame, what)[:, [place[name] for name in index]], index
+
+
+def _from_triplets(
+    frame: pd.DataFrame, levels: Sequence[Any] | None, what: str
+) -> tuple[sp.csc_array, list[str]]:
+    rows, cols = (list(map(level_label, frame.iloc[:, k])) for k in (0, 1))
+    values = pd.to_numeric(frame.iloc[:, 2], errors="coerce").to_numpy(float)
+    bad = np.flatnonzero(~np.isfinite(values) | frame.iloc[:, :2].isna().any(axis=1).to_numpy())
+    if bad.size:
+        raise DataError(f"{what}: row {bad[0] + 1} of the triplets is not two names and a number")
+    order = list(dict.fromkeys(rows)) if levels is None else levels
+    if levels is None:
+        order = list(dict.fromkeys([*order, *cols]))
+    labels = checked_levels(order, len(order), what)
+    index = pd.Index(labels, dtype=object)
+    i, j = (index.get_indexer(pd.Index(side, dtype=object)) for side in (rows, cols))
+    unknown = np.flatnonzero((i < 0) | (j < 0))
+    if unknown.size:
+        at = unknown[0]
+        raise DataError(f"{what}: '{rows[at] if i[at] < 0 else cols[at]}' is not among the levels given")
+    return _mirror(np.maximum(i, j), np.minimum(i, j), values, labels, what), labels
+
+
+def _mirror(
+    row: np.ndarray, col: np.ndarray, values: np.ndarray, labels: list[str], what: str
+) -> sp.csc_array:
+    """Both triangles from entries of one of them or of both, checked for contradictions."""
+    size = len(labels)
+    key = row.astype(np.int64) * size + col
+    by_key = np.argsort(key, kind="stable")
+    key, values = key[by_key], values[by_key]
+    first = np.r_[True, key[1:] != key[:-1]]
+    start = np.flatnonzero(first)
+    spread = np.maximum.reduceat(values, start) - np.minimum.reduceat(values, start)
+    row, col, once = key[start] // size, key[start] % size, values[start]
+    diagonal = np.full(size, np.nan)
+    diagonal[row[row == col]] = once[row == col]
+    if np.isnan(diagonal).any():
+        name = labels[int(np.flatnonzero(np.isnan(diagonal))[0])]
+        raise DataError(f"{what} has no entry on the diagonal for '{name}'")
+    scale = np.sqrt(np.abs(diagonal[row] * diagonal[col]))
+    bad = np.flatnonzero(spread > ASYMMETRY * np.maximum(scale, np.abs(once)))
+    if bad.size:
+        a, b = labels[row[bad[0]]], labels[col[bad[0]]]
+        raise DataError(f"{what} has two different values for '{a}' and '{b}'")
+    below = row != col
+    return sp.csc_array(
+        (
+            np.concatenate([once, once[below]]),
+            (np.concatenate([row, col[below]]), np.concatenate([col, row[below]])),
+        ),
+        shape=(size, size),
+    )
+
+
+def _symmetrized(
+    matrix: np.ndarray | sp.csc_array, labels: list[str], what: str
+) -> np.ndarray | sp.csc_array:
+    """The mean of both halves.
+
+    Raises
+    ------
+    DataError
+        Where they differ by more than rounding.
+    """
+    difference = matrix - matrix.T
+    entries = sp.coo_array(difference)
+    diagonal = np.abs(matrix.diagonal())
+    size = np.sqrt(diagonal[entries.row] * diagonal[entries.col]) if entries.nnz else np.zeros(0)
+    # against the largest variance where a level has none
+    size = np.maximum(size, ASYMMETRY * diagonal.max(initial=0.0))
+    bad = np.flatnonzero(np.abs(entries.data) > ASYMMETRY * size)
+    if bad.size:
+        i, j = int(entries.row[bad[0]]), int(entries.col[bad[0]])
+        one_half = sp.tril(matrix, -1).nnz == 0 or sp.triu(matrix, 1).nnz == 0
+        raise DataError(
+            f"{what} is not symmetric at '{labels[i]}' and '{labels[j]}'"
+            + ("; only one triangle is filled, both are needed" if one_half else "")
+        )
+    out = 0.5 * (matrix + matrix.T)
+    return sp.csc_array(out) if sp.issparse(out) else out

@@ -1,0 +1,107 @@
+"""Every form in which a relationship can be given."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fastlmm_core import Covariance, Markers, Pedigree, SparseInverse
+from fastlmm_core.errors import DataError, OptionError
+from fastlmm_core.structures.relationships import as_relationship, relationship_from_request
+
+PEDIGREE = {"id": ["a", "b", "c"], "sire": ["", "", "a"], "dam": ["", "", "b"]}
+A = np.array([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5], [0.5, 0.5, 1.0]])
+NAMES = ["a", "b", "c"]
+SQUARE = pd.DataFrame(A, index=NAMES, columns=NAMES)
+TRIPLETS = pd.DataFrame(
+    {
+        "row": ["a", "b", "c", "c", "c"],
+        "col": ["a", "b", "a", "b", "c"],
+        "value": [1.0, 1.0, 0.5, 0.5, 1.0],
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("given", "kind"),
+    [
+        (Pedigree(PEDIGREE), Pedigree),
+        (PEDIGREE, Pedigree),
+        (pd.DataFrame(PEDIGREE), Pedigree),
+        (SQUARE, Covariance),
+        (TRIPLETS, Covariance),
+        ((A, NAMES), Covariance),
+        ((Pedigree(PEDIGREE).precision(), NAMES), SparseInverse),
+        ({"type": "pedigree", "data": PEDIGREE}, Pedigree),
+        ({"kind": "covariance", "levels": NAMES, "matrix": A.tolist()}, Covariance),
+        ({"type": "inverse", "levels": NAMES, "matrix": np.linalg.inv(A).tolist()}, SparseInverse),
+        ({"type": "covariance", "data": TRIPLETS.to_dict("list"), "levels": NAMES}, Covariance),
+    ],
+)
+def test_the_same_relationship_in_every_form(given, kind):
+    relation = as_relationship("G1", given)
+    assert isinstance(relation, kind)
+    assert (relation.name, relation.levels) == ("G1", ("a", "b", "c"))
+    np.testing.assert_allclose(relation.relationship(), A, atol=1e-12)
+
+
+def test_an_object_keeps_its_own_name():
+    pedigree = Pedigree(PEDIGREE)
+    assert as_relationship("B", pedigree).name == "B"
+    assert pedigree.name == "A"
+
+
+def test_files_of_a_request_start_from_its_folder(tmp_path):
+    pd.DataFrame(PEDIGREE).to_csv(tmp_path / "ped.csv", index=False)
+    TRIPLETS.to_csv(tmp_path / "G.csv.gz", index=False)
+    (tmp_path / "m.csv").write_text("gen,m1,m2\na,0,2\nb,1,1\nc,2,\n")
+    requests = {
+        "A": {
+            "type": "pedigree",
+            "file": "ped.csv",
+            "columns": ["id", "sire", "dam"],
+            "missing": ["", "NA", "0"],
+        },
+        "G": {"type": "covariance", "file": "G.csv.gz", "levels": "row numbers 1, 2, ..."},
+        "M": {
+            "type": "markers",
+            "file": "m.csv",
+            "coding": "0, 1, 2",
+            "impute": "mean",
+            "centre": None,
+            "scale": 2,
+        },
+    }
+    made = {name: relationship_from_request(name, spec, tmp_path) for name, spec in requests.items()}
+    assert [type(relation) for relation in made.values()] == [Pedigree, Covariance, Markers]
+    np.testing.assert_allclose(made["A"].relationship(), made["G"].relationship())
+    np.testing.assert_allclose(made["M"].Z, [[0.0, 2.0], [1.0, 1.0], [2.0, 1.5]])
+    assert isinstance(as_relationship("A", tmp_path / "ped.csv"), Pedigree)
+    assert isinstance(as_relationship("A", str(tmp_path / "G.csv.gz")), Covariance)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"file": "x.csv"}, "has no 'type'"),
+        ({"type": "pedigre", "file": "x.csv"}, "'pedigre' is not known; allowed: 'pedigree'"),
+        ({"type": "pedigree"}, "needs one of 'file', 'data' and 'matrix'"),
+        ({"type": "pedigree", "file": "x.csv", "data": {}}, "'file', 'data' together"),
+        ({"type": "markers", "file": "x.csv", "center": "mean"}, "key 'center'; nearest: 'centre'"),
+        ({"type": "covariance", "matrix": [[1.0]], "levels": "gen"}, "levels must be a list of names"),
+        ("ped.csv", "must be an object with a 'type'"),
+    ],
+)
+def test_wrong_requests_say_what_would_be_right(spec, message):
+    with pytest.raises(OptionError, match=message):
+        relationship_from_request("A", spec)
+
+
+def test_what_is_no_relationship_is_refused():
+    with pytest.raises(OptionError, match="a matrix needs the names of its rows"):
+        as_relationship("A", A)
+    with pytest.raises(OptionError, match="of type int"):
+        as_relationship("A", 3)
+    with pytest.raises(OptionError, match="must be a word"):
+        as_relationship("A B", PEDIGREE)
+    with pytest.raises(DataError, match=r"file .*no\.csv' does not exist"):
+        as_relationship("A", "no.csv")

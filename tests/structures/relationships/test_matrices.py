@@ -1,0 +1,158 @@
+"""Covariances and inverses that users bring along."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from tabular import as_table, random_parents, tabular_A
+
+from fastlmm_core import Covariance, Pedigree, SparseInverse
+from fastlmm_core.errors import DataError
+
+
+def random_covariance(rng, size, rank=None):
+    K = rng.normal(size=(size, size + 3 if rank is None else rank))
+    return K @ K.T
+
+
+def names_of(size):
+    return [f"g{i}" for i in range(size)]
+
+
+def test_a_regular_covariance():
+    A = random_covariance(np.random.default_rng(0), 12)
+    relation = Covariance(A, names_of(12))
+    np.testing.assert_allclose(relation.precision() @ A, np.eye(12), atol=1e-10)
+    np.testing.assert_allclose(relation.log_determinant(), np.linalg.slogdet(A)[1], rtol=1e-12)
+    np.testing.assert_allclose(relation.multiply(np.eye(12)), A, rtol=1e-14)
+    np.testing.assert_allclose(relation.relationship(["g5", "g2"]), A[np.ix_([5, 2], [5, 2])], rtol=1e-14)
+    assert relation.root() is None and relation.dense
+
+
+def test_unequal_variances_are_no_singularity():
+    A = random_covariance(np.random.default_rng(1), 6)
+    scale = 10.0 ** np.arange(-9, 9, 3)
+    relation = Covariance(A * np.outer(scale, scale), names_of(6))
+    assert relation.root() is None
+    expected = np.linalg.slogdet(A)[1] + 2.0 * np.log(scale).sum()
+    np.testing.assert_allclose(relation.log_determinant(), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("rank", [1, 5, 11])
+def test_a_singular_covariance_has_a_root_of_its_rank(rank):
+    A = random_covariance(np.random.default_rng(rank), 12, rank)
+    relation = Covariance(A, names_of(12))
+    K = relation.root()
+    assert K.shape == (12, rank)
+    np.testing.assert_allclose(K @ K.T, A, atol=1e-12 * np.abs(A).max())
+    assert relation.log_determinant() == -np.inf and not relation.dense
+    with pytest.raises(DataError, match=f"no inverse: rank {rank} of 12 levels"):
+        relation.precision()
+
+
+def test_a_level_without_variance_and_clones():
+    A = np.array([[1.0, 1.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
+    K = Covariance(A, ["a", "clone", "fixed"]).root()
+    assert K.shape == (3, 1)
+    np.testing.assert_allclose(K @ K.T, A, atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    "A",
+    [[[1.0, 1.2], [1.2, 1.0]], [[0.0, 0.5], [0.5, 1.0]], [[1.0, 0.9, 0.0], [0.9, 1.0, 0.9], [0.0, 0.9, 1.0]]],
+)
+def test_an_indefinite_covariance_is_refused_with_its_eigenvalue(A):
+    smallest = np.linalg.eigvalsh(A)[0]
+    with pytest.raises(DataError, match=f"smallest eigenvalue is {smallest:.3g}"):
+        Covariance(A, names_of(len(A)))
+
+
+def test_the_inverse_of_a_written_out_pedigree_is_sparse():
+    sire, dam = random_parents(np.random.default_rng(4), 120, 12)
+    A = tabular_A(sire, dam)
+    relation = Covariance(A, names_of(120))
+    expected = Pedigree(as_table(sire, dam), check_sex=False).precision()
+    # what mates share and what they are to each other can cancel to rounding
+    entries = np.count_nonzero(np.abs(expected.data) > 1e-10)
+    assert relation.precision().nnz == entries and not relation.dense
+    assert abs(relation.precision() - expected).max() < 1e-10
+
+
+def triplets(A, names, lower=True):
+    row, col = np.tril_indices(len(A)) if lower else np.indices(np.shape(A)).reshape(2, -1)
+    return pd.DataFrame({"row": np.array(names)[row], "col": np.array(names)[col], "value": A[row, col]})
+
+
+@pytest.mark.parametrize("lower", [True, False])
+def test_triplets_and_squares_are_one_matrix(tmp_path, lower):
+    A, names = random_covariance(np.random.default_rng(2), 5), ["01", "1", "b", "c", "d"]
+    frame = triplets(A, names, lower)
+    frame.to_csv(tmp_path / "triplets.csv", index=False)
+    square = pd.DataFrame(A, index=names, columns=names)
+    square.to_csv(tmp_path / "square.csv")
+    for given in (frame, tmp_path / "triplets.csv", square, tmp_path / "square.csv", square[names[::-1]]):
+        relation = Covariance(given)
+        assert relation.levels == tuple(names)
+        np.testing.assert_allclose(relation.matrix, A, rtol=1e-14)
+    np.testing.assert_allclose(Covariance(frame, names[::-1]).matrix, A[::-1, ::-1], rtol=1e-14)
+
+
+def test_an_inverse_given_sparse():
+    sire, dam = random_parents(np.random.default_rng(5), 60, 6)
+    A = tabular_A(sire, dam)
+    inverse = Pedigree(as_table(sire, dam), check_sex=False).precision()
+    for given in (inverse, inverse.toarray()):
+        relation = SparseInverse(given, names_of(60))
+        assert relation.precision().nnz == inverse.nnz
+        np.testing.assert_allclose(relation.log_determinant(), np.linalg.slogdet(A)[1], rtol=1e-12)
+        np.testing.assert_allclose(relation.diagonal(), np.diag(A), rtol=1e-12)
+        np.testing.assert_allclose(relation.relationship(), A, atol=1e-12)
+        np.testing.assert_allclose(relation.multiply(A[:, 3]), A @ A[:, 3], atol=1e-12)
+    assert SparseInverse(triplets(inverse.toarray(), names_of(60))).precision().nnz == inverse.nnz
+
+
+@pytest.mark.parametrize(
+    ("matrix", "levels", "message"),
+    [
+        ([[1.0, 0.2], [0.3, 1.0]], ["a", "b"], "not symmetric at 'a' and 'b'"),
+        ([[1.0, 0.0], [0.3, 1.0]], ["a", "b"], "only one triangle is filled"),
+        ([[1.0, np.nan], [np.nan, 1.0]], ["a", "b"], "no number for 'a' and 'b'"),
+        ([[1.0, 0.0], [0.0, -1.0]], ["a", "b"], "for 'b'"),
+        (np.eye(3)[:2], ["a", "b"], "square matrix, not 2 x 3"),
+        (np.eye(2), ["a"], "2 rows but 1 level names"),
+        (np.eye(2), ["a", "a"], "'a' more than once"),
+        (np.eye(2), ["a", None], "row 2 has no level name"),
+        (np.eye(2), None, "needs the names of its rows"),
+        (pd.DataFrame(np.eye(2)), None, "index is row numbers"),
+        (
+            pd.DataFrame(np.eye(2), index=["a", "b"], columns=["a", "c"]),
+            None,
+            "'b' stands in one of them only",
+        ),
+        (triplets(np.eye(2), ["a", "b"]).drop(index=2), None, "no entry on the diagonal for 'b'"),
+        (
+            pd.DataFrame([["a", "a", 1.0], ["b", "a", "x"]], columns=["row", "col", "value"]),
+            None,
+            "row 2 of the",
+        ),
+        (
+            pd.DataFrame(
+                [["a", "a", 1.0], ["b", "a", 0.5], ["a", "b", 0.4], ["b", "b", 1.0]],
+                columns=["row", "col", "value"],
+            ),
+            None,
+            "two different values for 'b' and 'a'",
+        ),
+        (triplets(np.eye(2), ["a", "b"]), ["a", "c"], "'b' is not among the levels given"),
+        ([["a", "b"], ["c", "d"]], ["a", "b"], "must be a matrix of numbers"),
+    ],
+)
+@pytest.mark.parametrize("kind", [Covariance, SparseInverse])
+def test_what_is_no_such_matrix_is_refused(kind, matrix, levels, message):
+    with pytest.raises(DataError, match=message):
+        kind(matrix, levels)
+
+
+def test_an_inverse_that_is_not_definite_is_refused():
+    relation = SparseInverse([[1.0, 2.0], [2.0, 1.0]], ["a", "b"])
+    with pytest.raises(DataError, match="not positive definite"):
+        relation.log_determinant()

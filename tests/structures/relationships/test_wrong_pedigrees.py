@@ -1,0 +1,91 @@
+"""What is wrong with a pedigree is said in one message that names the individuals."""
+
+import warnings
+
+import pandas as pd
+import pytest
+
+from fastlmm_core import Pedigree
+from fastlmm_core.errors import DataError, OptionError, PedigreeWarning
+
+
+def table(*rows):
+    return pd.DataFrame(rows, columns=["id", "sire", "dam"])
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (
+            [("a", "", ""), ("c", "a", ""), ("c", "a", "")],
+            r"'c' is listed twice with the same parents \(rows 2, 3\)",
+        ),
+        (
+            [("a", "", ""), ("c", "a", ""), ("c", "", "a")],
+            r"'c' is listed twice with different parents \(rows 2, 3\)",
+        ),
+        (
+            [("a", "", ""), ("a", "", ""), ("b", "", ""), ("b", "a", "")],
+            "'b' is listed twice with different.*'a' is",
+        ),
+        ([("a", "a", "")], "'a' is its own parent"),
+        ([("a", "a", ""), ("b", "", "b")], "'a', 'b' are their own parents"),
+        ([("a", "", ""), ("", "a", ""), (None, "", "")], "rows 2, 3 have no identifier"),
+        ([("a", "", ""), ("0", "a", "")], "row 2 has no identifier"),
+        ([("a", "c", ""), ("b", "", ""), ("c", "a", "b")], "loop.*'a' <- 'c' <- 'a'"),
+        (
+            [("a", "b", ""), ("b", "", "a"), ("c", "d", ""), ("d", "c", "")],
+            "'a' <- 'b' <- 'a'; 'c' <- 'd' <- 'c'",
+        ),
+        ([("a", "a", ""), ("b", "", ""), ("b", "", "")], "duplicate: 'b'.*; 'a' is its own parent"),
+    ],
+)
+def test_refused(rows, message):
+    with pytest.raises(DataError, match=message) as raised:
+        Pedigree(table(*rows))
+    assert "\n" not in str(raised.value)
+
+
+def test_a_descendant_of_a_loop_is_not_part_of_it():
+    rows = [("w", "z", ""), ("x", "w", ""), ("y", "x", ""), ("z", "y", ""), ("q", "w", ""), ("r", "q", "q")]
+    with pytest.raises(DataError) as raised:
+        Pedigree(table(*rows))
+    assert str(raised.value).endswith("'w' <- 'z' <- 'y' <- 'x' <- 'w'")
+
+
+def test_a_long_loop_is_shortened():
+    names = [f"n{i}" for i in range(100)]
+    with pytest.raises(DataError) as raised:
+        Pedigree({"id": names, "sire": names[1:] + names[:1], "dam": [""] * 100})
+    assert len(str(raised.value)) < 300
+
+
+def test_both_sexes_warn_refuse_or_pass():
+    rows = table(("a", "", ""), ("b", "", ""), ("c", "a", "b"), ("d", "b", "c"))
+    with pytest.warns(PedigreeWarning, match="'b' is used as sire and as dam"):
+        Pedigree(rows)
+    with pytest.raises(DataError, match="'b' is used as sire and as dam"):
+        Pedigree(rows, check_sex=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert Pedigree(rows, check_sex=False).inbreeding()["d"] == 0.25
+    with pytest.raises(OptionError, match="check_sex='no'"):
+        Pedigree(rows, check_sex="no")
+
+
+def test_row_numbers_in_place_of_parents():
+    with pytest.raises(DataError, match="look like row numbers"):
+        Pedigree(table(("calf", "", ""), ("cow", "", ""), ("bull", "1", "2")))
+
+
+def test_wrong_generations_of_selfing():
+    rows = table(("a", "", ""), ("b", "a", "")).assign(f=["0", "F4"])
+    with pytest.raises(DataError, match="column 'f' row 2 holds 'F4'"):
+        Pedigree(rows, selfing="f")
+    with pytest.raises(DataError, match="row 1 holds '-1'"):
+        Pedigree(rows.assign(f=[-1, 0]), selfing="f")
+
+
+def test_columns_have_to_be_three():
+    with pytest.raises(OptionError, match="must name three columns"):
+        Pedigree(table(("a", "", "")), ("id", "sire"))
