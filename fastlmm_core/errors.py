@@ -198,6 +198,12 @@ class PedigreeWarning(FastLMMWarning):
     flag = "pedigree"
 
 
+class ExtrapolationWarning(FastLMMWarning):
+    """A spline is evaluated beyond its boundary knots, where it is continued."""
+
+    flag = "extrapolation"
+
+
 def name_list(names: Iterable[object], limit: int = 8) -> str:
     """Comma-separated quoted names for a message, cut after `limit`."""
     names = list(names)

@@ -18,7 +18,7 @@ from fastlmm_core.batch.variables import (
     read_table,
 )
 from fastlmm_core.design.coding import code_terms
-from fastlmm_core.design.expressions import deparse
+from fastlmm_core.design.expressions import deparse, label_of
 from fastlmm_core.design.formula import RandomPart, TermList
 from fastlmm_core.inference.reference_grid import parse_specs
 from fastlmm_core.kernels.trial_inference import ASYMPTOTIC, KENWARD_ROGER, RESIDUAL, SATTERTHWAITE
@@ -186,7 +186,7 @@ def code_trials(table: TrialTable) -> CodedTrials | None:
     text_of = grid_factors(parsed, variables) if plan.emmeans else {}
     if text_of is None:
         return None
-    wanted = [parse_specs(spec) for spec in plan.emmeans]
+    wanted = [parse_specs(spec).of_columns(text_of) for spec in plan.emmeans]
     if any(not set(spec.variables) <= set(text_of) for spec in wanted):
         return None
     specs = tuple(
@@ -222,7 +222,7 @@ def fixed_plan(fixed: TermList, numbers: Collection[str]) -> tuple[FixedAtoms, .
 def random_plan(part: RandomPart) -> RandomPlan:
     """A random term whose coefficients are products of numeric variables."""
     products = (*([()] if part.terms.intercept else []), *part.terms.terms)
-    columns = tuple(":".join(product) or "(Intercept)" for product in products)
+    columns = tuple(label_of(":".join(product)) or "(Intercept)" for product in products)
     groups = tuple(deparse(node) for node in part.factors)
     return RandomPlan(part.group, groups, columns, products, part.structure == "diag")
 

@@ -11,6 +11,7 @@ import numpy as np
 from fastlmm_core.batch.coded import CodedTrials
 from fastlmm_core.batch.compiled import UnitArrays
 from fastlmm_core.batch.tables import text_column
+from fastlmm_core.design.expressions import label_of
 from fastlmm_core.inference.contrast_families import NEEDS_PARENTHESES
 from fastlmm_core.inference.estimate_tables import FIGURES
 from fastlmm_core.inference.table_labels import distinct_names, free_name, looks_numeric
@@ -54,10 +55,10 @@ def coefficient_labels(
         s = 0
         for name, kind in zip(term.names, term.kinds, strict=True):
             if kind == 2:
-                atoms.append(([name], np.zeros(own.size, np.int64)))
+                atoms.append(([label_of(name)], np.zeros(own.size, np.int64)))
             else:
                 size = widths[s][place[own]]
-                label = [name + level for level in coded.levels[coded.factors.index(name)]]
+                label = [label_of(name) + level for level in coded.levels[coded.factors.index(name)]]
                 local = rest % size + (kind == 0)
                 atoms.append((label, level_codes(coded, arrays, u[own], name, local)))
                 rest = rest // size

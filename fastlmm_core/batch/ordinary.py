@@ -73,7 +73,7 @@ def fit_unit(table: TrialTable, trial: int, trait: int, prepared: dict[bytes, Pr
     with _FILTER, warnings.catch_warnings():
         warnings.simplefilter("ignore", FastLMMWarning)
         if not plan.traits:
-            return prepare(plan.formula, table.frame.iloc[lo:hi], **options).fit()
+            return prepare(plan.parsed, table.frame.iloc[lo:hi], **options).fit()
         name, y = plan.traits[trait], table.y[trait, lo:hi]
         present = ~np.isnan(y)
         if not present.any():

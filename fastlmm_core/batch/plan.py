@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from fastlmm_core.design.expressions import Name, Node, names_in
-from fastlmm_core.design.formula import ParsedFormula, parse_formula
+from fastlmm_core.design.expressions import Name, Node, label_of
+from fastlmm_core.design.formula import ParsedFormula, bind_formula, parse_formula
+from fastlmm_core.design.functions import columns_read
 from fastlmm_core.errors import FormulaError, InferenceError, OptionError, check_option, nearest_names
 from fastlmm_core.inference.estimate_tables import check_level
 from fastlmm_core.inference.linear_functions import DDF_METHODS, KENWARD_ROGER_NEEDS_REML
 from fastlmm_core.inference.multiplicity import check_adjust
-from fastlmm_core.inference.reference_grid import parse_specs
+from fastlmm_core.inference.reference_grid import column_of, parse_specs
 from fastlmm_core.reml.information import KINDS
 
 CONTRASTS = (
@@ -53,6 +54,8 @@ class BatchPlan:
         Grouping factors whose BLUPs are wanted; True for all.
     ddf, information : str
     level : float
+    names : tuple of str or None
+        Columns of the table, where the meaning of the formula depends on them (`on_columns`).
     """
 
     formula: str
@@ -69,11 +72,30 @@ class BatchPlan:
     ddf: str
     information: str
     level: float
+    names: tuple[str, ...] | None = None
 
     @cached_property
     def parsed(self) -> ParsedFormula:
         """The formula, parsed once."""
-        return parse_formula(self.formula)
+        parsed = parse_formula(self.formula)
+        if self.names is None:
+            return parsed
+        taken = (*self.by, *self.traits, *((self.weights,) if self.weights else ()))
+        return bind_formula(parsed, self.names, taken)
+
+    def on_columns(self, names: Iterable[str]) -> BatchPlan:
+        """The plan for a table with these columns: what ``.`` and names such as ``T`` stand for is decided.
+
+        Raises
+        ------
+        OptionError
+            When means are asked for that the fixed part does not have.
+        """
+        if self.names is not None or not self.parsed.open_names:
+            return self
+        bound = replace(self, names=tuple(str(name) for name in names))
+        check_specs(bound.emmeans, bound.parsed)
+        return bound
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -91,7 +113,7 @@ class BatchPlan:
     @cached_property
     def explanatory(self) -> tuple[str, ...]:
         """Columns read besides keys and traits."""
-        names = [name for node in self.expressions for name in columns_of(node)]
+        names = [name.name for node in self.expressions for name in columns_read(node)]
         return tuple(dict.fromkeys(names + ([self.weights] if self.weights else [])))
 
     @property
@@ -114,7 +136,10 @@ class BatchPlan:
 
     def describe(self) -> dict[str, Any]:
         """JSON form, as it stands in a manifest."""
-        return {"format": FORMAT, **asdict(self)}
+        described = {"format": FORMAT, **asdict(self)}
+        if self.names is None:  # most plans are what they are on any table
+            del described["names"]
+        return described
 
     @property
     def digest(self) -> str:
@@ -160,15 +185,13 @@ def make_plan(
             responses = (parsed.response.name,)
     check_roles(keys, responses, parsed)
     specs = name_tuple("emmeans", emmeans)
-    for spec in specs:
-        for name in parse_specs(spec).variables:
-            known = {n.name for node in parsed.fixed.atoms.values() for n in names_in(node)}
-            if name not in known:
-                nearest = nearest_names(name, known)
-                raise OptionError(f"emmeans='{spec}': '{name}' is not in the fixed part{nearest}")
+    if "." not in parsed.open_names:
+        check_specs(specs, parsed)
     method, reference = check_contrasts(contrasts, ref, bool(specs))
     groups = {part.group for part in parsed.random}
-    wanted: tuple[str, ...] | bool = blups if isinstance(blups, bool) else name_tuple("blups", blups)
+    wanted: tuple[str, ...] | bool = (
+        blups if isinstance(blups, bool) else tuple(label_of(name) for name in name_tuple("blups", blups))
+    )
     for group in wanted if isinstance(wanted, tuple) else ():
         if group not in groups:
             nearest = nearest_names(group, groups)
@@ -191,16 +214,22 @@ def check_roles(keys: tuple[str, ...], traits: tuple[str, ...], parsed: ParsedFo
     for name in keys:
         if name in RESERVED:
             raise OptionError(f"by='{name}' is the name of a column of the results; rename the column")
-    used = {name for node in parsed.expressions for name in columns_of(node)}
+    used = {name.name for node in parsed.expressions for name in columns_read(node)}
     for name in traits:
         if name in used or name in keys:
             where = "the model" if name in used else "by="
             raise OptionError(f"trait '{name}' is also in {where}; a response cannot explain itself")
 
 
-def columns_of(node: Node) -> list[str]:
-    """Columns a variable of the formula reads; one that is named like a constant, ``T``, only on its own."""
-    return [node.name] if isinstance(node, Name) else [name.name for name in names_in(node)]
+def check_specs(specs: Iterable[str], parsed: ParsedFormula) -> None:
+    """Raise OptionError for means of a variable that the fixed part does not have."""
+    known = {name.name for node in parsed.fixed.atoms.values() for name in columns_read(node)}
+    for spec in specs:
+        for name in parse_specs(spec).variables:
+            if name not in known and column_of(name) not in known:
+                raise OptionError(
+                    f"emmeans='{spec}': '{name}' is not in the fixed part{nearest_names(name, known)}"
+                )
 
 
 def name_tuple(option: str, given: Any) -> tuple[str, ...]:

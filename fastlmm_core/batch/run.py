@@ -25,6 +25,7 @@ from fastlmm_core.batch.progress import Progress, logger
 from fastlmm_core.batch.result import BatchResult
 from fastlmm_core.batch.sources import (
     ROWS_PER_PIECE,
+    column_names,
     cut_dataset,
     dask_fingerprint,
     digest,
@@ -137,6 +138,9 @@ def run_plan(
     began = time.perf_counter() if began is None else began
     threads = worker_count(workers)
     remote = is_client(engine)
+    if plan.parsed.open_names:
+        source = source if is_dataset(source) else read_source(source)
+        plan = plan.on_columns(column_names(source))
     store = None if out is None else PartStore(out, plan)
     if is_dataset(source):
         work = divide_dataset(source, plan)

@@ -155,6 +155,16 @@ def read_source(source: Any) -> Any:
     return read_table(source) if isinstance(source, (str, Path)) else source
 
 
+def column_names(source: Any) -> list[str]:
+    """Names of the columns of a source."""
+    if is_dataset(source):
+        return list(open_dataset(source).schema.names)
+    if hasattr(source, "collect_schema"):  # a lazy table of polars
+        return list(source.collect_schema().names())
+    names = getattr(source, "column_names", None)  # Arrow's word for it
+    return [str(name) for name in (getattr(source, "columns", source) if names is None else names)]
+
+
 def is_dataset(source: Any) -> bool:
     """Whether the source is a folder, to be streamed."""
     return isinstance(source, (str, Path)) and Path(source).is_dir()

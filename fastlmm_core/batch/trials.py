@@ -74,6 +74,7 @@ def collect_trials(table: Any, plan: BatchPlan) -> TrialTable:
         When a column of the plan is missing, or there are no rows.
     """
     frame = as_frame(table)
+    plan = plan.on_columns(frame.columns)
     check_columns(plan, list(frame.columns))
     frame = frame[list(plan.columns)]
     if frame.empty:

@@ -10,8 +10,9 @@ import numpy as np
 from fastlmm_core.batch.plan import BatchPlan
 from fastlmm_core.batch.trials import TrialTable
 from fastlmm_core.design.evaluation import Numbers, evaluate_numbers, is_elementwise
-from fastlmm_core.design.expressions import Call, Name, Node, deparse, is_factor_call, names_in
+from fastlmm_core.design.expressions import Call, Name, Node, deparse
 from fastlmm_core.design.formula import ParsedFormula
+from fastlmm_core.design.functions import columns_read, is_factor_call, match_arguments
 from fastlmm_core.design.inputs import read_offsets, read_response, read_variables
 from fastlmm_core.design.table import Column, Table
 
@@ -58,6 +59,8 @@ def read_table(table: TrialTable) -> TableVariables | None:
         response = None if plan.traits else read_response(plan.parsed, columns)
     except Exception:  # no trial can be read then, and the general path says why
         return None
+    if any(variable.ordered for variable in raw.values()):
+        return None  # coded by polynomials in the levels of each trial
     numbers: dict[str, np.ndarray] = {}
     factors: dict[str, Column] = {}
     missing, undefined = np.zeros(columns.n, dtype=bool), np.zeros(columns.n, dtype=bool)
@@ -132,14 +135,19 @@ def grid_factors(parsed: ParsedFormula, variables: TableVariables) -> dict[str, 
     Compiled code averages over one factor after another.  That is `lmm`'s grid when every factor is a column
     of its own, and every other variable a function of numeric columns.
     """
-    readers = Counter(n for node in parsed.fixed.atoms.values() for n in {x.name for x in names_in(node)})
+    readers = Counter(n for node in parsed.fixed.atoms.values() for n in {x.name for x in columns_read(node)})
     found: dict[str, str] = {}
     for text, node in parsed.fixed.atoms.items():
         if text in variables.numbers:
-            if any(variables.columns.column(name.name).is_factor for name in names_in(node)):
+            if any(variables.columns.column(name.name).is_factor for name in columns_read(node)):
                 return None
             continue
-        inner = node.arguments[0][1] if isinstance(node, Call) and is_factor_call(node) else node
+        inner = node
+        if isinstance(node, Call) and is_factor_call(node):
+            arguments = match_arguments(node)
+            if "labels" in arguments.settings:  # the means are of the column's own labels
+                return None
+            inner = arguments.values[0]
         if not isinstance(inner, Name) or readers[inner.name] != 1:
             return None
         found[inner.name] = text
@@ -154,7 +162,8 @@ def numeric_columns(
         return variables.numbers, GridCovariates({}, (), -1)
     atoms = plan.parsed.fixed.atoms
     functions = {t: n for t, n in atoms.items() if t in variables.numbers and isinstance(n, Call)}
-    read = {name.name: deparse(Name(0, name.name)) for node in functions.values() for name in names_in(node)}
+    names = {name.name for node in functions.values() for name in columns_read(node)}
+    read = {name: deparse(Name(0, name)) for name in sorted(names)}
     numbers = dict(variables.numbers)
     numbers |= {text: variables.columns.column(name).values for name, text in read.items()}
     if variables.offset is not None:

@@ -9,7 +9,8 @@ import numpy as np
 import scipy.sparse as sp
 
 from fastlmm_core.design.coding import Coding, code_terms
-from fastlmm_core.design.formula import ParsedFormula, parse_formula
+from fastlmm_core.design.expressions import label_of
+from fastlmm_core.design.formula import ParsedFormula, bind_formula, parse_formula
 from fastlmm_core.design.inputs import (
     check_names,
     check_size,
@@ -75,6 +76,7 @@ def build_design(
     table = Table(data)
     if table.n == 0:
         raise DataError("the data have no rows")
+    parsed = bind_formula(parsed, table.names, (weights,) if isinstance(weights, str) else ())
     check_names(parsed, table, response)
     raw, groups = read_variables(parsed, table)
     y = read_response(parsed, table) if response else None
@@ -111,11 +113,12 @@ def _code_fixed(
                           "{'gen': 'contr.sum'}")  # fmt: skip
     if contrasts:
         random_atoms = {text for part in parsed.random for text in part.terms.atoms}
+        texts = {label_of(text): text for text in (*parsed.fixed.atoms, *random_atoms)}
         for name in contrasts:
-            if name not in parsed.fixed.atoms and name not in random_atoms:
+            if label_of(str(name)) not in texts:
                 raise OptionError(f"contrasts name '{name}', which is not a variable of the formula"
                                   f"{nearest_names(name, parsed.fixed.atoms)}")  # fmt: skip
-            if raw[name].levels is None:
+            if raw[texts[label_of(str(name))]].levels is None:
                 raise OptionError(
                     f"contrasts name '{name}', which is numeric; write C({name}) in the formula"
                 )

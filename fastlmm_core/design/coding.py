@@ -14,6 +14,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from fastlmm_core.design.contrasts import sum_to_zero, treatment
+from fastlmm_core.design.expressions import label_of
 from fastlmm_core.design.formula import TermList
 from fastlmm_core.design.sparse_columns import (
     Block,
@@ -38,7 +39,7 @@ class TermCoding:
 
     @property
     def label(self) -> str:
-        return ":".join(self.atoms)
+        return ":".join(label_of(text) for text in self.atoms)
 
 
 def code_terms(terms: TermList, factors: set[str]) -> tuple[TermCoding, ...]:

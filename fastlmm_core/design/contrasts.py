@@ -13,6 +13,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from fastlmm_core.design.expressions import Call, Name, Node, Number, Text, deparse
+from fastlmm_core.design.functions import literal, match_arguments
 from fastlmm_core.errors import OptionError, name_list
 from fastlmm_core.options import numbers
 
@@ -75,7 +76,8 @@ def polynomial(levels: tuple[str, ...]) -> Contrast:
     """Orthonormal polynomials in 1..L."""
     size = len(levels)
     if size > 95:
-        raise OptionError(f"polynomial contrasts are for up to 95 levels, but there are {size}")
+        raise OptionError(f"polynomial contrasts are for up to 95 levels, but there are {size}; an ordered "
+                          "factor is coded otherwise by contrasts={factor: 'contr.treatment'}")  # fmt: skip
     scores = np.arange(1.0, size + 1.0) - (size + 1.0) / 2.0
     q, r = np.linalg.qr(np.vander(scores, size, increasing=True))
     matrix = (q * np.sign(np.diag(r)))[:, 1:]
@@ -110,7 +112,9 @@ def _base(value: Any, levels: tuple[str, ...], factor: str) -> int:
                 f"reference level '{value}' of '{factor}' does not occur; levels: {name_list(levels)}"
             )
         return levels.index(value)
-    if not 1 <= value <= len(levels):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise OptionError(f"the reference level of '{factor}' must be a label or a number, not {value!r}")
+    if not 1 <= value <= len(levels) or not float(value).is_integer():
         raise OptionError(f"base={value:g} of '{factor}' is not a level number between 1 and {len(levels)}")
     return int(value) - 1
 
@@ -146,34 +150,32 @@ def contrast_of(given: Any, levels: tuple[str, ...], factor: str) -> Contrast:
 def contrast_of_call(node: Node, levels: tuple[str, ...], default: Any) -> Contrast:
     """The coding ``C(x, contr.sum)``, ``C(x, Treatment("b"))`` or ``C(x, base = 2)`` asks for."""
     assert isinstance(node, Call)
-    factor = deparse(node.arguments[0][1])
-    base = _named_base(node.arguments)
-    given = [a for name, a in node.arguments[1:] if name not in ("base", "reference", "levels")]
-    if node.function != "C" or (not given and base is None):
+    arguments = match_arguments(node)
+    factor = deparse(arguments.values[0])
+    spec = arguments.coding.get("contr")
+    references = [literal(a) for k, a in arguments.settings.items() if k in ("base", "reference")]
+    base = references[0] if references else None
+    if spec is None and base is None:
         return contrast_of(default, levels, factor)
-    if not given:
+    if spec is None:
         return make_contrast("treatment", levels, factor, base)
-    spec = given[0]
     if isinstance(spec, (Name, Text)):
         return make_contrast(spec.name if isinstance(spec, Name) else spec.value, levels, factor, base)
     if isinstance(spec, Call):
-        inner = _named_base(spec.arguments)
-        if inner is None and spec.arguments:
-            inner = _literal(spec.arguments[0][1])
-        return make_contrast(spec.function, levels, factor, inner)
+        return make_contrast(spec.function, levels, factor, _inner_base(spec, factor))
     raise OptionError(f"contrasts '{deparse(spec)}' for '{factor}' are not a name such as contr.sum")
 
 
-def _literal(node: Node) -> Any:
-    if isinstance(node, Text):
-        return node.value
-    if isinstance(node, Number):
-        return node.value
-    raise OptionError(f"the reference level must be a string or a number, not '{deparse(node)}'")
-
-
-def _named_base(arguments: tuple[tuple[str | None, Node], ...]) -> Any:
-    for name, argument in arguments:
-        if name in ("base", "reference", "ref"):
-            return _literal(argument)
-    return None
+def _inner_base(spec: Call, factor: str) -> Any:
+    """Reference level in ``Treatment("b")`` or ``contr.treatment(base = 2)``."""
+    kind = _kind(spec.function, factor)
+    if not spec.arguments:
+        return None
+    (name, argument), *more = spec.arguments
+    if kind != "treatment" or more or name not in (None, "base", "reference", "ref"):
+        given = more[0][0] or name if more else name
+        raise OptionError(f"'{deparse(spec)}' for '{factor}' has no argument '{given or deparse(argument)}'; "
+                          "only contr.treatment takes one, its reference level")  # fmt: skip
+    if not isinstance(argument, (Text, Number)):
+        raise OptionError(f"the reference level must be a string or a number, not '{deparse(argument)}'")
+    return argument.value

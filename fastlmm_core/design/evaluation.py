@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
+from fastlmm_core.design.bases import State, evaluate_basis, reduce_column
 from fastlmm_core.design.expressions import (
     Binary,
     Call,
+    Constant,
     Name,
     Node,
     Number,
@@ -18,32 +21,45 @@ from fastlmm_core.design.expressions import (
     Text,
     Unary,
     deparse,
-    is_factor_call,
-    names_in,
     number_text,
 )
-from fastlmm_core.design.table import Table, first_row
-from fastlmm_core.errors import DataError, DependencyError, name_list
+from fastlmm_core.design.factor_functions import FACTOR_FUNCTIONS, cut, indicator
+from fastlmm_core.design.functions import (
+    BASES,
+    CONSTANTS,
+    REDUCTIONS,
+    ROWWISE,
+    columns_read,
+    literal,
+    match_arguments,
+    plain_function,
+    walk,
+)
+from fastlmm_core.design.table import Column, Table, as_factor
+from fastlmm_core.errors import DataError, name_list
 
-State = dict[str, dict[str, Any]]  # what poly(), scale(), ... remember of the data of the fit, by their text
-
-ELEMENTWISE: dict[str, Callable[..., Any]] = {
-    "I": lambda x: x, "log": np.log, "log2": np.log2, "log10": np.log10, "log1p": np.log1p, "exp": np.exp,
+_ELEMENTWISE: dict[str, Callable[..., Any]] = {
+    "I": lambda x: x, "log2": np.log2, "log10": np.log10, "log1p": np.log1p, "exp": np.exp,
     "expm1": np.expm1, "sqrt": np.sqrt, "abs": np.abs, "sin": np.sin, "cos": np.cos, "tan": np.tan,
-    "tanh": np.tanh, "atan": np.arctan, "asin": np.arcsin, "acos": np.arccos, "floor": np.floor,
-    "ceiling": np.ceil, "round": np.round, "sign": np.sign, "pmin": np.minimum, "pmax": np.maximum,
-    "as.numeric": lambda x: x,
+    "sinh": np.sinh, "cosh": np.cosh, "tanh": np.tanh, "atan": np.arctan, "asin": np.arcsin,
+    "acos": np.arccos, "floor": np.floor, "ceiling": np.ceil, "trunc": np.trunc, "sign": np.sign,
+    "plogis": lambda x: 1.0 / (1.0 + np.exp(-x)), "qlogis": lambda x: np.log(x / (1.0 - x)),
 }  # fmt: skip
-STATEFUL = ("poly", "scale", "center", "bs", "cr", "cc")
-FACTOR_CALLS = ("C", "factor", "as.factor", "ordered")
-FUNCTIONS = frozenset(ELEMENTWISE) | frozenset(STATEFUL) | frozenset(FACTOR_CALLS)
-
-_OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
+_ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
     "+": np.add, "-": np.subtract, "*": np.multiply, "/": np.divide, "^": np.power, "%%": np.mod,
-    "%/%": np.floor_divide, "<": np.less, ">": np.greater, "<=": np.less_equal, ">=": np.greater_equal,
-    "==": np.equal, "!=": np.not_equal,
+    "%/%": np.floor_divide,
 }  # fmt: skip
-_CONSTANTS: dict[str, Any] = {"TRUE": True, "FALSE": False, "T": True, "F": False, "pi": np.pi}
+_COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
+    "<": np.less, ">": np.greater, "<=": np.less_equal, ">=": np.greater_equal, "==": np.equal,
+    "!=": np.not_equal,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Logical:
+    """Truth values: (n,) or scalar float64 of 0, 1 and, where missing, NaN."""
+
+    values: Any
 
 
 @dataclass(frozen=True)
@@ -107,57 +123,67 @@ def evaluate_numbers(node: Node, table: Table, state: State) -> Numbers:
         As `evaluate`, and when the expression is a factor.
     """
     text = deparse(node)
-    array = np.asarray(evaluate(node, table, state))
-    if array.dtype == object:
-        labels = dict.fromkeys(str(label) for label in np.atleast_1d(array) if label is not None)
-        raise DataError(f"'{text}' has the labels {name_list(labels, 4)}, but numbers are needed here")
-    array = array.astype(np.float64, copy=False)
+    array = as_numbers(evaluate(node, table, state), text)
     values = (np.full(table.n, array) if array.ndim == 0 else array).reshape(table.n, -1)
     if isinstance(node, Name):
         return Numbers(text, values, None, {})
-    missing = missing_sources(node, table)
-    if missing.any():  # also where NumPy has a value all the same, as for NaN > 0
-        values = np.where(missing[:, None], np.nan, values)
-    undefined = ~np.isfinite(values).all(axis=1) & ~missing
+    undefined = ~np.isfinite(values).all(axis=1)
+    if undefined.any():  # because a column is missing there, or because the function has no value?
+        undefined &= ~(missing_sources(node, table) | missing_constants(node, values))
     if not undefined.any():
         return Numbers(text, values, None, {})
-    read = {name.name: table.column(name.name) for name in names_in(node) if name.name in table.names}
+    read = {name.name: table.column(name.name) for name in columns_read(node)}
     sources = {name: column.values for name, column in read.items() if not column.is_factor}
     return Numbers(text, values, undefined, sources)
+
+
+def as_numbers(value: Any, text: str) -> np.ndarray:
+    """The value of an expression as float64 of any shape.
+
+    Raises
+    ------
+    DataError
+        When it is a factor or a text.
+    """
+    if isinstance(value, Column):
+        raise DataError(
+            f"'{text}' has the labels {name_list(value.levels or (), 4)}, but numbers are needed here"
+        )
+    if isinstance(value, str):
+        raise DataError(f"'{text}' is the text '{value}', but numbers are needed here")
+    return np.asarray(value.values if isinstance(value, Logical) else value, dtype=np.float64)
 
 
 def missing_sources(node: Node, table: Table) -> np.ndarray:
     """(N,) bool: rows where a column the expression reads is missing."""
     missing = np.zeros(table.n, dtype=bool)
-    for name in names_in(node):
-        if name.name in table.names:
-            missing |= table.column(name.name).missing()
+    for name in columns_read(node):
+        missing |= table.column(name.name).missing()
     return missing
+
+
+def missing_constants(node: Node, values: np.ndarray) -> np.ndarray:
+    """(N,) bool: rows that the expression itself makes missing, as in ``ifelse(x > 9, NA, x)``."""
+    written = any(isinstance(inner, Constant) and inner.name == "NA" for inner in walk(node))
+    return np.isnan(values).any(axis=1) & written
 
 
 def is_elementwise(node: Node) -> bool:
     """Whether the values of a variable in a row follow from that row alone, factors coded by treatment."""
-    if is_factor_call(node):
-        assert isinstance(node, Call)
-        treatment = node.function != "C" or len(node.arguments) == 1
-        return treatment and is_elementwise(node.arguments[0][1])
+    if not isinstance(node, Call):
+        return _is_rowwise(node)
+    function = plain_function(node.function)
+    arguments = match_arguments(node)
+    if function == "C":
+        return not arguments.coding and not arguments.settings and is_elementwise(arguments.values[0])
+    if function in ("factor", "as.factor"):
+        named = "levels" in arguments.settings or "labels" not in arguments.settings
+        return named and "ordered" not in arguments.settings and is_elementwise(arguments.values[0])
     return _is_rowwise(node)
 
 
 def _is_rowwise(node: Node) -> bool:
-    if isinstance(node, Call):
-        known = plain_function(node.function) in ELEMENTWISE
-        return known and all(_is_rowwise(argument) for _, argument in node.arguments)
-    if isinstance(node, Binary):
-        return _is_rowwise(node.left) and _is_rowwise(node.right)
-    if isinstance(node, Unary):
-        return _is_rowwise(node.operand)
-    return _is_rowwise(node.inner) if isinstance(node, Paren) else True
-
-
-def plain_function(name: str) -> str:
-    """The name of a function without the prefix ``np.`` that Python users write."""
-    return name.removeprefix("np.")
+    return all(plain_function(inner.function) in ROWWISE for inner in walk(node) if isinstance(inner, Call))
 
 
 def evaluate(node: Node, table: Table, state: State) -> Any:
@@ -173,139 +199,215 @@ def evaluate(node: Node, table: Table, state: State) -> Any:
 
     Returns
     -------
-    (n,) or (n, k) ndarray, or a scalar
-        Object array of labels for a factor column.
+    (n,) or (n, k) ndarray, a scalar, a text, Logical, or Column
+        A Column is a factor.
 
     Raises
     ------
     DataError
         When arithmetic is asked of a factor, or a function gets arguments it does not take.
     """
-    if isinstance(node, Number):
+    if isinstance(node, (Number, Text)):
         return node.value
-    if isinstance(node, Text):
-        return node.value
+    if isinstance(node, Constant):
+        value = CONSTANTS[node.name]
+        return Logical(float(value)) if isinstance(value, bool) else np.nan if value is None else value
     if isinstance(node, Paren):
         return evaluate(node.inner, table, state)
     if isinstance(node, Name):
-        return _named(node, table)
+        column = table.column(node.name)
+        return column.values if column.levels is None else column
     if isinstance(node, Unary):
         operand = _numbers(evaluate(node.operand, table, state), node)
-        return (
-            np.logical_not(operand)
-            if node.operator == "!"
-            else (-operand if node.operator == "-" else operand)
-        )
+        if node.operator == "!":
+            return Logical(np.where(np.isnan(operand), np.nan, operand == 0))
+        return -operand if node.operator == "-" else operand
     if isinstance(node, Binary):
         return _binary(node, table, state)
     assert isinstance(node, Call)
     return _call(node, table, state)
 
 
-def _named(node: Name, table: Table) -> Any:
-    if node.name in _CONSTANTS and node.name not in table.names:
-        return _CONSTANTS[node.name]
-    column = table.column(node.name)
-    if column.levels is None:
-        return column.values
-    return np.array([*column.levels, None], dtype=object)[column.values]
-
-
 def _numbers(value: Any, node: Node) -> Any:
-    if isinstance(value, str) or (isinstance(value, np.ndarray) and value.dtype == object):
+    """The value for arithmetic; truth values count 0 and 1."""
+    if isinstance(value, (str, Column)):
         raise DataError(f"'{deparse(node)}' needs numbers, but got a factor or a text")
-    return value
+    return value.values if isinstance(value, Logical) else value
 
 
 def _binary(node: Binary, table: Table, state: State) -> Any:
-    if node.operator not in _OPERATORS:
-        raise DataError(f"operator '{node.operator}' in '{deparse(node)}' is not arithmetic")
+    operator = node.operator
+    if operator == "%in%":
+        return _member(node, table, state)
     left, right = evaluate(node.left, table, state), evaluate(node.right, table, state)
-    if node.operator not in ("==", "!="):
-        left, right = _numbers(left, node), _numbers(right, node)
+    if operator in ("==", "!=") and any(isinstance(side, (str, Column)) for side in (left, right)):
+        return _same_label(left, right, operator == "!=")
+    left, right = _numbers(left, node), _numbers(right, node)
     with np.errstate(all="ignore"):
-        if np.asarray(left).dtype.kind == "b":  # numpy refuses to subtract booleans
-            left = np.asarray(left, dtype=np.float64)
-        return _OPERATORS[node.operator](left, right)
+        if operator in _ARITHMETIC:
+            return _ARITHMETIC[operator](np.asarray(left, dtype=np.float64), right)
+        if operator in _COMPARISONS:
+            missing = np.isnan(left) | np.isnan(right)
+            return Logical(np.where(missing, np.nan, _COMPARISONS[operator](left, right)))
+        if operator in ("&", "|"):
+            return Logical(_connect(left, right, operator == "&"))
+    raise DataError(f"operator '{operator}' in '{deparse(node)}' is not arithmetic")
+
+
+def _connect(left: Any, right: Any, both: bool) -> Any:
+    """``&`` and ``|``: missing unless one side decides."""
+    decisive = 0.0 if both else 1.0
+    a, b = (np.where(np.isnan(x), np.nan, np.asarray(x) != 0) for x in (left, right))
+    decided = (a == decisive) | (b == decisive)
+    return np.where(decided, decisive, np.where(np.isnan(a) | np.isnan(b), np.nan, 1.0 - decisive))
+
+
+def _labels(value: Any) -> np.ndarray:
+    """(n,) or () labels as objects, None where missing."""
+    if isinstance(value, Column):
+        return np.array([*(value.levels or ()), None], dtype=object)[value.values]
+    if isinstance(value, str):
+        return np.asarray(value, dtype=object)
+    return _labels(as_factor(Column("", np.atleast_1d(np.asarray(value, dtype=np.float64)), None)))
+
+
+def _same_label(left: Any, right: Any, negate: bool) -> Logical:
+    left, right = _labels(left), _labels(right)
+    missing = np.asarray(pd.isna(left)) | np.asarray(pd.isna(right))
+    same = np.equal(left, right).astype(np.float64)
+    return Logical(np.where(missing, np.nan, 1.0 - same if negate else same))
+
+
+def _member(node: Binary, table: Table, state: State) -> Logical:
+    """``x %in% c(...)``: never missing, as in R."""
+    value, wanted = evaluate(node.left, table, state), literal(node.right)
+    texts = {
+        w if isinstance(w, str) else number_text(w)
+        for w in (wanted if isinstance(wanted, list) else [wanted])
+    }
+    column = _as_column(value, node.left, table.n)
+    inside = np.array([*(level in texts for level in column.levels or ()), False])
+    return Logical(inside[column.values].astype(np.float64))
+
+
+def _as_column(value: Any, node: Node, n: int) -> Column:
+    """Any value as a factor of n rows; numbers become levels in numeric order."""
+    if isinstance(value, Column):
+        return value
+    if isinstance(value, Logical):
+        truth = np.broadcast_to(value.values, (n,))
+        codes = np.where(np.isnan(truth), -1, truth).astype(np.int32)
+        return Column("", codes, ("FALSE", "TRUE"))
+    if isinstance(value, str):
+        return Column("", np.zeros(n, dtype=np.int32), (value,))
+    values = np.asarray(value, dtype=np.float64)
+    if values.ndim > 1 and values.shape[1] > 1:
+        raise DataError(f"'{deparse(node)}' has {values.shape[1]} columns and cannot be a factor")
+    return as_factor(Column("", np.broadcast_to(values.reshape(-1) if values.ndim else values, (n,)), None))
+
+
+def evaluate_factor(node: Node, table: Table, state: State) -> Column:
+    """An expression as a factor of all rows: a column, ``factor(...)``, a comparison, or numbers."""
+    return _as_column(evaluate(node, table, state), node, table.n)
 
 
 def _call(node: Call, table: Table, state: State) -> Any:
     function = plain_function(node.function)
-    positional = [evaluate(a, table, state) for name, a in node.arguments if name is None]
-    named = {name: evaluate(a, table, state) for name, a in node.arguments if name is not None}
-    try:
-        if function in STATEFUL:
-            return _stateful(function, node, positional, named, state)
-        if function == "log" and (len(positional) == 2 or "base" in named):
-            base = named.get("base", positional[-1])
-            with np.errstate(all="ignore"):
-                return np.log(_numbers(positional[0], node)) / np.log(base)
-        if function == "round" and "digits" in named:
-            positional.append(named.pop("digits"))
-        if function == "round" and len(positional) == 2:
-            positional[1] = int(positional[1])
-        if function != "I":
-            positional = [_numbers(value, node) for value in positional]
-        with np.errstate(all="ignore"):
-            return ELEMENTWISE[function](*positional, **named)
-    except TypeError as error:
-        raise DataError(f"'{deparse(node)}' does not work with these arguments: {error}") from None
+    arguments = match_arguments(node)
+    values = [evaluate(argument, table, state) for argument in arguments.values]
+    settings = {name: literal(setting) for name, setting in arguments.settings.items()}
+    text = deparse(node)
+    if function in FACTOR_FUNCTIONS:
+        columns = [_as_column(v, a, table.n) for v, a in zip(values, arguments.values, strict=True)]
+        return FACTOR_FUNCTIONS[function](columns, settings, text, state)
+    if function == "cut":
+        return cut(as_numbers(values[0], text), settings, text, state)
+    if function == "dummy":
+        return indicator(_as_column(values[0], node, table.n), settings, text)
+    if function in REDUCTIONS:
+        return reduce_column(function, as_numbers(values[0], text), settings, text, state)
+    if function in BASES:
+        texts = text, deparse(arguments.values[0])
+        return evaluate_basis(function, as_numbers(_numbers(values[0], node), text), settings, texts, state)
+    if function == "is.na":
+        return _is_missing(values[0])
+    if function == "ifelse":
+        return _choose(node, values, table.n)
+    if function in ("as.numeric", "as.integer"):
+        return _converted(function, values[0], text, state)
+    if function == "I":
+        return values[0]
+    with np.errstate(all="ignore"):
+        return _elementwise(function, [_numbers(value, node) for value in values], settings, text)
 
 
-def _stateful(
-    function: str, node: Call, positional: list[Any], named: dict[str, Any], state: State
-) -> np.ndarray:
-    x = np.asarray(_numbers(positional[0], node), dtype=np.float64)
-    if np.isinf(x).any():  # one such row would spoil the basis of all others
-        raise DataError(f"'{deparse(node.arguments[0][1])}' in '{deparse(node)}' has infinite values, "
-                        f"{first_row(np.isinf(x), x)}; correct such rows or leave them out")  # fmt: skip
-    memory = state.setdefault(deparse(node), {})
-    if function in ("scale", "center"):
-        return _standardize(x, function, positional, named, memory)
-    options = {name: int(v) if name in ("df", "degree") else v for name, v in named.items()}
-    if len(positional) > 1:
-        options["degree" if function == "poly" else "df"] = int(positional[1])
-    if not memory:
-        _check_spread(function, x, options, node)
-    transforms = _formulaic_transforms()
-    values = transforms[function](x, **options, _state=memory)
-    if hasattr(values, "keys"):
-        return np.column_stack([np.asarray(values[key], dtype=np.float64) for key in values])
-    values = np.asarray(values, dtype=np.float64)
-    return values.reshape(x.shape[0], -1)
+def _elementwise(function: str, values: list[Any], settings: dict[str, Any], text: str) -> Any:
+    if function in ("pmin", "pmax"):
+        smaller = np.minimum if function == "pmin" else np.maximum
+        found = values[0]
+        for value in values[1:]:
+            found = smaller(found, value)
+        return found
+    if function == "log":
+        base = settings.get("base")
+        if base is None:
+            return np.log(values[0])
+        return np.log(values[0]) / np.log(_number(base, "base", text))
+    if function == "round":
+        return np.round(values[0], int(_number(settings.get("digits", 0), "digits", text)))
+    return _ELEMENTWISE[function](values[0])
 
 
-def _formulaic_transforms() -> Any:
-    try:
-        from formulaic.transforms import TRANSFORMS
-    except ImportError as error:
-        raise DependencyError("poly() and splines need formulaic: pip install formulaic") from error
-    return TRANSFORMS
+def _number(value: Any, name: str, text: str) -> float:
+    if isinstance(value, (int, float)) and np.isfinite(value):
+        return float(value)
+    raise DataError(f"'{text}': {name} must be a finite number")
 
 
-def _check_spread(function: str, x: np.ndarray, options: dict[str, Any], node: Node) -> None:
-    distinct = np.unique(x[~np.isnan(x)]).size
-    degree = int(options.get("degree", 1)) if function == "poly" else 1
-    if degree < 1:
-        raise DataError(f"'{deparse(node)}': the degree must be at least 1")
-    if distinct <= degree:
-        raise DataError(
-            f"'{deparse(node)}' needs more than {degree} distinct values, but the column has {distinct}"
-        )
+def _is_missing(value: Any) -> Logical:
+    if isinstance(value, Column):
+        return Logical(value.missing().astype(np.float64))
+    return Logical(np.isnan(value.values if isinstance(value, Logical) else value).astype(np.float64))
 
 
-def _standardize(
-    x: np.ndarray, function: str, positional: list[Any], named: dict[str, Any], memory: dict[str, Any]
-) -> np.ndarray:
-    """R's ``scale(x, center = TRUE, scale = TRUE)``; missing values stay missing."""
-    if not memory:
-        center = named.get("center", positional[1] if len(positional) > 1 else True)
-        spread = named.get("scale", positional[2] if len(positional) > 2 else True)
-        memory["center"] = float(np.nanmean(x)) if center is True else float(center)
-        memory["scale"] = 1.0
-        if function == "scale" and spread is not False:
-            shifted = x - memory["center"]
-            count = int((~np.isnan(x)).sum())
-            root = float(np.sqrt(np.nansum(shifted**2) / max(count - 1, 1)))
-            memory["scale"] = root if spread is True else float(spread)
-    return np.asarray((x - memory["center"]) / memory["scale"])
+def _choose(node: Call, values: list[Any], n: int) -> Any:
+    """``ifelse(test, yes, no)``: numbers, or a factor where one of the two is a text or a factor."""
+    test = np.broadcast_to(np.asarray(_numbers(values[0], node), dtype=np.float64), (n,))
+    missing, true = np.isnan(test), np.where(np.isnan(test), 0.0, test) != 0
+    if any(isinstance(value, (str, Column)) for value in values[1:]):
+        sides = [np.broadcast_to(_labels(value), (n,)) for value in values[1:]]
+        labels = np.where(true, sides[0], sides[1])
+        labels[missing] = None
+        levels = tuple(sorted({label for label in labels if label is not None}))
+        place = {label: i for i, label in enumerate(levels)}
+        return Column("", np.array([place.get(label, -1) for label in labels], dtype=np.int32), levels)
+    sides = [np.broadcast_to(as_numbers(value, deparse(node)), (n,)) for value in values[1:]]
+    return np.where(missing, np.nan, np.where(true, sides[0], sides[1]))
+
+
+def _converted(function: str, value: Any, text: str, state: State) -> np.ndarray:
+    """``as.numeric`` and ``as.integer``: days of dates, 0 and 1 of truth values, places of ordered levels."""
+    if isinstance(value, Column):
+        known = _numbers_of_levels(value, state.setdefault(text, {}))
+        unknown = [level for level in value.levels or () if level not in known]
+        if unknown:
+            raise DataError(f"'{text}' needs numbers, but labels like {name_list(unknown, 2)} may mean "
+                            "their places or the numbers in them; convert the column")  # fmt: skip
+        value = np.array([*(known[level] for level in value.levels or ()), np.nan])[value.values]
+    numbers = as_numbers(value, text)
+    return np.trunc(numbers) if function == "as.integer" else numbers
+
+
+def _numbers_of_levels(column: Column, memory: dict[str, Any]) -> dict[str, float]:
+    """What levels mean as numbers; what they meant in the data of the fit stays so."""
+    levels = column.levels or ()
+    own: dict[str, float] = {}
+    if column.days is not None:
+        own = dict(zip(levels, column.days, strict=True))
+    elif {level.upper() for level in levels} <= {"FALSE", "TRUE"}:
+        own = {level: float(level.upper() == "TRUE") for level in levels}
+    elif column.ordered:
+        own = {level: float(place) for place, level in enumerate(levels, start=1)}
+    for level, number in own.items():
+        memory.setdefault(level, number)
+    return memory

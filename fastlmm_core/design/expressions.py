@@ -1,7 +1,7 @@
 """Expressions of R's formula language: tokens, syntax tree, and the text R would print for them.
 
 Precedence as in R's ``?Syntax``, from tight to loose: ``^``, unary sign, ``:``, ``%op%``, ``* /``, ``+ -``,
-comparisons, ``| ||``, ``~``.
+comparisons, ``&``, ``| ||``, ``~``.
 """
 
 from __future__ import annotations
@@ -33,6 +33,16 @@ class Text(Node):
 
 @dataclass(frozen=True)
 class Name(Node):
+    """A name that stands for a column; `quoted` when it was written in backticks."""
+
+    name: str
+    quoted: bool = field(default=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Constant(Node):
+    """A name that the table has no column for and the language knows: ``pi``, ``TRUE``."""
+
     name: str
 
 
@@ -79,7 +89,7 @@ _TOKEN = re.compile(
 
 _COMPARE, _ADD, _MULTIPLY = (8, 9), (10, 11), (12, 13)  # binding power to the left and to the right
 _BINDING = {
-    "~": (1, 2), "|": (4, 5), "||": (4, 5),
+    "~": (1, 2), "|": (4, 5), "||": (4, 5), "&": (6, 7),
     "<": _COMPARE, ">": _COMPARE, "<=": _COMPARE, ">=": _COMPARE, "==": _COMPARE, "!=": _COMPARE,
     "+": _ADD, "-": _ADD, "*": _MULTIPLY, "/": _MULTIPLY, ":": (16, 17), "^": (21, 20),
 }  # fmt: skip
@@ -170,7 +180,7 @@ class Parser:
         if token.kind == "string":
             return Text(token.position, token.text[1:-1])
         if token.kind == "quoted":
-            return Name(token.position, token.text[1:-1])
+            return Name(token.position, token.text[1:-1], quoted=True)
         if token.kind == "name":
             if self.token.kind == "operator" and self.token.text == "(":
                 return self.call(token)
@@ -228,6 +238,8 @@ def deparse(node: Node) -> str:
         return number_text(node.value)
     if isinstance(node, Text):
         return f'"{node.value}"'
+    if isinstance(node, Constant):
+        return node.name
     if isinstance(node, Name):
         return node.name if _PLAIN_NAME.match(node.name) else f"`{node.name}`"
     if isinstance(node, Call):
@@ -242,20 +254,6 @@ def deparse(node: Node) -> str:
     return f"({deparse(node.inner)})"
 
 
-def names_in(node: Node) -> list[Name]:
-    """The column names an expression reads, in order of appearance (coding arguments are not columns)."""
-    if isinstance(node, Name):
-        return [] if node.name in ("TRUE", "FALSE", "T", "F", "pi") else [node]
-    if isinstance(node, Call):
-        arguments = node.arguments[:1] if is_factor_call(node) else node.arguments
-        return [name for _, argument in arguments for name in names_in(argument)]
-    if isinstance(node, Unary):
-        return names_in(node.operand)
-    if isinstance(node, Binary):
-        return names_in(node.left) + names_in(node.right)
-    return names_in(node.inner) if isinstance(node, Paren) else []
-
-
-def is_factor_call(node: Node) -> bool:
-    """Whether the expression makes a factor: ``C(...)``, ``factor(...)``, ``as.factor(...)``."""
-    return isinstance(node, Call) and node.function in ("C", "factor", "as.factor", "ordered")
+def label_of(text: str) -> str:
+    """An expression's text as results show it: without the backticks that the formula needs."""
+    return text.replace("`", "")

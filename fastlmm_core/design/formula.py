@@ -7,11 +7,11 @@ The term algebra is R's (Chambers & Hastie 1992, Statistical Models in S, ch. 2)
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from itertools import product
 
-from fastlmm_core.design.evaluation import FUNCTIONS, plain_function
 from fastlmm_core.design.expressions import (
     Binary,
     Call,
@@ -22,9 +22,17 @@ from fastlmm_core.design.expressions import (
     Parser,
     Unary,
     deparse,
+    label_of,
+)
+from fastlmm_core.design.functions import (
+    CONSTANTS,
+    FUNCTIONS,
+    bind_constants,
+    check_functions,
+    columns_read,
     is_factor_call,
 )
-from fastlmm_core.errors import FormulaError, name_list, nearest_names
+from fastlmm_core.errors import FormulaError, name_list
 
 Term = tuple[str, ...]  # texts of the variables of an interaction, in order of appearance in the formula
 
@@ -108,17 +116,25 @@ class ParsedFormula:
     @property
     def response_name(self) -> str:
         """The response as R prints it, ``""`` without one."""
-        return "" if self.response is None else deparse(self.response)
+        return "" if self.response is None else label_of(deparse(self.response))
+
+    @cached_property
+    def open_names(self) -> frozenset[str]:
+        """Names whose meaning depends on the table: constants of the language, and ``.``."""
+        nodes = (*self.expressions, *(() if self.response is None else (self.response,)))
+        names = {name.name for node in nodes for name in columns_read(node) if not name.quoted}
+        return frozenset(names & {".", *CONSTANTS})
 
     def __str__(self) -> str:
         return self.text
 
 
 class _Expansion:
-    """Terms collected so far while walking one side of a formula."""
+    """Terms collected so far while walking one side of a formula; `others` is what ``.`` stands for."""
 
-    def __init__(self, formula: str):
+    def __init__(self, formula: str, others: tuple[str, ...] | None = None):
         self.formula = formula
+        self.others = others
         self.atoms: dict[str, Node] = {}
         self.order: dict[str, int] = {}
         self.offsets: list[Node] = []
@@ -156,8 +172,9 @@ class _Expansion:
             check_functions(node.arguments[0][1], self.formula)
             self.offsets.append(node.arguments[0][1])
             return [], intercept
-        if isinstance(node, Name) and node.name == ".":
-            raise self.fail("'.' is not supported; name the columns", node)
+        if isinstance(node, Name) and node.name == "." and not node.quoted and self.others is not None:
+            named = [Name(node.position, name, quoted=True) for name in self.others]
+            return [term for name in named for term in self.atom(name)], intercept
         if isinstance(node, (Name, Call)):
             return self.atom(node), intercept
         raise self.fail(f"'{deparse(node)}' is not a term; wrap expressions in I(...)", node)
@@ -210,25 +227,6 @@ class _Expansion:
         return TermList(intercept, texts, {t: n for t, n in self.atoms.items() if t in used})
 
 
-def check_functions(node: Node, formula: str) -> None:
-    """Refuse a call of an unknown function anywhere in `node`, at its position."""
-    if isinstance(node, Call):
-        if plain_function(node.function) not in FUNCTIONS:
-            hint = nearest_names(node.function, sorted(FUNCTIONS))
-            raise FormulaError(f"function '{node.function}' is not known{hint}", formula, node.position)
-        if not node.arguments:
-            raise FormulaError(f"'{node.function}()' needs an argument", formula, node.position)
-        for _, argument in node.arguments[:1] if is_factor_call(node) else node.arguments:
-            check_functions(argument, formula)
-    elif isinstance(node, Binary):
-        check_functions(node.left, formula)
-        check_functions(node.right, formula)
-    elif isinstance(node, Unary):
-        check_functions(node.operand, formula)
-    elif isinstance(node, Paren):
-        check_functions(node.inner, formula)
-
-
 def _bare(node: Node) -> Node:
     while isinstance(node, Paren):
         node = node.inner
@@ -266,7 +264,7 @@ def _split_bars(node: Node, formula: str) -> tuple[Node | None, list[tuple[Binar
             return None, [(inner, "us")]
         remainder, bars = _split_bars(inner, formula)
         return (None if remainder is None else Paren(node.position, remainder)), bars
-    if isinstance(node, Call) and len(node.arguments) == 1:
+    if isinstance(node, Call) and len(node.arguments) == 1 and node.function not in FUNCTIONS:
         inner = _bare(node.arguments[0][1])
         if isinstance(inner, Binary) and inner.operator in ("|", "||"):
             if node.function not in STRUCTURES:
@@ -284,30 +282,34 @@ def _grouping(node: Node, formula: str) -> list[tuple[str, tuple[Node, ...]]]:
         outer, inner = _grouping(node.left, formula), _grouping(node.right, formula)
         if len(inner) != 1:
             raise FormulaError("write nested grouping factors as a/b/c", formula, node.right.position)
-        whole_label, whole = outer[0]
-        label = f"({whole_label})" if len(whole) > 1 else whole_label
+        label, whole = outer[0]
         return [(f"{inner[0][0]}:{label}", inner[0][1] + whole), *outer]
+    if isinstance(node, Binary) and node.operator == "*":
+        left, right = _grouping(node.left, formula), _grouping(node.right, formula)
+        return [*left, *right, *((f"{a}:{b}", f + g) for a, f in left for b, g in right)]
     if isinstance(node, Binary) and node.operator == ":":
         left, right = _grouping(node.left, formula), _grouping(node.right, formula)
         if len(left) != 1 or len(right) != 1:
             raise FormulaError("'/' inside ':' is not a grouping factor", formula, node.position)
         return [(f"{left[0][0]}:{right[0][0]}", left[0][1] + right[0][1])]
-    if isinstance(node, Binary) and node.operator in "+*" and len(node.operator) == 1:
+    if isinstance(node, Binary) and node.operator == "+":
         raise FormulaError(
             "write one random term for each grouping factor: (1|a) + (1|b)", formula, node.position
         )
     if isinstance(node, Name):
-        return [(deparse(node), (node,))]
+        return [(node.name, (node,))]
     if is_factor_call(node):
         check_functions(node, formula)
-        return [(deparse(node), (node,))]
+        return [(label_of(deparse(node)), (node,))]
     raise FormulaError(f"'{deparse(node)}' is not a grouping factor; use column names joined by ':' or '/'",
                        formula, node.position)  # fmt: skip
 
 
-def _random_parts(bar: Binary, structure: str, formula: str) -> list[RandomPart]:
+def _random_parts(
+    bar: Binary, structure: str, formula: str, others: tuple[str, ...] | None
+) -> list[RandomPart]:
     """The random terms one bar stands for, the finest grouping first, as lme4 writes them."""
-    expansion = _Expansion(formula)
+    expansion = _Expansion(formula, others)
     terms, intercept = expansion.expand(bar.left, True)
     whole = expansion.finish(terms, intercept)
     if expansion.offsets:
@@ -326,7 +328,7 @@ def _random_parts(bar: Binary, structure: str, formula: str) -> list[RandomPart]
 
 
 @lru_cache(maxsize=512)
-def _parse(formula: str) -> ParsedFormula:
+def _parse(formula: str, others: tuple[str, ...] | None = None) -> ParsedFormula:
     tree = Parser(formula).parse()
     if isinstance(tree, Binary) and isinstance(tree.left, Binary) and tree.left.operator == "~":
         raise FormulaError("a formula has one '~'", formula, tree.position)
@@ -338,11 +340,11 @@ def _parse(formula: str) -> ParsedFormula:
     else:
         raise FormulaError("'~' is missing; write 'response ~ terms'", formula, len(formula))
     remainder, bars = _split_bars(right, formula)
-    expansion = _Expansion(formula)
+    expansion = _Expansion(formula, others)
     terms, intercept = ([], True) if remainder is None else expansion.expand(remainder, True)
     if response is not None:
         terms = [t for t in terms if t != frozenset((deparse(response),))]
-    random = [part for bar, structure in bars for part in _random_parts(bar, structure, formula)]
+    random = [part for bar, structure in bars for part in _random_parts(bar, structure, formula, others)]
     fixed = expansion.finish(terms, intercept)
     return ParsedFormula(formula, response, fixed, tuple(expansion.offsets), tuple(random))
 
@@ -369,3 +371,44 @@ def parse_formula(formula: str | ParsedFormula) -> ParsedFormula:
     if not isinstance(formula, str):
         raise FormulaError(f"the formula must be a string, not {type(formula).__name__}")
     return _parse(formula)
+
+
+def bind_formula(parsed: ParsedFormula, columns: Iterable[str], taken: Collection[str] = ()) -> ParsedFormula:
+    """The formula with the names that only a table decides: constants that it has no column for, and ``.``.
+
+    Parameters
+    ----------
+    parsed : ParsedFormula
+    columns : iterable of str
+        Names of the table's columns.
+    taken : collection of str
+        Columns with a part of their own (weights, keys of a batch), which ``.`` does not stand for.
+
+    Returns
+    -------
+    ParsedFormula
+        `parsed` itself when nothing depends on the table. ``.`` stands for the columns that are neither in
+        the response nor in a grouping factor.
+    """
+    if not parsed.open_names:
+        return parsed
+    names = [str(name) for name in columns]
+    if "." in parsed.open_names:
+        parts = [node for part in parsed.random for node in part.factors]
+        parts += [] if parsed.response is None else [parsed.response]
+        used = {name.name for node in parts for name in columns_read(node)}.union(taken)
+        response = parsed.response
+        parsed = _parse(parsed.text, tuple(name for name in names if name not in used))
+        parsed = replace(parsed, response=response)
+    known = frozenset(names)
+
+    def bound(terms: TermList) -> TermList:
+        return replace(terms, atoms={text: bind_constants(node, known) for text, node in terms.atoms.items()})
+
+    return replace(
+        parsed, fixed=bound(parsed.fixed),
+        response=None if parsed.response is None else bind_constants(parsed.response, known),
+        offsets=tuple(bind_constants(node, known) for node in parsed.offsets),
+        random=tuple(replace(part, factors=tuple(bind_constants(f, known) for f in part.factors),
+                             terms=bound(part.terms)) for part in parsed.random),
+    )  # fmt: skip

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fastlmm_core.design.bases import State
 from fastlmm_core.design.evaluation import Numbers, evaluate_numbers
-from fastlmm_core.design.expressions import deparse, names_in
+from fastlmm_core.design.expressions import deparse
 from fastlmm_core.design.formula import ParsedFormula
+from fastlmm_core.design.functions import columns_read
 from fastlmm_core.design.rank import Rank
 from fastlmm_core.design.table import Table
 from fastlmm_core.design.variables import Raw, read_factor, read_raw
@@ -25,7 +27,7 @@ def check_names(parsed: ParsedFormula, table: Table, response: bool) -> None:
             raise FormulaError("the response is missing; write 'response ~ terms'", parsed.text, 0)
         nodes.append(parsed.response)
     for node in nodes:
-        for name in names_in(node):
+        for name in columns_read(node):
             if name.name not in table.names:
                 hint = nearest_names(name.name, table.names)
                 raise FormulaError(
@@ -44,8 +46,9 @@ def read_variables(parsed: ParsedFormula, table: Table) -> tuple[dict[str, Raw],
         for node in part.factors:
             text = deparse(node)
             if text not in groups:
-                column = read_factor(node, table, {})
-                groups[text] = Raw(column.values, column.levels, {})
+                state: State = {}
+                column = read_factor(node, table, state)
+                groups[text] = Raw(column.values, column.levels, state)
     return raw, groups
 
 
@@ -53,13 +56,15 @@ def read_response(parsed: ParsedFormula, table: Table) -> Numbers:
     """The response on all rows, one column."""
     name, node = parsed.response_name, parsed.response
     assert node is not None
-    for inner in names_in(node):
-        column = table.column(inner.name)
-        if column.is_factor:
-            labels = column.levels or ()
-            raise DataError(f"the response must be numeric, but '{inner.name}' has the labels "
-                            f"{name_list(labels, 4)}; {_to_numbers(labels)}")  # fmt: skip
-    numbers = evaluate_numbers(node, table, {})
+    try:
+        numbers = evaluate_numbers(node, table, {})
+    except DataError:
+        for inner in columns_read(node):
+            labels = table.column(inner.name).levels
+            if labels is not None:
+                raise DataError(f"the response must be numeric, but '{inner.name}' has the labels "
+                                f"{name_list(labels, 4)}; {_to_numbers(labels)}") from None  # fmt: skip
+        raise
     if numbers.values.shape != (table.n, 1):
         raise DataError(
             f"the response '{name}' must be one column of {table.n} numbers, not of shape "

@@ -11,12 +11,13 @@ import pandas as pd
 import scipy.sparse as sp
 
 from fastlmm_core.design.coding import Coding
-from fastlmm_core.design.expressions import is_factor_call
+from fastlmm_core.design.expressions import Name
 from fastlmm_core.design.formula import ParsedFormula
+from fastlmm_core.design.functions import is_factor_call
 from fastlmm_core.design.hypotheses import type1, type2, type3
 from fastlmm_core.design.random_terms import RandomTerm
 from fastlmm_core.design.rank import Rank
-from fastlmm_core.design.table import Table, as_factor, drop_unused
+from fastlmm_core.design.table import Column, Table, as_factor, drop_unused
 from fastlmm_core.design.variables import Atom
 from fastlmm_core.errors import DataError
 
@@ -200,7 +201,7 @@ class Design:
         slopes = [v for term in self.random for atom in term.coding.atoms.values() for v in atom.columns_read]
         for name in dict.fromkeys([*self.variables, *slopes, *groups]):
             own = self.variables.get(name)
-            values, levels = self._table.used(name, as_levels=own is not None and own.kind == "factor")
+            values, levels = self._table.used(name, None if own is None else own.kind)
             columns[name] = (
                 values
                 if levels is None
@@ -210,7 +211,7 @@ class Design:
 
     def used_column(self, name: str) -> tuple[np.ndarray, tuple[str, ...] | None]:
         """A variable of the fixed part on the rows used: (n,) numbers, or (n,) codes and their levels."""
-        return self._table.used(name, as_levels=self.variables[name].kind == "factor")
+        return self._table.used(name, self.variables[name].kind)
 
     def fixed_matrix(self, newdata: Any) -> sp.csr_array:
         """All p_full columns of the fixed part on other rows, coded as in the fit.
@@ -271,9 +272,13 @@ class UsedColumns:
     rows: np.ndarray | None
     index: Any
 
-    def used(self, name: str, as_levels: bool = False) -> tuple[np.ndarray, tuple[str, ...] | None]:
-        """Values on the rows used, or codes and the levels that occur."""
-        column = as_factor(self.columns[name]) if as_levels else self.columns[name]
+    def used(self, name: str, kind: str | None = None) -> tuple[np.ndarray, tuple[str, ...] | None]:
+        """Values on the rows used, or codes and the levels that occur; `kind` as of `Variable`."""
+        column = self.columns[name]
+        if kind == "factor":
+            column = as_factor(column)
+        elif kind == "numeric" and column.days is not None:
+            column = Column(name, np.append(column.days, np.nan)[column.values], None)
         values = column.values if self.rows is None else column.values[self.rows]
         if column.levels is None:
             return values, None
@@ -294,9 +299,20 @@ def _variables(coding: Coding, table: UsedColumns) -> dict[str, Variable]:
                 as_number[name] = None
     out = {}
     for name in names:
-        values, levels = table.used(name)
+        dates = table.columns[name].days is not None and name not in as_levels
+        values, levels = table.used(name, "numeric" if dates else None)
         if levels is None and (name in as_number or name not in as_levels):
             out[name] = Variable(name, "numeric", None, float(values.mean()))
         else:
-            out[name] = Variable(name, "factor", levels or as_levels[name].levels, None)
+            values, levels = table.used(name, "factor")
+            out[name] = Variable(name, "factor", _in_order(name, levels or (), as_levels.get(name)), None)
     return out
+
+
+def _in_order(name: str, levels: tuple[str, ...], atom: Atom | None) -> tuple[str, ...]:
+    """Levels of a column in the order in which a variable such as ``factor(x, levels = ...)`` has them."""
+    if atom is None or isinstance(atom.node, Name) or len(atom.columns_read) > 1:
+        return levels
+    own = Column(name, np.arange(len(levels), dtype=np.int32), levels)
+    codes = atom.read(Table.of({name: own}, len(levels)))
+    return tuple(levels[i] for i in np.argsort(codes, kind="stable"))

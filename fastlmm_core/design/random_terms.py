@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from fastlmm_core.design.bases import State
 from fastlmm_core.design.coding import Coding, code_terms
-from fastlmm_core.design.expressions import Node, deparse, names_in
+from fastlmm_core.design.expressions import Node, deparse
 from fastlmm_core.design.formula import RandomPart
+from fastlmm_core.design.functions import columns_read
 from fastlmm_core.design.table import Table, drop_unused
 from fastlmm_core.design.variables import Raw, make_atom, read_factor
 from fastlmm_core.errors import DesignError, name_list
@@ -42,6 +44,8 @@ class RandomTerm:
         Levels of each grouping variable.
     cells : (L,) int64
         Combined code of each level over the grouping variables, increasing.
+    factor_states : tuple of dict
+        What the expressions of the grouping variables remember of the data of the fit.
     """
 
     group: str
@@ -55,6 +59,7 @@ class RandomTerm:
     factors: tuple[Node, ...]
     factor_levels: tuple[tuple[str, ...], ...]
     cells: np.ndarray
+    factor_states: tuple[State, ...]
 
     def evaluate(self, newdata: Any) -> tuple[np.ndarray, np.ndarray]:
         """Codes and values of the term on another table.
@@ -77,8 +82,8 @@ class RandomTerm:
         table = newdata if isinstance(newdata, Table) else Table(newdata)
         cell = np.zeros(table.n, dtype=np.int64)
         known = np.ones(table.n, dtype=bool)
-        for node, levels in zip(self.factors, self.factor_levels, strict=True):
-            column = read_factor(node, table, {})
+        for node, levels, state in zip(self.factors, self.factor_levels, self.factor_states, strict=True):
+            column = read_factor(node, table, state)
             assert column.levels is not None
             place = {level: i for i, level in enumerate(levels)}
             codes = np.array([*(place.get(level, -1) for level in column.levels), -1])[column.values]
@@ -92,7 +97,8 @@ class RandomTerm:
     def row_labels(self, newdata: Any) -> np.ndarray:
         """(k,) object: label of the level in every row of another table, None where it is missing."""
         table = newdata if isinstance(newdata, Table) else Table(newdata)
-        columns = [read_factor(node, table, {}) for node in self.factors]
+        columns = [read_factor(node, table, state)
+                   for node, state in zip(self.factors, self.factor_states, strict=True)]  # fmt: skip
         labels = np.empty(table.n, dtype=object)
         for i in range(table.n):
             parts = [None if c.values[i] < 0 else (c.levels or ())[c.values[i]] for c in columns]
@@ -178,9 +184,10 @@ def build_random_term(
     coding, values = _linear_part(part, raw, rows, contrasts)
     dense = coding.dense(values, n)
     _check_levels(part.group, coding.column_names, labels, n)
-    variables = tuple(dict.fromkeys(name.name for node in part.factors for name in names_in(node)))
+    variables = tuple(dict.fromkeys(name.name for node in part.factors for name in columns_read(node)))
     return RandomTerm(part.group, coding.column_names, part.structure, labels, group_codes, dense, variables,
-                      coding, part.factors, tuple(levels), cells)  # fmt: skip
+                      coding, part.factors, tuple(levels), cells,
+                      tuple(group_raw[deparse(node)].state for node in part.factors))  # fmt: skip
 
 
 def _linear_part(

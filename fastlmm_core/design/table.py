@@ -29,11 +29,17 @@ class Column:
         factor.
     levels : tuple of str or None
         None for a numeric column.
+    ordered : bool
+        Whether the order of the levels means something, as that of an ordered categorical.
+    days : tuple of float or None
+        Days since 1970-01-01 of each level of a column of dates.
     """
 
     name: str
     values: np.ndarray
     levels: tuple[str, ...] | None
+    ordered: bool = False
+    days: tuple[float, ...] | None = None
 
     @property
     def is_factor(self) -> bool:
@@ -188,7 +194,7 @@ def _from_array(name: str, values: np.ndarray) -> Column:
     if kind == "c":
         raise DataError(f"column '{name}' is complex; use its real part, its imaginary part or its modulus")
     if kind in "mM":
-        raise DataError(f"column '{name}' holds dates or durations; convert it to numbers or to strings")
+        return _from_dates(name, values)
     if kind in "US" or kind == "T":
         return _from_labels(name, values.astype(object))
     return _from_objects(name, values)
@@ -224,6 +230,8 @@ def _from_objects(name: str, values: np.ndarray) -> Column:
         missing = pd.isna(values)
         codes = np.where(missing, -1, np.where(missing, False, values).astype(np.int32)).astype(np.int32)
         return _compact(name, codes, ("False", "True"))
+    if found in ("datetime", "datetime64", "date", "timedelta", "timedelta64"):
+        return _from_dates(name, _without_zone(pd.Series(values)))
     if found == "empty":
         return Column(name, np.full(values.shape[0], np.nan), None)
     kinds = sorted({type(v).__name__ for v in values if not (v is None or v is pd.NA)})
@@ -232,6 +240,28 @@ def _from_objects(name: str, values: np.ndarray) -> Column:
     raise DataError(
         f"column '{name}' mixes values of types {name_list(kinds)}; use one type for the whole column"
     )
+
+
+def _without_zone(values: pd.Series) -> np.ndarray:
+    """Dates or durations (n,) as NumPy's own type; times of a zone as they read there."""
+    kind = pd.api.types.infer_dtype(values, skipna=True)
+    if kind.startswith("timedelta"):
+        return pd.to_timedelta(values).to_numpy()
+    return np.asarray(pd.to_datetime(values).dt.tz_localize(None).to_numpy())
+
+
+def _from_dates(name: str, values: np.ndarray) -> Column:
+    """Dates or durations as levels in their order, with what they are in days."""
+    codes, found = pd.factorize(values, sort=True)
+    origin = np.timedelta64(0) if values.dtype.kind == "m" else np.datetime64(0, "D")
+    days = (found - origin) / np.timedelta64(1, "D")
+    whole = bool((days == np.floor(days)).all())
+    moments: Any = pd.Series(found)
+    if values.dtype.kind == "m":
+        labels = [str(moment) for moment in moments]
+    else:
+        labels = [moment.strftime("%Y-%m-%d") if whole else moment.isoformat(sep=" ") for moment in moments]
+    return Column(name, codes.astype(np.int32), tuple(labels), days=tuple(days.tolist()))
 
 
 def label_text(value: Any) -> str:
@@ -251,7 +281,7 @@ def _from_categorical(name: str, values: Any) -> Column:
     levels = tuple(label_text(level) for level in values.categories)
     if len(set(levels)) < len(levels):
         raise DataError(f"levels of '{name}' have the same text; make the categories distinct as strings")
-    return Column(name, np.asarray(values.codes, dtype=np.int32), levels)
+    return Column(name, np.asarray(values.codes, dtype=np.int32), levels, bool(values.ordered))
 
 
 def factorize_runs(values: Any) -> tuple[np.ndarray, Any]:

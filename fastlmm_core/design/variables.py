@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from fastlmm_core.design.contrasts import Contrast, contrast_of, contrast_of_call
-from fastlmm_core.design.evaluation import Numbers, State, evaluate, evaluate_numbers, missing_sources
-from fastlmm_core.design.expressions import Call, Name, Node, is_factor_call, names_in
+from fastlmm_core.design.bases import State
+from fastlmm_core.design.contrasts import Contrast, contrast_of, contrast_of_call, polynomial
+from fastlmm_core.design.evaluation import Logical, Numbers, evaluate, evaluate_factor, evaluate_numbers
+from fastlmm_core.design.expressions import Call, Name, Node, deparse, label_of
+from fastlmm_core.design.functions import columns_read, is_factor_call
 from fastlmm_core.design.table import Column, Table, as_factor, drop_unused
 from fastlmm_core.errors import DataError, DesignError, name_list
 
@@ -46,14 +48,14 @@ class Atom:
     @property
     def columns_read(self) -> tuple[str, ...]:
         """Names of the table's columns the variable reads."""
-        return tuple(dict.fromkeys(name.name for name in names_in(self.node)))
+        return tuple(dict.fromkeys(name.name for name in columns_read(self.node)))
 
     def names(self, full: bool) -> list[str]:
         """Column names; for a factor by all levels (`full`) or by contrasts."""
         if self.levels is None:
-            return [self.text + suffix for suffix in self.suffixes]
+            return [label_of(self.text) + suffix for suffix in self.suffixes]
         assert self.contrast is not None
-        return [self.text + suffix for suffix in (self.levels if full else self.contrast.suffixes)]
+        return [label_of(self.text) + suffix for suffix in (self.levels if full else self.contrast.suffixes)]
 
     def width(self, full: bool) -> int:
         if self.levels is None:
@@ -89,21 +91,10 @@ class Atom:
 
 
 def read_factor(node: Node, table: Table, state: State) -> Column:
-    """The expression as a factor column: a column, ``C(...)``, ``factor(...)`` or a comparison."""
+    """The expression as a factor column: a column, ``C(...)``, ``factor(...)``, a comparison, or numbers."""
     if isinstance(node, Name):
         return as_factor(table.column(node.name))
-    if is_factor_call(node):
-        assert isinstance(node, Call)
-        return read_factor(node.arguments[0][1], table, state)
-    value = np.asarray(evaluate(node, table, state))
-    if value.dtype == bool:  # NumPy compares missing values as False
-        codes = np.where(missing_sources(node, table), -1, value).astype(np.int32)
-        return Column("", codes, ("FALSE", "TRUE"))
-    if value.dtype == object:
-        levels = tuple(sorted({v for v in value if v is not None}))
-        place = {v: i for i, v in enumerate(levels)}
-        return Column("", np.array([place.get(v, -1) for v in value], dtype=np.int32), levels)
-    return as_factor(Column("", evaluate_numbers(node, table, state).on_rows(None)[:, 0], None))
+    return evaluate_factor(node, table, state)
 
 
 @dataclass(frozen=True)
@@ -118,11 +109,14 @@ class Raw:
         None for numbers.
     state : dict
         What stateful functions remember of the data.
+    ordered : bool
+        Whether it is an ordered factor, coded by polynomials unless something else is asked for.
     """
 
     values: Numbers | np.ndarray
     levels: tuple[str, ...] | None
     state: State
+    ordered: bool = False
 
     def missing(self) -> np.ndarray:
         """(N,) bool."""
@@ -139,12 +133,17 @@ def read_raw(node: Node, table: Table) -> Raw:
     """Evaluate one variable: codes and levels for a factor, numbers otherwise."""
     state: State = {}
     if isinstance(node, Name):
-        as_levels = table.column(node.name).is_factor
-    else:
-        as_levels = is_factor_call(node) or np.asarray(evaluate(node, table, state)).dtype in (bool, object)
-    if as_levels:
+        column = table.column(node.name)
+        if column.days is not None:
+            raise DataError(f"column '{node.name}' holds dates; write as.numeric({deparse(node)}) for days "
+                            f"or factor({deparse(node)}) for levels")  # fmt: skip
+        if not column.is_factor:
+            return Raw(evaluate_numbers(node, table, state), None, state)
+        return Raw(column.values, column.levels, state, column.ordered)
+    value = evaluate(node, table, state)
+    if is_factor_call(node) or isinstance(value, (Column, Logical, str)):
         column = read_factor(node, table, state)
-        return Raw(column.values, column.levels, state)
+        return Raw(column.values, column.levels, state, column.ordered)
     return Raw(evaluate_numbers(node, table, state), None, state)
 
 
@@ -170,7 +169,9 @@ def make_atom(
         raise DesignError(f"factor '{text}' has only the level {name_list(levels)} in the {codes.size} "
                           f"rows used; "
                           "leave it out of the fixed part")  # fmt: skip
-    given = None if not contrasts else contrasts.get(text)
+    given = None if not contrasts else contrasts.get(text, contrasts.get(label_of(text)))
+    if given is None and raw.ordered:
+        given = polynomial(levels)
     contrast = (
         contrast_of_call(node, levels, given) if is_factor_call(node) else contrast_of(given, levels, text)
     )
@@ -178,4 +179,4 @@ def make_atom(
 
 
 def _numbered(node: Node) -> bool:
-    return isinstance(node, Call) and node.function in ("poly", "bs", "cr", "cc")
+    return isinstance(node, Call) and node.function in ("poly", "bs", "ns", "cr", "cc")

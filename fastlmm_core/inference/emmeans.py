@@ -19,6 +19,7 @@ from fastlmm_core.inference.reference_grid import (
     averaged_over,
     averaging_matrix,
     check_names,
+    columns_of_specs,
     grid_table,
     parse_specs,
     reference_grid,
@@ -78,7 +79,7 @@ def emmeans(
     DataError
         For an unknown level in `at`.
     """
-    wanted, grid = parse_specs(specs, by), reference_grid(fit.design, at)
+    wanted, grid = columns_of_specs(parse_specs(specs, by), fit.design), reference_grid(fit.design, at)
     check_names(grid, wanted.variables)
     offset = getattr(fit.design, "offset", None)
     shift = 0.0 if offset is None else float(np.mean(offset))
@@ -128,7 +129,7 @@ def emtrends(
         raise OptionError(f"var='{var}' is not in the fixed part{nearest_names(var, design.variables)}")
     if design.variables[var].kind == "factor":
         raise OptionError(f"var='{var}' is a factor; slopes are for numeric variables")
-    wanted, grid = parse_specs(specs, by), reference_grid(design, at)
+    wanted, grid = columns_of_specs(parse_specs(specs, by), design), reference_grid(design, at)
     check_names(grid, wanted.variables)
     slopes = replace(grid, X=slope_rows(design, grid, var, delta))
     return table_of_means(

@@ -20,6 +20,7 @@ from fastlmm_core.inference.reference_grid import (
     ReferenceGrid,
     averaging_matrix,
     grid_codes,
+    plain_name,
     reference_grid,
 )
 from fastlmm_core.inference.row_spaces import estimable_part
@@ -95,7 +96,7 @@ def joint_tests(
         When there is nothing to test, or `by` names an unknown variable.
     """
     design = fit.design
-    names = [by] if isinstance(by, str) else list(by or [])
+    names = [plain_name(str(name)) for name in ([by] if isinstance(by, str) else by or [])]
     for name in names:
         if name not in design.variables:
             raise OptionError(f"by: '{name}' is not in the fixed part{nearest_names(name, design.variables)}")

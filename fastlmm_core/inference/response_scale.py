@@ -13,8 +13,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastlmm_core.design.evaluation import plain_function
-from fastlmm_core.design.expressions import Binary, Call, Name, Node, Number, Paren, Unary, deparse, names_in
+from fastlmm_core.design.expressions import (
+    Binary,
+    Call,
+    Constant,
+    Name,
+    Node,
+    Number,
+    Paren,
+    Unary,
+    deparse,
+    label_of,
+)
+from fastlmm_core.design.functions import CONSTANTS, columns_read, match_arguments, plain_function
 
 Floats = NDArray[np.floating]
 
@@ -132,7 +143,7 @@ def response_scale(node: Node | None) -> ResponseScale | None:
     """The way back for the response of a formula; None for a plain column, and where none can be read off."""
     if node is None or isinstance(node, Name):
         return None
-    names = list(names_in(node))
+    names = list(columns_read(node))
     steps: list[Step] = []
     inner, current = "", node
     while not isinstance(current, Name):
@@ -143,10 +154,10 @@ def response_scale(node: Node | None) -> ResponseScale | None:
         if step is not None:
             steps.append(step)
             if step.log is not None and not inner:
-                inner = deparse(current)
+                inner = label_of(deparse(current))
     if len(names) != 1 or not steps:
         return None
-    return ResponseScale(deparse(node), names[0].name, tuple(steps), inner)
+    return ResponseScale(label_of(deparse(node)), names[0].name, tuple(steps), inner)
 
 
 def undo(node: Node) -> tuple[Step | None, Node] | None:
@@ -163,11 +174,10 @@ def undo(node: Node) -> tuple[Step | None, Node] | None:
 def undo_call(node: Call) -> tuple[Step | None, Node] | None:
     """The inverse of a function of the formula language."""
     name = plain_function(node.function)
-    inside = node.arguments[0][1] if node.arguments else None
-    if inside is None:
-        return None
-    if name == "log" and len(node.arguments) == 2:
-        base = constant(node.arguments[1][1])
+    arguments = match_arguments(node)
+    inside = arguments.values[0]
+    if name == "log" and "base" in arguments.settings:
+        base = constant(arguments.settings["base"])
         return None if base is None or base <= 0.0 or base == 1.0 else (exponential(base), inside)
     if len(node.arguments) != 1:
         return None
@@ -203,6 +213,9 @@ def constant(node: Node) -> float | None:
     """Value of an expression without columns that is a number, a negative number or one in parentheses."""
     if isinstance(node, Number):
         return float(node.value)
+    if isinstance(node, Constant):
+        value = CONSTANTS[node.name]
+        return None if value is None or not np.isfinite(value) else float(value)
     if isinstance(node, Paren):
         return constant(node.inner)
     if isinstance(node, Unary) and node.operator in "+-":

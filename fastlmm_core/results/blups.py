@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
+from fastlmm_core.design.expressions import label_of
 from fastlmm_core.errors import OptionError, check_level, nearest_names
 from fastlmm_core.linalg import make_factor
 from fastlmm_core.reml.equations import build_equations
@@ -24,6 +25,7 @@ SOLVE_FIXED = 300
 def blup_table(fit: LMMFit, term: str | None, level: float) -> pd.DataFrame:
     """One row a level and coefficient; see ``LMMFit.blups``."""
     groups = [t.group for t in fit.design.random]
+    term = label_of(term) if isinstance(term, str) else term
     if term is not None and term not in groups:
         raise OptionError(
             f"term={term!r} is not a grouping factor of this model{nearest_names(str(term), groups)}"

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from fastlmm_core.design.expressions import label_of
 from fastlmm_core.design.table import first_row
 from fastlmm_core.errors import DataError, OptionError, name_list, nearest_names
 from fastlmm_core.inference.linear_functions import dense_rows
@@ -89,7 +90,7 @@ def _terms_used(fit: LMMFit, random: bool | Sequence[str]) -> list[int]:
         return list(range(len(terms))) if random else []
     if random is None:
         raise OptionError("random=None is not known; allowed: True, False, or names of grouping factors")
-    wanted = [random] if isinstance(random, str) else list(random)
+    wanted = [label_of(str(name)) for name in ([random] if isinstance(random, str) else random)]
     groups = [term.group for term in terms]
     for name in wanted:
         if name not in groups:
