@@ -109,6 +109,66 @@ def test_curvatures_are_contracted_second_derivatives(structure):
         assert_close(structure.loadings_curvature(theta, block), expected, 1e-12)
 
 
+@pytest.mark.parametrize("name", coefficient_structure_names())
+def test_curvature_of_many_coefficients(name):
+    """Along one direction, where the array of all second derivatives would be large."""
+    m = 20
+    structure = make_coefficient_structure(name, m)
+    theta = next(thetas(structure))
+    direction = np.random.default_rng(4).normal(size=theta.size)
+    weights = random_covariance(m, 1)
+
+    def slope(step):
+        return np.einsum("tab,ab->t", structure.covariance_jacobian(theta + step * direction), weights)
+
+    expected = jacobian_by_differences(slope, np.zeros(1))[0]
+    assert_close(structure.covariance_curvature(theta, weights) @ direction, expected, 1e-7)
+
+
+@pytest.mark.parametrize(("name", "m"), [("cs", 2), ("hetar1", 4), ("toep", 4), ("toep", 5)])
+def test_alternating_signs_are_negative_correlations(name, m):
+    """What a search finds beyond a zero variance, where the structure has it."""
+    structure = make_coefficient_structure(name, m)
+    for theta in thetas(structure):
+        for sign in (1.0, -1.0):
+            crossed = theta.copy()
+            crossed[:m] *= sign * (-1.0) ** np.arange(m)
+            canonical = structure.canonical(crossed)
+            assert np.all(canonical >= structure.lower_bounds())
+            assert_close(structure.covariance(canonical), structure.covariance(crossed), 1e-12)
+
+
+def test_signs_that_a_structure_does_not_have_stay_outside_its_bounds():
+    structure = make_coefficient_structure("cs", 3)
+    theta = np.array([1.0, 2.0, -1.0, 0.3])
+    assert np.any(structure.canonical(theta) < structure.lower_bounds())
+    with pytest.raises(OptionError, match="not of structure 'cs'"):
+        structure.held(structure.covariance(theta))
+
+
+def test_correlations_at_their_bounds_are_named():
+    names = LABELS[:3]
+    ones, least = np.ones((3, 3)), 1.5 * np.eye(3) - 0.5
+    ends = np.array([[1.0, -1.0, 1.0], [-1.0, 1.0, -1.0], [1.0, -1.0, 1.0]])
+    cases = [
+        ("us", ones, "the correlation of a and b is +1"),
+        ("us", ends, "the correlation of a and b is -1"),
+        ("us", least, "the covariance of a, b, c has rank 2 of 3"),
+        ("cs", ones, "the correlation is +1"),
+        ("homcs", least, "the correlation is -1/2, its least"),
+        ("hetar1", ends, "the correlation is -1"),
+        ("toep", ones, "the correlation at lag 1 is +1"),
+        ("homtoep", least, "the partial correlation at lag 2 is -1"),
+        ("fa", ones + np.diag([0.0, 1.0, 1.0]), "the specific variance of a is zero"),
+        ("rr", ones, "the loadings have rank 1 of 2"),
+        ("diag", np.diag([1.0, 0.0, 1.0]), "the variance of b is zero"),
+        ("homdiag", np.zeros((3, 3)), "the variance is zero"),
+    ]
+    for name, T, phrase in cases:
+        structure = make_coefficient_structure(name, 3, **({"k": 1} if name == "fa" else {}))
+        assert phrase in structure.boundary(structure.held(T), names), name
+
+
 @pytest.mark.parametrize("kind", ["full", "rank one", "a zero", "zero", "negative correlations", "large"])
 def test_start_is_interior(structure, kind):
     """From any positive semidefinite moments: within bounds, T definite or of the rank of the structure."""

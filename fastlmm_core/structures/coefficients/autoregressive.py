@@ -41,6 +41,9 @@ class HeterogeneousAutoregressive(OneCorrelation):
     def start_correlations(self, c: np.ndarray) -> np.ndarray:
         return np.clip(c, -START_CORRELATION, START_CORRELATION)
 
+    def alternated(self, x: np.ndarray) -> np.ndarray | None:
+        return -x
+
     def factor_of(self, rho: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return autoregressive_factor(rho, self.m)
 

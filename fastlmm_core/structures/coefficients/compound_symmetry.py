@@ -52,6 +52,9 @@ class CompoundSymmetry(OneCorrelation):
     def start_correlations(self, c: np.ndarray) -> np.ndarray:
         return np.clip(c, START_CORRELATION * self.least_rho, START_CORRELATION)
 
+    def alternated(self, x: np.ndarray) -> np.ndarray | None:
+        return -x if self.m == 2 else None
+
     def factor_of(self, rho: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return compound_symmetry_factor(rho, self.m)
 

@@ -126,8 +126,21 @@ class ScaledCorrelation(CoefficientStructure):
         return np.concatenate([np.sqrt(factor) * sd, x])
 
     def canonical(self, theta: np.ndarray) -> np.ndarray:
+        """Positive standard deviations, where T is of the structure; with other signs it is not."""
         sd, x = self.split(theta)
-        return np.concatenate([-sd, x]) if np.all(sd <= 0.0) else theta.copy()
+        sign, alternate = np.sign(sd), (-1.0) ** np.arange(sd.size)
+        for pattern in (1.0, -1.0):
+            if np.all(sign * pattern >= 0.0):
+                return np.concatenate([np.abs(sd), x])
+        turned = self.alternated(x)
+        for pattern in (1.0, -1.0):
+            if turned is not None and np.all(sign * pattern * alternate >= 0.0):
+                return np.concatenate([np.abs(sd), turned])
+        return theta.copy()
+
+    def alternated(self, x: np.ndarray) -> np.ndarray | None:
+        """x where every second coefficient changes its sign; None where the structure has no such R."""
+        return None
 
     # -- Lambda -------------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -40,8 +40,19 @@ class Toeplitz(ScaledCorrelation):
     def n_correlations(self) -> int:
         return self.m - 1
 
+    def __init__(self, m: int, **options: Any):
+        super().__init__(m, **options)
+        self._latest: dict[int, tuple[bytes, list[np.ndarray]]] = {}
+
     def _lattice(self, x: np.ndarray, columns: int, order: int) -> list[np.ndarray]:
-        return lattice(Rotations.of_chart(x, 1.0 - MARGIN), columns, order)
+        """The jets at x; the latest ones are kept, since one iteration asks for them several times."""
+        key = x.tobytes()
+        at, jets = self._latest.get(columns, (b"", []))
+        if at != key or len(jets) <= order:
+            jets = lattice(Rotations.of_chart(x, 1.0 - MARGIN), columns, order)
+            # Second derivatives of all of K are large, and asked for once.
+            self._latest[columns] = key, jets if columns == 1 else jets[:2]
+        return jets
 
     def correlations(self, x: np.ndarray) -> np.ndarray:
         return self._lattice(x, 1, 0)[0][1:, 0]
@@ -66,6 +77,10 @@ class Toeplitz(ScaledCorrelation):
     def start_correlations(self, c: np.ndarray) -> np.ndarray:
         partial = partial_correlations(c, np.ones(c.size, bool))
         return self.correlations(self._chart(np.clip(partial, -START_CORRELATION, START_CORRELATION)))
+
+    def alternated(self, x: np.ndarray) -> np.ndarray | None:
+        """The correlations at odd lags change their sign, and with them the odd partial ones."""
+        return (-1.0) ** np.arange(1, x.size + 1) * x
 
     def factor(self, x: np.ndarray) -> np.ndarray:
         return self._lattice(x, self.m, 0)[0]
