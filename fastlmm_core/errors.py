@@ -7,6 +7,7 @@ import reprlib
 from collections.abc import Iterable
 from itertools import islice
 from numbers import Real
+from typing import Any
 
 LONGEST = 400  # characters of a message: what comes from a file or a stranger is never echoed at length
 _EXCERPT = 60  # characters shown of one name, value or place in a formula
@@ -58,8 +59,16 @@ class FastLMMError(Exception):
 
     code = "error"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the finished message and the attributes; signatures differ, so `__init__` is not called."""
+        return _restore_error, (type(self), self.args), self.__dict__
+
     def __init__(self, message: object = ""):
         super().__init__(clipped(str(message).strip()))
+
+
+def _restore_error(kind: type[FastLMMError], args: tuple[Any, ...]) -> FastLMMError:
+    return Exception.__new__(kind, *args)
 
 
 class DataError(FastLMMError, ValueError):
@@ -120,7 +129,7 @@ class MemoryForecastError(FastLMMError, MemoryError):
 
     code = "memory"
 
-    def __init__(self, message: str, needed: int = 0, available: int = 0):  # defaults: pickle gives no more
+    def __init__(self, message: str, needed: int, available: int):
         self.needed = needed
         self.available = available
         super().__init__(message)

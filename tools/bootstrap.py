@@ -29,6 +29,7 @@ MINIMUM_PYTHON = (3, 11)
 # What each missing piece is called on Debian and Ubuntu.
 APT = {
     "a C compiler": ("gcc", "libc6-dev"),
+    "a C++ compiler": ("g++",),  # scikit-sparse 0.5 has C++ sources
     "the Python headers": ("python3-dev",),
     "the venv module": ("python3-venv",),
     "SuiteSparse": ("libsuitesparse-dev",),
@@ -41,11 +42,11 @@ ADVICE = """\
 fastlmm_core: cannot go on without {missing}.
 {reason}
 Install what the system lacks, then run the same command again:
-  Debian/Ubuntu  sudo apt-get install gcc libc6-dev python3-dev python3-venv \\
+  Debian/Ubuntu  sudo apt-get install gcc g++ libc6-dev python3-dev python3-venv \\
                                       libsuitesparse-dev libopenblas0-pthread
-  Fedora         sudo dnf install gcc python3-devel suitesparse-devel openblas-threads
+  Fedora         sudo dnf install gcc gcc-c++ python3-devel suitesparse-devel openblas-threads
   macOS          xcode-select --install && brew install python@3.11 suite-sparse
-  conda          conda install -c conda-forge python=3.11 c-compiler suitesparse libopenblas
+  conda          conda install -c conda-forge python=3.11 c-compiler cxx-compiler suitesparse libopenblas
 """
 
 
@@ -87,15 +88,27 @@ def scikit_sparse_requirement(version: tuple[int, int]) -> str:
     return "scikit-sparse>=0.5,<0.6" if version >= (7, 4) else "scikit-sparse==0.4.16"
 
 
-def has_compiler() -> bool:
-    """Whether a C program compiles and links (a compiler without libc headers does not count)."""
-    found = (shutil.which(name) for name in ("cc", "gcc", "clang"))
-    compiler = os.environ.get("CC", "").split() or [path for path in found if path][:1]
+# Variable that names the compiler, its usual names, and a program: that it starts is not enough, as the
+# headers and the library of its language are packages of their own.
+C_PROBE = (
+    "CC", ("cc", "gcc", "clang"), "probe.c",
+    "#include <stdlib.h>\nint main(void) { return EXIT_SUCCESS; }\n",
+)  # fmt: skip
+CXX_PROBE = (
+    "CXX", ("c++", "g++", "clang++"), "probe.cpp",
+    "#include <vector>\nint main() { return (int) std::vector<int>().size(); }\n",
+)  # fmt: skip
+
+
+def compiles(variable: str, names: Iterable[str], file: str, program: str) -> bool:
+    """Whether a program of the language compiles and links."""
+    found = (shutil.which(name) for name in names)
+    compiler = os.environ.get(variable, "").split() or [path for path in found if path][:1]
     if not compiler:
         return False
     with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder) / "probe.c"
-        source.write_text("#include <stdlib.h>\nint main(void) { return EXIT_SUCCESS; }\n")
+        source = Path(folder) / file
+        source.write_text(program)
         try:
             done = subprocess.run([*compiler, source, "-o", source.with_suffix("")], capture_output=True)
         except OSError:
@@ -106,7 +119,8 @@ def has_compiler() -> bool:
 def missing_pieces() -> list[str]:
     """Names (keys of APT) of what the system lacks."""
     present = {
-        "a C compiler": has_compiler(),
+        "a C compiler": compiles(*C_PROBE),
+        "a C++ compiler": compiles(*CXX_PROBE),
         "the Python headers": Path(sysconfig.get_path("include"), "Python.h").is_file(),
         "the venv module": bool(importlib.util.find_spec("venv") and importlib.util.find_spec("ensurepip")),
         "SuiteSparse": suitesparse_version(include_dirs()) is not None,

@@ -244,7 +244,7 @@ def collect_codes(
     weights = variables.columns.column(plan.weights).values if plan.weights else np.ones(N)
     if variables.undefined.any():
         weights = np.where(variables.undefined, np.nan, weights)
-    for nameless in np.flatnonzero(table.keys.isna().to_numpy().any(axis=1)) if plan.by else ():
+    for nameless in np.flatnonzero(table.keys.isna().to_numpy().any(axis=1)).tolist() if plan.by else ():
         ok[table.ptr[nameless] : table.ptr[nameless + 1]] = False
     y = table.y if variables.response is None else variables.response[None]
     if variables.offset is not None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from .._version import __version__
 from ..errors import FastLMMError, FastLMMWarning
 from .batch import add_batch
+from .interruption import INTERRUPTED, leave_on_interrupt, say_stopped
 
 FORMATS = ("csv", "parquet", "json")
 
@@ -26,13 +27,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0, or 2 after bad input (one line on standard error says what is wrong).
+        0; 1 from a batch in which trials could not be fitted; 2 after bad input and 130 after Ctrl-C, each
+        with one line on standard error.
     """
     arguments = _parser().parse_args(argv)
     command: Callable[[argparse.Namespace], int] = arguments.command
-    from ..compiling import compilation_notice
-
+    stopped: Callable[[argparse.Namespace], str] = getattr(arguments, "stopped", _stopped)
+    if argv is None:
+        leave_on_interrupt(lambda: stopped(arguments))
     try:
+        from ..compiling import compilation_notice
+
         with warnings.catch_warnings(), compilation_notice(_say):
             warnings.simplefilter("ignore", FastLMMWarning)  # the summary says the same in words
             return command(arguments)
@@ -42,6 +47,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of a pipe closed it, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except KeyboardInterrupt:  # called from Python, where Ctrl-C is not ours to handle
+        say_stopped(stopped(arguments))
+        return INTERRUPTED
+
+
+def _stopped(arguments: argparse.Namespace) -> str:
+    return "stopped"
 
 
 def _say(words: str) -> None:

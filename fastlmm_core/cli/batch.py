@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from ..batch import BatchResult
 
 FAILED = 1
-INTERRUPTED = 130  # as shells report Ctrl-C
 
 
 def add_batch(commands: argparse._SubParsersAction) -> None:
@@ -51,7 +50,13 @@ def add_batch(commands: argparse._SubParsersAction) -> None:
     engine.add_argument("--scheduler", metavar="ADDRESS", help="Dask scheduler, tcp://host:port")
     batch.add_argument("--plot", action="store_true", help="also write an overview figure to --out")
     batch.add_argument("--quiet", action="store_true", help="no progress bar")
-    batch.set_defaults(command=_batch)
+    batch.set_defaults(command=_batch, stopped=_stopped)
+
+
+def _stopped(arguments: argparse.Namespace) -> str:
+    return (
+        f"stopped; what is done is in {arguments.out}/, and the same command with --resume goes on from there"
+    )
 
 
 def _batch(arguments: argparse.Namespace) -> int:
@@ -74,16 +79,11 @@ def batch_command(arguments: argparse.Namespace) -> int:
     }  # fmt: skip
     if not Path(arguments.source).exists():
         raise OptionError(f"'{arguments.source}' does not exist; name a CSV or Parquet file, or a folder")
-    try:
-        if arguments.scheduler:
-            with connect(arguments.scheduler) as client:
-                result = fit_batch(arguments.source, arguments.formula, engine=client, **options)
-        else:
-            result = fit_batch(arguments.source, arguments.formula, workers=arguments.workers, **options)
-    except KeyboardInterrupt:
-        print(f"fastlmm: stopped; what is done is in {arguments.out}/, and the same command with --resume "
-              "goes on from there", file=sys.stderr)  # fmt: skip
-        return INTERRUPTED
+    if arguments.scheduler:
+        with connect(arguments.scheduler) as client:
+            result = fit_batch(arguments.source, arguments.formula, engine=client, **options)
+    else:
+        result = fit_batch(arguments.source, arguments.formula, workers=arguments.workers, **options)
     print(result.summary())
     print(f"tables in {arguments.out}/: {', '.join(result.plan.tables)}")
     if arguments.plot:

@@ -197,7 +197,7 @@ def table_of_means(
     functions = fit.linear_functions(K, ddf=ddf, information=information)
     return EmmeansTable(
         labels=labels, functions=functions, K=K, weights=None, shift=np.full(K.shape[0], shift),
-        undefined=undefined, by=specs.by, kind="prediction", n_means=int(np.bincount(group).max()),
+        undefined=undefined, by=specs.by, kind="prediction", n_means=int(np.max(np.bincount(group))),
         adjust_asked="none", level=level, title=title, remarks=remarks,
         scale=None if trend else response_scale(fit.design.formula.response), group=group,
     )  # fmt: skip

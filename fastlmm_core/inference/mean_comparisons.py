@@ -55,8 +55,8 @@ def difference_errors(se: Floats, df: Floats, level: float) -> DifferenceErrors:
     sed = se[valid]
     lsd = t_quantile(1.0 - level, df[valid]) * sed
     return DifferenceErrors(
-        int(sed.size), float(sed.mean()), float(sed.min()), float(sed.max()), float(np.sqrt((sed**2).mean())),
-        float(lsd.mean()), float(lsd.min()), float(lsd.max()), level,
+        int(sed.size), float(sed.mean()), float(np.min(sed)), float(np.max(sed)),
+        float(np.sqrt((sed**2).mean())), float(lsd.mean()), float(np.min(lsd)), float(np.max(lsd)), level,
     )  # fmt: skip
 
 

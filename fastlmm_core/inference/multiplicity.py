@@ -103,7 +103,7 @@ def resolve_adjustment(adjust: str, family: Family) -> Adjustment:
     """
     used = check_adjust(adjust)
     notes: list[str] = []
-    size = int(family.sizes().max()) if family.group.size else 1
+    size = int(np.max(family.sizes())) if family.group.size else 1
     if size == 1 and used != "scheffe":
         used = "none"
     if used == "tukey" and family.kind != "pairs":
@@ -122,7 +122,8 @@ def family_words(method: str, size: int, family: Family, what: str = "tests") ->
     """How the notes name the family."""
     if method == "tukey":
         if family.means_of is not None and np.ptp(family.means_of) > 0:
-            return f"for comparing families of {family.means_of.min()} to {family.means_of.max()} estimates"
+            smallest, largest = np.min(family.means_of), np.max(family.means_of)
+            return f"for comparing families of {smallest} to {largest} estimates"
         return f"for comparing a family of {family.n_means} estimates"
     if method == "scheffe" and family.ranks is not None:
         return "with rank " + "/".join(str(rank) for rank in np.unique(family.ranks()))

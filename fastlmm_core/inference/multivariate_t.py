@@ -62,7 +62,7 @@ def factor_correlation(corr: Floats, tolerance: float = 1e-10) -> CorrelationFac
     for _ in range(corr.shape[0]):
         diagonal = remaining.diagonal().copy()
         diagonal[order] = -1.0
-        pivot = int(diagonal.argmax())
+        pivot = int(np.argmax(diagonal))
         if diagonal[pivot] < tolerance:
             break
         column = remaining[:, pivot] / np.sqrt(diagonal[pivot])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -45,21 +46,67 @@ class Step:
     log: float | None = None
 
 
+# Inverses and slopes are named functions with their constants bound: tables that hold them can be pickled.
+def linear(shift: float, factor: float, z: Floats) -> Floats:
+    """shift + factor z."""
+    return shift + factor * z
+
+
+def flat(value: float, z: Floats) -> Floats:
+    """The value for every z."""
+    return np.full(z.shape, value)
+
+
+def scaled_exponential(factor: float, scale: float, z: Floats) -> Floats:
+    """factor exp(scale z)."""
+    return factor * np.exp(scale * z)
+
+
+def scaled_power(factor: float, exponent: float, z: Floats) -> Floats:
+    """factor z^exponent."""
+    return factor * z**exponent
+
+
+def slope_of_log1p(z: Floats) -> Floats:
+    """1 / (1 + z)."""
+    return 1.0 / (1.0 + z)
+
+
+def slope_of_tan(z: Floats) -> Floats:
+    """1 / cos(z)^2."""
+    return 1.0 / np.cos(z) ** 2
+
+
+def slope_of_arctanh(z: Floats) -> Floats:
+    """1 / (1 - z^2)."""
+    return 1.0 / (1.0 - z * z)
+
+
+def reciprocal(numerator: float, z: Floats) -> Floats:
+    """numerator / z."""
+    return numerator / z
+
+
+def slope_of_reciprocal(numerator: float, z: Floats) -> Floats:
+    """-numerator / z^2."""
+    return -numerator / z**2
+
+
 def affine(shift: float, factor: float) -> Step:
     """x = shift + factor z."""
-    return Step(lambda z: shift + factor * z, lambda z: np.full(z.shape, factor), factor=factor)
+    return Step(partial(linear, shift, factor), partial(flat, factor), factor=factor)
 
 
 def exponential(base: float) -> Step:
     """x = base^z, the inverse of a logarithm."""
     scale = float(np.log(base))
-    return Step(lambda z: np.exp(scale * z), lambda z: scale * np.exp(scale * z), log=scale)
+    return Step(partial(scaled_exponential, 1.0, scale), partial(scaled_exponential, scale, scale), log=scale)
 
 
 def power(exponent: float) -> Step:
     """x = z^(1 / exponent) for z >= 0, the inverse of a power."""
     inverse = 1.0 / exponent
-    return Step(lambda z: z**inverse, lambda z: inverse * z ** (inverse - 1.0), low=0.0)
+    return Step(partial(scaled_power, 1.0, inverse), partial(scaled_power, inverse, inverse - 1.0), low=0.0)
 
 
 FUNCTIONS: dict[str, Step] = {
@@ -67,12 +114,12 @@ FUNCTIONS: dict[str, Step] = {
     "log2": exponential(2.0),
     "log10": exponential(10.0),
     "log1p": Step(np.expm1, np.exp),
-    "exp": Step(np.log, lambda z: 1.0 / z, low=0.0),
-    "expm1": Step(np.log1p, lambda z: 1.0 / (1.0 + z), low=-1.0),
+    "exp": Step(np.log, partial(reciprocal, 1.0), low=0.0),
+    "expm1": Step(np.log1p, slope_of_log1p, low=-1.0),
     "sqrt": power(0.5),
     "asin": Step(np.sin, np.cos, low=-0.5 * np.pi, high=0.5 * np.pi),
-    "atan": Step(np.tan, lambda z: 1.0 / np.cos(z) ** 2, low=-0.5 * np.pi, high=0.5 * np.pi),
-    "tanh": Step(np.arctanh, lambda z: 1.0 / (1.0 - z * z), low=-1.0, high=1.0),
+    "atan": Step(np.tan, slope_of_tan, low=-0.5 * np.pi, high=0.5 * np.pi),
+    "tanh": Step(np.arctanh, slope_of_arctanh, low=-1.0, high=1.0),
 }
 
 
@@ -205,7 +252,7 @@ def undo_binary(node: Binary) -> tuple[Step | None, Node] | None:
         if node.operator == "*" and left != 0.0:
             return affine(0.0, 1.0 / left), node.right
         if node.operator == "/" and left != 0.0:
-            return Step(lambda z: left / z, lambda z: -left / z**2, low=0.0), node.right
+            return Step(partial(reciprocal, left), partial(slope_of_reciprocal, left), low=0.0), node.right
     return None
 
 

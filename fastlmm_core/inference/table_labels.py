@@ -50,8 +50,8 @@ def group_rows(labels: pd.DataFrame, by: Sequence[str]) -> tuple[NDArray[np.inte
     sizes = np.bincount(group)
     if np.unique(sizes).size > 1:
         raise OptionError(
-            f"by={list(by)!r}: groups of {sizes.min()} to {sizes.max()} rows; they must be of equal size. "
-            "Take them one at a time by at="
+            f"by={list(by)!r}: groups of {np.min(sizes)} to {np.max(sizes)} rows; they must be of equal "
+            "size. Take them one at a time by at="
         )
     return group, np.argsort(group, kind="stable").reshape(sizes.size, -1)
 

@@ -100,7 +100,7 @@ def tail_piece(tails: Tails, k: float, i: int, j: int) -> Floats | None:
         return tails(both[0].ravel(), k, both[1].ravel()).reshape(both[0].shape)
 
     values = at(chebyshev_nodes(Q_NODES), chebyshev_nodes(DF_NODES))
-    if not values.min() > SMALLEST_TAIL:
+    if not np.min(values) > SMALLEST_TAIL:
         return None
     coef = chebyshev_transform(DF_NODES) @ np.log(values) @ chebyshev_transform(Q_NODES).T
     want = at(CHECKED_Q, CHECKED_DF)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -323,10 +324,11 @@ def solver_of(matrix: sp.csc_array) -> Callable[[np.ndarray], np.ndarray]:
     if not factor.factorize(lower.data):
         raise np.linalg.LinAlgError("the matrix is not positive definite")
     factor.release()
+    return partial(solve_permuted, factor, perm)
 
-    def solve(right: np.ndarray) -> np.ndarray:
-        out = np.empty(right.shape)
-        out[perm] = factor.solve(right[perm])
-        return out
 
-    return solve
+def solve_permuted(factor: SupernodalFactor, perm: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Solve with the factor of a matrix whose rows and columns were permuted."""
+    out = np.empty(right.shape)
+    out[perm] = factor.solve(right[perm])
+    return out

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -220,7 +220,7 @@ class MixedModelEquations:
         if self.p <= DENSE_FIXED:
             # the inverse is enough: every least squares fit is refined once on its own residual
             inverse = np.linalg.inv(XWX.toarray())
-            return lambda right: inverse @ right
+            return partial(np.matmul, inverse)  # can be pickled with the fit
         from fastlmm_core.linalg.supernodal import solver_of
 
         return solver_of(sp.csc_array(XWX))

@@ -65,7 +65,7 @@ def test_build_is_told_of_headers_outside_usr(bootstrap, tmp_path):
     assert environ["SUITESPARSE_LIBRARY_DIR"] == str(tmp_path / "conda" / "lib")
 
 
-@pytest.mark.parametrize("piece", ["SuiteSparse", "a C compiler"])
+@pytest.mark.parametrize("piece", ["SuiteSparse", "a C compiler", "a C++ compiler"])
 def test_missing_piece_ends_in_one_message_for_every_system(bootstrap, monkeypatch, capsys, piece):
     monkeypatch.setattr(bootstrap, "missing_pieces", lambda: [piece])
     monkeypatch.setattr(bootstrap, "up_to_date", lambda: False)
@@ -76,6 +76,25 @@ def test_missing_piece_ends_in_one_message_for_every_system(bootstrap, monkeypat
     for words in ("Debian/Ubuntu  sudo apt-get install", "Fedora         sudo dnf", "macOS ", "conda "):
         assert words in message
     assert "Traceback" not in message
+
+
+def test_advice_names_what_apt_would_install(bootstrap):
+    """Every package of the list stands in the advice, so that doing by hand gives the same machine."""
+    debian = bootstrap.ADVICE[bootstrap.ADVICE.index("Debian") : bootstrap.ADVICE.index("Fedora")].split()
+    assert set(debian) >= {package for packages in bootstrap.APT.values() for package in packages}
+
+
+@pytest.mark.parametrize("probe", ["C_PROBE", "CXX_PROBE"])
+def test_compiler_counts_where_it_makes_a_program(bootstrap, monkeypatch, tmp_path, probe):
+    variable, *_ = getattr(bootstrap, probe)
+    monkeypatch.delenv(variable, raising=False)
+    assert bootstrap.compiles(*getattr(bootstrap, probe))
+    headerless = tmp_path / "compiler"  # starts and fails, as one without the headers of its language
+    headerless.write_text("#!/bin/sh\nexit 1\n")
+    headerless.chmod(0o755)
+    for compiler in (str(headerless), "no-such-compiler"):
+        monkeypatch.setenv(variable, compiler)
+        assert not bootstrap.compiles(*getattr(bootstrap, probe))
 
 
 def test_missing_openblas_alone_does_not_stop_the_set_up(bootstrap, monkeypatch, capsys):
