@@ -11,7 +11,7 @@ import numpy as np
 from fastlmm_core.design import Design, build_design
 from fastlmm_core.design.formula import ParsedFormula
 from fastlmm_core.design.table import first_row
-from fastlmm_core.errors import DataError, OptionError, shown
+from fastlmm_core.errors import DataError, DesignError, OptionError, shown
 from fastlmm_core.gate import callers_own, public, warn_caller
 from fastlmm_core.linalg import CholeskyFactor, make_factor
 from fastlmm_core.linalg.memory import parse_memory
@@ -125,6 +125,9 @@ def prepare(
     design = build_design(
         formula, data, weights=weights, offset=offset, contrasts=contrasts, response=response
     )
+    if not (design.formula.is_plain and design.is_plain):
+        raise DesignError("this formula has covariance structures, relations of levels or splines that are "
+                          "not fitted yet; what is: us and diag over independent levels")  # fmt: skip
     designed = time.perf_counter()
     restricted = bool(reml) or not design.random
     equations = build_equations(

@@ -171,6 +171,8 @@ def code_trials(table: TrialTable) -> CodedTrials | None:
     """Code a table for the compiled path; None when the plan needs the general path."""
     plan = table.plan
     parsed = plan.parsed
+    if not parsed.is_plain:  # the kernels know us and diag over independent levels, and nothing else
+        return None
     family = contrast_plan(plan)
     if isinstance(family, bool) or plan.information != "expected":
         return None
@@ -220,7 +222,9 @@ def fixed_plan(fixed: TermList, numbers: Collection[str]) -> tuple[FixedAtoms, .
 
 
 def random_plan(part: RandomPart) -> RandomPlan:
-    """A random term whose coefficients are products of numeric variables."""
+    """A random term whose coefficients are products of numeric variables; of a plain formula only."""
+    if not part.is_plain:
+        raise ValueError(f"'{part.label}' is not for the compiled path")
     products = (*([()] if part.terms.intercept else []), *part.terms.terms)
     columns = tuple(label_of(":".join(product)) or "(Intercept)" for product in products)
     groups = tuple(deparse(node) for node in part.factors)

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 
 from fastlmm_core.api import Prepared, prepare
-from fastlmm_core.batch.coded import random_plan
 from fastlmm_core.batch.heritability import harmonic_replication, heritability_columns
 from fastlmm_core.batch.plan import BatchPlan
 from fastlmm_core.batch.tables import TableParts, failed_row, same_text
@@ -133,9 +132,7 @@ def formula_order(fit: LMMFit, plan: BatchPlan) -> list[int]:
     """Places of the random terms of a fit, which are in lme4's order, in the order of the formula."""
     terms, out = fit.design.random, list[int]()
     for part in plan.parsed.random:
-        columns = random_plan(part).columns
-        alike = [k for k, term in enumerate(terms) if term.group == part.group and k not in out]
-        out.append(min(alike, key=lambda k: terms[k].columns != columns))
+        out += [k for k, term in enumerate(terms) if term.label == part.label and k not in out]
     return out
 
 

@@ -184,6 +184,7 @@ def make_plan(
         if isinstance(parsed.response, Name):
             responses = (parsed.response.name,)
     check_roles(keys, responses, parsed)
+    check_structures(parsed)
     specs = name_tuple("emmeans", emmeans)
     if "." not in parsed.open_names:
         check_specs(specs, parsed)
@@ -207,6 +208,15 @@ def make_plan(
         adjust=None if adjust is None else check_adjust(adjust), blups=wanted or (), ddf=ddf,
         information=check_option("information", information, KINDS), level=check_level(level),
     )  # fmt: skip
+
+
+def check_structures(parsed: ParsedFormula) -> None:
+    """Raise FormulaError for a known relationship: a batch has no ``relationships=``."""
+    for part in parsed.random:
+        for kind in part.kinds:
+            if kind.relationship is not None:
+                raise FormulaError(f"'{kind.text}' needs relationships=, which a batch does not take; fit "
+                                   "such a model with lmm", parsed.text, part.position)  # fmt: skip
 
 
 def check_roles(keys: tuple[str, ...], traits: tuple[str, ...], parsed: ParsedFormula) -> None:

@@ -11,6 +11,7 @@ import scipy.sparse as sp
 from fastlmm_core.design.coding import Coding, code_terms
 from fastlmm_core.design.expressions import label_of
 from fastlmm_core.design.formula import ParsedFormula, bind_formula, parse_formula
+from fastlmm_core.design.identifiability import check_terms
 from fastlmm_core.design.inputs import (
     check_names,
     check_size,
@@ -23,8 +24,10 @@ from fastlmm_core.design.inputs import (
     total_offset,
 )
 from fastlmm_core.design.matrices import Design, FixedTerm, UsedColumns
-from fastlmm_core.design.random_terms import build_random_term, order_terms
+from fastlmm_core.design.random_terms import TermData, build_random_terms, order_terms
 from fastlmm_core.design.rank import column_rank
+from fastlmm_core.design.residual import ParsedResidual, parse_residual
+from fastlmm_core.design.residual_building import build_residual, read_residual
 from fastlmm_core.design.table import Table
 from fastlmm_core.design.variables import Raw, make_atom
 from fastlmm_core.errors import DataError, OptionError, nearest_names
@@ -38,6 +41,8 @@ def build_design(
     offset: Any = None,
     contrasts: dict[str, Any] | None = None,
     response: bool = True,
+    residual: str | ParsedResidual = "units",
+    relationships: Mapping[str, Any] | None = None,
 ) -> Design:
     """Evaluate a formula on a table.
 
@@ -57,6 +62,11 @@ def build_design(
         matrix}; treatment coding with the first level as reference otherwise.
     response : bool
         False when the table need not have the response.
+    residual : str
+        ``"units"``, ``"units | env"``, ``"us(visit | subject)"``, ``"ar1(row):ar1(col) | env"``, ...; see
+        `fastlmm_core.design.residual`.
+    relationships : dict of str to Relationship, optional
+        What ``vm(gen, A)`` names.
 
     Returns
     -------
@@ -73,15 +83,20 @@ def build_design(
         When the model cannot be fitted to the rows left: too few rows, a factor with one level, confounding.
     """
     parsed = parse_formula(formula)
+    rows_of = parse_residual(residual)
+    known = check_relationships(relationships)
     table = Table(data)
     if table.n == 0:
         raise DataError("the data have no rows")
     parsed = bind_formula(parsed, table.names, (weights,) if isinstance(weights, str) else ())
     check_names(parsed, table, response)
     raw, groups = read_variables(parsed, table)
+    residual_raw = read_residual(rows_of, table)
     y = read_response(parsed, table) if response else None
     offsets = read_offsets(parsed, table, offset)
-    rows = complete_rows([*raw.values(), *groups.values(), *(() if y is None else (y,)), *offsets])
+    rows = complete_rows(
+        [*raw.values(), *groups.values(), *residual_raw.values(), *(() if y is None else (y,)), *offsets]
+    )
     n = table.n if rows is None else rows.size
     if n == 0:
         raise DataError(f"all {table.n} rows have a missing value in a column of the model"
@@ -89,7 +104,11 @@ def build_design(
     coding, values = _code_fixed(parsed, raw, rows, contrasts)
     X_full = coding.matrix(values, n)
     rank = column_rank(X_full)
-    random = order_terms([build_random_term(part, raw, groups, rows, n, contrasts) for part in parsed.random])
+    source = TermData(raw, groups, rows, n, contrasts, known)
+    terms = [term for part in parsed.random for term in build_random_terms(part, source)]
+    spec = build_residual(rows_of, residual_raw, rows, n, table, known)
+    check_terms(terms, spec, n, table.names)
+    random = order_terms(terms)
     check_size(n, rank)
     w = read_weights(weights, table, rows)
     names = coding.column_names
@@ -101,8 +120,23 @@ def build_design(
         X=X_full if not rank.dropped.size else sp.csc_array(X_full[:, rank.kept]), column_names=names,
         kept=rank.kept, dropped_columns=tuple(names[j] for j in rank.dropped), weights=w,
         random=random, terms=_fixed_terms(coding), coding=coding, _rank=rank, _X_full=X_full, _values=values,
-        _table=UsedColumns(table._columns, rows, index),
+        _table=UsedColumns(table._columns, rows, index), residual=spec,
     )  # fmt: skip
+
+
+def check_relationships(given: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """Relationships by name; none without any.
+
+    Raises
+    ------
+    OptionError
+        When they have no names.
+    """
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise OptionError(f"relationships must be given by name, {{'A': ...}}, not as {type(given).__name__}")
+    return given
 
 
 def _code_fixed(

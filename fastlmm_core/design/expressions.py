@@ -71,6 +71,13 @@ class Paren(Node):
 
 
 @dataclass(frozen=True)
+class Sequence(Node):
+    """Several expressions in parentheses, ``(10, 20)``: the value of an option, or columns before a bar."""
+
+    items: tuple[Node, ...]
+
+
+@dataclass(frozen=True)
 class Token:
     kind: str
     text: str
@@ -192,9 +199,14 @@ class Parser:
         if token.text == "~":
             return Unary(token.position, token.text, self.expression(2))
         if token.text == "(":
-            inner = self.expression(0)
+            items = [self.expression(0)]
+            while self.token.text == "," and self.token.kind == "operator":
+                self.advance()
+                items.append(self.expression(0))
             self.expect(")", token)
-            return Paren(token.position, inner)
+            if len(items) > 1:
+                return Sequence(token.position, tuple(items))
+            return Paren(token.position, items[0])
         if token.kind == "end":
             self.fail("the formula ends where a term is expected", token.position)
         self.fail(f"a term is expected before '{token.text}'", token.position)
@@ -250,6 +262,8 @@ def deparse(node: Node) -> str:
     if isinstance(node, Binary):
         space = "" if node.operator in _TIGHT else " "
         return f"{deparse(node.left)}{space}{node.operator}{space}{deparse(node.right)}"
+    if isinstance(node, Sequence):
+        return f"({', '.join(deparse(item) for item in node.items)})"
     assert isinstance(node, Paren)
     return f"({deparse(node.inner)})"
 

@@ -2,16 +2,18 @@
 
 The term algebra is R's (Chambers & Hastie 1992, Statistical Models in S, ch. 2): ``+ : * ^ / %in% -``, with
 ``0``, ``1`` and ``-1`` for the intercept. Bars follow lme4 (Bates et al. 2015, J. Stat. Softw. 67(1), table
-2).
+2);
+structures of coefficients and relations of levels are those of lme4 2.x, glmmTMB and ASReml.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from itertools import product
 
+from fastlmm_core.design.covariance_names import known_names, resolve_structure
 from fastlmm_core.design.expressions import (
     Binary,
     Call,
@@ -20,6 +22,7 @@ from fastlmm_core.design.expressions import (
     Number,
     Paren,
     Parser,
+    Sequence,
     Unary,
     deparse,
     label_of,
@@ -32,11 +35,19 @@ from fastlmm_core.design.functions import (
     columns_read,
     is_factor_call,
 )
+from fastlmm_core.design.structured_parts import (
+    SPLINES,
+    UNITS,
+    GroupFactor,
+    SplinePart,
+    option_text,
+    read_group_factor,
+    read_spline,
+    refuse_call_among_fixed,
+)
 from fastlmm_core.errors import FormulaError, name_list
 
 Term = tuple[str, ...]  # texts of the variables of an interaction, in order of appearance in the formula
-
-STRUCTURES = ("us", "diag")
 
 
 @dataclass(frozen=True)
@@ -59,7 +70,7 @@ class TermList:
 
 @dataclass(frozen=True)
 class RandomPart:
-    """One random term ``(terms | group)``.
+    """One random term ``STRUCT(terms | group, options)``.
 
     Attributes
     ----------
@@ -70,9 +81,18 @@ class RandomPart:
     terms : TermList
         What varies between the levels.
     structure : str
-        ``"us"`` (unstructured) or ``"diag"``.
+        Canonical name, ``"us"`` (unstructured), ``"diag"``, ``"fa"``, ...
     position : int
         Where the term starts in the formula.
+    label : str
+        The term as written, ``"fa(0 + year | gen, k=2)"``.
+    kinds : tuple of GroupFactor
+        How each factor right of the bar is meant; those with a column are `factors`, in the same order.
+    options : dict
+        Of the structure: ``{"k": 2}``.
+    incidence : tuple of tuple of Node
+        Columns left of the bar whose levels are those of ``vm(A)``, one tuple for each coefficient; several
+        columns of one tuple are overlaid. Empty for an ordinary term.
     """
 
     group: str
@@ -80,6 +100,17 @@ class RandomPart:
     terms: TermList
     structure: str
     position: int
+    label: str = ""
+    kinds: tuple[GroupFactor, ...] = ()
+    options: dict[str, int] = field(default_factory=dict)
+    incidence: tuple[tuple[Node, ...], ...] = ()
+
+    @property
+    def is_plain(self) -> bool:
+        """Independent levels of columns, unstructured or diagonal: what lme4 1.x fits."""
+        if self.structure not in ("us", "diag") or any(kind.kind != "id" for kind in self.kinds):
+            return False
+        return not any(isinstance(node, Name) and node.name == UNITS for node in self.factors)
 
 
 @dataclass(frozen=True)
@@ -97,6 +128,8 @@ class ParsedFormula:
         Arguments of ``offset(...)``.
     random : tuple of RandomPart
         In the order of the formula.
+    splines : tuple of SplinePart
+        Penalized splines, in the order of the formula.
     """
 
     text: str
@@ -104,6 +137,7 @@ class ParsedFormula:
     fixed: TermList
     offsets: tuple[Node, ...]
     random: tuple[RandomPart, ...]
+    splines: tuple[SplinePart, ...] = ()
 
     @property
     def expressions(self) -> tuple[Node, ...]:
@@ -111,7 +145,14 @@ class ParsedFormula:
         nodes: list[Node] = [*self.fixed.atoms.values(), *self.offsets]
         for part in self.random:
             nodes += [*part.factors, *part.terms.atoms.values()]
+            nodes += [node for columns in part.incidence for node in columns]
+        nodes += [node for spline in self.splines for node in spline.variables]
         return tuple(nodes)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether lme4 1.x has every term: no other structure, relation of levels or spline."""
+        return not self.splines and all(part.is_plain for part in self.random)
 
     @property
     def response_name(self) -> str:
@@ -144,6 +185,7 @@ class _Expansion:
 
     def atom(self, node: Node) -> list[frozenset[str]]:
         if isinstance(node, Call):
+            refuse_call_among_fixed(node, self.formula)
             check_functions(node, self.formula)
         text = deparse(node)
         self.order.setdefault(text, len(self.order))
@@ -247,32 +289,66 @@ def _combine(operator: str, left: list[frozenset[str]], right: list[frozenset[st
     return _union([], crossed)
 
 
-def _split_bars(node: Node, formula: str) -> tuple[Node | None, list[tuple[Binary, str]]]:
-    """Take the random terms out of the right-hand side: (fixed remainder, bars with their structure)."""
+@dataclass(frozen=True)
+class _Bar:
+    """A bar as written: name of the structure (None for plain parentheses), columns before it, options."""
+
+    inner: Binary
+    name: str | None = None
+    before: tuple[Node, ...] = ()
+    given: tuple[tuple[str | None, Node], ...] = ()
+
+
+def _split_random(node: Node, formula: str) -> tuple[Node | None, list[_Bar | SplinePart]]:
+    """Take the random terms out of the right-hand side: (fixed remainder, bars and splines)."""
     if isinstance(node, Binary) and node.operator in "+-":
-        left, bars = _split_bars(node.left, formula)
-        right, more = _split_bars(node.right, formula)
+        left, found = _split_random(node.left, formula)
+        right, more = _split_random(node.right, formula)
         if node.operator == "-" and more:
             raise FormulaError("a random term cannot be subtracted", formula, node.position)
         if left is None or right is None:
             kept = left if right is None else Unary(node.position, node.operator, right)
-            return kept, bars + more
-        return Binary(node.position, node.operator, left, right), bars + more
+            return kept, found + more
+        return Binary(node.position, node.operator, left, right), found + more
     if isinstance(node, Paren):
         inner = _bare(node)
-        if isinstance(inner, Binary) and inner.operator in ("|", "||"):
-            return None, [(inner, "us")]
-        remainder, bars = _split_bars(inner, formula)
-        return (None if remainder is None else Paren(node.position, remainder)), bars
-    if isinstance(node, Call) and len(node.arguments) == 1 and node.function not in FUNCTIONS:
-        inner = _bare(node.arguments[0][1])
-        if isinstance(inner, Binary) and inner.operator in ("|", "||"):
-            if node.function not in STRUCTURES:
-                allowed = name_list(STRUCTURES)
-                raise FormulaError(f"covariance structure '{node.function}' is not known; allowed: {allowed}",
-                                   formula, node.position)  # fmt: skip
-            return None, [(inner, node.function)]
+        if _is_bar(inner):
+            return None, [_Bar(inner)]  # type: ignore[arg-type]
+        remainder, found = _split_random(inner, formula)
+        return (None if remainder is None else Paren(node.position, remainder)), found
+    if isinstance(node, Call) and node.function in SPLINES:
+        return None, [read_spline(node, formula)]
+    if isinstance(node, Sequence) or (isinstance(node, Call) and node.function not in FUNCTIONS):
+        bar = _read_bar(node, formula)
+        if bar is not None:
+            return None, [bar]
     return node, []
+
+
+def _is_bar(node: Node) -> bool:
+    return isinstance(node, Binary) and node.operator in ("|", "||")
+
+
+def _read_bar(node: Call | Sequence, formula: str) -> _Bar | None:
+    """``STRUCT(columns, ..., terms | group, options)``, or the same without a name; None without a bar."""
+    name = node.function if isinstance(node, Call) else None
+    given = node.arguments if isinstance(node, Call) else tuple((None, item) for item in node.items)
+    places = [i for i, (key, argument) in enumerate(given) if key is None and _is_bar(_bare(argument))]
+    if not places:
+        return None
+    if name is not None and name not in known_names():
+        allowed = name_list(known_names(), limit=40)
+        raise FormulaError(f"covariance structure '{name}' is not known; allowed: {allowed}",
+                           formula, node.position)  # fmt: skip
+    inner = _bare(given[places[0]][1])
+    assert isinstance(inner, Binary)
+    if len(places) > 1:
+        raise FormulaError("a random term has one bar", formula, given[places[1]][1].position)
+    for key, argument in given[: places[0]]:
+        if key is not None:
+            raise FormulaError(f"the option '{key}' stands after the bar", formula, argument.position)
+    before = tuple(argument for _, argument in given[: places[0]])
+    return _Bar(inner, name, before, tuple(given[places[0] + 1 :]))
 
 
 def _grouping(node: Node, formula: str) -> list[tuple[str, tuple[Node, ...]]]:
@@ -301,30 +377,108 @@ def _grouping(node: Node, formula: str) -> list[tuple[str, tuple[Node, ...]]]:
     if is_factor_call(node):
         check_functions(node, formula)
         return [(label_of(deparse(node)), (node,))]
+    if read_group_factor(node, formula) is not None:
+        return [(label_of(deparse(node)), (node,))]
     raise FormulaError(f"'{deparse(node)}' is not a grouping factor; use column names joined by ':' or '/'",
                        formula, node.position)  # fmt: skip
 
 
-def _random_parts(
-    bar: Binary, structure: str, formula: str, others: tuple[str, ...] | None
-) -> list[RandomPart]:
+def _random_parts(bar: _Bar, formula: str, others: tuple[str, ...] | None) -> list[RandomPart]:
     """The random terms one bar stands for, the finest grouping first, as lme4 writes them."""
+    name = bar.name or "us"
+    structure, options = resolve_structure(name, bar.given, formula, bar.inner.position)
+    if bar.inner.operator == "||" and structure not in ("us", "diag"):
+        raise FormulaError(f"'||' asks for independent coefficients, '{name}' for correlated ones; write '|'",
+                           formula, bar.inner.position)  # fmt: skip
+    out = []
+    for label, nodes in _grouping(bar.inner.right, formula):
+        kinds, factors = _relations(nodes, formula)
+        columns = _incidence(bar, kinds, formula)
+        pieces = [_NO_TERMS] if columns else _pieces(bar, formula, others)
+        for piece in pieces:
+            left = (
+                ", ".join(map(deparse, (*bar.before, bar.inner.left))) if len(pieces) == 1 else _text(piece)
+            )
+            term = label_of(f"{bar.name or ''}({left} | {label}{option_text(bar.given)})")
+            out.append(RandomPart(label, factors, piece, structure, bar.inner.left.position, term, kinds,
+                                  options, columns))  # fmt: skip
+    return out
+
+
+_NO_TERMS = TermList(False, (), {})
+
+
+def _text(terms: TermList) -> str:
+    """A linear part as labels show it: ``"1 + x"``, ``"0 + x"``."""
+    return " + ".join([*(["1"] if terms.intercept else ["0"]), *(":".join(term) for term in terms.terms)])
+
+
+def _pieces(bar: _Bar, formula: str, others: tuple[str, ...] | None) -> list[TermList]:
+    """What varies between the levels; ``||`` takes it apart."""
+    node = bar.inner.left
     expansion = _Expansion(formula, others)
-    terms, intercept = expansion.expand(bar.left, True)
+    terms, intercept = expansion.expand(node, True)
     whole = expansion.finish(terms, intercept)
     if expansion.offsets:
-        raise FormulaError("offset() has no meaning in a random term", formula, bar.left.position)
+        raise FormulaError("offset() has no meaning in a random term", formula, node.position)
     if not whole.intercept and not whole.terms:
-        raise FormulaError(
-            "the random term is empty; write (1|group) or (x|group)", formula, bar.left.position
+        raise FormulaError("the random term is empty; write (1|group) or (x|group)", formula, node.position)
+    if bar.inner.operator == "|":
+        return [whole]
+    pieces = [TermList(True, (), {})] if whole.intercept else []
+    return pieces + [TermList(False, (t,), {text: whole.atoms[text] for text in t}) for t in whole.terms]
+
+
+def _relations(nodes: tuple[Node, ...], formula: str) -> tuple[tuple[GroupFactor, ...], tuple[Node, ...]]:
+    """How the factors of a grouping are meant, and their columns."""
+    kinds: list[GroupFactor] = []
+    factors: list[Node] = []
+    for node in nodes:
+        kind, columns = read_group_factor(node, formula) or (
+            GroupFactor("id", label_of(deparse(node))),
+            (node,),
         )
-    pieces = [whole]
-    if bar.operator == "||":
-        pieces = [TermList(True, (), {})] if whole.intercept else []
-        pieces += [TermList(False, (t,), {text: whole.atoms[text] for text in t}) for t in whole.terms]
-    groups = _grouping(bar.right, formula)
-    return [RandomPart(label, factors, piece, structure, bar.left.position)
-            for label, factors in groups for piece in pieces]  # fmt: skip
+        for column in columns:
+            if not isinstance(column, Name) and not is_factor_call(column):
+                raise FormulaError(f"'{deparse(column)}' is not a factor; use a column name",
+                                   formula, column.position)  # fmt: skip
+            if isinstance(column, Call):
+                check_functions(column, formula)
+        kinds.append(kind)
+        factors += columns
+    if all(kind.kind == "at" for kind in kinds):
+        raise FormulaError(f"'{kinds[0].text}' says for which levels a term has parameters of its own; join "
+                           "it to a factor, at(site):gen", formula, nodes[0].position)  # fmt: skip
+    if sum(not kind.has_column for kind in kinds) > 1:
+        raise FormulaError("one vm(A) without a factor is enough: the columns left of the bar are its levels",
+                           formula, nodes[0].position)  # fmt: skip
+    return tuple(kinds), tuple(factors)
+
+
+def _incidence(bar: _Bar, kinds: tuple[GroupFactor, ...], formula: str) -> tuple[tuple[Node, ...], ...]:
+    """Columns whose levels are those of ``vm(A)``; empty for an ordinary term."""
+    relation = next((kind for kind in kinds if not kind.has_column), None)
+    if relation is None:
+        if bar.before:
+            raise FormulaError("columns before a bar are joined by '+'; by ',' only where vm(A) without a "
+                               "factor stands right of it, us(calf, dam | vm(A))",
+                               formula, bar.inner.position)  # fmt: skip
+        return ()
+    if bar.inner.operator == "||":
+        raise FormulaError(f"write diag(... | {relation.text}) for independent effects",
+                           formula, bar.inner.position)  # fmt: skip
+    return tuple(_overlaid(node, relation, formula) for node in (*bar.before, bar.inner.left))
+
+
+def _overlaid(node: Node, relation: GroupFactor, formula: str) -> tuple[Node, ...]:
+    node = _bare(node)
+    if isinstance(node, Binary) and node.operator == "+":
+        return _overlaid(node.left, relation, formula) + _overlaid(node.right, relation, formula)
+    if isinstance(node, Name) or is_factor_call(node):
+        return (node,)
+    raise FormulaError(f"left of the bar of '{relation.text}' stand columns with its levels, "
+                       f"us(calf, dam | {relation.text}), not '{deparse(node)}'; or write the factor in it: "
+                       f"vm(calf, {relation.relationship})", formula, node.position)  # fmt: skip
 
 
 @lru_cache(maxsize=512)
@@ -339,14 +493,15 @@ def _parse(formula: str, others: tuple[str, ...] | None = None) -> ParsedFormula
         response, right = None, tree.operand  # type: ignore[assignment]
     else:
         raise FormulaError("'~' is missing; write 'response ~ terms'", formula, len(formula))
-    remainder, bars = _split_bars(right, formula)
+    remainder, found = _split_random(right, formula)
     expansion = _Expansion(formula, others)
     terms, intercept = ([], True) if remainder is None else expansion.expand(remainder, True)
     if response is not None:
         terms = [t for t in terms if t != frozenset((deparse(response),))]
-    random = [part for bar, structure in bars for part in _random_parts(bar, structure, formula, others)]
+    random = [part for bar in found if isinstance(bar, _Bar) for part in _random_parts(bar, formula, others)]
+    splines = tuple(part for part in found if isinstance(part, SplinePart))
     fixed = expansion.finish(terms, intercept)
-    return ParsedFormula(formula, response, fixed, tuple(expansion.offsets), tuple(random))
+    return ParsedFormula(formula, response, fixed, tuple(expansion.offsets), tuple(random), splines)
 
 
 def parse_formula(formula: str | ParsedFormula) -> ParsedFormula:
@@ -395,6 +550,7 @@ def bind_formula(parsed: ParsedFormula, columns: Iterable[str], taken: Collectio
     names = [str(name) for name in columns]
     if "." in parsed.open_names:
         parts = [node for part in parsed.random for node in part.factors]
+        parts += [node for part in parsed.random for columns in part.incidence for node in columns]
         parts += [] if parsed.response is None else [parsed.response]
         used = {name.name for node in parts for name in columns_read(node)}.union(taken)
         response = parsed.response

@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fastlmm_core.design.bases import State
 from fastlmm_core.design.evaluation import Numbers, evaluate_numbers
 from fastlmm_core.design.expressions import deparse
 from fastlmm_core.design.formula import ParsedFormula
 from fastlmm_core.design.functions import columns_read
+from fastlmm_core.design.grouping import group_text, read_group
 from fastlmm_core.design.rank import Rank
+from fastlmm_core.design.structured_parts import UNITS
 from fastlmm_core.design.table import Table
-from fastlmm_core.design.variables import Raw, read_factor, read_raw
+from fastlmm_core.design.variables import Raw, read_raw
 from fastlmm_core.errors import DataError, DesignError, FormulaError, name_list, nearest_names
 
 
@@ -29,6 +30,8 @@ def check_names(parsed: ParsedFormula, table: Table, response: bool) -> None:
     for node in nodes:
         for name in columns_read(node):
             if name.name not in table.names:
+                if name.name == UNITS and any(node in part.factors for part in parsed.random):
+                    continue
                 hint = nearest_names(name.name, table.names)
                 raise FormulaError(
                     f"column '{name.name}' is not in the data{hint}", parsed.text, name.position
@@ -36,19 +39,20 @@ def check_names(parsed: ParsedFormula, table: Table, response: bool) -> None:
 
 
 def read_variables(parsed: ParsedFormula, table: Table) -> tuple[dict[str, Raw], dict[str, Raw]]:
-    """Variables of the linear parts, and of the groupings, on all rows."""
+    """Variables of the linear parts, and of the groupings by `group_text`, on all rows."""
     raw = {text: read_raw(node, table) for text, node in parsed.fixed.atoms.items()}
     groups: dict[str, Raw] = {}
     for part in parsed.random:
         for text, node in part.terms.atoms.items():
             if text not in raw:
                 raw[text] = read_raw(node, table)
-        for node in part.factors:
-            text = deparse(node)
+        kinds = [kind.kind for kind in part.kinds if kind.has_column]
+        asked = [(node, kind == "ar1") for kind, node in zip(kinds, part.factors, strict=True)]
+        asked += [(node, False) for columns in part.incidence for node in columns]
+        for node, positions in asked:
+            text = group_text(node, positions)
             if text not in groups:
-                state: State = {}
-                column = read_factor(node, table, state)
-                groups[text] = Raw(column.values, column.levels, state)
+                groups[text] = read_group(node, table, positions)
     return raw, groups
 
 

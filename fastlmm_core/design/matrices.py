@@ -17,6 +17,7 @@ from fastlmm_core.design.functions import is_factor_call
 from fastlmm_core.design.hypotheses import type1, type2, type3
 from fastlmm_core.design.random_terms import RandomTerm
 from fastlmm_core.design.rank import Rank
+from fastlmm_core.design.residual import ResidualSpec
 from fastlmm_core.design.table import Column, Table, as_factor, drop_unused
 from fastlmm_core.design.variables import Atom
 from fastlmm_core.errors import DataError
@@ -95,6 +96,7 @@ class Design:
         In R's order, without the intercept.
     coding : Coding
         What turns a table into the fixed part's columns.
+    residual : ResidualSpec
     """
 
     formula: ParsedFormula
@@ -116,6 +118,12 @@ class Design:
     _X_full: sp.csc_array = field(repr=False)
     _values: dict[str, np.ndarray] = field(repr=False)
     _table: UsedColumns = field(repr=False)
+    residual: ResidualSpec = field(default_factory=ResidualSpec)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether lme4 1.x has the model: us and diag over independent levels, one residual variance."""
+        return self.residual.is_plain and all(term.is_plain for term in self.random)
 
     @property
     def has_intercept(self) -> bool:

@@ -1,8 +1,9 @@
-"""Random terms: the grouping factor's codes and what varies between its levels."""
+"""Random terms: the levels that group the rows, their relation, and what varies between them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -10,42 +11,69 @@ import numpy as np
 
 from fastlmm_core.design.bases import State
 from fastlmm_core.design.coding import Coding, code_terms
+from fastlmm_core.design.covariance_names import BY_DISTANCE
 from fastlmm_core.design.expressions import Node, deparse
 from fastlmm_core.design.formula import RandomPart
 from fastlmm_core.design.functions import columns_read
-from fastlmm_core.design.table import Table, drop_unused
+from fastlmm_core.design.grouping import (
+    Axis,
+    codes_among,
+    combine_factors,
+    combined_labels,
+    group_text,
+    is_units,
+    product_labels,
+    relationship_codes,
+    trim_range,
+    used_levels,
+)
+from fastlmm_core.design.structured_parts import GroupFactor
+from fastlmm_core.design.table import Table
 from fastlmm_core.design.variables import Raw, make_atom, read_factor
-from fastlmm_core.errors import DesignError, name_list
+from fastlmm_core.errors import DesignError, OptionError, nearest_names
+from fastlmm_core.structures.levels.relation import LevelRelation
+
+Layer = tuple[np.ndarray, np.ndarray]  # codes (n,) int32, -1 where a row is not in the term; values (n, m)
 
 
 @dataclass(frozen=True)
 class RandomTerm:
-    """One random term ``(terms | group)`` on the rows used.
+    """One random term ``STRUCT(terms | group)`` on the rows used.
 
     Attributes
     ----------
     group : str
-        Label as lme4 writes it, ``"V:B"`` for ``(1|B/V)``.
+        Label as lme4 writes it, ``"V:B"`` for ``(1|B/V)``; with ``at(site)`` the site in its place.
     columns : (m,) tuple of str
         ``"(Intercept)"``, ``"Days"``, ... as R names them.
     structure : str
-        ``"us"`` or ``"diag"``.
+        Canonical name of the covariance of the m coefficients: ``"us"``, ``"diag"``, ``"ar1"``, ...
     levels : (L,) ndarray of str
-        Labels of the levels that occur, ``"R1:B1"``.
+        Labels of the levels, ``"R1:B1"``: those that occur; of a relationship and of positions all.
     codes : (n,) int32
     values : (n, m) float64
+        Of the first layer, which is the only one but for overlaid columns.
     group_variables : tuple of str
         Columns of the table that make the group, in the order of the labels.
     coding : Coding
         What turns a table into `values`.
-    factors : tuple of Node
-        Expressions of the grouping variables.
-    factor_levels : tuple of tuple of str
-        Levels of each grouping variable.
-    cells : (L,) int64
-        Combined code of each level over the grouping variables, increasing.
-    factor_states : tuple of dict
-        What the expressions of the grouping variables remember of the data of the fit.
+    axes : tuple of Axis
+        Factors of the levels, the first varying slowest.
+    label : str
+        The term as written, ``"(1 | at(site):rep)"``.
+    at : str or None
+        Level of ``at()`` this term belongs to; other rows have codes of -1.
+    at_factors : tuple of (Node, tuple of str)
+        Factors of ``at()`` with their levels.
+    options : dict
+        Of the structure.
+    incidence : tuple of tuple of Node
+        Columns left of the bar of ``vm(A)``, by coefficient.
+    kept : (m,) int64 or None
+        Coefficients that occur in the level of ``at()``, None for all.
+    further_layers : tuple of Layer
+    states : dict of str to dict
+        What the expressions of the grouping variables remember of the data of the fit, by their text.
     """
 
     group: str
@@ -56,12 +84,37 @@ class RandomTerm:
     values: np.ndarray
     group_variables: tuple[str, ...]
     coding: Coding
-    factors: tuple[Node, ...]
-    factor_levels: tuple[tuple[str, ...], ...]
-    cells: np.ndarray
-    factor_states: tuple[State, ...]
+    axes: tuple[Axis, ...]
+    label: str
+    at: str | None = None
+    at_factors: tuple[tuple[Node, tuple[str, ...]], ...] = ()
+    options: Mapping[str, int] = field(default_factory=dict)
+    incidence: tuple[tuple[Node, ...], ...] = ()
+    kept: np.ndarray | None = None
+    further_layers: tuple[Layer, ...] = ()
+    states: Mapping[str, State] = field(default_factory=dict)
 
-    def evaluate(self, newdata: Any) -> tuple[np.ndarray, np.ndarray]:
+    is_spline = False
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """Codes and values whose sum the term is: one, or one for each column that gives the incidence."""
+        return ((self.codes, self.values), *self.further_layers)
+
+    @property
+    def relation(self) -> LevelRelation | None:
+        """Relation of the levels, None for independent ones."""
+        if all(axis.kind == "id" for axis in self.axes):
+            return None
+        return LevelRelation(tuple(axis.level_factor() for axis in self.axes))
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether every row has an independent level, with an unstructured or diagonal covariance."""
+        return (self.structure in ("us", "diag") and self.at is None and self.relation is None
+                and not self.further_layers)  # fmt: skip
+
+    def evaluate(self, newdata: Any) -> Layer:
         """Codes and values of the term on another table.
 
         Parameters
@@ -73,32 +126,60 @@ class RandomTerm:
         codes : (k,) int32
             -1 where the level did not occur in the data of the fit, or is missing.
         values : (k, m) float64
+            Zero in rows of other levels of ``at()``, and of new units.
 
         Raises
         ------
         DataError
             When a column is not in `newdata`, or a factor inside the term has an unknown level.
         """
-        table = newdata if isinstance(newdata, Table) else Table(newdata)
-        cell = np.zeros(table.n, dtype=np.int64)
-        known = np.ones(table.n, dtype=bool)
-        for node, levels, state in zip(self.factors, self.factor_levels, self.factor_states, strict=True):
-            column = read_factor(node, table, state)
-            assert column.levels is not None
-            place = {level: i for i, level in enumerate(levels)}
-            codes = np.array([*(place.get(level, -1) for level in column.levels), -1])[column.values]
-            known &= codes >= 0
-            cell = cell * len(levels) + codes
-        at = np.minimum(np.searchsorted(self.cells, cell), self.cells.size - 1)
-        known &= self.cells[at] == cell
-        return np.where(known, at, -1).astype(np.int32), self.coding.dense(self.coding.read(table), table.n)
+        return self.evaluate_layers(newdata)[0]
 
+    def evaluate_layers(self, newdata: Any) -> tuple[Layer, ...]:
+        """`evaluate` for every layer."""
+        table = newdata if isinstance(newdata, Table) else Table(newdata)
+        outside = self._outside(table)
+        layers = []
+        for values, columns in self._layer_values(table):
+            cell = np.zeros(table.n, dtype=np.int64)
+            known = np.ones(table.n, dtype=bool)
+            for axis in self.axes:
+                codes = axis.codes(table, axis.nodes or columns, self.states)
+                known &= codes >= 0
+                cell = cell * axis.levels.size + codes
+            codes = np.where(known, cell, -1)
+            layers.append(
+                (np.where(outside, 0, codes).astype(np.int32), np.where(outside[:, None], 0.0, values))
+            )
+        return tuple(layers)
+
+    def _layer_values(self, table: Table) -> list[tuple[np.ndarray, tuple[Node, ...]]]:
+        if self.incidence:
+            return [(np.tile(unit, (table.n, 1)), (node,)) for unit, node in incidence_units(self.incidence)]
+        values = self.coding.dense(self.coding.read(table), table.n)
+        return [(values if self.kept is None else values[:, self.kept], ())]
+
+    def _outside(self, table: Table) -> np.ndarray:
+        """(k,) bool: rows that the term says nothing about."""
+        outside = np.zeros(table.n, dtype=bool)
+        if any(is_units(node, table.names) for axis in self.axes for node in axis.nodes):
+            return ~outside
+        if self.at_factors:
+            cell = np.zeros(table.n, dtype=np.int64)
+            for node, levels in self.at_factors:
+                codes = codes_among(read_factor(node, table, self.states[deparse(node)]), levels)
+                outside |= codes < 0
+                cell = cell * len(levels) + codes
+            known = cell[~outside]
+            outside[~outside] = combined_labels(known, [levels for _, levels in self.at_factors]) != self.at
+        return outside
 
     def row_labels(self, newdata: Any) -> np.ndarray:
         """(k,) object: label of the level in every row of another table, None where it is missing."""
         table = newdata if isinstance(newdata, Table) else Table(newdata)
-        columns = [read_factor(node, table, state)
-                   for node, state in zip(self.factors, self.factor_states, strict=True)]  # fmt: skip
+        first = self.incidence[0][:1] if self.incidence else ()
+        nodes = [node for axis in self.axes for node in axis.nodes or first]
+        columns = [read_factor(node, table, self.states[deparse(node)]) for node in nodes]
         labels = np.empty(table.n, dtype=object)
         for i in range(table.n):
             parts = [None if c.values[i] < 0 else (c.levels or ())[c.values[i]] for c in columns]
@@ -106,124 +187,214 @@ class RandomTerm:
         return labels
 
 
-def combine_factors(
-    codes: list[np.ndarray], levels: list[tuple[str, ...]]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(codes, labels, cells) of the combinations that occur, the first factor varying slowest.
+def incidence_units(incidence: tuple[tuple[Node, ...], ...]) -> list[tuple[np.ndarray, Node]]:
+    """((m,) unit vector of its coefficient, column) of every column that gives an incidence."""
+    units = np.eye(len(incidence))
+    return [(units[a], node) for a, columns in enumerate(incidence) for node in columns]
 
-    Parameters
+
+@dataclass(frozen=True)
+class TermData:
+    """What random terms are built from.
+
+    Attributes
     ----------
-    codes : list of (n,) int32
-    levels : list of tuple of str
-
-    Returns
-    -------
-    codes : (n,) int32
-    labels : (L,) ndarray of str
-    cells : (L,) int64
-    """
-    if len(codes) == 1:
-        labels = np.array(levels[0], dtype=object)
-        return codes[0], labels, np.arange(labels.size, dtype=np.int64)
-    cell = codes[0].astype(np.int64)
-    for own, names in zip(codes[1:], levels[1:], strict=True):
-        cell = cell * len(names) + own
-    cells, inverse = _occurring(cell, int(np.prod([len(names) for names in levels], dtype=object)))
-    rest, parts = cells, []
-    for names in reversed(levels):
-        parts.append(np.array(names, dtype=object)[rest % len(names)])
-        rest = rest // len(names)
-    labels = parts.pop()
-    while parts:
-        labels = labels + ":" + parts.pop()
-    return inverse.astype(np.int32), labels, cells
-
-
-def _occurring(cell: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """`np.unique` with inverse of (n,) integers below `size`, by counting when that is cheap."""
-    if size > 8 * cell.size + 1000:
-        return np.unique(cell, return_inverse=True)
-    seen = np.bincount(cell, minlength=size) > 0
-    return np.flatnonzero(seen), (np.cumsum(seen) - 1)[cell]
-
-
-def build_random_term(
-    part: RandomPart,
-    raw: dict[str, Raw],
-    group_raw: dict[str, Raw],
-    rows: np.ndarray | None,
-    n: int,
-    contrasts: Any,
-) -> RandomTerm:
-    """One random term from the variables read before.
-
-    Parameters
-    ----------
-    part : RandomPart
-    raw, group_raw : dict of str to Raw
-        Variables of the linear parts and of the groupings, by their text.
+    raw, groups : dict of str to Raw
+        Variables of the linear parts, and of the groupings by `group_text`.
     rows : (n,) int64 or None
         Rows used, None for all.
     n : int
         Number of rows used.
     contrasts : dict or None
+    relationships : dict of str to Relationship
+    """
+
+    raw: dict[str, Raw]
+    groups: dict[str, Raw]
+    rows: np.ndarray | None
+    n: int
+    contrasts: Any
+    relationships: Mapping[str, Any]
+
+    def on(self, part: np.ndarray | None) -> np.ndarray | None:
+        """Rows of the table that a subset of the rows used are."""
+        return self.rows if part is None else (part if self.rows is None else self.rows[part])
+
+
+def build_random_terms(part: RandomPart, data: TermData) -> list[RandomTerm]:
+    """The random term of a bar, or one for each level of ``at()`` that occurs.
 
     Raises
     ------
     DesignError
-        When the group has one level, or as many levels or random effects as there are rows.
+        When a group has one level, or the structure more factors than there are coefficients.
+    DataError
+        When levels of the data are not in a relationship.
     """
-    codes, levels = [], []
-    for node in part.factors:
-        own = group_raw[deparse(node)]
-        assert own.levels is not None
-        used, names = drop_unused(own.on_rows(rows), own.levels)
-        codes.append(used)
-        levels.append(names)
-    group_codes, labels, cells = combine_factors(codes, levels)
-    coding, values = _linear_part(part, raw, rows, contrasts)
-    dense = coding.dense(values, n)
-    _check_levels(part.group, coding.column_names, labels, n)
-    variables = tuple(dict.fromkeys(name.name for node in part.factors for name in columns_read(node)))
-    return RandomTerm(part.group, coding.column_names, part.structure, labels, group_codes, dense, variables,
-                      coding, part.factors, tuple(levels), cells,
-                      tuple(group_raw[deparse(node)].state for node in part.factors))  # fmt: skip
+    coding, dense = _linear_part(part, data)
+    nodes = iter(part.factors)
+    columns = [(kind, next(nodes) if kind.has_column else None) for kind in part.kinds]
+    at_nodes = [node for kind, node in columns if kind.kind == "at" and node is not None]
+    grouping = [(kind, node) for kind, node in columns if kind.kind != "at"]
+    if not at_nodes:
+        return [_build(part, data, coding, dense, grouping, None, None, ())]
+    used = [used_levels(data.groups[deparse(node)], data.rows) for node in at_nodes]
+    at_factors = tuple((node, levels) for node, (_, levels) in zip(at_nodes, used, strict=True))
+    codes, labels, _ = combine_factors([c for c, _ in used], [levels for _, levels in used])
+    return [
+        _build(part, data, coding, dense, grouping, np.flatnonzero(codes == e), str(label), at_factors)
+        for e, label in enumerate(labels)
+    ]
 
 
-def _linear_part(
-    part: RandomPart, raw: dict[str, Raw], rows: np.ndarray | None, contrasts: Any
-) -> tuple[Coding, dict[str, np.ndarray]]:
+def _build(
+    part: RandomPart, data: TermData, coding: Coding, dense: np.ndarray,
+    grouping: list[tuple[GroupFactor, Node | None]], inside: np.ndarray | None, at: str | None,
+    at_factors: tuple[tuple[Node, tuple[str, ...]], ...],
+) -> RandomTerm:  # fmt: skip
+    """The term on the rows `inside`, which are all of them without ``at()``."""
+    units: list[tuple[np.ndarray | None, Node | None]] = [*incidence_units(part.incidence)] or [(None, None)]
+    axes: tuple[Axis, ...] = ()
+    found = []
+    for unit, column in units:
+        axes, codes = _read_axes(grouping, column, data, data.on(inside))
+        found.append((codes, unit))
+    labels = axes[0].levels if len(axes) == 1 else product_labels(axes, part.group)
+    columns: tuple[str, ...] = tuple(" + ".join(map(deparse, own)) for own in part.incidence)
+    columns = columns or coding.column_names
+    kept = None
+    if at is not None and not part.incidence and part.structure not in BY_DISTANCE:
+        occurring = np.flatnonzero((dense[inside] != 0.0).any(axis=0))
+        if occurring.size < len(columns):
+            kept, columns = occurring, tuple(columns[j] for j in occurring)
+            dense = dense[:, occurring]
+    _check_factors(part, len(columns))
+    layers = [_layer(codes, dense if unit is None else np.tile(unit, (data.n, 1)), inside, data.n)
+              for codes, unit in found]  # fmt: skip
+    nodes = [*part.factors, *(node for own in part.incidence for node in own)]
+    variables = tuple(dict.fromkeys(name.name for node in nodes for name in columns_read(node)))
+    states = {text: raw.state for text, raw in data.groups.items()}
+    for node in nodes:
+        states.setdefault(deparse(node), {})
+    group = part.group if at is None else _group_at(part.kinds, at)
+    return RandomTerm(
+        group, columns, part.structure, labels, *layers[0], variables, coding, axes, part.label, at,
+        at_factors, part.options, part.incidence, kept, tuple(layers[1:]), states,
+    )  # fmt: skip
+
+
+def _group_at(kinds: tuple[GroupFactor, ...], at: str) -> str:
+    """Label of a grouping with the level of ``at()`` in the place of the first of its factors."""
+    first = next(i for i, kind in enumerate(kinds) if kind.kind == "at")
+    names = [
+        at if i == first else kind.text for i, kind in enumerate(kinds) if i == first or kind.kind != "at"
+    ]
+    return ":".join(names)
+
+
+def _layer(codes: np.ndarray, values: np.ndarray, inside: np.ndarray | None, n: int) -> Layer:
+    """Codes on all rows used; -1, and values of zero, outside of the term."""
+    if inside is None:
+        return codes.astype(np.int32, copy=False), values
+    everywhere = np.full(n, -1, dtype=np.int32)
+    everywhere[inside] = codes
+    return everywhere, np.where(everywhere[:, None] >= 0, values, 0.0)
+
+
+def _read_axes(
+    grouping: list[tuple[GroupFactor, Node | None]],
+    column: Node | None,
+    data: TermData,
+    rows: np.ndarray | None,
+) -> tuple[tuple[Axis, ...], np.ndarray]:
+    """Axes of the levels, and the level of every row; adjacent independent factors are one axis."""
+    axes: list[Axis] = []
+    cell: np.ndarray | None = None
+    i = 0
+    while i < len(grouping):
+        kind, node = grouping[i]
+        j = i + 1
+        if kind.kind == "id":
+            while j < len(grouping) and grouping[j][0].kind == "id":
+                j += 1
+            nodes = tuple(own for _, own in grouping[i:j] if own is not None)
+            axis, codes = _independent(nodes, data, rows)
+        elif kind.kind == "ar1":
+            assert node is not None
+            axis, codes = _positions(node, data, rows)
+        else:
+            axis, codes = _related(kind, node, column, data, rows)
+        axes.append(axis)
+        cell = codes if cell is None else cell.astype(np.int64) * axis.levels.size + codes
+        i = j
+    assert cell is not None
+    return tuple(axes), cell
+
+
+def _independent(nodes: tuple[Node, ...], data: TermData, rows: np.ndarray | None) -> tuple[Axis, np.ndarray]:
+    used = [used_levels(data.groups[deparse(node)], rows) for node in nodes]
+    codes, labels, cells = combine_factors([c for c, _ in used], [levels for _, levels in used])
+    name = ":".join(deparse(node) for node in nodes)
+    return Axis("id", name, nodes, tuple(levels for _, levels in used), cells, labels), codes
+
+
+def _positions(node: Node, data: TermData, rows: np.ndarray | None) -> tuple[Axis, np.ndarray]:
+    raw = data.groups[group_text(node, positions=True)]
+    assert raw.levels is not None
+    codes, levels = trim_range(raw.on_rows(rows), raw.levels)
+    return Axis("ar1", deparse(node), (node,), (levels,), None, np.array(levels, dtype=object)), codes
+
+
+def _related(
+    kind: GroupFactor, node: Node | None, column: Node | None, data: TermData, rows: np.ndarray | None
+) -> tuple[Axis, np.ndarray]:
+    name = str(kind.relationship)
+    relationship = find_relationship(name, data.relationships)
+    source = node if node is not None else column
+    assert source is not None
+    text = deparse(source)
+    codes = relationship_codes(data.groups[text], text, relationship, rows)
+    levels = tuple(relationship.levels)
+    nodes = () if node is None else (node,)
+    axis = Axis("vm", kind.text, nodes, (levels,), None, np.array(levels, dtype=object), relationship)
+    return axis, codes
+
+
+def find_relationship(name: str, relationships: Mapping[str, Any]) -> Any:
+    """A relationship by its name in the formula.
+
+    Raises
+    ------
+    OptionError
+        When there is none of that name.
+    """
+    if name not in relationships:
+        known = nearest_names(name, relationships) if relationships else ""
+        raise OptionError(f"relationship '{name}' is not given{known}; give relationships={{'{name}': ...}}")
+    return relationships[name]
+
+
+def _linear_part(part: RandomPart, data: TermData) -> tuple[Coding, np.ndarray]:
+    """Coding of what varies between the levels, and its (n, m) values."""
     atoms, values = {}, {}
     for text, node in part.terms.atoms.items():
-        atoms[text], values[text] = make_atom(text, node, raw[text], rows, contrasts)
+        atoms[text], values[text] = make_atom(text, node, data.raw[text], data.rows, data.contrasts)
     factors = {text for text, atom in atoms.items() if atom.is_factor}
-    return Coding(part.terms.intercept, atoms, code_terms(part.terms, factors)), values
+    coding = Coding(part.terms.intercept, atoms, code_terms(part.terms, factors))
+    if part.structure in BY_DISTANCE and coding.p == 1 and not part.terms.intercept and not factors:
+        text = part.terms.terms[0][0]
+        raise DesignError(f"'{part.label}': '{text}' is numeric, so there is one coefficient and no distance "
+                          f"between coefficients; write factor({text})")  # fmt: skip
+    return coding, coding.dense(values, data.n)
 
 
-def _check_levels(group: str, columns: tuple[str, ...], labels: np.ndarray, n: int) -> None:
-    """lme4's checks ``check.nlev.gtr.1``, ``check.nobs.vs.nlev`` and ``check.nobs.vs.nRE``."""
-    count, width = labels.size, len(columns)
-    if count < 2:
-        raise DesignError(
-            f"grouping factor '{group}' has only the level {name_list(labels)} in the {n} rows used; "
-            "a random term needs at least two levels"
-        )
-    if count >= n:
-        raise DesignError(
-            f"grouping factor '{group}' has {count} levels for {n} observations: its effect would be "
-            f"confounded "
-            "with the residual; every grouping factor needs fewer levels than there are observations"
-        )
-    if count * width >= n:
-        raise DesignError(
-            f"the random term ({' + '.join(columns)} | {group}) has {count} x {width} = {count * width} "
-            f"random "
-            f"effects for {n} observations: its parameters and the residual variance cannot be told apart; "
-            "use fewer random coefficients"
-        )
+def _check_factors(part: RandomPart, m: int) -> None:
+    for option, count in part.options.items():
+        if count > m:
+            raise DesignError(f"'{part.label}': {option}={count} factors for {m} coefficients; at most {m}")
 
 
-def order_terms(terms: list[RandomTerm]) -> tuple[RandomTerm, ...]:
+def order_terms(terms: Sequence[RandomTerm]) -> tuple[RandomTerm, ...]:
     """lme4's order: the formula's when the numbers of levels never increase, else ``rev(order())``."""
     counts = [term.levels.size for term in terms]
     if all(a >= b for a, b in pairwise(counts)):

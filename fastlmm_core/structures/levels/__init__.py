@@ -1,0 +1,1 @@
+"""Precisions of the levels of a random term: what stands right of the bar."""
