@@ -94,7 +94,7 @@ def resolve_structure(
     for key, node in given:
         if key is None:
             example = "k=2" if structure in _RANK else "hom=TRUE"
-            raise FormulaError(f"what follows the bar in '{name}(...)' is an option by name, such as {example}",
+            raise FormulaError(f"after the bar of '{name}(...)' stand options by name, such as {example}",
                                formula, node.position)  # fmt: skip
         if key not in allowed or (structure == "us" and key == "hom"):
             what = "takes no options" if structure == "us" else f"takes the option {name_list(allowed)}"

@@ -102,7 +102,7 @@ def test_columns_left_of_the_bar_of_a_relationship():
         ("y ~ fa(0 + f | g, k=0)", "at least 1"),
         ("y ~ fa(0 + f | g, k=1.5)", "whole number"),
         ("y ~ fa(0 + f | g, k=n)", "an option is a number"),
-        ("y ~ fa(0 + f | g, 2)", "option by name, such as k=2"),
+        ("y ~ fa(0 + f | g, 2)", "options by name, such as k=2"),
         ("y ~ fa(k=2, 0 + f | g)", "stands after the bar"),
         ("y ~ fa(0 + f | g, d=2, k=2)", "one number of factors"),
         ("y ~ cs(0 + f || g)", "correlated"),

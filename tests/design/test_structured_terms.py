@@ -90,7 +90,7 @@ def test_positions_of_a_number_are_its_whole_numbers():
     term = term_of("y ~ (1 | ar1(place))", frame)
     assert term.levels[[0, 10, -1]].tolist() == ["-15", "-5", "15"] and term.levels.size == 31
     assert term.evaluate({"place": [-14, 15, 16]})[0].tolist() == [1, 30, -1]
-    with pytest.raises(DataError, match="must be whole numbers, but 24 are not, such as 1.5"):
+    with pytest.raises(DataError, match="must be whole numbers, but 24 are not"):
         build_design("y ~ (1 | ar1(place))", frame.assign(place=frame["row"] + 0.5))
     with pytest.raises(DataError, match="only 4 occur"):
         build_design("y ~ (1 | ar1(place))", frame.assign(place=frame["row"] * 1_000_000))
@@ -140,7 +140,8 @@ def test_at_drops_coefficients_that_do_not_occur_there():
 
 def test_columns_left_of_the_bar_are_layers_of_one_term():
     frame = pd.DataFrame({
-        "pig": ["a", "b", "c", "d"], "m1": ["b", "a", "d", "c"], "m2": ["e", "e", "f", "f"], "y": [1.0, 2, 3, 5],
+        "pig": ["a", "b", "c", "d"], "m1": ["b", "a", "d", "c"], "m2": ["e", "e", "f", "f"],
+        "y": [1.0, 2, 3, 5],
     })  # fmt: skip
     known = Known("A", tuple("fedcba"))
     term = term_of("y ~ us(pig, m1 + m2 | vm(A))", frame, relationships={"A": known})
