@@ -132,7 +132,7 @@ def prepare(
     restricted = bool(reml) or not design.random
     equations = build_equations(
         design.X, design.random, weights=design.weights, has_intercept=design.has_intercept,
-        fixed_last=not restricted,
+        fixed_last=not restricted, weak_columns=design.weak_columns,
     )  # fmt: skip
     factor = make_factor(equations, max_memory)
     timings = {"design": designed - began, "prepare": time.perf_counter() - designed}

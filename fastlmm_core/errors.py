@@ -195,6 +195,12 @@ class ConfoundedWarning(FastLMMWarning):
     flag = "confounded"
 
 
+class NearDependenceWarning(FastLMMWarning):
+    """A column of the fixed part nearly depends on others: its estimate has fewer digits than its data."""
+
+    flag = "near-dependence"
+
+
 class NotConvergedWarning(FastLMMWarning):
     """The optimizer stopped before the gradient certified an optimum."""
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from fastlmm_core.batch.coded import MODES, CodedSpec, CodedTrials, integers
 from fastlmm_core.batch.contrasts import NO_CONTROL, UnitContrasts, choose_contrasts, no_contrasts
+from fastlmm_core.batch.stopping import check_wanted
 from fastlmm_core.batch.trials import TrialTable
 from fastlmm_core.kernels.trial_arrays import (
     COLUMNS,
@@ -134,8 +135,10 @@ class UnitArrays:
         return self.places[self.places_at[u] : self.places_at[u] + self.rank[u]]
 
 
-def run_units(table: TrialTable, coded: CodedTrials, first: int, last: int) -> UnitArrays:
-    """Fit the units first:last without the interpreter."""
+def run_units(
+    table: TrialTable, coded: CodedTrials, first: int, last: int, stop: np.ndarray
+) -> UnitArrays:
+    """Fit the units first:last without the interpreter, until `stop` says that they are not wanted."""
     plan = table.plan
     units = np.arange(first, last)
     trials = units // len(plan.labels)
@@ -145,7 +148,7 @@ def run_units(table: TrialTable, coded: CodedTrials, first: int, last: int) -> U
     room = most_fixed * (most_fixed + 4) + most_random * (most_fixed + most_random + 1)
     for lo, hi in stretches(room if with_rows else np.zeros_like(room)):
         store_at = starts(room[lo:hi] if with_rows else np.zeros(hi - lo, np.int64))
-        fit_stretch(table, coded, arrays, lo, hi, np.empty(int(store_at[-1])), store_at[:-1])
+        fit_stretch(table, coded, arrays, lo, hi, np.empty(int(store_at[-1])), store_at[:-1], stop)
     return arrays
 
 
@@ -236,7 +239,7 @@ def row_arrays(rows: np.ndarray, contrasts: np.ndarray) -> RowArrays:
 
 def fit_stretch(
     table: TrialTable, coded: CodedTrials, arrays: UnitArrays, lo: int, hi: int, store: np.ndarray,
-    store_at: np.ndarray,
+    store_at: np.ndarray, stop: np.ndarray,
 ) -> None:  # fmt: skip
     """Fit the units lo:hi of a run and fill their tables."""
     plan, a = table.plan, arrays
@@ -249,7 +252,7 @@ def fit_stretch(
     kept = UnitStore(store, store_at, a.places, a.places_at[own])
     options = FitOptions(
         plan.reml or not coded.random, 2 if plan.emmeans else int(plan.fixed), with_variances, TOLERANCE,
-        MAX_ITERATIONS,
+        MAX_ITERATIONS, stop,
     )  # fmt: skip
     layouts = np.empty(hi - lo, np.int64)
     hash_layouts(int(units[0]), rows, layouts)
@@ -258,6 +261,7 @@ def fit_stretch(
         int(units[0]), units[np.argsort(layouts, kind="stable")], longest, rows, fixed, random, options,
         results, kept, UnitBlups(a.cells, a.blups, a.terms[own]),
     )  # fmt: skip
+    check_wanted(stop)
     if not with_rows:
         return
     status = a.integers[own, STATUS].copy()

@@ -12,6 +12,7 @@ from fastlmm_core.batch.compiled import UnitArrays, run_units
 from fastlmm_core.batch.compiled_tables import add_unit_tables
 from fastlmm_core.batch.ordinary import fit_units
 from fastlmm_core.batch.plan import BatchPlan
+from fastlmm_core.batch.stopping import new_stop
 from fastlmm_core.batch.tables import TableParts, Tables
 from fastlmm_core.batch.trials import TrialTable, collect_trials, unit_runs
 from fastlmm_core.gate import public
@@ -50,28 +51,37 @@ def fit_group(table: Any, plan: BatchPlan) -> Tables:
     return fit_trials(collect_trials(table, plan)).join()
 
 
-def fit_trials(table: TrialTable) -> TableParts:
-    """The rows of all units of a table of trials."""
+def fit_trials(table: TrialTable, stop: np.ndarray | None = None) -> TableParts:
+    """The rows of all units of a table of trials; `stop` as for `fit_run`."""
+    stop = new_stop() if stop is None else stop
     coded = code_trials(table)
     parts = TableParts(table.plan, table.keys)
     for run in unit_runs(table):
-        parts.extend(fit_run(table, coded, *run))
+        parts.extend(fit_run(table, coded, *run, stop))
     return parts
 
 
-def fit_run(table: TrialTable, coded: CodedTrials | None, first: int, last: int) -> TableParts:
-    """The rows of the units first:last: compiled where possible, one by one where not."""
+def fit_run(
+    table: TrialTable, coded: CodedTrials | None, first: int, last: int, stop: np.ndarray
+) -> TableParts:
+    """The rows of the units first:last: compiled where possible, one by one where not.
+
+    Raises
+    ------
+    CancelledError
+        Soon after `stop` (see ``batch.stopping``) has turned to 1.
+    """
     parts = TableParts(table.plan, table.keys)
     left = np.arange(first, last)
     if coded is not None:
         began = time.perf_counter()
-        arrays = run_units(table, coded, first, last)
+        arrays = run_units(table, coded, first, last, stop)
         leave_perfect_fits(table, coded, arrays)
         good = np.flatnonzero(arrays.status == OK)
         add_unit_tables(table, coded, arrays, good, time.perf_counter() - began, parts)
         left = left[arrays.status != OK]
     if left.size:
-        fit_units(table, left, parts)
+        fit_units(table, left, parts, stop)
     return parts
 
 
@@ -81,7 +91,8 @@ def leave_perfect_fits(table: TrialTable, coded: CodedTrials, arrays: UnitArrays
     trials, trait = np.divmod(arrays.units, traits)
     first, last = int(trials[0]), int(trials[-1]) + 1
     lo, hi = int(table.ptr[first]), int(table.ptr[last])
-    squares = np.nan_to_num(coded.y[:, lo:hi]) ** 2
+    with np.errstate(over="ignore", under="ignore"):  # the kernel has left such units already
+        squares = np.nan_to_num(coded.y[:, lo:hi]) ** 2
     totals = np.add.reduceat(squares, table.ptr[first:last] - lo, axis=1)
     mean_squares = totals[trait, trials - first] / np.maximum(arrays.n, 1)
     perfect = (arrays.status == OK) & (arrays.figures[:, 1] <= ROUNDING * mean_squares)

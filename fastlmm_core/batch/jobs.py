@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
@@ -17,6 +18,7 @@ from fastlmm_core.batch.group import fit_run, fit_trials
 from fastlmm_core.batch.plan import BatchPlan
 from fastlmm_core.batch.progress import Progress, logger
 from fastlmm_core.batch.sources import DatasetPiece
+from fastlmm_core.batch.stopping import new_stop
 from fastlmm_core.batch.store import PartStore
 from fastlmm_core.batch.tables import TableParts
 from fastlmm_core.batch.trials import TrialTable, collect_trials, unit_runs
@@ -28,18 +30,18 @@ Outcome = tuple[dict[str, Any], TableParts | None]  # mark, and the rows when th
 
 @dataclass(frozen=True)
 class Job:
-    """A part of a batch: its number and what gives its rows."""
+    """A part of a batch: its number and what gives its rows, until the flag it takes says stop."""
 
     number: int
-    work: Callable[[], TableParts]
+    work: Callable[[np.ndarray], TableParts]
 
 
 def table_jobs(table: TrialTable) -> list[Job]:
     """Jobs on a table in memory, coded once for all of them."""
     coded = code_trials(table)
 
-    def job(run: tuple[int, int]) -> Callable[[], TableParts]:
-        return lambda: fit_run(table, coded, *run)
+    def job(run: tuple[int, int]) -> Callable[[np.ndarray], TableParts]:
+        return lambda stop: fit_run(table, coded, *run, stop)
 
     return [Job(k, job(run)) for k, run in enumerate(unit_runs(table))]
 
@@ -47,8 +49,8 @@ def table_jobs(table: TrialTable) -> list[Job]:
 def dataset_jobs(pieces: list[DatasetPiece], plan: BatchPlan) -> list[Job]:
     """Jobs on the pieces of a dataset."""
 
-    def job(piece: DatasetPiece) -> Callable[[], TableParts]:
-        return lambda: fit_trials(collect_trials(piece.load(), plan))
+    def job(piece: DatasetPiece) -> Callable[[np.ndarray], TableParts]:
+        return lambda stop: fit_trials(collect_trials(piece.load(), plan), stop)
 
     return [Job(k, job(piece)) for k, piece in enumerate(pieces)]
 
@@ -58,13 +60,17 @@ def run_threads(
 ) -> dict[int, TableParts]:
     """Run jobs on threads, few at a time to bound memory; rows by job when nothing is written."""
     rows: dict[int, TableParts] = {}
+    stop = new_stop()
     with ThreadPoolExecutor(workers) as pool:
-        for number, (mark, result) in in_turn(
-            pool, lambda job: deliver(job.work(), job.number, store), jobs, 2 * workers
-        ):
-            progress.add(mark)
-            if result is not None:
-                rows[number] = result
+        try:
+            for number, (mark, result) in in_turn(
+                pool, lambda job: deliver(job.work(stop), job.number, store), jobs, 2 * workers
+            ):
+                progress.add(mark)
+                if result is not None:
+                    rows[number] = result
+        finally:  # after an interrupt or an error the threads end with the unit they are at
+            stop[0] = 1
     return rows
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 from fastlmm_core.api import Prepared, prepare
 from fastlmm_core.batch.heritability import harmonic_replication, heritability_columns
 from fastlmm_core.batch.plan import BatchPlan
+from fastlmm_core.batch.stopping import check_wanted
 from fastlmm_core.batch.tables import TableParts, failed_row, same_text
 from fastlmm_core.batch.trials import TrialTable
 from fastlmm_core.design.expressions import Name
@@ -24,7 +25,7 @@ from fastlmm_core.results.fit import LMMFit
 _FILTER = threading.Lock()
 
 
-def fit_units(table: TrialTable, units: np.ndarray, parts: TableParts) -> None:
+def fit_units(table: TrialTable, units: np.ndarray, parts: TableParts, stop: np.ndarray) -> None:
     """Fit trial x trait combinations and add their rows to `parts`; a failure becomes a row.
 
     Traits with missing values in the same rows share design, pattern and symbolic analysis.
@@ -34,6 +35,7 @@ def fit_units(table: TrialTable, units: np.ndarray, parts: TableParts) -> None:
     for trial in np.unique(trials):
         prepared: dict[bytes, Prepared] = {}
         for unit in units[trials == trial]:
+            check_wanted(stop)
             began = time.perf_counter()
             n = int(table.ptr[trial + 1] - table.ptr[trial])
             try:

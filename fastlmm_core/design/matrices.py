@@ -130,6 +130,11 @@ class Design:
         return self.coding.intercept
 
     @property
+    def weak_columns(self) -> np.ndarray:
+        """Columns of `X` (c,) int64 that may nearly depend on others."""
+        return self._rank.weak
+
+    @property
     def index(self) -> Any:
         """Labels of the rows used: the pandas index, or their positions."""
         return self.rows if self._table.index is None else self._table.index

@@ -12,7 +12,7 @@ brought into echelon form from the bottom (`_echelon`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import scipy.linalg as la
@@ -27,6 +27,8 @@ DENSE_SUSPECT_WORK = 1e9  # n p^2 below which a dense QR is cheaper than looking
 SUSPECT = 1e-6  # pivot of the unit-norm Gram matrix below which a column is looked at explicitly
 RIDGE = 1e-11
 BLOCK = 128
+# Residual of a unit-norm column below which ``reml.near_dependence`` looks at it.
+WEAK = 2e-4
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,14 @@ class Rank:
         Column numbers, increasing; r + d = p.
     null : (p, d) csc_array
         Column k is the null vector with entry 1 at ``dropped[k]`` and its other entries on kept columns.
+    weak : (c,) int64
+        Columns among those kept, by their place there, that may nearly depend on others.
     """
 
     kept: np.ndarray
     dropped: np.ndarray
     null: sp.csc_array
+    weak: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
 
 def column_rank(X: sp.csc_array) -> Rank:
@@ -69,7 +74,9 @@ def column_rank(X: sp.csc_array) -> Rank:
     suspects = np.flatnonzero(pivots < SUSPECT)
     if suspects.size and n * p * p <= DENSE_SUSPECT_WORK:
         return _rank_dense(X.toarray())
-    return _assemble(_null_sparse(scaled, G, suspects, tolerance[live]), live, scale, p)
+    found = _assemble(_null_sparse(scaled, G, suspects, tolerance[live]), live, scale, p)
+    weak = np.flatnonzero(np.isin(found.kept, live[pivots < WEAK**2]))
+    return replace(found, weak=weak)
 
 
 def _tolerances(norm: np.ndarray, centred: np.ndarray) -> np.ndarray:
@@ -86,13 +93,15 @@ def _rank_dense(A: np.ndarray) -> Rank:
     tolerance = _tolerances(scale, np.sqrt(np.einsum("ij,ij->j", centred, centred)))
     safe = np.where(scale > 0, scale, 1.0)
     R = triangle_of(A / safe)
-    if n >= p and (np.abs(np.diag(R)) > tolerance).all():
-        return full_rank(p)
+    pivots = np.abs(np.diag(R))
+    if n >= p and (pivots > tolerance).all():
+        return replace(full_rank(p), weak=np.flatnonzero(pivots < WEAK))
     kept, null = _greedy(R, tolerance)
+    weak = np.flatnonzero(np.abs(np.diag(triangle_of(R[:, kept]))) < WEAK)
     dropped = np.setdiff1d(np.arange(p), kept)
     null = null / safe[:, None]
     null /= null[dropped, np.arange(dropped.size)]
-    return Rank(kept, dropped, sp.csc_array(null))
+    return Rank(kept, dropped, sp.csc_array(null), weak)
 
 
 def triangle_of(A: np.ndarray) -> np.ndarray:

@@ -287,7 +287,7 @@ def search_optimum(
                 if decrement <= ROUNDING:
                     break
                 step, predicted, decrement = propose_step(gradient, hessian, radius)
-                if radius < 1e-14:
+                if not radius >= 1e-14:  # also ends on NaN
                     break
         if not accepted:
             status = 3

@@ -51,6 +51,8 @@ class FitOptions(NamedTuple):
     with_projection : bool
         Z'PZ is needed, too.
     tolerance, max_iterations : of the search
+    stop : (1,) uint8
+        What is left is not wanted any more when it turns to 1; read before every unit.
     """
 
     reml: bool
@@ -58,6 +60,7 @@ class FitOptions(NamedTuple):
     with_projection: bool
     tolerance: float
     max_iterations: int
+    stop: np.ndarray
 
 
 class UnitResults(NamedTuple):

@@ -27,6 +27,9 @@ OK, NO_ROWS, ONE_LEVEL, TOO_FEW_ROWS, TOO_LARGE, BAD_VALUES, DEPENDENT, NO_OPTIM
 
 LARGEST_GRAPH = 700
 LARGEST_CELLS = 100_000
+# As reml.equations.FAR: mean of a random coefficient's column in units of what varies in it, above which the
+# general path centres it first.
+FAR = 1e3
 
 
 @kernel
@@ -285,13 +288,22 @@ def place_theta(widths, diagonal):
 
 @kernel
 def standardize_values(values, widths, diagonal):
-    """Scale the coefficients of every term in place; returns the bases (K, w, w), zero padded."""
+    """Scale the coefficients of every term in place.
+
+    Returns
+    -------
+    bases : (K, w, w)
+        Zero padded.
+    near : bool
+        No columns of a term are so close to dependence that they lose digits in the product with its basis.
+    """
     n = values.shape[0]
     width = 1
     for k in range(widths.size):
         width = max(width, widths[k])
     bases = np.zeros((widths.size, width, width))
     first = 0
+    near = True
     for k in range(widths.size):
         m = widths[k]
         own = np.empty((n, m))
@@ -299,6 +311,12 @@ def standardize_values(values, widths, diagonal):
             for c in range(m):
                 own[i, c] = values[i, first + c]
         basis = orthonormal_basis(own, diagonal[k] == 1)
+        for a in range(m):
+            for c in range(a + 1, m):
+                square = 0.0
+                for i in range(n):
+                    square += own[i, a] * own[i, a]
+                near = near and abs(basis[a, c]) * np.sqrt(square / n) <= FAR
         for i in range(n):
             for c in range(m):
                 total = 0.0
@@ -309,4 +327,4 @@ def standardize_values(values, widths, diagonal):
             for b in range(m):
                 bases[k, a, b] = basis[a, b]
         first += m
-    return bases
+    return bases, near

@@ -21,6 +21,8 @@ from fastlmm_core.kernels.trial_design import BAD_VALUES, NO_OPTIMUM, OK
 from fastlmm_core.kernels.trust_region import diagonalize
 
 BOUNDARY = 1e-4  # as reml.boundary.BOUNDARY
+# As reml.objective.LARGEST_SIZE: beyond it and its inverse the general path scales the response.
+LARGEST_SIZE = 1e40
 # As results.fit_warnings.FLAT: a curvature below it is that of a term within the fixed part, told there.
 FLAT = 1e-6
 
@@ -53,6 +55,15 @@ def subtract_least_squares(equations, L_fixed, fixed_rows, weights, y, beta, res
         multiply_columns(x_ptr, x_rows, x_data, beta, fitted)
         for i in range(n):
             residual[i] = y[i] - fitted[i]
+
+
+@kernel
+def has_ordinary_size(weights, y):
+    """Whether fourth powers of the response stay within the number range, or all of it is zero."""
+    largest = 0.0
+    for i in range(y.size):
+        largest = max(largest, np.sqrt(weights[i]) * abs(y[i]))
+    return largest == 0.0 or 1.0 / LARGEST_SIZE < largest < LARGEST_SIZE
 
 
 @kernel
@@ -197,6 +208,8 @@ def fit_response(
     Z = np.empty(0)
     coefficients = np.empty((size, 1))
     projected = np.empty((size, 1))
+    if not has_ordinary_size(weights, y):
+        return NO_OPTIMUM, numbers, theta, factors, L, coefficients, projected, beta, Z
     if not np.isfinite(yy):
         return BAD_VALUES, numbers, theta, factors, L, coefficients, projected, beta, Z
     if yy <= 1e-28 * whole:

@@ -18,6 +18,7 @@ from fastlmm_core.kernels.trial_arrays import COLUMNS, RANDOM, RANK, ROWS, STATU
 from fastlmm_core.kernels.trial_blups import infer_random
 from fastlmm_core.kernels.trial_design import (
     BAD_VALUES,
+    DEPENDENT,
     LARGEST_GRAPH,
     NO_ROWS,
     OK,
@@ -113,7 +114,7 @@ def build_design(fixed, columns, groups, local, n_levels, w, reml, tables):
     _, counts, group_codes, _, values, widths, diagonal = groups
     x_ptr, x_rows, x_data = columns
     K = counts.size
-    bases = standardize_values(values, widths, diagonal)
+    bases, near = standardize_values(values, widths, diagonal)
     p_full = x_ptr.size - 1
     kept = np.arange(p_full)
     null = np.empty((0, 0))
@@ -132,6 +133,8 @@ def build_design(fixed, columns, groups, local, n_levels, w, reml, tables):
         if kept.size == p_full or (tables == 2 and has_nested_factor(fixed, local, n_levels)):
             break
         x_ptr, x_rows, x_data = select_columns(x_ptr, x_rows, x_data, kept)
+    if not near:
+        status = DEPENDENT
     start, term, level = equations[4], equations[5], equations[6]
     fixed_rows = np.empty(x_ptr.size - 1, np.int64)
     for j in range(term.size):
@@ -264,6 +267,8 @@ def unit_kernel(with_blups: bool) -> Callable[..., Any]:
         design_trial = -1
         status = NO_ROWS
         for unit in sequence:
+            if options.stop[0]:
+                break
             trial, trait = unit // table.n_labels, unit % table.n_labels
             u = unit - first
             y = table.y[trait]

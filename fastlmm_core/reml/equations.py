@@ -33,11 +33,14 @@ from fastlmm_core.kernels.crossproducts import (
     transpose_entries,
 )
 from fastlmm_core.linalg.elimination import order_nodes
+from fastlmm_core.reml.near_dependence import Separation, separate_columns
 from fastlmm_core.structures import make_coefficient_structure
 from fastlmm_core.structures.coefficients.entries import LinearEntries
 
 # Up to here X'WX is kept dense for the least squares fit that starts every response.
 DENSE_FIXED = 500
+# Mean of a random coefficient's column, in units of its range, above which the column is centred first.
+FAR = 1e3
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,8 @@ class MixedModelEquations:
         Fixed columns are eliminated last (ML fits).
     ordering : str
         Fill-reducing ordering in use.
+    separation : Separation or None
+        Columns that nearly depend on others and are replaced inside by what they add.
     """
 
     n: int
@@ -150,6 +155,7 @@ class MixedModelEquations:
     theta_col: np.ndarray
     fixed_last: bool
     ordering: str
+    separation: Separation | None = None
 
     @cached_property
     def X_inside(self) -> sp.csc_array:
@@ -159,12 +165,19 @@ class MixedModelEquations:
 
     @cached_property
     def to_user(self) -> sp.csc_array:
-        """beta_user = to_user @ beta_inside, (p, p) upper triangular."""
+        """beta_user = to_user @ beta_inside, (p, p)."""
         moved = np.flatnonzero(self.shift)
         rows = np.concatenate((np.arange(self.p), np.zeros(moved.size, np.int64)))
         columns = np.concatenate((np.arange(self.p), moved))
         entries = np.concatenate((1.0 / self.scale, -(self.shift / self.scale)[moved] / self.first_value))
-        return sp.csc_array((entries, (rows, columns)), shape=(self.p, self.p))
+        scaled = sp.csc_array((entries, (rows, columns)), shape=(self.p, self.p))
+        return scaled if self.separation is None else sp.csc_array(scaled @ self.separation.to_columns)
+
+    @property
+    def log_scale(self) -> float:
+        """log |to_user^-1|."""
+        separated = 0.0 if self.separation is None else self.separation.log_scale
+        return float(np.sum(np.log(self.scale))) + separated
 
     def fixed_predictor(self, beta: np.ndarray) -> np.ndarray:
         """X_inside beta, (n,)."""
@@ -238,6 +251,7 @@ def build_equations(
     weights: np.ndarray | None = None,
     has_intercept: bool = True,
     fixed_last: bool = False,
+    weak_columns: np.ndarray | None = None,
 ) -> MixedModelEquations:
     """Assemble the constant part of the equations.
 
@@ -253,11 +267,16 @@ def build_equations(
         A constant lies in the span of the first column of X; dense columns are then centred.
     fixed_last : bool
         Eliminate the fixed columns last, as ML needs log |C_zz| by itself.
+    weak_columns : (c,) int64, optional
+        Columns that may nearly depend on others.
     """
     n, p = X.shape
     weights = np.ones(n) if weights is None else np.ascontiguousarray(weights, float)
     first_value = float(X.data[0]) if p and X.nnz else 1.0
     *columns, shift, scale = standardize_columns(X.indptr, X.indices, X.data, n, has_intercept)
+    separation = None
+    if weak_columns is not None and weak_columns.size:
+        columns, separation = separate_columns(tuple(columns), weak_columns, n)
     terms, values = [], [np.empty((n, 0))]
     for term in random:
         own, inside = _standardize_term(term)
@@ -300,6 +319,7 @@ def build_equations(
         first_value=first_value,
         theta_term=theta_index[:, 0].copy(), theta_row=theta_index[:, 1].copy(),
         theta_col=theta_index[:, 2].copy(), fixed_last=fixed_last, ordering=ordering,
+        separation=separation,
     )  # fmt: skip
 
 
@@ -337,12 +357,29 @@ def _lay_out(
     return Layout(term, level, start, fixed_rows, tuple(random_rows))
 
 
+def _far_means(values: np.ndarray) -> np.ndarray:
+    """Means (m,) of columns (n, m) far from zero beside a constant first one, zero for the others.
+
+    Orthogonalised against the constant as they are, such columns lose as many digits as their mean is larger
+    than what varies; their mean is taken out first, which is exact.
+    """
+    mean, spread = values.mean(axis=0), np.ptp(values, axis=0)
+    far = (np.abs(mean) > FAR * spread) & (spread > 0.0)
+    return np.where(far & (spread[0] == 0.0) & (values[0, 0] != 0.0), mean, 0.0)
+
+
 def _standardize_term(term: Any) -> tuple[TermLayout, np.ndarray]:
     """Orthonormal basis of the coefficients of a term (unstructured) or unit scale (diagonal)."""
     values = np.ascontiguousarray(term.values, float)
     m = values.shape[1]
-    basis = orthonormal_basis(values, term.structure == "diag")
+    diagonal = term.structure == "diag"
+    shift = np.zeros(m) if diagonal else _far_means(values)
+    if shift.any():
+        values = values - shift
+    basis = orthonormal_basis(values, diagonal)
     inside = values * basis[0, 0] if m == 1 else values @ basis
+    if shift.any():  # x - shift is x - (shift / first) first, the first column being constant
+        basis[0] -= shift / values[0, 0] @ basis
     structure = make_coefficient_structure(term.structure, m)
     if not isinstance(structure, LinearEntries):
         raise DesignError(f"structure '{term.structure}' does not allow a basis of its coefficients")

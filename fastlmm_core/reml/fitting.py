@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -33,6 +33,9 @@ from fastlmm_core.reml.starting_values import starting_values
 
 # Newton decrement of a certified optimum, and what setting variances to zero may add to its deviance.
 LARGEST_DECREMENT = 1e-6
+# Share of the sum of squares about the fixed part below which that about the whole model is rounding: the
+# likelihood has no maximum then, and where the search ends is chance.
+NOTHING_LEFT = 1e-14
 LARGEST_RISE = 1e-7
 
 
@@ -104,6 +107,8 @@ def fit_equations(
         point = evaluate(equations, factor, response, factors_at(equations, found), reml)
     solved = SolvedEquations(equations, factor, response, point, found, reml)
     check_representable(solved)
+    if solved.r2 <= NOTHING_LEFT * response.yy:
+        optimum = replace(optimum, status=4)
     factor.release()
     return solved, optimum, certify(optimum, boundary_score, point.deviance if moved else optimum.deviance)
 

@@ -44,6 +44,7 @@ STATUS = {
     1: "iteration limit reached",
     2: "the equations are not positive definite at the start",
     3: "no further decrease at rounding level",
+    4: "the random part explains the response, and no residual variance is left to estimate",
 }
 
 
@@ -213,7 +214,7 @@ def _minimize_stepwise(
                 if decrement <= ROUNDING:
                     break
                 step, predicted, decrement = propose_step(gradient, hessian, radius)
-                if radius < 1e-14:
+                if not radius >= 1e-14:  # also ends on NaN
                     break
         if not accepted:
             status, held = 3, None

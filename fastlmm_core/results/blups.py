@@ -97,6 +97,7 @@ def conditional_variance_blocks(fit: LMMFit) -> list[np.ndarray]:
             weights=e.weights,
             has_intercept=fit.design.has_intercept,
             fixed_last=True,
+            weak_columns=fit.design.weak_columns,
         )
         factor = make_factor(alone)
         factor.factorize(assemble_at(alone, solved.factors))

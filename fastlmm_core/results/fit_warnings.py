@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 
+import numpy as np
+
 from fastlmm_core.design import Design
 from fastlmm_core.errors import (
     ConfoundedWarning,
     FastLMMWarning,
+    NearDependenceWarning,
     NotConvergedWarning,
     RankDeficientWarning,
     SingularFitWarning,
@@ -32,6 +35,16 @@ def collect_warnings(
         found.append(
             RankDeficientWarning(
                 f"dropped, because they depend on earlier columns: {name_list(design.dropped_columns)}"
+            )
+        )
+    separation = solved.equations.separation
+    if separation is not None:
+        names = [design.column_names[design.kept[j]] for j in separation.replaced]
+        added = float(separation.added.min())
+        found.append(
+            NearDependenceWarning(
+                f"nearly dependent on other columns, but for {added:.1g} of their size: {name_list(names)}; "
+                f"of about 16 digits in the data {round(15.5 + np.log10(added))} reach these estimates"
             )
         )
     for group, columns in repeated_effects(design):

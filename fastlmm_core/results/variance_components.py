@@ -124,5 +124,5 @@ def describe_singular(design: Design, solved: SolvedEquations) -> tuple[str, ...
 
 def _standard_variances(T: np.ndarray, basis: np.ndarray) -> np.ndarray:
     """Variances of the user's coefficients in units in which every column has mean square about one."""
-    mean_square = np.diag(np.linalg.inv(basis @ basis.T))
+    mean_square = np.sum(np.linalg.inv(basis) ** 2, axis=0)  # (basis basis')^-1 itself loses half the digits
     return np.diag(T) * mean_square

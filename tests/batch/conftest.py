@@ -12,9 +12,9 @@ def left_to_lmm(monkeypatch):
     """Units that compiled code left to the general path, which still fits them."""
     units = []
 
-    def fit_units(table, left, parts):
+    def fit_units(table, left, parts, stop):
         units.extend(left.tolist())
-        ordinary.fit_units(table, left, parts)
+        ordinary.fit_units(table, left, parts, stop)
 
     monkeypatch.setattr(group, "fit_units", fit_units)
     return units

@@ -1,13 +1,16 @@
 """Responses of any scale and far from zero: the same model, or a refusal; never a silent zero."""
 
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from dense_reference import DenseModel, DenseTerm
 
 from fastlmm_core import lmm
-from fastlmm_core.errors import DataError, FastLMMWarning
+from fastlmm_core.batch import fit_batch
+from fastlmm_core.errors import DataError, FastLMMWarning, NearDependenceWarning
 
 RNG = np.random.default_rng(7)
 N, GROUPS = 72, 12
@@ -131,3 +134,140 @@ def test_what_the_fixed_part_explains_is_explained_wherever_it_lies(mean):
     fit = quiet(FORMULAS[0], TABLE.assign(y=mean + 3.0 * slope))
     assert fit.sigma == 0.0
     np.testing.assert_allclose(fit.beta[[0, 3]], [mean, 3.0], rtol=1e-4, atol=1e-12)
+
+
+def random_slopes(mean):
+    """x a distance `mean` from zero, rounded there; `near` is the same x less its mean, exactly."""
+    r = np.random.default_rng(4)
+    x = mean + r.normal(0, 2, N)
+    near, group = x - mean, np.repeat(np.arange(GROUPS), N // GROUPS)
+    y = near + r.normal(0, 1, GROUPS)[group] + r.normal(0, 0.6, GROUPS)[group] * near + r.normal(0, 1, N)
+    return TABLE.assign(x=x, near=near, y=y)
+
+
+@pytest.mark.parametrize("reml", [True, False])
+@pytest.mark.parametrize("mean", [1e4, 1e7, 1e9, -1e12])
+def test_a_random_slope_on_a_covariate_far_from_zero(mean, reml):
+    """Criterion, slopes and predictions are those of the centred covariate, by dense n x n formulas too."""
+    data = random_slopes(mean)
+    far, near = quiet("y ~ x + (x|g)", data, reml=reml), quiet("y ~ near + (near|g)", data, reml=reml)
+    assert far.converged and near.converged
+    G = near.sigma**2 * near.solved.user_covariance(0)
+    columns = np.column_stack([np.ones(N), data["near"]])
+    term = DenseTerm(np.repeat(np.arange(GROUPS), N // GROUPS), columns, GROUPS)
+    dense = DenseModel(
+        y=data["y"].to_numpy(),
+        X=columns,
+        terms=[term],
+        weights=np.ones(N),
+        G=[G],
+        sigma2=near.sigma**2,
+        reml=reml,
+    )
+    np.testing.assert_allclose([far.criterion, near.criterion], dense.criterion, rtol=1e-10)
+    np.testing.assert_allclose(far.beta[1], dense.beta[1], rtol=1e-8)
+    np.testing.assert_allclose(far.se[1], np.sqrt(dense.phi[1, 1]), rtol=1e-8)
+    slopes = [fit.ranef()["g"].iloc[:, 1] for fit in (far, near)]
+    np.testing.assert_allclose(*slopes, rtol=1e-6, atol=1e-8)
+    variances = [fit.variance_components["estimate"].iloc[[1, 3]] for fit in (far, near)]
+    np.testing.assert_allclose(*variances, rtol=1e-7)
+    np.testing.assert_allclose(far.fitted, near.fitted, rtol=1e-7, atol=1e-8)
+    summary = str(far.summary())
+    assert "x" in summary and far.singular == near.singular
+
+
+def test_a_far_random_slope_at_its_boundary():
+    """The made table of 10 groups x 8 rows; 357.5272 is the criterion of the centred covariate."""
+    data = pd.read_csv(Path(__file__).parent / "reference" / "far_covariate.csv")
+    fit = quiet("y ~ x + (x|g)", data)
+    assert abs(fit.criterion - 357.5272) < 5e-5
+    assert fit.converged
+    assert fit.singular_terms == ("the correlation of (Intercept) and x in g is -1",)
+
+
+def test_batches_leave_far_covariates_to_the_fit_that_centres_them():
+    data = random_slopes(1e9).assign(trial="one")
+    fits = fit_batch(data, "y ~ x + (x|g)", by="trial", fixed=False).fits
+    fit = quiet("y ~ x + (x|g)", data)
+    np.testing.assert_allclose(
+        fits[["criterion", "sigma"]].to_numpy()[0], [fit.criterion, fit.sigma], rtol=1e-9
+    )
+
+
+@pytest.mark.parametrize("scale", [1e-160, 1e-120, 1e-85, 1e77, 1e120, 1e150, 1e200])
+def test_one_trial_of_any_scale_does_not_stop_its_batch(scale):
+    """It ends, with the figures of its scale or with the reason; the others are as they are alone."""
+    trials = [
+        TABLE.assign(trial=name, y=TABLE["y"] * own)
+        for name, own in zip("abc", (1.0, scale, 2.0), strict=True)
+    ]
+    options = {"by": "trial", "emmeans": "t", "blups": True}
+    fits = fit_batch(pd.concat(trials), "y ~ t + x + (1|g)", **options).fits.set_index("trial")
+    assert fits["status"][["a", "c"]].tolist() == ["ok", "ok"]
+    np.testing.assert_allclose(fits["sigma"]["c"], 2.0 * fits["sigma"]["a"], rtol=1e-9)
+    if 1e-150 < scale < 1e153:
+        assert fits["status"]["b"] == "ok"
+        np.testing.assert_allclose(fits["sigma"]["b"], scale * fits["sigma"]["a"], rtol=1e-9)
+    else:
+        assert fits["status"]["b"] == "data"
+        assert "other units" in fits["message"]["b"]
+
+
+def nearly_collinear(added):
+    """x2 = x1 + added z, and the z that this is exactly."""
+    r = np.random.default_rng(9)
+    x1 = r.normal(5, 1, N)
+    x2 = x1 + added * r.normal(size=N)
+    z = (x2 - x1) / added
+    y = TABLE["y"] + x1 + 0.7 * z
+    return TABLE.assign(x1=x1, x2=x2, z=z, y=y)
+
+
+@pytest.mark.parametrize("weights", [None, "w"])
+@pytest.mark.parametrize("added", [1e-3, 1e-5, 1e-6, 2e-7])
+def test_nearly_collinear_columns_have_their_estimates(added, weights):
+    """beta2 = beta_z / added and beta1 = beta_x1 - beta2 of the model in (x1, z), from dense matrices."""
+    data = nearly_collinear(added).assign(w=1.0 + np.arange(N) % 4)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fit = lmm("y ~ t + x1 + x2 + (1|g)", data, weights=weights)
+    assert fit.converged
+    kinds = {warning.category for warning in caught}
+    assert kinds == ({NearDependenceWarning} if added < 1e-4 else set())
+    t = data["t"].to_numpy()
+    X = np.column_stack([np.ones(N), t == "b", t == "c", data["x1"], data["z"]]).astype(float)
+    w = np.ones(N) if weights is None else data["w"].to_numpy()
+    V = np.diag(1.0 / w) + fit.theta[0] ** 2 * np.kron(np.eye(GROUPS), np.ones((N // GROUPS,) * 2))
+    solved = np.linalg.solve(V, X)
+    phi = np.linalg.inv(X.T @ solved)
+    beta = phi @ solved.T @ data["y"].to_numpy()
+    rest = data["y"].to_numpy() - X @ beta
+    r2 = rest @ np.linalg.solve(V, rest)
+    sigma2 = r2 / (N - 5)
+    np.testing.assert_allclose(fit.sigma, np.sqrt(sigma2), rtol=1e-8)
+    np.testing.assert_allclose(fit.beta[4], beta[4] / added, rtol=1e-7)
+    np.testing.assert_allclose(fit.se[4], np.sqrt(sigma2 * phi[4, 4]) / added, rtol=1e-7)
+    np.testing.assert_allclose(fit.beta[3] + fit.beta[4], beta[3], rtol=1e-5)
+    log_determinants = np.linalg.slogdet(V)[1] + np.linalg.slogdet(X.T @ solved)[1] + 2 * np.log(added)
+    criterion = log_determinants + (N - 5) * (1 + np.log(2 * np.pi * sigma2))
+    np.testing.assert_allclose(fit.criterion, criterion, rtol=1e-9)
+    means = fit.emmeans("t").to_frame()
+    K = np.tile(X.mean(axis=0), (3, 1))
+    K[:, 1:3] = [[0, 0], [1, 0], [0, 1]]
+    np.testing.assert_allclose(means["estimate"], K @ beta, rtol=1e-7)
+
+
+def test_a_near_dependence_among_many_columns():
+    """Levels of a factor and a covariate that is constant within them but for 1e-5."""
+    r = np.random.default_rng(2)
+    codes = np.repeat(np.arange(18), 4)
+    z = r.normal(size=N)
+    data = TABLE.assign(f=[f"f{k:02d}" for k in codes], x=3.0 * codes + 1e-5 * z)
+    data["z"] = (data["x"] - 3.0 * codes) / 1e-5
+    near, plain = quiet("y ~ f + x + (1|g)", data), quiet("y ~ f + z + (1|g)", data)
+    assert near.converged
+    np.testing.assert_allclose(
+        [near.beta[-1] * 1e-5, near.se[-1] * 1e-5], [plain.beta[-1], plain.se[-1]], rtol=1e-6
+    )
+    np.testing.assert_allclose(near.sigma, plain.sigma, rtol=1e-7)
+    np.testing.assert_allclose(near.fitted, plain.fitted, rtol=1e-6, atol=1e-7)
