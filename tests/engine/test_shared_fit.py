@@ -1,5 +1,6 @@
 """A fit is asked by many: no question moves what another one reads, whatever becomes of it."""
 
+import copy
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -50,11 +51,11 @@ def answer(fit, name):
 
 
 def test_threads_that_ask_one_fit_get_the_answers_of_one_that_asks_alone(factor):
-    alone = fresh()
-    assert isinstance(alone.solved.factor, factor)
-    expected = {name: answer(alone, name) for name in QUESTIONS}
     for turn in range(ROUNDS):
         fit, names = fresh(), np.roll(list(QUESTIONS), turn).tolist()
+        assert isinstance(fit.solved.factor, factor)
+        alone = copy.deepcopy(fit)
+        expected = {name: answer(alone, name) for name in QUESTIONS}
         with ThreadPoolExecutor(THREADS) as pool:
             asked = [(name, pool.submit(answer, fit, name)) for name in names * 2]
             for name, future in asked:
@@ -63,7 +64,8 @@ def test_threads_that_ask_one_fit_get_the_answers_of_one_that_asks_alone(factor)
 
 @pytest.mark.parametrize("at", [0, 1, 3])
 def test_an_error_inside_expected_information_leaves_the_fit_as_it_was(factor, at, monkeypatch):
-    undisturbed, fit = fresh(), fresh()
+    fit = fresh()
+    undisturbed = copy.deepcopy(fit)
     evaluate, calls = expected_traces.trace_blocks_at, []
 
     def fail(*args):
