@@ -24,6 +24,7 @@ from fastlmm_core.design.inputs import (
     total_offset,
 )
 from fastlmm_core.design.matrices import Design, FixedTerm, UsedColumns
+from fastlmm_core.design.penalized_splines import build_spline, read_spline_variables
 from fastlmm_core.design.random_terms import TermData, build_random_terms, order_terms
 from fastlmm_core.design.rank import column_rank
 from fastlmm_core.design.residual import ParsedResidual, parse_residual
@@ -31,6 +32,7 @@ from fastlmm_core.design.residual_building import build_residual, read_residual
 from fastlmm_core.design.table import Table
 from fastlmm_core.design.variables import Raw, make_atom
 from fastlmm_core.errors import DataError, OptionError, nearest_names
+from fastlmm_core.structures.relationships import Relationship, as_relationship
 
 
 def build_design(
@@ -84,7 +86,7 @@ def build_design(
     """
     parsed = parse_formula(formula)
     rows_of = parse_residual(residual)
-    known = check_relationships(relationships)
+    known = read_relationships(relationships)
     table = Table(data)
     if table.n == 0:
         raise DataError("the data have no rows")
@@ -92,10 +94,18 @@ def build_design(
     check_names(parsed, table, response)
     raw, groups = read_variables(parsed, table)
     residual_raw = read_residual(rows_of, table)
+    smooth = read_spline_variables(parsed.splines, table)
     y = read_response(parsed, table) if response else None
     offsets = read_offsets(parsed, table, offset)
     rows = complete_rows(
-        [*raw.values(), *groups.values(), *residual_raw.values(), *(() if y is None else (y,)), *offsets]
+        [
+            *raw.values(),
+            *groups.values(),
+            *residual_raw.values(),
+            *smooth.values(),
+            *(() if y is None else (y,)),
+            *offsets,
+        ]
     )
     n = table.n if rows is None else rows.size
     if n == 0:
@@ -108,7 +118,8 @@ def build_design(
     terms = [term for part in parsed.random for term in build_random_terms(part, source)]
     spec = build_residual(rows_of, residual_raw, rows, n, table, known)
     check_terms(terms, spec, n, table.names)
-    random = order_terms(terms)
+    splines = [build_spline(part, smooth, rows, X_full) for part in parsed.splines]
+    random = (*order_terms(terms), *splines)
     check_size(n, rank)
     w = read_weights(weights, table, rows)
     names = coding.column_names
@@ -124,19 +135,19 @@ def build_design(
     )  # fmt: skip
 
 
-def check_relationships(given: Mapping[str, Any] | None) -> Mapping[str, Any]:
+def read_relationships(given: Mapping[str, Any] | None) -> dict[str, Relationship]:
     """Relationships by name; none without any.
 
     Raises
     ------
     OptionError
-        When they have no names.
+        When they have no names, or one is none of what `as_relationship` takes.
     """
     if given is None:
         return {}
     if not isinstance(given, Mapping):
         raise OptionError(f"relationships must be given by name, {{'A': ...}}, not as {type(given).__name__}")
-    return given
+    return {name: as_relationship(name, own) for name, own in given.items()}
 
 
 def _code_fixed(

@@ -15,7 +15,6 @@ from fastlmm_core.design.expressions import Name
 from fastlmm_core.design.formula import ParsedFormula
 from fastlmm_core.design.functions import is_factor_call
 from fastlmm_core.design.hypotheses import type1, type2, type3
-from fastlmm_core.design.random_terms import RandomTerm
 from fastlmm_core.design.rank import Rank
 from fastlmm_core.design.residual import ResidualSpec
 from fastlmm_core.design.table import Column, Table, as_factor, drop_unused
@@ -90,8 +89,8 @@ class Design:
     dropped_columns : tuple of str
         Columns that depend on earlier ones.
     weights, offset : (n,) float64 or None
-    random : tuple of RandomTerm
-        In lme4's order.
+    random : tuple of RandomTerm and SplineTerm
+        In lme4's order, splines last.
     terms : tuple of FixedTerm
         In R's order, without the intercept.
     coding : Coding
@@ -111,7 +110,7 @@ class Design:
     dropped_columns: tuple[str, ...]
     weights: np.ndarray | None
     offset: np.ndarray | None
-    random: tuple[RandomTerm, ...]
+    random: tuple[Any, ...]
     terms: tuple[FixedTerm, ...]
     coding: Coding
     _rank: Rank = field(repr=False)

@@ -1,7 +1,5 @@
 """Levels, layers and relations of random terms, on the rows used and on new data."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,21 +7,12 @@ import pytest
 from fastlmm_core import fit_batch, lmm
 from fastlmm_core.design import build_design
 from fastlmm_core.errors import DataError, DesignError, FastLMMError, FormulaError, OptionError
+from fastlmm_core.structures.relationships import as_relationship
 
 
-@dataclass
-class Known:
-    """A relationship as the design reads it: a name and levels."""
-
-    name: str
-    levels: tuple
-
-    @property
-    def size(self):
-        return len(self.levels)
-
-    def multiply(self, V):
-        return np.asarray(V)
+def known_levels(name, levels):
+    """A relationship with independent levels: the design reads its name and its levels."""
+    return as_relationship(name, (np.eye(len(levels)), levels))
 
 
 def trial(n_rows=4, n_columns=3, seed=1):
@@ -44,27 +33,28 @@ def term_of(formula, frame, **options):
 
 def test_levels_of_a_relationship_are_all_of_its_levels_in_its_order():
     frame = trial()
-    known = Known("A", ("G9", "G3", "G1", "G2", "G5", "G4"))
+    known = known_levels("A", ("G9", "G3", "G1", "G2", "G5", "G4"))
     term = term_of("y ~ (1 | vm(gen, A))", frame, relationships={"A": known})
     assert term.levels.tolist() == list(known.levels)
     assert [term.levels[c] for c in term.codes] == frame["gen"].tolist()
     (factor,) = term.relation.factors
-    assert (factor.kind, factor.levels, factor.relationship) == ("vm", known.levels, known)
+    assert (factor.kind, factor.levels, factor.relationship.levels) == ("vm", known.levels, known.levels)
     new = pd.DataFrame({"gen": ["G9", "G7", None]})
     assert term.evaluate(new)[0].tolist() == [0, -1, -1]
 
 
 def test_numeric_identifiers_meet_the_levels_of_a_relationship_by_their_text():
     frame = pd.DataFrame({"animal": [11, 7, 11, 3.0], "y": [1.0, 2, 4, 3]})
-    term = term_of("y ~ (1 | vm(animal, A))", frame, relationships={"A": Known("A", ("3", "7", "11", "12"))})
+    known = known_levels("A", ("3", "7", "11", "12"))
+    term = term_of("y ~ (1 | vm(animal, A))", frame, relationships={"A": known})
     assert term.codes.tolist() == [2, 1, 2, 0]
 
 
 @pytest.mark.parametrize(
     ("relationships", "error", "words"),
     [
-        ({"A": Known("A", ("G1", "G2"))}, DataError, "3 levels of 'gen' are not in .* 'A': 'G3', 'G4', 'G5'"),
-        ({"B": Known("B", ("G1",))}, OptionError, "relationship 'A' is not given"),
+        ({"A": known_levels("A", ("G1", "G2"))}, DataError, "3 levels of 'gen' are not .* 'G3', 'G4', 'G5'"),
+        ({"B": known_levels("B", ("G1",))}, OptionError, "relationship 'A' is not given"),
         (None, OptionError, "relationships=\\{'A'"),
         ([1], OptionError, "by name"),
     ],
@@ -143,7 +133,7 @@ def test_columns_left_of_the_bar_are_layers_of_one_term():
         "pig": ["a", "b", "c", "d"], "m1": ["b", "a", "d", "c"], "m2": ["e", "e", "f", "f"],
         "y": [1.0, 2, 3, 5],
     })  # fmt: skip
-    known = Known("A", tuple("fedcba"))
+    known = known_levels("A", tuple("fedcba"))
     term = term_of("y ~ us(pig, m1 + m2 | vm(A))", frame, relationships={"A": known})
     assert (term.columns, term.group) == (("pig", "m1 + m2"), "vm(A)")
     dense = np.zeros((4, 2, 6))
@@ -159,7 +149,8 @@ def test_columns_left_of_the_bar_are_layers_of_one_term():
     again = term.evaluate_layers(frame)
     assert all((a[0] == b[0]).all() and (a[1] == b[1]).all() for a, b in zip(term.layers, again, strict=True))
     with pytest.raises(DataError, match="of 'm2' are not in the relationship 'A'"):
-        build_design("y ~ us(pig, m1 + m2 | vm(A))", frame, relationships={"A": Known("A", tuple("abcd"))})
+        few = known_levels("A", tuple("abcd"))
+        build_design("y ~ us(pig, m1 + m2 | vm(A))", frame, relationships={"A": few})
 
 
 def test_missing_columns_of_a_relation_drop_rows():
@@ -208,7 +199,7 @@ def test_one_observation_a_cell_is_enough_where_the_structure_tells_it_from_nois
 def test_as_many_levels_as_rows_are_fine_for_a_relation():
     frame = trial()
     frame["plot"] = [f"p{i}" for i in range(24)]
-    known = Known("A", tuple(frame["plot"]))
+    known = known_levels("A", tuple(frame["plot"]))
     assert term_of("y ~ (1 | vm(plot, A))", frame, relationships={"A": known}).levels.size == 24
     assert term_of("y ~ (1 | site:ar1(row):ar1(col))", frame).levels.size == 24
 

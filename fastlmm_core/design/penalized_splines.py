@@ -1,0 +1,359 @@
+"""Penalized splines as random terms: ``spl(x)``, ``ps(x)`` and ``ps(x1, x2)``.
+
+f = B b with a penalty b'P b on B-spline coefficients (Eilers & Marx 1996; Verbyla et al. 1999). P does not
+see polynomials below its order; those are columns of the fixed part, and as many coefficients are set to zero
+in their stead, at the corners of the basis. With N an orthonormal basis of the null space of P,
+log |P_kept| = log |P|_+ + 2 log |N_dropped|, and the REML criterion is that of b on the complement of N.
+
+``ps``: B-splines on equal segments of the range and differences of their coefficients, P = D'D, for two
+variables P = P_1 (x) I / variance_1 + I (x) P_2 / variance_2. ``spl``: cubic B-splines with knots at the
+distinct values and P the integral of f''^2, whose values at the knots are those of Green & Silverman's (1994)
+natural cubic spline: K = Q R^-1 Q'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from scipy.sparse.linalg import splu
+
+from fastlmm_core.design.bases import State
+from fastlmm_core.design.coding import Coding
+from fastlmm_core.design.expressions import Node, deparse, label_of
+from fastlmm_core.design.functions import columns_read
+from fastlmm_core.design.rank import column_rank
+from fastlmm_core.design.sparse_columns import rowwise_product
+from fastlmm_core.design.structured_parts import SplinePart
+from fastlmm_core.design.table import Table
+from fastlmm_core.design.variables import Raw, read_raw
+from fastlmm_core.errors import DataError, DesignError
+
+# Rows on which the prior variance of a smooth is averaged for its starting value.
+SAMPLED_ROWS = 200
+
+
+@dataclass(frozen=True)
+class SplineAxis:
+    """B-splines of one variable with their penalty.
+
+    Attributes
+    ----------
+    knots : (k + degree + 1,) float64
+        Increasing, `degree` of them beyond each end of the data.
+    degree : int
+    penalty : (k, k) csc_array
+    null : (k, order) float64
+        Coefficients of the polynomials that the penalty does not see.
+    """
+
+    knots: np.ndarray
+    degree: int
+    penalty: sp.csc_array
+    null: np.ndarray
+
+    @property
+    def size(self) -> int:
+        return self.null.shape[0]
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Smallest and largest value of the data."""
+        return float(self.knots[self.degree]), float(self.knots[self.size])
+
+    def basis(self, x: np.ndarray) -> sp.csr_array:
+        """(n, k) values at x, beyond the data those of the outermost pieces (de Boor 1978, ch. X)."""
+        p, t = self.degree, self.knots
+        at = np.clip(np.searchsorted(t, x, side="right") - 1, p, self.size - 1)
+        values = np.ones((x.size, 1))
+        for j in range(1, p + 1):
+            longer = np.zeros((x.size, j + 1))
+            for r in range(j):
+                low, high = t[at + 1 + r - j], t[at + 1 + r]
+                share = values[:, r] / (high - low)
+                longer[:, r] += share * (high - x)
+                longer[:, r + 1] += share * (x - low)
+            values = longer
+        columns = at[:, None] - p + np.arange(p + 1)
+        indptr = np.arange(x.size + 1) * (p + 1)
+        return sp.csr_array((values.ravel(), columns.ravel(), indptr), shape=(x.size, self.size))
+
+    @property
+    def dropped(self) -> np.ndarray:
+        """(order,) coefficients that are zero: as far apart as there are polynomials."""
+        order = self.null.shape[1]
+        return np.unique(np.round(np.linspace(0, self.size - 1, order)).astype(np.int64))
+
+    def spectrum(self) -> tuple[np.ndarray, float]:
+        """(k,) eigenvalues of the penalty, those of the null space 0, and log |N| of its dropped rows."""
+        values = np.linalg.eigvalsh(self.penalty.toarray())
+        values[: self.null.shape[1]] = 0.0
+        orthonormal = np.linalg.qr(self.null)[0]
+        return values, float(np.linalg.slogdet(orthonormal[self.dropped])[1])
+
+
+def equal_segments(x: np.ndarray, n_segments: int, degree: int, order: int) -> SplineAxis:
+    """B-splines on equal segments of [min, max], penalized by differences of their coefficients."""
+    low, high = float(x.min()), float(x.max())
+    step = (high - low) / n_segments
+    knots = low + step * np.arange(-degree, n_segments + degree + 1)
+    knots[n_segments + degree] = high
+    k = n_segments + degree
+    D = sp.csc_array(np.diff(np.eye(k), n=order, axis=0)) if k < 50 else _differences(k, order)
+    null = np.vander(np.linspace(-1.0, 1.0, k), order, increasing=True)
+    return SplineAxis(knots, degree, sp.csc_array(D.T @ D), null)
+
+
+def _differences(k: int, order: int) -> sp.csc_array:
+    D = sp.csc_array(sp.eye_array(k))
+    for _ in range(order):
+        D = sp.csc_array(D[1:] - D[:-1])
+    return D
+
+
+def smoothing_spline(x: np.ndarray) -> SplineAxis:
+    """Cubic B-splines with knots at the distinct values, penalized by the integral of f''^2.
+
+    f'' is linear between the knots, so that Simpson's rule integrates its square exactly.
+    """
+    inner = np.unique(x)
+    h = np.diff(inner)
+    before = inner[0] - h[0] * np.arange(3, 0, -1)
+    after = inner[-1] + h[-1] * np.arange(1, 4)
+    knots = np.concatenate([before, inner, after])
+    k = inner.size + 2
+    second = _second_derivatives(knots, k)  # (m, k) f'' at the knots
+    left, right = second[:-1], second[1:]
+    middle = (left + right) * 0.5
+    weight = sp.diags_array(h / 6.0)
+    penalty = left.T @ weight @ left + 4.0 * (middle.T @ weight @ middle) + right.T @ weight @ right
+    greville = (knots[1 : k + 1] + knots[2 : k + 2] + knots[3 : k + 3]) / 3.0
+    centre = 0.5 * (inner[0] + inner[-1])
+    null = np.column_stack([np.ones(k), (greville - centre) / (inner[-1] - inner[0])])
+    return SplineAxis(knots, 3, sp.csc_array(penalty), null)
+
+
+def _second_derivatives(knots: np.ndarray, k: int) -> sp.csr_array:
+    """(m, k) f'' at the m data knots of cubic B-splines: linear B-splines of second divided differences."""
+    first = sp.diags_array([-np.ones(k), np.ones(k - 1)], offsets=[0, 1], shape=(k - 1, k))
+    slopes = sp.diags_array(3.0 / (knots[4 : k + 3] - knots[1:k])) @ first
+    second = sp.diags_array([-np.ones(k - 1), np.ones(k - 2)], offsets=[0, 1], shape=(k - 2, k - 1))
+    return sp.csr_array(sp.diags_array(2.0 / (knots[4 : k + 2] - knots[2:k])) @ second @ slopes)
+
+
+@dataclass(frozen=True)
+class SplineTerm:
+    """A penalized spline on the rows used; its coefficients are levels without a coefficient of their own.
+
+    Attributes
+    ----------
+    label : str
+        The term as written, which is its `group` too.
+    names : tuple of str
+        Variables, ``("row", "col")``; one variance each.
+    basis : (n, b) csr_array
+        Kept B-splines.
+    pieces : tuple of (b, b) csc_array
+        Penalty of each variance; the precision of the coefficients is sum_d pieces_d / variance_d.
+    eigenvalues : (D, b) float64
+        log |sum_d lambda_d pieces_d| = sum_i log(sum_d lambda_d eigenvalues_di) + `constant`.
+    constant : float
+    axes_of : tuple of SplineAxis
+    nodes : tuple of Node
+    kept : (b,) int64
+        Coefficients that are not set to zero.
+    states : dict of str to dict
+    group_variables : tuple of str
+        Columns of the table it reads.
+    """
+
+    label: str
+    names: tuple[str, ...]
+    basis: sp.csr_array
+    pieces: tuple[sp.csc_array, ...]
+    eigenvalues: np.ndarray
+    constant: float
+    axes_of: tuple[SplineAxis, ...]
+    nodes: tuple[Node, ...]
+    kept: np.ndarray
+    states: Mapping[str, State]
+    group_variables: tuple[str, ...]
+
+    is_spline = True
+    is_plain = False
+    structure = "spline"
+    at = None
+    relation = None
+    columns: tuple[str, ...] = ()
+    coding = Coding(False, {}, ())
+
+    @property
+    def group(self) -> str:
+        return self.label
+
+    @property
+    def levels(self) -> np.ndarray:
+        """(b,) names of the coefficients, ``"row.2:col.5"``: B-splines counted from 1."""
+        rest, parts = self.kept, []
+        for name, axis in zip(reversed(self.names), reversed(self.axes_of), strict=True):
+            parts.append([f"{name}.{i + 1}" for i in rest % axis.size])
+            rest = rest // axis.size
+        return np.array([":".join(own) for own in zip(*reversed(parts), strict=True)], dtype=object)
+
+    def log_determinant(self, precisions: np.ndarray) -> tuple[float, np.ndarray]:
+        """log |Q| at Q = sum_d precisions_d pieces_d, and its derivatives in log precisions (D,)."""
+        total = precisions @ self.eigenvalues
+        share = precisions[:, None] * self.eigenvalues / total
+        return float(np.sum(np.log(total))) + self.constant, share.sum(axis=1)
+
+    @cached_property
+    def typical_variance(self) -> float:
+        """Variance, the same for all directions, at which the smooth has variance 1 on average over rows.
+
+        It measures the units of the penalty, in which variances may lie many powers of ten from 1.
+        """
+        rows = np.unique(np.linspace(0, self.basis.shape[0] - 1, SAMPLED_ROWS).astype(np.int64))
+        sampled = self.basis[rows].toarray()
+        Q = sp.csc_array(sum(self.pieces[1:], self.pieces[0]))
+        spread = np.einsum("ib,bi->i", sampled, splu(Q).solve(np.ascontiguousarray(sampled.T)))
+        return 1.0 / float(spread.mean())
+
+    def evaluate(self, newdata: Any) -> sp.csr_array:
+        """(k, b) basis on another table of k rows.
+
+        Raises
+        ------
+        DataError
+            When a variable is missing, or lies beyond the data of the fit.
+        """
+        table = newdata if isinstance(newdata, Table) else Table(newdata)
+        product: sp.csr_array | None = None
+        for node, name, axis in zip(self.nodes, self.names, self.axes_of, strict=True):
+            x = read_raw(node, table).on_rows(None)[:, 0]
+            if np.isnan(x).any():
+                raise DataError(f"'{name}' is missing in {int(np.isnan(x).sum())} rows of the new data; "
+                                f"fill it in or leave the rows out: '{self.label}' needs it")  # fmt: skip
+            low, high = axis.range
+            outside = (x < low) | (x > high)
+            if outside.any():
+                raise DataError(f"'{self.label}': {name} = {x[np.argmax(outside)]:g} of the new data lies "
+                                f"beyond the data of the fit, {low:g} to {high:g}")  # fmt: skip
+            own = axis.basis(x)
+            product = own if product is None else rowwise_product(own, product)
+        assert product is not None
+        return sp.csr_array(product[:, self.kept])
+
+
+def read_spline_variables(parts: tuple[SplinePart, ...], table: Table) -> dict[str, Raw]:
+    """The variables of splines on all rows, by their text.
+
+    Raises
+    ------
+    DataError
+        When one of them is a factor or has several columns.
+    """
+    found = {}
+    for part, node in [(own, node) for own in parts for node in own.variables]:
+        raw = read_raw(node, table)
+        if raw.levels is not None or raw.values.values.shape[1] != 1:  # type: ignore[union-attr]
+            raise DataError(f"'{part.label}' needs numbers, but '{label_of(deparse(node))}' is a factor or "
+                            "has several columns")  # fmt: skip
+        found[deparse(node)] = raw
+    return found
+
+
+def build_spline(
+    part: SplinePart, raw: dict[str, Raw], rows: np.ndarray | None, X: sp.csc_array
+) -> SplineTerm:
+    """A spline on the rows used.
+
+    Parameters
+    ----------
+    part : SplinePart
+    raw : dict of str to Raw
+        Its variables on all rows, by their text.
+    rows : (n,) int64 or None
+    X : (n, p) csc_array
+        Fixed part, which has the polynomials that are not penalized.
+
+    Raises
+    ------
+    DesignError
+        When a variable has too few values, or the fixed part lacks such a polynomial.
+    """
+    texts = [deparse(node) for node in part.variables]
+    names = tuple(label_of(text) for text in texts)
+    values = [np.ascontiguousarray(raw[text].on_rows(rows)[:, 0]) for text in texts]
+    for name, x in zip(names, values, strict=True):
+        distinct, least = np.unique(x).size, 3 if part.kind == "spl" else part.order + 1
+        if distinct < least:
+            raise DesignError(f"'{part.label}' needs at least {least} distinct values of {name}, but there "
+                              f"are {distinct}")  # fmt: skip
+    _check_polynomials(part, names, values, X)
+    axes = tuple(
+        smoothing_spline(x) if part.kind == "spl" else equal_segments(x, count, part.degree, part.order)
+        for x, count in zip(values, part.n_segments, strict=True)
+    )
+    pieces, eigenvalues, constant, kept = _penalties(axes)
+    basis: sp.csr_array | None = None
+    for axis, x in zip(axes, values, strict=True):
+        own = axis.basis(x)
+        basis = own if basis is None else rowwise_product(own, basis)
+    assert basis is not None
+    variables = tuple(dict.fromkeys(c.name for node in part.variables for c in columns_read(node)))
+    return SplineTerm(
+        part.label, names, sp.csr_array(basis[:, kept]), pieces, eigenvalues, constant, axes, part.variables,
+        kept, {text: raw[text].state for text in texts}, variables,
+    )  # fmt: skip
+
+
+def _penalties(
+    axes: tuple[SplineAxis, ...],
+) -> tuple[tuple[sp.csc_array, ...], np.ndarray, float, np.ndarray]:
+    """Pieces on the kept coefficients, their joint eigenvalues with the constant, and what is kept."""
+    if len(axes) == 1:
+        (axis,) = axes
+        kept = np.setdiff1d(np.arange(axis.size), axis.dropped)
+        piece = sp.csc_array(axis.penalty[kept][:, kept])
+        constant = float(np.sum(np.log(np.abs(splu(piece).U.diagonal()))))
+        return (piece,), np.ones((1, kept.size)), constant, kept
+    first, second = axes
+    corners = (first.dropped[:, None] * second.size + second.dropped).ravel()
+    kept = np.setdiff1d(np.arange(first.size * second.size), corners)
+    whole = (
+        sp.kron(first.penalty, sp.eye_array(second.size), format="csc"),
+        sp.kron(sp.eye_array(first.size), second.penalty, format="csc"),
+    )
+    pieces = tuple(sp.csc_array(piece[kept][:, kept]) for piece in whole)
+    d, log_first = first.spectrum()
+    e, log_second = second.spectrum()
+    pairs = np.array([np.repeat(d, e.size), np.tile(e, d.size)])
+    order = first.null.shape[1]
+    constant = 2.0 * order * (log_first + log_second)
+    return pieces, pairs[:, pairs.sum(axis=0) > 0.0], constant, kept
+
+
+def _check_polynomials(
+    part: SplinePart, names: tuple[str, ...], values: list[np.ndarray], X: sp.csc_array
+) -> None:
+    """Refuse a spline whose unpenalized polynomials are not in the fixed part."""
+    powers = []
+    for x in values:
+        scaled = (x - 0.5 * (x.min() + x.max())) / (x.max() - x.min())
+        powers.append(np.vander(scaled, part.order, increasing=True))
+    columns = powers[0]
+    if len(powers) == 2:
+        columns = np.einsum("ia,ib->iab", *powers).reshape(columns.shape[0], -1)
+    p = X.shape[1]
+    rank = column_rank(sp.csc_array(sp.hstack([X, sp.csc_array(columns)], format="csc")))
+    if (rank.kept >= p).any():
+        wanted = "*".join(names) if part.order == 2 else " and ".join(
+            f"{name} to the power of {part.order - 1}" for name in names
+        )  # fmt: skip
+        wanted = "an intercept" if part.order == 1 else wanted
+        raise DesignError(f"'{part.label}' is the deviation from what it does not penalize, which the fixed "
+                          f"part lacks; add {wanted}")  # fmt: skip
