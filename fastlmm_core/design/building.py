@@ -45,6 +45,7 @@ def build_design(
     response: bool = True,
     residual: str | ParsedResidual = "units",
     relationships: Mapping[str, Any] | None = None,
+    residual_held: bool = False,
 ) -> Design:
     """Evaluate a formula on a table.
 
@@ -69,6 +70,9 @@ def build_design(
         `fastlmm_core.design.residual`.
     relationships : dict of str to Relationship, optional
         What ``vm(gen, A)`` names.
+    residual_held : bool
+        The residual variance is given, so that a random term may have a level for every row (second stages
+        of trials).
 
     Returns
     -------
@@ -117,7 +121,7 @@ def build_design(
     source = TermData(raw, groups, rows, n, contrasts, known)
     terms = [term for part in parsed.random for term in build_random_terms(part, source)]
     spec = build_residual(rows_of, residual_raw, rows, n, table, known)
-    check_terms(terms, spec, n, table.names)
+    check_terms(terms, spec, n, table.names, residual_held)
     splines = [build_spline(part, smooth, rows, X_full) for part in parsed.splines]
     random = (*order_terms(terms), *splines)
     check_size(n, rank)

@@ -6,23 +6,16 @@ Names are lme4's (2.1) and glmmTMB's; SAS's and mmrm's are aliases where they me
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from fastlmm_core.design.expressions import Call, Node, Number, Paren, Sequence, Text, Unary, deparse
 from fastlmm_core.errors import FormulaError, name_list
+from fastlmm_core.structures.registry import coefficient_structure_names, find_coefficient_structure
 
-ALIASES = {"un": "us", "csh": "cs", "toeph": "toep", "ar1h": "hetar1"}
-# Canonical name by name and value of hom=.
-_HOMOGENEOUS = {
-    ("diag", True): "homdiag", ("diag", False): "diag", ("homdiag", True): "homdiag",
-    ("cs", True): "homcs", ("cs", False): "cs", ("homcs", True): "homcs",
-    ("ar1", True): "ar1", ("ar1", False): "hetar1", ("hetar1", False): "hetar1",
-    ("toep", True): "homtoep", ("toep", False): "toep", ("homtoep", True): "homtoep",
-}  # fmt: skip
-_RANK = {"rr": "d", "fa": "k"}  # the option with the number of factors, 2 unless given
-STRUCTURES = (
-    "us", "diag", "homdiag", "cs", "homcs", "ar1", "hetar1", "toep", "homtoep", "rr", "fa",
-)  # fmt: skip
+DEFAULT_FACTORS = 2  # of rr and fa, as in glmmTMB
+
+_FACTORS = ("d", "k")  # the number of factors: d of rr and k of fa, each understood by both
 # Structures whose variances can take over that of an independent residual.
 ABSORBS_RESIDUAL = frozenset(("us", "diag", "homdiag", "cs", "homcs", "toep", "homtoep", "fa"))
 # Structures in which the order of the coefficients, and their distance, has a meaning.
@@ -42,7 +35,7 @@ def constant(node: Node, formula: str) -> Any:
     if isinstance(node, Paren):
         return constant(node.inner, formula)
     if isinstance(node, Number):
-        return int(node.value) if node.value == int(node.value) else node.value
+        return int(node.value) if math.isfinite(node.value) and node.value == int(node.value) else node.value
     if isinstance(node, Text):
         return node.value
     if isinstance(node, Unary) and node.operator == "-" and isinstance(node.operand, Number):
@@ -59,8 +52,9 @@ def constant(node: Node, formula: str) -> Any:
 
 
 def known_names() -> tuple[str, ...]:
-    """All names a structure can be written by."""
-    return (*STRUCTURES, *ALIASES)
+    """All names a structure can be written by: the registered ones, and their aliases."""
+    names = coefficient_structure_names()
+    return (*names, *(alias for name in names for alias in find_coefficient_structure(name).aliases))
 
 
 def resolve_structure(
@@ -88,32 +82,35 @@ def resolve_structure(
     FormulaError
         For an option the structure does not have, or a value that makes no sense.
     """
-    structure = ALIASES.get(name, name)
+    family = find_coefficient_structure(name)
+    takes_factors = next((option for option in family.option_names if option in _FACTORS), None)
+    allowed = _FACTORS if takes_factors else ("hom",) if family.homogeneous_form else ()
     options: Options = {}
-    allowed = ("d", "k") if structure in _RANK else ("hom",)
     for key, node in given:
-        if key is None:
-            example = "k=2" if structure in _RANK else "hom=TRUE"
-            raise FormulaError(f"after the bar of '{name}(...)' stand options by name, such as {example}",
-                               formula, node.position)  # fmt: skip
-        if key not in allowed or (structure == "us" and key == "hom"):
-            what = "takes no options" if structure == "us" else f"takes the option {name_list(allowed)}"
-            raise FormulaError(f"'{name}()' {what}, not '{key}'", formula, node.position)
+        if key not in allowed:
+            raise FormulaError(_wrong_option(name, key, allowed), formula, node.position)
         value = constant(node, formula)
         if key == "hom":
             if not isinstance(value, bool):
                 raise FormulaError(f"hom={deparse(node)} must be TRUE or FALSE", formula, node.position)
-            if (structure, value) not in _HOMOGENEOUS:
-                raise FormulaError(f"'{name}' has {'own variances' if value else 'one variance'} by its "
-                                   "name; leave hom= out", formula, node.position)  # fmt: skip
-            structure = _HOMOGENEOUS[structure, value]
+            family = find_coefficient_structure(name, value)
             continue
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise FormulaError(f"{key}={deparse(node)} must be a whole number of factors, at least 1",
                                formula, node.position)  # fmt: skip
         if options:
             raise FormulaError(f"'{name}()' has one number of factors: d= or k=", formula, node.position)
-        options[_RANK[structure]] = value
-    if structure in _RANK and not options:
-        options[_RANK[structure]] = 2
-    return structure, options
+        options[str(takes_factors)] = value
+    if takes_factors and not options:
+        options[takes_factors] = DEFAULT_FACTORS
+    return family.name, options
+
+
+def _wrong_option(name: str, key: str | None, allowed: tuple[str, ...]) -> str:
+    if key is None:
+        if not allowed:
+            return f"'{name}()' takes no options"
+        example = "hom=TRUE" if allowed == ("hom",) else "k=2"
+        return f"after the bar of '{name}(...)' stand options by name, such as {example}"
+    what = f"takes the option {name_list(allowed)}" if allowed else "takes no options"
+    return f"'{name}()' {what}, not '{key}'"

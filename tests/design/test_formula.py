@@ -80,7 +80,7 @@ def test_structure_in_front_of_a_bar():
         ("y ~ x^0.5", 6, "whole number"),
         ("y ~ (1|a + b)", 9, "one random term for each"),
         ("y ~ (0|g)", 5, "is empty"),
-        ("y ~ arx(x|g)", 4, "allowed: 'us', 'diag'"),
+        ("y ~ arx(x|g)", 4, "structure 'arx' is not known; allowed: 'ar1', 'cs', 'diag'"),
         ("y ~ x - (1|g)", 6, "cannot be subtracted"),
         ("y + x", 5, "'~' is missing"),
         ("y ~ a ~ b", 6, "one '~'"),

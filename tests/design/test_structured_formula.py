@@ -97,7 +97,8 @@ def test_columns_left_of_the_bar_of_a_relationship():
     [
         ("y ~ foo(0 + f | g)", "structure 'foo' is not known; allowed: .*'toep'"),
         ("y ~ us(0 + f | g, hom=TRUE)", "takes no options"),
-        ("y ~ homcs(0 + f | g, hom=FALSE)", "one variance"),
+        ("y ~ cs(0 + f | g, hom=2)", "must be TRUE or FALSE"),
+        ("y ~ cs(0 + f | g, TRUE)", "options by name, such as hom=TRUE"),
         ("y ~ cs(0 + f | g, k=2)", "takes the option 'hom', not 'k'"),
         ("y ~ fa(0 + f | g, k=0)", "at least 1"),
         ("y ~ fa(0 + f | g, k=1.5)", "whole number"),
@@ -122,6 +123,7 @@ def test_columns_left_of_the_bar_of_a_relationship():
         ("y ~ ps(x, nseg=(3, 4))", "2 numbers does not go with 1"),
         ("y ~ ps(x, nseg=0)", "whole number of segments"),
         ("y ~ ps(x, nseg=1e9)", "1 to 10000"),
+        ("y ~ ps(x, nseg=1e400)", "whole number of segments"),
         ("y ~ ps(x, pord=5)", "pord=5"),
         ("y ~ ps(x, degree=0)", "degree=0"),
         ("y ~ ps(x):f", "a term of its own"),
