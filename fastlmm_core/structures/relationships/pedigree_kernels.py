@@ -90,32 +90,66 @@ def find_loops(sire, dam, generation):
 
 
 @njit(**OPTIONS)
-def list_ancestors(start, sire, dam, stamp, mark, out, depth):
-    """Write `start` and its ancestors into `out`, parents before offspring; returns their number.
+def spread_up(start, parents, variance, stamp, mark, held, above, way):
+    """held[:, 0] = D T' e_start on `start` and its ancestors, listed in `above`; returns their number.
 
-    Those that carry `mark` in `stamp` are taken as listed already.  `depth` (n,) is room for the way back.
+    `way` (n,) is room for the way back of a walk in depth, by which all parents come before offspring.
     """
-    n_out = 0
-    if stamp[start] == mark:
-        return n_out
+    size = 0
     top = 0
-    depth[0] = start
+    way[0] = start
     while top >= 0:
-        i = depth[top]
-        s = sire[i]
-        d = dam[i]
+        i = way[top]
+        s = parents[i, 0]
+        d = parents[i, 1]
         if s >= 0 and stamp[s] != mark:
             top += 1
-            depth[top] = s
+            way[top] = s
         elif d >= 0 and stamp[d] != mark:
             top += 1
-            depth[top] = d
+            way[top] = d
         else:
             stamp[i] = mark
-            out[n_out] = i
-            n_out += 1
+            above[size] = i
+            size += 1
             top -= 1
-    return n_out
+    held[start, 0] = 1.0
+    for k in range(size - 1, -1, -1):
+        i = above[k]
+        for parent in (parents[i, 0], parents[i, 1]):
+            if parent >= 0:
+                held[parent, 0] += 0.5 * held[i, 0]
+        held[i, 0] *= variance[i]
+    return size
+
+
+@njit(**OPTIONS)
+def gather_down(start, parents, stamp, mark, held, way):
+    """Row `start` of T held[:, 0]; rows of it and its ancestors are kept in held[:, 1] while `mark` is on."""
+    top = 0
+    way[0] = start
+    if stamp[start] == mark:
+        return held[start, 1]
+    while top >= 0:
+        i = way[top]
+        s = parents[i, 0]
+        d = parents[i, 1]
+        if s >= 0 and stamp[s] != mark:
+            top += 1
+            way[top] = s
+        elif d >= 0 and stamp[d] != mark:
+            top += 1
+            way[top] = d
+        else:
+            value = held[i, 0]
+            if s >= 0:
+                value += 0.5 * held[s, 1]
+            if d >= 0:
+                value += 0.5 * held[d, 1]
+            held[i, 1] = value
+            stamp[i] = mark
+            top -= 1
+    return held[start, 1]
 
 
 @njit(**OPTIONS)
@@ -157,61 +191,34 @@ def fill_inbreeding(sire, dam, selfings, order, common, other, inbreeding, varia
         Filled.
     """
     n = sire.size
-    weight = np.zeros(n)  # D T' e_c
-    related = np.zeros(n)  # A e_c
+    # what a visit needs of an individual lies side by side: visits jump about in memory
+    parents = np.empty((n, 2), np.int32)
+    held = np.zeros((n, 2))
+    for i in range(n):
+        parents[i, 0] = sire[i]
+        parents[i, 1] = dam[i]
     is_above = np.zeros(n, np.int32)
     is_known = np.zeros(n, np.int32)
     above = np.empty(n, np.int32)
-    listed = np.empty(n, np.int32)
-    depth = np.empty(n, np.int32)
+    way = np.empty(n, np.int32)
     mark = 0
-    k = 0
-    while k < n:
-        c = common[order[k]]
-        end = k + 1
-        if c >= 0:
-            # the same parent in another generation is met again, with another mark
-            mark += 1
-            start = k
-            open_group = False
-            while end < n and common[order[end]] == c:
-                end += 1
-            for at in range(start, end):
-                i = order[at]
-                mate = other[i]
-                if mate == c:
-                    cross = 0.5 * (1.0 + inbreeding[c])
-                else:
-                    if not open_group:
-                        n_above = list_ancestors(c, sire, dam, is_above, mark, above, depth)
-                        for b in range(n_above):
-                            weight[above[b]] = 0.0
-                        weight[c] = 1.0
-                        for b in range(n_above - 1, -1, -1):
-                            j = above[b]
-                            if sire[j] >= 0:
-                                weight[sire[j]] += 0.5 * weight[j]
-                            if dam[j] >= 0:
-                                weight[dam[j]] += 0.5 * weight[j]
-                            weight[j] *= variance[j]
-                        open_group = True
-                    n_listed = list_ancestors(mate, sire, dam, is_known, mark, listed, depth)
-                    for b in range(n_listed):
-                        j = listed[b]
-                        value = weight[j] if is_above[j] == mark else 0.0
-                        if sire[j] >= 0:
-                            value += 0.5 * related[sire[j]]
-                        if dam[j] >= 0:
-                            value += 0.5 * related[dam[j]]
-                        related[j] = value
-                    cross = 0.5 * related[mate]
-                inbreeding[i], variance[i] = mendelian_variance(
-                    sire[i], dam[i], cross, selfings[i], inbreeding
-                )
-        else:
-            i = order[k]
-            inbreeding[i], variance[i] = mendelian_variance(sire[i], dam[i], 0.0, selfings[i], inbreeding)
-        k = end
+    size = 0
+    walked = -1
+    for k in range(n):
+        i = order[k]
+        c = common[i]
+        cross = 0.0
+        if c >= 0 and other[i] == c:
+            cross = 0.5 * (1.0 + inbreeding[c])
+        elif c >= 0:
+            if c != walked:
+                for a in range(size):
+                    held[above[a], 0] = 0.0
+                mark += 1
+                size = spread_up(c, parents, variance, is_above, mark, held, above, way)
+                walked = c
+            cross = 0.5 * gather_down(other[i], parents, is_known, mark, held, way)
+        inbreeding[i], variance[i] = mendelian_variance(sire[i], dam[i], cross, selfings[i], inbreeding)
 
 
 @njit(**OPTIONS)
