@@ -18,6 +18,7 @@ _EXPORTS = {
     "Markers": "fastlmm_core.structures.relationships",
     "Covariance": "fastlmm_core.structures.relationships",
     "SparseInverse": "fastlmm_core.structures.relationships",
+    "single_step": "fastlmm_core.structures.relationships",
     "fit_batch": "fastlmm_core.batch",
     "fit_group": "fastlmm_core.batch",
     "BatchResult": "fastlmm_core.batch",

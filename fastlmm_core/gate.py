@@ -53,7 +53,8 @@ def public(**kinds: Kind) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         signature = inspect.signature(function)
-        name = function.__name__
+        own = function.__qualname__.split(".")
+        name = own[-2] if own[-1] == "__init__" else own[-1]
         open_ended = next((p.name for p in signature.parameters.values() if p.kind is p.VAR_KEYWORD), "")
 
         @functools.wraps(function)

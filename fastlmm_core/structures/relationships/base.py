@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from fastlmm_core.errors import DataError, name_list, nearest_names
+from fastlmm_core.errors import DataError, OptionError, name_list, nearest_names, shown
+from fastlmm_core.gate import public
 from fastlmm_core.reading import level_label
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ class Relationship(ABC):
         """A^-1, (L, L), rows in the order of `levels`."""
         return self.precision()
 
+    @public()
     def relationship(self, names: Iterable[Any] | None = None) -> pd.DataFrame:
         """A of some levels.
 
@@ -110,7 +112,7 @@ class Relationship(ABC):
         DataFrame
             Square, with the names as index and columns.
         """
-        chosen = self.levels if names is None else [level_label(name) for name in names]
+        chosen = list(self.levels) if names is None else listed_names(names)
         places = self.locate(chosen, "relationship")
         out = np.empty((places.size, places.size))
         for start in range(0, places.size, COLUMN_BLOCK):
@@ -139,7 +141,7 @@ class Relationship(ABC):
         DataError
             Naming the levels that A does not have.
         """
-        labels = [level_label(name) for name in names]
+        labels = listed_names(names)
         places = self._index.get_indexer(pd.Index(labels, dtype=object)).astype(np.int64)
         absent = [label for label, place in zip(labels, places.tolist(), strict=True) if place < 0]
         if absent:
@@ -162,7 +164,27 @@ class Relationship(ABC):
         return nearest_names(absent[0], self.levels) if self.size <= 20_000 else ""
 
 
-def checked_levels(levels: Sequence[Any], size: int, what: str) -> list[str]:
+def listed_names(names: Any) -> list[str]:
+    """Names of levels as text; one name alone is a list of one.
+
+    Raises
+    ------
+    OptionError
+        For anything else than names.
+    """
+    if isinstance(names, (str, bytes)) or not isinstance(names, Iterable):
+        names = [names]
+    labels = list(names)
+    if any(label is None or isinstance(label, (list, tuple, dict, set)) for label in labels):
+        raise OptionError("names must be a list of names of levels")
+    return [level_label(label) for label in labels]
+
+
+def _is_empty(level: Any) -> bool:
+    return (pd.api.types.is_scalar(level) and pd.isna(level)) or level_label(level).strip() == ""
+
+
+def checked_levels(levels: Iterable[Any], size: int, what: str) -> list[str]:
     """Names of the rows of a matrix, checked.
 
     Raises
@@ -170,10 +192,15 @@ def checked_levels(levels: Sequence[Any], size: int, what: str) -> list[str]:
     DataError
         When their number is wrong, one is missing or one is repeated.
     """
+    if isinstance(levels, (str, bytes)) or not isinstance(levels, Iterable):
+        raise OptionError(f"levels={shown(levels)} must be a list of names")
+    levels = list(levels)
+    if size == 0:
+        raise DataError(f"{what} has no rows")
     labels = [level_label(level) for level in levels]
     if len(labels) != size:
         raise DataError(f"{what} has {size} rows but {len(labels)} level names")
-    missing = [i + 1 for i, level in enumerate(levels) if pd.isna(level) or level_label(level).strip() == ""]
+    missing = [i + 1 for i, level in enumerate(levels) if _is_empty(level)]
     if missing:
         raise DataError(f"{what}: row {missing[0]} has no level name")
     if len(set(labels)) < len(labels):

@@ -11,6 +11,7 @@ import scipy.sparse as sp
 from scipy.linalg import lapack
 
 from fastlmm_core.errors import DataError
+from fastlmm_core.gate import public
 from fastlmm_core.linalg.memory import check_memory
 from fastlmm_core.structures.relationships.base import Relationship
 from fastlmm_core.structures.relationships.symmetric import read_symmetric
@@ -50,6 +51,7 @@ class Covariance(Relationship):
     the root K of a pivoted Cholesky factorization.
     """
 
+    @public()
     def __init__(self, matrix: Any, levels: Sequence[Any] | None = None):
         values, labels = read_symmetric(matrix, levels, "the covariance matrix")
         super().__init__(labels)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -12,12 +11,15 @@ import pandas as pd
 import scipy.sparse as sp
 
 from fastlmm_core.errors import DataError, OptionError, check_option, name_list, nearest_names
+from fastlmm_core.gate import public
+from fastlmm_core.options import NAME, either, one_of, optional
 from fastlmm_core.reading import read_table
 from fastlmm_core.structures.relationships.base import Relationship, checked_levels
 from fastlmm_core.structures.relationships.dense import Covariance
 
 # With fewer markers than this share of the levels their effects are the smaller system.
 LOW_RANK = 0.6
+ABOVE_ZERO = {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": float("inf")}
 # Singular values of the markers below this share of the largest are zero.
 RANK = 1e-10
 
@@ -55,6 +57,10 @@ class Markers(Relationship):
     With fewer markers than 0.6 of the levels, or a singular G, no inverse is formed: the levels are u = K s.
     """
 
+    @public(
+        levels=optional(NAME), scale=either(ABOVE_ZERO, one_of(("ncol", "sum2pq"))),
+        impute=optional(one_of(("mean",))), ridge={"type": "number", "minimum": 0},
+    )  # fmt: skip
     def __init__(
         self,
         table: Any,
@@ -70,8 +76,10 @@ class Markers(Relationship):
         self.marker_names = names
         counts = _impute(genotypes, self.levels, names, impute)
         self.Z = np.ascontiguousarray(counts - _centres(counts, names, centre))
+        if not self.Z.any():
+            raise DataError("no marker varies between the levels")
         self.scale = _scale(counts, names, scale)
-        self.ridge = _checked_ridge(ridge)
+        self.ridge = float(ridge)
 
     def __repr__(self) -> str:
         return f"Markers: {self.size} levels, {len(self.marker_names)} markers"
@@ -189,7 +197,7 @@ def read_markers(table: Any, levels: str | None) -> tuple[list[str], tuple[str, 
     """Names of levels, names of markers, genotypes (L, p) with NaN for missing ones."""
     is_frame = isinstance(table, pd.DataFrame)
     frame = table if is_frame else read_table(table)
-    if is_frame and levels is None and not isinstance(frame.index, pd.RangeIndex):
+    if is_frame and levels is None and _has_names(frame.index):
         names = list(frame.index)
     else:
         column = str(frame.columns[0]) if levels is None else levels
@@ -203,6 +211,11 @@ def read_markers(table: Any, levels: str | None) -> tuple[list[str], tuple[str, 
         raise DataError("the marker table has no columns of markers")
     markers = tuple(str(name) for name in frame.columns)
     return labels, markers, _as_genotypes(frame, labels)
+
+
+def _has_names(index: pd.Index) -> bool:
+    """Whether an index holds names; a filter leaves whole numbers of row numbers, without a heading."""
+    return index.name is not None or not pd.api.types.is_integer_dtype(index.dtype)
 
 
 def _as_genotypes(frame: pd.DataFrame, labels: list[str]) -> np.ndarray:
@@ -226,8 +239,6 @@ def _as_genotypes(frame: pd.DataFrame, labels: list[str]) -> np.ndarray:
 def _impute(
     genotypes: np.ndarray, levels: Sequence[str], names: Sequence[str], impute: str | None
 ) -> np.ndarray:
-    if impute is not None:
-        check_option("impute", impute, ("mean",))
     infinite = np.argwhere(np.isinf(genotypes))
     if infinite.size:
         i, k = infinite[0]
@@ -273,7 +284,7 @@ def _centres(
             _frequencies(counts, names, "centre='2p'")
         return counts.mean(axis=0)
     try:
-        values = np.asarray(centre, dtype=float)
+        values = np.full(0, np.nan) if isinstance(centre, bool) else np.asarray(centre, dtype=float)
     except (TypeError, ValueError):
         values = np.full(0, np.nan)
     if values.shape not in ((), (counts.shape[1],)) or not np.isfinite(values).all():
@@ -286,19 +297,11 @@ def _centres(
 
 def _scale(counts: np.ndarray, names: Sequence[str], scale: str | float) -> float:
     if isinstance(scale, str):
-        if check_option("scale", scale, ("ncol", "sum2pq")) == "ncol":
+        if scale == "ncol":
             return float(counts.shape[1])
         p = _frequencies(counts, names, "scale='sum2pq'")
         value = float(np.sum(2.0 * p * (1.0 - p)))
         if value <= 0.0:
             raise DataError("scale='sum2pq' is 0: no marker varies")
         return value
-    if isinstance(scale, bool) or not isinstance(scale, Real) or not 0.0 < float(scale) < np.inf:
-        raise OptionError(f"scale={scale!r} must be 'ncol', 'sum2pq' or a number above 0")
     return float(scale)
-
-
-def _checked_ridge(ridge: float) -> float:
-    if isinstance(ridge, bool) or not isinstance(ridge, Real) or not 0.0 <= float(ridge) < np.inf:
-        raise OptionError(f"ridge={ridge!r} must be a number of 0 or more")
-    return float(ridge)

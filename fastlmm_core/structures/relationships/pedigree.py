@@ -11,6 +11,8 @@ import pandas as pd
 import scipy.sparse as sp
 
 from fastlmm_core.errors import DataError, name_list
+from fastlmm_core.gate import public
+from fastlmm_core.options import ANY, NAME, list_of, one_of, optional
 from fastlmm_core.structures.relationships.base import Relationship
 from fastlmm_core.structures.relationships.pedigree_kernels import (
     fill_inbreeding,
@@ -37,7 +39,7 @@ class Pedigree(Relationship):
     columns : (str, str, str), optional
         Columns of the individual and its two parents. By default the usual headings are looked for
         (``id``, ``sire``, ``dam``, ...), or the table has just these three columns in this order.
-    missing : iterable, default ("", "NA", "0", ".", "*")
+    missing : list, default ("", "NA", "0", ".", "*")
         What stands for an unknown parent beside empty cells. Unknown parents are unrelated and not inbred.
     selfing : str, optional
         Column with the number of generations of selfing between the cross and the individual, for inbred
@@ -69,12 +71,13 @@ class Pedigree(Relationship):
     0.25
     """
 
+    @public(missing=list_of(ANY), selfing=optional(NAME), check_sex=one_of((True, False, "warn")))
     def __init__(
         self,
         table: Any,
         columns: Sequence[str] | None = None,
         *,
-        missing: Iterable[Any] = MISSING_PARENT,
+        missing: Sequence[Any] = MISSING_PARENT,
         selfing: str | None = None,
         check_sex: bool | str = "warn",
     ):
@@ -155,6 +158,7 @@ class Pedigree(Relationship):
         multiply_down(self._sire, self._dam, self._order, K)
         return K
 
+    @public()
     def ancestors(self, names: Iterable[Any]) -> list[str]:
         """The individuals named and all their ancestors, in the order of `levels`."""
         kept = np.zeros(self.size, bool)
@@ -162,6 +166,7 @@ class Pedigree(Relationship):
         mark_ancestors(self._sire, self._dam, self._order, kept)
         return [self.levels[i] for i in np.flatnonzero(kept).tolist()]
 
+    @public()
     def pruned(self, names: Iterable[Any]) -> Pedigree:
         """The pedigree without individuals that carry no information about those named.
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fastlmm_core.errors import DataError, OptionError, PedigreeWarning, name_list, nearest_names
+from fastlmm_core.errors import DataError, OptionError, PedigreeWarning, name_list, nearest_names, shown
+from fastlmm_core.gate import warn_caller
 from fastlmm_core.reading import level_label, read_table
 from fastlmm_core.structures.relationships.pedigree_kernels import find_generations, find_loops
 
@@ -53,7 +53,7 @@ class ParentCodes:
 def read_pedigree(
     table: Any,
     columns: Sequence[str] | None,
-    missing: Iterable[Any],
+    missing: Sequence[Any],
     selfing: str | None,
     check_sex: bool | str,
 ) -> ParentCodes:
@@ -112,6 +112,10 @@ def _read_columns(
     for name in (*names, *([selfing] if selfing is not None else [])):
         if name not in frame.columns:
             raise DataError(f"pedigree: there is no column '{name}'{nearest_names(name, frame.columns)}")
+        if list(frame.columns).count(name) > 1:
+            raise DataError(f"pedigree: there are several columns '{name}'")
+    if not len(frame):
+        raise DataError("pedigree: the table has no rows")
     return frame, names
 
 
@@ -140,7 +144,13 @@ def _find_columns(present: list[str]) -> tuple[str, str, str]:
 
 def _code_labels(values: pd.Series, unknown: set[str]) -> tuple[np.ndarray, np.ndarray]:
     """Number of every row's label in order of appearance, -1 where it is unknown, and the labels (k,)."""
-    codes, distinct = pd.factorize(values)
+    try:
+        codes, distinct = pd.factorize(values)
+    except TypeError:
+        cell = next(value for value in values if not isinstance(value, Hashable))
+        raise DataError(
+            f"pedigree: column '{values.name}' holds {shown(cell)}; identifiers are texts or numbers"
+        ) from None
     texts = [level_label(value) for value in distinct]
     known = np.array([None if text.strip() in unknown else text for text in texts], dtype=object)
     again, labels = pd.factorize(known)
@@ -261,19 +271,19 @@ def _refuse_loops(names: Sequence[str], sire: np.ndarray, dam: np.ndarray, gener
 
 def _tell_unlisted(unlisted: list[str]) -> None:
     if len(unlisted) == 1:
-        _warn(f"pedigree: the parent '{unlisted[0]}' has no row of its own and becomes a founder")
+        message = f"the parent '{unlisted[0]}' has no row of its own and becomes a founder"
     elif unlisted:
-        _warn(
-            f"pedigree: {len(unlisted)} parents have no row of their own and become founders: "
-            f"{name_list(unlisted)}"
+        message = (
+            f"{len(unlisted)} parents have no row of their own and become founders: {name_list(unlisted)}"
         )
+    else:
+        return
+    warn_caller(PedigreeWarning(f"pedigree: {message}"))
 
 
 def _check_sexes(names: Sequence[str], sire: np.ndarray, dam: np.ndarray, check_sex: bool | str) -> None:
     if check_sex is False:
         return
-    if check_sex is not True and check_sex != "warn":
-        raise OptionError(f"check_sex={check_sex!r} must be True, False or 'warn'")
     is_sire, is_dam = np.zeros(len(names), bool), np.zeros(len(names), bool)
     is_sire[sire[sire >= 0]] = True
     is_dam[dam[dam >= 0]] = True
@@ -287,7 +297,7 @@ def _check_sexes(names: Sequence[str], sire: np.ndarray, dam: np.ndarray, check_
     )
     if check_sex is True:
         raise DataError(message)
-    _warn(message)
+    warn_caller(PedigreeWarning(message))
 
 
 def _read_selfings(values: pd.Series, name: str) -> np.ndarray:
@@ -301,7 +311,3 @@ def _read_selfings(values: pd.Series, name: str) -> np.ndarray:
             "selfing are numbers from 0 (a cross) to inf (doubled haploids)"
         )
     return np.nan_to_num(numbers, nan=0.0, posinf=np.inf)
-
-
-def _warn(message: str) -> None:
-    warnings.warn(message, PedigreeWarning, stacklevel=4)

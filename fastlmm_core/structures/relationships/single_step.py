@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from numbers import Real
-
 import numpy as np
 import scipy.sparse as sp
 from scipy.linalg import cho_factor, cho_solve
 
 from fastlmm_core.errors import DataError, OptionError
+from fastlmm_core.gate import public
+from fastlmm_core.options import NUMBER, SWITCH
 from fastlmm_core.structures.relationships.base import Relationship
 from fastlmm_core.structures.relationships.dense import Covariance
 from fastlmm_core.structures.relationships.pedigree import Pedigree
 from fastlmm_core.structures.relationships.sparse import SparseInverse
 
+SHARE = {"type": "number", "minimum": 0}
 
+
+@public(share=SHARE, tune=SWITCH)
 def blend(
     genomic: Relationship, pedigree: Pedigree, share: float = 0.05, *, tune: bool = False
 ) -> Covariance:
@@ -31,7 +34,12 @@ def blend(
         First bring G onto the base of the pedigree, a + b G with the mean of all elements and the mean
         diagonal of A (Christensen et al. 2012).
     """
-    if isinstance(share, bool) or not isinstance(share, Real) or not 0.0 <= float(share) <= 1.0:
+    if not isinstance(pedigree, Pedigree) or not isinstance(genomic, Relationship):
+        raise OptionError(
+            "give a Pedigree and Markers or a Covariance, not "
+            f"{type(pedigree).__name__} and {type(genomic).__name__}"
+        )
+    if share > 1.0:
         raise OptionError(f"share={share!r} must lie between 0 and 1, for example 0.05")
     A = pedigree.relationship(genomic.levels).to_numpy()
     G = genomic.multiply(np.eye(genomic.size))
@@ -48,6 +56,7 @@ def _tuned(G: np.ndarray, A: np.ndarray) -> np.ndarray:
     return A.mean() - b * G.mean() + b * G
 
 
+@public(share=SHARE, tune=SWITCH, tau=NUMBER, omega=NUMBER)
 def single_step(
     pedigree: Pedigree,
     genomic: Relationship,
@@ -74,9 +83,6 @@ def single_step(
     -----
     Aguilar et al. (2010); Christensen & Lund (2010).
     """
-    for name, value in (("tau", tau), ("omega", omega)):
-        if isinstance(value, bool) or not isinstance(value, Real) or not np.isfinite(float(value)):
-            raise OptionError(f"{name}={value!r} must be a number")
     G = blend(genomic, pedigree, share, tune=tune)
     if G.root() is not None:
         raise DataError(f"the blended G is singular (share={share:g}); give the pedigree a larger share")

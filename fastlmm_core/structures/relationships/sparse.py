@@ -10,6 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from fastlmm_core.errors import DataError
+from fastlmm_core.gate import public
 from fastlmm_core.linalg.cholmod import order_graph
 from fastlmm_core.linalg.supernodal import SupernodalFactor
 from fastlmm_core.structures.relationships.base import Relationship
@@ -32,6 +33,7 @@ class SparseInverse(Relationship):
         For a matrix that is not symmetric or not positive definite, and for missing names.
     """
 
+    @public()
     def __init__(self, matrix: Any, levels: Sequence[Any] | None = None):
         values, labels = read_symmetric(matrix, levels, "the inverse")
         super().__init__(labels)

@@ -12,7 +12,7 @@ import scipy.sparse as sp
 
 from fastlmm_core.errors import DataError
 from fastlmm_core.reading import level_label, read_table
-from fastlmm_core.structures.relationships.base import checked_levels
+from fastlmm_core.structures.relationships.base import checked_levels, listed_names
 
 TRIPLET_COLUMNS = ("row", "col", "value")
 # Two halves of a matrix that differ by more than this, relative to the diagonal, are an error of the user;
@@ -51,6 +51,8 @@ def read_symmetric(
     if levels is None:
         raise DataError(f"{what} needs the names of its rows: (matrix, levels) or a DataFrame with names")
     if sp.issparse(source):
+        if source.dtype.kind == "c":
+            raise DataError(f"{what} must be a matrix of real numbers")
         matrix = sp.csc_array(source, dtype=float)
         matrix.sum_duplicates()
         values = matrix.data
@@ -74,9 +76,13 @@ def is_triplets(frame: pd.DataFrame) -> bool:
 
 def _as_numbers(source: Any, what: str) -> np.ndarray:
     try:
-        return np.array(source, dtype=float)
+        values = np.array(source)
+        numbers = values if values.dtype.kind == "c" else values.astype(float)
     except (TypeError, ValueError) as error:
         raise DataError(f"{what} must be a matrix of numbers") from error
+    if numbers.dtype.kind == "c":
+        raise DataError(f"{what} must be a matrix of real numbers")
+    return numbers
 
 
 def _read_file(path: str | Path) -> pd.DataFrame:
@@ -124,10 +130,9 @@ def _from_triplets(
     bad = np.flatnonzero(~np.isfinite(values) | frame.iloc[:, :2].isna().any(axis=1).to_numpy())
     if bad.size:
         raise DataError(f"{what}: row {bad[0] + 1} of the triplets is not two names and a number")
-    order = list(dict.fromkeys(rows)) if levels is None else levels
-    if levels is None:
-        order = list(dict.fromkeys([*order, *cols]))
-    labels = checked_levels(order, len(order), what)
+    labels = list(dict.fromkeys([*rows, *cols]))
+    if levels is not None:
+        labels = checked_levels(levels, len(listed_names(levels)), what)
     index = pd.Index(labels, dtype=object)
     i, j = (index.get_indexer(pd.Index(side, dtype=object)) for side in (rows, cols))
     unknown = np.flatnonzero((i < 0) | (j < 0))

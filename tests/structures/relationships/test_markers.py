@@ -182,3 +182,19 @@ def test_single_step_needs_an_invertible_G():
     given = Covariance(np.eye(2), ["g1", "zz"])
     with pytest.raises(DataError, match="'zz' is not among the 30 levels"):
         single_step(pedigree, given)
+
+
+def test_row_numbers_that_a_filter_leaves_are_no_names():
+    table = pd.DataFrame({"line": ["x", "y", "z"], "a": [0, 1, 2]})
+    assert Markers(table[table.a > 0]).levels == ("y", "z")
+    assert Markers(table.set_index("line")).marker_names == ("a",)
+
+
+def test_markers_have_to_vary(frame):
+    with pytest.raises(DataError, match="no marker varies"):
+        Markers(frame * 0.0 + 1.0)
+
+
+def test_single_step_takes_objects():
+    with pytest.raises(OptionError, match="not dict and Covariance"):
+        single_step({"id": ["a"]}, Covariance([[1.0]], ["a"]))

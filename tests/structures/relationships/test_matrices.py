@@ -6,7 +6,7 @@ import pytest
 from tabular import as_table, random_parents, tabular_A
 
 from fastlmm_core import Covariance, Pedigree, SparseInverse
-from fastlmm_core.errors import DataError
+from fastlmm_core.errors import DataError, OptionError
 
 
 def random_covariance(rng, size, rank=None):
@@ -144,6 +144,9 @@ def test_an_inverse_given_sparse():
         ),
         (triplets(np.eye(2), ["a", "b"]), ["a", "c"], "'b' is not among the levels given"),
         ([["a", "b"], ["c", "d"]], ["a", "b"], "must be a matrix of numbers"),
+        ([[1.0], [0.0, 1.0]], ["a", "b"], "must be a matrix of numbers"),
+        (np.eye(2) * 1j, ["a", "b"], "must be a matrix of real numbers"),
+        (np.empty((0, 0)), [], "has no rows"),
     ],
 )
 @pytest.mark.parametrize("kind", [Covariance, SparseInverse])
@@ -156,3 +159,9 @@ def test_an_inverse_that_is_not_definite_is_refused():
     relation = SparseInverse([[1.0, 2.0], [2.0, 1.0]], ["a", "b"])
     with pytest.raises(DataError, match="not positive definite"):
         relation.log_determinant()
+
+
+def test_levels_have_to_be_a_list():
+    for levels in ("ab", 5):
+        with pytest.raises(OptionError, match="must be a list of names"):
+            Covariance(np.eye(2), levels)

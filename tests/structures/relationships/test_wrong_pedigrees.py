@@ -89,3 +89,16 @@ def test_wrong_generations_of_selfing():
 def test_columns_have_to_be_three():
     with pytest.raises(OptionError, match="must name three columns"):
         Pedigree(table(("a", "", "")), ("id", "sire"))
+
+
+def test_tables_that_are_no_pedigree():
+    with pytest.raises(DataError, match="has no rows"):
+        Pedigree(table())
+    with pytest.raises(DataError, match="several columns 'id'"):
+        Pedigree(pd.DataFrame([["a", "", ""]], columns=["id", "id", "dam"]))
+    with pytest.raises(DataError, match="column 'id' holds"):
+        Pedigree({"id": [[1], "b"], "sire": ["", ""], "dam": ["", ""]})
+    pedigree = Pedigree(table(("a", "", "")))
+    assert pedigree.relationship("a").loc["a", "a"] == 1.0
+    with pytest.raises(OptionError, match="list of names"):
+        pedigree.pruned(None)
