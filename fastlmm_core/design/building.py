@@ -24,8 +24,8 @@ from fastlmm_core.design.inputs import (
     total_offset,
 )
 from fastlmm_core.design.matrices import Design, FixedTerm, UsedColumns
-from fastlmm_core.design.penalized_splines import build_spline, read_spline_variables
-from fastlmm_core.design.random_terms import TermData, build_random_terms, order_terms
+from fastlmm_core.design.penalized_splines import SplineTerm, build_spline, read_spline_variables
+from fastlmm_core.design.random_terms import RandomTerm, TermData, build_random_terms, order_terms
 from fastlmm_core.design.rank import column_rank
 from fastlmm_core.design.residual import ParsedResidual, parse_residual
 from fastlmm_core.design.residual_building import build_residual, read_residual
@@ -71,8 +71,7 @@ def build_design(
     relationships : dict of str to Relationship, optional
         What ``vm(gen, A)`` names.
     residual_held : bool
-        The residual variance is given, so that a random term may have a level for every row (second stages
-        of trials).
+        The residual is held at a given covariance: terms that it could not be told apart from are estimable.
 
     Returns
     -------
@@ -121,9 +120,11 @@ def build_design(
     source = TermData(raw, groups, rows, n, contrasts, known)
     terms = [term for part in parsed.random for term in build_random_terms(part, source)]
     spec = build_residual(rows_of, residual_raw, rows, n, table, known)
-    check_terms(terms, spec, n, table.names, residual_held)
+    if not residual_held:
+        check_terms(terms, spec, n, table.names)
     splines = [build_spline(part, smooth, rows, X_full) for part in parsed.splines]
-    random = (*order_terms(terms), *splines)
+    ordered = order_terms(terms, spec.is_plain and not residual_held and not splines)
+    random = in_formula_order(ordered, splines, parsed) if splines else ordered
     check_size(n, rank)
     w = read_weights(weights, table, rows)
     names = coding.column_names
@@ -137,6 +138,15 @@ def build_design(
         random=random, terms=_fixed_terms(coding), coding=coding, _rank=rank, _X_full=X_full, _values=values,
         _table=UsedColumns(table._columns, rows, index), residual=spec,
     )  # fmt: skip
+
+
+def in_formula_order(
+    terms: tuple[RandomTerm, ...], splines: list[SplineTerm], parsed: ParsedFormula
+) -> tuple[RandomTerm | SplineTerm, ...]:
+    """Random terms, given in the order of the formula, and splines where they stand between them."""
+    place = {part.label: part.position for part in parsed.random}
+    place |= {part.label: part.position for part in parsed.splines}
+    return tuple(sorted((*terms, *splines), key=lambda term: place[term.label]))
 
 
 def read_relationships(given: Mapping[str, Any] | None) -> dict[str, Relationship]:

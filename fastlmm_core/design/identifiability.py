@@ -14,9 +14,7 @@ from fastlmm_core.errors import DesignError, name_list
 _ABSORBS_SUBJECT = frozenset(("us", "homcs", "homtoep"))
 
 
-def check_terms(
-    terms: list[RandomTerm], residual: ResidualSpec, n: int, names: object, residual_held: bool = False
-) -> None:
+def check_terms(terms: list[RandomTerm], residual: ResidualSpec, n: int, names: object) -> None:
     """Refuse what cannot be estimated.
 
     Parameters
@@ -27,8 +25,6 @@ def check_terms(
         Rows used.
     names : container of str
         Columns of the table.
-    residual_held : bool
-        The residual is given, not estimated: nothing can be confounded with it.
 
     Raises
     ------
@@ -37,8 +33,6 @@ def check_terms(
     """
     for term in terms:
         _check_two_levels(term, n)
-        if residual_held:
-            continue
         if any(is_units(node, names) for axis in term.axes for node in axis.nodes):
             _check_units(term, residual)
         elif term.relation is None and residual.kind == "units":

@@ -90,7 +90,7 @@ class Design:
         Columns that depend on earlier ones.
     weights, offset : (n,) float64 or None
     random : tuple of RandomTerm and SplineTerm
-        In lme4's order, splines last.
+        In lme4's order where lme4 has all of them, else in that of the formula.
     terms : tuple of FixedTerm
         In R's order, without the intercept.
     coding : Coding

@@ -284,11 +284,13 @@ def _build(
 
 
 def _group_at(kinds: tuple[GroupFactor, ...], at: str) -> str:
-    """Label of a grouping with the level of ``at()`` in the place of the first of its factors."""
+    """Label of a grouping with the level in the call of ``at()``: ``"at(site, S1):rep"``."""
     first = next(i for i, kind in enumerate(kinds) if kind.kind == "at")
+    inner = ":".join(kind.text.removeprefix("at(").removesuffix(")") for kind in kinds if kind.kind == "at")
     names = [
-        at if i == first else kind.text for i, kind in enumerate(kinds) if i == first or kind.kind != "at"
-    ]
+        f"at({inner}, {at})" if i == first else kind.text
+        for i, kind in enumerate(kinds) if i == first or kind.kind != "at"
+    ]  # fmt: skip
     return ":".join(names)
 
 
@@ -394,8 +396,14 @@ def _check_factors(part: RandomPart, m: int) -> None:
             raise DesignError(f"'{part.label}': {option}={count} factors for {m} coefficients; at most {m}")
 
 
-def order_terms(terms: Sequence[RandomTerm]) -> tuple[RandomTerm, ...]:
-    """lme4's order: the formula's when the numbers of levels never increase, else ``rev(order())``."""
+def order_terms(terms: Sequence[RandomTerm], plain: bool = True) -> tuple[RandomTerm, ...]:
+    """lme4's order: the formula's when the numbers of levels never increase, else ``rev(order())``.
+
+    Models that lme4 does not know (`plain` False) keep the order of the formula, by which their components
+    are numbered V1, V2, ...
+    """
+    if not plain or not all(term.is_plain for term in terms):
+        return tuple(terms)
     counts = [term.levels.size for term in terms]
     if all(a >= b for a, b in pairwise(counts)):
         return tuple(terms)

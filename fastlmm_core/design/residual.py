@@ -131,6 +131,12 @@ class ResidualSpec:
         """Independent residuals with one variance."""
         return self.kind == "units" and self.by is None
 
+    @property
+    def group(self) -> str:
+        """What the components of the residual are listed under: ``"Residual(trait|animal)"``."""
+        inner = f"({self.position_name}|{self.subject_name})" if self.kind == "within" else ""
+        return f"Residual{inner}" + ("" if self.by is None else f"|{self.by[0]}")
+
     def known_covariance(self) -> np.ndarray:
         """(n, n) known covariance of the rows used."""
         assert self.known_rows is not None

@@ -165,3 +165,10 @@ def test_splines_need_numbers_and_drop_rows_without_them():
     assert build_design("y ~ z + ps(z, nseg=5)", frame).n == 69
     with pytest.raises(DataError, match="needs numbers, but 'f'"):
         build_design("y ~ f + ps(f)", frame.assign(f="a"))
+
+
+def test_terms_that_lme4_does_not_have_keep_the_order_of_the_formula():
+    frame = field().assign(a=lambda d: d.index % 3, b=lambda d: d.index % 7)
+    terms = build_design("y ~ x + (1 | a) + spl(x) + (1 | b)", frame).random
+    assert [term.label for term in terms] == ["(1 | a)", "spl(x)", "(1 | b)"]
+    assert [term.group for term in build_design("y ~ x + (1 | a) + (1 | b)", frame).random] == ["b", "a"]

@@ -110,7 +110,7 @@ def test_at_gives_a_term_for_each_level_with_the_levels_that_occur_there():
     frame = trial()
     frame = frame[~((frame["site"] == "S1") & (frame["row"] == 4))]
     first, second = sorted(build_design("y ~ (1 | at(site):row)", frame).random, key=lambda t: t.at)
-    assert (first.at, first.group, first.label) == ("S1", "S1:row", "(1 | at(site):row)")
+    assert (first.at, first.group, first.label) == ("S1", "at(site, S1):row", "(1 | at(site):row)")
     assert first.levels.tolist() == ["1", "2", "3"] and second.levels.tolist() == ["1", "2", "3", "4"]
     inside = (frame["site"] == "S1").to_numpy()
     assert (first.codes[~inside] == -1).all() and (first.codes[inside] == frame["row"][inside] - 1).all()
