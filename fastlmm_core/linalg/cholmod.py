@@ -12,12 +12,20 @@ from types import ModuleType
 import numpy as np
 import scipy.sparse as sp
 
-from fastlmm_core.errors import DependencyError
+from fastlmm_core.errors import DependencyError, MemoryExhaustedError
 from fastlmm_core.kernels.ordering import count_columns, find_parents, order_postfix
+from fastlmm_core.linalg.memory import available_memory
+
+ROOM_TO_LOAD = 200_000_000  # bytes of address space that scikit-sparse and its libraries take
 
 try:
     from sksparse import cholmod as _cholmod
 except ImportError as error:  # pragma: no cover - depends on the installation
+    if available_memory() < ROOM_TO_LOAD:
+        raise MemoryExhaustedError(
+            f"the memory does not suffice to load the libraries: {available_memory() / 1e6:.0f} MB are left; "
+            "raise the limit (ulimit -v, the container's), or free memory"
+        ) from error
     raise DependencyError(
         "scikit-sparse (CHOLMOD) is not installed or does not load. It is built against SuiteSparse; install "
         "its headers and a C compiler first: "

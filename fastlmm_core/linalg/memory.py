@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
+from collections.abc import Iterator
 from pathlib import Path
 
-from fastlmm_core.errors import MemoryForecastError, OptionError
+from fastlmm_core.errors import MemoryForecastError, OptionError, shown
+from fastlmm_core.limits import in_bytes
 
 # Left to the rest of the machine when the user names no limit.
 RESERVE = 0.95
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+SMALLEST_LIMIT = 100_000  # bytes; below it somebody left out the unit
 
 
 def parse_memory(value: int | float | str) -> int:
@@ -19,31 +20,69 @@ def parse_memory(value: int | float | str) -> int:
     Raises
     ------
     OptionError
-        When it is neither.
+        When it is neither, not finite, or so small that the unit must be missing.
     """
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        if value > 0:
-            return int(value)
-        raise OptionError(f"max_memory={value!r} is not positive; give bytes or text such as '8GB'")
-    match = re.fullmatch(r"\s*([0-9.]+)\s*([kmgt]?)i?b?\s*", str(value).lower())
-    if not match:
-        raise OptionError(f"max_memory={value!r} is not a size; give bytes or text such as '8GB'")
-    return int(float(match[1]) * _UNITS[match[2]])
+    size = in_bytes("max_memory", value)
+    if size < SMALLEST_LIMIT:
+        raise OptionError(f"max_memory={shown(value)} is {size} bytes; give bytes or text such as '8GB'")
+    return size
 
 
 def available_memory() -> int:
-    """Bytes this process may still use: what the system calls available, within its control group's limit."""
-    available = _system_available()
-    for limit, used in (
-        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-    ):
-        try:
-            room = int(Path(limit).read_text()) - int(Path(used).read_text())
-        except (OSError, ValueError):
+    """Bytes this process may still use: the least that system, control groups and process limits leave."""
+    return max(0, min(_system_available(), *_group_room(), *_process_room()))
+
+
+def _group_room(proc: Path = Path("/proc"), mounted: Path = Path("/sys/fs/cgroup")) -> Iterator[int]:
+    """Room in each control group (version 1 or 2) of this process that has a limit, and in those above it.
+
+    File pages that nobody uses count as used there although they are given up at need; they are taken off.
+    """
+    try:
+        lines = (proc / "self" / "cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            root, names, cache = mounted, ("memory.max", "memory.current"), "inactive_file"
+        elif "memory" in controllers.split(","):
+            root, cache = mounted / "memory", "total_inactive_file"
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes")
+        else:
             continue
-        available = min(available, max(room, 0))
-    return available
+        own = root / path.strip("/")
+        for folder in (own, *own.parents):
+            yield from _room(folder, names, cache)
+            if folder == root:
+                break
+
+
+def _room(folder: Path, names: tuple[str, str], cache: str) -> Iterator[int]:
+    try:
+        limit, used = (int((folder / name).read_text()) for name in names)
+    except (OSError, ValueError):  # "max", or no such file
+        return
+    try:
+        counts = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+    except (OSError, ValueError):
+        counts = {}
+    yield limit - used + int(counts.get(cache, 0))
+
+
+def _process_room() -> Iterator[int]:
+    """Room under the limits of ``ulimit -v`` and ``ulimit -d``."""
+    try:
+        import resource
+
+        pages = Path("/proc/self/statm").read_text().split()
+    except (ImportError, OSError):  # not on Linux
+        return
+    page = os.sysconf("SC_PAGE_SIZE")
+    for kind, used in ((resource.RLIMIT_AS, pages[0]), (resource.RLIMIT_DATA, pages[5])):
+        limit, _ = resource.getrlimit(kind)
+        if limit != resource.RLIM_INFINITY:
+            yield limit - int(used) * page
 
 
 def _system_available() -> int:

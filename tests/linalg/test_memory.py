@@ -1,12 +1,15 @@
 """The forecast of the numeric phase and its refusal."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
 
 import fastlmm_core as fl
 from fastlmm_core.errors import MemoryForecastError, OptionError
-from fastlmm_core.linalg.memory import available_memory, parse_memory
+from fastlmm_core.linalg.memory import _group_room, available_memory, parse_memory
 from fastlmm_core.linalg.supernodal import SupernodalFactor
 from fastlmm_core.reml.objective import assemble_at, factors_at
 
@@ -44,7 +47,29 @@ def test_sizes(text, value):
     assert parse_memory(text) == value
 
 
-@pytest.mark.parametrize("text", ["much", -1, 0, True])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "much",
+        -1,
+        0,
+        True,
+        8,
+        "8",
+        float("nan"),
+        float("inf"),
+        "infGB",
+        "nan",
+        ".",
+        "1.2.3GB",
+        "",
+        "GB",
+        "-5GB",
+        "1e999",
+        1e300,
+        10**400,
+    ],
+)
 def test_bad_sizes(text):
     with pytest.raises(OptionError, match="max_memory"):
         parse_memory(text)
@@ -52,3 +77,41 @@ def test_bad_sizes(text):
 
 def test_this_machine_has_memory():
     assert 10**7 < available_memory() < 2**62
+
+
+def written(folder, **files):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / name.replace("__", ".")).write_text(text)
+
+
+def test_own_control_group_and_those_above_it_limit_the_forecast(tmp_path):
+    written(tmp_path / "proc" / "self", cgroup="0::/user.slice/job\n")
+    top = tmp_path / "cg"
+    written(top / "user.slice" / "job", memory__max="max\n", memory__current="5\n")
+    written(top / "user.slice", memory__max="9000\n", memory__current="4000\n",
+            memory__stat="anon 1000\ninactive_file 2500\n")  # fmt: skip
+    written(top, memory__max="100000\n", memory__current="40000\n")
+    assert list(_group_room(tmp_path / "proc", top)) == [7500, 60000]
+
+
+def test_control_groups_of_version_1(tmp_path):
+    written(tmp_path / "proc" / "self", cgroup="5:cpu,cpuacct:/a\n4:memory:/a\n")
+    written(tmp_path / "cg" / "memory" / "a", memory__limit_in_bytes="900\n", memory__usage_in_bytes="300\n")
+    assert list(_group_room(tmp_path / "proc", tmp_path / "cg")) == [600]
+    assert list(_group_room(tmp_path / "nowhere", tmp_path / "cg")) == []
+
+
+LITTLE = """
+import resource, sys
+from fastlmm_core.linalg.memory import available_memory
+room = 2 * 10**8
+size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + room, size + room))
+assert 0.9 * room < available_memory() <= room, available_memory()
+"""
+
+
+def test_ulimit_limits_the_forecast():
+    done = subprocess.run([sys.executable, "-c", LITTLE], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
