@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from fastlmm_core.design import Design, build_design
-from fastlmm_core.design.formula import ParsedFormula
+from fastlmm_core.design.formula import ParsedFormula, parse_formula
 from fastlmm_core.design.table import first_row
 from fastlmm_core.errors import DataError, DesignError, OptionError, shown
 from fastlmm_core.gate import callers_own, public, warn_caller
+from fastlmm_core.limits import Limits
 from fastlmm_core.linalg import CholeskyFactor, make_factor
 from fastlmm_core.linalg.memory import parse_memory
 from fastlmm_core.options import MEMORY, SWITCH, optional
@@ -97,7 +99,7 @@ class Prepared:
 def prepare(
     formula: str | ParsedFormula, data: Any, *, reml: bool = True, weights: Any = None, offset: Any = None,
     contrasts: dict[str, Any] | None = None, response: bool = True,
-    max_memory: int | float | str | None = None,
+    max_memory: int | float | str | None = None, limits: Limits | Mapping[str, int | str] | None = None,
 ) -> Prepared:  # fmt: skip
     """Do everything that does not depend on the response.
 
@@ -109,6 +111,8 @@ def prepare(
         False when the table does not have the response yet; it then comes with ``Prepared.fit(y=...)``.
     max_memory : int or str, optional
         Limit of the numeric phase, in bytes or as "8GB"; default what the machine has available.
+    limits : mapping, optional
+        As in `lmm`.
 
     Raises
     ------
@@ -123,7 +127,8 @@ def prepare(
         parse_memory(max_memory)
     began = time.perf_counter()
     design = build_design(
-        formula, data, weights=weights, offset=offset, contrasts=contrasts, response=response
+        parse_formula(formula, Limits.of(limits)), data, weights=weights, offset=offset, contrasts=contrasts,
+        response=response,
     )
     if not (design.formula.is_plain and design.is_plain):
         raise DesignError("this formula has covariance structures, relations of levels or splines that are "
@@ -143,7 +148,7 @@ def prepare(
 def lmm(
     formula: str, data: Any, *, reml: bool = True, weights: Any = None, offset: Any = None,
     contrasts: dict[str, Any] | None = None, verbose: bool | Progress = False,
-    max_memory: int | float | str | None = None,
+    max_memory: int | float | str | None = None, limits: Limits | Mapping[str, int | str] | None = None,
 ) -> LMMFit:  # fmt: skip
     """Fit a linear mixed model; without random terms in the formula, a linear model.
 
@@ -165,6 +170,9 @@ def lmm(
         Print an iteration table, or call with (iteration, deviance, decrement, theta, seconds).
     max_memory : int or str, optional
         Limit of the numeric phase, in bytes or as "8GB"; default what the machine has available.
+    limits : mapping, optional
+        Larger (or smaller) limits in place of those that `fastlmm_core.limits.Limits` lists, for example
+        ``{"terms": 20_000, "columns": 500_000}``.
 
     Returns
     -------
@@ -174,6 +182,8 @@ def lmm(
     ------
     FormulaError, DataError, DesignError
         What is wrong with the formula, the table or the model, and what would be right.
+    LimitError
+        When the formula or the model is larger than `limits`.
     MemoryForecastError
         When the model is forecast not to fit in memory; nothing was computed.
 
@@ -188,7 +198,8 @@ def lmm(
     Biometrics 51, 1440-1450.
     """
     prepared = prepare(
-        formula, data, reml=reml, weights=weights, offset=offset, contrasts=contrasts, max_memory=max_memory
+        formula, data, reml=reml, weights=weights, offset=offset, contrasts=contrasts, max_memory=max_memory,
+        limits=limits,
     )
     return prepared.fit(verbose=verbose)
 

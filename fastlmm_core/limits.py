@@ -77,6 +77,11 @@ class Limits:
             raise LimitError(f"{what.format(f'{value:,}')}; {raised_by(name, most)}")
 
 
+def escaped(name: str) -> str:
+    """A name inside of what is said of a limit."""
+    return name.replace("{", "{{").replace("}", "}}")
+
+
 def raised_by(name: str, most: int) -> str:
     """What the limit is and which option raises it."""
     return f"the limit is {most:,} and limits={{'{name}': ...}} (--limit {name}=...) raises it"

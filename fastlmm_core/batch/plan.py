@@ -17,6 +17,7 @@ from fastlmm_core.inference.estimate_tables import check_level
 from fastlmm_core.inference.linear_functions import DDF_METHODS, KENWARD_ROGER_NEEDS_REML
 from fastlmm_core.inference.multiplicity import check_adjust
 from fastlmm_core.inference.reference_grid import column_of, parse_specs
+from fastlmm_core.limits import DEFAULT, Limits
 from fastlmm_core.reml.information import KINDS
 
 CONTRASTS = (
@@ -73,11 +74,12 @@ class BatchPlan:
     information: str
     level: float
     names: tuple[str, ...] | None = None
+    limits: Limits = DEFAULT
 
     @cached_property
     def parsed(self) -> ParsedFormula:
         """The formula, parsed once."""
-        parsed = parse_formula(self.formula)
+        parsed = parse_formula(self.formula, self.limits)
         if self.names is None:
             return parsed
         taken = (*self.by, *self.traits, *((self.weights,) if self.weights else ()))
@@ -137,6 +139,7 @@ class BatchPlan:
     def describe(self) -> dict[str, Any]:
         """JSON form, as it stands in a manifest."""
         described = {"format": FORMAT, **asdict(self)}
+        del described["limits"]  # they refuse, but change no figure
         if self.names is None:  # most plans are what they are on any table
             del described["names"]
         return described
@@ -152,13 +155,14 @@ def make_plan(
     reml: bool = True, weights: str | None = None, fixed: bool = True,
     emmeans: str | Sequence[str] | None = None, contrasts: str | Mapping[str, Sequence[float]] | None = None,
     ref: str | None = None, adjust: str | None = None, blups: bool | str | Sequence[str] | None = None,
-    ddf: str | None = None, information: str = "expected", level: float = 0.95,
+    ddf: str | None = None, information: str = "expected", level: float = 0.95, limits: Any = None,
 ) -> BatchPlan:  # fmt: skip
     """Check the options of a batch once, before any trial is read.
 
     Parameters
     ----------
-    formula, by, traits, reml, weights, fixed, emmeans, contrasts, ref, adjust, blups, ddf, information, level
+    formula, by, traits, reml, weights, fixed, emmeans, contrasts, ref, adjust, blups, ddf, information,
+    level, limits
         As in `fit_batch`.
 
     Returns
@@ -170,7 +174,7 @@ def make_plan(
     FormulaError, OptionError, InferenceError
         What is wrong with the request, and what would be right.
     """
-    parsed = parse_formula(formula)
+    parsed = parse_formula(formula, Limits.of(limits))
     if not isinstance(reml, bool):
         raise OptionError(f"reml={reml!r} is not known; allowed: True, False")
     if weights is not None and not isinstance(weights, str):
@@ -207,6 +211,7 @@ def make_plan(
         emmeans=specs, contrasts=method, ref=reference,
         adjust=None if adjust is None else check_adjust(adjust), blups=wanted or (), ddf=ddf,
         information=check_option("information", information, KINDS), level=check_level(level),
+        limits=parsed.limits,
     )  # fmt: skip
 
 

@@ -42,6 +42,7 @@ from fastlmm_core.compiling import compilation_notice
 from fastlmm_core.errors import DataError
 from fastlmm_core.gate import public
 from fastlmm_core.inference.linear_functions import DDF_METHODS
+from fastlmm_core.limits import Limits
 from fastlmm_core.options import LEVEL, SCALAR, SWITCH, TEXT, one_of, optional, whole
 from fastlmm_core.reml.information import KINDS
 
@@ -58,6 +59,7 @@ def fit_batch(
     ref: str | None = None, adjust: str | None = None, blups: bool | str | Sequence[str] | None = None,
     ddf: str | None = None, information: str = "expected", level: float = 0.95, engine: Any = "local",
     workers: int | None = None, out: str | Path | None = None, resume: bool = True, progress: bool = True,
+    limits: Limits | Mapping[str, int | str] | None = None,
 ) -> BatchResult:  # fmt: skip
     """Fit one model to every trial and trait of a table.
 
@@ -108,6 +110,8 @@ def fit_batch(
         False refuses a folder that holds results already.
     progress : bool
         Show a bar when standard error is a terminal.
+    limits : mapping, optional
+        Largest sizes, as of `lmm`.
 
     Returns
     -------
@@ -123,7 +127,7 @@ def fit_batch(
     plan = make_plan(
         formula, by=by, traits=traits, reml=reml, weights=weights, fixed=fixed, emmeans=emmeans,
         contrasts=contrasts, ref=ref, adjust=adjust, blups=blups, ddf=ddf, information=information,
-        level=level,
+        level=level, limits=limits,
     )  # fmt: skip
     return run_plan(
         source, plan, engine=engine, workers=workers, out=out, resume=resume, progress=progress, began=began

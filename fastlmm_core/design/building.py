@@ -115,9 +115,10 @@ def build_design(
         raise DataError(f"all {table.n} rows have a missing value in a column of the model"
                         f"{most_missing(parsed, table, response)}")  # fmt: skip
     coding, values = _code_fixed(parsed, raw, rows, contrasts)
+    parsed.limits.check("columns", coding.p, "the fixed part has {} columns")
     X_full = coding.matrix(values, n)
     rank = column_rank(X_full)
-    source = TermData(raw, groups, rows, n, contrasts, known)
+    source = TermData(raw, groups, rows, n, contrasts, known, parsed.limits)
     terms = [term for part in parsed.random for term in build_random_terms(part, source)]
     spec = build_residual(rows_of, residual_raw, rows, n, table, known)
     if not residual_held:

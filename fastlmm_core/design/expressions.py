@@ -102,6 +102,7 @@ _BINDING = {
 }  # fmt: skip
 _SPECIAL_BINDING = (14, 15)  # %% and %/%
 _UNARY_BINDING = 18
+DEEPEST = 100  # levels of brackets; also of an expression inside a function: all that walk a tree recurse
 
 
 def tokenize(formula: str) -> list[Token]:
@@ -129,6 +130,28 @@ def tokenize(formula: str) -> list[Token]:
     return tokens
 
 
+def chain_of(node: Node, operators: str) -> tuple[Node, list[Binary]]:
+    """The first operand of ``a + b - c + ...`` and the links to the others: long sums need no recursion."""
+    links = []
+    while isinstance(node, Binary) and node.operator in operators:
+        links.append(node)
+        node = node.left
+    return node, links[::-1]
+
+
+def children_of(node: Node) -> tuple[Node, ...]:
+    """The nodes right below a node."""
+    if isinstance(node, Binary):
+        return node.left, node.right
+    if isinstance(node, Call):
+        return tuple(argument for _, argument in node.arguments)
+    if isinstance(node, Unary):
+        return (node.operand,)
+    if isinstance(node, Sequence):
+        return node.items
+    return (node.inner,) if isinstance(node, Paren) else ()
+
+
 class Parser:
     """Precedence-climbing parser over the tokens of one formula."""
 
@@ -136,6 +159,7 @@ class Parser:
         self.formula = formula
         self.tokens = tokenize(formula)
         self.at = 0
+        self.depth = 0
 
     def fail(self, message: str, position: int) -> NoReturn:
         raise FormulaError(message, self.formula, position)
@@ -170,6 +194,9 @@ class Parser:
         return node
 
     def expression(self, minimum: int) -> Node:
+        self.depth += 1
+        if self.depth > DEEPEST:
+            self.fail(f"brackets and signs are nested more than {DEEPEST} deep", self.token.position)
         left = self.prefix()
         while self.token.kind == "operator":
             operator = self.token.text
@@ -178,12 +205,16 @@ class Parser:
                 break
             position = self.advance().position
             left = Binary(position, operator, left, self.expression(binding[1]))
+        self.depth -= 1
         return left
 
     def prefix(self) -> Node:
         token = self.advance()
         if token.kind == "number":
-            return Number(token.position, float(token.text.rstrip("L")))
+            value = float(token.text.rstrip("L"))
+            if math.isinf(value):
+                self.fail("the number is too large", token.position)
+            return Number(token.position, value)
         if token.kind == "string":
             return Text(token.position, token.text[1:-1])
         if token.kind == "quoted":

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from itertools import product
 
 from fastlmm_core.design.covariance_names import known_names, resolve_structure
 from fastlmm_core.design.expressions import (
+    DEEPEST,
     Binary,
     Call,
     Name,
@@ -24,6 +24,8 @@ from fastlmm_core.design.expressions import (
     Parser,
     Sequence,
     Unary,
+    chain_of,
+    children_of,
     deparse,
     label_of,
 )
@@ -46,7 +48,9 @@ from fastlmm_core.design.structured_parts import (
     refuse_call_among_fixed,
 )
 from fastlmm_core.errors import FormulaError, name_list
+from fastlmm_core.limits import DEFAULT, Limits
 
+WIDE = frozenset({"bs", "ns", "cr", "cc", "poly", "cut"})  # a number says how many columns they make
 Term = tuple[str, ...]  # texts of the variables of an interaction, in order of appearance in the formula
 
 
@@ -130,6 +134,8 @@ class ParsedFormula:
         In the order of the formula.
     splines : tuple of SplinePart
         Penalized splines, in the order of the formula.
+    limits : Limits
+        What the model may grow to.
     """
 
     text: str
@@ -138,6 +144,7 @@ class ParsedFormula:
     offsets: tuple[Node, ...]
     random: tuple[RandomPart, ...]
     splines: tuple[SplinePart, ...] = ()
+    limits: Limits = DEFAULT
 
     @property
     def expressions(self) -> tuple[Node, ...]:
@@ -173,8 +180,9 @@ class ParsedFormula:
 class _Expansion:
     """Terms collected so far while walking one side of a formula; `others` is what ``.`` stands for."""
 
-    def __init__(self, formula: str, others: tuple[str, ...] | None = None):
+    def __init__(self, formula: str, others: tuple[str, ...] | None = None, limits: Limits = DEFAULT):
         self.formula = formula
+        self.limits = limits
         self.others = others
         self.atoms: dict[str, Node] = {}
         self.order: dict[str, int] = {}
@@ -231,13 +239,8 @@ class _Expansion:
 
     def _binary(self, node: Binary, intercept: bool) -> tuple[list[frozenset[str]], bool]:
         operator = node.operator
-        if operator == "-":
-            terms, intercept = self.expand(node.left, intercept)
-            return self._subtract(terms, node.right, intercept)
-        if operator == "+":
-            left, intercept = self.expand(node.left, intercept)
-            right, intercept = self.expand(node.right, intercept)
-            return _union(left, right), intercept
+        if operator in "+-":
+            return self._sum(node, intercept)
         if operator == "^":
             power = _bare(node.right)
             if not isinstance(power, Number) or power.value != int(power.value) or power.value < 1:
@@ -249,17 +252,49 @@ class _Expansion:
             left, right = self.expand(node.left, False)[0], self.expand(node.right, False)[0]
             if not left or not right:
                 raise self.fail(f"'{operator}' needs variables on both sides", node)
-            return _combine(operator, left, right), intercept
+            return self._combine(operator, left, right), intercept
         if operator in ("|", "||"):
             raise self.fail("a random term stands in parentheses: (1|group), joined by '+'", node)
         raise self.fail(f"'{operator}' has no meaning between terms; wrap arithmetic in I(...)", node)
 
-    @staticmethod
-    def _power(base: list[frozenset[str]], power: int) -> list[frozenset[str]]:
+    def _sum(self, node: Binary, intercept: bool) -> tuple[list[frozenset[str]], bool]:
+        first, links = chain_of(node, "+-")
+        left, intercept = self.expand(first, intercept)
+        terms = dict.fromkeys(left)
+        for link in links:
+            if link.operator == "+":
+                right, intercept = self.expand(link.right, intercept)
+                terms.update(dict.fromkeys(right))
+                self._check_terms(len(terms))
+            else:
+                left, intercept = self._subtract(list(terms), link.right, intercept)
+                terms = dict.fromkeys(left)
+        return list(terms), intercept
+
+    def _check_terms(self, count: int) -> None:
+        self.limits.check("terms", count, "the formula has at least {} terms")
+
+    def _crossed(self, start: list[frozenset[str]], left: list, right: list) -> list[frozenset[str]]:
+        """`start` and every term of `left` with every one of `right`; stops as soon as there are too many."""
+        terms = dict.fromkeys(start)
+        for a in left:
+            terms.update(dict.fromkeys(a | b for b in right))
+            self._check_terms(len(terms))
+        return list(terms)
+
+    def _power(self, base: list[frozenset[str]], power: int) -> list[frozenset[str]]:
         terms = base
         for _ in range(min(power, len(base) + 1) - 1):
-            terms = _union(terms, [a | b for a, b in product(terms, base)])
+            before = len(terms)
+            terms = self._crossed(terms, terms, base)
+            if len(terms) == before:
+                break
         return terms
+
+    def _combine(self, operator: str, left: list, right: list) -> list[frozenset[str]]:
+        if operator == "/":
+            return _union(left, [frozenset().union(*left) | b for b in right])
+        return self._crossed(_union(left, right) if operator == "*" else [], left, right)
 
     def finish(self, terms: list[frozenset[str]], intercept: bool) -> TermList:
         """The terms in R's order: by number of variables, then by appearance."""
@@ -279,16 +314,6 @@ def _union(left: list[frozenset[str]], right: list[frozenset[str]]) -> list[froz
     return list(dict.fromkeys([*left, *right]))
 
 
-def _combine(operator: str, left: list[frozenset[str]], right: list[frozenset[str]]) -> list[frozenset[str]]:
-    crossed = [a | b for a, b in product(left, right)]
-    if operator == "*":
-        return _union(_union(left, right), crossed)
-    if operator == "/":
-        whole = frozenset().union(*left)
-        return _union(left, [whole | b for b in right])
-    return _union([], crossed)
-
-
 @dataclass(frozen=True)
 class _Bar:
     """A bar as written: name of the structure (None for plain parentheses), columns before it, options."""
@@ -302,14 +327,18 @@ class _Bar:
 def _split_random(node: Node, formula: str) -> tuple[Node | None, list[_Bar | SplinePart]]:
     """Take the random terms out of the right-hand side: (fixed remainder, bars and splines)."""
     if isinstance(node, Binary) and node.operator in "+-":
-        left, found = _split_random(node.left, formula)
-        right, more = _split_random(node.right, formula)
-        if node.operator == "-" and more:
-            raise FormulaError("a random term cannot be subtracted", formula, node.position)
-        if left is None or right is None:
-            kept = left if right is None else Unary(node.position, node.operator, right)
-            return kept, found + more
-        return Binary(node.position, node.operator, left, right), found + more
+        first, links = chain_of(node, "+-")
+        left, found = _split_random(first, formula)
+        for link in links:
+            right, more = _split_random(link.right, formula)
+            if link.operator == "-" and more:
+                raise FormulaError("a random term cannot be subtracted", formula, link.position)
+            if left is None or right is None:
+                left = left if right is None else Unary(link.position, link.operator, right)
+            else:
+                left = Binary(link.position, link.operator, left, right)
+            found += more
+        return left, found
     if isinstance(node, Paren):
         inner = _bare(node)
         if _is_bar(inner):
@@ -351,7 +380,7 @@ def _read_bar(node: Call | Sequence, formula: str) -> _Bar | None:
     return _Bar(inner, name, before, tuple(given[places[0] + 1 :]))
 
 
-def _grouping(node: Node, formula: str) -> list[tuple[str, tuple[Node, ...]]]:
+def _grouping(node: Node, formula: str, limits: Limits = DEFAULT) -> list[tuple[str, tuple[Node, ...]]]:
     """(label, factors) of every grouping a bar's right side stands for; ``a/b`` gives ``a`` and ``b:a``."""
     node = _bare(node)
     if isinstance(node, Binary) and node.operator == "/":
@@ -361,7 +390,8 @@ def _grouping(node: Node, formula: str) -> list[tuple[str, tuple[Node, ...]]]:
         label, whole = outer[0]
         return [(f"{inner[0][0]}:{label}", inner[0][1] + whole), *outer]
     if isinstance(node, Binary) and node.operator == "*":
-        left, right = _grouping(node.left, formula), _grouping(node.right, formula)
+        left, right = _grouping(node.left, formula, limits), _grouping(node.right, formula, limits)
+        limits.check("terms", len(left) * (len(right) + 1), "the formula has at least {} random terms")
         return [*left, *right, *((f"{a}:{b}", f + g) for a, f in left for b, g in right)]
     if isinstance(node, Binary) and node.operator == ":":
         left, right = _grouping(node.left, formula), _grouping(node.right, formula)
@@ -383,7 +413,9 @@ def _grouping(node: Node, formula: str) -> list[tuple[str, tuple[Node, ...]]]:
                        formula, node.position)  # fmt: skip
 
 
-def _random_parts(bar: _Bar, formula: str, others: tuple[str, ...] | None) -> list[RandomPart]:
+def _random_parts(
+    bar: _Bar, formula: str, others: tuple[str, ...] | None, limits: Limits
+) -> list[RandomPart]:
     """The random terms one bar stands for, the finest grouping first, as lme4 writes them."""
     name = bar.name or "us"
     structure, options = resolve_structure(name, bar.given, formula, bar.inner.position)
@@ -391,10 +423,10 @@ def _random_parts(bar: _Bar, formula: str, others: tuple[str, ...] | None) -> li
         raise FormulaError(f"'||' asks for independent coefficients, '{name}' for correlated ones; write '|'",
                            formula, bar.inner.position)  # fmt: skip
     out = []
-    for label, nodes in _grouping(bar.inner.right, formula):
+    for label, nodes in _grouping(bar.inner.right, formula, limits):
         kinds, factors = _relations(nodes, formula)
         columns = _incidence(bar, kinds, formula)
-        pieces = [_NO_TERMS] if columns else _pieces(bar, formula, others)
+        pieces = [_NO_TERMS] if columns else _pieces(bar, formula, others, limits)
         for piece in pieces:
             left = (
                 ", ".join(map(deparse, (*bar.before, bar.inner.left))) if len(pieces) == 1 else _text(piece)
@@ -413,10 +445,12 @@ def _text(terms: TermList) -> str:
     return " + ".join([*(["1"] if terms.intercept else ["0"]), *(":".join(term) for term in terms.terms)])
 
 
-def _pieces(bar: _Bar, formula: str, others: tuple[str, ...] | None) -> list[TermList]:
+def _pieces(
+    bar: _Bar, formula: str, others: tuple[str, ...] | None, limits: Limits
+) -> list[TermList]:
     """What varies between the levels; ``||`` takes it apart."""
     node = bar.inner.left
-    expansion = _Expansion(formula, others)
+    expansion = _Expansion(formula, others, limits)
     terms, intercept = expansion.expand(node, True)
     whole = expansion.finish(terms, intercept)
     if expansion.offsets:
@@ -482,8 +516,9 @@ def _overlaid(node: Node, relation: GroupFactor, formula: str) -> tuple[Node, ..
 
 
 @lru_cache(maxsize=512)
-def _parse(formula: str, others: tuple[str, ...] | None = None) -> ParsedFormula:
+def _parse(formula: str, others: tuple[str, ...] | None, limits: Limits) -> ParsedFormula:
     tree = Parser(formula).parse()
+    _check_tree(tree, formula, limits)
     if isinstance(tree, Binary) and isinstance(tree.left, Binary) and tree.left.operator == "~":
         raise FormulaError("a formula has one '~'", formula, tree.position)
     if isinstance(tree, Binary) and tree.operator == "~":
@@ -494,23 +529,49 @@ def _parse(formula: str, others: tuple[str, ...] | None = None) -> ParsedFormula
     else:
         raise FormulaError("'~' is missing; write 'response ~ terms'", formula, len(formula))
     remainder, found = _split_random(right, formula)
-    expansion = _Expansion(formula, others)
+    expansion = _Expansion(formula, others, limits)
     terms, intercept = ([], True) if remainder is None else expansion.expand(remainder, True)
     if response is not None:
         terms = [t for t in terms if t != frozenset((deparse(response),))]
-    random = [part for bar in found if isinstance(bar, _Bar) for part in _random_parts(bar, formula, others)]
+    bars = [bar for bar in found if isinstance(bar, _Bar)]
+    random = [part for bar in bars for part in _random_parts(bar, formula, others, limits)]
+    limits.check("terms", len(random), "the formula has {} random terms")
     splines = tuple(part for part in found if isinstance(part, SplinePart))
     fixed = expansion.finish(terms, intercept)
-    return ParsedFormula(formula, response, fixed, tuple(expansion.offsets), tuple(random), splines)
+    return ParsedFormula(formula, response, fixed, tuple(expansion.offsets), tuple(random), splines, limits)
 
 
-def parse_formula(formula: str | ParsedFormula) -> ParsedFormula:
+def _check_tree(tree: Node, formula: str, limits: Limits) -> None:
+    """Refuse what is nested too deeply to be walked, and bases of more columns than any model may have.
+
+    A sum of terms has no depth of its own: it is walked link by link (`chain_of`).
+    """
+    stack = [(tree, 0, False)]
+    while stack:
+        node, depth, inside = stack.pop()
+        if depth > DEEPEST:
+            raise FormulaError(
+                f"an expression is more than {DEEPEST} operators deep; compute it as a column", formula,
+                node.position,
+            )  # fmt: skip
+        if isinstance(node, Call) and node.function in WIDE:
+            sizes = [a.value for _, a in node.arguments if isinstance(a, Number)]
+            limits.check("columns", int(max(sizes, default=0)), f"{node.function}() asks for {{}} columns")
+        inside = inside or isinstance(node, Call)
+        flat = isinstance(node, Binary) and node.operator in "+-" and not inside
+        for i, child in enumerate(children_of(node)):
+            stack.append((child, depth + (i > 0 or not flat), inside))
+
+
+def parse_formula(formula: str | ParsedFormula, limits: Limits = DEFAULT) -> ParsedFormula:
     """Parse lme4 notation: ``"yield ~ gen*N + offset(o) + (1|rep/block) + (x||gen)"``.
 
     Parameters
     ----------
     formula : str or ParsedFormula
         A formula without bars is a linear model. The result is cached by its text.
+    limits : Limits
+        How long it may be and how many terms it may have.
 
     Returns
     -------
@@ -520,12 +581,15 @@ def parse_formula(formula: str | ParsedFormula) -> ParsedFormula:
     ------
     FormulaError
         With the position where the formula goes wrong.
+    LimitError
+        When it is too long or has too many terms.
     """
     if isinstance(formula, ParsedFormula):
         return formula
     if not isinstance(formula, str):
         raise FormulaError(f"the formula must be a string, not {type(formula).__name__}")
-    return _parse(formula)
+    limits.check("formula_length", len(formula), "the formula has {} characters")
+    return _parse(formula, None, limits)
 
 
 def bind_formula(parsed: ParsedFormula, columns: Iterable[str], taken: Collection[str] = ()) -> ParsedFormula:
@@ -554,7 +618,7 @@ def bind_formula(parsed: ParsedFormula, columns: Iterable[str], taken: Collectio
         parts += [] if parsed.response is None else [parsed.response]
         used = {name.name for node in parts for name in columns_read(node)}.union(taken)
         response = parsed.response
-        parsed = _parse(parsed.text, tuple(name for name in names if name not in used))
+        parsed = _parse(parsed.text, tuple(name for name in names if name not in used), parsed.limits)
         parsed = replace(parsed, response=response)
     known = frozenset(names)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -181,6 +182,10 @@ def combine_factors(
     if len(codes) == 1:
         labels = np.array(levels[0], dtype=object)
         return codes[0], labels, np.arange(labels.size, dtype=np.int64)
+    if math.prod(len(names) for names in levels) >= 2**62:
+        raise DesignError(
+            f"the {len(levels)} factors of a group have too many combinations; make one column of them"
+        )
     cell = codes[0].astype(np.int64)
     for own, names in zip(codes[1:], levels[1:], strict=True):
         cell = cell * len(names) + own

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -31,6 +32,7 @@ from fastlmm_core.design.structured_parts import GroupFactor
 from fastlmm_core.design.table import Table
 from fastlmm_core.design.variables import Raw, make_atom, read_factor
 from fastlmm_core.errors import DesignError, OptionError, nearest_names
+from fastlmm_core.limits import DEFAULT, Limits, escaped
 from fastlmm_core.structures.levels.relation import LevelRelation
 
 Layer = tuple[np.ndarray, np.ndarray]  # codes (n,) int32, -1 where a row is not in the term; values (n, m)
@@ -207,6 +209,7 @@ class TermData:
         Number of rows used.
     contrasts : dict or None
     relationships : dict of str to Relationship
+    limits : Limits
     """
 
     raw: dict[str, Raw]
@@ -215,6 +218,7 @@ class TermData:
     n: int
     contrasts: Any
     relationships: Mapping[str, Any]
+    limits: Limits = DEFAULT
 
     def on(self, part: np.ndarray | None) -> np.ndarray | None:
         """Rows of the table that a subset of the rows used are."""
@@ -259,6 +263,8 @@ def _build(
     for unit, column in units:
         axes, codes = _read_axes(grouping, column, data, data.on(inside))
         found.append((codes, unit))
+    count = math.prod(axis.levels.size for axis in axes)
+    data.limits.check("levels", count, f"grouping factor '{escaped(part.group)}' has {{}} levels")
     labels = axes[0].levels if len(axes) == 1 else product_labels(axes, part.group)
     columns: tuple[str, ...] = tuple(" + ".join(map(deparse, own)) for own in part.incidence)
     columns = columns or coding.column_names
@@ -383,6 +389,7 @@ def _linear_part(part: RandomPart, data: TermData) -> tuple[Coding, np.ndarray]:
         atoms[text], values[text] = make_atom(text, node, data.raw[text], data.rows, data.contrasts)
     factors = {text for text, atom in atoms.items() if atom.is_factor}
     coding = Coding(part.terms.intercept, atoms, code_terms(part.terms, factors))
+    data.limits.check("coefficients", coding.p, f"'{escaped(part.label)}' has {{}} coefficients")
     if part.structure in BY_DISTANCE and coding.p == 1 and not part.terms.intercept and not factors:
         text = part.terms.terms[0][0]
         raise DesignError(f"'{part.label}': '{text}' is numeric, so there is one coefficient and no distance "
