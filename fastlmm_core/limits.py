@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from .errors import LimitError, OptionError
-from .options import TEXT, Kind, check, either, optional, record, whole
+from .options import TEXT, Kind, check, either, record, whole
 
 SIZES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
@@ -108,4 +108,3 @@ def in_bytes(option: str, value: int | float | str) -> int:
 
 DEFAULT = Limits()
 KIND: Kind = record({field.name: either(whole(1), TEXT) for field in fields(Limits)})
-LIMITS = optional(KIND)

@@ -115,17 +115,22 @@ def check(where: str, value: Any, kind: Kind) -> None:
     if "anyOf" in kind:
         branch = next((k for k in kind["anyOf"] if _has_type(value, k)), None)
         if branch is None:
-            raise OptionError(f"{where}={shown(value)} must be {_words(kind)}")
+            raise _refused(where, value, kind)
         return check(where, value, branch)
     if "enum" in kind:
         return _check_enum(where, value, kind["enum"])
     if not kind:
         return None
     if not _has_type(value, kind):
-        if kind.get("type") in ("array", "object"):
-            raise OptionError(f"{where or 'the request'} must be {_words(kind)}, not {shown(value)}")
-        raise OptionError(f"{where}={shown(value)} must be {_words(kind)}")
+        raise _refused(where, value, kind)
     return _CONTENT.get(kind.get("type", ""), _no_more)(where, value, kind)
+
+
+def _refused(where: str, value: Any, kind: Kind) -> OptionError:
+    words = _words(kind)
+    if words.startswith(("a list", "an object")):  # a place; other values are shown as they were given
+        return OptionError(f"{where or 'the request'} must be {words}, not {shown(value)}")
+    return OptionError(f"{where}={shown(value)} must be {words}")
 
 
 def _check_enum(where: str, value: Any, allowed: Sequence[Any]) -> None:
@@ -259,7 +264,7 @@ def _words(kind: Kind) -> str:
         return kind["words"]
     if kind["type"] == "array":
         items = kind["items"]
-        inner = "names" if items.get("minLength") else _PLURALS.get(items.get("type", ""), "values")
+        inner = "names" if items.get("minLength") else _PLURALS.get(str(items.get("type")), "values")
         return f"a list of {inner}"
     if kind["type"] == "object" and kind.get("examples"):
         return f"an object such as {kind['examples'][0]}"

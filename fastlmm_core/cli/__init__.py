@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import os
+import io
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 
 from .._version import __version__
-from ..errors import FastLMMError, FastLMMWarning
+from ..errors import FastLMMWarning
 from .batch import add_batch
 from .interruption import INTERRUPTED, leave_on_interrupt, say_stopped
+from .strangers import OneLineParser, add_limit, check_room, refused
 
 FORMATS = ("csv", "parquet", "json")
 
@@ -30,23 +31,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         0; 1 from a batch in which trials could not be fitted; 2 after bad input and 130 after Ctrl-C, each
         with one line on standard error.
     """
+    for stream in (sys.stdout, sys.stderr):  # a terminal that does not know a character gets its number
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     arguments = _parser().parse_args(argv)
     command: Callable[[argparse.Namespace], int] = arguments.command
     stopped: Callable[[argparse.Namespace], str] = getattr(arguments, "stopped", _stopped)
     if argv is None:
         leave_on_interrupt(lambda: stopped(arguments))
     try:
+        check_room()
         from ..compiling import compilation_notice
 
         with warnings.catch_warnings(), compilation_notice(_say):
             warnings.simplefilter("ignore", FastLMMWarning)  # the summary says the same in words
-            return command(arguments)
-    except FastLMMError as err:
-        print(f"fastlmm: error: {err}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:  # the reader of a pipe closed it, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+            status = command(arguments)
+            sys.stdout.flush()
+            return status
+    except Exception as error:
+        return refused(error)
     except KeyboardInterrupt:  # called from Python, where Ctrl-C is not ours to handle
         say_stopped(stopped(arguments))
         return INTERRUPTED
@@ -61,7 +64,7 @@ def _say(words: str) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="fastlmm",
         description="Linear mixed models: REML fits, BLUPs, marginal means, Kenward-Roger contrasts.",
     )
@@ -70,8 +73,12 @@ def _parser() -> argparse.ArgumentParser:
     _add_fit(commands)
     add_batch(commands)
     run = commands.add_parser("run", help="answer a JSON request document (docs/request.md)")
-    run.add_argument("request", help="JSON file, or - for standard input")
+    run.add_argument("request", nargs="?", help="JSON file, or - for standard input")
     run.add_argument("-o", "--output", help="file for the answer (standard output by default)")
+    run.add_argument("--root", metavar="DIR", help="read only files inside of this folder")
+    run.add_argument("--inline-only", action="store_true", help="read no files at all")
+    run.add_argument("--schema", action="store_true", help="print the JSON Schema of requests")
+    add_limit(run)
     run.set_defaults(command=_run)
     demo = commands.add_parser("demo", help="two worked analyses with tables and a figure")
     demo.add_argument("--out", default="demo-output", help="folder for the figure (default: demo-output)")
@@ -122,6 +129,7 @@ def _add_fit(commands: argparse._SubParsersAction) -> None:
     fit.add_argument("--out", metavar="DIR", help="write every table there, unrounded")
     fit.add_argument("--format", choices=FORMATS, default="csv", help="of the tables in --out (default: csv)")
     fit.add_argument("--plot", action="store_true", help="write figures (PNG) to --out, or here")
+    add_limit(fit)
     fit.set_defaults(command=_fit)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import OptionError
+from .strangers import add_limit, limits_given
 
 if TYPE_CHECKING:
     from ..batch import BatchResult
@@ -50,6 +51,7 @@ def add_batch(commands: argparse._SubParsersAction) -> None:
     engine.add_argument("--scheduler", metavar="ADDRESS", help="Dask scheduler, tcp://host:port")
     batch.add_argument("--plot", action="store_true", help="also write an overview figure to --out")
     batch.add_argument("--quiet", action="store_true", help="no progress bar")
+    add_limit(batch)
     batch.set_defaults(command=_batch, stopped=_stopped)
 
 
@@ -76,6 +78,7 @@ def batch_command(arguments: argparse.Namespace) -> int:
         "contrasts": arguments.contrasts, "adjust": arguments.adjust, "ddf": arguments.ddf,
         "blups": True if blups == ["all"] else blups, "level": arguments.level, "out": arguments.out,
         "resume": arguments.resume, "progress": not arguments.quiet,
+        "limits": limits_given(arguments.limit),
     }  # fmt: skip
     if not Path(arguments.source).exists():
         raise OptionError(f"'{arguments.source}' does not exist; name a CSV or Parquet file, or a folder")

@@ -14,6 +14,7 @@ from ..inference.estimate_tables import DDF_WORDS
 from ..parquet import requires_pyarrow
 from ..reading import read_table
 from ..results.rendering import Table
+from .strangers import limits_given
 
 if TYPE_CHECKING:
     from ..inference.mean_tables import EmmeansTable
@@ -34,6 +35,7 @@ def fit_command(arguments: argparse.Namespace) -> int:
         reml=not arguments.ml,
         weights=_known(frame, arguments.weights, "--weights"),
         offset=_known(frame, arguments.offset, "--offset"),
+        limits=limits_given(arguments.limit),
     )
     shown, tables, means = _answers(fit, arguments)
     print("\n\n".join(str(part) for part in shown))

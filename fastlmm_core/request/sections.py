@@ -1,143 +1,22 @@
-"""The request document: a plain JSON object in, a plain JSON object out, for wrappers in any language.
-
-The schema is documented in docs/request.md.
-"""
+"""Sections of the answer, in JSON's own types."""
 
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from .errors import DataError, FastLMMWarning, OptionError, check_option, nearest_names
-from .reading import read_table
+from ..errors import OptionError
 
 if TYPE_CHECKING:
-    from .results.fit import LMMFit
+    from ..results.fit import LMMFit
 
-DDF_METHODS = ("kenward-roger", "satterthwaite", "residual", "asymptotic")
-INFORMATION = ("expected", "observed", "average")
-KEYS = (
-    "data", "columns", "formula", "method", "weights", "offset", "head", "ranef", "kr", "satterthwaite",
-    "anova", "emmeans", "contrasts", "emtrends", "information",
-)  # fmt: skip
-MEAN_KEYS = ("specs", "by", "at", "method", "weights", "level")
-TREND_KEYS = (*MEAN_KEYS, "var", "delta")
-CONTRAST_KEYS = (
-    "specs", "by", "at", "weights", "df_method", "method", "adjust", "interaction", "ref", "coef", "reverse",
-    "level", "var", "delta",
-)  # fmt: skip
+Request = Mapping[str, Any]
+Section = Callable[["LMMFit", Request], Any]
 
-
-def run(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Fit the model a request document describes and answer its sections.
-
-    Parameters
-    ----------
-    request : mapping
-        Keys ``data`` and ``formula`` are needed; ``columns, method, weights, offset, head, ranef, kr,
-        satterthwaite, anova, emmeans, contrasts, emtrends, information`` are optional (docs/request.md).
-
-    Returns
-    -------
-    dict
-        ``fit`` and the sections asked for, of numbers, strings, lists and dicts only: it can be written as
-        JSON as it is. Missing figures are None, infinite ones "Inf".
-
-    Raises
-    ------
-    FastLMMError
-        Naming the key, column, level or option that is wrong and what would be right.
-    """
-    request = _checked_request(request)
-    from .api import lmm  # after the checks: it loads the compiled kernels
-
-    frame = read_table(request["data"], request.get("columns"))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FastLMMWarning)  # the answer carries them
-        fit = lmm(
-            request["formula"],
-            frame,
-            reml=request.get("method", "REML") != "ML",
-            weights=_column(frame, request, "weights"),
-            offset=_column(frame, request, "offset"),
-        )
-    answer: dict[str, Any] = {"fit": fit_section(fit, request.get("head", 0))}
-    if request.get("ranef"):
-        answer["ranef"] = ranef_section(fit)
-    if request.get("kr"):
-        answer["kr"] = kr_section(fit, request["information"])
-    if request.get("satterthwaite"):
-        answer["satterthwaite"] = {"df": _by_term(fit.fixed_effects(ddf="satterthwaite"), "df")}
-    if request.get("anova"):
-        answer["anova"] = anova_section(fit, request["anova"])
-    for key, section in (("emmeans", means_block), ("contrasts", contrast_block), ("emtrends", trends_block)):
-        if request.get(key) is not None:
-            blocks = request[key]
-            answer[key] = [section(fit, block, f"{key}[{i}]", request) for i, block in enumerate(blocks)]
-    return plain(answer)
-
-
-# ------------------------------------------------------------------- reading
-def _checked_request(request: Mapping[str, Any]) -> dict[str, Any]:
-    if not isinstance(request, Mapping):
-        raise OptionError(f"a request must be a JSON object, not {type(request).__name__}")
-    _check_keys("request", request, KEYS)
-    for key in ("data", "formula"):
-        if request.get(key) is None:
-            raise OptionError(f"the request lacks '{key}'")
-    if not isinstance(request["formula"], str):
-        raise OptionError("request.formula must be a string in lme4 notation")
-    out = {key: value for key, value in request.items() if value is not None}
-    method = check_option("method", out.get("method", "REML"), ("REML", "ML", "OLS"))
-    if method == "OLS" and "|" in out["formula"]:
-        raise OptionError(
-            "method='OLS' fits no random effects; leave the terms with | out or use 'REML' or 'ML'"
-        )
-    if "columns" in out and not isinstance(out["columns"], Mapping):
-        raise OptionError("request.columns must be an object {name: {'type': 'factor' | 'numeric'}}")
-    head = out.get("head", 0)
-    if isinstance(head, bool) or not isinstance(head, int) or head < 0:
-        raise OptionError(f"head={head!r} must be a whole number, 0 or larger")
-    check_option("information", out.setdefault("information", "expected"), INFORMATION)
-    for key in ("ranef", "kr", "satterthwaite"):
-        if not isinstance(out.get(key, False), bool):
-            raise OptionError(f"{key}={out[key]!r} must be true or false")
-    for key in ("emmeans", "contrasts", "emtrends"):
-        _check_blocks(key, out.get(key, []))
-    return out
-
-
-def _check_blocks(key: str, blocks: Any) -> None:
-    allowed = {"emmeans": MEAN_KEYS, "contrasts": CONTRAST_KEYS, "emtrends": TREND_KEYS}[key]
-    if not isinstance(blocks, list) or not all(isinstance(block, Mapping) for block in blocks):
-        raise OptionError(f"request.{key} must be a list of objects")
-    for i, block in enumerate(blocks):
-        _check_keys(f"{key}[{i}]", block, allowed)
-        needed = ("specs", "var") if key == "emtrends" else ("specs",)
-        for name in needed:
-            if block.get(name) is None:
-                raise OptionError(f"{key}[{i}] lacks '{name}'")
-
-
-def _check_keys(where: str, given: Mapping[str, Any], allowed: Sequence[str]) -> None:
-    for key in given:
-        if key not in allowed:
-            raise OptionError(f"{where} has no key '{key}'{nearest_names(str(key), allowed)}")
-
-
-def _column(frame: pd.DataFrame, request: Mapping[str, Any], key: str) -> str | None:
-    name = request.get(key)
-    if name is not None and name not in frame.columns:
-        raise DataError(f"{key} column '{name}' is not in the data{nearest_names(str(name), frame.columns)}")
-    return name
-
-
-# ----------------------------------------------------------------- answering
 def fit_section(fit: LMMFit, head: int = 0) -> dict[str, Any]:
     """Section ``fit``: criterion, variance components, coefficients, first fitted values and residuals."""
     kept = [name for name in fit.coef_names if name not in set(fit.dropped_columns)]
@@ -226,17 +105,11 @@ def _by_term(effects: pd.DataFrame, column: str) -> dict[str, float]:
 
 def anova_section(fit: LMMFit, asked: Mapping[str, Any]) -> dict[str, Any]:
     """Section ``anova``: a table per df method under ``type3_kr``, ``type3_satt``, ``type3_residual``."""
-    if not isinstance(asked, Mapping):
-        raise OptionError("request.anova must be an object {'type': 3, 'ddf': ['kenward-roger']}")
-    _check_keys("anova", asked, ("type", "ddf"))
-    kind = asked.get("type", 3)
-    if kind not in (1, 2, 3):
-        raise OptionError(f"anova.type={kind!r} is not known; allowed: 1, 2, 3")
+    kind = int(asked.get("type") or 3)
     short = {"kenward-roger": "kr", "satterthwaite": "satt"}
     section = {}
-    ddf = asked.get("ddf", ["kenward-roger"])
+    ddf = asked.get("ddf") or ["kenward-roger"]
     for method in [ddf] if isinstance(ddf, str) else ddf:
-        check_option("anova.ddf", method, DDF_METHODS)
         section[f"type{kind}_{short.get(method, method)}"] = [
             {
                 "term": row["term"],
@@ -251,12 +124,12 @@ def anova_section(fit: LMMFit, asked: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _grid_options(
-    fit: LMMFit, block: Mapping[str, Any], where: str, ddf_key: str, request: Mapping[str, Any]
+    fit: LMMFit, block: Mapping[str, Any], ddf_key: str, request: Request
 ) -> dict[str, Any]:
     options: dict[str, Any] = {
         "by": block.get("by"),
         "at": block.get("at"),
-        "ddf": check_option(f"{where}.{ddf_key}", block.get(ddf_key) or fit.default_ddf, DDF_METHODS),
+        "ddf": block.get(ddf_key) or fit.default_ddf,
         "information": request["information"],
     }
     if block.get("weights") is not None:
@@ -270,7 +143,7 @@ def means_block(
     fit: LMMFit, block: Mapping[str, Any], where: str, request: Mapping[str, Any]
 ) -> dict[str, Any]:
     """One block of ``emmeans``."""
-    table = fit.emmeans(block["specs"], **_grid_options(fit, block, where, "method", request))
+    table = fit.emmeans(block["specs"], **_grid_options(fit, block, "method", request))
     return {**_asked(block), "method": table.ddf, "table": _means_rows(table)}
 
 
@@ -283,10 +156,8 @@ def _trend_delta(fit: LMMFit, block: Mapping[str, Any], where: str) -> float | N
     if delta == "exact":
         return None
     if delta is not None:
-        if isinstance(delta, bool) or not isinstance(delta, int | float) or delta == 0:
-            raise OptionError(
-                f"{where}.delta={delta!r} is not known; allowed: a number other than 0, 'exact'"
-            )
+        if delta == 0:
+            raise OptionError(f"{where}.delta=0 is not known; allowed: a number other than 0, 'exact'")
         return float(delta)
     var = block["var"]
     known = fit.design.variables.get(var)
@@ -299,7 +170,7 @@ def trends_block(
     fit: LMMFit, block: Mapping[str, Any], where: str, request: Mapping[str, Any]
 ) -> dict[str, Any]:
     """One block of ``emtrends``."""
-    options = _grid_options(fit, block, where, "method", request)
+    options = _grid_options(fit, block, "method", request)
     table = fit.emtrends(block["specs"], block["var"], **options, delta=_trend_delta(fit, block, where))
     return {**_asked(block), "method": table.ddf, "table": _means_rows(table)}
 
@@ -308,7 +179,7 @@ def contrast_block(
     fit: LMMFit, block: Mapping[str, Any], where: str, request: Mapping[str, Any]
 ) -> dict[str, Any]:
     """One block of ``contrasts``: those of the rows of means, or of slopes when ``var`` is given."""
-    options = _grid_options(fit, block, where, "df_method", request)
+    options = _grid_options(fit, block, "df_method", request)
     if block.get("var") is not None:
         means = fit.emtrends(block["specs"], block["var"], **options, delta=_trend_delta(fit, block, where))
     else:
@@ -316,7 +187,7 @@ def contrast_block(
     method: Any = block.get("method", "pairwise")
     how: dict[str, Any] = {"adjust": block["adjust"]} if block.get("adjust") is not None else {}
     if method == "custom":
-        if not isinstance(block.get("coef"), Mapping):
+        if not block.get("coef"):
             raise OptionError(
                 f"{where}: method 'custom' needs coef = {{label: [weights on the rows of the means]}}"
             )
@@ -375,6 +246,27 @@ def _records(table: Any) -> list[dict[str, Any]]:
         dict(zip(map(str, frame.columns), row, strict=True))
         for row in frame.itertuples(index=False, name=None)
     ]
+
+
+def _blocks(key: str, section: Callable[..., dict[str, Any]]) -> Section:
+    """A section of one answer for each block of a list."""
+
+    def answer(fit: LMMFit, request: Request) -> list[dict[str, Any]]:
+        return [section(fit, block, f"{key}[{i}]", request) for i, block in enumerate(request[key])]
+
+    return answer
+
+
+#: What each key that asks for a section is answered with; in the order of the answer.
+SECTIONS: dict[str, Section] = {
+    "ranef": lambda fit, request: ranef_section(fit),
+    "kr": lambda fit, request: kr_section(fit, request["information"]),
+    "satterthwaite": lambda fit, request: {"df": _by_term(fit.fixed_effects(ddf="satterthwaite"), "df")},
+    "anova": lambda fit, request: anova_section(fit, request["anova"]),
+    "emmeans": _blocks("emmeans", means_block),
+    "contrasts": _blocks("contrasts", contrast_block),
+    "emtrends": _blocks("emtrends", trends_block),
+}
 
 
 def plain(value: Any) -> Any:

@@ -1,0 +1,112 @@
+"""What every command does about input and output that it cannot trust: limits, one line, full disks."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+from ..errors import DataError, FastLMMError, OptionError, clipped
+
+ROOM_TO_START = 700_000_000  # bytes of address space; with 500 MB the libraries do not load, with 800 they do
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """A parser whose errors are one printable line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {clipped(message)} ({self.prog} --help)\n")
+
+
+def add_limit(parser: argparse.ArgumentParser) -> None:
+    """The option that raises a limit."""
+    parser.add_argument(
+        "--limit", action="append", default=[], metavar="NAME=SIZE",
+        help="raise (or lower) a limit: formula_length, terms, columns, coefficients, levels, expansion, "
+        "file_size=20GB (docs/security.md)",
+    )  # fmt: skip
+
+
+def limits_given(texts: list[str]) -> dict[str, str]:
+    """{name: size} of the options ``--limit name=size``.
+
+    Raises
+    ------
+    OptionError
+        For one without "=".
+    """
+    pairs = [text.partition("=") for text in texts]
+    for name, equals, _ in pairs:
+        if not equals:
+            raise OptionError(f"--limit {name}: write NAME=SIZE, for example --limit terms=20000")
+    return {name.strip(): size.strip() for name, _, size in pairs}
+
+
+@contextmanager
+def written(target: Path) -> Iterator[None]:
+    """Turn what goes wrong while `target` is written into one line.
+
+    Raises
+    ------
+    DataError
+    """
+    if not target.parent.is_dir():
+        raise DataError(f"folder '{target.parent}' for '{target.name}' does not exist")
+    try:
+        yield
+    except OSError as err:
+        raise DataError(f"'{target}' cannot be written: {err.strerror}") from err
+
+
+def check_room() -> None:
+    """Say so where a limit of the shell leaves too little memory even to load the libraries.
+
+    Raises
+    ------
+    MemoryExhaustedError
+    """
+    from ..errors import MemoryExhaustedError
+
+    try:
+        import resource
+
+        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    except (ImportError, OSError):  # not on Linux
+        return
+    if limit != resource.RLIM_INFINITY and limit - used < ROOM_TO_START:
+        raise MemoryExhaustedError(
+            f"{max(limit - used, 0) / 1e6:.0f} MB of memory are left by ulimit -v; the libraries alone need "
+            f"{ROOM_TO_START / 1e6:.0f} MB"
+        )
+
+
+def refused(error: Exception) -> int:
+    """Print the one line of an error and return the status of the command.
+
+    A pipe whose reader went away is no error. Standard output that cannot take what is printed is closed, so
+    that the interpreter does not fail a second time when it ends.
+    """
+    if isinstance(error, BrokenPipeError):
+        _leave_stdout()
+        return 0
+    if not isinstance(error, FastLMMError):
+        from ..gate import ours_of
+
+        if isinstance(error, OSError) and error.filename is None:
+            _leave_stdout()
+            error = DataError(f"standard output cannot be written: {error.strerror or error}")
+        error = ours_of(error)
+    print(f"fastlmm: error: {error}", file=sys.stderr)
+    return 2
+
+
+def _leave_stdout() -> None:
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):  # standard output is no file
+        pass

@@ -1,0 +1,86 @@
+"""The request document: a plain JSON object in, a plain JSON object out, for wrappers in any language.
+
+The keys are those of `SCHEMA` (docs/request.md); `run` answers.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError, FastLMMError, FastLMMWarning, nearest_names
+from ..gate import ours_of, public
+from ..limits import Limits
+from ..options import PATH, SWITCH, optional
+from ..reading import read_table
+from .document import Reach, checked_request, parse_request
+from .schema import SCHEMA
+from .sections import SECTIONS, fit_section, plain
+
+__all__ = ["SCHEMA", "parse_request", "plain", "run"]
+
+
+@public(root=optional(PATH), inline_only=SWITCH)
+def run(
+    request: Mapping[str, Any], *, root: str | Path | None = None, inline_only: bool = False,
+    limits: Limits | Mapping[str, int | str] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Fit the model a request document describes and answer its sections.
+
+    Parameters
+    ----------
+    request : mapping
+        As `SCHEMA` describes it; ``data`` and ``formula`` are needed (docs/request.md).
+    root : path, optional
+        Folder that every file the request names must lie in, links followed; relative names are looked up
+        there. Messages then tell nothing about other files.
+    inline_only : bool
+        Read no files: the data stand in the request. For requests of strangers (docs/security.md).
+    limits : mapping, optional
+        Largest sizes, as of `lmm`.
+
+    Returns
+    -------
+    dict
+        ``fit`` and the sections asked for, of numbers, strings, lists and dicts only: it can be written as
+        JSON as it is. Missing figures are None, infinite ones "Inf".
+
+    Raises
+    ------
+    FastLMMError
+        Naming the key, column, level or option that is wrong and what would be right.
+    """
+    reach = Reach.of(root, bool(inline_only))
+    try:
+        return _answered(checked_request(request), reach, Limits.of(limits))
+    except Exception as error:
+        ours = ours_of(error)
+        hidden = reach.hidden(ours) if isinstance(ours, FastLMMError) else ours
+        if hidden is error:
+            raise
+        raise hidden from None if reach.root else error
+
+
+def _answered(request: dict[str, Any], reach: Reach, limits: Limits) -> dict[str, Any]:
+    from ..api import lmm  # after the checks: it loads the compiled kernels
+
+    data = request["data"]
+    frame = read_table(reach.path("data", data) if isinstance(data, str) else data, request.get("columns"))
+    for key in ("weights", "offset"):
+        name = request.get(key)
+        if name is not None and name not in frame.columns:
+            raise DataError(f"{key} column '{name}' is not in the data{nearest_names(name, frame.columns)}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FastLMMWarning)  # the answer carries them
+        fit = lmm(
+            request["formula"], frame, reml=request["method"] != "ML", weights=request.get("weights"),
+            offset=request.get("offset"), limits=limits,
+        )  # fmt: skip
+        answer: dict[str, Any] = {"fit": fit_section(fit, request.get("head", 0))}
+        for key, section in SECTIONS.items():
+            asked = request.get(key)
+            if asked is not None and asked is not False:
+                answer[key] = section(fit, request)
+    return plain(answer)

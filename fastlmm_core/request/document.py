@@ -1,0 +1,122 @@
+"""Reading a request: strict JSON, the schema, and the files it may name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from ..errors import DataError, FastLMMError, OptionError, clipped, shown
+from ..options import check
+from .schema import SCHEMA
+
+
+@dataclass(frozen=True)
+class Reach:
+    """Which files a request may name.
+
+    Attributes
+    ----------
+    root : Path or None
+        Folder that all of them must lie in, links followed; None for no such rule.
+    inline_only : bool
+        No files at all.
+    """
+
+    root: Path | None = None
+    inline_only: bool = False
+
+    @classmethod
+    def of(cls, root: Any, inline_only: bool) -> Reach:
+        """Raises OptionError when `root` is no folder."""
+        if root is None:
+            return cls(None, inline_only)
+        folder = Path(root).resolve()
+        if not folder.is_dir():
+            raise OptionError(f"root={shown(str(root))} is not a folder")
+        return cls(folder, inline_only)
+
+    def path(self, key: str, name: str) -> str:
+        """The file that `name` at `key` of a request stands for.
+
+        Raises
+        ------
+        DataError
+            In the same words for a file that is not there and for one that may not be read: nothing is told
+            about other files.
+        """
+        if self.inline_only:
+            raise DataError(f"{key} must be an object of columns: this service reads no files")
+        if self.root is None:
+            return name
+        try:
+            path = (self.root / name).resolve()
+            inside = path.is_relative_to(self.root) and path.is_file()
+        except (OSError, ValueError):  # a name too long, a zero byte, a loop of links
+            inside = False
+        if not inside:
+            raise DataError(f"{key}={shown(name)} is not a file of the folder that may be read")
+        return str(path)
+
+    def hidden(self, error: FastLMMError) -> FastLMMError:
+        """The error without the folder's own place, which the sender of the request does not know."""
+        text = str(error)
+        if self.root is None or str(self.root) not in text:
+            return error
+        return type(error)(text.replace(f"{self.root}/", "").replace(str(self.root), "."))
+
+
+def parse_request(text: str, name: str = "request") -> Any:
+    """A request from its text: JSON as it is written down, without repeated keys, NaN or Infinity.
+
+    Raises
+    ------
+    DataError
+        Naming the place where it goes wrong.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_distinct, parse_constant=_no_constant)
+    except json.JSONDecodeError as error:
+        place = f"(line {error.lineno}, column {error.colno})"
+        raise DataError(f"{clipped(name, 100)} is not JSON: {error.msg} {place}") from error
+    except RecursionError:
+        raise DataError(f"{clipped(name, 100)} is nested too deeply") from None
+    except DataError as error:
+        raise DataError(f"{clipped(name, 100)} is not JSON: {error}") from None
+    except ValueError:  # the interpreter refuses integers of more than 4,300 digits
+        raise DataError(f"{clipped(name, 100)} holds a number with too many digits") from None
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    out = dict(pairs)
+    if len(out) < len(pairs):
+        seen: set[str] = set()
+        repeated = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise DataError(f"the key {shown(repeated)} stands twice in one object")
+    return out
+
+
+def _no_constant(text: str) -> NoReturn:
+    raise DataError(f"{text} is not a number in JSON; write null where a value is missing")
+
+
+def checked_request(request: Any) -> dict[str, Any]:
+    """The keys of a request that are given, of the kinds of the schema, with `method` and `information`.
+
+    Raises
+    ------
+    OptionError
+        Naming the place, what stands there and what would be right.
+    """
+    if not isinstance(request, Mapping):
+        raise OptionError(f"a request must be a JSON object, not {type(request).__name__}")
+    check("", request, SCHEMA)
+    out = {key: value for key, value in request.items() if value is not None}
+    out.setdefault("information", "expected")
+    if out.setdefault("method", "REML") == "OLS" and "|" in out["formula"]:
+        raise OptionError(
+            "method='OLS' fits no random effects; leave the terms with | out or use 'REML' or 'ML'"
+        )
+    return out

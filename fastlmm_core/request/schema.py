@@ -1,0 +1,106 @@
+"""The schema of a request document: what is checked before work begins, and the reference of its keys.
+
+A JSON Schema (draft 2020-12) made of the kinds in `fastlmm_core.options`; ``fastlmm run --schema`` prints it.
+A new key is one line in one of the tables below, and an entry in `sections.SECTIONS` when it asks for a
+section of the answer.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..options import (
+    AT,
+    FLAG,
+    LEVEL,
+    NAME,
+    NAMES,
+    NUMBER,
+    SCALAR,
+    SPECS,
+    TEXT,
+    Kind,
+    either,
+    list_of,
+    one_of,
+    record,
+    table_of,
+    whole,
+)
+
+DDF_METHODS = ("kenward-roger", "satterthwaite", "residual", "asymptotic")
+INFORMATION = ("expected", "observed", "average")
+METHODS = ("REML", "ML", "OLS")
+
+
+def _said(kind: Kind, description: str, **more: Any) -> Kind:
+    return {**kind, "description": description, **more}
+
+
+CELLS: Kind = {
+    "type": "array", "items": {"type": ["number", "string", "boolean", "null"]}, "cells": True,
+}  # fmt: skip
+DECLARED = record({"type": one_of(("factor", "numeric")), "levels": list_of(SCALAR)}, ["type"])
+DDF = one_of(DDF_METHODS)
+WEIGHTS = either(one_of(("equal", "proportional", "outer", "cells", "flat")), list_of(NUMBER))
+REFERENCE = either(TEXT, NUMBER, list_of(either(TEXT, NUMBER)))
+
+GRID: dict[str, Kind] = {
+    "specs": _said(SPECS, "what the means are for: '~ V', '~ V*N', '~ V | N', '~ 1'"),
+    "by": _said(NAMES, "variables that make separate families, an alternative to |"),
+    "at": _said(AT, "values of covariates and levels of factors; covariates are at their mean otherwise"),
+    "weights": _said(WEIGHTS, "how to average; one weight for each combination, or", default="equal"),
+    "level": _said(LEVEL, "confidence level of the intervals", default=0.95),
+}
+SLOPE: dict[str, Kind] = {
+    "var": _said(NAME, "covariate whose slope is wanted"),
+    "delta": _said(either(NUMBER, one_of(("exact",))), "increment of the difference quotient, or 'exact'"),
+}
+MEANS = record({**GRID, "method": _said(DDF, "df method")}, ["specs"])
+TRENDS = record({**GRID, **SLOPE, "method": _said(DDF, "df method")}, ["specs", "var"])
+CONTRASTS = record(
+    {
+        **GRID,
+        **SLOPE,
+        "df_method": _said(DDF, "df method"),
+        "method": _said(TEXT, "family of contrasts, 'custom' or 'interaction'", default="pairwise"),
+        "adjust": _said(TEXT, "adjustment for multiplicity; each family has its usual one"),
+        "interaction": _said(either(TEXT, list_of(TEXT)), "a family for each factor"),
+        "ref": _said(REFERENCE, "control of trt.vs.ctrl, by name or position"),
+        "coef": _said(table_of(list_of(NUMBER)), "{label: one weight for each row of the means}"),
+        "reverse": _said(FLAG, "turn the differences round", default=False),
+    },
+    ["specs"],
+)
+ANOVA = record(
+    {
+        "type": _said(one_of((1, 2, 3)), "of the sums of squares", default=3),
+        "ddf": _said(either(DDF, list_of(DDF)), "df methods, a table each", default=["kenward-roger"]),
+    }
+)
+
+REQUEST = record(
+    {
+        "data": _said(either(NAME, table_of(CELLS)), "path of a file, or {column: [values]}"),
+        "formula": _said(NAME, "lme4 notation; without a (..|..) term a linear model"),
+        "columns": _said(table_of(DECLARED), "types of columns; otherwise what the file says"),
+        "method": _said(one_of(METHODS), "OLS for linear models only", default="REML"),
+        "weights": _said(NAME, "column of prior weights, Var(e_i) = sigma^2 / w_i"),
+        "offset": _said(NAME, "column added to the linear predictor"),
+        "head": _said(whole(0), "how many fitted values and residuals to return", default=0),
+        "ranef": _said(FLAG, "ask for the conditional modes", default=False),
+        "kr": _said(FLAG, "ask for the Kenward-Roger covariance and df of the coefficients", default=False),
+        "satterthwaite": _said(FLAG, "ask for Satterthwaite df of the coefficients", default=False),
+        "anova": _said(ANOVA, "ask for F tests of the terms"),
+        "emmeans": _said(list_of(MEANS), "ask for marginal means"),
+        "contrasts": _said(list_of(CONTRASTS), "ask for contrasts of marginal means, or of slopes (var)"),
+        "emtrends": _said(list_of(TRENDS), "ask for marginal slopes"),
+        "information": _said(one_of(INFORMATION), "about the variance parameters", default="expected"),
+    },
+    ["data", "formula"],
+)
+SCHEMA: dict[str, Any] = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "title": "Request to fastlmm_core",
+    **REQUEST,
+}
