@@ -162,6 +162,12 @@ class InternalError(FastLMMError, RuntimeError):
     code = "internal"
 
 
+class ClusterError(FastLMMError, RuntimeError):
+    """The scheduler or the workers of a cluster are gone; the message says how to go on."""
+
+    code = "cluster"
+
+
 class DependencyError(FastLMMError, ImportError):
     """A library outside Python, or an optional extra, is missing; the message says how to install it."""
 

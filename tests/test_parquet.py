@@ -16,7 +16,7 @@ FRAME = pd.DataFrame({"x": [1.0, 2.0]})
 USES = {
     "table read": lambda folder: read_table(folder / "there.parquet"),
     "dataset read": lambda folder: sources.open_dataset(folder),
-    "part written": lambda folder: store.write_parquet(FRAME, folder / "new.parquet"),
+    "part written": lambda folder: store.parquet_bytes(FRAME),
     "pairs written": lambda folder: pair_streams.write_parquet(iter([FRAME]), folder / "new.parquet"),
     "tables written": lambda folder: write_tables({"new": FRAME}, folder, "parquet"),
 }

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -22,7 +24,13 @@ from fastlmm_core.batch.stopping import new_stop
 from fastlmm_core.batch.store import PartStore
 from fastlmm_core.batch.tables import TableParts
 from fastlmm_core.batch.trials import TrialTable, collect_trials, unit_runs
-from fastlmm_core.errors import DependencyError, OptionError
+from fastlmm_core.errors import (
+    ClusterError,
+    DependencyError,
+    FastLMMError,
+    MemoryExhaustedError,
+    OptionError,
+)
 
 ENGINES = "allowed: 'local' or a dask.distributed Client"
 Outcome = tuple[dict[str, Any], TableParts | None]  # mark, and the rows when they are not written
@@ -117,7 +125,7 @@ def worker_count(workers: int | None) -> int:
 
 
 def run_remote(
-    piece: DatasetPiece | pd.DataFrame, number: int, plan: BatchPlan, folder: str | None
+    piece: DatasetPiece | pd.DataFrame, number: int, plan: BatchPlan, store: PartStore | None
 ) -> Outcome:
     """One job on a worker of a cluster: read or take the rows, fit, write the part."""
     one_blas_thread()
@@ -126,7 +134,7 @@ def run_remote(
         rows = fit_trials(collect_trials(frame, plan))
     else:  # a partition that no trial has fallen into
         rows = TableParts(plan, frame[list(plan.by)])
-    return deliver(rows, number, None if folder is None else PartStore(folder, plan))
+    return deliver(rows, number, store)
 
 
 def run_dask(
@@ -139,7 +147,7 @@ def run_dask(
     """
     from distributed import as_completed
 
-    folder = str(store.folder.resolve()) if store else None
+    shared = PartStore(store.folder.resolve(), plan, store.source) if store else None
     rows: dict[int, TableParts] = {}
     numbers: dict[str, int] = {}
 
@@ -147,23 +155,51 @@ def run_dask(
         if not pieces:
             return None
         number, piece = pieces.pop(0)
-        future = client.submit(run_remote, piece, number, plan, folder, pure=False, retries=2)
+        future = client.submit(run_remote, piece, number, plan, shared, pure=False, retries=2)
         numbers[future.key] = number
         return future
 
-    ahead = 3 * max(1, sum(client.nthreads().values()))
-    first = [future for future in (submit() for _ in range(ahead)) if future is not None]
-    waiting = as_completed(first)
-    for future in waiting:
-        mark, result = future.result()
-        progress.add(mark)
-        if result is not None:
-            rows[numbers[future.key]] = result
-        future.release()
-        following = submit()
-        if following is not None:
-            waiting.add(following)
+    with cluster_words(store):
+        ahead = 3 * max(1, sum(client.nthreads().values()))
+        first = [future for future in (submit() for _ in range(ahead)) if future is not None]
+        waiting = as_completed(first)
+        for future in waiting:
+            mark, result = future.result()
+            progress.add(mark)
+            if result is not None:
+                rows[numbers[future.key]] = result
+            future.release()
+            following = submit()
+            if following is not None:
+                waiting.add(following)
     return rows
+
+
+@contextmanager
+def cluster_words(store: PartStore | None) -> Iterator[None]:
+    """What ends the work of a cluster, as an error of ours that says how to go on."""
+    from concurrent.futures import CancelledError
+
+    from distributed import KilledWorker
+
+    how = "run the same call again" + (", which goes on from what is done" if store else "")
+    try:
+        yield
+    except FastLMMError:
+        raise
+    except KilledWorker as err:
+        raise MemoryExhaustedError(
+            "a worker of the cluster ended again and again on one part, most often for want of memory; "
+            f"give the workers more, then {how}"
+        ) from err
+    except MemoryError as err:
+        raise MemoryExhaustedError(
+            f"a worker of the cluster has too little memory for its part; give the workers more, then {how}"
+        ) from err
+    except (CancelledError, OSError, TimeoutError, asyncio.CancelledError) as err:
+        raise ClusterError(
+            f"the connection to the Dask scheduler is lost; start the cluster anew, then {how}"
+        ) from err
 
 
 def is_client(engine: Any) -> bool:
@@ -202,7 +238,7 @@ def connect(address: str) -> Any:
     try:
         return Client(address, timeout=20)
     except (OSError, ValueError) as err:
-        raise OptionError(f"no Dask scheduler answers at {address}: {err}") from err
+        raise OptionError(f"no Dask scheduler answers at {address}") from err
 
 
 @cache

@@ -24,7 +24,7 @@ CONTRASTS = (
     "pairwise", "revpairwise", "trt.vs.ctrl", "trt.vs.ctrl1", "trt.vs.ctrlk", "consec", "poly", "eff",
     "del.eff", "mean_chg", "identity",
 )  # fmt: skip
-FORMAT = 1  # of the tables; part of the digest
+FORMAT = 2  # of the folder and its tables; part of the digest
 RESERVED = ("trait", "status", "singular", "message")  # columns of the table `fits` that are read again
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from fastlmm_core.batch.jobs import (
@@ -28,7 +27,7 @@ from fastlmm_core.batch.sources import (
     column_names,
     cut_dataset,
     dask_fingerprint,
-    digest,
+    dataset_fingerprint,
     is_dask,
     is_dataset,
     read_source,
@@ -145,24 +144,26 @@ def run_plan(
     if plan.parsed.open_names:
         source = source if is_dataset(source) else read_source(source)
         plan = plan.on_columns(column_names(source))
-    store = None if out is None else PartStore(out, plan)
     if is_dataset(source):
         work = divide_dataset(source, plan)
     elif is_dask(source) and remote:
         work = divide_partitions(source, plan)
     else:
         work = divide_table(source, plan)
+    store = None if out is None else PartStore(out, plan, work.fingerprint())
     if store:
-        store.open(work.fingerprint(), resume)
-    done = store.done() if store else {}
+        store.open(resume)
     with Progress(work.n_units, progress) as bar, compilation_notice(logger.warning):
-        mark_done(bar, done)
         if remote:
-            pieces = [(k, piece) for k, piece in enumerate(work.pieces(engine)) if k not in done]
-            rows = run_dask(engine, pieces, plan, store, bar)
+            pieces = work.pieces(engine)
+            done = mark_done(bar, store, len(pieces))
+            left = [(k, piece) for k, piece in enumerate(pieces) if k not in done]
+            del pieces  # so that the workers can forget those that are done
+            rows = run_dask(engine, left, plan, store, bar)
         else:
-            jobs = [job for job in work.jobs() if job.number not in done]
-            rows = run_threads(jobs, threads, store, bar)
+            jobs = work.jobs()
+            done = mark_done(bar, store, len(jobs))
+            rows = run_threads([job for job in jobs if job.number not in done], threads, store, bar)
     if not bar.done:
         raise DataError("the data have no rows")
     tables = {} if store else join_parts([rows[k] for k in sorted(rows)], plan, work.sorted)
@@ -203,7 +204,7 @@ def divide_dataset(source: Any, plan: BatchPlan) -> Work:
     pieces = cut_dataset(source, plan)
     units = sum(len(piece.keys) for piece in pieces) * len(plan.labels)
     return Work(
-        units, lambda: digest(np.array([piece.fingerprint for piece in pieces])),
+        units, lambda: dataset_fingerprint(source, pieces),
         lambda: dataset_jobs(pieces, plan), lambda client: pieces,
     )  # fmt: skip
 
@@ -225,12 +226,14 @@ def divide_table(source: Any, plan: BatchPlan) -> Work:
     )  # fmt: skip
 
 
-def mark_done(bar: Progress, done: dict[int, dict[str, Any]]) -> None:
-    """Count the parts of an earlier call."""
+def mark_done(bar: Progress, store: PartStore | None, n_parts: int) -> set[int]:
+    """Count the parts of an earlier call; returns their numbers."""
+    done = store.done(n_parts) if store else {}
     for mark in done.values():
         bar.add(mark)
     if done:
         logger.info("continuing: %d fits were done before", bar.done)
+    return set(done)
 
 
 def cut_table(table: TrialTable, rows: int = ROWS_PER_PIECE // 5) -> list[pd.DataFrame]:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from fastlmm_core.batch.plan import BatchPlan
 from fastlmm_core.batch.trials import check_columns
-from fastlmm_core.errors import DataError
+from fastlmm_core.errors import DataError, name_list
 from fastlmm_core.parquet import requires_pyarrow
 from fastlmm_core.reading import read_table
 
@@ -68,13 +68,51 @@ def open_dataset(path: str | Path) -> Any:
     with requires_pyarrow():
         import pyarrow as pa
         import pyarrow.dataset as ds
+    refuse_strange_files(Path(path))
     try:
         dataset = ds.dataset(str(path), format="parquet", partitioning="hive")
+        if not dataset.files:
+            raise DataError(f"folder '{path}' holds no Parquet files")
+        schemas = [dataset.schema, *(fragment.physical_schema for fragment in dataset.get_fragments())]
+        # columns by name in any order, and the wider of two types: a file of whole numbers is one of numbers
+        common = pa.unify_schemas(schemas, promote_options="permissive")
+        return ds.dataset(str(path), schema=common, format="parquet", partitioning="hive")
     except (pa.ArrowInvalid, OSError) as err:
         raise DataError(f"'{path}' is not a readable Parquet dataset: {err}") from err
-    if not dataset.files:
-        raise DataError(f"folder '{path}' holds no Parquet files")
-    return dataset
+    except pa.ArrowTypeError as err:
+        raise DataError(f"the files of '{path}' have columns of different types: {err}") from err
+
+
+def refuse_strange_files(folder: Path) -> None:
+    """Raise DataError when a folder holds files that are not Parquet; names in . or _ are no data."""
+    strange = []
+    for path in sorted(folder.rglob("*")):
+        inside = path.relative_to(folder)
+        if not path.is_file() or any(part.startswith((".", "_")) for part in inside.parts):
+            continue
+        with open(path, "rb") as file:
+            if file.read(4) != b"PAR1":
+                strange.append(str(inside))
+    if strange:
+        raise DataError(
+            f"folder '{folder}' holds files that are not Parquet: {name_list(strange, limit=3)}; "
+            "move them away"
+        )
+
+
+def dataset_fingerprint(path: str | Path, pieces: list[DatasetPiece]) -> str:
+    """Hash of the keys as they are cut into pieces, and of the name, size and content of every file.
+
+    Times are left out: a folder that was copied is the same data.
+    """
+    whole = hashlib.sha256()
+    for piece in pieces:
+        whole.update(piece.fingerprint.encode())
+    for name in sorted(open_dataset(path).files):
+        with open(name, "rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        whole.update(f"{Path(name).relative_to(path)}\0{Path(name).stat().st_size}\0{content}\0".encode())
+    return whole.hexdigest()[:16]
 
 
 def key_hashes(keys: pd.DataFrame) -> np.ndarray:

@@ -1,10 +1,15 @@
-"""A folder of results that survives a crash: parts written atomically, and a manifest of what is done."""
+"""A folder of results that survives crashes, full disks and other hands: every file is checked before use."""
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
+import logging
 import os
+import re
 import uuid
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,53 +17,65 @@ import pandas as pd
 
 from fastlmm_core.batch.plan import BatchPlan
 from fastlmm_core.batch.tables import TableParts
-from fastlmm_core.errors import DataError, OptionError
+from fastlmm_core.errors import DataError, OptionError, name_list
 from fastlmm_core.parquet import requires_pyarrow
+
+logger = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 DONE = "done"
+PART = re.compile(r"part-(\d{6,})\.(parquet|json)")
+AGAIN = "run the same call again (the command with --resume)"
 
 
 class PartStore:
     """Tables of a batch in a folder: ``<table>/part-000000.parquet``, then ``done/part-000000.json``.
 
-    A part is written table by table under another name and renamed; its mark in ``done`` comes last. What has
-    no mark is written again, under the same names, so that nothing is lost or doubled.
+    A part is written table by table under another name and renamed; its mark in ``done`` comes last, when
+    files and folders are on the disk, and says of each table how many rows and which checksum it has.  What
+    has no mark, or does not agree with it, is written again under the same name: nothing is lost or doubled.
 
     Parameters
     ----------
     folder : path
     plan : BatchPlan
+    source : str
+        Fingerprint of the data.
     """
 
-    def __init__(self, folder: str | Path, plan: BatchPlan):
+    def __init__(self, folder: str | Path, plan: BatchPlan, source: str):
         self.folder = Path(folder)
         self.plan = plan
+        self.source = source
+        self.n_parts: int | None = None  # known once the source is divided
 
-    def open(self, source: str, resume: bool) -> None:
+    # ------------------------------------------------------------- opening
+    def open(self, resume: bool) -> None:
         """Make the folder, or check that what it holds belongs to this plan and source.
 
         Raises
         ------
         OptionError
-            When the folder holds results of another plan or source, or of this one with ``resume=False``.
+            When the folder holds results of another plan or source, of this one with ``resume=False``, or
+            files of somebody else.
         DataError
             When the folder cannot be used.
         """
-        manifest = self.folder / MANIFEST
-        described = {"plan": self.plan.describe(), "digest": self.plan.digest, "source": source}
-        if manifest.is_file():
-            self._compare(json.loads(manifest.read_text()), described, resume)
-            return
+        described = {"plan": self.plan.describe(), "digest": self.plan.digest, "source": self.source}
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            if any(self.folder.iterdir()):
-                raise OptionError(f"out='{self.folder}' is a folder with other files in it; name a new one")
+            found = read_signed(self.folder / MANIFEST)
+            if found is None:
+                self._take_over(resume)
+                self.folder.mkdir(parents=True, exist_ok=True)
+                place_file(self.folder / MANIFEST, signed(described))
+            else:
+                self._compare(found, described, resume)
             for name in (*self.plan.tables, DONE):
                 (self.folder / name).mkdir(exist_ok=True)
+                remove_temporaries(self.folder / name)
+            remove_temporaries(self.folder)
         except OSError as err:
-            raise DataError(f"out='{self.folder}' cannot be made: {err.strerror}") from err
-        write_text(manifest, json.dumps(described, indent=1))
+            raise DataError(f"out='{self.folder}' cannot be used: {err.strerror or err}") from err
 
     def _compare(self, found: dict[str, Any], ours: dict[str, Any], resume: bool) -> None:
         if found.get("digest") != ours["digest"]:
@@ -74,29 +91,162 @@ class PartStore:
             words = f"out='{self.folder}' holds results of this plan; continue with resume=True (--resume)"
             raise OptionError(words)
 
-    def done(self) -> dict[int, dict[str, Any]]:
-        """Marks of the parts that are whole, by number."""
-        return {
-            int(path.stem.removeprefix("part-")): json.loads(path.read_text())
-            for path in (self.folder / DONE).glob("part-*.json")
-        }
+    def _take_over(self, resume: bool) -> None:
+        """A folder without a whole manifest: a new one, or one whose marks are of this plan and source."""
+        if not self.folder.exists():
+            return
+        names = {path.name for path in self.folder.iterdir() if not is_temporary(path.name)}
+        marks = [read_signed(path) for path in (self.folder / DONE).glob("part-*.json")]
+        if any(mark is not None and not self._owns(mark) for mark in marks):
+            raise OptionError(
+                f"'{self.folder / MANIFEST}' is missing or damaged, and {DONE}/ has marks of another plan or "
+                "other data; name a new folder"
+            )
+        foreign = sorted(names - {*self.plan.tables, DONE, MANIFEST})
+        if foreign and not any(marks):
+            raise OptionError(
+                f"out='{self.folder}' is a folder with other files in it ({name_list(foreign, limit=3)}); "
+                "name a new one"
+            )
+        if any(marks) and not resume:
+            words = f"out='{self.folder}' holds results of this plan; continue with resume=True (--resume)"
+            raise OptionError(words)
+        if MANIFEST in names or any(marks):
+            logger.warning("%s was missing or damaged, and is made again", self.folder / MANIFEST)
 
+    def _owns(self, mark: dict[str, Any]) -> bool:
+        return mark.get("plan") == self.plan.digest and mark.get("source") == self.source
+
+    # --------------------------------------------------------- what is done
+    def done(self, n_parts: int | None = None) -> dict[int, dict[str, Any]]:
+        """Marks of the parts that are whole, by number; what is wrong with the others is logged.
+
+        Parameters
+        ----------
+        n_parts : int, optional
+            Parts of this batch.
+
+        Raises
+        ------
+        OptionError
+            When the folder holds files that this batch does not write.
+        """
+        self.n_parts = n_parts
+        out: dict[int, dict[str, Any]] = {}
+        for number in self._numbers():
+            mark, fault = self._judge(number, self.plan.tables)
+            if fault is None and mark is not None:
+                out[number] = mark
+            else:
+                logger.warning("%s; part %d is made again", fault, number)
+        return out
+
+    def _numbers(self) -> list[int]:
+        """Numbers of the marks; files beside them that could be taken for results are refused."""
+        foreign = []
+        for name in (*self.plan.tables, DONE):
+            for path in sorted((self.folder / name).iterdir()):
+                kind = "json" if name == DONE else "parquet"
+                match = PART.fullmatch(path.name)
+                known = match and match[2] == kind and path.name == f"part-{int(match[1]):06d}.{kind}"
+                beyond = self.n_parts is not None and match and int(match[1]) >= self.n_parts
+                if not known or beyond:
+                    foreign.append(f"{name}/{path.name}")
+        if foreign:
+            raise OptionError(
+                f"out='{self.folder}' has files that are not of this batch: {name_list(foreign, limit=3)}; "
+                "move them away"
+            )
+        return sorted(int(path.stem.removeprefix("part-")) for path in (self.folder / DONE).iterdir())
+
+    def _judge(self, number: int, tables: Iterable[str]) -> tuple[dict[str, Any] | None, str | None]:
+        """The mark of a part, and what is wrong with it or with one of these tables."""
+        path = self.folder / DONE / f"part-{number:06d}.json"
+        mark = read_signed(path)
+        if mark is None:
+            return None, f"'{path}' is {'damaged' if path.exists() else 'missing'}"
+        if not self._owns(mark) or mark.get("part") != number:
+            return None, f"'{path}' is the mark of another part or another batch"
+        for table in tables:
+            try:
+                self._whole_bytes(table, number, mark)
+            except DataError as err:
+                return None, str(err)
+        return mark, None
+
+    def _path(self, table: str, number: int) -> Path:
+        return self.folder / table / f"part-{number:06d}.parquet"
+
+    def _whole_bytes(self, table: str, number: int, mark: dict[str, Any]) -> bytes:
+        """The file of a table, which is what the mark says.
+
+        Raises
+        ------
+        DataError
+            When it is missing, damaged or another one.
+        """
+        path = self._path(table, number)
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            raise DataError(f"'{path}' is missing") from None
+        except OSError as err:
+            raise DataError(f"'{path}' cannot be read: {err.strerror}") from err
+        if checksum(data) != mark["tables"].get(table, {}).get("sha256"):
+            raise DataError(f"'{path}' is damaged, or not the file that was written")
+        return data
+
+    # ------------------------------------------------------ writing, reading
     def write(self, part: int, rows: TableParts) -> dict[str, Any]:
-        """Write a part and mark it; returns the mark."""
-        name = f"part-{part:06d}"
-        for table, frame in rows.join().items():
-            target = self.folder / table / f"{name}.parquet"
-            temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-            write_parquet(frame, temporary)
-            os.replace(temporary, target)
-        mark = rows.outcomes()
-        write_text(self.folder / DONE / f"{name}.json", json.dumps(mark))
+        """Write a part and mark it; returns the mark.
+
+        Raises
+        ------
+        DataError
+            When a file cannot be written; what was done before stays.
+        """
+        tables = {}
+        try:
+            for table, frame in rows.join().items():
+                data = parquet_bytes(frame)
+                place_file(self._path(table, part), data)
+                tables[table] = {"rows": len(frame), "sha256": checksum(data)}
+            mark = {
+                **rows.outcomes(), "part": part, "plan": self.plan.digest, "source": self.source,
+                "tables": tables,
+            }  # fmt: skip
+            place_file(self.folder / DONE / f"part-{part:06d}.json", signed(mark))
+        except OSError as err:
+            raise DataError(
+                f"part {part} cannot be written to '{self.folder}': {err.strerror or err}; what was done "
+                f"before is kept: mend it, then {AGAIN}"
+            ) from err
         return mark
 
     def read(self, table: str) -> pd.DataFrame:
-        """All whole parts of a table, in order."""
-        parts = [self.folder / table / f"part-{k:06d}.parquet" for k in sorted(self.done())]
-        frames = [pd.read_parquet(path) for path in parts]
+        """All whole parts of a table, in order.
+
+        Raises
+        ------
+        DataError
+            When a file is not the one that was written.
+        """
+        frames = []
+        try:
+            numbers = self._numbers()
+        except OSError as err:
+            raise DataError(f"out='{self.folder}' cannot be read: {err.strerror}") from err
+        for number in numbers if self.n_parts is None else range(self.n_parts):
+            mark, fault = self._judge(number, ())
+            if fault is not None or mark is None:
+                raise DataError(f"{fault}; to make it again, {AGAIN}")
+            try:
+                frame = pd.read_parquet(io.BytesIO(self._whole_bytes(table, number, mark)))
+            except DataError as err:
+                raise DataError(f"{err}; to make it again, {AGAIN}") from err
+            if len(frame) != mark["tables"][table]["rows"]:
+                raise DataError(f"'{self._path(table, number)}' has {len(frame)} rows, not those of its mark")
+            frames.append(frame)
         frames = [frame for frame in frames if len(frame)] or frames[:1]
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
@@ -106,18 +256,67 @@ def jsonable(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
-def write_text(target: Path, text: str) -> None:
-    """Write a small file atomically and durably."""
+def checksum(data: bytes) -> str:
+    """SHA-256 in hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def signed(content: dict[str, Any]) -> bytes:
+    """A JSON object with a checksum of its own."""
+    own = checksum(json.dumps(content, sort_keys=True).encode())
+    return json.dumps({**content, "checksum": own}, indent=1).encode()
+
+
+def read_signed(path: Path) -> dict[str, Any] | None:
+    """The object that `signed` wrote; None when the file is missing, cut or changed."""
+    try:
+        content = json.loads(path.read_bytes())
+        own = content.pop("checksum")
+        return content if own == checksum(json.dumps(content, sort_keys=True).encode()) else None
+    except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file is one that `place_file` had not finished."""
+    return re.fullmatch(r"\..+\.[0-9a-f]{32}", name) is not None
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove what a killed process left half written."""
+    for path in folder.iterdir():
+        if is_temporary(path.name):
+            path.unlink(missing_ok=True)
+
+
+def place_file(target: Path, data: bytes) -> None:
+    """Write a file whole and durably, or not at all: its bytes are on the disk before its name is."""
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, target)
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(target.parent)
 
 
-def write_parquet(frame: pd.DataFrame, target: Path) -> None:
-    """Write a table durably.
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk, where the system can do that."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def parquet_bytes(frame: pd.DataFrame) -> bytes:
+    """A table as the bytes of a Parquet file.
 
     Raises
     ------
@@ -127,7 +326,6 @@ def write_parquet(frame: pd.DataFrame, target: Path) -> None:
     with requires_pyarrow():
         import pyarrow as pa
         import pyarrow.parquet as pq
-    with open(target, "wb") as file:
-        pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), file)
-        file.flush()
-        os.fsync(file.fileno())
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), buffer)
+    return buffer.getvalue()

@@ -71,6 +71,7 @@ def batch_command(arguments: argparse.Namespace) -> int:
     from ..batch.jobs import connect
 
     logging.getLogger("fastlmm_core.batch").setLevel(logging.ERROR)  # the command says what there is to say
+    logging.getLogger("fastlmm_core.batch.store").setLevel(logging.WARNING)  # files that are made again
     blups: bool | list[str] = _names(arguments.blups)
     options = {
         "by": _names(arguments.by), "traits": _names(arguments.traits), "reml": not arguments.ml,
@@ -84,6 +85,7 @@ def batch_command(arguments: argparse.Namespace) -> int:
         raise OptionError(f"'{arguments.source}' does not exist; name a CSV or Parquet file, or a folder")
     if arguments.scheduler:
         with connect(arguments.scheduler) as client:
+            silence_dask()
             result = fit_batch(arguments.source, arguments.formula, engine=client, **options)
     else:
         result = fit_batch(arguments.source, arguments.formula, workers=arguments.workers, **options)
@@ -92,6 +94,13 @@ def batch_command(arguments: argparse.Namespace) -> int:
     if arguments.plot:
         _write_figure(result, Path(arguments.out))
     return FAILED if len(result.failures) else 0
+
+
+def silence_dask() -> None:
+    """A lost scheduler or worker is said in one line of ours; Dask's own, set up as it is imported, end."""
+    for name in list(logging.root.manager.loggerDict):
+        if name.partition(".")[0] == "distributed":
+            logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _names(text: str | None) -> list[str]:

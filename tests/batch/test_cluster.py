@@ -9,7 +9,8 @@ from trial_data import alpha_trials
 
 from fastlmm_core import fit_batch
 from fastlmm_core.batch import run
-from fastlmm_core.errors import DataError
+from fastlmm_core.batch.jobs import cluster_words
+from fastlmm_core.errors import ClusterError, DataError, MemoryExhaustedError
 
 distributed = pytest.importorskip("distributed")
 dd = pytest.importorskip("dask.dataframe")
@@ -65,3 +66,23 @@ def test_a_table_in_memory_is_sent(client):
     found = fit_batch(unsorted, FORMULA, engine=client, **OPTIONS)
     same_tables(fit_batch(unsorted, FORMULA, **OPTIONS), found)
     assert np.isfinite(found.fits["criterion"]).all()
+
+
+@pytest.mark.parametrize(
+    "raised, ours, words",
+    [
+        (lambda: distributed.KilledWorker("part", None, 4), MemoryExhaustedError, "give the workers more"),
+        (lambda: MemoryError("std::bad_alloc"), MemoryExhaustedError, "give the workers more"),
+        (lambda: distributed.client.FutureCancelledError("part", "lost dependencies"), ClusterError, "anew"),
+        (lambda: distributed.comm.CommClosedError("in <TCP>"), ClusterError, "start the cluster anew"),
+        (lambda: ConnectionRefusedError(111, "refused"), ClusterError, "start the cluster anew"),
+        (lambda: TimeoutError(), ClusterError, "start the cluster anew"),
+        (lambda: DataError("part 3 cannot be written"), DataError, "part 3 cannot be written"),
+    ],
+)
+def test_the_end_of_a_cluster_says_how_to_go_on(raised, ours, words, tmp_path):
+    """What as_completed raised when a scheduler and when a worker was killed."""
+    with pytest.raises(ours, match=words) as caught, cluster_words(None):
+        raise raised()
+    assert ours is DataError or "run the same call again" in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1

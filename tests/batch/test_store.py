@@ -1,0 +1,305 @@
+"""A folder of results: no fault of a file is read over, and every fault leaves a folder that goes on."""
+
+from __future__ import annotations
+
+import builtins
+import errno
+import itertools
+import json
+import logging
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fastlmm_core.batch import store as stores
+from fastlmm_core.batch.plan import make_plan
+from fastlmm_core.batch.sources import cut_dataset, dataset_fingerprint, open_dataset
+from fastlmm_core.batch.store import PartStore
+from fastlmm_core.batch.tables import TableParts, failed_row
+from fastlmm_core.errors import DataError, OptionError
+
+PLAN = make_plan("yield ~ gen + (1|rep)", by="trial")
+SOURCE = "0123456789abcdef"
+PARTS = 3
+TABLES = PLAN.tables
+
+
+def rows_of(part: int) -> TableParts:
+    """Two trials, with a table of fixed effects of different length in every part."""
+    rows = TableParts(PLAN, pd.DataFrame({"trial": [f"T{2 * part}", f"T{2 * part + 1}"]}))
+    for unit in range(2):
+        rows.add_fit(failed_row(9, "ok", "") | {"sigma": part + unit / 10}, unit)
+        frame = pd.DataFrame({"term": ["a", "b"][: 1 + unit], "estimate": np.arange(1.0 + unit) + part})
+        rows.add("fixed", frame, unit)
+        rows.add("variance_components", frame.rename(columns={"term": "group"}), unit)
+    return rows
+
+
+def run(folder: Path, plan=PLAN, source: str = SOURCE, resume: bool = True) -> tuple[PartStore, list[int]]:
+    """What a batch does with a folder; the store, and the parts that were written."""
+    store = PartStore(folder, plan, source)
+    store.open(resume)
+    done = store.done(PARTS)
+    written = [part for part in range(PARTS) if part not in done]
+    for part in written:
+        store.write(part, rows_of(part))
+    return store, written
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    run(tmp_path / "out")
+    return tmp_path / "out"
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory) -> dict[str, pd.DataFrame]:
+    store, _ = run(tmp_path_factory.mktemp("whole") / "out")
+    return {table: store.read(table) for table in TABLES}
+
+
+def assert_whole(folder: Path, expected: dict[str, pd.DataFrame], again: list[int] | None = None) -> None:
+    """The same call ends with the right tables, makes `again` anew, and then has nothing to do."""
+    store, written = run(folder)
+    assert again is None or written == again
+    for table in TABLES:
+        pd.testing.assert_frame_equal(store.read(table), expected[table])
+        as_dataset = pd.read_parquet(folder / table)  # as any other program reads it
+        assert len(as_dataset) == len(expected[table])
+    assert run(folder)[1] == []
+    assert not list(folder.rglob(".*"))
+
+
+def part(folder: Path, table: str, number: int) -> Path:
+    return folder / table / f"part-{number:06d}.{'json' if table == 'done' else 'parquet'}"
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+
+
+def edit(path: Path, **changes) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+FAULTS = {
+    "a table is cut": (lambda f: cut(part(f, "fits", 1)), [1]),
+    "a table has another bit": (lambda f: flip(part(f, "fixed", 1)), [1]),
+    "a table is empty": (lambda f: part(f, "fixed", 1).write_bytes(b""), [1]),
+    "a table is deleted": (lambda f: part(f, "fixed", 2).unlink(), [2]),
+    "a table is that of another part": (lambda f: shutil.copy(part(f, "fits", 2), part(f, "fits", 1)), [1]),
+    "tables of two parts are swapped": (
+        lambda f: (
+            part(f, "fits", 1).rename(f / "x"), part(f, "fits", 2).rename(part(f, "fits", 1)),
+            (f / "x").rename(part(f, "fits", 2)),
+        ),
+        [1, 2],
+    ),
+    "all tables of a folder are deleted": (lambda f: shutil.rmtree(f / "fits"), [0, 1, 2]),
+    "a mark is deleted": (lambda f: part(f, "done", 0).unlink(), [0]),
+    "a mark is cut": (lambda f: cut(part(f, "done", 0)), [0]),
+    "a mark is empty": (lambda f: part(f, "done", 0).write_bytes(b""), [0]),
+    "a mark is another object": (lambda f: part(f, "done", 0).write_text("[1, 2]"), [0]),
+    "a mark is edited": (lambda f: edit(part(f, "done", 0), units=7), [0]),
+    "a mark is that of another part": (lambda f: shutil.copy(part(f, "done", 2), part(f, "done", 1)), [1]),
+    "all marks are deleted": (lambda f: shutil.rmtree(f / "done"), [0, 1, 2]),
+    "the manifest is deleted": (lambda f: (f / "manifest.json").unlink(), []),
+    "the manifest is cut": (lambda f: cut(f / "manifest.json"), []),
+    "the manifest is empty": (lambda f: (f / "manifest.json").write_bytes(b""), []),
+    "the manifest is another object": (lambda f: (f / "manifest.json").write_text("null"), []),
+    "a killed process left files": (
+        lambda f: (f / "fits" / (".part-000001.parquet." + "a" * 32)).touch(), []
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_is_damaged_is_named_and_made_again(folder, expected, caplog, fault):
+    strike, again = FAULTS[fault]
+    strike(folder)
+    with caplog.at_level(logging.WARNING, "fastlmm_core.batch.store"):
+        assert_whole(folder, expected, again)
+    names = [f"part-{k:06d}" for k in again] or (["manifest.json"] if "manifest" in fault else [])
+    # tables without a mark are what a killed process leaves
+    quiet = fault in ("a mark is deleted", "all marks are deleted", "a killed process left files")
+    assert quiet or all(name in caplog.text for name in names)
+
+
+@pytest.mark.parametrize("fault", [name for name in FAULTS if "table" in name])
+def test_a_damaged_table_is_not_read(folder, fault):
+    store, _ = run(folder)
+    FAULTS[fault][0](folder)
+    with pytest.raises(DataError, match=r"run the same call again|cannot be read"):
+        for table in TABLES:
+            store.read(table)
+
+
+def test_a_part_that_went_missing_is_not_read_over(folder):
+    store, _ = run(folder)
+    for table in (*TABLES, "done"):
+        part(folder, table, 2).unlink()
+    with pytest.raises(DataError, match=r"part-000002.json' is missing; to make it again"):
+        store.read("fits")
+
+
+@pytest.mark.parametrize("name", ["fits/part-000003.parquet", "fits/more.parquet", "done/part-000009.json"])
+def test_files_of_others_are_named_and_refused(folder, name):
+    shutil.copy(part(folder, "done" if "done" in name else "fits", 0), folder / name)
+    with pytest.raises(OptionError, match=rf"not of this batch: '{name}'; move them away"):
+        run(folder)
+
+
+@pytest.mark.parametrize("manifest", ["{", None])
+def test_a_folder_whose_manifest_is_lost_is_not_taken_from_another_batch(folder, manifest):
+    other = make_plan("height ~ gen + (1|rep)", by="trial")
+    (folder / "manifest.json").unlink()
+    if manifest:
+        (folder / "manifest.json").write_text(manifest)
+    for plan, source in ((other, SOURCE), (PLAN, "of other data")):
+        with pytest.raises(OptionError, match="marks of another plan or other data; name a new folder"):
+            run(folder, plan, source)
+    with pytest.raises(OptionError, match="resume=True"):
+        run(folder, resume=False)
+
+
+def test_parts_of_another_batch_are_made_again(folder, expected, tmp_path):
+    """Copied with its mark, which alone would look right."""
+    run(tmp_path / "other", source="of other data")
+    for table in (*TABLES, "done"):
+        shutil.copy(part(tmp_path / "other", table, 1), part(folder, table, 1))
+    assert_whole(folder, expected, [1])
+
+
+def test_a_manifest_cut_before_any_part_does_not_block_the_folder(tmp_path, expected):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "manifest.json").write_text('{"plan": {"formula": "yie')
+    assert_whole(tmp_path / "out", expected, [0, 1, 2])
+
+
+CALLS = ["open", "fsync", "replace", "mkdir"]
+
+
+def fail_at(monkeypatch, n: int, code: int) -> list[str]:
+    """The n-th call that changes the disk fails from now on, with what had been asked for before it."""
+    asked: list[str] = []
+
+    def failing(name, real):
+        def call(target, *args, **options):
+            changes = name != "open" or (args and "w" in args[0])
+            if changes:
+                asked.append(name)
+                if len(asked) > n:
+                    raise OSError(code, os.strerror(code))
+            return real(target, *args, **options)
+
+        return call
+
+    monkeypatch.setattr(stores, "open", failing("open", builtins.open), raising=False)
+    monkeypatch.setattr(stores.os, "fsync", failing("fsync", os.fsync))
+    monkeypatch.setattr(stores.os, "replace", failing("replace", os.replace))
+    monkeypatch.setattr(stores.Path, "mkdir", failing("mkdir", Path.mkdir))
+    return asked
+
+
+def test_a_full_disk_at_any_write_leaves_a_folder_that_goes_on(tmp_path, expected, code=errno.ENOSPC):
+    for n in itertools.count():
+        folder = tmp_path / f"{n}"
+        with pytest.MonkeyPatch.context() as patch:
+            asked = fail_at(patch, n, code)
+            try:
+                run(folder)
+            except DataError as err:
+                assert os.strerror(code) in str(err)
+            else:
+                break
+        assert_whole(folder, expected)
+    assert n == len(asked) > 40 and set(asked) == set(CALLS)
+
+
+def test_a_short_write_leaves_no_part(tmp_path, expected, monkeypatch):
+    """The disk takes half of the bytes, then says that it is full."""
+
+    class Half:
+        def __init__(self, *args):
+            self.file = builtins.open(*args)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            self.file.close()
+
+        def write(self, data):
+            self.file.write(data[: len(data) // 2])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stores, "open", Half, raising=False)
+        with pytest.raises(DataError, match="No space left"):
+            run(tmp_path / "out")
+    assert_whole(tmp_path / "out", expected, [0, 1, 2])
+
+
+# ------------------------------------------------------------------ the folder that is read
+def write_trials(folder: Path, **changes) -> pd.DataFrame:
+    frame = pd.DataFrame({"trial": ["A", "A", "B", "B"], "gen": ["x", "y"] * 2, "rep": ["1", "1", "2", "2"],
+                          "yield": [1.0, 2.5, 3.0, 4.0]}).assign(**changes)  # fmt: skip
+    folder.mkdir(exist_ok=True)
+    frame[:2].to_parquet(folder / "a.parquet")
+    frame[2:].to_parquet(folder / "b.parquet")
+    return frame
+
+
+def fingerprint(folder: Path) -> str:
+    return dataset_fingerprint(folder, cut_dataset(folder, PLAN))
+
+
+def test_the_fingerprint_of_a_folder_covers_its_values(tmp_path):
+    write_trials(tmp_path / "one")
+    before = fingerprint(tmp_path / "one")
+    stamps = {path: path.stat() for path in (tmp_path / "one").iterdir()}
+    write_trials(tmp_path / "one", **{"yield": [1.0, 2.5, 3.0, 4.5]})  # the same keys and sizes
+    for path, stamp in stamps.items():
+        os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+        assert path.stat().st_size == stamp.st_size
+    assert fingerprint(tmp_path / "one") != before
+    write_trials(tmp_path / "two")
+    assert fingerprint(tmp_path / "two") == before  # a copy is the same data
+    (tmp_path / "two" / "a.parquet").rename(tmp_path / "two" / "c.parquet")
+    assert fingerprint(tmp_path / "two") != before
+
+
+def test_files_may_differ_in_order_of_columns_and_int_and_float(tmp_path):
+    frame = write_trials(tmp_path / "in")
+    whole = frame[:2].assign(**{"yield": [1, 2]})
+    whole[["yield", "rep", "trial", "gen"]].to_parquet(tmp_path / "in" / "a.parquet")
+    rows = pd.concat([piece.load() for piece in cut_dataset(tmp_path / "in", PLAN)], ignore_index=True)
+    assert rows["yield"].tolist() == [1.0, 2.0, 3.0, 4.0] and rows["gen"].tolist() == ["x", "y", "x", "y"]
+    frame[:2].to_parquet(tmp_path / "in" / "a.parquet")  # the other way round: numbers with decimals first
+    whole[["yield", "rep", "trial", "gen"]].to_parquet(tmp_path / "in" / "b.parquet")
+    rows = pd.concat([piece.load() for piece in cut_dataset(tmp_path / "in", PLAN)], ignore_index=True)
+    assert sorted(rows["yield"]) == [1.0, 1.0, 2.0, 2.5]
+    frame[:2].assign(**{"yield": ["low", "high"]}).to_parquet(tmp_path / "in" / "a.parquet")
+    with pytest.raises(DataError, match="columns of different types"):
+        cut_dataset(tmp_path / "in", PLAN)
+
+
+def test_strange_files_of_a_folder_are_named(tmp_path):
+    write_trials(tmp_path / "in")
+    for name in ("_SUCCESS", ".crc"):
+        (tmp_path / "in" / name).write_text("ok")
+    assert len(open_dataset(tmp_path / "in").files) == 2
+    (tmp_path / "in" / "notes.txt").write_text("sown in May")
+    (tmp_path / "in" / "c.parquet").write_bytes(b"")
+    with pytest.raises(DataError, match=r"not Parquet: 'c.parquet', 'notes.txt'; move them away"):
+        cut_dataset(tmp_path / "in", PLAN)
