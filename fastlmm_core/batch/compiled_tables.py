@@ -17,7 +17,7 @@ from fastlmm_core.batch.compiled_labels import (
     group_labels,
     level_codes,
 )
-from fastlmm_core.batch.heritability import heritability_columns
+from fastlmm_core.batch.heritability import heritability_columns, interactions
 from fastlmm_core.batch.plan import BatchPlan
 from fastlmm_core.batch.tables import TableParts, same_text, text_column
 from fastlmm_core.batch.trials import TrialTable
@@ -369,10 +369,36 @@ def add_blups(
         if term.columns == ("(Intercept)",):
             prior0, trace, total, reciprocal = arrays.terms[good, k].T
             columns = heritability_columns(
-                same_text(term.group, good.size), counts, 1.0 / reciprocal, prior0, arrays.figures[good, 1],
-                trace, total,
+                same_text(term.group, good.size), counts, 1.0 / reciprocal, prior0,
+                interaction_variances(coded, arrays, good, order, k), arrays.figures[good, 1], trace, total,
             )  # fmt: skip
             parts.add_columns("heritability", columns, arrays.units[good])
+
+
+def interaction_variances(
+    coded: CodedTrials, arrays: UnitArrays, good: np.ndarray, order: np.ndarray, k: int
+) -> np.ndarray | None:
+    """See ``ordinary.interaction_variance``, for the term at place k of the units `good` (u,)."""
+    terms = [coded.random[o] for o in order]
+    found = interactions(
+        k, [term.factors for term in terms], [term.columns == ("(Intercept)",) for term in terms]
+    )
+    if found is None:
+        return None
+    total = np.zeros(good.size)
+    for h in found:
+        before = sum(arrays.counts[good, j] * len(terms[j].columns) for j in range(h))
+        rows, place, _ = expand(arrays.offsets[good, 0] + before, arrays.counts[good, h])
+        rest, own = arrays.cells[rows], np.zeros(rows.size, np.int64)
+        for name in reversed(terms[h].factors):
+            size = arrays.level_counts[good, coded.factors.index(name)][place]
+            if name in terms[k].factors:
+                own = own * size + rest % size
+            rest = rest // size
+        pairs, environments = np.unique(np.column_stack([place, own]), axis=0, return_counts=True)
+        reciprocal = np.bincount(pairs[:, 0], 1.0 / environments) / np.bincount(pairs[:, 0])
+        total += arrays.terms[good, h, 0] * reciprocal
+    return total
 
 
 def prior_variances(

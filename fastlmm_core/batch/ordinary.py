@@ -12,7 +12,12 @@ import numpy as np
 import pandas as pd
 
 from fastlmm_core.api import Prepared, prepare
-from fastlmm_core.batch.heritability import harmonic_replication, heritability_columns
+from fastlmm_core.batch.heritability import (
+    harmonic_replication,
+    heritability_columns,
+    interactions,
+    mean_environments,
+)
 from fastlmm_core.batch.plan import BatchPlan
 from fastlmm_core.batch.stopping import check_wanted
 from fastlmm_core.batch.tables import TableParts, failed_row, same_text
@@ -158,9 +163,25 @@ def add_blups(fit: LMMFit, plan: BatchPlan, unit: int, parts: TableParts) -> Non
         size = np.array([rows.size])
         columns = heritability_columns(
             same_text(term.group, 1), size, np.array([harmonic_replication(term.codes)]),
-            np.array([variance]), np.array([solved.user_sigma2]), np.array([trace]), np.array([total]),
+            np.array([variance]), interaction_variance(fit, k), np.array([solved.user_sigma2]),
+            np.array([trace]), np.array([total]),
         )  # fmt: skip
         parts.add_columns("heritability", columns, np.array([unit]))
+
+
+def interaction_variance(fit: LMMFit, k: int) -> np.ndarray | None:
+    """Part (1,) of the variance of a mean over environments that the interactions of term k make."""
+    terms = fit.design.random
+    found = interactions(
+        k, [term.group_variables for term in terms], [term.columns == ("(Intercept)",) for term in terms]
+    )
+    if found is None:
+        return None
+    total = 0.0
+    for h in found:
+        variance = fit.solved.user_sigma2 * float(fit.solved.user_covariance(h)[0, 0])
+        total += variance / mean_environments(terms[k].codes, terms[h].codes)
+    return np.array([total])
 
 
 def add_means(fit: LMMFit, plan: BatchPlan, unit: int, parts: TableParts) -> None:

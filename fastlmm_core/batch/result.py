@@ -35,7 +35,7 @@ class BatchResult:
         As the tables of one fit.
     heritability : DataFrame
         For the grouping factors in `blups`: group, levels, replication, variance, mean_pev, h2_cullis,
-        h2_standard.
+        h2_standard, status.
     """
 
     plan: BatchPlan

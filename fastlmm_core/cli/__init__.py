@@ -113,7 +113,8 @@ def _add_fit(commands: argparse._SubParsersAction) -> None:
     fit.add_argument(
         "--ddf",
         metavar="METHOD",
-        help="kenward-roger (default for means and tests), satterthwaite, residual, asymptotic",
+        help="kenward-roger (default for means and tests), satterthwaite (for coefficients), residual, "
+        "asymptotic",
     )
     fit.add_argument(
         "--information", default="expected", metavar="KIND", help="expected (default), observed, average"

@@ -14,6 +14,7 @@ from ..inference.estimate_tables import DDF_WORDS
 from ..parquet import requires_pyarrow
 from ..reading import read_table
 from ..results.rendering import Table
+from ..results.summary import shown_ddf
 from .strangers import limits_given
 
 if TYPE_CHECKING:
@@ -52,8 +53,12 @@ def _answers(
     """What is printed, the tables for files, and the means by specification."""
     ddf = arguments.ddf or fit.default_ddf
     options = {"ddf": ddf, "information": arguments.information, "level": arguments.level}
-    shown: list[object] = [fit.summary(ddf=arguments.ddf)]
-    tables = {"fixed_effects": fit.fixed_effects(**options), "variance_components": fit.variance_components}
+    printed = arguments.ddf or shown_ddf(fit)
+    shown: list[object] = [fit.summary(ddf=printed, information=arguments.information)]
+    tables = {
+        "fixed_effects": fit.fixed_effects(printed, arguments.information, arguments.level),
+        "variance_components": fit.variance_components,
+    }
     if arguments.anova:
         tables["anova"] = fit.anova(type=3, ddf=ddf, information=arguments.information)
         shown.append(anova_table(tables["anova"], ddf))

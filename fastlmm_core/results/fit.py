@@ -458,11 +458,11 @@ class LMMFit:
         return self.prepared.fit(y=y)
 
     @public(ddf=DDF)
-    def summary(self, ddf: str | None = None) -> Summary:
+    def summary(self, ddf: str | None = None, information: str = "expected") -> Summary:
         """Printable summary; see ``fastlmm_core.results.summary``."""
         from fastlmm_core.results.summary import summarize
 
-        return summarize(self, ddf)
+        return summarize(self, ddf, information=information)
 
     def __str__(self) -> str:
         return str(self.summary())

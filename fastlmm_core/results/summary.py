@@ -92,7 +92,18 @@ class Summary:
         return "<div>\n" + "\n".join(shown) + "\n</div>"
 
 
-def summarize(fit: LMMFit, ddf: str | None = None, digits: int = 4) -> Summary:
+def shown_ddf(fit: LMMFit) -> str:
+    """Df method of the coefficients that a summary shows where none is named.
+
+    It belongs to the model-based standard errors that lme4 prints: Satterthwaite for a mixed model, residual
+    for a linear one.
+    """
+    return "residual" if fit.method == "OLS" else "satterthwaite"
+
+
+def summarize(
+    fit: LMMFit, ddf: str | None = None, digits: int = 4, information: str = "expected"
+) -> Summary:
     """Summary of a fit.
 
     Parameters
@@ -100,11 +111,12 @@ def summarize(fit: LMMFit, ddf: str | None = None, digits: int = 4) -> Summary:
     fit : LMMFit
         The fitted model.
     ddf : {"satterthwaite", "kenward-roger", "residual", "asymptotic"}, optional
-        Degrees of freedom of the coefficients. By default those that belong to the model-based standard
-        errors that lme4 prints: Satterthwaite for a mixed model, residual for a linear one.
-        "kenward-roger" shows the adjusted standard errors.
+        Degrees of freedom of the coefficients, by default `shown_ddf`. "kenward-roger" shows the adjusted
+        standard errors.
     digits : int
         Significant digits of the smallest standard error.
+    information : str
+        As in ``LMMFit.fixed_effects``.
 
     Returns
     -------
@@ -116,7 +128,7 @@ def summarize(fit: LMMFit, ddf: str | None = None, digits: int = 4) -> Summary:
         For an unknown `ddf`.
     """
     linear = fit.method == "OLS"
-    ddf = check_option("ddf", ddf or ("residual" if linear else "satterthwaite"), DDF_WORDS)
+    ddf = check_option("ddf", ddf or shown_ddf(fit), DDF_WORDS)
     return Summary(
         heading="Linear model fit by least squares" if linear else f"Linear mixed model fit by {fit.method}",
         formula=str(fit.formula),
@@ -124,7 +136,7 @@ def summarize(fit: LMMFit, ddf: str | None = None, digits: int = 4) -> Summary:
         residuals=residual_table(fit),
         random=None if linear else random_table(fit, digits),
         counts=_counts(fit),
-        fixed=fixed_table(fit, ddf, digits),
+        fixed=fixed_table(fit, ddf, digits, information),
         notes=fit_notes(fit),
     )
 
@@ -210,9 +222,9 @@ def _counts(fit: LMMFit) -> str:
     return text
 
 
-def fixed_table(fit: LMMFit, ddf: str, digits: int = 4) -> Table:
+def fixed_table(fit: LMMFit, ddf: str, digits: int = 4, information: str = "expected") -> Table:
     """Coefficients with standard error, df, t and p by one df method; dropped columns are left out."""
-    effects = fit.fixed_effects(ddf=ddf)
+    effects = fit.fixed_effects(ddf=ddf, information=information)
     kept = effects[effects["estimate"].notna()]
     frame = kept[["term", "estimate", "se", "df", "t", "p"]].reset_index(drop=True)
     title = "Coefficients:" if fit.method == "OLS" else f"Fixed effects ({DDF_WORDS[ddf]} df):"

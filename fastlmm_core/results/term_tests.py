@@ -87,7 +87,7 @@ def compare(*fits: LMMFit) -> pd.DataFrame:
     ordered = sorted(fits, key=lambda fit: fit.npar)
     first = ordered[0]
     for other in ordered[1:]:
-        if other.nobs != first.nobs or not np.array_equal(other.response, first.response):
+        if not _same_response(first.response, other.response):
             raise DesignError(
                 "the fits are not of the same observations; drop rows with missing values first"
             )
@@ -110,6 +110,14 @@ def compare(*fits: LMMFit) -> pd.DataFrame:
         rows.append((fit.formula, fit.npar, fit.criterion, fit.loglik, fit.aic, fit.bic, chisq, df, p))
     columns = ["formula", "npar", "criterion", "loglik", "aic", "bic", "chisq", "df", "p"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def _same_response(a: np.ndarray, b: np.ndarray) -> bool:
+    """Equal but for what computing one of them in two ways may round, in units of the largest."""
+    if a.shape != b.shape:
+        return False
+    rounding = 8.0 * np.finfo(float).eps * float(np.abs(a).max(initial=0.0))
+    return bool(np.all(np.abs(a - b) <= rounding))
 
 
 def _same_fixed_part(a: LMMFit, b: LMMFit) -> bool:

@@ -129,6 +129,25 @@ def test_plot_writes_figures(tmp_path, capsys, monkeypatch):
     assert {p.name for p in tmp_path.glob("*.png")} == {"emmeans_V.png", "residuals.png", "blups_B.png"}
 
 
+@pytest.mark.parametrize(
+    "options, method, title",
+    [
+        ([], "satterthwaite", "Satterthwaite"),
+        (["--ddf", "kenward-roger"], "kenward-roger", "Kenward-Roger"),
+        (["--ddf", "kenward-roger", "--information", "observed"], "kenward-roger", "Kenward-Roger"),
+        (["--ddf", "residual"], "residual", "residual"),
+    ],
+)
+def test_printed_and_written_coefficients_have_one_df_method(tmp_path, capsys, options, method, title):
+    out = printed(capsys, "fit", OATS, "Y ~ V + N + (1|B/V)", *options, "--out", str(tmp_path))
+    written = pd.read_csv(tmp_path / "fixed_effects.csv")
+    assert set(written["ddf"]) == {method}
+    lines = out.split(f"Fixed effects ({title} df):")[1].splitlines()[2 : 2 + len(written)]
+    shown = np.array([line.split()[1:5] for line in lines], float)
+    # the digits printed are those of the file
+    np.testing.assert_allclose(shown, written[["estimate", "se", "df", "t"]], rtol=2e-3, atol=5e-4)
+
+
 def test_ml_and_df_method_are_carried_into_the_tables(capsys):
     out = printed(capsys, "fit", OATS, "Y ~ V + (1|B)", "--ml", "--ddf", "satterthwaite", "--emmeans", "V")
     assert "fit by ML" in out and "logLik" in out

@@ -1,0 +1,66 @@
+"""Likelihood-ratio comparisons of nested fits: never refused on the same rows, and a known figure."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import chi2
+
+from fastlmm_core import compare, lmm
+from fastlmm_core.errors import DesignError
+
+# 210 rows of repeated measures in three phases, with the figures of their comparison from elsewhere.
+PHASES = pd.read_csv(Path(__file__).parent / "reference" / "phases.csv")
+
+
+def quiet(formula, data, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return lmm(formula, data, **options)
+
+
+def test_figures_of_a_reference():
+    """Chi-square 1.32903 on 4 df, p 0.856431 for the interaction of phase and treatment."""
+    large = quiet("value ~ phase*tr + age + (1|id)", PHASES, reml=False)
+    small = quiet("value ~ phase + tr + age + (1|id)", PHASES, reml=False)
+    row = compare(large, small).iloc[1]
+    assert row["df"] == 4
+    np.testing.assert_allclose([row["chisq"], row["p"]], [1.32903, 0.856431], atol=5e-6)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_nested_fits_of_the_same_rows_always_compare(seed):
+    """Responses of all sizes, with offsets and weights, missing rows, and a formula that computes them."""
+    r = np.random.default_rng(seed)
+    n, groups = int(r.integers(30, 80)), int(r.integers(5, 9))
+    data = pd.DataFrame(r.normal(size=(n, 2)), columns=["x", "z"])
+    data["g"] = r.integers(0, groups, n).astype(str)
+    data["y"] = 10.0 ** r.integers(-6, 7) * (r.normal(size=n) + 3 * data["x"] + 5 * r.normal())
+    data["w"], data["o"] = r.uniform(0.5, 2.0, n), r.normal(size=n)
+    data.loc[r.integers(0, n, 3), ["y", "x"]] = np.nan
+    options = {"reml": False, **({"weights": "w"} if seed % 3 == 0 else {})}
+    offset = " + offset(o)" if seed % 2 else ""
+    small = quiet(f"y ~ x + (1|g){offset}", data, **options)
+    large = quiet(f"y ~ x*z + (1|g){offset}", data, **options)
+    row = compare(small, large).iloc[1]
+    assert row["df"] == 2
+    np.testing.assert_allclose(row["chisq"], max(small.criterion - large.criterion, 0.0), atol=1e-9)
+    np.testing.assert_allclose(row["p"], chi2.sf(row["chisq"], 2), rtol=1e-9)
+    assert np.array_equal(small.response, data["y"].dropna())
+
+
+def test_a_response_computed_in_two_ways_is_one_response():
+    data = PHASES.assign(value=PHASES["value"] - PHASES["value"].min() + 1.0)
+    data["logged"] = np.log2(data["value"]) / np.log2(np.e)
+    plain = quiet("logged ~ age + (1|id)", data, reml=False)
+    assert compare(plain, quiet("log(value) ~ age + tr + (1|id)", data, reml=False))["df"].iloc[1] == 2
+
+
+@pytest.mark.parametrize("change", [lambda y: y + 1e-9, lambda y: y[::-1].to_numpy(), lambda y: 2 * y])
+def test_another_response_is_refused(change):
+    first = quiet("value ~ age + (1|id)", PHASES, reml=False)
+    other = quiet("value ~ age + tr + (1|id)", PHASES.assign(value=change(PHASES["value"])), reml=False)
+    with pytest.raises(DesignError, match="not of the same observations"):
+        compare(first, other)
