@@ -13,7 +13,8 @@ from fastlmm_core.design.evaluation import Numbers, evaluate_numbers, is_element
 from fastlmm_core.design.expressions import Call, Name, Node, deparse
 from fastlmm_core.design.formula import ParsedFormula
 from fastlmm_core.design.functions import columns_read, is_factor_call, match_arguments
-from fastlmm_core.design.inputs import read_offsets, read_response, read_variables
+from fastlmm_core.design.inputs import read_response, read_variables
+from fastlmm_core.design.offsets import read_offset
 from fastlmm_core.design.table import Column, Table
 
 
@@ -55,7 +56,7 @@ def read_table(table: TrialTable) -> TableVariables | None:
     columns = Table(table.frame)
     try:
         raw, groups = read_variables(plan.parsed, columns)
-        offsets = read_offsets(plan.parsed, columns, None)
+        offsets = read_offset(plan.parsed, columns, None).parts
         response = None if plan.traits else read_response(plan.parsed, columns)
     except Exception:  # no trial can be read then, and the general path says why
         return None
@@ -97,14 +98,14 @@ class GridCovariates:
     ----------
     sources : dict of str to int
         Columns that functions read, and their places among the numeric columns.
-    functions : tuple of (int, Node)
-        Place and expression of each function.
+    functions : tuple of (int, tuple of Node)
+        Place of each function, and the expressions that it is the sum of.
     offset : int
         Place of the offset, -1 without one.
     """
 
     sources: dict[str, int]
-    functions: tuple[tuple[int, Node], ...]
+    functions: tuple[tuple[int, tuple[Node, ...]], ...]
     offset: int
 
     def place(self, means: np.ndarray) -> np.ndarray:
@@ -123,8 +124,8 @@ class GridCovariates:
         undefined = np.zeros(means.shape[0], dtype=bool)
         columns = {name: Column(name, means[:, at].copy(), None) for name, at in self.sources.items()}
         grid = Table.of(columns, means.shape[0])
-        for at, node in self.functions:
-            means[:, at] = evaluate_numbers(node, grid, {}).values[:, 0]
+        for at, nodes in self.functions:
+            means[:, at] = np.sum([evaluate_numbers(node, grid, {}).values[:, 0] for node in nodes], axis=0)
             undefined |= ~np.isfinite(means[:, at])
         return undefined
 
@@ -137,6 +138,9 @@ def grid_factors(parsed: ParsedFormula, variables: TableVariables) -> dict[str, 
     """
     readers = Counter(n for node in parsed.fixed.atoms.values() for n in {x.name for x in columns_read(node)})
     found: dict[str, str] = {}
+    of_offsets = {name.name for node in parsed.offsets for name in columns_read(node)}
+    if any(variables.columns.column(name).is_factor for name in of_offsets):
+        return None
     for text, node in parsed.fixed.atoms.items():
         if text in variables.numbers:
             if any(variables.columns.column(name.name).is_factor for name in columns_read(node)):
@@ -161,8 +165,11 @@ def numeric_columns(
     if not plan.emmeans:
         return variables.numbers, GridCovariates({}, (), -1)
     atoms = plan.parsed.fixed.atoms
-    functions = {t: n for t, n in atoms.items() if t in variables.numbers and isinstance(n, Call)}
-    names = {name.name for node in functions.values() for name in columns_read(node)}
+    numeric = {text: node for text, node in atoms.items() if text in variables.numbers}
+    functions: dict[str, tuple[Node, ...]] = {t: (n,) for t, n in numeric.items() if isinstance(n, Call)}
+    if variables.offset is not None:
+        functions["offset()"] = plan.parsed.offsets
+    names = {name.name for nodes in functions.values() for node in nodes for name in columns_read(node)}
     read = {name: deparse(Name(0, name)) for name in sorted(names)}
     numbers = dict(variables.numbers)
     numbers |= {text: variables.columns.column(name).values for name, text in read.items()}
@@ -171,6 +178,6 @@ def numeric_columns(
     place = {text: i for i, text in enumerate(numbers)}
     covariates = GridCovariates(
         {name: place[text] for name, text in read.items()},
-        tuple((place[text], node) for text, node in functions.items()), place.get("offset()", -1),
+        tuple((place[text], nodes) for text, nodes in functions.items()), place.get("offset()", -1),
     )  # fmt: skip
     return numbers, covariates

@@ -17,13 +17,12 @@ from fastlmm_core.design.inputs import (
     check_size,
     complete_rows,
     most_missing,
-    read_offsets,
     read_response,
     read_variables,
     read_weights,
-    total_offset,
 )
 from fastlmm_core.design.matrices import Design, FixedTerm, UsedColumns
+from fastlmm_core.design.offsets import read_offset
 from fastlmm_core.design.penalized_splines import SplineTerm, build_spline, read_spline_variables
 from fastlmm_core.design.random_terms import RandomTerm, TermData, build_random_terms, order_terms
 from fastlmm_core.design.rank import column_rank
@@ -99,17 +98,9 @@ def build_design(
     residual_raw = read_residual(rows_of, table)
     smooth = read_spline_variables(parsed.splines, table)
     y = read_response(parsed, table) if response else None
-    offsets = read_offsets(parsed, table, offset)
-    rows = complete_rows(
-        [
-            *raw.values(),
-            *groups.values(),
-            *residual_raw.values(),
-            *smooth.values(),
-            *(() if y is None else (y,)),
-            *offsets,
-        ]
-    )
+    offsets = read_offset(parsed, table, offset)
+    variables = (*raw.values(), *groups.values(), *residual_raw.values(), *smooth.values())
+    rows = complete_rows([*variables, *(() if y is None else (y,)), *offsets.parts])
     n = table.n if rows is None else rows.size
     if n == 0:
         raise DataError(f"all {table.n} rows have a missing value in a column of the model"
@@ -133,11 +124,11 @@ def build_design(
     index = None if table.index is None else (table.index if rows is None else table.index[rows])
     return Design(
         formula=parsed, response=parsed.response_name, n=n, n_dropped=table.n - n, rows=used,
-        y=None if y is None else y.on_rows(rows)[:, 0], offset=total_offset(offsets, rows),
+        y=None if y is None else y.on_rows(rows)[:, 0], offset=offsets.total(rows),
         X=X_full if not rank.dropped.size else sp.csc_array(X_full[:, rank.kept]), column_names=names,
         kept=rank.kept, dropped_columns=tuple(names[j] for j in rank.dropped), weights=w,
         random=random, terms=_fixed_terms(coding), coding=coding, _rank=rank, _X_full=X_full, _values=values,
-        _table=UsedColumns(table._columns, rows, index), residual=spec,
+        _table=UsedColumns(table._columns, rows, index), _offset=offsets, residual=spec,
     )  # fmt: skip
 
 

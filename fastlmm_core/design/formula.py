@@ -592,6 +592,19 @@ def parse_formula(formula: str | ParsedFormula, limits: Limits = DEFAULT) -> Par
     return _parse(formula, None, limits)
 
 
+def parse_expression(text: str) -> Node:
+    """One expression of columns, ``log(x)``, as it would stand in a formula.
+
+    Raises
+    ------
+    FormulaError
+        With the position where it goes wrong.
+    """
+    node = Parser(text).parse()
+    check_functions(node, text)
+    return node
+
+
 def bind_formula(parsed: ParsedFormula, columns: Iterable[str], taken: Collection[str] = ()) -> ParsedFormula:
     """The formula with the names that only a table decides: constants that it has no column for, and ``.``.
 

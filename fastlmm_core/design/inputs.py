@@ -99,7 +99,7 @@ def is_number(text: str) -> bool:
     return True
 
 
-def _numbers_for_rows(given: Any, table: Table, option: str) -> np.ndarray:
+def numbers_for_rows(given: Any, table: Table, option: str) -> np.ndarray:
     """(N,) float64 of a column name or of an array for all rows of the table."""
     if isinstance(given, str):
         if given not in table.names:
@@ -126,7 +126,7 @@ def read_weights(weights: Any, table: Table, rows: np.ndarray | None) -> np.ndar
     """(n,) weights of the rows used, all positive and finite."""
     if weights is None:
         return None
-    values = _numbers_for_rows(weights, table, "weights")
+    values = numbers_for_rows(weights, table, "weights")
     values = values if rows is None else values[rows]
     bad = ~(np.isfinite(values) & (values > 0))
     if bad.any():
@@ -138,31 +138,6 @@ def read_weights(weights: Any, table: Table, rows: np.ndarray | None) -> np.ndar
             f"(counted from 0) is {what}; leave such rows out"
         )
     return values
-
-
-def read_offsets(parsed: ParsedFormula, table: Table, offset: Any) -> list[Numbers]:
-    """The offset of the argument and those of the formula on all rows, one column each."""
-    found = []
-    if offset is not None:
-        values = _numbers_for_rows(offset, table, "offset")
-        infinite = np.isinf(values)
-        found.append(Numbers("offset", values[:, None], infinite if infinite.any() else None, {}))
-    for node in parsed.offsets:
-        try:
-            numbers = evaluate_numbers(node, table, {})
-        except DataError as error:
-            raise DataError(f"offset({deparse(node)}) must be numeric: {error}") from None
-        if numbers.values.shape[1] != 1:
-            raise DataError(f"offset({deparse(node)}) must be one column of numbers, not "
-                            f"{numbers.values.shape[1]}")  # fmt: skip
-        found.append(numbers)
-    return found
-
-
-def total_offset(offsets: list[Numbers], rows: np.ndarray | None) -> np.ndarray | None:
-    """(n,) sum of the offsets on the rows used; None without any."""
-    parts = [offset.on_rows(rows)[:, 0] for offset in offsets]
-    return np.sum(parts, axis=0) if parts else None
 
 
 def complete_rows(variables: Iterable[Raw | Numbers]) -> np.ndarray | None:

@@ -15,9 +15,10 @@ from fastlmm_core.design.expressions import Name
 from fastlmm_core.design.formula import ParsedFormula
 from fastlmm_core.design.functions import is_factor_call
 from fastlmm_core.design.hypotheses import type1, type2, type3
+from fastlmm_core.design.offsets import Offset
 from fastlmm_core.design.rank import Rank
 from fastlmm_core.design.residual import ResidualSpec
-from fastlmm_core.design.table import Column, Table, as_factor, drop_unused
+from fastlmm_core.design.table import Column, Table, as_factor, drop_unused, first_row
 from fastlmm_core.design.variables import Atom
 from fastlmm_core.errors import DataError
 
@@ -117,6 +118,7 @@ class Design:
     _X_full: sp.csc_array = field(repr=False)
     _values: dict[str, np.ndarray] = field(repr=False)
     _table: UsedColumns = field(repr=False)
+    _offset: Offset = field(repr=False)
     residual: ResidualSpec = field(default_factory=ResidualSpec)
 
     @property
@@ -202,8 +204,8 @@ class Design:
 
     @cached_property
     def variables(self) -> dict[str, Variable]:
-        """Columns of the table that the fixed part reads, by name."""
-        return _variables(self.coding, self._table)
+        """Columns of the table that the fixed part and the offset read, by name."""
+        return _variables(self.coding, self._table, self._offset.columns_read)
 
     @cached_property
     def frame(self) -> pd.DataFrame:
@@ -251,6 +253,30 @@ class Design:
                 )
         return sp.csr_array(self.coding.matrix(values, table.n))
 
+    def offset_at(self, table: Table) -> np.ndarray | None:
+        """(m,) offset on other rows, with the mean of what was given beside the formula; None without any."""
+        if self.offset is None:
+            return None
+        rows = self._table.rows
+        return self._offset.on_table(table) + self._offset.given_mean(rows)
+
+    def new_offset(self, table: Table) -> np.ndarray:
+        """(m,) offset of the formula on the rows of new data.
+
+        Raises
+        ------
+        DataError
+            When the model has an offset beside the formula, or a value is missing.
+        """
+        if self._offset.given:
+            raise DataError("the model has an offset that the formula does not name: give offset=, the whole "
+                            "offset of each row of the new data")  # fmt: skip
+        values = self._offset.on_table(table)
+        if np.isnan(values).any():
+            raise DataError(f"the offset has no value in new data, {first_row(np.isnan(values), values)}; "
+                            "fill in its columns or leave the rows out")  # fmt: skip
+        return values
+
     def sum_coded(self) -> tuple[sp.csc_array, tuple[str, ...]]:
         """(n, p_full) fixed part with every factor coded by ``contr.sum``, and its column names."""
         coding = self.coding.with_sum_contrasts()
@@ -297,7 +323,7 @@ class UsedColumns:
         return drop_unused(values, column.levels)
 
 
-def _variables(coding: Coding, table: UsedColumns) -> dict[str, Variable]:
+def _variables(coding: Coding, table: UsedColumns, others: tuple[str, ...]) -> dict[str, Variable]:
     """A numeric column that only enters through ``C()`` or ``factor()`` counts as a factor."""
     as_levels: dict[str, Atom] = {}
     as_number: dict[str, None] = {}
@@ -310,7 +336,7 @@ def _variables(coding: Coding, table: UsedColumns) -> dict[str, Variable]:
             else:
                 as_number[name] = None
     out = {}
-    for name in names:
+    for name in (*names, *(name for name in others if name not in names)):
         dates = table.columns[name].days is not None and name not in as_levels
         values, levels = table.used(name, "numeric" if dates else None)
         if levels is None and (name in as_number or name not in as_levels):

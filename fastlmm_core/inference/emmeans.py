@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,12 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from fastlmm_core.errors import OptionError, check_level, nearest_names
+from fastlmm_core.design.evaluation import evaluate_numbers
+from fastlmm_core.design.expressions import Name, Node
+from fastlmm_core.design.formula import parse_expression
+from fastlmm_core.design.functions import bind_constants, columns_read
+from fastlmm_core.design.table import Column, Table
+from fastlmm_core.errors import FormulaError, OptionError, check_level, nearest_names
 from fastlmm_core.inference.mean_tables import EmmeansTable
 from fastlmm_core.inference.reference_grid import (
     MeanSpecs,
@@ -20,11 +25,13 @@ from fastlmm_core.inference.reference_grid import (
     averaging_matrix,
     check_names,
     columns_of_specs,
+    grid_codes,
     grid_table,
     parse_specs,
+    plain_name,
     reference_grid,
 )
-from fastlmm_core.inference.response_scale import response_scale
+from fastlmm_core.inference.response_scale import ResponseScale, response_scale
 from fastlmm_core.inference.table_labels import group_codes
 
 Floats = NDArray[np.floating]
@@ -45,7 +52,8 @@ def emmeans(
     """Marginal means: predictions on the grid of all factor levels, averaged over what `specs` leaves out.
 
     Covariates are held at their mean over the rows used (also one with two values only) unless `at` says
-    otherwise. The mean offset of the model, if any, is part of the means.
+    otherwise. The offset of the formula at these values is part of the means, as is the mean of one that was
+    given beside it.
 
     Parameters
     ----------
@@ -81,11 +89,7 @@ def emmeans(
     """
     wanted, grid = columns_of_specs(parse_specs(specs, by), fit.design), reference_grid(fit.design, at)
     check_names(grid, wanted.variables)
-    offset = getattr(fit.design, "offset", None)
-    shift = 0.0 if offset is None else float(np.mean(offset))
-    return table_of_means(
-        fit, grid, wanted, weights, ddf, information, level, shift, "Estimated marginal means"
-    )
+    return table_of_means(fit, grid, wanted, weights, ddf, information, level, "Estimated marginal means")
 
 
 def emtrends(
@@ -102,13 +106,14 @@ def emtrends(
 ) -> EmmeansTable:
     """Slopes of the prediction in a covariate, averaged as `emmeans` averages predictions.
 
-    Where the design rows are linear in `var` the slope is exact; elsewhere it is a central difference with
-    one Richardson step, taken at the covariate's mean or at its values in `at`.
+    The offset of the formula is part of the prediction. Where the design rows are linear in `var` the slope
+    is exact; elsewhere it is a central difference with one Richardson step, taken at the covariate's mean or
+    at its values in `at`.
 
     Parameters
     ----------
     var : str
-        Numeric variable of the fixed part.
+        Numeric variable of the fixed part, or a function of one that can be undone: ``"log(x)"``.
     delta : float, optional
         Use the difference quotient [f(x + delta) - f(x)] / delta, not the derivative. R's emtrends does,
         with a thousandth of the range; the two agree where the model is linear in `var`.
@@ -125,40 +130,116 @@ def emtrends(
         When `var` is unknown or a factor; otherwise as `emmeans`.
     """
     design = fit.design
-    if var not in design.variables:
-        raise OptionError(f"var='{var}' is not in the fixed part{nearest_names(var, design.variables)}")
-    if design.variables[var].kind == "factor":
-        raise OptionError(f"var='{var}' is a factor; slopes are for numeric variables")
+    covariate = slope_covariate(design, var)
     wanted, grid = columns_of_specs(parse_specs(specs, by), design), reference_grid(design, at)
     check_names(grid, wanted.variables)
-    slopes = replace(grid, X=slope_rows(design, grid, var, delta))
+    X, offset = slope_rows(design, grid, covariate, delta)
+    slopes = replace(grid, X=X, offset=offset)
     return table_of_means(
-        fit, slopes, wanted, weights, ddf, information, level, 0.0, f"Slopes in {var}", (var,)
+        fit, slopes, wanted, weights, ddf, information, level, f"Slopes in {var}", (covariate.column,)
     )
 
 
-def slope_rows(design: Any, grid: ReferenceGrid, var: str, delta: float | None = None) -> sp.csr_array:
-    """Derivative of the design rows (m, p_full) in `var` at the grid points."""
-    values, _ = design.used_column(var)
-    spread = float(np.ptp(values)) or max(1.0, abs(float(values[0])))
+@dataclass(frozen=True)
+class SlopeCovariate:
+    """What slopes are taken in: a numeric column, or a monotone function of one such as ``log(x)``.
 
-    def rows(shift: float) -> sp.csr_array:
-        shifted = {k: tuple(x + shift for x in v) if k == var else v for k, v in grid.values.items()}
-        return sp.csr_array(design.fixed_matrix(grid_table(shifted, grid.factors)))
+    Attributes
+    ----------
+    column : str
+    node : Node or None
+        The function; None for the column itself.
+    scale : ResponseScale or None
+        Its inverse.
+    """
 
+    column: str
+    node: Node | None
+    scale: ResponseScale | None
+
+    def of(self, x: Floats) -> Floats:
+        """The function at x (k,)."""
+        if self.node is None:
+            return x
+        table = Table.of({self.column: Column(self.column, x, None)}, x.size)
+        return evaluate_numbers(self.node, table, {}).on_rows(None)[:, 0]
+
+    def shifted(self, x: Sequence[float], step: float) -> tuple[float, ...]:
+        """The values of the column where the function is larger by `step`."""
+        values = np.asarray(x, dtype=np.float64)
+        if self.scale is None:
+            return tuple((values + step).tolist())
+        return tuple(self.scale.back(self.of(values) + step).tolist())
+
+
+def slope_covariate(design: Any, var: str) -> SlopeCovariate:
+    """The column or function that `var` names.
+
+    Raises
+    ------
+    OptionError
+        When the column is unknown or a factor, or the function has no inverse.
+    """
+    column, node = plain_name(var), None
+    if column not in design.variables:
+        try:
+            node = bind_constants(parse_expression(var), design.variables)
+        except FormulaError:
+            node = None
+        read = {name.name for name in columns_read(node)} if node is not None else set()
+        if node is None or isinstance(node, Name) or len(read) != 1 or not read <= set(design.variables):
+            raise OptionError(f"var='{var}' is not in the fixed part{nearest_names(var, design.variables)}")
+        (column,) = read
+    if design.variables[column].kind == "factor":
+        raise OptionError(f"var='{var}' is a factor; slopes are for numeric variables")
+    scale = response_scale(node)
+    if node is not None and scale is None:
+        raise OptionError(f"var='{var}' cannot be solved for '{column}'; allowed: a column, or a function "
+                          "that can be undone, such as log(x) or sqrt(x)")  # fmt: skip
+    return SlopeCovariate(column, node, scale)
+
+
+def slope_rows(
+    design: Any, grid: ReferenceGrid, covariate: SlopeCovariate, delta: float | None = None
+) -> tuple[sp.csr_array, Floats | None]:
+    """Derivative of the design rows (m, p_full) and of the offset (m,) at the grid points."""
+    name = covariate.column
+
+    def rows(values: Sequence[float]) -> sp.csr_array:
+        table = grid_table({**grid.values, name: tuple(values)}, grid.factors)
+        X, offset = design.fixed_matrix(table), design.offset_at(table)
+        return sp.csr_array(X if offset is None else sp.hstack([X, sp.csr_array(offset[:, None])]))
+
+    slopes = difference_quotients(rows, covariate, grid, design.used_column(name)[0], delta)
+    if grid.offset is None:
+        return slopes, None
+    return sp.csr_array(slopes[:, :-1]), slopes[:, [-1]].toarray()[:, 0]
+
+
+def difference_quotients(
+    rows: Callable[[Sequence[float]], sp.csr_array], covariate: SlopeCovariate, grid: ReferenceGrid,
+    used: Floats, delta: float | None,
+) -> sp.csr_array:  # fmt: skip
+    """Slopes of rows(values of the covariate) at the grid's values; see `emtrends` for `delta`."""
+    here = grid.values[covariate.column]
     if delta is not None:
         if not np.isfinite(delta) or delta == 0.0:
             raise OptionError(f"delta={delta!r} must be a finite number other than 0")
-        return sp.csr_array((rows(delta) - grid.X) / delta)
+        ahead = np.asarray(here, dtype=np.float64) + delta
+        step = covariate.of(ahead) - covariate.of(np.asarray(here, dtype=np.float64))
+        place = dict(zip(grid.values, grid_codes(grid.shape()), strict=True))[covariate.column]
+        return sp.csr_array(sp.diags_array(1.0 / step[place]) @ (rows(ahead.tolist()) - rows(here)))
+    values = covariate.of(used)
+    spread = float(np.ptp(values)) or max(1.0, abs(float(values[0])))
     h = SLOPE_STEP * spread
-    up, down = rows(h), rows(-h)
+    middle, up, down = rows(here), rows(covariate.shifted(here, h)), rows(covariate.shifted(here, -h))
     wide = (up - down) / (2.0 * h)
-    bend = abs(up + down - 2.0 * grid.X)
+    bend = abs(up + down - 2.0 * middle)
     size = abs(up).max() + abs(down).max()
     if bend.nnz == 0 or bend.max() <= 1e-12 * size:
         return sp.csr_array(linear_slopes(wide, spread))
-    narrow = (rows(0.5 * h) - rows(-0.5 * h)) / h
-    return sp.csr_array((4.0 * narrow - wide) / 3.0)
+    near = rows(covariate.shifted(here, 0.5 * h)), rows(covariate.shifted(here, -0.5 * h))
+    return sp.csr_array((4.0 * ((near[0] - near[1]) / h) - wide) / 3.0)
 
 
 def linear_slopes(slopes: sp.csr_array, spread: float) -> sp.csr_array:
@@ -178,7 +259,6 @@ def table_of_means(
     ddf: str,
     information: str,
     level: float,
-    shift: float,
     title: str,
     trend: tuple[str, ...] = (),
 ) -> EmmeansTable:
@@ -193,10 +273,11 @@ def table_of_means(
     K = sp.csr_array(W @ grid.X)
     undefined = np.diff(W.indptr) == 0
     group = group_codes(labels, specs.by)
-    remarks = mean_remarks(fit.design, grid, specs, weights, trend, shift)
+    shift = np.zeros(K.shape[0]) if grid.offset is None else W @ grid.offset
+    remarks = mean_remarks(fit.design, grid, specs, weights, trend)
     functions = fit.linear_functions(K, ddf=ddf, information=information)
     return EmmeansTable(
-        labels=labels, functions=functions, K=K, weights=None, shift=np.full(K.shape[0], shift),
+        labels=labels, functions=functions, K=K, weights=None, shift=shift,
         undefined=undefined, by=specs.by, kind="prediction", n_means=int(np.max(np.bincount(group))),
         adjust_asked="none", level=level, title=title, remarks=remarks,
         scale=None if trend else response_scale(fit.design.formula.response), group=group,
@@ -225,7 +306,7 @@ def mean_labels(grid: ReferenceGrid, specs: MeanSpecs) -> pd.DataFrame:
 
 
 def mean_remarks(
-    design: Any, grid: ReferenceGrid, specs: MeanSpecs, weights: Any, trend: tuple[str, ...], shift: float
+    design: Any, grid: ReferenceGrid, specs: MeanSpecs, weights: Any, trend: tuple[str, ...]
 ) -> tuple[str, ...]:
     """Notes on averaging, covariates, offset and interactions."""
     notes = []
@@ -240,8 +321,10 @@ def mean_remarks(
     ]
     if held:
         notes.append(f"Covariates held at {', '.join(held)}")
-    if shift:
-        notes.append(f"The mean offset {shift:.6g} is included")
+    if grid.offset is not None and grid.offset.any() and not trend:
+        low, high = float(grid.offset.min()), float(grid.offset.max())
+        size = f"{low:.6g}" if low == high else f"{low:.6g} to {high:.6g}"
+        notes.append(f"The offset {size} is included")
     if grid.nesting is not None:
         notes.extend(grid.nesting.words())
     shown = {*specs.variables, *trend}

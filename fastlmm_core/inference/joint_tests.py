@@ -114,10 +114,11 @@ def joint_tests(
 
 def slope_values(design: Any, by: Sequence[str]) -> dict[str, tuple[float, float]]:
     """Two values around the mean for each covariate, one unit to either side."""
+    tested = {name for term in design.terms for name in term.variables}
     return {
         name: (v.mean - 1.0, v.mean + 1.0)
         for name, v in design.variables.items()
-        if v.kind != "factor" and name not in by
+        if v.kind != "factor" and name not in by and name in tested
     }
 
 

@@ -134,6 +134,8 @@ class ReferenceGrid:
         Design rows (or their slopes).
     nesting : Nesting or None
         Factors nested in others, where the data leave combinations undetermined for it.
+    offset : ndarray (m,) or None
+        Offset of the model (or its slope).
     """
 
     values: Mapping[str, tuple[Any, ...]]
@@ -141,6 +143,7 @@ class ReferenceGrid:
     counts: Floats
     X: Any
     nesting: Nesting | None = None
+    offset: Floats | None = None
 
     def shape(self) -> tuple[int, ...]:
         """Number of values of each variable."""
@@ -290,8 +293,10 @@ def reference_grid(design: Any, at: Mapping[str, Any] | None = None) -> Referenc
         shown = ", ".join(f"{name}: {len(v)}" for name, v in values.items())
         raise OptionError(f"the reference grid has {size:,} points ({shown}); restrict factors with `at`")
     counts = cell_counts(design, values, factors)
-    X = sp.csr_array(design.fixed_matrix(grid_table(values, factors)))
-    return ReferenceGrid(values, factors, counts, X, nesting_of(design, values, factors))
+    table = grid_table(values, factors)
+    X = sp.csr_array(design.fixed_matrix(table))
+    nesting = nesting_of(design, values, factors)
+    return ReferenceGrid(values, factors, counts, X, nesting, design.offset_at(table))
 
 
 def nesting_of(design: Any, values: Mapping[str, Sequence[Any]], factors: frozenset[str]) -> Nesting | None:

@@ -160,10 +160,13 @@ def _trend_delta(fit: LMMFit, block: Mapping[str, Any], where: str) -> float | N
             raise OptionError(f"{where}.delta=0 is not known; allowed: a number other than 0, 'exact'")
         return float(delta)
     var = block["var"]
-    known = fit.design.variables.get(var)
-    if known is None or known.kind == "factor":
+    from .inference.emmeans import slope_covariate
+
+    try:
+        column = slope_covariate(fit.design, var).column
+    except OptionError:
         return None  # emtrends() itself says what is wrong
-    return 0.001 * float(np.ptp(np.asarray(fit.design.frame[var], dtype=float))) or None
+    return 0.001 * float(np.ptp(fit.design.used_column(column)[0])) or None
 
 
 def trends_block(

@@ -440,7 +440,8 @@ class LMMFit:
         allow_new_levels : bool
             Levels that did not occur get a random effect of zero, and its variance in `se`.
         offset : (m,) array, optional
-            Needed with `newdata` when the model has an offset.
+            The whole offset of the new rows, in place of the formula's, which is evaluated in `newdata`.
+            Needed when the model has an offset that the formula does not name.
         se : bool
             Return a table with prediction, se and status. The standard error is of the predicted mean: the
             uncertainty of beta and u, not the residual.

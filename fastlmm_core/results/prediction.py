@@ -10,7 +10,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from fastlmm_core.design.expressions import label_of
-from fastlmm_core.design.table import first_row
+from fastlmm_core.design.table import Table, first_row
 from fastlmm_core.errors import DataError, OptionError, name_list, nearest_names
 from fastlmm_core.inference.linear_functions import dense_rows
 from fastlmm_core.kernels.assembly import apply_factor, apply_factor_transposed
@@ -47,7 +47,7 @@ def predict(
         shift = np.zeros(fit.nobs) if fit.offset is None else fit.offset
     else:
         X = fit.design.fixed_matrix(newdata)
-        shift = _new_offset(fit, offset, X.shape[0])
+        shift = _new_offset(fit, offset, newdata, X.shape[0])
     estimable = fit.design.estimable(X)
     beta = np.where(np.isnan(fit.beta), 0.0, fit.beta)
     value = X @ beta + shift
@@ -100,11 +100,12 @@ def _terms_used(fit: LMMFit, random: bool | Sequence[str]) -> list[int]:
     return [k for k, term in enumerate(terms) if term.group in wanted]
 
 
-def _new_offset(fit: LMMFit, offset: Any, n: int) -> np.ndarray:
+def _new_offset(fit: LMMFit, offset: Any, newdata: Any, n: int) -> np.ndarray:
+    """(n,) the whole offset of the new rows: the one given, or the formula's."""
     if offset is None:
-        if fit.offset is not None:
-            raise DataError("the model has an offset: give offset=, one value for each row of the new data")
-        return np.zeros(n)
+        if fit.offset is None:
+            return np.zeros(n)
+        return fit.design.new_offset(newdata if isinstance(newdata, Table) else Table(newdata))
     try:
         values = np.asarray(offset, float)
     except (TypeError, ValueError, OverflowError):
