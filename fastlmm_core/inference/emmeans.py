@@ -17,6 +17,7 @@ from fastlmm_core.design.formula import parse_expression
 from fastlmm_core.design.functions import bind_constants, columns_read
 from fastlmm_core.design.table import Column, Table
 from fastlmm_core.errors import FormulaError, OptionError, check_level, nearest_names
+from fastlmm_core.inference.estimate_tables import CODES
 from fastlmm_core.inference.mean_tables import EmmeansTable
 from fastlmm_core.inference.reference_grid import (
     MeanSpecs,
@@ -325,6 +326,7 @@ def mean_remarks(
         low, high = float(grid.offset.min()), float(grid.offset.max())
         size = f"{low:.6g}" if low == high else f"{low:.6g} to {high:.6g}"
         notes.append(f"The offset {size} is included")
+    notes += [code_note(design, name) for name in specs.variables if looks_like_codes(design, name)]
     if grid.nesting is not None:
         notes.extend(grid.nesting.words())
     shown = {*specs.variables, *trend}
@@ -335,3 +337,18 @@ def mean_remarks(
             f"Averages over the interaction {', '.join(hit)}: look at the means within its cells too"
         )
     return tuple(notes)
+
+
+def looks_like_codes(design: Any, name: str) -> bool:
+    """Whether a covariate has whole numbers that repeat, as codes of genotypes have."""
+    if name not in design.variables or design.variables[name].kind == "factor":
+        return False
+    values = design.used_column(name)[0]
+    return bool((values == np.floor(values)).all()) and np.unique(values).size < values.size
+
+
+def code_note(design: Any, name: str) -> str:
+    """What to do when the whole numbers of a covariate are names of levels."""
+    count = np.unique(design.used_column(name)[0]).size
+    words = f"'{name}' is a covariate of this model; if its {count} values are codes, write factor({name})"
+    return CODES + words

@@ -53,6 +53,7 @@ from fastlmm_core.options import (
 Floats = NDArray[np.floating]
 
 OK = "ok"
+CODES = "Numbers or codes? "  # begins the note on a covariate that may have been meant as a factor
 NOT_ESTIMABLE = "not estimable"
 FIGURES = ("estimate", "se", "df", "t", "p", "lower", "upper", "status")
 DDF_WORDS = {
@@ -389,8 +390,9 @@ class EstimateTable:
         Parameters
         ----------
         method : str, mapping or sequence
-            pairwise, revpairwise, trt.vs.ctrl, trt.vs.ctrl1, trt.vs.ctrlk, consec, poly, eff, del.eff,
-            mean_chg, identity, or custom weights {label: weights} or {label: {row label: weight}}.
+            pairwise, revpairwise, trt.vs.ctrl (also with its control, "trt.vs.ctrl:CHECK"), trt.vs.ctrl1,
+            trt.vs.ctrlk, consec, poly, eff, del.eff, mean_chg, identity, or custom weights {label: weights} or
+            {label: {row label: weight}}.
         by : str, sequence of str or None
             Label columns that split the rows; the table's own without it, None for no split.
         adjust : str, optional
@@ -418,6 +420,8 @@ class EstimateTable:
         MemoryForecastError
             For a table of all pairs that will not fit in memory.
         """
+        if isinstance(method, str) and method.startswith("trt.vs.ctrl:"):
+            method, ref = method.split(":", 1)
         names = self._by_names(by, simple)
         product = interaction is not None and interaction is not False
 
@@ -429,7 +433,11 @@ class EstimateTable:
             return family, {free_name(names): list(family.labels)}
 
         check_pairs(method, [rows.size for rows in group_members(self.labels, names)])
-        found = grouped_contrasts(self.labels, names, family_of)
+        try:
+            found = grouped_contrasts(self.labels, names, family_of)
+        except OptionError as error:  # one mean of numbers that may have been meant as levels
+            codes = [note.removeprefix(CODES) for note in self.remarks if note.startswith(CODES)]
+            raise OptionError("; ".join([str(error), *codes])) from None
         alone = (f"Groups of one mean, with nothing to compare: {found.alone}",) if found.alone else ()
         return ContrastTable(
             labels=found.labels, functions=self.functions, K=self.K,

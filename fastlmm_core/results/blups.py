@@ -27,8 +27,9 @@ def blup_table(fit: LMMFit, term: str | None, level: float) -> pd.DataFrame:
     groups = [t.group for t in fit.design.random]
     term = label_of(term) if isinstance(term, str) else term
     if term is not None and term not in groups:
+        fixed = f"; it is in the fixed part, and random as (1|{term})" if term in fit.design.variables else ""
         raise OptionError(
-            f"term={term!r} is not a grouping factor of this model{nearest_names(str(term), groups)}"
+            f"term={term!r} is not a grouping factor of this model{fixed}{nearest_names(str(term), groups)}"
         )
     solved = fit.solved
     pev = prediction_error_blocks(solved)
