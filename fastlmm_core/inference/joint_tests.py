@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -13,6 +13,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from fastlmm_core.errors import OptionError, nearest_names
+from fastlmm_core.inference.confounded_effects import confounded_rows, grid_comparisons
 from fastlmm_core.inference.linear_functions import NO_VARIANCE
 from fastlmm_core.inference.multiplicity import f_tail
 from fastlmm_core.inference.reference_grid import (
@@ -29,6 +30,7 @@ from fastlmm_core.inference.table_labels import group_rows
 Floats = NDArray[np.floating]
 
 PART = "part"
+CONFOUNDED = "(confounded)"
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,8 @@ def joint_tests(
     -------
     DataFrame
         term, the `by` columns, df_num, df_den, F, p, status; "part" marks effects that are only partly
-        estimable.
+        estimable. With empty cells a row "(confounded)" tests the comparisons that belong to no single
+        effect.
 
     Raises
     ------
@@ -101,12 +104,21 @@ def joint_tests(
         if name not in design.variables:
             raise OptionError(f"by: '{name}' is not in the fixed part{nearest_names(name, design.variables)}")
     grid = reference_grid(design, {**slope_values(design, names), **(at or {})})
-    tests = []
+    tests: list[JointTest] = []
+    tested: dict[tuple[Any, ...], list[Floats]] = {}
     for effect in testable_effects(design, grid, names):
         for by_values, L in effect_rows(grid, effect, names, weights):
-            test = one_test(fit, L, effect, by_values, ddf, information, scaled)
-            if test.df_num:
-                tests.append(test)
+            rows, lost = estimable_part(L.toarray(), design.null_basis)
+            if not len(rows):
+                continue
+            test = one_test(fit, rows, ":".join(effect), by_values, ddf, information, scaled)
+            tests.append(replace(test, status=PART) if lost and test.status == "ok" else test)
+            tested.setdefault(by_values, []).append(rows)
+    if design.null_basis is not None:
+        for by_values, parts in tested.items():
+            here = dict(zip(names, by_values, strict=True))
+            left = confounded_test(fit, grid, here, np.vstack(parts), ddf, information, scaled)
+            tests += [left] if left is not None else []
     if not tests:
         raise OptionError("there is no effect to test: the fixed part has no variable besides those of `by`")
     return tests_frame(tests, names)
@@ -204,29 +216,51 @@ def levels_within(grid: ReferenceGrid, name: str, held: Mapping[str, int]) -> ND
 
 def one_test(
     fit: Any,
-    L: sp.csr_array,
-    effect: tuple[str, ...],
+    rows: Floats,
+    term: str,
     by_values: tuple[Any, ...],
     ddf: str,
     information: str,
     scaled: bool,
 ) -> JointTest:
-    """F test that the estimable part of L beta is zero."""
-    rows, lost = estimable_part(L.toarray(), fit.design.null_basis)
-    term, status = ":".join(effect), PART if lost else "ok"
-    if not len(rows):
-        return JointTest(term, by_values, 0, np.nan, np.nan, np.nan, status)
+    """F test that the estimable functions rows @ beta are zero."""
     functions = fit.linear_functions(rows, ddf=ddf, information=information)
     if functions.without_variance:
         return JointTest(term, by_values, len(rows), np.nan, np.nan, np.nan, NO_VARIANCE)
     if scaled:
         test = functions.f_test()
-        return JointTest(term, by_values, test.df_num, test.df_den, test.F, test.p, status)
+        return JointTest(term, by_values, test.df_num, test.df_den, test.F, test.p, "ok")
     z, cov = np.asarray(functions.estimate), np.asarray(functions.cov)
     F = float(z @ np.linalg.solve(cov, z)) / len(rows)
     df_den = float(np.min(functions.df()))
     p = float(f_tail(np.array(F), np.array(len(rows)), np.array(df_den)))
-    return JointTest(term, by_values, len(rows), df_den, F, p, status)
+    return JointTest(term, by_values, len(rows), df_den, F, p, "ok")
+
+
+def confounded_test(
+    fit: Any,
+    grid: ReferenceGrid,
+    here: Mapping[str, Any],
+    tested: Floats,
+    ddf: str,
+    information: str,
+    scaled: bool,
+) -> JointTest | None:
+    """Test of what the effects leave over of all comparisons in the `by` group `here`; None when nothing."""
+    at = {name: grid.values[name].index(value) for name, value in here.items()}
+    everything = grid_comparisons(grid, fit.design.null_basis, at)
+    if not everything.size:
+        return None
+    rows = confounded_rows(fit, everything, tested, ddf, information)
+    if not len(rows):
+        return None
+    test = one_test(fit, rows, CONFOUNDED, tuple(here.values()), ddf, information, scaled)
+    if scaled or test.status != "ok":
+        return test
+    whole = fit.linear_functions(everything, ddf=ddf, information=information)
+    df_den = float(np.min(whole.df()))
+    p = float(f_tail(np.array(test.F), np.array(test.df_num), np.array(df_den)))
+    return replace(test, df_den=df_den, p=p)
 
 
 def tests_frame(tests: Sequence[JointTest], by: Sequence[str]) -> pd.DataFrame:
