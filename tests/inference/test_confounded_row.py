@@ -29,7 +29,8 @@ def test_what_is_left_is_that_of_emmeans(formula, by, dropped, df_num, df_den, F
     assert left["df_num"].tolist() == df_num
     np.testing.assert_allclose(left["df_den"], df_den, atol=0.05)
     np.testing.assert_allclose(left["F"], F, rtol=2e-4)
-    assert (left["status"] == "ok").all() and (tests.index[tests["term"] == "(confounded)"] >= len(tests) - 1).all()
+    assert (left["status"] == "ok").all()
+    assert (left.index >= len(tests) - 1).all()
 
 
 @pytest.mark.parametrize("formula", ["y ~ a*b + x", "y ~ a*b*g + x + (1|r)"])
@@ -50,4 +51,5 @@ def test_sums_of_squares_add_up(formula):
     wald = [fit.linear_functions(rows, ddf="asymptotic").f_test() for rows in
             (row_basis(np.vstack(parts)), grid_comparisons(grid, null, {}))]  # fmt: skip
     assert left["df_num"] == wald[1].df_num - wald[0].df_num
-    assert left["df_num"] * left["F"] == pytest.approx(wald[1].df_num * wald[1].F - wald[0].df_num * wald[0].F, rel=1e-6)
+    sums = [test.df_num * test.F for test in wald]
+    assert left["df_num"] * left["F"] == pytest.approx(sums[1] - sums[0], rel=1e-6)
