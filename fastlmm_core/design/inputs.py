@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from fastlmm_core.design.evaluation import Numbers, evaluate_numbers
-from fastlmm_core.design.expressions import deparse
 from fastlmm_core.design.formula import ParsedFormula
 from fastlmm_core.design.functions import columns_read
 from fastlmm_core.design.grouping import group_text, read_group

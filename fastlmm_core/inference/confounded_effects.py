@@ -32,7 +32,7 @@ def grid_comparisons(grid: ReferenceGrid, null_basis: Floats, at: Mapping[str, i
         rows = grid.X[points[first : first + BLOCK]] - sp.csr_array(
             np.ones((min(BLOCK, points.size - first), 1))
         ) @ sp.csr_array(grid.X[points[:1]])
-        triangle = np.linalg.qr(np.vstack([triangle, rows.toarray()]), mode="r")
+        triangle = np.asarray(np.linalg.qr(np.vstack([triangle, rows.toarray()]), mode="r"))
     return estimable_part(triangle, null_basis)[0]
 
 
