@@ -22,7 +22,7 @@ from fastlmm_core.reml.information import KINDS
 
 CONTRASTS = (
     "pairwise", "revpairwise", "trt.vs.ctrl", "trt.vs.ctrl1", "trt.vs.ctrlk", "consec", "poly", "eff",
-    "del.eff", "mean_chg", "identity",
+    "del.eff", "mean_chg", "identity", "helmert",
 )  # fmt: skip
 FORMAT = 2  # of the folder and its tables; part of the digest
 RESERVED = ("trait", "status", "singular", "message")  # columns of the table `fits` that are read again

@@ -18,6 +18,13 @@ from numpy.typing import NDArray
 
 from fastlmm_core.design.inputs import is_number
 from fastlmm_core.errors import OptionError, check_option, name_list, nearest_names
+from fastlmm_core.inference.weighted_contrasts import (
+    average_of_others,
+    change_points,
+    check_weights,
+    grand_mean,
+    williams,
+)
 
 Floats = NDArray[np.floating]
 Custom = Mapping[str, object] | Sequence[object]
@@ -157,18 +164,55 @@ def consecutive(means: MeanLabels, reverse: bool = False) -> ContrastFamily:
     )
 
 
-def effects(means: MeanLabels) -> ContrastFamily:
-    """Each mean minus the average of all."""
-    k = len(means.raw)
-    matrix = sp.csr_array(np.eye(k) - 1.0 / k)
+def effects(means: MeanLabels, wts: object = None) -> ContrastFamily:
+    """Each mean minus the average of all, weighted where `wts` are given."""
+    matrix = sp.csr_array(grand_mean(check_weights(wts, len(means.raw))))
     return ContrastFamily(tuple(f"{x} effect" for x in means.shown), matrix, "contrast", "fdr")
 
 
-def deleted_effects(means: MeanLabels) -> ContrastFamily:
-    """Each mean minus the average of the others."""
+def deleted_effects(means: MeanLabels, wts: object = None) -> ContrastFamily:
+    """Each mean minus the average of the others, weighted where `wts` are given."""
+    matrix = sp.csr_array(average_of_others(check_weights(wts, len(means.raw))))
+    return replace(effects(means), coefficients=matrix)
+
+
+def helmert(means: MeanLabels) -> ContrastFamily:
+    """Each mean times the number of means before it, minus their sum, as R's ``contr.helmert``."""
     k = len(means.raw)
-    family = effects(means)
-    return replace(family, coefficients=sp.csr_array(family.coefficients * (k / (k - 1.0))))
+    matrix = np.tril(-np.ones((k - 1, k))) + np.diag(np.arange(1.0, k), 1)[: k - 1]
+    labels = tuple(f"{x} vs earlier" for x in means.shown[1:])
+    return ContrastFamily(labels, sp.csr_array(matrix), "contrast", "none")
+
+
+def normalized(means: MeanLabels, family: str = "eff", **options: object) -> ContrastFamily:
+    """Another family with every contrast scaled to length 1."""
+    if not isinstance(family, str) or family == "nrmlz":
+        raise OptionError(f"family={family!r} must name the family to scale, for example 'poly'")
+    found = contrast_family(family, means, **options)
+    size = np.sqrt(np.asarray(found.coefficients.power(2).sum(axis=1)).ravel())
+    return replace(
+        found, coefficients=sp.csr_array(sp.diags_array(1.0 / size) @ found.coefficients),
+        kind="contrast" if found.kind == "pairs" else found.kind,
+    )  # fmt: skip
+
+
+def weighted(means: MeanLabels, wts: object = None, cmtype: str = "GrandMean") -> ContrastFamily:
+    """multcomp's contrasts of type `cmtype`, with `wts` the weights of the means in averages."""
+    own, k = check_weights(wts, len(means.raw)), len(means.raw)
+    check_option("cmtype", cmtype, WEIGHTED)
+    if cmtype == "Tukey":
+        return revpairwise(means)
+    if cmtype == "Dunnett":
+        return treatments_vs_control(means, 1)
+    if cmtype == "Sequen":
+        return consecutive(means)
+    matrix = {"GrandMean": grand_mean, "AVE": average_of_others, "Changepoint": change_points,
+              "Williams": williams}[cmtype](own)  # fmt: skip
+    labels = tuple(f"C {i + 1}" for i in range(matrix.shape[0]))
+    if cmtype in ("GrandMean", "AVE"):
+        labels = tuple(f"{x} effect" for x in means.shown)
+    assert matrix.shape[1] == k
+    return ContrastFamily(labels, sp.csr_array(matrix), "contrast", "none")
 
 
 def mean_changes(means: MeanLabels) -> ContrastFamily:
@@ -308,7 +352,16 @@ FAMILIES: dict[str, Callable[..., ContrastFamily]] = {
     "del.eff": deleted_effects,
     "mean_chg": mean_changes,
     "identity": identity,
+    "helmert": helmert,
+    "nrmlz": normalized,
+    "wtcon": weighted,
 }
+WEIGHTED = ("GrandMean", "Tukey", "Dunnett", "Sequen", "AVE", "Changepoint", "Williams")
+OPTIONS = {
+    "trt.vs.ctrl": {"ref", "reverse"}, "consec": {"reverse"}, "poly": {"max_degree"}, "eff": {"wts"},
+    "del.eff": {"wts"}, "wtcon": {"wts", "cmtype"},
+    "nrmlz": {"family", "ref", "reverse", "max_degree", "wts", "cmtype"},
+}  # fmt: skip
 CONTROL_SYNONYMS = {"trt.vs.ctrl1": "first", "trt.vs.ctrlk": "last", "dunnett": "first"}
 SYNONYMS = {"tukey": "pairwise", "pairs": "pairwise", "poly_contrasts": "poly"}
 
@@ -320,10 +373,11 @@ def contrast_family(method: str | Custom, means: MeanLabels, **options: object) 
     ----------
     method : str, mapping or sequence
         A name (pairwise, revpairwise, trt.vs.ctrl, trt.vs.ctrl1, trt.vs.ctrlk, consec, poly, eff, del.eff,
-        mean_chg, identity), or custom weights (see `custom_contrasts`).
+        mean_chg, identity, helmert, nrmlz, wtcon), or custom weights (see `custom_contrasts`).
     means : MeanLabels
     **options
-        `ref` and `reverse` for trt.vs.ctrl, `reverse` for consec, `max_degree` for poly.
+        `ref` and `reverse` for trt.vs.ctrl, `reverse` for consec, `max_degree` for poly, `wts` for eff,
+        del.eff and wtcon, `cmtype` for wtcon, `family` and its options for nrmlz.
 
     Raises
     ------
@@ -340,9 +394,7 @@ def contrast_family(method: str | Custom, means: MeanLabels, **options: object) 
         given.setdefault("ref", 1 if CONTROL_SYNONYMS[name] == "first" else len(means.raw))
         name = "trt.vs.ctrl"
     check_option("method", name, (*FAMILIES, *CONTROL_SYNONYMS))
-    allowed = {"trt.vs.ctrl": {"ref", "reverse"}, "consec": {"reverse"}, "poly": {"max_degree"}}.get(
-        name, set()
-    )
+    allowed = OPTIONS.get(name, set())
     wrong = sorted(set(given) - allowed)
     if wrong:
         raise OptionError(

@@ -391,8 +391,8 @@ class EstimateTable:
         ----------
         method : str, mapping or sequence
             pairwise, revpairwise, trt.vs.ctrl (also with its control, "trt.vs.ctrl:CHECK"), trt.vs.ctrl1,
-            trt.vs.ctrlk, consec, poly, eff, del.eff, mean_chg, identity, or custom weights {label: weights}
-            or {label: {row label: weight}}.
+            trt.vs.ctrlk, consec, poly, eff, del.eff, mean_chg, identity, helmert, nrmlz, wtcon, or custom
+            weights {label: weights} or {label: {row label: weight}}.
         by : str, sequence of str or None
             Label columns that split the rows; the table's own without it, None for no split.
         adjust : str, optional
@@ -407,7 +407,9 @@ class EstimateTable:
         level : float, optional
             Confidence level, the table's own without it.
         **options
-            `reverse` (trt.vs.ctrl, consec), `max_degree` (poly).
+            `reverse` (trt.vs.ctrl, consec), `max_degree` (poly), `wts` (eff, del.eff, wtcon: weights of the
+            means in averages), `cmtype` (wtcon: multcomp's GrandMean, Tukey, Dunnett, Sequen, AVE,
+            Changepoint, Williams), `family` (nrmlz: which one is scaled to length 1).
 
         Returns
         -------
