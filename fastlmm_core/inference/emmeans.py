@@ -18,6 +18,13 @@ from fastlmm_core.design.functions import bind_constants, columns_read
 from fastlmm_core.design.table import Column, Table
 from fastlmm_core.errors import FormulaError, OptionError, check_level, nearest_names
 from fastlmm_core.inference.estimate_tables import CODES
+from fastlmm_core.inference.grid_options import (
+    counterfactual_grid,
+    covariate_points,
+    names_of,
+    nuisance_grid,
+    submodel_rows,
+)
 from fastlmm_core.inference.mean_tables import EmmeansTable
 from fastlmm_core.inference.reference_grid import (
     MeanSpecs,
@@ -26,6 +33,7 @@ from fastlmm_core.inference.reference_grid import (
     averaging_matrix,
     check_names,
     columns_of_specs,
+    grid_at,
     grid_codes,
     grid_table,
     parse_specs,
@@ -49,6 +57,12 @@ def emmeans(
     ddf: str = "kenward-roger",
     information: str = "expected",
     level: float = 0.95,
+    cov_keep: Any = (),
+    cov_reduce: Any = None,
+    nuisance: str | Sequence[str] = (),
+    wt_nuis: str = "equal",
+    counterfactuals: str | Sequence[str] = (),
+    submodel: str | None = None,
 ) -> EmmeansTable:
     """Marginal means: predictions on the grid of all factor levels, averaged over what `specs` leaves out.
 
@@ -74,6 +88,18 @@ def emmeans(
         "expected", "observed" or "average".
     level : float
         Confidence level.
+    cov_keep : str, sequence of str or int
+        Covariates that keep all their values in the grid, as a 0/1 covariate; k keeps those with at most k.
+    cov_reduce : str, callable, bool or mapping of these by covariate
+        What becomes of the other covariates: "mean" (the default), "median", "min", "max", "range", a
+        function; False keeps all values.
+    nuisance : str or sequence of str
+        Factors that interact with nothing and are averaged over without a grid of their combinations, with
+        weights `wt_nuis`: "equal" or "proportional".
+    counterfactuals : str or sequence of str
+        Factors that are set to each of their levels in all rows of the data: means of these predictions.
+    submodel : str, optional
+        "minimal", "type2" or "~ a + b": means of a part of the model, fitted to its predictions.
 
     Returns
     -------
@@ -88,9 +114,27 @@ def emmeans(
     DataError
         For an unknown level in `at`.
     """
-    wanted, grid = columns_of_specs(parse_specs(specs, by), fit.design), reference_grid(fit.design, at)
+    design = fit.design
+    wanted = columns_of_specs(parse_specs(specs, by), design)
+    at, kept = covariate_points(design, grid_at(design, at), cov_reduce, cov_keep)
+    aside = names_of("nuisance", nuisance, design)
+    set_to = names_of("counterfactuals", counterfactuals, design)
+    notes: tuple[str, ...] = ()
+    if set_to:
+        grid = counterfactual_grid(design, set_to, at)
+        notes = (f"Averaged over the {design.n} rows of the data, each with every {' and '.join(set_to)}",)
+    elif aside:
+        grid, averaged = nuisance_grid(design, at, aside, wanted, wt_nuis)
+        if averaged:
+            notes = (f"Averaged over the nuisance factors {', '.join(averaged)} with {wt_nuis} weights",)
+    else:
+        grid = reference_grid(design, at, kept)
     check_names(grid, wanted.variables)
-    return table_of_means(fit, grid, wanted, weights, ddf, information, level, "Estimated marginal means")
+    if submodel is not None:
+        grid = replace(grid, X=submodel_rows(design, grid.X, submodel, wanted))
+        notes = (*notes, f"Of the submodel {submodel}")
+    table = table_of_means(fit, grid, wanted, weights, ddf, information, level, "Estimated marginal means")
+    return replace(table, remarks=(*table.remarks, *notes)) if notes else table
 
 
 def emtrends(

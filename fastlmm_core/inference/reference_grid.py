@@ -188,6 +188,19 @@ def grid_labels(values: Mapping[str, Sequence[Any]], factors: frozenset[str]) ->
     return pd.DataFrame(columns)
 
 
+def grid_at(design: Any, at: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The values of `at` by names of variables of the fixed part; raises as `grid_values`."""
+    if at is not None and not isinstance(at, Mapping):
+        raise OptionError(f"at={shown(at)} must give values by variable, for example {{'x': [1, 2]}}")
+    at = {plain_name(str(name)): value for name, value in (at or {}).items()}
+    for name in at:
+        if name not in design.variables:
+            raise OptionError(
+                f"at: '{name}' is not a variable of the fixed part{nearest_names(name, design.variables)}"
+            )
+    return at
+
+
 def grid_values(design: Any, at: Mapping[str, Any] | None) -> dict[str, tuple[Any, ...]]:
     """Values of each variable: all levels of a factor, the mean of a covariate, or what `at` says.
 
@@ -198,14 +211,7 @@ def grid_values(design: Any, at: Mapping[str, Any] | None) -> dict[str, tuple[An
     DataError
         When `at` names an unknown level, or gives a covariate something that is not a number.
     """
-    if at is not None and not isinstance(at, Mapping):
-        raise OptionError(f"at={shown(at)} must give values by variable, for example {{'x': [1, 2]}}")
-    at = {plain_name(str(name)): value for name, value in (at or {}).items()}
-    for name in at:
-        if name not in design.variables:
-            raise OptionError(
-                f"at: '{name}' is not a variable of the fixed part{nearest_names(name, design.variables)}"
-            )
+    at = grid_at(design, at)
     values: dict[str, tuple[Any, ...]] = {}
     for name, variable in design.variables.items():
         if variable.kind == "factor":
@@ -249,14 +255,19 @@ def covariate_values(name: str, mean: float, wanted: Any) -> tuple[float, ...]:
     return values
 
 
-def cell_counts(design: Any, values: Mapping[str, Sequence[Any]], factors: frozenset[str]) -> Floats:
-    """Rows of the data in each grid point's combination of factor levels, (m,)."""
+def cell_counts(
+    design: Any, values: Mapping[str, Sequence[Any]], factors: frozenset[str], kept: Sequence[str] = ()
+) -> Floats:
+    """Rows of the data in each grid point's combination of factor levels, and values of covariates `kept`."""
     shape = [len(v) for v in values.values()]
     strides = np.cumprod([1, *shape])[:-1]
     point = np.zeros(design.n, dtype=np.int64)
     inside = np.ones(design.n, dtype=bool)
     base = np.zeros(int(np.prod(shape, dtype=np.int64)), dtype=np.int64)
     for (name, levels), code, stride in zip(values.items(), grid_codes(shape), strides, strict=True):
+        if name in kept:
+            point += np.searchsorted(levels, design.used_column(name)[0]) * stride
+            base += code * stride
         if name not in factors:
             continue
         row_code, occurring = design.used_column(name)
@@ -270,7 +281,9 @@ def cell_counts(design: Any, values: Mapping[str, Sequence[Any]], factors: froze
     return counts[base].astype(np.float64)
 
 
-def reference_grid(design: Any, at: Mapping[str, Any] | None = None) -> ReferenceGrid:
+def reference_grid(
+    design: Any, at: Mapping[str, Any] | None = None, kept: Sequence[str] = ()
+) -> ReferenceGrid:
     """Grid over all variables of the fixed part with its design rows.
 
     Factors take all their levels and covariates their mean over the rows used, unless `at` says otherwise.
@@ -280,6 +293,8 @@ def reference_grid(design: Any, at: Mapping[str, Any] | None = None) -> Referenc
     design : Design
     at : mapping, optional
         {variable: value or values}.
+    kept : sequence of str
+        Covariates of which `at` has all values; rows are counted by them as by factors.
 
     Raises
     ------
@@ -292,7 +307,7 @@ def reference_grid(design: Any, at: Mapping[str, Any] | None = None) -> Referenc
     if size > LARGEST_GRID:
         shown = ", ".join(f"{name}: {len(v)}" for name, v in values.items())
         raise OptionError(f"the reference grid has {size:,} points ({shown}); restrict factors with `at`")
-    counts = cell_counts(design, values, factors)
+    counts = cell_counts(design, values, factors, kept)
     table = grid_table(values, factors)
     X = sp.csr_array(design.fixed_matrix(table))
     nesting = nesting_of(design, values, factors)

@@ -28,11 +28,13 @@ from fastlmm_core.options import (
     NAMES,
     NUMBER,
     SWITCH,
+    TEXT,
     either,
     numbers,
     one_of,
     optional,
     table_of,
+    whole,
 )
 from fastlmm_core.reml.fitting import Certificate
 from fastlmm_core.reml.information import KINDS
@@ -375,15 +377,23 @@ class LMMFit:
         """
         return _prediction.observation_weights(self, K)
 
-    @public(by=optional(NAMES), ddf=DDF, information=INFORMATION, level=LEVEL)
+    @public(
+        by=optional(NAMES), ddf=DDF, information=INFORMATION, level=LEVEL, cov_keep=either(NAMES, whole(1)),
+        cov_reduce=ANY, nuisance=NAMES, wt_nuis=TEXT, counterfactuals=NAMES, submodel=optional(TEXT),
+    )  # fmt: skip
     def emmeans(
         self, specs: Any, by: Any = None, at: Mapping[str, Any] | None = None, weights: Any = "equal",
-        ddf: str | None = None, information: str = "expected", level: float = 0.95,
+        ddf: str | None = None, information: str = "expected", level: float = 0.95, cov_keep: Any = (),
+        cov_reduce: Any = None, nuisance: Any = (), wt_nuis: str = "equal", counterfactuals: Any = (),
+        submodel: str | None = None,
     ) -> EmmeansTable:  # fmt: skip
         """Estimated marginal means; see ``fastlmm_core.inference.emmeans.emmeans``."""
         from fastlmm_core.inference.emmeans import emmeans
 
-        return emmeans(self, specs, by, at, weights, ddf or self.default_ddf, information, level)
+        return emmeans(
+            self, specs, by, at, weights, ddf or self.default_ddf, information, level, cov_keep, cov_reduce,
+            nuisance, wt_nuis, counterfactuals, submodel,
+        )  # fmt: skip
 
     @public(
         var=NAME, by=optional(NAMES), ddf=DDF, information=INFORMATION, level=LEVEL, delta=optional(NUMBER),
