@@ -15,9 +15,11 @@ from fastlmm_core.batch.plan import BatchPlan
 from fastlmm_core.batch.stopping import new_stop
 from fastlmm_core.batch.tables import TableParts, Tables
 from fastlmm_core.batch.trials import TrialTable, collect_trials, unit_runs
+from fastlmm_core.design.inputs import LARGEST_VALUE
 from fastlmm_core.gate import public
 from fastlmm_core.kernels.trial_arrays import STATUS
 from fastlmm_core.kernels.trial_design import BAD_VALUES, OK
+from fastlmm_core.reml.equations import LARGEST_WEIGHT
 
 # Of the mean square of a response: a residual variance below it is rounding, and so is all else.
 ROUNDING = 1e-15
@@ -76,7 +78,7 @@ def fit_run(
     if coded is not None:
         began = time.perf_counter()
         arrays = run_units(table, coded, first, last, stop)
-        leave_perfect_fits(table, coded, arrays)
+        leave_rounding(table, coded, arrays)
         good = np.flatnonzero(arrays.status == OK)
         add_unit_tables(table, coded, arrays, good, time.perf_counter() - began, parts)
         left = left[arrays.status != OK]
@@ -85,8 +87,11 @@ def fit_run(
     return parts
 
 
-def leave_perfect_fits(table: TrialTable, coded: CodedTrials, arrays: UnitArrays) -> None:
-    """Mark the units without residual variance for the general path: their figures are rounding."""
+def leave_rounding(table: TrialTable, coded: CodedTrials, arrays: UnitArrays) -> None:
+    """Mark units whose figures are rounding for the general path, which says so.
+
+    They have no residual variance, weights far from 1, or covariates whose squares are no numbers.
+    """
     traits = len(table.plan.labels)
     trials, trait = np.divmod(arrays.units, traits)
     first, last = int(trials[0]), int(trials[-1]) + 1
@@ -95,5 +100,16 @@ def leave_perfect_fits(table: TrialTable, coded: CodedTrials, arrays: UnitArrays
         squares = np.nan_to_num(coded.y[:, lo:hi]) ** 2
     totals = np.add.reduceat(squares, table.ptr[first:last] - lo, axis=1)
     mean_squares = totals[trait, trials - first] / np.maximum(arrays.n, 1)
+    weights = coded.weights[lo:hi]
+    logs = np.log(np.where((weights > 0.0) & np.isfinite(weights), weights, 1.0))
+    sizes = np.add.reduceat(logs, table.ptr[first:last] - lo)
+    sizes = sizes[trials - first] / np.diff(table.ptr)[trials]
+    strange = (arrays.status == OK) & ~(np.abs(sizes) <= np.log(LARGEST_WEIGHT)) & (arrays.n_terms > 0)
+    if len(coded.numbers):
+        numbers = np.nan_to_num(np.abs(coded.numbers[:, lo:hi]))
+        largest = np.maximum.reduceat(numbers, table.ptr[first:last] - lo, axis=1)
+        outside = (largest > LARGEST_VALUE) | ((largest > 0.0) & (largest < 1.0 / LARGEST_VALUE))
+        strange |= np.logical_or.reduce(outside, axis=0)[trials - first]
+    arrays.integers[strange, STATUS] = BAD_VALUES
     perfect = (arrays.status == OK) & (arrays.figures[:, 1] <= ROUNDING * mean_squares)
     arrays.integers[perfect, STATUS] = BAD_VALUES

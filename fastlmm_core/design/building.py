@@ -13,6 +13,7 @@ from fastlmm_core.design.expressions import label_of
 from fastlmm_core.design.formula import ParsedFormula, bind_formula, parse_formula
 from fastlmm_core.design.identifiability import check_terms
 from fastlmm_core.design.inputs import (
+    check_column_sizes,
     check_names,
     check_size,
     complete_rows,
@@ -108,9 +109,13 @@ def build_design(
     coding, values = _code_fixed(parsed, raw, rows, contrasts)
     parsed.limits.check("columns", coding.p, "the fixed part has {} columns")
     X_full = coding.matrix(values, n)
+    if X_full.nnz:
+        check_column_sizes(abs(X_full).max(axis=0).toarray().ravel(), coding.column_names)
     rank = column_rank(X_full)
     source = TermData(raw, groups, rows, n, contrasts, known, parsed.limits)
     terms = [term for part in parsed.random for term in build_random_terms(part, source)]
+    for term in terms:
+        check_column_sizes(np.abs(term.values).max(axis=0, initial=0.0), term.columns)
     spec = build_residual(rows_of, residual_raw, rows, n, table, known)
     if not residual_held:
         check_terms(terms, spec, n, table.names)

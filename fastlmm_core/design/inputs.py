@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,9 @@ from fastlmm_core.design.structured_parts import UNITS
 from fastlmm_core.design.table import Table
 from fastlmm_core.design.variables import Raw, read_raw
 from fastlmm_core.errors import DataError, DesignError, FormulaError, name_list, nearest_names
+
+# Largest number whose square, summed over any column, is a number; its inverse is the smallest.
+LARGEST_VALUE = 1e150
 
 
 def check_names(parsed: ParsedFormula, table: Table, response: bool) -> None:
@@ -153,6 +156,22 @@ def most_missing(parsed: ParsedFormula, table: Table, response: bool) -> str:
     counts = {name: int(column.missing().sum()) for name, column in table._columns.items()}
     worst = max(counts, key=counts.__getitem__, default=None)
     return "" if worst is None else f"; '{worst}' alone is missing in {counts[worst]}"
+
+
+def check_column_sizes(largest: np.ndarray, names: Sequence[str]) -> None:
+    """Refuse columns whose largest absolute value (p,) has no square among the numbers of the machine.
+
+    Raises
+    ------
+    DataError
+    """
+    bad = (largest > 0.0) & ~((largest >= 1.0 / LARGEST_VALUE) & (largest <= LARGEST_VALUE))
+    if bad.any():
+        j = int(np.flatnonzero(bad)[0])
+        raise DataError(
+            f"column {name_list([names[j]])} has values up to {largest[j]:.1g}, whose squares are no "
+            "numbers; give it in other units"
+        )
 
 
 def check_size(n: int, rank: Rank) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from fastlmm_core.errors import DesignError
+from fastlmm_core.errors import DataError, DesignError
 from fastlmm_core.kernels.columns import (
     list_entries,
     multiply_columns,
@@ -41,6 +41,9 @@ from fastlmm_core.structures.coefficients.entries import LinearEntries
 DENSE_FIXED = 500
 # Mean of a random coefficient's column, in units of its range, above which the column is centred first.
 FAR = 1e3
+# Geometric mean of the weights, or of their inverse, above which the variance ratios leave the range of the
+# search.
+LARGEST_WEIGHT = 1e12
 
 
 @dataclass(frozen=True)
@@ -240,6 +243,8 @@ class MixedModelEquations:
 
     def with_weights(self, weights: np.ndarray) -> MixedModelEquations:
         """The same design with other prior weights; pattern and order are kept."""
+        if self.terms:
+            check_weight_size(weights)
         G = _fill(self.entries, weights, self.layout.start, self.indptr, self.indices)
         return replace(self, G=G, weights=weights, log_weights=float(np.sum(np.log(weights))))
 
@@ -272,6 +277,8 @@ def build_equations(
     """
     n, p = X.shape
     weights = np.ones(n) if weights is None else np.ascontiguousarray(weights, float)
+    if random:
+        check_weight_size(weights)
     first_value = float(X.data[0]) if p and X.nnz else 1.0
     *columns, shift, scale = standardize_columns(X.indptr, X.indices, X.data, n, has_intercept)
     separation = None
@@ -321,6 +328,21 @@ def build_equations(
         theta_col=theta_index[:, 2].copy(), fixed_last=fixed_last, ordering=ordering,
         separation=separation,
     )  # fmt: skip
+
+
+def check_weight_size(weights: np.ndarray) -> None:
+    """Refuse weights (n,) beside which every variance ratio would look like zero, or like infinity.
+
+    Raises
+    ------
+    DataError
+    """
+    size = float(np.exp(np.mean(np.log(weights))))
+    if not 1.0 / LARGEST_WEIGHT <= size <= LARGEST_WEIGHT:
+        raise DataError(
+            f"weights are about {size:.1g}; beside random terms they should be near 1: divide them by their "
+            "mean, which changes nothing but the unit of the residual variance"
+        )
 
 
 def _fill(

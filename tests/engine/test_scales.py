@@ -271,3 +271,35 @@ def test_a_near_dependence_among_many_columns():
     )
     np.testing.assert_allclose(near.sigma, plain.sigma, rtol=1e-7)
     np.testing.assert_allclose(near.fitted, plain.fitted, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("formula", ["y ~ x + (1|g)", "y ~ t + (0 + x|g)", "y ~ t + (x|g)"])
+@pytest.mark.parametrize("scale", [1e-300, 1e-170, 1e160, 1e300])
+def test_covariates_without_squares_are_refused_in_one_line(formula, scale, capfd):
+    data = TABLE.assign(x=TABLE["x"] * scale)
+    with pytest.raises(DataError, match=r"column 'x' has values up to .*, whose squares are no numbers"):
+        quiet(formula, data)
+    fits = fit_batch(data.assign(trial="one"), formula, by="trial", fixed=False).fits
+    assert fits["status"].tolist() == ["data"]
+    printed = capfd.readouterr()
+    assert "DLASCL" not in printed.out + printed.err  # LAPACK's own word on what it is given
+
+
+@pytest.mark.parametrize("weight", [1e-100, 1e-30, 1e30, 1e200])
+def test_weights_far_from_one_are_refused_beside_random_terms(weight, capfd):
+    """Variance ratios out of reach: the search would call any place an optimum."""
+    data = TABLE.assign(w=weight * (1.0 + np.arange(N) % 3), trial="one")
+    with pytest.raises(DataError, match="divide them by their mean"):
+        quiet(FORMULAS[0], data, weights="w")
+    fits = fit_batch(data, FORMULAS[0], by="trial", weights="w").fits
+    assert fits["status"].tolist() == ["data"]
+    assert "DLASCL" not in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("weight", [1e-9, 1e9])
+def test_weights_count_by_their_ratios(weight):
+    data = TABLE.assign(w=1.0 + np.arange(N) % 3)
+    plain = quiet(FORMULAS[0], data, weights="w")
+    scaled = quiet(FORMULAS[0], data.assign(w=data["w"] * weight), weights="w")
+    np.testing.assert_allclose(scaled.beta, plain.beta, rtol=1e-5)
+    np.testing.assert_allclose(scaled.sigma, plain.sigma * np.sqrt(weight), rtol=1e-5)
