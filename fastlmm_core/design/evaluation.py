@@ -229,10 +229,18 @@ def evaluate(node: Node, table: Table, state: State) -> Any:
 
 
 def _numbers(value: Any, node: Node) -> Any:
-    """The value for arithmetic; truth values count 0 and 1."""
+    """The value for arithmetic; truth values, also of a column, count 0 and 1."""
+    if isinstance(value, Column) and is_logical(value):
+        truth = [float(level.upper() == "TRUE") for level in value.levels or ()]
+        return np.array([*truth, np.nan])[value.values]
     if isinstance(value, (str, Column)):
         raise DataError(f"'{deparse(node)}' needs numbers, but got a factor or a text")
     return value.values if isinstance(value, Logical) else value
+
+
+def is_logical(column: Column) -> bool:
+    """Whether the levels of a column are truth values, as they come from Python or from R."""
+    return {level.upper() for level in column.levels or ()} <= {"FALSE", "TRUE"}
 
 
 def _binary(node: Binary, table: Table, state: State) -> Any:
@@ -404,7 +412,7 @@ def _numbers_of_levels(column: Column, memory: dict[str, Any]) -> dict[str, floa
     own: dict[str, float] = {}
     if column.days is not None:
         own = dict(zip(levels, column.days, strict=True))
-    elif {level.upper() for level in levels} <= {"FALSE", "TRUE"}:
+    elif is_logical(column):
         own = {level: float(level.upper() == "TRUE") for level in levels}
     elif column.ordered:
         own = {level: float(place) for place, level in enumerate(levels, start=1)}
