@@ -13,6 +13,7 @@ _EXPORTS = {
     "prepare": "fastlmm_core.api",
     "Prepared": "fastlmm_core.api",
     "LMMFit": "fastlmm_core.results.fit",
+    "load": "fastlmm_core.results.saving",
     "compare": "fastlmm_core.results.term_tests",
     "Pedigree": "fastlmm_core.structures.relationships",
     "Markers": "fastlmm_core.structures.relationships",

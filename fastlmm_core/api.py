@@ -38,6 +38,8 @@ class Prepared:
         Symbolic analysis; every fit works on a copy of its values.
     timings : dict
         Seconds of design and preparation.
+    offset, contrasts
+        As given to `prepare`.
     """
 
     design: Design
@@ -45,6 +47,8 @@ class Prepared:
     equations: MixedModelEquations
     factor: CholeskyFactor
     timings: dict[str, float]
+    offset: Any = None
+    contrasts: dict[str, Any] | None = None
 
     @public()
     def fit(
@@ -133,15 +137,24 @@ def prepare(
     if not (design.formula.is_plain and design.is_plain):
         raise DesignError("this formula has covariance structures, relations of levels or splines that are "
                           "not fitted yet; what is: us and diag over independent levels")  # fmt: skip
-    designed = time.perf_counter()
+    designed = time.perf_counter() - began
+    return prepare_design(design, reml, max_memory, offset, contrasts, designed)
+
+
+def prepare_design(
+    design: Design, reml: bool, max_memory: int | float | str | None = None, offset: Any = None,
+    contrasts: dict[str, Any] | None = None, seconds: float = 0.0,
+) -> Prepared:  # fmt: skip
+    """Equations and symbolic analysis of a design, which took so many seconds; see `prepare`."""
+    began = time.perf_counter()
     restricted = bool(reml) or not design.random
     equations = build_equations(
         design.X, design.random, weights=design.weights, has_intercept=design.has_intercept,
         fixed_last=not restricted, weak_columns=design.weak_columns,
     )  # fmt: skip
     factor = make_factor(equations, max_memory)
-    timings = {"design": designed - began, "prepare": time.perf_counter() - designed}
-    return Prepared(design, restricted, equations, factor, timings)
+    timings = {"design": seconds, "prepare": time.perf_counter() - began}
+    return Prepared(design, restricted, equations, factor, timings, offset, contrasts)
 
 
 @public(reml=SWITCH, max_memory=optional(MEMORY))

@@ -16,6 +16,7 @@ LAYERS = {
     "options": 1, "gate": 1, "limits": 1,  # the doors: kinds of values, what leaves, how much
     "reading": 1,  # files to tables: needs nothing but errors
     "parquet": 1,
+    "durable_files": 1,
     "progress_bar": 1,
     "compiling": 1,
     "kernels": 1,

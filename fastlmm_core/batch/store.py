@@ -6,9 +6,7 @@ import hashlib
 import io
 import json
 import logging
-import os
 import re
-import uuid
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ import pandas as pd
 
 from fastlmm_core.batch.plan import BatchPlan
 from fastlmm_core.batch.tables import TableParts
+from fastlmm_core.durable_files import is_temporary, place_file
 from fastlmm_core.errors import DataError, OptionError, name_list
 from fastlmm_core.parquet import requires_pyarrow
 
@@ -277,42 +276,11 @@ def read_signed(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def is_temporary(name: str) -> bool:
-    """Whether a file is one that `place_file` had not finished."""
-    return re.fullmatch(r"\..+\.[0-9a-f]{32}", name) is not None
-
-
 def remove_temporaries(folder: Path) -> None:
     """Remove what a killed process left half written."""
     for path in folder.iterdir():
         if is_temporary(path.name):
             path.unlink(missing_ok=True)
-
-
-def place_file(target: Path, data: bytes) -> None:
-    """Write a file whole and durably, or not at all: its bytes are on the disk before its name is."""
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(target.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Bring the names in a folder to the disk, where the system can do that."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def parquet_bytes(frame: pd.DataFrame) -> bytes:

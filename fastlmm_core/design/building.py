@@ -90,7 +90,7 @@ def build_design(
     parsed = parse_formula(formula)
     rows_of = parse_residual(residual)
     known = read_relationships(relationships)
-    table = Table(data)
+    table = data if isinstance(data, Table) else Table(data)
     if table.n == 0:
         raise DataError("the data have no rows")
     parsed = bind_formula(parsed, table.names, (weights,) if isinstance(weights, str) else ())

@@ -132,6 +132,19 @@ def certify(optimum: optimizer.Optimum, boundary_score: float, deviance: float) 
     )
 
 
+def solve_equations(
+    equations: MixedModelEquations, y: np.ndarray, theta: np.ndarray, *, reml: bool, factor: CholeskyFactor
+) -> SolvedEquations:
+    """The equations at known parameters theta (n_theta,), as `fit_equations` leaves them: no search."""
+    response = prepare_response(equations, y)
+    if equations.n_theta == 0 or response.explained:
+        return _solve_without_search(equations, factor, response, reml)[0]
+    point = evaluate(equations, factor, response, factors_at(equations, theta), reml)
+    solved = SolvedEquations(equations, factor, response, point, theta, reml)
+    factor.release()
+    return solved
+
+
 def check_representable(solved: SolvedEquations) -> None:
     """Refuse a response whose variances are no numbers of the machine in its own units.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -467,6 +468,13 @@ class LMMFit:
     def refit(self, y: Any) -> LMMFit:
         """The same model on another response (n,)."""
         return self.prepared.fit(y=y)
+
+    @public()
+    def save(self, path: str | Path) -> None:
+        """Write the fit to a file that `fastlmm_core.load` reads; see ``fastlmm_core.results.saving``."""
+        from fastlmm_core.results.saving import save_fit
+
+        save_fit(self, path)
 
     @public(ddf=DDF)
     def summary(self, ddf: str | None = None, information: str = "expected") -> Summary:

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fastlmm_core.batch import store as stores
+from fastlmm_core import durable_files
 from fastlmm_core.batch.plan import make_plan
 from fastlmm_core.batch.sources import cut_dataset, dataset_fingerprint, open_dataset
 from fastlmm_core.batch.store import PartStore
@@ -204,10 +204,10 @@ def fail_at(monkeypatch, n: int, code: int) -> list[str]:
 
         return call
 
-    monkeypatch.setattr(stores, "open", failing("open", builtins.open), raising=False)
-    monkeypatch.setattr(stores.os, "fsync", failing("fsync", os.fsync))
-    monkeypatch.setattr(stores.os, "replace", failing("replace", os.replace))
-    monkeypatch.setattr(stores.Path, "mkdir", failing("mkdir", Path.mkdir))
+    monkeypatch.setattr(durable_files, "open", failing("open", builtins.open), raising=False)
+    monkeypatch.setattr(os, "fsync", failing("fsync", os.fsync))
+    monkeypatch.setattr(os, "replace", failing("replace", os.replace))
+    monkeypatch.setattr(Path, "mkdir", failing("mkdir", Path.mkdir))
     return asked
 
 
@@ -244,7 +244,7 @@ def test_a_short_write_leaves_no_part(tmp_path, expected, monkeypatch):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(stores, "open", Half, raising=False)
+        patch.setattr(durable_files, "open", Half, raising=False)
         with pytest.raises(DataError, match="No space left"):
             run(tmp_path / "out")
     assert_whole(tmp_path / "out", expected, [0, 1, 2])

@@ -1,0 +1,39 @@
+"""Files that are whole or not there: their bytes are on the disk before their name is."""
+
+from __future__ import annotations
+
+import os
+import re
+import uuid
+from pathlib import Path
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file is one that `place_file` had not finished."""
+    return re.fullmatch(r"\..+\.[0-9a-f]{32}", name) is not None
+
+
+def place_file(target: Path, data: bytes) -> None:
+    """Write a file whole and durably, or not at all: its bytes are on the disk before its name is."""
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(target.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk, where the system can do that."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
