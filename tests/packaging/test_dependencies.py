@@ -6,7 +6,12 @@ import ast
 import re
 import sys
 import tomllib
+from importlib import metadata
 from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -61,3 +66,37 @@ def test_core_modules_import_only_core_dependencies():
     for path, text in modules().items():
         if not path.startswith(("fastlmm_core/plots/", "fastlmm_core/batch/")):
             assert imported(at_import_time(ast.parse(text))) <= core, path
+
+
+def requirements() -> list[Requirement]:
+    """All that are declared, with those of the extras."""
+    groups = [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()]
+    return [Requirement(text) for group in groups for text in group]
+
+
+def locked() -> dict[str, str]:
+    """Version by name in the lock file."""
+    lines = (ROOT / "requirements-dev.lock").read_text().splitlines()
+    pairs = [line.split("==") for line in lines if line and not line.startswith("#")]
+    return {canonicalize_name(name): version for name, version in pairs}
+
+
+def test_every_dependency_has_an_upper_bound():
+    for requirement in requirements():
+        assert any(own.operator in ("<", "==") for own in requirement.specifier), requirement
+
+
+def test_the_lock_file_is_one_set_within_the_bounds():
+    """Pins alone, no address of an index; scikit-sparse follows the machine's SuiteSparse."""
+    versions = locked()
+    for requirement in requirements():
+        name = canonicalize_name(requirement.name)
+        assert name == "scikit-sparse" or requirement.specifier.contains(versions[name]), requirement
+    assert "scikit-sparse" not in versions and "fastlmm-core" not in versions
+    for name, version in versions.items():
+        assert str(Version(version)) == version, name
+
+
+def test_what_runs_the_suite_is_within_the_bounds():
+    for requirement in requirements():
+        assert requirement.specifier.contains(metadata.version(requirement.name)), requirement
