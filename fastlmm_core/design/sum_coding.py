@@ -39,7 +39,9 @@ class SumCodingMap:
         complete = all(self._push(i, self._own_functions(term), term.atoms, coding.starts[i])
                        for i, term in enumerate(coding.terms))  # fmt: skip
         self.M: sp.csr_array | None = None
-        if complete:
+        if complete and not self._blocks:  # no columns at all, y ~ 0
+            self.M = sp.csr_array((0, 0))
+        elif complete:
             data, rows, columns = (np.concatenate(part) for part in zip(*self._blocks, strict=True))
             self.M = sp.csr_array(sp.coo_array((data, (rows, columns)), shape=(coding.p, coding.p)))
 

@@ -283,6 +283,8 @@ def row_statistics(
         rows = K[first : first + ROW_BLOCK]
         block = linear_functions(inference, rows, null_products=None, norms=np.ones(rows.shape[0]), **options)
         parts.append((block.estimate, block.se(), block.df()))
+    if not parts:  # a model without fixed effects, y ~ 0 + (1|g)
+        return np.empty(0), np.empty(0), np.empty(0)
     estimate, se, df = (np.concatenate(column) for column in zip(*parts, strict=True))
     return estimate, se, df
 

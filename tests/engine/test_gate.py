@@ -253,3 +253,18 @@ def test_every_exception_is_translated(raised, kind):
 def test_a_fault_of_ours_names_its_line():
     found = ours_of(KeyError("k"))
     assert re.fullmatch("internal error, please report it: KeyError: 'k'", str(found))
+
+
+@pytest.mark.parametrize("formula", ["Y ~ 0", "Y ~ 0 + (1|B)", "Y ~ -1 + (1|B) + (1|V)"])
+def test_a_model_without_fixed_effects_answers_every_question(formula):
+    data = datasets.load("oats")
+    fit = lmm(formula, data)
+    assert fit.rank == 0 and fit.beta.size == fit.se.size == 0 and fit.cov_beta.shape == (0, 0)
+    assert len(fit.fixed_effects()) == len(fit.anova()) == 0
+    assert "Residual" in str(fit.summary())
+    with pytest.raises(OptionError, match="no effect to test"):
+        fit.joint_tests()
+    if "|" not in formula:
+        assert fit.sigma**2 == pytest.approx(np.mean(data["Y"] ** 2))
+        assert fit.criterion == pytest.approx(72 * (np.log(2 * np.pi * fit.sigma**2) + 1))
+        assert fit.predict(data.iloc[:3]).tolist() == [0.0, 0.0, 0.0]
