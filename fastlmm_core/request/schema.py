@@ -52,15 +52,25 @@ GRID: dict[str, Kind] = {
     "weights": _said(WEIGHTS, "how to average; one weight for each combination, or", default="equal"),
     "level": _said(LEVEL, "confidence level of the intervals", default=0.95),
 }
+REDUCTION = one_of(("mean", "median", "min", "max", "range"))
+GRID_OPTIONS: dict[str, Kind] = {
+    "cov_keep": _said(either(NAMES, whole(1)), "covariates that keep all their values, or up to how many"),
+    "cov_reduce": _said(either(REDUCTION, table_of(REDUCTION)), "value of covariates, or of each by name"),
+    "nuisance": _said(NAMES, "additive factors, averaged over without a grid of their combinations"),
+    "wt_nuis": _said(one_of(("equal", "proportional")), "weights of their levels", default="equal"),
+    "counterfactuals": _said(NAMES, "factors that are set to each level in all rows of the data"),
+    "submodel": _said(TEXT, "'minimal', 'type2' or '~ a + b': means of a part of the model"),
+}
 SLOPE: dict[str, Kind] = {
     "var": _said(NAME, "covariate whose slope is wanted"),
     "delta": _said(either(NUMBER, one_of(("exact",))), "increment of the difference quotient, or 'exact'"),
 }
-MEANS = record({**GRID, "method": _said(DDF, "df method")}, ["specs"])
+MEANS = record({**GRID, **GRID_OPTIONS, "method": _said(DDF, "df method")}, ["specs"])
 TRENDS = record({**GRID, **SLOPE, "method": _said(DDF, "df method")}, ["specs", "var"])
 CONTRASTS = record(
     {
         **GRID,
+        **GRID_OPTIONS,
         **SLOPE,
         "df_method": _said(DDF, "df method"),
         "method": _said(TEXT, "family of contrasts, 'custom' or 'interaction'", default="pairwise"),
@@ -69,6 +79,9 @@ CONTRASTS = record(
         "ref": _said(REFERENCE, "control of trt.vs.ctrl, by name or position"),
         "coef": _said(table_of(list_of(NUMBER)), "{label: one weight for each row of the means}"),
         "reverse": _said(FLAG, "turn the differences round", default=False),
+        "wts": _said(list_of(NUMBER), "weights of the means in averages: eff, del.eff, wtcon"),
+        "cmtype": _said(TEXT, "type of wtcon"),
+        "family": _said(TEXT, "family that nrmlz scales"),
     },
     ["specs"],
 )

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import OptionError
+from .schema import GRID_OPTIONS
 
 if TYPE_CHECKING:
     from ..results.fit import LMMFit
@@ -139,11 +140,17 @@ def _grid_options(
     return options
 
 
+def _means_options(block: Mapping[str, Any]) -> dict[str, Any]:
+    """Options that means have and slopes have not."""
+    return {key: block[key] for key in GRID_OPTIONS if block.get(key) is not None}
+
+
 def means_block(
     fit: LMMFit, block: Mapping[str, Any], where: str, request: Mapping[str, Any]
 ) -> dict[str, Any]:
     """One block of ``emmeans``."""
-    table = fit.emmeans(block["specs"], **_grid_options(fit, block, "method", request))
+    options = {**_grid_options(fit, block, "method", request), **_means_options(block)}
+    table = fit.emmeans(block["specs"], **options)
     return {**_asked(block), "method": table.ddf, "table": _means_rows(table)}
 
 
@@ -186,7 +193,7 @@ def contrast_block(
     if block.get("var") is not None:
         means = fit.emtrends(block["specs"], block["var"], **options, delta=_trend_delta(fit, block, where))
     else:
-        means = fit.emmeans(block["specs"], **options)
+        means = fit.emmeans(block["specs"], **options, **_means_options(block))
     method: Any = block.get("method", "pairwise")
     how: dict[str, Any] = {"adjust": block["adjust"]} if block.get("adjust") is not None else {}
     if method == "custom":
@@ -199,7 +206,7 @@ def contrast_block(
         if not block.get("interaction"):
             raise OptionError(f"{where}: method 'interaction' needs interaction = [a family for each factor]")
         method, how["interaction"] = "pairwise", block["interaction"]
-    for key in ("ref", "reverse"):
+    for key in ("ref", "reverse", "wts", "cmtype", "family"):
         if block.get(key) is not None:
             how[key] = block[key]
     table = means.contrast(method, **how)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fastlmm_core import lmm
+from fastlmm_core import lmm, run
 from fastlmm_core.errors import OptionError
 
 HERE = Path(__file__).parent
@@ -67,3 +67,17 @@ def test_counterfactual_means_are_means_of_predictions(table):
     means = fit.emmeans("b", counterfactuals="b")
     expected = [fit.predict(table.assign(b=level), random=False).mean() for level in ("hi", "lo")]
     np.testing.assert_allclose(means.estimate, expected, rtol=1e-10)
+
+
+def test_requests_take_the_same_options(table):
+    data = {name: table[name].tolist() for name in table}
+    options = {"specs": "b", "cov_keep": ["w"], "cov_reduce": {"x": "max"}}
+    answer = run({
+        "data": data, "formula": "y ~ b*w + x*b + a", "emmeans": [options],
+        "contrasts": [{**options, "method": "nrmlz", "family": "pairwise"}],
+    })  # fmt: skip
+    means = lmm("y ~ b*w + x*b + a", table).emmeans("b", cov_keep="w", cov_reduce={"x": "max"})
+    rows = [row["emmean"] for row in answer["emmeans"][0]["table"]]
+    np.testing.assert_allclose(rows, means.estimate, rtol=1e-12)
+    difference = answer["contrasts"][0]["table"][0]["estimate"]
+    assert difference == pytest.approx((rows[0] - rows[1]) / np.sqrt(2.0), rel=1e-10)
