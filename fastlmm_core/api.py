@@ -11,7 +11,7 @@ import numpy as np
 
 from fastlmm_core.design import Design, build_design
 from fastlmm_core.design.formula import ParsedFormula, parse_formula
-from fastlmm_core.design.table import first_row
+from fastlmm_core.design.table import first_row, plain_values
 from fastlmm_core.errors import DataError, DesignError, OptionError, shown
 from fastlmm_core.gate import callers_own, public, warn_caller
 from fastlmm_core.limits import Limits
@@ -220,7 +220,7 @@ def lmm(
 def _row_values(name: str, given: Any, design: Design) -> np.ndarray:
     """Numbers for the rows used, from a vector of that length or of the length of the whole table."""
     try:
-        values = np.ascontiguousarray(given, dtype=float)
+        values = plain_values(given)
     except (TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{name} is not numeric") from error
     if values.shape == (design.n + design.n_dropped,) and design.n_dropped:

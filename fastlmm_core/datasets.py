@@ -65,4 +65,6 @@ def load(name: str) -> pd.DataFrame:
     DataError
         For an unknown name, with the nearest known ones.
     """
-    return read_table(path(name))
+    frame = read_table(path(name))
+    frame.attrs.clear()  # the rows are the user's now, who may number them anew
+    return frame

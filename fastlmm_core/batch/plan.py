@@ -11,7 +11,7 @@ from typing import Any
 
 from fastlmm_core.design.expressions import Name, Node, label_of
 from fastlmm_core.design.formula import ParsedFormula, bind_formula, parse_formula
-from fastlmm_core.design.functions import columns_read
+from fastlmm_core.design.functions import columns_read, is_factor_call
 from fastlmm_core.errors import FormulaError, InferenceError, OptionError, check_option, nearest_names
 from fastlmm_core.inference.estimate_tables import check_level
 from fastlmm_core.inference.linear_functions import DDF_METHODS, KENWARD_ROGER_NEEDS_REML
@@ -57,6 +57,8 @@ class BatchPlan:
     level : float
     names : tuple of str or None
         Columns of the table, where the meaning of the formula depends on them (`on_columns`).
+    factors : tuple of str
+        Columns that are labels, whatever they look like.
     """
 
     formula: str
@@ -75,6 +77,7 @@ class BatchPlan:
     level: float
     names: tuple[str, ...] | None = None
     limits: Limits = DEFAULT
+    factors: tuple[str, ...] = ()
 
     @cached_property
     def parsed(self) -> ParsedFormula:
@@ -118,6 +121,22 @@ class BatchPlan:
         names = [name.name for node in self.expressions for name in columns_read(node)]
         return tuple(dict.fromkeys(names + ([self.weights] if self.weights else [])))
 
+    @cached_property
+    def label_columns(self) -> frozenset[str]:
+        """Columns that are only read as labels: as groups, or inside ``factor()``."""
+        parsed = self.parsed
+        groups = [node for part in parsed.random for node in part.factors]
+        atoms = [node for terms in (parsed.fixed, *(part.terms for part in parsed.random))
+                 for node in terms.atoms.values()]  # fmt: skip
+        calls = [node for node in (*atoms, *groups) if is_factor_call(node)]
+        as_labels = {name.name for node in (*groups, *calls) for name in columns_read(node)}
+        others = [node for node in (*atoms, *parsed.offsets) if node not in calls]
+        if not self.traits and parsed.response is not None:
+            others.append(parsed.response)
+        as_numbers = {name.name for node in others for name in columns_read(node)}
+        as_numbers |= {str(self.weights), *self.traits}
+        return frozenset(as_labels - as_numbers)
+
     @property
     def columns(self) -> tuple[str, ...]:
         """All columns read."""
@@ -156,13 +175,14 @@ def make_plan(
     emmeans: str | Sequence[str] | None = None, contrasts: str | Mapping[str, Sequence[float]] | None = None,
     ref: str | None = None, adjust: str | None = None, blups: bool | str | Sequence[str] | None = None,
     ddf: str | None = None, information: str = "expected", level: float = 0.95, limits: Any = None,
+    factors: str | Sequence[str] | None = None,
 ) -> BatchPlan:  # fmt: skip
     """Check the options of a batch once, before any trial is read.
 
     Parameters
     ----------
     formula, by, traits, reml, weights, fixed, emmeans, contrasts, ref, adjust, blups, ddf, information,
-    level, limits
+    level, limits, factors
         As in `fit_batch`.
 
     Returns
@@ -187,8 +207,13 @@ def make_plan(
             raise FormulaError(words, formula, 0)
         if isinstance(parsed.response, Name):
             responses = (parsed.response.name,)
+    labels = name_tuple("factors", factors)
     check_roles(keys, responses, parsed)
     check_structures(parsed)
+    for name in labels:
+        if name in responses or name == weights:
+            role = "weights" if name == weights else "a trait"
+            raise OptionError(f"factors: '{name}' is {role}, which is numeric")
     specs = name_tuple("emmeans", emmeans)
     if "." not in parsed.open_names:
         check_specs(specs, parsed)
@@ -212,6 +237,7 @@ def make_plan(
         adjust=None if adjust is None else check_adjust(adjust), blups=wanted or (), ddf=ddf,
         information=check_option("information", information, KINDS), level=check_level(level),
         limits=parsed.limits,
+        factors=labels,
     )  # fmt: skip
 
 

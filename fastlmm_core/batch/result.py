@@ -28,6 +28,8 @@ class BatchResult:
         Wall time of the call.
     out : Path or None
         Folder with the tables as Parquet datasets, which are then read when they are asked for.
+    notes : tuple of str
+        What the reader of a file decided: separator, decimal sign, odd cells that are missing values.
     fits : DataFrame
         One row a trial and trait: n, n_dropped, rank, criterion, sigma, var_<group>, converged, singular,
         iterations, seconds, status ("ok" or the kind of failure), message.
@@ -43,6 +45,7 @@ class BatchResult:
     out: Path | None
     _tables: Tables = field(repr=False)
     _read: Reader | None = field(default=None, repr=False)
+    notes: tuple[str, ...] = ()
 
     def table(self, name: str) -> pd.DataFrame:
         """A table by name.
@@ -85,6 +88,7 @@ class BatchResult:
         rate = f", {len(fits) / self.seconds:.0f} per second" if self.seconds > 0 else ""
         lines = [f"{len(fits)} fits of {self.plan.formula!r}: {good} ok, {len(fits) - good} with problems"]
         lines += [f"  {row.status}: {row.units}" for row in self.failures.itertuples()]
+        lines += [f"note: {note}" for note in self.notes]
         lines.append(f"singular fits: {int(fits['singular'].sum())}")
         lines.append(f"time: {self.seconds:.1f} s{rate}")
         return "\n".join(lines)

@@ -43,6 +43,8 @@ from fastlmm_core.gate import public
 from fastlmm_core.inference.linear_functions import DDF_METHODS
 from fastlmm_core.limits import Limits
 from fastlmm_core.options import LEVEL, SCALAR, SWITCH, TEXT, one_of, optional, whole
+from fastlmm_core.reading import ReadOptions, notes_of, read_options
+from fastlmm_core.reading.source import detached
 from fastlmm_core.reml.information import KINDS
 
 
@@ -59,6 +61,9 @@ def fit_batch(
     ddf: str | None = None, information: str = "expected", level: float = 0.95, engine: Any = "local",
     workers: int | None = None, out: str | Path | None = None, resume: bool = True, progress: bool = True,
     limits: Limits | Mapping[str, int | str] | None = None,
+    factors: str | Sequence[str] | None = None, sep: str | None = None, decimal: str | None = None,
+    encoding: str | None = None, na_values: Any = None, sheet: str | int | None = None,
+    skip: int | None = None,
 ) -> BatchResult:  # fmt: skip
     """Fit one model to every trial and trait of a table.
 
@@ -68,8 +73,9 @@ def fit_batch(
     Parameters
     ----------
     source : table or path
-        pandas, polars, pyarrow or Dask table; CSV or Parquet file; folder of Parquet files, which is streamed
-        and may be larger than memory. With a client as `engine` the rows of a Dask table stay on its workers.
+        pandas, polars, pyarrow or Dask table; text file (.csv, .tsv, .txt), spreadsheet or Parquet file;
+        folder of text files; folder of Parquet files, which is streamed and may be larger than memory. With a
+        client as `engine` the rows of a Dask table stay on its workers.
     formula : str
         lme4 notation, for example ``"yield ~ gen + rep + (1|rep:block)"``; the response may be left out when
         `traits` are given.
@@ -111,6 +117,17 @@ def fit_batch(
         Show a bar when standard error is a terminal.
     limits : mapping, optional
         Largest sizes, as of `lmm`.
+    factors : str or sequence of str, optional
+        Columns that are labels, whatever they look like: 007 and 7 are then two levels.
+    sep, decimal, encoding : str, optional
+        Of a text file; found by looking at it otherwise (docs/reading.md).
+    na_values : str, number, list of these, or mapping, optional
+        Further cells that are missing values; ``{"gen": []}`` leaves only the empty one in `gen`, so that
+        NA is a label there.
+    sheet : str or int, optional
+        Sheet of a spreadsheet, by name or number.
+    skip : int, optional
+        Lines above the header of a text file or spreadsheet.
 
     Returns
     -------
@@ -126,23 +143,28 @@ def fit_batch(
     plan = make_plan(
         formula, by=by, traits=traits, reml=reml, weights=weights, fixed=fixed, emmeans=emmeans,
         contrasts=contrasts, ref=ref, adjust=adjust, blups=blups, ddf=ddf, information=information,
-        level=level, limits=limits,
+        level=level, limits=limits, factors=factors,
     )  # fmt: skip
-    return run_plan(
-        source, plan, engine=engine, workers=workers, out=out, resume=resume, progress=progress, began=began
+    options = read_options(
+        sep=sep, decimal=decimal, encoding=encoding, na_values=na_values, sheet=sheet, skip=skip
     )
+    return run_plan(
+        source, plan, engine=engine, workers=workers, out=out, resume=resume, progress=progress, began=began,
+        options=options,
+    )  # fmt: skip
 
 
 def run_plan(
     source: Any, plan: BatchPlan, *, engine: Any = "local", workers: int | None = None,
     out: str | Path | None = None, resume: bool = True, progress: bool = True, began: float | None = None,
+    options: ReadOptions | None = None,
 ) -> BatchResult:  # fmt: skip
     """`fit_batch` for a plan that is made already."""
     began = time.perf_counter() if began is None else began
     threads = worker_count(workers)
     remote = is_client(engine)
+    source = read_source(source, plan, options or ReadOptions())
     if plan.parsed.open_names:
-        source = source if is_dataset(source) else read_source(source)
         plan = plan.on_columns(column_names(source))
     if is_dataset(source):
         work = divide_dataset(source, plan)
@@ -170,8 +192,8 @@ def run_plan(
     seconds = time.perf_counter() - began
     logger.info("%d fits, %d with problems, in %.1f s", bar.done, bar.failed, seconds)
     if store:
-        return BatchResult(plan, seconds, store.folder, {}, store.read)
-    return BatchResult(plan, seconds, None, tables)
+        return BatchResult(plan, seconds, store.folder, {}, store.read, work.notes)
+    return BatchResult(plan, seconds, None, tables, notes=work.notes)
 
 
 @dataclass(frozen=True)
@@ -190,6 +212,8 @@ class Work:
         The parts for the workers of a client.
     sorted : bool
         Whether the order of the parts is that of the trials.
+    notes : tuple of str
+        What the reader of a file has to say.
     """
 
     n_units: int | None
@@ -197,6 +221,7 @@ class Work:
     jobs: Callable[[], list[Job]]
     pieces: Callable[[Any], Sequence[Any]]
     sorted: bool = True
+    notes: tuple[str, ...] = ()
 
 
 def divide_dataset(source: Any, plan: BatchPlan) -> Work:
@@ -219,10 +244,10 @@ def divide_partitions(source: Any, plan: BatchPlan) -> Work:
 
 def divide_table(source: Any, plan: BatchPlan) -> Work:
     """Runs of the units of a table in memory."""
-    table = collect_trials(source.compute() if is_dask(source) else read_source(source), plan)
+    table = collect_trials(source.compute() if is_dask(source) else source, plan)
     return Work(
         table.n_units, lambda: table_fingerprint(table.frame), lambda: table_jobs(table),
-        lambda client: cut_table(table),
+        lambda client: cut_table(table), notes=notes_of(table.frame),
     )  # fmt: skip
 
 
@@ -241,6 +266,7 @@ def cut_table(table: TrialTable, rows: int = ROWS_PER_PIECE // 5) -> list[pd.Dat
     frames, first = [], 0
     for trial in range(1, table.n_trials + 1):
         if table.ptr[trial] - table.ptr[first] >= rows or trial == table.n_trials:
-            frames.append(table.frame.iloc[int(table.ptr[first]) : int(table.ptr[trial])])
+            own = table.frame.iloc[int(table.ptr[first]) : int(table.ptr[trial])]
+            frames.append(detached(own))
             first = trial
     return frames

@@ -12,9 +12,9 @@ import pandas as pd
 
 from fastlmm_core.batch.plan import BatchPlan
 from fastlmm_core.batch.trials import check_columns
-from fastlmm_core.errors import DataError, name_list
-from fastlmm_core.parquet import requires_pyarrow
-from fastlmm_core.reading import read_table
+from fastlmm_core.errors import DataError, OptionError, name_list
+from fastlmm_core.reading import ReadOptions, is_text_folder, read_table, source_of
+from fastlmm_core.reading.parquet import frame_from_arrow, requires_pyarrow
 
 ROWS_PER_PIECE = 50_000
 
@@ -46,7 +46,7 @@ class DatasetPiece:
         parts = []
         for file, group in self.groups:
             part = fragments[file].subset(row_group_ids=[group])
-            frame = part.to_table(schema=dataset.schema, columns=list(self.columns)).to_pandas()
+            frame = frame_from_arrow(part.to_table(schema=dataset.schema, columns=list(self.columns)))
             inside = np.isin(key_hashes(frame[by]), wanted)
             parts.append(frame if inside.all() else frame[inside])
         return parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
@@ -119,8 +119,15 @@ def key_hashes(keys: pd.DataFrame) -> np.ndarray:
     """One 64-bit hash for each row of the key columns; equal keys of different files hash alike."""
     if keys.shape[1] == 0:
         return np.zeros(len(keys), np.uint64)
-    plain = keys.astype({name: object for name, t in keys.dtypes.items() if not isinstance(t, np.dtype)})
+    plain = pd.DataFrame({name: plain_key(keys[name]) for name in keys.columns}, copy=False)
     return pd.util.hash_pandas_object(plain, index=False).to_numpy()
+
+
+def plain_key(values: pd.Series) -> pd.Series:
+    """A key column so that equal keys hash alike, also in a part that has missing ones among integers."""
+    if pd.api.types.is_integer_dtype(values.dtype):
+        return values.astype(object).where(values.notna(), None)
+    return values if isinstance(values.dtype, np.dtype) else values.astype(object)
 
 
 def digest(values: np.ndarray) -> str:
@@ -132,7 +139,11 @@ def table_fingerprint(frame: pd.DataFrame) -> str:
     """Hash of the contents of a table."""
     plain = frame.astype({name: object for name, t in frame.dtypes.items() if not isinstance(t, np.dtype)})
     plain = plain.astype({name: str for name, t in plain.dtypes.items() if t == object})  # noqa: E721
-    return digest(pd.util.hash_pandas_object(plain, index=False).to_numpy())
+    own = digest(pd.util.hash_pandas_object(plain, index=False).to_numpy())
+    source = source_of(frame)
+    kept = {} if source is None else {n: source.labels[n] for n in frame.columns if n in source.labels}
+    texts = [own, *(f"{name} {digest(labels.codes)} {labels.levels}" for name, labels in kept.items())]
+    return own if not kept else hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
 
 
 def cut_dataset(path: str | Path, plan: BatchPlan, rows: int = ROWS_PER_PIECE) -> list[DatasetPiece]:
@@ -158,7 +169,7 @@ def cut_dataset(path: str | Path, plan: BatchPlan, rows: int = ROWS_PER_PIECE) -
             if not by:
                 trials.setdefault(0, [part.row_groups[0].num_rows, (), []])[2].append(number)
                 continue
-            keys = part.to_table(schema=dataset.schema, columns=by).to_pandas()
+            keys = frame_from_arrow(part.to_table(schema=dataset.schema, columns=by))
             found, first, count = np.unique(key_hashes(keys), return_index=True, return_counts=True)
             for i in np.argsort(first):
                 own = trials.setdefault(int(found[i]), [0, keys.iloc[first[i]], []])
@@ -188,9 +199,20 @@ def join_trials(
     return pieces
 
 
-def read_source(source: Any) -> Any:
-    """The table of a CSV or Parquet file; other tables unchanged."""
-    return read_table(source) if isinstance(source, (str, Path)) else source
+def read_source(source: Any, plan: BatchPlan, options: ReadOptions) -> Any:
+    """The table of a file, or of a folder of text files; other tables and folders unchanged.
+
+    Raises
+    ------
+    OptionError
+        For options of the reader where nothing is read.
+    """
+    if isinstance(source, (str, Path)) and not is_dataset(source):
+        return read_table(source, options=options, factors=plan.factors)
+    if options.given:
+        kind = "folders of Parquet files" if is_dataset(source) else "tables in memory"
+        raise OptionError(f"{options.given[0]}= is for text files and spreadsheets, not for {kind}")
+    return source
 
 
 def column_names(source: Any) -> list[str]:
@@ -204,8 +226,8 @@ def column_names(source: Any) -> list[str]:
 
 
 def is_dataset(source: Any) -> bool:
-    """Whether the source is a folder, to be streamed."""
-    return isinstance(source, (str, Path)) and Path(source).is_dir()
+    """Whether the source is a folder of Parquet files, to be streamed."""
+    return isinstance(source, (str, Path)) and Path(source).is_dir() and not is_text_folder(source)
 
 
 def is_dask(source: Any) -> bool:

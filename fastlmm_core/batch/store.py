@@ -17,7 +17,7 @@ from fastlmm_core.batch.plan import BatchPlan
 from fastlmm_core.batch.tables import TableParts
 from fastlmm_core.durable_files import is_temporary, place_file
 from fastlmm_core.errors import DataError, OptionError, name_list
-from fastlmm_core.parquet import requires_pyarrow
+from fastlmm_core.reading.parquet import requires_pyarrow
 
 logger = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fastlmm_core.batch.keys import sort_by_trial
 from fastlmm_core.batch.plan import BatchPlan
-from fastlmm_core.batch.trials import sort_by_trial
 
 UNIT = "_unit"
 Tables = dict[str, pd.DataFrame]

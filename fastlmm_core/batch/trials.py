@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from fastlmm_core.batch.keys import odd_keys, sort_by_trial
 from fastlmm_core.batch.plan import BatchPlan
-from fastlmm_core.design.table import factorize_runs, infinite_words
-from fastlmm_core.errors import DataError, nearest_names
+from fastlmm_core.design.inputs import response_words
+from fastlmm_core.design.table import Table, frame_from_polars, infinite_words, read_column
+from fastlmm_core.errors import DataError, name_list, nearest_names, shown
+from fastlmm_core.reading.parquet import frame_from_arrow
+from fastlmm_core.reading.source import Labels, Places
+from fastlmm_core.reading.tables import frame_of_columns
 
 UNITS_PER_RUN = 256
 ROWS_PER_RUN = 100_000
@@ -76,25 +83,73 @@ def collect_trials(table: Any, plan: BatchPlan) -> TrialTable:
     frame = as_frame(table)
     plan = plan.on_columns(frame.columns)
     check_columns(plan, list(frame.columns))
-    frame = frame[list(plan.columns)]
+    frame = with_factors(frame[list(plan.columns)], plan)
     if frame.empty:
         raise DataError("the data have no rows")
     order, keys, ptr = sort_by_trial(frame, plan.by)
     if order is not None:
         frame = frame.take(order)
-    responses: list[np.ndarray] = []
     faults: dict[tuple[int, int], str] = {}
-    for k, trait in enumerate(plan.traits):
-        numbers, bad = read_numbers(frame[trait])
-        responses.append(without_infinite(numbers, trait, ptr, range(k, k + 1), faults))
-        for row in bad:
+    for name in plan.by:
+        for row in odd_keys(frame[name]):
             trial = int(np.searchsorted(ptr, row, side="right")) - 1
-            faults.setdefault(
-                (trial, k),
-                f"column '{trait}' must be numeric, but holds {frame[trait].iloc[row]!r}; correct it",
-            )
+            words = f"column '{name}' does not name the trial: it holds {shown(frame[name].iloc[row])}"
+            for k in range(len(plan.labels)):
+                faults.setdefault((trial, k), words)
+    responses = [read_trait(frame, trait, ptr, k, faults) for k, trait in enumerate(plan.traits)]
     y = np.array(responses) if responses else np.empty((0, len(frame)))
     return TrialTable(plan, readable(frame, plan, ptr, faults), keys, ptr, y, faults)
+
+
+def with_factors(frame: pd.DataFrame, plan: BatchPlan) -> pd.DataFrame:
+    """The table with the factors of the plan, and columns of objects that are nothing else, as categories."""
+    table = Table(frame)
+    changed: dict[str, Any] = {}
+    for name in plan.columns:
+        values = frame[name]
+        as_labels = name in plan.factors and not isinstance(values.dtype, pd.CategoricalDtype)
+        if as_labels or (values.dtype == object and name in plan.label_columns):
+            try:
+                column = table.factor(name)
+            except DataError:  # the trial that holds such a cell says so
+                continue
+            changed[name] = Labels(column.values, column.levels or ()).categories()
+    return frame.assign(**changed) if changed else frame
+
+
+def read_trait(
+    frame: pd.DataFrame, name: str, ptr: np.ndarray, trait: int, faults: dict[tuple[int, int], str]
+) -> np.ndarray:
+    """(N,) responses as `lmm` reads them, NaN where missing; what it refuses is a note for its trial."""
+    values, labels = frame[name], range(trait, trait + 1)
+    if isinstance(values.dtype, np.dtype) and values.dtype.kind in "iuf":
+        return without_infinite(frame, name, values.to_numpy(dtype=np.float64), ptr, labels, faults)
+    try:
+        column = read_column(name, values)
+        if not column.is_factor:
+            return column.values
+    except DataError:  # one of the trials has it
+        pass
+    return read_by_trial(frame, name, ptr, labels, faults, response_words)
+
+
+def read_by_trial(
+    frame: pd.DataFrame, name: str, ptr: np.ndarray, labels: range, faults: dict[tuple[int, int], str],
+    refusal: Callable[[str, tuple[str, ...]], str],
+) -> np.ndarray:  # fmt: skip
+    """(N,) numbers, read trial by trial; `refusal` words what is wrong with one that has labels."""
+    numbers = np.full(len(frame), np.nan)
+    for trial, (lo, hi) in enumerate(pairwise(ptr.tolist())):
+        part = frame.iloc[lo:hi]
+        try:
+            column = read_column(name, part[name], Places.of(part))
+            if column.is_factor:
+                raise DataError(refusal(name, column.levels or ()))
+            numbers[lo:hi] = column.values
+        except DataError as error:
+            for k in labels:
+                faults.setdefault((trial, k), str(error))
+    return numbers
 
 
 def readable(
@@ -104,58 +159,52 @@ def readable(
     changed: dict[str, Any] = {}
     labels = range(len(plan.labels))
     for name in plan.explanatory:
-        given = frame[name]
-        values = one_kind(given, name, ptr, labels, faults) if given.dtype == object else given
-        if holds_fractions(values):
-            numbers = read_numbers(values)[0]
-            finite = without_infinite(numbers, name, ptr, labels, faults)
-            values = values if finite is numbers else pd.Series(finite, index=frame.index)
-        if values is not given:
-            changed[name] = values
+        values = frame[name]
+        if values.dtype == object:
+            changed[name] = one_kind(frame, name, ptr, labels, faults)
+        elif pd.api.types.is_float_dtype(values.dtype):
+            numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
+            finite = without_infinite(frame, name, numbers, ptr, labels, faults)
+            if finite is not numbers:
+                changed[name] = finite
     return frame.assign(**changed) if changed else frame
 
 
-def holds_fractions(values: pd.Series) -> bool:
-    """Whether a column may hold infinite numbers."""
-    if values.dtype == object:
-        return pd.api.types.infer_dtype(values, skipna=True) in ("floating", "mixed-integer-float", "decimal")
-    return pd.api.types.is_float_dtype(values.dtype)
+def one_kind(
+    frame: pd.DataFrame, name: str, ptr: np.ndarray, labels: range, faults: dict[tuple[int, int], str]
+) -> Any:
+    """A column of objects as what it is in the whole table, so that every trial has the same model.
+
+    Where it is numeric but for some cells, their trials cannot be used: a note in `faults`.
+    """
+    try:
+        column = read_column(name, frame[name])
+    except DataError:
+        return read_by_trial(frame, name, ptr, labels, faults, words_among_numbers)
+    if column.is_factor:
+        return Labels(column.values, column.levels or ()).categories()
+    return frame[name]
+
+
+def words_among_numbers(name: str, levels: tuple[str, ...]) -> str:
+    """What is wrong with a trial in which a numeric column has labels."""
+    return f"column '{name}' is numeric elsewhere, but holds {name_list(levels, 4)} here; correct it"
 
 
 def without_infinite(
-    values: np.ndarray, name: str, ptr: np.ndarray, labels: range, faults: dict[tuple[int, int], str]
-) -> np.ndarray:
+    frame: pd.DataFrame, name: str, values: np.ndarray, ptr: np.ndarray, labels: range,
+    faults: dict[tuple[int, int], str],
+) -> np.ndarray:  # fmt: skip
     """The (N,) numbers with infinite ones as missing; each makes its trial unusable: a note in `faults`."""
     infinite = np.isinf(values)
     if not infinite.any():
         return values
     for trial in np.unique(np.searchsorted(ptr, np.flatnonzero(infinite), side="right")) - 1:
-        words = infinite_words(name, values[ptr[trial] : ptr[trial + 1]])
+        rows = slice(int(ptr[trial]), int(ptr[trial + 1]))
+        words = infinite_words(name, values[rows], Places.of(frame.iloc[rows]))
         for k in labels:
             faults.setdefault((int(trial), k), words)
     return np.where(infinite, np.nan, values)
-
-
-def one_kind(
-    values: pd.Series, name: str, ptr: np.ndarray, labels: range, faults: dict[tuple[int, int], str]
-) -> pd.Series:
-    """A column of numbers and text as what most of its values are, so that every trial has the same model.
-
-    Among numbers a text that is none makes its trial unusable: a note in `faults`.
-    """
-    if pd.api.types.infer_dtype(values, skipna=True) not in ("mixed", "mixed-integer"):
-        return values
-    text = values.map(lambda value: isinstance(value, str)).to_numpy()
-    present = values.notna().to_numpy()
-    if 2 * int(text.sum()) >= int(present.sum()):
-        return values.where(~present | text, values.astype(str))
-    numbers, bad = read_numbers(values)
-    for row in bad:
-        trial = int(np.searchsorted(ptr, row, side="right")) - 1
-        words = f"column '{name}' is numeric elsewhere, but holds {values.iloc[row]!r} here; correct it"
-        for k in labels:
-            faults.setdefault((trial, k), words)
-    return pd.Series(numbers, index=values.index)
 
 
 def as_frame(table: Any) -> pd.DataFrame:
@@ -164,85 +213,41 @@ def as_frame(table: Any) -> pd.DataFrame:
     Raises
     ------
     DataError
-        For a type that is not supported, or repeated column names.
+        For a type that is not supported.
     """
+    module = type(table).__module__.partition(".")[0]
     if isinstance(table, pd.DataFrame):
         frame = table
-    elif hasattr(table, "collect") and type(table).__module__.startswith("polars"):
-        frame = table.collect().to_pandas()
+    elif module == "polars" and hasattr(table, "collect"):
+        return as_frame(table.collect())
+    elif module == "polars" and hasattr(table, "get_column"):
+        frame = frame_from_polars(table)
+    elif module == "pyarrow" and hasattr(table, "column_names"):
+        frame = frame_from_arrow(table)
     elif hasattr(table, "to_pandas"):
         frame = table.to_pandas()
     elif isinstance(table, dict):
-        frame = pd.DataFrame(table)
+        frame = frame_of_columns(table)
     else:
         raise DataError(
             f"data of type {type(table).__name__} is not supported; pass a pandas, polars, pyarrow or Dask "
             "table, a dict of columns, or the path of a CSV or Parquet file or Parquet folder"
         )
-    if not frame.columns.is_unique:
-        raise DataError("the table has repeated column names; column names must be unique")
     return frame
 
 
 def check_columns(plan: BatchPlan, names: list[str]) -> None:
     """Raise DataError for a column of the plan that the source does not have."""
     weights = (plan.weights,) if plan.weights else ()
-    options = (("by", plan.by), ("traits", plan.traits), ("weights", weights), ("formula", plan.explanatory))
+    options = (("by", plan.by), ("traits", plan.traits), ("weights", weights), ("formula", plan.explanatory),
+               ("factors", plan.factors))  # fmt: skip
     for option, wanted in options:
         for name in wanted:
             if name not in names:
                 raise DataError(f"{option}: column '{name}' is not in the data{nearest_names(name, names)}")
-
-
-def sort_by_trial(
-    frame: pd.DataFrame, by: tuple[str, ...]
-) -> tuple[np.ndarray | None, pd.DataFrame, np.ndarray]:
-    """(order of the rows or None when they are sorted, keys (T rows), ptr (T + 1,)).
-
-    A missing key is a key of its own, so that no row is lost.
-    """
-    n = len(frame)
-    if not by:
-        return None, pd.DataFrame(index=range(1)), np.array([0, n], dtype=np.int64)
-    code = np.zeros(n, dtype=np.int64)
-    for name in by:
-        own, size = ordered_codes(frame[name])
-        code = code * size + own
-        if code.size and code.max() > 2**40:
-            code = np.unique(code, return_inverse=True)[1].astype(np.int64)
-    steps = np.diff(code)
-    order = None
-    if (steps < 0).any():
-        order = np.argsort(code, kind="stable")
-        steps = np.diff(code[order])
-    first = np.concatenate(([0], np.flatnonzero(steps) + 1)).astype(np.int64) if n else np.empty(0, np.int64)
-    keys = frame[list(by)].take(first if order is None else order[first]).reset_index(drop=True)
-    return order, keys, np.append(first, n)
-
-
-def ordered_codes(values: pd.Series) -> tuple[np.ndarray, int]:
-    """(codes in the order of the values, number of codes); missing values come last."""
-    codes, found = factorize_runs(values)
-    try:
-        order = np.argsort(np.asarray(found), kind="stable")
-    except TypeError:  # numbers and text in one column
-        order = np.argsort(np.array([str(value) for value in found]), kind="stable")
-    place = np.empty(len(found) + 1, dtype=np.int64)
-    place[order] = np.arange(len(found))
-    place[-1] = len(found)
-    return place[codes], len(found) + 1
-
-
-def read_numbers(values: pd.Series) -> tuple[np.ndarray, np.ndarray]:
-    """(numbers (N,) with NaN where missing, positions of what is neither a number nor missing)."""
-    if isinstance(values.dtype, np.dtype) and values.dtype.kind in "iuf":
-        return values.to_numpy(dtype=np.float64), np.empty(0, np.int64)
-    if isinstance(values.dtype, pd.CategoricalDtype):
-        values = values.astype(object)
-    if pd.api.types.is_bool_dtype(values.dtype) or values.dtype.kind in "cmM":
-        return np.full(len(values), np.nan), np.arange(len(values))
-    numbers = pd.to_numeric(values, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-    return numbers, np.flatnonzero(np.isnan(numbers) & values.notna().to_numpy())
+            if names.count(name) > 1:
+                raise DataError(f"{option}: the data have {names.count(name)} columns named '{name}'; names "
+                                "of columns in use must be unique")  # fmt: skip
 
 
 def unit_runs(table: TrialTable) -> list[tuple[int, int]]:

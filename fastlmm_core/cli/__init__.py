@@ -12,6 +12,7 @@ from .._version import __version__
 from ..errors import FastLMMWarning
 from .batch import add_batch
 from .interruption import INTERRUPTED, leave_on_interrupt, say_stopped
+from .source_options import FILES, add_source_options
 from .strangers import OneLineParser, add_limit, check_room, refused
 
 FORMATS = ("csv", "parquet", "json")
@@ -94,7 +95,7 @@ def _add_fit(commands: argparse._SubParsersAction) -> None:
         description="Fit a mixed model, or a linear model when the formula has no (..|..) term.",
         epilog="example: fastlmm fit trial.csv 'yield ~ gen + (1|loc)' --emmeans gen --contrasts pairwise",
     )
-    fit.add_argument("file", help="table: .csv, .csv.gz or .parquet")
+    fit.add_argument("file", help=FILES)
     fit.add_argument("formula", help="lme4 notation, for example 'yield ~ gen + (1|rep/block)'")
     fit.add_argument(
         "--emmeans",
@@ -123,14 +124,12 @@ def _add_fit(commands: argparse._SubParsersAction) -> None:
     fit.add_argument("--anova", action="store_true", help="also F tests of the terms (type III)")
     fit.add_argument("--weights", metavar="COLUMN", help="Var(e_i) = sigma^2 / w_i")
     fit.add_argument("--offset", metavar="COLUMN", help="added to the linear predictor with coefficient 1")
-    fit.add_argument(
-        "--factor", action="append", default=[], metavar="COLUMN", help="take a column of numbers as levels"
-    )
     fit.add_argument("--ml", action="store_true", help="maximum likelihood instead of REML")
     fit.add_argument("--out", metavar="DIR", help="write every table there, unrounded")
     fit.add_argument("--format", choices=FORMATS, default="csv", help="of the tables in --out (default: csv)")
     fit.add_argument("--plot", action="store_true", help="write figures (PNG) to --out, or here")
     add_limit(fit)
+    add_source_options(fit)
     fit.set_defaults(command=_fit)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import OptionError
+from .source_options import FILES, add_source_options, arguments_of_reader, listed_names
 from .strangers import add_limit, limits_given
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def add_batch(commands: argparse._SubParsersAction) -> None:
         epilog="example: fastlmm batch trials.parquet 'yield ~ gen + rep + (1|rep:block)' --by trial "
         "--emmeans gen --contrasts trt.vs.ctrl:CHECK --out results",
     )
-    batch.add_argument("source", help="table: .csv, .csv.gz, .parquet, or a folder of Parquet files")
+    batch.add_argument("source", help=f"{FILES} or of Parquet files")
     batch.add_argument("formula", help="lme4 notation; the response may be left out with --traits")
     batch.add_argument(
         "--by", required=True, metavar="COLUMNS", help="columns that name a trial: site,trial"
@@ -52,6 +53,7 @@ def add_batch(commands: argparse._SubParsersAction) -> None:
     batch.add_argument("--plot", action="store_true", help="also write an overview figure to --out")
     batch.add_argument("--quiet", action="store_true", help="no progress bar")
     add_limit(batch)
+    add_source_options(batch)
     batch.set_defaults(command=_batch, stopped=_stopped)
 
 
@@ -80,6 +82,7 @@ def batch_command(arguments: argparse.Namespace) -> int:
         "blups": True if blups == ["all"] else blups, "level": arguments.level, "out": arguments.out,
         "resume": arguments.resume, "progress": not arguments.quiet,
         "limits": limits_given(arguments.limit),
+        "factors": listed_names(arguments.factor), **arguments_of_reader(arguments),
     }  # fmt: skip
     if not Path(arguments.source).exists():
         raise OptionError(f"'{arguments.source}' does not exist; name a CSV or Parquet file, or a folder")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +12,11 @@ import pandas as pd
 
 from ..errors import DataError, OptionError, nearest_names
 from ..inference.estimate_tables import DDF_WORDS
-from ..parquet import requires_pyarrow
-from ..reading import read_table
+from ..reading import notes_of, read_options, read_table
+from ..reading.parquet import requires_pyarrow
 from ..results.rendering import Table
 from ..results.summary import shown_ddf
+from .source_options import arguments_of_reader, listed_names
 from .strangers import limits_given
 
 if TYPE_CHECKING:
@@ -27,9 +29,10 @@ def fit_command(arguments: argparse.Namespace) -> int:
     from ..api import lmm
 
     _check_arguments(arguments)
-    frame = read_table(arguments.file)
-    for name in _listed(arguments.factor):
-        frame = read_table(frame, {_known(frame, name, "--factor"): {"type": "factor"}})
+    options = read_options(**arguments_of_reader(arguments))
+    frame = read_table(arguments.file, options=options, factors=listed_names(arguments.factor))
+    for note in notes_of(frame):
+        print(f"fastlmm: note: {note}", file=sys.stderr)
     fit = lmm(
         arguments.formula,
         frame,
@@ -92,10 +95,6 @@ def _check_arguments(arguments: argparse.Namespace) -> None:
             raise OptionError(f"--{option} belongs to --contrasts METHOD")
     if not 0 < arguments.level < 1:
         raise OptionError(f"--level {arguments.level} must lie between 0 and 1")
-
-
-def _listed(values: list[str]) -> list[str]:
-    return [name.strip() for value in values for name in value.split(",") if name.strip()]
 
 
 def _known(frame: pd.DataFrame, name: str | None, option: str) -> Any:

@@ -35,8 +35,9 @@ from fastlmm_core.design.functions import (
     plain_function,
     walk,
 )
-from fastlmm_core.design.table import Column, Table, as_factor
+from fastlmm_core.design.table import NOWHERE, Column, Table, as_factor
 from fastlmm_core.errors import DataError, name_list
+from fastlmm_core.reading.source import Places
 
 _ELEMENTWISE: dict[str, Callable[..., Any]] = {
     "I": lambda x: x, "log2": np.log2, "log10": np.log10, "log1p": np.log1p, "exp": np.exp,
@@ -77,12 +78,15 @@ class Numbers:
         there are none.
     sources : dict of str to (N,) float64
         Numeric columns that are read, for messages.
+    places : Places
+        Names of the rows, for messages.
     """
 
     text: str
     values: np.ndarray
     undefined: np.ndarray | None
     sources: dict[str, np.ndarray]
+    places: Places = NOWHERE
 
     def missing(self) -> np.ndarray:
         """(N,) bool: rows without a value because the data have none there."""
@@ -109,7 +113,7 @@ class Numbers:
         what = "is not a number" if np.isnan(own).any() else "has infinite values"
         read = ", ".join(f"{name} = {number_text(float(x[row]))}" for name, x in self.sources.items())
         return (
-            f"'{self.text}' {what} in {rows.size} of the rows used, the first in row {row} (counted from 0)"
+            f"'{self.text}' {what} in {rows.size} of the rows used, the first in {self.places(row)}"
             f"{' for ' + read if read else ''}; correct such rows or leave them out"
         )
 
@@ -134,7 +138,7 @@ def evaluate_numbers(node: Node, table: Table, state: State) -> Numbers:
         return Numbers(text, values, None, {})
     read = {name.name: table.column(name.name) for name in columns_read(node)}
     sources = {name: column.values for name, column in read.items() if not column.is_factor}
-    return Numbers(text, values, undefined, sources)
+    return Numbers(text, values, undefined, sources, table.places)
 
 
 def as_numbers(value: Any, text: str) -> np.ndarray:
@@ -248,6 +252,10 @@ def _binary(node: Binary, table: Table, state: State) -> Any:
     if operator == "%in%":
         return _member(node, table, state)
     left, right = evaluate(node.left, table, state), evaluate(node.right, table, state)
+    if isinstance(right, str):
+        left = _as_written(node.left, left, table)
+    elif isinstance(left, str):
+        right = _as_written(node.right, right, table)
     if operator in ("==", "!=") and any(isinstance(side, (str, Column)) for side in (left, right)):
         return _same_label(left, right, operator == "!=")
     left, right = _numbers(left, node), _numbers(right, node)
@@ -260,6 +268,11 @@ def _binary(node: Binary, table: Table, state: State) -> Any:
         if operator in ("&", "|"):
             return Logical(_connect(left, right, operator == "&"))
     raise DataError(f"operator '{operator}' in '{deparse(node)}' is not arithmetic")
+
+
+def _as_written(node: Node, value: Any, table: Table) -> Any:
+    """A column of numbers as the labels that stand in the table, to be compared with a text."""
+    return table.factor(node.name) if isinstance(node, Name) else value
 
 
 def _connect(left: Any, right: Any, both: bool) -> Any:
@@ -316,22 +329,25 @@ def _as_column(value: Any, node: Node, n: int) -> Column:
 
 def evaluate_factor(node: Node, table: Table, state: State) -> Column:
     """An expression as a factor of all rows: a column, ``factor(...)``, a comparison, or numbers."""
+    if isinstance(node, Name):
+        return table.factor(node.name)
     return _as_column(evaluate(node, table, state), node, table.n)
 
 
 def _call(node: Call, table: Table, state: State) -> Any:
     function = plain_function(node.function)
     arguments = match_arguments(node)
-    values = [evaluate(argument, table, state) for argument in arguments.values]
+    as_labels = function in FACTOR_FUNCTIONS or function == "dummy"
+    values = [] if as_labels else [evaluate(argument, table, state) for argument in arguments.values]
     settings = {name: literal(setting) for name, setting in arguments.settings.items()}
     text = deparse(node)
     if function in FACTOR_FUNCTIONS:
-        columns = [_as_column(v, a, table.n) for v, a in zip(values, arguments.values, strict=True)]
+        columns = [evaluate_factor(argument, table, state) for argument in arguments.values]
         return FACTOR_FUNCTIONS[function](columns, settings, text, state)
     if function == "cut":
         return cut(as_numbers(values[0], text), settings, text, state)
     if function == "dummy":
-        return indicator(_as_column(values[0], node, table.n), settings, text)
+        return indicator(evaluate_factor(arguments.values[0], table, state), settings, text)
     if function in REDUCTIONS:
         return reduce_column(function, as_numbers(values[0], text), settings, text, state)
     if function in BASES:

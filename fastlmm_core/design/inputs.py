@@ -14,9 +14,10 @@ from fastlmm_core.design.functions import columns_read
 from fastlmm_core.design.grouping import group_text, read_group
 from fastlmm_core.design.rank import Rank
 from fastlmm_core.design.structured_parts import UNITS
-from fastlmm_core.design.table import Table
+from fastlmm_core.design.table import Table, plain_values
 from fastlmm_core.design.variables import Raw, read_raw
 from fastlmm_core.errors import DataError, DesignError, FormulaError, name_list, nearest_names
+from fastlmm_core.reading.columns import is_number_text
 
 # Largest number whose square, summed over any column, is a number; its inverse is the smallest.
 LARGEST_VALUE = 1e150
@@ -68,8 +69,7 @@ def read_response(parsed: ParsedFormula, table: Table) -> Numbers:
         for inner in columns_read(node):
             labels = table.column(inner.name).levels
             if labels is not None:
-                raise DataError(f"the response must be numeric, but '{inner.name}' has the labels "
-                                f"{name_list(labels, 4)}; {_to_numbers(labels)}") from None  # fmt: skip
+                raise DataError(response_words(inner.name, labels)) from None
         raise
     if numbers.values.shape != (table.n, 1):
         raise DataError(
@@ -79,26 +79,25 @@ def read_response(parsed: ParsedFormula, table: Table) -> Numbers:
     return numbers
 
 
+def response_words(name: str, labels: tuple[str, ...]) -> str:
+    """What is wrong with a response that has labels."""
+    return (
+        f"the response must be numeric, but '{name}' has the labels {name_list(labels, 4)}; "
+        f"{_to_numbers(labels)}"
+    )
+
+
 def _to_numbers(labels: tuple[str, ...]) -> str:
     """What would make numbers of labels: a decimal point, another type, or fewer words."""
-    words = [label for label in labels if not is_number(label)]
+    words = [label for label in labels if not is_number_text(label)]
     if not words:
         return "they are numbers kept as text: convert the column, for example with pandas.to_numeric"
-    if all(is_number(label.replace(",", ".", 1)) for label in words):
+    if all(is_number_text(label.replace(",", ".", 1)) for label in words):
         return "write them with a decimal point, or read the file with decimal=','"
     if len(words) < len(labels):
         verb = "is" if len(words) == 1 else "are"
         return f"{name_list(words, 4)} {verb} not numeric: correct, or mark as missing"
     return "a factor cannot be modelled as a response"
-
-
-def is_number(text: str) -> bool:
-    """Whether a text reads as a number."""
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def numbers_for_rows(given: Any, table: Table, option: str) -> np.ndarray:
@@ -116,7 +115,7 @@ def numbers_for_rows(given: Any, table: Table, option: str) -> np.ndarray:
         raise DataError(f"{option} is a Series with another index than the data: name a column of the data, "
                         "or give the values alone (.to_numpy()), in the order of the rows")  # fmt: skip
     try:
-        values = np.asarray(given, dtype=np.float64)
+        values = plain_values(given)
     except (TypeError, ValueError, OverflowError):
         raise DataError(f"{option} must be a column name or numbers, not {type(given).__name__}") from None
     if values.shape != (table.n,):
@@ -136,8 +135,8 @@ def read_weights(weights: Any, table: Table, rows: np.ndarray | None) -> np.ndar
         row = at if rows is None else int(rows[at])
         what = "missing" if np.isnan(values[at]) else f"{values[at]:g}"
         raise DataError(
-            f"weights must be positive and finite: {int(bad.sum())} are not, the first in row {row} "
-            f"(counted from 0) is {what}; leave such rows out"
+            f"weights must be positive and finite: {int(bad.sum())} are not, the first in "
+            f"{table.places(row)} is {what}; leave such rows out"
         )
     return values
 

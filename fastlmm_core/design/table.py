@@ -7,14 +7,24 @@ codes with labels.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from fastlmm_core.design.expressions import number_text
-from fastlmm_core.errors import DataError, name_list, nearest_names
+from fastlmm_core.errors import DataError, name_list, nearest_names, shown
+from fastlmm_core.reading.columns import WHOLE_LIMIT, takes_labels
+from fastlmm_core.reading.parquet import exact_integers
+from fastlmm_core.reading.source import Labels, Places
+
+NOWHERE = Places()
+
+
+class MixedColumnError(DataError):
+    """Numbers with words among them: no covariate, but a factor where one is asked for."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +43,8 @@ class Column:
         Whether the order of the levels means something, as that of an ordered categorical.
     days : tuple of float or None
         Days since 1970-01-01 of each level of a column of dates.
+    text : Labels or None
+        Labels of a numeric column, where the numbers do not give them back: 007, or integers above 2**53.
     """
 
     name: str
@@ -40,6 +52,7 @@ class Column:
     levels: tuple[str, ...] | None
     ordered: bool = False
     days: tuple[float, ...] | None = None
+    text: Labels | None = None
 
     @property
     def is_factor(self) -> bool:
@@ -55,8 +68,9 @@ class Table:
 
     def __init__(self, data: Any):
         self._columns: dict[str, Column] = {}
-        self._data, self.names, self.n = _open(data)
+        self._data, self.names, self.n, self.repeated = _open(data)
         self.index = data.index if isinstance(data, pd.DataFrame) else None
+        self.places = Places.of(data)
 
     @classmethod
     def of(cls, columns: Mapping[str, Column], n: int) -> Table:
@@ -64,6 +78,7 @@ class Table:
         table = cls.__new__(cls)
         table._columns, table._data = dict(columns), {}
         table.names, table.n, table.index = dict.fromkeys(columns), n, None
+        table.repeated, table.places = frozenset(), NOWHERE
         return table
 
     def column(self, name: str) -> Column:
@@ -78,12 +93,37 @@ class Table:
         if column is None:
             if name not in self.names:
                 raise DataError(f"column '{name}' is not in the data{nearest_names(name, self.names)}")
-            column = self._columns[name] = read_column(name, self._data[name])
+            if name in self.repeated:
+                raise DataError(f"the table has several columns named '{name}'; names of columns in use must "
+                                "be unique")  # fmt: skip
+            column = read_column(name, self._data[name], self.places)
             if column.values.shape != (self.n,):
                 raise DataError(
                     f"column '{name}' has {column.values.shape[0]} values, but the table {self.n} rows"
                 )
+            if not column.is_factor and (text := self.places.labels(name)) is not None:
+                column = replace(column, text=text)
+            self._columns[name] = column
         return column
+
+    def factor(self, name: str) -> Column:
+        """The column as labels, as they stand in the table, whatever they look like.
+
+        Raises
+        ------
+        DataError
+            As `column`, but for a column of numbers and words, which is read as text.
+        """
+        try:
+            return as_factor(self.column(name))
+        except MixedColumnError:
+            text = self.places.labels(name)
+            if text is None:
+                column = _from_labels(name, label_texts(_as_objects(self._data[name])))
+            else:
+                column = Column(name, *drop_unused(text.codes, text.levels))
+            self._columns[name] = column
+            return column
 
 
 class _PolarsColumns:
@@ -93,10 +133,22 @@ class _PolarsColumns:
         self.frame = frame
 
     def __getitem__(self, name: str) -> Any:
-        series = self.frame.get_column(name)
-        return (
-            series.to_numpy() if series.dtype.is_numeric() and not series.null_count() else series.to_pandas()
-        )
+        return polars_column(self.frame.get_column(name))
+
+
+def polars_column(series: Any) -> Any:
+    """A polars column as pandas has it; whole numbers stay whole beside missing ones."""
+    if series.dtype.is_integer() and series.null_count():
+        numbers, missing = series.fill_null(0).to_numpy(), series.is_null().to_numpy()
+        return pd.Series(pd.arrays.IntegerArray(numbers.copy(), missing.copy()))
+    if series.dtype.is_integer() or series.dtype.is_float():
+        return series.to_numpy()
+    return series.to_pandas()
+
+
+def frame_from_polars(frame: Any) -> pd.DataFrame:
+    """A polars table as a DataFrame."""
+    return pd.DataFrame({name: polars_column(frame.get_column(name)) for name in frame.columns}, copy=False)
 
 
 class _ArrowColumns:
@@ -106,11 +158,12 @@ class _ArrowColumns:
         self.table = table
 
     def __getitem__(self, name: str) -> Any:
-        return self.table.column(name).to_pandas()
+        column = self.table.column(name)
+        return exact_integers(column, column.to_pandas())
 
 
-def _open(data: Any) -> tuple[Any, dict[str, None], int]:
-    """(column access, names as an ordered set, number of rows) of a supported table."""
+def _open(data: Any) -> tuple[Any, dict[str, None], int, frozenset[str]]:
+    """(column access, names as an ordered set, number of rows, repeated names) of a supported table."""
     columns: Any
     module = type(data).__module__.partition(".")[0]
     if isinstance(data, pd.DataFrame):
@@ -131,12 +184,8 @@ def _open(data: Any) -> tuple[Any, dict[str, None], int]:
             "or a dict of columns"
         )
     known = dict.fromkeys(names)
-    if len(known) < len(names):
-        repeated = sorted({str(name) for name in names if names.count(name) > 1})
-        raise DataError(
-            f"the table has several columns named {name_list(repeated)}; column names must be unique"
-        )
-    return columns, known, n
+    repeated = {name for name in names if names.count(name) > 1} if len(known) < len(names) else ()
+    return columns, known, n, frozenset(repeated)
 
 
 def _common_length(data: Mapping[str, Any]) -> int:
@@ -151,28 +200,60 @@ def _common_length(data: Mapping[str, Any]) -> int:
     return next(iter(lengths.values()), 0)
 
 
-def read_column(name: str, values: Any) -> Column:
-    """Convert any column to numbers or coded labels; see `Table.column`."""
+def read_column(name: str, values: Any, places: Places = NOWHERE) -> Column:
+    """Convert any column to numbers or coded labels; see `Table.column`.
+
+    Parameters
+    ----------
+    name : str
+    values : sequence (n,)
+    places : Places
+        Names of its rows, for messages.
+    """
     if isinstance(values, pd.Categorical):
         values = pd.Series(values)
+    if isinstance(values, np.ma.MaskedArray):
+        return _from_masked(name, values, places)
+    if isinstance(values, (pd.Series, pd.Index)) or isinstance(values, pd.api.extensions.ExtensionArray):
+        return _from_pandas(name, values, places)
+    return _from_array(name, values if isinstance(values, np.ndarray) else _from_sequence(values), places)
+
+
+def _from_pandas(name: str, values: Any, places: Places) -> Column:
+    dtype = values.dtype
+    if isinstance(dtype, pd.CategoricalDtype):
+        return _from_categorical(name, values.array if isinstance(values, pd.Series) else values)
+    if isinstance(dtype, np.dtype):
+        return _from_array(name, values.to_numpy(), places)
+    if isinstance(dtype, pd.StringDtype):
+        return _from_labels(name, values if not isinstance(values, pd.Series) else values.array)
+    if pd.api.types.is_integer_dtype(dtype):
+        missing = np.asarray(values.isna())
+        whole = values.fillna(0).to_numpy(dtype=np.uint64 if str(dtype).lower().startswith("u") else np.int64)
+        return _numeric(name, np.where(missing, np.nan, whole), places, exact_labels(whole, missing))
+    if pd.api.types.is_float_dtype(dtype):
+        return _numeric(name, values.to_numpy(dtype=np.float64, na_value=np.nan), places)
+    return _from_array(name, _as_objects(values), places)
+
+
+def _as_objects(values: Any) -> np.ndarray:
+    """(n,) objects of a column."""
+    if isinstance(values, pd.api.extensions.ExtensionArray):
+        values = pd.Series(values)
     if isinstance(values, (pd.Series, pd.Index)):
-        dtype = values.dtype
-        if isinstance(dtype, pd.CategoricalDtype):
-            categorical = values.array if isinstance(values, pd.Series) else values
-            return _from_categorical(name, categorical)
-        if isinstance(dtype, np.dtype):
-            values = values.to_numpy()
-        elif isinstance(dtype, pd.StringDtype):
-            return _from_labels(name, values.array)
-        elif pd.api.types.is_bool_dtype(dtype):
-            values = np.asarray(values.astype(object).to_numpy())
-        elif pd.api.types.is_numeric_dtype(dtype):
-            values = values.to_numpy(dtype=np.float64, na_value=np.nan)
-        else:
-            values = np.asarray(values.astype(object).to_numpy())
-    elif not isinstance(values, np.ndarray):
-        values = _from_sequence(values)
-    return _from_array(name, values)
+        return np.asarray(values.astype(object).to_numpy())
+    return _from_sequence(values).astype(object)
+
+
+def _from_masked(name: str, values: np.ma.MaskedArray, places: Places) -> Column:
+    """Masked values are missing."""
+    missing = np.ma.getmaskarray(values)
+    if values.dtype.kind in "iuf" and values.ndim == 1:
+        exact = exact_labels(values.data, missing) if values.dtype.kind != "f" else None
+        return _numeric(name, np.where(missing, np.nan, values.data), places, exact)
+    plain = values.data.astype(object)
+    plain[missing] = None
+    return _from_array(name, plain, places)
 
 
 def _from_sequence(values: Any) -> np.ndarray:
@@ -183,12 +264,14 @@ def _from_sequence(values: Any) -> np.ndarray:
     return array
 
 
-def _from_array(name: str, values: np.ndarray) -> Column:
+def _from_array(name: str, values: np.ndarray, places: Places) -> Column:
     if values.ndim != 1:
         raise DataError(f"column '{name}' must be one-dimensional, but has shape {values.shape}")
     kind = values.dtype.kind
-    if kind in "iuf":
-        return _numeric(name, values)
+    if kind in "iu":
+        return _numeric(name, values, places, exact_labels(values, np.zeros(values.shape, dtype=bool)))
+    if kind == "f":
+        return _numeric(name, values, places)
     if kind == "b":
         return _compact(name, values.astype(np.int32), ("False", "True"))
     if kind == "c":
@@ -197,48 +280,118 @@ def _from_array(name: str, values: np.ndarray) -> Column:
         return _from_dates(name, values)
     if kind in "US" or kind == "T":
         return _from_labels(name, values.astype(object))
-    return _from_objects(name, values)
+    return _from_objects(name, values, places)
 
 
-def _numeric(name: str, values: np.ndarray) -> Column:
-    column = Column(name, np.ascontiguousarray(values, dtype=np.float64), None)
+def _numeric(name: str, values: np.ndarray, places: Places, text: Labels | None = None) -> Column:
+    column = Column(name, np.ascontiguousarray(values, dtype=np.float64), None, text)
     if np.isinf(column.values).any():
-        raise DataError(infinite_words(name, column.values))
+        raise DataError(infinite_words(name, column.values, places))
     return column
 
 
-def infinite_words(name: str, values: np.ndarray) -> str:
+def exact_labels(values: np.ndarray, missing: np.ndarray) -> Labels | None:
+    """Labels of (n,) integers, where some are so large that float64 would make one of two.
+
+    Parameters
+    ----------
+    values : (n,) integers, or objects that are
+    missing : (n,) bool
+    """
+    present = values[~missing]
+    if not present.size or max(int(present.max()), -int(present.min())) <= WHOLE_LIMIT:
+        return None
+    found, inverse = np.unique(present, return_inverse=True)
+    codes = np.full(values.size, -1, dtype=np.int32)
+    codes[~missing] = inverse
+    return Labels(codes, tuple(str(int(value)) for value in found))
+
+
+def infinite_words(name: str, values: np.ndarray, places: Places = NOWHERE) -> str:
     """What is wrong with a column of (n,) numbers of which some are infinite."""
-    return (f"column '{name}' has infinite values, {first_row(np.isinf(values), values)}; "
+    return (f"column '{name}' has infinite values, {first_row(np.isinf(values), values, places)}; "
             "correct them or mark them as missing")  # fmt: skip
 
 
-def first_row(bad: np.ndarray, values: np.ndarray) -> str:
+def first_row(bad: np.ndarray, values: np.ndarray, places: Places = NOWHERE) -> str:
     """Where the first of the (n,) rows marked is and what stands there, for a message."""
     row = int(np.argmax(bad))
-    return f"the first in row {row} (counted from 0) is {number_text(float(values[row]))}"
+    return f"the first in {places(row)} is {number_text(float(values[row]))}"
 
 
-def _from_objects(name: str, values: np.ndarray) -> Column:
+def plain_values(given: Any) -> np.ndarray:
+    """Numbers that a caller gave as an array, float64; masked ones are NaN.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For what is not numeric.
+    """
+    if isinstance(given, np.ma.MaskedArray):
+        given = np.ma.filled(given.astype(np.float64), np.nan)
+    return np.ascontiguousarray(given, dtype=np.float64)
+
+
+def _from_objects(name: str, values: np.ndarray, places: Places) -> Column:
+    odd = first_odd(values)
+    if odd is not None:
+        raise DataError(f"column '{name}' holds {shown(values[odd])} in {places(odd)}, which is neither a "
+                        "number nor a label; correct it or mark it as missing")  # fmt: skip
+    missing = pd.isna(values)
     found = pd.api.types.infer_dtype(values, skipna=True)
     if found in ("string", "bytes"):
         return _from_labels(name, values)
     if found in ("integer", "floating", "mixed-integer-float", "decimal"):
-        missing = pd.isna(values)
-        return _numeric(name, np.where(missing, np.nan, values))
+        return _numbers_of_objects(name, values, missing, places)
     if found == "boolean":
-        missing = pd.isna(values)
         codes = np.where(missing, -1, np.where(missing, False, values).astype(np.int32)).astype(np.int32)
         return _compact(name, codes, ("False", "True"))
     if found in ("datetime", "datetime64", "date", "timedelta", "timedelta64"):
         return _from_dates(name, _without_zone(pd.Series(values)))
     if found == "empty":
         return Column(name, np.full(values.shape[0], np.nan), None)
-    kinds = sorted({type(v).__name__ for v in values if not (v is None or v is pd.NA)})
+    kinds = sorted({type(v).__name__ for v, gone in zip(values, missing, strict=True) if not gone})
     if "complex" in kinds:
         raise DataError(f"column '{name}' is complex; use its real part, its imaginary part or its modulus")
-    raise DataError(
-        f"column '{name}' mixes values of types {name_list(kinds)}; use one type for the whole column"
+    word = np.array([isinstance(v, str) for v in values], dtype=bool)
+    number = np.array([is_real(v) for v in values], dtype=bool) & ~missing
+    if not (word | number | missing).all() or not (word.any() and number.any()):
+        raise DataError(
+            f"column '{name}' mixes values of types {name_list(kinds)}; use one type for the whole column"
+        )
+    if objects_take_labels(values[number], int(word.sum())):
+        return _from_labels(name, label_texts(values))
+    raise MixedColumnError(mixed_words(name, values, word, places))
+
+
+def _numbers_of_objects(name: str, values: np.ndarray, missing: np.ndarray, places: Places) -> Column:
+    numbers = np.full(values.shape[0], np.nan)
+    for row in np.flatnonzero(~missing).tolist():
+        try:
+            numbers[row] = values[row]
+        except (OverflowError, ValueError, TypeError):
+            cell = f"{shown(values[row])} in {places(row)}"
+            raise DataError(f"column '{name}' holds {cell}, which is no number that can be computed with; "
+                            "correct it or mark it as missing") from None  # fmt: skip
+    text = None
+    if np.abs(numbers[~missing]).max(initial=0.0) > WHOLE_LIMIT and all(
+        value == int(value) for value in values[~missing] if np.isfinite(float(value))
+    ):
+        whole = values.copy()
+        whole[~missing] = [int(v) if np.isfinite(float(v)) else 0 for v in values[~missing]]
+        text = exact_labels(whole, missing)
+    return _numeric(name, numbers, places, text)
+
+
+def first_odd(values: np.ndarray) -> int | None:
+    """Row of the first object that no column can hold."""
+    return next((row for row, value in enumerate(values) if is_odd(value)), None)
+
+
+def is_odd(value: Any) -> bool:
+    """Whether an object is neither a number nor a label: a list, a mapping, a signalling NaN."""
+    return isinstance(value, (list, tuple, dict, set, np.ndarray)) or (
+        isinstance(value, Decimal) and value.is_snan()
     )
 
 
@@ -262,6 +415,32 @@ def _from_dates(name: str, values: np.ndarray) -> Column:
     else:
         labels = [moment.strftime("%Y-%m-%d") if whole else moment.isoformat(sep=" ") for moment in moments]
     return Column(name, codes.astype(np.int32), tuple(labels), days=tuple(days.tolist()))
+def is_real(value: Any) -> bool:
+    """Whether an object is a number other than a boolean."""
+    return isinstance(value, (int, float, Decimal, np.integer, np.floating)) and not isinstance(value, bool)
+
+
+def objects_take_labels(numbers: np.ndarray, words: int) -> bool:
+    """`takes_labels` of a column of objects with numbers and words."""
+    whole = all(isinstance(v, (int, np.integer)) or v == v // 1 for v in numbers)
+    return takes_labels(whole, False, numbers.size, len(set(numbers)), words)
+
+
+def mixed_words(name: str, values: np.ndarray, word: np.ndarray, places: Places) -> str:
+    """What is wrong with a column of numbers that holds words."""
+    rows = np.flatnonzero(word)
+    cells = ", ".join(f"{shown(values[row])} in {places(row)}" for row in rows[:4])
+    more = f" and {rows.size - 4} more" if rows.size > 4 else ""
+    return (f"column '{name}' is numeric but for {cells}{more}: correct such cells or mark them as missing; "
+            f"factor({name}) takes all as labels")  # fmt: skip
+
+
+def label_texts(values: np.ndarray) -> np.ndarray:
+    """(n,) objects as the text of their labels, None where missing."""
+    missing = pd.isna(values)
+    out = np.array([None] * values.size, dtype=object)
+    out[~missing] = [label_text(value) for value in values[~missing]]
+    return out
 
 
 def label_text(value: Any) -> str:
@@ -338,6 +517,8 @@ def as_factor(column: Column) -> Column:
     """The column as a factor; numbers become levels in numeric order."""
     if column.is_factor:
         return column
+    if column.text is not None:
+        return Column(column.name, *drop_unused(column.text.codes, column.text.levels))
     missing = np.isnan(column.values)
     if missing.any():
         found, inverse = np.unique(column.values[~missing], return_inverse=True)

@@ -12,7 +12,7 @@ from fastlmm_core.design.contrasts import Contrast, contrast_of, contrast_of_cal
 from fastlmm_core.design.evaluation import Logical, Numbers, evaluate, evaluate_factor, evaluate_numbers
 from fastlmm_core.design.expressions import Call, Name, Node, deparse, label_of
 from fastlmm_core.design.functions import columns_read, is_factor_call
-from fastlmm_core.design.table import Column, Table, as_factor, drop_unused
+from fastlmm_core.design.table import Column, Table, drop_unused
 from fastlmm_core.errors import DataError, DesignError, name_list
 
 
@@ -92,8 +92,6 @@ class Atom:
 
 def read_factor(node: Node, table: Table, state: State) -> Column:
     """The expression as a factor column: a column, ``C(...)``, ``factor(...)``, a comparison, or numbers."""
-    if isinstance(node, Name):
-        return as_factor(table.column(node.name))
     return evaluate_factor(node, table, state)
 
 

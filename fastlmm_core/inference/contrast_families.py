@@ -16,7 +16,6 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from fastlmm_core.design.inputs import is_number
 from fastlmm_core.errors import OptionError, check_option, name_list, nearest_names
 from fastlmm_core.inference.weighted_contrasts import (
     average_of_others,
@@ -25,6 +24,7 @@ from fastlmm_core.inference.weighted_contrasts import (
     grand_mean,
     williams,
 )
+from fastlmm_core.reading.columns import is_number_text
 
 Floats = NDArray[np.floating]
 Custom = Mapping[str, object] | Sequence[object]
@@ -114,7 +114,7 @@ def _matching_labels(means: MeanLabels, name: str) -> list[int]:
     if exact:
         return exact
     whole = re.compile(r"(.*[^0-9.eE+-])" + re.escape(name))
-    return [i for i, label in enumerate(means.raw) if whole.fullmatch(label)] if is_number(name) else []
+    return [i for i, label in enumerate(means.raw) if whole.fullmatch(label)] if is_number_text(name) else []
 
 
 def find_reference(means: MeanLabels, ref: object) -> list[int]:

@@ -24,8 +24,8 @@ from fastlmm_core.inference.pair_memory import PAIR_BYTES
 from fastlmm_core.inference.row_spaces import row_rank
 from fastlmm_core.inference.table_labels import free_name, group_rows, row_labels, same_labels
 from fastlmm_core.linalg.memory import check_memory
-from fastlmm_core.parquet import requires_pyarrow
 from fastlmm_core.progress_bar import terminal_bar
+from fastlmm_core.reading.parquet import requires_pyarrow
 
 Floats = NDArray[np.floating]
 Integers = NDArray[np.integer]

@@ -14,9 +14,9 @@ from ..errors import DataError, FastLMMError, FastLMMWarning, nearest_names
 from ..gate import ours_of, public
 from ..limits import Limits
 from ..options import PATH, SWITCH, optional
-from ..reading import read_table
+from ..reading import notes_of, read_options, read_table
 from .document import Reach, checked_request, parse_request
-from .schema import SCHEMA
+from .schema import READING, SCHEMA
 from .sections import SECTIONS, fit_section, plain
 
 __all__ = ["SCHEMA", "parse_request", "plain", "run"]
@@ -67,7 +67,10 @@ def _answered(request: dict[str, Any], reach: Reach, limits: Limits) -> dict[str
     from ..api import lmm  # after the checks: it loads the compiled kernels
 
     data = request["data"]
-    frame = read_table(reach.path("data", data) if isinstance(data, str) else data, request.get("columns"))
+    frame = read_table(
+        reach.path("data", data) if isinstance(data, str) else data, request.get("columns"),
+        factors=request.get("factors", ()), options=read_options(**{key: request.get(key) for key in READING}),
+    )  # fmt: skip
     for key in ("weights", "offset"):
         name = request.get(key)
         if name is not None and name not in frame.columns:
@@ -79,6 +82,8 @@ def _answered(request: dict[str, Any], reach: Reach, limits: Limits) -> dict[str
             offset=request.get("offset"), limits=limits,
         )  # fmt: skip
         answer: dict[str, Any] = {"fit": fit_section(fit, request.get("head", 0))}
+        if notes_of(frame):
+            answer["notes"] = notes_of(frame)
         for key, section in SECTIONS.items():
             asked = request.get(key)
             if asked is not None and asked is not False:

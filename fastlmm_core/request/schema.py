@@ -92,6 +92,17 @@ ANOVA = record(
     }
 )
 
+READING: dict[str, Kind] = {
+    "sep": _said(one_of((",", ";", "\t", "|", "tab")), "separator of a text file; found by looking otherwise"),
+    "decimal": _said(one_of((".", ",")), "decimal sign; found by looking otherwise"),
+    "encoding": _said(NAME, "of a text file; found by looking otherwise"),
+    "na_values": _said(
+        either(TEXT, NUMBER, list_of(either(TEXT, NUMBER)), table_of(list_of(either(TEXT, NUMBER)))),
+        "further codes of missing values; {column: codes} names all those of a column",
+    ),
+    "sheet": _said(either(NAME, whole(1)), "sheet of a spreadsheet, by name or number"),
+    "skip": _said(whole(0), "lines above the header"),
+}
 REQUEST = record(
     {
         "data": _said(either(NAME, table_of(CELLS)), "path of a file, or {column: [values]}"),
@@ -109,6 +120,8 @@ REQUEST = record(
         "contrasts": _said(list_of(CONTRASTS), "ask for contrasts of marginal means, or of slopes (var)"),
         "emtrends": _said(list_of(TRENDS), "ask for marginal slopes"),
         "information": _said(one_of(INFORMATION), "about the variance parameters", default="expected"),
+        "factors": _said(list_of(NAME), "columns that are labels, as they are written"),
+        **READING,
     },
     ["data", "formula"],
 )

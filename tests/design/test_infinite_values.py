@@ -133,7 +133,7 @@ def test_a_request_and_the_command_line(trial, tmp_path, capsys):
     path = tmp_path / "trial.csv"
     data.to_csv(path, index=False)
     assert main(["fit", str(path), "y ~ gen + x + (1|block)"]) == 2
-    assert "column 'x' has infinite values, the first in row 7" in capsys.readouterr().err
+    assert "column 'x' has infinite values, the first in line 9" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("formula", ["y ~ gen + x + (1|block)", "y ~ gen + (1|block) + (0 + x|block)"])

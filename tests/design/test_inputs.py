@@ -116,7 +116,7 @@ def test_unknown_columns_are_shown_in_the_formula(formula, position, words, plai
         ("y ~ x", {"x": np.nan}, "all 40 rows have a missing value.*'x' alone is missing in 40"),
         ("y ~ x", {"x": lambda d: np.where(d.x > 1, np.inf, d.x)}, "'x' has infinite values"),
         ("y ~ log(x)", {"x": 0.0}, r"'log\(x\)' has infinite values"),
-        ("y ~ f", {"f": pd.Series([1, "a"] * 20, dtype=object)}, "mixes values of types 'int', 'str'"),
+        ("y ~ f", {"f": pd.Series([True, "a"] * 20, dtype=object)}, "mixes values of types 'bool', 'str'"),
         ("y ~ x", {"x": pd.date_range("2020-01-01", periods=N)}, "holds dates"),
         ("y ~ log(f)", {}, r"'log\(f\)' needs numbers"),
         ("y ~ poly(year, 4)", {}, "more than 4 distinct values"),

@@ -66,8 +66,6 @@ def test_numbers_given_as_levels_get_plain_labels():
         ("a,b\n", "header but no rows"),
         ("a,b\n1,2\n3\n", "line 3 has 1 cells, the header has 2"),
         ("a,b\n1,2,3\n", "line 2 has 3 cells"),
-        ("a,a\n1,2\n", "repeated column names: 'a'"),
-        ("a;b\n1;2\n", "not separated by commas"),
         ('a,b\n"1,2\n3,4\n', "not a readable CSV"),
         ("a\0b\n1\n", "binary data"),
     ],
@@ -80,15 +78,14 @@ def test_corrupt_csv(tmp_path, text, message):
 def test_damaged_files(tmp_path):
     (tmp_path / "t.csv.gz").write_bytes(b"\x1f\x8b\x08not gzip")
     (tmp_path / "t.parquet").write_bytes(b"PAR1 no")
-    (tmp_path / "latin.csv").write_bytes("a,b\nü,1\n".encode("latin-1"))
-    for name, message in (("t.csv.gz", "cannot be read"), ("t.parquet", "Parquet"), ("latin.csv", "UTF-8")):
+    for name, message in (("t.csv.gz", "cannot be read"), ("t.parquet", "Parquet")):
         with pytest.raises(DataError, match=message):
             read_table(tmp_path / name)
 
 
 def test_messages_name_column_level_and_file(tmp_path):
     path = write(tmp_path, "gen,y\nG1,1\nG2,x\n", "trial.csv")
-    with pytest.raises(DataError, match=r"'y' is declared numeric, but row 2 holds 'x'"):
+    with pytest.raises(DataError, match=r"'y' is declared numeric, but line 3 holds 'x'"):
         read_table(path, {"y": {"type": "numeric"}})
     with pytest.raises(DataError, match=r"'gen' holds 'G2', not among"):
         read_table(path, {"gen": {"type": "factor", "levels": ["G1"]}})
@@ -99,7 +96,7 @@ def test_messages_name_column_level_and_file(tmp_path):
     with pytest.raises(DataError, match=r"does not exist; nearest: 'trial.csv'"):
         read_table(tmp_path / "trail.csv")
     with pytest.raises(DataError, match="must end in"):
-        read_table(tmp_path / "trial.xlsx")
+        read_table(tmp_path / "trial.docx")
     with pytest.raises(DataError, match="differ in length: a 1, b 2"):
         read_table({"a": [1], "b": [1, 2]})
 

@@ -1,0 +1,73 @@
+"""Parquet files need pyarrow, which is an optional extra: one guard for all who read or write them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..errors import DataError, DependencyError
+
+
+@contextmanager
+def requires_pyarrow() -> Iterator[None]:
+    """Around imports of pyarrow, and calls of pandas that import it.
+
+    Raises
+    ------
+    DependencyError
+        When it is missing, or too old for pandas.
+    """
+    try:
+        yield
+    except ImportError as err:
+        raise DependencyError(
+            "Parquet needs pyarrow: pip install 'fastlmm_core[batch]', or pyarrow alone"
+        ) from err
+
+
+def read_parquet(path: Path) -> pd.DataFrame:
+    """The table of a Parquet file.
+
+    Raises
+    ------
+    DataError
+        When it cannot be read.
+    """
+    with requires_pyarrow():
+        import pyarrow.parquet as pq
+    try:
+        return frame_from_arrow(pq.read_table(path))
+    except Exception as err:  # pyarrow raises its own tree of errors for damaged files
+        raise DataError(f"'{path}' is not a readable Parquet file: {err}") from err
+
+
+def frame_from_arrow(table: Any) -> pd.DataFrame:
+    """A pyarrow table as a DataFrame; whole numbers with missing ones among them stay whole.
+
+    ``to_pandas`` would make float64 of them, in which 2**53 and 2**53 + 1 are one number.
+    """
+    frame = table.to_pandas()
+    if frame.columns.is_unique:
+        for name in frame.columns.intersection(table.column_names):
+            frame[name] = exact_integers(table.column(name), frame[name])
+    return frame
+
+
+def exact_integers(column: Any, converted: pd.Series) -> pd.Series:
+    """The converted column, or pandas' nullable integers where float64 was made of integers."""
+    import pyarrow as pa
+
+    if not pa.types.is_integer(column.type) or not column.null_count:
+        return converted
+    dtype = {str(kind).lower(): kind for kind in NULLABLE}[str(column.type)]
+    return pd.Series(column.to_pandas(types_mapper=lambda kind: dtype).array, index=converted.index)
+
+
+NULLABLE = (
+    pd.Int8Dtype(), pd.Int16Dtype(), pd.Int32Dtype(), pd.Int64Dtype(),
+    pd.UInt8Dtype(), pd.UInt16Dtype(), pd.UInt32Dtype(), pd.UInt64Dtype(),
+)  # fmt: skip
