@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import OptionError
+from ..errors import OptionError, shown
 
 #: Cells that mean "no value" in columns of any type, with or without blanks around them.
 MISSING = frozenset({
@@ -101,21 +101,22 @@ def read_options(
     if isinstance(sep, str):
         sep = WORDS.get(sep, sep)
     if sep is not None and (not isinstance(sep, str) or sep not in SEPARATORS):
-        raise OptionError(f"sep={sep!r} is not known; allowed: ',', ';', '|', 'tab'")
-    if decimal is not None and decimal not in (".", ","):
-        raise OptionError(f"decimal={decimal!r} is not known; allowed: '.', ','")
+        raise OptionError(f"sep={shown(sep)} is not known; allowed: ',', ';', '|', 'tab'")
+    if decimal is not None and (not isinstance(decimal, str) or decimal not in (".", ",")):
+        raise OptionError(f"decimal={shown(decimal)} is not known; allowed: '.', ','")
     if decimal == "," and sep == ",":
         raise OptionError("sep=',' and decimal=',' cannot both be: which comma separates cells?")
     if encoding is not None:
         try:
             encoding = codecs.lookup(encoding).name
-        except (LookupError, TypeError, ValueError):
+            b"".decode(encoding)  # refuses codecs that are not of text
+        except (LookupError, TypeError, ValueError, AttributeError):
             words = "for example 'utf-8', 'latin-1', 'utf-16'"
-            raise OptionError(f"encoding={encoding!r} is not known; give {words}") from None
+            raise OptionError(f"encoding={shown(encoding)} is not known; give {words}") from None
     if isinstance(sheet, bool) or not (sheet is None or isinstance(sheet, (str, int))):
-        raise OptionError(f"sheet={sheet!r} must be the name or the number (from 1) of a sheet")
+        raise OptionError(f"sheet={shown(sheet)} must be the name or the number (from 1) of a sheet")
     if skip is not None and (isinstance(skip, bool) or not isinstance(skip, int) or skip < 0):
-        raise OptionError(f"skip={skip!r} must be a whole number of lines, 0 or more")
+        raise OptionError(f"skip={shown(skip)} must be a whole number of lines, 0 or more")
     return ReadOptions(
         sep, decimal, encoding, missing_codes(na_values), sheet, skip or 0,
         tuple(name for name, value in given.items() if value is not None),
@@ -143,10 +144,12 @@ def code_set(codes: Any) -> frozenset[str]:
     listed = codes if isinstance(codes, (list, tuple, set, frozenset)) else [codes]
     for code in listed:
         if isinstance(code, bool) or not isinstance(code, (str, int, float)):
-            raise OptionError(
-                f"na_values={codes!r} must be a cell, a list of cells, or {{column: cells}} in their place"
-            )
-    return frozenset(str(code).strip() for code in listed)
+            words = "must be a cell, a list of cells, or {column: cells} in their place"
+            raise OptionError(f"na_values={shown(codes)} {words}")
+    try:
+        return frozenset(str(code).strip() for code in listed)
+    except ValueError:  # an integer of thousands of digits
+        raise OptionError("na_values holds a number that is too long to be a cell") from None
 
 
 def parse_codes(texts: Iterable[str]) -> Any:
