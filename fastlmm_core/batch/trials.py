@@ -181,7 +181,7 @@ def one_kind(
         column = read_column(name, frame[name])
     except DataError:
         return read_by_trial(frame, name, ptr, labels, faults, words_among_numbers)
-    if column.is_factor:
+    if column.is_factor and column.days is None:
         return Labels(column.values, column.levels or ()).categories()
     return frame[name]
 

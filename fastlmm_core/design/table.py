@@ -284,7 +284,7 @@ def _from_array(name: str, values: np.ndarray, places: Places) -> Column:
 
 
 def _numeric(name: str, values: np.ndarray, places: Places, text: Labels | None = None) -> Column:
-    column = Column(name, np.ascontiguousarray(values, dtype=np.float64), None, text)
+    column = Column(name, np.ascontiguousarray(values, dtype=np.float64), None, text=text)
     if np.isinf(column.values).any():
         raise DataError(infinite_words(name, column.values, places))
     return column
