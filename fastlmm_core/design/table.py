@@ -16,7 +16,7 @@ import pandas as pd
 
 from fastlmm_core.design.expressions import number_text
 from fastlmm_core.errors import DataError, name_list, nearest_names, shown
-from fastlmm_core.reading.columns import WHOLE_LIMIT, takes_labels
+from fastlmm_core.reading.columns import WHOLE_LIMIT, is_number_text, takes_labels
 from fastlmm_core.reading.parquet import exact_integers
 from fastlmm_core.reading.source import Labels, Places
 
@@ -359,7 +359,7 @@ def _from_objects(name: str, values: np.ndarray, places: Places) -> Column:
         raise DataError(
             f"column '{name}' mixes values of types {name_list(kinds)}; use one type for the whole column"
         )
-    if objects_take_labels(values[number], int(word.sum())):
+    if objects_take_labels(values[number], values[word]):
         return _from_labels(name, label_texts(values))
     raise MixedColumnError(mixed_words(name, values, word, places))
 
@@ -420,10 +420,14 @@ def is_real(value: Any) -> bool:
     return isinstance(value, (int, float, Decimal, np.integer, np.floating)) and not isinstance(value, bool)
 
 
-def objects_take_labels(numbers: np.ndarray, words: int) -> bool:
-    """`takes_labels` of a column of objects with numbers and words."""
-    whole = all(isinstance(v, (int, np.integer)) or v == v // 1 for v in numbers)
-    return takes_labels(whole, False, numbers.size, len(set(numbers)), words)
+def objects_take_labels(numbers: np.ndarray, words: np.ndarray) -> bool:
+    """`takes_labels` of a column of objects; beside a number kept as text only integers are codes."""
+    whole = all(isinstance(v, (int, np.integer)) for v in numbers)
+    if not all(is_number_text(word.strip()) for word in words):
+        whole = whole or all(v == v // 1 for v in numbers)
+    elif not whole:
+        return False
+    return takes_labels(whole, False, numbers.size, len(set(numbers)), words.size)
 
 
 def mixed_words(name: str, values: np.ndarray, word: np.ndarray, places: Places) -> str:

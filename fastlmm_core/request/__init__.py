@@ -67,9 +67,10 @@ def _answered(request: dict[str, Any], reach: Reach, limits: Limits) -> dict[str
     from ..api import lmm  # after the checks: it loads the compiled kernels
 
     data = request["data"]
+    options = read_options(**{key: request.get(key) for key in READING})
     frame = read_table(
         reach.path("data", data) if isinstance(data, str) else data, request.get("columns"),
-        factors=request.get("factors", ()), options=read_options(**{key: request.get(key) for key in READING}),
+        factors=request.get("factors", ()), options=options,
     )  # fmt: skip
     for key in ("weights", "offset"):
         name = request.get(key)

@@ -93,7 +93,7 @@ ANOVA = record(
 )
 
 READING: dict[str, Kind] = {
-    "sep": _said(one_of((",", ";", "\t", "|", "tab")), "separator of a text file; found by looking otherwise"),
+    "sep": _said(one_of((",", ";", "\t", "|", "tab")), "separator; found by looking otherwise"),
     "decimal": _said(one_of((".", ",")), "decimal sign; found by looking otherwise"),
     "encoding": _said(NAME, "of a text file; found by looking otherwise"),
     "na_values": _said(
