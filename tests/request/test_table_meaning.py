@@ -116,8 +116,10 @@ def test_keys_come_back_as_they_stood(tmp_path):
 
 @pytest.mark.parametrize(
     "code",
-    ["NA", "", "NaN", "N/A", "NULL", "#N/A", "#DIV/0!", "#VALUE!", "None", "<NA>", " NA "]
-    + [".", "*", "-", "nd"],
+    [
+        "NA", "", "NaN", "N/A", "NULL", "#N/A", "#DIV/0!", "#VALUE!", "None", "<NA>", " NA ", ".", "*", "-",
+        "nd",
+    ],
 )
 def test_codes_of_missing_values(code, tmp_path):
     path = write(tmp_path, f"g,y,x\na,1.5,1\nb,{code},2\na,2.5,{code}\n")
