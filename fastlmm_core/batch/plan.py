@@ -15,8 +15,8 @@ from fastlmm_core.design.functions import columns_read, is_factor_call
 from fastlmm_core.errors import FormulaError, InferenceError, OptionError, check_option, nearest_names
 from fastlmm_core.inference.estimate_tables import check_level
 from fastlmm_core.inference.linear_functions import DDF_METHODS, KENWARD_ROGER_NEEDS_REML
+from fastlmm_core.inference.mean_specs import column_of, parse_specs
 from fastlmm_core.inference.multiplicity import check_adjust
-from fastlmm_core.inference.reference_grid import column_of, parse_specs
 from fastlmm_core.limits import DEFAULT, Limits
 from fastlmm_core.reml.information import KINDS
 

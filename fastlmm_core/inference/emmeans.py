@@ -25,19 +25,16 @@ from fastlmm_core.inference.grid_options import (
     nuisance_grid,
     submodel_rows,
 )
+from fastlmm_core.inference.mean_specs import MeanSpecs, columns_of_specs, parse_specs, plain_name
 from fastlmm_core.inference.mean_tables import EmmeansTable
 from fastlmm_core.inference.reference_grid import (
-    MeanSpecs,
     ReferenceGrid,
     averaged_over,
     averaging_matrix,
     check_names,
-    columns_of_specs,
     grid_at,
     grid_codes,
     grid_table,
-    parse_specs,
-    plain_name,
     reference_grid,
 )
 from fastlmm_core.inference.response_scale import ResponseScale, response_scale

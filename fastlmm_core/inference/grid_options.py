@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from fastlmm_core.design.table import Column, Table
 from fastlmm_core.errors import OptionError, check_option, name_list, nearest_names
+from fastlmm_core.inference.mean_specs import MeanSpecs, plain_name
 from fastlmm_core.inference.reference_grid import (
-    MeanSpecs,
     ReferenceGrid,
     cell_counts,
     factor_values,
@@ -22,7 +22,6 @@ from fastlmm_core.inference.reference_grid import (
     grid_table,
     grid_values,
     nesting_of,
-    plain_name,
     reference_grid,
 )
 

@@ -15,15 +15,9 @@ from numpy.typing import NDArray
 from fastlmm_core.errors import OptionError, nearest_names
 from fastlmm_core.inference.confounded_effects import confounded_rows, grid_comparisons
 from fastlmm_core.inference.linear_functions import NO_VARIANCE
+from fastlmm_core.inference.mean_specs import MeanSpecs, plain_name
 from fastlmm_core.inference.multiplicity import f_tail
-from fastlmm_core.inference.reference_grid import (
-    MeanSpecs,
-    ReferenceGrid,
-    averaging_matrix,
-    grid_codes,
-    plain_name,
-    reference_grid,
-)
+from fastlmm_core.inference.reference_grid import ReferenceGrid, averaging_matrix, grid_codes, reference_grid
 from fastlmm_core.inference.row_spaces import estimable_part
 from fastlmm_core.inference.table_labels import group_rows
 
