@@ -180,6 +180,14 @@ def test_parts_of_another_batch_are_made_again(folder, expected, tmp_path):
     assert_whole(folder, expected, [1])
 
 
+def test_a_part_that_two_workers_were_given_is_written_once(folder, expected):
+    store, _ = run(folder)
+    before = part(folder, "done", 1).read_bytes()
+    assert store.write(1, rows_of(2))["part"] == 1  # other rows, to tell them apart
+    assert part(folder, "done", 1).read_bytes() == before
+    assert_whole(folder, expected, [])
+
+
 def test_a_manifest_cut_before_any_part_does_not_block_the_folder(tmp_path, expected):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "manifest.json").write_text('{"plan": {"formula": "yie')
