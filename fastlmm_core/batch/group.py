@@ -106,7 +106,7 @@ def leave_rounding(table: TrialTable, coded: CodedTrials, arrays: UnitArrays) ->
     sizes = sizes[trials - first] / np.diff(table.ptr)[trials]
     strange = (arrays.status == OK) & ~(np.abs(sizes) <= np.log(LARGEST_WEIGHT)) & (arrays.n_terms > 0)
     if len(coded.numbers):
-        numbers = np.nan_to_num(np.abs(coded.numbers[:, lo:hi]))
+        numbers = np.where(coded.ok[lo:hi], np.nan_to_num(np.abs(coded.numbers[:, lo:hi])), 0.0)
         largest = np.maximum.reduceat(numbers, table.ptr[first:last] - lo, axis=1)
         outside = (largest > LARGEST_VALUE) | ((largest > 0.0) & (largest < 1.0 / LARGEST_VALUE))
         strange |= np.logical_or.reduce(outside, axis=0)[trials - first]
