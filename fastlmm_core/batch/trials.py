@@ -178,7 +178,7 @@ def one_kind(
     Where it is numeric but for some cells, their trials cannot be used: a note in `faults`.
     """
     try:
-        column = read_column(name, frame[name])
+        column = read_column(name, frame[name], Places.of(frame))
     except DataError:
         return read_by_trial(frame, name, ptr, labels, faults, words_among_numbers)
     if column.is_factor and column.days is None:

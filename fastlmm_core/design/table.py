@@ -359,7 +359,7 @@ def _from_objects(name: str, values: np.ndarray, places: Places) -> Column:
         raise DataError(
             f"column '{name}' mixes values of types {name_list(kinds)}; use one type for the whole column"
         )
-    if objects_take_labels(values[number], values[word]):
+    if places.source is None and objects_take_labels(values[number], values[word]):  # a reader has decided
         return _from_labels(name, label_texts(values))
     raise MixedColumnError(mixed_words(name, values, word, places))
 

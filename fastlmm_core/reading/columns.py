@@ -51,7 +51,7 @@ def takes_labels(whole: bool, coded: bool, numbers: int, distinct: int, words: i
     numbers, distinct, words : int
         Cells that hold numbers, different ones among them, and cells that hold something else.
     """
-    return words >= numbers or (whole and (coded or numbers >= 2 * distinct))
+    return words >= numbers or (whole and (coded or 2 * numbers >= 3 * distinct))
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,9 @@ def typed_column(
     n_numbers, n_words = int(counts[numeric].sum()), int(counts[words].sum())
     digits = [text.strip() for text in texts[numeric]]
     coded = any(text[0] == "0" and len(text) > 1 for text in digits)
-    if takes_labels(all(map(str.isdigit, digits)), coded, n_numbers, int(numeric.sum()), n_words):
+    parted = bool(n_numbers) and bool(kinds.comma[words].all())  # 1,234: thousands, or a decimal comma?
+    whole = all(map(str.isdigit, digits))
+    if not parted and takes_labels(whole, coded, n_numbers, int(numeric.sum()), n_words):
         if n_numbers and n_words < n_numbers:
             first = texts[int(np.argmax(words))].strip()
             notes.append(f"column '{name}' holds whole numbers and text ('{first}'): taken as labels")

@@ -50,6 +50,14 @@ def test_codes_and_the_name_of_a_check_are_one_factor(tmp_path):
     assert any("taken as labels" in note for note in result.notes)
 
 
+@pytest.mark.parametrize("ids", [[101, 102, "CHECK", 101], [101, 101, 102, 103, 103, "C", "C"]])
+def test_ids_of_integers_and_text_are_a_factor(ids, tmp_path):
+    frame = pd.DataFrame({"trial": 1, "gen": ids * 2, "y": np.arange(2.0 * len(ids)) ** 0.5})
+    for door in (frame, write(tmp_path, frame.to_csv(index=False))):
+        fixed = fit_batch(door, "y ~ gen", by="trial", progress=False).fixed
+        assert set(fixed["term"]) == {"(Intercept)", *(f"gen{i}" for i in {*map(str, ids)} - {"101"})}
+
+
 TRIALS, LEVELS = ["007", "7", "1E1", "10"], ["1.0", "1", "1.10", "1.1", "001", "01"]
 
 
@@ -148,6 +156,14 @@ def test_measurements_with_other_text_are_refused_by_line(tmp_path):
             run({"data": str(path), "formula": formula})
     fits = fit_batch(path, "y ~ x", by="trial", progress=False).fits
     assert fits["status"].tolist() == ["data", "ok", "ok"] and "line 5" in fits["message"][0]
+
+
+def test_commas_that_may_part_thousands_are_refused(tmp_path):
+    path = write(tmp_path, 'x,y\n"1,234",1\n"2,345",2\n12,3\n7,5\n')
+    with pytest.raises(DataError, match=r"'1,234' in line 2"):
+        betas(path, "y ~ x")
+    slope = np.polyfit([1.234, 2.345, 12, 7], [1, 2, 3, 5], 1)[0]
+    assert betas(path, "y ~ x", decimal=",")["x"] == pytest.approx(slope)
 
 
 PLAIN = "g,x,y\n" + "\n".join(f"{'äb'[k % 2]},{k}.25,{k * k}.5" for k in range(9)) + "\n"
