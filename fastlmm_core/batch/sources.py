@@ -172,7 +172,7 @@ def cut_dataset(path: str | Path, plan: BatchPlan, rows: int = ROWS_PER_PIECE) -
             keys = frame_from_arrow(part.to_table(schema=dataset.schema, columns=by))
             found, first, count = np.unique(key_hashes(keys), return_index=True, return_counts=True)
             for i in np.argsort(first):
-                own = trials.setdefault(int(found[i]), [0, keys.iloc[first[i]], []])
+                own = trials.setdefault(int(found[i]), [0, keys.iloc[[first[i]]], []])
                 own[0] += int(count[i])
                 own[2].append(number)
     if not trials:
@@ -192,7 +192,8 @@ def join_trials(
         size += trial[0]
         if size < rows and i + 1 < len(trials):
             continue
-        keys = pd.DataFrame([t[1] for t in waiting], columns=list(plan.by)).reset_index(drop=True)
+        own = [trial[1] for trial in waiting]
+        keys = pd.concat(own, ignore_index=True) if plan.by else pd.DataFrame(index=range(1))
         used = sorted({number for t in waiting for number in t[2]})
         pieces.append(DatasetPiece(path, tuple(groups[number] for number in used), keys, plan.columns))
         waiting, size = [], 0

@@ -260,3 +260,13 @@ def test_batches_refuse_what_lmm_refuses(y):
     with pytest.raises(DataError):
         lmm("y ~ 1", frame)
     assert set(fit_batch(frame, "y ~ 1", by="trial", progress=False).fits["status"]) == {"data"}
+
+
+def test_large_keys_of_parquet_parts_with_and_without_missing_ones(tmp_path):
+    big = 2**53
+    for name, keys in (("a", [big + 1] * 3 + [None] * 2), ("b", [big + 1] * 2 + [big] * 3)):
+        own = pd.DataFrame({"t": pd.array(keys, dtype="Int64"), "y": [1.0, 2, 4, 1, 2]})
+        own.to_parquet(tmp_path / f"{name}.parquet")
+    fits = fit_batch(tmp_path, "y ~ 1", by="t", progress=False).fits.set_index("t")
+    assert fits.loc[big + 1, "n"] == 5 and fits.loc[big, "n"] == 3
+    assert sorted(fits["status"]) == ["data", "ok", "ok"]
