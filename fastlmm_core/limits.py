@@ -7,13 +7,17 @@ raises them one by one.
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
-from .errors import LimitError, OptionError
+from .errors import DependencyError, LimitError, OptionError
 from .options import TEXT, Kind, check, either, record, whole
 
+FREE_EXPANSION = 16_000_000  # bytes that any packed file may unpack to
+PIECE = 1 << 20
 SIZES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
 
@@ -108,3 +112,44 @@ def in_bytes(option: str, value: int | float | str) -> int:
 
 DEFAULT = Limits()
 KIND: Kind = record({field.name: either(whole(1), TEXT) for field in fields(Limits)})
+
+
+def read_bounded(path: Path, limits: Limits = DEFAULT) -> bytes:
+    """The bytes of a file, unpacked when its name ends in ``.gz`` or ``.zst``, up to the limits.
+
+    A packed file is unpacked piece by piece, so that what is refused was never in memory.
+
+    Raises
+    ------
+    LimitError
+        When it is larger, or unpacks to more than `expansion` times its size.
+    OSError, EOFError, zlib.error
+        When it cannot be read or is damaged.
+    DependencyError
+        For ``.zst`` without pyarrow.
+    """
+    packed = path.stat().st_size
+    pieces, size = [], 0
+    with _opened(path) as stream:
+        while piece := stream.read(PIECE):
+            pieces.append(piece)
+            size += len(piece)
+            limits.check("file_size", size, f"'{escaped(path.name)}' has at least {{}} bytes")
+            if packed and size > FREE_EXPANSION:
+                most = f"'{escaped(path.name)}' ({packed:,} bytes) unpacks to at least {{}} times its size"
+                limits.check("expansion", size // packed, most)
+    return b"".join(pieces)
+
+
+def _opened(path: Path) -> Any:
+    suffix = path.suffix.lower()
+    if suffix == ".gz":
+        return gzip.open(path, "rb")
+    if suffix != ".zst":
+        return path.open("rb")
+    try:
+        import pyarrow as pa
+    except ImportError as error:
+        words = "files that end in .zst need pyarrow: pip install 'fastlmm_core[batch]'"
+        raise DependencyError(words) from error
+    return pa.CompressedInputStream(pa.OSFile(str(path)), "zstd")

@@ -146,7 +146,8 @@ def fit_batch(
         level=level, limits=limits, factors=factors,
     )  # fmt: skip
     options = read_options(
-        sep=sep, decimal=decimal, encoding=encoding, na_values=na_values, sheet=sheet, skip=skip
+        sep=sep, decimal=decimal, encoding=encoding, na_values=na_values, sheet=sheet, skip=skip,
+        limits=plan.limits,
     )
     return run_plan(
         source, plan, engine=engine, workers=workers, out=out, resume=resume, progress=progress, began=began,

@@ -29,7 +29,7 @@ def fit_command(arguments: argparse.Namespace) -> int:
     from ..api import lmm
 
     _check_arguments(arguments)
-    options = read_options(**arguments_of_reader(arguments))
+    options = read_options(**arguments_of_reader(arguments), limits=limits_given(arguments.limit))
     frame = read_table(arguments.file, options=options, factors=listed_names(arguments.factor))
     for note in notes_of(frame):
         print(f"fastlmm: note: {note}", file=sys.stderr)

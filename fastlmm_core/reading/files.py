@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import zlib
 from dataclasses import dataclass
@@ -11,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..errors import DataError, DependencyError, name_list
+from ..errors import DataError, name_list
+from ..limits import Limits, read_bounded
 from .layout import Layout, scan
 from .options import SEPARATORS, ReadOptions
 
@@ -60,7 +60,7 @@ def read_text(path: Path, options: ReadOptions) -> RawTable:
     DataError
         When it cannot be read, is ragged, or has no header or rows.
     """
-    text, encoding = decode(path, unpack(path), options.encoding)
+    text, encoding = decode(path, unpack(path, options.limits), options.encoding)
     if "\0" in text:
         raise DataError(f"'{path}' holds binary data, not CSV")
     if not text.strip():
@@ -77,33 +77,22 @@ def read_text(path: Path, options: ReadOptions) -> RawTable:
     return parse(path, data, sep, options.skip, tuple(notes))
 
 
-def unpack(path: Path) -> bytes:
+def unpack(path: Path, limits: Limits) -> bytes:
     """The bytes of a file, decompressed.
 
     Raises
     ------
     DataError
         When it cannot be read.
+    LimitError
+        When it is larger than the limits allow.
     DependencyError
         For .zst without pyarrow.
     """
     try:
-        raw = path.read_bytes()
-        if path.suffix.lower() == ".gz":
-            return gzip.decompress(raw)
-        if path.suffix.lower() == ".zst":
-            try:
-                import pyarrow as pa
-            except ImportError as err:
-                words = "files that end in .zst need pyarrow: pip install 'fastlmm_core[batch]'"
-                raise DependencyError(words) from err
-            with pa.CompressedInputStream(pa.py_buffer(raw), "zstd") as stream:
-                return stream.read()
-    except DependencyError:
-        raise
+        return read_bounded(path, limits)
     except (OSError, EOFError, zlib.error) as err:
         raise DataError(f"'{path}' cannot be read: {err}") from err
-    return raw
 
 
 def decode(path: Path, raw: bytes, encoding: str | None) -> tuple[str, str]:

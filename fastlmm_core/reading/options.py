@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import OptionError, shown
+from ..limits import DEFAULT, Limits
 
 #: Cells that mean "no value" in columns of any type, with or without blanks around them.
 MISSING = frozenset({
@@ -59,6 +60,8 @@ class ReadOptions:
         Lines above the header.
     given : tuple of str
         Names of the options that were set.
+    limits : Limits
+        How large a file may be.
     """
 
     sep: str | None = None
@@ -68,11 +71,12 @@ class ReadOptions:
     sheet: str | int | None = None
     skip: int = 0
     given: tuple[str, ...] = ()
+    limits: Limits = DEFAULT
 
 
 def read_options(
     *, sep: Any = None, decimal: Any = None, encoding: Any = None, na_values: Any = None, sheet: Any = None,
-    skip: Any = None,
+    skip: Any = None, limits: Any = None,
 ) -> ReadOptions:  # fmt: skip
     """Check the options of the reader.
 
@@ -90,6 +94,7 @@ def read_options(
         Sheet of a spreadsheet.
     skip : int, optional
         Lines above the header.
+    limits : Limits or mapping, optional
 
     Raises
     ------
@@ -119,7 +124,7 @@ def read_options(
         raise OptionError(f"skip={shown(skip)} must be a whole number of lines, 0 or more")
     return ReadOptions(
         sep, decimal, encoding, missing_codes(na_values), sheet, skip or 0,
-        tuple(name for name, value in given.items() if value is not None),
+        tuple(name for name, value in given.items() if value is not None), Limits.of(limits),
     )  # fmt: skip
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from ..errors import DataError, DependencyError
+from ..errors import DataError, DependencyError, LimitError
+from ..limits import DEFAULT, Limits, escaped
 
 
 @contextmanager
@@ -29,18 +30,26 @@ def requires_pyarrow() -> Iterator[None]:
         ) from err
 
 
-def read_parquet(path: Path) -> pd.DataFrame:
+def read_parquet(path: Path, limits: Limits = DEFAULT) -> pd.DataFrame:
     """The table of a Parquet file.
 
     Raises
     ------
     DataError
         When it cannot be read.
+    LimitError
+        When it is larger than the limits allow.
     """
     with requires_pyarrow():
         import pyarrow.parquet as pq
     try:
+        found = pq.read_metadata(path)
+        packed = sum(found.row_group(i).total_byte_size for i in range(found.num_row_groups))
+        size = max(packed, 8 * found.num_rows * found.num_columns)  # runs of one value are packed to nothing
+        limits.check("file_size", size, f"'{escaped(path.name)}' unpacks to {{}} bytes")
         return frame_from_arrow(pq.read_table(path))
+    except LimitError:
+        raise
     except Exception as err:  # pyarrow raises its own tree of errors for damaged files
         raise DataError(f"'{path}' is not a readable Parquet file: {err}") from err
 

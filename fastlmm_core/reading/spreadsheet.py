@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import datetime
 import math
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ..errors import DataError, DependencyError, OptionError, name_list, nearest_names
+from ..errors import DataError, DependencyError, LimitError, OptionError, name_list, nearest_names
+from ..limits import escaped
 from .files import TITLE_LINES, RawTable, looks_like_names, without_empty
 from .options import ReadOptions
 
@@ -49,6 +51,9 @@ def read_sheet(path: Path, options: ReadOptions) -> RawTable:
 def load_sheet(path: Path, options: ReadOptions) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """(cells as objects, notes) of the sheet asked for, or of the first."""
     try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(part.file_size for part in archive.infolist())
+        options.limits.check("file_size", size, f"'{escaped(path.name)}' unpacks to {{}} bytes")
         with pd.ExcelFile(path) as book:
             names = [str(name) for name in book.sheet_names]
             sheet = pick_sheet(path, names, options.sheet)
@@ -56,7 +61,7 @@ def load_sheet(path: Path, options: ReadOptions) -> tuple[pd.DataFrame, tuple[st
     except ImportError as err:
         words = "spreadsheets need openpyxl: pip install 'fastlmm_core[excel]', or openpyxl alone"
         raise DependencyError(words) from err
-    except OptionError:
+    except (OptionError, LimitError):
         raise
     except Exception as err:  # the engine raises its own tree of errors for damaged files
         raise DataError(f"'{path}' is not a readable spreadsheet: {err}") from err

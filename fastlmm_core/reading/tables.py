@@ -95,7 +95,7 @@ def read_plain(source: Any, options: ReadOptions) -> pd.DataFrame:
         return frame_of_columns(source)
     if isinstance(source, (str, Path)):
         check_file(Path(source))
-        return read_parquet(Path(source))
+        return read_parquet(Path(source), options.limits)
     raise DataError(f"data must be a path or an object of columns, not {type(source).__name__}")
 
 

@@ -67,7 +67,7 @@ def _answered(request: dict[str, Any], reach: Reach, limits: Limits) -> dict[str
     from ..api import lmm  # after the checks: it loads the compiled kernels
 
     data = request["data"]
-    options = read_options(**{key: request.get(key) for key in READING})
+    options = read_options(**{key: request.get(key) for key in READING}, limits=limits)
     frame = read_table(
         reach.path("data", data) if isinstance(data, str) else data, request.get("columns"),
         factors=request.get("factors", ()), options=options,

@@ -1,12 +1,15 @@
 """What is too large is refused before work begins, with its figure and the option that raises the limit."""
 
+import gzip
+import tracemalloc
+
 import numpy as np
 import pytest
 
-from fastlmm_core import fit_batch, lmm
+from fastlmm_core import fit_batch, lmm, run
 from fastlmm_core.design.formula import parse_formula
 from fastlmm_core.errors import FormulaError, LimitError, OptionError
-from fastlmm_core.limits import DEFAULT, Limits, in_bytes
+from fastlmm_core.limits import DEFAULT, Limits, in_bytes, read_bounded
 
 NAMES = [f"x{i}" for i in range(24)]
 
@@ -123,3 +126,47 @@ def test_sizes_are_read_with_their_unit():
     assert Limits.of({"file_size": "2GB"}) == Limits(file_size=2 * 10**9)
     assert Limits.of(None) is DEFAULT is Limits.of(DEFAULT)
     assert [in_bytes("v", text) for text in (1, "1 kB", "1.5MiB", "2t")] == [1, 1000, 1500000, 2 * 10**12]
+
+
+@pytest.mark.parametrize("ending", [".gz", ".zst"])
+def test_a_small_file_that_unpacks_to_a_huge_one_is_refused_on_the_way(tmp_path, ending):
+    path = tmp_path / f"bomb.csv{ending}"
+    text = b"y\n" + b"1\n" * 25_000_000
+    if ending == ".gz":
+        path.write_bytes(gzip.compress(text, 9))
+    else:
+        pa = pytest.importorskip("pyarrow")
+        with pa.output_stream(path, compression="zstd") as stream:
+            stream.write(text)
+    tracemalloc.start()
+    try:
+        with pytest.raises(LimitError, match=r"unpacks to at least .* times its size; the limit is 200"):
+            read_bounded(path)
+        assert tracemalloc.get_traced_memory()[1] < len(text) / 2
+    finally:
+        tracemalloc.stop()
+    assert read_bounded(path, Limits(expansion=10**6)) == text
+    with pytest.raises(LimitError, match=r"has at least .* bytes; the limit is 1,000"):
+        read_bounded(path, Limits(file_size=1000))
+    with pytest.raises(LimitError, match=r"limits={'expansion': ...}"):
+        run({"data": str(path), "formula": "y ~ 1"})
+
+
+def test_a_parquet_of_one_value_is_refused_by_its_rows(tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"y": np.ones(1_000_000)}), path)
+    with pytest.raises(LimitError, match=r"unpacks to 8,0.* bytes; the limit is 1,000,000"):
+        run({"data": str(path), "formula": "y ~ 1"}, limits={"file_size": "1MB"})
+
+
+def test_ordinary_files_are_read_as_they_are(tmp_path):
+    text = b"y,g\n" + b"".join(b"%d,a\n" % i for i in range(1000))
+    for name, content in (("t.csv", text), ("t.csv.gz", gzip.compress(text))):
+        (tmp_path / name).write_bytes(content)
+        assert read_bounded(tmp_path / name) == text
+    (tmp_path / "bad.gz").write_bytes(b"not gzip")
+    with pytest.raises(OSError, match="gzip"):
+        read_bounded(tmp_path / "bad.gz")
