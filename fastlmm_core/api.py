@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,15 +12,20 @@ import numpy as np
 from fastlmm_core.design import Design, build_design
 from fastlmm_core.design.formula import ParsedFormula, parse_formula
 from fastlmm_core.design.table import first_row, plain_values
-from fastlmm_core.errors import DataError, DesignError, OptionError, shown
+from fastlmm_core.engine.equations import StructuredEquations
+from fastlmm_core.engine.model import build_model, needs_structures
+from fastlmm_core.engine.model_fit import fit_model
+from fastlmm_core.engine.solution import StructuredSolution
+from fastlmm_core.errors import DataError, OptionError, shown
 from fastlmm_core.gate import callers_own, public, warn_caller
 from fastlmm_core.limits import Limits
 from fastlmm_core.linalg import CholeskyFactor, make_factor
 from fastlmm_core.linalg.memory import parse_memory
-from fastlmm_core.options import MEMORY, SWITCH, optional
+from fastlmm_core.options import ANY, MEMORY, SWITCH, TEXT, optional, table_of
 from fastlmm_core.reml.equations import MixedModelEquations, build_equations
 from fastlmm_core.reml.fitting import fit_equations
 from fastlmm_core.reml.optimizer import Progress
+from fastlmm_core.reml.solved import SolvedEquations
 from fastlmm_core.results.fit import LMMFit
 from fastlmm_core.results.fit_warnings import collect_warnings
 
@@ -33,22 +38,26 @@ class Prepared:
     ----------
     design : Design
     reml : bool
-    equations : MixedModelEquations
+    equations : MixedModelEquations or StructuredEquations
+        The latter for covariance structures beyond independent residuals and unrelated levels.
     factor : CholeskyFactor
         Symbolic analysis; every fit works on a copy of its values.
     timings : dict
         Seconds of design and preparation.
     offset, contrasts
         As given to `prepare`.
+    fixed_parameters : dict
+        Variance parameters that are held.
     """
 
     design: Design
     reml: bool
-    equations: MixedModelEquations
+    equations: MixedModelEquations | StructuredEquations
     factor: CholeskyFactor
     timings: dict[str, float]
     offset: Any = None
     contrasts: dict[str, Any] | None = None
+    fixed_parameters: dict[str, Any] = field(default_factory=dict)
 
     @public()
     def fit(
@@ -81,7 +90,10 @@ class Prepared:
             if not np.all(own > 0):
                 raise DataError(f"weights must be positive: {first_row(own <= 0, own)}")
             design = replace(design, weights=own)
-            equations = equations.with_weights(own)
+            if isinstance(equations, StructuredEquations):
+                equations = build_model(design, fixed_last=not self.reml)
+            else:
+                equations = equations.with_weights(own)
         if theta is not None:
             theta = _starting_values(theta, equations.n_theta)
         response = design.y if y is None else _row_values("y", y, design)
@@ -89,9 +101,16 @@ class Prepared:
             raise DataError("the model was prepared without a response: give y=")
         target = response if design.offset is None else response - design.offset
         progress = _progress(verbose)
-        solved, optimum, certificate = fit_equations(
-            equations, target, reml=self.reml, factor=factor, theta=theta, progress=progress
-        )
+        solved: SolvedEquations | StructuredSolution
+        if isinstance(equations, StructuredEquations):
+            solved, optimum, certificate = fit_model(
+                design, equations, factor, target, reml=self.reml, held=self.fixed_parameters, theta=theta,
+                progress=progress,
+            )  # fmt: skip
+        else:
+            solved, optimum, certificate = fit_equations(
+                equations, target, reml=self.reml, factor=factor, theta=theta, progress=progress
+            )
         found = collect_warnings(design, solved, optimum, certificate)
         for warning in found:
             warn_caller(warning)
@@ -99,17 +118,22 @@ class Prepared:
         return LMMFit(design, solved, optimum, certificate, found, timings, self, response)
 
 
-@public(reml=SWITCH, response=SWITCH, max_memory=optional(MEMORY))
+@public(
+    reml=SWITCH, response=SWITCH, max_memory=optional(MEMORY), residual=TEXT,
+    fixed_parameters=optional(table_of(ANY)),
+)  # fmt: skip
 def prepare(
     formula: str | ParsedFormula, data: Any, *, reml: bool = True, weights: Any = None, offset: Any = None,
     contrasts: dict[str, Any] | None = None, response: bool = True,
     max_memory: int | float | str | None = None, limits: Limits | Mapping[str, int | str] | None = None,
+    residual: str = "units", relationships: Mapping[str, Any] | None = None,
+    fixed_parameters: Mapping[str, Any] | None = None,
 ) -> Prepared:  # fmt: skip
     """Do everything that does not depend on the response.
 
     Parameters
     ----------
-    formula, data, weights, offset, contrasts
+    formula, data, weights, offset, contrasts, residual, relationships, fixed_parameters
         As in `lmm`.
     response : bool
         False when the table does not have the response yet; it then comes with ``Prepared.fit(y=...)``.
@@ -130,38 +154,46 @@ def prepare(
     if max_memory is not None:
         parse_memory(max_memory)
     began = time.perf_counter()
+    held = dict(fixed_parameters or {})
     design = build_design(
         parse_formula(formula, Limits.of(limits)), data, weights=weights, offset=offset, contrasts=contrasts,
-        response=response,
-    )
-    if not (design.formula.is_plain and design.is_plain):
-        raise DesignError("this formula has covariance structures, relations of levels or splines that are "
-                          "not fitted yet; what is: us and diag over independent levels")  # fmt: skip
+        response=response, residual=residual, relationships=relationships,
+        residual_held=any(str(key).startswith("Residual") for key in held),
+    )  # fmt: skip
     designed = time.perf_counter() - began
-    return prepare_design(design, reml, max_memory, offset, contrasts, designed)
+    return prepare_design(design, reml, max_memory, offset, contrasts, designed, held)
 
 
 def prepare_design(
     design: Design, reml: bool, max_memory: int | float | str | None = None, offset: Any = None,
-    contrasts: dict[str, Any] | None = None, seconds: float = 0.0,
+    contrasts: dict[str, Any] | None = None, seconds: float = 0.0, held: dict[str, Any] | None = None,
 ) -> Prepared:  # fmt: skip
     """Equations and symbolic analysis of a design, which took so many seconds; see `prepare`."""
     began = time.perf_counter()
-    restricted = bool(reml) or not design.random
-    equations = build_equations(
-        design.X, design.random, weights=design.weights, has_intercept=design.has_intercept,
-        fixed_last=not restricted, weak_columns=design.weak_columns,
-    )  # fmt: skip
+    equations: MixedModelEquations | StructuredEquations
+    if held or needs_structures(design):
+        restricted = bool(reml)
+        equations = build_model(design, fixed_last=not restricted)
+    else:
+        restricted = bool(reml) or not design.random
+        equations = build_equations(
+            design.X, design.random, weights=design.weights, has_intercept=design.has_intercept,
+            fixed_last=not restricted, weak_columns=design.weak_columns,
+        )  # fmt: skip
     factor = make_factor(equations, max_memory)
     timings = {"design": seconds, "prepare": time.perf_counter() - began}
-    return Prepared(design, restricted, equations, factor, timings, offset, contrasts)
+    return Prepared(design, restricted, equations, factor, timings, offset, contrasts, held or {})
 
 
-@public(reml=SWITCH, max_memory=optional(MEMORY))
+@public(
+    reml=SWITCH, max_memory=optional(MEMORY), residual=TEXT, fixed_parameters=optional(table_of(ANY))
+)  # fmt: skip
 def lmm(
     formula: str, data: Any, *, reml: bool = True, weights: Any = None, offset: Any = None,
     contrasts: dict[str, Any] | None = None, verbose: bool | Progress = False,
     max_memory: int | float | str | None = None, limits: Limits | Mapping[str, int | str] | None = None,
+    residual: str = "units", relationships: Mapping[str, Any] | None = None,
+    fixed_parameters: Mapping[str, Any] | None = None,
 ) -> LMMFit:  # fmt: skip
     """Fit a linear mixed model; without random terms in the formula, a linear model.
 
@@ -186,6 +218,15 @@ def lmm(
     limits : mapping, optional
         Larger (or smaller) limits in place of those that `fastlmm_core.limits.Limits` lists, for example
         ``{"terms": 20_000, "columns": 500_000}``.
+    residual : str
+        Covariance of the residuals: ``"units"`` (independent, one variance), ``"units | env"`` (a variance
+        for every level of env), ``"us(visit | subject)"`` and other structures within subjects, also
+        ``"... | arm"``, ``"ar1(row):ar1(col)"`` in a field, ``"vm(units, Omega)"`` known.
+    relationships : dict, optional
+        What ``vm(gen, A)`` in the formula means by A: a `Pedigree`, `Markers`, a covariance or inverse matrix
+        with the names of its levels.
+    fixed_parameters : dict, optional
+        Variances held at given values, ``{"vm(calf, A)": [[20.0]], "Residual": 40.0}``.
 
     Returns
     -------
@@ -212,7 +253,8 @@ def lmm(
     """
     prepared = prepare(
         formula, data, reml=reml, weights=weights, offset=offset, contrasts=contrasts, max_memory=max_memory,
-        limits=limits,
+        limits=limits, residual=residual, relationships=relationships,
+        fixed_parameters=fixed_parameters,
     )
     return prepared.fit(verbose=verbose)
 

@@ -23,7 +23,7 @@ LAYERS = {
     "linalg": 2,
     "structures": 3,  # a known inverse is factorized by linalg
     "design": 4,
-    "reml": 5,
+    "reml": 5, "engine": 5,  # one search for both: reml is the engine of unrelated levels
     "inference": 6,
     "results": 7, "api": 7,
     "batch": 8,

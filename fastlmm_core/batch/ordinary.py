@@ -123,7 +123,7 @@ def fit_row(fit: LMMFit, plan: BatchPlan, rows: int) -> dict[str, Any]:
     for k in formula_order(fit, plan):
         term = fit.design.random[k]
         plain = term.columns == ("(Intercept)",)
-        variances = fit.solved.user_sigma2 * np.diag(fit.solved.user_covariance(k))
+        variances = fit.term_variances(k)
         for column, value in zip(term.columns, variances.tolist(), strict=True):
             row[f"var_{term.group}" if plain else f"var_{term.group}.{column}"] = value
     converged = fit.converged
@@ -148,7 +148,9 @@ def add_blups(fit: LMMFit, plan: BatchPlan, unit: int, parts: TableParts) -> Non
     for group in dict.fromkeys(term.group for term in fit.design.random):
         if plan.wants_blups(group):
             parts.add("blups", fit.blups(group, level=plan.level), unit)
-    solved = fit.solved
+    if fit.structured:  # heritabilities are defined for independent levels and residuals
+        return
+    solved = fit.plain
     for k, term in enumerate(fit.design.random):
         if not plan.wants_blups(term.group) or term.columns != ("(Intercept)",):
             continue
@@ -179,7 +181,7 @@ def interaction_variance(fit: LMMFit, k: int) -> np.ndarray | None:
         return None
     total = 0.0
     for h in found:
-        variance = fit.solved.user_sigma2 * float(fit.solved.user_covariance(h)[0, 0])
+        variance = float(fit.term_variances(h)[0])
         total += variance / mean_environments(terms[k].codes, terms[h].codes)
     return np.array([total])
 

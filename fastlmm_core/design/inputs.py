@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from fastlmm_core.design.evaluation import Numbers, evaluate_numbers
+from fastlmm_core.design.expressions import Name, Parser
 from fastlmm_core.design.formula import ParsedFormula
 from fastlmm_core.design.functions import columns_read
 from fastlmm_core.design.grouping import group_text, read_group
@@ -104,9 +105,7 @@ def numbers_for_rows(given: Any, table: Table, option: str) -> np.ndarray:
     """(N,) float64 of a column name or of an array for all rows of the table."""
     if isinstance(given, str):
         if given not in table.names:
-            raise DataError(
-                f"{option}='{given}' is not a column of the data{nearest_names(given, table.names)}"
-            )
+            return _expression_for_rows(given, table, option)
         column = table.column(given)
         if column.is_factor:
             raise DataError(f"{option}='{given}' must be numeric, but the column has labels")
@@ -121,6 +120,23 @@ def numbers_for_rows(given: Any, table: Table, option: str) -> np.ndarray:
     if values.shape != (table.n,):
         raise DataError(f"{option} has shape {values.shape}, but the data have {table.n} rows")
     return values
+
+
+def _expression_for_rows(text: str, table: Table, option: str) -> np.ndarray:
+    """(N,) float64 of an expression of columns, such as ``"1/var"``."""
+    try:
+        node = Parser(text).parse()
+    except FormulaError:
+        node = None
+    if node is None or isinstance(node, Name):
+        raise DataError(f"{option}='{text}' is not a column of the data{nearest_names(text, table.names)}")
+    unknown = [name for name in columns_read(node) if name.name not in table.names]
+    if unknown:
+        raise DataError(
+            f"{option}='{text}' reads '{unknown[0].name}', which is not a column of the data"
+            f"{nearest_names(unknown[0].name, table.names)}"
+        )
+    return np.ascontiguousarray(evaluate_numbers(node, table, {}).values[:, 0])
 
 
 def read_weights(weights: Any, table: Table, rows: np.ndarray | None) -> np.ndarray | None:

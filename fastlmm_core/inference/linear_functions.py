@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
+from fastlmm_core.engine.information import StructureInference
 from fastlmm_core.errors import InferenceError, check_option
 from fastlmm_core.inference import kenward_roger, satterthwaite
 from fastlmm_core.inference.distributions import f_upper
@@ -23,6 +24,8 @@ KENWARD_ROGER_NEEDS_REML = (
 ESTIMABLE_TOLERANCE = 1e-8
 RANK_TOLERANCE = 1e-10  # of the largest eigenvalue
 NO_VARIANCE = "no residual variance: nothing to test against"
+
+ParameterInference = VarianceParameterInference | StructureInference
 
 
 @dataclass(frozen=True)
@@ -272,7 +275,7 @@ ROW_BLOCK = 256
 
 
 def row_statistics(
-    inference: VarianceParameterInference, K: sp.csr_array, **options: Any
+    inference: ParameterInference, K: sp.csr_array, **options: Any
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Estimate, standard error and df of each row of K (r, p_full), streamed: no r x r array is formed.
 
@@ -289,17 +292,16 @@ def row_statistics(
     return estimate, se, df
 
 
-def _check_memory(inference: VarianceParameterInference, r: int, ddf: str) -> None:
+def _check_memory(inference: ParameterInference, r: int, ddf: str) -> None:
     """Refuse joint inference on so many functions that their covariance and its derivatives will not fit."""
-    equations = inference.solved.equations
-    derivatives = inference.parameters.size + 1 if ddf in ("kenward-roger", "satterthwaite") else 0
-    needed = 8 * (r * r * (derivatives + 4) + 4 * r * (equations.q + equations.p))
+    derivatives = inference.n_parameters if ddf in ("kenward-roger", "satterthwaite") else 0
+    needed = 8 * (r * r * (derivatives + 4) + 4 * r * inference.n_rows)
     if needed > 10**9:
         check_memory(needed, None, f"joint inference ({ddf}) on {r} functions of the fixed effects")
 
 
 def linear_functions(
-    inference: VarianceParameterInference,
+    inference: ParameterInference,
     K: np.ndarray | sp.sparray,
     *,
     kept: np.ndarray,
@@ -308,6 +310,7 @@ def linear_functions(
     ddf: str,
     information: str,
     df_residual: float,
+    second_derivatives: bool = False,
 ) -> LinearFunctions:
     """Estimates and inference of the rows K (r, p_full) in the columns of the full coding.
 
@@ -334,6 +337,7 @@ def linear_functions(
     K = dense_rows(K)
     estimable = _is_estimable(null_products, norms)
     inside = np.asarray((solved.equations.to_user.T @ K[:, kept].T).T)
+    B: Any
     B, phi_K = solved.solve_fixed(inside)
     phi = inside @ phi_K
     phi = 0.5 * (phi + phi.T)
@@ -342,14 +346,10 @@ def linear_functions(
     r = K.shape[0]
     gradients, cov_parameters, cov = np.zeros((0, r, r)), np.zeros((0, 0)), unadjusted
     if ddf in ("kenward-roger", "satterthwaite"):
-        parameters = inference.parameters
-        gradients = kenward_roger.covariance_gradients(solved, parameters, B, phi)
+        gradients = inference.gradients(ddf, information, B, phi)
         cov_parameters = inference.covariance(ddf, information)
         if ddf == "kenward-roger":
-            cov = unadjusted + kenward_roger.covariance_adjustment(solved, parameters, B, cov_parameters)
-            curvature = inference.curvature(information)
-            if curvature is not None:
-                cov = cov + kenward_roger.curvature_adjustment(gradients, curvature)
+            cov = unadjusted + inference.adjustment(information, B, gradients, second_derivatives)
     if solved.unit != 1.0:
         square = solved.unit * solved.unit
         cov, unadjusted = cov * square, unadjusted * square

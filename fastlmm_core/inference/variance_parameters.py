@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastlmm_core.errors import InferenceError, name_list
-from fastlmm_core.inference import satterthwaite
+from fastlmm_core.inference import kenward_roger, satterthwaite
 from fastlmm_core.inference.own_parameters import natural_score, own_parameters
 from fastlmm_core.reml.information import confounded_terms, information_matrix, natural_parameters
 
@@ -37,6 +37,30 @@ class VarianceParameterInference:
     def parameters(self) -> NaturalParameters:
         """Natural parameters of the fit."""
         return natural_parameters(self.solved)
+
+    @property
+    def n_rows(self) -> int:
+        """Unknowns of the equations, for forecasts of memory."""
+        return self.solved.equations.q + self.solved.equations.p
+
+    @property
+    def n_parameters(self) -> int:
+        return self.parameters.size + 1
+
+    def gradients(self, ddf: str, information: str, B: np.ndarray, phi: np.ndarray) -> np.ndarray:
+        """d(K Phi K') / d(sigma2 t, sigma2), (d + 1, r, r)."""
+        return kenward_roger.covariance_gradients(self.solved, self.parameters, B, phi)
+
+    def adjustment(
+        self, information: str, B: np.ndarray, gradients: np.ndarray, second_derivatives: bool = False
+    ) -> np.ndarray:
+        """Kenward & Roger's Phi_A - Phi for the rows (r, r)."""
+        weights = self.covariance("kenward-roger", information)
+        out = kenward_roger.covariance_adjustment(self.solved, self.parameters, B, weights)
+        curvature = self.curvature(information)
+        if curvature is not None:
+            out = out + kenward_roger.curvature_adjustment(gradients, curvature)
+        return out
 
     def covariance(self, ddf: str, information: str) -> np.ndarray:
         """Covariance of (sigma2 t, sigma2), (d + 1, d + 1).

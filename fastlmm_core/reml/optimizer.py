@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from fastlmm_core.engine.search import Progress, search
 from fastlmm_core.kernels.compile import compiled_before
-from fastlmm_core.kernels.small_fit import ROUNDING, fit_small
-from fastlmm_core.kernels.trust_region import (
-    SECANT_BELOW,
-    SECANT_SLOW,
-    correct_curvature,
-    judge_step,
-    propose_step,
-)
+from fastlmm_core.kernels.small_fit import fit_small
 from fastlmm_core.linalg.factor import CholeskyFactor, SimplicialFactor
 from fastlmm_core.reml.equations import MixedModelEquations
 from fastlmm_core.reml.objective import (
@@ -79,9 +71,6 @@ class Optimum:
     S: np.ndarray
     trace: np.ndarray
     point: Point | None = None
-
-
-Progress = Callable[[int, float, float, np.ndarray, float], None]
 
 
 def minimize(
@@ -157,72 +146,17 @@ def _minimize_stepwise(
     max_iterations: int,
     progress: Progress | None,
 ) -> Optimum:
-    began = time.perf_counter()
-    theta = np.array(theta, dtype=float)
-    d = theta.size
-    dof = degrees_of_freedom(equations, reml)
-    point = evaluate(equations, factor, response, factors_at(equations, theta), reml)
-    evaluations, iteration = 1, 0
-    held: Point | None = point
-    trace: list[np.ndarray] = []
-    if not np.isfinite(point.deviance):
-        empty = np.zeros((len(equations.terms), equations.width, equations.width))
-        return Optimum(
-            theta, 2, point.deviance, point.r2, np.inf, 0, 1, np.zeros(d), np.zeros((d, d)), empty,
-            np.empty((0, 3 + d)),
-        )  # fmt: skip
-    radius = max(1.0, 0.5 * float(np.linalg.norm(theta)))
-    previous = np.inf
-    correction, corrected = np.zeros((d, d)), False
-    step = before = np.zeros(d)
-    status = 1
-    while True:
-        gradient, hessian, S = evaluate_score(equations, factor, response, point, reml)
-        proposal = propose_step(gradient, hessian, radius)
-        if corrected or (previous < SECANT_BELOW and proposal[2] > SECANT_SLOW * previous):
-            if iteration > 0 and previous < SECANT_BELOW:
-                correct_curvature(correction, hessian, step, gradient - before)
-                corrected = True
-            hessian += correction
-            proposal = propose_step(gradient, hessian, radius)
-        step, predicted, decrement = proposal
-        trace.append(np.concatenate(([point.deviance, decrement, radius], theta)))
-        if progress is not None:
-            progress(iteration, point.deviance, decrement, theta, time.perf_counter() - began)
-        noise = 1e-14 * (abs(point.deviance) + dof)
-        if decrement <= tolerance:
-            status = 0
-            break
-        if decrement <= 100.0 * noise and decrement >= previous:
-            status = 0 if decrement <= 1e-8 else 3
-            break
-        if iteration == max_iterations:
-            break
-        previous = decrement
-        accepted = False
-        while not accepted:
-            moved = theta + step
-            trial = evaluate(equations, factor, response, factors_at(equations, moved), reml)
-            evaluations += 1
-            if predicted <= 100.0 * noise:
-                accepted = bool(np.isfinite(trial.deviance))
-                break
-            accepted, radius = judge_step(
-                point.deviance - trial.deviance, predicted, float(np.linalg.norm(step)), radius
-            )
-            if not accepted:
-                if decrement <= ROUNDING:
-                    break
-                step, predicted, decrement = propose_step(gradient, hessian, radius)
-                if not radius >= 1e-14:  # also ends on NaN
-                    break
-        if not accepted:
-            status, held = 3, None
-            break
-        held = trial
-        theta, point, before = moved, trial, gradient
-        iteration += 1
+    end = search(
+        lambda at: evaluate(equations, factor, response, factors_at(equations, at), reml),
+        lambda point: evaluate_score(equations, factor, response, point, reml),
+        theta, dof=degrees_of_freedom(equations, reml), tolerance=tolerance, max_iterations=max_iterations,
+        progress=progress,
+    )  # fmt: skip
+    S = end.extra
+    if S is None:
+        S = np.zeros((len(equations.terms), equations.width, equations.width))
     return Optimum(
-        theta, status, point.deviance, point.r2, decrement, iteration, evaluations, gradient, hessian, S,
-        np.array(trace), held,
+        end.theta, end.status, end.point.deviance, end.point.r2, end.decrement, end.iterations,
+        end.evaluations, end.gradient, end.hessian, S, end.trace,
+        end.point if end.held and end.status != 2 else None,
     )  # fmt: skip

@@ -19,6 +19,9 @@ from .document import Reach, checked_request, parse_request
 from .schema import READING, SCHEMA
 from .sections import SECTIONS, fit_section, plain
 
+# What makes a text an expression of columns, such as "1/var", and no name.
+OPERATORS = frozenset("+-*/^()")
+
 __all__ = ["SCHEMA", "parse_request", "plain", "run"]
 
 
@@ -63,6 +66,18 @@ def run(
         raise hidden from None if reach.root else error
 
 
+def read_relationships(given: Mapping[str, Any] | None, reach: Reach) -> dict[str, Any]:
+    """Relationships of a request by name; their files are those that the request may name."""
+    from ..structures.relationships import relationship_from_request
+
+    out = {}
+    for name, spec in (given or {}).items():
+        if isinstance(spec, Mapping) and isinstance(spec.get("file"), str):
+            spec = {**spec, "file": reach.path(f"relationships['{name}'].file", spec["file"])}
+        out[str(name)] = relationship_from_request(str(name), spec)
+    return out
+
+
 def _answered(request: dict[str, Any], reach: Reach, limits: Limits) -> dict[str, Any]:
     from ..api import lmm  # after the checks: it loads the compiled kernels
 
@@ -74,13 +89,15 @@ def _answered(request: dict[str, Any], reach: Reach, limits: Limits) -> dict[str
     )  # fmt: skip
     for key in ("weights", "offset"):
         name = request.get(key)
-        if name is not None and name not in frame.columns:
+        if name is not None and name not in frame.columns and not OPERATORS.intersection(name):
             raise DataError(f"{key} column '{name}' is not in the data{nearest_names(name, frame.columns)}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FastLMMWarning)  # the answer carries them
         fit = lmm(
             request["formula"], frame, reml=request["method"] != "ML", weights=request.get("weights"),
-            offset=request.get("offset"), limits=limits,
+            offset=request.get("offset"), limits=limits, residual=request.get("residual", "units"),
+            relationships=read_relationships(request.get("relationships"), reach),
+            fixed_parameters=request.get("fixed_parameters"),
         )  # fmt: skip
         answer: dict[str, Any] = {"fit": fit_section(fit, request.get("head", 0))}
         if notes_of(frame):

@@ -103,7 +103,7 @@ def _no_constant(text: str) -> NoReturn:
 
 
 def checked_request(request: Any) -> dict[str, Any]:
-    """The keys of a request that are given, of the kinds of the schema, with `method` and `information`.
+    """The keys of a request that are given, of the kinds of the schema, with `method`.
 
     Raises
     ------
@@ -114,7 +114,6 @@ def checked_request(request: Any) -> dict[str, Any]:
         raise OptionError(f"a request must be a JSON object, not {type(request).__name__}")
     check("", request, SCHEMA)
     out = {key: value for key, value in request.items() if value is not None}
-    out.setdefault("information", "expected")
     if out.setdefault("method", "REML") == "OLS" and "|" in out["formula"]:
         raise OptionError(
             "method='OLS' fits no random effects; leave the terms with | out or use 'REML' or 'ML'"

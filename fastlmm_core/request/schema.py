@@ -85,6 +85,8 @@ CONTRASTS = record(
     },
     ["specs"],
 )
+ANYTHING: Kind = {}
+FUNCTION = record({"label": NAME, "expr": TEXT}, ["expr"])
 ANOVA = record(
     {
         "type": _said(one_of((1, 2, 3)), "of the sums of squares", default=3),
@@ -109,7 +111,7 @@ REQUEST = record(
         "formula": _said(NAME, "lme4 notation; without a (..|..) term a linear model"),
         "columns": _said(table_of(DECLARED), "types of columns; otherwise what the file says"),
         "method": _said(one_of(METHODS), "OLS for linear models only", default="REML"),
-        "weights": _said(NAME, "column of prior weights, Var(e_i) = sigma^2 / w_i"),
+        "weights": _said(NAME, "column or expression of prior weights, Var(e_i) = sigma^2 / w_i"),
         "offset": _said(NAME, "column added to the linear predictor"),
         "head": _said(whole(0), "how many fitted values and residuals to return", default=0),
         "ranef": _said(FLAG, "ask for the conditional modes", default=False),
@@ -119,9 +121,17 @@ REQUEST = record(
         "emmeans": _said(list_of(MEANS), "ask for marginal means"),
         "contrasts": _said(list_of(CONTRASTS), "ask for contrasts of marginal means, or of slopes (var)"),
         "emtrends": _said(list_of(TRENDS), "ask for marginal slopes"),
-        "information": _said(one_of(INFORMATION), "about the variance parameters", default="expected"),
+        "information": _said(one_of(INFORMATION), "about the variance parameters; the fit's own by default"),
         "factors": _said(list_of(NAME), "columns that are labels, as they are written"),
         **READING,
+        "residual": _said(NAME, "covariance of the residuals, 'us(visit | subject)'", default="units"),
+        "relationships": _said(table_of(ANYTHING), "{name: {'type': 'pedigree' | 'covariance' | ...}}"),
+        "fixed_parameters": _said(table_of(ANYTHING), "variances held, {'vm(calf, A)': [[20.0]]}"),
+        "vpredict": _said(list_of(FUNCTION), "ask for functions of the components V1, V2, ..."),
+        "marker_effects": _said(FLAG, "ask for the effects of the markers of vm(gen, M)", default=False),
+        "kr_linear": _said(FLAG, "ask for Kenward-Roger by expected information (pbkrtest)", default=False),
+        "kr_linear_observed": _said(FLAG, "ask for the same by observed information (SAS FIRSTORDER)", default=False),
+        "kr_full_natural": _said(FLAG, "ask for it with second derivatives (SAS DDFM=KR)", default=False),
     },
     ["data", "formula"],
 )

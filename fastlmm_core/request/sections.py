@@ -11,11 +11,22 @@ import pandas as pd
 
 from ..errors import OptionError
 from .schema import GRID_OPTIONS
+from .structures import (
+    ADJUSTED,
+    adjusted_section,
+    block_sections,
+    component_section,
+    effect_section,
+    function_section,
+    marker_section,
+)
 
 if TYPE_CHECKING:
     from ..results.fit import LMMFit
 
 Request = Mapping[str, Any]
+# Differences of means in one factor at a time, at the same levels of the others.
+WITHIN_OTHERS = "pairwise within the other factors"
 Section = Callable[["LMMFit", Request], Any]
 
 def fit_section(fit: LMMFit, head: int = 0) -> dict[str, Any]:
@@ -57,6 +68,10 @@ def fit_section(fit: LMMFit, head: int = 0) -> dict[str, Any]:
         "fitted_head": fit.fitted[:head],
         "residual_head": fit.residuals[:head],
     }
+    if fit.structured:
+        section["varcomp"] = component_section(fit)
+    if fit.method != "OLS":
+        section |= block_sections(fit)
     if fit.method == "OLS":
         section["df_residual"] = fit.df_residual
     return section
@@ -85,7 +100,7 @@ def ranef_section(fit: LMMFit) -> dict[str, Any]:
     return section
 
 
-def kr_section(fit: LMMFit, information: str = "expected") -> dict[str, Any]:
+def kr_section(fit: LMMFit, information: str | None = None) -> dict[str, Any]:
     """Section ``kr``: adjusted covariance of the coefficients, their standard errors and df."""
     dropped = set(fit.dropped_columns)
     keep = [j for j, name in enumerate(fit.coef_names) if name not in dropped]
@@ -131,7 +146,7 @@ def _grid_options(
         "by": block.get("by"),
         "at": block.get("at"),
         "ddf": block.get(ddf_key) or fit.default_ddf,
-        "information": request["information"],
+        "information": request.get("information"),
     }
     if block.get("weights") is not None:
         options["weights"] = block["weights"]
@@ -190,6 +205,11 @@ def contrast_block(
 ) -> dict[str, Any]:
     """One block of ``contrasts``: those of the rows of means, or of slopes when ``var`` is given."""
     options = _grid_options(fit, block, "df_method", request)
+    if block.get("df_method") is None:
+        # contrasts of means that the same request asks for by another method go by that method
+        same = [b for b in request.get("emmeans") or [] if b["specs"] == block["specs"] and b.get("method")]
+        if same:
+            options["ddf"] = same[0]["method"]
     if block.get("var") is not None:
         means = fit.emtrends(block["specs"], block["var"], **options, delta=_trend_delta(fit, block, where))
     else:
@@ -202,6 +222,9 @@ def contrast_block(
                 f"{where}: method 'custom' needs coef = {{label: [weights on the rows of the means]}}"
             )
         method = dict(block["coef"])
+    elif method == WITHIN_OTHERS:
+        method = pairs_within_others(means)
+        how.setdefault("adjust", "none")
     elif method == "interaction":
         if not block.get("interaction"):
             raise OptionError(f"{where}: method 'interaction' needs interaction = [a family for each factor]")
@@ -212,6 +235,21 @@ def contrast_block(
     table = means.contrast(method, **how)
     said = {"method": "pairwise", "adjust": table.adjust, **_asked(block), "df_method": table.ddf}
     return {**said, "adjust_used": table.adjust, "table": _contrast_rows(table)}
+
+
+def pairs_within_others(means: Any) -> dict[str, list[float]]:
+    """Pairwise differences of means that differ in one of their factors, by label: weights on the rows."""
+    frame = means.to_frame()
+    factors = list(frame.columns[: list(frame.columns).index("estimate")])
+    rows = [tuple(row) for row in frame[factors].itertuples(index=False, name=None)]
+    out = {}
+    for i, first in enumerate(rows):
+        for j in range(i + 1, len(rows)):
+            if sum(a != b for a, b in zip(first, rows[j], strict=True)) == 1:
+                weights = [0.0] * len(rows)
+                weights[i], weights[j] = 1.0, -1.0
+                out[f"{' '.join(map(str, first))} - {' '.join(map(str, rows[j]))}"] = weights
+    return out
 
 
 def _asked(block: Mapping[str, Any]) -> dict[str, Any]:
@@ -267,10 +305,24 @@ def _blocks(key: str, section: Callable[..., dict[str, Any]]) -> Section:
     return answer
 
 
+def _effects(fit: LMMFit) -> dict[str, Any]:
+    """Section ``ranef``; terms of one group are joined as lme4 does for ``(x||g)``."""
+    groups = [term.group for term in fit.design.random]
+    joined = not fit.structured and len(set(groups)) < len(groups)
+    return ranef_section(fit) if joined else effect_section(fit)
+
+
+def _adjusted(name: str) -> Section:
+    return lambda fit, request: adjusted_section(fit, name)
+
+
 #: What each key that asks for a section is answered with; in the order of the answer.
 SECTIONS: dict[str, Section] = {
-    "ranef": lambda fit, request: ranef_section(fit),
-    "kr": lambda fit, request: kr_section(fit, request["information"]),
+    "ranef": lambda fit, request: _effects(fit),
+    "kr": lambda fit, request: kr_section(fit, request.get("information")),
+    **{name: _adjusted(name) for name in ADJUSTED},
+    "vpredict": lambda fit, request: function_section(fit, request["vpredict"]),
+    "marker_effects": lambda fit, request: marker_section(fit),
     "satterthwaite": lambda fit, request: {"df": _by_term(fit.fixed_effects(ddf="satterthwaite"), "df")},
     "anova": lambda fit, request: anova_section(fit, request["anova"]),
     "emmeans": _blocks("emmeans", means_block),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
 from fastlmm_core.design.expressions import label_of
+from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import OptionError, check_level, nearest_names
 from fastlmm_core.linalg import make_factor
 from fastlmm_core.reml.equations import build_equations
@@ -31,19 +32,14 @@ def blup_table(fit: LMMFit, term: str | None, level: float) -> pd.DataFrame:
         raise OptionError(
             f"term={term!r} is not a grouping factor of this model{fixed}{nearest_names(str(term), groups)}"
         )
-    solved = fit.solved
-    pev = prediction_error_blocks(solved)
-    conditional = conditional_variance_blocks(fit)
+    figures = effect_figures(fit)
     z = ndtri(0.5 + 0.5 * check_level(level))
     tables = []
     for k, random in enumerate(fit.design.random):
-        if term is not None and random.group != term:
+        if is_spline(random) or (term is not None and random.group != term):
             continue
-        estimate = solved.user_random_effects(k)
+        estimate, own, given, prior = figures[k]
         L, m = estimate.shape
-        own = np.diagonal(pev[k], axis1=1, axis2=2)
-        given = np.diagonal(conditional[k], axis1=1, axis2=2)
-        prior = solved.user_sigma2 * np.diag(solved.user_covariance(k))
         with np.errstate(divide="ignore", invalid="ignore"):
             reliability = np.where(prior > 0, 1.0 - own / prior, 0.0)
         se = np.sqrt(own)
@@ -71,12 +67,46 @@ def ranef_tables(fit: LMMFit) -> dict[str, pd.DataFrame]:
     """Conditional modes by grouping factor; terms on one factor are joined."""
     out: dict[str, pd.DataFrame] = {}
     for k, random in enumerate(fit.design.random):
-        values = fit.solved.user_random_effects(k)
+        if is_spline(random):
+            continue
+        values = user_effects(fit, k)
         frame = pd.DataFrame(
             values, index=pd.Index(random.levels, name=random.group), columns=list(random.columns)
         )
         earlier = [out[random.group]] if random.group in out else []
         out[random.group] = pd.concat([*earlier, frame], axis=1)
+    return out
+
+
+def is_spline(random: Any) -> bool:
+    """A smooth curve or surface, whose coefficients are no one's effects."""
+    return bool(getattr(random, "is_spline", False))
+
+
+def user_effects(fit: LMMFit, k: int) -> np.ndarray:
+    """Predictions of term k (L, m) in the user's coefficients."""
+    if isinstance(fit.solved, StructuredSolution):
+        return fit.solved.random_effects(k)
+    return fit.solved.user_random_effects(k)
+
+
+def effect_figures(fit: LMMFit) -> list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+    """Prediction, prediction error variance, conditional variance and variance (L, m) of every term."""
+    solved = fit.solved
+    if isinstance(solved, StructuredSolution):
+        out = []
+        for k in range(len(fit.design.random)):
+            pev = np.diagonal(solved.prediction_error(k), axis1=1, axis2=2)
+            given = np.diagonal(solved.conditional_variance(k), axis1=1, axis2=2)
+            prior = np.outer(solved.level_variance(k), np.diag(solved.covariance(k)))
+            out.append((solved.random_effects(k), pev, given, prior))
+        return out
+    pev_blocks, given_blocks = prediction_error_blocks(solved), conditional_variance_blocks(fit)
+    out = []
+    for k in range(len(fit.design.random)):
+        pev = np.diagonal(pev_blocks[k], axis1=1, axis2=2)
+        given = np.diagonal(given_blocks[k], axis1=1, axis2=2)
+        out.append((user_effects(fit, k), pev, given, fit.term_variances(k)))
     return out
 
 
@@ -89,7 +119,7 @@ def prediction_error_blocks(solved: SolvedEquations) -> list[np.ndarray]:
 
 def conditional_variance_blocks(fit: LMMFit) -> list[np.ndarray]:
     """Var(u | y, beta) of every level, (L_k, m, m): sigma2 Lambda (C_zz^-1)_aa Lambda'."""
-    solved = fit.solved
+    solved = fit.plain
     e = solved.equations
     if e.p > SOLVE_FIXED:
         alone = build_equations(

@@ -42,11 +42,11 @@ def coefficient_table(
 
 def r_squared(fit: LMMFit) -> float:
     """Share of the weighted sum of squares that a linear model explains, about the mean with an intercept."""
-    w, solved = fit.solved.equations.weights, fit.solved
+    w, solved = fit.plain.equations.weights, fit.solved
     fitted = (fit.fitted if fit.offset is None else fit.fitted - fit.offset) / solved.unit
     centre = np.average(fitted, weights=w) if fit.design.has_intercept else 0.0
     model = float(w @ (fitted - centre) ** 2)
-    total = model + solved.r2
+    total = model + fit.plain.r2
     return model / total if total > 0 else np.nan
 
 
@@ -58,17 +58,17 @@ def adjusted_r_squared(fit: LMMFit) -> float:
 
 def linear_criterion(fit: LMMFit) -> float:
     """-2 log-likelihood of a linear model, at the ML estimate of the residual variance."""
-    if fit.solved.r2 <= 0.0:
+    if fit.plain.r2 <= 0.0:
         return -np.inf
     n = fit.nobs
-    log_variance = np.log(2.0 * np.pi * fit.solved.r2 / n) + 2.0 * np.log(fit.solved.unit)
-    return float(n * (1.0 + log_variance) - fit.solved.equations.log_weights)
+    log_variance = np.log(2.0 * np.pi * fit.plain.r2 / n) + 2.0 * np.log(fit.solved.unit)
+    return float(n * (1.0 + log_variance) - fit.plain.equations.log_weights)
 
 
 def overall_f(fit: LMMFit) -> FStatistic | None:
     """See ``LMMFit.f_statistic``."""
     df1 = fit.rank - (1 if fit.design.has_intercept else 0)
-    if fit.method != "OLS" or df1 < 1 or fit.solved.r2 <= 0.0:
+    if fit.method != "OLS" or df1 < 1 or fit.plain.r2 <= 0.0:
         return None
     r2 = r_squared(fit)
     F = r2 / df1 / ((1.0 - r2) / fit.df_residual)

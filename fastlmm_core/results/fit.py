@@ -13,6 +13,8 @@ import pandas as pd
 import scipy.sparse as sp
 
 from fastlmm_core.design import Design
+from fastlmm_core.engine.information import StructureInference
+from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import FastLMMWarning, OptionError, check_level, check_option
 from fastlmm_core.gate import public
 from fastlmm_core.inference.linear_functions import (
@@ -42,7 +44,9 @@ from fastlmm_core.reml.information import KINDS
 from fastlmm_core.reml.optimizer import Optimum
 from fastlmm_core.reml.solved import SolvedEquations
 from fastlmm_core.results import blups as _blups
+from fastlmm_core.results import component_rows as _rows
 from fastlmm_core.results import prediction as _prediction
+from fastlmm_core.results import structured_blocks as _structured
 from fastlmm_core.results import term_tests as _term_tests
 from fastlmm_core.results import variance_components as _components
 from fastlmm_core.results.coefficients import (
@@ -54,6 +58,8 @@ from fastlmm_core.results.coefficients import (
     r_squared,
 )
 from fastlmm_core.results.convergence import Convergence, convergence_of
+from fastlmm_core.results.marker_effects import marker_effect_table
+from fastlmm_core.results.vpredict import VarianceFunction, vpredict
 
 if TYPE_CHECKING:
     from fastlmm_core.api import Prepared
@@ -61,7 +67,7 @@ if TYPE_CHECKING:
     from fastlmm_core.results.summary import Summary
 
 DDF = optional(one_of(DDF_METHODS))
-INFORMATION = one_of(KINDS)
+INFORMATION = optional(one_of(KINDS))
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +98,7 @@ class LMMFit:
     """
 
     design: Design
-    solved: SolvedEquations = field(repr=False)
+    solved: SolvedEquations | StructuredSolution = field(repr=False)
     optimum: Optimum = field(repr=False)
     certificate: Certificate
     warnings: tuple[FastLMMWarning, ...]
@@ -112,9 +118,30 @@ class LMMFit:
     @property
     def method(self) -> str:
         """"REML", "ML", or "OLS" for a linear model."""
-        if not self.design.random:
+        if not self.design.random and not self.structured:
             return "OLS"
         return "REML" if self.reml else "ML"
+
+    @property
+    def structured(self) -> bool:
+        """The model has covariance structures beyond independent residuals and unrelated levels."""
+        return isinstance(self.solved, StructuredSolution)
+
+    @property
+    def plain(self) -> SolvedEquations:
+        """The solution of a model with unrelated levels and independent residuals."""
+        assert isinstance(self.solved, SolvedEquations)
+        return self.solved
+
+    @property
+    def default_information(self) -> str:
+        """Information about the variance parameters behind Kenward-Roger where none is named.
+
+        Expected where every structure is linear in its parameters, else observed (as SAS and mmrm).
+        """
+        if isinstance(self.solved, StructuredSolution) and not self.solved.linear:
+            return "observed"
+        return "expected"
 
     @property
     def default_ddf(self) -> str:
@@ -139,6 +166,8 @@ class LMMFit:
 
     @property
     def npar(self) -> int:
+        if isinstance(self.solved, StructuredSolution):
+            return self.rank + self.solved.n_parameters
         return self.rank + self.theta.size + 1
 
     @property
@@ -181,14 +210,21 @@ class LMMFit:
     # ------------------------------------------------------------- estimates
     @property
     def sigma(self) -> float:
+        """Residual standard deviation; NaN where the residual has more than one variance."""
+        if isinstance(self.solved, StructuredSolution):
+            return float(np.sqrt(self.solved.residual_variance))
         return float(np.sqrt(self.solved.sigma2)) * self.solved.unit
 
     @cached_property
     def theta(self) -> np.ndarray:
+        if isinstance(self.solved, StructuredSolution):
+            return self.solved.theta
         return _components.user_theta(self.solved)
 
     @cached_property
     def theta_names(self) -> tuple[str, ...]:
+        if isinstance(self.solved, StructuredSolution):
+            return _structured.name_theta(self.design, self.solved)
         return _components.name_theta(self.design, self.solved)
 
     @cached_property
@@ -197,11 +233,42 @@ class LMMFit:
 
         `se` is asymptotic, from the average information; NaN at the boundary.
         """
+        if self.structured:
+            return _rows.component_table(self)
         return _components.variance_component_table(self)
+
+    def vpredict(self, expression: str, information: str = "average") -> VarianceFunction:
+        """A function of the variance components V1, V2, ... with its standard error.
+
+        The components are numbered as they stand in the lower triangle of every term's covariance, row by
+        row, term after term, the residual last.
+
+        Parameters
+        ----------
+        expression : str
+            For example ``"V1/(V1 + V2)"``; also ``sqrt``, ``log`` and ``exp``.
+        information : {"average", "expected", "observed"}
+            Information about the components behind the standard error.
+
+        Raises
+        ------
+        OptionError
+            When the expression is anything else.
+        """
+        return vpredict(self, expression, information)
+
+    def term_variances(self, k: int) -> np.ndarray:
+        """Variances (m,) of the coefficients of random term k; the own variances of a spline."""
+        if isinstance(self.solved, StructuredSolution):
+            own = _structured.term_blocks(self)[k]
+            return np.asarray(own.extra["variances"]) if own.T is None else np.diag(own.T)
+        return self.solved.user_sigma2 * np.diag(self.solved.user_covariance(k))
 
     @cached_property
     def singular_terms(self) -> tuple[str, ...]:
         """Terms at the boundary, in words."""
+        if isinstance(self.solved, StructuredSolution):
+            return _structured.describe_singular(self.design, self.solved)
         return _components.describe_singular(self.design, self.solved)
 
     @property
@@ -248,7 +315,7 @@ class LMMFit:
     @property
     def residuals_pearson(self) -> np.ndarray:
         """sqrt(w) (y - fitted)."""
-        return self.residuals * np.sqrt(self.solved.equations.weights)
+        return self.residuals if self.weights is None else self.residuals * np.sqrt(self.weights)
 
     # ---------------------------------------------------------- linear model
     @cached_property
@@ -267,13 +334,17 @@ class LMMFit:
 
     # -------------------------------------------------------------- inference
     @cached_property
-    def _inference(self) -> VarianceParameterInference:
-        return VarianceParameterInference(self.solved, tuple(term.group for term in self.design.random))
+    def _inference(self) -> VarianceParameterInference | StructureInference:
+        groups = tuple(term.group for term in self.design.random)
+        if isinstance(self.solved, StructuredSolution):
+            return StructureInference(self.solved, groups)
+        return VarianceParameterInference(self.solved, groups)
 
     @public(ddf=DDF, information=INFORMATION)
     def linear_functions(
-        self, K: np.ndarray | sp.sparray, *, ddf: str | None = None, information: str = "expected"
-    ) -> LinearFunctions:
+        self, K: np.ndarray | sp.sparray, *, ddf: str | None = None, information: str | None = None,
+        second_derivatives: bool = False,
+    ) -> LinearFunctions:  # fmt: skip
         """Estimates of K beta with covariance and degrees of freedom.
 
         Parameters
@@ -282,9 +353,12 @@ class LMMFit:
             Rows in the columns of ``coef_names``, dropped ones included.
         ddf : {"kenward-roger", "satterthwaite", "residual", "asymptotic"}, optional
             Default: ``default_ddf``.
-        information : {"expected", "observed", "average"}
+        information : {"expected", "observed", "average"}, optional
             Information about the variance parameters behind Kenward-Roger; "expected" as pbkrtest,
-            "observed" as SAS PROC MIXED.
+            "observed" as SAS PROC MIXED. Default: ``default_information``.
+        second_derivatives : bool
+            Kenward-Roger with the second derivatives of V in variances, covariances and correlations, as
+            SAS DDFM=KR; without them it is SAS's KR(FIRSTORDER) and pbkrtest's.
 
         Raises
         ------
@@ -303,12 +377,13 @@ class LMMFit:
             null_products=products if products.shape[1] else None,
             norms=norms,
             ddf=ddf or self.default_ddf,
-            information=information,
+            information=information or self.default_information,
             df_residual=self.df_residual,
+            second_derivatives=second_derivatives,
         )
 
     def coefficient_functions(
-        self, *, ddf: str | None = None, information: str = "expected"
+        self, *, ddf: str | None = None, information: str | None = None, second_derivatives: bool = False
     ) -> LinearFunctions:
         """The kept coefficients themselves as linear functions (p rows).
 
@@ -318,7 +393,8 @@ class LMMFit:
         kept = self.design.kept
         return linear_functions(
             self._inference, self._kept_rows(), kept=kept, null_products=None, norms=np.ones(kept.size),
-            ddf=ddf or self.default_ddf, information=information, df_residual=self.df_residual,
+            ddf=ddf or self.default_ddf, information=information or self.default_information,
+            df_residual=self.df_residual, second_derivatives=second_derivatives,
         )  # fmt: skip
 
     def _kept_rows(self) -> sp.csr_array:
@@ -329,8 +405,9 @@ class LMMFit:
 
     @public(ddf=DDF, information=INFORMATION, level=LEVEL)
     def fixed_effects(
-        self, ddf: str | None = None, information: str = "expected", level: float = 0.95
-    ) -> pd.DataFrame:
+        self, ddf: str | None = None, information: str | None = None, level: float = 0.95,
+        second_derivatives: bool = False,
+    ) -> pd.DataFrame:  # fmt: skip
         """Coefficients: term, estimate, se, df, t, p, lower, upper, status, ddf (unrounded).
 
         For Kenward-Roger the standard errors are the adjusted ones.
@@ -338,20 +415,23 @@ class LMMFit:
         ddf, level = check_option("ddf", ddf or self.default_ddf, DDF_METHODS), check_level(level)
         kept = self.design.kept
         estimate, se, df = np.full((3, len(self.coef_names)), np.nan)
-        estimate[kept], se[kept], df[kept] = self._coefficient_statistics(ddf, information)
+        estimate[kept], se[kept], df[kept] = self._coefficient_statistics(
+            ddf, information, second_derivatives
+        )
         return coefficient_table(self, estimate, se, df, ddf, level)
 
     def _coefficient_statistics(
-        self, ddf: str, information: str = "expected"
+        self, ddf: str, information: str | None = None, second_derivatives: bool = False
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Estimate, standard error and df of the kept coefficients, (p,) each."""
         return row_statistics(
-            self._inference, self._kept_rows(), kept=self.design.kept, ddf=ddf, information=information,
-            df_residual=self.df_residual,
+            self._inference, self._kept_rows(), kept=self.design.kept, ddf=ddf,
+            information=information or self.default_information, df_residual=self.df_residual,
+            second_derivatives=second_derivatives,
         )  # fmt: skip
 
     @public(type=one_of((1, 2, 3)), ddf=DDF, information=INFORMATION)
-    def anova(self, type: int = 3, ddf: str | None = None, information: str = "expected") -> pd.DataFrame:
+    def anova(self, type: int = 3, ddf: str | None = None, information: str | None = None) -> pd.DataFrame:
         """F tests of the terms: term, df_num, df_den, F, p, scaling, status, ddf.
 
         Parameters
@@ -361,7 +441,9 @@ class LMMFit:
         ddf : str, optional
             Kenward-Roger gives the scaled F of pbkrtest, with its scaling in a column of its own.
         """
-        return _term_tests.anova_table(self, type, ddf or self.default_ddf, information)
+        return _term_tests.anova_table(
+            self, type, ddf or self.default_ddf, information or self.default_information
+        )
 
     @public()
     def observation_weights(self, K: np.ndarray | sp.sparray) -> np.ndarray:
@@ -384,16 +466,17 @@ class LMMFit:
     )  # fmt: skip
     def emmeans(
         self, specs: Any, by: Any = None, at: Mapping[str, Any] | None = None, weights: Any = "equal",
-        ddf: str | None = None, information: str = "expected", level: float = 0.95, cov_keep: Any = (),
+        ddf: str | None = None, information: str | None = None, level: float = 0.95, cov_keep: Any = (),
         cov_reduce: Any = None, nuisance: Any = (), wt_nuis: str = "equal", counterfactuals: Any = (),
         submodel: str | None = None,
     ) -> EmmeansTable:  # fmt: skip
         """Estimated marginal means; see ``fastlmm_core.inference.emmeans.emmeans``."""
         from fastlmm_core.inference.emmeans import emmeans
 
+        ddf, information = ddf or self.default_ddf, information or self.default_information
         return emmeans(
-            self, specs, by, at, weights, ddf or self.default_ddf, information, level, cov_keep, cov_reduce,
-            nuisance, wt_nuis, counterfactuals, submodel,
+            self, specs, by, at, weights, ddf, information, level, cov_keep, cov_reduce, nuisance, wt_nuis,
+            counterfactuals, submodel,
         )  # fmt: skip
 
     @public(
@@ -401,25 +484,27 @@ class LMMFit:
     )  # fmt: skip
     def emtrends(
         self, specs: Any, var: str, by: Any = None, at: Mapping[str, Any] | None = None,
-        weights: Any = "equal", ddf: str | None = None, information: str = "expected", level: float = 0.95,
+        weights: Any = "equal", ddf: str | None = None, information: str | None = None, level: float = 0.95,
         delta: float | None = None,
     ) -> EmmeansTable:  # fmt: skip
         """Marginal slopes in a covariate; see ``fastlmm_core.inference.emmeans.emtrends``."""
         from fastlmm_core.inference.emmeans import emtrends
 
-        return emtrends(self, specs, var, by, at, weights, ddf or self.default_ddf, information, level, delta)
+        ddf, information = ddf or self.default_ddf, information or self.default_information
+        return emtrends(self, specs, var, by, at, weights, ddf, information, level, delta)
 
     @public(
         by=optional(NAMES), at=optional(table_of(ANY)), ddf=DDF, information=INFORMATION, scaled=SWITCH
     )  # fmt: skip
     def joint_tests(
         self, by: Any = None, at: Mapping[str, Any] | None = None, weights: Any = "equal",
-        ddf: str | None = None, information: str = "expected", scaled: bool = True,
+        ddf: str | None = None, information: str | None = None, scaled: bool = True,
     ) -> pd.DataFrame:  # fmt: skip
         """F tests of the contrasts of the marginal means; see ``fastlmm_core.inference.joint_tests``."""
         from fastlmm_core.inference.joint_tests import joint_tests
 
-        return joint_tests(self, by, at, weights, ddf or self.default_ddf, information, scaled)
+        ddf, information = ddf or self.default_ddf, information or self.default_information
+        return joint_tests(self, by, at, weights, ddf, information, scaled)
 
     # --------------------------------------------------------- random effects
     @public(term=optional(NAME), level=LEVEL)
@@ -438,6 +523,21 @@ class LMMFit:
         return _blups.ranef_tables(self)
 
     @public(random=either(SWITCH, NAMES), allow_new_levels=SWITCH, se=SWITCH)
+    def marker_effects(self, term: str | None = None) -> pd.DataFrame:
+        """Effects of the markers behind ``vm(gen, M)``: term, marker, estimate, se, pev.
+
+        Parameters
+        ----------
+        term : str, optional
+            Group of the random term, ``"vm(gen, M)"``; default the first that has markers.
+
+        Raises
+        ------
+        OptionError
+            When no term, or not this one, has a relationship from markers.
+        """
+        return marker_effect_table(self, term)
+
     def predict(
         self, newdata: Any = None, *, random: bool | Sequence[str] = True, allow_new_levels: bool = False,
         offset: Any = None, se: bool = False,

@@ -7,6 +7,7 @@ from collections import Counter
 import numpy as np
 
 from fastlmm_core.design import Design
+from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import (
     ConfoundedWarning,
     FastLMMWarning,
@@ -20,6 +21,7 @@ from fastlmm_core.reml.fitting import Certificate
 from fastlmm_core.reml.information import confounded_terms, natural_parameters
 from fastlmm_core.reml.optimizer import STATUS, Optimum
 from fastlmm_core.reml.solved import SolvedEquations
+from fastlmm_core.results.structured_blocks import describe_singular as describe_structures
 from fastlmm_core.results.variance_components import describe_singular
 
 # Smallest eigenvalue of the curvature below which a term is looked at for confounding with the fixed part.
@@ -27,7 +29,7 @@ FLAT = 1e-6
 
 
 def collect_warnings(
-    design: Design, solved: SolvedEquations, optimum: Optimum, certificate: Certificate
+    design: Design, solved: SolvedEquations | StructuredSolution, optimum: Optimum, certificate: Certificate
 ) -> tuple[FastLMMWarning, ...]:
     """Everything about a fit that its reader should know before its figures."""
     found: list[FastLMMWarning] = []
@@ -37,7 +39,7 @@ def collect_warnings(
                 f"dropped, because they depend on earlier columns: {name_list(design.dropped_columns)}"
             )
         )
-    separation = solved.equations.separation
+    separation = solved.equations.separation if isinstance(solved, SolvedEquations) else None
     if separation is not None:
         names = [design.column_names[design.kept[j]] for j in separation.replaced]
         added = float(separation.added.min())
@@ -54,10 +56,13 @@ def collect_warnings(
                 "data tell only the sum of these variances; leave it out of all but one"
             )
         )
-    words = describe_singular(design, solved)
+    if isinstance(solved, StructuredSolution):
+        words = describe_structures(design, solved)
+    else:
+        words = describe_singular(design, solved)
     if words:
         found.append(SingularFitWarning("singular fit: " + "; ".join(words)))
-    if abs(certificate.smallest_curvature) < FLAT and design.random:
+    if isinstance(solved, SolvedEquations) and abs(certificate.smallest_curvature) < FLAT and design.random:
         terms = [design.random[k].group for k in confounded_terms(solved, natural_parameters(solved))]
         if terms:
             found.append(
@@ -81,6 +86,7 @@ def repeated_effects(design: Design) -> list[tuple[str, list[str]]]:
     """Grouping factors with the coefficients that stand in more than one of their terms."""
     counts: dict[str, Counter[str]] = {}
     for term in design.random:
-        counts.setdefault(term.group, Counter()).update(term.columns)
+        if not getattr(term, "is_spline", False):
+            counts.setdefault(term.group, Counter()).update(term.columns)
     repeated = {group: [name for name, times in own.items() if times > 1] for group, own in counts.items()}
     return [(group, names) for group, names in repeated.items() if names]

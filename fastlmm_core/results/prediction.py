@@ -11,9 +11,11 @@ import scipy.sparse as sp
 
 from fastlmm_core.design.expressions import label_of
 from fastlmm_core.design.table import Table, first_row
+from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import DataError, OptionError, name_list, nearest_names
 from fastlmm_core.inference.linear_functions import dense_rows
 from fastlmm_core.kernels.assembly import apply_factor, apply_factor_transposed
+from fastlmm_core.results.blups import is_spline, user_effects
 
 if TYPE_CHECKING:
     from fastlmm_core.design.random_terms import RandomTerm
@@ -27,6 +29,9 @@ def observation_weights(fit: LMMFit, K: np.ndarray | sp.sparray) -> np.ndarray:
         raise OptionError(f"K has {K.shape[1]} columns; the model has {len(fit.coef_names)} coefficients")
     if not fit.design.estimable(K).all():
         raise OptionError("a row of K is not estimable: no weights of the observations give it")
+    if isinstance(fit.solved, StructuredSolution):
+        fixed, _ = fit.solved.solve_fixed((fit.solved.equations.to_user.T @ K[:, fit.design.kept].T).T)
+        return np.asarray(fit.solved.point.precision @ fixed.rows)[: fit.nobs].T
     solved, e = fit.solved, fit.solved.equations
     rhs = np.zeros((e.q + e.p, K.shape[0]))
     rhs[e.layout.fixed_rows] = e.to_user.T @ K[:, fit.design.kept].T
@@ -51,20 +56,28 @@ def predict(
     estimable = fit.design.estimable(X)
     beta = np.where(np.isnan(fit.beta), 0.0, fit.beta)
     value = X @ beta + shift
-    evaluated = []
+    evaluated: list[tuple[int, np.ndarray | None, Any]] = []
     for k in used:
         term = fit.design.random[k]
-        codes, z = (term.codes, term.values) if newdata is None else term.evaluate(newdata)
-        unknown = codes < 0
-        if unknown.any() and not allow_new_levels:
-            raise DataError(_unknown_levels(term, newdata, np.flatnonzero(unknown)))
-        u = fit.solved.user_random_effects(k)
-        value = value + np.where(unknown, 0.0, np.einsum("ij,ij->i", z, u[codes]))
-        evaluated.append((k, codes, z))
+        u = user_effects(fit, k)
+        if is_spline(term):
+            basis: Any = term.basis if newdata is None else term.evaluate(newdata)
+            value = value + basis @ u[:, 0]
+            evaluated.append((k, None, basis))
+            continue
+        for codes, z in term.layers if newdata is None else term.evaluate_layers(newdata):
+            unknown = codes < 0
+            new = unknown & (z != 0.0).any(axis=1)
+            if new.any() and not allow_new_levels:
+                raise DataError(_unknown_levels(term, newdata, np.flatnonzero(new)))
+            value = value + np.where(unknown, 0.0, np.einsum("ij,ij->i", z, u[codes]))
+            evaluated.append((k, codes, z))
     value = np.where(estimable, value, np.nan)
     if not se:
         return value
-    variance = _prediction_variance(fit, X, evaluated)
+    variance = (
+        structured_variance(fit, X, evaluated) if fit.structured else _prediction_variance(fit, X, evaluated)
+    )
     status = np.where(estimable, "ok", "not estimable")
     index = getattr(newdata, "index", None) if newdata is not None else None
     error = np.where(estimable, np.sqrt(np.maximum(variance, 0.0)), np.nan)
@@ -122,7 +135,7 @@ def _new_offset(fit: LMMFit, offset: Any, newdata: Any, n: int) -> np.ndarray:
 
 def _prediction_variance(fit: LMMFit, X: sp.csr_array, evaluated: list, block: int = 512) -> np.ndarray:
     """sigma2 k' C^-1 k of every row k = F' [z x], plus z' T z sigma2 for new levels."""
-    solved, e = fit.solved, fit.solved.equations
+    solved, e = fit.plain, fit.plain.equations
     fixed = sp.csr_array(X[:, fit.design.kept] @ e.to_user)
     out = np.empty(X.shape[0])
     for first in range(0, X.shape[0], block):
@@ -142,4 +155,35 @@ def _prediction_variance(fit: LMMFit, X: sp.csr_array, evaluated: list, block: i
         right = np.empty_like(K)
         apply_factor_transposed(e.layout.start, e.layout.term, solved.factors, K, right)
         out[rows] = solved.user_sigma2 * (np.sum(right * solved.factor.solve(right), axis=0) + extra)
+    return out
+
+
+def structured_variance(fit: LMMFit, X: sp.csr_array, evaluated: list, block: int = 512) -> np.ndarray:
+    """Variance of the predicted mean of every row: k' C^-1 k, plus z' T z for new levels, any structures."""
+    solution = fit.solved
+    assert isinstance(solution, StructuredSolution)
+    e = solution.equations
+    fixed = sp.csr_array(X[:, fit.design.kept] @ e.to_user)
+    out = np.empty(X.shape[0])
+    for first in range(0, X.shape[0], block):
+        rows = slice(first, min(first + block, X.shape[0]))
+        count = rows.stop - rows.start
+        K = np.zeros((e.natural.size, count))
+        K[e.natural.fixed] = fixed[rows].toarray().T
+        extra = np.zeros(count)
+        for k, codes, z in evaluated:
+            term, at = e.terms[k], e.natural.rows[k]
+            if codes is None:
+                K[at[:, 0]] += sp.csr_array(z)[rows].toarray().T
+                continue
+            inside, known = z[rows] @ term.basis, codes[rows] >= 0
+            for c in range(inside.shape[1]):
+                if term.root is None:
+                    np.add.at(K, (at[codes[rows][known], c], np.flatnonzero(known)), inside[known, c])
+                else:
+                    K[at[:, c]] += np.where(known, inside[:, c], 0.0) * term.root[codes[rows]].T
+            T = solution.covariance(k) / solution.sigma2
+            extra += np.where(known, 0.0, np.einsum("ia,ab,ib->i", z[rows], T, z[rows]))
+        right = e.gather(solution.point.loadings, K)
+        out[rows] = solution.sigma2 * (np.sum(right * solution.factor.solve(right), axis=0) + extra)
     return out

@@ -38,6 +38,7 @@ from fastlmm_core.design.table import Column, Table
 from fastlmm_core.durable_files import place_file
 from fastlmm_core.errors import DataError, FastLMMWarning, OptionError
 from fastlmm_core.gate import public
+from fastlmm_core.reml.equations import MixedModelEquations
 from fastlmm_core.reml.fitting import Certificate, solve_equations
 from fastlmm_core.reml.optimizer import Optimum
 
@@ -61,8 +62,10 @@ def save_fit(fit: LMMFit, path: str | Path) -> None:
         When the file cannot be written.
     """
     design = fit.design
-    if not (design.formula.is_plain and design.is_plain):
-        raise OptionError("fits with covariance structures, relationships or splines cannot be saved")
+    if fit.structured:
+        raise OptionError(
+            "fits with covariance structures, relationships or splines cannot be saved; pickle keeps them"
+        )
     columns = {name: design._table.columns[name] for name in _columns_of(fit)}
     arrays: Arrays = {f"column.{k}": column.values for k, column in enumerate(columns.values())}
     arrays |= {"response": fit.response, "theta": fit.solved.theta, "figures": _figures(fit)}
@@ -160,6 +163,7 @@ def _rebuild(texts: dict[str, Any], arrays: Arrays) -> LMMFit:
     prepared = prepare_design(design, texts["reml"], offset=offset, contrasts=contrasts)
     y = arrays["response"]
     target = y if design.offset is None else y - design.offset
+    assert isinstance(prepared.equations, MixedModelEquations)
     solved = solve_equations(
         prepared.equations, target, arrays["theta"], reml=prepared.reml, factor=prepared.factor.copy()
     )

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from ..engine.solution import StructuredSolution
 from ..errors import check_option
 from ..inference.estimate_tables import DDF_WORDS
+from .blups import is_spline
 from .rendering import Table, format_p, format_significant, shared_decimals
+from .structured_blocks import residual_blocks, term_blocks
 
 if TYPE_CHECKING:
     from .fit import LMMFit
@@ -167,9 +170,12 @@ def residual_table(fit: LMMFit) -> Table:
     """Quartiles of the residuals: Pearson over sigma in a mixed model, weighted in a linear one."""
     linear = fit.method == "OLS"
     pearson = np.asarray(fit.residuals_pearson, dtype=float)
-    quantiles = np.quantile(
-        pearson if linear or fit.sigma == 0 else pearson / fit.sigma, [0, 0.25, 0.5, 0.75, 1]
-    )
+    unit: Any = 1.0 if linear or fit.sigma == 0 else fit.sigma
+    if np.isnan(unit):  # several variances: each residual over its own
+        assert isinstance(fit.solved, StructuredSolution)
+        unit = fit.solved.residual_sd
+        pearson = np.asarray(fit.residuals, dtype=float)
+    quantiles = np.quantile(pearson / unit, [0, 0.25, 0.5, 0.75, 1])
     title = "Scaled residuals:"
     if linear:
         title = "Residuals:" if fit.weights is None else "Weighted residuals:"
@@ -180,6 +186,8 @@ def residual_table(fit: LMMFit) -> Table:
 
 def random_table(fit: LMMFit, digits: int = 4) -> Table:
     """Variances and standard deviations by group, correlations to the right as lme4 places them."""
+    if fit.structured:
+        return structured_random_table(fit, digits)
     components = fit.variance_components
     rows: list[dict[str, Any]] = []
     first = 0  # labels do not tell terms apart: "rep.1" is a second term of rep, or a column of that name
@@ -205,6 +213,45 @@ def random_table(fit: LMMFit, digits: int = 4) -> Table:
     return Table(frame, "Random effects:", kinds=kinds, digits=digits)
 
 
+def structured_random_table(fit: LMMFit, digits: int = 4) -> Table:
+    """Variances, standard deviations and correlations of every block, the residual's last."""
+    rows: list[dict[str, Any]] = []
+    for block in [*term_blocks(fit), *residual_blocks(fit)]:
+        named = block.at is None or str(block.at) in block.group
+        group = block.group if named else f"{block.group} {block.at}"
+        alone = group.startswith("Residual") and len(block.names) == 1
+        if block.T is None:
+            for i, (name, variance) in enumerate(zip(block.names, block.extra["variances"], strict=True)):
+                dim = block.extra["effective_dim"][i]
+                rows.append({"Groups": group if i == 0 else "", "Name": f"{name}, edf {dim:.1f}",
+                             "Variance": variance, "Std.Dev.": np.sqrt(variance)})  # fmt: skip
+            continue
+        sd = np.sqrt(np.diag(block.T))
+        plain = np.allclose(block.T, np.diag(np.diag(block.T)), atol=0.0)
+        for i, name in enumerate(block.names):
+            shown = {"Groups": group if i == 0 else "", "Name": "" if alone else name,
+                     "Variance": block.T[i, i], "Std.Dev.": sd[i]}  # fmt: skip
+            for j in range(0 if plain else i):
+                product = sd[i] * sd[j]
+                shown["Corr" + " " * j] = block.T[i, j] / product if product > 0 else np.nan
+            rows.append(shown)
+    frame = pd.DataFrame(rows)
+    kinds = {name: "cor" for name in frame.columns if str(name).startswith("Corr")}
+    return Table(frame, "Random effects:", kinds=kinds, digits=digits)
+
+
+def correlation_notes(fit: LMMFit) -> list[str]:
+    """Autocorrelations of levels and fields in words."""
+    notes = []
+    for block in [*term_blocks(fit), *residual_blocks(fit)]:
+        own = block.extra.get("group_corr") or {}
+        if own:
+            where = block.term if block.at is None else f"{block.term} {block.at}"
+            listed = ", ".join(f"{name} {value:.3f}" for name, value in own.items())
+            notes.append(f"Autocorrelation in {where}: {listed}.")
+    return notes
+
+
 def _component(components: pd.DataFrame, first: str, second: str | None) -> pd.Series:
     var1, var2 = components["var1"], components["var2"]
     if second is None:
@@ -216,7 +263,7 @@ def _component(components: pd.DataFrame, first: str, second: str | None) -> pd.S
 
 def _counts(fit: LMMFit) -> str:
     text = f"Number of obs: {fit.nobs}"
-    levels = {term.group: len(term.levels) for term in fit.design.random}
+    levels = {term.group: len(term.levels) for term in fit.design.random if not is_spline(term)}
     if levels:
         text += ", groups: " + "; ".join(f"{group}, {n}" for group, n in levels.items())
     return text
@@ -245,6 +292,8 @@ def fit_notes(fit: LMMFit) -> tuple[str, ...]:
             f"Fixed part is rank deficient: {n} column{'s' if n > 1 else ''} dropped: "
             f"{', '.join(fit.dropped_columns)}."
         )
+    if fit.structured:
+        notes += correlation_notes(fit)
     if fit.sigma == 0.0:
         notes.append("The fixed part explains the response exactly: no variance is left to test against.")
     if fit.singular:

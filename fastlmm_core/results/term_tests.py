@@ -127,8 +127,12 @@ def _same_fixed_part(a: LMMFit, b: LMMFit) -> bool:
     A, B = a.design.X, b.design.X
     if A.shape == B.shape and (abs(A - B)).max() == 0.0:
         return True
-    equations = a.solved.equations
     dense = B.toarray()
+    if a.structured:
+        wide = A.toarray()
+        gap = dense - wide @ np.linalg.lstsq(wide, dense, rcond=None)[0]
+        return bool(np.abs(gap).max() <= 1e-8 * np.abs(dense).max())
+    equations = a.plain.equations
     columns = [np.ascontiguousarray(column) for column in dense.T]
     fitted = [equations.fixed_predictor(equations.least_squares(column)) for column in columns]
     return bool(np.abs(dense.T - fitted).max() <= 1e-8 * np.abs(dense).max())

@@ -35,7 +35,7 @@ def name_theta(design: Design, solved: SolvedEquations) -> tuple[str, ...]:
 
 def variance_component_table(fit: LMMFit) -> pd.DataFrame:
     """group, var1, var2, estimate, sd_or_cor, se; groups with several terms are numbered as lme4 does."""
-    solved, s2 = fit.solved, fit.solved.user_sigma2
+    solved, s2 = fit.plain, fit.plain.user_sigma2
     errors = _standard_errors(solved)
     seen: Counter[str] = Counter()
     rows: list[tuple[str, str | None, str | None, float, float, float]] = []

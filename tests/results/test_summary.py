@@ -39,6 +39,7 @@ def stand_in(**changes):
 
     values = {
         "method": "REML",
+        "structured": False,
         "formula": "Reaction ~ Days + (Days | Subject)",
         "criterion": 1743.6283,
         "aic": 1.0,

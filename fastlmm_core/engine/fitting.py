@@ -1,0 +1,221 @@
+"""The fit of any structures: scale of the response, starts, search, boundaries and certificate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from fastlmm_core.engine.equations import StructuredEquations
+from fastlmm_core.engine.objective import Score, StructuredPoint, evaluate, score_at
+from fastlmm_core.engine.search import Progress, SearchEnd, search
+from fastlmm_core.engine.starting_values import starting_values
+from fastlmm_core.linalg.factor import CholeskyFactor
+
+TOLERANCE = 1e-11
+TOLERANCE_LARGE = 1e-9
+LARGE_FLOPS = 1e9
+MAX_ITERATIONS = 200
+# Standard deviation, relative to that of the response, below which a variance may be zero.
+BOUNDARY = 1e-4
+# What setting variances to zero may add to the deviance.
+LARGEST_RISE = 1e-7
+# A score at zero variance below minus this wants the variance to grow.
+GROWTH = 1e-6
+LARGEST_DECREMENT = 1e-6
+# A standard deviation this close to its bound of zero, where the search could not go on, is tried at zero.
+NEAR_BOUND = 1e-2
+# Starts of a factor-analytic or reduced-rank model beside the moments.
+MORE_STARTS = 2
+
+
+@dataclass(frozen=True)
+class StructuredOptimum:
+    """The best end of the searches.
+
+    Attributes
+    ----------
+    end : SearchEnd
+        Over the free parameters.
+    theta : (n_theta,)
+        All parameters, variances at the boundary set to zero.
+    free : (n_theta,) bool
+    score : Score
+        At the end of the search.
+    point : StructuredPoint
+        At `theta`; the factor holds it.
+    smallest_boundary_score : float
+    """
+
+    end: SearchEnd
+    theta: np.ndarray
+    free: np.ndarray
+    score: Score | None
+    point: StructuredPoint
+    smallest_boundary_score: float
+
+    @property
+    def certified(self) -> bool:
+        """Gradient and boundary scores agree that this is an optimum."""
+        return (
+            self.end.status in (0, 3)
+            and self.end.decrement <= LARGEST_DECREMENT
+            and self.smallest_boundary_score >= -GROWTH * 100
+        )
+
+
+def fit_structures(
+    e: StructuredEquations, factor: CholeskyFactor, y: np.ndarray, *, held: np.ndarray | None = None,
+    start: np.ndarray | None = None, progress: Progress | None = None,
+) -> StructuredOptimum:  # fmt: skip
+    """Minimise the deviance of y (n,), the least squares residual of unit mean square.
+
+    Parameters
+    ----------
+    held : (n_theta,), optional
+        Values at which parameters are held, NaN where they are free.
+    start : (n_theta,), optional
+    """
+    full = np.concatenate([y, np.zeros(e.residual.n_missing)])
+    free = np.ones(e.n_theta, bool) if held is None else np.isnan(held)
+    fixed = np.zeros(e.n_theta) if held is None else np.where(free, 0.0, held)
+
+    def place(values: np.ndarray) -> np.ndarray:
+        theta = fixed.copy()
+        theta[free] = values
+        return theta
+
+    first = starting_values(e, y) if start is None else start
+    if not free.any():
+        point = evaluate(e, factor, full, fixed)
+        empty = np.zeros(0)
+        end = SearchEnd(empty, 0, point, True, 0.0, 0, 1, empty, np.zeros((0, 0)), None, np.empty((0, 3)))
+        return StructuredOptimum(end, fixed, free, None, point, np.inf)
+    best: StructuredOptimum | None = None
+    for theta in _starts(e, y, first, start is not None):
+        found = _from_start(e, factor, full, theta, free, place, progress)
+        if best is None or found.point.deviance < best.point.deviance - 1e-8:
+            best = found
+    assert best is not None
+    point = evaluate(e, factor, full, best.theta)
+    return replace(best, point=point)
+
+
+def _starts(e: StructuredEquations, y: np.ndarray, first: np.ndarray, given: bool) -> list[np.ndarray]:
+    """The moment start, and disturbed ones where the criterion is known to have several optima."""
+    starts = [first]
+    if not given and any(
+        getattr(t.structure, "several_optima", t.structure.name in ("rr", "fa")) for t in e.terms
+    ):
+        rng = np.random.default_rng(1)
+        starts += [starting_values(e, y, rng) for _ in range(MORE_STARTS)]
+    return starts
+
+
+def _from_start(
+    e: StructuredEquations, factor: CholeskyFactor, y: np.ndarray, theta: np.ndarray, free: np.ndarray,
+    place: Callable[[np.ndarray], np.ndarray], progress: Progress | None,
+) -> StructuredOptimum:  # fmt: skip
+    """Search, set variances at the boundary to zero, leave zeros whose score wants them to grow."""
+    tolerance = TOLERANCE_LARGE if factor.flops > LARGE_FLOPS else TOLERANCE
+
+    bounded = e.lower_bounds == 0.0
+    folded = np.ones(free.sum())
+
+    def evaluate_folded(values: np.ndarray) -> StructuredPoint:
+        """The criterion is continued evenly across the bound of a standard deviation."""
+        folded[:] = np.where(bounded[free] & (values < 0.0), -1.0, 1.0)
+        return evaluate(e, factor, y, place(values * folded))
+
+    def score(point: StructuredPoint) -> tuple[np.ndarray, np.ndarray, Score]:
+        full = score_at(e, factor, point)
+        gradient, curvature = _without_rotations(e, point.theta, full)
+        return gradient[free] * folded, curvature[np.ix_(free, free)] * np.outer(folded, folded), full
+
+    for _ in range(3):
+        end = search(
+            evaluate_folded, score, theta[free], dof=float(e.n), tolerance=tolerance,
+            max_iterations=MAX_ITERATIONS, progress=progress,
+        )  # fmt: skip
+        if end.status == 2:
+            return StructuredOptimum(end, place(end.theta), free, None, end.point, -np.inf)
+        reached = place(np.where(bounded[free], np.abs(end.theta), end.theta))
+        at_bound = bounded & free & (np.abs(reached) < NEAR_BOUND)
+        if end.decrement > LARGEST_DECREMENT and at_bound.any():
+            return _at_bounds(e, factor, y, reached, free, at_bound, progress)
+        snapped, boundary, restart = _set_boundary(e, factor, y, reached, free, end)
+        if restart is None:
+            break
+        theta = restart
+    point = evaluate(e, factor, y, snapped)
+    return StructuredOptimum(end, snapped, free, end.extra, point, boundary)
+
+
+def _at_bounds(
+    e: StructuredEquations, factor: CholeskyFactor, y: np.ndarray, theta: np.ndarray, free: np.ndarray,
+    at_bound: np.ndarray, progress: Progress | None,
+) -> StructuredOptimum:  # fmt: skip
+    """The optimum with standard deviations at their bound of zero, where the criterion has a kink."""
+    start = np.where(at_bound, 0.0, theta)
+    inner = free & ~at_bound
+
+    def place(values: np.ndarray) -> np.ndarray:
+        out = start.copy()
+        out[inner] = values
+        return out
+
+    found = _from_start(e, factor, y, start, inner, place, progress)
+    return replace(found, free=free)
+
+
+def _without_rotations(
+    e: StructuredEquations, theta: np.ndarray, score: Score
+) -> tuple[np.ndarray, np.ndarray]:
+    """Gradient and curvature with the flat rotations of loadings taken out of the step."""
+    gradient, curvature = score.gradient.copy(), score.curvature.copy()
+    for term, (own, _) in zip(e.terms, e.slices[0], strict=True):
+        flat = term.structure.null_directions(theta[own])
+        if len(flat):
+            U = np.linalg.qr(np.asarray(flat).T)[0]
+            gradient[own] -= U @ (U.T @ gradient[own])
+            size = max(float(np.abs(np.diag(curvature)[own]).max()), 1e-300)
+            P = np.eye(U.shape[0]) - U @ U.T
+            curvature[own, :] = P @ curvature[own, :]
+            curvature[:, own] = curvature[:, own] @ P
+            curvature[own, own] += size * U @ U.T
+    return gradient, curvature
+
+
+def _set_boundary(
+    e: StructuredEquations, factor: CholeskyFactor, y: np.ndarray, theta: np.ndarray, free: np.ndarray,
+    end: SearchEnd,
+) -> tuple[np.ndarray, float, np.ndarray | None]:  # fmt: skip
+    """theta with variances at zero set there, the smallest score at a zero, and a start that leaves it."""
+    out, smallest, restart = theta.copy(), np.inf, None
+    for k, (term, (own, _)) in enumerate(zip(e.terms, e.slices[0], strict=True)):
+        if not term.structure.n_theta or not free[own].all():
+            continue
+        T = term.structure.covariance(theta[own])
+        tiny = np.diag(T) < BOUNDARY**2 / np.maximum(term.column_scale, 1e-300)
+        if not tiny.any():
+            continue
+        S = end.extra.scores[k]
+        if S is not None:
+            scores = np.diag(S)[tiny]
+            smallest = min(smallest, float(scores.min()))
+            if scores.min() < -GROWTH * (1.0 + float(np.abs(S).max())):
+                a = int(np.flatnonzero(tiny)[np.argmin(scores)])
+                grown = T.copy()
+                grown[a, a] += 0.1 / term.column_scale[a]
+                restart = theta.copy() if restart is None else restart
+                restart[own] = term.structure.theta_of(grown)
+                continue
+        zeroed = T.copy()
+        zeroed[tiny, :] = 0.0
+        zeroed[:, tiny] = 0.0
+        moved = out.copy()
+        moved[own] = term.structure.theta_of(zeroed)
+        if evaluate(e, factor, y, moved).deviance <= end.point.deviance + LARGEST_RISE:
+            out = moved
+    return out, smallest, restart

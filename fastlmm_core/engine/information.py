@@ -1,0 +1,198 @@
+"""Covariance of the variance parameters of a fit with any structures, and what inference derives from it."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+
+from fastlmm_core.engine.parameters import (
+    Direction,
+    NaturalDirections,
+    average_matrix,
+    chart_directions,
+    covariance_gradients,
+    curvature_form,
+    move_natural,
+    natural_directions,
+    weighted_form,
+)
+from fastlmm_core.engine.solution import FixedRows, StructuredSolution
+from fastlmm_core.errors import InferenceError, check_option
+
+KINDS = ("expected", "observed", "average")
+# Rows up to which tr(P V_t P V_u) is formed from dense n x n matrices where a structure is not linear.
+DENSE_ROWS = 4000
+# Eigenvalues of a scaled information below this carry no information.
+SINGULAR = 1e-10
+
+
+class StructureInference:
+    """Covariance of the parameters by method, and the derivatives that go with it, computed once per fit.
+
+    Parameters
+    ----------
+    solution : StructuredSolution
+    groups : tuple of str
+        Name of every random term, for messages.
+    """
+
+    def __init__(self, solution: StructuredSolution, groups: tuple[str, ...]):
+        self.solution, self.groups = solution, groups
+        self._covariances: dict[str, np.ndarray] = {}
+
+    @property
+    def solved(self) -> StructuredSolution:
+        return self.solution
+
+    @cached_property
+    def chart(self) -> list[Direction]:
+        return chart_directions(self.solution)
+
+    @cached_property
+    def natural(self) -> NaturalDirections:
+        return natural_directions(self.solution)
+
+    @cached_property
+    def linear_directions(self) -> list[Direction]:
+        """Directions for the expected information: natural ones where all structures have them, else theta's.
+
+        Natural parameters stay regular at a variance of zero, where theta's derivative vanishes.
+        """
+        try:
+            return self.natural.directions
+        except InferenceError:
+            return self.chart
+
+    @property
+    def n_rows(self) -> int:
+        """Unknowns of the equations, for forecasts of memory."""
+        return max(self.solution.equations.spherical.size, self.solution.equations.residual.n_rows)
+
+    @property
+    def n_parameters(self) -> int:
+        return int(self.solution.free.sum())
+
+    def directions(self, ddf: str, information: str) -> list[Direction]:
+        """Directions in which `covariance` is written."""
+        if ddf == "satterthwaite" or information == "observed":
+            return self.chart
+        return self.linear_directions
+
+    def covariance(self, ddf: str, information: str) -> np.ndarray:
+        """Covariance of the parameters of `directions`, (t, t)."""
+        kind = "observed" if ddf == "satterthwaite" else information
+        if kind not in self._covariances:
+            self._covariances[kind] = self._invert(kind, ddf)
+        return self._covariances[kind]
+
+    def _invert(self, kind: str, ddf: str) -> np.ndarray:
+        check_option("information", kind, KINDS)
+        if kind == "observed":
+            matrix = self.solution.hessian
+            flat = self._rotations()
+            return 2.0 * invert_on_range(matrix, flat)
+        if kind == "average":
+            return 2.0 * invert_on_range(
+                average_matrix(self.solution, self.linear_directions), self._flat_linear()
+            )
+        return 2.0 * invert_on_range(self.expected, self._flat_linear())
+
+    def _flat_linear(self) -> np.ndarray:
+        return self._rotations() if self.linear_directions is self.chart else np.zeros((0, self.n_parameters))
+
+    def _rotations(self) -> np.ndarray:
+        """Flat directions of loadings among the free parameters, (j, t)."""
+        e, solution = self.solution.equations, self.solution
+        rows = []
+        for term, (own, _) in zip(e.terms, e.slices[0], strict=True):
+            for flat in term.structure.null_directions(solution.theta[own]):
+                row = np.zeros(e.n_theta)
+                row[own] = flat
+                rows.append(row[solution.free])
+        return np.array(rows).reshape(len(rows), self.n_parameters)
+
+    @cached_property
+    def expected(self) -> np.ndarray:
+        """tr(P V_t P V_u) over `linear_directions`.
+
+        Raises
+        ------
+        InferenceError
+            For structures that are not linear in their parameters beyond `DENSE_ROWS` rows.
+        """
+        solution = self.solution
+        if solution.equations.residual.n_rows <= DENSE_ROWS:
+            return expected_dense(solution, self.linear_directions)
+        terms = [t.structure for t in solution.equations.terms if t.structure.n_theta]
+        linear = all(s.linear for s in terms) and solution.equations.residual.linear
+        linear = linear and not any(t.n_level_theta for t in solution.equations.terms)
+        if not linear or self.linear_directions is self.chart:
+            raise InferenceError(
+                "the expected information of structures that are not linear in their parameters is not "
+                f"available beyond {DENSE_ROWS} rows; use information='observed'"
+            )
+        back = np.linalg.inv(self.natural.jacobian)
+        observed = back.T @ solution.hessian @ back
+        return 2.0 * average_matrix(solution, self.linear_directions) - observed
+
+    def gradients(self, ddf: str, information: str, fixed: FixedRows, phi: np.ndarray) -> np.ndarray:
+        """d(K Phi K') / dt (t, r, r), absolute scale."""
+        directions = self.directions(ddf, information)
+        return self.solution.sigma2 * covariance_gradients(self.solution, directions, fixed)
+
+    def adjustment(
+        self, information: str, fixed: FixedRows, gradients: np.ndarray, second_derivatives: bool = False
+    ) -> np.ndarray:
+        """Kenward & Roger's Phi_A - Phi for the rows (r, r), absolute scale."""
+        directions = self.directions("kenward-roger", information)
+        W = self.covariance("kenward-roger", information)
+        out = 2.0 * weighted_form(self.solution, directions, W, fixed)
+        if second_derivatives:
+            J = self.natural.jacobian
+            natural = J @ W @ J.T if directions is self.chart else W
+            out = out - 0.5 * curvature_form(self.solution, self.natural, natural, fixed)
+        return self.solution.sigma2 * out
+
+
+def invert_on_range(matrix: np.ndarray, flat: np.ndarray) -> np.ndarray:
+    """Inverse of a symmetric matrix after scaling to unit diagonal, on the directions with curvature."""
+    t = matrix.shape[0]
+    if t == 0:
+        return matrix
+    basis = np.eye(t)
+    if len(flat):
+        basis = np.linalg.svd(flat)[2][len(flat) :].T
+    inner = basis.T @ matrix @ basis
+    scale = np.sqrt(np.maximum(np.abs(np.diag(inner)), 1e-300))
+    values, vectors = np.linalg.eigh(inner / np.outer(scale, scale))
+    keep = values > SINGULAR
+    half = basis @ ((vectors[:, keep] / np.sqrt(values[keep])) / scale[:, None])
+    return half @ half.T
+
+
+def expected_dense(solution: StructuredSolution, directions: list[Direction]) -> np.ndarray:
+    """tr(P V_t P V_u) (t, t) from P (n, n) and the products V_t P."""
+    e, point = solution.equations, solution.point
+    R_inv = point.precision.toarray()
+    half = solution.factor.solve_lower(e.gather(point.loadings, np.asarray(e.matrix.T @ R_inv)))
+    if e.fixed_last and not solution.reml:
+        half = half[: e.spherical.size - e.p]  # V^-1 in the place of P
+    P = R_inv - half.T @ half
+    B = np.asarray(e.matrix.T @ P)
+    B[e.natural.fixed] = 0.0
+    B[e.natural.missing] = 0.0
+    theta = solution.theta[e.slices[1]]
+    RP = e.residual.multiply_covariance(theta, P)
+    products = []
+    for direction in directions:
+        if direction.term >= 0:
+            products.append(np.asarray(e.matrix @ move_natural(solution, direction, B)))
+        else:
+            assert direction.pieces is not None
+            moved = np.asarray(e.row_precision.at(direction.pieces) @ RP)
+            products.append(-e.residual.multiply_covariance(theta, moved))
+    flat = np.array([M.ravel() for M in products])
+    turned = np.array([M.T.ravel() for M in products])
+    E = flat @ turned.T
+    return 0.5 * (E + E.T)

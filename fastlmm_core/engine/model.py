@@ -1,0 +1,167 @@
+"""From a design to the structured equations: terms, relations of levels, residual."""
+
+from __future__ import annotations
+
+from functools import reduce
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from fastlmm_core.engine.equations import EngineTerm, StructuredEquations, build_structured_equations
+from fastlmm_core.errors import OptionError
+from fastlmm_core.kernels.columns import orthonormal_basis
+from fastlmm_core.structures.levels.base import LevelStructure
+from fastlmm_core.structures.levels.factors import AutoregressiveLevels, IndependentLevels, KnownLevels
+from fastlmm_core.structures.levels.kronecker import KroneckerLevels
+from fastlmm_core.structures.levels.penalty import PenaltyLevels
+from fastlmm_core.structures.registry import make_coefficient_structure
+from fastlmm_core.structures.residuals.base import ResidualStructure
+from fastlmm_core.structures.residuals.by_group import IndependentResiduals, KnownResiduals
+from fastlmm_core.structures.residuals.field import FieldResiduals
+from fastlmm_core.structures.residuals.within_subject import WithinSubjectResiduals
+
+
+class UnitLoadings:
+    """Lambda = 1 without parameters: a spline carries its variances in the precision of its coefficients."""
+
+    name, linear, natural_defined, m, width, n_theta, n_par = "spline", True, True, 1, 1, 0, 0
+
+    def loadings(self, theta: np.ndarray) -> np.ndarray:
+        return np.ones((1, 1))
+
+    def covariance(self, theta: np.ndarray) -> np.ndarray:
+        return np.ones((1, 1))
+
+    def null_directions(self, theta: np.ndarray) -> np.ndarray:
+        return np.zeros((0, 0))
+
+
+def build_model(design: Any, *, fixed_last: bool) -> StructuredEquations:
+    """The equations of a design with any structures."""
+    terms = [engine_term(term, design.n) for term in design.random]
+    residual = engine_residual(design)
+    return build_structured_equations(
+        design.X, terms, residual, has_intercept=design.has_intercept, fixed_last=fixed_last
+    )
+
+
+def needs_structures(design: Any) -> bool:
+    """Whether a design has anything that the equations of independent levels and residuals do not know."""
+    if design.residual.kind != "units" or design.residual.by is not None:
+        return True
+    return any(
+        getattr(term, "is_spline", False) or term.structure not in ("us", "diag") or term.relation is not None
+        or term.at is not None or len(term.layers) > 1
+        for term in design.random
+    )  # fmt: skip
+
+
+def engine_term(term: Any, n: int) -> EngineTerm:
+    """A random term or a spline of the design as the engine takes it."""
+    if getattr(term, "is_spline", False):
+        penalty = PenaltyLevels(term.pieces, term.log_determinant, term.names, term.typical_variance)
+        return EngineTerm(UnitLoadings(), penalty, (sp.csr_array(term.basis),), np.eye(1))
+    structure = make_coefficient_structure(term.structure, len(term.columns), **dict(term.options))
+    levels, root = level_structure(term.relation)
+    matrices = coefficient_matrices(term, n)
+    basis = np.eye(structure.m)
+    if structure.name in ("us", "diag") or structure.n_theta == 1 == structure.m:
+        values = sum(values for _, values in term.layers)
+        basis = orthonormal_basis(np.ascontiguousarray(values, float), structure.name != "us")
+        matrices = mix_columns(matrices, basis)
+    if root is not None:
+        matrices = tuple(sp.csr_array(sp.csr_array(M @ root)) for M in matrices)
+    return EngineTerm(structure, levels, matrices, basis, root)
+
+
+def coefficient_matrices(term: Any, n: int) -> tuple[sp.csr_array, ...]:
+    """Incidence (n, L) of every coefficient of a term on its levels."""
+    out = []
+    for a in range(len(term.columns)):
+        total = sp.csr_array((n, len(term.levels)))
+        for codes, values in term.layers:
+            used = np.flatnonzero((codes >= 0) & (values[:, a] != 0.0))
+            entries = (values[used, a], (used, codes[used]))
+            total = sp.csr_array(total + sp.csr_array(entries, shape=total.shape))
+        out.append(total)
+    return tuple(out)
+
+
+def mix_columns(matrices: tuple[sp.csr_array, ...], basis: np.ndarray) -> tuple[sp.csr_array, ...]:
+    """Coefficients in the inside basis: Z_inside = Z_user basis per level."""
+    mixed = []
+    for c in range(basis.shape[1]):
+        mixed.append(sp.csr_array(sum(basis[a, c] * M for a, M in enumerate(matrices) if basis[a, c] != 0.0)))
+    return tuple(mixed)
+
+
+def level_structure(relation: Any) -> tuple[LevelStructure | None, np.ndarray | None]:
+    """Precision of the levels, and the root of a relationship of low rank."""
+    if relation is None:
+        return None, None
+    factors: list[LevelStructure] = []
+    roots: list[np.ndarray] = []
+    for factor in relation.factors:
+        size = len(factor.levels)
+        roots.append(np.eye(size))
+        if factor.kind == "id":
+            factors.append(IndependentLevels(size))
+        elif factor.kind == "ar1":
+            factors.append(AutoregressiveLevels(size, factor.name))
+        else:
+            found = factor.relationship.root()
+            if found is None:
+                factors.append(KnownLevels(factor.relationship))
+            else:
+                roots[-1] = np.asarray(found)
+                factors.append(IndependentLevels(roots[-1].shape[1]))
+    low_rank = any((isinstance(f, IndependentLevels) and r.shape[0] != r.shape[1]) or not _is_unit(r)
+                   for f, r in zip(factors, roots, strict=True))  # fmt: skip
+    root = reduce(lambda a, b: np.kron(a, b), roots) if low_rank else None
+    if all(isinstance(f, IndependentLevels) for f in factors):
+        return None, root
+    return (factors[0] if len(factors) == 1 else KroneckerLevels(factors)), root
+
+
+def _is_unit(matrix: np.ndarray) -> bool:
+    return matrix.shape[0] == matrix.shape[1] and np.array_equal(matrix, np.eye(matrix.shape[0]))
+
+
+def engine_residual(design: Any) -> ResidualStructure:
+    """The residual of a design as the engine takes it."""
+    spec = design.residual
+    n = design.n
+    weights = np.ones(n) if design.weights is None else np.asarray(design.weights, float)
+    codes, levels = np.zeros(n, np.int64), (None,)
+    if spec.by is not None:
+        _, levels, codes = spec.by
+        levels, codes = tuple(levels), np.asarray(codes, np.int64)
+    if spec.kind == "units":
+        return IndependentResiduals(weights, codes, levels)
+    if spec.kind == "known":
+        return KnownResiduals(weights, spec.known_covariance())
+    if spec.kind == "within":
+        m = len(spec.positions)
+        structures = [make_coefficient_structure(spec.structure, m, **dict(spec.options)) for _ in levels]
+        return WithinSubjectResiduals(
+            weights, np.asarray(spec.subject_codes), np.asarray(spec.position_codes), codes, structures,
+            tuple(spec.positions), levels,
+        )  # fmt: skip
+    if spec.kind == "field":
+        grids, cells = [], np.empty(n, np.int64)
+        for e, factors in enumerate(spec.field_factors):
+            parts = [
+                AutoregressiveLevels(len(f.levels), f.name)
+                if f.kind == "ar1"
+                else IndependentLevels(len(f.levels))
+                for f in factors
+            ]
+            grids.append(KroneckerLevels(parts))
+            mine = codes == e
+            cell = np.zeros(int(mine.sum()), np.int64)
+            for f, own in zip(factors, spec.field_codes, strict=True):
+                cell = cell * len(f.levels) + own[mine]
+            cells[mine] = cell
+        return FieldResiduals(weights, grids, cells, codes, levels)
+    raise OptionError(f"residual '{spec.text}' is not known")

@@ -1,0 +1,83 @@
+"""One fit of the structured equations to a response: the scale of y, the search, the solution."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from fastlmm_core.engine.equations import StructuredEquations
+from fastlmm_core.engine.fitting import StructuredOptimum, fit_structures
+from fastlmm_core.engine.held import held_parameters
+from fastlmm_core.engine.search import Progress
+from fastlmm_core.engine.solution import StructuredResponse, StructuredSolution
+from fastlmm_core.errors import DesignError
+from fastlmm_core.linalg.factor import CholeskyFactor
+from fastlmm_core.reml.fitting import Certificate
+from fastlmm_core.reml.optimizer import Optimum
+
+# Fixed columns up to which the least squares fit that starts a response is dense.
+DENSE_FIXED = 500
+
+
+def fit_model(
+    design: Any, equations: StructuredEquations, factor: CholeskyFactor, y: np.ndarray, *, reml: bool,
+    held: Mapping[str, Any] | None = None, theta: np.ndarray | None = None, progress: Progress | None = None,
+) -> tuple[StructuredSolution, Optimum, Certificate]:  # fmt: skip
+    """Fit to y (n,), the response less offset.
+
+    Raises
+    ------
+    DesignError
+        When the fixed part explains the response exactly, so that no covariance is left to estimate.
+    """
+    response = prepare_response(design, equations, y)
+    values = None if not held else held_parameters(design, equations, held, response.scale)
+    optimum = fit_structures(
+        equations, factor, response.residual / response.scale, held=values, start=theta, progress=progress
+    )
+    solution = StructuredSolution(equations, factor, response, optimum, reml)
+    return solution, *_records(optimum)
+
+
+def _records(found: StructuredOptimum) -> tuple[Optimum, Certificate]:
+    """The search and its certificate, as every fit keeps them."""
+    end = found.end
+    curvature = float(np.linalg.eigvalsh(end.hessian).min()) if end.hessian.size else 0.0
+    optimum = Optimum(
+        end.theta, end.status, float(found.point.deviance), np.nan, end.decrement, end.iterations,
+        end.evaluations, end.gradient, end.hessian, np.zeros((0, 0, 0)), end.trace,
+    )  # fmt: skip
+    largest = float(np.abs(end.gradient).max(initial=0.0))
+    certificate = Certificate(
+        found.certified, end.decrement, largest, curvature, found.smallest_boundary_score
+    )
+    return optimum, certificate
+
+
+def prepare_response(design: Any, e: StructuredEquations, y: np.ndarray) -> StructuredResponse:
+    """Weighted least squares of the fixed part taken out of y, and the scale of what is left."""
+    X = sp.csc_array(e.matrix[: e.n][:, e.natural.fixed])
+    w = np.ones(e.n) if design.weights is None else np.asarray(design.weights, float)
+    beta, residual = np.zeros(e.p), y
+    if e.p:
+        XWX = sp.csc_array(X.T @ sp.csc_array(X.multiply(w[:, None])))
+        if e.p <= DENSE_FIXED:
+            inverse = np.linalg.inv(XWX.toarray())
+            solve = lambda right: inverse @ right  # noqa: E731
+        else:
+            from fastlmm_core.linalg.supernodal import solver_of
+
+            solve = solver_of(XWX)
+        for _ in range(2):  # the second pass removes the rounding of the first
+            beta = beta + solve(X.T @ (w * residual))
+            residual = y - X @ beta
+    square = float(residual @ (w * residual))
+    if square <= 1e-28 * float(y @ (w * y)):
+        raise DesignError(
+            "the fixed part explains the response exactly: no covariance structure can be estimated; fit "
+            "without residual=, relationships= and structures"
+        )
+    return StructuredResponse(y, beta, residual, float(np.sqrt(square / e.n)))

@@ -1,0 +1,276 @@
+"""REML and ML criterion of the structured equations at a theta, with gradient and average information.
+
+    -2 l = log|C| - log|P| + log|R| + e' R^-1 e + s' P s + dof log 2 pi
+
+Every parameter gives a pair (f_t, g_t), and one formula holds for all (engine notes in docs/engine.md;
+Gilmour, Thompson & Cullis 1995; Johnson & Thompson 1995):
+
+    Lambda     f_t = W dF_t s         g_t = dF_t' W' R^-1 e
+    level      f_t = 0                g_t = -dP_t s
+    residual   f_t = -R dRinv_t e     g_t = 0
+    D_tu = f_t' R^-1 f_u + g_t' P^-1 g_u - (b_t - g_t)' C^-1 (b_u - g_u),     b_t = F' W' R^-1 f_t
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from fastlmm_core.engine.equations import StructuredEquations
+from fastlmm_core.kernels.assembly import multiply_symmetric
+from fastlmm_core.kernels.loadings import accumulate_loading_scores, spread_inverse
+from fastlmm_core.linalg.factor import CholeskyFactor
+
+LOG_TWO_PI = float(np.log(2.0 * np.pi))
+
+
+@dataclass(frozen=True)
+class StructuredPoint:
+    """A factorized theta.
+
+    Attributes
+    ----------
+    theta : (n_theta,)
+    deviance : float
+        -2 log-likelihood without the constants of the scales of y and X; inf where C is not definite.
+    loadings : (K + 2, m, r)
+    G : (nnz(G),)
+    precision : (n_rows, n_rows) csr_array
+        R^-1.
+    solution : (q', 1)
+        Spherical s with the fixed and missing unknowns.
+    coefficients : (q, 1)
+        F s, natural.
+    residual : (n_rows,)
+        y - W F s.
+    projected : (q, 1)
+        W' R^-1 e.
+    """
+
+    theta: np.ndarray
+    deviance: float
+    loadings: np.ndarray
+    G: np.ndarray
+    precision: sp.csr_array
+    solution: np.ndarray
+    coefficients: np.ndarray
+    residual: np.ndarray
+    projected: np.ndarray
+
+
+def n_leading(e: StructuredEquations) -> int:
+    """Rows whose determinant enters the criterion: all for REML, all but the fixed ones for ML."""
+    return e.spherical.size - (e.p if e.fixed_last else 0)
+
+
+def evaluate(
+    e: StructuredEquations, factor: CholeskyFactor, y: np.ndarray, theta: np.ndarray
+) -> StructuredPoint:
+    """Factorize at theta and solve; y (n_rows,) has zeros at missing plots."""
+    none = np.empty((0, 0))
+    failed = StructuredPoint(theta, np.inf, none, none, sp.csr_array((0, 0)), none, none, none, none)
+    own = theta[e.slices[1]]
+    log_R, _ = e.residual.log_determinant(own)
+    if not np.isfinite(log_R):
+        return failed
+    c_R, _ = e.residual.coefficients(own)
+    precision = e.row_precision.at(c_R)
+    G = np.asarray(e.G_pieces @ c_R, dtype=float)
+    loadings = e.loadings_at(theta)
+    C = e.assemble(G, loadings, e.level_coefficients(theta))
+    if not np.isfinite(C).all() or not factor.factorize(C):
+        return failed
+    right = e.gather(loadings, (e.matrix.T @ (precision @ y))[:, None])
+    solution = factor.solve(right)
+    coefficients = e.spread(loadings, solution)
+    residual = y - e.matrix @ coefficients[:, 0]
+    # one step of refinement on the residual itself keeps e' R^-1 e accurate where variances are far apart
+    projected = np.asarray(e.matrix.T @ (precision @ residual))[:, None]
+    prior = prior_product(e, theta, solution)
+    correction = factor.solve(e.gather(loadings, projected) - prior)
+    solution = solution + correction
+    coefficients = e.spread(loadings, solution)
+    residual = y - e.matrix @ coefficients[:, 0]
+    projected = np.asarray(e.matrix.T @ (precision @ residual))[:, None]
+    prior = prior_product(e, theta, solution)
+    quadratic = float(residual @ (precision @ residual)) + float(solution[:, 0] @ prior[:, 0])
+    log_P = sum(
+        term.width * term.levels.log_determinant(theta[level])[0]
+        for term, (_, level) in zip(e.terms, e.slices[0], strict=True) if term.levels is not None
+    )  # fmt: skip
+    dof = e.n if e.fixed_last else e.n - e.p
+    deviance = factor.log_determinant(n_leading(e)) - log_P + log_R + quadratic + dof * LOG_TWO_PI
+    return StructuredPoint(
+        theta, float(deviance), loadings, G, precision, solution, coefficients, residual, projected
+    )
+
+
+def prior_product(e: StructuredEquations, theta: np.ndarray, B: np.ndarray) -> np.ndarray:
+    """P B for spherical B (q', k); zero on fixed and missing rows."""
+    out = np.zeros_like(B)
+    for term, rows, (_, level) in zip(e.terms, e.spherical.rows, e.slices[0], strict=True):
+        part = B[rows]
+        if term.levels is not None:
+            Q = term.levels.precision(theta[level])
+            part = (Q @ part.reshape(rows.shape[0], -1)).reshape(part.shape)
+        out[rows] = part
+    return out
+
+
+@dataclass(frozen=True)
+class Score:
+    """Derivatives of the deviance at a point.
+
+    Attributes
+    ----------
+    gradient : (t,)
+    curvature : (t, t)
+        Average information, with the second derivatives of T where the score of T is known.
+    scores : list of (m, m) or None
+        S_k = d(-2l) / dT_k of every term (inside basis).
+    """
+
+    gradient: np.ndarray
+    curvature: np.ndarray
+    scores: list[np.ndarray | None]
+
+
+def gradient_at(
+    e: StructuredEquations, factor: CholeskyFactor, point: StructuredPoint
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Exact gradient of the deviance, and N_k = S_k Lambda_k (m, r) of every term."""
+    theta = point.theta
+    C_inv = factor.inverse_subset(n_leading(e))
+    sides = (e.graph, e.natural.pair, e.spherical.pair)
+    W = np.zeros_like(point.loadings)
+    accumulate_loading_scores(point.G, C_inv, *sides, point.loadings, W)
+    M = np.zeros_like(point.G)
+    spread_inverse(C_inv, *sides, point.loadings, M)
+    gradient = np.zeros(e.n_theta)
+    N = []
+    s, q = point.solution[:, 0], point.projected[:, 0]
+    inverse_pieces = np.asarray(e.P_pieces.T @ (e.spherical.twice * C_inv))
+    outer = e.spherical.twice * s[e.spherical.indices] * s[e.spherical.columns]
+    solution_pieces = np.asarray(e.P_pieces.T @ outer)
+    for k, (term, (own, level)) in enumerate(zip(e.terms, e.slices[0], strict=True)):
+        part = W[k, : term.m, : term.width] - q[e.natural.rows[k]].T @ s[e.spherical.rows[k]]
+        N.append(part)
+        if term.structure.n_theta:
+            jacobian = term.structure.loadings_jacobian(theta[own])
+            gradient[own] = 2.0 * np.einsum("tac,ac->t", jacobian, part)
+        if term.n_level_theta:
+            assert term.levels is not None
+            _, jacobian = term.levels.coefficients(theta[level])
+            pieces = e.level_pieces[k]
+            gradient[level] = jacobian @ (inverse_pieces[pieces] + solution_pieces[pieces])
+            gradient[level] -= term.width * term.levels.log_determinant(theta[level])[1]
+    own = e.slices[1]
+    _, jacobian = e.residual.coefficients(theta[own])
+    pieces = np.asarray(e.G_pieces.T @ (e.natural.twice * M)) + e.residual.quadratics(point.residual)
+    gradient[own] = jacobian @ pieces + e.residual.log_determinant(theta[own])[1]
+    return gradient, N
+
+
+def score_at(e: StructuredEquations, factor: CholeskyFactor, point: StructuredPoint) -> Score:
+    """Gradient, curvature and the scores of the covariances at the factorized point."""
+    gradient, N = gradient_at(e, factor, point)
+    curvature = average_information(e, factor, point)
+    scores: list[np.ndarray | None] = []
+    for k, (term, (own, _)) in enumerate(zip(e.terms, e.slices[0], strict=True)):
+        S = covariance_score(N[k], point.loadings[k, : term.m, : term.width])
+        scores.append(S)
+        if S is not None and term.structure.n_theta:
+            curvature[own, own] += term.structure.covariance_curvature(point.theta[own], S)
+    own = e.slices[1]
+    curvature[own, own] += e.residual.curvature(point.theta[own], gradient[own])
+    return Score(gradient, curvature, scores)
+
+
+def covariance_score(N: np.ndarray, loadings: np.ndarray) -> np.ndarray | None:
+    """S (m, m) from S Lambda = N; from the diagonal last columns of Lambda where it is wide.
+
+    None where Lambda has a zero that leaves a column of S undetermined.
+    """
+    m, r = loadings.shape
+    own = loadings[:, r - m :]
+    if r > m or not np.any(own - np.diag(np.diag(own))):
+        diagonal = np.diag(own)
+        if np.any(diagonal == 0.0):
+            return None
+        S = N[:, r - m :] / diagonal
+    elif np.any(np.diag(own) == 0.0):
+        return None
+    else:
+        S = np.linalg.solve(own.T, N.T).T
+    return 0.5 * (S + S.T)
+
+
+def average_information(e: StructuredEquations, factor: CholeskyFactor, point: StructuredPoint) -> np.ndarray:
+    """D (t, t) of all parameters from the pairs (f, g)."""
+    theta, t = point.theta, e.n_theta
+    natural = np.zeros((e.natural.size, t))  # h_t: f_t = W h_t for the parameters of Lambda
+    g = np.zeros((e.spherical.size, t))
+    s, q = point.solution[:, 0], point.projected[:, 0]
+    for k, (term, (own, level)) in enumerate(zip(e.terms, e.slices[0], strict=True)):
+        rows, columns = e.natural.rows[k], e.spherical.rows[k]
+        if term.structure.n_theta:
+            jacobian = term.structure.loadings_jacobian(theta[own])
+            natural[rows, own] = np.einsum("tac,lc->lat", jacobian, s[columns])
+            g[columns, own] = np.einsum("tac,la->lct", jacobian, q[rows])
+        if term.n_level_theta:
+            assert term.levels is not None
+            for at, Q in zip(
+                range(level.start, level.stop), term.levels.precision_jacobian(theta[level]), strict=True
+            ):
+                g[columns, at] = -(Q @ s[columns])
+    G_natural = np.empty_like(natural)
+    multiply_symmetric(point.G, e.natural.indptr, e.natural.indices, natural, G_natural)
+    D = natural.T @ G_natural
+    own = e.slices[1]
+    rows_side = residual_derivatives(e, point)(point.residual)  # dRinv_t e
+    projected = np.asarray(e.matrix.T @ rows_side)
+    G_natural[:, own] -= projected
+    cross = natural.T @ projected
+    D[:, own] -= cross
+    D[own, :] -= cross.T
+    D[own, own] += rows_side.T @ e.residual.multiply_covariance(theta[own], rows_side)
+    D += prior_inverse_form(e, theta, g)
+    moved = e.gather(point.loadings, G_natural) - g
+    D -= moved.T @ factor.solve(moved)
+    return 0.5 * (D + D.T)
+
+
+def residual_derivatives(e: StructuredEquations, point: StructuredPoint, jacobian: Any = None) -> Any:
+    """Function from E (n_rows,) to dRinv_t E (n_rows, t) over the residual's parameters.
+
+    Parameters
+    ----------
+    jacobian : (t, pieces), optional
+        Derivatives of the coefficients; default those in theta.
+    """
+    if jacobian is None:
+        _, jacobian = e.residual.coefficients(point.theta[e.slices[1]])
+    matrices = [e.row_precision.at(row) for row in jacobian]
+    n = e.residual.n_rows
+
+    def apply(E: np.ndarray) -> np.ndarray:
+        return np.column_stack([A @ E for A in matrices]) if matrices else np.zeros((n, 0))
+
+    return apply
+
+
+def prior_inverse_form(e: StructuredEquations, theta: np.ndarray, g: np.ndarray) -> np.ndarray:
+    """g' P^-1 g for spherical g (q', t), zero on fixed and missing rows."""
+    out = np.zeros((g.shape[1], g.shape[1]))
+    for term, rows, (_, level) in zip(e.terms, e.spherical.rows, e.slices[0], strict=True):
+        part = g[rows]
+        flat = part.reshape(-1, g.shape[1])
+        if term.levels is None:
+            out += flat.T @ flat
+        else:
+            moved = term.levels.multiply_covariance(theta[level], part.reshape(rows.shape[0], -1))
+            out += flat.T @ moved.reshape(flat.shape)
+    return out

@@ -1,0 +1,281 @@
+"""Directions of the variance parameters: dV of every one, in the optimizer's chart or in natural parameters.
+
+V = sum_k Z_k (T_k (x) Q_k^-1) Z_k' + R.  A direction of a random term is dT or dQ, one of the residual is the
+change of the coefficients of R^-1; what they do to a natural vector B = Z' U or to rows R U is all that
+information, Satterthwaite and Kenward-Roger need:
+
+    U' V_t U            U' V_t P V_u U          (Kenward & Roger 1997, with U = V^-1 X Phi K')
+    y' P V_t P V_u P y                          (average information: U = P y)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastlmm_core.engine.solution import FixedRows, StructuredSolution
+from fastlmm_core.errors import InferenceError
+from fastlmm_core.kernels.assembly import multiply_symmetric
+
+# Eigenvalues of weights, relative to the largest, that count as zero.
+NEGLIGIBLE = 1e-15
+
+
+@dataclass(frozen=True)
+class Direction:
+    """dV of one parameter.
+
+    Attributes
+    ----------
+    term : int
+        Random term; -1 for the residual.
+    dT : (m, m) or None
+        Change of T, inside basis.
+    pieces : (b,) or None
+        Change of the coefficients of Q, or of R^-1.
+    """
+
+    term: int
+    dT: np.ndarray | None = None
+    pieces: np.ndarray | None = None
+
+
+def chart_directions(solution: StructuredSolution) -> list[Direction]:
+    """Directions of the free parameters in theta."""
+    e, theta = solution.equations, solution.theta
+    out: list[Direction] = []
+    for k, (term, (own, level)) in enumerate(zip(e.terms, e.slices[0], strict=True)):
+        if term.structure.n_theta:
+            out += [Direction(k, dT=dT) for dT in term.structure.covariance_jacobian(theta[own])]
+        if term.levels is not None and term.n_level_theta:
+            out += [Direction(k, pieces=row) for row in term.levels.coefficients(theta[level])[1]]
+    out += [Direction(-1, pieces=row) for row in e.residual.coefficients(theta[e.slices[1]])[1]]
+    return [direction for direction, free in zip(out, solution.free, strict=True) if free]
+
+
+@dataclass(frozen=True)
+class NaturalDirections:
+    """Directions of the natural parameters, and how they depend on theta.
+
+    Attributes
+    ----------
+    directions : list of Direction
+    jacobian : (s, t)
+        d natural / d theta over the free parameters.
+    second : list of (first, dT2)
+        For every coefficient structure that is not linear: index of its first parameter, and its second
+        derivatives (s_k, s_k, m, m) with the term.
+    residual : slice
+        Parameters of the residual.
+    """
+
+    directions: list[Direction]
+    jacobian: np.ndarray
+    second: list[tuple[int, int, np.ndarray]]
+    residual: slice
+
+
+def natural_directions(solution: StructuredSolution) -> NaturalDirections:
+    """Natural parameters: variances and covariances or correlations, as the structures define them.
+
+    Raises
+    ------
+    InferenceError
+        For a structure without natural parameters (rr, fa, splines).
+    """
+    e, theta = solution.equations, solution.theta
+    directions: list[Direction] = []
+    blocks: list[tuple[np.ndarray, slice]] = []
+    second: list[tuple[int, int, np.ndarray]] = []
+    for k, (term, (own, level)) in enumerate(zip(e.terms, e.slices[0], strict=True)):
+        structure = term.structure
+        if structure.n_theta and solution.free[own].any():
+            if not getattr(structure, "natural_defined", True):
+                raise InferenceError(
+                    f"structure '{structure.name}' has no natural parameters: its second derivatives are not "
+                    "defined; use second_derivatives=False"
+                )
+            back = np.linalg.inv(term.basis)
+            first = len(directions)
+            for dT in structure.covariance_by_natural(theta[own]):
+                directions.append(Direction(k, dT=back @ dT @ back.T if structure.name == "us" else dT))
+            if not structure.linear:
+                second.append((first, k, structure.covariance_second_by_natural(theta[own])))
+            if structure.name == "us":
+                blocks.append((_user_jacobian(structure, theta[own], term.basis), own))
+            else:
+                blocks.append((structure.natural_jacobian(theta[own]), own))
+        if term.levels is not None and term.n_level_theta and solution.free[level].any():
+            jacobian = term.levels.natural_jacobian(theta[level])
+            rows = np.linalg.inv(jacobian).T @ term.levels.coefficients(theta[level])[1]
+            directions += [Direction(k, pieces=row) for row in rows]
+            blocks.append((jacobian, level))
+    own = e.slices[1]
+    start = len(directions)
+    if solution.free[own].any():
+        jacobian = e.residual.natural_jacobian(theta[own])
+        rows = np.linalg.inv(jacobian).T @ e.residual.coefficients(theta[own])[1]
+        keep = solution.free[own]
+        directions += [Direction(-1, pieces=row) for row, free in zip(rows, keep, strict=True) if free]
+        blocks.append((jacobian[np.ix_(keep, np.ones(keep.size, bool))], own))
+    J = np.zeros((len(directions), e.n_theta))
+    at = 0
+    for block, columns in blocks:
+        J[at : at + block.shape[0], columns] = block
+        at += block.shape[0]
+    return NaturalDirections(directions, J[:, solution.free], second, slice(start, len(directions)))
+
+
+def _user_jacobian(structure: Any, theta: np.ndarray, basis: np.ndarray) -> np.ndarray:
+    """d(lower triangle of T_user) / d theta for an unstructured T taken in another basis."""
+    slopes = basis @ structure.covariance_jacobian(theta) @ basis.T
+    place = structure.covariance_by_natural(theta)
+    index = [tuple(np.argwhere(direction)[0]) for direction in place]
+    return np.array([[slope[i, j] for slope in slopes] for i, j in index])
+
+
+def move_natural(solution: StructuredSolution, direction: Direction, B: np.ndarray) -> np.ndarray:
+    """D_t B of a random direction: V_t = Z D_t Z', B (q, r) natural, zero outside the term."""
+    e = solution.equations
+    out = np.zeros_like(B)
+    k = direction.term
+    term, rows = e.terms[k], e.natural.rows[k]
+    _, level = solution.term_theta(k)
+    part = B[rows]  # (L, m, r)
+    L = part.shape[0]
+
+    def spread(V: np.ndarray) -> np.ndarray:
+        if term.levels is None:
+            return V
+        return term.levels.multiply_covariance(level, V.reshape(L, -1)).reshape(V.shape)
+
+    if direction.dT is not None:
+        out[rows] = np.einsum("ab,lbr->lar", direction.dT, spread(part))
+    else:
+        assert term.levels is not None and direction.pieces is not None
+        dQ = sum(c * piece for c, piece in zip(direction.pieces, term.levels.pieces, strict=True))
+        T = term.structure.covariance(solution.term_theta(k)[0])
+        inner = spread(part)
+        inner = (dQ @ inner.reshape(L, -1)).reshape(inner.shape)
+        out[rows] = -np.einsum("ab,lbr->lar", T, spread(inner))
+    return out
+
+
+def covariance_gradients(
+    solution: StructuredSolution, directions: list[Direction], fixed: FixedRows
+) -> np.ndarray:
+    """U' V_t U of every direction (t, r, r): d(K Phi K') / dt, inside scale."""
+    out = np.empty((len(directions), fixed.rows.shape[1], fixed.rows.shape[1]))
+    for t, direction in enumerate(directions):
+        if direction.term >= 0:
+            out[t] = fixed.projected.T @ move_natural(solution, direction, fixed.projected)
+        else:
+            assert direction.pieces is not None
+            A = solution.equations.row_precision.at(direction.pieces)
+            out[t] = -(fixed.rows.T @ (A @ fixed.rows))
+        out[t] = 0.5 * (out[t] + out[t].T)
+    return out
+
+
+def _projected_form(
+    solution: StructuredSolution, natural: np.ndarray, rows: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """For x = Z h - R d: x' R^-1 x (r, r), and L^-1 F' W' R^-1 x, whose square is the rest of x' P x."""
+    e = solution.equations
+    moved = np.empty_like(natural)
+    multiply_symmetric(solution.point.G, e.natural.indptr, e.natural.indices, natural, moved)
+    form = natural.T @ moved
+    if rows.any():
+        W_rows = np.asarray(e.matrix.T @ rows)
+        cross = natural.T @ W_rows
+        form = form - cross - cross.T
+        form += rows.T @ e.residual.multiply_covariance(solution.theta[e.slices[1]], rows)
+        moved = moved - W_rows
+    half = solution.factor.solve_lower(e.gather(solution.point.loadings, moved))
+    return form, half
+
+
+def weighted_form(
+    solution: StructuredSolution, directions: list[Direction], weights: np.ndarray, fixed: FixedRows
+) -> np.ndarray:
+    """sum_tu w_tu U' V_t P V_u U (r, r), inside scale, for symmetric weights (t, t)."""
+    r = fixed.rows.shape[1]
+    out = np.zeros((r, r))
+    values, vectors = np.linalg.eigh(weights)
+    for a in np.flatnonzero(np.abs(values) > NEGLIGIBLE * np.abs(values).max(initial=0.0)):
+        natural, rows = _mix(solution, directions, vectors[:, a], fixed.projected, fixed.rows)
+        form, half = _projected_form(solution, natural, rows)
+        out += values[a] * (form - half.T @ half)
+    return 0.5 * (out + out.T)
+
+
+def _mix(
+    solution: StructuredSolution, directions: list[Direction], c: np.ndarray, B: np.ndarray, RU: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """sum_t c_t D_t B of the random directions and sum_t c_t dRinv_t (R U) of the residual's."""
+    e = solution.equations
+    natural = np.zeros_like(B)
+    pieces = np.zeros(e.residual.n_pieces)
+    for value, direction in zip(c, directions, strict=True):
+        if direction.term >= 0:
+            natural += value * move_natural(solution, direction, B)
+        else:
+            pieces += value * direction.pieces
+    rows = e.row_precision.at(pieces) @ RU if pieces.any() else np.zeros_like(RU)
+    return natural, np.asarray(rows)
+
+
+def average_matrix(solution: StructuredSolution, directions: list[Direction]) -> np.ndarray:
+    """y' P V_t P V_u P y (t, t)."""
+    e = solution.equations
+    t = len(directions)
+    B = solution.point.projected.copy()
+    B[e.natural.fixed] = 0.0
+    B[e.natural.missing] = 0.0
+    RU = solution.point.residual[:, None]
+    natural, rows = np.zeros((e.natural.size, t)), np.zeros((e.residual.n_rows, t))
+    for at, direction in enumerate(directions):
+        if direction.term >= 0:
+            natural[:, at] = move_natural(solution, direction, B)[:, 0]
+        else:
+            assert direction.pieces is not None
+            rows[:, at] = (e.row_precision.at(direction.pieces) @ RU)[:, 0]
+    form, half = _projected_form(solution, natural, rows)
+    return form - half.T @ half
+
+
+def curvature_form(
+    solution: StructuredSolution, natural: NaturalDirections, weights: np.ndarray, fixed: FixedRows
+) -> np.ndarray:
+    """sum_ij w_ij U' (d2V / dnatural_i dnatural_j) U (r, r), inside scale.
+
+    Raises
+    ------
+    InferenceError
+        Where a part of V has no second derivatives: autoregressions over levels and fields.
+    """
+    e = solution.equations
+    out = np.zeros((fixed.rows.shape[1],) * 2)
+    if any(term.n_level_theta for term in e.terms):
+        raise InferenceError(
+            "second derivatives of autoregressions among the levels of a random term are not available; use "
+            "second_derivatives=False"
+        )
+    for first, k, second in natural.second:
+        own = slice(first, first + second.shape[0])
+        dT = np.einsum("ij,ijab->ab", weights[own, own], second)
+        out += fixed.projected.T @ move_natural(solution, Direction(k, dT=dT), fixed.projected)
+    if not e.residual.linear:
+        theta = solution.theta[e.slices[1]]
+        U = solution.point.precision @ fixed.rows
+        try:
+            moved = e.residual.multiply_second(theta, weights[natural.residual, natural.residual], U)
+        except NotImplementedError:
+            raise InferenceError(
+                "second derivatives of the residual's autoregressions are not available; use "
+                "second_derivatives=False"
+            ) from None
+        out += U.T @ moved
+    return 0.5 * (out + out.T)

@@ -1,0 +1,249 @@
+"""The structured equations at the estimates: estimates, solves, and what inference reads from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from fastlmm_core.engine.equations import StructuredEquations
+from fastlmm_core.engine.fitting import StructuredOptimum
+from fastlmm_core.engine.objective import (
+    StructuredPoint,
+    evaluate,
+    gradient_at,
+    n_leading,
+)
+from fastlmm_core.kernels.assembly import multiply_symmetric
+from fastlmm_core.linalg.factor import CholeskyFactor
+
+# Relative steps of the differences of the gradient (fourth order).
+DIFFERENCE = 1e-3
+
+
+@dataclass(frozen=True)
+class FixedRows:
+    """Rows K beta inside the equations: U = V^-1 X Phi K' and what follows from it.
+
+    Attributes
+    ----------
+    spherical : (q', r)
+        c_K = C^-1 [0; K'].
+    rows : (n_rows, r)
+        R U = W F c_K.
+    projected : (q, r)
+        Z' U on the random natural scalars, zero elsewhere.
+    """
+
+    spherical: np.ndarray
+    rows: np.ndarray
+    projected: np.ndarray
+
+
+@dataclass(frozen=True)
+class StructuredResponse:
+    """The response behind a solution.
+
+    Attributes
+    ----------
+    y : (n,)
+        Response less offset.
+    beta_start : (p,)
+        Inside least squares coefficients taken out of it.
+    residual : (n,)
+        y - X beta_start.
+    scale : float
+        Root mean square of the residual, which the engine works in.
+    """
+
+    y: np.ndarray
+    beta_start: np.ndarray
+    residual: np.ndarray
+    scale: float
+
+
+class StructuredSolution:
+    """Estimates of a model with any structures.
+
+    Everything inside is in units of `response.scale`; `sigma2` is its square, by which covariances of the
+    inside are multiplied.
+    """
+
+    def __init__(
+        self, equations: StructuredEquations, factor: CholeskyFactor, response: StructuredResponse,
+        optimum: StructuredOptimum, reml: bool,
+    ):  # fmt: skip
+        self.equations, self.factor, self.response = equations, factor, response
+        self.optimum, self.reml = optimum, reml
+        self.theta, self.free = optimum.theta, optimum.free
+        self.point: StructuredPoint = optimum.point
+        self.sigma2 = self.user_sigma2 = response.scale**2
+        self.unit = 1.0  # the estimates below are in the user's units already
+        self.dof = equations.n - equations.p if reml else equations.n
+
+    @property
+    def criterion(self) -> float:
+        """-2 log-likelihood, restricted for REML, on lme4's scale."""
+        value = self.point.deviance + self.dof * float(np.log(self.sigma2))
+        if self.reml:
+            value += 2.0 * float(np.sum(np.log(self.equations.scale)))
+        return value
+
+    @property
+    def linear(self) -> bool:
+        """Every structure is linear in its variance parameters."""
+        e = self.equations
+        terms = all(t.structure.linear for t in e.terms if t.structure.n_theta)
+        return terms and e.residual.linear and not any(t.n_level_theta for t in e.terms)
+
+    @property
+    def n_parameters(self) -> int:
+        """Variance parameters that were estimated, as information criteria count them."""
+        e, count = self.equations, 0
+        for term, (own, level) in zip(e.terms, e.slices[0], strict=True):
+            count += term.structure.n_par if self.free[own].any() else 0
+            count += int(self.free[level].sum())
+        return count + int(self.free[e.slices[1]].sum())
+
+    @property
+    def residual_variance(self) -> float:
+        """The variance of the residual; NaN where it has several."""
+        blocks = self.equations.residual.blocks(self.theta[self.equations.slices[1]])
+        if len(blocks) > 1 or len(blocks[0]["T"]) > 1:
+            return np.nan
+        return self.sigma2 * float(blocks[0]["T"][0, 0])
+
+    @cached_property
+    def residual_sd(self) -> np.ndarray:
+        """Standard deviation of every residual (n,)."""
+        return np.sqrt(self.sigma2 * self.equations.residual.variances(self.theta[self.equations.slices[1]]))
+
+    @property
+    def beta(self) -> np.ndarray:
+        """Inside fixed coefficients (p,)."""
+        own = self.point.coefficients[self.equations.natural.fixed, 0]
+        return own * self.response.scale + self.response.beta_start
+
+    @property
+    def residual(self) -> np.ndarray:
+        """y less fixed and random effects (n,)."""
+        return self.point.residual[: self.equations.n] * self.response.scale
+
+    def random_effects(self, k: int) -> np.ndarray:
+        """Predictions of term k, (L, m), in the user's coefficients and levels."""
+        term = self.equations.terms[k]
+        inside = self.point.coefficients[self.equations.natural.rows[k], 0] @ term.basis.T
+        own = inside if term.root is None else term.root @ inside
+        return own * self.response.scale
+
+    def term_theta(self, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Parameters of the coefficients and of the levels of term k."""
+        own, level = self.equations.slices[0][k]
+        return self.theta[own], self.theta[level]
+
+    def covariance(self, k: int) -> np.ndarray:
+        """T_k (m, m) in the user's coefficients and units."""
+        term = self.equations.terms[k]
+        T = term.structure.covariance(self.term_theta(k)[0])
+        return self.sigma2 * term.basis @ T @ term.basis.T
+
+    def level_variance(self, k: int) -> np.ndarray:
+        """Variance of every user's level relative to T (L,): 1, or 1 + F of a pedigree."""
+        term = self.equations.terms[k]
+        own = np.ones(term.n_levels) if term.levels is None else term.levels.diagonal(self.term_theta(k)[1])
+        return own if term.root is None else np.sum(term.root**2 * own, axis=1)
+
+    @cached_property
+    def inverse_subset(self) -> np.ndarray:
+        """C^-1 on the pattern of C, all rows."""
+        return self.factor.inverse_subset(self.equations.spherical.size)
+
+    def prediction_error(self, k: int) -> np.ndarray:
+        """Var(u_hat - u) of every level, (L, m, m), in the user's coefficients."""
+        e = self.equations
+        term, rows = e.terms[k], e.spherical.rows[k]
+        L, r = rows.shape
+        loadings = term.basis @ self.point.loadings[k, : term.m, :r]
+        if term.root is not None:
+            return self.sigma2 * self._low_rank_error(k, loadings)
+        block = np.empty((L, r, r))
+        for c in range(r):
+            for d in range(c, r):
+                block[:, d, c] = block[:, c, d] = self.inverse_subset[e.spherical.indptr[rows[:, c]] + d - c]
+        return self.sigma2 * (loadings @ block @ loadings.T)
+
+    def conditional_variance(self, k: int) -> np.ndarray:
+        """Var(u | y, beta) of every level (L, m, m): the prediction error less the part of beta."""
+        e = self.equations
+        pev = self.prediction_error(k)
+        if not e.p:
+            return pev
+        term, half = e.terms[k], self._fixed_half
+        part = np.einsum("ac,lcp->lap", term.basis @ self.point.loadings[k, : term.m, : term.width],
+                         half[e.spherical.rows[k]])  # fmt: skip
+        if term.root is not None:
+            part = np.einsum("ld,dap->lap", term.root, part)
+        return pev - self.sigma2 * part @ np.swapaxes(part, 1, 2)
+
+    @cached_property
+    def _fixed_half(self) -> np.ndarray:
+        """C^-1 [0; I] Phi^(-1/2) (q', p): its outer product is what estimating beta adds to C^-1."""
+        e = self.equations
+        rhs = np.zeros((e.spherical.size, e.p))
+        rhs[e.spherical.fixed, np.arange(e.p)] = 1.0
+        columns = self.factor.solve(rhs)
+        phi = columns[e.spherical.fixed]
+        return np.linalg.solve(np.linalg.cholesky(0.5 * (phi + phi.T)), columns.T).T
+
+    def _low_rank_error(self, k: int, loadings: np.ndarray) -> np.ndarray:
+        """Diagonal blocks of (root (x) Lambda) C^-1 (root (x) Lambda)'."""
+        e = self.equations
+        term, rows = e.terms[k], e.spherical.rows[k]
+        d, r = rows.shape
+        unit = np.zeros((e.spherical.size, d * r))
+        unit[rows.ravel(), np.arange(d * r)] = 1.0
+        block = self.factor.solve(unit)[rows.ravel()].reshape(d, r, d, r)
+        assert term.root is not None
+        half = np.einsum("ld,dces->lces", term.root, block)
+        return np.einsum("lces,le,ac,bs->lab", half, term.root, loadings, loadings, optimize=True)
+
+    def solve_fixed(self, K: np.ndarray) -> tuple[FixedRows, np.ndarray]:
+        """For inside rows K (r, p): what inference needs of them, and Phi K' (p, r), inside scale."""
+        e = self.equations
+        rhs = np.zeros((e.spherical.size, K.shape[0]))
+        rhs[e.spherical.fixed] = K.T
+        spherical = self.factor.solve(rhs)
+        natural = e.spread(self.point.loadings, spherical)
+        rows = np.asarray(e.matrix @ natural)
+        projected = np.empty_like(natural)
+        multiply_symmetric(self.point.G, e.natural.indptr, e.natural.indices, natural, projected)
+        projected[e.natural.fixed] = 0.0
+        projected[e.natural.missing] = 0.0
+        return FixedRows(spherical, rows, projected), spherical[e.spherical.fixed]
+
+    @cached_property
+    def hessian(self) -> np.ndarray:
+        """Second derivatives of the deviance in the free parameters, by differences of the exact gradient."""
+        e, factor = self.equations, self.factor.copy()
+        y = np.concatenate([self.response.residual / self.response.scale, np.zeros(e.residual.n_missing)])
+        at = np.flatnonzero(self.free)
+        H = np.zeros((at.size, at.size))
+
+        def gradient(theta: np.ndarray) -> np.ndarray:
+            point = evaluate(e, factor, y, theta)
+            return gradient_at(e, factor, point)[0][at]
+
+        for column, t in enumerate(at):
+            h = DIFFERENCE * max(1.0, abs(self.theta[t]))
+            moved = []
+            for steps in (1.0, -1.0, 2.0, -2.0):
+                theta = self.theta.copy()
+                theta[t] += steps * h
+                moved.append(gradient(theta))
+            H[:, column] = (8.0 * (moved[0] - moved[1]) - (moved[2] - moved[3])) / (12.0 * h)
+        return 0.5 * (H + H.T)
+
+    @property
+    def leading(self) -> int:
+        return n_leading(self.equations)

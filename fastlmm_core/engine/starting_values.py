@@ -1,0 +1,78 @@
+"""Where the search for the parameters of any structures begins: moments of the least squares residuals."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.sparse.linalg import splu
+
+from fastlmm_core.engine.equations import EngineTerm, StructuredEquations
+
+# Shares of the residual variance within which a variance starts.
+SMALLEST, LARGEST = 0.05, 1.0
+# What a spline explains of the residual variance at the start.
+SPLINE_SHARE = 0.2
+# Correlations of a moment estimate are shrunk towards zero, away from a singular start.
+SHRINK = 0.8
+
+
+def starting_values(
+    e: StructuredEquations, residual: np.ndarray, rng: np.random.Generator | None = None
+) -> np.ndarray:
+    """theta (n_theta,) from least squares residuals (n,) of mean square about one.
+
+    With `rng` the moments are disturbed: another start of a criterion with several optima.
+    """
+    theta = np.zeros(e.n_theta)
+    for term, (own, level) in zip(e.terms, e.slices[0], strict=True):
+        if term.structure.n_theta:
+            theta[own] = term.structure.start(moment_covariance(term, residual, rng))
+        if term.levels is not None and term.n_level_theta:
+            theta[level] = _level_start(term, residual.size)
+    theta[e.slices[1]] = e.residual.start(residual)
+    return theta
+
+
+def moment_covariance(
+    term: EngineTerm, residual: np.ndarray, rng: np.random.Generator | None = None
+) -> np.ndarray:
+    """T (m, m) from the means of the residual by level and coefficient, less their noise.
+
+    A pair of coefficients takes the levels that have both; the result is made positive definite.
+    """
+    n = residual.size
+    estimate, weight = [], []
+    for matrix in term.matrices:
+        own = matrix[:n]
+        square = np.asarray(own.power(2).sum(axis=0)).ravel()
+        estimate.append(np.divide(own.T @ residual, square, out=np.zeros_like(square), where=square > 0))
+        weight.append(square)
+    u, w = np.array(estimate), np.array(weight)
+    seen = w > 0
+    together = (seen.astype(float) @ seen.T).clip(min=1.0)
+    T = (u * seen) @ (u * seen).T / together
+    noise = np.where(seen, 0.5 / np.where(seen, w, 1.0), 0.0).sum(axis=1) / seen.sum(axis=1).clip(min=1)
+    unit = term.column_scale
+    variance = np.clip((np.diag(T) - noise) * unit, SMALLEST, LARGEST) / unit
+    sd = np.sqrt(np.maximum(np.diag(T), 1e-300))
+    correlation = SHRINK * np.clip(T / np.outer(sd, sd), -1.0, 1.0)
+    if rng is not None:
+        disturbance = rng.normal(scale=0.4, size=correlation.shape)
+        correlation = correlation + 0.5 * (disturbance + disturbance.T)
+        variance = variance * np.exp(rng.normal(scale=0.5, size=variance.size))
+    np.fill_diagonal(correlation, 1.0)
+    values, vectors = np.linalg.eigh(correlation)
+    correlation = (vectors * np.maximum(values, 0.05)) @ vectors.T
+    diagonal = np.sqrt(np.diag(correlation))
+    spread = np.sqrt(variance) / diagonal
+    return correlation * np.outer(spread, spread)
+
+
+def _level_start(term: EngineTerm, n: int) -> np.ndarray:
+    levels = term.levels
+    assert levels is not None
+    start = levels.start()
+    if not levels.holds_variance:
+        return start
+    basis = term.matrices[0][:n]
+    explained = float(np.sum(basis.toarray().T * splu(levels.precision(start)).solve(basis.T.toarray()))) / n
+    return levels.rescaled(start, SPLINE_SHARE / max(explained, 1e-300))

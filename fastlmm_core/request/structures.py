@@ -1,0 +1,128 @@
+"""Sections of a request's answer about covariance structures: blocks, components, effects, functions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastlmm_core.engine.solution import StructuredSolution
+from fastlmm_core.errors import InferenceError
+from fastlmm_core.results.blups import effect_figures, is_spline
+from fastlmm_core.results.component_rows import component_covariance, component_rows
+from fastlmm_core.results.structured_blocks import independent_labels, residual_blocks, term_blocks
+from fastlmm_core.results.vpredict import vpredict
+
+if TYPE_CHECKING:
+    from fastlmm_core.results.fit import LMMFit
+
+INFORMATION = {"se_ai": "average", "se_expected": "expected", "se_observed": "observed"}
+# Kenward-Roger by section: information, and whether second derivatives of V are in it.
+ADJUSTED = {
+    "kr_linear": ("expected", False),
+    "kr_linear_observed": ("observed", False),
+    "kr_full_natural": ("observed", True),
+}
+
+
+def block_sections(fit: LMMFit) -> dict[str, Any]:
+    """``fit.terms`` and ``fit.residual``: one entry a block."""
+    return {
+        "terms": [block.section() for block in term_blocks(fit)],
+        "residual": [block.section() for block in residual_blocks(fit)],
+    }
+
+
+def component_section(fit: LMMFit) -> list[dict[str, Any]]:
+    """``fit.varcomp``: rows V1, V2, ... with standard errors by every information that can be had."""
+    rows = component_rows(fit)
+    errors = {}
+    for key, kind in INFORMATION.items():
+        try:
+            errors[key] = np.sqrt(np.maximum(np.diag(component_covariance(fit, kind)), 0.0))
+        except InferenceError:
+            errors[key] = np.full(len(rows), np.nan)
+    return [
+        {"V": f"V{i + 1}", "group": row.group, "var1": row.var1, "var2": row.var2, "vcov": row.value,
+         "sdcor": row.sd_or_cor, **{key: own[i] if own[i] > 0 else None for key, own in errors.items()}}
+        for i, row in enumerate(rows)
+    ]  # fmt: skip
+
+
+def marker_section(fit: LMMFit) -> dict[str, Any]:
+    """``marker_effects`` of the first term whose relationship came from markers."""
+    found = fit.marker_effects()
+    return {
+        "markers": list(found["marker"]),
+        "values": found["estimate"].to_numpy(),
+        "pev": found["pev"].to_numpy(),
+    }
+
+
+def effect_section(fit: LMMFit) -> dict[str, Any]:
+    """``ranef``: predictions of every level with prediction error variance, reliability and accuracy."""
+    section: dict[str, Any] = {}
+    figures = effect_figures(fit)
+    nuisance = _nuisance(fit)
+    for k, (random, (values, pev, condvar, prior)) in enumerate(zip(fit.design.random, figures, strict=True)):
+        if is_spline(random) or k in nuisance:
+            continue
+        with np.errstate(divide="ignore", invalid="ignore"):
+            reliability = np.where(prior > 0, 1.0 - pev / prior, np.nan)
+        levels, columns = [str(level) for level in random.levels], list(random.columns)
+        labels = independent_labels(random)
+        if (
+            labels is not None and random.relation is not None
+        ):  # env:vm(gen, A): a column for every environment, a row for every level of A
+            columns = labels
+            levels = [str(level) for level in random.relation.factors[1].levels]
+            shape = (len(columns), len(levels))
+            values, pev, condvar, reliability = (
+                x.reshape(shape).T for x in (values, pev, condvar, reliability)
+            )
+        own = {
+            "term": random.label, "at": random.at, "n_levels": len(levels), "levels": levels,
+            "columns": columns, "values": values, "condvar_diag": condvar, "pev": pev,
+            "pev_diag": pev, "reliability": reliability, "accuracy": np.sqrt(np.maximum(reliability, 0.0)),
+        }  # fmt: skip
+        section[random.group if random.group not in section else random.label] = own
+    return section
+
+
+def _nuisance(fit: LMMFit) -> set[int]:
+    """Terms that are held while others are estimated: what an earlier stage has dealt with is not shown."""
+    if not isinstance(fit.solved, StructuredSolution):
+        return set()
+    free = [bool(fit.solved.free[own].any() or fit.solved.free[level].any())
+            for own, level in fit.solved.equations.slices[0]]  # fmt: skip
+    return {k for k, own in enumerate(free) if not own} if any(free) else set()
+
+
+def adjusted_section(fit: LMMFit, name: str) -> dict[str, Any]:
+    """``kr_linear``, ``kr_linear_observed`` or ``kr_full_natural``: Kenward-Roger of every coefficient."""
+    information, second = ADJUSTED[name]
+    dropped = set(fit.dropped_columns)
+    names = [term for term in fit.coef_names if term not in dropped]
+    rows = fit.coefficient_functions(ddf="kenward-roger", information=information, second_derivatives=second)
+    return {
+        "information": information,
+        "second_derivatives": second,
+        "names": names,
+        "vcov_adj": rows.cov,
+        "se": dict(zip(names, rows.se(), strict=True)),
+        "ddf_per_coef": dict(zip(names, rows.df(), strict=True)),
+    }
+
+
+def function_section(fit: LMMFit, asked: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """``vpredict``: functions of the components V1, V2, ... with their standard errors."""
+    out = []
+    for own in asked:
+        found = {key: vpredict(fit, own["expr"], kind) for key, kind in INFORMATION.items()}
+        first = found["se_ai"]
+        out.append(
+            {"label": own.get("label", own["expr"]), "expr": own["expr"], "estimate": first.estimate,
+             **{key: result.se for key, result in found.items()}}
+        )  # fmt: skip
+    return out

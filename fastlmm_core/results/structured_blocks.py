@@ -1,0 +1,201 @@
+"""Covariance blocks of a fit with any structures: one for every term, and for the residual."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastlmm_core.engine.solution import StructuredSolution
+from fastlmm_core.reml.solved import SolvedEquations
+
+if TYPE_CHECKING:
+    from fastlmm_core.results.fit import LMMFit
+
+
+@dataclass(frozen=True)
+class ComponentBlock:
+    """Covariance of one term, or of one level of ``at()`` or of the residual's ``|``.
+
+    Attributes
+    ----------
+    term, at, group : str, label or None, str
+        Text of the term, level, and the group of its rows.
+    struct : str
+    names : list of str
+    n_par : int
+    T : (m, m) or None
+        In the user's units; None for a spline.
+    slopes : (t, m, m)
+        Derivatives of T in theta, or (t, d) of a spline's variances.
+    extra : dict
+        group_corr; specific_var and common of fa; variances and effective_dim of a spline.
+    """
+
+    term: str
+    at: Any
+    group: str
+    struct: str
+    names: list[str]
+    n_par: int
+    T: np.ndarray | None
+    slopes: np.ndarray
+    extra: dict[str, Any]
+
+    def spread(self, labels: list[str]) -> ComponentBlock:
+        """The block of ``env:vm(gen, A)`` over the levels of A: its variance for every one of `labels`."""
+        assert self.T is not None
+        unit = np.eye(len(labels))
+        return replace(self, names=labels, T=self.T[0, 0] * unit, slopes=self.slopes[:, :1, :1] * unit)
+
+    def section(self) -> dict[str, Any]:
+        """The block as a request's answer shows it; a residual variance of rounding's size is NaN."""
+        out: dict[str, Any] = {"term": self.term, "at": self.at, "struct": self.struct, "names": self.names,
+                               "n_par": self.n_par}  # fmt: skip
+        if self.T is not None:
+            sd = np.sqrt(np.diag(self.T))
+            product = np.outer(sd, sd)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                cor = np.where(product > 0, self.T / product, np.nan)
+            tolerance = 1e-8 * max(float(np.trace(self.T)), 1e-300)
+            unresolved = self.term.startswith("units") and not self.T.any()
+            out |= {"T": np.full_like(self.T, np.nan) if unresolved else self.T, "sd": sd,
+                    "cor": cor if len(sd) > 1 else None,
+                    "rank": int(np.linalg.matrix_rank(self.T, tol=tolerance))}  # fmt: skip
+        return {**out, **self.extra}
+
+
+def term_blocks(fit: LMMFit) -> list[ComponentBlock]:
+    """One block for every random term, in the order of the formula's terms."""
+    solution = fit.solved
+    if not isinstance(solution, StructuredSolution):
+        return _plain_blocks(fit)
+    e, s2 = solution.equations, solution.sigma2
+    out = []
+    for k, (random, term) in enumerate(zip(fit.design.random, e.terms, strict=True)):
+        own, level = e.slices[0][k]
+        structure = term.structure
+        if getattr(random, "is_spline", False):
+            out.append(_spline_block(solution, k, random))
+            continue
+        slopes = np.zeros((e.n_theta, structure.m, structure.m))
+        slopes[own] = s2 * term.basis @ structure.covariance_jacobian(solution.theta[own]) @ term.basis.T
+        extra: dict[str, Any] = {"group_corr": {}}
+        if term.levels is not None and term.n_level_theta:
+            theta = solution.theta[level]
+            extra["group_corr"] = dict(
+                zip(term.levels.natural_names(), term.levels.natural(theta), strict=True)
+            )
+        T = solution.covariance(k)
+        if structure.name == "fa":
+            extra["specific_var"] = s2 * structure.specific(solution.theta[own])
+            extra["common"] = T - np.diag(extra["specific_var"])
+        out.append(
+            ComponentBlock(
+                random.label, random.at, random.group, structure.name, list(random.columns),
+                structure.n_par + term.n_level_theta, T, slopes, extra,
+            )
+        )  # fmt: skip
+    return out
+
+
+def independent_labels(random: Any) -> list[str] | None:
+    """Levels of the independent factor of ``env:vm(gen, A)`` with one coefficient; None for other terms."""
+    relation = None if getattr(random, "is_spline", False) else random.relation
+    if relation is None or len(random.columns) != 1:
+        return None
+    kinds = [factor.kind for factor in relation.factors]
+    return list(relation.factors[0].levels) if kinds == ["id", "vm"] else None
+
+
+def _plain_blocks(fit: LMMFit) -> list[ComponentBlock]:
+    """Blocks of a fit with unrelated levels."""
+    solved, out = fit.solved, []
+    assert isinstance(solved, SolvedEquations)
+    for k, (random, term) in enumerate(zip(fit.design.random, solved.equations.terms, strict=True)):
+        T = solved.user_sigma2 * solved.user_covariance(k)
+        count = len(term.structure.positions)
+        out.append(
+            ComponentBlock(random.label, None, random.group, term.structure.name, list(random.columns), count,
+                           T, np.zeros((0, term.m, term.m)), {"group_corr": {}})
+        )  # fmt: skip
+    return out
+
+
+def _spline_block(solution: StructuredSolution, k: int, random: Any) -> ComponentBlock:
+    e = solution.equations
+    term = e.terms[k]
+    level = e.slices[0][k][1]
+    assert term.levels is not None
+    theta = solution.theta[level]
+    variances = solution.sigma2 * term.levels.natural(theta)
+    c, _ = term.levels.coefficients(theta)
+    pieces = e.level_pieces[k]
+    inverse = np.asarray(e.P_pieces.T @ (e.spherical.twice * solution.inverse_subset))[pieces]
+    effective = term.levels.log_determinant(theta)[1] - c * inverse
+    slopes = np.zeros((e.n_theta, len(variances)))
+    slopes[level] = -np.diag(variances)
+    return ComponentBlock(
+        random.label, None, random.label, "spline", list(random.names), len(variances), None, slopes,
+        {"variances": variances, "effective_dim": effective},
+    )  # fmt: skip
+
+
+def residual_blocks(fit: LMMFit) -> list[ComponentBlock]:
+    """One block for the residual, or for every level of its ``|``."""
+    solution = fit.solved
+    if not isinstance(solution, StructuredSolution):
+        T = np.array([[solution.user_sigma2]])
+        return [ComponentBlock("units", None, "Residual", "homdiag", ["(Intercept)"], 1, T,
+                               np.zeros((0, 1, 1)), {"group_corr": {}})]  # fmt: skip
+    e = solution.equations
+    own = e.slices[1]
+    theta = solution.theta[own]
+    spec = fit.design.residual
+    slopes = e.residual.covariance_jacobian(theta)
+    out = []
+    for block, slope in zip(e.residual.blocks(theta), slopes, strict=True):
+        full = np.zeros((e.n_theta, *block["T"].shape))
+        full[own] = solution.sigma2 * slope
+        out.append(
+            ComponentBlock(
+                spec.text, block["at"], spec.group, block["struct"], block["names"], block["n_par"],
+                solution.sigma2 * block["T"], full, {"group_corr": block["group_corr"]},
+            )
+        )  # fmt: skip
+    return out
+
+
+def describe_singular(fit_design: Any, solution: StructuredSolution) -> tuple[str, ...]:
+    """Terms at a boundary, in words."""
+    words = []
+    for k, (random, term) in enumerate(zip(fit_design.random, solution.equations.terms, strict=True)):
+        own, _ = solution.equations.slices[0][k]
+        if not term.structure.n_theta or not solution.free[own].any():
+            continue
+        # variances are judged in units of the response, through the mean square of their columns
+        least = 1.0 / float(term.column_scale.max())
+        theta = solution.theta[own]
+        if np.allclose(term.basis, np.diag(np.diag(term.basis))):
+            found = term.structure.boundary(theta, list(random.columns), least=least)
+        else:
+            found = term.structure.boundary(
+                term.structure.theta_of(solution.covariance(k)), list(random.columns), least=0.0
+            )
+        words += [f"{phrase} in {random.group}" for phrase in found]
+    e = solution.equations
+    for block in e.residual.blocks(solution.theta[e.slices[1]]):
+        if not np.any(block["T"]):
+            where = "" if block["at"] is None else f" of {block['at']}"
+            words.append(f"the residual variance{where} is zero")
+    return tuple(words)
+
+
+def name_theta(design: Any, solution: StructuredSolution) -> tuple[str, ...]:
+    """Names of the engine's parameters: term and number, then the residual's."""
+    names: list[str] = []
+    for random, (own, level) in zip(design.random, solution.equations.slices[0], strict=True):
+        names += [f"{random.group}.{i + 1}" for i in range(level.stop - own.start)]
+    own = solution.equations.slices[1]
+    return tuple(names + [f"Residual.{i + 1}" for i in range(own.stop - own.start)])

@@ -1,0 +1,86 @@
+"""The contract of a level structure: the precision Q of the L levels of a random term, as a sum of pieces.
+
+    Q(theta) = sum_b c_b(theta) Q_b,      u ~ N(0, T (x) Q^-1)
+
+Exactly one variance stands in front of a level structure, and it is in the loadings of the coefficients; the
+exception are splines, whose own variances are all in Q and whose loadings are held at 1.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+import scipy.sparse as sp
+
+
+class LevelStructure(ABC):
+    """Precision of L levels.
+
+    Attributes
+    ----------
+    size : int
+        L.
+    n_theta : int
+        Parameters of Q in the chart of the optimizer.
+    holds_variance : bool
+        The structure carries the variances of its term itself (splines).
+    """
+
+    size: int
+    n_theta: int = 0
+    holds_variance: bool = False
+
+    @property
+    @abstractmethod
+    def pieces(self) -> tuple[sp.csc_array, ...]:
+        """Q_b, symmetric (L, L) each."""
+
+    def start(self) -> np.ndarray:
+        """Starting theta (n_theta,)."""
+        return np.zeros(self.n_theta)
+
+    @abstractmethod
+    def coefficients(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """c (b,) and its derivatives (n_theta, b)."""
+
+    @abstractmethod
+    def log_determinant(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
+        """log |Q| and its derivatives (n_theta,)."""
+
+    @abstractmethod
+    def multiply_covariance(self, theta: np.ndarray, V: np.ndarray) -> np.ndarray:
+        """Q^-1 V for V (L, r)."""
+
+    def diagonal(self, theta: np.ndarray) -> np.ndarray:
+        """Diagonal of Q^-1 (L,): the variance of each level relative to the term's."""
+        return np.ones(self.size)
+
+    def natural(self, theta: np.ndarray) -> np.ndarray:
+        """Reported parameters, one for each theta."""
+        return np.zeros(0)
+
+    def natural_jacobian(self, theta: np.ndarray) -> np.ndarray:
+        """d natural / d theta (n_theta, n_theta)."""
+        return np.eye(self.n_theta)
+
+    def natural_names(self) -> tuple[str, ...]:
+        """Names of the reported parameters."""
+        return ()
+
+    def rescaled(self, theta: np.ndarray, factor: float) -> np.ndarray:
+        """theta with which the covariance of the term is `factor` times as large (splines only)."""
+        return theta
+
+    def precision(self, theta: np.ndarray) -> sp.csc_array:
+        """Q(theta)."""
+        c, _ = self.coefficients(theta)
+        return sp.csc_array(sum(value * piece for value, piece in zip(c, self.pieces, strict=True)))
+
+    def precision_jacobian(self, theta: np.ndarray) -> list[sp.csc_array]:
+        """dQ / dtheta."""
+        _, jacobian = self.coefficients(theta)
+        return [
+            sp.csc_array(sum(value * piece for value, piece in zip(row, self.pieces, strict=True)))
+            for row in jacobian
+        ]

@@ -1,0 +1,134 @@
+"""Precisions of one factor of a grouping: independent levels, AR(1) over positions, a known relationship."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from fastlmm_core.structures.levels.base import LevelStructure
+
+# |rho| stays below: log |Q| and the coefficients have 1 / (1 - rho^2).
+LARGEST_CORRELATION = 1.0 - 1e-8
+
+
+class IndependentLevels(LevelStructure):
+    """Q = I."""
+
+    def __init__(self, size: int):
+        self.size = size
+
+    @property
+    def pieces(self) -> tuple[sp.csc_array, ...]:
+        return (sp.csc_array(sp.eye_array(self.size)),)
+
+    def coefficients(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return np.ones(1), np.zeros((0, 1))
+
+    def log_determinant(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
+        return 0.0, np.zeros(0)
+
+    def multiply_covariance(self, theta: np.ndarray, V: np.ndarray) -> np.ndarray:
+        return V
+
+
+class AutoregressiveLevels(LevelStructure):
+    """First-order autoregression over L equidistant positions, corr = rho^|i - j|, rho = tanh(theta).
+
+    Q = (I + rho^2 E - rho N) / (1 - rho^2) with E the interior of the diagonal and N the neighbours;
+    log |Q| = -(L - 1) log(1 - rho^2).  With one position nothing is left of rho.
+    """
+
+    def __init__(self, size: int, name: str):
+        self.size, self.name = size, name
+        self.n_theta = 1 if size > 1 else 0
+
+    @property
+    def pieces(self) -> tuple[sp.csc_array, ...]:
+        L = self.size
+        unit = sp.csc_array(sp.eye_array(L))
+        if L == 1:
+            return (unit,)
+        interior = np.ones(L)
+        interior[[0, -1]] = 0.0
+        one = np.ones(L - 1)
+        return (
+            unit,
+            sp.csc_array(sp.diags_array(interior)),
+            sp.csc_array(sp.diags_array([one, one], offsets=[-1, 1])),
+        )
+
+    def rho(self, theta: np.ndarray) -> tuple[float, float, float]:
+        """rho with its first and second derivative in theta."""
+        rho = LARGEST_CORRELATION * float(np.tanh(theta[0]))
+        slope = LARGEST_CORRELATION * (1.0 - float(np.tanh(theta[0])) ** 2)
+        return rho, slope, -2.0 * float(np.tanh(theta[0])) * slope
+
+    def start(self) -> np.ndarray:
+        return np.full(self.n_theta, np.arctanh(0.3))
+
+    def coefficients(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if not self.n_theta:
+            return np.ones(1), np.zeros((0, 1))
+        rho, slope, _ = self.rho(theta)
+        rest = 1.0 - rho * rho
+        c = np.array([1.0, rho * rho, -rho]) / rest
+        dc = np.array([2.0 * rho, 2.0 * rho, -(1.0 + rho * rho)]) / rest**2
+        return c, dc[None, :] * slope
+
+    def log_determinant(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
+        if not self.n_theta:
+            return 0.0, np.zeros(0)
+        rho, slope, _ = self.rho(theta)
+        n = self.size - 1
+        return -n * float(np.log1p(-rho * rho)), np.array([2.0 * n * rho / (1.0 - rho * rho) * slope])
+
+    def correlation(self, theta: np.ndarray, order: int = 0) -> np.ndarray:
+        """The correlation matrix (L, L), or its first or second derivative in rho."""
+        distance = np.abs(np.subtract.outer(np.arange(self.size), np.arange(self.size))).astype(float)
+        if not self.n_theta:
+            return np.ones((1, 1)) if order == 0 else np.zeros((1, 1))
+        rho = self.rho(theta)[0]
+        factor, power = np.ones_like(distance), distance
+        for k in range(order):
+            factor, power = factor * (distance - k), np.maximum(distance - k - 1, 0.0)
+        return factor * rho**power
+
+    def multiply_covariance(self, theta: np.ndarray, V: np.ndarray) -> np.ndarray:
+        return self.correlation(theta) @ V
+
+    def natural(self, theta: np.ndarray) -> np.ndarray:
+        return np.array([self.rho(theta)[0]] if self.n_theta else [])
+
+    def natural_jacobian(self, theta: np.ndarray) -> np.ndarray:
+        return np.array([[self.rho(theta)[1]]] if self.n_theta else np.zeros((0, 0)))
+
+    def natural_names(self) -> tuple[str, ...]:
+        return (self.name,) if self.n_theta else ()
+
+
+class KnownLevels(LevelStructure):
+    """Q = A^-1 of a known relationship, constant."""
+
+    def __init__(self, relationship: Any):
+        self.relationship = relationship
+        self.size = relationship.size
+        self._log_determinant = -float(relationship.log_determinant())
+        self._precision = sp.csc_array(relationship.precision())
+
+    @property
+    def pieces(self) -> tuple[sp.csc_array, ...]:
+        return (self._precision,)
+
+    def coefficients(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return np.ones(1), np.zeros((0, 1))
+
+    def log_determinant(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
+        return self._log_determinant, np.zeros(0)
+
+    def multiply_covariance(self, theta: np.ndarray, V: np.ndarray) -> np.ndarray:
+        return np.asarray(self.relationship.multiply(V))
+
+    def diagonal(self, theta: np.ndarray) -> np.ndarray:
+        return np.asarray(self.relationship.diagonal())

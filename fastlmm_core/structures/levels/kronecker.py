@@ -1,0 +1,82 @@
+"""Kronecker product of the precisions of several factors, the first varying slowest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property, reduce
+from itertools import product
+
+import numpy as np
+import scipy.sparse as sp
+
+from fastlmm_core.structures.levels.base import LevelStructure
+
+
+class KroneckerLevels(LevelStructure):
+    """Q = Q_1 (x) Q_2 (x) ...: its pieces are the products of theirs, log |Q| = sum_f L / L_f log |Q_f|."""
+
+    def __init__(self, factors: Sequence[LevelStructure]):
+        self.factors = tuple(factors)
+        self.size = int(np.prod([f.size for f in self.factors]))
+        self.n_theta = sum(f.n_theta for f in self.factors)
+        self._first = np.cumsum([0, *(f.n_theta for f in self.factors)])
+
+    def _own(self, theta: np.ndarray, f: int) -> np.ndarray:
+        return theta[self._first[f] : self._first[f + 1]]
+
+    @cached_property
+    def pieces(self) -> tuple[sp.csc_array, ...]:
+        return tuple(
+            sp.csc_array(reduce(lambda a, b: sp.kron(a, b, format="csc"), parts))
+            for parts in product(*(f.pieces for f in self.factors))
+        )
+
+    def start(self) -> np.ndarray:
+        return np.concatenate([f.start() for f in self.factors])
+
+    def coefficients(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        own = [f.coefficients(self._own(theta, k)) for k, f in enumerate(self.factors)]
+        rows = []
+        for k in range(len(own)):
+            for derivative in own[k][1]:
+                rows.append(_outer([derivative if h == k else c for h, (c, _) in enumerate(own)]))
+        c = _outer([c for c, _ in own])
+        return c, np.array(rows).reshape(self.n_theta, c.size)
+
+    def log_determinant(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
+        value, gradient = 0.0, []
+        for k, f in enumerate(self.factors):
+            own, derivative = f.log_determinant(self._own(theta, k))
+            value += self.size / f.size * own
+            gradient.append(self.size / f.size * derivative)
+        return value, np.concatenate(gradient)
+
+    def multiply_covariance(self, theta: np.ndarray, V: np.ndarray) -> np.ndarray:
+        sizes = [f.size for f in self.factors]
+        out = V.reshape(*sizes, -1)
+        for k, f in enumerate(self.factors):
+            moved = np.moveaxis(out, k, 0)
+            flat = f.multiply_covariance(self._own(theta, k), moved.reshape(f.size, -1))
+            out = np.moveaxis(flat.reshape(moved.shape), 0, k)
+        return np.ascontiguousarray(out).reshape(V.shape)
+
+    def diagonal(self, theta: np.ndarray) -> np.ndarray:
+        return _outer([f.diagonal(self._own(theta, k)) for k, f in enumerate(self.factors)])
+
+    def natural(self, theta: np.ndarray) -> np.ndarray:
+        return np.concatenate([f.natural(self._own(theta, k)) for k, f in enumerate(self.factors)])
+
+    def natural_jacobian(self, theta: np.ndarray) -> np.ndarray:
+        out = np.zeros((self.n_theta, self.n_theta))
+        for k, f in enumerate(self.factors):
+            at = slice(self._first[k], self._first[k + 1])
+            out[at, at] = f.natural_jacobian(self._own(theta, k))
+        return out
+
+    def natural_names(self) -> tuple[str, ...]:
+        return tuple(name for f in self.factors for name in f.natural_names())
+
+
+def _outer(vectors: list[np.ndarray]) -> np.ndarray:
+    """Flattened outer product of vectors, the first varying slowest."""
+    return reduce(lambda a, b: np.multiply.outer(a, b).ravel(), vectors)

@@ -1,0 +1,77 @@
+"""Smoothing penalties as precisions with variances of their own: Q = sum_d P_d / variance_d."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import scipy.sparse as sp
+from scipy.sparse.linalg import splu
+
+from fastlmm_core.structures.levels.base import LevelStructure
+
+# log(precision) stays within this of that of a typical variance: beyond, a direction is straight, or free.
+LARGEST_LOG = 25.0
+
+
+class PenaltyLevels(LevelStructure):
+    """Precision of the coefficients of a spline, theta_d = log(1 / variance_d).
+
+    Parameters
+    ----------
+    pieces : sequence of (b, b) sparse
+        P_d, one for each smoothing parameter; their sum is positive definite.
+    log_eigenvalues : callable
+        From the precisions (D,) to log |Q| and its derivatives in log precision (D,).
+    names : tuple of str
+        The covariate of each variance.
+    typical : float
+        A variance of ordinary size in the units of the penalty.
+    """
+
+    holds_variance = True
+
+    def __init__(
+        self, pieces: Sequence[sp.sparray],
+        log_eigenvalues: Callable[[np.ndarray], tuple[float, np.ndarray]], names: tuple[str, ...],
+        typical: float = 1.0,
+    ):  # fmt: skip
+        self._pieces = tuple(sp.csc_array(piece) for piece in pieces)
+        self._log_eigenvalues = log_eigenvalues
+        self.names = names
+        self.centre = -float(np.log(typical))
+        self.size = self._pieces[0].shape[0]
+        self.n_theta = len(self._pieces)
+
+    @property
+    def pieces(self) -> tuple[sp.csc_array, ...]:
+        return self._pieces
+
+    def coefficients(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        c = self.precisions(theta)
+        return c, np.diag(c)
+
+    def precisions(self, theta: np.ndarray) -> np.ndarray:
+        """1 / variance (D,), kept within bounds around the typical one."""
+        return np.exp(np.clip(theta, self.centre - LARGEST_LOG, self.centre + LARGEST_LOG))
+
+    def start(self) -> np.ndarray:
+        return np.full(self.n_theta, self.centre)
+
+    def log_determinant(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
+        return self._log_eigenvalues(self.precisions(theta))
+
+    def multiply_covariance(self, theta: np.ndarray, V: np.ndarray) -> np.ndarray:
+        return np.asarray(splu(self.precision(theta)).solve(np.ascontiguousarray(V)))
+
+    def natural(self, theta: np.ndarray) -> np.ndarray:
+        return np.exp(-theta)
+
+    def natural_jacobian(self, theta: np.ndarray) -> np.ndarray:
+        return -np.diag(np.exp(-theta))
+
+    def natural_names(self) -> tuple[str, ...]:
+        return self.names
+
+    def rescaled(self, theta: np.ndarray, factor: float) -> np.ndarray:
+        return theta - np.log(factor)

@@ -1,0 +1,132 @@
+"""The contract of a residual structure: the precision of the rows as a sum of pieces.
+
+    R^-1(theta) = sum_b c_b(theta) W^(1/2) E_b W^(1/2)
+
+with the prior weights W inside the entries.  Rows of plots that are missing from a field follow the observed
+ones; their columns in the equations are unknowns of their own (`n_missing`), which makes the full grid exact
+for REML and ML: log|R| + log|E_m' R^-1 E_m| = log|R_observed|.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+
+@dataclass(frozen=True)
+class PieceEntries:
+    """Entries of all E_b on and below the diagonal.
+
+    Attributes
+    ----------
+    row, column, piece : (k,) int64
+    value : (k,) float64
+    """
+
+    row: np.ndarray
+    column: np.ndarray
+    piece: np.ndarray
+    value: np.ndarray
+
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        return self.row, self.column, self.piece, self.value
+
+
+class ResidualStructure(ABC):
+    """Precision of the rows.
+
+    Attributes
+    ----------
+    n_rows : int
+        Observed rows and, after them, missing plots.
+    n_missing : int
+    n_theta : int
+    n_pieces : int
+    entries : PieceEntries
+    log_weights : float
+        Sum of log w_i.
+    labels : tuple
+        One (level of ``|``, parameter names) a block.
+    """
+
+    n_rows: int
+    n_missing: int = 0
+    n_theta: int
+    n_pieces: int
+    entries: PieceEntries
+    log_weights: float = 0.0
+    linear: bool = True
+
+    @abstractmethod
+    def start(self, moments: Any) -> np.ndarray:
+        """Starting theta from residuals (n,) of the fixed part."""
+
+    @abstractmethod
+    def coefficients(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """c (b,) and its derivatives (n_theta, b)."""
+
+    @abstractmethod
+    def log_determinant(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
+        """log |R| of the full grid and its derivatives (n_theta,)."""
+
+    def lower_bounds(self) -> np.ndarray:
+        """Least theta (n_theta,): 0 where a negative standard deviation leaves the structure, else -inf."""
+        return np.full(self.n_theta, -np.inf)
+
+    def curvature(self, theta: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+        """What second derivatives of R add to the average information (t, t), where it is known."""
+        return np.zeros((self.n_theta, self.n_theta))
+
+    @abstractmethod
+    def multiply_covariance(self, theta: np.ndarray, V: np.ndarray) -> np.ndarray:
+        """R V for V (n_rows, r)."""
+
+    @abstractmethod
+    def natural(self, theta: np.ndarray) -> np.ndarray:
+        """Reported parameters (s,): variances and covariances, or variances and correlations."""
+
+    @abstractmethod
+    def natural_jacobian(self, theta: np.ndarray) -> np.ndarray:
+        """d natural / d theta, square."""
+
+    @abstractmethod
+    def natural_names(self) -> tuple[str, ...]:
+        """Names of the reported parameters."""
+
+    @abstractmethod
+    def rescaled(self, theta: np.ndarray, factor: float) -> np.ndarray:
+        """theta of `factor` times the covariance."""
+
+    @abstractmethod
+    def multiply_second(self, theta: np.ndarray, weights: np.ndarray, V: np.ndarray) -> np.ndarray:
+        """sum_ij w_ij (d2R / dnatural_i dnatural_j) V, for V (n_rows, r)."""
+
+    @abstractmethod
+    def blocks(self, theta: np.ndarray) -> list[dict[str, Any]]:
+        """What is reported of every block: at, names, T, group_corr, n_par."""
+
+    @abstractmethod
+    def variances(self, theta: np.ndarray) -> np.ndarray:
+        """Diagonal of R on the observed rows (n,)."""
+
+    @abstractmethod
+    def covariance_jacobian(self, theta: np.ndarray) -> list[np.ndarray]:
+        """dT / dtheta (n_theta, m, m) of every block."""
+
+    def precision(self, c: np.ndarray) -> sp.csr_array:
+        """sum_b c_b E_b as a symmetric sparse matrix (n_rows, n_rows), for any coefficients c (b,)."""
+        e = self.entries
+        data = c[e.piece] * e.value
+        shape = (self.n_rows, self.n_rows)
+        lower = sp.csr_array((data, (e.row, e.column)), shape=shape)
+        return sp.csr_array(lower + sp.tril(lower, k=-1).T)
+
+    def quadratics(self, e: np.ndarray) -> np.ndarray:
+        """e' E_b e of every piece (b,), for e (n_rows,)."""
+        t = self.entries
+        twice = np.where(t.row == t.column, 1.0, 2.0)
+        return np.bincount(t.piece, twice * t.value * e[t.row] * e[t.column], minlength=self.n_pieces)

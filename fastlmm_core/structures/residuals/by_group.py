@@ -1,0 +1,145 @@
+"""Independent residuals, one variance for all rows or one for every level of a factor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastlmm_core.structures.residuals.base import PieceEntries, ResidualStructure
+
+# Least residual variance, relative to the mean square of the response's least squares residual: at zero R
+# has no inverse, and below this the equations lose the digits of the criterion.
+FLOOR = 1e-9
+
+
+class IndependentResiduals(ResidualStructure):
+    """R = diag(sigma2_g(i) / w_i), theta_g the standard deviation: sigma2_g = theta_g^2 + FLOOR.
+
+    A residual variance of zero, where random terms take everything, is a smooth minimum in theta.
+
+    Parameters
+    ----------
+    weights : (n,) float64
+    codes : (n,) int64
+        Group of every row.
+    levels : tuple
+        Labels of the groups; ``(None,)`` for one variance.
+    """
+
+    def __init__(self, weights: np.ndarray, codes: np.ndarray, levels: tuple[Any, ...]):
+        n = weights.size
+        self.weights, self.codes, self.levels = weights, np.asarray(codes, np.int64), levels
+        self.n_rows, self.n_theta, self.n_pieces = n, len(levels), len(levels)
+        rows = np.arange(n)
+        self.entries = PieceEntries(rows, rows, self.codes, np.asarray(weights, float))
+        self.counts = np.bincount(self.codes, minlength=self.n_theta).astype(float)
+        self.log_weights = float(np.sum(np.log(weights)))
+
+    def start(self, moments: Any) -> np.ndarray:
+        mean_square = np.bincount(self.codes, self.weights * moments**2, minlength=self.n_theta) / self.counts
+        return np.sqrt(np.maximum(0.5 * mean_square, 0.02))
+
+    def coefficients(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        c = 1.0 / self.natural(theta)
+        return c, -np.diag(2.0 * theta * c * c)
+
+    def log_determinant(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
+        variances = self.natural(theta)
+        log = float(self.counts @ np.log(variances)) - self.log_weights
+        return log, self.counts * 2.0 * theta / variances
+
+    def multiply_covariance(self, theta: np.ndarray, V: np.ndarray) -> np.ndarray:
+        return V * (self.natural(theta)[self.codes] / self.weights)[:, None]
+
+    def natural(self, theta: np.ndarray) -> np.ndarray:
+        return theta * theta + FLOOR
+
+    def natural_jacobian(self, theta: np.ndarray) -> np.ndarray:
+        return np.diag(2.0 * theta)
+
+    def curvature(self, theta: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+        return np.diag(np.divide(gradient, theta, out=np.zeros_like(theta), where=theta != 0.0))
+
+    def natural_names(self) -> tuple[str, ...]:
+        return tuple("Residual" if level is None else f"Residual {level}" for level in self.levels)
+
+    def held(self, variance: float) -> float:
+        return float(np.sqrt(max(variance - FLOOR, 0.0)))
+
+    def rescaled(self, theta: np.ndarray, factor: float) -> np.ndarray:
+        return theta * np.sqrt(factor)
+
+    def multiply_second(self, theta: np.ndarray, weights: np.ndarray, V: np.ndarray) -> np.ndarray:
+        return np.zeros_like(V)
+
+    def variances(self, theta: np.ndarray) -> np.ndarray:
+        return self.natural(theta)[self.codes] / self.weights
+
+    def covariance_jacobian(self, theta: np.ndarray) -> list[np.ndarray]:
+        return [row[:, None, None] for row in np.diag(2.0 * theta)]
+
+    def blocks(self, theta: np.ndarray) -> list[dict[str, Any]]:
+        own = np.where(theta * theta > FLOOR, self.natural(theta), 0.0)
+        return [
+            {"at": level, "names": ["(Intercept)"], "T": np.array([[variance]]), "n_par": 1, "group_corr": {},
+             "struct": "homdiag"}
+            for level, variance in zip(self.levels, own, strict=True)
+        ]  # fmt: skip
+
+
+class KnownResiduals(ResidualStructure):
+    """R = sigma2 W^(-1/2) Omega W^(-1/2) with Omega known, theta = log sigma2."""
+
+    def __init__(self, weights: np.ndarray, omega: np.ndarray):
+        n = weights.size
+        self.root = np.sqrt(weights)
+        self.omega = omega / np.outer(self.root, self.root)
+        inverse = np.linalg.inv(self.omega)
+        inverse = 0.5 * (inverse + inverse.T)
+        self.n_rows, self.n_theta, self.n_pieces = n, 1, 1
+        keep = np.tril(np.abs(inverse) > 1e-15 * np.abs(inverse).max())
+        row, column = np.nonzero(keep)
+        self.entries = PieceEntries(row, column, np.zeros(row.size, np.int64), inverse[row, column])
+        self._log_omega = float(np.linalg.slogdet(self.omega)[1])
+
+    def start(self, moments: Any) -> np.ndarray:
+        return np.log(np.maximum(np.array([0.5 * float(np.mean(moments**2 / np.diag(self.omega)))]), 1e-3))
+
+    def coefficients(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        c = np.exp(-theta)
+        return c, -np.diag(c)
+
+    def log_determinant(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
+        return self.n_rows * float(theta[0]) + self._log_omega, np.array([float(self.n_rows)])
+
+    def multiply_covariance(self, theta: np.ndarray, V: np.ndarray) -> np.ndarray:
+        return np.exp(theta[0]) * (self.omega @ V)
+
+    def natural(self, theta: np.ndarray) -> np.ndarray:
+        return np.exp(theta)
+
+    def natural_jacobian(self, theta: np.ndarray) -> np.ndarray:
+        return np.diag(np.exp(theta))
+
+    def natural_names(self) -> tuple[str, ...]:
+        return ("Residual",)
+
+    def held(self, variance: float) -> float:
+        return float(np.log(variance))
+
+    def rescaled(self, theta: np.ndarray, factor: float) -> np.ndarray:
+        return theta + np.log(factor)
+
+    def multiply_second(self, theta: np.ndarray, weights: np.ndarray, V: np.ndarray) -> np.ndarray:
+        return np.zeros_like(V)
+
+    def variances(self, theta: np.ndarray) -> np.ndarray:
+        return np.exp(theta[0]) * np.diag(self.omega)
+
+    def covariance_jacobian(self, theta: np.ndarray) -> list[np.ndarray]:
+        return [np.exp(theta)[:, None, None]]
+
+    def blocks(self, theta: np.ndarray) -> list[dict[str, Any]]:
+        return [{"at": None, "names": ["(Intercept)"], "T": np.array([[np.exp(theta[0])]]), "n_par": 1,
+                 "group_corr": {}, "struct": "vm"}]  # fmt: skip
