@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from fastlmm_core.design.expressions import label_of
 from fastlmm_core.design.table import Table, first_row
 from fastlmm_core.engine.solution import StructuredSolution
-from fastlmm_core.errors import DataError, OptionError, name_list, nearest_names
+from fastlmm_core.errors import DataError, OptionError, name_list, nearest_names, shown
 from fastlmm_core.inference.linear_functions import dense_rows
 from fastlmm_core.kernels.assembly import apply_factor, apply_factor_transposed
 from fastlmm_core.results.blups import is_spline, user_effects
@@ -67,9 +67,8 @@ def predict(
             continue
         for codes, z in term.layers if newdata is None else term.evaluate_layers(newdata):
             unknown = codes < 0
-            new = unknown & (z != 0.0).any(axis=1)
-            if new.any() and not allow_new_levels:
-                raise DataError(_unknown_levels(term, newdata, np.flatnonzero(new)))
+            if unknown.any() and not allow_new_levels:
+                raise DataError(_unknown_levels(term, newdata, np.flatnonzero(unknown)))
             value = value + np.where(unknown, 0.0, np.einsum("ij,ij->i", z, u[codes]))
             evaluated.append((k, codes, z))
     value = np.where(estimable, value, np.nan)
@@ -103,6 +102,10 @@ def _terms_used(fit: LMMFit, random: bool | Sequence[str]) -> list[int]:
         return list(range(len(terms))) if random else []
     if random is None:
         raise OptionError("random=None is not known; allowed: True, False, or names of grouping factors")
+    if not isinstance(random, str | Sequence):
+        raise OptionError(
+            f"random={shown(random)} is not known; allowed: True, False, or names of grouping factors"
+        )
     wanted = [label_of(str(name)) for name in ([random] if isinstance(random, str) else random)]
     groups = [term.group for term in terms]
     for name in wanted:

@@ -25,7 +25,7 @@ def stand_in(**changes):
         columns=["group", "var1", "var2", "estimate", "sd_or_cor"],
     )
 
-    def fixed_effects(ddf="kenward-roger", level=0.95):
+    def fixed_effects(ddf="kenward-roger", information=None, level=0.95):
         return pd.DataFrame(
             {
                 "term": ["(Intercept)", "Days", "gone"],
