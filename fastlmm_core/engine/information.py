@@ -122,6 +122,8 @@ class StructureInference:
             For structures that are not linear in their parameters beyond `DENSE_ROWS` rows.
         """
         solution = self.solution
+        if not self.n_parameters:  # all of them are held
+            return np.zeros((0, 0))
         if solution.equations.residual.n_rows <= DENSE_ROWS:
             return expected_dense(solution, self.linear_directions)
         terms = [t.structure for t in solution.equations.terms if t.structure.n_theta]

@@ -105,6 +105,8 @@ def scaled_f(
     double = np.einsum("iab,jba->ij", ratio, ratio)
     A1 = float(single @ cov_parameters @ single)
     A2 = float(np.sum(cov_parameters * double))
+    if A2 == 0.0:  # nothing about these rows is estimated: the parameters are held
+        return np.inf, 1.0
     B = (A1 + 6.0 * A2) / (2.0 * rank)
     g = ((rank + 1) * A1 - (rank + 4) * A2) / ((rank + 2) * A2)
     base = 3.0 * rank + 2.0 * (1.0 - g)

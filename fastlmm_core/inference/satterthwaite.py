@@ -41,9 +41,9 @@ def degrees_of_freedom(variance: np.ndarray, gradients: np.ndarray, cov_paramete
 
 def combine_degrees_of_freedom(df: np.ndarray) -> float:
     """Denominator df of an F that averages independent squared t statistics with `df` (l,)."""
-    if df.size == 1 or np.all(np.abs(np.diff(df)) < 1e-8):
+    if df.size == 1 or np.all(np.isinf(df)) or np.all(np.abs(np.diff(df)) < 1e-8):
         return float(df.mean())
     if not np.all(df > 2.0):
         return 2.0
-    expectation = float(np.sum(df / (df - 2.0)))
+    expectation = float(np.sum(1.0 / (1.0 - 2.0 / df)))
     return 2.0 * expectation / (expectation - df.size)

@@ -1,0 +1,60 @@
+"""Models whose variance parameters are all held: every figure is that of generalized least squares.
+
+The animal model of Mrode (2014), Linear Models for the Prediction of Animal Breeding Values, example 3.1: five
+calves with records, eight animals, variances 20 and 40. Its figures with eight decimals are those that the
+tutorial of BLUPF90 prints.
+"""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from fastlmm_core import Pedigree, lmm
+
+CALVES = pd.DataFrame({"calf": list("45678"), "sex": list("MFFMM"), "wwg": [4.5, 2.9, 3.9, 3.5, 5.0]})
+PEDIGREE = Pedigree({"id": list("12345678"), "sire": list("00013143"), "dam": list("00002256")})
+BREEDING_VALUES = [
+    0.09844458, -0.01877010, -0.04108420, -0.00866312, -0.18573210, 0.17687209, -0.24945855, 0.18261469,
+]  # fmt: skip
+HELD = {"vm(calf, A)": [[20.0]], "Residual": 40.0}
+
+
+@pytest.fixture(scope="module")
+def fit():
+    return lmm(
+        "wwg ~ 0 + sex + (1 | vm(calf, A))", CALVES, relationships={"A": PEDIGREE}, fixed_parameters=HELD
+    )
+
+
+def test_published_figures(fit):
+    table = fit.fixed_effects(ddf="asymptotic").set_index("term")
+    np.testing.assert_allclose(table["estimate"][["sexM", "sexF"]], [4.35850233, 3.40443001], atol=1e-7)
+    np.testing.assert_allclose(table["se"][["sexM", "sexF"]], [4.88082357, 5.66554023], atol=2e-8)
+    np.testing.assert_allclose(fit.blups()["estimate"], BREEDING_VALUES, atol=1e-8)
+
+
+@pytest.mark.parametrize("second_derivatives", [False, True])
+@pytest.mark.parametrize("information", ["expected", "observed", "average"])
+def test_kenward_roger_has_nothing_to_adjust(fit, information, second_derivatives):
+    own = fit.fixed_effects("kenward-roger", information, second_derivatives=second_derivatives)
+    known = fit.fixed_effects("asymptotic")
+    assert np.isinf(own["df"]).all()
+    figures = ["estimate", "se", "p", "lower", "upper"]
+    np.testing.assert_allclose(own[figures], known[figures], rtol=1e-12)
+
+
+@pytest.mark.parametrize("ddf", ["kenward-roger", "satterthwaite", "asymptotic"])
+def test_joint_tests_are_those_of_known_variances(fit, ddf):
+    """chi-squared of two rows over two."""
+    row = fit.anova(ddf=ddf).iloc[0]
+    wald = fit.beta @ np.linalg.solve(fit.cov_beta, fit.beta)
+    assert row["F"] == pytest.approx(wald / 2.0, rel=1e-12)
+    assert np.isinf(row["df_den"])
+    assert row["p"] == pytest.approx(stats.chi2.sf(wald, 2), rel=1e-9)
+
+
+def test_default_means_have_infinite_df(fit):
+    means = fit.emmeans("sex")
+    assert np.isinf(means.df).all()
+    np.testing.assert_allclose(means.estimate, fit.beta, rtol=1e-12)
