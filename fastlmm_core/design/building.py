@@ -117,13 +117,13 @@ def build_design(
     for term in terms:
         check_column_sizes(np.abs(term.values).max(axis=0, initial=0.0), term.columns)
     spec = build_residual(rows_of, residual_raw, rows, n, table, known)
+    w = read_weights(weights, table, rows)
     if not residual_held:
-        check_terms(terms, spec, n, table.names)
+        check_terms(terms, spec, n, table.names, w)
     splines = [build_spline(part, smooth, rows, X_full) for part in parsed.splines]
     ordered = order_terms(terms, spec.is_plain and not residual_held and not splines)
     random = in_formula_order(ordered, splines, parsed) if splines else ordered
     check_size(n, rank)
-    w = read_weights(weights, table, rows)
     names = coding.column_names
     used = np.arange(n) if rows is None else rows
     index = None if table.index is None else (table.index if rows is None else table.index[rows])

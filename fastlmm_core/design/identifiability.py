@@ -14,7 +14,9 @@ from fastlmm_core.errors import DesignError, name_list
 _ABSORBS_SUBJECT = frozenset(("us", "homcs", "homtoep"))
 
 
-def check_terms(terms: list[RandomTerm], residual: ResidualSpec, n: int, names: object) -> None:
+def check_terms(
+    terms: list[RandomTerm], residual: ResidualSpec, n: int, names: object, weights: np.ndarray | None = None
+) -> None:
     """Refuse what cannot be estimated.
 
     Parameters
@@ -25,6 +27,8 @@ def check_terms(terms: list[RandomTerm], residual: ResidualSpec, n: int, names: 
         Rows used.
     names : container of str
         Columns of the table.
+    weights : (n,), optional
+        Where they differ between rows of one coefficient, they tell its variance from the residual's.
 
     Raises
     ------
@@ -36,7 +40,7 @@ def check_terms(terms: list[RandomTerm], residual: ResidualSpec, n: int, names: 
         if any(is_units(node, names) for axis in term.axes for node in axis.nodes):
             _check_units(term, residual)
         elif term.relation is None and residual.kind == "units":
-            _check_counts(term, terms, residual, n)
+            _check_counts(term, terms, residual, n, weights)
         if term.relation is None and residual.kind == "within":
             _check_subjects(term, residual)
 
@@ -61,7 +65,9 @@ def _check_units(term: RandomTerm, residual: ResidualSpec) -> None:
                           "independent part for every row; leave the term out")  # fmt: skip
 
 
-def _check_counts(term: RandomTerm, terms: list[RandomTerm], residual: ResidualSpec, n: int) -> None:
+def _check_counts(
+    term: RandomTerm, terms: list[RandomTerm], residual: ResidualSpec, n: int, weights: np.ndarray | None
+) -> None:
     """lme4's ``check.nobs.vs.nlev`` and ``check.nobs.vs.nRE``, and one observation a cell."""
     alike = [own for own in terms if own.label == term.label and own.at is not None] or [term]
     count, width = sum(own.levels.size for own in alike), len(term.columns)
@@ -71,6 +77,8 @@ def _check_counts(term: RandomTerm, terms: list[RandomTerm], residual: ResidualS
             f"confounded "
             "with the residual; every grouping factor needs fewer levels than there are observations"
         )
+    if width > 1 and weights is not None and _weights_differ(alike, weights):
+        return
     if term.structure not in ("us", "diag") or residual.by is not None:
         if term.structure in ABSORBS_RESIDUAL and _one_observation_a_cell(alike, n):
             raise DesignError(
@@ -101,6 +109,16 @@ def _one_observation_a_cell(terms: list[RandomTerm], n: int) -> bool:
             return False
         rows += cell.size
     return rows == n
+
+
+def _weights_differ(terms: list[RandomTerm], weights: np.ndarray) -> bool:
+    """Whether the weights of the rows of one coefficient differ."""
+    for term in terms:
+        for column in term.values.T:
+            own = weights[(term.codes >= 0) & (column != 0.0)]
+            if own.size and np.ptp(own) > 1e-8 * own.max():
+                return True
+    return False
 
 
 def _check_subjects(term: RandomTerm, residual: ResidualSpec) -> None:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fastlmm_core.engine.equations import StructuredEquations
-from fastlmm_core.engine.objective import Score, StructuredPoint, evaluate, score_at
+from fastlmm_core.engine.objective import Score, StructuredPoint, evaluate, gradient_at, score_at
 from fastlmm_core.engine.search import Progress, SearchEnd, search
+from fastlmm_core.engine.second_derivatives import difference_hessian, flat_rotations, invert_on_range
 from fastlmm_core.engine.starting_values import starting_values
 from fastlmm_core.linalg.factor import CholeskyFactor
 
@@ -26,6 +27,9 @@ GROWTH = 1e-6
 LARGEST_DECREMENT = 1e-6
 # A standard deviation this close to its bound of zero, where the search could not go on, is tried at zero.
 NEAR_BOUND = 1e-2
+# Newton steps with exact second derivatives after a search that stalled, and the longest of them.
+POLISHING_STEPS = 6
+LONGEST_POLISHING_STEP = 0.3
 # Starts of a factor-analytic or reduced-rank model beside the moments.
 MORE_STARTS = 2
 
@@ -149,7 +153,56 @@ def _from_start(
             break
         theta = restart
     point = evaluate(e, factor, y, snapped)
-    return StructuredOptimum(end, snapped, free, end.extra, point, boundary)
+    found = StructuredOptimum(end, snapped, free, end.extra, point, boundary)
+    stalled = end.decrement > tolerance and factor.flops <= LARGE_FLOPS
+    return _polished(e, factor, y, found, tolerance) if stalled else found
+
+
+def _polished(
+    e: StructuredEquations, factor: CholeskyFactor, y: np.ndarray, found: StructuredOptimum, tolerance: float
+) -> StructuredOptimum:
+    """Newton steps with exact second derivatives from where a search stalled.
+
+    The average information of structures that bend strongly is too far from the second derivatives for the
+    last digits: the deviance has stopped to change when the parameters still move.
+    """
+    theta, point = found.theta, found.point
+    at = np.flatnonzero(found.free & ~((e.lower_bounds == 0.0) & (theta == 0.0)))
+    if not at.size:
+        return found
+    gradient = gradient_at(e, factor, point)[0][at]
+    H = difference_hessian(e, factor.copy(), y, theta, at)
+    inverse = invert_on_range(H, flat_rotations(e, theta, at))
+    decrement = 0.5 * float(gradient @ inverse @ gradient)
+    for _ in range(POLISHING_STEPS):
+        step = -inverse @ gradient
+        if decrement <= tolerance or np.linalg.norm(step) > LONGEST_POLISHING_STEP:
+            break
+        moved = theta.copy()
+        moved[at] += step
+        trial = evaluate(e, factor, y, moved)
+        if not trial.deviance <= point.deviance + 1e-14 * (abs(point.deviance) + e.n) * 100.0:
+            break
+        next_gradient = gradient_at(e, factor, trial)[0][at]
+        following = 0.5 * float(next_gradient @ inverse @ next_gradient)
+        if following >= decrement:
+            break
+        theta, point, gradient, decrement = moved, trial, next_gradient, following
+    if theta is found.theta:
+        return found
+    return replace(found, theta=theta, point=point, end=_polished_end(found, point, at, gradient, decrement))
+
+
+def _polished_end(
+    found: StructuredOptimum, point: StructuredPoint, at: np.ndarray, gradient: np.ndarray, decrement: float
+) -> SearchEnd:
+    """The record of the search, moved to where polishing ended."""
+    whole = np.zeros(found.free.size)
+    whole[at] = gradient
+    return replace(
+        found.end, theta=point.theta[found.free], point=point, gradient=whole[found.free],
+        decrement=decrement, status=0, held=False,
+    )  # fmt: skip
 
 
 def _at_bounds(

@@ -17,14 +17,13 @@ from fastlmm_core.engine.parameters import (
     natural_directions,
     weighted_form,
 )
+from fastlmm_core.engine.second_derivatives import flat_rotations, invert_on_range
 from fastlmm_core.engine.solution import FixedRows, StructuredSolution
 from fastlmm_core.errors import InferenceError, check_option
 
 KINDS = ("expected", "observed", "average")
 # Rows up to which tr(P V_t P V_u) is formed from dense n x n matrices where a structure is not linear.
 DENSE_ROWS = 4000
-# Eigenvalues of a scaled information below this carry no information.
-SINGULAR = 1e-10
 
 
 class StructureInference:
@@ -103,14 +102,8 @@ class StructureInference:
 
     def _rotations(self) -> np.ndarray:
         """Flat directions of loadings among the free parameters, (j, t)."""
-        e, solution = self.solution.equations, self.solution
-        rows = []
-        for term, (own, _) in zip(e.terms, e.slices[0], strict=True):
-            for flat in term.structure.null_directions(solution.theta[own]):
-                row = np.zeros(e.n_theta)
-                row[own] = flat
-                rows.append(row[solution.free])
-        return np.array(rows).reshape(len(rows), self.n_parameters)
+        solution = self.solution
+        return flat_rotations(solution.equations, solution.theta, np.flatnonzero(solution.free))
 
     @cached_property
     def expected(self) -> np.ndarray:
@@ -155,22 +148,6 @@ class StructureInference:
             natural = J @ W @ J.T if directions is self.chart else W
             out = out - 0.5 * curvature_form(self.solution, self.natural, natural, fixed)
         return self.solution.sigma2 * out
-
-
-def invert_on_range(matrix: np.ndarray, flat: np.ndarray) -> np.ndarray:
-    """Inverse of a symmetric matrix after scaling to unit diagonal, on the directions with curvature."""
-    t = matrix.shape[0]
-    if t == 0:
-        return matrix
-    basis = np.eye(t)
-    if len(flat):
-        basis = np.linalg.svd(flat)[2][len(flat) :].T
-    inner = basis.T @ matrix @ basis
-    scale = np.sqrt(np.maximum(np.abs(np.diag(inner)), 1e-300))
-    values, vectors = np.linalg.eigh(inner / np.outer(scale, scale))
-    keep = values > SINGULAR
-    half = basis @ ((vectors[:, keep] / np.sqrt(values[keep])) / scale[:, None])
-    return half @ half.T
 
 
 def expected_dense(solution: StructuredSolution, directions: list[Direction]) -> np.ndarray:

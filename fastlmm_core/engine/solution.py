@@ -9,17 +9,10 @@ import numpy as np
 
 from fastlmm_core.engine.equations import StructuredEquations
 from fastlmm_core.engine.fitting import StructuredOptimum
-from fastlmm_core.engine.objective import (
-    StructuredPoint,
-    evaluate,
-    gradient_at,
-    n_leading,
-)
+from fastlmm_core.engine.objective import StructuredPoint, n_leading
+from fastlmm_core.engine.second_derivatives import difference_hessian
 from fastlmm_core.kernels.assembly import multiply_symmetric
 from fastlmm_core.linalg.factor import CholeskyFactor
-
-# Relative steps of the differences of the gradient (fourth order).
-DIFFERENCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -225,24 +218,9 @@ class StructuredSolution:
     @cached_property
     def hessian(self) -> np.ndarray:
         """Second derivatives of the deviance in the free parameters, by differences of the exact gradient."""
-        e, factor = self.equations, self.factor.copy()
+        e = self.equations
         y = np.concatenate([self.response.residual / self.response.scale, np.zeros(e.residual.n_missing)])
-        at = np.flatnonzero(self.free)
-        H = np.zeros((at.size, at.size))
-
-        def gradient(theta: np.ndarray) -> np.ndarray:
-            point = evaluate(e, factor, y, theta)
-            return gradient_at(e, factor, point)[0][at]
-
-        for column, t in enumerate(at):
-            h = DIFFERENCE * max(1.0, abs(self.theta[t]))
-            moved = []
-            for steps in (1.0, -1.0, 2.0, -2.0):
-                theta = self.theta.copy()
-                theta[t] += steps * h
-                moved.append(gradient(theta))
-            H[:, column] = (8.0 * (moved[0] - moved[1]) - (moved[2] - moved[3])) / (12.0 * h)
-        return 0.5 * (H + H.T)
+        return difference_hessian(e, self.factor.copy(), y, self.theta, np.flatnonzero(self.free))
 
     @property
     def leading(self) -> int:

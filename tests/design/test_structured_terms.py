@@ -234,3 +234,16 @@ def test_a_batch_gives_the_fits_of_lmm_or_none(formula):
 def test_a_batch_refuses_known_relationships():
     with pytest.raises(FormulaError, match="needs relationships="):
         fit_batch(trial(), "y ~ (1 | vm(gen, A))", by="site")
+
+
+def test_weights_that_differ_tell_a_variance_from_that_of_the_residual():
+    frame = trial()
+    frame["plot3"] = [f"p{i // 3}" for i in range(24)]
+    frame["when"] = [f"t{i % 3}" for i in range(24)]
+    frame["size"] = np.where(np.arange(24) < 12, 1.0, 3.0)
+    frame["by_time"] = 1.0 + np.arange(24) % 3
+    for structure in ("us", "cs", "diag", "fa"):
+        formula = f"y ~ {structure}(0 + when | plot3{', k=1' * (structure == 'fa')})"
+        assert build_design(formula, frame, weights="size").random[0].label
+        with pytest.raises(DesignError, match="cannot be told apart"):
+            build_design(formula, frame, weights="by_time")
