@@ -130,7 +130,7 @@ REQUEST = record(
         "vpredict": _said(list_of(FUNCTION), "ask for functions of the components V1, V2, ..."),
         "marker_effects": _said(FLAG, "ask for the effects of the markers of vm(gen, M)", default=False),
         "kr_linear": _said(FLAG, "ask for Kenward-Roger by expected information (pbkrtest)", default=False),
-        "kr_linear_observed": _said(FLAG, "ask for it by observed information (FIRSTORDER)", default=False),
+        "kr_linear_observed": _said(FLAG, "ask for it by observed information", default=False),
         "kr_full_natural": _said(FLAG, "ask for it with second derivatives (SAS DDFM=KR)", default=False),
     },
     ["data", "formula"],
