@@ -14,7 +14,6 @@ Gilmour, Thompson & Cullis 1995; Johnson & Thompson 1995):
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -230,7 +229,8 @@ def average_information(e: StructuredEquations, factor: CholeskyFactor, point: S
     multiply_symmetric(point.G, e.natural.indptr, e.natural.indices, natural, G_natural)
     D = natural.T @ G_natural
     own = e.slices[1]
-    rows_side = residual_derivatives(e, point)(point.residual)  # dRinv_t e
+    pieces = e.residual.coefficients(theta[own])[1]
+    rows_side = e.residual.precision_products(pieces, point.residual)  # dRinv_t e
     projected = np.asarray(e.matrix.T @ rows_side)
     G_natural[:, own] -= projected
     cross = natural.T @ projected
@@ -241,25 +241,6 @@ def average_information(e: StructuredEquations, factor: CholeskyFactor, point: S
     moved = e.gather(point.loadings, G_natural) - g
     D -= moved.T @ factor.solve(moved)
     return 0.5 * (D + D.T)
-
-
-def residual_derivatives(e: StructuredEquations, point: StructuredPoint, jacobian: Any = None) -> Any:
-    """Function from E (n_rows,) to dRinv_t E (n_rows, t) over the residual's parameters.
-
-    Parameters
-    ----------
-    jacobian : (t, pieces), optional
-        Derivatives of the coefficients; default those in theta.
-    """
-    if jacobian is None:
-        _, jacobian = e.residual.coefficients(point.theta[e.slices[1]])
-    matrices = [e.row_precision.at(row) for row in jacobian]
-    n = e.residual.n_rows
-
-    def apply(E: np.ndarray) -> np.ndarray:
-        return np.column_stack([A @ E for A in matrices]) if matrices else np.zeros((n, 0))
-
-    return apply
 
 
 def prior_inverse_form(e: StructuredEquations, theta: np.ndarray, g: np.ndarray) -> np.ndarray:

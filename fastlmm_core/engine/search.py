@@ -18,6 +18,9 @@ from fastlmm_core.kernels.trust_region import (
     propose_step,
 )
 
+# Parameters up to which the eigenvalues of the curvature are left to the kernel.
+ROTATED_BY_KERNEL = 8
+
 Progress = Callable[[int, float, float, np.ndarray, float], None]
 
 
@@ -94,13 +97,13 @@ def search(
     status = 1
     while True:
         gradient, hessian, extra = score(point)
-        proposal = propose_step(gradient, hessian, radius)
+        proposal = propose(gradient, hessian, radius)
         if corrected or (previous < SECANT_BELOW and proposal[2] > SECANT_SLOW * previous):
             if iteration > 0 and previous < SECANT_BELOW:
                 correct_curvature(correction, hessian, step, gradient - before)
                 corrected = True
             hessian = hessian + correction
-            proposal = propose_step(gradient, hessian, radius)
+            proposal = propose(gradient, hessian, radius)
         step, predicted, decrement = proposal
         trace.append(np.concatenate(([point.deviance, decrement, radius], theta)))
         if progress is not None:
@@ -129,7 +132,7 @@ def search(
             if not accepted:
                 if decrement <= ROUNDING:
                     break
-                step, predicted, decrement = propose_step(gradient, hessian, radius)
+                step, predicted, decrement = propose(gradient, hessian, radius)
                 if not radius >= 1e-14:  # also ends on NaN
                     break
         if not accepted:
@@ -141,3 +144,15 @@ def search(
         theta, status, point, held, decrement, iteration, evaluations, gradient, hessian, extra,
         np.array(trace),
     )  # fmt: skip
+
+
+def propose(gradient: np.ndarray, hessian: np.ndarray, radius: float) -> tuple[np.ndarray, float, float]:
+    """``kernels.trust_region.propose_step``; LAPACK turns the curvature diagonal first where it is large.
+
+    The rotations of the kernel serve a handful of parameters; 55 take 27 ms a step, LAPACK less than one.
+    """
+    if gradient.size <= ROTATED_BY_KERNEL or not np.isfinite(hessian).all():
+        return propose_step(gradient, hessian, radius)
+    values, vectors = np.linalg.eigh(hessian)
+    step, predicted, decrement = propose_step(vectors.T @ gradient, np.diag(values), radius)
+    return vectors @ step, predicted, decrement

@@ -125,6 +125,10 @@ class ResidualStructure(ABC):
         lower = sp.csr_array((data, (e.row, e.column)), shape=shape)
         return sp.csr_array(lower + sp.tril(lower, k=-1).T)
 
+    def precision_products(self, pieces: np.ndarray, E: np.ndarray) -> np.ndarray:
+        """sum_b pieces_tb E_b E for every row of `pieces` (t, b) and E (n_rows,): (n_rows, t)."""
+        return np.column_stack([self.precision(row) @ E for row in pieces] or [np.zeros((E.size, 0))])
+
     def quadratics(self, e: np.ndarray) -> np.ndarray:
         """e' E_b e of every piece (b,), for e (n_rows,)."""
         t = self.entries

@@ -87,6 +87,19 @@ class WithinSubjectResiduals(ResidualStructure):
             out.append(structure.start(correlation * np.outer(unit * sd, unit * sd)))
         return np.concatenate(out)
 
+    def precision_products(self, pieces: np.ndarray, E: np.ndarray) -> np.ndarray:
+        # by patterns of visits: t small matrices meet all subjects of a pattern in one product
+        out = np.empty((E.size, pieces.shape[0]))
+        for (_, seen, rows), first in zip(self.patterns, self.first_piece, strict=True):
+            v = seen.size
+            a, b = np.tril_indices(v)
+            blocks = np.zeros((pieces.shape[0], v, v))
+            blocks[:, a, b] = blocks[:, b, a] = pieces[:, first : first + a.size]
+            root = self.root[rows]
+            scaled = (E[rows] * root) @ blocks.transpose(2, 0, 1).reshape(v, -1)
+            out[rows] = scaled.reshape(rows.shape[0], -1, v).transpose(0, 2, 1) * root[:, :, None]
+        return out
+
     def lower_bounds(self) -> np.ndarray:
         return np.concatenate([s.lower_bounds() for s in self.structures])
 
@@ -123,10 +136,8 @@ class WithinSubjectResiduals(ResidualStructure):
     def _multiply(self, sigma: list[np.ndarray], V: np.ndarray) -> np.ndarray:
         out = np.empty_like(V)
         for arm, seen, rows in self.patterns:
-            scaled = V[rows] / self.root[rows][:, :, None]
-            out[rows] = (
-                np.einsum("ab,sbr->sar", sigma[arm][np.ix_(seen, seen)], scaled) / self.root[rows][:, :, None]
-            )
+            root = self.root[rows][:, :, None]
+            out[rows] = np.matmul(sigma[arm][np.ix_(seen, seen)], V[rows] / root) / root
         return out
 
     def multiply_covariance(self, theta: np.ndarray, V: np.ndarray) -> np.ndarray:
