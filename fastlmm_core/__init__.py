@@ -3,9 +3,28 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from fastlmm_core._version import __version__
+
+if TYPE_CHECKING:  # what checkers and editors see of the names below
+    from fastlmm_core import datasets as datasets
+    from fastlmm_core import errors as errors
+    from fastlmm_core.api import Prepared as Prepared
+    from fastlmm_core.api import lmm as lmm
+    from fastlmm_core.api import prepare as prepare
+    from fastlmm_core.batch import BatchResult as BatchResult
+    from fastlmm_core.batch import fit_batch as fit_batch
+    from fastlmm_core.batch import fit_group as fit_group
+    from fastlmm_core.request import run as run
+    from fastlmm_core.results.fit import LMMFit as LMMFit
+    from fastlmm_core.results.saving import load as load
+    from fastlmm_core.results.term_tests import compare as compare
+    from fastlmm_core.structures.relationships import Covariance as Covariance
+    from fastlmm_core.structures.relationships import Markers as Markers
+    from fastlmm_core.structures.relationships import Pedigree as Pedigree
+    from fastlmm_core.structures.relationships import SparseInverse as SparseInverse
+    from fastlmm_core.structures.relationships import single_step as single_step
 
 # Loaded on first use: `import fastlmm_core` and `fastlmm --version` stay light.
 _EXPORTS = {
