@@ -79,12 +79,12 @@ def figures(formula: str, table: pd.DataFrame) -> dict[str, Any]:
     fit, total, _ = gauges.timed(lambda: fl.lmm(formula, table))
     peak = gauges.resident_mb("VmHWM")
     prepared = fit.prepared
-    e, factor = prepared.equations, prepared.factor.copy()
+    e, factor, y = fit.plain.equations, prepared.factor.copy(), fit.response
     if not isinstance(factor, SupernodalFactor):
         raise SystemExit("the model is too small for the engine figures")
     factors = factors_at(e, fit.solved.theta)
     C = assemble_at(e, factors)
-    response = prepare_response(e, prepared.design.y)
+    response = prepare_response(e, y)
     point = evaluate(e, factor, response, factors, True)
     right = response.rhs
     out: dict[str, Any] = {

@@ -39,7 +39,7 @@ def fit_and_infer(formula: str, table: pd.DataFrame, contrasts: int | None = Non
     K = np.eye(p)[: contrasts or p]
     gauges.reset_peak()
     found, inference, _ = gauges.timed(lambda: _infer(fit, K))
-    e, factor = fit.prepared.equations, fit.prepared.factor
+    e, factor = fit.plain.equations, fit.prepared.factor
     return {
         "rows": e.n,
         "equations": e.q + e.p,

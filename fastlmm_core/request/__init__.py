@@ -72,8 +72,9 @@ def read_relationships(given: Mapping[str, Any] | None, reach: Reach) -> dict[st
 
     out = {}
     for name, spec in (given or {}).items():
-        if isinstance(spec, Mapping) and isinstance(spec.get("file"), str):
-            spec = {**spec, "file": reach.path(f"relationships['{name}'].file", spec["file"])}
+        for key in ("file", "data", "matrix"):  # a text in any of them is a file
+            if isinstance(spec.get(key), str):
+                spec = {**spec, key: reach.path(f"relationships['{name}'].{key}", spec[key])}
         out[str(name)] = relationship_from_request(str(name), spec)
     return out
 

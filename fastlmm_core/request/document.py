@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+import pandas as pd
+
 from ..errors import DataError, FastLMMError, OptionError, clipped, shown
 from ..options import check
 from .schema import SCHEMA
@@ -112,7 +114,12 @@ def checked_request(request: Any) -> dict[str, Any]:
     """
     if not isinstance(request, Mapping):
         raise OptionError(f"a request must be a JSON object, not {type(request).__name__}")
+    table = request.get("data")
+    if isinstance(table, pd.DataFrame):  # from Python; its columns are checked where they are read
+        request = {**request, "data": {}}
     check("", request, SCHEMA)
+    if isinstance(table, pd.DataFrame):
+        request = {**request, "data": table}
     out = {key: value for key, value in request.items() if value is not None}
     if out.setdefault("method", "REML") == "OLS" and "|" in out["formula"]:
         raise OptionError(

@@ -522,7 +522,7 @@ class LMMFit:
         """Conditional modes by grouping factor: a row a level, a column a coefficient."""
         return _blups.ranef_tables(self)
 
-    @public(random=either(SWITCH, NAMES), allow_new_levels=SWITCH, se=SWITCH)
+    @public(term=optional(TEXT))
     def marker_effects(self, term: str | None = None) -> pd.DataFrame:
         """Effects of the markers behind ``vm(gen, M)``: term, marker, estimate, se, pev.
 
@@ -538,6 +538,7 @@ class LMMFit:
         """
         return marker_effect_table(self, term)
 
+    @public(random=either(SWITCH, NAMES), allow_new_levels=SWITCH, se=SWITCH)
     def predict(
         self, newdata: Any = None, *, random: bool | Sequence[str] = True, allow_new_levels: bool = False,
         offset: Any = None, se: bool = False,

@@ -123,7 +123,7 @@ def test_columns_left_of_the_bar_of_a_relationship():
         ("y ~ ps(x, nseg=(3, 4))", "2 numbers does not go with 1"),
         ("y ~ ps(x, nseg=0)", "whole number of segments"),
         ("y ~ ps(x, nseg=1e9)", "1 to 10000"),
-        ("y ~ ps(x, nseg=1e400)", "whole number of segments"),
+        ("y ~ ps(x, nseg=1e400)", "the number is too large"),
         ("y ~ ps(x, pord=5)", "pord=5"),
         ("y ~ ps(x, degree=0)", "degree=0"),
         ("y ~ ps(x):f", "a term of its own"),

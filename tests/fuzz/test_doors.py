@@ -58,6 +58,8 @@ def near(schema):
         right = st.sampled_from(schema["enum"])
     elif "properties" in schema:
         right = st.fixed_dictionaries({}, optional={k: near(v) for k, v in schema["properties"].items()})
+    elif "type" not in schema:  # checked where it is read
+        right = JSON
     elif schema["type"] == "object":
         right = st.dictionaries(KEYS, near(schema["additionalProperties"]), max_size=2)
     elif schema["type"] == "array":

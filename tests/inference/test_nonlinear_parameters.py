@@ -15,7 +15,7 @@ from dense_reference import DenseModel, first_differences, second_differences
 from random_designs import case, fit_of
 
 from fastlmm_core import lmm
-from fastlmm_core.errors import InferenceError
+from fastlmm_core.errors import InferenceError, InternalError
 from fastlmm_core.reml.information import KINDS
 from fastlmm_core.reml.objective import evaluate, factors_at
 from fastlmm_core.reml.solved import SolvedEquations
@@ -317,5 +317,5 @@ def test_a_nonlinear_structure_without_derivatives_is_an_error():
         name = "unfinished"
 
     fit = seen_as(fresh("slopes2"), Unfinished, 0)
-    with pytest.raises(NotImplementedError, match="'unfinished' is not linear and has to define parameter_j"):
+    with pytest.raises(InternalError, match="'unfinished' is not linear and has to define parameter_j"):
         fit.linear_functions(np.eye(2))

@@ -31,8 +31,8 @@ def test_a_users_file_is_typed(tmp_path):
     pytest.importorskip("mypy")
     path = tmp_path / "analysis.py"
     path.write_text(USER_FILE, encoding="utf-8")
-    command = [sys.executable, "-m", "mypy", "--strict", "--ignore-missing-imports", "--follow-imports=silent",
-               "--cache-dir", str(tmp_path / "cache"), str(path)]  # fmt: skip
+    command = [sys.executable, "-m", "mypy", "--strict", "--ignore-missing-imports",
+               "--follow-imports=silent", "--cache-dir", str(tmp_path / "cache"), str(path)]  # fmt: skip
     environment = {"MYPYPATH": str(PACKAGE.parent), "PATH": "/usr/bin:/bin"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
     said = done.stdout
