@@ -2,7 +2,8 @@
 
 f = B b with a penalty b'P b on B-spline coefficients (Eilers & Marx 1996; Verbyla et al. 1999). P does not
 see polynomials below its order; those are columns of the fixed part, and as many coefficients are set to zero
-in their stead, at the corners of the basis. With N an orthonormal basis of the null space of P,
+in their stead, at the corners of the basis; what B b then holds of the polynomials is told apart by
+`polynomials` and `unpenalized`. With N an orthonormal basis of the null space of P,
 log |P_kept| = log |P|_+ + 2 log |N_dropped|, and the REML criterion is that of b on the complement of N.
 
 ``ps``: B-splines on equal segments of the range and differences of their coefficients, P = D'D, for two
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any
 
 import numpy as np
@@ -49,12 +50,15 @@ class SplineAxis:
     penalty : (k, k) csc_array
     null : (k, order) float64
         Coefficients of the polynomials that the penalty does not see.
+    points : (m,) float64 or None
+        Where the values of the smooth are orthogonal to these polynomials; None: its coefficients are.
     """
 
     knots: np.ndarray
     degree: int
     penalty: sp.csc_array
     null: np.ndarray
+    points: np.ndarray | None = None
 
     @property
     def size(self) -> int:
@@ -87,6 +91,15 @@ class SplineAxis:
         """(order,) coefficients that are zero: as far apart as there are polynomials."""
         order = self.null.shape[1]
         return np.unique(np.round(np.linspace(0, self.size - 1, order)).astype(np.int64))
+
+    def null_projection(self) -> tuple[np.ndarray, np.ndarray]:
+        """N (k, order) and A (order, k) of the projection N A onto the polynomials, A N = I."""
+        moved = self.null
+        if self.points is not None:
+            values = self.basis(self.points)
+            moved = np.asarray(values.T @ (values @ moved))
+        root = np.linalg.cholesky(self.null.T @ moved)
+        return np.linalg.solve(root, self.null.T).T, np.linalg.solve(root, moved.T)
 
     def spectrum(self) -> tuple[np.ndarray, float]:
         """(k,) eigenvalues of the penalty, those of the null space 0, and log |N| of its dropped rows."""
@@ -134,7 +147,7 @@ def smoothing_spline(x: np.ndarray) -> SplineAxis:
     greville = (knots[1 : k + 1] + knots[2 : k + 2] + knots[3 : k + 3]) / 3.0
     centre = 0.5 * (inner[0] + inner[-1])
     null = np.column_stack([np.ones(k), (greville - centre) / (inner[-1] - inner[0])])
-    return SplineAxis(knots, 3, sp.csc_array(penalty), null)
+    return SplineAxis(knots, 3, sp.csc_array(penalty), null, inner)
 
 
 def _second_derivatives(knots: np.ndarray, k: int) -> sp.csr_array:
@@ -166,6 +179,11 @@ class SplineTerm:
     nodes : tuple of Node
     kept : (b,) int64
         Coefficients that are not set to zero.
+    polynomials : (n, j) float64
+        Polynomials that are not penalized.
+    unpenalized : (j, b) float64
+        Share in them: basis - polynomials @ unpenalized has coefficients orthogonal to the null space of
+        the penalty (ps), or values at the knots that are orthogonal to 1 and x (spl).
     states : dict of str to dict
     group_variables : tuple of str
         Columns of the table it reads.
@@ -180,6 +198,8 @@ class SplineTerm:
     axes_of: tuple[SplineAxis, ...]
     nodes: tuple[Node, ...]
     kept: np.ndarray
+    polynomials: np.ndarray
+    unpenalized: np.ndarray
     states: Mapping[str, State]
     group_variables: tuple[str, ...]
 
@@ -288,27 +308,29 @@ def build_spline(
     texts = [deparse(node) for node in part.variables]
     names = tuple(label_of(text) for text in texts)
     values = [np.ascontiguousarray(raw[text].on_rows(rows)[:, 0]) for text in texts]
-    for name, x in zip(names, values, strict=True):
-        distinct, least = np.unique(x).size, 3 if part.kind == "spl" else part.order + 1
-        if distinct < least:
-            raise DesignError(f"'{part.label}' needs at least {least} distinct values of {name}, but there "
-                              f"are {distinct}")  # fmt: skip
+    _check_distinct(part, names, values)
     _check_polynomials(part, names, values, X)
     axes = tuple(
         smoothing_spline(x) if part.kind == "spl" else equal_segments(x, count, part.degree, part.order)
         for x, count in zip(values, part.n_segments, strict=True)
     )
     pieces, eigenvalues, constant, kept = _penalties(axes)
-    basis: sp.csr_array | None = None
-    for axis, x in zip(axes, values, strict=True):
-        own = axis.basis(x)
-        basis = own if basis is None else rowwise_product(own, basis)
-    assert basis is not None
+    null, coordinates = _null_projection(axes)
+    basis = axes[0].basis(values[0])
+    if len(axes) == 2:
+        basis = rowwise_product(axes[1].basis(values[1]), basis)
     variables = tuple(dict.fromkeys(c.name for node in part.variables for c in columns_read(node)))
     return SplineTerm(
         part.label, names, sp.csr_array(basis[:, kept]), pieces, eigenvalues, constant, axes, part.variables,
-        kept, {text: raw[text].state for text in texts}, variables,
+        kept, np.asarray(basis @ null), coordinates[:, kept], {text: raw[text].state for text in texts},
+        variables,
     )  # fmt: skip
+
+
+def _null_projection(axes: tuple[SplineAxis, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """N (k, j) and A (j, k) of the projection N A of all coefficients onto the unpenalized polynomials."""
+    null, coordinates = zip(*(axis.null_projection() for axis in axes), strict=True)
+    return reduce(np.kron, null), reduce(np.kron, coordinates)
 
 
 def _penalties(
@@ -335,6 +357,15 @@ def _penalties(
     order = first.null.shape[1]
     constant = 2.0 * order * (log_first + log_second)
     return pieces, pairs[:, pairs.sum(axis=0) > 0.0], constant, kept
+
+
+def _check_distinct(part: SplinePart, names: tuple[str, ...], values: list[np.ndarray]) -> None:
+    """Refuse a variable with too few values."""
+    for name, x in zip(names, values, strict=True):
+        distinct, least = np.unique(x).size, 3 if part.kind == "spl" else part.order + 1
+        if distinct < least:
+            raise DesignError(f"'{part.label}' needs at least {least} distinct values of {name}, but there "
+                              f"are {distinct}")  # fmt: skip
 
 
 def _check_polynomials(

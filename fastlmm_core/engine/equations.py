@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
+from fastlmm_core.engine.null_space import NullShare, NullSpace, null_shares
 from fastlmm_core.kernels.columns import standardize_columns
 from fastlmm_core.kernels.crossproducts import expand_pattern, permute_pattern
 from fastlmm_core.kernels.loadings import (
@@ -51,6 +52,8 @@ class EngineTerm:
         u_user = basis u_inside, T_user = basis T_inside basis'.
     root : (L_user, L) float64 or None
         u_user = root u for a relationship of low rank; None where the levels are the user's.
+    null : NullSpace or None
+        Polynomials that a spline leaves to the fixed part.
     """
 
     structure: Any
@@ -58,6 +61,7 @@ class EngineTerm:
     matrices: tuple[sp.csr_array, ...]
     basis: np.ndarray
     root: np.ndarray | None = None
+    null: NullSpace | None = None
 
     @property
     def n_levels(self) -> int:
@@ -242,6 +246,11 @@ class StructuredEquations:
         columns = np.concatenate((np.arange(self.p), moved))
         entries = np.concatenate((1.0 / self.scale, -(self.shift / self.scale)[moved] / self.first_value))
         return sp.csc_array((entries, (rows, columns)), shape=(self.p, self.p))
+
+    @cached_property
+    def null_shares(self) -> dict[int, NullShare]:
+        """Shares of the splines in the fixed part, by random term."""
+        return null_shares(self)
 
     def loadings_at(self, theta: np.ndarray) -> np.ndarray:
         """Lambda of every term, (K + 2, m, r); the last two are the 1 of missing plots and fixed columns."""

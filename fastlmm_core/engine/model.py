@@ -9,6 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from fastlmm_core.engine.equations import EngineTerm, StructuredEquations, build_structured_equations
+from fastlmm_core.engine.null_space import NullSpace
 from fastlmm_core.errors import OptionError
 from fastlmm_core.kernels.columns import orthonormal_basis
 from fastlmm_core.structures.levels.base import LevelStructure
@@ -39,7 +40,7 @@ class UnitLoadings:
 
 def build_model(design: Any, *, fixed_last: bool) -> StructuredEquations:
     """The equations of a design with any structures."""
-    terms = [engine_term(term, design.n) for term in design.random]
+    terms = [engine_term(term, design.n, reduced=not fixed_last) for term in design.random]
     residual = engine_residual(design)
     return build_structured_equations(
         design.X, terms, residual, has_intercept=design.has_intercept, fixed_last=fixed_last
@@ -57,11 +58,16 @@ def needs_structures(design: Any) -> bool:
     )  # fmt: skip
 
 
-def engine_term(term: Any, n: int) -> EngineTerm:
-    """A random term or a spline of the design as the engine takes it."""
+def engine_term(term: Any, n: int, *, reduced: bool = True) -> EngineTerm:
+    """A random term or a spline of the design as the engine takes it.
+
+    A `reduced` spline keeps its sparse columns, whose |V| is the defined one only beside |X'V^-1 X|.
+    """
     if getattr(term, "is_spline", False):
         penalty = PenaltyLevels(term.pieces, term.log_determinant, term.names, term.typical_variance)
-        return EngineTerm(UnitLoadings(), penalty, (sp.csr_array(term.basis),), np.eye(1))
+        null = NullSpace(term.polynomials, term.unpenalized, reduced)
+        columns = term.basis if reduced else term.basis.toarray() - term.polynomials @ term.unpenalized
+        return EngineTerm(UnitLoadings(), penalty, (sp.csr_array(columns),), np.eye(1), null=null)
     structure = make_coefficient_structure(term.structure, len(term.columns), **dict(term.options))
     levels, root = level_structure(term.relation)
     matrices = coefficient_matrices(term, n)

@@ -11,15 +11,13 @@ import scipy.sparse as sp
 from fastlmm_core.engine.equations import StructuredEquations
 from fastlmm_core.engine.fitting import StructuredOptimum, fit_structures
 from fastlmm_core.engine.held import held_parameters
+from fastlmm_core.engine.least_squares import least_squares
 from fastlmm_core.engine.search import Progress
 from fastlmm_core.engine.solution import StructuredResponse, StructuredSolution
 from fastlmm_core.errors import DesignError
 from fastlmm_core.linalg.factor import CholeskyFactor
 from fastlmm_core.reml.fitting import Certificate
 from fastlmm_core.reml.optimizer import Optimum
-
-# Fixed columns up to which the least squares fit that starts a response is dense.
-DENSE_FIXED = 500
 
 
 def fit_model(
@@ -61,19 +59,7 @@ def prepare_response(design: Any, e: StructuredEquations, y: np.ndarray) -> Stru
     """Weighted least squares of the fixed part taken out of y, and the scale of what is left."""
     X = sp.csc_array(e.matrix[: e.n][:, e.natural.fixed])
     w = np.ones(e.n) if design.weights is None else np.asarray(design.weights, float)
-    beta, residual = np.zeros(e.p), y
-    if e.p:
-        XWX = sp.csc_array(X.T @ sp.csc_array(X.multiply(w[:, None])))
-        if e.p <= DENSE_FIXED:
-            inverse = np.linalg.inv(XWX.toarray())
-            solve = lambda right: inverse @ right  # noqa: E731
-        else:
-            from fastlmm_core.linalg.supernodal import solver_of
-
-            solve = solver_of(XWX)
-        for _ in range(2):  # the second pass removes the rounding of the first
-            beta = beta + solve(X.T @ (w * residual))
-            residual = y - X @ beta
+    beta, residual = least_squares(X, w, y)
     square = float(residual @ (w * residual))
     if square <= 1e-28 * float(y @ (w * y)):
         raise DesignError(

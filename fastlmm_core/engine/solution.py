@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from fastlmm_core.engine.equations import StructuredEquations
 from fastlmm_core.engine.fitting import StructuredOptimum
+from fastlmm_core.engine.null_space import fixed_coefficients, unknowns_of
 from fastlmm_core.engine.objective import StructuredPoint, n_leading
 from fastlmm_core.engine.second_derivatives import difference_hessian
 from fastlmm_core.kernels.assembly import multiply_symmetric
@@ -22,11 +24,12 @@ class FixedRows:
     Attributes
     ----------
     spherical : (q', r)
-        c_K = C^-1 [0; K'].
+        c_K = C^-1 F' k, with k (q, r) the rows as functions of the natural unknowns.
     rows : (n_rows, r)
         R U = W F c_K.
     projected : (q, r)
-        Z' U on the random natural scalars, zero elsewhere.
+        G F c_K - k = -P F c_K on the random natural scalars, zero elsewhere: Z' U, that of a spline in the
+        basis of its definition, carried over to the coefficients kept. U' V_t U follows from it for all.
     """
 
     spherical: np.ndarray
@@ -114,8 +117,12 @@ class StructuredSolution:
 
     @property
     def beta(self) -> np.ndarray:
-        """Inside fixed coefficients (p,)."""
-        own = self.point.coefficients[self.equations.natural.fixed, 0]
+        """Inside fixed coefficients (p,), beside splines as these are defined (see ``null_space``)."""
+        return self.beta_beside(())
+
+    def beta_beside(self, terms: Collection[int]) -> np.ndarray:
+        """Inside fixed coefficients (p,) for a sum with B w of the splines among the random terms `terms`."""
+        own = fixed_coefficients(self.equations, self.point.coefficients, terms)[:, 0]
         return own * self.response.scale + self.response.beta_start
 
     @property
@@ -181,12 +188,9 @@ class StructuredSolution:
 
     @cached_property
     def _fixed_half(self) -> np.ndarray:
-        """C^-1 [0; I] Phi^(-1/2) (q', p): its outer product is what estimating beta adds to C^-1."""
-        e = self.equations
-        rhs = np.zeros((e.spherical.size, e.p))
-        rhs[e.spherical.fixed, np.arange(e.p)] = 1.0
-        columns = self.factor.solve(rhs)
-        phi = columns[e.spherical.fixed]
+        """c_I Phi^(-1/2) (q', p): its outer product is what estimating beta adds to C^-1."""
+        fixed, phi = self.solve_fixed(np.eye(self.equations.p))
+        columns = fixed.spherical
         return np.linalg.solve(np.linalg.cholesky(0.5 * (phi + phi.T)), columns.T).T
 
     def _low_rank_error(self, k: int, loadings: np.ndarray) -> np.ndarray:
@@ -204,16 +208,16 @@ class StructuredSolution:
     def solve_fixed(self, K: np.ndarray) -> tuple[FixedRows, np.ndarray]:
         """For inside rows K (r, p): what inference needs of them, and Phi K' (p, r), inside scale."""
         e = self.equations
-        rhs = np.zeros((e.spherical.size, K.shape[0]))
-        rhs[e.spherical.fixed] = K.T
-        spherical = self.factor.solve(rhs)
+        functions = unknowns_of(e, K)
+        spherical = self.factor.solve(e.gather(self.point.loadings, functions))
         natural = e.spread(self.point.loadings, spherical)
         rows = np.asarray(e.matrix @ natural)
         projected = np.empty_like(natural)
         multiply_symmetric(self.point.G, e.natural.indptr, e.natural.indices, natural, projected)
+        projected -= functions
         projected[e.natural.fixed] = 0.0
         projected[e.natural.missing] = 0.0
-        return FixedRows(spherical, rows, projected), spherical[e.spherical.fixed]
+        return FixedRows(spherical, rows, projected), fixed_coefficients(e, natural)
 
     @cached_property
     def hessian(self) -> np.ndarray:

@@ -548,7 +548,8 @@ class LMMFit:
         Parameters
         ----------
         random : bool or list of str
-            Include all random terms, none, or those of the named grouping factors.
+            Include all random terms, none, or those of the named grouping factors. A spline by itself adds
+            its deviation from the polynomials that it does not penalize, which are in the fixed part.
         allow_new_levels : bool
             Levels that did not occur get a random effect of zero, and its variance in `se`.
         offset : (m,) array, optional

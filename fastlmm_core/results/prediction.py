@@ -11,6 +11,7 @@ import scipy.sparse as sp
 
 from fastlmm_core.design.expressions import label_of
 from fastlmm_core.design.table import Table, first_row
+from fastlmm_core.engine.null_space import unknowns_of
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import DataError, OptionError, name_list, nearest_names, shown
 from fastlmm_core.inference.linear_functions import dense_rows
@@ -54,8 +55,7 @@ def predict(
         X = fit.design.fixed_matrix(newdata)
         shift = _new_offset(fit, offset, newdata, X.shape[0])
     estimable = fit.design.estimable(X)
-    beta = np.where(np.isnan(fit.beta), 0.0, fit.beta)
-    value = X @ beta + shift
+    value = X @ _fixed_coefficients(fit, used) + shift
     evaluated: list[tuple[int, np.ndarray | None, Any]] = []
     for k in used:
         term = fit.design.random[k]
@@ -81,6 +81,14 @@ def predict(
     index = getattr(newdata, "index", None) if newdata is not None else None
     error = np.where(estimable, np.sqrt(np.maximum(variance, 0.0)), np.nan)
     return pd.DataFrame({"prediction": value, "se": error, "status": status}, index=index)
+
+
+def _fixed_coefficients(fit: LMMFit, used: list[int]) -> np.ndarray:
+    """beta (p_full,), zero where dropped, less the polynomials in B w of the splines that are added."""
+    beta = np.where(np.isnan(fit.beta), 0.0, fit.beta)
+    if isinstance(fit.solved, StructuredSolution):
+        beta[fit.design.kept] = fit.solved.equations.to_user @ fit.solved.beta_beside(used)
+    return beta
 
 
 def _unknown_levels(term: RandomTerm, newdata: Any, rows: np.ndarray) -> str:
@@ -167,12 +175,12 @@ def structured_variance(fit: LMMFit, X: sp.csr_array, evaluated: list, block: in
     assert isinstance(solution, StructuredSolution)
     e = solution.equations
     fixed = sp.csr_array(X[:, fit.design.kept] @ e.to_user)
+    beside = {k for k, _, _ in evaluated}
     out = np.empty(X.shape[0])
     for first in range(0, X.shape[0], block):
         rows = slice(first, min(first + block, X.shape[0]))
         count = rows.stop - rows.start
-        K = np.zeros((e.natural.size, count))
-        K[e.natural.fixed] = fixed[rows].toarray().T
+        K = unknowns_of(e, fixed[rows].toarray(), beside)
         extra = np.zeros(count)
         for k, codes, z in evaluated:
             term, at = e.terms[k], e.natural.rows[k]
