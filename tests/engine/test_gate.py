@@ -129,11 +129,12 @@ STRANGE = (
 )  # fmt: skip
 QUESTIONS = (
     "linear_functions", "fixed_effects", "anova", "emmeans", "emtrends", "joint_tests", "blups", "predict",
-    "refit", "summary", "observation_weights",
+    "refit", "summary", "observation_weights", "marker_effects", "vpredict",
 )  # fmt: skip
 NEEDED = {
     "linear_functions": {"K": np.zeros((1, 12))}, "observation_weights": {"K": np.eye(12)[:1]},
     "emmeans": {"specs": "V"}, "emtrends": {"specs": "V", "var": "x"}, "refit": {"y": np.arange(72.0)},
+    "vpredict": {"expression": "V1"},
 }  # fmt: skip
 TABLES = (
     "contrast", "test", "with_options", "cld", "difference_errors", "comparison_intervals", "best",
