@@ -171,7 +171,8 @@ def code_trials(table: TrialTable) -> CodedTrials | None:
     """Code a table for the compiled path; None when the plan needs the general path."""
     plan = table.plan
     parsed = plan.parsed
-    if not parsed.is_plain:  # the kernels know us and diag over independent levels, and nothing else
+    # the kernels know us and diag over independent levels, independent residuals, and nothing else
+    if not parsed.is_plain or not plan.structures.is_plain:
         return None
     family = contrast_plan(plan)
     if isinstance(family, bool) or plan.information != "expected":

@@ -43,6 +43,8 @@ def standard(
 
 
 SLOPES = "no h2_standard: the variance between the levels depends on a covariate"
+STRUCTURED = "no h2_standard: the model has covariance structures"
+RELATED = "no heritability: its levels are related, and each has a reliability of its own"
 
 
 def interactions(own: int, groups: Sequence[Sequence[str]], plain: Sequence[bool]) -> tuple[int, ...] | None:
@@ -72,6 +74,7 @@ def mean_environments(codes: np.ndarray, interaction: np.ndarray) -> float:
 def heritability_columns(
     group: Any, levels: np.ndarray, replication: np.ndarray, variance: np.ndarray,
     interaction: np.ndarray | None, residual: np.ndarray, pev_trace: np.ndarray, pev_total: np.ndarray,
+    missing: str = SLOPES,
 ) -> dict[str, Any]:  # fmt: skip
     """Columns group, levels, replication, variance, mean_pev, h2_cullis, h2_standard, status; one row a fit.
 
@@ -82,6 +85,8 @@ def heritability_columns(
         Harmonic mean of the observations per genotype.
     interaction : (u,) or None
         See `standard`; None where it is not defined (see `interactions`).
+    missing : str
+        The status where it is None.
     """
     defined = interaction is not None
     between = np.full(levels.size, np.nan) if interaction is None else interaction
@@ -93,7 +98,7 @@ def heritability_columns(
         "mean_pev": pev_trace / levels,
         "h2_cullis": cullis(variance, pev_trace, pev_total, levels),
         "h2_standard": standard(variance, between, residual, replication),
-        "status": same_text("ok" if defined else SLOPES, levels.size),
+        "status": same_text("ok" if defined else missing, levels.size),
     }
 
 

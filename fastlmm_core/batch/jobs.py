@@ -9,6 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -125,10 +126,17 @@ def worker_count(workers: int | None) -> int:
 
 
 def run_remote(
-    piece: DatasetPiece | pd.DataFrame, number: int, plan: BatchPlan, store: PartStore | None
+    piece: DatasetPiece | pd.DataFrame, number: int, plan: BatchPlan, folder: tuple[Path, str] | None
 ) -> Outcome:
-    """One job on a worker of a cluster: read or take the rows, fit, write the part."""
+    """One job on a worker of a cluster: read or take the rows, fit, write the part.
+
+    Parameters
+    ----------
+    folder : (path, str) or None
+        Where the results go, and the fingerprint of the data.
+    """
     one_blas_thread()
+    store = None if folder is None else PartStore(folder[0], plan, folder[1])
     frame = piece.load() if isinstance(piece, DatasetPiece) else piece
     if len(frame):
         rows = fit_trials(collect_trials(frame, plan))
@@ -147,7 +155,9 @@ def run_dask(
     """
     from distributed import as_completed
 
-    shared = PartStore(store.folder.resolve(), plan, store.source) if store else None
+    folder = (store.folder.resolve(), store.source) if store else None
+    # relationships may be large: once for each worker then, not once for each part
+    sent = client.scatter(plan, broadcast=True, hash=False) if plan.structures.relationships else plan
     rows: dict[int, TableParts] = {}
     numbers: dict[str, int] = {}
 
@@ -155,7 +165,7 @@ def run_dask(
         if not pieces:
             return None
         number, piece = pieces.pop(0)
-        future = client.submit(run_remote, piece, number, plan, shared, pure=False, retries=2)
+        future = client.submit(run_remote, piece, number, sent, folder, pure=False, retries=2)
         numbers[future.key] = number
         return future
 

@@ -13,6 +13,8 @@ import pandas as pd
 
 from fastlmm_core.api import Prepared, prepare
 from fastlmm_core.batch.heritability import (
+    RELATED,
+    STRUCTURED,
     harmonic_replication,
     heritability_columns,
     interactions,
@@ -23,8 +25,11 @@ from fastlmm_core.batch.stopping import check_wanted
 from fastlmm_core.batch.tables import TableParts, failed_row, same_text
 from fastlmm_core.batch.trials import TrialTable
 from fastlmm_core.design.expressions import Name
+from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import FastLMMError, FastLMMWarning, NotConvergedWarning
+from fastlmm_core.results.blups import is_spline
 from fastlmm_core.results.fit import LMMFit
+from fastlmm_core.results.structured_blocks import residual_blocks, term_blocks
 
 # Warnings become columns; the filter of the process is changed by one thread at a time.
 _FILTER = threading.Lock()
@@ -75,7 +80,11 @@ def fit_unit(table: TrialTable, trial: int, trait: int, prepared: dict[bytes, Pr
         name = str(table.keys.columns[table.keys.iloc[trial].isna()][0])
         raise DataError(f"column '{name}' does not name the trial: its value is missing")
     lo, hi = int(table.ptr[trial]), int(table.ptr[trial + 1])
-    options: dict[str, Any] = {"reml": plan.reml, "weights": plan.weights}
+    own = plan.structures
+    options: dict[str, Any] = {
+        "reml": plan.reml, "weights": plan.weights, "residual": own.residual,
+        "relationships": own.relationships, "fixed_parameters": own.held,
+    }  # fmt: skip
     with _FILTER, warnings.catch_warnings():
         warnings.simplefilter("ignore", FastLMMWarning)
         if not plan.traits:
@@ -120,12 +129,7 @@ def fit_row(fit: LMMFit, plan: BatchPlan, rows: int) -> dict[str, Any]:
         "n": fit.nobs, "n_dropped": rows - fit.nobs, "rank": fit.rank, "criterion": fit.criterion,
         "sigma": fit.sigma, "var_Residual": fit.sigma**2,
     }  # fmt: skip
-    for k in formula_order(fit, plan):
-        term = fit.design.random[k]
-        plain = term.columns == ("(Intercept)",)
-        variances = fit.term_variances(k)
-        for column, value in zip(term.columns, variances.tolist(), strict=True):
-            row[f"var_{term.group}" if plain else f"var_{term.group}.{column}"] = value
+    row |= structured_variances(fit) if fit.structured else plain_variances(fit, plan)
     converged = fit.converged
     message = "; ".join(str(w) for w in fit.warnings)
     return row | {
@@ -133,6 +137,36 @@ def fit_row(fit: LMMFit, plan: BatchPlan, rows: int) -> dict[str, Any]:
         "seconds": 0.0,
         "status": "ok" if converged else NotConvergedWarning.flag, "message": message,
     }  # fmt: skip
+
+
+def plain_variances(fit: LMMFit, plan: BatchPlan) -> dict[str, float]:
+    """Columns ``var_<group>`` and ``var_<group>.<coefficient>`` of a fit with unrelated levels."""
+    row: dict[str, float] = {}
+    for k in formula_order(fit, plan):
+        term = fit.design.random[k]
+        plain = term.columns == ("(Intercept)",)
+        for column, value in zip(term.columns, fit.term_variances(k).tolist(), strict=True):
+            row[f"var_{term.group}" if plain else f"var_{term.group}.{column}"] = value
+    return row
+
+
+def structured_variances(fit: LMMFit) -> dict[str, float]:
+    """Columns ``var_...`` of all variances, also of splines and of several residuals, and ``cor_...``.
+
+    The latter are the correlations of neighbouring levels, ``cor_ar1(row)``.
+    """
+    row: dict[str, float] = {}
+    for block in [*term_blocks(fit), *residual_blocks(fit)]:
+        # the group of a term of at() names the level already
+        at = "" if block.at is None or str(block.at) in block.group else f".{block.at}"
+        where = f"{block.group}{at}"
+        values = block.extra["variances"] if block.T is None else np.diag(block.T)
+        alone = block.names == ["(Intercept)"] or (block.group.startswith("Residual") and len(values) == 1)
+        for name, value in zip(block.names, values.tolist(), strict=True):
+            row[f"var_{where}" if alone else f"var_{where}.{name}"] = value
+        for name, value in block.extra.get("group_corr", {}).items():
+            row[f"cor_{where}.{name}"] = float(value)
+    return row
 
 
 def formula_order(fit: LMMFit, plan: BatchPlan) -> list[int]:
@@ -145,14 +179,16 @@ def formula_order(fit: LMMFit, plan: BatchPlan) -> list[int]:
 
 def add_blups(fit: LMMFit, plan: BatchPlan, unit: int, parts: TableParts) -> None:
     """BLUPs of the terms asked for, and the heritability of those that are a plain effect of their levels."""
-    for group in dict.fromkeys(term.group for term in fit.design.random):
-        if plan.wants_blups(group):
+    wanted = [term for term in fit.design.random if plan.wants_blups(term.group, term.label)]
+    for group in dict.fromkeys(term.group for term in wanted):
+        if not all(is_spline(term) for term in wanted if term.group == group):
             parts.add("blups", fit.blups(group, level=plan.level), unit)
-    if fit.structured:  # heritabilities are defined for independent levels and residuals
+    if isinstance(fit.solved, StructuredSolution):
+        add_structured_heritability(fit, fit.solved, plan, unit, parts)
         return
     solved = fit.plain
     for k, term in enumerate(fit.design.random):
-        if not plan.wants_blups(term.group) or term.columns != ("(Intercept)",):
+        if not plan.wants_blups(term.group, term.label) or term.columns != ("(Intercept)",):
             continue
         e = solved.equations
         rows = e.layout.random_rows[k][:, 0]
@@ -169,6 +205,49 @@ def add_blups(fit: LMMFit, plan: BatchPlan, unit: int, parts: TableParts) -> Non
             np.array([trace]), np.array([total]),
         )  # fmt: skip
         parts.add_columns("heritability", columns, np.array([unit]))
+
+
+def add_structured_heritability(
+    fit: LMMFit, solution: StructuredSolution, plan: BatchPlan, unit: int, parts: TableParts
+) -> None:
+    """Heritability in a model with covariance structures: of independent levels, by Cullis and co-workers.
+
+    Their definition needs one variance and the prediction errors of differences, whatever the residual is.
+    """
+    for k, term in enumerate(fit.design.random):
+        wanted = plan.wants_blups(term.group, term.label) and not is_spline(term)
+        if not wanted or term.columns != ("(Intercept)",):
+            continue
+        variance, related = float(solution.covariance(k)[0, 0]), term.relation is not None
+        trace = total = 0.0
+        if related:
+            variance = trace = total = np.nan
+        elif variance > 0.0:
+            trace = float(solution.prediction_error(k).sum())
+            total = total_prediction_error(solution, k)
+        used = term.codes[(term.codes >= 0) & (term.values[:, 0] != 0.0)]
+        columns = heritability_columns(
+            same_text(term.group, 1), np.array([len(term.levels)]), np.array([replication(used, related)]),
+            np.array([variance]), None, np.array([np.nan]), np.array([trace]), np.array([total]),
+            RELATED if related else STRUCTURED,
+        )  # fmt: skip
+        if related:
+            columns["h2_cullis"] = np.array([np.nan])
+        parts.add_columns("heritability", columns, np.array([unit]))
+
+
+def replication(codes: np.ndarray, related: bool) -> float:
+    """Harmonic mean of the observations per level; NaN where some levels have none."""
+    return np.nan if related else harmonic_replication(np.unique(codes, return_inverse=True)[1])
+
+
+def total_prediction_error(solution: StructuredSolution, k: int) -> float:
+    """Sum of all elements of the prediction error covariance of term k, which has one coefficient."""
+    e = solution.equations
+    K = np.zeros((e.natural.size, 1))
+    K[e.natural.rows[k][:, 0]] = float(e.terms[k].basis[0, 0])
+    right = e.gather(solution.point.loadings, K)
+    return float(solution.sigma2 * np.sum(right * solution.factor.solve(right)))
 
 
 def interaction_variance(fit: LMMFit, k: int) -> np.ndarray | None:

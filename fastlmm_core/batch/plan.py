@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
+from fastlmm_core.batch.structures import PLAIN, Structures, label_factors, make_structures
 from fastlmm_core.design.expressions import Name, Node, label_of
 from fastlmm_core.design.formula import ParsedFormula, bind_formula, parse_formula
 from fastlmm_core.design.functions import columns_read, is_factor_call
+from fastlmm_core.design.structured_parts import UNITS
 from fastlmm_core.errors import FormulaError, InferenceError, OptionError, check_option, nearest_names
 from fastlmm_core.inference.estimate_tables import check_level
 from fastlmm_core.inference.linear_functions import DDF_METHODS, KENWARD_ROGER_NEEDS_REML
@@ -53,12 +55,16 @@ class BatchPlan:
     adjust : str or None
     blups : tuple of str or bool
         Grouping factors whose BLUPs are wanted; True for all.
-    ddf, information : str
+    ddf : str
+    information : str or None
+        None for the fit's own, which depends on its structures.
     level : float
     names : tuple of str or None
         Columns of the table, where the meaning of the formula depends on them (`on_columns`).
     factors : tuple of str
         Columns that are labels, whatever they look like.
+    structures : Structures
+        Residual, relationships and held parameters.
     """
 
     formula: str
@@ -73,11 +79,12 @@ class BatchPlan:
     adjust: str | None
     blups: tuple[str, ...] | bool
     ddf: str
-    information: str
+    information: str | None
     level: float
     names: tuple[str, ...] | None = None
     limits: Limits = DEFAULT
     factors: tuple[str, ...] = ()
+    structures: Structures = PLAIN
 
     @cached_property
     def parsed(self) -> ParsedFormula:
@@ -96,11 +103,17 @@ class BatchPlan:
         OptionError
             When means are asked for that the fixed part does not have.
         """
-        if self.names is not None or not self.parsed.open_names:
+        if self.names is not None or not self.open_names:
             return self
         bound = replace(self, names=tuple(str(name) for name in names))
         check_specs(bound.emmeans, bound.parsed)
         return bound
+
+    @property
+    def open_names(self) -> frozenset[str]:
+        """Names whose meaning depends on the table; ``units`` are its rows where no column is called so."""
+        own = {UNITS} & set(self.structures.parsed.columns)
+        return self.parsed.open_names | own
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -111,26 +124,29 @@ class BatchPlan:
     def expressions(self) -> tuple[Node, ...]:
         """What is read besides keys and traits."""
         parsed = self.parsed
-        return parsed.expressions if self.traits or parsed.response is None else (
-            *parsed.expressions, parsed.response,
-        )  # fmt: skip
+        read = (*parsed.expressions, *self.structures.parsed.expressions)
+        return read if self.traits or parsed.response is None else (*read, parsed.response)
 
     @cached_property
     def explanatory(self) -> tuple[str, ...]:
         """Columns read besides keys and traits."""
         names = [name.name for node in self.expressions for name in columns_read(node)]
+        if UNITS in names and UNITS not in (self.names or ()):
+            names = [name for name in names if name != UNITS]
         return tuple(dict.fromkeys(names + ([self.weights] if self.weights else [])))
 
     @cached_property
     def label_columns(self) -> frozenset[str]:
         """Columns that are only read as labels: as groups, or inside ``factor()``."""
         parsed = self.parsed
-        groups = [node for part in parsed.random for node in part.factors]
+        residual = self.structures.parsed
+        groups = [*label_factors(parsed), *residual.by, *residual.subject]
         atoms = [node for terms in (parsed.fixed, *(part.terms for part in parsed.random))
                  for node in terms.atoms.values()]  # fmt: skip
         calls = [node for node in (*atoms, *groups) if is_factor_call(node)]
         as_labels = {name.name for node in (*groups, *calls) for name in columns_read(node)}
         others = [node for node in (*atoms, *parsed.offsets) if node not in calls]
+        others += [node for spline in parsed.splines for node in spline.variables]
         if not self.traits and parsed.response is not None:
             others.append(parsed.response)
         as_numbers = {name.name for node in others for name in columns_read(node)}
@@ -151,14 +167,22 @@ class BatchPlan:
         names += ["contrasts"] if self.contrasts else []
         return (*names, *(("blups", "heritability") if self.blups else ()))
 
-    def wants_blups(self, group: str) -> bool:
-        """Whether the BLUPs of a grouping factor are asked for."""
-        return self.blups is True or (isinstance(self.blups, tuple) and group in self.blups)
+    def wants_blups(self, group: str, label: str = "") -> bool:
+        """Whether the BLUPs of a grouping factor are asked for.
+
+        `label` is the term as written: one term of ``at(env):rep`` is a group for each level of env, and
+        asked for by its own name or by that of all.
+        """
+        if not isinstance(self.blups, tuple):
+            return self.blups
+        written = {part.group for part in self.parsed.random if part.label == label}
+        return bool({group, *written} & set(self.blups))
 
     def describe(self) -> dict[str, Any]:
         """JSON form, as it stands in a manifest."""
-        described = {"format": FORMAT, **asdict(self)}
+        described = {"format": FORMAT} | {own.name: getattr(self, own.name) for own in fields(self)}
         del described["limits"]  # they refuse, but change no figure
+        described |= described.pop("structures").described
         if self.names is None:  # most plans are what they are on any table
             del described["names"]
         return described
@@ -174,15 +198,16 @@ def make_plan(
     reml: bool = True, weights: str | None = None, fixed: bool = True,
     emmeans: str | Sequence[str] | None = None, contrasts: str | Mapping[str, Sequence[float]] | None = None,
     ref: str | None = None, adjust: str | None = None, blups: bool | str | Sequence[str] | None = None,
-    ddf: str | None = None, information: str = "expected", level: float = 0.95, limits: Any = None,
-    factors: str | Sequence[str] | None = None,
+    ddf: str | None = None, information: str | None = None, level: float = 0.95, limits: Any = None,
+    factors: str | Sequence[str] | None = None, residual: str | None = None, relationships: Any = None,
+    fixed_parameters: Any = None,
 ) -> BatchPlan:  # fmt: skip
     """Check the options of a batch once, before any trial is read.
 
     Parameters
     ----------
     formula, by, traits, reml, weights, fixed, emmeans, contrasts, ref, adjust, blups, ddf, information,
-    level, limits, factors
+    level, limits, factors, residual, relationships, fixed_parameters
         As in `fit_batch`.
 
     Returns
@@ -208,8 +233,8 @@ def make_plan(
         if isinstance(parsed.response, Name):
             responses = (parsed.response.name,)
     labels = name_tuple("factors", factors)
-    check_roles(keys, responses, parsed)
-    check_structures(parsed)
+    structures = make_structures(parsed, residual, relationships, fixed_parameters)
+    check_roles(keys, responses, (*parsed.expressions, *structures.parsed.expressions))
     for name in labels:
         if name in responses or name == weights:
             role = "weights" if name == weights else "a trait"
@@ -226,8 +251,11 @@ def make_plan(
         if group not in groups:
             nearest = nearest_names(group, groups)
             raise OptionError(f"blups='{group}' is not a random term of the formula{nearest}")
+    plain = parsed.is_plain and structures.is_plain
+    if information is None and plain:
+        information = "expected"
     if ddf is None:
-        ddf = "residual" if not parsed.random else "kenward-roger" if reml else "satterthwaite"
+        ddf = "residual" if plain and not parsed.random else "kenward-roger" if reml else "satterthwaite"
     check_option("ddf", ddf, DDF_METHODS)
     if ddf == "kenward-roger" and not reml:
         raise InferenceError(KENWARD_ROGER_NEEDS_REML)
@@ -235,27 +263,17 @@ def make_plan(
         formula=formula, by=keys, traits=responses, reml=reml, weights=weights, fixed=bool(fixed),
         emmeans=specs, contrasts=method, ref=reference,
         adjust=None if adjust is None else check_adjust(adjust), blups=wanted or (), ddf=ddf,
-        information=check_option("information", information, KINDS), level=check_level(level),
-        limits=parsed.limits,
-        factors=labels,
+        information=None if information is None else check_option("information", information, KINDS),
+        level=check_level(level), limits=parsed.limits, factors=labels, structures=structures,
     )  # fmt: skip
 
 
-def check_structures(parsed: ParsedFormula) -> None:
-    """Raise FormulaError for a known relationship: a batch has no ``relationships=``."""
-    for part in parsed.random:
-        for kind in part.kinds:
-            if kind.relationship is not None:
-                raise FormulaError(f"'{kind.text}' needs relationships=, which a batch does not take; fit "
-                                   "such a model with lmm", parsed.text, part.position)  # fmt: skip
-
-
-def check_roles(keys: tuple[str, ...], traits: tuple[str, ...], parsed: ParsedFormula) -> None:
+def check_roles(keys: tuple[str, ...], traits: tuple[str, ...], expressions: tuple[Node, ...]) -> None:
     """Raise OptionError for a column that cannot be what it is named as."""
     for name in keys:
         if name in RESERVED:
             raise OptionError(f"by='{name}' is the name of a column of the results; rename the column")
-    used = {name.name for node in parsed.expressions for name in columns_read(node)}
+    used = {name.name for node in expressions for name in columns_read(node)}
     for name in traits:
         if name in used or name in keys:
             where = "the model" if name in used else "by="

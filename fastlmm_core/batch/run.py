@@ -42,7 +42,7 @@ from fastlmm_core.errors import DataError
 from fastlmm_core.gate import public
 from fastlmm_core.inference.linear_functions import DDF_METHODS
 from fastlmm_core.limits import Limits
-from fastlmm_core.options import LEVEL, SCALAR, SWITCH, TEXT, one_of, optional, whole
+from fastlmm_core.options import ANY, LEVEL, SCALAR, SWITCH, TEXT, one_of, optional, table_of, whole
 from fastlmm_core.reading import ReadOptions, notes_of, read_options
 from fastlmm_core.reading.source import detached
 from fastlmm_core.reml.information import KINDS
@@ -50,20 +50,22 @@ from fastlmm_core.reml.information import KINDS
 
 @public(
     reml=SWITCH, weights=optional(TEXT), fixed=SWITCH, ref=optional(SCALAR), adjust=optional(TEXT),
-    ddf=optional(one_of(DDF_METHODS)), information=one_of(KINDS), level=LEVEL, workers=optional(whole(1)),
-    resume=SWITCH, progress=SWITCH,
+    ddf=optional(one_of(DDF_METHODS)), information=optional(one_of(KINDS)), level=LEVEL,
+    workers=optional(whole(1)), resume=SWITCH, progress=SWITCH, residual=TEXT,
+    fixed_parameters=optional(table_of(ANY)),
 )  # fmt: skip
 def fit_batch(
     source: Any, formula: str, *, by: str | Sequence[str] | None, traits: str | Sequence[str] | None = None,
     reml: bool = True, weights: str | None = None, fixed: bool = True,
     emmeans: str | Sequence[str] | None = None, contrasts: str | Mapping[str, Sequence[float]] | None = None,
     ref: str | None = None, adjust: str | None = None, blups: bool | str | Sequence[str] | None = None,
-    ddf: str | None = None, information: str = "expected", level: float = 0.95, engine: Any = "local",
+    ddf: str | None = None, information: str | None = None, level: float = 0.95, engine: Any = "local",
     workers: int | None = None, out: str | Path | None = None, resume: bool = True, progress: bool = True,
     limits: Limits | Mapping[str, int | str] | None = None,
     factors: str | Sequence[str] | None = None, sep: str | None = None, decimal: str | None = None,
     encoding: str | None = None, na_values: Any = None, sheet: str | int | None = None,
-    skip: int | None = None,
+    skip: int | None = None, residual: str = "units", relationships: Mapping[str, Any] | None = None,
+    fixed_parameters: Mapping[str, Any] | None = None,
 ) -> BatchResult:  # fmt: skip
     """Fit one model to every trial and trait of a table.
 
@@ -102,7 +104,8 @@ def fit_batch(
     ddf : str, optional
         Df method of fixed effects, means and contrasts; by default Kenward-Roger for REML, Satterthwaite for
         ML, residual for linear models.
-    information : str
+    information : {"expected", "observed", "average"}, optional
+        As of ``LMMFit.fixed_effects``; by default the fit's own, "expected" without covariance structures.
     level : float
         Of all intervals.
     engine : "local" or dask.distributed Client
@@ -128,6 +131,13 @@ def fit_batch(
         Sheet of a spreadsheet, by name or number.
     skip : int, optional
         Lines above the header of a text file or spreadsheet.
+    residual : str
+        Covariance of the residuals, as of `lmm`: ``"units | env"``, ``"ar1(row):ar1(col)"``, ...
+    relationships : dict, optional
+        What ``vm(gen, A)`` in the formula means by A, as of `lmm`; built once for all trials. Levels without
+        data in a trial have their BLUPs there too.
+    fixed_parameters : dict, optional
+        Variances held at given values in every trial, in the units of the response.
 
     Returns
     -------
@@ -143,7 +153,8 @@ def fit_batch(
     plan = make_plan(
         formula, by=by, traits=traits, reml=reml, weights=weights, fixed=fixed, emmeans=emmeans,
         contrasts=contrasts, ref=ref, adjust=adjust, blups=blups, ddf=ddf, information=information,
-        level=level, limits=limits, factors=factors,
+        level=level, limits=limits, factors=factors, residual=residual, relationships=relationships,
+        fixed_parameters=fixed_parameters,
     )  # fmt: skip
     options = read_options(
         sep=sep, decimal=decimal, encoding=encoding, na_values=na_values, sheet=sheet, skip=skip,
@@ -165,7 +176,7 @@ def run_plan(
     threads = worker_count(workers)
     remote = is_client(engine)
     source = read_source(source, plan, options or ReadOptions())
-    if plan.parsed.open_names:
+    if plan.open_names:
         plan = plan.on_columns(column_names(source))
     if is_dataset(source):
         work = divide_dataset(source, plan)

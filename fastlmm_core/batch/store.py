@@ -79,7 +79,8 @@ class PartStore:
     def _compare(self, found: dict[str, Any], ours: dict[str, Any], resume: bool) -> None:
         if found.get("digest") != ours["digest"]:
             old = found.get("plan", {})
-            names = [name for name, value in ours["plan"].items() if jsonable(value) != old.get(name)]
+            new = jsonable(ours["plan"])
+            names = [name for name in {**new, **old} if new.get(name) != old.get(name)]
             raise OptionError(
                 f"out='{self.folder}' holds the results of another plan (it differs in {', '.join(names)}); "
                 "name a new folder"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -11,6 +12,7 @@ import pandas as pd
 
 from fastlmm_core.batch.keys import sort_by_trial
 from fastlmm_core.batch.plan import BatchPlan
+from fastlmm_core.batch.structures import PLAIN
 
 UNIT = "_unit"
 Tables = dict[str, pd.DataFrame]
@@ -35,6 +37,10 @@ class TableParts:
         self._units: dict[str, list[np.ndarray]] = defaultdict(list)
         self._rows: list[dict[str, Any]] = []
         self._row_units: list[int] = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Rows travel without the relationships of their plan, which may be large."""
+        return self.__dict__ | {"plan": replace(self.plan, structures=PLAIN)}
 
     def add(self, table: str, frame: pd.DataFrame, unit: int) -> None:
         """Rows of a table, all of one unit."""
@@ -145,8 +151,9 @@ def same_text(label: str, n: int) -> Any:
 
 
 def ordered_fits(fits: dict[str, Any]) -> dict[str, Any]:
-    """Components beside the criterion, status and message last."""
-    components = [name for name in fits if name.startswith("var_") and name != "var_Residual"]
+    """Components beside the criterion, the residual's after them, status and message last."""
+    components = [name for name in fits if name.startswith(("var_", "cor_")) and name != "var_Residual"]
+    components.sort(key=lambda name: name.startswith(("var_Residual", "cor_Residual")))
     tail = ["converged", "singular", "iterations", "seconds", "status", "message"]
     last = [name for name in ("var_Residual", *tail) if name in fits]
     head = [name for name in fits if name not in components and name not in last]

@@ -239,8 +239,9 @@ def as_frame(table: Any) -> pd.DataFrame:
 def check_columns(plan: BatchPlan, names: list[str]) -> None:
     """Raise DataError for a column of the plan that the source does not have."""
     weights = (plan.weights,) if plan.weights else ()
-    options = (("by", plan.by), ("traits", plan.traits), ("weights", weights), ("formula", plan.explanatory),
-               ("factors", plan.factors))  # fmt: skip
+    residual = tuple(name for name in plan.structures.parsed.columns if name in plan.explanatory)
+    options = (("by", plan.by), ("traits", plan.traits), ("weights", weights), ("residual", residual),
+               ("formula", plan.explanatory), ("factors", plan.factors))  # fmt: skip
     for option, wanted in options:
         for name in wanted:
             if name not in names:

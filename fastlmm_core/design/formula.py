@@ -168,10 +168,10 @@ class ParsedFormula:
 
     @cached_property
     def open_names(self) -> frozenset[str]:
-        """Names whose meaning depends on the table: constants of the language, and ``.``."""
+        """Names whose meaning depends on the table: constants of the language, ``units``, and ``.``."""
         nodes = (*self.expressions, *(() if self.response is None else (self.response,)))
         names = {name.name for node in nodes for name in columns_read(node) if not name.quoted}
-        return frozenset(names & {".", *CONSTANTS})
+        return frozenset(names & {".", UNITS, *CONSTANTS})
 
     def __str__(self) -> str:
         return self.text

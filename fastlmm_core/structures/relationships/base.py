@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -64,6 +65,8 @@ class Relationship(ABC):
 
     def named(self, name: str) -> Relationship:
         """The same relationship under a name."""
+        if name == self.name:  # what has been computed of it stays with one object
+            return self
         twin = copy.copy(self)
         twin.name = name
         return twin
@@ -89,6 +92,18 @@ class Relationship(ABC):
     @abstractmethod
     def diagonal(self) -> np.ndarray:
         """A_ii, (L,): one plus the inbreeding coefficient for a pedigree."""
+
+    @abstractmethod
+    def content(self) -> tuple[np.ndarray, ...]:
+        """The arrays that A is made of."""
+
+    def fingerprint(self) -> str:
+        """Hash of the levels and of all that A is made of: the same for equal ones, in any process."""
+        whole = hashlib.sha256("\0".join((type(self).__name__, *self.levels)).encode())
+        for array in self.content():
+            whole.update(f"{array.dtype.str}{array.shape}".encode())
+            whole.update(np.ascontiguousarray(array).data)
+        return whole.hexdigest()[:16]
 
     def root(self) -> np.ndarray | None:
         """K (L, d) with A = K K' where A is singular or of low rank, else None."""

@@ -118,6 +118,9 @@ class Covariance(Relationship):
     def root(self) -> np.ndarray | None:
         return self._root
 
+    def content(self) -> tuple[np.ndarray, ...]:
+        return (self.matrix,)
+
 
 def semidefinite_root(matrix: np.ndarray) -> np.ndarray:
     """K (L, d) with K K' = `matrix`, d its rank, by Cholesky with pivoting.

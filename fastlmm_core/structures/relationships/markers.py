@@ -128,6 +128,9 @@ class Markers(Relationship):
     def root(self) -> np.ndarray | None:
         return self._low_rank_root if self.low_rank else self.covariance.root()
 
+    def content(self) -> tuple[np.ndarray, ...]:
+        return (self.Z, np.array([self.scale, self.ridge]))
+
 
 class MarkerEffects:
     """Effects of markers from the effects of levels, and their prediction error variances.

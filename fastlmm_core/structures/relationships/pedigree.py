@@ -96,6 +96,9 @@ class Pedigree(Relationship):
         self._other = np.where(both, np.where(by_sire, codes.dam, codes.sire), -1).astype(np.int32)
         self._order = np.lexsort((self._other, self._common, codes.generation)).astype(np.int32)
 
+    def content(self) -> tuple[np.ndarray, ...]:
+        return (self._sire, self._dam, self._selfings)
+
     def __repr__(self) -> str:
         founders = int(np.sum((self._sire < 0) & (self._dam < 0)))
         return f"Pedigree of {self.size} individuals, {founders} founders"

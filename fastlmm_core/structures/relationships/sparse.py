@@ -81,3 +81,6 @@ class SparseInverse(Relationship):
 
     def diagonal(self) -> np.ndarray:
         return self._diagonal
+
+    def content(self) -> tuple[np.ndarray, ...]:
+        return (self._precision.indptr, self._precision.indices, self._precision.data)

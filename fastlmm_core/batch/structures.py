@@ -1,0 +1,134 @@
+"""Covariance structures of a batch, the same in every trial: residual, relationships, held parameters."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from fastlmm_core.design.building import read_relationships
+from fastlmm_core.design.expressions import Node
+from fastlmm_core.design.formula import ParsedFormula
+from fastlmm_core.design.random_terms import find_relationship
+from fastlmm_core.design.residual import ParsedResidual, parse_residual
+from fastlmm_core.design.structured_parts import UNITS
+from fastlmm_core.errors import OptionError
+from fastlmm_core.structures.relationships import Relationship
+
+
+@dataclass(frozen=True, eq=False)
+class Structures:
+    """What a plan says about covariances besides its formula.
+
+    Attributes
+    ----------
+    residual : str
+        As of `lmm`.
+    relationships : dict of str to Relationship
+        Built once; every trial takes the same objects, and what they compute stays with them.
+    held : dict
+        Variance parameters that are held, as plain numbers, lists and dicts.
+    """
+
+    residual: str = UNITS
+    relationships: Mapping[str, Relationship] = field(default_factory=dict)
+    held: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def parsed(self) -> ParsedResidual:
+        """The residual, parsed once."""
+        return parse_residual(self.residual)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether residuals are independent with one variance, and all parameters are estimated."""
+        return self.parsed.is_plain and not self.held
+
+    @cached_property
+    def described(self) -> dict[str, Any]:
+        """JSON form of all that decides the results, relationships by the hash of their content."""
+        described: dict[str, Any] = {}
+        if not self.parsed.is_plain:
+            described["residual"] = self.parsed.text
+        if self.relationships:
+            described["relationships"] = {k: own.fingerprint() for k, own in self.relationships.items()}
+        if self.held:
+            described["fixed_parameters"] = self.held
+        return described
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Structures) and self.described == other.described
+
+    def __hash__(self) -> int:
+        return hash(json.dumps(self.described, sort_keys=True))
+
+
+PLAIN = Structures()
+
+
+def make_structures(parsed: ParsedFormula, residual: Any, relationships: Any, held: Any) -> Structures:
+    """The structures of a batch, checked once.
+
+    Raises
+    ------
+    FormulaError, OptionError, DataError
+        For a residual that cannot be read, a relationship that is not given or cannot be built, and
+        parameters that are no numbers.
+    """
+    own = Structures(
+        UNITS if residual is None else residual, read_relationships(relationships), plain_values(held or {})
+    )
+    named = [kind.relationship for part in parsed.random for kind in part.kinds]
+    named += [kind.relationship for kind in own.parsed.factors]
+    for name in named:
+        if name is not None:
+            find_relationship(name, own.relationships)
+    return own
+
+
+def plain_values(held: Any, where: str = "fixed_parameters") -> dict[str, Any]:
+    """Held parameters as numbers and lists, which pickle, and have one JSON form."""
+    if not isinstance(held, Mapping):
+        kind = type(held).__name__
+        raise OptionError(f"{where} must be given by term, {{'Residual': 40.0}}, not as {kind}")
+    out: dict[str, Any] = {}
+    for key, value in held.items():
+        if isinstance(value, Mapping):
+            out[str(key)] = plain_values(value, f"{where}['{key}']")
+        elif key == "note" and isinstance(value, str):
+            continue
+        else:
+            out[str(key)] = finite_numbers(value, f"{where}['{key}']")
+    return out
+
+
+def finite_numbers(value: Any, where: str) -> Any:
+    """A variance, or the rows of a covariance matrix.
+
+    Raises
+    ------
+    OptionError
+        For anything else.
+    """
+    try:
+        numbers = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        raise OptionError(f"{where} must be numbers, a variance or a covariance matrix") from None
+    if not np.isfinite(numbers).all():
+        raise OptionError(f"{where} holds a number that is not finite")
+    return numbers.tolist()
+
+
+def label_factors(parsed: ParsedFormula) -> list[Node]:
+    """Grouping factors of random terms whose values are labels: not the positions of ``ar1``."""
+    out: list[Node] = []
+    for part in parsed.random:
+        kinds = [kind.kind for kind in part.kinds if kind.has_column]
+        own = zip(kinds, part.factors, strict=True) if kinds else (("id", node) for node in part.factors)
+        out += [node for kind, node in own if kind != "ar1"]
+        out += [node for columns in part.incidence for node in columns]
+    return out
