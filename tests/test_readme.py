@@ -1,4 +1,4 @@
-"""README's code runs, and prints what README says it prints."""
+"""The code of README and of the pages in docs runs, and prints what they say it prints."""
 
 import contextlib
 import io
@@ -9,15 +9,23 @@ from pathlib import Path
 import pytest
 
 from fastlmm_core.cli import main
+from fastlmm_core.structures import registry
 
 ROOT = Path(__file__).resolve().parent.parent
-README = ROOT / "README.md"
+# Pages whose Python blocks are run, one after the other in the names that those before have left.
+PAGES = (
+    "README.md",
+    "docs/covariance_structures.md",
+    "docs/relationships.md",
+    "docs/repeated_measures.md",
+    "docs/adding_a_structure.md",
+)
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.M | re.S)
 
 
-def blocks(kind):
+def blocks(kind, page="README.md"):
     """(code, printed) of each fenced block of a kind; printed is the ``text`` block after it, or None."""
-    text = README.read_text(encoding="utf-8")
+    text = (ROOT / page).read_text(encoding="utf-8")
     found = list(FENCE.finditer(text))
     out = []
     for block, following in zip(found, [*found[1:], None], strict=True):
@@ -40,13 +48,16 @@ def without_line_ends(text):
     return [line.rstrip() for line in text.rstrip().splitlines()]
 
 
-def test_python_blocks_print_what_is_shown():
-    names: dict[str, object] = {}
+@pytest.mark.parametrize("page", PAGES)
+def test_python_blocks_print_what_is_shown(page, monkeypatch):
+    # structures that a page registers are forgotten after it
+    monkeypatch.setattr(registry, "_COEFFICIENTS", dict(registry._COEFFICIENTS))
+    names: dict[str, object] = {"__name__": page}
     shown = 0
-    for code, printed in blocks("python"):
+    for code, printed in blocks("python", page):
         out = io.StringIO()
         with contextlib.redirect_stdout(out):
-            exec(compile(code, "README.md", "exec"), names)
+            exec(compile(code, page, "exec"), names)
         if printed is not None:
             shown += 1
             assert without_line_ends(out.getvalue()) == without_line_ends(printed)
@@ -66,10 +77,27 @@ def test_fastlmm_commands_run(capsys):
         assert capsys.readouterr().out
 
 
-def test_make_targets_and_links_exist():
-    text = README.read_text(encoding="utf-8")
+def test_make_targets_exist():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"^make (\w+)", text, re.M):
         assert re.search(rf"^{target}:", makefile, re.M), target
-    for link in re.findall(r"\]\(((?!https?:)[^)#]+)\)", text):
-        assert (ROOT / link).exists(), link
+
+
+@pytest.mark.parametrize(
+    "page", sorted(p.relative_to(ROOT).as_posix() for p in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+)
+def test_links_exist(page):
+    path = ROOT / page
+    for link in re.findall(r"\]\(((?!https?:)[^)#]+)\)", path.read_text(encoding="utf-8")):
+        assert (path.parent / link).exists(), link
+
+
+def test_paths_in_code_exist():
+    """Files of the package that the pages for contributors name are there."""
+    for page in ("docs/architecture.md", "docs/adding_a_structure.md", "CONTRIBUTING.md"):
+        text = (ROOT / page).read_text(encoding="utf-8")
+        named = re.findall(r"`((?:fastlmm_core|tests|tools|benchmarks|docs)/[\w./]+)`", text)
+        assert named, page
+        for name in named:
+            assert (ROOT / name).exists(), f"{page}: {name}"

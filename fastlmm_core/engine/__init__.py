@@ -1,1 +1,1 @@
-"""One engine for all covariance structures: C = F' G(theta_R) F + P(theta_L); see docs/engine.md."""
+"""One engine for all covariance structures: C = F' G(theta_R) F + P(theta_L); see docs/architecture.md."""

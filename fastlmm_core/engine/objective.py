@@ -2,7 +2,7 @@
 
     -2 l = log|C| - log|P| + log|R| + e' R^-1 e + s' P s + dof log 2 pi
 
-Every parameter gives a pair (f_t, g_t), and one formula holds for all (engine notes in docs/engine.md;
+Every parameter gives a pair (f_t, g_t), and one formula holds for all (docs/architecture.md;
 Gilmour, Thompson & Cullis 1995; Johnson & Thompson 1995):
 
     Lambda     f_t = W dF_t s         g_t = dF_t' W' R^-1 e

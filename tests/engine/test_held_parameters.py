@@ -1,8 +1,8 @@
 """Models whose variance parameters are all held: every figure is that of generalized least squares.
 
 The animal model of Mrode (2014), Linear Models for the Prediction of Animal Breeding Values, example 3.1:
-five calves with records, eight animals, variances 20 and 40. Its figures with eight decimals are those that the
-tutorial of BLUPF90 prints.
+five calves with records, eight animals, variances 20 and 40. Its figures with eight decimals are those of the
+tutorial of BLUPF90.
 """
 
 import numpy as np
