@@ -1,4 +1,4 @@
-"""Second derivatives of the deviance by differences of the exact gradient, and the inverse of an information."""
+"""Second derivatives of the deviance by differences of its exact gradient; the inverse of an information."""
 
 from __future__ import annotations
 

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from fastlmm_core.engine.information import KINDS, StructureInference
-from fastlmm_core.engine.second_derivatives import invert_on_range
 from fastlmm_core.engine.parameters import average_matrix
+from fastlmm_core.engine.second_derivatives import invert_on_range
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import InferenceError, check_option
 from fastlmm_core.reml.information import information_matrix
