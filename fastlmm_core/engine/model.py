@@ -107,31 +107,28 @@ def level_structure(relation: Any) -> tuple[LevelStructure | None, np.ndarray | 
     if relation is None:
         return None, None
     factors: list[LevelStructure] = []
-    roots: list[np.ndarray] = []
+    roots: list[np.ndarray | None] = []  # None for the unit matrix
     for factor in relation.factors:
-        size = len(factor.levels)
-        roots.append(np.eye(size))
+        size, root = len(factor.levels), None
         if factor.kind == "id":
             factors.append(IndependentLevels(size))
         elif factor.kind == "ar1":
             factors.append(AutoregressiveLevels(size, factor.name))
         else:
-            found = factor.relationship.root()
-            if found is None:
+            root = factor.relationship.root()
+            if root is None:
                 factors.append(KnownLevels(factor.relationship))
             else:
-                roots[-1] = np.asarray(found)
-                factors.append(IndependentLevels(roots[-1].shape[1]))
-    low_rank = any((isinstance(f, IndependentLevels) and r.shape[0] != r.shape[1]) or not _is_unit(r)
-                   for f, r in zip(factors, roots, strict=True))  # fmt: skip
-    root = reduce(lambda a, b: np.kron(a, b), roots) if low_rank else None
+                factors.append(IndependentLevels(root.shape[1]))
+        roots.append(root)
+    whole = None
+    if any(root is not None for root in roots):
+        sizes = [len(factor.levels) for factor in relation.factors]
+        parts = [np.eye(size) if root is None else root for size, root in zip(sizes, roots, strict=True)]
+        whole = reduce(lambda a, b: np.kron(a, b), parts)
     if all(isinstance(f, IndependentLevels) for f in factors):
-        return None, root
-    return (factors[0] if len(factors) == 1 else KroneckerLevels(factors)), root
-
-
-def _is_unit(matrix: np.ndarray) -> bool:
-    return matrix.shape[0] == matrix.shape[1] and np.array_equal(matrix, np.eye(matrix.shape[0]))
+        return None, whole
+    return (factors[0] if len(factors) == 1 else KroneckerLevels(factors)), whole
 
 
 def engine_residual(design: Any) -> ResidualStructure:

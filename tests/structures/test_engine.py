@@ -264,3 +264,21 @@ def test_a_fit_ends_where_the_gradient_vanishes(data, term):
     for _ in range(20):
         moved = found.theta + 0.02 * rng.normal(size=e.n_theta)
         assert dense_deviance(e, moved, y / y.std()) >= best - 1e-9
+
+
+def test_levels_of_a_relationship_take_no_square_matrix():
+    import tracemalloc
+    from types import SimpleNamespace
+
+    from fastlmm_core.engine.model import level_structure
+    from fastlmm_core.structures.relationships import SparseInverse
+
+    levels = [f"a{i}" for i in range(5000)]
+    known = SparseInverse(sp.csc_array(sp.eye_array(5000)), levels)
+    factor = SimpleNamespace(kind="vm", levels=levels, relationship=known)
+    tracemalloc.start()
+    found, root = level_structure(SimpleNamespace(factors=(factor,)))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found.size == 5000 and root is None
+    assert peak < 20e6
