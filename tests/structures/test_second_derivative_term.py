@@ -1,6 +1,6 @@
 """Kenward-Roger with second derivatives beside nonlinear structures, against matrices of n x n.
 
-A random intercept and AR(1) residuals within subjects: V = s_u ZZ' + v rho^|lag|, natural parameters (s_u, v, rho).
+A random intercept and AR(1) residuals within subjects: V = s_u ZZ' + v rho^|lag|, parameters (s_u, v, rho).
 """
 
 import numpy as np
@@ -13,9 +13,7 @@ EXACT = {"rtol": 1e-6}
 
 @pytest.fixture(scope="module")
 def fit():
-    return lmm(
-        "Reaction ~ Days + (1 | Subject)", datasets.load("sleepstudy"), residual="ar1(Days | Subject)"
-    )
+    return lmm("Reaction ~ Days + (1 | Subject)", datasets.load("sleepstudy"), residual="ar1(Days | Subject)")
 
 
 class Dense:
