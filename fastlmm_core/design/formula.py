@@ -97,6 +97,8 @@ class RandomPart:
     incidence : tuple of tuple of Node
         Columns left of the bar whose levels are those of ``vm(A)``, one tuple for each coefficient; several
         columns of one tuple are overlaid. Empty for an ordinary term.
+    taken_from : str
+        The term with ``||`` this one is a part of, ``"(1 + x || g)"``; empty for other terms.
     """
 
     group: str
@@ -108,6 +110,7 @@ class RandomPart:
     kinds: tuple[GroupFactor, ...] = ()
     options: dict[str, int] = field(default_factory=dict)
     incidence: tuple[tuple[Node, ...], ...] = ()
+    taken_from: str = ""
 
     @property
     def is_plain(self) -> bool:
@@ -426,14 +429,20 @@ def _random_parts(
     for label, nodes in _grouping(bar.inner.right, formula, limits):
         kinds, factors = _relations(nodes, formula)
         columns = _incidence(bar, kinds, formula)
-        pieces = [_NO_TERMS] if columns else _pieces(bar, formula, others, limits)
+        related = any(kind.kind in ("ar1", "vm") for kind in kinds)
+        pieces = [_NO_TERMS] if columns else _pieces(bar, formula, others, limits, related)
+        whole = ""
+        if bar.inner.operator == "||":
+            whole = label_of(f"{bar.name or ''}({deparse(bar.inner.left)} || {label})")
+            structure = "diag" if related else structure
         for piece in pieces:
             left = (
                 ", ".join(map(deparse, (*bar.before, bar.inner.left))) if len(pieces) == 1 else _text(piece)
             )
             term = label_of(f"{bar.name or ''}({left} | {label}{option_text(bar.given)})")
+            term, whole = (whole, "") if related and whole else (term, whole)
             out.append(RandomPart(label, factors, piece, structure, bar.inner.left.position, term, kinds,
-                                  options, columns))  # fmt: skip
+                                  options, columns, whole))  # fmt: skip
     return out
 
 
@@ -446,9 +455,9 @@ def _text(terms: TermList) -> str:
 
 
 def _pieces(
-    bar: _Bar, formula: str, others: tuple[str, ...] | None, limits: Limits
+    bar: _Bar, formula: str, others: tuple[str, ...] | None, limits: Limits, related: bool
 ) -> list[TermList]:
-    """What varies between the levels; ``||`` takes it apart."""
+    """What varies between the levels; ``||`` takes it apart where levels have no correlation to share."""
     node = bar.inner.left
     expansion = _Expansion(formula, others, limits)
     terms, intercept = expansion.expand(node, True)
@@ -457,7 +466,7 @@ def _pieces(
         raise FormulaError("offset() has no meaning in a random term", formula, node.position)
     if not whole.intercept and not whole.terms:
         raise FormulaError("the random term is empty; write (1|group) or (x|group)", formula, node.position)
-    if bar.inner.operator == "|":
+    if bar.inner.operator == "|" or related:
         return [whole]
     pieces = [TermList(True, (), {})] if whole.intercept else []
     return pieces + [TermList(False, (t,), {text: whole.atoms[text] for text in t}) for t in whole.terms]

@@ -100,7 +100,7 @@ def read_group(node: Node, table: Table, positions: bool) -> Raw:
         For positions that are not whole numbers.
     """
     if is_units(node, table.names):
-        return Raw(np.arange(table.n, dtype=np.int32), tuple(str(i + 1) for i in range(table.n)), {})
+        return Raw(np.arange(table.n, dtype=np.int32), tuple(map(str, range(table.n))), {})
     if positions and isinstance(node, Name) and not table.column(node.name).is_factor:
         return whole_numbers(table.column(node.name))
     state: State = {}

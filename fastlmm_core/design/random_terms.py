@@ -76,6 +76,8 @@ class RandomTerm:
     further_layers : tuple of Layer
     states : dict of str to dict
         What the expressions of the grouping variables remember of the data of the fit, by their text.
+    taken_from : str
+        The term with ``||`` this one is a part of; empty for other terms.
     """
 
     group: str
@@ -95,6 +97,7 @@ class RandomTerm:
     kept: np.ndarray | None = None
     further_layers: tuple[Layer, ...] = ()
     states: Mapping[str, State] = field(default_factory=dict)
+    taken_from: str = ""
 
     is_spline = False
 
@@ -283,9 +286,12 @@ def _build(
     for node in nodes:
         states.setdefault(deparse(node), {})
     group = part.group if at is None else _group_at(part.kinds, at)
+    # columns of a factor before || are independent as well
+    structure = "diag" if part.taken_from and len(columns) > 1 else part.structure
     return RandomTerm(
-        group, columns, part.structure, labels, *layers[0], variables, coding, axes, part.label, at,
+        group, columns, structure, labels, *layers[0], variables, coding, axes, part.label, at,
         at_factors, part.options, part.incidence, kept, tuple(layers[1:]), states,
+        part.taken_from,
     )  # fmt: skip
 
 

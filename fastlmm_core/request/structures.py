@@ -11,7 +11,7 @@ from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import InferenceError
 from fastlmm_core.results.blups import effect_figures, is_spline
 from fastlmm_core.results.component_rows import component_covariance, component_rows
-from fastlmm_core.results.structured_blocks import independent_labels, residual_blocks, term_blocks
+from fastlmm_core.results.structured_blocks import independent_labels, residual_blocks, whole_blocks
 from fastlmm_core.results.vpredict import vpredict
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ ADJUSTED = {
 def block_sections(fit: LMMFit) -> dict[str, Any]:
     """``fit.terms`` and ``fit.residual``: one entry a block."""
     return {
-        "terms": [block.section() for block in term_blocks(fit)],
+        "terms": [block.section() for block in whole_blocks(fit)],
         "residual": [block.section() for block in residual_blocks(fit)],
     }
 

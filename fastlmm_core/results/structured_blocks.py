@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.linalg import block_diag
 
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.reml.solved import SolvedEquations
@@ -98,6 +99,25 @@ def term_blocks(fit: LMMFit) -> list[ComponentBlock]:
             )
         )  # fmt: skip
     return out
+
+
+def whole_blocks(fit: LMMFit) -> list[ComponentBlock]:
+    """Blocks of the terms as they were written: the parts of ``(x || g)`` are one with a diagonal T."""
+    parts: dict[Any, list[ComponentBlock]] = {}
+    for k, (random, block) in enumerate(zip(fit.design.random, term_blocks(fit), strict=True)):
+        whole = getattr(random, "taken_from", "")
+        parts.setdefault((whole, random.at) if whole else k, []).append(block)
+    return [own[0] if isinstance(key, int) else _joined(key[0], own) for key, own in parts.items()]
+
+
+def _joined(term: str, parts: list[ComponentBlock]) -> ComponentBlock:
+    """Independent parts as one block."""
+    T = block_diag(*(part.T for part in parts))
+    names = [name for part in parts for name in part.names]
+    return replace(
+        parts[0], term=term, struct="diag", names=names, n_par=sum(part.n_par for part in parts), T=T,
+        slopes=np.zeros((0, *T.shape)),
+    )  # fmt: skip
 
 
 def independent_labels(random: Any) -> list[str] | None:
