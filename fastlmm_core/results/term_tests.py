@@ -70,7 +70,8 @@ def compare(*fits: LMMFit) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        formula, npar, criterion, loglik, aic, bic, chisq, df, p; each row is tested against the one before.
+        formula (with the residual where it is not the ordinary one), npar, criterion, loglik, aic, bic, chisq,
+        df, p; each row is tested against the one before.
 
     Raises
     ------
@@ -107,9 +108,15 @@ def compare(*fits: LMMFit) -> pd.DataFrame:
             df = fit.npar - before.npar
             chisq = max(before.criterion - fit.criterion - _coding_shift(before, fit), 0.0)
             p = chi2_upper(chisq, df) if df > 0 else np.nan
-        rows.append((fit.formula, fit.npar, fit.criterion, fit.loglik, fit.aic, fit.bic, chisq, df, p))
+        rows.append((_model_text(fit), fit.npar, fit.criterion, fit.loglik, fit.aic, fit.bic, chisq, df, p))
     columns = ["formula", "npar", "criterion", "loglik", "aic", "bic", "chisq", "df", "p"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def _model_text(fit: LMMFit) -> str:
+    """What tells fits apart that share a formula."""
+    residual = fit.design.residual
+    return fit.formula if residual.is_plain else f"{fit.formula}, residual='{residual.text}'"
 
 
 def _same_response(a: np.ndarray, b: np.ndarray) -> bool:

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from scipy.stats import chi2
 
-from fastlmm_core import compare, lmm
+from fastlmm_core import compare, datasets, lmm
 from fastlmm_core.errors import DesignError
 
 # 210 rows of repeated measures in three phases, with the figures of their comparison from elsewhere.
@@ -64,3 +64,15 @@ def test_another_response_is_refused(change):
     other = quiet("value ~ age + tr + (1|id)", PHASES.assign(value=change(PHASES["value"])), reml=False)
     with pytest.raises(DesignError, match="not of the same observations"):
         compare(first, other)
+
+
+def test_fits_that_differ_in_the_residual_are_told_apart():
+    """AR(1) with one variance within AR(1) with ten: nine parameters more."""
+    sleep = datasets.load("sleepstudy")
+    fits = [lmm("Reaction ~ Days", sleep, residual=f"{name}(Days | Subject)") for name in ("hetar1", "ar1")]
+    table = compare(*fits)
+    assert list(table["formula"]) == [
+        "Reaction ~ Days, residual='ar1(Days | Subject)'", "Reaction ~ Days, residual='hetar1(Days | Subject)'",
+    ]  # fmt: skip
+    assert table["df"][1] == 9
+    assert table["chisq"][1] == pytest.approx(fits[1].criterion - fits[0].criterion, rel=1e-12)
