@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
+from fastlmm_core.engine.confounding import terms_within_fixed
 from fastlmm_core.engine.null_space import NullShare, NullSpace, null_shares
 from fastlmm_core.kernels.columns import standardize_columns
 from fastlmm_core.kernels.crossproducts import expand_pattern, permute_pattern
@@ -251,6 +252,11 @@ class StructuredEquations:
     def null_shares(self) -> dict[int, NullShare]:
         """Shares of the splines in the fixed part, by random term."""
         return null_shares(self)
+
+    @cached_property
+    def within_fixed(self) -> tuple[int, ...]:
+        """Random terms that lie within the fixed part."""
+        return terms_within_fixed(self)
 
     def loadings_at(self, theta: np.ndarray) -> np.ndarray:
         """Lambda of every term, (K + 2, m, r); the last two are the 1 of missing plots and fixed columns."""

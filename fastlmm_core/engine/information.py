@@ -19,7 +19,7 @@ from fastlmm_core.engine.parameters import (
 )
 from fastlmm_core.engine.second_derivatives import flat_rotations, invert_on_range
 from fastlmm_core.engine.solution import FixedRows, StructuredSolution
-from fastlmm_core.errors import InferenceError, check_option
+from fastlmm_core.errors import InferenceError, check_option, name_list
 
 KINDS = ("expected", "observed", "average")
 # Rows up to which tr(P V_t P V_u) is formed from dense n x n matrices where a structure is not linear.
@@ -79,7 +79,19 @@ class StructureInference:
         return self.linear_directions
 
     def covariance(self, ddf: str, information: str) -> np.ndarray:
-        """Covariance of the parameters of `directions`, (t, t)."""
+        """Covariance of the parameters of `directions`, (t, t).
+
+        Raises
+        ------
+        InferenceError
+            When a random term lies within the fixed part.
+        """
+        if self.solution.confounded:
+            names = name_list(self.groups[k] for k in self.solution.confounded)
+            raise InferenceError(
+                f"the variance of random term {names} cannot be estimated, because it lies within the fixed "
+                "part; drop it from the random or from the fixed part"
+            )
         kind = "observed" if ddf == "satterthwaite" else information
         if kind not in self._covariances:
             self._covariances[kind] = self._invert(kind, ddf)

@@ -103,6 +103,15 @@ class StructuredSolution:
         return count + int(self.free[e.slices[1]].sum())
 
     @property
+    def confounded(self) -> list[int]:
+        """Random terms within the fixed part whose parameters are not held: REML knows nothing of them."""
+        e = self.equations
+        if not self.reml:
+            return []
+        free = [bool(self.free[own].any() or self.free[level].any()) for own, level in e.slices[0]]
+        return [k for k in e.within_fixed if free[k]]
+
+    @property
     def residual_variance(self) -> float:
         """The variance of the residual; NaN where it has several."""
         blocks = self.equations.residual.blocks(self.theta[self.equations.slices[1]])

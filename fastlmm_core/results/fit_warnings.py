@@ -62,16 +62,15 @@ def collect_warnings(
         words = describe_singular(design, solved)
     if words:
         found.append(SingularFitWarning("singular fit: " + "; ".join(words)))
-    if isinstance(solved, SolvedEquations) and abs(certificate.smallest_curvature) < FLAT and design.random:
-        terms = [design.random[k].group for k in confounded_terms(solved, natural_parameters(solved))]
-        if terms:
-            found.append(
-                ConfoundedWarning(
-                    f"the random term of {name_list(terms)} lies within the fixed part: the data say nothing "
-                    "about its variance, and the figure shown for it is arbitrary; leave it out of one of "
-                    "the two parts"
-                )
+    terms = [design.random[k].group for k in _within_fixed(design, solved, certificate)]
+    if terms:
+        found.append(
+            ConfoundedWarning(
+                f"the random term of {name_list(terms)} lies within the fixed part: the data say nothing "
+                "about its variance, and the figure shown for it is arbitrary; leave it out of one of "
+                "the two parts"
             )
+        )
     if not certificate.optimal:
         found.append(
             NotConvergedWarning(
@@ -80,6 +79,17 @@ def collect_warnings(
             )
         )
     return tuple(found)
+
+
+def _within_fixed(
+    design: Design, solved: SolvedEquations | StructuredSolution, certificate: Certificate
+) -> list[int]:
+    """Random terms that lie within the fixed part."""
+    if isinstance(solved, StructuredSolution):
+        return solved.confounded
+    if abs(certificate.smallest_curvature) >= FLAT or not design.random:
+        return []
+    return confounded_terms(solved, natural_parameters(solved))
 
 
 def repeated_effects(design: Design) -> list[tuple[str, list[str]]]:
