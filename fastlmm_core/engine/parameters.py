@@ -254,15 +254,18 @@ def curvature_form(
     Raises
     ------
     InferenceError
-        Where a part of V has no second derivatives: autoregressions over levels and fields.
+        Where second derivatives of a part of V are not available: autoregressions over levels and fields,
+        splines of two variables.
     """
     e = solution.equations
     out = np.zeros((fixed.rows.shape[1],) * 2)
-    if any(term.n_level_theta for term in e.terms):
-        raise InferenceError(
-            "second derivatives of autoregressions among the levels of a random term are not available; use "
-            "second_derivatives=False"
-        )
+    for term in e.terms:
+        if term.levels is not None and not term.levels.linear:
+            spline = term.levels.holds_variance
+            kind = "splines of two variables" if spline else "autoregressions among levels"
+            raise InferenceError(
+                f"second derivatives of {kind} are not available; use second_derivatives=False"
+            )
     for first, k, second in natural.second:
         own = slice(first, first + second.shape[0])
         dT = np.einsum("ij,ijab->ab", weights[own, own], second)

@@ -12,6 +12,7 @@ from scipy import interpolate
 
 from fastlmm_core import lmm
 from fastlmm_core.engine.least_squares import DENSE_FIXED, least_squares
+from fastlmm_core.errors import InferenceError
 
 STEP = 1e-4
 
@@ -153,9 +154,10 @@ class Dense:
         g = np.einsum("taa->at", self.gradients)
         return 2 * np.diag(self.phi) ** 2 / np.einsum("at,tu,au->a", g, A, g)
 
-    def kenward_roger(self):
-        PD = [self.P @ D for D in self.slopes]
-        W = 2 * np.linalg.inv(np.array([[np.trace(A @ B) for B in PD] for A in PD]))
+    def kenward_roger(self, W=None):
+        if W is None:
+            PD = [self.P @ D for D in self.slopes]
+            W = 2 * np.linalg.inv(np.array([[np.trace(A @ B) for B in PD] for A in PD]))
         moved = [D @ self.U for D in self.slopes]
         add = sum(
             W[i, j] * moved[i].T @ self.P @ moved[j]
@@ -202,6 +204,20 @@ def test_kenward_roger(fitted):
     g = np.einsum("taa->at", dense.gradients)
     df = 2 * np.diag(dense.phi) ** 2 / np.einsum("at,tu,au->a", g, W, g)
     np.testing.assert_allclose(table["df"], df, rtol=1e-5)
+
+
+def test_kenward_roger_by_observed_information(fitted):
+    _, fit, dense, logs = fitted
+    adjusted, _ = dense.kenward_roger(2 * np.linalg.inv(dense.hessian(logs)))
+    se = np.sqrt(np.diag(adjusted))
+    options = {"ddf": "kenward-roger", "information": "observed"}
+    np.testing.assert_allclose(fit.coefficient_functions(**options).se(), se, rtol=1e-4)
+    if "x, z" in fit.formula:
+        with pytest.raises(InferenceError, match="splines of two variables"):
+            fit.coefficient_functions(**options, second_derivatives=True)
+        return
+    second = fit.coefficient_functions(**options, second_derivatives=True)  # V is linear in its variances
+    np.testing.assert_allclose(second.se(), se, rtol=1e-4)
 
 
 def test_functions_of_several_rows(fitted):

@@ -25,11 +25,17 @@ class LevelStructure(ABC):
         Parameters of Q in the chart of the optimizer.
     holds_variance : bool
         The structure carries the variances of its term itself (splines).
+    linear : bool
+        V is linear in the natural parameters of Q.
     """
 
     size: int
     n_theta: int = 0
     holds_variance: bool = False
+
+    @property
+    def linear(self) -> bool:
+        return self.n_theta == 0
 
     @property
     @abstractmethod

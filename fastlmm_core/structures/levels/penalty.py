@@ -44,6 +44,10 @@ class PenaltyLevels(LevelStructure):
         self.n_theta = len(self._pieces)
 
     @property
+    def linear(self) -> bool:
+        return self.n_theta == 1
+
+    @property
     def pieces(self) -> tuple[sp.csc_array, ...]:
         return self._pieces
 
