@@ -70,8 +70,8 @@ def compare(*fits: LMMFit) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        formula (with the residual where it is not the ordinary one), npar, criterion, loglik, aic, bic, chisq,
-        df, p; each row is tested against the one before.
+        formula (with the residual where it is not the ordinary one), npar, criterion, loglik, aic, bic,
+        chisq, df, p; each row is tested against the one before.
 
     Raises
     ------

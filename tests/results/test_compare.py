@@ -72,7 +72,8 @@ def test_fits_that_differ_in_the_residual_are_told_apart():
     fits = [lmm("Reaction ~ Days", sleep, residual=f"{name}(Days | Subject)") for name in ("hetar1", "ar1")]
     table = compare(*fits)
     assert list(table["formula"]) == [
-        "Reaction ~ Days, residual='ar1(Days | Subject)'", "Reaction ~ Days, residual='hetar1(Days | Subject)'",
-    ]  # fmt: skip
+        "Reaction ~ Days, residual='ar1(Days | Subject)'",
+        "Reaction ~ Days, residual='hetar1(Days | Subject)'",
+    ]
     assert table["df"][1] == 9
     assert table["chisq"][1] == pytest.approx(fits[1].criterion - fits[0].criterion, rel=1e-12)
