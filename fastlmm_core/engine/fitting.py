@@ -103,6 +103,9 @@ def fit_structures(
             best = found
     assert best is not None
     point = evaluate(e, factor, full, best.theta)
+    if best.end.decrement > TOLERANCE and best.end.status != 2 and factor.flops <= LARGE_FLOPS:
+        best = _polished(e, factor, full, replace(best, point=point))
+        point = evaluate(e, factor, full, best.theta)
     return replace(best, point=point)
 
 
@@ -153,13 +156,11 @@ def _from_start(
             break
         theta = restart
     point = evaluate(e, factor, y, snapped)
-    found = StructuredOptimum(end, snapped, free, end.extra, point, boundary)
-    stalled = end.decrement > tolerance and factor.flops <= LARGE_FLOPS
-    return _polished(e, factor, y, found, tolerance) if stalled else found
+    return StructuredOptimum(end, snapped, free, end.extra, point, boundary)
 
 
 def _polished(
-    e: StructuredEquations, factor: CholeskyFactor, y: np.ndarray, found: StructuredOptimum, tolerance: float
+    e: StructuredEquations, factor: CholeskyFactor, y: np.ndarray, found: StructuredOptimum
 ) -> StructuredOptimum:
     """Newton steps with exact second derivatives from where a search stalled.
 
@@ -176,7 +177,7 @@ def _polished(
     decrement = 0.5 * float(gradient @ inverse @ gradient)
     for _ in range(POLISHING_STEPS):
         step = -inverse @ gradient
-        if decrement <= tolerance or np.linalg.norm(step) > LONGEST_POLISHING_STEP:
+        if decrement <= TOLERANCE or np.linalg.norm(step) > LONGEST_POLISHING_STEP:
             break
         moved = theta.copy()
         moved[at] += step
