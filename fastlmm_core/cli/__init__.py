@@ -14,6 +14,7 @@ from .batch import add_batch
 from .interruption import INTERRUPTED, leave_on_interrupt, say_stopped
 from .source_options import FILES, add_source_options
 from .strangers import OneLineParser, add_limit, check_room, refused
+from .structure_options import add_structure_options
 
 FORMATS = ("csv", "parquet", "json")
 
@@ -118,7 +119,8 @@ def _add_fit(commands: argparse._SubParsersAction) -> None:
         "asymptotic",
     )
     fit.add_argument(
-        "--information", default="expected", metavar="KIND", help="expected (default), observed, average"
+        "--information", metavar="KIND",
+        help="expected, observed, average (default: expected, with structures that are not linear observed)",
     )
     fit.add_argument("--level", type=float, default=0.95, help="of the intervals (default: 0.95)")
     fit.add_argument("--anova", action="store_true", help="also F tests of the terms (type III)")
@@ -129,6 +131,7 @@ def _add_fit(commands: argparse._SubParsersAction) -> None:
     fit.add_argument("--format", choices=FORMATS, default="csv", help="of the tables in --out (default: csv)")
     fit.add_argument("--plot", action="store_true", help="write figures (PNG) to --out, or here")
     add_limit(fit)
+    add_structure_options(fit)
     add_source_options(fit)
     fit.set_defaults(command=_fit)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ..errors import OptionError
 from .source_options import FILES, add_source_options, arguments_of_reader, listed_names
 from .strangers import add_limit, limits_given
+from .structure_options import add_structure_options, structures_given
 
 if TYPE_CHECKING:
     from ..batch import BatchResult
@@ -53,6 +54,7 @@ def add_batch(commands: argparse._SubParsersAction) -> None:
     batch.add_argument("--plot", action="store_true", help="also write an overview figure to --out")
     batch.add_argument("--quiet", action="store_true", help="no progress bar")
     add_limit(batch)
+    add_structure_options(batch)
     add_source_options(batch)
     batch.set_defaults(command=_batch, stopped=_stopped)
 
@@ -83,6 +85,7 @@ def batch_command(arguments: argparse.Namespace) -> int:
         "resume": arguments.resume, "progress": not arguments.quiet,
         "limits": limits_given(arguments.limit),
         "factors": listed_names(arguments.factor), **arguments_of_reader(arguments),
+        **structures_given(arguments),
     }  # fmt: skip
     if not Path(arguments.source).exists():
         raise OptionError(f"'{arguments.source}' does not exist; name a CSV or Parquet file, or a folder")

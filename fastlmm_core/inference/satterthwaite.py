@@ -7,6 +7,9 @@ import numpy as np
 from fastlmm_core.reml.information import NaturalParameters, observed_theta_information
 from fastlmm_core.reml.solved import SolvedEquations
 
+# More degrees of freedom than this are infinitely many.
+KNOWN = 1e12
+
 
 def parameter_covariance(solved: SolvedEquations, parameters: NaturalParameters) -> np.ndarray:
     """Covariance of (sigma2 t, sigma2) from the observed information in (theta, sigma2), (d + 1, d + 1).
@@ -36,7 +39,9 @@ def degrees_of_freedom(variance: np.ndarray, gradients: np.ndarray, cov_paramete
     """
     spread = np.einsum("ir,ij,jr->r", gradients, cov_parameters, gradients)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return 2.0 * variance**2 / spread
+        df = 2.0 * variance**2 / spread
+    # a variance that depends on held parameters alone, but for rounding, is known
+    return np.where(df > KNOWN, np.inf, df)
 
 
 def combine_degrees_of_freedom(df: np.ndarray) -> float:

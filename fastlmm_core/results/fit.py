@@ -579,7 +579,7 @@ class LMMFit:
         save_fit(self, path)
 
     @public(ddf=DDF)
-    def summary(self, ddf: str | None = None, information: str = "expected") -> Summary:
+    def summary(self, ddf: str | None = None, information: str | None = None) -> Summary:
         """Printable summary; see ``fastlmm_core.results.summary``."""
         from fastlmm_core.results.summary import summarize
 

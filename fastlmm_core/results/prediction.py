@@ -65,7 +65,7 @@ def predict(
             value = value + basis @ u[:, 0]
             evaluated.append((k, None, basis))
             continue
-        for codes, z in term.layers if newdata is None else term.evaluate_layers(newdata):
+        for codes, z in fitted_layers(term) if newdata is None else term.evaluate_layers(newdata):
             unknown = codes < 0
             if unknown.any() and not allow_new_levels:
                 raise DataError(_unknown_levels(term, newdata, np.flatnonzero(unknown)))
@@ -89,6 +89,13 @@ def _fixed_coefficients(fit: LMMFit, used: list[int]) -> np.ndarray:
     if isinstance(fit.solved, StructuredSolution):
         beta[fit.design.kept] = fit.solved.equations.to_user @ fit.solved.beta_beside(used)
     return beta
+
+
+def fitted_layers(term: RandomTerm) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Codes and values on the rows of the fit as `evaluate_layers` gives them: zero outside of ``at()``."""
+    return [
+        (np.where(codes < 0, 0, codes), np.where((codes < 0)[:, None], 0.0, z)) for codes, z in term.layers
+    ]
 
 
 def _unknown_levels(term: RandomTerm, newdata: Any, rows: np.ndarray) -> str:

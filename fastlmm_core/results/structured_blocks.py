@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from scipy.linalg import block_diag
 
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.reml.solved import SolvedEquations
+from fastlmm_core.structures.coefficients.boundary import BOUND_CORRELATION
 
 if TYPE_CHECKING:
     from fastlmm_core.results.fit import LMMFit
@@ -191,7 +193,12 @@ def describe_singular(fit_design: Any, solution: StructuredSolution) -> tuple[st
     """Terms at a boundary, in words."""
     words = []
     for k, (random, term) in enumerate(zip(fit_design.random, solution.equations.terms, strict=True)):
-        own, _ = solution.equations.slices[0][k]
+        own, level = solution.equations.slices[0][k]
+        is_spline = getattr(random, "is_spline", False)
+        if term.levels is not None and solution.free[level].any() and not is_spline:
+            names, values = term.levels.natural_names(), term.levels.natural(solution.theta[level])
+            if solution.covariance(k).any():
+                words += autocorrelation_bounds(dict(zip(names, values, strict=True)), random.group)
         if not term.structure.n_theta or not solution.free[own].any():
             continue
         # variances are judged in units of the response, through the mean square of their columns
@@ -206,10 +213,21 @@ def describe_singular(fit_design: Any, solution: StructuredSolution) -> tuple[st
         words += [f"{phrase} in {random.group}" for phrase in found]
     e = solution.equations
     for block in e.residual.blocks(solution.theta[e.slices[1]]):
+        where = "" if block["at"] is None else f" of {block['at']}"
         if not np.any(block["T"]):
-            where = "" if block["at"] is None else f" of {block['at']}"
             words.append(f"the residual variance{where} is zero")
+        elif solution.free[e.slices[1]].any():
+            words += autocorrelation_bounds(block["group_corr"], f"the residual{where}")
     return tuple(words)
+
+
+def autocorrelation_bounds(correlations: Mapping[str, float], where: str) -> list[str]:
+    """A phrase for every autocorrelation that the search has driven to +1 or -1."""
+    return [
+        f"the autocorrelation of {name} in {where} is {'+1' if value > 0 else '-1'}"
+        for name, value in correlations.items()
+        if abs(value) >= 1.0 - BOUND_CORRELATION
+    ]
 
 
 def name_theta(design: Any, solution: StructuredSolution) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from ..errors import check_option
 from ..inference.estimate_tables import DDF_WORDS
 from .blups import is_spline
 from .rendering import Table, format_p, format_significant, shared_decimals
-from .structured_blocks import residual_blocks, term_blocks
+from .structured_blocks import ComponentBlock, residual_blocks, term_blocks
 
 if TYPE_CHECKING:
     from .fit import LMMFit
@@ -105,7 +105,7 @@ def shown_ddf(fit: LMMFit) -> str:
 
 
 def summarize(
-    fit: LMMFit, ddf: str | None = None, digits: int = 4, information: str = "expected"
+    fit: LMMFit, ddf: str | None = None, digits: int = 4, information: str | None = None
 ) -> Summary:
     """Summary of a fit.
 
@@ -118,7 +118,7 @@ def summarize(
         standard errors.
     digits : int
         Significant digits of the smallest standard error.
-    information : str
+    information : str, optional
         As in ``LMMFit.fixed_effects``.
 
     Returns
@@ -134,7 +134,7 @@ def summarize(
     ddf = check_option("ddf", ddf or shown_ddf(fit), DDF_WORDS)
     return Summary(
         heading="Linear model fit by least squares" if linear else f"Linear mixed model fit by {fit.method}",
-        formula=str(fit.formula),
+        formula=formula_text(fit),
         facts=_linear_facts(fit) if linear else _criterion_facts(fit),
         residuals=residual_table(fit),
         random=None if linear else random_table(fit, digits),
@@ -142,6 +142,13 @@ def summarize(
         fixed=fixed_table(fit, ddf, digits, information),
         notes=fit_notes(fit),
     )
+
+
+def formula_text(fit: LMMFit) -> str:
+    """The formula, and below it the residual where it is not independent with one variance."""
+    if not fit.structured or fit.design.residual.is_plain:
+        return str(fit.formula)
+    return f"{fit.formula}\nResidual: {fit.design.residual.text}"
 
 
 def _criterion_facts(fit: LMMFit) -> tuple[str, ...]:
@@ -222,13 +229,16 @@ def structured_random_table(fit: LMMFit, digits: int = 4) -> Table:
         alone = group.startswith("Residual") and len(block.names) == 1
         if block.T is None:
             for i, (name, variance) in enumerate(zip(block.names, block.extra["variances"], strict=True)):
-                dim = block.extra["effective_dim"][i]
+                dim = max(0.0, float(block.extra["effective_dim"][i]))
                 rows.append({"Groups": group if i == 0 else "", "Name": f"{name}, edf {dim:.1f}",
                              "Variance": variance, "Std.Dev.": np.sqrt(variance)})  # fmt: skip
             continue
         sd = np.sqrt(np.diag(block.T))
-        plain = np.allclose(block.T, np.diag(np.diag(block.T)), atol=0.0)
-        for i, name in enumerate(block.names):
+        names = block.names
+        if is_one_variance(block):
+            names = [f"{names[0]} to {names[-1]}"]
+        plain = not shows_correlations(block)
+        for i, name in enumerate(names):
             shown = {"Groups": group if i == 0 else "", "Name": "" if alone else name,
                      "Variance": block.T[i, i], "Std.Dev.": sd[i]}  # fmt: skip
             for j in range(0 if plain else i):
@@ -240,13 +250,42 @@ def structured_random_table(fit: LMMFit, digits: int = 4) -> Table:
     return Table(frame, "Random effects:", kinds=kinds, digits=digits)
 
 
+# More correlations than fit beside each other are left to `variance_components`.
+WIDEST = 8
+BY_LAG = ("ar1", "hetar1")
+
+
+def is_one_variance(block: ComponentBlock) -> bool:
+    """An autoregressive process with the same variance everywhere."""
+    return block.struct == "ar1" and len(block.names) > 1
+
+
+def shows_correlations(block: ComponentBlock) -> bool:
+    """Whether the correlations of a block stand beside its variances."""
+    assert block.T is not None
+    if block.struct in BY_LAG or len(block.names) > WIDEST:
+        return False
+    return not is_diagonal(block.T)
+
+
+def is_diagonal(T: np.ndarray) -> bool:
+    """Whether a covariance has no covariances."""
+    return bool(np.allclose(T, np.diag(np.diag(T)), atol=0.0))
+
+
 def correlation_notes(fit: LMMFit) -> list[str]:
-    """Autocorrelations of levels and fields in words."""
+    """Autocorrelations of coefficients, levels and fields in words."""
     notes = []
     for block in [*term_blocks(fit), *residual_blocks(fit)]:
-        own = block.extra.get("group_corr") or {}
+        own = dict(block.extra.get("group_corr") or {})
+        where = block.term if block.at is None else f"{block.term} {block.at}"
+        if block.T is not None and len(block.names) > 1:
+            product = np.sqrt(block.T[0, 0] * block.T[1, 1])
+            if block.struct in BY_LAG and product > 0:
+                own["neighbours"] = block.T[0, 1] / product
+            elif len(block.names) > WIDEST and not is_diagonal(block.T):
+                notes.append(f"The correlations of {where} stand in variance_components.")
         if own:
-            where = block.term if block.at is None else f"{block.term} {block.at}"
             listed = ", ".join(f"{name} {value:.3f}" for name, value in own.items())
             notes.append(f"Autocorrelation in {where}: {listed}.")
     return notes
@@ -269,7 +308,7 @@ def _counts(fit: LMMFit) -> str:
     return text
 
 
-def fixed_table(fit: LMMFit, ddf: str, digits: int = 4, information: str = "expected") -> Table:
+def fixed_table(fit: LMMFit, ddf: str, digits: int = 4, information: str | None = None) -> Table:
     """Coefficients with standard error, df, t and p by one df method; dropped columns are left out."""
     effects = fit.fixed_effects(ddf=ddf, information=information)
     kept = effects[effects["estimate"].notna()]
@@ -294,6 +333,9 @@ def fit_notes(fit: LMMFit) -> tuple[str, ...]:
         )
     if fit.structured:
         notes += correlation_notes(fit)
+        held = [str(name) for name in fit.prepared.fixed_parameters if name != "note"]
+        if held:
+            notes.append(f"Held at given values: {', '.join(held)}.")
     if fit.sigma == 0.0:
         notes.append("The fixed part explains the response exactly: no variance is left to test against.")
     if fit.singular:

@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from fastlmm_core.errors import OptionError, check_option, name_list, nearest_names
-from fastlmm_core.reading import read_table
+from fastlmm_core.errors import DataError, OptionError, check_option, name_list, nearest_names
+from fastlmm_core.reading import level_label, read_table
 from fastlmm_core.structures.relationships.base import Relationship
 from fastlmm_core.structures.relationships.dense import Covariance
 from fastlmm_core.structures.relationships.markers import Markers
 from fastlmm_core.structures.relationships.pedigree import Pedigree
+from fastlmm_core.structures.relationships.pedigree_table import HEADINGS
 from fastlmm_core.structures.relationships.sparse import SparseInverse
 from fastlmm_core.structures.relationships.symmetric import is_triplets
 
@@ -55,6 +56,38 @@ def as_relationship(name: str, given: Any) -> Relationship:
     return _make(name, given).named(name)
 
 
+def found_kind(path: str | Path) -> str:
+    """A pedigree, a covariance or "markers": what a file holds, by its header and the types of its columns.
+
+    A covariance is square with the same names in the header and the first column, or has the columns row,
+    col, value (whether these are an inverse, no file says); a pedigree has the usual headings, or three
+    columns of names; markers are more than three columns, numbers but for the first.
+
+    Raises
+    ------
+    DataError
+        When it is none of these.
+    """
+    frame = read_table(path)
+    if is_triplets(frame):
+        return "covariance"
+    headings = [str(name).strip().casefold() for name in frame.columns]
+    if all(sum(name in usual for name in headings) == 1 for usual in HEADINGS):
+        return "pedigree"
+    width = len(headings) - 1
+    if width == len(frame) and {level_label(x) for x in frame.iloc[:, 0]} == set(map(str, frame.columns[1:])):
+        return "covariance"
+    numbers = [pd.api.types.is_numeric_dtype(dtype) for dtype in frame.dtypes[1:]]
+    if width > 2 and all(numbers):
+        return "markers"
+    if width == 2 and not any(numbers):
+        return "pedigree"
+    raise DataError(
+        f"'{Path(path).name}' is neither a pedigree (id, sire, dam), nor a covariance (square, or row, col, "
+        "value), nor markers (a name and numbers in each row); say which of them it is meant to be"
+    )
+
+
 def _make(name: str, given: Any) -> Relationship:
     if isinstance(given, Relationship):
         return given
@@ -63,7 +96,9 @@ def _make(name: str, given: Any) -> Relationship:
         return (SparseInverse if sp.issparse(matrix) else Covariance)(matrix, levels)
     if isinstance(given, Mapping) and ("type" in given or "kind" in given) and "sire" not in given:
         return relationship_from_request(name, given)
-    if isinstance(given, (Mapping, str, Path)):
+    if isinstance(given, (str, Path)):
+        return relationship_from_request(name, {"type": found_kind(given), "file": str(given)})
+    if isinstance(given, Mapping):
         table = read_table(given)
         return Covariance(given) if is_triplets(table) else Pedigree(given)
     if isinstance(given, pd.DataFrame):

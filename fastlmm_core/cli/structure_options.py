@@ -1,0 +1,95 @@
+"""Options of both commands about covariance structures; nothing heavy is imported."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError, OptionError
+
+FORMS = "write NAME=FILE, or NAME=KIND:FILE with pedigree, covariance, inverse or markers"
+
+
+def add_structure_options(parser: argparse.ArgumentParser) -> None:
+    """Describe them to a parser."""
+    own = parser.add_argument_group("covariance structures (docs/formulas.md)")
+    own.add_argument(
+        "--residual", default="units", metavar="TEXT",
+        help="of the residuals: 'units | env', 'us(visit | subject)', 'ar1(row):ar1(col) | env', ...",
+    )  # fmt: skip
+    own.add_argument(
+        "--relationship", action="append", default=[], metavar="NAME=[KIND:]FILE",
+        help="what vm(gen, NAME) means: a file with a pedigree (id,sire,dam), a covariance (square, or "
+        "row,col,value) or markers, found by looking at it; inverse:FILE for an inverse",
+    )  # fmt: skip
+    own.add_argument(
+        "--hold", action="append", default=[], metavar="NAME=VALUE",
+        help="hold a variance (Residual=40) or a covariance ('us(0 + x | g)=[[2,1],[1,3]]') at a value",
+    )  # fmt: skip
+
+
+def structures_given(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What was given, as `lmm` and `fit_batch` take it; kinds that were found are said in a note."""
+    return {
+        "residual": arguments.residual, "relationships": relationships_given(arguments.relationship),
+        "fixed_parameters": parameters_held(arguments.hold) or None,
+    }  # fmt: skip
+
+
+def relationships_given(texts: list[str]) -> dict[str, Any]:
+    """{name: relationship} of the options ``--relationship name=file``.
+
+    Raises
+    ------
+    OptionError
+        For one without "=", or a name that is given twice.
+    DataError
+        For a file that is not there, or is none of the kinds.
+    """
+    from ..structures.relationships.given import KINDS, found_kind, relationship_from_request
+
+    out: dict[str, Any] = {}
+    for text in texts:
+        name, equals, source = (part.strip() for part in text.partition("="))
+        if not equals or not name or not source:
+            raise OptionError(f"--relationship {text}: {FORMS}")
+        if name in out:
+            raise OptionError(f"--relationship names '{name}' twice")
+        kind, colon, file = source.partition(":")
+        said = bool(colon) and kind in KINDS
+        path = Path(file if said else source)
+        if not path.is_file():
+            raise DataError(f"--relationship {name}: there is no file '{path}'; {FORMS}")
+        if not said:
+            kind = found_kind(path)
+            print(f"fastlmm: note: '{path}' is read as {kind} (--relationship {name}=KIND:FILE says another)",
+                  file=sys.stderr)  # fmt: skip
+        out[name] = relationship_from_request(name, {"type": kind, "file": str(path)})
+    return out
+
+
+def parameters_held(texts: list[str]) -> dict[str, Any]:
+    """{name: value} of the options ``--hold name=value``; a term may have "=" in its name, a value has none.
+
+    Raises
+    ------
+    OptionError
+        For one without a name or a value that is no number, matrix or object of numbers.
+    """
+    out: dict[str, Any] = {}
+    for text in texts:
+        name, _, value = (part.strip() for part in text.rpartition("="))
+        if not name:
+            raise OptionError(f"--hold {text}: write NAME=VALUE, for example --hold Residual=40")
+        if name in out:
+            raise OptionError(f"--hold names '{name}' twice")
+        try:
+            out[name] = json.loads(value)
+        except (ValueError, RecursionError):
+            raise OptionError(
+                f"--hold {name}: '{value}' is neither a number nor a matrix such as [[2,1],[1,3]]"
+            ) from None
+    return out

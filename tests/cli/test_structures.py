@@ -1,0 +1,130 @@
+"""Covariance structures on the command line: the same figures as `lmm`, and one line for what is wrong."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fastlmm_core import lmm
+from fastlmm_core.cli import main
+
+LEVELS = [f"g{i:02d}" for i in range(10)]
+MARKERS = np.random.default_rng(8).integers(0, 3, size=(10, 12)).astype(float)
+A = np.cov(MARKERS) + 0.5 * np.eye(10)
+FORMULA = "yield ~ env + (1 | vm(gen, A))"
+
+
+@pytest.fixture(scope="module")
+def table():
+    rng = np.random.default_rng(3)
+    rows = [
+        (trial, env, gen, rng.normal(10 + i % 4, 1 if env == "E1" else 2))
+        for trial in ("t1", "t2") for env in ("E1", "E2") for i, gen in enumerate(LEVELS) for _ in range(2)
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=["trial", "env", "gen", "yield"])
+
+
+@pytest.fixture(scope="module")
+def folder(table, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("structures")
+    row, col = np.tril_indices(10)
+    names, inverse = np.array(LEVELS), np.linalg.inv(A)
+    frames = {
+        "trial.csv": table,
+        "square.csv": pd.DataFrame(A, index=pd.Index(LEVELS, name="gen"), columns=LEVELS).reset_index(),
+        "entries.csv": pd.DataFrame({"row": names[row], "col": names[col], "value": A[row, col]}),
+        "inverse.csv": pd.DataFrame({"row": names[row], "col": names[col], "value": inverse[row, col]}),
+        "markers.csv": pd.DataFrame(MARKERS, columns=[f"m{k}" for k in range(12)]).assign(gen=LEVELS)
+        .set_index("gen").reset_index(),
+        "pedigree.csv": pd.DataFrame({"id": LEVELS, "sire": [None] * 4 + ["g00"] * 6,
+                                      "dam": [None] * 4 + ["g01"] * 6}),
+        "names.csv": pd.DataFrame({"a": LEVELS, "b": [None] * 4 + ["g00"] * 6,
+                                   "c": [None] * 4 + ["g01"] * 6}),
+        "numbers.csv": pd.DataFrame({"a": range(5), "b": range(5)}),
+    }  # fmt: skip
+    for name, frame in frames.items():
+        frame.to_csv(folder / name, index=False)
+    return folder
+
+
+def fitted(capsys, folder, *arguments):
+    """Variance components that `fastlmm fit` writes, and what it prints."""
+    out = folder / "out"
+    assert main(["fit", str(folder / "trial.csv"), FORMULA, "--out", str(out), *arguments]) == 0
+    return pd.read_csv(out / "variance_components.csv"), capsys.readouterr()
+
+
+def given(folder, kind, name):
+    return {"A": {"type": kind, "file": str(folder / name)}}
+
+
+@pytest.mark.parametrize(
+    "source, kind, file",
+    [
+        ("square.csv", "covariance", "square.csv"),
+        ("entries.csv", "covariance", "square.csv"),
+        ("inverse:inverse.csv", "covariance", "square.csv"),
+        ("markers.csv", "markers", "markers.csv"),
+        ("pedigree.csv", "pedigree", "pedigree.csv"),
+        ("names.csv", "pedigree", "pedigree.csv"),
+        ("pedigree:names.csv", "pedigree", "pedigree.csv"),
+    ],
+)
+def test_relationships_are_found_by_looking_or_said(capsys, folder, table, source, kind, file):
+    said, colon, name = source.rpartition(":")
+    components, printed = fitted(capsys, folder, "--relationship", f"A={said}{colon}{folder / name}")
+    expected = lmm(FORMULA, table, relationships=given(folder, kind, file)).variance_components
+    assert np.allclose(components["estimate"], expected["estimate"], rtol=1e-6)
+    assert (f"is read as {kind}" in printed.err) is not said.endswith(kind) or said == "inverse"
+    assert bool(said) is ("is read as" not in printed.err)
+    assert "vm(gen, A)" in printed.out
+
+
+def test_residual_and_held_parameters(capsys, folder, table):
+    options = ["--relationship", f"A=covariance:{folder / 'square.csv'}"]
+    components, printed = fitted(capsys, folder, *options, "--residual", "units | env")
+    expected = lmm(FORMULA, table, relationships={"A": (A, LEVELS)}, residual="units | env")
+    assert np.allclose(components["estimate"], expected.variance_components["estimate"], rtol=1e-6)
+    assert "Residual|env E2" in printed.out
+    components, printed = fitted(capsys, folder, *options, "--hold", "Residual=2.5", "--hold",
+                                 "vm(gen, A)=[[0.75]]")  # fmt: skip
+    assert components["estimate"].tolist() == pytest.approx([0.75, 2.5], rel=1e-12)
+    assert "Held at given values: Residual, vm(gen, A)." in printed.out
+
+
+def test_batch_takes_the_same_options(capsys, folder, table):
+    out = folder / "results"
+    status = main(["batch", str(folder / "trial.csv"), FORMULA, "--by", "trial", "--blups", "all", "--quiet",
+                   "--relationship", f"A=covariance:{folder / 'square.csv'}", "--residual", "units | env",
+                   "--hold", "vm(gen, A)=0.5", "--out", str(out)])  # fmt: skip
+    assert status == 0
+    found = pd.read_parquet(out / "fits")
+    fit = lmm(FORMULA, table[table["trial"] == "t1"], relationships={"A": (A, LEVELS)},
+              residual="units | env", fixed_parameters={"vm(gen, A)": 0.5})  # fmt: skip
+    assert found["criterion"][0] == pytest.approx(fit.criterion, rel=1e-8)
+    assert found["var_vm(gen, A)"].tolist() == pytest.approx([0.5, 0.5], rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--relationship", "A"], "write NAME=FILE"),
+        (["--relationship", "A="], "write NAME=FILE"),
+        (["--relationship", "A=nowhere.csv"], "there is no file 'nowhere.csv'"),
+        (["--relationship", "A={folder}/numbers.csv"], "is neither a pedigree"),
+        (["--relationship", "B={folder}/square.csv"], "relationship 'A' is not given"),
+        (["--relationship", "a b=covariance:{folder}/square.csv"], "must be a word"),
+        (["--relationship", "A=covariance:{folder}/square.csv"] * 2, "names 'A' twice"),
+        (["--hold", "Residual"], "write NAME=VALUE"),
+        (["--hold", "Residual=much"], "neither a number nor a matrix"),
+        (["--hold", "Residual=1", "--hold", "Residual=2"], "names 'Residual' twice"),
+        (["--relationship", "A=covariance:{folder}/square.csv", "--hold", "rep=1"], "no term of the model"),
+        (["--relationship", "A=covariance:{folder}/square.csv", "--residual", "units | farm"], "'farm'"),
+        (["--relationship", "A=covariance:{folder}/square.csv", "--residual", "ar1(env"], "character"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(capsys, folder, arguments, words):
+    arguments = [text.format(folder=folder) for text in arguments]
+    assert main(["fit", str(folder / "trial.csv"), FORMULA, *arguments]) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if "note:" not in line]
+    assert len(lines) == 1
+    assert words in lines[0]
