@@ -110,10 +110,7 @@ def compare(*fits: LMMFit) -> pd.DataFrame:
             p = chi2_upper(chisq, df) if df > 0 else np.nan
         rows.append((_model_text(fit), fit.npar, fit.criterion, fit.loglik, fit.aic, fit.bic, chisq, df, p))
     columns = ["formula", "npar", "criterion", "loglik", "aic", "bic", "chisq", "df", "p"]
-    table = pd.DataFrame(rows, columns=columns)
-    if not all(fit.design.residual.is_plain for fit in ordered):
-        table.insert(1, "residual", [fit.design.residual.text for fit in ordered])
-    return table
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _model_text(fit: LMMFit) -> str:
