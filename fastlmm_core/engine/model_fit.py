@@ -14,7 +14,7 @@ from fastlmm_core.engine.held import held_parameters
 from fastlmm_core.engine.least_squares import least_squares
 from fastlmm_core.engine.search import Progress
 from fastlmm_core.engine.solution import StructuredResponse, StructuredSolution
-from fastlmm_core.errors import DesignError
+from fastlmm_core.errors import DesignError, NumericalError
 from fastlmm_core.linalg.factor import CholeskyFactor
 from fastlmm_core.reml.fitting import Certificate
 from fastlmm_core.reml.optimizer import Optimum
@@ -30,12 +30,19 @@ def fit_model(
     ------
     DesignError
         When the fixed part explains the response exactly, so that no covariance is left to estimate.
+    NumericalError
+        When there is no likelihood where the search starts.
     """
     response = prepare_response(design, equations, y)
     values = None if not held else held_parameters(design, equations, held, response.scale)
     optimum = fit_structures(
         equations, factor, response.residual / response.scale, held=values, start=theta, progress=progress
     )
+    if not np.isfinite(optimum.point.deviance):
+        raise NumericalError(
+            "the likelihood has no value where the search starts: the data tell too little about the "
+            "covariances; take a structure with fewer parameters, or hold some (fixed_parameters=)"
+        )
     solution = StructuredSolution(equations, factor, response, optimum, reml)
     return solution, *_records(optimum)
 

@@ -9,8 +9,8 @@ import pytest
 import scipy.sparse as sp
 from scipy.stats import chi2
 
-from fastlmm_core import compare, lmm, prepare
-from fastlmm_core.errors import FastLMMWarning
+from fastlmm_core import compare, fit_batch, lmm, prepare
+from fastlmm_core.errors import FastLMMWarning, NumericalError
 from fastlmm_core.results.structured_blocks import residual_blocks
 
 LEVELS = [*(f"g{i:02d}" for i in range(14)), "x1", "x2"]
@@ -203,6 +203,14 @@ def test_a_correlation_at_its_bound_is_said_in_words():
         fit = lmm("y ~ env + (1 | ar1(row):env)", table)
     assert fit.singular
     assert "the autocorrelation of row in ar1(row):env is -1" in str(fit.summary())
+
+
+def test_more_covariances_than_the_data_have_are_refused_by_every_door():
+    few = TABLE[TABLE["env"] == "E1"]  # 28 covariances of seven rows in four columns
+    with pytest.raises(NumericalError, match="fewer parameters"):
+        lmm("y ~ 1 + (1 | gen)", few, residual="us(row | col)")
+    row = fit_batch(TABLE, "y ~ 1 + (1 | gen)", by="env", residual="us(row | col)").fits.iloc[0]
+    assert (row["status"], "fewer parameters" in row["message"]) == ("numerical", True)
 
 
 def test_degrees_of_freedom_of_what_is_known_are_infinite():
