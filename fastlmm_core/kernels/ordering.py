@@ -144,28 +144,6 @@ def find_parents(indptr, indices):
 
 
 @kernel
-def count_columns(indptr, indices):
-    """Entries of each column of the Cholesky factor, diagonal included (Liu 1990, row subtrees).
-
-    `indptr, indices` are the rows of the lower triangle, compressed by row; row i of L is the set of columns
-    on the paths from its entries to i in the elimination tree.
-    """
-    n = indptr.size - 1
-    parent = find_parents(indptr, indices)
-    count = fill_integers(n, 1)
-    mark = fill_integers(n, -1)
-    for i in range(n):
-        mark[i] = i
-        for t in range(indptr[i], indptr[i + 1]):
-            k = np.int64(indices[t])
-            while k < i and mark[k] != i:
-                count[k] += 1
-                mark[k] = i
-                k = parent[k]
-    return count
-
-
-@kernel
 def list_children(parent):
     """Children of every node of a forest as linked lists, ascending.
 
@@ -209,3 +187,82 @@ def order_postfix(parent):
                 count += 1
             depth -= 1
     return perm
+
+
+@kernel
+def count_columns(indptr, indices):
+    """Entries of each column of the Cholesky factor, diagonal included (Gilbert, Ng & Peyton 1994).
+
+    `indptr, indices` are the rows of the lower triangle, compressed by row; row i of L is the set of columns
+    on the paths from its entries to i in the elimination tree. Only the leaves of that subtree are counted,
+    +1 each and -1 where two of its paths meet, so that the time grows with the entries of the matrix and not
+    with those of L.
+    """
+    n = indptr.size - 1
+    parent = find_parents(indptr, indices)
+    order = order_postfix(parent)
+    below_ptr, below = list_below(indptr, indices)
+    first = fill_integers(n, -1)  # postorder number of the first descendant
+    weight = np.empty(n, np.int64)
+    for k in range(n):
+        j = order[k]
+        weight[j] = 1 if first[j] == -1 else 0
+        while j != -1 and first[j] == -1:
+            first[j] = k
+            j = parent[j]
+    last = fill_integers(n, -1)  # first descendant of the last leaf of each row's subtree
+    leaf = fill_integers(n, -1)  # that leaf
+    ancestor = np.empty(n, np.int64)
+    for j in range(n):
+        ancestor[j] = j
+    for k in range(n):
+        j = order[k]
+        if parent[j] != -1:
+            weight[parent[j]] -= 1
+        for t in range(below_ptr[j], below_ptr[j + 1]):
+            i = below[t]
+            if first[j] <= last[i]:
+                continue  # not a leaf of the subtree of row i
+            last[i] = first[j]
+            previous = leaf[i]
+            leaf[i] = j
+            weight[j] += 1
+            if previous != -1:
+                meeting = previous
+                while ancestor[meeting] != meeting:
+                    meeting = ancestor[meeting]
+                while ancestor[previous] != meeting:
+                    following = ancestor[previous]
+                    ancestor[previous] = meeting
+                    previous = following
+                weight[meeting] -= 1
+        if parent[j] != -1:
+            ancestor[j] = parent[j]
+    for k in range(n):
+        j = order[k]
+        if parent[j] != -1:
+            weight[parent[j]] += weight[j]
+    return weight
+
+
+@kernel
+def list_below(indptr, indices):
+    """Rows below the diagonal of every column, from the rows of a lower triangle compressed by row."""
+    n = indptr.size - 1
+    ptr = np.zeros(n + 1, np.int64)
+    for i in range(n):
+        for t in range(indptr[i], indptr[i + 1]):
+            if indices[t] < i:
+                ptr[indices[t] + 1] += 1
+    fill = np.empty(n, np.int64)
+    for j in range(n):
+        fill[j] = ptr[j]
+        ptr[j + 1] += ptr[j]
+    below = np.empty(ptr[n], np.int64)
+    for i in range(n):
+        for t in range(indptr[i], indptr[i + 1]):
+            j = indices[t]
+            if j < i:
+                below[fill[j]] = i
+                fill[j] += 1
+    return ptr, below
