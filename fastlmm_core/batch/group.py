@@ -109,7 +109,7 @@ def leave_rounding(table: TrialTable, coded: CodedTrials, arrays: UnitArrays) ->
         numbers = np.where(coded.ok[lo:hi], np.nan_to_num(np.abs(coded.numbers[:, lo:hi])), 0.0)
         largest = np.maximum.reduceat(numbers, table.ptr[first:last] - lo, axis=1)
         outside = (largest > LARGEST_VALUE) | ((largest > 0.0) & (largest < 1.0 / LARGEST_VALUE))
-        strange |= np.logical_or.reduce(outside, axis=0)[trials - first]
+        strange |= np.any(outside, axis=0)[trials - first]
     arrays.integers[strange, STATUS] = BAD_VALUES
     perfect = (arrays.status == OK) & (arrays.figures[:, 1] <= ROUNDING * mean_squares)
     arrays.integers[perfect, STATUS] = BAD_VALUES

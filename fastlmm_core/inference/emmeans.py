@@ -364,7 +364,7 @@ def mean_remarks(
     if held:
         notes.append(f"Covariates held at {', '.join(held)}")
     if grid.offset is not None and grid.offset.any() and not trend:
-        low, high = float(grid.offset.min()), float(grid.offset.max())
+        low, high = float(np.min(grid.offset)), float(np.max(grid.offset))
         size = f"{low:.6g}" if low == high else f"{low:.6g} to {high:.6g}"
         notes.append(f"The offset {size} is included")
     notes += [code_note(design, name) for name in specs.variables if looks_like_codes(design, name)]

@@ -30,7 +30,8 @@ def parse_memory(value: int | float | str) -> int:
 
 def available_memory() -> int:
     """Bytes this process may still use: the least that system, control groups and process limits leave."""
-    return max(0, min(_system_available(), *_group_room(), *_process_room()))
+    rooms = [_system_available(), *_group_room(), *_process_room()]  # groups and limits may leave none
+    return max(0, min(rooms))
 
 
 def _group_room(proc: Path = Path("/proc"), mounted: Path = Path("/sys/fs/cgroup")) -> Iterator[int]:

@@ -121,7 +121,7 @@ def looks_like_utf16(raw: bytes) -> bool:
     head = np.frombuffer(raw[:1000], np.uint8)
     head = head[: head.size // 2 * 2].reshape(-1, 2) == 0
     zeros = head.mean(axis=0) if len(head) > 1 else np.zeros(2)
-    return bool(zeros.max() > 0.7 and zeros.min() < 0.1)
+    return bool(np.max(zeros) > 0.7 and np.min(zeros) < 0.1)
 
 
 def find_separator(path: Path, data: bytes, skip: int) -> str:

@@ -115,3 +115,10 @@ assert 0.9 * room < available_memory() <= room, available_memory()
 def test_ulimit_limits_the_forecast():
     done = subprocess.run([sys.executable, "-c", LITTLE], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_machine_without_groups_and_limits_has_its_own_room(monkeypatch):
+    monkeypatch.setattr("fastlmm_core.linalg.memory._group_room", lambda: iter(()))
+    monkeypatch.setattr("fastlmm_core.linalg.memory._process_room", lambda: iter(()))
+    monkeypatch.setattr("fastlmm_core.linalg.memory._system_available", lambda: 12345)
+    assert available_memory() == 12345

@@ -268,7 +268,7 @@ def _frequencies(counts: np.ndarray, names: Sequence[str], option: str) -> np.nd
     least, most = float(counts.min()), float(counts.max())
     shift = 1.0 if least < 0.0 else 0.0
     if least + shift < 0.0 or most + shift > 2.0:
-        extreme = counts.argmin() if least + shift < 0.0 else counts.argmax()
+        extreme = np.argmin(counts) if least + shift < 0.0 else np.argmax(counts)
         name = names[int(extreme % counts.shape[1])]
         raise DataError(
             f"{option} needs allele counts (0, 1, 2 or -1, 0, 1), but genotypes run from {least:g} to "
