@@ -124,7 +124,7 @@ def anova_section(fit: LMMFit, asked: Mapping[str, Any]) -> dict[str, Any]:
     kind = int(asked.get("type") or 3)
     short = {"kenward-roger": "kr", "satterthwaite": "satt"}
     section = {}
-    ddf = asked.get("ddf") or ["kenward-roger"]
+    ddf = ["kenward-roger"] if asked.get("ddf") is None else asked["ddf"]  # an empty list asks for no table
     for method in [ddf] if isinstance(ddf, str) else ddf:
         section[f"type{kind}_{short.get(method, method)}"] = [
             {

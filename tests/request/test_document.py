@@ -209,3 +209,9 @@ def test_errors_of_a_request_are_ours():
         with pytest.raises(FastLMMError) as caught:
             run(request)
         assert not isinstance(caught.value, InternalError)
+
+
+def test_an_empty_list_of_df_methods_asks_for_no_table():
+    request = {"data": {"y": [1.0, 2.0, 4.0, 3.0], "g": ["a", "a", "b", "b"]}, "formula": "y ~ g"}
+    assert run({**request, "anova": {"ddf": []}})["anova"] == {}
+    assert list(run({**request, "anova": {"ddf": ["residual"]}})["anova"]) == ["type3_residual"]
