@@ -13,6 +13,7 @@ from fastlmm_core.design.expressions import label_of
 from fastlmm_core.design.formula import ParsedFormula, bind_formula, parse_formula
 from fastlmm_core.design.identifiability import check_terms
 from fastlmm_core.design.inputs import (
+    LARGEST_VALUE,
     check_column_sizes,
     check_names,
     check_size,
@@ -109,7 +110,8 @@ def build_design(
     coding, values = _code_fixed(parsed, raw, rows, contrasts)
     parsed.limits.check("columns", coding.p, "the fixed part has {} columns")
     X_full = coding.matrix(values, n)
-    if X_full.nnz:
+    sizes = np.abs(X_full.data)
+    if sizes.size and not (sizes.max() <= LARGEST_VALUE and sizes.min() >= 1.0 / LARGEST_VALUE):
         check_column_sizes(abs(X_full).max(axis=0).toarray().ravel(), coding.column_names)
     rank = column_rank(X_full)
     source = TermData(raw, groups, rows, n, contrasts, known, parsed.limits)

@@ -18,6 +18,12 @@ from fastlmm_core.errors import DesignError, NumericalError
 from fastlmm_core.linalg.factor import CholeskyFactor
 from fastlmm_core.reml.fitting import Certificate
 from fastlmm_core.reml.optimizer import Optimum
+from fastlmm_core.structures.residuals.within_subject import WithinSubjectResiduals
+
+TOO_LITTLE = (
+    "{} too little about the covariances; take a structure with fewer parameters, or hold some "
+    "(fixed_parameters=)"
+)
 
 
 def fit_model(
@@ -31,8 +37,10 @@ def fit_model(
     DesignError
         When the fixed part explains the response exactly, so that no covariance is left to estimate.
     NumericalError
-        When there is no likelihood where the search starts.
+        When the likelihood has no maximum, or no value where the search starts.
     """
+    if not held:
+        _refuse_unbounded(equations)
     response = prepare_response(design, equations, y)
     values = None if not held else held_parameters(design, equations, held, response.scale)
     optimum = fit_structures(
@@ -40,11 +48,25 @@ def fit_model(
     )
     if not np.isfinite(optimum.point.deviance):
         raise NumericalError(
-            "the likelihood has no value where the search starts: the data tell too little about the "
-            "covariances; take a structure with fewer parameters, or hold some (fixed_parameters=)"
+            f"the likelihood has no value where the search starts: {TOO_LITTLE.format('the data tell')}"
         )
     solution = StructuredSolution(equations, factor, response, optimum, reml)
     return solution, *_records(optimum)
+
+
+def _refuse_unbounded(equations: StructuredEquations) -> None:
+    """An unstructured covariance of more visits than subjects: singular ones have any likelihood."""
+    residual = equations.residual
+    if not isinstance(residual, WithinSubjectResiduals):
+        return
+    for arm, (structure, level) in enumerate(zip(residual.structures, residual.arm_levels, strict=True)):
+        own = [(seen, rows.shape[0]) for number, seen, rows in residual.patterns if number == arm]
+        subjects = sum(count for _, count in own)
+        visits = np.unique(np.concatenate([seen for seen, _ in own])).size
+        if structure.name == "us" and subjects < visits:
+            where = "" if level is None else f" of {level}"
+            told = f"{subjects} subjects{where} with {visits} visits tell"
+            raise NumericalError(f"the likelihood has no maximum: {TOO_LITTLE.format(told)}")
 
 
 def _records(found: StructuredOptimum) -> tuple[Optimum, Certificate]:
