@@ -55,20 +55,23 @@ def public(**kinds: Kind) -> Callable[[Callable[P, R]], Callable[P, R]]:
         signature = inspect.signature(function)
         own = function.__qualname__.split(".")
         name = own[-2] if own[-1] == "__init__" else own[-1]
-        open_ended = next((p.name for p in signature.parameters.values() if p.kind is p.VAR_KEYWORD), "")
+        positional = [p.name for p in signature.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+        # in the order of the signature; then those of **options
+        checked = {option: kinds[option] for option in (*signature.parameters, *kinds) if option in kinds}
 
         @functools.wraps(function)
         def door(*args: P.args, **kwargs: P.kwargs) -> R:
             try:
-                given = dict(signature.bind(*args, **kwargs).arguments)
-            except TypeError as error:
-                raise _wrong_call(name, signature, args, kwargs, error) from None
-            try:
-                for option, value in (given | given.pop(open_ended, {})).items():
-                    if option in kinds:
-                        check(option, value, kinds[option])
+                given = {**dict(zip(positional, args, strict=False)), **kwargs}
+                for option, kind in checked.items():
+                    if option in given:
+                        check(option, given[option], kind)
                 return function(*args, **kwargs)
             except Exception as error:
+                # only now, where something failed: binding costs more than all checks
+                wrong = _wrong_call(name, signature, args, kwargs)
+                if wrong is not None:
+                    raise wrong from None
                 ours = ours_of(error)
                 if ours is error:
                     raise
@@ -79,14 +82,17 @@ def public(**kinds: Kind) -> Callable[[Callable[P, R]], Callable[P, R]]:
     return decorate
 
 
-def _wrong_call(
-    name: str, signature: inspect.Signature, args: tuple, kwargs: dict, error: TypeError
-) -> OptionError:
-    known = [p for p in signature.parameters if p != "self"]
-    for option in kwargs:
-        if option not in known:
-            return OptionError(f"{name}() has no option '{option}'{nearest_names(option, known)}")
-    return OptionError(f"{name}(): {error}")
+def _wrong_call(name: str, signature: inspect.Signature, args: tuple, kwargs: dict) -> OptionError | None:
+    """What is wrong with a call whose arguments do not fit the function; None when they do."""
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        known = [p for p in signature.parameters if p != "self"]
+        for option in kwargs:
+            if option not in known:
+                return OptionError(f"{name}() has no option '{option}'{nearest_names(option, known)}")
+        return OptionError(f"{name}(): {error}")
+    return None
 
 
 def callers_own(callback: Callable[P, R]) -> Callable[P, R]:
