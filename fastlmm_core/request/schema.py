@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..options import (
+    ANY,
     AT,
     FLAG,
     LEVEL,
@@ -85,8 +86,6 @@ CONTRASTS = record(
     },
     ["specs"],
 )
-# Checked where it is read: relationships say their own keys, held parameters are numbers or matrices.
-ANYTHING: Kind = {}
 FUNCTION = record({"label": NAME, "expr": TEXT}, ["expr"])
 ANOVA = record(
     {
@@ -126,8 +125,9 @@ REQUEST = record(
         "factors": _said(list_of(NAME), "columns that are labels, as they are written"),
         **READING,
         "residual": _said(NAME, "covariance of the residuals, 'us(visit | subject)'", default="units"),
-        "relationships": _said(table_of(table_of(ANYTHING)), "{name: {'type': 'pedigree', 'file': ..}}"),
-        "fixed_parameters": _said(table_of(ANYTHING), "variances held, {'vm(calf, A)': [[20.0]]}"),
+        # relationships say their own keys, held parameters are numbers or matrices
+        "relationships": _said(table_of(table_of(ANY)), "{name: {'type': 'pedigree', 'file': ..}}"),
+        "fixed_parameters": _said(table_of(ANY), "variances held, {'vm(calf, A)': [[20.0]]}"),
         "vpredict": _said(list_of(FUNCTION), "ask for functions of the components V1, V2, ..."),
         "marker_effects": _said(FLAG, "ask for the effects of the markers of vm(gen, M)", default=False),
         "kr_linear": _said(FLAG, "ask for Kenward-Roger by expected information (pbkrtest)", default=False),

@@ -12,8 +12,6 @@ import pandas as pd
 from ..errors import OptionError
 from .schema import GRID_OPTIONS
 from .structures import (
-    ADJUSTED,
-    adjusted_section,
     block_sections,
     component_section,
     effect_section,
@@ -27,11 +25,18 @@ if TYPE_CHECKING:
 Request = Mapping[str, Any]
 # Differences of means in one factor at a time, at the same levels of the others.
 WITHIN_OTHERS = "pairwise within the other factors"
+# Kenward-Roger by section: information, and whether second derivatives of V are in it.
+ADJUSTED = {
+    "kr_linear": ("expected", False),
+    "kr_linear_observed": ("observed", False),
+    "kr_full_natural": ("observed", True),
+}
 Section = Callable[["LMMFit", Request], Any]
+
 
 def fit_section(fit: LMMFit, head: int = 0) -> dict[str, Any]:
     """Section ``fit``: criterion, variance components, coefficients, first fitted values and residuals."""
-    kept = [name for name in fit.coef_names if name not in set(fit.dropped_columns)]
+    kept = _kept_names(fit)
     beta = dict(zip(fit.coef_names, fit.beta, strict=True))
     se = dict(zip(fit.coef_names, fit.se, strict=True))
     section = {
@@ -47,16 +52,7 @@ def fit_section(fit: LMMFit, head: int = 0) -> dict[str, Any]:
         "singular": fit.singular,
         "converged": fit.converged,
         "warnings": [{"flag": warning.flag, "message": str(warning)} for warning in fit.warnings],
-        "varcomp": [
-            {
-                "group": row.group,
-                "var1": row.var1,
-                "var2": row.var2,
-                "vcov": row.estimate,
-                "sdcor": row.sd_or_cor,
-            }
-            for row in fit.variance_components.itertuples(index=False)
-        ],
+        "varcomp": component_section(fit) if fit.structured else _components(fit),
         "theta": fit.theta,
         "theta_names": fit.theta_names,
         "beta": {name: beta[name] for name in kept},
@@ -68,13 +64,21 @@ def fit_section(fit: LMMFit, head: int = 0) -> dict[str, Any]:
         "fitted_head": fit.fitted[:head],
         "residual_head": fit.residuals[:head],
     }
-    if fit.structured:
-        section["varcomp"] = component_section(fit)
-    if fit.method != "OLS":
-        section |= block_sections(fit)
     if fit.method == "OLS":
-        section["df_residual"] = fit.df_residual
-    return section
+        return {**section, "df_residual": fit.df_residual}
+    return {**section, **block_sections(fit)}
+
+
+def _components(fit: LMMFit) -> list[dict[str, Any]]:
+    return [
+        {"group": row.group, "var1": row.var1, "var2": row.var2, "vcov": row.estimate, "sdcor": row.sd_or_cor}
+        for row in fit.variance_components.itertuples(index=False)
+    ]
+
+
+def _kept_names(fit: LMMFit) -> list[str]:
+    """Names of the coefficients that were not dropped."""
+    return [fit.coef_names[j] for j in fit.design.kept]
 
 
 def ranef_section(fit: LMMFit) -> dict[str, Any]:
@@ -100,18 +104,27 @@ def ranef_section(fit: LMMFit) -> dict[str, Any]:
     return section
 
 
-def kr_section(fit: LMMFit, information: str | None = None) -> dict[str, Any]:
+def kr_section(
+    fit: LMMFit, information: str | None = None, second_derivatives: bool = False
+) -> dict[str, Any]:  # fmt: skip
     """Section ``kr``: adjusted covariance of the coefficients, their standard errors and df."""
-    dropped = set(fit.dropped_columns)
-    keep = [j for j, name in enumerate(fit.coef_names) if name not in dropped]
-    names = [fit.coef_names[j] for j in keep]
-    rows = fit.coefficient_functions(ddf="kenward-roger", information=information)
+    names = _kept_names(fit)
+    rows = fit.coefficient_functions(
+        ddf="kenward-roger", information=information, second_derivatives=second_derivatives
+    )
     return {
         "names": names,
         "vcov_adj": rows.cov,
         "se": dict(zip(names, rows.se(), strict=True)),
         "ddf_per_coef": dict(zip(names, rows.df(), strict=True)),
     }
+
+
+def adjusted_section(fit: LMMFit, name: str) -> dict[str, Any]:
+    """``kr_linear``, ``kr_linear_observed`` or ``kr_full_natural``: Kenward-Roger of every coefficient."""
+    information, second = ADJUSTED[name]
+    said = {"information": information, "second_derivatives": second}
+    return {**said, **kr_section(fit, information, second)}
 
 
 def _by_term(effects: pd.DataFrame, column: str) -> dict[str, float]:
@@ -139,9 +152,7 @@ def anova_section(fit: LMMFit, asked: Mapping[str, Any]) -> dict[str, Any]:
     return section
 
 
-def _grid_options(
-    fit: LMMFit, block: Mapping[str, Any], ddf_key: str, request: Request
-) -> dict[str, Any]:
+def _grid_options(fit: LMMFit, block: Mapping[str, Any], ddf_key: str, request: Request) -> dict[str, Any]:
     options: dict[str, Any] = {
         "by": block.get("by"),
         "at": block.get("at"),

@@ -18,12 +18,6 @@ if TYPE_CHECKING:
     from fastlmm_core.results.fit import LMMFit
 
 INFORMATION = {"se_ai": "average", "se_expected": "expected", "se_observed": "observed"}
-# Kenward-Roger by section: information, and whether second derivatives of V are in it.
-ADJUSTED = {
-    "kr_linear": ("expected", False),
-    "kr_linear_observed": ("observed", False),
-    "kr_full_natural": ("observed", True),
-}
 
 
 def block_sections(fit: LMMFit) -> dict[str, Any]:
@@ -97,22 +91,6 @@ def _nuisance(fit: LMMFit) -> set[int]:
     free = [bool(fit.solved.free[own].any() or fit.solved.free[level].any())
             for own, level in fit.solved.equations.slices[0]]  # fmt: skip
     return {k for k, own in enumerate(free) if not own} if any(free) else set()
-
-
-def adjusted_section(fit: LMMFit, name: str) -> dict[str, Any]:
-    """``kr_linear``, ``kr_linear_observed`` or ``kr_full_natural``: Kenward-Roger of every coefficient."""
-    information, second = ADJUSTED[name]
-    dropped = set(fit.dropped_columns)
-    names = [term for term in fit.coef_names if term not in dropped]
-    rows = fit.coefficient_functions(ddf="kenward-roger", information=information, second_derivatives=second)
-    return {
-        "information": information,
-        "second_derivatives": second,
-        "names": names,
-        "vcov_adj": rows.cov,
-        "se": dict(zip(names, rows.se(), strict=True)),
-        "ddf_per_coef": dict(zip(names, rows.df(), strict=True)),
-    }
 
 
 def function_section(fit: LMMFit, asked: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
