@@ -56,17 +56,13 @@ def add_batch(commands: argparse._SubParsersAction) -> None:
     add_limit(batch)
     add_structure_options(batch)
     add_source_options(batch)
-    batch.set_defaults(command=_batch, stopped=_stopped)
+    batch.set_defaults(command=batch_command, stopped=_stopped)
 
 
 def _stopped(arguments: argparse.Namespace) -> str:
     return (
         f"stopped; what is done is in {arguments.out}/, and the same command with --resume goes on from there"
     )
-
-
-def _batch(arguments: argparse.Namespace) -> int:
-    return batch_command(arguments)
 
 
 def batch_command(arguments: argparse.Namespace) -> int:
@@ -110,7 +106,7 @@ def silence_dask() -> None:
 
 
 def _names(text: str | None) -> list[str]:
-    return [name.strip() for name in (text or "").split(",") if name.strip()]
+    return listed_names([text or ""])
 
 
 def _write_figure(result: BatchResult, folder: Path) -> None:

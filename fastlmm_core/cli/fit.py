@@ -31,7 +31,8 @@ def fit_command(arguments: argparse.Namespace) -> int:
     from ..api import lmm
 
     _check_arguments(arguments)
-    options = read_options(**arguments_of_reader(arguments), limits=limits_given(arguments.limit))
+    limits = limits_given(arguments.limit)
+    options = read_options(**arguments_of_reader(arguments), limits=limits)
     frame = read_table(arguments.file, options=options, factors=listed_names(arguments.factor))
     for note in notes_of(frame):
         print(f"fastlmm: note: {note}", file=sys.stderr)
@@ -41,7 +42,7 @@ def fit_command(arguments: argparse.Namespace) -> int:
         reml=not arguments.ml,
         weights=_known(frame, arguments.weights, "--weights"),
         offset=_known(frame, arguments.offset, "--offset"),
-        limits=limits_given(arguments.limit),
+        limits=limits,
         **structures_given(arguments),
     )
     shown, tables, means = _answers(fit, arguments)
