@@ -105,8 +105,9 @@ def build_design(
     rows = complete_rows([*variables, *(() if y is None else (y,)), *offsets.parts])
     n = table.n if rows is None else rows.size
     if n == 0:
-        raise DataError(f"all {table.n} rows have a missing value in a column of the model"
-                        f"{most_missing(parsed, table, response)}")  # fmt: skip
+        raise DataError(
+            f"all {table.n} rows have a missing value in a column of the model{most_missing(table)}"
+        )
     coding, values = _code_fixed(parsed, raw, rows, contrasts)
     parsed.limits.check("columns", coding.p, "the fixed part has {} columns")
     X_full = coding.matrix(values, n)

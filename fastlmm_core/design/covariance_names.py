@@ -57,8 +57,17 @@ def known_names() -> tuple[str, ...]:
     return (*names, *(alias for name in names for alias in find_coefficient_structure(name).aliases))
 
 
+def check_structure(name: str, formula: str, position: int) -> None:
+    """Refuse a name that no structure is written by."""
+    if name not in known_names():
+        allowed = name_list(known_names(), limit=40)
+        raise FormulaError(
+            f"covariance structure '{name}' is not known; allowed: {allowed}", formula, position
+        )
+
+
 def resolve_structure(
-    name: str, given: tuple[tuple[str | None, Node], ...], formula: str, position: int
+    name: str, given: tuple[tuple[str | None, Node], ...], formula: str
 ) -> tuple[str, Options]:
     """Canonical name and options of ``name(... | ..., given)``.
 
@@ -69,7 +78,6 @@ def resolve_structure(
     given : tuple of (name, Node)
         Arguments after the bar.
     formula : str
-    position : int
 
     Returns
     -------

@@ -152,6 +152,13 @@ def children_of(node: Node) -> tuple[Node, ...]:
     return (node.inner,) if isinstance(node, Paren) else ()
 
 
+def bare(node: Node) -> Node:
+    """The expression without the parentheses around it."""
+    while isinstance(node, Paren):
+        node = node.inner
+    return node
+
+
 class Parser:
     """Precedence-climbing parser over the tokens of one formula."""
 

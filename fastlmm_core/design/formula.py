@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 
-from fastlmm_core.design.covariance_names import known_names, resolve_structure
+from fastlmm_core.design.covariance_names import check_structure, resolve_structure
 from fastlmm_core.design.expressions import (
     DEEPEST,
     Binary,
@@ -24,6 +24,7 @@ from fastlmm_core.design.expressions import (
     Parser,
     Sequence,
     Unary,
+    bare,
     chain_of,
     children_of,
     deparse,
@@ -47,7 +48,7 @@ from fastlmm_core.design.structured_parts import (
     read_spline,
     refuse_call_among_fixed,
 )
-from fastlmm_core.errors import FormulaError, name_list
+from fastlmm_core.errors import FormulaError
 from fastlmm_core.limits import DEFAULT, Limits
 
 WIDE = frozenset({"bs", "ns", "cr", "cc", "poly", "cut"})  # a number says how many columns they make
@@ -236,8 +237,8 @@ class _Expansion:
         self, terms: list[frozenset[str]], node: Node, intercept: bool
     ) -> tuple[list[frozenset[str]], bool]:
         removed, constant = self.expand(node, False)
-        if isinstance(_bare(node), Number):
-            return terms, not bool(_bare(node).value)  # type: ignore[attr-defined]
+        if isinstance(bare(node), Number):
+            return terms, not bool(bare(node).value)  # type: ignore[attr-defined]
         return [t for t in terms if t not in set(removed)], intercept and not constant
 
     def _binary(self, node: Binary, intercept: bool) -> tuple[list[frozenset[str]], bool]:
@@ -245,7 +246,7 @@ class _Expansion:
         if operator in "+-":
             return self._sum(node, intercept)
         if operator == "^":
-            power = _bare(node.right)
+            power = bare(node.right)
             if not isinstance(power, Number) or power.value != int(power.value) or power.value < 1:
                 raise self.fail(
                     "the power of terms must be a whole number; write I(x^p) for arithmetic", node.right
@@ -307,12 +308,6 @@ class _Expansion:
         return TermList(intercept, texts, {t: n for t, n in self.atoms.items() if t in used})
 
 
-def _bare(node: Node) -> Node:
-    while isinstance(node, Paren):
-        node = node.inner
-    return node
-
-
 def _union(left: list[frozenset[str]], right: list[frozenset[str]]) -> list[frozenset[str]]:
     return list(dict.fromkeys([*left, *right]))
 
@@ -343,7 +338,7 @@ def _split_random(node: Node, formula: str) -> tuple[Node | None, list[_Bar | Sp
             found += more
         return left, found
     if isinstance(node, Paren):
-        inner = _bare(node)
+        inner = bare(node)
         if _is_bar(inner):
             return None, [_Bar(inner)]  # type: ignore[arg-type]
         remainder, found = _split_random(inner, formula)
@@ -365,14 +360,12 @@ def _read_bar(node: Call | Sequence, formula: str) -> _Bar | None:
     """``STRUCT(columns, ..., terms | group, options)``, or the same without a name; None without a bar."""
     name = node.function if isinstance(node, Call) else None
     given = node.arguments if isinstance(node, Call) else tuple((None, item) for item in node.items)
-    places = [i for i, (key, argument) in enumerate(given) if key is None and _is_bar(_bare(argument))]
+    places = [i for i, (key, argument) in enumerate(given) if key is None and _is_bar(bare(argument))]
     if not places:
         return None
-    if name is not None and name not in known_names():
-        allowed = name_list(known_names(), limit=40)
-        raise FormulaError(f"covariance structure '{name}' is not known; allowed: {allowed}",
-                           formula, node.position)  # fmt: skip
-    inner = _bare(given[places[0]][1])
+    if name is not None:
+        check_structure(name, formula, node.position)
+    inner = bare(given[places[0]][1])
     assert isinstance(inner, Binary)
     if len(places) > 1:
         raise FormulaError("a random term has one bar", formula, given[places[1]][1].position)
@@ -385,7 +378,7 @@ def _read_bar(node: Call | Sequence, formula: str) -> _Bar | None:
 
 def _grouping(node: Node, formula: str, limits: Limits = DEFAULT) -> list[tuple[str, tuple[Node, ...]]]:
     """(label, factors) of every grouping a bar's right side stands for; ``a/b`` gives ``a`` and ``b:a``."""
-    node = _bare(node)
+    node = bare(node)
     if isinstance(node, Binary) and node.operator == "/":
         outer, inner = _grouping(node.left, formula), _grouping(node.right, formula)
         if len(inner) != 1:
@@ -421,7 +414,7 @@ def _random_parts(
 ) -> list[RandomPart]:
     """The random terms one bar stands for, the finest grouping first, as lme4 writes them."""
     name = bar.name or "us"
-    structure, options = resolve_structure(name, bar.given, formula, bar.inner.position)
+    structure, options = resolve_structure(name, bar.given, formula)
     if bar.inner.operator == "||" and structure not in ("us", "diag"):
         raise FormulaError(f"'||' asks for independent coefficients, '{name}' for correlated ones; write '|'",
                            formula, bar.inner.position)  # fmt: skip
@@ -514,7 +507,7 @@ def _incidence(bar: _Bar, kinds: tuple[GroupFactor, ...], formula: str) -> tuple
 
 
 def _overlaid(node: Node, relation: GroupFactor, formula: str) -> tuple[Node, ...]:
-    node = _bare(node)
+    node = bare(node)
     if isinstance(node, Binary) and node.operator == "+":
         return _overlaid(node.left, relation, formula) + _overlaid(node.right, relation, formula)
     if isinstance(node, Name) or is_factor_call(node):

@@ -8,7 +8,7 @@ so no other place decides what a column is.
 from __future__ import annotations
 
 import math
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -228,6 +228,11 @@ def columns_read(node: Node) -> list[Name]:
     Names that are constants (``pi``, ``T``) count as columns until `bind_constants` has seen the table.
     """
     return [inner for inner in walk(node) if isinstance(inner, Name)]
+
+
+def names_read(nodes: Iterable[Node]) -> tuple[str, ...]:
+    """Names of the columns that expressions read, each once, in order of appearance."""
+    return tuple(dict.fromkeys(name.name for node in nodes for name in columns_read(node)))
 
 
 def is_factor_call(node: Node) -> bool:

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from fastlmm_core.design.bases import State
+from fastlmm_core.design.evaluation import evaluate_factor
 from fastlmm_core.design.expressions import Name, Node, deparse
 from fastlmm_core.design.structured_parts import UNITS
 from fastlmm_core.design.table import Column, Table, drop_unused
-from fastlmm_core.design.variables import Raw, read_factor
+from fastlmm_core.design.variables import Raw
 from fastlmm_core.errors import DataError, DesignError, name_list
 from fastlmm_core.structures.levels.relation import LevelFactor
 
@@ -61,7 +62,7 @@ class Axis:
         cell = np.zeros(table.n, dtype=np.int64)
         known = np.ones(table.n, dtype=bool)
         for node, levels in zip(nodes, self.member_levels, strict=True):
-            codes = codes_among(read_factor(node, table, states[deparse(node)]), levels)
+            codes = codes_among(evaluate_factor(node, table, states[deparse(node)]), levels)
             known &= codes >= 0
             cell = cell * len(levels) + codes
         if self.cells is not None:
@@ -104,7 +105,7 @@ def read_group(node: Node, table: Table, positions: bool) -> Raw:
     if positions and isinstance(node, Name) and not table.column(node.name).is_factor:
         return whole_numbers(table.column(node.name))
     state: State = {}
-    column = read_factor(node, table, state)
+    column = evaluate_factor(node, table, state)
     return Raw(column.values, column.levels, state)
 
 

@@ -166,7 +166,7 @@ def complete_rows(variables: Iterable[Raw | Numbers]) -> np.ndarray | None:
     return None if missing is None or not missing.any() else np.flatnonzero(~missing)
 
 
-def most_missing(parsed: ParsedFormula, table: Table, response: bool) -> str:
+def most_missing(table: Table) -> str:
     """Which column has the most missing values, for a message."""
     counts = {name: int(column.missing().sum()) for name, column in table._columns.items()}
     worst = max(counts, key=counts.__getitem__, default=None)

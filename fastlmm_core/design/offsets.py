@@ -11,7 +11,7 @@ from fastlmm_core.design.bases import State
 from fastlmm_core.design.evaluation import Numbers, evaluate_numbers
 from fastlmm_core.design.expressions import Node, deparse
 from fastlmm_core.design.formula import ParsedFormula
-from fastlmm_core.design.functions import columns_read
+from fastlmm_core.design.functions import names_read
 from fastlmm_core.design.inputs import numbers_for_rows
 from fastlmm_core.design.table import Table
 from fastlmm_core.errors import DataError
@@ -41,7 +41,7 @@ class Offset:
     @property
     def columns_read(self) -> tuple[str, ...]:
         """Columns of the table that the terms of the formula read."""
-        return tuple(dict.fromkeys(name.name for node in self.terms for name in columns_read(node)))
+        return names_read(self.terms)
 
     def total(self, rows: np.ndarray | None) -> np.ndarray | None:
         """(n,) sum on the rows used; None without any."""

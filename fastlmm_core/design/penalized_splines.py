@@ -26,7 +26,7 @@ from scipy.sparse.linalg import splu
 from fastlmm_core.design.bases import State
 from fastlmm_core.design.coding import Coding
 from fastlmm_core.design.expressions import Node, deparse, label_of
-from fastlmm_core.design.functions import columns_read
+from fastlmm_core.design.functions import names_read
 from fastlmm_core.design.rank import column_rank
 from fastlmm_core.design.sparse_columns import rowwise_product
 from fastlmm_core.design.structured_parts import SplinePart
@@ -319,11 +319,10 @@ def build_spline(
     basis = axes[0].basis(values[0])
     if len(axes) == 2:
         basis = rowwise_product(axes[1].basis(values[1]), basis)
-    variables = tuple(dict.fromkeys(c.name for node in part.variables for c in columns_read(node)))
     return SplineTerm(
         part.label, names, sp.csr_array(basis[:, kept]), pieces, eigenvalues, constant, axes, part.variables,
         kept, np.asarray(basis @ null), coordinates[:, kept], {text: raw[text].state for text in texts},
-        variables,
+        names_read(part.variables),
     )  # fmt: skip
 
 

@@ -13,9 +13,10 @@ import numpy as np
 from fastlmm_core.design.bases import State
 from fastlmm_core.design.coding import Coding, code_terms
 from fastlmm_core.design.covariance_names import BY_DISTANCE
+from fastlmm_core.design.evaluation import evaluate_factor
 from fastlmm_core.design.expressions import Node, deparse
 from fastlmm_core.design.formula import RandomPart
-from fastlmm_core.design.functions import columns_read
+from fastlmm_core.design.functions import names_read
 from fastlmm_core.design.grouping import (
     Axis,
     codes_among,
@@ -30,7 +31,7 @@ from fastlmm_core.design.grouping import (
 )
 from fastlmm_core.design.structured_parts import GroupFactor
 from fastlmm_core.design.table import Table
-from fastlmm_core.design.variables import Raw, make_atom, read_factor
+from fastlmm_core.design.variables import Raw, make_atom
 from fastlmm_core.errors import DesignError, OptionError, nearest_names
 from fastlmm_core.limits import DEFAULT, Limits, escaped
 from fastlmm_core.structures.levels.relation import LevelRelation
@@ -172,7 +173,7 @@ class RandomTerm:
         if self.at_factors:
             cell = np.zeros(table.n, dtype=np.int64)
             for node, levels in self.at_factors:
-                codes = codes_among(read_factor(node, table, self.states[deparse(node)]), levels)
+                codes = codes_among(evaluate_factor(node, table, self.states[deparse(node)]), levels)
                 outside |= codes < 0
                 cell = cell * len(levels) + codes
             known = cell[~outside]
@@ -184,7 +185,7 @@ class RandomTerm:
         table = newdata if isinstance(newdata, Table) else Table(newdata)
         first = self.incidence[0][:1] if self.incidence else ()
         nodes = [node for axis in self.axes for node in axis.nodes or first]
-        columns = [read_factor(node, table, self.states[deparse(node)]) for node in nodes]
+        columns = [evaluate_factor(node, table, self.states[deparse(node)]) for node in nodes]
         labels = np.empty(table.n, dtype=object)
         for i in range(table.n):
             parts = [None if c.values[i] < 0 else (c.levels or ())[c.values[i]] for c in columns]
@@ -281,7 +282,7 @@ def _build(
     layers = [_layer(codes, dense if unit is None else np.tile(unit, (data.n, 1)), inside, data.n)
               for codes, unit in found]  # fmt: skip
     nodes = [*part.factors, *(node for own in part.incidence for node in own)]
-    variables = tuple(dict.fromkeys(name.name for node in nodes for name in columns_read(node)))
+    variables = names_read(nodes)
     states = {text: raw.state for text, raw in data.groups.items()}
     for node in nodes:
         states.setdefault(deparse(node), {})

@@ -15,19 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from fastlmm_core.design.covariance_names import known_names, resolve_structure
-from fastlmm_core.design.expressions import (
-    Binary,
-    Call,
-    Name,
-    Node,
-    Paren,
-    Parser,
-    deparse,
-)
-from fastlmm_core.design.functions import check_functions, columns_read, is_factor_call
+from fastlmm_core.design.covariance_names import check_structure, resolve_structure
+from fastlmm_core.design.expressions import Binary, Call, Name, Node, Parser, bare, deparse
+from fastlmm_core.design.functions import check_functions, is_factor_call, names_read
 from fastlmm_core.design.structured_parts import UNITS, GroupFactor, option_text, read_group_factor
-from fastlmm_core.errors import FormulaError, OptionError, name_list
+from fastlmm_core.errors import FormulaError, OptionError
 from fastlmm_core.structures.levels.relation import LevelFactor
 
 
@@ -73,7 +65,7 @@ class ParsedResidual:
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of the columns it reads."""
-        return tuple(dict.fromkeys(name.name for node in self.expressions for name in columns_read(node)))
+        return names_read(self.expressions)
 
     @property
     def is_plain(self) -> bool:
@@ -176,11 +168,11 @@ def parse_residual(text: Any) -> ParsedResidual:
                           "'ar1(row):ar1(col)'")  # fmt: skip
     if not text.strip():
         raise FormulaError("residual= is empty; write for example 'units' or 'us(visit | subject)'", text, 0)
-    node = _bare(Parser(text).parse())
+    node = bare(Parser(text).parse())
     by: tuple[Node, ...] = ()
     if isinstance(node, Binary) and node.operator == "|":
         by = _factors(node.right, text, "after the last bar")
-        node = _bare(node.left)
+        node = bare(node.left)
     tail = f" | {':'.join(map(deparse, by))}" if by else ""
     if isinstance(node, Name) and node.name == UNITS:
         return ParsedResidual(UNITS + tail, "units", by)
@@ -188,15 +180,9 @@ def parse_residual(text: Any) -> ParsedResidual:
     return within or _parse_relations(node, by, text, tail)
 
 
-def _bare(node: Node) -> Node:
-    while isinstance(node, Paren):
-        node = node.inner
-    return node
-
-
 def _factors(node: Node, text: str, where: str) -> tuple[Node, ...]:
     """Columns joined by ``:``."""
-    node = _bare(node)
+    node = bare(node)
     if isinstance(node, Binary) and node.operator == ":":
         return _factors(node.left, text, where) + _factors(node.right, text, where)
     if isinstance(node, Name):
@@ -212,16 +198,14 @@ def _parse_within(node: Call, by: tuple[Node, ...], text: str, tail: str) -> Par
     """``STRUCT(position | subject, options)``; None when the call has no bar."""
     if not node.arguments:
         return None
-    inner = _bare(node.arguments[0][1])
+    inner = bare(node.arguments[0][1])
     if not isinstance(inner, Binary) or inner.operator not in ("|", "||"):
         return None
-    if node.function not in known_names():
-        raise FormulaError(f"covariance structure '{node.function}' is not known; allowed: "
-                           f"{name_list(known_names(), limit=40)}", text, node.position)  # fmt: skip
+    check_structure(node.function, text, node.position)
     if inner.operator == "||":
         raise FormulaError("write '|' for what varies within a subject; diag(visit | subject) has no "
                            "covariances", text, inner.position)  # fmt: skip
-    structure, options = resolve_structure(node.function, node.arguments[1:], text, node.position)
+    structure, options = resolve_structure(node.function, node.arguments[1:], text)
     if structure in ("rr", "fa"):
         raise FormulaError(f"'{node.function}' is a structure of random terms; within a subject there are "
                            "us, diag, cs, homcs, ar1, hetar1, toep and "
@@ -271,7 +255,7 @@ def _parse_relations(node: Node, by: tuple[Node, ...], text: str, tail: str) -> 
 
 
 def _product(node: Node) -> list[Node]:
-    node = _bare(node)
+    node = bare(node)
     if isinstance(node, Binary) and node.operator == ":":
         return _product(node.left) + _product(node.right)
     return [node]

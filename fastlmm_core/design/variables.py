@@ -11,7 +11,7 @@ from fastlmm_core.design.bases import State
 from fastlmm_core.design.contrasts import Contrast, contrast_of, contrast_of_call, polynomial
 from fastlmm_core.design.evaluation import Logical, Numbers, evaluate, evaluate_factor, evaluate_numbers
 from fastlmm_core.design.expressions import Call, Name, Node, deparse, label_of
-from fastlmm_core.design.functions import columns_read, is_factor_call
+from fastlmm_core.design.functions import is_factor_call, names_read
 from fastlmm_core.design.table import Column, Table, drop_unused
 from fastlmm_core.errors import DataError, DesignError, name_list
 
@@ -48,7 +48,7 @@ class Atom:
     @property
     def columns_read(self) -> tuple[str, ...]:
         """Names of the table's columns the variable reads."""
-        return tuple(dict.fromkeys(name.name for name in columns_read(self.node)))
+        return names_read((self.node,))
 
     def names(self, full: bool) -> list[str]:
         """Column names; for a factor by all levels (`full`) or by contrasts."""
@@ -73,7 +73,7 @@ class Atom:
         """
         if self.levels is None:
             return evaluate_numbers(self.node, table, self.state).on_rows(None)
-        column = read_factor(self.node, table, self.state)
+        column = evaluate_factor(self.node, table, self.state)
         assert column.levels is not None
         if column.levels == self.levels:
             return column.values
@@ -88,11 +88,6 @@ class Atom:
                 f"known: {name_list(self.levels)}"
             )
         return codes
-
-
-def read_factor(node: Node, table: Table, state: State) -> Column:
-    """The expression as a factor column: a column, ``C(...)``, ``factor(...)``, a comparison, or numbers."""
-    return evaluate_factor(node, table, state)
 
 
 @dataclass(frozen=True)
@@ -140,7 +135,7 @@ def read_raw(node: Node, table: Table) -> Raw:
         return Raw(column.values, column.levels, state, column.ordered)
     value = evaluate(node, table, state)
     if is_factor_call(node) or isinstance(value, (Column, Logical, str)):
-        column = read_factor(node, table, state)
+        column = evaluate_factor(node, table, state)
         return Raw(column.values, column.levels, state, column.ordered)
     return Raw(evaluate_numbers(node, table, state), None, state)
 
