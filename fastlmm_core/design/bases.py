@@ -93,8 +93,6 @@ def _formulaic(
         if not isinstance(degree, int) or degree < 1:
             raise DataError(f"'{text}': the degree must be a whole number, at least 1")
         _check_spread(x, degree, text)
-    elif function == "cr" and "lower_bound" in inner:
-        warn_beyond(x, inner["lower_bound"], inner["upper_bound"], text)
     try:
         values = TRANSFORMS[function](x, **options, _state=inner)
         if hasattr(values, "keys"):
@@ -102,6 +100,8 @@ def _formulaic(
     except (ValueError, TypeError, KeyError, IndexError, ArithmeticError, np.linalg.LinAlgError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise DataError(f"'{text}' gives no basis: {reason}") from None
+    if function == "cr" and "lower_bound" in inner:
+        warn_beyond(x, inner["lower_bound"], inner["upper_bound"], text)
     return np.asarray(values, dtype=np.float64).reshape(x.shape[0], -1)
 
 

@@ -126,8 +126,13 @@ def evaluate_numbers(node: Node, table: Table, state: State) -> Numbers:
     DataError
         As `evaluate`, and when the expression is a factor.
     """
+    return numbers_of(evaluate(node, table, state), node, table)
+
+
+def numbers_of(value: Any, node: Node, table: Table) -> Numbers:
+    """`evaluate_numbers` of an expression whose value is there already."""
     text = deparse(node)
-    array = as_numbers(evaluate(node, table, state), text)
+    array = as_numbers(value, text)
     values = (np.full(table.n, array) if array.ndim == 0 else array).reshape(table.n, -1)
     if isinstance(node, Name):
         return Numbers(text, values, None, {})
@@ -306,12 +311,12 @@ def _member(node: Binary, table: Table, state: State) -> Logical:
         w if isinstance(w, str) else number_text(w)
         for w in (wanted if isinstance(wanted, list) else [wanted])
     }
-    column = _as_column(value, node.left, table.n)
+    column = as_column(value, node.left, table.n)
     inside = np.array([*(level in texts for level in column.levels or ()), False])
     return Logical(inside[column.values].astype(np.float64))
 
 
-def _as_column(value: Any, node: Node, n: int) -> Column:
+def as_column(value: Any, node: Node, n: int) -> Column:
     """Any value as a factor of n rows; numbers become levels in numeric order."""
     if isinstance(value, Column):
         return value
@@ -331,7 +336,7 @@ def evaluate_factor(node: Node, table: Table, state: State) -> Column:
     """An expression as a factor of all rows: a column, ``factor(...)``, a comparison, or numbers."""
     if isinstance(node, Name):
         return table.factor(node.name)
-    return _as_column(evaluate(node, table, state), node, table.n)
+    return as_column(evaluate(node, table, state), node, table.n)
 
 
 def _call(node: Call, table: Table, state: State) -> Any:

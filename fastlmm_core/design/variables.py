@@ -9,7 +9,15 @@ import numpy as np
 
 from fastlmm_core.design.bases import State
 from fastlmm_core.design.contrasts import Contrast, contrast_of, contrast_of_call, polynomial
-from fastlmm_core.design.evaluation import Logical, Numbers, evaluate, evaluate_factor, evaluate_numbers
+from fastlmm_core.design.evaluation import (
+    Logical,
+    Numbers,
+    as_column,
+    evaluate,
+    evaluate_factor,
+    evaluate_numbers,
+    numbers_of,
+)
 from fastlmm_core.design.expressions import Call, Name, Node, deparse, label_of
 from fastlmm_core.design.functions import is_factor_call, names_read
 from fastlmm_core.design.table import Column, Table, drop_unused
@@ -135,9 +143,9 @@ def read_raw(node: Node, table: Table) -> Raw:
         return Raw(column.values, column.levels, state, column.ordered)
     value = evaluate(node, table, state)
     if is_factor_call(node) or isinstance(value, (Column, Logical, str)):
-        column = evaluate_factor(node, table, state)
+        column = as_column(value, node, table.n)
         return Raw(column.values, column.levels, state, column.ordered)
-    return Raw(evaluate_numbers(node, table, state), None, state)
+    return Raw(numbers_of(value, node, table), None, state)
 
 
 def make_atom(
