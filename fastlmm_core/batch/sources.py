@@ -30,16 +30,20 @@ class DatasetPiece:
     keys : DataFrame
         Keys of its trials.
     columns : tuple of str
+    schema : pyarrow Schema
+        Of the whole dataset; to find it again would take a look into every file.
     """
 
     path: str
     groups: tuple[tuple[str, int], ...]
     keys: pd.DataFrame
     columns: tuple[str, ...]
+    schema: Any
 
     def load(self) -> pd.DataFrame:
         """The rows of its trials; one row group is in memory at a time besides them."""
-        dataset = open_dataset(self.path)
+        files = list(dict.fromkeys(file for file, _ in self.groups))
+        dataset = open_files(files, self.schema, base=self.path)
         fragments = {fragment.path: fragment for fragment in dataset.get_fragments()}
         by = list(self.keys.columns)
         wanted = key_hashes(self.keys)
@@ -76,11 +80,18 @@ def open_dataset(path: str | Path) -> Any:
         schemas = [dataset.schema, *(fragment.physical_schema for fragment in dataset.get_fragments())]
         # columns by name in any order, and the wider of two types: a file of whole numbers is one of numbers
         common = pa.unify_schemas(schemas, promote_options="permissive")
-        return ds.dataset(str(path), schema=common, format="parquet", partitioning="hive")
+        return open_files(str(path), common)
     except (pa.ArrowInvalid, OSError) as err:
         raise DataError(f"'{path}' is not a readable Parquet dataset: {err}") from err
     except pa.ArrowTypeError as err:
         raise DataError(f"the files of '{path}' have columns of different types: {err}") from err
+
+
+def open_files(source: str | list[str], schema: Any, base: str | None = None) -> Any:
+    """A folder, or some of the files in the folder `base`, as a dataset of known schema."""
+    import pyarrow.dataset as ds
+
+    return ds.dataset(source, schema=schema, format="parquet", partitioning="hive", partition_base_dir=base)
 
 
 def refuse_strange_files(folder: Path) -> None:
@@ -177,11 +188,11 @@ def cut_dataset(path: str | Path, plan: BatchPlan, rows: int = ROWS_PER_PIECE) -
                 own[2].append(number)
     if not trials:
         raise DataError(f"the dataset '{path}' has no rows")
-    return list(join_trials(str(path), plan, list(trials.values()), groups, rows))
+    return join_trials(str(path), plan, dataset.schema, list(trials.values()), groups, rows)
 
 
 def join_trials(
-    path: str, plan: BatchPlan, trials: list[list[Any]], groups: list[tuple[str, int]], rows: int
+    path: str, plan: BatchPlan, schema: Any, trials: list[list[Any]], groups: list[tuple[str, int]], rows: int
 ) -> list[DatasetPiece]:
     """Consecutive trials as pieces."""
     pieces: list[DatasetPiece] = []
@@ -195,7 +206,8 @@ def join_trials(
         own = [trial[1] for trial in waiting]
         keys = pd.concat(own, ignore_index=True) if plan.by else pd.DataFrame(index=range(1))
         used = sorted({number for t in waiting for number in t[2]})
-        pieces.append(DatasetPiece(path, tuple(groups[number] for number in used), keys, plan.columns))
+        own_groups = tuple(groups[number] for number in used)
+        pieces.append(DatasetPiece(path, own_groups, keys, plan.columns, schema))
         waiting, size = [], 0
     return pieces
 
