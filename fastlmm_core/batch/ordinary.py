@@ -26,7 +26,7 @@ from fastlmm_core.batch.tables import TableParts, failed_row, same_text
 from fastlmm_core.batch.trials import TrialTable
 from fastlmm_core.design.expressions import Name
 from fastlmm_core.engine.solution import StructuredSolution
-from fastlmm_core.errors import FastLMMError, FastLMMWarning, NotConvergedWarning
+from fastlmm_core.errors import DataError, FastLMMError, FastLMMWarning, NotConvergedWarning
 from fastlmm_core.results.blups import is_spline
 from fastlmm_core.results.fit import LMMFit
 from fastlmm_core.results.structured_blocks import residual_blocks, term_blocks
@@ -70,8 +70,6 @@ def reason(error: Exception) -> tuple[str, str]:
 
 def fit_unit(table: TrialTable, trial: int, trait: int, prepared: dict[bytes, Prepared]) -> LMMFit:
     """Fit one trait of one trial; raises what `lmm` raises."""
-    from fastlmm_core.errors import DataError
-
     plan = table.plan
     fault = table.faults.get((trial, trait))
     if fault:
@@ -267,11 +265,12 @@ def interaction_variance(fit: LMMFit, k: int) -> np.ndarray | None:
 
 def add_means(fit: LMMFit, plan: BatchPlan, unit: int, parts: TableParts) -> None:
     """Marginal means and their contrasts; several specifications are told apart by a column `spec`."""
+    tables = []
     for spec in plan.emmeans:
         means = fit.emmeans(spec, ddf=plan.ddf, information=plan.information, level=plan.level)
         parts.add("emmeans", named(means.to_frame(), spec, plan), unit)
-    for spec in plan.emmeans if plan.contrasts else ():
-        means = fit.emmeans(spec, ddf=plan.ddf, information=plan.information, level=plan.level)
+        tables.append(means)
+    for spec, means in zip(plan.emmeans, tables, strict=True) if plan.contrasts else ():
         method: Any = plan.contrasts if isinstance(plan.contrasts, str) else dict(plan.contrasts or ())
         contrasts = means.contrast(method, ref=plan.ref, adjust=plan.adjust)
         parts.add("contrasts", named(contrasts.to_frame(), spec, plan), unit)
