@@ -3,7 +3,8 @@
 from fastlmm_core.structures.relationships.base import Relationship
 from fastlmm_core.structures.relationships.dense import Covariance
 from fastlmm_core.structures.relationships.given import as_relationship, relationship_from_request
-from fastlmm_core.structures.relationships.markers import MarkerEffects, Markers
+from fastlmm_core.structures.relationships.marker_effects import MarkerEffects
+from fastlmm_core.structures.relationships.markers import Markers
 from fastlmm_core.structures.relationships.pedigree import Pedigree
 from fastlmm_core.structures.relationships.single_step import blend, single_step
 from fastlmm_core.structures.relationships.sparse import SparseInverse

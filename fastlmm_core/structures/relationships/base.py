@@ -7,7 +7,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,9 +16,7 @@ import scipy.sparse as sp
 from fastlmm_core.errors import DataError, OptionError, name_list, nearest_names, shown
 from fastlmm_core.gate import public
 from fastlmm_core.reading import level_label
-
-if TYPE_CHECKING:
-    from fastlmm_core.structures.relationships.markers import MarkerEffects
+from fastlmm_core.structures.relationships.marker_effects import MarkerEffects
 
 # Columns of A that are formed together.
 COLUMN_BLOCK = 256

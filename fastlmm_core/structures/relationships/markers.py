@@ -16,12 +16,11 @@ from fastlmm_core.options import NAME, either, one_of, optional
 from fastlmm_core.reading import read_table
 from fastlmm_core.structures.relationships.base import Relationship, checked_levels
 from fastlmm_core.structures.relationships.dense import Covariance
+from fastlmm_core.structures.relationships.marker_effects import MarkerEffects
 
 # With fewer markers than this share of the levels their effects are the smaller system.
 LOW_RANK = 0.6
 ABOVE_ZERO = {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": float("inf")}
-# Singular values of the markers below this share of the largest are zero.
-RANK = 1e-10
 
 
 class Markers(Relationship):
@@ -98,7 +97,7 @@ class Markers(Relationship):
 
     @cached_property
     def markers(self) -> MarkerEffects:
-        return MarkerEffects(self)
+        return MarkerEffects(self.marker_names, self.Z, self.scale, self.ridge, self.root())
 
     @property
     def dense(self) -> bool:
@@ -130,70 +129,6 @@ class Markers(Relationship):
 
     def content(self) -> tuple[np.ndarray, ...]:
         return (self.Z, np.array([self.scale, self.ridge]))
-
-
-class MarkerEffects:
-    """Effects of markers from the effects of levels, and their prediction error variances.
-
-    With marker effects g ~ N(0, s2/c I) the levels are u = Z g + e, e ~ N(0, s2 ridge I), so that
-    E(g | u) = Z'(Z Z' + c ridge I)^- u.
-
-    Parameters
-    ----------
-    relationship : Markers
-    """
-
-    def __init__(self, relationship: Markers):
-        self.names = relationship.marker_names
-        self.scale = relationship.scale
-        self._relationship = relationship
-
-    @cached_property
-    def by_level(self) -> np.ndarray:
-        """B (p, L) with g = B u."""
-        Z, ridge = self._relationship.Z, self._relationship.ridge * self.scale
-        left, values, right = np.linalg.svd(Z, full_matrices=False)
-        kept = values > RANK * values.max(initial=0.0) if ridge == 0.0 else values > 0.0
-        left, values, right = left[:, kept], values[kept], right[kept]
-        return (right.T * (values / (values**2 + ridge))) @ left.T
-
-    @cached_property
-    def by_root(self) -> np.ndarray | None:
-        """M (p, d) with g = M s for the independent s of u = K s; None where there is no root."""
-        root = self._relationship.root()
-        return None if root is None else self.by_level @ root
-
-    def from_levels(self, u: np.ndarray) -> np.ndarray:
-        """Marker effects (p,) or (p, m) of the BLUPs `u` (L,) or (L, m) of all levels."""
-        return self.by_level @ u
-
-    def from_root(self, s: np.ndarray) -> np.ndarray:
-        """Marker effects (p,) or (p, m) of the BLUPs `s` (d,) or (d, m) of the columns of the root."""
-        return self._needed_root() @ s
-
-    def _needed_root(self) -> np.ndarray:
-        if self.by_root is None:
-            raise DataError("these levels have no root: take marker effects from their BLUPs")
-        return self.by_root
-
-    def pev(self, variance: float, pev: np.ndarray, *, of_root: bool = False) -> np.ndarray:
-        """Prediction error variances of the marker effects, (p,).
-
-        Parameters
-        ----------
-        variance : float
-            s2, the variance in front of G.
-        pev : (L, L) or (d, d)
-            Prediction error covariance of the levels, or of the columns of the root with `of_root`.
-        of_root : bool
-            Which of the two `pev` is.
-        """
-        if of_root:
-            B, prior = self._needed_root(), variance * np.eye(len(pev))
-        else:
-            B, prior = self.by_level, variance * self._relationship.multiply(np.eye(len(pev)))
-        explained = np.einsum("ij,ij->i", B @ (prior - pev), B)
-        return variance / self.scale - explained
 
 
 def read_markers(table: Any, levels: str | None) -> tuple[list[str], tuple[str, ...], np.ndarray]:
