@@ -103,13 +103,17 @@ class Markers(Relationship):
     def dense(self) -> bool:
         return not self.low_rank and self.covariance.dense
 
+    @cached_property
+    def _precision(self) -> sp.csc_array:
+        return self.covariance.named(self.name).precision()
+
     def precision(self) -> sp.csc_array:
         if self.low_rank:
             raise DataError(
                 f"relationship '{self.name}' has no inverse: {len(self.marker_names)} markers of "
                 f"{self.size} levels"
             )
-        return self.covariance.named(self.name).precision()
+        return self._precision
 
     def log_determinant(self) -> float:
         return -np.inf if self.low_rank else self.covariance.log_determinant()
