@@ -8,6 +8,7 @@ from itertools import product
 
 import numpy as np
 import scipy.sparse as sp
+from scipy.linalg import block_diag
 
 from fastlmm_core.structures.levels.base import LevelStructure
 
@@ -67,11 +68,7 @@ class KroneckerLevels(LevelStructure):
         return np.concatenate([f.natural(self._own(theta, k)) for k, f in enumerate(self.factors)])
 
     def natural_jacobian(self, theta: np.ndarray) -> np.ndarray:
-        out = np.zeros((self.n_theta, self.n_theta))
-        for k, f in enumerate(self.factors):
-            at = slice(self._first[k], self._first[k + 1])
-            out[at, at] = f.natural_jacobian(self._own(theta, k))
-        return out
+        return block_diag(*(f.natural_jacobian(self._own(theta, k)) for k, f in enumerate(self.factors)))
 
     def natural_names(self) -> tuple[str, ...]:
         return tuple(name for f in self.factors for name in f.natural_names())

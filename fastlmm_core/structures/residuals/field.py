@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from scipy.linalg import block_diag
 
 from fastlmm_core.structures.levels.kronecker import KroneckerLevels
 from fastlmm_core.structures.residuals.base import PieceEntries, ResidualStructure
@@ -116,12 +117,8 @@ class FieldResiduals(ResidualStructure):
         return [(grid, self._own(theta, e)) for e, grid in enumerate(self.grids)]
 
     def natural_jacobian(self, theta: np.ndarray) -> np.ndarray:
-        out = np.zeros((self.n_theta, self.n_theta))
-        for e, (grid, (log_variance, own)) in enumerate(self._each(theta)):
-            out[self.first[e], self.first[e]] = np.exp(log_variance)
-            at = slice(self.first[e] + 1, self.first[e + 1])
-            out[at, at] = grid.natural_jacobian(own)
-        return out
+        parts = [(np.exp(v), grid.natural_jacobian(t)) for grid, (v, t) in self._each(theta)]
+        return block_diag(*(block for part in parts for block in part))
 
     def natural_names(self) -> tuple[str, ...]:
         names = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from scipy.linalg import block_diag
 
 from fastlmm_core.structures.residuals.base import PieceEntries, ResidualStructure
 
@@ -147,11 +148,7 @@ class WithinSubjectResiduals(ResidualStructure):
         return np.concatenate([s.natural(self._own(theta, k)) for k, s in enumerate(self.structures)])
 
     def natural_jacobian(self, theta: np.ndarray) -> np.ndarray:
-        out = np.zeros((self.n_theta, self.n_theta))
-        for k, s in enumerate(self.structures):
-            at = slice(self.first[k], self.first[k + 1])
-            out[at, at] = s.natural_jacobian(self._own(theta, k))
-        return out
+        return block_diag(*(s.natural_jacobian(self._own(theta, k)) for k, s in enumerate(self.structures)))
 
     def natural_names(self) -> tuple[str, ...]:
         names = []
