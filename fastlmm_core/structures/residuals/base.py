@@ -36,6 +36,11 @@ class PieceEntries:
         return self.row, self.column, self.piece, self.value
 
 
+def block_names(levels: tuple[Any, ...]) -> tuple[str, ...]:
+    """What the parameters of every block are called, by its level of ``|``."""
+    return tuple("Residual" if level is None else f"Residual {level}" for level in levels)
+
+
 class ResidualStructure(ABC):
     """Precision of the rows.
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fastlmm_core.structures.residuals.base import PieceEntries, ResidualStructure
+from fastlmm_core.structures.residuals.base import PieceEntries, ResidualStructure, block_names
 
 # Least residual variance, relative to the mean square of the response's least squares residual: at zero R
 # has no inverse, and below this the equations lose the digits of the criterion.
@@ -50,7 +50,7 @@ class IndependentResiduals(ResidualStructure):
         return log, self.counts * 2.0 * theta / variances
 
     def multiply_covariance(self, theta: np.ndarray, V: np.ndarray) -> np.ndarray:
-        return V * (self.natural(theta)[self.codes] / self.weights)[:, None]
+        return V * self.variances(theta)[:, None]
 
     def natural(self, theta: np.ndarray) -> np.ndarray:
         return theta * theta + FLOOR
@@ -62,7 +62,7 @@ class IndependentResiduals(ResidualStructure):
         return np.diag(np.divide(gradient, theta, out=np.zeros_like(theta), where=theta != 0.0))
 
     def natural_names(self) -> tuple[str, ...]:
-        return tuple("Residual" if level is None else f"Residual {level}" for level in self.levels)
+        return block_names(self.levels)
 
     def held(self, variance: float) -> float:
         return float(np.sqrt(max(variance - FLOOR, 0.0)))

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.linalg import block_diag
 
 from fastlmm_core.structures.levels.kronecker import KroneckerLevels
-from fastlmm_core.structures.residuals.base import PieceEntries, ResidualStructure
+from fastlmm_core.structures.residuals.base import PieceEntries, ResidualStructure, block_names
 
 
 class FieldResiduals(ResidualStructure):
@@ -122,8 +122,7 @@ class FieldResiduals(ResidualStructure):
 
     def natural_names(self) -> tuple[str, ...]:
         names = []
-        for level, grid in zip(self.levels, self.grids, strict=True):
-            head = "Residual" if level is None else f"Residual {level}"
+        for head, grid in zip(block_names(self.levels), self.grids, strict=True):
             names += [head, *(f"{head}: rho({name})" for name in grid.natural_names())]
         return tuple(names)
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from scipy.linalg import block_diag
 
-from fastlmm_core.structures.residuals.base import PieceEntries, ResidualStructure
+from fastlmm_core.structures.residuals.base import PieceEntries, ResidualStructure, block_names
 
 
 class WithinSubjectResiduals(ResidualStructure):
@@ -68,6 +68,14 @@ class WithinSubjectResiduals(ResidualStructure):
     def _own(self, theta: np.ndarray, arm: int) -> np.ndarray:
         return theta[self.first[arm] : self.first[arm + 1]]
 
+    def _covariances(self, theta: np.ndarray) -> list[np.ndarray]:
+        """Sigma (m, m) by arm."""
+        return [s.covariance(self._own(theta, k)) for k, s in enumerate(self.structures)]
+
+    def _slopes(self, theta: np.ndarray) -> list[np.ndarray]:
+        """dSigma / dtheta (n_theta of the arm, m, m) by arm."""
+        return [s.covariance_jacobian(self._own(theta, k)) for k, s in enumerate(self.structures)]
+
     def start(self, moments: Any) -> np.ndarray:
         m = len(self.visit_levels)
         out = []
@@ -106,8 +114,7 @@ class WithinSubjectResiduals(ResidualStructure):
 
     def coefficients(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         c, jacobian = np.empty(self.n_pieces), np.zeros((self.n_theta, self.n_pieces))
-        sigma = [s.covariance(self._own(theta, k)) for k, s in enumerate(self.structures)]
-        slopes = [s.covariance_jacobian(self._own(theta, k)) for k, s in enumerate(self.structures)]
+        sigma, slopes = self._covariances(theta), self._slopes(theta)
         for (arm, seen, _), first in zip(self.patterns, self.first_piece, strict=True):
             a, b = np.tril_indices(seen.size)
             at = slice(first, first + a.size)
@@ -119,8 +126,7 @@ class WithinSubjectResiduals(ResidualStructure):
 
     def log_determinant(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
         value, gradient = -self.log_weights, np.zeros(self.n_theta)
-        sigma = [s.covariance(self._own(theta, k)) for k, s in enumerate(self.structures)]
-        slopes = [s.covariance_jacobian(self._own(theta, k)) for k, s in enumerate(self.structures)]
+        sigma, slopes = self._covariances(theta), self._slopes(theta)
         for arm, seen, rows in self.patterns:
             own = sigma[arm][np.ix_(seen, seen)]
             sign, log = np.linalg.slogdet(own)
@@ -142,7 +148,7 @@ class WithinSubjectResiduals(ResidualStructure):
         return out
 
     def multiply_covariance(self, theta: np.ndarray, V: np.ndarray) -> np.ndarray:
-        return self._multiply([s.covariance(self._own(theta, k)) for k, s in enumerate(self.structures)], V)
+        return self._multiply(self._covariances(theta), V)
 
     def natural(self, theta: np.ndarray) -> np.ndarray:
         return np.concatenate([s.natural(self._own(theta, k)) for k, s in enumerate(self.structures)])
@@ -152,8 +158,7 @@ class WithinSubjectResiduals(ResidualStructure):
 
     def natural_names(self) -> tuple[str, ...]:
         names = []
-        for level, structure in zip(self.arm_levels, self.structures, strict=True):
-            head = "Residual" if level is None else f"Residual {level}"
+        for head, structure in zip(block_names(self.arm_levels), self.structures, strict=True):
             names += [f"{head}: {name}" for name in structure.natural_names(list(self.visit_levels))]
         return tuple(names)
 
@@ -171,18 +176,16 @@ class WithinSubjectResiduals(ResidualStructure):
         return self._multiply(sigma, V)
 
     def variances(self, theta: np.ndarray) -> np.ndarray:
-        out = np.empty(self.n_rows)
+        out, by_arm = np.empty(self.n_rows), [np.diag(sigma) for sigma in self._covariances(theta)]
         for arm, seen, rows in self.patterns:
-            out[rows] = (
-                np.diag(self.structures[arm].covariance(self._own(theta, arm)))[seen] / self.root[rows] ** 2
-            )
+            out[rows] = by_arm[arm][seen] / self.root[rows] ** 2
         return out
 
     def covariance_jacobian(self, theta: np.ndarray) -> list[np.ndarray]:
         m, out = len(self.visit_levels), []
-        for k, s in enumerate(self.structures):
+        for k, own in enumerate(self._slopes(theta)):
             slopes = np.zeros((self.n_theta, m, m))
-            slopes[self.first[k] : self.first[k + 1]] = s.covariance_jacobian(self._own(theta, k))
+            slopes[self.first[k] : self.first[k + 1]] = own
             out.append(slopes)
         return out
 
