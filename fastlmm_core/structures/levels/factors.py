@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,7 @@ class AutoregressiveLevels(LevelStructure):
         self.size, self.name = size, name
         self.n_theta = 1 if size > 1 else 0
 
-    @property
+    @cached_property
     def pieces(self) -> tuple[sp.csc_array, ...]:
         L = self.size
         unit = sp.csc_array(sp.eye_array(L))
