@@ -13,7 +13,7 @@ from fastlmm_core.design import Design, build_design
 from fastlmm_core.design.formula import ParsedFormula, parse_formula
 from fastlmm_core.design.table import first_row, plain_values
 from fastlmm_core.engine.equations import StructuredEquations
-from fastlmm_core.engine.model import build_model, needs_structures
+from fastlmm_core.engine.model import build_model
 from fastlmm_core.engine.model_fit import fit_model
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import DataError, OptionError, shown
@@ -171,7 +171,7 @@ def prepare_design(
     """Equations and symbolic analysis of a design, which took so many seconds; see `prepare`."""
     began = time.perf_counter()
     equations: MixedModelEquations | StructuredEquations
-    if held or needs_structures(design):
+    if held or not design.is_plain:
         restricted = bool(reml)
         equations = build_model(design, fixed_last=not restricted)
     else:

@@ -27,7 +27,6 @@ from fastlmm_core.batch.trials import TrialTable
 from fastlmm_core.design.expressions import Name
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import DataError, FastLMMError, FastLMMWarning, NotConvergedWarning
-from fastlmm_core.results.blups import is_spline
 from fastlmm_core.results.fit import LMMFit
 from fastlmm_core.results.structured_blocks import residual_blocks, term_blocks
 
@@ -179,7 +178,7 @@ def add_blups(fit: LMMFit, plan: BatchPlan, unit: int, parts: TableParts) -> Non
     """BLUPs of the terms asked for, and the heritability of those that are a plain effect of their levels."""
     wanted = [term for term in fit.design.random if plan.wants_blups(term.group, term.label)]
     for group in dict.fromkeys(term.group for term in wanted):
-        if not all(is_spline(term) for term in wanted if term.group == group):
+        if not all(term.is_spline for term in wanted if term.group == group):
             parts.add("blups", fit.blups(group, level=plan.level), unit)
     if isinstance(fit.solved, StructuredSolution):
         add_structured_heritability(fit, fit.solved, plan, unit, parts)
@@ -213,7 +212,7 @@ def add_structured_heritability(
     Their definition needs one variance and the prediction errors of differences, whatever the residual is.
     """
     for k, term in enumerate(fit.design.random):
-        wanted = plan.wants_blups(term.group, term.label) and not is_spline(term)
+        wanted = plan.wants_blups(term.group, term.label) and not term.is_spline
         if not wanted or term.columns != ("(Intercept)",):
             continue
         variance, related = float(solution.covariance(k)[0, 0]), term.relation is not None

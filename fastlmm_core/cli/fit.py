@@ -14,7 +14,6 @@ from ..errors import DataError, OptionError, nearest_names
 from ..inference.estimate_tables import DDF_WORDS
 from ..reading import notes_of, read_options, read_table
 from ..reading.parquet import requires_pyarrow
-from ..results.blups import is_spline
 from ..results.rendering import Table
 from ..results.summary import shown_ddf
 from .source_options import arguments_of_reader, listed_names
@@ -155,6 +154,6 @@ def _write_figures(fit: LMMFit, means: dict[str, Any], folder: Path) -> None:
     written.append(save(plot_residuals(fit), folder / "residuals.png"))
     for term in fit.design.random:
         path = folder / f"blups_{_slug(term.group)}.png"
-        if path not in written and not is_spline(term):
+        if path not in written and not term.is_spline:
             written.append(save(plot_blups(fit, term.group), path))
     print(f"\nfigures written to {folder}/: {', '.join(path.name for path in written)}")

@@ -16,10 +16,6 @@ from fastlmm_core.structures.registry import coefficient_structure_names, find_c
 DEFAULT_FACTORS = 2  # of rr and fa, as in glmmTMB
 
 _FACTORS = ("d", "k")  # the number of factors: d of rr and k of fa, each understood by both
-# Structures whose variances can take over that of an independent residual.
-ABSORBS_RESIDUAL = frozenset(("us", "diag", "homdiag", "cs", "homcs", "toep", "homtoep", "fa"))
-# Structures in which the order of the coefficients, and their distance, has a meaning.
-BY_DISTANCE = frozenset(("ar1", "hetar1", "toep", "homtoep"))
 
 Options = dict[str, Any]
 

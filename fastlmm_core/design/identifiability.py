@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastlmm_core.design.covariance_names import ABSORBS_RESIDUAL
 from fastlmm_core.design.grouping import is_units
 from fastlmm_core.design.random_terms import RandomTerm
 from fastlmm_core.design.residual import ResidualSpec
 from fastlmm_core.errors import DesignError, name_list
-
-# Residual structures that stay what they are when one variance is added to all covariances of a subject.
-_ABSORBS_SUBJECT = frozenset(("us", "homcs", "homtoep"))
+from fastlmm_core.structures.registry import find_coefficient_structure
 
 
 def check_terms(
@@ -60,7 +57,8 @@ def _check_units(term: RandomTerm, residual: ResidualSpec) -> None:
     """Independent effects of the rows beside a residual that has them itself."""
     if term.relation is not None:
         return
-    if residual.kind == "units" or (residual.kind == "within" and residual.structure in ABSORBS_RESIDUAL):
+    family = None if residual.structure is None else find_coefficient_structure(residual.structure)
+    if residual.kind == "units" or (family is not None and family.absorbs_residual):
         raise DesignError(f"'{term.label}' is confounded with the residual '{residual.text}', which has an "
                           "independent part for every row; leave the term out")  # fmt: skip
 
@@ -71,7 +69,8 @@ def _check_counts(
     """lme4's ``check.nobs.vs.nlev`` and ``check.nobs.vs.nRE``, and one observation a cell."""
     alike = [own for own in terms if own.label == term.label and own.at is not None] or [term]
     count, width = sum(own.levels.size for own in alike), len(term.columns)
-    if count >= n and term.structure in ABSORBS_RESIDUAL:
+    family = find_coefficient_structure(term.structure)
+    if count >= n and family.absorbs_residual:
         raise DesignError(
             f"grouping factor '{term.group}' has {count} levels for {n} observations: its effect would be "
             f"confounded "
@@ -79,8 +78,8 @@ def _check_counts(
         )
     if width > 1 and weights is not None and _weights_differ(alike, weights):
         return
-    if term.structure not in ("us", "diag") or residual.by is not None:
-        if term.structure in ABSORBS_RESIDUAL and _one_observation_a_cell(alike, n):
+    if not family.any_scale or residual.by is not None:
+        if family.absorbs_residual and _one_observation_a_cell(alike, n):
             raise DesignError(
                 f"'{term.label}' has one observation for each coefficient of a level, so that its variances "
                 f"and the residual '{residual.text}' cannot be told apart; make it the residual, "
@@ -128,7 +127,8 @@ def _check_subjects(term: RandomTerm, residual: ResidualSpec) -> None:
     if not used.all() or not same_partition(term.codes, residual.subject_codes):
         return
     constant = term.columns == ("(Intercept)",)
-    absorbed = residual.structure == "us" or (constant and residual.structure in _ABSORBS_SUBJECT)
+    family = find_coefficient_structure(residual.structure)
+    absorbed = family.any_basis or (constant and family.absorbs_subject)
     if absorbed and (constant or _one_observation_a_cell([term], term.codes.size)):
         raise DesignError(f"'{term.label}' and the residual '{residual.text}' cannot be told apart: the "
                           "residual has all covariances within a subject; leave the term out")  # fmt: skip

@@ -205,6 +205,7 @@ class SplineTerm:
 
     is_spline = True
     is_plain = False
+    taken_from = ""
     structure = "spline"
     at = None
     relation = None

@@ -12,7 +12,6 @@ import numpy as np
 
 from fastlmm_core.design.bases import State
 from fastlmm_core.design.coding import Coding, code_terms
-from fastlmm_core.design.covariance_names import BY_DISTANCE
 from fastlmm_core.design.evaluation import evaluate_factor
 from fastlmm_core.design.expressions import Node, deparse
 from fastlmm_core.design.formula import RandomPart
@@ -35,6 +34,7 @@ from fastlmm_core.design.variables import Raw, make_atom
 from fastlmm_core.errors import DesignError, OptionError, nearest_names
 from fastlmm_core.limits import DEFAULT, Limits, escaped
 from fastlmm_core.structures.levels.relation import LevelRelation
+from fastlmm_core.structures.registry import find_coefficient_structure
 
 Layer = tuple[np.ndarray, np.ndarray]  # codes (n,) int32, -1 where a row is not in the term; values (n, m)
 
@@ -273,7 +273,7 @@ def _build(
     columns: tuple[str, ...] = tuple(" + ".join(map(deparse, own)) for own in part.incidence)
     columns = columns or coding.column_names
     kept = None
-    if at is not None and not part.incidence and part.structure not in BY_DISTANCE:
+    if at is not None and not part.incidence and not find_coefficient_structure(part.structure).by_distance:
         occurring = np.flatnonzero((dense[inside] != 0.0).any(axis=0))
         if occurring.size < len(columns):
             kept, columns = occurring, tuple(columns[j] for j in occurring)
@@ -397,7 +397,8 @@ def _linear_part(part: RandomPart, data: TermData) -> tuple[Coding, np.ndarray]:
     factors = {text for text, atom in atoms.items() if atom.is_factor}
     coding = Coding(part.terms.intercept, atoms, code_terms(part.terms, factors))
     data.limits.check("coefficients", coding.p, f"'{escaped(part.label)}' has {{}} coefficients")
-    if part.structure in BY_DISTANCE and coding.p == 1 and not part.terms.intercept and not factors:
+    by_distance = find_coefficient_structure(part.structure).by_distance
+    if by_distance and coding.p == 1 and not part.terms.intercept and not factors:
         text = part.terms.terms[0][0]
         raise DesignError(f"'{part.label}': '{text}' is numeric, so there is one coefficient and no distance "
                           f"between coefficients; write factor({text})")  # fmt: skip

@@ -21,6 +21,7 @@ from fastlmm_core.design.functions import check_functions, is_factor_call, names
 from fastlmm_core.design.structured_parts import UNITS, GroupFactor, option_text, read_group_factor
 from fastlmm_core.errors import FormulaError, OptionError
 from fastlmm_core.structures.levels.relation import LevelFactor
+from fastlmm_core.structures.registry import find_coefficient_structure
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,11 @@ class ParsedResidual:
         """All columns it reads."""
         own = (*self.by, *self.subject, *self.nodes)
         return own if self.position is None else (self.position, *own)
+
+    @property
+    def by_distance(self) -> bool:
+        """Whether the distance of the positions within a subject has a meaning."""
+        return self.structure is not None and find_coefficient_structure(self.structure).by_distance
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -206,7 +212,7 @@ def _parse_within(node: Call, by: tuple[Node, ...], text: str, tail: str) -> Par
         raise FormulaError("write '|' for what varies within a subject; diag(visit | subject) has no "
                            "covariances", text, inner.position)  # fmt: skip
     structure, options = resolve_structure(node.function, node.arguments[1:], text)
-    if structure in ("rr", "fa"):
+    if not find_coefficient_structure(structure).within_subjects:
         raise FormulaError(f"'{node.function}' is a structure of random terms; within a subject there are "
                            "us, diag, cs, homcs, ar1, hetar1, toep and "
                            "homtoep", text, node.position)  # fmt: skip

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from fastlmm_core.design.covariance_names import BY_DISTANCE
 from fastlmm_core.design.expressions import Node, deparse
 from fastlmm_core.design.grouping import (
     codes_among,
@@ -42,7 +41,7 @@ def read_residual(parsed: ParsedResidual, table: Table) -> dict[str, Raw]:
         if name not in table.names and not (parsed.kind == "known" and name == "units"):
             raise FormulaError(f"residual='{parsed.text}': column '{name}' is not in the data"
                                f"{nearest_names(name, table.names)}")  # fmt: skip
-    by_distance = parsed.structure in BY_DISTANCE
+    by_distance = parsed.by_distance
     asked = [(node, False) for node in (*parsed.by, *parsed.subject)]
     asked += [(parsed.position, by_distance)] if parsed.position is not None else []
     asked += [(node, kind.kind == "ar1") for kind, node in zip(parsed.factors, parsed.nodes, strict=True)]
@@ -89,7 +88,7 @@ def _within(
     position = parsed.position
     assert position is not None and parsed.structure is not None
     name = deparse(position)
-    by_distance = parsed.structure in BY_DISTANCE
+    by_distance = parsed.by_distance
     own = raw[group_text(position, by_distance)]
     assert own.levels is not None
     codes, levels = used_levels(own, rows)

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
 # Residual of Z r on X, relative to Z r, up to which Z is in the span of X.
 WITHIN = 1e-9
-# Structures in which every coefficient has a variance of its own, which no other tells anything of.
-OWN_VARIANCES = ("us", "diag")
 
 
 def terms_within_fixed(e: StructuredEquations) -> tuple[int, ...]:
@@ -33,5 +31,5 @@ def terms_within_fixed(e: StructuredEquations) -> tuple[int, ...]:
     _, residual = least_squares(X, np.ones(e.n), tried)
     inside = np.linalg.norm(residual, axis=0) <= WITHIN * np.linalg.norm(tried, axis=0)
     term = np.array([k for k, _ in parts])
-    judge = [any if t.structure.name in OWN_VARIANCES else all for t in e.terms]
+    judge = [any if t.structure.any_scale else all for t in e.terms]
     return tuple(k for k, of_terms in enumerate(judge) if of_terms(inside[term == k]))

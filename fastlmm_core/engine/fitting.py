@@ -112,9 +112,7 @@ def fit_structures(
 def _starts(e: StructuredEquations, y: np.ndarray, first: np.ndarray, given: bool) -> list[np.ndarray]:
     """The moment start, and disturbed ones where the criterion is known to have several optima."""
     starts = [first]
-    if not given and any(
-        getattr(t.structure, "several_optima", t.structure.name in ("rr", "fa")) for t in e.terms
-    ):
+    if not given and any(term.structure.several_optima for term in e.terms):
         rng = np.random.default_rng(1)
         starts += [starting_values(e, y, rng) for _ in range(MORE_STARTS)]
     return starts

@@ -12,6 +12,7 @@ from fastlmm_core.engine.equations import EngineTerm, StructuredEquations, build
 from fastlmm_core.engine.null_space import NullSpace
 from fastlmm_core.errors import OptionError
 from fastlmm_core.kernels.columns import orthonormal_basis
+from fastlmm_core.structures.coefficients.unit import UnitLoadings
 from fastlmm_core.structures.levels.base import LevelStructure
 from fastlmm_core.structures.levels.factors import AutoregressiveLevels, IndependentLevels, KnownLevels
 from fastlmm_core.structures.levels.kronecker import KroneckerLevels
@@ -23,21 +24,6 @@ from fastlmm_core.structures.residuals.field import FieldResiduals
 from fastlmm_core.structures.residuals.within_subject import WithinSubjectResiduals
 
 
-class UnitLoadings:
-    """Lambda = 1 without parameters: a spline carries its variances in the precision of its coefficients."""
-
-    name, linear, natural_defined, m, width, n_theta, n_par = "spline", True, True, 1, 1, 0, 0
-
-    def loadings(self, theta: np.ndarray) -> np.ndarray:
-        return np.ones((1, 1))
-
-    def covariance(self, theta: np.ndarray) -> np.ndarray:
-        return np.ones((1, 1))
-
-    def null_directions(self, theta: np.ndarray) -> np.ndarray:
-        return np.zeros((0, 0))
-
-
 def build_model(design: Any, *, fixed_last: bool) -> StructuredEquations:
     """The equations of a design with any structures."""
     terms = [engine_term(term, design.n, reduced=not fixed_last) for term in design.random]
@@ -47,34 +33,23 @@ def build_model(design: Any, *, fixed_last: bool) -> StructuredEquations:
     )
 
 
-def needs_structures(design: Any) -> bool:
-    """Whether a design has anything that the equations of independent levels and residuals do not know."""
-    if design.residual.kind != "units" or design.residual.by is not None:
-        return True
-    return any(
-        getattr(term, "is_spline", False) or term.structure not in ("us", "diag") or term.relation is not None
-        or term.at is not None or len(term.layers) > 1
-        for term in design.random
-    )  # fmt: skip
-
-
 def engine_term(term: Any, n: int, *, reduced: bool = True) -> EngineTerm:
     """A random term or a spline of the design as the engine takes it.
 
     A `reduced` spline keeps its sparse columns, whose |V| is the defined one only beside |X'V^-1 X|.
     """
-    if getattr(term, "is_spline", False):
+    if term.is_spline:
         penalty = PenaltyLevels(term.pieces, term.log_determinant, term.names, term.typical_variance)
         null = NullSpace(term.polynomials, term.unpenalized, reduced)
         columns = term.basis if reduced else term.basis.toarray() - term.polynomials @ term.unpenalized
-        return EngineTerm(UnitLoadings(), penalty, (sp.csr_array(columns),), np.eye(1), null=null)
+        return EngineTerm(UnitLoadings(1), penalty, (sp.csr_array(columns),), np.eye(1), null=null)
     structure = make_coefficient_structure(term.structure, len(term.columns), **dict(term.options))
     levels, root = level_structure(term.relation)
     matrices = coefficient_matrices(term, n)
     basis = np.eye(structure.m)
-    if structure.name in ("us", "diag") or structure.n_theta == 1 == structure.m:
+    if structure.any_scale or structure.n_theta == 1 == structure.m:
         values = sum(values for _, values in term.layers)
-        basis = orthonormal_basis(np.ascontiguousarray(values, float), structure.name != "us")
+        basis = orthonormal_basis(np.ascontiguousarray(values, float), not structure.any_basis)
         matrices = mix_columns(matrices, basis)
     if root is not None:
         matrices = tuple(sp.csr_array(sp.csr_array(M @ root)) for M in matrices)

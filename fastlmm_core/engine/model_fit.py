@@ -63,7 +63,7 @@ def _refuse_unbounded(equations: StructuredEquations) -> None:
         own = [(seen, rows.shape[0]) for number, seen, rows in residual.patterns if number == arm]
         subjects = sum(count for _, count in own)
         visits = np.unique(np.concatenate([seen for seen, _ in own])).size
-        if structure.name == "us" and subjects < visits:
+        if structure.any_basis and subjects < visits:
             where = "" if level is None else f" of {level}"
             told = f"{subjects} subjects{where} with {visits} visits tell"
             raise NumericalError(f"the likelihood has no maximum: {TOO_LITTLE.format(told)}")

@@ -92,7 +92,7 @@ def natural_directions(solution: StructuredSolution) -> NaturalDirections:
     for k, (term, (own, level)) in enumerate(zip(e.terms, e.slices[0], strict=True)):
         structure = term.structure
         if structure.n_theta and solution.free[own].any():
-            if not getattr(structure, "natural_defined", True):
+            if not structure.natural_defined:
                 raise InferenceError(
                     f"structure '{structure.name}' has no natural parameters: its second derivatives are not "
                     "defined; use second_derivatives=False"
@@ -100,10 +100,10 @@ def natural_directions(solution: StructuredSolution) -> NaturalDirections:
             back = np.linalg.inv(term.basis)
             first = len(directions)
             for dT in structure.covariance_by_natural(theta[own]):
-                directions.append(Direction(k, dT=back @ dT @ back.T if structure.name == "us" else dT))
+                directions.append(Direction(k, dT=back @ dT @ back.T if structure.any_basis else dT))
             if not structure.linear:
                 second.append((first, k, structure.covariance_second_by_natural(theta[own])))
-            if structure.name == "us":
+            if structure.any_basis:
                 blocks.append((_user_jacobian(structure, theta[own], term.basis), own))
             else:
                 blocks.append((structure.natural_jacobian(theta[own]), own))

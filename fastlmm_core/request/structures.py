@@ -9,7 +9,7 @@ import numpy as np
 
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import InferenceError
-from fastlmm_core.results.blups import effect_figures, is_spline
+from fastlmm_core.results.blups import effect_figures
 from fastlmm_core.results.component_rows import component_covariance, component_rows
 from fastlmm_core.results.structured_blocks import independent_labels, residual_blocks, whole_blocks
 from fastlmm_core.results.vpredict import vpredict
@@ -60,7 +60,7 @@ def effect_section(fit: LMMFit) -> dict[str, Any]:
     figures = effect_figures(fit)
     nuisance = _nuisance(fit)
     for k, (random, (values, pev, condvar, prior)) in enumerate(zip(fit.design.random, figures, strict=True)):
-        if is_spline(random) or k in nuisance:
+        if random.is_spline or k in nuisance:
             continue
         with np.errstate(divide="ignore", invalid="ignore"):
             reliability = np.where(prior > 0, 1.0 - pev / prior, np.nan)

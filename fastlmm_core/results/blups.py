@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -36,7 +36,7 @@ def blup_table(fit: LMMFit, term: str | None, level: float) -> pd.DataFrame:
     z = ndtri(0.5 + 0.5 * check_level(level))
     tables = []
     for k, random in enumerate(fit.design.random):
-        if is_spline(random) or (term is not None and random.group != term):
+        if random.is_spline or (term is not None and random.group != term):
             continue
         estimate, own, given, prior = figures[k]
         L, m = estimate.shape
@@ -67,7 +67,7 @@ def ranef_tables(fit: LMMFit) -> dict[str, pd.DataFrame]:
     """Conditional modes by grouping factor; terms on one factor are joined."""
     out: dict[str, pd.DataFrame] = {}
     for k, random in enumerate(fit.design.random):
-        if is_spline(random):
+        if random.is_spline:
             continue
         values = user_effects(fit, k)
         frame = pd.DataFrame(
@@ -76,11 +76,6 @@ def ranef_tables(fit: LMMFit) -> dict[str, pd.DataFrame]:
         earlier = [out[random.group]] if random.group in out else []
         out[random.group] = pd.concat([*earlier, frame], axis=1)
     return out
-
-
-def is_spline(random: Any) -> bool:
-    """A smooth curve or surface, whose coefficients are no one's effects."""
-    return bool(getattr(random, "is_spline", False))
 
 
 def user_effects(fit: LMMFit, k: int) -> np.ndarray:

@@ -96,7 +96,7 @@ def repeated_effects(design: Design) -> list[tuple[str, list[str]]]:
     """Grouping factors with the coefficients that stand in more than one of their terms."""
     counts: dict[str, Counter[str]] = {}
     for term in design.random:
-        if not getattr(term, "is_spline", False):
+        if not term.is_spline:
             counts.setdefault(term.group, Counter()).update(term.columns)
     repeated = {group: [name for name, times in own.items() if times > 1] for group, own in counts.items()}
     return [(group, names) for group, names in repeated.items() if names]

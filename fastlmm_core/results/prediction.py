@@ -16,7 +16,7 @@ from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import DataError, OptionError, name_list, nearest_names, shown
 from fastlmm_core.inference.linear_functions import dense_rows
 from fastlmm_core.kernels.assembly import apply_factor, apply_factor_transposed
-from fastlmm_core.results.blups import is_spline, user_effects
+from fastlmm_core.results.blups import user_effects
 
 if TYPE_CHECKING:
     from fastlmm_core.design.random_terms import RandomTerm
@@ -60,7 +60,7 @@ def predict(
     for k in used:
         term = fit.design.random[k]
         u = user_effects(fit, k)
-        if is_spline(term):
+        if term.is_spline:
             basis: Any = term.basis if newdata is None else term.evaluate(newdata)
             value = value + basis @ u[:, 0]
             evaluated.append((k, None, basis))

@@ -79,7 +79,7 @@ def term_blocks(fit: LMMFit) -> list[ComponentBlock]:
     for k, (random, term) in enumerate(zip(fit.design.random, e.terms, strict=True)):
         own, level = e.slices[0][k]
         structure = term.structure
-        if getattr(random, "is_spline", False):
+        if random.is_spline:
             out.append(_spline_block(solution, k, random))
             continue
         slopes = np.zeros((e.n_theta, structure.m, structure.m))
@@ -107,7 +107,7 @@ def whole_blocks(fit: LMMFit) -> list[ComponentBlock]:
     """Blocks of the terms as they were written: the parts of ``(x || g)`` are one with a diagonal T."""
     parts: dict[Any, list[ComponentBlock]] = {}
     for k, (random, block) in enumerate(zip(fit.design.random, term_blocks(fit), strict=True)):
-        whole = getattr(random, "taken_from", "")
+        whole = random.taken_from
         parts.setdefault((whole, random.at) if whole else k, []).append(block)
     return [own[0] if isinstance(key, int) else _joined(key[0], own) for key, own in parts.items()]
 
@@ -124,7 +124,7 @@ def _joined(term: str, parts: list[ComponentBlock]) -> ComponentBlock:
 
 def independent_labels(random: Any) -> list[str] | None:
     """Levels of the independent factor of ``env:vm(gen, A)`` with one coefficient; None for other terms."""
-    relation = None if getattr(random, "is_spline", False) else random.relation
+    relation = None if random.is_spline else random.relation
     if relation is None or len(random.columns) != 1:
         return None
     kinds = [factor.kind for factor in relation.factors]
@@ -194,7 +194,7 @@ def describe_singular(fit_design: Any, solution: StructuredSolution) -> tuple[st
     words = []
     for k, (random, term) in enumerate(zip(fit_design.random, solution.equations.terms, strict=True)):
         own, level = solution.equations.slices[0][k]
-        is_spline = getattr(random, "is_spline", False)
+        is_spline = random.is_spline
         if term.levels is not None and solution.free[level].any() and not is_spline:
             names, values = term.levels.natural_names(), term.levels.natural(solution.theta[level])
             if solution.covariance(k).any():

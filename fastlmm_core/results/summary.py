@@ -12,7 +12,6 @@ import pandas as pd
 from ..engine.solution import StructuredSolution
 from ..errors import check_option
 from ..inference.estimate_tables import DDF_WORDS
-from .blups import is_spline
 from .rendering import Table, format_p, format_significant, shared_decimals
 from .structured_blocks import ComponentBlock, residual_blocks, term_blocks
 
@@ -302,7 +301,7 @@ def _component(components: pd.DataFrame, first: str, second: str | None) -> pd.S
 
 def _counts(fit: LMMFit) -> str:
     text = f"Number of obs: {fit.nobs}"
-    levels = {term.group: len(term.levels) for term in fit.design.random if not is_spline(term)}
+    levels = {term.group: len(term.levels) for term in fit.design.random if not term.is_spline}
     if levels:
         text += ", groups: " + "; ".join(f"{group}, {n}" for group, n in levels.items())
     return text

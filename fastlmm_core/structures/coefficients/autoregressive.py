@@ -19,6 +19,7 @@ class HeterogeneousAutoregressive(OneCorrelation):
     """T_ab = sd_a sd_b rho^|a - b|, the coefficients in their order; rho = tanh of the chart."""
 
     name = "hetar1"
+    by_distance = True
     aliases: ClassVar[tuple[str, ...]] = ("ar1h",)
     homogeneous_form, heterogeneous_form = "ar1", "hetar1"
 

@@ -45,6 +45,21 @@ class CoefficientStructure(ABC):
         The natural parameters are variances and covariances themselves: T is linear in them.
     natural_defined : bool
         There are natural parameters (not so for reduced rank and factor analytic loadings).
+    any_scale : bool
+        Every coefficient has a variance of its own, of which no other tells anything: T stays one of the
+        structure when coefficients are taken in other units.
+    any_basis : bool
+        T is any covariance: it stays one of the structure when coefficients are taken in another basis.
+    several_optima : bool
+        The criterion is known to have several optima, so that one start is not enough.
+    by_distance : bool
+        The order of the coefficients, and their distance, has a meaning.
+    absorbs_residual : bool
+        Adding one variance to all of T's leaves T in the structure: it can take over an independent residual.
+    absorbs_subject : bool
+        Adding one number to all elements of T leaves T in the structure: it can take over a subject's effect.
+    within_subjects : bool
+        May be the covariance of a subject's residuals.
     """
 
     name: ClassVar[str] = ""
@@ -54,6 +69,13 @@ class CoefficientStructure(ABC):
     heterogeneous_form: ClassVar[str] = ""
     linear: bool = False
     natural_defined: ClassVar[bool] = True
+    any_scale: ClassVar[bool] = False
+    any_basis: ClassVar[bool] = False
+    several_optima: ClassVar[bool] = False
+    by_distance: ClassVar[bool] = False
+    absorbs_residual: ClassVar[bool] = False
+    absorbs_subject: ClassVar[bool] = False
+    within_subjects: ClassVar[bool] = True
 
     def __init__(self, m: int, **options: Any):
         for option in options:

@@ -19,6 +19,7 @@ class CompoundSymmetry(OneCorrelation):
     """T_ab = sd_a sd_b rho for a != b, -1/(m-1) < rho < 1; rho logistic in the chart."""
 
     name = "cs"
+    absorbs_residual = True
     aliases: ClassVar[tuple[str, ...]] = ("csh",)
     homogeneous_form, heterogeneous_form = "homcs", "cs"
 
@@ -73,6 +74,7 @@ class HomogeneousCompoundSymmetry(LinearCovariance, CompoundSymmetry):
     """One variance and one covariance, which are its natural parameters."""
 
     name = "homcs"
+    absorbs_subject = True
     aliases = ()
     heterogeneous = False
 

@@ -18,6 +18,7 @@ class Diagonal(LinearEntries):
     """T = diag(theta^2)."""
 
     name = "diag"
+    any_scale = absorbs_residual = True
     homogeneous_form, heterogeneous_form = "homdiag", "diag"
 
     @property
@@ -48,6 +49,7 @@ class HomogeneousDiagonal(LinearCovariance):
     """T = theta^2 I."""
 
     name = "homdiag"
+    absorbs_residual = True
     homogeneous_form, heterogeneous_form = "homdiag", "diag"
 
     @property

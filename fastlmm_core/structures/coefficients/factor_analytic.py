@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-from scipy.optimize import least_squares
 
 from fastlmm_core.structures.coefficients.boundary import describe_zero_variances, zero_variances
 from fastlmm_core.structures.coefficients.factor_loadings import (
@@ -34,6 +33,7 @@ class FactorAnalytic(FactorLoadings):
     """
 
     name = "fa"
+    absorbs_residual = True
     option_names: ClassVar[tuple[str, ...]] = ("k",)
 
     def __init__(self, m: int, **options: Any):
@@ -94,6 +94,8 @@ class FactorAnalytic(FactorLoadings):
         return float(np.abs(self.covariance(theta) - R).max())
 
     def _meet(self, R: np.ndarray, begin: np.ndarray) -> np.ndarray:
+        from scipy.optimize import least_squares  # takes a quarter of a second to load
+
         lower = np.tril_indices(self.m)
         return least_squares(
             lambda theta: (self.covariance(theta) - R)[lower],

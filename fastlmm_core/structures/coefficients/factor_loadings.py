@@ -23,7 +23,8 @@ class FactorLoadings(LoadingEntries):
     order of the coefficients, and is badly conditioned where the first loads little.
     """
 
-    natural_defined = False
+    natural_defined, within_subjects = False, False
+    several_optima = True
     k: int
 
     def _factors(self, option: str) -> int:

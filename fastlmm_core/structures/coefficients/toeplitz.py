@@ -33,6 +33,7 @@ class Toeplitz(ScaledCorrelation):
     """
 
     name = "toep"
+    by_distance = absorbs_residual = True
     aliases: ClassVar[tuple[str, ...]] = ("toeph",)
     homogeneous_form, heterogeneous_form = "homtoep", "toep"
 
@@ -114,6 +115,7 @@ class HomogeneousToeplitz(LinearCovariance, Toeplitz):
     """One variance and a covariance for each lag, which are its natural parameters."""
 
     name = "homtoep"
+    absorbs_subject = True
     aliases = ()
     heterogeneous = False
 

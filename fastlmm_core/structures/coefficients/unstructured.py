@@ -17,6 +17,7 @@ class Unstructured(LinearEntries):
 
     name = "us"
     aliases = ("un",)
+    any_scale = any_basis = absorbs_residual = absorbs_subject = True
 
     @property
     def positions(self) -> tuple[tuple[int, int], ...]:
