@@ -9,7 +9,7 @@ that are missing from a field: unknowns without a prior that are neither fixed n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -18,127 +18,16 @@ import numpy as np
 import scipy.sparse as sp
 
 from fastlmm_core.engine.confounding import terms_within_fixed
-from fastlmm_core.engine.null_space import NullShare, NullSpace, null_shares
+from fastlmm_core.engine.layout import Side, lay_out_side, node_pattern, row_entries
+from fastlmm_core.engine.null_space import NullShare, add_shares, null_shares, shares_at
+from fastlmm_core.engine.pieces import RowPrecision, piece_products, prior_pieces, row_precision
+from fastlmm_core.engine.terms import EngineTerm
 from fastlmm_core.kernels.columns import standardize_columns
-from fastlmm_core.kernels.crossproducts import expand_pattern, permute_pattern
-from fastlmm_core.kernels.loadings import (
-    apply_loadings,
-    apply_loadings_transposed,
-    assemble_loadings,
-    expand_piece_products,
-    find_entries,
-    sum_piece_products,
-)
+from fastlmm_core.kernels.crossproducts import permute_pattern
+from fastlmm_core.kernels.loadings import apply_loadings, assemble_loadings
+from fastlmm_core.linalg.column_scale import columns_to_user
 from fastlmm_core.linalg.elimination import order_nodes
-from fastlmm_core.structures.levels.base import LevelStructure
 from fastlmm_core.structures.residuals.base import ResidualStructure
-
-# Numbers up to which the pieces of G are kept as a dense array (nnz, pieces).
-DENSE_PIECES = 4_000_000
-
-
-@dataclass(frozen=True)
-class EngineTerm:
-    """A random term as the engine takes it.
-
-    Attributes
-    ----------
-    structure : CoefficientStructure
-        Covariance of the m coefficients of a level, in the inside basis.
-    levels : LevelStructure or None
-        Precision of the levels; None for independent ones.
-    matrices : tuple of (n, L) csr_array
-        Incidence of every coefficient on the levels, inside basis.
-    basis : (m, m) float64
-        u_user = basis u_inside, T_user = basis T_inside basis'.
-    root : (L_user, L) float64 or None
-        u_user = root u for a relationship of low rank; None where the levels are the user's.
-    null : NullSpace or None
-        Polynomials that a spline leaves to the fixed part.
-    """
-
-    structure: Any
-    levels: LevelStructure | None
-    matrices: tuple[sp.csr_array, ...]
-    basis: np.ndarray
-    root: np.ndarray | None = None
-    null: NullSpace | None = None
-
-    @property
-    def n_levels(self) -> int:
-        return int(self.matrices[0].shape[1])
-
-    @property
-    def m(self) -> int:
-        return len(self.matrices)
-
-    @property
-    def width(self) -> int:
-        return int(self.structure.width)
-
-    @property
-    def n_level_theta(self) -> int:
-        return 0 if self.levels is None else self.levels.n_theta
-
-    @cached_property
-    def column_scale(self) -> np.ndarray:
-        """Mean square of the entries of each coefficient (m,): what makes a variance one of the response."""
-        return np.array([float(np.mean(M.data**2)) if M.nnz else 1.0 for M in self.matrices])
-
-
-@dataclass(frozen=True)
-class Side:
-    """Layout of the natural or of the spherical scalars.
-
-    Attributes
-    ----------
-    start : (N + 1,) int64
-        First scalar of each node in elimination order.
-    indptr, indices : lower triangle of the pattern
-    rows : tuple of (L_k, size_k) int64
-        Scalars of the levels of every term.
-    missing, fixed : int64 arrays
-        Scalars of missing plots and of fixed columns.
-    """
-
-    start: np.ndarray
-    indptr: np.ndarray
-    indices: np.ndarray
-    rows: tuple[np.ndarray, ...]
-    missing: np.ndarray
-    fixed: np.ndarray
-
-    @property
-    def size(self) -> int:
-        return int(self.start[-1])
-
-    @property
-    def pair(self) -> tuple[np.ndarray, np.ndarray]:
-        return self.start, self.indptr
-
-    @cached_property
-    def columns(self) -> np.ndarray:
-        """Column of every entry (nnz,)."""
-        return np.repeat(np.arange(self.size), np.diff(self.indptr))
-
-    @cached_property
-    def twice(self) -> np.ndarray:
-        """How often an entry of the lower triangle stands in the matrix (nnz,): 1 on the diagonal, else 2."""
-        return np.where(self.indices == self.columns, 1.0, 2.0)
-
-
-@dataclass(frozen=True)
-class RowPrecision:
-    """R^-1 (n_rows, n_rows) as a sparse matrix whose values follow from the coefficients of its pieces."""
-
-    indptr: np.ndarray
-    indices: np.ndarray
-    piece: np.ndarray
-    value: np.ndarray
-
-    def at(self, c: np.ndarray) -> sp.csr_array:
-        n = self.indptr.size - 1
-        return sp.csr_array((c[self.piece] * self.value, self.indices, self.indptr), shape=(n, n))
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,23 +129,38 @@ class StructuredEquations:
         return tuple(out)
 
     @cached_property
+    def X_inside(self) -> sp.csc_array:
+        """Fixed columns as used inside, (n, p)."""
+        return sp.csc_array(self.matrix[: self.n][:, self.natural.fixed])
+
+    @cached_property
     def to_user(self) -> sp.csc_array:
         """beta_user = to_user @ beta_inside, (p, p) upper triangular."""
-        moved = np.flatnonzero(self.shift)
-        rows = np.concatenate((np.arange(self.p), np.zeros(moved.size, np.int64)))
-        columns = np.concatenate((np.arange(self.p), moved))
-        entries = np.concatenate((1.0 / self.scale, -(self.shift / self.scale)[moved] / self.first_value))
-        return sp.csc_array((entries, (rows, columns)), shape=(self.p, self.p))
+        return columns_to_user(self.shift, self.scale, self.first_value)
 
     @cached_property
     def null_shares(self) -> dict[int, NullShare]:
         """Shares of the splines in the fixed part, by random term."""
-        return null_shares(self)
+        return null_shares(self.X_inside, [term.null for term in self.terms], self.natural.rows)
 
     @cached_property
     def within_fixed(self) -> tuple[int, ...]:
         """Random terms that lie within the fixed part."""
-        return terms_within_fixed(self)
+        return terms_within_fixed(self.X_inside, self.terms)
+
+    def unknowns_of(self, K: np.ndarray, beside: Collection[int] = ()) -> np.ndarray:
+        """Rows K (r, p) of inside fixed effects as functions of the natural unknowns, (q, r).
+
+        Of the splines `beside` the function leaves out the polynomials in B w, for a sum with B w itself.
+        """
+        out = np.zeros((self.natural.size, K.shape[0]))
+        out[self.natural.fixed] = K.T
+        add_shares(out, K, self.null_shares, beside)
+        return out
+
+    def fixed_coefficients(self, natural: np.ndarray, beside: Collection[int] = ()) -> np.ndarray:
+        """The functions `unknowns_of` the identity at natural unknowns (q, r): inside coefficients (p, r)."""
+        return natural[self.natural.fixed] + shares_at(natural, self.null_shares, beside)
 
     def loadings_at(self, theta: np.ndarray) -> np.ndarray:
         """Lambda of every term, (K + 2, m, r); the last two are the 1 of missing plots and fixed columns."""
@@ -278,14 +182,15 @@ class StructuredEquations:
 
     def spread(self, loadings: np.ndarray, B: np.ndarray) -> np.ndarray:
         """F B, natural (q, k) from spherical scalars."""
-        out = np.zeros((self.natural.size, B.shape[1]))
+        out = np.empty((self.natural.size, B.shape[1]))
         apply_loadings(self.term, self.natural.start, self.spherical.start, loadings, B, out)
         return out
 
     def gather(self, loadings: np.ndarray, B: np.ndarray) -> np.ndarray:
         """F' B, spherical from natural scalars."""
-        out = np.zeros((self.spherical.size, B.shape[1]))
-        apply_loadings_transposed(self.term, self.natural.start, self.spherical.start, loadings, B, out)
+        out = np.empty((self.spherical.size, B.shape[1]))
+        turned = np.ascontiguousarray(np.swapaxes(loadings, 1, 2))
+        apply_loadings(self.term, self.spherical.start, self.natural.start, turned, B, out)
         return out
 
     def assemble(self, G: np.ndarray, loadings: np.ndarray, c_P: np.ndarray) -> np.ndarray:
@@ -329,15 +234,15 @@ def build_structured_equations(
     spherical_size = np.repeat(np.array([t.width for t in terms] + [1, 1], dtype=np.int64), counts)
     node_term = np.repeat(np.arange(K + 2), counts)
     first_node = np.concatenate(([0], np.cumsum(counts)))
-    row, node, offset, value = _row_entries(terms, X_inside, residual, first_node)
-    below_ptr, below = _node_pattern(row, node, int(first_node[-1]), terms, residual, first_node)
+    row, node, offset, value = row_entries(terms, X_inside, residual, first_node)
+    below_ptr, below = node_pattern(row, node, int(first_node[-1]), terms, residual, first_node)
     last = node_term == K + 1 if fixed_last else None
     perm, ordering = order_nodes(below_ptr, below, spherical_size, last)
     place = np.empty(perm.size, np.int64)
     place[perm] = np.arange(perm.size)
     below_ptr, below = permute_pattern(below_ptr, below, place)
-    natural = _side(natural_size, perm, place, first_node, K, below_ptr, below)
-    spherical = _side(spherical_size, perm, place, first_node, K, below_ptr, below)
+    natural = lay_out_side(natural_size, perm, place, first_node, K, below_ptr, below)
+    spherical = lay_out_side(spherical_size, perm, place, first_node, K, below_ptr, below)
     column = natural.start[place[node]] + offset
     matrix = sp.csr_array((value, (row, column)), shape=(residual.n_rows, natural.size))
     matrix.sum_duplicates()
@@ -345,126 +250,7 @@ def build_structured_equations(
     return StructuredEquations(
         n=n, p=p, terms=tuple(terms), residual=residual, matrix=matrix, term=node_term[perm],
         below_ptr=below_ptr, below=below, natural=natural, spherical=spherical,
-        G_pieces=_piece_products(matrix, residual, natural),
-        P_pieces=_prior_pieces(terms, spherical), row_precision=_row_precision(residual),
+        G_pieces=piece_products(matrix, residual, natural),
+        P_pieces=prior_pieces(terms, spherical), row_precision=row_precision(residual),
         shift=shift, scale=scale, first_value=first_value, fixed_last=fixed_last, ordering=ordering,
     )  # fmt: skip
-
-
-def _row_entries(
-    terms: Sequence[EngineTerm], X: sp.csc_array, residual: ResidualStructure, first_node: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """W as triplets: row, node, coefficient within the node, value."""
-    parts = []
-    for k, term in enumerate(terms):
-        for a, matrix in enumerate(term.matrices):
-            coo = matrix.tocoo()
-            parts.append((coo.row, first_node[k] + coo.col, np.full(coo.nnz, a), coo.data))
-    K = len(terms)
-    n = residual.n_rows - residual.n_missing
-    extra = np.arange(residual.n_missing)
-    parts.append((n + extra, first_node[K] + extra, np.zeros(extra.size, np.int64), np.ones(extra.size)))
-    coo = X.tocoo()
-    parts.append((coo.row, first_node[K + 1] + coo.col, np.zeros(coo.nnz, np.int64), coo.data))
-    row, node, offset, value = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return row.astype(np.int64), node.astype(np.int64), offset.astype(np.int64), value.astype(float)
-
-
-def _node_pattern(
-    row: np.ndarray, node: np.ndarray, n_nodes: int, terms: Sequence[EngineTerm],
-    residual: ResidualStructure, first_node: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """Strict lower triangle of the graph: nodes meet in a row, in rows that R^-1 joins, or in Q."""
-    incidence = sp.csr_array((np.ones(row.size, np.float32), (row, node)), shape=(residual.n_rows, n_nodes))
-    joined = incidence
-    e = residual.entries
-    if np.any(e.row != e.column):
-        ones = np.ones(e.row.size, np.float32)
-        lower = sp.csr_array((ones, (e.row, e.column)), shape=(residual.n_rows,) * 2)
-        joined = sp.csr_array((lower + lower.T) @ incidence)
-    graph = sp.csc_array(incidence.T @ joined)
-    parts = [graph.tocoo()]
-    rows, columns = [parts[0].row], [parts[0].col]
-    for k, term in enumerate(terms):
-        if term.levels is not None:
-            for piece in term.levels.pieces:
-                coo = piece.tocoo()
-                rows.append(first_node[k] + coo.row)
-                columns.append(first_node[k] + coo.col)
-    i, j = np.concatenate(rows), np.concatenate(columns)
-    keep = i > j
-    pattern = sp.csc_array((np.ones(int(keep.sum()), np.int8), (i[keep], j[keep])), shape=(n_nodes, n_nodes))
-    pattern.sum_duplicates()
-    pattern.sort_indices()
-    return pattern.indptr.astype(np.int64), pattern.indices.astype(np.int64)
-
-
-def _side(
-    size: np.ndarray, perm: np.ndarray, place: np.ndarray, first_node: np.ndarray, K: int,
-    below_ptr: np.ndarray, below: np.ndarray,
-) -> Side:  # fmt: skip
-    start = np.concatenate(([0], np.cumsum(size[perm]))).astype(np.int64)
-    indptr, indices = expand_pattern(below_ptr, below, start)
-    rows = []
-    for k in range(K):
-        nodes = place[first_node[k] : first_node[k + 1]]
-        width = int(size[first_node[k]]) if nodes.size else 1
-        rows.append(start[nodes][:, None] + np.arange(width))
-    missing = start[place[first_node[K] : first_node[K + 1]]]
-    fixed = start[place[first_node[K + 1] : first_node[K + 2]]]
-    return Side(start, indptr, indices, tuple(rows), missing, fixed)
-
-
-def _piece_products(matrix: sp.csr_array, residual: ResidualStructure, side: Side) -> Any:
-    """B_G (nnz(G), pieces): dense where that is small, else compressed columns."""
-    W = (matrix.indptr.astype(np.int64), matrix.indices.astype(np.int64), matrix.data)
-    pairs = residual.entries.arrays()
-    nnz = int(side.indptr[-1])
-    if nnz * residual.n_pieces <= DENSE_PIECES:
-        out = np.zeros((nnz, residual.n_pieces))
-        sum_piece_products(W, pairs, side.indptr, side.indices, out)
-        return out
-    count = np.diff(matrix.indptr).astype(np.int64)
-    total = int(np.sum(count[pairs[0]] * count[pairs[1]]))
-    place, piece, product = np.empty(total, np.int64), np.empty(total, np.int64), np.empty(total)
-    used = expand_piece_products(W, pairs, side.indptr, side.indices, place, piece, product)
-    entries = (product[:used], (place[:used], piece[:used]))
-    return sp.csc_array(entries, shape=(nnz, residual.n_pieces))
-
-
-def _prior_pieces(terms: Sequence[EngineTerm], side: Side) -> sp.csc_array:
-    """B_P (nnz(C), 1 + pieces)."""
-    place, piece, value = [], [], []
-    number = 1
-    for k, term in enumerate(terms):
-        rows = side.rows[k]
-        if term.levels is None:
-            at = side.indptr[rows.ravel()]
-            place.append(at)
-            piece.append(np.zeros(at.size, np.int64))
-            value.append(np.ones(at.size))
-            continue
-        for matrix in term.levels.pieces:
-            coo = sp.tril(matrix).tocoo()
-            for c in range(rows.shape[1]):
-                place.append(find_entries(side.indptr, side.indices, rows[coo.row, c], rows[coo.col, c]))
-                piece.append(np.full(coo.nnz, number))
-                value.append(coo.data)
-            number += 1
-    shape = (int(side.indptr[-1]), number)
-    if not place:
-        return sp.csc_array(shape)
-    entries = (np.concatenate(value), (np.concatenate(place), np.concatenate(piece)))
-    return sp.csc_array(entries, shape=shape)
-
-
-def _row_precision(residual: ResidualStructure) -> RowPrecision:
-    e = residual.entries
-    off = e.row != e.column
-    row = np.concatenate([e.row, e.column[off]])
-    column = np.concatenate([e.column, e.row[off]])
-    source = np.concatenate([np.arange(e.row.size), np.flatnonzero(off)])
-    order = np.lexsort((column, row))
-    indptr = np.concatenate(([0], np.cumsum(np.bincount(row, minlength=residual.n_rows))))
-    source = source[order]
-    return RowPrecision(indptr, column[order], e.piece[source], e.value[source])

@@ -131,10 +131,7 @@ class StructureInference:
             return np.zeros((0, 0))
         if solution.equations.residual.n_rows <= DENSE_ROWS:
             return expected_dense(solution, self.linear_directions)
-        terms = [t.structure for t in solution.equations.terms if t.structure.n_theta]
-        linear = all(s.linear for s in terms) and solution.equations.residual.linear
-        linear = linear and not any(t.n_level_theta for t in solution.equations.terms)
-        if not linear or self.linear_directions is self.chart:
+        if not solution.linear or self.linear_directions is self.chart:
             raise InferenceError(
                 "the expected information of structures that are not linear in their parameters is not "
                 f"available beyond {DENSE_ROWS} rows; use information='observed'"

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from fastlmm_core.engine.equations import EngineTerm, StructuredEquations, build_structured_equations
+from fastlmm_core.engine.equations import StructuredEquations, build_structured_equations
 from fastlmm_core.engine.null_space import NullSpace
+from fastlmm_core.engine.terms import EngineTerm
 from fastlmm_core.errors import OptionError
 from fastlmm_core.kernels.columns import orthonormal_basis
 from fastlmm_core.structures.coefficients.unit import UnitLoadings

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 
 from fastlmm_core.engine.equations import StructuredEquations
 from fastlmm_core.engine.fitting import StructuredOptimum, fit_structures
@@ -86,9 +85,8 @@ def _records(found: StructuredOptimum) -> tuple[Optimum, Certificate]:
 
 def prepare_response(design: Any, e: StructuredEquations, y: np.ndarray) -> StructuredResponse:
     """Weighted least squares of the fixed part taken out of y, and the scale of what is left."""
-    X = sp.csc_array(e.matrix[: e.n][:, e.natural.fixed])
     w = np.ones(e.n) if design.weights is None else np.asarray(design.weights, float)
-    beta, residual = least_squares(X, w, y)
+    beta, residual = least_squares(e.X_inside, w, y)
     square = float(residual @ (w * residual))
     if square <= 1e-28 * float(y @ (w * y)):
         raise DesignError(

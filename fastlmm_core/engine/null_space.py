@@ -15,17 +15,14 @@ where |V| itself counts, the equations take the dense columns B - T A, and L is 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 
 from fastlmm_core.engine.least_squares import least_squares
-
-if TYPE_CHECKING:
-    from fastlmm_core.engine.equations import StructuredEquations
 
 
 @dataclass(frozen=True)
@@ -67,40 +64,42 @@ class NullShare:
     reduced: bool
 
 
-def null_shares(e: StructuredEquations) -> dict[int, NullShare]:
-    """What the fixed effects and each spline have in common, by random term."""
-    X = sp.csc_array(e.matrix[: e.n][:, e.natural.fixed])
-    out = {}
-    for k, term in enumerate(e.terms):
-        if term.null is not None:
-            M, _ = least_squares(X, np.ones(e.n), term.null.values)
-            out[k] = NullShare(e.natural.rows[k][:, 0], M, term.null.coordinates, term.null.reduced)
-    return out
+def null_shares(
+    X: sp.csc_array, spaces: Sequence[NullSpace | None], rows: Sequence[np.ndarray]
+) -> dict[int, NullShare]:
+    """What inside fixed columns X (n, p) and each spline have in common, by random term.
 
-
-def unknowns_of(e: StructuredEquations, K: np.ndarray, beside: Collection[int] = ()) -> np.ndarray:
-    """Rows K (r, p) of inside fixed effects as functions of the natural unknowns (q, r).
-
-    Of the splines `beside` the function leaves out the polynomials in B w, for a sum with B w itself.
+    Parameters
+    ----------
+    X : (n, p) csc_array
+    spaces : by random term, None for those that are no splines
+    rows : by random term (b, 1) int64, its natural scalars
     """
-    out = np.zeros((e.natural.size, K.shape[0]))
-    out[e.natural.fixed] = K.T
-    for share, times in _shares(e, beside):
+    out = {}
+    for k, space in enumerate(spaces):
+        if space is not None:
+            M, _ = least_squares(X, np.ones(X.shape[0]), space.values)
+            out[k] = NullShare(rows[k][:, 0], M, space.coordinates, space.reduced)
+    return out
+
+
+def add_shares(
+    out: np.ndarray, K: np.ndarray, shares: dict[int, NullShare], beside: Collection[int]
+) -> None:
+    """Add K L w to functions (q, r) of the natural unknowns, for rows K (r, p)."""
+    for share, times in _counted(shares, beside):
         out[share.rows] = times * (share.coordinates.T @ (share.columns.T @ K.T))
-    return out
 
 
-def fixed_coefficients(
-    e: StructuredEquations, natural: np.ndarray, beside: Collection[int] = ()
-) -> np.ndarray:
-    """The functions `unknowns_of` the identity at natural unknowns (q, r): inside coefficients (p, r)."""
-    out = natural[e.natural.fixed].copy()
-    for share, times in _shares(e, beside):
-        out += times * (share.columns @ (share.coordinates @ natural[share.rows]))
-    return out
+def shares_at(natural: np.ndarray, shares: dict[int, NullShare], beside: Collection[int]) -> Any:
+    """L w at natural unknowns (q, r): (p, r), or 0 without splines."""
+    return sum(
+        times * (share.columns @ (share.coordinates @ natural[share.rows]))
+        for share, times in _counted(shares, beside)
+    )
 
 
-def _shares(e: StructuredEquations, beside: Collection[int]) -> list[tuple[NullShare, int]]:
+def _counted(shares: dict[int, NullShare], beside: Collection[int]) -> list[tuple[NullShare, int]]:
     """Shares with the factor at which L w stands in the functions, where it is not zero."""
-    found = [(share, int(share.reduced) - int(k in beside)) for k, share in e.null_shares.items()]
+    found = [(share, int(share.reduced) - int(k in beside)) for k, share in shares.items()]
     return [(share, times) for share, times in found if times]

@@ -82,19 +82,18 @@ def evaluate(
     C = e.assemble(G, loadings, e.level_coefficients(theta))
     if not np.isfinite(C).all() or not factor.factorize(C):
         return failed
-    right = e.gather(loadings, (e.matrix.T @ (precision @ y))[:, None])
-    solution = factor.solve(right)
-    coefficients = e.spread(loadings, solution)
-    residual = y - e.matrix @ coefficients[:, 0]
+    solution = factor.solve(e.gather(loadings, np.asarray(e.matrix.T @ (precision @ y))[:, None]))
+
+    def remainder() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        coefficients = e.spread(loadings, solution)
+        residual = y - e.matrix @ coefficients[:, 0]
+        projected = np.asarray(e.matrix.T @ (precision @ residual))[:, None]
+        return coefficients, residual, projected, prior_product(e, theta, solution)
+
     # one step of refinement on the residual itself keeps e' R^-1 e accurate where variances are far apart
-    projected = np.asarray(e.matrix.T @ (precision @ residual))[:, None]
-    prior = prior_product(e, theta, solution)
-    correction = factor.solve(e.gather(loadings, projected) - prior)
-    solution = solution + correction
-    coefficients = e.spread(loadings, solution)
-    residual = y - e.matrix @ coefficients[:, 0]
-    projected = np.asarray(e.matrix.T @ (precision @ residual))[:, None]
-    prior = prior_product(e, theta, solution)
+    *_, projected, prior = remainder()
+    solution = solution + factor.solve(e.gather(loadings, projected) - prior)
+    coefficients, residual, projected, prior = remainder()
     quadratic = float(residual @ (precision @ residual)) + float(solution[:, 0] @ prior[:, 0])
     log_P = sum(
         term.width * term.levels.log_determinant(theta[level])[0]

@@ -10,7 +10,6 @@ import numpy as np
 
 from fastlmm_core.engine.equations import StructuredEquations
 from fastlmm_core.engine.fitting import StructuredOptimum
-from fastlmm_core.engine.null_space import fixed_coefficients, unknowns_of
 from fastlmm_core.engine.objective import StructuredPoint, n_leading
 from fastlmm_core.engine.second_derivatives import difference_hessian
 from fastlmm_core.kernels.assembly import multiply_symmetric
@@ -131,7 +130,7 @@ class StructuredSolution:
 
     def beta_beside(self, terms: Collection[int]) -> np.ndarray:
         """Inside fixed coefficients (p,) for a sum with B w of the splines among the random terms `terms`."""
-        own = fixed_coefficients(self.equations, self.point.coefficients, terms)[:, 0]
+        own = self.equations.fixed_coefficients(self.point.coefficients, terms)[:, 0]
         return own * self.response.scale + self.response.beta_start
 
     @property
@@ -217,7 +216,7 @@ class StructuredSolution:
     def solve_fixed(self, K: np.ndarray) -> tuple[FixedRows, np.ndarray]:
         """For inside rows K (r, p): what inference needs of them, and Phi K' (p, r), inside scale."""
         e = self.equations
-        functions = unknowns_of(e, K)
+        functions = e.unknowns_of(K)
         spherical = self.factor.solve(e.gather(self.point.loadings, functions))
         natural = e.spread(self.point.loadings, spherical)
         rows = np.asarray(e.matrix @ natural)
@@ -226,7 +225,7 @@ class StructuredSolution:
         projected -= functions
         projected[e.natural.fixed] = 0.0
         projected[e.natural.missing] = 0.0
-        return FixedRows(spherical, rows, projected), fixed_coefficients(e, natural)
+        return FixedRows(spherical, rows, projected), e.fixed_coefficients(natural)
 
     @cached_property
     def hessian(self) -> np.ndarray:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.sparse.linalg import splu
 
-from fastlmm_core.engine.equations import EngineTerm, StructuredEquations
+from fastlmm_core.engine.equations import StructuredEquations
+from fastlmm_core.engine.terms import EngineTerm
 
 # Shares of the residual variance within which a variance starts.
 SMALLEST, LARGEST = 0.05, 1.0

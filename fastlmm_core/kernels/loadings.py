@@ -183,35 +183,18 @@ def accumulate_loading_scores(G, C_inv, graph, natural, spherical, loadings, W):
 
 
 @kernel
-def apply_loadings(term, first_G, first_C, loadings, B, out):
-    """out = F B, natural (q, k) from spherical (q', k)."""
+def apply_loadings(term, first_out, first_in, loadings, B, out):
+    """out = F B, natural (q, k) from spherical (q', k); F' B with sides and loadings turned."""
     for j in range(term.size):
         factor = loadings[term[j]]
-        for a in range(first_G[j + 1] - first_G[j]):
-            row = out[first_G[j] + a]
+        for a in range(first_out[j + 1] - first_out[j]):
+            row = out[first_out[j] + a]
             for c in range(row.size):
                 row[c] = 0.0
-            for d in range(first_C[j + 1] - first_C[j]):
+            for d in range(first_in[j + 1] - first_in[j]):
                 value = factor[a, d]
                 if value != 0.0:
-                    source = B[first_C[j] + d]
-                    for c in range(row.size):
-                        row[c] += value * source[c]
-
-
-@kernel
-def apply_loadings_transposed(term, first_G, first_C, loadings, B, out):
-    """out = F' B, spherical (q', k) from natural (q, k)."""
-    for j in range(term.size):
-        factor = loadings[term[j]]
-        for d in range(first_C[j + 1] - first_C[j]):
-            row = out[first_C[j] + d]
-            for c in range(row.size):
-                row[c] = 0.0
-            for a in range(first_G[j + 1] - first_G[j]):
-                value = factor[a, d]
-                if value != 0.0:
-                    source = B[first_G[j] + a]
+                    source = B[first_in[j] + d]
                     for c in range(row.size):
                         row[c] += value * source[c]
 

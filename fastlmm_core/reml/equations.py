@@ -32,6 +32,7 @@ from fastlmm_core.kernels.crossproducts import (
     project_response,
     transpose_entries,
 )
+from fastlmm_core.linalg.column_scale import columns_to_user
 from fastlmm_core.linalg.elimination import order_nodes
 from fastlmm_core.reml.near_dependence import Separation, separate_columns
 from fastlmm_core.structures import make_coefficient_structure
@@ -169,11 +170,7 @@ class MixedModelEquations:
     @cached_property
     def to_user(self) -> sp.csc_array:
         """beta_user = to_user @ beta_inside, (p, p)."""
-        moved = np.flatnonzero(self.shift)
-        rows = np.concatenate((np.arange(self.p), np.zeros(moved.size, np.int64)))
-        columns = np.concatenate((np.arange(self.p), moved))
-        entries = np.concatenate((1.0 / self.scale, -(self.shift / self.scale)[moved] / self.first_value))
-        scaled = sp.csc_array((entries, (rows, columns)), shape=(self.p, self.p))
+        scaled = columns_to_user(self.shift, self.scale, self.first_value)
         return scaled if self.separation is None else sp.csc_array(scaled @ self.separation.to_columns)
 
     @property

@@ -11,7 +11,6 @@ import scipy.sparse as sp
 
 from fastlmm_core.design.expressions import label_of
 from fastlmm_core.design.table import Table, first_row
-from fastlmm_core.engine.null_space import unknowns_of
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import DataError, OptionError, name_list, nearest_names, shown
 from fastlmm_core.inference.linear_functions import dense_rows
@@ -187,7 +186,7 @@ def structured_variance(fit: LMMFit, X: sp.csr_array, evaluated: list, block: in
     for first in range(0, X.shape[0], block):
         rows = slice(first, min(first + block, X.shape[0]))
         count = rows.stop - rows.start
-        K = unknowns_of(e, fixed[rows].toarray(), beside)
+        K = e.unknowns_of(fixed[rows].toarray(), beside)
         extra = np.zeros(count)
         for k, codes, z in evaluated:
             term, at = e.terms[k], e.natural.rows[k]

@@ -12,6 +12,7 @@ from scipy.linalg import block_diag
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.reml.solved import SolvedEquations
 from fastlmm_core.structures.coefficients.boundary import BOUND_CORRELATION
+from fastlmm_core.structures.coefficients.factor_analytic import FactorAnalytic
 
 if TYPE_CHECKING:
     from fastlmm_core.results.fit import LMMFit
@@ -91,7 +92,7 @@ def term_blocks(fit: LMMFit) -> list[ComponentBlock]:
                 zip(term.levels.natural_names(), term.levels.natural(theta), strict=True)
             )
         T = solution.covariance(k)
-        if structure.name == "fa":
+        if isinstance(structure, FactorAnalytic):
             extra["specific_var"] = s2 * structure.specific(solution.theta[own])
             extra["common"] = T - np.diag(extra["specific_var"])
         out.append(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from fastlmm_core.engine.equations import EngineTerm, build_structured_equations
+from fastlmm_core.engine.equations import build_structured_equations
 from fastlmm_core.engine.fitting import fit_structures
 from fastlmm_core.engine.information import StructureInference
 from fastlmm_core.engine.objective import average_information, evaluate, gradient_at
@@ -17,6 +17,7 @@ from fastlmm_core.engine.parameters import (
     weighted_form,
 )
 from fastlmm_core.engine.solution import StructuredResponse, StructuredSolution
+from fastlmm_core.engine.terms import EngineTerm
 from fastlmm_core.linalg import make_factor
 from fastlmm_core.structures.levels.factors import AutoregressiveLevels, KnownLevels
 from fastlmm_core.structures.levels.kronecker import KroneckerLevels

@@ -1,0 +1,122 @@
+"""Nodes of the equations, their pattern, and where their scalars stand.
+
+A node is one level of a term, one missing plot, or one fixed column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import scipy.sparse as sp
+
+from fastlmm_core.engine.terms import EngineTerm
+from fastlmm_core.kernels.crossproducts import expand_pattern
+from fastlmm_core.structures.residuals.base import ResidualStructure
+
+
+@dataclass(frozen=True)
+class Side:
+    """Layout of the natural or of the spherical scalars.
+
+    Attributes
+    ----------
+    start : (N + 1,) int64
+        First scalar of each node in elimination order.
+    indptr, indices : lower triangle of the pattern
+    rows : tuple of (L_k, size_k) int64
+        Scalars of the levels of every term.
+    missing, fixed : int64 arrays
+        Scalars of missing plots and of fixed columns.
+    """
+
+    start: np.ndarray
+    indptr: np.ndarray
+    indices: np.ndarray
+    rows: tuple[np.ndarray, ...]
+    missing: np.ndarray
+    fixed: np.ndarray
+
+    @property
+    def size(self) -> int:
+        return int(self.start[-1])
+
+    @property
+    def pair(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.start, self.indptr
+
+    @cached_property
+    def columns(self) -> np.ndarray:
+        """Column of every entry (nnz,)."""
+        return np.repeat(np.arange(self.size), np.diff(self.indptr))
+
+    @cached_property
+    def twice(self) -> np.ndarray:
+        """How often an entry of the lower triangle stands in the matrix (nnz,): 1 on the diagonal, else 2."""
+        return np.where(self.indices == self.columns, 1.0, 2.0)
+
+
+def row_entries(
+    terms: Sequence[EngineTerm], X: sp.csc_array, residual: ResidualStructure, first_node: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """W as triplets: row, node, coefficient within the node, value."""
+    parts = []
+    for k, term in enumerate(terms):
+        for a, matrix in enumerate(term.matrices):
+            coo = matrix.tocoo()
+            parts.append((coo.row, first_node[k] + coo.col, np.full(coo.nnz, a), coo.data))
+    K = len(terms)
+    n = residual.n_rows - residual.n_missing
+    extra = np.arange(residual.n_missing)
+    parts.append((n + extra, first_node[K] + extra, np.zeros(extra.size, np.int64), np.ones(extra.size)))
+    coo = X.tocoo()
+    parts.append((coo.row, first_node[K + 1] + coo.col, np.zeros(coo.nnz, np.int64), coo.data))
+    row, node, offset, value = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return row.astype(np.int64), node.astype(np.int64), offset.astype(np.int64), value.astype(float)
+
+
+def node_pattern(
+    row: np.ndarray, node: np.ndarray, n_nodes: int, terms: Sequence[EngineTerm],
+    residual: ResidualStructure, first_node: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """Strict lower triangle of the graph: nodes meet in a row, in rows that R^-1 joins, or in Q."""
+    incidence = sp.csr_array((np.ones(row.size, np.float32), (row, node)), shape=(residual.n_rows, n_nodes))
+    joined = incidence
+    e = residual.entries
+    if np.any(e.row != e.column):
+        ones = np.ones(e.row.size, np.float32)
+        lower = sp.csr_array((ones, (e.row, e.column)), shape=(residual.n_rows,) * 2)
+        joined = sp.csr_array((lower + lower.T) @ incidence)
+    graph = sp.csc_array(incidence.T @ joined)
+    parts = [graph.tocoo()]
+    rows, columns = [parts[0].row], [parts[0].col]
+    for k, term in enumerate(terms):
+        if term.levels is not None:
+            for piece in term.levels.pieces:
+                coo = piece.tocoo()
+                rows.append(first_node[k] + coo.row)
+                columns.append(first_node[k] + coo.col)
+    i, j = np.concatenate(rows), np.concatenate(columns)
+    keep = i > j
+    pattern = sp.csc_array((np.ones(int(keep.sum()), np.int8), (i[keep], j[keep])), shape=(n_nodes, n_nodes))
+    pattern.sum_duplicates()
+    pattern.sort_indices()
+    return pattern.indptr.astype(np.int64), pattern.indices.astype(np.int64)
+
+
+def lay_out_side(
+    size: np.ndarray, perm: np.ndarray, place: np.ndarray, first_node: np.ndarray, K: int,
+    below_ptr: np.ndarray, below: np.ndarray,
+) -> Side:  # fmt: skip
+    start = np.concatenate(([0], np.cumsum(size[perm]))).astype(np.int64)
+    indptr, indices = expand_pattern(below_ptr, below, start)
+    rows = []
+    for k in range(K):
+        nodes = place[first_node[k] : first_node[k + 1]]
+        width = int(size[first_node[k]]) if nodes.size else 1
+        rows.append(start[nodes][:, None] + np.arange(width))
+    missing = start[place[first_node[K] : first_node[K + 1]]]
+    fixed = start[place[first_node[K + 1] : first_node[K + 2]]]
+    return Side(start, indptr, indices, tuple(rows), missing, fixed)

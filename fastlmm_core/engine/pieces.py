@@ -1,0 +1,87 @@
+"""G, P and R^-1 as fixed pieces times coefficients that depend on theta."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from fastlmm_core.engine.layout import Side
+from fastlmm_core.engine.terms import EngineTerm
+from fastlmm_core.kernels.loadings import expand_piece_products, find_entries, sum_piece_products
+from fastlmm_core.structures.residuals.base import ResidualStructure
+
+# Numbers up to which the pieces of G are kept as a dense array (nnz, pieces).
+DENSE_PIECES = 4_000_000
+
+
+@dataclass(frozen=True)
+class RowPrecision:
+    """R^-1 (n_rows, n_rows) as a sparse matrix whose values follow from the coefficients of its pieces."""
+
+    indptr: np.ndarray
+    indices: np.ndarray
+    piece: np.ndarray
+    value: np.ndarray
+
+    def at(self, c: np.ndarray) -> sp.csr_array:
+        n = self.indptr.size - 1
+        return sp.csr_array((c[self.piece] * self.value, self.indices, self.indptr), shape=(n, n))
+
+
+def piece_products(matrix: sp.csr_array, residual: ResidualStructure, side: Side) -> Any:
+    """B_G (nnz(G), pieces): dense where that is small, else compressed columns."""
+    W = (matrix.indptr.astype(np.int64), matrix.indices.astype(np.int64), matrix.data)
+    pairs = residual.entries.arrays()
+    nnz = int(side.indptr[-1])
+    if nnz * residual.n_pieces <= DENSE_PIECES:
+        out = np.zeros((nnz, residual.n_pieces))
+        sum_piece_products(W, pairs, side.indptr, side.indices, out)
+        return out
+    count = np.diff(matrix.indptr).astype(np.int64)
+    total = int(np.sum(count[pairs[0]] * count[pairs[1]]))
+    place, piece, product = np.empty(total, np.int64), np.empty(total, np.int64), np.empty(total)
+    used = expand_piece_products(W, pairs, side.indptr, side.indices, place, piece, product)
+    entries = (product[:used], (place[:used], piece[:used]))
+    return sp.csc_array(entries, shape=(nnz, residual.n_pieces))
+
+
+def prior_pieces(terms: Sequence[EngineTerm], side: Side) -> sp.csc_array:
+    """B_P (nnz(C), 1 + pieces)."""
+    place, piece, value = [], [], []
+    number = 1
+    for k, term in enumerate(terms):
+        rows = side.rows[k]
+        if term.levels is None:
+            at = side.indptr[rows.ravel()]
+            place.append(at)
+            piece.append(np.zeros(at.size, np.int64))
+            value.append(np.ones(at.size))
+            continue
+        for matrix in term.levels.pieces:
+            coo = sp.tril(matrix).tocoo()
+            for c in range(rows.shape[1]):
+                place.append(find_entries(side.indptr, side.indices, rows[coo.row, c], rows[coo.col, c]))
+                piece.append(np.full(coo.nnz, number))
+                value.append(coo.data)
+            number += 1
+    shape = (int(side.indptr[-1]), number)
+    if not place:
+        return sp.csc_array(shape)
+    entries = (np.concatenate(value), (np.concatenate(place), np.concatenate(piece)))
+    return sp.csc_array(entries, shape=shape)
+
+
+def row_precision(residual: ResidualStructure) -> RowPrecision:
+    e = residual.entries
+    off = e.row != e.column
+    row = np.concatenate([e.row, e.column[off]])
+    column = np.concatenate([e.column, e.row[off]])
+    source = np.concatenate([np.arange(e.row.size), np.flatnonzero(off)])
+    order = np.lexsort((column, row))
+    indptr = np.concatenate(([0], np.cumsum(np.bincount(row, minlength=residual.n_rows))))
+    source = source[order]
+    return RowPrecision(indptr, column[order], e.piece[source], e.value[source])

@@ -1,0 +1,62 @@
+"""Random terms as the engine takes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import scipy.sparse as sp
+
+from fastlmm_core.engine.null_space import NullSpace
+from fastlmm_core.structures.coefficients.base import CoefficientStructure
+from fastlmm_core.structures.levels.base import LevelStructure
+
+
+@dataclass(frozen=True)
+class EngineTerm:
+    """A random term as the engine takes it.
+
+    Attributes
+    ----------
+    structure : CoefficientStructure
+        Covariance of the m coefficients of a level, in the inside basis.
+    levels : LevelStructure or None
+        Precision of the levels; None for independent ones.
+    matrices : tuple of (n, L) csr_array
+        Incidence of every coefficient on the levels, inside basis.
+    basis : (m, m) float64
+        u_user = basis u_inside, T_user = basis T_inside basis'.
+    root : (L_user, L) float64 or None
+        u_user = root u for a relationship of low rank; None where the levels are the user's.
+    null : NullSpace or None
+        Polynomials that a spline leaves to the fixed part.
+    """
+
+    structure: CoefficientStructure
+    levels: LevelStructure | None
+    matrices: tuple[sp.csr_array, ...]
+    basis: np.ndarray
+    root: np.ndarray | None = None
+    null: NullSpace | None = None
+
+    @property
+    def n_levels(self) -> int:
+        return int(self.matrices[0].shape[1])
+
+    @property
+    def m(self) -> int:
+        return len(self.matrices)
+
+    @property
+    def width(self) -> int:
+        return int(self.structure.width)
+
+    @property
+    def n_level_theta(self) -> int:
+        return 0 if self.levels is None else self.levels.n_theta
+
+    @cached_property
+    def column_scale(self) -> np.ndarray:
+        """Mean square of the entries of each coefficient (m,): what makes a variance one of the response."""
+        return np.array([float(np.mean(M.data**2)) if M.nnz else 1.0 for M in self.matrices])
