@@ -1,4 +1,4 @@
-"""Minimisation of a deviance by a safeguarded Newton iteration: one loop for every objective in Python."""
+"""The search of ``kernels.search`` driven from Python, for objectives whose evaluation is."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from fastlmm_core.kernels.small_fit import ROUNDING
-from fastlmm_core.kernels.trust_region import (
-    SECANT_BELOW,
-    SECANT_SLOW,
-    correct_curvature,
-    judge_step,
-    propose_step,
+from fastlmm_core.kernels.search import (
+    DECREMENT,
+    DEVIANCE,
+    END,
+    EVALUATE,
+    EVALUATIONS,
+    HELD,
+    ITERATION,
+    STATUS,
+    start_search,
+    take_deviance,
+    take_score,
 )
-
-# Parameters up to which the eigenvalues of the curvature are left to the kernel.
-ROTATED_BY_KERNEL = 8
 
 Progress = Callable[[int, float, float, np.ndarray, float], None]
 
@@ -79,80 +81,33 @@ def search(
         Gradient, curvature and anything else at the point evaluated last.
     dof : float
         Observations less fixed effects, for the rounding of the deviance.
+    tolerance : float
+        Decrement at which to stop.
+    progress : callable, optional
+        Called with (iteration, deviance, decrement, theta, seconds) at every iteration.
     """
     began = time.perf_counter()
-    theta = np.array(theta, dtype=float)
-    d = theta.size
-    point = evaluate(theta)
-    evaluations, iteration, held = 1, 0, True
-    trace: list[np.ndarray] = []
-    if not np.isfinite(point.deviance):
-        return SearchEnd(
-            theta, 2, point, True, np.inf, 0, 1, np.zeros(d), np.zeros((d, d)), None, np.empty((0, 3 + d))
-        )
-    radius = max(1.0, 0.5 * float(np.linalg.norm(theta)))
-    previous = np.inf
-    correction, corrected = np.zeros((d, d)), False
-    step = before = np.zeros(d)
-    status = 1
-    while True:
-        gradient, hessian, extra = score(point)
-        proposal = propose(gradient, hessian, radius)
-        if corrected or (previous < SECANT_BELOW and proposal[2] > SECANT_SLOW * previous):
-            if iteration > 0 and previous < SECANT_BELOW:
-                correct_curvature(correction, hessian, step, gradient - before)
-                corrected = True
-            hessian = hessian + correction
-            proposal = propose(gradient, hessian, radius)
-        step, predicted, decrement = proposal
-        trace.append(np.concatenate(([point.deviance, decrement, radius], theta)))
+    state = start_search(np.array(theta, dtype=float), float(dof), tolerance, max_iterations)
+    numbers, counts = state.numbers, state.counts
+    point = trial = None
+    extra, action = None, EVALUATE
+    while action != END:
+        if action == EVALUATE:
+            trial = evaluate(state.moved.copy())
+            action = take_deviance(state, trial.deviance)
+            if counts[HELD]:
+                point = trial
+            continue
+        gradient, curvature, extra = score(point)
+        action = take_score(state, gradient, curvature)
         if progress is not None:
-            progress(iteration, point.deviance, decrement, theta, time.perf_counter() - began)
-        noise = 1e-14 * (abs(point.deviance) + dof)
-        if decrement <= tolerance:
-            status = 0
-            break
-        if decrement <= 100.0 * noise and decrement >= previous:
-            status = 0 if decrement <= 1e-8 else 3
-            break
-        if iteration == max_iterations:
-            break
-        previous = decrement
-        accepted = False
-        while not accepted:
-            moved = theta + step
-            trial = evaluate(moved)
-            evaluations += 1
-            if predicted <= 100.0 * noise:
-                accepted = bool(np.isfinite(trial.deviance))
-                break
-            accepted, radius = judge_step(
-                point.deviance - trial.deviance, predicted, float(np.linalg.norm(step)), radius
+            seconds = time.perf_counter() - began
+            progress(
+                int(counts[ITERATION]), numbers[DEVIANCE], numbers[DECREMENT], state.theta.copy(), seconds
             )
-            if not accepted:
-                if decrement <= ROUNDING:
-                    break
-                step, predicted, decrement = propose(gradient, hessian, radius)
-                if not radius >= 1e-14:  # also ends on NaN
-                    break
-        if not accepted:
-            status, held = 3, False
-            break
-        theta, point, before, held = moved, trial, gradient, True
-        iteration += 1
+    rows = 0 if counts[STATUS] == 2 else counts[ITERATION] + 1
     return SearchEnd(
-        theta, status, point, held, decrement, iteration, evaluations, gradient, hessian, extra,
-        np.array(trace),
+        state.theta, int(counts[STATUS]), point, bool(counts[HELD]), float(numbers[DECREMENT]),
+        int(counts[ITERATION]), int(counts[EVALUATIONS]), state.gradient, state.hessian, extra,
+        state.trace[:rows],
     )  # fmt: skip
-
-
-def propose(gradient: np.ndarray, hessian: np.ndarray, radius: float) -> tuple[np.ndarray, float, float]:
-    """``kernels.trust_region.propose_step``; LAPACK turns the curvature diagonal first where it is large.
-
-    The rotations of the kernel serve a handful of parameters; 55 take 27 ms a step, LAPACK less than one.
-    """
-    if gradient.size <= ROTATED_BY_KERNEL or not np.isfinite(hessian).all():
-        return propose_step(gradient, hessian, radius)
-    values, vectors = np.linalg.eigh(hessian)
-    step, predicted, decrement = propose_step(vectors.T @ gradient, np.diag(values), radius)
-    return vectors @ step, predicted, decrement

@@ -1,6 +1,6 @@
 """The whole REML/ML fit of a small system in one compiled call, without the interpreter and without the GIL.
 
-Same method as ``fastlmm_core.reml.optimizer`` for large systems; the steps come from the same kernels.
+The search is that of ``kernels.search``, as for large systems.
 """
 
 from __future__ import annotations
@@ -25,6 +25,19 @@ from fastlmm_core.kernels.score import (
     prepare_information,
     subtract_squares,
 )
+from fastlmm_core.kernels.search import (
+    DECREMENT,
+    DEVIANCE,
+    END,
+    EVALUATE,
+    EVALUATIONS,
+    HELD,
+    ITERATION,
+    STATUS,
+    start_search,
+    take_deviance,
+    take_score,
+)
 from fastlmm_core.kernels.simplicial import (
     factorize,
     invert_subset,
@@ -33,17 +46,7 @@ from fastlmm_core.kernels.simplicial import (
     solve_lower_vector,
     solve_upper,
 )
-from fastlmm_core.kernels.trust_region import (
-    SECANT_BELOW,
-    SECANT_SLOW,
-    correct_curvature,
-    judge_step,
-    measure_length,
-    propose_step,
-)
 
-# A step that fails below this decrement fails by rounding of the deviance: a smaller one would not do better.
-ROUNDING = 1e-7
 LOG_TWO_PI = np.log(2.0 * np.pi)
 
 
@@ -204,104 +207,43 @@ def search_optimum(
     fresh : bool
     """
     size = start[term.size]
-    d = theta.size
     width = 1
     for k in range(sizes.size):
         width = max(width, sizes[k])
     factors = np.zeros((sizes.size + 1, width, width))
     factors[sizes.size, 0, 0] = 1.0
     C = np.empty(indices.size)
-    fresh = True
     trial = np.empty((size, 1))
-    moved = np.empty(d)
-    change = np.empty(d)
-    step = np.empty(d)
-    correction = np.zeros((d, d))
-    corrected = False
-    trace = np.empty((max_iterations + 1, 3 + d))
-    fill_factors(theta, theta_term, theta_row, theta_col, factors)
-    deviance, r2 = evaluate_deviance(
-        G, penalty, indptr, indices, below_ptr, below, start, term, position, L_indptr, L_indices,
-        rhs, yy, dof, n_lead, factors, C, L, solution,
-    )  # fmt: skip
-    numbers = np.zeros(5)
-    numbers[0], numbers[1], numbers[2] = deviance, r2, np.inf
-    gradient = np.zeros(d)
-    hessian = np.zeros((d, d))
     S = np.zeros((sizes.size, width, width))
-    if not np.isfinite(deviance):
-        return 2, numbers, gradient, hessian, S, trace[:0], False
-    status = 1
-    evaluations = 1
-    radius = max(1.0, 0.5 * measure_length(theta))
-    previous = np.inf
-    iteration = 0
-    while True:
-        gradient, hessian, S = evaluate_score(
-            G, indptr, indices, below_ptr, below, start, term, position, L_indptr, L_indices, L, Z,
-            rhs, solution, r2, dof, n_lead, factors, sizes, theta_term, theta_row, theta_col,
-        )  # fmt: skip
-        proposed, predicted, decrement = propose_step(gradient, hessian, radius)
-        if corrected or (previous < SECANT_BELOW and decrement > SECANT_SLOW * previous):
-            if iteration > 0 and previous < SECANT_BELOW:
-                for s in range(d):
-                    change[s] = gradient[s] - change[s]
-                correct_curvature(correction, hessian, step, change)
-                corrected = True
-            for s in range(d):
-                for t in range(d):
-                    hessian[s, t] += correction[s, t]
-            proposed, predicted, decrement = propose_step(gradient, hessian, radius)
-        step = proposed
-        trace[iteration, 0] = deviance
-        trace[iteration, 1] = decrement
-        trace[iteration, 2] = radius
-        for t in range(d):
-            trace[iteration, 3 + t] = theta[t]
-        numbers[0], numbers[1], numbers[2], numbers[3] = deviance, r2, decrement, iteration
-        noise = 1e-14 * (abs(deviance) + dof)
-        if decrement <= tolerance:
-            status = 0
-            break
-        if decrement <= 100.0 * noise and decrement >= previous:
-            status = 0 if decrement <= 1e-8 else 3
-            break
-        if iteration == max_iterations:
-            break
-        previous = decrement
-        accepted = False
-        while not accepted:
-            for t in range(d):
-                moved[t] = theta[t] + step[t]
-            fill_factors(moved, theta_term, theta_row, theta_col, factors)
-            new_deviance, new_r2 = evaluate_deviance(
+    r2 = np.inf
+    state = start_search(theta, dof, tolerance, max_iterations)
+    action = EVALUATE
+    while action != END:
+        if action == EVALUATE:
+            fill_factors(state.moved, theta_term, theta_row, theta_col, factors)
+            deviance, trial_r2 = evaluate_deviance(
                 G, penalty, indptr, indices, below_ptr, below, start, term, position, L_indptr, L_indices,
                 rhs, yy, dof, n_lead, factors, C, L, trial,
             )  # fmt: skip
-            evaluations += 1
-            if predicted <= 100.0 * noise:
-                accepted = np.isfinite(new_deviance)
-                break
-            accepted, radius = judge_step(deviance - new_deviance, predicted, measure_length(step), radius)
-            if not accepted:
-                if decrement <= ROUNDING:
-                    break
-                step, predicted, decrement = propose_step(gradient, hessian, radius)
-                if not radius >= 1e-14:  # also ends on NaN
-                    break
-        if not accepted:
-            status = 3
-            fresh = False
-            break
-        for t in range(d):
-            theta[t] = moved[t]
-            change[t] = gradient[t]
-        deviance, r2 = new_deviance, new_r2
-        for i in range(size):
-            solution[i, 0] = trial[i, 0]
-        iteration += 1
-    numbers[4] = evaluations
-    return status, numbers, gradient, hessian, S, trace[: iteration + 1], fresh
+            action = take_deviance(state, deviance)
+            if state.counts[HELD]:
+                r2 = trial_r2
+                for i in range(size):
+                    solution[i, 0] = trial[i, 0]
+        else:
+            gradient, curvature, S = evaluate_score(
+                G, indptr, indices, below_ptr, below, start, term, position, L_indptr, L_indices, L, Z,
+                rhs, solution, r2, dof, n_lead, factors, sizes, theta_term, theta_row, theta_col,
+            )  # fmt: skip
+            action = take_score(state, gradient, curvature)
+    for t in range(theta.size):
+        theta[t] = state.theta[t]
+    numbers = np.array([state.numbers[DEVIANCE], r2, state.numbers[DECREMENT], 0.0, 0.0])
+    numbers[3], numbers[4] = state.counts[ITERATION], state.counts[EVALUATIONS]
+    status = state.counts[STATUS]
+    rows = 0 if status == 2 else state.counts[ITERATION] + 1
+    fresh = state.counts[HELD] == 1 and status != 2
+    return status, numbers, state.gradient, state.hessian, S, state.trace[:rows], fresh
 
 
 @kernel

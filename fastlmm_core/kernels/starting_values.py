@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from fastlmm_core.kernels.compile import kernel
+from fastlmm_core.kernels.eigenvalues import diagonalize
 from fastlmm_core.kernels.score import sum_squared_blocks
-from fastlmm_core.kernels.trust_region import diagonalize
 
 
 @kernel

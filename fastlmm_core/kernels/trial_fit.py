@@ -13,12 +13,12 @@ from fastlmm_core.kernels.assembly import apply_factor, multiply_symmetric
 from fastlmm_core.kernels.columns import multiply_columns, multiply_columns_transposed
 from fastlmm_core.kernels.compile import kernel
 from fastlmm_core.kernels.crossproducts import expand_coefficients, project_response
+from fastlmm_core.kernels.eigenvalues import diagonalize
 from fastlmm_core.kernels.score import fill_factors
 from fastlmm_core.kernels.simplicial import log_determinant, solve_lower, solve_upper
 from fastlmm_core.kernels.small_fit import LOG_TWO_PI, evaluate_deviance, search_optimum
 from fastlmm_core.kernels.starting_values import start_from_moments
 from fastlmm_core.kernels.trial_design import BAD_VALUES, NO_OPTIMUM, OK
-from fastlmm_core.kernels.trust_region import diagonalize
 
 BOUNDARY = 1e-4  # as reml.boundary.BOUNDARY
 # As reml.objective.LARGEST_SIZE: beyond it and its inverse the general path scales the response.

@@ -11,10 +11,10 @@ import numpy as np
 
 from fastlmm_core.kernels.assembly import apply_factor, apply_factor_transposed, multiply_symmetric
 from fastlmm_core.kernels.compile import fill_integers, kernel
+from fastlmm_core.kernels.eigenvalues import diagonalize
 from fastlmm_core.kernels.score import prepare_information, subtract_squares
 from fastlmm_core.kernels.simplicial import solve_lower, solve_upper
 from fastlmm_core.kernels.trial_design import NO_INFERENCE, OK
-from fastlmm_core.kernels.trust_region import diagonalize
 
 KENWARD_ROGER, RESIDUAL, ASYMPTOTIC, SATTERTHWAITE = 0, 1, 2, 3
 

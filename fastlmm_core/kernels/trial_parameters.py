@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from fastlmm_core.kernels.compile import kernel
+from fastlmm_core.kernels.eigenvalues import diagonalize
 from fastlmm_core.kernels.trial_arrays import COLUMNS, RANDOM, RANK, ROWS, STATUS, TERMS
 from fastlmm_core.kernels.trial_design import NO_INFERENCE, OK, place_theta
 from fastlmm_core.kernels.trial_inference import KENWARD_ROGER, expected_information, invert_information
-from fastlmm_core.kernels.trust_region import diagonalize
 
 CONFOUNDED = 1e-11  # as reml.information.CONFOUNDED
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastlmm_core.kernels.compile import kernel
+from fastlmm_core.kernels.eigenvalues import diagonalize
 
 # The secant correction starts where the iteration is near, a decrement below SECANT_BELOW in units of the
 # deviance, and a step has not brought the decrement below SECANT_SLOW of the one before.
@@ -23,55 +24,6 @@ def measure_length(v):
     for k in range(v.size):
         total += v[k] * v[k]
     return np.sqrt(total)
-
-
-@kernel
-def diagonalize(matrix):
-    """Eigenvalues (d,), unsorted, and eigenvectors (d, d) in columns of a small symmetric matrix.
-
-    Cyclic Jacobi rotations (Golub & Van Loan 2013, section 8.5).
-    """
-    d = matrix.shape[0]
-    A = matrix.copy()
-    V = np.zeros((d, d))
-    for k in range(d):
-        V[k, k] = 1.0
-    for _ in range(60):
-        off = 0.0
-        total = 0.0
-        for a in range(d):
-            for b in range(d):
-                total += A[a, b] * A[a, b]
-                if a != b:
-                    off += A[a, b] * A[a, b]
-        if not off > 1e-32 * total:  # also ends on NaN
-            break
-        for a in range(d - 1):
-            for b in range(a + 1, d):
-                if A[a, b] == 0.0:
-                    continue
-                tau = (A[b, b] - A[a, a]) / (2.0 * A[a, b])
-                t = 1.0 / (abs(tau) + np.sqrt(1.0 + tau * tau))
-                if tau < 0.0:
-                    t = -t
-                c = 1.0 / np.sqrt(1.0 + t * t)
-                s = t * c
-                for k in range(d):
-                    x, y = A[k, a], A[k, b]
-                    A[k, a] = c * x - s * y
-                    A[k, b] = s * x + c * y
-                for k in range(d):
-                    x, y = A[a, k], A[b, k]
-                    A[a, k] = c * x - s * y
-                    A[b, k] = s * x + c * y
-                for k in range(d):
-                    x, y = V[k, a], V[k, b]
-                    V[k, a] = c * x - s * y
-                    V[k, b] = s * x + c * y
-    values = np.empty(d)
-    for k in range(d):
-        values[k] = A[k, k]
-    return values, V
 
 
 @kernel

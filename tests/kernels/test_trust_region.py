@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 from fastlmm_core.kernels.trust_region import (
     correct_curvature,
-    diagonalize,
     judge_step,
     measure_length,
     propose_step,
@@ -77,28 +76,6 @@ def test_verdicts():
         accepted, radius = judge_step(actual, 1.0, 0.8, 1.0)
         assert not accepted
         assert radius == 0.35 * 0.8
-
-
-@settings(max_examples=25, deadline=None)
-@given(st.integers(0, 10_000), st.integers(1, 8), st.sampled_from([1e-12, 1.0, 1e9]))
-def test_eigenvalues_by_rotations(seed, d, unit):
-    r = np.random.default_rng(seed)
-    A = r.normal(size=(d, d))
-    A = unit * (A + A.T)
-    values, vectors = diagonalize(A)
-    np.testing.assert_allclose(np.sort(values), np.linalg.eigvalsh(A), atol=1e-13 * unit * d)
-    np.testing.assert_allclose(vectors @ np.diag(values) @ vectors.T, A, atol=1e-13 * unit * d)
-    np.testing.assert_allclose(vectors.T @ vectors, np.eye(d), atol=1e-13)
-
-
-def test_eigenvalues_of_special_matrices():
-    values, vectors = diagonalize(np.zeros((3, 3)))
-    assert not values.any()
-    assert np.array_equal(vectors, np.eye(3))
-    values, _ = diagonalize(np.ones((4, 4)))
-    np.testing.assert_allclose(np.sort(values), [0, 0, 0, 4], atol=1e-14)
-    values, _ = diagonalize(np.full((2, 2), np.nan))  # ends
-    assert np.isnan(values).all()
 
 
 def test_length():
