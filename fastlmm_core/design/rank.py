@@ -13,6 +13,7 @@ brought into echelon form from the bottom (`_echelon`).
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 import numpy as np
 import scipy.linalg as la
@@ -95,7 +96,8 @@ def _rank_dense(A: np.ndarray) -> Rank:
     R = triangle_of(A / safe)
     pivots = np.abs(np.diag(R))
     if n >= p and (pivots > tolerance).all():
-        return replace(full_rank(p), weak=np.flatnonzero(pivots < WEAK))
+        weak = np.flatnonzero(pivots < WEAK)
+        return replace(full_rank(p), weak=weak) if weak.size else full_rank(p)
     kept, null = _greedy(R, tolerance)
     weak = np.flatnonzero(np.abs(np.diag(triangle_of(R[:, kept]))) < WEAK)
     dropped = np.setdiff1d(np.arange(p), kept)
@@ -109,6 +111,7 @@ def triangle_of(A: np.ndarray) -> np.ndarray:
     return np.asarray(np.linalg.qr(A, mode="r")) if A.shape[1] else np.zeros((0, 0))
 
 
+@lru_cache(maxsize=64)
 def full_rank(p: int) -> Rank:
     """The structure of p independent columns."""
     return Rank(np.arange(p), np.empty(0, dtype=np.int64), sp.csc_array((p, 0), dtype=np.float64))

@@ -220,3 +220,31 @@ def expand_coefficients(row_ptr, row_node, row_val, values, start, coefficients,
             for v in range(row_val[e], row_val[e + 1]):
                 total += values[v] * coefficients[base + v]
         out[i] = total
+
+
+@kernel
+def select_block(indptr, indices, data, rows):
+    """Entries of the lower triangle (indptr, indices, data) whose row and column are both among `rows` (p,).
+
+    Returns
+    -------
+    row, column : (k,) int64
+        Places in `rows`.
+    value : (k,) float64
+    """
+    place = np.full(indptr.size - 1, -1)
+    for a in range(rows.size):
+        place[rows[a]] = a
+    total = 0
+    for a in range(rows.size):
+        for t in range(indptr[rows[a]], indptr[rows[a] + 1]):
+            total += place[indices[t]] >= 0
+    row, column, value = np.empty(total, np.int64), np.empty(total, np.int64), np.empty(total)
+    at = 0
+    for a in range(rows.size):
+        for t in range(indptr[rows[a]], indptr[rows[a] + 1]):
+            b = place[indices[t]]
+            if b >= 0:
+                row[at], column[at], value[at] = b, a, data[t]
+                at += 1
+    return row, column, value

@@ -13,10 +13,14 @@ from fastlmm_core.kernels.score import sum_squared_blocks
 def start_from_moments(
     G, indptr, below_ptr, below, start, term, sizes, theta_term, theta_row, theta_col, rhs, yy, n
 ):  # fmt: skip
-    """Starting theta (n_theta,); the method of ``reml.starting_values.starting_values``, compiled.
+    """Starting theta (n_theta,) from moments: MINQUE with V proportional to I (Rao 1971).
 
-    The moment equations A s = b are solved by their eigenvectors on unit diagonal, without those below 1e-8
-    of the largest eigenvalue (the least squares solution of least norm).
+    The sums of squares of Z_k' r, r the least squares residual, are equated to their expectations
+    sum_h T_h tr(Z_k' Z_h Z_h' Z_k) + sigma2 tr(Z_k' Z_k), the fixed part neglected.  The coefficients are
+    read off the cross-products.  The moment equations A s = b are solved by their eigenvectors on unit
+    diagonal, without those below 1e-8 of the largest eigenvalue (the least squares solution of least norm).
+    Variances that come out small or negative start at a hundredth of the residual, never at zero, where the
+    search could not start.
     """
     K = sizes.size
     width = 1

@@ -30,6 +30,7 @@ from fastlmm_core.kernels.crossproducts import (
     find_node_pattern,
     permute_pattern,
     project_response,
+    select_block,
     transpose_entries,
 )
 from fastlmm_core.linalg.column_scale import columns_to_user
@@ -227,16 +228,16 @@ class MixedModelEquations:
     @cached_property
     def fixed_solver(self) -> Callable[[np.ndarray], np.ndarray]:
         """Solves X'WX b = r for r (p,): dense for moderate p, sparse for thousands of columns."""
-        scaled = self.X_inside.copy()
-        scaled.data = scaled.data * self.weights[scaled.indices]
-        XWX = self.X_inside.T @ scaled
+        row, column, value = select_block(self.indptr, self.indices, self.G, self.layout.fixed_rows)
         if self.p <= DENSE_FIXED:
+            XWX = np.zeros((self.p, self.p))
+            XWX[row, column] = XWX[column, row] = value
             # the inverse is enough: every least squares fit is refined once on its own residual
-            inverse = np.linalg.inv(XWX.toarray())
-            return partial(np.matmul, inverse)  # can be pickled with the fit
+            return partial(np.matmul, np.linalg.inv(XWX))  # can be pickled with the fit
         from fastlmm_core.linalg.supernodal import solver_of
 
-        return solver_of(sp.csc_array(XWX))
+        lower = sp.csc_array((value, (row, column)), shape=(self.p, self.p))
+        return solver_of(sp.csc_array(lower + sp.tril(lower, -1).T))
 
     def with_weights(self, weights: np.ndarray) -> MixedModelEquations:
         """The same design with other prior weights; pattern and order are kept."""
@@ -273,9 +274,9 @@ def build_equations(
         Columns that may nearly depend on others.
     """
     n, p = X.shape
-    weights = np.ones(n) if weights is None else np.ascontiguousarray(weights, float)
-    if random:
+    if random and weights is not None:
         check_weight_size(weights)
+    weights = np.ones(n) if weights is None else np.ascontiguousarray(weights, float)
     first_value = float(X.data[0]) if p and X.nnz else 1.0
     *columns, shift, scale = standardize_columns(X.indptr, X.indices, X.data, n, has_intercept)
     separation = None

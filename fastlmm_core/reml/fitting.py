@@ -8,6 +8,7 @@ import numpy as np
 
 from fastlmm_core.errors import DataError
 from fastlmm_core.kernels.assembly import apply_factor_transposed
+from fastlmm_core.kernels.starting_values import start_from_moments
 from fastlmm_core.linalg import make_factor
 from fastlmm_core.linalg.factor import CholeskyFactor
 from fastlmm_core.reml import optimizer
@@ -29,7 +30,6 @@ from fastlmm_core.reml.objective import (
     prepare_response,
 )
 from fastlmm_core.reml.solved import SolvedEquations
-from fastlmm_core.reml.starting_values import starting_values
 
 # Newton decrement of a certified optimum, and what setting variances to zero may add to its deviance.
 LARGEST_DECREMENT = 1e-6
@@ -111,6 +111,15 @@ def fit_equations(
         optimum = replace(optimum, status=4)
     factor.release()
     return solved, optimum, certify(optimum, boundary_score, point.deviance if moved else optimum.deviance)
+
+
+def starting_values(equations: MixedModelEquations, response: Response) -> np.ndarray:
+    """Starting theta (n_theta,) from moments."""
+    e, layout = equations, equations.layout
+    return start_from_moments(
+        e.G, e.indptr, e.below_ptr, e.below, layout.start, layout.term, e.sizes, e.theta_term, e.theta_row,
+        e.theta_col, response.rhs, response.yy, e.n,
+    )  # fmt: skip
 
 
 def certify(optimum: optimizer.Optimum, boundary_score: float, deviance: float) -> Certificate:

@@ -108,9 +108,10 @@ def _compiling_pays() -> bool:
     no compiled search run the same steps one kernel at a time, in milliseconds instead of microseconds.
     """
     global _searches
-    if getattr(fit_small, "signatures", True) or compiled_before(fit_small):
+    if _searches > INTERPRETED_SEARCHES:
         return True
-    _searches += 1
+    at_hand = getattr(fit_small, "signatures", True) or compiled_before(fit_small)
+    _searches = INTERPRETED_SEARCHES + 1 if at_hand else _searches + 1
     return _searches > INTERPRETED_SEARCHES
 
 
