@@ -17,6 +17,8 @@ from fastlmm_core.kernels.trial_arrays import (
     STATUS,
     TERMS,
     FitOptions,
+    RowArrays,
+    RowQuestion,
     TrialRows,
     UnitBlups,
     UnitResults,
@@ -32,26 +34,6 @@ from fastlmm_core.reml.optimizer import MAX_ITERATIONS, TOLERANCE
 
 # Numbers that inference on one stretch of units may hold; each unit leaves about (p + q)^2.
 STORE_SIZE = 2**20
-
-
-@dataclass(frozen=True)
-class RowArrays:
-    """One table of fixed effects or means: rows of unit u start at offsets[u].
-
-    Attributes
-    ----------
-    offsets : (U, 2) int64
-        Of rows and of contrasts.
-    sizes : (U, 4) int64
-        Rows, contrasts, means that are compared with each other, place of the control among these.
-    rows, contrasts : (., 3)
-        Estimate, standard error, df.
-    """
-
-    offsets: np.ndarray
-    sizes: np.ndarray
-    rows: np.ndarray
-    contrasts: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -277,10 +259,13 @@ def fit_stretch(
             continue
         spec = coded.specs[s].factors if s >= 0 else ()
         chosen = unit_contrasts(coded, a, own, s, status) if s >= 0 else no_contrasts(hi - lo)
+        factors = integers([coded.factors.index(name) for name in spec])
+        question = RowQuestion(
+            s < 0, mode, fixed, random, factors, shifts if s >= 0 else np.zeros(hi - lo)
+        )  # fmt: skip
         infer_rows(
-            s < 0, mode, fixed, random, results, covariance, shifts if s >= 0 else np.zeros(hi - lo), kept,
-            integers([coded.factors.index(name) for name in spec]), chosen.weights, chosen.families,
-            into.offsets[own], into.sizes[own], into.rows, into.contrasts, status,
+            question, results, covariance, kept, chosen.weights, chosen.families,
+            into._replace(offsets=into.offsets[own], sizes=into.sizes[own]), status,
         )  # fmt: skip
     a.integers[own, STATUS] = status
 

@@ -1,5 +1,7 @@
 """The whole REML/ML fit of a small system in one compiled call, without the interpreter and without the GIL.
 
+Arrays come as the named tuples of ``kernels.systems``.
+
 The search is that of ``kernels.search``, as for large systems.
 """
 
@@ -51,8 +53,9 @@ LOG_TWO_PI = np.log(2.0 * np.pi)
 
 
 @kernel
-def assemble(G, penalty, indptr, indices, below_ptr, below, start, term, factors, C):
+def assemble(G, penalty, pattern, factors, C):
     """C at the given factors, by the scalar or the block kernel."""
+    indptr, indices, below_ptr, below, start, term = pattern
     if factors.shape[1] == 1:
         assemble_scalar(G, penalty, indptr, indices, scale_diagonal(start, term, factors), C)
     else:
@@ -60,34 +63,35 @@ def assemble(G, penalty, indptr, indices, below_ptr, below, start, term, factors
 
 
 @kernel
-def evaluate_deviance(
-    G, penalty, indptr, indices, below_ptr, below, start, term, position, L_indptr, L_indices,
-    rhs, yy, dof, n_lead, factors, C, L, solution,
-):  # fmt: skip
+def evaluate_deviance(system, problem, factors, C, L, solution):
     """Factorize C at `factors` into `L`; return (deviance, r2); `solution` (q + p, 1) = C^-1 F' rhs.
 
     The deviance is inf where C is not numerically positive definite or r2 is not positive.
     """
-    assemble(G, penalty, indptr, indices, below_ptr, below, start, term, factors, C)
+    G, penalty, pattern, position, L_indptr, L_indices = system
+    assemble(G, penalty, pattern, factors, C)
     if factorize(C, position, L_indptr, L_indices, L) >= 0:
         return np.inf, np.inf
-    apply_factor_transposed(start, term, factors, rhs, solution)
+    apply_factor_transposed(pattern.start, pattern.term, factors, problem.rhs, solution)
     solve_lower(L_indptr, L_indices, L, solution)
-    r2 = yy
+    r2 = problem.yy
     for i in range(solution.shape[0]):
         r2 -= solution[i, 0] * solution[i, 0]
     solve_upper(L_indptr, L_indices, L, solution)
     if not r2 > 0.0:
         return np.inf, r2
-    return log_determinant(L_indptr, L, n_lead) + dof * (1.0 + LOG_TWO_PI + np.log(r2 / dof)), r2
+    dof = problem.dof
+    log_C = log_determinant(L_indptr, L, problem.n_lead)
+    return log_C + dof * (1.0 + LOG_TWO_PI + np.log(r2 / dof)), r2
 
 
 @kernel
-def evaluate_scalar_score(
-    G, indptr, indices, start, term, position, L_indptr, L_indices, L, Z, rhs, solution, r2, dof, n_lead,
-    factors, sizes, theta_term, theta_row, theta_col,
-):  # fmt: skip
+def evaluate_scalar_score(system, problem, parameters, factors, L, Z, solution, r2):
     """`evaluate_score` where every term has one coefficient: the same sums without blocks."""
+    G, _, pattern, position, L_indptr, L_indices = system
+    indptr, indices, _, _, start, term = pattern
+    sizes, theta_term, theta_row, theta_col = parameters
+    rhs, dof, n_lead = problem.rhs, problem.dof, problem.n_lead
     size, K = start[term.size], sizes.size
     scale = scale_diagonal(start, term, factors)
     q = np.empty(size)
@@ -148,16 +152,14 @@ def evaluate_scalar_score(
 
 
 @kernel
-def evaluate_score(
-    G, indptr, indices, below_ptr, below, start, term, position, L_indptr, L_indices, L, Z,
-    rhs, solution, r2, dof, n_lead, factors, sizes, theta_term, theta_row, theta_col,
-):  # fmt: skip
-    """Gradient, curvature and S at a factorized point."""
+def evaluate_score(system, problem, parameters, factors, L, Z, solution, r2):
+    """Gradient, curvature and S at a factorized point; `Z` becomes C^-1 on the pattern of L."""
     if factors.shape[1] == 1:
-        return evaluate_scalar_score(
-            G, indptr, indices, start, term, position, L_indptr, L_indices, L, Z, rhs, solution, r2, dof,
-            n_lead, factors, sizes, theta_term, theta_row, theta_col,
-        )  # fmt: skip
+        return evaluate_scalar_score(system, problem, parameters, factors, L, Z, solution, r2)
+    G, _, pattern, position, L_indptr, L_indices = system
+    indptr, indices, below_ptr, below, start, term = pattern
+    sizes, theta_term, theta_row, theta_col = parameters
+    rhs, dof, n_lead = problem.rhs, problem.dof, problem.n_lead
     size = start[term.size]
     n_terms = sizes.size
     width = factors.shape[1]
@@ -184,11 +186,18 @@ def evaluate_score(
 
 
 @kernel
-def search_optimum(
-    G, penalty, indptr, indices, below_ptr, below, start, term, position, L_indptr, L_indices,
-    rhs, yy, dof, n_lead, sizes, theta_term, theta_row, theta_col, theta, max_iterations, tolerance, L, Z,
-    solution,
-):  # fmt: skip
+def unit_factors(sizes):
+    """Room for Lambda of every term, (K + 1, w, w), with the 1 of the fixed columns in place."""
+    width = 1
+    for k in range(sizes.size):
+        width = max(width, sizes[k])
+    factors = np.zeros((sizes.size + 1, width, width))
+    factors[sizes.size, 0, 0] = 1.0
+    return factors
+
+
+@kernel
+def search_optimum(system, problem, parameters, theta, max_iterations, tolerance, L, Z, solution):
     """Minimise the deviance from `theta` (overwritten by the optimum).
 
     `L`, `Z` and `solution` are overwritten by the factor, the inverse subset (of the leading `n_lead` rows)
@@ -206,34 +215,25 @@ def search_optimum(
         deviance, decrement, radius, theta of every iteration.
     fresh : bool
     """
-    size = start[term.size]
-    width = 1
-    for k in range(sizes.size):
-        width = max(width, sizes[k])
-    factors = np.zeros((sizes.size + 1, width, width))
-    factors[sizes.size, 0, 0] = 1.0
-    C = np.empty(indices.size)
-    trial = np.empty((size, 1))
-    S = np.zeros((sizes.size, width, width))
+    factors = unit_factors(parameters.sizes)
+    C = np.empty(system.G.size)
+    trial = np.empty_like(solution)
+    S = np.zeros_like(factors[1:])
     r2 = np.inf
-    state = start_search(theta, dof, tolerance, max_iterations)
+    state = start_search(theta, problem.dof, tolerance, max_iterations)
     action = EVALUATE
     while action != END:
         if action == EVALUATE:
-            fill_factors(state.moved, theta_term, theta_row, theta_col, factors)
-            deviance, trial_r2 = evaluate_deviance(
-                G, penalty, indptr, indices, below_ptr, below, start, term, position, L_indptr, L_indices,
-                rhs, yy, dof, n_lead, factors, C, L, trial,
-            )  # fmt: skip
+            fill_factors(state.moved, parameters.term, parameters.row, parameters.col, factors)
+            deviance, trial_r2 = evaluate_deviance(system, problem, factors, C, L, trial)
             action = take_deviance(state, deviance)
             if state.counts[HELD]:
                 r2 = trial_r2
-                for i in range(size):
+                for i in range(solution.shape[0]):
                     solution[i, 0] = trial[i, 0]
         else:
             gradient, curvature, S = evaluate_score(
-                G, indptr, indices, below_ptr, below, start, term, position, L_indptr, L_indices, L, Z,
-                rhs, solution, r2, dof, n_lead, factors, sizes, theta_term, theta_row, theta_col,
+                system, problem, parameters, factors, L, Z, solution, r2
             )  # fmt: skip
             action = take_score(state, gradient, curvature)
     for t in range(theta.size):
@@ -247,16 +247,11 @@ def search_optimum(
 
 
 @kernel
-def fit_small(
-    G, penalty, indptr, indices, below_ptr, below, start, term, position, L_indptr, L_indices,
-    rhs, yy, dof, n_lead, sizes, theta_term, theta_row, theta_col, theta, max_iterations, tolerance,
-):  # fmt: skip
+def fit_small(system, problem, parameters, theta, max_iterations, tolerance):
     """`search_optimum` without the factor: (status, numbers, gradient, hessian, S, trace)."""
-    L = np.empty(L_indices.size)
-    Z = np.empty(L_indices.size)
-    solution = np.empty((start[term.size], 1))
+    L = np.empty(system.L_indices.size)
+    Z = np.empty(system.L_indices.size)
+    solution = np.empty_like(problem.rhs)
     return search_optimum(
-        G, penalty, indptr, indices, below_ptr, below, start, term, position, L_indptr, L_indices,
-        rhs, yy, dof, n_lead, sizes, theta_term, theta_row, theta_col, theta, max_iterations, tolerance, L, Z,
-        solution,
+        system, problem, parameters, theta, max_iterations, tolerance, L, Z, solution
     )[:6]  # fmt: skip

@@ -10,9 +10,7 @@ from fastlmm_core.kernels.score import sum_squared_blocks
 
 
 @kernel
-def start_from_moments(
-    G, indptr, below_ptr, below, start, term, sizes, theta_term, theta_row, theta_col, rhs, yy, n
-):  # fmt: skip
+def start_from_moments(G, pattern, parameters, rhs, yy, n):
     """Starting theta (n_theta,) from moments: MINQUE with V proportional to I (Rao 1971).
 
     The sums of squares of Z_k' r, r the least squares residual, are equated to their expectations
@@ -22,6 +20,8 @@ def start_from_moments(
     Variances that come out small or negative start at a hundredth of the residual, never at zero, where the
     search could not start.
     """
+    indptr, _, below_ptr, below, start, term = pattern
+    sizes, theta_term, theta_row, theta_col = parameters
     K = sizes.size
     width = 1
     first = np.zeros(K + 1, np.int64)

@@ -127,3 +127,93 @@ class UnitBlups(NamedTuple):
     cells: np.ndarray
     rows: np.ndarray
     terms: np.ndarray
+
+
+class RowArrays(NamedTuple):
+    """One table of fixed effects or means: rows of unit u start at offsets[u].
+
+    Attributes
+    ----------
+    offsets : (U, 2) int64
+        Of rows and of contrasts.
+    sizes : (U, 4) int64
+        Rows, contrasts, means that are compared with each other, place of the control among these.
+    rows, contrasts : (., 3)
+        Estimate, standard error, df; NaN where not estimable.
+    """
+
+    offsets: np.ndarray
+    sizes: np.ndarray
+    rows: np.ndarray
+    contrasts: np.ndarray
+
+
+class RowQuestion(NamedTuple):
+    """What a table is of.
+
+    Attributes
+    ----------
+    coefficients : bool
+        The coefficients; else the means over the levels of the factors `spec`.
+    mode : int
+        One of ``trial_inference.KENWARD_ROGER`` and its like.
+    fixed, random : tuples of ``kernels.trial_design``
+    spec : (f,) int64
+    shifts : (U,)
+        Added to every mean.
+    """
+
+    coefficients: bool
+    mode: int
+    fixed: tuple
+    random: tuple
+    spec: np.ndarray
+    shifts: np.ndarray
+
+
+class Variances(NamedTuple):
+    """What degrees of freedom of one unit rest on.
+
+    Attributes
+    ----------
+    counted : bool
+        Whether the variance parameters count; else the df are `plain`.
+    plain : float
+    nodes : (first, own_term) of ``trial_inference.number_random``
+    parameters : Parameters
+    natural : (d,)
+        Variances and covariances relative to sigma2.
+    covariance : (d + 1, d + 1)
+        Of (sigma2 natural, sigma2).
+    sigma2 : float
+    """
+
+    counted: bool
+    plain: float
+    nodes: tuple
+    parameters: tuple
+    natural: np.ndarray
+    covariance: np.ndarray
+    sigma2: float
+
+
+class UnitRows(NamedTuple):
+    """Linear functions of the fixed effects of one unit.
+
+    Attributes
+    ----------
+    inside : sparse rows (ptr, column, value) in inside coefficients
+    estimates : (r,)
+    b : (r, q); h : (r, d, q); K_phi : (r, p)
+        As ``trial_inference.prepare_rows`` gives them.
+    products, norms : (r, c), (r,)
+        Products with the null vectors and what they are judged against.
+    """
+
+    inside: tuple
+    estimates: np.ndarray
+    b: np.ndarray
+    h: np.ndarray
+    K_phi: np.ndarray
+    products: np.ndarray
+    norms: np.ndarray

@@ -17,7 +17,8 @@ def subtract_fixed(equations, L, n_terms, p, Z):
     C_zz^-1 = Z_zz - Z_zx Z_xx^-1 Z_xz, from a solve for each fixed column.  In spherical coordinates no
     element of either inverse is above one, so that the difference keeps its digits.
     """
-    start, term, L_indptr, L_indices = equations[4], equations[5], equations[14], equations[15]
+    _, _, pattern, _, L_indptr, L_indices = equations.system
+    start, term = pattern.start, pattern.term
     size = L_indptr.size - 1
     fixed = np.empty(p, np.int64)
     solution = np.zeros((size, p))
@@ -58,9 +59,8 @@ def invert_conditional(equations, factors, L, n_terms, p, Z):
 
     By `subtract_fixed`, or without the fixed rows by a factorization of its own, whichever takes less.
     """
-    (_, _, _, _, start, term, _, below_ptr, below, C_indptr, C_indices, G, penalty, position, L_indptr,
-    L_indices,
-     _, _, _, _, _, _, _) = equations  # fmt: skip
+    G, penalty, pattern, position, L_indptr, L_indices = equations.system
+    C_indptr, C_indices, start, term = pattern.indptr, pattern.indices, pattern.start, pattern.term
     size = L_indptr.size - 1
     work = 0
     for j in range(size):
@@ -72,7 +72,7 @@ def invert_conditional(equations, factors, L, n_terms, p, Z):
         if term[j] == n_terms:
             is_fixed[start[j]] = True
     C = np.empty(C_indices.size)
-    assemble(G, penalty, C_indptr, C_indices, below_ptr, below, start, term, factors, C)
+    assemble(G, penalty, pattern, factors, C)
     for j in range(size):
         for t in range(C_indptr[j], C_indptr[j + 1]):
             if is_fixed[j] or is_fixed[C_indices[t]]:
@@ -108,20 +108,24 @@ def mark_term(start, term, k):
 
 
 @kernel
-def infer_random(
-    equations, factors, L, Z, p, K, widths, bases, natural, theta_index, counts, cells, group_codes,
-    sigma2, coefficients, base, out_cells, out_blups, out_terms,
-):  # fmt: skip
-    """BLUPs with prediction error and conditional variances from row `base` on, and the sums behind
-    heritability, out_terms (K, 4); a status.
+def infer_random(equations, design, groups, fit, natural, base, blups, out_terms):
+    """BLUPs with prediction error and conditional variances from row `base` of `blups` on; a status.
+
+    Parameters
+    ----------
+    natural : (d,)
+        Variances and covariances relative to sigma2.
+    blups : trial_arrays.UnitBlups
+    out_terms : (K, 4)
+        The sums behind heritability.
     """
-    start, term, level, L_indptr, L_indices = (
-        equations[4], equations[5], equations[6], equations[14], equations[15],
-    )  # fmt: skip
-    size = L_indptr.size - 1
+    _, _, pattern, _, L_indptr, L_indices = equations.system
+    start, term, level = pattern.start, pattern.term, equations.level
+    factors, L, Z, sigma2, bases = fit.factors, fit.L, fit.Z, fit.numbers[1], design.bases
+    K, p, widths = groups.counts.size, design.fixed_rows.size, groups.widths
     if Z.size != L.size:
         Z = np.empty(L.size)
-        invert_subset(L_indptr, L_indices, L, size, Z)
+        invert_subset(L_indptr, L_indices, L, L_indptr.size - 1, Z)
     status, Z_given = invert_conditional(equations, factors, L, K, p, Z)
     if status != OK:
         return status
@@ -129,10 +133,12 @@ def infer_random(
     transform = np.empty((width, width))
     for k in range(K):
         m = widths[k]
+        prior = 0.0
         zero = True
         for t in range(natural.size):
-            if theta_index[0][t] == k and natural[t] != 0.0:
+            if design.parameters.term[t] == k and natural[t] != 0.0:
                 zero = False
+                prior = sigma2 * bases[k, 0, 0] ** 2 * natural[t]
         for a in range(m):
             for b in range(m):
                 transform[a, b] = 0.0
@@ -147,50 +153,45 @@ def infer_random(
                 to = base + level[node] * m + a
                 estimate = 0.0
                 for b in range(m):
-                    estimate += bases[k, a, b] * coefficients[first + b, 0]
-                out_cells[to] = cells[k, level[node]]
-                out_blups[to, 0] = estimate
-                out_blups[to, 1] = 0.0
-                out_blups[to, 2] = 0.0
+                    estimate += bases[k, a, b] * fit.coefficients[first + b, 0]
+                blups.cells[to] = groups.cells[k, level[node]]
+                blups.rows[to, 0] = estimate
+                blups.rows[to, 1] = 0.0
+                blups.rows[to, 2] = 0.0
                 if not zero:
                     pev = sigma2 * level_variance(Z, L_indptr, first, m, transform, a)
-                    out_blups[to, 1] = pev
-                    out_blups[to, 2] = sigma2 * level_variance(Z_given, L_indptr, first, m, transform, a)
+                    blups.rows[to, 1] = pev
+                    blups.rows[to, 2] = sigma2 * level_variance(Z_given, L_indptr, first, m, transform, a)
                     if a == 0:
                         trace += pev
-        base += counts[k] * m
+        base += groups.counts[k] * m
+        out_terms[k, 0] = prior if m == 1 else out_terms[k, 0]
         out_terms[k, 1] = trace
-        summarize_term(
-            k, start, term, L_indptr, L_indices, L, zero, theta_index, natural, sigma2, bases[k, 0, 0],
-            transform[0, 0], m, group_codes[k], counts[k], out_terms[k],
-        )  # fmt: skip
+        out_terms[k, 2] = 0.0
+        if m == 1 and not zero:
+            out_terms[k, 2] = sigma2 * transform[0, 0] ** 2 * sum_inverse(equations.system, L, k)
+        out_terms[k, 3] = mean_reciprocal(groups.codes[k], groups.counts[k])
     return OK
 
 
 @kernel
-def summarize_term(
-    k, start, term, L_indptr, L_indices, L, zero, theta_index, natural, sigma2, base, scale, m, codes, count,
-    out,
-):  # fmt: skip
-    """Sums behind heritability into out (4,): prior variance, (trace is there,) total of the prediction error
-    covariance, mean of the reciprocal replications.
-    """
-    out[2] = 0.0
-    if m == 1:
-        out[0] = 0.0
-        for t in range(natural.size):
-            if theta_index[0][t] == k:
-                out[0] = sigma2 * base**2 * natural[t]
-        if not zero:
-            half = mark_term(start, term, k)
-            solve_lower(L_indptr, L_indices, L, half)
-            for s in range(half.shape[0]):
-                out[2] += half[s, 0] ** 2
-            out[2] *= sigma2 * scale**2
+def sum_inverse(system, L, k):
+    """Sum of all elements of C^-1 over the scalars of term k."""
+    half = mark_term(system.pattern.start, system.pattern.term, k)
+    solve_lower(system.L_indptr, system.L_indices, L, half)
+    total = 0.0
+    for s in range(half.shape[0]):
+        total += half[s, 0] ** 2
+    return total
+
+
+@kernel
+def mean_reciprocal(codes, count):
+    """Mean over the levels of 1 / their number of rows."""
     tally = fill_integers(count, 0)
     for i in range(codes.size):
         tally[codes[i]] += 1
     mean = 0.0
     for a in range(count):
         mean += 1.0 / tally[a]
-    out[3] = mean / count
+    return mean / count

@@ -11,22 +11,18 @@ ESTIMABLE = 1e-8  # as linear_functions.ESTIMABLE_TOLERANCE
 
 
 @kernel
-def judge_function(b, h, variance, law, part):
-    """Standard error and df of a linear function from its b (q,), h (d, q) and K Phi K'.
-
-    `law` is (whether the variance parameters count, df where they do not, nodes, theta_index, natural
-    parameters, their covariance, sigma2).
-    """
-    with_variances, plain, nodes, theta_index, natural, cov_parameters, sigma2 = law
-    if with_variances:
-        return judge_row(b, h, variance, nodes, theta_index, natural, cov_parameters, sigma2, part)
-    return np.sqrt(max(sigma2 * variance, 0.0)), plain
+def judge_function(b, h, variance, variances, part):
+    """Standard error and df of a linear function from its b (q,), h (d, q) and K Phi K'; see `Variances`."""
+    if variances.counted:
+        return judge_row(
+            b, h, variance, variances.nodes, variances.parameters, variances.natural, variances.covariance,
+            variances.sigma2, part,
+        )  # fmt: skip
+    return np.sqrt(max(variances.sigma2 * variance, 0.0)), variances.plain
 
 
 @kernel
-def infer_contrasts(
-    weights, family, k, inside, estimates, b, h, K_phi, products, norms, law, first, out_contrasts
-):  # fmt: skip
+def infer_contrasts(weights, family, k, rows, variances, out_contrasts, first):
     """Figures of the contrasts among every k consecutive means; returns the number of contrasts.
 
     Parameters
@@ -35,15 +31,14 @@ def infer_contrasts(
         Families one after another as sparse rows: family f has the rows start[f]:start[f + 1], and row c the
         weights data[ptr[c]:ptr[c + 1]] of the means mean[ptr[c]:ptr[c + 1]], counted within each k.
     family : int
-    inside, b, h, K_phi
-        The r means, as ``trial_inference.prepare_rows`` gives them.
-    estimates : (r,)
-    products, norms : (r, c), (r,)
-        As ``trial_rows.is_estimable`` takes them.
-    law : tuple of `judge_function`
+    rows : UnitRows
+        The means.
+    variances : Variances
+    out_contrasts : (., 3)
     first : int
-        Row of `out_contrasts` (., 3) where the unit's contrasts start.
+        Its row where the unit's contrasts start.
     """
+    inside, estimates, b, h, K_phi, products, norms = rows
     start, ptr, mean, data = weights
     r, d, q = h.shape
     covariance = np.empty((k, k))
@@ -70,7 +65,7 @@ def infer_contrasts(
                     for j in range(d):
                         h_row[j, e] += w * h[i, j, e]
             if combines_to_zero(products, norms, base, mean, data, ptr[c], ptr[c + 1]):
-                se, df = judge_function(b_row, h_row, variance, law, part)
+                se, df = judge_function(b_row, h_row, variance, variances, part)
                 out_contrasts[to, 0], out_contrasts[to, 1], out_contrasts[to, 2] = estimate, se, df
             else:
                 out_contrasts[to, 0], out_contrasts[to, 1], out_contrasts[to, 2] = np.nan, np.nan, np.nan

@@ -21,6 +21,7 @@ import numpy as np
 
 from fastlmm_core.kernels.columns import orthonormal_basis
 from fastlmm_core.kernels.compile import fill_integers, kernel
+from fastlmm_core.kernels.systems import Groups, Parameters
 
 # Why a trial is left to the general path.
 OK, NO_ROWS, ONE_LEVEL, TOO_FEW_ROWS, TOO_LARGE, BAD_VALUES, DEPENDENT, NO_OPTIMUM, NO_INFERENCE = range(9)
@@ -217,15 +218,7 @@ def group_trial(random, local, n_levels, numbers, rows):
     Returns
     -------
     status : int
-    order : (K,) int64
-        The term of the formula at each place.
-    counts : (K,) int64
-    codes : (K, n) int64
-    cells : (K, n) int64
-        cells[k, :counts[k]].
-    values : (n, sum of widths) float64
-    widths : (K,) int64
-    diagonal : (K,) int64
+    groups : Groups
     """
     group_ptr, group_variable, all_widths, coef_ptr, coef_variable, all_diagonal = random
     n = rows.size
@@ -265,12 +258,12 @@ def group_trial(random, local, n_levels, numbers, rows):
                     product *= numbers[coef_variable[s], rows[i]]
                 values[i, column] = product
             column += 1
-    return status, order, counts, codes, cells, values, widths, diagonal
+    return status, Groups(order, counts, codes, cells, values, widths, diagonal)
 
 
 @kernel
 def place_theta(widths, diagonal):
-    """Where theta sits: (term, row, column), each (n_theta,), column by column of every factor."""
+    """Where theta sits, column by column of every factor: Parameters."""
     total = 0
     for k in range(widths.size):
         total += widths[k] if diagonal[k] else widths[k] * (widths[k] + 1) // 2
@@ -283,7 +276,7 @@ def place_theta(widths, diagonal):
             for r in range(c, c + 1 if diagonal[k] else widths[k]):
                 term[t], row[t], col[t] = k, r, c
                 t += 1
-    return term, row, col
+    return Parameters(widths, term, row, col)
 
 
 @kernel

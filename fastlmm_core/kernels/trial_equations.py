@@ -8,6 +8,7 @@ from fastlmm_core.kernels.columns import list_entries, standardize_columns
 from fastlmm_core.kernels.compile import fill_integers, kernel
 from fastlmm_core.kernels.crossproducts import expand_pattern
 from fastlmm_core.kernels.ordering import map_pattern
+from fastlmm_core.kernels.systems import Columns, Entries, Pattern, System, TrialEquations
 from fastlmm_core.kernels.trial_design import DEPENDENT, OK, TOO_LARGE
 from fastlmm_core.kernels.trial_pattern import mark_meetings, order_and_fill, read_patterns, sum_products
 
@@ -24,9 +25,7 @@ def build_small_equations(
     Returns
     -------
     status : int
-    equations : tuple
-        row_ptr, row_node, row_val, flat, start, term, level, below_ptr, below, C_indptr, C_indices, G,
-        penalty, position, L_indptr, L_indices, columns indptr, indices, data, shift, scale, L_ptr, L_below.
+    equations : TrialEquations
     """
     K, n = codes.shape
     p = indptr.size - 1
@@ -76,9 +75,11 @@ def build_small_equations(
     work = 0.0
     for j in range(L_indptr.size - 1):
         work += float(L_indptr[j + 1] - L_indptr[j]) ** 2
-    return OK if work <= LARGEST_WORK else TOO_LARGE, (
-        row_ptr, row_node, row_val, flat, start, term, level, below_ptr, below, C_indptr, C_indices, G,
-        penalty, position, L_indptr, L_indices, x_ptr, x_rows, x_data, shift, scale, L_ptr, L_below,
+    pattern = Pattern(C_indptr, C_indices, below_ptr, below, start, term)
+    return OK if work <= LARGEST_WORK else TOO_LARGE, TrialEquations(
+        Entries(row_ptr, row_node, row_val, flat),
+        System(G, penalty, pattern, position, L_indptr, L_indices),
+        level, Columns(x_ptr, x_rows, x_data), shift, scale, L_ptr, L_below,
     )  # fmt: skip
 
 
@@ -122,9 +123,8 @@ def factorize_fixed(equations, n_terms):
     L_fixed : (nnz(L),) float64
         Factor of blockdiag(I, X'WX), for least squares.
     """
-    start, term, C_indptr, G, position, L_indptr, L_indices = (
-        equations[4], equations[5], equations[9], equations[11], equations[13], equations[14], equations[15],
-    )  # fmt: skip
+    G, _, pattern, position, L_indptr, L_indices = equations.system
+    C_indptr, start, term = pattern.indptr, pattern.start, pattern.term
     size = L_indptr.size - 1
     first = start[count_leading(term, n_terms)]
     work = np.zeros(L_indices.size)
@@ -158,26 +158,21 @@ def separate_search(equations, n_terms, work):
 
     Returns
     -------
-    search : tuple
-        G, penalty, indptr, indices, below_ptr, below, start, term, position, L_indptr, L_indices of the
-        system that is left.
+    search : System
+        What is left.
     lead : (first entries of L) float64
         Factor columns of the fixed columns taken out, on the pattern of L.
     log_lead : float
         Their part of log |C|.
     """
-    start, term, below_ptr, below, C_indptr, C_indices, G, penalty, position, L_indptr, L_indices = (
-        equations[4], equations[5], equations[7], equations[8], equations[9], equations[10], equations[11],
-        equations[12], equations[13], equations[14], equations[15],
+    pattern, L_indptr, L_indices = (
+        equations.system.pattern, equations.system.L_indptr, equations.system.L_indices,
     )  # fmt: skip
-    L_ptr, L_below = equations[21], equations[22]
+    start, term, L_ptr, L_below = pattern.start, pattern.term, equations.L_ptr, equations.L_below
     n_nodes = term.size
     first = count_leading(term, n_terms)
     if first == 0:
-        whole = (
-            G, penalty, C_indptr, C_indices, below_ptr, below, start, term, position, L_indptr, L_indices,
-        )  # fmt: skip
-        return whole, np.empty(0), 0.0
+        return equations.system, np.empty(0), 0.0
     size = start[first]
     left = L_indptr.size - 1 - size
     base = L_indptr[size]
@@ -214,7 +209,5 @@ def separate_search(equations, n_terms, work):
     lead = np.empty(base)
     for t in range(base):
         lead[t] = work[t]
-    rest = (
-        new_G, new_penalty, indptr, indices, new_ptr, new_below, new_start, new_term, places, indptr, indices,
-    )  # fmt: skip
-    return rest, lead, log_lead
+    rest = Pattern(indptr, indices, new_ptr, new_below, new_start, new_term)
+    return System(new_G, new_penalty, rest, places, indptr, indices), lead, log_lead

@@ -16,8 +16,9 @@ from fastlmm_core.kernels.crossproducts import expand_coefficients, project_resp
 from fastlmm_core.kernels.eigenvalues import diagonalize
 from fastlmm_core.kernels.score import fill_factors
 from fastlmm_core.kernels.simplicial import log_determinant, solve_lower, solve_upper
-from fastlmm_core.kernels.small_fit import LOG_TWO_PI, evaluate_deviance, search_optimum
+from fastlmm_core.kernels.small_fit import LOG_TWO_PI, evaluate_deviance, search_optimum, unit_factors
 from fastlmm_core.kernels.starting_values import start_from_moments
+from fastlmm_core.kernels.systems import Problem, TrialFit
 from fastlmm_core.kernels.trial_design import BAD_VALUES, NO_OPTIMUM, OK
 
 BOUNDARY = 1e-4  # as reml.boundary.BOUNDARY
@@ -28,11 +29,11 @@ FLAT = 1e-6
 
 
 @kernel
-def subtract_least_squares(equations, L_fixed, fixed_rows, weights, y, beta, residual):
+def subtract_least_squares(equations, design, weights, y, beta, residual):
     """Weighted least squares of y on the fixed columns, refined once; fills `beta` (p,), `residual` (n,)."""
-    L_indptr, L_indices, x_ptr, x_rows, x_data = (
-        equations[14], equations[15], equations[16], equations[17], equations[18],
-    )  # fmt: skip
+    x_ptr, x_rows, x_data = equations.columns
+    L_indptr, L_indices = equations.system.L_indptr, equations.system.L_indices
+    L_fixed, fixed_rows = design.L_fixed, design.fixed_rows
     n, p = y.size, beta.size
     weighted = np.empty(n)
     right = np.empty((L_indptr.size - 1, 1))
@@ -67,8 +68,9 @@ def has_ordinary_size(weights, y):
 
 
 @kernel
-def settle_boundary(theta, theta_term, theta_row, theta_col, widths, hessian, S):
+def settle_boundary(theta, parameters, hessian, S):
     """Set variances at a boundary minimum to exact zero; returns (status, whether one was moved)."""
+    widths, theta_term, theta_row, theta_col = parameters
     moved = False
     largest = 0.0
     for k in range(S.shape[0]):
@@ -128,9 +130,8 @@ def reduce_response(lead, lead_ptr, lead_rows, rhs, yy, size):
 @kernel
 def complete_factor(equations, lead, L_left, right, solution_left, factors, L, solution):
     """Factor of the whole system and C^-1 F' rhs from those of the search, which are at `factors`."""
-    start, term, L_indptr, L_ptr, L_below = (
-        equations[4], equations[5], equations[14], equations[21], equations[22],
-    )  # fmt: skip
+    start, term = equations.system.pattern.start, equations.system.pattern.term
+    L_indptr, L_ptr, L_below = equations.system.L_indptr, equations.L_ptr, equations.L_below
     base = lead.size
     for t in range(L_left.size):
         L[base + t] = L_left[t]
@@ -157,38 +158,20 @@ def complete_factor(equations, lead, L_left, right, solution_left, factors, L, s
 
 
 @kernel
-def fit_response(
-    equations, search, lead, log_lead, L_fixed, fixed_rows, widths, theta_index, weights, y, reml, tolerance,
-    max_iterations,
-):  # fmt: skip
-    """Fit one response; `search`, `lead` and `log_lead` are those of ``trial_equations.separate_search``.
+def fit_response(equations, design, weights, y, reml, tolerance, max_iterations):
+    """Fit one response.
 
     Returns
     -------
     status : int
-    numbers : (4,) float64
-        criterion, sigma2, iterations, singular.
-    theta, factors, L, coefficients, projected, beta
-        At the optimum, in the inside parametrisation, as attributes of ``reml.solved.SolvedEquations``;
-        `beta` includes the least squares start.
-    Z : (nnz(L),) float64
-        C^-1 on the pattern of L, where the search has left it; else empty.
+    fit : TrialFit
     """
-    row_ptr, row_node, row_val, flat, start, term, below_ptr, below, C_indptr, C_indices, G = (
-        equations[0], equations[1], equations[2], equations[3], equations[4], equations[5], equations[7],
-        equations[8], equations[9], equations[10], equations[11],
-    )  # fmt: skip
-    L_indptr, L_indices = equations[14], equations[15]
-    theta_term, theta_row, theta_col = theta_index
-    n, p, K = y.size, fixed_rows.size, widths.size
-    size = L_indptr.size - 1
-    width = 1
-    for k in range(K):
-        width = max(width, widths[k])
+    system, parameters = equations.system, design.parameters
+    n, p, K = y.size, design.fixed_rows.size, parameters.sizes.size
+    size = system.L_indptr.size - 1
+    residual, weighted = np.empty(n), np.empty(n)
     beta = np.empty(p)
-    residual = np.empty(n)
-    subtract_least_squares(equations, L_fixed, fixed_rows, weights, y, beta, residual)
-    weighted = np.empty(n)
+    subtract_least_squares(equations, design, weights, y, beta, residual)
     yy = 0.0
     whole = 0.0
     for i in range(n):
@@ -196,79 +179,71 @@ def fit_response(
         yy += weighted[i] * residual[i]
         whole += weights[i] * y[i] * y[i]
     flat_rhs = np.zeros(size)
-    project_response(row_ptr, row_node, row_val, flat, start, weighted, flat_rhs)
+    row_ptr, row_node, row_val, flat = equations.entries
+    project_response(row_ptr, row_node, row_val, flat, system.pattern.start, weighted, flat_rhs)
     rhs = flat_rhs.reshape(size, 1)
-    theta = start_from_moments(
-        G, C_indptr, below_ptr, below, start, term, widths, theta_term, theta_row, theta_col, rhs, yy, n
-    )
-    numbers = np.zeros(4)
-    factors = np.zeros((K + 1, width, width))
-    factors[K, 0, 0] = 1.0
-    L = np.empty(L_indices.size)
-    Z = np.empty(0)
-    coefficients = np.empty((size, 1))
-    projected = np.empty((size, 1))
+    theta = start_from_moments(system.G, system.pattern, parameters, rhs, yy, n)
+    fit = TrialFit(
+        np.zeros(4), theta, unit_factors(parameters.sizes), np.empty(system.L_indices.size),
+        np.empty((size, 1)), np.empty((size, 1)), beta, np.empty(0),
+    )  # fmt: skip
     if not has_ordinary_size(weights, y):
-        return NO_OPTIMUM, numbers, theta, factors, L, coefficients, projected, beta, Z
+        return NO_OPTIMUM, fit
     if not np.isfinite(yy):
-        return BAD_VALUES, numbers, theta, factors, L, coefficients, projected, beta, Z
+        return BAD_VALUES, fit
     if yy <= 1e-28 * whole:
-        return NO_OPTIMUM, numbers, theta, factors, L, coefficients, projected, beta, Z
+        return NO_OPTIMUM, fit
     dof = float(n - p) if reml else float(n)
     solution = np.empty((size, 1))
     best = np.inf
     moved, fresh = False, False
     if K > 0:
-        left = search[9].size - 1
-        rhs_left, right, yy_left = reduce_response(lead, L_indptr, L_indices, rhs, yy, left)
-        L_left = np.empty(search[10].size)
-        Z_left = np.empty(search[10].size)
+        search, lead = design.search, design.lead
+        left = search.L_indptr.size - 1
+        rhs_left, right, yy_left = reduce_response(lead, system.L_indptr, system.L_indices, rhs, yy, left)
+        L_left = np.empty(search.L_indices.size)
+        Z_left = np.empty(search.L_indices.size)
         solution_left = np.empty((left, 1))
+        problem = Problem(rhs_left, yy_left, dof, left if reml else left - p)
         end, figures, _, hessian, S, _, fresh = search_optimum(
-            search[0], search[1], search[2], search[3], search[4], search[5], search[6], search[7], search[8],
-            search[9], search[10], rhs_left, yy_left, dof, left if reml else left - p, widths,
-            theta_term, theta_row, theta_col, theta, max_iterations, tolerance, L_left, Z_left, solution_left,
-        )  # fmt: skip
-        status, moved = settle_boundary(theta, theta_term, theta_row, theta_col, widths, hessian, S)
+            search, problem, parameters, theta, max_iterations, tolerance, L_left, Z_left, solution_left
+        )
+        status, moved = settle_boundary(theta, parameters, hessian, S)
         if status == OK and not is_certified(end, figures[2], hessian):
             status = NO_OPTIMUM
         if status != OK:
-            return status, numbers, theta, factors, L, coefficients, projected, beta, Z
-        best = figures[0] + (log_lead if reml else 0.0)
-        numbers[2] = figures[3]
-    fill_factors(theta, theta_term, theta_row, theta_col, factors)
+            return status, fit
+        best = figures[0] + (design.log_lead if reml else 0.0)
+        fit.numbers[2] = figures[3]
+    fill_factors(theta, parameters.term, parameters.row, parameters.col, fit.factors)
     if fresh and not moved:
-        complete_factor(equations, lead, L_left, right, solution_left, factors, L, solution)
+        complete_factor(equations, lead, L_left, right, solution_left, fit.factors, fit.L, solution)
         if reml and left == size:
-            Z = Z_left
+            fit = TrialFit(
+                fit.numbers, theta, fit.factors, fit.L, fit.coefficients, fit.projected, beta, Z_left
+            )  # fmt: skip
     else:
-        deviance, _ = evaluate_deviance(
-            G, equations[12], C_indptr, C_indices, below_ptr, below, start, term, equations[13], L_indptr,
-            L_indices, rhs, yy, dof, size if reml else size - p, factors, np.empty(C_indices.size), L,
-            solution,
-        )  # fmt: skip
+        problem = Problem(rhs, yy, dof, size if reml else size - p)
+        C = np.empty(system.G.size)
+        deviance, _ = evaluate_deviance(system, problem, fit.factors, C, fit.L, solution)
         if not np.isfinite(deviance) or (moved and deviance > best + 1e-7):
-            return NO_OPTIMUM, numbers, theta, factors, L, coefficients, projected, beta, Z
-    describe_optimum(
-        equations, fixed_rows, K, weights, residual, rhs, solution, factors, L, theta, theta_index, reml, dof,
-        coefficients, projected, beta, numbers,
-    )  # fmt: skip
-    return OK, numbers, theta, factors, L, coefficients, projected, beta, Z
+            return NO_OPTIMUM, fit
+    describe_optimum(equations, design, weights, residual, rhs, solution, reml, fit)
+    return OK, fit
 
 
 @kernel
-def describe_optimum(
-    equations, fixed_rows, K, weights, residual, rhs, solution, factors, L, theta, theta_index, reml, dof,
-    coefficients, projected, beta, numbers,
-):  # fmt: skip
-    """Fill coefficients, Z'Py, `beta` and the figures of `fit_response` from the solution at the optimum."""
-    row_ptr, row_node, row_val, flat, start, term, C_indptr, C_indices, G, L_indptr, scale = (
-        equations[0], equations[1], equations[2], equations[3], equations[4], equations[5], equations[9],
-        equations[10], equations[11], equations[14], equations[20],
-    )  # fmt: skip
-    n, p, size = residual.size, fixed_rows.size, solution.shape[0]
+def describe_optimum(equations, design, weights, residual, rhs, solution, reml, fit):
+    """Fill coefficients, Z'Py, `beta` and the figures of a fit from the solution at its optimum."""
+    row_ptr, row_node, row_val, flat = equations.entries
+    system, fixed_rows = equations.system, design.fixed_rows
+    pattern, start, term = system.pattern, system.pattern.start, system.pattern.term
+    sizes, _, theta_row, theta_col = design.parameters
+    numbers, theta, factors, L, coefficients, projected, beta, _ = fit
+    n, p, size, K = residual.size, fixed_rows.size, solution.shape[0], sizes.size
+    dof = float(n - p) if reml else float(n)
     apply_factor(start, term, factors, solution, coefficients)
-    multiply_symmetric(G, C_indptr, C_indices, coefficients, projected)
+    multiply_symmetric(system.G, pattern.indptr, pattern.indices, coefficients, projected)
     for j in range(size):
         projected[j, 0] = rhs[j, 0] - projected[j, 0]
     fitted = np.empty(n)
@@ -286,15 +261,15 @@ def describe_optimum(
     for j in range(p):
         projected[fixed_rows[j], 0] = 0.0
         beta[j] += coefficients[fixed_rows[j], 0]
-    criterion = log_determinant(L_indptr, L, size if reml else size - p) - log_weights
+    criterion = log_determinant(system.L_indptr, L, size if reml else size - p) - log_weights
     if reml:
         for j in range(p):
-            criterion += 2.0 * np.log(scale[j])
+            criterion += 2.0 * np.log(equations.scale[j])
     sigma2 = r2 / dof
     numbers[0] = criterion + dof * (1.0 + LOG_TWO_PI + np.log(sigma2))
     if K == 0:  # a linear model has the likelihood of R's lm
         numbers[0] = n * (1.0 + LOG_TWO_PI + np.log(r2 / n)) - log_weights
     numbers[1] = sigma2
     for t in range(theta.size):
-        if theta_index[1][t] == theta_index[2][t] and abs(theta[t]) < BOUNDARY:
+        if theta_row[t] == theta_col[t] and abs(theta[t]) < BOUNDARY:
             numbers[3] = 1.0

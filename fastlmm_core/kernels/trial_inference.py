@@ -48,9 +48,9 @@ def number_random(start, term, n_terms):
 
 
 @kernel
-def form_covariances(theta, theta_index, factors):
+def form_covariances(theta, parameters, factors):
     """Natural parameters t_j = T[row, col] at the places of theta, exact zeros where theta is zero."""
-    theta_term, theta_row, theta_col = theta_index
+    _, theta_term, theta_row, theta_col = parameters
     values = np.zeros(theta.size)
     for j in range(theta.size):
         k = theta_term[j]
@@ -65,9 +65,8 @@ def form_covariances(theta, theta_index, factors):
 @kernel
 def project_identity(equations, factors, L, at, q):
     """Z'PZ (q, q) by one solve for every random scalar."""
-    start, term, C_indptr, C_indices, G, L_indptr, L_indices = (
-        equations[4], equations[5], equations[9], equations[10], equations[11], equations[14], equations[15],
-    )  # fmt: skip
+    G, _, pattern, _, L_indptr, L_indices = equations.system
+    C_indptr, C_indices, _, _, start, term = pattern
     size = at.size
     X = np.zeros((size, q))
     for s in range(size):
@@ -93,10 +92,10 @@ def project_identity(equations, factors, L, at, q):
 
 
 @kernel
-def apply_natural(nodes, theta_index, j, b, out):
+def apply_natural(nodes, parameters, j, b, out):
     """out (q,) = E_j b on the levels of its term, zero elsewhere."""
     first, term = nodes
-    theta_term, theta_row, theta_col = theta_index
+    _, theta_term, theta_row, theta_col = parameters
     for k in range(out.size):
         out[k] = 0.0
     row, col = theta_row[j], theta_col[j]
@@ -108,10 +107,10 @@ def apply_natural(nodes, theta_index, j, b, out):
 
 
 @kernel
-def expected_information(M, nodes, theta_index, values, dof):
+def expected_information(M, nodes, parameters, values, dof):
     """tr(P V_i P V_j) over the natural parameters and, last, the residual (d + 1, d + 1)."""
     first, term = nodes
-    theta_term, theta_row, theta_col = theta_index
+    _, theta_term, theta_row, theta_col = parameters
     d = values.size
     out = np.zeros((d + 1, d + 1))
     single = np.zeros(d)
@@ -176,12 +175,11 @@ def invert_information(matrix, sigma2):
 
 
 @kernel
-def average_information(equations, factors, L, theta_index, projected, values, r2, sigma2):
+def average_information(equations, factors, L, parameters, projected, values, r2, sigma2):
     """y' P V_i P V_j P y / sigma2 over the natural parameters and, last, the residual (d + 1, d + 1)."""
-    start, term, C_indptr, C_indices, G, L_indptr, L_indices = (
-        equations[4], equations[5], equations[9], equations[10], equations[11], equations[14], equations[15],
-    )  # fmt: skip
-    theta_term, theta_row, theta_col = theta_index
+    G, _, pattern, _, L_indptr, L_indices = equations.system
+    C_indptr, C_indices, _, _, start, term = pattern
+    _, theta_term, theta_row, theta_col = parameters
     d = values.size
     size = projected.shape[0]
     F = np.zeros((size, d))
@@ -216,9 +214,8 @@ def average_information(equations, factors, L, theta_index, projected, values, r
 @kernel
 def solve_fixed(equations, factors, L, fixed_rows, at, q):
     """Z' V^-1 X Phi (p, q) and Phi (p, p), relative V."""
-    start, term, C_indptr, C_indices, G, L_indptr, L_indices = (
-        equations[4], equations[5], equations[9], equations[10], equations[11], equations[14], equations[15],
-    )  # fmt: skip
+    G, _, pattern, _, L_indptr, L_indices = equations.system
+    C_indptr, C_indices, _, _, start, term = pattern
     size, p = at.size, fixed_rows.size
     solution = np.zeros((size, p))
     for j in range(p):
@@ -262,7 +259,7 @@ def compress_rows(K, kept, shift, scale):
 
 
 @kernel
-def prepare_rows(rows, B, phi, M, nodes, theta_index, d, spread):
+def prepare_rows(rows, B, phi, M, nodes, parameters, d, spread):
     """For sparse K: (b (r, q) with U = V^-1 X Phi K' projected, h (r, d, q) = Z'PZ E_j b, K Phi (r, p)).
 
     `h` stays zero unless `spread` is asked for.
@@ -282,7 +279,7 @@ def prepare_rows(rows, B, phi, M, nodes, theta_index, d, spread):
             for k in range(p):
                 K_phi[i, k] += x * phi[j, k]
         for j in range(d if spread else 0):
-            apply_natural(nodes, theta_index, j, b[i], part)
+            apply_natural(nodes, parameters, j, b[i], part)
             for k in range(q):
                 x = part[k]
                 if x != 0.0:
@@ -302,7 +299,7 @@ def multiply_row(rows, i, vector):
 
 
 @kernel
-def judge_row(b, h, phi, nodes, theta_index, values, cov_parameters, sigma2, part):
+def judge_row(b, h, phi, nodes, parameters, values, cov_parameters, sigma2, part):
     """Kenward-Roger (standard error, df) of one row from b (q,), h (d, q) and phi = K Phi K'.
 
     With `h` of zeros they are Satterthwaite's, for the covariance of the variance parameters that he uses.
@@ -312,7 +309,7 @@ def judge_row(b, h, phi, nodes, theta_index, values, cov_parameters, sigma2, par
     gradient[d] = phi
     spread = np.zeros((d, d))
     for i in range(d):
-        apply_natural(nodes, theta_index, i, b, part)
+        apply_natural(nodes, parameters, i, b, part)
         total = 0.0
         for k in range(q):
             total += part[k] * b[k]

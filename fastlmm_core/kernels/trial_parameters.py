@@ -20,7 +20,7 @@ def read_sizes(integers):
 
 
 @kernel
-def index_theta(random, integers):
+def place_parameters(random, integers):
     """Where theta sits (``trial_design.place_theta``) in a unit with its own order of the random terms."""
     K = random[2].size
     widths = np.empty(K, np.int64)
@@ -58,10 +58,10 @@ def locate_numbers(p, p_full, q):
 
 
 @kernel
-def is_confounded(M, nodes, theta_index, bounds):
+def is_confounded(M, nodes, parameters, bounds):
     """Whether a variance has tr(P V_j) = 0 to rounding: its term lies within the fixed part."""
     first, term = nodes
-    theta_term, theta_row, theta_col = theta_index
+    _, theta_term, theta_row, theta_col = parameters
     for j in range(bounds.size):
         if theta_row[j] != theta_col[j]:
             continue
@@ -87,21 +87,21 @@ def judge_parameters(mode, reml, random, results, store, out, status):
             continue
         n, p, p_full, q = read_sizes(results.integers[u])
         _, nodes = read_nodes(store.places, store.places_at[u], p)
-        theta_index = index_theta(random, results.integers[u])
+        parameters = place_parameters(random, results.integers[u])
         at = locate_numbers(p, p_full, q) + store.values_at[u]
         M = store.values[at[7] : at[8]].reshape(q, q)
-        if is_confounded(M, nodes, theta_index, results.bounds[u]):
+        if is_confounded(M, nodes, parameters, results.bounds[u]):
             status[u] = NO_INFERENCE
             continue
         dof = float(n - p) if reml else float(n)
         sigma2 = results.figures[u, 1]
         natural = results.natural[u]
-        expected = expected_information(M, nodes, theta_index, natural, dof)
+        expected = expected_information(M, nodes, parameters, natural, dof)
         if mode == KENWARD_ROGER:
             status[u], found = invert_information(expected, sigma2)
         else:
             found = invert_observed(
-                M, store.values[at[8] : at[9]], nodes, theta_index, results.theta[u], natural,
+                M, store.values[at[8] : at[9]], nodes, parameters, results.theta[u], natural,
                 results.average[u], expected, sigma2, dof,
             )  # fmt: skip
         for i in range(d + 1):
@@ -110,9 +110,9 @@ def judge_parameters(mode, reml, random, results, store, out, status):
 
 
 @kernel
-def differentiate_covariance(theta, theta_index):
+def differentiate_covariance(theta, parameters):
     """J (d, d): derivative of the natural parameter t_j = T[row, col] in theta_s, T = Lambda Lambda'."""
-    theta_term, theta_row, theta_col = theta_index
+    _, theta_term, theta_row, theta_col = parameters
     d = theta.size
     J = np.zeros((d, d))
     for j in range(d):
@@ -129,12 +129,12 @@ def differentiate_covariance(theta, theta_index):
 
 
 @kernel
-def invert_observed(M, Zy, nodes, theta_index, theta, natural, average, expected, sigma2, dof):
+def invert_observed(M, Zy, nodes, parameters, theta, natural, average, expected, sigma2, dof):
     """Covariance (d + 1, d + 1) as in ``satterthwaite.parameter_covariance``."""
     first, term = nodes
-    theta_term, theta_row, theta_col = theta_index
+    _, theta_term, theta_row, theta_col = parameters
     d = theta.size
-    J = differentiate_covariance(theta, theta_index)
+    J = differentiate_covariance(theta, parameters)
     S = np.zeros((d, d))
     quadratic = np.zeros(d)
     for s in range(d):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastlmm_core.kernels.compile import kernel
-from fastlmm_core.kernels.trial_arrays import TERMS
+from fastlmm_core.kernels.trial_arrays import TERMS, UnitRows, Variances
 from fastlmm_core.kernels.trial_contrasts import ESTIMABLE, infer_contrasts, judge_function
 from fastlmm_core.kernels.trial_design import OK, TOO_LARGE, start_terms
 from fastlmm_core.kernels.trial_inference import (
@@ -21,7 +21,7 @@ from fastlmm_core.kernels.trial_inference import (
     multiply_row,
     prepare_rows,
 )
-from fastlmm_core.kernels.trial_parameters import index_theta, locate_numbers, read_nodes, read_sizes
+from fastlmm_core.kernels.trial_parameters import locate_numbers, place_parameters, read_nodes, read_sizes
 
 
 @kernel
@@ -133,32 +133,24 @@ def read_store(store, at, p, p_full, q, with_projection):
 
 
 @kernel
-def infer_rows(
-    coefficients, mode, fixed, random, results, cov_parameters, shifts, store, spec, weights, families,
-    offsets, sizes, out_rows, out_contrasts, status,
-):  # fmt: skip
+def infer_rows(question, results, cov_parameters, store, weights, families, into, status):
     """Figures of one table for every unit: the coefficients, or the marginal means of one specification.
 
     Parameters
     ----------
-    coefficients : bool
-        The table of coefficients; else `spec` (factors of the means) counts.
+    question : RowQuestion
     results, store : UnitResults, UnitStore
     cov_parameters : (U, d + 1, d + 1)
         From ``trial_parameters.judge_parameters``.
-    shifts : (U,)
-        Added to every mean.
     weights, families
         Families of contrasts as ``trial_contrasts.infer_contrasts`` takes them, and which of them each unit
         (U,) has; -1 for none.
-    offsets : (U, 2) int64
-        Where the unit's rows start in out_rows and out_contrasts.
-    sizes : (U, 4) int64
-        Out: rows, contrasts.  In: means of one family; the last column is not looked at.
-    out_rows, out_contrasts : (., 3) estimate, standard error, df; NaN where not estimable
+    into : RowArrays
+        Out, but for the means of one family in its sizes.
     status : (U,) int64
         Out; units that are not OK are left alone.
     """
+    coefficients, mode, fixed, random, spec, shifts = question
     d = results.natural.shape[1]
     for u in range(status.size):
         if status[u] != OK:
@@ -172,7 +164,7 @@ def infer_rows(
             status[u] = TOO_LARGE
             continue
         kept, nodes = read_nodes(store.places, store.places_at[u], p)
-        theta_index = index_theta(random, results.integers[u])
+        parameters = place_parameters(random, results.integers[u])
         at = locate_numbers(p, p_full, q) + store.values_at[u]
         beta, shift, scale, phi, norm, null, B, M = read_store(
             store.values, at, p, p_full, q, mode == KENWARD_ROGER
@@ -180,24 +172,22 @@ def infer_rows(
         K = make_rows(coefficients, fixed, n_levels, spec, results.numbers[u], r, p_full)
         products, norms = judge_estimability(coefficients, K, kept, norm, null)
         inside = compress_rows(K, kept, shift, scale)
-        b, h, K_phi = prepare_rows(inside, B, phi, M, nodes, theta_index, d, mode == KENWARD_ROGER)
-        law = (
+        b, h, K_phi = prepare_rows(inside, B, phi, M, nodes, parameters, d, mode == KENWARD_ROGER)
+        variances = Variances(
             mode == KENWARD_ROGER or mode == SATTERTHWAITE, np.inf if mode == ASYMPTOTIC else float(n - p),
-            nodes, theta_index, results.natural[u], cov_parameters[u], results.figures[u, 1],
+            nodes, parameters, results.natural[u], cov_parameters[u], results.figures[u, 1],
         )  # fmt: skip
-        estimates = np.empty(r)
+        rows = UnitRows(inside, np.empty(r), b, h, K_phi, products, norms)
         part = np.empty(q)
         for i in range(r):
-            estimates[i] = multiply_row(inside, i, beta) + shifts[u]
-            to = offsets[u, 0] + i
-            if not is_estimable(products, norms, i):
-                out_rows[to, 0], out_rows[to, 1], out_rows[to, 2] = np.nan, np.nan, np.nan
-                continue
-            se, df = judge_function(b[i], h[i], multiply_row(inside, i, K_phi[i]), law, part)
-            out_rows[to, 0], out_rows[to, 1], out_rows[to, 2] = estimates[i], se, df
-        sizes[u, 0] = r
+            rows.estimates[i] = multiply_row(inside, i, beta) + shifts[u]
+            out = into.rows[into.offsets[u, 0] + i]
+            out[0], out[1], out[2] = np.nan, np.nan, np.nan
+            if is_estimable(products, norms, i):
+                se, df = judge_function(b[i], h[i], multiply_row(inside, i, K_phi[i]), variances, part)
+                out[0], out[1], out[2] = rows.estimates[i], se, df
+        into.sizes[u, 0] = r
         if families[u] >= 0:
-            sizes[u, 1] = infer_contrasts(
-                weights, families[u], sizes[u, 2], inside, estimates, b, h, K_phi, products, norms, law,
-                offsets[u, 1], out_contrasts,
-            )  # fmt: skip
+            into.sizes[u, 1] = infer_contrasts(
+                weights, families[u], into.sizes[u, 2], rows, variances, into.contrasts, into.offsets[u, 1]
+            )

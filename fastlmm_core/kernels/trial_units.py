@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from fastlmm_core.kernels.compile import fill_integers, kernel
+from fastlmm_core.kernels.systems import TrialDesign
 from fastlmm_core.kernels.trial_arrays import COLUMNS, RANDOM, RANK, ROWS, STATUS, TERMS
 from fastlmm_core.kernels.trial_blups import infer_random
 from fastlmm_core.kernels.trial_design import (
@@ -61,10 +62,11 @@ def copy_numbers(values, store, at):
 
 
 @kernel
-def sum_level_bounds(equations, theta_index, values, out):
+def sum_level_bounds(equations, parameters, values, out):
     """out (d,) = sum over levels of g / (1 + t g), g = z'Wz: the most that tr(P V_j) can be."""
-    start, term, indptr, G = equations[4], equations[5], equations[9], equations[11]
-    theta_term, theta_row, theta_col = theta_index
+    G, pattern = equations.system.G, equations.system.pattern
+    indptr, start, term = pattern.indptr, pattern.start, pattern.term
+    _, theta_term, theta_row, theta_col = parameters
     for j in range(values.size):
         total = 0.0
         for node in range(term.size):
@@ -78,15 +80,12 @@ def sum_level_bounds(equations, theta_index, values, out):
 def code_design(fixed, random, local, n_levels, numbers, rows):
     """Fixed columns and groupings: status, (indptr, indices, data), ``group_trial`` less its status."""
     n = rows.size
-    status, order, counts, group_codes, cells, values, widths, diagonal = group_trial(
-        random, local, n_levels, numbers, rows
-    )
-    groups = order, counts, group_codes, cells, values, widths, diagonal
+    status, groups = group_trial(random, local, n_levels, numbers, rows)
     start = start_terms(fixed, n_levels)
     p = start[start.size - 1]
     nodes = p
-    for k in range(counts.size):
-        nodes += counts[k]
+    for k in range(groups.counts.size):
+        nodes += groups.counts[k]
     if p >= n or p == 0:
         status = TOO_FEW_ROWS
     elif status == OK and nodes > LARGEST_GRAPH:
@@ -101,16 +100,7 @@ def code_design(fixed, random, local, n_levels, numbers, rows):
 
 @kernel
 def build_design(fixed, columns, groups, local, n_levels, w, reml, tables):
-    """Equations and search system of a trial, without the columns that depend on others.
-
-    Returns
-    -------
-    status : int
-    design : tuple
-        lead, log_lead (see ``trial_equations.separate_search``), L_fixed, rows of the fixed columns, places
-        of theta, bases, columns kept, null vectors, norms, number of columns before any was dropped.
-    equations, search : tuples of ``trial_equations``
-    """
+    """status, TrialDesign and TrialEquations of a trial, without the columns that depend on others."""
     _, counts, group_codes, _, values, widths, diagonal = groups
     x_ptr, x_rows, x_data = columns
     K = counts.size
@@ -135,39 +125,47 @@ def build_design(fixed, columns, groups, local, n_levels, w, reml, tables):
         x_ptr, x_rows, x_data = select_columns(x_ptr, x_rows, x_data, kept)
     if not near:
         status = DEPENDENT
-    start, term, level = equations[4], equations[5], equations[6]
+    start, term, level = equations.system.pattern.start, equations.system.pattern.term, equations.level
     fixed_rows = np.empty(x_ptr.size - 1, np.int64)
     for j in range(term.size):
         if term[j] == K:
             fixed_rows[level[j]] = start[j]
     if status != OK:
-        work = np.ones(equations[15].size)
+        work = np.ones(equations.system.L_indices.size)
     search, lead, log_lead = separate_search(equations, K, work)
-    theta_index = place_theta(widths, diagonal)
-    design = lead, log_lead, L_fixed, fixed_rows, theta_index, bases, kept, null, norm, p_full
-    return status, design, equations, search
+    parameters = place_theta(widths, diagonal)
+    design = TrialDesign(
+        search, lead, log_lead, L_fixed, fixed_rows, parameters, bases, kept, null, norm, p_full
+    )  # fmt: skip
+    return status, design, equations
 
 
 @kernel
-def store_fixed(
-    equations, factors, L, fixed_rows, K, norm, null, projected, with_projection, store, to, places, at_places
-):  # fmt: skip
-    """Leave Phi, null vectors, B and, where wanted, Z'PZ and Z'Py; returns the number of random scalars."""
-    at, q, first, own_term = number_random(equations[4], equations[5], K)
+def store_fixed(equations, design, fit, with_projection, store, u):
+    """Leave of unit u what ``trial_rows`` needs: beta, shift, scale, Phi, norms, null vectors, B and, where
+    wanted, Z'PZ and Z'Py; returns the number of random scalars.
+    """
+    pattern = equations.system.pattern
+    K, p = design.parameters.sizes.size, design.fixed_rows.size
+    at, q, first, own_term = number_random(pattern.start, pattern.term, K)
+    places, at_places = store.places, store.places_at[u] + p
     places[at_places] = first.size
     for j in range(first.size):
         places[at_places + 1 + j] = first[j]
         places[at_places + 1 + first.size + j] = own_term[j]
-    B, phi = solve_fixed(equations, factors, L, fixed_rows, at, q)
-    to = copy_numbers(phi, store, to)
-    to = copy_numbers(norm, store, to)
-    to = copy_numbers(null, store, to)
-    to = copy_numbers(B, store, to)
+    B, phi = solve_fixed(equations, fit.factors, fit.L, design.fixed_rows, at, q)
+    to = store.values_at[u]
+    for part in (fit.beta, equations.shift, equations.scale):
+        to = copy_numbers(part, store.values, to)
+    to = copy_numbers(phi, store.values, to)
+    to = copy_numbers(design.norm, store.values, to)
+    to = copy_numbers(design.null, store.values, to)
+    to = copy_numbers(B, store.values, to)
     if with_projection:
-        to = copy_numbers(project_identity(equations, factors, L, at, q), store, to)
+        to = copy_numbers(project_identity(equations, fit.factors, fit.L, at, q), store.values, to)
         for s in range(at.size):
             if at[s] >= 0:
-                store[to + at[s]] = projected[s, 0]
+                store.values[to + at[s]] = fit.projected[s, 0]
     return q
 
 
@@ -257,7 +255,6 @@ def unit_kernel(with_blups: bool) -> Callable[..., Any]:
         results, store, blups : UnitResults, UnitStore, UnitBlups
             Out.
         """
-        K = random[2].size
         integers = results.integers
         place = fill_integers(largest_count(table.level_counts), -1)
         candidate = np.empty(longest, np.int64)
@@ -289,7 +286,7 @@ def unit_kernel(with_blups: bool) -> Callable[..., Any]:
                             fixed, random, local, n_levels, table.numbers, rows
                         )
                     if status == OK:
-                        status, design, equations, search = build_design(
+                        status, design, equations = build_design(
                             fixed, columns, groups, local, n_levels, w, options.reml, options.tables
                         )
             integers[u, ROWS] = n
@@ -299,41 +296,30 @@ def unit_kernel(with_blups: bool) -> Callable[..., Any]:
             own_y = np.empty(n)
             for i in range(n):
                 own_y[i] = y[rows[i]]
-            order, counts, group_codes, cells, _, widths, _ = groups
-            lead, log_lead, L_fixed, fixed_rows, theta_index, bases, kept, null, norm, p_full = design
-            integers[u, STATUS], numbers, theta, factors, L, coefficients, projected, beta, Z = fit_response(
-                equations, search, lead, log_lead, L_fixed, fixed_rows, widths, theta_index, w, own_y,
-                options.reml, options.tolerance, options.max_iterations,
-            )  # fmt: skip
+            integers[u, STATUS], fit = fit_response(
+                equations, design, w, own_y, options.reml, options.tolerance, options.max_iterations
+            )
             if integers[u, STATUS] != OK:
                 continue
-            p, sigma2 = fixed_rows.size, numbers[1]
-            natural = form_covariances(theta, theta_index, factors)
+            p, sigma2 = design.fixed_rows.size, fit.numbers[1]
+            natural = form_covariances(fit.theta, design.parameters, fit.factors)
             average = average_information(
-                equations, factors, L, theta_index, projected, natural,
+                equations, fit.factors, fit.L, design.parameters, fit.projected, natural,
                 sigma2 * (float(n - p) if options.reml else float(n)), sigma2,
             )  # fmt: skip
-            integers[u, RANK], integers[u, COLUMNS] = p, p_full
-            write_levels(u, n_levels, found, order, counts, results)
-            write_parameters(u, numbers, theta, natural, bases, average, results)
+            integers[u, RANK], integers[u, COLUMNS] = p, design.p_full
+            write_levels(u, n_levels, found, groups.order, groups.counts, results)
+            write_parameters(u, fit.numbers, fit.theta, natural, design.bases, average, results)
             for j in range(p):
-                store.places[store.places_at[u] + j] = kept[j]
+                store.places[store.places_at[u] + j] = design.kept[j]
             if options.tables > 0:
                 average_numbers(table.numbers, rows, results.numbers[u])
-                to = store.values_at[u]
-                for part in (beta, equations[19], equations[20]):
-                    to = copy_numbers(part, store.values, to)
-                integers[u, RANDOM] = store_fixed(
-                    equations, factors, L, fixed_rows, K, norm, null, projected, options.with_projection,
-                    store.values, to, store.places, store.places_at[u] + p,
-                )  # fmt: skip
+                integers[u, RANDOM] = store_fixed(equations, design, fit, options.with_projection, store, u)
                 if options.with_projection:
-                    sum_level_bounds(equations, theta_index, natural, results.bounds[u])
+                    sum_level_bounds(equations, design.parameters, natural, results.bounds[u])
             if with_blups:
                 integers[u, STATUS] = infer_random(
-                    equations, factors, L, Z, p, K, widths, bases, natural, theta_index, counts, cells,
-                    group_codes, sigma2, coefficients, results.offsets[u, 0], blups.cells, blups.rows,
-                    blups.terms[u],
-                )  # fmt: skip
+                    equations, design, groups, fit, natural, results.offsets[u, 0], blups, blups.terms[u]
+                )
 
     return fit_units

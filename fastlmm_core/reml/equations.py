@@ -33,6 +33,7 @@ from fastlmm_core.kernels.crossproducts import (
     select_block,
     transpose_entries,
 )
+from fastlmm_core.kernels.systems import Parameters, Pattern
 from fastlmm_core.linalg.column_scale import columns_to_user
 from fastlmm_core.linalg.elimination import order_nodes
 from fastlmm_core.reml.near_dependence import Separation, separate_columns
@@ -202,6 +203,17 @@ class MixedModelEquations:
     @property
     def width(self) -> int:
         return max([term.m for term in self.terms], default=1)
+
+    @cached_property
+    def pattern(self) -> Pattern:
+        """The pattern as kernels take it."""
+        layout = self.layout
+        return Pattern(self.indptr, self.indices, self.below_ptr, self.below, layout.start, layout.term)
+
+    @cached_property
+    def parameters(self) -> Parameters:
+        """The places of theta as kernels take them."""
+        return Parameters(self.sizes, self.theta_term, self.theta_row, self.theta_col)
 
     def empty_factors(self) -> np.ndarray:
         """Array (K + 1, m, m) with the unit factor of the fixed columns in place."""

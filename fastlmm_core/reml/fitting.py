@@ -115,11 +115,8 @@ def fit_equations(
 
 def starting_values(equations: MixedModelEquations, response: Response) -> np.ndarray:
     """Starting theta (n_theta,) from moments."""
-    e, layout = equations, equations.layout
-    return start_from_moments(
-        e.G, e.indptr, e.below_ptr, e.below, layout.start, layout.term, e.sizes, e.theta_term, e.theta_row,
-        e.theta_col, response.rhs, response.yy, e.n,
-    )  # fmt: skip
+    e = equations
+    return start_from_moments(e.G, e.pattern, e.parameters, response.rhs, response.yy, e.n)
 
 
 def certify(optimum: optimizer.Optimum, boundary_score: float, deviance: float) -> Certificate:

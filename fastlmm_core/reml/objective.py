@@ -91,10 +91,7 @@ def n_leading(equations: MixedModelEquations) -> int:
 def assemble_at(equations: MixedModelEquations, factors: np.ndarray) -> np.ndarray:
     """Data of C at the factors, on the pattern of the equations."""
     C = np.empty(equations.indices.size)
-    assemble(
-        equations.G, equations.penalty, equations.indptr, equations.indices, equations.below_ptr,
-        equations.below, equations.layout.start, equations.layout.term, factors, C,
-    )  # fmt: skip
+    assemble(equations.G, equations.penalty, equations.pattern, factors, C)
     return C
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from fastlmm_core.engine.search import Progress, search
 from fastlmm_core.kernels.compile import compiled_before
 from fastlmm_core.kernels.small_fit import fit_small
+from fastlmm_core.kernels.systems import Problem, System
 from fastlmm_core.linalg.factor import CholeskyFactor, SimplicialFactor
 from fastlmm_core.reml.equations import MixedModelEquations
 from fastlmm_core.reml.objective import (
@@ -125,12 +126,12 @@ def _minimize_compiled(
     max_iterations: int,
 ) -> Optimum:
     theta = np.array(theta, dtype=float)
-    e, layout = equations, equations.layout
+    e = equations
+    system = System(e.G, e.penalty, e.pattern, factor.position, factor.indptr, factor.indices)
+    problem = Problem(response.rhs, response.yy, float(degrees_of_freedom(e, reml)), n_leading(e))
     status, numbers, gradient, hessian, S, trace = fit_small(
-        e.G, e.penalty, e.indptr, e.indices, e.below_ptr, e.below, layout.start, layout.term, factor.position,
-        factor.indptr, factor.indices, response.rhs, response.yy, float(degrees_of_freedom(e, reml)),
-        n_leading(e), e.sizes, e.theta_term, e.theta_row, e.theta_col, theta, max_iterations, tolerance,
-    )  # fmt: skip
+        system, problem, e.parameters, theta, max_iterations, tolerance
+    )
     deviance, r2, decrement, iterations, evaluations = numbers
     return Optimum(
         theta, status, deviance, r2, decrement, int(iterations), int(evaluations), gradient, hessian, S, trace
