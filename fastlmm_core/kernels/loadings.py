@@ -18,6 +18,37 @@ from fastlmm_core.kernels.compile import kernel
 
 
 @kernel
+def multiply_own(G, columns, right, r, half):
+    """half[:m, :r] = G_jj Lambda, for the symmetric block of node j whose columns start at `columns` (m,)."""
+    m = columns.size
+    for a in range(m):
+        for c in range(r):
+            total = 0.0
+            for k in range(m):
+                total += G[columns[min(a, k)] + abs(a - k)] * right[k, c]
+            half[a, c] = total
+
+
+@kernel
+def multiply_below(G, columns, offset, h, right, r, half):
+    """half[:h, :r] = G_ij Lambda for a node i of h scalars below j; whether G_ij has an entry."""
+    m = columns.size
+    for a in range(h):
+        for c in range(r):
+            half[a, c] = 0.0
+    occurs = False
+    for k in range(m):
+        at = columns[k] + m - k + offset
+        for a in range(h):
+            value = G[at + a]
+            if value != 0.0:
+                occurs = True
+                for c in range(r):
+                    half[a, c] += value * right[k, c]
+    return occurs
+
+
+@kernel
 def assemble_loadings(G, graph, natural, spherical, loadings, C):
     """C += F' G F, (nnz(C),); `graph` is (below_ptr, below, term), a side (start, indptr)."""
     below_ptr, below, term = graph
@@ -28,12 +59,7 @@ def assemble_loadings(G, graph, natural, spherical, loadings, C):
     for j in range(term.size):
         right = loadings[term[j]]
         m, r = first_G[j + 1] - first_G[j], first_C[j + 1] - first_C[j]
-        for a in range(m):
-            for c in range(r):
-                total = 0.0
-                for k in range(m):
-                    total += G[indptr_G[first_G[j] + min(a, k)] + abs(a - k)] * right[k, c]
-                half[a, c] = total
+        multiply_own(G, indptr_G[first_G[j] : first_G[j] + m], right, r, half)
         for c in range(r):
             at = indptr_C[first_C[j] + c] - c
             for d in range(c, r):
@@ -47,16 +73,7 @@ def assemble_loadings(G, graph, natural, spherical, loadings, C):
             i = below[s]
             left = loadings[term[i]]
             h, t = first_G[i + 1] - first_G[i], first_C[i + 1] - first_C[i]
-            for a in range(h):
-                for c in range(r):
-                    half[a, c] = 0.0
-            for k in range(m):
-                at = indptr_G[first_G[j] + k] + m - k + offset_G
-                for a in range(h):
-                    value = G[at + a]
-                    if value != 0.0:
-                        for c in range(r):
-                            half[a, c] += value * right[k, c]
+            multiply_below(G, indptr_G[first_G[j] : first_G[j] + m], offset_G, h, right, r, half)
             for c in range(r):
                 at = indptr_C[first_C[j] + c] + r - c + offset_C
                 for d in range(t):
@@ -129,12 +146,7 @@ def accumulate_loading_scores(G, C_inv, graph, natural, spherical, loadings, W):
         right = loadings[term[j]]
         m, r = first_G[j + 1] - first_G[j], first_C[j + 1] - first_C[j]
         own = W[term[j]]
-        for a in range(m):
-            for c in range(r):
-                total = 0.0
-                for k in range(m):
-                    total += G[indptr_G[first_G[j] + min(a, k)] + abs(a - k)] * right[k, c]
-                half[a, c] = total
+        multiply_own(G, indptr_G[first_G[j] : first_G[j] + m], right, r, half)
         for a in range(m):
             for c in range(r):
                 total = 0.0
@@ -148,19 +160,7 @@ def accumulate_loading_scores(G, C_inv, graph, natural, spherical, loadings, W):
             left = loadings[term[i]]
             other = W[term[i]]
             h, t = first_G[i + 1] - first_G[i], first_C[i + 1] - first_C[i]
-            for a in range(h):
-                for c in range(r):
-                    half[a, c] = 0.0
-            occurs = False
-            for k in range(m):
-                at = indptr_G[first_G[j] + k] + m - k + offset_G
-                for a in range(h):
-                    value = G[at + a]
-                    if value != 0.0:
-                        occurs = True
-                        for c in range(r):
-                            half[a, c] += value * right[k, c]
-            if occurs:
+            if multiply_below(G, indptr_G[first_G[j] : first_G[j] + m], offset_G, h, right, r, half):
                 # level i: G_ij Lambda_j (C^-1)_ji
                 for c in range(r):
                     at = indptr_C[first_C[j] + c] + r - c + offset_C
