@@ -15,10 +15,7 @@ from fastlmm_core.api import Prepared, prepare
 from fastlmm_core.batch.heritability import (
     RELATED,
     STRUCTURED,
-    harmonic_replication,
     heritability_columns,
-    interactions,
-    mean_environments,
 )
 from fastlmm_core.batch.plan import BatchPlan
 from fastlmm_core.batch.stopping import check_wanted
@@ -27,7 +24,9 @@ from fastlmm_core.batch.trials import TrialTable
 from fastlmm_core.design.expressions import Name
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import DataError, FastLMMError, FastLMMWarning, NotConvergedWarning
+from fastlmm_core.inference.heritability import harmonic_replication
 from fastlmm_core.results.fit import LMMFit
+from fastlmm_core.results.heritability import interaction_variance
 from fastlmm_core.results.structured_blocks import residual_blocks, term_blocks
 
 # Warnings become columns; the filter of the process is changed by one thread at a time.
@@ -195,11 +194,11 @@ def add_blups(fit: LMMFit, plan: BatchPlan, unit: int, parts: TableParts) -> Non
         ones[rows] = 1.0
         total = scale * float(solved.factor.solve(ones)[rows].sum()) if variance > 0 else 0.0
         trace = scale * float(solved.inverse_subset[e.indptr[rows]].sum()) if variance > 0 else 0.0
-        size = np.array([rows.size])
+        size, between = np.array([rows.size]), interaction_variance(fit, k)
         columns = heritability_columns(
             same_text(term.group, 1), size, np.array([harmonic_replication(term.codes)]),
-            np.array([variance]), interaction_variance(fit, k), np.array([solved.user_sigma2]),
-            np.array([trace]), np.array([total]),
+            np.array([variance]), None if between is None else np.array([between]),
+            np.array([solved.user_sigma2]), np.array([trace]), np.array([total]),
         )  # fmt: skip
         parts.add_columns("heritability", columns, np.array([unit]))
 
@@ -245,21 +244,6 @@ def total_prediction_error(solution: StructuredSolution, k: int) -> float:
     K[e.natural.rows[k][:, 0]] = float(e.terms[k].basis[0, 0])
     right = e.gather(solution.point.loadings, K)
     return float(solution.sigma2 * np.sum(right * solution.factor.solve(right)))
-
-
-def interaction_variance(fit: LMMFit, k: int) -> np.ndarray | None:
-    """Part (1,) of the variance of a mean over environments that the interactions of term k make."""
-    terms = fit.design.random
-    found = interactions(
-        k, [term.group_variables for term in terms], [term.columns == ("(Intercept)",) for term in terms]
-    )
-    if found is None:
-        return None
-    total = 0.0
-    for h in found:
-        variance = float(fit.term_variances(h)[0])
-        total += variance / mean_environments(terms[k].codes, terms[h].codes)
-    return np.array([total])
 
 
 def add_means(fit: LMMFit, plan: BatchPlan, unit: int, parts: TableParts) -> None:

@@ -216,7 +216,15 @@ class StructuredSolution:
     def solve_fixed(self, K: np.ndarray) -> tuple[FixedRows, np.ndarray]:
         """For inside rows K (r, p): what inference needs of them, and Phi K' (p, r), inside scale."""
         e = self.equations
-        functions = e.unknowns_of(K)
+        fixed, natural = self.solve_functions(e.unknowns_of(K))
+        return fixed, e.fixed_coefficients(natural)
+
+    def solve_functions(self, functions: np.ndarray) -> tuple[FixedRows, np.ndarray]:
+        """For functions (q, r) of the natural unknowns, random ones too: their rows, and F c (q, r).
+
+        Functions k' F c is the covariance of their prediction errors, inside scale.
+        """
+        e = self.equations
         spherical = self.factor.solve(e.gather(self.point.loadings, functions))
         natural = e.spread(self.point.loadings, spherical)
         rows = np.asarray(e.matrix @ natural)
@@ -225,7 +233,7 @@ class StructuredSolution:
         projected -= functions
         projected[e.natural.fixed] = 0.0
         projected[e.natural.missing] = 0.0
-        return FixedRows(spherical, rows, projected), e.fixed_coefficients(natural)
+        return FixedRows(spherical, rows, projected), natural
 
     @cached_property
     def hessian(self) -> np.ndarray:

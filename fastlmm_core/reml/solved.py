@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 
 import numpy as np
+import scipy.sparse as sp
 
 from fastlmm_core.kernels.assembly import apply_factor, apply_factor_transposed, multiply_symmetric
 from fastlmm_core.kernels.score import divide_by_factors
@@ -132,18 +133,30 @@ class SolvedEquations:
         return self.factor.inverse_subset(self.equations.q + self.equations.p)
 
     def solve_fixed(self, K: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """For rows K (r, p): Z' V^-1 X Phi K' (q + p, r; zero on fixed rows) and Phi K' (p, r); V relative.
+        """For rows K (r, p): Z' V^-1 X Phi K' (q + p, r; zero on fixed rows), Phi K' (p, r); V relative."""
+        rows = self.equations.layout.fixed_rows
+        at = (np.repeat(rows, K.shape[0]), np.tile(np.arange(K.shape[0]), rows.size))
+        size = self.equations.q + self.equations.p
+        projected, natural = self.solve_functions(sp.csc_array((K.T.ravel(), at), shape=(size, K.shape[0])))
+        return projected, natural[rows]
+
+    def solve_functions(self, functions: sp.csc_array) -> tuple[np.ndarray, np.ndarray]:
+        """For functions k (q + p, r) of the unknowns, random ones too: G F c - k and F c, c = C^-1 F' k.
+
+        The first is zero on the fixed rows; k' F c is the covariance of prediction errors, relative V.
         """
         e = self.equations
-        rhs = np.zeros((e.q + e.p, K.shape[0]))
-        rhs[e.layout.fixed_rows] = K.T
-        solution = self.factor.solve(rhs)
-        fixed = solution[e.layout.fixed_rows]
-        apply_factor(e.layout.start, e.layout.term, self.factors, solution, solution)
-        projected = rhs
-        multiply_symmetric(e.G, e.indptr, e.indices, solution, projected)
+        start, term = e.layout.start, e.layout.term
+        right = functions.toarray()
+        apply_factor_transposed(start, term, self.factors, right, right)
+        natural = self.factor.solve(right)
+        apply_factor(start, term, self.factors, natural, natural)
+        projected = right
+        multiply_symmetric(e.G, e.indptr, e.indices, natural, projected)
+        entries = functions.tocoo()
+        projected[entries.row, entries.col] -= entries.data
         projected[e.layout.fixed_rows] = 0.0
-        return projected, fixed
+        return projected, natural
 
     def half_solve(self, GX: np.ndarray) -> np.ndarray:
         """L^-1 F' GX in the place of GX: for thousands of columns these arrays are the memory of a fit."""

@@ -106,16 +106,21 @@ def component_covariance(fit: LMMFit, kind: str = "average") -> np.ndarray:
 
     Zero for parameters that are held or at the boundary: nothing is known to vary.
     """
+    slopes = np.array([row.slope for row in component_rows(fit)])
+    return np.asarray(slopes @ parameter_covariance(fit, kind) @ slopes.T)
+
+
+def parameter_covariance(fit: LMMFit, kind: str = "average") -> np.ndarray:
+    """Covariance (t, t) of the parameters that the slopes of `component_rows` are derivatives in."""
     check_option("information", kind, KINDS)
     solution, inference = fit.solved, fit._inference
     if not isinstance(solution, StructuredSolution) or not isinstance(inference, StructureInference):
         return _plain_covariance(fit, kind)
+    out = np.zeros((solution.theta.size,) * 2)
     free = solution.free
-    if not free.any():
-        return np.zeros((len(component_rows(fit)),) * 2)
-    slopes = np.array([row.slope for row in component_rows(fit)])[:, free]
-    gone = _at_boundary(solution)[free]
-    inside = ~gone
+    inside = ~_at_boundary(solution)[free]
+    if not inside.any():
+        return out
     flat = inference._rotations()[:, inside]
     if kind == "observed":
         matrix = solution.hessian
@@ -126,22 +131,24 @@ def component_covariance(fit: LMMFit, kind: str = "average") -> np.ndarray:
     else:
         J = inference.natural.jacobian
         matrix = J.T @ inference.expected @ J
-    covariance = 2.0 * invert_on_range(matrix[np.ix_(inside, inside)], flat)
-    return slopes[:, inside] @ covariance @ slopes[:, inside].T
+    places = np.flatnonzero(free)[inside]
+    out[np.ix_(places, places)] = 2.0 * invert_on_range(matrix[np.ix_(inside, inside)], flat)
+    return out
 
 
 def _plain_covariance(fit: LMMFit, kind: str) -> np.ndarray:
     solved = fit.solved
     assert isinstance(solved, SolvedEquations)
     parameters = natural_parameters(solved)
-    slopes = np.array([row.slope for row in component_rows(fit)])
+    out = np.zeros((parameters.size + 1,) * 2)
     if solved.sigma2 <= 0.0:
-        return np.full((len(slopes),) * 2, np.nan)
+        return np.full_like(out, np.nan)
     scalar = np.array([solved.equations.terms[k].m == 1 for k in parameters.term], bool)
     inside = np.append(~(scalar & (parameters.values == 0.0)), True)
-    matrix = information_matrix(solved, parameters, kind)[np.ix_(inside, inside)]
-    covariance = invert_on_range(matrix, np.zeros((0, int(inside.sum()))))
-    return solved.unit**4 * (slopes[:, inside] @ covariance @ slopes[:, inside].T)
+    places = np.ix_(inside, inside)
+    matrix = information_matrix(solved, parameters, kind)[places]
+    out[places] = solved.unit**4 * invert_on_range(matrix, np.zeros((0, int(inside.sum()))))
+    return out
 
 
 def _at_boundary(solution: StructuredSolution) -> np.ndarray:

@@ -64,6 +64,7 @@ from fastlmm_core.results.vpredict import VarianceFunction, vpredict
 if TYPE_CHECKING:
     from fastlmm_core.api import Prepared
     from fastlmm_core.inference.emmeans import EmmeansTable
+    from fastlmm_core.results.heritability import HeritabilityTable
     from fastlmm_core.results.summary import Summary
 
 DDF = optional(one_of(DDF_METHODS))
@@ -117,7 +118,7 @@ class LMMFit:
 
     @property
     def method(self) -> str:
-        """"REML", "ML", or "OLS" for a linear model."""
+        """ "REML", "ML", or "OLS" for a linear model."""
         if not self.design.random and not self.structured:
             return "OLS"
         return "REML" if self.reml else "ML"
@@ -537,6 +538,52 @@ class LMMFit:
             When no term, or not this one, has a relationship from markers.
         """
         return marker_effect_table(self, term)
+
+    @public(
+        term=NAME, definitions=optional(NAMES), coefficient=optional(NAME), information=one_of(KINDS),
+    )  # fmt: skip
+    def heritability(
+        self, term: str, definitions: str | Sequence[str] | None = None, *,
+        levels: Sequence[Any] | None = None, coefficient: str | None = None, information: str = "average",
+    ) -> HeritabilityTable:  # fmt: skip
+        """Heritability of the levels of a random term by eight definitions, with standard errors.
+
+        Parameters
+        ----------
+        term : str
+            Grouping factor, ``"gen"`` or ``"vm(gen, A)"``.
+        definitions : str or sequence of str, optional
+            Of "standard", "plot", "cullis", "oakey", "piepho", "piepho_kr", "delta_blup", "delta_blue" (see
+            docs/heritability.md); all by default. Those from BLUEs need a second fit.
+        levels : sequence, optional
+            Levels that count; by default those with data, so that checks are not averaged in with the new
+            lines of ``(0 + new | gen)``.
+        coefficient : str, optional
+            One of several coefficients of the term.
+        information : {"average", "expected", "observed"}
+            Information about the components behind the standard errors (delta method). Definitions from
+            BLUEs have none, because two fits are involved.
+
+        Returns
+        -------
+        HeritabilityTable
+            ``table["cullis"]``, ``to_frame()``, and the deltas by pair and level, ``pairs`` and ``by_level``.
+
+        Raises
+        ------
+        OptionError
+            For an unknown term, definition, level or coefficient.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("yield ~ rep + (1|gen) + (1|rep:block)", datasets.load("john_alpha"))
+        >>> round(fit.heritability("gen")["cullis"], 4)
+        0.8091
+        """
+        from fastlmm_core.results.heritability import heritability
+
+        return heritability(self, term, definitions, levels, coefficient, information)
 
     @public(random=either(SWITCH, NAMES), allow_new_levels=SWITCH, se=SWITCH)
     def predict(

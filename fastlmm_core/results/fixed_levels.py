@@ -1,0 +1,82 @@
+"""The same model with the levels of one random term as fixed effects: where BLUEs come from."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastlmm_core.design.building import build_design
+from fastlmm_core.design.expressions import deparse
+from fastlmm_core.design.formula import ParsedFormula, RandomPart, TermList
+from fastlmm_core.design.table import Table
+from fastlmm_core.errors import FastLMMWarning, InferenceError
+
+if TYPE_CHECKING:
+    from fastlmm_core.results.fit import LMMFit
+
+NOT_PLAIN = "BLUEs need levels of one column, as in (1|gen), without a coefficient of their own"
+
+
+def fit_fixed_levels(fit: LMMFit, k: int) -> LMMFit:
+    """A second fit of the same response, with the effects of random term k fixed.
+
+    Raises
+    ------
+    InferenceError
+        When the term is not one effect for each level of a column, or the levels are fixed effects already.
+    """
+    from fastlmm_core.api import prepare_design  # results and api know each other
+
+    term, parsed = fit.design.random[k], fit.design.formula
+    part = next(own for own in parsed.random if own.label == term.label)
+    if term.columns != ("(Intercept)",) or len(term.group_variables) != 1 or term.at is not None:
+        raise InferenceError(NOT_PLAIN)
+    relationships = {
+        str(axis.relationship.name): axis.relationship
+        for other in fit.design.random if not other.is_spline
+        for axis in other.axes if axis.relationship is not None
+    }  # fmt: skip
+    residual = fit.design.residual
+    if residual.relationship is not None:
+        relationships[str(residual.known_name)] = residual.relationship
+    held = {key: value for key, value in fit.prepared.fixed_parameters.items() if key != term.group}
+    design = build_design(
+        moved_to_fixed(parsed, part), used_rows(fit), weights=fit.weights, offset=fit.offset,
+        contrasts=fit.prepared.contrasts, response=False, residual=residual.text,
+        relationships=relationships, residual_held=any(str(key).startswith("Residual") for key in held),
+    )  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FastLMMWarning)  # kept in the warnings of the fit
+        return prepare_design(design, fit.reml, held=held).fit(y=fit.response)
+
+
+def moved_to_fixed(parsed: ParsedFormula, part: RandomPart) -> ParsedFormula:
+    """The formula with the levels of a random term among its fixed main effects, without its offset."""
+    node = part.factors[0]
+    text, fixed = deparse(node), parsed.fixed
+    if (text,) in fixed.terms:
+        raise InferenceError(f"{text} is a fixed effect already")
+    main = sum(len(term) == 1 for term in fixed.terms)
+    terms = (*fixed.terms[:main], (text,), *fixed.terms[main:])
+    return replace(
+        parsed, text=f"{parsed.text} with {text} fixed", offsets=(),
+        fixed=TermList(fixed.intercept, terms, {**fixed.atoms, text: node}),
+        random=tuple(own for own in parsed.random if own is not part),
+    )  # fmt: skip
+
+
+def used_rows(fit: LMMFit) -> Table:
+    """The columns of the model on the rows used."""
+    own = fit.design._table
+    rows = np.arange(fit.nobs) if own.rows is None else own.rows
+    columns: dict[str, Any] = {
+        name: replace(
+            column, values=column.values[rows],
+            text=None if column.text is None else column.text.take(rows),
+        )
+        for name, column in own.columns.items()
+    }  # fmt: skip
+    return Table.of(columns, fit.nobs)

@@ -1,0 +1,399 @@
+"""Heritability of the levels of a random term by every usual definition, with standard errors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+from fastlmm_core.engine.solution import StructuredSolution
+from fastlmm_core.errors import FastLMMError, InferenceError, OptionError, name_list, nearest_names
+from fastlmm_core.inference import heritability as numbers
+from fastlmm_core.inference.figure_tables import FigureTable
+from fastlmm_core.results.component_rows import component_rows, parameter_covariance
+from fastlmm_core.results.effect_functions import effect_functions
+from fastlmm_core.results.fixed_levels import NOT_PLAIN, fit_fixed_levels
+
+if TYPE_CHECKING:
+    from fastlmm_core.results.fit import LMMFit
+
+DEFINITIONS = ("standard", "plot", "cullis", "oakey", "piepho", "piepho_kr", "delta_blup", "delta_blue")
+OK = "ok"
+SLOPES = "the variance between the levels depends on a covariate"
+SEVERAL = "the residual has more than one variance"
+RELATED = "the levels are related; 'oakey' and the deltas take that into account"
+ONE_LEVEL = "a difference needs two levels"
+Answer = tuple[float, float, str]  # estimate, standard error, status
+
+
+@dataclass(frozen=True)
+class TermLevels:
+    """Levels of one coefficient of a random term.
+
+    Attributes
+    ----------
+    k, coefficient : int
+    chosen : (S,) int64
+        Places of the levels that count.
+    labels : (S,) ndarray of str
+    variance : float
+        sigma2_g.
+    slope : (t,)
+        Its derivatives in the parameters of ``component_rows``.
+    relation : (S, S)
+        Var(u) / sigma2_g.
+    related : bool
+    moving : bool
+        The relation has parameters that were estimated.
+    """
+
+    k: int
+    coefficient: int
+    chosen: np.ndarray
+    labels: np.ndarray
+    variance: float
+    slope: np.ndarray
+    relation: np.ndarray
+    related: bool
+    moving: bool
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class HeritabilityTable(FigureTable):
+    """Heritabilities of one term: definition, estimate, se, status (see ``LMMFit.heritability``).
+
+    Attributes
+    ----------
+    labels : (L,) ndarray of str
+        Levels that count.
+    genetic, blup, blue : (L, L) or None
+        Variances of the differences of the levels, of the errors of their BLUPs, and of their BLUEs.
+    """
+
+    labels: Any = None
+    genetic: Any = None
+    blup: Any = None
+    blue: Any = None
+
+    def __getitem__(self, definition: str) -> float:
+        """The estimate by one definition."""
+        own = self.frame.set_index("definition")["estimate"]
+        if definition not in own.index:
+            raise OptionError(f"no definition '{definition}'{nearest_names(definition, own.index)}")
+        return float(own[definition])
+
+    @cached_property
+    def pairs(self) -> pd.DataFrame:
+        """Delta of every pair: level1, level2, delta_blup, delta_blue."""
+        first, second = np.triu_indices(len(self.labels), 1)
+        frame = {"level1": self.labels[first], "level2": self.labels[second]}
+        return pd.DataFrame(frame | {name: own[first, second] for name, own in self._deltas().items()})
+
+    @cached_property
+    def by_level(self) -> pd.DataFrame:
+        """Delta of every level, over its pairs: level, delta_blup, delta_blue (a harmonic mean)."""
+        means = {
+            name: numbers.level_means(own, name == "delta_blue")[0] for name, own in self._deltas().items()
+        }
+        return pd.DataFrame({"level": self.labels} | means)
+
+    def _deltas(self) -> dict[str, np.ndarray]:
+        out = {"delta_blup": numbers.delta_blup(self.genetic, self.blup)}
+        if self.blue is not None:
+            out["delta_blue"] = numbers.delta_blue(self.genetic, self.blue)
+        return out
+
+
+def heritability(
+    fit: LMMFit, term: str, definitions: Sequence[str] | str | None, levels: Sequence[Any] | None,
+    coefficient: str | None, information: str,
+) -> HeritabilityTable:  # fmt: skip
+    """See ``LMMFit.heritability``."""
+    asked = DEFINITIONS if definitions is None else tuple(np.atleast_1d(definitions).tolist())
+    for name in asked:
+        if name not in DEFINITIONS:
+            raise OptionError(f"definitions: '{name}' is not known{nearest_names(name, DEFINITIONS)}")
+    own = term_levels(fit, term, levels, coefficient)
+    covariance = _known_covariance(fit, information)
+    blup = None
+    if set(asked) & {"oakey", "delta_blup"} and own.chosen.size > 1:
+        blup = _functions(fit, own, np.eye(own.chosen.size)).covariance()
+    blues = _Blues(fit, own) if set(asked) & {"piepho", "piepho_kr", "delta_blue"} else None
+    found = [_answer(name, fit, own, covariance, blup, blues) for name in asked]
+    group = fit.design.random[own.k].group
+    frame = pd.DataFrame(
+        {
+            "group": group, "definition": asked,
+            "estimate": [row[0] for row in found], "se": [row[1] for row in found],
+            "levels": own.chosen.size, "status": [row[2] for row in found],
+        }
+    )  # fmt: skip
+    spread = numbers.difference_variances
+    return HeritabilityTable(
+        frame, f"Heritability of {group}, {own.chosen.size} levels, variance {own.variance:.6g}:",
+        notes=_notes(frame), hidden=("group", "levels", "status"), labels=own.labels,
+        genetic=spread(own.variance * own.relation), blup=None if blup is None else spread(blup),
+        blue=None if blues is None else blues.plain,
+    )  # fmt: skip
+
+
+def term_levels(
+    fit: LMMFit, term: str, levels: Sequence[Any] | None, coefficient: str | None
+) -> TermLevels:  # fmt: skip
+    """The levels of a term that heritability is asked of: those with data, or those named.
+
+    Raises
+    ------
+    OptionError
+        When the fit has no such term, coefficient or level.
+    """
+    k = find_term(fit, term)
+    own = fit.design.random[k]
+    c = _coefficient(own, coefficient)
+    present = np.zeros(len(own.levels), bool)
+    for codes, values in own.layers:
+        present[codes[(codes >= 0) & (values[:, c] != 0.0)]] = True
+    chosen = np.flatnonzero(present)
+    if levels is not None:
+        places = {str(level): i for i, level in enumerate(own.levels)}
+        wanted = [str(level) for level in np.atleast_1d(np.asarray(levels, dtype=object))]
+        for level in wanted:
+            if level not in places:
+                nearest = nearest_names(level, places)
+                raise OptionError(f"levels: '{level}' is no level of {own.group}{nearest}")
+        chosen = np.array(sorted({places[level] for level in wanted}), dtype=np.int64)
+    relation, moving = level_relation(fit, k)
+    row = next(
+        r for r in component_rows(fit)
+        if r.group == own.group and r.var2 is None and (r.var1 == own.columns[c] or len(own.columns) == 1)
+    )  # fmt: skip
+    whole = np.eye(len(own.levels)) if relation is None else relation
+    return TermLevels(
+        k, c, chosen, np.asarray(own.levels, dtype=object)[chosen], float(row.value), row.slope,
+        whole[np.ix_(chosen, chosen)], relation is not None, moving,
+    )  # fmt: skip
+
+
+def find_term(fit: LMMFit, term: str) -> int:
+    """Place of the random term of a grouping factor, ``"gen"`` or ``"vm(gen, A)"``.
+
+    A column alone also stands for the one term over its levels, whatever their relation.
+
+    Raises
+    ------
+    OptionError
+    """
+    terms = [(k, own) for k, own in enumerate(fit.design.random) if not own.is_spline]
+    exact = [k for k, own in terms if own.group == term]
+    single = exact or [k for k, own in terms if own.group_variables == (term,)]
+    if not single:
+        nearest = nearest_names(term, [own.group for _, own in terms])
+        raise OptionError(f"'{term}' is not a grouping factor of this model{nearest}")
+    if len(single) > 1 and not exact:
+        names = name_list(fit.design.random[k].group for k in single)
+        raise OptionError(f"'{term}' stands for several random terms; name one of them: {names}")
+    return single[0]
+
+
+def _coefficient(own: Any, asked: str | None) -> int:
+    if asked is None and len(own.columns) == 1:
+        return 0
+    if asked not in own.columns:
+        said = "has several coefficients" if asked is None else f"has no coefficient '{asked}'"
+        raise OptionError(f"{own.group} {said}: give coefficient=, one of {name_list(own.columns)}")
+    return int(own.columns.index(asked))
+
+
+def level_relation(fit: LMMFit, k: int) -> tuple[np.ndarray | None, bool]:
+    """Var(u) of all levels (L, L) relative to the variance, None for I; and whether it was estimated."""
+    solution = fit.solved
+    if not isinstance(solution, StructuredSolution):
+        return None, False
+    term = solution.equations.terms[k]
+    if term.levels is None and term.root is None:
+        return None, False
+    inner = np.eye(term.n_levels)
+    if term.levels is not None:
+        inner = term.levels.multiply_covariance(solution.term_theta(k)[1], inner)
+    whole = inner if term.root is None else term.root @ inner @ term.root.T
+    return whole, bool(term.n_level_theta)
+
+
+def _functions(fit: LMMFit, own: TermLevels, rows: np.ndarray) -> Any:
+    """Rows (r, S) over the levels that count."""
+    term = fit.design.random[own.k]
+    at = np.zeros((rows.shape[0], len(term.levels)))
+    at[:, own.chosen] = rows
+    empty = sp.csr_array(at.shape)
+    weights = [sp.csr_array(at) if a == own.coefficient else empty for a in range(len(term.columns))]
+    return effect_functions(fit, None, {own.k: weights})
+
+
+def _known_covariance(fit: LMMFit, information: str) -> np.ndarray | None:
+    try:
+        return parameter_covariance(fit, information)
+    except InferenceError:
+        return None
+
+
+def _answer(
+    name: str, fit: LMMFit, own: TermLevels, covariance: np.ndarray | None, blup: np.ndarray | None,
+    blues: _Blues | None,
+) -> Answer:  # fmt: skip
+    """Estimate, standard error and status of one definition."""
+    if name in ("standard", "plot"):
+        return _from_components(name, fit, own, covariance)
+    if own.chosen.size < 2:
+        return np.nan, np.nan, ONE_LEVEL
+    if own.related and name in ("cullis", "piepho", "piepho_kr"):
+        return np.nan, np.nan, RELATED
+    if own.variance <= 0.0:
+        return 0.0, np.nan, OK
+    if blues is not None and name in ("piepho", "piepho_kr", "delta_blue"):
+        return blues.answer(name)
+    if name == "cullis":
+        weights = numbers.cullis_weights(own.chosen.size)
+    elif name == "oakey":
+        assert blup is not None
+        weights = numbers.oakey_weights(own.relation, blup / own.variance)
+    else:
+        weights = numbers.delta_weights(own.relation)
+    return _weighted(weights, fit, own, covariance)
+
+
+def _weighted(
+    weights: numbers.ErrorWeights, fit: LMMFit, own: TermLevels, covariance: np.ndarray | None
+) -> Answer:
+    """c - sum w v / s and its standard error by the delta method."""
+    values, gradients = _functions(fit, own, weights.rows).variances()
+    unknown = float(weights.weights @ values)
+    estimate = weights.constant - unknown / own.variance
+    if covariance is None or own.moving:
+        return estimate, np.nan, OK
+    slope = (unknown * own.slope / own.variance - gradients @ weights.weights) / own.variance
+    return estimate, _error(slope, covariance), OK
+
+
+def _error(slope: np.ndarray, covariance: np.ndarray | None) -> float:
+    """sqrt(g' C g); NaN where nothing is known to vary."""
+    variance = np.nan if covariance is None else float(slope @ covariance @ slope)
+    return float(np.sqrt(variance)) if variance > 0.0 else np.nan
+
+
+def _from_components(name: str, fit: LMMFit, own: TermLevels, covariance: np.ndarray | None) -> Answer:
+    """Of means over environments and replications, or of single plots, from the components alone."""
+    term = fit.design.random[own.k]
+    if own.related:
+        return np.nan, np.nan, RELATED
+    found = interaction_terms(fit, own.k)
+    if found is None or term.columns != ("(Intercept)",):
+        return np.nan, np.nan, SLOPES
+    rows = component_rows(fit)
+    residual = [row for row in rows if row.group.startswith("Residual")]
+    if len(residual) != 1 or not fit.design.residual.is_plain:
+        return np.nan, np.nan, SEVERAL
+    mine = np.isin(term.codes, own.chosen)
+    codes = np.unique(term.codes[mine], return_inverse=True)[1]
+    per_plot = 1.0 if name == "plot" else numbers.harmonic_replication(codes)
+    noise, slope = residual[0].value / per_plot, residual[0].slope / per_plot
+    for h in found:
+        other = fit.design.random[h]
+        row = next(row for row in rows if row.group == other.group)
+        share = 1.0 if name == "plot" else numbers.mean_environments(codes, other.codes[mine])
+        noise, slope = noise + row.value / share, slope + row.slope / share
+    whole = own.variance + noise
+    if not whole > 0.0:
+        return np.nan, np.nan, "there is no variance at all"
+    gradient = (noise * own.slope - own.variance * slope) / whole**2
+    figures = (np.array([own.variance]), np.array([noise]), np.zeros(1), np.ones(1))
+    estimate = float(numbers.standard(*figures)[0])
+    return estimate, _error(gradient, covariance) if own.variance > 0.0 else np.nan, OK
+
+
+def interaction_terms(fit: LMMFit, k: int) -> tuple[int, ...] | None:
+    """Random terms that are interactions of term k; None where its levels have slopes too."""
+    terms = fit.design.random
+    return numbers.interactions(
+        k, [() if term.is_spline else term.group_variables for term in terms],
+        [not term.is_spline and term.columns == ("(Intercept)",) for term in terms],
+    )  # fmt: skip
+
+
+def interaction_variance(fit: LMMFit, k: int) -> float | None:
+    """Part of the variance of a mean over environments that the interactions of term k make."""
+    found, terms = interaction_terms(fit, k), fit.design.random
+    if found is None:
+        return None
+    shares = [numbers.mean_environments(terms[k].codes, terms[h].codes) for h in found]
+    return float(sum(fit.term_variances(h)[0] / share for h, share in zip(found, shares, strict=True)))
+
+
+class _Blues:
+    """Variances of the differences of BLUEs, from a second fit made when they are asked for."""
+
+    def __init__(self, fit: LMMFit, own: TermLevels):
+        self.fit, self.own = fit, own
+
+    @cached_property
+    def second(self) -> LMMFit | str:
+        """The fit with the levels fixed, or why there is none."""
+        if self.own.related and len(self.fit.design.random[self.own.k].group_variables) != 1:
+            return NOT_PLAIN
+        try:
+            return fit_fixed_levels(self.fit, self.own.k)
+        except FastLMMError as error:
+            return str(error)
+
+    def covariance(self, adjusted: bool) -> np.ndarray:
+        """Covariance (S, S) of the BLUEs, Kenward & Roger's or that of the model.
+
+        Raises
+        ------
+        FastLMMError
+            Where there are none.
+        """
+        if isinstance(self.second, str):
+            raise InferenceError(self.second)
+        name = self.fit.design.random[self.own.k].group_variables[0]
+        means = self.second.emmeans([name], ddf="kenward-roger" if adjusted else "asymptotic")
+        places = {str(label): i for i, label in enumerate(means.labels[name])}
+        at = [places[str(label)] for label in self.own.labels if str(label) in places]
+        if len(at) < self.own.chosen.size:
+            raise InferenceError("some levels have no data, and so no BLUE")
+        if not means.functions.estimable[at].all():
+            raise InferenceError("the BLUEs are not estimable beside the other fixed effects")
+        return np.asarray(means.functions.cov[np.ix_(at, at)])
+
+    @cached_property
+    def plain(self) -> np.ndarray | None:
+        """Variances of differences (S, S); None where there are none."""
+        try:
+            return numbers.difference_variances(self.covariance(adjusted=False))
+        except FastLMMError:
+            return None
+
+    def answer(self, name: str) -> Answer:
+        """Without a standard error: the two fits have estimates of their own."""
+        try:
+            covariance = self.covariance(adjusted=name == "piepho_kr")
+        except FastLMMError as error:
+            return np.nan, np.nan, str(error)
+        errors = numbers.difference_variances(covariance)
+        if name == "delta_blue":
+            genetic = numbers.difference_variances(self.own.variance * self.own.relation)
+            pairs = numbers.delta_blue(genetic, errors)
+            return numbers.level_means(pairs, harmonic=True)[1], np.nan, OK
+        size = len(errors)
+        mean = float(errors.sum()) / (size * (size - 1.0))
+        return numbers.piepho(self.own.variance, mean), np.nan, OK
+
+
+def _notes(frame: pd.DataFrame) -> tuple[str, ...]:
+    """Why a definition has no figure."""
+    lost = frame[frame["status"] != OK]
+    return tuple(f"{name}: {why}" for name, why in zip(lost["definition"], lost["status"], strict=True))

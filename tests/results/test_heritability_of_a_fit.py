@@ -1,0 +1,268 @@
+"""Heritability by every definition, from dense matrices and from published figures."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fastlmm_core import datasets, lmm
+from fastlmm_core.errors import OptionError
+
+REFERENCE = Path(__file__).parent / "reference"
+FORMULA = "yield ~ rep + (1|gen) + (1|rep:block)"
+# github.com/PaulSchmidtGit/Heritability, ASReml-R and lme4 on agridat's john.alpha, as printed there
+PUBLISHED = {
+    "cullis": 0.8091336, "oakey": 0.8091336, "piepho": 0.803017, "piepho_kr": 0.7966375,
+    "delta_blup": 0.8091336, "delta_blue": 0.803017,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def alpha():
+    return lmm(FORMULA, datasets.load("john_alpha"))
+
+
+@pytest.mark.parametrize(("definition", "printed"), PUBLISHED.items())
+def test_john_alpha_as_published(alpha, definition, printed):
+    assert alpha.heritability("gen", definition)[definition] == pytest.approx(printed, abs=3e-7)
+
+
+def test_lettuce_as_published():
+    """The vignette of R's heritable 0.1.0: downy mildew of lettuce at L2 (Hadasch et al. 2016)."""
+    frame = pd.read_csv(REFERENCE / "lettuce_L2.csv")
+    table = lmm("dmr ~ rep + (1|gen)", frame).heritability("gen")
+    assert table["cullis"] == pytest.approx(0.829497, abs=1e-6)
+
+
+class Dense:
+    """yield ~ X b + sum_k Z_k u_k + e with variances `s`, the residual's last, by n x n matrices."""
+
+    def __init__(self, X, Zs, n, relation=None):
+        self.X, self.Zs, self.n, self.relation = X, Zs, n, relation
+        self.parts = [Z @ Z.T for Z in Zs] + [np.eye(n)]
+        if relation is not None:
+            self.parts[0] = Zs[0] @ relation @ Zs[0].T
+
+    @classmethod
+    def of_fit(cls, fit, first="gen"):
+        X = fit.design.X.toarray()
+        terms = sorted(fit.design.random, key=lambda term: first not in (term.group, *term.group_variables))
+        Zs = []
+        for term in terms:
+            Z = np.zeros((fit.nobs, len(term.levels)))
+            Z[np.arange(fit.nobs), term.codes] = term.values[:, 0]
+            Zs.append(Z)
+        groups = [term.group for term in terms] + ["Residual"]
+        table = fit.variance_components.set_index("group")["estimate"]
+        model = cls(X, Zs, fit.nobs)
+        return model, table.loc[groups].to_numpy()
+
+    def projection(self, s):
+        V = sum(value * part for value, part in zip(s, self.parts, strict=True))
+        W = np.linalg.inv(V)
+        return W - W @ self.X @ np.linalg.solve(self.X.T @ W @ self.X, self.X.T @ W)
+
+    def errors(self, s):
+        """Var(u_hat - u) of the first term."""
+        K = np.eye(self.Zs[0].shape[1]) if self.relation is None else self.relation
+        G = s[0] * K
+        return G - G @ self.Zs[0].T @ self.projection(s) @ self.Zs[0] @ G, G
+
+    def average_information(self, s, y):
+        P = self.projection(s)
+        moved = [part @ P @ y for part in self.parts]
+        return 0.5 * np.array([[a @ P @ b for b in moved] for a in moved])
+
+    def error_of(self, function, s, y):
+        """Delta method with central differences."""
+        slope = []
+        for j in range(len(s)):
+            h = 1e-5 * s[j]
+            up, down = s.copy(), s.copy()
+            up[j] += h
+            down[j] -= h
+            slope.append((function(up) - function(down)) / (2 * h))
+        slope = np.array(slope)
+        return float(np.sqrt(slope @ np.linalg.solve(self.average_information(s, y), slope)))
+
+
+def difference(M):
+    return np.diag(M)[:, None] + np.diag(M)[None, :] - 2 * M
+
+
+def definitions(model, chosen=None, dimensions=1):
+    """By name, functions of the variances; `dimensions` of the levels are of no account to the data."""
+    L = model.Zs[0].shape[1]
+    at = np.arange(L) if chosen is None else chosen
+    pairs = np.triu_indices(len(at), 1)
+
+    def cut(s):
+        C, G = model.errors(s)
+        return C[np.ix_(at, at)], G[np.ix_(at, at)]
+
+    def cullis(s):
+        C, _ = cut(s)
+        return 1 - difference(C)[pairs].mean() / (2 * s[0])
+
+    def oakey(s):
+        C, G = cut(s)
+        return np.linalg.eigvals(np.eye(len(at)) - np.linalg.solve(G, C)).real.sum() / (len(at) - dimensions)
+
+    def delta(s):
+        C, G = cut(s)
+        return (1 - difference(C)[pairs] / difference(G)[pairs]).mean()
+
+    return {"cullis": cullis, "oakey": oakey, "delta_blup": delta}
+
+
+def check_all(fit, model, s, table, functions, y):
+    own = table.to_frame().set_index("definition")
+    for name, function in functions.items():
+        assert own.loc[name, "estimate"] == pytest.approx(function(s), rel=1e-8), name
+        assert own.loc[name, "se"] == pytest.approx(model.error_of(function, s, y), rel=1e-5), name
+
+
+@pytest.fixture(scope="module")
+def unbalanced():
+    frame = datasets.load("john_alpha")
+    return frame[np.arange(len(frame)) % 5 != 2].reset_index(drop=True)
+
+
+def test_unbalanced_from_dense_matrices(unbalanced):
+    fit = lmm(FORMULA, unbalanced)
+    model, s = Dense.of_fit(fit)
+    r = 1 / np.mean(1 / unbalanced.groupby("gen").size())
+    functions = definitions(model) | {
+        "standard": lambda s: s[0] / (s[0] + s[2] / r), "plot": lambda s: s[0] / (s[0] + s[2]),
+    }  # fmt: skip
+    check_all(fit, model, s, fit.heritability("gen"), functions, fit.response)
+
+
+def test_the_same_through_the_equations_of_structures(unbalanced):
+    """Equal residual variances by replicate: another engine, the same figures."""
+    fit = lmm(FORMULA, unbalanced)
+    table = fit.variance_components.set_index("group")["estimate"]
+    held = {"gen": table["gen"], "rep:block": table["rep:block"], "Residual": table["Residual"]}
+    other = lmm(FORMULA, unbalanced, fixed_parameters=held)
+    assert other.structured
+    plain, structured = fit.heritability("gen").to_frame(), other.heritability("gen").to_frame()
+    same = ~plain["definition"].isin(["piepho", "piepho_kr", "delta_blue"])  # their second fit estimates
+    assert np.allclose(plain["estimate"][same], structured["estimate"][same], rtol=1e-9)
+    assert structured["se"].isna().all()  # nothing is left to vary
+    free = lmm(FORMULA, unbalanced, residual="units | rep").heritability("gen").to_frame()
+    assert free.set_index("definition").loc["standard", "status"].startswith("the residual has more")
+    assert free.set_index("definition").loc["cullis", "se"] > 0
+
+
+def test_levels_of_interest(alpha):
+    chosen = ["G03", "G11", "G20", "G24"]
+    table = alpha.heritability("gen", levels=chosen)
+    model, s = Dense.of_fit(alpha)
+    at = np.array([list(alpha.design.random[0].levels).index(g) for g in chosen])
+    functions = definitions(model, at, dimensions=0)  # their own mean is not the mean beside the intercept
+    check_all(alpha, model, s, table, functions, alpha.response)
+    assert list(table.labels) == chosen
+
+
+def test_checks_are_not_averaged_in():
+    """Augmented blocks: four checks fixed, in every block; 40 new lines once (Federer 1956)."""
+    r = np.random.default_rng(7)
+    rows = []
+    for b in range(8):
+        block = r.normal(0, 0.5)
+        for c in range(4):
+            rows.append((f"b{b}", f"check{c}", f"check{c}", 0.0, c + block + r.normal(0, 0.4)))
+        for j in range(5):
+            y = r.normal(0, 1) + block + r.normal(0, 0.4)
+            rows.append((f"b{b}", f"new{5 * b + j:02d}", "new", 1.0, y))
+    frame = pd.DataFrame(rows, columns=["block", "gen", "group", "new", "y"])
+    fit = lmm("y ~ group + (0 + new|gen) + (1|block)", frame)
+    table = fit.heritability("gen", ["cullis", "oakey", "delta_blup", "standard"])
+    lines = [f"new{j:02d}" for j in range(40)]
+    assert list(table.labels) == lines
+    Z = np.array([[float(g == line) for line in lines] for g in frame["gen"]])
+    B = pd.get_dummies(frame["block"]).to_numpy(float)
+    s = np.array([*fit.variance_components.set_index("group").loc[["gen", "block", "Residual"], "estimate"]])
+    model = Dense(fit.design.X.toarray(), [Z, B], len(frame))
+    check_all(fit, model, s, table, definitions(model), fit.response)
+    assert table.to_frame().set_index("definition").loc["standard", "status"].startswith("the variance")
+    every = fit.heritability("gen", "cullis", levels=[*lines, *(f"check{c}" for c in range(4))])
+    assert every["cullis"] < table["cullis"] - 0.02  # what averaging the checks in would have said
+
+
+def test_related_levels_from_dense_matrices(unbalanced):
+    levels = sorted(unbalanced["gen"].unique())
+    r = np.random.default_rng(3)
+    M = r.normal(size=(len(levels), 40))
+    K = M @ M.T / 40 + 0.1 * np.eye(len(levels))
+    fit = lmm("yield ~ rep + (1|vm(gen, K)) + (1|rep:block)", unbalanced, relationships={"K": (K, levels)})
+    model, s = Dense.of_fit(fit)
+    model = Dense(model.X, model.Zs, fit.nobs, K)
+    table = fit.heritability("gen")
+    functions = definitions(model)
+    del functions["cullis"]
+    check_all(fit, model, s, table, functions, fit.response)
+    status = table.to_frame().set_index("definition")["status"]
+    assert status["cullis"].startswith("the levels are related") and np.isnan(table["cullis"])
+    second = lmm("yield ~ rep + gen + (1|rep:block)", unbalanced).emmeans("gen", ddf="asymptotic")
+    genetic, errors = s[0] * difference(K), difference(second.functions.cov)
+    pairs = np.triu_indices(len(levels), 1)
+    delta = genetic[pairs] / (genetic + errors)[pairs]
+    assert table["delta_blue"] == pytest.approx(1 / np.mean(1 / delta), rel=1e-8)
+    assert np.allclose(table.pairs["delta_blue"], delta, rtol=1e-8)
+
+
+def test_levels_and_pairs_hang_together(alpha):
+    table = alpha.heritability("gen")
+    assert table.by_level["delta_blup"].mean() == pytest.approx(table["delta_blup"], rel=1e-12)
+    assert 1 / (1 / table.by_level["delta_blue"]).mean() == pytest.approx(table["delta_blue"], rel=1e-12)
+    assert table.pairs["delta_blup"].mean() == pytest.approx(table["delta_blup"], rel=1e-12)
+    assert len(table.pairs) == 24 * 23 / 2
+
+
+def test_balanced_complete_blocks_make_all_the_same():
+    """Without incomplete blocks and missing plots each is sigma2_g / (sigma2_g + sigma2_e / r)."""
+    r = np.random.default_rng(1)
+    g, b = np.repeat(np.arange(12), 3), np.tile(np.arange(3), 12)
+    y = r.normal(0, 1, 12)[g] + r.normal(0, 1, 3)[b] + r.normal(0, 0.8, 36)
+    frame = pd.DataFrame({"gen": [f"g{i:02d}" for i in g], "rep": [f"r{i}" for i in b], "y": y})
+    found = lmm("y ~ rep + (1|gen)", frame).heritability("gen").to_frame().set_index("definition")["estimate"]
+    assert np.allclose(found.drop("plot"), found["standard"], rtol=1e-7)
+
+
+@pytest.mark.filterwarnings("ignore::fastlmm_core.errors.FastLMMWarning")
+def test_without_variance_there_is_no_heritability():
+    frame = pd.DataFrame({"g": np.repeat(list("abcd"), 4), "y": np.tile([1.0, 2.0, 3.0, 4.5], 4)})
+    table = lmm("y ~ 1 + (1|g)", frame).heritability("g").to_frame()
+    assert (table["estimate"] == 0.0).all() and table["se"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"term": "genotype"}, "'genotype' is not a grouping factor"),
+        ({"term": "gen", "definitions": "culis"}, "'culis' is not known"),
+        ({"term": "gen", "levels": ["G99"]}, "'G99' is no level of gen"),
+        ({"term": "gen", "coefficient": "x"}, "no coefficient 'x'"),
+    ],
+)
+def test_mistakes_are_named(alpha, options, words):
+    with pytest.raises(OptionError, match=words):
+        alpha.heritability(**options)
+
+
+def test_a_coefficient_of_several():
+    """Each environment's own variance of (0 + env||gen), as a fit of that environment alone has it."""
+    r = np.random.default_rng(5)
+    g, e, b = (a.ravel() for a in np.meshgrid(range(15), range(2), range(3), indexing="ij"))
+    y = r.normal(0, 1, (15, 2))[g, e] * (1 + e) + r.normal(0, 1, (2, 3))[e, b] + r.normal(0, 0.7, g.size)
+    frame = pd.DataFrame({"gen": g, "env": e, "rep": b, "y": y}).astype({"gen": str, "env": str, "rep": str})
+    formula = "y ~ 0 + env:rep + diag(0 + env | gen)"
+    fit = lmm(formula, frame, residual="units | env")
+    with pytest.raises(OptionError, match="several coefficients"):
+        fit.heritability("gen")
+    for env in ("0", "1"):
+        alone = lmm("y ~ rep + (1|gen)", frame[frame["env"] == env]).heritability("gen")
+        both = fit.heritability("gen", ["cullis", "oakey"], coefficient=f"env{env}")
+        assert both["cullis"] == pytest.approx(alone["cullis"], rel=1e-6)
