@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # what checkers and editors see of the names below
     from fastlmm_core.batch import BatchResult as BatchResult
     from fastlmm_core.batch import fit_batch as fit_batch
     from fastlmm_core.batch import fit_group as fit_group
+    from fastlmm_core.batch import second_stage as second_stage
     from fastlmm_core.request import run as run
     from fastlmm_core.results.fit import LMMFit as LMMFit
     from fastlmm_core.results.saving import load as load
@@ -41,6 +42,7 @@ _EXPORTS = {
     "single_step": "fastlmm_core.structures.relationships",
     "fit_batch": "fastlmm_core.batch",
     "fit_group": "fastlmm_core.batch",
+    "second_stage": "fastlmm_core.batch",
     "BatchResult": "fastlmm_core.batch",
     "run": "fastlmm_core.request",
     "datasets": "fastlmm_core.datasets",

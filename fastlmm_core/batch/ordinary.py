@@ -25,6 +25,7 @@ from fastlmm_core.design.expressions import Name
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import DataError, FastLMMError, FastLMMWarning, NotConvergedWarning
 from fastlmm_core.inference.heritability import harmonic_replication
+from fastlmm_core.inference.mean_tables import EmmeansTable
 from fastlmm_core.results.fit import LMMFit
 from fastlmm_core.results.heritability import interaction_variance
 from fastlmm_core.results.structured_blocks import residual_blocks, term_blocks
@@ -253,10 +254,25 @@ def add_means(fit: LMMFit, plan: BatchPlan, unit: int, parts: TableParts) -> Non
         means = fit.emmeans(spec, ddf=plan.ddf, information=plan.information, level=plan.level)
         parts.add("emmeans", named(means.to_frame(), spec, plan), unit)
         tables.append(means)
+        if plan.covariances:
+            parts.add("covariances", named(covariance_rows(means), spec, plan), unit)
     for spec, means in zip(plan.emmeans, tables, strict=True) if plan.contrasts else ():
         method: Any = plan.contrasts if isinstance(plan.contrasts, str) else dict(plan.contrasts or ())
         contrasts = means.contrast(method, ref=plan.ref, adjust=plan.adjust)
         parts.add("contrasts", named(contrasts.to_frame(), spec, plan), unit)
+
+
+def covariance_rows(means: EmmeansTable) -> pd.DataFrame:
+    """Means that the data determine: labels, estimate, and `covariance`, the row of the lower triangle.
+
+    The covariance is that of the model at its variances, without Kenward & Roger's adjustment.
+    """
+    kept = np.flatnonzero(np.isfinite(means.estimate))
+    matrix = means.functions.cov_unadjusted[np.ix_(kept, kept)]
+    frame = means.labels.iloc[kept].reset_index(drop=True)
+    frame["estimate"] = means.estimate[kept]
+    frame["covariance"] = pd.Series([matrix[i, : i + 1].copy() for i in range(kept.size)], dtype=object)
+    return frame
 
 
 def named(frame: pd.DataFrame, spec: str, plan: BatchPlan) -> pd.DataFrame:

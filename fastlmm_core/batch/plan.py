@@ -65,6 +65,8 @@ class BatchPlan:
         Columns that are labels, whatever they look like.
     structures : Structures
         Residual, relationships and held parameters.
+    covariances : bool
+        Whether the means are wanted with their full covariance, for a second stage.
     """
 
     formula: str
@@ -85,6 +87,7 @@ class BatchPlan:
     limits: Limits = DEFAULT
     factors: tuple[str, ...] = ()
     structures: Structures = PLAIN
+    covariances: bool = False
 
     @cached_property
     def parsed(self) -> ParsedFormula:
@@ -165,6 +168,7 @@ class BatchPlan:
         names += ["fixed"] if self.fixed else []
         names += ["emmeans"] if self.emmeans else []
         names += ["contrasts"] if self.contrasts else []
+        names += ["covariances"] if self.covariances else []
         return (*names, *(("blups", "heritability") if self.blups else ()))
 
     def wants_blups(self, group: str, label: str = "") -> bool:
@@ -183,6 +187,8 @@ class BatchPlan:
         described = {"format": FORMAT} | {own.name: getattr(self, own.name) for own in fields(self)}
         del described["limits"]  # they refuse, but change no figure
         described |= described.pop("structures").described
+        if not self.covariances:  # as before there was the option
+            del described["covariances"]
         if self.names is None:  # most plans are what they are on any table
             del described["names"]
         return described
@@ -200,14 +206,14 @@ def make_plan(
     ref: str | None = None, adjust: str | None = None, blups: bool | str | Sequence[str] | None = None,
     ddf: str | None = None, information: str | None = None, level: float = 0.95, limits: Any = None,
     factors: str | Sequence[str] | None = None, residual: str | None = None, relationships: Any = None,
-    fixed_parameters: Any = None,
+    fixed_parameters: Any = None, covariances: bool = False,
 ) -> BatchPlan:  # fmt: skip
     """Check the options of a batch once, before any trial is read.
 
     Parameters
     ----------
     formula, by, traits, reml, weights, fixed, emmeans, contrasts, ref, adjust, blups, ddf, information,
-    level, limits, factors, residual, relationships, fixed_parameters
+    level, limits, factors, residual, relationships, fixed_parameters, covariances
         As in `fit_batch`.
 
     Returns
@@ -242,6 +248,8 @@ def make_plan(
     specs = name_tuple("emmeans", emmeans)
     if "." not in parsed.open_names:
         check_specs(specs, parsed)
+    if covariances and not specs:
+        raise OptionError("covariances=True needs the means it is of: give emmeans= too")
     method, reference = check_contrasts(contrasts, ref, bool(specs))
     groups = {part.group for part in parsed.random}
     wanted: tuple[str, ...] | bool = (
@@ -265,6 +273,7 @@ def make_plan(
         adjust=None if adjust is None else check_adjust(adjust), blups=wanted or (), ddf=ddf,
         information=None if information is None else check_option("information", information, KINDS),
         level=check_level(level), limits=parsed.limits, factors=labels, structures=structures,
+        covariances=bool(covariances),
     )  # fmt: skip
 
 

@@ -38,6 +38,9 @@ class BatchResult:
     heritability : DataFrame
         For the grouping factors in `blups`: group, levels, replication, variance, mean_pev, h2_cullis,
         h2_standard, status.
+    covariances : DataFrame
+        Means with their full covariance: labels, estimate, and `covariance`, for each mean its row of the
+        lower triangle over the means of the trial.
     """
 
     plan: BatchPlan
@@ -71,6 +74,7 @@ class BatchResult:
             "contrasts",
             "blups",
             "heritability",
+            "covariances",
         ):
             return self.table(name)
         raise AttributeError(f"BatchResult has no attribute {name!r}")

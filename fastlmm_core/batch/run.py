@@ -52,7 +52,7 @@ from fastlmm_core.reml.information import KINDS
     reml=SWITCH, weights=optional(TEXT), fixed=SWITCH, ref=optional(SCALAR), adjust=optional(TEXT),
     ddf=optional(one_of(DDF_METHODS)), information=optional(one_of(KINDS)), level=LEVEL,
     workers=optional(whole(1)), resume=SWITCH, progress=SWITCH, residual=TEXT,
-    fixed_parameters=optional(table_of(ANY)),
+    fixed_parameters=optional(table_of(ANY)), covariances=SWITCH,
 )  # fmt: skip
 def fit_batch(
     source: Any, formula: str, *, by: str | Sequence[str] | None, traits: str | Sequence[str] | None = None,
@@ -65,7 +65,7 @@ def fit_batch(
     factors: str | Sequence[str] | None = None, sep: str | None = None, decimal: str | None = None,
     encoding: str | None = None, na_values: Any = None, sheet: str | int | None = None,
     skip: int | None = None, residual: str = "units", relationships: Mapping[str, Any] | None = None,
-    fixed_parameters: Mapping[str, Any] | None = None,
+    fixed_parameters: Mapping[str, Any] | None = None, covariances: bool = False,
 ) -> BatchResult:  # fmt: skip
     """Fit one model to every trial and trait of a table.
 
@@ -138,6 +138,8 @@ def fit_batch(
         data in a trial have their BLUPs there too.
     fixed_parameters : dict, optional
         Variances held at given values in every trial, in the units of the response.
+    covariances : bool
+        Keep the full covariance of the means of each trial, the table `covariances`, for `second_stage`.
 
     Returns
     -------
@@ -154,7 +156,7 @@ def fit_batch(
         formula, by=by, traits=traits, reml=reml, weights=weights, fixed=fixed, emmeans=emmeans,
         contrasts=contrasts, ref=ref, adjust=adjust, blups=blups, ddf=ddf, information=information,
         level=level, limits=limits, factors=factors, residual=residual, relationships=relationships,
-        fixed_parameters=fixed_parameters,
+        fixed_parameters=fixed_parameters, covariances=covariances,
     )  # fmt: skip
     options = read_options(
         sep=sep, decimal=decimal, encoding=encoding, na_values=na_values, sheet=sheet, skip=skip,

@@ -22,6 +22,7 @@ from fastlmm_core.design.structured_parts import UNITS, GroupFactor, option_text
 from fastlmm_core.errors import FormulaError, OptionError
 from fastlmm_core.structures.levels.relation import LevelFactor
 from fastlmm_core.structures.registry import find_coefficient_structure
+from fastlmm_core.structures.relationships.blocks import BlockCovariance
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,13 @@ class ResidualSpec:
         """What the components of the residual are listed under: ``"Residual(trait|animal)"``."""
         inner = f"({self.position_name}|{self.subject_name})" if self.kind == "within" else ""
         return f"Residual{inner}" + ("" if self.by is None else f"|{self.by[0]}")
+
+    def known_blocks(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Known covariance of the rows used by blocks: rows (k,) and their covariance (k, k)."""
+        assert self.known_rows is not None
+        if not isinstance(self.relationship, BlockCovariance):
+            return [(np.arange(self.known_rows.size), self.known_covariance())]
+        return self.relationship.blocks_of(self.known_rows)
 
     def known_covariance(self) -> np.ndarray:
         """(n, n) known covariance of the rows used."""

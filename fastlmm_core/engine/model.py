@@ -119,7 +119,7 @@ def engine_residual(design: Any) -> ResidualStructure:
     if spec.kind == "units":
         return IndependentResiduals(weights, codes, levels)
     if spec.kind == "known":
-        return KnownResiduals(weights, spec.known_covariance())
+        return KnownResiduals(weights, spec.known_blocks())
     if spec.kind == "within":
         m = len(spec.positions)
         structures = [make_coefficient_structure(spec.structure, m, **dict(spec.options)) for _ in levels]

@@ -118,7 +118,7 @@ class LMMFit:
 
     @property
     def method(self) -> str:
-        """ "REML", "ML", or "OLS" for a linear model."""
+        """"REML", "ML", or "OLS" for a linear model."""
         if not self.design.random and not self.structured:
             return "OLS"
         return "REML" if self.reml else "ML"

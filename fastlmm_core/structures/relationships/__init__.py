@@ -1,6 +1,7 @@
 """Known relationships between the levels of a factor: pedigrees, markers, matrices."""
 
 from fastlmm_core.structures.relationships.base import Relationship
+from fastlmm_core.structures.relationships.blocks import BlockCovariance
 from fastlmm_core.structures.relationships.dense import Covariance
 from fastlmm_core.structures.relationships.given import as_relationship, relationship_from_request
 from fastlmm_core.structures.relationships.marker_effects import MarkerEffects
@@ -10,6 +11,7 @@ from fastlmm_core.structures.relationships.single_step import blend, single_step
 from fastlmm_core.structures.relationships.sparse import SparseInverse
 
 __all__ = [
+    "BlockCovariance",
     "Covariance",
     "MarkerEffects",
     "Markers",

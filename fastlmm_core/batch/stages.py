@@ -1,0 +1,187 @@
+"""The second of two stages: a model of the means of many trials, with what is known of their errors.
+
+The first stage hands over the BLUEs of each trial with their full covariance Omega_j.  With their blocks as
+known R, the second stage is the analysis of all plots in one model at the variances of the first (Piepho,
+Moehring, Schulz-Streeck & Ogutu 2012, Biom. J. 54, 844-860; Damesa et al. 2017, Agron. J. 109, 845-857).
+Smith's weights keep of it the diagonal of the inverse (Smith, Cullis & Gilmour 2001, Aust. N. Z. J. Stat. 43,
+129-145).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from fastlmm_core.api import lmm
+from fastlmm_core.batch.result import BatchResult
+from fastlmm_core.design.expressions import Name
+from fastlmm_core.design.formula import parse_formula
+from fastlmm_core.errors import DataError, FormulaError, OptionError, name_list, nearest_names
+from fastlmm_core.gate import public
+from fastlmm_core.options import ANY, NAME, SWITCH, TEXT, one_of, optional, table_of
+from fastlmm_core.structures.relationships.blocks import BlockCovariance
+
+if TYPE_CHECKING:
+    from fastlmm_core.results.fit import LMMFit
+
+WEIGHTS = ("full", "smith", "diagonal")
+
+
+@dataclass(frozen=True)
+class StageMeans:
+    """Means of one trait in all trials.
+
+    Attributes
+    ----------
+    frame : DataFrame (n rows)
+        Keys of the trials, labels of the means, `estimate`, and `trial`, the number of the trial.
+    covariance : BlockCovariance
+        Of the n rows, named "1", "2", ...: one block a trial.
+    """
+
+    frame: pd.DataFrame
+    covariance: BlockCovariance
+
+
+@public(
+    formula=TEXT, weights=one_of(WEIGHTS), trait=optional(NAME), spec=optional(TEXT), reml=SWITCH,
+    fixed_parameters=optional(table_of(ANY)),
+)  # fmt: skip
+def second_stage(
+    batch: BatchResult, formula: str, *, relationships: Mapping[str, Any] | None = None,
+    weights: str = "full", trait: str | None = None, spec: str | None = None, reml: bool = True,
+    fixed_parameters: Mapping[str, Any] | None = None,
+) -> LMMFit:  # fmt: skip
+    """Fit a model to the means of a batch, with their errors as the first stage knows them.
+
+    Parameters
+    ----------
+    batch : BatchResult
+        Of ``fit_batch(..., emmeans="gen", covariances=True)``, in memory or in a folder.
+    formula : str
+        Of the means: ``"mean ~ gen + (1|trial) + (1|trial:gen)"``. Left of ~ stands any new name; the
+        columns are the keys of the trials and the variables of the means.
+    relationships : dict, optional
+        As of `lmm`.
+    weights : {"full", "smith", "diagonal"}
+        The whole covariance of the means of a trial, the diagonal of its inverse, or its own diagonal. The
+        residual variance is held at what they say.
+    trait : str, optional
+        Which of several traits.
+    spec : str, optional
+        Which of several specifications of means.
+    reml : bool
+    fixed_parameters : dict, optional
+        Further variances to be held, as of `lmm`.
+
+    Returns
+    -------
+    LMMFit
+
+    Raises
+    ------
+    OptionError
+        When the batch has no covariances, or no such trait or specification.
+    DataError
+        When no trial gave means, or their covariance is singular.
+    FormulaError
+        When the response is an expression or one of the columns.
+
+    Examples
+    --------
+    >>> from fastlmm_core import datasets, fit_batch, second_stage
+    >>> first = fit_batch(datasets.load("trials"), "yield ~ gen + (1|rep) + (1|rep:block)", by="trial",
+    ...                   emmeans="gen", covariances=True, fixed=False)
+    >>> fit = second_stage(first, "mean ~ gen + (1|trial) + (1|trial:gen)")
+    >>> [term.group for term in fit.design.random]
+    ['trial:gen', 'trial']
+    """
+    means = stage_means(batch, trait, spec)
+    response = response_name(formula, means.frame)
+    frame = means.frame.drop(columns="estimate").assign(**{response: means.frame["estimate"]})
+    held = dict(fixed_parameters or {}) | {"Residual": 1.0}
+    known = dict(relationships or {})
+    if weights == "full":
+        name = "Omega"
+        while name in known:
+            name += "_"
+        known[name] = means.covariance
+        return lmm(
+            formula, frame, reml=reml, residual=f"vm(units, {name})", relationships=known,
+            fixed_parameters=held,
+        )  # fmt: skip
+    own = means.covariance
+    w = own.precision_diagonal() if weights == "smith" else 1.0 / own.diagonal()
+    return lmm(formula, frame, reml=reml, weights=w, relationships=known, fixed_parameters=held)
+
+
+def stage_means(batch: BatchResult, trait: str | None = None, spec: str | None = None) -> StageMeans:
+    """The means of a batch with their covariance, one trait and one specification.
+
+    Raises
+    ------
+    OptionError, DataError
+        As of `second_stage`.
+    """
+    if not isinstance(batch, BatchResult):
+        raise OptionError(f"second_stage needs the result of fit_batch, not {type(batch).__name__}")
+    if not batch.plan.covariances:
+        raise OptionError(
+            "the batch kept no covariances of its means: fit_batch(..., emmeans=, covariances=True)"
+        )
+    table = batch.covariances
+    table = _chosen(table, "trait", trait, batch.plan.labels)
+    if len(batch.plan.emmeans) > 1:
+        table = _chosen(table, "spec", spec, batch.plan.emmeans).drop(columns="spec")
+    if not len(table):
+        raise DataError("no trial of the batch gave means; its table `fits` says why")
+    rows = table["covariance"].to_list()
+    sizes = np.array([len(row) for row in rows])
+    first = np.flatnonzero(sizes == 1)  # the rows of a trial grow from 1
+    blocks = [triangle(rows[lo:hi]) for lo, hi in zip(first, [*first[1:], len(rows)], strict=True)]
+    keys = list(batch.plan.by)
+    frame = table.drop(columns=["covariance", "trait"]).dropna(axis=1, how="all").reset_index(drop=True)
+    if not keys:
+        frame["trial"] = "1"
+    try:
+        known = BlockCovariance(blocks, [str(i + 1) for i in range(len(rows))])
+    except DataError as error:
+        raise DataError(f"the covariance of the means of a trial cannot be used: {error}") from None
+    return StageMeans(frame, known)
+
+
+def triangle(rows: list[Any]) -> np.ndarray:
+    """The symmetric matrix whose lower triangle has these rows."""
+    out = np.zeros((len(rows), len(rows)))
+    for i, row in enumerate(rows):
+        out[i, : i + 1] = row
+    return out + np.tril(out, -1).T
+
+
+def _chosen(table: pd.DataFrame, column: str, asked: str | None, known: tuple[str, ...]) -> pd.DataFrame:
+    """Rows of one trait or specification."""
+    if asked is None and len(known) > 1:
+        raise OptionError(f"the batch has several: give {column}=, one of {name_list(known)}")
+    if asked is not None and asked not in known:
+        raise OptionError(f"{column}='{asked}' is not in the batch{nearest_names(asked, known)}")
+    return table if asked is None else table[table[column] == asked]
+
+
+def response_name(formula: str, frame: pd.DataFrame) -> str:
+    """The name left of ~, which the means get.
+
+    Raises
+    ------
+    FormulaError
+    """
+    response = parse_formula(formula).response
+    if not isinstance(response, Name):
+        words = "a second stage needs a name for the means, as in 'mean ~ gen + (1|trial)'"
+        raise FormulaError(words, formula, 0)
+    if response.name in frame.columns and response.name != "estimate":
+        raise FormulaError(f"'{response.name}' is a column of the means; choose another name", formula, 0)
+    return response.name

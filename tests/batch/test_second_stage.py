@@ -1,0 +1,178 @@
+"""Two stages against one, against another program, and against the definition of the weights."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fastlmm_core import datasets, fit_batch, lmm, second_stage
+from fastlmm_core.batch.stages import stage_means
+from fastlmm_core.errors import DataError, FormulaError, OptionError
+from fastlmm_core.structures.relationships import BlockCovariance, Covariance
+
+pytestmark = pytest.mark.filterwarnings("ignore::fastlmm_core.errors.FastLMMWarning")
+
+# Second stages of the maize trials of Damesa et al. (2017, Agron. J. 109, 845-857; agridat's damesa.maize)
+# by metafor 5.2, rma.mv with V = Omega, or 1 / w: variances of site and site:gen.
+METAFOR = {
+    "full": (10.453913, 0.127193), "smith": (10.422968, 0.127908), "diagonal": (10.424703, 0.126473),
+}  # fmt: skip
+NUISANCE = "(1|rep) + (1|rep:block)"
+FORMULA = "mean ~ gen + (1|site) + (1|site:gen)"
+
+
+@pytest.fixture(scope="module")
+def maize():
+    return pd.read_csv(Path(__file__).parent / "reference" / "damesa_maize.csv")
+
+
+@pytest.fixture(scope="module")
+def first(maize):
+    return fit_batch(
+        maize, f"yield ~ gen + {NUISANCE}", by="site", emmeans="gen", covariances=True, fixed=False,
+        progress=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("weights", "printed"), METAFOR.items())
+def test_maize_as_metafor_has_it(first, weights, printed):
+    fit = second_stage(first, FORMULA, weights=weights)
+    found = fit.variance_components.set_index("group")["estimate"]
+    assert found[["site", "site:gen"]].to_numpy() == pytest.approx(printed, rel=5e-6)
+    assert found["Residual"] == pytest.approx(1.0, rel=1e-12)
+
+
+def test_two_stages_are_one_at_the_same_variances(maize, first):
+    between = {"site": 10.4, "site:gen": 0.13}
+    parts = first.variance_components.pivot(index="site", columns="group", values="estimate")
+    held = {site: row.to_dict() for site, row in parts.iterrows()}
+    nuisance = "(1|at(site):rep) + (1|at(site):rep:block)"
+    one = lmm(f"yield ~ gen + (1|site) + (1|site:gen) + {nuisance}", maize, residual="units | site",
+              fixed_parameters=held | between)  # fmt: skip
+    two = second_stage(first, FORMULA, fixed_parameters=between)
+    assert np.allclose(two.beta, one.beta, rtol=0, atol=1e-8)
+    assert np.allclose(two.cov_beta, one.cov_beta, rtol=1e-8, atol=1e-10)
+    for group in between:
+        ours, theirs = two.blups(group), one.blups(group)
+        assert list(ours["level"]) == list(theirs["level"])
+        assert np.allclose(ours["estimate"], theirs["estimate"], rtol=0, atol=1e-8)
+        assert np.allclose(ours["pev"], theirs["pev"], rtol=0, atol=1e-8)
+
+
+def test_a_random_genotype_with_relationship_is_the_same_in_one_stage(maize, first):
+    levels = sorted(maize["gen"].unique())
+    M = np.random.default_rng(2).normal(size=(len(levels), 60))
+    K = {"K": (M @ M.T / 60 + 0.05 * np.eye(len(levels)), levels)}
+    between = {"vm(gen, K)": 0.3, "gen": 0.1, "site": 10.4, "site:gen": 0.13}
+    parts = first.variance_components.pivot(index="site", columns="group", values="estimate")
+    held = {site: row.to_dict() for site, row in parts.iterrows()}
+    random = "(1|vm(gen, K)) + (1|gen) + (1|site) + (1|site:gen)"
+    one = lmm(f"yield ~ {random} + (1|at(site):rep) + (1|at(site):rep:block)", maize,
+              residual="units | site", relationships=K, fixed_parameters=held | between)  # fmt: skip
+    two = second_stage(first, f"mean ~ {random}", relationships=K, fixed_parameters=between)
+    for group in between:
+        assert np.allclose(two.blups(group)["estimate"], one.blups(group)["estimate"], rtol=0, atol=1e-8)
+        assert np.allclose(two.blups(group)["pev"], one.blups(group)["pev"], rtol=0, atol=1e-8)
+
+
+def test_covariances_are_those_of_the_fits(maize, first):
+    means = stage_means(first)
+    for j, (site, frame) in enumerate(maize.groupby("site")):
+        alone = lmm(f"yield ~ gen + {NUISANCE}", frame).emmeans("gen")
+        assert np.allclose(means.covariance.blocks[j], alone.functions.cov_unadjusted, rtol=1e-10)
+        mine = means.frame[means.frame["site"] == site]
+        assert np.allclose(mine["estimate"], alone.estimate, rtol=1e-12)
+        assert list(mine["gen"]) == list(alone.labels["gen"])
+
+
+def test_smith_weights_are_the_diagonal_of_the_inverse(first):
+    own = stage_means(first).covariance
+    expected = np.concatenate([np.diag(np.linalg.inv(block)) for block in own.blocks])
+    assert np.allclose(own.precision_diagonal(), expected, rtol=1e-10)
+    fit = second_stage(first, FORMULA, weights="smith")
+    assert np.allclose(fit.weights, expected, rtol=1e-10)
+    diagonal = second_stage(first, FORMULA, weights="diagonal")
+    assert np.allclose(diagonal.weights, 1 / own.diagonal(), rtol=1e-12)
+
+
+def test_a_folder_keeps_the_covariances(maize, first, tmp_path):
+    pytest.importorskip("pyarrow")
+    options = {"by": "site", "emmeans": "gen", "covariances": True, "fixed": False, "progress": False}
+    fit_batch(maize, f"yield ~ gen + {NUISANCE}", out=tmp_path / "stage", **options)
+    again = fit_batch(maize, f"yield ~ gen + {NUISANCE}", out=tmp_path / "stage", **options)
+    assert (tmp_path / "stage" / "covariances" / "part-000000.parquet").exists()
+    one, other = stage_means(first), stage_means(again)
+    pd.testing.assert_frame_equal(one.frame, other.frame)
+    assert all(
+        np.array_equal(a, b) for a, b in zip(one.covariance.blocks, other.covariance.blocks, strict=True)
+    )
+
+
+def test_traits_and_lost_trials():
+    """Trials that could not be fitted are left out; of several traits one is named."""
+    frame = datasets.load("trials")
+    batch = fit_batch(frame, f"~ gen + {NUISANCE}", by="trial", traits=["yield", "height"], emmeans="gen",
+                      covariances=True, fixed=False, progress=False)  # fmt: skip
+    with pytest.raises(OptionError, match="give trait=, one of 'yield', 'height'"):
+        second_stage(batch, "mean ~ gen + (1|trial)")
+    with pytest.raises(OptionError, match="trait='yeld' is not in the batch"):
+        second_stage(batch, "mean ~ gen + (1|trial)", trait="yeld")
+    for trait in ("yield", "height"):
+        fit = second_stage(batch, "mean ~ gen + (1|trial) + (1|trial:gen)", trait=trait)
+        good = batch.fits[(batch.fits["trait"] == trait) & (batch.fits["rank"] > 0)]["trial"]
+        trials = next(term for term in fit.design.random if term.group == "trial").levels
+        assert set(trials) == set(good)
+        assert fit.converged
+
+
+@pytest.mark.parametrize(
+    ("formula", "words"),
+    [("log(mean) ~ gen", "needs a name for the means"), ("gen ~ 1 + (1|site)", "is a column of the means")],
+)
+def test_the_response_is_a_new_name(first, formula, words):
+    with pytest.raises(FormulaError, match=words):
+        second_stage(first, formula)
+
+
+def test_a_batch_without_covariances_is_refused(maize):
+    with pytest.raises(OptionError, match="give emmeans= too"):
+        fit_batch(maize, f"yield ~ gen + {NUISANCE}", by="site", covariances=True)
+    plain = fit_batch(maize, f"yield ~ gen + {NUISANCE}", by="site", emmeans="gen", progress=False)
+    with pytest.raises(OptionError, match="kept no covariances"):
+        second_stage(plain, FORMULA)
+
+
+def test_blocks_are_the_dense_matrix():
+    r = np.random.default_rng(0)
+    parts = [M @ M.T + np.eye(len(M)) for M in (r.normal(size=(k, k)) for k in (3, 1, 4))]
+    whole = np.zeros((8, 8))
+    for start, part in zip((0, 3, 4), parts, strict=True):
+        whole[start : start + len(part), start : start + len(part)] = part
+    names = [f"l{i}" for i in range(8)]
+    blocks, dense = BlockCovariance(parts, names), Covariance(whole, names)
+    V = r.normal(size=(8, 2))
+    assert np.allclose(blocks.multiply(V), dense.multiply(V))
+    assert np.allclose(blocks.precision().toarray(), np.linalg.inv(whole))
+    assert blocks.log_determinant() == pytest.approx(dense.log_determinant())
+    assert np.allclose(blocks.diagonal(), dense.diagonal())
+    frame = pd.DataFrame({"row": names, "g": list("aabbaabb"), "y": r.normal(size=8)})
+    frame = frame.iloc[[6, 2, 0, 7, 5, 1]]  # some rows, in another order
+    fits = [lmm("y ~ 1 + (1|g)", frame, residual="vm(row, O)", relationships={"O": own})
+            for own in (blocks, dense)]  # fmt: skip
+    assert fits[0].criterion == pytest.approx(fits[1].criterion, rel=1e-12)
+    assert np.allclose(fits[0].fitted, fits[1].fitted, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "words"),
+    [
+        ([np.eye(2), np.ones((2, 2))], "block 2 of the covariance is not positive definite"),
+        ([np.array([[1.0, 0.2], [0.1, 1.0]]), np.eye(2)], "block 1 of the covariance is not symmetric"),
+        ([np.eye(2), np.ones((1, 2))], "block 2 of the covariance must be square"),
+        ([np.eye(2)], "2 rows and there are 4 names"),
+    ],
+)
+def test_bad_blocks_are_named(blocks, words):
+    with pytest.raises(DataError, match=words):
+        BlockCovariance(blocks, list("abcd"))
