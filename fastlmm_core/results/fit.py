@@ -64,6 +64,7 @@ from fastlmm_core.results.vpredict import VarianceFunction, vpredict
 if TYPE_CHECKING:
     from fastlmm_core.api import Prepared
     from fastlmm_core.inference.emmeans import EmmeansTable
+    from fastlmm_core.results.genotype_values import GenotypeValues
     from fastlmm_core.results.heritability import HeritabilityTable
     from fastlmm_core.results.summary import Summary
 
@@ -584,6 +585,51 @@ class LMMFit:
         from fastlmm_core.results.heritability import heritability
 
         return heritability(self, term, definitions, levels, coefficient, information)
+
+    @public(
+        term=NAME, by=optional(NAMES), level=LEVEL, largest=SWITCH, draws=whole(100), seed=whole(0),
+    )  # fmt: skip
+    def genotype_values(
+        self, term: str, by: str | Sequence[str] | None = None, *, level: float = 0.95,
+        largest: bool = True, draws: int = 10_000, seed: int = 1,
+    ) -> GenotypeValues:  # fmt: skip
+        """Mean + BLUP of every genotype, with standard error, rank and the uncertainty of the rank.
+
+        Parameters
+        ----------
+        term : str
+            Grouping factor of the genotypes, ``"gen"`` or ``"vm(gen, A)"``.
+        by : str or sequence of str, optional
+            Values within the levels of these, environments or traits, with the interactions there; without
+            it, over them: the effect of the genotype itself, or the mean of its effects.
+        level : float
+            Of all intervals.
+        largest : bool
+            Whether large values are good.
+        draws, seed : int
+            Ranks are drawn from the joint normal distribution of the true values given the data.
+
+        Returns
+        -------
+        GenotypeValues
+            ``to_frame()``, ``best(k)``, ``select(k)``, ``index(weights)``.
+
+        Raises
+        ------
+        OptionError
+            For an unknown term or factor.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("yield ~ rep + (1|gen) + (1|rep:block)", datasets.load("john_alpha"))
+        >>> values = fit.genotype_values("gen")
+        >>> values.best(1).to_frame()["gen"].tolist()
+        ['G01']
+        """
+        from fastlmm_core.results.genotype_values import genotype_values
+
+        return genotype_values(self, term, by, level, largest, draws, seed)
 
     @public(random=either(SWITCH, NAMES), allow_new_levels=SWITCH, se=SWITCH)
     def predict(

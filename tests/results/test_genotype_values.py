@@ -1,0 +1,217 @@
+"""Genotype values from Henderson's equations written out, and what is derived from them."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fastlmm_core import datasets, lmm
+from fastlmm_core.errors import OptionError
+from fastlmm_core.inference.ranking import selection_intensity
+
+
+@pytest.fixture(scope="module")
+def trials():
+    frame = datasets.load("trials")
+    return frame[frame["trial"].isin(["T1", "T2", "T3"])].dropna(subset=["yield"]).reset_index(drop=True)
+
+
+class Henderson:
+    """y = X b + sum Z_k u_k + e with u_k ~ N(0, s_k I): solution and inverse of the equations."""
+
+    def __init__(self, y, X, Zs, variances, residual):
+        W = np.hstack([X, *Zs])
+        own = [np.full(Z.shape[1], 1 / s) for Z, s in zip(Zs, variances, strict=True)]
+        prior = np.concatenate([np.zeros(X.shape[1]), *own])
+        self.inverse = np.linalg.inv(W.T @ W / residual + np.diag(prior))
+        self.solution = self.inverse @ W.T @ y / residual
+
+    def value(self, rows):
+        return rows @ self.solution, rows @ self.inverse @ rows.T
+
+
+def incidence(column, levels):
+    return (np.asarray(column)[:, None] == np.asarray(levels)[None, :]).astype(float)
+
+
+def labels(frame, *columns):
+    return frame[list(columns)].astype(str).agg(":".join, axis=1)
+
+
+@pytest.fixture(scope="module")
+def written_out(trials):
+    """Fit of several trials, the same by dense equations, and names of its genotypes and trials."""
+    fit = lmm("yield ~ trial + (1|gen) + (1|trial:gen) + (1|trial:rep)", trials)
+    table = fit.variance_components.set_index("group")["estimate"]
+    gens, sites = sorted(trials["gen"].unique()), sorted(trials["trial"].unique())
+    X = np.column_stack([np.ones(len(trials)), *(trials["trial"] == s for s in sites[1:])])
+    cells = [f"{s}:{g}" for s in sites for g in gens]
+    reps = sorted(labels(trials, "trial", "rep").unique())
+    Zs = [incidence(trials["gen"], gens), incidence(labels(trials, "trial", "gen"), cells),
+          incidence(labels(trials, "trial", "rep"), reps)]  # fmt: skip
+    variances = table[["gen", "trial:gen", "trial:rep"]]
+    dense = Henderson(trials["yield"].to_numpy(), X, Zs, variances, table["Residual"])
+    return fit, dense, gens, sites, cells, len(reps)
+
+
+def test_values_over_environments(written_out):
+    fit, dense, gens, _, cells, reps = written_out
+    n = len(gens)
+    mean = np.tile([1.0, 1 / 3, 1 / 3], (n, 1))
+    rows = np.hstack([mean, np.eye(n), np.zeros((n, len(cells) + reps))])
+    value, cov = dense.value(rows)
+    own = fit.genotype_values("gen")
+    table = own.to_frame()
+    assert list(table["gen"]) == gens
+    assert np.allclose(table["estimate"], value, rtol=1e-9)
+    assert np.allclose(own.covariance(), cov, rtol=1e-8)
+    assert np.allclose(table["se"], np.sqrt(np.diag(cov)), rtol=1e-8)
+    assert np.allclose(table["reliability"], fit.blups("gen")["reliability"], rtol=1e-8)
+
+
+def within(gens, sites, cells, reps):
+    """Rows of every genotype in every trial, trials slowest."""
+    out = []
+    for s in sites:
+        for g in gens:
+            row = np.zeros(3 + len(gens) + len(cells) + reps)
+            row[0] = 1.0
+            if s != sites[0]:
+                row[sites.index(s)] = 1.0
+            row[3 + gens.index(g)] = 1.0
+            row[3 + len(gens) + cells.index(f"{s}:{g}")] = 1.0
+            out.append(row)
+    return np.array(out)
+
+
+def test_values_within_environments(written_out):
+    fit, dense, gens, sites, cells, reps = written_out
+    value, cov = dense.value(within(gens, sites, cells, reps))
+    own = fit.genotype_values("gen", by="trial")
+    table = own.to_frame()
+    assert list(zip(table["trial"], table["gen"], strict=True)) == [(s, g) for s in sites for g in gens]
+    assert np.allclose(table["estimate"], value, rtol=1e-9)
+    assert np.allclose(table["se"], np.sqrt(np.diag(cov)), rtol=1e-8)
+    n = len(gens)
+    for j in range(len(sites)):
+        assert np.allclose(
+            own.covariance(j), cov[j * n : j * n + n, j * n : j * n + n], rtol=1e-7, atol=1e-12
+        )
+
+
+def test_an_index_has_the_covariances_between_its_parts(written_out):
+    fit, dense, gens, sites, cells, reps = written_out
+    weights = {"T1": 1.0, "T2": -0.5, "T3": 2.0}
+    rows = within(gens, sites, cells, reps).reshape(3, len(gens), -1)
+    value, cov = dense.value(np.einsum("t,tgi->gi", [weights[s] for s in sites], rows))
+    index = fit.genotype_values("gen", by="trial").index(weights)
+    table = index.to_frame().set_index("gen").loc[gens]
+    assert np.allclose(table["estimate"], value, rtol=1e-9)
+    assert np.allclose(table["se"], np.sqrt(np.diag(cov)), rtol=1e-8)
+    alone = fit.genotype_values("gen", by="trial").index({"T2": 1.0}).to_frame()
+    one = fit.genotype_values("gen", by="trial").to_frame().query("trial == 'T2'")
+    assert np.allclose(alone["estimate"], one["estimate"]) and np.allclose(alone["se"], one["se"])
+
+
+def test_environments_never_tried_bring_their_variance(trials):
+    lost = trials[~((trials["gen"] == "G05") & (trials["trial"] == "T2"))]
+    fit = lmm("yield ~ trial + (1|gen) + (1|trial:gen)", lost)
+    row = fit.genotype_values("gen", by="trial").to_frame().query("trial == 'T2' and gen == 'G05'").iloc[0]
+    new = pd.DataFrame({"trial": ["T2"], "gen": ["G05"]})
+    known = fit.predict(new, random=["gen", "trial:gen"], allow_new_levels=True, se=True).iloc[0]
+    assert row["estimate"] == pytest.approx(known["prediction"], rel=1e-10)
+    assert row["se"] == pytest.approx(known["se"], rel=1e-9)
+
+
+def test_coefficients_by_environment(trials):
+    """us(0 + trial | gen): a value is the coefficient within, and the mean of the coefficients over them."""
+    fit = lmm("yield ~ trial + us(0 + trial | gen)", trials)
+    within = fit.genotype_values("gen", by="trial").to_frame()
+    effects = fit.ranef()["gen"]
+    means = fit.emmeans("trial", ddf="asymptotic").to_frame().set_index("trial")["estimate"]
+    for site in ("T1", "T2", "T3"):
+        own = within[within["trial"] == site].set_index("gen")["estimate"]
+        assert np.allclose(own, means[site] + effects[f"trial{site}"], rtol=1e-9)
+    over = fit.genotype_values("gen").to_frame().set_index("gen")["estimate"]
+    assert np.allclose(over, means.mean() + effects.mean(axis=1), rtol=1e-9)
+
+
+def test_related_genotypes_without_data_have_values():
+    frame = datasets.load("john_alpha")
+    levels = [*sorted(frame["gen"].unique()), "NEW"]
+    M = np.random.default_rng(3).normal(size=(25, 50))
+    K = M @ M.T / 50 + 0.1 * np.eye(25)
+    fit = lmm("yield ~ rep + (1|vm(gen, K))", frame, relationships={"K": (K, levels)})
+    table = fit.genotype_values("gen").to_frame().set_index("gen")
+    blups = fit.blups("vm(gen, K)").set_index("level")
+    mean = fit.emmeans("~ 1", ddf="asymptotic").estimate[0]
+    assert table.loc["NEW", "estimate"] == pytest.approx(mean + blups.loc["NEW", "estimate"], rel=1e-10)
+    assert np.allclose(table["reliability"], blups.loc[table.index, "reliability"], rtol=1e-8)
+
+
+def test_new_lines_and_fixed_checks():
+    """Values of checks are their fixed means, of new lines mean + BLUP of their group."""
+    r = np.random.default_rng(4)
+    rows = [(f"b{b}", g, "check" if g.startswith("c") else "new", float(g.startswith("n")))
+            for b in range(6) for g in ("c1", "c2", *(f"n{4 * b + j}" for j in range(4)))]  # fmt: skip
+    frame = pd.DataFrame(rows, columns=["block", "gen", "group", "new"])
+    frame["group"] = np.where(frame["group"] == "new", "new", frame["gen"])
+    frame["y"] = r.normal(size=len(frame)) + 2 * (frame["gen"] == "c1")
+    fit = lmm("y ~ group + (0 + new|gen)", frame)
+    table = fit.genotype_values("gen").to_frame().set_index("gen")
+    means = fit.emmeans("group", ddf="asymptotic").to_frame().set_index("group")
+    assert table.loc["c1", "estimate"] == pytest.approx(means.loc["c1", "estimate"], rel=1e-10)
+    assert table.loc["c1", "se"] == pytest.approx(means.loc["c1", "se"], rel=1e-10)
+    blups = fit.blups("gen").set_index("level")
+    assert table.loc["n5", "estimate"] == pytest.approx(
+        means.loc["new", "estimate"] + blups.loc["n5", "estimate"]
+    )
+
+
+@pytest.fixture(scope="module")
+def alpha():
+    return lmm("yield ~ rep + (1|gen) + (1|rep:block)", datasets.load("john_alpha"))
+
+
+def test_selection(alpha):
+    values = alpha.genotype_values("gen")
+    row = values.select(5).to_frame().iloc[0]
+    table = values.to_frame()
+    best = table["estimate"].nlargest(5)
+    assert row["gain"] == pytest.approx(best.mean() - table["estimate"].mean(), rel=1e-12)
+    contrast = np.full(24, -1 / 24)
+    contrast[best.index] += 1 / 5
+    assert row["gain_se"] == pytest.approx(np.sqrt(contrast @ values.covariance() @ contrast), rel=1e-12)
+    h2 = alpha.heritability("gen", "cullis")["cullis"]
+    assert row["h2"] == pytest.approx(h2, rel=1e-10)
+    variance = alpha.variance_components.set_index("group").loc["gen", "estimate"]
+    assert row["response"] == pytest.approx(selection_intensity(24, 5) * np.sqrt(h2 * variance), rel=1e-10)
+    assert values.select(share=5 / 24).to_frame().equals(values.select(5).to_frame())
+
+
+def test_the_best(alpha):
+    values = alpha.genotype_values("gen")
+    best = values.best(3).to_frame()
+    assert list(best["gen"]) == list(values.to_frame().nlargest(3, "estimate")["gen"])
+    assert (best["p_all"] <= best["p_among"].min()).all()
+    low = alpha.genotype_values("gen", largest=False)
+    assert low.best(1).to_frame()["gen"][0] == values.to_frame().nsmallest(1, "estimate")["gen"].iloc[0]
+    assert np.allclose(low.to_frame()["rank_expected"] + values.to_frame()["rank_expected"], 25.0)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda fit: fit.genotype_values("g"), "'g' is not a grouping factor"),
+        (lambda fit: fit.genotype_values("gen", by="site"), "by='site' is not a factor"),
+        (lambda fit: fit.genotype_values("gen").best(25), "k=25 is more than the 24 genotypes"),
+        (lambda fit: fit.genotype_values("gen").select(), "either k, how many, or share="),
+        (
+            lambda fit: fit.genotype_values("gen").index({"T1": 1}),
+            "an index is over the levels of one factor",
+        ),
+        (lambda fit: fit.genotype_values("gen", draws=3), "draws=3 must be a whole number, 100 or larger"),
+    ],
+)
+def test_mistakes_are_named(alpha, call, words):
+    with pytest.raises(OptionError, match=words):
+        call(alpha)
