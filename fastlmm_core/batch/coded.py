@@ -172,7 +172,7 @@ def code_trials(table: TrialTable) -> CodedTrials | None:
     plan = table.plan
     parsed = plan.parsed
     # the kernels know us and diag over independent levels, independent residuals, and nothing else
-    if not parsed.is_plain or not plan.structures.is_plain or plan.covariances:
+    if not parsed.is_plain or not plan.structures.is_plain or plan.covariances or plan.genotypes:
         return None
     family = contrast_plan(plan)
     if isinstance(family, bool) or plan.information != "expected":

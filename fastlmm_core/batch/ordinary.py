@@ -29,6 +29,7 @@ from fastlmm_core.inference.mean_tables import EmmeansTable
 from fastlmm_core.results.fit import LMMFit
 from fastlmm_core.results.heritability import interaction_variance
 from fastlmm_core.results.structured_blocks import residual_blocks, term_blocks
+from fastlmm_core.results.trial_summary import trial_summary
 
 # Warnings become columns; the filter of the process is changed by one thread at a time.
 _FILTER = threading.Lock()
@@ -113,6 +114,8 @@ def add_tables(
                 unit,
             )
         add_means(fit, plan, unit, parts)
+        if plan.genotypes:
+            add_genotypes(fit, plan.genotypes, plan.level, row, unit, parts)
     except Exception as error:
         status, message = reason(error)
         if row["status"] == "ok":
@@ -245,6 +248,19 @@ def total_prediction_error(solution: StructuredSolution, k: int) -> float:
     K[e.natural.rows[k][:, 0]] = float(e.terms[k].basis[0, 0])
     right = e.gather(solution.point.loadings, K)
     return float(solution.sigma2 * np.sum(right * solution.factor.solve(right)))
+
+
+def add_genotypes(
+    fit: LMMFit, term: str, level: float, row: dict[str, Any], unit: int, parts: TableParts
+) -> None:
+    """Values of the genotypes, heritabilities and the summary of the trial."""
+    parts.add("genotype_values", fit.genotype_values(term, level=level).to_frame(), unit)
+    table = fit.heritability(term)
+    parts.add("heritabilities", table.to_frame(), unit)
+    summary = trial_summary(fit, term, level, table)
+    columns = {name: np.array([value]) for name, value in summary.items()}
+    columns = {"rows": np.array([row["n"] + row["n_dropped"]])} | columns
+    parts.add_columns("trials", columns, np.array([unit]))
 
 
 def add_means(fit: LMMFit, plan: BatchPlan, unit: int, parts: TableParts) -> None:

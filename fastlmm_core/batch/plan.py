@@ -67,6 +67,8 @@ class BatchPlan:
         Residual, relationships and held parameters.
     covariances : bool
         Whether the means are wanted with their full covariance, for a second stage.
+    genotypes : str or None
+        Grouping factor whose values, heritabilities and trial summaries are wanted.
     """
 
     formula: str
@@ -88,6 +90,7 @@ class BatchPlan:
     factors: tuple[str, ...] = ()
     structures: Structures = PLAIN
     covariances: bool = False
+    genotypes: str | None = None
 
     @cached_property
     def parsed(self) -> ParsedFormula:
@@ -169,6 +172,7 @@ class BatchPlan:
         names += ["emmeans"] if self.emmeans else []
         names += ["contrasts"] if self.contrasts else []
         names += ["covariances"] if self.covariances else []
+        names += ["genotype_values", "heritabilities", "trials"] if self.genotypes else []
         return (*names, *(("blups", "heritability") if self.blups else ()))
 
     def wants_blups(self, group: str, label: str = "") -> bool:
@@ -187,8 +191,9 @@ class BatchPlan:
         described = {"format": FORMAT} | {own.name: getattr(self, own.name) for own in fields(self)}
         del described["limits"]  # they refuse, but change no figure
         described |= described.pop("structures").described
-        if not self.covariances:  # as before there was the option
-            del described["covariances"]
+        for name in ("covariances", "genotypes"):  # as before there were these options
+            if not described[name]:
+                del described[name]
         if self.names is None:  # most plans are what they are on any table
             del described["names"]
         return described
@@ -206,14 +211,15 @@ def make_plan(
     ref: str | None = None, adjust: str | None = None, blups: bool | str | Sequence[str] | None = None,
     ddf: str | None = None, information: str | None = None, level: float = 0.95, limits: Any = None,
     factors: str | Sequence[str] | None = None, residual: str | None = None, relationships: Any = None,
-    fixed_parameters: Any = None, covariances: bool = False,
+    fixed_parameters: Any = None, covariances: bool = False, genotypes: str | None = None,
 ) -> BatchPlan:  # fmt: skip
     """Check the options of a batch once, before any trial is read.
 
     Parameters
     ----------
     formula, by, traits, reml, weights, fixed, emmeans, contrasts, ref, adjust, blups, ddf, information,
-    level, limits, factors, residual, relationships, fixed_parameters, covariances
+    level, limits, factors, residual, relationships, fixed_parameters, covariances,
+    genotypes
         As in `fit_batch`.
 
     Returns
@@ -259,6 +265,9 @@ def make_plan(
         if group not in groups:
             nearest = nearest_names(group, groups)
             raise OptionError(f"blups='{group}' is not a random term of the formula{nearest}")
+    if genotypes is not None and label_of(genotypes) not in groups:
+        nearest = nearest_names(genotypes, groups)
+        raise OptionError(f"genotypes='{genotypes}' is not a random term of the formula{nearest}")
     plain = parsed.is_plain and structures.is_plain
     if information is None and plain:
         information = "expected"
@@ -273,7 +282,7 @@ def make_plan(
         adjust=None if adjust is None else check_adjust(adjust), blups=wanted or (), ddf=ddf,
         information=None if information is None else check_option("information", information, KINDS),
         level=check_level(level), limits=parsed.limits, factors=labels, structures=structures,
-        covariances=bool(covariances),
+        covariances=bool(covariances), genotypes=None if genotypes is None else label_of(genotypes),
     )  # fmt: skip
 
 

@@ -14,6 +14,9 @@ from fastlmm_core.batch.plan import BatchPlan
 from fastlmm_core.batch.tables import Tables
 from fastlmm_core.errors import OptionError
 
+# Options that make a table of another name.
+OPTIONS = {"heritability": "blups", "genotype_values": "genotypes", "heritabilities": "genotypes",
+           "trials": "genotypes"}  # fmt: skip
 Reader = Callable[[str], pd.DataFrame]
 
 
@@ -41,6 +44,9 @@ class BatchResult:
     covariances : DataFrame
         Means with their full covariance: labels, estimate, and `covariance`, for each mean its row of the
         lower triangle over the means of the trial.
+    genotype_values, heritabilities, trials : DataFrame
+        For `genotypes`: as ``LMMFit.genotype_values`` and ``LMMFit.heritability``, and one row a trial as
+        ``LMMFit.trial_summary``.
     """
 
     plan: BatchPlan
@@ -59,7 +65,7 @@ class BatchResult:
             When the call did not ask for that table.
         """
         if name not in self.plan.tables:
-            option = {"heritability": "blups"}.get(name, name)
+            option = OPTIONS.get(name, name)
             raise OptionError(f"the batch has no table '{name}': ask for it with {option}=")
         if name not in self._tables and self._read is not None:
             self._tables[name] = self._read(name)
@@ -75,6 +81,9 @@ class BatchResult:
             "blups",
             "heritability",
             "covariances",
+            "genotype_values",
+            "heritabilities",
+            "trials",
         ):
             return self.table(name)
         raise AttributeError(f"BatchResult has no attribute {name!r}")

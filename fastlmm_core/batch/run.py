@@ -42,7 +42,7 @@ from fastlmm_core.errors import DataError
 from fastlmm_core.gate import public
 from fastlmm_core.inference.linear_functions import DDF_METHODS
 from fastlmm_core.limits import Limits
-from fastlmm_core.options import ANY, LEVEL, SCALAR, SWITCH, TEXT, one_of, optional, table_of, whole
+from fastlmm_core.options import ANY, LEVEL, NAME, SCALAR, SWITCH, TEXT, one_of, optional, table_of, whole
 from fastlmm_core.reading import ReadOptions, notes_of, read_options
 from fastlmm_core.reading.source import detached
 from fastlmm_core.reml.information import KINDS
@@ -52,7 +52,7 @@ from fastlmm_core.reml.information import KINDS
     reml=SWITCH, weights=optional(TEXT), fixed=SWITCH, ref=optional(SCALAR), adjust=optional(TEXT),
     ddf=optional(one_of(DDF_METHODS)), information=optional(one_of(KINDS)), level=LEVEL,
     workers=optional(whole(1)), resume=SWITCH, progress=SWITCH, residual=TEXT,
-    fixed_parameters=optional(table_of(ANY)), covariances=SWITCH,
+    fixed_parameters=optional(table_of(ANY)), covariances=SWITCH, genotypes=optional(NAME),
 )  # fmt: skip
 def fit_batch(
     source: Any, formula: str, *, by: str | Sequence[str] | None, traits: str | Sequence[str] | None = None,
@@ -66,6 +66,7 @@ def fit_batch(
     encoding: str | None = None, na_values: Any = None, sheet: str | int | None = None,
     skip: int | None = None, residual: str = "units", relationships: Mapping[str, Any] | None = None,
     fixed_parameters: Mapping[str, Any] | None = None, covariances: bool = False,
+    genotypes: str | None = None,
 ) -> BatchResult:  # fmt: skip
     """Fit one model to every trial and trait of a table.
 
@@ -140,6 +141,9 @@ def fit_batch(
         Variances held at given values in every trial, in the units of the response.
     covariances : bool
         Keep the full covariance of the means of each trial, the table `covariances`, for `second_stage`.
+    genotypes : str, optional
+        Grouping factor of the genotypes: tables of their values with ranks, of heritabilities by all
+        definitions, and of the trials (``LMMFit.genotype_values``, ``heritability``, ``trial_summary``).
 
     Returns
     -------
@@ -156,7 +160,7 @@ def fit_batch(
         formula, by=by, traits=traits, reml=reml, weights=weights, fixed=fixed, emmeans=emmeans,
         contrasts=contrasts, ref=ref, adjust=adjust, blups=blups, ddf=ddf, information=information,
         level=level, limits=limits, factors=factors, residual=residual, relationships=relationships,
-        fixed_parameters=fixed_parameters, covariances=covariances,
+        fixed_parameters=fixed_parameters, covariances=covariances, genotypes=genotypes,
     )  # fmt: skip
     options = read_options(
         sep=sep, decimal=decimal, encoding=encoding, na_values=na_values, sheet=sheet, skip=skip,

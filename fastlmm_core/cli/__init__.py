@@ -124,6 +124,14 @@ def _add_fit(commands: argparse._SubParsersAction) -> None:
     )
     fit.add_argument("--level", type=float, default=0.95, help="of the intervals (default: 0.95)")
     fit.add_argument("--anova", action="store_true", help="also F tests of the terms (type III)")
+    fit.add_argument(
+        "--heritability", action="append", default=[], metavar="GROUP",
+        help="heritability of these levels by all definitions: gen",
+    )  # fmt: skip
+    fit.add_argument(
+        "--values", action="append", default=[], metavar="GROUP",
+        help="mean + BLUP of these levels with ranks: gen",
+    )  # fmt: skip
     fit.add_argument("--weights", metavar="COLUMN", help="Var(e_i) = sigma^2 / w_i")
     fit.add_argument("--offset", metavar="COLUMN", help="added to the linear predictor with coefficient 1")
     fit.add_argument("--ml", action="store_true", help="maximum likelihood instead of REML")

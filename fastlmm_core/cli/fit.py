@@ -79,6 +79,14 @@ def _answers(
             contrasts = means[spec].contrast(arguments.contrasts, **how)
             shown.append(contrasts)
             tables[f"contrasts_{_slug(spec)}"] = contrasts.to_frame()
+    for term in arguments.heritability:
+        found = fit.heritability(term)
+        shown.append(found)
+        tables[f"heritability_{_slug(term)}"] = found.to_frame()
+    for term in arguments.values:
+        values = fit.genotype_values(term, level=arguments.level)
+        shown.append(values)
+        tables[f"genotype_values_{_slug(term)}"] = values.to_frame()
     if fit.design.random:
         tables["blups"] = fit.blups(level=arguments.level)
     return shown, tables, means

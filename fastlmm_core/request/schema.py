@@ -86,6 +86,15 @@ CONTRASTS = record(
     },
     ["specs"],
 )
+VALUES = record(
+    {
+        "term": _said(NAME, "grouping factor of the genotypes"),
+        "by": _said(either(NAME, list_of(NAME)), "values within the levels of these"),
+        "level": _said(LEVEL, "of the intervals", default=0.95),
+        "largest": _said(FLAG, "large values are good", default=True),
+    },
+    ["term"],
+)
 FUNCTION = record({"label": NAME, "expr": TEXT}, ["expr"])
 ANOVA = record(
     {
@@ -129,6 +138,8 @@ REQUEST = record(
         "relationships": _said(table_of(table_of(ANY)), "{name: {'type': 'pedigree', 'file': ..}}"),
         "fixed_parameters": _said(table_of(ANY), "variances held, {'vm(calf, A)': [[20.0]]}"),
         "vpredict": _said(list_of(FUNCTION), "ask for functions of the components V1, V2, ..."),
+        "heritability": _said(list_of(NAME), "ask for the heritability of the levels of these factors"),
+        "genotype_values": _said(list_of(VALUES), "ask for mean + BLUP with ranks"),
         "marker_effects": _said(FLAG, "ask for the effects of the markers of vm(gen, M)", default=False),
         "kr_linear": _said(FLAG, "ask for Kenward-Roger by expected information (pbkrtest)", default=False),
         "kr_linear_observed": _said(FLAG, "ask for it by observed information", default=False),

@@ -16,6 +16,7 @@ from .structures import (
     component_section,
     effect_section,
     function_section,
+    heritability_section,
     marker_section,
 )
 
@@ -211,6 +212,15 @@ def trends_block(
     return {**_asked(block), "method": table.ddf, "table": _means_rows(table)}
 
 
+def values_block(
+    fit: LMMFit, block: Mapping[str, Any], where: str, request: Mapping[str, Any]
+) -> dict[str, Any]:
+    """One block of ``genotype_values``."""
+    options = {key: block[key] for key in ("by", "level", "largest") if block.get(key) is not None}
+    values = fit.genotype_values(block["term"], **options)
+    return {**_asked(block), "draws": values.draws, "seed": values.seed, "table": _records(values)}
+
+
 def contrast_block(
     fit: LMMFit, block: Mapping[str, Any], where: str, request: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -333,6 +343,10 @@ SECTIONS: dict[str, Section] = {
     "kr": lambda fit, request: kr_section(fit, request.get("information")),
     **{name: _adjusted(name) for name in ADJUSTED},
     "vpredict": lambda fit, request: function_section(fit, request["vpredict"]),
+    "heritability": lambda fit, request: {
+        term: heritability_section(fit, term) for term in request["heritability"]
+    },
+    "genotype_values": _blocks("genotype_values", values_block),
     "marker_effects": lambda fit, request: marker_section(fit),
     "satterthwaite": lambda fit, request: {"df": _by_term(fit.fixed_effects(ddf="satterthwaite"), "df")},
     "anova": lambda fit, request: anova_section(fit, request["anova"]),

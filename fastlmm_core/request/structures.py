@@ -93,6 +93,25 @@ def _nuisance(fit: LMMFit) -> set[int]:
     return {k for k, own in enumerate(free) if not own} if any(free) else set()
 
 
+# The definitions by the names that Schmidt et al. (2019) give them.
+H2 = {
+    "cullis": "H2_Cullis", "oakey": "H2_Oakey", "piepho": "H2_Piepho", "delta_blup": "H2_Delta_BLUP",
+    "delta_blue": "H2_Delta_BLUE",
+}  # fmt: skip
+
+
+def heritability_section(fit: LMMFit, term: str) -> dict[str, Any]:
+    """``heritability`` of one term: figures by definition, by level, and all with errors in ``table``."""
+    found = fit.heritability(term)
+    own: dict[str, Any] = {label: found[name] for name, label in H2.items()}
+    for name in ("delta_blup", "delta_blue"):
+        if name in found.by_level:
+            levels = zip(found.by_level["level"], found.by_level[name], strict=True)
+            own[f"{H2[name]}_i"] = {str(level): value for level, value in levels}
+    frame = found.to_frame().drop(columns="group")
+    return {**own, "table": frame.to_dict(orient="records")}
+
+
 def function_section(fit: LMMFit, asked: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """``vpredict``: functions of the components V1, V2, ... with their standard errors."""
     out = []

@@ -586,6 +586,13 @@ class LMMFit:
 
         return heritability(self, term, definitions, levels, coefficient, information)
 
+    @public(term=NAME, level=LEVEL)
+    def trial_summary(self, term: str, level: float = 0.95) -> dict[str, float]:
+        """Was the trial any good: figures of it by name; see ``fastlmm_core.results.trial_summary``."""
+        from fastlmm_core.results.trial_summary import trial_summary
+
+        return trial_summary(self, term, level)
+
     @public(
         term=NAME, by=optional(NAMES), level=LEVEL, largest=SWITCH, draws=whole(100), seed=whole(0),
     )  # fmt: skip

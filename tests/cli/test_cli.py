@@ -253,3 +253,16 @@ def test_a_compilation_is_announced_once_and_a_loaded_kernel_is_not():
     with compilation_notice(said.append):
         kernel(2.0)
     assert said == [NOTICE]
+
+
+def test_heritability_and_values_of_one_file(tmp_path, capsys):
+    path = tmp_path / "alpha.csv"
+    datasets.load("john_alpha").to_csv(path, index=False)
+    formula = "yield ~ rep + (1|gen) + (1|rep:block)"
+    arguments = [str(path), formula, "--heritability", "gen", "--values", "gen", "--out", str(tmp_path)]
+    assert main(["fit", *arguments]) == 0
+    printed = capsys.readouterr().out
+    assert "Heritability of gen, 24 levels" in printed and "Genotype values:" in printed
+    table = pd.read_csv(tmp_path / "heritability_gen.csv").set_index("definition")["estimate"]
+    assert table["cullis"] == pytest.approx(0.8091336, abs=1e-7)
+    assert len(pd.read_csv(tmp_path / "genotype_values_gen.csv")) == 24

@@ -212,3 +212,24 @@ def test_plain_leaves_only_what_json_has():
     got = plain({"a": np.array([1.0, np.nan, np.inf, -np.inf]), "b": (np.int32(2), np.bool_(True), None)})
     assert got == {"a": [1.0, None, "Inf", "-Inf"], "b": [2, True, None]}
     assert type(got["b"][1]) is bool
+
+
+def test_heritability_and_genotype_values():
+    """The sections are what the methods of the fit say, without their errors hidden."""
+    from fastlmm_core import lmm
+
+    frame = datasets.load("john_alpha")
+    formula = "yield ~ rep + (1|gen) + (1|rep:block)"
+    data = {name: frame[name].astype(str if name != "yield" else float).tolist() for name in frame}
+    answer = run(
+        {"data": data, "formula": formula, "heritability": ["gen"], "genotype_values": [{"term": "gen"}]}
+    )
+    fit = lmm(formula, frame)
+    own, table = answer["heritability"]["gen"], fit.heritability("gen")
+    assert own["H2_Cullis"] == pytest.approx(table["cullis"], rel=1e-9)
+    assert own["H2_Delta_BLUE_i"]["G05"] == pytest.approx(0.80305609, abs=1e-7)  # as published
+    rows = {row["definition"]: row for row in own["table"]}
+    assert rows["piepho"]["se"] is None and rows["cullis"]["se"] > 0
+    values = answer["genotype_values"][0]["table"]
+    assert values[0]["gen"] == "G01" and values[0]["rank"] == 1
+    assert values[0]["estimate"] == pytest.approx(fit.genotype_values("gen").estimate[0], rel=1e-9)

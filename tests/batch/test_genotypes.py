@@ -1,0 +1,83 @@
+"""Tables about the genotypes of a batch: those of each trial's own fit, summaries by definition."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fastlmm_core import datasets, fit_batch, lmm
+from fastlmm_core.errors import OptionError
+
+pytestmark = pytest.mark.filterwarnings("ignore::fastlmm_core.errors.FastLMMWarning")
+FORMULA = "yield ~ rep + (1|gen) + (1|rep:block)"
+
+
+@pytest.fixture(scope="module")
+def frame():
+    return datasets.load("trials")
+
+
+@pytest.fixture(scope="module")
+def batch(frame):
+    return fit_batch(frame, FORMULA, by="trial", genotypes="gen", fixed=False, progress=False)
+
+
+def test_tables_are_those_of_each_fit(frame, batch):
+    for trial in ("T1", "T5"):
+        fit = lmm(FORMULA, frame[frame["trial"] == trial])
+        own = batch.heritabilities.query("trial == @trial").drop(columns=["trial", "trait"])
+        pd.testing.assert_frame_equal(own.reset_index(drop=True), fit.heritability("gen").to_frame(),
+                                      check_dtype=False, rtol=1e-8)  # fmt: skip
+        values = batch.genotype_values.query("trial == @trial").drop(columns=["trial", "trait"])
+        pd.testing.assert_frame_equal(values.reset_index(drop=True), fit.genotype_values("gen").to_frame(),
+                                      check_dtype=False, rtol=1e-8)  # fmt: skip
+
+
+def test_lost_trials_have_no_rows(batch):
+    lost = set(batch.fits[batch.fits["rank"] == 0]["trial"])
+    assert lost and not lost & set(batch.trials["trial"])
+
+
+def test_a_trial_in_one_row(frame, batch):
+    rows = batch.trials.set_index("trial")
+    for trial, own in frame.groupby("trial"):
+        if trial not in rows.index:
+            continue
+        row, y = rows.loc[trial], own["yield"].dropna()
+        fit = lmm("yield ~ rep + gen + (1|rep:block)", own)
+        test = fit.anova().set_index("term").loc["gen"]
+        errors = fit.emmeans("gen").difference_errors()
+        variances = lmm(FORMULA, own).variance_components.set_index("group")["estimate"]
+        assert (row["n"], row["missing"], row["rows"]) == (len(y), len(own) - len(y), len(own))
+        assert row["grand_mean"] == pytest.approx(y.mean(), rel=1e-12)
+        assert row["cv"] == pytest.approx(100 * np.sqrt(variances["Residual"]) / y.mean(), rel=1e-8)
+        plots = own.dropna(subset=["yield"]).groupby("gen").size()
+        assert row["replication"] == pytest.approx(1 / (1 / plots).mean(), rel=1e-12)
+        assert row["F_genotypes"] == pytest.approx(test["F"], rel=1e-7)
+        assert row["p_genotypes"] == pytest.approx(test["p"], rel=1e-6)
+        assert row["sed_mean"] == pytest.approx(errors.sed_mean, rel=1e-7)
+        assert row["lsd_mean"] == pytest.approx(errors.lsd_mean, rel=1e-7)
+        assert row["var_gen"] == pytest.approx(variances["gen"], rel=1e-7)
+
+
+def test_a_wrong_plot_is_found(frame):
+    own = frame[frame["trial"] == "T3"].copy()
+    assert lmm(FORMULA, own).trial_summary("gen")["outliers"] == 0
+    own.iloc[10, own.columns.get_loc("yield")] += 12.0  # a decimal sign gone astray
+    assert lmm(FORMULA, own).trial_summary("gen")["outliers"] == 1
+
+
+def test_a_folder_has_them_too(frame, tmp_path):
+    pytest.importorskip("pyarrow")
+    one = fit_batch(
+        frame, FORMULA, by="trial", genotypes="gen", fixed=False, progress=False, out=tmp_path / "x"
+    )
+    assert len(one.trials) == 6 and set(one.plan.tables) >= {"trials", "genotype_values", "heritabilities"}
+
+
+def test_mistakes_are_named(frame):
+    with pytest.raises(
+        OptionError, match="genotypes='gem' is not a random term of the formula; nearest: 'gen'"
+    ):
+        fit_batch(frame, FORMULA, by="trial", genotypes="gem")
+    with pytest.raises(OptionError, match="no table 'trials': ask for it with genotypes="):
+        _ = fit_batch(frame, FORMULA, by="trial", progress=False).trials
