@@ -19,6 +19,8 @@ PAGES = (
     "docs/relationships.md",
     "docs/repeated_measures.md",
     "docs/adding_a_structure.md",
+    "docs/heritability.md",
+    "docs/two_stages.md",
 )
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.M | re.S)
 

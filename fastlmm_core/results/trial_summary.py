@@ -49,8 +49,8 @@ def trial_summary(
     used = own.codes[(own.codes >= 0) & (own.values != 0.0).any(axis=1)]
     mean = float(np.average(fit.response, weights=fit.weights))
     table = heritability(fit, term, "cullis", None, None, "average") if table is None else table
-    rows = table.frame.set_index("definition")[["estimate", "se"]].astype(float)
-    estimate, error = rows.loc["cullis"].tolist()
+    row = table.frame[table.frame["definition"] == "cullis"]
+    (estimate, error), *_ = row[["estimate", "se"]].to_numpy(float).tolist()
     out = {
         "n": fit.nobs, "missing": fit.n_dropped, "genotypes": int(np.unique(used).size),
         "replication": harmonic_replication(np.unique(used, return_inverse=True)[1]), "grand_mean": mean,
