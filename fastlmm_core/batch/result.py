@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,8 +11,11 @@ from typing import Any
 import pandas as pd
 
 from fastlmm_core.batch.plan import BatchPlan
+from fastlmm_core.batch.selection import common_genotypes, selection_index
 from fastlmm_core.batch.tables import Tables
 from fastlmm_core.errors import OptionError
+from fastlmm_core.gate import public
+from fastlmm_core.options import NUMBER, table_of
 
 # Options that make a table of another name.
 OPTIONS = {"heritability": "blups", "genotype_values": "genotypes", "heritabilities": "genotypes",
@@ -87,6 +90,22 @@ class BatchResult:
         ):
             return self.table(name)
         raise AttributeError(f"BatchResult has no attribute {name!r}")
+
+    @public(weights=table_of(NUMBER))
+    def selection_index(self, weights: Mapping[str, float]) -> pd.DataFrame:
+        """Weighted sums over traits of the values of the genotypes; see ``batch.selection``."""
+        values = self.genotype_values
+        return selection_index(values, list(self.plan.by), self._genotype(values), weights)
+
+    def common_genotypes(self) -> pd.DataFrame:
+        """How many genotypes every two trials have in common; see ``batch.selection``."""
+        values = self.genotype_values
+        return common_genotypes(values, list(self.plan.by), self._genotype(values))
+
+    @staticmethod
+    def _genotype(values: pd.DataFrame) -> str:
+        """The column of the genotypes, which stands before their figures."""
+        return str(values.columns[list(values.columns).index("estimate") - 1])
 
     @cached_property
     def failures(self) -> pd.DataFrame:

@@ -41,6 +41,13 @@ def add_batch(commands: argparse._SubParsersAction) -> None:
     )
     batch.add_argument("--adjust", metavar="METHOD", help="multiplicity: none, tukey, dunnettx, holm, ...")
     batch.add_argument("--blups", metavar="GROUPS", help="BLUPs and heritability of these: gen (or: all)")
+    batch.add_argument(
+        "--genotypes", metavar="GROUP",
+        help="their values with ranks, heritabilities, and a summary of each trial: gen",
+    )  # fmt: skip
+    batch.add_argument(
+        "--covariances", action="store_true", help="keep the covariance of the means, for a second stage"
+    )
     batch.add_argument("--no-fixed", action="store_true", help="leave out the table of fixed effects")
     batch.add_argument("--ddf", metavar="METHOD", help="kenward-roger, satterthwaite, residual, asymptotic")
     batch.add_argument("--level", type=float, default=0.95, help="of the intervals (default: 0.95)")
@@ -78,6 +85,7 @@ def batch_command(arguments: argparse.Namespace) -> int:
         "weights": arguments.weights, "fixed": not arguments.no_fixed, "emmeans": arguments.emmeans,
         "contrasts": arguments.contrasts, "adjust": arguments.adjust, "ddf": arguments.ddf,
         "blups": True if blups == ["all"] else blups, "level": arguments.level, "out": arguments.out,
+        "genotypes": arguments.genotypes, "covariances": arguments.covariances,
         "resume": arguments.resume, "progress": not arguments.quiet,
         "limits": limits_given(arguments.limit),
         "factors": listed_names(arguments.factor), **arguments_of_reader(arguments),

@@ -261,8 +261,10 @@ def _answer(
     elif name == "oakey":
         assert blup is not None
         weights = numbers.oakey_weights(own.relation, blup / own.variance)
-    else:
+    elif own.related:
         weights = numbers.delta_weights(own.relation)
+    else:  # the pairs weigh the same
+        weights = numbers.cullis_weights(own.chosen.size)
     return _weighted(weights, fit, own, covariance)
 
 

@@ -147,3 +147,19 @@ def test_the_kernels_say_the_same_uncompiled():
     result = fit_batch(frame, MODEL, by="trial", emmeans="rep", contrasts="pairwise", blups=True)
     ours = [*result.contrasts["se"], *result.blups["pev"], *result.heritability["h2_cullis"]]
     np.testing.assert_allclose(ours, np.array(run.stdout.split(), dtype=float), rtol=1e-8, atol=1e-12)
+
+
+def test_genotypes_and_covariances_are_tables_of_the_folder(tmp_path):
+    pytest.importorskip("pyarrow")
+    source, out = tmp_path / "trials.csv", tmp_path / "out"
+    frame = datasets.load("trials")
+    frame[frame["trial"].isin(["T1", "T2"])].to_csv(source, index=False)
+    formula = "yield ~ rep + (1|gen) + (1|rep:block)"
+    arguments = ["batch", str(source), formula, "--by", "trial", "--out", str(out), "--quiet"]
+    assert main([*arguments, "--genotypes", "gen"]) == 0
+    assert len(pd.read_parquet(out / "trials")) == 2
+    formula = "yield ~ gen + (1|rep:block)"
+    arguments = ["batch", str(source), formula, "--by", "trial", "--out", str(tmp_path / "means"), "--quiet"]
+    assert main([*arguments, "--emmeans", "gen", "--covariances"]) == 0
+    lengths = pd.read_parquet(tmp_path / "means" / "covariances")["covariance"].map(len)
+    assert lengths.tolist() == [*range(1, 25)] * 2

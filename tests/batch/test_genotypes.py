@@ -81,3 +81,28 @@ def test_mistakes_are_named(frame):
         fit_batch(frame, FORMULA, by="trial", genotypes="gem")
     with pytest.raises(OptionError, match="no table 'trials': ask for it with genotypes="):
         _ = fit_batch(frame, FORMULA, by="trial", progress=False).trials
+
+
+def test_an_index_over_traits_fitted_apart(frame):
+    batch = fit_batch(frame, FORMULA.removeprefix("yield "), by="trial", traits=["yield", "height"],
+                      genotypes="gen", fixed=False, progress=False)  # fmt: skip
+    table = batch.selection_index({"yield": 1.0, "height": -0.05})
+    one = batch.genotype_values.query("trial == 'T2' and gen == 'G05'").set_index("trait")
+    row = table.query("trial == 'T2' and gen == 'G05'").iloc[0]
+    assert row["estimate"] == pytest.approx(
+        one.loc["yield", "estimate"] - 0.05 * one.loc["height", "estimate"]
+    )
+    variance = one.loc["yield", "se"] ** 2 + (0.05 * one.loc["height", "se"]) ** 2
+    assert row["se"] == pytest.approx(np.sqrt(variance))
+    assert row["rank"] == 1 + (table.query("trial == 'T2'")["estimate"] > row["estimate"]).sum()
+    assert "T7" not in set(table["trial"])  # without yield there is no index
+    with pytest.raises(OptionError, match="trait 'yeild' is not in the batch; nearest: 'yield'"):
+        batch.selection_index({"yeild": 1.0})
+
+
+def test_trials_with_genotypes_in_common(frame):
+    own = frame[~((frame["trial"] == "T1") & frame["gen"].isin(["G01", "G02"]))]
+    own = own[~((own["trial"] == "T2") & own["gen"].isin(["G02", "G03", "G04"]))]
+    batch = fit_batch(own[own["trial"].isin(["T1", "T2"])], FORMULA, by="trial", genotypes="gen", fixed=False,
+                      progress=False)  # fmt: skip
+    assert batch.common_genotypes().to_numpy().tolist() == [[22, 20], [20, 21]]

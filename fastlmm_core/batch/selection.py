@@ -1,0 +1,67 @@
+"""Across the trials of a batch: an index over traits, and which genotypes trials have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from fastlmm_core.errors import OptionError, nearest_names
+
+
+def selection_index(
+    values: pd.DataFrame, keys: list[str], genotype: str, weights: Mapping[str, float]
+) -> pd.DataFrame:
+    """Weighted sums of the values of several traits, genotype by genotype within each trial.
+
+    Parameters
+    ----------
+    values : DataFrame
+        The table `genotype_values` of a batch.
+    keys : list of str
+        Columns that name a trial.
+    genotype : str
+    weights : mapping of str to float
+        Economic weight of each trait, in units of the index for one unit of the trait.
+
+    Returns
+    -------
+    DataFrame
+        Keys, genotype, estimate, se, rank within the trial; genotypes with a value of every trait. The errors
+        of different traits are taken as independent, for they come from fits of their own: one fit of all
+        traits, ``genotype_values(..., by="trait").index(weights)``, has their covariances.
+
+    Raises
+    ------
+    OptionError
+        For a trait that the table does not have.
+    """
+    known = list(dict.fromkeys(values["trait"]))
+    for name in weights:
+        if name not in known:
+            raise OptionError(f"weights: trait '{name}' is not in the batch{nearest_names(name, known)}")
+    own = values[values["trait"].isin(list(weights))]
+    factor = own["trait"].map(lambda name: float(weights[name])).to_numpy()
+    parts = own[[*keys, genotype]].assign(
+        estimate=factor * own["estimate"].to_numpy(), se=(factor * own["se"].to_numpy()) ** 2, traits=1
+    )
+    table = parts.groupby([*keys, genotype], sort=False, observed=True).sum().reset_index()
+    table = table[table.pop("traits") == len(weights)].reset_index(drop=True)
+    table["se"] = np.sqrt(table["se"])
+    groups = table.groupby(keys, sort=False, observed=True) if keys else table
+    table["rank"] = groups["estimate"].rank(ascending=False, method="min").astype(int)
+    return table
+
+
+def common_genotypes(values: pd.DataFrame, keys: list[str], genotype: str) -> pd.DataFrame:
+    """How many genotypes every two trials have in common: square, with the trials as index and columns.
+
+    The diagonal is the number in the trial itself. Trials that share none, not even through others, cannot be
+    compared.
+    """
+    trials = values[keys].astype(str).agg(":".join, axis=1) if keys else pd.Series("1", index=values.index)
+    present = pd.crosstab(trials.to_numpy(), values[genotype].to_numpy()).gt(0).astype(int)
+    found = present.to_numpy() @ present.to_numpy().T
+    names = present.index.rename(":".join(keys) or "trial")
+    return pd.DataFrame(found, index=names, columns=list(present.index))
