@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastlmm_core.design.building import build_design
-from fastlmm_core.design.expressions import deparse
-from fastlmm_core.design.formula import ParsedFormula, RandomPart, TermList
+from fastlmm_core.design.expressions import Name, deparse
+from fastlmm_core.design.formula import ParsedFormula, RandomPart, TermList, parse_expression
 from fastlmm_core.design.table import Table
 from fastlmm_core.errors import FastLMMWarning, InferenceError
 
@@ -34,6 +34,10 @@ def fit_fixed_levels(fit: LMMFit, k: int) -> LMMFit:
     part = next(own for own in parsed.random if own.label == term.label)
     if term.columns != ("(Intercept)",) or len(term.group_variables) != 1 or term.at is not None:
         raise InferenceError(NOT_PLAIN)
+    column = fit.design._table.columns[term.group_variables[0]]
+    plain = isinstance(part.factors[0], Name)
+    # numbers group as labels; in the fixed part they would be a covariate
+    as_text = f"factor({deparse(part.factors[0])})" if plain and not column.is_factor else None
     relationships = {
         str(axis.relationship.name): axis.relationship
         for other in fit.design.random if not other.is_spline
@@ -44,7 +48,7 @@ def fit_fixed_levels(fit: LMMFit, k: int) -> LMMFit:
         relationships[str(residual.known_name)] = residual.relationship
     held = {key: value for key, value in fit.prepared.fixed_parameters.items() if key != term.group}
     design = build_design(
-        moved_to_fixed(parsed, part), used_rows(fit), weights=fit.weights, offset=fit.offset,
+        moved_to_fixed(parsed, part, as_text), used_rows(fit), weights=fit.weights, offset=fit.offset,
         contrasts=fit.prepared.contrasts, response=False, residual=residual.text,
         relationships=relationships, residual_held=any(str(key).startswith("Residual") for key in held),
     )  # fmt: skip
@@ -53,9 +57,9 @@ def fit_fixed_levels(fit: LMMFit, k: int) -> LMMFit:
         return prepare_design(design, fit.reml, held=held).fit(y=fit.response)
 
 
-def moved_to_fixed(parsed: ParsedFormula, part: RandomPart) -> ParsedFormula:
+def moved_to_fixed(parsed: ParsedFormula, part: RandomPart, as_text: str | None = None) -> ParsedFormula:
     """The formula with the levels of a random term among its fixed main effects, without its offset."""
-    node = part.factors[0]
+    node = part.factors[0] if as_text is None else parse_expression(as_text)
     text, fixed = deparse(node), parsed.fixed
     if (text,) in fixed.terms:
         raise InferenceError(f"{text} is a fixed effect already")

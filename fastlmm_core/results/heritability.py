@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 DEFINITIONS = ("standard", "plot", "cullis", "oakey", "piepho", "piepho_kr", "delta_blup", "delta_blue")
 OK = "ok"
 SLOPES = "the variance between the levels depends on a covariate"
-SEVERAL = "the residual has more than one variance"
+SEVERAL = "the residual is correlated, or has more than one variance"
 RELATED = "the levels are related; 'oakey' and the deltas take that into account"
 ONE_LEVEL = "a difference needs two levels"
 Answer = tuple[float, float, str]  # estimate, standard error, status
@@ -191,6 +191,8 @@ def find_term(fit: LMMFit, term: str) -> int:
     terms = [(k, own) for k, own in enumerate(fit.design.random) if not own.is_spline]
     exact = [k for k, own in terms if own.group == term]
     single = exact or [k for k, own in terms if own.group_variables == (term,)]
+    if not terms:
+        raise OptionError(f"'{term}' is not a grouping factor: this model has no random terms over levels")
     if not single:
         nearest = nearest_names(term, [own.group for _, own in terms])
         raise OptionError(f"'{term}' is not a grouping factor of this model{nearest}")

@@ -77,9 +77,11 @@ def _of_blues(fit: LMMFit, k: int, level: float) -> dict[str, float]:
     try:
         second = fit_fixed_levels(fit, k)
         name = fit.design.random[k].group_variables[0]
-        tests = second.anova().set_index("term").loc[name]
+        before = {term.label for term in fit.design.terms}
+        label = next(term.label for term in second.design.terms if term.label not in before)
+        tests = second.anova().set_index("term").loc[label]
         errors = second.emmeans([name]).difference_errors(level)
     except FastLMMError:
         return dict.fromkeys(BLUES, np.nan)
     figures = (tests["df_num"], tests["df_den"], tests["F"], tests["p"], errors.sed_mean, errors.lsd_mean)
-    return dict(zip(BLUES, map(float, figures), strict=True))
+    return dict(zip(BLUES, np.array(figures, dtype=float).tolist(), strict=True))

@@ -151,7 +151,7 @@ def test_the_same_through_the_equations_of_structures(unbalanced):
     assert np.allclose(plain["estimate"][same], structured["estimate"][same], rtol=1e-9)
     assert structured["se"].isna().all()  # nothing is left to vary
     free = lmm(FORMULA, unbalanced, residual="units | rep").heritability("gen").to_frame()
-    assert free.set_index("definition").loc["standard", "status"].startswith("the residual has more")
+    assert free.set_index("definition").loc["standard", "status"].startswith("the residual is correlated")
     assert free.set_index("definition").loc["cullis", "se"] > 0
 
 
@@ -243,6 +243,7 @@ def test_without_variance_there_is_no_heritability():
     [
         ({"term": "genotype"}, "'genotype' is not a grouping factor"),
         ({"term": "gen", "definitions": "culis"}, "'culis' is not known"),
+        ({"term": "gen", "coefficient": ""}, "coefficient is empty"),
         ({"term": "gen", "levels": ["G99"]}, "'G99' is no level of gen"),
         ({"term": "gen", "coefficient": "x"}, "no coefficient 'x'"),
     ],
@@ -250,6 +251,22 @@ def test_without_variance_there_is_no_heritability():
 def test_mistakes_are_named(alpha, options, words):
     with pytest.raises(OptionError, match=words):
         alpha.heritability(**options)
+
+
+@pytest.mark.parametrize("group", ["number", "factor(number)"])
+def test_levels_that_are_numbers_are_labels_in_the_second_fit_too(unbalanced, group):
+    frame = unbalanced.assign(number=unbalanced["gen"].str[1:].astype(int))
+    names = lmm(FORMULA, unbalanced).heritability("gen").to_frame()["estimate"]
+    fit = lmm(FORMULA.replace("gen", group), frame)
+    assert np.allclose(fit.heritability(group).to_frame()["estimate"], names, rtol=1e-8)
+    summary, named = fit.trial_summary(group), lmm(FORMULA, unbalanced).trial_summary("gen")
+    assert summary["F_genotypes"] == pytest.approx(named["F_genotypes"], rel=1e-8)
+    assert summary["sed_mean"] == pytest.approx(named["sed_mean"], rel=1e-8)
+
+
+def test_a_linear_model_has_no_levels():
+    with pytest.raises(OptionError, match="no random terms"):
+        lmm("yield ~ gen", datasets.load("john_alpha")).heritability("gen")
 
 
 def test_a_coefficient_of_several():
