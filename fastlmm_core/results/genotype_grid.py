@@ -12,6 +12,7 @@ import scipy.sparse as sp
 from fastlmm_core.design.functions import columns_read
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import OptionError, nearest_names
+from fastlmm_core.reading import level_label
 from fastlmm_core.results.effect_functions import EffectFunctions, effect_functions
 from fastlmm_core.results.heritability import level_relation
 
@@ -109,7 +110,7 @@ def genotype_rows(fit: LMMFit, k: int, by: tuple[str, ...]) -> GenotypeRows:
 
 def own_values(frame: pd.DataFrame, gen: str) -> pd.DataFrame:
     """Columns that are the same in all rows of a genotype, by its label: group, new or old, a covariate."""
-    groups = frame.groupby(frame[gen].astype(str), observed=True)
+    groups = frame.groupby(frame[gen].map(level_label).astype(str), observed=True)
     same = [name for name in frame.columns if name != gen and (groups[name].nunique() <= 1).all()]
     first = groups[same].first() if same else pd.DataFrame(index=list(groups.groups))
     return first
@@ -160,7 +161,7 @@ def _grid(
 def _levels(column: pd.Series) -> list[str]:
     if isinstance(column.dtype, pd.CategoricalDtype):
         return [str(level) for level in column.cat.categories]
-    return [f"{value:g}" for value in np.unique(column)]
+    return [level_label(value) for value in np.unique(column)]
 
 
 def _term_weights(

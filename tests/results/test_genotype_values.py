@@ -167,6 +167,21 @@ def test_new_lines_and_fixed_checks():
     )
 
 
+def test_genotypes_and_years_that_are_numbers(trials):
+    """Codes of seven digits, checks and lines of them, by year: the figures of the same columns as text."""
+    frame = trials.assign(
+        code=trials["gen"].factorize()[0] + 1_234_567, year=trials["trial"].str[1:].astype(int) + 2020
+    )
+    frame["group"] = np.where(frame["code"] < 1_234_570, "old", "new")
+    formula = "yield ~ group + (1|{0}) + (1|{1}) + (1|{1}:{0})"
+    numbers = lmm(formula.format("code", "year"), frame).genotype_values("code", by="year").to_frame()
+    names = lmm(formula.format("gen", "trial"), frame).genotype_values("gen", by="trial").to_frame()
+    assert set(numbers["year"].astype(str)) == {"2021", "2022", "2023"}
+    assert numbers["code"].astype(str).str.len().eq(7).all()
+    sort = ["estimate", "se"]
+    assert np.allclose(numbers[sort].sort_values(sort), names[sort].sort_values(sort), rtol=1e-7)
+
+
 @pytest.fixture(scope="module")
 def alpha():
     return lmm("yield ~ rep + (1|gen) + (1|rep:block)", datasets.load("john_alpha"))
