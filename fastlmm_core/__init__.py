@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # what checkers and editors see of the names below
     from fastlmm_core.batch import fit_group as fit_group
     from fastlmm_core.batch import second_stage as second_stage
     from fastlmm_core.request import run as run
+    from fastlmm_core.results.factor_comparison import compare_factors as compare_factors
     from fastlmm_core.results.fit import LMMFit as LMMFit
     from fastlmm_core.results.saving import load as load
     from fastlmm_core.results.term_tests import compare as compare
@@ -35,6 +36,7 @@ _EXPORTS = {
     "LMMFit": "fastlmm_core.results.fit",
     "load": "fastlmm_core.results.saving",
     "compare": "fastlmm_core.results.term_tests",
+    "compare_factors": "fastlmm_core.results.factor_comparison",
     "Pedigree": "fastlmm_core.structures.relationships",
     "Markers": "fastlmm_core.structures.relationships",
     "Covariance": "fastlmm_core.structures.relationships",

@@ -169,17 +169,31 @@ class StructuredSolution:
 
     def prediction_error(self, k: int) -> np.ndarray:
         """Var(u_hat - u) of every level, (L, m, m), in the user's coefficients."""
+        term = self.equations.terms[k]
+        return self.sigma2 * self._level_error(k, term.basis @ self.point.loadings[k, : term.m, : term.width])
+
+    def scores(self, k: int, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Predictions A s of term k and Var(A s_hat - A s), (L, a) and (L, a, a), for directions A (a, r).
+
+        s are the spherical effects of a level, u = Lambda s: with the unit rows of A the scores of factors.
+        """
+        term, rows = self.equations.terms[k], self.equations.spherical.rows[k]
+        inside = self.point.solution[rows, 0] @ directions.T
+        values = inside if term.root is None else term.root @ inside
+        return values, self._level_error(k, directions)
+
+    def _level_error(self, k: int, directions: np.ndarray) -> np.ndarray:
+        """Blocks A C^-1 A' of every level of term k, (L, a, a), for A (a, r)."""
         e = self.equations
         term, rows = e.terms[k], e.spherical.rows[k]
         L, r = rows.shape
-        loadings = term.basis @ self.point.loadings[k, : term.m, :r]
         if term.root is not None:
-            return self.sigma2 * self._low_rank_error(k, loadings)
+            return self._low_rank_error(k, directions)
         block = np.empty((L, r, r))
         for c in range(r):
             for d in range(c, r):
                 block[:, d, c] = block[:, c, d] = self.inverse_subset[e.spherical.indptr[rows[:, c]] + d - c]
-        return self.sigma2 * (loadings @ block @ loadings.T)
+        return np.asarray(directions @ block @ directions.T)
 
     def conditional_variance(self, k: int) -> np.ndarray:
         """Var(u | y, beta) of every level (L, m, m): the prediction error less the part of beta."""

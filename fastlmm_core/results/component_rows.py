@@ -16,7 +16,12 @@ from fastlmm_core.errors import InferenceError, check_option
 from fastlmm_core.reml.information import information_matrix
 from fastlmm_core.reml.natural import natural_parameters
 from fastlmm_core.reml.solved import SolvedEquations
-from fastlmm_core.results.structured_blocks import independent_labels, residual_blocks, term_blocks
+from fastlmm_core.results.structured_blocks import (
+    ComponentBlock,
+    independent_labels,
+    residual_blocks,
+    term_blocks,
+)
 
 if TYPE_CHECKING:
     from fastlmm_core.results.fit import LMMFit
@@ -37,68 +42,98 @@ class ComponentRow:
     slope: np.ndarray
 
 
+@dataclass(frozen=True)
+class CovarianceBlock:
+    """One T (m, m) whose elements are components, with its slopes (t, m, m) in theta.
+
+    `variances_only` where the covariances are none of the model: `||` and splines.
+    """
+
+    group: str
+    names: list[Any]
+    T: np.ndarray
+    slopes: np.ndarray
+    variances_only: bool = False
+
+    @property
+    def sd(self) -> np.ndarray:
+        """Standard deviations, (m,)."""
+        return np.sqrt(np.maximum(np.diag(self.T), 0.0))
+
+    def rows(self) -> list[ComponentRow]:
+        """The lower triangle row by row."""
+        rows, sd = [], self.sd
+        for i in range(len(self.T)):
+            for j in range(i + 1):
+                if i == j:
+                    value, slope = self.T[i, i], self.slopes[:, i, i]
+                    rows.append(ComponentRow(self.group, self.names[i], None, value, sd[i], slope))
+                elif not self.variances_only:
+                    product = sd[i] * sd[j]
+                    cor = self.T[i, j] / product if product > 0 else np.nan
+                    names = self.names[j], self.names[i]
+                    rows.append(ComponentRow(self.group, *names, self.T[i, j], cor, self.slopes[:, i, j]))
+        return rows
+
+
 def component_rows(fit: LMMFit) -> list[ComponentRow]:
     """Lower triangle of every T row by row, the residual last: V1, V2, ..."""
-    return _structured_rows(fit) if fit.structured else _plain_rows(fit)
+    return [row for block in covariance_blocks(fit) for row in block.rows()]
 
 
-def _plain_rows(fit: LMMFit) -> list[ComponentRow]:
-    """Rows of a fit with unrelated levels; slopes in (sigma2 t, sigma2)."""
+def covariance_blocks(fit: LMMFit) -> list[CovarianceBlock]:
+    """Every T of a fit in the order of its components, those of the residual last."""
+    return _structured_blocks(fit) if fit.structured else _plain_blocks(fit)
+
+
+def _plain_blocks(fit: LMMFit) -> list[CovarianceBlock]:
+    """Blocks of a fit with unrelated levels; slopes in (sigma2 t, sigma2)."""
     solved = fit.solved
     assert isinstance(solved, SolvedEquations)
     parameters = natural_parameters(solved)
-    rows: list[ComponentRow] = []
+    blocks: list[CovarianceBlock] = []
     for k, (random, term) in enumerate(zip(fit.design.random, solved.equations.terms, strict=True)):
         slopes = np.zeros((parameters.size + 1, term.m, term.m))
         for j in np.flatnonzero(parameters.term == k):
             slopes[j] = term.basis @ parameters.directions[j][: term.m, : term.m] @ term.basis.T
         T = solved.user_sigma2 * solved.user_covariance(k)
-        own = _triangle(random.group, list(random.columns), T, slopes)
-        rows += own if term.structure.name != "diag" else [row for row in own if row.var2 is None]
+        alone = term.structure.name == "diag"
+        blocks.append(CovarianceBlock(random.group, list(random.columns), T, slopes, alone))
     slopes = np.zeros((parameters.size + 1, 1, 1))
     slopes[-1] = 1.0
-    return rows + _triangle("Residual", [None], np.array([[solved.user_sigma2]]), slopes)
+    return [*blocks, CovarianceBlock("Residual", [None], np.array([[solved.user_sigma2]]), slopes)]
 
 
-def _structured_rows(fit: LMMFit) -> list[ComponentRow]:
-    rows: list[ComponentRow] = []
+def _structured_blocks(fit: LMMFit) -> list[CovarianceBlock]:
+    blocks: list[CovarianceBlock] = []
     for random, block in zip(fit.design.random, term_blocks(fit), strict=True):
-        group = block.group
         labels = independent_labels(random)
         block = block if labels is None else block.spread(labels)
-        if block.T is None:
-            for d, (name, value) in enumerate(zip(block.names, block.extra["variances"], strict=True)):
-                rows.append(ComponentRow(group, name, None, value, float(np.sqrt(value)), block.slopes[:, d]))
+        if block.T is None:  # a spline: its variances
+            slopes = block.slopes[:, :, None] * np.eye(len(block.names))
+            T = np.diag(np.asarray(block.extra["variances"], float))
+            blocks.append(CovarianceBlock(block.group, block.names, T, slopes, variances_only=True))
         else:
-            rows += _triangle(group, block.names, block.T, block.slopes)
-    blocks = residual_blocks(fit)
+            blocks.append(CovarianceBlock(block.group, block.names, block.T, block.slopes))
+    return blocks + _residual_rows(residual_blocks(fit))
+
+
+def _residual_rows(blocks: list[ComponentBlock]) -> list[CovarianceBlock]:
+    """One diagonal block of the variances by level of `|`, or one for every level's own T."""
     if all(block.T is not None and len(block.T) == 1 for block in blocks):
         alone = len(blocks) == 1 and blocks[0].at is None
-        names: list[str | None] = [None] if alone else [str(block.at) for block in blocks]
+        names: list[Any] = [None] if alone else [str(block.at) for block in blocks]
         T = np.diag(np.array([float(block.T[0, 0]) for block in blocks if block.T is not None]))
         slopes = np.zeros((blocks[0].slopes.shape[0], len(blocks), len(blocks)))
         for i, block in enumerate(blocks):
             slopes[:, i, i] = block.slopes[:, 0, 0]
-        return rows + _triangle(blocks[0].group, names, T, slopes)
+        return [CovarianceBlock(blocks[0].group, names, T, slopes)]
+    out = []
     for block in blocks:
         group = block.group if block.at is None else f"{block.group}|{block.at}"
         assert block.T is not None
-        rows += _triangle(group, block.names, block.T, block.slopes)
-    return rows
-
-
-def _triangle(group: str, names: list[Any], T: np.ndarray, slopes: np.ndarray) -> list[ComponentRow]:
-    rows = []
-    sd = np.sqrt(np.maximum(np.diag(T), 0.0))
-    for i in range(len(T)):
-        for j in range(i + 1):
-            if i == j:
-                rows.append(ComponentRow(group, names[i], None, T[i, i], sd[i], slopes[:, i, i]))
-            else:
-                product = sd[i] * sd[j]
-                cor = T[i, j] / product if product > 0 else np.nan
-                rows.append(ComponentRow(group, names[j], names[i], T[i, j], cor, slopes[:, i, j]))
-    return rows
+        out.append(CovarianceBlock(group, list(block.names), block.T, block.slopes))
+    return out
 
 
 def component_covariance(fit: LMMFit, kind: str = "average") -> np.ndarray:
@@ -106,7 +141,14 @@ def component_covariance(fit: LMMFit, kind: str = "average") -> np.ndarray:
 
     Zero for parameters that are held or at the boundary: nothing is known to vary.
     """
-    slopes = np.array([row.slope for row in component_rows(fit)])
+    return slope_covariance(fit, np.array([row.slope for row in component_rows(fit)]), kind)
+
+
+def slope_covariance(fit: LMMFit, slopes: np.ndarray, kind: str = "average") -> np.ndarray:
+    """Covariance (r, r) of functions of the variance parameters with derivatives `slopes` (r, t).
+
+    By the delta method; the parameters are those of the slopes of ``covariance_blocks``.
+    """
     return np.asarray(slopes @ parameter_covariance(fit, kind) @ slopes.T)
 
 

@@ -58,12 +58,14 @@ from fastlmm_core.results.coefficients import (
     r_squared,
 )
 from fastlmm_core.results.convergence import Convergence, convergence_of
+from fastlmm_core.results.correlations import CorrelationTable, correlation_table
 from fastlmm_core.results.marker_effects import marker_effect_table
 from fastlmm_core.results.vpredict import VarianceFunction, vpredict
 
 if TYPE_CHECKING:
     from fastlmm_core.api import Prepared
     from fastlmm_core.inference.emmeans import EmmeansTable
+    from fastlmm_core.results.factor_analysis import FactorAnalysis
     from fastlmm_core.results.genotype_values import GenotypeValues
     from fastlmm_core.results.heritability import HeritabilityTable
     from fastlmm_core.results.summary import Summary
@@ -258,6 +260,50 @@ class LMMFit:
             When the expression is anything else.
         """
         return vpredict(self, expression, information)
+
+    @public(term=optional(NAME), information=one_of(KINDS))
+    def correlations(self, term: str | None = None, information: str = "average") -> CorrelationTable:
+        """Genetic and residual correlations: group, var1, var2, estimate, se.
+
+        Parameters
+        ----------
+        term : str, optional
+            Grouping factor, ``"gen"`` or ``"vm(gen, G)"``, or ``"Residual"``; all of them by default.
+        information : {"average", "expected", "observed"}
+            Information about the variance parameters behind the standard errors (delta method).
+
+        Returns
+        -------
+        CorrelationTable
+            ``to_frame()``, and ``matrix(group)`` and ``errors(group)`` as squares.
+
+        Raises
+        ------
+        OptionError
+            When the term, or every term, has no correlations.
+        """
+        return correlation_table(self, term, information)
+
+    @public(term=optional(NAME), information=one_of(KINDS))
+    def factor_analysis(self, term: str | None = None, information: str = "average") -> FactorAnalysis:
+        """Loadings, scores, variance explained, overall performance and stability of a term with factors.
+
+        Parameters
+        ----------
+        term : str, optional
+            Grouping factor of ``fa(0 + env | gen, k=2)`` or ``rr(...)``, or the term as written; the first by
+            default.
+        information : {"average", "expected", "observed"}
+            Information about the variance parameters behind the errors of loadings and specific variances.
+
+        Raises
+        ------
+        OptionError
+            When no term, or not this one, has factors.
+        """
+        from fastlmm_core.results.factor_analysis import factor_analysis
+
+        return factor_analysis(self, term, information)
 
     def term_variances(self, k: int) -> np.ndarray:
         """Variances (m,) of the coefficients of random term k; the own variances of a spline."""

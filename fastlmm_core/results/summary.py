@@ -12,6 +12,7 @@ import pandas as pd
 from ..engine.solution import StructuredSolution
 from ..errors import check_option
 from ..inference.estimate_tables import DDF_WORDS
+from .correlations import correlation_table
 from .rendering import Table, format_p, format_significant, shared_decimals
 from .structured_blocks import ComponentBlock, residual_blocks, term_blocks
 
@@ -41,6 +42,8 @@ class Summary:
         Coefficients with SE, df, t and p.
     notes : tuple of str
         Dropped rows and columns, singular terms, convergence.
+    correlations : Table or None
+        Genetic and residual correlations with standard errors, where a model of several traits has both.
     """
 
     heading: str
@@ -51,6 +54,7 @@ class Summary:
     counts: str
     fixed: Table
     notes: tuple[str, ...]
+    correlations: Table | None = None
 
     @property
     def fixed_effects(self) -> pd.DataFrame:
@@ -72,7 +76,8 @@ class Summary:
         facts = "\n".join(self.facts)
         if self.random is None:
             return [*parts, self.residuals, self.fixed, f"{facts}\n{self.counts}", *self.notes]
-        return [*parts, facts, self.residuals, self.random, self.counts, self.fixed, *self.notes]
+        beside = [] if self.correlations is None else [self.correlations]
+        return [*parts, facts, self.residuals, self.random, *beside, self.counts, self.fixed, *self.notes]
 
     def __str__(self) -> str:
         lines, notes = [], len(self.notes)
@@ -140,6 +145,7 @@ def summarize(
         counts=_counts(fit),
         fixed=fixed_table(fit, ddf, digits, information),
         notes=fit_notes(fit),
+        correlations=trait_correlations(fit) if fit.structured else None,
     )
 
 
@@ -251,6 +257,8 @@ def structured_random_table(fit: LMMFit, digits: int = 4) -> Table:
 
 # More correlations than fit beside each other are left to `variance_components`.
 WIDEST = 8
+# More rows of correlations with their errors are left to `fit.correlations`.
+MOST_CORRELATIONS = 30
 BY_LAG = ("ar1", "hetar1")
 
 
@@ -270,6 +278,19 @@ def shows_correlations(block: ComponentBlock) -> bool:
 def is_diagonal(T: np.ndarray) -> bool:
     """Whether a covariance has no covariances."""
     return bool(np.allclose(T, np.diag(np.diag(T)), atol=0.0))
+
+
+def trait_correlations(fit: LMMFit) -> Table | None:
+    """Correlations of terms and residual with standard errors, where both have them for the same traits."""
+    residual, terms = residual_blocks(fit), term_blocks(fit)
+    traits = [set(block.names) for block in residual if block.T is not None and shows_correlations(block)]
+    if not any(block.T is not None and len(block.names) > 1 and shows_correlations(block)
+               and any(len(own) == len(block.names) for own in traits) for block in terms):  # fmt: skip
+        return None
+    frame = correlation_table(fit, None, "average").frame
+    if len(frame) > MOST_CORRELATIONS:
+        return None
+    return Table(frame, "Correlations (se from average information):", kinds={"estimate": "t", "se": "t"})
 
 
 def correlation_notes(fit: LMMFit) -> list[str]:

@@ -80,10 +80,13 @@ class FactorLoadings(LoadingEntries):
 
 def principal_axes(gamma: np.ndarray) -> np.ndarray:
     """Gamma (m, k) rotated to orthogonal columns, the longest first, each with a sum that is not negative."""
-    left, size, _ = np.linalg.svd(gamma, full_matrices=False)
-    rotated = np.zeros_like(gamma)
-    rotated[:, : size.size] = left * size
-    return np.where(rotated.sum(axis=0) < 0.0, -1.0, 1.0) * rotated
+    return gamma @ principal_rotation(gamma)
+
+
+def principal_rotation(gamma: np.ndarray) -> np.ndarray:
+    """Orthogonal A (k, k) that turns Gamma (m, k) to its principal axes, Gamma A."""
+    turn = np.linalg.svd(gamma)[2].T
+    return np.where((gamma @ turn).sum(axis=0) < 0.0, -1.0, 1.0) * turn
 
 
 def leading_factors(T: np.ndarray, k: int, least: float = 0.0) -> np.ndarray:

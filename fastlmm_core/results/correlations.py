@@ -1,0 +1,135 @@
+"""Correlations within the covariances of a fit, with standard errors by the delta method."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from fastlmm_core.design.expressions import label_of
+from fastlmm_core.errors import InferenceError, OptionError, nearest_names
+from fastlmm_core.inference.figure_tables import FigureTable
+from fastlmm_core.results.component_rows import CovarianceBlock, covariance_blocks, slope_covariance
+
+if TYPE_CHECKING:
+    from fastlmm_core.results.fit import LMMFit
+
+# A correlation nearer to +1 or -1 is at the boundary, where the delta method does not hold.
+AT_BOUND = 1e-7
+RESIDUAL = "Residual"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class CorrelationTable(FigureTable):
+    """Correlations of a fit: group, var1, var2, estimate, se; prints itself.
+
+    `se` is NaN for a correlation that is held, +1, -1, or beside a variance of zero.
+    """
+
+    def groups(self) -> tuple[str, ...]:
+        """Names of the covariance matrices: grouping factors and the residual."""
+        return tuple(dict.fromkeys(self.frame["group"]))
+
+    def matrix(self, group: str | None = None) -> pd.DataFrame:
+        """The correlation matrix (m, m) of one group, by default the first; 0 where the model has none."""
+        return self._square(group, "estimate", 1.0)
+
+    def errors(self, group: str | None = None) -> pd.DataFrame:
+        """Standard errors in the places of ``matrix``, NaN on the diagonal."""
+        return self._square(group, "se", np.nan)
+
+    def _square(self, group: str | None, column: str, diagonal: float) -> pd.DataFrame:
+        own = self.groups()[0] if group is None else _meant(group, self.groups(), "group")[0]
+        rows = self.frame[self.frame["group"] == own]
+        names = list(dict.fromkeys([*rows["var1"], *rows["var2"]]))
+        values = np.full((len(names), len(names)), 0.0 if column == "estimate" else np.nan)
+        i, j = (np.array([names.index(name) for name in rows[var]]) for var in ("var1", "var2"))
+        values[i, j] = values[j, i] = rows[column]
+        np.fill_diagonal(values, diagonal)
+        return pd.DataFrame(values, index=names, columns=names)
+
+
+def correlation_table(fit: LMMFit, term: str | None, information: str) -> CorrelationTable:
+    """Correlations of one group or of all; see ``LMMFit.correlations``."""
+    blocks = [block for block in covariance_blocks(fit) if _pairs(block).size]
+    if not blocks:
+        raise OptionError(
+            "no term of this model has correlations: write coefficients such as (0 + env | gen), or a "
+            "structure such as residual='us(visit | subject)'"
+        )
+    if term is not None:
+        groups = _meant(term, tuple(block.group for block in blocks), "term")
+        blocks = [block for block in blocks if block.group in groups]
+    frame = pd.concat([_rows(fit, block, information) for block in blocks], ignore_index=True)
+    return CorrelationTable(frame, f"Correlations (standard errors from {information} information)")
+
+
+def _meant(name: str, groups: tuple[str, ...], option: str) -> list[str]:
+    """Groups that a name stands for: itself, or all of the residual, with what stands behind its bars."""
+    found = [group for group in groups if group == label_of(name)]
+    if name == RESIDUAL and not found:
+        found = [group for group in groups if group.startswith(RESIDUAL)]
+    if not found:
+        hint = nearest_names(name, dict.fromkeys(groups))
+        raise OptionError(f"{option}={name!r} has no correlations{hint}")
+    return found
+
+
+def _pairs(block: CovarianceBlock) -> np.ndarray:
+    """Pairs i < j (p, 2) whose covariance is none that the structure sets to zero."""
+    if block.variances_only:
+        return np.zeros((0, 2), int)
+    moving = (block.T != 0.0) | np.any(block.slopes != 0.0, axis=0)
+    j, i = np.nonzero(np.tril(moving, -1))
+    return np.column_stack([i, j])
+
+
+def _rows(fit: LMMFit, block: CovarianceBlock, information: str) -> pd.DataFrame:
+    i, j = _pairs(block).T
+    correlation, slopes = correlations(block.T, block.slopes, i, j)
+    try:
+        variance = np.diag(slope_covariance(fit, slopes, information))
+    except InferenceError:
+        variance = np.full(i.size, np.nan)
+    known = np.isfinite(correlation) & (1.0 - np.abs(correlation) > AT_BOUND) & (variance > 0.0)
+    names = np.array(block.names, dtype=object)
+    return pd.DataFrame(
+        {"group": block.group, "var1": names[i], "var2": names[j], "estimate": correlation,
+         "se": np.sqrt(np.where(known, variance, np.nan))}
+    )  # fmt: skip
+
+
+def correlations(
+    T: np.ndarray, slopes: np.ndarray, i: np.ndarray, j: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Correlations (p,) of pairs of T (m, m) and their derivatives (p, t), from those of T (t, m, m).
+
+    d r_ij = dT_ij / sqrt(T_ii T_jj) - r_ij (dT_ii / T_ii + dT_jj / T_jj) / 2; NaN and 0 beside no variance.
+    """
+    variance = np.diag(T)
+    defined = (variance[i] > 0.0) & (variance[j] > 0.0)
+    safe = np.where(variance > 0.0, variance, 1.0)
+    size = np.sqrt(safe[i] * safe[j])
+    r = T[i, j] / size
+    own = np.diagonal(slopes, axis1=1, axis2=2) / safe
+    change = slopes[:, i, j] / size - 0.5 * r * (own[:, i] + own[:, j])
+    return np.where(defined, r, np.nan), np.where(defined, change, 0.0).T
+
+
+def dendrogram(correlation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Order (m,) in which like ones stand together, and the tree (m - 1, 4) of scipy.cluster.
+
+    Average linkage of the distances 1 - r, leaves ordered so that neighbours are near (Cullis et al. 2010, J.
+    Agric. Biol. Environ. Stat. 15:198 cluster environments so). An undefined correlation counts as none.
+    """
+    from scipy.cluster.hierarchy import leaves_list, linkage, optimal_leaf_ordering
+
+    m = len(correlation)
+    if m < 2:
+        return np.arange(m), np.zeros((0, 4))
+    distance = 1.0 - np.nan_to_num(np.asarray(correlation, float))[np.triu_indices(m, 1)]
+    distance = np.maximum(distance, 0.0)
+    tree = optimal_leaf_ordering(linkage(distance, "average"), distance)
+    return leaves_list(tree), tree

@@ -1,0 +1,297 @@
+"""What the factors of ``fa()`` and ``rr()`` say: loadings, scores, variance explained, performance.
+
+The loadings are rotated to their principal axes, so that the first factor explains most; each column has a
+sum that is not negative (Smith & Cullis 2018, Euphytica 214:143). Scores have the relationship of the levels
+as their covariance: the common effect of level i at coefficient j is sum_r loading_jr score_ir.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from fastlmm_core.design.expressions import label_of
+from fastlmm_core.engine.solution import StructuredSolution
+from fastlmm_core.errors import InferenceError, OptionError, nearest_names
+from fastlmm_core.results.component_rows import slope_covariance
+from fastlmm_core.results.correlations import dendrogram
+from fastlmm_core.results.rendering import Table
+from fastlmm_core.results.table_group import TableGroup
+from fastlmm_core.structures.coefficients.factor_loadings import principal_rotation
+
+if TYPE_CHECKING:
+    from fastlmm_core.results.fit import LMMFit
+
+STRUCTURES = ("fa", "rr")
+# Squared lengths of two axes nearer than this part of the longest: their directions are not determined.
+EQUAL_AXES = 1e-8
+SHOWN = 10
+
+
+@dataclass(frozen=True, eq=False)
+class FactorAnalysis:
+    """The factor-analytic report of one term; made by ``LMMFit.factor_analysis``.
+
+    Attributes
+    ----------
+    term, group, structure : str
+        ``"fa(0 + env | gen, k=2)"``, ``"gen"``, ``"fa"`` or ``"rr"``.
+    k : int
+        Factors.
+    levels, environments : (L,) and (m,) tuples of str
+        Rows and coefficients of the term; a coefficient of a factor goes by its level.
+    gamma, se_gamma : (m, k)
+        Rotated loadings in units of the response and their standard errors by the delta method; NaN where an
+        axis is not determined.
+    specific, se_specific : (m,)
+        Specific variances and their standard errors; 0 and NaN for ``rr`` and at the boundary.
+    factor_scores : (L, k)
+        Predictions of the factors.
+    score_error : (L, k, k)
+        Their prediction error covariances.
+    effects : (L, m)
+        Predictions of the levels in every environment, specific part included.
+    singular : tuple of str
+        What sits at a boundary, in words.
+    """
+
+    term: str
+    group: str
+    structure: str
+    k: int
+    levels: tuple[str, ...]
+    environments: tuple[str, ...]
+    gamma: np.ndarray
+    se_gamma: np.ndarray
+    specific: np.ndarray
+    se_specific: np.ndarray
+    factor_scores: np.ndarray
+    score_error: np.ndarray
+    effects: np.ndarray
+    singular: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> list[str]:
+        """ "F1", "F2", ..."""
+        return [f"F{r + 1}" for r in range(self.k)]
+
+    @property
+    def covariance(self) -> pd.DataFrame:
+        """T (m, m) between environments."""
+        T = self.gamma @ self.gamma.T + np.diag(self.specific)
+        return pd.DataFrame(T, index=list(self.environments), columns=list(self.environments))
+
+    @property
+    def correlations(self) -> pd.DataFrame:
+        """Correlations between environments (m, m); NaN beside a variance of zero."""
+        T = self.covariance
+        sd = np.sqrt(np.diag(T))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            correlation = np.where(np.outer(sd, sd) > 0.0, T / np.outer(sd, sd), np.nan)
+        np.fill_diagonal(correlation, np.where(sd > 0.0, 1.0, np.nan))
+        return pd.DataFrame(correlation, index=T.index, columns=T.columns)
+
+    def order(self) -> list[str]:
+        """Environments in the order of the dendrogram of their correlations (average linkage of 1 - r)."""
+        return [self.environments[j] for j in dendrogram(self.correlations.to_numpy())[0]]
+
+    @cached_property
+    def loadings(self) -> pd.DataFrame:
+        """environment, F1, ..., se_F1, ..., specific, se_specific."""
+        frame = pd.DataFrame({"environment": self.environments})
+        frame[self.names] = self.gamma
+        frame[[f"se_{name}" for name in self.names]] = self.se_gamma
+        return frame.assign(specific=self.specific, se_specific=self.se_specific)
+
+    @cached_property
+    def explained(self) -> pd.DataFrame:
+        """Percentage of the variance in each environment: environment, variance, F1, ..., total."""
+        variance = np.diag(self.covariance)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            share = np.where(variance[:, None] > 0.0, 100.0 * self.gamma**2 / variance[:, None], np.nan)
+        frame = pd.DataFrame({"environment": self.environments, "variance": variance})
+        frame[self.names] = share
+        return frame.assign(total=share.sum(axis=1))
+
+    @cached_property
+    def factors(self) -> pd.DataFrame:
+        """Share of every factor in all environments together: factor, variance, percent, cumulative."""
+        variance = np.sum(self.gamma**2, axis=0)
+        total = float(np.trace(self.covariance))
+        percent = 100.0 * variance / total if total > 0.0 else np.full(self.k, np.nan)
+        return pd.DataFrame(
+            {"factor": self.names, "variance": variance, "percent": percent, "cumulative": np.cumsum(percent)}
+        )
+
+    @property
+    def percent_explained(self) -> float:
+        """Percentage of the whole variance, trace of T, that the factors explain."""
+        return float(self.factors["cumulative"].iloc[-1])
+
+    @cached_property
+    def scores(self) -> pd.DataFrame:
+        """level, F1, ..., se_F1, ...; the errors are roots of the prediction error variances."""
+        frame = pd.DataFrame({"level": self.levels})
+        frame[self.names] = self.factor_scores
+        errors = np.sqrt(np.maximum(np.diagonal(self.score_error, axis1=1, axis2=2), 0.0))
+        frame[[f"se_{name}" for name in self.names]] = errors
+        return frame
+
+    @property
+    def common_effects(self) -> pd.DataFrame:
+        """Common effects of the levels (L, m): what the factors predict, without the specific part."""
+        values = self.factor_scores @ self.gamma.T
+        return pd.DataFrame(values, index=list(self.levels), columns=list(self.environments))
+
+    @cached_property
+    def performance(self) -> pd.DataFrame:
+        """Overall performance and stability: level, OP, se_OP, RMSD, rank (Smith & Cullis 2018).
+
+        OP is the common effect at the mean loading of the first factor; RMSD the root mean square over the
+        environments of what the other factors add, small for a stable level and 0 with one factor. OP
+        is meant for a first factor whose loadings have one sign.
+        """
+        mean = float(self.gamma[:, 0].mean())
+        deviation = self.factor_scores[:, 1:] @ self.gamma[:, 1:].T
+        op = mean * self.factor_scores[:, 0]
+        return pd.DataFrame(
+            {"level": self.levels, "OP": op, "se_OP": abs(mean) * self.scores["se_F1"],
+             "RMSD": np.sqrt(np.mean(deviation**2, axis=1)),
+             "rank": pd.Series(op).rank(ascending=False, method="min").astype(int)}
+        )  # fmt: skip
+
+    def summary(self, top: int = SHOWN) -> TableGroup:
+        """Printable report: factors, environments, and the `top` levels by overall performance."""
+        environments = self.loadings[["environment", *self.names, "specific"]].assign(
+            variance=self.explained["variance"], explained=self.explained["total"]
+        )
+        best = self.performance.sort_values("OP", ascending=False, kind="stable").head(top)
+        shown = dict.fromkeys([*self.names, "specific", "variance"], "scale")
+        percent = dict.fromkeys(("percent", "cumulative", "explained"), "cor")  # two decimals
+        notes = [f"{len(best)} of {len(self.levels)} levels shown."] * (len(best) < len(self.levels))
+        if np.any(self.gamma[:, 0] < 0.0):
+            notes.append("The first factor has loadings of both signs: OP is no average over environments.")
+        notes += [f"At the boundary: {'; '.join(self.singular)}."] * bool(self.singular)
+        return TableGroup(
+            f"Factor analysis of {self.term}",
+            (
+                Table(self.factors, "Variance explained (%):", kinds={**percent, "variance": "scale"}),
+                Table(environments, "Loadings, specific variances, variance explained (%):",
+                      kinds={**shown, **percent}),
+                Table(best.reset_index(drop=True), "Overall performance and stability:",
+                      kinds={"OP": "scale", "se_OP": "scale", "RMSD": "scale"}),
+            ),
+            tuple(notes),
+        )  # fmt: skip
+
+    def __str__(self) -> str:
+        return str(self.summary())
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return self.summary()._repr_html_()
+
+
+def factor_analysis(fit: LMMFit, term: str | None, information: str) -> FactorAnalysis:
+    """See ``LMMFit.factor_analysis``."""
+    k = _place(fit, term)
+    solution, random = fit.solved, fit.design.random[k]
+    assert isinstance(solution, StructuredSolution)
+    engine = solution.equations.terms[k]
+    structure: Any = engine.structure
+    own = solution.equations.slices[0][k][0]
+    theta = solution.theta[own]
+    unit = solution.response.scale * engine.basis  # loadings in the user's coefficients
+    turn = principal_rotation(unit @ structure.gamma(theta))
+    gamma = unit @ structure.gamma(theta) @ turn
+    size = structure.m * structure.k
+    move = np.zeros((solution.theta.size, *gamma.shape))
+    for at in range(size):
+        col, row = divmod(at, structure.m)
+        move[own.start + at] = np.outer(unit[:, row], turn[col])
+    se_gamma = _errors(fit, axis_slopes(gamma, move), information).reshape(gamma.shape)
+    specific, se_specific = np.zeros(structure.m), np.full(structure.m, np.nan)
+    if structure.name == "fa":
+        variance = solution.sigma2 * np.diag(engine.basis) ** 2
+        specific = variance * structure.specific(theta)
+        slopes = np.zeros((structure.m, solution.theta.size))
+        diagonal = np.arange(structure.m)
+        slopes[diagonal, own.start + size + diagonal] = 2.0 * variance * theta[size:]
+        se_specific = _errors(fit, slopes, information)
+    least = 1.0 / float(engine.column_scale.max())  # as `describe_singular` judges variances
+    directions = np.zeros((structure.k, structure.width))
+    directions[:, : structure.k] = turn.T
+    scores, error = solution.scores(k, directions)
+    return FactorAnalysis(
+        term=random.label, group=random.group, structure=structure.name, k=structure.k,
+        levels=tuple(map(str, random.levels)), environments=coefficient_labels(fit, random.columns),
+        gamma=gamma, se_gamma=se_gamma, specific=specific, se_specific=se_specific, factor_scores=scores,
+        score_error=error, effects=solution.random_effects(k),
+        singular=structure.boundary(theta, list(random.columns), least=least),
+    )  # fmt: skip
+
+
+def _place(fit: LMMFit, term: str | None) -> int:
+    """The term with factors that is meant."""
+    random = fit.design.random
+    found = [k for k, own in enumerate(random)
+             if getattr(own, "structure", "") in STRUCTURES and len(own.columns) > 1]  # fmt: skip
+    if not found:
+        raise OptionError(
+            "no random term has factors: write fa(0 + env | gen, k=2) or rr(0 + env | gen, d=2)"
+        )
+    if term is None:
+        return found[0]
+    names = [name for k in found for name in (random[k].group, random[k].label)]
+    if term not in names and label_of(term) not in names:
+        raise OptionError(f"term={term!r} has no factors{nearest_names(term, names)}")
+    return next(k for k in found if {term, label_of(term)} & {random[k].group, random[k].label})
+
+
+def axis_slopes(gamma: np.ndarray, move: np.ndarray) -> np.ndarray:
+    """Derivatives (m k, t) of principal axes Gamma (m, k) when they move by dGamma (t, m, k), row by row.
+
+    Axes are eigenvectors of A = Gamma Gamma': dd_r = u_r'dA u_r and du_r = sum_s u_s u_s'dA u_r / (d_r - d_s)
+    over all others. NaN where an axis has no length, or one as long beside it.
+    """
+    left, size, _ = np.linalg.svd(gamma)
+    length = np.zeros(len(gamma))
+    length[: size.size] = size**2
+    product = move @ gamma.T
+    change = left.T @ (product + np.swapaxes(product, 1, 2)) @ left
+    out = np.full((len(move), *gamma.shape), np.nan)
+    for r in range(gamma.shape[1]):
+        gap = length[r] - length
+        gap[r] = 1.0
+        if length[r] <= 0.0 or np.abs(gap).min() <= EQUAL_AXES * length[0]:
+            continue
+        turned = change[:, :, r] / gap
+        turned[:, r] = 0.5 * change[:, r, r] / length[r]
+        sign = np.sign(left[:, r] @ gamma[:, r])
+        out[:, :, r] = sign * np.sqrt(length[r]) * turned @ left.T
+    return out.reshape(len(move), -1).T
+
+
+def _errors(fit: LMMFit, slopes: np.ndarray, information: str) -> np.ndarray:
+    """Standard errors (r,) of functions with derivatives `slopes` (r, t); NaN where nothing varies."""
+    known = np.isfinite(slopes).all(axis=1)
+    variance = np.full(len(slopes), np.nan)
+    try:
+        variance[known] = np.diag(slope_covariance(fit, slopes[known], information))
+    except InferenceError:
+        pass
+    return np.sqrt(np.where(variance > 0.0, variance, np.nan))
+
+
+def coefficient_labels(fit: LMMFit, columns: tuple[str, ...]) -> tuple[str, ...]:
+    """Coefficients of a factor by its levels, "E1" for "envE1"; other coefficients as they are named."""
+    for name, variable in fit.design.variables.items():
+        labels = {f"{name}{level}": str(level) for level in getattr(variable, "levels", None) or ()}
+        if labels and all(column in labels for column in columns):
+            return tuple(labels[column] for column in columns)
+    return tuple(columns)

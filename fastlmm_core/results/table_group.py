@@ -1,0 +1,36 @@
+"""Several tables under one heading, as text and as HTML."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass
+
+from .rendering import Table
+
+
+@dataclass(frozen=True)
+class TableGroup:
+    """What a report prints.
+
+    Attributes
+    ----------
+    heading : str
+    tables : tuple of Table
+    notes : tuple of str
+        Sentences below them.
+    """
+
+    heading: str
+    tables: tuple[Table, ...]
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        parts = [self.heading, *map(str, self.tables), "\n".join(self.notes)]
+        return "\n\n".join(part for part in parts if part)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        parts = [f"<p><b>{html.escape(self.heading)}</b></p>", *(table.to_html() for table in self.tables)]
+        parts += [f"<p>{html.escape(note)}</p>" for note in self.notes]
+        return "\n".join(["<div>", *parts, "</div>"])
