@@ -1,17 +1,26 @@
 """Figures of a fit (extra `plots`, matplotlib). Each function returns its Axes or Figure."""
 
+from .biplot import plot_biplot
 from .blups import plot_blups
 from .canvas import save
+from .correlation_matrix import plot_correlations
+from .factor_figures import plot_latent_regressions, plot_performance
 from .means import plot_comparison_intervals, plot_emmeans, plot_emmeans_by_model
 from .residuals import plot_residuals
+from .stability import plot_stability
 from .trials import plot_trials
 
 __all__ = [
+    "plot_biplot",
     "plot_blups",
     "plot_comparison_intervals",
+    "plot_correlations",
     "plot_emmeans",
     "plot_emmeans_by_model",
+    "plot_latent_regressions",
+    "plot_performance",
     "plot_residuals",
+    "plot_stability",
     "plot_trials",
     "save",
 ]

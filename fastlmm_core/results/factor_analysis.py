@@ -17,6 +17,7 @@ import pandas as pd
 from fastlmm_core.design.expressions import label_of
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import InferenceError, OptionError, nearest_names
+from fastlmm_core.results.biplot import Biplot
 from fastlmm_core.results.component_rows import slope_covariance
 from fastlmm_core.results.correlations import dendrogram
 from fastlmm_core.results.rendering import Table
@@ -163,6 +164,14 @@ class FactorAnalysis:
              "RMSD": np.sqrt(np.mean(deviation**2, axis=1)),
              "rank": pd.Series(op).rank(ascending=False, method="min").astype(int)}
         )  # fmt: skip
+
+    @property
+    def biplot(self) -> Biplot:
+        """Coordinates for ``plot_biplot``: scores of the levels, loadings of the environments."""
+        percent = self.factors["percent"].to_numpy()
+        return Biplot(
+            self.levels, self.environments, self.factor_scores, self.gamma, percent, "factor ", self.term
+        )
 
     def summary(self, top: int = SHOWN) -> TableGroup:
         """Printable report: factors, environments, and the `top` levels by overall performance."""

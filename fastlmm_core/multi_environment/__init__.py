@@ -1,0 +1,1 @@
+"""Genotypes in environments: two-way tables of means and what is read from them."""

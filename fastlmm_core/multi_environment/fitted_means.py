@@ -1,0 +1,111 @@
+"""Two-way means of a fit: estimated where the cells are fixed, predicted where genotypes are random."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from fastlmm_core.errors import DataError, OptionError, name_list, nearest_names
+from fastlmm_core.multi_environment.two_way_table import TwoWayTable
+from fastlmm_core.results.blups import is_spline, user_effects
+
+if TYPE_CHECKING:
+    from fastlmm_core.results.fit import LMMFit
+
+# Interaction smaller than this part of the means is that of an additive model.
+ADDITIVE = 1e-9
+OK = "ok"
+
+
+def from_fit(fit: LMMFit, genotype: str, environment: str) -> TwoWayTable:
+    """Means of every genotype in every environment by a fit.
+
+    Raises
+    ------
+    DataError, OptionError
+        When the fit has no such factors, or no interaction of them.
+    """
+    known = list(fit.design.frame.columns)
+    for name in (genotype, environment):
+        if name not in known:
+            raise OptionError(f"the model has no factor '{name}'{nearest_names(name, known)}")
+    own = [k for k, t in enumerate(fit.design.random) if not is_spline(t) and genotype in t.group_variables
+           and set(t.group_variables) <= {genotype, environment}]  # fmt: skip
+    table = _predicted(fit, genotype, environment, own) if own else _estimated(fit, genotype, environment)
+    spread = np.abs(table.interaction).max()
+    if spread <= ADDITIVE * np.abs(table.means).max():
+        raise DataError(
+            f"the model has no interaction of {genotype} and {environment}: add {genotype}:{environment}, "
+            f"(1 | {genotype}:{environment}) or fa(0 + {environment} | {genotype})"
+        )
+    return table
+
+
+def _estimated(fit: LMMFit, genotype: str, environment: str) -> TwoWayTable:
+    """Adjusted means of the cells; their error from the differences within environments."""
+    means = fit.emmeans([genotype, environment])
+    frame = means.to_frame()
+    wrong = frame[frame["status"] != OK]
+    if len(wrong):
+        cell = wrong.iloc[0]
+        raise DataError(
+            f"{len(wrong)} cells have no estimable mean, the first {cell[genotype]} in {cell[environment]}; "
+            "make the genotypes random, with fa(0 + env | gen) for example"
+        )
+    wide = frame.pivot(index=genotype, columns=environment, values="estimate")
+    genotypes = list(dict.fromkeys(frame[genotype]))
+    environments = list(dict.fromkeys(frame[environment]))
+    sed = means.sed_matrix()
+    column = frame[environment].to_numpy()
+    within = (column[:, None] == column) & ~np.eye(len(frame), dtype=bool)
+    differences = fit.emmeans(genotype, by=environment).contrast("consec", adjust="none").to_frame()
+    return TwoWayTable(
+        tuple(map(str, genotypes)), tuple(map(str, environments)),
+        wide.loc[genotypes, environments].to_numpy(float), 1.0, float(np.mean(sed[within] ** 2)) / 2.0,
+        float(differences["df"].mean()), "adjusted means of the fit",
+    )  # fmt: skip
+
+
+def _predicted(fit: LMMFit, genotype: str, environment: str, terms: list[int]) -> TwoWayTable:
+    """Means of the environments plus the predictions of the terms of genotypes and their interaction."""
+    genotypes, environments = _labels(fit, genotype), _labels(fit, environment)
+    shape = len(genotypes), len(environments)
+    grid = pd.DataFrame(
+        {genotype: np.repeat(np.array(genotypes, dtype=object), shape[1]),
+         environment: np.tile(np.array(environments, dtype=object), shape[0])}
+    )  # fmt: skip
+    means = np.tile(_environment_means(fit, environment, environments), (shape[0], 1))
+    for k in terms:
+        random, u = fit.design.random[k], user_effects(fit, k)
+        further = {v for atom in random.coding.atoms.values() for v in atom.columns_read} - set(grid.columns)
+        if further:
+            raise OptionError(f"the effects of {random.label} depend on {name_list(sorted(further))} too")
+        for codes, z in random.evaluate_layers(grid):
+            effect = np.where(codes < 0, 0.0, np.einsum("ij,ij->i", z, u[codes]))
+            means += effect.reshape(shape)
+    groups = ", ".join(dict.fromkeys(fit.design.random[k].group for k in terms))
+    return TwoWayTable(
+        tuple(genotypes), tuple(environments), means,
+        source=f"predictions of the fit ({groups})", shrunken=True,
+    )  # fmt: skip
+
+
+def _environment_means(fit: LMMFit, environment: str, names: list[str]) -> np.ndarray:
+    """Adjusted means of the environments (e,), or the one of all where they are not in the fixed part."""
+    if environment not in fit.design.variables:
+        return np.full(len(names), float(fit.emmeans("~ 1").to_frame()["estimate"].iloc[0]))
+    frame = fit.emmeans(f"~ {environment}").to_frame()
+    own = dict(zip(frame[environment].astype(str), frame["estimate"], strict=True))
+    return np.array([own.get(name, np.nan) for name in names])
+
+
+def _labels(fit: LMMFit, name: str) -> list[str]:
+    """Levels of a factor, those of a relationship without data included."""
+    for term in fit.design.random:
+        if getattr(term, "group_variables", None) == (name,):
+            return [str(level) for level in term.levels]
+    column = fit.design.frame[name]
+    levels = column.cat.categories if isinstance(column.dtype, pd.CategoricalDtype) else np.unique(column)
+    return [str(level) for level in levels]

@@ -1,0 +1,120 @@
+"""GGE: genotypes plus their interaction, by singular values of the means centred by environment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from fastlmm_core.errors import DataError
+from fastlmm_core.inference.figure_tables import FigureTable
+from fastlmm_core.multi_environment.ammi import singular_vectors
+from fastlmm_core.multi_environment.two_way_table import TwoWayTable
+from fastlmm_core.results.biplot import Biplot
+
+SCALES = ("none", "sd")
+#: What of a singular value goes to the genotypes, by what the biplot is to show truly.
+PARTITIONS = {"genotype": 1.0, "environment": 0.0, "symmetric": 0.5}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class GGE:
+    """The table centred by environment, as a sum of products (Yan & Kang 2003; Yan & Tinker 2006).
+
+    Attributes
+    ----------
+    table : TwoWayTable
+    left, size, right : (g, n), (n,), (e, n)
+        Singular vectors and values. Axis 1 has environments on its positive side.
+    scale, partition : str
+        As ``GxE.gge`` was asked.
+    """
+
+    table: TwoWayTable
+    left: np.ndarray
+    size: np.ndarray
+    right: np.ndarray
+    scale: str
+    partition: str
+
+    @property
+    def percent(self) -> np.ndarray:
+        """Share of the sum of squares of genotypes and interaction, (n,)."""
+        return 100.0 * self.size**2 / np.sum(self.size**2)
+
+    @property
+    def biplot(self) -> Biplot:
+        """Coordinates for ``plot_biplot``."""
+        part = PARTITIONS[self.partition]
+        return Biplot(
+            self.table.genotypes, self.table.environments, self.left * self.size**part,
+            self.right * self.size ** (1.0 - part), self.percent, "PC", "GGE biplot",
+        )  # fmt: skip
+
+    def winners(self, axes: int = 2) -> pd.DataFrame:
+        """environment, genotype: which won where, by the first axes."""
+        fitted = (self.left[:, :axes] * self.size[:axes]) @ self.right[:, :axes].T
+        best = fitted.argmax(axis=0)
+        return pd.DataFrame(
+            {"environment": self.table.environments, "genotype": [self.table.genotypes[i] for i in best]}
+        )
+
+    def ranking(self) -> pd.DataFrame:
+        """genotype, performance, instability, rank on the axis of the average environment (Yan 2001).
+
+        Projections on the direction of the mean environment vector of two axes, and the length across it; in
+        the units of the table where it is not scaled.
+        """
+        scores = self.left[:, :2] * self.size[:2]
+        mean = self.right[:, :2].mean(axis=0)
+        length = float(np.linalg.norm(mean))
+        along = scores @ mean
+        across = (scores @ np.array([-mean[1], mean[0]])) / length
+        return pd.DataFrame(
+            {"genotype": self.table.genotypes, "performance": along, "instability": np.abs(across),
+             "rank": pd.Series(along).rank(ascending=False, method="min").astype(int)}
+        )  # fmt: skip
+
+    def environments(self) -> pd.DataFrame:
+        """environment, length, cosine: how far it tells genotypes apart, and how typical it is.
+
+        Length of its vector in two axes (environment-metric, per genotype), and cosine of its angle to the
+        average environment.
+        """
+        vectors = self.right[:, :2] * self.size[:2] / np.sqrt(len(self.left) - 1)
+        mean = vectors.mean(axis=0)
+        length = np.linalg.norm(vectors, axis=1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            cosine = vectors @ mean / (length * np.linalg.norm(mean))
+        return pd.DataFrame({"environment": self.table.environments, "length": length, "cosine": cosine})
+
+    def axes(self) -> FigureTable:
+        """axis, ss, percent, cumulative."""
+        frame = pd.DataFrame(
+            {"axis": [f"PC{i + 1}" for i in range(self.size.size)], "ss": self.size**2,
+             "percent": self.percent, "cumulative": np.cumsum(self.percent)}
+        )  # fmt: skip
+        return FigureTable(frame, "Axes of genotypes and interaction (GGE)")
+
+    def __str__(self) -> str:
+        return str(self.axes())
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return self.axes()._repr_html_()
+
+
+def gge(table: TwoWayTable, scale: str, partition: str) -> GGE:
+    """See ``GxE.gge``."""
+    centred = table.means - table.means.mean(axis=0)
+    if scale == "sd":
+        sd = centred.std(axis=0, ddof=1)
+        if not (sd > 0.0).all():
+            flat = table.environments[int(np.argmin(sd))]
+            raise DataError(f"all genotypes have the same mean in '{flat}': it has no sd to scale by")
+        centred = centred / sd
+    left, size, right = singular_vectors(centred, min(len(centred) - 1, centred.shape[1]))
+    sign = np.where(right.sum(axis=0) < 0.0, -1.0, 1.0)
+    return GGE(table, left * sign, size, right * sign, scale, partition)

@@ -1,0 +1,210 @@
+"""``gxe``: genotype by environment summaries of a table or a fit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from fastlmm_core.errors import DataError, OptionError
+from fastlmm_core.gate import public
+from fastlmm_core.inference.figure_tables import FigureTable
+from fastlmm_core.multi_environment.ammi import AMMI, ammi
+from fastlmm_core.multi_environment.analysis_of_variance import anova_table
+from fastlmm_core.multi_environment.fitted_means import from_fit
+from fastlmm_core.multi_environment.gge import GGE, PARTITIONS, SCALES, gge
+from fastlmm_core.multi_environment.stability import stability_table
+from fastlmm_core.multi_environment.two_way_table import (
+    TwoWayTable,
+    checked,
+    from_long,
+    from_wide,
+    given_error,
+)
+from fastlmm_core.multi_environment.variance_shares import fitted_shares, table_shares
+from fastlmm_core.options import NAME, one_of, optional, whole
+from fastlmm_core.results.table_group import TableGroup
+
+if TYPE_CHECKING:
+    from fastlmm_core.results.fit import LMMFit
+
+BEST = ("highest", "lowest")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class GxE:
+    """A two-way table of genotypes and environments, and what can be asked of it; made by ``gxe``.
+
+    Attributes
+    ----------
+    table : TwoWayTable
+        Means (g, e), replications, error.
+    fit : LMMFit or None
+        The fit that the means come from.
+    names : tuple of str
+        Genotype and environment factor of the fit.
+    """
+
+    table: TwoWayTable
+    fit: LMMFit | None = field(default=None)
+    names: tuple[str, str] = ("genotype", "environment")
+
+    def to_frame(self) -> pd.DataFrame:
+        """The means: a row a genotype, a column an environment."""
+        return self.table.frame()
+
+    def anova(self) -> FigureTable:
+        """Analysis of variance: environments, genotypes, interaction (slopes, deviations), error."""
+        return anova_table(self.table)
+
+    @public(best=one_of(BEST))
+    def stability(self, best: str = "highest") -> FigureTable:
+        """Mean and stability of every genotype.
+
+        Parameters
+        ----------
+        best : {"highest", "lowest"}
+            Which value is the best of an environment, for the superiority measure.
+
+        Returns
+        -------
+        FigureTable
+            genotype, mean, sd over environments; slope, se_slope, t, p_slope, ms_dev, s2d, r2 of Finlay &
+            Wilkinson's regression (p against 1); W, W_percent (Wricke's ecovalence); sigma2, F, p_sigma2,
+            sigma2_dev (Shukla's stability variance, of means; sigma2_dev beside the regression); P,
+            P_genotype, P_interaction, rank_P (Lin & Binns' superiority).
+        """
+        return stability_table(self.table, best)
+
+    def variance_shares(self) -> FigureTable:
+        """Variances of genotypes, interaction and the rest, and their percentages.
+
+        Of a fit with random genotypes from its components, with standard errors and the interaction
+        split into heterogeneity of scale and lack of correlation; otherwise from the mean squares.
+        """
+        if self.fit is not None and self._random_genotypes():
+            return fitted_shares(self.fit, *self.names)
+        return table_shares(self.table)
+
+    def _random_genotypes(self) -> bool:
+        assert self.fit is not None
+        return any(self.names[0] in getattr(t, "group_variables", ()) for t in self.fit.design.random)
+
+    def correlations(self) -> pd.DataFrame:
+        """Correlations of the means between environments (e, e), over genotypes.
+
+        Those of predictions are shrunken together; the genetic ones of the model are in ``fit.correlations``
+        and ``fit.factor_analysis``.
+        """
+        return self.to_frame().corr()
+
+    @public(k=whole(1))
+    def ammi(self, k: int = 2) -> AMMI:
+        """Additive main effects, multiplicative interaction in k axes.
+
+        Raises
+        ------
+        OptionError
+            For more axes than there are.
+        """
+        return ammi(self.table, k)
+
+    @public(scale=one_of(SCALES), partition=one_of(tuple(PARTITIONS)))
+    def gge(self, scale: str = "none", partition: str = "environment") -> GGE:
+        """Genotypes plus interaction: means centred by environment.
+
+        Parameters
+        ----------
+        scale : {"none", "sd"}
+            Leave environments as they are, or divide each by the standard deviation of its means.
+        partition : {"environment", "genotype", "symmetric"}
+            Whose distances the biplot shows truly: to whom the singular values go.
+        """
+        return gge(self.table, scale, partition)
+
+    def summary(self) -> TableGroup:
+        """Analysis of variance, variance shares and the axes of AMMI."""
+        g, e = self.table.means.shape
+        axes = self.ammi(min(2, g - 1, e - 1)).anova
+        parts = [part._table() for part in (self.anova(), self.variance_shares(), axes)]
+        return TableGroup(f"{g} genotypes in {e} environments: {self.table.source}", tuple(parts))
+
+    def __str__(self) -> str:
+        return str(self.summary())
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return self.summary()._repr_html_()
+
+
+POSITIVE = {"type": "number", "exclusiveMinimum": 0}
+
+
+@public(
+    genotype=optional(NAME), environment=optional(NAME), value=optional(NAME), block=optional(NAME),
+    replications=optional(POSITIVE), error_ms=optional(POSITIVE), error_df=optional(POSITIVE),
+)  # fmt: skip
+def gxe(
+    source: Any, genotype: str | None = None, environment: str | None = None, value: str | None = None, *,
+    block: str | None = None, replications: float | None = None, error_ms: float | None = None,
+    error_df: float | None = None,
+) -> GxE:  # fmt: skip
+    """Genotype by environment summaries of a two-way table of means, of plots, or of a fit.
+
+    Parameters
+    ----------
+    source : DataFrame or LMMFit
+        A wide table (genotypes as index, environments as columns), a long one, or a fit. A fit gives the
+        adjusted means of its cells where both factors are fixed, and predictions where genotypes are random.
+    genotype, environment : str
+        Columns of a long table, or factors of a fit.
+    value : str
+        Column of a long table: means, or plots that are averaged within cells.
+    block : str, optional
+        Complete blocks within environments, which the error of a table of plots is freed of.
+    replications, error_ms, error_df : float, optional
+        Plots of a mean, variance of a plot and its degrees of freedom, where `source` does not say.
+
+    Returns
+    -------
+    GxE
+
+    Raises
+    ------
+    DataError
+        For cells without a mean, fewer than three genotypes or environments, unknown columns.
+    OptionError
+        When columns or factors are not named.
+
+    Examples
+    --------
+    >>> from fastlmm_core import datasets, gxe
+    >>> machines = datasets.load("machines")
+    >>> str(gxe(machines, "Worker", "Machine", "score").stability().frame["genotype"].iloc[0])
+    '1'
+    """
+    if hasattr(source, "design") and hasattr(source, "emmeans"):
+        if genotype is None or environment is None:
+            raise OptionError("gxe() of a fit needs genotype= and environment=, factors of the model")
+        if value is not None or block is not None:
+            raise OptionError("gxe() of a fit takes no value= and no block=: both are in the model")
+        table, fit, names = from_fit(source, genotype, environment), source, (genotype, environment)
+    elif isinstance(source, pd.DataFrame):
+        table, fit, names = _of_frame(source, genotype, environment, value, block), None, None
+    else:
+        raise DataError(f"gxe() takes a pandas DataFrame or a fit, not {type(source).__name__}")
+    table = given_error(table, replications=replications, error_ms=error_ms, error_df=error_df)
+    return GxE(checked(table), fit, names or ("genotype", "environment"))
+
+
+def _of_frame(
+    frame: pd.DataFrame, genotype: str | None, environment: str | None, value: str | None, block: str | None
+) -> TwoWayTable:
+    named = [name for name in (genotype, environment, value) if name is not None]
+    if not named and block is None:
+        return from_wide(frame)
+    if len(named) < 3:
+        raise OptionError("a long table needs genotype=, environment= and value=, names of its columns")
+    return from_long(frame, str(genotype), str(environment), str(value), block)

@@ -1,0 +1,163 @@
+"""The two-way table of means, genotypes by environments, and where it comes from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fastlmm_core.errors import DataError, name_list, nearest_names
+
+
+@dataclass(frozen=True, eq=False)
+class TwoWayTable:
+    """Means of every genotype in every environment and their precision.
+
+    Attributes
+    ----------
+    genotypes, environments : (g,) and (e,) tuples of str
+    means : (g, e)
+    replications : float
+        Plots of a mean, harmonic mean over the cells; 1 where only means are known.
+    error_ms, error_df : float
+        Variance of a plot (of a mean for 1 replication) and its degrees of freedom; NaN where unknown.
+    source : str
+        Where the means come from, in words.
+    shrunken : bool
+        They are predictions, of which tests of means do not hold.
+    """
+
+    genotypes: tuple[str, ...]
+    environments: tuple[str, ...]
+    means: np.ndarray
+    replications: float = 1.0
+    error_ms: float = np.nan
+    error_df: float = np.nan
+    source: str = "means as given"
+    shrunken: bool = False
+
+    @property
+    def error_of_mean(self) -> float:
+        """Error variance of a mean."""
+        return self.error_ms / self.replications
+
+    @property
+    def environment_index(self) -> np.ndarray:
+        """Mean of an environment less the grand mean, (e,)."""
+        return self.means.mean(axis=0) - self.means.mean()
+
+    @property
+    def interaction(self) -> np.ndarray:
+        """Residuals (g, e) from the additive model: doubly centred means."""
+        centred = self.means - self.means.mean(axis=0)
+        return centred - centred.mean(axis=1, keepdims=True)
+
+    def frame(self) -> pd.DataFrame:
+        """The means, a row a genotype, a column an environment."""
+        return pd.DataFrame(self.means, index=list(self.genotypes), columns=list(self.environments))
+
+
+def checked(table: TwoWayTable) -> TwoWayTable:
+    """The table, where it is complete and large enough.
+
+    Raises
+    ------
+    DataError
+        Naming empty cells, or what there is too little of.
+    """
+    g, e = table.means.shape
+    for count, what in ((g, "genotypes"), (e, "environments")):
+        if count < 3:
+            raise DataError(f"the table has {count} {what}; interaction is described from 3 on")
+    gaps = np.argwhere(~np.isfinite(table.means))
+    if gaps.size:
+        cells = [f"{table.genotypes[i]} in {table.environments[j]}" for i, j in gaps]
+        raise DataError(
+            f"{len(gaps)} of {g * e} cells have no mean: {name_list(cells, 4)}; leave out these genotypes or "
+            "environments, or give a fit with fa(0 + env | gen), which predicts them"
+        )
+    return table
+
+
+def from_wide(frame: pd.DataFrame) -> TwoWayTable:
+    """A table of means with genotypes as its index and environments as its columns."""
+    wrong = [str(name) for name in frame.columns if not pd.api.types.is_numeric_dtype(frame[name])]
+    if wrong:
+        raise DataError(
+            f"columns {name_list(wrong)} hold no numbers; a wide table has genotypes as index and "
+            "environments as columns, of a long one name genotype=, environment= and value="
+        )
+    repeated = frame.index[frame.index.duplicated()]
+    if len(repeated):
+        raise DataError(f"genotype {name_list(repeated[:1])} has more than one row")
+    return TwoWayTable(
+        tuple(map(str, frame.index)), tuple(map(str, frame.columns)), frame.to_numpy(float, copy=True)
+    )
+
+
+def from_long(
+    frame: pd.DataFrame, genotype: str, environment: str, value: str, block: str | None
+) -> TwoWayTable:
+    """Cell means of a table of plots or means; the error from within the cells, or beside blocks."""
+    names = [genotype, environment, value, *([] if block is None else [block])]
+    for name in names:
+        if name not in frame.columns:
+            raise DataError(f"there is no column '{name}'{nearest_names(name, frame.columns)}")
+    if not pd.api.types.is_numeric_dtype(frame[value]):
+        raise DataError(f"column '{value}' holds no numbers")
+    used = frame[names].dropna()
+    genotypes, g = _levels(used[genotype])
+    environments, e = _levels(used[environment])
+    y = used[value].to_numpy(float)
+    shape = len(genotypes), len(environments)
+    count, total = np.zeros(shape), np.zeros(shape)
+    np.add.at(count, (g, e), 1.0)
+    np.add.at(total, (g, e), y)
+    means = np.divide(total, count, out=np.full(shape, np.nan), where=count > 0)
+    if not (count > 1).any():
+        return TwoWayTable(genotypes, environments, means, source=f"means of {value}")
+    residual, df = y - means[g, e], float(y.size - np.count_nonzero(count))
+    if block is not None:
+        residual, df = _beside_blocks(used, block, y, (g, e), shape)
+    replications = float(np.count_nonzero(count) / np.sum(1.0 / count[count > 0]))
+    return TwoWayTable(
+        genotypes, environments, means, replications, float(residual @ residual) / df, df,
+        f"cell means of {y.size} plots of {value}",
+    )  # fmt: skip
+
+
+def _levels(column: pd.Series) -> tuple[tuple[str, ...], np.ndarray]:
+    """Labels in their order, those of a categorical in its own, and the code of every row."""
+    codes, labels = pd.factorize(column, sort=True)
+    return tuple(map(str, labels)), codes
+
+
+def _beside_blocks(
+    used: pd.DataFrame,
+    block: str,
+    y: np.ndarray,
+    cells: tuple[np.ndarray, np.ndarray],
+    shape: tuple[int, int],
+) -> tuple[np.ndarray, float]:
+    """Residuals of complete blocks within environments, and their degrees of freedom."""
+    blocks, b = _levels(used[block])
+    g, e = cells
+    plots = np.full((*shape, len(blocks)), np.nan)
+    plots[g, e, b] = y
+    if y.size != plots.size or not np.isfinite(plots).all():
+        raise DataError(
+            f"every genotype has to stand once in every '{block}' of every environment; for other designs "
+            "fit the model and give the fit"
+        )
+    residual = (
+        plots - plots.mean(axis=2, keepdims=True) - plots.mean(axis=0) + plots.mean(axis=(0, 2))[:, None]
+    )
+    return residual.ravel(), float(shape[1] * (shape[0] - 1) * (len(blocks) - 1))
+
+
+def given_error(table: TwoWayTable, **known: float | None) -> TwoWayTable:
+    """The table with `replications`, `error_ms` and `error_df` where the caller knows them."""
+    given: dict[str, Any] = {name: float(value) for name, value in known.items() if value is not None}
+    return replace(table, **given)

@@ -1,0 +1,118 @@
+"""Summaries of fits: means that are estimated or predicted, and shares of variance."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fastlmm_core import gxe, lmm
+from fastlmm_core.errors import DataError, OptionError
+
+pytestmark = pytest.mark.filterwarnings("ignore::fastlmm_core.errors.FastLMMWarning")
+G, E, R = 20, 4, 3
+
+
+def make_table(seed=2):
+    rng = np.random.default_rng(seed)
+    u, w = rng.normal(size=G), rng.normal(size=(G, E))
+    rows = [(f"g{i:02d}", f"E{j}", f"b{k}", 5 + j + u[i] + w[i, j] + 0.6 * k * j + 0.5 * rng.normal())
+            for i in range(G) for j in range(E) for k in range(R)]  # fmt: skip
+    return pd.DataFrame(rows, columns=["gen", "env", "rep", "y"])
+
+
+TABLE = make_table()
+
+
+def test_a_balanced_fit_is_its_table():
+    """Fixed cells and blocks within environments: the same means, error and tests as from the plots."""
+    fit = lmm("y ~ gen*env + env:rep", TABLE)
+    found, plots = gxe(fit, "gen", "env"), gxe(TABLE, "gen", "env", "y", block="rep")
+    np.testing.assert_allclose(found.to_frame(), plots.to_frame())
+    assert found.table.error_ms == pytest.approx(plots.table.error_ms / R)
+    assert found.table.error_df == pytest.approx(plots.table.error_df)
+    np.testing.assert_allclose(found.anova().frame["F"][1:5], plots.anova().frame["F"][1:5], rtol=1e-8)
+    random = lmm("y ~ gen*env + (1 | env:rep)", TABLE)
+    np.testing.assert_allclose(gxe(random, "gen", "env").to_frame(), plots.to_frame(), rtol=1e-8)
+    assert gxe(random, "gen", "env").table.error_ms == pytest.approx(plots.table.error_ms / R, rel=1e-6)
+
+
+def test_components_of_balanced_data_are_those_of_the_mean_squares():
+    fit = lmm("y ~ env + env:rep + (1 | gen) + (1 | gen:env)", TABLE)
+    shares = gxe(fit, "gen", "env").variance_shares().frame.set_index("component")
+    mean_squares = gxe(TABLE, "gen", "env", "y", block="rep").variance_shares().frame.set_index("component")
+    for own, other in (
+        ("genotype", "genotype"),
+        ("interaction", "interaction"),
+        ("Residual", "error of a plot"),
+    ):
+        assert shares.loc[own, "variance"] == pytest.approx(mean_squares.loc[other, "variance"], rel=1e-5)
+    assert shares["percent"].sum() == pytest.approx(100)
+    want = fit.variance_components["se"].to_numpy()
+    np.testing.assert_allclose(sorted(shares["se"]), sorted(want), rtol=1e-6)
+
+
+@pytest.mark.parametrize("term", ["us(0 + env | gen)", "fa(0 + env | gen, k=1)", "homcs(0 + env | gen)"])
+def test_shares_of_a_covariance_between_environments(term):
+    fit = lmm(f"y ~ env + env:rep + {term}", TABLE, residual="units | env")
+    found = gxe(fit, "gen", "env").variance_shares().frame
+    rows = found.assign(component=found["component"].str.strip()).set_index("component")["variance"]
+    components = fit.variance_components
+    T = np.zeros((E, E))
+    T[np.tril_indices(E)] = components[components["group"] == "gen"]["estimate"]
+    T = T + np.tril(T, -1).T
+    sd = np.sqrt(np.diag(T))
+    pairs = [(i, j) for i in range(E) for j in range(i)]
+    main = np.mean([T[i, j] for i, j in pairs])
+    scale = np.mean([(sd[i] - sd[j]) ** 2 for i, j in pairs]) / 2
+    crossing = np.mean([sd[i] * sd[j] - T[i, j] for i, j in pairs])
+    np.testing.assert_allclose(
+        rows[["genotype", "interaction", "heterogeneity of scale", "lack of correlation"]],
+        [main, np.trace(T) / E - main, scale, crossing], atol=1e-10,
+    )  # fmt: skip
+    numbers = [components.index[(components["group"] == "gen") & components["var2"].notna()]]
+    total = " + ".join(components["component"][numbers[0]])
+    want = fit.vpredict(f"({total})/{len(pairs)}")
+    assert found["se"][0] == pytest.approx(want.se, rel=1e-8)
+
+
+@pytest.mark.parametrize(
+    "terms", ["(1 | gen) + (1 | gen:env)", "fa(0 + env | gen, k=1)", "(1 | gen) + (1 | env:gen)"]
+)
+def test_predicted_means_are_environments_and_blups(terms):
+    fit = lmm(f"y ~ env + env:rep + {terms}", TABLE)
+    found = gxe(fit, "gen", "env")
+    fixed = fit.emmeans("~ env").to_frame().set_index("env")["estimate"]
+    grid = TABLE[["gen", "env"]].drop_duplicates().assign(rep="b0")
+    groups = list(fit.ranef())
+    random = fit.predict(grid, random=groups) - fit.predict(grid, random=False)
+    for (_, row), value in zip(grid.iterrows(), random, strict=True):
+        assert found.to_frame().loc[row["gen"], row["env"]] == pytest.approx(
+            fixed[row["env"]] + value, rel=1e-9
+        )
+    assert found.anova().frame["F"].isna().all() and "shrunken" in str(found)
+    assert found.stability().frame["p_slope"].isna().all()
+
+
+def test_levels_of_a_relationship_without_data_are_predicted():
+    names = [f"g{i:02d}" for i in range(G + 2)]
+    A = np.full((G + 2, G + 2), 0.2) + 0.8 * np.eye(G + 2)
+    fit = lmm("y ~ env + fa(0 + env | vm(gen, A), k=1)", TABLE, relationships={"A": (A, names)})
+    found = gxe(fit, "gen", "env")
+    assert list(found.table.genotypes) == names
+    np.testing.assert_allclose(found.to_frame() - fit.emmeans("~ env").to_frame()["estimate"].to_numpy(),
+                               fit.factor_analysis().effects, atol=1e-9)  # fmt: skip
+
+
+def test_models_that_cannot_say():
+    additive = lmm("y ~ gen + env", TABLE)
+    with pytest.raises(DataError, match="the model has no interaction of gen and env: add gen:env"):
+        gxe(additive, "gen", "env")
+    with pytest.raises(OptionError, match="the model has no factor 'site'"):
+        gxe(additive, "gen", "site")
+    with pytest.raises(OptionError, match="needs genotype= and environment="):
+        gxe(additive)
+    missing = TABLE[~((TABLE["gen"] == "g03") & (TABLE["env"] == "E1"))]
+    with pytest.raises(DataError, match="1 cells have no estimable mean, the first g03 in E1"):
+        gxe(lmm("y ~ gen*env", missing), "gen", "env")
+    assert (
+        gxe(lmm("y ~ env + fa(0 + env | gen, k=1)", missing), "gen", "env").to_frame().notna().all(axis=None)
+    )
