@@ -18,6 +18,7 @@ PAGES = (
     "docs/covariance_structures.md",
     "docs/relationships.md",
     "docs/repeated_measures.md",
+    "docs/gxe.md",
     "docs/adding_a_structure.md",
     "docs/heritability.md",
     "docs/two_stages.md",

@@ -14,6 +14,7 @@ from ..errors import DataError, OptionError, nearest_names
 from ..inference.estimate_tables import DDF_WORDS
 from ..reading import notes_of, read_options, read_table
 from ..reading.parquet import requires_pyarrow
+from ..results.factor_analysis import has_factors
 from ..results.rendering import Table
 from ..results.summary import shown_ddf
 from .source_options import arguments_of_reader, listed_names
@@ -22,6 +23,7 @@ from .structure_options import structures_given
 
 if TYPE_CHECKING:
     from ..inference.mean_tables import EmmeansTable
+    from ..results.factor_analysis import FactorAnalysis
     from ..results.fit import LMMFit
 
 
@@ -89,7 +91,19 @@ def _answers(
         tables[f"genotype_values_{_slug(term)}"] = values.to_frame()
     if fit.design.random:
         tables["blups"] = fit.blups(level=arguments.level)
+    for analysis in factor_analyses(fit):
+        shown.append(analysis)
+        name = _slug(analysis.group)
+        tables |= {
+            f"{part}_{name}": getattr(analysis, part) for part in ("loadings", "scores", "performance")
+        }
     return shown, tables, means
+
+
+def factor_analyses(fit: LMMFit) -> list[FactorAnalysis]:
+    """The report of every term with factors."""
+    labels = [term.label for term in fit.design.random if has_factors(term)]
+    return [fit.factor_analysis(label) for label in labels]
 
 
 def anova_table(tests: pd.DataFrame, ddf: str) -> Table:
@@ -153,13 +167,27 @@ def _make_folder(folder: Path) -> None:
 
 
 def _write_figures(fit: LMMFit, means: dict[str, Any], folder: Path) -> None:
-    from ..plots import plot_blups, plot_emmeans, plot_residuals, save
+    from ..plots import (
+        plot_biplot,
+        plot_blups,
+        plot_correlations,
+        plot_emmeans,
+        plot_performance,
+        plot_residuals,
+        save,
+    )
 
     _make_folder(folder)
     written = []
     for spec, table in means.items():
         written.append(save(plot_emmeans(table), folder / f"emmeans_{_slug(spec)}.png"))
     written.append(save(plot_residuals(fit), folder / "residuals.png"))
+    for analysis in factor_analyses(fit):
+        name = _slug(analysis.group)
+        written.append(save(plot_correlations(analysis), folder / f"correlations_{name}.png"))
+        written.append(save(plot_performance(analysis), folder / f"performance_{name}.png"))
+        if analysis.k > 1:
+            written.append(save(plot_biplot(analysis), folder / f"biplot_{name}.png"))
     for term in fit.design.random:
         path = folder / f"blups_{_slug(term.group)}.png"
         if path not in written and not term.is_spline:

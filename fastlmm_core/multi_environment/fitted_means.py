@@ -9,7 +9,7 @@ import pandas as pd
 
 from fastlmm_core.errors import DataError, OptionError, name_list, nearest_names
 from fastlmm_core.multi_environment.two_way_table import TwoWayTable
-from fastlmm_core.results.blups import is_spline, user_effects
+from fastlmm_core.results.blups import user_effects
 
 if TYPE_CHECKING:
     from fastlmm_core.results.fit import LMMFit
@@ -31,7 +31,7 @@ def from_fit(fit: LMMFit, genotype: str, environment: str) -> TwoWayTable:
     for name in (genotype, environment):
         if name not in known:
             raise OptionError(f"the model has no factor '{name}'{nearest_names(name, known)}")
-    own = [k for k, t in enumerate(fit.design.random) if not is_spline(t) and genotype in t.group_variables
+    own = [k for k, t in enumerate(fit.design.random) if not t.is_spline and genotype in t.group_variables
            and set(t.group_variables) <= {genotype, environment}]  # fmt: skip
     table = _predicted(fit, genotype, environment, own) if own else _estimated(fit, genotype, environment)
     spread = np.abs(table.interaction).max()

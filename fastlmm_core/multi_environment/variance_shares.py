@@ -11,7 +11,6 @@ import pandas as pd
 from fastlmm_core.errors import InferenceError
 from fastlmm_core.inference.figure_tables import FigureTable
 from fastlmm_core.multi_environment.two_way_table import TwoWayTable
-from fastlmm_core.results.blups import is_spline
 from fastlmm_core.results.component_rows import CovarianceBlock, covariance_blocks, slope_covariance
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ def _shares(random: object, block: CovarianceBlock, genotype: str, environment: 
     m = len(block.T)
     mean = Share(block.group, float(np.trace(block.T)) / m, np.trace(block.slopes, axis1=1, axis2=2) / m)
     variables = set(getattr(random, "group_variables", ()))
-    if random is None or is_spline(random) or genotype not in variables:
+    if random is None or random.is_spline or genotype not in variables:
         return [mean]
     if variables == {genotype, environment}:
         return [Share(INTERACTION, mean.value, mean.slope)]

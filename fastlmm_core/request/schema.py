@@ -141,6 +141,8 @@ REQUEST = record(
         "heritability": _said(list_of(NAME), "ask for the heritability of the levels of these factors"),
         "genotype_values": _said(list_of(VALUES), "ask for mean + BLUP with ranks"),
         "marker_effects": _said(FLAG, "ask for the effects of the markers of vm(gen, M)", default=False),
+        "correlations": _said(FLAG, "ask for correlations within terms and residual", default=False),
+        "factor_analysis": either(_said(FLAG, "ask for the report of fa(), rr(), or that of a group"), NAME),
         "kr_linear": _said(FLAG, "ask for Kenward-Roger by expected information (pbkrtest)", default=False),
         "kr_linear_observed": _said(FLAG, "ask for it by observed information", default=False),
         "kr_full_natural": _said(FLAG, "ask for it with second derivatives (SAS DDFM=KR)", default=False),

@@ -14,7 +14,9 @@ from .schema import GRID_OPTIONS
 from .structures import (
     block_sections,
     component_section,
+    correlation_section,
     effect_section,
+    factor_section,
     function_section,
     heritability_section,
     marker_section,
@@ -333,6 +335,11 @@ def _effects(fit: LMMFit) -> dict[str, Any]:
     return ranef_section(fit) if joined else effect_section(fit)
 
 
+def _named(asked: bool | str) -> str | None:
+    """The term that a section is for; None for the first."""
+    return asked if isinstance(asked, str) else None
+
+
 def _adjusted(name: str) -> Section:
     return lambda fit, request: adjusted_section(fit, name)
 
@@ -347,6 +354,8 @@ SECTIONS: dict[str, Section] = {
         term: heritability_section(fit, term) for term in request["heritability"]
     },
     "genotype_values": _blocks("genotype_values", values_block),
+    "correlations": lambda fit, request: correlation_section(fit),
+    "factor_analysis": lambda fit, request: factor_section(fit, _named(request["factor_analysis"])),
     "marker_effects": lambda fit, request: marker_section(fit),
     "satterthwaite": lambda fit, request: {"df": _by_term(fit.fixed_effects(ddf="satterthwaite"), "df")},
     "anova": lambda fit, request: anova_section(fit, request["anova"]),

@@ -11,6 +11,7 @@ from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import InferenceError
 from fastlmm_core.results.blups import effect_figures
 from fastlmm_core.results.component_rows import component_covariance, component_rows
+from fastlmm_core.results.correlations import correlation_table
 from fastlmm_core.results.structured_blocks import independent_labels, residual_blocks, whole_blocks
 from fastlmm_core.results.vpredict import vpredict
 
@@ -52,6 +53,31 @@ def marker_section(fit: LMMFit) -> dict[str, Any]:
         "values": found["estimate"].to_numpy(),
         "pev": found["pev"].to_numpy(),
     }
+
+
+def correlation_section(fit: LMMFit) -> list[dict[str, Any]]:
+    """``correlations``: rows group, var1, var2, estimate and standard errors by every information."""
+    tables = {key: correlation_table(fit, None, kind).frame for key, kind in INFORMATION.items()}
+    first = tables["se_ai"]
+    return [
+        {"group": row.group, "var1": row.var1, "var2": row.var2, "estimate": row.estimate,
+         **{key: float(own["se"].iloc[i]) for key, own in tables.items()}}
+        for i, row in enumerate(first.itertuples(index=False))
+    ]  # fmt: skip
+
+
+def factor_section(fit: LMMFit, term: str | None) -> dict[str, Any]:
+    """``factor_analysis``: loadings, scores, variance explained, performance of one term."""
+    found = fit.factor_analysis(term)
+    frames = {
+        name: getattr(found, name) for name in ("factors", "loadings", "explained", "scores", "performance")
+    }
+    return {
+        "term": found.term, "group": found.group, "struct": found.structure, "k": found.k,
+        "explained_percent": found.percent_explained, "environments": found.environments,
+        "cor": found.correlations.to_numpy(), "order": found.order(),
+        **{name: frame.to_dict("records") for name, frame in frames.items()},
+    }  # fmt: skip
 
 
 def effect_section(fit: LMMFit) -> dict[str, Any]:

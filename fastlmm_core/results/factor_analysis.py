@@ -180,7 +180,6 @@ class FactorAnalysis:
         )
         best = self.performance.sort_values("OP", ascending=False, kind="stable").head(top)
         shown = dict.fromkeys([*self.names, "specific", "variance"], "scale")
-        percent = dict.fromkeys(("percent", "cumulative", "explained"), "cor")  # two decimals
         notes = [f"{len(best)} of {len(self.levels)} levels shown."] * (len(best) < len(self.levels))
         if np.any(self.gamma[:, 0] < 0.0):
             notes.append("The first factor has loadings of both signs: OP is no average over environments.")
@@ -188,9 +187,9 @@ class FactorAnalysis:
         return TableGroup(
             f"Factor analysis of {self.term}",
             (
-                Table(self.factors, "Variance explained (%):", kinds={**percent, "variance": "scale"}),
+                Table(self.factors, "Variance explained (%):", kinds={"variance": "scale"}),
                 Table(environments, "Loadings, specific variances, variance explained (%):",
-                      kinds={**shown, **percent}),
+                      kinds=shown),
                 Table(best.reset_index(drop=True), "Overall performance and stability:",
                       kinds={"OP": "scale", "se_OP": "scale", "RMSD": "scale"}),
             ),
@@ -248,8 +247,7 @@ def factor_analysis(fit: LMMFit, term: str | None, information: str) -> FactorAn
 def _place(fit: LMMFit, term: str | None) -> int:
     """The term with factors that is meant."""
     random = fit.design.random
-    found = [k for k, own in enumerate(random)
-             if getattr(own, "structure", "") in STRUCTURES and len(own.columns) > 1]  # fmt: skip
+    found = [k for k, own in enumerate(random) if has_factors(own)]
     if not found:
         raise OptionError(
             "no random term has factors: write fa(0 + env | gen, k=2) or rr(0 + env | gen, d=2)"
@@ -260,6 +258,11 @@ def _place(fit: LMMFit, term: str | None) -> int:
     if term not in names and label_of(term) not in names:
         raise OptionError(f"term={term!r} has no factors{nearest_names(term, names)}")
     return next(k for k in found if {term, label_of(term)} & {random[k].group, random[k].label})
+
+
+def has_factors(random: Any) -> bool:
+    """Whether a random term is one of ``fa()`` or ``rr()`` between several coefficients."""
+    return getattr(random, "structure", "") in STRUCTURES and len(random.columns) > 1
 
 
 def axis_slopes(gamma: np.ndarray, move: np.ndarray) -> np.ndarray:

@@ -24,6 +24,7 @@ COLUMN_KINDS: Mapping[str, str] = {
     "df": "df", "df_num": "df", "df_den": "df", "numdf": "df", "dendf": "df",
     "df1": "df", "df2": "df", "npar": "df",
     "t": "t", "z": "t", "F": "t", "chisq": "t", "p": "p", "p_value": "p", "reliability": "t", "Corr": "cor",
+    "percent": "cor", "cumulative": "cor", "explained": "cor",  # two decimals
 }  # fmt: skip
 
 
