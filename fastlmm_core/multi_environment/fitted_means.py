@@ -104,7 +104,7 @@ def _environment_means(fit: LMMFit, environment: str, names: list[str]) -> np.nd
 def _labels(fit: LMMFit, name: str) -> list[str]:
     """Levels of a factor, those of a relationship without data included."""
     for term in fit.design.random:
-        if getattr(term, "group_variables", None) == (name,):
+        if not term.is_spline and term.group_variables == (name,):
             return [str(level) for level in term.levels]
     column = fit.design.frame[name]
     levels = column.cat.categories if isinstance(column.dtype, pd.CategoricalDtype) else np.unique(column)

@@ -89,7 +89,7 @@ class GxE:
 
     def _random_genotypes(self) -> bool:
         assert self.fit is not None
-        return any(self.names[0] in getattr(t, "group_variables", ()) for t in self.fit.design.random)
+        return any(self.names[0] in term.group_variables for term in self.fit.design.random)
 
     def correlations(self) -> pd.DataFrame:
         """Correlations of the means between environments (e, e), over genotypes.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -68,13 +68,13 @@ def _by_term(fit: LMMFit) -> list[CovarianceBlock]:
     return [*blocks[:count], CovarianceBlock("Residual", ["mean"], np.array([[T]]), slope[:, None, None])]
 
 
-def _shares(random: object, block: CovarianceBlock, genotype: str, environment: str) -> list[Share]:
+def _shares(random: Any, block: CovarianceBlock, genotype: str, environment: str) -> list[Share]:
     """What the variances of one term are of."""
     m = len(block.T)
     mean = Share(block.group, float(np.trace(block.T)) / m, np.trace(block.slopes, axis1=1, axis2=2) / m)
-    variables = set(getattr(random, "group_variables", ()))
-    if random is None or random.is_spline or genotype not in variables:
+    if random is None or random.is_spline or genotype not in random.group_variables:
         return [mean]
+    variables = set(random.group_variables)
     if variables == {genotype, environment}:
         return [Share(INTERACTION, mean.value, mean.slope)]
     if variables != {genotype}:

@@ -262,7 +262,7 @@ def _place(fit: LMMFit, term: str | None) -> int:
 
 def has_factors(random: Any) -> bool:
     """Whether a random term is one of ``fa()`` or ``rr()`` between several coefficients."""
-    return getattr(random, "structure", "") in STRUCTURES and len(random.columns) > 1
+    return not random.is_spline and random.structure in STRUCTURES and len(random.columns) > 1
 
 
 def axis_slopes(gamma: np.ndarray, move: np.ndarray) -> np.ndarray:

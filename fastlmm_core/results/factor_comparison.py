@@ -52,7 +52,7 @@ def compare_factors(*fits: LMMFit, term: str | None = None) -> pd.DataFrame:
 
 
 def _factors(fit: LMMFit, term: str | None) -> tuple[str, float, float, bool]:
-    structures = [own.structure for own in fit.design.random if len(getattr(own, "columns", ())) > 1]
+    structures = [own.structure for own in fit.design.random if not own.is_spline and len(own.columns) > 1]
     if not any(name in STRUCTURES for name in structures):
         return ", ".join(structures), np.nan, np.nan, fit.singular
     own = factor_analysis(fit, term, "average")
