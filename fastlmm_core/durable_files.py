@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 import uuid
 from pathlib import Path
+from typing import Any
 
 
 def is_temporary(name: str) -> bool:
@@ -37,3 +40,24 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def checksum(data: bytes) -> str:
+    """SHA-256 in hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def signed(content: dict[str, Any]) -> bytes:
+    """A JSON object with a checksum of its own."""
+    own = checksum(json.dumps(content, sort_keys=True).encode())
+    return json.dumps({**content, "checksum": own}, indent=1).encode()
+
+
+def read_signed(path: Path) -> dict[str, Any] | None:
+    """The object that `signed` wrote; None when the file is missing, cut or changed."""
+    try:
+        content = json.loads(path.read_bytes())
+        own = content.pop("checksum")
+        return content if own == checksum(json.dumps(content, sort_keys=True).encode()) else None
+    except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError):
+        return None

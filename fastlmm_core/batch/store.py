@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import logging
@@ -15,7 +14,7 @@ import pandas as pd
 
 from fastlmm_core.batch.plan import BatchPlan
 from fastlmm_core.batch.tables import TableParts
-from fastlmm_core.durable_files import is_temporary, place_file
+from fastlmm_core.durable_files import checksum, is_temporary, place_file, read_signed, signed
 from fastlmm_core.errors import DataError, OptionError, name_list
 from fastlmm_core.reading.parquet import requires_pyarrow
 
@@ -259,27 +258,6 @@ class PartStore:
 def jsonable(value: Any) -> Any:
     """The value as it comes back from JSON."""
     return json.loads(json.dumps(value))
-
-
-def checksum(data: bytes) -> str:
-    """SHA-256 in hexadecimal digits."""
-    return hashlib.sha256(data).hexdigest()
-
-
-def signed(content: dict[str, Any]) -> bytes:
-    """A JSON object with a checksum of its own."""
-    own = checksum(json.dumps(content, sort_keys=True).encode())
-    return json.dumps({**content, "checksum": own}, indent=1).encode()
-
-
-def read_signed(path: Path) -> dict[str, Any] | None:
-    """The object that `signed` wrote; None when the file is missing, cut or changed."""
-    try:
-        content = json.loads(path.read_bytes())
-        own = content.pop("checksum")
-        return content if own == checksum(json.dumps(content, sort_keys=True).encode()) else None
-    except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError):
-        return None
 
 
 def remove_temporaries(folder: Path) -> None:
