@@ -59,6 +59,12 @@ class Prepared:
     contrasts: dict[str, Any] | None = None
     fixed_parameters: dict[str, Any] = field(default_factory=dict)
 
+    def again(self, reml: bool) -> Prepared:
+        """The design prepared anew: for the other method, or with another design in its place."""
+        return prepare_design(
+            self.design, reml, offset=self.offset, contrasts=self.contrasts, held=self.fixed_parameters
+        )
+
     @public()
     def fit(
         self, y: Any = None, weights: Any = None, *, theta: Any = None, verbose: bool | Progress = False

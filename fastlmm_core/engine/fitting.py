@@ -135,7 +135,7 @@ def _from_start(
 
     def score(point: StructuredPoint) -> tuple[np.ndarray, np.ndarray, Score]:
         full = score_at(e, factor, point)
-        gradient, curvature = _without_rotations(e, point.theta, full)
+        gradient, curvature = without_rotations(e, point.theta, full)
         return gradient[free] * folded, curvature[np.ix_(free, free)] * np.outer(folded, folded), full
 
     for _ in range(3):
@@ -221,7 +221,7 @@ def _at_bounds(
     return replace(found, free=free)
 
 
-def _without_rotations(
+def without_rotations(
     e: StructuredEquations, theta: np.ndarray, score: Score
 ) -> tuple[np.ndarray, np.ndarray]:
     """Gradient and curvature with the flat rotations of loadings taken out of the step."""

@@ -230,10 +230,10 @@ def score_blocks(equations: MixedModelEquations, factor: CholeskyFactor, factors
     return W
 
 
-def evaluate_score(
-    equations: MixedModelEquations, factor: CholeskyFactor, response: Response, point: Point, reml: bool
+def score_statistics(
+    equations: MixedModelEquations, factor: CholeskyFactor, response: Response, point: Point
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Gradient, curvature and S of ``kernels.score.combine_score`` at the factorized `point`."""
+    """W, Q (K, m, m), D (n_theta, n_theta) of ``kernels.score.combine_score`` at the factorized `point`."""
     start, term = equations.layout.start, equations.layout.term
     K = len(equations.terms)
     _, q = project_random(equations, response.rhs, point.factors, point.solution)
@@ -247,5 +247,14 @@ def evaluate_score(
         equations.G, equations.indptr, equations.indices, start, term, point.factors, X
     )
     D -= B.T @ factor.solve(B)
+    return W, Q, D
+
+
+def evaluate_score(
+    equations: MixedModelEquations, factor: CholeskyFactor, response: Response, point: Point, reml: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gradient, curvature and S of ``kernels.score.combine_score`` at the factorized `point`."""
+    W, Q, D = score_statistics(equations, factor, response, point)
+    args = (equations.theta_term, equations.theta_row, equations.theta_col)
     dof = degrees_of_freedom(equations, reml)
     return combine_score(W, Q, D, point.factors, equations.sizes, *args, point.r2 / dof, dof)

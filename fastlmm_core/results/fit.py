@@ -30,6 +30,7 @@ from fastlmm_core.options import (
     NAME,
     NAMES,
     NUMBER,
+    PATH,
     SWITCH,
     TEXT,
     either,
@@ -66,6 +67,8 @@ if TYPE_CHECKING:
     from fastlmm_core.api import Prepared
     from fastlmm_core.inference.emmeans import EmmeansTable
     from fastlmm_core.results.factor_analysis import FactorAnalysis
+    from fastlmm_core.intervals.bootstrap import Bootstrap
+    from fastlmm_core.intervals.profile import Profile
     from fastlmm_core.results.genotype_values import GenotypeValues
     from fastlmm_core.results.heritability import HeritabilityTable
     from fastlmm_core.results.summary import Summary
@@ -553,6 +556,128 @@ class LMMFit:
 
         ddf, information = ddf or self.default_ddf, information or self.default_information
         return joint_tests(self, by, at, weights, ddf, information, scaled)
+
+    # -------------------------------------------------- simulation, intervals
+    @public(n=whole(1), seed=optional(whole(0)), conditional=SWITCH)
+    def simulate(self, n: int = 1, seed: int | None = None, *, conditional: bool = False) -> np.ndarray:
+        """New responses from the fitted model.
+
+        Parameters
+        ----------
+        n : int
+            Responses.
+        seed : int, optional
+            The same seed gives the same responses.
+        conditional : bool
+            Keep the random effects at their predictions and draw the residuals only.
+
+        Returns
+        -------
+        (nobs, n) float64
+            On the scale of the model's response; ``fit.refit`` takes its columns.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("Yield ~ 1 + (1|Batch)", datasets.load("dyestuff"))
+        >>> fit.simulate(1000, seed=1).shape
+        (30, 1000)
+        """
+        from fastlmm_core.intervals.simulation import simulate
+
+        return simulate(self, n, seed, conditional)
+
+    @public(parameters=optional(NAMES), level=LEVEL)
+    def profile(self, parameters: str | Sequence[str] | None = None, *, level: float = 0.99) -> Profile:
+        """Profile likelihood of variance parameters, sigma and fixed effects.
+
+        Parameters
+        ----------
+        parameters : str or list of str, optional
+            Names as ``conf_int`` shows them, "theta_" for all variance parameters, "beta_" for all fixed
+            effects; default everything.
+        level : float
+            Confidence level up to which the profiles are followed at once; ``Profile.conf_int`` goes on by
+            itself.
+
+        Returns
+        -------
+        Profile
+            With ``conf_int(level)`` and `points`; ``fastlmm_core.plots.plot_profile`` draws it.
+
+        Raises
+        ------
+        OptionError
+            For a name that is no parameter.
+        InferenceError, NumericalError
+            When there is no likelihood to profile, or a search ends without an optimum.
+        """
+        from fastlmm_core.intervals.profile import profile
+
+        return profile(self, parameters, level)
+
+    @public(
+        n=whole(2), kind=one_of(("parametric", "residual")), seed=optional(whole(0)), out=optional(PATH),
+        threads=optional(whole(1)), progress=SWITCH,
+    )  # fmt: skip
+    def bootstrap(
+        self, n: int = 1000, kind: str = "parametric", *, seed: int | None = None, statistic: Any = None,
+        out: str | Path | None = None, threads: int | None = None, progress: bool = True,
+    ) -> Bootstrap:  # fmt: skip
+        """Fit the model to `n` responses drawn from it.
+
+        Parameters
+        ----------
+        kind : {"parametric", "residual"}
+            Random effects and residuals from normal distributions with the estimated variances, or drawn from
+            the predicted ones, inflated to these variances (plain models).
+        seed : int, optional
+            The same seed gives the same draws, on any number of threads.
+        statistic : callable, optional
+            Function of a fit that returns numbers, in place of the parameters.
+        out : path, optional
+            Folder in which draws are kept as they come; the same call goes on where it ended.
+        threads : int, optional
+            Default one for every core.
+        progress : bool
+            Show a bar on a terminal.
+
+        Returns
+        -------
+        Bootstrap
+            With ``conf_int(level, type)``, ``summary()`` and ``frame()``.
+
+        Raises
+        ------
+        InferenceError
+            ``kind="residual"`` with related levels or residuals.
+        OptionError
+            When `out` holds something else.
+        """
+        from fastlmm_core.intervals.bootstrap import bootstrap
+
+        return bootstrap(self, n, kind, seed, statistic, out, threads, progress)
+
+    @public(method=one_of(("profile", "wald", "bootstrap")), parameters=optional(NAMES), level=LEVEL)
+    def conf_int(
+        self, method: str = "profile", parameters: str | Sequence[str] | None = None, level: float = 0.95,
+        **options: Any,
+    ) -> pd.DataFrame:  # fmt: skip
+        """Intervals: parameter, kind, group, var1, var2, estimate, lower, upper, method.
+
+        Parameters
+        ----------
+        method : {"profile", "wald", "bootstrap"}
+            By profile likelihood (of the ML fit, as lme4's ``confint``); from standard errors, for variance
+            parameters symmetric in the logarithm or the angle; by ``bootstrap``.
+        parameters : str or list of str, optional
+            As in ``profile``.
+        **options
+            Of ``bootstrap``, and `type` of its interval.
+        """
+        from fastlmm_core.intervals.confidence import conf_int
+
+        return conf_int(self, method, parameters, level, options)
 
     # --------------------------------------------------------- random effects
     @public(term=optional(NAME), level=LEVEL)

@@ -1,0 +1,1 @@
+"""Intervals and tests from the likelihood and from refits: profiles, bootstrap, tests at a boundary."""

@@ -1,0 +1,67 @@
+"""Intervals of the parameters of a fit by one of three methods, in one table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from fastlmm_core.errors import OptionError
+from fastlmm_core.intervals.criteria import criterion_of
+from fastlmm_core.intervals.parameters import fixed_parameters, held_parameters, own_coordinates
+from fastlmm_core.intervals.tables import chosen, interval_table
+
+if TYPE_CHECKING:
+    from fastlmm_core.results.fit import LMMFit
+
+METHODS = ("profile", "wald", "bootstrap")
+
+
+def conf_int(
+    fit: LMMFit, method: str, parameters: str | Sequence[str] | None, level: float, options: dict[str, Any]
+) -> pd.DataFrame:
+    """Intervals of a fit; see ``LMMFit.conf_int``."""
+    if options and method != "bootstrap":
+        raise OptionError(
+            f"method='{method}' has no option '{next(iter(options))}'; it is one of the bootstrap"
+        )
+    if method == "profile":
+        return fit.profile(parameters, level=level).conf_int(level)
+    if method == "wald":
+        return wald_intervals(fit, parameters, level)
+    type = options.pop("type", "percentile")
+    table = fit.bootstrap(**options).conf_int(level, type)
+    known = [*(h.parameter for h in held_parameters(fit)), *fixed_parameters(fit)]
+    wanted = chosen(parameters, known)
+    return table[table["parameter"].isin(wanted)].reset_index(drop=True)
+
+
+def wald_intervals(fit: LMMFit, parameters: str | Sequence[str] | None, level: float) -> pd.DataFrame:
+    """Fixed effects with their t quantiles, variance parameters from the curvature of the fit's criterion.
+
+    The latter are symmetric on the scale of log sd and of the angle of a correlation; NaN at a bound.
+    """
+    from scipy.special import ndtri
+
+    held = own_coordinates(fit, held_parameters(fit))
+    fixed = fixed_parameters(fit)
+    known = [*(h.parameter for h in held), *fixed]
+    wanted = chosen(parameters, known)
+    criterion, x = criterion_of(fit)
+    covariance = 2.0 * np.linalg.pinv(criterion.score(criterion.evaluate(x))[1], hermitian=True)
+    rows = []
+    for h in held:
+        at, value = h.value(x), h.outer(h.value(x))
+        limits = [np.nan, np.nan]
+        if np.isfinite(value) and value not in h.parameter.bounds:
+            a = h.gradient(x)
+            reach = float(ndtri(0.5 + 0.5 * level)) * float(np.sqrt(max(a @ covariance @ a, 0.0)))
+            limits = sorted(h.outer(at + side * reach) for side in (-1.0, 1.0))
+        rows.append((value, *limits))
+    table = fit.fixed_effects(level=level).iloc[fit.design.kept]
+    rows += [tuple(row) for row in table[["estimate", "lower", "upper"]].to_numpy(float)]
+    estimate, lower, upper = np.array(rows).reshape(-1, 3).T
+    frame = interval_table(known, estimate, lower, upper, "wald")
+    return frame[frame["parameter"].isin(wanted)].reset_index(drop=True)

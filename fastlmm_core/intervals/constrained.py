@@ -1,0 +1,125 @@
+"""The criterion minimised with one parameter held: coordinates on the surface h(x) = value, and the search.
+
+Near x0 the surface is written as x(phi) = x0 + N phi + n t(phi), with n the unit gradient of h at x0, N an
+orthonormal basis of what is orthogonal to it, and t by Newton's method. With a = dh/dx at x
+
+    dx/dphi = J = N - n (a'N) / (a'n),      d2t/dphi2 = -J' (d2h) J / (a'n)
+
+so gradient and curvature of the criterion follow from those in x, and the same search serves that serves
+every fit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+import numpy as np
+
+from fastlmm_core.engine.search import search
+from fastlmm_core.intervals.criteria import Criterion
+from fastlmm_core.intervals.parameters import AWAY, Held
+
+# Decrement at which a held search ends, and the largest that still counts as an optimum.
+TOLERANCE = 1e-8
+LARGEST_DECREMENT = 1e-5
+MAX_ITERATIONS = 60
+# Newton steps to the surface, and how near is on it.
+NEWTON_STEPS = 30
+ON_SURFACE = 1e-11
+
+
+@dataclass(frozen=True)
+class HeldOptimum:
+    """The optimum with a parameter held.
+
+    Attributes
+    ----------
+    x : (d,)
+    deviance : float
+        inf where the search did not end at an optimum.
+    """
+
+    x: np.ndarray
+    deviance: float
+
+
+@dataclass(frozen=True)
+class OnSurface:
+    """A point of the criterion with its place in phi."""
+
+    x: np.ndarray
+    deviance: float
+    inner: Any
+
+
+class Surface:
+    """Coordinates phi (d - 1,) of h(x) = `value` near `x0`."""
+
+    def __init__(self, held: Held, value: float, x0: np.ndarray):
+        self.held, self.value, self.x0 = held, value, x0
+        self.near = ON_SURFACE * (1.0 + abs(value))
+        a = held.gradient(x0)
+        self.normal = a / np.linalg.norm(a)
+        # Householder's reflection that takes the normal to a unit vector leaves the basis beside it
+        v = self.normal.copy()
+        v[0] += 1.0 if v[0] >= 0.0 else -1.0
+        self.tangent = (np.eye(v.size) - 2.0 * np.outer(v, v) / (v @ v))[:, 1:]
+
+    def place(self, phi: np.ndarray) -> np.ndarray | None:
+        """x on the surface; None where Newton's method does not reach it."""
+        x = self.x0 + self.tangent @ phi
+        for _ in range(NEWTON_STEPS):
+            gap = self.held.value(x) - self.value
+            if abs(gap) <= self.near:
+                return x
+            slope = float(self.held.gradient(x) @ self.normal)
+            if not isfinite(gap) or not isfinite(slope) or slope == 0.0:
+                return None
+            x = x - min(max(gap / slope, -2.0), 2.0) * self.normal
+        return None
+
+    def turn(self, x: np.ndarray, g: np.ndarray, H: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Gradient and curvature in phi from those in x."""
+        a = self.held.gradient(x)
+        along = float(a @ self.normal)
+        J = self.tangent - np.outer(self.normal, a @ self.tangent) / along
+        bend = float(g @ self.normal) / along
+        return J.T @ g, J.T @ (H - bend * self.held.curvature(x)) @ J
+
+
+def minimize_held(criterion: Criterion, held: Held, value: float, x: np.ndarray) -> HeldOptimum:
+    """The least criterion with h(x) = `value`, from `x` on.
+
+    Parameters
+    ----------
+    value : float
+        Of h, the inner scale of the parameter.
+    """
+    x = x.copy()
+    # zero is stationary by symmetry whether or not it is optimal
+    near = criterion.restless & (np.abs(x) < AWAY)
+    x[near] = AWAY
+    surface = Surface(held, value, x)
+    nowhere = OnSurface(x, np.inf, None)
+
+    def evaluate(phi: np.ndarray) -> OnSurface:
+        at = surface.place(phi)
+        if at is None:
+            return nowhere
+        inner = criterion.evaluate(at)
+        return OnSurface(at, float(inner.deviance), inner)
+
+    def score(point: OnSurface) -> tuple[np.ndarray, np.ndarray, None]:
+        return *surface.turn(point.x, *criterion.score(point.inner)), None
+
+    start = np.zeros(criterion.size - 1)
+    if not start.size:
+        point = evaluate(start)
+        return HeldOptimum(point.x, point.deviance)
+    end = search(
+        evaluate, score, start, dof=criterion.dof, tolerance=TOLERANCE, max_iterations=MAX_ITERATIONS
+    )  # fmt: skip
+    found = end.status in (0, 3) and end.decrement <= LARGEST_DECREMENT
+    return HeldOptimum(end.point.x, end.point.deviance if found else np.inf)

@@ -1,0 +1,162 @@
+"""Profile likelihood of variance parameters, sigma and fixed effects, and the intervals that follow.
+
+For a parameter h the profile is the least -2 log-likelihood of all models with h held, as a function of h;
+the interval of level 1 - alpha holds the values whose profile is within the chi-square quantile of the least
+(Venzon & Moolgavkar 1988; Bates et al. 2015, section 5.1). The likelihood is the ordinary one, as lme4's, so
+a REML fit is fitted again by ML.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from fastlmm_core.errors import FastLMMWarning, InferenceError
+from fastlmm_core.gate import public
+from fastlmm_core.intervals.constrained import HeldOptimum, minimize_held
+from fastlmm_core.intervals.criteria import Criterion, criterion_of
+from fastlmm_core.intervals.held_effects import PlainHeldEffect, StructuredHeldEffect
+from fastlmm_core.intervals.parameters import (
+    AWAY,
+    Held,
+    Parameter,
+    fixed_parameters,
+    held_parameters,
+    own_coordinates,
+)
+from fastlmm_core.intervals.tables import chosen, interval_table
+from fastlmm_core.intervals.tracing import ProfilePoint, Trace
+from fastlmm_core.options import LEVEL
+
+if TYPE_CHECKING:
+    from fastlmm_core.results.fit import LMMFit
+
+# Difference for the slope of the reported value.
+STEP = 1e-6
+# Away from a bound on which the estimate lies, in the coordinates of the criterion.
+FIRST_STEP = 5.0
+
+
+@dataclass(frozen=True, eq=False)
+class Profile:
+    """Profiles of the parameters of one fit.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Parameters, in the order of the tables.
+    estimates : (k,) float64
+        ML estimates.
+    level : float
+        Confidence level to which every profile was followed.
+    """
+
+    names: tuple[str, ...]
+    estimates: np.ndarray
+    level: float
+    traces: tuple[Trace, ...] = field(repr=False)
+
+    @public(level=LEVEL)
+    def conf_int(self, level: float = 0.95) -> pd.DataFrame:
+        """parameter, kind, group, var1, var2, estimate, lower, upper, method.
+
+        A limit at which the profile stays below the quantile up to the bound of the parameter is that bound:
+        zero for a standard deviation, one for a correlation. A limit is NaN where the profile has no end.
+        """
+        height = normal_height(level)
+        limits = [[trace.limit(side, height) for side in (-1, 1)] for trace in self.traces]
+        lower, upper = np.array(limits).reshape(-1, 2).T
+        return interval_table([t.parameter for t in self.traces], self.estimates, lower, upper, "profile")
+
+    @property
+    def points(self) -> pd.DataFrame:
+        """What was computed: parameter, value, zeta, the signed root of the rise of the deviance."""
+        rows = [(t.parameter.name, p.value, p.zeta) for t in self.traces for p in t.points]
+        return pd.DataFrame(rows, columns=["parameter", "value", "zeta"])
+
+
+def normal_height(level: float) -> float:
+    """Root of the chi-square quantile (1 df) of a level."""
+    from scipy.special import ndtri
+
+    return float(ndtri(0.5 + 0.5 * level))
+
+
+def profile(fit: LMMFit, parameters: str | Sequence[str] | None, level: float) -> Profile:
+    """Profiles of a fit; see ``LMMFit.profile``."""
+    if fit.sigma == 0.0:
+        raise InferenceError(
+            "the fixed part explains the response exactly: the likelihood has no maximum to profile"
+        )
+    ml = fit_by_ml(fit) if fit.reml else fit
+    criterion, x = criterion_of(ml, reml=False)
+    held = own_coordinates(ml, held_parameters(ml))
+    fixed = fixed_parameters(ml)
+    wanted = chosen(parameters, [*(h.parameter for h in held), *fixed])
+    traces = variance_traces(criterion, x, [h for h in held if h.parameter.name in wanted])
+    at = [j for j, parameter in enumerate(fixed) if parameter.name in wanted]
+    traces += effect_traces(ml, at, fixed)
+    height = normal_height(level)
+    for trace in traces:
+        for side in (-1, 1):
+            trace.follow(side, height)
+    names = tuple(trace.parameter.name for trace in traces)
+    return Profile(names, np.array([trace.best.value for trace in traces]), level, tuple(traces))
+
+
+def fit_by_ml(fit: LMMFit) -> LMMFit:
+    """The same model by maximum likelihood; a linear model stays as it is."""
+    prepared = replace(fit.prepared, design=fit.design).again(reml=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FastLMMWarning)
+        return prepared.fit(y=fit.response, theta=fit.solved.theta)
+
+
+def variance_traces(criterion: Criterion, x: np.ndarray, held: list[Held]) -> list[Trace]:
+    """Traces of variance parameters, not followed yet."""
+    if not held:
+        return []
+    point = criterion.evaluate(x)
+    deviance = float(point.deviance)
+    inverse = np.linalg.pinv(criterion.score(point)[1], hermitian=True)
+
+    def solver(h: Held) -> Callable[[float, np.ndarray], HeldOptimum]:
+        return lambda value, start: minimize_held(criterion, h, h.inner(value), start)
+
+    out = []
+    for h in held:
+        value = h.outer(h.value(x))
+        if np.isfinite(value) and value not in h.parameter.bounds:
+            a = h.gradient(x)
+            variance = float(a @ inverse @ a)
+            slope = abs(h.outer(h.value(x) + STEP) - h.outer(h.value(x) - STEP)) / (2.0 * STEP)
+            se, direction = np.sqrt(2.0 * variance) * slope, inverse @ a / variance / slope
+            direction *= np.sign(h.outer(h.value(x) + STEP) - value)
+        else:  # at a bound, or a correlation beside a variance of zero
+            away = x.copy()
+            away[criterion.restless & (np.abs(x) < AWAY)] = FIRST_STEP * AWAY
+            beside = h.outer(h.value(away))
+            se, direction = abs(beside - value), (away - x) / (beside - value)
+        best = ProfilePoint(0.0, value, x)
+        out.append(Trace(h.parameter, solver(h), best, deviance, se, direction))
+    return out
+
+
+def effect_traces(fit: LMMFit, at: list[int], fixed: list[Parameter]) -> list[Trace]:
+    """Traces of the kept fixed coefficients `at`, not followed yet."""
+    out = []
+    kept = fit.design.kept
+    kind = StructuredHeldEffect if fit.structured else PlainHeldEffect
+    for j in at:
+        value, se = float(fit.beta[kept[j]]), float(fit.se[kept[j]])
+        theta = np.asarray(fit.solved.theta)
+        effect = kind(fit, j)
+        deviance = effect.solve(value, theta).deviance
+        best = ProfilePoint(0.0, value, theta)
+        out.append(Trace(fixed[j], effect.solve, best, deviance, se, np.zeros(theta.size)))
+    return out

@@ -1,0 +1,29 @@
+"""Many responses of one design fitted in one call without the interpreter: the fits of a bootstrap."""
+
+from __future__ import annotations
+
+from fastlmm_core.kernels.compile import kernel
+from fastlmm_core.kernels.trial_fit import fit_response
+
+
+@kernel
+def refit_responses(
+    equations, search, lead, log_lead, L_fixed, fixed_rows, widths, theta_index, weights, Y, reml, tolerance,
+    max_iterations, status, figures, thetas, betas,
+):  # fmt: skip
+    """Fit every row of Y (k, n); the other arguments are those of ``trial_fit.fit_response``.
+
+    Fills `status` (k,), criterion, sigma2, iterations and singularity in `figures` (k, 4), and `thetas`
+    (k, n_theta), `betas` (k, p) in the inside parametrisation.
+    """
+    for j in range(Y.shape[0]):
+        status[j], numbers, theta, _, _, _, _, beta, _ = fit_response(
+            equations, search, lead, log_lead, L_fixed, fixed_rows, widths, theta_index, weights, Y[j], reml,
+            tolerance, max_iterations,
+        )  # fmt: skip
+        for s in range(4):
+            figures[j, s] = numbers[s]
+        for s in range(theta.size):
+            thetas[j, s] = theta[s]
+        for s in range(beta.size):
+            betas[j, s] = beta[s]

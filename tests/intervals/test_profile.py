@@ -1,0 +1,175 @@
+"""Profile intervals against lme4, and against the definition on dense matrices."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.optimize import minimize
+from scipy.stats import chi2, norm
+
+from fastlmm_core import datasets, lmm
+from fastlmm_core.errors import OptionError
+
+pytestmark = pytest.mark.filterwarnings("ignore::fastlmm_core.errors.FastLMMWarning")
+REFERENCE = json.loads((Path(__file__).parent / "reference" / "profiles.json").read_text())["cases"]
+
+
+def limits(table):
+    return table[["lower", "upper"]].to_numpy(float)
+
+
+@pytest.mark.parametrize("case", REFERENCE)
+def test_intervals_are_those_of_lme4(case):
+    """1e-6 of a profile with ten times the points of lme4's default, whose spline is good to 2e-4."""
+    own = REFERENCE[case]
+    fit = lmm(own["formula"], datasets.load(case.partition("_")[0]))
+    found = limits(fit.conf_int("profile", level=own["level"]))
+    for key, tolerance in (("fine", 1e-6), ("confint", 2e-4)):
+        expected = np.array([own[key]["lower"], own[key]["upper"]], float).T
+        assert np.allclose(found, expected, rtol=tolerance), key
+
+
+def test_a_variance_estimated_as_zero_has_an_interval():
+    """Dyestuff2: the profile of the held standard deviation is that of the dense likelihood."""
+    data = datasets.load("dyestuff2")
+    fit = lmm("Yield ~ 1 + (1|Batch)", data)
+    row = fit.profile("theta_").conf_int(0.95).iloc[0]
+    assert row["estimate"] == row["lower"] == 0.0
+    assert dense_rise(data, row["upper"]) == pytest.approx(chi2.ppf(0.95, 1), rel=1e-6)
+
+
+def dense_rise(data, sd):
+    """Least -2 log-likelihood with the batch sd held, less the least of all (at zero)."""
+    y = data["Yield"].to_numpy()
+    same = np.equal.outer(data["Batch"].to_numpy(), data["Batch"].to_numpy()).astype(float)
+
+    def deviance(log_s2, held):
+        V = held**2 * same + np.exp(log_s2[0]) * np.eye(30)
+        inverse = np.linalg.inv(V)
+        mean = inverse.sum(axis=0) @ y / inverse.sum()
+        return np.linalg.slogdet(V)[1] + (y - mean) @ inverse @ (y - mean)
+
+    best = [minimize(deviance, [2.6], args=(held,), tol=1e-13).fun for held in (sd, 0.0)]
+    return best[0] - best[1]
+
+
+def test_levels_follow_each_other_and_zeta_is_their_quantile():
+    profile = lmm("Reaction ~ Days + (Days|Subject)", datasets.load("sleepstudy")).profile(level=0.5)
+    narrow, wide = limits(profile.conf_int(0.5)), limits(profile.conf_int(0.999))
+    assert np.all(wide[:, 0] < narrow[:, 0]) and np.all(narrow[:, 1] < wide[:, 1])
+    points = profile.points
+    ends = points[points["parameter"] == "sigma"].set_index("value")["zeta"]
+    upper = wide[3, 1]
+    nearest = ends.index[np.abs(ends.index - upper).argmin()]
+    assert ends[nearest] == pytest.approx(norm.ppf(0.9995), abs=1e-3)
+
+
+def test_a_linear_model_has_the_closed_form():
+    """n log(1 + t2 / (n - p)) = q: the profile of a least squares coefficient."""
+    data = datasets.load("sleepstudy")
+    fit = lmm("Reaction ~ Days", data)
+    row = fit.conf_int("profile", "Days").iloc[0]
+    n, df = 180, 178
+    t = np.sqrt(df * np.expm1(chi2.ppf(0.95, 1) / n))
+    effects = fit.fixed_effects().set_index("term").loc["Days"]
+    assert row["upper"] == pytest.approx(effects["estimate"] + t * effects["se"], rel=1e-8)
+    assert row["lower"] == pytest.approx(effects["estimate"] - t * effects["se"], rel=1e-8)
+
+
+def test_units_and_shifts_carry_over():
+    data = datasets.load("sleepstudy")
+    first = limits(lmm("Reaction ~ Days + (Days|Subject)", data).conf_int())
+    moved = data.assign(Reaction=1e3 * data["Reaction"] - 7e4)
+    second = limits(lmm("Reaction ~ Days + (Days|Subject)", moved).conf_int())
+    factor = np.array([1e3, 1.0, 1e3, 1e3, 1e3, 1e3])[:, None]
+    shift = np.array([0, 0, 0, 0, -7e4, 0])[:, None]
+    assert np.allclose(second, first * factor + shift, rtol=1e-6)
+
+
+def test_both_engines_agree():
+    """A relationship that is the identity is the plain model."""
+    data = datasets.load("penicillin")
+    plain = lmm("diameter ~ 1 + (1|plate) + (1|sample)", data).conf_int()
+    plates = sorted(data["plate"].unique())
+    related = lmm("diameter ~ 1 + (1|vm(plate, I)) + (1|sample)", data,
+                  relationships={"I": (np.eye(len(plates)), plates)}).conf_int()  # fmt: skip
+    assert list(related["kind"]) == list(plain["kind"])
+    assert np.allclose(limits(related), limits(plain), rtol=1e-6)
+
+
+def test_an_autocorrelation_within_subjects_against_dense_matrices():
+    data = datasets.load("sleepstudy")
+    data = data[data["Days"] < 5]
+    fit = lmm("Reaction ~ Days", data, residual="ar1(Days | Subject)")
+    table = fit.conf_int().set_index("parameter")
+    y, X = data["Reaction"].to_numpy(), np.column_stack([np.ones(len(data)), data["Days"]])
+    day = data["Days"].to_numpy(float)
+    same = np.equal.outer(data["Subject"].to_numpy(), data["Subject"].to_numpy())
+    lag = np.abs(day[:, None] - day)
+
+    def deviance(log_v, rho):
+        V = np.exp(log_v[0]) * same * rho**lag
+        inverse = np.linalg.inv(V)
+        beta = np.linalg.solve(X.T @ inverse @ X, X.T @ inverse @ y)
+        return np.linalg.slogdet(V)[1] + (y - X @ beta) @ inverse @ (y - X @ beta)
+
+    rho = table[table["kind"] == "correlation"].iloc[0]
+    least = minimize(lambda x: deviance([x[0]], x[1]), [7.0, 0.6], method="Nelder-Mead",
+                     options={"xatol": 1e-9, "fatol": 1e-11, "maxiter": 2000}).fun  # fmt: skip
+    for limit in (rho["lower"], rho["upper"]):
+        held = minimize(deviance, [7.0], args=(limit,), tol=1e-13).fun
+        assert held - least == pytest.approx(chi2.ppf(0.95, 1), rel=1e-5)
+
+
+def test_parameters_that_are_held_have_no_interval():
+    data = datasets.load("dyestuff")
+    fit = lmm("Yield ~ 1 + (1|Batch)", data, fixed_parameters={"Residual": 2400.0})
+    table = fit.conf_int()
+    assert list(table["kind"]) == ["sd", "fixed"]
+    y = data["Yield"].to_numpy()
+    same = np.equal.outer(data["Batch"].to_numpy(), data["Batch"].to_numpy())
+
+    def deviance(sd):
+        V = sd**2 * same + 2400.0 * np.eye(30)
+        inverse = np.linalg.inv(V)
+        r = y - inverse.sum(axis=0) @ y / inverse.sum()
+        return np.linalg.slogdet(V)[1] + r @ inverse @ r
+
+    row = table.iloc[0]
+    rise = deviance(row["upper"]) - deviance(row["estimate"])
+    assert rise == pytest.approx(chi2.ppf(0.95, 1), rel=1e-6)
+
+
+def test_what_cannot_be_profiled_is_refused():
+    fit = lmm("Yield ~ 1 + (1|Batch)", datasets.load("dyestuff"))
+    with pytest.raises(OptionError, match=r"'sigmas', which is no parameter of the fit.*'sigma'"):
+        fit.profile("sigmas")
+    with pytest.raises(OptionError, match="method='normal' is not known; allowed: 'profile'"):
+        fit.conf_int("normal")
+    with pytest.raises(OptionError, match="method='wald' has no option 'seed'"):
+        fit.conf_int("wald", seed=3)
+    with pytest.raises(OptionError, match=r"level=1\.5 must lie above 0 and below 1"):
+        fit.profile(level=1.5)
+
+
+def test_wald_intervals_are_those_of_the_information():
+    """One way analysis of variance, balanced: Var(log sigma2_hat) = 2 / df of the residual mean square."""
+    fit = lmm("Yield ~ 1 + (1|Batch)", datasets.load("dyestuff"))
+    table = fit.conf_int("wald").set_index("parameter")
+    low, high = fit.sigma * np.exp(np.array([-1, 1]) * norm.ppf(0.975) * np.sqrt(2.0 / 24) / 2)
+    assert np.allclose(table.loc["sigma", ["lower", "upper"]].astype(float), [low, high], rtol=1e-8)
+    effects = fit.fixed_effects().set_index("term").loc["(Intercept)"]
+    assert table.loc["(Intercept)", "lower"] == effects["lower"]
+    zero = lmm("Yield ~ 1 + (1|Batch)", datasets.load("dyestuff2")).conf_int("wald").iloc[0]
+    assert zero["estimate"] == 0.0 and np.isnan(zero["lower"])
+
+
+def test_columns_are_the_same_for_every_method():
+    fit = lmm("Yield ~ 1 + (1|Batch)", datasets.load("dyestuff"))
+    tables = [fit.conf_int("profile"), fit.conf_int("wald"), fit.conf_int("bootstrap", n=60, seed=1)]
+    for table in tables:
+        assert isinstance(table, pd.DataFrame)
+        assert list(table.columns) == [*"parameter kind group var1 var2 estimate lower upper method".split()]
+        assert list(table["parameter"]) == ["sd(Batch: (Intercept))", "sigma", "(Intercept)"]
