@@ -679,6 +679,29 @@ class LMMFit:
 
         return conf_int(self, method, parameters, level, options)
 
+    @public(exact=SWITCH, draws=whole(100), seed=optional(whole(0)))
+    def ranova(self, *, exact: bool = False, draws: int = 100_000, seed: int | None = None) -> pd.DataFrame:
+        """Likelihood-ratio tests of the random terms, by the method of the fit.
+
+        Each row is the model without a term, or with ``(1 | g)`` in place of ``(x | g)``, as lmerTest's
+        ``ranova`` shows them: term, npar, loglik, aic, chisq, df, p, p_boundary, mixture.
+
+        Parameters
+        ----------
+        exact : bool
+            Add p_exact and its Monte Carlo error, of `draws` from the exact distribution (one variance
+            component only; Crainiceanu & Ruppert 2004).
+
+        Returns
+        -------
+        DataFrame
+            `p` takes the ratio for a chi-square, which is too large where a variance is tested; `p_boundary`
+            is that of the `mixture` that belongs to it (Stram & Lee 1994), NaN where none is known.
+        """
+        from fastlmm_core.intervals.random_terms import ranova
+
+        return ranova(self, exact, draws, seed)
+
     # --------------------------------------------------------- random effects
     @public(term=optional(NAME), level=LEVEL)
     def blups(self, term: str | None = None, level: float = 0.95) -> pd.DataFrame:

@@ -12,6 +12,7 @@ from fastlmm_core.errors import DesignError, OptionError, check_option, name_lis
 from fastlmm_core.gate import public
 from fastlmm_core.inference.distributions import chi2_upper
 from fastlmm_core.inference.linear_functions import DDF_METHODS, NO_VARIANCE
+from fastlmm_core.intervals.boundary_tests import boundary_mixture
 
 if TYPE_CHECKING:
     from fastlmm_core.results.fit import LMMFit
@@ -71,7 +72,9 @@ def compare(*fits: LMMFit) -> pd.DataFrame:
     -------
     DataFrame
         formula (with the residual where it is not the ordinary one), npar, criterion, loglik, aic, bic,
-        chisq, df, p; each row is tested against the one before.
+        chisq, df, p, p_boundary, mixture; each row is tested against the one before. Where a variance is
+        tested `p` is too large, and `p_boundary` that of the mixture of chi-squares that belongs to it
+        (Self & Liang 1987; Stram & Lee 1994); NaN where no variance is tested, or the mixture is not known.
 
     Raises
     ------
@@ -102,15 +105,19 @@ def compare(*fits: LMMFit) -> pd.DataFrame:
             )
     rows = []
     for i, fit in enumerate(ordered):
-        chisq = df = p = np.nan
+        chisq = df = p = p_boundary = np.nan
+        mixture = None
         if i:
             before = ordered[i - 1]
             df = fit.npar - before.npar
             chisq = max(before.criterion - fit.criterion - _coding_shift(before, fit), 0.0)
             p = chi2_upper(chisq, df) if df > 0 else np.nan
-        rows.append((_model_text(fit), fit.npar, fit.criterion, fit.loglik, fit.aic, fit.bic, chisq, df, p))
-    columns = ["formula", "npar", "criterion", "loglik", "aic", "bic", "chisq", "df", "p"]
-    return pd.DataFrame(rows, columns=columns)
+            mixture = boundary_mixture(before, fit)
+            p_boundary = np.nan if mixture is None else mixture.upper(chisq)
+        figures = (fit.npar, fit.criterion, fit.loglik, fit.aic, fit.bic, chisq, df, p, p_boundary)
+        rows.append((_model_text(fit), *figures, None if mixture is None else str(mixture)))
+    names = ["npar", "criterion", "loglik", "aic", "bic", "chisq", "df", "p", "p_boundary", "mixture"]
+    return pd.DataFrame(rows, columns=["formula", *names])
 
 
 def _model_text(fit: LMMFit) -> str:
