@@ -19,6 +19,7 @@ PAGES = (
     "docs/relationships.md",
     "docs/repeated_measures.md",
     "docs/gxe.md",
+    "docs/intervals.md",
     "docs/adding_a_structure.md",
     "docs/heritability.md",
     "docs/two_stages.md",

@@ -44,11 +44,14 @@ class Criterion(Protocol):
         Observations, for the rounding of the criterion.
     restless : (size,) bool
         Coordinates at zero of which the gradient vanishes by symmetry: a search that starts there stays.
+    interior : (size,) float64
+        Values away from any bound, NaN for coordinates without one beside those at zero.
     """
 
     size: int
     dof: float
     restless: np.ndarray
+    interior: np.ndarray
 
     def evaluate(self, x: np.ndarray) -> Any:
         """A point with the attributes `deviance` and `x`; inf where there is none."""
@@ -76,6 +79,7 @@ class PlainCriterion:
         self.size = equations.n_theta + 1
         self.dof = float(degrees_of_freedom(equations, reml))
         self.restless = np.append(equations.theta_row == equations.theta_col, False)
+        self.interior = np.full(self.size, np.nan)
         self._index = (equations.theta_term, equations.theta_row, equations.theta_col)
 
     def evaluate(self, x: np.ndarray) -> PlainPoint:
@@ -133,10 +137,13 @@ class StructuredCriterion:
         self.size, self.dof = int(free.sum()), float(equations.n)
         self.bounded = equations.lower_bounds[free] == 0.0
         restless = equations.lower_bounds == 0.0
-        for term, (own, _) in zip(equations.terms, equations.slices[0], strict=True):
+        interior = np.full(theta.size, np.nan)
+        for term, (own, level) in zip(equations.terms, equations.slices[0], strict=True):
             if isinstance(term.structure, LinearEntries):
                 restless[own.start + term.structure.diagonal] = True
-        self.restless = restless[free]
+            if term.levels is not None and term.levels.holds_variance:
+                interior[level] = term.levels.start()
+        self.restless, self.interior = restless[free], interior[free]
 
     def evaluate(self, x: np.ndarray) -> FoldedPoint:
         sign = np.where(self.bounded & (x < 0.0), -1.0, 1.0)

@@ -205,7 +205,8 @@ def natural(
     def gradient(x: np.ndarray) -> np.ndarray:
         out = np.zeros(x.size)
         slope = jacobian(x[own])[index]
-        out[own] = power * slope / float(values(x[own])[index]) if logarithm else slope * scale
+        with np.errstate(invalid="ignore", divide="ignore"):
+            out[own] = power * slope / float(values(x[own])[index]) if logarithm else slope * scale
         return out
 
     def curvature(x: np.ndarray) -> np.ndarray:

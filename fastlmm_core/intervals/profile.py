@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 STEP = 1e-6
 # Away from a bound on which the estimate lies, in the coordinates of the criterion.
 FIRST_STEP = 5.0
+# A curvature below this is that of a spline whose variance has gone to zero.
+FLAT = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +125,8 @@ def variance_traces(criterion: Criterion, x: np.ndarray, held: list[Held]) -> li
         return []
     point = criterion.evaluate(x)
     deviance = float(point.deviance)
-    inverse = np.linalg.pinv(criterion.score(point)[1], hermitian=True)
+    information = criterion.score(point)[1]
+    inverse, curvature = np.linalg.pinv(information, hermitian=True), np.diag(information)
 
     def solver(h: Held) -> Callable[[float, np.ndarray], HeldOptimum]:
         return lambda value, start: minimize_held(criterion, h, h.inner(value), start)
@@ -131,20 +134,28 @@ def variance_traces(criterion: Criterion, x: np.ndarray, held: list[Held]) -> li
     out = []
     for h in held:
         value = h.outer(h.value(x))
-        if np.isfinite(value) and value not in h.parameter.bounds:
+        unseen = (
+            ~np.isnan(criterion.interior) & (curvature <= FLAT) & (h.gradient(away_from(criterion, x)) != 0.0)
+        )
+        if np.isfinite(value) and value not in h.parameter.bounds and not unseen.any():
             a = h.gradient(x)
             variance = float(a @ inverse @ a)
             slope = abs(h.outer(h.value(x) + STEP) - h.outer(h.value(x) - STEP)) / (2.0 * STEP)
             se, direction = np.sqrt(2.0 * variance) * slope, inverse @ a / variance / slope
             direction *= np.sign(h.outer(h.value(x) + STEP) - value)
         else:  # at a bound, or a correlation beside a variance of zero
-            away = x.copy()
-            away[criterion.restless & (np.abs(x) < AWAY)] = FIRST_STEP * AWAY
+            value = 0.0 if unseen.any() else value
+            away = np.where(unseen, criterion.interior, away_from(criterion, x))
             beside = h.outer(h.value(away))
             se, direction = abs(beside - value), (away - x) / (beside - value)
         best = ProfilePoint(0.0, value, x)
         out.append(Trace(h.parameter, solver(h), best, deviance, se, direction))
     return out
+
+
+def away_from(criterion: Criterion, x: np.ndarray) -> np.ndarray:
+    """Coordinates x with those at zero moved off it."""
+    return np.where(criterion.restless & (np.abs(x) < AWAY), FIRST_STEP * AWAY, x)
 
 
 def effect_traces(fit: LMMFit, at: list[int], fixed: list[Parameter]) -> list[Trace]:

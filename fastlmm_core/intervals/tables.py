@@ -19,9 +19,9 @@ def interval_table(
 ) -> pd.DataFrame:
     """parameter, kind, group, var1, var2, estimate, lower, upper, method."""
     columns = ["parameter", "kind", "group", "var1", "var2"]
-    frame = pd.DataFrame(
-        [(p.name, p.kind, p.group, p.var1, p.var2) for p in parameters], columns=columns
-    ).astype({"group": object, "var1": object, "var2": object})
+    rows = [(p.name, p.kind, p.group, p.var1, p.var2) for p in parameters]
+    # what a parameter has not is None, as in `variance_components`; strings alone would make it NaN
+    frame = pd.DataFrame(rows, columns=columns, dtype=object).astype({"parameter": str, "kind": str})
     return frame.assign(estimate=estimate, lower=lower, upper=upper, method=method)
 
 

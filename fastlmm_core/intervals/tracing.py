@@ -22,7 +22,7 @@ MOST_POINTS = 40
 DEGREE_POINTS = 4
 START_POINTS = 3
 # A height is reached within this; the polynomial through the point found has the rest of the digits.
-NEAR_HEIGHT = 2e-4
+NEAR_HEIGHT = 1e-3
 # Growth of a step, and how often it is halved where the criterion has no value.
 LARGEST_GROWTH = 4.0
 HALVINGS = 10

@@ -6,6 +6,7 @@ from .canvas import save
 from .correlation_matrix import plot_correlations
 from .factor_figures import plot_latent_regressions, plot_performance
 from .means import plot_comparison_intervals, plot_emmeans, plot_emmeans_by_model
+from .profiles import plot_profile
 from .residuals import plot_residuals
 from .stability import plot_stability
 from .trials import plot_trials
@@ -19,6 +20,7 @@ __all__ = [
     "plot_emmeans_by_model",
     "plot_latent_regressions",
     "plot_performance",
+    "plot_profile",
     "plot_residuals",
     "plot_stability",
     "plot_trials",

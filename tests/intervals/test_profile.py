@@ -173,3 +173,30 @@ def test_columns_are_the_same_for_every_method():
         assert isinstance(table, pd.DataFrame)
         assert list(table.columns) == [*"parameter kind group var1 var2 estimate lower upper method".split()]
         assert list(table["parameter"]) == ["sd(Batch: (Intercept))", "sigma", "(Intercept)"]
+        assert list(table["group"]) == ["Batch", "Residual", None]
+
+
+def test_a_spline_whose_variance_is_estimated_as_zero_against_dense_matrices():
+    """The upper limit is where the dense likelihood, all others free, has risen by the quantile."""
+    rng = np.random.default_rng(5)
+    data = pd.DataFrame({"x": np.tile(np.arange(12.0), 3)})
+    data["y"] = 1.0 + 0.1 * data["x"] + rng.normal(size=36)
+    fit = lmm("y ~ x + ps(x, nseg=6)", data, reml=False)
+    row = fit.conf_int().iloc[0]
+    assert row["estimate"] == row["lower"] == 0.0
+    e = fit.solved.equations
+    Q, basis = (
+        e.terms[0].levels.precision(e.terms[0].levels.start()).toarray(),
+        e.terms[0].matrices[0].toarray(),
+    )
+    K = basis @ np.linalg.solve(Q, basis.T) / np.exp(-e.terms[0].levels.start()[0])
+    X, y = np.column_stack([np.ones(36), data["x"]]), data["y"].to_numpy()
+
+    def deviance(log_s2, variance):
+        V = variance * K + np.exp(log_s2[0]) * np.eye(36)
+        inverse = np.linalg.inv(V)
+        r = y - X @ np.linalg.solve(X.T @ inverse @ X, X.T @ inverse @ y)
+        return np.linalg.slogdet(V)[1] + r @ inverse @ r
+
+    ends = [minimize(deviance, [0.0], args=(v,), tol=1e-12).fun for v in (row["upper"], 0.0)]
+    assert ends[0] - ends[1] == pytest.approx(chi2.ppf(0.95, 1), rel=1e-5)

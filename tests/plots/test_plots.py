@@ -18,6 +18,7 @@ from fastlmm_core.plots import (
     plot_comparison_intervals,
     plot_emmeans,
     plot_emmeans_by_model,
+    plot_profile,
     plot_residuals,
     save,
 )
@@ -165,3 +166,15 @@ def test_save_writes_and_closes(tmp_path):
     assert path.read_bytes().startswith(b"\x89PNG")
     save(plot_residuals(fit()), tmp_path / "r.png")
     assert not plt.get_fignums()
+
+
+def test_a_profile_has_a_panel_a_parameter_with_its_limits():
+    profile = lmm("Yield ~ 1 + (1|Batch)", datasets.load("dyestuff")).profile()
+    figure = plot_profile(profile, level=0.9)
+    assert [ax.get_title() for ax in figure.axes] == list(profile.names)
+    table = profile.conf_int(0.9)
+    for ax, (_, row) in zip(figure.axes, table.iterrows(), strict=True):
+        drawn = [line.get_xdata()[0] for line in ax.lines if line.get_linestyle() == "--"]
+        assert drawn == [row["lower"], row["upper"]]
+    with pytest.raises(DataError, match=r"'sigm' was not profiled.*'sigma'"):
+        plot_profile(profile, "sigm")
