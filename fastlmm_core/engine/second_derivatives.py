@@ -63,6 +63,9 @@ def invert_on_range(matrix: np.ndarray, flat: np.ndarray) -> np.ndarray:
     if len(flat):
         basis = np.linalg.svd(flat)[2][len(flat) :].T
     inner = basis.T @ matrix @ basis
+    # at the limit of a variance the criterion does not move at all: nothing beside the zero is a figure
+    moving = np.diag(inner) != 0.0
+    basis, inner = basis[:, moving], inner[np.ix_(moving, moving)]
     scale = np.sqrt(np.maximum(np.abs(np.diag(inner)), 1e-300))
     values, vectors = np.linalg.eigh(inner / np.outer(scale, scale))
     keep = values > SINGULAR

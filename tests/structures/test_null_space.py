@@ -322,3 +322,20 @@ def test_least_squares_of_several_columns(levels):
     beta, residual = least_squares(X, w, y)
     np.testing.assert_allclose(X.T @ (w * residual), 0.0, atol=1e-11)
     np.testing.assert_allclose(y, X @ beta + residual, atol=1e-12)
+
+
+def test_kenward_roger_beside_a_spline_that_has_gone():
+    """With a spline variance at its limit of zero, inference is that of the model without the spline."""
+    r = np.random.default_rng(0)
+    row = np.repeat(np.arange(10), 12)
+    gen = [f"g{i:02d}" for i in r.permutation(np.arange(120) % 40)]
+    y = 5 + r.normal(size=40)[[int(g[1:]) for g in gen]] + 0.8 * r.normal(size=120) + 0.1 * row
+    frame = pd.DataFrame({"row": row, "gen": gen, "y": y})
+    fit, without = lmm("y ~ row + gen + spl(row)", frame), lmm("y ~ row + gen", frame)
+    assert fit.term_variances(0)[0] < 1e-9
+    ours, plain = fit.fixed_effects(ddf="kenward-roger"), without.fixed_effects()
+    assert np.allclose(ours["estimate"], plain["estimate"], rtol=1e-6, atol=1e-8)
+    assert np.allclose(ours["se"], plain["se"], rtol=1e-6)
+    assert np.allclose(ours["df"], plain["df"], rtol=1e-5)
+    tests = fit.anova().set_index("term")["F"]
+    assert np.allclose(tests, without.anova().set_index("term")["F"][tests.index], rtol=1e-5)
