@@ -13,7 +13,8 @@ from fastlmm_core.results.summary import random_table, residual_table, summarize
 def stand_in(**changes):
     """A slope model's figures, as an object with the attributes of a fit."""
     term = SimpleNamespace(
-        group="Subject", columns=("(Intercept)", "Days"), structure="us", levels=np.array(["S1", "S2", "S3"])
+        group="Subject", columns=("(Intercept)", "Days"), structure="us", levels=np.array(["S1", "S2", "S3"]),
+        is_spline=False,
     )
     components = pd.DataFrame(
         [
