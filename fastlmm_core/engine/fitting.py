@@ -12,7 +12,7 @@ from fastlmm_core.engine.objective import Score, StructuredPoint, evaluate, grad
 from fastlmm_core.engine.search import Progress, SearchEnd, search
 from fastlmm_core.engine.second_derivatives import difference_hessian, flat_rotations, invert_on_range
 from fastlmm_core.engine.starting_values import starting_values
-from fastlmm_core.linalg.factor import CholeskyFactor
+from fastlmm_core.linalg.base import CholeskyFactor
 
 TOLERANCE = 1e-11
 TOLERANCE_LARGE = 1e-9

@@ -5,10 +5,7 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sp
 
-from fastlmm_core.linalg.supernodal import solver_of
-
-# Fixed columns up to which the normal equations are dense.
-DENSE_FIXED = 500
+from fastlmm_core.linalg.ordered import normal_solver
 
 
 def least_squares(X: sp.csc_array, w: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -17,12 +14,7 @@ def least_squares(X: sp.csc_array, w: np.ndarray, y: np.ndarray) -> tuple[np.nda
     beta, residual = np.zeros((p, *y.shape[1:])), y
     if not p:
         return beta, residual
-    XWX = sp.csc_array(X.T @ sp.csc_array(X.multiply(w[:, None])))
-    if p <= DENSE_FIXED:
-        inverse = np.linalg.inv(XWX.toarray())
-        solve = lambda right: inverse @ right  # noqa: E731
-    else:
-        solve = solver_of(XWX)
+    solve = normal_solver(sp.csc_array(X.T @ sp.csc_array(X.multiply(w[:, None]))))
     for _ in range(2):  # the second pass removes the rounding of the first
         beta = beta + solve(X.T @ (w * residual.T).T)
         residual = y - X @ beta

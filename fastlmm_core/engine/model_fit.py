@@ -14,7 +14,7 @@ from fastlmm_core.engine.least_squares import least_squares
 from fastlmm_core.engine.search import Progress
 from fastlmm_core.engine.solution import StructuredResponse, StructuredSolution
 from fastlmm_core.errors import DesignError, NumericalError
-from fastlmm_core.linalg.factor import CholeskyFactor
+from fastlmm_core.linalg.base import CholeskyFactor
 from fastlmm_core.reml.fitting import Certificate
 from fastlmm_core.reml.optimizer import Optimum
 from fastlmm_core.structures.residuals.within_subject import WithinSubjectResiduals

@@ -21,7 +21,7 @@ import scipy.sparse as sp
 from fastlmm_core.engine.equations import StructuredEquations
 from fastlmm_core.kernels.assembly import multiply_symmetric
 from fastlmm_core.kernels.loadings import accumulate_loading_scores, spread_inverse
-from fastlmm_core.linalg.factor import CholeskyFactor
+from fastlmm_core.linalg.base import CholeskyFactor
 
 LOG_TWO_PI = float(np.log(2.0 * np.pi))
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from fastlmm_core.engine.equations import StructuredEquations
 from fastlmm_core.engine.objective import evaluate, gradient_at
-from fastlmm_core.linalg.factor import CholeskyFactor
+from fastlmm_core.linalg.base import CholeskyFactor
 
 # Relative steps of the differences of the gradient (fourth order).
 DIFFERENCE = 1e-3

@@ -13,7 +13,7 @@ from fastlmm_core.engine.fitting import StructuredOptimum
 from fastlmm_core.engine.objective import StructuredPoint, n_leading
 from fastlmm_core.engine.second_derivatives import difference_hessian
 from fastlmm_core.kernels.assembly import multiply_symmetric
-from fastlmm_core.linalg.factor import CholeskyFactor
+from fastlmm_core.linalg.base import CholeskyFactor
 
 
 @dataclass(frozen=True)

@@ -174,6 +174,34 @@ def place_entries(C_data, position, L):
 
 
 @kernel
+def place_columns(indptr, indices, data, nodes, L):
+    """A factor in compressed columns into the storage of L; the first column with a bad pivot, or -1.
+
+    Rows ascend, the diagonal first.  Entries outside the panels are zeros of somebody else's supernodes and
+    are left out.  A pivot that is not positive, NaN included, is bad.
+    """
+    L.fill(0.0)
+    for s in range(nodes.above.size):
+        start, end = nodes.first[s], nodes.first[s + 1]
+        first, last = nodes.row_ptr[s], nodes.row_ptr[s + 1]
+        for j in range(start, end):
+            if not data[indptr[j]] > 0.0:
+                return j
+            column = nodes.panel_ptr[s] + (j - start) * (end - start + last - first)
+            at = first
+            for t in range(indptr[j], indptr[j + 1]):
+                i = indices[t]
+                if i < end:
+                    L[column + i - start] = data[t]
+                    continue
+                while at < last and nodes.rows[at] < i:
+                    at += 1
+                if at < last and nodes.rows[at] == i:
+                    L[column + end - start + at - first] = data[t]
+    return -1
+
+
+@kernel
 def place_update(nodes, s, offset):
     """Where the update matrix of a front is, (start, rows): on the stack, for a guest in its host's panel."""
     p = nodes.above[s]

@@ -1,5 +1,6 @@
-"""Sparse Cholesky factors behind one interface: compiled kernels for small systems, supernodes above."""
+"""Sparse Cholesky factors behind one contract: compiled columns for small systems, panels for large ones."""
 
-from fastlmm_core.linalg.factor import CholeskyFactor, SimplicialFactor, make_factor
+from fastlmm_core.linalg.base import CholeskyFactor
+from fastlmm_core.linalg.factor import FACTORIZATIONS, make_factor
 
-__all__ = ["CholeskyFactor", "SimplicialFactor", "make_factor"]
+__all__ = ["FACTORIZATIONS", "CholeskyFactor", "make_factor"]

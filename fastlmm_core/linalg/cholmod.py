@@ -1,101 +1,102 @@
-"""Elimination order of large systems, by the methods that CHOLMOD brings together.
+"""Large factors by CHOLMOD: its numeric factorization, taken over into our panels.
 
-CHOLMOD finds the order; the numeric phase on it is ``linalg.supernodal``.  CHOLMOD's own numeric phase was
-replaced because the inverse subset needs the panels of the factor, and scikit-sparse hands L over only as a
-copy with indices: that copy took a fifth of a factorization and one and a half times its memory.
+L leaves scikit-sparse as a copy in compressed columns.  In panels it serves solves, determinant and inverse
+subset as ``linalg.supernodal`` does, so that the two engines differ in the factorization alone, and each is a
+check of the other.  Versions 0.4 and 0.5 of scikit-sparse are taken (``linalg.suitesparse``).
 """
 
 from __future__ import annotations
 
-from types import ModuleType
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 
-from fastlmm_core.errors import DependencyError, MemoryExhaustedError
-from fastlmm_core.kernels.ordering import count_columns, find_parents, order_postfix
-from fastlmm_core.linalg.memory import available_memory
+from fastlmm_core.errors import DependencyError
+from fastlmm_core.kernels.supernodal_factor import place_columns
+from fastlmm_core.linalg.panels import PanelFactor
+from fastlmm_core.linalg.suitesparse import is_class_based, load_cholmod
+from fastlmm_core.linalg.threads import blas_threads
 
-ROOM_TO_LOAD = 200_000_000  # bytes of address space that scikit-sparse and its libraries take
-
-try:
-    from sksparse import cholmod as _cholmod
-except ImportError as error:  # pragma: no cover - depends on the installation
-    if available_memory() < ROOM_TO_LOAD:
-        raise MemoryExhaustedError(
-            f"the memory does not suffice to load the libraries: {available_memory() / 1e6:.0f} MB are left; "
-            "raise the limit (ulimit -v, the container's), or free memory"
-        ) from error
-    raise DependencyError(
-        "scikit-sparse (CHOLMOD) is not installed or does not load. It is built against SuiteSparse; install "
-        "its headers and a C compiler first: "
-        "Debian/Ubuntu 'apt install libsuitesparse-dev libopenblas0-pthread gcc python3-dev', "
-        "Fedora 'dnf install suitesparse-devel gcc python3-devel', macOS 'brew install suite-sparse', "
-        f"conda 'conda install -c conda-forge scikit-sparse'. ({error})"
-    ) from error
-
-# Another order has to save this share of the operations to replace one that was found before.
-CLEARLY_BETTER = 0.97
-# Rough costs that decide whether to look for another order; only their ratio matters.  A whole fit by
-# ``linalg.supernodal`` takes 0.5 to 0.8 ns for each multiply-add of one factorization where there are 1e9 and
-# more of them, and several ns where there are few.  A search takes 0.7 (AMD) to 2 (METIS) microseconds for
-# each entry of the matrix, the count of its operations included.
-FIT_SECONDS = 1e-9
-SEARCH_SECONDS = 1e-6
+# Entries of L up to which CHOLMOD's 32-bit indices hold; its supernodes store zeros beside them.
+INT32_ENTRIES = 2**30
+# Bytes of CHOLMOD for each number of our panels: its L, and for the copy another with 32-bit rows.  Its
+# supernodes store more zeros than ours, and a triangle above each diagonal: 1.0 to 1.4 numbers for each.
+BYTES_ENTRY = 1.4 * (8 + 8 + 4)
 
 
-def order_graph(graph: sp.csc_array) -> tuple[np.ndarray, str]:
-    """Fill-reducing, postordered permutation of a symmetric graph given by its strict lower triangle.
+class CholmodFactor(PanelFactor):
+    """Factor of CHOLMOD on our order and in our panels.
 
-    Several methods are tried and the one with the fewest estimated operations is kept.
+    Parameters
+    ----------
+    indptr, indices : scalar lower-triangular pattern of C, in elimination order
+
+    Raises
+    ------
+    DependencyError
+        Where scikit-sparse does not load, or its CHOLMOD takes an order of its own.
     """
-    n = graph.shape[0]
-    matrix = sp.csc_matrix(graph + sp.eye_array(n, format="csc"))
-    matrix.sort_indices()
-    # the order of the nodes as they come (terms of most levels first, fixed columns last) costs nothing to
-    # find and is hard to beat where one large term is nested in the others
-    best, best_name = np.arange(n), "by terms"
-    best_flops = estimate_flops(matrix, best)
-    for name in ("amd", "metis"):
-        if best_flops * FIT_SECONDS < matrix.nnz * SEARCH_SECONDS:
-            break  # the whole fit costs less than looking for a better order
-        perm = find_order(_cholmod, matrix, name)
-        if perm is None:
-            continue
-        flops = estimate_flops(matrix, perm)
-        if flops < CLEARLY_BETTER * best_flops:
-            best, best_flops, best_name = perm, flops, name
-    if best_name == "by terms":
-        best = order_postfix(find_parents(*_lower_rows(matrix, best)))
-    return best, best_name
+
+    def __init__(self, indptr: np.ndarray, indices: np.ndarray):
+        super().__init__(indptr, indices)
+        self._C_indices = indices
+        self._analysis: Any = None
+        self.memory += int(BYTES_ENTRY * self.symbolic.stored)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but what belongs to CHOLMOD, which is found again when it is needed."""
+        return self.__dict__ | {"_analysis": None}
+
+    def _matrix(self, C_data: np.ndarray, kind: type) -> Any:
+        """Lower triangle of C in compressed columns, with the indices that decide about CHOLMOD's own."""
+        index = np.int32 if self.symbolic.stored <= INT32_ENTRIES else np.int64
+        pattern = self._C_indices.astype(index, copy=False), self._C_indptr.astype(index, copy=False)
+        return kind((C_data, *pattern), shape=(self.size, self.size))
+
+    def factorize(self, C_data: np.ndarray) -> bool:
+        module = load_cholmod()
+        factor_columns = _columns_by_class if is_class_based(module) else _columns_by_function
+        matrix = self._matrix(C_data, sp.csc_array if is_class_based(module) else sp.csc_matrix)
+        with blas_threads.single():
+            try:
+                if self._analysis is None:
+                    self._analysis = _analyze(module, matrix)
+                L = factor_columns(self._analysis, matrix)
+            except module.CholmodNotPositiveDefiniteError:
+                return False
+            except module.CholmodOutOfMemoryError as error:
+                raise MemoryError(str(error)) from error
+        return place_columns(L.indptr, L.indices, L.data, self.symbolic.nodes, self._panels()) < 0
 
 
-def find_order(module: ModuleType, matrix: sp.csc_matrix, method: str) -> np.ndarray | None:
-    """Postordered permutation (size,) by "amd" or "metis"; None where that method is not installed.
+def _analyze(module: Any, matrix: Any) -> Any:
+    """Symbolic analysis in the order of the matrix.
 
-    `module` is ``sksparse.cholmod`` of scikit-sparse 0.4, which returns factors from ``analyze``, or of 0.5,
-    whose one class ``CholeskyFactor`` takes the new sparse arrays.
+    Supernodal, which is L L' always: by columns CHOLMOD would form L D L', and take a negative D for good.
     """
-    try:
-        if hasattr(module, "CholeskyFactor"):
-            array = sp.csc_array((matrix.data, matrix.indices, matrix.indptr), shape=matrix.shape)
-            return np.array(module.CholeskyFactor(array, order=method).perm, np.int64)
-        return np.asarray(module.analyze(matrix, ordering_method=method).P(), np.int64)
-    except module.CholmodError:
-        return None
+    if is_class_based(module):
+        analysis = module.CholeskyFactor(matrix, order="natural", supernodal_mode="supernodal")
+        perm = analysis.perm
+    else:
+        analysis = module.analyze(matrix, mode="supernodal", ordering_method="natural")
+        perm = analysis.P()
+    if not np.array_equal(perm, np.arange(matrix.shape[0])):
+        raise DependencyError(
+            "this CHOLMOD does not keep the order it is given; use factorization='supernodal'"
+        )
+    return analysis
 
 
-def _lower_rows(matrix: sp.csc_matrix, perm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of the lower triangle of the permuted symmetric `matrix` (lower triangle), compressed by row."""
-    place = np.empty(perm.size, np.int64)
-    place[perm] = np.arange(perm.size)
-    coo = matrix.tocoo()
-    a, b = place[coo.row], place[coo.col]
-    pairs = (np.maximum(a, b), np.minimum(a, b))
-    lower = sp.csr_matrix((np.ones(a.size, np.int8), pairs), shape=matrix.shape)
-    return lower.indptr.astype(np.int64), lower.indices.astype(np.int64)
+def _columns_by_function(analysis: Any, matrix: sp.csc_matrix) -> sp.csc_matrix:
+    """L by scikit-sparse 0.4, in compressed columns."""
+    return analysis.cholesky(matrix).L()
 
 
-def estimate_flops(matrix: sp.csc_matrix, perm: np.ndarray) -> float:
-    """Multiply-adds of a factorization of the symmetric `matrix` (lower triangle) in the order `perm`."""
-    return float(np.sum(count_columns(*_lower_rows(matrix, perm)).astype(float) ** 2))
+def _columns_by_class(analysis: Any, matrix: sp.csc_array) -> sp.csc_array:
+    """L by scikit-sparse 0.5: a view of its factor.
+
+    That turns supernodes into columns when it is done and factorizes by columns ever after, many times
+    slower; so each factorization starts from a copy of the analysis.
+    """
+    return analysis.copy().factorize(matrix, ldl=False).factor

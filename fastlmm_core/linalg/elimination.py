@@ -36,7 +36,7 @@ def order_nodes(
     if n_nodes <= SMALL_GRAPH:
         mask = np.zeros(n_nodes, np.bool_) if last is None else np.ascontiguousarray(last)
         return order_minimum_degree(below_ptr, below, node_size, mask), "minimum degree"
-    from fastlmm_core.linalg.cholmod import order_graph
+    from fastlmm_core.linalg.ordering import order_graph
 
     graph = sp.csc_array((np.ones(below.size), below, below_ptr), shape=(n_nodes, n_nodes))
     if last is None or not last.any():

@@ -35,15 +35,15 @@ class BlasThreads:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._users = 0
-        self._counts: list[int] = []
+        self._counts: dict[str, int] = {}  # by the file of the library
 
     @contextmanager
     def single(self) -> Iterator[None]:
         """One thread in the body; what was set before comes back with the last body that ends."""
         with self._lock:
             if self._users == 0:
-                self._counts = [library.num_threads for library in _libraries()]
-                self._set([1] * len(self._counts))
+                self._counts = _threads_now()
+                self._set(dict.fromkeys(self._counts, 1))
             self._users += 1
         try:
             yield
@@ -65,20 +65,33 @@ class BlasThreads:
         finally:
             if alone:
                 with self._lock:
-                    self._set([1] * len(self._counts))
+                    self._set(dict.fromkeys(self._counts, 1))
 
     def granted(self) -> int:
         """Threads that large fronts may use."""
         if not any(os.environ.get(name) for name in ASKED_BY):
             return 1
-        counts = self._counts if self._users else [library.num_threads for library in _libraries()]
-        return max(counts, default=1)
+        counts = self._counts if self._users else _threads_now()
+        return max(counts.values(), default=1)
+
+    def find_libraries(self) -> None:
+        """Take in a BLAS that was loaded since the last look; it has one thread while a fit is running."""
+        with self._lock:
+            _libraries.cache_clear()
+            if self._users:
+                self._counts = _threads_now() | self._counts
+                self._set(dict.fromkeys(self._counts, 1))
 
     @staticmethod
-    def _set(counts: list[int]) -> None:
-        for library, count in zip(_libraries(), counts, strict=True):
+    def _set(counts: dict[str, int]) -> None:
+        for library in _libraries():
+            count = counts[library.filepath]
             if library.num_threads != count:
                 library.set_num_threads(count)
+
+
+def _threads_now() -> dict[str, int]:
+    return {library.filepath: library.num_threads for library in _libraries()}
 
 
 blas_threads = BlasThreads()

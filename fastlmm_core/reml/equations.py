@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -36,12 +36,11 @@ from fastlmm_core.kernels.crossproducts import (
 from fastlmm_core.kernels.systems import Parameters, Pattern
 from fastlmm_core.linalg.column_scale import columns_to_user
 from fastlmm_core.linalg.elimination import order_nodes
+from fastlmm_core.linalg.ordered import DENSE_NORMAL, normal_solver
 from fastlmm_core.reml.near_dependence import Separation, separate_columns
 from fastlmm_core.structures import make_coefficient_structure
 from fastlmm_core.structures.coefficients.entries import LinearEntries
 
-# Up to here X'WX is kept dense for the least squares fit that starts every response.
-DENSE_FIXED = 500
 # Mean of a random coefficient's column, in units of its range, above which the column is centred first.
 FAR = 1e3
 # Geometric mean of the weights, or of their inverse, above which the variance ratios leave the range of the
@@ -241,15 +240,13 @@ class MixedModelEquations:
     def fixed_solver(self) -> Callable[[np.ndarray], np.ndarray]:
         """Solves X'WX b = r for r (p,): dense for moderate p, sparse for thousands of columns."""
         row, column, value = select_block(self.indptr, self.indices, self.G, self.layout.fixed_rows)
-        if self.p <= DENSE_FIXED:
+        # good enough: every least squares fit is refined once on its own residual
+        if self.p <= DENSE_NORMAL:
             XWX = np.zeros((self.p, self.p))
             XWX[row, column] = XWX[column, row] = value
-            # the inverse is enough: every least squares fit is refined once on its own residual
-            return partial(np.matmul, np.linalg.inv(XWX))  # can be pickled with the fit
-        from fastlmm_core.linalg.supernodal import solver_of
-
+            return normal_solver(XWX)
         lower = sp.csc_array((value, (row, column)), shape=(self.p, self.p))
-        return solver_of(sp.csc_array(lower + sp.tril(lower, -1).T))
+        return normal_solver(sp.csc_array(lower + sp.tril(lower, -1).T))
 
     def with_weights(self, weights: np.ndarray) -> MixedModelEquations:
         """The same design with other prior weights; pattern and order are kept."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastlmm_core.errors import InferenceError, check_option
-from fastlmm_core.linalg.factor import CholeskyFactor
+from fastlmm_core.linalg.base import CholeskyFactor
 from fastlmm_core.reml.natural import NaturalParameters
 from fastlmm_core.reml.objective import assemble_at
 from fastlmm_core.reml.solved import SolvedEquations, trace_blocks_at

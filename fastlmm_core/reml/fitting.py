@@ -9,8 +9,7 @@ import numpy as np
 from fastlmm_core.errors import DataError
 from fastlmm_core.kernels.assembly import apply_factor_transposed
 from fastlmm_core.kernels.starting_values import start_from_moments
-from fastlmm_core.linalg import make_factor
-from fastlmm_core.linalg.factor import CholeskyFactor
+from fastlmm_core.linalg import CholeskyFactor, make_factor
 from fastlmm_core.reml import optimizer
 from fastlmm_core.reml.boundary import (
     boundary_scores,

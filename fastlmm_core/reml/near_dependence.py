@@ -14,11 +14,10 @@ import numpy as np
 import scipy.sparse as sp
 
 from fastlmm_core.kernels.columns import subtract_columns
+from fastlmm_core.linalg.ordered import normal_solver
 
 # Root mean square of what a column adds to others, in units of its own, below which it is replaced.
 NEAR = 1e-4
-# Up to here the cross-products of the other columns are inverted densely.
-DENSE_BASE = 500
 # Coefficients of columns of mean square one that are rounding.
 NEGLIGIBLE = 1e-14
 
@@ -89,13 +88,7 @@ def separate_columns(columns: Columns, candidates: np.ndarray, n: int) -> tuple[
 
 def _solver(B: sp.csc_array) -> Callable[[np.ndarray], np.ndarray]:
     """Solves B'B b = r."""
-    BB = sp.csc_array(B.T @ B)
-    if BB.shape[0] <= DENSE_BASE:
-        inverse = np.linalg.inv(BB.toarray())
-        return lambda right: inverse @ right
-    from fastlmm_core.linalg.supernodal import solver_of
-
-    return solver_of(BB)
+    return normal_solver(sp.csc_array(B.T @ B))
 
 
 def _regress(

@@ -17,7 +17,7 @@ from fastlmm_core.kernels.assembly import (
 from fastlmm_core.kernels.columns import subtract_columns
 from fastlmm_core.kernels.score import combine_score, fill_factors, form_working_vectors, prepare_information
 from fastlmm_core.kernels.small_fit import LOG_TWO_PI, assemble
-from fastlmm_core.linalg.factor import CholeskyFactor
+from fastlmm_core.linalg.base import CholeskyFactor
 from fastlmm_core.reml.equations import MixedModelEquations
 
 # Inference forms fourth powers of the response: those of numbers within this and its inverse are far from the

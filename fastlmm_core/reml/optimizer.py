@@ -10,7 +10,8 @@ from fastlmm_core.engine.search import Progress, search
 from fastlmm_core.kernels.compile import compiled_before
 from fastlmm_core.kernels.small_fit import fit_small
 from fastlmm_core.kernels.systems import Problem, System
-from fastlmm_core.linalg.factor import CholeskyFactor, SimplicialFactor
+from fastlmm_core.linalg.base import CholeskyFactor
+from fastlmm_core.linalg.simplicial import SimplicialFactor
 from fastlmm_core.reml.equations import MixedModelEquations
 from fastlmm_core.reml.objective import (
     Point,

@@ -9,7 +9,7 @@ import scipy.sparse as sp
 
 from fastlmm_core.kernels.assembly import apply_factor, apply_factor_transposed, multiply_symmetric
 from fastlmm_core.kernels.score import divide_by_factors
-from fastlmm_core.linalg.factor import CholeskyFactor
+from fastlmm_core.linalg.base import CholeskyFactor
 from fastlmm_core.reml.equations import MixedModelEquations
 from fastlmm_core.reml.objective import (
     LOG_TWO_PI,

@@ -9,7 +9,7 @@ import pytest
 from random_designs import case
 
 from fastlmm_core import lmm
-from fastlmm_core.linalg.factor import SimplicialFactor
+from fastlmm_core.linalg.simplicial import SimplicialFactor
 from fastlmm_core.linalg.supernodal import SupernodalFactor
 from fastlmm_core.reml import expected_traces
 from fastlmm_core.reml.information import natural_parameters

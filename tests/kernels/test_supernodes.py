@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from random_pattern import compress_lower, eliminate_symbolically, random_graph
+from random_pattern import compress_lower, eliminate_symbolically, on_pattern, random_graph
 
 from fastlmm_core.kernels.ordering import count_columns, find_parents
 from fastlmm_core.kernels.supernodal_factor import (
@@ -10,6 +10,7 @@ from fastlmm_core.kernels.supernodal_factor import (
     eliminate_twig,
     is_zero,
     pack_lower,
+    place_columns,
     subtract_twigs,
 )
 from fastlmm_core.kernels.supernodal_inverse import (
@@ -31,7 +32,7 @@ from fastlmm_core.kernels.supernodes import (
     merge_supernodes,
     place_fronts,
 )
-from fastlmm_core.linalg.supernodal import analyze
+from fastlmm_core.linalg.symbolic import analyze
 
 GRAPHS = [(0, 1, 0.5), (1, 12, 0.15), (2, 25, 0.05), (3, 10, 1.0), (4, 8, 0.0), (5, 60, 0.03), (6, 60, 0.08)]
 
@@ -80,6 +81,26 @@ def test_merging_keeps_whole_supernodes_and_forgets_no_row(filled):
             assert set(np.flatnonzero(filled.L[:, j])) <= set(front)
         below = np.flatnonzero(filled.L[:, first[s + 1] - 1])[1:]
         assert np.array_equal(front[first[s + 1] - first[s] :], below)
+
+
+def test_columns_of_another_factor_land_in_the_panels(filled):
+    """With zeros beside its entries, as in other people's supernodes; and a bad pivot is named."""
+    at, n = filled.symbolic.nodes, len(filled.L)
+    rng = np.random.default_rng(0)
+    L = np.tril(filled.L * rng.uniform(0.5, 2.0, (n, n)))
+    wider = np.tril(filled.L | (rng.random((n, n)) < 0.2))
+    indptr, indices = compress_lower(wider)
+    data = on_pattern(indptr, indices, L)
+    storage = np.full(filled.symbolic.stored, np.nan)
+    assert place_columns(indptr, indices, data, at, storage) == -1
+    assert not np.isnan(storage).any()
+    for s in range(at.above.size):
+        width = at.first[s + 1] - at.first[s]
+        panel = storage[at.panel_ptr[s] : at.panel_ptr[s + 1]].reshape(width, -1).T
+        assert np.array_equal(np.tril(panel), L[filled.front(s), at.first[s] : at.first[s + 1]])
+    for value in (0.0, -1.0, np.nan):
+        data[indptr[n - 1]] = value
+        assert place_columns(indptr, indices, data, at, storage) == n - 1
 
 
 def test_narrow_chains_are_merged():

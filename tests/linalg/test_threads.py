@@ -2,13 +2,14 @@
 
 import os
 import threading
+from functools import cache
 
 import numpy as np
 import pytest
 import scipy.sparse as sp
 from random_pattern import compress_lower, on_pattern, random_graph, random_spd
 
-from fastlmm_core.linalg import supernodal, threads
+from fastlmm_core.linalg import panels, threads
 from fastlmm_core.linalg.supernodal import SupernodalFactor
 from fastlmm_core.linalg.threads import ASKED_BY, BlasThreads, blas_threads
 
@@ -16,8 +17,9 @@ from fastlmm_core.linalg.threads import ASKED_BY, BlasThreads, blas_threads
 class Library:
     """What threadpoolctl offers of one BLAS."""
 
-    def __init__(self, num_threads):
+    def __init__(self, num_threads, filepath):
         self.num_threads = num_threads
+        self.filepath = filepath
         self.history = []
 
     def set_num_threads(self, count):
@@ -27,8 +29,8 @@ class Library:
 
 @pytest.fixture
 def libraries(monkeypatch):
-    found = [Library(4), Library(3)]
-    monkeypatch.setattr(threads, "_libraries", lambda: found)
+    found = [Library(4, "a.so"), Library(3, "b.so")]
+    monkeypatch.setattr(threads, "_libraries", cache(lambda: list(found)))
     for name in ASKED_BY:
         monkeypatch.delenv(name, raising=False)
     return found
@@ -87,6 +89,21 @@ def test_two_fits_at_once_stay_single(libraries, monkeypatch):
     assert counts(libraries) == [4, 3]
 
 
+def test_a_library_that_is_loaded_meanwhile(libraries):
+    """scikit-sparse brings a BLAS of its own when a large system first needs it."""
+    control = BlasThreads()
+    with control.single():
+        libraries.insert(0, Library(8, "c.so"))
+        control.find_libraries()
+        assert counts(libraries) == [1, 1, 1]
+    assert counts(libraries) == [8, 4, 3]
+    libraries.append(Library(2, "d.so"))
+    control.find_libraries()
+    with control.single():
+        assert counts(libraries) == [1, 1, 1, 1]
+    assert counts(libraries) == [8, 4, 3, 2]
+
+
 def test_this_process_has_a_blas():
     assert threads._libraries()
     with blas_threads.single():
@@ -104,7 +121,7 @@ def test_large_fronts_by_themselves_change_nothing(libraries, monkeypatch):
     expected = whole.inverse_subset(whole.size)
     history = [len(library.history) for library in libraries]
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "4")
-    monkeypatch.setattr(supernodal, "THREADED_FRONT", 50.0)
+    monkeypatch.setattr(panels, "THREADED_FRONT", 50.0)
     parts = SupernodalFactor(indptr, indices)
     order = parts.symbolic.up.order
     assert len(list(parts._runs(order))) > 3

@@ -8,7 +8,7 @@ from random_designs import CASES, REGULAR, SINGULAR, case, dense_of, fit_of
 
 from fastlmm_core import datasets, lmm, prepare
 from fastlmm_core.linalg import elimination
-from fastlmm_core.linalg.factor import SimplicialFactor
+from fastlmm_core.linalg.simplicial import SimplicialFactor
 from fastlmm_core.linalg.supernodal import SupernodalFactor
 
 METHODS = [True, False]

@@ -11,8 +11,9 @@ import scipy.sparse as sp
 from scipy import interpolate
 
 from fastlmm_core import lmm
-from fastlmm_core.engine.least_squares import DENSE_FIXED, least_squares
+from fastlmm_core.engine.least_squares import least_squares
 from fastlmm_core.errors import InferenceError
+from fastlmm_core.linalg.ordered import DENSE_NORMAL
 
 STEP = 1e-4
 
@@ -307,7 +308,7 @@ def test_maximum_likelihood_is_that_of_the_definition(formula):
         assert min(dense.criterion(logs + step), dense.criterion(logs - step)) > fit.criterion - 1e-7
 
 
-@pytest.mark.parametrize("levels", [4, DENSE_FIXED + 1])
+@pytest.mark.parametrize("levels", [4, DENSE_NORMAL + 1])
 def test_least_squares_of_several_columns(levels):
     rng = np.random.default_rng(2)
     n = 2 * levels + 5

@@ -11,8 +11,7 @@ import scipy.sparse as sp
 
 from fastlmm_core.errors import DataError
 from fastlmm_core.gate import public
-from fastlmm_core.linalg.cholmod import order_graph
-from fastlmm_core.linalg.supernodal import SupernodalFactor
+from fastlmm_core.linalg.ordered import OrderedFactor
 from fastlmm_core.structures.relationships.base import Relationship
 from fastlmm_core.structures.relationships.symmetric import read_symmetric
 
@@ -48,36 +47,26 @@ class SparseInverse(Relationship):
         return f"SparseInverse of {self.size} levels, {self._precision.nnz} entries"
 
     @cached_property
-    def _factored(self) -> tuple[SupernodalFactor, np.ndarray, np.ndarray]:
-        """Factor, elimination order and places of the diagonal in its pattern."""
-        perm, _ = order_graph(sp.csc_array(sp.tril(self._precision, -1)))
-        lower = sp.csc_array(sp.tril(self._precision[perm][:, perm]))
-        lower.sort_indices()
-        indptr, indices = lower.indptr.astype(np.int64), lower.indices.astype(np.int64)
-        factor = SupernodalFactor(indptr, indices)
-        if not factor.factorize(lower.data):
-            raise DataError(f"the inverse given as relationship '{self.name}' is not positive definite")
-        return factor, perm, indptr[:-1]
+    def _factored(self) -> OrderedFactor:
+        try:
+            return OrderedFactor.of(self._precision)
+        except np.linalg.LinAlgError:
+            raise DataError(
+                f"the inverse given as relationship '{self.name}' is not positive definite"
+            ) from None
 
     def precision(self) -> sp.csc_array:
         return self._precision
 
     def log_determinant(self) -> float:
-        return -self._factored[0].log_determinant(self.size)
+        return -self._factored.log_determinant()
 
     def multiply(self, V: np.ndarray) -> np.ndarray:
-        factor, perm, _ = self._factored
-        out = np.empty(np.shape(V))
-        out[perm] = factor.solve(np.asarray(V, dtype=float)[perm])
-        return out
+        return self._factored.solve(np.asarray(V, dtype=float))
 
     @cached_property
     def _diagonal(self) -> np.ndarray:
-        factor, perm, first = self._factored
-        out = np.empty(self.size)
-        out[perm] = factor.inverse_subset(self.size)[first]
-        factor.release()
-        return out
+        return self._factored.inverse_diagonal()
 
     def diagonal(self) -> np.ndarray:
         return self._diagonal
