@@ -1,5 +1,7 @@
 """Engine figures of one model in one process: times of the numeric steps in units of CHOLMOD's factorization.
 
+The three factorizations of the library stand side by side: by columns, supernodal, and CHOLMOD's own.
+
 ``python engine.py FORMULA TABLE WARM_TABLE`` prints one line of JSON; `run` collects them.
 """
 
@@ -21,6 +23,9 @@ from sksparse import cholmod
 
 # (column, goal as a multiple of the factorization, on which cases it is promised)
 GOALS = {"inverse": 1.5, "iteration": 3.0, "fit": 25.0}
+OTHERS = ("simplicial", "cholmod")
+# Multiply-adds above which going by columns takes minutes and is left out.
+BY_COLUMNS = 2e9
 DEFAULT, SLOW = ("c2",), ("c2", "large_met", "sparse_testing", "ratings", "family", "genotypes_fixed")
 
 
@@ -61,10 +66,27 @@ def time_cholmod(equations: Any, C: np.ndarray) -> float:
         openmp.omp_set_max_active_levels(before)
 
 
+def time_steps(
+    fl: Any, formula: str, table: pd.DataFrame, kind: str, C: np.ndarray, n_lead: int, criterion: float
+) -> dict[str, Any]:
+    """CPU seconds of factorization, inverse subset and whole fit by another factorization.
+
+    Its criterion has to be the same to 1e-10.
+    """
+    fit, total, _ = gauges.timed(lambda: fl.lmm(formula, table, factorization=kind))
+    if abs(fit.criterion - criterion) > 1e-10 * abs(criterion):
+        raise SystemExit(f"{kind}: criterion {fit.criterion!r} is not {criterion!r}")
+    factor = fit.prepared.factor.copy()
+    factorization = cpu(lambda: factor.factorize(C))
+    inverse = cpu(lambda: factor.inverse_subset(n_lead), before=lambda: factor.factorize(C))
+    return {
+        f"{kind}_factorization_s": factorization, f"{kind}_inverse_s": inverse, f"{kind}_fit_s": total,
+    }  # fmt: skip
+
+
 def figures(formula: str, table: pd.DataFrame) -> dict[str, Any]:
     """Phases of one fit, each measured alone; the fit itself once, everything included."""
     import fastlmm_core as fl
-    from fastlmm_core.linalg.supernodal import SupernodalFactor
     from fastlmm_core.reml.objective import (
         assemble_at,
         evaluate,
@@ -76,12 +98,10 @@ def figures(formula: str, table: pd.DataFrame) -> dict[str, Any]:
 
     gauges.reset_peak()
     base = gauges.resident_mb()
-    fit, total, _ = gauges.timed(lambda: fl.lmm(formula, table))
+    fit, total, _ = gauges.timed(lambda: fl.lmm(formula, table, factorization="supernodal"))
     peak = gauges.resident_mb("VmHWM")
     prepared = fit.prepared
     e, factor, y = fit.plain.equations, prepared.factor.copy(), fit.response
-    if not isinstance(factor, SupernodalFactor):
-        raise SystemExit("the model is too small for the engine figures")
     factors = factors_at(e, fit.solved.theta)
     C = assemble_at(e, factors)
     response = prepare_response(e, y)
@@ -119,6 +139,10 @@ def figures(formula: str, table: pd.DataFrame) -> dict[str, Any]:
         lambda: factor.inverse_subset(n_leading(e)), before=lambda: factor.factorize(C)
     )
     out["iteration_s"] = cpu(iteration)
+    for kind in OTHERS:
+        if kind == "simplicial" and factor.flops > BY_COLUMNS:
+            continue
+        out |= time_steps(fl, formula, table, kind, C, n_leading(e), fit.criterion)
     for name in ("factorization", "inverse", "iteration", "fit", "assemble", "solve"):
         out[f"{name}_ratio"] = out[f"{name}_s"] / out["cholmod_s"]
     out["memory_in_L"] = (peak - base) / out["L_mb"]
@@ -134,7 +158,7 @@ def run(names: list[str], slow: bool, limit: float) -> pd.DataFrame:
     for name in names or (SLOW if slow else DEFAULT):
         this = case(name)
         command = [sys.executable, str(Path(__file__).resolve()), this.formula, str(this.table())]
-        row = {"case": name, "load": gauges.load()}
+        row: dict[str, Any] = {"case": name, "load": gauges.load()}
         row |= records.run_json([*command, str(this.table(warm=True))], limit)
         if row["status"] == "ok":
             print(
@@ -144,6 +168,13 @@ def run(names: list[str], slow: bool, limit: float) -> pd.DataFrame:
                 f"memory {row['memory_in_L']:.1f} L",
                 flush=True,
             )
+            for kind in OTHERS:
+                if f"{kind}_fit_s" in row:
+                    steps = ", ".join(
+                        f"{step} {row[f'{kind}_{step}_s'] / row['cholmod_s']:.2f}"
+                        for step in ("factorization", "inverse", "fit")
+                    )
+                    print(f"{'':16s} by {kind}: {steps}", flush=True)
         else:
             print(f"{name:16s} {row['status']}: {row['reason']}", flush=True)
         table = records.keep("engine", [row], ["case"])

@@ -276,10 +276,21 @@ def engine_table() -> str:
             "prepare": seconds(r["prepare_s"]),
             "whole fit": f"{r['fit_ratio']:.1f}",
             "memory, copies of L": f"{r['memory_in_L']:.1f}",
+            **{
+                f"factorization, inverse, fit {by}": other_steps(r, kind)
+                for kind, by in (("cholmod", "by CHOLMOD"), ("simplicial", "by columns"))
+                if f"{kind}_fit_s" in table
+            },
         }
         for _, r in table.iterrows()
     ]
     return markdown(pd.DataFrame(rows))
+
+
+def other_steps(row: pd.Series, kind: str) -> str:
+    """Steps of another factorization in the unit of the table; empty where it was not run."""
+    steps = [row[f"{kind}_{step}_s"] / row["cholmod_s"] for step in ("factorization", "inverse", "fit")]
+    return "" if pd.isna(steps).any() else ", ".join(f"{step:.3g}" for step in steps)
 
 
 def inference_growth_table() -> str:

@@ -91,6 +91,7 @@ NAMES = either(NAME, list_of(NAME))
 SPECS = either(TEXT, list_of(TEXT))
 SCALAR = either(NUMBER, TEXT, FLAG)
 AT = table_of(either(NUMBER, TEXT, FLAG, list_of(SCALAR)))  # values by variable
+FACTORIZATION = one_of(("auto", "simplicial", "supernodal", "cholmod"))  # those of linalg.make_factor
 MEMORY = either({"type": "number", "exclusiveMinimum": 0}, TEXT)
 
 

@@ -135,6 +135,10 @@ def _add_fit(commands: argparse._SubParsersAction) -> None:
     fit.add_argument("--weights", metavar="COLUMN", help="Var(e_i) = sigma^2 / w_i")
     fit.add_argument("--offset", metavar="COLUMN", help="added to the linear predictor with coefficient 1")
     fit.add_argument("--ml", action="store_true", help="maximum likelihood instead of REML")
+    fit.add_argument(
+        "--factorization", default="auto", metavar="NAME",
+        help="who factorizes the equations: simplicial, supernodal, cholmod (default: by size)",
+    )  # fmt: skip
     fit.add_argument("--out", metavar="DIR", help="write every table there, unrounded")
     fit.add_argument("--format", choices=FORMATS, default="csv", help="of the tables in --out (default: csv)")
     fit.add_argument("--plot", action="store_true", help="write figures (PNG) to --out, or here")

@@ -44,6 +44,7 @@ def fit_command(arguments: argparse.Namespace) -> int:
         weights=_known(frame, arguments.weights, "--weights"),
         offset=_known(frame, arguments.offset, "--offset"),
         limits=limits,
+        factorization=arguments.factorization,
         **structures_given(arguments),
     )
     shown, tables, means = _answers(fit, arguments)

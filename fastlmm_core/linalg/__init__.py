@@ -1,6 +1,6 @@
 """Sparse Cholesky factors behind one contract: compiled columns for small systems, panels for large ones."""
 
 from fastlmm_core.linalg.base import CholeskyFactor
-from fastlmm_core.linalg.factor import FACTORIZATIONS, make_factor
+from fastlmm_core.linalg.factor import make_factor
 
-__all__ = ["FACTORIZATIONS", "CholeskyFactor", "make_factor"]
+__all__ = ["CholeskyFactor", "make_factor"]

@@ -20,9 +20,9 @@ from fastlmm_core.linalg.threads import blas_threads
 
 # Entries of L up to which CHOLMOD's 32-bit indices hold; its supernodes store zeros beside them.
 INT32_ENTRIES = 2**30
-# Bytes of CHOLMOD for each number of our panels: its L, and for the copy another with 32-bit rows.  Its
-# supernodes store more zeros than ours, and a triangle above each diagonal: 1.0 to 1.4 numbers for each.
-BYTES_ENTRY = 1.4 * (8 + 8 + 4)
+# Bytes of CHOLMOD for each number of our panels: its L, the copy that leaves, and the copy's 32-bit rows,
+# with a fifth for the zeros of its supernodes.  Measured on crossed and nested terms: 19 to 22.
+BYTES_ENTRY = 1.2 * (8 + 8 + 4)
 
 
 class CholmodFactor(PanelFactor):

@@ -11,8 +11,6 @@ from fastlmm_core.linalg.simplicial import SimplicialFactor
 # Above this many multiply-adds a factorization belongs to supernodes and BLAS.
 SMALL_FLOPS = 4e7
 
-FACTORIZATIONS = ("auto", "simplicial", "supernodal", "cholmod")
-
 
 def make_factor(
     equations: Any, max_memory: int | float | str | None = None, factorization: str = "auto"
@@ -26,7 +24,8 @@ def make_factor(
     max_memory : bytes or text such as "8GB", optional
         Limit for the numeric phase; by default what the machine has available.
     factorization : str
-        One of `FACTORIZATIONS`; "auto" takes compiled kernels for small systems, supernodes and BLAS above.
+        "simplicial" (compiled kernels, column by column), "supernodal" (fronts and BLAS), "cholmod", or
+        "auto": the first for small systems, the second above.
 
     Raises
     ------

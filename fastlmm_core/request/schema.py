@@ -12,6 +12,7 @@ from typing import Any
 from ..options import (
     ANY,
     AT,
+    FACTORIZATION,
     FLAG,
     LEVEL,
     NAME,
@@ -137,6 +138,7 @@ REQUEST = record(
         # relationships say their own keys, held parameters are numbers or matrices
         "relationships": _said(table_of(table_of(ANY)), "{name: {'type': 'pedigree', 'file': ..}}"),
         "fixed_parameters": _said(table_of(ANY), "variances held, {'vm(calf, A)': [[20.0]]}"),
+        "factorization": _said(FACTORIZATION, "who factorizes the equations", default="auto"),
         "vpredict": _said(list_of(FUNCTION), "ask for functions of the components V1, V2, ..."),
         "heritability": _said(list_of(NAME), "ask for the heritability of the levels of these factors"),
         "genotype_values": _said(list_of(VALUES), "ask for mean + BLUP with ranks"),

@@ -125,7 +125,7 @@ def conditional_variance_blocks(fit: LMMFit) -> list[np.ndarray]:
             fixed_last=True,
             weak_columns=fit.design.weak_columns,
         )
-        factor = make_factor(alone)
+        factor = make_factor(alone, factorization=fit.prepared.factorization)
         factor.factorize(assemble_at(alone, solved.factors))
         return _level_blocks(solved, factor.inverse_subset(alone.q), alone.indptr, alone.layout.random_rows)
     blocks = _level_blocks(solved, solved.inverse_subset, e.indptr, e.layout.random_rows)
