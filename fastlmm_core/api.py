@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 
 from fastlmm_core.design import Design, build_design
 from fastlmm_core.design.formula import ParsedFormula, parse_formula
+from fastlmm_core.design.parameter_names import named_covariances
 from fastlmm_core.design.table import first_row, plain_values
 from fastlmm_core.engine.equations import StructuredEquations
 from fastlmm_core.engine.model import build_model
@@ -27,6 +28,8 @@ from fastlmm_core.linalg.memory import parse_memory
 from fastlmm_core.options import ANY, FACTORIZATION, MEMORY, SWITCH, TEXT, optional, table_of
 from fastlmm_core.reml.equations import MixedModelEquations, build_equations
 from fastlmm_core.reml.fitting import fit_equations
+from fastlmm_core.reml.named_start import place_named
+from fastlmm_core.reml.objective import Response
 from fastlmm_core.reml.optimizer import Progress
 from fastlmm_core.reml.solved import SolvedEquations
 from fastlmm_core.results.fit import LMMFit
@@ -68,13 +71,15 @@ class Prepared:
     def again(self, reml: bool) -> Prepared:
         """The design prepared anew: for the other method, or with another design in its place."""
         return prepare_design(
-            self.design, reml, offset=self.offset, contrasts=self.contrasts, held=self.fixed_parameters
-        )
+            self.design, reml, offset=self.offset, contrasts=self.contrasts, held=self.fixed_parameters,
+            factorization=self.factorization,
+        )  # fmt: skip
 
-    @public()
+    @public(start=optional(table_of(ANY)))
     def fit(
-        self, y: Any = None, weights: Any = None, *, theta: Any = None, verbose: bool | Progress = False
-    ) -> LMMFit:
+        self, y: Any = None, weights: Any = None, *, theta: Any = None, verbose: bool | Progress = False,
+        start: Mapping[str, Any] | None = None,
+    ) -> LMMFit:  # fmt: skip
         """Fit the model to a response.
 
         Parameters
@@ -87,6 +92,8 @@ class Prepared:
             Starting values in the inside parametrisation of an earlier fit (``fit.solved.theta``).
         verbose : bool or callable
             Print an iteration table, or call with (iteration, deviance, decrement, theta, seconds).
+        start : dict, optional
+            Starting values by the names of terms, as of `lmm`; an alternative to `theta`.
 
         Raises
         ------
@@ -106,6 +113,10 @@ class Prepared:
                 equations = build_model(design, fixed_last=not self.reml)
             else:
                 equations = equations.with_weights(own)
+        if start:
+            if theta is not None:
+                raise OptionError("starting values are given twice: by name (start=) and inside (theta=)")
+            named_covariances(design, start, "start")  # also where there is nothing to search for
         if theta is not None:
             theta = _starting_values(theta, equations.n_theta)
         response = design.y if y is None else _row_values("y", y, design)
@@ -116,13 +127,14 @@ class Prepared:
         solved: SolvedEquations | StructuredSolution
         if isinstance(equations, StructuredEquations):
             solved, optimum, certificate = fit_model(
-                design, equations, factor, target, reml=self.reml, held=self.fixed_parameters, theta=theta,
-                progress=progress,
+                design, equations, factor, target, reml=self.reml, held=self.fixed_parameters,
+                start=start or theta, progress=progress,
             )  # fmt: skip
         else:
             solved, optimum, certificate = fit_equations(
-                equations, target, reml=self.reml, factor=factor, theta=theta, progress=progress
-            )
+                equations, target, reml=self.reml, factor=factor, progress=progress,
+                start=_named_start(design, equations, start) if start else theta,
+            )  # fmt: skip
         found = collect_warnings(design, solved, optimum, certificate)
         for warning in found:
             warn_caller(warning)
@@ -220,7 +232,7 @@ def prepare_design(
 
 @public(
     reml=SWITCH, max_memory=optional(MEMORY), residual=TEXT, fixed_parameters=optional(table_of(ANY)),
-    factorization=FACTORIZATION,
+    factorization=FACTORIZATION, start=optional(table_of(ANY)),
 )  # fmt: skip
 def lmm(
     formula: str, data: Any, *, reml: bool = True, weights: Any = None, offset: Any = None,
@@ -228,6 +240,7 @@ def lmm(
     max_memory: int | float | str | None = None, limits: Limits | Mapping[str, int | str] | None = None,
     residual: str = "units", relationships: Mapping[str, Any] | None = None,
     fixed_parameters: Mapping[str, Any] | None = None, factorization: str = "auto",
+    start: Mapping[str, Any] | None = None,
 ) -> LMMFit:  # fmt: skip
     """Fit a linear mixed model; without random terms in the formula, a linear model.
 
@@ -263,6 +276,9 @@ def lmm(
         Variances held at given values, ``{"vm(calf, A)": [[20.0]], "Residual": 40.0}``.
     factorization : {"auto", "simplicial", "supernodal", "cholmod"}
         Who factorizes the mixed model equations: see `prepare`.
+    start : dict, optional
+        Variances from which the search starts, written in the same way; those that are not named start from
+        moments of the data.
 
     Returns
     -------
@@ -292,7 +308,7 @@ def lmm(
         limits=limits, residual=residual, relationships=relationships,
         fixed_parameters=fixed_parameters, factorization=factorization,
     )  # fmt: skip
-    return prepared.fit(verbose=verbose)
+    return prepared.fit(verbose=verbose, start=start)
 
 
 def _row_values(name: str, given: Any, design: Design) -> np.ndarray:
@@ -321,6 +337,13 @@ def _progress(verbose: Any) -> Progress | None:
     if not callable(verbose):
         raise OptionError(f"verbose={shown(verbose)} must be True, False or a function")
     return callers_own(verbose)
+
+
+def _named_start(
+    design: Design, equations: MixedModelEquations, start: Mapping[str, Any]
+) -> Callable[[Response, np.ndarray], np.ndarray]:
+    """From the response and its moments to theta, where a start names terms."""
+    return lambda response, moments: place_named(design, equations, response, start, moments)
 
 
 def _starting_values(given: Any, n_theta: int) -> np.ndarray:

@@ -1,18 +1,17 @@
-"""Variance parameters held at values that the user gives: known variances, second stages."""
+"""Variance parameters at values that the user gives: held there, or a start of the search."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from fastlmm_core.design.parameter_names import NamedCovariance, named_covariances
 from fastlmm_core.engine.equations import StructuredEquations
-from fastlmm_core.errors import OptionError, nearest_names
+from fastlmm_core.errors import OptionError
 from fastlmm_core.structures.residuals.by_group import IndependentResiduals, KnownResiduals
 from fastlmm_core.structures.residuals.within_subject import WithinSubjectResiduals
-
-RESIDUAL = "Residual"
 
 
 def held_parameters(
@@ -23,8 +22,7 @@ def held_parameters(
     Parameters
     ----------
     given : mapping
-        By term, ``{"vm(calf, A)": [[20.0]], "Residual": 40.0}``; by level of ``at()`` and of the residual's
-        ``|``, ``{"S1": {"Residual": 1.2, "rep": 0.1}}``. A key "note" is a remark.
+        As `named_covariances` reads it.
     scale : float
         Units of the response in which the engine works.
 
@@ -33,90 +31,63 @@ def held_parameters(
     OptionError
         For a name that is no term, or a value that its structure cannot have.
     """
-    theta = np.full(equations.n_theta, np.nan)
-    for key, value in given.items():
-        if key == "note" and isinstance(value, str):
+    return _placed(equations, named_covariances(design, given, "fixed_parameters"), scale**2, "held")
+
+
+def starting_parameters(
+    design: Any, equations: StructuredEquations, given: Mapping[str, Any], scale: float
+) -> np.ndarray:
+    """theta (n_theta,) of the parameters that a start names, NaN for the others; see `held_parameters`.
+
+    A singular covariance is moved inside, where its parameters have derivatives.
+    """
+    return _placed(equations, named_covariances(design, given, "start"), scale**2, "started")
+
+
+def _placed(e: StructuredEquations, named: Sequence[NamedCovariance], s2: float, verb: str) -> np.ndarray:
+    """theta of the values, by the method `verb` of the coefficient structures."""
+    theta = np.full(e.n_theta, np.nan)
+    for one in named:
+        if one.term < 0:
+            _place_residual(e, one, s2, verb, theta)
             continue
-        _hold(design, equations, str(key), value, None, scale**2, theta)
+        term, (own, level) = e.terms[one.term], e.slices[0][one.term]
+        if not term.structure.n_theta:
+            theta[level] = _log_precisions(one, level.stop - level.start, s2)
+            continue
+        back = np.linalg.inv(term.basis)
+        # a matrix of another size goes in as it is: the structure says which size is right
+        T = back @ one.T @ back.T if one.T.shape == back.shape else one.T
+        theta[own] = getattr(term.structure, verb)(T / s2)
     return theta
 
 
-def _hold(
-    design: Any, e: StructuredEquations, key: str, value: Any, at: str | None, s2: float, theta: np.ndarray
+def _log_precisions(one: NamedCovariance, count: int, s2: float) -> np.ndarray:
+    """theta of a spline from its variances, one a smoothing parameter."""
+    variances = one.T.ravel()
+    if variances.size != count or not (variances > 0.0).all():
+        raise OptionError(f"'{one.key}' takes {count} positive variances, one for each smoothing parameter")
+    return -np.log(variances / s2)
+
+
+def _place_residual(
+    e: StructuredEquations, one: NamedCovariance, s2: float, verb: str, theta: np.ndarray
 ) -> None:
-    if isinstance(value, Mapping) and not _is_term(design, key):
-        inner_at = key if key in _levels(design) else at
-        for name, inner in value.items():
-            _hold(design, e, str(name), inner, inner_at, s2, theta)
-        return
-    if key == RESIDUAL or key == design.residual.group:
-        _hold_residual(e, value, at, s2, theta)
-        return
-    found = [k for k, term in enumerate(design.random) if key in _names(term) and at in (None, term.at)]
-    if not found:
-        known = [name for term in design.random for name in _names(term)[:1]] + [RESIDUAL]
-        raise OptionError(
-            f"fixed_parameters name '{key}', which is no term of the model{nearest_names(key, known)}"
-        )
-    for k in found:
-        term, (own, level) = e.terms[k], e.slices[0][k]
-        if not term.structure.n_theta:
-            theta[level] = -np.log(np.atleast_1d(np.asarray(value, float)) / s2)
-            continue
-        T = np.atleast_2d(_numbers(key, value))
-        back = np.linalg.inv(term.basis)
-        theta[own] = term.structure.held(back @ T @ back.T / s2)
-
-
-def _names(term: Any) -> tuple[str, ...]:
-    """What a term may be called: its group, its label, and its group without the level of at()."""
-    at, _, rest = term.group.partition("):")
-    return (term.group, term.label, *([rest] if at.startswith("at(") and rest else []))
-
-
-def _is_term(design: Any, key: str) -> bool:
-    return key in (RESIDUAL, design.residual.group) or any(key in _names(term) for term in design.random)
-
-
-def _levels(design: Any) -> set[str]:
-    levels = {str(term.at) for term in design.random if term.at is not None}
-    if design.residual.by is not None:
-        levels |= {str(level) for level in design.residual.by[1]}
-    return levels
-
-
-def _numbers(key: str, value: Any) -> np.ndarray:
-    try:
-        out = np.asarray(value, dtype=float)
-    except (TypeError, ValueError):
-        raise OptionError(
-            f"fixed_parameters['{key}'] must be numbers, a variance or a covariance matrix"
-        ) from None
-    if not np.isfinite(out).all():
-        raise OptionError(f"fixed_parameters['{key}'] holds a number that is not finite")
-    return out
-
-
-def _hold_residual(e: StructuredEquations, value: Any, at: str | None, s2: float, theta: np.ndarray) -> None:
     residual, own = e.residual, e.slices[1]
-    if isinstance(value, Mapping):
-        for level, inner in value.items():
-            _hold_residual(e, inner, str(level), s2, theta)
-        return
-    numbers = _numbers(RESIDUAL, value)
     if isinstance(residual, WithinSubjectResiduals):
         for k, structure in enumerate(residual.structures):
-            if at is None or str(residual.arm_levels[k]) == at:
+            if one.at is None or str(residual.arm_levels[k]) == one.at:
                 place = slice(own.start + residual.first[k], own.start + residual.first[k + 1])
-                theta[place] = structure.held(np.atleast_2d(numbers) / s2)
+                theta[place] = getattr(structure, verb)(one.T / s2)
         return
-    if not isinstance(residual, IndependentResiduals | KnownResiduals) or numbers.size != 1:
+    if not isinstance(residual, IndependentResiduals | KnownResiduals) or one.T.size != 1:
         raise OptionError(
-            "the residual can be held as one variance, or within subjects as a covariance matrix"
+            f"the residual can be {verb} as one variance, or within subjects as a covariance matrix"
         )
-    if not numbers > 0:
-        raise OptionError(f"the residual variance held must be positive, not {float(numbers.ravel()[0]):g}")
+    variance = float(one.T.ravel()[0])
+    if not variance > 0:
+        raise OptionError(f"the residual variance {verb} must be positive, not {variance:g}")
     levels = getattr(residual, "levels", (None,))
     for k, level in enumerate(levels):
-        if at is None or str(level) == at:
-            theta[own.start + k] = residual.held(float(numbers.ravel()[0]) / s2)
+        if one.at is None or str(level) == one.at:
+            theta[own.start + k] = residual.held(variance / s2)

@@ -9,10 +9,11 @@ import numpy as np
 
 from fastlmm_core.engine.equations import StructuredEquations
 from fastlmm_core.engine.fitting import StructuredOptimum, fit_structures
-from fastlmm_core.engine.held import held_parameters
+from fastlmm_core.engine.held import held_parameters, starting_parameters
 from fastlmm_core.engine.least_squares import least_squares
 from fastlmm_core.engine.search import Progress
 from fastlmm_core.engine.solution import StructuredResponse, StructuredSolution
+from fastlmm_core.engine.starting_values import starting_values
 from fastlmm_core.errors import DesignError, NumericalError
 from fastlmm_core.linalg.base import CholeskyFactor
 from fastlmm_core.reml.fitting import Certificate
@@ -27,9 +28,17 @@ TOO_LITTLE = (
 
 def fit_model(
     design: Any, equations: StructuredEquations, factor: CholeskyFactor, y: np.ndarray, *, reml: bool,
-    held: Mapping[str, Any] | None = None, theta: np.ndarray | None = None, progress: Progress | None = None,
+    held: Mapping[str, Any] | None = None, start: Mapping[str, Any] | np.ndarray | None = None,
+    progress: Progress | None = None,
 ) -> tuple[StructuredSolution, Optimum, Certificate]:  # fmt: skip
     """Fit to y (n,), the response less offset.
+
+    Parameters
+    ----------
+    held : mapping, optional
+        Variance parameters that are held, by the names of their terms.
+    start : mapping or (n_theta,), optional
+        Starting values by the names of their terms, moments for the others; or theta inside.
 
     Raises
     ------
@@ -42,15 +51,27 @@ def fit_model(
         _refuse_unbounded(equations)
     response = prepare_response(design, equations, y)
     values = None if not held else held_parameters(design, equations, held, response.scale)
-    optimum = fit_structures(
-        equations, factor, response.residual / response.scale, held=values, start=theta, progress=progress
+    unit = response.residual / response.scale
+    theta = (
+        start
+        if start is None or isinstance(start, np.ndarray)
+        else _named_start(design, equations, start, response)
     )
+    optimum = fit_structures(equations, factor, unit, held=values, start=theta, progress=progress)
     if not np.isfinite(optimum.point.deviance):
         raise NumericalError(
             f"the likelihood has no value where the search starts: {TOO_LITTLE.format('the data tell')}"
         )
     solution = StructuredSolution(equations, factor, response, optimum, reml)
     return solution, *_records(optimum)
+
+
+def _named_start(
+    design: Any, e: StructuredEquations, start: Mapping[str, Any], response: StructuredResponse
+) -> np.ndarray:
+    """theta (n_theta,): what the start names, moments elsewhere."""
+    named = starting_parameters(design, e, start, response.scale)
+    return np.where(np.isnan(named), starting_values(e, response.residual / response.scale), named)
 
 
 def _refuse_unbounded(equations: StructuredEquations) -> None:

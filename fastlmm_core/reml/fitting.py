@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -69,7 +70,7 @@ def fit_equations(
     *,
     reml: bool,
     factor: CholeskyFactor | None = None,
-    theta: np.ndarray | None = None,
+    start: np.ndarray | Callable[[Response, np.ndarray], np.ndarray] | None = None,
     progress: optimizer.Progress | None = None,
 ) -> tuple[SolvedEquations, optimizer.Optimum, Certificate]:
     """Fit the variance parameters and solve.
@@ -80,26 +81,30 @@ def fit_equations(
         Response less offset.
     factor : CholeskyFactor, optional
         Symbolic analysis to reuse.
-    theta : (n_theta,), optional
-        Starting values.
+    start : (n_theta,) or callable, optional
+        Starting values, or what makes them of the prepared response and its moments; default moments.
     """
     factor = factor or make_factor(equations)
     response = prepare_response(equations, y)
     if equations.n_theta == 0 or response.explained:
         return _solve_without_search(equations, factor, response, reml)
-    start = starting_values(equations, response) if theta is None else theta
-    optimum = optimizer.minimize(equations, factor, response, reml=reml, theta=start, progress=progress)
+    if start is None or callable(start):
+        theta = starting_values(equations, response)
+        theta = theta if start is None else start(response, theta)
+    else:
+        theta = start
+    optimum = optimizer.minimize(equations, factor, response, reml=reml, theta=theta, progress=progress)
     for _ in range(3):
         found = snap_boundary(equations, optimum)
         boundary_score, direction = boundary_scores(equations, found, optimum.S)
         if direction is not None and boundary_score < -score_tolerance(optimum.S):
             # a variance at zero whose score wants it to grow: leave the stationary point
-            start = leave_boundary(equations, found, direction)
+            theta = leave_boundary(equations, found, direction)
         elif np.linalg.eigvalsh(optimum.hessian)[0] < -curvature_tolerance(optimum.hessian):
-            start = leave_saddle(optimum)
+            theta = leave_saddle(optimum)
         else:
             break
-        optimum = optimizer.minimize(equations, factor, response, reml=reml, theta=start, progress=progress)
+        optimum = optimizer.minimize(equations, factor, response, reml=reml, theta=theta, progress=progress)
     moved = not np.array_equal(found, optimum.theta)
     point = optimum.point
     if moved or point is None:

@@ -98,7 +98,7 @@ def _answered(request: dict[str, Any], reach: Reach, limits: Limits) -> dict[str
             request["formula"], frame, reml=request["method"] != "ML", weights=request.get("weights"),
             offset=request.get("offset"), limits=limits, residual=request.get("residual", "units"),
             relationships=read_relationships(request.get("relationships"), reach),
-            fixed_parameters=request.get("fixed_parameters"),
+            fixed_parameters=request.get("fixed_parameters"), start=request.get("start"),
             factorization=request.get("factorization") or "auto",
         )  # fmt: skip
         answer: dict[str, Any] = {"fit": fit_section(fit, request.get("head", 0))}

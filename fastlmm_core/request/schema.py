@@ -139,6 +139,7 @@ REQUEST = record(
         "relationships": _said(table_of(table_of(ANY)), "{name: {'type': 'pedigree', 'file': ..}}"),
         "fixed_parameters": _said(table_of(ANY), "variances held, {'vm(calf, A)': [[20.0]]}"),
         "factorization": _said(FACTORIZATION, "who factorizes the equations", default="auto"),
+        "start": _said(table_of(ANY), "variances from which the search starts, as fixed_parameters"),
         "vpredict": _said(list_of(FUNCTION), "ask for functions of the components V1, V2, ..."),
         "heritability": _said(list_of(NAME), "ask for the heritability of the levels of these factors"),
         "genotype_values": _said(list_of(VALUES), "ask for mean + BLUP with ranks"),

@@ -19,6 +19,7 @@ import numpy as np
 
 from fastlmm_core.errors import OptionError, name_list
 from fastlmm_core.structures.coefficients.boundary import describe_boundary
+from fastlmm_core.structures.coefficients.moments import LEAST
 
 
 class CoefficientStructure(ABC):
@@ -201,6 +202,22 @@ class CoefficientStructure(ABC):
                 f"{T[row, col]:.6g}, next to it is {self.covariance(theta)[row, col]:.6g}"
             )
         return theta
+
+    def started(self, covariance: np.ndarray) -> np.ndarray:
+        """theta from which a search starts at a T that a user gave, (m, m); a singular T is moved inside.
+
+        Raises
+        ------
+        OptionError
+            As of `held`.
+        """
+        theta = self.held(covariance)
+        variances = np.diag(covariance)
+        if variances.min() > 0.0:
+            sd = np.sqrt(variances)
+            if np.linalg.eigvalsh(covariance / np.outer(sd, sd))[0] > LEAST:
+                return theta
+        return self.start(self.covariance(theta))
 
     def rescaled(self, theta: np.ndarray, factor: float) -> np.ndarray:
         """theta of factor T, for a factor >= 0."""

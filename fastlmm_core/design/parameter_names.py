@@ -1,0 +1,118 @@
+"""Variance parameters that a user gives by the names of their terms: to hold them, or to start from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastlmm_core.errors import OptionError, name_list, nearest_names
+
+RESIDUAL = "Residual"
+
+
+@dataclass(frozen=True)
+class NamedCovariance:
+    """One value of one part of the model.
+
+    Attributes
+    ----------
+    key : str
+        The name as it was given.
+    term : int
+        Position among the random terms; -1 for the residual.
+    at : str or None
+        Level of the residual's ``|``; None for all of them.
+    T : (m, m) float64
+        In the user's coefficients and units.
+    """
+
+    key: str
+    term: int
+    at: str | None
+    T: np.ndarray
+
+
+def named_covariances(design: Any, given: Mapping[str, Any], option: str) -> list[NamedCovariance]:
+    """Covariances by the terms they belong to.
+
+    Parameters
+    ----------
+    given : mapping
+        By term, ``{"vm(calf, A)": [[20.0]], "Residual": 40.0}``; by level of ``at()`` and of the residual's
+        ``|``, ``{"S1": {"Residual": 1.2, "rep": 0.1}}``. A key "note" is a remark.
+    option : str
+        Option that messages name.
+
+    Raises
+    ------
+    OptionError
+        For a name that is no term and no level, or a value that is no finite number or square matrix.
+    """
+    out: list[NamedCovariance] = []
+    for key, value in given.items():
+        if key == "note" and isinstance(value, str):
+            continue
+        out += _named(design, str(key), value, None, option)
+    return out
+
+
+def _named(design: Any, key: str, value: Any, at: str | None, option: str) -> Iterator[NamedCovariance]:
+    residual = key in (RESIDUAL, design.residual.group)
+    found = [k for k, term in enumerate(design.random) if key in _names(term) and at in (None, term.at)]
+    if isinstance(value, Mapping) and residual:
+        for level, inner in value.items():
+            _check_level(str(level), _residual_levels(design), option)
+            yield NamedCovariance(key, -1, str(level), _matrix(option, key, inner))
+    elif residual:
+        if at is not None:
+            _check_level(at, _residual_levels(design), option)
+        yield NamedCovariance(key, -1, at, _matrix(option, key, value))
+    elif found:
+        for k in found:
+            yield NamedCovariance(key, k, None, _matrix(option, key, value))
+    elif isinstance(value, Mapping) and (key in _levels(design) or _is_heading(design, value)):
+        inner_at = key if key in _levels(design) else at
+        for name, inner in value.items():
+            yield from _named(design, str(name), inner, inner_at, option)
+    else:
+        known = [name for term in design.random for name in _names(term)[:1]] + [RESIDUAL]
+        raise OptionError(f"{option} name '{key}', which is no term of the model{nearest_names(key, known)}")
+
+
+def _names(term: Any) -> tuple[str, ...]:
+    """What a term may be called: its group, its label, and its group without the level of at()."""
+    at, _, rest = term.group.partition("):")
+    return (term.group, term.label, *([rest] if at.startswith("at(") and rest else []))
+
+
+def _residual_levels(design: Any) -> set[str]:
+    return set() if design.residual.by is None else {str(level) for level in design.residual.by[1]}
+
+
+def _levels(design: Any) -> set[str]:
+    return _residual_levels(design) | {str(term.at) for term in design.random if term.at is not None}
+
+
+def _is_heading(design: Any, value: Mapping[str, Any]) -> bool:
+    """Whether all that stands below a name are levels: then the name is a heading over them."""
+    return bool(value) and {str(name) for name in value} <= _levels(design)
+
+
+def _check_level(level: str, known: set[str], option: str) -> None:
+    if level not in known:
+        names = f"its levels: {name_list(sorted(known))}" if known else "it has one covariance for all rows"
+        raise OptionError(f"{option} name level '{level}' of the residual, which is not there; {names}")
+
+
+def _matrix(option: str, key: str, value: Any) -> np.ndarray:
+    """(m, m) from a number or a matrix."""
+    try:
+        out = np.atleast_2d(np.asarray(value, dtype=float))
+    except (TypeError, ValueError):
+        raise OptionError(f"{option}['{key}'] must be numbers, a variance or a covariance matrix") from None
+    if not np.isfinite(out).all():
+        raise OptionError(f"{option}['{key}'] holds a number that is not finite")
+    return out

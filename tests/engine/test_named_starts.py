@@ -1,0 +1,112 @@
+"""Starting values by name: where the search begins, and that its end does not depend on it."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fastlmm_core import datasets, lmm, prepare, run
+from fastlmm_core.errors import OptionError
+
+SLEEP = datasets.load("sleepstudy")
+# lme4's REML estimates of Reaction ~ Days + (Days | Subject)
+ESTIMATES = {"Subject": [[612.1, 9.604], [9.604, 35.07]], "Residual": 654.94}
+
+
+def first_theta(formula, start, **options):
+    """theta of the first iteration, and the fit."""
+    seen = []
+    fit = lmm(formula, SLEEP, start=start, verbose=lambda *a: seen.append(np.array(a[3])), **options)
+    return seen[0], fit
+
+
+def test_the_search_begins_where_it_is_told():
+    theta, fit = first_theta("Reaction ~ Days + (Days | Subject)", ESTIMATES)
+    np.testing.assert_allclose(theta, fit.solved.theta, rtol=2e-3, atol=1e-4)
+    far, other = first_theta("Reaction ~ Days + (Days | Subject)", {"Subject": np.diag([9000.0, 400.0])})
+    assert np.abs(far - theta).max() > 1.0
+    assert other.criterion == pytest.approx(fit.criterion, abs=1e-7)
+
+
+def test_names_that_are_left_out_start_from_moments():
+    formula = "Reaction ~ Days + (Days || Subject)"
+    default, _ = first_theta(formula, None)
+    theta, _ = first_theta(formula, {"Residual": 654.94})
+    # theta is relative to the residual, and none of it was named but that
+    np.testing.assert_array_equal(theta, default)
+
+
+@pytest.mark.parametrize("structure", ["us", "cs", "homcs", "ar1", "hetar1", "toep", "diag"])
+def test_a_fit_within_subjects_continues_from_its_own_estimates(structure):
+    options = {"residual": f"{structure}(Days | Subject)"}
+    fit = lmm("Reaction ~ Days", SLEEP[SLEEP["Days"] < 5], **options)
+    T = fit.solved.equations.residual.blocks(fit.solved.theta)[0]["T"] * fit.solved.sigma2
+    again = lmm("Reaction ~ Days", SLEEP[SLEEP["Days"] < 5], start={"Residual": T}, **options)
+    assert again.optimum.iterations <= 1 < fit.optimum.iterations
+    assert again.criterion == pytest.approx(fit.criterion, abs=1e-8)
+
+
+def test_structured_start_by_level():
+    start = {"Subject": 900.0, "a": {"Residual": 500.0}, "b": {"Residual": 1500.0}}
+    table = SLEEP.assign(half=np.where(SLEEP["Days"] < 5, "a", "b"))
+    fit = lmm("Reaction ~ Days + (1 | Subject)", table, residual="units | half")
+    named = lmm("Reaction ~ Days + (1 | Subject)", table, residual="units | half", start=start)
+    assert named.criterion == pytest.approx(fit.criterion, abs=1e-8)
+
+
+def test_a_singular_start_is_moved_inside():
+    fit = lmm("Reaction ~ Days + (1 | Subject)", SLEEP)
+    zero = lmm("Reaction ~ Days + (1 | Subject)", SLEEP, start={"Subject": 0.0})
+    assert zero.criterion == pytest.approx(fit.criterion, abs=1e-7)
+    within = lmm("Reaction ~ Days + (1 | Subject)", SLEEP, residual="homdiag(Days | Subject)",
+                 start={"Subject": 0.0})  # fmt: skip
+    assert within.criterion == pytest.approx(fit.criterion, abs=1e-6)
+
+
+def test_weights_and_units_of_the_response_do_not_move_the_start():
+    formula = "Reaction ~ Days + (1 | Subject)"
+    theta, _ = first_theta(formula, {"Subject": 1400.0, "Residual": 960.0})
+    seen = []
+    model = prepare(formula, SLEEP.assign(Reaction=1e150 * SLEEP["Reaction"]))
+    model.fit(start={"Subject": 1400e300, "Residual": 960e300}, verbose=lambda *a: seen.append(a[3]))
+    np.testing.assert_allclose(seen[0], theta, rtol=1e-12)
+
+
+def test_request():
+    request = {"data": SLEEP.to_dict("list"), "formula": "Reaction ~ Days + (Days | Subject)"}
+    for table in (request, {**request, "start": ESTIMATES}):
+        assert run(table)["fit"]["criterion"] == pytest.approx(1743.6283, abs=1e-3)  # lme4
+
+
+@pytest.mark.parametrize(
+    ("start", "words"),
+    [
+        ({"Subjects": 1.0}, "start name 'Subjects', which is no term of the model; nearest: 'Subject'"),
+        ({"Subject": "much"}, "must be numbers"),
+        ({"Subject": [[np.inf]]}, "not finite"),
+        ({"Subject": [[1.0, 2.0], [2.0, 1.0]]}, "negative eigenvalue"),
+        ({"Subject": 3.0}, "2 x 2"),
+        ({"Residual": 0.0}, "positive"),
+        ({"Residual": {"S1": 3.0}}, "it has one covariance for all rows"),
+        ({"S1": {"Residual": 3.0}}, "start name 'S1'"),
+        ([3.0], "start"),
+    ],
+)
+@pytest.mark.parametrize("residual", ["units", "ar1(Days | Subject)"])
+def test_wrong_starts(start, words, residual):
+    if residual != "units" and start == {"Residual": 0.0}:
+        words = "."
+    with pytest.raises(OptionError, match=words):
+        lmm("Reaction ~ Days + (Days | Subject)", SLEEP, start=start, residual=residual)
+
+
+def test_levels_that_are_not_there_hold_nothing_silently():
+    table = pd.DataFrame({"y": [1.0, 2.0, 4.0, 3.0, 5.0, 4.0], "half": list("aaabbb")})
+    for wrong in ({"c": {"Residual": 1.0}}, {"Residual": {"c": 1.0}}):
+        with pytest.raises(OptionError, match=r"fixed_parameters name .*'c'"):
+            lmm("y ~ 1", table, residual="units | half", fixed_parameters=wrong)
+
+
+def test_both_kinds_of_start():
+    model = prepare("Reaction ~ Days + (1 | Subject)", SLEEP)
+    with pytest.raises(OptionError, match="given twice"):
+        model.fit(start={"Subject": 1.0}, theta=[1.0])
