@@ -50,7 +50,6 @@ class StructuredEquations:
         Dense or csc.
     P_pieces : (nnz(C), 1 + level pieces) csc_array
         The first column belongs to the constant 1.
-    row_precision : RowPrecision
     shift, scale, first_value
         x_inside = (x_user - shift) / scale; value of the intercept column.
     fixed_last : bool
@@ -69,7 +68,6 @@ class StructuredEquations:
     spherical: Side
     G_pieces: Any
     P_pieces: sp.csc_array
-    row_precision: RowPrecision
     shift: np.ndarray
     scale: np.ndarray
     first_value: float
@@ -127,6 +125,11 @@ class StructuredEquations:
             out.append(slice(at, at + count))
             at += count
         return tuple(out)
+
+    @cached_property
+    def row_precision(self) -> RowPrecision:
+        """Sparse R^-1 for any coefficients of its pieces."""
+        return row_precision(self.residual)
 
     @cached_property
     def X_inside(self) -> sp.csc_array:
@@ -251,6 +254,6 @@ def build_structured_equations(
         n=n, p=p, terms=tuple(terms), residual=residual, matrix=matrix, term=node_term[perm],
         below_ptr=below_ptr, below=below, natural=natural, spherical=spherical,
         G_pieces=piece_products(matrix, residual, natural),
-        P_pieces=prior_pieces(terms, spherical), row_precision=row_precision(residual),
+        P_pieces=prior_pieces(terms, spherical),
         shift=shift, scale=scale, first_value=first_value, fixed_last=fixed_last, ordering=ordering,
     )  # fmt: skip

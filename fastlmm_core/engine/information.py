@@ -6,6 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
+from fastlmm_core.engine.expected_information import expected_by_rows, expected_by_unknowns
 from fastlmm_core.engine.parameters import (
     Direction,
     NaturalDirections,
@@ -13,7 +14,6 @@ from fastlmm_core.engine.parameters import (
     chart_directions,
     covariance_gradients,
     curvature_form,
-    move_natural,
     natural_directions,
     weighted_form,
 )
@@ -22,8 +22,10 @@ from fastlmm_core.engine.solution import FixedRows, StructuredSolution
 from fastlmm_core.errors import InferenceError, check_option, name_list
 
 KINDS = ("expected", "observed", "average")
-# Rows up to which tr(P V_t P V_u) is formed from dense n x n matrices where a structure is not linear.
+# Rows, or unknowns, up to which tr(P V_t P V_u) is formed from dense matrices of that size.
 DENSE_ROWS = 4000
+# Numbers that these matrices may hold together, one for every parameter.
+DENSE_NUMBERS = 5e8
 
 
 class StructureInference:
@@ -129,12 +131,20 @@ class StructureInference:
         solution = self.solution
         if not self.n_parameters:  # all of them are held
             return np.zeros((0, 0))
-        if solution.equations.residual.n_rows <= DENSE_ROWS:
-            return expected_dense(solution, self.linear_directions)
-        if not solution.linear or self.linear_directions is self.chart:
+        e, directions = solution.equations, self.linear_directions
+        rows, unknowns = e.residual.n_rows, e.natural.size
+        most = min(DENSE_ROWS, int(np.sqrt(DENSE_NUMBERS / len(directions))))
+        if unknowns <= min(rows, most):
+            found = expected_by_unknowns(solution, directions)
+            if found is not None:
+                return found
+        if rows <= DENSE_ROWS:
+            return expected_by_rows(solution, directions)
+        if not solution.linear or directions is self.chart:
             raise InferenceError(
                 "the expected information of structures that are not linear in their parameters is not "
-                f"available beyond {DENSE_ROWS} rows; use information='observed'"
+                f"available beyond {DENSE_ROWS} effects and rows, nor for fields of more rows; use "
+                "information='observed'"
             )
         back = np.linalg.inv(self.natural.jacobian)
         observed = back.T @ solution.hessian @ back
@@ -157,30 +167,3 @@ class StructureInference:
             natural = J @ W @ J.T if directions is self.chart else W
             out = out - 0.5 * curvature_form(self.solution, self.natural, natural, fixed)
         return self.solution.sigma2 * out
-
-
-def expected_dense(solution: StructuredSolution, directions: list[Direction]) -> np.ndarray:
-    """tr(P V_t P V_u) (t, t) from P (n, n) and the products V_t P."""
-    e, point = solution.equations, solution.point
-    R_inv = point.precision.toarray()
-    half = solution.factor.solve_lower(e.gather(point.loadings, np.asarray(e.matrix.T @ R_inv)))
-    if e.fixed_last and not solution.reml:
-        half = half[: e.spherical.size - e.p]  # V^-1 in the place of P
-    P = R_inv - half.T @ half
-    B = np.asarray(e.matrix.T @ P)
-    B[e.natural.fixed] = 0.0
-    B[e.natural.missing] = 0.0
-    theta = solution.theta[e.slices[1]]
-    RP = e.residual.multiply_covariance(theta, P)
-    products = []
-    for direction in directions:
-        if direction.term >= 0:
-            products.append(np.asarray(e.matrix @ move_natural(solution, direction, B)))
-        else:
-            assert direction.pieces is not None
-            moved = np.asarray(e.row_precision.at(direction.pieces) @ RP)
-            products.append(-e.residual.multiply_covariance(theta, moved))
-    flat = np.array([M.ravel() for M in products])
-    turned = np.array([M.T.ravel() for M in products])
-    E = flat @ turned.T
-    return 0.5 * (E + E.T)

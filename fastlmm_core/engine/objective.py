@@ -14,6 +14,7 @@ Gilmour, Thompson & Cullis 1995; Johnson & Thompson 1995):
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -37,8 +38,8 @@ class StructuredPoint:
         -2 log-likelihood without the constants of the scales of y and X; inf where C is not definite.
     loadings : (K + 2, m, r)
     G : (nnz(G),)
-    precision : (n_rows, n_rows) csr_array
-        R^-1.
+    precision : (n_rows, n_rows)
+        R^-1, a sparse matrix or what multiplies as it does.
     solution : (q', 1)
         Spherical s with the fixed and missing unknowns.
     coefficients : (q, 1)
@@ -53,7 +54,7 @@ class StructuredPoint:
     deviance: float
     loadings: np.ndarray
     G: np.ndarray
-    precision: sp.csr_array
+    precision: Any
     solution: np.ndarray
     coefficients: np.ndarray
     residual: np.ndarray
@@ -76,7 +77,9 @@ def evaluate(
     if not np.isfinite(log_R):
         return failed
     c_R, _ = e.residual.coefficients(own)
-    precision = e.row_precision.at(c_R)
+    precision = e.residual.row_precision(own)
+    if precision is None:
+        precision = e.row_precision.at(c_R)
     G = np.asarray(e.G_pieces @ c_R, dtype=float)
     loadings = e.loadings_at(theta)
     C = e.assemble(G, loadings, e.level_coefficients(theta))
@@ -229,13 +232,12 @@ def average_information(e: StructuredEquations, factor: CholeskyFactor, point: S
     D = natural.T @ G_natural
     own = e.slices[1]
     pieces = e.residual.coefficients(theta[own])[1]
-    rows_side = e.residual.precision_products(pieces, point.residual)  # dRinv_t e
-    projected = np.asarray(e.matrix.T @ rows_side)
+    projected, form = e.residual.score_products(theta[own], pieces, point.residual, e.matrix)
     G_natural[:, own] -= projected
     cross = natural.T @ projected
     D[:, own] -= cross
     D[own, :] -= cross.T
-    D[own, own] += rows_side.T @ e.residual.multiply_covariance(theta[own], rows_side)
+    D[own, own] += form
     D += prior_inverse_form(e, theta, g)
     moved = e.gather(point.loadings, G_natural) - g
     D -= moved.T @ factor.solve(moved)

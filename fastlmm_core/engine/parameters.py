@@ -173,25 +173,40 @@ def covariance_gradients(
             out[t] = fixed.projected.T @ move_natural(solution, direction, fixed.projected)
         else:
             assert direction.pieces is not None
-            A = solution.equations.row_precision.at(direction.pieces)
-            out[t] = -(fixed.rows.T @ (A @ fixed.rows))
+            out[t] = -(fixed.natural.T @ multiply_pieces(solution, direction.pieces, fixed.natural))
         out[t] = 0.5 * (out[t] + out[t].T)
     return out
 
 
+def multiply_pieces(solution: StructuredSolution, pieces: np.ndarray, B: np.ndarray) -> np.ndarray:
+    """W' D W B for D = sum_b pieces_b E_b and B (q, r) natural."""
+    e, out = solution.equations, np.empty_like(B)
+    multiply_symmetric(np.asarray(e.G_pieces @ pieces), e.natural.indptr, e.natural.indices, B, out)
+    return out
+
+
 def _projected_form(
-    solution: StructuredSolution, natural: np.ndarray, rows: np.ndarray
+    solution: StructuredSolution, natural: np.ndarray, pieces: np.ndarray, fixed: FixedRows
 ) -> tuple[np.ndarray, np.ndarray]:
-    """For x = Z h - R d: x' R^-1 x (r, r), and L^-1 F' W' R^-1 x, whose square is the rest of x' P x."""
+    """For x = Z h - R D W N, N the natural side of `fixed`: x' R^-1 x (r, r), and L^-1 F' W' R^-1 x.
+
+    The square of the latter is the rest of x' P x.
+    """
     e = solution.equations
     moved = np.empty_like(natural)
     multiply_symmetric(solution.point.G, e.natural.indptr, e.natural.indices, natural, moved)
     form = natural.T @ moved
-    if rows.any():
-        W_rows = np.asarray(e.matrix.T @ rows)
+    if pieces.any():
+        theta, N = residual_theta(solution), fixed.natural
+        W_rows = multiply_pieces(solution, pieces, N)
         cross = natural.T @ W_rows
         form = form - cross - cross.T
-        form += rows.T @ e.residual.multiply_covariance(solution.theta[e.slices[1]], rows)
+        sandwich = e.residual.sandwich(theta, pieces)
+        if sandwich is None:
+            rows = np.asarray(e.row_precision.at(pieces) @ fixed.rows)
+            form += rows.T @ e.residual.multiply_covariance(theta, rows)
+        else:
+            form += N.T @ multiply_pieces(solution, sandwich, N)
         moved = moved - W_rows
     half = solution.factor.solve_lower(e.gather(solution.point.loadings, moved))
     return form, half
@@ -205,45 +220,52 @@ def weighted_form(
     out = np.zeros((r, r))
     values, vectors = np.linalg.eigh(weights)
     for a in np.flatnonzero(np.abs(values) > NEGLIGIBLE * np.abs(values).max(initial=0.0)):
-        natural, rows = _mix(solution, directions, vectors[:, a], fixed.projected, fixed.rows)
-        form, half = _projected_form(solution, natural, rows)
+        natural, pieces = _mix(solution, directions, vectors[:, a], fixed.projected)
+        form, half = _projected_form(solution, natural, pieces, fixed)
         out += values[a] * (form - half.T @ half)
     return 0.5 * (out + out.T)
 
 
 def _mix(
-    solution: StructuredSolution, directions: list[Direction], c: np.ndarray, B: np.ndarray, RU: np.ndarray
+    solution: StructuredSolution, directions: list[Direction], c: np.ndarray, B: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """sum_t c_t D_t B of the random directions and sum_t c_t dRinv_t (R U) of the residual's."""
-    e = solution.equations
+    """sum_t c_t D_t B of the random directions, and sum_t c_t pieces_t of the residual's (b,)."""
     natural = np.zeros_like(B)
-    pieces = np.zeros(e.residual.n_pieces)
+    pieces = np.zeros(solution.equations.residual.n_pieces)
     for value, direction in zip(c, directions, strict=True):
         if direction.term >= 0:
             natural += value * move_natural(solution, direction, B)
         else:
             pieces += value * direction.pieces
-    rows = e.row_precision.at(pieces) @ RU if pieces.any() else np.zeros_like(RU)
-    return natural, np.asarray(rows)
+    return natural, pieces
 
 
 def average_matrix(solution: StructuredSolution, directions: list[Direction]) -> np.ndarray:
     """y' P V_t P V_u P y (t, t)."""
-    e = solution.equations
+    e, point = solution.equations, solution.point
     t = len(directions)
-    B = solution.point.projected.copy()
+    B = point.projected.copy()
     B[e.natural.fixed] = 0.0
     B[e.natural.missing] = 0.0
-    RU = solution.point.residual[:, None]
-    natural, rows = np.zeros((e.natural.size, t)), np.zeros((e.residual.n_rows, t))
+    natural, pieces = np.zeros((e.natural.size, t)), np.zeros((t, e.residual.n_pieces))
     for at, direction in enumerate(directions):
         if direction.term >= 0:
             natural[:, at] = move_natural(solution, direction, B)[:, 0]
         else:
-            assert direction.pieces is not None
-            rows[:, at] = (e.row_precision.at(direction.pieces) @ RU)[:, 0]
-    form, half = _projected_form(solution, natural, rows)
+            pieces[at] = direction.pieces
+    moved = np.empty_like(natural)
+    multiply_symmetric(point.G, e.natural.indptr, e.natural.indices, natural, moved)
+    form = natural.T @ moved
+    sides, own = e.residual.score_products(residual_theta(solution), pieces, point.residual, e.matrix)
+    cross = natural.T @ sides
+    form += own - cross - cross.T
+    half = solution.factor.solve_lower(e.gather(point.loadings, moved - sides))
     return form - half.T @ half
+
+
+def residual_theta(solution: StructuredSolution) -> np.ndarray:
+    """Parameters of the residual."""
+    return solution.theta[solution.equations.slices[1]]
 
 
 def curvature_form(

@@ -24,6 +24,8 @@ class FixedRows:
     ----------
     spherical : (q', r)
         c_K = C^-1 F' k, with k (q, r) the rows as functions of the natural unknowns.
+    natural : (q, r)
+        F c_K: rows of U are R^-1 W of it.
     rows : (n_rows, r)
         R U = W F c_K.
     projected : (q, r)
@@ -32,6 +34,7 @@ class FixedRows:
     """
 
     spherical: np.ndarray
+    natural: np.ndarray
     rows: np.ndarray
     projected: np.ndarray
 
@@ -247,7 +250,7 @@ class StructuredSolution:
         projected -= functions
         projected[e.natural.fixed] = 0.0
         projected[e.natural.missing] = 0.0
-        return FixedRows(spherical, rows, projected), natural
+        return FixedRows(spherical, natural, rows, projected), natural
 
     @cached_property
     def hessian(self) -> np.ndarray:

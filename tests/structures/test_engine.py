@@ -7,6 +7,7 @@ import pytest
 import scipy.sparse as sp
 
 from fastlmm_core.engine.equations import build_structured_equations
+from fastlmm_core.engine.expected_information import expected_by_rows, expected_by_unknowns
 from fastlmm_core.engine.fitting import fit_structures
 from fastlmm_core.engine.information import StructureInference
 from fastlmm_core.engine.objective import average_information, evaluate, gradient_at
@@ -208,6 +209,12 @@ def test_informations_and_kenward_roger(data, residual, term):
     inference = StructureInference(solution, ())
     inference.__dict__["linear_directions"] = directions
     np.testing.assert_allclose(inference.expected, expected, atol=1e-6 * np.abs(expected).max())
+    # by the unknowns and by the rows: two sizes of matrices, one information
+    by_unknowns = expected_by_unknowns(solution, directions)
+    assert (by_unknowns is None) == (residual == "field")
+    for found in (by_unknowns, expected_by_rows(solution, directions)):
+        if found is not None:
+            np.testing.assert_allclose(found, expected, atol=1e-6 * np.abs(expected).max())
     K = np.array([[1.0, 0.3], [0.0, 1.0]])
     rows, phi_K = solution.solve_fixed(K)
     np.testing.assert_allclose(phi_K, phi @ K.T, atol=1e-10)

@@ -134,6 +134,28 @@ class ResidualStructure(ABC):
         """sum_b pieces_tb E_b E for every row of `pieces` (t, b) and E (n_rows,): (n_rows, t)."""
         return np.column_stack([self.precision(row) @ E for row in pieces] or [np.zeros((E.size, 0))])
 
+    def row_precision(self, theta: np.ndarray) -> Any:
+        """R^-1 as something that multiplies; None where the sparse matrix of its pieces does."""
+        return None
+
+    def sandwich(self, theta: np.ndarray, pieces: np.ndarray) -> np.ndarray | None:
+        """Coefficients (b,) of D R D for D = sum_b pieces_b E_b; None where that is no sum of pieces."""
+        return None
+
+    def information_terms(self, theta: np.ndarray, pieces: np.ndarray, y: np.ndarray) -> np.ndarray | None:
+        """tr(D_t R D_u R) - 2 <Y, D_t R D_u>, (t, t), for D_t = sum_b pieces_tb E_b and <Y, E_b> = y_b.
+
+        None where D_t R D_u is no sum of pieces.
+        """
+        return None
+
+    def score_products(
+        self, theta: np.ndarray, pieces: np.ndarray, E: np.ndarray, matrix: sp.csr_array
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """W' D_t E (q, t) and E' D_t R D_u E (t, t) for W (n_rows, q) and E (n_rows,)."""
+        rows = self.precision_products(pieces, E)
+        return np.asarray(matrix.T @ rows), rows.T @ self.multiply_covariance(theta, rows)
+
     def quadratics(self, e: np.ndarray) -> np.ndarray:
         """e' E_b e of every piece (b,), for e (n_rows,)."""
         t = self.entries

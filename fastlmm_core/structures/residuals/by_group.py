@@ -80,6 +80,13 @@ class IndependentResiduals(ResidualStructure):
     def covariance_jacobian(self, theta: np.ndarray) -> list[np.ndarray]:
         return [row[:, None, None] for row in np.diag(2.0 * theta)]
 
+    def sandwich(self, theta: np.ndarray, pieces: np.ndarray) -> np.ndarray:
+        return pieces * pieces * self.natural(theta)
+
+    def information_terms(self, theta: np.ndarray, pieces: np.ndarray, y: np.ndarray) -> np.ndarray:
+        variance = self.natural(theta)
+        return (pieces * (self.counts * variance**2 - 2.0 * variance * y)) @ pieces.T
+
     def blocks(self, theta: np.ndarray) -> list[dict[str, Any]]:
         own = np.where(theta * theta > FLOOR, self.natural(theta), 0.0)
         return [
@@ -152,6 +159,13 @@ class KnownResiduals(ResidualStructure):
 
     def covariance_jacobian(self, theta: np.ndarray) -> list[np.ndarray]:
         return [np.exp(theta)[:, None, None]]
+
+    def sandwich(self, theta: np.ndarray, pieces: np.ndarray) -> np.ndarray:
+        return pieces * pieces * self.natural(theta)
+
+    def information_terms(self, theta: np.ndarray, pieces: np.ndarray, y: np.ndarray) -> np.ndarray:
+        variance = self.natural(theta)
+        return (pieces * (self.n_rows * variance**2 - 2.0 * variance * y)) @ pieces.T
 
     def blocks(self, theta: np.ndarray) -> list[dict[str, Any]]:
         return [{"at": None, "names": ["(Intercept)"], "T": np.array([[np.exp(theta[0])]]), "n_par": 1,

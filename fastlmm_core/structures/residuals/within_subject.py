@@ -9,9 +9,17 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 from scipy.linalg import block_diag
 
+from fastlmm_core.kernels.visit_products import accumulate_visit_products
 from fastlmm_core.structures.residuals.base import PieceEntries, ResidualStructure, block_names
+from fastlmm_core.structures.residuals.visit_patterns import (
+    PatternCovariance,
+    PatternPrecision,
+    VisitPattern,
+    factorize_patterns,
+)
 
 
 class WithinSubjectResiduals(ResidualStructure):
@@ -39,22 +47,20 @@ class WithinSubjectResiduals(ResidualStructure):
         self.first = np.cumsum([0, *(s.n_theta for s in structures)])
         self.n_theta = int(self.first[-1])
         self.log_weights = float(np.sum(np.log(weights)))
+        self._last: tuple[bytes, PatternCovariance | None] | None = None
         order = np.lexsort((visits, subjects))
-        self.patterns: list[tuple[int, np.ndarray, np.ndarray]] = []  # arm, visits (v,), rows (subjects, v)
+        self.patterns: list[VisitPattern] = []
         starts = np.flatnonzero(np.r_[True, np.diff(subjects[order]) != 0])
         found: dict[tuple[int, ...], list[np.ndarray]] = {}
         for rows in np.split(order, starts[1:]):
             found.setdefault((int(arms[rows[0]]), *visits[rows].tolist()), []).append(rows)
-        for key, members in found.items():
-            self.patterns.append((key[0], np.array(key[1:]), np.array(members)))
         parts, piece = [], 0
-        self.first_piece = []
-        for _, seen, rows in self.patterns:
-            self.first_piece.append(piece)
-            a, b = np.tril_indices(seen.size)
-            count = rows.shape[0]
-            i, j = rows[:, a], rows[:, b]
-            number = np.broadcast_to(piece + np.arange(a.size), (count, a.size))
+        for key, members in found.items():
+            pattern = VisitPattern(key[0], np.array(key[1:]), np.array(members), piece)
+            self.patterns.append(pattern)
+            a, b = pattern.entries
+            i, j = pattern.rows[:, a], pattern.rows[:, b]
+            number = np.broadcast_to(piece + np.arange(a.size), i.shape)
             parts.append((i.ravel(), j.ravel(), number.ravel(), (self.root[i] * self.root[j]).ravel()))
             piece += a.size
         self.n_pieces = piece
@@ -65,8 +71,11 @@ class WithinSubjectResiduals(ResidualStructure):
             row.astype(np.int64), column.astype(np.int64), number.astype(np.int64), value
         )
 
+    def _place(self, arm: int) -> slice:
+        return slice(self.first[arm], self.first[arm + 1])
+
     def _own(self, theta: np.ndarray, arm: int) -> np.ndarray:
-        return theta[self.first[arm] : self.first[arm + 1]]
+        return theta[self._place(arm)]
 
     def _covariances(self, theta: np.ndarray) -> list[np.ndarray]:
         """Sigma (m, m) by arm."""
@@ -81,11 +90,11 @@ class WithinSubjectResiduals(ResidualStructure):
         out = []
         for arm, structure in enumerate(self.structures):
             total, count = np.zeros((m, m)), np.zeros((m, m))
-            for own, seen, rows in self.patterns:
-                if own == arm:
-                    e = (moments * self.root)[rows]
-                    total[np.ix_(seen, seen)] += e.T @ e
-                    count[np.ix_(seen, seen)] += rows.shape[0]
+            for pattern in self.patterns:
+                if pattern.arm == arm:
+                    e, seen = (moments * self.root)[pattern.rows], np.ix_(pattern.seen, pattern.seen)
+                    total[seen] += e.T @ e
+                    count[seen] += pattern.count
             T = np.where(count > 0, total / np.maximum(count, 1), 0.0)
             spread = np.diag(T)
             default = float(spread[spread > 0].mean()) if np.any(spread > 0) else 1.0
@@ -96,55 +105,94 @@ class WithinSubjectResiduals(ResidualStructure):
             out.append(structure.start(correlation * np.outer(unit * sd, unit * sd)))
         return np.concatenate(out)
 
-    def precision_products(self, pieces: np.ndarray, E: np.ndarray) -> np.ndarray:
-        # by patterns of visits: t small matrices meet all subjects of a pattern in one product
-        out = np.empty((E.size, pieces.shape[0]))
-        for (_, seen, rows), first in zip(self.patterns, self.first_piece, strict=True):
-            v = seen.size
-            a, b = np.tril_indices(v)
-            blocks = np.zeros((pieces.shape[0], v, v))
-            blocks[:, a, b] = blocks[:, b, a] = pieces[:, first : first + a.size]
-            root = self.root[rows]
-            scaled = (E[rows] * root) @ blocks.transpose(2, 0, 1).reshape(v, -1)
-            out[rows] = scaled.reshape(rows.shape[0], -1, v).transpose(0, 2, 1) * root[:, :, None]
+    def score_products(
+        self, theta: np.ndarray, pieces: np.ndarray, E: np.ndarray, matrix: sp.csr_array
+    ) -> tuple[np.ndarray, np.ndarray]:
+        # sums over the subjects of a pattern first: nothing of (n_rows, t) is formed
+        t, q = pieces.shape[0], matrix.shape[1]
+        sides, form = np.zeros((q, t)), np.zeros((t, t))
+        W = (matrix.indptr.astype(np.int64), matrix.indices.astype(np.int64), matrix.data)
+        for pattern, S in zip(self.patterns, self._at(theta).blocks, strict=True):
+            v = pattern.seen.size
+            root = self.root[pattern.rows]
+            scaled = root * E[pattern.rows]
+            D = pattern.blocks(pieces)
+            DE = D @ (scaled.T @ scaled)
+            form += DE.reshape(t, -1) @ (S @ D).reshape(t, -1).T
+            sums = np.zeros((q, v, v))
+            accumulate_visit_products(*W, pattern.rows, root, scaled, sums)
+            sides += sums.reshape(q, -1) @ D.reshape(t, -1).T
+        return sides, 0.5 * (form + form.T)
+
+    def sandwich(self, theta: np.ndarray, pieces: np.ndarray) -> np.ndarray:
+        out = np.empty(self.n_pieces)
+        for pattern, S in zip(self.patterns, self._at(theta).blocks, strict=True):
+            D = pattern.blocks(pieces[None])[0]
+            out[pattern.pieces] = (D @ S @ D)[pattern.entries]
+        return out
+
+    def information_terms(self, theta: np.ndarray, pieces: np.ndarray, y: np.ndarray) -> np.ndarray:
+        t = pieces.shape[0]
+        out = np.zeros((t, t))
+        for pattern, S in zip(self.patterns, self._at(theta).blocks, strict=True):
+            D = pattern.blocks(pieces)
+            weights = pattern.count * S - 2.0 * pattern.weights(y)
+            out += (weights @ D @ S).reshape(t, -1) @ D.reshape(t, -1).T
+        return 0.5 * (out + out.T)
+
+    def quadratics(self, e: np.ndarray) -> np.ndarray:
+        out = np.empty(self.n_pieces)
+        for pattern in self.patterns:
+            scaled = self.root[pattern.rows] * e[pattern.rows]
+            a, b = pattern.entries
+            out[pattern.pieces] = np.where(a == b, 1.0, 2.0) * (scaled.T @ scaled)[a, b]
         return out
 
     def lower_bounds(self) -> np.ndarray:
         return np.concatenate([s.lower_bounds() for s in self.structures])
 
+    def _at(self, theta: np.ndarray) -> PatternCovariance:
+        """R_g of every pattern: asked for many times at one theta, so that the last is kept."""
+        key, kept = theta.tobytes(), self._last
+        if kept is None or kept[0] != key:
+            kept = self._last = (key, factorize_patterns(self.patterns, self._covariances(theta)))
+        if kept[1] is None:
+            raise np.linalg.LinAlgError("the covariance of the visits is not positive definite")
+        return kept[1]
+
     def coefficients(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         c, jacobian = np.empty(self.n_pieces), np.zeros((self.n_theta, self.n_pieces))
-        sigma, slopes = self._covariances(theta), self._slopes(theta)
-        for (arm, seen, _), first in zip(self.patterns, self.first_piece, strict=True):
-            a, b = np.tril_indices(seen.size)
-            at = slice(first, first + a.size)
-            inverse = np.linalg.inv(sigma[arm][np.ix_(seen, seen)])
-            c[at] = inverse[a, b]
-            own = slopes[arm][:, seen[:, None], seen]
-            jacobian[self.first[arm] : self.first[arm + 1], at] = -(inverse @ own @ inverse)[:, a, b]
+        slopes = self._slopes(theta)
+        for pattern, inverse in zip(self.patterns, self._at(theta).inverses, strict=True):
+            a, b = pattern.entries
+            c[pattern.pieces] = inverse[a, b]
+            moved = inverse @ pattern.part(slopes[pattern.arm]) @ inverse
+            jacobian[self._place(pattern.arm), pattern.pieces] = -moved[:, a, b]
         return c, jacobian
 
     def log_determinant(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
         value, gradient = -self.log_weights, np.zeros(self.n_theta)
-        sigma, slopes = self._covariances(theta), self._slopes(theta)
-        for arm, seen, rows in self.patterns:
-            own = sigma[arm][np.ix_(seen, seen)]
-            sign, log = np.linalg.slogdet(own)
-            if sign <= 0 or np.linalg.eigvalsh(own)[0] <= 0:
-                return np.inf, gradient
-            value += rows.shape[0] * log
-            inverse = np.linalg.inv(own)
-            part = slopes[arm][:, seen[:, None], seen]
-            gradient[self.first[arm] : self.first[arm + 1]] += rows.shape[0] * np.einsum(
-                "ab,tab->t", inverse, part
+        slopes = self._slopes(theta)
+        try:
+            at = self._at(theta)
+        except np.linalg.LinAlgError:
+            return np.inf, gradient
+        for pattern, log, inverse in zip(self.patterns, at.log_determinants, at.inverses, strict=True):
+            value += pattern.count * log
+            part = pattern.part(slopes[pattern.arm])
+            gradient[self._place(pattern.arm)] += pattern.count * (
+                part.reshape(len(part), -1) @ inverse.ravel()
             )
         return float(value), gradient
 
+    def row_precision(self, theta: np.ndarray) -> PatternPrecision:
+        return PatternPrecision(self.patterns, self._at(theta).inverses, self.root)
+
     def _multiply(self, sigma: list[np.ndarray], V: np.ndarray) -> np.ndarray:
         out = np.empty_like(V)
-        for arm, seen, rows in self.patterns:
-            root = self.root[rows][:, :, None]
-            out[rows] = np.matmul(sigma[arm][np.ix_(seen, seen)], V[rows] / root) / root
+        for pattern in self.patterns:
+            root = self.root[pattern.rows][:, :, None]
+            out[pattern.rows] = np.matmul(pattern.part(sigma[pattern.arm]), V[pattern.rows] / root) / root
         return out
 
     def multiply_covariance(self, theta: np.ndarray, V: np.ndarray) -> np.ndarray:
@@ -170,22 +218,23 @@ class WithinSubjectResiduals(ResidualStructure):
     def multiply_second(self, theta: np.ndarray, weights: np.ndarray, V: np.ndarray) -> np.ndarray:
         sigma = []
         for k, s in enumerate(self.structures):
-            at = slice(self.first[k], self.first[k + 1])
+            at = self._place(k)
             second = s.covariance_second_by_natural(self._own(theta, k))
             sigma.append(np.einsum("ij,ijab->ab", weights[at, at], second))
         return self._multiply(sigma, V)
 
     def variances(self, theta: np.ndarray) -> np.ndarray:
         out, by_arm = np.empty(self.n_rows), [np.diag(sigma) for sigma in self._covariances(theta)]
-        for arm, seen, rows in self.patterns:
-            out[rows] = by_arm[arm][seen] / self.root[rows] ** 2
+        for pattern in self.patterns:
+            rows = pattern.rows
+            out[rows] = by_arm[pattern.arm][pattern.seen] / self.root[rows] ** 2
         return out
 
     def covariance_jacobian(self, theta: np.ndarray) -> list[np.ndarray]:
         m, out = len(self.visit_levels), []
         for k, own in enumerate(self._slopes(theta)):
             slopes = np.zeros((self.n_theta, m, m))
-            slopes[self.first[k] : self.first[k + 1]] = own
+            slopes[self._place(k)] = own
             out.append(slopes)
         return out
 
