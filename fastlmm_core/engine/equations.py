@@ -127,6 +127,16 @@ class StructuredEquations:
         return tuple(out)
 
     @cached_property
+    def matrix_transposed(self) -> sp.csr_array:
+        """W' (q, n_rows), by rows."""
+        return sp.csr_array(self.matrix.T)
+
+    @cached_property
+    def P_pieces_transposed(self) -> sp.csr_array:
+        """B_P' (1 + level pieces, nnz(C)), a view."""
+        return sp.csr_array(self.P_pieces.T)
+
+    @cached_property
     def row_precision(self) -> RowPrecision:
         """Sparse R^-1 for any coefficients of its pieces."""
         return row_precision(self.residual)

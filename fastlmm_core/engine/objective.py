@@ -85,12 +85,12 @@ def evaluate(
     C = e.assemble(G, loadings, e.level_coefficients(theta))
     if not np.isfinite(C).all() or not factor.factorize(C):
         return failed
-    solution = factor.solve(e.gather(loadings, np.asarray(e.matrix.T @ (precision @ y))[:, None]))
+    solution = factor.solve(e.gather(loadings, np.asarray(e.matrix_transposed @ (precision @ y))[:, None]))
 
     def remainder() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         coefficients = e.spread(loadings, solution)
         residual = y - e.matrix @ coefficients[:, 0]
-        projected = np.asarray(e.matrix.T @ (precision @ residual))[:, None]
+        projected = np.asarray(e.matrix_transposed @ (precision @ residual))[:, None]
         return coefficients, residual, projected, prior_product(e, theta, solution)
 
     # one step of refinement on the residual itself keeps e' R^-1 e accurate where variances are far apart
@@ -153,9 +153,9 @@ def gradient_at(
     gradient = np.zeros(e.n_theta)
     N = []
     s, q = point.solution[:, 0], point.projected[:, 0]
-    inverse_pieces = np.asarray(e.P_pieces.T @ (e.spherical.twice * C_inv))
+    inverse_pieces = np.asarray(e.P_pieces_transposed @ (e.spherical.twice * C_inv))
     outer = e.spherical.twice * s[e.spherical.indices] * s[e.spherical.columns]
-    solution_pieces = np.asarray(e.P_pieces.T @ outer)
+    solution_pieces = np.asarray(e.P_pieces_transposed @ outer)
     for k, (term, (own, level)) in enumerate(zip(e.terms, e.slices[0], strict=True)):
         part = W[k, : term.m, : term.width] - q[e.natural.rows[k]].T @ s[e.spherical.rows[k]]
         N.append(part)

@@ -63,7 +63,7 @@ class VisitPattern:
         return out + out.T
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class PatternCovariance:
     """R_g = Sigma[g, g] of every pattern at one theta.
 
@@ -71,11 +71,17 @@ class PatternCovariance:
     ----------
     blocks, inverses : list of (v, v)
     log_determinants : list of float
+    coefficients : (pieces,)
+        Entries of the inverses.
+    derivatives : ((t, pieces), (t,)) or None
+        Of the coefficients and of log |R|, once they were asked for.
     """
 
     blocks: list[np.ndarray]
     inverses: list[np.ndarray]
     log_determinants: list[float]
+    coefficients: np.ndarray
+    derivatives: tuple[np.ndarray, np.ndarray] | None = None
 
 
 def factorize_patterns(patterns: list[VisitPattern], sigma: list[np.ndarray]) -> PatternCovariance | None:
@@ -96,7 +102,9 @@ def factorize_patterns(patterns: list[VisitPattern], sigma: list[np.ndarray]) ->
         blocks.append(block)
         inverses.append(half.T @ half)
         logs.append(-2.0 * float(np.sum(np.log(np.diag(half)))))
-    return PatternCovariance(blocks, inverses, logs)
+    entries = zip(patterns, inverses, strict=True)
+    coefficients = np.concatenate([inverse[pattern.entries] for pattern, inverse in entries])
+    return PatternCovariance(blocks, inverses, logs, coefficients)
 
 
 @dataclass(frozen=True, eq=False)

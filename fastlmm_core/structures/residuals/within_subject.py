@@ -161,29 +161,30 @@ class WithinSubjectResiduals(ResidualStructure):
         return kept[1]
 
     def coefficients(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        c, jacobian = np.empty(self.n_pieces), np.zeros((self.n_theta, self.n_pieces))
-        slopes = self._slopes(theta)
-        for pattern, inverse in zip(self.patterns, self._at(theta).inverses, strict=True):
-            a, b = pattern.entries
-            c[pattern.pieces] = inverse[a, b]
-            moved = inverse @ pattern.part(slopes[pattern.arm]) @ inverse
-            jacobian[self._place(pattern.arm), pattern.pieces] = -moved[:, a, b]
-        return c, jacobian
+        at = self._at(theta)
+        return at.coefficients, self._derivatives(theta, at)[0]
 
     def log_determinant(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
-        value, gradient = -self.log_weights, np.zeros(self.n_theta)
-        slopes = self._slopes(theta)
         try:
             at = self._at(theta)
         except np.linalg.LinAlgError:
-            return np.inf, gradient
-        for pattern, log, inverse in zip(self.patterns, at.log_determinants, at.inverses, strict=True):
-            value += pattern.count * log
-            part = pattern.part(slopes[pattern.arm])
-            gradient[self._place(pattern.arm)] += pattern.count * (
-                part.reshape(len(part), -1) @ inverse.ravel()
-            )
-        return float(value), gradient
+            return np.inf, np.zeros(self.n_theta)
+        value = sum(p.count * log for p, log in zip(self.patterns, at.log_determinants, strict=True))
+        return float(value) - self.log_weights, self._derivatives(theta, at)[1]
+
+    def _derivatives(self, theta: np.ndarray, at: PatternCovariance) -> tuple[np.ndarray, np.ndarray]:
+        """Of the coefficients (n_theta, b) and of log |R| (n_theta,)."""
+        if at.derivatives is None:
+            jacobian, gradient = np.zeros((self.n_theta, self.n_pieces)), np.zeros(self.n_theta)
+            slopes = self._slopes(theta)
+            for pattern, inverse in zip(self.patterns, at.inverses, strict=True):
+                place = self._place(pattern.arm)
+                part = inverse @ pattern.part(slopes[pattern.arm])
+                gradient[place] += pattern.count * np.trace(part, axis1=1, axis2=2)
+                a, b = pattern.entries
+                jacobian[place, pattern.pieces] = -(part @ inverse)[:, a, b]
+            at.derivatives = jacobian, gradient
+        return at.derivatives
 
     def row_precision(self, theta: np.ndarray) -> PatternPrecision:
         return PatternPrecision(self.patterns, self._at(theta).inverses, self.root)
