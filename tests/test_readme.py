@@ -20,6 +20,7 @@ PAGES = (
     "docs/repeated_measures.md",
     "docs/gxe.md",
     "docs/intervals.md",
+    "docs/several_traits.md",
     "docs/adding_a_structure.md",
     "docs/heritability.md",
     "docs/two_stages.md",
