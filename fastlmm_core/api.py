@@ -110,7 +110,10 @@ class Prepared:
                 raise DataError(f"weights must be positive: {first_row(own <= 0, own)}")
             design = replace(design, weights=own)
             if isinstance(equations, StructuredEquations):
+                rotated = equations.rotation is not None
                 equations = build_model(design, fixed_last=not self.reml)
+                if rotated != (equations.rotation is not None):
+                    factor = make_factor(equations)  # equal and unequal weights have other patterns
             else:
                 equations = equations.with_weights(own)
         if start:

@@ -21,6 +21,7 @@ from fastlmm_core.engine.confounding import terms_within_fixed
 from fastlmm_core.engine.layout import Side, lay_out_side, node_pattern, row_entries
 from fastlmm_core.engine.null_space import NullShare, add_shares, null_shares, shares_at
 from fastlmm_core.engine.pieces import RowPrecision, piece_products, prior_pieces, row_precision
+from fastlmm_core.engine.rotation import RowRotation
 from fastlmm_core.engine.terms import EngineTerm
 from fastlmm_core.kernels.columns import standardize_columns
 from fastlmm_core.kernels.crossproducts import permute_pattern
@@ -54,6 +55,8 @@ class StructuredEquations:
         x_inside = (x_user - shift) / scale; value of the intercept column.
     fixed_last : bool
         Fixed columns are eliminated last (ML).
+    rotation : RowRotation or None
+        Of the rows, where the equations are those of y* = H W^(1/2) y.
     """
 
     n: int
@@ -73,6 +76,7 @@ class StructuredEquations:
     first_value: float
     fixed_last: bool
     ordering: str
+    rotation: RowRotation | None = None
 
     # what `linalg.make_factor` reads: the pattern of C
     @property
@@ -221,7 +225,7 @@ class _FactorLayout:
 
 def build_structured_equations(
     X: sp.csc_array, terms: Sequence[EngineTerm], residual: ResidualStructure, *,
-    has_intercept: bool = True, fixed_last: bool = False,
+    has_intercept: bool = True, fixed_last: bool = False, rotation: RowRotation | None = None,
 ) -> StructuredEquations:  # fmt: skip
     """Pattern, elimination order and pieces of a design.
 
@@ -236,11 +240,15 @@ def build_structured_equations(
         The first column of X is constant; dense columns are then centred.
     fixed_last : bool
         Eliminate the fixed columns last, as ML needs the determinant of the rest by itself.
+    rotation : RowRotation, optional
+        Of the rows of X; terms and residual are given in the new rows.
     """
     n, p = X.shape
     first_value = float(X.data[0]) if p and X.nnz else 1.0
     indptr, indices, data, shift, scale = standardize_columns(X.indptr, X.indices, X.data, n, has_intercept)
     X_inside = sp.csc_array((data, indices, indptr), shape=(n, p))
+    if rotation is not None:
+        X_inside = sp.csc_array(rotation.forward(X_inside.toarray()))
     K = len(terms)
     counts = np.array([t.n_levels for t in terms] + [residual.n_missing, p], dtype=np.int64)
     natural_size = np.repeat(np.array([t.m for t in terms] + [1, 1], dtype=np.int64), counts)
@@ -266,4 +274,5 @@ def build_structured_equations(
         G_pieces=piece_products(matrix, residual, natural),
         P_pieces=prior_pieces(terms, spherical),
         shift=shift, scale=scale, first_value=first_value, fixed_last=fixed_last, ordering=ordering,
+        rotation=rotation,
     )  # fmt: skip

@@ -26,6 +26,10 @@ KINDS = ("expected", "observed", "average")
 DENSE_ROWS = 4000
 # Numbers that these matrices may hold together, one for every parameter.
 DENSE_NUMBERS = 5e8
+# Operations below which dense matrices are not worth avoiding, and what differences of the gradient take in
+# factorizations, a parameter.
+LARGE_WORK = 5e8
+DIFFERENCE_WORK = 24.0
 
 
 class StructureInference:
@@ -133,6 +137,11 @@ class StructureInference:
             return np.zeros((0, 0))
         e, directions = solution.equations, self.linear_directions
         rows, unknowns = e.residual.n_rows, e.natural.size
+        # of linear structures the expected information is twice the average less the observed one
+        linear = solution.linear and directions is not self.chart
+        work = float(min(rows, unknowns)) ** 3
+        if linear and LARGE_WORK < work > DIFFERENCE_WORK * len(directions) * solution.factor.flops:
+            return self._expected_by_differences()
         most = min(DENSE_ROWS, int(np.sqrt(DENSE_NUMBERS / len(directions))))
         if unknowns <= min(rows, most):
             found = expected_by_unknowns(solution, directions)
@@ -140,15 +149,20 @@ class StructureInference:
                 return found
         if rows <= DENSE_ROWS:
             return expected_by_rows(solution, directions)
-        if not solution.linear or directions is self.chart:
+        if not linear:
             raise InferenceError(
                 "the expected information of structures that are not linear in their parameters is not "
                 f"available beyond {DENSE_ROWS} effects and rows, nor for fields of more rows; use "
                 "information='observed'"
             )
+        return self._expected_by_differences()
+
+    def _expected_by_differences(self) -> np.ndarray:
+        """tr(P V_t P V_u) of linear structures (t, t), from the gradient's differences."""
+        solution, directions = self.solution, self.linear_directions
         back = np.linalg.inv(self.natural.jacobian)
         observed = back.T @ solution.hessian @ back
-        return 2.0 * average_matrix(solution, self.linear_directions) - observed
+        return 2.0 * average_matrix(solution, directions) - observed
 
     def gradients(self, ddf: str, information: str, fixed: FixedRows, phi: np.ndarray) -> np.ndarray:
         """d(K Phi K') / dt (t, r, r), absolute scale."""

@@ -10,6 +10,7 @@ import scipy.sparse as sp
 
 from fastlmm_core.engine.equations import StructuredEquations, build_structured_equations
 from fastlmm_core.engine.null_space import NullSpace
+from fastlmm_core.engine.rotation import rotate_term
 from fastlmm_core.engine.terms import EngineTerm
 from fastlmm_core.errors import OptionError
 from fastlmm_core.kernels.columns import orthonormal_basis
@@ -27,6 +28,16 @@ from fastlmm_core.structures.residuals.within_subject import WithinSubjectResidu
 
 def build_model(design: Any, *, fixed_last: bool) -> StructuredEquations:
     """The equations of a design with any structures."""
+    rotated = None
+    if len(design.random) == 1 and not design.random[0].is_spline:
+        rotated = rotate_term(design, coefficient_matrices(design.random[0], design.n))
+    if rotated is not None:
+        ones = IndependentResiduals(np.ones(design.n), np.zeros(design.n, np.int64), (None,))
+        ones.log_weights = rotated.log_weights
+        return build_structured_equations(
+            design.X, [rotated.term], ones, has_intercept=design.has_intercept, fixed_last=fixed_last,
+            rotation=rotated.rotation,
+        )  # fmt: skip
     terms = [engine_term(term, design.n, reduced=not fixed_last) for term in design.random]
     residual = engine_residual(design)
     return build_structured_equations(

@@ -107,6 +107,8 @@ def _records(found: StructuredOptimum) -> tuple[Optimum, Certificate]:
 def prepare_response(design: Any, e: StructuredEquations, y: np.ndarray) -> StructuredResponse:
     """Weighted least squares of the fixed part taken out of y, and the scale of what is left."""
     w = np.ones(e.n) if design.weights is None else np.asarray(design.weights, float)
+    if e.rotation is not None:  # weights are in the rows of X already
+        y, w = e.rotation.forward(y), np.ones(e.n)
     beta, residual = least_squares(e.X_inside, w, y)
     square = float(residual @ (w * residual))
     if square <= 1e-28 * float(y @ (w * y)):

@@ -124,7 +124,9 @@ class StructuredSolution:
     @cached_property
     def residual_sd(self) -> np.ndarray:
         """Standard deviation of every residual (n,)."""
-        return np.sqrt(self.sigma2 * self.equations.residual.variances(self.theta[self.equations.slices[1]]))
+        e = self.equations
+        variances = self.sigma2 * e.residual.variances(self.theta[e.slices[1]])
+        return np.sqrt(variances) if e.rotation is None else np.sqrt(variances) / e.rotation.root
 
     @property
     def beta(self) -> np.ndarray:
@@ -139,7 +141,8 @@ class StructuredSolution:
     @property
     def residual(self) -> np.ndarray:
         """y less fixed and random effects (n,)."""
-        return self.point.residual[: self.equations.n] * self.response.scale
+        e, own = self.equations, self.point.residual[: self.equations.n] * self.response.scale
+        return own if e.rotation is None else e.rotation.backward(own)
 
     def random_effects(self, k: int) -> np.ndarray:
         """Predictions of term k, (L, m), in the user's coefficients and levels."""
@@ -222,13 +225,25 @@ class StructuredSolution:
         """Diagonal blocks of (root (x) Lambda) C^-1 (root (x) Lambda)'."""
         e = self.equations
         term, rows = e.terms[k], e.spherical.rows[k]
+        if e.rotation is not None:
+            return self._rotated_error(k, float(loadings[0, 0]))
         d, r = rows.shape
         unit = np.zeros((e.spherical.size, d * r))
         unit[rows.ravel(), np.arange(d * r)] = 1.0
         block = self.factor.solve(unit)[rows.ravel()].reshape(d, r, d, r)
         assert term.root is not None
-        half = np.einsum("ld,dces->lces", term.root, block)
+        half = (term.root @ block.reshape(d, -1)).reshape(-1, r, d, r)
         return np.einsum("lces,le,ac,bs->lab", half, term.root, loadings, loadings, optimize=True)
+
+    def _rotated_error(self, k: int, loading: float) -> np.ndarray:
+        """The same where C is diagonal but for the fixed columns."""
+        e = self.equations
+        root, rows = e.terms[k].root, e.spherical.rows[k][:, 0]
+        assert root is not None
+        square = self.point.G[e.natural.indptr[e.natural.rows[k][:, 0]]]
+        own = root**2 @ (1.0 / (loading**2 * square + 1.0))
+        shared = np.sum((root @ self._fixed_half[rows]) ** 2, axis=1)
+        return (loading**2 * (own + shared))[:, None, None]
 
     def solve_fixed(self, K: np.ndarray) -> tuple[FixedRows, np.ndarray]:
         """For inside rows K (r, p): what inference needs of them, and Phi K' (p, r), inside scale."""
@@ -251,6 +266,12 @@ class StructuredSolution:
         projected[e.natural.fixed] = 0.0
         projected[e.natural.missing] = 0.0
         return FixedRows(spherical, natural, rows, projected), natural
+
+    def row_weights(self, fixed: FixedRows) -> np.ndarray:
+        """V^-1 X Phi K' (n, r) of the observed rows: what the estimates of rows K make of the response."""
+        e = self.equations
+        own = np.asarray(self.point.precision @ fixed.rows)[: e.n]
+        return own if e.rotation is None else e.rotation.weighted(own)
 
     @cached_property
     def hessian(self) -> np.ndarray:

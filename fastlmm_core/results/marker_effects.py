@@ -30,11 +30,14 @@ def marker_effect_table(fit: LMMFit, term: str | None) -> pd.DataFrame:
     own = solution.equations.terms[k]
     rows = solution.equations.spherical.rows[k]
     T = solution.covariance(k)
-    of_root = own.root is not None
+    of_root = effects.root is not None
     inside = solution.point.coefficients[solution.equations.natural.rows[k], 0] @ own.basis.T
     unit = np.zeros((solution.equations.spherical.size, rows.size))
     unit[rows.ravel(), np.arange(rows.size)] = 1.0
     block = solution.factor.solve(unit)[rows.ravel()].reshape(*rows.shape, *rows.shape)
+    if own.root is not None and not of_root:  # the engine's own eigenbasis: markers know the levels
+        inside = own.root @ inside
+        block = np.einsum("ld,dces,ke->lcks", own.root, block, own.root, optimize=True)
     loadings = own.basis @ solution.point.loadings[k, : own.m, : own.width]
     tables = []
     for a, column in enumerate(random.columns):

@@ -31,7 +31,7 @@ def observation_weights(fit: LMMFit, K: np.ndarray | sp.sparray) -> np.ndarray:
         raise OptionError("a row of K is not estimable: no weights of the observations give it")
     if isinstance(fit.solved, StructuredSolution):
         fixed, _ = fit.solved.solve_fixed((fit.solved.equations.to_user.T @ K[:, fit.design.kept].T).T)
-        return np.asarray(fit.solved.point.precision @ fixed.rows)[: fit.nobs].T
+        return fit.solved.row_weights(fixed).T
     solved, e = fit.solved, fit.solved.equations
     rhs = np.zeros((e.q + e.p, K.shape[0]))
     rhs[e.layout.fixed_rows] = e.to_user.T @ K[:, fit.design.kept].T
