@@ -22,6 +22,7 @@ from fastlmm_core.reml.information import confounded_terms, natural_parameters
 from fastlmm_core.reml.optimizer import STATUS, Optimum
 from fastlmm_core.reml.solved import SolvedEquations
 from fastlmm_core.results.structured_blocks import describe_singular as describe_structures
+from fastlmm_core.results.structured_blocks import describe_unbounded
 from fastlmm_core.results.variance_components import describe_singular
 
 # Smallest eigenvalue of the curvature below which a term is looked at for confounding with the fixed part.
@@ -72,10 +73,12 @@ def collect_warnings(
             )
         )
     if not certificate.optimal:
+        unbounded = describe_unbounded(design, solved) if isinstance(solved, StructuredSolution) else None
+        reason = f"{unbounded}; " if unbounded else ""
         found.append(
             NotConvergedWarning(
-                f"not converged: {STATUS[optimum.status]} (decrement {certificate.decrement:.3g}, gradient "
-                f"{certificate.gradient_norm:.3g})"
+                f"not converged: {reason}{STATUS[optimum.status]} (decrement {certificate.decrement:.3g}, "
+                f"gradient {certificate.gradient_norm:.3g})"
             )
         )
     return tuple(found)

@@ -11,11 +11,14 @@ from scipy.linalg import block_diag
 
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.reml.solved import SolvedEquations
-from fastlmm_core.structures.coefficients.boundary import BOUND_CORRELATION
+from fastlmm_core.structures.coefficients.boundary import BOUND_CORRELATION, describe_boundary
 from fastlmm_core.structures.coefficients.factor_analytic import FactorAnalytic
 
 if TYPE_CHECKING:
     from fastlmm_core.results.fit import LMMFit
+
+# A variance this much larger than the mean square about the fixed part is on its way to infinity.
+LARGE_VARIANCE = 100.0
 
 
 @dataclass(frozen=True)
@@ -219,7 +222,39 @@ def describe_singular(fit_design: Any, solution: StructuredSolution) -> tuple[st
             words.append(f"the residual variance{where} is zero")
         elif solution.free[e.slices[1]].any():
             words += autocorrelation_bounds(block["group_corr"], f"the residual{where}")
+            words += [f"{phrase} in the residual{where}" for phrase in _visits_at_bounds(block)]
     return tuple(words)
+
+
+def _visits_at_bounds(block: Mapping[str, Any]) -> tuple[str, ...]:
+    """Phrases about a covariance of visits that is singular."""
+    return describe_boundary(block["T"], block["names"]) if len(block["T"]) > 1 else ()
+
+
+def describe_unbounded(design: Any, solution: StructuredSolution) -> str | None:
+    """Why a criterion that still falls at the end of the search has no minimum; None where none is known."""
+    e = solution.equations
+    for block in e.residual.blocks(solution.theta[e.slices[1]]):
+        if solution.free[e.slices[1]].any() and _visits_at_bounds(block):
+            where = "" if block["at"] is None else f" of {block['at']}"
+            return (
+                f"the likelihood grows without end as the covariance of the residuals{where} becomes "
+                "singular: some visits are determined by others; leave them out, or take a structure with "
+                "fewer parameters"
+            )
+    for k, (random, term) in enumerate(zip(design.random, e.terms, strict=True)):
+        if term.levels is None or random.is_spline or not term.n_level_theta:
+            continue
+        level = e.slices[0][k][1]
+        rho = dict(zip(term.levels.natural_names(), term.levels.natural(solution.theta[level]), strict=True))
+        trend = [name for name, value in rho.items() if value >= 1.0 - BOUND_CORRELATION]
+        if trend and np.diag(solution.covariance(k)).max() > LARGE_VARIANCE * solution.sigma2:
+            return (
+                f"the variance of {random.group} grows without end as its autocorrelation tends to +1: along "
+                f"{trend[0]} the response has a trend, of which the criterion's limit is a random walk; put "
+                f"{trend[0]} into the fixed part, or spl({trend[0]}) beside it"
+            )
+    return None
 
 
 def autocorrelation_bounds(correlations: Mapping[str, float], where: str) -> list[str]:

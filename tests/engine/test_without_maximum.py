@@ -1,0 +1,46 @@
+"""Likelihoods that grow without end, and what is said about them."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fastlmm_core import lmm
+from fastlmm_core.errors import NotConvergedWarning, SingularFitWarning
+
+
+def visits(noise):
+    """Two visits of 40 subjects, the second determined by the first but for noise."""
+    rng = np.random.default_rng(1)
+    first = rng.normal(size=40)
+    second = 1.3 * first + noise * rng.normal(size=40)
+    return pd.DataFrame({
+        "subject": np.repeat([f"s{s}" for s in range(40)], 2), "visit": np.tile(["v1", "v2"], 40),
+        "y": np.column_stack([first, second]).ravel(),
+    })  # fmt: skip
+
+
+def test_a_visit_that_another_one_determines():
+    with pytest.warns(NotConvergedWarning, match="grows without end as the covariance of the residuals"):
+        fit = lmm("y ~ visit", visits(0.0), residual="us(visit | subject)")
+    words = [str(w) for w in fit.warnings if isinstance(w, SingularFitWarning)]
+    assert words == ["singular fit: the correlation of v1 and v2 is +1 in the residual"]
+    assert "the correlation of v1 and v2 is +1 in the residual" in str(fit.summary())
+
+
+def test_a_close_correlation_is_an_ordinary_estimate():
+    """1 - r of the order of 1e-5: the closed form is the sample covariance."""
+    data = visits(5e-3)
+    fit = lmm("y ~ visit", data, residual="us(visit | subject)")
+    assert not fit.warnings
+    wide = data.pivot(index="subject", columns="visit", values="y")
+    S = np.cov(wide.T)
+    np.testing.assert_allclose(fit.variance_components["estimate"], S[np.tril_indices(2)], rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::fastlmm_core.errors.SingularFitWarning")
+def test_an_autocorrelation_along_a_trend():
+    rng = np.random.default_rng(2)
+    row = np.repeat(np.arange(30), 4)
+    data = pd.DataFrame({"row": row, "y": 0.5 * row + rng.normal(size=row.size)})
+    with pytest.warns(NotConvergedWarning, match="put row into the fixed part, or spl.row. beside it"):
+        lmm("y ~ 1 + (1 | ar1(row))", data)
