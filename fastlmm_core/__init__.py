@@ -17,8 +17,8 @@ if TYPE_CHECKING:  # what checkers and editors see of the names below
     from fastlmm_core.batch import fit_batch as fit_batch
     from fastlmm_core.batch import fit_group as fit_group
     from fastlmm_core.batch import second_stage as second_stage
-    from fastlmm_core.multi_environment.summaries import gxe as gxe
     from fastlmm_core.design.wide_tables import long_table as long_table
+    from fastlmm_core.multi_environment.summaries import gxe as gxe
     from fastlmm_core.request import run as run
     from fastlmm_core.results.factor_comparison import compare_factors as compare_factors
     from fastlmm_core.results.fit import LMMFit as LMMFit

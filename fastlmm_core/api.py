@@ -13,6 +13,7 @@ import numba  # noqa: F401
 import numpy as np
 
 from fastlmm_core.design import Design, build_design
+from fastlmm_core.design.field_trend import add_field_trend
 from fastlmm_core.design.formula import ParsedFormula, parse_formula
 from fastlmm_core.design.parameter_names import named_covariances
 from fastlmm_core.design.table import first_row, plain_values
@@ -147,7 +148,7 @@ class Prepared:
 
 @public(
     reml=SWITCH, response=SWITCH, max_memory=optional(MEMORY), residual=TEXT,
-    fixed_parameters=optional(table_of(ANY)), factorization=FACTORIZATION,
+    fixed_parameters=optional(table_of(ANY)), factorization=FACTORIZATION, field_trend=optional(TEXT),
 )  # fmt: skip
 def prepare(
     formula: str | ParsedFormula, data: Any, *, reml: bool = True, weights: Any = None, offset: Any = None,
@@ -155,12 +156,13 @@ def prepare(
     max_memory: int | float | str | None = None, limits: Limits | Mapping[str, int | str] | None = None,
     residual: str = "units", relationships: Mapping[str, Any] | None = None,
     fixed_parameters: Mapping[str, Any] | None = None, factorization: str = "auto",
+    field_trend: str | None = None,
 ) -> Prepared:  # fmt: skip
     """Do everything that does not depend on the response.
 
     Parameters
     ----------
-    formula, data, weights, offset, contrasts, residual, relationships, fixed_parameters
+    formula, data, weights, offset, contrasts, residual, relationships, fixed_parameters, field_trend
         As in `lmm`.
     response : bool
         False when the table does not have the response yet; it then comes with ``Prepared.fit(y=...)``.
@@ -200,8 +202,9 @@ def prepare(
         parse_memory(max_memory)
     began = time.perf_counter()
     held = dict(fixed_parameters or {})
+    parsed, residual = add_field_trend(parse_formula(formula, Limits.of(limits)), residual, field_trend)
     design = build_design(
-        parse_formula(formula, Limits.of(limits)), data, weights=weights, offset=offset, contrasts=contrasts,
+        parsed, data, weights=weights, offset=offset, contrasts=contrasts,
         response=response, residual=residual, relationships=relationships,
         residual_held=any(str(key).startswith("Residual") for key in held),
     )  # fmt: skip
@@ -235,7 +238,7 @@ def prepare_design(
 
 @public(
     reml=SWITCH, max_memory=optional(MEMORY), residual=TEXT, fixed_parameters=optional(table_of(ANY)),
-    factorization=FACTORIZATION, start=optional(table_of(ANY)),
+    factorization=FACTORIZATION, start=optional(table_of(ANY)), field_trend=optional(TEXT),
 )  # fmt: skip
 def lmm(
     formula: str, data: Any, *, reml: bool = True, weights: Any = None, offset: Any = None,
@@ -243,7 +246,7 @@ def lmm(
     max_memory: int | float | str | None = None, limits: Limits | Mapping[str, int | str] | None = None,
     residual: str = "units", relationships: Mapping[str, Any] | None = None,
     fixed_parameters: Mapping[str, Any] | None = None, factorization: str = "auto",
-    start: Mapping[str, Any] | None = None,
+    start: Mapping[str, Any] | None = None, field_trend: str | None = None,
 ) -> LMMFit:  # fmt: skip
     """Fit a linear mixed model; without random terms in the formula, a linear model.
 
@@ -282,6 +285,11 @@ def lmm(
     start : dict, optional
         Variances from which the search starts, written in the same way; those that are not named start from
         moments of the data.
+    field_trend : str, optional
+        Adds the terms of a trend over a field: ``"ps"`` row*col, random rows and columns and the surface
+        ``ps(row, col, nseg=auto)``, ``"ar1"`` the residual ``ar1(row):ar1(col)``, ``"ar1(row, col,
+        nugget=TRUE)"`` that process beside independent residuals. Other columns: ``"ps(range, bed)"``
+        (docs/field_trials.md).
 
     Returns
     -------
@@ -309,7 +317,7 @@ def lmm(
     prepared = prepare(
         formula, data, reml=reml, weights=weights, offset=offset, contrasts=contrasts, max_memory=max_memory,
         limits=limits, residual=residual, relationships=relationships,
-        fixed_parameters=fixed_parameters, factorization=factorization,
+        fixed_parameters=fixed_parameters, factorization=factorization, field_trend=field_trend,
     )  # fmt: skip
     return prepared.fit(verbose=verbose, start=start)
 

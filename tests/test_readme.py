@@ -21,6 +21,7 @@ PAGES = (
     "docs/gxe.md",
     "docs/intervals.md",
     "docs/several_traits.md",
+    "docs/field_trials.md",
     "docs/adding_a_structure.md",
     "docs/heritability.md",
     "docs/two_stages.md",

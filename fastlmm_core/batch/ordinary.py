@@ -151,9 +151,10 @@ def plain_variances(fit: LMMFit, plan: BatchPlan) -> dict[str, float]:
 
 
 def structured_variances(fit: LMMFit) -> dict[str, float]:
-    """Columns ``var_...`` of all variances, also of splines and of several residuals, and ``cor_...``.
+    """Columns ``var_...`` of all variances, also of splines and of several residuals, ``cor_`` and ``edf_``.
 
-    The latter are the correlations of neighbouring levels, ``cor_ar1(row)``.
+    ``cor_ar1(row)`` are the correlations of neighbouring levels, ``edf_ps(row, col).row`` the effective
+    dimensions of a spline.
     """
     row: dict[str, float] = {}
     for block in [*term_blocks(fit), *residual_blocks(fit)]:
@@ -166,6 +167,8 @@ def structured_variances(fit: LMMFit) -> dict[str, float]:
             row[f"var_{where}" if alone else f"var_{where}.{name}"] = value
         for name, value in block.extra.get("group_corr", {}).items():
             row[f"cor_{where}.{name}"] = float(value)
+        for name, value in zip(block.names, block.extra.get("effective_dim", ()), strict=False):
+            row[f"edf_{where}.{name}"] = max(0.0, float(value))
     return row
 
 

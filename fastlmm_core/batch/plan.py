@@ -11,6 +11,7 @@ from typing import Any
 
 from fastlmm_core.batch.structures import PLAIN, Structures, label_factors, make_structures
 from fastlmm_core.design.expressions import Name, Node, label_of
+from fastlmm_core.design.field_trend import add_field_trend
 from fastlmm_core.design.formula import ParsedFormula, bind_formula, parse_formula
 from fastlmm_core.design.functions import columns_read, is_factor_call
 from fastlmm_core.design.structured_parts import UNITS
@@ -212,6 +213,7 @@ def make_plan(
     ddf: str | None = None, information: str | None = None, level: float = 0.95, limits: Any = None,
     factors: str | Sequence[str] | None = None, residual: str | None = None, relationships: Any = None,
     fixed_parameters: Any = None, covariances: bool = False, genotypes: str | None = None,
+    field_trend: str | None = None,
 ) -> BatchPlan:  # fmt: skip
     """Check the options of a batch once, before any trial is read.
 
@@ -219,7 +221,7 @@ def make_plan(
     ----------
     formula, by, traits, reml, weights, fixed, emmeans, contrasts, ref, adjust, blups, ddf, information,
     level, limits, factors, residual, relationships, fixed_parameters, covariances,
-    genotypes
+    genotypes, field_trend
         As in `fit_batch`.
 
     Returns
@@ -232,6 +234,7 @@ def make_plan(
         What is wrong with the request, and what would be right.
     """
     parsed = parse_formula(formula, Limits.of(limits))
+    parsed, residual = add_field_trend(parsed, residual or UNITS, field_trend)
     if not isinstance(reml, bool):
         raise OptionError(f"reml={reml!r} is not known; allowed: True, False")
     if weights is not None and not isinstance(weights, str):
@@ -277,7 +280,7 @@ def make_plan(
     if ddf == "kenward-roger" and not reml:
         raise InferenceError(KENWARD_ROGER_NEEDS_REML)
     return BatchPlan(
-        formula=formula, by=keys, traits=responses, reml=reml, weights=weights, fixed=bool(fixed),
+        formula=parsed.text, by=keys, traits=responses, reml=reml, weights=weights, fixed=bool(fixed),
         emmeans=specs, contrasts=method, ref=reference,
         adjust=None if adjust is None else check_adjust(adjust), blups=wanted or (), ddf=ddf,
         information=None if information is None else check_option("information", information, KINDS),

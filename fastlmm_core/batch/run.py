@@ -53,6 +53,7 @@ from fastlmm_core.reml.information import KINDS
     ddf=optional(one_of(DDF_METHODS)), information=optional(one_of(KINDS)), level=LEVEL,
     workers=optional(whole(1)), resume=SWITCH, progress=SWITCH, residual=TEXT,
     fixed_parameters=optional(table_of(ANY)), covariances=SWITCH, genotypes=optional(NAME),
+    field_trend=optional(TEXT),
 )  # fmt: skip
 def fit_batch(
     source: Any, formula: str, *, by: str | Sequence[str] | None, traits: str | Sequence[str] | None = None,
@@ -66,7 +67,7 @@ def fit_batch(
     encoding: str | None = None, na_values: Any = None, sheet: str | int | None = None,
     skip: int | None = None, residual: str = "units", relationships: Mapping[str, Any] | None = None,
     fixed_parameters: Mapping[str, Any] | None = None, covariances: bool = False,
-    genotypes: str | None = None,
+    genotypes: str | None = None, field_trend: str | None = None,
 ) -> BatchResult:  # fmt: skip
     """Fit one model to every trial and trait of a table.
 
@@ -144,6 +145,9 @@ def fit_batch(
     genotypes : str, optional
         Grouping factor of the genotypes: tables of their values with ranks, of heritabilities by all
         definitions, and of the trials (``LMMFit.genotype_values``, ``heritability``, ``trial_summary``).
+    field_trend : str, optional
+        Trend over the plots of each trial, ``"ps"`` or ``"ar1"``, as of `lmm`; the segments of a surface
+        follow the size of each field.
 
     Returns
     -------
@@ -161,9 +165,15 @@ def fit_batch(
         contrasts=contrasts, ref=ref, adjust=adjust, blups=blups, ddf=ddf, information=information,
         level=level, limits=limits, factors=factors, residual=residual, relationships=relationships,
         fixed_parameters=fixed_parameters, covariances=covariances, genotypes=genotypes,
+        field_trend=field_trend,
     )  # fmt: skip
     options = read_options(
-        sep=sep, decimal=decimal, encoding=encoding, na_values=na_values, sheet=sheet, skip=skip,
+        sep=sep,
+        decimal=decimal,
+        encoding=encoding,
+        na_values=na_values,
+        sheet=sheet,
+        skip=skip,
         limits=plan.limits,
     )
     return run_plan(

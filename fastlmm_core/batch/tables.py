@@ -152,7 +152,9 @@ def same_text(label: str, n: int) -> Any:
 
 def ordered_fits(fits: dict[str, Any]) -> dict[str, Any]:
     """Components beside the criterion, the residual's after them, status and message last."""
-    components = [name for name in fits if name.startswith(("var_", "cor_")) and name != "var_Residual"]
+    components = [
+        name for name in fits if name.startswith(("var_", "cor_", "edf_")) and name != "var_Residual"
+    ]
     components.sort(key=lambda name: name.startswith(("var_Residual", "cor_Residual")))
     tail = ["converged", "singular", "iterations", "seconds", "status", "message"]
     last = [name for name in ("var_Residual", *tail) if name in fits]

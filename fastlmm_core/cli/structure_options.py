@@ -21,6 +21,11 @@ def add_structure_options(parser: argparse.ArgumentParser) -> None:
         help="of the residuals: 'units | env', 'us(visit | subject)', 'ar1(row):ar1(col) | env', ...",
     )  # fmt: skip
     own.add_argument(
+        "--field-trend", metavar="TEXT",
+        help="trend over the plots of a field: ps, ar1, or with its columns 'ps(range, bed)' "
+        "(docs/field_trials.md)",
+    )  # fmt: skip
+    own.add_argument(
         "--relationship", action="append", default=[], metavar="NAME=[KIND:]FILE",
         help="what vm(gen, NAME) means: a file with a pedigree (id,sire,dam), a covariance (square, or "
         "row,col,value) or markers, found by looking at it; inverse:FILE for an inverse",
@@ -35,7 +40,7 @@ def structures_given(arguments: argparse.Namespace) -> dict[str, Any]:
     """What was given, as `lmm` and `fit_batch` take it; kinds that were found are said in a note."""
     return {
         "residual": arguments.residual, "relationships": relationships_given(arguments.relationship),
-        "fixed_parameters": parameters_held(arguments.hold) or None,
+        "fixed_parameters": parameters_held(arguments.hold) or None, "field_trend": arguments.field_trend,
     }  # fmt: skip
 
 

@@ -34,6 +34,8 @@ from fastlmm_core.design.table import Table
 from fastlmm_core.design.variables import Raw, read_raw
 from fastlmm_core.errors import DataError, DesignError
 
+MOST_SEGMENTS = 40  # of nseg=auto, in one direction: the cost of a surface is cubic in their product
+
 # Rows on which the prior variance of a smooth is averaged for its starting value.
 SAMPLED_ROWS = 200
 
@@ -107,6 +109,16 @@ class SplineAxis:
         values[: self.null.shape[1]] = 0.0
         orthonormal = np.linalg.qr(self.null)[0]
         return values, float(np.linalg.slogdet(orthonormal[self.dropped])[1])
+
+
+def segments_for(x: np.ndarray, degree: int, order: int) -> int:
+    """Segments of ``nseg=auto``: one for two distinct values, 40 at most.
+
+    They follow the number of positions, not their unit, and a field of 20 x 30 plots has 10 x 15. The penalty
+    decides how smooth the trend is; the basis only has to be rich enough for it (Eilers & Marx 1996).
+    """
+    least = max(1, order + 1 - degree)
+    return int(np.clip((np.unique(x).size + 1) // 2, least, MOST_SEGMENTS))
 
 
 def equal_segments(x: np.ndarray, n_segments: int, degree: int, order: int) -> SplineAxis:
@@ -187,6 +199,8 @@ class SplineTerm:
     states : dict of str to dict
     group_variables : tuple of str
         Columns of the table it reads.
+    chosen_segments : tuple of int
+        Segments of each variable where ``nseg=auto`` left them to the data, else none.
     """
 
     label: str
@@ -202,6 +216,7 @@ class SplineTerm:
     unpenalized: np.ndarray
     states: Mapping[str, State]
     group_variables: tuple[str, ...]
+    chosen_segments: tuple[int, ...] = ()
 
     is_spline = True
     is_plain = False
@@ -311,9 +326,10 @@ def build_spline(
     values = [np.ascontiguousarray(raw[text].on_rows(rows)[:, 0]) for text in texts]
     _check_distinct(part, names, values)
     _check_polynomials(part, names, values, X)
+    segments = part.n_segments or tuple(segments_for(x, part.degree, part.order) for x in values)
     axes = tuple(
         smoothing_spline(x) if part.kind == "spl" else equal_segments(x, count, part.degree, part.order)
-        for x, count in zip(values, part.n_segments, strict=True)
+        for x, count in zip(values, segments, strict=True)
     )
     pieces, eigenvalues, constant, kept = _penalties(axes)
     null, coordinates = _null_projection(axes)
@@ -323,7 +339,7 @@ def build_spline(
     return SplineTerm(
         part.label, names, sp.csr_array(basis[:, kept]), pieces, eigenvalues, constant, axes, part.variables,
         kept, np.asarray(basis @ null), coordinates[:, kept], {text: raw[text].state for text in texts},
-        names_read(part.variables),
+        names_read(part.variables), () if part.n_segments else segments,
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from fastlmm_core.errors import FormulaError, name_list
 
 RELATIONS = ("vm", "ar1", "at", "id")
 SPLINES = ("spl", "ps")
+AUTO = "auto"  # nseg=auto: as many segments as the data ask for, ``penalized_splines.segments_for``
 UNITS = "units"  # in the place of a factor: every row is a level
 
 # Where a call of one of these names among the terms of the fixed part is told what it is.
@@ -54,8 +55,8 @@ class SplinePart:
     kind : str
         ``"spl"`` or ``"ps"``.
     variables : tuple of Node
-    n_segments : tuple of int
-        One for each variable.
+    n_segments : tuple of int, or None
+        One for each variable; None where ``nseg=auto`` leaves them to the data.
     degree, order : int
         Of the B-splines, and of the differences that are penalized.
     position : int
@@ -64,7 +65,7 @@ class SplinePart:
     label: str
     kind: str
     variables: tuple[Node, ...]
-    n_segments: tuple[int, ...]
+    n_segments: tuple[int, ...] | None
     degree: int
     order: int
     position: int
@@ -102,7 +103,7 @@ def option_text(given: tuple[tuple[str | None, Node], ...]) -> str:
 
 
 def read_spline(node: Call, formula: str) -> SplinePart:
-    """``spl(x)``, ``ps(x, nseg=20)`` or ``ps(x1, x2, nseg=(10, 20))``.
+    """``spl(x)``, ``ps(x, nseg=20)``, ``ps(x1, x2, nseg=(10, 20))`` or ``ps(x1, x2, nseg=auto)``.
 
     Raises
     ------
@@ -122,7 +123,9 @@ def read_spline(node: Call, formula: str) -> SplinePart:
         if name not in allowed:
             what = f"; it takes {name_list(allowed)}" if allowed else ": its knots are the distinct values"
             raise FormulaError(f"'{kind}()' has no option '{name}'{what}", formula, node.position)
-    values = {name: constant(argument, formula) for name, argument in given.items()}
+    automatic = isinstance(given.get("nseg"), Name) and deparse(given["nseg"]) == AUTO
+    values = {name: constant(argument, formula) for name, argument in given.items()
+              if not (automatic and name == "nseg")}  # fmt: skip
     segments = values.get("nseg", 20)
     segments = segments if isinstance(segments, tuple) else (segments,) * len(variables)
     if len(segments) != len(variables):
@@ -131,7 +134,9 @@ def read_spline(node: Call, formula: str) -> SplinePart:
     degree, order = values.get("degree", 3), values.get("pord", 2)
     _check_numbers(segments, degree, order, formula, node.position)
     label = f"{kind}({', '.join(deparse(v) for v in variables)}{option_text(tuple(given.items()))})"
-    return SplinePart(label_of(label), kind, variables, segments, degree, order, node.position)
+    return SplinePart(
+        label_of(label), kind, variables, None if automatic else segments, degree, order, node.position
+    )
 
 
 def _check_numbers(segments: tuple[Any, ...], degree: Any, order: Any, formula: str, position: int) -> None:

@@ -99,7 +99,7 @@ def _answered(request: dict[str, Any], reach: Reach, limits: Limits) -> dict[str
             offset=request.get("offset"), limits=limits, residual=request.get("residual", "units"),
             relationships=read_relationships(request.get("relationships"), reach),
             fixed_parameters=request.get("fixed_parameters"), start=request.get("start"),
-            factorization=request.get("factorization") or "auto",
+            factorization=request.get("factorization") or "auto", field_trend=request.get("field_trend"),
         )  # fmt: skip
         answer: dict[str, Any] = {"fit": fit_section(fit, request.get("head", 0))}
         if notes_of(frame):

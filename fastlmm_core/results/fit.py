@@ -60,15 +60,16 @@ from fastlmm_core.results.coefficients import (
 )
 from fastlmm_core.results.convergence import Convergence, convergence_of
 from fastlmm_core.results.correlations import CorrelationTable, correlation_table
+from fastlmm_core.results.effective_dimensions import effective_dimension_table
 from fastlmm_core.results.marker_effects import marker_effect_table
 from fastlmm_core.results.vpredict import VarianceFunction, vpredict
 
 if TYPE_CHECKING:
     from fastlmm_core.api import Prepared
     from fastlmm_core.inference.emmeans import EmmeansTable
-    from fastlmm_core.results.factor_analysis import FactorAnalysis
     from fastlmm_core.intervals.bootstrap import Bootstrap
     from fastlmm_core.intervals.profile import Profile
+    from fastlmm_core.results.factor_analysis import FactorAnalysis
     from fastlmm_core.results.genotype_values import GenotypeValues
     from fastlmm_core.results.heritability import HeritabilityTable
     from fastlmm_core.results.summary import Summary
@@ -124,7 +125,7 @@ class LMMFit:
 
     @property
     def method(self) -> str:
-        """"REML", "ML", or "OLS" for a linear model."""
+        """ "REML", "ML", or "OLS" for a linear model."""
         if not self.design.random and not self.structured:
             return "OLS"
         return "REML" if self.reml else "ML"
@@ -243,6 +244,11 @@ class LMMFit:
         if self.structured:
             return _rows.component_table(self)
         return _components.variance_component_table(self)
+
+    @cached_property
+    def effective_dimensions(self) -> pd.DataFrame:
+        """Effective dimensions tr(P V_k) of fixed part, terms and residual: group, name, edf, size."""
+        return effective_dimension_table(self)
 
     def vpredict(self, expression: str, information: str = "average") -> VarianceFunction:
         """A function of the variance components V1, V2, ... with its standard error.

@@ -311,6 +311,12 @@ def correlation_notes(fit: LMMFit) -> list[str]:
     return notes
 
 
+def segment_notes(fit: LMMFit) -> list[str]:
+    """Segments of the splines that left them to the data."""
+    splines = [term for term in fit.design.random if term.is_spline and term.chosen_segments]
+    return [f"{term.label}: {' x '.join(map(str, term.chosen_segments))} segments." for term in splines]
+
+
 def _component(components: pd.DataFrame, first: str, second: str | None) -> pd.Series:
     var1, var2 = components["var1"], components["var2"]
     if second is None:
@@ -352,6 +358,7 @@ def fit_notes(fit: LMMFit) -> tuple[str, ...]:
             f"{', '.join(fit.dropped_columns)}."
         )
     if fit.structured:
+        notes += segment_notes(fit)
         notes += correlation_notes(fit)
         held = [str(name) for name in fit.prepared.fixed_parameters if name != "note"]
         if held:
