@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -226,6 +226,14 @@ class Design:
     def used_column(self, name: str) -> tuple[np.ndarray, tuple[str, ...] | None]:
         """A variable of the fixed part on the rows used: (n,) numbers, or (n,) codes and their levels."""
         return self._table.used(name, self.variables[name].kind)
+
+    def read_column(self, name: str) -> Column | None:
+        """A column that the model reads, on the rows used, with all its levels; None for other columns."""
+        column = self._table.columns.get(name)
+        if column is None:
+            return None
+        rows = self._table.rows
+        return replace(column, values=column.values if rows is None else column.values[rows])
 
     def fixed_matrix(self, newdata: Any) -> sp.csr_array:
         """All p_full columns of the fixed part on other rows, coded as in the fit.

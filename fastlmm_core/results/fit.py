@@ -838,6 +838,53 @@ class LMMFit:
 
         return genotype_values(self, term, by, level, largest, draws, seed)
 
+    @public(term=optional(TEXT), se=SWITCH)
+    def trend(self, term: str | None = None, se: bool = True) -> pd.DataFrame:
+        """The fitted trend over a field at all its positions, also those of missing plots.
+
+        Parameters
+        ----------
+        term : str, optional
+            Spline or term of ``ar1()``; by default the surface, else the process, else a curve.
+        se : bool
+
+        Returns
+        -------
+        DataFrame
+            Positions, trend, se. Of a spline the trend is its deviation with the polynomials in its variables
+            that the fixed part has, less their mean over the plots; of a process its BLUPs.
+
+        Raises
+        ------
+        OptionError
+            When the model has no trend, or no such term.
+        """
+        from fastlmm_core.results.trend import trend_table
+
+        return trend_table(self, term, se)
+
+    @public(row=optional(NAME), column=optional(NAME), by=optional(NAME))
+    def variogram(
+        self, row: str | None = None, column: str | None = None, by: str | None = None,
+        data: pd.DataFrame | None = None,
+    ) -> pd.DataFrame:  # fmt: skip
+        """Sample variogram of the residuals by displacement; see ``fastlmm_core.results.variogram``.
+
+        Parameters
+        ----------
+        row, column, by, data
+            As of ``fastlmm_core.results.field_layout.field_layout``; the model knows them by default.
+
+        Returns
+        -------
+        DataFrame
+            [trial], row_lag, column_lag, semivariance, pairs.
+        """
+        from fastlmm_core.results.field_layout import field_layout
+        from fastlmm_core.results.variogram import variogram_table
+
+        return variogram_table(field_layout(self, row, column, by, data), self.residuals)
+
     @public(random=either(SWITCH, NAMES), allow_new_levels=SWITCH, se=SWITCH)
     def predict(
         self, newdata: Any = None, *, random: bool | Sequence[str] = True, allow_new_levels: bool = False,

@@ -54,7 +54,7 @@ def predict(
         X = fit.design.fixed_matrix(newdata)
         shift = _new_offset(fit, offset, newdata, X.shape[0])
     estimable = fit.design.estimable(X)
-    value = X @ _fixed_coefficients(fit, used) + shift
+    value = X @ fixed_coefficients_beside(fit, used) + shift
     evaluated: list[tuple[int, np.ndarray | None, Any]] = []
     for k in used:
         term = fit.design.random[k]
@@ -82,7 +82,7 @@ def predict(
     return pd.DataFrame({"prediction": value, "se": error, "status": status}, index=index)
 
 
-def _fixed_coefficients(fit: LMMFit, used: list[int]) -> np.ndarray:
+def fixed_coefficients_beside(fit: LMMFit, used: list[int]) -> np.ndarray:
     """beta (p_full,), zero where dropped, less the polynomials in B w of the splines that are added."""
     beta = np.where(np.isnan(fit.beta), 0.0, fit.beta)
     if isinstance(fit.solved, StructuredSolution):
@@ -139,9 +139,7 @@ def _new_offset(fit: LMMFit, offset: Any, newdata: Any, n: int) -> np.ndarray:
     try:
         values = np.asarray(offset, float)
     except (TypeError, ValueError, OverflowError):
-        raise DataError(
-            "offset= of a prediction takes numbers, one for each row of the new data"
-        ) from None
+        raise DataError("offset= of a prediction takes numbers, one for each row of the new data") from None
     if values.shape not in ((), (n,)):
         raise DataError(f"offset has shape {values.shape}; the new data have {n} rows")
     if not np.isfinite(values).all():

@@ -17,6 +17,20 @@ def made_field(rows=9, cols=12, seed=5, lost=0.0, genotypes=27):
     return frame[rng.uniform(size=r.size) >= lost].reset_index(drop=True)
 
 
+def process_field(rows=9, cols=12, seed=7, rho=(0.5, 0.7), lost=0.0):
+    """`made_field` with an autoregressive process in the place of its trend."""
+    frame = made_field(rows, cols, seed)
+    rng = np.random.default_rng(seed)
+    roots = [
+        np.linalg.cholesky(r ** np.abs(np.subtract.outer(np.arange(m), np.arange(m))))
+        for r, m in zip(rho, (rows, cols), strict=True)
+    ]
+    process = roots[0] @ rng.normal(size=(rows, cols)) @ roots[1].T
+    effect = dict(zip(sorted(set(frame["gen"])), rng.normal(size=frame["gen"].nunique()), strict=True))
+    frame["yield"] = 10 + frame["gen"].map(effect) + process.ravel() + 0.4 * rng.normal(size=len(frame))
+    return frame[rng.uniform(size=len(frame)) >= lost].reset_index(drop=True)
+
+
 def penalized_factors(x, n_segments, degree=3, order=2):
     """Eigenvalues d of D'D (0 for polynomials) and B U, from SciPy's B-splines on equal segments."""
     step = (x.max() - x.min()) / n_segments

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from fields import dense_criterion, incidence, made_field, surface_factors
+from fields import dense_criterion, incidence, made_field, process_field, surface_factors
 
 from fastlmm_core import fit_batch, lmm, prepare, run
 from fastlmm_core.cli import main
@@ -94,7 +94,8 @@ def test_terms_that_are_there_are_not_repeated():
     assert sorted(parsed.fixed.terms) == [("col",), ("row",), ("row", "col")]
 
 
-def test_ar1_is_the_residual_and_the_nugget_a_term(field):
+def test_ar1_is_the_residual_and_the_nugget_a_term():
+    field = process_field(lost=0.1)
     assert add_field_trend("y ~ x", "units", "ar1")[1] == "ar1(row):ar1(col)"
     n = len(field)
     gen = incidence(field["gen"])

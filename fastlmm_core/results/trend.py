@@ -1,0 +1,112 @@
+"""The fitted trend over a field, or along a line: what a spline or an autoregression has found."""
+
+from __future__ import annotations
+
+from functools import reduce
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+from fastlmm_core.design.expressions import Name, label_of
+from fastlmm_core.design.sparse_columns import rowwise_product
+from fastlmm_core.errors import OptionError, nearest_names
+from fastlmm_core.results.blups import blup_table, user_effects
+from fastlmm_core.results.field_layout import autoregressions, column_of, positions_of
+from fastlmm_core.results.prediction import fixed_coefficients_beside, structured_variance
+
+if TYPE_CHECKING:
+    from fastlmm_core.design.penalized_splines import SplineTerm
+    from fastlmm_core.results.fit import LMMFit
+
+
+def trend_table(fit: LMMFit, term: str | None = None, se: bool = True) -> pd.DataFrame:
+    """See ``LMMFit.trend``."""
+    k = trend_term(fit, term)
+    if fit.design.random[k].is_spline:
+        return spline_trend(fit, k, se)
+    return process_trend(fit, k, se)
+
+
+def trend_term(fit: LMMFit, name: str | None) -> int:
+    """Place of the random term that is the trend: a surface before a process before a curve.
+
+    Raises
+    ------
+    OptionError
+        When there is none, or not one of that name.
+    """
+    terms = fit.design.random
+    trends = [k for k, term in enumerate(terms) if term.is_spline or autoregressions(term)]
+    if not trends:
+        beside = (
+            "; its residual over the field is fit.residuals" if fit.design.residual.kind == "field" else ""
+        )
+        raise OptionError("the model has no trend such as ps(row, col) or (1 | ar1(row):ar1(col))" + beside)
+
+    if name is not None:
+        known = {terms[k].group: k for k in trends}
+        if label_of(name) not in known:
+            raise OptionError(f"term='{name}' is not a spline or autoregressive term of the model"
+                              f"{nearest_names(name, known)}")  # fmt: skip
+        return known[label_of(name)]
+
+    def rank(k: int) -> int:
+        return (2 if len(terms[k].names) == 1 else 0) if terms[k].is_spline else 1
+
+    return min(trends, key=rank)
+
+
+def process_trend(fit: LMMFit, k: int, se: bool) -> pd.DataFrame:
+    """BLUPs of ``(1 | ar1(row):ar1(col))`` at all positions, a column for each of its factors."""
+    term = fit.design.random[k]
+    own = blup_table(fit, term.group, 0.95)
+    own = own[own["term"] == own["term"].iloc[0]].reset_index(drop=True)
+    places = np.unravel_index(np.arange(term.relation.size), [f.size for f in term.relation.factors])
+    columns: dict[str, Any] = {
+        factor.name: np.array(factor.levels, object)[at]
+        for factor, at in zip(term.relation.factors, places, strict=True)
+    }
+    for name, values in columns.items():  # numbers again where the positions were numbers
+        column = fit.design.read_column(name)
+        if column is not None and column.levels is None:
+            columns[name] = pd.to_numeric(values)
+    columns |= {"trend": own["estimate"].to_numpy()} | ({"se": own["se"].to_numpy()} if se else {})
+    return pd.DataFrame(columns)
+
+
+def spline_trend(fit: LMMFit, k: int, se: bool) -> pd.DataFrame:
+    """Unpenalized polynomials and B w of a spline less their mean over the plots, at all positions."""
+    term: SplineTerm = fit.design.random[k]
+    if not all(isinstance(node, Name) for node in term.nodes):
+        raise OptionError(f"the trend '{term.label}' is one of expressions; write columns into the table")
+    at = [positions_of(column_of(fit, name, None)) for name in term.names]
+    grid = np.meshgrid(*(own.labels for own in at), indexing="ij")
+    positions = {name: values.ravel() for name, values in zip(term.names, grid, strict=True)}
+    bases = [
+        axis.basis(np.asarray(x, float)) for axis, x in zip(term.axes_of, positions.values(), strict=True)
+    ]
+    basis = sp.csr_array(reduce(lambda first, second: rowwise_product(second, first), bases)[:, term.kept])
+    centred = basis.toarray() - term.basis.mean(axis=0)
+    K = polynomial_rows(fit, term, positions)
+    value = K @ fixed_coefficients_beside(fit, [k]) + centred @ user_effects(fit, k)[:, 0]
+    out = pd.DataFrame({**positions, "trend": value})
+    if se:
+        variance = structured_variance(fit, K, [(k, None, centred)])
+        out["se"] = np.where(fit.design.estimable(K), np.sqrt(np.maximum(variance, 0.0)), np.nan)
+    return out
+
+
+def polynomial_rows(fit: LMMFit, term: SplineTerm, positions: dict[str, np.ndarray]) -> sp.csr_array:
+    """Rows (g, p_full) of the fixed terms in the spline's variables alone, less their mean over the plots."""
+    design = fit.design
+    count = next(iter(positions.values())).size
+    first = design.frame.iloc[np.zeros(count, np.int64)].reset_index(drop=True)
+    mine = [own.columns for own in design.terms if set(own.variables) <= set(term.names)]
+    keep = np.zeros(len(design.column_names))
+    if mine:
+        keep[np.concatenate(mine)] = 1.0
+    X = design.fixed_matrix(first.assign(**positions))
+    mean = np.asarray(design.fixed_matrix(design.frame).mean(axis=0)).ravel()
+    return sp.csr_array((X.toarray() - mean) * keep)
