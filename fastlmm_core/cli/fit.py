@@ -98,7 +98,16 @@ def _answers(
         tables |= {
             f"{part}_{name}": getattr(analysis, part) for part in ("loadings", "scores", "performance")
         }
-    return shown, tables, means
+    return shown, {**tables, **_field_tables(fit)}, means
+
+
+def _field_tables(fit: LMMFit) -> dict[str, pd.DataFrame]:
+    """Sample variogram and trend of a model that knows the positions of its plots."""
+    from ..results.field_layout import own_field
+    from ..results.trend import has_trend
+
+    tables = {} if own_field(fit) is None else {"variogram": fit.variogram()}
+    return {**tables, **({"trend": fit.trend()} if tables and has_trend(fit) else {})}
 
 
 def factor_analyses(fit: LMMFit) -> list[FactorAnalysis]:
@@ -173,10 +182,13 @@ def _write_figures(fit: LMMFit, means: dict[str, Any], folder: Path) -> None:
         plot_blups,
         plot_correlations,
         plot_emmeans,
+        plot_field,
         plot_performance,
         plot_residuals,
+        plot_variogram,
         save,
     )
+    from ..results.field_layout import own_field
 
     _make_folder(folder)
     written = []
@@ -193,4 +205,7 @@ def _write_figures(fit: LMMFit, means: dict[str, Any], folder: Path) -> None:
         path = folder / f"blups_{_slug(term.group)}.png"
         if path not in written and not term.is_spline:
             written.append(save(plot_blups(fit, term.group), path))
+    if own_field(fit) is not None:
+        written.append(save(plot_field(fit), folder / "field.png"))
+        written.append(save(plot_variogram(fit), folder / "variogram.png"))
     print(f"\nfigures written to {folder}/: {', '.join(path.name for path in written)}")

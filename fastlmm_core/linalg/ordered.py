@@ -76,8 +76,8 @@ class OrderedFactor:
 def normal_solver(XWX: sp.csc_array | np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     """A function that solves normal equations X'WX b = r for r (p,) or (p, j); it pickles.
 
-    Up to `DENSE_NORMAL` columns, and where X'WX comes dense, it multiplies by the inverse.  That leaves the rounding of the condition of
-    X'WX, which callers remove by solving once more for the residual.
+    Up to `DENSE_NORMAL` columns, and where X'WX comes dense, it multiplies by the inverse.  That leaves the
+    rounding of the condition of X'WX, which callers remove by solving once more for the residual.
 
     Raises
     ------

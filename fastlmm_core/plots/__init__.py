@@ -5,6 +5,7 @@ from .blups import plot_blups
 from .canvas import save
 from .correlation_matrix import plot_correlations
 from .factor_figures import plot_latent_regressions, plot_performance
+from .field import plot_field, plot_variogram
 from .means import plot_comparison_intervals, plot_emmeans, plot_emmeans_by_model
 from .profiles import plot_profile
 from .residuals import plot_residuals
@@ -18,11 +19,13 @@ __all__ = [
     "plot_correlations",
     "plot_emmeans",
     "plot_emmeans_by_model",
+    "plot_field",
     "plot_latent_regressions",
     "plot_performance",
     "plot_profile",
     "plot_residuals",
     "plot_stability",
     "plot_trials",
+    "plot_variogram",
     "save",
 ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..errors import DependencyError
 from ..gate import public
 from ..options import PATH, check, having, whole
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 #: Okabe & Ito's palette: told apart by colour-blind readers too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 GREY = "#7F7F7F"
+MOST_TICKS = 12  # along a side of a map
 DRAWING = having("Axes or a Figure of matplotlib", "savefig")
 
 
@@ -49,6 +52,29 @@ def plain_frame(ax: Axes) -> None:
 def legend_beside(ax: Axes, title: str = "", **options: Any) -> None:
     """The legend to the right of the axes, where it covers no figure."""
     ax.legend(title=title or None, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0), **options)
+
+
+def draw_map(
+    ax: Axes, values: np.ndarray, rows: Any, columns: Any, label: str, around_zero: bool = True
+) -> None:
+    """Values (R, C) as a map with the first row on top; NaN stays white.
+
+    `around_zero` takes colours that part at zero, symmetric to both sides.
+    """
+    limit = float(np.nanmax(np.abs(values))) or 1.0
+    shades: dict[str, Any] = {"cmap": "viridis"}
+    if around_zero:
+        shades = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
+    image = ax.imshow(values, aspect="auto", interpolation="none", **shades)
+    ax.figure.colorbar(image, ax=ax, label=label)
+    label_positions(ax.xaxis, columns)
+    label_positions(ax.yaxis, rows)
+
+
+def label_positions(axis: Any, labels: Any) -> None:
+    """Labels of positions 0, 1, ... along an axis, as many as there is room for."""
+    places = range(0, len(labels), 1 + (len(labels) - 1) // MOST_TICKS)
+    axis.set_ticks(places, [str(labels[i]) for i in places])
 
 
 @public(path=PATH, dpi=whole(1))

@@ -11,7 +11,7 @@ from scipy.special import ndtri
 from ..errors import DataError, nearest_names
 from ..gate import public
 from ..options import having
-from .canvas import COLOURS, GREY, plain_frame, pyplot
+from .canvas import COLOURS, GREY, draw_map, plain_frame, pyplot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -84,8 +84,9 @@ def _values(fit: LMMFit, given: Any, data: pd.DataFrame | None) -> tuple[str, np
 def _factor(fit: LMMFit, by: Any, data: pd.DataFrame | None) -> tuple[str, np.ndarray]:
     if by is not None:
         return _values(fit, by, data)
-    if fit.design.random:
-        term = fit.design.random[-1]
+    grouping = [term for term in fit.design.random if not term.is_spline]
+    if grouping:
+        term = grouping[-1]
         return term.group, np.asarray(term.levels)[term.codes]
     for variable in fit.design.variables.values():
         if variable.kind == "factor":
@@ -141,10 +142,5 @@ def _field(ax: Axes, rows: np.ndarray, columns: np.ndarray, residuals: np.ndarra
     np.add.at(count, (i, j), 1)
     with np.errstate(invalid="ignore"):
         field = np.where(count > 0, total / count, np.nan)
-    limit = float(np.nanmax(np.abs(field))) or 1.0
-    image = ax.imshow(field, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
-    ax.figure.colorbar(image, ax=ax, label="scaled residual")
-    for axis, labels in ((ax.xaxis, column_labels), (ax.yaxis, row_labels)):
-        if len(labels) <= 30:
-            axis.set_ticks(range(len(labels)), [str(v) for v in labels])
+    draw_map(ax, field, row_labels, column_labels, "scaled residual")
     ax.set(xlabel="column", ylabel="row")

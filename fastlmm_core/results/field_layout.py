@@ -72,8 +72,8 @@ class FieldLayout:
             worst = int(first[np.argmax(count > 1)])
             place = f"{self.row.name} {self.row.labels[i[worst]]}, "
             place += f"{self.column.name} {self.column.labels[j[worst]]}"
-            raise DataError(f"{int(count[count > 1][0])} plots stand at {place}; name the column of the trials "
-                            "with by=")  # fmt: skip
+            number = int(count[count > 1][0])
+            raise DataError(f"{number} plots stand at {place}; name the column of the trials with by=")
         out = np.full((self.row.labels.size, self.column.labels.size), np.nan)
         out[i, j] = values[rows]
         return out
@@ -120,6 +120,17 @@ def field_layout(
             f"'{row}' and '{column}' span {size} positions; number the plots of each field from 1"
         )
     return FieldLayout(rows, columns, trials)
+
+
+def own_field(fit: LMMFit) -> FieldLayout | None:
+    """The layout that the model itself knows, where every place has one plot; else None."""
+    try:
+        layout = field_layout(fit)
+        for _, rows in layout.fields:
+            layout.grid(fit.residuals, rows)
+    except (OptionError, DataError):
+        return None
+    return layout
 
 
 def model_positions(fit: LMMFit) -> tuple[str, str]:

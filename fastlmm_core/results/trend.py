@@ -29,6 +29,11 @@ def trend_table(fit: LMMFit, term: str | None = None, se: bool = True) -> pd.Dat
     return process_trend(fit, k, se)
 
 
+def has_trend(fit: LMMFit) -> bool:
+    """Whether the model has a spline or an autoregressive term."""
+    return any(term.is_spline or autoregressions(term) for term in fit.design.random)
+
+
 def trend_term(fit: LMMFit, name: str | None) -> int:
     """Place of the random term that is the trend: a surface before a process before a curve.
 

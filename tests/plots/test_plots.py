@@ -88,7 +88,9 @@ def fit(n=24, random=True):
     rng = np.random.default_rng(1)
     code = np.repeat(np.arange(6), 4)
     levels = np.array([f"B{i}" for i in range(6)])
-    term = SimpleNamespace(group="block", levels=levels, codes=code, columns=("(Intercept)",))
+    term = SimpleNamespace(
+        group="block", levels=levels, codes=code, columns=("(Intercept)",), is_spline=False
+    )
     blups = pd.DataFrame(
         {"group": "block", "level": levels, "term": "(Intercept)", "estimate": rng.normal(size=6)}
     )
