@@ -171,6 +171,8 @@ def code_trials(table: TrialTable) -> CodedTrials | None:
     """Code a table for the compiled path; None when the plan needs the general path."""
     plan = table.plan
     parsed = plan.parsed
+    if table.models:  # each of them is coded for the trials it is tried on
+        return None
     # the kernels know us and diag over independent levels, independent residuals, and nothing else
     if not parsed.is_plain or not plan.structures.is_plain or plan.covariances or plan.genotypes:
         return None

@@ -160,7 +160,7 @@ def add_fits(
     figures = arrays.figures[good]
     columns: dict[str, Any] = {
         "n": arrays.n[good], "n_dropped": rows - arrays.n[good], "rank": arrays.rank[good],
-        "criterion": figures[:, 0],
+        "npar": arrays.rank[good] + coded.n_theta + 1, "criterion": figures[:, 0],
         "sigma": np.sqrt(figures[:, 1]), "var_Residual": figures[:, 1],
     }  # fmt: skip
     place_of = np.argsort(arrays.order[good], axis=1)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastlmm_core.batch.choosing import choose_models
 from fastlmm_core.batch.coded import CodedTrials, code_trials
 from fastlmm_core.batch.compiled import UnitArrays, run_units
 from fastlmm_core.batch.compiled_tables import add_unit_tables
@@ -73,6 +74,8 @@ def fit_run(
     CancelledError
         Soon after `stop` (see ``batch.stopping``) has turned to 1.
     """
+    if table.models:
+        return fit_models(table, first, last, stop)
     parts = TableParts(table.plan, table.keys)
     left = np.arange(first, last)
     if coded is not None:
@@ -85,6 +88,15 @@ def fit_run(
     if left.size:
         fit_units(table, left, parts, stop)
     return parts
+
+
+def fit_models(table: TrialTable, first: int, last: int, stop: np.ndarray) -> TableParts:
+    """The rows of the units first:last, each with the model that its trial gets."""
+
+    def fit_alone(k: int, trials: np.ndarray) -> TableParts:
+        return fit_trials(table.models[k].take(trials), stop)
+
+    return choose_models(table, np.arange(first, last), fit_alone)
 
 
 def leave_rounding(table: TrialTable, coded: CodedTrials, arrays: UnitArrays) -> None:

@@ -126,7 +126,8 @@ def add_tables(
 def fit_row(fit: LMMFit, plan: BatchPlan, rows: int) -> dict[str, Any]:
     """The row of `fits`; see `fit_batch`."""
     row: dict[str, Any] = {
-        "n": fit.nobs, "n_dropped": rows - fit.nobs, "rank": fit.rank, "criterion": fit.criterion,
+        "n": fit.nobs, "n_dropped": rows - fit.nobs, "rank": fit.rank, "npar": fit.npar,
+        "criterion": fit.criterion,
         "sigma": fit.sigma, "var_Residual": fit.sigma**2,
     }  # fmt: skip
     row |= structured_variances(fit) if fit.structured else plain_variances(fit, plan)

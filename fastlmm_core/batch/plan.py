@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
+from fastlmm_core.batch.candidates import check_choice, read_candidates
 from fastlmm_core.batch.structures import PLAIN, Structures, label_factors, make_structures
 from fastlmm_core.design.expressions import Name, Node, label_of
 from fastlmm_core.design.field_trend import add_field_trend
@@ -28,6 +29,7 @@ CONTRASTS = (
     "del.eff", "mean_chg", "identity", "helmert",
 )  # fmt: skip
 FORMAT = 2  # of the folder and its tables; part of the digest
+OF_MODELS = ("model", "reason")  # further ones where there are several models
 RESERVED = ("trait", "status", "singular", "message")  # columns of the table `fits` that are read again
 
 
@@ -70,6 +72,14 @@ class BatchPlan:
         Whether the means are wanted with their full covariance, for a second stage.
     genotypes : str or None
         Grouping factor whose values, heritabilities and trial summaries are wanted.
+    name : str
+        Of its model, where there are several.
+    others : tuple of BatchPlan
+        Further models, of which each trial gets one; they differ in formula, structures and `blups`.
+    choose : str
+        ``"first"`` that a trial supports, or the best by ``"aic"`` or ``"bic"``.
+    formula_column : str or None
+        Column that names the model of each trial.
     """
 
     formula: str
@@ -92,6 +102,16 @@ class BatchPlan:
     structures: Structures = PLAIN
     covariances: bool = False
     genotypes: str | None = None
+    name: str = ""
+    others: tuple[BatchPlan, ...] = ()
+    choose: str = "first"
+    formula_column: str | None = None
+
+    @cached_property
+    def models(self) -> tuple[BatchPlan, ...]:
+        """The plan of every model alone."""
+        alone = replace(self, others=(), choose="first", formula_column=None) if self.others else self
+        return (alone, *self.others)
 
     @cached_property
     def parsed(self) -> ParsedFormula:
@@ -112,7 +132,8 @@ class BatchPlan:
         """
         if self.names is not None or not self.open_names:
             return self
-        bound = replace(self, names=tuple(str(name) for name in names))
+        others = tuple(own.on_columns(names) for own in self.others)
+        bound = replace(self, names=tuple(str(name) for name in names), others=others)
         check_specs(bound.emmeans, bound.parsed)
         return bound
 
@@ -120,7 +141,7 @@ class BatchPlan:
     def open_names(self) -> frozenset[str]:
         """Names whose meaning depends on the table; ``units`` are its rows where no column is called so."""
         own = {UNITS} & set(self.structures.parsed.columns)
-        return self.parsed.open_names | own
+        return self.parsed.open_names.union(own, *(other.open_names for other in self.others))
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -162,8 +183,10 @@ class BatchPlan:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """All columns read."""
-        return tuple(dict.fromkeys((*self.by, *self.traits, *self.explanatory)))
+        """All columns read, those of the other models and the one that names them last."""
+        further = [name for other in self.others for name in other.columns]
+        further += [self.formula_column] if self.formula_column else []
+        return tuple(dict.fromkeys((*self.by, *self.traits, *self.explanatory, *further)))
 
     @property
     def tables(self) -> tuple[str, ...]:
@@ -174,7 +197,7 @@ class BatchPlan:
         names += ["contrasts"] if self.contrasts else []
         names += ["covariances"] if self.covariances else []
         names += ["genotype_values", "heritabilities", "trials"] if self.genotypes else []
-        return (*names, *(("blups", "heritability") if self.blups else ()))
+        return (*names, *(("blups", "heritability") if any(own.blups for own in self.models) else ()))
 
     def wants_blups(self, group: str, label: str = "") -> bool:
         """Whether the BLUPs of a grouping factor are asked for.
@@ -195,6 +218,12 @@ class BatchPlan:
         for name in ("covariances", "genotypes"):  # as before there were these options
             if not described[name]:
                 del described[name]
+        if self.others:
+            described["others"] = [other.describe() for other in self.others]
+        else:
+            del described["others"], described["choose"], described["formula_column"]
+        if not self.name:
+            del described["name"]
         if self.names is None:  # most plans are what they are on any table
             del described["names"]
         return described
@@ -206,22 +235,14 @@ class BatchPlan:
 
 
 def make_plan(
-    formula: str, *, by: str | Sequence[str] | None, traits: str | Sequence[str] | None = None,
-    reml: bool = True, weights: str | None = None, fixed: bool = True,
-    emmeans: str | Sequence[str] | None = None, contrasts: str | Mapping[str, Sequence[float]] | None = None,
-    ref: str | None = None, adjust: str | None = None, blups: bool | str | Sequence[str] | None = None,
-    ddf: str | None = None, information: str | None = None, level: float = 0.95, limits: Any = None,
-    factors: str | Sequence[str] | None = None, residual: str | None = None, relationships: Any = None,
-    fixed_parameters: Any = None, covariances: bool = False, genotypes: str | None = None,
-    field_trend: str | None = None,
+    formula: Any, *, choose: str = "first", formula_column: str | None = None, residual: str | None = None,
+    field_trend: str | None = None, blups: Any = None, limits: Any = None, **options: Any,
 ) -> BatchPlan:  # fmt: skip
     """Check the options of a batch once, before any trial is read.
 
     Parameters
     ----------
-    formula, by, traits, reml, weights, fixed, emmeans, contrasts, ref, adjust, blups, ddf, information,
-    level, limits, factors, residual, relationships, fixed_parameters, covariances,
-    genotypes, field_trend
+    formula, choose, formula_column, residual, field_trend, blups, limits, **options
         As in `fit_batch`.
 
     Returns
@@ -233,8 +254,71 @@ def make_plan(
     FormulaError, OptionError, InferenceError
         What is wrong with the request, and what would be right.
     """
-    parsed = parse_formula(formula, Limits.of(limits))
-    parsed, residual = add_field_trend(parsed, residual or UNITS, field_trend)
+    candidates, most = read_candidates(formula), Limits.of(limits)
+    models = [
+        add_field_trend(
+            parse_formula(own.formula, most),
+            own.residual or residual or UNITS,
+            own.field_trend or field_trend,
+        )
+        for own in candidates
+    ]
+    formulas = [parsed for parsed, _ in models]
+    check_choice(choose, formula_column, formulas, options.get("reml", True))
+    plans = tuple(
+        replace(one_plan(parsed, residual=own, blups=groups, **options), name=candidate.name)
+        for candidate, (parsed, own), groups in zip(
+            candidates, models, wanted_groups(blups, formulas), strict=True
+        )
+    )
+    if len(plans) == 1:
+        return replace(plans[0], name="")
+    check_models(plans, formula_column)
+    return replace(plans[0], others=plans[1:], choose=choose, formula_column=formula_column)
+
+
+def check_models(plans: tuple[BatchPlan, ...], formula_column: str | None) -> None:
+    """Raise OptionError for models of different responses, and names that `fits` needs itself."""
+    responses = {", ".join(own.labels) for own in plans}
+    if len(responses) > 1:
+        raise OptionError(f"the formulas have different responses: {'; '.join(sorted(responses))}")
+    for name in plans[0].by:
+        if name in OF_MODELS:
+            raise OptionError(f"by='{name}' is the name of a column of the results; rename the column")
+    if formula_column in (*plans[0].by, *plans[0].traits):
+        raise OptionError(f"formula_column='{formula_column}' is a trait or a key of the trials")
+
+
+def wanted_groups(blups: Any, formulas: Sequence[ParsedFormula]) -> list[tuple[str, ...] | bool]:
+    """Grouping factors whose BLUPs are wanted, by model: those of the request that it has.
+
+    Raises
+    ------
+    OptionError
+        For a factor that is a random term of none of them.
+    """
+    if isinstance(blups, bool):
+        return [blups] * len(formulas)
+    wanted = tuple(label_of(name) for name in name_tuple("blups", blups))
+    groups = [{part.group for part in own.random} for own in formulas]
+    known = set().union(*groups)
+    for group in wanted:
+        if group not in known:
+            nearest = nearest_names(group, known)
+            raise OptionError(f"blups='{group}' is not a random term of the formula{nearest}")
+    return [tuple(group for group in wanted if group in own) for own in groups]
+
+
+def one_plan(
+    parsed: ParsedFormula, *, by: str | Sequence[str] | None, traits: str | Sequence[str] | None = None,
+    reml: bool = True, weights: str | None = None, fixed: bool = True,
+    emmeans: str | Sequence[str] | None = None, contrasts: str | Mapping[str, Sequence[float]] | None = None,
+    ref: str | None = None, adjust: str | None = None, blups: bool | tuple[str, ...] = (),
+    ddf: str | None = None, information: str | None = None, level: float = 0.95,
+    factors: str | Sequence[str] | None = None, residual: str = UNITS, relationships: Any = None,
+    fixed_parameters: Any = None, covariances: bool = False, genotypes: str | None = None,
+) -> BatchPlan:  # fmt: skip
+    """The plan of one model; as `make_plan`, for a formula that has its trend already."""
     if not isinstance(reml, bool):
         raise OptionError(f"reml={reml!r} is not known; allowed: True, False")
     if weights is not None and not isinstance(weights, str):
@@ -244,7 +328,7 @@ def make_plan(
     if not responses:
         if parsed.response is None:
             words = "the response is missing; write 'response ~ terms' or give traits="
-            raise FormulaError(words, formula, 0)
+            raise FormulaError(words, parsed.text, 0)
         if isinstance(parsed.response, Name):
             responses = (parsed.response.name,)
     labels = name_tuple("factors", factors)
@@ -261,13 +345,6 @@ def make_plan(
         raise OptionError("covariances=True needs the means it is of: give emmeans= too")
     method, reference = check_contrasts(contrasts, ref, bool(specs))
     groups = {part.group for part in parsed.random}
-    wanted: tuple[str, ...] | bool = (
-        blups if isinstance(blups, bool) else tuple(label_of(name) for name in name_tuple("blups", blups))
-    )
-    for group in wanted if isinstance(wanted, tuple) else ():
-        if group not in groups:
-            nearest = nearest_names(group, groups)
-            raise OptionError(f"blups='{group}' is not a random term of the formula{nearest}")
     if genotypes is not None and label_of(genotypes) not in groups:
         nearest = nearest_names(genotypes, groups)
         raise OptionError(f"genotypes='{genotypes}' is not a random term of the formula{nearest}")
@@ -282,7 +359,7 @@ def make_plan(
     return BatchPlan(
         formula=parsed.text, by=keys, traits=responses, reml=reml, weights=weights, fixed=bool(fixed),
         emmeans=specs, contrasts=method, ref=reference,
-        adjust=None if adjust is None else check_adjust(adjust), blups=wanted or (), ddf=ddf,
+        adjust=None if adjust is None else check_adjust(adjust), blups=blups or (), ddf=ddf,
         information=None if information is None else check_option("information", information, KINDS),
         level=check_level(level), limits=parsed.limits, factors=labels, structures=structures,
         covariances=bool(covariances), genotypes=None if genotypes is None else label_of(genotypes),

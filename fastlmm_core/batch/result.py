@@ -38,7 +38,8 @@ class BatchResult:
         What the reader of a file decided: separator, decimal sign, odd cells that are missing values.
     fits : DataFrame
         One row a trial and trait: n, n_dropped, rank, criterion, sigma, var_<group>, converged, singular,
-        iterations, seconds, status ("ok" or the kind of failure), message.
+        iterations, seconds, status ("ok" or the kind of failure), message; of several formulas also model and
+        reason.
     variance_components, fixed, emmeans, contrasts, blups : DataFrame
         As the tables of one fit.
     heritability : DataFrame
@@ -118,7 +119,11 @@ class BatchResult:
         fits = self.fits
         good = int((fits["status"] == "ok").sum())
         rate = f", {len(fits) / self.seconds:.0f} per second" if self.seconds > 0 else ""
-        lines = [f"{len(fits)} fits of {self.plan.formula!r}: {good} ok, {len(fits) - good} with problems"]
+        several = self.plan.others
+        what = f"{len(self.plan.models)} formulas" if several else repr(self.plan.formula)
+        lines = [f"{len(fits)} fits of {what}: {good} ok, {len(fits) - good} with problems"]
+        for name in [own.name for own in self.plan.models] if several else ():
+            lines.append(f"  {int((fits['model'] == name).sum())} of {name}")
         lines += [f"  {row.status}: {row.units}" for row in self.failures.itertuples()]
         lines += [f"note: {note}" for note in self.notes]
         lines.append(f"singular fits: {int(fits['singular'].sum())}")

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from fastlmm_core.batch.candidates import CHOICES
 from fastlmm_core.batch.jobs import (
     Job,
     dataset_jobs,
@@ -53,10 +54,11 @@ from fastlmm_core.reml.information import KINDS
     ddf=optional(one_of(DDF_METHODS)), information=optional(one_of(KINDS)), level=LEVEL,
     workers=optional(whole(1)), resume=SWITCH, progress=SWITCH, residual=TEXT,
     fixed_parameters=optional(table_of(ANY)), covariances=SWITCH, genotypes=optional(NAME),
-    field_trend=optional(TEXT),
+    field_trend=optional(TEXT), choose=one_of(CHOICES), formula_column=optional(NAME),
 )  # fmt: skip
 def fit_batch(
-    source: Any, formula: str, *, by: str | Sequence[str] | None, traits: str | Sequence[str] | None = None,
+    source: Any, formula: str | Sequence[str] | Mapping[str, Any], *, by: str | Sequence[str] | None,
+    traits: str | Sequence[str] | None = None,
     reml: bool = True, weights: str | None = None, fixed: bool = True,
     emmeans: str | Sequence[str] | None = None, contrasts: str | Mapping[str, Sequence[float]] | None = None,
     ref: str | None = None, adjust: str | None = None, blups: bool | str | Sequence[str] | None = None,
@@ -68,6 +70,7 @@ def fit_batch(
     skip: int | None = None, residual: str = "units", relationships: Mapping[str, Any] | None = None,
     fixed_parameters: Mapping[str, Any] | None = None, covariances: bool = False,
     genotypes: str | None = None, field_trend: str | None = None,
+    choose: str = "first", formula_column: str | None = None,
 ) -> BatchResult:  # fmt: skip
     """Fit one model to every trial and trait of a table.
 
@@ -80,9 +83,11 @@ def fit_batch(
         pandas, polars, pyarrow or Dask table; text file (.csv, .tsv, .txt), spreadsheet or Parquet file;
         folder of text files; folder of Parquet files, which is streamed and may be larger than memory. With a
         client as `engine` the rows of a Dask table stay on its workers.
-    formula : str
+    formula : str, sequence of str, or mapping
         lme4 notation, for example ``"yield ~ gen + rep + (1|rep:block)"``; the response may be left out when
-        `traits` are given.
+        `traits` are given. Of several, ``{name: formula}`` or ``{name: {"formula": ..., "residual": ...,
+        "field_trend": ...}}``, each trial gets one (`choose`, `formula_column`), and `fits` says which and
+        why.
     by : str or sequence of str or None
         Columns that name a trial; None takes the whole table as one.
     traits : str or sequence of str, optional
@@ -148,6 +153,12 @@ def fit_batch(
     field_trend : str, optional
         Trend over the plots of each trial, ``"ps"`` or ``"ar1"``, as of `lmm`; the segments of a surface
         follow the size of each field.
+    choose : {"first", "aic", "bic"}
+        Of several formulas: the first that the trial supports, or the best of those by a criterion. A trial
+        supports a formula when its row of `fits` is "ok". Under REML criteria are compared only between
+        formulas with the same fixed part.
+    formula_column : str, optional
+        Column with the name of each trial's formula.
 
     Returns
     -------
@@ -165,7 +176,7 @@ def fit_batch(
         contrasts=contrasts, ref=ref, adjust=adjust, blups=blups, ddf=ddf, information=information,
         level=level, limits=limits, factors=factors, residual=residual, relationships=relationships,
         fixed_parameters=fixed_parameters, covariances=covariances, genotypes=genotypes,
-        field_trend=field_trend,
+        field_trend=field_trend, choose=choose, formula_column=formula_column,
     )  # fmt: skip
     options = read_options(
         sep=sep,

@@ -40,7 +40,7 @@ class TableParts:
 
     def __getstate__(self) -> dict[str, Any]:
         """Rows travel without the relationships of their plan, which may be large."""
-        return self.__dict__ | {"plan": replace(self.plan, structures=PLAIN)}
+        return self.__dict__ | {"plan": replace(self.plan, structures=PLAIN, others=())}
 
     def add(self, table: str, frame: pd.DataFrame, unit: int) -> None:
         """Rows of a table, all of one unit."""
@@ -74,6 +74,43 @@ class TableParts:
             self._units[table] += other._units[table]
         self._rows += other._rows
         self._row_units += other._row_units
+
+    def rows_of(self, table: str, columns: tuple[str, ...]) -> dict[str, np.ndarray]:
+        """Some columns of a table of all units, and `UNIT`, in the order in which they were added."""
+        found = [{**{name: part[name] for name in columns}, UNIT: units}
+                 for part, units in zip(self._columns[table], self._units[table], strict=True)]  # fmt: skip
+        if table == "fits" and self._rows:
+            rows = {name: np.array([row[name] for row in self._rows], object) for name in columns}
+            found.append({**rows, UNIT: np.array(self._row_units)})
+        return {name: np.concatenate([np.asarray(part[name]) for part in found]) for name in (*columns, UNIT)}
+
+    def select(self, kept: np.ndarray, units: np.ndarray, keys: pd.DataFrame) -> TableParts:
+        """The rows of some units as those of other trials.
+
+        Parameters
+        ----------
+        kept : (U,) bool
+            By unit.
+        units : (U,) int64
+            The number that each has among the trials of `keys`.
+        """
+        out = TableParts(self.plan, keys)
+        for table, parts in self._columns.items():
+            for part, own in zip(parts, self._units[table], strict=True):
+                at = np.flatnonzero(kept[own])
+                if at.size:
+                    out.add_columns(table, {name: v.take(at) for name, v in part.items()}, units[own[at]])
+        for row, unit in zip(self._rows, self._row_units, strict=True):
+            if kept[unit]:
+                out.add_fit(row, int(units[unit]))
+        return out
+
+    def add_to_fits(self, columns: dict[str, np.ndarray], first: int) -> None:
+        """Further columns (U,) of texts of the table `fits`, by unit from `first` on."""
+        for part, units in zip(self._columns["fits"], self._units["fits"], strict=True):
+            part |= {name: text_array(tuple(values[units - first])) for name, values in columns.items()}
+        for row, unit in zip(self._rows, self._row_units, strict=True):
+            row |= {name: values[unit - first] for name, values in columns.items()}
 
     def join(self) -> Tables:
         """The tables in the order of the units, with keys and trait in front."""
@@ -156,18 +193,19 @@ def ordered_fits(fits: dict[str, Any]) -> dict[str, Any]:
         name for name in fits if name.startswith(("var_", "cor_", "edf_")) and name != "var_Residual"
     ]
     components.sort(key=lambda name: name.startswith(("var_Residual", "cor_Residual")))
-    tail = ["converged", "singular", "iterations", "seconds", "status", "message"]
+    tail = ["converged", "singular", "iterations", "seconds", "status", "reason", "message"]
     last = [name for name in ("var_Residual", *tail) if name in fits]
     head = [name for name in fits if name not in components and name not in last]
+    head.sort(key=lambda name: name != "model")
     return {name: fits[name] for name in head + components + last}
 
 
 def failed_row(n: int, status: str, message: str) -> dict[str, Any]:
     """The row of a trial that could not be fitted."""
     return {
-        "n": n, "n_dropped": 0, "rank": 0, "criterion": np.nan, "sigma": np.nan, "var_Residual": np.nan,
-        "converged": False, "singular": False, "iterations": 0, "seconds": 0.0, "status": status,
-        "message": message,
+        "n": n, "n_dropped": 0, "rank": 0, "npar": 0, "criterion": np.nan, "sigma": np.nan,
+        "var_Residual": np.nan, "converged": False, "singular": False, "iterations": 0, "seconds": 0.0,
+        "status": status, "message": message,
     }  # fmt: skip
 
 

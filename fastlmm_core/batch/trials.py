@@ -40,6 +40,8 @@ class TrialTable:
         Responses, NaN where missing; no rows when the response is an expression.
     faults : dict of (trial, trait) to str
         Trials whose response holds something that is not a number, with the message.
+    models : tuple of TrialTable
+        The same trials as each of several models reads them; `frame` has the columns of all, as they are.
     """
 
     plan: BatchPlan
@@ -48,6 +50,7 @@ class TrialTable:
     ptr: np.ndarray
     y: np.ndarray
     faults: dict[tuple[int, int], str]
+    models: tuple[TrialTable, ...] = ()
 
     @property
     def n_trials(self) -> int:
@@ -58,13 +61,18 @@ class TrialTable:
         """Trial x trait combinations; unit u is trial u // n_labels with trait u % n_labels."""
         return self.n_trials * len(self.plan.labels)
 
-    def slice(self, first: int, last: int) -> TrialTable:
-        """The trials first:last as a table of their own."""
-        lo, hi = int(self.ptr[first]), int(self.ptr[last])
-        faults = {(t - first, k): words for (t, k), words in self.faults.items() if first <= t < last}
+    def take(self, trials: np.ndarray) -> TrialTable:
+        """Some of the trials (k,), in increasing order, as a table of their own."""
+        if trials.size == self.n_trials:
+            return self
+        sizes = np.diff(self.ptr)[trials]
+        ptr = np.concatenate([[0], np.cumsum(sizes)])
+        rows = np.repeat(self.ptr[trials] - ptr[:-1], sizes) + np.arange(ptr[-1])
+        place = {int(trial): i for i, trial in enumerate(trials)}
+        faults = {(place[t], k): words for (t, k), words in self.faults.items() if t in place}
         return replace(
-            self, frame=self.frame.iloc[lo:hi], keys=self.keys.iloc[first:last],
-            ptr=self.ptr[first : last + 1] - lo, y=np.ascontiguousarray(self.y[:, lo:hi]), faults=faults,
+            self, frame=self.frame.take(rows), keys=self.keys.take(trials), ptr=ptr,
+            y=np.ascontiguousarray(self.y[:, rows]), faults=faults,
         )  # fmt: skip
 
 
@@ -83,6 +91,8 @@ def collect_trials(table: Any, plan: BatchPlan) -> TrialTable:
     frame = as_frame(table)
     plan = plan.on_columns(frame.columns)
     check_columns(plan, list(frame.columns))
+    if plan.others:
+        return collect_models(frame, plan)
     frame = with_factors(frame[list(plan.columns)], plan)
     if frame.empty:
         raise DataError("the data have no rows")
@@ -99,6 +109,16 @@ def collect_trials(table: Any, plan: BatchPlan) -> TrialTable:
     responses = [read_trait(frame, trait, ptr, k, faults) for k, trait in enumerate(plan.traits)]
     y = np.array(responses) if responses else np.empty((0, len(frame)))
     return TrialTable(plan, readable(frame, plan, ptr, faults), keys, ptr, y, faults)
+
+
+def collect_models(frame: pd.DataFrame, plan: BatchPlan) -> TrialTable:
+    """The trials as every model reads them: what one cannot use is no fault of the others."""
+    frame = frame[list(plan.columns)]
+    models = tuple(collect_trials(frame, own) for own in plan.models)
+    order = sort_by_trial(frame, plan.by)[0]
+    return replace(
+        models[0], plan=plan, frame=frame if order is None else frame.take(order), faults={}, models=models
+    )
 
 
 def with_factors(frame: pd.DataFrame, plan: BatchPlan) -> pd.DataFrame:
@@ -238,10 +258,14 @@ def as_frame(table: Any) -> pd.DataFrame:
 
 def check_columns(plan: BatchPlan, names: list[str]) -> None:
     """Raise DataError for a column of the plan that the source does not have."""
+    for other in plan.others:
+        check_columns(other, names)
     weights = (plan.weights,) if plan.weights else ()
+    column = (plan.formula_column,) if plan.formula_column else ()
     residual = tuple(name for name in plan.structures.parsed.columns if name in plan.explanatory)
     options = (("by", plan.by), ("traits", plan.traits), ("weights", weights), ("residual", residual),
-               ("formula", plan.explanatory), ("factors", plan.factors))  # fmt: skip
+               ("formula", plan.explanatory), ("factors", plan.factors),
+               ("formula_column", column))  # fmt: skip
     for option, wanted in options:
         for name in wanted:
             if name not in names:

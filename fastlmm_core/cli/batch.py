@@ -30,10 +30,16 @@ def add_batch(commands: argparse._SubParsersAction) -> None:
         "--emmeans gen --contrasts trt.vs.ctrl:CHECK --out results",
     )
     batch.add_argument("source", help=f"{FILES} or of Parquet files")
-    batch.add_argument("formula", help="lme4 notation; the response may be left out with --traits")
     batch.add_argument(
-        "--by", required=True, metavar="COLUMNS", help="columns that name a trial: site,trial"
+        "formula", nargs="+",
+        help="lme4 notation; the response may be left out with --traits. Of several, or of several "
+        "'NAME: FORMULA', each trial gets the first that it supports (see --choose)",
+    )  # fmt: skip
+    batch.add_argument(
+        "--choose", default="first", metavar="HOW", help="of several formulas: first, aic, bic"
     )
+    batch.add_argument("--formula-column", metavar="COLUMN", help="column that names the formula of a trial")
+    batch.add_argument("--by", required=True, metavar="COLUMNS", help="columns that name a trial: site,trial")
     batch.add_argument("--traits", metavar="COLUMNS", help="responses, fitted one by one: yield,height")
     batch.add_argument("--emmeans", action="append", default=[], metavar="SPEC", help="marginal means: gen")
     batch.add_argument(
@@ -87,18 +93,20 @@ def batch_command(arguments: argparse.Namespace) -> int:
         "blups": True if blups == ["all"] else blups, "level": arguments.level, "out": arguments.out,
         "genotypes": arguments.genotypes, "covariances": arguments.covariances,
         "resume": arguments.resume, "progress": not arguments.quiet,
-        "limits": limits_given(arguments.limit),
+        "limits": limits_given(arguments.limit), "choose": arguments.choose,
+        "formula_column": arguments.formula_column,
         "factors": listed_names(arguments.factor), **arguments_of_reader(arguments),
         **structures_given(arguments),
     }  # fmt: skip
+    formulas = _formulas(arguments.formula)
     if not Path(arguments.source).exists():
         raise OptionError(f"'{arguments.source}' does not exist; name a CSV or Parquet file, or a folder")
     if arguments.scheduler:
         with connect(arguments.scheduler) as client:
             silence_dask()
-            result = fit_batch(arguments.source, arguments.formula, engine=client, **options)
+            result = fit_batch(arguments.source, formulas, engine=client, **options)
     else:
-        result = fit_batch(arguments.source, arguments.formula, workers=arguments.workers, **options)
+        result = fit_batch(arguments.source, formulas, workers=arguments.workers, **options)
     print(result.summary())
     print(f"tables in {arguments.out}/: {', '.join(result.plan.tables)}")
     if arguments.plot:
@@ -111,6 +119,22 @@ def silence_dask() -> None:
     for name in list(logging.root.manager.loggerDict):
         if name.partition(".")[0] == "distributed":
             logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def _formulas(texts: list[str]) -> str | list[str] | dict[str, str]:
+    """One formula, several, or several with names: ``"alpha: yield ~ gen + (1|rep:block)"``.
+
+    Raises
+    ------
+    OptionError
+        When only some have names.
+    """
+    named = [text.partition(":") for text in texts if ":" in text.partition("~")[0]]
+    if not named:
+        return texts[0] if len(texts) == 1 else texts
+    if len(named) < len(texts):
+        raise OptionError("give all formulas a name, 'NAME: FORMULA', or none of them")
+    return {name.strip(): formula.strip() for name, _, formula in named}
 
 
 def _names(text: str | None) -> list[str]:

@@ -1,0 +1,104 @@
+"""Several models in one batch, of which every trial gets one: what may be given, checked once.
+
+``formula=`` is then a list of formulas, or names with formulas or with what goes with one:
+``{"spatial": {"formula": "yield ~ gen", "field_trend": "ps"}, "blocks": "yield ~ gen + (1 | rep:block)"}``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fastlmm_core.design.formula import ParsedFormula
+from fastlmm_core.errors import FormulaError, OptionError, nearest_names, shown
+
+CHOICES = ("first", "aic", "bic")
+KEYS = ("formula", "residual", "field_trend")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One of the models.
+
+    Attributes
+    ----------
+    name : str
+        By which the column of the trials, and the table `fits`, call it; a formula alone is its own name.
+    formula : str
+    residual, field_trend : str or None
+        Its own; None for those of the batch.
+    """
+
+    name: str
+    formula: str
+    residual: str | None = None
+    field_trend: str | None = None
+
+
+def read_candidates(given: Any) -> tuple[Candidate, ...]:
+    """The models of ``formula=``, in the order given; one without a name for a single formula.
+
+    Raises
+    ------
+    OptionError, FormulaError
+        For anything else than formulas.
+    """
+    if isinstance(given, Mapping):
+        found = tuple(_named(str(name), own) for name, own in given.items())
+    elif isinstance(given, Sequence) and not isinstance(given, str):
+        for own in given:
+            if not isinstance(own, str):
+                example = "{'spatial': {'formula': ..., 'field_trend': 'ps'}}"
+                raise OptionError(
+                    f"formula: a list holds formulas, not {shown(own)}; give others a name, {example}"
+                )
+        found = tuple(Candidate(own, own) for own in given)
+    elif isinstance(given, str):
+        return (Candidate("", given),)
+    else:
+        raise FormulaError(f"the formula must be a string, not {type(given).__name__}")
+    if not found:
+        raise OptionError("formula= is empty; give a formula, or several to choose from")
+    names = [own.name for own in found]
+    for name in names:
+        if not name or names.count(name) > 1:
+            raise OptionError(f"formula: the model {shown(name)} stands there twice or has no name")
+    return found
+
+
+def _named(name: str, given: Any) -> Candidate:
+    if isinstance(given, str):
+        return Candidate(name, given)
+    if not isinstance(given, Mapping) or not isinstance(given.get("formula"), str):
+        raise OptionError(f"formula[{shown(name)}] must be a formula, or {{'formula': ..., 'residual': ...}}")
+    for key, value in given.items():
+        if key not in KEYS:
+            raise OptionError(
+                f"formula[{shown(name)}] has no key {shown(key)}{nearest_names(str(key), KEYS)}"
+            )
+        if value is not None and not isinstance(value, str):
+            raise OptionError(f"formula[{shown(name)}].{key}={shown(value)} must be a text")
+    return Candidate(name, given["formula"], given.get("residual"), given.get("field_trend"))
+
+
+def check_choice(choose: Any, column: str | None, formulas: Sequence[ParsedFormula], reml: bool) -> None:
+    """Raise OptionError for a choice that cannot be made, or that would compare what has no common measure.
+
+    A restricted likelihood is one of contrasts free of the fixed part, so that it compares only models with
+    the same one.
+    """
+    if choose not in CHOICES:
+        raise OptionError(f"choose={shown(choose)} is not known; allowed: {', '.join(CHOICES)}")
+    if column is not None and choose != "first":
+        raise OptionError(f"formula_column='{column}' names the model of each trial, so that choose= has "
+                          "nothing to choose; leave one of them out")  # fmt: skip
+    if len(formulas) == 1:
+        if choose != "first" or column is not None:
+            option = f"choose='{choose}'" if column is None else f"formula_column='{column}'"
+            raise OptionError(f"{option} needs several formulas to choose from")
+        return
+    fixed = {(own.fixed.intercept, frozenset(map(frozenset, own.fixed.terms))) for own in formulas}
+    if choose != "first" and reml and len(fixed) > 1:
+        raise OptionError(f"choose='{choose}' compares REML criteria, which differ between fixed parts; give "
+                          "all formulas the same one, or reml=False")  # fmt: skip
