@@ -9,6 +9,7 @@ exception are splines, whose own variances are all in Q and whose loadings are h
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import cached_property
 
 import numpy as np
 import scipy.sparse as sp
@@ -80,13 +81,28 @@ class LevelStructure(ABC):
 
     def precision(self, theta: np.ndarray) -> sp.csc_array:
         """Q(theta)."""
-        c, _ = self.coefficients(theta)
-        return sp.csc_array(sum(value * piece for value, piece in zip(c, self.pieces, strict=True)))
+        return self._sum_of_pieces(self.coefficients(theta)[0])
 
     def precision_jacobian(self, theta: np.ndarray) -> list[sp.csc_array]:
         """dQ / dtheta."""
-        _, jacobian = self.coefficients(theta)
-        return [
-            sp.csc_array(sum(value * piece for value, piece in zip(row, self.pieces, strict=True)))
-            for row in jacobian
-        ]
+        return [self._sum_of_pieces(row) for row in self.coefficients(theta)[1]]
+
+    def _sum_of_pieces(self, c: np.ndarray) -> sp.csc_array:
+        """sum_b c_b Q_b (L, L)."""
+        if len(self.pieces) == 1:
+            return sp.csc_array(c[0] * self.pieces[0])
+        indices, indptr, values = self._union
+        return sp.csc_array((values @ c, indices, indptr), shape=(self.size, self.size))
+
+    @cached_property
+    def _union(self) -> tuple[np.ndarray, np.ndarray, sp.csr_array]:
+        """Pattern (indices, indptr) of all pieces together, and their values on it (nnz, b)."""
+        own = [sp.coo_array(piece) for piece in self.pieces]
+        keys = [piece.col.astype(np.int64) * self.size + piece.row for piece in own]
+        entries, place = np.unique(np.concatenate(keys), return_inverse=True)
+        number = np.repeat(np.arange(len(own)), [piece.nnz for piece in own])
+        values = sp.csr_array(
+            (np.concatenate([piece.data for piece in own]), (place, number)), shape=(entries.size, len(own))
+        )
+        columns = np.bincount(entries // self.size, minlength=self.size)
+        return entries % self.size, np.concatenate([[0], np.cumsum(columns)]), values

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
 import numpy as np
 import scipy.sparse as sp
-from scipy.sparse.linalg import splu
+from scipy.linalg import solveh_banded
 
 from fastlmm_core.structures.levels.base import LevelStructure
 
@@ -66,7 +67,18 @@ class PenaltyLevels(LevelStructure):
         return self._log_eigenvalues(self.precisions(theta))
 
     def multiply_covariance(self, theta: np.ndarray, V: np.ndarray) -> np.ndarray:
-        return np.asarray(splu(self.precision(theta)).solve(np.ascontiguousarray(V)))
+        band = np.tensordot(self.precisions(theta), self._bands, axes=1)
+        return np.asarray(solveh_banded(band, V, lower=True, check_finite=False))
+
+    @cached_property
+    def _bands(self) -> np.ndarray:
+        """Lower diagonals of the pieces (D, w + 1, b), as LAPACK keeps a band: B-splines overlap a few."""
+        own = [sp.coo_array(sp.tril(piece)) for piece in self._pieces]
+        width = max(int((piece.row - piece.col).max(initial=0)) for piece in own)
+        out = np.zeros((len(own), width + 1, self.size))
+        for into, piece in zip(out, own, strict=True):
+            into[piece.row - piece.col, piece.col] = piece.data
+        return out
 
     def natural(self, theta: np.ndarray) -> np.ndarray:
         return np.exp(-theta)
