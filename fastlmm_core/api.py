@@ -229,7 +229,8 @@ def prepare_design(
             design.X, design.random, weights=design.weights, has_intercept=design.has_intercept,
             fixed_last=not restricted, weak_columns=design.weak_columns,
         )  # fmt: skip
-    factor = make_factor(equations, max_memory, factorization)
+    penalized = any(term.is_spline for term in design.random)
+    factor = make_factor(equations, max_memory, factorization, penalized)
     timings = {"design": seconds, "prepare": time.perf_counter() - began}
     return Prepared(
         design, restricted, equations, factor, timings, offset, contrasts, held or {}, factorization

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property, reduce
+from functools import cached_property, lru_cache, reduce
 from typing import Any
 
 import numpy as np
@@ -127,17 +127,27 @@ def equal_segments(x: np.ndarray, n_segments: int, degree: int, order: int) -> S
     step = (high - low) / n_segments
     knots = low + step * np.arange(-degree, n_segments + degree + 1)
     knots[n_segments + degree] = high
-    k = n_segments + degree
-    D = sp.csc_array(np.diff(np.eye(k), n=order, axis=0)) if k < 50 else _differences(k, order)
-    null = np.vander(np.linspace(-1.0, 1.0, k), order, increasing=True)
-    return SplineAxis(knots, degree, sp.csc_array(D.T @ D), null)
+    return SplineAxis(knots, degree, *difference_penalty(n_segments + degree, order))
 
 
-def _differences(k: int, order: int) -> sp.csc_array:
+@lru_cache(maxsize=64)
+def difference_penalty(k: int, order: int) -> tuple[sp.csc_array, np.ndarray]:
+    """D'D (k, k) of differences of k coefficients, and the polynomials (k, order) it does not see.
+
+    The trials of a batch ask for the same few again and again.
+    """
     D = sp.csc_array(sp.eye_array(k))
     for _ in range(order):
         D = sp.csc_array(D[1:] - D[:-1])
-    return D
+    return sp.csc_array(D.T @ D), np.vander(np.linspace(-1.0, 1.0, k), order, increasing=True)
+
+
+@lru_cache(maxsize=16)
+def difference_pieces(
+    sizes: tuple[int, ...], order: int
+) -> tuple[tuple[sp.csc_array, ...], np.ndarray, float, np.ndarray]:
+    """`_penalties` of axes with so many coefficients each, which depend on nothing else."""
+    return _penalties(tuple(SplineAxis(np.empty(0), 0, *difference_penalty(k, order)) for k in sizes))
 
 
 def smoothing_spline(x: np.ndarray) -> SplineAxis:
@@ -331,7 +341,10 @@ def build_spline(
         smoothing_spline(x) if part.kind == "spl" else equal_segments(x, count, part.degree, part.order)
         for x, count in zip(values, segments, strict=True)
     )
-    pieces, eigenvalues, constant, kept = _penalties(axes)
+    sizes = tuple(axis.size for axis in axes)
+    pieces, eigenvalues, constant, kept = (
+        _penalties(axes) if part.kind == "spl" else difference_pieces(sizes, part.order)
+    )
     null, coordinates = _null_projection(axes)
     basis = axes[0].basis(values[0])
     if len(axes) == 2:

@@ -267,7 +267,7 @@ def structured_parameters(design: Any, e: StructuredEquations, scale: float) -> 
     out: list[Held] = []
     for random, term, (own, level) in zip(design.random, e.terms, e.slices[0], strict=True):
         structure = term.structure
-        if structure.n_theta and structure.name in ("us", "diag"):
+        if structure.any_scale and isinstance(structure, LinearEntries):
             at = np.arange(own.start, own.stop)
             rows = loading_rows(term.basis, structure.positions, at, float(np.log(scale)), -1)
             out += _entries(random.group, random.columns, rows, structure.positions)

@@ -84,6 +84,8 @@ def normal_solver(XWX: sp.csc_array | np.ndarray) -> Callable[[np.ndarray], np.n
     np.linalg.LinAlgError
         When X'WX (p, p) is not positive definite, or singular where it is dense.
     """
-    if sp.issparse(XWX) and XWX.shape[0] > DENSE_NORMAL:
-        return OrderedFactor.of(XWX).solve
-    return partial(np.matmul, np.linalg.inv(XWX.toarray() if sp.issparse(XWX) else XWX))
+    if isinstance(XWX, np.ndarray):
+        return partial(np.matmul, np.linalg.inv(XWX))
+    if XWX.shape[0] <= DENSE_NORMAL:
+        return partial(np.matmul, np.linalg.inv(XWX.toarray()))
+    return OrderedFactor.of(XWX).solve
