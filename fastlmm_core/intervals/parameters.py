@@ -15,6 +15,7 @@ import numpy as np
 from fastlmm_core.engine.equations import StructuredEquations
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.reml.equations import MixedModelEquations
+from fastlmm_core.structures.coefficients.entries import LinearEntries
 
 if TYPE_CHECKING:
     from fastlmm_core.results.fit import LMMFit

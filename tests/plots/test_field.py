@@ -83,7 +83,7 @@ def test_variogram_map(surface):
 
 
 def test_one_trial_of_several():
-    besag = datasets.load("besag_met")
+    besag = datasets.load("besag_field")
     fit = lmm("yield ~ county + (1 | gen)", besag, residual="ar1(row):ar1(col) | county")
     mine = (besag["county"] == "C3").to_numpy()
     wide = besag[mine].assign(e=fit.residuals[mine]).pivot(index="row", columns="col", values="e")
