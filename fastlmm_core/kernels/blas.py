@@ -6,11 +6,12 @@ Numba cannot cache a kernel that holds a function pointer, so the addresses trav
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import types
+from numba import config, types
 from numba.core import cgutils
 from numba.extending import get_cython_function_address, intrinsic
 
@@ -53,7 +54,13 @@ def _emit_call(typingctx, address, arguments):
     return signature, codegen
 
 
-call_fortran: Any = intrinsic(_emit_call)
+def _call_by_address(address, arguments):
+    """The same call from Python."""
+    ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * len(arguments))(int(address))(*map(int, arguments))
+
+
+# With NUMBA_DISABLE_JIT=1 there is no code that the call could be emitted into.
+call_fortran: Any = _call_by_address if config.DISABLE_JIT else intrinsic(_emit_call)
 
 
 @kernel

@@ -1,10 +1,4 @@
-"""Supernodes of real equations, by us and by CHOLMOD; what every factor promises is in ``test_contract``.
-
-Calls BLAS through addresses, which only exists in compiled code: with NUMBA_DISABLE_JIT=1 this file is
-skipped, the index maps are tested by ``test_supernodal_maps``.
-"""
-
-import os
+"""Supernodes of real equations, by us and by CHOLMOD; what every factor promises is in ``test_contract``."""
 
 import numpy as np
 import pandas as pd
@@ -17,10 +11,6 @@ from fastlmm_core.linalg.cholmod import CholmodFactor
 from fastlmm_core.linalg.ordered import OrderedFactor
 from fastlmm_core.linalg.supernodal import SupernodalFactor
 from fastlmm_core.reml.objective import assemble_at, factors_at
-
-pytestmark = pytest.mark.skipif(
-    os.environ.get("NUMBA_DISABLE_JIT", "0") != "0", reason="BLAS by address needs compiled kernels"
-)
 
 
 def test_many_columns_go_through_in_blocks(monkeypatch):

@@ -1,6 +1,5 @@
 """BLAS threads: one for small fronts, those asked for on large ones, and back to what was set."""
 
-import os
 import threading
 from functools import cache
 
@@ -110,7 +109,6 @@ def test_this_process_has_a_blas():
         assert {library.num_threads for library in threads._libraries()} == {1}
 
 
-@pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT", "0") != "0", reason="BLAS by address is compiled")
 def test_large_fronts_by_themselves_change_nothing(libraries, monkeypatch):
     adjacent = random_graph(1, 120, 0.04)
     C = random_spd(1, adjacent)
