@@ -13,7 +13,7 @@ from fastlmm_core.batch.compiled import UnitArrays
 from fastlmm_core.batch.tables import text_column
 from fastlmm_core.design.expressions import label_of
 from fastlmm_core.inference.contrast_families import NEEDS_PARENTHESES
-from fastlmm_core.inference.estimate_tables import FIGURES
+from fastlmm_core.inference.estimates import FIGURES
 from fastlmm_core.inference.table_labels import distinct_names, free_name, looks_numeric
 
 LARGEST_LOOKUP = 2**17  # cells of joined labels that are looked up rather than sorted

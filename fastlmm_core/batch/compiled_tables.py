@@ -22,7 +22,7 @@ from fastlmm_core.batch.plan import BatchPlan
 from fastlmm_core.batch.tables import TableParts, same_text, text_column
 from fastlmm_core.batch.trials import TrialTable
 from fastlmm_core.errors import RankDeficientWarning, SingularFitWarning, name_list
-from fastlmm_core.inference.estimate_tables import FIGURES, NOT_ESTIMABLE
+from fastlmm_core.inference.estimates import FIGURES, NOT_ESTIMABLE
 from fastlmm_core.inference.heritability import interactions
 from fastlmm_core.inference.multiplicity import (
     Family,

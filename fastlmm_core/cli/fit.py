@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ..errors import DataError, OptionError, nearest_names
-from ..inference.estimate_tables import DDF_WORDS
+from ..inference.estimates import DDF_WORDS
 from ..reading import notes_of, read_options, read_table
 from ..reading.parquet import requires_pyarrow
 from ..results.factor_analysis import has_factors

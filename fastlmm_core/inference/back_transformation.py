@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastlmm_core.errors import OptionError
+from fastlmm_core.inference.estimates import Estimates
 from fastlmm_core.inference.figure_tables import FigureTable
 from fastlmm_core.inference.response_scale import ResponseScale
-
-if TYPE_CHECKING:
-    from fastlmm_core.inference.estimate_tables import EstimateTable
 
 Floats = NDArray[np.floating]
 
 
-def known_scale(table: EstimateTable) -> ResponseScale:
+def known_scale(table: Estimates) -> ResponseScale:
     """The scale of the response of the table's model.
 
     Raises
@@ -34,7 +32,7 @@ def known_scale(table: EstimateTable) -> ResponseScale:
     return table.scale
 
 
-def back_transform(table: EstimateTable) -> FigureTable:
+def back_transform(table: Estimates) -> FigureTable:
     """Figures on the scale of the response; see ``EstimateTable.back_transform``."""
     scale = known_scale(table)
     if table.weights is None:
@@ -57,7 +55,7 @@ def back_transform(table: EstimateTable) -> FigureTable:
     )
 
 
-def contrasts_back(table: EstimateTable, scale: ResponseScale) -> tuple[Floats, Floats, Floats, Floats, str]:
+def contrasts_back(table: Estimates, scale: ResponseScale) -> tuple[Floats, Floats, Floats, Floats, str]:
     """Estimate, slope, limits (c,) and what contrasts are on the scale of the response.
 
     Raises

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 
 from fastlmm_core.errors import InferenceError, OptionError, check_option
 from fastlmm_core.inference.distributions import t_quantile, t_two_sided
+from fastlmm_core.inference.estimates import Estimates
 from fastlmm_core.inference.figure_tables import FigureTable
-from fastlmm_core.inference.multiplicity import STEPWISE, adjusted_p_values, sidak_tail, stepwise_p
-
-if TYPE_CHECKING:
-    from fastlmm_core.inference.estimate_tables import EstimateTable
-    from fastlmm_core.inference.multiplicity import Family
+from fastlmm_core.inference.multiplicity import STEPWISE, Family, adjusted_p_values, sidak_tail, stepwise_p
 
 Floats = NDArray[np.floating]
 
@@ -23,7 +18,7 @@ TWO_SIDED_ONLY = ("tukey", "scheffe", "dunnettx")
 CLAIMS = {0: "equivalence", 1: "non-inferiority", -1: "non-superiority"}
 
 
-def run_tests(table: EstimateTable, null: float, side: str, delta: float) -> FigureTable:
+def run_tests(table: Estimates, null: float, side: str, delta: float) -> FigureTable:
     """Tests as described in ``EstimateTable.test``."""
     check_option("side", side, SIDES)
     for name, value in (("null", null), ("delta", delta)):
@@ -59,7 +54,7 @@ def run_tests(table: EstimateTable, null: float, side: str, delta: float) -> Fig
     )
 
 
-def method_for(table: EstimateTable, tail: int) -> tuple[str, tuple[str, ...]]:
+def method_for(table: Estimates, tail: int) -> tuple[str, tuple[str, ...]]:
     """Adjustment that goes with the tail, and notes on it.
 
     Raises
@@ -100,7 +95,7 @@ def adjust_one_sided(p: Floats, method: str, family: Family) -> Floats:
     return out
 
 
-def one_sided_limits(table: EstimateTable, sign: int, method: str) -> tuple[Floats, Floats]:
+def one_sided_limits(table: Estimates, sign: int, method: str) -> tuple[Floats, Floats]:
     """A lower limit and inf for `sign` 1, else -inf and an upper limit; Bonferroni's for stepwise methods."""
     size, alpha = table.family.sizes(), 1.0 - table.level
     if method == "bonferroni" or method in STEPWISE:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from fastlmm_core.errors import InferenceError, OptionError, check_option
 from fastlmm_core.gate import public
 from fastlmm_core.inference.back_transformation import regrid
-from fastlmm_core.inference.estimate_tables import FIGURES, OK, ContrastTable, EstimateTable
+from fastlmm_core.inference.estimate_tables import ContrastTable, EstimateTable
+from fastlmm_core.inference.estimates import FIGURES, OK
 from fastlmm_core.inference.letters import compact_letters
 from fastlmm_core.inference.mean_comparisons import (
     BestMeans,

@@ -60,7 +60,7 @@ def _call_by_address(address, arguments):
 
 
 # With NUMBA_DISABLE_JIT=1 there is no code that the call could be emitted into.
-call_fortran: Any = _call_by_address if config.DISABLE_JIT else intrinsic(_emit_call)
+call_fortran: Any = _call_by_address if config.DISABLE_JIT else intrinsic(_emit_call)  # type: ignore[attr-defined]
 
 
 @kernel

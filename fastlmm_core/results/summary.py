@@ -11,7 +11,7 @@ import pandas as pd
 
 from ..engine.solution import StructuredSolution
 from ..errors import check_option
-from ..inference.estimate_tables import DDF_WORDS
+from ..inference.estimates import DDF_WORDS
 from .correlations import correlation_table
 from .rendering import Table, format_p, format_significant, shared_decimals
 from .structured_blocks import ComponentBlock, residual_blocks, term_blocks
