@@ -4,6 +4,7 @@ import os
 
 import numba
 import numpy as np
+import pytest
 
 from fastlmm_core.kernels.compile import drop_stale_cache, kernel
 
@@ -34,6 +35,7 @@ def test_a_folder_that_cannot_be_written_is_left_alone(tmp_path):
     assert not drop_stale_cache(tmp_path / "absent")
 
 
+@pytest.mark.compiled
 def test_other_versions_of_numba_compile_the_usual_way(monkeypatch):
     monkeypatch.setattr(numba, "version_info", (0, 60, 0))
     made = []

@@ -1,6 +1,7 @@
 """Eigenvalues of small symmetric matrices against LAPACK."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -33,6 +34,7 @@ def test_eigenvalues_that_coincide(seed, d, rank):
     check(low @ low.T)
 
 
+@pytest.mark.compiled
 def test_large_and_graded_matrices():
     r = np.random.default_rng(1)
     A = r.normal(size=(80, 80))

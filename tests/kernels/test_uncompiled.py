@@ -1,4 +1,7 @@
-"""The same kernel tests with NUMBA_DISABLE_JIT=1: what Python computes is what the compiled code computes."""
+"""The same kernel tests with NUMBA_DISABLE_JIT=1: what Python computes is what the compiled code computes.
+
+Every index is checked (`checked_arrays`). `make coverage` runs more tests so, with all kernels among them.
+"""
 
 import os
 import subprocess
@@ -7,17 +10,17 @@ from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).resolve().parent
+TESTS = Path(__file__).resolve().parents[1]
 
 
-@pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT", "0") != "0", reason="this is the uncompiled run")
+@pytest.mark.compiled
 def test_kernels_uncompiled():
-    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1", "PYTHONPATH": str(HERE.parents[1])}
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1", "PYTHONPATH": f"{TESTS.parent}{os.pathsep}{TESTS}"}
     environment.pop("PYTEST_ADDOPTS", None)
-    files = sorted(str(f) for f in HERE.glob("test_*.py") if f.name != Path(__file__).name)
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *files],
-        capture_output=True, text=True, env=environment, cwd=HERE.parents[1], timeout=300, check=False,
+        [sys.executable, "-m", "pytest", "-q", "-p", "checked_arrays", "-p", "no:cacheprovider",
+         "-p", "no:xdist", "-m", "not compiled", "tests/kernels", "tests/batch/test_trial_kernels.py"],
+        capture_output=True, text=True, env=environment, cwd=TESTS.parent, timeout=300, check=False,
     )  # fmt: skip
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-1000:]
-    assert "passed" in run.stdout
+    assert "passed" in run.stdout and "kernels were entered" in run.stdout

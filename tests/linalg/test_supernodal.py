@@ -58,6 +58,7 @@ def trial_system(request):
     return e, C, (lower + sp.tril(lower, -1).T).toarray()
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("kind", [SupernodalFactor, CholmodFactor])
 def test_equations_of_trials(trial_system, kind):
     e, C, dense = trial_system
@@ -74,6 +75,7 @@ def test_equations_of_trials(trial_system, kind):
     np.testing.assert_allclose(factor.log_determinant(factor.size), expected, rtol=1e-12)
 
 
+@pytest.mark.compiled
 def test_panels_are_those_of_cholmod(trial_system):
     """The same numbers of L, by another factorization."""
     e, C, _ = trial_system
@@ -88,6 +90,7 @@ def test_panels_are_those_of_cholmod(trial_system):
         np.testing.assert_allclose(b, a, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.compiled
 def test_one_matrix_in_an_order_of_its_own(trial_system):
     _, _, dense = trial_system
     right = np.random.default_rng(1).normal(size=(len(dense), 2))
@@ -120,6 +123,7 @@ def test_random_graphs_in_any_order(seed):
     np.testing.assert_allclose(got, on_pattern(indptr, indices, np.linalg.inv(C)), rtol=1e-9, atol=1e-13)
 
 
+@pytest.mark.compiled
 def test_right_hand_sides_that_begin_late(trial_system):
     e, C, dense = trial_system
     factor = SupernodalFactor(e.indptr, e.indices)
