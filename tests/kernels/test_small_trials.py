@@ -162,6 +162,27 @@ def test_columns_that_depend_on_others_are_dropped_in_every_trial():
         np.testing.assert_allclose(own["estimate"], K @ dense.beta, rtol=1e-7)
 
 
+def test_trials_laid_out_alike_are_fitted_as_by_themselves():
+    """They share one design; the third has the same plots, but another covariate."""
+    first = TRIALS[TRIALS["trial"] == "A"]
+    r = np.random.default_rng(3)
+    second = first.assign(trial="L", y=first["y"] + r.normal(size=len(first)))
+    third = first.assign(trial="M", x=first["x"][::-1].to_numpy())
+    frame = pd.concat([first, second, third], ignore_index=True)
+    together = fit_batch(frame, MODELS["crossed"][0], by="trial").fits
+    twice = fit_batch(frame.assign(half=0.5 * frame["y"]), "~ rep + x + (1|gen) + (1|rep:block)", by="trial",
+                      traits=["y", "half"]).fits  # fmt: skip
+    np.testing.assert_allclose(twice.loc[twice["trait"] == "y", "sigma"], together["sigma"], rtol=1e-12)
+    np.testing.assert_allclose(
+        2.0 * twice.loc[twice["trait"] == "half", "sigma"], together["sigma"], rtol=1e-7
+    )
+    for trial, own in frame.groupby("trial"):
+        alone = fit_batch(own, MODELS["crossed"][0], by="trial").fits
+        row = together[together["trial"] == trial]
+        for name in ("criterion", "sigma", "var_gen", "var_rep:block"):
+            np.testing.assert_allclose(row[name], alone[name], rtol=1e-9, atol=1e-12)
+
+
 def test_trials_that_cannot_be_fitted_say_why():
     frame = TRIALS.assign(y=TRIALS["y"].where(TRIALS["trial"] != "B"))
     frame.loc[frame["trial"] == "A", "rep"] = "R0"
