@@ -5,12 +5,14 @@ BIN := $(VENV)/bin
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench wheel clean
+.PHONY: help setup demo test lint coverage bench gate wheel clean
 
 help:
 	@echo 'make demo    set up what is missing, then run the worked example'
 	@echo 'make test    set up what is missing, then ruff, mypy and the whole test suite'
 	@echo 'make lint    ruff and mypy'
+	@echo 'make coverage  the lines that the tests run, kernels by uncompiled runs with every index checked'
+	@echo 'make gate    fail where the short benchmarks got slower, as ratios to a reference of the same run'
 	@echo 'make bench   timings of the main paths on this machine'
 	@echo 'make wheel   build dist/*.whl'
 	@echo 'make clean   remove the environment, builds and caches'
@@ -31,6 +33,12 @@ test: setup
 	$(BIN)/mypy || status=1; \
 	OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) || status=1; \
 	exit $$status
+
+coverage: setup
+	@$(BIN)/python tools/measure_coverage.py --workers $(WORKERS)
+
+gate: setup
+	@$(BIN)/python benchmarks/gate.py
 
 bench: setup
 	@$(BIN)/python benchmarks/run.py

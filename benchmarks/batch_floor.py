@@ -37,8 +37,8 @@ def evaluate(  # type: ignore[no-untyped-def]
     return Z[0] + B[0, 0]
 
 
-def systems(frame: pd.DataFrame, formula: str) -> list[tuple[Any, ...]]:
-    """The systems that the search works on, one for each trial."""
+def systems(frame: pd.DataFrame, formula: str) -> list[Any]:
+    """The systems (``kernels.systems.System``) that the search works on, one for each trial."""
     table = collect_trials(frame, make_plan(formula, by="trial"))
     coded = code_trials(table)
     assert coded is not None
@@ -53,7 +53,8 @@ def systems(frame: pd.DataFrame, formula: str) -> list[tuple[Any, ...]]:
             place = np.full(len(coded.levels[f]), -1)
             n_levels[f] = number_levels(coded.codes[f], rows, place, local[f], found[f])
         _, columns, groups = code_design(fixed, random, local, n_levels, coded.numbers, rows)
-        out.append(build_design(fixed, columns, groups, local, n_levels, np.ones(rows.size), True, 0)[3])
+        design = build_design(fixed, columns, groups, local, n_levels, np.ones(rows.size), True, 0)[1]
+        out.append(design.search)
     return out
 
 
@@ -64,8 +65,11 @@ def arithmetic(frame: pd.DataFrame, formula: str, iterations: float, repeats: in
     best = np.inf
     for _ in range(4):  # the first compiles
         began = time.process_time()
-        for G, penalty, indptr, indices, _, _, _, _, position, L_indptr, L_indices in found:
-            scale = np.full(indptr.size - 1, 0.7)
-            evaluate(G, penalty, indptr, indices, position, L_indptr, L_indices, scale, deviances, scores)
+        for system in found:
+            scale = np.full(system.pattern.indptr.size - 1, 0.7)
+            evaluate(
+                system.G, system.penalty, system.pattern.indptr, system.pattern.indices, system.position,
+                system.L_indptr, system.L_indices, scale, deviances, scores,
+            )  # fmt: skip
         best = min(best, time.process_time() - began)
     return best / len(found) / repeats

@@ -1,5 +1,7 @@
 """The benchmarks' arithmetic: tables of the promised shape, times that count only where criteria agree."""
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -61,6 +63,19 @@ def test_family_trials_have_the_asked_number_of_trees():
     table = generators.family_trials(3_000, 5, 90, 10)
     assert len(table) == 3_000 and table["trial"].nunique() == 5
     assert not table.duplicated(["trial", "block", "mother"]).any()
+
+
+def test_the_bare_arithmetic_runs_on_the_systems_of_the_batch():
+    """Uncompiled: it takes kernels by their arguments, and would otherwise break unseen."""
+    call = (
+        "import batch_floor, batch_trials as b; frame = b.alpha_trials(1, 6, 2, 3);"
+        "print(*(batch_floor.arithmetic(frame, model, 1.0, 1) for model in (b.FIXED, b.RANDOM)))"
+    )
+    path = os.pathsep.join([str(FOLDER), str(FOLDER.parent)])
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1", "PYTHONPATH": path}
+    done = subprocess.run([sys.executable, "-c", call], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert all(float(value) > 0.0 for value in done.stdout.split())
 
 
 def test_seeds_are_fixed():

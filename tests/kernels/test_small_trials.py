@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from dense_reference import DenseModel, DenseTerm
 
-from fastlmm_core import fit_batch
+from fastlmm_core import fit_batch, lmm
 
 
 def small_trials():
@@ -145,6 +145,21 @@ def test_means_and_differences_are_those_of_the_dense_model():
                 np.testing.assert_allclose(own["se"], se, rtol=1e-6)
                 np.testing.assert_allclose(own["df"], [dense.kr_df(row) for row in K], rtol=1e-4)
     assert compared
+
+
+@pytest.mark.filterwarnings("ignore::fastlmm_core.errors.FastLMMWarning")
+def test_correlated_slopes_have_the_optimum_that_lmm_reports():
+    formula = "y ~ rep + (x|gen) + (1|rep:block)"
+    result = fit_batch(TRIALS, formula, by="trial", emmeans="rep", contrasts="eff", blups=True)
+    for trial, own in TRIALS.groupby("trial"):
+        dense = DenseModel.of_fit(lmm(formula, own))
+        row = result.fits.set_index("trial").loc[trial]
+        np.testing.assert_allclose(row["criterion"], dense.criterion, rtol=1e-9)
+        K = np.array([[1.0, 0.0, 0.0], [1.0, 1.0, 0.0], [1.0, 0.0, 1.0]])
+        for name, rows in (("emmeans", K), ("contrasts", K - K.mean(axis=0))):
+            table = result.table(name)
+            got = table.loc[table["trial"] == trial, "estimate"]
+            np.testing.assert_allclose(got, rows @ dense.beta, rtol=1e-6, atol=1e-8)
 
 
 @pytest.mark.filterwarnings("ignore::fastlmm_core.errors.FastLMMWarning")
