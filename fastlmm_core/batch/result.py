@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -21,6 +20,16 @@ from fastlmm_core.options import NUMBER, table_of
 OPTIONS = {"heritability": "blups", "genotype_values": "genotypes", "heritabilities": "genotypes",
            "trials": "genotypes"}  # fmt: skip
 Reader = Callable[[str], pd.DataFrame]
+
+
+class NamedTable:
+    """An attribute that is the table of its own name, and a DataFrame to type checkers."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, result: BatchResult, owner: type) -> pd.DataFrame:
+        return result.table(self.name)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +69,18 @@ class BatchResult:
     _read: Reader | None = field(default=None, repr=False)
     notes: tuple[str, ...] = ()
 
+    fits = NamedTable()
+    variance_components = NamedTable()
+    fixed = NamedTable()
+    emmeans = NamedTable()
+    contrasts = NamedTable()
+    blups = NamedTable()
+    heritability = NamedTable()
+    covariances = NamedTable()
+    genotype_values = NamedTable()
+    heritabilities = NamedTable()
+    trials = NamedTable()
+
     def table(self, name: str) -> pd.DataFrame:
         """A table by name.
 
@@ -74,23 +95,6 @@ class BatchResult:
         if name not in self._tables and self._read is not None:
             self._tables[name] = self._read(name)
         return self._tables[name]
-
-    def __getattr__(self, name: str) -> Any:
-        if name in (
-            "fits",
-            "variance_components",
-            "fixed",
-            "emmeans",
-            "contrasts",
-            "blups",
-            "heritability",
-            "covariances",
-            "genotype_values",
-            "heritabilities",
-            "trials",
-        ):
-            return self.table(name)
-        raise AttributeError(f"BatchResult has no attribute {name!r}")
 
     @public(weights=table_of(NUMBER))
     def selection_index(self, weights: Mapping[str, float]) -> pd.DataFrame:
