@@ -1,5 +1,7 @@
 """Columns on a common scale, orthonormal bases and entry lists against dense arrays."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -10,6 +12,7 @@ from fastlmm_core.kernels.columns import (
     multiply_columns_transposed,
     orthonormal_basis,
     standardize_columns,
+    subtract_columns,
 )
 
 
@@ -98,3 +101,18 @@ def test_entry_lists_rebuild_the_matrix():
     expected[:, 11:] = X
     np.testing.assert_array_equal(got, expected)
     assert row_val[-1] == flat.size
+
+
+def test_subtraction_keeps_what_cancels():
+    """y - X beta where nearly all digits cancel, against fractions."""
+    r = np.random.default_rng(8)
+    X = sp.csc_array(r.normal(size=(9, 4)) * (r.uniform(size=(9, 4)) < 0.7))
+    beta = np.array([1e8, -3.3, 0.0, 1e-5])
+    y = X @ beta + 1e-9 * r.normal(size=9)
+    out = np.empty(9)
+    subtract_columns(X.indptr, X.indices, X.data, beta, y, out)
+    dense = X.toarray()
+    exact = [
+        Fraction(y[i]) - sum(Fraction(dense[i, j]) * Fraction(beta[j]) for j in range(4)) for i in range(9)
+    ]
+    np.testing.assert_allclose(out, [float(value) for value in exact], rtol=1e-14, atol=1e-22)

@@ -177,6 +177,28 @@ def test_columns_that_depend_on_others_are_dropped_in_every_trial():
         np.testing.assert_allclose(own["estimate"], K @ dense.beta, rtol=1e-7)
 
 
+def test_fixed_genotypes_in_large_blocks():
+    """More fixed columns than blocks, in one trial alone."""
+    r = np.random.default_rng(6)
+    rep, block = np.repeat([0, 1, 2], 12), np.tile(np.repeat([0, 1], 6), 3)
+    gen = np.concatenate([r.permutation(12) for _ in range(3)])
+    y = r.normal(size=12)[gen] + rep + 1.5 * r.normal(size=(3, 2))[rep, block] + r.normal(size=36)
+    codes = {"rep": rep.astype(str), "block": block.astype(str), "gen": [f"G{g:02d}" for g in gen]}
+    own = pd.DataFrame({"trial": "A", **codes, "y": y})
+    formula, X, random = MODELS["blocks"]
+    result = fit_batch(own, formula, by="trial")
+    terms = random(own)
+    G, sigma2 = variances_of(result.fits.iloc[0], terms)
+    dense = DenseModel(y, X(own), terms, None, G, sigma2, True)
+    assert is_inside(dense)
+    np.testing.assert_allclose(result.fits["criterion"], dense.criterion, rtol=1e-9)
+    np.testing.assert_allclose(dense.score * dense.gamma, 0.0, atol=1e-4)
+    np.testing.assert_allclose(result.fixed["estimate"], dense.beta, rtol=1e-8, atol=1e-9)
+    rows = np.eye(dense.beta.size)
+    np.testing.assert_allclose(result.fixed["se"], np.sqrt(np.diag(dense.adjusted_covariance())), rtol=1e-6)
+    np.testing.assert_allclose(result.fixed["df"], [dense.kr_df(row) for row in rows], rtol=1e-4)
+
+
 def test_trials_laid_out_alike_are_fitted_as_by_themselves():
     """They share one design; the third has the same plots, but another covariate."""
     first = TRIALS[TRIALS["trial"] == "A"]
