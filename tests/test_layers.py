@@ -92,7 +92,6 @@ def test_kernels_use_only_numpy_and_numba():
 # What is known to go in a circle, by modules or packages: the methods of LMMFit that stand in files of their
 # own name the class in their signatures. The list may only become shorter.
 CIRCLES = {
-    "one factor, and its form by supernodes": ("linalg.factor", "linalg.supernodal"),
     "the methods of LMMFit, and the model that it is a fit of": ("api", "results", "intervals"),
 }
 

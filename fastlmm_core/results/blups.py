@@ -17,13 +17,13 @@ from fastlmm_core.reml.objective import assemble_at
 from fastlmm_core.reml.solved import SolvedEquations
 
 if TYPE_CHECKING:
-    from fastlmm_core.results.fit import LMMFit
+    from fastlmm_core.results.figures import FitFigures
 
 # Up to here the conditional variance comes from one solve a fixed column; beyond from a factor of its own.
 SOLVE_FIXED = 300
 
 
-def blup_table(fit: LMMFit, term: str | None, level: float) -> pd.DataFrame:
+def blup_table(fit: FitFigures, term: str | None, level: float) -> pd.DataFrame:
     """One row a level and coefficient; see ``LMMFit.blups``."""
     groups = [t.group for t in fit.design.random]
     term = label_of(term) if isinstance(term, str) else term
@@ -63,7 +63,7 @@ def blup_table(fit: LMMFit, term: str | None, level: float) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
 
 
-def ranef_tables(fit: LMMFit) -> dict[str, pd.DataFrame]:
+def ranef_tables(fit: FitFigures) -> dict[str, pd.DataFrame]:
     """Conditional modes by grouping factor; terms on one factor are joined."""
     out: dict[str, pd.DataFrame] = {}
     for k, random in enumerate(fit.design.random):
@@ -78,14 +78,14 @@ def ranef_tables(fit: LMMFit) -> dict[str, pd.DataFrame]:
     return out
 
 
-def user_effects(fit: LMMFit, k: int) -> np.ndarray:
+def user_effects(fit: FitFigures, k: int) -> np.ndarray:
     """Predictions of term k (L, m) in the user's coefficients."""
     if isinstance(fit.solved, StructuredSolution):
         return fit.solved.random_effects(k)
     return fit.solved.user_random_effects(k)
 
 
-def effect_figures(fit: LMMFit) -> list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+def effect_figures(fit: FitFigures) -> list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
     """Prediction, prediction error variance, conditional variance and variance (L, m) of every term."""
     solved = fit.solved
     if isinstance(solved, StructuredSolution):
@@ -112,7 +112,7 @@ def prediction_error_blocks(solved: SolvedEquations) -> list[np.ndarray]:
     )
 
 
-def conditional_variance_blocks(fit: LMMFit) -> list[np.ndarray]:
+def conditional_variance_blocks(fit: FitFigures) -> list[np.ndarray]:
     """Var(u | y, beta) of every level, (L_k, m, m): sigma2 Lambda (C_zz^-1)_aa Lambda'."""
     solved = fit.plain
     e = solved.equations

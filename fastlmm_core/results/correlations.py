@@ -14,7 +14,7 @@ from fastlmm_core.inference.figure_tables import FigureTable
 from fastlmm_core.results.component_rows import CovarianceBlock, covariance_blocks, slope_covariance
 
 if TYPE_CHECKING:
-    from fastlmm_core.results.fit import LMMFit
+    from fastlmm_core.results.figures import FitFigures
 
 # A correlation nearer to +1 or -1 is at the boundary, where the delta method does not hold.
 AT_BOUND = 1e-7
@@ -51,7 +51,7 @@ class CorrelationTable(FigureTable):
         return pd.DataFrame(values, index=names, columns=names)
 
 
-def correlation_table(fit: LMMFit, term: str | None, information: str) -> CorrelationTable:
+def correlation_table(fit: FitFigures, term: str | None, information: str) -> CorrelationTable:
     """Correlations of one group or of all; see ``LMMFit.correlations``."""
     blocks = [block for block in covariance_blocks(fit) if _pairs(block).size]
     if not blocks:
@@ -86,7 +86,7 @@ def _pairs(block: CovarianceBlock) -> np.ndarray:
     return np.column_stack([i, j])
 
 
-def _rows(fit: LMMFit, block: CovarianceBlock, information: str) -> pd.DataFrame:
+def _rows(fit: FitFigures, block: CovarianceBlock, information: str) -> pd.DataFrame:
     i, j = _pairs(block).T
     correlation, slopes = correlations(block.T, block.slopes, i, j)
     try:

@@ -24,7 +24,7 @@ from fastlmm_core.inference import kenward_roger
 from fastlmm_core.linalg.memory import check_memory
 
 if TYPE_CHECKING:
-    from fastlmm_core.results.fit import LMMFit
+    from fastlmm_core.results.fixed_part import FixedPart
 
 # Functions whose solutions are formed together.
 BLOCK = 256
@@ -36,12 +36,12 @@ class EffectFunctions:
 
     Attributes
     ----------
-    fit : LMMFit
+    fit : FixedPart
     unknowns : (unknowns, r) csc_array
         Coefficients on the unknowns inside the equations.
     """
 
-    fit: LMMFit
+    fit: FixedPart
     unknowns: sp.csc_array
 
     @property
@@ -107,13 +107,13 @@ class EffectFunctions:
 
 
 def effect_functions(
-    fit: LMMFit, fixed: sp.csr_array | None, random: dict[int, list[sp.csr_array]] | None = None
+    fit: FixedPart, fixed: sp.csr_array | None, random: dict[int, list[sp.csr_array]] | None = None
 ) -> EffectFunctions:
     """Functions of the effects as the user wrote them.
 
     Parameters
     ----------
-    fit : LMMFit
+    fit : FixedPart
     fixed : (r, p_full) csr_array or None
         Rows in the columns of ``fit.coef_names``, estimable ones.
     random : dict of int to list of (r, L) csr_array

@@ -19,10 +19,10 @@ from fastlmm_core.reml.solved import SolvedEquations
 from fastlmm_core.results.structured_blocks import term_blocks
 
 if TYPE_CHECKING:
-    from fastlmm_core.results.fit import LMMFit
+    from fastlmm_core.results.figures import FitFigures
 
 
-def effective_dimension_table(fit: LMMFit) -> pd.DataFrame:
+def effective_dimension_table(fit: FitFigures) -> pd.DataFrame:
     """A row for the fixed part, each random term (each direction of a spline), and the residual.
 
     Columns: group, name, edf, size (columns of the fixed part, effects of a term, observations).

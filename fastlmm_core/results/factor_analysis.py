@@ -25,7 +25,7 @@ from fastlmm_core.results.table_group import TableGroup
 from fastlmm_core.structures.coefficients.factor_loadings import principal_rotation
 
 if TYPE_CHECKING:
-    from fastlmm_core.results.fit import LMMFit
+    from fastlmm_core.results.figures import FitFigures
 
 STRUCTURES = ("fa", "rr")
 # Squared lengths of two axes nearer than this part of the longest: their directions are not determined.
@@ -205,7 +205,7 @@ class FactorAnalysis:
         return self.summary()._repr_html_()
 
 
-def factor_analysis(fit: LMMFit, term: str | None, information: str) -> FactorAnalysis:
+def factor_analysis(fit: FitFigures, term: str | None, information: str) -> FactorAnalysis:
     """See ``LMMFit.factor_analysis``."""
     k = _place(fit, term)
     solution, random = fit.solved, fit.design.random[k]
@@ -244,7 +244,7 @@ def factor_analysis(fit: LMMFit, term: str | None, information: str) -> FactorAn
     )  # fmt: skip
 
 
-def _place(fit: LMMFit, term: str | None) -> int:
+def _place(fit: FitFigures, term: str | None) -> int:
     """The term with factors that is meant."""
     random = fit.design.random
     found = [k for k, own in enumerate(random) if has_factors(own)]
@@ -289,7 +289,7 @@ def axis_slopes(gamma: np.ndarray, move: np.ndarray) -> np.ndarray:
     return out.reshape(len(move), -1).T
 
 
-def _errors(fit: LMMFit, slopes: np.ndarray, information: str) -> np.ndarray:
+def _errors(fit: FitFigures, slopes: np.ndarray, information: str) -> np.ndarray:
     """Standard errors (r,) of functions with derivatives `slopes` (r, t); NaN where nothing varies."""
     known = np.isfinite(slopes).all(axis=1)
     variance = np.full(len(slopes), np.nan)
@@ -300,7 +300,7 @@ def _errors(fit: LMMFit, slopes: np.ndarray, information: str) -> np.ndarray:
     return np.sqrt(np.where(variance > 0.0, variance, np.nan))
 
 
-def coefficient_labels(fit: LMMFit, columns: tuple[str, ...]) -> tuple[str, ...]:
+def coefficient_labels(fit: FitFigures, columns: tuple[str, ...]) -> tuple[str, ...]:
     """Coefficients of a factor by its levels, "E1" for "envE1"; other coefficients as they are named."""
     for name, variable in fit.design.variables.items():
         labels = {f"{name}{level}": str(level) for level in getattr(variable, "levels", None) or ()}

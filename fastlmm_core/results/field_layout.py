@@ -13,7 +13,7 @@ from fastlmm_core.errors import DataError, OptionError, nearest_names
 from fastlmm_core.structures.levels.relation import LevelFactor
 
 if TYPE_CHECKING:
-    from fastlmm_core.results.fit import LMMFit
+    from fastlmm_core.results.figures import FitFigures
 
 LARGEST_GRID = 4_000_000  # cells; beyond, positions are no positions of plots
 
@@ -80,14 +80,14 @@ class FieldLayout:
 
 
 def field_layout(
-    fit: LMMFit, row: str | None = None, column: str | None = None, by: str | None = None,
+    fit: FitFigures, row: str | None = None, column: str | None = None, by: str | None = None,
     data: pd.DataFrame | None = None,
 ) -> FieldLayout:  # fmt: skip
     """Positions of the plots of a fit.
 
     Parameters
     ----------
-    fit : LMMFit
+    fit : FitFigures
     row, column : str, optional
         Columns of the positions; by default those of the model's residual over a field, surface, or term
         ``ar1(row):ar1(col)``.
@@ -122,7 +122,7 @@ def field_layout(
     return FieldLayout(rows, columns, trials)
 
 
-def own_field(fit: LMMFit) -> FieldLayout | None:
+def own_field(fit: FitFigures) -> FieldLayout | None:
     """The layout that the model itself knows, where every place has one plot; else None."""
     try:
         layout = field_layout(fit)
@@ -133,7 +133,7 @@ def own_field(fit: LMMFit) -> FieldLayout | None:
     return layout
 
 
-def model_positions(fit: LMMFit) -> tuple[str, str]:
+def model_positions(fit: FitFigures) -> tuple[str, str]:
     """Names of the two directions that the model knows.
 
     Raises
@@ -160,7 +160,7 @@ def autoregressions(term: Any) -> list[LevelFactor]:
     return [] if term.relation is None else [f for f in term.relation.factors if f.kind == "ar1"]
 
 
-def column_of(fit: LMMFit, name: str, data: pd.DataFrame | None) -> Column:
+def column_of(fit: FitFigures, name: str, data: pd.DataFrame | None) -> Column:
     """A column on the rows used, in the order of the residuals.
 
     Raises

@@ -15,12 +15,12 @@ from fastlmm_core.design.table import Table
 from fastlmm_core.errors import FastLMMWarning, InferenceError
 
 if TYPE_CHECKING:
-    from fastlmm_core.results.fit import LMMFit
+    from fastlmm_core.results.fixed_part import FixedPart
 
 NOT_PLAIN = "BLUEs need levels of one column, as in (1|gen), without a coefficient of their own"
 
 
-def fit_fixed_levels(fit: LMMFit, k: int) -> LMMFit:
+def fit_fixed_levels(fit: FixedPart, k: int) -> FixedPart:
     """A second fit of the same response, with the effects of random term k fixed.
 
     Raises
@@ -72,7 +72,7 @@ def moved_to_fixed(parsed: ParsedFormula, part: RandomPart, as_text: str | None 
     )  # fmt: skip
 
 
-def used_rows(fit: LMMFit) -> Table:
+def used_rows(fit: FixedPart) -> Table:
     """The columns of the model on the rows used."""
     own = fit.design._table
     rows = np.arange(fit.nobs) if own.rows is None else own.rows

@@ -17,7 +17,7 @@ from fastlmm_core.results.effect_functions import EffectFunctions, effect_functi
 from fastlmm_core.results.heritability import level_relation
 
 if TYPE_CHECKING:
-    from fastlmm_core.results.fit import LMMFit
+    from fastlmm_core.results.fixed_part import FixedPart
 
 Weights = dict[int, list[sp.csr_array]]
 
@@ -60,7 +60,7 @@ class GenotypeRows:
         return np.asarray(total)
 
 
-def term_covariance(fit: LMMFit, k: int) -> np.ndarray:
+def term_covariance(fit: FixedPart, k: int) -> np.ndarray:
     """Covariance (m, m) of the coefficients of random term k, units of the response."""
     solved = fit.solved
     if isinstance(solved, StructuredSolution):
@@ -68,7 +68,7 @@ def term_covariance(fit: LMMFit, k: int) -> np.ndarray:
     return np.asarray(solved.user_sigma2 * solved.user_covariance(k))
 
 
-def genotype_rows(fit: LMMFit, k: int, by: tuple[str, ...]) -> GenotypeRows:
+def genotype_rows(fit: FixedPart, k: int, by: tuple[str, ...]) -> GenotypeRows:
     """Mean and random effects of the genotypes of term k, for every combination of the levels of `by`.
 
     All random terms count whose columns are the genotype and those of `by`.  Columns that are the same in all
@@ -136,11 +136,11 @@ def _counts(term: Any, gen: str, by: tuple[str, ...]) -> bool:
     return needed <= {gen, *by} and (gen in needed or _left(term) <= set(by))
 
 
-def _slopes(fit: LMMFit, used: list[int]) -> list[str]:
+def _slopes(fit: FixedPart, used: list[int]) -> list[str]:
     return sorted({name for h in used for name in _left(fit.design.random[h])})
 
 
-def _averaged(fit: LMMFit, used: list[int], known: set[str], frame: pd.DataFrame) -> dict[str, list[str]]:
+def _averaged(fit: FixedPart, used: list[int], known: set[str], frame: pd.DataFrame) -> dict[str, list[str]]:
     """Factors left of a bar that are averaged over, with their levels."""
     out = {}
     for name in _slopes(fit, used):
@@ -165,7 +165,7 @@ def _levels(column: pd.Series) -> list[str]:
 
 
 def _term_weights(
-    fit: LMMFit, h: int, grid: pd.DataFrame, W: sp.csr_array
+    fit: FixedPart, h: int, grid: pd.DataFrame, W: sp.csr_array
 ) -> tuple[list[sp.csr_array], np.ndarray]:
     """Weights of the levels by coefficient, and the variance that levels not tried bring."""
     term = fit.design.random[h]
@@ -181,7 +181,7 @@ def _term_weights(
     return weights, np.asarray(W.power(2) @ fresh)
 
 
-def _fixed_rows(fit: LMMFit, grid: pd.DataFrame, names: list[str]) -> tuple[sp.csr_array, np.ndarray]:
+def _fixed_rows(fit: FixedPart, grid: pd.DataFrame, names: list[str]) -> tuple[sp.csr_array, np.ndarray]:
     """Rows of the fixed part and offsets, averaged as marginal means are."""
     factors = [
         name for name in names

@@ -22,7 +22,7 @@ from fastlmm_core.results.genotype_grid import GenotypeRows, genotype_rows
 from fastlmm_core.results.heritability import find_term
 
 if TYPE_CHECKING:
-    from fastlmm_core.results.fit import LMMFit
+    from fastlmm_core.results.fixed_part import FixedPart
 
 DRAWS, SEED = 10_000, 1
 
@@ -268,7 +268,7 @@ def _difference_heritability(prior: np.ndarray, errors: np.ndarray) -> tuple[flo
 
 
 def genotype_values(
-    fit: LMMFit, term: str, by: Any, level: float, largest: bool, draws: int, seed: int
+    fit: FixedPart, term: str, by: Any, level: float, largest: bool, draws: int, seed: int
 ) -> GenotypeValues:
     """See ``LMMFit.genotype_values``."""
     k = find_term(fit, term)

@@ -20,7 +20,7 @@ from fastlmm_core.results.effect_functions import effect_functions
 from fastlmm_core.results.fixed_levels import NOT_PLAIN, fit_fixed_levels
 
 if TYPE_CHECKING:
-    from fastlmm_core.results.fit import LMMFit
+    from fastlmm_core.results.fixed_part import FixedPart
 
 DEFINITIONS = ("standard", "plot", "cullis", "oakey", "piepho", "piepho_kr", "delta_blup", "delta_blue")
 OK = "ok"
@@ -110,7 +110,7 @@ class HeritabilityTable(FigureTable):
 
 
 def heritability(
-    fit: LMMFit, term: str, definitions: Sequence[str] | str | None, levels: Sequence[Any] | None,
+    fit: FixedPart, term: str, definitions: Sequence[str] | str | None, levels: Sequence[Any] | None,
     coefficient: str | None, information: str,
 ) -> HeritabilityTable:  # fmt: skip
     """See ``LMMFit.heritability``."""
@@ -143,7 +143,7 @@ def heritability(
 
 
 def term_levels(
-    fit: LMMFit, term: str, levels: Sequence[Any] | None, coefficient: str | None
+    fit: FixedPart, term: str, levels: Sequence[Any] | None, coefficient: str | None
 ) -> TermLevels:  # fmt: skip
     """The levels of a term that heritability is asked of: those with data, or those named.
 
@@ -179,7 +179,7 @@ def term_levels(
     )  # fmt: skip
 
 
-def find_term(fit: LMMFit, term: str) -> int:
+def find_term(fit: FixedPart, term: str) -> int:
     """Place of the random term of a grouping factor, ``"gen"`` or ``"vm(gen, A)"``.
 
     A column alone also stands for the one term over its levels, whatever their relation.
@@ -211,7 +211,7 @@ def _coefficient(own: Any, asked: str | None) -> int:
     return int(own.columns.index(asked))
 
 
-def level_relation(fit: LMMFit, k: int) -> tuple[np.ndarray | None, bool]:
+def level_relation(fit: FixedPart, k: int) -> tuple[np.ndarray | None, bool]:
     """Var(u) of all levels (L, L) relative to the variance, None for I; and whether it was estimated."""
     solution = fit.solved
     if not isinstance(solution, StructuredSolution):
@@ -226,7 +226,7 @@ def level_relation(fit: LMMFit, k: int) -> tuple[np.ndarray | None, bool]:
     return whole, bool(term.n_level_theta)
 
 
-def _functions(fit: LMMFit, own: TermLevels, rows: np.ndarray) -> Any:
+def _functions(fit: FixedPart, own: TermLevels, rows: np.ndarray) -> Any:
     """Rows (r, S) over the levels that count."""
     term = fit.design.random[own.k]
     at = np.zeros((rows.shape[0], len(term.levels)))
@@ -236,7 +236,7 @@ def _functions(fit: LMMFit, own: TermLevels, rows: np.ndarray) -> Any:
     return effect_functions(fit, None, {own.k: weights})
 
 
-def _known_covariance(fit: LMMFit, information: str) -> np.ndarray | None:
+def _known_covariance(fit: FixedPart, information: str) -> np.ndarray | None:
     try:
         return parameter_covariance(fit, information)
     except InferenceError:
@@ -244,7 +244,7 @@ def _known_covariance(fit: LMMFit, information: str) -> np.ndarray | None:
 
 
 def _answer(
-    name: str, fit: LMMFit, own: TermLevels, covariance: np.ndarray | None, blup: np.ndarray | None,
+    name: str, fit: FixedPart, own: TermLevels, covariance: np.ndarray | None, blup: np.ndarray | None,
     blues: _Blues | None,
 ) -> Answer:  # fmt: skip
     """Estimate, standard error and status of one definition."""
@@ -271,7 +271,7 @@ def _answer(
 
 
 def _weighted(
-    weights: numbers.ErrorWeights, fit: LMMFit, own: TermLevels, covariance: np.ndarray | None
+    weights: numbers.ErrorWeights, fit: FixedPart, own: TermLevels, covariance: np.ndarray | None
 ) -> Answer:
     """c - sum w v / s and its standard error by the delta method."""
     values, gradients = _functions(fit, own, weights.rows).variances()
@@ -289,7 +289,7 @@ def _error(slope: np.ndarray, covariance: np.ndarray | None) -> float:
     return float(np.sqrt(variance)) if variance > 0.0 else np.nan
 
 
-def _from_components(name: str, fit: LMMFit, own: TermLevels, covariance: np.ndarray | None) -> Answer:
+def _from_components(name: str, fit: FixedPart, own: TermLevels, covariance: np.ndarray | None) -> Answer:
     """Of means over environments and replications, or of single plots, from the components alone."""
     term = fit.design.random[own.k]
     if own.related:
@@ -319,7 +319,7 @@ def _from_components(name: str, fit: LMMFit, own: TermLevels, covariance: np.nda
     return estimate, _error(gradient, covariance) if own.variance > 0.0 else np.nan, OK
 
 
-def interaction_terms(fit: LMMFit, k: int) -> tuple[int, ...] | None:
+def interaction_terms(fit: FixedPart, k: int) -> tuple[int, ...] | None:
     """Random terms that are interactions of term k; None where its levels have slopes too."""
     terms = fit.design.random
     return numbers.interactions(
@@ -328,7 +328,7 @@ def interaction_terms(fit: LMMFit, k: int) -> tuple[int, ...] | None:
     )  # fmt: skip
 
 
-def interaction_variance(fit: LMMFit, k: int) -> float | None:
+def interaction_variance(fit: FixedPart, k: int) -> float | None:
     """Part of the variance of a mean over environments that the interactions of term k make."""
     found, terms = interaction_terms(fit, k), fit.design.random
     if found is None:
@@ -340,11 +340,11 @@ def interaction_variance(fit: LMMFit, k: int) -> float | None:
 class _Blues:
     """Variances of the differences of BLUEs, from a second fit made when they are asked for."""
 
-    def __init__(self, fit: LMMFit, own: TermLevels):
+    def __init__(self, fit: FixedPart, own: TermLevels):
         self.fit, self.own = fit, own
 
     @cached_property
-    def second(self) -> LMMFit | str:
+    def second(self) -> FixedPart | str:
         """The fit with the levels fixed, or why there is none."""
         if self.own.related and len(self.fit.design.random[self.own.k].group_variables) != 1:
             return NOT_PLAIN

@@ -11,10 +11,10 @@ from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import OptionError, name_list
 
 if TYPE_CHECKING:
-    from fastlmm_core.results.fit import LMMFit
+    from fastlmm_core.results.figures import FitFigures
 
 
-def marker_effect_table(fit: LMMFit, term: str | None) -> pd.DataFrame:
+def marker_effect_table(fit: FitFigures, term: str | None) -> pd.DataFrame:
     """See ``LMMFit.marker_effects``."""
     solution = fit.solved
     with_markers = [k for k, own in enumerate(fit.design.random) if _markers(own) is not None]

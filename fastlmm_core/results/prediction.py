@@ -19,10 +19,10 @@ from fastlmm_core.results.blups import user_effects
 
 if TYPE_CHECKING:
     from fastlmm_core.design.random_terms import RandomTerm
-    from fastlmm_core.results.fit import LMMFit
+    from fastlmm_core.results.figures import FitFigures
 
 
-def observation_weights(fit: LMMFit, K: np.ndarray | sp.sparray) -> np.ndarray:
+def observation_weights(fit: FitFigures, K: np.ndarray | sp.sparray) -> np.ndarray:
     """K (X'V^-1 X)^-1 X'V^-1, (r, n), from one solve: W [Z X] F C^-1 [0; K']."""
     K = dense_rows(K)
     if K.shape[1] != len(fit.coef_names):
@@ -43,7 +43,7 @@ def observation_weights(fit: LMMFit, K: np.ndarray | sp.sparray) -> np.ndarray:
 
 
 def predict(
-    fit: LMMFit, newdata: Any, random: bool | Sequence[str], allow_new_levels: bool, offset: Any, se: bool
+    fit: FitFigures, newdata: Any, random: bool | Sequence[str], allow_new_levels: bool, offset: Any, se: bool
 ) -> np.ndarray | pd.DataFrame:
     """See ``LMMFit.predict``."""
     used = _terms_used(fit, random)
@@ -82,7 +82,7 @@ def predict(
     return pd.DataFrame({"prediction": value, "se": error, "status": status}, index=index)
 
 
-def fixed_coefficients_beside(fit: LMMFit, used: list[int]) -> np.ndarray:
+def fixed_coefficients_beside(fit: FitFigures, used: list[int]) -> np.ndarray:
     """beta (p_full,), zero where dropped, less the polynomials in B w of the splines that are added."""
     beta = np.where(np.isnan(fit.beta), 0.0, fit.beta)
     if isinstance(fit.solved, StructuredSolution):
@@ -110,7 +110,7 @@ def _unknown_levels(term: RandomTerm, newdata: Any, rows: np.ndarray) -> str:
     )
 
 
-def _terms_used(fit: LMMFit, random: bool | Sequence[str]) -> list[int]:
+def _terms_used(fit: FitFigures, random: bool | Sequence[str]) -> list[int]:
     terms = fit.design.random
     if isinstance(random, bool):
         return list(range(len(terms))) if random else []
@@ -130,7 +130,7 @@ def _terms_used(fit: LMMFit, random: bool | Sequence[str]) -> list[int]:
     return [k for k, term in enumerate(terms) if term.group in wanted]
 
 
-def _new_offset(fit: LMMFit, offset: Any, newdata: Any, n: int) -> np.ndarray:
+def _new_offset(fit: FitFigures, offset: Any, newdata: Any, n: int) -> np.ndarray:
     """(n,) the whole offset of the new rows: the one given, or the formula's."""
     if offset is None:
         if fit.offset is None:
@@ -148,7 +148,7 @@ def _new_offset(fit: LMMFit, offset: Any, newdata: Any, n: int) -> np.ndarray:
     return np.broadcast_to(values, (n,))
 
 
-def _prediction_variance(fit: LMMFit, X: sp.csr_array, evaluated: list, block: int = 512) -> np.ndarray:
+def _prediction_variance(fit: FitFigures, X: sp.csr_array, evaluated: list, block: int = 512) -> np.ndarray:
     """sigma2 k' C^-1 k of every row k = F' [z x], plus z' T z sigma2 for new levels."""
     solved, e = fit.plain, fit.plain.equations
     fixed = sp.csr_array(X[:, fit.design.kept] @ e.to_user)
@@ -173,7 +173,7 @@ def _prediction_variance(fit: LMMFit, X: sp.csr_array, evaluated: list, block: i
     return out
 
 
-def structured_variance(fit: LMMFit, X: sp.csr_array, evaluated: list, block: int = 512) -> np.ndarray:
+def structured_variance(fit: FitFigures, X: sp.csr_array, evaluated: list, block: int = 512) -> np.ndarray:
     """Variance of the predicted mean of every row: k' C^-1 k, plus z' T z for new levels, any structures."""
     solution = fit.solved
     assert isinstance(solution, StructuredSolution)

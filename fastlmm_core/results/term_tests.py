@@ -15,10 +15,12 @@ from fastlmm_core.inference.linear_functions import DDF_METHODS, NO_VARIANCE
 from fastlmm_core.intervals.boundary_tests import boundary_mixture
 
 if TYPE_CHECKING:
+    from fastlmm_core.results.figures import FitFigures
     from fastlmm_core.results.fit import LMMFit
+    from fastlmm_core.results.fixed_part import FixedPart
 
 
-def anova_table(fit: LMMFit, type: int, ddf: str, information: str) -> pd.DataFrame:
+def anova_table(fit: FixedPart, type: int, ddf: str, information: str) -> pd.DataFrame:
     """term, df_num, df_den, F, p, scaling, status, ddf; see ``LMMFit.anova``."""
     if type not in (1, 2, 3):
         raise OptionError(f"type={type!r} is not known; allowed: 1 (sequential), 2, 3")
@@ -51,7 +53,7 @@ def anova_table(fit: LMMFit, type: int, ddf: str, information: str) -> pd.DataFr
     return pd.DataFrame(rows, columns=columns)
 
 
-def _hypotheses(fit: LMMFit, type: int) -> list[tuple[str, np.ndarray | sp.sparray]]:
+def _hypotheses(fit: FitFigures, type: int) -> list[tuple[str, np.ndarray | sp.sparray]]:
     if type == 1:
         return fit.design.type1_hypotheses()
     if type == 2:
@@ -120,7 +122,7 @@ def compare(*fits: LMMFit) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["formula", *names])
 
 
-def _model_text(fit: LMMFit) -> str:
+def _model_text(fit: FitFigures) -> str:
     """What tells fits apart that share a formula."""
     residual = fit.design.residual
     return fit.formula if residual.is_plain else f"{fit.formula}, residual='{residual.text}'"
@@ -134,7 +136,7 @@ def _same_response(a: np.ndarray, b: np.ndarray) -> bool:
     return bool(np.all(np.abs(a - b) <= rounding))
 
 
-def _same_fixed_part(a: LMMFit, b: LMMFit) -> bool:
+def _same_fixed_part(a: FitFigures, b: FitFigures) -> bool:
     """Both columns span the same space."""
     if a.rank != b.rank:
         return False
@@ -152,7 +154,7 @@ def _same_fixed_part(a: LMMFit, b: LMMFit) -> bool:
     return bool(np.abs(dense.T - fitted).max() <= 1e-8 * np.abs(dense).max())
 
 
-def _coding_shift(a: LMMFit, b: LMMFit) -> float:
+def _coding_shift(a: FitFigures, b: FitFigures) -> float:
     """What the coding of one fixed part in two ways adds to the difference of two REML criteria.
 
     X_b = X_a M changes log |X'V^-1 X| by 2 log |M|, at any V, and log |X'X| by the same.

@@ -18,10 +18,10 @@ from fastlmm_core.results.prediction import fixed_coefficients_beside, structure
 
 if TYPE_CHECKING:
     from fastlmm_core.design.penalized_splines import SplineTerm
-    from fastlmm_core.results.fit import LMMFit
+    from fastlmm_core.results.figures import FitFigures
 
 
-def trend_table(fit: LMMFit, term: str | None = None, se: bool = True) -> pd.DataFrame:
+def trend_table(fit: FitFigures, term: str | None = None, se: bool = True) -> pd.DataFrame:
     """See ``LMMFit.trend``."""
     k = trend_term(fit, term)
     if fit.design.random[k].is_spline:
@@ -29,12 +29,12 @@ def trend_table(fit: LMMFit, term: str | None = None, se: bool = True) -> pd.Dat
     return process_trend(fit, k, se)
 
 
-def has_trend(fit: LMMFit) -> bool:
+def has_trend(fit: FitFigures) -> bool:
     """Whether the model has a spline or an autoregressive term."""
     return any(term.is_spline or autoregressions(term) for term in fit.design.random)
 
 
-def trend_term(fit: LMMFit, name: str | None) -> int:
+def trend_term(fit: FitFigures, name: str | None) -> int:
     """Place of the random term that is the trend: a surface before a process before a curve.
 
     Raises
@@ -63,7 +63,7 @@ def trend_term(fit: LMMFit, name: str | None) -> int:
     return min(trends, key=rank)
 
 
-def process_trend(fit: LMMFit, k: int, se: bool) -> pd.DataFrame:
+def process_trend(fit: FitFigures, k: int, se: bool) -> pd.DataFrame:
     """BLUPs of ``(1 | ar1(row):ar1(col))`` at all positions, a column for each of its factors."""
     term = fit.design.random[k]
     own = blup_table(fit, term.group, 0.95)
@@ -81,7 +81,7 @@ def process_trend(fit: LMMFit, k: int, se: bool) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def spline_trend(fit: LMMFit, k: int, se: bool) -> pd.DataFrame:
+def spline_trend(fit: FitFigures, k: int, se: bool) -> pd.DataFrame:
     """Unpenalized polynomials and B w of a spline less their mean over the plots, at all positions."""
     term: SplineTerm = fit.design.random[k]
     if not all(isinstance(node, Name) for node in term.nodes):
@@ -103,7 +103,7 @@ def spline_trend(fit: LMMFit, k: int, se: bool) -> pd.DataFrame:
     return out
 
 
-def polynomial_rows(fit: LMMFit, term: SplineTerm, positions: dict[str, np.ndarray]) -> sp.csr_array:
+def polynomial_rows(fit: FitFigures, term: SplineTerm, positions: dict[str, np.ndarray]) -> sp.csr_array:
     """Rows (g, p_full) of the fixed terms in the spline's variables alone, less their mean over the plots."""
     design = fit.design
     count = next(iter(positions.values())).size

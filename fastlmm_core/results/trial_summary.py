@@ -13,7 +13,7 @@ from fastlmm_core.results.fixed_levels import fit_fixed_levels
 from fastlmm_core.results.heritability import HeritabilityTable, find_term, heritability
 
 if TYPE_CHECKING:
-    from fastlmm_core.results.fit import LMMFit
+    from fastlmm_core.results.fixed_part import FixedPart
 
 # Standardized conditional residuals beyond this are suspicious: one in 2,000 of a normal distribution.
 SUSPICIOUS = 3.5
@@ -21,13 +21,13 @@ BLUES = ("df_genotypes", "df_error", "F_genotypes", "p_genotypes", "sed_mean", "
 
 
 def trial_summary(
-    fit: LMMFit, term: str, level: float = 0.95, table: HeritabilityTable | None = None
+    fit: FixedPart, term: str, level: float = 0.95, table: HeritabilityTable | None = None
 ) -> dict[str, float]:
     """Figures of a trial by name.
 
     Parameters
     ----------
-    fit : LMMFit
+    fit : FixedPart
         With the genotypes random.
     term : str
         Their grouping factor.
@@ -64,7 +64,7 @@ def trial_summary(
     return out | _of_blues(fit, k, level)
 
 
-def standardized_residuals(fit: LMMFit) -> np.ndarray:
+def standardized_residuals(fit: FixedPart) -> np.ndarray:
     """Conditional residuals (n,) over their standard deviations; zeros where there is no variance."""
     scale = fit.sigma
     if not np.isfinite(scale):  # one for each group of rows
@@ -72,7 +72,7 @@ def standardized_residuals(fit: LMMFit) -> np.ndarray:
     return fit.residuals_pearson / scale if scale > 0.0 else np.zeros(fit.nobs)
 
 
-def _of_blues(fit: LMMFit, k: int, level: float) -> dict[str, float]:
+def _of_blues(fit: FixedPart, k: int, level: float) -> dict[str, float]:
     """Test of the genotypes and errors of their differences."""
     try:
         second = fit_fixed_levels(fit, k)

@@ -14,7 +14,7 @@ from fastlmm_core.errors import InferenceError, OptionError
 from fastlmm_core.results.component_rows import component_covariance, component_rows
 
 if TYPE_CHECKING:
-    from fastlmm_core.results.fit import LMMFit
+    from fastlmm_core.results.figures import FitFigures
 
 LONGEST = 2000
 STEP = 1e-30
@@ -43,7 +43,7 @@ class VarianceFunction:
     information: str
 
 
-def vpredict(fit: LMMFit, expression: str, information: str = "average") -> VarianceFunction:
+def vpredict(fit: FitFigures, expression: str, information: str = "average") -> VarianceFunction:
     """Function of the components V1, V2, ... of a fit.
 
     The rows are those of ``component_rows``: the lower triangle of every term row by row, the residual last.

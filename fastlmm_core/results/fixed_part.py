@@ -1,0 +1,224 @@
+"""Questions about the fixed part of a fit: linear functions, tests, marginal means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+from fastlmm_core.errors import OptionError, check_level, check_option
+from fastlmm_core.gate import public
+from fastlmm_core.inference.linear_functions import (
+    DDF_METHODS,
+    LinearFunctions,
+    linear_functions,
+    row_statistics,
+)
+from fastlmm_core.options import (
+    ANY,
+    LEVEL,
+    NAME,
+    NAMES,
+    NUMBER,
+    SWITCH,
+    TEXT,
+    either,
+    numbers,
+    one_of,
+    optional,
+    table_of,
+    whole,
+)
+from fastlmm_core.reml.information import KINDS
+from fastlmm_core.results import prediction as _prediction
+from fastlmm_core.results import term_tests as _term_tests
+from fastlmm_core.results.coefficients import (
+    coefficient_table,
+)
+from fastlmm_core.results.figures import FitFigures
+
+if TYPE_CHECKING:
+    from fastlmm_core.inference.emmeans import EmmeansTable
+
+DDF = optional(one_of(DDF_METHODS))
+INFORMATION = optional(one_of(KINDS))
+
+
+class FixedPart(FitFigures):
+    """Fixed effects, their tests, marginal means and what they rest on."""
+
+    @cached_property
+    def se(self) -> np.ndarray:
+        se = np.full(len(self.coef_names), np.nan)
+        se[self.design.kept] = self._coefficient_statistics("asymptotic")[1]
+        return se
+
+    @public(ddf=DDF, information=INFORMATION)
+    def linear_functions(
+        self, K: np.ndarray | sp.sparray, *, ddf: str | None = None, information: str | None = None,
+        second_derivatives: bool = False,
+    ) -> LinearFunctions:  # fmt: skip
+        """Estimates of K beta with covariance and degrees of freedom.
+
+        Parameters
+        ----------
+        K : (r, p_full) array or sparse array
+            Rows in the columns of ``coef_names``, dropped ones included.
+        ddf : {"kenward-roger", "satterthwaite", "residual", "asymptotic"}, optional
+            Default: ``default_ddf``.
+        information : {"expected", "observed", "average"}, optional
+            Information about the variance parameters behind Kenward-Roger; "expected" as pbkrtest,
+            "observed" as SAS PROC MIXED. Default: ``default_information``.
+        second_derivatives : bool
+            Kenward-Roger with the second derivatives of V in variances, covariances and correlations, as
+            SAS DDFM=KR; without them it is SAS's KR(FIRSTORDER) and pbkrtest's.
+
+        Raises
+        ------
+        OptionError, InferenceError
+        """
+        K = K if sp.issparse(K) else np.atleast_2d(numbers("K", K))
+        if K.ndim != 2 or K.shape[-1] != len(self.coef_names):
+            raise OptionError(
+                f"K has {K.shape[-1]} columns; the model has {len(self.coef_names)} coefficients"
+            )
+        products, norms = self.design.null_products(K)
+        return linear_functions(
+            self._inference,
+            K,
+            kept=self.design.kept,
+            null_products=products if products.shape[1] else None,
+            norms=norms,
+            ddf=ddf or self.default_ddf,
+            information=information or self.default_information,
+            df_residual=self.df_residual,
+            second_derivatives=second_derivatives,
+        )
+
+    def coefficient_functions(
+        self, *, ddf: str | None = None, information: str | None = None, second_derivatives: bool = False
+    ) -> LinearFunctions:
+        """The kept coefficients themselves as linear functions (p rows).
+
+        In a rank-deficient model a coefficient stands for what the dropped columns leave it to mean, so every
+        one of them has an estimate, while the same row need not be estimable as a function of the cell means.
+        """
+        kept = self.design.kept
+        return linear_functions(
+            self._inference, self._kept_rows(), kept=kept, null_products=None, norms=np.ones(kept.size),
+            ddf=ddf or self.default_ddf, information=information or self.default_information,
+            df_residual=self.df_residual, second_derivatives=second_derivatives,
+        )  # fmt: skip
+
+    def _kept_rows(self) -> sp.csr_array:
+        """Unit rows (p, p_full) of the kept coefficients."""
+        kept = self.design.kept
+        entries = (np.ones(kept.size), (np.arange(kept.size), kept))
+        return sp.csr_array(entries, shape=(kept.size, len(self.coef_names)))
+
+    @public(ddf=DDF, information=INFORMATION, level=LEVEL)
+    def fixed_effects(
+        self, ddf: str | None = None, information: str | None = None, level: float = 0.95,
+        second_derivatives: bool = False,
+    ) -> pd.DataFrame:  # fmt: skip
+        """Coefficients: term, estimate, se, df, t, p, lower, upper, status, ddf (unrounded).
+
+        For Kenward-Roger the standard errors are the adjusted ones.
+        """
+        ddf, level = check_option("ddf", ddf or self.default_ddf, DDF_METHODS), check_level(level)
+        kept = self.design.kept
+        estimate, se, df = np.full((3, len(self.coef_names)), np.nan)
+        estimate[kept], se[kept], df[kept] = self._coefficient_statistics(
+            ddf, information, second_derivatives
+        )
+        return coefficient_table(self, estimate, se, df, ddf, level)
+
+    def _coefficient_statistics(
+        self, ddf: str, information: str | None = None, second_derivatives: bool = False
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Estimate, standard error and df of the kept coefficients, (p,) each."""
+        return row_statistics(
+            self._inference, self._kept_rows(), kept=self.design.kept, ddf=ddf,
+            information=information or self.default_information, df_residual=self.df_residual,
+            second_derivatives=second_derivatives,
+        )  # fmt: skip
+
+    @public(type=one_of((1, 2, 3)), ddf=DDF, information=INFORMATION)
+    def anova(self, type: int = 3, ddf: str | None = None, information: str | None = None) -> pd.DataFrame:
+        """F tests of the terms: term, df_num, df_den, F, p, scaling, status, ddf.
+
+        Parameters
+        ----------
+        type : {1, 2, 3}
+            Sequential, marginal to terms that do not contain it, or marginal in sum-to-zero coding.
+        ddf : str, optional
+            Kenward-Roger gives the scaled F of pbkrtest, with its scaling in a column of its own.
+        """
+        return _term_tests.anova_table(
+            self, type, ddf or self.default_ddf, information or self.default_information
+        )
+
+    @public()
+    def observation_weights(self, K: np.ndarray | sp.sparray) -> np.ndarray:
+        """Weight of every observation in the generalized least squares estimate of each row of K.
+
+        Parameters
+        ----------
+        K : (r, p_full)
+
+        Returns
+        -------
+        (r, n) float64
+            K (X'V^-1 X)^-1 X'V^-1; times the response less the offset it is the estimate.
+        """
+        return _prediction.observation_weights(self, K)
+
+    @public(
+        by=optional(NAMES), ddf=DDF, information=INFORMATION, level=LEVEL, cov_keep=either(NAMES, whole(1)),
+        cov_reduce=ANY, nuisance=NAMES, wt_nuis=TEXT, counterfactuals=NAMES, submodel=optional(TEXT),
+    )  # fmt: skip
+    def emmeans(
+        self, specs: Any, by: Any = None, at: Mapping[str, Any] | None = None, weights: Any = "equal",
+        ddf: str | None = None, information: str | None = None, level: float = 0.95, cov_keep: Any = (),
+        cov_reduce: Any = None, nuisance: Any = (), wt_nuis: str = "equal", counterfactuals: Any = (),
+        submodel: str | None = None,
+    ) -> EmmeansTable:  # fmt: skip
+        """Estimated marginal means; see ``fastlmm_core.inference.emmeans.emmeans``."""
+        from fastlmm_core.inference.emmeans import emmeans
+
+        ddf, information = ddf or self.default_ddf, information or self.default_information
+        return emmeans(
+            self, specs, by, at, weights, ddf, information, level, cov_keep, cov_reduce, nuisance, wt_nuis,
+            counterfactuals, submodel,
+        )  # fmt: skip
+
+    @public(
+        var=NAME, by=optional(NAMES), ddf=DDF, information=INFORMATION, level=LEVEL, delta=optional(NUMBER),
+    )  # fmt: skip
+    def emtrends(
+        self, specs: Any, var: str, by: Any = None, at: Mapping[str, Any] | None = None,
+        weights: Any = "equal", ddf: str | None = None, information: str | None = None, level: float = 0.95,
+        delta: float | None = None,
+    ) -> EmmeansTable:  # fmt: skip
+        """Marginal slopes in a covariate; see ``fastlmm_core.inference.emmeans.emtrends``."""
+        from fastlmm_core.inference.emmeans import emtrends
+
+        ddf, information = ddf or self.default_ddf, information or self.default_information
+        return emtrends(self, specs, var, by, at, weights, ddf, information, level, delta)
+
+    @public(
+        by=optional(NAMES), at=optional(table_of(ANY)), ddf=DDF, information=INFORMATION, scaled=SWITCH
+    )  # fmt: skip
+    def joint_tests(
+        self, by: Any = None, at: Mapping[str, Any] | None = None, weights: Any = "equal",
+        ddf: str | None = None, information: str | None = None, scaled: bool = True,
+    ) -> pd.DataFrame:  # fmt: skip
+        """F tests of the contrasts of the marginal means; see ``fastlmm_core.inference.joint_tests``."""
+        from fastlmm_core.inference.joint_tests import joint_tests
+
+        ddf, information = ddf or self.default_ddf, information or self.default_information
+        return joint_tests(self, by, at, weights, ddf, information, scaled)

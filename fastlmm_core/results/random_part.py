@@ -1,0 +1,288 @@
+"""Questions about the random part of a fit: components, BLUPs, heritability, field trend."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from fastlmm_core.gate import public
+from fastlmm_core.inference.linear_functions import (
+    DDF_METHODS,
+)
+from fastlmm_core.options import (
+    LEVEL,
+    NAME,
+    NAMES,
+    SWITCH,
+    TEXT,
+    one_of,
+    optional,
+    whole,
+)
+from fastlmm_core.reml.information import KINDS
+from fastlmm_core.results import blups as _blups
+from fastlmm_core.results.correlations import CorrelationTable, correlation_table
+from fastlmm_core.results.effective_dimensions import effective_dimension_table
+from fastlmm_core.results.fixed_part import FixedPart
+from fastlmm_core.results.marker_effects import marker_effect_table
+from fastlmm_core.results.vpredict import VarianceFunction, vpredict
+
+if TYPE_CHECKING:
+    from fastlmm_core.results.factor_analysis import FactorAnalysis
+    from fastlmm_core.results.genotype_values import GenotypeValues
+    from fastlmm_core.results.heritability import HeritabilityTable
+
+DDF = optional(one_of(DDF_METHODS))
+INFORMATION = optional(one_of(KINDS))
+
+
+class RandomPart(FixedPart):
+    """Variance components and functions of them, BLUPs and what is made of them."""
+
+    def vpredict(self, expression: str, information: str = "average") -> VarianceFunction:
+        """A function of the variance components V1, V2, ... with its standard error.
+
+        The components are numbered as they stand in the lower triangle of every term's covariance, row by
+        row, term after term, the residual last.
+
+        Parameters
+        ----------
+        expression : str
+            For example ``"V1/(V1 + V2)"``; also ``sqrt``, ``log`` and ``exp``.
+        information : {"average", "expected", "observed"}
+            Information about the components behind the standard error.
+
+        Raises
+        ------
+        OptionError
+            When the expression is anything else.
+        """
+        return vpredict(self, expression, information)
+
+    @public(term=optional(NAME), information=one_of(KINDS))
+    def correlations(self, term: str | None = None, information: str = "average") -> CorrelationTable:
+        """Genetic and residual correlations: group, var1, var2, estimate, se.
+
+        Parameters
+        ----------
+        term : str, optional
+            Grouping factor, ``"gen"`` or ``"vm(gen, G)"``, or ``"Residual"``; all of them by default.
+        information : {"average", "expected", "observed"}
+            Information about the variance parameters behind the standard errors (delta method).
+
+        Returns
+        -------
+        CorrelationTable
+            ``to_frame()``, and ``matrix(group)`` and ``errors(group)`` as squares.
+
+        Raises
+        ------
+        OptionError
+            When the term, or every term, has no correlations.
+        """
+        return correlation_table(self, term, information)
+
+    @public(term=optional(NAME), information=one_of(KINDS))
+    def factor_analysis(self, term: str | None = None, information: str = "average") -> FactorAnalysis:
+        """Loadings, scores, variance explained, overall performance and stability of a term with factors.
+
+        Parameters
+        ----------
+        term : str, optional
+            Grouping factor of ``fa(0 + env | gen, k=2)`` or ``rr(...)``, or the term as written; the first by
+            default.
+        information : {"average", "expected", "observed"}
+            Information about the variance parameters behind the errors of loadings and specific variances.
+
+        Raises
+        ------
+        OptionError
+            When no term, or not this one, has factors.
+        """
+        from fastlmm_core.results.factor_analysis import factor_analysis
+
+        return factor_analysis(self, term, information)
+
+    @cached_property
+    def effective_dimensions(self) -> pd.DataFrame:
+        """Effective dimensions tr(P V_k) of fixed part, terms and residual: group, name, edf, size."""
+        return effective_dimension_table(self)
+
+    @public(term=optional(NAME), level=LEVEL)
+    def blups(self, term: str | None = None, level: float = 0.95) -> pd.DataFrame:
+        """Conditional modes: group, level, term, estimate, se, pev, condvar, reliability, lower, upper.
+
+        `pev` is the prediction error variance Var(u_hat - u) with the uncertainty of beta in it, `condvar`
+        the conditional variance given the parameters (lme4's condVar); `se` is sqrt(pev), and
+        reliability = 1 - pev / Var(u).
+        """
+        return _blups.blup_table(self, term, level)
+
+    @public()
+    def ranef(self) -> dict[str, pd.DataFrame]:
+        """Conditional modes by grouping factor: a row a level, a column a coefficient."""
+        return _blups.ranef_tables(self)
+
+    @public(term=optional(TEXT))
+    def marker_effects(self, term: str | None = None) -> pd.DataFrame:
+        """Effects of the markers behind ``vm(gen, M)``: term, marker, estimate, se, pev.
+
+        Parameters
+        ----------
+        term : str, optional
+            Group of the random term, ``"vm(gen, M)"``; default the first that has markers.
+
+        Raises
+        ------
+        OptionError
+            When no term, or not this one, has a relationship from markers.
+        """
+        return marker_effect_table(self, term)
+
+    @public(
+        term=NAME, definitions=optional(NAMES), coefficient=optional(NAME), information=one_of(KINDS),
+    )  # fmt: skip
+    def heritability(
+        self, term: str, definitions: str | Sequence[str] | None = None, *,
+        levels: Sequence[Any] | None = None, coefficient: str | None = None, information: str = "average",
+    ) -> HeritabilityTable:  # fmt: skip
+        """Heritability of the levels of a random term by eight definitions, with standard errors.
+
+        Parameters
+        ----------
+        term : str
+            Grouping factor, ``"gen"`` or ``"vm(gen, A)"``.
+        definitions : str or sequence of str, optional
+            Of "standard", "plot", "cullis", "oakey", "piepho", "piepho_kr", "delta_blup", "delta_blue" (see
+            docs/heritability.md); all by default. Those from BLUEs need a second fit.
+        levels : sequence, optional
+            Levels that count; by default those with data, so that checks are not averaged in with the new
+            lines of ``(0 + new | gen)``.
+        coefficient : str, optional
+            One of several coefficients of the term.
+        information : {"average", "expected", "observed"}
+            Information about the components behind the standard errors (delta method). Definitions from
+            BLUEs have none, because two fits are involved.
+
+        Returns
+        -------
+        HeritabilityTable
+            ``table["cullis"]``, ``to_frame()``, and the deltas by pair and level, ``pairs`` and ``by_level``.
+
+        Raises
+        ------
+        OptionError
+            For an unknown term, definition, level or coefficient.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("yield ~ rep + (1|gen) + (1|rep:block)", datasets.load("john_alpha"))
+        >>> round(fit.heritability("gen")["cullis"], 4)
+        0.8091
+        """
+        from fastlmm_core.results.heritability import heritability
+
+        return heritability(self, term, definitions, levels, coefficient, information)
+
+    @public(term=NAME, level=LEVEL)
+    def trial_summary(self, term: str, level: float = 0.95) -> dict[str, float]:
+        """Was the trial any good: figures of it by name; see ``fastlmm_core.results.trial_summary``."""
+        from fastlmm_core.results.trial_summary import trial_summary
+
+        return trial_summary(self, term, level)
+
+    @public(
+        term=NAME, by=optional(NAMES), level=LEVEL, largest=SWITCH, draws=whole(100), seed=whole(0),
+    )  # fmt: skip
+    def genotype_values(
+        self, term: str, by: str | Sequence[str] | None = None, *, level: float = 0.95,
+        largest: bool = True, draws: int = 10_000, seed: int = 1,
+    ) -> GenotypeValues:  # fmt: skip
+        """Mean + BLUP of every genotype, with standard error, rank and the uncertainty of the rank.
+
+        Parameters
+        ----------
+        term : str
+            Grouping factor of the genotypes, ``"gen"`` or ``"vm(gen, A)"``.
+        by : str or sequence of str, optional
+            Values within the levels of these, environments or traits, with the interactions there; without
+            it, over them: the effect of the genotype itself, or the mean of its effects.
+        level : float
+            Of all intervals.
+        largest : bool
+            Whether large values are good.
+        draws, seed : int
+            Ranks are drawn from the joint normal distribution of the true values given the data.
+
+        Returns
+        -------
+        GenotypeValues
+            ``to_frame()``, ``best(k)``, ``select(k)``, ``index(weights)``.
+
+        Raises
+        ------
+        OptionError
+            For an unknown term or factor.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("yield ~ rep + (1|gen) + (1|rep:block)", datasets.load("john_alpha"))
+        >>> values = fit.genotype_values("gen")
+        >>> values.best(1).to_frame()["gen"].tolist()
+        ['G01']
+        """
+        from fastlmm_core.results.genotype_values import genotype_values
+
+        return genotype_values(self, term, by, level, largest, draws, seed)
+
+    @public(term=optional(TEXT), se=SWITCH)
+    def trend(self, term: str | None = None, se: bool = True) -> pd.DataFrame:
+        """The fitted trend over a field at all its positions, also those of missing plots.
+
+        Parameters
+        ----------
+        term : str, optional
+            Spline or term of ``ar1()``; by default the surface, else the process, else a curve.
+        se : bool
+
+        Returns
+        -------
+        DataFrame
+            Positions, trend, se. Of a spline the trend is its deviation with the polynomials in its variables
+            that the fixed part has, less their mean over the plots; of a process its BLUPs.
+
+        Raises
+        ------
+        OptionError
+            When the model has no trend, or no such term.
+        """
+        from fastlmm_core.results.trend import trend_table
+
+        return trend_table(self, term, se)
+
+    @public(row=optional(NAME), column=optional(NAME), by=optional(NAME))
+    def variogram(
+        self, row: str | None = None, column: str | None = None, by: str | None = None,
+        data: pd.DataFrame | None = None,
+    ) -> pd.DataFrame:  # fmt: skip
+        """Sample variogram of the residuals by displacement; see ``fastlmm_core.results.variogram``.
+
+        Parameters
+        ----------
+        row, column, by, data
+            As of ``fastlmm_core.results.field_layout.field_layout``; the model knows them by default.
+
+        Returns
+        -------
+        DataFrame
+            [trial], row_lag, column_lag, semivariance, pairs.
+        """
+        from fastlmm_core.results.field_layout import field_layout
+        from fastlmm_core.results.variogram import variogram_table
+
+        return variogram_table(field_layout(self, row, column, by, data), self.residuals)
