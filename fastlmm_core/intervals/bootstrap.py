@@ -153,7 +153,7 @@ def bootstrap(
     if out is not None and (seed is None or statistic is not None):
         raise OptionError("out= needs a seed=, and keeps the parameters of the model only, not statistic=")
     own = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
-    refitter = Refitter(fit, None if statistic is None else callers_own(statistic), n)
+    refitter = Refitter(fit, None if statistic is None else callers_own(statistic))
     draw = residual_draw(fit) if kind == "residual" else response_model(fit).draw
     store = None if out is None else BlockStore(out, fit, kind, own, BLOCK)
     blocks = refit_blocks(refitter, draw, n, own, store, threads or os.cpu_count() or 1, progress)

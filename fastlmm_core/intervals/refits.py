@@ -17,8 +17,8 @@ import scipy.sparse as sp
 
 from fastlmm_core.errors import FastLMMError, FastLMMWarning
 from fastlmm_core.intervals.parameters import Parameter, fixed_parameters, held_parameters
-from fastlmm_core.kernels.compile import compiled_before
 from fastlmm_core.kernels.refits import refit_responses
+from fastlmm_core.kernels.systems import Parameters, TrialDesign
 from fastlmm_core.kernels.trial_design import LARGEST_GRAPH, OK
 from fastlmm_core.kernels.trial_equations import build_small_equations, factorize_fixed, separate_search
 from fastlmm_core.reml.boundary import BOUNDARY
@@ -28,10 +28,6 @@ from fastlmm_core.reml.solved import SolvedEquations
 
 if TYPE_CHECKING:
     from fastlmm_core.results.fit import LMMFit
-
-
-# Refits from which on a kernel that was never compiled on this machine is worth it.
-MANY = 5_000
 
 
 @dataclass(frozen=True)
@@ -58,14 +54,10 @@ class Refitter:
     fit : LMMFit
     statistic : callable, optional
         Of a fit, an array (r,); default every variance parameter, sigma and the fixed coefficients.
-    expected : int
-        How many responses are to come: whether the kernel is worth its compilation.
     """
 
-    def __init__(
-        self, fit: LMMFit, statistic: Callable[[LMMFit], np.ndarray] | None = None, expected: int = MANY
-    ):
-        self.fit, self.statistic, self.expected = fit, statistic, expected
+    def __init__(self, fit: LMMFit, statistic: Callable[[LMMFit], np.ndarray] | None = None):
+        self.fit, self.statistic = fit, statistic
 
     @cached_property
     def parameters(self) -> list[Parameter]:
@@ -86,8 +78,7 @@ class Refitter:
     @cached_property
     def compiled(self) -> bool:
         """Whether refits run in the kernel, on any number of threads."""
-        pays = self.expected >= MANY or compiled_before(refit_responses)
-        return self.statistic is None and pays and self._small is not None
+        return self.statistic is None and self._small is not None
 
     # ------------------------------------------------------------------------------------------ one by one
     def _one_by_one(self, Y: np.ndarray) -> Refits:
@@ -169,11 +160,16 @@ class Refitter:
         if status != OK:
             return None
         search, lead, log_lead = separate_search(equations, K, work)
-        start, term, level = equations[4], equations[5], equations[6]
-        rows = np.empty(e.p, np.int64)
-        rows[level[term == K]] = start[:-1][term == K]
-        index = (e.theta_term, e.theta_row, e.theta_col)
-        return equations, search, lead, log_lead, L_fixed, rows, e.sizes, index, e.weights
+        pattern = equations.system.pattern
+        rows, fixed = np.empty(e.p, np.int64), pattern.term == K
+        rows[equations.level[fixed]] = pattern.start[:-1][fixed]
+        index = Parameters(e.sizes, e.theta_term, e.theta_row, e.theta_col)
+        # every column was kept: no null vectors; the bases are those of the terms already
+        own = TrialDesign(
+            search, lead, log_lead, L_fixed, rows, index, np.empty((K, 0, 0)), np.arange(e.p),
+            np.empty((0, 0)), np.empty(0), e.p,
+        )  # fmt: skip
+        return equations, own, e.weights
 
     def _compiled(self, Y: np.ndarray) -> Refits:
         fit, e, small = self.fit, self.fit.plain.equations, self._small

@@ -8,22 +8,18 @@ from fastlmm_core.kernels.trial_fit import fit_response
 
 @kernel
 def refit_responses(
-    equations, search, lead, log_lead, L_fixed, fixed_rows, widths, theta_index, weights, Y, reml, tolerance,
-    max_iterations, status, figures, thetas, betas,
-):  # fmt: skip
+    equations, design, weights, Y, reml, tolerance, max_iterations, status, figures, thetas, betas
+):
     """Fit every row of Y (k, n); the other arguments are those of ``trial_fit.fit_response``.
 
     Fills `status` (k,), criterion, sigma2, iterations and singularity in `figures` (k, 4), and `thetas`
     (k, n_theta), `betas` (k, p) in the inside parametrisation.
     """
     for j in range(Y.shape[0]):
-        status[j], numbers, theta, _, _, _, _, beta, _ = fit_response(
-            equations, search, lead, log_lead, L_fixed, fixed_rows, widths, theta_index, weights, Y[j], reml,
-            tolerance, max_iterations,
-        )  # fmt: skip
+        status[j], fit = fit_response(equations, design, weights, Y[j], reml, tolerance, max_iterations)
         for s in range(4):
-            figures[j, s] = numbers[s]
-        for s in range(theta.size):
-            thetas[j, s] = theta[s]
-        for s in range(beta.size):
-            betas[j, s] = beta[s]
+            figures[j, s] = fit.numbers[s]
+        for s in range(fit.theta.size):
+            thetas[j, s] = fit.theta[s]
+        for s in range(fit.beta.size):
+            betas[j, s] = fit.beta[s]
