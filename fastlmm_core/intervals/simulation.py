@@ -149,7 +149,8 @@ def _structured_residual(fit: LMMFit) -> tuple[int, Draw]:
     solution = fit.solved
     assert isinstance(solution, StructuredSolution)
     e, scale = solution.equations, solution.response.scale
-    root = precision_draw(sp.csc_array(solution.point.precision), e.residual.n_rows)
+    pieces, _ = e.residual.coefficients(solution.theta[e.slices[1]])
+    root = precision_draw(sp.csc_array(e.row_precision.at(pieces)), e.residual.n_rows)
     return e.residual.n_rows, lambda z: scale * root(z)[: e.n]
 
 

@@ -59,6 +59,15 @@ def test_a_relationship_and_residuals_by_environment():
     assert np.allclose(covariance(fit), V, rtol=1e-8, atol=1e-10)
 
 
+def test_a_relationship_with_independent_residuals():
+    """Balanced or not: the engine may take the levels in another basis."""
+    for table in (TABLE, TABLE.drop_duplicates("gen")):
+        fit = lmm("y ~ 1 + (1 | vm(gen, A))", table, relationships={"A": (A, LEVELS)})
+        Z = np.eye(12)[[LEVELS.index(g) for g in table["gen"]]]
+        V = term_blocks(fit)[0].T[0, 0] * Z @ A @ Z.T + fit.sigma**2 * np.eye(len(table))
+        assert np.allclose(covariance(fit), V, rtol=1e-8, atol=1e-10)
+
+
 def test_a_field_with_missing_plots():
     few = TABLE.drop(index=[3, 17, 18])
     fit = lmm("y ~ env + (1 | gen)", few, residual="ar1(row):ar1(col) | env")
