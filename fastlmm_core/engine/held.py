@@ -10,6 +10,7 @@ import numpy as np
 from fastlmm_core.design.parameter_names import NamedCovariance, named_covariances
 from fastlmm_core.engine.equations import StructuredEquations
 from fastlmm_core.errors import OptionError
+from fastlmm_core.structures.levels.penalty import PenaltyLevels
 from fastlmm_core.structures.residuals.by_group import IndependentResiduals, KnownResiduals
 from fastlmm_core.structures.residuals.within_subject import WithinSubjectResiduals
 
@@ -53,7 +54,8 @@ def _placed(e: StructuredEquations, named: Sequence[NamedCovariance], s2: float,
             continue
         term, (own, level) = e.terms[one.term], e.slices[0][one.term]
         if not term.structure.n_theta:
-            theta[level] = _log_precisions(one, level.stop - level.start, s2)
+            assert isinstance(term.levels, PenaltyLevels)
+            theta[level] = term.levels.theta_of(_positive_variances(one, level.stop - level.start) / s2)
             continue
         back = np.linalg.inv(term.basis)
         # a matrix of another size goes in as it is: the structure says which size is right
@@ -62,12 +64,12 @@ def _placed(e: StructuredEquations, named: Sequence[NamedCovariance], s2: float,
     return theta
 
 
-def _log_precisions(one: NamedCovariance, count: int, s2: float) -> np.ndarray:
-    """theta of a spline from its variances, one a smoothing parameter."""
+def _positive_variances(one: NamedCovariance, count: int) -> np.ndarray:
+    """Variances (count,) of a spline, one a smoothing parameter."""
     variances = one.T.ravel()
     if variances.size != count or not (variances > 0.0).all():
         raise OptionError(f"'{one.key}' takes {count} positive variances, one for each smoothing parameter")
-    return -np.log(variances / s2)
+    return variances
 
 
 def _place_residual(

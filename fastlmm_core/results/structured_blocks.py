@@ -13,6 +13,7 @@ from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.reml.solved import SolvedEquations
 from fastlmm_core.structures.coefficients.boundary import BOUND_CORRELATION, describe_boundary
 from fastlmm_core.structures.coefficients.factor_analytic import FactorAnalytic
+from fastlmm_core.structures.levels.penalty import PenaltyLevels
 
 if TYPE_CHECKING:
     from fastlmm_core.results.figures import FitFigures
@@ -153,15 +154,14 @@ def _spline_block(solution: StructuredSolution, k: int, random: Any) -> Componen
     e = solution.equations
     term = e.terms[k]
     level = e.slices[0][k][1]
-    assert term.levels is not None
+    assert isinstance(term.levels, PenaltyLevels)
     theta = solution.theta[level]
     variances = solution.sigma2 * term.levels.natural(theta)
-    c, _ = term.levels.coefficients(theta)
     pieces = e.level_pieces[k]
     inverse = np.asarray(e.P_pieces.T @ (e.spherical.twice * solution.inverse_subset))[pieces]
-    effective = term.levels.log_determinant(theta)[1] - c * inverse
+    effective = term.levels.effective_dimensions(theta, inverse)
     slopes = np.zeros((e.n_theta, len(variances)))
-    slopes[level] = -np.diag(variances)
+    slopes[level] = solution.sigma2 * term.levels.natural_jacobian(theta)
     return ComponentBlock(
         random.label, None, random.label, "spline", list(random.names), len(variances), None, slopes,
         {"variances": variances, "effective_dim": effective},

@@ -234,3 +234,22 @@ def test_effective_dimensions_of_plain_terms(field, options):
     P = Vi - Vi @ X @ np.linalg.solve(X.T @ Vi @ X, X.T @ Vi)
     traces = [2.0, np.sum(P * gen), np.sum(P * row), np.sum(P * R)]
     assert fit.effective_dimensions["edf"].to_numpy() == pytest.approx(traces, abs=1e-6)
+
+
+@pytest.mark.parametrize("seed", [1, 3, 5, 9])
+def test_a_direction_that_is_straight_has_its_limit(seed):
+    """A surface without curvature over rows: the search rests at the bound, a certified optimum."""
+    rng = np.random.default_rng(seed)
+    frame = made_field(rows=12, cols=16, seed=3, genotypes=48)
+    r, c = frame["row"].to_numpy(float), frame["col"].to_numpy(float)
+    frame["yield"] = 10 + 0.3 * r + (1 + 0.1 * r) * np.sin(c / 3) + 0.5 * rng.normal(size=len(frame))
+    fit = lmm("yield ~ row*col + ps(row, col, nseg=auto)", frame)
+    _, second, residual = fit.variance_components["estimate"]
+    assert fit.converged and fit.optimum.iterations < 40
+    assert fit.effective_dimensions["edf"][1] < 1e-3
+    pairs, Z = surface_factors(frame, (6, 8))
+    straight = pairs[0] == 0.0
+    V = residual * np.eye(len(frame)) + second * (Z[:, straight] / pairs[1, straight]) @ Z[:, straight].T
+    X = np.column_stack([np.ones(len(frame)), r, c, r * c])
+    limit = dense_criterion(frame["yield"].to_numpy(), X, V)
+    assert fit.criterion == pytest.approx(limit, abs=1e-4)

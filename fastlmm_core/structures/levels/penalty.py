@@ -11,12 +11,17 @@ from scipy.linalg import solveh_banded
 
 from fastlmm_core.structures.levels.base import LevelStructure
 
-# log(precision) stays within this of that of a typical variance: beyond, a direction is straight, or free.
-LARGEST_LOG = 25.0
+# log(precision) stays within this of that of a typical variance. At the bounds a direction is straight, or
+# free, to some 1e-6 of the deviance; further out, penalty and data are so far apart that it loses digits.
+LARGEST_LOG = 18.0
+LARGEST_SHARE = 1.0 - 1e-12  # of it that `theta_of` gives back
 
 
 class PenaltyLevels(LevelStructure):
-    """Precision of the coefficients of a spline, theta_d = log(1 / variance_d).
+    """Precision of the coefficients of a spline: log(1 / variance_d) = m + 18 tanh((theta_d - m) / 18).
+
+    m is that of a typical variance. The chart ends at the bounds with slope zero, so that a search that goes
+    for a straight line comes to rest there.
 
     Parameters
     ----------
@@ -54,17 +59,32 @@ class PenaltyLevels(LevelStructure):
 
     def coefficients(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         c = self.precisions(theta)
-        return c, np.diag(c)
+        return c, np.diag(c * self._slopes(theta))
 
     def precisions(self, theta: np.ndarray) -> np.ndarray:
         """1 / variance (D,), kept within bounds around the typical one."""
-        return np.exp(np.clip(theta, self.centre - LARGEST_LOG, self.centre + LARGEST_LOG))
+        return np.exp(self.centre + LARGEST_LOG * np.tanh((theta - self.centre) / LARGEST_LOG))
+
+    def _slopes(self, theta: np.ndarray) -> np.ndarray:
+        """Derivatives of log precision in theta (D,)."""
+        return 1.0 - np.tanh((theta - self.centre) / LARGEST_LOG) ** 2
+
+    def theta_of(self, variances: np.ndarray) -> np.ndarray:
+        """theta (D,) of variances, or of the nearest within the bounds."""
+        share = (-np.log(variances) - self.centre) / LARGEST_LOG
+        return self.centre + LARGEST_LOG * np.arctanh(np.clip(share, -LARGEST_SHARE, LARGEST_SHARE))
 
     def start(self) -> np.ndarray:
         return np.full(self.n_theta, self.centre)
 
     def log_determinant(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
-        return self._log_eigenvalues(self.precisions(theta))
+        value, gradient = self._log_eigenvalues(self.precisions(theta))
+        return value, gradient * self._slopes(theta)
+
+    def effective_dimensions(self, theta: np.ndarray, inverse: np.ndarray) -> np.ndarray:
+        """Those of every direction (D,) from <C^-1, P_d> (D,)."""
+        c = self.precisions(theta)
+        return self._log_eigenvalues(c)[1] - c * inverse
 
     def multiply_covariance(self, theta: np.ndarray, V: np.ndarray) -> np.ndarray:
         band = np.tensordot(self.precisions(theta), self._bands, axes=1)
@@ -81,13 +101,13 @@ class PenaltyLevels(LevelStructure):
         return out
 
     def natural(self, theta: np.ndarray) -> np.ndarray:
-        return np.exp(-theta)
+        return 1.0 / self.precisions(theta)
 
     def natural_jacobian(self, theta: np.ndarray) -> np.ndarray:
-        return -np.diag(np.exp(-theta))
+        return -np.diag(self._slopes(theta) / self.precisions(theta))
 
     def natural_names(self) -> tuple[str, ...]:
         return self.names
 
     def rescaled(self, theta: np.ndarray, factor: float) -> np.ndarray:
-        return theta - np.log(factor)
+        return self.theta_of(self.natural(theta) * factor)
