@@ -8,7 +8,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fastlmm_core.engine.equations import StructuredEquations
-from fastlmm_core.engine.objective import Score, StructuredPoint, evaluate, gradient_at, score_at
+from fastlmm_core.engine.objective import (
+    Score,
+    StructuredPoint,
+    evaluate,
+    gradient_at,
+    score_at,
+    without_cancellation,
+)
 from fastlmm_core.engine.search import Progress, SearchEnd, search
 from fastlmm_core.engine.second_derivatives import difference_hessian, flat_rotations, invert_on_range
 from fastlmm_core.engine.starting_values import starting_values
@@ -92,7 +99,7 @@ def fit_structures(
 
     first = starting_values(e, y) if start is None else start
     if not free.any():
-        point = evaluate(e, factor, full, fixed)
+        point = without_cancellation(e, factor, evaluate(e, factor, full, fixed))
         empty = np.zeros(0)
         end = SearchEnd(empty, 0, point, True, 0.0, 0, 1, empty, np.zeros((0, 0)), None, np.empty((0, 3)))
         return StructuredOptimum(end, fixed, free, None, point, np.inf)
@@ -106,7 +113,7 @@ def fit_structures(
     if best.end.decrement > TOLERANCE and best.end.status != 2 and factor.flops <= LARGE_FLOPS:
         best = _polished(e, factor, full, replace(best, point=point))
         point = evaluate(e, factor, full, best.theta)
-    return replace(best, point=point)
+    return replace(best, point=without_cancellation(e, factor, point))
 
 
 def _starts(e: StructuredEquations, y: np.ndarray, first: np.ndarray, given: bool) -> list[np.ndarray]:

@@ -13,7 +13,7 @@ Gilmour, Thompson & Cullis 1995; Johnson & Thompson 1995):
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,10 @@ from fastlmm_core.kernels.loadings import accumulate_loading_scores, spread_inve
 from fastlmm_core.linalg.base import CholeskyFactor
 
 LOG_TWO_PI = float(np.log(2.0 * np.pi))
+# Residual variance of a row, in units of the response's, below which log|X'V^-1 X| is corrected for rounding,
+# and numbers that the correction may hold.
+TINY_RESIDUAL = 1e-6
+LARGEST_CORRECTION = 20_000_000
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,34 @@ def evaluate(
     return StructuredPoint(
         theta, float(deviance), loadings, G, precision, solution, coefficients, residual, projected
     )
+
+
+def without_cancellation(
+    e: StructuredEquations, factor: CholeskyFactor, point: StructuredPoint
+) -> StructuredPoint:
+    """The factorized point with log|X'V^-1 X| to nearly full precision where residual variances are tiny.
+
+    Where R^-1 holds large numbers, X'V^-1 X is what is left of their difference in the last pivots of C.
+    With B = C^-1 [0 I]' as computed, Phi = (X'V^-1 X)^-1 is its fixed rows but for the first order of the
+    rounding, and B_x + B_x' - B'C B but for the second; B'C B is formed from residuals, which do not cancel.
+    """
+    work = e.p * e.spherical.size
+    if e.fixed_last or not work or work > LARGEST_CORRECTION or not np.isfinite(point.deviance):
+        return point
+    if float(e.residual.variances(point.theta[e.slices[1]]).min()) > TINY_RESIDUAL:
+        return point
+    B = np.zeros((e.spherical.size, e.p))
+    B[e.spherical.fixed, np.arange(e.p)] = 1.0
+    B = factor.solve(B)
+    rows = np.asarray(e.matrix @ e.spread(point.loadings, B))
+    energy = rows.T @ (point.precision @ rows) + B.T @ prior_product(e, point.theta, B)
+    computed = B[e.spherical.fixed]
+    accurate = computed + computed.T - 0.5 * (energy + energy.T)
+    (sign, before), (sign_after, after) = np.linalg.slogdet(computed), np.linalg.slogdet(accurate)
+    change = before - after
+    if sign <= 0.0 or sign_after <= 0.0 or not abs(change) < 0.1:
+        return point
+    return replace(point, deviance=point.deviance + float(change))
 
 
 def prior_product(e: StructuredEquations, theta: np.ndarray, B: np.ndarray) -> np.ndarray:

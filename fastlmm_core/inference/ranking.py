@@ -49,13 +49,14 @@ class RankDraws:
 def draw_ranks(mean: np.ndarray, covariance: np.ndarray, draws: int, seed: int) -> RankDraws:
     """Ranks in draws from N(mean (L,), covariance (L, L)); the covariance may be singular."""
     values, vectors = np.linalg.eigh(covariance)
-    root = vectors * np.sqrt(np.maximum(values, 0.0))
+    # the symmetric root is one whatever the eigenvectors are: a seed gives the same ranks on every machine
+    root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
     random, L = np.random.default_rng(seed), mean.size
     ranks = np.empty((draws, L), dtype=np.int32)
     step = max(1, DRAWN_TOGETHER // L)
     for first in range(0, draws, step):
         own = ranks[first : first + step]
-        drawn = mean + random.standard_normal((len(own), L)) @ root.T
+        drawn = mean + random.standard_normal((len(own), L)) @ root
         order = np.argsort(-drawn, axis=1)
         np.put_along_axis(own, order, np.arange(1, L + 1, dtype=np.int32)[None, :], axis=1)
     return RankDraws(ranks)

@@ -237,6 +237,8 @@ def format_fixed(value: float, decimals: int) -> str:
         return "Inf" if value > 0 else "-Inf"
     if value != 0 and (decimals > 8 or abs(value) >= 1e9):
         return f"{value:.3e}"
+    # figures halfway between two printed ones would be rounded by their last bits, which differ by machine
+    value = float(f"{value:.12g}")
     text = f"{value:.{min(max(decimals, 0), 8)}f}"
     return text.lstrip("-") if float(text) == 0 else text
 
