@@ -1,10 +1,5 @@
-"""What every factor promises, for all of them, against dense NumPy.
+"""What every factor promises, for all of them, against dense NumPy."""
 
-Two of the three call BLAS through addresses, which only exists in compiled code: with NUMBA_DISABLE_JIT=1
-they are skipped, and their loops are tested by ``kernels/test_supernodes``.
-"""
-
-import os
 import pickle
 
 import numpy as np
@@ -16,10 +11,6 @@ from fastlmm_core.linalg import base
 from fastlmm_core.linalg.cholmod import CholmodFactor
 from fastlmm_core.linalg.simplicial import SimplicialFactor
 from fastlmm_core.linalg.supernodal import SupernodalFactor
-
-needs_compiled = pytest.mark.skipif(
-    os.environ.get("NUMBA_DISABLE_JIT", "0") != "0", reason="BLAS by address needs compiled kernels"
-)
 
 
 def by_columns(indptr, indices):
@@ -34,8 +25,8 @@ def by_columns(indptr, indices):
 
 FACTORS = [
     pytest.param(by_columns, id="simplicial"),
-    pytest.param(SupernodalFactor, id="supernodal", marks=needs_compiled),
-    pytest.param(CholmodFactor, id="cholmod", marks=needs_compiled),
+    pytest.param(SupernodalFactor, id="supernodal"),
+    pytest.param(CholmodFactor, id="cholmod"),
 ]
 
 
