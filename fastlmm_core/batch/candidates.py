@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fastlmm_core.design.formula import ParsedFormula
+from fastlmm_core.design.formula_parts import ParsedFormula
 from fastlmm_core.errors import FormulaError, OptionError, nearest_names, shown
 
 CHOICES = ("first", "aic", "bic")

@@ -19,7 +19,7 @@ from fastlmm_core.batch.variables import (
 )
 from fastlmm_core.design.coding import code_terms
 from fastlmm_core.design.expressions import deparse, label_of
-from fastlmm_core.design.formula import RandomPart, TermList
+from fastlmm_core.design.formula_parts import RandomPart, TermList
 from fastlmm_core.inference.mean_specs import parse_specs
 from fastlmm_core.kernels.trial_inference import ASYMPTOTIC, KENWARD_ROGER, RESIDUAL, SATTERTHWAITE
 from fastlmm_core.kernels.trial_layout import count_levels

@@ -12,7 +12,7 @@ import numpy as np
 
 from fastlmm_core.design.building import read_relationships
 from fastlmm_core.design.expressions import Node
-from fastlmm_core.design.formula import ParsedFormula
+from fastlmm_core.design.formula_parts import ParsedFormula
 from fastlmm_core.design.random_terms import find_relationship
 from fastlmm_core.design.residual import ParsedResidual, parse_residual
 from fastlmm_core.design.structured_parts import UNITS

@@ -15,7 +15,7 @@ import scipy.sparse as sp
 
 from fastlmm_core.design.contrasts import sum_to_zero, treatment
 from fastlmm_core.design.expressions import label_of
-from fastlmm_core.design.formula import TermList
+from fastlmm_core.design.formula_parts import TermList
 from fastlmm_core.design.sparse_columns import (
     Block,
     dense_rows,

@@ -10,7 +10,7 @@ import pandas as pd
 
 from fastlmm_core.design.evaluation import Numbers, evaluate_numbers
 from fastlmm_core.design.expressions import Name, Parser
-from fastlmm_core.design.formula import ParsedFormula
+from fastlmm_core.design.formula_parts import ParsedFormula
 from fastlmm_core.design.functions import columns_read
 from fastlmm_core.design.grouping import group_text, read_group
 from fastlmm_core.design.rank import Rank

@@ -12,7 +12,7 @@ import scipy.sparse as sp
 
 from fastlmm_core.design.coding import Coding
 from fastlmm_core.design.expressions import Name
-from fastlmm_core.design.formula import ParsedFormula
+from fastlmm_core.design.formula_parts import ParsedFormula
 from fastlmm_core.design.functions import is_factor_call
 from fastlmm_core.design.hypotheses import type1, type2, type3
 from fastlmm_core.design.offsets import Offset

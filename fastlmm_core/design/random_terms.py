@@ -14,7 +14,7 @@ from fastlmm_core.design.bases import State
 from fastlmm_core.design.coding import Coding, code_terms
 from fastlmm_core.design.evaluation import evaluate_factor
 from fastlmm_core.design.expressions import Node, deparse
-from fastlmm_core.design.formula import RandomPart
+from fastlmm_core.design.formula_parts import RandomPart
 from fastlmm_core.design.functions import names_read
 from fastlmm_core.design.grouping import (
     Axis,

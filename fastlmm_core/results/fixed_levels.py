@@ -10,7 +10,8 @@ import numpy as np
 
 from fastlmm_core.design.building import build_design
 from fastlmm_core.design.expressions import Name, deparse
-from fastlmm_core.design.formula import ParsedFormula, RandomPart, TermList, parse_expression
+from fastlmm_core.design.formula import parse_expression
+from fastlmm_core.design.formula_parts import ParsedFormula, RandomPart, TermList
 from fastlmm_core.design.table import Table
 from fastlmm_core.errors import FastLMMWarning, InferenceError
 
