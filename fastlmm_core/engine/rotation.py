@@ -99,7 +99,8 @@ def rotate_term(design: Any, matrices: tuple[sp.csr_array, ...]) -> RotatedTerm 
     w = np.ones(n) if design.weights is None else np.asarray(design.weights, float)
     codes = Z.indices.astype(np.int64)
     sums = np.bincount(codes, w, minlength=L)
-    if sums.min() <= 0.0 or sums.max() - sums.min() > EQUAL * sums.max():
+    least, most = float(np.min(sums)), float(np.max(sums))
+    if least <= 0.0 or most - least > EQUAL * most:
         return None
     values, vectors = eigh(G, driver="evd", check_finite=False)
     root = np.sqrt(np.maximum(values, 0.0))

@@ -102,12 +102,12 @@ def plot_variogram(
     layout = field_layout(fit, row, column, by, data)
     label, rows = chosen_field(layout, trial)
     found = sample_variogram(layout.grid(fit.residuals, rows))
-    if found.pairs.max() < FEWEST_PAIRS:
+    if np.max(found.pairs) < FEWEST_PAIRS:
         raise DataError(f"a variogram needs {FEWEST_PAIRS} pairs of plots at some displacement")
     figure, (left, right) = pyplot().subplots(1, 2, figsize=(10, 4.2), layout="constrained")
     shown = np.where(found.pairs >= FEWEST_PAIRS, found.semivariance, np.nan)
     used = np.isfinite(shown)
-    last = [int(np.flatnonzero(used.any(axis=side)).max()) + 1 for side in (1, 0)]
+    last = [int(np.max(np.flatnonzero(used.any(axis=side)))) + 1 for side in (1, 0)]
     shown = shown[: last[0], : last[1]]
     draw_map(left, shown, np.arange(last[0]), np.arange(last[1]), "semivariance", around_zero=False)
     left.invert_yaxis()

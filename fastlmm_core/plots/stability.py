@@ -53,7 +53,7 @@ def plot_stability(
         if name not in table.genotypes:
             raise DataError(f"there is no genotype '{name}'{nearest_names(name, table.genotypes)}")
     x = table.means.mean(axis=0)
-    ends = np.array([x.min(), x.max()])
+    ends = np.array([np.min(x), np.max(x)])
     ax = own_axes(ax)
     for i, name in enumerate(table.genotypes):
         line = frame["mean"][i] + frame["slope"][i] * (ends - x.mean())

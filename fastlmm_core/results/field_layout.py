@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -205,7 +206,7 @@ def positions_of(column: Column) -> Direction:
     if labels.size < 2 or not np.all(labels == np.round(labels)):
         return found
     whole = labels.astype(np.int64)
-    step = int(np.gcd.reduce(np.diff(whole)))
+    step = math.gcd(*np.diff(whole).tolist())
     count = int(whole[-1] - whole[0]) // step + 1
     if count > LARGEST_GRID:
         raise DataError(f"'{column.name}' goes from {whole[0]} to {whole[-1]} in steps of {step}: these are "

@@ -66,7 +66,7 @@ class GenotypeValues:
         if not self.by:
             return [np.arange(len(self))]
         codes = self.rows.labels.groupby(list(self.by), sort=False).ngroup().to_numpy()
-        return [np.flatnonzero(codes == g) for g in range(codes.max() + 1)]
+        return [np.flatnonzero(codes == g) for g in range(int(np.max(codes)) + 1)]
 
     @cached_property
     def _covariances(self) -> list[np.ndarray]:
