@@ -34,6 +34,14 @@ class NamedCovariance:
     at: str | None
     T: np.ndarray
 
+    def inside(self, basis: np.ndarray) -> np.ndarray:
+        """T of the coefficients u = basis u_inside.
+
+        A matrix of another size stays as it is: the structure says which size is right.
+        """
+        back = np.linalg.inv(basis)
+        return back @ self.T @ back.T if self.T.shape == back.shape else self.T
+
 
 def named_covariances(design: Any, given: Mapping[str, Any], option: str) -> list[NamedCovariance]:
     """Covariances by the terms they belong to.

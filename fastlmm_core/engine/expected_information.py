@@ -43,7 +43,7 @@ def expected_by_unknowns(solution: StructuredSolution, directions: list[Directio
         half_G = leading_half(solution, G)  # not N G, whose entries cancel where a variance is large
         M = G - half_G.T @ half_G
         K = np.eye(e.natural.size) - half.T @ half_G
-        M[e.natural.fixed] = M[e.natural.missing] = 0.0
+        e.natural.leave_random(M)
     for t in random:
         products[t] = move_natural(solution, directions[t], M)
         KDK = K @ move_natural(solution, directions[t], _random_rows(solution, K.T))
@@ -59,7 +59,7 @@ def expected_by_unknowns(solution: StructuredSolution, directions: list[Directio
 def _random_rows(solution: StructuredSolution, B: np.ndarray) -> np.ndarray:
     """B (q, r) without the rows of fixed and missing unknowns."""
     out = B.copy()
-    out[solution.equations.natural.fixed] = out[solution.equations.natural.missing] = 0.0
+    solution.equations.natural.leave_random(out)
     return out
 
 
@@ -84,8 +84,7 @@ def expected_by_rows(solution: StructuredSolution, directions: list[Direction]) 
     half = leading_half(solution, np.asarray(e.matrix.T @ R_inv))
     P = R_inv - half.T @ half
     B = np.asarray(e.matrix.T @ P)
-    B[e.natural.fixed] = 0.0
-    B[e.natural.missing] = 0.0
+    e.natural.leave_random(B)
     theta = solution.theta[e.slices[1]]
     RP = e.residual.multiply_covariance(theta, P)
     products = []

@@ -57,10 +57,7 @@ def _placed(e: StructuredEquations, named: Sequence[NamedCovariance], s2: float,
             assert isinstance(term.levels, PenaltyLevels)
             theta[level] = term.levels.theta_of(_positive_variances(one, level.stop - level.start) / s2)
             continue
-        back = np.linalg.inv(term.basis)
-        # a matrix of another size goes in as it is: the structure says which size is right
-        T = back @ one.T @ back.T if one.T.shape == back.shape else one.T
-        theta[own] = getattr(term.structure, verb)(T / s2)
+        theta[own] = getattr(term.structure, verb)(one.inside(term.basis) / s2)
     return theta
 
 

@@ -47,6 +47,11 @@ class Side:
     def pair(self) -> tuple[np.ndarray, np.ndarray]:
         return self.start, self.indptr
 
+    def leave_random(self, B: np.ndarray) -> None:
+        """Zeros in the rows of B (size, r) of missing plots and fixed columns, in place."""
+        B[self.fixed] = 0.0
+        B[self.missing] = 0.0
+
     @cached_property
     def columns(self) -> np.ndarray:
         """Column of every entry (nnz,)."""

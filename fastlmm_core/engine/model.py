@@ -10,8 +10,8 @@ import scipy.sparse as sp
 
 from fastlmm_core.engine.equations import StructuredEquations, build_structured_equations
 from fastlmm_core.engine.null_space import NullSpace
-from fastlmm_core.engine.rotation import rotate_term
-from fastlmm_core.engine.terms import EngineTerm
+from fastlmm_core.engine.rotation import dense_relationship, rotate_term
+from fastlmm_core.engine.terms import EngineTerm, coefficient_structure
 from fastlmm_core.errors import OptionError
 from fastlmm_core.kernels.columns import orthonormal_basis
 from fastlmm_core.structures.coefficients.unit import UnitLoadings
@@ -28,9 +28,9 @@ from fastlmm_core.structures.residuals.within_subject import WithinSubjectResidu
 
 def build_model(design: Any, *, fixed_last: bool) -> StructuredEquations:
     """The equations of a design with any structures."""
-    rotated = None
-    if len(design.random) == 1 and not design.random[0].is_spline:
-        rotated = rotate_term(design, coefficient_matrices(design.random[0], design.n))
+    G, rotated = dense_relationship(design), None
+    if G is not None:
+        rotated = rotate_term(design, G, coefficient_matrices(design.random[0], design.n)[0])
     if rotated is not None:
         ones = IndependentResiduals(np.ones(design.n), np.zeros(design.n, np.int64), (None,))
         ones.log_weights = rotated.log_weights
@@ -55,7 +55,7 @@ def engine_term(term: Any, n: int, *, reduced: bool = True) -> EngineTerm:
         null = NullSpace(term.polynomials, term.unpenalized, reduced)
         columns = term.basis if reduced else term.basis.toarray() - term.polynomials @ term.unpenalized
         return EngineTerm(UnitLoadings(1), penalty, (sp.csr_array(columns),), np.eye(1), null=null)
-    structure = make_coefficient_structure(term.structure, len(term.columns), **dict(term.options))
+    structure = coefficient_structure(term)
     levels, root = level_structure(term.relation)
     matrices = coefficient_matrices(term, n)
     basis = np.eye(structure.m)

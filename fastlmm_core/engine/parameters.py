@@ -245,8 +245,7 @@ def average_matrix(solution: StructuredSolution, directions: list[Direction]) ->
     e, point = solution.equations, solution.point
     t = len(directions)
     B = point.projected.copy()
-    B[e.natural.fixed] = 0.0
-    B[e.natural.missing] = 0.0
+    e.natural.leave_random(B)
     natural, pieces = np.zeros((e.natural.size, t)), np.zeros((t, e.residual.n_pieces))
     for at, direction in enumerate(directions):
         if direction.term >= 0:

@@ -19,8 +19,7 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.linalg import eigh
 
-from fastlmm_core.engine.terms import EngineTerm
-from fastlmm_core.structures.registry import make_coefficient_structure
+from fastlmm_core.engine.terms import EngineTerm, coefficient_structure
 
 # Levels below which the clique is as fast.
 LEAST_LEVELS = 200
@@ -80,18 +79,17 @@ class RotatedTerm:
     log_weights: float
 
 
-def rotate_term(design: Any, matrices: tuple[sp.csr_array, ...]) -> RotatedTerm | None:
+def rotate_term(design: Any, G: np.ndarray, Z: sp.csr_array) -> RotatedTerm | None:
     """The only random term of a design in its eigenbasis; None where that is another model or no gain.
 
     Parameters
     ----------
-    matrices : tuple of (n, L) csr_array
-        Incidence of its coefficients.
+    G : (L, L) float64
+        As `dense_relationship` gives it.
+    Z : (n, L) csr_array
+        Incidence of its coefficient.
     """
-    G = _dense_relationship(design)
-    if G is None or len(matrices) != 1:
-        return None
-    Z, n, L = matrices[0], design.n, G.shape[0]
+    n, L = design.n, G.shape[0]
     if L < LEAST_LEVELS or design.X.shape[1] > MOST_COLUMNS or n * design.X.shape[1] > MOST_NUMBERS:
         return None
     if Z.nnz != n or not np.all(np.diff(Z.indptr) == 1) or not np.all(Z.data == 1.0):
@@ -108,17 +106,18 @@ def rotate_term(design: Any, matrices: tuple[sp.csr_array, ...]) -> RotatedTerm 
     np.minimum.at(first, codes, np.arange(n))
     rotation = RowRotation(np.sqrt(w), _reflector(np.sqrt(w / sums[codes]), codes, first), first, vectors)
     inside = sp.csr_array((np.sqrt(sums[0]) * root, (first, np.arange(L))), shape=(n, L))
-    structure = make_coefficient_structure("us", 1)
-    term = EngineTerm(structure, None, (inside,), np.eye(1), vectors * root)
+    term = EngineTerm(coefficient_structure(design.random[0]), None, (inside,), np.eye(1), vectors * root)
     return RotatedTerm(term, rotation, float(np.sum(np.log(w))))
 
 
-def _dense_relationship(design: Any) -> np.ndarray | None:
-    """G (L, L) of a model with one random term over it and independent residuals of one variance."""
+def dense_relationship(design: Any) -> np.ndarray | None:
+    """G (L, L) of a model with one random term of one coefficient over it, and one residual variance."""
     if len(design.random) != 1 or design.residual.kind != "units" or design.residual.by is not None:
         return None
     term = design.random[0]
-    if term.is_spline or term.structure not in ("us", "diag", "homdiag") or term.relation is None:
+    if term.is_spline or term.relation is None or len(term.columns) != 1:
+        return None
+    if coefficient_structure(term).n_theta != 1:
         return None
     factors = term.relation.factors
     if len(factors) != 1 or factors[0].kind != "vm" or factors[0].relationship.root() is not None:

@@ -263,8 +263,7 @@ class StructuredSolution:
         projected = np.empty_like(natural)
         multiply_symmetric(self.point.G, e.natural.indptr, e.natural.indices, natural, projected)
         projected -= functions
-        projected[e.natural.fixed] = 0.0
-        projected[e.natural.missing] = 0.0
+        e.natural.leave_random(projected)
         return FixedRows(spherical, natural, rows, projected), natural
 
     def row_weights(self, fixed: FixedRows) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -11,6 +12,12 @@ import scipy.sparse as sp
 from fastlmm_core.engine.null_space import NullSpace
 from fastlmm_core.structures.coefficients.base import CoefficientStructure
 from fastlmm_core.structures.levels.base import LevelStructure
+from fastlmm_core.structures.registry import make_coefficient_structure
+
+
+def coefficient_structure(term: Any) -> CoefficientStructure:
+    """Covariance of the coefficients of a random term of the design."""
+    return make_coefficient_structure(term.structure, len(term.columns), **dict(term.options))
 
 
 @dataclass(frozen=True)

@@ -93,6 +93,17 @@ def count_leading(term, n_terms):
 
 
 @kernel
+def locate_fixed(equations, n_terms):
+    """Scalar (p,) of each fixed column."""
+    pattern = equations.system.pattern
+    rows = np.empty(equations.columns.indptr.size - 1, np.int64)
+    for j in range(pattern.term.size):
+        if pattern.term[j] == n_terms:
+            rows[equations.level[j]] = pattern.start[j]
+    return rows
+
+
+@kernel
 def eliminate_columns(indptr, indices, first, last, work):
     """Factorize the columns first:last of `work` in place; those after them become the Schur complement."""
     for j in range(first, last):

@@ -33,7 +33,12 @@ from fastlmm_core.kernels.trial_design import (
     standardize_values,
     start_terms,
 )
-from fastlmm_core.kernels.trial_equations import build_small_equations, factorize_fixed, separate_search
+from fastlmm_core.kernels.trial_equations import (
+    build_small_equations,
+    factorize_fixed,
+    locate_fixed,
+    separate_search,
+)
 from fastlmm_core.kernels.trial_fit import fit_response
 from fastlmm_core.kernels.trial_inference import (
     average_information,
@@ -125,11 +130,7 @@ def build_design(fixed, columns, groups, local, n_levels, w, reml, tables):
         x_ptr, x_rows, x_data = select_columns(x_ptr, x_rows, x_data, kept)
     if not near:
         status = DEPENDENT
-    start, term, level = equations.system.pattern.start, equations.system.pattern.term, equations.level
-    fixed_rows = np.empty(x_ptr.size - 1, np.int64)
-    for j in range(term.size):
-        if term[j] == K:
-            fixed_rows[level[j]] = start[j]
+    fixed_rows = locate_fixed(equations, K)
     if status != OK:
         work = np.ones(equations.system.L_indices.size)
     search, lead, log_lead = separate_search(equations, K, work)

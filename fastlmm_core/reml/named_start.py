@@ -37,8 +37,6 @@ def place_named(
     for one in named:
         if one.term >= 0:
             layout = e.terms[one.term]
-            back = np.linalg.inv(layout.basis)
-            # a matrix of another size goes in as it is: the structure says which size is right
-            T = back @ one.T @ back.T if one.T.shape == back.shape else one.T
-            out[e.theta_term == one.term] = layout.structure.started(T / residual)
+            own = one.inside(layout.basis) / residual
+            out[e.theta_term == one.term] = layout.structure.started(own)
     return out
