@@ -20,7 +20,7 @@ from fastlmm_core.reml.equations import build_equations
 from fastlmm_core.reml.objective import LOG_TWO_PI, prepare_response
 
 if TYPE_CHECKING:
-    from fastlmm_core.results.fit import LMMFit
+    from fastlmm_core.results.random_part import RandomPart
 
 # Decrement at which a plain search ends.
 TOLERANCE = 1e-9
@@ -29,7 +29,7 @@ TOLERANCE = 1e-9
 class HeldEffect:
     """What both engines need: the design without the column, and the response."""
 
-    def __init__(self, fit: LMMFit, j: int):
+    def __init__(self, fit: RandomPart, j: int):
         self.design = design = fit.design
         X = sp.csc_array(design.X)
         self.X = sp.csc_array(X[:, np.delete(np.arange(X.shape[1]), j)])
@@ -41,7 +41,7 @@ class HeldEffect:
 class PlainHeldEffect(HeldEffect):
     """The least ML deviance of a plain model with the kept coefficient `j` held; coordinates are theta."""
 
-    def __init__(self, fit: LMMFit, j: int):
+    def __init__(self, fit: RandomPart, j: int):
         super().__init__(fit, j)
         design = self.design
         self.equations = build_equations(
@@ -66,7 +66,7 @@ class PlainHeldEffect(HeldEffect):
 class StructuredHeldEffect(HeldEffect):
     """The same for a model with structures; coordinates are the engine's theta, in the units of the fit."""
 
-    def __init__(self, fit: LMMFit, j: int):
+    def __init__(self, fit: RandomPart, j: int):
         super().__init__(fit, j)
         design, solution = self.design, fit.solved
         assert isinstance(solution, StructuredSolution)
@@ -78,12 +78,10 @@ class StructuredHeldEffect(HeldEffect):
         self.scale = solution.response.scale
         self.held = np.where(solution.free, np.nan, solution.theta)
         self.weights = np.ones(design.n) if design.weights is None else np.asarray(design.weights, float)
-        self.inside = sp.csc_array(self.equations.matrix[: design.n][:, self.equations.natural.fixed])
 
     def solve(self, value: float, x: np.ndarray) -> HeldOptimum:
         """The optimum with the coefficient at `value`, from theta = x on."""
         y = self.y - value * self.column
-        if self.inside.shape[1]:
-            _, y = least_squares(self.inside, self.weights, y)
+        _, y = least_squares(self.equations.X_inside, self.weights, y)
         found = fit_structures(self.equations, self.factor, y / self.scale, held=self.held, start=x)
         return HeldOptimum(found.theta, found.point.deviance if found.certified else np.inf)

@@ -18,16 +18,21 @@ import scipy.sparse as sp
 from fastlmm_core.errors import FastLMMError, FastLMMWarning
 from fastlmm_core.intervals.parameters import Parameter, fixed_parameters, held_parameters
 from fastlmm_core.kernels.refits import refit_responses
-from fastlmm_core.kernels.systems import Parameters, TrialDesign
+from fastlmm_core.kernels.systems import TrialDesign
 from fastlmm_core.kernels.trial_design import LARGEST_GRAPH, OK
-from fastlmm_core.kernels.trial_equations import build_small_equations, factorize_fixed, separate_search
+from fastlmm_core.kernels.trial_equations import (
+    build_small_equations,
+    factorize_fixed,
+    locate_fixed,
+    separate_search,
+)
 from fastlmm_core.reml.boundary import BOUNDARY
 from fastlmm_core.reml.fitting import fit_equations
 from fastlmm_core.reml.optimizer import MAX_ITERATIONS, TOLERANCE
 from fastlmm_core.reml.solved import SolvedEquations
 
 if TYPE_CHECKING:
-    from fastlmm_core.results.fit import LMMFit
+    from fastlmm_core.results.random_part import RandomPart
 
 
 @dataclass(frozen=True)
@@ -51,12 +56,12 @@ class Refitter:
 
     Parameters
     ----------
-    fit : LMMFit
+    fit : RandomPart
     statistic : callable, optional
         Of a fit, an array (r,); default every variance parameter, sigma and the fixed coefficients.
     """
 
-    def __init__(self, fit: LMMFit, statistic: Callable[[LMMFit], np.ndarray] | None = None):
+    def __init__(self, fit: RandomPart, statistic: Callable[[RandomPart], np.ndarray] | None = None):
         self.fit, self.statistic = fit, statistic
 
     @cached_property
@@ -100,7 +105,7 @@ class Refitter:
                 estimates[j], singular[j] = self._of_fit(again), again.singular
         return Refits(estimates, singular, failed)
 
-    def _of_fit(self, fit: LMMFit) -> np.ndarray:
+    def _of_fit(self, fit: RandomPart) -> np.ndarray:
         if self.statistic is not None:
             return self._own_statistic(fit)
         if fit.structured:
@@ -112,7 +117,7 @@ class Refitter:
             solved.theta[None], np.array([solved.user_sigma2]), beta[None] * solved.unit
         )[0]
 
-    def _own_statistic(self, fit: LMMFit) -> np.ndarray:
+    def _own_statistic(self, fit: RandomPart) -> np.ndarray:
         assert self.statistic is not None
         return np.atleast_1d(np.asarray(self.statistic(fit), float)).ravel()
 
@@ -160,14 +165,10 @@ class Refitter:
         if status != OK:
             return None
         search, lead, log_lead = separate_search(equations, K, work)
-        pattern = equations.system.pattern
-        rows, fixed = np.empty(e.p, np.int64), pattern.term == K
-        rows[equations.level[fixed]] = pattern.start[:-1][fixed]
-        index = Parameters(e.sizes, e.theta_term, e.theta_row, e.theta_col)
         # every column was kept: no null vectors; the bases are those of the terms already
         own = TrialDesign(
-            search, lead, log_lead, L_fixed, rows, index, np.empty((K, 0, 0)), np.arange(e.p),
-            np.empty((0, 0)), np.empty(0), e.p,
+            search, lead, log_lead, L_fixed, locate_fixed(equations, K), e.parameters, np.empty((K, 0, 0)),
+            np.arange(e.p), np.empty((0, 0)), np.empty(0), e.p,
         )  # fmt: skip
         return equations, own, e.weights
 
