@@ -18,11 +18,11 @@ if TYPE_CHECKING:  # what checkers and editors see of the names below
     from fastlmm_core.batch import fit_group as fit_group
     from fastlmm_core.batch import second_stage as second_stage
     from fastlmm_core.design.wide_tables import long_table as long_table
+    from fastlmm_core.loading import load as load
     from fastlmm_core.multi_environment.summaries import gxe as gxe
     from fastlmm_core.request import run as run
     from fastlmm_core.results.factor_comparison import compare_factors as compare_factors
     from fastlmm_core.results.fit import LMMFit as LMMFit
-    from fastlmm_core.results.saving import load as load
     from fastlmm_core.results.term_tests import compare as compare
     from fastlmm_core.structures.relationships import Covariance as Covariance
     from fastlmm_core.structures.relationships import Markers as Markers
@@ -36,7 +36,7 @@ _EXPORTS = {
     "prepare": "fastlmm_core.api",
     "Prepared": "fastlmm_core.api",
     "LMMFit": "fastlmm_core.results.fit",
-    "load": "fastlmm_core.results.saving",
+    "load": "fastlmm_core.loading",
     "compare": "fastlmm_core.results.term_tests",
     "compare_factors": "fastlmm_core.results.factor_comparison",
     "Pedigree": "fastlmm_core.structures.relationships",

@@ -69,11 +69,13 @@ class Prepared:
     fixed_parameters: dict[str, Any] = field(default_factory=dict)
     factorization: str = "auto"
 
-    def again(self, reml: bool) -> Prepared:
-        """The design prepared anew: for the other method, or with another design in its place."""
+    def again(
+        self, reml: bool, design: Design | None = None, held: dict[str, Any] | None = None
+    ) -> Prepared:  # fmt: skip
+        """The same model prepared anew, by the other method, or of another design or what is held."""
         return prepare_design(
-            self.design, reml, offset=self.offset, contrasts=self.contrasts, held=self.fixed_parameters,
-            factorization=self.factorization,
+            self.design if design is None else design, reml, offset=self.offset, contrasts=self.contrasts,
+            held=self.fixed_parameters if held is None else held, factorization=self.factorization,
         )  # fmt: skip
 
     @public(start=optional(table_of(ANY)))
@@ -114,7 +116,8 @@ class Prepared:
                 rotated = equations.rotation is not None
                 equations = build_model(design, fixed_last=not self.reml)
                 if rotated != (equations.rotation is not None):
-                    factor = make_factor(equations)  # equal and unequal weights have other patterns
+                    # equal and unequal weights have other patterns
+                    factor = _factor_of(design, equations, None, self.factorization)
             else:
                 equations = equations.with_weights(own)
         if start:
@@ -229,12 +232,19 @@ def prepare_design(
             design.X, design.random, weights=design.weights, has_intercept=design.has_intercept,
             fixed_last=not restricted, weak_columns=design.weak_columns,
         )  # fmt: skip
-    penalized = any(term.is_spline for term in design.random)
-    factor = make_factor(equations, max_memory, factorization, penalized)
+    factor = _factor_of(design, equations, max_memory, factorization)
     timings = {"design": seconds, "prepare": time.perf_counter() - began}
     return Prepared(
         design, restricted, equations, factor, timings, offset, contrasts, held or {}, factorization
     )
+
+
+def _factor_of(
+    design: Design, equations: MixedModelEquations | StructuredEquations,
+    max_memory: int | float | str | None, factorization: str,
+) -> CholeskyFactor:  # fmt: skip
+    penalized = any(term.is_spline for term in design.random)
+    return make_factor(equations, max_memory, factorization, penalized)
 
 
 @public(

@@ -13,7 +13,7 @@ from fastlmm_core.errors import DataError, OptionError
 from fastlmm_core.intervals.refits import Refits
 
 if TYPE_CHECKING:
-    from fastlmm_core.results.fit import LMMFit
+    from fastlmm_core.results.random_part import RandomPart
 
 MANIFEST = "bootstrap.json"
 
@@ -31,7 +31,7 @@ class BlockStore:
         When it cannot be used.
     """
 
-    def __init__(self, folder: str | Path, fit: LMMFit, kind: str, seed: int, block: int):
+    def __init__(self, folder: str | Path, fit: RandomPart, kind: str, seed: int, block: int):
         self.folder = Path(folder)
         ours = {
             "formula": fit.formula, "residual": fit.design.residual.text, "method": fit.method, "kind": kind,
@@ -76,7 +76,7 @@ class BlockStore:
         place_file(self._path(number), checksum(content).encode("ascii") + content)
 
 
-def fingerprint(fit: LMMFit) -> str:
+def fingerprint(fit: RandomPart) -> str:
     """Checksum of what the draws follow from: response, weights and estimates."""
     parts: list[Any] = [fit.response, fit.theta, fit.beta, fit.criterion]
     parts += [x for x in (fit.weights, fit.offset) if x is not None]

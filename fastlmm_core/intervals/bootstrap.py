@@ -30,7 +30,7 @@ from fastlmm_core.options import LEVEL, one_of
 from fastlmm_core.progress_bar import terminal_bar
 
 if TYPE_CHECKING:
-    from fastlmm_core.results.fit import LMMFit
+    from fastlmm_core.results.random_part import RandomPart
 
 logger = logging.getLogger("fastlmm_core.intervals")
 
@@ -142,7 +142,7 @@ def normal_quantiles(draws: np.ndarray, tails: np.ndarray) -> np.ndarray:
 
 
 def bootstrap(
-    fit: LMMFit, n: int, kind: str, seed: int | None, statistic: Any, out: str | Path | None,
+    fit: RandomPart, n: int, kind: str, seed: int | None, statistic: Any, out: str | Path | None,
     threads: int | None, progress: bool,
 ) -> Bootstrap:  # fmt: skip
     """Bootstrap of a fit; see ``LMMFit.bootstrap``."""

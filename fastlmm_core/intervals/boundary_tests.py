@@ -13,10 +13,10 @@ from fastlmm_core.reml.fitting import solve_equations
 from fastlmm_core.reml.information import information_matrix, natural_parameters
 
 if TYPE_CHECKING:
-    from fastlmm_core.results.fit import LMMFit
+    from fastlmm_core.results.figures import FitFigures
 
 
-def boundary_mixture(small: LMMFit, large: LMMFit) -> Mixture | None:
+def boundary_mixture(small: FitFigures, large: FitFigures) -> Mixture | None:
     """The mixture for the ratio of nested models; None where no variance is tested, or none is known.
 
     Known are: variances that the smaller model lacks, up to three; and one more coefficient in an
@@ -46,7 +46,7 @@ def boundary_mixture(small: LMMFit, large: LMMFit) -> Mixture | None:
     return several_variances(null_correlation(small, large, grown), free)
 
 
-def _comparable(small: LMMFit, large: LMMFit) -> bool:
+def _comparable(small: FitFigures, large: FitFigures) -> bool:
     """Whether the fits differ in their terms only, none of which is a spline, and nothing is held."""
     if small.design.residual.text != large.design.residual.text:
         return False
@@ -55,7 +55,7 @@ def _comparable(small: LMMFit, large: LMMFit) -> bool:
     return not any(term.is_spline for fit in (small, large) for term in fit.design.random)
 
 
-def unmatched(small: LMMFit, large: LMMFit) -> tuple[list[int] | None, list[int]]:
+def unmatched(small: FitFigures, large: FitFigures) -> tuple[list[int] | None, list[int]]:
     """Random terms of the smaller model that the larger has not, and the other way round."""
     left = list(range(len(large.design.random)))
     gone = []
@@ -73,7 +73,7 @@ def _key(term: Any) -> tuple[str, frozenset[str], str]:
     return term.group, frozenset(term.columns), structure
 
 
-def null_correlation(small: LMMFit, large: LMMFit, tested: list[int]) -> np.ndarray:
+def null_correlation(small: FitFigures, large: FitFigures, tested: list[int]) -> np.ndarray:
     """Correlation of the estimates of the `tested` variances, from the expected information at the null."""
     e = large.plain.equations
     theta = np.zeros(e.n_theta)
@@ -96,7 +96,7 @@ def null_correlation(small: LMMFit, large: LMMFit, tested: list[int]) -> np.ndar
     return block / np.outer(sd, sd)
 
 
-def reduced_designs(fit: LMMFit) -> list[tuple[str, Any]]:
+def reduced_designs(fit: FitFigures) -> list[tuple[str, Any]]:
     """Designs without one random term, or without one term of its coefficients, each with what is missing.
 
     As lmerTest's ranova: ``(x | g)`` is reduced to ``(1 | g)``, ``(0 + f | g)`` with a factor f too, and a

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,31 +14,35 @@ from fastlmm_core.intervals.parameters import fixed_parameters, held_parameters,
 from fastlmm_core.intervals.tables import chosen, interval_table
 
 if TYPE_CHECKING:
-    from fastlmm_core.results.fit import LMMFit
+    from fastlmm_core.intervals.bootstrap import Bootstrap
+    from fastlmm_core.intervals.profile import Profile
+    from fastlmm_core.results.random_part import RandomPart
 
 METHODS = ("profile", "wald", "bootstrap")
 
 
 def conf_int(
-    fit: LMMFit, method: str, parameters: str | Sequence[str] | None, level: float, options: dict[str, Any]
-) -> pd.DataFrame:
-    """Intervals of a fit; see ``LMMFit.conf_int``."""
+    fit: RandomPart, doors: tuple[Callable[..., Profile], Callable[..., Bootstrap]], method: str,
+    parameters: str | Sequence[str] | None, level: float, options: dict[str, Any],
+) -> pd.DataFrame:  # fmt: skip
+    """Intervals of a fit; see ``LMMFit.conf_int``.  `doors` are its `profile` and its `bootstrap`."""
+    profile, bootstrap = doors
     if options and method != "bootstrap":
         raise OptionError(
             f"method='{method}' has no option '{next(iter(options))}'; it is one of the bootstrap"
         )
     if method == "profile":
-        return fit.profile(parameters, level=level).conf_int(level)
+        return profile(parameters, level=level).conf_int(level)
     if method == "wald":
         return wald_intervals(fit, parameters, level)
     type = options.pop("type", "percentile")
-    table = fit.bootstrap(**options).conf_int(level, type)
+    table = bootstrap(**options).conf_int(level, type)
     known = [*(h.parameter for h in held_parameters(fit)), *fixed_parameters(fit)]
     wanted = chosen(parameters, known)
     return table[table["parameter"].isin(wanted)].reset_index(drop=True)
 
 
-def wald_intervals(fit: LMMFit, parameters: str | Sequence[str] | None, level: float) -> pd.DataFrame:
+def wald_intervals(fit: RandomPart, parameters: str | Sequence[str] | None, level: float) -> pd.DataFrame:
     """Fixed effects with their t quantiles, variance parameters from the curvature of the fit's criterion.
 
     The latter are symmetric on the scale of log sd and of the angle of a correlation; NaN at a bound.

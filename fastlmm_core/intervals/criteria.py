@@ -30,7 +30,7 @@ from fastlmm_core.reml.objective import (
 from fastlmm_core.structures.coefficients.entries import LinearEntries
 
 if TYPE_CHECKING:
-    from fastlmm_core.results.fit import LMMFit
+    from fastlmm_core.results.random_part import RandomPart
 
 
 class Criterion(Protocol):
@@ -160,7 +160,7 @@ class StructuredCriterion:
         return gradient[self.free] * point.sign, own * np.outer(point.sign, point.sign)
 
 
-def criterion_of(fit: LMMFit, reml: bool | None = None) -> tuple[Criterion, np.ndarray]:
+def criterion_of(fit: RandomPart, reml: bool | None = None) -> tuple[Criterion, np.ndarray]:
     """The criterion that a fit minimises, and its coordinates at the estimates.
 
     Parameters

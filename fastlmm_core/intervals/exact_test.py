@@ -22,7 +22,7 @@ from fastlmm_core.errors import InferenceError
 from fastlmm_core.intervals.simulation import level_columns
 
 if TYPE_CHECKING:
-    from fastlmm_core.results.fit import LMMFit
+    from fastlmm_core.results.random_part import RandomPart
 
 # Levels up to which the eigenvalues are computed.
 MOST_LEVELS = 5_000
@@ -86,7 +86,7 @@ def supremum(values: np.ndarray) -> np.ndarray:
     return np.maximum(np.maximum(middle + gain, values.max(axis=1)), 0.0)
 
 
-def spectrum(fit: LMMFit) -> Spectrum:
+def spectrum(fit: RandomPart) -> Spectrum:
     """The spectrum of a model with one random term of one coefficient.
 
     Raises
@@ -119,7 +119,7 @@ def spectrum(fit: LMMFit) -> Spectrum:
     return Spectrum(mu, xi[xi > 0.0], fit.nobs - p - mu.size, fit.nobs - p if fit.reml else fit.nobs)
 
 
-def exact_p(fit: LMMFit, statistic: float, draws: int, seed: int | None) -> tuple[float, float]:
+def exact_p(fit: RandomPart, statistic: float, draws: int, seed: int | None) -> tuple[float, float]:
     """P(ratio >= statistic) with its Monte Carlo standard error; 1 at a statistic of zero."""
     found = spectrum(fit)
     if statistic <= 0.0:

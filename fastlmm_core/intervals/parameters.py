@@ -18,7 +18,7 @@ from fastlmm_core.reml.equations import MixedModelEquations
 from fastlmm_core.structures.coefficients.entries import LinearEntries
 
 if TYPE_CHECKING:
-    from fastlmm_core.results.fit import LMMFit
+    from fastlmm_core.results.random_part import RandomPart
 
 # Where a coordinate at zero is looked at instead, for what depends on it.
 AWAY = 0.02
@@ -315,7 +315,7 @@ def natural_kind(name: str) -> str:
     return "variance"
 
 
-def held_parameters(fit: LMMFit) -> list[Held]:
+def held_parameters(fit: RandomPart) -> list[Held]:
     """The variance parameters of a fit as functions of its own coordinates."""
     if isinstance(fit.solved, StructuredSolution):
         return structured_parameters(fit.design, fit.solved.equations, fit.solved.response.scale)
@@ -336,7 +336,7 @@ def restricted(held: Held, x: np.ndarray, free: np.ndarray) -> Held:
     )  # fmt: skip
 
 
-def own_coordinates(fit: LMMFit, held: list[Held]) -> list[Held]:
+def own_coordinates(fit: RandomPart, held: list[Held]) -> list[Held]:
     """Parameters in the coordinates that are free, without those that the user holds."""
     solved = fit.solved
     if not isinstance(solved, StructuredSolution) or solved.free.all():
@@ -346,6 +346,6 @@ def own_coordinates(fit: LMMFit, held: list[Held]) -> list[Held]:
     return [restricted(h, solved.theta, solved.free) for h in free]
 
 
-def fixed_parameters(fit: LMMFit) -> list[Parameter]:
+def fixed_parameters(fit: RandomPart) -> list[Parameter]:
     """The fixed coefficients that were kept."""
     return [Parameter(fit.coef_names[j], "fixed") for j in fit.design.kept]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,7 +34,7 @@ from fastlmm_core.intervals.tracing import ProfilePoint, Trace
 from fastlmm_core.options import LEVEL
 
 if TYPE_CHECKING:
-    from fastlmm_core.results.fit import LMMFit
+    from fastlmm_core.results.random_part import RandomPart
 
 # Difference for the slope of the reported value.
 STEP = 1e-6
@@ -89,7 +89,7 @@ def normal_height(level: float) -> float:
     return float(ndtri(0.5 + 0.5 * level))
 
 
-def profile(fit: LMMFit, parameters: str | Sequence[str] | None, level: float) -> Profile:
+def profile(fit: RandomPart, parameters: str | Sequence[str] | None, level: float) -> Profile:
     """Profiles of a fit; see ``LMMFit.profile``."""
     if fit.sigma == 0.0:
         raise InferenceError(
@@ -111,9 +111,9 @@ def profile(fit: LMMFit, parameters: str | Sequence[str] | None, level: float) -
     return Profile(names, np.array([trace.best.value for trace in traces]), level, tuple(traces))
 
 
-def fit_by_ml(fit: LMMFit) -> LMMFit:
+def fit_by_ml(fit: RandomPart) -> RandomPart:
     """The same model by maximum likelihood; a linear model stays as it is."""
-    prepared = replace(fit.prepared, design=fit.design).again(reml=False)
+    prepared = fit.prepared.again(False, fit.design)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FastLMMWarning)
         return prepared.fit(y=fit.response, theta=fit.solved.theta)
@@ -158,7 +158,7 @@ def away_from(criterion: Criterion, x: np.ndarray) -> np.ndarray:
     return np.where(criterion.restless & (np.abs(x) < AWAY), FIRST_STEP * AWAY, x)
 
 
-def effect_traces(fit: LMMFit, at: list[int], fixed: list[Parameter]) -> list[Trace]:
+def effect_traces(fit: RandomPart, at: list[int], fixed: list[Parameter]) -> list[Trace]:
     """Traces of the kept fixed coefficients `at`, not followed yet."""
     out = []
     kept = fit.design.kept

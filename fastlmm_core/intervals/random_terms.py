@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,14 +14,14 @@ from fastlmm_core.intervals.boundary_tests import boundary_mixture, reduced_desi
 from fastlmm_core.intervals.exact_test import exact_p
 
 if TYPE_CHECKING:
-    from fastlmm_core.results.fit import LMMFit
+    from fastlmm_core.results.random_part import RandomPart
 
 COLUMNS = ["term", "npar", "loglik", "aic", "chisq", "df", "p", "p_boundary", "mixture"]
 # A ratio this small, in units of the rounding of the criterion, is zero.
 ROUNDING = 1e-12
 
 
-def ranova(fit: LMMFit, exact: bool, draws: int, seed: int | None) -> pd.DataFrame:
+def ranova(fit: RandomPart, exact: bool, draws: int, seed: int | None) -> pd.DataFrame:
     """Tests of the random terms; see ``LMMFit.ranova``."""
     if not fit.design.random:
         raise InferenceError("a linear model has no random terms to test")
@@ -51,15 +50,15 @@ def ranova(fit: LMMFit, exact: bool, draws: int, seed: int | None) -> pd.DataFra
     return table
 
 
-def refit_reduced(fit: LMMFit, design: Any) -> LMMFit:
+def refit_reduced(fit: RandomPart, design: Any) -> RandomPart:
     """The fit of a design with fewer random terms, by the same method."""
-    prepared = replace(fit.prepared, design=design).again(fit.reml)
+    prepared = fit.prepared.again(fit.reml, design)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FastLMMWarning)
         return prepared.fit(y=fit.response)
 
 
-def ratio_criterion(fit: LMMFit, small: LMMFit) -> tuple[float, int]:
+def ratio_criterion(fit: RandomPart, small: RandomPart) -> tuple[float, int]:
     """Criterion of the smaller model by the method of the larger, and its parameters.
 
     A linear model by least squares has the likelihood of R's lm; beside a REML fit its restricted one counts.

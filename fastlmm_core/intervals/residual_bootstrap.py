@@ -17,12 +17,12 @@ from fastlmm_core.intervals.simulation import level_columns, marginal_mean
 from fastlmm_core.structures.coefficients.unstructured import lower_factor
 
 if TYPE_CHECKING:
-    from fastlmm_core.results.fit import LMMFit
+    from fastlmm_core.results.random_part import RandomPart
 
 Draw = Callable[[int, np.random.Generator], np.ndarray]
 
 
-def residual_draw(fit: LMMFit) -> Draw:
+def residual_draw(fit: RandomPart) -> Draw:
     """A function (k, generator) to responses (n, k).
 
     Raises

@@ -16,7 +16,7 @@ import scipy.sparse as sp
 from fastlmm_core.engine.solution import StructuredSolution
 
 if TYPE_CHECKING:
-    from fastlmm_core.results.fit import LMMFit
+    from fastlmm_core.results.random_part import RandomPart
 
 Draw = Callable[[np.ndarray], np.ndarray]
 
@@ -65,12 +65,12 @@ class ResponseModel:
         return out
 
 
-def simulate(fit: LMMFit, n: int, seed: int | None, conditional: bool) -> np.ndarray:
+def simulate(fit: RandomPart, n: int, seed: int | None, conditional: bool) -> np.ndarray:
     """Responses (nobs, n) of the fitted model; see ``LMMFit.simulate``."""
     return response_model(fit, conditional=conditional).draw(n, np.random.default_rng(seed))
 
 
-def response_model(fit: LMMFit, *, conditional: bool = False) -> ResponseModel:
+def response_model(fit: RandomPart, *, conditional: bool = False) -> ResponseModel:
     """The distribution of the response at the estimates.
 
     Parameters
@@ -86,13 +86,13 @@ def response_model(fit: LMMFit, *, conditional: bool = False) -> ResponseModel:
     return ResponseModel(np.asarray(mean, float), sizes, parts)
 
 
-def marginal_mean(fit: LMMFit) -> np.ndarray:
+def marginal_mean(fit: RandomPart) -> np.ndarray:
     """X beta with the offset, (n,)."""
     mean = fit.design.X @ fit.beta[fit.design.kept]
     return mean if fit.offset is None else mean + fit.offset
 
 
-def _plain_terms(fit: LMMFit) -> list[tuple[int, Draw]]:
+def _plain_terms(fit: RandomPart) -> list[tuple[int, Draw]]:
     solved = fit.plain
     sigma = np.sqrt(solved.user_sigma2)
     out: list[tuple[int, Draw]] = []
@@ -111,12 +111,12 @@ def level_columns(codes: np.ndarray, values: np.ndarray, n_levels: int) -> sp.cs
     return sp.csr_array((values.ravel(), (rows, columns.ravel())), shape=(n, n_levels * m))
 
 
-def _plain_residual(fit: LMMFit) -> tuple[int, Draw]:
+def _plain_residual(fit: RandomPart) -> tuple[int, Draw]:
     sd = np.sqrt(fit.plain.user_sigma2) / np.sqrt(np.ones(fit.nobs) if fit.weights is None else fit.weights)
     return fit.nobs, lambda z: sd[:, None] * z
 
 
-def _structured_terms(fit: LMMFit) -> list[tuple[int, Draw]]:
+def _structured_terms(fit: RandomPart) -> list[tuple[int, Draw]]:
     solution = fit.solved
     assert isinstance(solution, StructuredSolution)
     e = solution.equations
@@ -145,7 +145,7 @@ def _structured_terms(fit: LMMFit) -> list[tuple[int, Draw]]:
     return [term_draw(k) for k in range(len(e.terms))]
 
 
-def _structured_residual(fit: LMMFit) -> tuple[int, Draw]:
+def _structured_residual(fit: RandomPart) -> tuple[int, Draw]:
     solution = fit.solved
     assert isinstance(solution, StructuredSolution)
     e, scale = solution.equations, solution.response.scale

@@ -12,7 +12,7 @@ from fastlmm_core.inference.distributions import f_upper, t_quantile, t_statisti
 from fastlmm_core.inference.linear_functions import NO_VARIANCE
 
 if TYPE_CHECKING:
-    from fastlmm_core.results.figures import FitFigures
+    from fastlmm_core.results.fitted_model import FittedModel
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class FStatistic:
 
 
 def coefficient_table(
-    fit: FitFigures, estimate: np.ndarray, se: np.ndarray, df: np.ndarray, ddf: str, level: float
+    fit: FittedModel, estimate: np.ndarray, se: np.ndarray, df: np.ndarray, ddf: str, level: float
 ) -> pd.DataFrame:
     """One row a coefficient from its figures (p_full,); see ``LMMFit.fixed_effects``."""
     t = t_statistics(estimate, se)
@@ -40,7 +40,7 @@ def coefficient_table(
     )  # fmt: skip
 
 
-def r_squared(fit: FitFigures) -> float:
+def r_squared(fit: FittedModel) -> float:
     """Share of the weighted sum of squares that a linear model explains, about the mean with an intercept."""
     w, solved = fit.plain.equations.weights, fit.solved
     fitted = (fit.fitted if fit.offset is None else fit.fitted - fit.offset) / solved.unit
@@ -50,13 +50,13 @@ def r_squared(fit: FitFigures) -> float:
     return model / total if total > 0 else np.nan
 
 
-def adjusted_r_squared(fit: FitFigures) -> float:
+def adjusted_r_squared(fit: FittedModel) -> float:
     """`r_squared` by mean squares in place of sums of squares."""
     total = fit.nobs - (1 if fit.design.has_intercept else 0)
     return 1.0 - (1.0 - r_squared(fit)) * total / fit.df_residual
 
 
-def linear_criterion(fit: FitFigures) -> float:
+def linear_criterion(fit: FittedModel) -> float:
     """-2 log-likelihood of a linear model, at the ML estimate of the residual variance."""
     if fit.plain.r2 <= 0.0:
         return -np.inf
@@ -65,7 +65,7 @@ def linear_criterion(fit: FitFigures) -> float:
     return float(n * (1.0 + log_variance) - fit.plain.equations.log_weights)
 
 
-def overall_f(fit: FitFigures) -> FStatistic | None:
+def overall_f(fit: FittedModel) -> FStatistic | None:
     """See ``LMMFit.f_statistic``."""
     df1 = fit.rank - (1 if fit.design.has_intercept else 0)
     if fit.method != "OLS" or df1 < 1 or fit.plain.r2 <= 0.0:

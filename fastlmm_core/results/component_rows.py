@@ -24,7 +24,7 @@ from fastlmm_core.results.structured_blocks import (
 )
 
 if TYPE_CHECKING:
-    from fastlmm_core.results.figures import FitFigures
+    from fastlmm_core.results.fitted_model import FittedModel
 
 
 @dataclass(frozen=True)
@@ -76,17 +76,17 @@ class CovarianceBlock:
         return rows
 
 
-def component_rows(fit: FitFigures) -> list[ComponentRow]:
+def component_rows(fit: FittedModel) -> list[ComponentRow]:
     """Lower triangle of every T row by row, the residual last: V1, V2, ..."""
     return [row for block in covariance_blocks(fit) for row in block.rows()]
 
 
-def covariance_blocks(fit: FitFigures) -> list[CovarianceBlock]:
+def covariance_blocks(fit: FittedModel) -> list[CovarianceBlock]:
     """Every T of a fit in the order of its components, those of the residual last."""
     return _structured_blocks(fit) if fit.structured else _plain_blocks(fit)
 
 
-def _plain_blocks(fit: FitFigures) -> list[CovarianceBlock]:
+def _plain_blocks(fit: FittedModel) -> list[CovarianceBlock]:
     """Blocks of a fit with unrelated levels; slopes in (sigma2 t, sigma2)."""
     solved = fit.solved
     assert isinstance(solved, SolvedEquations)
@@ -104,7 +104,7 @@ def _plain_blocks(fit: FitFigures) -> list[CovarianceBlock]:
     return [*blocks, CovarianceBlock("Residual", [None], np.array([[solved.user_sigma2]]), slopes)]
 
 
-def _structured_blocks(fit: FitFigures) -> list[CovarianceBlock]:
+def _structured_blocks(fit: FittedModel) -> list[CovarianceBlock]:
     blocks: list[CovarianceBlock] = []
     for random, block in zip(fit.design.random, term_blocks(fit), strict=True):
         labels = independent_labels(random)
@@ -136,7 +136,7 @@ def _residual_rows(blocks: list[ComponentBlock]) -> list[CovarianceBlock]:
     return out
 
 
-def component_covariance(fit: FitFigures, kind: str = "average") -> np.ndarray:
+def component_covariance(fit: FittedModel, kind: str = "average") -> np.ndarray:
     """Covariance of the rows V1, V2, ... by "average", "expected" or "observed" information, absolute scale.
 
     Zero for parameters that are held or at the boundary: nothing is known to vary.
@@ -144,7 +144,7 @@ def component_covariance(fit: FitFigures, kind: str = "average") -> np.ndarray:
     return slope_covariance(fit, np.array([row.slope for row in component_rows(fit)]), kind)
 
 
-def slope_covariance(fit: FitFigures, slopes: np.ndarray, kind: str = "average") -> np.ndarray:
+def slope_covariance(fit: FittedModel, slopes: np.ndarray, kind: str = "average") -> np.ndarray:
     """Covariance (r, r) of functions of the variance parameters with derivatives `slopes` (r, t).
 
     By the delta method; the parameters are those of the slopes of ``covariance_blocks``.
@@ -152,7 +152,7 @@ def slope_covariance(fit: FitFigures, slopes: np.ndarray, kind: str = "average")
     return np.asarray(slopes @ parameter_covariance(fit, kind) @ slopes.T)
 
 
-def parameter_covariance(fit: FitFigures, kind: str = "average") -> np.ndarray:
+def parameter_covariance(fit: FittedModel, kind: str = "average") -> np.ndarray:
     """Covariance (t, t) of the parameters that the slopes of `component_rows` are derivatives in."""
     check_option("information", kind, KINDS)
     solution, inference = fit.solved, fit._inference
@@ -178,7 +178,7 @@ def parameter_covariance(fit: FitFigures, kind: str = "average") -> np.ndarray:
     return out
 
 
-def _plain_covariance(fit: FitFigures, kind: str) -> np.ndarray:
+def _plain_covariance(fit: FittedModel, kind: str) -> np.ndarray:
     solved = fit.solved
     assert isinstance(solved, SolvedEquations)
     parameters = natural_parameters(solved)
@@ -203,7 +203,7 @@ def _at_boundary(solution: StructuredSolution) -> np.ndarray:
     return out
 
 
-def component_table(fit: FitFigures, kinds: tuple[str, ...] = ("average",)) -> pd.DataFrame:
+def component_table(fit: FittedModel, kinds: tuple[str, ...] = ("average",)) -> pd.DataFrame:
     """component, group, var1, var2, estimate, sd_or_cor and, by information, a standard error.
 
     Covariances that the structure sets to zero are left out; `component` is the name in `vpredict`.
@@ -225,5 +225,5 @@ def component_table(fit: FitFigures, kinds: tuple[str, ...] = ("average",)) -> p
     return frame[shown].reset_index(drop=True)
 
 
-def _free(fit: FitFigures, slope: np.ndarray) -> np.ndarray:
+def _free(fit: FittedModel, slope: np.ndarray) -> np.ndarray:
     return slope[fit.solved.free] if isinstance(fit.solved, StructuredSolution) else slope

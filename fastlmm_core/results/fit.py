@@ -10,9 +10,6 @@ import numpy as np
 import pandas as pd
 
 from fastlmm_core.gate import public
-from fastlmm_core.inference.linear_functions import (
-    DDF_METHODS,
-)
 from fastlmm_core.options import (
     LEVEL,
     NAMES,
@@ -23,17 +20,14 @@ from fastlmm_core.options import (
     optional,
     whole,
 )
-from fastlmm_core.reml.information import KINDS
 from fastlmm_core.results import prediction as _prediction
+from fastlmm_core.results.fixed_part import DDF
 from fastlmm_core.results.random_part import RandomPart
 
 if TYPE_CHECKING:
     from fastlmm_core.intervals.bootstrap import Bootstrap
     from fastlmm_core.intervals.profile import Profile
     from fastlmm_core.results.summary import Summary
-
-DDF = optional(one_of(DDF_METHODS))
-INFORMATION = optional(one_of(KINDS))
 
 
 class LMMFit(RandomPart):
@@ -181,7 +175,7 @@ class LMMFit(RandomPart):
         """
         from fastlmm_core.intervals.confidence import conf_int
 
-        return conf_int(self, method, parameters, level, options)
+        return conf_int(self, (self.profile, self.bootstrap), method, parameters, level, options)
 
     @public(exact=SWITCH, draws=whole(100), seed=optional(whole(0)))
     def ranova(self, *, exact: bool = False, draws: int = 100_000, seed: int | None = None) -> pd.DataFrame:

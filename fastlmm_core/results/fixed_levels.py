@@ -29,8 +29,6 @@ def fit_fixed_levels(fit: FixedPart, k: int) -> FixedPart:
     InferenceError
         When the term is not one effect for each level of a column, or the levels are fixed effects already.
     """
-    from fastlmm_core.api import prepare_design  # results and api know each other
-
     term, parsed = fit.design.random[k], fit.design.formula
     part = next(own for own in parsed.random if own.label == term.label)
     if term.columns != ("(Intercept)",) or len(term.group_variables) != 1 or term.at is not None:
@@ -55,7 +53,8 @@ def fit_fixed_levels(fit: FixedPart, k: int) -> FixedPart:
     )  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FastLMMWarning)  # kept in the warnings of the fit
-        return prepare_design(design, fit.reml, held=held).fit(y=fit.response)
+        again: FixedPart = fit.prepared.again(fit.reml, design, held).fit(y=fit.response)
+    return again
 
 
 def moved_to_fixed(parsed: ParsedFormula, part: RandomPart, as_text: str | None = None) -> ParsedFormula:

@@ -158,9 +158,8 @@ class FixedPart(FitFigures):
         ddf : str, optional
             Kenward-Roger gives the scaled F of pbkrtest, with its scaling in a column of its own.
         """
-        return _term_tests.anova_table(
-            self, type, ddf or self.default_ddf, information or self.default_information
-        )
+        ddf, information = ddf or self.default_ddf, information or self.default_information
+        return _term_tests.anova_table(self, self.linear_functions, type, ddf, information)
 
     @public()
     def observation_weights(self, K: np.ndarray | sp.sparray) -> np.ndarray:

@@ -9,9 +9,6 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from fastlmm_core.gate import public
-from fastlmm_core.inference.linear_functions import (
-    DDF_METHODS,
-)
 from fastlmm_core.options import (
     LEVEL,
     NAME,
@@ -34,9 +31,6 @@ if TYPE_CHECKING:
     from fastlmm_core.results.factor_analysis import FactorAnalysis
     from fastlmm_core.results.genotype_values import GenotypeValues
     from fastlmm_core.results.heritability import HeritabilityTable
-
-DDF = optional(one_of(DDF_METHODS))
-INFORMATION = optional(one_of(KINDS))
 
 
 class RandomPart(FixedPart):

@@ -16,7 +16,7 @@ from fastlmm_core.structures.coefficients.factor_analytic import FactorAnalytic
 from fastlmm_core.structures.levels.penalty import PenaltyLevels
 
 if TYPE_CHECKING:
-    from fastlmm_core.results.figures import FitFigures
+    from fastlmm_core.results.fitted_model import FittedModel
 
 # A variance this much larger than the mean square about the fixed part is on its way to infinity.
 LARGE_VARIANCE = 100.0
@@ -74,7 +74,7 @@ class ComponentBlock:
         return {**out, **self.extra}
 
 
-def term_blocks(fit: FitFigures) -> list[ComponentBlock]:
+def term_blocks(fit: FittedModel) -> list[ComponentBlock]:
     """One block for every random term, in the order of the formula's terms."""
     solution = fit.solved
     if not isinstance(solution, StructuredSolution):
@@ -108,7 +108,7 @@ def term_blocks(fit: FitFigures) -> list[ComponentBlock]:
     return out
 
 
-def whole_blocks(fit: FitFigures) -> list[ComponentBlock]:
+def whole_blocks(fit: FittedModel) -> list[ComponentBlock]:
     """Blocks of the terms as they were written: the parts of ``(x || g)`` are one with a diagonal T."""
     parts: dict[Any, list[ComponentBlock]] = {}
     for k, (random, block) in enumerate(zip(fit.design.random, term_blocks(fit), strict=True)):
@@ -136,7 +136,7 @@ def independent_labels(random: Any) -> list[str] | None:
     return list(relation.factors[0].levels) if kinds == ["id", "vm"] else None
 
 
-def _plain_blocks(fit: FitFigures) -> list[ComponentBlock]:
+def _plain_blocks(fit: FittedModel) -> list[ComponentBlock]:
     """Blocks of a fit with unrelated levels."""
     solved, out = fit.solved, []
     assert isinstance(solved, SolvedEquations)
@@ -168,7 +168,7 @@ def _spline_block(solution: StructuredSolution, k: int, random: Any) -> Componen
     )  # fmt: skip
 
 
-def residual_blocks(fit: FitFigures) -> list[ComponentBlock]:
+def residual_blocks(fit: FittedModel) -> list[ComponentBlock]:
     """One block for the residual, or for every level of its ``|``."""
     solution = fit.solved
     if not isinstance(solution, StructuredSolution):

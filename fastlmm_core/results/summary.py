@@ -17,7 +17,7 @@ from .rendering import Table, format_p, format_significant, shared_decimals
 from .structured_blocks import ComponentBlock, residual_blocks, term_blocks
 
 if TYPE_CHECKING:
-    from .fit import LMMFit
+    from .random_part import RandomPart
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Summary:
         return "<div>\n" + "\n".join(shown) + "\n</div>"
 
 
-def shown_ddf(fit: LMMFit) -> str:
+def shown_ddf(fit: RandomPart) -> str:
     """Df method of the coefficients that a summary shows where none is named.
 
     It belongs to the model-based standard errors that lme4 prints: Satterthwaite for a mixed model, residual
@@ -109,7 +109,7 @@ def shown_ddf(fit: LMMFit) -> str:
 
 
 def summarize(
-    fit: LMMFit, ddf: str | None = None, digits: int = 4, information: str | None = None
+    fit: RandomPart, ddf: str | None = None, digits: int = 4, information: str | None = None
 ) -> Summary:
     """Summary of a fit.
 
@@ -149,20 +149,20 @@ def summarize(
     )
 
 
-def formula_text(fit: LMMFit) -> str:
+def formula_text(fit: RandomPart) -> str:
     """The formula, and below it the residual where it is not independent with one variance."""
     if not fit.structured or fit.design.residual.is_plain:
         return str(fit.formula)
     return f"{fit.formula}\nResidual: {fit.design.residual.text}"
 
 
-def _criterion_facts(fit: LMMFit) -> tuple[str, ...]:
+def _criterion_facts(fit: RandomPart) -> tuple[str, ...]:
     if fit.method == "REML":
         return (f"REML criterion at convergence: {fit.criterion:.1f}",)
     return (f"AIC {fit.aic:.1f}  BIC {fit.bic:.1f}  logLik {fit.loglik:.1f}  -2*logLik {fit.criterion:.1f}",)
 
 
-def _linear_facts(fit: LMMFit) -> tuple[str, ...]:
+def _linear_facts(fit: RandomPart) -> tuple[str, ...]:
     f = fit.f_statistic
     lines = [
         f"Residual standard error: {format_significant(fit.sigma, 4)} "
@@ -178,7 +178,7 @@ def _linear_facts(fit: LMMFit) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def residual_table(fit: LMMFit) -> Table:
+def residual_table(fit: RandomPart) -> Table:
     """Quartiles of the residuals: Pearson over sigma in a mixed model, weighted in a linear one."""
     linear = fit.method == "OLS"
     pearson = np.asarray(fit.residuals_pearson, dtype=float)
@@ -196,7 +196,7 @@ def residual_table(fit: LMMFit) -> Table:
     return Table(frame, title, decimals=shared_decimals(middle, 4) if linear else 4)
 
 
-def random_table(fit: LMMFit, digits: int = 4) -> Table:
+def random_table(fit: RandomPart, digits: int = 4) -> Table:
     """Variances and standard deviations by group, correlations to the right as lme4 places them."""
     if fit.structured:
         return structured_random_table(fit, digits)
@@ -225,7 +225,7 @@ def random_table(fit: LMMFit, digits: int = 4) -> Table:
     return Table(frame, "Random effects:", kinds=kinds, digits=digits)
 
 
-def structured_random_table(fit: LMMFit, digits: int = 4) -> Table:
+def structured_random_table(fit: RandomPart, digits: int = 4) -> Table:
     """Variances, standard deviations and correlations of every block, the residual's last."""
     rows: list[dict[str, Any]] = []
     for block in [*term_blocks(fit), *residual_blocks(fit)]:
@@ -280,7 +280,7 @@ def is_diagonal(T: np.ndarray) -> bool:
     return bool(np.allclose(T, np.diag(np.diag(T)), atol=0.0))
 
 
-def trait_correlations(fit: LMMFit) -> Table | None:
+def trait_correlations(fit: RandomPart) -> Table | None:
     """Correlations of terms and residual with standard errors, where both have them for the same traits."""
     residual, terms = residual_blocks(fit), term_blocks(fit)
     traits = [set(block.names) for block in residual if block.T is not None and shows_correlations(block)]
@@ -293,7 +293,7 @@ def trait_correlations(fit: LMMFit) -> Table | None:
     return Table(frame, "Correlations (se from average information):", kinds={"estimate": "t", "se": "t"})
 
 
-def correlation_notes(fit: LMMFit) -> list[str]:
+def correlation_notes(fit: RandomPart) -> list[str]:
     """Autocorrelations of coefficients, levels and fields in words."""
     notes = []
     for block in [*term_blocks(fit), *residual_blocks(fit)]:
@@ -311,7 +311,7 @@ def correlation_notes(fit: LMMFit) -> list[str]:
     return notes
 
 
-def segment_notes(fit: LMMFit) -> list[str]:
+def segment_notes(fit: RandomPart) -> list[str]:
     """Segments of the splines that left them to the data."""
     splines = [term for term in fit.design.random if term.is_spline and term.chosen_segments]
     return [f"{term.label}: {' x '.join(map(str, term.chosen_segments))} segments." for term in splines]
@@ -326,7 +326,7 @@ def _component(components: pd.DataFrame, first: str, second: str | None) -> pd.S
     return components[hit].iloc[0]
 
 
-def _counts(fit: LMMFit) -> str:
+def _counts(fit: RandomPart) -> str:
     text = f"Number of obs: {fit.nobs}"
     levels = {term.group: len(term.levels) for term in fit.design.random if not term.is_spline}
     if levels:
@@ -334,7 +334,7 @@ def _counts(fit: LMMFit) -> str:
     return text
 
 
-def fixed_table(fit: LMMFit, ddf: str, digits: int = 4, information: str | None = None) -> Table:
+def fixed_table(fit: RandomPart, ddf: str, digits: int = 4, information: str | None = None) -> Table:
     """Coefficients with standard error, df, t and p by one df method; dropped columns are left out."""
     effects = fit.fixed_effects(ddf=ddf, information=information)
     kept = effects[effects["estimate"].notna()]
@@ -343,7 +343,7 @@ def fixed_table(fit: LMMFit, ddf: str, digits: int = 4, information: str | None 
     return Table(frame, title, digits=digits, max_rows=200)
 
 
-def fit_notes(fit: LMMFit) -> tuple[str, ...]:
+def fit_notes(fit: RandomPart) -> tuple[str, ...]:
     """What a reader must know before trusting the figures, in plain words."""
     notes = []
     if fit.weights is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,24 +12,27 @@ import scipy.sparse as sp
 from fastlmm_core.errors import DesignError, OptionError, check_option, name_list
 from fastlmm_core.gate import public
 from fastlmm_core.inference.distributions import chi2_upper
-from fastlmm_core.inference.linear_functions import DDF_METHODS, NO_VARIANCE
+from fastlmm_core.inference.linear_functions import DDF_METHODS, NO_VARIANCE, LinearFunctions
 from fastlmm_core.intervals.boundary_tests import boundary_mixture
 
 if TYPE_CHECKING:
     from fastlmm_core.results.figures import FitFigures
-    from fastlmm_core.results.fit import LMMFit
-    from fastlmm_core.results.fixed_part import FixedPart
 
 
-def anova_table(fit: FixedPart, type: int, ddf: str, information: str) -> pd.DataFrame:
-    """term, df_num, df_den, F, p, scaling, status, ddf; see ``LMMFit.anova``."""
+def anova_table(
+    fit: FitFigures, functions_of: Callable[..., LinearFunctions], type: int, ddf: str, information: str
+) -> pd.DataFrame:  # fmt: skip
+    """term, df_num, df_den, F, p, scaling, status, ddf; see ``LMMFit.anova``.
+
+    `functions_of` is ``LMMFit.linear_functions`` of the fit.
+    """
     if type not in (1, 2, 3):
         raise OptionError(f"type={type!r} is not known; allowed: 1 (sequential), 2, 3")
     check_option("ddf", ddf, DDF_METHODS)
     hypotheses = _hypotheses(fit, type)
     stacked = [K for _, K in hypotheses if K.shape[0]]
     functions = (
-        fit.linear_functions(sp.vstack(stacked, format="csr"), ddf=ddf, information=information)
+        functions_of(sp.vstack(stacked, format="csr"), ddf=ddf, information=information)
         if stacked
         else None
     )
@@ -62,7 +66,7 @@ def _hypotheses(fit: FitFigures, type: int) -> list[tuple[str, np.ndarray | sp.s
 
 
 @public()
-def compare(*fits: LMMFit) -> pd.DataFrame:
+def compare(*fits: FitFigures) -> pd.DataFrame:
     """Likelihood-ratio comparison of nested fits of one response.
 
     Parameters

@@ -14,7 +14,7 @@ from fastlmm_core.reml.information import information_matrix, natural_parameters
 from fastlmm_core.reml.solved import SolvedEquations
 
 if TYPE_CHECKING:
-    from fastlmm_core.results.figures import FitFigures
+    from fastlmm_core.results.fitted_model import FittedModel
 
 
 def user_theta(solved: SolvedEquations) -> np.ndarray:
@@ -33,7 +33,7 @@ def name_theta(design: Design, solved: SolvedEquations) -> tuple[str, ...]:
     return tuple(names)
 
 
-def variance_component_table(fit: FitFigures) -> pd.DataFrame:
+def variance_component_table(fit: FittedModel) -> pd.DataFrame:
     """group, var1, var2, estimate, sd_or_cor, se; groups with several terms are numbered as lme4 does."""
     solved, s2 = fit.plain, fit.plain.user_sigma2
     errors = _standard_errors(solved)
