@@ -13,10 +13,10 @@ import numba  # noqa: F401
 import numpy as np
 
 from fastlmm_core.design import Design, build_design
+from fastlmm_core.design.columns import first_row, plain_values
 from fastlmm_core.design.field_trend import add_field_trend
 from fastlmm_core.design.formula import ParsedFormula, parse_formula
 from fastlmm_core.design.parameter_names import named_covariances
-from fastlmm_core.design.table import first_row, plain_values
 from fastlmm_core.engine.equations import StructuredEquations
 from fastlmm_core.engine.model import build_model
 from fastlmm_core.engine.model_fit import fit_model

@@ -20,7 +20,8 @@ from fastlmm_core import errors
 from fastlmm_core._version import __version__
 from fastlmm_core.api import prepare_design
 from fastlmm_core.design import build_design
-from fastlmm_core.design.table import Column, Table
+from fastlmm_core.design.columns import Column
+from fastlmm_core.design.table import Table
 from fastlmm_core.errors import DataError, FastLMMWarning
 from fastlmm_core.gate import public
 from fastlmm_core.reml.equations import MixedModelEquations

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from fastlmm_core.design.columns import first_row
 from fastlmm_core.design.splines import make_basis, warn_beyond
-from fastlmm_core.design.table import first_row
 from fastlmm_core.errors import DataError, DependencyError
 
 State = dict[str, dict[str, Any]]  # what poly(), scale(), ... remember of the data of the fit, by their text

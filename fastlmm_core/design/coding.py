@@ -7,8 +7,10 @@ term is coded by contrasts or by all its levels follows R (``TermCode`` in R's m
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import accumulate
 
 import numpy as np
 import scipy.sparse as sp
@@ -81,16 +83,14 @@ class Coding:
         """Number of columns of each term."""
         widths = []
         for term in self.terms:
-            width = 1
-            for text, full in zip(term.atoms, term.full, strict=True):
-                width *= self.atoms[text].width(full)
-            widths.append(width)
+            own = (self.atoms[text].width(full) for text, full in zip(term.atoms, term.full, strict=True))
+            widths.append(math.prod(own))
         return widths
 
     @cached_property
     def starts(self) -> list[int]:
         """First column of each term, and one past the last column."""
-        return np.cumsum([int(self.intercept), *self.widths]).tolist()
+        return list(accumulate(self.widths, initial=int(self.intercept)))
 
     @property
     def p(self) -> int:

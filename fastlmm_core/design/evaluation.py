@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from fastlmm_core.design.bases import State, evaluate_basis, reduce_column
+from fastlmm_core.design.columns import NOWHERE, Column, as_factor
 from fastlmm_core.design.expressions import (
     Binary,
     Call,
@@ -35,7 +36,7 @@ from fastlmm_core.design.functions import (
     plain_function,
     walk,
 )
-from fastlmm_core.design.table import NOWHERE, Column, Table, as_factor
+from fastlmm_core.design.table import Table
 from fastlmm_core.errors import DataError, name_list
 from fastlmm_core.reading.source import Places
 

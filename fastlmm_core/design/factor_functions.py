@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from fastlmm_core.design.bases import State
+from fastlmm_core.design.columns import Column
 from fastlmm_core.design.expressions import number_text
-from fastlmm_core.design.table import Column, drop_unused
+from fastlmm_core.design.labels import drop_unused
 from fastlmm_core.errors import DataError, name_list, nearest_names
 
 

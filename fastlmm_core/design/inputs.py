@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fastlmm_core.design.columns import plain_values
 from fastlmm_core.design.evaluation import Numbers, evaluate_numbers
 from fastlmm_core.design.expressions import Name, Parser
 from fastlmm_core.design.formula_parts import ParsedFormula
@@ -15,7 +16,7 @@ from fastlmm_core.design.functions import columns_read
 from fastlmm_core.design.grouping import group_text, read_group
 from fastlmm_core.design.rank import Rank
 from fastlmm_core.design.structured_parts import UNITS
-from fastlmm_core.design.table import Table, plain_values
+from fastlmm_core.design.table import Table
 from fastlmm_core.design.variables import Raw, read_raw
 from fastlmm_core.errors import DataError, DesignError, FormulaError, name_list, nearest_names
 from fastlmm_core.reading.columns import is_number_text

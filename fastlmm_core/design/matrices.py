@@ -11,14 +11,16 @@ import pandas as pd
 import scipy.sparse as sp
 
 from fastlmm_core.design.coding import Coding
+from fastlmm_core.design.columns import Column, as_factor, first_row
 from fastlmm_core.design.expressions import Name
 from fastlmm_core.design.formula_parts import ParsedFormula
 from fastlmm_core.design.functions import is_factor_call
 from fastlmm_core.design.hypotheses import type1, type2, type3
+from fastlmm_core.design.labels import drop_unused
 from fastlmm_core.design.offsets import Offset
 from fastlmm_core.design.rank import Rank
 from fastlmm_core.design.residual import ResidualSpec
-from fastlmm_core.design.table import Column, Table, as_factor, drop_unused, first_row
+from fastlmm_core.design.table import Table
 from fastlmm_core.design.variables import Atom
 from fastlmm_core.errors import DataError
 
@@ -188,13 +190,10 @@ class Design:
             covariates of very different size do not blur the decision.
         """
         null = self._rank.null
-        rows = (
-            sp.csr_array(K)
-            if sp.issparse(K)
-            else sp.csr_array(np.atleast_2d(np.asarray(K, dtype=np.float64)))
-        )
+        given = K if sp.issparse(K) else np.atleast_2d(np.asarray(K, dtype=np.float64))
         if null.shape[1] == 0:
-            return sp.csr_array((rows.shape[0], 0)), np.ones(rows.shape[0])
+            return sp.csr_array((given.shape[0], 0)), np.ones(given.shape[0])
+        rows = sp.csr_array(given)
         norm = np.sqrt(np.asarray(self._X_full.power(2).sum(axis=0)).ravel())
         norm[norm == 0] = np.sqrt(self.n)
         scaled_rows, scaled_null = rows @ sp.diags_array(1.0 / norm), sp.diags_array(norm) @ null

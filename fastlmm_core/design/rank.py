@@ -30,6 +30,8 @@ RIDGE = 1e-11
 BLOCK = 128
 # Residual of a unit-norm column below which ``reml.near_dependence`` looks at it.
 WEAK = 2e-4
+# The same above which a column is independent by any rule here, and X'X has the digits to tell.
+CLEAR = 1e-3
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,8 @@ def _tolerances(norm: np.ndarray, centred: np.ndarray) -> np.ndarray:
 def _rank_dense(A: np.ndarray) -> Rank:
     """`column_rank` of a dense (n, p) array."""
     n, p = A.shape
+    if _clearly_independent(A):
+        return full_rank(p)
     scale = np.sqrt(np.einsum("ij,ij->j", A, A))
     centred = A - A.mean(axis=0)
     tolerance = _tolerances(scale, np.sqrt(np.einsum("ij,ij->j", centred, centred)))
@@ -104,6 +108,22 @@ def _rank_dense(A: np.ndarray) -> Rank:
     null = null / safe[:, None]
     null /= null[dropped, np.arange(dropped.size)]
     return Rank(kept, dropped, sp.csc_array(null), weak)
+
+
+def _clearly_independent(A: np.ndarray) -> bool:
+    """Whether every column of A (n, p) keeps ``CLEAR`` of its norm beside those before it: most designs.
+
+    The pivots of the Cholesky factor of A'A are those of the QR factorization of A, at a third of the time.
+    """
+    G = A.T @ A
+    norm = np.sqrt(G.diagonal())
+    if not norm.all():
+        return False
+    try:
+        pivots = np.linalg.cholesky(G / (norm[:, None] * norm)).diagonal()
+    except np.linalg.LinAlgError:
+        return False
+    return bool((pivots > CLEAR).all())
 
 
 def triangle_of(A: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastlmm_core.design.columns import Column
 from fastlmm_core.design.expressions import Node, deparse
 from fastlmm_core.design.grouping import (
     codes_among,
@@ -20,7 +21,7 @@ from fastlmm_core.design.grouping import (
 )
 from fastlmm_core.design.random_terms import find_relationship
 from fastlmm_core.design.residual import ParsedResidual, ResidualSpec
-from fastlmm_core.design.table import Column, Table
+from fastlmm_core.design.table import Table
 from fastlmm_core.design.variables import Raw
 from fastlmm_core.errors import DataError, DesignError, FormulaError, name_list, nearest_names
 from fastlmm_core.structures.levels.relation import LevelFactor

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fastlmm_core.design.table import frame_from_polars, read_column
+from fastlmm_core.design.columns import read_column
+from fastlmm_core.design.table import frame_from_polars
 from fastlmm_core.errors import DataError, OptionError, name_list, nearest_names, shown
 from fastlmm_core.gate import public
 from fastlmm_core.options import NAME, list_of, one_of, optional

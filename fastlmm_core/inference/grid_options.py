@@ -11,7 +11,8 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from fastlmm_core.design.table import Column, Table
+from fastlmm_core.design.columns import Column
+from fastlmm_core.design.table import Table
 from fastlmm_core.errors import OptionError, check_option, name_list, nearest_names
 from fastlmm_core.inference.mean_specs import MeanSpecs, plain_name
 from fastlmm_core.inference.reference_grid import (

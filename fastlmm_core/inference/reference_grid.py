@@ -11,7 +11,8 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from fastlmm_core.design.table import Column, Table
+from fastlmm_core.design.columns import Column
+from fastlmm_core.design.table import Table
 from fastlmm_core.errors import DataError, OptionError, check_option, name_list, nearest_names, shown
 from fastlmm_core.inference.mean_specs import plain_name
 from fastlmm_core.inference.nesting import Nesting, find_nesting

@@ -134,29 +134,33 @@ class SolvedEquations:
 
     def solve_fixed(self, K: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """For rows K (r, p): Z' V^-1 X Phi K' (q + p, r; zero on fixed rows), Phi K' (p, r); V relative."""
-        rows = self.equations.layout.fixed_rows
-        at = (np.repeat(rows, K.shape[0]), np.tile(np.arange(K.shape[0]), rows.size))
-        size = self.equations.q + self.equations.p
-        projected, natural = self.solve_functions(sp.csc_array((K.T.ravel(), at), shape=(size, K.shape[0])))
-        return projected, natural[rows]
+        e = self.equations
+        right = np.zeros((e.q + e.p, K.shape[0]))
+        right[e.layout.fixed_rows] = K.T
+        projected, natural = self._weighted_solution(right)
+        projected[e.layout.fixed_rows] = 0.0
+        return projected, natural[e.layout.fixed_rows]
 
     def solve_functions(self, functions: sp.csc_array) -> tuple[np.ndarray, np.ndarray]:
         """For functions k (q + p, r) of the unknowns, random ones too: G F c - k and F c, c = C^-1 F' k.
 
         The first is zero on the fixed rows; k' F c is the covariance of prediction errors, relative V.
         """
+        projected, natural = self._weighted_solution(functions.toarray())
+        entries = functions.tocoo()
+        projected[entries.row, entries.col] -= entries.data
+        projected[self.equations.layout.fixed_rows] = 0.0
+        return projected, natural
+
+    def _weighted_solution(self, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """G F c in the place of `right` (q + p, r), and F c, c = C^-1 F' right."""
         e = self.equations
         start, term = e.layout.start, e.layout.term
-        right = functions.toarray()
         apply_factor_transposed(start, term, self.factors, right, right)
         natural = self.factor.solve(right)
         apply_factor(start, term, self.factors, natural, natural)
-        projected = right
-        multiply_symmetric(e.G, e.indptr, e.indices, natural, projected)
-        entries = functions.tocoo()
-        projected[entries.row, entries.col] -= entries.data
-        projected[e.layout.fixed_rows] = 0.0
-        return projected, natural
+        multiply_symmetric(e.G, e.indptr, e.indices, natural, right)
+        return right, natural
 
     def half_solve(self, GX: np.ndarray) -> np.ndarray:
         """L^-1 F' GX in the place of GX: for thousands of columns these arrays are the memory of a fit."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from fastlmm_core.design.table import Column, read_column
+from fastlmm_core.design.columns import Column, read_column
 from fastlmm_core.errors import DataError, OptionError, nearest_names
 from fastlmm_core.structures.levels.relation import LevelFactor
 

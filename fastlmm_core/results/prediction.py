@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from fastlmm_core.design.columns import first_row
 from fastlmm_core.design.expressions import label_of
-from fastlmm_core.design.table import Table, first_row
+from fastlmm_core.design.table import Table
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import DataError, OptionError, name_list, nearest_names, shown
 from fastlmm_core.inference.linear_functions import dense_rows

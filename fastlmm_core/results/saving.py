@@ -29,8 +29,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastlmm_core._version import __version__
+from fastlmm_core.design.columns import Column
 from fastlmm_core.design.functions import columns_read
-from fastlmm_core.design.table import Column
 from fastlmm_core.durable_files import place_file
 from fastlmm_core.errors import DataError, OptionError
 
