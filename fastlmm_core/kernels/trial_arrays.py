@@ -171,6 +171,22 @@ class RowQuestion(NamedTuple):
     shifts: np.ndarray
 
 
+class Directions(NamedTuple):
+    """Directions E_j of the natural parameters as pairs of random scalars.
+
+    Attributes
+    ----------
+    ptr : (d + 1,) int64
+        Pairs of parameter j are ptr[j]:ptr[j + 1].
+    left, right : (.,) int64
+        (E_j b)[left] = b[right], and the other way round where they differ.
+    """
+
+    ptr: np.ndarray
+    left: np.ndarray
+    right: np.ndarray
+
+
 class Variances(NamedTuple):
     """What degrees of freedom of one unit rest on.
 
@@ -179,8 +195,7 @@ class Variances(NamedTuple):
     counted : bool
         Whether the variance parameters count; else the df are `plain`.
     plain : float
-    nodes : (first, own_term) of ``trial_inference.number_random``
-    parameters : Parameters
+    directions : Directions
     natural : (d,)
         Variances and covariances relative to sigma2.
     covariance : (d + 1, d + 1)
@@ -190,8 +205,7 @@ class Variances(NamedTuple):
 
     counted: bool
     plain: float
-    nodes: tuple
-    parameters: tuple
+    directions: Directions
     natural: np.ndarray
     covariance: np.ndarray
     sigma2: float

@@ -5,20 +5,45 @@ from __future__ import annotations
 import numpy as np
 
 from fastlmm_core.kernels.compile import kernel
-from fastlmm_core.kernels.trial_inference import judge_row, multiply_row
+from fastlmm_core.kernels.trial_inference import judge_rows, multiply_pairs
 
+BLOCK = 32  # contrasts that are judged at a time, so that what they are judged by stays in the cache
 ESTIMABLE = 1e-8  # as linear_functions.ESTIMABLE_TOLERANCE
 
 
 @kernel
-def judge_function(b, h, variance, variances, part):
-    """Standard error and df of a linear function from its b (q,), h (d, q) and K Phi K'; see `Variances`."""
-    if variances.counted:
-        return judge_row(
-            b, h, variance, variances.nodes, variances.parameters, variances.natural, variances.covariance,
-            variances.sigma2, part,
-        )  # fmt: skip
-    return np.sqrt(max(variances.sigma2 * variance, 0.0)), variances.plain
+def combine_rows(rows, weights, base, first, covariance, own_b, own_h, own_phi, out):
+    """Estimates, column 0 of `out` (c, 3), and b, h and K Phi K' of the contrasts from `first` on.
+
+    Parameters
+    ----------
+    weights : (ptr, mean, data) of `infer_contrasts`
+    base : int
+        The mean that is counted as 0.
+    covariance : (k, k)
+        K Phi K' of the means.
+    """
+    _, estimates, b, h, _, _, _ = rows
+    ptr, mean, data = weights
+    _, d, q = h.shape
+    for c in range(own_phi.size):
+        lo, hi = ptr[first + c], ptr[first + c + 1]
+        estimate, variance = 0.0, 0.0
+        for e in range(q):
+            own_b[c, e] = 0.0
+            for j in range(d):
+                own_h[c, j, e] = 0.0
+        for s in range(lo, hi):
+            i, w = base + mean[s], data[s]
+            estimate += w * estimates[i]
+            for t in range(lo, hi):
+                variance += w * data[t] * covariance[mean[s], mean[t]]
+            for e in range(q):
+                own_b[c, e] += w * b[i, e]
+            for j in range(d):
+                for e in range(q):
+                    own_h[c, j, e] += w * h[i, j, e]
+        out[c, 0], own_phi[c] = estimate, variance
 
 
 @kernel
@@ -38,38 +63,24 @@ def infer_contrasts(weights, family, k, rows, variances, out_contrasts, first):
     first : int
         Its row where the unit's contrasts start.
     """
-    inside, estimates, b, h, K_phi, products, norms = rows
+    inside, _, _, h, K_phi, products, norms = rows
     start, ptr, mean, data = weights
     r, d, q = h.shape
     covariance = np.empty((k, k))
-    b_row = np.empty(q)
-    h_row = np.empty((d, q))
-    part = np.empty(q)
+    own_b, own_h, own_phi = np.empty((BLOCK, q)), np.empty((BLOCK, d, q)), np.empty(BLOCK)
     to = first
     for base in range(0, r, k):
-        for i in range(k):
-            for j in range(i + 1):
-                covariance[i, j] = multiply_row(inside, base + i, K_phi[base + j])
-                covariance[j, i] = covariance[i, j]
-        for c in range(start[family], start[family + 1]):
-            estimate, variance = 0.0, 0.0
-            b_row[:] = 0.0
-            h_row[:] = 0.0
-            for s in range(ptr[c], ptr[c + 1]):
-                i, w = base + mean[s], data[s]
-                estimate += w * estimates[i]
-                for t in range(ptr[c], ptr[c + 1]):
-                    variance += w * data[t] * covariance[mean[s], mean[t]]
-                for e in range(q):
-                    b_row[e] += w * b[i, e]
-                    for j in range(d):
-                        h_row[j, e] += w * h[i, j, e]
-            if combines_to_zero(products, norms, base, mean, data, ptr[c], ptr[c + 1]):
-                se, df = judge_function(b_row, h_row, variance, variances, part)
-                out_contrasts[to, 0], out_contrasts[to, 1], out_contrasts[to, 2] = estimate, se, df
-            else:
-                out_contrasts[to, 0], out_contrasts[to, 1], out_contrasts[to, 2] = np.nan, np.nan, np.nan
-            to += 1
+        multiply_pairs(inside, K_phi, base, k, covariance)
+        for c in range(start[family], start[family + 1], BLOCK):
+            count = min(BLOCK, start[family + 1] - c)
+            own = out_contrasts[to : to + count]
+            combine_rows(rows, (ptr, mean, data), base, c, covariance, own_b, own_h, own_phi[:count], own)
+            judge_rows(own_b, own_h, own_phi[:count], variances, own)
+            for s in range(count):
+                lo, hi = ptr[c + s], ptr[c + s + 1]
+                if not combines_to_zero(products, norms, base, mean, data, lo, hi):
+                    own[s, 0], own[s, 1], own[s, 2] = np.nan, np.nan, np.nan
+            to += count
     return to - first
 
 

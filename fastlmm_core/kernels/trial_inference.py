@@ -2,7 +2,11 @@
 
 The compiled counterpart of ``inference.kenward_roger``, ``reml.information`` and ``results.blups`` for
 systems small enough to hold Z'PZ densely; formulas and references are there.  Random scalars are numbered in
-the order of elimination (`number_random`); `nodes` is the pair (first, own_term) of that numbering.
+the order of elimination (`number_random`), and E_j, the direction of a natural parameter on all levels of its
+term, is a list of pairs of them (`list_directions`).
+
+What is asked once for every row stands in one kernel with the loop inside: taking a tuple of arrays apart
+counts the references to each of them, which for a row of a trial costs as much as its arithmetic.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ from fastlmm_core.kernels.compile import fill_integers, kernel
 from fastlmm_core.kernels.eigenvalues import diagonalize
 from fastlmm_core.kernels.score import prepare_information, subtract_squares
 from fastlmm_core.kernels.simplicial import solve_lower, solve_upper
+from fastlmm_core.kernels.trial_arrays import Directions
 from fastlmm_core.kernels.trial_design import NO_INFERENCE, OK
 
 KENWARD_ROGER, RESIDUAL, ASYMPTOTIC, SATTERTHWAITE = 0, 1, 2, 3
@@ -92,39 +97,58 @@ def project_identity(equations, factors, L, at, q):
 
 
 @kernel
-def apply_natural(nodes, parameters, j, b, out):
-    """out (q,) = E_j b on the levels of its term, zero elsewhere."""
-    first, term = nodes
+def list_directions(first, own_term, parameters):
+    """E_j of every natural parameter as pairs of random scalars; `Directions`.
+
+    Parameters
+    ----------
+    first, own_term : (random nodes,) int64
+        Of `number_random`.
+    """
     _, theta_term, theta_row, theta_col = parameters
-    for k in range(out.size):
-        out[k] = 0.0
-    row, col = theta_row[j], theta_col[j]
-    for node in range(term.size):
-        if term[node] == theta_term[j]:
-            out[first[node] + row] += b[first[node] + col]
-            if row != col:
-                out[first[node] + col] += b[first[node] + row]
+    ptr = np.zeros(theta_term.size + 1, np.int64)
+    for j in range(theta_term.size):
+        for node in range(own_term.size):
+            if own_term[node] == theta_term[j]:
+                ptr[j + 1] += 1
+        ptr[j + 1] += ptr[j]
+    left = np.empty(ptr[theta_term.size], np.int64)
+    right = np.empty(ptr[theta_term.size], np.int64)
+    at = 0
+    for j in range(theta_term.size):
+        for node in range(own_term.size):
+            if own_term[node] == theta_term[j]:
+                left[at] = first[node] + theta_row[j]
+                right[at] = first[node] + theta_col[j]
+                at += 1
+    return Directions(ptr, left, right)
 
 
 @kernel
-def expected_information(M, nodes, parameters, values, dof):
+def sum_traces(M, directions):
+    """tr(M E_j) of every natural parameter (d,)."""
+    ptr, left, right = directions
+    out = np.zeros(ptr.size - 1)
+    for j in range(out.size):
+        for s in range(ptr[j], ptr[j + 1]):
+            out[j] += M[left[s], right[s]] * (1.0 if left[s] == right[s] else 2.0)
+    return out
+
+
+@kernel
+def expected_information(M, directions, values, dof):
     """tr(P V_i P V_j) over the natural parameters and, last, the residual (d + 1, d + 1)."""
-    first, term = nodes
-    _, theta_term, theta_row, theta_col = parameters
+    ptr, left, right = directions
     d = values.size
     out = np.zeros((d + 1, d + 1))
-    single = np.zeros(d)
+    single = sum_traces(M, directions)
     for i in range(d):
         for j in range(i + 1):
             total = 0.0
-            for a in range(term.size):
-                if term[a] != theta_term[i]:
-                    continue
-                x, y = first[a] + theta_row[i], first[a] + theta_col[i]
-                for b in range(term.size):
-                    if term[b] != theta_term[j]:
-                        continue
-                    u, v = first[b] + theta_row[j], first[b] + theta_col[j]
+            for s in range(ptr[i], ptr[i + 1]):
+                x, y = left[s], right[s]
+                for t in range(ptr[j], ptr[j + 1]):
+                    u, v = left[t], right[t]
                     total += M[v, x] * M[y, u]
                     if x != y:
                         total += M[v, y] * M[x, u]
@@ -134,10 +158,6 @@ def expected_information(M, nodes, parameters, values, dof):
                             total += M[u, y] * M[x, v]
             out[i, j] = total
             out[j, i] = total
-        for a in range(term.size):
-            if term[a] == theta_term[i]:
-                x, y = first[a] + theta_row[i], first[a] + theta_col[i]
-                single[i] += M[x, y] * (1.0 if x == y else 2.0)
     out[d, d] = dof
     for i in range(d):
         out[i, d] = single[i]
@@ -259,18 +279,18 @@ def compress_rows(K, kept, shift, scale):
 
 
 @kernel
-def prepare_rows(rows, B, phi, M, nodes, parameters, d, spread):
+def prepare_rows(rows, B, phi, M, directions, spread):
     """For sparse K: (b (r, q) with U = V^-1 X Phi K' projected, h (r, d, q) = Z'PZ E_j b, K Phi (r, p)).
 
     `h` stays zero unless `spread` is asked for.
     """
     ptr, column, value = rows
-    r = ptr.size - 1
+    pairs, left, right = directions
+    r, d = ptr.size - 1, pairs.size - 1
     p, q = B.shape
     b = np.zeros((r, q))
     K_phi = np.zeros((r, p))
     h = np.zeros((r, d, q))
-    part = np.empty(q)
     for i in range(r):
         for s in range(ptr[i], ptr[i + 1]):
             j, x = column[s], value[s]
@@ -279,57 +299,88 @@ def prepare_rows(rows, B, phi, M, nodes, parameters, d, spread):
             for k in range(p):
                 K_phi[i, k] += x * phi[j, k]
         for j in range(d if spread else 0):
-            apply_natural(nodes, parameters, j, b[i], part)
-            for k in range(q):
-                x = part[k]
-                if x != 0.0:
-                    for s in range(q):
-                        h[i, j, s] += x * M[k, s]
+            for t in range(pairs[j], pairs[j + 1]):
+                u, v = left[t], right[t]
+                x, y = b[i, v], b[i, u]
+                for k in range(q):
+                    h[i, j, k] += x * M[u, k]
+                if u != v:
+                    for k in range(q):
+                        h[i, j, k] += y * M[v, k]
     return b, h, K_phi
 
 
 @kernel
-def multiply_row(rows, i, vector):
-    """Sparse row i times a vector (p,)."""
+def multiply_rows(rows, vector, out):
+    """Every sparse row times a vector (p,), into `out` (r,)."""
     ptr, column, value = rows
-    total = 0.0
-    for s in range(ptr[i], ptr[i + 1]):
-        total += value[s] * vector[column[s]]
-    return total
+    for i in range(out.size):
+        total = 0.0
+        for s in range(ptr[i], ptr[i + 1]):
+            total += value[s] * vector[column[s]]
+        out[i] = total
 
 
 @kernel
-def judge_row(b, h, phi, nodes, parameters, values, cov_parameters, sigma2, part):
-    """Kenward-Roger (standard error, df) of one row from b (q,), h (d, q) and phi = K Phi K'.
+def multiply_pairs(rows, K_phi, base, k, out):
+    """K Phi K' of the k rows from `base` on, out (k, k)."""
+    ptr, column, value = rows
+    for i in range(k):
+        for j in range(i + 1):
+            total = 0.0
+            for s in range(ptr[base + i], ptr[base + i + 1]):
+                total += value[s] * K_phi[base + j, column[s]]
+            out[i, j] = total
+            out[j, i] = total
+
+
+@kernel
+def judge_rows(b, h, phi, variances, out):
+    """Standard error and df of linear functions, columns 1 and 2 of `out` (r, 3), by Kenward and Roger.
 
     With `h` of zeros they are Satterthwaite's, for the covariance of the variance parameters that he uses.
+
+    Parameters
+    ----------
+    b : (r, q); h : (r, d, q); phi : (r,)
+        K Phi K' relative to sigma2.
+    variances : Variances
     """
-    d, q = h.shape
+    counted, plain, directions, values, cov_parameters, sigma2 = variances
+    ptr, left, right = directions
+    d = values.size
     gradient = np.empty(d + 1)
-    gradient[d] = phi
-    spread = np.zeros((d, d))
-    for i in range(d):
-        apply_natural(nodes, parameters, i, b, part)
-        total = 0.0
-        for k in range(q):
-            total += part[k] * b[k]
-        gradient[i] = total
-        gradient[d] -= values[i] * total
-        for j in range(d):
-            for k in range(q):
-                spread[i, j] += part[k] * h[j, k]
-    adjustment = 0.0
+    weights = np.empty((d, d))
     for i in range(d):
         for j in range(d):
-            weight = (
+            weights[i, j] = (
                 cov_parameters[i, j] - values[i] * cov_parameters[d, j] - cov_parameters[i, d] * values[j]
                 + values[i] * cov_parameters[d, d] * values[j]
             )  # fmt: skip
-            adjustment += weight * spread[i, j]
-    variance = 0.0
-    for i in range(d + 1):
-        for j in range(d + 1):
-            variance += gradient[i] * cov_parameters[i, j] * gradient[j]
-    unadjusted = sigma2 * phi
-    se = np.sqrt(max(unadjusted + 2.0 / sigma2 * adjustment, 0.0))
-    return se, 2.0 * unadjusted * unadjusted / variance
+    for r in range(phi.size):
+        unadjusted = sigma2 * phi[r]
+        if not counted:
+            out[r, 1], out[r, 2] = np.sqrt(max(unadjusted, 0.0)), plain
+            continue
+        gradient[d] = phi[r]
+        adjustment = 0.0
+        for i in range(d):
+            total = 0.0
+            for s in range(ptr[i], ptr[i + 1]):
+                total += b[r, left[s]] * b[r, right[s]] * (1.0 if left[s] == right[s] else 2.0)
+            gradient[i] = total
+            gradient[d] -= values[i] * total
+            for j in range(d):
+                spread = 0.0
+                for s in range(ptr[i], ptr[i + 1]):
+                    x, y = left[s], right[s]
+                    spread += b[r, y] * h[r, j, x]
+                    if x != y:
+                        spread += b[r, x] * h[r, j, y]
+                adjustment += weights[i, j] * spread
+        variance = 0.0
+        for i in range(d + 1):
+            for j in range(d + 1):
+                variance += gradient[i] * cov_parameters[i, j] * gradient[j]
+        out[r, 1] = np.sqrt(max(unadjusted + 2.0 / sigma2 * adjustment, 0.0))
+        out[r, 2] = 2.0 * unadjusted * unadjusted / variance

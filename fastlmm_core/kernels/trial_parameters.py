@@ -8,7 +8,13 @@ from fastlmm_core.kernels.compile import kernel
 from fastlmm_core.kernels.eigenvalues import diagonalize
 from fastlmm_core.kernels.trial_arrays import COLUMNS, RANDOM, RANK, ROWS, STATUS, TERMS
 from fastlmm_core.kernels.trial_design import NO_INFERENCE, OK, place_theta
-from fastlmm_core.kernels.trial_inference import KENWARD_ROGER, expected_information, invert_information
+from fastlmm_core.kernels.trial_inference import (
+    KENWARD_ROGER,
+    expected_information,
+    invert_information,
+    list_directions,
+    sum_traces,
+)
 
 CONFOUNDED = 1e-11  # as reml.information.CONFOUNDED
 
@@ -58,18 +64,11 @@ def locate_numbers(p, p_full, q):
 
 
 @kernel
-def is_confounded(M, nodes, parameters, bounds):
+def is_confounded(M, directions, parameters, bounds):
     """Whether a variance has tr(P V_j) = 0 to rounding: its term lies within the fixed part."""
-    first, term = nodes
-    _, theta_term, theta_row, theta_col = parameters
+    traces = sum_traces(M, directions)
     for j in range(bounds.size):
-        if theta_row[j] != theta_col[j]:
-            continue
-        trace = 0.0
-        for a in range(term.size):
-            if term[a] == theta_term[j]:
-                trace += M[first[a] + theta_row[j], first[a] + theta_row[j]]
-        if trace <= CONFOUNDED * bounds[j]:
+        if parameters.row[j] == parameters.col[j] and traces[j] <= CONFOUNDED * bounds[j]:
             return True
     return False
 
@@ -90,13 +89,14 @@ def judge_parameters(mode, reml, random, results, store, out, status):
         parameters = place_parameters(random, results.integers[u])
         at = locate_numbers(p, p_full, q) + store.values_at[u]
         M = store.values[at[7] : at[8]].reshape(q, q)
-        if is_confounded(M, nodes, parameters, results.bounds[u]):
+        directions = list_directions(nodes[0], nodes[1], parameters)
+        if is_confounded(M, directions, parameters, results.bounds[u]):
             status[u] = NO_INFERENCE
             continue
         dof = float(n - p) if reml else float(n)
         sigma2 = results.figures[u, 1]
         natural = results.natural[u]
-        expected = expected_information(M, nodes, parameters, natural, dof)
+        expected = expected_information(M, directions, natural, dof)
         if mode == KENWARD_ROGER:
             status[u], found = invert_information(expected, sigma2)
         else:

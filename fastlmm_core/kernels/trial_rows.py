@@ -11,14 +11,16 @@ import numpy as np
 
 from fastlmm_core.kernels.compile import kernel
 from fastlmm_core.kernels.trial_arrays import TERMS, UnitRows, Variances
-from fastlmm_core.kernels.trial_contrasts import ESTIMABLE, infer_contrasts, judge_function
+from fastlmm_core.kernels.trial_contrasts import ESTIMABLE, infer_contrasts
 from fastlmm_core.kernels.trial_design import OK, TOO_LARGE, start_terms
 from fastlmm_core.kernels.trial_inference import (
     ASYMPTOTIC,
     KENWARD_ROGER,
     SATTERTHWAITE,
     compress_rows,
-    multiply_row,
+    judge_rows,
+    list_directions,
+    multiply_rows,
     prepare_rows,
 )
 from fastlmm_core.kernels.trial_parameters import locate_numbers, place_parameters, read_nodes, read_sizes
@@ -133,6 +135,17 @@ def read_store(store, at, p, p_full, q, with_projection):
 
 
 @kernel
+def diagonal_of(inside, K_phi):
+    """K Phi K' of every row by itself (r,)."""
+    ptr, column, value = inside
+    out = np.zeros(ptr.size - 1)
+    for i in range(out.size):
+        for s in range(ptr[i], ptr[i + 1]):
+            out[i] += value[s] * K_phi[i, column[s]]
+    return out
+
+
+@kernel
 def infer_rows(question, results, cov_parameters, store, weights, families, into, status):
     """Figures of one table for every unit: the coefficients, or the marginal means of one specification.
 
@@ -151,7 +164,6 @@ def infer_rows(question, results, cov_parameters, store, weights, families, into
         Out; units that are not OK are left alone.
     """
     coefficients, mode, fixed, random, spec, shifts = question
-    d = results.natural.shape[1]
     for u in range(status.size):
         if status[u] != OK:
             continue
@@ -172,20 +184,21 @@ def infer_rows(question, results, cov_parameters, store, weights, families, into
         K = make_rows(coefficients, fixed, n_levels, spec, results.numbers[u], r, p_full)
         products, norms = judge_estimability(coefficients, K, kept, norm, null)
         inside = compress_rows(K, kept, shift, scale)
-        b, h, K_phi = prepare_rows(inside, B, phi, M, nodes, parameters, d, mode == KENWARD_ROGER)
+        directions = list_directions(nodes[0], nodes[1], parameters)
+        b, h, K_phi = prepare_rows(inside, B, phi, M, directions, mode == KENWARD_ROGER)
         variances = Variances(
             mode == KENWARD_ROGER or mode == SATTERTHWAITE, np.inf if mode == ASYMPTOTIC else float(n - p),
-            nodes, parameters, results.natural[u], cov_parameters[u], results.figures[u, 1],
+            directions, results.natural[u], cov_parameters[u], results.figures[u, 1],
         )  # fmt: skip
         rows = UnitRows(inside, np.empty(r), b, h, K_phi, products, norms)
-        part = np.empty(q)
+        own = into.rows[into.offsets[u, 0] : into.offsets[u, 0] + r]
+        multiply_rows(inside, beta, rows.estimates)
+        judge_rows(b, h, diagonal_of(inside, K_phi), variances, own)
         for i in range(r):
-            rows.estimates[i] = multiply_row(inside, i, beta) + shifts[u]
-            out = into.rows[into.offsets[u, 0] + i]
-            out[0], out[1], out[2] = np.nan, np.nan, np.nan
-            if is_estimable(products, norms, i):
-                se, df = judge_function(b[i], h[i], multiply_row(inside, i, K_phi[i]), variances, part)
-                out[0], out[1], out[2] = rows.estimates[i], se, df
+            rows.estimates[i] += shifts[u]
+            own[i, 0] = rows.estimates[i]
+            if not is_estimable(products, norms, i):
+                own[i, 0], own[i, 1], own[i, 2] = np.nan, np.nan, np.nan
         into.sizes[u, 0] = r
         if families[u] >= 0:
             into.sizes[u, 1] = infer_contrasts(
