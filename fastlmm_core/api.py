@@ -17,6 +17,7 @@ from fastlmm_core.design.columns import first_row, plain_values
 from fastlmm_core.design.field_trend import add_field_trend
 from fastlmm_core.design.formula import ParsedFormula, parse_formula
 from fastlmm_core.design.parameter_names import named_covariances
+from fastlmm_core.display.displayed import Displayed
 from fastlmm_core.engine.equations import StructuredEquations
 from fastlmm_core.engine.model import build_model
 from fastlmm_core.engine.model_fit import fit_model
@@ -37,8 +38,8 @@ from fastlmm_core.results.fit import LMMFit
 from fastlmm_core.results.fit_warnings import collect_warnings
 
 
-@dataclass(frozen=True, eq=False)
-class Prepared:
+@dataclass(frozen=True, eq=False, repr=False)
+class Prepared(Displayed):
     """Everything of a model that does not depend on the response: design, pattern, symbolic analysis, maps.
 
     Attributes
@@ -68,6 +69,10 @@ class Prepared:
     contrasts: dict[str, Any] | None = None
     fixed_parameters: dict[str, Any] = field(default_factory=dict)
     factorization: str = "auto"
+
+    def _shown(self) -> str:
+        method = "REML" if self.reml else "ML"
+        return f"Model prepared for {method}, not yet fitted\n{self.design}"
 
     def again(
         self, reml: bool, design: Design | None = None, held: dict[str, Any] | None = None

@@ -20,6 +20,7 @@ LAYERS = {
     "durable_files": 1,
     "progress_bar": 1,
     "compiling": 1,
+    "display": 1,  # text and HTML of tables: needs pandas only
     "kernels": 1,
     "linalg": 2,
     "structures": 3,  # a known inverse is factorized by linalg
@@ -30,8 +31,6 @@ LAYERS = {
     "batch": 8, "multi_environment": 8,
     "cli": 9, "plots": 9, "datasets": 9, "request": 9,
 }  # fmt: skip
-# An inference table draws itself with results/rendering when it is displayed: known, inside methods only.
-DISPLAY = ("inference/figure_tables.py", "results.rendering")
 
 
 def modules():
@@ -72,8 +71,6 @@ def test_imports_run_downward(path):
         other = name.partition(".")[0]
         if other not in LAYERS:
             continue  # a name of the package itself, such as __version__
-        if (str(path.relative_to(PACKAGE)), ".".join(name.split(".")[:2])) == DISPLAY:
-            continue
         assert LAYERS[other] <= LAYERS[own], f"{own} imports {name}"
 
 

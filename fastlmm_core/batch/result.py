@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import cast
 
 import pandas as pd
 
 from fastlmm_core.batch.plan import BatchPlan
 from fastlmm_core.batch.selection import common_genotypes, selection_index
 from fastlmm_core.batch.tables import Tables
+from fastlmm_core.display.displayed import Displayed
+from fastlmm_core.display.frames import titled
 from fastlmm_core.errors import OptionError
 from fastlmm_core.gate import public
 from fastlmm_core.options import NUMBER, table_of
@@ -28,12 +31,14 @@ class NamedTable:
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
 
-    def __get__(self, result: BatchResult, owner: type) -> pd.DataFrame:
+    def __get__(self, result: BatchResult | None, owner: type) -> pd.DataFrame:
+        if result is None:  # asked of the class, by those who read documentation
+            return cast("pd.DataFrame", self)
         return result.table(self.name)
 
 
-@dataclass(frozen=True, eq=False)
-class BatchResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class BatchResult(Displayed):
     """Tidy tables of a batch; every table has the keys of the trial and `trait` in front.
 
     Attributes
@@ -65,8 +70,8 @@ class BatchResult:
     plan: BatchPlan
     seconds: float
     out: Path | None
-    _tables: Tables = field(repr=False)
-    _read: Reader | None = field(default=None, repr=False)
+    _tables: Tables
+    _read: Reader | None = None
     notes: tuple[str, ...] = ()
 
     fits = NamedTable()
@@ -81,6 +86,7 @@ class BatchResult:
     heritabilities = NamedTable()
     trials = NamedTable()
 
+    @titled("Batch: {name}")
     def table(self, name: str) -> pd.DataFrame:
         """A table by name.
 
@@ -97,11 +103,13 @@ class BatchResult:
         return self._tables[name]
 
     @public(weights=table_of(NUMBER))
+    @titled("Selection index")
     def selection_index(self, weights: Mapping[str, float]) -> pd.DataFrame:
         """Weighted sums over traits of the values of the genotypes; see ``batch.selection``."""
         values = self.genotype_values
         return selection_index(values, list(self.plan.by), self._genotype(values), weights)
 
+    @titled("Genotypes in common")
     def common_genotypes(self) -> pd.DataFrame:
         """How many genotypes every two trials have in common; see ``batch.selection``."""
         values = self.genotype_values
@@ -113,6 +121,7 @@ class BatchResult:
         return str(values.columns[list(values.columns).index("estimate") - 1])
 
     @cached_property
+    @titled("Failures by reason")
     def failures(self) -> pd.DataFrame:
         """Number of units by status other than "ok", most frequent first."""
         lost = self.fits.loc[self.fits["status"] != "ok", "status"]
@@ -134,4 +143,5 @@ class BatchResult:
         lines.append(f"time: {self.seconds:.1f} s{rate}")
         return "\n".join(lines)
 
-    __str__ = summary
+    def _shown(self) -> str:
+        return self.summary()

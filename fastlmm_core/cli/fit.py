@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from ..display.rendering import Table
 from ..errors import DataError, OptionError, nearest_names
 from ..inference.estimates import DDF_WORDS
 from ..reading import notes_of, read_options, read_table
 from ..reading.parquet import requires_pyarrow
 from ..results.factor_analysis import has_factors
-from ..results.rendering import Table
 from ..results.summary import shown_ddf
 from .source_options import arguments_of_reader, listed_names
 from .strangers import limits_given

@@ -22,6 +22,7 @@ from fastlmm_core.design.rank import Rank
 from fastlmm_core.design.residual import ResidualSpec
 from fastlmm_core.design.table import Table
 from fastlmm_core.design.variables import Atom
+from fastlmm_core.display.displayed import Displayed
 from fastlmm_core.errors import DataError
 
 
@@ -68,8 +69,8 @@ class FixedTerm:
     order: int
 
 
-@dataclass(frozen=True)
-class Design:
+@dataclass(frozen=True, repr=False)
+class Design(Displayed):
     """Arrays and names of a model on the rows used.
 
     Attributes
@@ -122,6 +123,13 @@ class Design:
     _table: UsedColumns = field(repr=False)
     _offset: Offset = field(repr=False)
     residual: ResidualSpec = field(default_factory=ResidualSpec)
+
+    def _shown(self) -> str:
+        lines = [str(self.formula), f"{self.n:,} rows"]
+        lines[-1] += f", {self.n_dropped:,} with missing values left out" if self.n_dropped else ""
+        lines[-1] += f"; {self.kept.size} of {len(self.column_names)} fixed columns kept"
+        lines += [f"random: {term.label}, {len(term.levels):,} levels" for term in self.random]
+        return "\n".join(lines if self.residual.is_plain else [*lines, f"residual: {self.residual.text}"])
 
     @property
     def is_plain(self) -> bool:

@@ -11,6 +11,8 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from fastlmm_core.display.displayed import Displayed
+from fastlmm_core.display.rendering import Table
 from fastlmm_core.errors import OptionError, check_level, nearest_names
 from fastlmm_core.gate import public
 from fastlmm_core.inference.back_transformation import back_transform
@@ -52,7 +54,7 @@ INHERIT = Inherit()
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class EstimateTable(Estimates):
+class EstimateTable(Displayed, Estimates):
     """Estimates that are displayed, tested, compared and transformed back; attributes as of `Estimates`."""
 
     @public()
@@ -69,18 +71,10 @@ class EstimateTable(Estimates):
             }
         )  # fmt: skip
 
-    def _table(self) -> FigureTable:
+    def _shown(self) -> Table:
         hidden = [] if np.any(self.status != OK) else ["status"]
         hidden += ["t", "p"] if self.kind == "prediction" else []
-        return FigureTable(self.to_frame(), self.title, self.notes, self.by_columns(), tuple(hidden))
-
-    def __str__(self) -> str:
-        return str(self._table())
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return self._table()._repr_html_()
+        return FigureTable(self.to_frame(), self.title, self.notes, self.by_columns(), tuple(hidden))._shown()
 
     @public()
     def back_transform(self) -> FigureTable:

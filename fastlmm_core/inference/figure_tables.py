@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
+
+from fastlmm_core.display.displayed import Displayed
+from fastlmm_core.display.rendering import Table
 
 ROWS_SHOWN = 200
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class FigureTable:
+class FigureTable(Displayed):
     """Figures that nothing further is computed from.
 
     Attributes
@@ -39,9 +41,7 @@ class FigureTable:
         """The unrounded figures."""
         return self.frame.copy()
 
-    def _table(self) -> Any:
-        from fastlmm_core.results.rendering import Table
-
+    def _shown(self) -> Table:
         return Table(
             self.frame,
             title=self.title,
@@ -50,11 +50,3 @@ class FigureTable:
             hidden=self.hidden,
             max_rows=ROWS_SHOWN,
         )
-
-    def __str__(self) -> str:
-        return str(self._table())
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return str(self._table().to_html())

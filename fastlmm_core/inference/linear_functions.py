@@ -6,8 +6,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 
+from fastlmm_core.display.displayed import Displayed
+from fastlmm_core.display.rendering import Table, format_p, format_significant
 from fastlmm_core.engine.information import StructureInference
 from fastlmm_core.errors import InferenceError, check_option
 from fastlmm_core.inference import kenward_roger, satterthwaite
@@ -28,8 +31,8 @@ NO_VARIANCE = "no residual variance: nothing to test against"
 ParameterInference = VarianceParameterInference | StructureInference
 
 
-@dataclass(frozen=True)
-class FTest:
+@dataclass(frozen=True, repr=False)
+class FTest(Displayed):
     """Joint test of K beta = 0.
 
     Attributes
@@ -46,9 +49,14 @@ class FTest:
     p: float
     scaling: float = 1.0
 
+    def _shown(self) -> str:
+        value = format_significant(self.F, 4)
+        text = f"F({self.df_num:g}, {self.df_den:.4g}) = {value}, p {format_p(self.p)}"
+        return text if self.scaling == 1.0 else f"{text} (scaled by {self.scaling:.4f})"
 
-@dataclass(frozen=True)
-class LinearFunctions:
+
+@dataclass(frozen=True, repr=False)
+class LinearFunctions(Displayed):
     """Estimates of r linear functions with everything their inference needs.
 
     Attributes
@@ -87,6 +95,11 @@ class LinearFunctions:
     df_residual: float
     raw_estimate: np.ndarray
     unit: float = 1.0
+
+    def _shown(self) -> Table:
+        frame = pd.DataFrame({"estimate": self.estimate, "se": self.se(), "df": self.df()})
+        note = f"ddf: {self.ddf}, {self.information} information"
+        return Table(frame, "Linear functions K beta", (note,), max_rows=60, all_rows=".estimate")
 
     def se(self) -> np.ndarray:
         """Standard errors (r,); NaN where not estimable."""

@@ -8,13 +8,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from fastlmm_core.display.displayed import Displayed
+from fastlmm_core.display.rendering import Table
 from fastlmm_core.inference.distributions import t_quantile
 
 Floats = NDArray[np.floating]
 
 
-@dataclass(frozen=True)
-class DifferenceErrors:
+@dataclass(frozen=True, repr=False)
+class DifferenceErrors(Displayed):
     """Standard errors of differences (SED) and least significant differences (LSD) over all pairs of means.
 
     Attributes
@@ -41,6 +43,14 @@ class DifferenceErrors:
     lsd_max: float
     level: float
 
+    def _shown(self) -> Table:
+        frame = pd.DataFrame({
+            "": ["SED", f"LSD, level {self.level:g}"], "mean": [self.sed_mean, self.lsd_mean],
+            "min": [self.sed_min, self.lsd_min], "max": [self.sed_max, self.lsd_max],
+        })  # fmt: skip
+        kinds = dict.fromkeys(("mean", "min", "max"), "scale")
+        return Table(frame, f"Differences of means, {self.n_pairs:,} pairs", kinds=kinds)
+
     def to_frame(self) -> pd.DataFrame:
         """One row with all figures."""
         return pd.DataFrame([asdict(self)])
@@ -60,8 +70,8 @@ def difference_errors(se: Floats, df: Floats, level: float) -> DifferenceErrors:
     )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class ComparisonIntervals:
+@dataclass(frozen=True, repr=False)
+class ComparisonIntervals(Displayed):
     """Intervals around means that overlap where the means do not differ significantly.
 
     Attributes
@@ -74,6 +84,10 @@ class ComparisonIntervals:
     lower: Floats
     upper: Floats
     n_disagree: int
+
+    def _shown(self) -> Table:
+        note = f"{self.n_disagree} pairs where overlap and test do not agree"
+        return Table(self.to_frame(), "Comparison intervals", (note,), max_rows=60)
 
     def to_frame(self) -> pd.DataFrame:
         """Columns lower, upper."""

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from fastlmm_core.display.frames import titled
 from fastlmm_core.errors import InferenceError, OptionError, check_option
 from fastlmm_core.gate import public
 from fastlmm_core.inference.back_transformation import regrid
@@ -64,6 +65,7 @@ class EmmeansTable(EstimateTable):
         return regrid(self)
 
     @public(alpha=LEVEL, adjust=TEXT, reverse=SWITCH)
+    @titled("Means with compact letters, alpha {alpha:g}, {adjust}")
     def cld(self, alpha: float = 0.05, *, adjust: str = "tukey", reverse: bool = False) -> pd.DataFrame:
         """Compact letter display: means that share a letter do not differ at `alpha`.
 
@@ -199,6 +201,7 @@ class EmmeansTable(EstimateTable):
         return forecast(PairSource.of(self, adjust, None), chunk)
 
     @public(k=whole(1), largest=SWITCH, adjust=TEXT, level=optional(LEVEL), everything=SWITCH)
+    @titled("The best means, compared with the best and the {k}-th")
     def best(
         self,
         k: int = 10,

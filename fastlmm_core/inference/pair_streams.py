@@ -15,6 +15,7 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from fastlmm_core.display.displayed import Displayed
 from fastlmm_core.errors import InferenceError, OptionError, check_level
 from fastlmm_core.inference.contrast_families import MeanLabels, pair_labels, signed_pairs
 from fastlmm_core.inference.distributions import t_two_sided
@@ -37,8 +38,8 @@ SAMPLE = 20_000
 WHOLE_FAMILY_ONLY = ("mvt", "hommel")
 
 
-@dataclass(frozen=True)
-class PairsForecast:
+@dataclass(frozen=True, repr=False)
+class PairsForecast(Displayed):
     """What all pairs of a table of means would take.
 
     Attributes
@@ -58,7 +59,7 @@ class PairsForecast:
     memory_whole: int
     memory_streamed: int
 
-    def __str__(self) -> str:
+    def _shown(self) -> str:
         return (
             f"{self.n_pairs:,} pairs of {self.n_means:,} means: about {self.seconds:.1f} s; "
             f"{self.memory_whole / 1e6:,.0f} MB as one table, {self.memory_streamed / 1e6:,.0f} MB streamed"

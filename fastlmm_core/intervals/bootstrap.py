@@ -11,13 +11,16 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from fastlmm_core.display.displayed import Displayed
+from fastlmm_core.display.frames import titled
+from fastlmm_core.display.rendering import Table
 from fastlmm_core.errors import InferenceError, OptionError
 from fastlmm_core.gate import callers_own, public
 from fastlmm_core.intervals.block_store import BlockStore
@@ -42,8 +45,8 @@ BLOCK = 100
 FEWEST = 20
 
 
-@dataclass(frozen=True, eq=False)
-class Bootstrap:
+@dataclass(frozen=True, eq=False, repr=False)
+class Bootstrap(Displayed):
     """Estimates from refits to drawn responses.
 
     Attributes
@@ -61,11 +64,16 @@ class Bootstrap:
 
     kind: str
     seed: int
-    parameters: tuple[Parameter, ...] = field(repr=False)
+    parameters: tuple[Parameter, ...]
     estimates: np.ndarray
-    draws: np.ndarray = field(repr=False)
-    singular: np.ndarray = field(repr=False)
-    failed: np.ndarray = field(repr=False)
+    draws: np.ndarray
+    singular: np.ndarray
+    failed: np.ndarray
+
+    def _shown(self) -> Table:
+        note = f"{int(self.singular.sum())} singular fits, {self.n_failed} without a fit; seed {self.seed}"
+        title = f"{self.kind.capitalize()} bootstrap, {len(self.draws):,} responses"
+        return Table(pd.DataFrame(self.summary()), title, (note,), max_rows=60, all_rows=".summary()")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -77,10 +85,12 @@ class Bootstrap:
         """Responses without a fit; they are left out of every figure."""
         return int(self.failed.sum())
 
+    @titled("Draws")
     def frame(self) -> pd.DataFrame:
         """The draws, a column a parameter."""
         return pd.DataFrame(self.draws, columns=list(self.names))
 
+    @titled("Bootstrap")
     def summary(self) -> pd.DataFrame:
         """parameter, estimate, bias, se, n: the mean of the draws less the estimate, and their deviation."""
         with np.errstate(invalid="ignore"):
@@ -90,6 +100,7 @@ class Bootstrap:
         return pd.DataFrame({**columns, "se": se, "n": count})
 
     @public(level=LEVEL, type=one_of(TYPES))
+    @titled("Bootstrap intervals, level {level:g}")
     def conf_int(self, level: float = 0.95, type: str = "percentile") -> pd.DataFrame:
         """parameter, kind, group, var1, var2, estimate, lower, upper, method.
 

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from fastlmm_core.display.displayed import Displayed
+from fastlmm_core.display.frames import titled
+from fastlmm_core.display.rendering import Table
 from fastlmm_core.errors import FastLMMWarning, InferenceError
 from fastlmm_core.gate import public
 from fastlmm_core.intervals.constrained import HeldOptimum, minimize_held
@@ -44,8 +47,8 @@ FIRST_STEP = 5.0
 FLAT = 1e-6
 
 
-@dataclass(frozen=True, eq=False)
-class Profile:
+@dataclass(frozen=True, eq=False, repr=False)
+class Profile(Displayed):
     """Profiles of the parameters of one fit.
 
     Attributes
@@ -61,9 +64,17 @@ class Profile:
     names: tuple[str, ...]
     estimates: np.ndarray
     level: float
-    traces: tuple[Trace, ...] = field(repr=False)
+    traces: tuple[Trace, ...]
+
+    def _shown(self) -> Table:
+        frame = self.conf_int(self.level)[["parameter", "estimate", "lower", "upper"]]
+        points = sum(len(trace.points) for trace in self.traces)
+        note = f"{points} points; limits at level {self.level:g}, to which the profiles were followed"
+        title, rest = "Profile likelihood (ML)", ".conf_int()"
+        return Table(pd.DataFrame(frame), title, (note,), max_rows=60, all_rows=rest)
 
     @public(level=LEVEL)
+    @titled("Profile intervals, level {level:g}")
     def conf_int(self, level: float = 0.95) -> pd.DataFrame:
         """parameter, kind, group, var1, var2, estimate, lower, upper, method.
 
@@ -76,6 +87,7 @@ class Profile:
         return interval_table([t.parameter for t in self.traces], self.estimates, lower, upper, "profile")
 
     @property
+    @titled("Points of the profiles")
     def points(self) -> pd.DataFrame:
         """What was computed: parameter, value, zeta, the signed root of the rise of the deviance."""
         rows = [(t.parameter.name, p.value, p.zeta) for t in self.traces for p in t.points]

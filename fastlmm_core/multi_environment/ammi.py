@@ -8,6 +8,9 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from fastlmm_core.display.displayed import Displayed
+from fastlmm_core.display.frames import titled
+from fastlmm_core.display.rendering import Table
 from fastlmm_core.errors import OptionError
 from fastlmm_core.inference.distributions import f_upper
 from fastlmm_core.inference.figure_tables import FigureTable
@@ -19,7 +22,7 @@ ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class AMMI:
+class AMMI(Displayed):
     """The interaction of a two-way table as a sum of products (Gauch 1988, Zobel, Wright & Gauch 1988).
 
     Attributes
@@ -44,6 +47,7 @@ class AMMI:
         return 100.0 * self.size**2 / np.sum(self.size**2)
 
     @property
+    @titled("Scores of genotypes")
     def genotype_scores(self) -> pd.DataFrame:
         """genotype, mean, IPCA1, ..., IPCAk: left vectors times the roots of the singular values."""
         names = [f"IPCA{n + 1}" for n in range(self.k)]
@@ -52,6 +56,7 @@ class AMMI:
         return pd.concat([pd.DataFrame(head), pd.DataFrame(scores, columns=names)], axis=1)
 
     @property
+    @titled("Scores of environments")
     def environment_scores(self) -> pd.DataFrame:
         """environment, mean, IPCA1, ..., IPCAk."""
         names = [f"IPCA{n + 1}" for n in range(self.k)]
@@ -92,6 +97,7 @@ class AMMI:
         notes = () if np.isfinite(self.table.error_ms) else ("No error is known: axes have no test.",)
         return FigureTable(frame, "Axes of the interaction (AMMI)", notes)
 
+    @titled("Means of the AMMI model")
     def fitted(self, k: int | None = None) -> pd.DataFrame:
         """Means (g, e) of the AMMI model with k axes."""
         k = self.k if k is None else int(k)
@@ -99,6 +105,7 @@ class AMMI:
         values = additive + (self.left[:, :k] * self.size[:k]) @ self.right[:, :k].T
         return pd.DataFrame(values, index=list(self.table.genotypes), columns=list(self.table.environments))
 
+    @titled("Who wins where")
     def winners(self, k: int | None = None) -> pd.DataFrame:
         """environment, genotype, fitted: which has the highest mean of the model in each environment."""
         fitted = self.fitted(k)
@@ -119,13 +126,8 @@ class AMMI:
             "IPCA", "AMMI biplot",
         )  # fmt: skip
 
-    def __str__(self) -> str:
-        return str(self.anova)
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return self.anova._repr_html_()
+    def _shown(self) -> Table:
+        return self.anova._shown()
 
 
 def ammi(table: TwoWayTable, k: int) -> AMMI:

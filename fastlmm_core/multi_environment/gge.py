@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from fastlmm_core.display.displayed import Displayed
+from fastlmm_core.display.frames import titled
+from fastlmm_core.display.rendering import Table
 from fastlmm_core.errors import DataError
 from fastlmm_core.inference.figure_tables import FigureTable
 from fastlmm_core.multi_environment.ammi import singular_vectors
@@ -19,7 +22,7 @@ PARTITIONS = {"genotype": 1.0, "environment": 0.0, "symmetric": 0.5}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class GGE:
+class GGE(Displayed):
     """The table centred by environment, as a sum of products (Yan & Kang 2003; Yan & Tinker 2006).
 
     Attributes
@@ -52,6 +55,7 @@ class GGE:
             self.right * self.size ** (1.0 - part), self.percent, "PC", "GGE biplot",
         )  # fmt: skip
 
+    @titled("Who wins where")
     def winners(self, axes: int = 2) -> pd.DataFrame:
         """environment, genotype: which won where, by the first axes."""
         fitted = (self.left[:, :axes] * self.size[:axes]) @ self.right[:, :axes].T
@@ -60,6 +64,7 @@ class GGE:
             {"environment": self.table.environments, "genotype": [self.table.genotypes[i] for i in best]}
         )
 
+    @titled("Ranking on the axis of the average environment")
     def ranking(self) -> pd.DataFrame:
         """genotype, performance, instability, rank on the axis of the average environment (Yan 2001).
 
@@ -76,6 +81,7 @@ class GGE:
              "rank": pd.Series(along).rank(ascending=False, method="min").astype(int)}
         )  # fmt: skip
 
+    @titled("Environments")
     def environments(self) -> pd.DataFrame:
         """environment, length, cosine: how far it tells genotypes apart, and how typical it is.
 
@@ -97,13 +103,8 @@ class GGE:
         )  # fmt: skip
         return FigureTable(frame, "Axes of genotypes and interaction (GGE)")
 
-    def __str__(self) -> str:
-        return str(self.axes())
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return self.axes()._repr_html_()
+    def _shown(self) -> Table:
+        return self.axes()._shown()
 
 
 def gge(table: TwoWayTable, scale: str, partition: str) -> GGE:

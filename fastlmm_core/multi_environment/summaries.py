@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from fastlmm_core.display.displayed import Displayed
+from fastlmm_core.display.frames import titled
+from fastlmm_core.display.table_group import TableGroup
 from fastlmm_core.errors import DataError, OptionError
 from fastlmm_core.gate import public
 from fastlmm_core.inference.figure_tables import FigureTable
@@ -24,7 +27,6 @@ from fastlmm_core.multi_environment.two_way_table import (
 )
 from fastlmm_core.multi_environment.variance_shares import fitted_shares, table_shares
 from fastlmm_core.options import NAME, one_of, optional, whole
-from fastlmm_core.results.table_group import TableGroup
 
 if TYPE_CHECKING:
     from fastlmm_core.results.fit import LMMFit
@@ -33,7 +35,7 @@ BEST = ("highest", "lowest")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class GxE:
+class GxE(Displayed):
     """A two-way table of genotypes and environments, and what can be asked of it; made by ``gxe``.
 
     Attributes
@@ -50,6 +52,7 @@ class GxE:
     fit: LMMFit | None = field(default=None)
     names: tuple[str, str] = ("genotype", "environment")
 
+    @titled("Means")
     def to_frame(self) -> pd.DataFrame:
         """The means: a row a genotype, a column an environment."""
         return self.table.frame()
@@ -91,6 +94,7 @@ class GxE:
         assert self.fit is not None
         return any(self.names[0] in term.group_variables for term in self.fit.design.random)
 
+    @titled("Correlations of the means between environments")
     def correlations(self) -> pd.DataFrame:
         """Correlations of the means between environments (e, e), over genotypes.
 
@@ -127,16 +131,11 @@ class GxE:
         """Analysis of variance, variance shares and the axes of AMMI."""
         g, e = self.table.means.shape
         axes = self.ammi(min(2, g - 1, e - 1)).anova
-        parts = [part._table() for part in (self.anova(), self.variance_shares(), axes)]
+        parts = [part._shown() for part in (self.anova(), self.variance_shares(), axes)]
         return TableGroup(f"{g} genotypes in {e} environments: {self.table.source}", tuple(parts))
 
-    def __str__(self) -> str:
-        return str(self.summary())
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return self.summary()._repr_html_()
+    def _shown(self) -> TableGroup:
+        return self.summary()
 
 
 POSITIVE = {"type": "number", "exclusiveMinimum": 0}

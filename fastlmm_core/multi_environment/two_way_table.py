@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fastlmm_core.display.displayed import Displayed
+from fastlmm_core.display.rendering import Table
 from fastlmm_core.errors import DataError, name_list, nearest_names
 
 
-@dataclass(frozen=True, eq=False)
-class TwoWayTable:
+@dataclass(frozen=True, eq=False, repr=False)
+class TwoWayTable(Displayed):
     """Means of every genotype in every environment and their precision.
 
     Attributes
@@ -37,6 +39,13 @@ class TwoWayTable:
     error_df: float = np.nan
     source: str = "means as given"
     shrunken: bool = False
+
+    def _shown(self) -> Table:
+        g, e = self.means.shape
+        frame = self.frame().reset_index(names="genotype")
+        kinds = dict.fromkeys(map(str, self.environments), "scale")
+        return Table(frame, f"{g} genotypes in {e} environments: {self.source}", kinds=kinds, max_rows=60,
+                     all_rows=".frame()")  # fmt: skip
 
     @property
     def error_of_mean(self) -> float:

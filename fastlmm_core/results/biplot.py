@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fastlmm_core.display.displayed import Displayed
 
-@dataclass(frozen=True, eq=False)
-class Biplot:
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Biplot(Displayed):
     """Scores of rows and columns whose inner products approximate a matrix (Gabriel 1971).
 
     Attributes
@@ -30,6 +32,10 @@ class Biplot:
     percent: np.ndarray
     axis: str
     title: str
+
+    def _shown(self) -> str:
+        axes = ", ".join(self.label(n + 1) for n in range(min(2, len(self.percent))))
+        return f"{self.title}: {len(self.rows)} genotypes, {len(self.columns)} environments; {axes}"
 
     def label(self, axis: int) -> str:
         """Label of axis 1, 2, ..."""

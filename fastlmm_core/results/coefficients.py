@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from fastlmm_core.display.displayed import Displayed
+from fastlmm_core.display.rendering import format_p, format_significant
 from fastlmm_core.inference.distributions import f_upper, t_quantile, t_statistics, t_two_sided
 from fastlmm_core.inference.linear_functions import NO_VARIANCE
 
@@ -15,14 +17,17 @@ if TYPE_CHECKING:
     from fastlmm_core.results.fitted_model import FittedModel
 
 
-@dataclass(frozen=True)
-class FStatistic:
+@dataclass(frozen=True, repr=False)
+class FStatistic(Displayed):
     """Overall F of a linear model against the intercept (or against zero without one)."""
 
     F: float
     df1: int
     df2: float
     p: float
+
+    def _shown(self) -> str:
+        return f"F({self.df1:g}, {self.df2:.4g}) = {format_significant(self.F, 4)}, p {format_p(self.p)}"
 
 
 def coefficient_table(

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from fastlmm_core.display.displayed import Displayed
 from fastlmm_core.reml.fitting import Certificate
 from fastlmm_core.reml.optimizer import STATUS, Optimum
 
 
-@dataclass(frozen=True)
-class Convergence:
+@dataclass(frozen=True, repr=False)
+class Convergence(Displayed):
     """Record of the optimization.
 
     Attributes
@@ -34,7 +35,14 @@ class Convergence:
     decrement: float
     certificate: bool
     message: str
-    trace: pd.DataFrame = field(repr=False)
+    trace: pd.DataFrame
+
+    def _shown(self) -> str:
+        end = "a certified optimum" if self.certificate else "no certified optimum"
+        return (
+            f"{end} after {self.iterations} iterations, {self.evaluations} evaluations: {self.message}; "
+            f"largest gradient {self.gradient_norm:.1e}, decrement {self.decrement:.1e}"
+        )
 
 
 def convergence_of(optimum: Optimum, certificate: Certificate) -> Convergence:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from fastlmm_core.design.expressions import label_of
+from fastlmm_core.display.frames import titled
 from fastlmm_core.errors import InferenceError, OptionError, nearest_names
 from fastlmm_core.inference.figure_tables import FigureTable
 from fastlmm_core.results.component_rows import CovarianceBlock, covariance_blocks, slope_covariance
@@ -32,10 +33,12 @@ class CorrelationTable(FigureTable):
         """Names of the covariance matrices: grouping factors and the residual."""
         return tuple(dict.fromkeys(self.frame["group"]))
 
+    @titled("Correlations")
     def matrix(self, group: str | None = None) -> pd.DataFrame:
         """The correlation matrix (m, m) of one group, by default the first; 0 where the model has none."""
         return self._square(group, "estimate", 1.0)
 
+    @titled("Standard errors of correlations")
     def errors(self, group: str | None = None) -> pd.DataFrame:
         """Standard errors in the places of ``matrix``, NaN on the diagonal."""
         return self._square(group, "se", np.nan)

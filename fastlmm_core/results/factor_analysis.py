@@ -15,13 +15,15 @@ import numpy as np
 import pandas as pd
 
 from fastlmm_core.design.expressions import label_of
+from fastlmm_core.display.displayed import Displayed
+from fastlmm_core.display.frames import titled
+from fastlmm_core.display.rendering import Table
+from fastlmm_core.display.table_group import TableGroup
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import InferenceError, OptionError, nearest_names
 from fastlmm_core.results.biplot import Biplot
 from fastlmm_core.results.component_rows import slope_covariance
 from fastlmm_core.results.correlations import dendrogram
-from fastlmm_core.results.rendering import Table
-from fastlmm_core.results.table_group import TableGroup
 from fastlmm_core.structures.coefficients.factor_loadings import principal_rotation
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ SHOWN = 10
 
 
 @dataclass(frozen=True, eq=False)
-class FactorAnalysis:
+class FactorAnalysis(Displayed):
     """The factor-analytic report of one term; made by ``LMMFit.factor_analysis``.
 
     Attributes
@@ -81,12 +83,14 @@ class FactorAnalysis:
         return [f"F{r + 1}" for r in range(self.k)]
 
     @property
+    @titled("Covariance between environments")
     def covariance(self) -> pd.DataFrame:
         """T (m, m) between environments."""
         T = self.gamma @ self.gamma.T + np.diag(self.specific)
         return pd.DataFrame(T, index=list(self.environments), columns=list(self.environments))
 
     @property
+    @titled("Correlations between environments")
     def correlations(self) -> pd.DataFrame:
         """Correlations between environments (m, m); NaN beside a variance of zero."""
         T = self.covariance
@@ -101,6 +105,7 @@ class FactorAnalysis:
         return [self.environments[j] for j in dendrogram(self.correlations.to_numpy())[0]]
 
     @cached_property
+    @titled("Rotated loadings")
     def loadings(self) -> pd.DataFrame:
         """environment, F1, ..., se_F1, ..., specific, se_specific."""
         frame = pd.DataFrame({"environment": self.environments})
@@ -109,6 +114,7 @@ class FactorAnalysis:
         return frame.assign(specific=self.specific, se_specific=self.se_specific)
 
     @cached_property
+    @titled("Variance explained (%), by environment")
     def explained(self) -> pd.DataFrame:
         """Percentage of the variance in each environment: environment, variance, F1, ..., total."""
         variance = np.diag(self.covariance)
@@ -119,6 +125,7 @@ class FactorAnalysis:
         return frame.assign(total=share.sum(axis=1))
 
     @cached_property
+    @titled("Variance explained (%), by factor")
     def factors(self) -> pd.DataFrame:
         """Share of every factor in all environments together: factor, variance, percent, cumulative."""
         variance = np.sum(self.gamma**2, axis=0)
@@ -134,6 +141,7 @@ class FactorAnalysis:
         return float(self.factors["cumulative"].iloc[-1])
 
     @cached_property
+    @titled("Scores of the factors")
     def scores(self) -> pd.DataFrame:
         """level, F1, ..., se_F1, ...; the errors are roots of the prediction error variances."""
         frame = pd.DataFrame({"level": self.levels})
@@ -143,12 +151,14 @@ class FactorAnalysis:
         return frame
 
     @property
+    @titled("Common effects")
     def common_effects(self) -> pd.DataFrame:
         """Common effects of the levels (L, m): what the factors predict, without the specific part."""
         values = self.factor_scores @ self.gamma.T
         return pd.DataFrame(values, index=list(self.levels), columns=list(self.environments))
 
     @cached_property
+    @titled("Overall performance and stability")
     def performance(self) -> pd.DataFrame:
         """Overall performance and stability: level, OP, se_OP, RMSD, rank (Smith & Cullis 2018).
 
@@ -196,13 +206,8 @@ class FactorAnalysis:
             tuple(notes),
         )  # fmt: skip
 
-    def __str__(self) -> str:
-        return str(self.summary())
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return self.summary()._repr_html_()
+    def _shown(self) -> TableGroup:
+        return self.summary()
 
 
 def factor_analysis(fit: FitFigures, term: str | None, information: str) -> FactorAnalysis:

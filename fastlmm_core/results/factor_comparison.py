@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from fastlmm_core.display.frames import titled
 from fastlmm_core.gate import public
 from fastlmm_core.options import NAME, optional
 from fastlmm_core.results.factor_analysis import STRUCTURES, factor_analysis
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 
 @public(term=optional(NAME))
+@titled("Comparison of numbers of factors")
 def compare_factors(*fits: LMMFit, term: str | None = None) -> pd.DataFrame:
     """Fits with an increasing number of factors in one table.
 

@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from fastlmm_core.display.frames import titled
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.results import component_rows as _rows
 from fastlmm_core.results import structured_blocks as _structured
@@ -63,6 +64,7 @@ class FitFigures(FittedModel):
         return _components.name_theta(self.design, self.solved)
 
     @cached_property
+    @titled("Variance components")
     def variance_components(self) -> pd.DataFrame:
         """Variances and covariances: group, var1, var2, estimate, sd_or_cor, se.
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from fastlmm_core.display.displayed import Displayed
+from fastlmm_core.display.frames import titled
 from fastlmm_core.gate import public
 from fastlmm_core.options import (
     LEVEL,
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from fastlmm_core.results.summary import Summary
 
 
-class LMMFit(RandomPart):
+class LMMFit(Displayed, RandomPart):
     """A fitted linear mixed model, or linear model when the formula has no random term.
 
     Attributes
@@ -157,6 +159,7 @@ class LMMFit(RandomPart):
         return bootstrap(self, n, kind, seed, statistic, out, threads, progress)
 
     @public(method=one_of(("profile", "wald", "bootstrap")), parameters=optional(NAMES), level=LEVEL)
+    @titled("Intervals, level {level:g}")
     def conf_int(
         self, method: str = "profile", parameters: str | Sequence[str] | None = None, level: float = 0.95,
         **options: Any,
@@ -178,6 +181,7 @@ class LMMFit(RandomPart):
         return conf_int(self, (self.profile, self.bootstrap), method, parameters, level, options)
 
     @public(exact=SWITCH, draws=whole(100), seed=optional(whole(0)))
+    @titled("Likelihood-ratio tests of the random terms")
     def ranova(self, *, exact: bool = False, draws: int = 100_000, seed: int | None = None) -> pd.DataFrame:
         """Likelihood-ratio tests of the random terms, by the method of the fit.
 
@@ -201,6 +205,7 @@ class LMMFit(RandomPart):
         return ranova(self, exact, draws, seed)
 
     @public(random=either(SWITCH, NAMES), allow_new_levels=SWITCH, se=SWITCH)
+    @titled("Predictions")
     def predict(
         self, newdata: Any = None, *, random: bool | Sequence[str] = True, allow_new_levels: bool = False,
         offset: Any = None, se: bool = False,
@@ -247,11 +252,10 @@ class LMMFit(RandomPart):
 
         return summarize(self, ddf, information=information)
 
-    def __str__(self) -> str:
-        return str(self.summary())
+    def _shown(self) -> Summary:
+        return self.summary()
 
-    def _repr_html_(self) -> str:
-        return self.summary()._repr_html_()
+    def _brief(self) -> str:
+        from fastlmm_core.results.summary import brief
 
-    def __repr__(self) -> str:
-        return f"<LMMFit {self.formula!r} by {self.method}: n={self.nobs}, criterion={self.criterion:.4f}>"
+        return brief(self)

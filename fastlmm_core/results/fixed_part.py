@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from fastlmm_core.display.frames import titled
 from fastlmm_core.errors import OptionError, check_level, check_option
 from fastlmm_core.gate import public
 from fastlmm_core.inference.linear_functions import (
@@ -121,6 +122,7 @@ class FixedPart(FitFigures):
         return sp.csr_array(entries, shape=(kept.size, len(self.coef_names)))
 
     @public(ddf=DDF, information=INFORMATION, level=LEVEL)
+    @titled("Fixed effects, limits at level {level:g}")
     def fixed_effects(
         self, ddf: str | None = None, information: str | None = None, level: float = 0.95,
         second_derivatives: bool = False,
@@ -148,6 +150,7 @@ class FixedPart(FitFigures):
         )  # fmt: skip
 
     @public(type=one_of((1, 2, 3)), ddf=DDF, information=INFORMATION)
+    @titled("Analysis of variance, type {type}")
     def anova(self, type: int = 3, ddf: str | None = None, information: str | None = None) -> pd.DataFrame:
         """F tests of the terms: term, df_num, df_den, F, p, scaling, status, ddf.
 
@@ -212,6 +215,7 @@ class FixedPart(FitFigures):
     @public(
         by=optional(NAMES), at=optional(table_of(ANY)), ddf=DDF, information=INFORMATION, scaled=SWITCH
     )  # fmt: skip
+    @titled("Joint tests of the contrasts of marginal means")
     def joint_tests(
         self, by: Any = None, at: Mapping[str, Any] | None = None, weights: Any = "equal",
         ddf: str | None = None, information: str | None = None, scaled: bool = True,

@@ -12,6 +12,8 @@ import pandas as pd
 import scipy.sparse as sp
 from scipy.special import ndtri
 
+from fastlmm_core.display.displayed import Displayed
+from fastlmm_core.display.rendering import Table
 from fastlmm_core.errors import OptionError, nearest_names
 from fastlmm_core.gate import public
 from fastlmm_core.inference.figure_tables import FigureTable
@@ -28,7 +30,7 @@ DRAWS, SEED = 10_000, 1
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class GenotypeValues:
+class GenotypeValues(Displayed):
     """Values of genotypes and the joint uncertainty of them (see ``LMMFit.genotype_values``).
 
     Attributes
@@ -122,17 +124,9 @@ class GenotypeValues:
         """A copy of the figures, unrounded."""
         return self.frame.copy()
 
-    def _table(self) -> FigureTable:
+    def _shown(self) -> Table:
         note = f"ranks from {self.draws} draws of the joint distribution of the true values, seed {self.seed}"
-        return FigureTable(self.frame, "Genotype values:", (note,), self.by)
-
-    def __str__(self) -> str:
-        return str(self._table())
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return self._table()._repr_html_()
+        return FigureTable(self.frame, "Genotype values:", (note,), self.by)._shown()
 
     @public(k=whole(1))
     def best(self, k: int = 1) -> FigureTable:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from fastlmm_core.display.frames import titled
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import FastLMMError, InferenceError, OptionError, name_list, nearest_names
 from fastlmm_core.inference import heritability as numbers
@@ -88,6 +89,7 @@ class HeritabilityTable(FigureTable):
         return float(own[definition])
 
     @cached_property
+    @titled("Heritability of differences, by pair")
     def pairs(self) -> pd.DataFrame:
         """Delta of every pair: level1, level2, delta_blup, delta_blue."""
         first, second = np.triu_indices(len(self.labels), 1)
@@ -95,6 +97,7 @@ class HeritabilityTable(FigureTable):
         return pd.DataFrame(frame | {name: own[first, second] for name, own in self._deltas().items()})
 
     @cached_property
+    @titled("Heritability by level")
     def by_level(self) -> pd.DataFrame:
         """Delta of every level, over its pairs: level, delta_blup, delta_blue (a harmonic mean)."""
         means = {

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from fastlmm_core.display.frames import titled
 from fastlmm_core.gate import public
 from fastlmm_core.options import (
     LEVEL,
@@ -101,11 +102,13 @@ class RandomPart(FixedPart):
         return factor_analysis(self, term, information)
 
     @cached_property
+    @titled("Effective dimensions")
     def effective_dimensions(self) -> pd.DataFrame:
         """Effective dimensions tr(P V_k) of fixed part, terms and residual: group, name, edf, size."""
         return effective_dimension_table(self)
 
     @public(term=optional(NAME), level=LEVEL)
+    @titled("BLUPs, limits at level {level:g}")
     def blups(self, term: str | None = None, level: float = 0.95) -> pd.DataFrame:
         """Conditional modes: group, level, term, estimate, se, pev, condvar, reliability, lower, upper.
 
@@ -116,11 +119,13 @@ class RandomPart(FixedPart):
         return _blups.blup_table(self, term, level)
 
     @public()
+    @titled("Conditional modes of {key}")
     def ranef(self) -> dict[str, pd.DataFrame]:
         """Conditional modes by grouping factor: a row a level, a column a coefficient."""
         return _blups.ranef_tables(self)
 
     @public(term=optional(TEXT))
+    @titled("Effects of markers")
     def marker_effects(self, term: str | None = None) -> pd.DataFrame:
         """Effects of the markers behind ``vm(gen, M)``: term, marker, estimate, se, pev.
 
@@ -235,6 +240,7 @@ class RandomPart(FixedPart):
         return genotype_values(self, term, by, level, largest, draws, seed)
 
     @public(term=optional(TEXT), se=SWITCH)
+    @titled("Trend over the field")
     def trend(self, term: str | None = None, se: bool = True) -> pd.DataFrame:
         """The fitted trend over a field at all its positions, also those of missing plots.
 
@@ -260,6 +266,7 @@ class RandomPart(FixedPart):
         return trend_table(self, term, se)
 
     @public(row=optional(NAME), column=optional(NAME), by=optional(NAME))
+    @titled("Sample variogram of the residuals")
     def variogram(
         self, row: str | None = None, column: str | None = None, by: str | None = None,
         data: pd.DataFrame | None = None,

@@ -9,19 +9,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from ..display.displayed import Displayed
+from ..display.rendering import Table, format_p, format_significant, shared_decimals
 from ..engine.solution import StructuredSolution
 from ..errors import check_option
 from ..inference.estimates import DDF_WORDS
 from .correlations import correlation_table
-from .rendering import Table, format_p, format_significant, shared_decimals
 from .structured_blocks import ComponentBlock, residual_blocks, term_blocks
 
 if TYPE_CHECKING:
     from .random_part import RandomPart
 
 
-@dataclass(frozen=True)
-class Summary:
+@dataclass(frozen=True, repr=False)
+class Summary(Displayed):
     """What `LMMFit.summary` returns: prints itself; every table is there as a DataFrame.
 
     Parameters
@@ -79,15 +80,15 @@ class Summary:
         beside = [] if self.correlations is None else [self.correlations]
         return [*parts, facts, self.residuals, self.random, *beside, self.counts, self.fixed, *self.notes]
 
+    def _shown(self) -> Summary:
+        return self
+
     def __str__(self) -> str:
         lines, notes = [], len(self.notes)
         parts = self._parts()
         for part in parts[: len(parts) - notes]:
             lines.append(str(part) + "\n")
         return "\n".join([*lines, *self.notes]).rstrip()
-
-    def __repr__(self) -> str:
-        return str(self)
 
     def _repr_html_(self) -> str:
         shown = []
@@ -147,6 +148,23 @@ def summarize(
         notes=fit_notes(fit),
         correlations=trait_correlations(fit) if fit.structured else None,
     )
+
+
+def brief(fit: RandomPart) -> str:
+    """What a session shows of a fit: model, criterion, variances, and what the reader must know."""
+    kind = "Linear model by least squares" if fit.method == "OLS" else f"Linear mixed model by {fit.method}"
+    count = f"{fit.nobs:,} rows, {fit.rank} fixed effects"
+    facts = count if fit.method == "OLS" else f"{count}, -2 log-likelihood {fit.criterion:.2f}"
+    variances = []
+    for k, term in enumerate(fit.design.random):
+        own = fit.term_variances(k)
+        listed = [format_significant(float(value), 4) for value in own[:MOST_BRIEF]]
+        variances.append(f"{term.group} {', '.join(listed + ['...'] * (len(own) > MOST_BRIEF))}")
+    if np.isfinite(fit.sigma):
+        variances.append(f"Residual {format_significant(fit.sigma**2, 4)}")
+    lines = [f"{kind}: {formula_text(fit)}", facts]
+    lines += [f"Variances: {'; '.join(variances)}"] if variances else []
+    return "\n".join([*lines, *fit_notes(fit)])
 
 
 def formula_text(fit: RandomPart) -> str:
@@ -255,6 +273,8 @@ def structured_random_table(fit: RandomPart, digits: int = 4) -> Table:
     return Table(frame, "Random effects:", kinds=kinds, digits=digits)
 
 
+# Variances of one term that a session shows.
+MOST_BRIEF = 4
 # More correlations than fit beside each other are left to `variance_components`.
 WIDEST = 8
 # More rows of correlations with their errors are left to `fit.correlations`.

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from fastlmm_core.display.frames import titled
 from fastlmm_core.errors import DesignError, OptionError, check_option, name_list
 from fastlmm_core.gate import public
 from fastlmm_core.inference.distributions import chi2_upper
@@ -66,6 +67,7 @@ def _hypotheses(fit: FitFigures, type: int) -> list[tuple[str, np.ndarray | sp.s
 
 
 @public()
+@titled("Comparison of fits")
 def compare(*fits: FitFigures) -> pd.DataFrame:
     """Likelihood-ratio comparison of nested fits of one response.
 

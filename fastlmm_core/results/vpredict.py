@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastlmm_core.display.displayed import Displayed
+from fastlmm_core.display.rendering import format_significant
 from fastlmm_core.errors import InferenceError, OptionError
 from fastlmm_core.results.component_rows import component_covariance, component_rows
 
@@ -25,8 +27,8 @@ OPERATORS: dict[type, Callable[[complex, complex], complex]] = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class VarianceFunction:
+@dataclass(frozen=True, repr=False)
+class VarianceFunction(Displayed):
     """Value of a function of variance components and its standard error.
 
     Attributes
@@ -41,6 +43,10 @@ class VarianceFunction:
     estimate: float
     se: float
     information: str
+
+    def _shown(self) -> str:
+        value, se = (format_significant(figure, 4) for figure in (self.estimate, self.se))
+        return f"{self.expression} = {value}, standard error {se} ({self.information} information)"
 
 
 def vpredict(fit: FitFigures, expression: str, information: str = "average") -> VarianceFunction:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from fastlmm_core.display.displayed import Displayed
 from fastlmm_core.errors import DataError, OptionError, name_list, nearest_names, shown
 from fastlmm_core.gate import public
 from fastlmm_core.reading import level_label
@@ -22,7 +23,7 @@ from fastlmm_core.structures.relationships.marker_effects import MarkerEffects
 COLUMN_BLOCK = 256
 
 
-class Relationship(ABC):
+class Relationship(Displayed, ABC):
     """A known covariance matrix A of the levels of a factor, with their names.
 
     Where A has an inverse that is worth using, `precision` is it. Otherwise `root` is a matrix K with

@@ -48,7 +48,7 @@ class BlockCovariance(Relationship):
         self.starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         self._factors = [cholesky(block, lower=True) for block in self.blocks]
 
-    def __repr__(self) -> str:
+    def _shown(self) -> str:
         return f"BlockCovariance of {self.size} levels in {len(self.blocks)} blocks"
 
     def blocks_of(self, places: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -63,7 +63,7 @@ class Covariance(Relationship):
         check_memory(3 * self.matrix.nbytes, None, f"the inverse of a relationship of {self.size} levels")
         self._root = None if self._factor is not None else semidefinite_root(self.matrix)
 
-    def __repr__(self) -> str:
+    def _shown(self) -> str:
         return f"Covariance of {self.size} levels"
 
     @cached_property

@@ -80,7 +80,7 @@ class Markers(Relationship):
         self.scale = _scale(counts, names, scale)
         self.ridge = float(ridge)
 
-    def __repr__(self) -> str:
+    def _shown(self) -> str:
         return f"Markers: {self.size} levels, {len(self.marker_names)} markers"
 
     @property

@@ -99,7 +99,7 @@ class Pedigree(Relationship):
     def content(self) -> tuple[np.ndarray, ...]:
         return (self._sire, self._dam, self._selfings)
 
-    def __repr__(self) -> str:
+    def _shown(self) -> str:
         founders = int(np.sum((self._sire < 0) & (self._dam < 0)))
         return f"Pedigree of {self.size} individuals, {founders} founders"
 

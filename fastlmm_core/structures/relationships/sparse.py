@@ -43,7 +43,7 @@ class SparseInverse(Relationship):
         if bad.size:
             raise DataError(f"the inverse has no positive diagonal for '{self.levels[bad[0]]}'")
 
-    def __repr__(self) -> str:
+    def _shown(self) -> str:
         return f"SparseInverse of {self.size} levels, {self._precision.nnz} entries"
 
     @cached_property

@@ -5,11 +5,12 @@ from __future__ import annotations
 import html
 from dataclasses import dataclass
 
-from .rendering import Table
+from fastlmm_core.display.displayed import Displayed
+from fastlmm_core.display.rendering import Table
 
 
-@dataclass(frozen=True)
-class TableGroup:
+@dataclass(frozen=True, repr=False)
+class TableGroup(Displayed):
     """What a report prints.
 
     Attributes
@@ -24,11 +25,12 @@ class TableGroup:
     tables: tuple[Table, ...]
     notes: tuple[str, ...] = ()
 
+    def _shown(self) -> TableGroup:
+        return self
+
     def __str__(self) -> str:
         parts = [self.heading, *map(str, self.tables), "\n".join(self.notes)]
         return "\n\n".join(part for part in parts if part)
-
-    __repr__ = __str__
 
     def _repr_html_(self) -> str:
         parts = [f"<p><b>{html.escape(self.heading)}</b></p>", *(table.to_html() for table in self.tables)]

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fastlmm_core.results.rendering import (
+from fastlmm_core.display.rendering import (
     Table,
     format_fixed,
     format_p,
@@ -68,7 +68,7 @@ def test_blocks_by_a_column(means):
 def test_hidden_columns_and_cut_rows(means):
     table = Table(means, hidden=("df",), max_rows=1)
     assert "df" not in str(table).splitlines()[0].split()
-    assert "(1 more rows)" in str(table) and "54" not in str(table)
+    assert "(1 more rows: .to_frame() shows all)" in str(table) and "54" not in str(table)
     assert "df" in table.to_frame().columns and len(table.to_frame()) == 2
 
 

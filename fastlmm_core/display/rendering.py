@@ -17,13 +17,15 @@ import pandas as pd
 #: Columns on the scale of the response: shown with common decimals, fixed by the smallest standard error.
 SCALE_COLUMNS = frozenset({
     "estimate", "emmean", "se", "SE", "lower", "upper", "pev", "condvar", "Variance", "Std.Dev.",
-    "fit", "Min", "1Q", "Median", "3Q", "Max",
+    "fit", "bias", "Min", "1Q", "Median", "3Q", "Max",
 })  # fmt: skip
 #: How other well-known columns are shown; everything else by its type.
 COLUMN_KINDS: Mapping[str, str] = {
     "df": "df", "df_num": "df", "df_den": "df", "numdf": "df", "dendf": "df",
     "df1": "df", "df2": "df", "npar": "df",
-    "t": "t", "z": "t", "F": "t", "chisq": "t", "p": "p", "p_value": "p", "reliability": "t", "Corr": "cor",
+    "t": "t", "z": "t", "F": "t", "chisq": "t", "p": "p", "p_value": "p", "p_boundary": "p", "p_exact": "p",
+    "p_slope": "p", "p_sigma2": "p", "p_best": "p", "p_among": "p", "p_all": "p",
+    "rank_expected": "cor", "rank_se": "cor", "reliability": "t", "Corr": "cor",
     "percent": "cor", "cumulative": "cor", "explained": "cor",  # two decimals
 }  # fmt: skip
 
@@ -52,6 +54,12 @@ class Table:
         Decimals of the columns on the response's scale, in place of `digits`.
     max_rows : int or None
         Rows shown in text and HTML; the rest is counted in a note.
+    max_width : int or None
+        Characters of a line of text; columns beyond it follow in a block of their own, with the labels again.
+    trim : bool
+        Figures that were rounded before show no more decimals than that left them.
+    all_rows : str
+        What the note on rows left out says that shows them.
     """
 
     frame: pd.DataFrame
@@ -63,6 +71,9 @@ class Table:
     digits: int = 4
     decimals: int | None = None
     max_rows: int | None = None
+    max_width: int | None = None
+    trim: bool = False
+    all_rows: str = ".to_frame()"
 
     def to_frame(self) -> pd.DataFrame:
         """A copy of the unrounded figures."""
@@ -74,7 +85,7 @@ class Table:
         for heading, header, rows, numeric in self._blocks():
             if heading:
                 lines.append(f"{heading}:")
-            lines += align_columns(header, rows, numeric)
+            lines += wrapped_columns(header, rows, numeric, self.max_width)
             if heading:
                 lines.append("")
         lines += list(self._all_notes())
@@ -92,7 +103,8 @@ class Table:
             parts.append("<thead><tr>" + _html_cells(header, numeric, "th") + "</tr></thead><tbody>")
             parts += ["<tr>" + _html_cells(row, numeric, "td") + "</tr>" for row in rows]
             parts.append("</tbody></table>")
-        parts += [f"<p>{html.escape(note)}</p>" for note in self._all_notes()]
+        if notes := [html.escape(note) for note in self._all_notes()]:
+            parts.append(f"<p>{'<br>'.join(notes)}</p>")
         return "\n".join([*parts, "</div>"])
 
     __str__ = to_text
@@ -108,13 +120,13 @@ class Table:
 
     def _all_notes(self) -> tuple[str, ...]:
         left_out = self._rows_left_out()
-        return self.notes + ((f"({left_out} more rows)",) if left_out else ())
+        return self.notes + ((f"({left_out:,} more rows: {self.all_rows} shows all)",) if left_out else ())
 
     def _blocks(self) -> Iterable[tuple[str, list[str], list[list[str]], list[bool]]]:
         """(heading, header, rows of cells, which columns are figures) per block of `by`."""
         shown = self.frame.iloc[: self.max_rows] if self._rows_left_out() else self.frame
         shown = shown.drop(columns=[name for name in self.hidden if name in shown.columns])
-        cells = format_frame(shown, self.kinds, self.digits, self.decimals)
+        cells = format_frame(shown, self.kinds, self.digits, self.decimals, self.trim)
         names = [str(name) for name in shown.columns if name not in self.by]
         numeric = [column_kind(name, shown[name], self.kinds) != "text" for name in names]
         if not self.by:
@@ -166,6 +178,28 @@ def align_columns(header: Sequence[str], rows: Sequence[Sequence[str]], numeric:
     return [line(header), *(line(row) for row in rows)]
 
 
+def wrapped_columns(
+    header: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[bool], width: int | None
+) -> list[str]:
+    """Lines of a text table; columns that do not fit into `width` stand below, beside the labels again."""
+    lines = align_columns(header, rows, numeric)
+    if width is None or len(lines[0]) <= width or max(map(len, lines)) <= width:
+        return lines
+    labels = list(range(next((j for j, number in enumerate(numeric) if number), len(numeric))))
+    sizes = [2 + max([len(name), *(len(row[j]) for row in rows)]) for j, name in enumerate(header)]
+    blocks: list[list[int]] = [[]]
+    for j in range(len(labels), len(header)):
+        if blocks[-1] and sum(sizes[i] for i in (*labels, *blocks[-1], j)) > width:
+            blocks.append([])
+        blocks[-1].append(j)
+    out: list[str] = []
+    for block in blocks:
+        chosen = [*labels, *block]
+        own = [[row[j] for j in chosen] for row in rows]
+        out += align_columns([header[j] for j in chosen], own, [numeric[j] for j in chosen])
+    return out
+
+
 def column_kind(name: str, values: pd.Series, kinds: Mapping[str, str]) -> str:
     """How a column is shown: "scale", "df", "t", "p", "cor", "number" or "text"."""
     if name in kinds:
@@ -178,9 +212,10 @@ def column_kind(name: str, values: pd.Series, kinds: Mapping[str, str]) -> str:
 
 
 def format_frame(
-    frame: pd.DataFrame, kinds: Mapping[str, str], digits: int, decimals: int | None = None
-) -> dict[str, list[str]]:
-    """Every cell as text, keyed by column name.
+    frame: pd.DataFrame, kinds: Mapping[str, str], digits: int, decimals: int | None = None,
+    trim: bool = False,
+) -> dict[str, list[str]]:  # fmt: skip
+    """Every cell as text, keyed by column name; arguments as of `Table`.
 
     Columns of kind "scale" share their decimals, so that an estimate and its standard error line up.
     """
@@ -194,6 +229,9 @@ def format_frame(
             figures = np.concatenate([np.asarray(frame[name], float) for name in scale])
             largest = np.max(np.abs(figures[np.isfinite(figures)]), keepdims=True, initial=0.0)
             decimals = shared_decimals(largest, digits)
+    if trim and scale:
+        figures = np.concatenate([np.asarray(frame[name], float) for name in scale])
+        decimals = fewest_decimals(figures, decimals)
     cells: dict[str, list[str]] = {}
     for name, kind in shown.items():
         values = frame[name]
@@ -212,6 +250,7 @@ def format_frame(
         else:
             whole = all(float(v).is_integer() for v in numbers if math.isfinite(v))
             own = 0 if whole else shared_decimals(numbers, digits)
+            own = fewest_decimals(numbers, own) if trim else own
             cells[name] = [format_fixed(v, own) for v in numbers]
     return cells
 
@@ -227,6 +266,15 @@ def shared_decimals(values: np.ndarray, digits: int) -> int:
         return 0
     smallest = size[size >= np.median(size) / 1000].min()
     return int(digits - 1 - math.floor(math.log10(float(f"{smallest:.{digits - 1}e}"))))
+
+
+def fewest_decimals(values: np.ndarray, most: int) -> int:
+    """Decimals up to `most` beyond which no figure has a digit: 2 for 0.25 and 0.5."""
+    finite = values[np.isfinite(values)]
+    for decimals in range(max(0, most)):
+        if np.array_equal(np.round(finite, decimals), finite):
+            return decimals
+    return most
 
 
 def format_fixed(value: float, decimals: int) -> str:

@@ -1,0 +1,1 @@
+"""How results are shown: tables as text and HTML, frames like them, objects that say what they are."""
