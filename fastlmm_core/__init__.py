@@ -59,7 +59,9 @@ __all__ = ["__version__", *_EXPORTS]
 
 def __getattr__(name: str) -> Any:
     if name not in _EXPORTS:
-        raise AttributeError(f"module 'fastlmm_core' has no attribute {name!r}")
+        from fastlmm_core.other_names import missing_function
+
+        raise AttributeError(missing_function(name, __all__))
     module = importlib.import_module(_EXPORTS[name])
     return module if _EXPORTS[name].rpartition(".")[2] == name else getattr(module, name)
 

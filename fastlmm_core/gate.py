@@ -26,6 +26,7 @@ from .errors import (
     nearest_names,
 )
 from .options import Kind, check
+from .other_names import option_words
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -90,7 +91,9 @@ def _wrong_call(name: str, signature: inspect.Signature, args: tuple, kwargs: di
         known = [p for p in signature.parameters if p != "self"]
         for option in kwargs:
             if option not in known:
-                return OptionError(f"{name}() has no option '{option}'{nearest_names(option, known)}")
+                words = option_words(name, option)
+                hint = f"; here: {words}" if words else nearest_names(option, known)
+                return OptionError(f"{name}() has no option '{option}'{hint}")
         return OptionError(f"{name}(): {error}")
     return None
 

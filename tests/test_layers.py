@@ -15,6 +15,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "fastlmm_core"
 LAYERS = {
     "errors": 0, "_version": 0,
     "options": 1, "gate": 1, "limits": 1,  # the doors: kinds of values, what leaves, how much
+    "other_names": 1,  # words of other programs, for the messages of the doors
     "reading": 1,  # files to tables: needs nothing but errors
     "parquet": 1,
     "durable_files": 1,

@@ -25,6 +25,7 @@ PAGES = (
     "docs/adding_a_structure.md",
     "docs/heritability.md",
     "docs/two_stages.md",
+    "docs/coming_from.md",
 )
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.M | re.S)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import html
 import textwrap
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastlmm_core.display.next_steps import next_steps
+from fastlmm_core.other_names import missing_attribute
 
 
 class Displayed:
@@ -21,6 +22,16 @@ class Displayed:
     def _brief(self) -> str:
         """What a session shows where that is not all of it."""
         return str(self)
+
+    if not TYPE_CHECKING:  # checkers would take every name for an attribute
+
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("_"):  # asked by pickle, copy, notebooks
+                raise AttributeError(f"{type(self).__name__} has no {name!r}")
+            if hasattr(type(self), name):  # a property that failed: its own error says more
+                return object.__getattribute__(self, name)
+            known = [own for own in dir(self) if not own.startswith("_")]
+            raise AttributeError(missing_attribute(type(self), name, known))
 
     def __str__(self) -> str:
         return str(self._shown())

@@ -17,7 +17,7 @@ import pandas as pd
 #: Columns on the scale of the response: shown with common decimals, fixed by the smallest standard error.
 SCALE_COLUMNS = frozenset({
     "estimate", "emmean", "se", "SE", "lower", "upper", "pev", "condvar", "Variance", "Std.Dev.",
-    "fit", "bias", "Min", "1Q", "Median", "3Q", "Max",
+    "fit", "bias", "std.error", "conf.low", "conf.high", "Min", "1Q", "Median", "3Q", "Max",
 })  # fmt: skip
 #: How other well-known columns are shown; everything else by its type.
 COLUMN_KINDS: Mapping[str, str] = {
@@ -25,7 +25,8 @@ COLUMN_KINDS: Mapping[str, str] = {
     "df1": "df", "df2": "df", "npar": "df",
     "t": "t", "z": "t", "F": "t", "chisq": "t", "p": "p", "p_value": "p", "p_boundary": "p", "p_exact": "p",
     "p_slope": "p", "p_sigma2": "p", "p_best": "p", "p_among": "p", "p_all": "p",
-    "rank_expected": "cor", "rank_se": "cor", "reliability": "t", "Corr": "cor",
+    "p.value": "p", "statistic": "t", "reliability": "t",
+    "rank_expected": "cor", "rank_se": "cor", "Corr": "cor",
     "percent": "cor", "cumulative": "cor", "explained": "cor",  # two decimals
 }  # fmt: skip
 

@@ -12,6 +12,7 @@ from fastlmm_core.errors import OptionError
 from fastlmm_core.intervals.criteria import criterion_of
 from fastlmm_core.intervals.parameters import fixed_parameters, held_parameters, own_coordinates
 from fastlmm_core.intervals.tables import chosen, interval_table
+from fastlmm_core.other_names import option_words
 
 if TYPE_CHECKING:
     from fastlmm_core.intervals.bootstrap import Bootstrap
@@ -27,6 +28,9 @@ def conf_int(
 ) -> pd.DataFrame:  # fmt: skip
     """Intervals of a fit; see ``LMMFit.conf_int``.  `doors` are its `profile` and its `bootstrap`."""
     profile, bootstrap = doors
+    for name in options:
+        if words := option_words("conf_int", name):
+            raise OptionError(f"conf_int() has no option '{name}'; here: {words}")
     if options and method != "bootstrap":
         raise OptionError(
             f"method='{method}' has no option '{next(iter(options))}'; it is one of the bootstrap"

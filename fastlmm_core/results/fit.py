@@ -23,8 +23,8 @@ from fastlmm_core.options import (
     whole,
 )
 from fastlmm_core.results import prediction as _prediction
+from fastlmm_core.results.aliases import Aliases
 from fastlmm_core.results.fixed_part import DDF
-from fastlmm_core.results.random_part import RandomPart
 
 if TYPE_CHECKING:
     from fastlmm_core.intervals.bootstrap import Bootstrap
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from fastlmm_core.results.summary import Summary
 
 
-class LMMFit(Displayed, RandomPart):
+class LMMFit(Displayed, Aliases):
     """A fitted linear mixed model, or linear model when the formula has no random term.
 
     Attributes
