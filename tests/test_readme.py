@@ -15,6 +15,9 @@ ROOT = Path(__file__).resolve().parent.parent
 # Pages whose Python blocks are run, one after the other in the names that those before have left.
 PAGES = (
     "README.md",
+    "docs/start.md",
+    "docs/blocks_fixed_or_random.md",
+    "docs/split_plots.md",
     "docs/covariance_structures.md",
     "docs/relationships.md",
     "docs/repeated_measures.md",
@@ -26,6 +29,11 @@ PAGES = (
     "docs/heritability.md",
     "docs/two_stages.md",
     "docs/coming_from.md",
+    "docs/theory/reml.md",
+    "docs/theory/inverse_subset.md",
+    "docs/theory/kenward_roger.md",
+    "docs/theory/structures.md",
+    "docs/theory/emmeans.md",
 )
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.M | re.S)
 

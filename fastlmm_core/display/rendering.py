@@ -17,12 +17,13 @@ import pandas as pd
 #: Columns on the scale of the response: shown with common decimals, fixed by the smallest standard error.
 SCALE_COLUMNS = frozenset({
     "estimate", "emmean", "se", "SE", "lower", "upper", "pev", "condvar", "Variance", "Std.Dev.",
-    "fit", "bias", "std.error", "conf.low", "conf.high", "Min", "1Q", "Median", "3Q", "Max",
+    "fit", "bias", "from_best", "sed_best", "lsd_best", "from_kth", "sed_kth", "lsd_kth",
+    "std.error", "conf.low", "conf.high", "Min", "1Q", "Median", "3Q", "Max",
 })  # fmt: skip
 #: How other well-known columns are shown; everything else by its type.
 COLUMN_KINDS: Mapping[str, str] = {
     "df": "df", "df_num": "df", "df_den": "df", "numdf": "df", "dendf": "df",
-    "df1": "df", "df2": "df", "npar": "df",
+    "df1": "df", "df2": "df", "npar": "df", "df_best": "df", "df_kth": "df",
     "t": "t", "z": "t", "F": "t", "chisq": "t", "p": "p", "p_value": "p", "p_boundary": "p", "p_exact": "p",
     "p_slope": "p", "p_sigma2": "p", "p_best": "p", "p_among": "p", "p_all": "p",
     "p.value": "p", "statistic": "t", "reliability": "t",

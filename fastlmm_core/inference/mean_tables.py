@@ -201,7 +201,7 @@ class EmmeansTable(EstimateTable):
         return forecast(PairSource.of(self, adjust, None), chunk)
 
     @public(k=whole(1), largest=SWITCH, adjust=TEXT, level=optional(LEVEL), everything=SWITCH)
-    @titled("The best means, compared with the best and the {k}-th")
+    @titled("The {k} best means, compared with the first and the last of them")
     def best(
         self,
         k: int = 10,
