@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint coverage bench gate wheel clean
+.PHONY: help setup demo test lint coverage bench gate wheel docs clean
 
 help:
 	@echo 'make demo    set up what is missing, then run the worked example'
@@ -15,6 +15,7 @@ help:
 	@echo 'make gate    fail where the short benchmarks got slower, as ratios to a reference of the same run'
 	@echo 'make bench   timings of the main paths on this machine'
 	@echo 'make wheel   build dist/*.whl'
+	@echo 'make docs    build the documentation site in build/site; a warning is an error'
 	@echo 'make clean   remove the environment, builds and caches'
 
 setup:
@@ -45,6 +46,11 @@ bench: setup
 
 wheel: setup
 	@$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+
+docs: setup
+	@$(BIN)/python -c 'import sphinx_gallery, myst_parser' 2>/dev/null || \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	@OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python tools/build_site.py --quiet
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -94,8 +94,8 @@ class LMMFit(Displayed, Aliases):
         Parameters
         ----------
         parameters : str or list of str, optional
-            Names as ``conf_int`` shows them, "theta_" for all variance parameters, "beta_" for all fixed
-            effects; default everything.
+            Names as ``conf_int`` shows them, ``"theta_"`` for all variance parameters, ``"beta_"`` for all
+            fixed effects; default everything.
         level : float
             Confidence level up to which the profiles are followed at once; ``Profile.conf_int`` goes on by
             itself.

@@ -82,7 +82,7 @@ class Relationship(Displayed, ABC):
 
     @abstractmethod
     def log_determinant(self) -> float:
-        """log |A|; -inf where A is singular."""
+        """``log |A|``; -inf where A is singular."""
 
     @abstractmethod
     def multiply(self, V: np.ndarray) -> np.ndarray:
