@@ -58,6 +58,17 @@ class Prepared(Displayed):
         Variance parameters that are held.
     factorization : str
         As given to `prepare`.
+
+    Examples
+    --------
+    >>> from fastlmm_core import datasets, prepare
+    >>> prepare("Y ~ V*N + (1|B/V)", datasets.load("oats"))
+    Model prepared for REML, not yet fitted
+    Y ~ V*N + (1|B/V)
+    72 rows; 12 of 12 fixed columns kept
+    random: (1 | V:B), 18 levels
+    random: (1 | B), 6 levels
+    Next: .fit(), .fit(y=response), .design
     """
 
     design: Design
@@ -109,6 +120,14 @@ class Prepared(Displayed):
             Wrong length, missing or infinite values.
         OptionError
             Starting values that do not fit the model.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, prepare
+        >>> oats = datasets.load("oats")
+        >>> prepared = prepare("~ V*N + (1|B/V)", oats, response=False)
+        >>> round(prepared.fit(y=oats["Y"]).criterion, 3)
+        529.029
         """
         began = time.perf_counter()
         design, equations, factor = self.design, self.equations, self.factor.copy()
@@ -329,6 +348,13 @@ def lmm(
     ----------
     Bates, Maechler, Bolker & Walker (2015), J. Stat. Softw. 67(1); Gilmour, Thompson & Cullis (1995),
     Biometrics 51, 1440-1450.
+
+    Examples
+    --------
+    >>> from fastlmm_core import datasets, lmm
+    >>> fit = lmm("Y ~ V*N + (1|B/V)", datasets.load("oats"))
+    >>> fit.formula, fit.nobs, round(fit.criterion, 3)
+    ('Y ~ V*N + (1|B/V)', 72, 529.029)
     """
     prepared = prepare(
         formula, data, reml=reml, weights=weights, offset=offset, contrasts=contrasts, max_memory=max_memory,

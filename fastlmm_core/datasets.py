@@ -19,6 +19,12 @@ def folder() -> Path:
     ------
     DataError
         When neither exists, naming the places looked at.
+
+    Examples
+    --------
+    >>> from fastlmm_core import datasets
+    >>> (datasets.folder() / "oats.csv").is_file()
+    True
     """
     package = Path(__file__).resolve().parent
     places = (package / "data", package.parent / "data")
@@ -29,7 +35,14 @@ def folder() -> Path:
 
 
 def names() -> tuple[str, ...]:
-    """Names that `load` knows, sorted."""
+    """Names that `load` knows, sorted.
+
+    Examples
+    --------
+    >>> from fastlmm_core import datasets
+    >>> datasets.names()[:3]
+    ('besag_field', 'besag_met', 'cochran_bib')
+    """
     return tuple(sorted(path.stem for path in folder().glob("*.csv")))
 
 
@@ -40,6 +53,12 @@ def path(name: str) -> Path:
     ------
     DataError
         For an unknown name, with the nearest known ones.
+
+    Examples
+    --------
+    >>> from fastlmm_core import datasets
+    >>> datasets.path("oats").name
+    'oats.csv'
     """
     if name not in names():
         raise DataError(f"there is no data set '{name}'{nearest_names(name, names())}")
@@ -64,6 +83,12 @@ def load(name: str) -> pd.DataFrame:
     ------
     DataError
         For an unknown name, with the nearest known ones.
+
+    Examples
+    --------
+    >>> from fastlmm_core import datasets
+    >>> datasets.load("oats").shape
+    (72, 4)
     """
     frame = read_table(path(name))
     frame.attrs.clear()  # the rows are the user's now, who may number them anew

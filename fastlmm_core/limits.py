@@ -41,6 +41,14 @@ class Limits:
         Bytes of a file, unpacked.
     expansion : int
         How many times its size a packed file may unpack to, beyond 16 MB.
+
+    Examples
+    --------
+    >>> from fastlmm_core import datasets, lmm
+    >>> from fastlmm_core.limits import Limits
+    >>> Limits.of({"terms": 20_000}).terms
+    20000
+    >>> fit = lmm("Yield ~ 1 + (1|Batch)", datasets.load("dyestuff"), limits={"levels": 1_000})
     """
 
     formula_length: int = 100_000

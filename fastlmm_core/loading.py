@@ -50,6 +50,15 @@ def load(path: str | Path) -> LMMFit:
     DataError
         When the file is missing, damaged, no saved fit, or of a later version; or when this version of the
         library does not come to the same figures.
+
+    Examples
+    --------
+    >>> from fastlmm_core import datasets, lmm
+    >>> fit = lmm("Yield ~ 1 + (1|Batch)", datasets.load("dyestuff"))
+    >>> from fastlmm_core import load
+    >>> fit.save("dyestuff.fit")
+    >>> load("dyestuff.fit").formula
+    'Yield ~ 1 + (1|Batch)'
     """
     texts, arrays = _read(path)
     try:

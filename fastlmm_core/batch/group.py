@@ -50,6 +50,14 @@ def fit_group(table: Any, plan: BatchPlan) -> Tables:
     ------
     DataError
         When a column of the plan is missing.
+
+    Examples
+    --------
+    >>> from fastlmm_core import datasets, fit_group
+    >>> from fastlmm_core.batch.plan import make_plan
+    >>> plan = make_plan("~ gen + (1|rep:block)", by="trial", traits="yield")
+    >>> fit_group(datasets.load("trials").query("trial == 'T1'"), plan)["fits"]["status"].tolist()
+    ['ok']
     """
     return fit_trials(collect_trials(table, plan)).join()
 

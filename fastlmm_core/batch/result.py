@@ -65,6 +65,18 @@ class BatchResult(Displayed):
     genotype_values, heritabilities, trials : DataFrame
         For `genotypes`: as ``LMMFit.genotype_values`` and ``LMMFit.heritability``, and one row a trial as
         ``LMMFit.trial_summary``.
+
+    Examples
+    --------
+    >>> from fastlmm_core import datasets, fit_batch
+    >>> model = "yield ~ rep + (1|gen) + (1|rep:block)"
+    >>> batch = fit_batch(datasets.path("trials"), model, by="trial", progress=False)
+    >>> print(batch.variance_components.head(3)[["trial", "group", "estimate"]])
+    Batch: variance_components
+     trial  group      estimate
+     T1     gen          0.2967
+     T1     rep:block    0.1507
+     T1     Residual     0.2141
     """
 
     plan: BatchPlan
@@ -94,6 +106,17 @@ class BatchResult(Displayed):
         ------
         OptionError
             When the call did not ask for that table.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, fit_batch
+        >>> model = "yield ~ rep + (1|gen) + (1|rep:block)"
+        >>> batch = fit_batch(datasets.path("trials"), model, by="trial", blups="gen", progress=False)
+        >>> print(batch.table("blups").head(2)[["trial", "level", "estimate"]])
+        Batch: blups
+         trial  level  estimate
+         T1     CHECK   0.44982
+         T1     G01    -0.03413
         """
         if name not in self.plan.tables:
             option = OPTIONS.get(name, name)
@@ -105,13 +128,35 @@ class BatchResult(Displayed):
     @public(weights=table_of(NUMBER))
     @titled("Selection index")
     def selection_index(self, weights: Mapping[str, float]) -> pd.DataFrame:
-        """Weighted sums over traits of the values of the genotypes; see ``batch.selection``."""
+        """Weighted sums over traits of the values of the genotypes; see ``batch.selection``.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, fit_batch
+        >>> batch = fit_batch(datasets.path("trials"), "~ rep + (1|gen) + (1|rep:block)", by="trial",
+        ...                   traits=["yield", "height"], genotypes="gen", progress=False)
+        >>> index = batch.selection_index({"yield": 1.0, "height": -0.1})
+        >>> index.columns.tolist()[:3]
+        ['trial', 'gen', 'estimate']
+        """
         values = self.genotype_values
         return selection_index(values, list(self.plan.by), self._genotype(values), weights)
 
     @titled("Genotypes in common")
     def common_genotypes(self) -> pd.DataFrame:
-        """How many genotypes every two trials have in common; see ``batch.selection``."""
+        """How many genotypes every two trials have in common; see ``batch.selection``.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, fit_batch
+        >>> batch = fit_batch(datasets.path("trials"), "~ rep + (1|gen) + (1|rep:block)", by="trial",
+        ...                   traits=["yield", "height"], genotypes="gen", progress=False)
+        >>> print(batch.common_genotypes().head(2))
+        Genotypes in common
+         trial  T1  T2  T3  T4  T5  T6  T7
+         T1     24  24  24  24  24  24  24
+         T2     24  24  24  24  24  24  24
+        """
         values = self.genotype_values
         return common_genotypes(values, list(self.plan.by), self._genotype(values))
 
@@ -128,7 +173,16 @@ class BatchResult(Displayed):
         return lost.value_counts().rename_axis("status").reset_index(name="units")
 
     def summary(self) -> str:
-        """Fits, failures by reason, singular fits and time, in words."""
+        """Fits, failures by reason, singular fits and time, in words.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, fit_batch
+        >>> model = "yield ~ rep + (1|gen) + (1|rep:block)"
+        >>> batch = fit_batch(datasets.path("trials"), model, by="trial", progress=False)
+        >>> batch.summary().splitlines()[0]
+        "8 fits of 'yield ~ rep + (1|gen) + (1|rep:block)': 6 ok, 2 with problems"
+        """
         fits = self.fits
         good = int((fits["status"] == "ok").sum())
         rate = f", {len(fits) / self.seconds:.0f} per second" if self.seconds > 0 else ""

@@ -169,6 +169,19 @@ def fit_batch(
     FormulaError, OptionError, InferenceError, DataError
         What is wrong with the request as a whole. A trial that cannot be fitted is a row of ``fits`` with its
         reason instead.
+
+    Examples
+    --------
+    >>> from fastlmm_core import datasets, fit_batch
+    >>> model = "yield ~ gen + rep + (1|rep:block)"
+    >>> batch = fit_batch(datasets.path("trials"), model, by="trial", emmeans="gen", progress=False)
+    >>> batch.fits["status"].value_counts().to_dict()
+    {'ok': 6, 'data': 1, 'design': 1}
+    >>> print(batch.emmeans.head(2)[["trial", "gen", "estimate", "se"]])
+    Batch: emmeans
+     trial  gen    estimate      se
+     T1     CHECK    6.8392  0.3233
+     T1     G01      6.2882  0.3186
     """
     began = time.perf_counter()
     plan = make_plan(

@@ -56,6 +56,7 @@ def long_table(
     Examples
     --------
     >>> wide = {"plot": ["p1", "p2"], "yield": [5.1, 4.8], "height": [96.0, None]}
+    >>> from fastlmm_core import long_table
     >>> long_table(wide, ["yield", "height"], id="plot")
       plot   trait  value
     0   p1   yield    5.1

@@ -62,6 +62,14 @@ class EstimateTable(Displayed, Estimates):
         """Unrounded figures: label columns, estimate, se, df, t, p, lower, upper, status.
 
         A label column whose name is one of these has "_level" added to it.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("Y ~ V*N + (1|B/V)", datasets.load("oats"))
+        >>> means = fit.emmeans("N")
+        >>> means.to_frame().columns.tolist()
+        ['N', 'estimate', 'se', 'df', 't', 'p', 'lower', 'upper', 'status']
         """
         lower, upper = self.limits
         return self.labelled(
@@ -94,6 +102,23 @@ class EstimateTable(Displayed, Estimates):
         OptionError
             When the response is a plain column or cannot be transformed back, and for contrasts that have no
             counterpart on its scale (differences of square roots): see `EmmeansTable.regrid`.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("log(yield) ~ K2O_lbac + (1|rep)", datasets.load("cochrancox_kfert"))
+        >>> means = fit.emmeans("K2O_lbac")
+        >>> print(means.back_transform())
+        Estimated marginal means of yield
+         K2O_lbac  estimate      se    df   lower   upper
+         36          7.9131  0.1670  5.75  7.5107  8.3370
+         54          8.1176  0.1713  5.75  7.7048  8.5525
+         72          7.8095  0.1648  5.75  7.4124  8.2279
+         108         7.5743  0.1598  5.75  7.1892  7.9801
+         144         7.5116  0.1585  5.75  7.1297  7.9140
+        Degrees of freedom: Kenward-Roger
+        Confidence level: 0.95
+        Estimates and limits are transformed back from log(yield); tests are on that scale
         """
         return back_transform(self)
 
@@ -125,12 +150,40 @@ class EstimateTable(Displayed, Estimates):
             For an unknown `side`, or numbers that are not finite.
         InferenceError
             For one-sided tests with adjust="mvt".
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("Y ~ V*N + (1|B/V)", datasets.load("oats"))
+        >>> means = fit.emmeans("N")
+        >>> print(means.contrast("trt.vs.ctrl").test(side=">"))
+        Tests: Contrasts
+         contrast           estimate     se  df  null      t       p   lower  upper
+         N0.2cwt - N0.0cwt    19.500  4.436  45     0  4.396  0.0001   9.795    Inf
+         N0.4cwt - N0.0cwt    34.833  4.436  45     0  7.853  <.0001  25.128    Inf
+         N0.6cwt - N0.0cwt    44.000  4.436  45     0  9.919  <.0001  34.295    Inf
+        Averaged over V with equal weights
+        Averages over the interaction V:N: look at the means within its cells too
+        Degrees of freedom: Kenward-Roger
+        Confidence level: 0.95
+        adjust='dunnettx' is for two-sided tests; sidak was used for one-sided p values instead
+        P values are right-tailed
         """
         return run_tests(self, null, side, delta)
 
     @public(adjust=optional(TEXT), level=optional(LEVEL))
     def with_options(self, *, adjust: str | None = None, level: float | None = None) -> Any:
-        """The same rows with another adjustment or confidence level."""
+        """The same rows with another adjustment or confidence level.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("Y ~ V*N + (1|B/V)", datasets.load("oats"))
+        >>> means = fit.emmeans("N")
+        >>> holm = means.pairs().with_options(adjust="holm")
+        >>> holm.p.round(4)
+        array([0.0002, 0.    , 0.    , 0.0024, 0.    , 0.0446])
+        """
         return replace(
             self,
             adjust_asked=self.adjust_asked if adjust is None else adjust,
@@ -190,6 +243,26 @@ class EstimateTable(Displayed, Estimates):
             For an unknown method, adjustment, label column or reference.
         MemoryForecastError
             For a table of all pairs that will not fit in memory.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("Y ~ V*N + (1|B/V)", datasets.load("oats"))
+        >>> means = fit.emmeans("N")
+        >>> print(means.contrast("trt.vs.ctrl", ref="N0.0cwt"))
+        Contrasts
+         contrast           estimate     se  df      t       p   lower   upper
+         N0.2cwt - N0.0cwt    19.500  4.436  45  4.396  0.0002   8.660  30.340
+         N0.4cwt - N0.0cwt    34.833  4.436  45  7.853  <.0001  23.993  45.673
+         N0.6cwt - N0.0cwt    44.000  4.436  45  9.919  <.0001  33.160  54.840
+        Averaged over V with equal weights
+        Averages over the interaction V:N: look at the means within its cells too
+        Degrees of freedom: Kenward-Roger
+        Confidence level: 0.95
+        P value adjustment: dunnettx method for 3 tests
+        Confidence limits: dunnettx method for 3 estimates
+        >>> means.contrast({"any against none": [-1, 1 / 3, 1 / 3, 1 / 3]}).estimate.round(3)
+        array([32.778])
         """
         if isinstance(method, str) and method.startswith("trt.vs.ctrl:"):
             method, ref = method.split(":", 1)
@@ -220,7 +293,16 @@ class EstimateTable(Displayed, Estimates):
         )  # fmt: skip
 
     def pairs(self, **options: Any) -> ContrastTable:
-        """All pairwise differences; options as of `contrast`."""
+        """All pairwise differences; options as of `contrast`.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("Y ~ V*N + (1|B/V)", datasets.load("oats"))
+        >>> means = fit.emmeans("N")
+        >>> means.pairs().se.round(3)
+        array([4.436, 4.436, 4.436, 4.436, 4.436, 4.436])
+        """
         return self.contrast("pairwise", **options)
 
     def _by_names(
@@ -245,4 +327,13 @@ class EstimateTable(Displayed, Estimates):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ContrastTable(EstimateTable):
-    """Contrasts of means or slopes; further contrasts can be taken of its rows."""
+    """Contrasts of means or slopes; further contrasts can be taken of its rows.
+
+    Examples
+    --------
+    >>> from fastlmm_core import datasets, lmm
+    >>> fit = lmm("Y ~ V*N + (1|B/V)", datasets.load("oats"))
+    >>> trend = fit.emmeans("N", by="V").contrast("poly", max_degree=1)
+    >>> trend.contrast("pairwise", by=None).p.round(3)
+    array([0.807, 0.94 , 0.605])
+    """

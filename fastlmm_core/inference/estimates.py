@@ -200,7 +200,16 @@ class Estimates:
         return self.K if self.weights is None else self.weights @ self.K
 
     def covariance(self) -> Floats:
-        """Covariance matrix (c, c) of the rows."""
+        """Covariance matrix (c, c) of the rows.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("Y ~ V*N + (1|B/V)", datasets.load("oats"))
+        >>> means = fit.emmeans("N")
+        >>> means.covariance().shape
+        (4, 4)
+        """
         functions = self.functions if self.weights is None else self.functions.combine(self.weights)
         return np.asarray(functions.cov)
 

@@ -26,6 +26,17 @@ class FigureTable(Displayed):
         Columns that split the printed table.
     hidden : tuple of str
         Columns that are not printed.
+
+    Examples
+    --------
+    >>> from fastlmm_core import datasets, lmm
+    >>> fit = lmm("yield ~ rep + (1|gen) + (1|rep:block)", datasets.load("john_alpha"))
+    >>> fit.genotype_values("gen").best(2)
+    The 2 best of 24:
+     gen  estimate      se  p_among   p_all
+     G01    4.9807  0.1766   0.5875  0.2485
+     G05    4.9545  0.1765   0.5176  0.2485
+    Next: .to_frame()
     """
 
     frame: pd.DataFrame
@@ -38,7 +49,15 @@ class FigureTable(Displayed):
         return len(self.frame)
 
     def to_frame(self) -> pd.DataFrame:
-        """The unrounded figures."""
+        """The unrounded figures.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("yield ~ rep + (1|gen) + (1|rep:block)", datasets.load("john_alpha"))
+        >>> fit.genotype_values("gen").best(2).to_frame()["gen"].tolist()
+        ['G01', 'G05']
+        """
         return self.frame.copy()
 
     def _shown(self) -> Table:

@@ -41,6 +41,15 @@ class FTest(Displayed):
         `df_den` is inf for an asymptotic test (F = chi2 / df_num).
     scaling : float
         Kenward-Roger's factor on F; 1 for the other methods.
+
+    Examples
+    --------
+    >>> from fastlmm_core import datasets, lmm
+    >>> fit = lmm("Reaction ~ Days + (Days|Subject)", datasets.load("sleepstudy"))
+    >>> functions = fit.linear_functions([[1.0, 0.0], [1.0, 9.0]])
+    >>> functions.f_test()
+    F(2, 16) = 705.8, p <.0001 (scaled by 0.9412)
+    Next: .F, .df_num, .df_den, .p
     """
 
     F: float
@@ -80,6 +89,14 @@ class LinearFunctions(Displayed):
     unit : float
         Of the response inside (``SolvedEquations.unit``): `cov_parameters` has its fourth power, while
         estimates and covariances are in the units of the response.
+
+    Examples
+    --------
+    >>> from fastlmm_core import datasets, lmm
+    >>> fit = lmm("Reaction ~ Days + (Days|Subject)", datasets.load("sleepstudy"))
+    >>> functions = fit.linear_functions([[1.0, 0.0], [1.0, 9.0]])
+    >>> functions.estimate.round(2)
+    array([251.41, 345.61])
     """
 
     estimate: np.ndarray
@@ -102,7 +119,16 @@ class LinearFunctions(Displayed):
         return Table(frame, "Linear functions K beta", (note,), max_rows=60, all_rows=".estimate")
 
     def se(self) -> np.ndarray:
-        """Standard errors (r,); NaN where not estimable."""
+        """Standard errors (r,); NaN where not estimable.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("Reaction ~ Days + (Days|Subject)", datasets.load("sleepstudy"))
+        >>> functions = fit.linear_functions([[1.0, 0.0], [1.0, 9.0]])
+        >>> functions.se().round(3)
+        array([ 6.825, 14.629])
+        """
         return np.where(self.estimable, np.sqrt(np.maximum(np.diag(self.cov), 0.0)), np.nan)
 
     @property
@@ -111,7 +137,16 @@ class LinearFunctions(Displayed):
         return self.estimate.size > 0 and not np.any(np.diag(self.cov_unadjusted) > 0.0)
 
     def df(self) -> np.ndarray:
-        """Degrees of freedom of each row (r,); NaN where not estimable, inf for asymptotic."""
+        """Degrees of freedom of each row (r,); NaN where not estimable, inf for asymptotic.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("Reaction ~ Days + (Days|Subject)", datasets.load("sleepstudy"))
+        >>> functions = fit.linear_functions([[1.0, 0.0], [1.0, 9.0]])
+        >>> functions.df().round(2)
+        array([17., 17.])
+        """
         gradients = np.einsum("iaa->ia", self.gradients)
         return self._df_of(np.diag(self.cov_unadjusted), gradients, self.estimable)
 
@@ -126,7 +161,16 @@ class LinearFunctions(Displayed):
         return np.where(estimable, df, np.nan)
 
     def combine(self, A: np.ndarray | sp.sparray) -> LinearFunctions:
-        """The linear functions A (K beta), A (c, r)."""
+        """The linear functions A (K beta), A (c, r).
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("Reaction ~ Days + (Days|Subject)", datasets.load("sleepstudy"))
+        >>> functions = fit.linear_functions([[1.0, 0.0], [1.0, 9.0]])
+        >>> functions.combine([[-1.0, 1.0]]).estimate.round(2)
+        array([94.21])
+        """
         A = dense_rows(A)
         raw = A @ self.raw_estimate
         products = None if self.null_products is None else sp.csr_array(sp.csr_array(A) @ self.null_products)
@@ -188,6 +232,14 @@ class LinearFunctions(Displayed):
         ------
         InferenceError
             When a row is not estimable.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("Reaction ~ Days + (Days|Subject)", datasets.load("sleepstudy"))
+        >>> functions = fit.linear_functions([[1.0, 0.0], [1.0, 9.0]])
+        >>> round(functions.f_test().df_den, 2)
+        16.0
         """
         part = self if A is None else self.combine(A)
         if not part.estimable.all():

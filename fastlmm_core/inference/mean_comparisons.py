@@ -31,6 +31,15 @@ class DifferenceErrors(Displayed):
         t quantile at each pair's df times its SED.
     level : float
         Confidence level of the LSD.
+
+    Examples
+    --------
+    >>> from fastlmm_core import datasets, lmm
+    >>> fit = lmm("Y ~ V*N + (1|B/V)", datasets.load("oats"))
+    >>> means = fit.emmeans("N")
+    >>> errors = means.difference_errors()
+    >>> round(errors.sed_mean, 3), round(errors.lsd_mean, 3)
+    (4.436, 8.934)
     """
 
     n_pairs: int
@@ -52,7 +61,16 @@ class DifferenceErrors(Displayed):
         return Table(frame, f"Differences of means, {self.n_pairs:,} pairs", kinds=kinds)
 
     def to_frame(self) -> pd.DataFrame:
-        """One row with all figures."""
+        """One row with all figures.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("Y ~ V*N + (1|B/V)", datasets.load("oats"))
+        >>> means = fit.emmeans("N")
+        >>> means.difference_errors().to_frame().shape
+        (1, 9)
+        """
         return pd.DataFrame([asdict(self)])
 
 
@@ -79,6 +97,14 @@ class ComparisonIntervals(Displayed):
     lower, upper : ndarray (c,)
     n_disagree : int
         Pairs where overlap and test do not agree, because no set of intervals fits all pairs.
+
+    Examples
+    --------
+    >>> from fastlmm_core import datasets, lmm
+    >>> fit = lmm("Y ~ V*N + (1|B/V)", datasets.load("oats"))
+    >>> means = fit.emmeans("N")
+    >>> means.comparison_intervals().upper.round(1)
+    array([ 85.3, 104.8, 120.1, 129.3])
     """
 
     lower: Floats
@@ -90,7 +116,16 @@ class ComparisonIntervals(Displayed):
         return Table(self.to_frame(), "Comparison intervals", (note,), max_rows=60)
 
     def to_frame(self) -> pd.DataFrame:
-        """Columns lower, upper."""
+        """Columns lower, upper.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("Y ~ V*N + (1|B/V)", datasets.load("oats"))
+        >>> means = fit.emmeans("N")
+        >>> means.comparison_intervals().to_frame().shape
+        (4, 2)
+        """
         return pd.DataFrame({"lower": self.lower, "upper": self.upper})
 
 

@@ -43,7 +43,25 @@ ONE_REFERENCE = ("none", "tukey", "sidak", "bonferroni", "scheffe")
 
 @dataclass(frozen=True, eq=False, repr=False)
 class EmmeansTable(EstimateTable):
-    """Estimated marginal means, or slopes (`emtrends`), with what breeders read beside them."""
+    """Estimated marginal means, or slopes (`emtrends`), with what breeders read beside them.
+
+    Examples
+    --------
+    >>> from fastlmm_core import datasets, lmm
+    >>> fit = lmm("Y ~ V*N + (1|B/V)", datasets.load("oats"))
+    >>> means = fit.emmeans("N")
+    >>> print(means)
+    Estimated marginal means
+     N        estimate     se    df    lower    upper
+     N0.0cwt    79.389  7.175  6.79   62.318   96.460
+     N0.2cwt    98.889  7.175  6.79   81.818  115.960
+     N0.4cwt   114.222  7.175  6.79   97.151  131.294
+     N0.6cwt   123.389  7.175  6.79  106.318  140.460
+    Averaged over V with equal weights
+    Averages over the interaction V:N: look at the means within its cells too
+    Degrees of freedom: Kenward-Roger
+    Confidence level: 0.95
+    """
 
     @public()
     def regrid(self) -> EmmeansTable:
@@ -61,6 +79,14 @@ class EmmeansTable(EstimateTable):
         ------
         OptionError
             When the response is a plain column or cannot be transformed back.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("log(yield) ~ K2O_lbac + (1|rep)", datasets.load("cochrancox_kfert"))
+        >>> means = fit.emmeans("K2O_lbac")
+        >>> means.regrid().pairs().estimate.round(3)[:3]
+        array([-0.205,  0.104,  0.339])
         """
         return regrid(self)
 
@@ -86,6 +112,14 @@ class EmmeansTable(EstimateTable):
         References
         ----------
         Piepho (2004), J. Comput. Graph. Stat. 13:456.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("Y ~ V*N + (1|B/V)", datasets.load("oats"))
+        >>> means = fit.emmeans("N")
+        >>> means.cld()["group"].tolist()
+        ['a', 'b', 'c', 'c']
         """
         if not 0.0 < alpha < 1.0:
             raise OptionError(f"alpha={alpha!r} must lie above 0 and below 1")
@@ -108,13 +142,37 @@ class EmmeansTable(EstimateTable):
         ----------
         level : float, optional
             The LSD's confidence level, the table's own without it (0.95: the 5 % LSD).
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("Y ~ V*N + (1|B/V)", datasets.load("oats"))
+        >>> means = fit.emmeans("N")
+        >>> means.difference_errors()
+        Differences of means, 6 pairs
+                           mean    min    max
+         SED              4.436  4.436  4.436
+         LSD, level 0.95  8.934  8.934  8.934
+        Next: .to_frame()
         """
         source = PairSource.of(self, "none", level)
         return difference_errors(*source.errors(), source.level)
 
     @public()
     def sed_matrix(self) -> Floats:
-        """Standard errors of all differences (c, c), zero on the diagonal, across groups of `by` too."""
+        """Standard errors of all differences (c, c), zero on the diagonal, across groups of `by` too.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("Y ~ V*N + (1|B/V)", datasets.load("oats"))
+        >>> means = fit.emmeans("N")
+        >>> means.sed_matrix().round(2)
+        array([[0.  , 4.44, 4.44, 4.44],
+               [4.44, 0.  , 4.44, 4.44],
+               [4.44, 4.44, 0.  , 4.44],
+               [4.44, 4.44, 4.44, 0.  ]])
+        """
         source = PairSource.of(replace(self, by=()), "none", None)
         return symmetric(source.errors()[0], len(self), diagonal=0.0)
 
@@ -130,6 +188,15 @@ class EmmeansTable(EstimateTable):
             Adjustment of the pairwise comparisons.
         level : float, optional
             Confidence level of the comparisons.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("Y ~ V*N + (1|B/V)", datasets.load("oats"))
+        >>> means = fit.emmeans("N")
+        >>> intervals = means.comparison_intervals()
+        >>> intervals.lower.round(1), intervals.n_disagree
+        (array([ 73.5,  93. , 108.3, 117.5]), 0)
         """
         lower, upper = np.full(len(self), np.nan), np.full(len(self), np.nan)
         wrong = 0
@@ -191,13 +258,30 @@ class EmmeansTable(EstimateTable):
             When what is held at once will not fit.
         OptionError
             For an unknown adjustment or level, a `chunk` below one, or groups of one mean.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("Y ~ V*N + (1|B/V)", datasets.load("oats"))
+        >>> means = fit.emmeans("N")
+        >>> sum(len(frame) for frame in means.stream_pairs(progress=False))
+        6
         """
         frames = stream(PairSource.of(self, adjust, level), chunk, progress)
         return frames if path is None else write_parquet(frames, path)
 
     @public(adjust=TEXT, chunk=whole(1))
     def forecast_pairs(self, *, adjust: str = "tukey", chunk: int = CHUNK) -> PairsForecast:
-        """Time and memory that all pairs of the means would take, as one table and streamed."""
+        """Time and memory that all pairs of the means would take, as one table and streamed.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("Y ~ V*N + (1|B/V)", datasets.load("oats"))
+        >>> means = fit.emmeans("N")
+        >>> means.forecast_pairs().n_pairs
+        6
+        """
         return forecast(PairSource.of(self, adjust, None), chunk)
 
     @public(k=whole(1), largest=SWITCH, adjust=TEXT, level=optional(LEVEL), everything=SWITCH)
@@ -240,6 +324,14 @@ class EmmeansTable(EstimateTable):
         ------
         OptionError
             For a `k` below one or an adjustment that needs all pairs.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("Y ~ V*N + (1|B/V)", datasets.load("oats"))
+        >>> means = fit.emmeans("N")
+        >>> means.best(2)["N"].tolist()
+        ['N0.6cwt', 'N0.4cwt']
         """
         source = PairSource.of(self, adjust, level)
         parts = []

@@ -60,6 +60,14 @@ class Bootstrap(Displayed):
     draws : (n, r) float64
         A row a response; NaN where the fit failed.
     singular, failed : (n,) bool
+
+    Examples
+    --------
+    >>> from fastlmm_core import datasets, lmm
+    >>> fit = lmm("Yield ~ 1 + (1|Batch)", datasets.load("dyestuff"))
+    >>> draws = fit.bootstrap(50, seed=1, progress=False)
+    >>> draws.n_failed, draws.names[0]
+    (0, 'sd(Batch: (Intercept))')
     """
 
     kind: str
@@ -87,12 +95,30 @@ class Bootstrap(Displayed):
 
     @titled("Draws")
     def frame(self) -> pd.DataFrame:
-        """The draws, a column a parameter."""
+        """The draws, a column a parameter.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("Yield ~ 1 + (1|Batch)", datasets.load("dyestuff"))
+        >>> draws = fit.bootstrap(50, seed=1, progress=False)
+        >>> draws.frame().shape
+        (50, 3)
+        """
         return pd.DataFrame(self.draws, columns=list(self.names))
 
     @titled("Bootstrap")
     def summary(self) -> pd.DataFrame:
-        """parameter, estimate, bias, se, n: the mean of the draws less the estimate, and their deviation."""
+        """parameter, estimate, bias, se, n: the mean of the draws less the estimate, and their deviation.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("Yield ~ 1 + (1|Batch)", datasets.load("dyestuff"))
+        >>> draws = fit.bootstrap(50, seed=1, progress=False)
+        >>> draws.summary().columns.tolist()
+        ['parameter', 'estimate', 'bias', 'se', 'n']
+        """
         with np.errstate(invalid="ignore"):
             count = np.isfinite(self.draws).sum(axis=0)
             mean, se = np.nanmean(self.draws, axis=0), np.nanstd(self.draws, axis=0, ddof=1)
@@ -115,6 +141,14 @@ class Bootstrap(Displayed):
         ------
         InferenceError
             With fewer than 20 draws.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("Yield ~ 1 + (1|Batch)", datasets.load("dyestuff"))
+        >>> draws = fit.bootstrap(50, seed=1, progress=False)
+        >>> draws.conf_int(0.9, "basic").columns.tolist()[-4:]
+        ['estimate', 'lower', 'upper', 'method']
         """
         tails = np.array([0.5 - 0.5 * level, 0.5 + 0.5 * level])
         limits = np.full((len(self.names), 2), np.nan)

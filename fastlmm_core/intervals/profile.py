@@ -59,6 +59,14 @@ class Profile(Displayed):
         ML estimates.
     level : float
         Confidence level to which every profile was followed.
+
+    Examples
+    --------
+    >>> from fastlmm_core import datasets, lmm
+    >>> fit = lmm("Yield ~ 1 + (1|Batch)", datasets.load("dyestuff"))
+    >>> profile = fit.profile()
+    >>> profile.names
+    ('sd(Batch: (Intercept))', 'sigma', '(Intercept)')
     """
 
     names: tuple[str, ...]
@@ -80,6 +88,13 @@ class Profile(Displayed):
 
         A limit at which the profile stays below the quantile up to the bound of the parameter is that bound:
         zero for a standard deviation, one for a correlation. A limit is NaN where the profile has no end.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("Yield ~ 1 + (1|Batch)", datasets.load("dyestuff"))
+        >>> fit.profile("sigma").conf_int(0.9)[["lower", "upper"]].round(2).to_numpy()
+        array([[39.73, 64.07]])
         """
         height = normal_height(level)
         limits = [[trace.limit(side, height) for side in (-1, 1)] for trace in self.traces]

@@ -33,6 +33,16 @@ class AMMI(Displayed):
         a genotype vector is positive.
     k : int
         Axes of ``fitted`` and of what is printed.
+
+    Examples
+    --------
+    >>> from fastlmm_core import datasets, gxe
+    >>> wheat = gxe(datasets.load("winter_wheat"), "gen", "env", "yield")
+    >>> print(wheat.ammi(2).genotype_scores.head(2))
+    Scores of genotypes
+     genotype   mean    IPCA1    IPCA2
+     Ann       3.999  -0.3767   0.1277
+     Ari       4.304  -0.2155  -0.2851
     """
 
     table: TwoWayTable
@@ -99,7 +109,15 @@ class AMMI(Displayed):
 
     @titled("Means of the AMMI model")
     def fitted(self, k: int | None = None) -> pd.DataFrame:
-        """Means (g, e) of the AMMI model with k axes."""
+        """Means (g, e) of the AMMI model with k axes.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, gxe
+        >>> wheat = gxe(datasets.load("winter_wheat"), "gen", "env", "yield")
+        >>> wheat.ammi(2).fitted().shape
+        (18, 9)
+        """
         k = self.k if k is None else int(k)
         additive = self.table.means - self.table.interaction
         values = additive + (self.left[:, :k] * self.size[:k]) @ self.right[:, :k].T
@@ -107,7 +125,18 @@ class AMMI(Displayed):
 
     @titled("Who wins where")
     def winners(self, k: int | None = None) -> pd.DataFrame:
-        """environment, genotype, fitted: which has the highest mean of the model in each environment."""
+        """environment, genotype, fitted: which has the highest mean of the model in each environment.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, gxe
+        >>> wheat = gxe(datasets.load("winter_wheat"), "gen", "env", "yield")
+        >>> print(wheat.ammi(2).winners().head(2))
+        Who wins where
+         environment  genotype  fitted
+         BH93         Dia        5.201
+         EA93         Fun        4.894
+        """
         fitted = self.fitted(k)
         return pd.DataFrame(
             {

@@ -32,6 +32,13 @@ class GGE(Displayed):
         Singular vectors and values. Axis 1 has environments on its positive side.
     scale, partition : str
         As ``GxE.gge`` was asked.
+
+    Examples
+    --------
+    >>> from fastlmm_core import datasets, gxe
+    >>> wheat = gxe(datasets.load("winter_wheat"), "gen", "env", "yield")
+    >>> wheat.gge(scale="sd").scale
+    'sd'
     """
 
     table: TwoWayTable
@@ -57,7 +64,15 @@ class GGE(Displayed):
 
     @titled("Who wins where")
     def winners(self, axes: int = 2) -> pd.DataFrame:
-        """environment, genotype: which won where, by the first axes."""
+        """environment, genotype: which won where, by the first axes.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, gxe
+        >>> wheat = gxe(datasets.load("winter_wheat"), "gen", "env", "yield")
+        >>> wheat.gge().winners()["genotype"].tolist()
+        ['Fun', 'Fun', 'Fun', 'Fun', 'Zav', 'Fun', 'Zav', 'Fun', 'Fun']
+        """
         fitted = (self.left[:, :axes] * self.size[:axes]) @ self.right[:, :axes].T
         best = fitted.argmax(axis=0)
         return pd.DataFrame(
@@ -70,6 +85,13 @@ class GGE(Displayed):
 
         Projections on the direction of the mean environment vector of two axes, and the length across it; in
         the units of the table where it is not scaled.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, gxe
+        >>> wheat = gxe(datasets.load("winter_wheat"), "gen", "env", "yield")
+        >>> wheat.gge().ranking().nsmallest(2, "rank")["genotype"].tolist()
+        ['Fun', 'Cas']
         """
         scores = self.left[:, :2] * self.size[:2]
         mean = self.right[:, :2].mean(axis=0)
@@ -87,6 +109,13 @@ class GGE(Displayed):
 
         Length of its vector in two axes (environment-metric, per genotype), and cosine of its angle to the
         average environment.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, gxe
+        >>> wheat = gxe(datasets.load("winter_wheat"), "gen", "env", "yield")
+        >>> wheat.gge().environments().columns.tolist()
+        ['environment', 'length', 'cosine']
         """
         vectors = self.right[:, :2] * self.size[:2] / np.sqrt(len(self.left) - 1)
         mean = vectors.mean(axis=0)
@@ -96,7 +125,15 @@ class GGE(Displayed):
         return pd.DataFrame({"environment": self.table.environments, "length": length, "cosine": cosine})
 
     def axes(self) -> FigureTable:
-        """axis, ss, percent, cumulative."""
+        """axis, ss, percent, cumulative.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, gxe
+        >>> wheat = gxe(datasets.load("winter_wheat"), "gen", "env", "yield")
+        >>> wheat.gge().axes().to_frame()["axis"].tolist()[:2]
+        ['PC1', 'PC2']
+        """
         frame = pd.DataFrame(
             {"axis": [f"PC{i + 1}" for i in range(self.size.size)], "ss": self.size**2,
              "percent": self.percent, "cumulative": np.cumsum(self.percent)}

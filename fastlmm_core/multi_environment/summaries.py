@@ -46,6 +46,13 @@ class GxE(Displayed):
         The fit that the means come from.
     names : tuple of str
         Genotype and environment factor of the fit.
+
+    Examples
+    --------
+    >>> from fastlmm_core import datasets, gxe
+    >>> wheat = gxe(datasets.load("winter_wheat"), "gen", "env", "yield")
+    >>> wheat.to_frame().shape
+    (18, 9)
     """
 
     table: TwoWayTable
@@ -54,11 +61,37 @@ class GxE(Displayed):
 
     @titled("Means")
     def to_frame(self) -> pd.DataFrame:
-        """The means: a row a genotype, a column an environment."""
+        """The means: a row a genotype, a column an environment.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, gxe
+        >>> wheat = gxe(datasets.load("winter_wheat"), "gen", "env", "yield")
+        >>> print(wheat.to_frame().iloc[:2, :3])
+        Means
+               BH93   EA93   HW93
+         Ann  4.460  4.150  2.849
+         Ari  4.417  4.771  2.912
+        """
         return self.table.frame()
 
     def anova(self) -> FigureTable:
-        """Analysis of variance: environments, genotypes, interaction (slopes, deviations), error."""
+        """Analysis of variance: environments, genotypes, interaction (slopes, deviations), error.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, gxe
+        >>> wheat = gxe(datasets.load("winter_wheat"), "gen", "env", "yield")
+        >>> print(wheat.anova())
+        Analysis of variance (means of yield)
+         source         df       ss       ms      F       p
+         environment     8  114.536  14.3170
+         genotype       17   22.671   1.3336  9.087  <.0001
+         interaction   136   19.958   0.1468
+           slopes       17    2.278   0.1340  0.902  0.5729
+           deviations  119   17.680   0.1486
+        No error is known: the interaction has no test.
+        """
         return anova_table(self.table)
 
     @public(best=one_of(BEST))
@@ -77,6 +110,13 @@ class GxE(Displayed):
             Wilkinson's regression (p against 1); W, W_percent (Wricke's ecovalence); sigma2, F, p_sigma2,
             sigma2_dev (Shukla's stability variance, of means; sigma2_dev beside the regression); P,
             P_genotype, P_interaction, rank_P (Lin & Binns' superiority).
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, gxe
+        >>> wheat = gxe(datasets.load("winter_wheat"), "gen", "env", "yield")
+        >>> wheat.stability().to_frame()[["genotype", "slope"]].head(2).round(3).to_numpy().tolist()
+        [['Ann', 1.098], ['Ari', 1.066]]
         """
         return stability_table(self.table, best)
 
@@ -85,6 +125,17 @@ class GxE(Displayed):
 
         Of a fit with random genotypes from its components, with standard errors and the interaction
         split into heterogeneity of scale and lack of correlation; otherwise from the mean squares.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, gxe
+        >>> wheat = gxe(datasets.load("winter_wheat"), "gen", "env", "yield")
+        >>> print(wheat.variance_shares())
+        Variance components (means of yield)
+         component              variance  percent
+         genotype                 0.1319    12.37
+         interaction and error    0.1468    13.77
+         environment              0.7872    73.86
         """
         if self.fit is not None and self._random_genotypes():
             return fitted_shares(self.fit, *self.names)
@@ -100,6 +151,13 @@ class GxE(Displayed):
 
         Those of predictions are shrunken together; the genetic ones of the model are in ``fit.correlations``
         and ``fit.factor_analysis``.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, gxe
+        >>> wheat = gxe(datasets.load("winter_wheat"), "gen", "env", "yield")
+        >>> wheat.correlations().shape
+        (9, 9)
         """
         return self.to_frame().corr()
 
@@ -111,6 +169,13 @@ class GxE(Displayed):
         ------
         OptionError
             For more axes than there are.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, gxe
+        >>> wheat = gxe(datasets.load("winter_wheat"), "gen", "env", "yield")
+        >>> wheat.ammi(2).percent[:2].round(1)
+        array([48.2, 23.4])
         """
         return ammi(self.table, k)
 
@@ -124,11 +189,26 @@ class GxE(Displayed):
             Leave environments as they are, or divide each by the standard deviation of its means.
         partition : {"environment", "genotype", "symmetric"}
             Whose distances the biplot shows truly: to whom the singular values go.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, gxe
+        >>> wheat = gxe(datasets.load("winter_wheat"), "gen", "env", "yield")
+        >>> wheat.gge().percent[:2].round(1)
+        array([58.9, 19.1])
         """
         return gge(self.table, scale, partition)
 
     def summary(self) -> TableGroup:
-        """Analysis of variance, variance shares and the axes of AMMI."""
+        """Analysis of variance, variance shares and the axes of AMMI.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, gxe
+        >>> wheat = gxe(datasets.load("winter_wheat"), "gen", "env", "yield")
+        >>> wheat.summary().heading
+        '18 genotypes in 9 environments: means of yield'
+        """
         g, e = self.table.means.shape
         axes = self.ammi(min(2, g - 1, e - 1)).anova
         parts = [part._shown() for part in (self.anova(), self.variance_shares(), axes)]
@@ -182,7 +262,7 @@ def gxe(
     >>> from fastlmm_core import datasets, gxe
     >>> machines = datasets.load("machines")
     >>> str(gxe(machines, "Worker", "Machine", "score").stability().frame["genotype"].iloc[0])
-    '1'
+    'W1'
     """
     if hasattr(source, "design") and hasattr(source, "emmeans"):
         if genotype is None or environment is None:

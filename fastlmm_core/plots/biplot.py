@@ -56,6 +56,12 @@ def plot_biplot(
     ------
     OptionError
         For axes that the model does not have.
+
+    Examples
+    --------
+    >>> from fastlmm_core import datasets, gxe, plots
+    >>> wheat = gxe(datasets.load("winter_wheat"), "gen", "env", "yield")
+    >>> ax = plots.plot_biplot(wheat.gge(), polygon=True)
     """
     plot: Biplot = source.biplot
     first, second = _pair(axes, plot.row_scores.shape[1])

@@ -51,6 +51,12 @@ def plot_blups(
     ------
     DataError
         For an unknown group or coefficient, or a model without random effects.
+
+    Examples
+    --------
+    >>> from fastlmm_core import datasets, lmm, plots
+    >>> fit = lmm("yield ~ rep + (1|gen) + (1|rep:block)", datasets.load("john_alpha"))
+    >>> ax = plots.plot_blups(fit, "gen")
     """
     blups = fit.blups(level=level)
     if blups.empty:

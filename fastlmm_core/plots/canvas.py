@@ -93,6 +93,13 @@ def save(drawing: Axes | Figure, path: str | Path, dpi: int = 150) -> Path:
     -------
     Path
         The file written.
+
+    Examples
+    --------
+    >>> from fastlmm_core import datasets, lmm, plots
+    >>> fit = lmm("Yield ~ 1 + (1|Batch)", datasets.load("dyestuff"))
+    >>> plots.save(plots.plot_blups(fit), "batches.svg").name
+    'batches.svg'
     """
     figure: Any = getattr(drawing, "figure", None) or drawing
     check("drawing", figure, DRAWING)

@@ -52,6 +52,13 @@ def plot_correlations(
         When `source` holds no correlation matrix.
     OptionError
         For an unknown group.
+
+    Examples
+    --------
+    >>> from fastlmm_core import datasets, lmm, plots
+    >>> model = "yield ~ county + fa(0 + county | gen, k=1) + (1 | county:rep:block)"
+    >>> fit = lmm(model, datasets.load("besag_met"), residual="units | county")
+    >>> ax = plots.plot_correlations(fit.factor_analysis())
     """
     title, matrix = _matrix(source, group)
     values = matrix.to_numpy(float)

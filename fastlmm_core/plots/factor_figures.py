@@ -53,6 +53,13 @@ def plot_latent_regressions(
         For an unknown level.
     OptionError
         For a factor that the model does not have.
+
+    Examples
+    --------
+    >>> from fastlmm_core import datasets, lmm, plots
+    >>> model = "yield ~ county + fa(0 + county | gen, k=1) + (1 | county:rep:block)"
+    >>> fit = lmm(model, datasets.load("besag_met"), residual="units | county")
+    >>> figure = plots.plot_latent_regressions(fit.factor_analysis(), ["G01", "G02"])
     """
     if factor > analysis.k:
         raise OptionError(f"factor={factor}: the model has {analysis.k}")
@@ -111,6 +118,13 @@ def plot_performance(analysis: FactorAnalysis, *, label: int = 15, ax: Axes | No
     Returns
     -------
     Axes
+
+    Examples
+    --------
+    >>> from fastlmm_core import datasets, lmm, plots
+    >>> model = "yield ~ county + fa(0 + county | gen, k=1) + (1 | county:rep:block)"
+    >>> fit = lmm(model, datasets.load("besag_met"), residual="units | county")
+    >>> ax = plots.plot_performance(fit.factor_analysis())
     """
     frame = analysis.performance
     ax = own_axes(ax)

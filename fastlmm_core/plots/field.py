@@ -58,6 +58,13 @@ def plot_field(
     ------
     OptionError, DataError
         When the model has no positions, or a column or trial is not there.
+
+    Examples
+    --------
+    >>> from fastlmm_core import datasets, lmm, plots
+    >>> field = datasets.load("durban_rowcol")
+    >>> fit = lmm("yield ~ gen + (1|rep)", field)
+    >>> figure = plots.plot_field(fit, row="row", column="bed", data=field)
     """
     layout = field_layout(fit, row, column, by, data)
     label, rows = chosen_field(layout, trial)
@@ -98,6 +105,13 @@ def plot_variogram(
     References
     ----------
     Gilmour, Cullis & Verbyla (1997), J. Agric. Biol. Environ. Stat. 2, 269-293.
+
+    Examples
+    --------
+    >>> from fastlmm_core import datasets, lmm, plots
+    >>> field = datasets.load("durban_rowcol")
+    >>> fit = lmm("yield ~ gen + (1|rep)", field)
+    >>> figure = plots.plot_variogram(fit, row="row", column="bed", data=field)
     """
     layout = field_layout(fit, row, column, by, data)
     label, rows = chosen_field(layout, trial)

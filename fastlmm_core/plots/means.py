@@ -71,6 +71,14 @@ def plot_emmeans(means: Any, *, bars: str = "interval", ax: Axes | None = None) 
     ------
     OptionError
         For an unknown `bars`.
+
+    Examples
+    --------
+    >>> from fastlmm_core import datasets, lmm, plots
+    >>> fit = lmm("Y ~ V*N + (1|B/V)", datasets.load("oats"))
+    >>> ax = plots.plot_emmeans(fit.emmeans("~ N * V"))
+    >>> plots.save(ax, "means.png").name
+    'means.png'
     """
     check_option("bars", bars, BARS)
     frame, columns = means_frame(means)
@@ -146,6 +154,15 @@ def plot_emmeans_by_model(
         When a table lacks its columns, or `differences` names a model that is not drawn.
     OptionError
         For an unknown `bars`.
+
+    Examples
+    --------
+    >>> from fastlmm_core import datasets, lmm, plots
+    >>> table = datasets.load("cochrancox_kfert")
+    >>> fixed, random = lmm("yield ~ K2O_lbac + rep", table), lmm("yield ~ K2O_lbac + (1|rep)", table)
+    >>> ax = plots.plot_emmeans_by_model(
+    ...     {"fixed": fixed.emmeans("K2O_lbac"), "random": random.emmeans("K2O_lbac")}
+    ... )
     """
     check_option("bars", bars, BARS)
     unknown = set(differences or {}) - set(models)
@@ -212,6 +229,12 @@ def plot_comparison_intervals(
     Axes
         Where overlap and test disagree for some pairs, because no set of intervals fits all of them, the
         title says for how many.
+
+    Examples
+    --------
+    >>> from fastlmm_core import datasets, lmm, plots
+    >>> fit = lmm("Y ~ V*N + (1|B/V)", datasets.load("oats"))
+    >>> ax = plots.plot_comparison_intervals(fit.emmeans("N"))
     """
     intervals = means.comparison_intervals(adjust=adjust, level=level)
     frame, columns = means_frame(means)

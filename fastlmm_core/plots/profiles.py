@@ -46,6 +46,12 @@ def plot_profile(
     ------
     DataError
         For a parameter that was not profiled.
+
+    Examples
+    --------
+    >>> from fastlmm_core import datasets, lmm, plots
+    >>> fit = lmm("Yield ~ 1 + (1|Batch)", datasets.load("dyestuff"))
+    >>> figure = plots.plot_profile(fit.profile("sigma"))
     """
     intervals = profile.conf_int(level).set_index("parameter")
     points = profile.points  # with those that the intervals have added

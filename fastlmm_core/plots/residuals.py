@@ -45,6 +45,13 @@ def plot_residuals(
     ------
     DataError
         For an unknown column, an array of another length, or a row without a column.
+
+    Examples
+    --------
+    >>> from fastlmm_core import datasets, lmm, plots
+    >>> field = datasets.load("durban_rowcol")
+    >>> fit = lmm("yield ~ gen + (1|rep)", field)
+    >>> figure = plots.plot_residuals(fit, by="rep", row="row", column="bed", data=field)
     """
     if (row is None) != (column is None):
         raise DataError("the field layout needs both row and column")

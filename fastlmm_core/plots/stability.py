@@ -42,6 +42,12 @@ def plot_stability(
     ------
     DataError
         For an unknown genotype.
+
+    Examples
+    --------
+    >>> from fastlmm_core import datasets, gxe, plots
+    >>> wheat = gxe(datasets.load("winter_wheat"), "gen", "env", "yield")
+    >>> ax = plots.plot_stability(wheat)
     """
     table = summaries.table
     frame = summaries.stability().frame

@@ -34,6 +34,13 @@ def plot_trials(result: BatchResult, trait: str | None = None) -> Figure:
     Returns
     -------
     Figure
+
+    Examples
+    --------
+    >>> from fastlmm_core import datasets, fit_batch, plots
+    >>> model = "yield ~ rep + (1|gen) + (1|rep:block)"
+    >>> batch = fit_batch(datasets.path("trials"), model, by="trial", blups="gen", progress=False)
+    >>> figure = plots.plot_trials(batch)
     """
     fits = result.fits
     shown = trait or str(fits["trait"].iloc[0])

@@ -54,6 +54,14 @@ def run(
     ------
     FastLMMError
         Naming the key, column, level or option that is wrong and what would be right.
+
+    Examples
+    --------
+    >>> from fastlmm_core import datasets, run
+    >>> data = datasets.load("dyestuff").to_dict("list")
+    >>> answer = run({"data": data, "formula": "Yield ~ 1 + (1|Batch)", "emmeans": []})
+    >>> round(answer["fit"]["criterion"], 3)
+    319.654
     """
     reach = Reach.of(root, bool(inline_only))
     try:

@@ -27,20 +27,54 @@ class CorrelationTable(FigureTable):
     """Correlations of a fit: group, var1, var2, estimate, se; prints itself.
 
     `se` is NaN for a correlation that is held, +1, -1, or beside a variance of zero.
+
+    Examples
+    --------
+    >>> from fastlmm_core import datasets, lmm
+    >>> fit = lmm("Reaction ~ Days + (Days|Subject)", datasets.load("sleepstudy"))
+    >>> fit.correlations().to_frame()["estimate"].round(4).tolist()
+    [0.0656]
     """
 
     def groups(self) -> tuple[str, ...]:
-        """Names of the covariance matrices: grouping factors and the residual."""
+        """Names of the covariance matrices: grouping factors and the residual.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("Reaction ~ Days + (Days|Subject)", datasets.load("sleepstudy"))
+        >>> fit.correlations().groups()
+        ('Subject',)
+        """
         return tuple(dict.fromkeys(self.frame["group"]))
 
     @titled("Correlations")
     def matrix(self, group: str | None = None) -> pd.DataFrame:
-        """The correlation matrix (m, m) of one group, by default the first; 0 where the model has none."""
+        """The correlation matrix (m, m) of one group, by default the first; 0 where the model has none.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("Reaction ~ Days + (Days|Subject)", datasets.load("sleepstudy"))
+        >>> print(fit.correlations().matrix())
+        Correlations
+                      (Intercept)     Days
+         (Intercept)      1.00000  0.06555
+         Days             0.06555  1.00000
+        """
         return self._square(group, "estimate", 1.0)
 
     @titled("Standard errors of correlations")
     def errors(self, group: str | None = None) -> pd.DataFrame:
-        """Standard errors in the places of ``matrix``, NaN on the diagonal."""
+        """Standard errors in the places of ``matrix``, NaN on the diagonal.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("Reaction ~ Days + (Days|Subject)", datasets.load("sleepstudy"))
+        >>> float(fit.correlations().errors().iloc[0, 1].round(3))
+        0.325
+        """
         return self._square(group, "se", np.nan)
 
     def _square(self, group: str | None, column: str, diagonal: float) -> pd.DataFrame:

@@ -60,6 +60,18 @@ class FactorAnalysis(Displayed):
         Predictions of the levels in every environment, specific part included.
     singular : tuple of str
         What sits at a boundary, in words.
+
+    Examples
+    --------
+    >>> from fastlmm_core import datasets, lmm
+    >>> model = "yield ~ county + fa(0 + county | gen, k=1) + (1 | county:rep:block)"
+    >>> fit = lmm(model, datasets.load("besag_met"), residual="units | county")
+    >>> analysis = fit.factor_analysis()
+    >>> print(analysis.loadings.head(2))
+    Rotated loadings
+     environment     F1  se_F1  specific  se_specific
+     C1           6.515  1.386     15.07        16.94
+     C2           4.795  1.296      0.00        16.56
     """
 
     term: str
@@ -101,7 +113,17 @@ class FactorAnalysis(Displayed):
         return pd.DataFrame(correlation, index=T.index, columns=T.columns)
 
     def order(self) -> list[str]:
-        """Environments in the order of the dendrogram of their correlations (average linkage of 1 - r)."""
+        """Environments in the order of the dendrogram of their correlations (average linkage of 1 - r).
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> model = "yield ~ county + fa(0 + county | gen, k=1) + (1 | county:rep:block)"
+        >>> fit = lmm(model, datasets.load("besag_met"), residual="units | county")
+        >>> analysis = fit.factor_analysis()
+        >>> sorted(analysis.order())
+        ['C1', 'C2', 'C3', 'C4', 'C5', 'C6']
+        """
         return [self.environments[j] for j in dendrogram(self.correlations.to_numpy())[0]]
 
     @cached_property
@@ -184,7 +206,17 @@ class FactorAnalysis(Displayed):
         )
 
     def summary(self, top: int = SHOWN) -> TableGroup:
-        """Printable report: factors, environments, and the `top` levels by overall performance."""
+        """Printable report: factors, environments, and the `top` levels by overall performance.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> model = "yield ~ county + fa(0 + county | gen, k=1) + (1 | county:rep:block)"
+        >>> fit = lmm(model, datasets.load("besag_met"), residual="units | county")
+        >>> analysis = fit.factor_analysis()
+        >>> len(analysis.summary(top=3).tables)
+        3
+        """
         environments = self.loadings[["environment", *self.names, "specific"]].assign(
             variance=self.explained["variance"], explained=self.explained["total"]
         )

@@ -45,6 +45,15 @@ def compare_factors(*fits: LMMFit, term: str | None = None) -> pd.DataFrame:
     -----
     The likelihood-ratio p holds where the smaller model is inside the larger: with a specific variance
     at zero it is conservative, and AIC, BIC and the variance explained are read beside it.
+
+    Examples
+    --------
+    >>> from fastlmm_core import compare_factors, datasets, lmm
+    >>> trials = datasets.load("besag_met")
+    >>> model = "yield ~ county + fa(0 + county | gen, k={}) + (1 | county:rep:block)"
+    >>> fits = [lmm(model.format(k), trials, residual="units | county") for k in (1, 2)]
+    >>> compare_factors(*fits)["npar"].tolist()
+    [25, 30]
     """
     table = compare(*fits)
     ordered = sorted(fits, key=lambda fit: fit.npar)

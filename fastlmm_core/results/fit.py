@@ -56,6 +56,17 @@ class LMMFit(Displayed, Aliases):
     warnings : tuple of FastLMMWarning
     timings : dict
         Seconds by phase.
+
+    Examples
+    --------
+    >>> from fastlmm_core import datasets, lmm
+    >>> fit = lmm("Y ~ V*N + (1|B/V)", datasets.load("oats"))
+    >>> fit
+    Linear mixed model by REML: Y ~ V*N + (1|B/V)
+    72 rows, 12 fixed effects, -2 log-likelihood 529.03
+    Variances: V:B 106.1; B 214.5; Residual 177.1
+    Next: .summary(), .anova(), .emmeans(factor), .blups(), .variance_components, .conf_int(),
+          .predict(newdata), plots.plot_residuals(fit)
     """
 
     @public(n=whole(1), seed=optional(whole(0)), conditional=SWITCH)
@@ -111,6 +122,17 @@ class LMMFit(Displayed, Aliases):
             For a name that is no parameter.
         InferenceError, NumericalError
             When there is no likelihood to profile, or a search ends without an optimum.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("Yield ~ 1 + (1|Batch)", datasets.load("dyestuff"))
+        >>> print(fit.profile("theta_").conf_int())
+        Profile intervals, level 0.95
+         parameter               kind   group     var1         var2  estimate  lower  upper
+         sd(Batch: (Intercept))  sd     Batch     (Intercept)           37.26  12.20  84.06
+         sigma                   sigma  Residual                        49.51  38.23  67.66
+        method: profile
         """
         from fastlmm_core.intervals.profile import profile
 
@@ -153,6 +175,14 @@ class LMMFit(Displayed, Aliases):
             ``kind="residual"`` with related levels or residuals.
         OptionError
             When `out` holds something else.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("Yield ~ 1 + (1|Batch)", datasets.load("dyestuff"))
+        >>> draws = fit.bootstrap(50, seed=1, progress=False)
+        >>> draws.draws.shape, draws.names
+        ((50, 3), ('sd(Batch: (Intercept))', 'sigma', '(Intercept)'))
         """
         from fastlmm_core.intervals.bootstrap import bootstrap
 
@@ -175,6 +205,16 @@ class LMMFit(Displayed, Aliases):
             As in ``profile``.
         **options
             Of ``bootstrap``, and `type` of its interval.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("Reaction ~ Days + (Days|Subject)", datasets.load("sleepstudy"))
+        >>> print(fit.conf_int("wald", "beta_").iloc[:, [0, 5, 6, 7]])
+        Intervals, level 0.95
+         parameter    estimate    lower    upper
+         (Intercept)   251.405  237.007  265.804
+         Days           10.467    7.206   13.729
         """
         from fastlmm_core.intervals.confidence import conf_int
 
@@ -199,6 +239,17 @@ class LMMFit(Displayed, Aliases):
         DataFrame
             `p` takes the ratio for a chi-square, which is too large where a variance is tested; `p_boundary`
             is that of the `mixture` that belongs to it (Stram & Lee 1994), NaN where none is known.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("Y ~ V*N + (1|B/V)", datasets.load("oats"))
+        >>> print(fit.ranova())
+        Likelihood-ratio tests of the random terms
+         term       npar  loglik    aic  chisq  df       p  p_boundary  mixture
+         <none>       15  -264.5  559.0
+         (1 | V:B)    14  -268.3  564.7  7.661   1  0.0056      0.0028  0.5 chi2(0) + 0.5 chi2(1)
+         (1 | B)      14  -267.0  562.0  4.978   1  0.0257      0.0128  0.5 chi2(0) + 0.5 chi2(1)
         """
         from fastlmm_core.intervals.random_terms import ranova
 
@@ -230,24 +281,78 @@ class LMMFit(Displayed, Aliases):
         ------
         DataError
             Unknown levels without `allow_new_levels`, missing columns.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("Y ~ V*N + (1|B/V)", datasets.load("oats"))
+        >>> print(fit.predict({"V": ["Victory"], "N": ["N0.2cwt"], "B": ["I"]}, se=True))
+        Predictions
+         prediction     se
+              129.2  7.647
         """
         return _prediction.predict(self, newdata, random, allow_new_levels, offset, se)
 
     @public()
     def refit(self, y: Any) -> LMMFit:
-        """The same model on another response (n,)."""
+        """The same model on another response (n,).
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("Reaction ~ Days + (Days|Subject)", datasets.load("sleepstudy"))
+        >>> again = fit.refit(2 * fit.response)
+        >>> round(again.sigma / fit.sigma, 6)
+        2.0
+        """
         return self.prepared.fit(y=y)
 
     @public()
     def save(self, path: str | Path) -> None:
-        """Write the fit to a file that `fastlmm_core.load` reads; see ``fastlmm_core.results.saving``."""
+        """Write the fit to a file that `fastlmm_core.load` reads; see ``fastlmm_core.results.saving``.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("Yield ~ 1 + (1|Batch)", datasets.load("dyestuff"))
+        >>> from fastlmm_core import load
+        >>> fit.save("dyestuff.fit")
+        >>> load("dyestuff.fit").nobs
+        30
+        """
         from fastlmm_core.results.saving import save_fit
 
         save_fit(self, path)
 
     @public(ddf=DDF)
     def summary(self, ddf: str | None = None, information: str | None = None) -> Summary:
-        """Printable summary; see ``fastlmm_core.results.summary``."""
+        """Printable summary; see ``fastlmm_core.results.summary``.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("Yield ~ 1 + (1|Batch)", datasets.load("dyestuff"))
+        >>> print(fit.summary())
+        Linear mixed model fit by REML
+        Formula: Yield ~ 1 + (1|Batch)
+        <BLANKLINE>
+        REML criterion at convergence: 319.7
+        <BLANKLINE>
+        Scaled residuals:
+             Min       1Q  Median      3Q     Max
+         -1.4117  -0.7634  0.1418  0.7792  1.8296
+        <BLANKLINE>
+        Random effects:
+         Groups    Name         Variance  Std.Dev.
+         Batch     (Intercept)   1764.05     42.00
+         Residual                2451.25     49.51
+        <BLANKLINE>
+        Number of obs: 30, groups: Batch, 6
+        <BLANKLINE>
+        Fixed effects (Satterthwaite df):
+         term         estimate     se  df       t       p
+         (Intercept)   1527.50  19.38   5  78.804  <.0001
+        """
         from fastlmm_core.results.summary import summarize
 
         return summarize(self, ddf, information=information)

@@ -81,6 +81,17 @@ class FixedPart(FitFigures):
         Raises
         ------
         OptionError, InferenceError
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("Reaction ~ Days + (Days|Subject)", datasets.load("sleepstudy"))
+        >>> fit.linear_functions([[1.0, 5.0]])
+        Linear functions K beta
+         estimate     se  df
+          303.742  9.581  17
+        ddf: kenward-roger, expected information
+        Next: .se(), .df(), .cov, .f_test()
         """
         K = K if sp.issparse(K) else np.atleast_2d(numbers("K", K))
         if K.ndim != 2 or K.shape[-1] != len(self.coef_names):
@@ -130,6 +141,17 @@ class FixedPart(FitFigures):
         """Coefficients: term, estimate, se, df, t, p, lower, upper, status, ddf (unrounded).
 
         For Kenward-Roger the standard errors are the adjusted ones.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("Reaction ~ Days + (Days|Subject)", datasets.load("sleepstudy"))
+        >>> print(fit.fixed_effects())
+        Fixed effects, limits at level 0.95
+         term         estimate     se  df       t       p    lower    upper
+         (Intercept)   251.405  6.825  17  36.838  <.0001  237.007  265.804
+         Days           10.467  1.546  17   6.771  <.0001    7.206   13.729
+        ddf: kenward-roger
         """
         ddf, level = check_option("ddf", ddf or self.default_ddf, DDF_METHODS), check_level(level)
         kept = self.design.kept
@@ -160,6 +182,18 @@ class FixedPart(FitFigures):
             Sequential, marginal to terms that do not contain it, or marginal in sum-to-zero coding.
         ddf : str, optional
             Kenward-Roger gives the scaled F of pbkrtest, with its scaling in a column of its own.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("Y ~ V*N + (1|B/V)", datasets.load("oats"))
+        >>> print(fit.anova())
+        Analysis of variance, type 3
+         term  df_num  df_den       F       p  scaling
+         V          2      10   1.485  0.2724    1.000
+         N          3      45  37.686  <.0001    1.000
+         V:N        6      45   0.303  0.9322    1.000
+        ddf: kenward-roger
         """
         ddf, information = ddf or self.default_ddf, information or self.default_information
         return _term_tests.anova_table(self, self.linear_functions, type, ddf, information)
@@ -176,6 +210,13 @@ class FixedPart(FitFigures):
         -------
         (r, n) float64
             K (X'V^-1 X)^-1 X'V^-1; times the response less the offset it is the estimate.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("Yield ~ 1 + (1|Batch)", datasets.load("dyestuff"))
+        >>> fit.observation_weights([[1.0]]).sum().round(6)
+        np.float64(1.0)
         """
         return _prediction.observation_weights(self, K)
 
@@ -189,7 +230,24 @@ class FixedPart(FitFigures):
         cov_reduce: Any = None, nuisance: Any = (), wt_nuis: str = "equal", counterfactuals: Any = (),
         submodel: str | None = None,
     ) -> EmmeansTable:  # fmt: skip
-        """Estimated marginal means; see ``fastlmm_core.inference.emmeans.emmeans``."""
+        """Estimated marginal means; see ``fastlmm_core.inference.emmeans.emmeans``.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("Y ~ V*N + (1|B/V)", datasets.load("oats"))
+        >>> print(fit.emmeans("~ N | V", at={"V": ["Victory"]}))
+        Estimated marginal means
+        V = Victory:
+         N        estimate     se     df   lower    upper
+         N0.0cwt    71.500  9.107  16.08  52.202   90.798
+         N0.2cwt    89.667  9.107  16.08  70.369  108.965
+         N0.4cwt   110.833  9.107  16.08  91.535  130.131
+         N0.6cwt   118.500  9.107  16.08  99.202  137.798
+        <BLANKLINE>
+        Degrees of freedom: Kenward-Roger
+        Confidence level: 0.95
+        """
         from fastlmm_core.inference.emmeans import emmeans
 
         ddf, information = ddf or self.default_ddf, information or self.default_information
@@ -206,7 +264,17 @@ class FixedPart(FitFigures):
         weights: Any = "equal", ddf: str | None = None, information: str | None = None, level: float = 0.95,
         delta: float | None = None,
     ) -> EmmeansTable:  # fmt: skip
-        """Marginal slopes in a covariate; see ``fastlmm_core.inference.emmeans.emtrends``."""
+        """Marginal slopes in a covariate; see ``fastlmm_core.inference.emmeans.emtrends``.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("Reaction ~ Days * Subject", datasets.load("sleepstudy"))
+        >>> print(fit.emtrends("Subject", "Days").to_frame().head(2)[["Subject", "estimate", "se"]].round(3))
+          Subject  estimate     se
+        0    S308    21.765  2.818
+        1    S309     2.262  2.818
+        """
         from fastlmm_core.inference.emmeans import emtrends
 
         ddf, information = ddf or self.default_ddf, information or self.default_information
@@ -220,7 +288,19 @@ class FixedPart(FitFigures):
         self, by: Any = None, at: Mapping[str, Any] | None = None, weights: Any = "equal",
         ddf: str | None = None, information: str | None = None, scaled: bool = True,
     ) -> pd.DataFrame:  # fmt: skip
-        """F tests of the contrasts of the marginal means; see ``fastlmm_core.inference.joint_tests``."""
+        """F tests of the contrasts of the marginal means; see ``fastlmm_core.inference.joint_tests``.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("Y ~ V*N + (1|B/V)", datasets.load("oats"))
+        >>> print(fit.joint_tests(by="V"))
+        Joint tests of the contrasts of marginal means
+         term  V            df_num  df_den       F       p
+         N     Golden.rain       3      45  13.023  <.0001
+         N     Marvellous        3      45   9.953  <.0001
+         N     Victory           3      45  15.316  <.0001
+        """
         from fastlmm_core.inference.joint_tests import joint_tests
 
         ddf, information = ddf or self.default_ddf, information or self.default_information

@@ -44,6 +44,14 @@ class GenotypeValues(Displayed):
         Whether large values are good.
     draws, seed : int
         Of the simulation of ranks.
+
+    Examples
+    --------
+    >>> from fastlmm_core import datasets, lmm
+    >>> fit = lmm("yield ~ rep + (1|gen) + (1|rep:block)", datasets.load("john_alpha"))
+    >>> values = fit.genotype_values("gen")
+    >>> len(values), round(float(values.estimate.max()), 3)
+    (24, 4.981)
     """
 
     rows: GenotypeRows
@@ -79,7 +87,16 @@ class GenotypeValues(Displayed):
         return out
 
     def covariance(self, group: int = 0) -> np.ndarray:
-        """Covariance (L, L) of the errors of the values in one group of `by`."""
+        """Covariance (L, L) of the errors of the values in one group of `by`.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("yield ~ rep + (1|gen) + (1|rep:block)", datasets.load("john_alpha"))
+        >>> values = fit.genotype_values("gen")
+        >>> values.covariance().shape
+        (24, 24)
+        """
         return self._covariances[group]
 
     @cached_property
@@ -121,7 +138,16 @@ class GenotypeValues(Displayed):
             return np.where(prior > 0.0, 1.0 - error / prior, 0.0)
 
     def to_frame(self) -> pd.DataFrame:
-        """A copy of the figures, unrounded."""
+        """A copy of the figures, unrounded.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("yield ~ rep + (1|gen) + (1|rep:block)", datasets.load("john_alpha"))
+        >>> values = fit.genotype_values("gen")
+        >>> values.to_frame().nsmallest(2, "rank")["gen"].tolist()
+        ['G01', 'G05']
+        """
         return self.frame.copy()
 
     def _shown(self) -> Table:
@@ -140,6 +166,19 @@ class GenotypeValues(Displayed):
         -------
         FigureTable
             Labels, estimate, se, p_among, and p_all, the probability that all of the k are right.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("yield ~ rep + (1|gen) + (1|rep:block)", datasets.load("john_alpha"))
+        >>> values = fit.genotype_values("gen")
+        >>> values.best(3)
+        The 3 best of 24:
+         gen  estimate      se  p_among   p_all
+         G01    4.9807  0.1766   0.7361  0.2114
+         G05    4.9545  0.1765   0.6750  0.2114
+         G15    4.9042  0.1765   0.5607  0.2114
+        Next: .to_frame()
         """
         parts = []
         for g, own in enumerate(self.groups):
@@ -172,6 +211,16 @@ class GenotypeValues(Displayed):
             the mean of all and its standard error given the data; `response` = i h sigma_g, the gain that a
             trial of this precision leads to in expectation, with h2 and sigma_g on the basis of differences
             (Cullis et al. 2006).
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("yield ~ rep + (1|gen) + (1|rep:block)", datasets.load("john_alpha"))
+        >>> values = fit.genotype_values("gen")
+        >>> print(values.select(share=0.25))
+        Gain from selection:
+          n  k  intensity    gain  gain_se      h2  response
+         24  6      1.224  0.3650  0.05780  0.8091    0.4161
         """
         if (k is None) == (share is None):
             raise OptionError("select takes either k, how many, or share=, which part of all")
@@ -207,6 +256,14 @@ class GenotypeValues(Displayed):
         -------
         GenotypeValues
             With the covariances between the levels in the errors; large values are good.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("yield ~ county + (1|gen) + (1|county:gen)", datasets.load("besag_met"))
+        >>> values = fit.genotype_values("gen", by="county")
+        >>> values.index({"C1": 1.0, "C2": 2.0}).best(1).to_frame()["gen"].tolist()
+        ['G05']
         """
         if len(self.by) != 1:
             raise OptionError("an index is over the levels of one factor: genotype_values(..., by='trait')")

@@ -74,6 +74,17 @@ class HeritabilityTable(FigureTable):
         Levels that count.
     genetic, blup, blue : (L, L) or None
         Variances of the differences of the levels, of the errors of their BLUPs, and of their BLUEs.
+
+    Examples
+    --------
+    >>> from fastlmm_core import datasets, lmm
+    >>> fit = lmm("yield ~ rep + (1|gen) + (1|rep:block)", datasets.load("john_alpha"))
+    >>> fit.heritability("gen", ["standard", "cullis"])
+    Heritability of gen, 24 levels, variance 0.142902:
+     definition  estimate       se
+     standard     0.84007  0.06254
+     cullis       0.80913  0.06976
+    Next: ["cullis"], .by_level, .pairs, .to_frame()
     """
 
     labels: Any = None

@@ -54,6 +54,14 @@ class RandomPart(FixedPart):
         ------
         OptionError
             When the expression is anything else.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("yield ~ rep + (1|gen) + (1|rep:block)", datasets.load("john_alpha"))
+        >>> fit.vpredict("V1/(V1 + V3)")
+        V1/(V1 + V3) = 0.6365, standard error 0.1077 (average information)
+        Next: .estimate, .se
         """
         return vpredict(self, expression, information)
 
@@ -77,6 +85,15 @@ class RandomPart(FixedPart):
         ------
         OptionError
             When the term, or every term, has no correlations.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("Reaction ~ Days + (Days|Subject)", datasets.load("sleepstudy"))
+        >>> print(fit.correlations())
+        Correlations (standard errors from average information)
+         group    var1         var2  estimate      se
+         Subject  (Intercept)  Days    0.0656  0.3250
         """
         return correlation_table(self, term, information)
 
@@ -96,6 +113,21 @@ class RandomPart(FixedPart):
         ------
         OptionError
             When no term, or not this one, has factors.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> model = "yield ~ county + fa(0 + county | gen, k=1) + (1 | county:rep:block)"
+        >>> fit = lmm(model, datasets.load("besag_met"), residual="units | county")
+        >>> print(fit.factor_analysis().explained)
+        Variance explained (%), by environment
+         environment  variance      F1   total
+         C1              57.52   73.80   73.80
+         C2              23.00  100.00  100.00
+         C3              93.06   60.90   60.90
+         C4              27.98  100.00  100.00
+         C5              78.48  100.00  100.00
+         C6              16.30   23.85   23.85
         """
         from fastlmm_core.results.factor_analysis import factor_analysis
 
@@ -115,13 +147,38 @@ class RandomPart(FixedPart):
         `pev` is the prediction error variance Var(u_hat - u) with the uncertainty of beta in it, `condvar`
         the conditional variance given the parameters (lme4's condVar); `se` is sqrt(pev), and
         reliability = 1 - pev / Var(u).
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("Yield ~ 1 + (1|Batch)", datasets.load("dyestuff"))
+        >>> print(fit.blups())
+        BLUPs, limits at level 0.95
+         group  level  term         estimate     se     pev  condvar  reliability   lower   upper
+         Batch  A      (Intercept)    -17.61  24.77  613.70   383.63        0.652  -66.16   30.95
+         Batch  B      (Intercept)      0.39  24.77  613.70   383.63        0.652  -48.16   48.95
+         Batch  C      (Intercept)     28.56  24.77  613.70   383.63        0.652  -19.99   77.12
+         Batch  D      (Intercept)    -23.08  24.77  613.70   383.63        0.652  -71.64   25.47
+         Batch  E      (Intercept)     56.73  24.77  613.70   383.63        0.652    8.18  105.29
+         Batch  F      (Intercept)    -45.00  24.77  613.70   383.63        0.652  -93.55    3.56
         """
         return _blups.blup_table(self, term, level)
 
     @public()
     @titled("Conditional modes of {key}")
     def ranef(self) -> dict[str, pd.DataFrame]:
-        """Conditional modes by grouping factor: a row a level, a column a coefficient."""
+        """Conditional modes by grouping factor: a row a level, a column a coefficient.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("Reaction ~ Days + (Days|Subject)", datasets.load("sleepstudy"))
+        >>> print(fit.ranef()["Subject"].head(2))
+        Conditional modes of Subject
+         Subject  (Intercept)    Days
+         S308           2.259   9.199
+         S309         -40.399  -8.620
+        """
         return _blups.ranef_tables(self)
 
     @public(term=optional(TEXT))
@@ -138,6 +195,19 @@ class RandomPart(FixedPart):
         ------
         OptionError
             When no term, or not this one, has a relationship from markers.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from fastlmm_core import Markers, lmm
+        >>> snps = pd.DataFrame({"gen": list("abcd"), "m1": [0, 1, 2, 0], "m2": [2, 1, 0, 0]})
+        >>> plots = pd.DataFrame({"gen": list("abcd") * 2, "yield": [5.1, 6.2, 7.4, 5.9, 5.0, 6.5, 7.0, 6.1]})
+        >>> fit = lmm("yield ~ 1 + (1 | vm(gen, G))", plots, relationships={"G": Markers(snps)})
+        >>> print(fit.marker_effects()[["marker", "estimate"]].round(2))
+        Effects of markers
+         marker  estimate
+         m1          0.62
+         m2         -0.43
         """
         return marker_effect_table(self, term)
 
@@ -189,7 +259,16 @@ class RandomPart(FixedPart):
 
     @public(term=NAME, level=LEVEL)
     def trial_summary(self, term: str, level: float = 0.95) -> dict[str, float]:
-        """Was the trial any good: figures of it by name; see ``fastlmm_core.results.trial_summary``."""
+        """Was the trial any good: figures of it by name; see ``fastlmm_core.results.trial_summary``.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("yield ~ rep + (1|gen) + (1|rep:block)", datasets.load("john_alpha"))
+        >>> figures = fit.trial_summary("gen")
+        >>> round(figures["h2_cullis"], 2), round(figures["h2_se"], 2)
+        (0.81, 0.07)
+        """
         from fastlmm_core.results.trial_summary import trial_summary
 
         return trial_summary(self, term, level)
@@ -260,6 +339,13 @@ class RandomPart(FixedPart):
         ------
         OptionError
             When the model has no trend, or no such term.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("yield ~ (1|gen)", datasets.load("durban_rowcol"), field_trend="ps(row, bed)")
+        >>> fit.trend().shape
+        (544, 4)
         """
         from fastlmm_core.results.trend import trend_table
 
@@ -282,6 +368,18 @@ class RandomPart(FixedPart):
         -------
         DataFrame
             [trial], row_lag, column_lag, semivariance, pairs.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> field = datasets.load("durban_rowcol")
+        >>> fit = lmm("yield ~ gen + (1|rep)", field)
+        >>> print(fit.variogram("row", "bed", data=field).head(3))
+        Sample variogram of the residuals
+         row_lag  column_lag  semivariance  pairs
+               0           0       0.00000    544
+               0           1       0.04939    528
+               0           2       0.05206    512
         """
         from fastlmm_core.results.field_layout import field_layout
         from fastlmm_core.results.variogram import variogram_table

@@ -90,6 +90,18 @@ def compare(*fits: FitFigures) -> pd.DataFrame:
         Fewer than two fits, REML with different fixed parts, or a mixture of methods.
     DesignError
         The fits are not of the same observations.
+
+    Examples
+    --------
+    >>> from fastlmm_core import compare, datasets, lmm
+    >>> sleep = datasets.load("sleepstudy")
+    >>> slopes = lmm("Reaction ~ Days + (Days|Subject)", sleep, reml=False)
+    >>> alone = lmm("Reaction ~ Days + (1|Subject)", sleep, reml=False)
+    >>> print(compare(alone, slopes)[["npar", "loglik", "chisq", "df", "p_boundary"]])
+    Comparison of fits
+     npar  loglik   chisq  df  p_boundary
+        4  -897.0
+        6  -876.0  42.139   2      <.0001
     """
     if len(fits) < 2:
         raise OptionError("compare() needs two fits or more")

@@ -37,6 +37,14 @@ class VarianceFunction(Displayed):
     estimate, se : float
     information : str
         Information about the components behind `se`.
+
+    Examples
+    --------
+    >>> from fastlmm_core import datasets, lmm
+    >>> fit = lmm("yield ~ rep + (1|gen) + (1|rep:block)", datasets.load("john_alpha"))
+    >>> h2 = fit.vpredict("V1/(V1 + V3)")
+    >>> round(h2.estimate, 3), round(h2.se, 3)
+    (0.636, 0.108)
     """
 
     expression: str

@@ -90,7 +90,15 @@ class Relationship(Displayed, ABC):
 
     @abstractmethod
     def diagonal(self) -> np.ndarray:
-        """A_ii, (L,): one plus the inbreeding coefficient for a pedigree."""
+        """A_ii, (L,): one plus the inbreeding coefficient for a pedigree.
+
+        Examples
+        --------
+        >>> from fastlmm_core import Pedigree
+        >>> family = Pedigree({"id": list("abcd"), "sire": ["", "", "a", "c"], "dam": ["", "", "b", "b"]})
+        >>> family.diagonal()
+        array([1.  , 1.  , 1.  , 1.25])
+        """
 
     @abstractmethod
     def content(self) -> tuple[np.ndarray, ...]:
@@ -109,7 +117,15 @@ class Relationship(Displayed, ABC):
         return None
 
     def inverse(self) -> sp.csc_array:
-        """A^-1, (L, L), rows in the order of `levels`."""
+        """A^-1, (L, L), rows in the order of `levels`.
+
+        Examples
+        --------
+        >>> from fastlmm_core import Pedigree
+        >>> family = Pedigree({"id": list("abcd"), "sire": ["", "", "a", "c"], "dam": ["", "", "b", "b"]})
+        >>> family.inverse().shape
+        (4, 4)
+        """
         return self.precision()
 
     @public()
@@ -125,6 +141,16 @@ class Relationship(Displayed, ABC):
         -------
         DataFrame
             Square, with the names as index and columns.
+
+        Examples
+        --------
+        >>> from fastlmm_core import Pedigree
+        >>> family = Pedigree({"id": list("abcd"), "sire": ["", "", "a", "c"], "dam": ["", "", "b", "b"]})
+        >>> print(family.relationship(["a", "c", "d"]))
+              a     c     d
+        a  1.00  0.50  0.25
+        c  0.50  1.00  0.75
+        d  0.25  0.75  1.25
         """
         chosen = list(self.levels) if names is None else listed_names(names)
         places = self.locate(chosen, "relationship")

@@ -50,6 +50,13 @@ class Covariance(Relationship):
     -----
     A singular matrix is taken as it is: nothing is added to its diagonal. Its levels are then u = K s with
     the root K of a pivoted Cholesky factorization.
+
+    Examples
+    --------
+    >>> from fastlmm_core import Covariance
+    >>> Covariance([[1.0, 0.5], [0.5, 1.0]], levels=["a", "b"])
+    Covariance of 2 levels
+    Next: .relationship(names), lmm("y ~ 1 + (1 | vm(animal, A))", data, relationships={"A": A})
     """
 
     @public()

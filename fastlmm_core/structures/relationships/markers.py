@@ -54,6 +54,16 @@ class Markers(Relationship):
     Notes
     -----
     With fewer markers than 0.6 of the levels, or a singular G, no inverse is formed: the levels are u = K s.
+
+    Examples
+    --------
+    >>> from fastlmm_core import Markers
+    >>> snps = {"gen": ["a", "b", "c"], "m1": [0, 1, 2], "m2": [2, 1, 1]}
+    >>> print(Markers(snps).relationship())
+              a         b         c
+    a  0.722222 -0.111111 -0.611111
+    b -0.111111  0.055556  0.055556
+    c -0.611111  0.055556  0.555556
     """
 
     @public(

@@ -66,8 +66,9 @@ class Pedigree(Relationship):
 
     Examples
     --------
+    >>> from fastlmm_core import Pedigree
     >>> ped = Pedigree({"id": ["a", "b", "c", "d"], "sire": ["", "", "a", "c"], "dam": ["", "", "b", "b"]})
-    >>> ped.inbreeding()["d"]
+    >>> float(ped.inbreeding()["d"])
     0.25
     """
 
@@ -115,11 +116,27 @@ class Pedigree(Relationship):
         return inbreeding, variance
 
     def inbreeding(self) -> pd.Series:
-        """Inbreeding coefficients F = A_ii - 1, by individual."""
+        """Inbreeding coefficients F = A_ii - 1, by individual.
+
+        Examples
+        --------
+        >>> from fastlmm_core import Pedigree
+        >>> family = Pedigree({"id": list("abcd"), "sire": ["", "", "a", "c"], "dam": ["", "", "b", "b"]})
+        >>> family.inbreeding().to_dict()
+        {'a': 0.0, 'b': 0.0, 'c': 0.0, 'd': 0.25}
+        """
         return pd.Series(self._diagonals[0], index=list(self.levels), name="inbreeding")
 
     def mendelian_variance(self) -> pd.Series:
-        """Variance of each individual given its parents, the diagonal of D."""
+        """Variance of each individual given its parents, the diagonal of D.
+
+        Examples
+        --------
+        >>> from fastlmm_core import Pedigree
+        >>> family = Pedigree({"id": list("abcd"), "sire": ["", "", "a", "c"], "dam": ["", "", "b", "b"]})
+        >>> family.mendelian_variance().to_dict()
+        {'a': 1.0, 'b': 1.0, 'c': 0.5, 'd': 0.5}
+        """
         return pd.Series(self._diagonals[1], index=list(self.levels), name="mendelian_variance")
 
     @cached_property
@@ -163,7 +180,15 @@ class Pedigree(Relationship):
 
     @public()
     def ancestors(self, names: Iterable[Any]) -> list[str]:
-        """The individuals named and all their ancestors, in the order of `levels`."""
+        """The individuals named and all their ancestors, in the order of `levels`.
+
+        Examples
+        --------
+        >>> from fastlmm_core import Pedigree
+        >>> family = Pedigree({"id": list("abcd"), "sire": ["", "", "a", "c"], "dam": ["", "", "b", "b"]})
+        >>> family.ancestors(["c"])
+        ['a', 'b', 'c']
+        """
         kept = np.zeros(self.size, bool)
         kept[self.locate(names, "ancestors")] = True
         mark_ancestors(self._sire, self._dam, self._order, kept)
@@ -180,6 +205,13 @@ class Pedigree(Relationship):
         ----------
         names : iterable
             Individuals that have to stay.
+
+        Examples
+        --------
+        >>> from fastlmm_core import Pedigree
+        >>> family = Pedigree({"id": list("abcd"), "sire": ["", "", "a", "c"], "dam": ["", "", "b", "b"]})
+        >>> family.pruned(["c"]).levels
+        ('c',)
         """
         named = np.zeros(self.size, bool)
         named[self.locate(names, "pruned")] = True

@@ -82,6 +82,16 @@ def single_step(
     Notes
     -----
     Aguilar et al. (2010); Christensen & Lund (2010).
+
+    Examples
+    --------
+    >>> from fastlmm_core import Pedigree
+    >>> family = Pedigree({"id": list("abcd"), "sire": ["", "", "a", "c"], "dam": ["", "", "b", "b"]})
+    >>> from fastlmm_core import Markers, single_step
+    >>> snps = Markers({"id": ["c", "d"], "m1": [0, 1], "m2": [2, 1], "m3": [1, 1]})
+    >>> single_step(family, snps)
+    SparseInverse of 4 levels, 14 entries
+    Next: .relationship(names), lmm("y ~ 1 + (1 | vm(animal, A))", data, relationships={"A": A})
     """
     G = blend(genomic, pedigree, share, tune=tune)
     if G.root() is not None:

@@ -30,6 +30,12 @@ class SparseInverse(Relationship):
     ------
     DataError
         For a matrix that is not symmetric or not positive definite, and for missing names.
+
+    Examples
+    --------
+    >>> from fastlmm_core import SparseInverse
+    >>> SparseInverse([[1.5, -1.0], [-1.0, 2.0]], levels=["a", "b"]).diagonal()
+    array([1.  , 0.75])
     """
 
     @public()
