@@ -197,6 +197,23 @@ def missing_function(name: str, known: Iterable[str]) -> str:
     return f"fastlmm_core has no '{name}'{nearest_names(name, known)}"
 
 
+class UnknownNameError(AttributeError):
+    """An attribute that an object does not have; what would be right is looked up when it is printed only.
+
+    ``hasattr`` and ``getattr`` with a default ask often, and throw the answer away.
+    """
+
+    def __init__(self, owner: object, name: str):
+        super().__init__(name)
+        self._kind, self._name, self._known = type(owner), name, [n for n in dir(owner) if n[0] != "_"]
+
+    def __str__(self) -> str:
+        return missing_attribute(self._kind, self._name, self._known)
+
+    def __reduce__(self) -> tuple[type[AttributeError], tuple[str]]:
+        return AttributeError, (str(self),)
+
+
 def missing_attribute(kind: type, name: str, known: Iterable[str]) -> str:
     """The message on an attribute that an object does not have."""
     for own in kind.__mro__:

@@ -16,6 +16,7 @@ from fastlmm_core.design.field_trend import add_field_trend
 from fastlmm_core.design.formula import ParsedFormula, bind_formula, parse_formula
 from fastlmm_core.design.functions import columns_read, is_factor_call
 from fastlmm_core.design.structured_parts import UNITS
+from fastlmm_core.display.displayed import Displayed
 from fastlmm_core.errors import FormulaError, InferenceError, OptionError, check_option, nearest_names
 from fastlmm_core.inference.estimate_tables import check_level
 from fastlmm_core.inference.linear_functions import DDF_METHODS, KENWARD_ROGER_NEEDS_REML
@@ -33,8 +34,8 @@ OF_MODELS = ("model", "reason")  # further ones where there are several models
 RESERVED = ("trait", "status", "singular", "message")  # columns of the table `fits` that are read again
 
 
-@dataclass(frozen=True)
-class BatchPlan:
+@dataclass(frozen=True, repr=False)
+class BatchPlan(Displayed):
     """The analysis of one trial, the same for all; made by `make_plan`.
 
     Attributes
@@ -106,6 +107,11 @@ class BatchPlan:
     others: tuple[BatchPlan, ...] = ()
     choose: str = "first"
     formula_column: str | None = None
+
+    def _shown(self) -> str:
+        formulas = "; ".join(own.formula for own in self.models)
+        what = f"by {', '.join(self.by) or 'nothing'}; traits {', '.join(self.traits) or 'as written'}"
+        return f"Plan of a batch: {formulas}\n{what}\ntables: {', '.join(self.tables)}"
 
     @cached_property
     def models(self) -> tuple[BatchPlan, ...]:

@@ -20,6 +20,7 @@ from fastlmm_core.design.structured_parts import (
     GroupFactor,
     SplinePart,
 )
+from fastlmm_core.display.displayed import Displayed
 from fastlmm_core.limits import DEFAULT, Limits
 
 Term = tuple[str, ...]  # texts of the variables of an interaction, in order of appearance in the formula
@@ -91,8 +92,8 @@ class RandomPart:
         return not any(isinstance(node, Name) and node.name == UNITS for node in self.factors)
 
 
-@dataclass(frozen=True)
-class ParsedFormula:
+@dataclass(frozen=True, repr=False)
+class ParsedFormula(Displayed):
     """A formula after parsing; independent of any table, so it can be reused for many.
 
     Attributes
@@ -147,5 +148,5 @@ class ParsedFormula:
         names = {name.name for node in nodes for name in columns_read(node) if not name.quoted}
         return frozenset(names & {".", UNITS, *CONSTANTS})
 
-    def __str__(self) -> str:
+    def _shown(self) -> str:
         return self.text

@@ -32,6 +32,7 @@ from fastlmm_core.design.sparse_columns import rowwise_product
 from fastlmm_core.design.structured_parts import SplinePart
 from fastlmm_core.design.table import Table
 from fastlmm_core.design.variables import Raw, read_raw
+from fastlmm_core.display.displayed import Displayed
 from fastlmm_core.errors import DataError, DesignError
 
 MOST_SEGMENTS = 40  # of nseg=auto, in one direction: the cost of a surface is cubic in their product
@@ -180,8 +181,8 @@ def _second_derivatives(knots: np.ndarray, k: int) -> sp.csr_array:
     return sp.csr_array(sp.diags_array(2.0 / (knots[4 : k + 2] - knots[2:k])) @ second @ slopes)
 
 
-@dataclass(frozen=True)
-class SplineTerm:
+@dataclass(frozen=True, repr=False)
+class SplineTerm(Displayed):
     """A penalized spline on the rows used; its coefficients are levels without a coefficient of their own.
 
     Attributes
@@ -230,6 +231,9 @@ class SplineTerm:
 
     is_spline = True
     is_plain = False
+
+    def _shown(self) -> str:
+        return f"{self.label}: penalized spline of {self.basis.shape[1]:,} coefficients"
     taken_from = ""
     structure = "spline"
     at = None

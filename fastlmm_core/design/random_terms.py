@@ -31,6 +31,7 @@ from fastlmm_core.design.grouping import (
 from fastlmm_core.design.structured_parts import GroupFactor
 from fastlmm_core.design.table import Table
 from fastlmm_core.design.variables import Raw, make_atom
+from fastlmm_core.display.displayed import Displayed
 from fastlmm_core.errors import DesignError, OptionError, nearest_names
 from fastlmm_core.limits import DEFAULT, Limits, escaped
 from fastlmm_core.structures.levels.relation import LevelRelation
@@ -39,8 +40,8 @@ from fastlmm_core.structures.registry import find_coefficient_structure
 Layer = tuple[np.ndarray, np.ndarray]  # codes (n,) int32, -1 where a row is not in the term; values (n, m)
 
 
-@dataclass(frozen=True)
-class RandomTerm:
+@dataclass(frozen=True, repr=False)
+class RandomTerm(Displayed):
     """One random term ``STRUCT(terms | group)`` on the rows used.
 
     Attributes
@@ -101,6 +102,10 @@ class RandomTerm:
     taken_from: str = ""
 
     is_spline = False
+
+    def _shown(self) -> str:
+        coefficients = ", ".join(self.columns[:4]) + (", ..." if len(self.columns) > 4 else "")
+        return f"{self.label}: {self.structure} of {coefficients} on {len(self.levels):,} levels"
 
     @property
     def layers(self) -> tuple[Layer, ...]:

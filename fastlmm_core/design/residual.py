@@ -19,6 +19,7 @@ from fastlmm_core.design.covariance_names import check_structure, resolve_struct
 from fastlmm_core.design.expressions import Binary, Call, Name, Node, Parser, bare, deparse
 from fastlmm_core.design.functions import check_functions, is_factor_call, names_read
 from fastlmm_core.design.structured_parts import UNITS, GroupFactor, option_text, read_group_factor
+from fastlmm_core.display.displayed import Displayed
 from fastlmm_core.errors import FormulaError, OptionError
 from fastlmm_core.structures.levels.relation import LevelFactor
 from fastlmm_core.structures.registry import find_coefficient_structure
@@ -80,8 +81,8 @@ class ParsedResidual:
         return self.kind == "units" and not self.by
 
 
-@dataclass(frozen=True)
-class ResidualSpec:
+@dataclass(frozen=True, repr=False)
+class ResidualSpec(Displayed):
     """The residual on the rows used.
 
     Attributes
@@ -124,6 +125,9 @@ class ResidualSpec:
     known_name: str | None = None
     known_rows: np.ndarray | None = None
     relationship: Any = None
+
+    def _shown(self) -> str:
+        return f"residual: {self.text}"
 
     @property
     def is_plain(self) -> bool:

@@ -7,7 +7,7 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 from fastlmm_core.display.next_steps import next_steps
-from fastlmm_core.other_names import missing_attribute
+from fastlmm_core.other_names import UnknownNameError
 
 
 class Displayed:
@@ -30,8 +30,7 @@ class Displayed:
                 raise AttributeError(f"{type(self).__name__} has no {name!r}")
             if hasattr(type(self), name):  # a property that failed: its own error says more
                 return object.__getattribute__(self, name)
-            known = [own for own in dir(self) if not own.startswith("_")]
-            raise AttributeError(missing_attribute(type(self), name, known))
+            raise UnknownNameError(self, name)
 
     def __str__(self) -> str:
         return str(self._shown())

@@ -89,8 +89,8 @@ def test_groups_one_by_one_give_the_batch():
     plan = make_plan("yield " + FORMULA, by="trial", emmeans="gen")
     parts = [fit_group(own, plan)["emmeans"] for _, own in frame.groupby("trial")]
     pd.testing.assert_frame_equal(
-        pd.concat(parts, ignore_index=True),
         fit_batch(frame, "yield " + FORMULA, by="trial", emmeans="gen").emmeans,
+        pd.concat(parts, ignore_index=True),
     )
 
 

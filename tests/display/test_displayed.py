@@ -45,7 +45,7 @@ def returned_classes():
 
 # What a fit is made of: parts of the engine that only those look at who work on it.
 INSIDE = {
-    "SolvedEquations", "StructuredSolution", "CholeskyFactor", "ParsedFormula", "Coding", "RandomTerm",
+    "SolvedEquations", "StructuredSolution", "CholeskyFactor", "ParsedFormula", "Coding",
     "MixedModelEquations", "StructuredEquations", "MarkerEffects", "PartStore", "Limits",
     "Adjustment", "Family", "Probability",
 }  # fmt: skip

@@ -1,6 +1,7 @@
 """Names of other programs: some are there, the others say what to write."""
 
 import inspect
+import pickle
 import re
 from pathlib import Path
 
@@ -177,3 +178,10 @@ def test_the_page_for_those_who_come_from_elsewhere_names_what_is_there():
         parse_formula(formula)
     for own in set(re.findall(r"\bfit\.(\w+)", page)) - {"coef"}:  # pyfixest's
         assert own in dir(LMMFit) or own == "design", own
+
+
+def test_the_error_travels_between_processes(fit):
+    with pytest.raises(AttributeError) as caught:
+        fit.VarCorr  # noqa: B018
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert type(again) is AttributeError and str(again) == str(caught.value)
