@@ -29,6 +29,7 @@ PAGES = (
     "docs/heritability.md",
     "docs/two_stages.md",
     "docs/coming_from.md",
+    "docs/batches_on_dask.md",
     "tools/site/index.md",
     "docs/theory/reml.md",
     "docs/theory/inverse_subset.md",

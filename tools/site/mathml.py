@@ -14,8 +14,6 @@ SIGNS = {
     '<mo stretchy="false">&#x0007C;</mo>': '<mo stretchy="false" lspace="0" rspace="0">&#x0007C;</mo>',
     "<mi>&#x027E8;</mi>": '<mo stretchy="false" form="prefix">&#x027E8;</mo>',
     "<mi>&#x027E9;</mi>": '<mo stretchy="false" form="postfix">&#x027E9;</mo>',
-    r">\{<": ">{<",
-    r">\}<": ">}<",
 }
 
 
