@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 
-from build_site import REFERENCE, members_of, named  # noqa: E402
+from build_site import REFERENCE, is_contract, members_of, named  # noqa: E402
 
 
 def public_objects():
@@ -39,19 +39,9 @@ def methods_of(kind):
             yield name, member
 
 
-# The contract that the engine holds relationships and tables to; users have no business with it.
-CONTRACT = {
-    "Covariance", "Markers", "Pedigree", "SparseInverse", "EmmeansTable", "ContrastTable", "LMMFit",
-    "Prepared", "LinearFunctions", "Limits",
-}  # fmt: skip
-CONTRACT_METHODS = {
-    "content", "diagonal", "fingerprint", "locate", "log_determinant", "multiply", "named", "precision",
-    "root", "by_columns", "labelled", "term_variances", "coefficient_functions", "again",
-    "contrast_statistics", "rescaled", "check", "of",
-}  # fmt: skip
 OBJECTS = {
     name: own for name, own in public_objects().items()
-    if not (name.partition(".")[0] in CONTRACT and name.partition(".")[2] in CONTRACT_METHODS)
+    if not is_contract(*name.partition(".")[::2])
 }  # fmt: skip
 
 

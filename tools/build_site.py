@@ -65,10 +65,27 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
     "errors": ("Errors and warnings", ("fastlmm_core.errors", "fastlmm_core.limits.Limits")),
 }  # fmt: skip
 
+# What the engine asks of relationships, tables and fits; users have no business with it.
+CONTRACT = {
+    "content", "diagonal", "fingerprint", "locate", "log_determinant", "multiply", "named", "precision",
+    "root", "by_columns", "labelled", "term_variances", "coefficient_functions", "again", "plain", "dense",
+    "contrast_statistics", "rescaled", "check", "of", "low_rank", "structured", "joint_tails", "family",
+}  # fmt: skip
+BOUND = {
+    "Covariance", "Markers", "Pedigree", "SparseInverse", "EmmeansTable", "ContrastTable", "LMMFit",
+    "Prepared", "LinearFunctions", "Limits",
+}  # fmt: skip
+
+
+def is_contract(owner: str, member: str) -> bool:
+    """Whether a member of a class is for the engine alone."""
+    return owner in BOUND and member in CONTRACT
+
 
 def gather() -> None:
     """Lay out the sources of the site as they lie in the repository, with the pages of navigation above."""
-    shutil.rmtree(SOURCE, ignore_errors=True)
+    for folder in (SOURCE, SITE):
+        shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(ROOT / "docs", SOURCE / "docs", ignore=shutil.ignore_patterns("__pycache__"))
     for page in PAGES:
         (SOURCE / page).parent.mkdir(parents=True, exist_ok=True)
@@ -122,7 +139,10 @@ def directive(path: str) -> list[str]:
             inherited = ["   :no-inherited-members:"] * (kind == "class")
             lines += [f".. auto{kind}:: {path}.{key}", *inherited, ""]
         return lines
-    return [f".. auto{'class' if inspect.isclass(own) else 'function'}:: {path}"]
+    if not inspect.isclass(own):
+        return [f".. autofunction:: {path}"]
+    hidden = ", ".join(member for member in dir(own) if is_contract(own.__name__, member))
+    return [f".. autoclass:: {path}", *[f"   :exclude-members: {hidden}"] * bool(hidden)]
 
 
 def build(arguments: argparse.Namespace) -> int:

@@ -51,7 +51,7 @@ warnings.filterwarnings("ignore", module="fastlmm_core")
 sphinx_gallery_conf = {
     "examples_dirs": "docs/gallery", "gallery_dirs": "gallery", "filename_pattern": r"\.py$",
     "within_subsection_order": "FileNameSortKey", "download_all_examples": False, "show_memory": False,
-    "min_reported_time": 1e9, "abort_on_example_error": True, "remove_config_comments": True,
+    "write_computation_times": False, "abort_on_example_error": True, "remove_config_comments": True,
     "matplotlib_animations": False, "show_signature": False, "reference_url": {},
 }  # fmt: skip
 
