@@ -6,6 +6,7 @@ from .canvas import save
 from .correlation_matrix import plot_correlations
 from .factor_figures import plot_latent_regressions, plot_performance
 from .field import plot_field, plot_variogram
+from .half_normal import plot_half_normal
 from .means import plot_comparison_intervals, plot_emmeans, plot_emmeans_by_model
 from .profiles import plot_profile
 from .residuals import plot_residuals
@@ -20,6 +21,7 @@ __all__ = [
     "plot_emmeans",
     "plot_emmeans_by_model",
     "plot_field",
+    "plot_half_normal",
     "plot_latent_regressions",
     "plot_performance",
     "plot_profile",

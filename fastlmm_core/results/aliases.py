@@ -13,13 +13,13 @@ from fastlmm_core.errors import OptionError, name_list
 from fastlmm_core.gate import public
 from fastlmm_core.inference.linear_functions import DDF_METHODS
 from fastlmm_core.options import LEVEL, NAMES, SWITCH, one_of, optional
-from fastlmm_core.results.random_part import RandomPart
+from fastlmm_core.results.diagnostic_part import DiagnosticPart
 
 # Parts of a model that `tidy` knows, as broom.mixed calls them.
 EFFECTS = ("ran_pars", "fixed", "ran_vals")
 
 
-class Aliases(RandomPart):
+class Aliases(DiagnosticPart):
     """Other names of what a fit has; tests and p values are those that ``summary()`` shows."""
 
     @property

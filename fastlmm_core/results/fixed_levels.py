@@ -37,6 +37,12 @@ def fit_fixed_levels(fit: FixedPart, k: int) -> FixedPart:
     plain = isinstance(part.factors[0], Name)
     # numbers group as labels; in the fixed part they would be a covariate
     as_text = f"factor({deparse(part.factors[0])})" if plain and not column.is_factor else None
+    held = {key: value for key, value in fit.prepared.fixed_parameters.items() if key != term.group}
+    return fit_formula(fit, moved_to_fixed(parsed, part, as_text), fit.reml, held)
+
+
+def fit_formula(fit: FixedPart, parsed: ParsedFormula, reml: bool, held: dict[str, Any]) -> FixedPart:
+    """The same response and rows by another formula without an offset, which stays that of the fit."""
     relationships = {
         str(axis.relationship.name): axis.relationship
         for other in fit.design.random if not other.is_spline
@@ -45,15 +51,14 @@ def fit_fixed_levels(fit: FixedPart, k: int) -> FixedPart:
     residual = fit.design.residual
     if residual.relationship is not None:
         relationships[str(residual.known_name)] = residual.relationship
-    held = {key: value for key, value in fit.prepared.fixed_parameters.items() if key != term.group}
     design = build_design(
-        moved_to_fixed(parsed, part, as_text), used_rows(fit), weights=fit.weights, offset=fit.offset,
+        parsed, used_rows(fit), weights=fit.weights, offset=fit.offset,
         contrasts=fit.prepared.contrasts, response=False, residual=residual.text,
         relationships=relationships, residual_held=any(str(key).startswith("Residual") for key in held),
     )  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FastLMMWarning)  # kept in the warnings of the fit
-        again: FixedPart = fit.prepared.again(fit.reml, design, held).fit(y=fit.response)
+        again: FixedPart = fit.prepared.again(reml, design, held).fit(y=fit.response)
     return again
 
 

@@ -15,6 +15,7 @@ from fastlmm_core.gate import public
 from fastlmm_core.inference.distributions import chi2_upper
 from fastlmm_core.inference.linear_functions import DDF_METHODS, NO_VARIANCE, LinearFunctions
 from fastlmm_core.intervals.boundary_tests import boundary_mixture
+from fastlmm_core.options import SWITCH
 
 if TYPE_CHECKING:
     from fastlmm_core.results.figures import FitFigures
@@ -66,15 +67,18 @@ def _hypotheses(fit: FitFigures, type: int) -> list[tuple[str, np.ndarray | sp.s
     return fit.design.type3_hypotheses(marginal=fit.method == "OLS")
 
 
-@public()
+@public(conditional=SWITCH)
 @titled("Comparison of fits")
-def compare(*fits: FitFigures) -> pd.DataFrame:
+def compare(*fits: FitFigures, conditional: bool = False) -> pd.DataFrame:
     """Likelihood-ratio comparison of nested fits of one response.
 
     Parameters
     ----------
     *fits : LMMFit
         Two or more; they are ordered by their number of parameters.
+    conditional : bool
+        Add edf and caic, the effective degrees of freedom and the conditional AIC of each
+        (``LMMFit.conditional_aic``).
 
     Returns
     -------
@@ -137,7 +141,11 @@ def compare(*fits: FitFigures) -> pd.DataFrame:
         figures = (fit.npar, fit.criterion, fit.loglik, fit.aic, fit.bic, chisq, df, p, p_boundary)
         rows.append((_model_text(fit), *figures, None if mixture is None else str(mixture)))
     names = ["npar", "criterion", "loglik", "aic", "bic", "chisq", "df", "p", "p_boundary", "mixture"]
-    return pd.DataFrame(rows, columns=["formula", *names])
+    table = pd.DataFrame(rows, columns=["formula", *names])
+    if conditional:
+        own = [fit.conditional_aic() for fit in ordered]  # type: ignore[attr-defined]
+        table["edf"], table["caic"] = [one.df for one in own], [one.caic for one in own]
+    return table
 
 
 def _model_text(fit: FitFigures) -> str:

@@ -18,6 +18,7 @@ from fastlmm_core.plots import (
     plot_comparison_intervals,
     plot_emmeans,
     plot_emmeans_by_model,
+    plot_half_normal,
     plot_profile,
     plot_residuals,
     save,
@@ -180,3 +181,15 @@ def test_a_profile_has_a_panel_a_parameter_with_its_limits():
         assert drawn == [row["lower"], row["upper"]]
     with pytest.raises(DataError, match=r"'sigm' was not profiled.*'sigma'"):
         plot_profile(profile, "sigm")
+
+
+def test_half_normal_plot_has_the_table_and_names_what_is_above(tmp_path):
+    data = datasets.load("john_alpha")
+    data.loc[data["gen"] == "G05", "yield"] += 6.0
+    fit = lmm("yield ~ rep + (1|gen) + (1|rep:block)", data)
+    ax = plot_half_normal(fit, "gen", draws=99)
+    table = fit.half_normal("gen", draws=99)
+    np.testing.assert_allclose(ax.lines[1].get_ydata(), table["size"])
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), table["median"])
+    assert "G05" in [text.get_text() for text in ax.texts]
+    assert save(ax, tmp_path / "x.png").stat().st_size > 1000
