@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastlmm_core.batch.contrasts import ContrastPlan, contrast_plan
+from fastlmm_core.batch.plan import BatchPlan
 from fastlmm_core.batch.trials import TrialTable
 from fastlmm_core.batch.variables import (
     GridCovariates,
@@ -167,6 +168,11 @@ def integers(values: Any) -> np.ndarray:
     return np.ascontiguousarray(values, dtype=np.int64)
 
 
+def wants_fits(plan: BatchPlan) -> bool:
+    """Whether tables are asked for that only a whole fit of each trial gives."""
+    return bool(plan.covariances or plan.genotypes or plan.plots)
+
+
 def code_trials(table: TrialTable) -> CodedTrials | None:
     """Code a table for the compiled path; None when the plan needs the general path."""
     plan = table.plan
@@ -174,7 +180,7 @@ def code_trials(table: TrialTable) -> CodedTrials | None:
     if table.models:  # each of them is coded for the trials it is tried on
         return None
     # the kernels know us and diag over independent levels, independent residuals, and nothing else
-    if not parsed.is_plain or not plan.structures.is_plain or plan.covariances or plan.genotypes:
+    if not parsed.is_plain or not plan.structures.is_plain or wants_fits(plan):
         return None
     family = contrast_plan(plan)
     if isinstance(family, bool) or plan.information != "expected":

@@ -10,7 +10,6 @@ from fastlmm_core.batch.tables import same_text
 from fastlmm_core.inference.heritability import cullis, standard
 
 SLOPES = "no h2_standard: the variance between the levels depends on a covariate"
-STRUCTURED = "no h2_standard: the model has covariance structures"
 RELATED = "no heritability: its levels are related, and each has a reliability of its own"
 
 

@@ -12,12 +12,9 @@ import numpy as np
 import pandas as pd
 
 from fastlmm_core.api import Prepared, prepare
-from fastlmm_core.batch.heritability import (
-    RELATED,
-    STRUCTURED,
-    heritability_columns,
-)
+from fastlmm_core.batch.heritability import RELATED, heritability_columns
 from fastlmm_core.batch.plan import BatchPlan
+from fastlmm_core.batch.plots import plot_rows
 from fastlmm_core.batch.stopping import check_wanted
 from fastlmm_core.batch.tables import TableParts, failed_row, same_text
 from fastlmm_core.batch.trials import TrialTable
@@ -26,9 +23,10 @@ from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import DataError, FastLMMError, FastLMMWarning, NotConvergedWarning
 from fastlmm_core.inference.heritability import harmonic_replication
 from fastlmm_core.inference.mean_tables import EmmeansTable
+from fastlmm_core.results.component_columns import plain_columns, structured_columns
+from fastlmm_core.results.diagnostics import suspicious_residuals
 from fastlmm_core.results.fit import LMMFit
-from fastlmm_core.results.heritability import interaction_variance
-from fastlmm_core.results.structured_blocks import residual_blocks, term_blocks
+from fastlmm_core.results.heritability import interaction_variance, standard_heritability
 from fastlmm_core.results.trial_summary import trial_summary
 
 # Warnings become columns; the filter of the process is changed by one thread at a time.
@@ -55,7 +53,8 @@ def fit_units(table: TrialTable, units: np.ndarray, parts: TableParts, stop: np.
             except Exception as error:
                 parts.add_fit(failed_row(n, *reason(error)), int(unit))
                 continue
-            add_tables(fit, table.plan, components, row, int(unit), parts)
+            frame = table.frame.iloc[int(table.ptr[trial]) : int(table.ptr[trial + 1])]
+            add_tables(fit, frame, table.plan, components, row, int(unit), parts)
             parts.add_fit(row | {"seconds": time.perf_counter() - began}, int(unit))
 
 
@@ -100,7 +99,8 @@ def fit_unit(table: TrialTable, trial: int, trait: int, prepared: dict[bytes, Pr
 
 
 def add_tables(
-    fit: LMMFit, plan: BatchPlan, components: pd.DataFrame, row: dict[str, Any], unit: int, parts: TableParts
+    fit: LMMFit, frame: pd.DataFrame, plan: BatchPlan, components: pd.DataFrame, row: dict[str, Any],
+    unit: int, parts: TableParts,
 ) -> None:  # fmt: skip
     """All rows of one fit but its own, `row`: a table that cannot be had leaves its reason there."""
     try:
@@ -114,8 +114,11 @@ def add_tables(
                 unit,
             )
         add_means(fit, plan, unit, parts)
+        residuals = suspicious_residuals(fit) if plan.plots or plan.genotypes else np.zeros(0)
+        if plan.plots:
+            parts.add("plots", plot_rows(fit, plan, frame, residuals), unit)
         if plan.genotypes:
-            add_genotypes(fit, plan.genotypes, plan.level, row, unit, parts)
+            add_genotypes(fit, frame, plan, residuals, row, unit, parts)
     except Exception as error:
         status, message = reason(error)
         if row["status"] == "ok":
@@ -130,7 +133,7 @@ def fit_row(fit: LMMFit, plan: BatchPlan, rows: int) -> dict[str, Any]:
         "criterion": fit.criterion,
         "sigma": fit.sigma, "var_Residual": fit.sigma**2,
     }  # fmt: skip
-    row |= structured_variances(fit) if fit.structured else plain_variances(fit, plan)
+    row |= structured_columns(fit) if fit.structured else plain_columns(fit, formula_order(fit, plan))
     converged = fit.converged
     message = "; ".join(str(w) for w in fit.warnings)
     return row | {
@@ -138,39 +141,6 @@ def fit_row(fit: LMMFit, plan: BatchPlan, rows: int) -> dict[str, Any]:
         "seconds": 0.0,
         "status": "ok" if converged else NotConvergedWarning.flag, "message": message,
     }  # fmt: skip
-
-
-def plain_variances(fit: LMMFit, plan: BatchPlan) -> dict[str, float]:
-    """Columns ``var_<group>`` and ``var_<group>.<coefficient>`` of a fit with unrelated levels."""
-    row: dict[str, float] = {}
-    for k in formula_order(fit, plan):
-        term = fit.design.random[k]
-        plain = term.columns == ("(Intercept)",)
-        for column, value in zip(term.columns, fit.term_variances(k).tolist(), strict=True):
-            row[f"var_{term.group}" if plain else f"var_{term.group}.{column}"] = value
-    return row
-
-
-def structured_variances(fit: LMMFit) -> dict[str, float]:
-    """Columns ``var_...`` of all variances, also of splines and of several residuals, ``cor_`` and ``edf_``.
-
-    ``cor_ar1(row)`` are the correlations of neighbouring levels, ``edf_ps(row, col).row`` the effective
-    dimensions of a spline.
-    """
-    row: dict[str, float] = {}
-    for block in [*term_blocks(fit), *residual_blocks(fit)]:
-        # the group of a term of at() names the level already
-        at = "" if block.at is None or str(block.at) in block.group else f".{block.at}"
-        where = f"{block.group}{at}"
-        values = block.extra["variances"] if block.T is None else np.diag(block.T)
-        alone = block.names == ["(Intercept)"] or (block.group.startswith("Residual") and len(values) == 1)
-        for name, value in zip(block.names, values.tolist(), strict=True):
-            row[f"var_{where}" if alone else f"var_{where}.{name}"] = value
-        for name, value in block.extra.get("group_corr", {}).items():
-            row[f"cor_{where}.{name}"] = float(value)
-        for name, value in zip(block.names, block.extra.get("effective_dim", ()), strict=False):
-            row[f"edf_{where}.{name}"] = max(0.0, float(value))
-    return row
 
 
 def formula_order(fit: LMMFit, plan: BatchPlan) -> list[int]:
@@ -223,6 +193,7 @@ def add_structured_heritability(
         if not wanted or term.columns != ("(Intercept)",):
             continue
         variance, related = float(solution.covariance(k)[0, 0]), term.relation is not None
+        h2, status = standard_heritability(fit, k)
         trace = total = 0.0
         if related:
             variance = trace = total = np.nan
@@ -233,8 +204,10 @@ def add_structured_heritability(
         columns = heritability_columns(
             same_text(term.group, 1), np.array([len(term.levels)]), np.array([replication(used, related)]),
             np.array([variance]), None, np.array([np.nan]), np.array([trace]), np.array([total]),
-            RELATED if related else STRUCTURED,
+            RELATED if related else f"no h2_standard: {status}",
         )  # fmt: skip
+        if np.isfinite(h2):
+            columns |= {"h2_standard": np.array([h2]), "status": same_text(status, 1)}
         if related:
             columns["h2_cullis"] = np.array([np.nan])
         parts.add_columns("heritability", columns, np.array([unit]))
@@ -255,16 +228,23 @@ def total_prediction_error(solution: StructuredSolution, k: int) -> float:
 
 
 def add_genotypes(
-    fit: LMMFit, term: str, level: float, row: dict[str, Any], unit: int, parts: TableParts
-) -> None:
+    fit: LMMFit, frame: pd.DataFrame, plan: BatchPlan, residuals: np.ndarray, row: dict[str, Any], unit: int,
+    parts: TableParts,
+) -> None:  # fmt: skip
     """Values of the genotypes, heritabilities and the summary of the trial."""
+    term, level = str(plan.genotypes), plan.level
     parts.add("genotype_values", fit.genotype_values(term, level=level).to_frame(), unit)
     table = fit.heritability(term)
     parts.add("heritabilities", table.to_frame(), unit)
-    summary = trial_summary(fit, term, level, table)
-    columns = {name: np.array([value]) for name, value in summary.items()}
+    summary = trial_summary(fit, term, level, table, plan.plots or None, frame, residuals)
+    columns = {name: one_value(value) for name, value in summary.items()}
     columns = {"rows": np.array([row["n"] + row["n_dropped"]])} | columns
     parts.add_columns("trials", columns, np.array([unit]))
+
+
+def one_value(value: Any) -> Any:
+    """A column of one row."""
+    return same_text(value, 1) if isinstance(value, str) else np.array([value])
 
 
 def add_means(fit: LMMFit, plan: BatchPlan, unit: int, parts: TableParts) -> None:

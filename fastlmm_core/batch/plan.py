@@ -24,6 +24,7 @@ from fastlmm_core.inference.mean_specs import column_of, parse_specs
 from fastlmm_core.inference.multiplicity import check_adjust
 from fastlmm_core.limits import DEFAULT, Limits
 from fastlmm_core.reml.information import KINDS
+from fastlmm_core.results.plot_places import place_columns
 
 CONTRASTS = (
     "pairwise", "revpairwise", "trt.vs.ctrl", "trt.vs.ctrl1", "trt.vs.ctrlk", "consec", "poly", "eff",
@@ -73,6 +74,8 @@ class BatchPlan(Displayed):
         Whether the means are wanted with their full covariance, for a second stage.
     genotypes : str or None
         Grouping factor whose values, heritabilities and trial summaries are wanted.
+    plots : tuple of str or bool
+        Whether every plot is wanted with its residual, and the columns that name it.
     name : str
         Of its model, where there are several.
     others : tuple of BatchPlan
@@ -103,6 +106,7 @@ class BatchPlan(Displayed):
     structures: Structures = PLAIN
     covariances: bool = False
     genotypes: str | None = None
+    plots: tuple[str, ...] | bool = False
     name: str = ""
     others: tuple[BatchPlan, ...] = ()
     choose: str = "first"
@@ -192,7 +196,8 @@ class BatchPlan(Displayed):
         """All columns read, those of the other models and the one that names them last."""
         further = [name for other in self.others for name in other.columns]
         further += [self.formula_column] if self.formula_column else []
-        return tuple(dict.fromkeys((*self.by, *self.traits, *self.explanatory, *further)))
+        own = self.plots if isinstance(self.plots, tuple) else ()
+        return tuple(dict.fromkeys((*self.by, *self.traits, *self.explanatory, *further, *own)))
 
     @property
     def tables(self) -> tuple[str, ...]:
@@ -203,6 +208,7 @@ class BatchPlan(Displayed):
         names += ["contrasts"] if self.contrasts else []
         names += ["covariances"] if self.covariances else []
         names += ["genotype_values", "heritabilities", "trials"] if self.genotypes else []
+        names += ["plots"] if self.plots else []
         return (*names, *(("blups", "heritability") if any(own.blups for own in self.models) else ()))
 
     def wants_blups(self, group: str, label: str = "") -> bool:
@@ -221,7 +227,7 @@ class BatchPlan(Displayed):
         described = {"format": FORMAT} | {own.name: getattr(self, own.name) for own in fields(self)}
         del described["limits"]  # they refuse, but change no figure
         described |= described.pop("structures").described
-        for name in ("covariances", "genotypes"):  # as before there were these options
+        for name in ("covariances", "genotypes", "plots"):  # as before there were these options
             if not described[name]:
                 del described[name]
         if self.others:
@@ -323,6 +329,7 @@ def one_plan(
     ddf: str | None = None, information: str | None = None, level: float = 0.95,
     factors: str | Sequence[str] | None = None, residual: str = UNITS, relationships: Any = None,
     fixed_parameters: Any = None, covariances: bool = False, genotypes: str | None = None,
+    plots: bool | str | Sequence[str] = False,
 ) -> BatchPlan:  # fmt: skip
     """The plan of one model; as `make_plan`, for a formula that has its trend already."""
     if not isinstance(reml, bool):
@@ -369,7 +376,23 @@ def one_plan(
         information=None if information is None else check_option("information", information, KINDS),
         level=check_level(level), limits=parsed.limits, factors=labels, structures=structures,
         covariances=bool(covariances), genotypes=None if genotypes is None else label_of(genotypes),
+        plots=plot_columns(plots),
     )  # fmt: skip
+
+
+def plot_columns(plots: bool | str | Sequence[str]) -> tuple[str, ...] | bool:
+    """Columns that name the plots; False where they are not wanted.
+
+    Raises
+    ------
+    OptionError
+        For more than three columns.
+    """
+    if isinstance(plots, bool):
+        return plots
+    names = name_tuple("plots", plots)
+    place_columns(names)
+    return names
 
 
 def check_roles(keys: tuple[str, ...], traits: tuple[str, ...], expressions: tuple[Node, ...]) -> None:

@@ -13,6 +13,7 @@ import pandas as pd
 from fastlmm_core.batch.plan import BatchPlan
 from fastlmm_core.batch.selection import common_genotypes, selection_index
 from fastlmm_core.batch.tables import Tables
+from fastlmm_core.batch.trial_table import trial_table
 from fastlmm_core.display.displayed import Displayed
 from fastlmm_core.display.frames import titled
 from fastlmm_core.errors import OptionError
@@ -65,6 +66,9 @@ class BatchResult(Displayed):
     genotype_values, heritabilities, trials : DataFrame
         For `genotypes`: as ``LMMFit.genotype_values`` and ``LMMFit.heritability``, and one row a trial as
         ``LMMFit.trial_summary``.
+    plots : DataFrame
+        For `plots`: row, column, plot, genotype, response, fitted, trend, residual and studentized of every
+        plot, also of those without a value.
 
     Examples
     --------
@@ -97,6 +101,7 @@ class BatchResult(Displayed):
     genotype_values = NamedTable()
     heritabilities = NamedTable()
     trials = NamedTable()
+    plots = NamedTable()
 
     @titled("Batch: {name}")
     def table(self, name: str) -> pd.DataFrame:
@@ -159,6 +164,22 @@ class BatchResult(Displayed):
         """
         values = self.genotype_values
         return common_genotypes(values, list(self.plan.by), self._genotype(values))
+
+    def trial_table(self) -> pd.DataFrame:
+        """A row for every trial and trait, those without a fit too; see ``fastlmm_core.batch.trial_table``.
+
+        Returns
+        -------
+        DataFrame
+            Keys, trait, status; with ``genotypes=`` the columns of `trials`, and by genotypes in common with
+            other trials connected, common, shared and network; warnings in words.
+        """
+        with_values = bool(self.plan.genotypes)
+        values = self.genotype_values if with_values else None
+        return trial_table(
+            self.fits, self.trials if with_values else None, values, list(self.plan.by),
+            None if values is None or not len(values) else self._genotype(values),
+        )  # fmt: skip
 
     @staticmethod
     def _genotype(values: pd.DataFrame) -> str:

@@ -43,7 +43,20 @@ from fastlmm_core.errors import DataError
 from fastlmm_core.gate import public
 from fastlmm_core.inference.linear_functions import DDF_METHODS
 from fastlmm_core.limits import Limits
-from fastlmm_core.options import ANY, LEVEL, NAME, SCALAR, SWITCH, TEXT, one_of, optional, table_of, whole
+from fastlmm_core.options import (
+    ANY,
+    LEVEL,
+    NAME,
+    NAMES,
+    SCALAR,
+    SWITCH,
+    TEXT,
+    either,
+    one_of,
+    optional,
+    table_of,
+    whole,
+)
 from fastlmm_core.reading import ReadOptions, notes_of, read_options
 from fastlmm_core.reading.source import detached
 from fastlmm_core.reml.information import KINDS
@@ -55,6 +68,7 @@ from fastlmm_core.reml.information import KINDS
     workers=optional(whole(1)), resume=SWITCH, progress=SWITCH, residual=TEXT,
     fixed_parameters=optional(table_of(ANY)), covariances=SWITCH, genotypes=optional(NAME),
     field_trend=optional(TEXT), choose=one_of(CHOICES), formula_column=optional(NAME),
+    plots=either(SWITCH, NAMES),
 )  # fmt: skip
 def fit_batch(
     source: Any, formula: str | Sequence[str] | Mapping[str, Any], *, by: str | Sequence[str] | None,
@@ -70,7 +84,7 @@ def fit_batch(
     skip: int | None = None, residual: str = "units", relationships: Mapping[str, Any] | None = None,
     fixed_parameters: Mapping[str, Any] | None = None, covariances: bool = False,
     genotypes: str | None = None, field_trend: str | None = None,
-    choose: str = "first", formula_column: str | None = None,
+    choose: str = "first", formula_column: str | None = None, plots: bool | str | Sequence[str] = False,
 ) -> BatchResult:  # fmt: skip
     """Fit one model to every trial and trait of a table.
 
@@ -159,6 +173,11 @@ def fit_batch(
         formulas with the same fixed part.
     formula_column : str, optional
         Column with the name of each trial's formula.
+    plots : bool, str or sequence of str
+        Keep every plot with its fitted value and residual, the table `plots`, of which a report draws maps
+        (``fastlmm_core.report``). Columns name the plots: their number, row and column of the field, or row,
+        column and number; True takes the row and column that the model knows. Plots that stand twice are
+        named in the table `trials`.
 
     Returns
     -------
@@ -189,7 +208,7 @@ def fit_batch(
         contrasts=contrasts, ref=ref, adjust=adjust, blups=blups, ddf=ddf, information=information,
         level=level, limits=limits, factors=factors, residual=residual, relationships=relationships,
         fixed_parameters=fixed_parameters, covariances=covariances, genotypes=genotypes,
-        field_trend=field_trend, choose=choose, formula_column=formula_column,
+        field_trend=field_trend, choose=choose, formula_column=formula_column, plots=plots,
     )  # fmt: skip
     options = read_options(
         sep=sep,

@@ -266,7 +266,8 @@ def check_columns(plan: BatchPlan, names: list[str]) -> None:
     residual = tuple(name for name in plan.structures.parsed.columns if name in plan.explanatory)
     options = (("by", plan.by), ("traits", plan.traits), ("weights", weights), ("residual", residual),
                ("formula", plan.explanatory), ("factors", plan.factors),
-               ("formula_column", column))  # fmt: skip
+               ("formula_column", column),
+               ("plots", plan.plots if isinstance(plan.plots, tuple) else ()))  # fmt: skip
     for option, wanted in options:
         for name in wanted:
             if name not in names:

@@ -52,6 +52,11 @@ def add_batch(commands: argparse._SubParsersAction) -> None:
         help="their values with ranks, heritabilities, and a summary of each trial: gen",
     )  # fmt: skip
     batch.add_argument(
+        "--plots", metavar="COLUMNS", nargs="?", const="",
+        help="keep every plot with its residual, for maps in a report; columns that name the plots: plot, "
+        "row,col or row,col,plot (default: row and column of the model)",
+    )  # fmt: skip
+    batch.add_argument(
         "--covariances", action="store_true", help="keep the covariance of the means, for a second stage"
     )
     batch.add_argument("--no-fixed", action="store_true", help="leave out the table of fixed effects")
@@ -92,6 +97,7 @@ def batch_command(arguments: argparse.Namespace) -> int:
         "contrasts": arguments.contrasts, "adjust": arguments.adjust, "ddf": arguments.ddf,
         "blups": True if blups == ["all"] else blups, "level": arguments.level, "out": arguments.out,
         "genotypes": arguments.genotypes, "covariances": arguments.covariances,
+        "plots": _plots(arguments.plots),
         "resume": arguments.resume, "progress": not arguments.quiet,
         "limits": limits_given(arguments.limit), "choose": arguments.choose,
         "formula_column": arguments.formula_column,
@@ -135,6 +141,11 @@ def _formulas(texts: list[str]) -> str | list[str] | dict[str, str]:
     if len(named) < len(texts):
         raise OptionError("give all formulas a name, 'NAME: FORMULA', or none of them")
     return {name.strip(): formula.strip() for name, _, formula in named}
+
+
+def _plots(text: str | None) -> bool | list[str]:
+    """Columns of ``--plots``; True where it stands alone."""
+    return False if text is None else _names(text) or True
 
 
 def _names(text: str | None) -> list[str]:

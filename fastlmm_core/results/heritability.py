@@ -333,6 +333,13 @@ def _from_components(name: str, fit: FixedPart, own: TermLevels, covariance: np.
     return estimate, _error(gradient, covariance) if own.variance > 0.0 else np.nan, OK
 
 
+def standard_heritability(fit: FixedPart, k: int) -> tuple[float, str]:
+    """H2 of means from the components of a fit with term k, "ok"; NaN and why where it is not defined."""
+    own = term_levels(fit, fit.design.random[k].group, None, None)
+    estimate, _, status = _from_components("standard", fit, own, None)
+    return estimate, status
+
+
 def interaction_terms(fit: FixedPart, k: int) -> tuple[int, ...] | None:
     """Random terms that are interactions of term k; None where its levels have slopes too."""
     terms = fit.design.random

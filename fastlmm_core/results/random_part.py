@@ -257,9 +257,24 @@ class RandomPart(FixedPart):
 
         return heritability(self, term, definitions, levels, coefficient, information)
 
-    @public(term=NAME, level=LEVEL)
-    def trial_summary(self, term: str, level: float = 0.95) -> dict[str, float]:
+    @public(term=NAME, level=LEVEL, plots=optional(NAMES))
+    def trial_summary(
+        self, term: str, level: float = 0.95, *, plots: str | Sequence[str] | None = None,
+        data: pd.DataFrame | None = None,
+    ) -> dict[str, Any]:  # fmt: skip
         """Was the trial any good: figures of it by name; see ``fastlmm_core.results.trial_summary``.
+
+        Parameters
+        ----------
+        term : str
+            Grouping factor of the genotypes, which are random.
+        level : float
+            1 less the level of the LSD.
+        plots : str or sequence of str, optional
+            Columns that name the plots: their number, row and column, or row, column and number; those that
+            the model knows by default.
+        data : DataFrame, optional
+            The table of the fit, for columns that the model does not use.
 
         Examples
         --------
@@ -271,7 +286,7 @@ class RandomPart(FixedPart):
         """
         from fastlmm_core.results.trial_summary import trial_summary
 
-        return trial_summary(self, term, level)
+        return trial_summary(self, term, level, None, plots, data)
 
     @public(
         term=NAME, by=optional(NAMES), level=LEVEL, largest=SWITCH, draws=whole(100), seed=whole(0),

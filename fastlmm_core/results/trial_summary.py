@@ -2,74 +2,131 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from fastlmm_core.errors import FastLMMError
 from fastlmm_core.inference.heritability import harmonic_replication
-from fastlmm_core.results.component_rows import component_rows
+from fastlmm_core.results.component_columns import component_columns
+from fastlmm_core.results.diagnostics import suspicious_residuals
 from fastlmm_core.results.fixed_levels import fit_fixed_levels
 from fastlmm_core.results.heritability import HeritabilityTable, find_term, heritability
+from fastlmm_core.results.plot_places import PlotPlaces, plot_places
 
 if TYPE_CHECKING:
     from fastlmm_core.results.fixed_part import FixedPart
 
-# Standardized conditional residuals beyond this are suspicious: one in 2,000 of a normal distribution.
+# Conditional residuals beyond so many of their own standard deviations are suspicious: one in 2,000 of a
+# normal distribution.
 SUSPICIOUS = 3.5
 BLUES = ("df_genotypes", "df_error", "F_genotypes", "p_genotypes", "sed_mean", "lsd_mean")
+# Definitions of heritability in the order in which they stand for the trial: of unrelated and related levels.
+SHOWN = ("cullis", "oakey")
+# What is worth a word: part of the plots that is missing, a p-value of genotypes, and a heritability.
+MANY_MISSING, NO_DIFFERENCE, LITTLE = 0.2, 0.05, 0.2
 
 
 def trial_summary(
-    fit: FixedPart, term: str, level: float = 0.95, table: HeritabilityTable | None = None
-) -> dict[str, float]:
+    fit: FixedPart, term: str, level: float = 0.95, table: HeritabilityTable | None = None,
+    plots: Sequence[str] | str | bool | None = None, data: pd.DataFrame | None = None,
+    residuals: np.ndarray | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Figures of a trial by name.
 
     Parameters
     ----------
     fit : FixedPart
-        With the genotypes random.
+        With the genotypes random; any structures.
     term : str
         Their grouping factor.
     level : float
         1 less the level of the LSD.
     table : HeritabilityTable, optional
         When it has been made already.
+    plots, data
+        Columns that name the plots; see ``fastlmm_core.results.plot_places.plot_places``.
+    residuals : (n,), optional
+        Studentized ones, when they have been made already.
 
     Returns
     -------
     dict
-        n, missing (rows without a value), genotypes, replication (harmonic mean), grand_mean, cv (%, the
-        residual standard deviation over the grand mean), the components var_<group>, h2_cullis and h2_se,
-        outliers (plots whose conditional residual is more than 3.5 standard deviations), and from a second
-        fit with the genotypes fixed F_genotypes, its df and p, sed_mean, lsd_mean; NaN where there is none.
+        - n, missing (rows without a value), genotypes, replication (harmonic mean), replication_least and
+          replication_most, grand_mean, cv (%, the root of the mean residual variance over the grand mean)
+        - h2 by `h2_definition`, "cullis", or "oakey" of related levels, with h2_se; h2_cullis
+        - outliers, plots whose conditional residual is more than 3.5 of its own standard deviations, and
+          outlier_plots, the first of them by name; duplicates, plots whose place or number another has, and
+          duplicate_plots
+        - the components var_<group>, cor_<...> and edf_<...>
+        - from a second fit with the genotypes fixed F_genotypes, its df and p, sed_mean, lsd_mean; NaN where
+          there is none
+        - warnings, in words: those of the fit, and what of the above a breeder should look at
     """
     k = find_term(fit, term)
     own = fit.design.random[k]
     used = own.codes[(own.codes >= 0) & (own.values != 0.0).any(axis=1)]
+    counts = np.unique(used, return_counts=True)[1]
     mean = float(np.average(fit.response, weights=fit.weights))
-    table = heritability(fit, term, "cullis", None, None, "average") if table is None else table
-    row = table.frame[table.frame["definition"] == "cullis"]
-    (estimate, error), *_ = row[["estimate", "se"]].to_numpy(float).tolist()
-    out = {
-        "n": fit.nobs, "missing": fit.n_dropped, "genotypes": int(np.unique(used).size),
-        "replication": harmonic_replication(np.unique(used, return_inverse=True)[1]), "grand_mean": mean,
-        "cv": 100.0 * fit.sigma / abs(mean) if mean else np.nan,
-        "h2_cullis": estimate, "h2_se": error,
-        "outliers": int(np.sum(np.abs(standardized_residuals(fit)) > SUSPICIOUS)),
+    places = plot_places(fit, plots, data)
+    residuals = suspicious_residuals(fit) if residuals is None else residuals
+    odd = np.flatnonzero(np.abs(np.nan_to_num(residuals)) > SUSPICIOUS)
+    odd = odd[np.argsort(-np.abs(residuals[odd]), kind="stable")]
+    twice = places.duplicates()
+    out: dict[str, Any] = {
+        "n": fit.nobs, "missing": fit.n_dropped, "genotypes": int(counts.size),
+        "replication": harmonic_replication(np.unique(used, return_inverse=True)[1]),
+        "replication_least": int(counts.min()), "replication_most": int(counts.max()), "grand_mean": mean,
+        "cv": 100.0 * residual_scale(fit) / abs(mean) if mean else np.nan,
+        **_heritability(fit, term, table),
+        "outliers": int(odd.size), "outlier_plots": places.names(odd),
+        "duplicates": int(twice.size), "duplicate_plots": places.names(twice),
+        **component_columns(fit), **_of_blues(fit, k, level),
     }  # fmt: skip
-    for component in component_rows(fit):
-        if component.var2 is None and component.var1 in (None, "(Intercept)"):
-            out[f"var_{component.group}"] = component.value
-    return out | _of_blues(fit, k, level)
+    return out | {"warnings": "; ".join(warnings_in_words(fit, out, places))}
 
 
-def standardized_residuals(fit: FixedPart) -> np.ndarray:
-    """Conditional residuals (n,) over their standard deviations; zeros where there is no variance."""
-    scale = fit.sigma
-    if not np.isfinite(scale):  # one for each group of rows
-        return np.asarray(fit.residuals / fit.solved.residual_sd)  # type: ignore[union-attr]
-    return fit.residuals_pearson / scale if scale > 0.0 else np.zeros(fit.nobs)
+def residual_scale(fit: FixedPart) -> float:
+    """Root of the mean variance of a plot's residual, units of the response."""
+    if np.isfinite(fit.sigma):
+        return fit.sigma
+    return float(np.sqrt(np.mean(fit.solved.residual_sd**2)))  # type: ignore[union-attr]
+
+
+def _heritability(fit: FixedPart, term: str, table: HeritabilityTable | None) -> dict[str, Any]:
+    """Cullis' heritability, and that of the definition that holds for these levels."""
+    table = heritability(fit, term, SHOWN, None, None, "average") if table is None else table
+    rows = table.frame.set_index("definition")
+    held = [name for name in SHOWN if np.isfinite(float(rows.loc[name, "estimate"]))]  # type: ignore[arg-type]
+    name = held[0] if held else SHOWN[0]
+    h2, se = (float(rows.loc[name, column]) for column in ("estimate", "se"))  # type: ignore[arg-type]
+    return {
+        "h2": h2, "h2_se": se, "h2_definition": name if held else "",
+        "h2_cullis": float(rows.loc["cullis", "estimate"]),  # type: ignore[arg-type]
+    }  # fmt: skip
+
+
+def warnings_in_words(fit: FixedPart, figures: dict[str, Any], places: PlotPlaces) -> list[str]:
+    """What to look at before the trial is used."""
+    words = [str(warning) for warning in fit.warnings]
+    if figures["duplicates"]:
+        many = "s" if figures["duplicates"] > 1 else ""
+        words.append(f"{figures['duplicates']} plot{many} with a place or number that another has: "
+                     f"{figures['duplicate_plots']}")  # fmt: skip
+    if figures["outliers"]:
+        words.append(f"outlying residuals: {figures['outlier_plots']}")
+    rows = fit.nobs + figures["missing"]
+    if figures["missing"] > MANY_MISSING * rows:
+        words.append(f"{figures['missing']} of {rows} plots have no value")
+    if figures["replication_most"] == 1:
+        words.append("no genotype is replicated: genotypes and plots are told apart by the model alone")
+    if figures["p_genotypes"] > NO_DIFFERENCE:
+        words.append(f"no difference between genotypes is shown (p = {figures['p_genotypes']:.2f})")
+    if figures["h2"] < LITTLE:
+        words.append(f"heritability is {figures['h2']:.2f}: its values say little of the genotypes")
+    return words
 
 
 def _of_blues(fit: FixedPart, k: int, level: float) -> dict[str, float]:

@@ -130,7 +130,12 @@ def test_heritability_is_given_where_it_is_defined(trials):
                      fixed_parameters={"Residual": 2.0}).heritability  # fmt: skip
     assert np.allclose(held["h2_cullis"], same["h2_cullis"], rtol=1e-8)
     assert held["h2_standard"].isna().all()
-    assert set(held["status"]) == {"no h2_standard: the model has covariance structures"}
+    words = "no h2_standard: the residual is correlated, or has more than one variance"
+    assert set(held["status"]) == {words}
+    # one variance that is held is a variance
+    variance = held["variance"].to_numpy()
+    assert np.allclose(same["h2_standard"], variance / (variance + 2.0 / same["replication"]), rtol=1e-8)
+    assert set(same["status"]) == {"ok"}
     # held at the estimates of the plain fit the figures are those of the plain fit
     fits = fit_batch(trials, "yield ~ env + (1 | gen)", by="trial").fits
     first = trials[trials["trial"] == "t1"]

@@ -1,0 +1,52 @@
+"""Variances, correlations and effective dimensions of a fit as named columns of one row."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fastlmm_core.results.structured_blocks import residual_blocks, term_blocks
+
+if TYPE_CHECKING:
+    from fastlmm_core.results.figures import FitFigures
+
+
+def component_columns(fit: FitFigures) -> dict[str, float]:
+    """``var_<group>`` of every variance of a fit, that of the residual last; see the two functions below."""
+    if fit.structured:
+        return structured_columns(fit)
+    return plain_columns(fit, list(range(len(fit.design.random)))) | {"var_Residual": fit.sigma**2}
+
+
+def plain_columns(fit: FitFigures, terms: list[int]) -> dict[str, float]:
+    """``var_<group>`` and ``var_<group>.<coefficient>`` of some terms of a fit with unrelated levels."""
+    row: dict[str, float] = {}
+    for k in terms:
+        term = fit.design.random[k]
+        plain = term.columns == ("(Intercept)",)
+        for column, value in zip(term.columns, fit.term_variances(k).tolist(), strict=True):
+            row[f"var_{term.group}" if plain else f"var_{term.group}.{column}"] = value
+    return row
+
+
+def structured_columns(fit: FitFigures) -> dict[str, float]:
+    """Columns ``var_...`` of all variances, also of splines and of several residuals, ``cor_`` and ``edf_``.
+
+    ``cor_ar1(row)`` are the correlations of neighbouring levels, ``edf_ps(row, col).row`` the effective
+    dimensions of a spline.
+    """
+    row: dict[str, float] = {}
+    for block in [*term_blocks(fit), *residual_blocks(fit)]:
+        # the group of a term of at() names the level already
+        at = "" if block.at is None or str(block.at) in block.group else f".{block.at}"
+        where = f"{block.group}{at}"
+        values = block.extra["variances"] if block.T is None else np.diag(block.T)
+        alone = block.names == ["(Intercept)"] or (block.group.startswith("Residual") and len(values) == 1)
+        for name, value in zip(block.names, values.tolist(), strict=True):
+            row[f"var_{where}" if alone else f"var_{where}.{name}"] = value
+        for name, value in block.extra.get("group_corr", {}).items():
+            row[f"cor_{where}.{name}"] = float(value)
+        for name, value in zip(block.names, block.extra.get("effective_dim", ()), strict=False):
+            row[f"edf_{where}.{name}"] = max(0.0, float(value))
+    return row
