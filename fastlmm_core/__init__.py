@@ -16,10 +16,12 @@ if TYPE_CHECKING:  # what checkers and editors see of the names below
     from fastlmm_core.batch import BatchResult as BatchResult
     from fastlmm_core.batch import fit_batch as fit_batch
     from fastlmm_core.batch import fit_group as fit_group
+    from fastlmm_core.batch import read_batch as read_batch
     from fastlmm_core.batch import second_stage as second_stage
     from fastlmm_core.design.wide_tables import long_table as long_table
     from fastlmm_core.loading import load as load
     from fastlmm_core.multi_environment.summaries import gxe as gxe
+    from fastlmm_core.reports import report as report
     from fastlmm_core.request import run as run
     from fastlmm_core.results.factor_comparison import compare_factors as compare_factors
     from fastlmm_core.results.fit import LMMFit as LMMFit
@@ -46,9 +48,11 @@ _EXPORTS = {
     "single_step": "fastlmm_core.structures.relationships",
     "fit_batch": "fastlmm_core.batch",
     "fit_group": "fastlmm_core.batch",
+    "read_batch": "fastlmm_core.batch",
     "second_stage": "fastlmm_core.batch",
     "BatchResult": "fastlmm_core.batch",
     "gxe": "fastlmm_core.multi_environment.summaries",
+    "report": "fastlmm_core.reports",
     "run": "fastlmm_core.request",
     "long_table": "fastlmm_core.design.wide_tables",
     "datasets": "fastlmm_core.datasets",

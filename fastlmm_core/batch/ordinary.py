@@ -14,7 +14,6 @@ import pandas as pd
 from fastlmm_core.api import Prepared, prepare
 from fastlmm_core.batch.heritability import RELATED, heritability_columns
 from fastlmm_core.batch.plan import BatchPlan
-from fastlmm_core.batch.plots import plot_rows
 from fastlmm_core.batch.stopping import check_wanted
 from fastlmm_core.batch.tables import TableParts, failed_row, same_text
 from fastlmm_core.batch.trials import TrialTable
@@ -27,7 +26,8 @@ from fastlmm_core.results.component_columns import plain_columns, structured_col
 from fastlmm_core.results.diagnostics import suspicious_residuals
 from fastlmm_core.results.fit import LMMFit
 from fastlmm_core.results.heritability import interaction_variance, standard_heritability
-from fastlmm_core.results.trial_summary import trial_summary
+from fastlmm_core.results.plot_rows import plot_rows
+from fastlmm_core.results.trial_summary import fixed_means, trial_summary
 
 # Warnings become columns; the filter of the process is changed by one thread at a time.
 _FILTER = threading.Lock()
@@ -116,7 +116,7 @@ def add_tables(
         add_means(fit, plan, unit, parts)
         residuals = suspicious_residuals(fit) if plan.plots or plan.genotypes else np.zeros(0)
         if plan.plots:
-            parts.add("plots", plot_rows(fit, plan, frame, residuals), unit)
+            parts.add("plots", plot_rows(fit, frame, residuals, plan.plots, plan.genotypes), unit)
         if plan.genotypes:
             add_genotypes(fit, frame, plan, residuals, row, unit, parts)
     except Exception as error:
@@ -236,7 +236,9 @@ def add_genotypes(
     parts.add("genotype_values", fit.genotype_values(term, level=level).to_frame(), unit)
     table = fit.heritability(term)
     parts.add("heritabilities", table.to_frame(), unit)
-    summary = trial_summary(fit, term, level, table, plan.plots or None, frame, residuals)
+    means = fixed_means(fit, term)
+    parts.add("blues", means.to_frame(), unit)
+    summary = trial_summary(fit, term, level, table, plan.plots or None, frame, residuals, means)
     columns = {name: one_value(value) for name, value in summary.items()}
     columns = {"rows": np.array([row["n"] + row["n_dropped"]])} | columns
     parts.add_columns("trials", columns, np.array([unit]))

@@ -207,7 +207,7 @@ class BatchPlan(Displayed):
         names += ["emmeans"] if self.emmeans else []
         names += ["contrasts"] if self.contrasts else []
         names += ["covariances"] if self.covariances else []
-        names += ["genotype_values", "heritabilities", "trials"] if self.genotypes else []
+        names += ["genotype_values", "blues", "heritabilities", "trials"] if self.genotypes else []
         names += ["plots"] if self.plots else []
         return (*names, *(("blups", "heritability") if any(own.blups for own in self.models) else ()))
 

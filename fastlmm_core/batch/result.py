@@ -21,8 +21,8 @@ from fastlmm_core.gate import public
 from fastlmm_core.options import NUMBER, table_of
 
 # Options that make a table of another name.
-OPTIONS = {"heritability": "blups", "genotype_values": "genotypes", "heritabilities": "genotypes",
-           "trials": "genotypes"}  # fmt: skip
+OPTIONS = {"heritability": "blups", "genotype_values": "genotypes", "blues": "genotypes",
+           "heritabilities": "genotypes", "trials": "genotypes"}  # fmt: skip
 Reader = Callable[[str], pd.DataFrame]
 
 
@@ -63,9 +63,9 @@ class BatchResult(Displayed):
     covariances : DataFrame
         Means with their full covariance: labels, estimate, and `covariance`, for each mean its row of the
         lower triangle over the means of the trial.
-    genotype_values, heritabilities, trials : DataFrame
-        For `genotypes`: as ``LMMFit.genotype_values`` and ``LMMFit.heritability``, and one row a trial as
-        ``LMMFit.trial_summary``.
+    genotype_values, blues, heritabilities, trials : DataFrame
+        For `genotypes`: as ``LMMFit.genotype_values``, their means as fixed effects (estimate, se, df), as
+        ``LMMFit.heritability``, and one row a trial as ``LMMFit.trial_summary``.
     plots : DataFrame
         For `plots`: row, column, plot, genotype, response, fitted, trend, residual and studentized of every
         plot, also of those without a value.
@@ -99,6 +99,7 @@ class BatchResult(Displayed):
     heritability = NamedTable()
     covariances = NamedTable()
     genotype_values = NamedTable()
+    blues = NamedTable()
     heritabilities = NamedTable()
     trials = NamedTable()
     plots = NamedTable()

@@ -12,6 +12,7 @@ from .._version import __version__
 from ..errors import FastLMMWarning
 from .batch import add_batch
 from .interruption import INTERRUPTED, leave_on_interrupt, say_stopped
+from .report import add_report
 from .source_options import FILES, add_source_options
 from .strangers import OneLineParser, add_limit, check_room, refused
 from .structure_options import add_structure_options
@@ -71,9 +72,10 @@ def _parser() -> argparse.ArgumentParser:
         description="Linear mixed models: REML fits, BLUPs, marginal means, Kenward-Roger contrasts.",
     )
     parser.add_argument("--version", action="version", version=f"fastlmm {__version__}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="{fit,batch,run,demo}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="{fit,batch,report,run,demo}")
     _add_fit(commands)
     add_batch(commands)
+    add_report(commands)
     run = commands.add_parser("run", help="answer a JSON request document (docs/request.md)")
     run.add_argument("request", nargs="?", help="JSON file, or - for standard input")
     run.add_argument("-o", "--output", help="file for the answer (standard output by default)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from fastlmm_core.results.heritability import HeritabilityTable, find_term, heri
 from fastlmm_core.results.plot_places import PlotPlaces, plot_places
 
 if TYPE_CHECKING:
+    from fastlmm_core.inference.mean_tables import EmmeansTable
     from fastlmm_core.results.fixed_part import FixedPart
 
 # Conditional residuals beyond so many of their own standard deviations are suspicious: one in 2,000 of a
@@ -32,7 +34,7 @@ MANY_MISSING, NO_DIFFERENCE, LITTLE = 0.2, 0.05, 0.2
 def trial_summary(
     fit: FixedPart, term: str, level: float = 0.95, table: HeritabilityTable | None = None,
     plots: Sequence[str] | str | bool | None = None, data: pd.DataFrame | None = None,
-    residuals: np.ndarray | None = None,
+    residuals: np.ndarray | None = None, means: FixedMeans | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Figures of a trial by name.
 
@@ -50,6 +52,8 @@ def trial_summary(
         Columns that name the plots; see ``fastlmm_core.results.plot_places.plot_places``.
     residuals : (n,), optional
         Studentized ones, when they have been made already.
+    means : FixedMeans, optional
+        As of `fixed_means`, likewise.
 
     Returns
     -------
@@ -83,7 +87,7 @@ def trial_summary(
         **_heritability(fit, term, table),
         "outliers": int(odd.size), "outlier_plots": places.names(odd),
         "duplicates": int(twice.size), "duplicate_plots": places.names(twice),
-        **component_columns(fit), **_of_blues(fit, k, level),
+        **component_columns(fit), **_of_blues(fixed_means(fit, term) if means is None else means, level),
     }  # fmt: skip
     return out | {"warnings": "; ".join(warnings_in_words(fit, out, places))}
 
@@ -129,16 +133,50 @@ def warnings_in_words(fit: FixedPart, figures: dict[str, Any], places: PlotPlace
     return words
 
 
-def _of_blues(fit: FixedPart, k: int, level: float) -> dict[str, float]:
-    """Test of the genotypes and errors of their differences."""
+@dataclass(frozen=True)
+class FixedMeans:
+    """Genotypes as fixed effects, from a second fit.
+
+    Attributes
+    ----------
+    means : EmmeansTable or None
+        None where there is no such fit.
+    test : Series
+        Of the genotypes, a row of ``anova``.
+    """
+
+    means: EmmeansTable | None
+    test: Any = None
+
+    def to_frame(self) -> pd.DataFrame:
+        """Labels, estimate, se, df; no rows without a fit."""
+        if self.means is None:
+            return pd.DataFrame()
+        frame = self.means.to_frame()
+        return frame[[*self.means.labels.columns, "estimate", "se", "df"]]
+
+
+def fixed_means(fit: FixedPart, term: str) -> FixedMeans:
+    """Means (BLUEs) of the genotypes of a random term, and their test."""
+    k = find_term(fit, term)
     try:
         second = fit_fixed_levels(fit, k)
         name = fit.design.random[k].group_variables[0]
         before = {term.label for term in fit.design.terms}
         label = next(term.label for term in second.design.terms if term.label not in before)
-        tests = second.anova().set_index("term").loc[label]
-        errors = second.emmeans([name]).difference_errors(level)
+        return FixedMeans(second.emmeans([name]), second.anova().set_index("term").loc[label])
+    except FastLMMError:
+        return FixedMeans(None)
+
+
+def _of_blues(found: FixedMeans, level: float) -> dict[str, float]:
+    """Test of the genotypes and errors of their differences."""
+    if found.means is None:
+        return dict.fromkeys(BLUES, np.nan)
+    try:
+        errors = found.means.difference_errors(level)
     except FastLMMError:
         return dict.fromkeys(BLUES, np.nan)
-    figures = (tests["df_num"], tests["df_den"], tests["F"], tests["p"], errors.sed_mean, errors.lsd_mean)
+    test = found.test
+    figures = (test["df_num"], test["df_den"], test["F"], test["p"], errors.sed_mean, errors.lsd_mean)
     return dict(zip(BLUES, np.array(figures, dtype=float).tolist(), strict=True))

@@ -1,30 +1,38 @@
-"""The table `plots` of a batch: every plot of a trial with its place, response, fitted value and residual."""
+"""Every plot of a trial with its place, response, fitted value and residual: the table `plots` of a batch."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from fastlmm_core.batch.plan import BatchPlan
 from fastlmm_core.design.table import read_column
 from fastlmm_core.errors import FastLMMError
 from fastlmm_core.results.field_layout import model_positions
-from fastlmm_core.results.fit import LMMFit
 from fastlmm_core.results.heritability import find_term
 from fastlmm_core.results.plot_places import place_columns, plain
-from fastlmm_core.results.trend import has_trend
+from fastlmm_core.results.trend import has_trend, trend_table
+
+if TYPE_CHECKING:
+    from fastlmm_core.results.fixed_part import FixedPart
 
 
-def plot_rows(fit: LMMFit, plan: BatchPlan, frame: pd.DataFrame, studentized: np.ndarray) -> pd.DataFrame:
+def plot_rows(
+    fit: FixedPart, frame: pd.DataFrame | None, studentized: np.ndarray,
+    plots: tuple[str, ...] | bool = True, genotypes: str | None = None,
+) -> pd.DataFrame:  # fmt: skip
     """A row for every plot of a trial, also for those without a value.
 
     Parameters
     ----------
     fit : LMMFit
-    frame : DataFrame
-        The trial's own rows.
+    frame : DataFrame or None
+        The table that was fitted; None for the columns of the model on the rows that were used.
+    plots : tuple of str or bool
+        Columns that name the plots.
+    genotypes : str, optional
+        Grouping factor of the genotypes.
     studentized : (n,)
         Residuals over their own standard deviations.
 
@@ -34,7 +42,9 @@ def plot_rows(fit: LMMFit, plan: BatchPlan, frame: pd.DataFrame, studentized: np
         row, column, plot (texts or numbers as they are in the table; NaN where they are not known), genotype,
         response, fitted, trend (NaN without one), residual, studentized.
     """
-    position, number = place_columns(plan.plots)
+    rows = fit.design.rows if frame is not None else np.arange(fit.nobs)
+    frame = fit.design.frame if frame is None else frame
+    position, number = place_columns(plots)
     if not position:
         try:
             position = model_positions(fit)
@@ -45,10 +55,11 @@ def plot_rows(fit: LMMFit, plan: BatchPlan, frame: pd.DataFrame, studentized: np
         ("row", "column", "plot"), (*(position or ("", "")), *(number or ("",))), strict=True
     ):
         out[name] = place_column(frame, column)
-    out["genotype"] = genotype_labels(fit, plan, frame)
-    n, rows = len(frame), fit.design.rows
-    figures = {"response": fit.response, "fitted": fit.fitted, "trend": trend_at_plots(fit, position, out),
-               "residual": fit.residuals, "studentized": studentized}  # fmt: skip
+    n = len(frame)
+    out["genotype"] = genotype_labels(fit, genotypes, n, rows)
+    trend = trend_at_plots(fit, position, out, rows)
+    figures = {"response": fit.response, "fitted": fit.fitted, "trend": trend, "residual": fit.residuals,
+               "studentized": studentized}  # fmt: skip
     for name, values in figures.items():
         own = np.full(n, np.nan)
         own[rows] = values
@@ -67,28 +78,29 @@ def place_column(frame: pd.DataFrame, name: str) -> Any:
     return pd.Series(labels[column.values]).array
 
 
-def genotype_labels(fit: LMMFit, plan: BatchPlan, frame: pd.DataFrame) -> Any:
+def genotype_labels(fit: FixedPart, genotypes: str | None, n: int, rows: np.ndarray) -> Any:
     """Labels of the levels of `genotypes`, None where the row was not used."""
-    labels = np.full(len(frame), None, object)
-    if plan.genotypes:
-        term = fit.design.random[find_term(fit, plan.genotypes)]
+    labels = np.full(n, None, object)
+    if genotypes:
+        term = fit.design.random[find_term(fit, genotypes)]
         own = np.array([*term.levels, None], object)
-        labels[fit.design.rows] = own[term.codes]
+        labels[rows] = own[term.codes]
     return pd.Series(labels, dtype=object).array
 
 
-def trend_at_plots(fit: LMMFit, position: tuple[str, ...], out: dict[str, Any]) -> np.ndarray:
+def trend_at_plots(
+    fit: FixedPart, position: tuple[str, ...], out: dict[str, Any], rows: np.ndarray
+) -> np.ndarray:
     """The trend (n,) at the plots that were used; NaN where the model has none over these positions."""
     unknown = np.full(fit.nobs, np.nan)
     if len(position) != 2 or not has_trend(fit):
         return unknown
     try:
-        table = fit.trend(se=False)
+        table = trend_table(fit, se=False)
     except FastLMMError:
         return unknown
     if list(table.columns) != [*position, "trend"]:
         return unknown
     at = {(plain(r), plain(c)): t for r, c, t in table.itertuples(index=False)}
-    rows = fit.design.rows
     places = zip(np.asarray(out["row"], object)[rows], np.asarray(out["column"], object)[rows], strict=True)
     return np.array([at.get((plain(r), plain(c)), np.nan) for r, c in places])

@@ -1,0 +1,159 @@
+"""What a page shows of one trial and trait, from the tables of a batch or from a fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..batch.result import BatchResult
+from ..errors import FastLMMError, OptionError
+from ..results.diagnostics import suspicious_residuals
+from ..results.fit import LMMFit
+from ..results.plot_rows import plot_rows
+from ..results.trial_summary import fixed_means, trial_summary
+
+# Tables of a batch that a page shows, beside its row of `trial_table`.
+SHOWN = ("plots", "genotype_values", "blues", "heritabilities", "heritability", "variance_components",
+         "fixed", "emmeans", "contrasts", "blups")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class UnitContent:
+    """One trait of one trial.
+
+    Attributes
+    ----------
+    trait, formula : str
+    row : dict
+        Its row of ``BatchResult.trial_table``, or the summary of a fit.
+    tables : dict of str to DataFrame
+        Those of `SHOWN` that there are.
+    """
+
+    trait: str
+    formula: str
+    row: dict[str, Any]
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+
+    @property
+    def good(self) -> bool:
+        """There is a fit to show."""
+        return self.row.get("status", "ok") == "ok" or bool(self.tables)
+
+    def table(self, name: str) -> pd.DataFrame:
+        return self.tables.get(name, pd.DataFrame())
+
+    @property
+    def genotype(self) -> str | None:
+        """The column of the genotypes among their values."""
+        columns = list(self.table("genotype_values").columns)
+        return str(columns[columns.index("estimate") - 1]) if "estimate" in columns else None
+
+
+@dataclass(frozen=True)
+class BatchContent:
+    """A batch, trial by trial.
+
+    Attributes
+    ----------
+    result : BatchResult
+    table : DataFrame
+        ``trial_table`` of it.
+    keys : DataFrame
+        Of every trial in order.
+    """
+
+    result: BatchResult
+    table: pd.DataFrame
+    keys: pd.DataFrame
+    _places: dict[str, dict[tuple[str, ...], np.ndarray]]
+
+    @property
+    def names(self) -> list[str]:
+        """Of the trials, for headings."""
+        return [" ".join(map(str, row)) for row in self.keys.itertuples(index=False)]
+
+    def units(self, trial: int) -> Iterator[UnitContent]:
+        """The traits of a trial."""
+        by = list(self.result.plan.by)
+        key = tuple(map(str, self.keys.iloc[trial]))
+        for n in self._places["trial_table"].get(key, ()):
+            row = self.table.iloc[n].to_dict()
+            tables = {
+                name: self._rows(name, key, str(row["trait"]))
+                for name in self._places
+                if name != "trial_table"
+            }
+            yield UnitContent(
+                str(row["trait"]), self._formula(row), row,
+                {name: own.drop(columns=[*by, "trait"]) for name, own in tables.items() if len(own)},
+            )  # fmt: skip
+
+    def _rows(self, name: str, key: tuple[str, ...], trait: str) -> pd.DataFrame:
+        whole = self.result.table(name)
+        own = whole.iloc[self._places[name].get(key, np.zeros(0, np.int64))]
+        return own[own["trait"].astype(str) == trait].reset_index(drop=True)
+
+    def _formula(self, row: dict[str, Any]) -> str:
+        for own in self.result.plan.models:
+            if own.name and own.name == row.get("model"):
+                return own.formula
+        return str(row["model"]) if row.get("model") else self.result.plan.formula
+
+
+def batch_content(result: BatchResult) -> BatchContent:
+    """Content of a batch; rows are found by trial once."""
+    by, table = list(result.plan.by), result.trial_table()
+    tables = {"trial_table": table} | {n: result.table(n) for n in SHOWN if n in result.plan.tables}
+    places = {name: rows_of_trials(own, by) for name, own in tables.items()}
+    keys = table[by].drop_duplicates().reset_index(drop=True) if by else pd.DataFrame({"trial": ["all"]})
+    if not by:
+        places = {name: {("all",): np.arange(len(own))} for name, own in tables.items()}
+    return BatchContent(result, table, keys, places)
+
+
+def rows_of_trials(frame: pd.DataFrame, by: Sequence[str]) -> dict[tuple[str, ...], np.ndarray]:
+    """Rows of a table by the keys of its trials, as text."""
+    if not by or not len(frame):
+        return {}
+    codes = frame.groupby(list(by), sort=False, observed=True, dropna=False).ngroup().to_numpy()
+    order = np.argsort(codes, kind="stable")
+    first = np.flatnonzero(np.diff(codes[order], prepend=-1))
+    parts = np.split(order, first[1:])
+    keys = frame[list(by)].iloc[[int(own[0]) for own in parts]].itertuples(index=False)
+    return {tuple(map(str, key)): own for key, own in zip(keys, parts, strict=True)}
+
+
+def fit_content(
+    fit: LMMFit, genotypes: str | None, plots: Sequence[str] | str | None, data: pd.DataFrame | None
+) -> UnitContent:
+    """Content of a single fit."""
+    if genotypes is not None and not fit.design.random:
+        raise OptionError(f"genotypes='{genotypes}': the model has no random terms; leave it out")
+    columns = (plots,) if isinstance(plots, str) else True if plots is None else tuple(plots)
+    residuals = suspicious_residuals(fit)
+    tables = {
+        "plots": plot_rows(fit, data, residuals, columns, genotypes),
+        "variance_components": fit.variance_components, "fixed": fit.fixed_effects(),
+    }  # fmt: skip
+    row: dict[str, Any] = {"status": "ok", "n": fit.nobs, "missing": fit.n_dropped,
+                           "warnings": "; ".join(str(own) for own in fit.warnings)}  # fmt: skip
+    if genotypes is not None:
+        means = fixed_means(fit, genotypes)
+        table = fit.heritability(genotypes)
+        tables["heritabilities"] = table.to_frame()
+        tables["blues"] = means.to_frame()
+        row |= trial_summary(fit, genotypes, 0.95, table, plots, data, residuals, means)
+        try:
+            tables["genotype_values"] = fit.genotype_values(genotypes).to_frame()
+        except FastLMMError as error:
+            row["warnings"] = "; ".join(filter(None, (row["warnings"], str(error))))
+    elif fit.design.random:
+        tables["blups"] = fit.blups()
+    return UnitContent(
+        fit.design.response or "response", fit.formula, row, {k: v for k, v in tables.items() if len(v)}
+    )

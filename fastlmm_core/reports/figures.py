@@ -1,0 +1,237 @@
+"""Figures of one trial: maps of its field, its residuals, the values of its genotypes, its variances."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+import pandas as pd
+from scipy.special import ndtri
+
+from ..results.plot_places import plain
+from ..results.trial_summary import SUSPICIOUS
+from .svg import (
+    DIVERGING,
+    SEQUENTIAL,
+    Axes,
+    dots,
+    drawing,
+    line,
+    named_dots,
+    padded,
+    spread_colours,
+    text,
+    tick_label,
+)
+
+# Cells above which a map is no field, and the widest it gets.
+MOST_CELLS, MAP_WIDTH = 250_000, 330.0
+MOST_TICKS = 12
+MOST_NAMES = 12  # trials that a figure of all of them names
+WORDS = {"response": "response", "fitted": "fitted value", "trend": "trend", "residual": "residual",
+         "studentized": "studentized residual"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Field:
+    """Places of the plots on a grid, the first row on top.
+
+    Attributes
+    ----------
+    rows, columns : list of str
+    i, j : (n,) int64
+    """
+
+    rows: list[str]
+    columns: list[str]
+    i: np.ndarray
+    j: np.ndarray
+
+    def words(self, n: int) -> str:
+        return f"row {self.rows[self.i[n]]} column {self.columns[self.j[n]]}"
+
+
+def field_of(plots: pd.DataFrame) -> Field | None:
+    """The grid of the plots; None without one plot a place."""
+    if plots[["row", "column"]].isna().any(axis=None) or not len(plots):
+        return None
+    (rows, i), (columns, j) = (positions(plots[name]) for name in ("row", "column"))
+    if len(rows) * len(columns) > MOST_CELLS or len(np.unique(i * len(columns) + j)) < len(plots):
+        return None
+    return Field(rows, columns, i, j)
+
+
+def positions(values: pd.Series) -> tuple[list[str], np.ndarray]:
+    """Labels in order, numbers a whole step apart also where no plot stands, and the place of each value."""
+    used, codes = np.unique(values.to_numpy(), return_inverse=True)
+    if values.dtype.kind == "f" and np.all(used == np.round(used)) and np.ptp(used) < MOST_CELLS:
+        whole = used.astype(np.int64)
+        step = int(np.gcd.reduce(np.diff(whole))) if used.size > 1 else 1
+        first = int(whole[0])
+        count = (int(whole[-1]) - first) // step + 1
+        return [str(first + step * k) for k in range(count)], (whole[codes.ravel()] - first) // step
+    return [plain(value) for value in used.tolist()], codes.ravel()
+
+
+def field_map(field: Field, values: np.ndarray, name: str, marked: np.ndarray, turn: int) -> str:
+    """Values (n,) as a map; those of `marked` get a ring, places without a value stay hatched.
+
+    `turn` is the place of the values in the data of the page, which the mouse asks for.
+    """
+    R, C = len(field.rows), len(field.columns)
+    side = min(MAP_WIDTH / C, 26.0)
+    height = float(np.clip(side, 6.0, 26.0)) if R <= 40 else float(max(240.0 / R, 2.0))
+    left, top, width, tall = 34.0, 22.0, side * C, height * R
+    diverging = name in ("residual", "studentized", "trend")
+    colours = spread_colours(DIVERGING if diverging else SEQUENTIAL)
+    seen = np.isfinite(values)
+    low, high = (float(values[seen].min()), float(values[seen].max())) if seen.any() else (0.0, 1.0)
+    if diverging:
+        low, high = -max(-low, high), max(-low, high)
+    share = (values[seen] - low) / (high - low) if high > low else np.full(int(seen.sum()), 0.5)
+    shade = np.minimum((share * len(colours)).astype(int), len(colours) - 1)
+    body = [f'<rect class="ground" x="{left:g}" y="{top:g}" width="{width:g}" height="{tall:g}"/>']
+    i, j = field.i[seen], field.j[seen]
+    cell = f"h{side:.4g}v{height:.4g}h-{side:.4g}z"
+    for k in np.unique(shade):
+        at = np.flatnonzero(shade == k)
+        path = "".join(f"M{left + side * j[n]:.4g} {top + height * i[n]:.4g}{cell}" for n in at)
+        body.append(f'<path fill="{colours[k]}" d="{path}"/>')
+    for n in np.flatnonzero(marked & seen):
+        x, y = left + side * (field.j[n] + 0.5), top + height * (field.i[n] + 0.5)
+        body.append(
+            f'<circle class="ring" cx="{x:.1f}" cy="{y:.1f}" r="{0.42 * min(side, height) + 1:.1f}"/>'
+        )
+    body.append(text(left, 12, WORDS[name], "title"))
+    for labels, across in ((field.rows, False), (field.columns, True)):
+        for k in range(0, len(labels), 1 + (len(labels) - 1) // MOST_TICKS):
+            if across:
+                body.append(text(left + side * (k + 0.5), top + tall + 12, labels[k], "tick mid"))
+            else:
+                body.append(text(left - 4, top + height * (k + 0.5) + 3.5, labels[k], "tick end"))
+    bar = left + width + 10
+    body += colour_bar(bar, top, max(tall, 90.0), colours, low, high)
+    grid = json.dumps([left, top, side, height, R, C, turn])
+    total = max(tall, 90.0)
+    return drawing(bar + 62, top + total + 20, "".join(body), f"map of {WORDS[name]}",
+                   f'class="map" style="max-width:{bar + 62:.0f}px" data-grid="{grid}"')  # fmt: skip
+
+
+def colour_bar(x: float, y: float, tall: float, colours: list[str], low: float, high: float) -> list[str]:
+    """The scale of a map with its ends and middle."""
+    step = tall / len(colours)
+    out = [
+        f'<rect x="{x:g}" y="{y + tall - step * (k + 1):.2f}" width="10" height="{step + 0.4:.2f}" '
+        f'fill="{own}"/>'
+        for k, own in enumerate(colours)
+    ]
+    digits = 3 if max(abs(low), abs(high)) < 1e5 else 6
+    for share in (0.0, 0.5, 1.0):
+        label = tick_label(float(f"{low + share * (high - low):.{digits}g}"))
+        out.append(text(x + 14, y + tall * (1.0 - share) + 3.5, label, "tick"))
+    return out
+
+
+def plot_names(plots: pd.DataFrame, field: Field | None) -> list[str]:
+    """What is said of every plot: its number or place, and its genotype."""
+    out = []
+    number, genotype = plots["plot"].tolist(), plots["genotype"].tolist()
+    for n in range(len(plots)):
+        parts = [] if pd.isna(number[n]) else [f"plot {plain(number[n])}"]
+        parts += [] if field is None else [field.words(n)]
+        parts += [] if genotype[n] is None or pd.isna(genotype[n]) else [str(genotype[n])]
+        out.append(", ".join(parts) or f"observation {n + 1}")
+    return out
+
+
+def residual_panel(plots: pd.DataFrame, names: list[str]) -> list[str]:
+    """Studentized residuals against fitted values, and in order against normal quantiles."""
+    seen = np.flatnonzero(plots["studentized"].notna() & plots["fitted"].notna())
+    if not seen.size:
+        return []
+    fitted = plots["fitted"].to_numpy(float)[seen]
+    r = plots["studentized"].to_numpy(float)[seen]
+    limit = max(3.9, 1.08 * float(np.max(np.abs(r))))
+    said = [f"{names[n]}: {value:+.2f}" for n, value in zip(seen, r, strict=True)]
+    order = np.argsort(r, kind="stable")
+    expected = np.empty(r.size)
+    expected[order] = ndtri((np.arange(1, r.size + 1) - 0.375) / (r.size + 0.25))  # Blom 1958
+    reach = float(np.max(np.abs(expected)) * 1.05)
+    size = {"width": 430.0, "height": 220.0}
+    against = Axes(padded(fitted), (-limit, limit), **size)
+    quantiles = Axes((-reach, reach), (-limit, limit), **size)
+    straight = np.array([-min(reach, limit), min(reach, limit)])
+    return [
+        residual_figure(against, fitted, r, said, "fitted value", ""),
+        residual_figure(quantiles, expected, r, said, "normal quantile",
+                        line(*quantiles.at(straight, straight), "guide")),
+    ]  # fmt: skip
+
+
+def residual_figure(ax: Axes, x: np.ndarray, r: np.ndarray, said: list[str], xlabel: str, more: str) -> str:
+    """Studentized residuals over x, with lines where they are suspicious."""
+    body = ax.frame(xlabel, "studentized residual")
+    for level, kind in ((0.0, "guide"), (SUSPICIOUS, "limit"), (-SUSPICIOUS, "limit")):
+        body += line(*ax.at(np.array(ax.x), np.array([level, level])), kind)
+    odd = np.abs(r) > SUSPICIOUS
+    body += more + dots(*ax.at(x[~odd], r[~odd]))
+    body += named_dots(*ax.at(x[odd], r[odd]), [said[n] for n in np.flatnonzero(odd)])
+    return drawing(490, 262, body, f"studentized residuals against {xlabel}", 'class="figure"')
+
+
+def caterpillar(values: pd.DataFrame, genotype: str, unit: str) -> str:
+    """Values of the genotypes in order with their intervals; the mouse tells their names."""
+    own = values.sort_values("estimate", ascending=False, kind="stable")
+    n = len(own)
+    y, low, high = (own[name].to_numpy(float) for name in ("estimate", "lower", "upper"))
+    ax = Axes((0.2, n + 0.8), padded(np.concatenate([low, high])), width=880.0, height=200.0)
+    x = np.arange(1, n + 1)
+    body = ax.frame(f"rank of {genotype}", unit)
+    at, bottom = ax.at(x, low)
+    top, place = ax.at(x, high)[1], ax.at(x, y)[1]
+    sticks = "".join(f"M{a:.1f} {b:.1f}V{c:.1f}" for a, b, c in zip(at, bottom, top, strict=True))
+    body += f'<path class="sticks" d="{sticks}"/>' + dots(at, place)
+    names = own[genotype].astype(str).tolist()
+    said = [
+        f"{name}: {value:.4g} ({a:.4g} to {b:.4g})"
+        for name, value, a, b in zip(names, y, low, high, strict=True)
+    ]
+    body += named_dots(at, place, said, "sense")
+    return drawing(940, 246, body, f"values of {genotype} with intervals", 'class="wide"')
+
+
+def share_bar(names: list[str], shares: np.ndarray) -> str:
+    """Parts of a whole as one bar, each with its name under the mouse."""
+    x, parts = 0.0, []
+    for k, (name, share) in enumerate(zip(names, shares, strict=True)):
+        said = escape(f"{name}: {100.0 * share:.0f} %")
+        kind = "rest" if name.startswith("Residual") else f"part{k % 6}"
+        parts.append(f'<rect class="{kind}" x="{x:.2f}" y="0" width="{100.0 * share:.2f}" height="10">'
+                     f"<title>{said}</title></rect>")  # fmt: skip
+        x += 100.0 * share
+    body = "".join(parts)
+    return f'<svg class="shares" viewBox="0 0 100 10" preserveAspectRatio="none" role="img">{body}</svg>'
+
+
+def strip(values: np.ndarray, errors: np.ndarray, names: list[str], links: list[str], label: str) -> str:
+    """One figure of every trial in order, with its standard error, each a link to its page."""
+    n = len(values)
+    reach = np.concatenate([values - np.nan_to_num(errors), values + np.nan_to_num(errors)])
+    low, high = padded(reach)
+    ax = Axes((0.3, n + 0.7), (max(0.0, low), min(1.0, high)), width=1080.0, height=150.0)
+    x = np.arange(1, n + 1)
+    few = n <= MOST_NAMES
+    body = ax.frame("" if few else "trial, in the order of the table", label, with_x=not few)
+    for k, name in enumerate(names) if few else ():
+        short = name if len(name) <= 15 else name[:14] + "\N{HORIZONTAL ELLIPSIS}"
+        body += text(float(ax.at(k + 1, 0.0)[0]), ax.top + ax.height + 14, short, "tick mid")
+    at, place = ax.at(x, np.clip(values, *ax.y))
+    for k in np.flatnonzero(np.isfinite(values)).tolist():
+        ends = ax.at(x[k], np.clip(values[k] + np.array([-1.0, 1.0]) * np.nan_to_num(errors[k]), *ax.y))[1]
+        said = escape(f"{names[k]}: {values[k]:.2f}")
+        stick = f'<path class="sticks" d="M{at[k]:.1f} {ends[0]:.1f}V{ends[1]:.1f}"/>'
+        body += (f'<a href="{escape(links[k], quote=True)}">{stick}<circle class="point" cx="{at[k]:.1f}" '
+                 f'cy="{place[k]:.1f}" r="3.6"><title>{said}</title></circle></a>')  # fmt: skip
+    return drawing(1140, 192, body, label, 'class="wide"')

@@ -1,0 +1,229 @@
+"""The page of one trial: for each trait its figures, the field, residuals, genotypes, components."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..results.trial_summary import SUSPICIOUS
+from . import figures
+from .content import UnitContent
+from .html import boxes, card, data_block, number, p_value, page, table, warning_box
+
+# Rows of a table that a page shows; the whole stands in the tables of the batch.
+MOST_ROWS = 2_000
+MAPS = ("response", "trend", "fitted", "studentized")
+HEADINGS = {"lower": "from", "upper": "to", "se": "SE", "blue": "BLUE", "blue_se": "SE of BLUE", "var1": "",
+            "var2": "", "sd_or_cor": "SD, correlation", "p_best": "P(best)", "rank_lower": "rank from",
+            "rank_upper": "rank to"}  # fmt: skip
+# Columns of the values of genotypes that a page shows, in this order.
+VALUES = ("rank", "estimate", "se", "lower", "upper", "blue", "blue_se", "reliability", "rank_lower",
+          "rank_upper", "p_best")  # fmt: skip
+HIDDEN = ("ddf", "scaling")
+
+
+def trial_page(title: str, units: Sequence[UnitContent], navigation: str = "") -> str:
+    """A whole page.
+
+    Parameters
+    ----------
+    title : str
+        Of the trial.
+    units : sequence of UnitContent
+        Its traits.
+    navigation : str
+        HTML of the links to other pages.
+    """
+    head = f"{navigation}<h1>{escape(title)}</h1>"
+    if len(units) > 1:
+        links = "".join(f'<a href="#trait-{n}">{escape(own.trait)}</a>' for n, own in enumerate(units))
+        head += f"<nav>{links}</nav>"
+    return page(title, head, "".join(unit_sections(own, n) for n, own in enumerate(units)))
+
+
+def unit_sections(own: UnitContent, n: int) -> str:
+    """The parts of a page about one trait."""
+    row, lost = own.row, not own.good
+    words = [word for word in str(row.get("warnings") or "").split("; ") if word]
+    formula = f'<p class="soft"><code>{escape(own.formula)}</code></p>'
+    first = formula + ("" if lost else summary_boxes(row)) + warning_box(words, lost)
+    parts = [card(own.trait, first, f'id="trait-{n}"')]
+    if not lost:
+        parts += [
+            plot_section(own, n),
+            genotype_section(own, n),
+            component_section(own),
+            effect_sections(own, n),
+        ]
+    return "".join(parts)
+
+
+def summary_boxes(row: dict[str, Any]) -> str:
+    """What a breeder looks at first."""
+    found = [
+        ("plots", number(row.get("n"))), ("without a value", number(row.get("missing"))),
+        ("genotypes", number(row.get("genotypes"))), ("replication", replication(row)),
+        ("grand mean", number(row.get("grand_mean"), 4)), ("CV %", number(row.get("cv"))),
+        (h2_name(row), with_error(row.get("h2"), row.get("h2_se"))),
+        ("F of genotypes", number(row.get("F_genotypes"))),
+        ("p of genotypes", p_value(row.get("p_genotypes"))),
+        ("mean SED", number(row.get("sed_mean"))), ("mean LSD", number(row.get("lsd_mean"))),
+        ("outlying plots", number(row.get("outliers"))), ("plots twice", number(row.get("duplicates"))),
+        ("genotypes in other trials", number(row.get("shared"))),
+    ]  # fmt: skip
+    known = [(name, value) for name, value in found if value not in ("\N{EN DASH}", "")]
+    bad = [name for name, value in known if name in ("outlying plots", "plots twice") and value != "0"]
+    return boxes(known, bad)
+
+
+def h2_name(row: dict[str, Any]) -> str:
+    definition = row.get("h2_definition")
+    return f"heritability ({str(definition).capitalize()})" if definition else "heritability"
+
+
+def with_error(value: Any, error: Any) -> str:
+    """A figure and its standard error."""
+    if value is None or not np.isfinite(float(value)):
+        return "\N{EN DASH}"
+    known = error is not None and np.isfinite(float(error))
+    return f"{float(value):.2f}" + (f" \N{PLUS-MINUS SIGN} {float(error):.2f}" if known else "")
+
+
+def replication(row: dict[str, Any]) -> str:
+    """The number, or its least and most."""
+    least, most = row.get("replication_least"), row.get("replication_most")
+    if least is None or most is None or pd.isna(least) or pd.isna(most):
+        return ""
+    return number(least) if least == most else f"{number(least)} to {number(most)}"
+
+
+def plot_section(own: UnitContent, n: int) -> str:
+    """Maps of the field and the residuals."""
+    plots = own.table("plots")
+    if not len(plots):
+        return ""
+    field = figures.field_of(plots)
+    names = figures.plot_names(plots, field)
+    panel = "".join(figures.residual_panel(plots, names))
+    out = card("Residuals", f'<div class="row">{panel}</div>') if panel else ""
+    if field is None:
+        return out
+    shown = [name for name in MAPS if plots[name].notna().any()]
+    if "trend" in shown:
+        shown.remove("fitted")
+    marked = plots["studentized"].abs().to_numpy() > SUSPICIOUS
+    identity = f"plots-{n}"
+    maps = "".join(
+        figures.field_map(field, plots[name].to_numpy(float), name, marked, turn).replace(
+            "<svg ", f'<svg data-plots="{identity}" ', 1
+        )
+        for turn, name in enumerate(shown)
+    )
+    values = [[None if not np.isfinite(v) else float(f"{v:.4g}") for v in plots[name]] for name in shown]
+    cell = (field.i * len(field.columns) + field.j).tolist()
+    words = [figures.WORDS[name] for name in shown]
+    data = data_block(identity, {"cell": cell, "names": names, "values": values, "words": words})
+    note = (
+        f"Grey places have no value; rings are residuals beyond {SUSPICIOUS:g} of their standard deviations."
+    )
+    return card("Field", f'<div class="row">{maps}</div><p class="soft">{note}</p>{data}') + out
+
+
+def genotype_section(own: UnitContent, n: int) -> str:
+    """Values of the genotypes: figure and table, with their means as fixed effects beside."""
+    values, genotype = own.table("genotype_values"), own.genotype
+    if not len(values) or genotype is None:
+        return ""
+    blues = own.table("blues")
+    if genotype in blues.columns:
+        beside = blues.set_index(blues[genotype].astype(str))[["estimate", "se"]]
+        beside.columns = pd.Index(["blue", "blue_se"])
+        values = values.join(beside.reindex(values[genotype].astype(str)).reset_index(drop=True))
+    shown = values[[genotype, *(name for name in VALUES if name in values.columns)]]
+    shown = shown.sort_values("estimate", ascending=False, kind="stable").reset_index(drop=True)
+    figure = figures.caterpillar(values, genotype, f"{own.trait}: mean + BLUP")
+    words = "" if "blue" not in values else "; BLUE, the mean of the genotype as a fixed effect"
+    note = f'<p class="soft">Mean + BLUP of every genotype with its interval and rank{words}.</p>'
+    return card("Genotypes", f'<div class="scroll">{figure}</div>{note}{long_table(shown, f"genotypes-{n}")}')
+
+
+def component_section(own: UnitContent) -> str:
+    """Variance components with their shares, and heritability by every definition."""
+    components, parts = own.table("variance_components"), []
+    if len(components):
+        variances = components[components["var2"].isna()]
+        labels = [component_name(row) for row in variances.itertuples()]
+        sizes = variances["estimate"].to_numpy(float)
+        bar = ""
+        if (
+            np.all(sizes >= 0.0)
+            and sizes.sum() > 0.0
+            and not any("(" in g and g.startswith("ps") for g in labels)
+        ):
+            shares = sizes / sizes.sum()
+            bar = figures.share_bar(labels, shares) + legend(labels, shares)
+        empty = [c for c in ("var1", "var2") if c in components and components[c].isna().all()]
+        shown = components.drop(columns=[c for c in ("component", *empty) if c in components])
+        parts.append(f"<div><h3>Variance components</h3>{bar}{table(shown, names=HEADINGS)}</div>")
+    for name, title in (("heritabilities", "Heritability by definition"), ("heritability", "Heritability")):
+        if len(own.table(name)):
+            frame = own.table(name)
+            frame = frame[
+                [c for c in frame.columns if c not in ("group", "levels") or name == "heritability"]
+            ]
+            if "status" in frame and (frame["status"] == "ok").all():
+                frame = frame.drop(columns="status")
+            parts.append(f"<div><h3>{title}</h3>{table(frame, names=HEADINGS)}</div>")
+    return card("Components", f'<div class="columns">{"".join(parts)}</div>') if parts else ""
+
+
+def component_name(row: Any) -> str:
+    plain = row.var1 is None or pd.isna(row.var1) or row.var1 == "(Intercept)"
+    return str(row.group) if plain else f"{row.group} {row.var1}"
+
+
+def legend(names: list[str], shares: np.ndarray) -> str:
+    """What the colours of a bar stand for."""
+    colours = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+    items = []
+    for k, (name, share) in enumerate(zip(names, shares, strict=True)):
+        own = "#c6ced6" if name.startswith("Residual") else colours[k % 6]
+        items.append(f'<span><i style="background:{own}"></i>{escape(name)} {100.0 * share:.0f} %</span>')
+    return f'<p class="legend">{"".join(items)}</p>'
+
+
+def effect_sections(own: UnitContent, n: int) -> str:
+    """Means, contrasts, fixed effects and BLUPs, where the batch has them."""
+    parts = []
+    titles = (
+        ("emmeans", "Means"),
+        ("contrasts", "Contrasts"),
+        ("fixed", "Fixed effects"),
+        ("blups", "BLUPs"),
+    )
+    for name, title in titles:
+        frame = own.table(name)
+        if len(frame):
+            frame = frame.drop(columns=[c for c in HIDDEN if c in frame.columns])
+            if "status" in frame and (frame["status"] == "ok").all():
+                frame = frame.drop(columns="status")
+            parts.append(card(title, long_table(frame, f"{name}-{n}")))
+    return "".join(parts)
+
+
+def long_table(frame: pd.DataFrame, identity: str) -> str:
+    """A table that sorts, filters where it is long, and scrolls in itself."""
+    shown = table(
+        frame.head(MOST_ROWS), sortable=True, identity=identity, names=HEADINGS, kinds={"p_best": "p"}
+    )
+    box = ""
+    if len(frame) > 20:
+        words = 'placeholder="Filter rows" aria-label="Filter rows"'
+        box = f'<input type="search" data-filter="{identity}" {words}>'
+    left = len(frame) - MOST_ROWS
+    note = f'<p class="soft">{left} more rows stand in the tables of the batch.</p>' if left > 0 else ""
+    return f'{box}<div class="tall">{shown}</div>{note}'
