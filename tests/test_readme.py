@@ -27,6 +27,7 @@ PAGES = (
     "docs/field_trials.md",
     "docs/adding_a_structure.md",
     "docs/heritability.md",
+    "docs/plots_to_decisions.md",
     "docs/two_stages.md",
     "docs/coming_from.md",
     "docs/batches_on_dask.md",

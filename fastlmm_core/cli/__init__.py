@@ -84,8 +84,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--schema", action="store_true", help="print the JSON Schema of requests")
     add_limit(run)
     run.set_defaults(command=_run)
-    demo = commands.add_parser("demo", help="two worked analyses with tables and a figure")
-    demo.add_argument("--out", default="demo-output", help="folder for the figure (default: demo-output)")
+    demo = commands.add_parser("demo", help="three worked analyses: tables, a figure, a report")
+    demo.add_argument("--out", default="demo-output", help="folder for its files (default: demo-output)")
     demo.add_argument("--no-plot", action="store_true", help="tables only")
     demo.set_defaults(command=_demo)
     return parser

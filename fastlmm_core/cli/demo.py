@@ -1,4 +1,4 @@
-"""`fastlmm demo`: blocks fixed or random, in two classical trials, with the reasons for what differs."""
+"""`fastlmm demo`: blocks fixed or random, with the reasons for what differs, and a report of six trials."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from .. import datasets
 from ..errors import DataError, DependencyError
+from ..results.rendering import Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from ..batch import BatchResult
     from ..results.fit import LMMFit
 
-FIGURE = "potash_blocks.png"
+FIGURE, REPORT = "potash_blocks.png", "report"
+MAIZE = "yield ~ rep + (1|gen) + (1|rep:block)"
 
 
 def demo_command(arguments: argparse.Namespace) -> int:
@@ -28,6 +31,10 @@ def demo_command(arguments: argparse.Namespace) -> int:
         except DependencyError as err:  # the tables do not need it
             print(f"\nNo figure is drawn: {err}\n")
     print("\n".join(hybrids_report(*fit_hybrids())))
+    batch = fit_maize()
+    print("\n".join(maize_report(batch)))
+    if not arguments.no_plot:
+        print(f"\nThe report is written, open it in a browser: {write_report(batch, Path(arguments.out))}\n")
     return 0
 
 
@@ -45,6 +52,16 @@ def fit_hybrids() -> tuple[LMMFit, LMMFit]:
 
     data = datasets.load("cochran_bib")
     return lmm("yield ~ gen + loc", data), lmm("yield ~ gen + (1|loc)", data)
+
+
+def fit_maize() -> BatchResult:
+    """64 maize hybrids in six counties, every trial by itself."""
+    from ..batch import fit_batch
+
+    return fit_batch(
+        datasets.load("besag_field"), MAIZE, by="county", genotypes="gen", plots=["row", "col"],
+        progress=False,
+    )  # fmt: skip
 
 
 def block_means(fit: LMMFit, factor: str) -> Any:
@@ -112,6 +129,30 @@ def hybrids_report(fixed: LMMFit, random: LMMFit) -> list[str]:
         "    Less precise, for it speaks about blocks like these instead of these thirteen, and so carries",
         f"    their variance too ({between:.3f}, beside {residual:.3f} of a plot).",
     ]
+
+
+def maize_report(batch: BatchResult) -> list[str]:
+    """Lines of the third analysis: was every trial any good, and which hybrids go on."""
+    table = batch.trial_table()
+    columns = ["county", "n", "grand_mean", "cv", "p_genotypes", "lsd_mean", "h2", "outlier_plots"]
+    values = batch.genotype_values
+    first = values[values["rank"] == 1].set_index("county")
+    best = [f"{county} {row['gen']} {row['estimate']:.1f}" for county, row in first.iterrows()]
+    return [
+        _heading("3. Maize in six counties: trials in one row each, and a report (Besag & Higdon 1999)"),
+        f"{batch.plan.formula}, county by county:",
+        "",
+        str(Table(table[columns], kinds={"p_genotypes": "p"}, digits=3)),
+        "",
+        f"The best hybrid of each county (mean + BLUP): {', '.join(best)}.",
+    ]
+
+
+def write_report(batch: BatchResult, folder: Path) -> Path:
+    """Write the pages; returns the first."""
+    from ..reports import report
+
+    return report(batch, folder / REPORT, title="Maize hybrids in six counties", progress=False)
 
 
 def _heading(text: str) -> str:

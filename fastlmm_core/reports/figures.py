@@ -234,4 +234,4 @@ def strip(values: np.ndarray, errors: np.ndarray, names: list[str], links: list[
         stick = f'<path class="sticks" d="M{at[k]:.1f} {ends[0]:.1f}V{ends[1]:.1f}"/>'
         body += (f'<a href="{escape(links[k], quote=True)}">{stick}<circle class="point" cx="{at[k]:.1f}" '
                  f'cy="{place[k]:.1f}" r="3.6"><title>{said}</title></circle></a>')  # fmt: skip
-    return drawing(1140, 192, body, label, 'class="wide"')
+    return drawing(1140, 178 if few else 192, body, label, 'class="wide"')

@@ -75,6 +75,7 @@ def glance(content: BatchContent) -> str:
             ("outlying plots", number(frame["outliers"].sum())),
             ("plots twice", number(frame["duplicates"].sum())),
         ]  # fmt: skip
+    found = [own for own in found if own != ("traits", "1")]
     bad = [name for name, value in found if name in ("not fitted", "plots twice") and value != "0"]
     return boxes(found, bad) + warning_box(whole_words(content))
 

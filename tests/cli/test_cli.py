@@ -1,6 +1,7 @@
 """The command line: version at once, one clear line and status 2 on bad input."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -193,7 +194,7 @@ def test_run_answers_a_request_file(tmp_path, capsys):
     assert json.loads(printed(capsys, "run", str(tmp_path / "r.json"))) == answer
 
 
-def test_demo_says_what_the_two_analyses_show(tmp_path, capsys, monkeypatch):
+def test_demo_says_what_its_analyses_show(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("MPLBACKEND", "Agg")
     out = printed(capsys, "demo", "--out", str(tmp_path / "d"))
     figure = tmp_path / "d" / "potash_blocks.png"
@@ -205,6 +206,10 @@ def test_demo_says_what_the_two_analyses_show(tmp_path, capsys, monkeypatch):
         "inter-block information",
     ):  # fmt: skip
         assert words in out
+    assert str(tmp_path / "d" / "report" / "index.html") in out
+    assert len(list((tmp_path / "d" / "report" / "trials").glob("*.html"))) == 6
+    for county in ("C1", "C6"):
+        assert re.search(rf"^ {county} +128 ", out, re.M)
     assert not (tmp_path / "e").exists()
     assert "saved" not in printed(capsys, "demo", "--no-plot", "--out", str(tmp_path / "e"))
     assert not (tmp_path / "e").exists()
