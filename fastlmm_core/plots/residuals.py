@@ -55,8 +55,7 @@ def plot_residuals(
     """
     if (row is None) != (column is None):
         raise DataError("the field layout needs both row and column")
-    scale = fit.sigma if fit.sigma > 0 else 1.0
-    residuals = np.asarray(fit.residuals_pearson, dtype=float) / scale
+    residuals = _scaled(fit)
     fitted = np.asarray(fit.fitted, dtype=float)
     name, groups = _factor(fit, by, data)
     figure, axes = pyplot().subplots(2, 2, figsize=(9, 7), layout="constrained")
@@ -68,6 +67,14 @@ def plot_residuals(
     else:
         _field(axes[1, 1], _values(fit, row, data)[1], _values(fit, column, data)[1], residuals)
     return figure
+
+
+def _scaled(fit: LMMFit) -> np.ndarray:
+    """Residuals (n,) over the standard deviations of their errors; as they are where there is no variance."""
+    if np.isfinite(fit.sigma):
+        scale = fit.sigma if fit.sigma > 0 else 1.0
+        return np.asarray(fit.residuals_pearson, dtype=float) / scale
+    return np.asarray(fit.residuals / fit.solved.residual_sd)  # type: ignore[union-attr]
 
 
 def _values(fit: LMMFit, given: Any, data: pd.DataFrame | None) -> tuple[str, np.ndarray]:

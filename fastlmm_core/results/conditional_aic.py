@@ -8,8 +8,9 @@ inverse of half the second derivatives of the criterion, what they add is exactl
 
     sum_tu (R P f_t - R_t P y)' P f_u W_tu
 
-(Greven & Kneib 2010, Biometrika 97, 773-789, in the parameters of any structure, for REML and ML; cAIC4's
-"analytic" figures). Parameters at a bound stay there and add nothing.
+(Greven & Kneib 2010, Biometrika 97, 773-789, in the parameters of any structure, for REML and ML), the slope
+that refits to moved responses show. cAIC4 1.1 takes half of what sigma adds (31.30 in place of 31.25 degrees
+of freedom for the slopes of sleepstudy). Parameters at a bound stay there and add nothing.
 """
 
 from __future__ import annotations

@@ -130,6 +130,14 @@ def test_residual_panel_scales_by_sigma():
     assert figure.axes[2].get_xlabel() == "block"
 
 
+def test_residual_panel_of_several_residual_variances():
+    data = datasets.load("besag_field")
+    fit = lmm("yield ~ county + (1|gen)", data, residual="units | county")
+    drawn = plot_residuals(fit).axes[0].lines[1].get_ydata()
+    sd = np.sqrt(fit.variance_components.iloc[1:].set_index("var1")["estimate"])
+    np.testing.assert_allclose(drawn, fit.residuals / sd[data["county"]].to_numpy(float), rtol=1e-6)
+
+
 def test_residual_panel_shows_the_field():
     model = fit()
     row, column = np.divmod(np.arange(24), 6)

@@ -227,6 +227,31 @@ def test_the_same_with_correlated_slopes():
     assert found.loglik == pytest.approx(-824.51, abs=0.005)  # as cAIC4 prints it
 
 
+def test_why_the_figure_is_not_that_of_cAIC4():
+    """Greven & Kneib's formula in the covariances over sigma2, where dy'Ay/dy = 2 e is in full, and by half.
+
+    cAIC4 1.1 (calculateGaussianBc) has e'W_j e e' / (2 y'e) in the derivative of the criterion, and prints
+    31.30 for this model; with e'W_j e e' / (y'e) it is the derivative that refits have.
+    """
+    fit = lmm("Reaction ~ Days + (Days|Subject)", data := datasets.load("sleepstudy"))
+    v, n = fit.variance_components["estimate"].to_numpy(), len(data)
+    z = np.column_stack([np.ones(n), data["Days"]])
+    same = indicator(data["Subject"]) @ indicator(data["Subject"]).T
+    V = np.eye(n) + same * (z @ np.array([[v[0], v[2]], [v[2], v[1]]]) @ z.T) / v[3]
+    A, X = projection(fit.design.X.toarray(), V), fit.design.X
+    e, total = A @ fit.response, fit.response @ A @ fit.response
+    W = [same * (z @ np.array(E) @ z.T) for E in ([[1, 0], [0, 0]], [[0, 1], [1, 0]], [[0, 0], [0, 1]])]
+    q = np.array([e @ own @ e for own in W])
+    traces = np.array([[np.sum((W[k] @ A).T * (W[j] @ A)) for k in range(3)] for j in range(3)])
+    B = np.array([[e @ W[k] @ A @ W[j] @ e for k in range(3)] for j in range(3)])
+    B = B - total * traces / (2 * (n - X.shape[1])) - np.outer(q, q) / (2 * total)
+    for factor, df in ((1.0, fit.conditional_aic().df), (2.0, 31.30)):
+        C = np.array([e @ W[j] @ A - q[j] * e / (factor * total) for j in range(3)])
+        moved = np.linalg.solve(B, C)
+        found = n - np.trace(A) + sum(moved[j] @ A @ W[j] @ e for j in range(3)) + 1.0
+        assert found == pytest.approx(df, abs=1e-5 if factor == 1.0 else 0.005)
+
+
 @pytest.mark.slow
 def test_the_same_with_a_correlated_field():
     data = datasets.load("besag_field").query("county == 'C1' and row < 7")
