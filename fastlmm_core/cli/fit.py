@@ -53,7 +53,16 @@ def fit_command(arguments: argparse.Namespace) -> int:
         write_tables(tables, Path(arguments.out), arguments.format)
     if arguments.plot:
         _write_figures(fit, means, Path(arguments.out or "."))
+    if arguments.report:
+        _write_report(fit, arguments, frame)
     return 0
+
+
+def _write_report(fit: LMMFit, arguments: argparse.Namespace, frame: pd.DataFrame) -> None:
+    from ..reports import report
+
+    genotypes = arguments.values[0] if arguments.values else None
+    print(f"\nreport: {report(fit, arguments.report, genotypes=genotypes, data=frame)}")
 
 
 def _answers(

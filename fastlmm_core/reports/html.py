@@ -15,6 +15,9 @@ import pandas as pd
 from .._version import __version__
 from ..results.rendering import column_kind, format_frame
 
+# By which pages of an earlier report are known.
+GENERATOR = '<meta name="generator" content="fastlmm_core">'
+
 
 @cache
 def part(name: str) -> str:
@@ -28,6 +31,7 @@ def page(title: str, head: str, body: str) -> str:
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        f"{GENERATOR}\n"
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>{part('page.css')}</style></head>\n<body>\n"
         f'<header class="page">{head}</header>\n<main>\n{body}\n</main>\n'

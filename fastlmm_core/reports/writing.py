@@ -20,6 +20,7 @@ from ..options import NAME, NAMES, PATH, SWITCH, TEXT, optional
 from ..progress_bar import terminal_bar
 from ..results.fit import LMMFit
 from .content import batch_content, fit_content
+from .html import GENERATOR
 from .overview import overview_page
 from .trial_page import trial_page
 
@@ -120,8 +121,19 @@ def _report_batch(result: BatchResult, folder: Path, title: str | None, progress
             bar.update(1)
     if bar is not None:
         bar.close()
+    remove_others(folder / TRIALS, set(files))
     _write(folder / INDEX, overview_page(content, [f"{TRIALS}/{own}" for own in files], title))
     return folder / INDEX
+
+
+def remove_others(folder: Path, kept: set[str]) -> None:
+    """Take away pages of trials that an earlier report has left, and nothing else."""
+    for path in folder.glob("*-*.html"):
+        if path.name not in kept and path.is_file():
+            with open(path, encoding="utf-8", errors="replace") as file:
+                ours = GENERATOR in file.read(1000)
+            if ours:
+                path.unlink()
 
 
 def navigation(files: list[str], names: list[str], n: int) -> str:

@@ -197,6 +197,28 @@ def test_a_batch_says_what_it_was_not_asked_for(tmp_path):
         report(batch, tmp_path, genotypes="gen")
 
 
+def test_pages_of_an_earlier_report_go_and_other_files_stay(tmp_path):
+    data = datasets.load("besag_field")
+    for counties in (["C1", "C2", "C3"], ["C3"]):
+        own = data[data["county"].isin(counties)]
+        batch = fit_batch(own, "yield ~ rep + (1|gen)", by="county", progress=False)
+        report(batch, tmp_path, progress=False)
+        (tmp_path / "trials" / "my-notes.html").write_text("<p>mine</p>")
+        names = {path.name for path in (tmp_path / "trials").iterdir()}
+        pages = {f"{n + 1}-{county}.html" for n, county in enumerate(counties)}
+        assert names == pages | {"my-notes.html"}
+
+
+def test_the_report_of_a_fit_from_a_terminal(tmp_path, capsys):
+    path = tmp_path / "fit.html"
+    table = str(datasets.path("besag_field"))
+    formula = "yield ~ county + rep + (1|gen)"
+    assert main(["fit", table, formula, "--values", "gen", "--report", str(path)]) == 0
+    assert f"report: {path}" in capsys.readouterr().out
+    page = Page(path)
+    assert "G64" in page.text and "outlying plots" in page.text
+
+
 def test_a_batch_of_one_table(tmp_path):
     data = datasets.load("john_alpha")
     batch = fit_batch(data, "yield ~ rep + (1|gen) + (1|rep:block)", by=None, genotypes="gen", plots=True,
