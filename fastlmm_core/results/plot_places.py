@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from fastlmm_core.design.table import read_column
+from fastlmm_core.design.columns import read_column
 from fastlmm_core.errors import DataError, OptionError, nearest_names
 from fastlmm_core.results.field_layout import model_positions
 
