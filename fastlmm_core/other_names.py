@@ -47,7 +47,7 @@ ATTRIBUTES: dict[str, dict[str, str]] = {
         "is_singular": "fit.singular, fit.singular_terms", "isREML": "fit.reml",
         "getME": "fit.design (X, random) and fit.theta", "confint": "fit.conf_int()",
         "intervals": "fit.conf_int()", "ngrps": "fit.design.random, each with its levels",
-        "drop1": "fit.anova(type=2); random terms fit.ranova()", "rand": "fit.ranova()",
+        "rand": "fit.ranova()",
         "step": "compare(fit1, fit2) of the models that make sense", "update": "lmm(...) of the new formula",
         "getVarCov": _COMPONENTS, "ACF": "fit.variogram()", "Variogram": "fit.variogram()",
         "bootMer": "fit.bootstrap()", "refitML": "lmm(..., reml=False)",

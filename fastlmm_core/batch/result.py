@@ -166,6 +166,7 @@ class BatchResult(Displayed):
         values = self.genotype_values
         return common_genotypes(values, list(self.plan.by), self._genotype(values))
 
+    @titled("Trials")
     def trial_table(self) -> pd.DataFrame:
         """A row for every trial and trait, those without a fit too; see ``fastlmm_core.batch.trial_table``.
 
@@ -174,6 +175,14 @@ class BatchResult(Displayed):
         DataFrame
             Keys, trait, status; with ``genotypes=`` the columns of `trials`, and by genotypes in common with
             other trials connected, common, shared and network; warnings in words.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, fit_batch
+        >>> model = "yield ~ rep + (1|gen) + (1|rep:block)"
+        >>> batch = fit_batch(datasets.path("trials"), model, by="trial", genotypes="gen", progress=False)
+        >>> batch.trial_table()["trial"].tolist()[:3]
+        ['T1', 'T2', 'T3']
         """
         with_values = bool(self.plan.genotypes)
         values = self.genotype_values if with_values else None

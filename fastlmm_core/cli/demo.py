@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import datasets
+from ..display.rendering import Table
 from ..errors import DataError, DependencyError
-from ..results.rendering import Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -25,6 +25,7 @@ NEXT_STEPS: dict[str, tuple[str, ...]] = {
     "DifferenceErrors": (".to_frame()",),
     "ComparisonIntervals": (".to_frame()", "plots.plot_comparison_intervals(means)"),
     "PairsForecast": (".seconds", ".memory_whole", "means.stream_pairs()"),
+    "ConditionalAIC": (".caic", ".df", ".loglik"),
     "FTest": (".F", ".df_num", ".df_den", ".p"),
     "FStatistic": (".F", ".df1", ".df2", ".p"),
     "TableGroup": (".tables",),

@@ -43,6 +43,12 @@ def plot_half_normal(
     ------
     OptionError, InferenceError
         For an unknown term or coefficient, or a variance of zero.
+
+    Examples
+    --------
+    >>> from fastlmm_core import datasets, lmm, plots
+    >>> fit = lmm("Reaction ~ Days + (Days|Subject)", datasets.load("sleepstudy"))
+    >>> axes = plots.plot_half_normal(fit, "Subject", draws=99)
     """
     table = fit.half_normal(term, coefficient=coefficient, draws=draws, level=level, seed=seed)
     ax = own_axes(ax)

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from .._version import __version__
-from ..results.rendering import column_kind, format_frame
+from ..display.rendering import column_kind, format_frame
 
 # By which pages of an earlier report are known.
 GENERATOR = '<meta name="generator" content="fastlmm_core">'
@@ -77,7 +77,7 @@ def table(
     cells : mapping, optional
         HTML of the cells of a column, in place of its formatted values.
     kinds, digits
-        As of ``fastlmm_core.results.rendering.format_frame``.
+        As of ``fastlmm_core.display.rendering.format_frame``.
     """
     kinds, cells, names = kinds or {}, cells or {}, names or {}
     shown = format_frame(frame, kinds, digits)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.sparse as sp
 
+from fastlmm_core.display.displayed import Displayed
 from fastlmm_core.engine.information import StructureInference
 from fastlmm_core.engine.parameters import move_natural, residual_theta
 from fastlmm_core.engine.solution import StructuredSolution
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
 CORRECTIONS = ("estimated", "known", "vaida-blanchard")
 
 
-@dataclass(frozen=True)
-class ConditionalAIC:
+@dataclass(frozen=True, repr=False)
+class ConditionalAIC(Displayed):
     """Conditional AIC of a fit.
 
     Attributes
@@ -56,6 +57,12 @@ class ConditionalAIC:
     df: float
     rho: float
     correction: str
+
+    def _shown(self) -> str:
+        return (
+            f"Conditional AIC {self.caic:.4f}: log-likelihood {self.loglik:.4f} with {self.df:.3f} degrees of "
+            f"freedom (tr(H) = {self.rho:.3f}), correction {self.correction}"
+        )
 
 
 def conditional_aic(fit: FixedPart, correction: str) -> ConditionalAIC:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from fastlmm_core.display.frames import titled
 from fastlmm_core.gate import public
 from fastlmm_core.options import LEVEL, NAME, SWITCH, one_of, optional, whole
 from fastlmm_core.results.conditional_aic import CORRECTIONS, ConditionalAIC, conditional_aic
@@ -23,6 +24,7 @@ class DiagnosticPart(RandomPart):
     """Residuals with their own errors, leverage and influence, conditional AIC, comparison with others."""
 
     @public()
+    @titled("Diagnostics of the rows")
     def diagnostics(self) -> pd.DataFrame:
         """A row for every observation: residuals over their own errors, leverage, influence.
 
@@ -59,6 +61,7 @@ class DiagnosticPart(RandomPart):
         return diagnostic_table(self)
 
     @public(group=NAME, coefficients=SWITCH)
+    @titled("Influence of the levels of {group}")
     def influence(
         self, group: str, *, coefficients: bool = False, data: pd.DataFrame | None = None
     ) -> pd.DataFrame:
@@ -97,6 +100,7 @@ class DiagnosticPart(RandomPart):
     @public(
         term=optional(NAME), coefficient=optional(NAME), draws=whole(19), level=LEVEL, seed=whole(0),
     )  # fmt: skip
+    @titled("Half-normal plot of BLUPs")
     def half_normal(
         self, term: str | None = None, *, coefficient: str | None = None, draws: int = 999,
         level: float = 0.95, seed: int = 1,
@@ -123,6 +127,14 @@ class DiagnosticPart(RandomPart):
         ------
         OptionError, InferenceError
             For an unknown term or coefficient, or a variance of zero.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("Reaction ~ Days + (Days|Subject)", datasets.load("sleepstudy"))
+        >>> plot = fit.half_normal("Subject", coefficient="Days", draws=99)
+        >>> str(plot["level"].iloc[-1]), bool(plot["outside"].any())
+        ('S335', False)
         """
         from fastlmm_core.results.half_normal import half_normal_table
 
@@ -161,10 +173,21 @@ class DiagnosticPart(RandomPart):
 
     @public(conditional=SWITCH)
     def compare(self, *others: FitFigures, conditional: bool = False) -> pd.DataFrame:
-        """This fit beside others of the same response; see ``fastlmm_core.compare``."""
+        """This fit beside others of the same response; see ``fastlmm_core.compare``.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> data = datasets.load("sleepstudy")
+        >>> lines = lmm("Reaction ~ Days + (Days|Subject)", data)
+        >>> levels = lmm("Reaction ~ Days + (1|Subject)", data)
+        >>> round(float(lines.compare(levels)["chisq"].iloc[1]), 2)
+        42.84
+        """
         return compare(self, *others, conditional=conditional)
 
     @public(test=one_of(TESTS), ddf=DDF, information=INFORMATION)
+    @titled("Single term deletions")
     def drop1(
         self, test: str = "F", *, ddf: str | None = None, information: str | None = None
     ) -> pd.DataFrame:
@@ -188,6 +211,14 @@ class DiagnosticPart(RandomPart):
         ------
         OptionError
             When the fixed part has no terms.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("Y ~ V + N + (1|B/V)", datasets.load("oats"))
+        >>> table = fit.drop1()
+        >>> table["term"].tolist(), table["df_num"].tolist()
+        (['V', 'N'], [2, 3])
         """
         ddf, information = ddf or self.default_ddf, information or self.default_information
         return drop1_table(self, self.linear_functions, test, ddf, information)
