@@ -60,7 +60,7 @@ class ConditionalAIC(Displayed):
 
     def _shown(self) -> str:
         return (
-            f"Conditional AIC {self.caic:.4f}: log-likelihood {self.loglik:.4f} with {self.df:.3f} degrees of "
+            f"Conditional AIC {self.caic:.4f}: log-likelihood {self.loglik:.4f}, {self.df:.3f} degrees of "
             f"freedom (tr(H) = {self.rho:.3f}), correction {self.correction}"
         )
 
