@@ -25,7 +25,7 @@ from fastlmm_core.engine.rotation import RowRotation
 from fastlmm_core.engine.terms import EngineTerm
 from fastlmm_core.kernels.columns import standardize_columns
 from fastlmm_core.kernels.crossproducts import permute_pattern
-from fastlmm_core.kernels.loadings import apply_loadings, assemble_loadings
+from fastlmm_core.kernels.loadings import add_pieces, apply_loadings, assemble_loadings
 from fastlmm_core.linalg.column_scale import columns_to_user
 from fastlmm_core.linalg.elimination import order_nodes
 from fastlmm_core.structures.residuals.base import ResidualStructure
@@ -210,11 +210,19 @@ class StructuredEquations:
         apply_loadings(self.term, self.spherical.start, self.natural.start, turned, B, out)
         return out
 
-    def assemble(self, G: np.ndarray, loadings: np.ndarray, c_P: np.ndarray) -> np.ndarray:
-        """Data of C."""
-        C = np.asarray(self.P_pieces @ c_P, dtype=float)
+    def crossproducts_at(self, c_R: np.ndarray) -> np.ndarray:
+        """Data of G = W' R^-1 W (nnz(G),), kept until other coefficients of R^-1 are asked for."""
+        known = self.__dict__.get("_crossproducts")
+        if known is None or not np.array_equal(known[0], c_R):
+            known = (c_R.copy(), np.asarray(self.G_pieces @ c_R, dtype=float))
+            self.__dict__["_crossproducts"] = known
+        return known[1]
+
+    def assemble(self, G: np.ndarray, loadings: np.ndarray, c_P: np.ndarray, C: np.ndarray) -> None:
+        """Data of C, into zeros (nnz(C),)."""
+        B = self.P_pieces
+        add_pieces(B.indptr, B.indices, B.data, c_P, C)
         assemble_loadings(G, self.graph, self.natural.pair, self.spherical.pair, loadings, C)
-        return C
 
 
 @dataclass(frozen=True)
@@ -263,7 +271,9 @@ def build_structured_equations(
     place[perm] = np.arange(perm.size)
     below_ptr, below = permute_pattern(below_ptr, below, place)
     natural = lay_out_side(natural_size, perm, place, first_node, K, below_ptr, below)
-    spherical = lay_out_side(spherical_size, perm, place, first_node, K, below_ptr, below)
+    spherical = natural
+    if not np.array_equal(spherical_size, natural_size):
+        spherical = lay_out_side(spherical_size, perm, place, first_node, K, below_ptr, below)
     column = natural.start[place[node]] + offset
     matrix = sp.csr_array((value, (row, column)), shape=(residual.n_rows, natural.size))
     matrix.sum_duplicates()

@@ -11,7 +11,8 @@ from fastlmm_core.design.parameter_names import NamedCovariance, named_covarianc
 from fastlmm_core.engine.equations import StructuredEquations
 from fastlmm_core.errors import OptionError
 from fastlmm_core.structures.levels.penalty import PenaltyLevels
-from fastlmm_core.structures.residuals.by_group import IndependentResiduals, KnownResiduals
+from fastlmm_core.structures.residuals.by_group import IndependentResiduals
+from fastlmm_core.structures.residuals.known import KnownResiduals
 from fastlmm_core.structures.residuals.within_subject import WithinSubjectResiduals
 
 

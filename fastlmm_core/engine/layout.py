@@ -13,6 +13,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from fastlmm_core.engine.terms import EngineTerm
+from fastlmm_core.kernels.cliques import join_cliques
 from fastlmm_core.kernels.crossproducts import expand_pattern
 from fastlmm_core.structures.residuals.base import ResidualStructure
 
@@ -108,7 +109,12 @@ def node_pattern(
     pattern = sp.csc_array((np.ones(int(keep.sum()), np.int8), (i[keep], j[keep])), shape=(n_nodes, n_nodes))
     pattern.sum_duplicates()
     pattern.sort_indices()
-    return pattern.indptr.astype(np.int64), pattern.indices.astype(np.int64)
+    below = pattern.indptr.astype(np.int64), pattern.indices.astype(np.int64)
+    if not residual.dense:
+        return below
+    cliques = [np.unique(incidence[own.rows].indices).astype(np.int64) for own in residual.dense]
+    bounds = np.concatenate(([0], np.cumsum([own.size for own in cliques]))).astype(np.int64)
+    return join_cliques(*below, bounds, np.concatenate(cliques))
 
 
 def lay_out_side(

@@ -21,8 +21,9 @@ from fastlmm_core.structures.levels.kronecker import KroneckerLevels
 from fastlmm_core.structures.levels.penalty import PenaltyLevels
 from fastlmm_core.structures.registry import make_coefficient_structure
 from fastlmm_core.structures.residuals.base import ResidualStructure
-from fastlmm_core.structures.residuals.by_group import IndependentResiduals, KnownResiduals
+from fastlmm_core.structures.residuals.by_group import IndependentResiduals
 from fastlmm_core.structures.residuals.field import FieldResiduals
+from fastlmm_core.structures.residuals.known import KnownResiduals
 from fastlmm_core.structures.residuals.within_subject import WithinSubjectResiduals
 
 

@@ -84,10 +84,10 @@ def evaluate(
     precision = e.residual.row_precision(own)
     if precision is None:
         precision = e.row_precision.at(c_R)
-    G = np.asarray(e.G_pieces @ c_R, dtype=float)
-    loadings = e.loadings_at(theta)
-    C = e.assemble(G, loadings, e.level_coefficients(theta))
-    if not np.isfinite(C).all() or not factor.factorize(C):
+    G = e.crossproducts_at(c_R)
+    loadings, C = e.loadings_at(theta), factor.zeros(e.indices.size)
+    e.assemble(G, loadings, e.level_coefficients(theta), C)
+    if not np.isfinite(C.sum()) or not factor.factorize(C):
         return failed
     solution = factor.solve(e.gather(loadings, np.asarray(e.matrix_transposed @ (precision @ y))[:, None]))
 
@@ -172,22 +172,21 @@ class Score:
 
 
 def gradient_at(
-    e: StructuredEquations, factor: CholeskyFactor, point: StructuredPoint
+    e: StructuredEquations, factor: CholeskyFactor, point: StructuredPoint, residual: bool = True
 ) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Exact gradient of the deviance, and N_k = S_k Lambda_k (m, r) of every term."""
+    """Exact gradient of the deviance, and N_k = S_k Lambda_k (m, r) of every term.
+
+    Zeros for the residual's parameters without `residual`, where all of them are held.
+    """
     theta = point.theta
     C_inv = factor.inverse_subset(n_leading(e))
     sides = (e.graph, e.natural.pair, e.spherical.pair)
     W = np.zeros_like(point.loadings)
     accumulate_loading_scores(point.G, C_inv, *sides, point.loadings, W)
-    M = np.zeros_like(point.G)
-    spread_inverse(C_inv, *sides, point.loadings, M)
     gradient = np.zeros(e.n_theta)
     N = []
     s, q = point.solution[:, 0], point.projected[:, 0]
-    inverse_pieces = np.asarray(e.P_pieces_transposed @ (e.spherical.twice * C_inv))
-    outer = e.spherical.twice * s[e.spherical.indices] * s[e.spherical.columns]
-    solution_pieces = np.asarray(e.P_pieces_transposed @ outer)
+    level_sums = _level_sums(e, C_inv, s)
     for k, (term, (own, level)) in enumerate(zip(e.terms, e.slices[0], strict=True)):
         part = W[k, : term.m, : term.width] - q[e.natural.rows[k]].T @ s[e.spherical.rows[k]]
         N.append(part)
@@ -197,9 +196,12 @@ def gradient_at(
         if term.n_level_theta:
             assert term.levels is not None
             _, jacobian = term.levels.coefficients(theta[level])
-            pieces = e.level_pieces[k]
-            gradient[level] = jacobian @ (inverse_pieces[pieces] + solution_pieces[pieces])
+            gradient[level] = jacobian @ level_sums[e.level_pieces[k]]
             gradient[level] -= term.width * term.levels.log_determinant(theta[level])[1]
+    if not residual:
+        return gradient, N
+    M = np.zeros_like(point.G)
+    spread_inverse(C_inv, *sides, point.loadings, M)
     own = e.slices[1]
     _, jacobian = e.residual.coefficients(theta[own])
     pieces = np.asarray(e.G_pieces.T @ (e.natural.twice * M)) + e.residual.quadratics(point.residual)
@@ -207,18 +209,29 @@ def gradient_at(
     return gradient, N
 
 
-def score_at(e: StructuredEquations, factor: CholeskyFactor, point: StructuredPoint) -> Score:
-    """Gradient, curvature and the scores of the covariances at the factorized point."""
-    gradient, N = gradient_at(e, factor, point)
-    curvature = average_information(e, factor, point)
+def _level_sums(e: StructuredEquations, C_inv: np.ndarray, s: np.ndarray) -> np.ndarray:
+    """<C^-1 + s s', P_b> of every piece of P, where one depends on a parameter."""
+    if not any(term.n_level_theta for term in e.terms):
+        return np.zeros(0)
+    outer = s[e.spherical.indices] * s[e.spherical.columns]
+    return np.asarray(e.P_pieces_transposed @ (e.spherical.twice * (C_inv + outer)))
+
+
+def score_at(
+    e: StructuredEquations, factor: CholeskyFactor, point: StructuredPoint, residual: bool = True
+) -> Score:
+    """Gradient, curvature and the scores of the covariances at the factorized point; see `gradient_at`."""
+    gradient, N = gradient_at(e, factor, point, residual)
+    curvature = average_information(e, factor, point, residual)
     scores: list[np.ndarray | None] = []
     for k, (term, (own, _)) in enumerate(zip(e.terms, e.slices[0], strict=True)):
         S = covariance_score(N[k], point.loadings[k, : term.m, : term.width])
         scores.append(S)
         if S is not None and term.structure.n_theta:
             curvature[own, own] += term.structure.covariance_curvature(point.theta[own], S)
-    own = e.slices[1]
-    curvature[own, own] += e.residual.curvature(point.theta[own], gradient[own])
+    if residual:
+        own = e.slices[1]
+        curvature[own, own] += e.residual.curvature(point.theta[own], gradient[own])
     return Score(gradient, curvature, scores)
 
 
@@ -241,8 +254,10 @@ def covariance_score(N: np.ndarray, loadings: np.ndarray) -> np.ndarray | None:
     return 0.5 * (S + S.T)
 
 
-def average_information(e: StructuredEquations, factor: CholeskyFactor, point: StructuredPoint) -> np.ndarray:
-    """D (t, t) of all parameters from the pairs (f, g)."""
+def average_information(
+    e: StructuredEquations, factor: CholeskyFactor, point: StructuredPoint, residual: bool = True
+) -> np.ndarray:
+    """D (t, t) of all parameters from the pairs (f, g); zeros for the residual's without `residual`."""
     theta, t = point.theta, e.n_theta
     natural = np.zeros((e.natural.size, t))  # h_t: f_t = W h_t for the parameters of Lambda
     g = np.zeros((e.spherical.size, t))
@@ -262,14 +277,15 @@ def average_information(e: StructuredEquations, factor: CholeskyFactor, point: S
     G_natural = np.empty_like(natural)
     multiply_symmetric(point.G, e.natural.indptr, e.natural.indices, natural, G_natural)
     D = natural.T @ G_natural
-    own = e.slices[1]
-    pieces = e.residual.coefficients(theta[own])[1]
-    projected, form = e.residual.score_products(theta[own], pieces, point.residual, e.matrix)
-    G_natural[:, own] -= projected
-    cross = natural.T @ projected
-    D[:, own] -= cross
-    D[own, :] -= cross.T
-    D[own, own] += form
+    if residual:
+        own = e.slices[1]
+        pieces = e.residual.coefficients(theta[own])[1]
+        projected, form = e.residual.score_products(theta[own], pieces, point.residual, e.matrix)
+        G_natural[:, own] -= projected
+        cross = natural.T @ projected
+        D[:, own] -= cross
+        D[own, :] -= cross.T
+        D[own, own] += form
     D += prior_inverse_form(e, theta, g)
     moved = e.gather(point.loadings, G_natural) - g
     D -= moved.T @ factor.solve(moved)

@@ -11,8 +11,10 @@ import scipy.sparse as sp
 
 from fastlmm_core.engine.layout import Side
 from fastlmm_core.engine.terms import EngineTerm
+from fastlmm_core.kernels.cliques import add_block_products
 from fastlmm_core.kernels.loadings import expand_piece_products, find_entries, sum_piece_products
 from fastlmm_core.structures.residuals.base import ResidualStructure
+from fastlmm_core.structures.residuals.dense_rows import DensePrecision, DenseRows
 
 # Numbers up to which the pieces of G are kept as a dense array (nnz, pieces).
 DENSE_PIECES = 4_000_000
@@ -20,16 +22,18 @@ DENSE_PIECES = 4_000_000
 
 @dataclass(frozen=True)
 class RowPrecision:
-    """R^-1 (n_rows, n_rows) as a sparse matrix whose values follow from the coefficients of its pieces."""
+    """R^-1 (n_rows, n_rows) as a matrix whose values follow from the coefficients of its pieces."""
 
     indptr: np.ndarray
     indices: np.ndarray
     piece: np.ndarray
     value: np.ndarray
+    dense: tuple[DenseRows, ...] = ()
 
-    def at(self, c: np.ndarray) -> sp.csr_array:
+    def at(self, c: np.ndarray) -> sp.csr_array | DensePrecision:
         n = self.indptr.size - 1
-        return sp.csr_array((c[self.piece] * self.value, self.indices, self.indptr), shape=(n, n))
+        entries = sp.csr_array((c[self.piece] * self.value, self.indices, self.indptr), shape=(n, n))
+        return DensePrecision(entries, self.dense, float(c[0])) if self.dense else entries
 
 
 def piece_products(matrix: sp.csr_array, residual: ResidualStructure, side: Side) -> Any:
@@ -37,9 +41,12 @@ def piece_products(matrix: sp.csr_array, residual: ResidualStructure, side: Side
     W = (matrix.indptr.astype(np.int64), matrix.indices.astype(np.int64), matrix.data)
     pairs = residual.entries.arrays()
     nnz = int(side.indptr[-1])
-    if nnz * residual.n_pieces <= DENSE_PIECES:
+    if residual.n_pieces == 1 or nnz * residual.n_pieces <= DENSE_PIECES:
         out = np.zeros((nnz, residual.n_pieces))
         sum_piece_products(W, pairs, side.indptr, side.indices, out)
+        place = np.empty(side.size, np.int64)
+        for own in residual.dense:
+            add_block_products(W, own.rows, own.block, side.indptr, side.indices, place, out.reshape(-1))
         return out
     count = np.diff(matrix.indptr).astype(np.int64)
     total = int(np.sum(count[pairs[0]] * count[pairs[1]]))
@@ -84,4 +91,4 @@ def row_precision(residual: ResidualStructure) -> RowPrecision:
     order = np.lexsort((column, row))
     indptr = np.concatenate(([0], np.cumsum(np.bincount(row, minlength=residual.n_rows))))
     source = source[order]
-    return RowPrecision(indptr, column[order], e.piece[source], e.value[source])
+    return RowPrecision(indptr, column[order], e.piece[source], e.value[source], residual.dense)

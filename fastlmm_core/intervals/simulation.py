@@ -14,6 +14,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from fastlmm_core.engine.solution import StructuredSolution
+from fastlmm_core.structures.residuals.dense_rows import DensePrecision
 
 if TYPE_CHECKING:
     from fastlmm_core.results.random_part import RandomPart
@@ -150,7 +151,9 @@ def _structured_residual(fit: RandomPart) -> tuple[int, Draw]:
     assert isinstance(solution, StructuredSolution)
     e, scale = solution.equations, solution.response.scale
     pieces, _ = e.residual.coefficients(solution.theta[e.slices[1]])
-    root = precision_draw(sp.csc_array(e.row_precision.at(pieces)), e.residual.n_rows)
+    R_inv = e.row_precision.at(pieces)
+    entries = R_inv.tosparse() if isinstance(R_inv, DensePrecision) else sp.csc_array(R_inv)
+    root = precision_draw(entries, e.residual.n_rows)
     return e.residual.n_rows, lambda z: scale * root(z)[: e.n]
 
 

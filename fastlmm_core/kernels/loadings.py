@@ -49,8 +49,32 @@ def multiply_below(G, columns, offset, h, right, r, half):
 
 
 @kernel
+def add_pieces(indptr, indices, data, c, out):
+    """out += B c for compressed columns B."""
+    for b in range(indptr.size - 1):
+        for t in range(indptr[b], indptr[b + 1]):
+            out[indices[t]] += data[t] * c[b]
+
+
+@kernel
+def assemble_scalars(G, graph, indptr, loadings, C):
+    """`assemble_loadings` where every node has one natural and one spherical scalar, on one pattern."""
+    below_ptr, below, term = graph
+    for j in range(term.size):
+        right = loadings[term[j], 0, 0]
+        at = indptr[j]
+        C[at] += right * G[at] * right
+        shift = at + 1 - below_ptr[j]
+        for s in range(below_ptr[j], below_ptr[j + 1]):
+            C[shift + s] += loadings[term[below[s]], 0, 0] * (G[shift + s] * right)
+
+
+@kernel
 def assemble_loadings(G, graph, natural, spherical, loadings, C):
     """C += F' G F, (nnz(C),); `graph` is (below_ptr, below, term), a side (start, indptr)."""
+    if loadings.shape[1] == 1 and loadings.shape[2] == 1:
+        assemble_scalars(G, graph, natural[1], loadings, C)
+        return
     below_ptr, below, term = graph
     first_G, indptr_G = natural
     first_C, indptr_C = spherical
@@ -133,11 +157,38 @@ def spread_inverse(C_inv, graph, natural, spherical, loadings, M):
 
 
 @kernel
+def accumulate_scalar_scores(G, C_inv, graph, indptr, loadings, W):
+    """`accumulate_loading_scores` where every node has one natural and one spherical scalar.
+
+    The nodes below come in runs of one term, whose products are summed before they meet W.
+    """
+    below_ptr, below, term = graph
+    for j in range(term.size):
+        own = term[j]
+        right = loadings[own, 0, 0]
+        at = indptr[j]
+        W[own, 0, 0] += G[at] * right * C_inv[at]
+        shift = at + 1 - below_ptr[j]
+        s = below_ptr[j]
+        while s < below_ptr[j + 1]:
+            other = term[below[s]]
+            total = 0.0
+            while s < below_ptr[j + 1] and term[below[s]] == other:
+                total += G[shift + s] * C_inv[shift + s]
+                s += 1
+            W[other, 0, 0] += total * right
+            W[own, 0, 0] += total * loadings[other, 0, 0]
+
+
+@kernel
 def accumulate_loading_scores(G, C_inv, graph, natural, spherical, loadings, W):
     """W[k] += sum over the levels of term k of (G F C^-1)_aa, (T, m, r): half of d log|C| / d Lambda_k.
 
     Nothing is subtracted, so that W keeps its relative accuracy as a variance goes to zero.
     """
+    if loadings.shape[1] == 1 and loadings.shape[2] == 1:
+        accumulate_scalar_scores(G, C_inv, graph, natural[1], loadings, W)
+        return
     below_ptr, below, term = graph
     first_G, indptr_G = natural
     first_C, indptr_C = spherical

@@ -190,8 +190,10 @@ def order_postfix(parent):
 
 
 @kernel
-def count_columns(indptr, indices):
+def count_columns(indptr, indices, size):
     """Entries of each column of the Cholesky factor, diagonal included (Gilbert, Ng & Peyton 1994).
+
+    A node of `size` (n,) int64 stands for as many rows, and its column for the first of as many columns.
 
     `indptr, indices` are the rows of the lower triangle, compressed by row; row i of L is the set of columns
     on the paths from its entries to i in the elimination tree. Only the leaves of that subtree are counted,
@@ -206,7 +208,7 @@ def count_columns(indptr, indices):
     weight = np.empty(n, np.int64)
     for k in range(n):
         j = order[k]
-        weight[j] = 1 if first[j] == -1 else 0
+        weight[j] = size[j] if first[j] == -1 else 0
         while j != -1 and first[j] == -1:
             first[j] = k
             j = parent[j]
@@ -218,7 +220,7 @@ def count_columns(indptr, indices):
     for k in range(n):
         j = order[k]
         if parent[j] != -1:
-            weight[parent[j]] -= 1
+            weight[parent[j]] -= size[j]
         for t in range(below_ptr[j], below_ptr[j + 1]):
             i = below[t]
             if first[j] <= last[i]:
@@ -226,7 +228,7 @@ def count_columns(indptr, indices):
             last[i] = first[j]
             previous = leaf[i]
             leaf[i] = j
-            weight[j] += 1
+            weight[j] += size[i]
             if previous != -1:
                 meeting = previous
                 while ancestor[meeting] != meeting:
@@ -235,7 +237,7 @@ def count_columns(indptr, indices):
                     following = ancestor[previous]
                     ancestor[previous] = meeting
                     previous = following
-                weight[meeting] -= 1
+                weight[meeting] -= size[i]
         if parent[j] != -1:
             ancestor[j] = parent[j]
     for k in range(n):
@@ -243,6 +245,39 @@ def count_columns(indptr, indices):
         if parent[j] != -1:
             weight[parent[j]] += weight[j]
     return weight
+
+
+@kernel
+def mix_neighbours(below_ptr, below, keys):
+    """Exclusive or of the `keys` (N,) int64 of every node and all it is joined to, (N,) int64.
+
+    Nodes that are joined to each other and to the same others get the same number, and with random keys
+    nobody else does.
+    """
+    mixed = keys.copy()
+    for j in range(below_ptr.size - 1):
+        own = mixed[j]
+        for t in range(below_ptr[j], below_ptr[j + 1]):
+            own ^= keys[below[t]]
+            mixed[below[t]] ^= keys[j]
+        mixed[j] = own
+    return mixed
+
+
+@kernel
+def select_nodes(below_ptr, below, number, count):
+    """Strict lower triangle of a graph on the nodes with a number, ascending; -1 for the rest."""
+    ptr = np.zeros(count + 1, np.int64)
+    rows = np.empty(below.size, np.int64)
+    at = 0
+    for j in range(below_ptr.size - 1):
+        if number[j] >= 0:
+            for t in range(below_ptr[j], below_ptr[j + 1]):
+                if number[below[t]] >= 0:
+                    rows[at] = number[below[t]]
+                    at += 1
+            ptr[number[j] + 1] = at
+    return ptr, rows[:at].copy()
 
 
 @kernel

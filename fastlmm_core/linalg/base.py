@@ -52,6 +52,10 @@ class CholeskyFactor(ABC):
     def release(self) -> None:  # noqa: B027 - most factors have nothing to give back
         """Give work arrays back that only a running fit needs."""
 
+    def zeros(self, size: int) -> np.ndarray:
+        """Zeros (size,) for the values of C; of large systems always the same array."""
+        return np.zeros(size)
+
     @abstractmethod
     def factorize(self, C_data: np.ndarray) -> bool:
         """Factorize the lower-triangular data (nnz(C),); False when not positive definite."""

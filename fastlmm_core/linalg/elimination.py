@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sp
 
-from fastlmm_core.kernels.ordering import order_minimum_degree
+from fastlmm_core.kernels.ordering import mix_neighbours, order_minimum_degree, select_nodes
 
 # Up to here the graph is kept as a dense matrix of booleans (2 MB) and ordered by a kernel.
 SMALL_GRAPH = 1400
@@ -36,11 +36,49 @@ def order_nodes(
     if n_nodes <= SMALL_GRAPH:
         mask = np.zeros(n_nodes, np.bool_) if last is None else np.ascontiguousarray(last)
         return order_minimum_degree(below_ptr, below, node_size, mask), "minimum degree"
+    last = np.zeros(n_nodes, np.bool_) if last is None else last
+    group, members = twin_nodes(below_ptr, below, last)
+    representative = members[np.cumsum(np.bincount(group)) - np.bincount(group)]
+    early = ~last[representative]
+    perm, name = _order_groups(below_ptr, below, representative[early], np.bincount(group)[early])
+    ordered = np.concatenate((np.flatnonzero(early)[perm], np.flatnonzero(~early)))
+    rank = np.empty(ordered.size, np.int64)
+    rank[ordered] = np.arange(ordered.size)
+    return members[np.argsort(rank[group[members]], kind="stable")], name
+
+
+def twin_nodes(below_ptr: np.ndarray, below: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes that are joined to each other and to the same others: one after another they make no more fill.
+
+    The levels of a dense relationship and the rows of a dense residual are twins by the hundred, and a graph
+    with one node for all of them is ordered in a fraction of the time (Ashcraft 1995, SIAM J. Sci. Comput.
+    16, 1404-1411).
+
+    Returns
+    -------
+    group : (N,) int64
+        Number of the group of each node, ascending with its first member.
+    members : (N,) int64
+        Nodes by group, ascending within.
+    """
+    keys = np.random.default_rng(0).integers(1, 2**62, below_ptr.size - 1)
+    mixed = mix_neighbours(below_ptr, below, keys)
+    mixed[last] = -mixed[last]
+    _, first, group = np.unique(mixed, return_index=True, return_inverse=True)
+    rank = np.empty(first.size, np.int64)
+    rank[np.argsort(first)] = np.arange(first.size)
+    group = rank[group]
+    return group, np.argsort(group, kind="stable")
+
+
+def _order_groups(
+    below_ptr: np.ndarray, below: np.ndarray, nodes: np.ndarray, size: np.ndarray
+) -> tuple[np.ndarray, str]:
+    """Order of the graph among some `nodes`, ascending, that stand for `size` nodes each."""
     from fastlmm_core.linalg.ordering import order_graph
 
-    graph = sp.csc_array((np.ones(below.size), below, below_ptr), shape=(n_nodes, n_nodes))
-    if last is None or not last.any():
-        return order_graph(graph)
-    first = np.flatnonzero(~last)
-    perm, name = order_graph(sp.csc_array(graph[first][:, first]))
-    return np.concatenate((first[perm], np.flatnonzero(last))), name
+    number = np.full(below_ptr.size - 1, -1)
+    number[nodes] = np.arange(nodes.size)
+    ptr, rows = select_nodes(below_ptr, below, number, nodes.size)
+    graph = sp.csc_array((np.ones(rows.size), rows, ptr), shape=(nodes.size, nodes.size))
+    return order_graph(graph, size.astype(np.int64))

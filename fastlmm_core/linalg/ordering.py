@@ -20,10 +20,16 @@ FIT_SECONDS = 1e-9
 SEARCH_SECONDS = 1e-6
 
 
-def order_graph(graph: sp.csc_array) -> tuple[np.ndarray, str]:
+def order_graph(graph: sp.csc_array, size: np.ndarray | None = None) -> tuple[np.ndarray, str]:
     """Fill-reducing, postordered permutation of a symmetric graph given by its strict lower triangle.
 
     Several methods are tried and the one with the fewest estimated operations is kept.
+
+    Parameters
+    ----------
+    graph : (n, n)
+    size : (n,) int64, optional
+        How many rows of the matrix a node stands for.
     """
     n = graph.shape[0]
     matrix = sp.csc_matrix(graph + sp.eye_array(n, format="csc"))
@@ -31,14 +37,15 @@ def order_graph(graph: sp.csc_array) -> tuple[np.ndarray, str]:
     # the order of the nodes as they come (terms of most levels first, fixed columns last) costs nothing to
     # find and is hard to beat where one large term is nested in the others
     best, best_name = np.arange(n), "by terms"
-    best_flops = estimate_flops(matrix, best)
+    size = np.ones(n, np.int64) if size is None else size
+    best_flops = estimate_flops(matrix, best, size)
     for name in ("amd", "metis"):
         if best_flops * FIT_SECONDS < matrix.nnz * SEARCH_SECONDS:
             break  # the whole fit costs less than looking for a better order
         perm = find_order(load_cholmod(), matrix, name)
         if perm is None:
             continue
-        flops = estimate_flops(matrix, perm)
+        flops = estimate_flops(matrix, perm, size)
         if flops < CLEARLY_BETTER * best_flops:
             best, best_flops, best_name = perm, flops, name
     if best_name == "by terms":
@@ -72,6 +79,11 @@ def _lower_rows(matrix: sp.csc_matrix, perm: np.ndarray) -> tuple[np.ndarray, np
     return lower.indptr.astype(np.int64), lower.indices.astype(np.int64)
 
 
-def estimate_flops(matrix: sp.csc_matrix, perm: np.ndarray) -> float:
-    """Multiply-adds of a factorization of the symmetric `matrix` (lower triangle) in the order `perm`."""
-    return float(np.sum(count_columns(*_lower_rows(matrix, perm)).astype(float) ** 2))
+def estimate_flops(matrix: sp.csc_matrix, perm: np.ndarray, size: np.ndarray) -> float:
+    """Multiply-adds of a factorization of the symmetric `matrix` (lower triangle) in the order `perm`.
+
+    Of a node that stands for `size` (n,) rows the columns have c, c - 1, ... entries.
+    """
+    m = size[perm]
+    c = count_columns(*_lower_rows(matrix, perm), m).astype(float)
+    return float(np.sum(m * c * c - c * m * (m - 1.0) + m * (m - 1.0) * (2.0 * m - 1.0) / 6.0))

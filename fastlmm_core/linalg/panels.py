@@ -60,6 +60,7 @@ class PanelFactor(CholeskyFactor):
         self.L = np.empty(0)
         self._inverses: dict[int, np.ndarray] = {}
         self._work: tuple[np.ndarray, np.ndarray] | None = None
+        self._values = np.empty(0)
 
     def copy(self) -> Self:
         if self.L.size:  # a second one beside a factor in use
@@ -72,6 +73,13 @@ class PanelFactor(CholeskyFactor):
     def release(self) -> None:
         """Give the work arrays back; the next factorization or inverse makes new ones."""
         self._work = None
+        self._values = np.empty(0)
+
+    def zeros(self, size: int) -> np.ndarray:
+        if self._values.size != size:
+            self._values = np.empty(size)
+        self._values[:] = 0.0
+        return self._values
 
     def _panels(self) -> np.ndarray:
         """Storage of a new factor, (symbolic.stored,); what was known of the last one is forgotten."""

@@ -109,7 +109,7 @@ def analyze(indptr: np.ndarray, indices: np.ndarray) -> SymbolicFactor:
     ).tocsr()
     row_indptr, row_indices = by_row.indptr.astype(np.int64), by_row.indices.astype(np.int64)
     parent = find_parents(row_indptr, row_indices)
-    count = count_columns(row_indptr, row_indices)
+    count = count_columns(row_indptr, row_indices, np.ones(n, np.int64))
     first = merge_supernodes(find_supernodes(parent, count), parent, count)
     row_ptr, rows, above = fill_rows(row_indptr, row_indices, first, parent, count)
     relative, twig = map_rows(first, row_ptr, rows, above), find_twigs(first, above)

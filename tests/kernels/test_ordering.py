@@ -40,7 +40,8 @@ def test_column_counts_are_those_of_elimination(seed, n, density):
     # rows of the lower triangle = columns of the upper one
     rows = [np.flatnonzero(np.tril(adjacent)[i]) for i in range(n)]
     indptr = np.concatenate(([0], np.cumsum([r.size for r in rows]))).astype(np.int64)
-    counts = count_columns(indptr, np.concatenate(rows).astype(np.int64))
+    ones = np.ones(n, np.int64)
+    counts = count_columns(indptr, np.concatenate(rows).astype(np.int64), ones)
     assert np.array_equal(counts, eliminate_symbolically(adjacent).sum(axis=0))
 
 

@@ -47,7 +47,8 @@ class Filled:
         by_row = [np.flatnonzero(row) for row in np.tril(adjacent)]
         indptr = np.concatenate(([0], np.cumsum([r.size for r in by_row]))).astype(np.int64)
         indices = np.concatenate(by_row).astype(np.int64)
-        self.parent, self.count = find_parents(indptr, indices), count_columns(indptr, indices)
+        ones = np.ones(indptr.size - 1, np.int64)
+        self.parent, self.count = find_parents(indptr, indices), count_columns(indptr, indices, ones)
 
     def front(self, s):
         """Rows of the front of a supernode, its own columns first."""

@@ -69,4 +69,16 @@ def test_operations_are_counted_on_the_filled_pattern():
     adjacent = random_graph(5, 40, 0.1)
     perm = np.random.default_rng(0).permutation(40)
     counts = eliminate_symbolically(adjacent[np.ix_(perm, perm)]).sum(axis=0)
-    assert estimate_flops(sp.csc_matrix(np.tril(adjacent).astype(float)), perm) == np.sum(counts**2)
+    ones = np.ones(40, np.int64)
+    assert estimate_flops(sp.csc_matrix(np.tril(adjacent).astype(float)), perm, ones) == np.sum(counts**2)
+
+
+def test_operations_of_nodes_that_stand_for_several_rows():
+    size = np.random.default_rng(1).integers(1, 5, 30)
+    groups = random_graph(6, 30, 0.1)
+    rows = np.repeat(np.arange(30), size)
+    adjacent = groups[np.ix_(rows, rows)]
+    perm = np.random.default_rng(0).permutation(30)
+    order = np.concatenate([np.flatnonzero(rows == j) for j in perm])
+    counts = eliminate_symbolically(adjacent[np.ix_(order, order)]).sum(axis=0)
+    assert estimate_flops(sp.csc_matrix(np.tril(groups).astype(float)), perm, size) == np.sum(counts**2)

@@ -23,8 +23,9 @@ from fastlmm_core.linalg import make_factor
 from fastlmm_core.structures.levels.factors import AutoregressiveLevels, KnownLevels
 from fastlmm_core.structures.levels.kronecker import KroneckerLevels
 from fastlmm_core.structures.registry import make_coefficient_structure as structure
-from fastlmm_core.structures.residuals.by_group import IndependentResiduals, KnownResiduals
+from fastlmm_core.structures.residuals.by_group import IndependentResiduals
 from fastlmm_core.structures.residuals.field import FieldResiduals
+from fastlmm_core.structures.residuals.known import KnownResiduals
 from fastlmm_core.structures.residuals.within_subject import WithinSubjectResiduals
 
 N, ROWS, COLS, LINES = 96, 11, 10, 16
@@ -73,10 +74,17 @@ def grid():
     return KroneckerLevels([AutoregressiveLevels(ROWS, "row"), AutoregressiveLevels(COLS, "col")])
 
 
+def blocks_of(omega, sizes):
+    """Blocks on the diagonal of a covariance, the rows of each spread over all: two dense ones, two small."""
+    rows = np.split(np.random.default_rng(4).permutation(len(omega)), np.cumsum(sizes)[:-1])
+    return [(own, omega[np.ix_(own, own)]) for own in rows]
+
+
 RESIDUALS = {
     "units": lambda d: IndependentResiduals(d["w"], np.zeros(N, int), (None,)),
     "units | env": lambda d: IndependentResiduals(d["w"], d["env"], ("a", "b", "c")),
     "known": lambda d: KnownResiduals(d["w"], d["omega"]),
+    "known by blocks": lambda d: KnownResiduals(d["w"], blocks_of(d["omega"], (40, 30, 20, 6))),
     "field": lambda d: FieldResiduals(d["w"], [grid()], d["cell"], np.zeros(N, int), (None,)),
     "us": lambda d: WithinSubjectResiduals(
         d["w"], d["subject"], d["visit"], np.zeros(N, int), [structure("us", 5)], tuple("abcde"), (None,)

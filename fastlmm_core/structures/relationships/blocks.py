@@ -7,11 +7,15 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from scipy.linalg import cho_solve, cholesky
+from scipy.linalg import cho_solve
+from scipy.linalg.lapack import dpocon, dpotrf
 
 from fastlmm_core.errors import DataError
 from fastlmm_core.gate import public
 from fastlmm_core.structures.relationships.base import Relationship
+
+# Reciprocal condition number (1-norm) at which a block is singular.
+SINGULAR = 1e-13
 
 
 class BlockCovariance(Relationship):
@@ -41,12 +45,13 @@ class BlockCovariance(Relationship):
     @public()
     def __init__(self, blocks: Sequence[Any], levels: Sequence[Any]):
         super().__init__(levels)
-        self.blocks = [_checked(i, block) for i, block in enumerate(blocks)]
+        checked = [_checked(i, block) for i, block in enumerate(blocks)]
+        self.blocks = [block for block, _ in checked]
         sizes = [len(block) for block in self.blocks]
         if sum(sizes) != self.size:
             raise DataError(f"the blocks have {sum(sizes)} rows and there are {self.size} names")
         self.starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-        self._factors = [cholesky(block, lower=True) for block in self.blocks]
+        self._factors = [factor for _, factor in checked]
 
     def _shown(self) -> str:
         return f"BlockCovariance of {self.size} levels in {len(self.blocks)} blocks"
@@ -86,14 +91,15 @@ class BlockCovariance(Relationship):
         return tuple(self.blocks)
 
 
-def _checked(i: int, block: Any) -> np.ndarray:
+def _checked(i: int, block: Any) -> tuple[np.ndarray, np.ndarray]:
+    """A block (k, k) and its lower Cholesky factor."""
     values = np.asarray(block, dtype=float)
     if values.ndim != 2 or values.shape[0] != values.shape[1] or not np.isfinite(values).all():
         raise DataError(f"block {i + 1} of the covariance must be square and of finite numbers")
     if not np.allclose(values, values.T, rtol=1e-8, atol=1e-12 * np.abs(values).max(initial=0.0)):
         raise DataError(f"block {i + 1} of the covariance is not symmetric")
     values = 0.5 * (values + values.T)
-    smallest = float(np.linalg.eigvalsh(values)[0]) if values.size else 1.0
-    if smallest <= 1e-12 * float(np.abs(values).max(initial=0.0)):
+    factor, failed = dpotrf(values, lower=1, clean=1)
+    if failed or (values.size and dpocon(factor, np.linalg.norm(values, 1), uplo="L")[0] <= SINGULAR):
         raise DataError(f"block {i + 1} of the covariance is not positive definite")
-    return values
+    return values, factor

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
+from fastlmm_core.structures.residuals.dense_rows import DenseRows
+
 
 @dataclass(frozen=True)
 class PieceEntries:
@@ -52,6 +54,8 @@ class ResidualStructure(ABC):
     n_theta : int
     n_pieces : int
     entries : PieceEntries
+    dense : tuple of DenseRows
+        Rows whose precision is a full matrix, beside `entries`; only of structures with one piece.
     log_weights : float
         Sum of log w_i.
     labels : tuple
@@ -63,6 +67,7 @@ class ResidualStructure(ABC):
     n_theta: int
     n_pieces: int
     entries: PieceEntries
+    dense: tuple[DenseRows, ...] = ()
     log_weights: float = 0.0
     linear: bool = True
 
@@ -122,14 +127,6 @@ class ResidualStructure(ABC):
     def covariance_jacobian(self, theta: np.ndarray) -> list[np.ndarray]:
         """dT / dtheta (n_theta, m, m) of every block."""
 
-    def precision(self, c: np.ndarray) -> sp.csr_array:
-        """sum_b c_b E_b as a symmetric sparse matrix (n_rows, n_rows), for any coefficients c (b,)."""
-        e = self.entries
-        data = c[e.piece] * e.value
-        shape = (self.n_rows, self.n_rows)
-        lower = sp.csr_array((data, (e.row, e.column)), shape=shape)
-        return sp.csr_array(lower + sp.tril(lower, k=-1).T)
-
     def precision_products(self, pieces: np.ndarray, E: np.ndarray) -> np.ndarray:
         """sum_b pieces_tb E_b E for every row of `pieces` (t, b) and E (n_rows,): (n_rows, t)."""
         e, below = self.entries, self.entries.row != self.entries.column
@@ -140,6 +137,8 @@ class ResidualStructure(ABC):
             data = row[e.piece] * e.value
             out[:, t] = np.bincount(e.row, data * E[e.column], minlength=E.size)
             out[:, t] += np.bincount(e.column[below], (data * E[e.row])[below], minlength=E.size)
+        for own in self.dense:
+            out[own.rows] += np.outer(own.block @ E[own.rows], pieces[:, 0])
         return out
 
     def row_precision(self, theta: np.ndarray) -> Any:
@@ -168,4 +167,7 @@ class ResidualStructure(ABC):
         """e' E_b e of every piece (b,), for e (n_rows,)."""
         t = self.entries
         twice = np.where(t.row == t.column, 1.0, 2.0)
-        return np.bincount(t.piece, twice * t.value * e[t.row] * e[t.column], minlength=self.n_pieces)
+        products = twice * t.value * e[t.row] * e[t.column]
+        out = np.bincount(t.piece, products, minlength=self.n_pieces).astype(float)
+        out[:1] += sum(float(e[own.rows] @ own.block @ e[own.rows]) for own in self.dense)
+        return out

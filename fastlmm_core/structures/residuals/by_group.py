@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -94,88 +93,3 @@ class IndependentResiduals(ResidualStructure):
              "struct": "homdiag"}
             for level, variance in zip(self.levels, own, strict=True)
         ]  # fmt: skip
-
-
-class KnownResiduals(ResidualStructure):
-    """R = sigma2 W^(-1/2) Omega W^(-1/2) with Omega known, theta = log sigma2.
-
-    Parameters
-    ----------
-    weights : (n,)
-    omega : (n, n) array, or list of (rows (k,), (k, k) array)
-        Omega, or its blocks: rows of different ones are uncorrelated.
-    """
-
-    def __init__(self, weights: np.ndarray, omega: np.ndarray | Sequence[tuple[np.ndarray, np.ndarray]]):
-        n = weights.size
-        root = np.sqrt(weights)
-        given = [(np.arange(n), omega)] if isinstance(omega, np.ndarray) else omega
-        self.blocks_of_rows = [(rows, own / np.outer(root[rows], root[rows])) for rows, own in given]
-        self.n_rows, self.n_theta, self.n_pieces = n, 1, 1
-        parts = [_lower_inverse(rows, own) for rows, own in self.blocks_of_rows]
-        row, column, value = (np.concatenate(column) for column in zip(*parts, strict=True))
-        self.entries = PieceEntries(row, column, np.zeros(row.size, np.int64), value)
-        self._log_omega = float(sum(np.linalg.slogdet(own)[1] for _, own in self.blocks_of_rows))
-        self._diagonal = np.empty(n)
-        for rows, own in self.blocks_of_rows:
-            self._diagonal[rows] = np.diag(own)
-
-    def start(self, moments: Any) -> np.ndarray:
-        return np.log(np.maximum(np.array([0.5 * float(np.mean(moments**2 / self._diagonal))]), 1e-3))
-
-    def coefficients(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        c = np.exp(-theta)
-        return c, -np.diag(c)
-
-    def log_determinant(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
-        return self.n_rows * float(theta[0]) + self._log_omega, np.array([float(self.n_rows)])
-
-    def multiply_covariance(self, theta: np.ndarray, V: np.ndarray) -> np.ndarray:
-        out = np.empty_like(V)
-        for rows, own in self.blocks_of_rows:
-            out[rows] = own @ V[rows]
-        return np.exp(theta[0]) * out
-
-    def natural(self, theta: np.ndarray) -> np.ndarray:
-        return np.exp(theta)
-
-    def natural_jacobian(self, theta: np.ndarray) -> np.ndarray:
-        return np.diag(np.exp(theta))
-
-    def natural_names(self) -> tuple[str, ...]:
-        return ("Residual",)
-
-    def held(self, variance: float) -> float:
-        return float(np.log(variance))
-
-    def rescaled(self, theta: np.ndarray, factor: float) -> np.ndarray:
-        return theta + np.log(factor)
-
-    def multiply_second(self, theta: np.ndarray, weights: np.ndarray, V: np.ndarray) -> np.ndarray:
-        return np.zeros_like(V)
-
-    def variances(self, theta: np.ndarray) -> np.ndarray:
-        return np.exp(theta[0]) * self._diagonal
-
-    def covariance_jacobian(self, theta: np.ndarray) -> list[np.ndarray]:
-        return [np.exp(theta)[:, None, None]]
-
-    def sandwich(self, theta: np.ndarray, pieces: np.ndarray) -> np.ndarray:
-        return pieces * pieces * self.natural(theta)
-
-    def information_terms(self, theta: np.ndarray, pieces: np.ndarray, y: np.ndarray) -> np.ndarray:
-        variance = self.natural(theta)
-        return (pieces * (self.n_rows * variance**2 - 2.0 * variance * y)) @ pieces.T
-
-    def blocks(self, theta: np.ndarray) -> list[dict[str, Any]]:
-        return [{"at": None, "names": ["(Intercept)"], "T": np.array([[np.exp(theta[0])]]), "n_par": 1,
-                 "group_corr": {}, "struct": "vm"}]  # fmt: skip
-
-
-def _lower_inverse(rows: np.ndarray, omega: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Entries (row, column, value) of omega^-1 on and below the diagonal, of the rows (k,) of all."""
-    inverse = np.linalg.inv(omega)
-    inverse = 0.5 * (inverse + inverse.T)
-    one, other = np.nonzero(np.tril(np.abs(inverse) > 1e-15 * np.abs(inverse).max()))
-    first, second = rows[one], rows[other]
-    return np.maximum(first, second), np.minimum(first, second), inverse[one, other]

@@ -1,0 +1,44 @@
+"""Loadings of one coefficient on one pattern: the scalar loops are the block form."""
+
+import numpy as np
+import pytest
+
+from fastlmm_core.kernels.loadings import accumulate_loading_scores, add_pieces, assemble_loadings
+
+
+@pytest.fixture
+def system():
+    """Dense lower triangle of six nodes in three terms; the same loadings padded to blocks."""
+    r = np.random.default_rng(0)
+    start = np.arange(7)
+    indptr = np.concatenate(([0], np.cumsum(np.arange(6, 0, -1)))).astype(np.int64)
+    below = np.concatenate([np.arange(j + 1, 6) for j in range(6)]).astype(np.int64)
+    below_ptr = indptr - start
+    term = np.array([0, 0, 1, 0, 1, 2])
+    loadings = r.normal(size=(3, 1, 1))
+    padded = np.zeros((3, 2, 2))
+    padded[:, :1, :1] = loadings
+    side = (start, indptr)
+    return (below_ptr, below, term), side, loadings, padded, r.normal(size=21), r.normal(size=21)
+
+
+def test_assembly(system):
+    graph, side, loadings, padded, G, _ = system
+    found, expected = np.ones(21), np.ones(21)
+    assemble_loadings(G, graph, side, side, loadings, found)
+    assemble_loadings(G, graph, side, side, padded, expected)
+    np.testing.assert_allclose(found, expected, rtol=1e-15)
+
+
+def test_scores(system):
+    graph, side, loadings, padded, G, inverse = system
+    found, expected = np.zeros((3, 1, 1)), np.zeros((3, 2, 2))
+    accumulate_loading_scores(G, inverse, graph, side, side, loadings, found)
+    accumulate_loading_scores(G, inverse, graph, side, side, padded, expected)
+    np.testing.assert_allclose(found, expected[:, :1, :1], rtol=1e-13)
+
+
+def test_pieces_are_added():
+    out, B = np.ones(4), (np.array([0, 2, 3]), np.array([0, 2, 2]), np.array([1.0, 2.0, 5.0]))
+    add_pieces(*B, np.array([3.0, -1.0]), out)
+    np.testing.assert_array_equal(out, [4.0, 1.0, 2.0, 1.0])
