@@ -19,6 +19,7 @@ import scipy.sparse as sp
 
 from fastlmm_core.engine.confounding import terms_within_fixed
 from fastlmm_core.engine.layout import Side, lay_out_side, node_pattern, row_entries
+from fastlmm_core.engine.least_squares import WeightedRegression
 from fastlmm_core.engine.null_space import NullShare, add_shares, null_shares, shares_at
 from fastlmm_core.engine.pieces import RowPrecision, piece_products, prior_pieces, row_precision
 from fastlmm_core.engine.rotation import RowRotation
@@ -209,6 +210,13 @@ class StructuredEquations:
         turned = np.ascontiguousarray(np.swapaxes(loadings, 1, 2))
         apply_loadings(self.term, self.spherical.start, self.natural.start, turned, B, out)
         return out
+
+    def regression(self, w: np.ndarray) -> WeightedRegression:
+        """Least squares on the fixed columns with weights w (n,), kept for the next response."""
+        known = self.__dict__.get("_regression")
+        if known is None or not np.array_equal(known.weights, w):
+            known = self.__dict__["_regression"] = WeightedRegression.of(self.X_inside, w)
+        return known
 
     def crossproducts_at(self, c_R: np.ndarray) -> np.ndarray:
         """Data of G = W' R^-1 W (nnz(G),), kept until other coefficients of R^-1 are asked for."""

@@ -10,7 +10,6 @@ import numpy as np
 from fastlmm_core.engine.equations import StructuredEquations
 from fastlmm_core.engine.fitting import StructuredOptimum, fit_structures
 from fastlmm_core.engine.held import held_parameters, starting_parameters
-from fastlmm_core.engine.least_squares import least_squares
 from fastlmm_core.engine.search import Progress
 from fastlmm_core.engine.solution import StructuredResponse, StructuredSolution
 from fastlmm_core.engine.starting_values import starting_values
@@ -109,7 +108,7 @@ def prepare_response(design: Any, e: StructuredEquations, y: np.ndarray) -> Stru
     w = np.ones(e.n) if design.weights is None else np.asarray(design.weights, float)
     if e.rotation is not None:  # weights are in the rows of X already
         y, w = e.rotation.forward(y), np.ones(e.n)
-    beta, residual = least_squares(e.X_inside, w, y)
+    beta, residual = e.regression(w).fit(y)
     square = float(residual @ (w * residual))
     if square <= 1e-28 * float(y @ (w * y)):
         raise DesignError(

@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 
 from fastlmm_core.engine.equations import StructuredEquations
 from fastlmm_core.kernels.assembly import multiply_symmetric
@@ -74,12 +73,10 @@ def evaluate(
     e: StructuredEquations, factor: CholeskyFactor, y: np.ndarray, theta: np.ndarray
 ) -> StructuredPoint:
     """Factorize at theta and solve; y (n_rows,) has zeros at missing plots."""
-    none = np.empty((0, 0))
-    failed = StructuredPoint(theta, np.inf, none, none, sp.csr_array((0, 0)), none, none, none, none)
     own = theta[e.slices[1]]
     log_R, _ = e.residual.log_determinant(own)
     if not np.isfinite(log_R):
-        return failed
+        return _failed_at(theta)
     c_R, _ = e.residual.coefficients(own)
     precision = e.residual.row_precision(own)
     if precision is None:
@@ -88,20 +85,21 @@ def evaluate(
     loadings, C = e.loadings_at(theta), factor.zeros(e.indices.size)
     e.assemble(G, loadings, e.level_coefficients(theta), C)
     if not np.isfinite(C.sum()) or not factor.factorize(C):
-        return failed
+        return _failed_at(theta)
     solution = factor.solve(e.gather(loadings, np.asarray(e.matrix_transposed @ (precision @ y))[:, None]))
 
-    def remainder() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    def remainder() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         coefficients = e.spread(loadings, solution)
         residual = y - e.matrix @ coefficients[:, 0]
-        projected = np.asarray(e.matrix_transposed @ (precision @ residual))[:, None]
-        return coefficients, residual, projected, prior_product(e, theta, solution)
+        weighted = precision @ residual
+        projected = np.asarray(e.matrix_transposed @ weighted)[:, None]
+        return coefficients, residual, weighted, projected, prior_product(e, theta, solution)
 
     # one step of refinement on the residual itself keeps e' R^-1 e accurate where variances are far apart
     *_, projected, prior = remainder()
     solution = solution + factor.solve(e.gather(loadings, projected) - prior)
-    coefficients, residual, projected, prior = remainder()
-    quadratic = float(residual @ (precision @ residual)) + float(solution[:, 0] @ prior[:, 0])
+    coefficients, residual, weighted, projected, prior = remainder()
+    quadratic = float(residual @ weighted) + float(solution[:, 0] @ prior[:, 0])
     log_P = sum(
         term.width * term.levels.log_determinant(theta[level])[0]
         for term, (_, level) in zip(e.terms, e.slices[0], strict=True) if term.levels is not None
@@ -111,6 +109,11 @@ def evaluate(
     return StructuredPoint(
         theta, float(deviance), loadings, G, precision, solution, coefficients, residual, projected
     )
+
+
+def _failed_at(theta: np.ndarray) -> StructuredPoint:
+    none = np.empty((0, 0))
+    return StructuredPoint(theta, np.inf, none, none, none, none, none, none, none)
 
 
 def without_cancellation(

@@ -11,6 +11,8 @@ from functools import cached_property
 
 import numpy as np
 
+from fastlmm_core.kernels.visit_products import Patterns, invert_patterns, multiply_patterns
+
 
 @dataclass(frozen=True, eq=False)
 class VisitPattern:
@@ -63,28 +65,44 @@ class VisitPattern:
         return out + out.T
 
 
+def pattern_arrays(patterns: list[VisitPattern]) -> Patterns:
+    """All patterns as the kernels take them."""
+    sizes = [pattern.seen.size for pattern in patterns]
+    bounds = [
+        sizes,
+        [p.rows.size for p in patterns],
+        [v * (v + 1) // 2 for v in sizes],
+        [v * v for v in sizes],
+    ]
+    seen_ptr, row_ptr, first, square = (np.cumsum([0, *own]).astype(np.int64) for own in bounds)
+    return Patterns(
+        np.array([p.arm for p in patterns], np.int64),
+        seen_ptr, np.concatenate([p.seen for p in patterns]).astype(np.int64),
+        row_ptr, np.concatenate([p.rows.ravel() for p in patterns]).astype(np.int64), first, square,
+    )  # fmt: skip
+
+
 @dataclass(eq=False)
 class PatternCovariance:
     """R_g = Sigma[g, g] of every pattern at one theta.
 
     Attributes
     ----------
-    blocks, inverses : list of (v, v)
-    log_determinants : list of float
+    sigma : (arms, m, m)
     coefficients : (pieces,)
         Entries of the inverses.
+    log_determinants : (G,)
     derivatives : ((t, pieces), (t,)) or None
         Of the coefficients and of log |R|, once they were asked for.
     """
 
-    blocks: list[np.ndarray]
-    inverses: list[np.ndarray]
-    log_determinants: list[float]
+    sigma: np.ndarray
     coefficients: np.ndarray
+    log_determinants: np.ndarray
     derivatives: tuple[np.ndarray, np.ndarray] | None = None
 
 
-def factorize_patterns(patterns: list[VisitPattern], sigma: list[np.ndarray]) -> PatternCovariance | None:
+def factorize_patterns(patterns: Patterns, sigma: list[np.ndarray]) -> PatternCovariance | None:
     """Inverse and log-determinant of every R_g; None where one is not positive definite.
 
     Parameters
@@ -92,19 +110,11 @@ def factorize_patterns(patterns: list[VisitPattern], sigma: list[np.ndarray]) ->
     sigma : list of (m, m)
         Covariance of the visits by arm.
     """
-    blocks, inverses, logs = [], [], []
-    for pattern in patterns:
-        block = pattern.part(sigma[pattern.arm])
-        try:
-            half = np.linalg.inv(np.linalg.cholesky(block))
-        except np.linalg.LinAlgError:
-            return None
-        blocks.append(block)
-        inverses.append(half.T @ half)
-        logs.append(-2.0 * float(np.sum(np.log(np.diag(half)))))
-    entries = zip(patterns, inverses, strict=True)
-    coefficients = np.concatenate([inverse[pattern.entries] for pattern, inverse in entries])
-    return PatternCovariance(blocks, inverses, logs, coefficients)
+    own, logs = np.array(sigma), np.empty(patterns.arm.size)
+    coefficients = np.empty(patterns.first[-1])
+    if not invert_patterns(patterns, own, coefficients, logs):
+        return None
+    return PatternCovariance(own, coefficients, logs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,27 +123,23 @@ class PatternPrecision:
 
     Attributes
     ----------
-    patterns : list of VisitPattern
-    inverses : list of (v, v)
+    patterns : Patterns
+    coefficients : (pieces,)
+        Entries of the inverses.
     root : (n,)
         Roots of the weights.
     """
 
-    patterns: list[VisitPattern]
-    inverses: list[np.ndarray]
+    patterns: Patterns
+    coefficients: np.ndarray
     root: np.ndarray
 
     def __matmul__(self, V: np.ndarray) -> np.ndarray:
         """R^-1 V for V (n,) or (n, r)."""
-        out = np.empty(V.shape)
-        for pattern, inverse in zip(self.patterns, self.inverses, strict=True):
-            rows = pattern.rows
-            if V.ndim == 1:
-                out[rows] = ((V[rows] * self.root[rows]) @ inverse) * self.root[rows]
-            else:
-                root = self.root[rows][:, :, None]
-                out[rows] = np.matmul(inverse, V[rows] * root) * root
-        return out
+        columns = np.ascontiguousarray(V, dtype=float).reshape(self.root.size, -1)
+        out = np.empty(columns.shape)
+        multiply_patterns(self.patterns, self.coefficients, self.root, columns, out)
+        return out.reshape(V.shape)
 
     def toarray(self) -> np.ndarray:
         return self @ np.eye(self.root.size)

@@ -6,20 +6,35 @@ the coefficients of the pieces, so that the number of subjects leaves the iterat
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 from scipy.linalg import block_diag
 
-from fastlmm_core.kernels.visit_products import accumulate_visit_products
+from fastlmm_core.kernels.visit_products import (
+    differentiate_patterns,
+    fill_score_factors,
+    sum_squares,
+    sum_visit_products,
+)
 from fastlmm_core.structures.residuals.base import PieceEntries, ResidualStructure, block_names
 from fastlmm_core.structures.residuals.visit_patterns import (
     PatternCovariance,
     PatternPrecision,
     VisitPattern,
     factorize_patterns,
+    pattern_arrays,
 )
+
+# Numbers that sums over the subjects may take together; more patterns are taken in several parts.
+PATTERN_NUMBERS = 2e6
+
+
+def _both(lower: np.ndarray) -> np.ndarray:
+    """The symmetric matrix of a lower triangle."""
+    return lower + np.tril(lower, -1).T
 
 
 class WithinSubjectResiduals(ResidualStructure):
@@ -44,7 +59,7 @@ class WithinSubjectResiduals(ResidualStructure):
         self.structures, self.visit_levels, self.arm_levels = structures, visit_levels, arm_levels
         self.linear = all(s.linear for s in structures)
         self.n_rows = n
-        self.first = np.cumsum([0, *(s.n_theta for s in structures)])
+        self.first = np.cumsum([0, *(s.n_theta for s in structures)]).astype(np.int64)
         self.n_theta = int(self.first[-1])
         self.log_weights = float(np.sum(np.log(weights)))
         self._last: tuple[bytes, PatternCovariance | None] | None = None
@@ -64,6 +79,14 @@ class WithinSubjectResiduals(ResidualStructure):
             parts.append((i.ravel(), j.ravel(), number.ravel(), (self.root[i] * self.root[j]).ravel()))
             piece += a.size
         self.n_pieces = piece
+        self.arrays = pattern_arrays(self.patterns)
+        self._counts = np.array([pattern.count for pattern in self.patterns], float)
+        pairs = [pattern.entries for pattern in self.patterns]
+        self._twice = np.concatenate([np.where(a == b, 1.0, 2.0) for a, b in pairs])
+        # arm and visits of every piece, the later visit first
+        a, b = np.concatenate([p.seen[np.array(p.entries)] for p in self.patterns], axis=1)
+        arm = np.repeat(self.arrays.arm, np.diff(self.arrays.first))
+        self._visits = arm, np.maximum(a, b), np.minimum(a, b)
         row, column, number, value = (np.concatenate(x) for x in zip(*parts, strict=True))
         upper = row < column
         row, column = np.where(upper, column, row), np.where(upper, row, column)
@@ -87,14 +110,13 @@ class WithinSubjectResiduals(ResidualStructure):
 
     def start(self, moments: Any) -> np.ndarray:
         m = len(self.visit_levels)
+        totals, counts = np.zeros((2, len(self.structures), m, m))
+        np.add.at(totals, self._visits, self._squares(moments))
+        np.add.at(counts, self._visits, np.repeat(self._counts, np.diff(self.arrays.first)))
         out = []
-        for arm, structure in enumerate(self.structures):
-            total, count = np.zeros((m, m)), np.zeros((m, m))
-            for pattern in self.patterns:
-                if pattern.arm == arm:
-                    e, seen = (moments * self.root)[pattern.rows], np.ix_(pattern.seen, pattern.seen)
-                    total[seen] += e.T @ e
-                    count[seen] += pattern.count
+        for structure, total, count in zip(
+            self.structures, map(_both, totals), map(_both, counts), strict=True
+        ):
             T = np.where(count > 0, total / np.maximum(count, 1), 0.0)
             spread = np.diag(T)
             default = float(spread[spread > 0].mean()) if np.any(spread > 0) else 1.0
@@ -109,44 +131,56 @@ class WithinSubjectResiduals(ResidualStructure):
         self, theta: np.ndarray, pieces: np.ndarray, E: np.ndarray, matrix: sp.csr_array
     ) -> tuple[np.ndarray, np.ndarray]:
         # sums over the subjects of a pattern first: nothing of (n_rows, t) is formed
-        t, q = pieces.shape[0], matrix.shape[1]
+        (t, _), q, patterns = pieces.shape, matrix.shape[1], self.arrays
         sides, form = np.zeros((q, t)), np.zeros((t, t))
         W = (matrix.indptr.astype(np.int64), matrix.indices.astype(np.int64), matrix.data)
-        for pattern, S in zip(self.patterns, self._at(theta).blocks, strict=True):
-            v = pattern.seen.size
-            root = self.root[pattern.rows]
-            scaled = root * E[pattern.rows]
-            D = pattern.blocks(pieces)
-            DE = D @ (scaled.T @ scaled)
-            form += DE.reshape(t, -1) @ (S @ D).reshape(t, -1).T
-            sums = np.zeros((q, v, v))
-            accumulate_visit_products(*W, pattern.rows, root, scaled, sums)
-            sides += sums.reshape(q, -1) @ D.reshape(t, -1).T
+        scaled, sigma, pieces = self.root * E, self._at(theta).sigma, np.ascontiguousarray(pieces)
+        squares = self._squares(E)
+        for lo, hi in self._parts(q, t):
+            own = slice(patterns.first[lo], patterns.first[hi])
+            sums = np.zeros((q, own.stop - own.start))
+            sum_visit_products(patterns, lo, hi, W, self.root, scaled, sums)
+            sides += sums @ pieces[:, own].T
+            left = np.empty((t, patterns.square[hi] - patterns.square[lo]))
+            right = np.empty_like(left)
+            fill_score_factors(patterns, lo, hi, squares, sigma, pieces, left, right)
+            form += left @ right.T
         return sides, 0.5 * (form + form.T)
+
+    def _parts(self, q: int, t: int) -> list[tuple[int, int]]:
+        """Runs of patterns whose sums for q unknowns and t parameters are kept together."""
+        G = self._counts.size
+        if q * self.n_pieces + 2 * t * self.arrays.square[-1] <= PATTERN_NUMBERS:
+            return [(0, G)]
+        numbers = np.cumsum(q * np.diff(self.arrays.first) + 2 * t * np.diff(self.arrays.square))
+        cuts = np.flatnonzero(np.diff(np.floor(numbers / PATTERN_NUMBERS))) + 1
+        return list(pairwise([0, *cuts.tolist(), G]))
+
+    def _squares(self, e: np.ndarray) -> np.ndarray:
+        """Sums over the subjects of the weighted products of two visits (pieces,), for e (n,)."""
+        out = np.empty(self.n_pieces)
+        sum_squares(self.arrays, self.root * e, out)
+        return out
 
     def sandwich(self, theta: np.ndarray, pieces: np.ndarray) -> np.ndarray:
         out = np.empty(self.n_pieces)
-        for pattern, S in zip(self.patterns, self._at(theta).blocks, strict=True):
-            D = pattern.blocks(pieces[None])[0]
+        sigma = self._at(theta).sigma
+        for pattern in self.patterns:
+            S, D = pattern.part(sigma[pattern.arm]), pattern.blocks(pieces[None])[0]
             out[pattern.pieces] = (D @ S @ D)[pattern.entries]
         return out
 
     def information_terms(self, theta: np.ndarray, pieces: np.ndarray, y: np.ndarray) -> np.ndarray:
         t = pieces.shape[0]
-        out = np.zeros((t, t))
-        for pattern, S in zip(self.patterns, self._at(theta).blocks, strict=True):
-            D = pattern.blocks(pieces)
+        out, sigma = np.zeros((t, t)), self._at(theta).sigma
+        for pattern in self.patterns:
+            S, D = pattern.part(sigma[pattern.arm]), pattern.blocks(pieces)
             weights = pattern.count * S - 2.0 * pattern.weights(y)
             out += (weights @ D @ S).reshape(t, -1) @ D.reshape(t, -1).T
         return 0.5 * (out + out.T)
 
     def quadratics(self, e: np.ndarray) -> np.ndarray:
-        out = np.empty(self.n_pieces)
-        for pattern in self.patterns:
-            scaled = self.root[pattern.rows] * e[pattern.rows]
-            a, b = pattern.entries
-            out[pattern.pieces] = np.where(a == b, 1.0, 2.0) * (scaled.T @ scaled)[a, b]
-        return out
+        return self._twice * self._squares(e)
 
     def lower_bounds(self) -> np.ndarray:
         return np.concatenate([s.lower_bounds() for s in self.structures])
@@ -155,7 +189,7 @@ class WithinSubjectResiduals(ResidualStructure):
         """R_g of every pattern: asked for many times at one theta, so that the last is kept."""
         key, kept = theta.tobytes(), self._last
         if kept is None or kept[0] != key:
-            kept = self._last = (key, factorize_patterns(self.patterns, self._covariances(theta)))
+            kept = self._last = (key, factorize_patterns(self.arrays, self._covariances(theta)))
         if kept[1] is None:
             raise np.linalg.LinAlgError("the covariance of the visits is not positive definite")
         return kept[1]
@@ -169,25 +203,19 @@ class WithinSubjectResiduals(ResidualStructure):
             at = self._at(theta)
         except np.linalg.LinAlgError:
             return np.inf, np.zeros(self.n_theta)
-        value = sum(p.count * log for p, log in zip(self.patterns, at.log_determinants, strict=True))
-        return float(value) - self.log_weights, self._derivatives(theta, at)[1]
+        return float(self._counts @ at.log_determinants) - self.log_weights, self._derivatives(theta, at)[1]
 
     def _derivatives(self, theta: np.ndarray, at: PatternCovariance) -> tuple[np.ndarray, np.ndarray]:
         """Of the coefficients (n_theta, b) and of log |R| (n_theta,)."""
         if at.derivatives is None:
             jacobian, gradient = np.zeros((self.n_theta, self.n_pieces)), np.zeros(self.n_theta)
-            slopes = self._slopes(theta)
-            for pattern, inverse in zip(self.patterns, at.inverses, strict=True):
-                place = self._place(pattern.arm)
-                part = inverse @ pattern.part(slopes[pattern.arm])
-                gradient[place] += pattern.count * np.trace(part, axis1=1, axis2=2)
-                a, b = pattern.entries
-                jacobian[place, pattern.pieces] = -(part @ inverse)[:, a, b]
+            slopes = np.concatenate(self._slopes(theta))
+            differentiate_patterns(self.arrays, at.coefficients, slopes, self.first, jacobian, gradient)
             at.derivatives = jacobian, gradient
         return at.derivatives
 
     def row_precision(self, theta: np.ndarray) -> PatternPrecision:
-        return PatternPrecision(self.patterns, self._at(theta).inverses, self.root)
+        return PatternPrecision(self.arrays, self._at(theta).coefficients, self.root)
 
     def _multiply(self, sigma: list[np.ndarray], V: np.ndarray) -> np.ndarray:
         out = np.empty_like(V)
