@@ -27,6 +27,7 @@ from fastlmm_core.results.diagnostics import suspicious_residuals
 from fastlmm_core.results.fit import LMMFit
 from fastlmm_core.results.heritability import interaction_variance, standard_heritability
 from fastlmm_core.results.plot_rows import plot_rows
+from fastlmm_core.results.trend import has_trend
 from fastlmm_core.results.trial_summary import fixed_means, trial_summary
 
 # Warnings become columns; the filter of the process is changed by one thread at a time.
@@ -119,6 +120,8 @@ def add_tables(
             parts.add("plots", plot_rows(fit, frame, residuals, plan.plots, plan.genotypes), unit)
         if plan.genotypes:
             add_genotypes(fit, frame, plan, residuals, row, unit, parts)
+        if plan.trends and has_trend(fit):
+            parts.add("trends", fit.trend(), unit)
     except Exception as error:
         status, message = reason(error)
         if row["status"] == "ok":

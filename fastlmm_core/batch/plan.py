@@ -76,6 +76,8 @@ class BatchPlan(Displayed):
         Grouping factor whose values, heritabilities and trial summaries are wanted.
     plots : tuple of str or bool
         Whether every plot is wanted with its residual, and the columns that name it.
+    trends : bool
+        Whether the fitted trend of each trial is wanted, at all positions of its field.
     name : str
         Of its model, where there are several.
     others : tuple of BatchPlan
@@ -107,6 +109,7 @@ class BatchPlan(Displayed):
     covariances: bool = False
     genotypes: str | None = None
     plots: tuple[str, ...] | bool = False
+    trends: bool = False
     name: str = ""
     others: tuple[BatchPlan, ...] = ()
     choose: str = "first"
@@ -209,6 +212,7 @@ class BatchPlan(Displayed):
         names += ["covariances"] if self.covariances else []
         names += ["genotype_values", "blues", "heritabilities", "trials"] if self.genotypes else []
         names += ["plots"] if self.plots else []
+        names += ["trends"] if self.trends else []
         return (*names, *(("blups", "heritability") if any(own.blups for own in self.models) else ()))
 
     def wants_blups(self, group: str, label: str = "") -> bool:
@@ -227,7 +231,7 @@ class BatchPlan(Displayed):
         described = {"format": FORMAT} | {own.name: getattr(self, own.name) for own in fields(self)}
         del described["limits"]  # they refuse, but change no figure
         described |= described.pop("structures").described
-        for name in ("covariances", "genotypes", "plots"):  # as before there were these options
+        for name in ("covariances", "genotypes", "plots", "trends"):  # as before there were these options
             if not described[name]:
                 del described[name]
         if self.others:
@@ -277,6 +281,10 @@ def make_plan(
     ]
     formulas = [parsed for parsed, _ in models]
     check_choice(choose, formula_column, formulas, options.get("reml", True))
+    if options.get("trends") and not any(map(has_trend, formulas)):
+        raise OptionError(
+            "trends=True needs a trend in the formula, such as ps(row, col) or (1 | ar1(row):ar1(col))"
+        )
     plans = tuple(
         replace(one_plan(parsed, residual=own, blups=groups, **options), name=candidate.name)
         for candidate, (parsed, own), groups in zip(
@@ -287,6 +295,11 @@ def make_plan(
         return replace(plans[0], name="")
     check_models(plans, formula_column)
     return replace(plans[0], others=plans[1:], choose=choose, formula_column=formula_column)
+
+
+def has_trend(parsed: ParsedFormula) -> bool:
+    """Whether a formula has a spline or an autoregressive random term."""
+    return bool(parsed.splines) or any("ar1(" in part.group for part in parsed.random)
 
 
 def check_models(plans: tuple[BatchPlan, ...], formula_column: str | None) -> None:
@@ -329,7 +342,7 @@ def one_plan(
     ddf: str | None = None, information: str | None = None, level: float = 0.95,
     factors: str | Sequence[str] | None = None, residual: str = UNITS, relationships: Any = None,
     fixed_parameters: Any = None, covariances: bool = False, genotypes: str | None = None,
-    plots: bool | str | Sequence[str] = False,
+    plots: bool | str | Sequence[str] = False, trends: bool = False,
 ) -> BatchPlan:  # fmt: skip
     """The plan of one model; as `make_plan`, for a formula that has its trend already."""
     if not isinstance(reml, bool):
@@ -376,7 +389,7 @@ def one_plan(
         information=None if information is None else check_option("information", information, KINDS),
         level=check_level(level), limits=parsed.limits, factors=labels, structures=structures,
         covariances=bool(covariances), genotypes=None if genotypes is None else label_of(genotypes),
-        plots=plot_columns(plots),
+        plots=plot_columns(plots), trends=bool(trends),
     )  # fmt: skip
 
 

@@ -69,6 +69,8 @@ class BatchResult(Displayed):
     plots : DataFrame
         For `plots`: row, column, plot, genotype, response, fitted, trend, residual and studentized of every
         plot, also of those without a value.
+    trends : DataFrame
+        As ``LMMFit.trend``: positions, trend and se.
 
     Examples
     --------
@@ -103,6 +105,7 @@ class BatchResult(Displayed):
     heritabilities = NamedTable()
     trials = NamedTable()
     plots = NamedTable()
+    trends = NamedTable()
 
     @titled("Batch: {name}")
     def table(self, name: str) -> pd.DataFrame:

@@ -66,7 +66,7 @@ from fastlmm_core.reml.information import KINDS
     reml=SWITCH, weights=optional(TEXT), fixed=SWITCH, ref=optional(SCALAR), adjust=optional(TEXT),
     ddf=optional(one_of(DDF_METHODS)), information=optional(one_of(KINDS)), level=LEVEL,
     workers=optional(whole(1)), resume=SWITCH, progress=SWITCH, residual=TEXT,
-    fixed_parameters=optional(table_of(ANY)), covariances=SWITCH, genotypes=optional(NAME),
+    fixed_parameters=optional(table_of(ANY)), covariances=SWITCH, genotypes=optional(NAME), trends=SWITCH,
     field_trend=optional(TEXT), choose=one_of(CHOICES), formula_column=optional(NAME),
     plots=either(SWITCH, NAMES),
 )  # fmt: skip
@@ -85,6 +85,7 @@ def fit_batch(
     fixed_parameters: Mapping[str, Any] | None = None, covariances: bool = False,
     genotypes: str | None = None, field_trend: str | None = None,
     choose: str = "first", formula_column: str | None = None, plots: bool | str | Sequence[str] = False,
+    trends: bool = False,
 ) -> BatchResult:  # fmt: skip
     """Fit one model to every trial and trait of a table.
 
@@ -178,6 +179,9 @@ def fit_batch(
         (``fastlmm_core.report``). Columns name the plots: their number, row and column of the field, or row,
         column and number; True takes the row and column that the model knows. Plots that stand twice are
         named in the table `trials`.
+    trends : bool
+        Keep the fitted trend of each trial at all positions of its field, as ``LMMFit.trend``: the table
+        `trends`.
 
     Returns
     -------
@@ -208,7 +212,7 @@ def fit_batch(
         contrasts=contrasts, ref=ref, adjust=adjust, blups=blups, ddf=ddf, information=information,
         level=level, limits=limits, factors=factors, residual=residual, relationships=relationships,
         fixed_parameters=fixed_parameters, covariances=covariances, genotypes=genotypes,
-        field_trend=field_trend, choose=choose, formula_column=formula_column, plots=plots,
+        field_trend=field_trend, choose=choose, formula_column=formula_column, plots=plots, trends=trends,
     )  # fmt: skip
     options = read_options(
         sep=sep,

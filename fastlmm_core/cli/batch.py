@@ -59,6 +59,7 @@ def add_batch(commands: argparse._SubParsersAction) -> None:
     batch.add_argument(
         "--covariances", action="store_true", help="keep the covariance of the means, for a second stage"
     )
+    batch.add_argument("--trends", action="store_true", help="keep the fitted trend of each field")
     batch.add_argument("--no-fixed", action="store_true", help="leave out the table of fixed effects")
     batch.add_argument("--ddf", metavar="METHOD", help="kenward-roger, satterthwaite, residual, asymptotic")
     batch.add_argument("--level", type=float, default=0.95, help="of the intervals (default: 0.95)")
@@ -98,6 +99,7 @@ def batch_command(arguments: argparse.Namespace) -> int:
         "blups": True if blups == ["all"] else blups, "level": arguments.level, "out": arguments.out,
         "genotypes": arguments.genotypes, "covariances": arguments.covariances,
         "plots": _plots(arguments.plots),
+        "trends": arguments.trends,
         "resume": arguments.resume, "progress": not arguments.quiet,
         "limits": limits_given(arguments.limit), "choose": arguments.choose,
         "formula_column": arguments.formula_column,
