@@ -208,17 +208,17 @@ def prepare(
     MemoryForecastError
         When the symbolic analysis forecasts more; nothing was computed.
     DependencyError
-        When CHOLMOD is needed, by name or for the order of a large system, and scikit-sparse does not load.
+        With factorization="cholmod", when scikit-sparse is not installed or does not load.
 
     Examples
     --------
     >>> from fastlmm_core import datasets, prepare
     >>> oats = datasets.load("oats")
-    >>> ours, theirs = (
+    >>> by_columns, by_fronts = (
     ...     prepare("Y ~ V*N + (1|B/V)", oats, factorization=name).fit()
-    ...     for name in ("supernodal", "cholmod")
+    ...     for name in ("simplicial", "supernodal")
     ... )
-    >>> abs(ours.criterion - theirs.criterion) < 1e-8
+    >>> abs(by_columns.criterion - by_fronts.criterion) < 1e-8
     True
 
     Returns

@@ -1,6 +1,6 @@
 """Elimination order and pattern of the factor, for systems small enough to keep their graph dense.
 
-Larger systems are ordered by CHOLMOD (see ``fastlmm_core.linalg``).
+Larger graphs stay sparse (``quotient_graph``), and several orders are compared (``fastlmm_core.linalg``).
 """
 
 from __future__ import annotations

@@ -38,6 +38,8 @@ def make_factor(
     ------
     MemoryForecastError
         When the numeric phase is forecast not to fit into `max_memory`, or into what is available.
+    DependencyError
+        When CHOLMOD is asked for and scikit-sparse does not load.
     """
     small = factorization == "auto" and equations.layout.term.size <= elimination.SMALL_GRAPH
     if small or factorization == "simplicial":
@@ -54,7 +56,9 @@ def _panel_class(factorization: str) -> Any:
     # imported here: most fits are small, and need neither supernodes nor CHOLMOD
     if factorization == "cholmod":
         from fastlmm_core.linalg.cholmod import CholmodFactor
+        from fastlmm_core.linalg.suitesparse import load_cholmod
 
+        load_cholmod()  # where it is missing, nothing is computed before that is said
         return CholmodFactor
     from fastlmm_core.linalg.supernodal import SupernodalFactor
 

@@ -1,20 +1,24 @@
-"""Elimination order of large systems, by the methods that CHOLMOD brings together."""
+"""Elimination order of large systems: the one with the fewest operations of several."""
 
 from __future__ import annotations
 
+import logging
+from functools import cache
 from types import ModuleType
 
 import numpy as np
 import scipy.sparse as sp
 
+from fastlmm_core.errors import DependencyError
 from fastlmm_core.kernels.ordering import count_columns, find_parents, order_postfix
 from fastlmm_core.linalg.suitesparse import is_class_based, load_cholmod
 
+logger = logging.getLogger("fastlmm_core.linalg")
 # Another order has to save this share of the operations to replace one that was found before.
 CLEARLY_BETTER = 0.97
 # Rough costs that decide whether to look for another order; only their ratio matters.  A whole fit by
 # ``linalg.supernodal`` takes 0.5 to 0.8 ns for each multiply-add of one factorization where there are 1e9 and
-# more of them, and several ns where there are few.  A search takes 0.7 (AMD) to 2 (METIS) microseconds for
+# more of them, and several ns where there are few.  A search takes 0.7 to 2 microseconds for
 # each entry of the matrix, the count of its operations included.
 FIT_SECONDS = 1e-9
 SEARCH_SECONDS = 1e-6
@@ -23,7 +27,8 @@ SEARCH_SECONDS = 1e-6
 def order_graph(graph: sp.csc_array, size: np.ndarray | None = None) -> tuple[np.ndarray, str]:
     """Fill-reducing, postordered permutation of a symmetric graph given by its strict lower triangle.
 
-    Several methods are tried and the one with the fewest estimated operations is kept.
+    Several methods are tried and the one with the fewest estimated operations is kept: the nodes as they
+    come, approximate minimum degree, and METIS where scikit-sparse brings it.
 
     Parameters
     ----------
@@ -37,20 +42,41 @@ def order_graph(graph: sp.csc_array, size: np.ndarray | None = None) -> tuple[np
     # the order of the nodes as they come (terms of most levels first, fixed columns last) costs nothing to
     # find and is hard to beat where one large term is nested in the others
     best, best_name = np.arange(n), "by terms"
-    size = np.ones(n, np.int64) if size is None else size
     best_flops = estimate_flops(matrix, best, size)
     for name in ("amd", "metis"):
         if best_flops * FIT_SECONDS < matrix.nnz * SEARCH_SECONDS:
             break  # the whole fit costs less than looking for a better order
-        perm = find_order(load_cholmod(), matrix, name)
+        perm = order_by_degree(graph) if name == "amd" else order_by_metis(matrix)
         if perm is None:
             continue
         flops = estimate_flops(matrix, perm, size)
         if flops < CLEARLY_BETTER * best_flops:
             best, best_flops, best_name = perm, flops, name
-    if best_name == "by terms":
-        best = order_postfix(find_parents(*_lower_rows(matrix, best)))
-    return best, best_name
+    return best[order_postfix(find_parents(*_lower_rows(matrix, best)))], best_name
+
+
+def order_by_degree(graph: sp.csc_array) -> np.ndarray:
+    """Approximate minimum degree order (N,) of a symmetric graph given by its strict lower triangle."""
+    # loaded here: the first call compiles for 3 seconds
+    from fastlmm_core.kernels.quotient_graph import order_approximate_degree
+
+    both = sp.csc_array(graph + graph.T)
+    perm: np.ndarray = order_approximate_degree(both.indptr.astype(np.int64), both.indices.astype(np.int64))
+    return perm
+
+
+def order_by_metis(matrix: sp.csc_matrix) -> np.ndarray | None:
+    """Order by METIS, None where scikit-sparse or its METIS is missing; what is missing is logged once."""
+    try:
+        return find_order(load_cholmod(), matrix, "metis")
+    except DependencyError as error:
+        _log_once(f"large systems are ordered without METIS: {error}")
+        return None
+
+
+@cache
+def _log_once(words: str) -> None:
+    logger.warning(words)
 
 
 def find_order(module: ModuleType, matrix: sp.csc_matrix, method: str) -> np.ndarray | None:
@@ -79,11 +105,11 @@ def _lower_rows(matrix: sp.csc_matrix, perm: np.ndarray) -> tuple[np.ndarray, np
     return lower.indptr.astype(np.int64), lower.indices.astype(np.int64)
 
 
-def estimate_flops(matrix: sp.csc_matrix, perm: np.ndarray, size: np.ndarray) -> float:
+def estimate_flops(matrix: sp.csc_matrix, perm: np.ndarray, size: np.ndarray | None = None) -> float:
     """Multiply-adds of a factorization of the symmetric `matrix` (lower triangle) in the order `perm`.
 
     Of a node that stands for `size` (n,) rows the columns have c, c - 1, ... entries.
     """
-    m = size[perm]
+    m = np.ones(perm.size, np.int64) if size is None else size[perm]
     c = count_columns(*_lower_rows(matrix, perm), m).astype(float)
     return float(np.sum(m * c * c - c * m * (m - 1.0) + m * (m - 1.0) * (2.0 * m - 1.0) / 6.0))

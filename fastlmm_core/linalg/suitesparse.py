@@ -1,4 +1,4 @@
-"""scikit-sparse, loaded when a large system first needs it, in either of its two forms."""
+"""scikit-sparse, which need not be there, loaded when it is first needed, in either of its two forms."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from fastlmm_core.linalg.memory import available_memory
 from fastlmm_core.linalg.threads import blas_threads
 
 ROOM_TO_LOAD = 200_000_000  # bytes of address space that scikit-sparse and its libraries take
+MISSING = (
+    "scikit-sparse is not installed or does not load ({error}): pip install 'fastlmm_core[cholmod]', with "
+    "SuiteSparse below 7.4 together with 'scikit-sparse<0.5'"
+)
 
 
 @cache
@@ -25,20 +29,14 @@ def load_cholmod() -> ModuleType:
     """
     try:
         from sksparse import cholmod
-    except ImportError as error:  # pragma: no cover - depends on the installation
-        if available_memory() < ROOM_TO_LOAD:
+    except (ImportError, ValueError) as error:  # a build for another NumPy is a ValueError
+        if not isinstance(error, ModuleNotFoundError) and available_memory() < ROOM_TO_LOAD:
             raise MemoryExhaustedError(
                 "the memory does not suffice to load the libraries: "
                 f"{available_memory() / 1e6:.0f} MB are left; raise the limit (ulimit -v, the container's), "
                 "or free memory"
             ) from error
-        raise DependencyError(
-            "scikit-sparse (CHOLMOD) is not installed or does not load. It is built against SuiteSparse; "
-            "install its headers and a C compiler first: "
-            "Debian/Ubuntu 'apt install libsuitesparse-dev libopenblas0-pthread gcc python3-dev', "
-            "Fedora 'dnf install suitesparse-devel gcc python3-devel', macOS 'brew install suite-sparse', "
-            f"conda 'conda install -c conda-forge scikit-sparse'. ({error})"
-        ) from error
+        raise DependencyError(MISSING.format(error=error)) from error
     blas_threads.find_libraries()  # CHOLMOD brings a BLAS of its own
     return cholmod
 

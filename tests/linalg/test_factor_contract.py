@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 from random_pattern import compress_lower, eliminate_symbolically, on_pattern, random_graph, random_spd
+from scikit_sparse import needs_scikit_sparse
 
 from fastlmm_core.errors import MemoryForecastError
 from fastlmm_core.linalg import base
@@ -26,7 +27,7 @@ def by_columns(indptr, indices):
 FACTORS = [
     pytest.param(by_columns, id="simplicial"),
     pytest.param(SupernodalFactor, id="supernodal"),
-    pytest.param(CholmodFactor, id="cholmod"),
+    pytest.param(CholmodFactor, id="cholmod", marks=needs_scikit_sparse),
 ]
 
 

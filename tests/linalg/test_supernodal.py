@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 from random_pattern import compress_lower, on_pattern, random_graph, random_spd
+from scikit_sparse import needs_scikit_sparse
 
 import fastlmm_core as fl
 from fastlmm_core.linalg.cholmod import CholmodFactor
@@ -59,7 +60,7 @@ def trial_system(request):
 
 
 @pytest.mark.compiled
-@pytest.mark.parametrize("kind", [SupernodalFactor, CholmodFactor])
+@pytest.mark.parametrize("kind", [SupernodalFactor, pytest.param(CholmodFactor, marks=needs_scikit_sparse)])
 def test_equations_of_trials(trial_system, kind):
     e, C, dense = trial_system
     factor = kind(e.indptr, e.indices)
@@ -75,6 +76,7 @@ def test_equations_of_trials(trial_system, kind):
     np.testing.assert_allclose(factor.log_determinant(factor.size), expected, rtol=1e-12)
 
 
+@needs_scikit_sparse
 @pytest.mark.compiled
 def test_panels_are_those_of_cholmod(trial_system):
     """The same numbers of L, by another factorization."""

@@ -113,7 +113,7 @@ def test_supernodes_give_the_same_fit(name, reml):
 
 
 @pytest.mark.parametrize("reml", METHODS)
-def test_ordering_by_cholmod_gives_the_same_fit(monkeypatch, reml):
+def test_ordering_of_large_systems_gives_the_same_fit(monkeypatch, reml):
     c = case("crossed_interaction")
     monkeypatch.setattr(elimination, "SMALL_GRAPH", 0)
     prepared = prepare(c.formula, c.data, reml=reml)

@@ -1,0 +1,113 @@
+"""The order that large systems get, with scikit-sparse and without."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+from random_pattern import eliminate_symbolically, random_graph
+
+import fastlmm_core as fl
+from fastlmm_core.kernels.ordering import find_parents
+from fastlmm_core.linalg.ordering import _lower_rows, estimate_flops, order_graph
+
+TESTS = Path(__file__).resolve().parents[1]
+
+
+def test_order_is_a_permutation_with_little_fill():
+    n = 200
+    arrow = np.eye(n, dtype=bool)
+    arrow[0] = arrow[:, 0] = True
+    perm, name = order_graph(sp.csc_array(np.tril(arrow, -1).astype(float)))
+    assert sorted(perm) == list(range(n))
+    assert eliminate_symbolically(arrow[np.ix_(perm, perm)]).sum() == 2 * n - 1
+    assert name == "amd"
+
+
+@pytest.mark.parametrize("density", [0.01, 0.05])
+def test_orders_are_postorders(density):
+    """Every subtree is a run of columns, which is what makes supernodes wide."""
+    adjacent = random_graph(4, 150, density)
+    perm, _ = order_graph(sp.csc_array(np.tril(adjacent, -1).astype(float)))
+    parent = find_parents(*_lower_rows(sp.csc_matrix(np.tril(adjacent).astype(float)), perm))
+    size = np.ones(150, int)
+    for j in range(150):
+        if parent[j] >= 0:
+            size[parent[j]] += size[j]
+    for j in range(150):
+        children = np.flatnonzero(parent == j)
+        assert sorted(np.concatenate([np.arange(c - size[c] + 1, c + 1) for c in children] or [[]])) == list(
+            range(j - size[j] + 1, j)
+        )
+
+
+def test_operations_are_counted_on_the_filled_pattern():
+    adjacent = random_graph(5, 40, 0.1)
+    perm = np.random.default_rng(0).permutation(40)
+    counts = eliminate_symbolically(adjacent[np.ix_(perm, perm)]).sum(axis=0)
+    assert estimate_flops(sp.csc_matrix(np.tril(adjacent).astype(float)), perm) == np.sum(counts**2)
+
+
+def crossed_frame():
+    """Three random factors that meet at random: the order decides."""
+    r = np.random.default_rng(11)
+    codes = [r.integers(0, k, 3000) for k in (700, 600, 500)]
+    y = sum(r.normal(size=700)[c] for c in codes) + r.normal(size=3000)
+    return pd.DataFrame({name: c.astype(str) for name, c in zip("abc", codes, strict=True)}).assign(y=y)
+
+
+FORMULA = "y ~ 1 + (1|a) + (1|b) + (1|c)"
+# Runs in a process that finds no scikit-sparse; fits twice, and asks for CHOLMOD by name.
+HIDDEN = """
+import sys
+
+class Hidden:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "sksparse":
+            raise ModuleNotFoundError("No module named 'sksparse'")
+
+sys.meta_path.insert(0, Hidden())
+import numpy as np
+import fastlmm_core as fl
+from fastlmm_core.errors import DependencyError
+from test_orders import FORMULA, crossed_frame, figures
+
+frame = crossed_frame()
+fit = fl.lmm(FORMULA, frame)
+fl.prepare(FORMULA, frame)
+np.savez(sys.argv[1], ordering=fit.plain.equations.ordering, **figures(fit))
+try:
+    fl.prepare("y ~ 1 + (1|a)", frame, factorization="cholmod")
+except DependencyError as error:
+    print(error)
+"""
+
+
+def figures(fit):
+    blups = fit.blups()
+    return {
+        "criterion": fit.criterion, "theta": fit.theta, "beta": fit.beta, "se": fit.se,
+        "blup": blups["estimate"], "pev": blups["pev"],
+    }  # fmt: skip
+
+
+@pytest.mark.compiled
+def test_the_same_fit_where_scikit_sparse_is_not_installed(tmp_path):
+    path = os.pathsep.join(map(str, (TESTS.parent, TESTS, TESTS / "linalg")))
+    run = subprocess.run(
+        [sys.executable, "-c", HIDDEN, str(tmp_path / "figures.npz")],
+        env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    (missing,) = [line for line in run.stderr.splitlines() if "scikit-sparse" in line]
+    assert "without METIS" in missing and "No module named 'sksparse'" in missing
+    assert "pip install 'fastlmm_core[cholmod]'" in run.stdout
+    with np.load(tmp_path / "figures.npz") as found:
+        assert found["ordering"] == "amd"
+        expected = figures(fl.lmm(FORMULA, crossed_frame()))
+        for name, figure in expected.items():
+            np.testing.assert_allclose(found[name], figure, rtol=1e-6, atol=1e-7, err_msg=name)
