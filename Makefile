@@ -21,7 +21,9 @@ help:
 setup:
 	@$(PYTHON) tools/bootstrap.py
 
-demo: setup
+# Less than the rest needs: no linters, no Dask, no tests.
+demo:
+	@$(PYTHON) tools/bootstrap.py demo
 	@$(BIN)/fastlmm demo
 
 lint: setup

@@ -1,8 +1,11 @@
 #!/usr/bin/env python3
-"""Set up everything the project needs: system libraries, .venv, the package with its extras.
+"""Set up what the project needs: system libraries, .venv, the package with its extras.
+
+    python3 tools/bootstrap.py         for everything: tests, linters, clusters
+    python3 tools/bootstrap.py demo    for the demonstration alone; the rest can be added later
 
 Runs on a bare Python 3.11 with nothing but the standard library. When nothing changed since the last
-run it returns at once (a stamp in .venv holds the digest of what it depends on).
+run it returns at once (a stamp in .venv holds the digest of what it depends on, and the extras that are there).
 """
 
 from __future__ import annotations
@@ -23,7 +26,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 STAMP = VENV / ".fastlmm-setup"
-EXTRAS = "plots,batch,test,dev"
+# Extras of the package by what is asked for.
+EXTRAS = {"demo": ("plots",), "everything": ("plots", "batch", "test", "dev")}
 MINIMUM_PYTHON = (3, 11)
 
 # What each missing piece is called on Debian and Ubuntu.
@@ -35,8 +39,9 @@ APT = {
     "SuiteSparse": ("libsuitesparse-dev",),
     "OpenBLAS": ("libopenblas0-pthread",),
 }
-# Without these nothing works; without OpenBLAS factorizations are only slower.
-REQUIRED = frozenset(APT) - {"OpenBLAS"}
+# Without it there is no environment. The others are for scikit-sparse, without which everything works but
+# METIS orders and factorization="cholmod".
+REQUIRED = frozenset({"the venv module"})
 
 ADVICE = """\
 fastlmm_core: cannot go on without {missing}.
@@ -48,6 +53,10 @@ Install what the system lacks, then run the same command again:
   macOS          xcode-select --install && brew install python@3.11 suite-sparse
   conda          conda install -c conda-forge python=3.11 c-compiler cxx-compiler suitesparse libopenblas
 """
+WITHOUT = (
+    "scikit-sparse is left out, without which everything works but METIS and factorization='cholmod' "
+    "(docs/installing.md)"
+)
 
 
 class SetupError(Exception):
@@ -181,8 +190,11 @@ def apt_install(pieces: list[str]) -> str | None:
     return None
 
 
-def system_packages() -> tuple[int, int]:
-    """Install what the system lacks and return SuiteSparse's version; raise with advice where it cannot."""
+def system_packages() -> tuple[int, int] | None:
+    """Install what the system lacks; SuiteSparse's version, None where scikit-sparse cannot be built.
+
+    Raises with advice where there cannot be an environment.
+    """
     missing = missing_pieces()
     reason: str | None = None
     if missing:
@@ -193,11 +205,13 @@ def system_packages() -> tuple[int, int]:
         if reason is None:
             reason = f"They are still not found by {sys.executable} after installing the system's packages."
         raise SetupError(ADVICE.format(missing=" and ".join(blocking), reason=reason))
+    if set(missing) - {"OpenBLAS"}:
+        say(f"not found: {', '.join(missing)}. {reason or ''}".rstrip())
+        say(WITHOUT)
+        return None
     if "OpenBLAS" in missing:
-        say("no OpenBLAS found: it works without, but large factorizations are several times slower")
-    version = suitesparse_version(include_dirs())
-    assert version is not None
-    return version
+        say("no OpenBLAS found: factorization='cholmod' works without, but is several times slower")
+    return suitesparse_version(include_dirs())
 
 
 def environment() -> Path:
@@ -224,15 +238,21 @@ def suitesparse_environ(environ: Mapping[str, str] = os.environ) -> dict[str, st
     return out
 
 
-def install(python: Path, version: tuple[int, int]) -> None:
-    """scikit-sparse in the version that fits, then the package with its extras, editable."""
+def install(python: Path, version: tuple[int, int] | None, extras: tuple[str, ...]) -> None:
+    """The package with its extras, editable, and scikit-sparse in the version that fits."""
     pip = [str(python), "-m", "pip", "install", "--quiet"]
-    environ = suitesparse_environ()
+    say(f"installing fastlmm_core with its extras ({', '.join(extras)})")
+    run([*pip, "--editable", f".[{','.join(extras)}]"], "installing fastlmm_core", suitesparse_environ())
+    if version is None:
+        return
     say(f"SuiteSparse {version[0]}.{version[1]}: {scikit_sparse_requirement(version)}")
-    run([*pip, scikit_sparse_requirement(version)], "building scikit-sparse", environ)
-    say(f"installing fastlmm_core with its extras ({EXTRAS})")
-    run([*pip, "--editable", f".[{EXTRAS}]"], "installing fastlmm_core", environ)
-    run([str(python), "-c", "import sksparse.cholmod"], "loading scikit-sparse")
+    try:
+        run([*pip, scikit_sparse_requirement(version)], "building scikit-sparse", suitesparse_environ())
+        run([str(python), "-c", "import sksparse.cholmod"], "loading scikit-sparse")
+    except SetupError as error:
+        say(str(error))
+        say(WITHOUT)
+        run([str(python), "-m", "pip", "uninstall", "--quiet", "--yes", "scikit-sparse"], "leaving it out")
 
 
 def digest() -> str:
@@ -242,22 +262,30 @@ def digest() -> str:
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
-def up_to_date() -> bool:
-    return STAMP.is_file() and (VENV / "bin" / "fastlmm").exists() and STAMP.read_text() == digest()
+def up_to_date(extras: tuple[str, ...]) -> bool:
+    """Whether .venv has these extras, and nothing changed since."""
+    if not (STAMP.is_file() and (VENV / "bin" / "fastlmm").exists()):
+        return False
+    then, *there = STAMP.read_text().split()
+    return then == digest() and set(extras) <= set(there)
 
 
-def main() -> int:
+def main(wanted: str = "everything") -> int:
+    if wanted not in EXTRAS:
+        print(f"bootstrap.py sets up {' or '.join(EXTRAS)}, not '{wanted}'.", file=sys.stderr)
+        return 2
     if sys.version_info < MINIMUM_PYTHON:
         found = f"{sys.executable} is {sys.version.split()[0]}"
         print(f"fastlmm_core needs Python 3.11 or later; {found}.", file=sys.stderr)
         print("Name another one: make PYTHON=python3.11 demo", file=sys.stderr)
         return 1
-    if up_to_date():
+    extras = EXTRAS[wanted]
+    if up_to_date(extras):
         return 0
     try:
         version = system_packages()
-        install(environment(), version)
-        STAMP.write_text(digest())
+        install(environment(), version, extras)
+        STAMP.write_text(" ".join((digest(), *extras)))
     except SetupError as error:
         print(error, file=sys.stderr)
         return 1
@@ -266,4 +294,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:2]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from types import ModuleType
 
@@ -65,17 +66,74 @@ def test_build_is_told_of_headers_outside_usr(bootstrap, tmp_path):
     assert environ["SUITESPARSE_LIBRARY_DIR"] == str(tmp_path / "conda" / "lib")
 
 
-@pytest.mark.parametrize("piece", ["SuiteSparse", "a C compiler", "a C++ compiler"])
-def test_missing_piece_ends_in_one_message_for_every_system(bootstrap, monkeypatch, capsys, piece):
-    monkeypatch.setattr(bootstrap, "missing_pieces", lambda: [piece])
-    monkeypatch.setattr(bootstrap, "up_to_date", lambda: False)
+def test_what_is_needed_and_missing_ends_in_one_message_for_every_system(bootstrap, monkeypatch, capsys):
+    monkeypatch.setattr(bootstrap, "missing_pieces", lambda: ["the venv module"])
+    monkeypatch.setattr(bootstrap, "up_to_date", lambda extras: False)
     monkeypatch.setattr(bootstrap.shutil, "which", lambda name: None)
     assert bootstrap.main() == 1
     message = capsys.readouterr().err
-    assert f"without {piece}" in message
+    assert "without the venv module" in message
     for words in ("Debian/Ubuntu  sudo apt-get install", "Fedora         sudo dnf", "macOS ", "conda "):
         assert words in message
     assert "Traceback" not in message
+
+
+@pytest.mark.parametrize("piece", ["SuiteSparse", "a C compiler", "a C++ compiler", "the Python headers"])
+def test_without_what_scikit_sparse_is_built_from_it_is_left_out(bootstrap, monkeypatch, capsys, piece):
+    monkeypatch.setattr(bootstrap, "missing_pieces", lambda: [piece])
+    monkeypatch.setattr(bootstrap.shutil, "which", lambda name: None)
+    commands = []
+    monkeypatch.setattr(bootstrap, "run", lambda command, *rest: commands.append(" ".join(command)))
+    bootstrap.install(Path("python"), bootstrap.system_packages(), ("plots",))
+    assert len(commands) == 1 and commands[0].endswith("--editable .[plots]")
+    said = capsys.readouterr().out
+    assert f"not found: {piece}." in said and "scikit-sparse is left out" in said
+
+
+def test_a_scikit_sparse_that_does_not_build_is_left_out(bootstrap, monkeypatch, capsys):
+    commands = []
+
+    def run(command, what, environ=None):
+        commands.append(" ".join(command))
+        if what == "building scikit-sparse":
+            raise bootstrap.SetupError("gcc: no")
+
+    monkeypatch.setattr(bootstrap, "run", run)
+    bootstrap.install(Path("python"), (5, 12), ("plots",))
+    assert "scikit-sparse==0.4.16" in commands[1] and "uninstall" in commands[2]
+    said = capsys.readouterr().out
+    assert "gcc: no" in said and "scikit-sparse is left out" in said
+
+
+def test_the_demonstration_has_no_linters_and_no_cluster(bootstrap):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    listed = {name: " ".join(r for e in chosen for r in extras[e]) for name, chosen in bootstrap.EXTRAS.items()}
+    for package in ("ruff", "mypy", "dask", "pytest", "pyarrow", "polars", "hypothesis"):
+        assert package in listed["everything"]
+        assert package not in listed["demo"]
+    assert "matplotlib" in listed["demo"]
+
+
+def test_what_is_there_is_not_set_up_again(bootstrap, monkeypatch, tmp_path):
+    monkeypatch.setattr(bootstrap, "VENV", tmp_path)
+    monkeypatch.setattr(bootstrap, "STAMP", tmp_path / "stamp")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "fastlmm").touch()
+    monkeypatch.setattr(bootstrap, "system_packages", lambda: None)
+    monkeypatch.setattr(bootstrap, "environment", lambda: tmp_path / "bin" / "python")
+    installed = []
+    monkeypatch.setattr(bootstrap, "install", lambda python, version, extras: installed.append(extras))
+    for wanted in ("demo", "demo", "everything", "everything", "demo"):
+        assert bootstrap.main(wanted) == 0
+    assert installed == [bootstrap.EXTRAS["demo"], bootstrap.EXTRAS["everything"]]
+    (tmp_path / "stamp").write_text("something else")
+    assert not bootstrap.up_to_date(bootstrap.EXTRAS["demo"])
+
+
+def test_what_is_not_known_is_refused(bootstrap, capsys):
+    assert bootstrap.main("all") == 2
+    assert "demo or everything, not 'all'" in capsys.readouterr().err
 
 
 def test_advice_names_what_apt_would_install(bootstrap):
