@@ -5,7 +5,8 @@
     python3 tools/bootstrap.py demo    for the demonstration alone; the rest can be added later
 
 Runs on a bare Python 3.11 with nothing but the standard library. When nothing changed since the last
-run it returns at once (a stamp in .venv holds the digest of what it depends on, and the extras that are there).
+run it returns at once (a stamp in .venv holds the digest of what it depends on, and the extras that are
+there).
 """
 
 from __future__ import annotations
@@ -240,11 +241,22 @@ def suitesparse_environ(environ: Mapping[str, str] = os.environ) -> dict[str, st
 
 def install(python: Path, version: tuple[int, int] | None, extras: tuple[str, ...]) -> None:
     """The package with its extras, editable, and scikit-sparse in the version that fits."""
-    pip = [str(python), "-m", "pip", "install", "--quiet"]
+    pip = [str(python), "-m", "pip", "install", "--quiet", "--no-compile"]
     say(f"installing fastlmm_core with its extras ({', '.join(extras)})")
     run([*pip, "--editable", f".[{','.join(extras)}]"], "installing fastlmm_core", suitesparse_environ())
-    if version is None:
-        return
+    if version is not None:
+        install_scikit_sparse(python, pip, version)
+    compile_bytecode(python)
+
+
+def compile_bytecode(python: Path) -> None:
+    """Compile what is installed; not by pip, which would compile the tests of every package too, 70 MB."""
+    command = [str(python), "-m", "compileall", "-q", "-j", "0", "-x", r"[/\\]tests[/\\]", str(VENV / "lib")]
+    subprocess.run(command, capture_output=True)  # a file that does not compile is not ours
+
+
+def install_scikit_sparse(python: Path, pip: list[str], version: tuple[int, int]) -> None:
+    """The scikit-sparse that fits SuiteSparse; left out where it does not build or load."""
     say(f"SuiteSparse {version[0]}.{version[1]}: {scikit_sparse_requirement(version)}")
     try:
         run([*pip, scikit_sparse_requirement(version)], "building scikit-sparse", suitesparse_environ())

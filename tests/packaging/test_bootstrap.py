@@ -84,6 +84,7 @@ def test_without_what_scikit_sparse_is_built_from_it_is_left_out(bootstrap, monk
     monkeypatch.setattr(bootstrap.shutil, "which", lambda name: None)
     commands = []
     monkeypatch.setattr(bootstrap, "run", lambda command, *rest: commands.append(" ".join(command)))
+    monkeypatch.setattr(bootstrap, "compile_bytecode", lambda python: None)
     bootstrap.install(Path("python"), bootstrap.system_packages(), ("plots",))
     assert len(commands) == 1 and commands[0].endswith("--editable .[plots]")
     said = capsys.readouterr().out
@@ -99,6 +100,7 @@ def test_a_scikit_sparse_that_does_not_build_is_left_out(bootstrap, monkeypatch,
             raise bootstrap.SetupError("gcc: no")
 
     monkeypatch.setattr(bootstrap, "run", run)
+    monkeypatch.setattr(bootstrap, "compile_bytecode", lambda python: None)
     bootstrap.install(Path("python"), (5, 12), ("plots",))
     assert "scikit-sparse==0.4.16" in commands[1] and "uninstall" in commands[2]
     said = capsys.readouterr().out
@@ -108,7 +110,10 @@ def test_a_scikit_sparse_that_does_not_build_is_left_out(bootstrap, monkeypatch,
 def test_the_demonstration_has_no_linters_and_no_cluster(bootstrap):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    listed = {name: " ".join(r for e in chosen for r in extras[e]) for name, chosen in bootstrap.EXTRAS.items()}
+    listed = {
+        name: " ".join(requirement for extra in chosen for requirement in extras[extra])
+        for name, chosen in bootstrap.EXTRAS.items()
+    }
     for package in ("ruff", "mypy", "dask", "pytest", "pyarrow", "polars", "hypothesis"):
         assert package in listed["everything"]
         assert package not in listed["demo"]
