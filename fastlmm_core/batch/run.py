@@ -38,7 +38,6 @@ from fastlmm_core.batch.sources import (
 from fastlmm_core.batch.store import PartStore
 from fastlmm_core.batch.tables import join_parts
 from fastlmm_core.batch.trials import TrialTable, collect_trials
-from fastlmm_core.compiling import compilation_notice
 from fastlmm_core.errors import DataError
 from fastlmm_core.gate import public
 from fastlmm_core.inference.linear_functions import DDF_METHODS
@@ -250,7 +249,7 @@ def run_plan(
     store = None if out is None else PartStore(out, plan, work.fingerprint())
     if store:
         store.open(resume)
-    with Progress(work.n_units, progress) as bar, compilation_notice(logger.warning):
+    with Progress(work.n_units, progress) as bar:
         if remote:
             pieces = work.pieces(engine)
             done = mark_done(bar, store, len(pieces))

@@ -72,7 +72,8 @@ def _parser() -> argparse.ArgumentParser:
         description="Linear mixed models: REML fits, BLUPs, marginal means, Kenward-Roger contrasts.",
     )
     parser.add_argument("--version", action="version", version=f"fastlmm {__version__}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="{fit,batch,report,run,demo}")
+    names = "{fit,batch,report,run,demo,compile}"
+    commands = parser.add_subparsers(title="commands", required=True, metavar=names)
     _add_fit(commands)
     add_batch(commands)
     add_report(commands)
@@ -88,6 +89,8 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--out", default="demo-output", help="folder for its files (default: demo-output)")
     demo.add_argument("--no-plot", action="store_true", help="tables only")
     demo.set_defaults(command=_demo)
+    compiled = commands.add_parser("compile", help="compile the kernels now: images, shared places")
+    compiled.set_defaults(command=_compile)
     return parser
 
 
@@ -162,6 +165,12 @@ def _run(arguments: argparse.Namespace) -> int:
     from .run import run_command
 
     return run_command(arguments)
+
+
+def _compile(arguments: argparse.Namespace) -> int:
+    from .compile import compile_command
+
+    return compile_command(arguments)
 
 
 def _demo(arguments: argparse.Namespace) -> int:

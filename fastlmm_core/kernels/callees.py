@@ -72,7 +72,7 @@ def with_callee(function: Callable[..., Any], options: dict[str, Any]) -> Any:
     outer = njit(**options)(function)
     if outer is function:  # with NUMBA_DISABLE_JIT
         return function
-    own = {**options, "cache": False, "no_cpython_wrapper": True, "pipeline_class": CalleeCompiler}
+    own = {**options, "no_cpython_wrapper": True, "pipeline_class": CalleeCompiler}
     inner = njit(**own)(function)
     outer.get_call_template = inner.get_call_template
     outer.get_overload = inner.get_overload

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastlmm_core.engine.search import Progress, search
-from fastlmm_core.kernels.compile import compiled_before
+from fastlmm_core.kernels.caching import compiled_before
 from fastlmm_core.kernels.small_fit import fit_small
 from fastlmm_core.kernels.systems import Problem, System
 from fastlmm_core.linalg.base import CholeskyFactor

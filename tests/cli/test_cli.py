@@ -16,7 +16,7 @@ import pytest
 
 from fastlmm_core import _version, datasets, lmm
 from fastlmm_core.cli import FORMATS, main
-from fastlmm_core.compiling import NOTICE, compilation_notice
+from fastlmm_core.compiling import NOTICE, QUIET, compilation_notice
 
 
 def failed(capsys, *arguments):
@@ -235,7 +235,7 @@ def test_the_figure_has_the_axes_asked_for():
     plt.close(ax.figure)
 
 
-def test_a_compilation_is_announced_once_and_a_loaded_kernel_is_not():
+def test_a_compilation_is_announced_once_and_a_loaded_kernel_is_not(monkeypatch):
     numba = pytest.importorskip("numba")
     if numba.config.DISABLE_JIT:
         pytest.skip("nothing is compiled")
@@ -247,6 +247,7 @@ def test_a_compilation_is_announced_once_and_a_loaded_kernel_is_not():
         function.__module__ = module
         return numba.njit(function)
 
+    monkeypatch.delenv(QUIET)
     said = []
     with compilation_notice(said.append):
         fresh("elsewhere")(1.0)

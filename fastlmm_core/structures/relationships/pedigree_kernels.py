@@ -2,19 +2,16 @@
 
 An animal i has parents sire[i] and dam[i] (-1: unknown) and `order` runs from parents to offspring.  With
 T = (I - S)^-1, where row i of S holds 1/2 for each known parent, A = T D T': D holds the Mendelian variances.
-
-In one file, since Numba's cache of a kernel does not see changes of other files.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-from fastlmm_core.kernels.compile import OPTIONS
+from fastlmm_core.kernels.compile import kernel
 
 
-@njit(**OPTIONS)
+@kernel
 def find_generations(sire, dam):
     """Longest way of every animal to its founders, by taking founders off again and again.
 
@@ -65,7 +62,7 @@ def find_generations(sire, dam):
     return generation
 
 
-@njit(**OPTIONS)
+@kernel
 def find_loops(sire, dam, generation):
     """Number of the loop that every animal stands on, 0 for none, (n,) int32.
 
@@ -89,7 +86,7 @@ def find_loops(sire, dam, generation):
     return loop
 
 
-@njit(**OPTIONS)
+@kernel
 def spread_up(start, parents, variance, stamp, mark, held, above, way):
     """held[:, 0] = D T' e_start on `start` and its ancestors, listed in `above`; returns their number.
 
@@ -123,7 +120,7 @@ def spread_up(start, parents, variance, stamp, mark, held, above, way):
     return size
 
 
-@njit(**OPTIONS)
+@kernel
 def gather_down(start, parents, stamp, mark, held, way):
     """Row `start` of T held[:, 0]; rows of it and its ancestors are kept in held[:, 1] while `mark` is on."""
     # The walk of spread_up once more: a list shared by both would be gone through twice, which makes the
@@ -154,7 +151,7 @@ def gather_down(start, parents, stamp, mark, held, way):
     return held[start, 1]
 
 
-@njit(**OPTIONS)
+@kernel
 def mendelian_variance(s, d, cross, selfings, inbreeding):
     """Inbreeding of an individual and its variance given its parents.
 
@@ -171,7 +168,7 @@ def mendelian_variance(s, d, cross, selfings, inbreeding):
     return own, 1.0 + own - explained - cross
 
 
-@njit(**OPTIONS)
+@kernel
 def fill_inbreeding(sire, dam, selfings, order, common, other, inbreeding, variance):
     """Inbreeding and Mendelian variance of every animal.
 
@@ -223,7 +220,7 @@ def fill_inbreeding(sire, dam, selfings, order, common, other, inbreeding, varia
         inbreeding[i], variance[i] = mendelian_variance(sire[i], dam[i], cross, selfings[i], inbreeding)
 
 
-@njit(**OPTIONS)
+@kernel
 def fill_inverse(sire, dam, variance):
     """A^-1 = (I - S)' D^-1 (I - S), both triangles, compressed columns with sorted rows (Henderson 1976).
 
@@ -282,7 +279,7 @@ def fill_inverse(sire, dam, variance):
     return indptr, indices[:end].copy(), data[:end].copy()
 
 
-@njit(**OPTIONS)
+@kernel
 def list_family(i, sire, dam, member, share):
     """Column indices and values of row i of I - S; returns their number (a selfed parent stands once)."""
     member[0] = i
@@ -302,7 +299,7 @@ def list_family(i, sire, dam, member, share):
     return size
 
 
-@njit(**OPTIONS)
+@kernel
 def multiply_up(sire, dam, order, V):
     """V <- T' V, (n, r): offspring hand half of what they hold to each parent."""
     for k in range(order.size - 1, -1, -1):
@@ -313,7 +310,7 @@ def multiply_up(sire, dam, order, V):
                     V[parent, c] += 0.5 * V[i, c]
 
 
-@njit(**OPTIONS)
+@kernel
 def multiply_down(sire, dam, order, V):
     """V <- T V, (n, r): parents hand half of what they hold to each offspring."""
     for k in range(order.size):
@@ -324,7 +321,7 @@ def multiply_down(sire, dam, order, V):
                     V[i, c] += 0.5 * V[parent, c]
 
 
-@njit(**OPTIONS)
+@kernel
 def mark_ancestors(sire, dam, order, kept):
     """Set `kept` (n,) bool for all ancestors of those for which it is set."""
     for k in range(order.size - 1, -1, -1):
@@ -336,7 +333,7 @@ def mark_ancestors(sire, dam, order, kept):
                 kept[dam[i]] = True
 
 
-@njit(**OPTIONS)
+@kernel
 def prune_ancestors(sire, dam, order, inbreeding, named, kept):
     """Take out of `kept` what says nothing about those `named`; sets links to such founders to -1.
 

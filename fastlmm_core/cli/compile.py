@@ -1,0 +1,96 @@
+"""`fastlmm compile`: small fits of every kind, so that later processes find all kernels compiled."""
+
+from __future__ import annotations
+
+import argparse
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from .. import datasets
+from ..api import lmm
+from ..batch import fit_batch
+from ..errors import DataError, FastLMMWarning
+from ..kernels.simplicial import factorize
+from ..structures.relationships import Pedigree
+
+# Structured equations: each a kind of coefficients, levels or residuals with kernels of its own.
+STRUCTURED = (
+    ("Reaction ~ Days + (1 + Days | Subject)", "units"),
+    ("Reaction ~ Days + cs(1 + Days | Subject)", "units"),
+    ("Reaction ~ Days", "ar1(Days | Subject)"),
+    ("Reaction ~ Days", "us(Days | Subject)"),
+    ("Reaction ~ Days + (1 | Subject)", "units | Days"),
+)
+
+
+def compile_command(arguments: argparse.Namespace) -> int:
+    """Compile the kernels and print where they are kept; always returns 0 (errors are raised)."""
+    cache = factorize._cache
+    if not getattr(cache, "kept", True):
+        raise DataError("no folder to keep compiled kernels can be written; name one in NUMBA_CACHE_DIR")
+    began = time.perf_counter()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FastLMMWarning)  # the fits are not looked at
+        fit_plain()
+        fit_structured()
+        fit_large()
+        fit_trials()
+    folder = Path(cache.cache_path)
+    kept = len(list(folder.glob("*.nbc")))
+    print(f"{kept} kernels are compiled in {folder} ({time.perf_counter() - began:.0f} s)")
+    return 0
+
+
+def fit_plain() -> None:
+    """One trial with all tables, by REML and ML, with means, contrasts and BLUPs."""
+    alpha = datasets.load("john_alpha")
+    for reml in (True, False):
+        fit = lmm("yield ~ gen + (1|rep) + (1|rep:block)", alpha, reml=reml)
+        fit.summary()
+        fit.anova()
+        fit.blups()
+    means = lmm("yield ~ rep + gen + (1|rep:block)", alpha).emmeans("gen")
+    for contrasts, adjust in (("pairwise", "tukey"), ("trt.vs.ctrl", "dunnettx"), ("trt.vs.ctrl", "mvt")):
+        means.contrast(contrasts, adjust=adjust).to_frame()
+    lmm("yield ~ (1|gen) + (1|rep/block)", alpha).heritability("gen")
+
+
+def fit_structured() -> None:
+    """Covariance structures, a pedigree and a field."""
+    sleep = datasets.load("sleepstudy")
+    for formula, residual in STRUCTURED:
+        fit = lmm(formula, sleep, residual=residual)
+        fit.fixed_effects()
+        fit.blups()
+    animals = [f"a{k}" for k in range(12)]
+    parents = [None] * 4 + animals[:8], [None] * 4 + animals[1:9]
+    pedigree = Pedigree(pd.DataFrame({"id": animals, "sire": parents[0], "dam": parents[1]}))
+    r = np.random.default_rng(1)
+    table = pd.DataFrame({"id": r.choice(animals, 60), "y": r.normal(size=60)})
+    lmm("y ~ 1 + (1|vm(id, A))", table, relationships={"A": pedigree}).blups()
+
+
+def fit_large() -> None:
+    """Crossed factors with more levels than small systems have: order, supernodes and their inverse."""
+    r = np.random.default_rng(1)
+    codes = {name: r.integers(0, count, 4000).astype(str) for name, count in (("a", 900), ("b", 700))}
+    y = r.normal(size=900)[codes["a"].astype(int)] + r.normal(size=4000)
+    fit = lmm("y ~ 1 + (1|a) + (1|b)", pd.DataFrame({**codes, "y": y}))
+    fit.summary(ddf="satterthwaite")
+    fit.blups()
+
+
+def fit_trials() -> None:
+    """A batch by its own path, with means, contrasts and BLUPs."""
+    fit_batch(
+        datasets.path("trials"), "~ gen + rep + (1|rep:block)", by="trial", traits="yield", emmeans="gen",
+        contrasts="pairwise", progress=False,
+    )  # fmt: skip
+    fit_batch(
+        datasets.path("trials"), "~ rep + (1|gen) + (1|rep:block)", by="trial", traits="yield", blups="gen",
+        genotypes="gen", progress=False,
+    )  # fmt: skip
