@@ -39,9 +39,7 @@ def main(wheel: str) -> int:
         pip = [str(bin_folder / "python"), "-m", "pip"]
         install = [*pip, "install", "--quiet", "--only-binary", ":all:", str(path)]
         subprocess.run(install, check=True, env=environ, cwd=name)
-        listed = subprocess.run(
-            [*pip, "list"], check=True, env=environ, cwd=name, capture_output=True, text=True
-        )
+        listed = subprocess.check_output([*pip, "list"], env=environ, cwd=name)
         if b"scikit-sparse" in listed:
             print("scikit-sparse was installed with the wheel", file=sys.stderr)
             return 1
