@@ -111,3 +111,14 @@ def test_the_same_fit_where_scikit_sparse_is_not_installed(tmp_path):
         expected = figures(fl.lmm(FORMULA, crossed_frame()))
         for name, figure in expected.items():
             np.testing.assert_allclose(found[name], figure, rtol=1e-6, atol=1e-7, err_msg=name)
+
+
+def test_operations_of_nodes_that_stand_for_several_rows():
+    size = np.random.default_rng(1).integers(1, 5, 30)
+    groups = random_graph(6, 30, 0.1)
+    rows = np.repeat(np.arange(30), size)
+    adjacent = groups[np.ix_(rows, rows)]
+    perm = np.random.default_rng(0).permutation(30)
+    order = np.concatenate([np.flatnonzero(rows == j) for j in perm])
+    counts = eliminate_symbolically(adjacent[np.ix_(order, order)]).sum(axis=0)
+    assert estimate_flops(sp.csc_matrix(np.tril(groups).astype(float)), perm, size) == np.sum(counts**2)

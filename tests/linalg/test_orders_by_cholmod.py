@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from random_pattern import eliminate_symbolically, random_graph
+from random_pattern import random_graph
 from scikit_sparse import is_installed
 
 from fastlmm_core.linalg import ordering
@@ -61,25 +61,6 @@ def grid(rows, columns):
     """That of a field with first-order processes along rows and columns."""
     near = [sp.diags_array([np.ones(k)] * 3, offsets=(-1, 0, 1), shape=(k, k)) for k in (rows, columns)]
     return sp.csc_array(sp.tril(sp.kron(*near), -1))
-
-
-def test_operations_are_counted_on_the_filled_pattern():
-    adjacent = random_graph(5, 40, 0.1)
-    perm = np.random.default_rng(0).permutation(40)
-    counts = eliminate_symbolically(adjacent[np.ix_(perm, perm)]).sum(axis=0)
-    ones = np.ones(40, np.int64)
-    assert estimate_flops(sp.csc_matrix(np.tril(adjacent).astype(float)), perm, ones) == np.sum(counts**2)
-
-
-def test_operations_of_nodes_that_stand_for_several_rows():
-    size = np.random.default_rng(1).integers(1, 5, 30)
-    groups = random_graph(6, 30, 0.1)
-    rows = np.repeat(np.arange(30), size)
-    adjacent = groups[np.ix_(rows, rows)]
-    perm = np.random.default_rng(0).permutation(30)
-    order = np.concatenate([np.flatnonzero(rows == j) for j in perm])
-    counts = eliminate_symbolically(adjacent[np.ix_(order, order)]).sum(axis=0)
-    assert estimate_flops(sp.csc_matrix(np.tril(groups).astype(float)), perm, size) == np.sum(counts**2)
 
 
 def trials(genotypes, environments, blocks, seed=0):
