@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-FILES = "table: .csv, .tsv, .txt (also .gz, .zst), .xlsx or .parquet, or a folder of text files"
+FILES = "table: .csv, .tsv, .txt (also .gz, .zst), .xlsx, .parquet or .arrow, or a folder of text files"
 
 
 def add_source_options(parser: argparse.ArgumentParser) -> None:

@@ -41,7 +41,8 @@ def declared_column(frame: pd.DataFrame, name: str, declared: Mapping[str, Any])
         )
     if kind == "numeric":
         return as_numeric(frame, name)
-    return as_factor(frame[name], name, declared.get("levels"))
+    column = as_factor(frame[name], name, declared.get("levels"))
+    return column.cat.as_ordered() if declared.get("ordered") else column
 
 
 def as_numeric(frame: pd.DataFrame, name: str) -> pd.Series:

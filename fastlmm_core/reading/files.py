@@ -254,9 +254,7 @@ def without_empty(table: RawTable) -> RawTable:
         lines = lines[full]
     if not lines.size:
         raise DataError(f"'{table.files[0][0]}' has a header but no rows")
-    return RawTable(
-        table.files, [table.names[j] for j in kept], cells, quoted, lines, table.sep, table.notes
-    )
+    return RawTable(table.files, [table.names[j] for j in kept], cells, quoted, lines, table.sep, table.notes)
 
 
 def join_tables(tables: list[RawTable]) -> RawTable:

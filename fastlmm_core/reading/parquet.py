@@ -54,6 +54,46 @@ def read_parquet(path: Path, limits: Limits = DEFAULT) -> pd.DataFrame:
         raise DataError(f"'{path}' is not a readable Parquet file: {err}") from err
 
 
+def read_arrow(path: Path, limits: Limits = DEFAULT) -> pd.DataFrame:
+    """The table of an Arrow file (Feather is another name of it) or stream.
+
+    Raises
+    ------
+    DataError
+        When it cannot be read.
+    LimitError
+        When it is larger than the limits allow; its batches are counted before they are put together.
+    """
+    with requires_pyarrow():
+        import pyarrow as pa
+    try:
+        with pa.OSFile(str(path)) as file:
+            batches, size = [], 0
+            for batch in arrow_batches(file):
+                batches.append(batch)
+                size += max(batch.nbytes, 8 * batch.num_rows * batch.num_columns)
+                limits.check("file_size", size, f"'{escaped(path.name)}' unpacks to at least {{}} bytes")
+            return frame_from_arrow(pa.Table.from_batches(batches))
+    except LimitError:
+        raise
+    except Exception as err:  # as above
+        raise DataError(f"'{path}' is not a readable Arrow file: {err}") from err
+
+
+def arrow_batches(file: Any) -> Iterator[Any]:
+    """The record batches of a file or stream of Arrow's IPC format; a table without rows is one of them."""
+    import pyarrow as pa
+
+    try:
+        reader = pa.ipc.open_file(file)
+        yield from (reader.get_batch(i) for i in range(reader.num_record_batches))
+    except pa.ArrowInvalid:
+        file.seek(0)
+        reader = pa.ipc.open_stream(file)
+        yield from reader
+    yield pa.RecordBatch.from_pylist([], schema=reader.schema)
+
+
 def frame_from_arrow(table: Any) -> pd.DataFrame:
     """A pyarrow table as a DataFrame; whole numbers with missing ones among them stay whole.
 

@@ -15,12 +15,13 @@ from .columns import TypedColumn, typed_column
 from .declared import as_factor, declared_column, declared_type
 from .files import RawTable, join_tables, read_text
 from .options import ReadOptions
-from .parquet import read_parquet
+from .parquet import read_arrow, read_parquet
 from .source import KEY, Labels, Source
 from .spreadsheet import read_sheet
 
 TEXT_ENDINGS = tuple(f"{end}{packed}" for end in (".csv", ".tsv", ".txt") for packed in ("", ".gz", ".zst"))
-ENDINGS = (*TEXT_ENDINGS, ".parquet", ".xlsx")
+TYPED_ENDINGS = (".parquet", ".arrow", ".feather")
+ENDINGS = (*TEXT_ENDINGS, *TYPED_ENDINGS, ".xlsx")
 TEXT_OPTIONS, SHEET_OPTIONS = ("sep", "encoding"), ("sheet",)
 
 
@@ -33,8 +34,9 @@ def read_table(
     Parameters
     ----------
     source : path, mapping of column name to values, or DataFrame
-        Files end in ``.csv``, ``.tsv`` or ``.txt``, also with ``.gz`` or ``.zst`` behind it, in ``.parquet``
-        or in ``.xlsx``; of a folder all files of delimited text are read as one table (docs/reading.md).
+        Files end in ``.csv``, ``.tsv`` or ``.txt``, also with ``.gz`` or ``.zst`` behind it, in ``.parquet``,
+        ``.arrow``, ``.feather`` or in ``.xlsx``; of a folder all files of delimited text are read as one
+        table (docs/reading.md).
     columns : mapping, optional
         ``{name: {"type": "factor", "levels": [...]} | {"type": "numeric"}}``. The order of the levels
         is the order of coding; without levels they are the sorted values, as numbers if all are.
@@ -60,7 +62,7 @@ def read_table(
     """
     columns, options, factors = dict(columns or {}), options or ReadOptions(), tuple(factors)
     kinds = {str(name): declared_type(name, declared) for name, declared in columns.items()}
-    if isinstance(source, (str, Path)) and not is_parquet(Path(source)):
+    if isinstance(source, (str, Path)) and not has_types(Path(source)):
         as_labels = [name for name, kind in kinds.items() if kind == "factor"]
         missing = options.missing.with_empty_only(set(as_labels) - set(factors))
         raw = read_cells(Path(source), options)
@@ -87,7 +89,7 @@ def check_known(frame: pd.DataFrame, factors: tuple[str, ...]) -> None:
 def read_plain(source: Any, options: ReadOptions) -> pd.DataFrame:
     """A table whose columns have types: a DataFrame, an object of columns, a Parquet file."""
     if options.given:
-        what = "Parquet files" if isinstance(source, (str, Path)) else "tables in memory"
+        what = "Parquet and Arrow files" if isinstance(source, (str, Path)) else "tables in memory"
         raise OptionError(f"{options.given[0]}= is for text files and spreadsheets, not for {what}")
     if isinstance(source, pd.DataFrame):
         return source.copy()
@@ -95,7 +97,8 @@ def read_plain(source: Any, options: ReadOptions) -> pd.DataFrame:
         return frame_of_columns(source)
     if isinstance(source, (str, Path)):
         check_file(Path(source))
-        return read_parquet(Path(source), options.limits)
+        read = read_parquet if is_parquet(Path(source)) else read_arrow
+        return read(Path(source), options.limits)
     raise DataError(f"data must be a path or an object of columns, not {type(source).__name__}")
 
 
@@ -136,11 +139,17 @@ def is_parquet(path: Path) -> bool:
     return path.name.lower().endswith(".parquet") and not path.is_dir()
 
 
+def has_types(path: Path) -> bool:
+    """Whether a path is that of a file whose columns have types, by its name."""
+    return path.name.lower().endswith(TYPED_ENDINGS) and not path.is_dir()
+
+
 def check_file(path: Path) -> None:
     """Raise DataError for a file that is not there or that nothing here reads."""
     if not path.name.lower().endswith(ENDINGS):
         raise DataError(
-            f"'{path}': the file must end in .csv, .tsv, .txt (also with .gz or .zst), .parquet or .xlsx"
+            f"'{path}': the file must end in .csv, .tsv, .txt (also with .gz or .zst), .parquet, .arrow, "
+            ".feather or .xlsx"
         )
     if not path.is_file():
         known = sorted(p.name for p in path.parent.glob("*") if p.is_file()) if path.parent.is_dir() else []
