@@ -18,8 +18,9 @@ import growth
 import kenward_roger
 import paths
 import report
+import serve
 
-PARTS = ("paths", "fits", "engine", "kenward_roger", "growth", "batch", "report")
+PARTS = ("paths", "fits", "engine", "kenward_roger", "growth", "batch", "serve", "report")
 
 
 def main() -> int:
@@ -50,6 +51,8 @@ def main() -> int:
         growth.run(slow, limit)
     if "batch" in asked.parts:
         batch_trials.run(asked.case, limit)
+    if "serve" in asked.parts:
+        serve.run(5_000)
     if "report" in asked.parts:
         report.write(readme=asked.readme)
     return 0

@@ -168,6 +168,18 @@ class ClusterError(FastLMMError, RuntimeError):
     code = "cluster"
 
 
+class TimeLimitError(FastLMMError, RuntimeError):
+    """A request took longer than the service allows, and was stopped."""
+
+    code = "time"
+
+
+class ServiceError(FastLMMError, RuntimeError):
+    """A service cannot answer now: it is busy or stopping, or the process that worked on the request died."""
+
+    code = "service"
+
+
 class DependencyError(FastLMMError, ImportError):
     """A library outside Python, or an optional extra, is missing; the message says how to install it."""
 

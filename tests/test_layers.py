@@ -30,7 +30,7 @@ LAYERS = {
     "inference": 6,
     "results": 7, "api": 7, "intervals": 7, "loading": 7,
     "batch": 8, "multi_environment": 8,
-    "cli": 9, "plots": 9, "reports": 9, "datasets": 9, "request": 9,
+    "cli": 9, "plots": 9, "reports": 9, "datasets": 9, "request": 9, "service": 9,
 }  # fmt: skip
 
 

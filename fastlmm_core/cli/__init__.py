@@ -13,6 +13,7 @@ from ..errors import FastLMMWarning
 from .batch import add_batch
 from .interruption import INTERRUPTED, leave_on_interrupt, say_stopped
 from .report import add_report
+from .serve import add_serve
 from .source_options import FILES, add_source_options
 from .strangers import OneLineParser, add_limit, check_room, refused
 from .structure_options import add_structure_options
@@ -40,9 +41,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     command: Callable[[argparse.Namespace], int] = arguments.command
     stopped: Callable[[argparse.Namespace], str] = getattr(arguments, "stopped", _stopped)
-    if argv is None:
-        leave_on_interrupt(lambda: stopped(arguments))
     try:
+        if getattr(arguments, "resident", False):  # it has ways of its own to end, and loads next to nothing
+            return command(arguments)
+        if argv is None:
+            leave_on_interrupt(lambda: stopped(arguments))
         check_room()
         from ..compiling import compilation_notice
 
@@ -72,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Linear mixed models: REML fits, BLUPs, marginal means, Kenward-Roger contrasts.",
     )
     parser.add_argument("--version", action="version", version=f"fastlmm {__version__}")
-    names = "{fit,batch,report,run,demo,compile}"
+    names = "{fit,batch,report,run,serve,demo,compile}"
     commands = parser.add_subparsers(title="commands", required=True, metavar=names)
     _add_fit(commands)
     add_batch(commands)
@@ -85,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--schema", action="store_true", help="print the JSON Schema of requests")
     add_limit(run)
     run.set_defaults(command=_run)
+    add_serve(commands)
     demo = commands.add_parser("demo", help="three worked analyses: tables, a figure, a report")
     demo.add_argument("--out", default="demo-output", help="folder for its files (default: demo-output)")
     demo.add_argument("--no-plot", action="store_true", help="tables only")

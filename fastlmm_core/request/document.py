@@ -11,8 +11,8 @@ from typing import Any, NoReturn
 import pandas as pd
 
 from ..errors import DataError, FastLMMError, OptionError, clipped, shown
-from ..options import check
-from .schema import SCHEMA
+from ..options import Kind, check
+from .schema import QUESTIONS, REQUEST, TRIALS
 
 
 @dataclass(frozen=True)
@@ -112,17 +112,32 @@ def checked_request(request: Any) -> dict[str, Any]:
     OptionError
         Naming the place, what stands there and what would be right.
     """
-    if not isinstance(request, Mapping):
-        raise OptionError(f"a request must be a JSON object, not {type(request).__name__}")
-    table = request.get("data")
-    if isinstance(table, pd.DataFrame):  # from Python; its columns are checked where they are read
-        request = {**request, "data": {}}
-    check("", request, SCHEMA)
-    if isinstance(table, pd.DataFrame):
-        request = {**request, "data": table}
-    out = {key: value for key, value in request.items() if value is not None}
+    out = _checked(request, REQUEST)
     if out.setdefault("method", "REML") == "OLS" and "|" in out["formula"]:
         raise OptionError(
             "method='OLS' fits no random effects; leave the terms with | out or use 'REML' or 'ML'"
         )
     return out
+
+
+def checked_trials(request: Any) -> dict[str, Any]:
+    """Likewise those of a batch."""
+    return {"method": "REML", **_checked(request, TRIALS)}
+
+
+def checked_questions(request: Any) -> dict[str, Any]:
+    """Likewise those of questions to a fit that is kept."""
+    return _checked(request, QUESTIONS)
+
+
+def _checked(request: Any, kind: Kind) -> dict[str, Any]:
+    """The keys that are given."""
+    if not isinstance(request, Mapping):
+        raise OptionError(f"a request must be a JSON object, not {type(request).__name__}")
+    table = request.get("data")
+    if isinstance(table, pd.DataFrame):  # from Python; its columns are checked where they are read
+        request = {**request, "data": {}}
+    check("", request, kind)
+    if isinstance(table, pd.DataFrame):
+        request = {**request, "data": table}
+    return {key: value for key, value in request.items() if value is not None}

@@ -42,7 +42,9 @@ def _said(kind: Kind, description: str, **more: Any) -> Kind:
 CELLS: Kind = {
     "type": "array", "items": {"type": ["number", "string", "boolean", "null"]}, "cells": True,
 }  # fmt: skip
-DECLARED = record({"type": one_of(("factor", "numeric")), "levels": list_of(SCALAR)}, ["type"])
+DECLARED = record(
+    {"type": one_of(("factor", "numeric")), "levels": list_of(SCALAR), "ordered": FLAG}, ["type"]
+)
 DDF = one_of(DDF_METHODS)
 WEIGHTS = either(one_of(("equal", "proportional", "outer", "cells", "flat")), list_of(NUMBER))
 REFERENCE = either(TEXT, NUMBER, list_of(either(TEXT, NUMBER)))
@@ -104,6 +106,24 @@ ANOVA = record(
     }
 )
 
+FUNCTIONS = record(
+    {
+        "K": _said(list_of(list_of(NUMBER)), "a row a function, a column a coefficient of `coef_names`"),
+        "ddf": _said(DDF, "df method"),
+        "joint": _said(FLAG, "also the F test that all of them are zero", default=False),
+        "vcov": _said(FLAG, "also their covariance", default=False),
+    },
+    ["K"],
+)
+PREDICTIONS = record(
+    {
+        "newdata": _said(table_of(CELLS), "rows to predict; those of the fit by default"),
+        "random": _said(either(FLAG, list_of(NAME)), "with all random terms, none, or these", default=True),
+        "allow_new_levels": _said(FLAG, "levels that did not occur have an effect of zero", default=False),
+        "se": _said(FLAG, "also standard errors", default=False),
+    }
+)
+
 READING: dict[str, Kind] = {
     "sep": _said(one_of((",", ";", "\t", "|", "tab")), "separator; found by looking otherwise"),
     "decimal": _said(one_of((".", ",")), "decimal sign; found by looking otherwise"),
@@ -115,14 +135,21 @@ READING: dict[str, Kind] = {
     "sheet": _said(either(NAME, whole(1)), "sheet of a spreadsheet, by name or number"),
     "skip": _said(whole(0), "lines above the header"),
 }
+TABLE = _said(either(NAME, table_of(CELLS)), "path of a file, or {column: [values]}")
+IDENTITY = _said(either(TEXT, whole(0)), "comes back with the answer")
 REQUEST = record(
     {
-        "data": _said(either(NAME, table_of(CELLS)), "path of a file, or {column: [values]}"),
+        "id": IDENTITY,
+        "data": TABLE,
         "formula": _said(NAME, "lme4 notation; without a (..|..) term a linear model"),
         "columns": _said(table_of(DECLARED), "types of columns; otherwise what the file says"),
         "method": _said(one_of(METHODS), "OLS for linear models only", default="REML"),
+        "coding": _said(
+            table_of(either(TEXT, list_of(list_of(NUMBER)))), "coding by factor, {'gen': 'contr.sum'}"
+        ),
         "weights": _said(NAME, "column or expression of prior weights, Var(e_i) = sigma^2 / w_i"),
         "offset": _said(NAME, "column added to the linear predictor"),
+        "keep": _said(NAME, "name under which a service keeps the fit for questions (docs/service.md)"),
         "head": _said(whole(0), "how many fitted values and residuals to return", default=0),
         "ranef": _said(FLAG, "ask for the conditional modes", default=False),
         "kr": _said(FLAG, "ask for the Kenward-Roger covariance and df of the coefficients", default=False),
@@ -131,6 +158,8 @@ REQUEST = record(
         "emmeans": _said(list_of(MEANS), "ask for marginal means"),
         "contrasts": _said(list_of(CONTRASTS), "ask for contrasts of marginal means, or of slopes (var)"),
         "emtrends": _said(list_of(TRENDS), "ask for marginal slopes"),
+        "linear_functions": _said(list_of(FUNCTIONS), "ask for linear functions of the coefficients"),
+        "predict": _said(list_of(PREDICTIONS), "ask for predictions"),
         "information": _said(one_of(INFORMATION), "about the variance parameters; the fit's own by default"),
         "factors": _said(list_of(NAME), "columns that are labels, as they are written"),
         **READING,
@@ -158,3 +187,42 @@ SCHEMA: dict[str, Any] = {
     "title": "Request to fastlmm_core",
     **REQUEST,
 }
+# Keys of a request that make the fit; the others ask.
+OF_FIT = (
+    "data", "formula", "columns", "method", "weights", "offset", "coding", "factors", *READING, "residual",
+    "field_trend", "relationships", "fixed_parameters", "factorization", "start", "keep",
+)  # fmt: skip
+QUESTIONS = record(
+    {
+        "of": _said(NAME, "name of the kept fit that is asked"),
+        "forget": _said(FLAG, "keep it no longer", default=False),
+        **{key: kind for key, kind in REQUEST["properties"].items() if key not in OF_FIT},
+    },
+    ["of"],
+)
+TRIALS = record(
+    {
+        "id": IDENTITY,
+        "by": _said(NAMES, "columns that name a trial: this is a batch"),
+        **{
+            key: REQUEST["properties"][key]
+            for key in (
+                "data", "formula", "columns", "weights", "factors", *READING, "residual", "field_trend",
+                "relationships", "fixed_parameters", "information",
+            )
+        },
+        "method": _said(one_of(("REML", "ML")), "of the fits", default="REML"),
+        "traits": _said(NAMES, "responses, fitted one by one"),
+        "fixed": _said(FLAG, "the table of fixed effects", default=True),
+        "emmeans": _said(SPECS, "marginal means"),
+        "contrasts": _said(either(TEXT, table_of(list_of(NUMBER))), "of the means: a family, or weights"),
+        "ref": _said(SCALAR, "control of trt.vs.ctrl"),
+        "adjust": _said(TEXT, "adjustment of the contrasts"),
+        "blups": _said(either(FLAG, NAMES), "BLUPs and heritability of these"),
+        "genotypes": _said(NAME, "values with ranks, heritabilities and a row for each trial"),
+        "covariances": _said(FLAG, "the covariance of the means", default=False),
+        "ddf": _said(DDF, "df method"),
+        "level": _said(LEVEL, "of the intervals", default=0.95),
+    },
+    ["data", "formula", "by"],
+)  # fmt: skip

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import OptionError
+from .functions import functions_block, prediction_block
 from .schema import GRID_OPTIONS
 from .structures import (
     block_sections,
@@ -62,6 +63,7 @@ def fit_section(fit: LMMFit, head: int = 0) -> dict[str, Any]:
         "se": {name: se[name] for name in kept},
         "vcov_names": kept,
         "vcov": fit.cov_beta,
+        "coef_names": fit.coef_names,
         "dropped_columns": fit.dropped_columns,
         "n_dropped": fit.n_dropped,
         "fitted_head": fit.fitted[:head],
@@ -362,6 +364,8 @@ SECTIONS: dict[str, Section] = {
     "emmeans": _blocks("emmeans", means_block),
     "contrasts": _blocks("contrasts", contrast_block),
     "emtrends": _blocks("emtrends", trends_block),
+    "linear_functions": _blocks("linear_functions", functions_block),
+    "predict": _blocks("predict", prediction_block),
 }
 
 
@@ -370,6 +374,8 @@ def plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, np.ndarray):
+        if value.dtype.kind in "fiub" and np.isfinite(value).all():  # a covariance has thousands of elements
+            return value.tolist()
         return plain(value.tolist())
     if isinstance(value, (list, tuple)):
         return [plain(v) for v in value]

@@ -71,7 +71,7 @@ def test_only_strict_json_is_read(text, words):
     ],
 )
 def test_every_place_of_a_request_is_checked_before_work_begins(change, words, monkeypatch):
-    monkeypatch.setattr("fastlmm_core.request.read_table", None)  # would be work
+    monkeypatch.setattr("fastlmm_core.request.session.read_table", None)  # would be work
     with pytest.raises(OptionError, match=words) as caught:
         run({**BASE, **change})
     assert "\n" not in str(caught.value) and len(str(caught.value)) <= 400

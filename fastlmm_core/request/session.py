@@ -1,0 +1,166 @@
+"""Requests answered one after the other: a model is fitted, a kept fit is asked, or a batch is run."""
+
+from __future__ import annotations
+
+import warnings
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from ..errors import DataError, FastLMMError, FastLMMWarning, OptionError, nearest_names
+from ..gate import ours_of
+from ..limits import Limits
+from ..reading import notes_of, read_options, read_table
+from .document import Reach, checked_questions, checked_request, checked_trials
+from .schema import READING
+from .sections import SECTIONS, fit_section, plain
+from .trials import fit_trials, table_sections
+
+if TYPE_CHECKING:
+    from ..results.fit import LMMFit
+
+# What makes a text an expression of columns, such as "1/var", and no name.
+OPERATORS = frozenset("+-*/^()")
+Request = Mapping[str, Any]
+
+
+class Session:
+    """Answers requests, and keeps the fits that they name.
+
+    Parameters
+    ----------
+    reach : Reach
+        Files that requests may name.
+    limits : Limits
+    capacity : int
+        How many fits are kept at most; the one that was asked longest ago goes first.
+    """
+
+    def __init__(self, reach: Reach, limits: Limits, capacity: int = 0) -> None:
+        self._reach, self._limits, self._capacity = reach, limits, capacity
+        self._fits: OrderedDict[str, LMMFit] = OrderedDict()
+
+    def answer(self, request: Any) -> dict[str, Any]:
+        """The answer to one request: JSON's own types only.
+
+        Raises
+        ------
+        FastLMMError
+            Without what only the owner of the files knows.
+        """
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FastLMMWarning)  # the answer carries them
+                return self._answered(request)
+        except Exception as error:
+            ours = ours_of(error)
+            hidden = self._reach.hidden(ours) if isinstance(ours, FastLMMError) else ours
+            if hidden is error:
+                raise
+            raise hidden from None if self._reach.root else error
+
+    def _answered(self, request: Any) -> dict[str, Any]:
+        given = request if isinstance(request, Mapping) else {}
+        if "of" in given:
+            checked, sections = checked_questions(request), self._asked
+        elif "by" in given:
+            checked, sections = checked_trials(request), self._trials
+        else:
+            checked, sections = checked_request(request), self._fitted
+        answer = {"id": checked["id"]} if "id" in checked else {}
+        return {**answer, **plain(sections(checked))}
+
+    def _fitted(self, request: Request) -> dict[str, Any]:
+        name = request.get("keep")
+        if name is not None and not self._capacity:
+            raise OptionError("keep= is for a service with one worker (docs/service.md)")
+        frame = read_data(request, self._reach, self._limits)
+        fit = fit_request(request, frame, self._reach, self._limits)
+        if name is not None:
+            self._fits[name] = fit
+            self._fits.move_to_end(name)
+            while len(self._fits) > self._capacity:
+                self._fits.popitem(last=False)
+        notes = {"notes": notes_of(frame)} if notes_of(frame) else {}
+        return {"fit": fit_section(fit, request.get("head", 0)), **notes, **sections_asked(fit, request)}
+
+    def _asked(self, request: Request) -> dict[str, Any]:
+        name = request["of"]
+        fit = self._fits.get(name)
+        if fit is None:
+            raise UnknownFitError(f"no fit is kept as '{name}'; send its data and formula again")
+        self._fits.move_to_end(name)
+        answer = sections_asked(fit, request)
+        if request.get("forget"):
+            del self._fits[name]
+        return answer
+
+    def _trials(self, request: Request) -> dict[str, Any]:
+        frame = read_data(request, self._reach, self._limits)
+        related = read_relationships(request.get("relationships"), self._reach)
+        batch = fit_trials(request, frame, related, self._limits)
+        notes = {"notes": batch.notes} if batch.notes else {}
+        return {**table_sections(batch), **notes}
+
+
+class UnknownFitError(OptionError):
+    """A question to a fit that is not kept, or no longer."""
+
+    code = "unknown-fit"
+
+
+def read_data(request: Request, reach: Reach, limits: Limits) -> pd.DataFrame:
+    """The table of a checked request, in which its columns of weights and offset are.
+
+    Raises
+    ------
+    DataError
+    """
+    data = request["data"]
+    options = read_options(**{key: request.get(key) for key in READING}, limits=limits)
+    frame = read_table(
+        reach.path("data", data) if isinstance(data, str) else data, request.get("columns"),
+        factors=request.get("factors", ()), options=options,
+    )  # fmt: skip
+    for key in ("weights", "offset"):
+        name = request.get(key)
+        if name is not None and name not in frame.columns and not OPERATORS.intersection(name):
+            raise DataError(f"{key} column '{name}' is not in the data{nearest_names(name, frame.columns)}")
+    return frame
+
+
+def read_relationships(given: Mapping[str, Any] | None, reach: Reach) -> dict[str, Any]:
+    """Relationships of a request by name; their files are those that the request may name."""
+    from ..structures.relationships import relationship_from_request
+
+    out = {}
+    for name, spec in (given or {}).items():
+        for key in ("file", "data", "matrix"):  # a text in any of them is a file
+            if isinstance(spec.get(key), str):
+                spec = {**spec, key: reach.path(f"relationships['{name}'].{key}", spec[key])}
+        out[str(name)] = relationship_from_request(str(name), spec)
+    return out
+
+
+def fit_request(request: Request, frame: pd.DataFrame, reach: Reach, limits: Limits) -> LMMFit:
+    """The fit that a checked request describes, of its table."""
+    from ..api import lmm  # after the checks: it loads the compiled kernels
+
+    return lmm(
+        request["formula"], frame, reml=request["method"] != "ML", weights=request.get("weights"),
+        offset=request.get("offset"), limits=limits, residual=request.get("residual", "units"),
+        relationships=read_relationships(request.get("relationships"), reach),
+        fixed_parameters=request.get("fixed_parameters"), start=request.get("start"),
+        factorization=request.get("factorization") or "auto", field_trend=request.get("field_trend"),
+        contrasts=request.get("coding"),
+    )  # fmt: skip
+
+
+def sections_asked(fit: LMMFit, request: Request) -> dict[str, Any]:
+    """The sections that a checked request asks for."""
+    asked = {key: request.get(key) for key in SECTIONS}
+    return {
+        key: SECTIONS[key](fit, request) for key, own in asked.items() if own is not None and own is not False
+    }

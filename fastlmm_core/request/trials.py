@@ -1,0 +1,42 @@
+"""A request for a batch: the same model for every trial of a table, answered with the batch's tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from ..limits import Limits
+
+if TYPE_CHECKING:
+    from ..batch import BatchResult
+
+HANDED_ON = (
+    "by", "traits", "weights", "fixed", "emmeans", "contrasts", "ref", "adjust", "blups", "genotypes",
+    "covariances", "ddf", "level", "residual", "field_trend", "fixed_parameters", "information",
+)  # fmt: skip
+
+
+def fit_trials(
+    request: Mapping[str, Any], frame: pd.DataFrame, relationships: Mapping[str, Any], limits: Limits
+) -> BatchResult:  # fmt: skip
+    """The batch a checked request describes, of its table."""
+    from ..batch import fit_batch  # it loads the compiled kernels
+
+    options = {key: request[key] for key in HANDED_ON if request.get(key) is not None}
+    return fit_batch(
+        frame, request["formula"], reml=request["method"] != "ML", relationships=relationships,
+        limits=limits, progress=False, **options,
+    )  # fmt: skip
+
+
+def table_sections(batch: BatchResult) -> dict[str, Any]:
+    """``tables``: by name an object of columns, as requests write tables themselves."""
+    return {
+        "tables": {
+            name: {str(column): table[column].to_numpy() for column in table.columns}
+            for name in batch.plan.tables
+            for table in (batch.table(name),)
+        }
+    }

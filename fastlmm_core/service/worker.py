@@ -1,0 +1,126 @@
+"""A worker: a process that answers one request after the other, with everything loaded."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from .answers import Answer, as_line, error_answer
+from .frames import receive_frame, send_frame
+
+READY = b"ready"
+
+
+@dataclass(frozen=True)
+class WorkerOptions:
+    """What a worker is told when it starts.
+
+    Attributes
+    ----------
+    root : str or None
+        Folder of the files that requests may name.
+    inline_only : bool
+        No files at all.
+    limits : dict
+        As of `lmm`.
+    memory : int or None
+        Bytes of data that the process may hold (``ulimit -d``); more is refused before the work begins.
+    kept_fits : int
+        How many fits are kept for questions.
+    """
+
+    root: str | None = None
+    inline_only: bool = False
+    limits: Mapping[str, Any] = field(default_factory=dict)
+    memory: int | None = None
+    kept_fits: int = 0
+
+    def text(self) -> str:
+        return json.dumps(asdict(self))
+
+
+def serve_channel() -> None:
+    """Answer what comes over the inherited socket until the other side closes it.
+
+    ``python -c "from fastlmm_core.service.worker import serve_channel; serve_channel()" FD OPTIONS``
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group; whoever started us decides
+        signal.signal(number, signal.SIG_IGN)
+    channel = socket.socket(fileno=int(sys.argv[1]))
+    options = WorkerOptions(**json.loads(sys.argv[2]))
+    if options.memory is not None:
+        _limit_memory(options.memory)
+    os.dup2(2, 1)  # what a library prints is no answer
+    threading.Thread(target=_end_with, args=(channel,), daemon=True).start()
+    answer = loaded(options)
+    try:
+        send_frame(channel, READY)
+        while (body := receive_frame(channel)) is not None:
+            send_frame(channel, answer(body).frame())
+    except OSError:  # the service is gone
+        pass
+
+
+def _end_with(channel: socket.socket) -> None:
+    """End this process when the service is gone, also in the middle of a fit that nobody waits for."""
+    watch = select.poll()
+    watch.register(channel, 0)  # nothing but that the other side has closed
+    watch.poll()
+    os._exit(0)
+
+
+def loaded(options: WorkerOptions) -> Callable[[bytes], Answer]:
+    """A function from a request to its answer, both bytes; libraries and kernels are loaded."""
+    from ..limits import Limits
+    from ..request import parse_request
+    from ..request.document import Reach
+    from ..request.session import Session
+
+    limits = Limits.of(dict(options.limits))
+    session = Session(Reach.of(options.root, options.inline_only), limits, options.kept_fits)
+    session.answer(WARM_UP)
+
+    def answer(body: bytes) -> Answer:
+        identity: Any = None
+        try:
+            request = parse_request(_text(body), "the request")
+            if isinstance(request, dict):
+                identity = request.get("id")
+            return Answer(True, as_line(session.answer(request)))
+        except Exception as error:
+            known = isinstance(identity, (str, int)) and not isinstance(identity, bool)
+            return Answer(False, error_answer(error, identity if known else None))
+
+    return answer
+
+
+# The usual request: what it compiles or loads, no client waits for.
+WARM_UP = {
+    "data": {"y": [1.0, 2.5, 2.0, 4.5, 3.0, 3.5], "a": list("uvuvuv"), "g": list("ppqqrr")},
+    "formula": "y ~ a + (1|g)",
+    "emmeans": [{"specs": "~ a"}],
+    "contrasts": [{"specs": "~ a"}],
+}
+
+
+def _text(body: bytes) -> str:
+    from ..errors import DataError
+
+    try:
+        return body.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"the request is not UTF-8 text (byte {error.start})") from None
+
+
+def _limit_memory(size: int) -> None:
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_DATA, (size, size))
