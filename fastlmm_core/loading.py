@@ -18,17 +18,22 @@ import pandas as pd
 
 from fastlmm_core import errors
 from fastlmm_core._version import __version__
-from fastlmm_core.api import prepare_design
+from fastlmm_core.api import Prepared, prepare_design
 from fastlmm_core.design import build_design
 from fastlmm_core.design.columns import Column
 from fastlmm_core.design.table import Table
+from fastlmm_core.engine.model_fit import solve_model
+from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import DataError, FastLMMWarning
 from fastlmm_core.gate import public
 from fastlmm_core.reml.equations import MixedModelEquations
 from fastlmm_core.reml.fitting import Certificate, solve_equations
 from fastlmm_core.reml.optimizer import Optimum
+from fastlmm_core.reml.solved import SolvedEquations
 from fastlmm_core.results.fit import LMMFit
-from fastlmm_core.results.saving import ARRAYS, FORMAT, TEXTS, Arrays, figures_of
+from fastlmm_core.results.saving import ARRAYS, FORMAT, STRUCTURED, TEXTS, Arrays, figures_of
+from fastlmm_core.structures.relationships import Relationship
+from fastlmm_core.structures.relationships.storing import restored
 
 AGREEMENT = 1e-6  # relative, of the figures of a loaded fit with those that were saved
 
@@ -82,14 +87,16 @@ def _read(path: str | Path) -> tuple[dict[str, Any], Arrays]:
         with zipfile.ZipFile(path) as file:
             texts = json.loads(file.read(TEXTS))
             found = texts["format"]
-            if found == FORMAT:
+            if found in (FORMAT, STRUCTURED):
                 with np.load(io.BytesIO(file.read(ARRAYS)), allow_pickle=False) as arrays:
                     return texts, {name: arrays[name] for name in arrays.files}
     except OSError as err:
         raise DataError(f"'{path}' cannot be read: {err.strerror or err}") from err
     except (zipfile.BadZipFile, KeyError, ValueError, TypeError, EOFError, zlib.error) as err:
         raise DataError(f"'{path}' is not a fit that was saved, or is damaged") from err
-    raise DataError(f"'{path}' has the format {found!r}; this version, {__version__}, reads {FORMAT}")
+    raise DataError(
+        f"'{path}' has the format {found!r}; this version, {__version__}, reads {FORMAT} and {STRUCTURED}"
+    )
 
 
 def _rebuild(texts: dict[str, Any], arrays: Arrays) -> LMMFit:
@@ -101,21 +108,49 @@ def _rebuild(texts: dict[str, Any], arrays: Arrays) -> LMMFit:
     n = arrays["column.0"].size if columns else arrays["response"].size
     offset = arrays["offset"] if texts["offset"] == "values" else texts["offset"]
     contrasts = texts["contrasts"]
-    design = build_design(texts["formula"], Table.of(columns, n), offset=offset, contrasts=contrasts)
+    structure = texts.get("structure", {})
+    held = structure.get("fixed_parameters", {})
+    design = build_design(
+        texts["formula"], Table.of(columns, n), offset=offset, contrasts=contrasts,
+        residual=structure.get("residual", "units"), relationships=_relationships(structure, arrays),
+        residual_held=any(name.startswith("Residual") for name in held),
+    )  # fmt: skip
     index = texts["index"]
     used = dataclasses.replace(design._table, index=None if index is None else pd.Index(index))
     design = dataclasses.replace(design, weights=arrays.get("weights"), _table=used)
-    prepared = prepare_design(design, texts["reml"], offset=offset, contrasts=contrasts)
-    y = arrays["response"]
-    target = y if design.offset is None else y - design.offset
-    assert isinstance(prepared.equations, MixedModelEquations)
-    solved = solve_equations(
-        prepared.equations, target, arrays["theta"], reml=prepared.reml, factor=prepared.factor.copy()
+    factorization = structure.get("factorization", "auto")
+    prepared = prepare_design(
+        design, texts["reml"], offset=offset, contrasts=contrasts, held=held, factorization=factorization
     )
+    y = arrays["response"]
+    solved = _solved(prepared, y if design.offset is None else y - design.offset, arrays)
     optimum = _restored("optimum", Optimum, arrays)
     certificate = _restored("certificate", Certificate, arrays)
     warnings = tuple(_warning(kind, words) for kind, words in texts["warnings"])
     return LMMFit(design, solved, optimum, certificate, warnings, dict(prepared.timings), prepared, y)
+
+
+def _solved(
+    prepared: Prepared, y: np.ndarray, arrays: Arrays
+) -> SolvedEquations | StructuredSolution:  # fmt: skip
+    """The equations solved at the saved parameters."""
+    equations, factor, theta = prepared.equations, prepared.factor.copy(), arrays["theta"]
+    if isinstance(equations, MixedModelEquations):
+        return solve_equations(equations, y, theta, reml=prepared.reml, factor=factor)
+    free = arrays["free"]
+    if theta.shape != (equations.n_theta,) or free.shape != theta.shape:
+        raise IndexError("theta")
+    return solve_model(prepared.design, equations, factor, y, theta, free, reml=prepared.reml)
+
+
+def _relationships(structure: dict[str, Any], arrays: Arrays) -> dict[str, Relationship]:
+    """By name, from their texts and arrays."""
+    out = {}
+    for k, texts in enumerate(structure.get("relationships", ())):
+        start = f"relationship.{k}."
+        own = {key.removeprefix(start): value for key, value in arrays.items() if key.startswith(start)}
+        out[texts["name"]] = restored(texts, own)
+    return out
 
 
 def _tuples(value: Any) -> Any:

@@ -37,6 +37,7 @@ PAGES = (
     "docs/theory/kenward_roger.md",
     "docs/theory/structures.md",
     "docs/theory/emmeans.md",
+    "docs/saving.md",
 )
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.M | re.S)
 

@@ -130,6 +130,18 @@ def fit_structures(
     return replace(best, point=without_cancellation(e, factor, point))
 
 
+def optimum_at(
+    e: StructuredEquations, factor: CholeskyFactor, y: np.ndarray, theta: np.ndarray, free: np.ndarray
+) -> StructuredOptimum:
+    """An optimum that is known, theta (n_theta,) with those that were `free`: nothing is searched."""
+    full = np.concatenate([y, np.zeros(e.residual.n_missing)])
+    point = without_cancellation(e, factor, evaluate(e, factor, full, theta))
+    own = theta[free]
+    nothing, flat = np.zeros(own.size), np.zeros((own.size, own.size))
+    end = SearchEnd(own, 0, point, True, 0.0, 0, 1, nothing, flat, None, np.empty((0, 3 + own.size)))
+    return StructuredOptimum(end, theta, free, None, point, np.inf)
+
+
 def _starts(e: StructuredEquations, y: np.ndarray, first: np.ndarray, given: bool) -> list[np.ndarray]:
     """The moment start, and disturbed ones where the criterion is known to have several optima."""
     starts = [first]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastlmm_core.engine.equations import StructuredEquations
-from fastlmm_core.engine.fitting import StructuredOptimum, fit_structures
+from fastlmm_core.engine.fitting import StructuredOptimum, fit_structures, optimum_at
 from fastlmm_core.engine.held import held_parameters, starting_parameters
 from fastlmm_core.engine.search import Progress
 from fastlmm_core.engine.solution import StructuredResponse, StructuredSolution
@@ -63,6 +63,22 @@ def fit_model(
         )
     solution = StructuredSolution(equations, factor, response, optimum, reml)
     return solution, *_records(optimum)
+
+
+def solve_model(
+    design: Any, equations: StructuredEquations, factor: CholeskyFactor, y: np.ndarray, theta: np.ndarray,
+    free: np.ndarray, *, reml: bool,
+) -> StructuredSolution:  # fmt: skip
+    """The solution at parameters that an earlier fit to y (n,) found; see `fit_model`.
+
+    Parameters
+    ----------
+    theta, free : (n_theta,)
+        Of the earlier solution.
+    """
+    response = prepare_response(design, equations, y)
+    optimum = optimum_at(equations, factor, response.residual / response.scale, theta, free)
+    return StructuredSolution(equations, factor, response, optimum, reml)
 
 
 def _named_start(

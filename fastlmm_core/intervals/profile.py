@@ -11,7 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -59,6 +59,8 @@ class Profile(Displayed):
         ML estimates.
     level : float
         Confidence level to which every profile was followed.
+    fit : LMMFit
+        The ML fit that is profiled.
 
     Examples
     --------
@@ -73,6 +75,11 @@ class Profile(Displayed):
     estimates: np.ndarray
     level: float
     traces: tuple[Trace, ...]
+    fit: RandomPart
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the ML fit and the points; how the traces go on is made of the fit again."""
+        return _restored, (self.fit, self.names, self.estimates, self.level, [t.state() for t in self.traces])
 
     def _shown(self) -> Table:
         frame = self.conf_int(self.level)[["parameter", "estimate", "lower", "upper"]]
@@ -123,19 +130,34 @@ def profile(fit: RandomPart, parameters: str | Sequence[str] | None, level: floa
             "the fixed part explains the response exactly: the likelihood has no maximum to profile"
         )
     ml = fit_by_ml(fit) if fit.reml else fit
+    traces = make_traces(ml, parameters)
+    height = normal_height(level)
+    for trace in traces:
+        for side in (-1, 1):
+            trace.follow(side, height)
+    names = tuple(trace.parameter.name for trace in traces)
+    return Profile(names, np.array([trace.best.value for trace in traces]), level, tuple(traces), ml)
+
+
+def make_traces(ml: RandomPart, parameters: str | Sequence[str] | None) -> list[Trace]:
+    """Traces of the parameters that are asked for, not followed yet."""
     criterion, x = criterion_of(ml, reml=False)
     held = own_coordinates(ml, held_parameters(ml))
     fixed = fixed_parameters(ml)
     wanted = chosen(parameters, [*(h.parameter for h in held), *fixed])
     traces = variance_traces(criterion, x, [h for h in held if h.parameter.name in wanted])
     at = [j for j, parameter in enumerate(fixed) if parameter.name in wanted]
-    traces += effect_traces(ml, at, fixed)
-    height = normal_height(level)
-    for trace in traces:
-        for side in (-1, 1):
-            trace.follow(side, height)
-    names = tuple(trace.parameter.name for trace in traces)
-    return Profile(names, np.array([trace.best.value for trace in traces]), level, tuple(traces))
+    return traces + effect_traces(ml, at, fixed)
+
+
+def _restored(
+    ml: RandomPart, names: tuple[str, ...], estimates: np.ndarray, level: float, states: list[Any]
+) -> Profile:
+    """A profile from its pickle."""
+    traces = make_traces(ml, list(names))
+    for trace, state in zip(traces, states, strict=True):
+        trace.resume(state)
+    return Profile(names, estimates, level, tuple(traces), ml)
 
 
 def fit_by_ml(fit: RandomPart) -> RandomPart:

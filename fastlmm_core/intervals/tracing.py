@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -76,6 +77,16 @@ class Trace:
 
     def __post_init__(self) -> None:
         self.points.append(self.best)
+
+    def state(self) -> dict[str, Any]:
+        """What is known of the profile, without the way to know more."""
+        names = ("best", "deviance", "se", "direction", "points", "ends")
+        return {name: getattr(self, name) for name in names}
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Go on from a `state` of the same profile."""
+        for name, value in state.items():
+            setattr(self, name, value)
 
     def limit(self, side: int, height: float) -> float:
         """Value on a side (-1 or +1) at which \\|zeta\\| reaches `height`; the bound where it does not."""

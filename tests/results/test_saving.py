@@ -164,7 +164,7 @@ def rewritten(path: Path, change) -> None:
 @pytest.mark.parametrize(
     "change, words",
     [
-        (lambda t, a: t.update(format=2), "has the format 2; this version, .*, reads 1"),
+        (lambda t, a: t.update(format=3), "has the format 3; this version, .*, reads 1 and 2"),
         (lambda t, a: t.pop("format"), "is not a fit that was saved"),
         (lambda t, a: t.pop("formula"), "is a damaged fit"),
         (lambda t, a: a.pop("theta"), "is a damaged fit"),

@@ -90,6 +90,17 @@ class Markers(Relationship):
         self.scale = _scale(counts, names, scale)
         self.ridge = float(ridge)
 
+    @classmethod
+    def of_centred(
+        cls, Z: np.ndarray, levels: Sequence[str], names: Sequence[str], scale: float, ridge: float
+    ) -> Markers:  # fmt: skip
+        """G = Z Z' / scale + ridge I of centred genotypes Z (L, p)."""
+        markers = cls.__new__(cls)
+        Relationship.__init__(markers, levels)
+        markers.marker_names, markers.Z = tuple(names), np.ascontiguousarray(Z)
+        markers.scale, markers.ridge = scale, ridge
+        return markers
+
     def _shown(self) -> str:
         return f"Markers: {self.size} levels, {len(self.marker_names)} markers"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -87,6 +87,7 @@ class Pedigree(Relationship):
     def _take_codes(self, codes: ParentCodes) -> None:
         self.levels = codes.names
         self._sire, self._dam, self._selfings = codes.sire, codes.dam, codes.selfings
+        self._generation = codes.generation
         both = (codes.sire >= 0) & (codes.dam >= 0)
         uses = np.bincount(codes.sire[both], minlength=self.size) + np.bincount(
             codes.dam[both], minlength=self.size
@@ -96,6 +97,18 @@ class Pedigree(Relationship):
         self._common = np.where(both, np.where(by_sire, codes.sire, codes.dam), -1).astype(np.int32)
         self._other = np.where(both, np.where(by_sire, codes.dam, codes.sire), -1).astype(np.int32)
         self._order = np.lexsort((self._other, self._common, codes.generation)).astype(np.int32)
+
+    def codes(self) -> dict[str, np.ndarray]:
+        """Parents, generations of selfing and generations, as `of_codes` takes them; each (n,)."""
+        own = {"sire": self._sire, "dam": self._dam, "selfings": self._selfings}
+        return {**own, "generation": self._generation}
+
+    @classmethod
+    def of_codes(cls, names: tuple[str, ...], codes: Mapping[str, np.ndarray]) -> Pedigree:
+        """A pedigree of checked codes."""
+        pedigree = cls.__new__(cls)
+        pedigree._take_codes(ParentCodes(names, **codes))
+        return pedigree
 
     def content(self) -> tuple[np.ndarray, ...]:
         return (self._sire, self._dam, self._selfings)
