@@ -140,7 +140,8 @@ def _stop_on_signals() -> int:
         os.write(writable, b".")
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, tell)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # ignored by who started us, as R does with Ctrl-C
+            signal.signal(number, tell)
     return readable
 
 

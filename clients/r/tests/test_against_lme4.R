@@ -1,0 +1,103 @@
+# The two analyses of the README, and others, beside lme4, pbkrtest and emmeans in one session: to 1e-6.
+# Run with the package installed: Rscript test_against_lme4.R DATA_FOLDER
+
+suppressMessages({library(lme4); library(emmeans); library(fastlmm)})
+folder <- commandArgs(TRUE)[1]
+table_of <- function(name) read.csv(file.path(folder, paste0(name, ".csv")), stringsAsFactors = TRUE)
+emm_options(lmer.df = "kenward-roger", pbkrtest.limit = 1e5)
+TOLERANCE <- 1e-6
+
+same <- function(ours, theirs, what, tolerance = TOLERANCE) {
+  ours <- as.numeric(unlist(ours)); theirs <- as.numeric(unlist(theirs))
+  worst <- max(abs(ours - theirs) / pmax(1, abs(theirs)))
+  if (length(ours) != length(theirs) || is.na(worst) || worst > tolerance)
+    stop(what, ": differs by ", worst, "\n", paste(head(ours), collapse = " "), "\n", paste(head(theirs), collapse = " "))
+  cat(sprintf("%-55s %.1e\n", what, worst))
+}
+tight <- lmerControl(optimizer = "bobyqa", optCtrl = list(rhobeg = 0.2, rhoend = 1e-10), calc.derivs = FALSE)
+figures <- c("estimate", "emmean", "SE", "df", "t.ratio", "p.value", "lower.CL", "upper.CL")
+same_tables <- function(ours, theirs, what) {
+  ours <- as.data.frame(ours); theirs <- as.data.frame(theirs)
+  labels <- setdiff(names(theirs), figures)
+  stopifnot(identical(names(ours), names(theirs)))
+  for (name in labels) stopifnot(identical(as.character(ours[[name]]), as.character(theirs[[name]])))
+  for (name in intersect(figures, names(theirs))) same(ours[[name]], theirs[[name]], paste(what, name))
+}
+
+# potash in complete blocks, and the balanced incomplete blocks
+for (case in list(list("cochrancox_kfert", yield ~ K2O_lbac + (1|rep), ~ K2O_lbac, "K2O_lbac"),
+                  list("cochran_bib", yield ~ gen + (1|loc), ~ gen, "gen"))) {
+  data <- table_of(case[[1]])
+  data[[case[[4]]]] <- factor(data[[case[[4]]]])
+  ours <- fastlmm(case[[2]], data)
+  theirs <- lmer(case[[2]], data, control = tight)
+  name <- case[[1]]
+  same(logLik(ours), logLik(theirs), paste(name, "logLik"))
+  same(attr(logLik(ours), "df"), attr(logLik(theirs), "df"), paste(name, "df of logLik"))
+  same(AIC(ours), AIC(theirs), paste(name, "AIC"))
+  same(fixef(ours), fixef(theirs), paste(name, "fixef"))
+  stopifnot(identical(names(fixef(ours)), names(fixef(theirs))))
+  same(vcov(ours), as.matrix(vcov(theirs)), paste(name, "vcov"))
+  same(vcov(ours, adjusted = TRUE), as.matrix(pbkrtest::vcovAdj(theirs)), paste(name, "Kenward-Roger vcov"))
+  same(VarCorr(ours)$sdcor, as.data.frame(VarCorr(theirs))$sdcor, paste(name, "VarCorr"))
+  same(ranef(ours), ranef(theirs), paste(name, "ranef"))
+  stopifnot(identical(rownames(ranef(ours)[[1]]), rownames(ranef(theirs)[[1]])))
+  same(fitted(ours), fitted(theirs), paste(name, "fitted"))
+  same(residuals(ours), residuals(theirs), paste(name, "residuals"))
+  same(predict(ours, data[1:5, ]), predict(theirs, data[1:5, ]), paste(name, "predict"))
+  same(predict(ours, data[1:5, ], re.form = NA), predict(theirs, data[1:5, ], re.form = NA), paste(name, "population"))
+  same(sigma(ours), sigma(theirs), paste(name, "sigma"))
+  same_tables(emmeans(ours, case[[3]]), emmeans(theirs, case[[3]]), paste(name, "emmeans"))
+  same_tables(pairs(emmeans(ours, case[[3]])), pairs(emmeans(theirs, case[[3]])), paste(name, "pairs"))
+  same_tables(contrast(emmeans(ours, case[[3]]), "eff"), contrast(emmeans(theirs, case[[3]]), "eff"), paste(name, "eff"))
+  f <- pbkrtest::KRmodcomp(theirs, update(theirs, as.formula(paste(". ~ . -", case[[4]])), control = tight))
+  own <- anova(ours)
+  same(c(own[case[[4]], "F value"], own[case[[4]], "DenDF"], own[case[[4]], "Pr(>F)"]),
+       c(f$test["Ftest", "stat"], f$test["Ftest", "ddf"], f$test["Ftest", "p.value"]), paste(name, "anova"))
+}
+
+# slopes, several factors, a covariate, missing values, text columns
+sleep <- table_of("sleepstudy")
+ours <- fastlmm(Reaction ~ Days + (Days | Subject), sleep)
+theirs <- lmer(Reaction ~ Days + (Days | Subject), sleep, control = tight)
+same(VarCorr(ours)$sdcor, as.data.frame(VarCorr(theirs))$sdcor, "sleepstudy VarCorr", 1e-5)  # lme4's own search
+same(ranef(ours), ranef(theirs), "sleepstudy ranef", 1e-4)
+same_tables(emtrends(ours, ~ 1, "Days"), emtrends(theirs, ~ 1, "Days"), "sleepstudy emtrends")
+same(predict(ours, data.frame(Days = 12, Subject = "new"), allow.new.levels = TRUE),
+     predict(theirs, data.frame(Days = 12, Subject = "new"), allow.new.levels = TRUE), "sleepstudy new level")
+
+oats <- table_of("oats")
+oats$N <- factor(oats$N)
+oats$Y[c(3, 40)] <- NA
+ours <- fastlmm(Y ~ V * N + (1 | B / V), oats)
+theirs <- lmer(Y ~ V * N + (1 | B / V), oats, control = tight)
+same(fitted(ours), fitted(theirs), "oats fitted", 1e-5)
+same_tables(emmeans(ours, ~ V | N), emmeans(theirs, ~ V | N), "oats emmeans V|N")
+same_tables(emmeans(ours, pairwise ~ V, weights = "proportional")$contrasts,
+            emmeans(theirs, pairwise ~ V, weights = "proportional")$contrasts, "oats pairs")
+same(as.data.frame(joint_tests(ours))[, c("F.ratio", "p.value")],
+     as.data.frame(joint_tests(theirs))[, c("F.ratio", "p.value")], "oats joint tests", 1e-2)
+
+# likelihood ratio tests; ML; weights; coding
+less <- fastlmm(Y ~ V + N + (1 | B / V), oats)
+lr <- anova(less, ours)
+lr4 <- anova(update(theirs, . ~ V + N + (1 | B / V)), theirs, refit = TRUE)
+same(lr$Chisq[2], lr4$Chisq[2], "likelihood ratio", 1e-4)
+same(lr[["Pr(>Chisq)"]][2], lr4[["Pr(>Chisq)"]][2], "its p value", 1e-4)
+sleep$w <- seq(0.5, 2, length.out = nrow(sleep))
+ours <- fastlmm(Reaction ~ Days + (1 | Subject), sleep, REML = FALSE, weights = "w")
+theirs <- lmer(Reaction ~ Days + (1 | Subject), sleep, REML = FALSE, weights = w, control = tight)
+same(logLik(ours), logLik(theirs), "ML with weights, logLik")
+same(fixef(ours), fixef(theirs), "ML with weights, fixef")
+ours <- fastlmm(yield ~ gen + (1 | loc), data, contrasts = list(gen = "contr.sum"))
+theirs <- lmer(yield ~ gen + (1 | loc), data, contrasts = list(gen = "contr.sum"), control = tight)
+same(fixef(ours), fixef(theirs), "contr.sum fixef")
+same_tables(emmeans(ours, ~ gen), emmeans(theirs, ~ gen), "contr.sum emmeans")
+
+# dependent columns: what cannot be estimated is not
+data$same <- data$gen
+data$gap <- factor(ifelse(data$gen == levels(data$gen)[1], "a", "b"))
+ours <- suppressWarnings(fastlmm(yield ~ gap + gen + (1 | loc), data))
+theirs <- suppressMessages(lmer(yield ~ gap + gen + (1 | loc), data, control = tight))
+same(fixef(ours), fixef(theirs), "dependent columns, fixef")
+stopifnot(identical(is.na(as.data.frame(emmeans(ours, ~ gap))$emmean), is.na(as.data.frame(emmeans(theirs, ~ gap))$emmean)))
