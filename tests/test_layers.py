@@ -31,6 +31,7 @@ LAYERS = {
     "results": 7, "api": 7, "intervals": 7, "loading": 7,
     "batch": 8, "multi_environment": 8,
     "cli": 9, "plots": 9, "reports": 9, "datasets": 9, "request": 9, "service": 9,
+    "scikit_learn": 9,
 }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import importlib.util
 import re
 import sys
 import tomllib
-from importlib import metadata
+from importlib import metadata, util
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -17,7 +17,7 @@ from packaging.version import Version
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # import name -> distribution name, where they differ
-DISTRIBUTION = {"sksparse": "scikit-sparse", "distributed": "dask"}
+DISTRIBUTION = {"sksparse": "scikit-sparse", "distributed": "dask", "sklearn": "scikit-learn"}
 # accepted as input when the user has them; never needed
 OPTIONAL_INPUT = {"polars"}
 
@@ -57,7 +57,7 @@ def modules() -> dict[str, str]:
 
 def test_every_import_is_declared():
     extras = PROJECT["optional-dependencies"]
-    used = (extras[name] for name in ("plots", "batch", "cholmod"))
+    used = (extras[name] for name in ("plots", "batch", "cholmod", "sklearn"))
     declared = names(sum(used, PROJECT["dependencies"])) | OPTIONAL_INPUT
     for path, text in modules().items():
         assert imported(ast.parse(text)) <= declared, path
@@ -66,7 +66,9 @@ def test_every_import_is_declared():
 def test_core_modules_import_only_core_dependencies():
     core = names(PROJECT["dependencies"])
     for path, text in modules().items():
-        if not path.startswith(("fastlmm_core/plots/", "fastlmm_core/batch/")):
+        if not path.startswith(
+            ("fastlmm_core/plots/", "fastlmm_core/batch/", "fastlmm_core/scikit_learn.py")
+        ):
             assert imported(at_import_time(ast.parse(text))) <= core, path
 
 
@@ -100,8 +102,10 @@ def test_the_lock_file_is_one_set_within_the_bounds():
 
 
 def test_what_runs_the_suite_is_within_the_bounds():
-    site = set(map(Requirement, PROJECT["optional-dependencies"]["docs"]))  # `make docs` alone needs it
-    for requirement in set(requirements()) - site:
+    optional = set(map(Requirement, PROJECT["optional-dependencies"]["docs"]))  # `make docs` alone needs it
+    if not importlib.util.find_spec("sklearn"):  # nothing but its own tests needs it, and they are skipped
+        optional |= set(map(Requirement, PROJECT["optional-dependencies"]["sklearn"]))
+    for requirement in set(requirements()) - optional:
         if requirement.name == "scikit-sparse" and not importlib.util.find_spec("sksparse"):
             continue  # the suite runs without it
         assert requirement.specifier.contains(metadata.version(requirement.name)), requirement
