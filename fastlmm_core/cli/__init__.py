@@ -128,7 +128,8 @@ def _add_fit(commands: argparse._SubParsersAction) -> None:
         "asymptotic",
     )
     fit.add_argument(
-        "--information", metavar="KIND",
+        "--information",
+        metavar="KIND",
         help="expected, observed, average (default: expected, with structures that are not linear observed)",
     )
     fit.add_argument("--level", type=float, default=0.95, help="of the intervals (default: 0.95)")

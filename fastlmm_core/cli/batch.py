@@ -9,6 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import OptionError
+from .second_stage import (
+    add_second_stage,
+    check_second_stage,
+    first_stage_structures,
+    print_second_stage,
+)
 from .source_options import FILES, add_source_options, arguments_of_reader, listed_names
 from .strangers import add_limit, limits_given
 from .structure_options import add_structure_options, structures_given
@@ -67,6 +73,7 @@ def add_batch(commands: argparse._SubParsersAction) -> None:
     batch.add_argument("--ml", action="store_true", help="maximum likelihood instead of REML")
     batch.add_argument("--out", required=True, metavar="DIR", help="folder for the tables (Parquet)")
     batch.add_argument("--resume", action="store_true", help="continue what an earlier run left in --out")
+    add_second_stage(batch)
     engine = batch.add_mutually_exclusive_group()
     engine.add_argument("--workers", type=int, metavar="N", help="threads (default: all cores)")
     engine.add_argument("--scheduler", metavar="ADDRESS", help="Dask scheduler, tcp://host:port")
@@ -91,20 +98,23 @@ def batch_command(arguments: argparse.Namespace) -> int:
 
     logging.getLogger("fastlmm_core.batch").setLevel(logging.ERROR)  # the command says what there is to say
     logging.getLogger("fastlmm_core.batch.store").setLevel(logging.WARNING)  # files that are made again
+    check_second_stage(arguments)
     blups: bool | list[str] = _names(arguments.blups)
+    structures = structures_given(arguments)
     options = {
         "by": _names(arguments.by), "traits": _names(arguments.traits), "reml": not arguments.ml,
         "weights": arguments.weights, "fixed": not arguments.no_fixed, "emmeans": arguments.emmeans,
         "contrasts": arguments.contrasts, "adjust": arguments.adjust, "ddf": arguments.ddf,
         "blups": True if blups == ["all"] else blups, "level": arguments.level, "out": arguments.out,
-        "genotypes": arguments.genotypes, "covariances": arguments.covariances,
+        "genotypes": arguments.genotypes,
+        "covariances": arguments.covariances or bool(arguments.second_stage),
         "plots": _plots(arguments.plots),
         "trends": arguments.trends,
         "resume": arguments.resume, "progress": not arguments.quiet,
         "limits": limits_given(arguments.limit), "choose": arguments.choose,
         "formula_column": arguments.formula_column,
         "factors": listed_names(arguments.factor), **arguments_of_reader(arguments),
-        **structures_given(arguments),
+        **first_stage_structures(structures, arguments),
     }  # fmt: skip
     formulas = _formulas(arguments.formula)
     if not Path(arguments.source).exists():
@@ -119,6 +129,8 @@ def batch_command(arguments: argparse.Namespace) -> int:
     print(f"tables in {arguments.out}/: {', '.join(result.plan.tables)}")
     if arguments.plot:
         _write_figure(result, Path(arguments.out))
+    if arguments.second_stage:
+        print_second_stage(result, structures["relationships"], arguments)
     return FAILED if len(result.failures) else 0
 
 

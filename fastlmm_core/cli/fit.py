@@ -85,25 +85,25 @@ def _answers(
         formula = spec if spec.lstrip().startswith("~") else f"~ {spec}"
         means[spec] = fit.emmeans(formula, **options)
         shown.append(means[spec])
-        tables[f"emmeans_{_slug(spec)}"] = means[spec].to_frame()
+        tables[f"emmeans_{slug(spec)}"] = means[spec].to_frame()
         if arguments.contrasts:
             how = {name: value for name in ("adjust", "ref") if (value := getattr(arguments, name))}
             contrasts = means[spec].contrast(arguments.contrasts, **how)
             shown.append(contrasts)
-            tables[f"contrasts_{_slug(spec)}"] = contrasts.to_frame()
+            tables[f"contrasts_{slug(spec)}"] = contrasts.to_frame()
     for term in arguments.heritability:
         found = fit.heritability(term)
         shown.append(found)
-        tables[f"heritability_{_slug(term)}"] = found.to_frame()
+        tables[f"heritability_{slug(term)}"] = found.to_frame()
     for term in arguments.values:
         values = fit.genotype_values(term, level=arguments.level)
         shown.append(values)
-        tables[f"genotype_values_{_slug(term)}"] = values.to_frame()
+        tables[f"genotype_values_{slug(term)}"] = values.to_frame()
     if fit.design.random:
         tables["blups"] = fit.blups(level=arguments.level)
     for analysis in factor_analyses(fit):
         shown.append(analysis)
-        name = _slug(analysis.group)
+        name = slug(analysis.group)
         tables |= {
             f"{part}_{name}": getattr(analysis, part) for part in ("loadings", "scores", "performance")
         }
@@ -147,7 +147,7 @@ def _known(frame: pd.DataFrame, name: str | None, option: str) -> Any:
     return name
 
 
-def _slug(spec: str) -> str:
+def slug(spec: str) -> str:
     """A file name's part for a specification: "V | N" gives "V_by_N"."""
     return re.sub(r"\W+", "_", spec.lstrip("~ ").replace("|", " by ")).strip("_") or "overall"
 
@@ -202,16 +202,16 @@ def _write_figures(fit: LMMFit, means: dict[str, Any], folder: Path) -> None:
     _make_folder(folder)
     written = []
     for spec, table in means.items():
-        written.append(save(plot_emmeans(table), folder / f"emmeans_{_slug(spec)}.png"))
+        written.append(save(plot_emmeans(table), folder / f"emmeans_{slug(spec)}.png"))
     written.append(save(plot_residuals(fit), folder / "residuals.png"))
     for analysis in factor_analyses(fit):
-        name = _slug(analysis.group)
+        name = slug(analysis.group)
         written.append(save(plot_correlations(analysis), folder / f"correlations_{name}.png"))
         written.append(save(plot_performance(analysis), folder / f"performance_{name}.png"))
         if analysis.k > 1:
             written.append(save(plot_biplot(analysis), folder / f"biplot_{name}.png"))
     for term in fit.design.random:
-        path = folder / f"blups_{_slug(term.group)}.png"
+        path = folder / f"blups_{slug(term.group)}.png"
         if path not in written and not term.is_spline:
             written.append(save(plot_blups(fit, term.group), path))
     if own_field(fit) is not None:

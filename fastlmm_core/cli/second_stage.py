@@ -1,0 +1,89 @@
+"""The second stage of `fastlmm batch`: a model of the means of all trials, in the same command."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import OptionError
+
+if TYPE_CHECKING:
+    from ..batch import BatchResult
+
+WEIGHTS = ("full", "smith", "diagonal")
+FOLDER = "second_stage"
+BEST = 10  # are printed; the file has all
+
+
+def add_second_stage(parser: argparse.ArgumentParser) -> None:
+    """Describe its options to the parser of the batch."""
+    stage = parser.add_argument_group("a second stage on the means (docs/two_stages.md)")
+    stage.add_argument(
+        "--second-stage", metavar="FORMULA",
+        help="also fit this to the means of all trials: 'mean ~ 1 + (1|gen) + (1|trial)'; its tables go to "
+        f"{FOLDER}/ in --out",
+    )  # fmt: skip
+    stage.add_argument(
+        "--stage-weights", choices=WEIGHTS, default="full",
+        help="what it knows of the errors of the means (default: full, their whole covariance)",
+    )  # fmt: skip
+    stage.add_argument(
+        "--stage-values", action="append", default=[], metavar="GROUP",
+        help="mean + BLUP of these levels with ranks, over all trials: gen",
+    )  # fmt: skip
+    stage.add_argument("--stage-trait", metavar="TRAIT", help="which of several traits")
+
+
+def check_second_stage(arguments: argparse.Namespace) -> None:
+    """Raises OptionError for options that do not go together, before the first trial is fitted."""
+    if not arguments.second_stage:
+        if arguments.stage_values or arguments.stage_trait:
+            raise OptionError("--stage-values and --stage-trait belong to --second-stage FORMULA")
+        return
+    from ..design.formula import parse_formula
+
+    parse_formula(arguments.second_stage)
+    if len(arguments.emmeans) != 1:
+        raise OptionError("--second-stage needs the means it is about: one --emmeans SPEC")
+
+
+def first_stage_structures(structures: Mapping[str, Any], arguments: argparse.Namespace) -> dict[str, Any]:
+    """Structures of the trials: relationships that only the second stage names are not for them."""
+    if not arguments.second_stage:
+        return dict(structures)
+    texts = " ".join([*arguments.formula, arguments.residual])
+    own = {
+        name: known
+        for name, known in structures["relationships"].items()
+        if re.search(rf"vm\(.*,\s*{re.escape(name)}\s*\)", texts)
+    }
+    return {**structures, "relationships": own}
+
+
+def print_second_stage(
+    result: BatchResult, relationships: Mapping[str, Any], arguments: argparse.Namespace
+) -> None:  # fmt: skip
+    """Fit, print the summary, write the tables as CSV."""
+    from ..batch import second_stage
+    from .fit import slug, write_tables
+
+    used = {name: own for name, own in relationships.items() if name in arguments.second_stage}
+    fit = second_stage(
+        result, arguments.second_stage, relationships=used, weights=arguments.stage_weights,
+        trait=arguments.stage_trait,
+    )  # fmt: skip
+    tables = {
+        "fixed_effects": fit.fixed_effects(level=arguments.level),
+        "variance_components": fit.variance_components,
+    }
+    if fit.design.random:
+        tables["blups"] = fit.blups(level=arguments.level)
+    print(f"\nSecond stage:\n{fit.summary()}")
+    for term in arguments.stage_values:
+        values = fit.genotype_values(term, level=arguments.level)
+        print(f"\n{values.best(min(BEST, len(values.to_frame())))}")
+        tables[f"genotype_values_{slug(term)}"] = values.to_frame()
+    write_tables(tables, Path(arguments.out) / FOLDER, "csv")
