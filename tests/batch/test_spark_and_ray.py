@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -33,10 +34,11 @@ def assert_means(found: pd.DataFrame) -> None:
         np.testing.assert_allclose(theirs[column].astype(float), ours[column], rtol=1e-8)
 
 
-def test_spark():
+def test_spark(monkeypatch):
     sql = pytest.importorskip("pyspark.sql")
     if shutil.which("java") is None:
         pytest.skip("Spark needs Java")
+    monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
     session = sql.SparkSession.builder.master("local[2]").getOrCreate()
     try:
         names: dict[str, object] = {"frame": session.createDataFrame(TRIALS)}
