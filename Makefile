@@ -49,9 +49,8 @@ bench: setup
 wheel: setup
 	@$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 
-docs: setup
-	@$(BIN)/python -c 'import sphinx_gallery, myst_parser' 2>/dev/null || \
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+docs:
+	@$(PYTHON) tools/bootstrap.py docs
 	@OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 $(BIN)/python tools/build_site.py --quiet
 
 clean:

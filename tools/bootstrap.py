@@ -3,6 +3,7 @@
 
     python3 tools/bootstrap.py         for everything: tests, linters, clusters
     python3 tools/bootstrap.py demo    for the demonstration alone; the rest can be added later
+    python3 tools/bootstrap.py docs    for the documentation site
 
 Runs on a bare Python 3.11 with nothing but the standard library. When nothing changed since the last
 run it returns at once (a stamp in .venv holds the digest of what it depends on, and the extras that are
@@ -28,7 +29,11 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 STAMP = VENV / ".fastlmm-setup"
 # Extras of the package by what is asked for.
-EXTRAS = {"demo": ("plots",), "everything": ("plots", "batch", "test", "dev")}
+EXTRAS = {
+    "demo": ("plots",),
+    "docs": ("plots", "batch", "docs"),
+    "everything": ("plots", "batch", "sklearn", "test", "dev"),
+}
 MINIMUM_PYTHON = (3, 11)
 
 # What each missing piece is called on Debian and Ubuntu.
@@ -274,17 +279,22 @@ def digest() -> str:
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
+def extras_there() -> set[str]:
+    """Extras that .venv has of what the project asks for today."""
+    if not (STAMP.is_file() and (VENV / "bin" / "fastlmm").exists()):
+        return set()
+    then, *there = STAMP.read_text().split()
+    return set(there) if then == digest() else set()
+
+
 def up_to_date(extras: tuple[str, ...]) -> bool:
     """Whether .venv has these extras, and nothing changed since."""
-    if not (STAMP.is_file() and (VENV / "bin" / "fastlmm").exists()):
-        return False
-    then, *there = STAMP.read_text().split()
-    return then == digest() and set(extras) <= set(there)
+    return set(extras) <= extras_there()
 
 
 def main(wanted: str = "everything") -> int:
     if wanted not in EXTRAS:
-        print(f"bootstrap.py sets up {' or '.join(EXTRAS)}, not '{wanted}'.", file=sys.stderr)
+        print(f"bootstrap.py sets up {', '.join(EXTRAS)}, not '{wanted}'.", file=sys.stderr)
         return 2
     if sys.version_info < MINIMUM_PYTHON:
         found = f"{sys.executable} is {sys.version.split()[0]}"
@@ -297,7 +307,7 @@ def main(wanted: str = "everything") -> int:
     try:
         version = system_packages()
         install(environment(), version, extras)
-        STAMP.write_text(" ".join((digest(), *extras)))
+        STAMP.write_text(" ".join((digest(), *sorted({*extras, *extras_there()}))))
     except SetupError as error:
         print(error, file=sys.stderr)
         return 1

@@ -129,16 +129,16 @@ def test_what_is_there_is_not_set_up_again(bootstrap, monkeypatch, tmp_path):
     monkeypatch.setattr(bootstrap, "environment", lambda: tmp_path / "bin" / "python")
     installed = []
     monkeypatch.setattr(bootstrap, "install", lambda python, version, extras: installed.append(extras))
-    for wanted in ("demo", "demo", "everything", "everything", "demo"):
+    for wanted in ("demo", "demo", "everything", "everything", "demo", "docs", "everything", "docs"):
         assert bootstrap.main(wanted) == 0
-    assert installed == [bootstrap.EXTRAS["demo"], bootstrap.EXTRAS["everything"]]
+    assert installed == [bootstrap.EXTRAS[name] for name in ("demo", "everything", "docs")]
     (tmp_path / "stamp").write_text("something else")
     assert not bootstrap.up_to_date(bootstrap.EXTRAS["demo"])
 
 
 def test_what_is_not_known_is_refused(bootstrap, capsys):
     assert bootstrap.main("all") == 2
-    assert "demo or everything, not 'all'" in capsys.readouterr().err
+    assert "demo, docs, everything, not 'all'" in capsys.readouterr().err
 
 
 def test_advice_names_what_apt_would_install(bootstrap):

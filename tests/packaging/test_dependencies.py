@@ -7,7 +7,7 @@ import importlib.util
 import re
 import sys
 import tomllib
-from importlib import metadata, util
+from importlib import metadata
 from pathlib import Path
 
 from packaging.requirements import Requirement
