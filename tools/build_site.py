@@ -37,6 +37,7 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
         "fastlmm_core.inference.mean_comparisons.DifferenceErrors",
         "fastlmm_core.inference.mean_comparisons.ComparisonIntervals",
         "fastlmm_core.inference.figure_tables.FigureTable",
+        "fastlmm_core.results.conditional_aic.ConditionalAIC",
     )),
     "random": ("Random effects and their variances", (
         "fastlmm_core.results.correlations.CorrelationTable",
@@ -54,7 +55,7 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
     )),
     "batches": ("Many trials", (
         "fastlmm_core.fit_batch", "fastlmm_core.fit_group", "fastlmm_core.second_stage",
-        "fastlmm_core.BatchResult", "fastlmm_core.run",
+        "fastlmm_core.BatchResult", "fastlmm_core.run", "fastlmm_core.read_batch", "fastlmm_core.report",
     )),
     "environments": ("Genotypes in environments", (
         "fastlmm_core.gxe", "fastlmm_core.multi_environment.summaries.GxE",

@@ -19,11 +19,11 @@ import math
 from functools import lru_cache
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from fastlmm_core.errors import OptionError
 from fastlmm_core.inference.tail_tables import tabulated_quantiles, tabulated_tails
+from fastlmm_core.kernels.compile import kernel
 
 Floats = NDArray[np.floating]
 Flags = NDArray[np.bool_]
@@ -38,13 +38,13 @@ LARGEST_DF = 1e12  # above, the normal range
 LARGEST_LOG_Q = 700.0  # quantiles above exp of it are infinite
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def normal_cdf(z: float) -> float:
     """Phi(z), to full relative accuracy in the lower tail."""
     return 0.5 * math.erfc(-z * 0.7071067811865476)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def log_range_tail(w: float, k: float, z_grid: Floats, phi: Floats, z_step: float) -> float:
     """log T(w; k), the tail of the range of k standard normal variables, by the trapezoidal rule.
 
@@ -67,7 +67,7 @@ def log_range_tail(w: float, k: float, z_grid: Floats, phi: Floats, z_step: floa
     return math.log(total) if total > 0.0 else -745.0
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def log_scaled_head(w: float, k: float, z_grid: Floats, phi: Floats, z_step: float) -> float:
     """log of [1 - T(w; k)] / w^(k-1), which is smooth in w down to 0 for any real k."""
     total = 0.0
@@ -82,7 +82,7 @@ def log_scaled_head(w: float, k: float, z_grid: Floats, phi: Floats, z_step: flo
     return math.log(k * z_step * 0.3989422804014327 * total)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def fill_piece(
     piece: int,
     k: float,
@@ -114,7 +114,7 @@ def fill_piece(
     filled[piece] = True
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def tabulated_log_tail(
     w: float, k: float, coef: Floats, filled: Flags, z_grid: Floats, phi: Floats, z_step: float, width: float
 ) -> tuple[float, float]:
@@ -146,7 +146,7 @@ def tabulated_log_tail(
     return min(value, 0.0), slope
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def log_chi_kernel(u: float, df: float) -> float:
     """u - (exp(2u) - 1) / 2 times df: the log density of u = log s without its constant."""
     if abs(u) > 0.02:
@@ -159,7 +159,7 @@ def log_chi_kernel(u: float, df: float) -> float:
     return -df * total
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def log_chi_constant(df: float) -> float:
     """log of 2 (df/2)^(df/2) exp(-df/2) / Gamma(df/2)."""
     x = 0.5 * df
@@ -170,7 +170,7 @@ def log_chi_constant(df: float) -> float:
     return math.log(2.0) + 0.5 * math.log(x / (2.0 * math.pi)) - series
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def log_studentized_tail(
     q: float,
     k: float,
@@ -226,7 +226,7 @@ def log_studentized_tail(
     return min(top + math.log(total * step) + log_chi_constant(df), 0.0), moment / total
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def fill_tails(
     q: Floats,
     k: float,
@@ -255,7 +255,7 @@ def fill_tails(
             out[i] = math.exp(value)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def fill_quantiles(
     tail: float,
     k: float,

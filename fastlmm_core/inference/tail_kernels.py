@@ -8,10 +8,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from fastlmm_core.kernels.compile import OPTIONS
+from fastlmm_core.kernels.compile import kernel
 
 Floats = NDArray[np.floating]
 Integers = NDArray[np.integer]
@@ -20,7 +19,7 @@ EPS = float(np.finfo(float).eps)
 MAX_ITERATIONS = 100
 
 
-@njit(**OPTIONS)
+@kernel
 def chebyshev_sum(coef: Floats, x: float) -> float:
     """Value at x of the series `coef` (n,), by Clenshaw's recurrence."""
     b1 = 0.0
@@ -32,7 +31,7 @@ def chebyshev_sum(coef: Floats, x: float) -> float:
     return x * b1 - b2 + coef[0]
 
 
-@njit(**OPTIONS)
+@kernel
 def fold_series(coef: Floats, x: float, out: Floats) -> None:
     """out = sum_j T_j(x) coef[j]: the series (n_out,) in the other variable at x, from coef (n, n_out)."""
     for i in range(out.size):
@@ -47,7 +46,7 @@ def fold_series(coef: Floats, x: float, out: Floats) -> None:
         now = after
 
 
-@njit(**OPTIONS)
+@kernel
 def sum_tail_pieces(
     q: Floats, inverse_df: Floats, slot: Integers, bounds: Floats, coef: Floats, out: Floats
 ) -> None:
@@ -66,7 +65,7 @@ def sum_tail_pieces(
         out[i] = math.exp(min(value, 0.0))
 
 
-@njit(**OPTIONS)
+@kernel
 def sum_quantile_pieces(
     inverse_df: Floats, slot: Integers, bounds: Floats, coef: Floats, out: Floats
 ) -> None:
@@ -82,13 +81,13 @@ def sum_quantile_pieces(
             )
 
 
-@njit(**OPTIONS)
+@kernel
 def excess(t: float, log_start: float, log_length: float, series: Floats, alpha: float) -> float:
     """alpha - P(t), log P being `series` over log t from log_start on; log_length may be negative."""
     return alpha - math.exp(chebyshev_sum(series, 2.0 * (math.log(t) - log_start) / log_length - 1.0))
 
 
-@njit(**OPTIONS)
+@kernel
 def propose_step(
     a: float, b: float, c: float, fa: float, fb: float, fc: float, previous: float, shortest: float
 ) -> float:
@@ -113,7 +112,7 @@ def propose_step(
     return step if abs(step) >= shortest else math.copysign(shortest, step)
 
 
-@njit(**OPTIONS)
+@kernel
 def search_root(
     low: float,
     high: float,
@@ -153,7 +152,7 @@ def search_root(
     return b
 
 
-@njit(**OPTIONS)
+@kernel
 def search_dunnett(
     inverse_df: Floats, slot: Integers, bounds: Floats, ends: Floats, coef: Floats, alpha: float,
     tolerance: float, out: Floats,
