@@ -141,7 +141,7 @@ class Prepared(Displayed):
                 equations = build_model(design, fixed_last=not self.reml)
                 if rotated != (equations.rotation is not None):
                     # equal and unequal weights have other patterns
-                    factor = _factor_of(design, equations, None, self.factorization)
+                    factor = make_factor(equations, None, self.factorization)
             else:
                 equations = equations.with_weights(own)
         if start:
@@ -256,19 +256,11 @@ def prepare_design(
             design.X, design.random, weights=design.weights, has_intercept=design.has_intercept,
             fixed_last=not restricted, weak_columns=design.weak_columns,
         )  # fmt: skip
-    factor = _factor_of(design, equations, max_memory, factorization)
+    factor = make_factor(equations, max_memory, factorization)
     timings = {"design": seconds, "prepare": time.perf_counter() - began}
     return Prepared(
         design, restricted, equations, factor, timings, offset, contrasts, held or {}, factorization
     )
-
-
-def _factor_of(
-    design: Design, equations: MixedModelEquations | StructuredEquations,
-    max_memory: int | float | str | None, factorization: str,
-) -> CholeskyFactor:  # fmt: skip
-    penalized = any(term.is_spline for term in design.random)
-    return make_factor(equations, max_memory, factorization, penalized)
 
 
 @public(

@@ -26,7 +26,8 @@ from fastlmm_core.engine.rotation import RowRotation
 from fastlmm_core.engine.terms import EngineTerm
 from fastlmm_core.kernels.columns import standardize_columns
 from fastlmm_core.kernels.crossproducts import permute_pattern
-from fastlmm_core.kernels.loadings import add_pieces, apply_loadings, assemble_loadings
+from fastlmm_core.kernels.loadings import apply_loadings, assemble_loadings
+from fastlmm_core.kernels.sparse_products import add_pieces, contract_pieces, multiply_pieces, multiply_rows
 from fastlmm_core.linalg.column_scale import columns_to_user
 from fastlmm_core.linalg.elimination import order_nodes
 from fastlmm_core.structures.residuals.base import ResidualStructure
@@ -132,14 +133,17 @@ class StructuredEquations:
         return tuple(out)
 
     @cached_property
-    def matrix_transposed(self) -> sp.csr_array:
-        """W' (q, n_rows), by rows."""
-        return sp.csr_array(self.matrix.T)
+    def row_arrays(self) -> tuple[tuple[np.ndarray, ...], ...]:
+        """W and W' as (indptr, indices, data) by rows."""
+        both = self.matrix, sp.csr_array(self.matrix.T)
+        return tuple((A.indptr.astype(np.int64), A.indices.astype(np.int64), A.data) for A in both)
 
     @cached_property
-    def P_pieces_transposed(self) -> sp.csr_array:
-        """B_P' (1 + level pieces, nnz(C)), a view."""
-        return sp.csr_array(self.P_pieces.T)
+    def prior_arrays(self) -> tuple[np.ndarray, ...]:
+        """Row, column and value of the entries of all pieces of P by (b + 1,) pointers."""
+        P, C = self.P_pieces, self.spherical
+        column = np.searchsorted(C.indptr, P.indices, side="right") - 1
+        return P.indptr.astype(np.int64), C.indices[P.indices], column.astype(np.int64), P.data
 
     @cached_property
     def row_precision(self) -> RowPrecision:
@@ -197,6 +201,35 @@ class StructuredEquations:
             if term.levels is not None:
                 parts.append(term.levels.coefficients(theta[level])[0])
         return np.concatenate(parts)
+
+    def fitted(self, coefficients: np.ndarray) -> np.ndarray:
+        """W u (n_rows,) of natural scalars u (q,)."""
+        return np.asarray(multiply_rows(*self.row_arrays[0], coefficients))
+
+    def project(self, rows: np.ndarray) -> np.ndarray:
+        """W' x (q, 1) of x (n_rows,)."""
+        return np.asarray(multiply_rows(*self.row_arrays[1], rows))[:, None]
+
+    def multiply_prior(self, c_P: np.ndarray, B: np.ndarray) -> np.ndarray:
+        """P B for spherical B (q', k) and the coefficients of all pieces; zero on fixed and missing rows."""
+        out = np.zeros_like(B)
+        multiply_pieces(*self.prior_arrays, c_P, B, out)
+        return out
+
+    def prior_sums(self, C_inv: np.ndarray, s: np.ndarray) -> np.ndarray:
+        """<C^-1 + s s', P_b> of all pieces, from C^-1 on the pattern of C and s (q',)."""
+        out = np.empty(self.P_pieces.shape[1])
+        contract_pieces(*self.prior_arrays, C_inv[self.P_pieces.indices], s, out)
+        return out
+
+    def prior_slopes(self, k: int, jacobian: np.ndarray, s: np.ndarray) -> np.ndarray:
+        """dP_t s (q', t) of the level parameters of term k, for s (q',) and dc (t, pieces of the term)."""
+        out = np.empty((s.size, jacobian.shape[0]))
+        c = np.zeros(self.P_pieces.shape[1])
+        for t, row in enumerate(jacobian):
+            c[self.level_pieces[k]] = row
+            out[:, t] = self.multiply_prior(c, s[:, None])[:, 0]
+        return out
 
     def spread(self, loadings: np.ndarray, B: np.ndarray) -> np.ndarray:
         """F B, natural (q, k) from spherical scalars."""

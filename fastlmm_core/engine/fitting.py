@@ -76,14 +76,24 @@ class StructuredOptimum:
         )
 
 
-class Evaluations:
-    """Points of one response y (n_rows,). The factor holds the latest, which is not computed again."""
+class Criterion:
+    """The deviance of one response. The factor holds the latest point, which is not computed again.
+
+    Parameters
+    ----------
+    e : StructuredEquations
+    factor : CholeskyFactor
+        Nobody else may factorize with it.
+    y : (n_rows,)
+        Zeros at missing plots.
+    """
 
     def __init__(self, e: StructuredEquations, factor: CholeskyFactor, y: np.ndarray):
         self.equations, self.factor, self.y = e, factor, y
         self._latest: StructuredPoint | None = None
 
     def at(self, theta: np.ndarray) -> StructuredPoint:
+        """The point at theta, factorized."""
         if self._latest is None or not np.array_equal(self._latest.theta, theta):
             self._latest = None  # of the point before only the search keeps what it needs
             self._latest = evaluate(self.equations, self.factor, self.y, theta)
@@ -102,7 +112,7 @@ def fit_structures(
         Values at which parameters are held, NaN where they are free.
     start : (n_theta,), optional
     """
-    points = Evaluations(e, factor, np.concatenate([y, np.zeros(e.residual.n_missing)]))
+    criterion = Criterion(e, factor, np.concatenate([y, np.zeros(e.residual.n_missing)]))
     free = np.ones(e.n_theta, bool) if held is None else np.isnan(held)
     fixed = np.zeros(e.n_theta) if held is None else np.where(free, 0.0, held)
 
@@ -113,20 +123,22 @@ def fit_structures(
 
     first = starting_values(e, y) if start is None else start
     if not free.any():
-        point = without_cancellation(e, factor, points.at(fixed))
+        point = without_cancellation(e, factor, criterion.at(fixed))
         empty = np.zeros(0)
         end = SearchEnd(empty, 0, point, True, 0.0, 0, 1, empty, np.zeros((0, 0)), None, np.empty((0, 3)))
         return StructuredOptimum(end, fixed, free, None, point, np.inf)
     best: StructuredOptimum | None = None
     for theta in _starts(e, y, first, start is not None):
-        found = _from_start(points, theta, free, place, progress)
+        found = _from_start(criterion, theta, free, place, progress)
         if best is None or found.point.deviance < best.point.deviance - 1e-8:
             best = found
     assert best is not None
-    point = points.at(best.theta)
-    if best.end.decrement > TOLERANCE and best.end.status != 2 and factor.flops <= LARGE_FLOPS:
-        best = _polished(points, replace(best, point=point))
-        point = points.at(best.theta)
+    point = criterion.at(best.theta)
+    rounding = 0.0 if best.score is None else best.score.rounding
+    reached = max(TOLERANCE, min(rounding, LARGEST_DECREMENT))  # below its rounding no step can be judged
+    if best.end.decrement > reached and best.end.status != 2 and factor.flops <= LARGE_FLOPS:
+        best = _polished(criterion, replace(best, point=point))
+        point = criterion.at(best.theta)
     return replace(best, point=without_cancellation(e, factor, point))
 
 
@@ -152,11 +164,11 @@ def _starts(e: StructuredEquations, y: np.ndarray, first: np.ndarray, given: boo
 
 
 def _from_start(
-    points: Evaluations, theta: np.ndarray, free: np.ndarray,
+    criterion: Criterion, theta: np.ndarray, free: np.ndarray,
     place: Callable[[np.ndarray], np.ndarray], progress: Progress | None,
 ) -> StructuredOptimum:  # fmt: skip
     """Search, set variances at the boundary to zero, leave zeros whose score wants them to grow."""
-    e, factor = points.equations, points.factor
+    e, factor = criterion.equations, criterion.factor
     tolerance = TOLERANCE_LARGE if factor.flops > LARGE_FLOPS else TOLERANCE
 
     bounded = e.lower_bounds == 0.0
@@ -165,7 +177,7 @@ def _from_start(
     def evaluate_folded(values: np.ndarray) -> StructuredPoint:
         """The criterion is continued evenly across the bound of a standard deviation."""
         folded[:] = np.where(bounded[free] & (values < 0.0), -1.0, 1.0)
-        return points.at(place(values * folded))
+        return criterion.at(place(values * folded))
 
     def score(point: StructuredPoint) -> tuple[np.ndarray, np.ndarray, Score]:
         full = score_at(e, factor, point, residual=bool(free[e.slices[1]].any()))
@@ -182,27 +194,27 @@ def _from_start(
         reached = place(np.where(bounded[free], np.abs(end.theta), end.theta))
         at_bound = bounded & free & (np.abs(reached) < NEAR_BOUND)
         if end.decrement > LARGEST_DECREMENT and at_bound.any():
-            return _at_bounds(points, reached, free, at_bound, progress)
-        snapped, boundary, restart = _set_boundary(points, reached, free, end)
+            return _at_bounds(criterion, reached, free, at_bound, progress)
+        snapped, boundary, restart = _set_boundary(criterion, reached, free, end)
         if restart is None:
             break
         theta = restart
-    return StructuredOptimum(end, snapped, free, end.extra, points.at(snapped), boundary)
+    return StructuredOptimum(end, snapped, free, end.extra, criterion.at(snapped), boundary)
 
 
-def _polished(points: Evaluations, found: StructuredOptimum) -> StructuredOptimum:
+def _polished(criterion: Criterion, found: StructuredOptimum) -> StructuredOptimum:
     """Newton steps with exact second derivatives from where a search stalled.
 
     The average information of structures that bend strongly is too far from the second derivatives for the
     last digits: the deviance has stopped to change when the parameters still move.
     """
-    e, factor = points.equations, points.factor
+    e, factor = criterion.equations, criterion.factor
     theta, point = found.theta, found.point
     at = np.flatnonzero(found.free & ~((e.lower_bounds == 0.0) & (theta == 0.0)))
     if not at.size:
         return found
     gradient = gradient_at(e, factor, point)[0][at]
-    H = difference_hessian(e, factor.copy(), points.y, theta, at)
+    H = difference_hessian(e, factor.copy(), criterion.y, theta, at)
     inverse = invert_on_range(H, flat_rotations(e, theta, at))
     decrement = 0.5 * float(gradient @ inverse @ gradient)
     for _ in range(POLISHING_STEPS):
@@ -211,7 +223,7 @@ def _polished(points: Evaluations, found: StructuredOptimum) -> StructuredOptimu
             break
         moved = theta.copy()
         moved[at] += step
-        trial = points.at(moved)
+        trial = criterion.at(moved)
         if not trial.deviance <= point.deviance + 1e-14 * (abs(point.deviance) + e.n) * 100.0:
             break
         next_gradient = gradient_at(e, factor, trial)[0][at]
@@ -237,7 +249,7 @@ def _polished_end(
 
 
 def _at_bounds(
-    points: Evaluations, theta: np.ndarray, free: np.ndarray, at_bound: np.ndarray, progress: Progress | None
+    criterion: Criterion, theta: np.ndarray, free: np.ndarray, at_bound: np.ndarray, progress: Progress | None
 ) -> StructuredOptimum:
     """The optimum with standard deviations at their bound of zero, where the criterion has a kink."""
     start = np.where(at_bound, 0.0, theta)
@@ -248,7 +260,7 @@ def _at_bounds(
         out[inner] = values
         return out
 
-    found = _from_start(points, start, inner, place, progress)
+    found = _from_start(criterion, start, inner, place, progress)
     return replace(found, free=free)
 
 
@@ -271,10 +283,10 @@ def without_rotations(
 
 
 def _set_boundary(
-    points: Evaluations, theta: np.ndarray, free: np.ndarray, end: SearchEnd
+    criterion: Criterion, theta: np.ndarray, free: np.ndarray, end: SearchEnd
 ) -> tuple[np.ndarray, float, np.ndarray | None]:
     """theta with variances at zero set there, the smallest score at a zero, and a start that leaves it."""
-    e = points.equations
+    e = criterion.equations
     out, smallest, restart = theta.copy(), np.inf, None
     for k, (term, (own, _)) in enumerate(zip(e.terms, e.slices[0], strict=True)):
         if not term.structure.n_theta or not free[own].all():
@@ -299,6 +311,6 @@ def _set_boundary(
         zeroed[:, tiny] = 0.0
         moved = out.copy()
         moved[own] = term.structure.theta_of(zeroed)
-        if points.at(moved).deviance <= end.point.deviance + LARGEST_RISE:
+        if criterion.at(moved).deviance <= end.point.deviance + LARGEST_RISE:
             out = moved
     return out, smallest, restart

@@ -24,6 +24,7 @@ from fastlmm_core.kernels.loadings import accumulate_loading_scores, spread_inve
 from fastlmm_core.linalg.base import CholeskyFactor
 
 LOG_TWO_PI = float(np.log(2.0 * np.pi))
+EPSILON = float(np.finfo(float).eps)
 # Residual variance of a row, in units of the response's, below which log|X'V^-1 X| is corrected for rounding,
 # and numbers that the correction may hold.
 TINY_RESIDUAL = 1e-6
@@ -51,6 +52,8 @@ class StructuredPoint:
         y - W F s.
     projected : (q, 1)
         W' R^-1 e.
+    diagonal : (q',)
+        Of C.
     """
 
     theta: np.ndarray
@@ -62,6 +65,7 @@ class StructuredPoint:
     coefficients: np.ndarray
     residual: np.ndarray
     projected: np.ndarray
+    diagonal: np.ndarray
 
 
 def n_leading(e: StructuredEquations) -> int:
@@ -82,18 +86,20 @@ def evaluate(
     if precision is None:
         precision = e.row_precision.at(c_R)
     G = e.crossproducts_at(c_R)
-    loadings, C = e.loadings_at(theta), factor.zeros(e.indices.size)
-    e.assemble(G, loadings, e.level_coefficients(theta), C)
-    if not np.isfinite(C.sum()) or not factor.factorize(C):
+    loadings, c_P, C = e.loadings_at(theta), e.level_coefficients(theta), factor.zeros(e.indices.size)
+    e.assemble(G, loadings, c_P, C)
+    if not np.isfinite(C.sum()):
         return _failed_at(theta)
-    solution = factor.solve(e.gather(loadings, np.asarray(e.matrix_transposed @ (precision @ y))[:, None]))
+    diagonal = C[e.indptr[:-1]]
+    if not factor.factorize(C):
+        return _failed_at(theta)
+    solution = factor.solve(e.gather(loadings, e.project(precision @ y)))
 
     def remainder() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         coefficients = e.spread(loadings, solution)
-        residual = y - e.matrix @ coefficients[:, 0]
+        residual = y - e.fitted(coefficients[:, 0])
         weighted = precision @ residual
-        projected = np.asarray(e.matrix_transposed @ weighted)[:, None]
-        return coefficients, residual, weighted, projected, prior_product(e, theta, solution)
+        return coefficients, residual, weighted, e.project(weighted), e.multiply_prior(c_P, solution)
 
     # one step of refinement on the residual itself keeps e' R^-1 e accurate where variances are far apart
     *_, projected, prior = remainder()
@@ -107,13 +113,14 @@ def evaluate(
     dof = e.n if e.fixed_last else e.n - e.p
     deviance = factor.log_determinant(n_leading(e)) - log_P + log_R + quadratic + dof * LOG_TWO_PI
     return StructuredPoint(
-        theta, float(deviance), loadings, G, precision, solution, coefficients, residual, projected
-    )
+        theta, float(deviance), loadings, G, precision, solution, coefficients, residual, projected,
+        diagonal,
+    )  # fmt: skip
 
 
 def _failed_at(theta: np.ndarray) -> StructuredPoint:
     none = np.empty((0, 0))
-    return StructuredPoint(theta, np.inf, none, none, none, none, none, none, none)
+    return StructuredPoint(theta, np.inf, none, none, none, none, none, none, none, none)
 
 
 def without_cancellation(
@@ -134,7 +141,7 @@ def without_cancellation(
     B[e.spherical.fixed, np.arange(e.p)] = 1.0
     B = factor.solve(B)
     rows = np.asarray(e.matrix @ e.spread(point.loadings, B))
-    energy = rows.T @ (point.precision @ rows) + B.T @ prior_product(e, point.theta, B)
+    energy = rows.T @ (point.precision @ rows) + B.T @ e.multiply_prior(e.level_coefficients(point.theta), B)
     computed = B[e.spherical.fixed]
     accurate = computed + computed.T - 0.5 * (energy + energy.T)
     (sign, before), (sign_after, after) = np.linalg.slogdet(computed), np.linalg.slogdet(accurate)
@@ -142,18 +149,6 @@ def without_cancellation(
     if sign <= 0.0 or sign_after <= 0.0 or not abs(change) < 0.1:
         return point
     return replace(point, deviance=point.deviance + float(change))
-
-
-def prior_product(e: StructuredEquations, theta: np.ndarray, B: np.ndarray) -> np.ndarray:
-    """P B for spherical B (q', k); zero on fixed and missing rows."""
-    out = np.zeros_like(B)
-    for term, rows, (_, level) in zip(e.terms, e.spherical.rows, e.slices[0], strict=True):
-        part = B[rows]
-        if term.levels is not None:
-            Q = term.levels.precision(theta[level])
-            part = (Q @ part.reshape(rows.shape[0], -1)).reshape(part.shape)
-        out[rows] = part
-    return out
 
 
 @dataclass(frozen=True)
@@ -167,29 +162,35 @@ class Score:
         Average information, with the second derivatives of T where the score of T is known.
     scores : list of (m, m) or None
         S_k = d(-2l) / dT_k of every term (inside basis).
+    rounding : float
+        What cancellation may cost log|C|: eps sum_j C_jj (C^-1)_jj, large where a smoothing parameter is.
     """
 
     gradient: np.ndarray
     curvature: np.ndarray
     scores: list[np.ndarray | None]
+    rounding: float
 
 
 def gradient_at(
-    e: StructuredEquations, factor: CholeskyFactor, point: StructuredPoint, residual: bool = True
-) -> tuple[np.ndarray, list[np.ndarray]]:
+    e: StructuredEquations, factor: CholeskyFactor, point: StructuredPoint, residual: bool = True,
+    C_inv: np.ndarray | None = None,
+) -> tuple[np.ndarray, list[np.ndarray]]:  # fmt: skip
     """Exact gradient of the deviance, and N_k = S_k Lambda_k (m, r) of every term.
 
-    Zeros for the residual's parameters without `residual`, where all of them are held.
+    Zeros for the residual's parameters without `residual`, where all of them are held.  `C_inv` (nnz(C),) is
+    the inverse subset, where it is known already.
     """
     theta = point.theta
-    C_inv = factor.inverse_subset(n_leading(e))
+    if C_inv is None:
+        C_inv = factor.inverse_subset(n_leading(e))
     sides = (e.graph, e.natural.pair, e.spherical.pair)
     W = np.zeros_like(point.loadings)
     accumulate_loading_scores(point.G, C_inv, *sides, point.loadings, W)
     gradient = np.zeros(e.n_theta)
     N = []
     s, q = point.solution[:, 0], point.projected[:, 0]
-    level_sums = _level_sums(e, C_inv, s)
+    level_sums = e.prior_sums(C_inv, s) if any(term.n_level_theta for term in e.terms) else np.zeros(0)
     for k, (term, (own, level)) in enumerate(zip(e.terms, e.slices[0], strict=True)):
         part = W[k, : term.m, : term.width] - q[e.natural.rows[k]].T @ s[e.spherical.rows[k]]
         N.append(part)
@@ -212,30 +213,27 @@ def gradient_at(
     return gradient, N
 
 
-def _level_sums(e: StructuredEquations, C_inv: np.ndarray, s: np.ndarray) -> np.ndarray:
-    """<C^-1 + s s', P_b> of every piece of P, where one depends on a parameter."""
-    if not any(term.n_level_theta for term in e.terms):
-        return np.zeros(0)
-    outer = s[e.spherical.indices] * s[e.spherical.columns]
-    return np.asarray(e.P_pieces_transposed @ (e.spherical.twice * (C_inv + outer)))
-
-
 def score_at(
     e: StructuredEquations, factor: CholeskyFactor, point: StructuredPoint, residual: bool = True
 ) -> Score:
     """Gradient, curvature and the scores of the covariances at the factorized point; see `gradient_at`."""
-    gradient, N = gradient_at(e, factor, point, residual)
+    C_inv = factor.inverse_subset(n_leading(e))
+    gradient, N = gradient_at(e, factor, point, residual, C_inv)
+    rounding = EPSILON * float(point.diagonal @ C_inv[e.indptr[:-1]])
+    del C_inv  # as large as C, and of no use to the curvature
     curvature = average_information(e, factor, point, residual)
     scores: list[np.ndarray | None] = []
-    for k, (term, (own, _)) in enumerate(zip(e.terms, e.slices[0], strict=True)):
+    for k, (term, (own, level)) in enumerate(zip(e.terms, e.slices[0], strict=True)):
         S = covariance_score(N[k], point.loadings[k, : term.m, : term.width])
         scores.append(S)
+        if term.levels is not None and term.n_level_theta:
+            curvature[level, level] += term.levels.curvature(point.theta[level], gradient[level])
         if S is not None and term.structure.n_theta:
             curvature[own, own] += term.structure.covariance_curvature(point.theta[own], S)
     if residual:
         own = e.slices[1]
         curvature[own, own] += e.residual.curvature(point.theta[own], gradient[own])
-    return Score(gradient, curvature, scores)
+    return Score(gradient, curvature, scores, rounding)
 
 
 def covariance_score(N: np.ndarray, loadings: np.ndarray) -> np.ndarray | None:
@@ -273,10 +271,7 @@ def average_information(
             g[columns, own] = np.einsum("tac,la->lct", jacobian, q[rows])
         if term.n_level_theta:
             assert term.levels is not None
-            for at, Q in zip(
-                range(level.start, level.stop), term.levels.precision_jacobian(theta[level]), strict=True
-            ):
-                g[columns, at] = -(Q @ s[columns])
+            g[columns, level] = -e.prior_slopes(k, term.levels.coefficients(theta[level])[1], s)[columns]
     G_natural = np.empty_like(natural)
     multiply_symmetric(point.G, e.natural.indptr, e.natural.indices, natural, G_natural)
     D = natural.T @ G_natural
@@ -290,20 +285,21 @@ def average_information(
         D[own, :] -= cross.T
         D[own, own] += form
     D += prior_inverse_form(e, theta, g)
-    moved = e.gather(point.loadings, G_natural) - g
-    D -= moved.T @ factor.solve(moved)
+    half = factor.solve_lower(e.gather(point.loadings, G_natural) - g, overwrite=True)
+    D -= half.T @ half
     return 0.5 * (D + D.T)
 
 
 def prior_inverse_form(e: StructuredEquations, theta: np.ndarray, g: np.ndarray) -> np.ndarray:
-    """g' P^-1 g for spherical g (q', t), zero on fixed and missing rows."""
+    """g' P^-1 g for g (q', t): rows of a term, columns of its own parameters, zero elsewhere."""
     out = np.zeros((g.shape[1], g.shape[1]))
-    for term, rows, (_, level) in zip(e.terms, e.spherical.rows, e.slices[0], strict=True):
-        part = g[rows]
-        flat = part.reshape(-1, g.shape[1])
-        if term.levels is None:
-            out += flat.T @ flat
-        else:
+    for term, rows, (own, level) in zip(e.terms, e.spherical.rows, e.slices[0], strict=True):
+        mine = slice(own.start, level.stop)
+        part = g[rows, mine]
+        flat = part.reshape(-1, part.shape[2])
+        if term.levels is not None:
             moved = term.levels.multiply_covariance(theta[level], part.reshape(rows.shape[0], -1))
-            out += flat.T @ moved.reshape(flat.shape)
+            out[mine, mine] = flat.T @ moved.reshape(flat.shape)
+        else:
+            out[mine, mine] = flat.T @ flat
     return out

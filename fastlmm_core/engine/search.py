@@ -17,6 +17,7 @@ from fastlmm_core.kernels.search import (
     EVALUATIONS,
     HELD,
     ITERATION,
+    NOISE,
     STATUS,
     start_search,
     take_deviance,
@@ -78,7 +79,8 @@ def search(
     evaluate : callable
         Point at a theta, with an attribute `deviance`, inf where there is none.
     score : callable
-        Gradient, curvature and anything else at the point evaluated last.
+        Gradient, curvature and anything else at the point evaluated last; an attribute `rounding` of the
+        latter is what cancellation may cost the deviance there.
     dof : float
         Observations less fixed effects, for the rounding of the deviance.
     tolerance : float
@@ -99,6 +101,7 @@ def search(
                 point = trial
             continue
         gradient, curvature, extra = score(point)
+        numbers[NOISE] = getattr(extra, "rounding", 0.0)
         action = take_score(state, gradient, curvature)
         if progress is not None:
             seconds = time.perf_counter() - began

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.linalg import solve
 from scipy.sparse.linalg import splu
 
 from fastlmm_core.engine.equations import StructuredEquations
@@ -12,6 +13,8 @@ from fastlmm_core.engine.terms import EngineTerm
 SMALLEST, LARGEST = 0.05, 1.0
 # What a spline explains of the residual variance at the start.
 SPLINE_SHARE = 0.2
+# Coefficients of a spline up to which its precision is solved as a dense matrix.
+DENSE_SPLINE = 1000
 # Correlations of a moment estimate are shrunk towards zero, away from a singular start.
 SHRINK = 0.8
 
@@ -75,5 +78,10 @@ def _level_start(term: EngineTerm, n: int) -> np.ndarray:
     if not levels.holds_variance:
         return start
     basis = term.matrices[0][:n]
-    explained = float(np.sum(basis.toarray().T * splu(levels.precision(start)).solve(basis.T.toarray()))) / n
+    products, precision = (basis.T @ basis).toarray(), levels.precision(start)
+    if levels.size <= DENSE_SPLINE:
+        covered = solve(precision.toarray(), products, assume_a="pos", check_finite=False)
+    else:
+        covered = splu(precision).solve(products)
+    explained = float(np.trace(covered)) / n
     return levels.rescaled(start, SPLINE_SHARE / max(explained, 1e-300))

@@ -43,8 +43,10 @@ if TYPE_CHECKING:
 STEP = 1e-6
 # Away from a bound on which the estimate lies, in the coordinates of the criterion.
 FIRST_STEP = 5.0
-# A curvature below this is that of a spline whose variance has gone to zero.
+# A curvature below this is that of a spline whose variance has no bound; a standard deviation of one below
+# that, in units of a typical one, is zero as far as the search resolves it.
 FLAT = 1e-6
+GONE = 1e-3
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -183,9 +185,9 @@ def variance_traces(criterion: Criterion, x: np.ndarray, held: list[Held]) -> li
     out = []
     for h in held:
         value = h.outer(h.value(x))
-        unseen = (
-            ~np.isnan(criterion.interior) & (curvature <= FLAT) & (h.gradient(away_from(criterion, x)) != 0.0)
-        )
+        flat = (curvature <= FLAT) | (np.abs(x) < GONE)
+        away = np.where(np.isnan(criterion.interior) | ~flat, away_from(criterion, x), criterion.interior)
+        unseen = ~np.isnan(criterion.interior) & flat & (h.gradient(away) != 0.0)
         if np.isfinite(value) and value not in h.parameter.bounds and not unseen.any():
             a = h.gradient(x)
             variance = float(a @ inverse @ a)

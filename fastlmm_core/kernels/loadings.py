@@ -49,14 +49,6 @@ def multiply_below(G, columns, offset, h, right, r, half):
 
 
 @kernel
-def add_pieces(indptr, indices, data, c, out):
-    """out += B c for compressed columns B."""
-    for b in range(indptr.size - 1):
-        for t in range(indptr[b], indptr[b + 1]):
-            out[indices[t]] += data[t] * c[b]
-
-
-@kernel
 def assemble_scalars(G, graph, indptr, loadings, C):
     """`assemble_loadings` where every node has one natural and one spherical scalar, on one pattern."""
     below_ptr, below, term = graph
@@ -112,6 +104,10 @@ def assemble_loadings(G, graph, natural, spherical, loadings, C):
 @kernel
 def spread_inverse(C_inv, graph, natural, spherical, loadings, M):
     """M = F C^-1 F' on the pattern of G, (nnz(G),), from C^-1 on that of C."""
+    if loadings.shape[1] == 1 and loadings.shape[2] == 1:
+        M.fill(0.0)
+        assemble_scalars(C_inv, graph, natural[1], loadings, M)
+        return
     below_ptr, below, term = graph
     first_G, indptr_G = natural
     first_C, indptr_C = spherical

@@ -31,7 +31,7 @@ from fastlmm_core.kernels.trust_region import (
 # What the caller does next.
 EVALUATE, SCORE, END = 0, 1, 2
 # Places in `SearchState.numbers`.
-DEVIANCE, PREDICTED, DECREMENT, PREVIOUS, RADIUS, DOF, TOLERANCE = 0, 1, 2, 3, 4, 5, 6
+DEVIANCE, PREDICTED, DECREMENT, PREVIOUS, RADIUS, DOF, TOLERANCE, NOISE = 0, 1, 2, 3, 4, 5, 6, 7
 # Places in `SearchState.counts`.
 ITERATION, EVALUATIONS, STATUS, HELD, CORRECTED, LARGEST_ITERATION = 0, 1, 2, 3, 4, 5
 # A step that fails below this decrement fails by rounding of the deviance: a smaller one would not do better.
@@ -57,9 +57,10 @@ class SearchState(NamedTuple):
     hessian : (d, d)
         Curvature at `theta`, secant correction included.
     correction : (d, d)
-    numbers : (7,) float64
+    numbers : (8,) float64
         Deviance, predicted decrease, decrement g' |H|^-1 g, decrement before, radius, observations less fixed
-        effects (for the rounding of the deviance), decrement at which to stop.
+        effects (for the rounding of the deviance), decrement at which to stop, and what cancellation may cost
+        the deviance beyond its own digits.
     counts : (6,) int64
         Iterations, evaluations, status (a key of ``reml.optimizer.STATUS``), whether the last evaluation was
         that of `theta`, whether the correction is in use, iterations allowed.
@@ -83,7 +84,7 @@ class SearchState(NamedTuple):
 def start_search(theta, dof, tolerance, max_iterations):
     """A search from `theta` (d,), to evaluate first."""
     d = theta.size
-    numbers = np.array([np.inf, 0.0, np.inf, np.inf, 0.0, dof, tolerance])
+    numbers = np.array([np.inf, 0.0, np.inf, np.inf, 0.0, dof, tolerance, 0.0])
     numbers[RADIUS] = max(1.0, 0.5 * measure_length(theta))
     counts = np.zeros(6, np.int64)
     counts[LARGEST_ITERATION] = max_iterations
@@ -103,7 +104,8 @@ def end_search(state, status):
 @kernel
 def rounding_of(state):
     """Differences of the deviance below this are rounding."""
-    return 1e-14 * (abs(state.numbers[DEVIANCE]) + state.numbers[DOF])
+    own = 1e-14 * (abs(state.numbers[DEVIANCE]) + state.numbers[DOF])
+    return max(own, 0.01 * state.numbers[NOISE])
 
 
 @kernel

@@ -11,14 +11,10 @@ from fastlmm_core.linalg.simplicial import SimplicialFactor
 # Above this many multiply-adds a factorization belongs to supernodes and BLAS: with two crossed factors a fit
 # takes 12 ms by columns and 7 by supernodes at 1e6, 36 and 18 at 3e6, 65 and 23 at 1e7, but 2 and 5 at 3e5.
 SMALL_FLOPS = 1e6
-# The same beside splines: where a smoothing parameter grows without bound C holds numbers 1e8 apart, and sums
-# of BLAS lose digits that columns keep (4 of 24 such trials of 20 x 30 plots then ended without certificate).
-PENALIZED_FLOPS = 4e7
 
 
 def make_factor(
-    equations: Any, max_memory: int | float | str | None = None, factorization: str = "auto",
-    penalized: bool = False,
+    equations: Any, max_memory: int | float | str | None = None, factorization: str = "auto"
 ) -> CholeskyFactor:  # fmt: skip
     """The factor of the equations: the one asked for, or the one that suits their size.
 
@@ -31,8 +27,6 @@ def make_factor(
     factorization : str
         "simplicial" (compiled kernels, column by column), "supernodal" (fronts and BLAS), "cholmod", or
         "auto": the first for small systems, the second above.
-    penalized : bool
-        Whether the equations hold splines.
 
     Raises
     ------
@@ -46,8 +40,7 @@ def make_factor(
         by_columns = SimplicialFactor(
             equations.below_ptr, equations.below, equations.layout.start, equations.indptr, equations.indices
         )
-        largest = PENALIZED_FLOPS if penalized else SMALL_FLOPS
-        if not small or by_columns.flops <= largest:
+        if not small or by_columns.flops <= SMALL_FLOPS:
             return by_columns.admit(max_memory)
     return _panel_class(factorization)(equations.indptr, equations.indices).admit(max_memory)
 

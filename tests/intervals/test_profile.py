@@ -189,7 +189,7 @@ def test_a_spline_whose_variance_is_estimated_as_zero_against_dense_matrices():
         e.terms[0].levels.precision(e.terms[0].levels.start()).toarray(),
         e.terms[0].matrices[0].toarray(),
     )
-    K = basis @ np.linalg.solve(Q, basis.T) / np.exp(-e.terms[0].levels.start()[0])
+    K = basis @ np.linalg.solve(Q, basis.T) / e.terms[0].levels.natural(e.terms[0].levels.start())[0]
     X, y = np.column_stack([np.ones(36), data["x"]]), data["y"].to_numpy()
 
     def deviance(log_s2, variance):

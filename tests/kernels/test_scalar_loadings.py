@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fastlmm_core.kernels.loadings import accumulate_loading_scores, add_pieces, assemble_loadings
+from fastlmm_core.kernels.loadings import accumulate_loading_scores, assemble_loadings, spread_inverse
 
 
 @pytest.fixture
@@ -38,7 +38,9 @@ def test_scores(system):
     np.testing.assert_allclose(found, expected[:, :1, :1], rtol=1e-13)
 
 
-def test_pieces_are_added():
-    out, B = np.ones(4), (np.array([0, 2, 3]), np.array([0, 2, 2]), np.array([1.0, 2.0, 5.0]))
-    add_pieces(*B, np.array([3.0, -1.0]), out)
-    np.testing.assert_array_equal(out, [4.0, 1.0, 2.0, 1.0])
+def test_inverse(system):
+    graph, side, loadings, padded, _, inverse = system
+    found, expected = np.ones(21), np.ones(21)
+    spread_inverse(inverse, graph, side, side, loadings, found)
+    spread_inverse(inverse, graph, side, side, padded, expected)
+    np.testing.assert_allclose(found, expected, rtol=1e-15)

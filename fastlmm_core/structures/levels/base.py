@@ -55,6 +55,10 @@ class LevelStructure(ABC):
     def log_determinant(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
         """log |Q| and its derivatives (n_theta,)."""
 
+    def curvature(self, theta: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+        """What second derivatives of Q add to the average information (t, t), where it is known."""
+        return np.zeros((self.n_theta, self.n_theta))
+
     @abstractmethod
     def multiply_covariance(self, theta: np.ndarray, V: np.ndarray) -> np.ndarray:
         """Q^-1 V for V (L, r)."""
@@ -82,10 +86,6 @@ class LevelStructure(ABC):
     def precision(self, theta: np.ndarray) -> sp.csc_array:
         """Q(theta)."""
         return self._sum_of_pieces(self.coefficients(theta)[0])
-
-    def precision_jacobian(self, theta: np.ndarray) -> list[sp.csc_array]:
-        """dQ / dtheta."""
-        return [self._sum_of_pieces(row) for row in self.coefficients(theta)[1]]
 
     def _sum_of_pieces(self, c: np.ndarray) -> sp.csc_array:
         """sum_b c_b Q_b (L, L)."""

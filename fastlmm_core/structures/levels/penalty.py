@@ -11,17 +11,24 @@ from scipy.linalg import solveh_banded
 
 from fastlmm_core.structures.levels.base import LevelStructure
 
-# log(precision) stays within this of that of a typical variance. At the bounds a direction is straight, or
-# free, to some 1e-6 of the deviance; further out, penalty and data are so far apart that it loses digits.
-LARGEST_LOG = 18.0
-LARGEST_SHARE = 1.0 - 1e-12  # of it that `theta_of` gives back
+# A variance stays within this factor of a typical one. At the bounds a direction is straight, or free, to
+# some 1e-6 of the deviance; further out, penalty and data are so far apart that it loses digits.
+NEGLIGIBLE = float(np.exp(-18.0))
+# Beside a second direction a large penalty has a null space among the coefficients, whose pivots are what is
+# left of its numbers: there the deviance keeps five digits behind the point, as many as the bound costs.
+NEGLIGIBLE_OF_TWO = float(np.exp(-15.0))
+SMALLEST = 1e-12
+LARGEST_SHARE = 1.0 - 1e-12  # of the bounds that `theta_of` gives back
 
 
 class PenaltyLevels(LevelStructure):
-    """Precision of the coefficients of a spline: log(1 / variance_d) = m + 18 tanh((theta_d - m) / 18).
+    """Precision of the coefficients of a spline, theta_d the standard deviation in units of a typical one:
 
-    m is that of a typical variance. The chart ends at the bounds with slope zero, so that a search that goes
-    for a straight line comes to rest there.
+        variance_d / typical = q / (1 + k q),     q = theta_d^2 + k,     k = `least`
+
+    Like every standard deviation of the search it may be zero, where the slope is too: the criterion is
+    linear in a variance that goes to zero, so that one Newton step reaches the straight line, which in the
+    logarithm of the precision is at infinity.
 
     Parameters
     ----------
@@ -45,7 +52,8 @@ class PenaltyLevels(LevelStructure):
         self._pieces = tuple(sp.csc_array(piece) for piece in pieces)
         self._log_eigenvalues = log_eigenvalues
         self.names = names
-        self.centre = -float(np.log(typical))
+        self.typical = typical
+        self.least = NEGLIGIBLE if len(pieces) == 1 else NEGLIGIBLE_OF_TWO
         self.size = self._pieces[0].shape[0]
         self.n_theta = len(self._pieces)
 
@@ -63,19 +71,27 @@ class PenaltyLevels(LevelStructure):
 
     def precisions(self, theta: np.ndarray) -> np.ndarray:
         """1 / variance (D,), kept within bounds around the typical one."""
-        return np.exp(self.centre + LARGEST_LOG * np.tanh((theta - self.centre) / LARGEST_LOG))
+        return (1.0 / (theta**2 + self.least) + self.least) / self.typical
 
     def _slopes(self, theta: np.ndarray) -> np.ndarray:
         """Derivatives of log precision in theta (D,)."""
-        return 1.0 - np.tanh((theta - self.centre) / LARGEST_LOG) ** 2
+        q = theta**2 + self.least
+        return -2.0 * theta / (q * (1.0 + self.least * q))
+
+    def curvature(self, theta: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+        # d(-2l) / d variance times d2 variance / d theta2, by the gradient in theta, which is zero at zero
+        share = self.least * theta**2 / (1.0 + self.least * (theta**2 + self.least))
+        ratio = np.divide(1.0 - 4.0 * share, theta, out=np.zeros_like(theta), where=theta != 0.0)
+        return np.diag(gradient * ratio)
 
     def theta_of(self, variances: np.ndarray) -> np.ndarray:
         """theta (D,) of variances, or of the nearest within the bounds."""
-        share = (-np.log(variances) - self.centre) / LARGEST_LOG
-        return self.centre + LARGEST_LOG * np.arctanh(np.clip(share, -LARGEST_SHARE, LARGEST_SHARE))
+        least, largest = self.least / LARGEST_SHARE, LARGEST_SHARE / self.least
+        ratio = np.clip(variances / self.typical, least, largest)
+        return np.sqrt(np.maximum(1.0 / (1.0 / ratio - self.least) - self.least, 0.0))
 
     def start(self) -> np.ndarray:
-        return np.full(self.n_theta, self.centre)
+        return np.ones(self.n_theta)
 
     def log_determinant(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
         value, gradient = self._log_eigenvalues(self.precisions(theta))
@@ -104,7 +120,8 @@ class PenaltyLevels(LevelStructure):
         return 1.0 / self.precisions(theta)
 
     def natural_jacobian(self, theta: np.ndarray) -> np.ndarray:
-        return -np.diag(self._slopes(theta) / self.precisions(theta))
+        inside = np.where(theta == 0.0, SMALLEST, theta)  # at zero there is no inverse
+        return -np.diag(self._slopes(inside) / self.precisions(theta))
 
     def natural_names(self) -> tuple[str, ...]:
         return self.names

@@ -1,0 +1,63 @@
+"""Products with sparse matrices by rows, and with sums of pieces on the pattern of C.
+
+What a fit multiplies at every step is small: a call of SciPy would take longer than the product.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastlmm_core.kernels.compile import kernel
+
+
+@kernel
+def multiply_rows(indptr, indices, data, x):
+    """A x (n,) for A (n, q) by rows and x (q,)."""
+    n = indptr.size - 1
+    out = np.empty(n)
+    for i in range(n):
+        total = 0.0
+        for t in range(indptr[i], indptr[i + 1]):
+            total += data[t] * x[indices[t]]
+        out[i] = total
+    return out
+
+
+@kernel
+def add_pieces(indptr, place, value, c, out):
+    """out += sum_b c_b P_b (nnz(C),), for pieces by columns on the pattern of C."""
+    for b in range(c.size):
+        for t in range(indptr[b], indptr[b + 1]):
+            out[place[t]] += value[t] * c[b]
+
+
+@kernel
+def multiply_pieces(indptr, row, column, value, c, B, out):
+    """out += P B for P = sum_b c_b P_b and B, out (size, k).
+
+    Entries on and below the diagonal, of piece b from `indptr[b]` on.
+    """
+    k = B.shape[1]
+    for b in range(c.size):
+        if c[b] == 0.0:
+            continue
+        for t in range(indptr[b], indptr[b + 1]):
+            i, j = row[t], column[t]
+            factor = c[b] * value[t]
+            for a in range(k):
+                out[i, a] += factor * B[j, a]
+            if i != j:
+                for a in range(k):
+                    out[j, a] += factor * B[i, a]
+
+
+@kernel
+def contract_pieces(indptr, row, column, value, C_inv, s, out):
+    """out[b] = <C^-1, P_b> + s' P_b s, (pieces,), from C^-1 at the entries and s (size,)."""
+    for b in range(out.size):
+        total = 0.0
+        for t in range(indptr[b], indptr[b + 1]):
+            i, j = row[t], column[t]
+            product = value[t] * (C_inv[t] + s[i] * s[j])
+            total += product if i == j else 2.0 * product
+        out[b] = total

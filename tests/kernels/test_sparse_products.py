@@ -1,0 +1,48 @@
+"""Products with rows and pieces against dense NumPy, compiled and not."""
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from fastlmm_core.kernels.sparse_products import add_pieces, contract_pieces, multiply_pieces, multiply_rows
+
+
+def plain(kernel):
+    return getattr(kernel, "py_func", kernel)
+
+
+@pytest.fixture(params=[False, True], ids=["compiled", "uncompiled"])
+def run(request):
+    return plain if request.param else lambda kernel: kernel
+
+
+def test_rows(run):
+    A = sp.random_array((7, 5), density=0.4, format="csr", rng=np.random.default_rng(1))
+    x = np.arange(1.0, 6.0)
+    found = run(multiply_rows)(A.indptr.astype(np.int64), A.indices.astype(np.int64), A.data, x)
+    np.testing.assert_allclose(found, A.toarray() @ x, rtol=1e-14)
+
+
+def test_pieces(run):
+    rng = np.random.default_rng(2)
+    rows, columns = (part.astype(np.int64) for part in np.tril_indices(6))
+    by_column = np.lexsort((rows, columns))
+    rows, columns = rows[by_column], columns[by_column]
+    P = sp.random_array((rows.size, 3), density=0.5, format="csc", rng=rng)
+    indptr, place = P.indptr.astype(np.int64), P.indices.astype(np.int64)
+    arrays = indptr, rows[place], columns[place], P.data
+    dense = np.zeros((3, 6, 6))
+    dense[:, rows, columns] = dense[:, columns, rows] = P.toarray().T
+    c, B, s = np.array([0.5, 0.0, -2.0]), rng.normal(size=(6, 2)), rng.normal(size=6)
+    entries = np.ones(rows.size)
+    run(add_pieces)(indptr, place, P.data, c, entries)
+    np.testing.assert_allclose(entries, 1.0 + P @ c, rtol=1e-14)
+    out = np.zeros_like(B)
+    run(multiply_pieces)(*arrays, c, B, out)
+    np.testing.assert_allclose(out, np.tensordot(c, dense, 1) @ B, rtol=1e-12, atol=1e-14)
+    inverse = rng.normal(size=(6, 6))
+    inverse = inverse + inverse.T
+    sums = np.empty(3)
+    run(contract_pieces)(*arrays, inverse[rows, columns][place], s, sums)
+    expected = [np.sum(inverse * piece) + s @ piece @ s for piece in dense]
+    np.testing.assert_allclose(sums, expected, rtol=1e-12)
