@@ -70,6 +70,7 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
 CONTRACT = {
     "content", "diagonal", "fingerprint", "locate", "log_determinant", "multiply", "named", "precision",
     "root", "by_columns", "labelled", "term_variances", "coefficient_functions", "again", "plain", "dense",
+    "codes", "of_codes", "of_centred",
     "contrast_statistics", "rescaled", "check", "of", "low_rank", "structured", "joint_tails", "family",
 }  # fmt: skip
 BOUND = {

@@ -99,6 +99,16 @@ def read_batch(folder: str | Path) -> BatchResult:
     ------
     DataError
         When the folder holds no results, none that are finished, or damaged files.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from fastlmm_core import datasets, fit_batch, read_batch
+    >>> model = "yield ~ rep + (1|gen) + (1|rep:block)"
+    >>> with TemporaryDirectory() as folder:
+    ...     written = fit_batch(datasets.path("trials"), model, by="trial", out=folder, progress=False)
+    ...     read_batch(folder).fits.shape == written.fits.shape
+    True
     """
     root = Path(folder)
     if not root.is_dir():

@@ -50,6 +50,13 @@ class ConditionalAIC(Displayed):
     rho : float
         tr(H).
     correction : str
+
+    Examples
+    --------
+    >>> from fastlmm_core import datasets, lmm
+    >>> found = lmm("Reaction ~ Days + (Days|Subject)", datasets.load("sleepstudy")).conditional_aic()
+    >>> round(found.df, 2), found.correction
+    (31.25, 'estimated')
     """
 
     caic: float

@@ -1,6 +1,7 @@
 """Every object that a public function returns says what it is, and what can be asked of it next."""
 
 import importlib
+import importlib.util
 import inspect
 import pkgutil
 import re
@@ -16,6 +17,8 @@ from fastlmm_core.display.next_steps import NEXT_STEPS, next_steps
 def package_classes():
     found = {}
     for module in pkgutil.walk_packages(fastlmm_core.__path__, "fastlmm_core."):
+        if module.name.endswith("scikit_learn") and not importlib.util.find_spec("sklearn"):
+            continue  # an extra
         if not module.name.endswith("__main__"):
             members = vars(importlib.import_module(module.name)).values()
             found |= {m.__name__: m for m in members if inspect.isclass(m) and m.__module__ == module.name}

@@ -165,11 +165,11 @@ def test_files_of_one_folder_when_it_is_named():
         assert status == 422 and "is not a file of the folder" in answer["error"]["message"]
 
 
-def slow_request(seconds_of_work: float) -> dict:
-    """A model whose fit takes far longer than the limit: many correlated coefficients on many levels."""
-    n, levels = int(60_000 * seconds_of_work), 400
+def slow_request(n: int, slopes: int) -> dict:
+    """A model whose fit takes long: so many rows, correlated slopes on 400 levels (12: 91 covariances)."""
+    levels = 400
     values = [((k * 7919) % 1009) / 1009 for k in range(n)]
-    columns = {f"x{j}": [((k * (j + 3) * 104729) % 1013) / 1013 for k in range(n)] for j in range(6)}
+    columns = {f"x{j}": [((k * (j + 3) * 104729) % 1013) / 1013 for k in range(n)] for j in range(slopes)}
     groups = [f"g{(k * 31) % levels}" for k in range(n)]
     terms = " + ".join(columns)
     return {
@@ -180,11 +180,11 @@ def slow_request(seconds_of_work: float) -> dict:
 
 
 def test_what_takes_too_long_is_stopped_and_costs_only_itself():
-    with Service("--workers", "2", "--seconds", "1.5") as own:
+    with Service("--workers", "2", "--seconds", "0.75") as own:
         for _ in range(20):  # both workers know the usual requests
             assert own.ask(PLAIN)[0] == 200
         outcome = {}
-        slow = json.dumps({"id": "slow", **slow_request(2.0)}).encode()
+        slow = json.dumps({"id": "slow", **slow_request(120_000, 12)}).encode()
         thread = threading.Thread(target=lambda: outcome.update(slow=own.ask(slow)))
         thread.start()
         fast = []
@@ -193,7 +193,7 @@ def test_what_takes_too_long_is_stopped_and_costs_only_itself():
             assert own.ask(PLAIN)[0] == 200
             fast.append(time.monotonic() - began)
         thread.join()
-        words = "the request took longer than 1.5 seconds and was stopped (--seconds)"
+        words = "the request took longer than 0.75 seconds and was stopped (--seconds)"
         assert outcome["slow"] == (504, {"id": "slow", "error": {"code": "time", "message": words}})
         assert len(fast) > 10 and own.ask(PLAIN)[0] == 200
 
@@ -256,7 +256,8 @@ def test_the_end_waits_for_answers_in_flight():
         idle = own.connect()
         assert own.ask(PLAIN, connection=idle)[0] == 200
         outcome = {}
-        thread = threading.Thread(target=lambda: outcome.update(last=own.ask({**slow_request(0.2), "id": 9})))
+        slow = {**slow_request(12_000, 6), "id": 9}
+        thread = threading.Thread(target=lambda: outcome.update(last=own.ask(slow)))
         thread.start()
         time.sleep(0.4)
         assert own.stop() == 0
