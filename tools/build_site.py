@@ -20,7 +20,7 @@ SOURCE, SITE = ROOT / "build" / "site-source", ROOT / "build" / "site"
 SETTINGS = ROOT / "tools" / "site"
 sys.path.insert(0, str(ROOT))
 
-PAGES = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "data/README.md")
+PAGES = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "data/README.md", "clients/r/README.md")
 
 # What stands together on a page of the reference: title, objects.
 REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
