@@ -207,10 +207,12 @@ def test_nobody_reads_the_answers():
 
 def test_memory_is_limited_for_each_worker():
     """More is refused by forecast or by the system, or a library ends the worker: it costs one request."""
+    # a small fit, as every block meets two others, and 4,000 means whose covariance is not small
+    blocks = [k // 40 for k in range(4000)] + [100 + (k + 20) // 40 for k in range(4000)]
     wide = {
         "data": {"y": [float(k % 7) for k in range(8000)], "g": [f"g{k}" for k in range(4000)] * 2,
-                 "h": [(k * 7) % 3001 for k in range(8000)]},
-        "columns": {"h": {"type": "factor"}}, "formula": "y ~ g + (1|h)", "emmeans": [{"specs": "~ g"}],
+                 "b": blocks},
+        "columns": {"b": {"type": "factor"}}, "formula": "y ~ g + (1|b)", "emmeans": [{"specs": "~ g"}],
     }  # fmt: skip
     refused, after = answers([wide, {**PLAIN, "id": 2}], "--memory", "400MB", silent=False)
     assert refused["error"]["code"] in ("memory", "out-of-memory", "service") and after["id"] == 2
