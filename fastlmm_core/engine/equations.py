@@ -24,10 +24,10 @@ from fastlmm_core.engine.null_space import NullShare, add_shares, null_shares, s
 from fastlmm_core.engine.pieces import RowPrecision, piece_products, prior_pieces, row_precision
 from fastlmm_core.engine.rotation import RowRotation
 from fastlmm_core.engine.terms import EngineTerm
-from fastlmm_core.kernels.columns import standardize_columns
+from fastlmm_core.kernels.columns import multiply_columns_transposed, standardize_columns
 from fastlmm_core.kernels.crossproducts import permute_pattern
 from fastlmm_core.kernels.loadings import apply_loadings, assemble_loadings
-from fastlmm_core.kernels.sparse_products import add_pieces, contract_pieces, multiply_pieces, multiply_rows
+from fastlmm_core.kernels.sparse_products import add_pieces, contract_pieces, multiply_pieces
 from fastlmm_core.linalg.column_scale import columns_to_user
 from fastlmm_core.linalg.elimination import order_nodes
 from fastlmm_core.structures.residuals.base import ResidualStructure
@@ -204,11 +204,11 @@ class StructuredEquations:
 
     def fitted(self, coefficients: np.ndarray) -> np.ndarray:
         """W u (n_rows,) of natural scalars u (q,)."""
-        return np.asarray(multiply_rows(*self.row_arrays[0], coefficients))
+        return np.asarray(multiply_columns_transposed(*self.row_arrays[0], coefficients))
 
     def project(self, rows: np.ndarray) -> np.ndarray:
         """W' x (q, 1) of x (n_rows,)."""
-        return np.asarray(multiply_rows(*self.row_arrays[1], rows))[:, None]
+        return np.asarray(multiply_columns_transposed(*self.row_arrays[1], rows))[:, None]
 
     def multiply_prior(self, c_P: np.ndarray, B: np.ndarray) -> np.ndarray:
         """P B for spherical B (q', k) and the coefficients of all pieces; zero on fixed and missing rows."""

@@ -55,7 +55,7 @@ def subtract_columns(indptr, indices, data, beta, y, out):
 
 @kernel
 def multiply_columns_transposed(indptr, indices, data, v):
-    """X' v, (p,)."""
+    """X' v, (p,); of a matrix by rows, its product with v."""
     out = np.zeros(indptr.size - 1)
     for j in range(out.size):
         total = 0.0

@@ -1,26 +1,11 @@
-"""Products with sparse matrices by rows, and with sums of pieces on the pattern of C.
+"""Products with sums of pieces on the pattern of C.
 
 What a fit multiplies at every step is small: a call of SciPy would take longer than the product.
 """
 
 from __future__ import annotations
 
-import numpy as np
-
 from fastlmm_core.kernels.compile import kernel
-
-
-@kernel
-def multiply_rows(indptr, indices, data, x):
-    """A x (n,) for A (n, q) by rows and x (q,)."""
-    n = indptr.size - 1
-    out = np.empty(n)
-    for i in range(n):
-        total = 0.0
-        for t in range(indptr[i], indptr[i + 1]):
-            total += data[t] * x[indices[t]]
-        out[i] = total
-    return out
 
 
 @kernel

@@ -311,17 +311,6 @@ def prepare_rows(rows, B, phi, M, directions, spread):
 
 
 @kernel
-def multiply_rows(rows, vector, out):
-    """Every sparse row times a vector (p,), into `out` (r,)."""
-    ptr, column, value = rows
-    for i in range(out.size):
-        total = 0.0
-        for s in range(ptr[i], ptr[i + 1]):
-            total += value[s] * vector[column[s]]
-        out[i] = total
-
-
-@kernel
 def multiply_pairs(rows, K_phi, base, k, out):
     """K Phi K' of the k rows from `base` on, out (k, k)."""
     ptr, column, value = rows

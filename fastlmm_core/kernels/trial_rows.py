@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from fastlmm_core.kernels.columns import multiply_columns_transposed
 from fastlmm_core.kernels.compile import kernel
 from fastlmm_core.kernels.trial_arrays import TERMS, UnitRows, Variances
 from fastlmm_core.kernels.trial_contrasts import ESTIMABLE, infer_contrasts
@@ -20,7 +21,6 @@ from fastlmm_core.kernels.trial_inference import (
     compress_rows,
     judge_rows,
     list_directions,
-    multiply_rows,
     prepare_rows,
 )
 from fastlmm_core.kernels.trial_parameters import locate_numbers, place_parameters, read_nodes, read_sizes
@@ -190,13 +190,14 @@ def infer_rows(question, results, cov_parameters, store, weights, families, into
             mode == KENWARD_ROGER or mode == SATTERTHWAITE, np.inf if mode == ASYMPTOTIC else float(n - p),
             directions, results.natural[u], cov_parameters[u], results.figures[u, 1],
         )  # fmt: skip
-        rows = UnitRows(inside, np.empty(r), b, h, K_phi, products, norms)
+        estimates = multiply_columns_transposed(inside[0], inside[1], inside[2], beta)
+        for i in range(r):
+            estimates[i] += shifts[u]
+        rows = UnitRows(inside, estimates, b, h, K_phi, products, norms)
         own = into.rows[into.offsets[u, 0] : into.offsets[u, 0] + r]
-        multiply_rows(inside, beta, rows.estimates)
         judge_rows(b, h, diagonal_of(inside, K_phi), variances, own)
         for i in range(r):
-            rows.estimates[i] += shifts[u]
-            own[i, 0] = rows.estimates[i]
+            own[i, 0] = estimates[i]
             if not is_estimable(products, norms, i):
                 own[i, 0], own[i, 1], own[i, 2] = np.nan, np.nan, np.nan
         into.sizes[u, 0] = r

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from fastlmm_core.kernels.sparse_products import add_pieces, contract_pieces, multiply_pieces, multiply_rows
+from fastlmm_core.kernels.columns import multiply_columns_transposed
+from fastlmm_core.kernels.sparse_products import add_pieces, contract_pieces, multiply_pieces
 
 
 def plain(kernel):
@@ -19,7 +20,7 @@ def run(request):
 def test_rows(run):
     A = sp.random_array((7, 5), density=0.4, format="csr", rng=np.random.default_rng(1))
     x = np.arange(1.0, 6.0)
-    found = run(multiply_rows)(A.indptr.astype(np.int64), A.indices.astype(np.int64), A.data, x)
+    found = run(multiply_columns_transposed)(A.indptr.astype(np.int64), A.indices.astype(np.int64), A.data, x)
     np.testing.assert_allclose(found, A.toarray() @ x, rtol=1e-14)
 
 
