@@ -162,24 +162,37 @@ def autoregressions(term: Any) -> list[LevelFactor]:
 
 
 def column_of(fit: FitFigures, name: str, data: pd.DataFrame | None) -> Column:
-    """A column on the rows used, in the order of the residuals.
+    """A column on the rows used, in the order of the residuals, none of them missing.
 
     Raises
     ------
     DataError
         When neither the model nor `data` has it, or it has missing values.
     """
-    column = fit.design.read_column(name)
-    if column is None:
-        if data is None or name not in data.columns:
-            known = [*fit.design.frame.columns, *([] if data is None else data.columns)]
-            hint = "" if data is not None else " (pass data= for a column the model does not use)"
-            raise DataError(f"there is no column '{name}'{nearest_names(name, known)}{hint}")
-        column = read_column(name, data[name].iloc[fit.design.rows])
+    column = known_column(fit, name, data)
     missing = np.isnan(column.values) if column.levels is None else column.values < 0
     if missing.any():
         raise DataError(f"column '{name}' is missing in {int(missing.sum())} of the rows used")
     return column
+
+
+def known_column(fit: FitFigures, name: str, data: pd.DataFrame | None, option: str = "") -> Column:
+    """A column on the rows used, missing values allowed; `option` is what asks for it, for the message.
+
+    Raises
+    ------
+    DataError
+        When neither the model nor `data` has it.
+    """
+    column = fit.design.read_column(name)
+    if column is not None:
+        return column
+    if data is None or name not in data.columns:
+        known = [*fit.design.frame.columns, *([] if data is None else data.columns)]
+        hint = "" if data is not None else " (pass data= for a column the model does not use)"
+        where = f"{option}: " if option else ""
+        raise DataError(f"{where}there is no column '{name}'{nearest_names(name, known)}{hint}")
+    return read_column(name, data[name].iloc[fit.design.rows])
 
 
 def labels_of(column: Column) -> Direction:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from fastlmm_core.design.columns import read_column
-from fastlmm_core.errors import DataError, OptionError, nearest_names
-from fastlmm_core.results.field_layout import model_positions
+from fastlmm_core.design.columns import Column
+from fastlmm_core.errors import OptionError
+from fastlmm_core.results.field_layout import known_column, model_positions
 
 if TYPE_CHECKING:
     from fastlmm_core.results.figures import FitFigures
@@ -89,10 +89,13 @@ def plot_places(
             position = ()
     by = fit.design.residual.by
     trials = {} if by is None or not position else {str(by[0]): np.array(by[1], object)[by[2]]}
-    where = {name: place_values(fit, name, data) for name in position}
+    where, numbers = (
+        {name: labels_or_numbers(known_column(fit, name, data, "plots")) for name in names}
+        for names in (position, number)
+    )
     return PlotPlaces(
         pd.DataFrame({**(trials if where else {}), **where}, index=range(fit.nobs)),
-        pd.DataFrame({name: place_values(fit, name, data) for name in number}, index=range(fit.nobs)),
+        pd.DataFrame(numbers, index=range(fit.nobs)),
         np.asarray(fit.design.index),
     )  # fmt: skip
 
@@ -114,24 +117,11 @@ def place_columns(plots: Sequence[str] | str | bool | None) -> tuple[tuple[str, 
     return (names[:2], names[2:]) if len(names) > 1 else ((), names)
 
 
-def place_values(fit: FitFigures, name: str, data: pd.DataFrame | None) -> np.ndarray:
-    """A column on the rows used, missing values allowed.
-
-    Raises
-    ------
-    DataError
-    """
-    column = fit.design.read_column(name)
-    if column is None:
-        if data is None or name not in data.columns:
-            known = [*fit.design.frame.columns, *([] if data is None else data.columns)]
-            hint = "" if data is not None else " (pass data= for a column the model does not use)"
-            raise DataError(f"plots: there is no column '{name}'{nearest_names(name, known)}{hint}")
-        column = read_column(name, data[name].iloc[fit.design.rows])
+def labels_or_numbers(column: Column) -> np.ndarray:
+    """(n,) numbers, or the texts of labels with None where they are missing."""
     if column.levels is None:
         return np.asarray(column.values)
-    labels = np.array([*column.levels, None], object)
-    return np.asarray(labels[column.values])
+    return np.asarray(np.array([*column.levels, None], object)[column.values])
 
 
 def plain(value: Any) -> str:

@@ -11,7 +11,7 @@ from fastlmm_core.design.columns import read_column
 from fastlmm_core.errors import FastLMMError
 from fastlmm_core.results.field_layout import model_positions
 from fastlmm_core.results.heritability import find_term
-from fastlmm_core.results.plot_places import place_columns, plain
+from fastlmm_core.results.plot_places import labels_or_numbers, place_columns, plain
 from fastlmm_core.results.trend import has_trend, trend_table
 
 if TYPE_CHECKING:
@@ -71,11 +71,8 @@ def place_column(frame: pd.DataFrame, name: str) -> Any:
     """A column as numbers where it holds such, else as texts; NaN where there is none of that name."""
     if name not in frame.columns:
         return np.full(len(frame), np.nan)
-    column = read_column(name, frame[name])
-    if column.levels is None:
-        return np.asarray(column.values, float)
-    labels = np.array([*column.levels, None], object)
-    return pd.Series(labels[column.values]).array
+    values = labels_or_numbers(read_column(name, frame[name]))
+    return values if values.dtype != object else pd.Series(values).array
 
 
 def genotype_labels(fit: FixedPart, genotypes: str | None, n: int, rows: np.ndarray) -> Any:
