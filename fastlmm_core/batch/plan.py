@@ -299,7 +299,7 @@ def make_plan(
 
 def has_trend(parsed: ParsedFormula) -> bool:
     """Whether a formula has a spline or an autoregressive random term."""
-    return bool(parsed.splines) or any("ar1(" in part.group for part in parsed.random)
+    return bool(parsed.splines) or any(kind.kind == "ar1" for part in parsed.random for kind in part.kinds)
 
 
 def check_models(plans: tuple[BatchPlan, ...], formula_column: str | None) -> None:

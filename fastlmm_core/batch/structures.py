@@ -82,12 +82,15 @@ def make_structures(parsed: ParsedFormula, residual: Any, relationships: Any, he
     own = Structures(
         UNITS if residual is None else residual, read_relationships(relationships), plain_values(held or {})
     )
-    named = [kind.relationship for part in parsed.random for kind in part.kinds]
-    named += [kind.relationship for kind in own.parsed.factors]
-    for name in named:
-        if name is not None:
-            find_relationship(name, own.relationships)
+    for name in named_relationships(parsed, own.parsed):
+        find_relationship(name, own.relationships)
     return own
+
+
+def named_relationships(parsed: ParsedFormula, residual: ParsedResidual) -> list[str]:
+    """Relationships that ``vm()`` names in a formula and a residual."""
+    kinds = [*(kind for part in parsed.random for kind in part.kinds), *residual.factors]
+    return [kind.relationship for kind in kinds if kind.relationship is not None]
 
 
 def plain_values(held: Any, where: str = "fixed_parameters") -> dict[str, Any]:

@@ -100,7 +100,7 @@ def batch_command(arguments: argparse.Namespace) -> int:
     logging.getLogger("fastlmm_core.batch.store").setLevel(logging.WARNING)  # files that are made again
     check_second_stage(arguments)
     blups: bool | list[str] = _names(arguments.blups)
-    structures = structures_given(arguments)
+    structures, formulas = structures_given(arguments), _formulas(arguments.formula)
     options = {
         "by": _names(arguments.by), "traits": _names(arguments.traits), "reml": not arguments.ml,
         "weights": arguments.weights, "fixed": not arguments.no_fixed, "emmeans": arguments.emmeans,
@@ -114,9 +114,8 @@ def batch_command(arguments: argparse.Namespace) -> int:
         "limits": limits_given(arguments.limit), "choose": arguments.choose,
         "formula_column": arguments.formula_column,
         "factors": listed_names(arguments.factor), **arguments_of_reader(arguments),
-        **first_stage_structures(structures, arguments),
+        **first_stage_structures(structures, formulas, arguments),
     }  # fmt: skip
-    formulas = _formulas(arguments.formula)
     if not Path(arguments.source).exists():
         raise OptionError(f"'{arguments.source}' does not exist; name a CSV or Parquet file, or a folder")
     if arguments.scheduler:

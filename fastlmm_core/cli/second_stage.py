@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,17 +49,22 @@ def check_second_stage(arguments: argparse.Namespace) -> None:
         raise OptionError("--second-stage needs the means it is about: one --emmeans SPEC")
 
 
-def first_stage_structures(structures: Mapping[str, Any], arguments: argparse.Namespace) -> dict[str, Any]:
+def first_stage_structures(
+    structures: Mapping[str, Any], formulas: str | list[str] | dict[str, str], arguments: argparse.Namespace
+) -> dict[str, Any]:  # fmt: skip
     """Structures of the trials: relationships that only the second stage names are not for them."""
     if not arguments.second_stage:
         return dict(structures)
-    texts = " ".join([*arguments.formula, arguments.residual])
-    own = {
-        name: known
-        for name, known in structures["relationships"].items()
-        if re.search(rf"vm\(.*,\s*{re.escape(name)}\s*\)", texts)
-    }
-    return {**structures, "relationships": own}
+    from ..batch.candidates import read_candidates
+    from ..batch.structures import named_relationships
+    from ..design.formula import parse_formula
+    from ..design.residual import parse_residual
+
+    residual, named = parse_residual(arguments.residual), set()
+    for candidate in read_candidates(formulas):
+        named.update(named_relationships(parse_formula(candidate.formula), residual))
+    given = structures["relationships"]
+    return {**structures, "relationships": {name: own for name, own in given.items() if name in named}}
 
 
 def print_second_stage(
@@ -70,9 +74,8 @@ def print_second_stage(
     from ..batch import second_stage
     from .fit import slug, write_tables
 
-    used = {name: own for name, own in relationships.items() if name in arguments.second_stage}
     fit = second_stage(
-        result, arguments.second_stage, relationships=used, weights=arguments.stage_weights,
+        result, arguments.second_stage, relationships=relationships, weights=arguments.stage_weights,
         trait=arguments.stage_trait,
     )  # fmt: skip
     tables = {
