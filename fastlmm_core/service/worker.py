@@ -85,6 +85,8 @@ def loaded(options: WorkerOptions) -> Callable[[bytes], Answer]:
     from ..request.session import Session
 
     limits = Limits.of(dict(options.limits))
+    if options.memory is not None:
+        _take_work_space(options.memory)
     session = Session(Reach.of(options.root, options.inline_only), limits, options.kept_fits)
     session.answer(WARM_UP)
 
@@ -102,6 +104,8 @@ def loaded(options: WorkerOptions) -> Callable[[bytes], Answer]:
     return answer
 
 
+# Bytes that NumPy's and SciPy's BLAS take as work space on one thread, 32 MB each, with something over.
+WORK_SPACE = 80_000_000
 # The usual request: what it compiles or loads, no client waits for.
 WARM_UP = {
     "data": {"y": [1.0, 2.5, 2.0, 4.5, 3.0, 3.5], "a": list("uvuvuv"), "g": list("ppqqrr")},
@@ -118,6 +122,27 @@ def _text(body: bytes) -> str:
         return body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"the request is not UTF-8 text (byte {error.start})") from None
+
+
+def _take_work_space(limit: int) -> None:
+    """Let NumPy's and SciPy's BLAS take the work space that they keep, or end where there is no room for it.
+
+    OpenBLAS asks for it again and again, without end, where the system has none left.
+    """
+    import numpy as np
+    from scipy.linalg.blas import dgemm
+
+    try:
+        with open("/proc/self/status", encoding="ascii") as file:
+            own = next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmData:"))
+    except (OSError, StopIteration):  # not on Linux
+        own = 0
+    if own + WORK_SPACE > limit:
+        needed = (own + WORK_SPACE) / 1e6
+        raise SystemExit(f"fastlmm: --memory: a worker needs {needed:.0f} MB before it fits anything")
+    square = np.ones((600, 600))
+    square @ square
+    dgemm(1.0, square, square)
 
 
 def _limit_memory(size: int) -> None:

@@ -116,8 +116,9 @@ class Workers:
 
     def __init__(self, count: int, options: WorkerOptions, seconds: float | None) -> None:
         self._options, self.seconds, self.count = options, seconds, count
-        # beside others a worker has one thread for BLAS; alone it has what the machine gives
-        self._threads = 1 if count > 1 else None
+        # beside others, and where memory is counted, as every thread takes some, a worker has one thread for
+        # BLAS; else it has what the machine gives
+        self._threads = 1 if count > 1 or options.memory is not None else None
         # the one used last is taken first: its memory is warm, and what fits it keeps are known to one alone
         self._idle: queue.LifoQueue[Worker] = queue.LifoQueue()
         self._all: set[Worker] = set()

@@ -214,5 +214,11 @@ def test_memory_is_limited_for_each_worker():
                  "b": blocks},
         "columns": {"b": {"type": "factor"}}, "formula": "y ~ g + (1|b)", "emmeans": [{"specs": "~ g"}],
     }  # fmt: skip
-    refused, after = answers([wide, {**PLAIN, "id": 2}], "--memory", "400MB", silent=False)
+    refused, after = answers([wide, {**PLAIN, "id": 2}], "--memory", "800MB", silent=False)
     assert refused["error"]["code"] in ("memory", "out-of-memory", "service") and after["id"] == 2
+
+
+def test_too_little_memory_for_a_worker_is_an_answer():
+    """Without room for its work space OpenBLAS would ask for it without end."""
+    (refused,) = answers([{**PLAIN, "id": 1}], "--memory", "200MB", silent=False)
+    assert refused["error"]["code"] == "service"
