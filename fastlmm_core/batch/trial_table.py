@@ -75,7 +75,7 @@ def _of_trait(values: pd.DataFrame, on: list[str], genotype: str) -> pd.DataFram
     """The same of one trait."""
     trial = values.groupby(on, sort=False, observed=True, dropna=False).ngroup().to_numpy()
     level, names = pd.factorize(values[genotype].astype(str))
-    size = int(trial.max()) + 1
+    size = int(np.max(trial)) + 1
     present = sp.csr_array((np.ones(len(values)), (trial, level)), shape=(size, len(names)))
     present.sum_duplicates()
     present.data[:] = 1.0

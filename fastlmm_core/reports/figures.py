@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from html import escape
 
@@ -68,7 +69,7 @@ def positions(values: pd.Series) -> tuple[list[str], np.ndarray]:
     used, codes = np.unique(values.to_numpy(), return_inverse=True)
     if values.dtype.kind == "f" and np.all(used == np.round(used)) and np.ptp(used) < MOST_CELLS:
         whole = used.astype(np.int64)
-        step = int(np.gcd.reduce(np.diff(whole))) if used.size > 1 else 1
+        step = math.gcd(*np.diff(whole).tolist()) if used.size > 1 else 1
         first = int(whole[0])
         count = (int(whole[-1]) - first) // step + 1
         return [str(first + step * k) for k in range(count)], (whole[codes.ravel()] - first) // step

@@ -82,7 +82,7 @@ def trial_summary(
     out: dict[str, Any] = {
         "n": fit.nobs, "missing": fit.n_dropped, "genotypes": int(counts.size),
         "replication": harmonic_replication(np.unique(used, return_inverse=True)[1]),
-        "replication_least": int(counts.min()), "replication_most": int(counts.max()), "grand_mean": mean,
+        "replication_least": int(np.min(counts)), "replication_most": int(np.max(counts)), "grand_mean": mean,
         "cv": 100.0 * residual_scale(fit) / abs(mean) if mean else np.nan,
         **_heritability(fit, term, table),
         "outliers": int(odd.size), "outlier_plots": places.names(odd),
