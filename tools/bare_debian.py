@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Run the two commands of the README on a bare Debian: a machine made by debootstrap, entered by chroot.
 
-    sudo tools/bare_debian.py                       both commands on bookworm and trixie
+    sudo tools/bare_debian.py                       both commands on bookworm, trixie and forky
     sudo tools/bare_debian.py --suite trixie --command "make demo"
 
 The machine has Debian's minimal system, Python, make and certificates, and a copy of the working tree;
@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-SUITES = ("bookworm", "trixie")
+SUITES = ("bookworm", "trixie", "forky")  # Python 3.11, 3.13, 3.14
 COMMANDS = ("make demo", "make test")
 INCLUDED = ("python3", "make", "ca-certificates")
 PROJECT = "srv/fastlmm_core"
@@ -31,6 +31,9 @@ PROJECT = "srv/fastlmm_core"
 NETWORK_FILES = (
     "/etc/resolv.conf", "/etc/hosts", "/etc/pip.conf", "/etc/xdg/pip", "/etc/ssl/certs/ca-certificates.crt",
 )  # fmt: skip
+MIRROR = "http://deb.debian.org/debian"
+SCRIPTS = Path("/usr/share/debootstrap/scripts")
+NEWEST_SCRIPT = "sid"  # how a suite is made that is younger than this machine's debootstrap
 NETWORK_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")
 
 # Runs inside a mount name space: what is mounted here is gone with its last process.
@@ -51,7 +54,9 @@ def make_machine(suite: str, folder: Path, mirror: str | None) -> None:
     """Debian's minimal system with what the README takes for granted."""
     say(f"making {suite} in {folder}")
     command = ["debootstrap", "--variant=minbase", f"--include={','.join(INCLUDED)}", suite, str(folder)]
-    done = subprocess.run([*command, *([mirror] if mirror else [])], capture_output=True, text=True)
+    place = [mirror or MIRROR] if mirror or not (SCRIPTS / suite).exists() else []
+    script = [] if (SCRIPTS / suite).exists() else [str(SCRIPTS / NEWEST_SCRIPT)]
+    done = subprocess.run([*command, *place, *script], capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{done.stdout[-2000:]}{done.stderr[-2000:]}\ndebootstrap failed")
 
@@ -100,17 +105,24 @@ def run_inside(folder: Path, command: str) -> int:
     return status
 
 
-def try_suite(suite: str, commands: list[str], mirror: str | None, parent: str | None, keep: bool) -> int:
+def accept_expired(folder: Path) -> None:
+    """Let apt take release files of a mirror that is a snapshot, though their time is over."""
+    (folder / "etc/apt/apt.conf.d/99snapshot").write_text('Acquire::Check-Valid-Until "false";\n')
+
+
+def try_suite(suite: str, commands: list[str], options: argparse.Namespace) -> int:
     """Make a machine, run the commands one after another, remove it; the number that failed."""
-    folder = Path(tempfile.mkdtemp(prefix=f"bare-{suite}-", dir=parent))
+    folder = Path(tempfile.mkdtemp(prefix=f"bare-{suite}-", dir=options.folder))
     folder.chmod(0o755)
     try:
-        make_machine(suite, folder, mirror)
+        make_machine(suite, folder, options.mirror)
         pass_network_on(folder)
+        if options.snapshot:
+            accept_expired(folder)
         copy_project(folder)
         return sum(run_inside(folder, command) != 0 for command in commands)
     finally:
-        if keep:
+        if options.keep:
             say(f"{suite} is kept in {folder}")
         else:
             shutil.rmtree(folder)
@@ -121,6 +133,7 @@ def main() -> int:
     parser.add_argument("--suite", action="append", choices=SUITES, help="default: all of them")
     parser.add_argument("--command", action="append", help=f"default: {', then '.join(COMMANDS)}")
     parser.add_argument("--mirror", help="of Debian (default: debootstrap's)")
+    parser.add_argument("--snapshot", action="store_true", help="the mirror is one: take expired releases")
     parser.add_argument("--folder", help="where the machines are made (default: the temporary folder)")
     parser.add_argument("--keep", action="store_true", help="do not remove the machines")
     options = parser.parse_args()
@@ -130,7 +143,7 @@ def main() -> int:
     commands = options.command or list(COMMANDS)
     failed = 0
     for suite in options.suite or SUITES:
-        failed += try_suite(suite, commands, options.mirror, options.folder, options.keep)
+        failed += try_suite(suite, commands, options)
     say(f"{failed} commands failed" if failed else "all commands passed")
     return 1 if failed else 0
 
