@@ -19,6 +19,7 @@ LAYERS = {
     "reading": 1,  # files to tables: needs nothing but errors
     "parquet": 1,
     "durable_files": 1,
+    "processes": 1,  # children of this process and the socket to them
     "progress_bar": 1,
     "compiling": 1,
     "display": 1,  # text and HTML of tables: needs pandas only

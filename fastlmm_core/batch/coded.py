@@ -173,22 +173,29 @@ def wants_fits(plan: BatchPlan) -> bool:
     return bool(plan.covariances or plan.genotypes or plan.plots)
 
 
+def may_compile(plan: BatchPlan) -> bool:
+    """Whether the kernels know what a plan asks for, whatever the columns hold."""
+    parsed = plan.parsed
+    if len(plan.models) > 1:  # each of them is coded for the trials it is tried on
+        return False
+    # us and diag over independent levels, independent residuals, and nothing else
+    if not parsed.is_plain or not plan.structures.is_plain or wants_fits(plan):
+        return False
+    if isinstance(contrast_plan(plan), bool) or plan.information != "expected":
+        return False
+    if not parsed.random and plan.ddf not in ("residual", "asymptotic"):
+        return False
+    return plan.ddf != "satterthwaite" or plan.reml
+
+
 def code_trials(table: TrialTable) -> CodedTrials | None:
     """Code a table for the compiled path; None when the plan needs the general path."""
     plan = table.plan
     parsed = plan.parsed
-    if table.models:  # each of them is coded for the trials it is tried on
-        return None
-    # the kernels know us and diag over independent levels, independent residuals, and nothing else
-    if not parsed.is_plain or not plan.structures.is_plain or wants_fits(plan):
+    if table.models or not may_compile(plan):
         return None
     family = contrast_plan(plan)
-    if isinstance(family, bool) or plan.information != "expected":
-        return None
-    if not parsed.random and plan.ddf not in ("residual", "asymptotic"):
-        return None
-    if plan.ddf == "satterthwaite" and not plan.reml:
-        return None
+    assert not isinstance(family, bool)
     variables = read_table(table)
     if variables is None or (plan.weights and variables.columns.column(plan.weights).is_factor):
         return None

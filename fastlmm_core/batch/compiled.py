@@ -117,9 +117,7 @@ class UnitArrays:
         return self.places[self.places_at[u] : self.places_at[u] + self.rank[u]]
 
 
-def run_units(
-    table: TrialTable, coded: CodedTrials, first: int, last: int, stop: np.ndarray
-) -> UnitArrays:
+def run_units(table: TrialTable, coded: CodedTrials, first: int, last: int, stop: np.ndarray) -> UnitArrays:
     """Fit the units first:last without the interpreter, until `stop` says that they are not wanted."""
     plan = table.plan
     units = np.arange(first, last)

@@ -8,23 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from fastlmm_core.batch.candidates import CHOICES
-from fastlmm_core.batch.jobs import (
-    Job,
-    dataset_jobs,
-    is_client,
-    run_dask,
-    run_threads,
-    table_jobs,
-    worker_count,
-)
+from fastlmm_core.batch.cluster import is_client, run_dask
+from fastlmm_core.batch.coded import may_compile
+from fastlmm_core.batch.jobs import Job, dataset_jobs, run_threads, table_jobs, worker_count
+from fastlmm_core.batch.pieces import table_pieces
 from fastlmm_core.batch.plan import BatchPlan, make_plan
+from fastlmm_core.batch.processes import run_processes, wants_processes
 from fastlmm_core.batch.progress import Progress, logger
 from fastlmm_core.batch.result import BatchResult
 from fastlmm_core.batch.sources import (
-    ROWS_PER_PIECE,
     column_names,
     cut_dataset,
     dask_fingerprint,
@@ -36,8 +29,8 @@ from fastlmm_core.batch.sources import (
     table_fingerprint,
 )
 from fastlmm_core.batch.store import PartStore
-from fastlmm_core.batch.tables import join_parts
-from fastlmm_core.batch.trials import TrialTable, collect_trials
+from fastlmm_core.batch.tables import TableParts, join_parts
+from fastlmm_core.batch.trials import collect_trials
 from fastlmm_core.errors import DataError
 from fastlmm_core.gate import public
 from fastlmm_core.inference.linear_functions import DDF_METHODS
@@ -57,7 +50,6 @@ from fastlmm_core.options import (
     whole,
 )
 from fastlmm_core.reading import ReadOptions, notes_of, read_options
-from fastlmm_core.reading.source import detached
 from fastlmm_core.reml.information import KINDS
 
 
@@ -129,9 +121,12 @@ def fit_batch(
         As of ``LMMFit.fixed_effects``; by default the fit's own, "expected" without covariance structures.
     level : float
         Of all intervals.
-    engine : "local" or dask.distributed Client
+    engine : {"local", "threads", "processes"} or dask.distributed Client
+        ``"local"`` takes threads, and processes of this machine where the interpreter drives the fits
+        (structures, ``field_trend``, tables that need a whole fit) and the first of them say that the start
+        of other interpreters, some seconds, is repaid.
     workers : int, optional
-        Threads of the local engine; all cores by default.
+        Threads or processes of this machine; all cores by default.
     out : path, optional
         Folder for the tables, as Parquet parts that are written when they are done. A second call with the
         same plan and data continues where the first stopped.
@@ -257,9 +252,7 @@ def run_plan(
             del pieces  # so that the workers can forget those that are done
             rows = run_dask(engine, left, plan, store, bar)
         else:
-            jobs = work.jobs()
-            done = mark_done(bar, store, len(jobs))
-            rows = run_threads([job for job in jobs if job.number not in done], threads, store, bar)
+            rows = run_here(engine, work, plan, threads, store, bar)
     if not bar.done:
         raise DataError("the data have no rows")
     tables = {} if store else join_parts([rows[k] for k in sorted(rows)], plan, work.sorted)
@@ -268,6 +261,26 @@ def run_plan(
     if store:
         return BatchResult(plan, seconds, store.folder, {}, store.read, work.notes)
     return BatchResult(plan, seconds, None, tables, notes=work.notes)
+
+
+def run_here(
+    engine: str, work: Work, plan: BatchPlan, workers: int, store: PartStore | None, bar: Progress
+) -> dict[int, TableParts]:
+    """Run the jobs on threads, or on processes where it is asked for or the first job says that it pays."""
+    jobs = work.jobs()
+    done = mark_done(bar, store, len(jobs))
+    left = [job for job in jobs if job.number not in done]
+    rows: dict[int, TableParts] = {}
+    seconds = 0.0
+    if engine == "local" and not may_compile(plan) and workers > 1 and len(left) > 1:
+        began = time.perf_counter()
+        rows = run_threads(left[:1], 1, store, bar)
+        left = left[1:]
+        seconds = (time.perf_counter() - began) * len(left)
+    if not wants_processes(plan, engine, workers, seconds):
+        return rows | run_threads(left, workers, store, bar)
+    pieces = work.pieces(None)
+    return rows | run_processes([(job.number, pieces[job.number]) for job in left], plan, workers, store, bar)
 
 
 @dataclass(frozen=True)
@@ -321,7 +334,7 @@ def divide_table(source: Any, plan: BatchPlan) -> Work:
     table = collect_trials(source.compute() if is_dask(source) else source, plan)
     return Work(
         table.n_units, lambda: table_fingerprint(table.frame), lambda: table_jobs(table),
-        lambda client: cut_table(table), notes=notes_of(table.frame),
+        lambda client: table_pieces(table), notes=notes_of(table.frame),
     )  # fmt: skip
 
 
@@ -333,14 +346,3 @@ def mark_done(bar: Progress, store: PartStore | None, n_parts: int) -> set[int]:
     if done:
         logger.info("continuing: %d fits were done before", bar.done)
     return set(done)
-
-
-def cut_table(table: TrialTable, rows: int = ROWS_PER_PIECE // 5) -> list[pd.DataFrame]:
-    """A table in memory as frames of whole trials, for the workers of a cluster."""
-    frames, first = [], 0
-    for trial in range(1, table.n_trials + 1):
-        if table.ptr[trial] - table.ptr[first] >= rows or trial == table.n_trials:
-            own = table.frame.iloc[int(table.ptr[first]) : int(table.ptr[trial])]
-            frames.append(detached(own))
-            first = trial
-    return frames

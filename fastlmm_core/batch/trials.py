@@ -22,6 +22,9 @@ from fastlmm_core.reading.tables import frame_of_columns
 
 UNITS_PER_RUN = 256
 ROWS_PER_RUN = 100_000
+# The same where a fit takes a hundred times as long: progress is seen, and workers end together.
+UNITS_PER_SLOW_RUN = 16
+ROWS_PER_SLOW_RUN = 10_000
 
 
 @dataclass(frozen=True)
@@ -277,15 +280,20 @@ def check_columns(plan: BatchPlan, names: list[str]) -> None:
                                 "of columns in use must be unique")  # fmt: skip
 
 
-def unit_runs(table: TrialTable) -> list[tuple[int, int]]:
-    """Consecutive units (first, last) that are worked on together, whatever the number of workers."""
+def unit_runs(table: TrialTable, compiled: bool) -> list[tuple[int, int]]:
+    """Consecutive units (first, last) that are worked on together, whatever the number of workers.
+
+    `compiled` says that the kernels know the plan (``coded.may_compile``).
+    """
+    most_units = UNITS_PER_RUN if compiled else UNITS_PER_SLOW_RUN
+    most_rows = ROWS_PER_RUN if compiled else ROWS_PER_SLOW_RUN
     sizes = np.repeat(np.diff(table.ptr), len(table.plan.labels))
     ends = np.cumsum(sizes)
     out, first = [], 0
     while first < sizes.size:
         before = int(ends[first - 1]) if first else 0
-        last = int(np.searchsorted(ends, before + ROWS_PER_RUN, side="right"))
-        last = min(max(last, first + 1), first + UNITS_PER_RUN, sizes.size)
+        last = int(np.searchsorted(ends, before + most_rows, side="right"))
+        last = min(max(last, first + 1), first + most_units, sizes.size)
         out.append((first, last))
         first = last
     return out

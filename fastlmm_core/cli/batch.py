@@ -94,7 +94,7 @@ def _stopped(arguments: argparse.Namespace) -> str:
 def batch_command(arguments: argparse.Namespace) -> int:
     """Run the batch, print the closing summary; 0 when every fit is good, else 1."""
     from ..batch import fit_batch
-    from ..batch.jobs import connect
+    from ..batch.cluster import connect
 
     logging.getLogger("fastlmm_core.batch").setLevel(logging.ERROR)  # the command says what there is to say
     logging.getLogger("fastlmm_core.batch.store").setLevel(logging.WARNING)  # files that are made again

@@ -9,7 +9,7 @@ import time
 from typing import Any, BinaryIO
 
 from ..errors import DataError, LimitError
-from .frames import seconds_left
+from ..processes.frames import seconds_left
 
 LONGEST_CHUNK_LINE = 1_000  # bytes of a chunk's size with its extensions
 

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import select
-import signal
-import socket
 import sys
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ..processes.child import answer_parent
 from .answers import Answer, as_line, error_answer
-from .frames import receive_frame, send_frame
-
-READY = b"ready"
 
 
 @dataclass(frozen=True)
@@ -48,33 +41,16 @@ class WorkerOptions:
 
 
 def serve_channel() -> None:
-    """Answer what comes over the inherited socket until the other side closes it.
+    """Answer requests until the service closes the socket: the function that a worker runs."""
 
-    ``python -c "from fastlmm_core.service.worker import serve_channel; serve_channel()" FD OPTIONS``
-    """
-    for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group; whoever started us decides
-        signal.signal(number, signal.SIG_IGN)
-    channel = socket.socket(fileno=int(sys.argv[1]))
-    options = WorkerOptions(**json.loads(sys.argv[2]))
-    if options.memory is not None:
-        _limit_memory(options.memory)
-    os.dup2(2, 1)  # what a library prints is no answer
-    threading.Thread(target=_end_with, args=(channel,), daemon=True).start()
-    answer = loaded(options)
-    try:
-        send_frame(channel, READY)
-        while (body := receive_frame(channel)) is not None:
-            send_frame(channel, answer(body).frame())
-    except OSError:  # the service is gone
-        pass
+    def load() -> Callable[[bytes], bytes]:
+        options = WorkerOptions(**json.loads(sys.argv[2]))
+        if options.memory is not None:
+            _limit_memory(options.memory)
+        answer = loaded(options)
+        return lambda body: answer(body).frame()
 
-
-def _end_with(channel: socket.socket) -> None:
-    """End this process when the service is gone, also in the middle of a fit that nobody waits for."""
-    watch = select.poll()
-    watch.register(channel, 0)  # nothing but that the other side has closed
-    watch.poll()
-    os._exit(0)
+    answer_parent(load)
 
 
 def loaded(options: WorkerOptions) -> Callable[[bytes], Answer]:

@@ -2,46 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import queue
-import socket
-import subprocess
-import sys
 import threading
 import time
-from pathlib import Path
 
 from ..errors import ServiceError, TimeLimitError
+from ..processes.child import Child
 from .answers import Answer
-from .frames import receive_frame, send_frame
-from .worker import READY, WorkerOptions
+from .worker import WorkerOptions
 
-SECONDS_TO_START = 300.0  # kernels are compiled once on a machine
-# This package and no other, and nothing that lies in the folder the service was started in (-P).
-HOME = str(Path(__file__).resolve().parents[2])
-START = (
-    f"import sys; sys.path.insert(0, {HOME!r}); import fastlmm_core; sys.path.pop(0); "
-    "from fastlmm_core.service.worker import serve_channel; serve_channel()"
-)
+ENTRY = "fastlmm_core.service.worker:serve_channel"
 
 
-class Worker:
-    """One process and the socket to it."""
+class Worker(Child):
+    """One process that answers requests."""
 
     def __init__(self, options: WorkerOptions, threads: int | None) -> None:
-        ours, theirs = socket.socketpair()
-        environment = dict(os.environ)
-        if threads is not None:
-            environment.setdefault("OPENBLAS_NUM_THREADS", str(threads))
-        with theirs:
-            self.process = subprocess.Popen(
-                [sys.executable, "-P", "-c", START, str(theirs.fileno()), options.text()],
-                pass_fds=(theirs.fileno(),), env=environment, stdin=subprocess.DEVNULL,
-            )  # fmt: skip
-        self._channel = ours
-        self._ready = False
+        environment = {} if threads is None else {"OPENBLAS_NUM_THREADS": str(threads)}
+        super().__init__(ENTRY, options.text(), environment=environment)
 
-    def ask(self, body: bytes, seconds: float | None) -> Answer:
+    def answer(self, body: bytes, seconds: float | None) -> Answer:
         """The answer to a request.
 
         Raises
@@ -50,57 +30,15 @@ class Worker:
             After either, this worker is of no further use.
         """
         self.wait_until_ready()
-        deadline = None if seconds is None else time.monotonic() + seconds
         try:
-            send_frame(self._channel, body, deadline)
-            answer = receive_frame(self._channel, deadline)
+            answer = self.ask(body, None if seconds is None else time.monotonic() + seconds)
         except TimeoutError:
             raise TimeLimitError(
                 f"the request took longer than {seconds:g} seconds and was stopped (--seconds)"
             ) from None
-        except OSError:
-            answer = None
         if answer is None:
-            raise ServiceError(f"the process that worked on the request ended{self._reason()}")
+            raise ServiceError(f"the process that worked on the request ended{self.reason()}")
         return Answer.of(answer)
-
-    def wait_until_ready(self) -> None:
-        """Wait until it has loaded everything.
-
-        Raises
-        ------
-        ServiceError
-            When it ends instead.
-        """
-        if self._ready:
-            return
-        try:
-            self._ready = receive_frame(self._channel, time.monotonic() + SECONDS_TO_START) == READY
-        except (TimeoutError, OSError):
-            pass
-        if not self._ready:
-            raise ServiceError(f"a worker did not start{self._reason()}")
-
-    def _reason(self) -> str:
-        try:
-            status = self.process.wait(timeout=1.0)
-        except subprocess.TimeoutExpired:
-            return ""
-        return f" by signal {-status}; was the memory exhausted?" if status < 0 else f" with status {status}"
-
-    def stop(self) -> None:
-        """End the process, in the middle of whatever it does."""
-        self._channel.close()
-        self.process.kill()
-        self.process.wait()
-
-    def leave(self) -> None:
-        """Let an idle process end by itself."""
-        self._channel.close()
-        try:
-            self.process.wait(timeout=5.0)
-        except subprocess.TimeoutExpired:
-            self.stop()
 
 
 class Workers:
@@ -151,7 +89,7 @@ class Workers:
         except queue.Empty:
             raise ServiceError("all workers are busy; try again later") from None
         try:
-            answer = worker.ask(body, self.seconds)
+            answer = worker.answer(body, self.seconds)
         except BaseException:
             with self._lock:
                 self._all.discard(worker)

@@ -1,4 +1,4 @@
-"""Messages between the service and its workers: a length of 8 bytes, then so many bytes."""
+"""Messages between a process and those it has started: a length of 8 bytes, then so many bytes."""
 
 from __future__ import annotations
 

@@ -1,0 +1,84 @@
+"""Parts of a batch that go to another process: whole trials, or where the rows of them are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+from threadpoolctl import threadpool_limits
+
+from fastlmm_core.batch.coded import code_trials, may_compile
+from fastlmm_core.batch.group import fit_run, fit_trials
+from fastlmm_core.batch.jobs import Outcome, deliver
+from fastlmm_core.batch.plan import BatchPlan
+from fastlmm_core.batch.progress import logger
+from fastlmm_core.batch.sources import DatasetPiece
+from fastlmm_core.batch.stopping import new_stop
+from fastlmm_core.batch.store import PartStore
+from fastlmm_core.batch.tables import TableParts
+from fastlmm_core.batch.trials import TrialTable, collect_trials, unit_runs
+from fastlmm_core.reading.source import detached
+
+
+@dataclass(frozen=True)
+class TablePiece:
+    """A run of units with the rows of their trials.
+
+    Attributes
+    ----------
+    frame : DataFrame
+    first, last : int
+        Units of the run among those of these trials, the last not included: the traits of one trial may be
+        divided among runs.
+    """
+
+    frame: pd.DataFrame
+    first: int
+    last: int
+
+
+Piece = DatasetPiece | TablePiece | pd.DataFrame
+
+
+def table_pieces(table: TrialTable) -> list[TablePiece]:
+    """A table in memory, cut as for threads: each engine goes on from what another one did."""
+    traits = len(table.plan.labels)
+    pieces = []
+    for first, last in unit_runs(table, may_compile(table.plan)):
+        low, high = first // traits, (last - 1) // traits + 1
+        own = table.frame.iloc[int(table.ptr[low]) : int(table.ptr[high])]
+        pieces.append(TablePiece(detached(own), first - low * traits, last - low * traits))
+    return pieces
+
+
+def fit_piece(piece: Piece, number: int, plan: BatchPlan, folder: tuple[Path, str] | None) -> Outcome:
+    """One job in another process: read or take the rows, fit, write the part.
+
+    Parameters
+    ----------
+    folder : (path, str) or None
+        Where the results go, and the fingerprint of the data.
+    """
+    one_blas_thread()
+    store = None if folder is None else PartStore(folder[0], plan, folder[1])
+    return deliver(rows_of(piece, plan), number, store)
+
+
+def rows_of(piece: Piece, plan: BatchPlan) -> TableParts:
+    """The rows of all units of a piece."""
+    if isinstance(piece, TablePiece):
+        table = collect_trials(piece.frame, plan)
+        return fit_run(table, code_trials(table), piece.first, piece.last, new_stop())
+    frame = piece.load() if isinstance(piece, DatasetPiece) else piece
+    if len(frame):
+        return fit_trials(collect_trials(frame, plan))
+    return TableParts(plan, frame[list(plan.by)])  # a partition that no trial has fallen into
+
+
+@cache
+def one_blas_thread() -> None:
+    """Hold the BLAS libraries of this process at one thread; the parallelism is over trials."""
+    threadpool_limits(1, user_api="blas")
+    logger.debug("one BLAS thread")
