@@ -20,6 +20,8 @@ from fastlmm_core.errors import InferenceError
 from fastlmm_core.kernels.assembly import multiply_symmetric
 
 # Eigenvalues of weights, relative to the largest, that count as zero.
+# Numbers of products with directions that are kept beside each other.
+LARGEST_KEPT = 30_000_000
 NEGLIGIBLE = 1e-15
 
 
@@ -138,12 +140,17 @@ def _user_jacobian(structure: Any, theta: np.ndarray, basis: np.ndarray) -> np.n
 
 def move_natural(solution: StructuredSolution, direction: Direction, B: np.ndarray) -> np.ndarray:
     """D_t B of a random direction: V_t = Z D_t Z', B (q, r) natural, zero outside the term."""
-    e = solution.equations
     out = np.zeros_like(B)
-    k = direction.term
-    term, rows = e.terms[k], e.natural.rows[k]
+    out[solution.equations.natural.rows[direction.term]] = moved_rows(solution, direction, B)
+    return out
+
+
+def moved_rows(solution: StructuredSolution, direction: Direction, B: np.ndarray) -> np.ndarray:
+    """The rows (L, m, r) of D_t B that are those of the term."""
+    e, k = solution.equations, direction.term
+    term = e.terms[k]
     _, level = solution.term_theta(k)
-    part = B[rows]  # (L, m, r)
+    part = B[e.natural.rows[k]]
     L = part.shape[0]
 
     def spread(V: np.ndarray) -> np.ndarray:
@@ -152,15 +159,13 @@ def move_natural(solution: StructuredSolution, direction: Direction, B: np.ndarr
         return term.levels.multiply_covariance(level, V.reshape(L, -1)).reshape(V.shape)
 
     if direction.dT is not None:
-        out[rows] = np.einsum("ab,lbr->lar", direction.dT, spread(part))
-    else:
-        assert term.levels is not None and direction.pieces is not None
-        dQ = sum(c * piece for c, piece in zip(direction.pieces, term.levels.pieces, strict=True))
-        T = term.structure.covariance(solution.term_theta(k)[0])
-        inner = spread(part)
-        inner = (dQ @ inner.reshape(L, -1)).reshape(inner.shape)
-        out[rows] = -np.einsum("ab,lbr->lar", T, spread(inner))
-    return out
+        return np.einsum("ab,lbr->lar", direction.dT, spread(part))
+    assert term.levels is not None and direction.pieces is not None
+    dQ = sum(c * piece for c, piece in zip(direction.pieces, term.levels.pieces, strict=True))
+    T = term.structure.covariance(solution.term_theta(k)[0])
+    inner = spread(part)
+    inner = (dQ @ inner.reshape(L, -1)).reshape(inner.shape)
+    return -np.einsum("ab,lbr->lar", T, spread(inner))
 
 
 def covariance_gradients(
@@ -219,25 +224,40 @@ def weighted_form(
     r = fixed.rows.shape[1]
     out = np.zeros((r, r))
     values, vectors = np.linalg.eigh(weights)
+    moved = _Moved(solution, directions, fixed.projected)
     for a in np.flatnonzero(np.abs(values) > NEGLIGIBLE * np.abs(values).max(initial=0.0)):
-        natural, pieces = _mix(solution, directions, vectors[:, a], fixed.projected)
+        natural, pieces = moved.mixed(vectors[:, a])
         form, half = _projected_form(solution, natural, pieces, fixed)
         out += values[a] * (form - half.T @ half)
     return 0.5 * (out + out.T)
 
 
-def _mix(
-    solution: StructuredSolution, directions: list[Direction], c: np.ndarray, B: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """sum_t c_t D_t B of the random directions, and sum_t c_t pieces_t of the residual's (b,)."""
-    natural = np.zeros_like(B)
-    pieces = np.zeros(solution.equations.residual.n_pieces)
-    for value, direction in zip(c, directions, strict=True):
-        if direction.term >= 0:
-            natural += value * move_natural(solution, direction, B)
-        else:
-            pieces += value * direction.pieces
-    return natural, pieces
+class _Moved:
+    """D_t B of all random directions, kept where there is room, to be mixed again and again."""
+
+    def __init__(self, solution: StructuredSolution, directions: list[Direction], B: np.ndarray):
+        self._solution, self._directions, self._B = solution, directions, B
+        rows = solution.equations.natural.rows
+        numbers = sum(rows[own.term].size for own in directions if own.term >= 0) * B.shape[1]
+        self._kept: dict[int, np.ndarray] | None = {} if numbers <= LARGEST_KEPT else None
+
+    def _rows(self, t: int) -> np.ndarray:
+        if self._kept is None:
+            return moved_rows(self._solution, self._directions[t], self._B)
+        if t not in self._kept:
+            self._kept[t] = moved_rows(self._solution, self._directions[t], self._B)
+        return self._kept[t]
+
+    def mixed(self, c: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """sum_t c_t D_t B of the random directions, and sum_t c_t pieces_t of the residual's (b,)."""
+        e = self._solution.equations
+        natural, pieces = np.zeros_like(self._B), np.zeros(e.residual.n_pieces)
+        for t, (value, direction) in enumerate(zip(c, self._directions, strict=True)):
+            if direction.term >= 0:
+                natural[e.natural.rows[direction.term]] += value * self._rows(t)
+            else:
+                pieces += value * direction.pieces
+        return natural, pieces
 
 
 def average_matrix(solution: StructuredSolution, directions: list[Direction]) -> np.ndarray:

@@ -16,9 +16,51 @@ from fastlmm_core.design.table import Table
 from fastlmm_core.errors import FastLMMWarning, InferenceError
 
 if TYPE_CHECKING:
+    from fastlmm_core.inference.mean_tables import EmmeansTable
     from fastlmm_core.results.fixed_part import FixedPart
 
 NOT_PLAIN = "BLUEs need levels of one column, as in (1|gen), without a coefficient of their own"
+
+
+def fixed_levels(fit: FixedPart, k: int) -> FixedLevels:
+    """`FixedLevels` of random term k, made once for a fit.
+
+    Raises
+    ------
+    InferenceError
+        See `fit_fixed_levels`.
+    """
+    known: dict[int, FixedLevels] = fit.__dict__.setdefault("_fixed_levels", {})
+    if k not in known:
+        name = fit.design.random[k].group_variables[0]
+        known[k] = FixedLevels(fit_fixed_levels(fit, k), name)
+    return known[k]
+
+
+class FixedLevels:
+    """A second fit with the levels of a random term fixed, and the tables of their means.
+
+    Parameters
+    ----------
+    fit : FixedPart
+    name : str
+        Column of the levels.
+    """
+
+    def __init__(self, fit: FixedPart, name: str):
+        self.fit, self.name = fit, name
+        self._means: dict[str, EmmeansTable] = {}
+
+    def means(self, ddf: str | None = None) -> EmmeansTable:
+        """Means of the levels; ``ddf`` as of ``LMMFit.emmeans``."""
+        ddf = self.fit.default_ddf if ddf is None else ddf
+        if ddf not in self._means:
+            self._means[ddf] = self.fit.emmeans([self.name], ddf=ddf)
+        return self._means[ddf]
+
+    def any_means(self) -> EmmeansTable:
+        """Means with whatever errors they have been made with, which all know the model's covariance."""
+        return next(iter(self._means.values())) if self._means else self.means("asymptotic")
 
 
 def fit_fixed_levels(fit: FixedPart, k: int) -> FixedPart:

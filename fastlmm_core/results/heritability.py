@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from fastlmm_core.inference import heritability as numbers
 from fastlmm_core.inference.figure_tables import FigureTable
 from fastlmm_core.results.component_rows import component_rows, parameter_covariance
 from fastlmm_core.results.effect_functions import effect_functions
-from fastlmm_core.results.fixed_levels import NOT_PLAIN, fit_fixed_levels
+from fastlmm_core.results.fixed_levels import NOT_PLAIN, FixedLevels, fixed_levels
 
 if TYPE_CHECKING:
     from fastlmm_core.results.fixed_part import FixedPart
@@ -138,6 +139,8 @@ def heritability(
     if set(asked) & {"oakey", "delta_blup"} and own.chosen.size > 1:
         blup = _functions(fit, own, np.eye(own.chosen.size)).covariance()
     blues = _Blues(fit, own) if set(asked) & {"piepho", "piepho_kr", "delta_blue"} else None
+    if blues is not None and "piepho_kr" in asked:
+        blues.adjust_first()
     found = [_answer(name, fit, own, covariance, blup, blues) for name in asked]
     group = fit.design.random[own.k].group
     frame = pd.DataFrame(
@@ -365,12 +368,12 @@ class _Blues:
         self.fit, self.own = fit, own
 
     @cached_property
-    def second(self) -> FixedPart | str:
+    def second(self) -> FixedLevels | str:
         """The fit with the levels fixed, or why there is none."""
         if self.own.related and len(self.fit.design.random[self.own.k].group_variables) != 1:
             return NOT_PLAIN
         try:
-            return fit_fixed_levels(self.fit, self.own.k)
+            return fixed_levels(self.fit, self.own.k)
         except FastLMMError as error:
             return str(error)
 
@@ -384,15 +387,20 @@ class _Blues:
         """
         if isinstance(self.second, str):
             raise InferenceError(self.second)
-        name = self.fit.design.random[self.own.k].group_variables[0]
-        means = self.second.emmeans([name], ddf="kenward-roger" if adjusted else "asymptotic")
-        places = {str(label): i for i, label in enumerate(means.labels[name])}
+        means = self.second.means("kenward-roger") if adjusted else self.second.any_means()
+        places = {str(label): i for i, label in enumerate(means.labels[self.second.name])}
         at = [places[str(label)] for label in self.own.labels if str(label) in places]
         if len(at) < self.own.chosen.size:
             raise InferenceError("some levels have no data, and so no BLUE")
         if not means.functions.estimable[at].all():
             raise InferenceError("the BLUEs are not estimable beside the other fixed effects")
-        return np.asarray(means.functions.cov[np.ix_(at, at)])
+        found = means.functions.cov if adjusted else means.functions.cov_unadjusted
+        return np.asarray(found[np.ix_(at, at)])
+
+    def adjust_first(self) -> None:
+        """Make the table with Kenward & Roger's errors before others: it serves for both."""
+        with suppress(FastLMMError):
+            self.covariance(adjusted=True)
 
     @cached_property
     def plain(self) -> np.ndarray | None:

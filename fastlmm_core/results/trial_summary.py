@@ -13,7 +13,7 @@ from fastlmm_core.errors import FastLMMError
 from fastlmm_core.inference.heritability import harmonic_replication
 from fastlmm_core.results.component_columns import component_columns
 from fastlmm_core.results.diagnostics import suspicious_residuals
-from fastlmm_core.results.fixed_levels import fit_fixed_levels
+from fastlmm_core.results.fixed_levels import fixed_levels
 from fastlmm_core.results.heritability import HeritabilityTable, find_term, heritability
 from fastlmm_core.results.plot_places import PlotPlaces, plot_places
 
@@ -160,11 +160,10 @@ def fixed_means(fit: FixedPart, term: str) -> FixedMeans:
     """Means (BLUEs) of the genotypes of a random term, and their test."""
     k = find_term(fit, term)
     try:
-        second = fit_fixed_levels(fit, k)
-        name = fit.design.random[k].group_variables[0]
+        second = fixed_levels(fit, k)
         before = {term.label for term in fit.design.terms}
-        label = next(term.label for term in second.design.terms if term.label not in before)
-        return FixedMeans(second.emmeans([name]), second.anova().set_index("term").loc[label])
+        label = next(term.label for term in second.fit.design.terms if term.label not in before)
+        return FixedMeans(second.means(), second.fit.anova().set_index("term").loc[label])
     except FastLMMError:
         return FixedMeans(None)
 
