@@ -75,7 +75,9 @@ def add_batch(commands: argparse._SubParsersAction) -> None:
     batch.add_argument("--resume", action="store_true", help="continue what an earlier run left in --out")
     add_second_stage(batch)
     engine = batch.add_mutually_exclusive_group()
-    engine.add_argument("--workers", type=int, metavar="N", help="threads (default: all cores)")
+    engine.add_argument(
+        "--workers", type=int, metavar="N", help="threads, or processes for slow fits (default: all cores)"
+    )
     engine.add_argument("--scheduler", metavar="ADDRESS", help="Dask scheduler, tcp://host:port")
     batch.add_argument("--plot", action="store_true", help="also write an overview figure to --out")
     batch.add_argument("--quiet", action="store_true", help="no progress bar")

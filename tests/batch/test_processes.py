@@ -1,0 +1,148 @@
+"""Processes of this machine as the engine of a batch: the same tables, whoever has begun or ends."""
+
+import os
+import signal
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fastlmm_core import fit_batch
+from fastlmm_core.batch import processes, run, trials
+from fastlmm_core.batch.coded import may_compile
+from fastlmm_core.batch.pieces import rows_of, table_pieces
+from fastlmm_core.batch.plan import make_plan
+from fastlmm_core.batch.trials import collect_trials
+from fastlmm_core.errors import MemoryExhaustedError, OptionError
+from fastlmm_core.processes.child import can_start
+
+MODEL = "y ~ gen + (1|block)"
+SLOW = {"by": "trial", "residual": "units | block", "emmeans": "gen", "blups": True, "progress": False}
+posix = pytest.mark.skipif(not can_start(), reason="a socket is handed over to a new process")
+
+
+@pytest.fixture(scope="module")
+def table():
+    """40 trials of 18 plots in two traits, the first trait missing in some plots."""
+    rng = np.random.default_rng(5)
+    n = 40 * 18
+    gen, block = np.tile(np.arange(6), n // 6), np.tile(np.repeat(np.arange(3), 6), 40)
+    frame = pd.DataFrame({
+        "trial": np.repeat([f"T{k:02d}" for k in range(40)], 18), "gen": [f"G{g}" for g in gen],
+        "block": [f"B{b}" for b in block],
+        "y": gen * 0.5 + rng.normal(size=120)[np.arange(n) // 6] + rng.normal(size=n) * (1.0 + block),
+        "z": rng.normal(size=n) * (1.0 + block),
+    })  # fmt: skip
+    frame.loc[rng.choice(n, 20, replace=False), "y"] = np.nan
+    return frame
+
+
+def tables(batch):
+    """All tables but for the seconds."""
+    out = {name: pd.DataFrame(getattr(batch, name)) for name in batch.plan.tables}
+    return out | {"fits": out["fits"].drop(columns="seconds")}
+
+
+def assert_same(one, other):
+    one, other = tables(one), tables(other)
+    assert one.keys() == other.keys()
+    for name in one:
+        pd.testing.assert_frame_equal(one[name], other[name], check_exact=True)
+
+
+@posix
+def test_processes_have_the_tables_of_threads(table):
+    threads = fit_batch(table, MODEL, engine="threads", workers=2, **SLOW)
+    assert (threads.fits["status"] == "ok").all()
+    assert_same(threads, fit_batch(table, MODEL, engine="processes", workers=2, **SLOW))
+
+
+def test_pieces_cover_every_unit_once_also_where_traits_of_a_trial_are_divided(table, monkeypatch):
+    plan = make_plan(
+        "~ gen + (1|block)", by="trial", traits=["y", "z"], residual="units | block", emmeans="gen"
+    )
+    monkeypatch.setattr(trials, "UNITS_PER_SLOW_RUN", 5)
+    whole = collect_trials(table, plan)
+    pieces = table_pieces(whole)
+    assert len(pieces) == 16
+    assert {len(own.frame) for own in pieces} == {54}  # 5 units are in 3 trials
+    found = pd.concat([rows_of(own, plan).join()["fits"] for own in pieces], ignore_index=True)
+    wanted = fit_batch(
+        table, "~ gen + (1|block)", engine="threads", **{**SLOW, "blups": None}, traits=["y", "z"]
+    )
+    assert len(found) == 80
+    pd.testing.assert_frame_equal(
+        found.drop(columns="seconds"), pd.DataFrame(wanted.fits).drop(columns="seconds"), check_dtype=False
+    )
+
+
+@posix
+@pytest.mark.parametrize("model", ["y ~ gen + (1|block)", "y ~ gen + poly(z, 2) + (1|block)"])
+def test_one_engine_goes_on_where_another_was_stopped(table, tmp_path, monkeypatch, model):
+    options = {**SLOW, "out": tmp_path / "out"}
+    asked = []
+
+    class Stopped(run.Progress):
+        def add(self, mark):
+            super().add(mark)
+            asked.append(mark["units"])
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(run, "Progress", Stopped)
+        with pytest.raises(KeyboardInterrupt):
+            fit_batch(table, model, engine="threads", workers=1, **options)
+    assert asked == [16]
+    assert_same(
+        fit_batch(table, model, engine="processes", workers=2, **options),
+        fit_batch(table, model, engine="threads", **SLOW),
+    )
+
+
+@posix
+def test_a_process_that_is_killed_ends_the_batch_in_words(table, monkeypatch):
+    class Killed(processes.Child):
+        def ask(self, body, deadline=None):
+            if len(body) > 5_000:  # rows, not the plan
+                os.kill(self.process.pid, signal.SIGKILL)
+            return super().ask(body, deadline)
+
+    monkeypatch.setattr(processes, "Child", Killed)
+    with pytest.raises(MemoryExhaustedError, match=r"by signal 9; was the memory exhausted\?; fewer of them"):
+        fit_batch(table, MODEL, engine="processes", workers=2, **SLOW)
+
+
+@posix
+def test_the_choice_follows_plan_and_work():
+    slow = make_plan(MODEL, by="trial", residual="units | block")
+    quick = make_plan(MODEL, by="trial")
+    assert may_compile(quick)
+    assert not may_compile(slow)
+    assert processes.wants_processes(slow, "local", 2, 100.0)
+    assert not processes.wants_processes(slow, "local", 2, 1.0)
+    assert not processes.wants_processes(slow, "local", 1, 100.0)
+    assert not processes.wants_processes(quick, "local", 2, 100.0)
+    assert processes.wants_processes(quick, "processes", 2, 0.0)
+    assert not processes.wants_processes(slow, "threads", 2, 100.0)
+
+
+@posix
+def test_long_work_moves_to_processes_by_itself(table, monkeypatch):
+    moved = []
+
+    def watched(pieces, *rest):
+        moved.extend(number for number, _ in pieces)
+        return processes.run_processes(pieces, *rest)
+
+    monkeypatch.setattr(processes, "WORTH_STARTING", 0.0)
+    monkeypatch.setattr(run, "run_processes", watched)
+    batch = fit_batch(table, MODEL, workers=2, **SLOW)
+    assert moved == [1, 2]  # the first 16 trials told how long it takes
+    assert_same(batch, fit_batch(table, MODEL, engine="threads", **SLOW))
+
+
+def test_unknown_engines_are_named(table):
+    with pytest.raises(
+        OptionError, match="engine='fork' is not known; allowed: 'local', 'threads', 'processes'"
+    ):
+        fit_batch(table, MODEL, engine="fork", **SLOW)
