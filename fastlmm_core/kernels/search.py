@@ -134,17 +134,33 @@ def take_deviance(state, deviance):
     else:
         length = measure_length(state.step)
         decrease = numbers[DEVIANCE] - deviance
-        accepted, numbers[RADIUS] = judge_step(decrease, numbers[PREDICTED], length, numbers[RADIUS])
+        accepted, radius = judge_step(decrease, numbers[PREDICTED], length, numbers[RADIUS])
+        if accepted or not counts[CORRECTED]:
+            numbers[RADIUS] = radius
         stuck = not accepted and numbers[DECREMENT] <= ROUNDING
     if accepted:
         counts[ITERATION] += 1
         return accept_point(state, deviance)
+    if counts[CORRECTED] and not accepted:
+        forget_correction(state)
+        return EVALUATE
     if stuck:
         return end_search(state, 3)
     propose(state)
     if not numbers[RADIUS] >= LEAST_RADIUS:  # also ends on NaN
         return end_search(state, 3)
     return EVALUATE
+
+
+@kernel
+def forget_correction(state):
+    """Leave the secant correction out: a step that fails with it may have followed a guess."""
+    for s in range(state.theta.size):
+        for t in range(state.theta.size):
+            state.hessian[s, t] -= state.correction[s, t]
+            state.correction[s, t] = 0.0
+    state.counts[CORRECTED] = 0
+    propose(state)
 
 
 @kernel

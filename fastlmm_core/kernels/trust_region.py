@@ -15,9 +15,6 @@ from fastlmm_core.kernels.eigenvalues import diagonalize
 # deviance, and a step has not brought the decrement below SECANT_SLOW of the one before.
 SECANT_BELOW = 1.0
 SECANT_SLOW = 0.01
-# Cosine of a step with what is missing along it, below which the correction would be a guess: its curvature
-# is the missing change of the gradient divided by it.
-SECANT_AWAY = 0.1
 
 
 @kernel
@@ -108,7 +105,7 @@ def correct_curvature(correction, hessian, step, change):
         inner += total * step[a]
         rest_square += total * total
         step_square += step[a] * step[a]
-    if abs(inner) > SECANT_AWAY * np.sqrt(rest_square * step_square):
+    if abs(inner) > 1e-6 * np.sqrt(rest_square * step_square):
         for a in range(d):
             for b in range(d):
                 correction[a, b] += rest[a] * rest[b] / inner

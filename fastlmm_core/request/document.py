@@ -14,6 +14,9 @@ from ..errors import DataError, FastLMMError, OptionError, clipped, shown
 from ..options import Kind, check
 from .schema import QUESTIONS, REQUEST, TRIALS
 
+# How deep lists and objects of a request may stand in each other: far deeper than any question needs.
+DEEPEST = 100
+
 
 @dataclass(frozen=True)
 class Reach:
@@ -79,7 +82,10 @@ def parse_request(text: str, name: str = "request") -> Any:
         Naming the place where it goes wrong.
     """
     try:
-        return json.loads(text, object_pairs_hook=_distinct, parse_constant=_no_constant)
+        request = json.loads(text, object_pairs_hook=_distinct, parse_constant=_no_constant)
+        if text.count("[") + text.count("{") > DEEPEST and _is_deeper(request, DEEPEST):
+            raise RecursionError  # Python 3.14 reads any depth, which nothing after it could walk
+        return request
     except json.JSONDecodeError as error:
         place = f"(line {error.lineno}, column {error.colno})"
         raise DataError(f"{clipped(name, 100)} is not JSON: {error.msg} {place}") from error
@@ -89,6 +95,17 @@ def parse_request(text: str, name: str = "request") -> Any:
         raise DataError(f"{clipped(name, 100)} is not JSON: {error}") from None
     except ValueError:  # the interpreter refuses integers of more than 4,300 digits
         raise DataError(f"{clipped(name, 100)} holds a number with too many digits") from None
+
+
+def _is_deeper(value: Any, depth: int) -> bool:
+    """Whether lists and objects stand in each other more than `depth` deep."""
+    level = [value]
+    for _ in range(depth):
+        inner = (own.values() if isinstance(own, dict) else own for own in level)
+        level = [child for own in inner for child in own if isinstance(child, (dict, list))]
+        if not level:
+            return False
+    return True
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import importlib.util
 import shutil
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,8 @@ def test_a_machine_is_removed_whatever_its_commands_do(script, monkeypatch, tmp_
     monkeypatch.setattr(script, "make_machine", lambda suite, folder, mirror: asked.append(suite))
     monkeypatch.setattr(script, "copy_project", lambda folder: None)
     monkeypatch.setattr(script, "run_inside", lambda folder, command: asked.append(command) or status)
-    failed = script.try_suite("trixie", ["make demo", "make test"], None, str(tmp_path), keep=False)
+    options = Namespace(mirror=None, folder=str(tmp_path), keep=False, snapshot=False)
+    failed = script.try_suite("trixie", ["make demo", "make test"], options)
     assert asked == ["trixie", "make demo", "make test"] and failed == (2 if status else 0)
     assert not list(tmp_path.iterdir())
 
@@ -57,3 +59,19 @@ def test_the_working_tree_is_copied_as_git_sees_it(script, tmp_path):
     copied = tmp_path / script.PROJECT
     assert (copied / "Makefile").is_file() and (copied / "fastlmm_core" / "api.py").is_file()
     assert not (copied / ".git").exists() and not list(copied.rglob("__pycache__"))
+
+
+def test_a_suite_younger_than_debootstrap_is_made_by_the_newest_script(script, monkeypatch, tmp_path):
+    asked = []
+
+    def run(command, **options):
+        asked.append(command)
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    (tmp_path / "trixie").touch()
+    monkeypatch.setattr(script, "SCRIPTS", tmp_path)
+    monkeypatch.setattr(script.subprocess, "run", run)
+    script.make_machine("trixie", tmp_path / "machine", None)
+    script.make_machine("forky", tmp_path / "machine", None)
+    assert asked[0][-2:] == ["trixie", str(tmp_path / "machine")]
+    assert asked[1][-4:] == ["forky", str(tmp_path / "machine"), script.MIRROR, str(tmp_path / "sid")]
