@@ -49,6 +49,8 @@ class StructuredEquations:
         Term of each node; K for missing plots, K + 1 for fixed columns.
     below_ptr, below : node pattern
     natural, spherical : Side
+    row_precision : RowPrecision
+        Sparse R^-1 for any coefficients of its pieces.
     G_pieces : (nnz(G), pieces)
         Dense or csc.
     P_pieces : (nnz(C), 1 + level pieces) csc_array
@@ -71,6 +73,7 @@ class StructuredEquations:
     below: np.ndarray
     natural: Side
     spherical: Side
+    row_precision: RowPrecision
     G_pieces: Any
     P_pieces: sp.csc_array
     shift: np.ndarray
@@ -144,11 +147,6 @@ class StructuredEquations:
         P, C = self.P_pieces, self.spherical
         column = np.searchsorted(C.indptr, P.indices, side="right") - 1
         return P.indptr.astype(np.int64), C.indices[P.indices], column.astype(np.int64), P.data
-
-    @cached_property
-    def row_precision(self) -> RowPrecision:
-        """Sparse R^-1 for any coefficients of its pieces."""
-        return row_precision(self.residual)
 
     @cached_property
     def X_inside(self) -> sp.csc_array:
@@ -319,10 +317,11 @@ def build_structured_equations(
     matrix = sp.csr_array((value, (row, column)), shape=(residual.n_rows, natural.size))
     matrix.sum_duplicates()
     matrix.sort_indices()
+    precision = row_precision(residual)
     return StructuredEquations(
         n=n, p=p, terms=tuple(terms), residual=residual, matrix=matrix, term=node_term[perm],
         below_ptr=below_ptr, below=below, natural=natural, spherical=spherical,
-        G_pieces=piece_products(matrix, residual, natural),
+        row_precision=precision, G_pieces=piece_products(matrix, residual, precision, natural),
         P_pieces=prior_pieces(terms, spherical),
         shift=shift, scale=scale, first_value=first_value, fixed_last=fixed_last, ordering=ordering,
         rotation=rotation,

@@ -36,18 +36,23 @@ class RowPrecision:
         return DensePrecision(entries, self.dense, float(c[0])) if self.dense else entries
 
 
-def piece_products(matrix: sp.csr_array, residual: ResidualStructure, side: Side) -> Any:
+def piece_products(
+    matrix: sp.csr_array, residual: ResidualStructure, precision: RowPrecision, side: Side
+) -> Any:
     """B_G (nnz(G), pieces): dense where that is small, else compressed columns."""
     W = (matrix.indptr.astype(np.int64), matrix.indices.astype(np.int64), matrix.data)
-    pairs = residual.entries.arrays()
     nnz = int(side.indptr[-1])
     if residual.n_pieces == 1 or nnz * residual.n_pieces <= DENSE_PIECES:
         out = np.zeros((nnz, residual.n_pieces))
-        sum_piece_products(W, pairs, side.indptr, side.indices, out)
+        turned = sp.csr_array(matrix.T)
+        by_columns = (turned.indptr.astype(np.int64), turned.indices.astype(np.int64), turned.data)
+        pairs = (precision.indptr, precision.indices, precision.piece, precision.value)
+        sum_piece_products(W, by_columns, pairs, side.indptr, side.indices, out)
         place = np.empty(side.size, np.int64)
         for own in residual.dense:
             add_block_products(W, own.rows, own.block, side.indptr, side.indices, place, out.reshape(-1))
         return out
+    pairs = residual.entries.arrays()
     count = np.diff(matrix.indptr).astype(np.int64)
     total = int(np.sum(count[pairs[0]] * count[pairs[1]]))
     place, piece, product = np.empty(total, np.int64), np.empty(total, np.int64), np.empty(total)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.linalg import solve
-from scipy.sparse.linalg import splu
 
 from fastlmm_core.engine.equations import StructuredEquations
 from fastlmm_core.engine.terms import EngineTerm
@@ -13,8 +11,6 @@ from fastlmm_core.engine.terms import EngineTerm
 SMALLEST, LARGEST = 0.05, 1.0
 # What a spline explains of the residual variance at the start.
 SPLINE_SHARE = 0.2
-# Coefficients of a spline up to which its precision is solved as a dense matrix.
-DENSE_SPLINE = 1000
 # Correlations of a moment estimate are shrunk towards zero, away from a singular start.
 SHRINK = 0.8
 
@@ -31,7 +27,7 @@ def starting_values(
         if term.structure.n_theta:
             theta[own] = term.structure.start(moment_covariance(term, residual, rng))
         if term.levels is not None and term.n_level_theta:
-            theta[level] = _level_start(term, residual.size)
+            theta[level] = _level_start(term)
     theta[e.slices[1]] = e.residual.start(residual)
     return theta
 
@@ -71,17 +67,9 @@ def moment_covariance(
     return correlation * np.outer(spread, spread)
 
 
-def _level_start(term: EngineTerm, n: int) -> np.ndarray:
+def _level_start(term: EngineTerm) -> np.ndarray:
     levels = term.levels
     assert levels is not None
     start = levels.start()
-    if not levels.holds_variance:
-        return start
-    basis = term.matrices[0][:n]
-    products, precision = (basis.T @ basis).toarray(), levels.precision(start)
-    if levels.size <= DENSE_SPLINE:
-        covered = solve(precision.toarray(), products, assume_a="pos", check_finite=False)
-    else:
-        covered = splu(precision).solve(products)
-    explained = float(np.trace(covered)) / n
-    return levels.rescaled(start, SPLINE_SHARE / max(explained, 1e-300))
+    # a spline begins where its effect has variance one on average over the rows (`typical_variance`)
+    return levels.rescaled(start, SPLINE_SHARE) if levels.holds_variance else start

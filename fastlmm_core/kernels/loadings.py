@@ -296,17 +296,26 @@ def expand_piece_products(matrix, pairs, indptr, indices, place, piece, product)
 
 
 @kernel
-def sum_piece_products(matrix, pairs, indptr, indices, out):
-    """out (nnz(G), pieces) += the values of W' E_b W on the pattern of G; see `expand_piece_products`."""
+def sum_piece_products(matrix, turned, pairs, indptr, indices, out):
+    """out (nnz(G), pieces) += the values of W' E_b W on the pattern of G; see `expand_piece_products`.
+
+    `turned` is W' by rows, and `pairs` the entries of all E_b above and below the diagonal, by rows as
+    (indptr, column, piece, value). A column of G is done at a time, with the places of its rows at hand:
+    to search for each product costs ten times as much.
+    """
     W_ptr, W_index, W_value = matrix
-    row, column, number, value = pairs
-    for k in range(row.size):
-        i, j = row[k], column[k]
-        for s in range(W_ptr[i], W_ptr[i + 1]):
-            for t in range(W_ptr[j], W_ptr[j + 1]):
-                a, b = W_index[s], W_index[t]
-                if i == j and a < b:
-                    continue
-                factor = 2.0 if i != j and a == b else 1.0
-                place = find_entry(indptr, indices, max(a, b), min(a, b))
-                out[place, number[k]] += factor * value[k] * W_value[s] * W_value[t]
+    column_ptr, column_row, column_value = turned
+    E_ptr, E_column, number, value = pairs
+    place = np.empty(column_ptr.size - 1, np.int64)
+    for b in range(column_ptr.size - 1):
+        for p in range(indptr[b], indptr[b + 1]):
+            place[indices[p]] = p
+        for t in range(column_ptr[b], column_ptr[b + 1]):
+            j = column_row[t]
+            for k in range(E_ptr[j], E_ptr[j + 1]):
+                factor = value[k] * column_value[t]
+                i = E_column[k]
+                for s in range(W_ptr[i + 1] - 1, W_ptr[i] - 1, -1):  # ascending: what is below b comes first
+                    if W_index[s] < b:
+                        break
+                    out[place[W_index[s]], number[k]] += factor * W_value[s]

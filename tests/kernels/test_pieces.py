@@ -21,6 +21,14 @@ def system():
     return W, pieces, indptr, indices
 
 
+def by_rows(pieces):
+    """All entries of the pieces by rows: indptr, column, piece, value."""
+    entries = sorted((i, j, b) for b, piece in enumerate(pieces) for i, j in np.argwhere(piece))
+    row, column, number = np.array(entries).T
+    value = np.array([pieces[b][i, j] for i, j, b in entries])
+    return np.concatenate([[0], np.cumsum(np.bincount(row, minlength=7))]), column, number, value
+
+
 def arrays(W, pieces):
     rows = sp.csr_array(W)
     row, column, number, value = [], [], [], []
@@ -39,7 +47,11 @@ def on_pattern(W, pieces, indptr, indices):
 def test_products_are_summed(system):
     W, pieces, indptr, indices = system
     out = np.zeros((indices.size, 3))
-    sum_piece_products(*arrays(W, pieces), indptr, indices, out)
+    turned = sp.csr_array(W.T)
+    sum_piece_products(
+        arrays(W, pieces)[0], (turned.indptr, turned.indices, turned.data), by_rows(pieces), indptr, indices,
+        out,
+    )  # fmt: skip
     np.testing.assert_allclose(out, on_pattern(*system), atol=1e-14)
 
 
