@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from fastlmm_core.batch.candidates import CHOICES
 from fastlmm_core.batch.cluster import is_client, run_dask
@@ -22,6 +25,7 @@ from fastlmm_core.batch.sources import (
     cut_dataset,
     dask_fingerprint,
     dataset_fingerprint,
+    digest,
     is_dask,
     is_dataset,
     read_source,
@@ -30,7 +34,7 @@ from fastlmm_core.batch.sources import (
 )
 from fastlmm_core.batch.store import PartStore
 from fastlmm_core.batch.tables import TableParts, join_parts
-from fastlmm_core.batch.trials import collect_trials
+from fastlmm_core.batch.trials import TrialTable, collect_trials, unit_runs
 from fastlmm_core.errors import DataError
 from fastlmm_core.gate import public
 from fastlmm_core.inference.linear_functions import DDF_METHODS
@@ -333,9 +337,15 @@ def divide_table(source: Any, plan: BatchPlan) -> Work:
     """Runs of the units of a table in memory."""
     table = collect_trials(source.compute() if is_dask(source) else source, plan)
     return Work(
-        table.n_units, lambda: table_fingerprint(table.frame), lambda: table_jobs(table),
+        table.n_units, lambda: part_fingerprint(table), lambda: table_jobs(table),
         lambda client: table_pieces(table), notes=notes_of(table.frame),
     )  # fmt: skip
+
+
+def part_fingerprint(table: TrialTable) -> str:
+    """Hash of a table and of how it is cut: parts of another cut are not to be joined with ours."""
+    cut = digest(np.array(unit_runs(table, may_compile(table.plan))))
+    return hashlib.sha256(f"{table_fingerprint(table.frame)} {cut}".encode()).hexdigest()[:16]
 
 
 def mark_done(bar: Progress, store: PartStore | None, n_parts: int) -> set[int]:
