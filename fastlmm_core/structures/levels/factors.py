@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,25 @@ class IndependentLevels(LevelStructure):
         return V
 
 
+@lru_cache(maxsize=64)
+def autoregressive_pieces(L: int) -> tuple[sp.csc_array, ...]:
+    """Identity, interior of the diagonal and neighbours of L positions.
+
+    The trials of a batch ask for the same few again and again.
+    """
+    unit = sp.csc_array(sp.eye_array(L))
+    if L == 1:
+        return (unit,)
+    interior = np.ones(L)
+    interior[[0, -1]] = 0.0
+    one = np.ones(L - 1)
+    return (
+        unit,
+        sp.csc_array(sp.diags_array(interior)),
+        sp.csc_array(sp.diags_array([one, one], offsets=[-1, 1])),
+    )
+
+
 class AutoregressiveLevels(LevelStructure):
     """First-order autoregression over L equidistant positions, corr = rho^|i - j|, rho = tanh(theta).
 
@@ -45,20 +64,9 @@ class AutoregressiveLevels(LevelStructure):
         self.size, self.name = size, name
         self.n_theta = 1 if size > 1 else 0
 
-    @cached_property
+    @property
     def pieces(self) -> tuple[sp.csc_array, ...]:
-        L = self.size
-        unit = sp.csc_array(sp.eye_array(L))
-        if L == 1:
-            return (unit,)
-        interior = np.ones(L)
-        interior[[0, -1]] = 0.0
-        one = np.ones(L - 1)
-        return (
-            unit,
-            sp.csc_array(sp.diags_array(interior)),
-            sp.csc_array(sp.diags_array([one, one], offsets=[-1, 1])),
-        )
+        return autoregressive_pieces(self.size)
 
     def rho(self, theta: np.ndarray) -> tuple[float, float, float]:
         """rho with its first and second derivative in theta."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property, reduce
+from functools import cached_property, lru_cache, reduce
 from itertools import product
 
 import numpy as np
@@ -11,6 +11,23 @@ import scipy.sparse as sp
 from scipy.linalg import block_diag
 
 from fastlmm_core.structures.levels.base import LevelStructure
+from fastlmm_core.structures.levels.factors import AutoregressiveLevels, autoregressive_pieces
+
+# Cells of a grid up to which its pieces are kept for the next trial on it.
+LARGEST_SHARED = 10_000
+
+
+def kronecker_pieces(factors: Sequence[tuple[sp.csc_array, ...]]) -> tuple[sp.csc_array, ...]:
+    """The products of the pieces of factors, those of the first varying slowest."""
+    return tuple(
+        sp.csc_array(reduce(lambda a, b: sp.kron(a, b, format="csc"), parts)) for parts in product(*factors)
+    )
+
+
+@lru_cache(maxsize=16)
+def grid_pieces(sizes: tuple[int, ...]) -> tuple[sp.csc_array, ...]:
+    """Those of autoregressions over so many positions."""
+    return kronecker_pieces([autoregressive_pieces(size) for size in sizes])
 
 
 class KroneckerLevels(LevelStructure):
@@ -27,10 +44,9 @@ class KroneckerLevels(LevelStructure):
 
     @cached_property
     def pieces(self) -> tuple[sp.csc_array, ...]:
-        return tuple(
-            sp.csc_array(reduce(lambda a, b: sp.kron(a, b, format="csc"), parts))
-            for parts in product(*(f.pieces for f in self.factors))
-        )
+        if all(isinstance(f, AutoregressiveLevels) for f in self.factors) and self.size <= LARGEST_SHARED:
+            return grid_pieces(tuple(f.size for f in self.factors))
+        return kronecker_pieces([f.pieces for f in self.factors])
 
     def start(self) -> np.ndarray:
         return np.concatenate([f.start() for f in self.factors])
