@@ -19,22 +19,30 @@ from fastlmm_core.batch.progress import Progress, logger
 from fastlmm_core.batch.store import PartStore
 from fastlmm_core.batch.tables import TableParts
 from fastlmm_core.errors import MemoryExhaustedError
+from fastlmm_core.linalg.memory import available_memory
 from fastlmm_core.processes.child import Child, answer_parent, can_start
 
 ENGINES = ("local", "threads", "processes")
 ENTRY = "fastlmm_core.batch.processes:serve_pieces"
 # Seconds of work for one core from which on processes are worth their start.
 WORTH_STARTING = 20.0
+# Bytes of one: 350 MB for interpreter, libraries and kernels, and its fits.
+ROOM = 600_000_000
 FEWER = (
     "fewer of them (workers=) need less memory, and the same call goes on from what is in its folder (out=)"
 )
 
 
-def wants_processes(plan: BatchPlan, engine: str, workers: int, seconds: float) -> bool:
-    """Whether the rest of a batch goes to processes, `seconds` of work as far as its beginning tells."""
-    if engine != "local":
-        return engine == "processes" and can_start()
-    return workers > 1 and can_start() and not may_compile(plan) and seconds > WORTH_STARTING
+def process_count(plan: BatchPlan, engine: str, workers: int, seconds: float) -> int:
+    """Processes for the rest of a batch, `seconds` of work as far as its beginning tells; 0 for threads."""
+    if not can_start() or engine == "threads":
+        return 0
+    if engine == "processes":
+        return workers
+    if may_compile(plan) or seconds <= WORTH_STARTING:
+        return 0
+    roomy = min(workers, available_memory() // ROOM)
+    return roomy if roomy > 1 else 0
 
 
 def run_processes(
@@ -45,6 +53,8 @@ def run_processes(
 
     Raises
     ------
+    ServiceError
+        When a process does not start; nothing is done then.
     MemoryExhaustedError
         When a process ends in the middle of its work.
     """
@@ -78,7 +88,7 @@ def run_processes(
         return ask
 
     try:
-        told = pickle.dumps((plan, folder))
+        told = pickle.dumps((plan, folder))  # what they are told first
         for child in children:
             child.wait_until_ready()
             child.ask(told)

@@ -17,7 +17,7 @@ from fastlmm_core.batch.coded import may_compile
 from fastlmm_core.batch.jobs import Job, dataset_jobs, run_threads, table_jobs, worker_count
 from fastlmm_core.batch.pieces import table_pieces
 from fastlmm_core.batch.plan import BatchPlan, make_plan
-from fastlmm_core.batch.processes import run_processes, wants_processes
+from fastlmm_core.batch.processes import process_count, run_processes
 from fastlmm_core.batch.progress import Progress, logger
 from fastlmm_core.batch.result import BatchResult
 from fastlmm_core.batch.sources import (
@@ -35,7 +35,7 @@ from fastlmm_core.batch.sources import (
 from fastlmm_core.batch.store import PartStore
 from fastlmm_core.batch.tables import TableParts, join_parts
 from fastlmm_core.batch.trials import TrialTable, collect_trials, unit_runs
-from fastlmm_core.errors import DataError
+from fastlmm_core.errors import DataError, ServiceError
 from fastlmm_core.gate import public
 from fastlmm_core.inference.linear_functions import DDF_METHODS
 from fastlmm_core.limits import Limits
@@ -281,10 +281,17 @@ def run_here(
         rows = run_threads(left[:1], 1, store, bar)
         left = left[1:]
         seconds = (time.perf_counter() - began) * len(left)
-    if not wants_processes(plan, engine, workers, seconds):
-        return rows | run_threads(left, workers, store, bar)
-    pieces = work.pieces(None)
-    return rows | run_processes([(job.number, pieces[job.number]) for job in left], plan, workers, store, bar)
+    count = process_count(plan, engine, workers, seconds)
+    if count:
+        pieces = work.pieces(None)
+        try:
+            numbered = [(job.number, pieces[job.number]) for job in left]
+            return rows | run_processes(numbered, plan, count, store, bar)
+        except ServiceError as error:  # there is no interpreter to start, or none that has this package
+            if engine == "processes":
+                raise
+            logger.warning("%s; threads go on", error)
+    return rows | run_threads(left, workers, store, bar)
 
 
 @dataclass(frozen=True)

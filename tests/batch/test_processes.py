@@ -13,7 +13,7 @@ from fastlmm_core.batch.coded import may_compile
 from fastlmm_core.batch.pieces import rows_of, table_pieces
 from fastlmm_core.batch.plan import make_plan
 from fastlmm_core.batch.trials import collect_trials
-from fastlmm_core.errors import MemoryExhaustedError, OptionError
+from fastlmm_core.errors import MemoryExhaustedError, OptionError, ServiceError
 from fastlmm_core.processes.child import can_start
 
 MODEL = "y ~ gen + (1|block)"
@@ -113,17 +113,30 @@ def test_a_process_that_is_killed_ends_the_batch_in_words(table, monkeypatch):
 
 
 @posix
-def test_the_choice_follows_plan_and_work():
+def test_the_choice_follows_plan_work_and_memory(monkeypatch):
     slow = make_plan(MODEL, by="trial", residual="units | block")
     quick = make_plan(MODEL, by="trial")
     assert may_compile(quick)
     assert not may_compile(slow)
-    assert processes.wants_processes(slow, "local", 2, 100.0)
-    assert not processes.wants_processes(slow, "local", 2, 1.0)
-    assert not processes.wants_processes(slow, "local", 1, 100.0)
-    assert not processes.wants_processes(quick, "local", 2, 100.0)
-    assert processes.wants_processes(quick, "processes", 2, 0.0)
-    assert not processes.wants_processes(slow, "threads", 2, 100.0)
+    monkeypatch.setattr(processes, "available_memory", lambda: 3 * processes.ROOM)
+    assert processes.process_count(slow, "local", 2, 100.0) == 2
+    assert processes.process_count(slow, "local", 64, 100.0) == 3
+    assert processes.process_count(slow, "local", 2, 1.0) == 0
+    assert processes.process_count(slow, "local", 1, 100.0) == 0
+    assert processes.process_count(quick, "local", 2, 100.0) == 0
+    assert processes.process_count(quick, "processes", 64, 0.0) == 64
+    assert processes.process_count(slow, "threads", 2, 100.0) == 0
+
+
+@posix
+def test_threads_go_on_where_no_process_starts(table, monkeypatch, caplog):
+    monkeypatch.setattr(processes, "WORTH_STARTING", 0.0)
+    monkeypatch.setattr(processes, "ENTRY", "fastlmm_core.batch.nowhere:serve")
+    batch = fit_batch(table, MODEL, workers=2, **SLOW)
+    assert "a worker did not start with status 1; threads go on" in caplog.text
+    assert_same(batch, fit_batch(table, MODEL, engine="threads", **SLOW))
+    with pytest.raises(ServiceError, match="did not start"):
+        fit_batch(table, MODEL, workers=2, engine="processes", **SLOW)
 
 
 @posix
