@@ -24,6 +24,7 @@ from fastlmm_core.design.table import Table
 from fastlmm_core.design.variables import Atom
 from fastlmm_core.display.displayed import Displayed
 from fastlmm_core.errors import DataError
+from fastlmm_core.kernels.thresholds import ESTIMABLE
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,7 @@ class Design(Displayed):
         """`null_basis` as a sparse matrix, with d = 0 columns for full rank."""
         return self._rank.null
 
-    def estimable(self, K: Any, tolerance: float = 1e-8) -> np.ndarray:
+    def estimable(self, K: Any, tolerance: float = ESTIMABLE) -> np.ndarray:
         """Which linear functions of the coefficients the data determine.
 
         Parameters

@@ -21,8 +21,8 @@ import scipy.sparse as sp
 from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import splu
 
-TOLERANCE = 1e-7
-FLOOR = 1e-13
+from fastlmm_core.kernels.thresholds import NULL_ROUNDING, RANK_FLOOR, RANK_TOLERANCE
+
 DENSE_WORK = 2e7  # n p^2 below which a dense QR is cheaper than sparse set-up
 DENSE_SUSPECT_WORK = 1e9  # n p^2 below which a dense QR is cheaper than looking at suspects one by one
 SUSPECT = 1e-6  # pivot of the unit-norm Gram matrix below which a column is looked at explicitly
@@ -85,7 +85,7 @@ def column_rank(X: sp.csc_array) -> Rank:
 def _tolerances(norm: np.ndarray, centred: np.ndarray) -> np.ndarray:
     """(p,) largest residual norm, relative to the column's norm, that counts as dependent."""
     ratio = np.divide(centred, norm, out=np.zeros_like(norm), where=norm > 0)
-    return np.maximum(TOLERANCE * ratio, FLOOR)
+    return np.maximum(RANK_TOLERANCE * ratio, RANK_FLOOR)
 
 
 def _rank_dense(A: np.ndarray) -> Rank:
@@ -173,7 +173,7 @@ def _greedy(R: np.ndarray, tolerance: np.ndarray) -> tuple[np.ndarray, np.ndarra
         basis = Q[:, : len(kept)]
         triangle = np.triu(basis.T @ R[:, kept])
         coefficients = la.solve_triangular(triangle, basis.T @ R[:, dropped])
-        coefficients[np.abs(coefficients) < 1e-11] = 0.0
+        coefficients[np.abs(coefficients) < NULL_ROUNDING] = 0.0
         null[kept] = -coefficients
     return np.array(kept, dtype=np.int64), null
 
@@ -186,7 +186,7 @@ def _sparse_norms(X: sp.csc_array) -> tuple[np.ndarray, np.ndarray]:
     mean = np.bincount(column, X.data, minlength=p) / n
     spread = np.bincount(column, (X.data - mean[column]) ** 2, minlength=p)
     zeros = n - np.diff(X.indptr)
-    return norm, np.maximum(_tolerances(norm, np.sqrt(spread + zeros * mean**2)), 10 * FLOOR)
+    return norm, np.maximum(_tolerances(norm, np.sqrt(spread + zeros * mean**2)), 10 * RANK_FLOOR)
 
 
 def gram(X: sp.csc_array) -> sp.csc_array:
@@ -272,7 +272,7 @@ def _null_block(
 ) -> sp.csc_array:
     """(p, k) null vectors: -coefficients at `base`, and `among` (or the identity) at `columns`."""
     null = np.zeros((p, coefficients.shape[1]), order="F")
-    null[base] = np.where(np.abs(coefficients) > 1e-11, -coefficients, 0.0)
+    null[base] = np.where(np.abs(coefficients) > NULL_ROUNDING, -coefficients, 0.0)
     if among is None:
         null[columns, np.arange(columns.size)] = 1.0
     else:
@@ -337,7 +337,7 @@ def _echelon_dense(null: np.ndarray) -> np.ndarray:
         changed = candidates[candidates != k]
         if changed.size:
             last[changed] = last_rows(changed)
-    null[np.abs(null) < 1e-11] = 0.0
+    null[np.abs(null) < NULL_ROUNDING] = 0.0
     return pivots
 
 

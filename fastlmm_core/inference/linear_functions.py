@@ -16,6 +16,7 @@ from fastlmm_core.errors import InferenceError, check_option
 from fastlmm_core.inference import kenward_roger, satterthwaite
 from fastlmm_core.inference.distributions import f_upper
 from fastlmm_core.inference.variance_parameters import VarianceParameterInference
+from fastlmm_core.kernels.thresholds import ESTIMABLE
 from fastlmm_core.linalg.memory import check_memory
 from fastlmm_core.options import numbers
 from fastlmm_core.reml.information import KINDS
@@ -24,7 +25,6 @@ DDF_METHODS = ("kenward-roger", "satterthwaite", "residual", "asymptotic")
 KENWARD_ROGER_NEEDS_REML = (
     "Kenward-Roger is defined for REML fits; fit with reml=True or ask for ddf='satterthwaite'"
 )
-ESTIMABLE_TOLERANCE = 1e-8
 RANK_TOLERANCE = 1e-10  # of the largest eigenvalue
 NO_VARIANCE = "no residual variance: nothing to test against"
 
@@ -332,7 +332,7 @@ def _is_estimable(null_products: sp.csr_array | None, norms: np.ndarray) -> np.n
     if null_products is None or null_products.shape[1] == 0:
         return np.ones(norms.shape, bool)
     largest = abs(null_products).max(axis=1).toarray().ravel()
-    return np.asarray(largest <= ESTIMABLE_TOLERANCE * np.maximum(norms, 1e-300))
+    return np.asarray(largest <= ESTIMABLE * np.maximum(norms, 1e-300))
 
 
 # Rows of one block where only figures of single rows are asked for.

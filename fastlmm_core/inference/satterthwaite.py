@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from fastlmm_core.kernels.thresholds import UNCURVED
 from fastlmm_core.reml.information import NaturalParameters, observed_theta_information
 from fastlmm_core.reml.solved import SolvedEquations
 
@@ -20,7 +21,7 @@ def parameter_covariance(solved: SolvedEquations, parameters: NaturalParameters)
     scale = np.sqrt(np.abs(np.diag(H)))
     scale[scale == 0.0] = 1.0
     values, vectors = np.linalg.eigh(H / np.outer(scale, scale))
-    keep = values > 1e-8
+    keep = values > UNCURVED
     root = (vectors[:, keep] / np.sqrt(values[keep])) / scale[:, None]
     half = to_natural @ root
     return 2.0 * (half @ half.T)

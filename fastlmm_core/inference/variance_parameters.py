@@ -10,6 +10,7 @@ import numpy as np
 from fastlmm_core.errors import InferenceError, name_list
 from fastlmm_core.inference import kenward_roger, satterthwaite
 from fastlmm_core.inference.own_parameters import natural_score, own_parameters
+from fastlmm_core.kernels.thresholds import SINGULAR
 from fastlmm_core.reml.information import confounded_terms, information_matrix, natural_parameters
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def _invert(information: np.ndarray, kind: str) -> np.ndarray:
     scale = 1.0 / np.sqrt(diagonal)
     scaled = information * np.outer(scale, scale)
     values, vectors = np.linalg.eigh(scaled)
-    if values[0] <= 1e-12:
+    if values[0] <= SINGULAR:
         raise InferenceError(
             f"the {kind} information about the variance parameters is singular: two of them cannot be told "
             "apart in these data; simplify the random part"

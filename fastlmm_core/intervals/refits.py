@@ -19,6 +19,7 @@ from fastlmm_core.errors import FastLMMError, FastLMMWarning
 from fastlmm_core.intervals.parameters import Parameter, fixed_parameters, held_parameters
 from fastlmm_core.kernels.refits import refit_responses
 from fastlmm_core.kernels.systems import TrialDesign
+from fastlmm_core.kernels.thresholds import BOUNDARY
 from fastlmm_core.kernels.trial_design import LARGEST_GRAPH, OK
 from fastlmm_core.kernels.trial_equations import (
     build_small_equations,
@@ -26,7 +27,6 @@ from fastlmm_core.kernels.trial_equations import (
     locate_fixed,
     separate_search,
 )
-from fastlmm_core.reml.boundary import BOUNDARY
 from fastlmm_core.reml.fitting import fit_equations
 from fastlmm_core.reml.optimizer import MAX_ITERATIONS, TOLERANCE
 from fastlmm_core.reml.solved import SolvedEquations

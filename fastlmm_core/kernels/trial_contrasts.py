@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from fastlmm_core.kernels.compile import kernel
+from fastlmm_core.kernels.thresholds import ESTIMABLE
 from fastlmm_core.kernels.trial_inference import judge_rows, multiply_pairs
 
 BLOCK = 32  # contrasts that are judged at a time, so that what they are judged by stays in the cache
-ESTIMABLE = 1e-8  # as linear_functions.ESTIMABLE_TOLERANCE
 
 
 @kernel

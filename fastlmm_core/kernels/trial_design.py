@@ -22,15 +22,13 @@ import numpy as np
 from fastlmm_core.kernels.columns import orthonormal_basis
 from fastlmm_core.kernels.compile import fill_integers, kernel
 from fastlmm_core.kernels.systems import Groups, Parameters
+from fastlmm_core.kernels.thresholds import FAR
 
 # Why a trial is left to the general path.
 OK, NO_ROWS, ONE_LEVEL, TOO_FEW_ROWS, TOO_LARGE, BAD_VALUES, DEPENDENT, NO_OPTIMUM, NO_INFERENCE = range(9)
 
 LARGEST_GRAPH = 700
 LARGEST_CELLS = 100_000
-# As reml.equations.FAR: mean of a random coefficient's column in units of what varies in it, above which the
-# general path centres it first.
-FAR = 1e3
 
 
 @kernel

@@ -19,13 +19,17 @@ from fastlmm_core.kernels.simplicial import log_determinant, solve_lower, solve_
 from fastlmm_core.kernels.small_fit import LOG_TWO_PI, evaluate_deviance, search_optimum, unit_factors
 from fastlmm_core.kernels.starting_values import start_from_moments
 from fastlmm_core.kernels.systems import Problem, TrialFit
+from fastlmm_core.kernels.thresholds import (
+    BOUNDARY,
+    CURVATURE,
+    EXPLAINED,
+    FLAT,
+    GROWTH,
+    LARGEST_DECREMENT,
+    LARGEST_RISE,
+    LARGEST_SIZE,
+)
 from fastlmm_core.kernels.trial_design import BAD_VALUES, NO_OPTIMUM, OK
-
-BOUNDARY = 1e-4  # as reml.boundary.BOUNDARY
-# As reml.objective.LARGEST_SIZE: beyond it and its inverse the general path scales the response.
-LARGEST_SIZE = 1e40
-# As results.fit_warnings.FLAT: a curvature below it is that of a term within the fixed part, told there.
-FLAT = 1e-6
 
 
 @kernel
@@ -60,7 +64,10 @@ def subtract_least_squares(equations, design, weights, y, beta, residual):
 
 @kernel
 def has_ordinary_size(weights, y):
-    """Whether fourth powers of the response stay within the number range, or all of it is zero."""
+    """Whether fourth powers of the response stay within the number range, or all of it is zero.
+
+    Others are fitted in units of their own, by ``reml.objective``.
+    """
     largest = 0.0
     for i in range(y.size):
         largest = max(largest, np.sqrt(weights[i]) * abs(y[i]))
@@ -87,15 +94,18 @@ def settle_boundary(theta, parameters, hessian, S):
         if 2.0 * score > 0.5 * hessian[t, t]:
             moved = moved or theta[t] != 0.0
             theta[t] = 0.0
-        if theta[t] * theta[t] <= 1e-12 and score < -1e-6 * (1.0 + largest):
+        if theta[t] * theta[t] <= 1e-12 and score < -GROWTH * (1.0 + largest):
             return NO_OPTIMUM, moved
     return OK, moved
 
 
 @kernel
 def is_certified(status, decrement, hessian):
-    """The tests of ``reml.fitting.Certificate`` on the end of the iteration."""
-    if (status != 0 and status != 3) or not decrement <= 1e-6:
+    """The tests of ``reml.fitting.Certificate`` on the end of the iteration.
+
+    A flat curvature may be that of a term within the fixed part, which ``results.fit_warnings`` tells.
+    """
+    if (status != 0 and status != 3) or not decrement <= LARGEST_DECREMENT:
         return False
     values, _ = diagonalize(hessian)
     smallest = np.inf
@@ -105,7 +115,7 @@ def is_certified(status, decrement, hessian):
     for a in range(hessian.shape[0]):
         for b in range(hessian.shape[1]):
             largest = max(largest, abs(hessian[a, b]))
-    return smallest >= -1e-6 * largest and not abs(smallest) < FLAT
+    return smallest >= -CURVATURE * largest and not abs(smallest) < FLAT
 
 
 @kernel
@@ -191,7 +201,7 @@ def fit_response(equations, design, weights, y, reml, tolerance, max_iterations)
         return NO_OPTIMUM, fit
     if not np.isfinite(yy):
         return BAD_VALUES, fit
-    if yy <= 1e-28 * whole:
+    if yy <= EXPLAINED * whole:
         return NO_OPTIMUM, fit
     dof = float(n - p) if reml else float(n)
     solution = np.empty((size, 1))
@@ -226,7 +236,7 @@ def fit_response(equations, design, weights, y, reml, tolerance, max_iterations)
         problem = Problem(rhs, yy, dof, size if reml else size - p)
         C = np.empty(system.G.size)
         deviance, _ = evaluate_deviance(system, problem, fit.factors, C, fit.L, solution)
-        if not np.isfinite(deviance) or (moved and deviance > best + 1e-7):
+        if not np.isfinite(deviance) or (moved and deviance > best + LARGEST_RISE):
             return NO_OPTIMUM, fit
     describe_optimum(equations, design, weights, residual, rhs, solution, reml, fit)
     return OK, fit

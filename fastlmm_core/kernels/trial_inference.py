@@ -18,6 +18,7 @@ from fastlmm_core.kernels.compile import fill_integers, kernel
 from fastlmm_core.kernels.eigenvalues import diagonalize
 from fastlmm_core.kernels.score import prepare_information, subtract_squares
 from fastlmm_core.kernels.simplicial import solve_lower, solve_upper
+from fastlmm_core.kernels.thresholds import SINGULAR
 from fastlmm_core.kernels.trial_arrays import Directions
 from fastlmm_core.kernels.trial_design import NO_INFERENCE, OK
 
@@ -184,7 +185,7 @@ def invert_information(matrix, sigma2):
             scaled[i, j] = matrix[i, j] * scale[i] * scale[j]
     values, vectors = diagonalize(scaled)
     for k in range(d):
-        if not values[k] > 1e-12:
+        if not values[k] > SINGULAR:
             return NO_INFERENCE, out
     for i in range(d):
         for j in range(d):

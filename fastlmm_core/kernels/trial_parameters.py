@@ -6,6 +6,7 @@ import numpy as np
 
 from fastlmm_core.kernels.compile import kernel
 from fastlmm_core.kernels.eigenvalues import diagonalize
+from fastlmm_core.kernels.thresholds import CONFOUNDED, UNCURVED
 from fastlmm_core.kernels.trial_arrays import COLUMNS, RANDOM, RANK, ROWS, STATUS, TERMS
 from fastlmm_core.kernels.trial_design import NO_INFERENCE, OK, place_theta
 from fastlmm_core.kernels.trial_inference import (
@@ -15,8 +16,6 @@ from fastlmm_core.kernels.trial_inference import (
     list_directions,
     sum_traces,
 )
-
-CONFOUNDED = 1e-11  # as reml.information.CONFOUNDED
 
 
 @kernel
@@ -174,7 +173,7 @@ def invert_observed(M, Zy, nodes, parameters, theta, natural, average, expected,
     out = np.zeros((d + 1, d + 1))
     half = np.empty(d + 1)
     for k in range(d + 1):
-        if not values[k] > 1e-8:
+        if not values[k] > UNCURVED:
             continue
         for i in range(d):
             half[i] = natural[i] * vectors[d, k] / scale[d]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastlmm_core.kernels.compile import fill_integers, kernel
-
-RANK_TOLERANCE, RANK_FLOOR = 1e-7, 1e-13  # as in design.rank
+from fastlmm_core.kernels.thresholds import NULL_ROUNDING, RANK_FLOOR, RANK_TOLERANCE
 
 
 @kernel
@@ -74,7 +73,7 @@ def find_dependent(indptr, indices, data, n):
                 total -= R[a, kept[b]] * null[kept[b], c]
             null[kept[a], c] = total / R[a, kept[a]]
         for a in range(r):
-            if abs(null[kept[a], c]) < 1e-11:
+            if abs(null[kept[a], c]) < NULL_ROUNDING:
                 null[kept[a], c] = 0.0
         own = norm[j] if norm[j] > 0.0 else 1.0
         for a in range(r):

@@ -11,8 +11,9 @@ import numpy as np
 
 from fastlmm_core.kernels.columns import multiply_columns_transposed
 from fastlmm_core.kernels.compile import kernel
+from fastlmm_core.kernels.thresholds import ESTIMABLE
 from fastlmm_core.kernels.trial_arrays import TERMS, UnitRows, Variances
-from fastlmm_core.kernels.trial_contrasts import ESTIMABLE, infer_contrasts
+from fastlmm_core.kernels.trial_contrasts import infer_contrasts
 from fastlmm_core.kernels.trial_design import OK, TOO_LARGE, start_terms
 from fastlmm_core.kernels.trial_inference import (
     ASYMPTOTIC,

@@ -4,15 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from fastlmm_core.kernels.thresholds import BOUNDARY, CURVATURE, GROWTH
 from fastlmm_core.reml.equations import MixedModelEquations
 from fastlmm_core.reml.optimizer import Optimum
-
-# A diagonal of Lambda below this (standardized coefficients) may be a boundary; the score decides.
-BOUNDARY = 1e-4
-# A curvature below minus this (relative to the largest entry) belongs to no minimum.
-CURVATURE = 1e-6
-# A score at zero variance below minus this (relative to the largest entry) wants the variance to grow.
-GROWTH = 1e-6
 
 
 def snap_boundary(equations: MixedModelEquations, optimum: Optimum) -> np.ndarray:

@@ -34,6 +34,7 @@ from fastlmm_core.kernels.crossproducts import (
     transpose_entries,
 )
 from fastlmm_core.kernels.systems import Parameters, Pattern
+from fastlmm_core.kernels.thresholds import FAR
 from fastlmm_core.linalg.column_scale import columns_to_user
 from fastlmm_core.linalg.elimination import order_nodes
 from fastlmm_core.linalg.ordered import DENSE_NORMAL, normal_solver
@@ -41,8 +42,6 @@ from fastlmm_core.reml.near_dependence import Separation, separate_columns
 from fastlmm_core.structures import make_coefficient_structure
 from fastlmm_core.structures.coefficients.entries import LinearEntries
 
-# Mean of a random coefficient's column, in units of its range, above which the column is centred first.
-FAR = 1e3
 # Geometric mean of the weights, or of their inverse, above which the variance ratios leave the range of the
 # search.
 LARGEST_WEIGHT = 1e12

@@ -10,6 +10,7 @@ import numpy as np
 from fastlmm_core.errors import DataError
 from fastlmm_core.kernels.assembly import apply_factor_transposed
 from fastlmm_core.kernels.starting_values import start_from_moments
+from fastlmm_core.kernels.thresholds import LARGEST_DECREMENT, LARGEST_RISE
 from fastlmm_core.linalg import CholeskyFactor, make_factor
 from fastlmm_core.reml import optimizer
 from fastlmm_core.reml.boundary import (
@@ -31,12 +32,9 @@ from fastlmm_core.reml.objective import (
 )
 from fastlmm_core.reml.solved import SolvedEquations
 
-# Newton decrement of a certified optimum, and what setting variances to zero may add to its deviance.
-LARGEST_DECREMENT = 1e-6
 # Share of the sum of squares about the fixed part below which that about the whole model is rounding: the
 # likelihood has no maximum then, and where the search ends is chance.
 NOTHING_LEFT = 1e-14
-LARGEST_RISE = 1e-7
 
 
 @dataclass(frozen=True)

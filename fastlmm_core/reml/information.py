@@ -16,6 +16,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastlmm_core.errors import check_option
+from fastlmm_core.kernels.thresholds import CONFOUNDED
 from fastlmm_core.reml.expected_traces import expected_traces
 from fastlmm_core.reml.natural import NaturalParameters, apply_direction, natural_parameters
 from fastlmm_core.reml.solved import SolvedEquations
@@ -34,8 +35,6 @@ __all__ = [
 ]
 
 KINDS = ("expected", "observed", "average")
-# Rounding leaves about 1e-15 of a trace that is zero.
-CONFOUNDED = 1e-11
 
 
 def traces(solved: SolvedEquations, parameters: NaturalParameters) -> np.ndarray:

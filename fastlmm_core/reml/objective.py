@@ -17,17 +17,13 @@ from fastlmm_core.kernels.assembly import (
 from fastlmm_core.kernels.columns import subtract_columns
 from fastlmm_core.kernels.score import combine_score, fill_factors, form_working_vectors, prepare_information
 from fastlmm_core.kernels.small_fit import LOG_TWO_PI, assemble
+from fastlmm_core.kernels.thresholds import EXPLAINED, LARGEST_SIZE
 from fastlmm_core.linalg.base import CholeskyFactor
 from fastlmm_core.reml.equations import MixedModelEquations
 
-# Inference forms fourth powers of the response: those of numbers within this and its inverse are far from the
-# ends of the number range.
-LARGEST_SIZE = 1e40
 # Share of the response's sum of squares below which residuals are computed in twice the precision.
 CANCELLED = 1e-8
-# Share of the sum of squares that may be left for the fixed part to count as all of it, and the rounding of
-# the responses themselves, in units of the relative precision.
-EXPLAINED = 1e-28
+# Rounding of the responses themselves, in units of the relative precision.
 ROUNDING = 2.0
 
 

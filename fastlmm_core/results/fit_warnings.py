@@ -17,6 +17,7 @@ from fastlmm_core.errors import (
     SingularFitWarning,
     name_list,
 )
+from fastlmm_core.kernels.thresholds import FLAT
 from fastlmm_core.reml.fitting import Certificate
 from fastlmm_core.reml.information import confounded_terms, natural_parameters
 from fastlmm_core.reml.optimizer import STATUS, Optimum
@@ -24,9 +25,6 @@ from fastlmm_core.reml.solved import SolvedEquations
 from fastlmm_core.results.structured_blocks import describe_singular as describe_structures
 from fastlmm_core.results.structured_blocks import describe_unbounded
 from fastlmm_core.results.variance_components import describe_singular
-
-# Smallest eigenvalue of the curvature below which a term is looked at for confounding with the fixed part.
-FLAT = 1e-6
 
 
 def collect_warnings(

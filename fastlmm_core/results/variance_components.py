@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from fastlmm_core.design import Design
-from fastlmm_core.reml.boundary import BOUNDARY
+from fastlmm_core.kernels.thresholds import BOUNDARY
 from fastlmm_core.reml.information import information_matrix, natural_parameters
 from fastlmm_core.reml.solved import SolvedEquations
 
