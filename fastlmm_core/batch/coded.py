@@ -22,8 +22,11 @@ from fastlmm_core.design.coding import code_terms
 from fastlmm_core.design.expressions import deparse, label_of
 from fastlmm_core.design.formula_parts import RandomPart, TermList
 from fastlmm_core.inference.mean_specs import parse_specs
+from fastlmm_core.kernels.systems import Parameters
 from fastlmm_core.kernels.trial_inference import ASYMPTOTIC, KENWARD_ROGER, RESIDUAL, SATTERTHWAITE
 from fastlmm_core.kernels.trial_layout import count_levels
+from fastlmm_core.reml.theta_places import theta_places
+from fastlmm_core.structures import make_coefficient_structure
 
 MODES = {
     "kenward-roger": KENWARD_ROGER, "satterthwaite": SATTERTHWAITE, "residual": RESIDUAL,
@@ -135,6 +138,16 @@ class CodedTrials:
     @property
     def width(self) -> int:
         return max((len(r.columns) for r in self.random), default=1)
+
+    def parameters(self, order: np.ndarray) -> Parameters:
+        """Where theta sits in units with this order (K,) of the random terms."""
+        terms = [self.random[k] for k in order]
+        names = ["diag" if term.diagonal else "us" for term in terms]
+        structures: list[Any] = [
+            make_coefficient_structure(name, len(term.columns))
+            for name, term in zip(names, terms, strict=True)
+        ]
+        return theta_places(structures)
 
     def fixed_arrays(self) -> tuple[Any, ...]:
         """The fixed part as ``kernels.trial_design`` takes it."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from fastlmm_core.batch.plan import BatchPlan
 from fastlmm_core.batch.tables import TableParts, same_text, text_column
 from fastlmm_core.batch.trials import TrialTable
 from fastlmm_core.errors import RankDeficientWarning, SingularFitWarning, name_list
+from fastlmm_core.inference.component_figures import component_errors, user_covariances
 from fastlmm_core.inference.estimates import FIGURES, NOT_ESTIMABLE
 from fastlmm_core.inference.heritability import interactions
 from fastlmm_core.inference.multiplicity import (
@@ -32,6 +32,7 @@ from fastlmm_core.inference.multiplicity import (
 )
 from fastlmm_core.inference.t_tables import t_quantiles, t_tails
 from fastlmm_core.inference.table_labels import distinct_names
+from fastlmm_core.results.variance_components import ComponentTerm, component_table_of
 
 DROPPED = "dropped: depends on earlier columns"
 
@@ -60,7 +61,7 @@ def add_unit_tables(
         add_contrasts(plan, coded, arrays, good, s, parts)
     if plan.blups:
         for places, _ in order_groups:
-            add_blups(plan, coded, arrays, places, parts)
+            add_blups(plan, coded, arrays, places, components, parts)
 
 
 OrderGroups = list[tuple[np.ndarray, np.ndarray]]
@@ -81,73 +82,14 @@ def variance_components(
     for g, order in enumerate(orders):
         at = np.flatnonzero(member.ravel() == g)
         units = good[at]
-        places = theta_places(coded, order)
-        sigma2 = arrays.figures[units, 1]
-        theta = arrays.natural[units]
-        cov = parameter_covariance(coded, order, places, theta, arrays.average[units], sigma2)
-        for k in range(K):
-            mine = [j for j, (term, _, _) in enumerate(places) if term == k]
-            basis = arrays.bases[units, k]
-            if w == 1:
-                square = basis[:, 0, 0] ** 2
-                covariance[at, k, 0, 0] = sigma2 * square * theta[:, k]
-                errors[at, k, 0, 0] = square * np.sqrt(np.maximum(cov[:, k, k], 0.0))
-                continue
-            inside = np.zeros((at.size, w, w))
-            directions = np.zeros((len(mine), w, w))
-            for s, j in enumerate(mine):
-                _, row, col = places[j]
-                inside[:, row, col] = inside[:, col, row] = theta[:, j]
-                directions[s, row, col] = directions[s, col, row] = 1.0
-            covariance[at, k] = sigma2[:, None, None] * (basis @ inside @ basis.transpose(0, 2, 1))
-            moved = np.einsum("uab,jbc,udc->ujad", basis, directions, basis)
-            own = cov[:, mine][:, :, mine]
-            variance = np.einsum("uiab,uij,ujab->uab", moved, own, moved)
-            errors[at, k] = np.sqrt(np.maximum(variance, 0.0))
-            errors[at, k][np.isnan(variance)] = np.nan
-        with np.errstate(invalid="ignore"):
-            errors[at, K, 0, 0] = np.sqrt(cov[:, -1, -1])
+        parameters = coded.parameters(order)
+        sigma2, values, bases = arrays.figures[units, 1], arrays.natural[units], arrays.bases[units]
+        covariance[at] = user_covariances(parameters, values, bases, sigma2)
+        errors[at, :K], errors[at, K, 0, 0] = component_errors(
+            parameters, values, bases, arrays.average[units], sigma2
+        )
         groups.append((at, order))
     return covariance, errors, groups
-
-
-def theta_places(coded: CodedTrials, order: np.ndarray) -> list[tuple[int, int, int]]:
-    """(place of the term, row, column) of every theta, for one order of the terms."""
-    out = []
-    for place, k in enumerate(order):
-        m = len(coded.random[k].columns)
-        for col in range(m):
-            rows = range(col, col + 1 if coded.random[k].diagonal else m)
-            out += [(place, row, col) for row in rows]
-    return out
-
-
-def parameter_covariance(
-    coded: CodedTrials, order: np.ndarray, places: list[tuple[int, int, int]], theta: np.ndarray,
-    average: np.ndarray, sigma2: np.ndarray,
-) -> np.ndarray:  # fmt: skip
-    """Asymptotic covariance of (sigma2 t, sigma2) by unit (u, d + 1, d + 1); NaN for variances at zero."""
-    information = average / (2.0 * sigma2[:, None, None] ** 2)
-    outside = np.zeros(information.shape[:2], bool)
-    for j, (place, _, _) in enumerate(places):
-        if len(coded.random[order[place]].columns) == 1:
-            outside[:, j] = theta[:, j] == 0.0
-    away = outside[:, :, None] | outside[:, None, :]
-    diagonal = np.arange(information.shape[1])
-    inner = np.where(away, 0.0, information)
-    inner[:, diagonal, diagonal] = np.where(outside, 1.0, inner[:, diagonal, diagonal])
-    scale = np.sqrt(np.maximum(inner[:, diagonal, diagonal], 1e-300))
-    both = scale[:, :, None] * scale[:, None, :]
-    with np.errstate(over="ignore", invalid="ignore"):
-        scaled = inner / both
-    usable = np.isfinite(scaled).all(axis=(1, 2))
-    scaled[~usable] = np.eye(diagonal.size)
-    values, vectors = np.linalg.eigh(scaled)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        cov = np.einsum("uik,uk,ujk->uij", vectors, 1.0 / values, vectors) / both
-    cov[~(values[:, 0] > 1e-12) | ~usable] = np.nan
-    cov[away] = np.nan
-    return cov
 
 
 def add_fits(
@@ -191,7 +133,7 @@ def singular_words(coded: CodedTrials, arrays: UnitArrays, u: int) -> str:
     """Which variances are zero, as ``results.variance_components.describe_singular`` says it."""
     words = []
     order = arrays.order[u]
-    for j, (place, _, _) in enumerate(theta_places(coded, order)):
+    for j, place in enumerate(coded.parameters(order).term):
         term = coded.random[order[place]]
         if len(term.columns) == 1 and arrays.natural[u, j] < 1e-8:
             words.append(
@@ -215,30 +157,18 @@ def add_components(
     """The table `variance_components` of units that share the order of their terms."""
     good = np.flatnonzero(arrays.status == 0)[at]
     K = arrays.n_terms
-    seen: Counter[str] = Counter()
-    rows: list[tuple[str, str | None, str | None, np.ndarray, np.ndarray, np.ndarray]] = []
-    for k in range(K):
-        term = coded.random[order[k]]
-        label = term.group if not seen[term.group] else f"{term.group}.{seen[term.group]}"
-        seen[term.group] += 1
-        T, se = covariance[at, k], errors[at, k]
-        m = len(term.columns)
-        sd = np.sqrt(T[:, range(m), range(m)])
-        rows += [(label, term.columns[a], None, T[:, a, a], sd[:, a], se[:, a, a]) for a in range(m)]
-        for a in range(m if not term.diagonal else 0):
-            for b in range(a + 1, m):
-                with np.errstate(divide="ignore", invalid="ignore"):
-                    cor = T[:, a, b] / (sd[:, a] * sd[:, b])
-                rows.append((label, term.columns[a], term.columns[b], T[:, a, b], cor, se[:, a, b]))
-    sigma2 = arrays.figures[good, 1]
-    rows.append(("Residual", None, None, sigma2, np.sqrt(sigma2), errors[at, K, 0, 0]))
-    each = np.tile(np.arange(len(rows)), at.size)
+    terms = [ComponentTerm(t.group, t.columns, t.diagonal) for t in (coded.random[k] for k in order)]
+    names, figures = component_table_of(
+        terms, covariance[at], errors[at, :K], arrays.figures[good, 1], errors[at, K, 0, 0]
+    )
+    each = np.tile(np.arange(len(names)), at.size)
     columns: dict[str, Any] = {
-        name: text_column([row[c] for row in rows], each) for c, name in enumerate(("group", "var1", "var2"))
+        name: text_column([row[c] for row in names], each)
+        for c, name in enumerate(("group", "var1", "var2"))
     }
-    for c, name in ((3, "estimate"), (4, "sd_or_cor"), (5, "se")):
-        columns[name] = np.column_stack([row[c] for row in rows]).ravel()  # type: ignore[misc]
-    parts.add_columns("variance_components", columns, np.repeat(arrays.units[good], len(rows)))
+    for c, name in enumerate(("estimate", "sd_or_cor", "se")):
+        columns[name] = figures[:, :, c].ravel()
+    parts.add_columns("variance_components", columns, np.repeat(arrays.units[good], len(names)))
 
 
 def statistic_columns(figures: np.ndarray, level: float) -> dict[str, np.ndarray]:
@@ -338,8 +268,9 @@ def add_contrasts(
 
 
 def add_blups(
-    plan: BatchPlan, coded: CodedTrials, arrays: UnitArrays, at: np.ndarray, parts: TableParts
-) -> None:
+    plan: BatchPlan, coded: CodedTrials, arrays: UnitArrays, at: np.ndarray, components: np.ndarray,
+    parts: TableParts,
+) -> None:  # fmt: skip
     """The tables `blups` and `heritability` of units that share the order of their terms."""
     good = np.flatnonzero(arrays.status == 0)[at]
     order = arrays.order[good[0]]
@@ -355,7 +286,7 @@ def add_blups(
             continue
         u = good[place]
         estimate, pev, given = arrays.blups[rows].T
-        prior = prior_variances(coded, arrays, good, order, k)[place, within % m]
+        prior = components[at[place], k, within % m, within % m]
         with np.errstate(divide="ignore", invalid="ignore"):
             reliability = np.where(prior > 0, 1.0 - pev / prior, 0.0)
         se = np.sqrt(pev)
@@ -400,17 +331,3 @@ def interaction_variances(
         reciprocal = np.bincount(pairs[:, 0], 1.0 / environments) / np.bincount(pairs[:, 0])
         total += arrays.terms[good, h, 0] * reciprocal
     return total
-
-
-def prior_variances(
-    coded: CodedTrials, arrays: UnitArrays, good: np.ndarray, order: np.ndarray, k: int
-) -> np.ndarray:
-    """Variances of the coefficients of the term at place k, (u, m)."""
-    m = len(coded.random[order[k]].columns)
-    inside = np.zeros((good.size, coded.width, coded.width))
-    for j, (place, row, col) in enumerate(theta_places(coded, order)):
-        if place == k:
-            inside[:, row, col] = inside[:, col, row] = arrays.natural[good, j]
-    basis = arrays.bases[good, k]
-    T = arrays.figures[good, 1][:, None, None] * (basis @ inside @ basis.transpose(0, 2, 1))
-    return T[:, range(m), range(m)]

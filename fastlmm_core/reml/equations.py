@@ -39,6 +39,7 @@ from fastlmm_core.linalg.column_scale import columns_to_user
 from fastlmm_core.linalg.elimination import order_nodes
 from fastlmm_core.linalg.ordered import DENSE_NORMAL, normal_solver
 from fastlmm_core.reml.near_dependence import Separation, separate_columns
+from fastlmm_core.reml.theta_places import theta_places
 from fastlmm_core.structures import make_coefficient_structure
 from fastlmm_core.structures.coefficients.entries import LinearEntries
 
@@ -320,19 +321,15 @@ def build_equations(
     layout = _lay_out(node_term[perm], node_level[perm], node_size[perm], terms, p)
     indptr, indices = expand_pattern(below_ptr, below, layout.start)
     G = _fill(entries, weights, layout.start, indptr, indices)
-    theta = [
-        (k, row, col) for k, t in enumerate(terms) for row, col in t.structure.positions
-    ]
-    theta_index = np.array(theta, dtype=np.int64).reshape(-1, 3)
+    theta = theta_places([term.structure for term in terms])
     return MixedModelEquations(
         n=n, p=p, q=int(sum(t.n_levels * t.m for t in terms)), terms=tuple(terms), layout=layout,
         entries=entries, below_ptr=below_ptr, below=below, indptr=indptr, indices=indices, G=G,
         penalty=_identity_penalty(layout, len(terms), indptr), weights=weights,
         log_weights=float(np.sum(np.log(weights))), columns=tuple(columns), shift=shift, scale=scale,
         first_value=first_value,
-        theta_term=theta_index[:, 0].copy(), theta_row=theta_index[:, 1].copy(),
-        theta_col=theta_index[:, 2].copy(), fixed_last=fixed_last, ordering=ordering,
-        separation=separation,
+        theta_term=theta.term, theta_row=theta.row, theta_col=theta.col,
+        fixed_last=fixed_last, ordering=ordering, separation=separation,
     )  # fmt: skip
 
 

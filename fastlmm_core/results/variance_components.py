@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from fastlmm_core.design import Design
+from fastlmm_core.inference.component_figures import component_errors, user_covariances
 from fastlmm_core.kernels.thresholds import BOUNDARY
-from fastlmm_core.reml.information import information_matrix, natural_parameters
+from fastlmm_core.reml.information import average_matrix, natural_parameters
 from fastlmm_core.reml.solved import SolvedEquations
 
 if TYPE_CHECKING:
@@ -33,62 +35,94 @@ def name_theta(design: Design, solved: SolvedEquations) -> tuple[str, ...]:
     return tuple(names)
 
 
-def variance_component_table(fit: FittedModel) -> pd.DataFrame:
-    """group, var1, var2, estimate, sd_or_cor, se; groups with several terms are numbered as lme4 does."""
-    solved, s2 = fit.plain, fit.plain.user_sigma2
-    errors = _standard_errors(solved)
+class ComponentTerm(NamedTuple):
+    """What the rows of a random term are called.
+
+    Attributes
+    ----------
+    group : str
+    columns : tuple of str
+        Its m coefficients.
+    diagonal : bool
+        They are independent.
+    """
+
+    group: str
+    columns: tuple[str, ...]
+    diagonal: bool
+
+
+ComponentNames = list[tuple[str, str | None, str | None]]
+
+
+def component_table_of(
+    terms: Sequence[ComponentTerm], covariance: np.ndarray, errors: np.ndarray, sigma2: np.ndarray,
+    sigma2_error: np.ndarray,
+) -> tuple[ComponentNames, np.ndarray]:  # fmt: skip
+    """Names (group, var1, var2) of the R components of a model, and their figures in U fits of it.
+
+    Groups with several terms are numbered as lme4 does.
+
+    Parameters
+    ----------
+    covariance, errors : (U, K, w, w)
+        Of the coefficients of the terms, in the user's units, and their standard errors.
+    sigma2, sigma2_error : (U,)
+
+    Returns
+    -------
+    names : list of R tuples
+    figures : (U, R, 3) float64
+        estimate, sd_or_cor, se.
+    """
     seen: Counter[str] = Counter()
-    rows: list[tuple[str, str | None, str | None, float, float, float]] = []
-    for k, term in enumerate(fit.design.random):
+    names: ComponentNames = []
+    parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    for k, term in enumerate(terms):
         label = term.group if not seen[term.group] else f"{term.group}.{seen[term.group]}"
         seen[term.group] += 1
-        T = s2 * solved.user_covariance(k)
-        sd = np.sqrt(np.diag(T))
         m = len(term.columns)
+        T, se = covariance[:, k], errors[:, k]
+        sd = np.sqrt(T[:, range(m), range(m)])
         for a in range(m):
-            rows.append((label, term.columns[a], None, T[a, a], sd[a], errors[k][a, a]))
-        if solved.equations.terms[k].structure.name != "diag":
-            for a in range(m):
-                for b in range(a + 1, m):
-                    product = sd[a] * sd[b]
-                    cor = T[a, b] / product if product > 0 else np.nan
-                    rows.append((label, term.columns[a], term.columns[b], T[a, b], cor, errors[k][a, b]))
-    rows.append(("Residual", None, None, s2, float(np.sqrt(s2)), errors[-1][0, 0]))
-    return pd.DataFrame(rows, columns=["group", "var1", "var2", "estimate", "sd_or_cor", "se"]).astype(
-        {"var1": object, "var2": object}
-    )
+            names.append((label, term.columns[a], None))
+            parts.append((T[:, a, a], sd[:, a], se[:, a, a]))
+        for a in range(m if not term.diagonal else 0):
+            for b in range(a + 1, m):
+                product = sd[:, a] * sd[:, b]
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    cor = np.where(product > 0.0, T[:, a, b] / product, np.nan)
+                names.append((label, term.columns[a], term.columns[b]))
+                parts.append((T[:, a, b], cor, se[:, a, b]))
+    names.append(("Residual", None, None))
+    parts.append((sigma2, np.sqrt(sigma2), sigma2_error))
+    return names, np.array(parts).transpose(2, 0, 1)
 
 
-def _standard_errors(solved: SolvedEquations) -> list[np.ndarray]:
-    """Asymptotic standard errors of sigma2 T_k (m, m) by term and, last, of sigma2 (1, 1), units of y."""
-    parameters = natural_parameters(solved)
-    d = parameters.size
-    terms = solved.equations.terms
-    if solved.sigma2 <= 0.0:
-        return [np.full((t.m, t.m), np.nan) for t in terms] + [np.full((1, 1), np.nan)]
-    information = information_matrix(solved, parameters, "average")
-    interior = np.ones(d + 1, bool)
-    for j in range(d):
-        if terms[parameters.term[j]].m == 1 and parameters.values[j] == 0.0:
-            interior[j] = False
-    cov = np.full((d + 1, d + 1), np.nan)
-    inner = information[np.ix_(interior, interior)]
-    scale = np.sqrt(np.maximum(np.diag(inner), 1e-300))
-    with np.errstate(over="ignore", invalid="ignore"):
-        scaled = inner / np.outer(scale, scale)
-    if np.isfinite(scaled).all():  # not so where the residual variance is next to nothing
-        values, vectors = np.linalg.eigh(scaled)
-        if values[0] > 1e-12:
-            cov[np.ix_(interior, interior)] = (vectors / values) @ vectors.T / np.outer(scale, scale)
-    out = []
-    for k, term in enumerate(terms):
-        mine = np.flatnonzero(parameters.term == k)
-        moved = np.array(
-            [term.basis @ parameters.directions[j][: term.m, : term.m] @ term.basis.T for j in mine]
-        )
-        variance = np.einsum("iab,ij,jab->ab", moved, cov[np.ix_(mine, mine)], moved)
-        out.append(np.sqrt(np.maximum(variance, 0.0)) if np.isfinite(variance).all() else variance)
-    return [error * solved.unit * solved.unit for error in (*out, np.sqrt(cov[d:, d:]))]
+def variance_component_table(fit: FittedModel) -> pd.DataFrame:
+    """group, var1, var2, estimate, sd_or_cor, se of one fit."""
+    solved = fit.plain
+    terms = [
+        ComponentTerm(random.group, random.columns, term.structure.name == "diag")
+        for random, term in zip(fit.design.random, solved.equations.terms, strict=True)
+    ]
+    natural, e = natural_parameters(solved), solved.equations
+    bases = np.zeros((1, len(terms), e.width, e.width))
+    for k, term in enumerate(e.terms):
+        bases[0, k, : term.m, : term.m] = term.basis
+    values, sigma2 = natural.values[None], np.array([solved.sigma2])
+    average = np.full((1, natural.size + 1, natural.size + 1), np.nan)
+    if solved.sigma2 > 0.0:
+        average[0] = average_matrix(solved, natural)
+    covariance = user_covariances(e.parameters, values, bases, sigma2)
+    found = component_errors(e.parameters, values, bases, average, sigma2)
+    errors, sigma2_error = (error * solved.unit * solved.unit for error in found)
+    square = solved.unit * solved.unit
+    names, figures = component_table_of(
+        terms, covariance * square, errors, sigma2 * square, sigma2_error
+    )  # fmt: skip
+    frame = pd.DataFrame(names, columns=["group", "var1", "var2"]).astype({"var1": object, "var2": object})
+    return frame.assign(**dict(zip(("estimate", "sd_or_cor", "se"), figures[0].T, strict=True)))
 
 
 def describe_singular(design: Design, solved: SolvedEquations) -> tuple[str, ...]:

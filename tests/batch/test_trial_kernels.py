@@ -9,7 +9,6 @@ from trial_data import alpha_trials
 from fastlmm_core.batch import make_plan
 from fastlmm_core.batch.coded import code_trials
 from fastlmm_core.batch.compiled import trial_rows
-from fastlmm_core.batch.compiled_tables import parameter_covariance
 from fastlmm_core.batch.trials import collect_trials
 from fastlmm_core.kernels.crossproducts import (
     expand_pattern,
@@ -78,15 +77,3 @@ def test_units_laid_out_alike_have_one_number():
     t0_yield, t0_height, t1_yield, _, t2_yield, t2_height, *_ = found
     assert t0_yield == t0_height == t2_yield
     assert len({t0_yield, t1_yield, t2_height}) == 3
-
-
-def test_information_that_is_not_finite_leaves_the_other_units():
-    trials = alpha_trials(3)
-    coded = code_trials(collect_trials(trials, make_plan("yield ~ gen + (1|rep)", by="trial")))
-    average = np.repeat(np.array([[[5.0, 1.0], [1.0, 9.0]]]), 3, axis=0)
-    theta, sigma2 = np.full((3, 1), 0.5), np.ones(3)
-    expected = parameter_covariance(coded, np.array([0]), [(0, 0, 0)], theta, average, sigma2)
-    average[1, 0, 0] = np.inf
-    found = parameter_covariance(coded, np.array([0]), [(0, 0, 0)], theta, average, sigma2)
-    assert np.isnan(found[1]).all()
-    np.testing.assert_array_equal(found[[0, 2]], expected[[0, 2]])
