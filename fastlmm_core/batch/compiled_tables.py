@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy.special import ndtri
 
 from fastlmm_core.batch.coded import CodedTrials
 from fastlmm_core.batch.compiled import UnitArrays
@@ -20,10 +19,10 @@ from fastlmm_core.batch.heritability import heritability_columns
 from fastlmm_core.batch.plan import BatchPlan
 from fastlmm_core.batch.tables import TableParts, same_text, text_column
 from fastlmm_core.batch.trials import TrialTable
-from fastlmm_core.errors import RankDeficientWarning, SingularFitWarning, name_list
 from fastlmm_core.inference.component_figures import component_errors, user_covariances
-from fastlmm_core.inference.estimates import FIGURES, NOT_ESTIMABLE
-from fastlmm_core.inference.heritability import interactions
+from fastlmm_core.inference.distributions import t_statistics
+from fastlmm_core.inference.estimates import FIGURES, NOT_ESTIMABLE, figure_columns
+from fastlmm_core.inference.heritability import harmonic_counts, interactions
 from fastlmm_core.inference.multiplicity import (
     Family,
     adjusted_p_values,
@@ -32,9 +31,12 @@ from fastlmm_core.inference.multiplicity import (
 )
 from fastlmm_core.inference.t_tables import t_quantiles, t_tails
 from fastlmm_core.inference.table_labels import distinct_names
-from fastlmm_core.results.variance_components import ComponentTerm, component_table_of
-
-DROPPED = "dropped: depends on earlier columns"
+from fastlmm_core.kernels.thresholds import BOUNDARY
+from fastlmm_core.results.blups import blup_columns
+from fastlmm_core.results.coefficients import DROPPED
+from fastlmm_core.results.component_columns import variance_names
+from fastlmm_core.results.fit_warnings import dropped_warning, singular_warning
+from fastlmm_core.results.variance_components import ComponentTerm, component_table_of, zero_variances
 
 
 def add_unit_tables(
@@ -108,9 +110,7 @@ def add_fits(
     place_of = np.argsort(arrays.order[good], axis=1)
     unit = np.arange(good.size)
     for k, term in enumerate(coded.random):
-        for a, column in enumerate(term.columns):
-            plain = term.columns == ("(Intercept)",)
-            name = f"var_{term.group}" if plain else f"var_{term.group}.{column}"
+        for a, name in enumerate(variance_names(term)):
             columns[name] = components[unit, place_of[:, k], a, a]
     singular = figures[:, 3] > 0
     dropped = arrays.rank[good] < arrays.n_columns[good]
@@ -130,24 +130,21 @@ def add_fits(
 
 
 def singular_words(coded: CodedTrials, arrays: UnitArrays, u: int) -> str:
-    """Which variances are zero, as ``results.variance_components.describe_singular`` says it."""
+    """Which variances are zero, as `lmm` says it; other boundaries are left to the general path."""
     words = []
     order = arrays.order[u]
     for j, place in enumerate(coded.parameters(order).term):
         term = coded.random[order[place]]
-        if len(term.columns) == 1 and arrays.natural[u, j] < 1e-8:
-            words.append(
-                f"the variance of {term.columns[0]} between levels of {term.group} is estimated as zero"
-            )
-    return str(SingularFitWarning("singular fit: " + "; ".join(words)))
+        if len(term.columns) == 1 and arrays.natural[u, j] < BOUNDARY**2:
+            words.append(zero_variances(term.columns, term.group))
+    return str(singular_warning(words))
 
 
 def dropped_words(coded: CodedTrials, arrays: UnitArrays, u: int) -> str:
     """Which columns depend on earlier ones, as `lmm` says it."""
     labels, codes, _ = coefficient_labels(coded, arrays, np.array([u]))
     lost = np.setdiff1d(np.arange(arrays.n_columns[u]), arrays.kept(u))
-    names = name_list([labels[code] for code in codes[lost]])
-    return str(RankDeficientWarning(f"dropped, because they depend on earlier columns: {names}"))
+    return str(dropped_warning([labels[code] for code in codes[lost]]))
 
 
 def add_components(
@@ -163,8 +160,7 @@ def add_components(
     )
     each = np.tile(np.arange(len(names)), at.size)
     columns: dict[str, Any] = {
-        name: text_column([row[c] for row in names], each)
-        for c, name in enumerate(("group", "var1", "var2"))
+        name: text_column([row[c] for row in names], each) for c, name in enumerate(("group", "var1", "var2"))
     }
     for c, name in enumerate(("estimate", "sd_or_cor", "se")):
         columns[name] = figures[:, :, c].ravel()
@@ -177,13 +173,8 @@ def statistic_columns(figures: np.ndarray, level: float) -> dict[str, np.ndarray
     Always by the tables of t, so that a trial has the same figures to the last bit in every batch.
     """
     estimate, se, df = figures.T
-    with np.errstate(divide="ignore", invalid="ignore"):
-        t = estimate / se
-    margin = t_quantiles(1.0 - level, df, worth=1) * se
-    return {
-        "estimate": estimate, "se": se, "df": df, "t": t, "p": t_tails(t, df, worth=1),
-        "lower": estimate - margin, "upper": estimate + margin,
-    }  # fmt: skip
+    t = t_statistics(estimate, se)
+    return figure_columns(estimate, se, df, t, t_tails(t, df, worth=1), t_quantiles(1.0 - level, df, worth=1))
 
 
 def add_fixed(
@@ -252,18 +243,17 @@ def add_contrasts(
         group = (np.cumsum(groups) - groups)[place] + within // n_tests
         figures = table.contrasts[rows]
         estimate, se, df = np.ascontiguousarray(figures.T)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            t = estimate / se
+        t = t_statistics(estimate, se)
         family = Family(group, kind, int(r))
         used = resolve_adjustment(adjust, family)
-        half = critical_values(plan.level, df, used.limit_method, family) * se
+        critical = critical_values(plan.level, df, used.limit_method, family)
         p = adjusted_p_values(t, df, used.p_method, family)
         columns = {
             **spec_column(plan, s, rows.size),
             **contrast_labels(coded, arrays, members, s, int(r), n_tests),
-            "estimate": estimate, "se": se, "df": df, "t": t, "p": p, "lower": estimate - half,
-            "upper": estimate + half, "status": status_column(figures, NOT_ESTIMABLE),
-        }  # fmt: skip
+            **figure_columns(estimate, se, df, t, p, critical),
+            "status": status_column(figures, NOT_ESTIMABLE),
+        }
         parts.add_columns("contrasts", columns, arrays.units[u])
 
 
@@ -275,7 +265,6 @@ def add_blups(
     good = np.flatnonzero(arrays.status == 0)[at]
     order = arrays.order[good[0]]
     start = arrays.offsets[good, 0].copy()
-    z = -ndtri(0.5 * (1.0 - plan.level))
     for k in range(arrays.n_terms):
         term = coded.random[order[k]]
         m = len(term.columns)
@@ -287,16 +276,12 @@ def add_blups(
         u = good[place]
         estimate, pev, given = arrays.blups[rows].T
         prior = components[at[place], k, within % m, within % m]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            reliability = np.where(prior > 0, 1.0 - pev / prior, 0.0)
-        se = np.sqrt(pev)
         columns = {
             "group": same_text(term.group, rows.size),
             "level": group_labels(coded, arrays, u, order[k], arrays.cells[rows]),
             "term": text_column(term.columns, within % m),
-            "estimate": estimate, "se": se, "pev": pev, "condvar": given, "reliability": reliability,
-            "lower": estimate - z * se, "upper": estimate + z * se,
-        }  # fmt: skip
+            **blup_columns(estimate, pev, given, prior, plan.level),
+        }
         parts.add_columns("blups", columns, arrays.units[u])
         if term.columns == ("(Intercept)",):
             prior0, trace, total, reciprocal = arrays.terms[good, k].T
@@ -327,7 +312,5 @@ def interaction_variances(
             if name in terms[k].factors:
                 own = own * size + rest % size
             rest = rest // size
-        pairs, environments = np.unique(np.column_stack([place, own]), axis=0, return_counts=True)
-        reciprocal = np.bincount(pairs[:, 0], 1.0 / environments) / np.bincount(pairs[:, 0])
-        total += arrays.terms[good, h, 0] * reciprocal
+        total += arrays.terms[good, h, 0] / harmonic_counts(place, own)
     return total

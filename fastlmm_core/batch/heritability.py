@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 
 from fastlmm_core.batch.tables import same_text
-from fastlmm_core.inference.heritability import cullis, standard
+from fastlmm_core.inference.heritability import SLOPES, cullis, standard
 
-SLOPES = "no h2_standard: the variance between the levels depends on a covariate"
+NOT_STANDARD = "no h2_standard: "
 RELATED = "no heritability: its levels are related, and each has a reliability of its own"
 
 
 def heritability_columns(
     group: Any, levels: np.ndarray, replication: np.ndarray, variance: np.ndarray,
     interaction: np.ndarray | None, residual: np.ndarray, pev_trace: np.ndarray, pev_total: np.ndarray,
-    missing: str = SLOPES,
+    missing: str = NOT_STANDARD + SLOPES,
 ) -> dict[str, Any]:  # fmt: skip
     """Columns group, levels, replication, variance, mean_pev, h2_cullis, h2_standard, status; one row a fit.
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from fastlmm_core.api import Prepared, prepare
-from fastlmm_core.batch.heritability import RELATED, heritability_columns
+from fastlmm_core.batch.heritability import NOT_STANDARD, RELATED, heritability_columns
 from fastlmm_core.batch.plan import BatchPlan
 from fastlmm_core.batch.stopping import check_wanted
 from fastlmm_core.batch.tables import TableParts, failed_row, same_text
@@ -207,7 +207,7 @@ def add_structured_heritability(
         columns = heritability_columns(
             same_text(term.group, 1), np.array([len(term.levels)]), np.array([replication(used, related)]),
             np.array([variance]), None, np.array([np.nan]), np.array([trace]), np.array([total]),
-            RELATED if related else f"no h2_standard: {status}",
+            RELATED if related else NOT_STANDARD + status,
         )  # fmt: skip
         if np.isfinite(h2):
             columns |= {"h2_standard": np.array([h2]), "status": same_text(status, 1)}
@@ -218,7 +218,7 @@ def add_structured_heritability(
 
 def replication(codes: np.ndarray, related: bool) -> float:
     """Harmonic mean of the observations per level; NaN where some levels have none."""
-    return np.nan if related else harmonic_replication(np.unique(codes, return_inverse=True)[1])
+    return np.nan if related else harmonic_replication(codes)
 
 
 def total_prediction_error(solution: StructuredSolution, k: int) -> float:

@@ -41,6 +41,17 @@ DDF_WORDS = {
 }
 
 
+def figure_columns(
+    estimate: Floats, se: Floats, df: Floats, t: Floats, p: Floats, critical: Floats
+) -> dict[str, Floats]:
+    """`FIGURES` but the last, of any estimates (c,), with limits at `critical` (c,) standard errors."""
+    half = critical * se
+    return {
+        "estimate": estimate, "se": se, "df": df, "t": t, "p": p,
+        "lower": estimate - half, "upper": estimate + half,
+    }  # fmt: skip
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Estimates:
     """Linear functions of the fixed effects with labels, tests and intervals: what the tables are made of.

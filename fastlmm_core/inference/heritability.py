@@ -14,6 +14,7 @@ import numpy as np
 
 # Eigenvalues that count as zero, of a matrix whose eigenvalues lie between 0 and 1.
 ZERO = 1e-8
+SLOPES = "the variance between the levels depends on a covariate"
 
 
 def cullis(
@@ -189,12 +190,23 @@ def interactions(own: int, groups: Sequence[Sequence[str]], plain: Sequence[bool
     return tuple(containing) if all(plain[h] for h in containing) else None
 
 
+def harmonic_counts(fit: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Harmonic mean (U,) over the levels of each fit of how often they occur.
+
+    Parameters
+    ----------
+    fit, codes : (r,) int64
+        Fit, counted from zero, and level of every occurrence; each fit has some.
+    """
+    pairs, counts = np.unique(np.column_stack([fit, codes]), axis=0, return_counts=True)
+    return np.asarray(np.bincount(pairs[:, 0]) / np.bincount(pairs[:, 0], 1.0 / counts))
+
+
 def harmonic_replication(codes: np.ndarray) -> float:
-    """Harmonic mean of the observations per level, from codes (n,) that all occur."""
-    return float(1.0 / np.mean(1.0 / np.bincount(codes)))
+    """Harmonic mean of the observations per level, from codes (n,)."""
+    return float(harmonic_counts(np.zeros_like(codes), codes)[0])
 
 
 def mean_environments(codes: np.ndarray, interaction: np.ndarray) -> float:
     """Harmonic mean over levels of how many levels of an interaction they have, from codes (n,) of both."""
-    pairs = np.unique(np.column_stack([interaction, codes]), axis=0)
-    return harmonic_replication(np.unique(pairs[:, 1], return_inverse=True)[1])
+    return harmonic_replication(np.unique(np.column_stack([interaction, codes]), axis=0)[:, 1])

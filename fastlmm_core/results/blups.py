@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -33,34 +33,45 @@ def blup_table(fit: FitFigures, term: str | None, level: float) -> pd.DataFrame:
             f"term={term!r} is not a grouping factor of this model{fixed}{nearest_names(str(term), groups)}"
         )
     figures = effect_figures(fit)
-    z = ndtri(0.5 + 0.5 * check_level(level))
+    level = check_level(level)
     tables = []
     for k, random in enumerate(fit.design.random):
         if random.is_spline or (term is not None and random.group != term):
             continue
         estimate, own, given, prior = figures[k]
         L, m = estimate.shape
-        with np.errstate(divide="ignore", invalid="ignore"):
-            reliability = np.where(prior > 0, 1.0 - own / prior, 0.0)
-        se = np.sqrt(own)
-        tables.append(
-            pd.DataFrame(
-                {
-                    "group": random.group,
-                    "level": np.repeat(np.asarray(random.levels, dtype=object), m),
-                    "term": np.tile(np.array(random.columns, dtype=object), L),
-                    "estimate": estimate.ravel(),
-                    "se": se.ravel(),
-                    "pev": own.ravel(),
-                    "condvar": given.ravel(),
-                    "reliability": reliability.ravel(),
-                    "lower": (estimate - z * se).ravel(),
-                    "upper": (estimate + z * se).ravel(),
-                }
-            )
-        )
+        labels: dict[str, Any] = {
+            "group": random.group,
+            "level": np.repeat(np.asarray(random.levels, dtype=object), m),
+            "term": np.tile(np.array(random.columns, dtype=object), L),
+        }
+        prior = np.broadcast_to(prior, estimate.shape)
+        predicted = blup_columns(estimate.ravel(), own.ravel(), given.ravel(), prior.ravel(), level)
+        tables.append(pd.DataFrame({**labels, **predicted}))
     columns = ["group", "level", "term", "estimate", "se", "pev", "condvar", "reliability", "lower", "upper"]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
+
+
+def blup_columns(
+    estimate: np.ndarray, pev: np.ndarray, given: np.ndarray, prior: np.ndarray, level: float
+) -> dict[str, np.ndarray]:
+    """Figures of predictions (r,): estimate, se, pev, condvar, reliability, lower, upper.
+
+    Parameters
+    ----------
+    pev, given, prior : (r,)
+        Prediction error variance, variance given the data and the fixed effects, and that of the effect.
+    level : float
+        Of the limits, which are normal ones.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        reliability = np.where(prior > 0, 1.0 - pev / prior, 0.0)
+    se = np.sqrt(pev)
+    margin = ndtri(0.5 + 0.5 * level) * se
+    return {
+        "estimate": estimate, "se": se, "pev": pev, "condvar": given, "reliability": reliability,
+        "lower": estimate - margin, "upper": estimate + margin,
+    }  # fmt: skip
 
 
 def ranef_tables(fit: FitFigures) -> dict[str, pd.DataFrame]:

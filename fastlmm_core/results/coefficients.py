@@ -11,10 +11,13 @@ import pandas as pd
 from fastlmm_core.display.displayed import Displayed
 from fastlmm_core.display.rendering import format_p, format_significant
 from fastlmm_core.inference.distributions import f_upper, t_quantile, t_statistics, t_two_sided
+from fastlmm_core.inference.estimates import figure_columns
 from fastlmm_core.inference.linear_functions import NO_VARIANCE
 
 if TYPE_CHECKING:
     from fastlmm_core.results.fitted_model import FittedModel
+
+DROPPED = "dropped: depends on earlier columns"
 
 
 @dataclass(frozen=True, repr=False)
@@ -35,14 +38,10 @@ def coefficient_table(
 ) -> pd.DataFrame:
     """One row a coefficient from its figures (p_full,); see ``LMMFit.fixed_effects``."""
     t = t_statistics(estimate, se)
-    margin = t_quantile(1.0 - level, df) * se
-    status = np.full(len(fit.coef_names), "dropped: depends on earlier columns", dtype=object)
+    status = np.full(len(fit.coef_names), DROPPED, dtype=object)
     status[fit.design.kept] = "ok" if fit.solved.sigma2 > 0.0 else NO_VARIANCE
-    return pd.DataFrame(
-        {"term": list(fit.coef_names), "estimate": estimate, "se": se, "df": df, "t": t,
-         "p": t_two_sided(t, df), "lower": estimate - margin, "upper": estimate + margin,
-         "status": status, "ddf": ddf}
-    )  # fmt: skip
+    figures = figure_columns(estimate, se, df, t, t_two_sided(t, df), t_quantile(1.0 - level, df))
+    return pd.DataFrame({"term": list(fit.coef_names), **figures, "status": status, "ddf": ddf})
 
 
 def r_squared(fit: FittedModel) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -24,10 +24,26 @@ def plain_columns(fit: FitFigures, terms: list[int]) -> dict[str, float]:
     row: dict[str, float] = {}
     for k in terms:
         term = fit.design.random[k]
-        plain = term.columns == ("(Intercept)",)
-        for column, value in zip(term.columns, fit.term_variances(k).tolist(), strict=True):
-            row[f"var_{term.group}" if plain else f"var_{term.group}.{column}"] = value
+        for name, value in zip(variance_names(term), fit.term_variances(k).tolist(), strict=True):
+            row[name] = value
     return row
+
+
+class NamedTerm(Protocol):
+    """A random term by its names."""
+
+    @property
+    def group(self) -> str: ...
+
+    @property
+    def columns(self) -> tuple[str, ...]: ...
+
+
+def variance_names(term: NamedTerm) -> list[str]:
+    """``var_<group>`` of a term of intercepts, ``var_<group>.<coefficient>`` of others."""
+    if term.columns == ("(Intercept)",):
+        return [f"var_{term.group}"]
+    return [f"var_{term.group}.{column}" for column in term.columns]
 
 
 def structured_columns(fit: FitFigures) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -33,11 +34,7 @@ def collect_warnings(
     """Everything about a fit that its reader should know before its figures."""
     found: list[FastLMMWarning] = []
     if design.dropped_columns:
-        found.append(
-            RankDeficientWarning(
-                f"dropped, because they depend on earlier columns: {name_list(design.dropped_columns)}"
-            )
-        )
+        found.append(dropped_warning(design.dropped_columns))
     separation = solved.equations.separation if isinstance(solved, SolvedEquations) else None
     if separation is not None:
         names = [design.column_names[design.kept[j]] for j in separation.replaced]
@@ -60,7 +57,7 @@ def collect_warnings(
     else:
         words = describe_singular(design, solved)
     if words:
-        found.append(SingularFitWarning("singular fit: " + "; ".join(words)))
+        found.append(singular_warning(words))
     terms = [design.random[k].group for k in _within_fixed(design, solved, certificate)]
     if terms:
         found.append(
@@ -80,6 +77,16 @@ def collect_warnings(
             )
         )
     return tuple(found)
+
+
+def dropped_warning(names: Sequence[str]) -> RankDeficientWarning:
+    """Columns of the fixed part that depend on earlier ones."""
+    return RankDeficientWarning(f"dropped, because they depend on earlier columns: {name_list(names)}")
+
+
+def singular_warning(words: Sequence[str]) -> SingularFitWarning:
+    """Terms at the boundary, each in words."""
+    return SingularFitWarning("singular fit: " + "; ".join(words))
 
 
 def _within_fixed(

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 DEFINITIONS = ("standard", "plot", "cullis", "oakey", "piepho", "piepho_kr", "delta_blup", "delta_blue")
 OK = "ok"
-SLOPES = "the variance between the levels depends on a covariate"
 SEVERAL = "the residual is correlated, or has more than one variance"
 RELATED = "the levels are related; 'oakey' and the deltas take that into account"
 ONE_LEVEL = "a difference needs two levels"
@@ -313,7 +312,7 @@ def _from_components(name: str, fit: FixedPart, own: TermLevels, covariance: np.
         return np.nan, np.nan, RELATED
     found = interaction_terms(fit, own.k)
     if found is None or term.columns != ("(Intercept)",):
-        return np.nan, np.nan, SLOPES
+        return np.nan, np.nan, numbers.SLOPES
     rows = component_rows(fit)
     residual = [row for row in rows if row.group.startswith("Residual")]
     if len(residual) != 1 or not fit.design.residual.is_plain:

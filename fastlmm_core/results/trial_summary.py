@@ -81,7 +81,7 @@ def trial_summary(
     twice = places.duplicates()
     out: dict[str, Any] = {
         "n": fit.nobs, "missing": fit.n_dropped, "genotypes": int(counts.size),
-        "replication": harmonic_replication(np.unique(used, return_inverse=True)[1]),
+        "replication": harmonic_replication(used),
         "replication_least": int(np.min(counts)), "replication_most": int(np.max(counts)), "grand_mean": mean,
         "cv": 100.0 * residual_scale(fit) / abs(mean) if mean else np.nan,
         **_heritability(fit, term, table),

@@ -140,9 +140,7 @@ def describe_singular(design: Design, solved: SolvedEquations) -> tuple[str, ...
         )
         zero = [term.columns[a] for a in range(layout.m) if standard[a] < BOUNDARY**2]
         if zero:
-            words.append(
-                f"the variance of {', '.join(zero)} between levels of {term.group} is estimated as zero"
-            )
+            words.append(zero_variances(zero, term.group))
         elif layout.m == 2:
             sign = "+1" if T[0, 1] > 0 else "-1"
             words.append(
@@ -154,6 +152,11 @@ def describe_singular(design: Design, solved: SolvedEquations) -> tuple[str, ...
                 "its size"
             )
     return tuple(words)
+
+
+def zero_variances(columns: Sequence[str], group: str) -> str:
+    """Coefficients of a grouping factor without variance, in words."""
+    return f"the variance of {', '.join(columns)} between levels of {group} is estimated as zero"
 
 
 def _standard_variances(T: np.ndarray, basis: np.ndarray) -> np.ndarray:
