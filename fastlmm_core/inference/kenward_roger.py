@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from fastlmm_core.kernels.information import eliminate_residual
 from fastlmm_core.reml.natural import NaturalParameters, apply_direction
 from fastlmm_core.reml.quadratic_forms import weighted_form
 from fastlmm_core.reml.solved import SolvedEquations
@@ -50,8 +51,6 @@ def covariance_adjustment(
 ) -> np.ndarray:
     """K (Phi_A - Phi) K' = 2 sum_ij w_ij U' V_i P V_j U, (r, r), absolute scale.
 
-    The residual is eliminated by P V U = 0.
-
     Parameters
     ----------
     B : (q + p, r)
@@ -62,8 +61,7 @@ def covariance_adjustment(
     d, r = parameters.size, B.shape[1]
     if solved.sigma2 <= 0.0 or d == 0:  # a perfect fit, where every covariance is zero, or nothing estimated
         return np.zeros((r, r))
-    eliminate = np.vstack((np.eye(d), -parameters.values[None, :]))
-    weights = eliminate.T @ cov_parameters @ eliminate
+    weights = eliminate_residual(parameters.values, cov_parameters)
     return weighted_form(solved, parameters, weights, B) * (2.0 / solved.sigma2)
 
 

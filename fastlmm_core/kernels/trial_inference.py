@@ -1,9 +1,9 @@
-"""Inference for one fitted trial: Kenward-Roger rows of fixed effects, BLUP variances, average information.
+"""Inference for one fitted trial: what rows of fixed effects need, and their Kenward-Roger figures.
 
-The compiled counterpart of ``inference.kenward_roger``, ``reml.information`` and ``results.blups`` for
-systems small enough to hold Z'PZ densely; formulas and references are there.  Random scalars are numbered in
-the order of elimination (`number_random`), and E_j, the direction of a natural parameter on all levels of its
-term, is a list of pairs of them (`list_directions`).
+The compiled counterpart of ``inference.kenward_roger`` and ``reml.natural`` for systems small enough to hold
+Z'PZ densely; formulas and references are there.  Random scalars are numbered in the order of elimination
+(`number_random`), and E_j, the direction of a natural parameter on all levels of its term, is a list of pairs
+of them (`list_directions`).
 
 What is asked once for every row stands in one kernel with the loop inside: taking a tuple of arrays apart
 counts the references to each of them, which for a row of a trial costs as much as its arithmetic.
@@ -15,12 +15,9 @@ import numpy as np
 
 from fastlmm_core.kernels.assembly import apply_factor, apply_factor_transposed, multiply_symmetric
 from fastlmm_core.kernels.compile import fill_integers, kernel
-from fastlmm_core.kernels.eigenvalues import diagonalize
-from fastlmm_core.kernels.score import prepare_information, subtract_squares
+from fastlmm_core.kernels.information import eliminate_residual
 from fastlmm_core.kernels.simplicial import solve_lower, solve_upper
-from fastlmm_core.kernels.thresholds import SINGULAR
 from fastlmm_core.kernels.trial_arrays import Directions
-from fastlmm_core.kernels.trial_design import NO_INFERENCE, OK
 
 KENWARD_ROGER, RESIDUAL, ASYMPTOTIC, SATTERTHWAITE = 0, 1, 2, 3
 
@@ -123,113 +120,6 @@ def list_directions(first, own_term, parameters):
                 right[at] = first[node] + theta_col[j]
                 at += 1
     return Directions(ptr, left, right)
-
-
-@kernel
-def sum_traces(M, directions):
-    """tr(M E_j) of every natural parameter (d,)."""
-    ptr, left, right = directions
-    out = np.zeros(ptr.size - 1)
-    for j in range(out.size):
-        for s in range(ptr[j], ptr[j + 1]):
-            out[j] += M[left[s], right[s]] * (1.0 if left[s] == right[s] else 2.0)
-    return out
-
-
-@kernel
-def expected_information(M, directions, values, dof):
-    """tr(P V_i P V_j) over the natural parameters and, last, the residual (d + 1, d + 1)."""
-    ptr, left, right = directions
-    d = values.size
-    out = np.zeros((d + 1, d + 1))
-    single = sum_traces(M, directions)
-    for i in range(d):
-        for j in range(i + 1):
-            total = 0.0
-            for s in range(ptr[i], ptr[i + 1]):
-                x, y = left[s], right[s]
-                for t in range(ptr[j], ptr[j + 1]):
-                    u, v = left[t], right[t]
-                    total += M[v, x] * M[y, u]
-                    if x != y:
-                        total += M[v, y] * M[x, u]
-                    if u != v:
-                        total += M[u, x] * M[y, v]
-                        if x != y:
-                            total += M[u, y] * M[x, v]
-            out[i, j] = total
-            out[j, i] = total
-    out[d, d] = dof
-    for i in range(d):
-        out[i, d] = single[i]
-        for j in range(d):
-            out[i, d] -= out[i, j] * values[j]
-        out[d, i] = out[i, d]
-        out[d, d] -= values[i] * (single[i] + out[i, d])
-    return out
-
-
-@kernel
-def invert_information(matrix, sigma2):
-    """(status, covariance of (sigma2 t, sigma2)) from traces (d + 1, d + 1), as in ``linear_functions``."""
-    d = matrix.shape[0]
-    out = np.zeros((d, d))
-    scale = np.empty(d)
-    for i in range(d):
-        if not matrix[i, i] > 0.0:
-            return NO_INFERENCE, out
-        scale[i] = 1.0 / np.sqrt(matrix[i, i])
-    scaled = np.empty((d, d))
-    for i in range(d):
-        for j in range(d):
-            scaled[i, j] = matrix[i, j] * scale[i] * scale[j]
-    values, vectors = diagonalize(scaled)
-    for k in range(d):
-        if not values[k] > SINGULAR:
-            return NO_INFERENCE, out
-    for i in range(d):
-        for j in range(d):
-            for k in range(d):
-                out[i, j] += vectors[i, k] / values[k] * vectors[j, k]
-            out[i, j] *= scale[i] * scale[j] * 2.0 * sigma2 * sigma2
-    return OK, out
-
-
-@kernel
-def average_information(equations, factors, L, parameters, projected, values, r2, sigma2):
-    """y' P V_i P V_j P y / sigma2 over the natural parameters and, last, the residual (d + 1, d + 1)."""
-    G, _, pattern, _, L_indptr, L_indices = equations.system
-    C_indptr, C_indices, _, _, start, term = pattern
-    _, theta_term, theta_row, theta_col = parameters
-    d = values.size
-    size = projected.shape[0]
-    F = np.zeros((size, d))
-    first = np.zeros(d)
-    for node in range(term.size):
-        base = start[node]
-        for j in range(d):
-            if theta_term[j] == term[node]:
-                row, col = base + theta_row[j], base + theta_col[j]
-                F[row, j] += projected[col, 0]
-                if row != col:
-                    F[col, j] += projected[row, 0]
-                first[j] += projected[row, 0] * projected[col, 0] * (1.0 if row == col else 2.0)
-    B, D = prepare_information(G, C_indptr, C_indices, start, term, factors, F)
-    solve_lower(L_indptr, L_indices, L, B)
-    subtract_squares(D, B)
-    out = np.zeros((d + 1, d + 1))
-    out[d, d] = r2
-    for i in range(d):
-        out[i, d] = first[i]
-        for j in range(d):
-            out[i, j] = D[i, j] / sigma2
-            out[i, d] -= D[i, j] * values[j]
-        out[d, d] -= values[i] * (first[i] + out[i, d])
-    for i in range(d):
-        out[i, d] /= sigma2
-        out[d, i] = out[i, d]
-    out[d, d] /= sigma2
-    return out
 
 
 @kernel
@@ -340,13 +230,7 @@ def judge_rows(b, h, phi, variances, out):
     ptr, left, right = directions
     d = values.size
     gradient = np.empty(d + 1)
-    weights = np.empty((d, d))
-    for i in range(d):
-        for j in range(d):
-            weights[i, j] = (
-                cov_parameters[i, j] - values[i] * cov_parameters[d, j] - cov_parameters[i, d] * values[j]
-                + values[i] * cov_parameters[d, d] * values[j]
-            )  # fmt: skip
+    weights = eliminate_residual(values, cov_parameters)
     for r in range(phi.size):
         unadjusted = sigma2 * phi[r]
         if not counted:

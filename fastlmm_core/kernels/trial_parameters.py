@@ -6,16 +6,11 @@ import numpy as np
 
 from fastlmm_core.kernels.compile import kernel
 from fastlmm_core.kernels.eigenvalues import diagonalize
+from fastlmm_core.kernels.information import expected_information, invert_information, sum_traces
 from fastlmm_core.kernels.thresholds import CONFOUNDED, UNCURVED
 from fastlmm_core.kernels.trial_arrays import COLUMNS, RANDOM, RANK, ROWS, STATUS, TERMS
 from fastlmm_core.kernels.trial_design import NO_INFERENCE, OK, place_theta
-from fastlmm_core.kernels.trial_inference import (
-    KENWARD_ROGER,
-    expected_information,
-    invert_information,
-    list_directions,
-    sum_traces,
-)
+from fastlmm_core.kernels.trial_inference import KENWARD_ROGER, list_directions
 
 
 @kernel

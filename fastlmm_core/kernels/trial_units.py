@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from fastlmm_core.kernels.compile import fill_integers, kernel
+from fastlmm_core.kernels.information import average_information
 from fastlmm_core.kernels.systems import TrialDesign
 from fastlmm_core.kernels.trial_arrays import COLUMNS, RANDOM, RANK, ROWS, STATUS, TERMS
 from fastlmm_core.kernels.trial_blups import infer_random
@@ -41,7 +42,6 @@ from fastlmm_core.kernels.trial_equations import (
 )
 from fastlmm_core.kernels.trial_fit import fit_response
 from fastlmm_core.kernels.trial_inference import (
-    average_information,
     form_covariances,
     number_random,
     project_identity,

@@ -6,9 +6,8 @@ and the residual; V = W^-1 + sum_j t_j V_j, V_j = Z_k (I (x) E_j) Z_k'.  With P 
     expected E_ij = tr(P V_i P V_j),   average A_ij = y' P V_i P V_j P y / sigma2,   observed 2 A - E,
 
 and the covariance of (sigma2 t, sigma2) is the inverse of that matrix over 2 sigma2^2 (Searle, Casella &
-McCulloch 1992, ch. 6; Gilmour, Thompson & Cullis 1995).  The residual's row needs no work of its own:
-P V P = P gives tr(P V_i P V_e) = tr(P V_i) - sum_j t_j tr(P V_i P V_j), and
-P V_e P y = P y - sum_j t_j P V_j P y.
+McCulloch 1992, ch. 6; Gilmour, Thompson & Cullis 1995).  The residual's row needs no work of its own
+(``kernels.information.append_residual``).
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastlmm_core.errors import check_option
+from fastlmm_core.kernels.information import append_residual
 from fastlmm_core.kernels.thresholds import CONFOUNDED
 from fastlmm_core.reml.expected_traces import expected_traces
 from fastlmm_core.reml.natural import NaturalParameters, apply_direction, natural_parameters
@@ -66,13 +66,8 @@ def average_matrix(solved: SolvedEquations, parameters: NaturalParameters) -> np
     q = solved.projected[:, None]
     F = np.hstack([apply_direction(solved, parameters, j, q) for j in range(d)] + [np.zeros((q.size, 0))])
     D = F.T @ solved.project(F)
-    t = parameters.values
-    first = F.T @ q  # y' P V_i P y
-    out = np.empty((d + 1, d + 1))
-    out[:d, :d] = D
-    out[:d, d] = out[d, :d] = first[:, 0] - D @ t
-    out[d, d] = solved.r2 - 2.0 * float(t @ first[:, 0]) + float(t @ D @ t)
-    return out / solved.sigma2
+    first = F.T @ solved.projected  # y' P V_i P y
+    return np.asarray(append_residual(D, first, parameters.values, solved.r2) / solved.sigma2)
 
 
 def expected_matrix(
@@ -84,12 +79,7 @@ def expected_matrix(
         solved.expected[method] = expected_traces(solved, parameters, method) if d else np.zeros((0, 0))
     E = solved.expected[method]
     single = traces(solved, parameters) if d else np.zeros(0)
-    t = parameters.values
-    out = np.empty((d + 1, d + 1))
-    out[:d, :d] = E
-    out[:d, d] = out[d, :d] = single - E @ t
-    out[d, d] = solved.dof - float(single @ t) - float(out[d, :d] @ t)
-    return out
+    return np.asarray(append_residual(E, single, parameters.values, float(solved.dof)))
 
 
 def information_matrix(

@@ -10,7 +10,7 @@ from fastlmm_core.inference.component_figures import (
     user_covariances,
     user_directions,
 )
-from fastlmm_core.kernels import trial_inference
+from fastlmm_core.kernels import information
 from fastlmm_core.kernels.trial_design import NO_INFERENCE, OK, place_theta
 from fastlmm_core.reml.theta_places import theta_places
 from fastlmm_core.structures import make_coefficient_structure
@@ -104,14 +104,14 @@ def test_the_kernel_inverts_as_numpy_does():
     _, _, average, sigma2 = fits(4)
     expected = invert_information(average / (2.0 * sigma2[:, None, None] ** 2))
     for u, s2 in enumerate(sigma2):
-        status, found = trial_inference.invert_information(average[u], s2)
+        status, found = information.invert_information(average[u], s2)
         assert status == OK
         scale = np.sqrt(np.diag(expected[u]))
         np.testing.assert_allclose(found / scale / scale[:, None], expected[u] / scale / scale[:, None],
                                    atol=1e-8)  # fmt: skip
     twice = np.array([[1.0, 1.0], [1.0, 1.0]])
     assert np.isnan(invert_information(twice[None])).all()
-    assert trial_inference.invert_information(twice, 1.0)[0] == NO_INFERENCE
+    assert information.invert_information(twice, 1.0)[0] == NO_INFERENCE
 
 
 def test_a_fit_has_the_table_that_several_have():
