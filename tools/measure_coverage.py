@@ -31,6 +31,7 @@ UNCOMPILED = (
     "tests/structures/test_one_file.py::test_it_may_be_the_residual_of_subjects",
     "tests/reml/test_first_fits.py",
     "tests/batch/test_trial_kernels.py",
+    "tests/batch/test_compiled_pieces.py",
     "tests/intervals/test_bootstrap_of_a_fit.py::test_compiled_refits_are_those_of_lmm",
     "tests/inference/test_tails_uncompiled.py",
 )

@@ -19,7 +19,8 @@ def test_kernels_uncompiled():
     environment.pop("PYTEST_ADDOPTS", None)
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "checked_arrays", "-p", "no:cacheprovider",
-         "-p", "no:xdist", "-m", "not compiled", "tests/kernels", "tests/batch/test_trial_kernels.py"],
+         "-p", "no:xdist", "-m", "not compiled", "tests/kernels", "tests/batch/test_trial_kernels.py",
+         "tests/batch/test_compiled_pieces.py"],
         capture_output=True, text=True, env=environment, cwd=TESTS.parent, timeout=300, check=False,
     )  # fmt: skip
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-1000:]
