@@ -12,11 +12,10 @@ from fastlmm_core.batch.coded import CodedTrials
 from fastlmm_core.batch.compiled import UnitArrays
 from fastlmm_core.batch.tables import text_column
 from fastlmm_core.design.expressions import label_of
-from fastlmm_core.inference.contrast_families import NEEDS_PARENTHESES
+from fastlmm_core.design.grouping import combined_labels, occurring_cells
+from fastlmm_core.inference.contrast_families import in_parentheses
 from fastlmm_core.inference.estimates import FIGURES
 from fastlmm_core.inference.table_labels import distinct_names, free_name, looks_numeric
-
-LARGEST_LOOKUP = 2**17  # cells of joined labels that are looked up rather than sorted
 
 
 def expand(starts: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -82,24 +81,8 @@ def join_labels(parts: list[tuple[list[str], np.ndarray]], separator: str) -> tu
     cell = np.zeros(parts[0][1].size, np.int64)
     for labels, codes in parts:
         cell = cell * len(labels) + codes
-    cells, inverse = distinct_cells(cell, math.prod(len(labels) for labels, _ in parts))
-    words: list[list[str]] = []
-    for labels, _ in reversed(parts):
-        words.append([labels[code] for code in (cells % len(labels)).tolist()])
-        cells = cells // len(labels)
-    return [separator.join(texts) for texts in zip(*reversed(words), strict=True)], inverse
-
-
-def distinct_cells(cell: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """(cells that occur, ascending; place of each of `cell` (r,) among them), all of them below `n`."""
-    if n > LARGEST_LOOKUP:
-        cells, inverse = np.unique(cell, return_inverse=True)
-        return cells, inverse.ravel()
-    place = np.zeros(n, np.int64)
-    place[cell] = 1
-    cells = np.flatnonzero(place)
-    place[cells] = np.arange(cells.size)
-    return cells, place[cell]
+    cells, inverse = occurring_cells(cell, math.prod(len(labels) for labels, _ in parts))
+    return combined_labels(cells, [labels for labels, _ in parts], separator).tolist(), inverse
 
 
 def contrast_labels(
@@ -159,11 +142,6 @@ def mean_labels(
         local = local // size
     labels, codes = join_labels(parts, " ")
     return (labels if len(names) == 1 else in_parentheses(labels)), codes
-
-
-def in_parentheses(labels: list[str]) -> list[str]:
-    """Labels as they stand in a contrast: in parentheses where they hold an operator."""
-    return [f"({x})" if NEEDS_PARENTHESES.search(x) else x for x in labels]
 
 
 @lru_cache(maxsize=16)

@@ -192,11 +192,13 @@ def combine_factors(
     cell = codes[0].astype(np.int64)
     for own, names in zip(codes[1:], levels[1:], strict=True):
         cell = cell * len(names) + own
-    cells, inverse = _occurring(cell, int(np.prod([len(names) for names in levels], dtype=object)))
+    cells, inverse = occurring_cells(cell, int(np.prod([len(names) for names in levels], dtype=object)))
     return inverse.astype(np.int32), combined_labels(cells, levels), cells
 
 
-def combined_labels(cells: np.ndarray, levels: Sequence[Sequence[str]]) -> np.ndarray:
+def combined_labels(
+    cells: np.ndarray, levels: Sequence[Sequence[str]], separator: str = ":"
+) -> np.ndarray:
     """(L,) labels ``"a:b"`` of combined codes over several factors, the first varying slowest."""
     rest, parts = cells, []
     for names in reversed(levels):
@@ -204,7 +206,7 @@ def combined_labels(cells: np.ndarray, levels: Sequence[Sequence[str]]) -> np.nd
         rest = rest // len(names)
     labels = parts.pop()
     while parts:
-        labels = labels + ":" + parts.pop()
+        labels = labels + separator + parts.pop()
     return labels
 
 
@@ -225,7 +227,7 @@ def product_labels(axes: Sequence[Axis], group: str) -> np.ndarray:
     return combined_labels(np.arange(size), [axis.levels.tolist() for axis in axes])
 
 
-def _occurring(cell: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+def occurring_cells(cell: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     """`np.unique` with inverse of (n,) integers below `size`, by counting when that is cheap."""
     if size > 8 * cell.size + 1000:
         return np.unique(cell, return_inverse=True)

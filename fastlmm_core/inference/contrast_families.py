@@ -33,6 +33,11 @@ NEEDS_PARENTHESES = re.compile(r"[-+*/]")
 POLYNOMIAL_NAMES = ("linear", "quadratic", "cubic", "quartic", *(f"degree {d}" for d in range(5, 21)))
 
 
+def in_parentheses(labels: Sequence[str]) -> list[str]:
+    """Labels as they stand in a contrast: in parentheses where they hold +, -, * or /."""
+    return [f"({x})" if NEEDS_PARENTHESES.search(x) else x for x in labels]
+
+
 @dataclass(frozen=True)
 class ContrastFamily:
     """Contrasts among k means.
@@ -71,8 +76,8 @@ class MeanLabels:
 
     @classmethod
     def of(cls, raw: Sequence[str]) -> MeanLabels:
-        """Labels with parentheses around those that hold +, -, * or /."""
-        return cls(tuple(raw), tuple(f"({x})" if NEEDS_PARENTHESES.search(x) else x for x in raw))
+        """Labels as in the table and `in_parentheses`."""
+        return cls(tuple(raw), tuple(in_parentheses(raw)))
 
 
 def signed_pairs(plus: NDArray[np.integer], minus: NDArray[np.integer], k: int) -> sp.csr_array:
