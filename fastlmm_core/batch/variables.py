@@ -10,11 +10,12 @@ import numpy as np
 from fastlmm_core.batch.plan import BatchPlan
 from fastlmm_core.batch.trials import TrialTable
 from fastlmm_core.design.columns import Column
-from fastlmm_core.design.evaluation import Numbers, evaluate_numbers, is_elementwise
+from fastlmm_core.design.evaluation import is_elementwise
 from fastlmm_core.design.expressions import Call, Name, Node, deparse
 from fastlmm_core.design.formula_parts import ParsedFormula
 from fastlmm_core.design.functions import columns_read, is_factor_call, match_arguments
 from fastlmm_core.design.inputs import read_response, read_variables
+from fastlmm_core.design.numeric_values import Numbers, evaluate_numbers
 from fastlmm_core.design.offsets import read_offset
 from fastlmm_core.design.table import Table
 

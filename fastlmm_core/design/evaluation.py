@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from fastlmm_core.design.bases import State, evaluate_basis, reduce_column
-from fastlmm_core.design.columns import NOWHERE, Column, as_factor
+from fastlmm_core.design.columns import Column, as_factor
 from fastlmm_core.design.expressions import (
     Binary,
     Call,
@@ -30,7 +30,6 @@ from fastlmm_core.design.functions import (
     CONSTANTS,
     REDUCTIONS,
     ROWWISE,
-    columns_read,
     literal,
     match_arguments,
     plain_function,
@@ -38,7 +37,6 @@ from fastlmm_core.design.functions import (
 )
 from fastlmm_core.design.table import Table
 from fastlmm_core.errors import DataError, name_list
-from fastlmm_core.reading.source import Places
 
 _ELEMENTWISE: dict[str, Callable[..., Any]] = {
     "I": lambda x: x, "log2": np.log2, "log10": np.log10, "log1p": np.log1p, "exp": np.exp,
@@ -64,89 +62,6 @@ class Logical:
     values: Any
 
 
-@dataclass(frozen=True)
-class Numbers:
-    """A numeric expression on the N rows of a table.
-
-    Attributes
-    ----------
-    text : str
-        The expression as R prints it.
-    values : (N, k) float64
-        NaN in every row where a column the expression reads is missing.
-    undefined : (N,) bool or None
-        Rows where all those columns are given, and still the value is infinite or not a number; None when
-        there are none.
-    sources : dict of str to (N,) float64
-        Numeric columns that are read, for messages.
-    places : Places
-        Names of the rows, for messages.
-    """
-
-    text: str
-    values: np.ndarray
-    undefined: np.ndarray | None
-    sources: dict[str, np.ndarray]
-    places: Places = NOWHERE
-
-    def missing(self) -> np.ndarray:
-        """(N,) bool: rows without a value because the data have none there."""
-        missing = np.isnan(self.values).any(axis=1)
-        return missing if self.undefined is None else missing & ~self.undefined
-
-    def on_rows(self, rows: np.ndarray | None) -> np.ndarray:
-        """(n, k) values of the rows used (None: all of them).
-
-        Raises
-        ------
-        DataError
-            Where the expression has no finite value in one of them.
-        """
-        if self.undefined is not None:
-            used = self.undefined if rows is None else self.undefined[rows]
-            if used.any():
-                raise DataError(self._undefined(np.flatnonzero(used) if rows is None else rows[used]))
-        return self.values if rows is None else self.values[rows]
-
-    def _undefined(self, rows: np.ndarray) -> str:
-        row = int(rows[0])
-        own = self.values[row]
-        what = "is not a number" if np.isnan(own).any() else "has infinite values"
-        read = ", ".join(f"{name} = {number_text(float(x[row]))}" for name, x in self.sources.items())
-        return (
-            f"'{self.text}' {what} in {rows.size} of the rows used, the first in {self.places(row)}"
-            f"{' for ' + read if read else ''}; correct such rows or leave them out"
-        )
-
-
-def evaluate_numbers(node: Node, table: Table, state: State) -> Numbers:
-    """A numeric expression on all rows, with the rows where it has no value told apart from missing data.
-
-    Raises
-    ------
-    DataError
-        As `evaluate`, and when the expression is a factor.
-    """
-    return numbers_of(evaluate(node, table, state), node, table)
-
-
-def numbers_of(value: Any, node: Node, table: Table) -> Numbers:
-    """`evaluate_numbers` of an expression whose value is there already."""
-    text = deparse(node)
-    array = as_numbers(value, text)
-    values = (np.full(table.n, array) if array.ndim == 0 else array).reshape(table.n, -1)
-    if isinstance(node, Name):
-        return Numbers(text, values, None, {})
-    undefined = ~np.isfinite(values).all(axis=1)
-    if undefined.any():  # because a column is missing there, or because the function has no value?
-        undefined &= ~(missing_sources(node, table) | missing_constants(node, values))
-    if not undefined.any():
-        return Numbers(text, values, None, {})
-    read = {name.name: table.column(name.name) for name in columns_read(node)}
-    sources = {name: column.values for name, column in read.items() if not column.is_factor}
-    return Numbers(text, values, undefined, sources, table.places)
-
-
 def as_numbers(value: Any, text: str) -> np.ndarray:
     """The value of an expression as float64 of any shape.
 
@@ -162,20 +77,6 @@ def as_numbers(value: Any, text: str) -> np.ndarray:
     if isinstance(value, str):
         raise DataError(f"'{text}' is the text '{value}', but numbers are needed here")
     return np.asarray(value.values if isinstance(value, Logical) else value, dtype=np.float64)
-
-
-def missing_sources(node: Node, table: Table) -> np.ndarray:
-    """(N,) bool: rows where a column the expression reads is missing."""
-    missing = np.zeros(table.n, dtype=bool)
-    for name in columns_read(node):
-        missing |= table.column(name.name).missing()
-    return missing
-
-
-def missing_constants(node: Node, values: np.ndarray) -> np.ndarray:
-    """(N,) bool: rows that the expression itself makes missing, as in ``ifelse(x > 9, NA, x)``."""
-    written = any(isinstance(inner, Constant) and inner.name == "NA" for inner in walk(node))
-    return np.isnan(values).any(axis=1) & written
 
 
 def is_elementwise(node: Node) -> bool:

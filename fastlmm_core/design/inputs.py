@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 
 from fastlmm_core.design.columns import plain_values
-from fastlmm_core.design.evaluation import Numbers, evaluate_numbers
 from fastlmm_core.design.expressions import Name, Parser
 from fastlmm_core.design.formula_parts import ParsedFormula
 from fastlmm_core.design.functions import columns_read
 from fastlmm_core.design.grouping import group_text, read_group
+from fastlmm_core.design.numeric_values import Numbers, evaluate_numbers
 from fastlmm_core.design.rank import Rank
 from fastlmm_core.design.structured_parts import UNITS
 from fastlmm_core.design.table import Table

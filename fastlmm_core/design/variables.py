@@ -10,18 +10,11 @@ import numpy as np
 from fastlmm_core.design.bases import State
 from fastlmm_core.design.columns import Column
 from fastlmm_core.design.contrasts import Contrast, contrast_of, contrast_of_call, polynomial
-from fastlmm_core.design.evaluation import (
-    Logical,
-    Numbers,
-    as_column,
-    evaluate,
-    evaluate_factor,
-    evaluate_numbers,
-    numbers_of,
-)
+from fastlmm_core.design.evaluation import Logical, as_column, evaluate, evaluate_factor
 from fastlmm_core.design.expressions import Call, Name, Node, deparse, label_of
 from fastlmm_core.design.functions import is_factor_call, names_read
 from fastlmm_core.design.labels import drop_unused
+from fastlmm_core.design.numeric_values import Numbers, evaluate_numbers, numbers_of
 from fastlmm_core.design.table import Table
 from fastlmm_core.errors import DataError, DesignError, name_list
 

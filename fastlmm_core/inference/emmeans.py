@@ -12,10 +12,10 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from fastlmm_core.design.columns import Column
-from fastlmm_core.design.evaluation import evaluate_numbers
 from fastlmm_core.design.expressions import Name, Node
 from fastlmm_core.design.formula import parse_expression
 from fastlmm_core.design.functions import bind_constants, columns_read
+from fastlmm_core.design.numeric_values import evaluate_numbers
 from fastlmm_core.design.table import Table
 from fastlmm_core.errors import FormulaError, OptionError, check_level, nearest_names
 from fastlmm_core.inference.estimate_tables import CODES
