@@ -15,6 +15,7 @@ from fastlmm_core.engine.information import StructureInference
 from fastlmm_core.errors import InferenceError, check_option
 from fastlmm_core.inference import kenward_roger, satterthwaite
 from fastlmm_core.inference.distributions import f_upper
+from fastlmm_core.inference.row_covariances import independent_rows, row_quadratic
 from fastlmm_core.inference.variance_parameters import VarianceParameterInference
 from fastlmm_core.kernels.thresholds import ESTIMABLE
 from fastlmm_core.linalg.memory import check_memory
@@ -25,7 +26,6 @@ DDF_METHODS = ("kenward-roger", "satterthwaite", "residual", "asymptotic")
 KENWARD_ROGER_NEEDS_REML = (
     "Kenward-Roger is defined for REML fits; fit with reml=True or ask for ddf='satterthwaite'"
 )
-RANK_TOLERANCE = 1e-10  # of the largest eigenvalue
 NO_VARIANCE = "no residual variance: nothing to test against"
 
 ParameterInference = VarianceParameterInference | StructureInference
@@ -211,9 +211,9 @@ class LinearFunctions(Displayed):
         estimate = A @ self.raw_estimate
         products = None if self.null_products is None else sp.csr_array(A @ self.null_products)
         estimable = _is_estimable(products, abs(A) @ self.norms)
-        variance = _row_quadratic(A, self.cov)
-        unadjusted = variance if self.cov is self.cov_unadjusted else _row_quadratic(A, self.cov_unadjusted)
-        gradients = np.array([_row_quadratic(A, g) for g in self.gradients]).reshape(-1, A.shape[0])
+        variance = row_quadratic(A, self.cov)
+        unadjusted = variance if self.cov is self.cov_unadjusted else row_quadratic(A, self.cov_unadjusted)
+        gradients = np.array([row_quadratic(A, g) for g in self.gradients]).reshape(-1, A.shape[0])
         df = self._df_of(unadjusted, gradients, estimable)
         return (
             np.where(estimable, estimate, np.nan),
@@ -245,7 +245,7 @@ class LinearFunctions(Displayed):
         if not part.estimable.all():
             words = "a joint test needs estimable functions; drop the rows that are not estimable"
             raise InferenceError(words)
-        basis = _independent_rows(part.cov_unadjusted, self.ddf == "satterthwaite")
+        basis = independent_rows(part.cov_unadjusted, self.ddf == "satterthwaite")
         rank = len(basis)
         if rank == 0:
             return FTest(np.nan, 0, np.nan, np.nan)
@@ -273,59 +273,6 @@ class LinearFunctions(Displayed):
 def dense_rows(K: Any) -> np.ndarray:
     """Rows K (r, p) as a dense array, from a sparse one, a matrix or a single row."""
     return K.toarray() if sp.issparse(K) else np.atleast_2d(numbers("K", K))
-
-
-def _independent_rows(cov: np.ndarray, unscaled: bool) -> np.ndarray:
-    """Combinations (rank, r) of functions with covariance (r, r) that are uncorrelated and have a variance.
-
-    The rank is that of the correlations, so that functions in units far apart all count. `unscaled` asks for
-    the eigenvectors of the covariance itself, on which Satterthwaite's df depend; they are given up where
-    the units are too far apart for them.
-    """
-    sd = np.sqrt(np.maximum(np.diag(cov), 0.0))
-    scale = np.divide(1.0, sd, out=np.zeros_like(sd), where=sd > 0.0)
-    values, vectors = np.linalg.eigh(cov * np.outer(scale, scale))
-    keep = values > RANK_TOLERANCE * max(float(values.max(initial=0.0)), 1e-300)
-    if unscaled:
-        own, own_vectors = np.linalg.eigh(cov)
-        own_keep = own > RANK_TOLERANCE * max(float(own.max(initial=0.0)), 1e-300)
-        if own_keep.sum() == keep.sum():
-            return np.asarray(own_vectors[:, own_keep].T)
-    return np.asarray(vectors[:, keep].T * scale)
-
-
-def _row_quadratic(A: sp.csr_array, M: np.ndarray) -> np.ndarray:
-    """a M a' of every sparse row a, streamed."""
-    out = np.empty(A.shape[0])
-    step = max(1, int(4e6 // max(1, M.shape[0])))
-    for first in range(0, A.shape[0], step):
-        rows = A[first : first + step]
-        entries = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))
-        width = int(np.diff(rows.indptr).max(initial=0))
-        if width <= 4:
-            out[first : first + step] = _short_quadratic(rows, M, width)
-        else:
-            product = rows @ M
-            out[first : first + step] = np.bincount(
-                entries, rows.data * product[entries, rows.indices], minlength=rows.shape[0]
-            )
-    return out
-
-
-def _short_quadratic(rows: sp.csr_array, M: np.ndarray, width: int) -> np.ndarray:
-    """a M a' where no row has more than `width` entries, without the product rows @ M."""
-    count = np.diff(rows.indptr)
-    index = np.zeros((rows.shape[0], width), np.int64)
-    value = np.zeros((rows.shape[0], width))
-    at = np.arange(rows.indices.size) - np.repeat(rows.indptr[:-1], count)
-    row = np.repeat(np.arange(rows.shape[0]), count)
-    index[row, at] = rows.indices
-    value[row, at] = rows.data
-    out = np.zeros(rows.shape[0])
-    for s in range(width):
-        for t in range(width):
-            out += value[:, s] * value[:, t] * M[index[:, s], index[:, t]]
-    return out
 
 
 def _is_estimable(null_products: sp.csr_array | None, norms: np.ndarray) -> np.ndarray:
