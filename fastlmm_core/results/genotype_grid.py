@@ -14,7 +14,7 @@ from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import OptionError, nearest_names
 from fastlmm_core.reading import level_label
 from fastlmm_core.results.effect_functions import EffectFunctions, effect_functions
-from fastlmm_core.results.heritability import level_relation
+from fastlmm_core.results.heritability_levels import level_relation
 
 if TYPE_CHECKING:
     from fastlmm_core.results.fixed_part import FixedPart

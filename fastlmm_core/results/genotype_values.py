@@ -21,7 +21,7 @@ from fastlmm_core.inference.ranking import RankDraws, draw_ranks, expected_ranks
 from fastlmm_core.options import LEVEL, NUMBER, optional, table_of, whole
 from fastlmm_core.results.effect_functions import EffectFunctions, effect_functions
 from fastlmm_core.results.genotype_grid import GenotypeRows, genotype_rows
-from fastlmm_core.results.heritability import find_term
+from fastlmm_core.results.heritability_levels import find_term
 
 if TYPE_CHECKING:
     from fastlmm_core.results.fixed_part import FixedPart

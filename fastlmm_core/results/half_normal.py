@@ -18,7 +18,7 @@ from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import InferenceError, OptionError, check_level, name_list
 from fastlmm_core.intervals.simulation import simulate
 from fastlmm_core.results.blups import effect_figures
-from fastlmm_core.results.heritability import find_term
+from fastlmm_core.results.heritability_levels import find_term
 from fastlmm_core.results.observation_rows import ObservationRows, observation_rows
 
 if TYPE_CHECKING:

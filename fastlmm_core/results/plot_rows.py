@@ -10,7 +10,7 @@ import pandas as pd
 from fastlmm_core.design.columns import read_column
 from fastlmm_core.errors import FastLMMError
 from fastlmm_core.results.field_layout import model_positions
-from fastlmm_core.results.heritability import find_term
+from fastlmm_core.results.heritability_levels import find_term
 from fastlmm_core.results.plot_places import labels_or_numbers, place_columns, plain
 from fastlmm_core.results.trend import has_trend, trend_table
 

@@ -14,7 +14,8 @@ from fastlmm_core.inference.heritability import harmonic_replication
 from fastlmm_core.results.component_columns import component_columns
 from fastlmm_core.results.diagnostics import suspicious_residuals
 from fastlmm_core.results.fixed_levels import fixed_levels
-from fastlmm_core.results.heritability import HeritabilityTable, find_term, heritability
+from fastlmm_core.results.heritability import HeritabilityTable, heritability
+from fastlmm_core.results.heritability_levels import find_term
 from fastlmm_core.results.plot_places import PlotPlaces, plot_places
 
 if TYPE_CHECKING:
