@@ -11,11 +11,7 @@ from fastlmm_core.kernels.ordering import count_columns, find_parents
 from fastlmm_core.kernels.supernodes import (
     Supernodes,
     fill_rows,
-    find_guests,
     find_supernodes,
-    find_twigs,
-    land_rows,
-    list_twigs,
     map_entries,
     map_rows,
     merge_supernodes,
@@ -23,6 +19,7 @@ from fastlmm_core.kernels.supernodes import (
     place_panels,
     walk_depth_first,
 )
+from fastlmm_core.kernels.twigs import find_guests, find_twigs, land_rows, list_twigs
 
 
 @dataclass(frozen=True)

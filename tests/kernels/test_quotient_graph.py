@@ -6,15 +6,13 @@ from random_pattern import eliminate_symbolically, random_graph
 
 from fastlmm_core.kernels.ordering import order_minimum_degree
 from fastlmm_core.kernels.quotient_graph import (
-    LEFT,
-    USED,
     close_gaps,
     eliminate_lowest,
-    list_degrees,
     open_graph,
     order_approximate_degree,
     sort_members,
 )
+from fastlmm_core.kernels.quotient_lists import LEFT, USED, list_degrees
 
 
 def neighbours(adjacent):

@@ -24,14 +24,11 @@ from fastlmm_core.kernels.supernodal_inverse import (
 from fastlmm_core.kernels.supernodes import (
     Supernodes,
     cut_rows,
-    find_guests,
     find_supernodes,
-    find_twigs,
-    land_rows,
-    list_twigs,
     merge_supernodes,
     place_fronts,
 )
+from fastlmm_core.kernels.twigs import find_guests, find_twigs, land_rows, list_twigs
 from fastlmm_core.linalg.symbolic import analyze
 
 GRAPHS = [(0, 1, 0.5), (1, 12, 0.15), (2, 25, 0.05), (3, 10, 1.0), (4, 8, 0.0), (5, 60, 0.03), (6, 60, 0.08)]
