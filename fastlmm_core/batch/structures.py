@@ -13,9 +13,9 @@ import numpy as np
 from fastlmm_core.design.building import read_relationships
 from fastlmm_core.design.expressions import Node
 from fastlmm_core.design.formula_parts import ParsedFormula
-from fastlmm_core.design.random_terms import find_relationship
 from fastlmm_core.design.residual import ParsedResidual, parse_residual
 from fastlmm_core.design.structured_parts import UNITS
+from fastlmm_core.design.term_axes import find_relationship
 from fastlmm_core.errors import OptionError
 from fastlmm_core.structures.relationships import Relationship
 

@@ -26,11 +26,12 @@ from fastlmm_core.design.inputs import (
 from fastlmm_core.design.matrices import Design, FixedTerm, UsedColumns
 from fastlmm_core.design.offsets import read_offset
 from fastlmm_core.design.penalized_splines import SplineTerm, build_spline, read_spline_variables
-from fastlmm_core.design.random_terms import RandomTerm, TermData, build_random_terms, order_terms
+from fastlmm_core.design.random_terms import RandomTerm, build_random_terms, order_terms
 from fastlmm_core.design.rank import column_rank
 from fastlmm_core.design.residual import ParsedResidual, parse_residual
 from fastlmm_core.design.residual_building import build_residual, read_residual
 from fastlmm_core.design.table import Table
+from fastlmm_core.design.term_axes import TermData
 from fastlmm_core.design.variables import Raw, make_atom
 from fastlmm_core.errors import DataError, OptionError, nearest_names
 from fastlmm_core.structures.relationships import Relationship, as_relationship

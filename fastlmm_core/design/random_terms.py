@@ -21,19 +21,17 @@ from fastlmm_core.design.grouping import (
     codes_among,
     combine_factors,
     combined_labels,
-    group_text,
     is_units,
     product_labels,
-    relationship_codes,
-    trim_range,
     used_levels,
 )
 from fastlmm_core.design.structured_parts import GroupFactor
 from fastlmm_core.design.table import Table
-from fastlmm_core.design.variables import Raw, make_atom
+from fastlmm_core.design.term_axes import TermData, read_axes
+from fastlmm_core.design.variables import make_atom
 from fastlmm_core.display.displayed import Displayed
-from fastlmm_core.errors import DesignError, OptionError, nearest_names
-from fastlmm_core.limits import DEFAULT, Limits, escaped
+from fastlmm_core.errors import DesignError
+from fastlmm_core.limits import escaped
 from fastlmm_core.structures.levels.relation import LevelRelation
 from fastlmm_core.structures.registry import find_coefficient_structure
 
@@ -204,36 +202,6 @@ def incidence_units(incidence: tuple[tuple[Node, ...], ...]) -> list[tuple[np.nd
     return [(units[a], node) for a, columns in enumerate(incidence) for node in columns]
 
 
-@dataclass(frozen=True)
-class TermData:
-    """What random terms are built from.
-
-    Attributes
-    ----------
-    raw, groups : dict of str to Raw
-        Variables of the linear parts, and of the groupings by `group_text`.
-    rows : (n,) int64 or None
-        Rows used, None for all.
-    n : int
-        Number of rows used.
-    contrasts : dict or None
-    relationships : dict of str to Relationship
-    limits : Limits
-    """
-
-    raw: dict[str, Raw]
-    groups: dict[str, Raw]
-    rows: np.ndarray | None
-    n: int
-    contrasts: Any
-    relationships: Mapping[str, Any]
-    limits: Limits = DEFAULT
-
-    def on(self, part: np.ndarray | None) -> np.ndarray | None:
-        """Rows of the table that a subset of the rows used are."""
-        return self.rows if part is None else (part if self.rows is None else self.rows[part])
-
-
 def build_random_terms(part: RandomPart, data: TermData) -> list[RandomTerm]:
     """The random term of a bar, or one for each level of ``at()`` that occurs.
 
@@ -270,7 +238,7 @@ def _build(
     axes: tuple[Axis, ...] = ()
     found = []
     for unit, column in units:
-        axes, codes = _read_axes(grouping, column, data, data.on(inside))
+        axes, codes = read_axes(grouping, column, data, data.on(inside))
         found.append((codes, unit))
     count = math.prod(axis.levels.size for axis in axes)
     data.limits.check("levels", count, f"grouping factor '{escaped(part.group)}' has {{}} levels")
@@ -319,79 +287,6 @@ def _layer(codes: np.ndarray, values: np.ndarray, inside: np.ndarray | None, n: 
     everywhere = np.full(n, -1, dtype=np.int32)
     everywhere[inside] = codes
     return everywhere, np.where(everywhere[:, None] >= 0, values, 0.0)
-
-
-def _read_axes(
-    grouping: list[tuple[GroupFactor, Node | None]],
-    column: Node | None,
-    data: TermData,
-    rows: np.ndarray | None,
-) -> tuple[tuple[Axis, ...], np.ndarray]:
-    """Axes of the levels, and the level of every row; adjacent independent factors are one axis."""
-    axes: list[Axis] = []
-    cell: np.ndarray | None = None
-    i = 0
-    while i < len(grouping):
-        kind, node = grouping[i]
-        j = i + 1
-        if kind.kind == "id":
-            while j < len(grouping) and grouping[j][0].kind == "id":
-                j += 1
-            nodes = tuple(own for _, own in grouping[i:j] if own is not None)
-            axis, codes = _independent(nodes, data, rows)
-        elif kind.kind == "ar1":
-            assert node is not None
-            axis, codes = _positions(node, data, rows)
-        else:
-            axis, codes = _related(kind, node, column, data, rows)
-        axes.append(axis)
-        cell = codes if cell is None else cell.astype(np.int64) * axis.levels.size + codes
-        i = j
-    assert cell is not None
-    return tuple(axes), cell
-
-
-def _independent(nodes: tuple[Node, ...], data: TermData, rows: np.ndarray | None) -> tuple[Axis, np.ndarray]:
-    used = [used_levels(data.groups[deparse(node)], rows) for node in nodes]
-    codes, labels, cells = combine_factors([c for c, _ in used], [levels for _, levels in used])
-    name = ":".join(deparse(node) for node in nodes)
-    return Axis("id", name, nodes, tuple(levels for _, levels in used), cells, labels), codes
-
-
-def _positions(node: Node, data: TermData, rows: np.ndarray | None) -> tuple[Axis, np.ndarray]:
-    raw = data.groups[group_text(node, positions=True)]
-    assert raw.levels is not None
-    codes, levels = trim_range(raw.on_rows(rows), raw.levels)
-    return Axis("ar1", deparse(node), (node,), (levels,), None, np.array(levels, dtype=object)), codes
-
-
-def _related(
-    kind: GroupFactor, node: Node | None, column: Node | None, data: TermData, rows: np.ndarray | None
-) -> tuple[Axis, np.ndarray]:
-    name = str(kind.relationship)
-    relationship = find_relationship(name, data.relationships)
-    source = node if node is not None else column
-    assert source is not None
-    text = deparse(source)
-    codes = relationship_codes(data.groups[text], text, relationship, rows)
-    levels = tuple(relationship.levels)
-    nodes = () if node is None else (node,)
-    axis = Axis("vm", kind.text, nodes, (levels,), None, np.array(levels, dtype=object), relationship)
-    return axis, codes
-
-
-def find_relationship(name: str, relationships: Mapping[str, Any]) -> Any:
-    """A relationship by its name in the formula.
-
-    Raises
-    ------
-    OptionError
-        When there is none of that name.
-    """
-    if name not in relationships:
-        known = nearest_names(name, relationships) if relationships else ""
-        raise OptionError(f"relationship '{name}' is not given{known}; give relationships={{'{name}': ...}}")
-    return relationships[name]
 
 
 def _linear_part(part: RandomPart, data: TermData) -> tuple[Coding, np.ndarray]:

@@ -19,9 +19,9 @@ from fastlmm_core.design.grouping import (
     trim_range,
     used_levels,
 )
-from fastlmm_core.design.random_terms import find_relationship
 from fastlmm_core.design.residual import ParsedResidual, ResidualSpec
 from fastlmm_core.design.table import Table
+from fastlmm_core.design.term_axes import find_relationship
 from fastlmm_core.design.variables import Raw
 from fastlmm_core.errors import DataError, DesignError, FormulaError, name_list, nearest_names
 from fastlmm_core.structures.levels.relation import LevelFactor
