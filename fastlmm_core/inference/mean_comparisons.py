@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from fastlmm_core.display.displayed import Displayed
 from fastlmm_core.display.rendering import Table
+from fastlmm_core.errors import OptionError, check_option
 from fastlmm_core.inference.distributions import t_quantile
+from fastlmm_core.inference.pair_streams import PairSource
 
 Floats = NDArray[np.floating]
 
@@ -185,3 +187,34 @@ class BestMeans:
             out |= {f"from_{name}": difference, f"sed_{name}": sed, f"df_{name}": df, f"lsd_{name}": lsd}
             out[f"like_{name}"] = np.abs(difference) <= lsd
         return pd.DataFrame(out)
+
+
+ONE_REFERENCE = ("none", "tukey", "sidak", "bonferroni", "scheffe")
+
+
+def best_means(source: PairSource, group: int, estimate: Floats, k: int, largest: bool) -> BestMeans:
+    """Ranks of one group's means (m,) and their differences from the best and the k-th.
+
+    Raises
+    ------
+    OptionError
+        For a `k` below one, or an adjustment that needs all pairs.
+    """
+    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
+        raise OptionError(f"k={k!r} must be a whole number of means, at least 1")
+    check_option("adjust", source.adjust, ONE_REFERENCE)
+    order = np.argsort(-estimate if largest else estimate, kind="stable")
+    valid = int(np.count_nonzero(~np.isnan(estimate)))
+    rank = np.full(estimate.size, np.nan)
+    rank[order[:valid]] = np.arange(1.0, valid + 1.0)
+    references = order[[0, min(k, max(valid, 1)) - 1]]
+    everyone = np.arange(estimate.size)
+    figures = []
+    for reference in references:
+        others = everyone[everyone != reference]
+        chunk = source.chunk(np.full(others.size, group), others, np.full(others.size, reference))
+        own = 0.0 if valid else np.nan
+        filled = [np.insert(x, reference, own) for x in (chunk.estimate, chunk.se)]
+        least = np.insert(0.5 * (chunk.upper - chunk.lower), reference, own)
+        figures.append((filled[0], filled[1], np.insert(chunk.df, reference, np.nan), least))
+    return BestMeans(rank, *figures)

@@ -12,16 +12,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fastlmm_core.display.frames import titled
-from fastlmm_core.errors import InferenceError, OptionError, check_option
+from fastlmm_core.errors import InferenceError, OptionError
 from fastlmm_core.gate import public
 from fastlmm_core.inference.back_transformation import regrid
 from fastlmm_core.inference.estimate_tables import ContrastTable, EstimateTable
 from fastlmm_core.inference.estimates import FIGURES, OK
 from fastlmm_core.inference.letters import compact_letters
 from fastlmm_core.inference.mean_comparisons import (
-    BestMeans,
     ComparisonIntervals,
     DifferenceErrors,
+    best_means,
     comparison_intervals,
     difference_errors,
 )
@@ -37,8 +37,6 @@ from fastlmm_core.inference.table_labels import distinct_names, group_members
 from fastlmm_core.options import LEVEL, SWITCH, TEXT, optional, whole
 
 Floats = NDArray[np.floating]
-
-ONE_REFERENCE = ("none", "tukey", "sidak", "bonferroni", "scheffe")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -358,34 +356,6 @@ class EmmeansTable(EstimateTable):
             (rows, one_group(table, np.flatnonzero(table.group == g), rows.size) if rows.size > 1 else None)
             for g, rows in enumerate(members)
         ]
-
-
-def best_means(source: PairSource, group: int, estimate: Floats, k: int, largest: bool) -> BestMeans:
-    """Ranks of one group's means (m,) and their differences from the best and the k-th.
-
-    Raises
-    ------
-    OptionError
-        For a `k` below one, or an adjustment that needs all pairs.
-    """
-    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
-        raise OptionError(f"k={k!r} must be a whole number of means, at least 1")
-    check_option("adjust", source.adjust, ONE_REFERENCE)
-    order = np.argsort(-estimate if largest else estimate, kind="stable")
-    valid = int(np.count_nonzero(~np.isnan(estimate)))
-    rank = np.full(estimate.size, np.nan)
-    rank[order[:valid]] = np.arange(1.0, valid + 1.0)
-    references = order[[0, min(k, max(valid, 1)) - 1]]
-    everyone = np.arange(estimate.size)
-    figures = []
-    for reference in references:
-        others = everyone[everyone != reference]
-        chunk = source.chunk(np.full(others.size, group), others, np.full(others.size, reference))
-        own = 0.0 if valid else np.nan
-        filled = [np.insert(x, reference, own) for x in (chunk.estimate, chunk.se)]
-        least = np.insert(0.5 * (chunk.upper - chunk.lower), reference, own)
-        figures.append((filled[0], filled[1], np.insert(chunk.df, reference, np.nan), least))
-    return BestMeans(rank, *figures)
 
 
 def one_group(table: ContrastTable, rows: NDArray[np.integer], n_means: int) -> ContrastTable:
