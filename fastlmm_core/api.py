@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ import numba  # noqa: F401
 import numpy as np
 
 from fastlmm_core.design import Design, build_design
-from fastlmm_core.design.columns import first_row, plain_values
+from fastlmm_core.design.columns import first_row
 from fastlmm_core.design.field_trend import add_field_trend
 from fastlmm_core.design.formula import ParsedFormula, parse_formula
 from fastlmm_core.design.parameter_names import named_covariances
@@ -22,16 +22,15 @@ from fastlmm_core.engine.equations import StructuredEquations
 from fastlmm_core.engine.model import build_model
 from fastlmm_core.engine.model_fit import fit_model
 from fastlmm_core.engine.solution import StructuredSolution
-from fastlmm_core.errors import DataError, OptionError, shown
-from fastlmm_core.gate import callers_own, public, warn_caller
+from fastlmm_core.errors import DataError, OptionError
+from fastlmm_core.fit_arguments import named_start, progress_listener, row_values, starting_values
+from fastlmm_core.gate import public, warn_caller
 from fastlmm_core.limits import Limits
 from fastlmm_core.linalg import CholeskyFactor, make_factor
 from fastlmm_core.linalg.memory import parse_memory
 from fastlmm_core.options import ANY, FACTORIZATION, MEMORY, SWITCH, TEXT, optional, table_of
 from fastlmm_core.reml.equations import MixedModelEquations, build_equations
 from fastlmm_core.reml.fitting import fit_equations
-from fastlmm_core.reml.named_start import place_named
-from fastlmm_core.reml.objective import Response
 from fastlmm_core.reml.optimizer import Progress
 from fastlmm_core.reml.solved import SolvedEquations
 from fastlmm_core.results.fit import LMMFit
@@ -132,7 +131,7 @@ class Prepared(Displayed):
         began = time.perf_counter()
         design, equations, factor = self.design, self.equations, self.factor.copy()
         if weights is not None:
-            own = _row_values("weights", weights, design)
+            own = row_values("weights", weights, design)
             if not np.all(own > 0):
                 raise DataError(f"weights must be positive: {first_row(own <= 0, own)}")
             design = replace(design, weights=own)
@@ -149,12 +148,12 @@ class Prepared(Displayed):
                 raise OptionError("starting values are given twice: by name (start=) and inside (theta=)")
             named_covariances(design, start, "start")  # also where there is nothing to search for
         if theta is not None:
-            theta = _starting_values(theta, equations.n_theta)
-        response = design.y if y is None else _row_values("y", y, design)
+            theta = starting_values(theta, equations.n_theta)
+        response = design.y if y is None else row_values("y", y, design)
         if response is None:
             raise DataError("the model was prepared without a response: give y=")
         target = response if design.offset is None else response - design.offset
-        progress = _progress(verbose)
+        progress = progress_listener(verbose)
         solved: SolvedEquations | StructuredSolution
         if isinstance(equations, StructuredEquations):
             solved, optimum, certificate = fit_model(
@@ -164,7 +163,7 @@ class Prepared(Displayed):
         else:
             solved, optimum, certificate = fit_equations(
                 equations, target, reml=self.reml, factor=factor, progress=progress,
-                start=_named_start(design, equations, start) if start else theta,
+                start=named_start(design, equations, start) if start else theta,
             )  # fmt: skip
         found = collect_warnings(design, solved, optimum, certificate)
         for warning in found:
@@ -354,58 +353,3 @@ def lmm(
         fixed_parameters=fixed_parameters, factorization=factorization, field_trend=field_trend,
     )  # fmt: skip
     return prepared.fit(verbose=verbose, start=start)
-
-
-def _row_values(name: str, given: Any, design: Design) -> np.ndarray:
-    """Numbers for the rows used, from a vector of that length or of the length of the whole table."""
-    try:
-        values = plain_values(given)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise DataError(f"{name} is not numeric") from error
-    if values.shape == (design.n + design.n_dropped,) and design.n_dropped:
-        values = values[design.rows]
-    if values.shape != (design.n,):
-        raise DataError(f"{name} has shape {values.shape}; the model has {design.n} rows")
-    bad = ~np.isfinite(values)
-    if bad.any():
-        raise DataError(
-            f"{name} has {int(bad.sum())} missing or infinite values, {first_row(bad, values)}; prepare the "
-            "model without those rows"
-        )
-    return values
-
-
-def _progress(verbose: Any) -> Progress | None:
-    """Who is told of every iteration."""
-    if isinstance(verbose, bool | np.bool_):
-        return _print_progress if verbose else None
-    if not callable(verbose):
-        raise OptionError(f"verbose={shown(verbose)} must be True, False or a function")
-    return callers_own(verbose)
-
-
-def _named_start(
-    design: Design, equations: MixedModelEquations, start: Mapping[str, Any]
-) -> Callable[[Response, np.ndarray], np.ndarray]:
-    """From the response and its moments to theta, where a start names terms."""
-    return lambda response, moments: place_named(design, equations, response, start, moments)
-
-
-def _starting_values(given: Any, n_theta: int) -> np.ndarray:
-    """(n_theta,) float64; compiled code would read past a shorter vector."""
-    try:
-        theta = np.array(given, dtype=np.float64)
-    except (TypeError, ValueError, OverflowError):
-        raise OptionError("theta must be numbers, such as fit.solved.theta of an earlier fit") from None
-    if theta.shape != (n_theta,) or not np.isfinite(theta).all():
-        raise OptionError(f"theta must be {n_theta} finite numbers for this model, not {shown(given)}")
-    return theta
-
-
-def _print_progress(
-    iteration: int, deviance: float, decrement: float, theta: np.ndarray, seconds: float
-) -> None:
-    if iteration == 0:
-        print(f"{'iteration':>9} {'deviance':>16} {'decrement':>11} {'seconds':>8}  theta")
-    place = np.array2string(theta, precision=5)
-    print(f"{iteration:9d} {deviance:16.6f} {decrement:11.3e} {seconds:8.2f}  {place}")

@@ -29,7 +29,7 @@ LAYERS = {
     "design": 4,
     "reml": 5, "engine": 5,  # one search for both: reml is the engine of unrelated levels
     "inference": 6,
-    "results": 7, "api": 7, "intervals": 7, "loading": 7,
+    "results": 7, "api": 7, "fit_arguments": 7, "intervals": 7, "loading": 7,
     "batch": 8, "multi_environment": 8,
     "cli": 9, "plots": 9, "reports": 9, "datasets": 9, "request": 9, "service": 9,
     "scikit_learn": 9,
