@@ -10,16 +10,7 @@ import pandas as pd
 
 from fastlmm_core.display.frames import titled
 from fastlmm_core.gate import public
-from fastlmm_core.options import (
-    LEVEL,
-    NAME,
-    NAMES,
-    SWITCH,
-    TEXT,
-    one_of,
-    optional,
-    whole,
-)
+from fastlmm_core.options import LEVEL, NAME, NAMES, SWITCH, TEXT, one_of, optional, whole
 from fastlmm_core.reml.information import KINDS
 from fastlmm_core.results import blups as _blups
 from fastlmm_core.results.correlations import CorrelationTable, correlation_table
