@@ -17,7 +17,7 @@ from fastlmm_core.batch.compiled_labels import (
 )
 from fastlmm_core.batch.heritability import heritability_columns
 from fastlmm_core.batch.plan import BatchPlan
-from fastlmm_core.batch.tables import TableParts, same_text, text_column
+from fastlmm_core.batch.tables import TableParts, fit_columns, same_text, text_column
 from fastlmm_core.batch.trials import TrialTable
 from fastlmm_core.inference.component_figures import component_errors, user_covariances
 from fastlmm_core.inference.distributions import t_statistics
@@ -102,16 +102,12 @@ def add_fits(
     units = arrays.units[good]
     rows = np.diff(table.ptr)[units // len(table.plan.labels)]
     figures = arrays.figures[good]
-    columns: dict[str, Any] = {
-        "n": arrays.n[good], "n_dropped": rows - arrays.n[good], "rank": arrays.rank[good],
-        "npar": arrays.rank[good] + coded.n_theta + 1, "criterion": figures[:, 0],
-        "sigma": np.sqrt(figures[:, 1]), "var_Residual": figures[:, 1],
-    }  # fmt: skip
     place_of = np.argsort(arrays.order[good], axis=1)
     unit = np.arange(good.size)
+    variances: dict[str, Any] = {}
     for k, term in enumerate(coded.random):
         for a, name in enumerate(variance_names(term)):
-            columns[name] = components[unit, place_of[:, k], a, a]
+            variances[name] = components[unit, place_of[:, k], a, a]
     singular = figures[:, 3] > 0
     dropped = arrays.rank[good] < arrays.n_columns[good]
     words_of: dict[str, int] = {"": 0}
@@ -120,13 +116,14 @@ def add_fits(
         words = [dropped_words(coded, arrays, int(good[u]))] if dropped[u] else []
         words += [singular_words(coded, arrays, int(good[u]))] if singular[u] else []
         message[u] = words_of.setdefault("; ".join(words), len(words_of))
-    columns |= {
-        "converged": np.ones(good.size, bool), "singular": singular,
-        "iterations": figures[:, 2].astype(np.int64),
-        "seconds": np.full(good.size, seconds / max(1, arrays.units.size)),
-        "status": same_text("ok", good.size), "message": text_column(words_of, message),
-    }  # fmt: skip
-    parts.add_columns("fits", columns, units)
+    columns = fit_columns(
+        n=arrays.n[good], n_dropped=rows - arrays.n[good], rank=arrays.rank[good],
+        npar=arrays.rank[good] + coded.n_theta + 1, criterion=figures[:, 0], sigma=np.sqrt(figures[:, 1]),
+        converged=np.ones(good.size, bool), singular=singular, iterations=figures[:, 2].astype(np.int64),
+        seconds=np.full(good.size, seconds / max(1, arrays.units.size)),
+        status=same_text("ok", good.size), message=text_column(words_of, message),
+    )  # fmt: skip
+    parts.add_columns("fits", columns | variances, units)
 
 
 def singular_words(coded: CodedTrials, arrays: UnitArrays, u: int) -> str:

@@ -15,13 +15,14 @@ from fastlmm_core.api import Prepared, prepare
 from fastlmm_core.batch.heritability import NOT_STANDARD, RELATED, heritability_columns
 from fastlmm_core.batch.plan import BatchPlan
 from fastlmm_core.batch.stopping import check_wanted
-from fastlmm_core.batch.tables import TableParts, failed_row, same_text
+from fastlmm_core.batch.tables import TableParts, failed_row, fit_columns, same_text
 from fastlmm_core.batch.trials import TrialTable
 from fastlmm_core.design.expressions import Name
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import DataError, FastLMMError, FastLMMWarning, NotConvergedWarning
 from fastlmm_core.inference.heritability import harmonic_replication
 from fastlmm_core.inference.mean_tables import EmmeansTable
+from fastlmm_core.results.blups import prediction_error_sums
 from fastlmm_core.results.component_columns import plain_columns, structured_columns
 from fastlmm_core.results.diagnostics import suspicious_residuals
 from fastlmm_core.results.fit import LMMFit
@@ -131,19 +132,13 @@ def add_tables(
 
 def fit_row(fit: LMMFit, plan: BatchPlan, rows: int) -> dict[str, Any]:
     """The row of `fits`; see `fit_batch`."""
-    row: dict[str, Any] = {
-        "n": fit.nobs, "n_dropped": rows - fit.nobs, "rank": fit.rank, "npar": fit.npar,
-        "criterion": fit.criterion,
-        "sigma": fit.sigma, "var_Residual": fit.sigma**2,
-    }  # fmt: skip
-    row |= structured_columns(fit) if fit.structured else plain_columns(fit, formula_order(fit, plan))
-    converged = fit.converged
-    message = "; ".join(str(w) for w in fit.warnings)
-    return row | {
-        "converged": converged, "singular": fit.singular, "iterations": fit.optimum.iterations,
-        "seconds": 0.0,
-        "status": "ok" if converged else NotConvergedWarning.flag, "message": message,
-    }  # fmt: skip
+    row = fit_columns(
+        n=fit.nobs, n_dropped=rows - fit.nobs, rank=fit.rank, npar=fit.npar, criterion=fit.criterion,
+        sigma=fit.sigma, converged=fit.converged, singular=fit.singular, iterations=fit.optimum.iterations,
+        status="ok" if fit.converged else NotConvergedWarning.flag,
+        message="; ".join(str(w) for w in fit.warnings),
+    )  # fmt: skip
+    return row | (structured_columns(fit) if fit.structured else plain_columns(fit, formula_order(fit, plan)))
 
 
 def formula_order(fit: LMMFit, plan: BatchPlan) -> list[int]:
@@ -167,15 +162,9 @@ def add_blups(fit: LMMFit, plan: BatchPlan, unit: int, parts: TableParts) -> Non
     for k, term in enumerate(fit.design.random):
         if not plan.wants_blups(term.group, term.label) or term.columns != ("(Intercept)",):
             continue
-        e = solved.equations
-        rows = e.layout.random_rows[k][:, 0]
-        scale = solved.user_sigma2 * (e.terms[k].basis[0, 0] * solved.factors[k, 0, 0]) ** 2
-        variance = solved.user_sigma2 * float(solved.user_covariance(k)[0, 0])
-        ones = np.zeros((e.q + e.p, 1))
-        ones[rows] = 1.0
-        total = scale * float(solved.factor.solve(ones)[rows].sum()) if variance > 0 else 0.0
-        trace = scale * float(solved.inverse_subset[e.indptr[rows]].sum()) if variance > 0 else 0.0
-        size, between = np.array([rows.size]), interaction_variance(fit, k)
+        variance = float(fit.term_variances(k)[0])
+        trace, total = prediction_error_sums(solved, k)
+        size, between = np.array([len(term.levels)]), interaction_variance(fit, k)
         columns = heritability_columns(
             same_text(term.group, 1), size, np.array([harmonic_replication(term.codes)]),
             np.array([variance]), None if between is None else np.array([between]),

@@ -200,13 +200,22 @@ def ordered_fits(fits: dict[str, Any]) -> dict[str, Any]:
     return {name: fits[name] for name in head + components + last}
 
 
+def fit_columns(
+    *, n: Any, n_dropped: Any = 0, rank: Any = 0, npar: Any = 0, criterion: Any = np.nan, sigma: Any = np.nan,
+    converged: Any = False, singular: Any = False, iterations: Any = 0, seconds: Any = 0.0, status: Any,
+    message: Any,
+) -> dict[str, Any]:  # fmt: skip
+    """Columns of `fits` for one fit, or for several, but for those of its components; by default no fit."""
+    return {
+        "n": n, "n_dropped": n_dropped, "rank": rank, "npar": npar, "criterion": criterion, "sigma": sigma,
+        "var_Residual": sigma**2, "converged": converged, "singular": singular, "iterations": iterations,
+        "seconds": seconds, "status": status, "message": message,
+    }  # fmt: skip
+
+
 def failed_row(n: int, status: str, message: str) -> dict[str, Any]:
     """The row of a trial that could not be fitted."""
-    return {
-        "n": n, "n_dropped": 0, "rank": 0, "npar": 0, "criterion": np.nan, "sigma": np.nan,
-        "var_Residual": np.nan, "converged": False, "singular": False, "iterations": 0, "seconds": 0.0,
-        "status": status, "message": message,
-    }  # fmt: skip
+    return fit_columns(n=n, status=status, message=message)
 
 
 def join_parts(parts: list[TableParts], plan: BatchPlan, in_order: bool = True) -> Tables:

@@ -76,6 +76,19 @@ def user_directions(parameters: Parameters, bases: np.ndarray) -> np.ndarray:
     return out
 
 
+def inside_parameters(parameters: Parameters, values: np.ndarray) -> np.ndarray:
+    """Which of the natural parameters (U, d) and, last, the residual variance are not at a boundary.
+
+    Returns
+    -------
+    (U, d + 1) bool
+        False for variances of terms with one coefficient that are zero.
+    """
+    inside = np.ones((values.shape[0], values.shape[1] + 1), bool)
+    inside[:, :-1] = (parameters.sizes[parameters.term] > 1) | (values != 0.0)
+    return inside
+
+
 def component_errors(
     parameters: Parameters, values: np.ndarray, bases: np.ndarray, average: np.ndarray, sigma2: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -89,8 +102,7 @@ def component_errors(
         As of ``reml.information.average_matrix``; the information is it over 2 sigma2^2.
     """
     sizes, term, _, _ = parameters
-    estimated = np.ones(average.shape[:2], bool)
-    estimated[:, :-1] = (sizes[term] > 1) | (values != 0.0)
+    estimated = inside_parameters(parameters, values)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         cov = invert_information(average / (2.0 * sigma2[:, None, None] ** 2), estimated)
     moved = user_directions(parameters, bases)

@@ -1,4 +1,4 @@
-"""What is read beside a table of means: SED, LSD and intervals for comparisons by eye."""
+"""What is read beside a table of means: SED, LSD, intervals for comparisons by eye, and the best of them."""
 
 from __future__ import annotations
 

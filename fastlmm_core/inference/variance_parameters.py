@@ -9,8 +9,8 @@ import numpy as np
 
 from fastlmm_core.errors import InferenceError, name_list
 from fastlmm_core.inference import kenward_roger, satterthwaite
+from fastlmm_core.inference.component_figures import invert_information
 from fastlmm_core.inference.own_parameters import natural_score, own_parameters
-from fastlmm_core.kernels.thresholds import SINGULAR
 from fastlmm_core.reml.information import confounded_terms, information_matrix, natural_parameters
 
 if TYPE_CHECKING:
@@ -112,19 +112,16 @@ class VarianceParameterInference:
 
 
 def _invert(information: np.ndarray, kind: str) -> np.ndarray:
-    """Inverse of an information matrix after scaling to unit diagonal."""
-    diagonal = np.diag(information)
-    if np.any(diagonal <= 0.0):
+    """Inverse of an information matrix, or why there is none."""
+    if np.any(np.diag(information) <= 0.0):
         raise InferenceError(
             f"the {kind} information about the variance parameters is not positive definite at this fit; "
             "use information='expected'"
         )
-    scale = 1.0 / np.sqrt(diagonal)
-    scaled = information * np.outer(scale, scale)
-    values, vectors = np.linalg.eigh(scaled)
-    if values[0] <= SINGULAR:
+    inverse = invert_information(information[None])[0]
+    if np.isnan(inverse).any():
         raise InferenceError(
             f"the {kind} information about the variance parameters is singular: two of them cannot be told "
             "apart in these data; simplify the random part"
         )
-    return (vectors / values) @ vectors.T * np.outer(scale, scale)
+    return inverse

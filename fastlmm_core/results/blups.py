@@ -123,6 +123,20 @@ def prediction_error_blocks(solved: SolvedEquations) -> list[np.ndarray]:
     )
 
 
+def prediction_error_sums(solved: SolvedEquations, k: int) -> tuple[float, float]:
+    """Sum of the diagonal, and of all elements, of the prediction error covariance of intercepts."""
+    e = solved.equations
+    rows = e.layout.random_rows[k][:, 0]
+    factor = e.terms[k].basis[0, 0] * solved.factors[k, 0, 0]
+    if not solved.relative_covariance(k).any():
+        return 0.0, 0.0
+    scale = solved.user_sigma2 * factor**2
+    ones = np.zeros((e.q + e.p, 1))
+    ones[rows] = 1.0
+    total = float(solved.factor.solve(ones)[rows].sum())
+    return scale * float(solved.inverse_subset[e.indptr[rows]].sum()), scale * total
+
+
 def conditional_variance_blocks(fit: FitFigures) -> list[np.ndarray]:
     """Var(u | y, beta) of every level, (L_k, m, m): sigma2 Lambda (C_zz^-1)_aa Lambda'."""
     solved = fit.plain

@@ -13,6 +13,7 @@ from fastlmm_core.engine.parameters import average_matrix
 from fastlmm_core.engine.second_derivatives import invert_on_range
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import InferenceError, check_option
+from fastlmm_core.inference.component_figures import inside_parameters, user_directions
 from fastlmm_core.reml.information import information_matrix
 from fastlmm_core.reml.natural import natural_parameters
 from fastlmm_core.reml.solved import SolvedEquations
@@ -22,6 +23,7 @@ from fastlmm_core.results.structured_blocks import (
     residual_blocks,
     term_blocks,
 )
+from fastlmm_core.results.variance_components import term_bases
 
 if TYPE_CHECKING:
     from fastlmm_core.results.fitted_model import FittedModel
@@ -90,16 +92,17 @@ def _plain_blocks(fit: FittedModel) -> list[CovarianceBlock]:
     """Blocks of a fit with unrelated levels; slopes in (sigma2 t, sigma2)."""
     solved = fit.solved
     assert isinstance(solved, SolvedEquations)
-    parameters = natural_parameters(solved)
+    places = solved.equations.parameters
+    directions = user_directions(places, term_bases(solved))[0]
     blocks: list[CovarianceBlock] = []
     for k, (random, term) in enumerate(zip(fit.design.random, solved.equations.terms, strict=True)):
-        slopes = np.zeros((parameters.size + 1, term.m, term.m))
-        for j in np.flatnonzero(parameters.term == k):
-            slopes[j] = term.basis @ parameters.directions[j][: term.m, : term.m] @ term.basis.T
+        slopes = np.zeros((places.term.size + 1, term.m, term.m))
+        mine = np.flatnonzero(places.term == k)
+        slopes[mine] = directions[mine, : term.m, : term.m]
         T = solved.user_sigma2 * solved.user_covariance(k)
         alone = term.structure.name == "diag"
         blocks.append(CovarianceBlock(random.group, list(random.columns), T, slopes, alone))
-    slopes = np.zeros((parameters.size + 1, 1, 1))
+    slopes = np.zeros((places.term.size + 1, 1, 1))
     slopes[-1] = 1.0
     return [*blocks, CovarianceBlock("Residual", [None], np.array([[solved.user_sigma2]]), slopes)]
 
@@ -185,8 +188,7 @@ def _plain_covariance(fit: FittedModel, kind: str) -> np.ndarray:
     out = np.zeros((parameters.size + 1,) * 2)
     if solved.sigma2 <= 0.0:
         return np.full_like(out, np.nan)
-    scalar = np.array([solved.equations.terms[k].m == 1 for k in parameters.term], bool)
-    inside = np.append(~(scalar & (parameters.values == 0.0)), True)
+    inside = inside_parameters(solved.equations.parameters, parameters.values[None])[0]
     places = np.ix_(inside, inside)
     matrix = information_matrix(solved, parameters, kind)[places]
     out[places] = solved.unit**4 * invert_on_range(matrix, np.zeros((0, int(inside.sum()))))

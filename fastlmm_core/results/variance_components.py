@@ -106,10 +106,7 @@ def variance_component_table(fit: FittedModel) -> pd.DataFrame:
         ComponentTerm(random.group, random.columns, term.structure.name == "diag")
         for random, term in zip(fit.design.random, solved.equations.terms, strict=True)
     ]
-    natural, e = natural_parameters(solved), solved.equations
-    bases = np.zeros((1, len(terms), e.width, e.width))
-    for k, term in enumerate(e.terms):
-        bases[0, k, : term.m, : term.m] = term.basis
+    natural, e, bases = natural_parameters(solved), solved.equations, term_bases(solved)
     values, sigma2 = natural.values[None], np.array([solved.sigma2])
     average = np.full((1, natural.size + 1, natural.size + 1), np.nan)
     if solved.sigma2 > 0.0:
@@ -123,6 +120,15 @@ def variance_component_table(fit: FittedModel) -> pd.DataFrame:
     )  # fmt: skip
     frame = pd.DataFrame(names, columns=["group", "var1", "var2"]).astype({"var1": object, "var2": object})
     return frame.assign(**dict(zip(("estimate", "sd_or_cor", "se"), figures[0].T, strict=True)))
+
+
+def term_bases(solved: SolvedEquations) -> np.ndarray:
+    """Bases (1, K, w, w) of the terms of a fit, zero padded, as `user_covariances` takes them."""
+    e = solved.equations
+    bases = np.zeros((1, len(e.terms), e.width, e.width))
+    for k, term in enumerate(e.terms):
+        bases[0, k, : term.m, : term.m] = term.basis
+    return bases
 
 
 def describe_singular(design: Design, solved: SolvedEquations) -> tuple[str, ...]:

@@ -7,14 +7,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
 
 from fastlmm_core import prepare
 from fastlmm_core.batch import make_plan
 from fastlmm_core.batch.coded import code_trials
 from fastlmm_core.batch.compiled import trial_rows
+from fastlmm_core.batch.contrasts import contrasts_among
 from fastlmm_core.batch.trials import collect_trials
 from fastlmm_core.inference import kenward_roger, satterthwaite
+from fastlmm_core.inference.heritability import harmonic_replication
+from fastlmm_core.inference.linear_functions import linear_functions
 from fastlmm_core.inference.variance_parameters import VarianceParameterInference
+from fastlmm_core.kernels.columns import multiply_columns_transposed
 from fastlmm_core.kernels.compile import fill_integers
 from fastlmm_core.kernels.information import (
     average_information,
@@ -23,8 +28,9 @@ from fastlmm_core.kernels.information import (
     sum_traces,
 )
 from fastlmm_core.kernels.thresholds import FLAT
-from fastlmm_core.kernels.trial_arrays import FitOptions, TrialRows, UnitBlups, Variances
+from fastlmm_core.kernels.trial_arrays import FitOptions, TrialRows, UnitBlups, UnitRows, Variances
 from fastlmm_core.kernels.trial_blups import infer_random
+from fastlmm_core.kernels.trial_contrasts import infer_contrasts
 from fastlmm_core.kernels.trial_design import OK
 from fastlmm_core.kernels.trial_fit import fit_response, is_certified, settle_boundary, subtract_least_squares
 from fastlmm_core.kernels.trial_inference import (
@@ -45,7 +51,11 @@ from fastlmm_core.reml.fitting import certify, solve_equations
 from fastlmm_core.reml.information import average_matrix, confounded_terms, expected_matrix, traces
 from fastlmm_core.reml.natural import natural_parameters
 from fastlmm_core.reml.theta_places import theta_places
-from fastlmm_core.results.blups import conditional_variance_blocks, prediction_error_blocks
+from fastlmm_core.results.blups import (
+    conditional_variance_blocks,
+    prediction_error_blocks,
+    prediction_error_sums,
+)
 from fastlmm_core.structures import make_coefficient_structure
 
 # The general path beside what the kernels leave; formula, and the factors of the means that are asked for.
@@ -287,6 +297,35 @@ def test_standard_errors_and_degrees_of_freedom(both, ddf):
     np.testing.assert_allclose(found[:, 2], df, rtol=1e-7)
 
 
+def test_contrasts_are_those_of_linear_functions(both):
+    solved, fit, design = both.solved, both.fit, both.design
+    K = np.random.default_rng(1).normal(size=(6, design.p_full))
+    at, q, _, _ = both.random
+    M, directions = both.projection
+    B, phi = solve_fixed(both.equations, fit.factors, fit.L, design.fixed_rows, at, q)
+    inside = compress_rows(K, design.kept, both.equations.shift, both.equations.scale)
+    b, h, K_phi = prepare_rows(inside, B, phi, M, directions, True)
+    cov = covariances(both)["kenward-roger"][1]
+    variances = Variances(True, 0.0, directions, both.natural, cov, solved.sigma2)
+    estimates = multiply_columns_transposed(*inside, fit.beta)
+    norms, lost = np.ones(6), np.zeros((6, 0))
+    family = contrasts_among("pairwise", 3, -1)  # within each three of the six
+    found = np.empty((2 * family.size, 3))
+    weights = (np.array([0, family.size]), family.ptr, family.mean, family.data)
+    rows = UnitRows(inside, estimates, b, h, K_phi, lost, norms)
+    assert infer_contrasts(weights, 0, 3, rows, variances, found, 0) == 2 * family.size
+
+    groups = tuple(own.group for own in both.prepared.design.random)
+    functions = linear_functions(
+        VarianceParameterInference(solved, groups), K, kept=design.kept, null_products=None, norms=norms,
+        ddf="kenward-roger", information="expected", df_residual=float(solved.dof),
+    )  # fmt: skip
+    A = sp.csr_array((family.data, family.mean, family.ptr), shape=(family.size, 3))
+    estimate, se, df, _ = functions.contrast_statistics(sp.block_diag([A, A]))
+    for own, expected in zip(found.T, (estimate, se, df), strict=True):
+        np.testing.assert_allclose(own, expected, rtol=1e-7)
+
+
 @pytest.mark.filterwarnings("ignore::fastlmm_core.errors.RankDeficientWarning")
 def test_rows_of_means_and_whether_they_can_be_estimated(both):
     fit, design = both.prepared.fit(), both.design
@@ -327,6 +366,12 @@ def test_predictions_and_their_variances(both):
             own[:, :, 2], np.diagonal(conditional[k], axis1=1, axis2=2), rtol=1e-8, atol=1e-10
         )
         offset += own.shape[0] * m
+        if m == 1:
+            term = given.design.random[k]
+            variance, trace, total, reciprocal = found.terms[0, k]
+            np.testing.assert_allclose(variance, given.term_variances(k)[0], rtol=1e-12)
+            np.testing.assert_allclose((trace, total), prediction_error_sums(both.solved, k), rtol=1e-8)
+            np.testing.assert_allclose(1.0 / reciprocal, harmonic_replication(term.codes), rtol=1e-13)
 
 
 def test_boundaries_and_certificates_are_decided_alike():
