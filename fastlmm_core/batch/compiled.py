@@ -38,14 +38,13 @@ STORE_SIZE = 2**20
 
 @dataclass(frozen=True)
 class UnitArrays:
-    """What ``kernels.trial_units`` leaves of the units first:first + U; rows of unit u start at offsets[u].
+    """What ``kernels.trial_units`` leaves of the units first:first + U.
 
     Attributes
     ----------
     units : (U,) int64
-    offsets, integers, figures : per unit, see the kernel
-    levels, cells, blups : rows of all units
-    terms, natural, average, bases : per unit
+    results : UnitResults
+    blups : UnitBlups
     places, places_at : columns kept of every unit
     fixed : RowArrays or None
     means : tuple of RowArrays
@@ -54,19 +53,8 @@ class UnitArrays:
     """
 
     units: np.ndarray
-    offsets: np.ndarray
-    integers: np.ndarray
-    figures: np.ndarray
-    levels: np.ndarray
-    cells: np.ndarray
-    blups: np.ndarray
-    terms: np.ndarray
-    theta: np.ndarray
-    natural: np.ndarray
-    average: np.ndarray
-    bases: np.ndarray
-    bounds: np.ndarray
-    numbers: np.ndarray
+    results: UnitResults
+    blups: UnitBlups
     places: np.ndarray
     places_at: np.ndarray
     fixed: RowArrays | None
@@ -75,41 +63,42 @@ class UnitArrays:
 
     @property
     def status(self) -> np.ndarray:
-        return self.integers[:, STATUS]
+        return self.results.integers[:, STATUS]
 
     @property
     def n(self) -> np.ndarray:
-        return self.integers[:, ROWS]
+        return self.results.integers[:, ROWS]
 
     @property
     def rank(self) -> np.ndarray:
-        return self.integers[:, RANK]
+        return self.results.integers[:, RANK]
 
     @property
     def n_columns(self) -> np.ndarray:
         """Fixed columns, those dropped included (U,)."""
-        return self.integers[:, COLUMNS]
+        return self.results.integers[:, COLUMNS]
 
     @property
     def order(self) -> np.ndarray:
         """Term of the formula at each place of lme4's order (U, K)."""
-        return self.integers[:, TERMS : TERMS + self.n_terms]
+        return self.results.integers[:, TERMS : TERMS + self.n_terms]
 
     @property
     def counts(self) -> np.ndarray:
         """Levels of the random terms in lme4's order (U, K)."""
-        return self.integers[:, TERMS + self.n_terms : TERMS + 2 * self.n_terms]
+        return self.results.integers[:, TERMS + self.n_terms : TERMS + 2 * self.n_terms]
 
     @property
     def level_counts(self) -> np.ndarray:
         """Levels of the factors (U, n_factors)."""
-        return self.integers[:, TERMS + 2 * self.n_terms :]
+        return self.results.integers[:, TERMS + 2 * self.n_terms :]
 
-    def results(self, own: slice) -> UnitResults:
-        """The arrays of the units `own` as the kernels take them."""
+    def results_of(self, own: slice) -> UnitResults:
+        """`results` of the units `own`."""
+        a = self.results
         return UnitResults(
-            self.offsets[own], self.integers[own], self.figures[own], self.levels, self.theta[own],
-            self.natural[own], self.average[own], self.bases[own], self.bounds[own], self.numbers[own],
+            a.offsets[own], a.integers[own], a.figures[own], a.levels, a.theta[own], a.natural[own],
+            a.average[own], a.bases[own], a.bounds[own], a.numbers[own],
         )  # fmt: skip
 
     def kept(self, u: int) -> np.ndarray:
@@ -184,12 +173,15 @@ def allocate(
     places_at = starts(most_fixed + 1 + 2 * most_random)
     offsets = np.column_stack([blups_at[:-1], levels_at[:-1].reshape(U, -1)])
     total = int(blups_at[-1])
-    return UnitArrays(
-        units, np.ascontiguousarray(offsets), np.zeros((U, TERMS + 2 * K + len(coded.factors)), np.int64),
-        np.zeros((U, 4)), np.zeros(int(levels_at[-1]), np.int64), np.zeros(total, np.int64),
-        np.empty((total, 3)), np.zeros((U, K, 4)), np.zeros((U, d)), np.zeros((U, d)),
+    results = UnitResults(
+        np.ascontiguousarray(offsets), np.zeros((U, TERMS + 2 * K + len(coded.factors)), np.int64),
+        np.zeros((U, 4)), np.zeros(int(levels_at[-1]), np.int64), np.zeros((U, d)), np.zeros((U, d)),
         np.zeros((U, d + 1, d + 1)), np.zeros((U, K, w, w)), np.zeros((U, d)),
-        np.zeros((U, len(coded.numeric))), np.zeros(int(places_at[-1]), np.int64), places_at[:-1],
+        np.zeros((U, len(coded.numeric))),
+    )  # fmt: skip
+    return UnitArrays(
+        units, results, UnitBlups(np.zeros(total, np.int64), np.empty((total, 3)), np.zeros((U, K, 4))),
+        np.zeros(int(places_at[-1]), np.int64), places_at[:-1],
         row_arrays(most_fixed, np.zeros_like(n)) if plan.fixed else None,
         tuple(row_arrays(*mean_sizes(coded, spec, n, counts)) for spec in coded.specs), K,
     )  # fmt: skip
@@ -228,7 +220,7 @@ def fit_stretch(
     with_rows = bool(plan.fixed or plan.emmeans)
     with_variances = with_rows and mode in (KENWARD_ROGER, SATTERTHWAITE)
     fixed, random, rows = coded.fixed_arrays(), coded.random_arrays(), trial_rows(table, coded)
-    results = a.results(own)
+    results = a.results_of(own)
     kept = UnitStore(store, store_at, a.places, a.places_at[own])
     options = FitOptions(
         plan.reml or not coded.random, 2 if plan.emmeans else int(plan.fixed), with_variances, TOLERANCE,
@@ -239,19 +231,19 @@ def fit_stretch(
     longest = int(np.diff(table.ptr)[units // len(plan.labels)].max())
     unit_kernel(bool(plan.blups))(
         int(units[0]), units[np.argsort(layouts, kind="stable")], longest, rows, fixed, random, options,
-        results, kept, UnitBlups(a.cells, a.blups, a.terms[own]),
+        results, kept, a.blups._replace(terms=a.blups.terms[own]),
     )  # fmt: skip
     check_wanted(stop)
     if not with_rows:
         return
-    status = a.integers[own, STATUS].copy()
-    covariance = np.zeros((hi - lo, a.theta.shape[1] + 1, a.theta.shape[1] + 1))
+    status = a.results.integers[own, STATUS].copy()
+    covariance = np.zeros((hi - lo, a.results.theta.shape[1] + 1, a.results.theta.shape[1] + 1))
     if with_variances:
         judge_parameters(mode, plan.reml, random, results, kept, covariance, status)
-    undefined = coded.covariates.place(a.numbers[own])
+    undefined = coded.covariates.place(a.results.numbers[own])
     status[undefined & (status == OK)] = NO_INFERENCE
     offset = coded.covariates.offset
-    shifts = np.zeros(hi - lo) if offset < 0 else np.ascontiguousarray(a.numbers[own, offset])
+    shifts = np.zeros(hi - lo) if offset < 0 else np.ascontiguousarray(a.results.numbers[own, offset])
     for s, into in enumerate((a.fixed, *a.means), start=-1):
         if into is None:
             continue
@@ -265,7 +257,7 @@ def fit_stretch(
             question, results, covariance, kept, chosen.weights, chosen.families,
             into._replace(offsets=into.offsets[own], sizes=into.sizes[own]), status,
         )  # fmt: skip
-    a.integers[own, STATUS] = status
+    a.results.integers[own, STATUS] = status
 
 
 def trial_rows(table: TrialTable, coded: CodedTrials) -> TrialRows:
@@ -295,10 +287,10 @@ def unit_contrasts(
         sizes[:, 3] = {"first": 0, "last": compared - 1, "label": NO_CONTROL}[coded.family.control]
     if coded.family.control == "label":
         f = coded.factors.index(coded.specs[s].main[0])
-        starts_at = arrays.offsets[own, 1 + f]
+        starts_at = arrays.results.offsets[own, 1 + f]
         for u in np.flatnonzero(wanted):
             found = np.flatnonzero(
-                arrays.levels[starts_at[u] : starts_at[u] + compared[u]] == coded.controls[s]
+                arrays.results.levels[starts_at[u] : starts_at[u] + compared[u]] == coded.controls[s]
             )
             sizes[u, 3] = found[0] if found.size else NO_CONTROL
     chosen, undefined = choose_contrasts(coded.family, sizes[:, 2], sizes[:, 3], wanted)

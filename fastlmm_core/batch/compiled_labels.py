@@ -30,7 +30,7 @@ def level_codes(
 ) -> np.ndarray:
     """Labels of the levels `local` (r,) of a factor in the units `u` (r,)."""
     f = coded.factors.index(factor)
-    return arrays.levels[arrays.offsets[u, 1 + f] + local]
+    return arrays.results.levels[arrays.results.offsets[u, 1 + f] + local]
 
 
 def coefficient_labels(
@@ -133,7 +133,7 @@ def mean_labels(
         f = coded.factors.index(name)
         numeric, words, shown = contrast_words(coded.column_of[name], tuple(coded.levels[f]))
         counts = arrays.level_counts[members, f]
-        codes = arrays.levels[expand(arrays.offsets[members, 1 + f], counts)[0]]
+        codes = arrays.results.levels[expand(arrays.results.offsets[members, 1 + f], counts)[0]]
         titled = np.zeros(arrays.units.size, bool)
         titled[members] = np.logical_and.reduceat(numeric[codes], np.cumsum(counts) - counts)
         size = arrays.level_counts[u, f]

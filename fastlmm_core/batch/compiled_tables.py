@@ -85,10 +85,11 @@ def variance_components(
         at = np.flatnonzero(member.ravel() == g)
         units = good[at]
         parameters = coded.parameters(order)
-        sigma2, values, bases = arrays.figures[units, 1], arrays.natural[units], arrays.bases[units]
+        found = arrays.results
+        sigma2, values, bases = found.figures[units, 1], found.natural[units], found.bases[units]
         covariance[at] = user_covariances(parameters, values, bases, sigma2)
         errors[at, :K], errors[at, K, 0, 0] = component_errors(
-            parameters, values, bases, arrays.average[units], sigma2
+            parameters, values, bases, found.average[units], sigma2
         )
         groups.append((at, order))
     return covariance, errors, groups
@@ -101,7 +102,7 @@ def add_fits(
     """The table `fits`; the time of a run is shared out over its units."""
     units = arrays.units[good]
     rows = np.diff(table.ptr)[units // len(table.plan.labels)]
-    figures = arrays.figures[good]
+    figures = arrays.results.figures[good]
     place_of = np.argsort(arrays.order[good], axis=1)
     unit = np.arange(good.size)
     variances: dict[str, Any] = {}
@@ -132,7 +133,7 @@ def singular_words(coded: CodedTrials, arrays: UnitArrays, u: int) -> str:
     order = arrays.order[u]
     for j, place in enumerate(coded.parameters(order).term):
         term = coded.random[order[place]]
-        if len(term.columns) == 1 and arrays.natural[u, j] < BOUNDARY**2:
+        if len(term.columns) == 1 and arrays.results.natural[u, j] < BOUNDARY**2:
             words.append(zero_variances(term.columns, term.group))
     return str(singular_warning(words))
 
@@ -153,7 +154,7 @@ def add_components(
     K = arrays.n_terms
     terms = [ComponentTerm(t.group, t.columns, t.diagonal) for t in (coded.random[k] for k in order)]
     names, figures = component_table_of(
-        terms, covariance[at], errors[at, :K], arrays.figures[good, 1], errors[at, K, 0, 0]
+        terms, covariance[at], errors[at, :K], arrays.results.figures[good, 1], errors[at, K, 0, 0]
     )
     each = np.tile(np.arange(len(names)), at.size)
     columns: dict[str, Any] = {
@@ -261,7 +262,7 @@ def add_blups(
     """The tables `blups` and `heritability` of units that share the order of their terms."""
     good = np.flatnonzero(arrays.status == 0)[at]
     order = arrays.order[good[0]]
-    start = arrays.offsets[good, 0].copy()
+    start = arrays.results.offsets[good, 0].copy()
     for k in range(arrays.n_terms):
         term = coded.random[order[k]]
         m = len(term.columns)
@@ -271,20 +272,21 @@ def add_blups(
         if not plan.wants_blups(term.group):
             continue
         u = good[place]
-        estimate, pev, given = arrays.blups[rows].T
+        estimate, pev, given = arrays.blups.rows[rows].T
         prior = components[at[place], k, within % m, within % m]
         columns = {
             "group": same_text(term.group, rows.size),
-            "level": group_labels(coded, arrays, u, order[k], arrays.cells[rows]),
+            "level": group_labels(coded, arrays, u, order[k], arrays.blups.cells[rows]),
             "term": text_column(term.columns, within % m),
             **blup_columns(estimate, pev, given, prior, plan.level),
         }
         parts.add_columns("blups", columns, arrays.units[u])
         if term.columns == ("(Intercept)",):
-            prior0, trace, total, reciprocal = arrays.terms[good, k].T
+            prior0, trace, total, reciprocal = arrays.blups.terms[good, k].T
+            between = interaction_variances(coded, arrays, good, order, k)
             columns = heritability_columns(
-                same_text(term.group, good.size), counts, 1.0 / reciprocal, prior0,
-                interaction_variances(coded, arrays, good, order, k), arrays.figures[good, 1], trace, total,
+                same_text(term.group, good.size), counts, 1.0 / reciprocal, prior0, between,
+                arrays.results.figures[good, 1], trace, total,
             )  # fmt: skip
             parts.add_columns("heritability", columns, arrays.units[good])
 
@@ -302,12 +304,12 @@ def interaction_variances(
     total = np.zeros(good.size)
     for h in found:
         before = sum(arrays.counts[good, j] * len(terms[j].columns) for j in range(h))
-        rows, place, _ = expand(arrays.offsets[good, 0] + before, arrays.counts[good, h])
-        rest, own = arrays.cells[rows], np.zeros(rows.size, np.int64)
+        rows, place, _ = expand(arrays.results.offsets[good, 0] + before, arrays.counts[good, h])
+        rest, own = arrays.blups.cells[rows], np.zeros(rows.size, np.int64)
         for name in reversed(terms[h].factors):
             size = arrays.level_counts[good, coded.factors.index(name)][place]
             if name in terms[k].factors:
                 own = own * size + rest % size
             rest = rest // size
-        total += arrays.terms[good, h, 0] / harmonic_counts(place, own)
+        total += arrays.blups.terms[good, h, 0] / harmonic_counts(place, own)
     return total

@@ -130,6 +130,6 @@ def leave_rounding(table: TrialTable, coded: CodedTrials, arrays: UnitArrays) ->
         largest = np.maximum.reduceat(numbers, table.ptr[first:last] - lo, axis=1)
         outside = (largest > LARGEST_VALUE) | ((largest > 0.0) & (largest < 1.0 / LARGEST_VALUE))
         strange |= np.any(outside, axis=0)[trials - first]
-    arrays.integers[strange, STATUS] = BAD_VALUES
-    perfect = (arrays.status == OK) & (arrays.figures[:, 1] <= ROUNDING * mean_squares)
-    arrays.integers[perfect, STATUS] = BAD_VALUES
+    arrays.results.integers[strange, STATUS] = BAD_VALUES
+    perfect = (arrays.status == OK) & (arrays.results.figures[:, 1] <= ROUNDING * mean_squares)
+    arrays.results.integers[perfect, STATUS] = BAD_VALUES
