@@ -16,6 +16,7 @@ import numpy as np
 from fastlmm_core.kernels.assembly import apply_factor, apply_factor_transposed, multiply_symmetric
 from fastlmm_core.kernels.compile import fill_integers, kernel
 from fastlmm_core.kernels.information import eliminate_residual
+from fastlmm_core.kernels.score import subtract_squares
 from fastlmm_core.kernels.simplicial import solve_lower, solve_upper
 from fastlmm_core.kernels.trial_arrays import Directions
 
@@ -84,13 +85,7 @@ def project_identity(equations, factors, L, at, q):
         if at[s] >= 0:
             for j in range(q):
                 M[at[s], j] = GX[s, j]
-    # G F C^-1 F' G = H' H with H = L^-1 F' G
-    for s in range(size):
-        for i in range(q):
-            value = X[s, i]
-            if value != 0.0:
-                for j in range(q):
-                    M[i, j] -= value * X[s, j]
+    subtract_squares(M, X)  # G F C^-1 F' G = H' H with H = L^-1 F' G
     return M
 
 
