@@ -118,8 +118,10 @@ def variance_component_table(fit: FittedModel) -> pd.DataFrame:
     names, figures = component_table_of(
         terms, covariance * square, errors, sigma2 * square, sigma2_error
     )  # fmt: skip
-    frame = pd.DataFrame(names, columns=["group", "var1", "var2"]).astype({"var1": object, "var2": object})
-    return frame.assign(**dict(zip(("estimate", "sd_or_cor", "se"), figures[0].T, strict=True)))
+    rows = [(*name, *own) for name, own in zip(names, figures[0].tolist(), strict=True)]
+    return pd.DataFrame(rows, columns=["group", "var1", "var2", "estimate", "sd_or_cor", "se"]).astype(
+        {"var1": object, "var2": object}
+    )
 
 
 def term_bases(solved: SolvedEquations) -> np.ndarray:
