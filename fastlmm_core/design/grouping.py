@@ -196,9 +196,7 @@ def combine_factors(
     return inverse.astype(np.int32), combined_labels(cells, levels), cells
 
 
-def combined_labels(
-    cells: np.ndarray, levels: Sequence[Sequence[str]], separator: str = ":"
-) -> np.ndarray:
+def combined_labels(cells: np.ndarray, levels: Sequence[Sequence[str]], separator: str = ":") -> np.ndarray:
     """(L,) labels ``"a:b"`` of combined codes over several factors, the first varying slowest."""
     rest, parts = cells, []
     for names in reversed(levels):
