@@ -194,14 +194,14 @@ def _from_components(name: str, fit: FixedPart, own: TermLevels, covariance: np.
     term = fit.design.random[own.k]
     if own.related:
         return np.nan, np.nan, RELATED
-    found = interaction_terms(fit, own.k)
-    if found is None or term.columns != ("(Intercept)",):
+    found = interactions_on_rows(fit, own.k)
+    if found is None:
         return np.nan, np.nan, numbers.SLOPES
     rows = component_rows(fit)
     residual = [row for row in rows if row.group.startswith("Residual")]
     if len(residual) != 1 or not fit.design.residual.is_plain:
         return np.nan, np.nan, SEVERAL
-    mine = np.isin(term.codes, own.chosen)
+    mine = np.isin(term.codes, own.chosen) & (term.values[:, 0] != 0.0)
     codes = np.unique(term.codes[mine], return_inverse=True)[1]
     per_plot = 1.0 if name == "plot" else numbers.harmonic_replication(codes)
     noise, slope = residual[0].value / per_plot, residual[0].slope / per_plot
@@ -233,6 +233,31 @@ def interaction_terms(fit: FixedPart, k: int) -> tuple[int, ...] | None:
         k, [() if term.is_spline else term.group_variables for term in terms],
         [not term.is_spline and term.columns == ("(Intercept)",) for term in terms],
     )  # fmt: skip
+
+
+def interactions_on_rows(fit: FixedPart, k: int) -> tuple[int, ...] | None:
+    """Random terms that are interactions of term k, whose coefficients are 1 on its rows and 0 on others.
+
+    ``(0 + new | gen)`` with new 1 for new lines and 0 for checks is such a term, as ``(1 | gen)`` is. None
+    where the variance between the levels of any of them depends on a covariate.
+    """
+    terms = fit.design.random
+    used = [_used_rows(term) for term in terms]
+    groups = [() if term.is_spline else term.group_variables for term in terms]
+    found = numbers.interactions(k, groups, [rows is not None for rows in used])
+    own = used[k]
+    if found is None or own is None:
+        return None
+    other = [rows for rows in (used[h] for h in found) if rows is not None]
+    return found if all(rows[own].all() for rows in other) else None
+
+
+def _used_rows(term: Any) -> np.ndarray | None:
+    """Rows (n,) with an effect of a term of one coefficient that is 1 or 0; None of others."""
+    if term.is_spline or len(term.columns) != 1 or len(term.layers) != 1:
+        return None
+    values = term.values[:, 0]
+    return values == 1.0 if np.all((values == 0.0) | (values == 1.0)) else None
 
 
 def interaction_variance(fit: FixedPart, k: int) -> float | None:
