@@ -43,6 +43,11 @@ class ComponentRow:
     sd_or_cor: float
     slope: np.ndarray
 
+    @property
+    def shown(self) -> bool:
+        """It is no covariance that the structure sets to zero."""
+        return self.var2 is None or self.value != 0.0 or bool(self.slope.any())
+
 
 @dataclass(frozen=True)
 class CovarianceBlock:
@@ -163,7 +168,7 @@ def parameter_covariance(fit: FittedModel, kind: str = "average") -> np.ndarray:
         return _plain_covariance(fit, kind)
     out = np.zeros((solution.theta.size,) * 2)
     free = solution.free
-    inside = ~_at_boundary(solution)[free]
+    inside = interior_parameters(fit)
     if not inside.any():
         return out
     flat = inference._rotations()[:, inside]
@@ -188,11 +193,20 @@ def _plain_covariance(fit: FittedModel, kind: str) -> np.ndarray:
     out = np.zeros((parameters.size + 1,) * 2)
     if solved.sigma2 <= 0.0:
         return np.full_like(out, np.nan)
-    inside = inside_parameters(solved.equations.parameters, parameters.values[None])[0]
+    inside = interior_parameters(fit)
     places = np.ix_(inside, inside)
     matrix = information_matrix(solved, parameters, kind)[places]
     out[places] = solved.unit**4 * invert_on_range(matrix, np.zeros((0, int(inside.sum()))))
     return out
+
+
+def interior_parameters(fit: FittedModel) -> np.ndarray:
+    """Which of the parameters that were estimated, (t,), belong to no variance that is exactly zero."""
+    solved = fit.solved
+    if isinstance(solved, StructuredSolution):
+        return ~_at_boundary(solved)[solved.free]
+    values = natural_parameters(solved).values
+    return inside_parameters(solved.equations.parameters, values[None])[0]
 
 
 def _at_boundary(solution: StructuredSolution) -> np.ndarray:
@@ -223,8 +237,7 @@ def component_table(fit: FittedModel, kinds: tuple[str, ...] = ("average",)) -> 
         except InferenceError:
             error = np.full(len(rows), np.nan)
         frame["se" if len(kinds) == 1 else f"se_{kind}"] = error
-    shown = [row.var2 is None or row.value != 0.0 or bool(row.slope.any()) for row in rows]
-    return frame[shown].reset_index(drop=True)
+    return frame[[row.shown for row in rows]].reset_index(drop=True)
 
 
 def _free(fit: FittedModel, slope: np.ndarray) -> np.ndarray:

@@ -23,12 +23,10 @@ import scipy.sparse as sp
 
 from fastlmm_core.display.displayed import Displayed
 from fastlmm_core.engine.information import StructureInference
-from fastlmm_core.engine.parameters import move_natural, residual_theta
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import InferenceError, check_option
-from fastlmm_core.inference.variance_parameters import VarianceParameterInference
-from fastlmm_core.reml.natural import apply_direction
 from fastlmm_core.results.observation_rows import ObservationRows, observation_rows
+from fastlmm_core.results.variance_directions import variance_directions
 
 if TYPE_CHECKING:
     from fastlmm_core.results.fixed_part import FixedPart
@@ -141,47 +139,25 @@ def finite_sample_df(rho: float, fit: FixedPart) -> float:
 
 def estimation_df(fit: FixedPart, rows: ObservationRows) -> float:
     """What the estimation of the variance parameters adds to tr(H)."""
-    inference = fit._inference
-    if not isinstance(inference, StructureInference):
-        weights, moved, own = _plain_directions(inference)
-    elif inference.n_parameters:
-        weights, moved, own = _structured_directions(inference)
-    else:
+    directions, weights = variance_directions(fit), parameter_weights(fit)
+    if not directions.size:
         return 0.0
+    full = np.asarray(rows.precision @ rows.residual)[:, None]
+    moved = directions.multiply_all(full)[:, :, 0].T
+    own = moved * directions.of_residual
     projected = rows.project(moved)
     left = moved - rows.matrix @ rows.factor.solve(np.ascontiguousarray(rows.transposed @ moved)) - own
-    return float(np.sum(weights * (left.T @ projected)))
+    return float(np.sum(weights * (left.T @ projected))) / rows.scale
 
 
-def _plain_directions(inference: VarianceParameterInference) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """W sigma2 (t, t), f_t / sigma2 and R_t P y / sigma2 (n, t), in (sigma2 t, sigma2)."""
-    solved, parameters = inference.solved, inference.parameters
-    size = parameters.size + 1
-    moved, own = np.zeros((solved.equations.n, size)), np.zeros((solved.equations.n, size))
-    for j in range(parameters.size):
-        effects = apply_direction(solved, parameters, j, solved.projected[:, None])
-        moved[:, j] = solved.equations.linear_predictor(np.ascontiguousarray(effects[:, 0]))
-    moved[:, -1] = own[:, -1] = solved.residual
-    # a variance of zero has no direction in this covariance
-    weights = inference.covariance("satterthwaite", "observed")
-    return weights / solved.sigma2**3, moved, own
+def parameter_weights(fit: FixedPart) -> np.ndarray:
+    """Inverse (t, t) of half the second derivatives of the criterion, parameters relative to the scale.
 
-
-def _structured_directions(inference: StructureInference) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The same for any structures, in theta and on the scale of the engine."""
-    solution, directions = inference.solution, inference.chart
-    e, theta = solution.equations, residual_theta(solution)
-    effects = solution.point.projected.copy()
-    e.natural.leave_random(effects)
-    moved = np.zeros((e.residual.n_rows, len(directions)))
-    own = np.zeros_like(moved)
-    for t, direction in enumerate(directions):
-        if direction.term >= 0:
-            moved[:, t] = e.matrix @ move_natural(solution, direction, effects)[:, 0]
-        else:
-            assert direction.pieces is not None
-            inner = e.row_precision.at(direction.pieces) @ solution.point.residual
-            moved[:, t] = own[:, t] = -e.residual.multiply_covariance(theta, inner[:, None])[:, 0]
-    if e.rotation is not None:
-        moved, own = e.rotation.backward(moved), e.rotation.backward(own)
-    return inference.covariance("satterthwaite", "observed"), moved, own
+    A variance of zero has no direction in this covariance.
+    """
+    inference = fit._inference
+    if isinstance(inference, StructureInference):
+        if not inference.n_parameters:
+            return np.zeros((0, 0))
+        return inference.covariance("satterthwaite", "observed")
+    return inference.covariance("satterthwaite", "observed") / inference.solved.sigma2**2

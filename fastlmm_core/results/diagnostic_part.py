@@ -23,10 +23,15 @@ if TYPE_CHECKING:
 class DiagnosticPart(RandomPart):
     """Residuals with their own errors, leverage and influence, conditional AIC, comparison with others."""
 
-    @public()
+    @public(components=SWITCH)
     @titled("Diagnostics of the rows")
-    def diagnostics(self) -> pd.DataFrame:
+    def diagnostics(self, *, components: bool = False) -> pd.DataFrame:
         """A row for every observation: residuals over their own errors, leverage, influence.
+
+        Parameters
+        ----------
+        components : bool
+            Add what leaving the row out would change in the variance components, as ``influence`` does.
 
         Returns
         -------
@@ -58,16 +63,18 @@ class DiagnosticPart(RandomPart):
         >>> int(table["studentized"].abs().idxmax()), round(float(table["leverage"].sum()), 2)
         (2, 32.23)
         """
-        return diagnostic_table(self)
+        return diagnostic_table(self, components)
 
-    @public(group=NAME, coefficients=SWITCH)
+    @public(group=NAME, coefficients=SWITCH, components=SWITCH)
     @titled("Influence of the levels of {group}")
     def influence(
-        self, group: str, *, coefficients: bool = False, data: pd.DataFrame | None = None
-    ) -> pd.DataFrame:
-        """What leaving out each level of a factor would do to the fixed effects.
+        self, group: str, *, coefficients: bool = False, components: bool = False,
+        data: pd.DataFrame | None = None,
+    ) -> pd.DataFrame:  # fmt: skip
+        """What leaving out each level of a factor would do to the fixed effects and variance components.
 
-        Exact at the variance parameters of the fit, from its own equations: nothing is fitted again.
+        Fixed effects exactly at the variance parameters of the fit, and components by one step of scoring,
+        from its own equations: nothing is fitted again.
 
         Parameters
         ----------
@@ -75,6 +82,10 @@ class DiagnosticPart(RandomPart):
             Grouping factor of a random term, ``"rep:block"``, or any column.
         coefficients : bool
             Add a column ``change_<coefficient>`` for each, its estimate without the level less that with it.
+        components : bool
+            Add such a column for each variance component, ``change_var(gen)`` or ``change_cov(gen: a, b)``,
+            and ``cooks_d_components``, the squared length of the change in their standard errors (not
+            divided by their number). No variance is taken below zero, and one at zero stays there.
         data : DataFrame, optional
             The table of the fit, for a column that the model does not use.
 
@@ -87,15 +98,22 @@ class DiagnosticPart(RandomPart):
         ------
         OptionError, DataError, InferenceError
 
+        References
+        ----------
+        Beckman, Nachtsheim & Cook (1987), Technometrics 29, 413-426; those of ``diagnostics``.
+
         Examples
         --------
         >>> from fastlmm_core import datasets, lmm
         >>> fit = lmm("Reaction ~ Days + (Days|Subject)", datasets.load("sleepstudy"))
-        >>> table = fit.influence("Subject")
+        >>> table = fit.influence("Subject", components=True)
         >>> table.loc[table["cooks_d"].idxmax(), "level"]
         'S309'
+        >>> own = table.loc[table["cooks_d_components"].idxmax()]
+        >>> own["level"], round(own["change_var(Residual)"])
+        ('S332', -247)
         """
-        return influence_table(self, group, coefficients, data)
+        return influence_table(self, group, coefficients, components, data)
 
     @public(
         term=optional(NAME), coefficient=optional(NAME), draws=whole(19), level=LEVEL, seed=whole(0),

@@ -19,6 +19,7 @@ from fastlmm_core.inference.deletion import (
     single_deletions,
 )
 from fastlmm_core.linalg.memory import check_memory
+from fastlmm_core.results.component_influence import ComponentInfluence
 from fastlmm_core.results.field_layout import column_of
 from fastlmm_core.results.observation_rows import BLOCK, ObservationRows, observation_rows
 
@@ -81,13 +82,13 @@ def suspicious_residuals(fit: FixedPart) -> np.ndarray:
     return np.nan_to_num(standardized_residuals(rows).conditional_ratio)
 
 
-def diagnostic_table(fit: FixedPart) -> pd.DataFrame:
+def diagnostic_table(fit: FixedPart, components: bool) -> pd.DataFrame:
     """See ``LMMFit.diagnostics``."""
     rows = _rows_of(fit)
     residuals = standardized_residuals(rows)
     m, b, fixed_leverage = single_products(rows)
-    own = rows.precision.diagonal()[: rows.n]
-    found = single_deletions(m, rows.projected, b, own, rows.p, rows.scale)
+    size = rows.precision.diagonal()[: rows.n]
+    found = single_deletions(m, rows.projected, b, size, rows.p, rows.scale)
     frame = pd.DataFrame(
         {
             "row": np.asarray(fit.design.index), "fitted": fit.fitted,
@@ -99,11 +100,14 @@ def diagnostic_table(fit: FixedPart) -> pd.DataFrame:
         }
     )  # fmt: skip
     frame["status"] = np.where(np.isnan(found.shift), DECIDES, "ok")
+    if components:
+        own = ComponentInfluence(fit, rows)
+        frame = pd.concat([frame, own.frame(own.of_rows())], axis=1)
     return frame
 
 
 def influence_table(
-    fit: FixedPart, group: str, coefficients: bool, data: pd.DataFrame | None
+    fit: FixedPart, group: str, coefficients: bool, components: bool, data: pd.DataFrame | None
 ) -> pd.DataFrame:
     """See ``LMMFit.influence``."""
     rows = _rows_of(fit)
@@ -111,12 +115,12 @@ def influence_table(
     half = fixed_half(rows)
     out, moved = [], []
     for level in range(len(labels)):
-        own = np.flatnonzero(codes == level)
-        found, change = delete_rows(rows, own, half)
+        gone = np.flatnonzero(codes == level)
+        found, change = delete_rows(rows, gone, half)
         moved.append(change)
         status = "ok" if found is not NOTHING else DECIDES
-        figures = (found.cooks_d, found.mdffits, found.covtrace, found.covratio)
-        out.append((group, labels[level], own.size, *figures, status))
+        measures = (found.cooks_d, found.mdffits, found.covtrace, found.covratio)
+        out.append((group, labels[level], gone.size, *measures, status))
     frame = pd.DataFrame(
         out, columns=["group", "level", "n", "cooks_d", "mdffits", "covtrace", "covratio", "status"]
     )
@@ -125,6 +129,10 @@ def influence_table(
         changes[:, fit.design.kept] = np.array(moved) @ fit.solved.equations.to_user.T.toarray()
         for j, name in enumerate(fit.coef_names):
             frame[f"change_{name}"] = changes[:, j]
+    if components:
+        own = ComponentInfluence(fit, rows)
+        figures = [own.without(np.flatnonzero(codes == level)) for level in range(len(labels))]
+        frame = pd.concat([frame, own.frame(np.array(figures))], axis=1)
     return frame
 
 

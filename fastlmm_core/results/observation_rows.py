@@ -24,6 +24,7 @@ import scipy.sparse as sp
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.kernels.loadings import expand_piece_products
 from fastlmm_core.linalg.base import CholeskyFactor
+from fastlmm_core.reml.equations import MixedModelEquations
 from fastlmm_core.reml.solved import SolvedEquations
 
 if TYPE_CHECKING:
@@ -213,13 +214,7 @@ def observation_rows(fit: FittedModel) -> ObservationRows:
 def _plain_rows(fit: FittedModel, solved: SolvedEquations) -> ObservationRows:
     """Of a model with unrelated levels and independent residuals, where s ~ N(0, I)."""
     e = solved.equations
-    entry = e.entries
-    sizes = np.diff(entry.row_val)
-    start = e.layout.start[entry.row_node]
-    column = np.repeat(start, sizes) + np.arange(int(sizes.sum())) - np.repeat(entry.row_val[:-1], sizes)
-    rows = np.repeat(np.repeat(np.arange(e.n), np.diff(entry.row_ptr)), sizes)
-    width = e.q + e.p
-    natural = sp.csr_array((entry.values[: int(entry.row_val[-1])], (rows, column)), shape=(e.n, width))
+    natural, width = natural_rows(e), e.q + e.p
     places = e.layout.random_rows
     loadings = [solved.factors[k, : own.shape[1], : own.shape[1]] for k, own in enumerate(places)]
     A = sp.csr_array(natural @ block_loadings(places, places, loadings, e.layout.fixed_rows, (width, width)))
@@ -232,6 +227,17 @@ def _plain_rows(fit: FittedModel, solved: SolvedEquations) -> ObservationRows:
         random_part=Z @ solved.solution[:, 0] * solved.unit, random_variances=np.asarray((Z * Z).sum(axis=1)),
         scale=solved.user_sigma2,
     )  # fmt: skip
+
+
+def natural_rows(e: MixedModelEquations) -> sp.csr_array:
+    """[Z X] (n, q + p) of the natural coefficients in elimination order."""
+    entry = e.entries
+    sizes = np.diff(entry.row_val)
+    start = e.layout.start[entry.row_node]
+    column = np.repeat(start, sizes) + np.arange(int(sizes.sum())) - np.repeat(entry.row_val[:-1], sizes)
+    rows = np.repeat(np.repeat(np.arange(e.n), np.diff(entry.row_ptr)), sizes)
+    values = entry.values[: int(entry.row_val[-1])]
+    return sp.csr_array((values, (rows, column)), shape=(e.n, e.q + e.p))
 
 
 def _structured_rows(fit: FittedModel, solution: StructuredSolution) -> ObservationRows:
