@@ -36,7 +36,7 @@ NEXT_STEPS: dict[str, tuple[str, ...]] = {
     "FactorAnalysis": (
         ".loadings", ".explained", ".scores", ".performance", "plots.plot_latent_regressions(analysis)",
     ),
-    "VarianceFunction": (".estimate", ".se"),
+    "VarianceFunction": (".estimate", ".se", ".conf_int()"),
     "Profile": (".conf_int(level)", ".points", "plots.plot_profile(profile)"),
     "Bootstrap": (".conf_int()", ".summary()", ".frame()"),
     "BatchResult": (".fits", ".failures", ".table(name)", "plots.plot_trials(result)"),

@@ -16,6 +16,7 @@ from fastlmm_core.engine.equations import StructuredEquations
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.reml.equations import MixedModelEquations
 from fastlmm_core.structures.coefficients.entries import LinearEntries
+from fastlmm_core.structures.coefficients.factor_loadings import FactorLoadings
 
 if TYPE_CHECKING:
     from fastlmm_core.results.random_part import RandomPart
@@ -80,12 +81,12 @@ class Held:
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of the user's Lambda of one term: row i is E_i x, with E_i (m, t) for the coordinates `own`.
+    """Rows of the user's Lambda of one term: row i is E_i x, with E_i (w, t) for the coordinates `own`.
 
     Attributes
     ----------
     own : (t,) int64
-    E : (m, m, t) float64
+    E : (m, w, t) float64
     log_scale : float
         Logarithm of the unit of Lambda, in units of the response.
     tau : int
@@ -105,8 +106,8 @@ class Rows:
 
 def loading_rows(basis: np.ndarray, positions: Any, own: np.ndarray, log_scale: float, tau: int) -> Rows:
     """Rows of basis @ Lambda, whose entries at `positions` are the coordinates `own`."""
-    m = basis.shape[0]
-    E = np.zeros((m, m, own.size))
+    m, width = basis.shape[0], 1 + max((column for _, column in positions), default=0)
+    E = np.zeros((m, width, own.size))
     for t, (row, column) in enumerate(positions):
         E[:, column, t] = basis[:, row]
     return Rows(own, E, log_scale, tau)
@@ -262,8 +263,8 @@ def _entries(group: str, columns: tuple[str, ...], rows: Rows, positions: Any) -
 def structured_parameters(design: Any, e: StructuredEquations, scale: float) -> list[Held]:
     """Parameters of every term, those of its levels, then the residual's; x is the engine's theta.
 
-    Unstructured and diagonal terms have standard deviations and correlations, other structures their natural
-    parameters; reduced rank and factor analytic terms have none.
+    Unstructured, diagonal, reduced rank and factor analytic terms have standard deviations and correlations,
+    other structures their natural parameters.
     """
     out: list[Held] = []
     for random, term, (own, level) in zip(design.random, e.terms, e.slices[0], strict=True):
@@ -272,6 +273,8 @@ def structured_parameters(design: Any, e: StructuredEquations, scale: float) -> 
             at = np.arange(own.start, own.stop)
             rows = loading_rows(term.basis, structure.positions, at, float(np.log(scale)), -1)
             out += _entries(random.group, random.columns, rows, structure.positions)
+        elif isinstance(structure, FactorLoadings):
+            out += _of_factors(random.group, random.columns, term, own, float(np.log(scale)))
         elif structure.n_theta and structure.natural_defined:
             names = structure.natural_names(list(random.columns))
             square = (term.basis[0, 0] * scale) ** 2  # other structures have a basis of one scale
@@ -291,6 +294,19 @@ def structured_parameters(design: Any, e: StructuredEquations, scale: float) -> 
         sigma = Parameter("sigma", "sigma", "Residual")
         return [*out, natural(sigma, own, 0, r.natural, r.natural_jacobian, scale**2)]
     return out + _naturals("Residual", names, own, r.natural, r.natural_jacobian, scale**2)
+
+
+def _of_factors(
+    group: str, columns: tuple[str, ...], term: Any, own: slice, log_scale: float
+) -> list[Held]:  # fmt: skip
+    """Standard deviations and correlations of T = Lambda Lambda', Lambda with loadings and specific parts."""
+    structure: FactorLoadings = term.structure
+    at = np.arange(own.start, own.stop)
+    rows = loading_rows(term.basis, structure.positions, at, log_scale, -1)
+    m = len(columns)
+    alone = structure.name == "rr" and structure.k == 1  # of rank one: all correlations are +1 or -1
+    places = [(i, j) for j in range(m) for i in range(j, m) if i == j or not alone]
+    return _entries(group, columns, rows, places)
 
 
 def _naturals(

@@ -18,7 +18,7 @@ from fastlmm_core.inference.component_deletion import (
     score_of_rest,
 )
 from fastlmm_core.linalg.memory import check_memory
-from fastlmm_core.results.component_rows import ComponentRow, component_rows, interior_parameters
+from fastlmm_core.results.component_rows import component_rows, interior_parameters
 from fastlmm_core.results.observation_rows import BLOCK, ObservationRows
 from fastlmm_core.results.variance_directions import VarianceDirections, variance_directions
 
@@ -57,7 +57,7 @@ class ComponentInfluence:
         limits = np.array([row.value for row in self.components])[between]
         information = self.f.T @ rows.project(self.f) if self.own.size else np.zeros((0, 0))
         self.model = ScoringModel(information, flat, self.slopes[between], limits, rows.scale)
-        self.columns = [f"change_{component_label(row)}" for row in self.components]
+        self.columns = [f"change_{row.label}" for row in self.components]
 
     def _moved(self, B: np.ndarray) -> np.ndarray:
         out = np.empty((self.own.size, *B.shape))
@@ -144,14 +144,6 @@ class ComponentInfluence:
     def frame(self, figures: np.ndarray) -> pd.DataFrame:
         """Columns cooks_d_components and change_<component> of figures (r, 1 + c)."""
         return pd.DataFrame(figures, columns=["cooks_d_components", *self.columns])
-
-
-def component_label(row: ComponentRow) -> str:
-    """``var(gen)``, ``var(Subject: Days)``, ``cov(Subject: (Intercept), Days)``, ``var(Residual)``."""
-    if row.var2 is not None:
-        return f"cov({row.group}: {row.var1}, {row.var2})"
-    plain = row.var1 is None or row.var1 == "(Intercept)"
-    return f"var({row.group})" if plain else f"var({row.group}: {row.var1})"
 
 
 def _symmetric(A: np.ndarray) -> np.ndarray:

@@ -24,6 +24,7 @@ from fastlmm_core.results.structured_blocks import (
     term_blocks,
 )
 from fastlmm_core.results.variance_components import term_bases
+from fastlmm_core.structures.coefficients.factor_analytic import FactorAnalytic
 
 if TYPE_CHECKING:
     from fastlmm_core.results.fitted_model import FittedModel
@@ -42,6 +43,14 @@ class ComponentRow:
     value: float
     sd_or_cor: float
     slope: np.ndarray
+
+    @property
+    def label(self) -> str:
+        """``var(gen)``, ``var(Subject: Days)``, ``cov(Subject: (Intercept), Days)``, ``var(Residual)``."""
+        if self.var2 is not None:
+            return f"cov({self.group}: {self.var1}, {self.var2})"
+        plain = self.var1 is None or self.var1 == "(Intercept)"
+        return f"var({self.group})" if plain else f"var({self.group}: {self.var1})"
 
     @property
     def shown(self) -> bool:
@@ -210,12 +219,15 @@ def interior_parameters(fit: FittedModel) -> np.ndarray:
 
 
 def _at_boundary(solution: StructuredSolution) -> np.ndarray:
-    """Parameters (t,) of variances that are exactly zero."""
+    """Parameters (t,) of variances that are zero, specific ones of factor analytic terms among them."""
     e = solution.equations
     out = np.zeros(e.n_theta, bool)
     for term, (own, _) in zip(e.terms, e.slices[0], strict=True):
         if term.structure.n_theta and not np.any(term.structure.covariance(solution.theta[own])):
             out[own] = True
+        elif isinstance(term.structure, FactorAnalytic):
+            least = 1.0 / float(term.column_scale.max())  # as `describe_singular` judges variances
+            out[own.stop - term.structure.m : own.stop] = term.structure.heywood(solution.theta[own], least)
     return out
 
 

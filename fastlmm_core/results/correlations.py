@@ -13,6 +13,7 @@ from fastlmm_core.display.frames import titled
 from fastlmm_core.errors import InferenceError, OptionError, nearest_names
 from fastlmm_core.inference.figure_tables import FigureTable
 from fastlmm_core.results.component_rows import CovarianceBlock, covariance_blocks, slope_covariance
+from fastlmm_core.results.vpredict import delta_interval
 
 if TYPE_CHECKING:
     from fastlmm_core.results.figures import FitFigures
@@ -24,7 +25,7 @@ RESIDUAL = "Residual"
 
 @dataclass(frozen=True, eq=False, repr=False)
 class CorrelationTable(FigureTable):
-    """Correlations of a fit: group, var1, var2, estimate, se; prints itself.
+    """Correlations of a fit: group, var1, var2, estimate, se, lower, upper; prints itself.
 
     `se` is NaN for a correlation that is held, +1, -1, or beside a variance of zero.
 
@@ -88,7 +89,9 @@ class CorrelationTable(FigureTable):
         return pd.DataFrame(values, index=names, columns=names)
 
 
-def correlation_table(fit: FitFigures, term: str | None, information: str) -> CorrelationTable:
+def correlation_table(
+    fit: FitFigures, term: str | None, information: str, level: float = 0.95
+) -> CorrelationTable:
     """Correlations of one group or of all; see ``LMMFit.correlations``."""
     blocks = [block for block in covariance_blocks(fit) if _pairs(block).size]
     if not blocks:
@@ -99,7 +102,7 @@ def correlation_table(fit: FitFigures, term: str | None, information: str) -> Co
     if term is not None:
         groups = _meant(term, tuple(block.group for block in blocks), "term")
         blocks = [block for block in blocks if block.group in groups]
-    frame = pd.concat([_rows(fit, block, information) for block in blocks], ignore_index=True)
+    frame = pd.concat([_rows(fit, block, information, level) for block in blocks], ignore_index=True)
     return CorrelationTable(frame, f"Correlations (standard errors from {information} information)")
 
 
@@ -123,7 +126,7 @@ def _pairs(block: CovarianceBlock) -> np.ndarray:
     return np.column_stack([i, j])
 
 
-def _rows(fit: FitFigures, block: CovarianceBlock, information: str) -> pd.DataFrame:
+def _rows(fit: FitFigures, block: CovarianceBlock, information: str, level: float) -> pd.DataFrame:
     i, j = _pairs(block).T
     correlation, slopes = correlations(block.T, block.slopes, i, j)
     try:
@@ -131,10 +134,12 @@ def _rows(fit: FitFigures, block: CovarianceBlock, information: str) -> pd.DataF
     except InferenceError:
         variance = np.full(i.size, np.nan)
     known = np.isfinite(correlation) & (1.0 - np.abs(correlation) > AT_BOUND) & (variance > 0.0)
-    names = np.array(block.names, dtype=object)
+    names, se = np.array(block.names, dtype=object), np.sqrt(np.where(known, variance, np.nan))
+    limits = [delta_interval(r, own, level, "atanh") for r, own in zip(correlation, se, strict=True)]
+    lower, upper = np.array(limits, float).reshape(-1, 2).T
     return pd.DataFrame(
-        {"group": block.group, "var1": names[i], "var2": names[j], "estimate": correlation,
-         "se": np.sqrt(np.where(known, variance, np.nan))}
+        {"group": block.group, "var1": names[i], "var2": names[j], "estimate": correlation, "se": se,
+         "lower": lower, "upper": upper}
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ as their covariance: the common effect of level i at coefficient j is sum_r load
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from fastlmm_core.errors import InferenceError, OptionError, nearest_names
 from fastlmm_core.results.biplot import Biplot
 from fastlmm_core.results.component_rows import slope_covariance
 from fastlmm_core.results.correlations import dendrogram
+from fastlmm_core.results.factor_shares import FactorShares, factor_shares
 from fastlmm_core.structures.coefficients.factor_loadings import principal_rotation
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ class FactorAnalysis(Displayed):
         Their prediction error covariances.
     effects : (L, m)
         Predictions of the levels in every environment, specific part included.
+    shares : FactorShares
+        Percentages of variance with their standard errors.
     singular : tuple of str
         What sits at a boundary, in words.
 
@@ -70,8 +73,8 @@ class FactorAnalysis(Displayed):
     >>> print(analysis.loadings.head(2))
     Rotated loadings
      environment     F1  se_F1  specific  se_specific
-     C1           6.515  1.386     15.07        16.94
-     C2           4.795  1.296      0.00        16.56
+     C1           6.515  1.375     15.07        16.86
+     C2           4.795  1.273      0.00
     """
 
     term: str
@@ -87,6 +90,7 @@ class FactorAnalysis(Displayed):
     factor_scores: np.ndarray
     score_error: np.ndarray
     effects: np.ndarray
+    shares: FactorShares
     singular: tuple[str, ...] = ()
 
     @property
@@ -138,24 +142,29 @@ class FactorAnalysis(Displayed):
     @cached_property
     @titled("Variance explained (%), by environment")
     def explained(self) -> pd.DataFrame:
-        """Percentage of the variance in each environment: environment, variance, F1, ..., total."""
-        variance = np.diag(self.covariance)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            share = np.where(variance[:, None] > 0.0, 100.0 * self.gamma**2 / variance[:, None], np.nan)
-        frame = pd.DataFrame({"environment": self.environments, "variance": variance})
-        frame[self.names] = share
-        return frame.assign(total=share.sum(axis=1))
+        """Percentage of the variance in each environment: environment, variance, F1, ..., total.
+
+        Columns ``se_variance``, ``se_F1``, ..., ``se_total`` hold standard errors, NaN at a bound.
+        """
+        own = self.shares
+        frame = pd.DataFrame({"environment": self.environments, "variance": np.diag(self.covariance)})
+        frame[self.names] = own.by_environment
+        frame = frame.assign(total=own.total, se_variance=own.se_variance)
+        frame[[f"se_{name}" for name in self.names]] = own.se_by_environment
+        return frame.assign(se_total=own.se_total)
 
     @cached_property
     @titled("Variance explained (%), by factor")
     def factors(self) -> pd.DataFrame:
-        """Share of every factor in all environments together: factor, variance, percent, cumulative."""
-        variance = np.sum(self.gamma**2, axis=0)
-        total = float(np.trace(self.covariance))
-        percent = 100.0 * variance / total if total > 0.0 else np.full(self.k, np.nan)
+        """Share of every factor in all environments together.
+
+        factor, variance, percent, se_percent, cumulative, se_cumulative; errors are NaN at a bound.
+        """
+        own = self.shares
         return pd.DataFrame(
-            {"factor": self.names, "variance": variance, "percent": percent, "cumulative": np.cumsum(percent)}
-        )
+            {"factor": self.names, "variance": np.sum(self.gamma**2, axis=0), "percent": own.percent,
+             "se_percent": own.se_percent, "cumulative": own.cumulative, "se_cumulative": own.se_cumulative}
+        )  # fmt: skip
 
     @property
     def percent_explained(self) -> float:
@@ -259,15 +268,24 @@ def factor_analysis(fit: FitFigures, term: str | None, information: str) -> Fact
     for at in range(size):
         col, row = divmod(at, structure.m)
         move[own.start + at] = np.outer(unit[:, row], turn[col])
-    se_gamma = _errors(fit, axis_slopes(gamma, move), information).reshape(gamma.shape)
+    axes = axis_slopes(gamma, move)
+    se_gamma = _errors(fit, axes, information).reshape(gamma.shape)
     specific, se_specific = np.zeros(structure.m), np.full(structure.m, np.nan)
+    slopes = np.zeros((structure.m, solution.theta.size))
     if structure.name == "fa":
         variance = solution.sigma2 * np.diag(engine.basis) ** 2
         specific = variance * structure.specific(theta)
-        slopes = np.zeros((structure.m, solution.theta.size))
         diagonal = np.arange(structure.m)
         slopes[diagonal, own.start + size + diagonal] = 2.0 * variance * theta[size:]
         se_specific = _errors(fit, slopes, information)
+    shares = factor_shares(
+        gamma,
+        axes.reshape(*gamma.shape, -1),
+        move,
+        specific,
+        slopes,
+        partial(_errors, fit, information=information),
+    )
     least = 1.0 / float(engine.column_scale.max())  # as `describe_singular` judges variances
     directions = np.zeros((structure.k, structure.width))
     directions[:, : structure.k] = turn.T
@@ -276,7 +294,7 @@ def factor_analysis(fit: FitFigures, term: str | None, information: str) -> Fact
         term=random.label, group=random.group, structure=structure.name, k=structure.k,
         levels=tuple(map(str, random.levels)), environments=coefficient_labels(fit, random.columns),
         gamma=gamma, se_gamma=se_gamma, specific=specific, se_specific=se_specific, factor_scores=scores,
-        score_error=error, effects=solution.random_effects(k),
+        score_error=error, effects=solution.random_effects(k), shares=shares,
         singular=structure.boundary(theta, list(random.columns), least=least),
     )  # fmt: skip
 

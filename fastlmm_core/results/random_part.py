@@ -29,15 +29,18 @@ class RandomPart(FixedPart):
     """Variance components and functions of them, BLUPs and what is made of them."""
 
     def vpredict(self, expression: str, information: str = "average") -> VarianceFunction:
-        """A function of the variance components V1, V2, ... with its standard error.
+        """A function of the variance components with its standard error.
 
-        The components are numbered as they stand in the lower triangle of every term's covariance, row by
-        row, term after term, the residual last.
+        Components have names, ``gen`` and ``Residual``, in backticks where they are no words: those of the
+        table of components with their group, ```rep:block```, ```var(Subject: Days)```,
+        ```cov(Subject: (Intercept), Days)```. They have numbers V1, V2, ..., too, as they stand in the lower
+        triangle of every term's covariance, row by row, term after term, the residual last; a number comes
+        before a group of that name.
 
         Parameters
         ----------
         expression : str
-            For example ``"V1/(V1 + V2)"``; also ``sqrt``, ``log`` and ``exp``.
+            For example ``"gen/(gen + Residual)"``; also ``sqrt``, ``log`` and ``exp``.
         information : {"average", "expected", "observed"}
             Information about the components behind the standard error.
 
@@ -50,15 +53,19 @@ class RandomPart(FixedPart):
         --------
         >>> from fastlmm_core import datasets, lmm
         >>> fit = lmm("yield ~ rep + (1|gen) + (1|rep:block)", datasets.load("john_alpha"))
-        >>> fit.vpredict("V1/(V1 + V3)")
-        V1/(V1 + V3) = 0.6365, standard error 0.1077 (average information)
-        Next: .estimate, .se
+        >>> fit.vpredict("gen/(gen + Residual)")
+        gen/(gen + Residual) = 0.6365, standard error 0.1077 (average information)
+        Next: .estimate, .se, .conf_int()
+        >>> print(fit.vpredict("V1/(V1 + `rep:block` + V3)"))
+        V1/(V1 + `rep:block` + V3) = 0.4848, standard error 0.1156 (average information)
         """
         return vpredict(self, expression, information)
 
-    @public(term=optional(NAME), information=one_of(KINDS))
-    def correlations(self, term: str | None = None, information: str = "average") -> CorrelationTable:
-        """Genetic and residual correlations: group, var1, var2, estimate, se.
+    @public(term=optional(NAME), information=one_of(KINDS), level=LEVEL)
+    def correlations(
+        self, term: str | None = None, information: str = "average", level: float = 0.95
+    ) -> CorrelationTable:
+        """Genetic and residual correlations: group, var1, var2, estimate, se, lower, upper.
 
         Parameters
         ----------
@@ -66,6 +73,9 @@ class RandomPart(FixedPart):
             Grouping factor, ``"gen"`` or ``"vm(gen, G)"``, or ``"Residual"``; all of them by default.
         information : {"average", "expected", "observed"}
             Information about the variance parameters behind the standard errors (delta method).
+        level : float
+            Of the intervals, symmetric on the scale of Fisher's z. ``conf_int()`` has those of the profile
+            likelihood.
 
         Returns
         -------
@@ -83,10 +93,10 @@ class RandomPart(FixedPart):
         >>> fit = lmm("Reaction ~ Days + (Days|Subject)", datasets.load("sleepstudy"))
         >>> print(fit.correlations())
         Correlations (standard errors from average information)
-         group    var1         var2  estimate      se
-         Subject  (Intercept)  Days    0.0656  0.3250
+         group    var1         var2  estimate      se    lower   upper
+         Subject  (Intercept)  Days    0.0656  0.3250  -0.5184  0.6078
         """
-        return correlation_table(self, term, information)
+        return correlation_table(self, term, information, level)
 
     @public(term=optional(NAME), information=one_of(KINDS))
     def factor_analysis(self, term: str | None = None, information: str = "average") -> FactorAnalysis:
@@ -112,13 +122,13 @@ class RandomPart(FixedPart):
         >>> fit = lmm(model, datasets.load("besag_met"), residual="units | county")
         >>> print(fit.factor_analysis().explained)
         Variance explained (%), by environment
-         environment  variance      F1   total
-         C1              57.52   73.80   73.80
-         C2              23.00  100.00  100.00
-         C3              93.06   60.90   60.90
-         C4              27.98  100.00  100.00
-         C5              78.48  100.00  100.00
-         C6              16.30   23.85   23.85
+         environment  variance      F1   total  se_variance  se_F1  se_total
+         C1              57.52   73.80   73.80        21.44  24.88     24.88
+         C2              23.00  100.00  100.00        12.21
+         C3              93.06   60.90   60.90        27.78  19.08     19.08
+         C4              27.98  100.00  100.00        14.99
+         C5              78.48  100.00  100.00        22.20
+         C6              16.30   23.85   23.85        31.85  56.72     56.72
         """
         from fastlmm_core.results.factor_analysis import factor_analysis
 

@@ -310,6 +310,7 @@ def trait_correlations(fit: RandomPart) -> Table | None:
     frame = correlation_table(fit, None, "average").frame
     if len(frame) > MOST_CORRELATIONS:
         return None
+    frame = frame.drop(columns=["lower", "upper"])
     return Table(frame, "Correlations (se from average information):", kinds={"estimate": "t", "se": "t"})
 
 

@@ -200,3 +200,67 @@ def test_a_spline_whose_variance_is_estimated_as_zero_against_dense_matrices():
 
     ends = [minimize(deviance, [0.0], args=(v,), tol=1e-12).fun for v in (row["upper"], 0.0)]
     assert ends[0] - ends[1] == pytest.approx(chi2.ppf(0.95, 1), rel=1e-5)
+
+
+def environments(m, seed=4):
+    r = np.random.default_rng(seed)
+    gamma = np.array([1.2, 1.0, 0.8, 1.1])[:m]
+    u = r.normal(size=(36, 1)) * gamma + r.normal(size=(36, m)) * 0.7
+    rows = [
+        (f"e{e}", f"g{g:02d}", u[g, e] + e + r.normal())
+        for e in range(m)
+        for g in range(36)
+        for _ in range(2)
+    ]
+    return pd.DataFrame(rows, columns=["env", "gen", "y"])
+
+
+@pytest.mark.parametrize("method", ["profile", "wald"])
+def test_factors_enough_for_any_covariance_have_its_intervals(method):
+    """fa and rr with as many factors as an unstructured covariance needs: one model in other coordinates."""
+    for m, terms in (
+        (3, ["fa(0 + env | gen, k=2)"]),
+        (2, ["rr(0 + env | gen, d=2)", "fa(0 + env | gen, k=1)"]),
+    ):
+        data = environments(m)
+        want = lmm("y ~ env + us(0 + env | gen)", data).conf_int(method, "theta_")
+        for term in terms:
+            found = lmm(f"y ~ env + {term}", data).conf_int(method, "theta_")
+            assert list(found["parameter"]) == list(want["parameter"])
+            np.testing.assert_allclose(limits(found), limits(want), rtol=2e-5)
+
+
+def test_a_genetic_correlation_of_a_factor_model():
+    """Its profile is the rise of a dense likelihood under the constraint; at +1 it is below the quantile."""
+    data = environments(4)
+    fit = lmm("y ~ env + fa(0 + env | gen, k=1)", data)
+    profile = fit.profile("cor(gen: enve0, enve1)")
+    row, last = profile.conf_int().iloc[0], profile.points.iloc[-1]
+    assert row["upper"] == 1.0 and last["value"] > 0.99999
+    env = data["env"].str[1:].to_numpy(int)
+    same = np.equal.outer(data["gen"].to_numpy(), data["gen"].to_numpy())
+    X, y = np.eye(4)[env], data["y"].to_numpy()
+
+    def covariance(x):
+        return np.outer(x[:4], x[:4]) + np.diag(x[4:8] ** 2)
+
+    def deviance(x):
+        V = same * covariance(x)[np.ix_(env, env)] + x[8] ** 2 * np.eye(len(y))
+        inner = np.linalg.inv(V)
+        b = np.linalg.solve(X.T @ inner @ X, X.T @ inner @ y)
+        return np.linalg.slogdet(V)[1] + (y - X @ b) @ inner @ (y - X @ b)
+
+    def correlation(x):
+        T = covariance(x)
+        return T[0, 1] / np.sqrt(T[0, 0] * T[1, 1])
+
+    start = np.array([1.2, 1.0, 0.8, 1.1, 0.7, 0.7, 0.7, 0.7, 1.0])
+    least = minimize(deviance, start, method="SLSQP", options={"ftol": 1e-10, "maxiter": 300})
+    for limit, rise in ((row["lower"], chi2.ppf(0.95, 1)), (last["value"], last["zeta"] ** 2)):
+        held = minimize(
+            deviance, least.x, method="SLSQP", options={"ftol": 1e-10, "maxiter": 300},
+            constraints={"type": "eq", "fun": lambda x, limit=limit: correlation(x) - limit},
+        )  # fmt: skip
+        assert held.fun - least.fun == pytest.approx(rise, rel=1e-5)
+    one = lmm("y ~ env + rr(0 + env | gen, d=1)", data).profile("sd(gen: enve0)")
+    assert one.names == ("sd(gen: enve0)",)

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import norm
 
 from fastlmm_core import lmm
 from fastlmm_core.errors import OptionError
@@ -109,3 +110,42 @@ def test_the_dendrogram_puts_like_ones_together():
     assert np.count_nonzero(np.diff(groups[order])) == 2  # each group in one run
     assert sorted(order) == list(range(7)) and tree.shape == (6, 4)
     assert list(dendrogram(np.eye(1))[0]) == [0]
+
+
+def test_limits_are_symmetric_in_fishers_z():
+    found = lmm("y ~ env + (0 + env | gen)", TABLE).correlations(level=0.9).to_frame()
+    z, reach = np.arctanh(found["estimate"]), norm.ppf(0.95) * found["se"] / (1.0 - found["estimate"] ** 2)
+    np.testing.assert_allclose(np.arctanh(found["lower"]), z - reach, rtol=1e-10)
+    np.testing.assert_allclose(np.arctanh(found["upper"]), z + reach, rtol=1e-10)
+
+
+def test_functions_by_name_and_by_number():
+    fit = lmm("y ~ env + (0 + env | gen) + (1 | env:rep)", TABLE)
+    by_number = fit.vpredict("V2/sqrt(V1*V3) + V7/V8")
+    by_name = fit.vpredict(
+        "`cov(gen: envE1, envE2)`/sqrt(`var(gen: envE1)`*`var(gen: envE2)`) + `env:rep`/Residual"
+    )
+    assert (by_name.estimate, by_name.se) == (by_number.estimate, by_number.se)
+    for expression, words in {
+        "gen/Residual": r"'gen' has several variances; write one of `var\(gen: envE1\)`",
+        "`env:repp`": "does not know 'env:repp'.*nearest: 'env:rep'",
+        "V9": "the components are V1 to V8, or by name",
+    }.items():
+        with pytest.raises(OptionError, match=words):
+            fit.vpredict(expression)
+
+
+def test_limits_on_the_scale_of_a_function():
+    fit = lmm("y ~ env + (1 | gen)", TABLE)
+    share = fit.vpredict("gen/(gen + Residual)")
+    z, logit = norm.ppf(0.975), np.log(share.estimate / (1.0 - share.estimate))
+    ends = logit + np.array([-z, z]) * share.se / (share.estimate * (1.0 - share.estimate))
+    np.testing.assert_allclose(share.conf_int(scale="logit"), 1.0 / (1.0 + np.exp(-ends)), rtol=1e-10)
+    # the logit of the share is the log of the ratio: one interval, whichever function is asked for
+    ratio = fit.vpredict("gen/Residual").conf_int(0.95, "log")
+    np.testing.assert_allclose(
+        np.array(ratio) / (1.0 + np.array(ratio)), share.conf_int(scale="logit"), rtol=1e-9
+    )
+    np.testing.assert_allclose(share.conf_int(), share.estimate + np.array([-z, z]) * share.se)
+    with pytest.raises(OptionError, match=r"between -1 and 1, not 1.*; use 'identity'"):
+        fit.vpredict("1 + gen/Residual").conf_int(scale="atanh")

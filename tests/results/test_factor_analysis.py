@@ -7,6 +7,7 @@ import pytest
 from fastlmm_core import compare_factors, lmm
 from fastlmm_core.errors import OptionError
 from fastlmm_core.results.factor_analysis import axis_slopes
+from fastlmm_core.results.factor_shares import factor_shares
 from fastlmm_core.structures.coefficients.factor_loadings import principal_axes
 
 pytestmark = pytest.mark.filterwarnings("ignore::fastlmm_core.errors.FastLMMWarning")
@@ -185,3 +186,106 @@ def test_terms_without_factors_are_refused(two):
         lmm("y ~ env + (1 | gen)", TABLE).factor_analysis()
     with pytest.raises(OptionError, match="nearest: 'gen'"):
         two.factor_analysis("gem")
+
+
+@pytest.mark.parametrize("information", ["average", "observed"])
+def test_errors_of_shares_of_one_factor(information):
+    """As for loadings: with three environments the shares are functions of the components."""
+    table = TABLE[TABLE["env"].isin(["E1", "E2", "E3"])]
+    fit = lmm("y ~ env + fa(0 + env | gen, k=1)", table)
+    found = fit.factor_analysis(information=information)
+    products = {"V1": "V2*V4/V5", "V3": "V2*V5/V4", "V6": "V4*V5/V2"}
+    whole = fit.vpredict(f"100*({' + '.join(products.values())})/(V1 + V3 + V6)", information)
+    factor = found.factors.iloc[0]
+    np.testing.assert_allclose(
+        factor[["percent", "se_percent"]].astype(float), [whole.estimate, whole.se], rtol=1e-6
+    )
+    np.testing.assert_allclose(factor["se_cumulative"], whole.se, rtol=1e-6)
+    for (own, product), (_, row) in zip(products.items(), found.explained.iterrows(), strict=True):
+        variance = fit.vpredict(own, information)
+        np.testing.assert_allclose(row["se_variance"], variance.se, rtol=1e-6)
+        want = fit.vpredict(f"100*{product}/{own}", information)
+        if want.estimate < 99.99:
+            np.testing.assert_allclose(
+                row[["F1", "se_F1"]].astype(float), [want.estimate, want.se], rtol=1e-6
+            )
+            assert row["se_total"] == pytest.approx(want.se, rel=1e-6)
+        else:
+            assert np.isnan(row["se_total"])
+
+
+def test_shares_of_two_factors_are_differentiated():
+    """Along any move of the loadings and specific variances, by differences of the shares themselves."""
+    rng = np.random.default_rng(6)
+    gamma, psi = principal_axes(GAMMA), np.array([0.3, 0.5, 0.2, 0.4, 0.6])
+    move, change, step = rng.normal(size=(3, 5, 2)), rng.normal(size=(5, 3)), 1e-6
+    axes = axis_slopes(gamma, move).reshape(5, 2, 3)
+
+    def shares(own, specific):
+        found = factor_shares(
+            own, np.zeros((5, 2, 1)), np.zeros((1, 5, 2)), specific, np.zeros((5, 1)), lambda s: s[:, 0]
+        )
+        return np.concatenate([found.percent, found.cumulative, found.by_environment.ravel(), found.total])
+
+    for t in range(3):
+        own = factor_shares(gamma, axes, move, psi, change, lambda slopes, t=t: slopes[:, t])
+        slopes = np.concatenate(
+            [own.se_percent, own.se_cumulative, own.se_by_environment.ravel(), own.se_total]
+        )
+        up, down = (
+            shares(principal_axes(gamma + s * move[t]), psi + s * change[:, t]) for s in (step, -step)
+        )
+        np.testing.assert_allclose(slopes, (up - down) / (2 * step), rtol=1e-6, atol=1e-6)
+
+
+def heywood_table():
+    rng = np.random.default_rng(12)
+    u = rng.normal(size=(40, 1)) @ np.array([[1.4, 1.0, 0.9, 1.2]])
+    u += rng.normal(size=(40, 4)) * np.array([0.0, 0.8, 0.7, 0.9])
+    rows = [
+        (f"g{i:02d}", f"E{j}", j + u[i, j] + 0.6 * rng.normal())
+        for i in range(40)
+        for j in range(4)
+        for _ in range(2)
+    ]
+    return pd.DataFrame(rows, columns=["gen", "env", "y"])
+
+
+def test_a_specific_variance_of_zero_is_no_parameter_of_the_errors():
+    """Average information of the loadings and the other specific variances, by n x n matrices."""
+    table = heywood_table()
+    fit = lmm("y ~ env + fa(0 + env | gen, k=1)", table)
+    found = fit.factor_analysis()
+    gamma, psi = found.gamma[:, 0], found.specific
+    assert (psi < 1e-8).tolist() == [True, False, False, False]
+    env = table["env"].str[1:].to_numpy(int)
+    same = np.equal.outer(table["gen"].to_numpy(), table["gen"].to_numpy()).astype(float)
+    moves = [np.outer(np.eye(4)[j], gamma) + np.outer(gamma, np.eye(4)[j]) for j in range(4)]
+    moves += [np.diag(np.eye(4)[j]) for j in (1, 2, 3)]
+    derivatives = [same * own[np.ix_(env, env)] for own in moves] + [np.eye(len(table))]
+    T = np.outer(gamma, gamma) + np.diag(psi)
+    V, X, y = (
+        same * T[np.ix_(env, env)] + fit.sigma**2 * np.eye(len(table)),
+        np.eye(4)[env],
+        table["y"].to_numpy(),
+    )
+    inner = np.linalg.inv(V)
+    P = inner - inner @ X @ np.linalg.solve(X.T @ inner @ X, X.T @ inner)
+    f = np.array([derivative @ P @ y for derivative in derivatives])
+    covariance = np.linalg.inv(0.5 * f @ P @ f.T)
+    np.testing.assert_allclose(found.se_gamma[:, 0], np.sqrt(np.diag(covariance)[:4]), rtol=1e-3)
+    assert np.isnan(found.se_specific[0])
+    np.testing.assert_allclose(found.se_specific[1:], np.sqrt(np.diag(covariance)[4:7]), rtol=1e-3)
+    table = fit.correlations("gen").to_frame()
+    for (_, row), (j, i) in zip(
+        table.iterrows(), [(1, 0), (2, 0), (2, 1), (3, 0), (3, 1), (3, 2)], strict=True
+    ):
+        slopes = [
+            own[i, j] / np.sqrt(T[i, i] * T[j, j])
+            - 0.5 * row["estimate"] * (own[i, i] / T[i, i] + own[j, j] / T[j, j])
+            for own in moves
+        ]
+        slope = np.array([*slopes, 0.0])
+        assert row["se"] == pytest.approx(np.sqrt(slope @ covariance @ slope), rel=1e-3)
+    observed = fit.correlations("gen", information="observed").to_frame()["se"]
+    np.testing.assert_allclose(table["se"], observed, rtol=0.25)

@@ -123,9 +123,14 @@ class FactorAnalytic(FactorLoadings):
         words = describe_zero_variances(zero, names)
         if zero.all() or not self.k:
             return tuple(words)
-        heywood = zero_variances(np.append(self.specific(theta), variances.max()), least)[:-1] & ~zero
+        heywood = self.heywood(theta, least) & ~zero
         words += describe_zero_variances(heywood, names, "specific variance")
         return tuple(words + self._rank_words(theta))
+
+    def heywood(self, theta: np.ndarray, least: float = 0.0) -> np.ndarray:
+        """Coefficients (m,) whose specific variance is zero beside the largest variance, or below `least`."""
+        largest = np.diag(self.covariance(theta)).max(initial=0.0)
+        return zero_variances(np.append(self.specific(theta), largest), least)[:-1]
 
 
 def principal_factors(R: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
