@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from fastlmm_core.batch import sources, store
-from fastlmm_core.cli.fit import write_tables
+from fastlmm_core.cli.table_files import write_tables
 from fastlmm_core.errors import DependencyError
 from fastlmm_core.inference import pair_streams
 from fastlmm_core.parquet import requires_pyarrow

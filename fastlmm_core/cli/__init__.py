@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from .._version import __version__
 from ..errors import FastLMMWarning
 from .batch import add_batch
+from .gxe import add_gxe, add_gxe_options
 from .interruption import INTERRUPTED, leave_on_interrupt, say_stopped
 from .report import add_report
 from .serve import add_serve
@@ -75,10 +76,11 @@ def _parser() -> argparse.ArgumentParser:
         description="Linear mixed models: REML fits, BLUPs, marginal means, Kenward-Roger contrasts.",
     )
     parser.add_argument("--version", action="version", version=f"fastlmm {__version__}")
-    names = "{fit,batch,report,run,serve,demo,compile}"
+    names = "{fit,batch,gxe,report,run,serve,demo,compile}"
     commands = parser.add_subparsers(title="commands", required=True, metavar=names)
     _add_fit(commands)
     add_batch(commands)
+    add_gxe(commands)
     add_report(commands)
     run = commands.add_parser("run", help="answer a JSON request document (docs/request.md)")
     run.add_argument("request", nargs="?", help="JSON file, or - for standard input")
@@ -142,6 +144,9 @@ def _add_fit(commands: argparse._SubParsersAction) -> None:
         "--values", action="append", default=[], metavar="GROUP",
         help="mean + BLUP of these levels with ranks: gen",
     )  # fmt: skip
+    fit.add_argument(
+        "--gxe", metavar="GEN,ENV", help="stability, AMMI and GGE of these genotypes in environments"
+    )
     fit.add_argument("--weights", metavar="COLUMN", help="Var(e_i) = sigma^2 / w_i")
     fit.add_argument("--offset", metavar="COLUMN", help="added to the linear predictor with coefficient 1")
     fit.add_argument("--ml", action="store_true", help="maximum likelihood instead of REML")
@@ -154,6 +159,7 @@ def _add_fit(commands: argparse._SubParsersAction) -> None:
     fit.add_argument("--plot", action="store_true", help="write figures (PNG) to --out, or here")
     fit.add_argument("--report", metavar="FILE", help="write an HTML page, with --values GROUP of genotypes")
     add_limit(fit)
+    add_gxe_options(fit)
     add_structure_options(fit)
     add_source_options(fit)
     fit.set_defaults(command=_fit)

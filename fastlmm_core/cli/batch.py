@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import OptionError
+from .gxe import FOLDER as GXE
+from .gxe import add_gxe_options, print_summaries, write_gxe_figures
 from .second_stage import (
     add_second_stage,
     check_second_stage,
@@ -74,6 +76,13 @@ def add_batch(commands: argparse._SubParsersAction) -> None:
     batch.add_argument("--out", required=True, metavar="DIR", help="folder for the tables (Parquet)")
     batch.add_argument("--resume", action="store_true", help="continue what an earlier run left in --out")
     add_second_stage(batch)
+    batch.add_argument(
+        "--gxe", metavar="GROUP",
+        help="stability, AMMI and GGE of the means of all trials, which need --genotypes or --emmeans: gen; "
+        f"the tables go to {GXE}/ in --out",
+    )  # fmt: skip
+    batch.add_argument("--gxe-trait", metavar="TRAIT", help="which of several traits")
+    add_gxe_options(batch)
     engine = batch.add_mutually_exclusive_group()
     engine.add_argument(
         "--workers", type=int, metavar="N", help="threads, or processes for slow fits (default: all cores)"
@@ -101,6 +110,7 @@ def batch_command(arguments: argparse.Namespace) -> int:
     logging.getLogger("fastlmm_core.batch").setLevel(logging.ERROR)  # the command says what there is to say
     logging.getLogger("fastlmm_core.batch.store").setLevel(logging.WARNING)  # files that are made again
     check_second_stage(arguments)
+    _check_gxe(arguments)
     blups: bool | list[str] = _names(arguments.blups)
     structures, formulas = structures_given(arguments), _formulas(arguments.formula)
     options = {
@@ -132,7 +142,33 @@ def batch_command(arguments: argparse.Namespace) -> int:
         _write_figure(result, Path(arguments.out))
     if arguments.second_stage:
         print_second_stage(result, structures["relationships"], arguments)
+    if arguments.gxe:
+        _print_gxe(result, arguments)
     return FAILED if len(result.failures) else 0
+
+
+def _check_gxe(arguments: argparse.Namespace) -> None:
+    """Raises OptionError before the first trial is fitted."""
+    if arguments.gxe is None:
+        if arguments.gxe_trait:
+            raise OptionError("--gxe-trait belongs to --gxe GROUP")
+        return
+    if arguments.gxe not in (arguments.genotypes, *arguments.emmeans):
+        name = arguments.gxe
+        raise OptionError(f"--gxe {name} needs its means: --genotypes {name}, or --emmeans {name} if fixed")
+
+
+def _print_gxe(result: BatchResult, arguments: argparse.Namespace) -> None:
+    """Summaries over the trials, printed and as CSV; figures with --plot."""
+    from ..multi_environment.summaries import gxe
+    from .table_files import write_tables
+
+    found = gxe(result, arguments.gxe, value=arguments.gxe_trait, common=arguments.common)
+    print()
+    tables = print_summaries(found, arguments)
+    write_tables(tables, Path(arguments.out) / GXE, "csv")
+    if arguments.plot:
+        write_gxe_figures(found, Path(arguments.out) / GXE, arguments.scale)
 
 
 def silence_dask() -> None:

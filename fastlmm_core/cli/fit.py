@@ -14,15 +14,17 @@ from ..display.rendering import Table
 from ..errors import DataError, OptionError, nearest_names
 from ..inference.estimates import DDF_WORDS
 from ..reading import notes_of, read_options, read_table
-from ..reading.parquet import requires_pyarrow
 from ..results.factor_analysis import has_factors
 from ..results.summary import shown_ddf
+from .gxe import print_summaries, write_gxe_figures
 from .source_options import arguments_of_reader, listed_names
 from .strangers import limits_given
 from .structure_options import structures_given
+from .table_files import make_folder, write_tables
 
 if TYPE_CHECKING:
     from ..inference.mean_tables import EmmeansTable
+    from ..multi_environment.summaries import GxE
     from ..results.factor_analysis import FactorAnalysis
     from ..results.fit import LMMFit
 
@@ -49,13 +51,30 @@ def fit_command(arguments: argparse.Namespace) -> int:
     )
     shown, tables, means = _answers(fit, arguments)
     print("\n\n".join(str(part) for part in shown))
+    summaries = _gxe(fit, arguments)
+    if summaries is not None:
+        print()
+        own = print_summaries(summaries, arguments)
+        tables |= {f"gxe_{name}": table for name, table in own.items()}
     if arguments.out:
         write_tables(tables, Path(arguments.out), arguments.format)
     if arguments.plot:
         _write_figures(fit, means, Path(arguments.out or "."))
+    if arguments.plot and summaries is not None:
+        write_gxe_figures(summaries, Path(arguments.out or "."), arguments.scale)
     if arguments.report:
         _write_report(fit, arguments, frame)
     return 0
+
+
+def _gxe(fit: LMMFit, arguments: argparse.Namespace) -> GxE | None:
+    """Summaries of the genotypes in environments that ``--gxe gen,env`` names."""
+    from ..multi_environment.summaries import gxe
+
+    if arguments.gxe is None:
+        return None
+    genotype, environment = listed_names([arguments.gxe])
+    return gxe(fit, genotype, environment, common=arguments.common)
 
 
 def _write_report(fit: LMMFit, arguments: argparse.Namespace, frame: pd.DataFrame) -> None:
@@ -137,6 +156,8 @@ def _check_arguments(arguments: argparse.Namespace) -> None:
     for option in ("adjust", "ref"):
         if getattr(arguments, option) and not arguments.contrasts:
             raise OptionError(f"--{option} belongs to --contrasts METHOD")
+    if arguments.gxe is not None and len(listed_names([arguments.gxe])) != 2:
+        raise OptionError(f"--gxe {arguments.gxe} names two factors: --gxe gen,env")
     if not 0 < arguments.level < 1:
         raise OptionError(f"--level {arguments.level} must lie between 0 and 1")
 
@@ -150,39 +171,6 @@ def _known(frame: pd.DataFrame, name: str | None, option: str) -> Any:
 def slug(spec: str) -> str:
     """A file name's part for a specification: "V | N" gives "V_by_N"."""
     return re.sub(r"\W+", "_", spec.lstrip("~ ").replace("|", " by ")).strip("_") or "overall"
-
-
-def write_tables(tables: dict[str, pd.DataFrame], folder: Path, form: str) -> list[Path]:
-    """Write each table to `folder` as csv, parquet or json (records), unrounded, and say so.
-
-    Raises
-    ------
-    DataError
-        When the folder cannot be made.
-    DependencyError
-        For parquet without pyarrow.
-    """
-    _make_folder(folder)
-    written = []
-    for name, frame in tables.items():
-        target = folder / f"{name}.{form}"
-        if form == "csv":
-            frame.to_csv(target, index=False)
-        elif form == "json":
-            frame.to_json(target, orient="records", double_precision=15, indent=1)
-        else:
-            with requires_pyarrow():
-                frame.to_parquet(target, index=False)
-        written.append(target)
-    print(f"\n{len(written)} tables written to {folder}/: {', '.join(path.name for path in written)}")
-    return written
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as err:
-        raise DataError(f"folder '{folder}' cannot be made: {err.strerror}") from err
 
 
 def _write_figures(fit: LMMFit, means: dict[str, Any], folder: Path) -> None:
@@ -199,7 +187,7 @@ def _write_figures(fit: LMMFit, means: dict[str, Any], folder: Path) -> None:
     )
     from ..results.field_layout import own_field
 
-    _make_folder(folder)
+    make_folder(folder)
     written = []
     for spec, table in means.items():
         written.append(save(plot_emmeans(table), folder / f"emmeans_{slug(spec)}.png"))

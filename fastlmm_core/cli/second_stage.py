@@ -72,7 +72,8 @@ def print_second_stage(
 ) -> None:  # fmt: skip
     """Fit, print the summary, write the tables as CSV."""
     from ..batch import second_stage
-    from .fit import slug, write_tables
+    from .fit import slug
+    from .table_files import write_tables
 
     fit = second_stage(
         result, arguments.second_stage, relationships=relationships, weights=arguments.stage_weights,

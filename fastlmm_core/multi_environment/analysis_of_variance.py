@@ -43,7 +43,8 @@ def anova_table(table: TwoWayTable) -> FigureTable:
          "F": [*F, np.nan], "p": [*p, np.nan]}
     )  # fmt: skip
     known = np.isfinite(error)
-    notes = (f"{r:g} plots a mean.",) if known else ("No error is known: the interaction has no test.",)
+    plots = (f"{r:g} plots a mean.",) if r != 1.0 else ()
+    notes = plots if known else ("No error is known: the interaction has no test.",)
     if table.shrunken:
         notes = (SHRUNKEN,)
     return FigureTable(frame if known else frame[:-1], f"Analysis of variance ({table.source})", notes)

@@ -62,6 +62,19 @@ class GGE(Displayed):
             self.right * self.size ** (1.0 - part), self.percent, "PC", "GGE biplot",
         )  # fmt: skip
 
+    def with_axes(self, frame: pd.DataFrame, scores: np.ndarray) -> pd.DataFrame:
+        """The frame (r rows) with coordinates (r, k) on the first two axes, PC1 and PC2.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, gxe
+        >>> wheat = gxe(datasets.load("winter_wheat"), "gen", "env", "yield").gge()
+        >>> wheat.with_axes(wheat.environments(), wheat.biplot.column_scores).columns.tolist()[-2:]
+        ['PC1', 'PC2']
+        """
+        names = [f"PC{i + 1}" for i in range(min(2, scores.shape[1]))]
+        return pd.concat([frame, pd.DataFrame(scores[:, : len(names)], columns=names)], axis=1)
+
     @titled("Who wins where")
     def winners(self, axes: int = 2) -> pd.DataFrame:
         """environment, genotype: which won where, by the first axes.

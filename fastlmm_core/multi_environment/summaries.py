@@ -15,6 +15,7 @@ from fastlmm_core.gate import public
 from fastlmm_core.inference.figure_tables import FigureTable
 from fastlmm_core.multi_environment.ammi import AMMI, ammi
 from fastlmm_core.multi_environment.analysis_of_variance import anova_table
+from fastlmm_core.multi_environment.batch_means import from_batch
 from fastlmm_core.multi_environment.fitted_means import from_fit
 from fastlmm_core.multi_environment.gge import GGE, PARTITIONS, SCALES, gge
 from fastlmm_core.multi_environment.stability import stability_table
@@ -24,9 +25,10 @@ from fastlmm_core.multi_environment.two_way_table import (
     from_long,
     from_wide,
     given_error,
+    in_all,
 )
 from fastlmm_core.multi_environment.variance_shares import fitted_shares, table_shares
-from fastlmm_core.options import NAME, one_of, optional, whole
+from fastlmm_core.options import NAME, SWITCH, one_of, optional, whole
 
 if TYPE_CHECKING:
     from fastlmm_core.results.fit import LMMFit
@@ -199,7 +201,47 @@ class GxE(Displayed):
         """
         return gge(self.table, scale, partition)
 
-    def summary(self) -> TableGroup:
+    @public(axes=whole(1), best=one_of(BEST), scale=one_of(SCALES))
+    def tables(self, axes: int = 2, best: str = "highest", scale: str = "none") -> dict[str, pd.DataFrame]:
+        """Every summary as a frame, by name: what ``fastlmm gxe --out`` writes and a request answers.
+
+        means (genotype and a column an environment), anova, variance_shares, stability; ammi_axes,
+        ammi_genotypes, ammi_environments, ammi_winners; gge_axes, gge_genotypes (ranking, and coordinates on
+        two axes of the biplot), gge_environments, gge_winners.
+
+        Parameters
+        ----------
+        axes : int
+            Of AMMI.
+        best : {"highest", "lowest"}
+            Of the superiority measure.
+        scale : {"none", "sd"}
+            Of GGE.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, gxe
+        >>> wheat = gxe(datasets.load("winter_wheat"), "gen", "env", "yield")
+        >>> list(wheat.tables())[:4]
+        ['means', 'anova', 'variance_shares', 'stability']
+        """
+        model, biplot = self.ammi(axes), self.gge(scale)
+        return {
+            "means": pd.DataFrame(self.to_frame()).reset_index(names="genotype"),
+            "anova": self.anova().to_frame(),
+            "variance_shares": self.variance_shares().to_frame(),
+            "stability": self.stability(best).to_frame(),
+            "ammi_axes": model.anova.to_frame(),
+            "ammi_genotypes": model.genotype_scores,
+            "ammi_environments": model.environment_scores,
+            "ammi_winners": model.winners(),
+            "gge_axes": biplot.axes().to_frame(),
+            "gge_genotypes": biplot.with_axes(biplot.ranking(), biplot.biplot.row_scores),
+            "gge_environments": biplot.with_axes(biplot.environments(), biplot.biplot.column_scores),
+            "gge_winners": biplot.winners(),
+        }
+
+    def summary(self, axes: int = 2) -> TableGroup:
         """Analysis of variance, variance shares and the axes of AMMI.
 
         Examples
@@ -210,8 +252,7 @@ class GxE(Displayed):
         '18 genotypes in 9 environments: means of yield'
         """
         g, e = self.table.means.shape
-        axes = self.ammi(min(2, g - 1, e - 1)).anova
-        parts = [part._shown() for part in (self.anova(), self.variance_shares(), axes)]
+        parts = [part._shown() for part in (self.anova(), self.variance_shares(), self.ammi(axes).anova)]
         return TableGroup(f"{g} genotypes in {e} environments: {self.table.source}", tuple(parts))
 
     def _shown(self) -> TableGroup:
@@ -224,27 +265,36 @@ POSITIVE = {"type": "number", "exclusiveMinimum": 0}
 @public(
     genotype=optional(NAME), environment=optional(NAME), value=optional(NAME), block=optional(NAME),
     replications=optional(POSITIVE), error_ms=optional(POSITIVE), error_df=optional(POSITIVE),
+    common=SWITCH,
 )  # fmt: skip
 def gxe(
     source: Any, genotype: str | None = None, environment: str | None = None, value: str | None = None, *,
     block: str | None = None, replications: float | None = None, error_ms: float | None = None,
-    error_df: float | None = None,
+    error_df: float | None = None, common: bool = False,
 ) -> GxE:  # fmt: skip
-    """Genotype by environment summaries of a two-way table of means, of plots, or of a fit.
+    """Genotype by environment summaries of a two-way table of means, of plots, of a fit, or of a batch.
 
     Parameters
     ----------
-    source : DataFrame or LMMFit
-        A wide table (genotypes as index, environments as columns), a long one, or a fit. A fit gives the
-        adjusted means of its cells where both factors are fixed, and predictions where genotypes are random.
+    source : DataFrame, LMMFit or BatchResult
+        A wide table (genotypes as index, environments as columns), a long one, a fit, or a batch. A fit gives
+        the adjusted means of its cells where both factors are fixed, and predictions where genotypes are
+        random. A batch gives the means of its trials, which are the environments: BLUEs of its
+        ``genotypes=``, or marginal means of ``emmeans=``.
     genotype, environment : str
-        Columns of a long table, or factors of a fit.
+        Columns of a long table, or factors of a fit. Of a batch the environments are its trials, or one of
+        the keys where that names a trial.
     value : str
-        Column of a long table: means, or plots that are averaged within cells.
+        Column of a long table: means, or plots that are averaged within cells. Of a batch one of several
+        traits.
     block : str, optional
         Complete blocks within environments, which the error of a table of plots is freed of.
     replications, error_ms, error_df : float, optional
-        Plots of a mean, variance of a plot and its degrees of freedom, where `source` does not say.
+        Plots of a mean, variance of a plot and its degrees of freedom, where `source` does not say. A batch
+        knows the error of its means with ``genotypes=`` (from the mean standard error of a difference), and,
+        without degrees of freedom, with ``emmeans=`` and ``covariances=True``.
+    common : bool
+        Leave out genotypes that are not in every environment.
 
     Returns
     -------
@@ -270,12 +320,18 @@ def gxe(
         if value is not None or block is not None:
             raise OptionError("gxe() of a fit takes no value= and no block=: both are in the model")
         table, fit, names = from_fit(source, genotype, environment), source, (genotype, environment)
+    elif hasattr(source, "plan") and hasattr(source, "fits"):
+        if genotype is None:
+            raise OptionError("gxe() of a batch needs genotype=, the factor whose means it has")
+        if block is not None:
+            raise OptionError("gxe() of a batch takes no block=: it is in the model")
+        table, fit, names = from_batch(source, genotype, environment, value), None, None
     elif isinstance(source, pd.DataFrame):
         table, fit, names = _of_frame(source, genotype, environment, value, block), None, None
     else:
-        raise DataError(f"gxe() takes a pandas DataFrame or a fit, not {type(source).__name__}")
+        raise DataError(f"gxe() takes a pandas DataFrame, a fit or a batch, not {type(source).__name__}")
     table = given_error(table, replications=replications, error_ms=error_ms, error_df=error_df)
-    return GxE(checked(table), fit, names or ("genotype", "environment"))
+    return GxE(checked(in_all(table) if common else table), fit, names or ("genotype", "environment"))
 
 
 def _of_frame(

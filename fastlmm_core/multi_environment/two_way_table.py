@@ -84,8 +84,8 @@ def checked(table: TwoWayTable) -> TwoWayTable:
     if gaps.size:
         cells = [f"{table.genotypes[i]} in {table.environments[j]}" for i, j in gaps]
         raise DataError(
-            f"{len(gaps)} of {g * e} cells have no mean: {name_list(cells, 4)}; leave out these genotypes or "
-            "environments, or give a fit with fa(0 + env | gen), which predicts them"
+            f"{len(gaps)} of {g * e} cells have no mean: {name_list(cells, 4)}; common=True leaves out "
+            "these genotypes; or give a fit with fa(0 + env | gen), which predicts them"
         )
     return table
 
@@ -164,6 +164,16 @@ def _beside_blocks(
         plots - plots.mean(axis=2, keepdims=True) - plots.mean(axis=0) + plots.mean(axis=(0, 2))[:, None]
     )
     return residual.ravel(), float(shape[1] * (shape[0] - 1) * (len(blocks) - 1))
+
+
+def in_all(table: TwoWayTable) -> TwoWayTable:
+    """The genotypes with a mean in every environment alone."""
+    kept = np.isfinite(table.means).all(axis=1)
+    if kept.all():
+        return table
+    genotypes = tuple(name for name, own in zip(table.genotypes, kept, strict=True) if own)
+    words = f"{table.source}; {kept.sum()} of {kept.size} genotypes are in all environments"
+    return replace(table, genotypes=genotypes, means=table.means[kept], source=words)
 
 
 def given_error(table: TwoWayTable, **known: float | None) -> TwoWayTable:

@@ -98,6 +98,17 @@ VALUES = record(
     },
     ["term"],
 )
+GXE: dict[str, Kind] = {
+    "genotype": _said(NAME, "factor of the genotypes"),
+    "axes": _said(whole(1), "of AMMI", default=2),
+    "best": _said(one_of(("highest", "lowest")), "value, for the superiority measure", default="highest"),
+    "scale": _said(one_of(("none", "sd")), "of environments, for GGE", default="none"),
+    "common": _said(FLAG, "leave out genotypes that are not in every environment", default=False),
+}
+GXE_OF_FIT = record(
+    {**GXE, "environment": _said(NAME, "factor of the environments")}, ["genotype", "environment"]
+)
+GXE_OF_TRIALS = record({**GXE, "trait": _said(NAME, "which of several traits")}, ["genotype"])
 FUNCTION = record({"label": NAME, "expr": TEXT}, ["expr"])
 ANOVA = record(
     {
@@ -173,6 +184,7 @@ REQUEST = record(
         "vpredict": _said(list_of(FUNCTION), "ask for functions of the components V1, V2, ..."),
         "heritability": _said(list_of(NAME), "ask for the heritability of the levels of these factors"),
         "genotype_values": _said(list_of(VALUES), "ask for mean + BLUP with ranks"),
+        "gxe": _said(GXE_OF_FIT, "ask for stability, AMMI and GGE of genotypes in environments"),
         "marker_effects": _said(FLAG, "ask for the effects of the markers of vm(gen, M)", default=False),
         "correlations": _said(FLAG, "ask for correlations within terms and residual", default=False),
         "factor_analysis": either(_said(FLAG, "ask for the report of fa(), rr(), or that of a group"), NAME),
@@ -221,6 +233,7 @@ TRIALS = record(
         "blups": _said(either(FLAG, NAMES), "BLUPs and heritability of these"),
         "genotypes": _said(NAME, "values with ranks, heritabilities and a row for each trial"),
         "covariances": _said(FLAG, "the covariance of the means", default=False),
+        "gxe": _said(GXE_OF_TRIALS, "stability, AMMI and GGE of the means of `genotypes` or `emmeans`"),
         "ddf": _said(DDF, "df method"),
         "level": _said(LEVEL, "of the intervals", default=0.95),
     },

@@ -11,6 +11,7 @@ import pandas as pd
 
 from ..errors import OptionError
 from .functions import functions_block, prediction_block
+from .genotypes_in_environments import gxe_section
 from .schema import GRID_OPTIONS
 from .structures import (
     block_sections,
@@ -358,6 +359,7 @@ SECTIONS: dict[str, Section] = {
     "genotype_values": _blocks("genotype_values", values_block),
     "correlations": lambda fit, request: correlation_section(fit),
     "factor_analysis": lambda fit, request: factor_section(fit, _named(request["factor_analysis"])),
+    "gxe": lambda fit, request: gxe_section(fit, request["gxe"]),
     "marker_effects": lambda fit, request: marker_section(fit),
     "satterthwaite": lambda fit, request: {"df": _by_term(fit.fixed_effects(ddf="satterthwaite"), "df")},
     "anova": lambda fit, request: anova_section(fit, request["anova"]),

@@ -16,7 +16,7 @@ from ..reading import notes_of, read_options, read_table
 from .document import Reach, checked_questions, checked_request, checked_trials
 from .schema import READING
 from .sections import SECTIONS, fit_section, plain
-from .trials import fit_trials, table_sections
+from .trials import fit_trials, gxe_of_trials, table_sections
 
 if TYPE_CHECKING:
     from ..results.fit import LMMFit
@@ -102,7 +102,7 @@ class Session:
         related = read_relationships(request.get("relationships"), self._reach)
         batch = fit_trials(request, frame, related, self._limits)
         notes = {"notes": batch.notes} if batch.notes else {}
-        return {**table_sections(batch), **notes}
+        return {**table_sections(batch), **gxe_of_trials(batch, request), **notes}
 
 
 class UnknownFitError(OptionError):

@@ -31,6 +31,18 @@ def fit_trials(
     )  # fmt: skip
 
 
+def gxe_of_trials(batch: BatchResult, request: Mapping[str, Any]) -> dict[str, Any]:
+    """``gxe``: summaries of the means of all trials, where they are asked for."""
+    from ..multi_environment.summaries import gxe
+    from .genotypes_in_environments import gxe_answer
+
+    own = request.get("gxe")
+    if own is None:
+        return {}
+    found = gxe(batch, own["genotype"], value=own.get("trait"), common=own.get("common", False))
+    return {"gxe": gxe_answer(found, own)}
+
+
 def table_sections(batch: BatchResult) -> dict[str, Any]:
     """``tables``: by name an object of columns, as requests write tables themselves."""
     return {

@@ -239,7 +239,7 @@ def test_wrong_tables_are_refused_by_name():
         gxe(data, "gen")
     with pytest.raises(DataError, match="no column 'yeild'; nearest: 'yield'"):
         gxe(datasets.load("winter_wheat"), "gen", "env", "yeild")
-    with pytest.raises(DataError, match="takes a pandas DataFrame or a fit, not list"):
+    with pytest.raises(DataError, match="takes a pandas DataFrame, a fit or a batch, not list"):
         gxe([1, 2])
     with pytest.raises(OptionError, match="k=9 may be 1 to 4"):
         gxe(data).ammi(9)

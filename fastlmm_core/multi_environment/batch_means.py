@@ -1,0 +1,116 @@
+"""Two-way means of a batch: those of its trials, and what is known of their errors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from fastlmm_core.errors import DataError, OptionError, name_list, nearest_names
+from fastlmm_core.multi_environment.two_way_table import TwoWayTable
+
+if TYPE_CHECKING:
+    from fastlmm_core.batch.result import BatchResult
+
+BETWEEN = " "
+
+
+def from_batch(
+    batch: BatchResult, genotype: str, environment: str | None, trait: str | None
+) -> TwoWayTable:  # fmt: skip
+    """Means of every genotype in every trial: its BLUEs (``genotypes=``), or marginal means (``emmeans=``).
+
+    The error of a mean is half the mean variance of a difference, over all trials; its degrees of freedom are
+    those of Satterthwaite for a mean of independent estimates, (sum v)^2 / sum (v^2 / df).
+
+    Raises
+    ------
+    OptionError
+        When the batch has no means of that factor, several traits, or no such key.
+    DataError
+        When no trial gave means, or several stand for one environment.
+    """
+    means, name = _means(batch, genotype), _trait(batch, trait)
+    means = means[means["trait"].astype(str) == name]
+    keys = _keys(batch, environment)
+    labels = means[keys].astype(str).agg(BETWEEN.join, axis=1) if keys else pd.Series("", index=means.index)
+    y = means["estimate"].to_numpy(float)
+    cells = pd.DataFrame({"g": means[genotype].astype(str).to_numpy(), "e": labels.to_numpy(), "y": y})
+    cells = cells[np.isfinite(y)]
+    if not len(cells):
+        raise DataError("no trial of the batch gave means; its table `fits` says why")
+    twice = cells[cells.duplicated(["g", "e"])]
+    if len(twice):
+        own = twice.iloc[0]
+        raise DataError(
+            f"'{own['g']}' has several means in '{own['e']}'; a trial is named by {name_list(batch.plan.by)}"
+        )
+    wide = cells.pivot(index="g", columns="e", values="y")
+    variance, df = _error(batch, genotype, name, list(dict.fromkeys(cells["e"])), keys)
+    return TwoWayTable(
+        tuple(wide.index), tuple(wide.columns), wide.to_numpy(float), 1.0, variance, df,
+        f"means of {name} in the trials of the batch",
+    )  # fmt: skip
+
+
+def _means(batch: BatchResult, genotype: str) -> pd.DataFrame:
+    """The table with a mean for every genotype of every trial."""
+    plan = batch.plan
+    if plan.genotypes == genotype:
+        return batch.blues
+    if genotype not in plan.emmeans:
+        known = [own for own in (plan.genotypes, *plan.emmeans) if own]
+        raise OptionError(
+            f"the batch has no means of '{genotype}'{nearest_names(genotype, known)}; ask for them with "
+            f"genotypes='{genotype}', or emmeans='{genotype}' where it is fixed"
+        )
+    table = batch.emmeans
+    return table[table["spec"] == genotype] if len(plan.emmeans) > 1 else table
+
+
+def _trait(batch: BatchResult, trait: str | None) -> str:
+    known = batch.plan.labels
+    if trait is None and len(known) > 1:
+        raise OptionError(f"the batch has several traits: give value=, one of {name_list(known)}")
+    if trait is not None and trait not in known:
+        raise OptionError(f"value='{trait}' is no trait of the batch{nearest_names(trait, known)}")
+    return str(known[0] if trait is None else trait)
+
+
+def _keys(batch: BatchResult, environment: str | None) -> list[str]:
+    """Keys that name an environment: those of the trials, or the one that is asked for."""
+    keys = list(batch.plan.by)
+    if environment is None:
+        return keys
+    if environment not in keys:
+        raise OptionError(f"environment='{environment}' names no trials{nearest_names(environment, keys)}")
+    return [environment]
+
+
+def _error(
+    batch: BatchResult, genotype: str, trait: str, environments: list[str], keys: list[str]
+) -> tuple[float, float]:
+    """Error variance of a mean and its degrees of freedom; NaN where the batch keeps nothing of it."""
+    if batch.plan.genotypes == genotype:
+        own = batch.trials
+        own = own[own["trait"].astype(str) == trait]
+        own = own[own[keys].astype(str).agg(BETWEEN.join, axis=1).isin(environments)] if keys else own
+        v, df = 0.5 * own["sed_mean"].to_numpy(float) ** 2, own["df_error"].to_numpy(float)
+        if not v.size or not np.isfinite(v).all():
+            return np.nan, np.nan
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return float(v.mean()), float(v.sum() ** 2 / np.sum(v**2 / df))
+    if not batch.plan.covariances:
+        return np.nan, np.nan
+    from fastlmm_core.batch.stages import stage_means
+
+    found = stage_means(batch, trait, genotype if len(batch.plan.emmeans) > 1 else None)
+    v = np.array([half_difference(block) for block in found.covariance.blocks if len(block) > 1])
+    return (float(v.mean()) if v.size else np.nan), np.nan
+
+
+def half_difference(covariance: np.ndarray) -> float:
+    """Half the mean variance of a difference of two of m means, from their covariance (m, m)."""
+    m = len(covariance)
+    return float(np.trace(covariance) / m - (covariance.sum() - np.trace(covariance)) / (m * (m - 1.0)))
