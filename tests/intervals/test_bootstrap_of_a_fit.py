@@ -13,7 +13,7 @@ from fastlmm_core.intervals.refits import Refitter
 from fastlmm_core.intervals.residual_bootstrap import inflated, residual_draw
 
 pytestmark = pytest.mark.filterwarnings("ignore::fastlmm_core.errors.FastLMMWarning")
-BOOTMER = json.loads((Path(__file__).parent / "reference" / "bootmer.json").read_text())
+BOOTMER = json.loads((Path(__file__).parent / "reference" / "bootmer.json").read_text())["cases"]
 
 
 @pytest.fixture(scope="module")
@@ -26,15 +26,40 @@ def many(sleep):
     return sleep.bootstrap(10_000, seed=1)
 
 
-def test_the_distribution_is_that_of_bootmer(many):
-    """Kolmogorov's bound at 1e-3 for two samples, of 4,000 and of 10,000."""
-    bound = 1.95 * np.sqrt(1.0 / BOOTMER["n"] + 1e-4)
-    probs, quantiles = np.array(BOOTMER["probs"]), np.array(BOOTMER["quantiles"])
-    assert list(many.names) == BOOTMER["parameters"]
-    for j in range(len(many.names)):
-        own = np.sort(many.draws[np.isfinite(many.draws[:, j]), j])
-        share = np.searchsorted(own, quantiles[:, j]) / own.size
-        assert np.abs(share - probs).max() < bound, many.names[j]
+@pytest.mark.parametrize("case", BOOTMER)
+def test_the_distribution_is_that_of_bootmer(many, case):
+    """Kolmogorov's bound at 1e-3 for two samples, beside the atom of variances estimated as zero."""
+    want = BOOTMER[case]
+    boot = (
+        many if case == "sleepstudy" else lmm(want["formula"], datasets.load(case)).bootstrap(10_000, seed=1)
+    )
+    bound = 1.95 * np.sqrt(1.0 / want["n"] + 1e-4)
+    probs, quantiles = np.array(want["probs"]), np.array(want["quantiles"])
+    assert list(boot.names) == want["parameters"]
+    for j, name in enumerate(boot.names):
+        own = np.sort(boot.draws[np.isfinite(boot.draws[:, j]), j])
+        known = probs > (want["zero"] if j == 0 else 0.0)
+        share = np.searchsorted(own, quantiles[known, j], side="right") / own.size
+        assert np.abs(share - probs[known]).max() < bound, name
+    zero = float(np.mean(boot.draws[:, 0] < 1e-4 * boot.draws[:, 0].mean()))
+    spread = np.sqrt(want["zero"] * (1.0 - want["zero"]) * (1.0 / want["n"] + 1e-4))
+    assert abs(zero - want["zero"]) < 3.3 * spread + 1e-3
+
+
+def test_intervals_of_dyestuff_are_those_of_bootmer():
+    """Its percentiles, to within the probability that 8,000 and 10,000 draws leave open."""
+    want = BOOTMER["dyestuff"]
+    table = lmm(want["formula"], datasets.load("dyestuff")).conf_int("bootstrap", n=10_000, seed=1)
+    assert list(table["parameter"]) == want["parameters"]
+    probs, quantiles = np.array(want["probs"]), np.array(want["quantiles"])
+    for (_, row), column in zip(table.iterrows(), quantiles.T, strict=True):
+        ends = np.interp([row["lower"], row["upper"]], column, probs)
+        tolerance = 3.3 * np.sqrt(0.025 * 0.975 * (1.0 / want["n"] + 1e-4))
+        assert abs(ends[1] - 0.975) < tolerance, row["parameter"]
+        if row["lower"] > 0.0:
+            assert abs(ends[0] - 0.025) < tolerance, row["parameter"]
+        else:  # within the atom at zero, of bootMer's draws too
+            assert want["zero"] > 0.025 + tolerance
 
 
 @pytest.mark.parametrize("reml", [True, False])
