@@ -145,6 +145,13 @@ def _add_fit(commands: argparse._SubParsersAction) -> None:
         help="mean + BLUP of these levels with ranks: gen",
     )  # fmt: skip
     fit.add_argument(
+        "--select", type=int, metavar="K", help="the K best of --values, and the gain from selecting them"
+    )
+    fit.add_argument(
+        "--check", metavar="LEVEL",
+        help="probability of every genotype of --values to be better than this one, which is no candidate",
+    )  # fmt: skip
+    fit.add_argument(
         "--gxe", metavar="GEN,ENV", help="stability, AMMI and GGE of these genotypes in environments"
     )
     fit.add_argument("--weights", metavar="COLUMN", help="Var(e_i) = sigma^2 / w_i")

@@ -116,15 +116,23 @@ def _answers(
         tables[f"heritability_{slug(term)}"] = found.to_frame()
     for term in arguments.values:
         values = fit.genotype_values(term, level=arguments.level)
+        if arguments.check:
+            beside = values.against(arguments.check)
+            values = values.without(arguments.check)
+            shown.append(beside)
+            tables[f"against_{slug(arguments.check)}"] = beside.to_frame()
         shown.append(values)
         tables[f"genotype_values_{slug(term)}"] = values.to_frame()
+        if arguments.select:
+            shown += [values.best(arguments.select), values.select(arguments.select)]
     if fit.design.random:
         tables["blups"] = fit.blups(level=arguments.level)
     for analysis in factor_analyses(fit):
         shown.append(analysis)
         name = slug(analysis.group)
         tables |= {
-            f"{part}_{name}": getattr(analysis, part) for part in ("loadings", "scores", "performance")
+            f"{part}_{name}": getattr(analysis, part)
+            for part in ("factors", "loadings", "explained", "scores", "performance")
         }
     return shown, {**tables, **_field_tables(fit)}, means
 
@@ -158,6 +166,9 @@ def _check_arguments(arguments: argparse.Namespace) -> None:
             raise OptionError(f"--{option} belongs to --contrasts METHOD")
     if arguments.gxe is not None and len(listed_names([arguments.gxe])) != 2:
         raise OptionError(f"--gxe {arguments.gxe} names two factors: --gxe gen,env")
+    for option in ("check", "select"):
+        if getattr(arguments, option) and not arguments.values:
+            raise OptionError(f"--{option} belongs to --values GROUP")
     if not 0 < arguments.level < 1:
         raise OptionError(f"--level {arguments.level} must lie between 0 and 1")
 

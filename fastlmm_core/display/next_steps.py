@@ -32,7 +32,9 @@ NEXT_STEPS: dict[str, tuple[str, ...]] = {
     "FigureTable": (".to_frame()",),
     "CorrelationTable": (".matrix(group)", ".errors(group)", ".to_frame()", "plots.plot_correlations(fit)"),
     "HeritabilityTable": ('["cullis"]', ".by_level", ".pairs", ".to_frame()"),
-    "GenotypeValues": (".best(5)", ".select(5)", ".index(weights)", ".to_frame()"),
+    "GenotypeValues": (
+        ".best(5)", ".select(5)", ".against(check)", ".without(checks)", ".index(weights)", ".to_frame()",
+    ),
     "FactorAnalysis": (
         ".loadings", ".explained", ".scores", ".performance", "plots.plot_latent_regressions(analysis)",
     ),

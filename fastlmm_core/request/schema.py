@@ -95,6 +95,13 @@ VALUES = record(
         "by": _said(either(NAME, list_of(NAME)), "values within the levels of these"),
         "level": _said(LEVEL, "of the intervals", default=0.95),
         "largest": _said(FLAG, "large values are good", default=True),
+        "without": _said(list_of(SCALAR), "genotypes that are no candidates, such as checks"),
+        "index": _said(table_of(NUMBER), "weights of the levels of `by`: values of their weighted sum"),
+        "per": _said(one_of(("unit", "sd")), "what a weight counts", default="unit"),
+        "best": _said(whole(1), "ask for so many best with their probability of being right"),
+        "select": _said(whole(1), "ask for the gain from selecting so many, of an index in every part too"),
+        "check": _said(SCALAR, "ask for the probability of every genotype to be better than this one"),
+        "margin": _said(NUMBER, "by how much better", default=0),
     },
     ["term"],
 )

@@ -223,7 +223,21 @@ def values_block(
     """One block of ``genotype_values``."""
     options = {key: block[key] for key in ("by", "level", "largest") if block.get(key) is not None}
     values = fit.genotype_values(block["term"], **options)
-    return {**_asked(block), "draws": values.draws, "seed": values.seed, "table": _records(values)}
+    if block.get("index") is not None:
+        values = values.index(block["index"], block.get("per", "unit"))
+    answer = {}
+    if block.get("check") is not None:  # beside all others, also those that are no candidates
+        answer["against"] = _records(values.against(block["check"], block.get("margin", 0.0)))
+    if block.get("without") is not None:
+        values = values.without(block["without"])
+    if block.get("best") is not None:
+        answer["best_table"] = _records(values.best(block["best"]))
+    if block.get("select") is not None:
+        answer["gain"] = _records(values.select(block["select"]))
+    if block.get("select") is not None and values.parts is not None:
+        answer["responses"] = _records(values.responses(block["select"]))
+    seeded = {"draws": values.draws, "seed": values.seed}
+    return {**_asked(block), **seeded, "table": _records(values), **answer}
 
 
 def contrast_block(

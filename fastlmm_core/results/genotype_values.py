@@ -2,48 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
-from scipy.special import ndtri
 
-from fastlmm_core.display.displayed import Displayed
-from fastlmm_core.display.rendering import Table
 from fastlmm_core.errors import OptionError, nearest_names
 from fastlmm_core.gate import public
 from fastlmm_core.inference.figure_tables import FigureTable
-from fastlmm_core.inference.ranking import RankDraws, draw_ranks, expected_ranks, selection_intensity
-from fastlmm_core.options import LEVEL, NUMBER, optional, table_of, whole
-from fastlmm_core.results.effect_functions import EffectFunctions, effect_functions
-from fastlmm_core.results.genotype_grid import GenotypeRows, genotype_rows
+from fastlmm_core.inference.ranking import selection_intensity
+from fastlmm_core.options import LEVEL, NUMBER, one_of, optional, table_of, whole
+from fastlmm_core.results.genotype_decisions import (
+    against_check,
+    difference_heritability,
+    gains_by_part,
+    holding_best,
+    places_without,
+    rows_kept,
+    rows_summed,
+)
+from fastlmm_core.results.genotype_grid import genotype_rows
 from fastlmm_core.results.heritability_levels import find_term
+from fastlmm_core.results.ranked_values import RankedValues
 
 if TYPE_CHECKING:
     from fastlmm_core.results.fixed_part import FixedPart
 
 DRAWS, SEED = 10_000, 1
+UNITS = ("unit", "sd")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class GenotypeValues(Displayed):
+class GenotypeValues(RankedValues):
     """Values of genotypes and the joint uncertainty of them (see ``LMMFit.genotype_values``).
 
     Attributes
     ----------
-    rows : GenotypeRows
-    by : tuple of str
-    genotype : str
-        Column of the genotypes.
-    level : float
-    largest : bool
-        Whether large values are good.
-    draws, seed : int
-        Of the simulation of ranks.
+    rows, by, genotype, level, largest, draws, seed
+        As of ``RankedValues``.
+    parts, weights : GenotypeValues and dict
+        Of an index, what it is a sum of, and how much a unit of each counts.
 
     Examples
     --------
@@ -54,105 +54,8 @@ class GenotypeValues(Displayed):
     (24, 4.981)
     """
 
-    rows: GenotypeRows
-    by: tuple[str, ...]
-    genotype: str
-    level: float
-    largest: bool
-    draws: int
-    seed: int
-
-    def __len__(self) -> int:
-        return len(self.rows.labels)
-
-    @cached_property
-    def estimate(self) -> np.ndarray:
-        """Mean + BLUP (r,)."""
-        return self.rows.functions.estimate() + self.rows.shift
-
-    @cached_property
-    def groups(self) -> list[np.ndarray]:
-        """Rows of each combination of the levels of `by`."""
-        if not self.by:
-            return [np.arange(len(self))]
-        codes = self.rows.labels.groupby(list(self.by), sort=False).ngroup().to_numpy()
-        return [np.flatnonzero(codes == g) for g in range(int(np.max(codes)) + 1)]
-
-    @cached_property
-    def _covariances(self) -> list[np.ndarray]:
-        out = []
-        for own in self.groups:
-            part = replace(self.rows.functions, unknowns=self.rows.functions.unknowns[:, own])
-            out.append(part.covariance() + np.diag(self.rows.new[own]))
-        return out
-
-    def covariance(self, group: int = 0) -> np.ndarray:
-        """Covariance (L, L) of the errors of the values in one group of `by`.
-
-        Examples
-        --------
-        >>> from fastlmm_core import datasets, lmm
-        >>> fit = lmm("yield ~ rep + (1|gen) + (1|rep:block)", datasets.load("john_alpha"))
-        >>> values = fit.genotype_values("gen")
-        >>> values.covariance().shape
-        (24, 24)
-        """
-        return self._covariances[group]
-
-    @cached_property
-    def _draws(self) -> list[RankDraws]:
-        sign = 1.0 if self.largest else -1.0
-        return [
-            draw_ranks(sign * self.estimate[own], cov, self.draws, self.seed)
-            for own, cov in zip(self.groups, self._covariances, strict=True)
-        ]
-
-    @cached_property
-    def frame(self) -> pd.DataFrame:
-        """Labels, estimate, se, lower, upper, reliability, rank and its uncertainty, one row a value."""
-        z = float(ndtri(0.5 + 0.5 * self.level))
-        parts = []
-        for g, own in enumerate(self.groups):
-            cov, estimate = self._covariances[g], self.estimate[own]
-            se, prior = np.sqrt(np.maximum(np.diag(cov), 0.0)), np.diag(self.rows.prior(own))
-            sign = 1.0 if self.largest else -1.0
-            low, high = self._draws[g].interval(self.level)
-            part = self.rows.labels.iloc[own].copy()
-            part["estimate"], part["se"] = estimate, se
-            part["lower"], part["upper"] = estimate - z * se, estimate + z * se
-            part["reliability"] = self._reliability(own, prior)
-            part["rank"] = _ranks(sign * estimate)
-            part["rank_expected"] = expected_ranks(sign * estimate, cov)
-            part["rank_se"] = self._draws[g].se
-            part["rank_lower"], part["rank_upper"] = low, high
-            part["p_best"] = self._draws[g].among(1)
-            parts.append(part)
-        return pd.concat(parts).sort_index().reset_index(drop=True)
-
-    def _reliability(self, own: np.ndarray, prior: np.ndarray) -> np.ndarray:
-        """1 - Var(u_hat - u) / Var(u) of the random part alone."""
-        functions = self.rows.functions
-        weights = {k: [sp.csr_array(part)[own] for part in parts] for k, parts in self.rows.weights.items()}
-        error = effect_variances(functions, weights) + self.rows.new[own]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(prior > 0.0, 1.0 - error / prior, 0.0)
-
-    def to_frame(self) -> pd.DataFrame:
-        """A copy of the figures, unrounded.
-
-        Examples
-        --------
-        >>> from fastlmm_core import datasets, lmm
-        >>> fit = lmm("yield ~ rep + (1|gen) + (1|rep:block)", datasets.load("john_alpha"))
-        >>> values = fit.genotype_values("gen")
-        >>> values.to_frame().nsmallest(2, "rank")["gen"].tolist()
-        ['G01', 'G05']
-        """
-        return self.frame.copy()
-
-    def _shown(self) -> Table:
-        note = f"ranks from {self.draws} draws of the joint distribution of the true values, seed {self.seed}"
-        return FigureTable(self.frame, "Genotype values:", (note,), self.by)._shown()
+    parts: GenotypeValues | None = None
+    weights: dict[str, float] = field(default_factory=dict)
 
     @public(k=whole(1))
     def best(self, k: int = 1) -> FigureTable:
@@ -190,7 +93,8 @@ class GenotypeValues(Displayed):
             part["p_among"] = self._draws[g].among(k)[chosen]
             part["p_all"] = self._draws[g].exactly(chosen)
             parts.append(part)
-        title = f"The {k} best of {self.groups[0].size}:"
+        sizes = {own.size for own in self.groups}
+        title = f"The {k} best of {sizes.pop()}:" if len(sizes) == 1 else f"The {k} best of each:"
         return FigureTable(pd.concat(parts, ignore_index=True), title, by=self.by)
 
     @public(k=optional(whole(1)), share=optional(LEVEL))
@@ -222,18 +126,15 @@ class GenotypeValues(Displayed):
           n  k  intensity    gain  gain_se      h2  response
          24  6      1.224  0.3650  0.05780  0.8091    0.4161
         """
-        if (k is None) == (share is None):
-            raise OptionError("select takes either k, how many, or share=, which part of all")
         rows = []
         for g, own in enumerate(self.groups):
-            count = k if k is not None else max(1, round(float(share or 0.0) * own.size))
-            self._check_count(count, own.size)
+            count = self._count(k, share, own.size)
             chosen = self._top(own, count)
             contrast = np.full(own.size, -1.0 / own.size)
             contrast[chosen] += 1.0 / count
             cov, prior = self._covariances[g], self.rows.prior(own)
             intensity = selection_intensity(own.size, count)
-            variance, h2 = _difference_heritability(prior, cov)
+            variance, h2 = difference_heritability(prior, cov)
             labels = dict(self.rows.labels.iloc[own[0]][list(self.by)])
             rows.append(labels | {
                 "n": own.size, "k": count, "intensity": intensity,
@@ -243,19 +144,135 @@ class GenotypeValues(Displayed):
             })  # fmt: skip
         return FigureTable(pd.DataFrame(rows), "Gain from selection:")
 
-    @public(weights=table_of(NUMBER))
-    def index(self, weights: Mapping[str, float]) -> GenotypeValues:
+    @public()
+    def without(self, genotypes: str | Sequence[Any]) -> GenotypeValues:
+        """The same without some genotypes: checks, for example, are no candidates.
+
+        Ranks, probabilities and gains are those among the others; the values stay what they are.
+
+        Raises
+        ------
+        OptionError
+            For a genotype that is not among them.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> trial = datasets.load("trials").query("trial == 'T1'")
+        >>> values = lmm("yield ~ rep + (1|gen) + (1|rep:block)", trial).genotype_values("gen")
+        >>> len(values), len(values.without("CHECK"))
+        (24, 23)
+        """
+        names = np.atleast_1d(np.asarray(genotypes, dtype=object)).tolist()
+        parts = None if self.parts is None else self.parts.without(names)
+        return replace(self, rows=rows_kept(self.rows, places_without(self.rows.labels, names)), parts=parts)
+
+    @public(margin=NUMBER)
+    def against(self, check: Any, margin: float = 0.0) -> FigureTable:
+        """Every genotype beside a check: difference, its standard error, probability to be truly better.
+
+        Parameters
+        ----------
+        check : str
+            One of the genotypes.
+        margin : float
+            By how much a genotype has to be better, units of the values.
+
+        Returns
+        -------
+        FigureTable
+            Labels, difference, se, p_better, the most probable first; the probability is exact given the
+            variances, for the values are jointly normal around the estimates.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> trial = datasets.load("trials").query("trial == 'T1'")
+        >>> values = lmm("yield ~ rep + (1|gen) + (1|rep:block)", trial).genotype_values("gen")
+        >>> values.against("CHECK", margin=0.2).to_frame().head(2)["gen"].tolist()
+        ['G05', 'G12']
+        """
+        places_without(self.rows.labels, [check])  # it has to be there
+        sign = 1.0 if self.largest else -1.0
+        parts = [against_check(own, str(check), margin, sign) for own in self._joint]
+        title = f"Better than {check}{f' by more than {margin:g}' if margin else ''}:"
+        return FigureTable(pd.concat(parts, ignore_index=True), title, by=self.by)
+
+    @public(level=LEVEL)
+    def holding_best(self, level: float = 0.95) -> FigureTable:
+        """The fewest genotypes among which the truly best one is with a probability of `level`.
+
+        Returns
+        -------
+        FigureTable
+            Labels, estimate, se, p_best, and cumulative, the probability that the best is among those so far.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("yield ~ rep + (1|gen) + (1|rep:block)", datasets.load("john_alpha"))
+        >>> fit.genotype_values("gen").holding_best(0.9).to_frame()["gen"].tolist()
+        ['G01', 'G05', 'G15', 'G19', 'G21']
+        """
+        columns = [*self.by, self.genotype, "estimate", "se", "p_best"]
+        parts = [holding_best(self.frame.iloc[own][columns], level) for own in self.groups]
+        title = f"Fewest that hold the best with probability {level:g}:"
+        return FigureTable(pd.concat(parts, ignore_index=True), title, by=self.by)
+
+    @public(k=optional(whole(1)), share=optional(LEVEL))
+    def responses(self, k: int | None = None, *, share: float | None = None) -> FigureTable:
+        """What selecting by an index does to each of its parts, traits or environments.
+
+        Parameters
+        ----------
+        k, share : int or float, optional
+            How many are selected, or which part of all.
+
+        Returns
+        -------
+        FigureTable
+            The level of `by`, its weight, `gain` and `gain_se` as ``select`` has them, and contribution,
+            weight times gain: these sum to the gain of the index.
+
+        Raises
+        ------
+        OptionError
+            When these values are no index.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("yield ~ county + (1|gen) + (1|county:gen)", datasets.load("besag_met"))
+        >>> index = fit.genotype_values("gen", by="county").index({"C1": 1.0, "C2": 2.0})
+        >>> gains = index.responses(5).to_frame()
+        >>> bool(abs(gains["contribution"].sum() - index.select(5).to_frame()["gain"][0]) < 1e-9)
+        True
+        """
+        if self.parts is None:
+            words = "genotype_values(..., by='trait').index(weights)"
+            raise OptionError(f"responses are those of an index: {words}")
+        own = self._joint[0]
+        chosen = self._top(self.groups[0], self._count(k, share, len(self)))
+        frame = gains_by_part(self.parts._joint, self.weights, own.genotypes[chosen].tolist())
+        return FigureTable(frame, f"Gain from selecting {chosen.size} of {len(self)} by the index:")
+
+    @public(weights=table_of(NUMBER), per=one_of(UNITS))
+    def index(self, weights: Mapping[str, float], per: str = "unit") -> GenotypeValues:
         """A weighted sum over the levels of `by`, traits or environments, as values of their own.
 
         Parameters
         ----------
         weights : mapping of str to float
             Economic weight of each level; levels that are not named count nothing.
+        per : {"unit", "sd"}
+            What a weight counts: a unit of the trait, or a standard deviation of the true values (the root
+            of half the mean variance of a difference), where traits have units of their own.
 
         Returns
         -------
         GenotypeValues
-            With the covariances between the levels in the errors; large values are good.
+            With the covariances between the levels in the errors; large values are good. ``responses(k)`` is
+            what selection by it does to each level.
 
         Examples
         --------
@@ -274,48 +291,12 @@ class GenotypeValues(Displayed):
                 raise OptionError(
                     f"weights: '{name}' is no level of {self.by[0]}{nearest_names(name, levels)}"
                 )
-        genotypes, first = pd.factorize(labels[self.genotype])
-        factor = labels[self.by[0]].astype(str).map(lambda name: float(weights.get(name, 0.0))).to_numpy()
-        shape = (len(first), len(labels))
-        A = sp.csr_array((factor, (genotypes, np.arange(len(labels)))), shape=shape)
-        own = self.rows
-        combined = GenotypeRows(
-            pd.DataFrame({self.genotype: first}),
-            replace(own.functions, unknowns=sp.csc_array(own.functions.unknowns @ A.T)),
-            A @ own.shift, A.power(2) @ own.new,
-            {k: [sp.csr_array(A @ part) for part in parts] for k, parts in own.weights.items()},
-        )  # fmt: skip
-        return replace(self, rows=combined, by=(), largest=True)
-
-    def _top(self, own: np.ndarray, k: int) -> np.ndarray:
-        sign = 1.0 if self.largest else -1.0
-        return np.argsort(-sign * self.estimate[own], kind="stable")[:k]
-
-    @staticmethod
-    def _check_count(k: int, n: int) -> None:
-        if k > n:
-            raise OptionError(f"k={k} is more than the {n} genotypes")
-
-
-def effect_variances(functions: EffectFunctions, weights: dict[int, list[sp.csr_array]]) -> np.ndarray:
-    """Variances (r,) of the errors of the random parts alone."""
-    return effect_functions(functions.fit, None, weights).variances()[0]
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """1 for the largest; equal values share the smallest rank."""
-    return np.asarray(1 + (values[None, :] > values[:, None]).sum(axis=1))
-
-
-def _difference_heritability(prior: np.ndarray, errors: np.ndarray) -> tuple[float, float]:
-    """Half the mean variance of a difference before the trial, and the part of it that the trial explains."""
-    size = len(prior)
-    scale = size * (size - 1.0)
-    if size < 2:
-        return np.nan, np.nan
-    before = float((size * np.trace(prior) - prior.sum()) / scale)
-    after = float((size * np.trace(errors) - errors.sum()) / scale)
-    return before, max(0.0, 1.0 - after / before) if before > 0.0 else 0.0
+        each = {name: float(weight) for name, weight in weights.items()}
+        if per == "sd":
+            each = {name: weight / self._deviation(name) for name, weight in each.items()}
+        factor = labels[self.by[0]].astype(str).map(lambda name: each.get(name, 0.0)).to_numpy()
+        rows = rows_summed(self.rows, factor)
+        return replace(self, rows=rows, by=(), largest=True, parts=self, weights=each)
 
 
 def genotype_values(

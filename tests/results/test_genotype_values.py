@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fastlmm_core import datasets, lmm
+from fastlmm_core import datasets, lmm, run
+from fastlmm_core.cli import main
 from fastlmm_core.errors import OptionError
 from fastlmm_core.inference.ranking import selection_intensity
 
@@ -230,3 +231,118 @@ def test_the_best(alpha):
 def test_mistakes_are_named(alpha, call, words):
     with pytest.raises(OptionError, match=words):
         call(alpha)
+
+
+def test_better_than_a_check(alpha):
+    """The probability is that of the joint distribution of the true values, here by draws of it."""
+    values = alpha.genotype_values("gen")
+    table = values.against("G10", margin=0.1).to_frame()
+    assert "G10" not in set(table["gen"]) and table["p_better"].is_monotonic_decreasing
+    r = np.random.default_rng(2)
+    drawn = r.multivariate_normal(values.estimate, values.covariance(), size=100_000, method="eigh")
+    names = list(values.to_frame()["gen"])
+    ahead = drawn - drawn[:, [names.index("G10")]]
+    for _, row in table.iterrows():
+        own = ahead[:, names.index(row["gen"])]
+        assert row["difference"] == pytest.approx(own.mean(), abs=5e-3)
+        assert row["se"] == pytest.approx(own.std(), rel=0.02)
+        assert row["p_better"] == pytest.approx(np.mean(own > 0.1), abs=0.008)
+    low = alpha.genotype_values("gen", largest=False).against("G10").to_frame().set_index("gen")["p_better"]
+    high = values.against("G10").to_frame().set_index("gen")["p_better"]
+    assert np.allclose(low[high.index] + high, 1.0)
+
+
+def test_checks_are_no_candidates(alpha):
+    values = alpha.genotype_values("gen")
+    top = values.best(1).to_frame()["gen"][0]
+    others = values.without(top)
+    assert len(others) == 23 and top not in set(others.to_frame()["gen"])
+    kept = [name != top for name in values.to_frame()["gen"]]
+    np.testing.assert_allclose(others.estimate, values.estimate[kept], rtol=1e-12)
+    np.testing.assert_allclose(others.covariance(), values.covariance()[np.ix_(kept, kept)], rtol=1e-10)
+    assert list(others.to_frame()["rank"]) == list(values.to_frame()["rank"][kept] - 1)
+    assert list(others.without(["G02", "G03"]).select(2).to_frame()["n"]) == [21]
+    with pytest.raises(OptionError, match="'G99' is none of the genotypes"):
+        values.without("G99")
+    with pytest.raises(OptionError, match="'check' is none of the genotypes"):
+        values.against("check")
+
+
+def test_the_fewest_that_hold_the_best(alpha):
+    values = alpha.genotype_values("gen")
+    p = np.sort(values.to_frame()["p_best"])[::-1]
+    for level in (0.5, 0.9, 0.99):
+        table = values.holding_best(level).to_frame()
+        assert table["cumulative"].iloc[-1] >= level - 1e-12
+        assert len(table) == 1 or table["cumulative"].iloc[-2] < level
+        np.testing.assert_allclose(table["p_best"], p[: len(table)])
+
+
+def test_gains_in_the_parts_of_an_index(trials):
+    fit = lmm("yield ~ trial + us(0 + trial | gen) + (1|trial:rep:block)", trials)
+    within = fit.genotype_values("gen", by="trial")
+    weights = {"T1": 1.0, "T2": 0.5, "T3": -0.25}
+    index = within.index(weights)
+    table = index.responses(4).to_frame()
+    assert dict(zip(table["trial"], table["weight"], strict=True)) == weights
+    assert table["contribution"].sum() == pytest.approx(index.select(4).to_frame()["gain"][0], rel=1e-9)
+    chosen, frame = set(index.best(4).to_frame()["gen"]), within.to_frame()
+    for g, (trial, own) in enumerate(frame.groupby("trial", sort=False)):
+        mine = own["gen"].isin(chosen).to_numpy()
+        row = table[table["trial"] == trial].iloc[0]
+        assert row["gain"] == pytest.approx(own["estimate"][mine].mean() - own["estimate"].mean(), rel=1e-9)
+        contrast = mine / 4.0 - 1.0 / len(own)
+        assert row["gain_se"] == pytest.approx(np.sqrt(contrast @ within.covariance(g) @ contrast), rel=1e-9)
+    alone = within.index({"T2": 1.0})
+    want = within.select(4).to_frame().set_index("trial").loc["T2"]
+    own = alone.responses(share=4 / 24).to_frame().set_index("trial").loc["T2"]
+    assert (own["gain"], own["gain_se"]) == pytest.approx((want["gain"], want["gain_se"]), rel=1e-9)
+    some = index.without("G05").responses(3).to_frame()
+    assert some["contribution"].sum() == pytest.approx(
+        index.without("G05").select(3).to_frame()["gain"][0], rel=1e-9
+    )
+    with pytest.raises(OptionError, match="responses are those of an index"):
+        within.responses(3)
+
+
+def test_weights_for_a_standard_deviation(trials):
+    fit = lmm("yield ~ trial + us(0 + trial | gen) + (1|trial:rep:block)", trials)
+    within = fit.genotype_values("gen", by="trial")
+    variances = fit.variance_components.query("group == 'gen' and var2.isna()").set_index("var1")["estimate"]
+    weights = {"T1": 1.0, "T3": 2.0}
+    own = {name: weight / np.sqrt(variances[f"trial{name}"]) for name, weight in weights.items()}
+    found = within.index(weights, per="sd")
+    np.testing.assert_allclose(found.estimate, within.index(own).estimate, rtol=1e-10)
+    tenfold = trials.assign(**{"yield": 10 * trials["yield"]})
+    other = lmm("yield ~ trial + us(0 + trial | gen) + (1|trial:rep:block)", tenfold)
+    again = other.genotype_values("gen", by="trial").index(weights, per="sd")
+    np.testing.assert_allclose(again.covariance(), found.covariance(), rtol=1e-4, atol=1e-6)
+
+
+def test_decisions_by_request_and_command(alpha, trials, tmp_path, capsys):
+    data = {name: trials[name].tolist() for name in ("yield", "trial", "rep", "block", "gen")}
+    formula = "yield ~ trial + us(0 + trial | gen) + (1|trial:rep:block)"
+    block = {"term": "gen", "by": "trial", "index": {"T1": 1, "T2": 0.5}, "per": "sd", "check": "CHECK",
+             "margin": 0.2, "without": ["CHECK"], "best": 3, "select": 4}  # fmt: skip
+    answer = run({"data": data, "formula": formula, "genotype_values": [block]})["genotype_values"][0]
+    values = lmm(formula, trials).genotype_values("gen", by="trial").index({"T1": 1, "T2": 0.5}, per="sd")
+    others = values.without("CHECK")
+    want = {"against": values.against("CHECK", 0.2), "best_table": others.best(3), "gain": others.select(4),
+            "responses": others.responses(4), "table": others}  # fmt: skip
+    for name, own in want.items():
+        frame, rows = own.to_frame(), answer[name]
+        for label in {"gen", "trial"} & set(frame):
+            assert [row[label] for row in rows] == frame[label].tolist()
+        column = next(c for c in ("p_better", "p_among", "gain", "estimate") if c in frame)
+        np.testing.assert_allclose([row[column] for row in rows], frame[column], rtol=1e-6)
+    path = tmp_path / "alpha.csv"
+    datasets.load("john_alpha").to_csv(path, index=False)
+    asked = ["fit", str(path), "yield ~ rep + (1|gen) + (1|rep:block)", "--out", str(tmp_path)]
+    assert main([*asked, "--values", "gen", "--check", "G10", "--select", "3"]) == 0
+    shown = capsys.readouterr().out
+    assert "Better than G10:" in shown and "The 3 best of 23:" in shown and "Gain from selection:" in shown
+    table = pd.read_csv(tmp_path / "against_G10.csv")
+    want = alpha.genotype_values("gen").against("G10").to_frame()
+    np.testing.assert_allclose(table["p_better"], want["p_better"], rtol=1e-9)
+    assert main([*asked, "--select", "3"]) == 2
+    assert "--select belongs to --values GROUP" in capsys.readouterr().err

@@ -1,0 +1,130 @@
+"""Questions of a decision between genotypes: beside a check, how many hold the best, gains by trait."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from scipy.special import ndtr
+
+from fastlmm_core.errors import OptionError, nearest_names
+from fastlmm_core.results.genotype_grid import GenotypeRows
+
+
+@dataclass(frozen=True)
+class JointValues:
+    """Values of the genotypes of one group and the joint distribution of their errors.
+
+    Attributes
+    ----------
+    labels : DataFrame (L rows)
+        Genotypes in the last column.
+    estimate, covariance : (L,) and (L, L)
+    """
+
+    labels: pd.DataFrame
+    estimate: np.ndarray
+    covariance: np.ndarray
+
+    @property
+    def genotypes(self) -> np.ndarray:
+        """Names (L,) as text."""
+        return self.labels.iloc[:, -1].astype(str).to_numpy()
+
+
+def rows_kept(rows: GenotypeRows, kept: np.ndarray) -> GenotypeRows:
+    """Some of the values (s,), with the joint distribution of their errors."""
+    functions = replace(rows.functions, unknowns=sp.csc_array(rows.functions.unknowns[:, kept]))
+    weights = {k: [sp.csr_array(part)[kept] for part in parts] for k, parts in rows.weights.items()}
+    labels = rows.labels.iloc[kept].reset_index(drop=True)
+    return GenotypeRows(labels, functions, rows.shift[kept], rows.new[kept], weights)
+
+
+def rows_summed(rows: GenotypeRows, factor: np.ndarray) -> GenotypeRows:
+    """Sums over the rows of each genotype, each row times its factor (r,)."""
+    name = str(rows.labels.columns[-1])
+    genotypes, first = pd.factorize(rows.labels[name])
+    shape = (len(first), len(rows.labels))
+    A = sp.csr_array((factor, (genotypes, np.arange(len(rows.labels)))), shape=shape)
+    return GenotypeRows(
+        pd.DataFrame({name: first}),
+        replace(rows.functions, unknowns=sp.csc_array(rows.functions.unknowns @ A.T)),
+        A @ rows.shift, A.power(2) @ rows.new,
+        {k: [sp.csr_array(A @ part) for part in parts] for k, parts in rows.weights.items()},
+    )  # fmt: skip
+
+
+def places_without(labels: pd.DataFrame, names: Sequence[Any]) -> np.ndarray:
+    """Rows of all other genotypes.
+
+    Raises
+    ------
+    OptionError
+        For a genotype that is none of the values, or when none is left.
+    """
+    own = labels.iloc[:, -1].astype(str)
+    for name in names:
+        if str(name) not in set(own):
+            raise OptionError(f"'{name}' is none of the genotypes{nearest_names(str(name), own.unique())}")
+    kept = np.flatnonzero(~own.isin([str(name) for name in names]).to_numpy())
+    if not kept.size:
+        raise OptionError("no genotype is left")
+    return kept
+
+
+def against_check(own: JointValues, check: str, margin: float, sign: float) -> pd.DataFrame:
+    """Labels, difference, se, p_better of all but the check, the most probable first.
+
+    Parameters
+    ----------
+    sign : float
+        1 where large values are good, else -1.
+    """
+    at = int(np.flatnonzero(own.genotypes == check)[0])
+    difference, cov = own.estimate - own.estimate[at], own.covariance
+    se = np.sqrt(np.maximum(np.diag(cov) + cov[at, at] - 2.0 * cov[at], 0.0))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p = np.where(se > 0.0, ndtr((sign * difference - margin) / se), sign * difference > margin)
+    frame = own.labels.assign(difference=difference, se=se, p_better=p.astype(float))
+    others = np.arange(len(frame)) != at
+    return frame[others].sort_values("p_better", ascending=False, kind="stable")
+
+
+def holding_best(frame: pd.DataFrame, level: float) -> pd.DataFrame:
+    """The fewest rows whose `p_best` sum to `level`, with the sum so far in `cumulative`."""
+    order = frame.sort_values("p_best", ascending=False, kind="stable")
+    total = order["p_best"].cumsum().to_numpy()
+    count = int(np.searchsorted(total, level - 1e-12)) + 1
+    return order.assign(cumulative=total).iloc[: min(count, len(order))]
+
+
+def gains_by_part(
+    parts: Sequence[JointValues], weights: Mapping[str, float], selected: Sequence[str]
+) -> pd.DataFrame:  # fmt: skip
+    """Gain in every part of an index from selecting some genotypes; parts are named in their first column."""
+    rows = []
+    for own in parts:
+        mine = np.isin(own.genotypes, list(selected))
+        contrast = mine / mine.sum() - 1.0 / mine.size
+        gain = float(contrast @ own.estimate)
+        error = float(np.sqrt(max(contrast @ own.covariance @ contrast, 0.0)))
+        name = str(own.labels.iloc[0, 0])
+        weight = weights.get(name, 0.0)
+        rows.append((name, weight, gain, error, weight * gain))
+    first = str(parts[0].labels.columns[0])
+    return pd.DataFrame(rows, columns=[first, "weight", "gain", "gain_se", "contribution"])
+
+
+def difference_heritability(prior: np.ndarray, errors: np.ndarray) -> tuple[float, float]:
+    """Half the mean variance of a difference before the trial, and the part of it that the trial explains."""
+    size = len(prior)
+    scale = size * (size - 1.0)
+    if size < 2:
+        return np.nan, np.nan
+    before = float((size * np.trace(prior) - prior.sum()) / scale)
+    after = float((size * np.trace(errors) - errors.sum()) / scale)
+    return before, max(0.0, 1.0 - after / before) if before > 0.0 else 0.0

@@ -1,0 +1,182 @@
+"""Values of genotypes: mean + BLUP with errors, their ranks and how uncertain these are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from scipy.special import ndtri
+
+from fastlmm_core.display.displayed import Displayed
+from fastlmm_core.display.rendering import Table
+from fastlmm_core.errors import OptionError
+from fastlmm_core.inference.figure_tables import FigureTable
+from fastlmm_core.inference.ranking import RankDraws, draw_ranks, expected_ranks
+from fastlmm_core.results.effect_functions import EffectFunctions, effect_functions
+from fastlmm_core.results.genotype_decisions import JointValues, difference_heritability
+from fastlmm_core.results.genotype_grid import GenotypeRows
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class RankedValues(Displayed):
+    """Values of genotypes in groups, with the joint distribution of their errors and what it says of ranks.
+
+    Attributes
+    ----------
+    rows : GenotypeRows
+    by : tuple of str
+    genotype : str
+        Column of the genotypes.
+    level : float
+    largest : bool
+        Whether large values are good.
+    draws, seed : int
+        Of the simulation of ranks.
+    """
+
+    rows: GenotypeRows
+    by: tuple[str, ...]
+    genotype: str
+    level: float
+    largest: bool
+    draws: int
+    seed: int
+
+    def __len__(self) -> int:
+        return len(self.rows.labels)
+
+    @cached_property
+    def estimate(self) -> np.ndarray:
+        """Mean + BLUP (r,)."""
+        return self.rows.functions.estimate() + self.rows.shift
+
+    @cached_property
+    def groups(self) -> list[np.ndarray]:
+        """Rows of each combination of the levels of `by`."""
+        if not self.by:
+            return [np.arange(len(self))]
+        codes = self.rows.labels.groupby(list(self.by), sort=False).ngroup().to_numpy()
+        return [np.flatnonzero(codes == g) for g in range(int(np.max(codes)) + 1)]
+
+    @cached_property
+    def _covariances(self) -> list[np.ndarray]:
+        out = []
+        for own in self.groups:
+            part = replace(self.rows.functions, unknowns=self.rows.functions.unknowns[:, own])
+            out.append(part.covariance() + np.diag(self.rows.new[own]))
+        return out
+
+    def covariance(self, group: int = 0) -> np.ndarray:
+        """Covariance (L, L) of the errors of the values in one group of `by`.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("yield ~ rep + (1|gen) + (1|rep:block)", datasets.load("john_alpha"))
+        >>> values = fit.genotype_values("gen")
+        >>> values.covariance().shape
+        (24, 24)
+        """
+        return self._covariances[group]
+
+    @cached_property
+    def _draws(self) -> list[RankDraws]:
+        sign = 1.0 if self.largest else -1.0
+        return [
+            draw_ranks(sign * self.estimate[own], cov, self.draws, self.seed)
+            for own, cov in zip(self.groups, self._covariances, strict=True)
+        ]
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """Labels, estimate, se, lower, upper, reliability, rank and its uncertainty, one row a value."""
+        z = float(ndtri(0.5 + 0.5 * self.level))
+        parts = []
+        for g, own in enumerate(self.groups):
+            cov, estimate = self._covariances[g], self.estimate[own]
+            se, prior = np.sqrt(np.maximum(np.diag(cov), 0.0)), np.diag(self.rows.prior(own))
+            sign = 1.0 if self.largest else -1.0
+            low, high = self._draws[g].interval(self.level)
+            part = self.rows.labels.iloc[own].copy()
+            part["estimate"], part["se"] = estimate, se
+            part["lower"], part["upper"] = estimate - z * se, estimate + z * se
+            part["reliability"] = self._reliability(own, prior)
+            part["rank"] = _ranks(sign * estimate)
+            part["rank_expected"] = expected_ranks(sign * estimate, cov)
+            part["rank_se"] = self._draws[g].se
+            part["rank_lower"], part["rank_upper"] = low, high
+            part["p_best"] = self._draws[g].among(1)
+            parts.append(part)
+        return pd.concat(parts).sort_index().reset_index(drop=True)
+
+    def _reliability(self, own: np.ndarray, prior: np.ndarray) -> np.ndarray:
+        """1 - Var(u_hat - u) / Var(u) of the random part alone."""
+        functions = self.rows.functions
+        weights = {k: [sp.csr_array(part)[own] for part in parts] for k, parts in self.rows.weights.items()}
+        error = effect_variances(functions, weights) + self.rows.new[own]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(prior > 0.0, 1.0 - error / prior, 0.0)
+
+    def to_frame(self) -> pd.DataFrame:
+        """A copy of the figures, unrounded.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("yield ~ rep + (1|gen) + (1|rep:block)", datasets.load("john_alpha"))
+        >>> values = fit.genotype_values("gen")
+        >>> values.to_frame().nsmallest(2, "rank")["gen"].tolist()
+        ['G01', 'G05']
+        """
+        return self.frame.copy()
+
+    def _shown(self) -> Table:
+        note = f"ranks from {self.draws} draws of the joint distribution of the true values, seed {self.seed}"
+        return FigureTable(self.frame, "Genotype values:", (note,), self.by)._shown()
+
+    @property
+    def _joint(self) -> list[JointValues]:
+        """Values of each group with the covariance of their errors."""
+        return [
+            JointValues(self.rows.labels.iloc[own], self.estimate[own], cov)
+            for own, cov in zip(self.groups, self._covariances, strict=True)
+        ]
+
+    def _deviation(self, level: str) -> float:
+        """Standard deviation of the true values at one level of `by`, by differences."""
+        labels = self.rows.labels[self.by[0]].astype(str).to_numpy()
+        own = np.flatnonzero(labels == level)
+        variance = difference_heritability(self.rows.prior(own), np.zeros((own.size, own.size)))[0]
+        if not variance > 0.0:
+            raise OptionError(f"per='sd': the variance of the genotypes in '{level}' is zero; use per='unit'")
+        return float(np.sqrt(variance))
+
+    def _count(self, k: int | None, share: float | None, n: int) -> int:
+        """How many of n are selected."""
+        if (k is None) == (share is None):
+            raise OptionError("select takes either k, how many, or share=, which part of all")
+        count = k if k is not None else max(1, round(float(share or 0.0) * n))
+        self._check_count(count, n)
+        return count
+
+    def _top(self, own: np.ndarray, k: int) -> np.ndarray:
+        sign = 1.0 if self.largest else -1.0
+        return np.argsort(-sign * self.estimate[own], kind="stable")[:k]
+
+    @staticmethod
+    def _check_count(k: int, n: int) -> None:
+        if k > n:
+            raise OptionError(f"k={k} is more than the {n} genotypes")
+
+
+def effect_variances(functions: EffectFunctions, weights: dict[int, list[sp.csr_array]]) -> np.ndarray:
+    """Variances (r,) of the errors of the random parts alone."""
+    return effect_functions(functions.fit, None, weights).variances()[0]
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """1 for the largest; equal values share the smallest rank."""
+    return np.asarray(1 + (values[None, :] > values[:, None]).sum(axis=1))
