@@ -237,6 +237,12 @@ class ExtrapolationWarning(FastLMMWarning):
     flag = "extrapolation"
 
 
+class LevelOrderWarning(FastLMMWarning):
+    """Levels whose distance counts stand in alphabetical order, R10 before R2."""
+
+    flag = "level-order"
+
+
 def name_list(names: Iterable[object], limit: int = 8) -> str:
     """Comma-separated quoted names for a message, cut after `limit`."""
     names = list(names)

@@ -47,6 +47,8 @@ class Column:
         Days since 1970-01-01 of each level of a column of dates.
     text : Labels or None
         Labels of a numeric column, where the numbers do not give them back: 007, or integers above 2**53.
+    alphabetical : bool
+        Levels of text of which nobody gave the order: it says nothing of their distance.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Column:
     ordered: bool = False
     days: tuple[float, ...] | None = None
     text: Labels | None = None
+    alphabetical: bool = False
 
     @property
     def is_factor(self) -> bool:
@@ -294,7 +297,7 @@ def column_of_labels(name: str, values: Any) -> Column:
     place = np.empty(len(order) + 1, dtype=np.int32)
     place[order] = np.arange(len(order), dtype=np.int32)
     place[-1] = -1
-    return Column(name, place[codes], tuple(labels[i] for i in order))
+    return Column(name, place[codes], tuple(labels[i] for i in order), alphabetical=True)
 
 
 def _compact(name: str, codes: np.ndarray, levels: tuple[str, ...]) -> Column:

@@ -43,7 +43,8 @@ def factor(columns: Sequence[Column], settings: dict[str, Any], text: str, state
     labels = _labels_for(settings.get("labels"), wanted, text)
     distinct = list(dict.fromkeys(labels))  # equal labels join their levels
     place = np.array([*(distinct.index(label) for label in labels), -1], dtype=np.int32)
-    return Column("", place[codes], tuple(distinct), ordered)
+    alphabetical = column.alphabetical and settings.get("levels") is None and settings.get("labels") is None
+    return Column("", place[codes], tuple(distinct), ordered, alphabetical=alphabetical)
 
 
 def ordered(columns: Sequence[Column], settings: dict[str, Any], text: str, state: State) -> Column:

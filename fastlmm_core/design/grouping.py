@@ -108,7 +108,8 @@ def read_group(node: Node, table: Table, positions: bool) -> Raw:
         return whole_numbers(table.column(node.name))
     state: State = {}
     column = evaluate_factor(node, table, state)
-    return Raw(column.values, column.levels, state)
+    raw = Raw(column.values, column.levels, state, column.ordered, column.alphabetical)
+    return raw.by_distance(deparse(node)) if positions else raw
 
 
 def whole_numbers(column: Column) -> Raw:

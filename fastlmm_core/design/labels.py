@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -10,7 +12,9 @@ import pandas as pd
 from pandas.api.extensions import ExtensionArray
 
 from fastlmm_core.design.expressions import number_text
-from fastlmm_core.reading.columns import is_number_text, takes_labels
+from fastlmm_core.reading.columns import is_number_text, label_key, takes_labels
+
+_DIGITS = re.compile(r"(\d+)", re.ASCII)
 
 
 def label_text(value: Any) -> str:
@@ -94,3 +98,25 @@ def is_odd(value: Any) -> bool:
     return isinstance(value, (list, tuple, dict, set, np.ndarray)) or (
         isinstance(value, Decimal) and value.is_snan()
     )
+
+
+def order_by_numbers(levels: Sequence[str]) -> list[int]:
+    """Places of labels in the order of the numbers in them: R2 before R10, and 2 before 10.
+
+    Examples
+    --------
+    >>> order_by_numbers(("R1", "R10", "R2"))
+    [0, 2, 1]
+    """
+    key = label_key if all(map(is_number_text, levels)) else _parts
+    return sorted(range(len(levels)), key=lambda i: key(levels[i]))
+
+
+def _parts(label: str) -> tuple[tuple[int, int | str], ...]:
+    """Text and whole numbers of a label by turns, as they are compared."""
+    parts = _DIGITS.split(label)
+    return tuple((int(i % 2), _whole(part) if i % 2 else part) for i, part in enumerate(parts))
+
+
+def _whole(digits: str) -> int | str:
+    return int(digits) if len(digits) < 4000 else digits

@@ -68,7 +68,10 @@ def named_covariances(design: Any, given: Mapping[str, Any], option: str) -> lis
 
 
 def _named(design: Any, key: str, value: Any, at: str | None, option: str) -> Iterator[NamedCovariance]:
-    residual = key in (RESIDUAL, design.residual.group)
+    head, _, level = key.rpartition("|")
+    if level in _residual_levels(design) and head in _residual_names(design):  # as tables name it
+        key, at = head, level
+    residual = key in _residual_names(design)
     found = [k for k, term in enumerate(design.random) if key in _names(term) and at in (None, term.at)]
     if isinstance(value, Mapping) and residual:
         for level, inner in value.items():
@@ -94,6 +97,11 @@ def _names(term: Any) -> tuple[str, ...]:
     """What a term may be called: its group, its label, and its group without the level of at()."""
     at, _, rest = term.group.partition("):")
     return (term.group, term.label, *([rest] if at.startswith("at(") and rest else []))
+
+
+def _residual_names(design: Any) -> set[str]:
+    by = design.residual.by
+    return {RESIDUAL, design.residual.group, *([] if by is None else [f"{RESIDUAL}|{by[0]}"])}
 
 
 def _residual_levels(design: Any) -> set[str]:

@@ -291,13 +291,14 @@ def _layer(codes: np.ndarray, values: np.ndarray, inside: np.ndarray | None, n: 
 
 def _linear_part(part: RandomPart, data: TermData) -> tuple[Coding, np.ndarray]:
     """Coding of what varies between the levels, and its (n, m) values."""
+    by_distance = find_coefficient_structure(part.structure).by_distance
     atoms, values = {}, {}
     for text, node in part.terms.atoms.items():
-        atoms[text], values[text] = make_atom(text, node, data.raw[text], data.rows, data.contrasts)
+        raw = data.raw[text].by_distance(text) if by_distance else data.raw[text]
+        atoms[text], values[text] = make_atom(text, node, raw, data.rows, data.contrasts)
     factors = {text for text, atom in atoms.items() if atom.is_factor}
     coding = Coding(part.terms.intercept, atoms, code_terms(part.terms, factors))
     data.limits.check("coefficients", coding.p, f"'{escaped(part.label)}' has {{}} coefficients")
-    by_distance = find_coefficient_structure(part.structure).by_distance
     if by_distance and coding.p == 1 and not part.terms.intercept and not factors:
         text = part.terms.terms[0][0]
         raise DesignError(f"'{part.label}': '{text}' is numeric, so there is one coefficient and no distance "

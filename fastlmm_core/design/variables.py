@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,10 @@ from fastlmm_core.design.contrasts import Contrast, contrast_of, contrast_of_cal
 from fastlmm_core.design.evaluation import Logical, as_column, evaluate, evaluate_factor
 from fastlmm_core.design.expressions import Call, Name, Node, deparse, label_of
 from fastlmm_core.design.functions import is_factor_call, names_read
-from fastlmm_core.design.labels import drop_unused
+from fastlmm_core.design.labels import drop_unused, order_by_numbers
 from fastlmm_core.design.numeric_values import Numbers, evaluate_numbers, numbers_of
 from fastlmm_core.design.table import Table
-from fastlmm_core.errors import DataError, DesignError, name_list
+from fastlmm_core.errors import DataError, DesignError, LevelOrderWarning, name_list
 
 
 @dataclass(frozen=True)
@@ -107,12 +108,15 @@ class Raw:
         What stateful functions remember of the data.
     ordered : bool
         Whether it is an ordered factor, coded by polynomials unless something else is asked for.
+    alphabetical : bool
+        Whether its levels are text of which nobody gave the order.
     """
 
     values: Numbers | np.ndarray
     levels: tuple[str, ...] | None
     state: State
     ordered: bool = False
+    alphabetical: bool = False
 
     def missing(self) -> np.ndarray:
         """(N,) bool."""
@@ -123,6 +127,31 @@ class Raw:
         if isinstance(self.values, Numbers):
             return self.values.on_rows(rows)
         return self.values if rows is None else self.values[rows]
+
+    def by_distance(self, name: str) -> Raw:
+        """The factor where the distance of its levels counts: R2 before R10 unless an order was given."""
+        if self.levels is None or isinstance(self.values, Numbers):
+            return self
+        order = order_by_numbers(self.levels)
+        levels = tuple(self.levels[i] for i in order)
+        if levels == self.levels or not (self.alphabetical or self._sorted_as_text):
+            return self
+        if not self.alphabetical:
+            warnings.warn(LevelOrderWarning(
+                f"the levels of '{name}' are taken in the alphabetical order that they have, "
+                f"{name_list(self.levels, 4)}; for the order of their numbers give them as ordered categories"
+            ), stacklevel=2)  # fmt: skip
+            return self
+        place = np.empty(len(order) + 1, dtype=np.int32)
+        place[order] = np.arange(len(order), dtype=np.int32)
+        place[-1] = -1
+        return replace(self, values=place[self.values], levels=levels)
+
+    @property
+    def _sorted_as_text(self) -> bool:
+        """As pandas and R make categories of text by themselves."""
+        assert self.levels is not None
+        return not self.ordered and list(self.levels) == sorted(self.levels)
 
 
 def read_raw(node: Node, table: Table) -> Raw:
@@ -135,11 +164,11 @@ def read_raw(node: Node, table: Table) -> Raw:
                             f"or factor({deparse(node)}) for levels")  # fmt: skip
         if not column.is_factor:
             return Raw(evaluate_numbers(node, table, state), None, state)
-        return Raw(column.values, column.levels, state, column.ordered)
+        return Raw(column.values, column.levels, state, column.ordered, column.alphabetical)
     value = evaluate(node, table, state)
     if is_factor_call(node) or isinstance(value, (Column, Logical, str)):
         column = as_column(value, node, table.n)
-        return Raw(column.values, column.levels, state, column.ordered)
+        return Raw(column.values, column.levels, state, column.ordered, column.alphabetical)
     return Raw(numbers_of(value, node, table), None, state)
 
 

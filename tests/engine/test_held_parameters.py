@@ -5,12 +5,15 @@ five calves with records, eight animals, variances 20 and 40. Its figures with e
 tutorial of BLUPF90.
 """
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
 from fastlmm_core import Pedigree, lmm
+from fastlmm_core.errors import OptionError
 
 CALVES = pd.DataFrame({"calf": list("45678"), "sex": list("MFFMM"), "wwg": [4.5, 2.9, 3.9, 3.5, 5.0]})
 PEDIGREE = Pedigree({"id": list("12345678"), "sire": list("00013143"), "dam": list("00002256")})
@@ -58,3 +61,37 @@ def test_default_means_have_infinite_df(fit):
     means = fit.emmeans("sex")
     assert np.isinf(means.df).all()
     np.testing.assert_allclose(means.estimate, fit.beta, rtol=1e-12)
+
+
+@pytest.fixture(scope="module")
+def visits():
+    rng = np.random.default_rng(5)
+    subject, visit = np.divmod(np.arange(48), 4)
+    arm, label = np.where(subject < 6, "P", "Q"), np.array(list("abcd"))[visit]
+    y = rng.normal(scale=2.0, size=48)
+    return pd.DataFrame({"s": subject.astype(str), "v": label, "arm": arm, "y": y})
+
+
+def exchangeable(variance, covariance):
+    return np.full((4, 4), covariance) + (variance - covariance) * np.eye(4)
+
+
+def test_arms_are_named_as_tables_name_them(visits):
+    """Each arm has the mean of its subjects' means, with the variance of a mean of four visits."""
+    held = {"P": exchangeable(2.0, -0.4), "Q": exchangeable(3.0, 1.0)}
+    printed = {f"Residual(v|s)|arm|{arm}": T for arm, T in held.items()}
+    for given in (printed, {f"Residual|arm|{arm}": T for arm, T in held.items()}, {"Residual": held}):
+        fit = lmm("y ~ 0 + arm", visits, residual="homcs(v | s) | arm", fixed_parameters=given)
+        assert set(fit.variance_components["group"]) == set(printed)
+        table = fit.fixed_effects("asymptotic")
+        np.testing.assert_allclose(table["estimate"], visits.groupby("arm")["y"].mean(), rtol=1e-12)
+        np.testing.assert_allclose(table["se"] ** 2, [T.mean() / 6.0 for T in held.values()], rtol=1e-12)
+
+
+@pytest.mark.parametrize("structure", ["cs", "homcs", "ar1", "hetar1", "toep", "homtoep", "diag", "homdiag"])
+def test_what_a_structure_cannot_be_is_said_in_the_users_units(visits, structure):
+    T = exchangeable(1.0, 0.25) + np.diag([0.0, 1.0, 0.5, 0.0]) + 0.125 * np.eye(4)[::-1]
+    with pytest.raises(OptionError, match=f"'s'.*'{structure}'.* element .(., .). is ") as told:
+        lmm(f"y ~ 1 + {structure}(0 + v | s)", visits, fixed_parameters={"s": T, "Residual": 1.0})
+    a, b, value = re.search(r"\((\d), (\d)\) is ([\d.]+)", str(told.value)).groups()
+    assert float(value) == T[int(a) - 1, int(b) - 1]
