@@ -34,6 +34,13 @@ GROWTH = 1e-6
 LARGEST_DECREMENT = 1e-6
 # A standard deviation this close to its bound of zero, where the search could not go on, is tried at zero.
 NEAR_BOUND = 1e-2
+# Standard deviation at which one of the residuals is left instead: at zero R has no inverse.
+SMALLEST_RESIDUAL = 1e-6
+# An autocorrelation of levels beyond this may have its optimum at one, and the theta that stands for one.
+NEARLY_ONE = 0.99
+AT_CORRELATION_BOUND = 12.0
+# Variance, relative to the response's, above which an autocorrelation of one is the way to a random walk.
+LARGEST_BESIDE_ONE = 10.0
 # Newton steps with exact second derivatives after a search that stalled, and the longest of them.
 POLISHING_STEPS = 6
 LONGEST_POLISHING_STEP = 0.3
@@ -128,11 +135,15 @@ def fit_structures(
         end = SearchEnd(empty, 0, point, True, 0.0, 0, 1, empty, np.zeros((0, 0)), None, np.empty((0, 3)))
         return StructuredOptimum(end, fixed, free, None, point, np.inf)
     best: StructuredOptimum | None = None
-    for theta in _starts(e, y, first, start is not None):
+    for theta in _starts(e, y, first, start is not None, factor.flops <= LARGE_FLOPS):
+        if best is not None and np.array_equal(theta[free], first[free]):
+            continue  # what differs is held
         found = _from_start(criterion, theta, free, place, progress)
         if best is None or found.point.deviance < best.point.deviance - 1e-8:
             best = found
     assert best is not None
+    if start is None and not best.certified and best.end.status != 2 and factor.flops <= LARGE_FLOPS:
+        best = _restarted(criterion, best, free, place, progress)
     point = criterion.at(best.theta)
     rounding = 0.0 if best.score is None else best.score.rounding
     reached = max(TOLERANCE, min(rounding, LARGEST_DECREMENT))  # below its rounding no step can be judged
@@ -154,13 +165,61 @@ def optimum_at(
     return StructuredOptimum(end, theta, free, None, point, np.inf)
 
 
-def _starts(e: StructuredEquations, y: np.ndarray, first: np.ndarray, given: bool) -> list[np.ndarray]:
+def _starts(
+    e: StructuredEquations, y: np.ndarray, first: np.ndarray, given: bool, small: bool
+) -> list[np.ndarray]:
     """The moment start, and disturbed ones where the criterion is known to have several optima."""
     starts = [first]
     if not given and any(term.structure.several_optima for term in e.terms):
         rng = np.random.default_rng(1)
         starts += [starting_values(e, y, rng) for _ in range(MORE_STARTS)]
+    if not given and small:
+        for residual in e.residual.other_starts(y, bool(e.terms)):
+            starts.append(first.copy())
+            starts[-1][e.slices[1]] = residual
     return starts
+
+
+def _restarted(
+    criterion: Criterion, best: StructuredOptimum, free: np.ndarray,
+    place: Callable[[np.ndarray], np.ndarray], progress: Progress | None,
+) -> StructuredOptimum:  # fmt: skip
+    """The best optimum of other searches where the one from the moments ended at none.
+
+    Only an optimum that is not above what was found takes its place.
+    """
+    e, rng = criterion.equations, np.random.default_rng(1)
+    along = free & _along_bounds(e, best.theta)
+    if along.any():
+        theta = np.where(along, np.sign(best.theta) * AT_CORRELATION_BOUND, best.theta)
+        found = _held_at(criterion, theta, free, along, progress)
+        walk = _largest_variance(e, found.theta) > LARGEST_BESIDE_ONE  # no optimum, but the limit of a trend
+        if found.certified and not walk and found.point.deviance < best.point.deviance:
+            return found
+    for _ in range(MORE_STARTS):
+        theta = starting_values(e, criterion.y[: e.n], rng)
+        found = _from_start(criterion, theta, free, place, progress)
+        if found.certified and found.point.deviance < best.point.deviance:
+            best = found
+    return best
+
+
+def _largest_variance(e: StructuredEquations, theta: np.ndarray) -> float:
+    """Of the terms, relative to the mean square of the response."""
+    found = [0.0]
+    for term, (own, _) in zip(e.terms, e.slices[0], strict=True):
+        if term.structure.n_theta:
+            found.append(float(np.max(np.diag(term.structure.covariance(theta[own])) * term.column_scale)))
+    return max(found)
+
+
+def _along_bounds(e: StructuredEquations, theta: np.ndarray) -> np.ndarray:
+    """Which of theta (n_theta,) are autocorrelations of levels on their way to +1 or -1."""
+    out = np.zeros(theta.size, bool)
+    for term, (_, level) in zip(e.terms, e.slices[0], strict=True):
+        if term.levels is not None and not term.levels.holds_variance:
+            out[level] = np.abs(np.tanh(theta[level])) > NEARLY_ONE
+    return out
 
 
 def _from_start(
@@ -252,7 +311,15 @@ def _at_bounds(
     criterion: Criterion, theta: np.ndarray, free: np.ndarray, at_bound: np.ndarray, progress: Progress | None
 ) -> StructuredOptimum:
     """The optimum with standard deviations at their bound of zero, where the criterion has a kink."""
-    start = np.where(at_bound, 0.0, theta)
+    least = np.zeros(theta.size)
+    least[criterion.equations.slices[1]] = SMALLEST_RESIDUAL
+    return _held_at(criterion, np.where(at_bound, least, theta), free, at_bound, progress)
+
+
+def _held_at(
+    criterion: Criterion, start: np.ndarray, free: np.ndarray, at_bound: np.ndarray, progress: Progress | None
+) -> StructuredOptimum:
+    """The optimum of the others with the parameters `at_bound` where `start` has them."""
     inner = free & ~at_bound
 
     def place(values: np.ndarray) -> np.ndarray:

@@ -27,7 +27,7 @@ def starting_values(
         if term.structure.n_theta:
             theta[own] = term.structure.start(moment_covariance(term, residual, rng))
         if term.levels is not None and term.n_level_theta:
-            theta[level] = _level_start(term)
+            theta[level] = _level_start(term, rng)
     theta[e.slices[1]] = e.residual.start(residual)
     return theta
 
@@ -67,9 +67,11 @@ def moment_covariance(
     return correlation * np.outer(spread, spread)
 
 
-def _level_start(term: EngineTerm) -> np.ndarray:
+def _level_start(term: EngineTerm, rng: np.random.Generator | None) -> np.ndarray:
     levels = term.levels
     assert levels is not None
     start = levels.start()
+    if not levels.holds_variance:
+        return start if rng is None else start + rng.normal(scale=0.5, size=start.size)
     # a spline begins where its effect has variance one on average over the rows (`typical_variance`)
-    return levels.rescaled(start, SPLINE_SHARE) if levels.holds_variance else start
+    return levels.rescaled(start, SPLINE_SHARE)

@@ -12,6 +12,8 @@ from fastlmm_core.structures.levels.base import LevelStructure
 
 # |rho| stays below: log |Q| and the coefficients have 1 / (1 - rho^2).
 LARGEST_CORRELATION = 1.0 - 1e-8
+# |theta| beyond which the slope of rho does not go on to fall: its square is still a number.
+FARTHEST = 150.0
 
 
 class IndependentLevels(LevelStructure):
@@ -70,9 +72,10 @@ class AutoregressiveLevels(LevelStructure):
 
     def rho(self, theta: np.ndarray) -> tuple[float, float, float]:
         """rho with its first and second derivative in theta."""
-        rho = LARGEST_CORRELATION * float(np.tanh(theta[0]))
-        slope = LARGEST_CORRELATION * (1.0 - float(np.tanh(theta[0])) ** 2)
-        return rho, slope, -2.0 * float(np.tanh(theta[0])) * slope
+        tangent = float(np.tanh(theta[0]))
+        # 1 - tanh^2 would be rounded to zero at the bound, where parameters are still told apart by it
+        slope = LARGEST_CORRELATION / float(np.cosh(np.clip(theta[0], -FARTHEST, FARTHEST))) ** 2
+        return LARGEST_CORRELATION * tangent, slope, -2.0 * tangent * slope
 
     def start(self) -> np.ndarray:
         return np.full(self.n_theta, np.arctanh(0.3))

@@ -75,6 +75,17 @@ class ResidualStructure(ABC):
     def start(self, moments: Any) -> np.ndarray:
         """Starting theta from residuals (n,) of the fixed part."""
 
+    def other_starts(self, moments: Any, beside_terms: bool) -> list[np.ndarray]:
+        """Further starts where the criterion is known to have several optima.
+
+        Parameters
+        ----------
+        moments : (n,)
+        beside_terms : bool
+            Whether there are random terms.
+        """
+        return []
+
     @abstractmethod
     def coefficients(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """c (b,) and its derivatives (n_theta, b)."""

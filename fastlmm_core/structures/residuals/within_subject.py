@@ -108,15 +108,32 @@ class WithinSubjectResiduals(ResidualStructure):
         """dSigma / dtheta (n_theta of the arm, m, m) by arm."""
         return [s.covariance_jacobian(self._own(theta, k)) for k, s in enumerate(self.structures)]
 
-    def start(self, moments: Any) -> np.ndarray:
+    def other_starts(self, moments: Any, beside_terms: bool) -> list[np.ndarray]:
+        """One without correlations: a term may stand for them, and few subjects tell little of them."""
+        sums, first = self._sums(moments), self._covariances(self.start(moments))
+        bound = [s for s, T in zip(self.structures, first, strict=True) if np.any(np.tril(T, -1))]
+        correlated = any(not s.any_basis for s in bound)
+        few = any(np.diag(count).max() < count.shape[0] for _, count in sums)
+        if not correlated or not (beside_terms or (few and not self.linear)):
+            return []
+        share = 0.5 if beside_terms else 1.0
+        out = []
+        for structure, (total, count) in zip(self.structures, sums, strict=True):
+            variance = share * np.trace(total) / max(np.trace(count), 1.0)
+            out.append(structure.start(variance * np.eye(structure.m)))
+        return [np.concatenate(out)]
+
+    def _sums(self, moments: Any) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Sums of products of two visits (m, m) and their numbers, by arm."""
         m = len(self.visit_levels)
         totals, counts = np.zeros((2, len(self.structures), m, m))
         np.add.at(totals, self._visits, self._squares(moments))
         np.add.at(counts, self._visits, np.repeat(self._counts, np.diff(self.arrays.first)))
+        return list(zip(map(_both, totals), map(_both, counts), strict=True))
+
+    def start(self, moments: Any) -> np.ndarray:
         out = []
-        for structure, total, count in zip(
-            self.structures, map(_both, totals), map(_both, counts), strict=True
-        ):
+        for structure, (total, count) in zip(self.structures, self._sums(moments), strict=True):
             T = np.where(count > 0, total / np.maximum(count, 1), 0.0)
             spread = np.diag(T)
             default = float(spread[spread > 0].mean()) if np.any(spread > 0) else 1.0

@@ -1,0 +1,106 @@
+"""Criteria with several optima: no dense search ends below a fit, and a bound is no reason to stop."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.optimize import minimize
+
+from fastlmm_core import lmm
+from fastlmm_core.errors import FastLMMWarning
+from fastlmm_core.structures.levels.factors import AutoregressiveLevels
+
+
+def growth(seed):
+    """Few subjects at many visits: a subject's effect and the autocorrelation explain the same."""
+    rng = np.random.default_rng(seed)
+    subject, visit = np.divmod(np.arange(35), 7)
+    y = rng.normal(0, 2, 5)[subject]
+    y = y + rng.normal(size=(5, 7)).cumsum(axis=1).ravel() * (1 + 0.3 * visit)
+    return pd.DataFrame({"s": subject.astype(str), "v": visit, "y": y})
+
+
+def fields(seed):
+    rng = np.random.default_rng(seed)
+    env, row, col = np.unravel_index(np.arange(72), (3, 6, 4))
+    y = rng.normal(size=72) * (1 + env) + 2.0 * rng.normal(size=3)[env]
+    return pd.DataFrame({"env": np.array(list("abc"))[env], "row": row, "col": col, "y": y})
+
+
+def quiet(*args, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FastLMMWarning)
+        return lmm(*args, **options)
+
+
+def restricted_deviance(V, X, y):
+    try:
+        L = np.linalg.cholesky(V)
+    except np.linalg.LinAlgError:
+        return 1e10
+    A = np.linalg.solve(L, np.column_stack([X, y]))
+    Q, R = np.linalg.qr(A[:, :-1])
+    rest = A[:, -1] - Q @ (Q.T @ A[:, -1])
+    logs = 2.0 * np.log(np.diag(L)).sum() + 2.0 * np.log(np.abs(np.diag(R))).sum()
+    return logs + rest @ rest + (y.size - X.shape[1]) * np.log(2 * np.pi)
+
+
+def subject_covariance(theta, table):
+    """An intercept of the subject beside hetar1 residuals: sd of subjects, rho, sd of the visits."""
+    lag = np.abs(np.subtract.outer(np.arange(7), np.arange(7)))
+    residual = np.tanh(theta[1]) ** lag * np.outer(np.exp(theta[2:]), np.exp(theta[2:]))
+    return np.kron(np.eye(5), theta[0] ** 2 * np.ones((7, 7)) + residual)
+
+
+@pytest.mark.parametrize("seed", [1, 14])
+def test_a_subject_beside_autocorrelation(seed):
+    table = growth(seed)
+    fit = quiet("y ~ v + (1 | s)", table, residual="hetar1(v | s)")
+    X, y = np.column_stack([np.ones(35), table["v"]]), table["y"].to_numpy()
+    rng = np.random.default_rng(2)
+    starts = [np.r_[sd, rho, np.full(7, 0.5)] + 0.3 * rng.normal(size=9)
+              for sd in (0.1, 3.0) for rho in (-0.2, 0.3, 1.0)]  # fmt: skip
+    ends = [
+        minimize(lambda theta: restricted_deviance(subject_covariance(theta, table), X, y), x0).fun
+        for x0 in starts
+    ]
+    assert fit.converged
+    assert fit.criterion <= min(ends) + 1e-5
+
+
+@pytest.mark.parametrize("seed", [2, 6])
+def test_a_random_field_in_both_directions(seed):
+    table = fields(seed)
+    fit = quiet("y ~ env + (1 | env:ar1(row):ar1(col))", table)
+    X = np.column_stack([np.ones(72), table["env"] == "b", table["env"] == "c"]).astype(float)
+    y = table["y"].to_numpy()
+    same = np.equal.outer(table["env"].to_numpy(object), table["env"].to_numpy(object))
+    lags = [np.abs(np.subtract.outer(table[x].to_numpy(), table[x].to_numpy())) for x in ("row", "col")]
+
+    def deviance(theta):
+        trend = np.tanh(theta[2]) ** lags[0] * np.tanh(theta[3]) ** lags[1]
+        return restricted_deviance(theta[0] ** 2 * same * trend + theta[1] ** 2 * np.eye(72), X, y)
+
+    starts = [[1.0, 1.0, a, b] for a in (-0.8, 0.8) for b in (-0.8, 0.8)]
+    ends = [minimize(deviance, x0, bounds=[(0, None), (1e-4, None), (-6, 6), (-6, 6)]).fun for x0 in starts]
+    assert fit.converged
+    assert fit.criterion <= min(ends) + 1e-5
+
+
+def test_a_variance_of_visits_that_is_zero_is_said_in_words():
+    fit = quiet("y ~ v + (1 | s)", growth(1), residual="hetar1(v | s)")
+    assert fit.singular
+    assert "the variance of 0 is zero in the residual" in str(fit.warnings[0])
+
+
+def test_derivatives_by_an_autocorrelation_at_its_bound():
+    """By the chain rule they are those in rho, however flat the chart is there."""
+    levels = AutoregressiveLevels(6, "row")
+    for theta in (-25.0, 0.3, 25.0):
+        at = np.array([theta])
+        rho = float(levels.natural(at)[0])
+        by_rho = np.array([2 * rho, 2 * rho, -(1 + rho**2)]) / (1 - rho**2) ** 2
+        slope = levels.natural_jacobian(at)[0, 0]
+        assert slope > 0.0
+        np.testing.assert_allclose(levels.coefficients(at)[1][0] / slope, by_rho, rtol=1e-10)
