@@ -237,10 +237,10 @@ class ExtrapolationWarning(FastLMMWarning):
     flag = "extrapolation"
 
 
-class LevelOrderWarning(FastLMMWarning):
-    """Levels whose distance counts stand in alphabetical order, R10 before R2."""
+class DistanceWarning(FastLMMWarning):
+    """Where distance counts, levels stand in alphabetical order, R10 before R2, or coefficients have none."""
 
-    flag = "level-order"
+    flag = "distance"
 
 
 def name_list(names: Iterable[object], limit: int = 8) -> str:

@@ -72,7 +72,9 @@ def _named(design: Any, key: str, value: Any, at: str | None, option: str) -> It
     if level in _residual_levels(design) and head in _residual_names(design):  # as tables name it
         key, at = head, level
     residual = key in _residual_names(design)
-    found = [k for k, term in enumerate(design.random) if key in _names(term) and at in (None, term.at)]
+    bare = _without_blanks(key)
+    found = [k for k, term in enumerate(design.random)
+             if bare in map(_without_blanks, _names(term)) and at in (None, term.at)]  # fmt: skip
     if isinstance(value, Mapping) and residual:
         for level, inner in value.items():
             _check_level(str(level), _residual_levels(design), option)
@@ -91,6 +93,11 @@ def _named(design: Any, key: str, value: Any, at: str | None, option: str) -> It
     else:
         known = [name for term in design.random for name in _names(term)[:1]] + [RESIDUAL]
         raise OptionError(f"{option} name '{key}', which is no term of the model{nearest_names(key, known)}")
+
+
+def _without_blanks(name: str) -> str:
+    """Names of terms are compared so: (1|g) is (1 | g)."""
+    return "".join(name.split())
 
 
 def _names(term: Any) -> tuple[str, ...]:

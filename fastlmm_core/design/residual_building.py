@@ -68,6 +68,10 @@ def build_residual(
         by = (":".join(map(deparse, parsed.by)), tuple(labels.tolist()), codes)
         by_codes, by_levels = codes, by[1]
     if parsed.kind == "units":
+        if by is not None and len(by_levels) == n:
+            raise DesignError(f"residual='{parsed.text}': '{by[0]}' has {n} levels in {n} rows, so that one "
+                              "row would tell each variance; name a factor with several rows in each "
+                              "level")  # fmt: skip
         return ResidualSpec(parsed.text, "units", by)
     if parsed.kind == "within":
         return _within(parsed, raw, rows, by, by_codes)

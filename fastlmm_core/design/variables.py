@@ -17,7 +17,7 @@ from fastlmm_core.design.functions import is_factor_call, names_read
 from fastlmm_core.design.labels import drop_unused, order_by_numbers
 from fastlmm_core.design.numeric_values import Numbers, evaluate_numbers, numbers_of
 from fastlmm_core.design.table import Table
-from fastlmm_core.errors import DataError, DesignError, LevelOrderWarning, name_list
+from fastlmm_core.errors import DataError, DesignError, DistanceWarning, name_list
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class Raw:
         if levels == self.levels or not (self.alphabetical or self._sorted_as_text):
             return self
         if not self.alphabetical:
-            warnings.warn(LevelOrderWarning(
+            warnings.warn(DistanceWarning(
                 f"the levels of '{name}' are taken in the alphabetical order that they have, "
                 f"{name_list(self.levels, 4)}; for the order of their numbers give them as ordered categories"
             ), stacklevel=2)  # fmt: skip

@@ -25,6 +25,7 @@ from fastlmm_core.reml.optimizer import STATUS, Optimum
 from fastlmm_core.reml.solved import SolvedEquations
 from fastlmm_core.results.structured_blocks import describe_singular as describe_structures
 from fastlmm_core.results.structured_blocks import describe_unbounded
+from fastlmm_core.results.undetermined import undetermined_parameters
 from fastlmm_core.results.variance_components import describe_singular
 
 
@@ -45,6 +46,14 @@ def collect_warnings(
                 f"of about 16 digits in the data {round(15.5 + np.log10(added))} reach these estimates"
             )
         )
+    splines = Counter(term.label for term in design.random if term.is_spline)
+    found += [
+        ConfoundedWarning(
+            f"'{label}' stands in the formula {times} times: the data tell only the sum of these curves; "
+            "leave it out but once"
+        )
+        for label, times in splines.items() if times > 1
+    ]  # fmt: skip
     for group, columns in repeated_effects(design):
         found.append(
             ConfoundedWarning(
@@ -52,6 +61,7 @@ def collect_warnings(
                 "data tell only the sum of these variances; leave it out of all but one"
             )
         )
+    found += [ConfoundedWarning(words) for words in undetermined_parameters(design, solved)]
     if isinstance(solved, StructuredSolution):
         words = describe_structures(design, solved)
     else:

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from fastlmm_core import fit_batch, lmm
-from fastlmm_core.errors import LevelOrderWarning
+from fastlmm_core.errors import DistanceWarning
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_an_order_that_was_given_is_kept(field):
 def test_categories_in_the_order_of_the_alphabet_are_kept_with_a_word(field):
     text = pd.Categorical("R" + field["row"].astype(str))
     place = pd.Series(text.codes, index=field.index)
-    with pytest.warns(LevelOrderWarning, match="'row'.*'R1', 'R10', 'R11', 'R12'"):
+    with pytest.warns(DistanceWarning, match="'row'.*'R1', 'R10', 'R11', 'R12'"):
         given = lmm("y ~ 1", field.assign(row=text), residual="ar1(row):ar1(col)")
     wanted = lmm("y ~ 1", field.assign(row=place), residual="ar1(row):ar1(col)")
     np.testing.assert_allclose(given.criterion, wanted.criterion, rtol=1e-12)

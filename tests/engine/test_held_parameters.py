@@ -95,3 +95,11 @@ def test_what_a_structure_cannot_be_is_said_in_the_users_units(visits, structure
         lmm(f"y ~ 1 + {structure}(0 + v | s)", visits, fixed_parameters={"s": T, "Residual": 1.0})
     a, b, value = re.search(r"\((\d), (\d)\) is ([\d.]+)", str(told.value)).groups()
     assert float(value) == T[int(a) - 1, int(b) - 1]
+
+
+def test_terms_are_named_with_and_without_blanks(visits):
+    fits = [
+        lmm("y ~ 1 + (1 | s)", visits, fixed_parameters={name: 0.7}) for name in ("(1|s)", "(1 | s)", "s")
+    ]
+    assert len({fit.criterion for fit in fits}) == 1
+    assert fits[0].variance_components["estimate"].iloc[0] == pytest.approx(0.7, rel=1e-14)

@@ -103,6 +103,16 @@ class CoefficientStructure(ABC):
         """Parameters to count in information criteria."""
         return self.n_theta
 
+    def untold(self, together: np.ndarray) -> list[tuple[int, int]]:
+        """Pairs of coefficients of whose covariance data say nothing, one for each parameter.
+
+        Parameters
+        ----------
+        together : (m, m) bool
+            Which coefficients stand together in a level, or a subject.
+        """
+        return []
+
     def lower_bounds(self) -> np.ndarray:
         """Least theta (n_theta,) for which T belongs to the structure; Lambda is smooth beyond it.
 

@@ -25,6 +25,9 @@ class OneCorrelation(ScaledCorrelation):
     def n_correlations(self) -> int:
         return 1 if self.m > 1 else 0
 
+    def untold(self, together: np.ndarray) -> list[tuple[int, int]]:
+        return [] if self.m < 2 or np.tril(together, -1).any() else [(0, 1)]
+
     @property
     def least_rho(self) -> float:
         """Below this rho R is not positive semidefinite."""

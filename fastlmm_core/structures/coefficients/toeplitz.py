@@ -41,6 +41,9 @@ class Toeplitz(ScaledCorrelation):
     def n_correlations(self) -> int:
         return self.m - 1
 
+    def untold(self, together: np.ndarray) -> list[tuple[int, int]]:
+        return [(0, lag) for lag in range(1, self.m) if not np.diagonal(together, lag).any()]
+
     def __init__(self, m: int, **options: Any):
         super().__init__(m, **options)
         self._latest: dict[int, tuple[bytes, list[np.ndarray]]] = {}

@@ -23,6 +23,9 @@ class Unstructured(LinearEntries):
     def positions(self) -> tuple[tuple[int, int], ...]:
         return tuple((row, col) for col in range(self.m) for row in range(col, self.m))
 
+    def untold(self, together: np.ndarray) -> list[tuple[int, int]]:
+        return [(col, row) for row, col in self.positions if row > col and not together[row, col]]
+
     def start(self, covariance: np.ndarray) -> np.ndarray:
         return self.theta_of(interior(covariance))
 

@@ -1,0 +1,100 @@
+"""Variance parameters of which the data of a fit say nothing, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from fastlmm_core.design import Design
+from fastlmm_core.design.random_terms import RandomTerm
+from fastlmm_core.design.residual import ResidualSpec
+from fastlmm_core.engine.solution import StructuredSolution
+from fastlmm_core.errors import name_list
+from fastlmm_core.structures.registry import make_coefficient_structure
+
+
+def undetermined_parameters(design: Design, solved: object) -> list[str]:
+    """A sentence for every term, and arm of the residual, with parameters that no row tells anything of.
+
+    The likelihood is the same whatever they are, and so are the fixed effects; the figures shown for them are
+    where the search began. What is held is known.
+    """
+    free = [True] * (len(design.random) + 1)
+    if isinstance(solved, StructuredSolution):
+        terms, residual = solved.equations.slices
+        free = [bool(solved.free[place].any()) for place in (*(own for own, _ in terms), residual)]
+    words: list[str] = []
+    for term, estimated in zip(design.random, free, strict=False):
+        if estimated and not term.is_spline and len(term.columns) > 1:
+            words += _of_term(term)
+    if free[-1] and design.residual.kind == "within":
+        words += _of_residual(design.residual)
+    return words
+
+
+def _of_term(term: RandomTerm) -> Iterator[str]:
+    m = len(term.columns)
+    structure = make_coefficient_structure(term.structure, m, **term.options)
+    if structure.n_par > m * (m + 1) // 2:
+        yield (f"'{term.label}' has {structure.n_par} parameters for the {m * (m + 1) // 2} variances and "
+               f"covariances of {m} coefficients: these are determined, loadings and specific variances are "
+               "not; take fewer factors, or us")  # fmt: skip
+    if term.relation is not None or term.incidence or (term.values != 0.0).all():
+        return
+    together = stand_together(term.codes, term.values != 0.0, term.levels.size)
+    pairs = structure.untold(together)
+    if pairs:
+        yield _sentence("level", term.group, together, pairs, term.columns)
+
+
+def _of_residual(residual: ResidualSpec) -> Iterator[str]:
+    assert residual.structure is not None and residual.position_codes is not None
+    assert residual.subject_codes is not None and residual.subject_name is not None
+    m, n = len(residual.positions), residual.position_codes.size
+    arms = np.zeros(n, dtype=np.int32) if residual.by is None else residual.by[2]
+    structure = make_coefficient_structure(residual.structure, m, **residual.options)
+    for arm in range(int(arms.max()) + 1):
+        own = arms == arm
+        visits = residual.position_codes[own][:, None] == np.arange(m)
+        together = stand_together(residual.subject_codes[own], visits)
+        pairs = structure.untold(together)
+        if pairs:
+            where = "" if residual.by is None else f" of {residual.by[1][arm]}"
+            yield _sentence(f"subject{where}", residual.subject_name, together, pairs, residual.positions)
+
+
+def stand_together(codes: np.ndarray, stands: np.ndarray, size: int | None = None) -> np.ndarray:
+    """(m, m) bool: which coefficients stand together in a level.
+
+    Parameters
+    ----------
+    codes : (n,) int
+        Level of every row, -1 for none.
+    stands : (n, m) bool
+        Coefficients of every row.
+    size : int, optional
+        Number of levels.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> stand_together(np.array([0, 0, 1]), np.eye(3, dtype=bool))[0].tolist()
+    [True, True, False]
+    """
+    used = codes >= 0
+    size = int(codes.max()) + 1 if size is None else size
+    seen = [np.bincount(codes[used & own], minlength=size) > 0 for own in stands.T]
+    counts = np.array(seen, dtype=np.float64)
+    return np.asarray(counts @ counts.T > 0.0)
+
+
+def _sentence(
+    unit: str, group: str, together: np.ndarray, pairs: Sequence[tuple[int, int]], names: Sequence[str]
+) -> str:
+    if np.tril(together, -1).any():
+        what = f"both {name_list([f'{names[a]} and {names[b]}' for a, b in pairs], 3)}"
+    else:
+        what = f"more than one of {name_list(names, 3)}"
+    return (f"no {unit} in '{group}' has {what}: the data say nothing about their covariance, and the figure "
+            "shown for it is arbitrary; take a structure with fewer parameters")  # fmt: skip

@@ -1,0 +1,102 @@
+"""Parameters of which the data say nothing are named: the likelihood is the same whatever they are."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fastlmm_core import lmm
+from fastlmm_core.errors import ConfoundedWarning, DesignError, DistanceWarning
+
+
+@pytest.fixture
+def halves():
+    """Subjects of the first half were seen at a and b, of the second at c and d."""
+    rng = np.random.default_rng(3)
+    subject, place = np.divmod(np.arange(80), 4)
+    visit = np.array(list("abcd"))[2 * (subject >= 10) + place // 2]
+    y = rng.normal(size=20)[subject] + rng.normal(size=80)
+    return pd.DataFrame({"s": subject.astype(str), "v": visit, "x": rng.normal(size=80), "y": y})
+
+
+def told(formula, table, **options):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fit = lmm(formula, table, **options)
+    return fit, [str(w.message) for w in caught if issubclass(w.category, ConfoundedWarning)]
+
+
+ONCE = slice(None, None, 2)
+BOTH = {
+    "us": "'a and c', 'a and d', 'b and c' and 1 more",
+    "toep": "'a and c', 'a and d'",
+    "homtoep": "'a and c', 'a and d'",
+}
+
+
+@pytest.mark.parametrize("structure", ["us", "toep", "homtoep", "cs", "homcs", "ar1", "hetar1", "diag"])
+def test_visits_that_no_subject_shares(halves, structure):
+    _, words = told("y ~ v", halves[ONCE], residual=f"{structure}(v | s)")
+    wanted = BOTH.get(structure)
+    assert bool(words) == (wanted is not None)
+    assert wanted is None or f"no subject in 's' has both {wanted}" in words[0]
+
+
+def test_the_likelihood_does_not_depend_on_what_is_named(halves):
+    """Held at another covariance of visits that nobody shares, every figure of the fixed part is the same."""
+    T = np.array([[2.0, 0.5, 0.0, 0.0], [0.5, 1.5, 0.0, 0.0], [0.0, 0.0, 1.0, -0.3], [0.0, 0.0, -0.3, 2.0]])
+    other = T.copy()
+    other[:2, 2:] = [[0.4, 0.1], [0.2, -0.3]]
+    other[2:, :2] = other[:2, 2:].T
+    fits = [lmm("y ~ v + x", halves[ONCE], residual="us(v | s)", fixed_parameters={"Residual": held})
+            for held in (T, other)]  # fmt: skip
+    np.testing.assert_allclose(fits[0].criterion, fits[1].criterion, rtol=1e-12)
+    np.testing.assert_allclose(fits[0].cov_beta, fits[1].cov_beta, rtol=1e-9, atol=1e-14)
+
+
+def test_coefficients_that_no_level_shares(halves):
+    _, words = told("y ~ v + us(0 + v | s)", halves, residual="units | v")
+    assert "no level in 's' has both 'va and vc', 'va and vd'" in words[0]
+    assert not told("y ~ v + cs(0 + v | s)", halves)[1]
+    assert not told("y ~ v + (x | s)", halves)[1]
+    names = [str(k) for k in range(20)]
+    related = told("y ~ v + us(0 + v | vm(s, A))", halves, relationships={"A": (np.eye(20) + 0.5, names)})
+    assert not related[1]
+
+
+@pytest.mark.parametrize("structure", ["us", "homcs", "ar1"])
+def test_subjects_seen_once(halves, structure):
+    once = halves.assign(s=np.arange(80))
+    _, words = told("y ~ x", once, residual=f"{structure}(v | s)")
+    assert "no subject in 's' has more than one of 'a', 'b', 'c'" in words[0]
+
+
+def test_what_is_held_is_known(halves):
+    assert not told("y ~ v", halves[ONCE], residual="us(v | s)", fixed_parameters={"Residual": np.eye(4)})[1]
+
+
+def test_more_factors_than_covariances_can_tell(halves):
+    table = halves.assign(e=np.array(list("pqr"))[np.arange(80) % 3])
+    few, words = told("y ~ e + fa(0 + e | s, k=2)", table)
+    full = lmm("y ~ e + (0 + e | s)", table)
+    assert "8 parameters for the 6 variances and covariances" in words[0]
+    np.testing.assert_allclose(few.criterion, full.criterion, atol=1e-6)
+    assert not told("y ~ e + fa(0 + e | s, k=1)", table)[1]
+
+
+def test_one_curve_twice(halves):
+    once, _ = told("y ~ x + spl(x)", halves)
+    twice, words = told("y ~ x + spl(x) + spl(x)", halves)
+    assert "'spl(x)' stands in the formula 2 times" in words[0]
+    np.testing.assert_allclose(twice.criterion, once.criterion, atol=1e-7)
+
+
+def test_a_residual_variance_for_every_row_is_refused(halves):
+    with pytest.raises(DesignError, match="'x' has 80 levels in 80 rows"):
+        lmm("y ~ v", halves, residual="units | x")
+
+
+def test_an_intercept_and_a_slope_have_no_distance(halves):
+    with pytest.warns(DistanceWarning, match="write ar1.0 . factor.x."):
+        lmm("y ~ v + ar1(x | s)", halves)
