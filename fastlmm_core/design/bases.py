@@ -102,7 +102,8 @@ def _formulaic(
         raise DataError(f"'{text}' gives no basis: {reason}") from None
     if function == "cr" and "lower_bound" in inner:
         warn_beyond(x, inner["lower_bound"], inner["upper_bound"], text)
-    return np.asarray(values, dtype=np.float64).reshape(x.shape[0], -1)
+    numbers = np.asarray(values, dtype=np.float64)
+    return numbers[:, None] if numbers.ndim == 1 else numbers
 
 
 def _check_spread(x: np.ndarray, degree: int, text: str) -> None:
@@ -121,8 +122,7 @@ def _standardize(
             if (
                 not isinstance(value, (bool, int, float))
                 or value != value
-                or (value == 0
-                and value is not False)
+                or (value == 0 and value is not False)
             ):
                 raise DataError(f"'{text}': {name} must be TRUE, FALSE or a number")
         known = x[~np.isnan(x)]

@@ -96,7 +96,8 @@ def numbers_of(value: Any, node: Node, table: Table) -> Numbers:
     """`evaluate_numbers` of an expression whose value is there already."""
     text = deparse(node)
     array = as_numbers(value, text)
-    values = (np.full(table.n, array) if array.ndim == 0 else array).reshape(table.n, -1)
+    values = np.full(table.n, array) if array.ndim == 0 else array
+    values = values[:, None] if values.ndim == 1 else values
     if isinstance(node, Name):
         return Numbers(text, values, None, {})
     undefined = ~np.isfinite(values).all(axis=1)

@@ -72,7 +72,9 @@ class SplineBasis:
 
         knots = self.knots
         identity = np.eye(knots.size - self.degree - 1)
-        return np.asarray(BSpline(knots, identity, self.degree)(x, nu=derivative)).reshape(x.size, -1)
+        return np.asarray(BSpline(knots, identity, self.degree)(x, nu=derivative)).reshape(
+            x.size, identity.shape[0]
+        )
 
 
 def make_basis(x: np.ndarray, settings: dict[str, Any], natural: bool, text: str) -> SplineBasis:

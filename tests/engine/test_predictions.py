@@ -1,5 +1,7 @@
 """Random effects, their variances, and predictions against dense formulas."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,7 +10,7 @@ from random_designs import CASES, REGULAR, case, dense_of, fit_of
 from scipy import stats
 
 from fastlmm_core import lmm
-from fastlmm_core.errors import DataError, OptionError
+from fastlmm_core.errors import DataError, FastLMMWarning, OptionError
 
 
 @pytest.mark.parametrize("reml", [True, False])
@@ -135,3 +137,22 @@ def test_offsets():
     with pytest.raises(DataError, match="offset"):
         fit.predict(data)
     np.testing.assert_allclose(fit.predict(data, offset=offset), fit.fitted, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    "part",
+    ["x", "log(x + 9)", "scale(x)", "poly(x, 2)", "ns(x, 3)", "bs(x, 4)", "cr(x, 4)", "x + spl(x)",
+     "factor(g)", "x + ps(x, nseg=4)", "ifelse(x > 0, 1, 0)", "x + diag(0 + x | h)", "x + (1 | ar1(t))"],
+)  # fmt: skip
+def test_no_rows_have_no_predictions(part):
+    rng = np.random.default_rng(5)
+    table = pd.DataFrame({"g": np.arange(60) % 6, "h": np.arange(60) % 5, "t": np.arange(60) // 4})
+    table["x"], table["y"] = rng.normal(size=(2, 60))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FastLMMWarning)
+        fit = lmm(f"y ~ {part} + (1 | h)", table)
+        assert fit.predict(table.iloc[:0]).shape == (0,)
+        assert list(fit.predict(table.iloc[:0], se=True)) == ["prediction", "se", "status"]
+        if "(x, 3)" in part or "(x, 4)" in part:
+            with pytest.raises(DataError, match="missing"):
+                fit.predict(table.iloc[:2].assign(x=np.nan))
