@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from fastlmm_core.display.displayed import Displayed
 from fastlmm_core.display.rendering import Table, format_p, format_significant
 from fastlmm_core.engine.information import StructureInference
-from fastlmm_core.errors import InferenceError, check_option
+from fastlmm_core.errors import InferenceError, OptionError, check_option
 from fastlmm_core.inference import kenward_roger, satterthwaite
 from fastlmm_core.inference.distributions import f_upper
 from fastlmm_core.inference.row_covariances import independent_rows, row_quadratic
@@ -271,8 +271,20 @@ class LinearFunctions(Displayed):
 
 
 def dense_rows(K: Any) -> np.ndarray:
-    """Rows K (r, p) as a dense array, from a sparse one, a matrix or a single row."""
-    return K.toarray() if sp.issparse(K) else np.atleast_2d(numbers("K", K))
+    """Rows K (r, p) as a dense array, from a sparse one, a matrix or a single row.
+
+    Raises
+    ------
+    OptionError
+        When a number of K is missing or infinite.
+    """
+    rows = K.toarray() if sp.issparse(K) else np.atleast_2d(numbers("K", K))
+    if not np.isfinite(rows).all():
+        row = int(np.argmax(~np.isfinite(rows).all(axis=1)))
+        raise OptionError(
+            f"K has a number that is missing or infinite, the first in row {row} (counted from 0)"
+        )
+    return rows
 
 
 def _is_estimable(null_products: sp.csr_array | None, norms: np.ndarray) -> np.ndarray:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 LONGEST = 2000
 STEP = 1e-30
+# Imaginary part, relative to the real one, that is rounding of real arithmetic.
+IMAGINARY = 1e-9
 FUNCTIONS: dict[str, Callable[[complex], complex]] = {"sqrt": cmath.sqrt, "log": cmath.log, "exp": cmath.exp}
 OPERATORS: dict[type, Callable[[complex, complex], complex]] = {
     ast.Add: lambda a, b: a + b, ast.Sub: lambda a, b: a - b, ast.Mult: lambda a, b: a * b,
@@ -142,6 +144,8 @@ def vpredict(fit: FitFigures, expression: str, information: str = "average") -> 
     values = np.array([row.value for row in rows])
     tree = _parse(expression, rows)
     estimate = _evaluate(tree, expression, values.astype(complex))
+    if not abs(estimate.imag) <= IMAGINARY * abs(estimate.real):  # a root or logarithm below zero
+        return VarianceFunction(expression, np.nan, np.nan, information)
     gradient = np.empty(values.size)
     for i in range(values.size):  # the complex step is exact to rounding
         moved = values.astype(complex)
@@ -214,7 +218,7 @@ def _evaluate(node: Any, expression: str, values: np.ndarray) -> complex:
     try:
         return complex(_value(node, values))
     except (ZeroDivisionError, OverflowError, ValueError):
-        return complex(np.nan)
+        return complex(np.nan, np.nan)
 
 
 def _value(node: Any, values: np.ndarray) -> complex:
