@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,21 @@ def as_relationship(name: str, given: Any) -> Relationship:
         raise OptionError(
             f"relationships: the name {name!r} must be a word that a formula can hold, like 'A'"
         )
-    return _make(name, given).named(name)
+    with _said_of(f"relationships['{name}']", given):
+        return _make(name, given).named(name)
+
+
+@contextmanager
+def _said_of(where: str, given: Any) -> Iterator[None]:
+    """Errors say of which relationship they are, and from which file it is."""
+    try:
+        yield
+    except (DataError, OptionError) as error:
+        if str(error).startswith("relationships"):
+            raise
+        file = given.get("file") if isinstance(given, Mapping) else given
+        source = f" ('{Path(file).name}')" if isinstance(file, (str, Path)) else ""
+        raise type(error)(f"{where}{source}: {error}") from None
 
 
 def found_kind(path: str | Path) -> str:
@@ -142,7 +157,8 @@ def relationship_from_request(name: str, spec: Any, root: str | Path | None = No
         options["centre"] = spec["centre"]
     if isinstance(options.get("levels"), str):
         _read_level_note(where, kind, options)
-    return _build(kind, where, _source(where, spec, root), options).named(name)
+    with _said_of(where, spec):
+        return _build(kind, where, _source(where, spec, root), options).named(name)
 
 
 def _source(where: str, spec: Mapping[str, Any], root: str | Path | None) -> Any:

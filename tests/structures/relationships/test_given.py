@@ -105,3 +105,14 @@ def test_what_is_no_relationship_is_refused():
         as_relationship("A B", PEDIGREE)
     with pytest.raises(DataError, match=r"file .*no\.csv' does not exist"):
         as_relationship("A", "no.csv")
+
+
+def test_errors_say_of_which_relationship_they_are(tmp_path):
+    pedigree = tmp_path / "family.csv"
+    pedigree.write_text("id,sire,dam\na,b,\nb,a,\n")
+    with pytest.raises(DataError, match=r"^relationships\['A'\] \('family.csv'\): pedigree: loop"):
+        as_relationship("A", {"type": "pedigree", "file": str(pedigree)})
+    with pytest.raises(DataError, match=r"^relationships\['G'\]: the covariance matrix is not symmetric"):
+        as_relationship("G", (np.array([[1.0, 0.5], [0.2, 1.0]]), ["a", "b"]))
+    with pytest.raises(OptionError, match=r"^relationships\['M'\]: centre='x' is not known"):
+        as_relationship("M", {"type": "markers", "data": {"g": ["a", "b"], "m": [0, 1]}, "centre": "x"})
