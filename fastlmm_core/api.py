@@ -232,7 +232,7 @@ def prepare(
     design = build_design(
         parsed, data, weights=weights, offset=offset, contrasts=contrasts,
         response=response, residual=residual, relationships=relationships,
-        residual_held=any(str(key).startswith("Residual") for key in held),
+        held=held,
     )  # fmt: skip
     designed = time.perf_counter() - began
     return prepare_design(design, reml, max_memory, offset, contrasts, designed, held, factorization)

@@ -113,7 +113,7 @@ def _rebuild(texts: dict[str, Any], arrays: Arrays) -> LMMFit:
     design = build_design(
         texts["formula"], Table.of(columns, n), offset=offset, contrasts=contrasts,
         residual=structure.get("residual", "units"), relationships=_relationships(structure, arrays),
-        residual_held=any(name.startswith("Residual") for name in held),
+        held=held,
     )  # fmt: skip
     index = texts["index"]
     used = dataclasses.replace(design._table, index=None if index is None else pd.Index(index))

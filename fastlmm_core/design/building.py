@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from fastlmm_core.design.inputs import (
 )
 from fastlmm_core.design.matrices import Design, FixedTerm, UsedColumns
 from fastlmm_core.design.offsets import read_offset
+from fastlmm_core.design.parameter_names import is_named
 from fastlmm_core.design.penalized_splines import SplineTerm, build_spline, read_spline_variables
 from fastlmm_core.design.random_terms import RandomTerm, build_random_terms, order_terms
 from fastlmm_core.design.rank import column_rank
@@ -47,7 +48,7 @@ def build_design(
     response: bool = True,
     residual: str | ParsedResidual = "units",
     relationships: Mapping[str, Any] | None = None,
-    residual_held: bool = False,
+    held: Collection[str] = (),
 ) -> Design:
     """Evaluate a formula on a table.
 
@@ -72,8 +73,8 @@ def build_design(
         `fastlmm_core.design.residual`.
     relationships : dict of str to Relationship, optional
         What ``vm(gen, A)`` names.
-    residual_held : bool
-        The residual is held at a given covariance: terms that it could not be told apart from are estimable.
+    held : collection of str
+        Names of what is held at given variances. Terms that could not be told apart from it are estimable.
 
     Returns
     -------
@@ -122,8 +123,9 @@ def build_design(
         check_column_sizes(np.abs(term.values).max(axis=0, initial=0.0), term.columns)
     spec = build_residual(rows_of, residual_raw, rows, n, table, known)
     w = read_weights(weights, table, rows)
+    residual_held = any(name.startswith("Residual") for name in map(str, held))
     if not residual_held:
-        check_terms(terms, spec, n, table.names, w)
+        check_terms([term for term in terms if not is_named(term, held)], spec, n, table.names, w)
     splines = [build_spline(part, smooth, rows, X_full) for part in parsed.splines]
     ordered = order_terms(terms, spec.is_plain and not residual_held and not splines)
     random = in_formula_order(ordered, splines, parsed) if splines else ordered

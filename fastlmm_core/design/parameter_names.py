@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,6 +104,12 @@ def _names(term: Any) -> tuple[str, ...]:
     """What a term may be called: its group, its label, and its group without the level of at()."""
     at, _, rest = term.group.partition("):")
     return (term.group, term.label, *([rest] if at.startswith("at(") and rest else []))
+
+
+def is_named(term: Any, names: Collection[str]) -> bool:
+    """Whether a term is among those that are called so."""
+    own = set(map(_without_blanks, _names(term)))
+    return any(_without_blanks(str(name)) in own for name in names)
 
 
 def _residual_names(design: Any) -> set[str]:

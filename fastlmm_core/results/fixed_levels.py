@@ -96,7 +96,7 @@ def fit_formula(fit: FixedPart, parsed: ParsedFormula, reml: bool, held: dict[st
     design = build_design(
         parsed, used_rows(fit), weights=fit.weights, offset=fit.offset,
         contrasts=fit.prepared.contrasts, response=False, residual=residual.text,
-        relationships=relationships, residual_held=any(str(key).startswith("Residual") for key in held),
+        relationships=relationships, held=held,
     )  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FastLMMWarning)  # kept in the warnings of the fit

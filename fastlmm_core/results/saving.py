@@ -76,7 +76,7 @@ def save_fit(fit: FitFigures, path: str | Path) -> None:
         "format": FORMAT, "library": __version__, "formula": fit.formula, "reml": fit.prepared.reml,
         "contrasts": _contrasts(fit.prepared.contrasts), "offset": offset,
         "index": _labels(design._table.index),
-        "columns": [_described(column) for column in columns.values()],
+        "columns": [_described(column, fit.structured) for column in columns.values()],
         "warnings": [[type(warning).__name__, str(warning)] for warning in fit.warnings],
     }  # fmt: skip
     if isinstance(fit.solved, StructuredSolution):
@@ -138,10 +138,11 @@ def figures_of(fit: FitFigures) -> np.ndarray:
     return np.where(np.isinf(figures), np.nan, figures)
 
 
-def _described(column: Column) -> dict[str, Any]:
-    """What a column has besides its values."""
-    names = [own.name for own in dataclasses.fields(Column) if own.name != "values"]
-    return {name: getattr(column, name) for name in names}
+def _described(column: Column, structured: bool) -> dict[str, Any]:
+    """What a column has besides its values; how levels are ordered by distance, structures alone ask."""
+    names = [own.name for own in dataclasses.fields(Column) if own.name not in ("values", "alphabetical")]
+    texts = {name: getattr(column, name) for name in names}
+    return {**texts, "alphabetical": True} if column.alphabetical and structured else texts
 
 
 def _contrasts(given: Any) -> Any:

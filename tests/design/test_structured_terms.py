@@ -206,7 +206,7 @@ def test_as_many_levels_as_rows_are_fine_for_a_relation():
 
 def test_a_level_for_every_row_is_fine_beside_a_residual_that_is_given():
     frame = trial()
-    assert build_design("y ~ (1 | site:row:col)", frame, residual_held=True).random[0].levels.size == 24
+    assert build_design("y ~ (1 | site:row:col)", frame, held={"Residual"}).random[0].levels.size == 24
     with pytest.raises(DesignError, match="24 levels for 24"):
         build_design("y ~ (1 | site:row:col)", frame)
 

@@ -103,3 +103,25 @@ def test_terms_are_named_with_and_without_blanks(visits):
     ]
     assert len({fit.criterion for fit in fits}) == 1
     assert fits[0].variance_components["estimate"].iloc[0] == pytest.approx(0.7, rel=1e-14)
+
+
+@pytest.mark.parametrize(
+    "formula", ["y ~ arm + us(0 + v | s)", "y ~ arm + cs(0 + v | s)", "y ~ arm + (1 | s:v)"]
+)
+def test_a_held_term_is_told_apart_from_the_residual(visits, formula):
+    """One observation for each coefficient: what is held, the residual variance can be estimated beside."""
+    T = exchangeable(0.6, 0.2)
+    name, held = ("s:v", [[0.6]]) if "s:v" in formula else ("s", T)
+    fit = lmm(formula, visits, fixed_parameters={name: held})
+    block = np.kron(np.eye(12), T if name == "s" else 0.6 * np.eye(4))
+    X, y = np.column_stack([np.ones(48), visits["arm"] == "Q"]).astype(float), visits["y"].to_numpy()
+
+    def deviance(variance):
+        A, v = np.linalg.solve(block + variance * np.eye(48), np.column_stack([X, y])), X.T
+        beta = np.linalg.solve(v @ A[:, :2], v @ A[:, 2])
+        rest = (y - X @ beta) @ (A[:, 2] - A[:, :2] @ beta)
+        logs = np.linalg.slogdet(block + variance * np.eye(48))[1] + np.linalg.slogdet(v @ A[:, :2])[1]
+        return logs + rest + 46 * np.log(2 * np.pi)
+
+    assert fit.criterion == pytest.approx(deviance(fit.sigma**2), rel=1e-10)
+    assert fit.criterion <= min(deviance(fit.sigma**2 * step) for step in (0.9, 0.99, 1.01, 1.1)) + 1e-9

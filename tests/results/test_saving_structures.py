@@ -217,3 +217,16 @@ def test_a_structured_profile_pickles():
         own = fitted("held in part").profile(["sigma"], level=0.9)
     back = pickle.loads(pickle.dumps(own))
     pd.testing.assert_frame_equal(back.conf_int(0.95), own.conf_int(0.95), rtol=1e-9)
+
+
+def test_positions_that_are_text_keep_their_order(tmp_path):
+    rng = np.random.default_rng(3)
+    row, col = np.divmod(np.arange(48), 4)
+    table = pd.DataFrame(
+        {"row": [f"R{i + 1}" for i in row], "col": col + 1, "y": rng.normal(size=48).cumsum()}
+    )
+    fit = lmm("y ~ 1", table, residual="ar1(row):ar1(col)")
+    fit.save(tmp_path / "field.fit")
+    again = load(tmp_path / "field.fit")
+    assert again.criterion == fit.criterion
+    assert again.refit(table["y"]).criterion == pytest.approx(fit.criterion, rel=1e-10)
