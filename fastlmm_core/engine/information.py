@@ -62,7 +62,8 @@ class StructureInference:
     def linear_directions(self) -> list[Direction]:
         """Directions for the expected information: natural ones where all structures have them, else theta's.
 
-        Natural parameters stay regular at a variance of zero, where theta's derivative vanishes.
+        Natural parameters stay regular at a variance of zero, where theta's derivative vanishes; where
+        covariances go with its root it is theta that does.
         """
         try:
             return self.natural.directions

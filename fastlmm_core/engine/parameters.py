@@ -85,7 +85,8 @@ def natural_directions(solution: StructuredSolution) -> NaturalDirections:
     Raises
     ------
     InferenceError
-        For a structure without natural parameters (rr, fa, splines).
+        For a structure without natural parameters (rr, fa, splines), or at a variance of zero whose
+        covariances go with its root.
     """
     e, theta = solution.equations, solution.theta
     directions: list[Direction] = []
@@ -101,7 +102,13 @@ def natural_directions(solution: StructuredSolution) -> NaturalDirections:
                 )
             back = np.linalg.inv(term.basis)
             first = len(directions)
-            for dT in structure.covariance_by_natural(theta[own]):
+            by_natural = structure.covariance_by_natural(theta[own])
+            if not np.isfinite(by_natural).all():
+                raise InferenceError(
+                    f"structure '{structure.name}' has a variance of zero, by which its covariances have no "
+                    "derivative: second derivatives are not defined; use second_derivatives=False"
+                )
+            for dT in by_natural:
                 directions.append(Direction(k, dT=back @ dT @ back.T if structure.any_basis else dT))
             if not structure.linear:
                 second.append((first, k, structure.covariance_second_by_natural(theta[own])))
