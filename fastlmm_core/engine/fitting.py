@@ -19,6 +19,7 @@ from fastlmm_core.engine.objective import (
 from fastlmm_core.engine.search import Progress, SearchEnd, search
 from fastlmm_core.engine.second_derivatives import difference_hessian, flat_rotations, invert_on_range
 from fastlmm_core.engine.starting_values import starting_values
+from fastlmm_core.engine.zero_deviations import one_alone_varies, turned_starts
 from fastlmm_core.linalg.base import CholeskyFactor
 
 TOLERANCE = 1e-11
@@ -142,6 +143,8 @@ def fit_structures(
         if best is None or found.point.deviance < best.point.deviance - 1e-8:
             best = found
     assert best is not None
+    if np.isfinite(best.point.deviance):
+        best = _other_signs(criterion, best, free, place, progress)
     if start is None and not best.certified and best.end.status != 2 and factor.flops <= LARGE_FLOPS:
         best = _restarted(criterion, best, free, place, progress)
     point = criterion.at(best.theta)
@@ -381,3 +384,24 @@ def _set_boundary(
         if criterion.at(moved).deviance <= end.point.deviance + LARGEST_RISE:
             out = moved
     return out, smallest, restart
+
+
+def _other_signs(
+    criterion: Criterion, best: StructuredOptimum, free: np.ndarray,
+    place: Callable[[np.ndarray], np.ndarray], progress: Progress | None,
+) -> StructuredOptimum:  # fmt: skip
+    """The optimum with a correlation of the other sign, where standard deviations of zero hide it."""
+    e = criterion.equations
+    for k, (term, (own, _)) in enumerate(zip(e.terms, e.slices[0], strict=True)):
+        if not free[own].all() or not one_alone_varies(term, best.theta[own]):
+            continue
+        point = criterion.at(best.theta)
+        product = gradient_at(e, criterion.factor, point, residual=False)[1][k]
+        for turned in turned_starts(term, best.theta[own], product):
+            theta = best.theta.copy()
+            theta[own] = turned
+            if criterion.at(theta).deviance < point.deviance - LARGEST_RISE:
+                found = _from_start(criterion, theta, free, place, progress)
+                best = found if found.point.deviance < best.point.deviance - LARGEST_RISE else best
+                break
+    return best
