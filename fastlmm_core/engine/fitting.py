@@ -47,6 +47,9 @@ POLISHING_STEPS = 6
 LONGEST_POLISHING_STEP = 0.3
 # Starts of a factor-analytic or reduced-rank model beside the moments.
 MORE_STARTS = 2
+# The same of a small one, where a search takes milliseconds and few levels tell the factors apart.
+STARTS_IF_SMALL = 8
+SMALL_FLOPS = 1e5
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,7 @@ def fit_structures(
         end = SearchEnd(empty, 0, point, True, 0.0, 0, 1, empty, np.zeros((0, 0)), None, np.empty((0, 3)))
         return StructuredOptimum(end, fixed, free, None, point, np.inf)
     best: StructuredOptimum | None = None
-    for theta in _starts(e, y, first, start is not None, factor.flops <= LARGE_FLOPS):
+    for theta in _starts(e, y, first, start is not None, factor.flops):
         if best is not None and np.array_equal(theta[free], first[free]):
             continue  # what differs is held
         found = _from_start(criterion, theta, free, place, progress)
@@ -169,14 +172,15 @@ def optimum_at(
 
 
 def _starts(
-    e: StructuredEquations, y: np.ndarray, first: np.ndarray, given: bool, small: bool
+    e: StructuredEquations, y: np.ndarray, first: np.ndarray, given: bool, flops: float
 ) -> list[np.ndarray]:
     """The moment start, and disturbed ones where the criterion is known to have several optima."""
     starts = [first]
     if not given and any(term.structure.several_optima for term in e.terms):
         rng = np.random.default_rng(1)
-        starts += [starting_values(e, y, rng) for _ in range(MORE_STARTS)]
-    if not given and small:
+        more = STARTS_IF_SMALL if flops <= SMALL_FLOPS else MORE_STARTS
+        starts += [starting_values(e, y, rng) for _ in range(more)]
+    if not given and flops <= LARGE_FLOPS:
         for residual in e.residual.other_starts(y, bool(e.terms)):
             starts.append(first.copy())
             starts[-1][e.slices[1]] = residual

@@ -24,6 +24,9 @@ from fastlmm_core.kernels.assembly import multiply_symmetric
 LARGEST_KEPT = 30_000_000
 NEGLIGIBLE = 1e-15
 
+# Condition of d natural / d theta from which parameters of the residual cannot be told apart by it.
+SINGULAR_JACOBIAN = 1e15
+
 
 @dataclass(frozen=True)
 class Direction:
@@ -125,6 +128,11 @@ def natural_directions(solution: StructuredSolution) -> NaturalDirections:
     start = len(directions)
     if solution.free[own].any():
         jacobian = e.residual.natural_jacobian(theta[own])
+        if np.linalg.cond(jacobian) > SINGULAR_JACOBIAN:
+            raise InferenceError(
+                "the covariance of the residuals is singular: its natural parameters are not those of the "
+                "search; use second_derivatives=False"
+            )
         rows = np.linalg.inv(jacobian).T @ e.residual.coefficients(theta[own])[1]
         keep = solution.free[own]
         directions += [Direction(-1, pieces=row) for row, free in zip(rows, keep, strict=True) if free]

@@ -118,3 +118,22 @@ def test_two_coefficients_are_unstructured(structure):
         wanted = quiet("y ~ h + us(0 + h | g)", table, residual="units | h").criterion
         found = quiet(f"y ~ h + {structure}(0 + h | g)", table, residual="units | h").criterion
         np.testing.assert_allclose(found, wanted, atol=1e-5, err_msg=f"seed {seed}")
+
+
+@pytest.mark.parametrize("seed", [2, 13])
+def test_loadings_of_few_levels(seed):
+    """Reduced rank where one factor explains little: each coefficient may be the one that it follows."""
+    rng = np.random.default_rng(seed)
+    line, env, _ = np.unravel_index(np.arange(80), (10, 4, 2))
+    y = (rng.normal(size=(10, 4)) * [0.5, 1.0, 1.5, 1.0])[line, env] + rng.normal(size=80) * 0.8
+    table = pd.DataFrame({"s": line.astype(str), "v": np.array(list("abcd"))[env], "y": y})
+    fit = quiet("y ~ 1 + rr(0 + v | s, d=1)", table, residual="units | v")
+    X, same, Z = np.ones((80, 1)), np.equal.outer(line, line), np.eye(4)[env]
+
+    def deviance(theta):
+        factor = Z @ theta[:4]
+        return restricted_deviance(same * np.outer(factor, factor) + np.diag(np.exp(Z @ theta[4:])), X, y)
+
+    starts = [np.r_[rng.normal(size=4), np.zeros(4)] for _ in range(10)]
+    ends = [minimize(deviance, x0, bounds=[(-9, 9)] * 4 + [(-12, 4)] * 4).fun for x0 in starts]
+    assert fit.criterion <= min(ends) + 1e-5
