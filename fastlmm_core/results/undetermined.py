@@ -9,9 +9,19 @@ import numpy as np
 from fastlmm_core.design import Design
 from fastlmm_core.design.random_terms import RandomTerm
 from fastlmm_core.design.residual import ResidualSpec
+from fastlmm_core.engine.information import average_matrix
+from fastlmm_core.engine.parameters import chart_directions
+from fastlmm_core.engine.second_derivatives import flat_rotations
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import name_list
 from fastlmm_core.structures.registry import make_coefficient_structure
+
+# Size of the equations, and number of parameters, up to which combinations of parameters are looked at.
+SMALL_FLOPS, MOST_PARAMETERS = 1e6, 60
+# Information of a parameter, relative to the largest, below which it is at a bound.
+NOT_MOVING = 1e-12
+# Smallest eigenvalue of the information scaled to unit diagonal that tells anything; what counts in its vector.
+FLAT, SHARE = 1e-9, 0.1
 
 
 def undetermined_parameters(design: Design, solved: object) -> list[str]:
@@ -30,6 +40,8 @@ def undetermined_parameters(design: Design, solved: object) -> list[str]:
             words += _of_term(term)
     if free[-1] and design.residual.kind == "within":
         words += _of_residual(design.residual)
+    if not words and isinstance(solved, StructuredSolution) and not solved.confounded:
+        words += _of_combinations(design, solved)
     return words
 
 
@@ -62,6 +74,33 @@ def _of_residual(residual: ResidualSpec) -> Iterator[str]:
         if pairs:
             where = "" if residual.by is None else f" of {residual.by[1][arm]}"
             yield _sentence(f"subject{where}", residual.subject_name, together, pairs, residual.positions)
+
+
+def _of_combinations(design: Design, solved: StructuredSolution) -> Iterator[str]:
+    """A combination of parameters along which V does not change, of which the information has nothing."""
+    at = np.flatnonzero(solved.free)
+    if solved.factor.flops > SMALL_FLOPS or not 1 < at.size <= MOST_PARAMETERS:
+        return
+    matrix = average_matrix(solved, chart_directions(solved))
+    turns = flat_rotations(solved.equations, solved.theta, at)
+    moving = np.diag(matrix) > NOT_MOVING * np.diag(matrix).max()
+    if len(turns) or not np.isfinite(matrix).all():
+        return  # loadings turn without a change of T, which is no fault
+    scale = np.sqrt(np.diag(matrix)[moving])
+    values, vectors = np.linalg.eigh(matrix[np.ix_(moving, moving)] / np.outer(scale, scale))
+    if values.size < 2 or values[0] > FLAT:
+        return
+    places = at[moving][np.abs(vectors[:, 0]) > SHARE]
+    terms, residual = solved.equations.slices
+    spans = [(own.start, level.stop) for own, level in terms] + [(residual.start, residual.stop)]
+    labels = [term.label for term in design.random] + [f"residual {design.residual.text}"]
+    blocks = [label for label, (low, high) in zip(labels, spans, strict=True)
+              if ((low <= places) & (places < high)).any()]  # fmt: skip
+    if len(set(blocks)) < 2:  # parameters of one term at a bound, which has words of its own
+        return
+    yield (f"the data tell only a combination of the parameters of {name_list(dict.fromkeys(blocks))}: the "
+           "figures shown for each of them are arbitrary; leave one out, or take a structure with fewer "
+           "parameters")  # fmt: skip
 
 
 def stand_together(codes: np.ndarray, stands: np.ndarray, size: int | None = None) -> np.ndarray:

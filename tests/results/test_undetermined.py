@@ -100,3 +100,33 @@ def test_a_residual_variance_for_every_row_is_refused(halves):
 def test_an_intercept_and_a_slope_have_no_distance(halves):
     with pytest.warns(DistanceWarning, match="write ar1.0 . factor.x."):
         lmm("y ~ v + ar1(x | s)", halves)
+
+
+@pytest.fixture
+def pairs():
+    rng = np.random.default_rng(6)
+    subject, visit = np.divmod(np.arange(60), 2)
+    y = rng.normal(size=30)[subject] + rng.normal(size=60) * (1 + visit)
+    arm = np.where(subject % 2 == 0, "P", "Q")
+    return pd.DataFrame({"s": subject.astype(str), "v": visit.astype(str), "t": visit, "arm": arm, "y": y})
+
+
+@pytest.mark.parametrize(
+    ("term", "residual"),
+    [
+        ("(1 | s)", "ar1(v | s)"),
+        ("(0 + t | s)", "hetar1(v | s) | arm"),
+        ("(1 | s)", "cs(v | s) | arm"),
+    ],
+)
+def test_a_term_that_the_residual_has_already(pairs, term, residual):
+    """At two visits the residual can take over what the term has: the fit is the same without."""
+    fit, words = told(f"y ~ arm*v + {term}", pairs, residual=residual)
+    assert f"only a combination of the parameters of '{term}', 'residual {residual}'" in words[0]
+    without = lmm("y ~ arm*v", pairs, residual=residual)
+    np.testing.assert_allclose(fit.criterion, without.criterion, atol=1e-6)
+
+
+@pytest.mark.parametrize("residual", ["units | v", "diag(v | s)", "units | arm"])
+def test_a_term_that_it_has_not(pairs, residual):
+    assert not told("y ~ arm*v + (1 | s)", pairs, residual=residual)[1]
