@@ -20,7 +20,7 @@ from fastlmm_core.structures.registry import make_coefficient_structure
 SMALL_FLOPS, MOST_PARAMETERS = 1e6, 60
 # Information of a parameter, relative to the largest, below which it is at a bound.
 NOT_MOVING = 1e-12
-# Smallest eigenvalue of the information scaled to unit diagonal that tells anything; what counts in its vector.
+# Least eigenvalue of the information scaled to unit diagonal that tells anything; what counts in its vector.
 FLAT, SHARE = 1e-9, 0.1
 
 
