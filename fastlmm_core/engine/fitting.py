@@ -36,7 +36,7 @@ LARGEST_DECREMENT = 1e-6
 # A standard deviation this close to its bound of zero, where the search could not go on, is tried at zero.
 NEAR_BOUND = 1e-2
 # Standard deviation at which one of the residuals is left instead: at zero R has no inverse.
-SMALLEST_RESIDUAL = 1e-6
+SMALLEST_RESIDUAL = 1e-5
 # An autocorrelation of levels beyond this may have its optimum at one, and the theta that stands for one.
 NEARLY_ONE = 0.99
 AT_CORRELATION_BOUND = 12.0

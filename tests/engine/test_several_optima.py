@@ -53,7 +53,7 @@ def subject_covariance(theta, table):
     return np.kron(np.eye(5), theta[0] ** 2 * np.ones((7, 7)) + residual)
 
 
-@pytest.mark.parametrize("seed", [1, 14])
+@pytest.mark.parametrize("seed", [9, 14])
 def test_a_subject_beside_autocorrelation(seed):
     table = growth(seed)
     fit = quiet("y ~ v + (1 | s)", table, residual="hetar1(v | s)")
@@ -90,7 +90,7 @@ def test_a_random_field_in_both_directions(seed):
 
 def test_a_variance_of_visits_that_is_zero_is_said_in_words():
     fit = quiet("y ~ v + (1 | s)", growth(1), residual="hetar1(v | s)")
-    assert fit.singular
+    assert fit.converged and fit.singular  # it is left just above: at zero R has no inverse
     assert "the variance of 0 is zero in the residual" in str(fit.warnings[0])
 
 
