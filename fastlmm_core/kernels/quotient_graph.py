@@ -5,6 +5,10 @@ the clique that a pivot leaves is one element, the list of its variables, and el
 absorbed.  Three things make it fast.  The degree of a variable is bounded and not counted, from what its
 elements have outside of the new one.  Variables that have become indistinguishable are merged and eliminated
 as one.  Variables that have no neighbour outside of the new element are eliminated with the pivot.
+
+A variable with a long list, such as a sire among its offspring, would be read at each of its many pivots: the
+square of its neighbours.  Its list waits instead, until it has missed a share of them or is itself the lowest
+(`renew_list`).
 """
 
 from __future__ import annotations
@@ -14,11 +18,15 @@ import numpy as np
 from fastlmm_core.kernels.compile import fill_integers, kernel
 from fastlmm_core.kernels.quotient_lists import (
     LEFT,
+    LONG,
+    MISSED,
+    SHORT,
     TAG,
     USED,
     QuotientGraph,
     link,
     list_degrees,
+    renew_list,
     take_lowest,
     unlink,
 )
@@ -77,8 +85,8 @@ def open_graph(ptr, adjacent):
     state[USED], state[TAG], state[LEFT] = adjacent.size, 1, n
     return QuotientGraph(
         entries, start, length, np.zeros(n, np.int64), fill_integers(n, 1), length.copy(),
-        np.zeros(n, np.int64), owner, fill_integers(n, -1), np.empty(n, np.int64), np.empty(n, np.int64),
-        fill_integers(n, -1), state,
+        np.zeros(n, np.int64), owner, owner.copy(), np.zeros(n, np.int64), fill_integers(n, -1),
+        np.empty(n, np.int64), np.empty(n, np.int64), fill_integers(n, -1), state,
     )  # fmt: skip
 
 
@@ -103,6 +111,7 @@ def form_element(graph, pivot):
             take_variables(graph, pivot, start[element], start[element] + length[element])
             graph.mark[element] = 0
             length[element] = 0
+            graph.into[element] = pivot
     take_variables(graph, pivot, first + n_elements, first + n_entries)
     start[pivot] = begin
     length[pivot] = graph.state[USED] - begin
@@ -113,15 +122,19 @@ def form_element(graph, pivot):
 @kernel
 def take_variables(graph, pivot, begin, end):
     """Append the variables of a stretch of entries to the element of the pivot, each once."""
+    entries, weight, degree, state = graph.entries, graph.weight, graph.degree, graph.state
+    head, following, previous = graph.head, graph.following, graph.previous
+    at = state[USED]
     for t in range(begin, end):
-        i = graph.entries[t]
-        weight = graph.weight[i]
-        if weight > 0:
-            unlink(graph, i)
-            graph.weight[i] = -weight
-            graph.degree[pivot] += weight
-            graph.entries[graph.state[USED]] = i
-            graph.state[USED] += 1
+        i = entries[t]
+        own = weight[i]
+        if own > 0:
+            unlink(degree, head, following, previous, i)
+            weight[i] = -own
+            degree[pivot] += own
+            entries[at] = i
+            at += 1
+    state[USED] = at
 
 
 @kernel
@@ -143,17 +156,31 @@ def close_gaps(graph):
 def find_remainders(graph, pivot):
     """Mark the elements around the pivot with the tag and the nodes that they have outside of its element."""
     entries, mark, tag = graph.entries, graph.mark, graph.state[TAG]
-    begin = graph.start[pivot]
-    for s in range(begin, begin + graph.length[pivot]):
+    start, length, n_elements = graph.start, graph.length, graph.n_elements
+    weight, degree, missed = graph.weight, graph.degree, graph.missed
+    begin, end = start[pivot], start[pivot] + length[pivot]
+    waiting = False
+    for s in range(begin, end):
         i = entries[s]
-        weight = -graph.weight[i]
-        first = graph.start[i]
-        for t in range(first, first + graph.n_elements[i]):
+        if missed[i] > 0 or length[i] > LONG:
+            missed[i] += 1
+            waiting = True
+    for s in range(begin, end):
+        i = entries[s]
+        if missed[i] > 0:
+            continue
+        for t in range(start[i], start[i] + n_elements[i]):
             element = entries[t]
             if mark[element] >= tag:
-                mark[element] -= weight
+                mark[element] += weight[i]
             elif mark[element] != 0:
-                mark[element] = graph.degree[element] + tag - weight
+                mark[element] = degree[element] + tag + weight[i]
+                if waiting and length[element] <= SHORT:
+                    # those whose lists wait will not be met there
+                    for u in range(start[element], start[element] + length[element]):
+                        v = entries[u]
+                        if weight[v] < 0 and missed[v] > 0:
+                            mark[element] += weight[v]
 
 
 @kernel
@@ -163,56 +190,63 @@ def bound_degrees(graph, pivot):
     The lists of the variables lose what is absorbed or in the new element, and get that in front.  Each lost
     at least the pivot or an element that it absorbed, so there is a place for it.
     """
-    entries, begin = graph.entries, graph.start[pivot]
-    for s in range(begin, begin + graph.length[pivot]):
+    entries, start, length, n_elements = graph.entries, graph.start, graph.length, graph.n_elements
+    weight, degree, missed, mark, into = graph.weight, graph.degree, graph.missed, graph.mark, graph.into
+    following, previous, bucket, tag = graph.following, graph.previous, graph.bucket, graph.state[TAG]
+    begin = start[pivot]
+    for s in range(begin, begin + length[pivot]):
         i = entries[s]
-        first = graph.start[i]
-        outside, key, at = keep_elements(graph, i)
-        n_elements = at - first
-        for t in range(first + graph.n_elements[i], first + graph.length[i]):
+        if missed[i] > 0:
+            continue
+        first = start[i]
+        outside, key, at = keep_elements(entries, first, n_elements[i], length, mark, into, tag, pivot)
+        kept = at - first
+        for t in range(first + n_elements[i], first + length[i]):
             j = entries[t]
-            if graph.weight[j] > 0:
-                outside += graph.weight[j]
+            if weight[j] > 0:
+                outside += weight[j]
                 key += j
                 entries[at] = j
                 at += 1
         if outside == 0:
             absorb(graph, i, pivot)
             continue
-        graph.degree[i] = min(graph.degree[i], outside)
-        entries[at] = entries[first + n_elements]
-        entries[first + n_elements] = entries[first]
+        degree[i] = min(degree[i], outside)
+        entries[at] = entries[first + kept]
+        entries[first + kept] = entries[first]
         entries[first] = pivot
-        graph.n_elements[i] = n_elements + 1
-        graph.length[i] = at - first + 1
-        key %= graph.start.size
-        graph.previous[i] = key
-        graph.following[i] = graph.bucket[key]
-        graph.bucket[key] = i
+        n_elements[i] = kept + 1
+        length[i] = at - first + 1
+        key %= start.size
+        previous[i] = key
+        following[i] = bucket[key]
+        bucket[key] = i
 
 
 @kernel
-def keep_elements(graph, i):
-    """Close up the elements of variable i that have nodes outside of the new one; the others are absorbed.
+def keep_elements(entries, first, count, length, mark, into, tag, pivot):
+    """Close up the `count` elements from entry `first` on that have nodes outside of the new element.
+
+    The others are absorbed by it.
 
     Returns
     -------
     outside, key, at : int
         Nodes outside, sum of the elements as a hash value, end of their list.
     """
-    tag = graph.state[TAG]
-    at = first = graph.start[i]
+    at = first
     outside = key = np.int64(0)
-    for t in range(first, first + graph.n_elements[i]):
-        element = graph.entries[t]
-        if graph.mark[element] > tag:
-            outside += graph.mark[element] - tag
+    for t in range(first, first + count):
+        element = entries[t]
+        if mark[element] > tag:
+            outside += mark[element] - tag
             key += element
-            graph.entries[at] = element
+            entries[at] = element
             at += 1
-        elif graph.mark[element] != 0:
-            graph.mark[element] = 0
-            graph.length[element] = 0
+        elif mark[element] != 0:
+            mark[element] = 0
+            length[element] = 0
+            into[element] = pivot
     return outside, key, at
 
 
@@ -240,7 +274,7 @@ def merge_equals(graph, pivot):
     graph.state[TAG] += graph.start.size + 1  # beyond every remainder that was marked
     for s in range(begin, begin + graph.length[pivot]):
         member = graph.entries[s]
-        if graph.weight[member] == 0:
+        if graph.weight[member] == 0 or graph.missed[member] > 0:
             continue
         i = bucket[graph.previous[member]]
         bucket[graph.previous[member]] = -1
@@ -283,23 +317,32 @@ def has_marked_list(graph, j, i):
 @kernel
 def close_element(graph, pivot):
     """Bound the degrees of the variables that are left in the element, and link them again."""
-    entries, begin = graph.entries, graph.start[pivot]
+    entries, length, weight, missed = graph.entries, graph.length, graph.weight, graph.missed
+    degree, head, following, previous = graph.degree, graph.head, graph.following, graph.previous
+    state, begin = graph.state, graph.start[pivot]
     at = begin
-    for s in range(begin, begin + graph.length[pivot]):
+    for s in range(begin, begin + length[pivot]):
         i = entries[s]
-        weight = -graph.weight[i]
-        if weight == 0:
+        if weight[i] == 0:
             continue
-        graph.weight[i] = weight
-        in_element = graph.degree[pivot] - weight
-        graph.degree[i] = min(graph.degree[i] + in_element, graph.state[LEFT] - weight)
-        link(graph, i)
+        weight[i] = -weight[i]
+        in_element = degree[pivot] - weight[i]
+        if missed[i] > 0:
+            in_element -= 1  # the pivot is no neighbour any more
+        degree[i] = min(degree[i] + in_element, state[LEFT] - weight[i])
+        link(degree, head, following, previous, state, i)
         entries[at] = i
         at += 1
-    graph.length[pivot] = at - begin
-    graph.state[USED] = at
+    length[pivot] = at - begin
+    state[USED] = at
     if at == begin:
         graph.mark[pivot] = 0
+    for s in range(begin, at):
+        i = entries[s]
+        if missed[i] > MISSED * length[i]:
+            unlink(degree, head, following, previous, i)
+            renew_list(graph, i)
+            link(degree, head, following, previous, state, i)
 
 
 @kernel

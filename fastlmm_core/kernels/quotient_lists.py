@@ -12,6 +12,11 @@ from fastlmm_core.kernels.compile import kernel
 # front of any order, and following its degree would only cost time.
 DENSE_ROOTS = 10.0
 DENSE_LEAST = 16.0
+# A list of more entries than this waits, until it has missed this share of its length in pivots; in lists of
+# elements up to `SHORT` the variables are counted one by one.
+LONG = 48
+MISSED = 0.25
+SHORT = 16
 # Scalars of a graph that change, in `QuotientGraph.state`.
 USED, TAG, LOWEST, LEFT = 0, 1, 2, 3
 
@@ -36,6 +41,10 @@ class QuotientGraph(NamedTuple):
         0 for an element that is absorbed; beyond that what was last marked there, from `state[TAG]` on.
     owner : (N,) int64
         The variable or pivot that a node went into, itself before that.
+    into : (N,) int64
+        The element that absorbed an element, itself before that.
+    missed : (N,) int64
+        Pivots around a variable since its list was read.
     head : (N,) int64
         By degree, the first variable that has it, -1 for none.
     following, previous : (N,) int64
@@ -55,6 +64,8 @@ class QuotientGraph(NamedTuple):
     degree: np.ndarray
     mark: np.ndarray
     owner: np.ndarray
+    into: np.ndarray
+    missed: np.ndarray
     head: np.ndarray
     following: np.ndarray
     previous: np.ndarray
@@ -83,41 +94,101 @@ def list_degrees(graph):
         for t in range(graph.start[i], graph.start[i] + graph.length[i]):
             degree += graph.weight[graph.entries[t]]
         graph.degree[i] = degree
-        link(graph, i)
+        link(graph.degree, graph.head, graph.following, graph.previous, graph.state, i)
 
 
 @kernel
-def link(graph, i):
+def link(degree, head, following, previous, state, i):
     """Enter variable i in the list of its degree."""
-    d = graph.degree[i]
-    first = graph.head[d]
-    graph.following[i] = first
-    graph.previous[i] = -1
+    d = degree[i]
+    first = head[d]
+    following[i] = first
+    previous[i] = -1
     if first >= 0:
-        graph.previous[first] = i
-    graph.head[d] = i
-    graph.state[LOWEST] = min(graph.state[LOWEST], d)
+        previous[first] = i
+    head[d] = i
+    state[LOWEST] = min(state[LOWEST], d)
 
 
 @kernel
-def unlink(graph, i):
+def unlink(degree, head, following, previous, i):
     """Take variable i out of the list of its degree."""
-    before, after = graph.previous[i], graph.following[i]
+    before, after = previous[i], following[i]
     if after >= 0:
-        graph.previous[after] = before
+        previous[after] = before
     if before >= 0:
-        graph.following[before] = after
+        following[before] = after
     else:
-        graph.head[graph.degree[i]] = after
+        head[degree[i]] = after
 
 
 @kernel
 def take_lowest(graph):
     """A variable of the lowest degree, out of its list."""
-    d = graph.state[LOWEST]
-    while graph.head[d] < 0:
-        d += 1
-    graph.state[LOWEST] = d
-    pivot = graph.head[d]
-    unlink(graph, pivot)
-    return pivot
+    while True:
+        d = graph.state[LOWEST]
+        while graph.head[d] < 0:
+            d += 1
+        graph.state[LOWEST] = d
+        pivot = graph.head[d]
+        unlink(graph.degree, graph.head, graph.following, graph.previous, pivot)
+        if graph.missed[pivot] == 0:
+            return pivot
+        renew_list(graph, pivot)
+        link(graph.degree, graph.head, graph.following, graph.previous, graph.state, pivot)
+
+
+@kernel
+def renew_list(graph, i):
+    """Read the list of variable i anew: what its entries have gone into, each once, and its degree."""
+    entries, weight, mark, degree = graph.entries, graph.weight, graph.mark, graph.degree
+    start, length, owner, into = graph.start, graph.length, graph.owner, graph.into
+    tag, first = graph.state[TAG], start[i]
+    at = n_elements = first
+    mark[i] = tag
+    for t in range(first, first + length[i]):
+        x = find_place(owner, into, entries[t])
+        if weight[x] == 0:
+            if mark[x] == 0 or mark[x] == tag:  # empty or dense, or there already
+                continue
+            mark[x] = tag
+            entries[at] = entries[n_elements]  # elements first
+            entries[n_elements] = x
+            n_elements += 1
+        else:
+            entries[at] = x
+        at += 1
+    total = 0
+    for t in range(first, n_elements):
+        element = entries[t]
+        if length[element] > SHORT:
+            total += degree[element] - weight[i]
+            continue
+        for s in range(start[element], start[element] + length[element]):
+            v = entries[s]
+            if mark[v] != tag:
+                mark[v] = tag
+                total += weight[v]
+    end = at
+    at = n_elements
+    for t in range(n_elements, end):
+        v = entries[t]
+        if mark[v] != tag:
+            mark[v] = tag
+            total += weight[v]
+            entries[at] = v
+            at += 1
+    length[i], graph.n_elements[i], graph.missed[i] = at - first, n_elements - first, 0
+    degree[i] = min(degree[i], total, graph.state[LEFT] - weight[i])
+    graph.state[TAG] += 1
+
+
+@kernel
+def find_place(owner, into, x):
+    """The variable or element that entry x of a list has become part of."""
+    while owner[x] != x:
+        x = owner[x]
+    while into[x] != x:
+        into[x] = into[into[x]]  # the way is half as long for the next
+        x = into[x]
+    return x

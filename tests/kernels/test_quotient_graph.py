@@ -54,6 +54,16 @@ def crossed(levels, n, seed=0):
     return Z.T @ Z + np.eye(sum(levels)) > 0
 
 
+def families(n, sires, seed=0):
+    """Offspring of a few sires and of many dams, joined to both of them as the parents are."""
+    r = np.random.default_rng(seed)
+    adjacent = empty(n)
+    for i in range(2 * sires, n):
+        trio = [i, r.integers(sires) + sires * (i > n // 2), r.integers(2 * sires, i) if i > 2 * sires else i]
+        adjacent[np.ix_(trio, trio)] = True
+    return adjacent
+
+
 GRAPHS = {
     "none": empty(0),
     "one": empty(1),
@@ -65,6 +75,8 @@ GRAPHS = {
     "grid": grid(6, 7),
     "crossed": crossed((14, 9, 6), 40),
     "nested": np.kron(np.eye(6), np.ones((4, 4))) + star(24) > 0,
+    "lists that wait": families(260, 2),  # longer than `LONG`
+    "several lists that wait": families(300, 3, seed=4),
     "two halves": np.kron(np.eye(2), random_graph(5, 15, 0.2)) > 0,
     **{f"random {density}": random_graph(3, 40, density) for density in (0.01, 0.05, 0.1, 0.3)},
 }
