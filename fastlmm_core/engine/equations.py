@@ -30,6 +30,7 @@ from fastlmm_core.kernels.loadings import apply_loadings, assemble_loadings
 from fastlmm_core.kernels.sparse_products import add_pieces, contract_pieces, multiply_pieces
 from fastlmm_core.linalg.column_scale import columns_to_user
 from fastlmm_core.linalg.elimination import order_nodes
+from fastlmm_core.structures.levels.factors import KnownLevels
 from fastlmm_core.structures.residuals.base import ResidualStructure
 
 
@@ -112,6 +113,11 @@ class StructuredEquations:
         return tuple(out), slice(at, at + self.residual.n_theta)
 
     @property
+    def related(self) -> bool:
+        """Levels are related by a sparse precision, such as that of a pedigree."""
+        return any(isinstance(term.levels, KnownLevels) and term.levels.sparse for term in self.terms)
+
+    @property
     def n_theta(self) -> int:
         return int(self.slices[1].stop)
 
@@ -139,7 +145,7 @@ class StructuredEquations:
     def row_arrays(self) -> tuple[tuple[np.ndarray, ...], ...]:
         """W and W' as (indptr, indices, data) by rows."""
         both = self.matrix, sp.csr_array(self.matrix.T)
-        return tuple((A.indptr.astype(np.int64), A.indices.astype(np.int64), A.data) for A in both)
+        return tuple((np.asarray(A.indptr, np.int64), np.asarray(A.indices, np.int64), A.data) for A in both)
 
     @cached_property
     def prior_arrays(self) -> tuple[np.ndarray, ...]:

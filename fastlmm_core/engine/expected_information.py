@@ -74,7 +74,7 @@ def piece_sums(solution: StructuredSolution, N: np.ndarray) -> np.ndarray:
     """<N, W' E_b W> of every piece of R^-1 (b,), for N (q, q)."""
     side = solution.equations.natural
     symmetric = 0.5 * (N[side.indices, side.columns] + N[side.columns, side.indices])
-    return np.asarray(solution.equations.G_pieces.T @ (side.twice * symmetric))
+    return np.asarray(solution.equations.G_pieces.T @ (side.both_triangles(symmetric)))
 
 
 def expected_by_rows(solution: StructuredSolution, directions: list[Direction]) -> np.ndarray:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import scipy.sparse as sp
@@ -53,15 +52,16 @@ class Side:
         B[self.fixed] = 0.0
         B[self.missing] = 0.0
 
-    @cached_property
+    @property
     def columns(self) -> np.ndarray:
         """Column of every entry (nnz,)."""
         return np.repeat(np.arange(self.size), np.diff(self.indptr))
 
-    @cached_property
-    def twice(self) -> np.ndarray:
-        """How often an entry of the lower triangle stands in the matrix (nnz,): 1 on the diagonal, else 2."""
-        return np.where(self.indices == self.columns, 1.0, 2.0)
+    def both_triangles(self, values: np.ndarray) -> np.ndarray:
+        """Entries of the lower triangle (nnz,), twice those off the diagonal, which stand in both."""
+        out = 2.0 * values
+        out[self.indptr[:-1]] = values[self.indptr[:-1]]
+        return out
 
 
 def row_entries(

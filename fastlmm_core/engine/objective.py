@@ -208,7 +208,7 @@ def gradient_at(
     spread_inverse(C_inv, *sides, point.loadings, M)
     own = e.slices[1]
     _, jacobian = e.residual.coefficients(theta[own])
-    pieces = np.asarray(e.G_pieces.T @ (e.natural.twice * M)) + e.residual.quadratics(point.residual)
+    pieces = np.asarray(e.G_pieces.T @ (e.natural.both_triangles(M))) + e.residual.quadratics(point.residual)
     gradient[own] = jacobian @ pieces + e.residual.log_determinant(theta[own])[1]
     return gradient, N
 

@@ -7,7 +7,7 @@ from typing import Self
 
 import numpy as np
 
-from fastlmm_core.linalg.memory import check_memory
+from fastlmm_core.linalg.memory import SMALLER_FIT, check_memory, memory_limit
 
 # Forecasts up to here are not held against what the machine has left: reading that takes longer than the fit.
 NEGLIGIBLE_MEMORY = 20_000_000
@@ -26,15 +26,24 @@ class CholeskyFactor(ABC):
         Multiply-adds of a factorization.
     memory : int
         Forecast of the numeric phase in bytes.
+    largest : int
+        Rows of the largest dense block.
     """
 
     size: int
     nnz: int
     flops: float
     memory: int
+    largest: int
 
-    def admit(self, max_memory: int | float | str | None = None) -> Self:
+    def admit(self, max_memory: int | float | str | None = None, advice: str = SMALLER_FIT) -> Self:
         """The factor itself, where its numeric phase fits into `max_memory`, or into what is available.
+
+        Parameters
+        ----------
+        max_memory : bytes or text such as "8GB", optional
+        advice : str
+            What would help where it does not fit.
 
         Raises
         ------
@@ -42,7 +51,15 @@ class CholeskyFactor(ABC):
             Before anything is computed, when the forecast is above the limit.
         """
         if max_memory is not None or self.memory > NEGLIGIBLE_MEMORY:
-            check_memory(self.memory, max_memory, f"the factorization of {self.size} equations")
+            limit = memory_limit(max_memory)
+            if self.memory > limit:
+                # memory goes with the square of the largest block, where that is most of it
+                fitting = int(self.largest * (limit / self.memory) ** 0.5)
+                advice = f"Its dense block has {self.largest:,} rows, about {fitting:,} would fit. {advice}"
+            work = f"({self.flops / 1e9:,.0f} billion multiply-adds a step)"
+            check_memory(
+                self.memory, max_memory, f"the factorization of {self.size} equations {work}", advice=advice
+            )
         return self
 
     @abstractmethod

@@ -6,11 +6,16 @@ from typing import Any
 
 from fastlmm_core.linalg import elimination
 from fastlmm_core.linalg.base import CholeskyFactor
+from fastlmm_core.linalg.memory import SMALLER_FIT
 from fastlmm_core.linalg.simplicial import SimplicialFactor
 
 # Above this many multiply-adds a factorization belongs to supernodes and BLAS: with two crossed factors a fit
 # takes 12 ms by columns and 7 by supernodes at 1e6, 36 and 18 at 3e6, 65 and 23 at 1e7, but 2 and 5 at 3e5.
 SMALL_FLOPS = 1e6
+SMALLER_PEDIGREE = (
+    "Many parents with common mates fill it: take Pedigree.pruned, fewer generations, or a machine with more "
+    "memory"
+)
 
 
 def make_factor(
@@ -35,14 +40,15 @@ def make_factor(
     DependencyError
         When CHOLMOD is asked for and scikit-sparse does not load.
     """
+    advice = SMALLER_PEDIGREE if equations.related else SMALLER_FIT
     small = factorization == "auto" and equations.layout.term.size <= elimination.SMALL_GRAPH
     if small or factorization == "simplicial":
         by_columns = SimplicialFactor(
             equations.below_ptr, equations.below, equations.layout.start, equations.indptr, equations.indices
         )
         if not small or by_columns.flops <= SMALL_FLOPS:
-            return by_columns.admit(max_memory)
-    return _panel_class(factorization)(equations.indptr, equations.indices).admit(max_memory)
+            return by_columns.admit(max_memory, advice)
+    return _panel_class(factorization)(equations.indptr, equations.indices).admit(max_memory, advice)
 
 
 def _panel_class(factorization: str) -> Any:

@@ -104,6 +104,11 @@ SMALLER_FIT = (
 )
 
 
+def memory_limit(max_memory: int | float | str | None) -> int:
+    """Bytes that may be used: what the user allows, or most of what is available."""
+    return parse_memory(max_memory) if max_memory is not None else int(RESERVE * available_memory())
+
+
 def check_memory(
     needed: int, max_memory: int | float | str | None, what: str, *, advice: str = SMALLER_FIT
 ) -> None:
@@ -114,7 +119,7 @@ def check_memory(
     MemoryForecastError
         Naming what is needed, what is available, and what would help.
     """
-    limit = parse_memory(max_memory) if max_memory is not None else int(RESERVE * available_memory())
+    limit = memory_limit(max_memory)
     if needed > limit:
         source = "max_memory" if max_memory is not None else "available memory"
         raise MemoryForecastError(

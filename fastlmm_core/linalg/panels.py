@@ -53,6 +53,7 @@ class PanelFactor(CholeskyFactor):
         self.symbolic = analyze(indptr, indices)
         self.nnz, self.flops = self.symbolic.nnz, self.symbolic.flops
         self.memory = self.symbolic.forecast_memory()
+        self.largest = self.symbolic.largest
         self._C_indptr = indptr
         self._begin()
 

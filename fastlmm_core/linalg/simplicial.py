@@ -42,6 +42,7 @@ class SimplicialFactor(CholeskyFactor):
         self.nnz = self.indices.size
         count = np.diff(self.indptr).astype(float)
         self.flops = float(np.sum(count**2))
+        self.largest = int(count.max(initial=0.0))
         # L, its inverse, the square of the dense tail, which is at most twice its entries of L; values of C
         # and of its inverse with a copy each
         self.memory = 8 * (4 * self.nnz + 4 * self.position.size)

@@ -190,6 +190,8 @@ class MixedModelEquations:
         """Weighted least squares coefficients (p,) of y on X_inside."""
         return self.fixed_solver(multiply_columns_transposed(*self.columns, self.weights * y))
 
+    related = False  # its levels are independent
+
     @property
     def n_theta(self) -> int:
         return self.theta_term.size

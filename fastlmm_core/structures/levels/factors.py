@@ -14,6 +14,8 @@ from fastlmm_core.structures.levels.base import LevelStructure
 LARGEST_CORRELATION = 1.0 - 1e-8
 # |theta| beyond which the slope of rho does not go on to fall: its square is still a number.
 FARTHEST = 150.0
+# Share of entries below which a precision counts as sparse.
+SPARSE = 0.3
 
 
 class IndependentLevels(LevelStructure):
@@ -128,6 +130,11 @@ class KnownLevels(LevelStructure):
         self.size = relationship.size
         self._log_determinant = -float(relationship.log_determinant())
         self._precision = sp.csc_array(relationship.precision())
+
+    @property
+    def sparse(self) -> bool:
+        """The precision leaves most pairs of levels out, as that of a pedigree does."""
+        return bool(self._precision.nnz < SPARSE * self.size**2)
 
     @property
     def pieces(self) -> tuple[sp.csc_array, ...]:
