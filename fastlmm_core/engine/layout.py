@@ -16,6 +16,9 @@ from fastlmm_core.kernels.cliques import join_cliques
 from fastlmm_core.kernels.crossproducts import expand_pattern
 from fastlmm_core.structures.residuals.base import ResidualStructure
 
+# Share of its entries from which a precision of levels joins all of them.
+CLIQUE = 0.9
+
 
 @dataclass(frozen=True)
 class Side:
@@ -95,26 +98,30 @@ def node_pattern(
         ones = np.ones(e.row.size, np.float32)
         lower = sp.csr_array((ones, (e.row, e.column)), shape=(residual.n_rows,) * 2)
         joined = sp.csr_array((lower + lower.T) @ incidence)
-    graph = sp.csc_array(incidence.T @ joined)
-    parts = [graph.tocoo()]
-    rows, columns = [parts[0].row], [parts[0].col]
+    cliques = [np.unique(incidence[own.rows].indices).astype(np.int64) for own in residual.dense]
+    pairs = [_below_diagonal(sp.csc_array(incidence.T @ joined), 0)]
     for k, term in enumerate(terms):
-        if term.levels is not None:
-            for piece in term.levels.pieces:
-                coo = piece.tocoo()
-                rows.append(first_node[k] + coo.row)
-                columns.append(first_node[k] + coo.col)
-    i, j = np.concatenate(rows), np.concatenate(columns)
-    keep = i > j
-    pattern = sp.csc_array((np.ones(int(keep.sum()), np.int8), (i[keep], j[keep])), shape=(n_nodes, n_nodes))
+        for piece in () if term.levels is None else term.levels.pieces:
+            if piece.nnz > CLIQUE * term.n_levels**2:
+                cliques.append(np.arange(first_node[k], first_node[k + 1]))
+            else:
+                pairs.append(_below_diagonal(piece, int(first_node[k])))
+    i, j = (np.concatenate(own) for own in zip(*pairs, strict=True))
+    pattern = sp.csc_array((np.ones(i.size, np.int8), (i, j)), shape=(n_nodes, n_nodes))
     pattern.sum_duplicates()
     pattern.sort_indices()
     below = pattern.indptr.astype(np.int64), pattern.indices.astype(np.int64)
-    if not residual.dense:
+    if not cliques:
         return below
-    cliques = [np.unique(incidence[own.rows].indices).astype(np.int64) for own in residual.dense]
     bounds = np.concatenate(([0], np.cumsum([own.size for own in cliques]))).astype(np.int64)
     return join_cliques(*below, bounds, np.concatenate(cliques))
+
+
+def _below_diagonal(matrix: sp.csc_array, first: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of the entries below the diagonal, from number `first` on."""
+    coo = matrix.tocoo()
+    keep = coo.row > coo.col
+    return first + coo.row[keep], first + coo.col[keep]
 
 
 def lay_out_side(
