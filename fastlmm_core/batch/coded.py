@@ -191,8 +191,9 @@ def may_compile(plan: BatchPlan) -> bool:
     parsed = plan.parsed
     if len(plan.models) > 1:  # each of them is coded for the trials it is tried on
         return False
-    # us and diag over independent levels, independent residuals, and nothing else
-    if not parsed.is_plain or not plan.structures.is_plain or wants_fits(plan):
+    # us and diag over independent levels, independent residuals, searches from moments, and nothing else
+    own = plan.structures
+    if not parsed.is_plain or not own.is_plain or own.start or wants_fits(plan):
         return False
     if isinstance(contrast_plan(plan), bool) or plan.information != "expected":
         return False

@@ -87,7 +87,7 @@ def fit_unit(table: TrialTable, trial: int, trait: int, prepared: dict[bytes, Pr
     with _FILTER, warnings.catch_warnings():
         warnings.simplefilter("ignore", FastLMMWarning)
         if not plan.traits:
-            return prepare(plan.parsed, table.frame.iloc[lo:hi], **options).fit()
+            return prepare(plan.parsed, table.frame.iloc[lo:hi], **options).fit(start=own.start or None)
         name, y = plan.traits[trait], table.y[trait, lo:hi]
         present = ~np.isnan(y)
         if not present.any():
@@ -97,7 +97,7 @@ def fit_unit(table: TrialTable, trial: int, trait: int, prepared: dict[bytes, Pr
             formula = replace(plan.parsed, response=Name(0, name))
             prepared[key] = prepare(formula, table.frame.iloc[lo:hi].assign(**{name: y}), **options)
         model = prepared[key]
-        return model.fit(y=y[model.design.rows])
+        return model.fit(y=y[model.design.rows], start=own.start or None)
 
 
 def add_tables(

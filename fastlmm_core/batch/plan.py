@@ -322,7 +322,7 @@ def one_plan(
     ref: str | None = None, adjust: str | None = None, blups: bool | tuple[str, ...] = (),
     ddf: str | None = None, information: str | None = None, level: float = 0.95,
     factors: str | Sequence[str] | None = None, residual: str = UNITS, relationships: Any = None,
-    fixed_parameters: Any = None, covariances: bool = False, genotypes: str | None = None,
+    fixed_parameters: Any = None, start: Any = None, covariances: bool = False, genotypes: str | None = None,
     plots: bool | str | Sequence[str] = False, trends: bool = False,
 ) -> BatchPlan:  # fmt: skip
     """The plan of one model; as `make_plan`, for a formula that has its trend already."""
@@ -339,7 +339,7 @@ def one_plan(
         if isinstance(parsed.response, Name):
             responses = (parsed.response.name,)
     labels = name_tuple("factors", factors)
-    structures = make_structures(parsed, residual, relationships, fixed_parameters)
+    structures = make_structures(parsed, residual, relationships, fixed_parameters, start)
     check_roles(keys, responses, (*parsed.expressions, *structures.parsed.expressions))
     for name in labels:
         if name in responses or name == weights:

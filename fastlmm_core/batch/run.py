@@ -61,7 +61,8 @@ from fastlmm_core.reml.information import KINDS
     reml=SWITCH, weights=optional(TEXT), fixed=SWITCH, ref=optional(SCALAR), adjust=optional(TEXT),
     ddf=optional(one_of(DDF_METHODS)), information=optional(one_of(KINDS)), level=LEVEL,
     workers=optional(whole(1)), resume=SWITCH, progress=SWITCH, residual=TEXT,
-    fixed_parameters=optional(table_of(ANY)), covariances=SWITCH, genotypes=optional(NAME), trends=SWITCH,
+    fixed_parameters=optional(table_of(ANY)), start=optional(table_of(ANY)), covariances=SWITCH,
+    genotypes=optional(NAME), trends=SWITCH,
     field_trend=optional(TEXT), choose=one_of(CHOICES), formula_column=optional(NAME),
     plots=either(SWITCH, NAMES),
 )  # fmt: skip
@@ -77,7 +78,8 @@ def fit_batch(
     factors: str | Sequence[str] | None = None, sep: str | None = None, decimal: str | None = None,
     encoding: str | None = None, na_values: Any = None, sheet: str | int | None = None,
     skip: int | None = None, residual: str = "units", relationships: Mapping[str, Any] | None = None,
-    fixed_parameters: Mapping[str, Any] | None = None, covariances: bool = False,
+    fixed_parameters: Mapping[str, Any] | None = None, start: Mapping[str, Any] | None = None,
+    covariances: bool = False,
     genotypes: str | None = None, field_trend: str | None = None,
     choose: str = "first", formula_column: str | None = None, plots: bool | str | Sequence[str] = False,
     trends: bool = False,
@@ -158,6 +160,8 @@ def fit_batch(
         data in a trial have their BLUPs there too.
     fixed_parameters : dict, optional
         Variances held at given values in every trial, in the units of the response.
+    start : dict, optional
+        Variances from which the search of every trial starts, written in the same way, as of `lmm`.
     covariances : bool
         Keep the full covariance of the means of each trial, the table `covariances`, for `second_stage`.
     genotypes : str, optional
@@ -209,7 +213,7 @@ def fit_batch(
         formula, by=by, traits=traits, reml=reml, weights=weights, fixed=fixed, emmeans=emmeans,
         contrasts=contrasts, ref=ref, adjust=adjust, blups=blups, ddf=ddf, information=information,
         level=level, limits=limits, factors=factors, residual=residual, relationships=relationships,
-        fixed_parameters=fixed_parameters, covariances=covariances, genotypes=genotypes,
+        fixed_parameters=fixed_parameters, start=start, covariances=covariances, genotypes=genotypes,
         field_trend=field_trend, choose=choose, formula_column=formula_column, plots=plots, trends=trends,
     )  # fmt: skip
     options = read_options(

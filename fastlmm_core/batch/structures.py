@@ -32,11 +32,14 @@ class Structures:
         Built once; every trial takes the same objects, and what they compute stays with them.
     held : dict
         Variance parameters that are held, as plain numbers, lists and dicts.
+    start : dict
+        Variances that the searches start from, likewise.
     """
 
     residual: str = UNITS
     relationships: Mapping[str, Relationship] = field(default_factory=dict)
     held: Mapping[str, Any] = field(default_factory=dict)
+    start: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def parsed(self) -> ParsedResidual:
@@ -58,6 +61,8 @@ class Structures:
             described["relationships"] = {k: own.fingerprint() for k, own in self.relationships.items()}
         if self.held:
             described["fixed_parameters"] = self.held
+        if self.start:
+            described["start"] = self.start
         return described
 
     def __eq__(self, other: object) -> bool:
@@ -70,7 +75,9 @@ class Structures:
 PLAIN = Structures()
 
 
-def make_structures(parsed: ParsedFormula, residual: Any, relationships: Any, held: Any) -> Structures:
+def make_structures(
+    parsed: ParsedFormula, residual: Any, relationships: Any, held: Any, start: Any = None
+) -> Structures:
     """The structures of a batch, checked once.
 
     Raises
@@ -80,8 +87,9 @@ def make_structures(parsed: ParsedFormula, residual: Any, relationships: Any, he
         parameters that are no numbers.
     """
     own = Structures(
-        UNITS if residual is None else residual, read_relationships(relationships), plain_values(held or {})
-    )
+        UNITS if residual is None else residual, read_relationships(relationships), plain_values(held or {}),
+        plain_values(start or {}, "start"),
+    )  # fmt: skip
     for name in named_relationships(parsed, own.parsed):
         find_relationship(name, own.relationships)
     return own
@@ -94,7 +102,7 @@ def named_relationships(parsed: ParsedFormula, residual: ParsedResidual) -> list
 
 
 def plain_values(held: Any, where: str = "fixed_parameters") -> dict[str, Any]:
-    """Held parameters as numbers and lists, which pickle, and have one JSON form."""
+    """Held parameters, or starting values, as numbers and lists, which pickle, and have one JSON form."""
     if not isinstance(held, Mapping):
         kind = type(held).__name__
         raise OptionError(f"{where} must be given by term, {{'Residual': 40.0}}, not as {kind}")

@@ -34,13 +34,18 @@ def add_structure_options(parser: argparse.ArgumentParser) -> None:
         "--hold", action="append", default=[], metavar="NAME=VALUE",
         help="hold a variance (Residual=40) or a covariance ('us(0 + x | g)=[[2,1],[1,3]]') at a value",
     )  # fmt: skip
+    own.add_argument(
+        "--start", action="append", default=[], metavar="NAME=VALUE",
+        help="variance or covariance from which the search starts, written as --hold",
+    )  # fmt: skip
 
 
 def structures_given(arguments: argparse.Namespace) -> dict[str, Any]:
     """What was given, as `lmm` and `fit_batch` take it; kinds that were found are said in a note."""
     return {
         "residual": arguments.residual, "relationships": relationships_given(arguments.relationship),
-        "fixed_parameters": parameters_held(arguments.hold) or None, "field_trend": arguments.field_trend,
+        "fixed_parameters": parameters_given(arguments.hold, "--hold") or None,
+        "start": parameters_given(arguments.start, "--start") or None, "field_trend": arguments.field_trend,
     }  # fmt: skip
 
 
@@ -76,8 +81,8 @@ def relationships_given(texts: list[str]) -> dict[str, Any]:
     return out
 
 
-def parameters_held(texts: list[str]) -> dict[str, Any]:
-    """{name: value} of the options ``--hold name=value``; a term may have "=" in its name, a value has none.
+def parameters_given(texts: list[str], option: str) -> dict[str, Any]:
+    """{name: value} of options ``--hold name=value``; a term may have "=" in its name, a value has none.
 
     Raises
     ------
@@ -88,13 +93,13 @@ def parameters_held(texts: list[str]) -> dict[str, Any]:
     for text in texts:
         name, _, value = (part.strip() for part in text.rpartition("="))
         if not name:
-            raise OptionError(f"--hold {text}: write NAME=VALUE, for example --hold Residual=40")
+            raise OptionError(f"{option} {text}: write NAME=VALUE, for example {option} Residual=40")
         if name in out:
-            raise OptionError(f"--hold names '{name}' twice")
+            raise OptionError(f"{option} names '{name}' twice")
         try:
             out[name] = json.loads(value)
         except (ValueError, RecursionError):
             raise OptionError(
-                f"--hold {name}: '{value}' is neither a number nor a matrix such as [[2,1],[1,3]]"
+                f"{option} {name}: '{value}' is neither a number nor a matrix such as [[2,1],[1,3]]"
             ) from None
     return out

@@ -227,7 +227,7 @@ TRIALS = record(
             key: REQUEST["properties"][key]
             for key in (
                 "data", "formula", "columns", "weights", "factors", *READING, "residual", "field_trend",
-                "relationships", "fixed_parameters", "information",
+                "relationships", "fixed_parameters", "start", "information",
             )
         },
         "method": _said(one_of(("REML", "ML")), "of the fits", default="REML"),

@@ -32,6 +32,8 @@ CASES = {
     "spline": ("env + row + (1 | gen) + ps(row)", {}),
     "terms by environment": ("env + (1 | at(env):rep) + (1 | gen)", {}),
     "held residual": ("env + (1 | gen)", {"fixed_parameters": {"Residual": 2.0}}),
+    "start of a plain model": ("env + (1 | gen)", {"start": {"gen": 3.0, "Residual": 0.5}}),
+    "start": ("env + (1 | gen)", {"residual": "units | env", "start": {"gen": 3.0}}),
     "repeated measures": ("env + (1 | gen)", {"residual": "us(env | gen:rep)"}),
     "without random terms": ("env", {"residual": "units | env"}),
 }
@@ -86,6 +88,19 @@ def test_a_batch_has_the_figures_of_lmm(trials, case):
                 for column in expected.columns if len(expected) else ():
                     if pd.api.types.is_float_dtype(expected[column]):
                         assert np.allclose(found[column], expected[column], 1e-8, 1e-8, equal_nan=True), name
+
+
+def test_every_trial_starts_where_it_is_told(trials):
+    """From the estimates a search has nowhere to go; a name that is no term is the reason of the trial."""
+    model, own = "yield ~ env + (1 | gen)", {"by": "trial", "residual": "units | env"}
+    first = trials[trials["trial"] == "t1"]
+    estimates = lmm(model, first, residual="units | env").variance_components["estimate"].to_list()
+    start = {"gen": estimates[0], "Residual|env": {"E1": estimates[1], "E2": estimates[2]}}
+    usual, told = fit_batch(first, model, **own).fits, fit_batch(first, model, start=start, **own).fits
+    assert told["iterations"][0] < usual["iterations"][0]
+    assert told["criterion"][0] == pytest.approx(usual["criterion"][0], abs=1e-8)
+    wrong = fit_batch(first, model, start={"nobody": 1.0}, **own).fits
+    assert wrong["status"][0] == "option" and "nobody" in wrong["message"][0]
 
 
 def test_all_variances_have_columns(trials):
