@@ -118,7 +118,7 @@ def test_batch_takes_the_same_options(capsys, folder, table):
         (["--hold", "Residual=much"], "neither a number nor a matrix"),
         (["--hold", "Residual=1", "--hold", "Residual=2"], "names 'Residual' twice"),
         (["--start", "Residual"], "--start Residual: write NAME=VALUE"),
-        (["--relationship", "A=covariance:{folder}/square.csv", "--start", "nobody=2"], "no term of the model"),
+        (["--relationship", "A=covariance:{folder}/square.csv", "--start", "x=2"], "no term of the model"),
         (["--relationship", "A=covariance:{folder}/square.csv", "--hold", "rep=1"], "no term of the model"),
         (["--relationship", "A=covariance:{folder}/square.csv", "--residual", "units | farm"], "'farm'"),
         (["--relationship", "A=covariance:{folder}/square.csv", "--residual", "ar1(env"], "character"),
