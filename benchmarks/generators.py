@@ -191,3 +191,86 @@ def one_trial(
     """One trial in incomplete blocks: 180 plots of 60 genotypes."""
     table = met_trials(genotypes, 1, replicates, block_size, seed=seed)
     return table.drop(columns="env")
+
+
+def herd(
+    animals: int, generations: int, sires: int, traits: int = 1, *, seed: int = 20260110
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A pedigree id, sire, dam and one record of every animal: sex, generation, y1, y2, ...
+
+    Every generation has as many animals; `sires` males and any females of the one before are its parents.
+    """
+    rng = np.random.default_rng(seed)
+    generation = np.arange(animals) * generations // animals
+    sex = rng.integers(0, 2, animals)
+    sire, dam = np.full((2, animals), -1)
+    T, R = (np.full((traits, traits), own) for own in (0.4, 0.6))
+    np.fill_diagonal(T, 1.0)
+    np.fill_diagonal(R, 2.0)
+    u = rng.normal(size=(animals, traits)) @ np.linalg.cholesky(T).T
+    for g in range(1, generations):
+        own, before = np.flatnonzero(generation == g), np.flatnonzero(generation == g - 1)
+        males, females = (before[sex[before] == s] for s in (0, 1))
+        used = rng.choice(males, min(sires, males.size), replace=False)
+        sire[own], dam[own] = rng.choice(used, own.size), rng.choice(females, own.size)
+        u[own] = 0.5 * (u[sire[own]] + u[dam[own]]) + np.sqrt(0.5) * u[own]
+    y = 10.0 + 0.5 * sex[:, None] + 0.2 * generation[:, None] + u
+    y = (y + rng.normal(size=y.shape) @ np.linalg.cholesky(R).T).round(4)
+    name = np.array([f"a{i + 1:07d}" for i in range(animals)] + [""], dtype=object)
+    pedigree = pd.DataFrame({"id": name[:-1], "sire": name[sire], "dam": name[dam]})
+    records = {
+        "animal": name[:-1],
+        "sex": np.array(["m", "f"])[sex],
+        "generation": factor(generation, "g", 9),
+    }
+    return pedigree, pd.DataFrame({**records, **{f"y{t + 1}": y[:, t] for t in range(traits)}})
+
+
+def progeny_trial(
+    trees: int = 1_000, parents: int = 60, blocks: int = 16, *, seed: int = 20260111
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A pedigree ID, SIRE, DAM of trees from controlled crosses, and their heights in unequal blocks."""
+    rng = np.random.default_rng(seed)
+    sire, dam = rng.integers(0, parents // 2, trees), rng.integers(parents // 2, parents, trees)
+    block = rng.integers(0, blocks, trees)
+    breeding = rng.normal(0.0, 25.0, parents)
+    height = 500.0 + rng.normal(0.0, 30.0, blocks)[block] + 0.5 * (breeding[sire] + breeding[dam])
+    height += rng.normal(0.0, 25.0 / np.sqrt(2.0), trees) + rng.normal(size=trees) * (25.0 + 3.0 * block)
+    names = [f"P{i + 1:03d}" for i in range(parents)], [f"T{i + 1:04d}" for i in range(trees)]
+    rows = {"SIRE": np.array(names[0])[sire], "DAM": np.array(names[0])[dam]}
+    pedigree = pd.DataFrame({"ID": names[1], **rows})
+    table = pd.DataFrame({"ID": names[1], "BLOC": factor(block, "B", blocks), "height": height.round(2)})
+    return pedigree, table
+
+
+def visits(subjects: int, number: int, *, missing: float = 0.15, seed: int = 20260112) -> pd.DataFrame:
+    """Repeated measures of two arms at `number` visits; whom drops out stays away."""
+    rng = np.random.default_rng(seed)
+    distance = np.abs(np.subtract.outer(np.arange(number), np.arange(number)))
+    sd = np.linspace(1.0, 2.0, number)
+    root = np.linalg.cholesky(0.8**distance * np.outer(sd, sd))
+    y = 10.0 + rng.normal(size=(subjects, number)) @ root.T
+    arm = np.arange(subjects) % 2
+    y += 0.1 * arm[:, None] * np.arange(number)
+    last = np.where(rng.random(subjects) < missing, rng.integers(1, number, subjects), number)
+    subject, visit = np.nonzero(np.arange(number) < last[:, None])
+    columns = {"subject": factor(subject, "S", subjects), "arm": np.array(["A", "B"])[arm[subject]]}
+    return pd.DataFrame({**columns, "visit": factor(visit, "V", number), "y": y[subject, visit].round(4)})
+
+
+def genomic_lines(
+    lines: int, markers: int, environments: int = 1, replicates: int = 2, *, seed: int = 20260113
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Marker codes 0, 1, 2 by line, and records of all lines in every environment."""
+    rng = np.random.default_rng(seed)
+    frequency = rng.uniform(0.05, 0.95, markers)
+    M = rng.binomial(2, frequency, (lines, markers)).astype(np.int8)
+    effects = rng.normal(size=(markers, 1 + environments)) / np.sqrt(2 * np.sum(frequency * (1 - frequency)))
+    values = (M - 2.0 * frequency) @ effects
+    g, e = (x.ravel() for x in np.meshgrid(np.arange(lines), np.arange(environments), indexing="ij"))
+    g, e = np.repeat(g, replicates), np.repeat(e, replicates)
+    sd = rng.uniform(0.7, 2.0, environments)
+    y = 10.0 + values[g, 0] + 0.7 * values[g, 1 + e] + sd[e] * rng.normal(size=g.size)
+    names = np.array([f"L{i + 1:05d}" for i in range(lines)])
+    table = {"gen": names[g], "env": factor(e, "E", environments), "y": y.round(4)}
+    return pd.DataFrame(M, index=names), pd.DataFrame(table)

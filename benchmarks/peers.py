@@ -23,7 +23,9 @@ REQUIREMENTS = {
     "lme-python": "lme-python==0.2.*",
     "statsmodels": "statsmodels",
     "gpboost": "gpboost",
+    "pyreml": "pyreml",
 }
+IN_R = ("lme4", "nlme", "glmmTMB")
 MODULES = {"lme-python": "lme_python"}
 
 
@@ -34,8 +36,8 @@ def interpreter() -> Path:
 @cache
 def available(program: str) -> str:
     """Empty when the program can be measured, else why not."""
-    if program == "lme4":
-        return "" if r_has("lme4", "jsonlite") else "R with lme4 and jsonlite is not installed"
+    if program in IN_R:
+        return "" if r_has(program, "jsonlite") else f"R with {program} and jsonlite is not installed"
     if not interpreter().exists():
         return "not installed: python benchmarks/peers.py"
     module = MODULES.get(program, program)

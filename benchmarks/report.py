@@ -9,6 +9,7 @@ import batch_report
 import pandas as pd
 import plots
 import records
+import structures_report
 from cases import CASES, EXACT, PROGRAMS, Case
 from engine import GOALS
 from kenward_roger import TASKS
@@ -22,7 +23,7 @@ KR_FIT = {"c2_environments": 1.5, "genotypes_2000": 5.0}
 
 def write(readme: bool = False) -> None:
     """Write summary.csv, docs/performance.md's tables, the plots and, when asked, README.md's table."""
-    parts = [fit_goals(), engine_goals(), inference_goals(), batch_report.goals()]
+    parts = [fit_goals(), engine_goals(), inference_goals(), structures_report.goals(), batch_report.goals()]
     goals = pd.concat(parts, ignore_index=True)
     records.RESULTS.mkdir(parents=True, exist_ok=True)
     goals.to_csv(records.RESULTS / "summary.csv", index=False)
@@ -31,10 +32,12 @@ def write(readme: bool = False) -> None:
         "fits": fits_table(),
         "engine": engine_table(),
         "kenward_roger": inference_table(),
+        "structures": structures_report.table(),
         "batch": batch_report.table(),
         "goals": markdown(goals),
     }
     replace_between(ROOT / "docs" / "performance.md", tables)
+    replace_between(ROOT / "docs" / "relationships.md", {"structures": tables["structures"]})
     replace_between(ROOT / "docs" / "kenward_roger.md", {"kenward_roger_growth": inference_growth_table()})
     if readme:
         replace_between(

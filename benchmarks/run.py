@@ -19,8 +19,9 @@ import kenward_roger
 import paths
 import report
 import serve
+import structures
 
-PARTS = ("paths", "fits", "engine", "kenward_roger", "growth", "batch", "serve", "report")
+PARTS = ("paths", "fits", "engine", "structures", "kenward_roger", "growth", "batch", "serve", "report")
 
 
 def main() -> int:
@@ -45,6 +46,8 @@ def main() -> int:
         fits.run(asked.case, slow, limit, asked.program)
     if "engine" in asked.parts:
         engine.run(asked.case, slow, limit)
+    if "structures" in asked.parts:
+        structures.run(asked.case, slow, limit)
     if "kenward_roger" in asked.parts:
         kenward_roger.run(asked.case, slow, limit)
     if "growth" in asked.parts:

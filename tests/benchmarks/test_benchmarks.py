@@ -15,6 +15,8 @@ sys.path.insert(0, str(FOLDER))
 import fits  # noqa: E402
 import generators  # noqa: E402
 import report  # noqa: E402
+import structures  # noqa: E402
+import structures_report  # noqa: E402
 
 
 @pytest.fixture
@@ -91,3 +93,51 @@ def test_tables_go_between_their_markers(tmp_path):
 
 def test_ratios_read_as_shares():
     assert [report.share(r) for r in (0.2, 1 / 850, 1.5)] == ["1/5", "1/850", "1.5 ×"]
+
+
+def test_parents_of_a_herd_are_of_the_generation_before():
+    pedigree, table = generators.herd(300, 3, 4, 2)
+    place = {name: i for i, name in enumerate(pedigree["id"])}
+    for parent, sex in (("sire", "m"), ("dam", "f")):
+        known = pedigree[parent].ne("").to_numpy()
+        assert known.sum() == 200 and not known[:100].any()
+        at = np.array([place[name] for name in pedigree.loc[known, parent]])
+        assert (table["sex"].to_numpy()[at] == sex).all()
+        assert (at // 100 == np.flatnonzero(known) // 100 - 1).all()
+    assert pedigree["sire"].nunique() == 2 * 4 + 1
+    assert list(table.columns) == ["animal", "sex", "generation", "y1", "y2"]
+
+
+def test_who_leaves_stays_away():
+    table = generators.visits(60, 5, missing=0.5)
+    number = table["visit"].cat.codes.groupby(table["subject"], observed=True)
+    assert number.apply(lambda own: list(own) == list(range(len(own)))).all()
+    assert 1 < number.size().nunique() <= 5 and table["subject"].nunique() == 60
+
+
+def test_a_structured_time_says_how_far_it_is_above_the_best(monkeypatch):
+    row = {"case": "visits_us", "status": "ok", "machine": "m", "python": "3", "load": 1.0, "version": "1"}
+    own = {"rows": 1119.0, "equations": 12.0, "evaluations": 7.0, "peak_mb": 512.0}
+    rows = [
+        {**row, **own, "program": "fastlmm_core", "cpu_s": 0.012, "criterion": 10.0},
+        {**row, "program": "nlme", "cpu_s": 4.0, "criterion": 10.5},
+        {**row, "program": "glmmTMB", "status": "skipped", "reason": "not here"},
+    ]
+    table = structures.judge(pd.DataFrame(rows))
+    monkeypatch.setattr(structures_report.records, "load", lambda name: table)
+    lines = structures_report.table().splitlines()
+    assert [cell.strip() for cell in lines[0].strip("| ").split("|")][-1] == "nlme"
+    assert lines[2].endswith("| 1,119 | 12 | 12 ms | 7 | 0.50 GB | 4 s (0.5 above) |")
+
+
+def test_every_goal_of_the_structured_cases_is_a_row(monkeypatch):
+    rows = [
+        {"case": c.name, "program": "fastlmm_core", "status": "ok", "cpu_s": 1.0, "peak_mb": 1024.0}
+        for c in structures.CASES
+    ]
+    monkeypatch.setattr(structures_report.records, "load", lambda name: pd.DataFrame(rows))
+    goals = structures_report.goals()
+    promised = [c for c in structures.CASES if c.seconds is not None]
+    assert len(goals) == len(promised) + sum(c.memory_gb is not None for c in structures.CASES)
+    met = goals["met"].to_numpy()[: len(promised)]
+    assert set(met) == {"yes", "no"}
