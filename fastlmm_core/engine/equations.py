@@ -18,7 +18,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from fastlmm_core.engine.confounding import terms_within_fixed
-from fastlmm_core.engine.layout import Side, lay_out_side, node_pattern, row_entries
+from fastlmm_core.engine.layout import Side, check_entries, lay_out_side, node_pattern, row_entries
 from fastlmm_core.engine.least_squares import WeightedRegression
 from fastlmm_core.engine.null_space import NullShare, add_shares, null_shares, shares_at
 from fastlmm_core.engine.pieces import RowPrecision, piece_products, prior_pieces, row_precision
@@ -310,6 +310,7 @@ def build_structured_equations(
     first_node = np.concatenate(([0], np.cumsum(counts)))
     row, node, offset, value = row_entries(terms, X_inside, residual, first_node)
     below_ptr, below = node_pattern(row, node, int(first_node[-1]), terms, residual, first_node)
+    check_entries(below_ptr, below, spherical_size)
     last = node_term == K + 1 if fixed_last else None
     perm, ordering = order_nodes(below_ptr, below, spherical_size, last)
     place = np.empty(perm.size, np.int64)

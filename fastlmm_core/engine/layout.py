@@ -14,10 +14,18 @@ import scipy.sparse as sp
 from fastlmm_core.engine.terms import EngineTerm
 from fastlmm_core.kernels.cliques import join_cliques
 from fastlmm_core.kernels.crossproducts import expand_pattern
+from fastlmm_core.linalg.memory import check_memory
 from fastlmm_core.structures.residuals.base import ResidualStructure
 
 # Share of its entries from which a precision of levels joins all of them.
 CLIQUE = 0.9
+# Entries of C that always fit; bytes that one takes in pattern, products and places in the factor.
+FEW_ENTRIES = 5_000_000
+ENTRY_BYTES = 24
+FEWER_COEFFICIENTS = (
+    "Every pair of related levels has a block of all coefficients: take fewer of them or of the levels, fit "
+    "parts of the data, or use a machine with more memory"
+)
 
 
 @dataclass(frozen=True)
@@ -122,6 +130,21 @@ def _below_diagonal(matrix: sp.csc_array, first: int) -> tuple[np.ndarray, np.nd
     coo = matrix.tocoo()
     keep = coo.row > coo.col
     return first + coo.row[keep], first + coo.col[keep]
+
+
+def check_entries(below_ptr: np.ndarray, below: np.ndarray, size: np.ndarray) -> None:
+    """Refuse a pattern that alone does not fit: levels of many coefficients that all meet.
+
+    Raises
+    ------
+    MemoryForecastError
+        Naming the entries, before they are listed.
+    """
+    pairs = np.repeat(size, np.diff(below_ptr)) @ size[below]
+    entries = int(pairs + np.sum(size * (size + 1) // 2))
+    if entries > FEW_ENTRIES:
+        what = f"the list of {entries:,} entries of {int(size.sum()):,} equations"
+        check_memory(ENTRY_BYTES * entries, None, what, advice=FEWER_COEFFICIENTS)
 
 
 def lay_out_side(

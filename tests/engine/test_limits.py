@@ -4,11 +4,12 @@ import gzip
 import tracemalloc
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from fastlmm_core import fit_batch, lmm, run
+from fastlmm_core import fit_batch, lmm, prepare, run
 from fastlmm_core.design.formula import parse_formula
-from fastlmm_core.errors import FormulaError, LimitError, OptionError
+from fastlmm_core.errors import FormulaError, LimitError, MemoryForecastError, OptionError
 from fastlmm_core.limits import DEFAULT, Limits, in_bytes, read_bounded
 
 NAMES = [f"x{i}" for i in range(24)]
@@ -170,3 +171,19 @@ def test_ordinary_files_are_read_as_they_are(tmp_path):
     (tmp_path / "bad.gz").write_bytes(b"not gzip")
     with pytest.raises(OSError, match="gzip"):
         read_bounded(tmp_path / "bad.gz")
+
+
+def test_a_pattern_that_does_not_fit_is_refused_before_it_is_listed(monkeypatch):
+    """120 related lines of 60 coefficients: (7,200 x 7,201) / 2 entries, and those of the intercept."""
+    rng = np.random.default_rng(0)
+    names = [f"g{i:03d}" for i in range(120)]
+    root = rng.normal(size=(120, 240))
+    table = pd.DataFrame(
+        {"gen": np.repeat(names, 60), "env": np.tile([f"e{k:02d}" for k in range(60)], 120)}
+    ).assign(y=rng.normal(size=7200))
+    monkeypatch.setattr("fastlmm_core.linalg.memory.available_memory", lambda: 500_000_000)
+    entries = 7200 * 7201 // 2 + 7200 + 1
+    words = f"list of {entries:,} entries of 7,201 equations .*block of all"
+    related = {"G": (root @ root.T / 240, names)}
+    with pytest.raises(MemoryForecastError, match=words):
+        prepare("y ~ 1 + diag(0 + env | vm(gen, G))", table, relationships=related)
