@@ -48,7 +48,7 @@ class StructuredCase:
     slow : bool
         Only with --slow.
     seconds, memory_gb : float, optional
-        Goals: CPU time of all from the tables to the answer, and the peak above what held the tables.
+        Goals: CPU time of all from the tables to the answer, and the peak of the process, tables included.
     """
 
     name: str

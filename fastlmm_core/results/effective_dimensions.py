@@ -57,6 +57,6 @@ def structured_dimensions(solution: StructuredSolution) -> np.ndarray:
     """q_k - tr(P_k C^-1) of every term (K,)."""
     e = solution.equations
     prior = np.asarray(e.P_pieces @ e.level_coefficients(solution.theta), dtype=float)
-    products = prior * e.spherical.both_triangles(solution.inverse_subset)
+    products = prior * e.spherical.both_triangles(solution.inverse_subset.copy())
     by_scalar = np.bincount(e.spherical.columns, weights=products, minlength=e.spherical.size)
     return np.array([rows.size - float(by_scalar[rows].sum()) for rows in e.spherical.rows[: len(e.terms)]])

@@ -158,7 +158,7 @@ def _spline_block(solution: StructuredSolution, k: int, random: Any) -> Componen
     theta = solution.theta[level]
     variances = solution.sigma2 * term.levels.natural(theta)
     pieces = e.level_pieces[k]
-    inverse = np.asarray(e.P_pieces.T @ (e.spherical.both_triangles(solution.inverse_subset)))[pieces]
+    inverse = np.asarray(e.P_pieces.T @ (e.spherical.both_triangles(solution.inverse_subset.copy())))[pieces]
     effective = term.levels.effective_dimensions(theta, inverse)
     slopes = np.zeros((e.n_theta, len(variances)))
     slopes[level] = solution.sigma2 * term.levels.natural_jacobian(theta)
