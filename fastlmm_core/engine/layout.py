@@ -69,7 +69,7 @@ class Side:
         return np.repeat(np.arange(self.size), np.diff(self.indptr))
 
     def both_triangles(self, values: np.ndarray) -> np.ndarray:
-        """Entries of the lower triangle (nnz,), in place twice those off the diagonal, which stand in both."""
+        """The lower triangle (nnz,) in place with entries off the diagonal twice, as they stand in both."""
         values *= 2.0
         values[self.indptr[:-1]] *= 0.5
         return values
