@@ -66,7 +66,7 @@ def _of_residual(residual: ResidualSpec) -> Iterator[str]:
     m, n = len(residual.positions), residual.position_codes.size
     arms = np.zeros(n, dtype=np.int32) if residual.by is None else residual.by[2]
     structure = make_coefficient_structure(residual.structure, m, **residual.options)
-    for arm in range(int(arms.max()) + 1):
+    for arm in range(int(np.max(arms)) + 1):
         own = arms == arm
         visits = residual.position_codes[own][:, None] == np.arange(m)
         together = stand_together(residual.subject_codes[own], visits)
