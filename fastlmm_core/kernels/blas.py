@@ -219,6 +219,7 @@ def invert_from_cholesky(blas, work, A, ld_A, m):
         multiply_symmetric_left(blas, work, after, ld_A, start, place, Y, r, below, ld_A, columns)
         invert_block(blas, work, own, ld_A, columns)
         subtract_transposed_product(blas, work, Y, r, below, ld_A, own, ld_A, r, columns)
+    held[0] = 0.0  # keeps the array until here: an address does not, and it would be freed after its last use
 
 
 @kernel

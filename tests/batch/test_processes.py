@@ -1,5 +1,6 @@
 """Processes of this machine as the engine of a batch: the same tables, whoever has begun or ends."""
 
+import logging
 import os
 import signal
 
@@ -132,6 +133,7 @@ def test_the_choice_follows_plan_work_and_memory(monkeypatch):
 def test_threads_go_on_where_no_process_starts(table, monkeypatch, caplog):
     monkeypatch.setattr(processes, "WORTH_STARTING", 0.0)
     monkeypatch.setattr(processes, "ENTRY", "fastlmm_core.batch.nowhere:serve")
+    caplog.set_level(logging.WARNING, "fastlmm_core.batch")
     batch = fit_batch(table, MODEL, workers=2, **SLOW)
     assert "a worker did not start with status 1; threads go on" in caplog.text
     assert_same(batch, fit_batch(table, MODEL, engine="threads", **SLOW))
