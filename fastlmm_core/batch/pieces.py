@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import overload
 
 import pandas as pd
 from threadpoolctl import threadpool_limits
@@ -19,22 +21,22 @@ from fastlmm_core.batch.stopping import new_stop
 from fastlmm_core.batch.store import PartStore
 from fastlmm_core.batch.tables import TableParts
 from fastlmm_core.batch.trials import TrialTable, collect_trials, unit_runs
-from fastlmm_core.reading.source import detached
 
 
 @dataclass(frozen=True)
 class TablePiece:
-    """A run of units with the rows of their trials.
+    """A run of units with their trials, as they were read.
 
     Attributes
     ----------
-    frame : DataFrame
+    table : TrialTable
+        Without the structures of its plan, which may be large.
     first, last : int
         Units of the run among those of these trials, the last not included: the traits of one trial may be
         divided among runs.
     """
 
-    frame: pd.DataFrame
+    table: TrialTable
     first: int
     last: int
 
@@ -42,15 +44,30 @@ class TablePiece:
 Piece = DatasetPiece | TablePiece | pd.DataFrame
 
 
-def table_pieces(table: TrialTable) -> list[TablePiece]:
-    """A table in memory, cut as for threads: each engine goes on from what another one did."""
-    traits = len(table.plan.labels)
-    pieces = []
-    for first, last in unit_runs(table, may_compile(table.plan)):
+class TablePieces(Sequence[TablePiece]):
+    """A table in memory, cut as for threads: each engine goes on from what another one did.
+
+    A piece is made when it is asked for.
+    """
+
+    def __init__(self, table: TrialTable) -> None:
+        self._table = table
+        self._runs = unit_runs(table, may_compile(table.plan))
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    @overload
+    def __getitem__(self, number: int) -> TablePiece: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[TablePiece]: ...
+    def __getitem__(self, number: int | slice) -> TablePiece | list[TablePiece]:
+        if isinstance(number, slice):
+            return [self[k] for k in range(*number.indices(len(self)))]
+        first, last = self._runs[number]
+        traits = len(self._table.plan.labels)
         low, high = first // traits, (last - 1) // traits + 1
-        own = table.frame.iloc[int(table.ptr[low]) : int(table.ptr[high])]
-        pieces.append(TablePiece(detached(own), first - low * traits, last - low * traits))
-    return pieces
+        return TablePiece(self._table.between(low, high), first - low * traits, last - low * traits)
 
 
 def fit_piece(piece: Piece, number: int, plan: BatchPlan, folder: tuple[Path, str] | None) -> Outcome:
@@ -69,7 +86,7 @@ def fit_piece(piece: Piece, number: int, plan: BatchPlan, folder: tuple[Path, st
 def rows_of(piece: Piece, plan: BatchPlan) -> TableParts:
     """The rows of all units of a piece."""
     if isinstance(piece, TablePiece):
-        table = collect_trials(piece.frame, plan)
+        table = piece.table.of_plan(plan)
         return fit_run(table, code_trials(table), piece.first, piece.last, new_stop())
     frame = piece.load() if isinstance(piece, DatasetPiece) else piece
     if len(frame):

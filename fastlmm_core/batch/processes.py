@@ -15,12 +15,13 @@ from fastlmm_core.batch.coded import may_compile
 from fastlmm_core.batch.jobs import Outcome, collect_rows
 from fastlmm_core.batch.pieces import Piece, fit_piece
 from fastlmm_core.batch.plan import BatchPlan
-from fastlmm_core.batch.progress import Progress, logger
+from fastlmm_core.batch.progress import Progress
 from fastlmm_core.batch.store import PartStore
 from fastlmm_core.batch.tables import TableParts
-from fastlmm_core.errors import MemoryExhaustedError
+from fastlmm_core.errors import MemoryExhaustedError, OptionError, ServiceError, name_list
 from fastlmm_core.linalg.memory import available_memory
 from fastlmm_core.processes.child import Child, answer_parent, can_start
+from fastlmm_core.structures.registry import is_own
 
 ENGINES = ("local", "threads", "processes")
 ENTRY = "fastlmm_core.batch.processes:serve_pieces"
@@ -34,22 +35,41 @@ FEWER = (
 
 
 def process_count(plan: BatchPlan, engine: str, workers: int, seconds: float) -> int:
-    """Processes for the rest of a batch, `seconds` of work as far as its beginning tells; 0 for threads."""
-    if not can_start() or engine == "threads":
-        return 0
+    """Processes for the rest of a batch, `seconds` of work as far as its beginning tells; 0 for threads.
+
+    Raises
+    ------
+    OptionError
+        When processes are asked for that there cannot be.
+    """
+    foreign = foreign_structures(plan)
     if engine == "processes":
+        if not can_start():
+            raise OptionError("engine='processes' needs a POSIX system with a Python to start; use 'threads'")
+        if foreign:
+            names = name_list(foreign)
+            raise OptionError(f"processes do not know the structure {names}, registered here; use 'threads'")
         return workers
-    if may_compile(plan) or seconds <= WORTH_STARTING:
+    if engine == "threads" or not can_start() or foreign or may_compile(plan) or seconds <= WORTH_STARTING:
         return 0
     roomy = min(workers, available_memory() // ROOM)
     return roomy if roomy > 1 else 0
 
 
+def foreign_structures(plan: BatchPlan) -> list[str]:
+    """Structures of a plan that were registered by the caller, in this process alone."""
+    names: set[str | None] = set()
+    for own in plan.models:
+        names |= {part.structure for part in own.parsed.random}
+        names.add(own.structures.parsed.structure)
+    return sorted(name for name in names if name and not is_own(name))
+
+
 def run_processes(
-    pieces: Sequence[tuple[int, Piece]], plan: BatchPlan, workers: int, store: PartStore | None,
+    pieces: Sequence[Piece], numbers: list[int], plan: BatchPlan, workers: int, store: PartStore | None,
     progress: Progress,
 ) -> dict[int, TableParts]:  # fmt: skip
-    """Run numbered pieces on processes of this machine; rows by number when nothing is written.
+    """Run the pieces of these numbers on processes of this machine; rows by number when nothing is written.
 
     Raises
     ------
@@ -58,23 +78,21 @@ def run_processes(
     MemoryExhaustedError
         When a process ends in the middle of its work.
     """
-    if not pieces:
+    if not numbers:
         return {}
     folder = (store.folder.resolve(), store.source) if store else None
-    logger.debug("%d processes", min(workers, len(pieces)))
-    threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"), "1")
-    children = [Child(ENTRY, environment=threads) for _ in range(min(workers, len(pieces)))]
+    children: list[Child] = []
     idle: queue.SimpleQueue[Child] = queue.SimpleQueue()
 
     def end() -> None:
         for child in children:
             child.stop()
 
-    def call(number: int, piece: Piece) -> Callable[[], Outcome]:
+    def call(number: int) -> Callable[[], Outcome]:
         def ask() -> Outcome:
             child = idle.get()
             try:
-                answer = child.ask(pickle.dumps((number, piece)))
+                answer = child.ask(pickle.dumps((number, pieces[number])))
             finally:
                 idle.put(child)
             if answer is None:
@@ -88,15 +106,30 @@ def run_processes(
         return ask
 
     try:
-        told = pickle.dumps((plan, folder))  # what they are told first
-        for child in children:
-            child.wait_until_ready()
-            child.ask(told)
-            idle.put(child)
+        start_children(children, min(workers, len(numbers)), pickle.dumps((plan, folder)))
     except BaseException:
         end()
         raise
-    return collect_rows([(k, call(k, piece)) for k, piece in pieces], len(children), progress, end)
+    for child in children:
+        idle.put(child)
+    return collect_rows([(number, call(number)) for number in numbers], len(children), progress, end)
+
+
+def start_children(children: list[Child], count: int, told: bytes) -> None:
+    """Add so many to the `children` and tell each of them plan and folder.
+
+    Raises
+    ------
+    ServiceError
+        When one of them does not start, or does not understand.
+    """
+    threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"), "1")
+    for _ in range(count):
+        children.append(Child(ENTRY, environment=threads))
+    for child in children:
+        child.wait_until_ready()
+        if child.ask(told) is None:
+            raise ServiceError(f"a worker did not take the plan{child.reason()}")
 
 
 def serve_pieces() -> None:

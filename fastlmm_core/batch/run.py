@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from fastlmm_core.batch.candidates import CHOICES
 from fastlmm_core.batch.cluster import is_client, run_dask
 from fastlmm_core.batch.coded import may_compile
 from fastlmm_core.batch.jobs import Job, dataset_jobs, run_threads, table_jobs, worker_count
-from fastlmm_core.batch.pieces import table_pieces
+from fastlmm_core.batch.pieces import TablePieces
 from fastlmm_core.batch.plan import BatchPlan, make_plan
 from fastlmm_core.batch.processes import process_count, run_processes
 from fastlmm_core.batch.progress import Progress, logger
@@ -25,7 +22,6 @@ from fastlmm_core.batch.sources import (
     cut_dataset,
     dask_fingerprint,
     dataset_fingerprint,
-    digest,
     is_dask,
     is_dataset,
     read_source,
@@ -34,7 +30,7 @@ from fastlmm_core.batch.sources import (
 )
 from fastlmm_core.batch.store import PartStore
 from fastlmm_core.batch.tables import TableParts, join_parts
-from fastlmm_core.batch.trials import TrialTable, collect_trials, unit_runs
+from fastlmm_core.batch.trials import collect_trials
 from fastlmm_core.errors import DataError, ServiceError
 from fastlmm_core.gate import public
 from fastlmm_core.inference.linear_functions import DDF_METHODS
@@ -194,6 +190,8 @@ def fit_batch(
     FormulaError, OptionError, InferenceError, DataError
         What is wrong with the request as a whole. A trial that cannot be fitted is a row of ``fits`` with its
         reason instead.
+    MemoryExhaustedError, ServiceError, ClusterError
+        When a process or a worker ends, or does not start. What is written to `out` stays.
 
     Examples
     --------
@@ -287,10 +285,9 @@ def run_here(
         seconds = (time.perf_counter() - began) * len(left)
     count = process_count(plan, engine, workers, seconds)
     if count:
-        pieces = work.pieces(None)
         try:
-            numbered = [(job.number, pieces[job.number]) for job in left]
-            return rows | run_processes(numbered, plan, count, store, bar)
+            numbers = [job.number for job in left]
+            return rows | run_processes(work.pieces(None), numbers, plan, count, store, bar)
         except ServiceError as error:  # there is no interpreter to start, or none that has this package
             if engine == "processes":
                 raise
@@ -311,7 +308,7 @@ class Work:
     jobs : callable
         The parts for threads of this process.
     pieces : callable
-        The parts for the workers of a client.
+        The parts for other processes: those of this machine, or the workers of a client.
     sorted : bool
         Whether the order of the parts is that of the trials.
     notes : tuple of str
@@ -348,15 +345,9 @@ def divide_table(source: Any, plan: BatchPlan) -> Work:
     """Runs of the units of a table in memory."""
     table = collect_trials(source.compute() if is_dask(source) else source, plan)
     return Work(
-        table.n_units, lambda: part_fingerprint(table), lambda: table_jobs(table),
-        lambda client: table_pieces(table), notes=notes_of(table.frame),
+        table.n_units, lambda: table_fingerprint(table.frame), lambda: table_jobs(table),
+        lambda client: TablePieces(table), notes=notes_of(table.frame),
     )  # fmt: skip
-
-
-def part_fingerprint(table: TrialTable) -> str:
-    """Hash of a table and of how it is cut: parts of another cut are not to be joined with ours."""
-    cut = digest(np.array(unit_runs(table, may_compile(table.plan))))
-    return hashlib.sha256(f"{table_fingerprint(table.frame)} {cut}".encode()).hexdigest()[:16]
 
 
 def mark_done(bar: Progress, store: PartStore | None, n_parts: int) -> set[int]:

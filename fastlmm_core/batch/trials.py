@@ -12,12 +12,13 @@ import pandas as pd
 
 from fastlmm_core.batch.keys import odd_keys, sort_by_trial
 from fastlmm_core.batch.plan import BatchPlan
+from fastlmm_core.batch.structures import PLAIN
 from fastlmm_core.design.columns import infinite_words, read_column
 from fastlmm_core.design.inputs import response_words
 from fastlmm_core.design.table import Table, frame_from_polars
 from fastlmm_core.errors import DataError, name_list, nearest_names, shown
 from fastlmm_core.reading.parquet import frame_from_arrow
-from fastlmm_core.reading.source import Labels, Places
+from fastlmm_core.reading.source import Labels, Places, detached
 from fastlmm_core.reading.tables import frame_of_columns
 
 UNITS_PER_RUN = 256
@@ -78,6 +79,36 @@ class TrialTable:
             self, frame=self.frame.take(rows), keys=self.keys.take(trials), ptr=ptr,
             y=np.ascontiguousarray(self.y[:, rows]), faults=faults,
         )  # fmt: skip
+
+
+    def between(self, low: int, high: int) -> TrialTable:
+        """The trials low:high as a table that may travel, without the structures of its plan.
+
+        What was found wrong with them, and the kind of each column, are those of the whole table.
+        """
+        first, last = int(self.ptr[low]), int(self.ptr[high])
+        faults = {(t - low, k): words for (t, k), words in self.faults.items() if low <= t < high}
+        frame = used_labels(detached(self.frame.iloc[first:last]))
+        return TrialTable(
+            replace(self.plan, structures=PLAIN, others=()), frame,
+            self.keys.iloc[low:high], self.ptr[low : high + 1] - first,
+            np.ascontiguousarray(self.y[:, first:last]), faults,
+            tuple(own.between(low, high) for own in self.models),
+        )  # fmt: skip
+
+    def of_plan(self, plan: BatchPlan) -> TrialTable:
+        """The table with the whole plan, where it has arrived."""
+        models = tuple(replace(own, plan=p) for own, p in zip(self.models, plan.models, strict=False))
+        return replace(self, plan=plan, models=models)
+
+
+def used_labels(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table without the categories that none of its rows has."""
+    changed = {
+        str(name): frame[name].cat.remove_unused_categories()
+        for name, kind in frame.dtypes.items() if isinstance(kind, pd.CategoricalDtype)
+    }  # fmt: skip
+    return frame.assign(**changed) if changed else frame
 
 
 def collect_trials(table: Any, plan: BatchPlan) -> TrialTable:

@@ -56,6 +56,8 @@ class SearchState(NamedTuple):
         At `theta`, and at the point before it.
     hessian : (d, d)
         Curvature at `theta`, secant correction included.
+    curvature : (d, d)
+        As it was given, without the correction.
     correction : (d, d)
     numbers : (8,) float64
         Deviance, predicted decrease, decrement g' |H|^-1 g, decrement before, radius, observations less fixed
@@ -74,6 +76,7 @@ class SearchState(NamedTuple):
     gradient: np.ndarray
     before: np.ndarray
     hessian: np.ndarray
+    curvature: np.ndarray
     correction: np.ndarray
     numbers: np.ndarray
     counts: np.ndarray
@@ -91,7 +94,7 @@ def start_search(theta, dof, tolerance, max_iterations):
     trace = np.empty((max_iterations + 1, 3 + d))
     return SearchState(
         theta.copy(), theta.copy(), np.zeros(d), np.zeros(d), np.zeros(d), np.zeros((d, d)), np.zeros((d, d)),
-        numbers, counts, trace,
+        np.zeros((d, d)), numbers, counts, trace,
     )  # fmt: skip
 
 
@@ -141,7 +144,7 @@ def take_deviance(state, deviance):
     if accepted:
         counts[ITERATION] += 1
         return accept_point(state, deviance)
-    if counts[CORRECTED] and not accepted:
+    if counts[CORRECTED]:
         forget_correction(state)
         return EVALUATE
     if stuck:
@@ -157,7 +160,7 @@ def forget_correction(state):
     """Leave the secant correction out: a step that fails with it may have followed a guess."""
     for s in range(state.theta.size):
         for t in range(state.theta.size):
-            state.hessian[s, t] -= state.correction[s, t]
+            state.hessian[s, t] = state.curvature[s, t]
             state.correction[s, t] = 0.0
     state.counts[CORRECTED] = 0
     propose(state)
@@ -182,7 +185,7 @@ def take_score(state, gradient, curvature):
     for s in range(d):
         state.gradient[s] = gradient[s]
         for t in range(d):
-            state.hessian[s, t] = curvature[s, t]
+            state.hessian[s, t] = state.curvature[s, t] = curvature[s, t]
     propose(state)
     near = numbers[PREVIOUS] < SECANT_BELOW
     if counts[CORRECTED] or (near and numbers[DECREMENT] > SECANT_SLOW * numbers[PREVIOUS]):

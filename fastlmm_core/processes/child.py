@@ -32,8 +32,8 @@ START = (
 
 
 def can_start() -> bool:
-    """Whether this system hands a socket over to a new process."""
-    return os.name == "posix"
+    """Whether this system hands a socket over to a new interpreter, and there is one to start."""
+    return os.name == "posix" and bool(sys.executable)
 
 
 class Child:
@@ -47,18 +47,30 @@ class Child:
         Its ``sys.argv[2:]``; the number of the socket is ``sys.argv[1]``.
     environment : dict of str to str
         Variables that it has beside those of this process, which go before.
+
+    Raises
+    ------
+    ServiceError
+        When the system has no room for it.
     """
 
     def __init__(self, entry: str, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
         module, function = entry.split(":")
         code = START.format(home=HOME, module=module, function=function)
-        ours, theirs = socket.socketpair()
-        with theirs:
-            self.process = subprocess.Popen(
-                [sys.executable, "-P", "-c", code, str(theirs.fileno()), *arguments],
-                pass_fds=(theirs.fileno(),), env={**(environment or {}), **os.environ},
-                stdin=subprocess.DEVNULL,
-            )  # fmt: skip
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as error:
+            raise ServiceError(f"a worker did not start: {error.strerror or error}") from error
+        try:
+            with theirs:
+                self.process = subprocess.Popen(
+                    [sys.executable, "-P", "-c", code, str(theirs.fileno()), *arguments],
+                    pass_fds=(theirs.fileno(),), env={**(environment or {}), **os.environ},
+                    stdin=subprocess.DEVNULL,
+                )  # fmt: skip
+        except OSError as error:
+            ours.close()
+            raise ServiceError(f"a worker did not start: {error.strerror or error}") from error
         self._channel = ours
         self._ready = False
 
@@ -121,12 +133,15 @@ class Child:
 def answer_parent(load: Callable[[], Callable[[bytes], bytes]]) -> None:
     """In a child: `load` what answers, then answer what comes until the other side closes the socket."""
     channel = inherited_channel()
+    answer = load()
     try:
-        answer = load()
         send_frame(channel, READY)
-        while (body := receive_frame(channel)) is not None:
-            send_frame(channel, answer(body))
-    except OSError:  # whoever started us is gone
+        body = receive_frame(channel)
+        while body is not None:
+            said = answer(body)
+            send_frame(channel, said)
+            body = receive_frame(channel)
+    except ConnectionError:  # whoever started us is gone
         pass
 
 

@@ -27,7 +27,7 @@ def fit_trials(
     options = {key: request[key] for key in HANDED_ON if request.get(key) is not None}
     return fit_batch(
         frame, request["formula"], reml=request["method"] != "ML", relationships=relationships,
-        limits=limits, progress=False, **options,
+        limits=limits, progress=False, engine="threads", **options,  # a service has processes of its own
     )  # fmt: skip
 
 

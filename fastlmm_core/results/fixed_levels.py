@@ -32,8 +32,8 @@ def fixed_levels(fit: FixedPart, k: int) -> FixedLevels:
     """
     known: dict[int, FixedLevels] = fit.__dict__.setdefault("_fixed_levels", {})
     if k not in known:
-        name = fit.design.random[k].group_variables[0]
-        known[k] = FixedLevels(fit_fixed_levels(fit, k), name)
+        second = fit_fixed_levels(fit, k)  # which checks the term first
+        known[k] = FixedLevels(second, fit.design.random[k].group_variables[0])
     return known[k]
 
 

@@ -37,6 +37,12 @@ def coefficient_structure_names() -> tuple[str, ...]:
     return tuple(sorted({cls.name for cls in _COEFFICIENTS.values()}))
 
 
+def is_own(name: str) -> bool:
+    """Whether the package itself brings a structure, so that another process knows it too."""
+    cls = _COEFFICIENTS.get(name)
+    return cls is None or cls.__module__.partition(".")[0] == __name__.partition(".")[0]
+
+
 def find_coefficient_structure(name: str, hom: bool | None = None) -> type[CoefficientStructure]:
     """Class of a structure by name or alias.
 

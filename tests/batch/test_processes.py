@@ -11,7 +11,7 @@ import pytest
 from fastlmm_core import fit_batch
 from fastlmm_core.batch import processes, run, trials
 from fastlmm_core.batch.coded import may_compile
-from fastlmm_core.batch.pieces import rows_of, table_pieces
+from fastlmm_core.batch.pieces import TablePieces, rows_of
 from fastlmm_core.batch.plan import make_plan
 from fastlmm_core.batch.trials import collect_trials
 from fastlmm_core.errors import MemoryExhaustedError, OptionError, ServiceError
@@ -64,9 +64,9 @@ def test_pieces_cover_every_unit_once_also_where_traits_of_a_trial_are_divided(t
     )
     monkeypatch.setattr(trials, "UNITS_PER_SLOW_RUN", 5)
     whole = collect_trials(table, plan)
-    pieces = table_pieces(whole)
+    pieces = TablePieces(whole)
     assert len(pieces) == 16
-    assert {len(own.frame) for own in pieces} == {54}  # 5 units are in 3 trials
+    assert {len(own.table.frame) for own in pieces} == {54}  # 5 units are in 3 trials
     found = pd.concat([rows_of(own, plan).join()["fits"] for own in pieces], ignore_index=True)
     wanted = fit_batch(
         table, "~ gen + (1|block)", engine="threads", **{**SLOW, "blups": None}, traits=["y", "z"]
@@ -103,8 +103,11 @@ def test_one_engine_goes_on_where_another_was_stopped(table, tmp_path, monkeypat
 @posix
 def test_a_process_that_is_killed_ends_the_batch_in_words(table, monkeypatch):
     class Killed(processes.Child):
+        asked = 0
+
         def ask(self, body, deadline=None):
-            if len(body) > 5_000:  # rows, not the plan
+            self.asked += 1
+            if self.asked == 2:  # the plan is taken, rows come
                 os.kill(self.process.pid, signal.SIGKILL)
             return super().ask(body, deadline)
 
@@ -145,9 +148,9 @@ def test_threads_go_on_where_no_process_starts(table, monkeypatch, caplog):
 def test_long_work_moves_to_processes_by_itself(table, monkeypatch):
     moved = []
 
-    def watched(pieces, *rest):
-        moved.extend(number for number, _ in pieces)
-        return processes.run_processes(pieces, *rest)
+    def watched(pieces, numbers, *rest):
+        moved.extend(numbers)
+        return processes.run_processes(pieces, numbers, *rest)
 
     monkeypatch.setattr(processes, "WORTH_STARTING", 0.0)
     monkeypatch.setattr(run, "run_processes", watched)
@@ -161,3 +164,40 @@ def test_unknown_engines_are_named(table):
         OptionError, match="engine='fork' is not known; allowed: 'local', 'threads', 'processes'"
     ):
         fit_batch(table, MODEL, engine="fork", **SLOW)
+
+
+@posix
+@pytest.mark.parametrize("what", ["infinite", "words", "keys", "missing keys"])
+def test_what_cannot_be_read_is_the_same_for_every_engine(table, what):
+    frame, options = table.copy(), {**SLOW, "traits": ["y", "z"], "blups": None}
+    if what == "infinite":
+        frame["x"] = np.random.default_rng(1).normal(size=len(frame))
+        frame.loc[[3, 400], "x"] = np.inf
+    elif what == "words":
+        frame["x"] = pd.Series(np.random.default_rng(1).normal(size=len(frame)), dtype=object)
+        frame.loc[30, "x"] = "dry"
+    elif what == "keys":
+        keys = {f"T{k:02d}": k for k in range(39)} | {"T39": "X3"}
+        frame["trial"] = frame["trial"].map(keys).astype(object)
+    else:
+        frame["trial"] = frame["trial"].str[1:].astype(float).where(frame["trial"] != "T07")
+    model = "~ gen + x + (1|block)" if "x" in frame else "~ gen + (1|block)"
+    threads = fit_batch(frame, model, engine="threads", **options)
+    assert (threads.fits["status"] == "data").any() == (what != "keys")
+    assert len(threads.fits) == 80 and (threads.fits["status"] == "ok").sum() >= 74
+    assert_same(threads, fit_batch(frame, model, engine="processes", workers=2, **options))
+
+
+def test_a_structure_of_the_caller_is_not_known_elsewhere(table, monkeypatch):
+    monkeypatch.setattr(processes, "is_own", lambda name: name != "ar1")
+    plan = make_plan(MODEL, by="trial", residual="ar1(gen | block)")
+    monkeypatch.setattr(processes, "available_memory", lambda: 10 * processes.ROOM)
+    assert processes.process_count(plan, "local", 2, 100.0) == 0
+    if can_start():
+        with pytest.raises(
+            OptionError, match="do not know the structure 'ar1', registered here; use 'threads'"
+        ):
+            processes.process_count(plan, "processes", 2, 0.0)
+    monkeypatch.setattr(processes, "can_start", lambda: False)
+    with pytest.raises(OptionError, match="needs a POSIX system"):
+        processes.process_count(plan, "processes", 2, 0.0)
