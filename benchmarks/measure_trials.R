@@ -15,4 +15,5 @@ means <- function(t) {
   list(summary(m, infer = TRUE), summary(contrast(m, "trt.vs.ctrl", ref = "G01"), infer = TRUE))
 }
 blups <- function(t) ranef(suppressMessages(lmer(yield ~ rep + (1 | gen) + (1 | rep:block), t)), condVar = TRUE)
-cat(toJSON(list(fit = seconds(fit), means = seconds(means), blups = seconds(blups)), auto_unbox = TRUE, digits = 8))
+versions <- paste0("lme4 ", packageVersion("lme4"), ", R ", getRversion())
+cat(toJSON(list(versions = versions, fit = seconds(fit), means = seconds(means), blups = seconds(blups)), auto_unbox = TRUE, digits = 8))

@@ -247,8 +247,10 @@ class MixedModelEquations:
             XWX = np.zeros((self.p, self.p))
             XWX[row, column] = XWX[column, row] = value
             return normal_solver(XWX)
-        lower = sp.csc_array((value, (row, column)), shape=(self.p, self.p))
-        return normal_solver(sp.csc_array(lower + sp.tril(lower, -1).T))
+        # an entry stands on the side on which its rows were eliminated
+        off = row != column
+        both = np.r_[row, column[off]], np.r_[column, row[off]]
+        return normal_solver(sp.csc_array((np.r_[value, value[off]], both), shape=(self.p, self.p)))
 
     def with_weights(self, weights: np.ndarray) -> MixedModelEquations:
         """The same design with other prior weights; pattern and order are kept."""
