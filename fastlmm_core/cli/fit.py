@@ -115,16 +115,9 @@ def _answers(
         shown.append(found)
         tables[f"heritability_{slug(term)}"] = found.to_frame()
     for term in arguments.values:
-        values = fit.genotype_values(term, level=arguments.level)
-        if arguments.check:
-            beside = values.against(arguments.check)
-            values = values.without(arguments.check)
-            shown.append(beside)
-            tables[f"against_{slug(arguments.check)}"] = beside.to_frame()
-        shown.append(values)
-        tables[f"genotype_values_{slug(term)}"] = values.to_frame()
-        if arguments.select:
-            shown += [values.best(arguments.select), values.select(arguments.select)]
+        decision, own = _decision(fit, term, arguments)
+        shown += decision
+        tables |= own
     if fit.design.random:
         tables["blups"] = fit.blups(level=arguments.level)
     for analysis in factor_analyses(fit):
@@ -135,6 +128,22 @@ def _answers(
             for part in ("factors", "loadings", "explained", "scores", "performance")
         }
     return shown, {**tables, **_field_tables(fit)}, means
+
+
+def _decision(
+    fit: LMMFit, term: str, arguments: argparse.Namespace
+) -> tuple[list[object], dict[str, pd.DataFrame]]:
+    """Values of the genotypes of a term, beside the check and with the best of them; tables for files."""
+    values = fit.genotype_values(term, level=arguments.level)
+    own: dict[str, Any] = {}
+    if arguments.check is not None:
+        own[f"against_{slug(term)}_{slug(arguments.check)}"] = values.against(arguments.check)
+        values = values.without(arguments.check)
+    own[f"genotype_values_{slug(term)}"] = values
+    if arguments.select is not None:
+        own[f"best_{slug(term)}"] = values.best(arguments.select)
+        own[f"selection_{slug(term)}"] = values.select(arguments.select)
+    return list(own.values()), {name: table.to_frame() for name, table in own.items()}
 
 
 def _field_tables(fit: LMMFit) -> dict[str, pd.DataFrame]:
@@ -167,8 +176,10 @@ def _check_arguments(arguments: argparse.Namespace) -> None:
     if arguments.gxe is not None and len(listed_names([arguments.gxe])) != 2:
         raise OptionError(f"--gxe {arguments.gxe} names two factors: --gxe gen,env")
     for option in ("check", "select"):
-        if getattr(arguments, option) and not arguments.values:
+        if getattr(arguments, option) is not None and not arguments.values:
             raise OptionError(f"--{option} belongs to --values GROUP")
+    if arguments.select is not None and arguments.select < 1:
+        raise OptionError(f"--select {arguments.select}: how many are selected is a whole number from 1 on")
     if not 0 < arguments.level < 1:
         raise OptionError(f"--level {arguments.level} must lie between 0 and 1")
 

@@ -272,3 +272,46 @@ def test_heritability_and_values_of_one_file(tmp_path, capsys):
     table = pd.read_csv(tmp_path / "heritability_gen.csv").set_index("definition")["estimate"]
     assert table["cullis"] == pytest.approx(0.8091336, abs=1e-7)
     assert len(pd.read_csv(tmp_path / "genotype_values_gen.csv")) == 24
+
+
+def test_values_beside_a_check_are_written_by_term(tmp_path, capsys):
+    """Parents are mothers and fathers: what is printed is written too, each by its own name."""
+    rng = np.random.default_rng(4)
+    parents = [f"P{i}" for i in range(8)]
+    crosses = pd.DataFrame([(m, f) for m in parents for f in parents if m != f], columns=["mother", "father"])
+    effects = rng.normal(size=(2, 8))
+    at = crosses.apply(lambda column: column.map(parents.index)).to_numpy()
+    crosses["y"] = 5.0 + effects[0, at[:, 0]] + effects[1, at[:, 1]] + rng.normal(0.0, 0.5, len(crosses))
+    crosses.to_csv(tmp_path / "crosses.csv", index=False)
+    formula = "y ~ 1 + (1|mother) + (1|father)"
+    asked = ["--values", "mother", "--values", "father", "--check", "P3", "--select", "2"]
+    out = printed(capsys, "fit", str(tmp_path / "crosses.csv"), formula, *asked, "--out", str(tmp_path))
+    assert out.count("Better than P3:") == 2 and out.count("Gain from selection:") == 2
+    fit = lmm(formula, pd.read_csv(tmp_path / "crosses.csv"))
+    for term in ("mother", "father"):
+        values = fit.genotype_values(term)
+        candidates = values.without("P3")
+        for file, table in {
+            f"against_{term}_P3": values.against("P3"), f"genotype_values_{term}": candidates,
+            f"best_{term}": candidates.best(2), f"selection_{term}": candidates.select(2),
+        }.items():  # fmt: skip
+            written = pd.read_csv(tmp_path / f"{file}.csv")
+            own = table.to_frame().reset_index(drop=True)
+            pd.testing.assert_frame_equal(written, own, check_dtype=False, rtol=1e-12)
+
+
+def test_a_check_need_not_be_the_name_of_a_file(tmp_path, capsys):
+    trial = datasets.load("trials").query("trial == 'T1'").replace({"gen": {"CHECK": "../check 1/2"}})
+    trial.to_csv(tmp_path / "trial.csv", index=False)
+    arguments = [str(tmp_path / "trial.csv"), "yield ~ rep + (1|gen)", "--values", "gen"]
+    out = tmp_path / "out"
+    printed(capsys, "fit", *arguments, "--check", "../check 1/2", "--out", str(out))
+    table = pd.read_csv(out / "against_gen_check_1_2.csv")
+    assert len(table) == 23 and "../check 1/2" not in set(table["gen"])
+
+
+def test_selecting_none_is_refused(capsys):
+    arguments = ["fit", OATS, "Y ~ N + (1|V)", "--select", "0"]
+    assert "--select belongs to --values GROUP" in failed(capsys, *arguments)
+    assert "--select 0: how many" in failed(capsys, *arguments, "--values", "gen")
+    assert "--select -2: how many" in failed(capsys, *arguments[:-1], "-2", "--values", "gen")
