@@ -193,7 +193,8 @@ def wait_for_children(number):
     if not children.exists():
         pytest.skip("this system does not tell who has started whom")
     ends = time.monotonic() + 60.0
-    while not children.read_text() and time.monotonic() < ends:
+    while not children.read_text():
+        assert time.monotonic() < ends, f"process {number} has started none in 60 s"
         time.sleep(0.05)
 
 
