@@ -13,8 +13,8 @@ from ..gate import public
 from ..limits import Limits
 from ..options import PATH, SWITCH, optional
 from .document import Reach, parse_request
+from .json_values import plain
 from .schema import SCHEMA
-from .sections import plain
 from .session import Session
 
 __all__ = ["SCHEMA", "parse_request", "plain", "run"]

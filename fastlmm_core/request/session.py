@@ -14,8 +14,9 @@ from ..gate import ours_of
 from ..limits import Limits
 from ..reading import notes_of, read_options, read_table
 from .document import Reach, checked_questions, checked_request, checked_trials
+from .json_values import plain
 from .schema import READING
-from .sections import SECTIONS, fit_section, plain
+from .sections import SECTIONS, fit_section
 from .trials import fit_trials, gxe_of_trials, table_sections
 
 if TYPE_CHECKING:

@@ -1,0 +1,34 @@
+"""Section of a request's answer about genotypes: their values, the best, a check, selection and index."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from .json_values import records_of
+
+if TYPE_CHECKING:
+    from ..results.fit import LMMFit
+
+
+def values_block(
+    fit: LMMFit, block: Mapping[str, Any], where: str, request: Mapping[str, Any]
+) -> dict[str, Any]:
+    """One block of ``genotype_values``."""
+    options = {key: block[key] for key in ("by", "level", "largest") if block.get(key) is not None}
+    values = fit.genotype_values(block["term"], **options)
+    if block.get("index") is not None:
+        values = values.index(block["index"], block.get("per", "unit"))
+    answer = {}
+    if block.get("check") is not None:  # beside all others, also those that are no candidates
+        answer["against"] = records_of(values.against(block["check"], block.get("margin", 0.0)))
+    if block.get("without") is not None:
+        values = values.without(block["without"])
+    if block.get("best") is not None:
+        answer["best_table"] = records_of(values.best(block["best"]))
+    if block.get("select") is not None:
+        answer["gain"] = records_of(values.select(block["select"]))
+    if block.get("select") is not None and values.parts is not None:
+        answer["responses"] = records_of(values.responses(block["select"]))
+    seeded = {"draws": values.draws, "seed": values.seed}
+    return {**block, **seeded, "table": records_of(values), **answer}

@@ -1,0 +1,166 @@
+"""Sections of a request's answer about means: marginal means, slopes and contrasts of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import OptionError
+from .json_values import records_of
+from .schema import GRID_OPTIONS
+
+if TYPE_CHECKING:
+    from ..results.fit import LMMFit
+
+# Differences of means in one factor at a time, at the same levels of the others.
+WITHIN_OTHERS = "pairwise within the other factors"
+RENAMED = {"se": "SE"}
+KEPT_BACK = ("status", "ddf", "estimable")
+
+
+def _grid_options(
+    fit: LMMFit, block: Mapping[str, Any], ddf_key: str, request: Mapping[str, Any]
+) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "by": block.get("by"),
+        "at": block.get("at"),
+        "ddf": block.get(ddf_key) or fit.default_ddf,
+        "information": request.get("information"),
+    }
+    if block.get("weights") is not None:
+        options["weights"] = block["weights"]
+    if block.get("level") is not None:
+        options["level"] = block["level"]
+    return options
+
+
+def _means_options(block: Mapping[str, Any]) -> dict[str, Any]:
+    """Options that means have and slopes have not."""
+    return {key: block[key] for key in GRID_OPTIONS if block.get(key) is not None}
+
+
+def means_block(
+    fit: LMMFit, block: Mapping[str, Any], where: str, request: Mapping[str, Any]
+) -> dict[str, Any]:
+    """One block of ``emmeans``."""
+    options = {**_grid_options(fit, block, "method", request), **_means_options(block)}
+    table = fit.emmeans(block["specs"], **options)
+    return {**_asked(block), "method": table.ddf, "table": _means_rows(table)}
+
+
+def _trend_delta(fit: LMMFit, block: Mapping[str, Any], where: str) -> float | None:
+    """Increment of the slope's difference quotient: emmeans' 0.001 of the range unless ``delta`` is given.
+
+    ``"exact"`` asks for the derivative.  The two differ only where the model is not linear in the covariate.
+    """
+    delta = block.get("delta")
+    if delta == "exact":
+        return None
+    if delta is not None:
+        if delta == 0:
+            raise OptionError(f"{where}.delta=0 is not known; allowed: a number other than 0, 'exact'")
+        return float(delta)
+    var = block["var"]
+    from ..inference.emmeans import slope_covariate
+
+    try:
+        column = slope_covariate(fit.design, var).column
+    except OptionError:
+        return None  # emtrends() itself says what is wrong
+    return 0.001 * float(np.ptp(fit.design.used_column(column)[0])) or None
+
+
+def trends_block(
+    fit: LMMFit, block: Mapping[str, Any], where: str, request: Mapping[str, Any]
+) -> dict[str, Any]:
+    """One block of ``emtrends``."""
+    options = _grid_options(fit, block, "method", request)
+    table = fit.emtrends(block["specs"], block["var"], **options, delta=_trend_delta(fit, block, where))
+    return {**_asked(block), "method": table.ddf, "table": _means_rows(table)}
+
+
+def contrast_block(
+    fit: LMMFit, block: Mapping[str, Any], where: str, request: Mapping[str, Any]
+) -> dict[str, Any]:
+    """One block of ``contrasts``: those of the rows of means, or of slopes when ``var`` is given."""
+    options = _grid_options(fit, block, "df_method", request)
+    if block.get("df_method") is None:
+        # contrasts of means that the same request asks for by another method go by that method
+        same = [b for b in request.get("emmeans") or [] if b["specs"] == block["specs"] and b.get("method")]
+        if same:
+            options["ddf"] = same[0]["method"]
+    if block.get("var") is not None:
+        means = fit.emtrends(block["specs"], block["var"], **options, delta=_trend_delta(fit, block, where))
+    else:
+        means = fit.emmeans(block["specs"], **options, **_means_options(block))
+    method: Any = block.get("method", "pairwise")
+    how: dict[str, Any] = {"adjust": block["adjust"]} if block.get("adjust") is not None else {}
+    if method == "custom":
+        if not block.get("coef"):
+            raise OptionError(
+                f"{where}: method 'custom' needs coef = {{label: [weights on the rows of the means]}}"
+            )
+        method = dict(block["coef"])
+    elif method == WITHIN_OTHERS:
+        method = pairs_within_others(means)
+        how.setdefault("adjust", "none")
+    elif method == "interaction":
+        if not block.get("interaction"):
+            raise OptionError(f"{where}: method 'interaction' needs interaction = [a family for each factor]")
+        method, how["interaction"] = "pairwise", block["interaction"]
+    for key in ("ref", "reverse", "wts", "cmtype", "family"):
+        if block.get(key) is not None:
+            how[key] = block[key]
+    table = means.contrast(method, **how)
+    said = {"method": "pairwise", "adjust": table.adjust, **_asked(block), "df_method": table.ddf}
+    return {**said, "adjust_used": table.adjust, "table": _contrast_rows(table)}
+
+
+def pairs_within_others(means: Any) -> dict[str, list[float]]:
+    """Pairwise differences of means that differ in one of their factors, by label: weights on the rows."""
+    frame = means.to_frame()
+    factors = list(frame.columns[: list(frame.columns).index("estimate")])
+    rows = [tuple(row) for row in frame[factors].itertuples(index=False, name=None)]
+    out = {}
+    for i, first in enumerate(rows):
+        for j in range(i + 1, len(rows)):
+            if sum(a != b for a, b in zip(first, rows[j], strict=True)) == 1:
+                weights = [0.0] * len(rows)
+                weights[i], weights[j] = 1.0, -1.0
+                out[f"{' '.join(map(str, first))} - {' '.join(map(str, rows[j]))}"] = weights
+    return out
+
+
+def _asked(block: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in block.items() if key != "coef"}
+
+
+def _means_rows(table: Any) -> list[dict[str, Any]]:
+    names = {**RENAMED, "estimate": "emmean"}
+    tests = ("t", "p")  # of a mean against zero: nobody asks
+    return [_row({k: v for k, v in record.items() if k not in tests}, names) for record in records_of(table)]
+
+
+def _contrast_rows(table: Any) -> list[dict[str, Any]]:
+    """Rows of a contrast table; a covariate among the labels is written as text, as emmeans does."""
+    statistics = {"estimate", "se", "df", "t", "p", "lower", "upper"}
+    rows = []
+    for record in records_of(table):
+        labels = {k: _label(v) for k, v in record.items() if k not in statistics and k not in KEPT_BACK}
+        rows.append(_row({**record, **labels}, RENAMED))
+    return rows
+
+
+def _label(value: Any) -> Any:
+    return f"{value:.15g}" if isinstance(value, (int, float, np.number)) else value
+
+
+def _row(record: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    row = {names.get(key, key): value for key, value in record.items() if key not in KEPT_BACK}
+    estimate = record.get("estimate")
+    if estimate is not None and math.isnan(float(estimate)):
+        row["nonEst"] = True
+    return row
