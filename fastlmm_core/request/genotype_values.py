@@ -5,23 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ..errors import OptionError
 from .json_values import records_of
 
 if TYPE_CHECKING:
     from ..results.fit import LMMFit
+
+# Options of an answer that is asked for by another key.
+BELONGS_TO = {"margin": "check", "per": "index"}
 
 
 def values_block(
     fit: LMMFit, block: Mapping[str, Any], where: str, request: Mapping[str, Any]
 ) -> dict[str, Any]:
     """One block of ``genotype_values``."""
+    for option, asked in BELONGS_TO.items():
+        if block.get(option) is not None and block.get(asked) is None:
+            raise OptionError(f"{where}.{option} belongs to {asked}, which is not given")
     options = {key: block[key] for key in ("by", "level", "largest") if block.get(key) is not None}
     values = fit.genotype_values(block["term"], **options)
     if block.get("index") is not None:
-        values = values.index(block["index"], block.get("per", "unit"))
+        values = values.index(block["index"], "unit" if block.get("per") is None else block["per"])
     answer = {}
     if block.get("check") is not None:  # beside all others, also those that are no candidates
-        answer["against"] = records_of(values.against(block["check"], block.get("margin", 0.0)))
+        margin = 0.0 if block.get("margin") is None else block["margin"]
+        answer["against"] = records_of(values.against(block["check"], margin))
     if block.get("without") is not None:
         values = values.without(block["without"])
     if block.get("best") is not None:

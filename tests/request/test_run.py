@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastlmm_core import datasets, run
+from fastlmm_core import datasets, lmm, run
 from fastlmm_core.errors import DataError, OptionError
 from fastlmm_core.request import plain
 
@@ -216,8 +216,6 @@ def test_plain_leaves_only_what_json_has():
 
 def test_heritability_and_genotype_values():
     """The sections are what the methods of the fit say, without their errors hidden."""
-    from fastlmm_core import lmm
-
     frame = datasets.load("john_alpha")
     formula = "yield ~ rep + (1|gen) + (1|rep:block)"
     data = {name: frame[name].astype(str if name != "yield" else float).tolist() for name in frame}
@@ -233,3 +231,32 @@ def test_heritability_and_genotype_values():
     values = answer["genotype_values"][0]["table"]
     assert values[0]["gen"] == "G01" and values[0]["rank"] == 1
     assert values[0]["estimate"] == pytest.approx(fit.genotype_values("gen").estimate[0], rel=1e-9)
+
+
+MET = datasets.load("besag_met")
+BY_COUNTY = {
+    "data": {name: MET[name].astype(str if name != "yield" else float).tolist() for name in MET},
+    "formula": "yield ~ county + (1|gen) + (1|county:gen)",
+}
+
+
+@pytest.mark.parametrize("extra, message", [
+    ({"margin": 0.5}, r"genotype_values\[1\].margin belongs to check, which is not given"),
+    ({"per": "sd", "by": "county"}, r"genotype_values\[1\].per belongs to index, which is not given"),
+])  # fmt: skip
+def test_an_option_of_what_is_not_asked_for_is_refused(extra, message):
+    with pytest.raises(OptionError, match=message):
+        run({**BY_COUNTY, "genotype_values": [{"term": "gen"}, {"term": "gen", **extra}]})
+
+
+def test_index_and_check_with_and_without_their_options():
+    """What is null is the default: a margin of none, weights of a unit."""
+    asked = {"term": "gen", "by": "county", "index": {"C1": 1.0, "C2": 2.0}, "check": "G05"}
+    blocks = [asked, {**asked, "margin": None, "per": None}, {**asked, "margin": 3.0, "per": "sd"}]
+    plain_block, null_block, other = run({**BY_COUNTY, "genotype_values": blocks})["genotype_values"]
+    assert null_block["table"] == plain_block["table"] and null_block["against"] == plain_block["against"]
+    values = lmm(BY_COUNTY["formula"], MET).genotype_values("gen", by="county")
+    index = values.index(asked["index"], "sd")
+    beside = index.against("G05", 3.0).to_frame()
+    assert [row["gen"] for row in other["against"]] == beside["gen"].tolist()
+    np.testing.assert_allclose([row["p_better"] for row in other["against"]], beside["p_better"], rtol=1e-9)
