@@ -65,6 +65,18 @@ class GGE(Displayed):
     def with_axes(self, frame: pd.DataFrame, scores: np.ndarray) -> pd.DataFrame:
         """The frame (r rows) with coordinates (r, k) on the first two axes, PC1 and PC2.
 
+        Parameters
+        ----------
+        frame : DataFrame (r rows)
+            Of genotypes or environments, in the order of the scores.
+        scores : (r, k) float64
+            A column for each axis, such as ``biplot.column_scores`` of the environments.
+
+        Returns
+        -------
+        DataFrame
+            The columns of the frame, PC1 and, of two axes or more, PC2.
+
         Examples
         --------
         >>> from fastlmm_core import datasets, gxe

@@ -13,7 +13,17 @@ from fastlmm_core.errors import OptionError, nearest_names
 from fastlmm_core.gate import public
 from fastlmm_core.inference.figure_tables import FigureTable
 from fastlmm_core.inference.ranking import selection_intensity
-from fastlmm_core.options import LEVEL, NUMBER, one_of, optional, table_of, whole
+from fastlmm_core.options import (
+    LEVEL,
+    NUMBER,
+    SCALAR,
+    either,
+    list_of,
+    one_of,
+    optional,
+    table_of,
+    whole,
+)
 from fastlmm_core.results.genotype_decisions import (
     against_check,
     difference_heritability,
@@ -144,11 +154,21 @@ class GenotypeValues(RankedValues):
             })  # fmt: skip
         return FigureTable(pd.DataFrame(rows), "Gain from selection:")
 
-    @public()
+    @public(genotypes=either(SCALAR, list_of(SCALAR)))
     def without(self, genotypes: str | Sequence[Any]) -> GenotypeValues:
         """The same without some genotypes: checks, for example, are no candidates.
 
         Ranks, probabilities and gains are those among the others; the values stay what they are.
+
+        Parameters
+        ----------
+        genotypes : str or sequence of str
+            Those that are left out, by name.
+
+        Returns
+        -------
+        GenotypeValues
+            Of the others; of an index its parts are without them too.
 
         Raises
         ------
@@ -167,7 +187,7 @@ class GenotypeValues(RankedValues):
         parts = None if self.parts is None else self.parts.without(names)
         return replace(self, rows=rows_kept(self.rows, places_without(self.rows.labels, names)), parts=parts)
 
-    @public(margin=NUMBER)
+    @public(check=SCALAR, margin=NUMBER)
     def against(self, check: Any, margin: float = 0.0) -> FigureTable:
         """Every genotype beside a check: difference, its standard error, probability to be truly better.
 
@@ -201,6 +221,11 @@ class GenotypeValues(RankedValues):
     @public(level=LEVEL)
     def holding_best(self, level: float = 0.95) -> FigureTable:
         """The fewest genotypes among which the truly best one is with a probability of `level`.
+
+        Parameters
+        ----------
+        level : float
+            Between 0 and 1.
 
         Returns
         -------

@@ -346,3 +346,15 @@ def test_decisions_by_request_and_command(alpha, trials, tmp_path, capsys):
     np.testing.assert_allclose(table["p_better"], want["p_better"], rtol=1e-9)
     assert main([*asked, "--select", "3"]) == 2
     assert "--select belongs to --values GROUP" in capsys.readouterr().err
+
+
+def test_names_of_genotypes_are_scalars(alpha):
+    """Refused at the gate, by the name of the option; an array of names is a list of them."""
+    values = alpha.genotype_values("gen")
+    with pytest.raises(OptionError, match="check"):
+        values.against(["G10", "G11"])
+    for wrong in (None, {"G10": 1}, [["G10"]]):
+        with pytest.raises(OptionError, match="genotypes"):
+            values.without(wrong)
+    gone = np.array(["G02", "G03"], dtype=object)
+    assert values.without(gone).frame.equals(values.without(("G02", "G03")).frame)
