@@ -70,7 +70,7 @@ class BatchPlan(Displayed):
     factors : tuple of str
         Columns that are labels, whatever they look like.
     structures : Structures
-        Residual, relationships and held parameters.
+        Residual, relationships, held parameters and starting values.
     covariances : bool
         Whether the means are wanted with their full covariance, for a second stage.
     genotypes : str or None
