@@ -31,3 +31,6 @@ CONFOUNDED = 1e-11
 SINGULAR = 1e-12
 # The same of the observed information, of which directions below it are left out.
 UNCURVED = 1e-8
+# A correlation, or a share of a variance, nearer to its bound than this is at it: the delta method does not
+# hold there, and no standard error is given.
+AT_BOUND = 1e-7

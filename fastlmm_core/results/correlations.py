@@ -12,14 +12,13 @@ from fastlmm_core.design.expressions import label_of
 from fastlmm_core.display.frames import titled
 from fastlmm_core.errors import InferenceError, OptionError, nearest_names
 from fastlmm_core.inference.figure_tables import FigureTable
+from fastlmm_core.kernels.thresholds import AT_BOUND
 from fastlmm_core.results.component_rows import CovarianceBlock, covariance_blocks, slope_covariance
 from fastlmm_core.results.vpredict import delta_interval
 
 if TYPE_CHECKING:
     from fastlmm_core.results.figures import FitFigures
 
-# A correlation nearer to +1 or -1 is at the boundary, where the delta method does not hold.
-AT_BOUND = 1e-7
 RESIDUAL = "Residual"
 
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# A share nearer to nothing or to all than this has no standard error.
-AT_BOUND = 1e-7
+from fastlmm_core.kernels.thresholds import AT_BOUND
 
 
 @dataclass(frozen=True)

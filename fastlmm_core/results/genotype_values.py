@@ -40,7 +40,6 @@ from fastlmm_core.results.ranked_values import RankedValues
 if TYPE_CHECKING:
     from fastlmm_core.results.fixed_part import FixedPart
 
-DRAWS, SEED = 10_000, 1
 UNITS = ("unit", "sd")
 
 
