@@ -1,7 +1,6 @@
 """The pieces of the compiled path against those of the general one, at the same variance parameters."""
 
 from dataclasses import dataclass, replace
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,12 +26,11 @@ from fastlmm_core.kernels.information import (
     invert_information,
     sum_traces,
 )
-from fastlmm_core.kernels.thresholds import FLAT
 from fastlmm_core.kernels.trial_arrays import FitOptions, TrialRows, UnitBlups, UnitRows, Variances
 from fastlmm_core.kernels.trial_blups import infer_random
 from fastlmm_core.kernels.trial_contrasts import infer_contrasts
 from fastlmm_core.kernels.trial_design import OK
-from fastlmm_core.kernels.trial_fit import fit_response, is_certified, settle_boundary, subtract_least_squares
+from fastlmm_core.kernels.trial_fit import fit_response, subtract_least_squares
 from fastlmm_core.kernels.trial_inference import (
     compress_rows,
     form_covariances,
@@ -46,17 +44,14 @@ from fastlmm_core.kernels.trial_inference import (
 from fastlmm_core.kernels.trial_parameters import differentiate_covariance, invert_observed, is_confounded
 from fastlmm_core.kernels.trial_rows import diagonal_of, is_estimable, make_rows, multiply_null
 from fastlmm_core.kernels.trial_units import build_design, code_design, read_rows, sum_level_bounds
-from fastlmm_core.reml.boundary import boundary_scores, score_tolerance, snap_boundary
-from fastlmm_core.reml.fitting import certify, solve_equations
+from fastlmm_core.reml.fitting import solve_equations
 from fastlmm_core.reml.information import average_matrix, confounded_terms, expected_matrix, traces
 from fastlmm_core.reml.natural import natural_parameters
-from fastlmm_core.reml.theta_places import theta_places
 from fastlmm_core.results.blups import (
     conditional_variance_blocks,
     prediction_error_blocks,
     prediction_error_sums,
 )
-from fastlmm_core.structures import make_coefficient_structure
 
 # The general path beside what the kernels leave; formula, and the factors of the means that are asked for.
 MODELS = {
@@ -372,39 +367,3 @@ def test_predictions_and_their_variances(both):
             np.testing.assert_allclose(variance, given.term_variances(k)[0], rtol=1e-12)
             np.testing.assert_allclose((trace, total), prediction_error_sums(both.solved, k), rtol=1e-8)
             np.testing.assert_allclose(1.0 / reciprocal, harmonic_replication(term.codes), rtol=1e-13)
-
-
-def test_boundaries_and_certificates_are_decided_alike():
-    """Terms with one coefficient: the others are left to the general path."""
-    r = np.random.default_rng(5)
-    structures = [make_coefficient_structure("us", 1) for _ in range(3)]
-    places, index = theta_places(structures), np.arange(3)
-    equations: Any = SimpleNamespace(
-        terms=[SimpleNamespace(structure=own, m=1) for own in structures],
-        theta_term=index, theta_row=np.zeros(3, np.int64), theta_col=np.zeros(3, np.int64),
-    )  # fmt: skip
-    seen = set()
-    for _ in range(400):
-        theta = np.where(r.uniform(size=3) < 0.5, 10.0 ** r.uniform(-9, -4, 3), 0.7)
-        S = r.normal(size=(3, 1, 1)) * 10.0 ** r.uniform(-8, 1, (3, 1, 1))
-        hessian = np.diag(2.0 * S[:, 0, 0] + 10.0 ** r.uniform(-9, 0, 3))
-        decrement = 10.0 ** r.uniform(-9, -5)
-        end: Any = SimpleNamespace(
-            theta=theta, S=S, hessian=hessian, status=0, decrement=decrement, deviance=0.0,
-            gradient=np.zeros(3),
-        )  # fmt: skip
-        expected = snap_boundary(equations, end)
-        score = boundary_scores(equations, expected, S)[0]
-        certificate = certify(end, np.inf, 0.0)
-        found = theta.copy()
-        status, moved = settle_boundary(found, places, hessian, S)
-        flat = abs(certificate.smallest_curvature) < FLAT
-        assert is_certified(0, decrement, hessian) == (certificate.optimal and not flat)
-        if status == OK:
-            np.testing.assert_array_equal(found, expected)
-            assert moved == (not np.array_equal(theta, expected))
-            assert score >= -score_tolerance(S)
-        else:
-            assert score < 0.0  # a variance is to grow, which is the general path's to decide
-        seen.add((status, moved, certificate.optimal))
-    assert len(seen) >= 5
