@@ -1,4 +1,4 @@
-"""Questions about the random part of a fit: components, BLUPs, heritability, field trend."""
+"""Questions about the random part of a fit: components, BLUPs, heritability, values of genotypes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fastlmm_core.reml.information import KINDS
 from fastlmm_core.results import blups as _blups
 from fastlmm_core.results.correlations import CorrelationTable, correlation_table
 from fastlmm_core.results.effective_dimensions import effective_dimension_table
-from fastlmm_core.results.fixed_part import FixedPart
+from fastlmm_core.results.field_part import FieldPart
 from fastlmm_core.results.marker_effects import marker_effect_table
 from fastlmm_core.results.vpredict import VarianceFunction, vpredict
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fastlmm_core.results.heritability import HeritabilityTable
 
 
-class RandomPart(FixedPart):
+class RandomPart(FieldPart):
     """Variance components and functions of them, BLUPs and what is made of them."""
 
     def vpredict(self, expression: str, information: str = "average") -> VarianceFunction:
@@ -333,71 +333,3 @@ class RandomPart(FixedPart):
         from fastlmm_core.results.genotype_values import genotype_values
 
         return genotype_values(self, term, by, level, largest, draws, seed)
-
-    @public(term=optional(TEXT), se=SWITCH)
-    @titled("Trend over the field")
-    def trend(self, term: str | None = None, se: bool = True) -> pd.DataFrame:
-        """The fitted trend over a field at all its positions, also those of missing plots.
-
-        Parameters
-        ----------
-        term : str, optional
-            Spline or term of ``ar1()``; by default the surface, else the process, else a curve.
-        se : bool
-
-        Returns
-        -------
-        DataFrame
-            Positions, trend, se. Of a spline the trend is its deviation with the polynomials in its variables
-            that the fixed part has, less their mean over the plots; of a process its BLUPs.
-
-        Raises
-        ------
-        OptionError
-            When the model has no trend, or no such term.
-
-        Examples
-        --------
-        >>> from fastlmm_core import datasets, lmm
-        >>> fit = lmm("yield ~ (1|gen)", datasets.load("durban_rowcol"), field_trend="ps(row, bed)")
-        >>> fit.trend().shape
-        (544, 4)
-        """
-        from fastlmm_core.results.trend import trend_table
-
-        return trend_table(self, term, se)
-
-    @public(row=optional(NAME), column=optional(NAME), by=optional(NAME))
-    @titled("Sample variogram of the residuals")
-    def variogram(
-        self, row: str | None = None, column: str | None = None, by: str | None = None,
-        data: pd.DataFrame | None = None,
-    ) -> pd.DataFrame:  # fmt: skip
-        """Sample variogram of the residuals by displacement; see ``fastlmm_core.results.variogram``.
-
-        Parameters
-        ----------
-        row, column, by, data
-            As of ``fastlmm_core.results.field_layout.field_layout``; the model knows them by default.
-
-        Returns
-        -------
-        DataFrame
-            [trial], row_lag, column_lag, semivariance, pairs.
-
-        Examples
-        --------
-        >>> from fastlmm_core import datasets, lmm
-        >>> field = datasets.load("durban_rowcol")
-        >>> fit = lmm("yield ~ gen + (1|rep)", field)
-        >>> print(fit.variogram("row", "bed", data=field).head(3))
-        Sample variogram of the residuals
-         row_lag  column_lag  semivariance  pairs
-               0           0       0.00000    544
-               0           1       0.04939    528
-               0           2       0.05206    512
-        """
-        from fastlmm_core.results.field_layout import field_layout
-        from fastlmm_core.results.variogram import variogram_table
-
-        return variogram_table(field_layout(self, row, column, by, data), self.residuals)
