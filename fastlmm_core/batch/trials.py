@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fastlmm_core.batch.compilable import may_compile
 from fastlmm_core.batch.keys import odd_keys, sort_by_trial
 from fastlmm_core.batch.plan import BatchPlan
 from fastlmm_core.batch.structures import PLAIN
-from fastlmm_core.design.columns import infinite_words, read_column
+from fastlmm_core.design.columns import Column, infinite_words, read_column
 from fastlmm_core.design.inputs import response_words
 from fastlmm_core.design.table import Table, frame_from_polars
 from fastlmm_core.errors import DataError, name_list, nearest_names, shown
@@ -157,7 +158,7 @@ def collect_models(frame: pd.DataFrame, plan: BatchPlan) -> TrialTable:
 
 
 def with_factors(frame: pd.DataFrame, plan: BatchPlan) -> pd.DataFrame:
-    """The table with the factors of the plan, and columns of objects that are nothing else, as categories."""
+    """The table with the factors of the plan, and columns of objects that are nothing else, as labels."""
     table = Table(frame)
     changed: dict[str, Any] = {}
     for name in plan.columns:
@@ -168,7 +169,7 @@ def with_factors(frame: pd.DataFrame, plan: BatchPlan) -> pd.DataFrame:
                 column = table.factor(name)
             except DataError:  # the trial that holds such a cell says so
                 continue
-            changed[name] = Labels(column.values, column.levels or ()).categories()
+            changed[name] = as_text_or_categories(column, plan)
     return frame.assign(**changed) if changed else frame
 
 
@@ -216,7 +217,7 @@ def readable(
     for name in plan.explanatory:
         values = frame[name]
         if values.dtype == object:
-            changed[name] = one_kind(frame, name, ptr, labels, faults)
+            changed[name] = one_kind(frame, name, plan, ptr, labels, faults)
         elif pd.api.types.is_float_dtype(values.dtype):
             numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
             finite = without_infinite(frame, name, numbers, ptr, labels, faults)
@@ -226,8 +227,9 @@ def readable(
 
 
 def one_kind(
-    frame: pd.DataFrame, name: str, ptr: np.ndarray, labels: range, faults: dict[tuple[int, int], str]
-) -> Any:
+    frame: pd.DataFrame, name: str, plan: BatchPlan, ptr: np.ndarray, labels: range,
+    faults: dict[tuple[int, int], str],
+) -> Any:  # fmt: skip
     """A column of objects as what it is in the whole table, so that every trial has the same model.
 
     Where it is numeric but for some cells, their trials cannot be used: a note in `faults`.
@@ -237,8 +239,20 @@ def one_kind(
     except DataError:
         return read_by_trial(frame, name, ptr, labels, faults, words_among_numbers)
     if column.is_factor and column.days is None:
-        return Labels(column.values, column.levels or ()).categories()
+        return as_text_or_categories(column, plan)
     return frame[name]
+
+
+def as_text_or_categories(column: Column, plan: BatchPlan) -> Any:
+    """The (N,) labels of a factor for the trials: categories, which the kernels take as they are.
+
+    Text of which nobody gave the order stays text where a model may ask for the distance of its levels.
+    """
+    labels = Labels(column.values, column.levels or ())
+    if not column.alphabetical or may_compile(plan):
+        return labels.categories()
+    words = np.array([*labels.levels, None], dtype=object)
+    return pd.array(words[labels.codes], dtype="string")
 
 
 def words_among_numbers(name: str, levels: tuple[str, ...]) -> str:
@@ -314,7 +328,7 @@ def check_columns(plan: BatchPlan, names: list[str]) -> None:
 def unit_runs(table: TrialTable, compiled: bool) -> list[tuple[int, int]]:
     """Consecutive units (first, last) that are worked on together, whatever the number of workers.
 
-    `compiled` says that the kernels know the plan (``coded.may_compile``).
+    `compiled` says that the kernels know the plan (``compilable.may_compile``).
     """
     most_units = UNITS_PER_RUN if compiled else UNITS_PER_SLOW_RUN
     most_rows = ROWS_PER_RUN if compiled else ROWS_PER_SLOW_RUN

@@ -9,6 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from fastlmm_core.design.coding import Coding, code_terms
+from fastlmm_core.design.distances import distance_warnings
 from fastlmm_core.design.expressions import label_of
 from fastlmm_core.design.formula import ParsedFormula, bind_formula, parse_formula
 from fastlmm_core.design.identifiability import check_terms
@@ -140,6 +141,7 @@ def build_design(
         kept=rank.kept, dropped_columns=tuple(names[j] for j in rank.dropped), weights=w,
         random=random, terms=_fixed_terms(coding), coding=coding, _rank=rank, _X_full=X_full, _values=values,
         _table=UsedColumns(table._columns, rows, index), _offset=offsets, residual=spec,
+        warnings=distance_warnings(parsed, rows_of, raw, groups, residual_raw),
     )  # fmt: skip
 
 

@@ -109,7 +109,7 @@ def read_group(node: Node, table: Table, positions: bool) -> Raw:
     state: State = {}
     column = evaluate_factor(node, table, state)
     raw = Raw(column.values, column.levels, state, column.ordered, column.alphabetical)
-    return raw.by_distance(deparse(node)) if positions else raw
+    return raw.by_distance() if positions else raw
 
 
 def whole_numbers(column: Column) -> Raw:

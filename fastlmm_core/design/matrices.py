@@ -23,7 +23,7 @@ from fastlmm_core.design.residual import ResidualSpec
 from fastlmm_core.design.table import Table
 from fastlmm_core.design.variables import Atom
 from fastlmm_core.display.displayed import Displayed
-from fastlmm_core.errors import DataError
+from fastlmm_core.errors import DataError, FastLMMWarning
 from fastlmm_core.kernels.thresholds import ESTIMABLE
 
 
@@ -101,6 +101,8 @@ class Design(Displayed):
     coding : Coding
         What turns a table into the fixed part's columns.
     residual : ResidualSpec
+    warnings : tuple of FastLMMWarning
+        What was read otherwise than a reader may think; every fit of it says so.
     """
 
     formula: ParsedFormula
@@ -124,6 +126,7 @@ class Design(Displayed):
     _table: UsedColumns = field(repr=False)
     _offset: Offset = field(repr=False)
     residual: ResidualSpec = field(default_factory=ResidualSpec)
+    warnings: tuple[FastLMMWarning, ...] = ()
 
     def _shown(self) -> str:
         lines = [str(self.formula), f"{self.n:,} rows"]

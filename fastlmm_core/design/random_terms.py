@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -31,7 +30,7 @@ from fastlmm_core.design.table import Table
 from fastlmm_core.design.term_axes import TermData, read_axes
 from fastlmm_core.design.variables import make_atom
 from fastlmm_core.display.displayed import Displayed
-from fastlmm_core.errors import DesignError, DistanceWarning
+from fastlmm_core.errors import DesignError
 from fastlmm_core.limits import escaped
 from fastlmm_core.structures.levels.relation import LevelRelation
 from fastlmm_core.structures.registry import find_coefficient_structure
@@ -295,29 +294,16 @@ def _linear_part(part: RandomPart, data: TermData) -> tuple[Coding, np.ndarray]:
     by_distance = find_coefficient_structure(part.structure).by_distance
     atoms, values = {}, {}
     for text, node in part.terms.atoms.items():
-        raw = data.raw[text].by_distance(text) if by_distance else data.raw[text]
+        raw = data.raw[text].by_distance() if by_distance else data.raw[text]
         atoms[text], values[text] = make_atom(text, node, raw, data.rows, data.contrasts)
     factors = {text for text, atom in atoms.items() if atom.is_factor}
     coding = Coding(part.terms.intercept, atoms, code_terms(part.terms, factors))
     data.limits.check("coefficients", coding.p, f"'{escaped(part.label)}' has {{}} coefficients")
-    if by_distance and not factors:
-        _check_distances(part, coding)
-    return coding, coding.dense(values, data.n)
-
-
-def _check_distances(part: RandomPart, coding: Coding) -> None:
-    """Refuse one coefficient, and warn of an intercept and slopes, where the distance of levels is meant."""
-    if not part.terms.atoms:
-        return
-    text = next(iter(part.terms.atoms))
-    if coding.p == 1:
+    if by_distance and part.terms.atoms and not factors and coding.p == 1:
+        text = next(iter(part.terms.atoms))
         raise DesignError(f"'{part.label}': '{text}' is numeric, so there is one coefficient and no distance "
                           f"between coefficients; write factor({text})")  # fmt: skip
-    if part.terms.intercept:
-        warnings.warn(DistanceWarning(
-            f"'{part.label}': an intercept and the slope of {text} have no distance; for a process over the "
-            f"values of {text} write {part.structure}(0 + factor({text}) | ...)"
-        ), stacklevel=2)  # fmt: skip
+    return coding, coding.dense(values, data.n)
 
 
 def _check_factors(part: RandomPart, m: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +16,7 @@ from fastlmm_core.design.functions import is_factor_call, names_read
 from fastlmm_core.design.labels import drop_unused, order_by_numbers
 from fastlmm_core.design.numeric_values import Numbers, evaluate_numbers, numbers_of
 from fastlmm_core.design.table import Table
-from fastlmm_core.errors import DataError, DesignError, DistanceWarning, name_list
+from fastlmm_core.errors import DataError, DesignError, name_list
 
 
 @dataclass(frozen=True)
@@ -128,30 +127,26 @@ class Raw:
             return self.values.on_rows(rows)
         return self.values if rows is None else self.values[rows]
 
-    def by_distance(self, name: str) -> Raw:
+    def by_distance(self) -> Raw:
         """The factor where the distance of its levels counts: R2 before R10 unless an order was given."""
         if self.levels is None or isinstance(self.values, Numbers):
             return self
         order = order_by_numbers(self.levels)
-        levels = tuple(self.levels[i] for i in order)
-        if levels == self.levels or not (self.alphabetical or self._sorted_as_text):
-            return self
-        if not self.alphabetical:
-            warnings.warn(DistanceWarning(
-                f"the levels of '{name}' are taken in the alphabetical order that they have, "
-                f"{name_list(self.levels, 4)}; for the order of their numbers give them as ordered categories"
-            ), stacklevel=2)  # fmt: skip
+        if not self.alphabetical or order == list(range(len(order))):
             return self
         place = np.empty(len(order) + 1, dtype=np.int32)
         place[order] = np.arange(len(order), dtype=np.int32)
         place[-1] = -1
-        return replace(self, values=place[self.values], levels=levels)
+        return replace(self, values=place[self.values], levels=tuple(self.levels[i] for i in order))
 
     @property
-    def _sorted_as_text(self) -> bool:
-        """As pandas and R make categories of text by themselves."""
-        assert self.levels is not None
-        return not self.ordered and list(self.levels) == sorted(self.levels)
+    def keeps_alphabet(self) -> bool:
+        """Whether the order given is R10, R2, as pandas and R make it of text by themselves."""
+        if self.levels is None or self.alphabetical or self.ordered:
+            return False
+        if list(self.levels) != sorted(self.levels):
+            return False
+        return order_by_numbers(self.levels) != list(range(len(self.levels)))
 
 
 def read_raw(node: Node, table: Table) -> Raw:

@@ -33,7 +33,7 @@ def collect_warnings(
     design: Design, solved: SolvedEquations | StructuredSolution, optimum: Optimum, certificate: Certificate
 ) -> tuple[FastLMMWarning, ...]:
     """Everything about a fit that its reader should know before its figures."""
-    found: list[FastLMMWarning] = []
+    found: list[FastLMMWarning] = list(design.warnings)
     if design.dropped_columns:
         found.append(dropped_warning(design.dropped_columns))
     separation = solved.equations.separation if isinstance(solved, SolvedEquations) else None

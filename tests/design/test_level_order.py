@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fastlmm_core import fit_batch, lmm
+from fastlmm_core import fit_batch, lmm, load
 from fastlmm_core.errors import DistanceWarning
 
 
@@ -91,9 +91,43 @@ def test_new_plots_are_placed_by_their_numbers(field):
     np.testing.assert_allclose(text.predict(new.assign(row=["R2", "R10"])), fit.predict(new), rtol=1e-9)
 
 
-def test_every_trial_of_a_batch(field):
+@pytest.mark.parametrize("kind", ["str", object, "category"])
+@pytest.mark.parametrize("factors", [None, ["row"]])
+@pytest.mark.parametrize(
+    ("formula", "residual"),
+    [("y ~ 1", "ar1(row):ar1(col)"), ("y ~ 1 + (1 | ar1(row):col)", "units"),
+     ("y ~ 1 + ar1(0 + row | col)", "units")],
+)  # fmt: skip
+def test_every_trial_of_a_batch(field, kind, factors, formula, residual):
+    """Text is placed by its numbers, whatever kind of column it is; categories have their own order."""
     trials = pd.concat([field.assign(trial=name, y=field["y"] * k) for name, k in (("a", 1), ("b", 2))])
-    text = trials.assign(row="R" + trials["row"].astype(str))
-    found = fit_batch(text, "y ~ 1", by="trial", residual="ar1(row):ar1(col)").fits
-    alone = lmm("y ~ 1", field, residual="ar1(row):ar1(col)")
-    np.testing.assert_allclose(found["criterion"].iloc[0], alone.criterion, rtol=1e-10)
+    text = trials.assign(row=("R" + trials["row"].astype(str)).astype(kind))
+    found = fit_batch(text, formula, by="trial", residual=residual, factors=factors).fits
+    own = field
+    if kind == "category":
+        own = field.assign(row=pd.Categorical("R" + field["row"].astype(str)).codes)
+    ordered = own.assign(row=pd.Categorical(own["row"], ordered=True))
+    alone = lmm(formula, ordered, residual=residual)
+    np.testing.assert_allclose(found["criterion"].iloc[0], alone.criterion, rtol=1e-9)
+    assert found["message"].str.contains("alphabetical order").all() == (kind == "category")
+
+
+def test_text_with_missing_cells_in_a_batch(field):
+    field.loc[[5, 17], "row"] = np.nan
+    text = field.assign(row=["R" + str(int(r)) if r == r else None for r in field["row"]], trial="a")
+    alone = lmm("y ~ 1 + (1 | ar1(row):col)", field)
+    for factors in (None, ["row"]):
+        own = text.astype({"row": object})
+        found = fit_batch(own, "y ~ 1 + (1 | ar1(row):col)", by="trial", factors=factors).fits.iloc[0]
+        assert (found["n"], found["n_dropped"]) == (46, 2)
+        np.testing.assert_allclose(found["criterion"], alone.criterion, rtol=1e-10)
+
+
+def test_the_word_stays_with_the_fit(field, tmp_path):
+    text = field.assign(row=pd.Categorical("R" + field["row"].astype(str)))
+    with pytest.warns(DistanceWarning) as caught:
+        fit = lmm("y ~ 1", text, residual="ar1(row):ar1(col)")
+    assert [warning.filename for warning in caught] == [__file__]
+    assert [warning.flag for warning in fit.warnings] == ["distance"]
+    fit.save(tmp_path / "field.fit")
+    assert [str(own) for own in load(tmp_path / "field.fit").warnings] == [str(fit.warnings[0])]
