@@ -20,7 +20,7 @@ from fastlmm_core.structures.registry import make_coefficient_structure
 SMALL_FLOPS, MOST_PARAMETERS = 1e6, 60
 # Information of a parameter, relative to the largest, below which it is at a bound.
 NOT_MOVING = 1e-12
-# Least eigenvalue of the information scaled to unit diagonal that tells anything; what counts in its vector.
+# Least eigenvalue of the information scaled to unit diagonal that tells anything; what counts in a vector.
 FLAT, SHARE = 1e-9, 0.1
 
 
@@ -87,20 +87,63 @@ def _of_combinations(design: Design, solved: StructuredSolution) -> Iterator[str
     if len(turns) or not np.isfinite(matrix).all():
         return  # loadings turn without a change of T, which is no fault
     scale = np.sqrt(np.diag(matrix)[moving])
-    values, vectors = np.linalg.eigh(matrix[np.ix_(moving, moving)] / np.outer(scale, scale))
-    if values.size < 2 or values[0] > FLAT:
-        return
-    places = at[moving][np.abs(vectors[:, 0]) > SHARE]
-    terms, residual = solved.equations.slices
-    spans = [(own.start, level.stop) for own, level in terms] + [(residual.start, residual.stop)]
+    ends = np.array([level.stop for _, level in solved.equations.slices[0]])
+    blocks = np.searchsorted(ends, at[moving], side="right")
     labels = [term.label for term in design.random] + [f"residual {design.residual.text}"]
-    blocks = [label for label, (low, high) in zip(labels, spans, strict=True)
-              if ((low <= places) & (places < high)).any()]  # fmt: skip
-    if len(set(blocks)) < 2:  # parameters of one term at a bound, which has words of its own
-        return
-    yield (f"the data tell only a combination of the parameters of {name_list(dict.fromkeys(blocks))}: the "
-           "figures shown for each of them are arbitrary; leave one out, or take a structure with fewer "
-           "parameters")  # fmt: skip
+    for joined in joined_blocks(matrix[np.ix_(moving, moving)] / np.outer(scale, scale), blocks):
+        names = dict.fromkeys(labels[block] for block in joined)
+        if len(names) > 1:
+            yield (f"the data tell only a combination of the parameters of {name_list(names)}: the figures "
+                   "shown for each of them are arbitrary; leave one out, or take a structure with fewer "
+                   "parameters")  # fmt: skip
+
+
+def joined_blocks(information: np.ndarray, blocks: np.ndarray) -> list[tuple[int, ...]]:
+    """Blocks of parameters of which the data tell only a combination, those of each together.
+
+    What a block does not tell by itself, a null vector of its own submatrix, is one of the whole matrix too
+    (x' A x = 0 of a semidefinite A), and joins nobody. Eigenvectors mix it, and several combinations, at
+    will; the projection on what is left of the null space does not.
+
+    Parameters
+    ----------
+    information : (t, t)
+        Of unit diagonal.
+    blocks : (t,) int
+        Block of each parameter.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> joined_blocks(np.array([[1.0, 1.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 1.0]]), np.array([0, 1, 1]))
+    [(0, 1)]
+    >>> joined_blocks(np.array([[1.0, 1.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 1.0]]), np.array([0, 0, 1]))
+    []
+    """
+    null = _null_space(information)
+    own = [np.flatnonzero(blocks == block) for block in np.unique(blocks)]
+    alone = np.zeros((blocks.size, 0))
+    for places in own:
+        inner = np.zeros((blocks.size, places.size))
+        inner[places] = np.eye(places.size)
+        alone = np.hstack([alone, inner @ _null_space(information[np.ix_(places, places)])])
+    if null.shape[1] <= alone.shape[1]:
+        return []
+    left = np.linalg.svd(null - alone @ (alone.T @ null), full_matrices=False)[0]
+    shared = left[:, : null.shape[1] - alone.shape[1]]
+    size = np.array([np.linalg.norm(shared[places]) for places in own])
+    linked = np.array([[np.linalg.norm(shared[a] @ shared[b].T) for b in own] for a in own]) > SHARE**2
+    linked &= np.logical_and.outer(size > SHARE, size > SHARE)
+    for _ in own:  # whoever is linked by way of others
+        linked |= (linked.astype(float) @ linked) > 0.0
+    found = {tuple(np.unique(blocks)[row].tolist()) for row in linked}
+    return sorted(joined for joined in found if len(joined) > 1)
+
+
+def _null_space(information: np.ndarray) -> np.ndarray:
+    """(t, d) eigenvectors of which a matrix of unit diagonal tells nothing."""
+    values, vectors = np.linalg.eigh(information)
+    return np.asarray(vectors[:, values <= FLAT])
 
 
 def stand_together(codes: np.ndarray, stands: np.ndarray, size: int | None = None) -> np.ndarray:

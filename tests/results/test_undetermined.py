@@ -8,6 +8,7 @@ import pytest
 
 from fastlmm_core import lmm
 from fastlmm_core.errors import ConfoundedWarning, DesignError, DistanceWarning
+from fastlmm_core.results.undetermined import joined_blocks
 
 
 @pytest.fixture
@@ -130,3 +131,33 @@ def test_a_term_that_the_residual_has_already(pairs, term, residual):
 @pytest.mark.parametrize("residual", ["units | v", "diag(v | s)", "units | arm"])
 def test_a_term_that_it_has_not(pairs, residual):
     assert not told("y ~ arm*v + (1 | s)", pairs, residual=residual)[1]
+
+
+BLOCKS = np.array([0, 0, 1, 1, 2, 2, 3, 3])
+
+
+@pytest.mark.parametrize(
+    ("nothing", "joined"),
+    [
+        ([], []),
+        ([{0: 1, 1: 1}, {2: 1, 3: -1}], []),
+        ([{0: 1, 1: 1}, {2: 1, 3: -1}, {4: 1, 6: 2}], [(2, 3)]),
+        ([{0: 1, 2: 1}, {5: 1, 6: -2}], [(0, 1), (2, 3)]),
+        ([{0: 1, 2: 1}, {3: 1, 4: -2}], [(0, 1, 2)]),
+        ([{0: 1, 1: 1}, {0: 1, 2: 1, 4: 1}], [(0, 1, 2)]),
+        ([{6: 1, 7: 1}, {6: 1, 7: -1, 0: 1}], [(0, 3)]),
+    ],
+)
+@pytest.mark.parametrize("seed", range(5))
+def test_blocks_that_are_joined(nothing, joined, seed):
+    """An information is built that tells nothing along given directions, and all else."""
+    rng = np.random.default_rng(seed)
+    null = np.array([[own.get(place, 0.0) for place in range(8)] for own in nothing]).reshape(-1, 8)
+    rows = rng.normal(size=(20, 8))
+    if len(null):
+        basis = np.linalg.qr(null.T)[0]
+        rows -= rows @ basis @ basis.T
+    information = rows.T @ rows
+    scale = np.sqrt(np.diag(information))
+    keep = scale > 1e-9
+    assert joined_blocks((information / np.outer(scale, scale))[np.ix_(keep, keep)], BLOCKS[keep]) == joined
