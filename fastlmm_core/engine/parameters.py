@@ -19,9 +19,9 @@ from fastlmm_core.engine.solution import FixedRows, StructuredSolution
 from fastlmm_core.errors import InferenceError
 from fastlmm_core.kernels.assembly import multiply_symmetric
 
-# Eigenvalues of weights, relative to the largest, that count as zero.
 # Numbers of products with directions that are kept beside each other.
 LARGEST_KEPT = 30_000_000
+# Eigenvalues of weights, relative to the largest, that count as zero.
 NEGLIGIBLE = 1e-15
 
 # Condition of d natural / d theta from which parameters of the residual cannot be told apart by it.
