@@ -20,19 +20,13 @@ from fastlmm_core.engine.search import Progress, SearchEnd, search
 from fastlmm_core.engine.second_derivatives import difference_hessian, flat_rotations, invert_on_range
 from fastlmm_core.engine.starting_values import starting_values
 from fastlmm_core.engine.zero_deviations import one_alone_varies, turned_starts
+from fastlmm_core.kernels.thresholds import BOUNDARY, GROWTH, LARGEST_DECREMENT, LARGEST_RISE
 from fastlmm_core.linalg.base import CholeskyFactor
 
 TOLERANCE = 1e-11
 TOLERANCE_LARGE = 1e-9
 LARGE_FLOPS = 1e9
 MAX_ITERATIONS = 200
-# Standard deviation, relative to that of the response, below which a variance may be zero.
-BOUNDARY = 1e-4
-# What setting variances to zero may add to the deviance.
-LARGEST_RISE = 1e-7
-# A score at zero variance below minus this wants the variance to grow.
-GROWTH = 1e-6
-LARGEST_DECREMENT = 1e-6
 # A standard deviation this close to its bound of zero, where the search could not go on, is tried at zero.
 NEAR_BOUND = 1e-2
 # Standard deviation at which one of the residuals is left instead: at zero R has no inverse.
@@ -50,6 +44,8 @@ MORE_STARTS = 2
 # The same of a small one, where a search takes milliseconds and few levels tell the factors apart.
 STARTS_IF_SMALL = 8
 SMALL_FLOPS = 1e5
+# Of the disturbed starts, and of those after a search that ended at no optimum, which are to be others.
+SEED_OF_STARTS, SEED_OF_RESTARTS = 1, 2
 
 
 @dataclass(frozen=True)
@@ -177,7 +173,7 @@ def _starts(
     """The moment start, and disturbed ones where the criterion is known to have several optima."""
     starts = [first]
     if not given and any(term.structure.several_optima for term in e.terms):
-        rng = np.random.default_rng(1)
+        rng = np.random.default_rng(SEED_OF_STARTS)
         more = STARTS_IF_SMALL if flops <= SMALL_FLOPS else MORE_STARTS
         starts += [starting_values(e, y, rng) for _ in range(more)]
     if not given and flops <= LARGE_FLOPS:
@@ -193,9 +189,9 @@ def _restarted(
 ) -> StructuredOptimum:  # fmt: skip
     """The best optimum of other searches where the one from the moments ended at none.
 
-    Only an optimum that is not above what was found takes its place.
+    Only an optimum that is below what was found takes its place.
     """
-    e, rng = criterion.equations, np.random.default_rng(1)
+    e, rng = criterion.equations, np.random.default_rng(SEED_OF_RESTARTS)
     along = free & _along_bounds(e, best.theta)
     if along.any():
         theta = np.where(along, np.sign(best.theta) * AT_CORRELATION_BOUND, best.theta)
