@@ -142,7 +142,7 @@ def fit_structures(
         if best is None or found.point.deviance < best.point.deviance - 1e-8:
             best = found
     assert best is not None
-    if np.isfinite(best.point.deviance):
+    if np.isfinite(best.point.deviance) and factor.flops <= LARGE_FLOPS:
         best = _other_signs(criterion, best, free, place, progress)
     if start is None and not best.certified and best.end.status != 2 and factor.flops <= LARGE_FLOPS:
         best = _restarted(criterion, best, free, place, progress)

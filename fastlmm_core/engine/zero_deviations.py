@@ -12,10 +12,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from fastlmm_core.engine.terms import EngineTerm
+from fastlmm_core.kernels.thresholds import BOUNDARY
 
-# Standard deviation, relative to that of the response, below which a coefficient does not vary.
-ZERO = 1e-4
-# Standard deviations of the second coefficient to begin with, relative to the first, and the correlation.
+# Standard deviations of the second coefficient to begin with, relative to the first where both columns have a
+# mean square of one, and the correlation.
 STEPS = (0.3, 0.1, 0.03, 0.01)
 CORRELATION = 0.9
 
@@ -26,7 +26,7 @@ def one_alone_varies(term: EngineTerm, theta: np.ndarray) -> bool:
     if structure.n_theta <= structure.m or not np.any(structure.lower_bounds() == 0.0):
         return False
     sd = np.sort(np.sqrt(np.diag(structure.covariance(theta)) * term.column_scale))
-    return bool(sd[-1] > ZERO and sd[-2] <= ZERO)
+    return bool(sd[-1] > BOUNDARY and sd[-2] <= BOUNDARY)
 
 
 def turned_starts(term: EngineTerm, theta: np.ndarray, product: np.ndarray) -> Iterator[np.ndarray]:
@@ -39,16 +39,17 @@ def turned_starts(term: EngineTerm, theta: np.ndarray, product: np.ndarray) -> I
     product : (m, r)
         S Lambda. Only row a of Lambda is not zero, so that S_ba = product_b . Lambda_a / T_aa.
     """
-    T = term.structure.covariance(theta)
-    a = int(np.argmax(np.diag(T)))
+    T, unit = term.structure.covariance(theta), np.sqrt(term.column_scale)
+    a = int(np.argmax(np.diag(T) * unit**2))
     score = product @ term.structure.loadings(theta)[a] / T[a, a]
-    pull = np.where(np.arange(score.size) == a, 0.0, np.abs(score))
+    pull = np.where(np.arange(score.size) == a, 0.0, np.abs(score) / unit)  # whatever the units of columns
     b = int(np.argmax(pull))
     if pull[b] == 0.0:
         return
     sd = np.sqrt(T[a, a])
     for step in STEPS:
+        second = step * sd * unit[a] / unit[b]
         turned = np.zeros_like(T)
-        turned[a, a], turned[b, b] = T[a, a], (step * sd) ** 2
-        turned[a, b] = turned[b, a] = -np.sign(score[b]) * CORRELATION * step * T[a, a]
+        turned[a, a], turned[b, b] = T[a, a], second**2
+        turned[a, b] = turned[b, a] = -np.sign(score[b]) * CORRELATION * sd * second
         yield np.asarray(term.structure.theta_of(turned))
