@@ -1,7 +1,7 @@
 """Processes of this machine as the engine of a batch, for fits that the interpreter drives.
 
-Threads share one interpreter: two of them fit trials with structures no faster than one. A process of its own
-costs the start of an interpreter and its libraries, some seconds of one core.
+Threads share one interpreter: two of them do the work of one, or of one and a half where fits are large. A
+process of its own costs the start of an interpreter and its libraries, some seconds of one core.
 """
 
 from __future__ import annotations

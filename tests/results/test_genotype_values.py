@@ -341,7 +341,7 @@ def test_decisions_by_request_and_command(alpha, trials, tmp_path, capsys):
     assert main([*asked, "--values", "gen", "--check", "G10", "--select", "3"]) == 0
     shown = capsys.readouterr().out
     assert "Better than G10:" in shown and "The 3 best of 23:" in shown and "Gain from selection:" in shown
-    table = pd.read_csv(tmp_path / "against_G10.csv")
+    table = pd.read_csv(tmp_path / "against_gen_G10.csv")
     want = alpha.genotype_values("gen").against("G10").to_frame()
     np.testing.assert_allclose(table["p_better"], want["p_better"], rtol=1e-9)
     assert main([*asked, "--select", "3"]) == 2
