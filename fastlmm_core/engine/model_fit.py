@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from fastlmm_core.engine.equations import StructuredEquations
-from fastlmm_core.engine.fitting import StructuredOptimum, fit_structures, optimum_at
+from fastlmm_core.engine.fitting import fit_structures, optimum_at
 from fastlmm_core.engine.held import held_parameters, starting_parameters
+from fastlmm_core.engine.optimum import StructuredOptimum
 from fastlmm_core.engine.search import Progress
 from fastlmm_core.engine.solution import StructuredResponse, StructuredSolution
 from fastlmm_core.engine.starting_values import starting_values

@@ -9,8 +9,8 @@ from functools import cached_property
 import numpy as np
 
 from fastlmm_core.engine.equations import StructuredEquations
-from fastlmm_core.engine.fitting import StructuredOptimum
 from fastlmm_core.engine.objective import StructuredPoint, n_leading
+from fastlmm_core.engine.optimum import StructuredOptimum
 from fastlmm_core.engine.second_derivatives import difference_hessian
 from fastlmm_core.kernels.assembly import multiply_symmetric
 from fastlmm_core.linalg.base import CholeskyFactor
