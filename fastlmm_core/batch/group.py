@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastlmm_core.batch.choosing import choose_models
-from fastlmm_core.batch.coded import CodedTrials, code_trials, may_compile
+from fastlmm_core.batch.coded import CodedTrials, code_trials
 from fastlmm_core.batch.compiled import UnitArrays, run_units
 from fastlmm_core.batch.compiled_tables import add_unit_tables
 from fastlmm_core.batch.ordinary import fit_units
@@ -67,7 +67,7 @@ def fit_trials(table: TrialTable, stop: np.ndarray | None = None) -> TableParts:
     stop = new_stop() if stop is None else stop
     coded = code_trials(table)
     parts = TableParts(table.plan, table.keys)
-    for run in unit_runs(table, may_compile(table.plan)):
+    for run in unit_runs(table):
         parts.extend(fit_run(table, coded, *run, stop))
     return parts
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fastlmm_core.batch.coded import code_trials, may_compile
+from fastlmm_core.batch.coded import code_trials
 from fastlmm_core.batch.group import fit_run, fit_trials
 from fastlmm_core.batch.plan import BatchPlan
 from fastlmm_core.batch.progress import Progress
@@ -39,7 +39,7 @@ def table_jobs(table: TrialTable) -> list[Job]:
     def job(run: tuple[int, int]) -> Callable[[np.ndarray], TableParts]:
         return lambda stop: fit_run(table, coded, *run, stop)
 
-    return [Job(k, job(run)) for k, run in enumerate(unit_runs(table, may_compile(table.plan)))]
+    return [Job(k, job(run)) for k, run in enumerate(unit_runs(table))]
 
 
 def dataset_jobs(pieces: list[DatasetPiece], plan: BatchPlan) -> list[Job]:
@@ -114,7 +114,7 @@ def in_turn(pool: ThreadPoolExecutor, calls: list[Call], ahead: int) -> Iterator
 
 
 def worker_count(workers: int | None) -> int:
-    """Threads to use.
+    """Threads or processes to use.
 
     Raises
     ------

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import overload
+from typing import Any, Protocol
 
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from fastlmm_core.batch.coded import code_trials, may_compile
+from fastlmm_core.batch.coded import code_trials
 from fastlmm_core.batch.group import fit_run, fit_trials
 from fastlmm_core.batch.jobs import Outcome, deliver
 from fastlmm_core.batch.plan import BatchPlan
@@ -44,7 +43,15 @@ class TablePiece:
 Piece = DatasetPiece | TablePiece | pd.DataFrame
 
 
-class TablePieces(Sequence[TablePiece]):
+class Pieces(Protocol):
+    """The pieces of a source by number."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int, /) -> Any: ...
+
+
+class TablePieces:
     """A table in memory, cut as for threads: each engine goes on from what another one did.
 
     A piece is made when it is asked for.
@@ -52,18 +59,12 @@ class TablePieces(Sequence[TablePiece]):
 
     def __init__(self, table: TrialTable) -> None:
         self._table = table
-        self._runs = unit_runs(table, may_compile(table.plan))
+        self._runs = unit_runs(table)
 
     def __len__(self) -> int:
         return len(self._runs)
 
-    @overload
-    def __getitem__(self, number: int) -> TablePiece: ...
-    @overload
-    def __getitem__(self, number: slice) -> list[TablePiece]: ...
-    def __getitem__(self, number: int | slice) -> TablePiece | list[TablePiece]:
-        if isinstance(number, slice):
-            return [self[k] for k in range(*number.indices(len(self)))]
+    def __getitem__(self, number: int, /) -> TablePiece:
         first, last = self._runs[number]
         traits = len(self._table.plan.labels)
         low, high = first // traits, (last - 1) // traits + 1

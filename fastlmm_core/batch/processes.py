@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import pickle
 import queue
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-from fastlmm_core.batch.coded import may_compile
+from fastlmm_core.batch.compilable import may_compile
 from fastlmm_core.batch.jobs import Outcome, collect_rows
-from fastlmm_core.batch.pieces import Piece, fit_piece
+from fastlmm_core.batch.pieces import Pieces, fit_piece
 from fastlmm_core.batch.plan import BatchPlan
 from fastlmm_core.batch.progress import Progress
 from fastlmm_core.batch.store import PartStore
@@ -66,7 +66,7 @@ def foreign_structures(plan: BatchPlan) -> list[str]:
 
 
 def run_processes(
-    pieces: Sequence[Piece], numbers: list[int], plan: BatchPlan, workers: int, store: PartStore | None,
+    pieces: Pieces, numbers: list[int], plan: BatchPlan, workers: int, store: PartStore | None,
     progress: Progress,
 ) -> dict[int, TableParts]:  # fmt: skip
     """Run the pieces of these numbers on processes of this machine; rows by number when nothing is written.

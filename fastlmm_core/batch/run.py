@@ -10,9 +10,9 @@ from typing import Any
 
 from fastlmm_core.batch.candidates import CHOICES
 from fastlmm_core.batch.cluster import is_client, run_dask
-from fastlmm_core.batch.coded import may_compile
+from fastlmm_core.batch.compilable import may_compile
 from fastlmm_core.batch.jobs import Job, dataset_jobs, run_threads, table_jobs, worker_count
-from fastlmm_core.batch.pieces import TablePieces
+from fastlmm_core.batch.pieces import Pieces, TablePieces
 from fastlmm_core.batch.plan import BatchPlan, make_plan
 from fastlmm_core.batch.processes import process_count, run_processes
 from fastlmm_core.batch.progress import Progress, logger
@@ -254,7 +254,7 @@ def run_plan(
         if remote:
             pieces = work.pieces(engine)
             done = mark_done(bar, store, len(pieces))
-            left = [(k, piece) for k, piece in enumerate(pieces) if k not in done]
+            left = [(k, pieces[k]) for k in range(len(pieces)) if k not in done]
             del pieces  # so that the workers can forget those that are done
             rows = run_dask(engine, left, plan, store, bar)
         else:
@@ -318,7 +318,7 @@ class Work:
     n_units: int | None
     fingerprint: Callable[[], str]
     jobs: Callable[[], list[Job]]
-    pieces: Callable[[Any], Sequence[Any]]
+    pieces: Callable[[Any], Pieces]
     sorted: bool = True
     notes: tuple[str, ...] = ()
 

@@ -325,11 +325,9 @@ def check_columns(plan: BatchPlan, names: list[str]) -> None:
                                 "of columns in use must be unique")  # fmt: skip
 
 
-def unit_runs(table: TrialTable, compiled: bool) -> list[tuple[int, int]]:
-    """Consecutive units (first, last) that are worked on together, whatever the number of workers.
-
-    `compiled` says that the kernels know the plan (``compilable.may_compile``).
-    """
+def unit_runs(table: TrialTable) -> list[tuple[int, int]]:
+    """Consecutive units (first, last) that are worked on together, whatever the number of workers."""
+    compiled = may_compile(table.plan)
     most_units = UNITS_PER_RUN if compiled else UNITS_PER_SLOW_RUN
     most_rows = ROWS_PER_RUN if compiled else ROWS_PER_SLOW_RUN
     sizes = np.repeat(np.diff(table.ptr), len(table.plan.labels))

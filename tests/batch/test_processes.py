@@ -10,7 +10,7 @@ import pytest
 
 from fastlmm_core import fit_batch
 from fastlmm_core.batch import processes, run, trials
-from fastlmm_core.batch.coded import may_compile
+from fastlmm_core.batch.compilable import may_compile
 from fastlmm_core.batch.pieces import TablePieces, rows_of
 from fastlmm_core.batch.plan import make_plan
 from fastlmm_core.batch.trials import collect_trials
