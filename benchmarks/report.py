@@ -13,6 +13,7 @@ import structures_report
 from cases import CASES, EXACT, PROGRAMS, Case
 from engine import GOALS
 from kenward_roger import TASKS
+from report_parts import found, goal_row, markdown, provenance, seconds
 
 ROOT = Path(__file__).resolve().parent.parent
 OTHERS = [program for program in PROGRAMS if program != "fastlmm_core"]
@@ -59,40 +60,15 @@ def replace_between(path: Path, tables: dict[str, str]) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def seconds(value: float) -> str:
-    """A time as people read it."""
-    if value < 0.1:
-        return f"{value * 1e3:.2g} ms" if value < 0.01 else f"{value * 1e3:.0f} ms"
-    return f"{value:.2g} s" if value < 10 else f"{value:.0f} s"
-
-
 def share(ratio: float) -> str:
     if ratio >= 1:
         return f"{ratio:.2g} ×"
     return f"1/{1 / ratio:,.0f}" if ratio < 0.02 else f"1/{1 / ratio:.2g}"
 
 
-def found(table: pd.DataFrame, **where: str) -> pd.Series | None:
-    """The row with these values, or None."""
-    if table.empty:
-        return None
-    for column, value in where.items():
-        table = table[table[column] == value]
-    return None if table.empty else table.iloc[-1]
-
-
 def counted(row: pd.Series | None) -> float | None:
     """CPU seconds of a row whose criterion agrees."""
     return float(row["cpu_s"]) if row is not None and row["status"] == "ok" and bool(row["counts"]) else None
-
-
-def goal_row(what: str, figure: str, goal: str, met: bool | None) -> dict[str, str]:
-    return {
-        "what": what,
-        "measured": figure,
-        "goal": goal,
-        "met": "-" if met is None else "yes" if met else "no",
-    }
 
 
 # ------------------------------------------------------------------ goals ----
@@ -202,14 +178,6 @@ def inference_goals() -> pd.DataFrame:
 # ----------------------------------------------------------------- tables ----
 
 
-def markdown(table: pd.DataFrame) -> str:
-    if table.empty:
-        return ""
-    lines = ["| " + " | ".join(table.columns) + " |", "|" + "---|" * len(table.columns)]
-    lines += ["| " + " | ".join(str(v) for v in row) + " |" for row in table.to_numpy()]
-    return "\n".join(lines)
-
-
 def cell(row: pd.Series | None, program: str) -> str:
     """What a program did on a case: its CPU time, or why there is none."""
     if row is None:
@@ -241,22 +209,6 @@ def fits_table() -> str:
         )
         rows.append(row)
     return markdown(pd.DataFrame(rows)) + ("\n\n" + provenance(table) if rows else "")
-
-
-def provenance(table: pd.DataFrame) -> str:
-    """Machine, versions and load of the rows, in a sentence."""
-    done = table[table["status"] == "ok"]
-    versions = done.dropna(subset=["version"]).drop_duplicates("program", keep="last")
-    named = "; ".join(
-        f"{program} {version}"
-        for program, version in zip(versions["program"], versions["version"], strict=True)
-        if "," not in program
-    )
-    machine = ", ".join(sorted(set(done["machine"])))
-    return (
-        f"{machine}; Python {done['python'].iloc[-1]}; {named}. Load average at the start of a measurement: "
-        f"{done['load'].min():.1f} to {done['load'].max():.1f}."
-    )
 
 
 def engine_table() -> str:
