@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -65,29 +64,26 @@ def fit_structures(
     free = np.ones(e.n_theta, bool) if held is None else np.isnan(held)
     fixed = np.zeros(e.n_theta) if held is None else np.where(free, 0.0, held)
 
-    def place(values: np.ndarray) -> np.ndarray:
-        theta = fixed.copy()
-        theta[free] = values
-        return theta
-
-    first = starting_values(e, y) if start is None else start
     if not free.any():
         point = without_cancellation(e, factor, criterion.at(fixed))
         empty = np.zeros(0)
         end = SearchEnd(empty, 0, point, True, 0.0, 0, 1, empty, np.zeros((0, 0)), None, np.empty((0, 3)))
         return StructuredOptimum(end, fixed, free, None, point, np.inf)
+    first = starting_values(e, y) if start is None else start
+    several = _starts(e, y, first, start is not None, factor.flops)
+    starts = [np.where(free, theta, fixed) for theta in several]
     best: StructuredOptimum | None = None
-    for theta in _starts(e, y, first, start is not None, factor.flops):
-        if best is not None and np.array_equal(theta[free], first[free]):
+    for theta in starts:
+        if best is not None and np.array_equal(theta, starts[0]):
             continue  # what differs is held
-        found = _from_start(criterion, theta, free, place, progress)
+        found = _from_start(criterion, theta, free, progress)
         if best is None or found.point.deviance < best.point.deviance - 1e-8:
             best = found
     assert best is not None
     if np.isfinite(best.point.deviance) and factor.flops <= LARGE_FLOPS:
-        best = _other_signs(criterion, best, free, place, progress)
+        best = _other_signs(criterion, best, free, progress)
     if start is None and not best.certified and best.end.status != 2 and factor.flops <= LARGE_FLOPS:
-        best = _restarted(criterion, best, free, place, progress)
+        best = _restarted(criterion, best, free, progress)
     point = criterion.at(best.theta)
     rounding = 0.0 if best.score is None else best.score.rounding
     reached = max(TOLERANCE, min(rounding, LARGEST_DECREMENT))  # below its rounding no step can be judged
@@ -126,9 +122,8 @@ def _starts(
 
 
 def _restarted(
-    criterion: Criterion, best: StructuredOptimum, free: np.ndarray,
-    place: Callable[[np.ndarray], np.ndarray], progress: Progress | None,
-) -> StructuredOptimum:  # fmt: skip
+    criterion: Criterion, best: StructuredOptimum, free: np.ndarray, progress: Progress | None
+) -> StructuredOptimum:
     """The best optimum of other searches where the one from the moments ended at none.
 
     Only an optimum that is below what was found takes its place.
@@ -142,8 +137,8 @@ def _restarted(
         if found.certified and not walk and found.point.deviance < best.point.deviance:
             return found
     for _ in range(MORE_STARTS):
-        theta = starting_values(e, criterion.y[: e.n], rng)
-        found = _from_start(criterion, theta, free, place, progress)
+        theta = np.where(free, starting_values(e, criterion.y[: e.n], rng), best.theta)
+        found = _from_start(criterion, theta, free, progress)
         if found.certified and found.point.deviance < best.point.deviance:
             best = found
     return best
@@ -168,15 +163,23 @@ def _along_bounds(e: StructuredEquations, theta: np.ndarray) -> np.ndarray:
 
 
 def _from_start(
-    criterion: Criterion, theta: np.ndarray, free: np.ndarray,
-    place: Callable[[np.ndarray], np.ndarray], progress: Progress | None,
-) -> StructuredOptimum:  # fmt: skip
-    """Search, set variances at the boundary to zero, leave zeros whose score wants them to grow."""
+    criterion: Criterion, start: np.ndarray, free: np.ndarray, progress: Progress | None
+) -> StructuredOptimum:
+    """Search, set variances at the boundary to zero, leave zeros whose score wants them to grow.
+
+    What is not `free` stays where `start` (n_theta,) has it.
+    """
     e, factor = criterion.equations, criterion.factor
     tolerance = TOLERANCE_LARGE if factor.flops > LARGE_FLOPS else TOLERANCE
 
+    theta = start
     bounded = e.lower_bounds == 0.0
     folded = np.ones(free.sum())
+
+    def place(values: np.ndarray) -> np.ndarray:
+        out = start.copy()
+        out[free] = values
+        return out
 
     def evaluate_folded(values: np.ndarray) -> StructuredPoint:
         """The criterion is continued evenly across the bound of a standard deviation."""
@@ -265,15 +268,7 @@ def _held_at(
     criterion: Criterion, start: np.ndarray, free: np.ndarray, at_bound: np.ndarray, progress: Progress | None
 ) -> StructuredOptimum:
     """The optimum of the others with the parameters `at_bound` where `start` has them."""
-    inner = free & ~at_bound
-
-    def place(values: np.ndarray) -> np.ndarray:
-        out = start.copy()
-        out[inner] = values
-        return out
-
-    found = _from_start(criterion, start, inner, place, progress)
-    return replace(found, free=free)
+    return replace(_from_start(criterion, start, free & ~at_bound, progress), free=free)
 
 
 def without_rotations(
@@ -329,9 +324,8 @@ def _set_boundary(
 
 
 def _other_signs(
-    criterion: Criterion, best: StructuredOptimum, free: np.ndarray,
-    place: Callable[[np.ndarray], np.ndarray], progress: Progress | None,
-) -> StructuredOptimum:  # fmt: skip
+    criterion: Criterion, best: StructuredOptimum, free: np.ndarray, progress: Progress | None
+) -> StructuredOptimum:
     """The optimum with a correlation of the other sign, where standard deviations of zero hide it."""
     e = criterion.equations
     for k, (term, (own, _)) in enumerate(zip(e.terms, e.slices[0], strict=True)):
@@ -343,7 +337,7 @@ def _other_signs(
             theta = best.theta.copy()
             theta[own] = turned
             if criterion.at(theta).deviance < point.deviance - LARGEST_RISE:
-                found = _from_start(criterion, theta, free, place, progress)
+                found = _from_start(criterion, theta, free, progress)
                 best = found if found.point.deviance < best.point.deviance - LARGEST_RISE else best
                 break
     return best
