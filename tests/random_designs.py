@@ -23,6 +23,18 @@ def labels(prefix, codes):
     return np.array([f"{prefix}{code:03d}" for code in codes])
 
 
+def related_lines():
+    """210 related lines in two replications: the table, names of the lines and their relationship."""
+    rng = np.random.default_rng(8)
+    names = np.array([f"G{i:03d}" for i in range(210)])
+    M = rng.normal(size=(210, 260))
+    K = M @ M.T / 260
+    u = np.linalg.cholesky(K) @ rng.normal(size=210)
+    data = pd.DataFrame({"gen": np.repeat(names, 2), "rep": np.tile(["a", "b"], 210)})
+    data["y"] = 5.0 + (data["rep"] == "b") + np.repeat(u, 2) + rng.normal(0.0, 0.8, 420)
+    return data, names, K
+
+
 def crossed():
     r = np.random.default_rng(11)
     n = 240

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from random_designs import related_lines
 
 from fastlmm_core import Covariance, datasets, lmm
 from fastlmm_core.results.structured_blocks import residual_blocks
@@ -78,13 +79,7 @@ def field(reml):
 
 def related(reml):
     """So many levels that the equations are those of rows turned into the relationship's own basis."""
-    rng = np.random.default_rng(8)
-    names = np.array([f"G{i:03d}" for i in range(210)])
-    M = rng.normal(size=(210, 260))
-    K = M @ M.T / 260
-    u = np.linalg.cholesky(K) @ rng.normal(size=210)
-    data = pd.DataFrame({"gen": np.repeat(names, 2), "rep": np.tile(["a", "b"], 210)})
-    data["y"] = 5.0 + (data["rep"] == "b") + np.repeat(u, 2) + rng.normal(0.0, 0.8, 420)
+    data, names, K = related_lines()
     fit = lmm("y ~ rep + (1 | vm(gen, K))", data, relationships={"K": Covariance(K, names)}, reml=reml)
     Z = indicator(data["gen"])
     values = fit.variance_components["estimate"].to_numpy()
