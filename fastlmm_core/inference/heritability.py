@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -41,9 +42,14 @@ def cullis(
         return np.where(variance > 0.0, 1.0 - difference / (2.0 * variance), 0.0)
 
 
-def mean_difference_variance(trace: np.ndarray, total: np.ndarray, levels: np.ndarray) -> np.ndarray:
+def mean_difference_variance(trace: Any, total: Any, levels: Any) -> Any:
     """Mean of Var(i) + Var(j) - 2 Cov(i, j) over all pairs: 2 (L trace - total) / (L (L - 1))."""
     return 2.0 * (levels * trace - total) / (levels * (levels - 1.0))
+
+
+def half_difference(covariance: np.ndarray) -> float:
+    """Half the mean variance of a difference of two of L quantities, from their covariance (L, L)."""
+    return 0.5 * float(mean_difference_variance(np.trace(covariance), covariance.sum(), len(covariance)))
 
 
 def standard(

@@ -301,7 +301,7 @@ def sum_piece_products(matrix, turned, pairs, indptr, indices, out):
 
     `turned` is W' by rows, and `pairs` the entries of all E_b above and below the diagonal, by rows as
     (indptr, column, piece, value). A column of G is done at a time, with the places of its rows at hand:
-    to search for each product costs ten times as much.
+    to search for each product costs seven times as much.
     """
     W_ptr, W_index, W_value = matrix
     column_ptr, column_row, column_value = turned

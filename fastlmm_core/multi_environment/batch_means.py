@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from fastlmm_core.errors import DataError, OptionError, name_list, nearest_names
+from fastlmm_core.inference.heritability import half_difference
 from fastlmm_core.multi_environment.two_way_table import TwoWayTable
 
 if TYPE_CHECKING:
@@ -108,9 +109,3 @@ def _error(
     found = stage_means(batch, trait, genotype if len(batch.plan.emmeans) > 1 else None)
     v = np.array([half_difference(block) for block in found.covariance.blocks if len(block) > 1])
     return (float(v.mean()) if v.size else np.nan), np.nan
-
-
-def half_difference(covariance: np.ndarray) -> float:
-    """Half the mean variance of a difference of two of m means, from their covariance (m, m)."""
-    m = len(covariance)
-    return float(np.trace(covariance) / m - (covariance.sum() - np.trace(covariance)) / (m * (m - 1.0)))

@@ -12,6 +12,7 @@ import scipy.sparse as sp
 from scipy.special import ndtr
 
 from fastlmm_core.errors import OptionError, nearest_names
+from fastlmm_core.inference.heritability import half_difference
 from fastlmm_core.results.genotype_grid import GenotypeRows
 
 
@@ -102,16 +103,20 @@ def holding_best(frame: pd.DataFrame, level: float) -> pd.DataFrame:
     return order.assign(cumulative=total).iloc[: min(count, len(order))]
 
 
+def selection_gain(own: JointValues, chosen: np.ndarray) -> tuple[float, float]:
+    """Mean of the `chosen` (L,) bool less the mean of all, and its standard error."""
+    contrast = chosen / chosen.sum() - 1.0 / chosen.size
+    error = np.sqrt(max(contrast @ own.covariance @ contrast, 0.0))
+    return float(contrast @ own.estimate), float(error)
+
+
 def gains_by_part(
     parts: Sequence[JointValues], weights: Mapping[str, float], selected: Sequence[str]
 ) -> pd.DataFrame:  # fmt: skip
     """Gain in every part of an index from selecting some genotypes; parts are named in their first column."""
     rows = []
     for own in parts:
-        mine = np.isin(own.genotypes, list(selected))
-        contrast = mine / mine.sum() - 1.0 / mine.size
-        gain = float(contrast @ own.estimate)
-        error = float(np.sqrt(max(contrast @ own.covariance @ contrast, 0.0)))
+        gain, error = selection_gain(own, np.isin(own.genotypes, list(selected)))
         name = str(own.labels.iloc[0, 0])
         weight = weights.get(name, 0.0)
         rows.append((name, weight, gain, error, weight * gain))
@@ -121,10 +126,7 @@ def gains_by_part(
 
 def difference_heritability(prior: np.ndarray, errors: np.ndarray) -> tuple[float, float]:
     """Half the mean variance of a difference before the trial, and the part of it that the trial explains."""
-    size = len(prior)
-    scale = size * (size - 1.0)
-    if size < 2:
+    if len(prior) < 2:
         return np.nan, np.nan
-    before = float((size * np.trace(prior) - prior.sum()) / scale)
-    after = float((size * np.trace(errors) - errors.sum()) / scale)
+    before, after = half_difference(prior), half_difference(errors)
     return before, max(0.0, 1.0 - after / before) if before > 0.0 else 0.0

@@ -32,6 +32,7 @@ from fastlmm_core.results.genotype_decisions import (
     places_without,
     rows_kept,
     rows_summed,
+    selection_gain,
 )
 from fastlmm_core.results.genotype_grid import genotype_rows
 from fastlmm_core.results.heritability_levels import find_term
@@ -138,18 +139,15 @@ class GenotypeValues(RankedValues):
         rows = []
         for g, own in enumerate(self.groups):
             count = self._count(k, share, own.size)
-            chosen = self._top(own, count)
-            contrast = np.full(own.size, -1.0 / own.size)
-            contrast[chosen] += 1.0 / count
-            cov, prior = self._covariances[g], self.rows.prior(own)
+            chosen = np.isin(np.arange(own.size), self._top(own, count))
+            gain, gain_se = selection_gain(self._joint[g], chosen)
             intensity = selection_intensity(own.size, count)
-            variance, h2 = difference_heritability(prior, cov)
+            variance, h2 = difference_heritability(self.rows.prior(own), self._covariances[g])
             labels = dict(self.rows.labels.iloc[own[0]][list(self.by)])
             rows.append(labels | {
                 "n": own.size, "k": count, "intensity": intensity,
-                "gain": float(contrast @ self.estimate[own]),
-                "gain_se": float(np.sqrt(max(contrast @ cov @ contrast, 0.0))),
-                "h2": h2, "response": (1.0 if self.largest else -1.0) * intensity * np.sqrt(h2 * variance),
+                "gain": gain, "gain_se": gain_se, "h2": h2,
+                "response": (1.0 if self.largest else -1.0) * intensity * np.sqrt(h2 * variance),
             })  # fmt: skip
         return FigureTable(pd.DataFrame(rows), "Gain from selection:")
 

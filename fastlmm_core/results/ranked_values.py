@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 from scipy.special import ndtri
 
 from fastlmm_core.display.displayed import Displayed
@@ -15,8 +14,8 @@ from fastlmm_core.display.rendering import Table
 from fastlmm_core.errors import OptionError
 from fastlmm_core.inference.figure_tables import FigureTable
 from fastlmm_core.inference.ranking import RankDraws, draw_ranks, expected_ranks
-from fastlmm_core.results.effect_functions import EffectFunctions, effect_functions
-from fastlmm_core.results.genotype_decisions import JointValues, difference_heritability
+from fastlmm_core.results.effect_functions import effect_functions
+from fastlmm_core.results.genotype_decisions import JointValues, difference_heritability, rows_kept
 from fastlmm_core.results.genotype_grid import GenotypeRows
 
 
@@ -63,11 +62,8 @@ class RankedValues(Displayed):
 
     @cached_property
     def _covariances(self) -> list[np.ndarray]:
-        out = []
-        for own in self.groups:
-            part = replace(self.rows.functions, unknowns=self.rows.functions.unknowns[:, own])
-            out.append(part.covariance() + np.diag(self.rows.new[own]))
-        return out
+        parts = [rows_kept(self.rows, own) for own in self.groups]
+        return [part.functions.covariance() + np.diag(part.new) for part in parts]
 
     def covariance(self, group: int = 0) -> np.ndarray:
         """Covariance (L, L) of the errors of the values in one group of `by`.
@@ -114,9 +110,8 @@ class RankedValues(Displayed):
 
     def _reliability(self, own: np.ndarray, prior: np.ndarray) -> np.ndarray:
         """1 - Var(u_hat - u) / Var(u) of the random part alone."""
-        functions = self.rows.functions
-        weights = {k: [sp.csr_array(part)[own] for part in parts] for k, parts in self.rows.weights.items()}
-        error = effect_variances(functions, weights) + self.rows.new[own]
+        kept = rows_kept(self.rows, own)
+        error = effect_functions(kept.functions.fit, None, kept.weights).variances()[0] + kept.new
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.where(prior > 0.0, 1.0 - error / prior, 0.0)
 
@@ -170,11 +165,6 @@ class RankedValues(Displayed):
     def _check_count(k: int, n: int) -> None:
         if k > n:
             raise OptionError(f"k={k} is more than the {n} genotypes")
-
-
-def effect_variances(functions: EffectFunctions, weights: dict[int, list[sp.csr_array]]) -> np.ndarray:
-    """Variances (r,) of the errors of the random parts alone."""
-    return effect_functions(functions.fit, None, weights).variances()[0]
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

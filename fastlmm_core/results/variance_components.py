@@ -113,8 +113,8 @@ def variance_component_table(fit: FittedModel) -> pd.DataFrame:
         average[0] = average_matrix(solved, natural)
     covariance = user_covariances(e.parameters, values, bases, sigma2)
     found = component_errors(e.parameters, values, bases, average, sigma2)
-    errors, sigma2_error = (error * solved.unit * solved.unit for error in found)
     square = solved.unit * solved.unit
+    errors, sigma2_error = (error * square for error in found)
     names, figures = component_table_of(
         terms, covariance * square, errors, sigma2 * square, sigma2_error
     )  # fmt: skip
