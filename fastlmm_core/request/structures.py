@@ -9,6 +9,7 @@ import numpy as np
 
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import InferenceError
+from fastlmm_core.request.json_values import records_of
 from fastlmm_core.results.blups import effect_figures
 from fastlmm_core.results.component_rows import component_covariance, component_rows
 from fastlmm_core.results.correlations import correlation_table
@@ -76,7 +77,7 @@ def factor_section(fit: LMMFit, term: str | None) -> dict[str, Any]:
         "term": found.term, "group": found.group, "struct": found.structure, "k": found.k,
         "explained_percent": found.percent_explained, "environments": found.environments,
         "cor": found.correlations.to_numpy(), "order": found.order(),
-        **{name: frame.to_dict("records") for name, frame in frames.items()},
+        **{name: records_of(frame) for name, frame in frames.items()},
     }  # fmt: skip
 
 
