@@ -5,92 +5,165 @@ Their size is that of the unknowns, where the residual allows it, or that of the
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from fastlmm_core.engine.parameters import Direction, move_natural, multiply_pieces, residual_theta
-from fastlmm_core.engine.solution import StructuredSolution
-from fastlmm_core.kernels.assembly import multiply_symmetric
+from fastlmm_core.engine.factorized import FactorizedModel
+from fastlmm_core.engine.parameters import (
+    Direction,
+    move_natural,
+    moved_by_term,
+    residual_theta,
+)
+
+# Rows, or unknowns, up to which dense matrices of that size are formed.
+DENSE_ROWS = 4000
+# Numbers that these matrices may hold together, one for every parameter.
+DENSE_NUMBERS = 5e8
+# Operations below which dense matrices are not worth avoiding, and what differences of the gradient take in
+# factorizations, a parameter.
+LARGE_WORK = 5e8
+DIFFERENCE_WORK = 24.0
 
 
-def expected_by_unknowns(solution: StructuredSolution, directions: list[Direction]) -> np.ndarray | None:
+def most_unknowns(n_parameters: int) -> int:
+    """Unknowns up to which a dense matrix is formed for every one of the parameters."""
+    return min(DENSE_ROWS, int(np.sqrt(DENSE_NUMBERS / max(n_parameters, 1))))
+
+
+def expected_by_unknowns(model: FactorizedModel, directions: list[Direction]) -> np.ndarray | None:
     """tr(P V_t P V_u) (t, t) from dense matrices of the unknowns, however many rows there are.
 
-    With N = F C^-1 F', A_u = -W' dRinv_u W, and M = W'PW = G - G N G:
-
-        random, random      tr(M D_t M D_u)
-        random, residual    tr(D_t K'A_u K),  K = I - N G
-        residual, residual  tr(R^-1 R_t R^-1 R_u) - 2 tr(N W' dRinv_t R dRinv_u W) + tr(N A_t N A_u)
-
-    None where the residual's products are no sums of its pieces (fields).
+    To `unknown_traces` comes tr(R^-1 R_t R^-1 R_u) - 2 tr(N W' dRinv_t R dRinv_u W) of the residual.  None
+    where the residual's products are no sums of its pieces (fields).
     """
-    e = solution.equations
-    random = [t for t, direction in enumerate(directions) if direction.term >= 0]
+    e = model.equations
     rest = [t for t, direction in enumerate(directions) if direction.term < 0]
-    pieces = np.zeros((len(rest), e.residual.n_pieces))
-    for at, t in enumerate(rest):
-        pieces[at] = directions[t].pieces
-    half = leading_half(solution, np.eye(e.natural.size))
-    N = half.T @ half
-    own = e.residual.information_terms(residual_theta(solution), pieces, piece_sums(solution, N))
+    pieces = residual_pieces(model, directions)[rest]
+    inverse = UnknownInverse.of(model)
+    own = e.residual.information_terms(residual_theta(model), pieces, piece_sums(model, inverse.N))
     if own is None:
         return None
-    E = np.zeros((len(directions),) * 2)
-    E[np.ix_(rest, rest)] = own
-    products = {t: -multiply_pieces(solution, row, N) for t, row in zip(rest, pieces, strict=True)}
-    if random:
-        G = np.empty_like(N)
-        multiply_symmetric(solution.point.G, e.natural.indptr, e.natural.indices, np.eye(e.natural.size), G)
-        half_G = leading_half(solution, G)  # not N G, whose entries cancel where a variance is large
-        M = G - half_G.T @ half_G
-        K = np.eye(e.natural.size) - half.T @ half_G
-        e.natural.leave_random(M)
-    for t in random:
-        products[t] = move_natural(solution, directions[t], M)
-        KDK = K @ move_natural(solution, directions[t], _random_rows(solution, K.T))
-        E[t, rest] = E[rest, t] = -(pieces @ piece_sums(solution, KDK))
-    for group in (random, rest):
-        for at, t in enumerate(group):
-            for u in group[at:]:
-                E[t, u] += np.sum(products[t] * products[u].T)
-                E[u, t] = E[t, u]
+    E, _ = unknown_traces(model, directions, inverse)
+    E[np.ix_(rest, rest)] += own
     return E
 
 
-def _random_rows(solution: StructuredSolution, B: np.ndarray) -> np.ndarray:
-    """B (q, r) without the rows of fixed and missing unknowns."""
-    out = B.copy()
-    solution.equations.natural.leave_random(out)
+@dataclass(frozen=True)
+class UnknownInverse:
+    """The inverse of the equations as a dense matrix of the natural unknowns.
+
+    Attributes
+    ----------
+    half : (q', q)
+        L^-1 F'; for ML without the fixed unknowns, so that V^-1 takes the place of P.
+    N : (q, q)
+        F C^-1 F'.
+    """
+
+    half: np.ndarray
+    N: np.ndarray
+
+    @classmethod
+    def of(cls, model: FactorizedModel) -> UnknownInverse:
+        half = leading_half(model, np.eye(model.equations.natural.size))
+        return cls(half, half.T @ half)
+
+
+def unknown_traces(
+    model: FactorizedModel, directions: list[Direction], inverse: UnknownInverse
+) -> tuple[np.ndarray, np.ndarray]:
+    """What dense matrices of the unknowns give of tr(P V_t P V_u) (t, t), and M = W'PW (q, q).
+
+    With A_u = -W' dRinv_u W and M = G - G N G:
+
+        random, random      tr(M D_t M D_u)
+        random, residual    tr(D_t K'A_u K),  K = I - N G
+        residual, residual  tr(N A_t N A_u)
+
+    M has no rows of fixed and missing unknowns.
+    """
+    e = model.equations
+    random = [t for t, direction in enumerate(directions) if direction.term >= 0]
+    rest = [t for t, direction in enumerate(directions) if direction.term < 0]
+    pieces = residual_pieces(model, directions)
+    E, M = np.zeros((len(directions),) * 2), np.zeros((0, 0))
+    if random:
+        G = dense_pieces(model, model.point.G)
+        half_G = leading_half(model, G)  # not N G, whose entries cancel where a variance is large
+        M = G - half_G.T @ half_G
+        K = np.eye(e.natural.size) - inverse.half.T @ half_G
+        e.natural.leave_random(M)
+    own = {k: [t for t in random if directions[t].term == k] for k in {directions[t].term for t in random}}
+    scalars = {k: e.natural.rows[k].ravel() for k in own}
+    moved = {}
+    for k, numbers in own.items():
+        mine = [directions[t] for t in numbers]
+        moved[k] = np.array([part.reshape(scalars[k].size, -1) for part in moved_by_term(model, mine, M)])
+        if rest:
+            for t, part in zip(numbers, moved_by_term(model, mine, K.T), strict=True):
+                KDK = K[:, scalars[k]] @ part.reshape(scalars[k].size, -1)
+                E[t, rest] = E[rest, t] = -(pieces[rest] @ piece_sums(model, KDK))
+    for k, first in own.items():
+        for j, second in own.items():
+            if j >= k:
+                left = moved[k][:, :, scalars[j]].reshape(len(first), -1)
+                right = np.swapaxes(moved[j][:, :, scalars[k]], 1, 2).reshape(len(second), -1)
+                E[np.ix_(first, second)] = left @ right.T
+                E[np.ix_(second, first)] = E[np.ix_(first, second)].T
+    products = {t: dense_pieces(model, np.asarray(e.G_pieces @ pieces[t])) @ inverse.N for t in rest}
+    for at, t in enumerate(rest):
+        for u in rest[at:]:
+            E[t, u] = E[u, t] = np.sum(products[t] * products[u].T)
+    return E, M
+
+
+def dense_pieces(model: FactorizedModel, values: np.ndarray) -> np.ndarray:
+    """The symmetric matrix (q, q) of values (nnz(G),) on the pattern of G."""
+    side = model.equations.natural
+    out = np.zeros((side.size, side.size))
+    out[side.columns, side.indices] = values
+    out[side.indices, side.columns] = values
     return out
 
 
-def leading_half(solution: StructuredSolution, B: np.ndarray) -> np.ndarray:
+def residual_pieces(model: FactorizedModel, directions: list[Direction]) -> np.ndarray:
+    """Change of the coefficients of R^-1 in every direction (t, b), zeros for those of random terms."""
+    out = np.zeros((len(directions), model.equations.residual.n_pieces))
+    for at, direction in enumerate(directions):
+        if direction.term < 0:
+            out[at] = direction.pieces
+    return out
+
+
+def leading_half(model: FactorizedModel, B: np.ndarray) -> np.ndarray:
     """L^-1 F' B for B (q, r); for ML without the fixed unknowns, so that V^-1 takes the place of P."""
-    e = solution.equations
-    half = solution.factor.solve_lower(e.gather(solution.point.loadings, B))
-    return half[: e.spherical.size - e.p] if e.fixed_last and not solution.reml else half
+    e = model.equations
+    half = model.factor.solve_lower(e.gather(model.point.loadings, B))
+    return half[: e.spherical.size - e.p] if e.fixed_last and not model.reml else half
 
 
-def piece_sums(solution: StructuredSolution, N: np.ndarray) -> np.ndarray:
-    """<N, W' E_b W> of every piece of R^-1 (b,), for N (q, q)."""
-    side = solution.equations.natural
-    symmetric = 0.5 * (N[side.indices, side.columns] + N[side.columns, side.indices])
-    return np.asarray(solution.equations.G_pieces.T @ (side.both_triangles(symmetric)))
+def piece_sums(model: FactorizedModel, N: np.ndarray) -> np.ndarray:
+    """<N, W' E_b W> of every piece of R^-1 (b,), for symmetric N (q, q)."""
+    side = model.equations.natural
+    return np.asarray(model.equations.G_pieces.T @ side.both_triangles(N[side.columns, side.indices]))
 
 
-def expected_by_rows(solution: StructuredSolution, directions: list[Direction]) -> np.ndarray:
+def expected_by_rows(model: FactorizedModel, directions: list[Direction]) -> np.ndarray:
     """tr(P V_t P V_u) (t, t) from P (n, n) and the products V_t P."""
-    e, point = solution.equations, solution.point
+    e, point = model.equations, model.point
     R_inv = np.asarray(point.precision.toarray())
-    half = leading_half(solution, np.asarray(e.matrix.T @ R_inv))
+    half = leading_half(model, np.asarray(e.matrix.T @ R_inv))
     P = R_inv - half.T @ half
     B = np.asarray(e.matrix.T @ P)
     e.natural.leave_random(B)
-    theta = solution.theta[e.slices[1]]
+    theta = model.theta[e.slices[1]]
     RP = e.residual.multiply_covariance(theta, P)
     products = []
     for direction in directions:
         if direction.term >= 0:
-            products.append(np.asarray(e.matrix @ move_natural(solution, direction, B)))
+            products.append(np.asarray(e.matrix @ move_natural(model, direction, B)))
         else:
             assert direction.pieces is not None
             moved = np.asarray(e.row_precision.at(direction.pieces) @ RP)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from fastlmm_core.engine.equations import StructuredEquations
+from fastlmm_core.engine.factorized import FactorizedModel
 from fastlmm_core.engine.objective import (
     Score,
     StructuredPoint,
@@ -15,9 +16,10 @@ from fastlmm_core.engine.objective import (
     score_at,
     without_cancellation,
 )
+from fastlmm_core.engine.observed_information import second_derivatives
 from fastlmm_core.engine.optimum import Criterion, StructuredOptimum
 from fastlmm_core.engine.search import Progress, SearchEnd, search
-from fastlmm_core.engine.second_derivatives import difference_hessian, flat_rotations, invert_on_range
+from fastlmm_core.engine.second_derivatives import flat_rotations, invert_on_range
 from fastlmm_core.engine.starting_values import starting_values
 from fastlmm_core.engine.zero_deviations import one_alone_varies, turned_starts
 from fastlmm_core.kernels.thresholds import BOUNDARY, GROWTH, LARGEST_DECREMENT, LARGEST_RISE
@@ -221,7 +223,8 @@ def _polished(criterion: Criterion, found: StructuredOptimum) -> StructuredOptim
     if not at.size:
         return found
     gradient = gradient_at(e, factor, point)[0][at]
-    H = difference_hessian(e, factor.copy(), criterion.y, theta, at)
+    moving = np.isin(np.arange(theta.size), at)
+    H = second_derivatives(FactorizedModel(e, factor, point, moving, not e.fixed_last), criterion.y)
     inverse = invert_on_range(H, flat_rotations(e, theta, at))
     decrement = 0.5 * float(gradient @ inverse @ gradient)
     for _ in range(POLISHING_STEPS):

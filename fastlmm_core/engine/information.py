@@ -6,7 +6,15 @@ from functools import cached_property
 
 import numpy as np
 
-from fastlmm_core.engine.expected_information import expected_by_rows, expected_by_unknowns
+from fastlmm_core.engine.expected_information import (
+    DENSE_ROWS,
+    DIFFERENCE_WORK,
+    LARGE_WORK,
+    expected_by_rows,
+    expected_by_unknowns,
+    most_unknowns,
+)
+from fastlmm_core.engine.factorized import FixedRows
 from fastlmm_core.engine.parameters import (
     Direction,
     NaturalDirections,
@@ -18,18 +26,10 @@ from fastlmm_core.engine.parameters import (
     weighted_form,
 )
 from fastlmm_core.engine.second_derivatives import flat_rotations, invert_on_range
-from fastlmm_core.engine.solution import FixedRows, StructuredSolution
+from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import InferenceError, check_option, name_list
 
 KINDS = ("expected", "observed", "average")
-# Rows, or unknowns, up to which tr(P V_t P V_u) is formed from dense matrices of that size.
-DENSE_ROWS = 4000
-# Numbers that these matrices may hold together, one for every parameter.
-DENSE_NUMBERS = 5e8
-# Operations below which dense matrices are not worth avoiding, and what differences of the gradient take in
-# factorizations, a parameter.
-LARGE_WORK = 5e8
-DIFFERENCE_WORK = 24.0
 
 
 class StructureInference:
@@ -143,8 +143,7 @@ class StructureInference:
         work = float(min(rows, unknowns)) ** 3
         if linear and LARGE_WORK < work > DIFFERENCE_WORK * len(directions) * solution.factor.flops:
             return self._expected_by_differences()
-        most = min(DENSE_ROWS, int(np.sqrt(DENSE_NUMBERS / len(directions))))
-        if unknowns <= min(rows, most):
+        if unknowns <= min(rows, most_unknowns(len(directions))):
             found = expected_by_unknowns(solution, directions)
             if found is not None:
                 return found

@@ -10,12 +10,13 @@ information, Satterthwaite and Kenward-Roger need:
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from fastlmm_core.engine.solution import FixedRows, StructuredSolution
+from fastlmm_core.engine.factorized import FactorizedModel, FixedRows
 from fastlmm_core.errors import InferenceError
 from fastlmm_core.kernels.assembly import multiply_symmetric
 
@@ -47,9 +48,9 @@ class Direction:
     pieces: np.ndarray | None = None
 
 
-def chart_directions(solution: StructuredSolution) -> list[Direction]:
+def chart_directions(model: FactorizedModel) -> list[Direction]:
     """Directions of the free parameters in theta."""
-    e, theta = solution.equations, solution.theta
+    e, theta = model.equations, model.theta
     out: list[Direction] = []
     for k, (term, (own, level)) in enumerate(zip(e.terms, e.slices[0], strict=True)):
         if term.structure.n_theta:
@@ -57,7 +58,7 @@ def chart_directions(solution: StructuredSolution) -> list[Direction]:
         if term.levels is not None and term.n_level_theta:
             out += [Direction(k, pieces=row) for row in term.levels.coefficients(theta[level])[1]]
     out += [Direction(-1, pieces=row) for row in e.residual.coefficients(theta[e.slices[1]])[1]]
-    return [direction for direction, free in zip(out, solution.free, strict=True) if free]
+    return [direction for direction, free in zip(out, model.free, strict=True) if free]
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class NaturalDirections:
     residual: slice
 
 
-def natural_directions(solution: StructuredSolution) -> NaturalDirections:
+def natural_directions(model: FactorizedModel) -> NaturalDirections:
     """Natural parameters: variances and covariances or correlations, as the structures define them.
 
     Raises
@@ -91,13 +92,13 @@ def natural_directions(solution: StructuredSolution) -> NaturalDirections:
         For a structure without natural parameters (rr, fa, splines), or at a variance of zero whose
         covariances go with its root.
     """
-    e, theta = solution.equations, solution.theta
+    e, theta = model.equations, model.theta
     directions: list[Direction] = []
     blocks: list[tuple[np.ndarray, slice]] = []
     second: list[tuple[int, int, np.ndarray]] = []
     for k, (term, (own, level)) in enumerate(zip(e.terms, e.slices[0], strict=True)):
         structure = term.structure
-        if structure.n_theta and solution.free[own].any():
+        if structure.n_theta and model.free[own].any():
             if not structure.natural_defined:
                 raise InferenceError(
                     f"structure '{structure.name}' has no natural parameters: its second derivatives are not "
@@ -119,14 +120,14 @@ def natural_directions(solution: StructuredSolution) -> NaturalDirections:
                 blocks.append((_user_jacobian(structure, theta[own], term.basis), own))
             else:
                 blocks.append((structure.natural_jacobian(theta[own]), own))
-        if term.levels is not None and term.n_level_theta and solution.free[level].any():
+        if term.levels is not None and term.n_level_theta and model.free[level].any():
             jacobian = term.levels.natural_jacobian(theta[level])
             rows = np.linalg.inv(jacobian).T @ term.levels.coefficients(theta[level])[1]
             directions += [Direction(k, pieces=row) for row in rows]
             blocks.append((jacobian, level))
     own = e.slices[1]
     start = len(directions)
-    if solution.free[own].any():
+    if model.free[own].any():
         jacobian = e.residual.natural_jacobian(theta[own])
         if np.linalg.cond(jacobian) > SINGULAR_JACOBIAN:
             raise InferenceError(
@@ -134,7 +135,7 @@ def natural_directions(solution: StructuredSolution) -> NaturalDirections:
                 "search; use second_derivatives=False"
             )
         rows = np.linalg.inv(jacobian).T @ e.residual.coefficients(theta[own])[1]
-        keep = solution.free[own]
+        keep = model.free[own]
         directions += [Direction(-1, pieces=row) for row, free in zip(rows, keep, strict=True) if free]
         blocks.append((jacobian[np.ix_(keep, np.ones(keep.size, bool))], own))
     J = np.zeros((len(directions), e.n_theta))
@@ -142,7 +143,7 @@ def natural_directions(solution: StructuredSolution) -> NaturalDirections:
     for block, columns in blocks:
         J[at : at + block.shape[0], columns] = block
         at += block.shape[0]
-    return NaturalDirections(directions, J[:, solution.free], second, slice(start, len(directions)))
+    return NaturalDirections(directions, J[:, model.free], second, slice(start, len(directions)))
 
 
 def _user_jacobian(structure: Any, theta: np.ndarray, basis: np.ndarray) -> np.ndarray:
@@ -153,72 +154,77 @@ def _user_jacobian(structure: Any, theta: np.ndarray, basis: np.ndarray) -> np.n
     return np.array([[slope[i, j] for slope in slopes] for i, j in index])
 
 
-def move_natural(solution: StructuredSolution, direction: Direction, B: np.ndarray) -> np.ndarray:
+def move_natural(model: FactorizedModel, direction: Direction, B: np.ndarray) -> np.ndarray:
     """D_t B of a random direction: V_t = Z D_t Z', B (q, r) natural, zero outside the term."""
     out = np.zeros_like(B)
-    out[solution.equations.natural.rows[direction.term]] = moved_rows(solution, direction, B)
+    out[model.equations.natural.rows[direction.term]] = moved_rows(model, direction, B)
     return out
 
 
-def moved_rows(solution: StructuredSolution, direction: Direction, B: np.ndarray) -> np.ndarray:
+def moved_rows(model: FactorizedModel, direction: Direction, B: np.ndarray) -> np.ndarray:
     """The rows (L, m, r) of D_t B that are those of the term."""
-    e, k = solution.equations, direction.term
+    return next(moved_by_term(model, [direction], B))
+
+
+def moved_by_term(
+    model: FactorizedModel, directions: Sequence[Direction], B: np.ndarray
+) -> Iterator[np.ndarray]:
+    """The rows (L, m, r) of D_t B for directions t of one random term, in turn."""
+    e, k = model.equations, directions[0].term
     term = e.terms[k]
-    _, level = solution.term_theta(k)
+    level = model.term_theta(k)[1]
     part = B[e.natural.rows[k]]
-    L = part.shape[0]
 
     def spread(V: np.ndarray) -> np.ndarray:
         if term.levels is None:
             return V
-        return term.levels.multiply_covariance(level, V.reshape(L, -1)).reshape(V.shape)
+        return term.levels.multiply_covariance(level, V.reshape(V.shape[0], -1)).reshape(V.shape)
 
-    if direction.dT is not None:
-        return np.einsum("ab,lbr->lar", direction.dT, spread(part))
-    assert term.levels is not None and direction.pieces is not None
-    dQ = sum(c * piece for c, piece in zip(direction.pieces, term.levels.pieces, strict=True))
-    T = term.structure.covariance(solution.term_theta(k)[0])
     inner = spread(part)
-    inner = (dQ @ inner.reshape(L, -1)).reshape(inner.shape)
-    return -np.einsum("ab,lbr->lar", T, spread(inner))
+    for direction in directions:
+        if direction.dT is not None:
+            yield np.matmul(direction.dT, inner)
+        else:
+            assert term.levels is not None and direction.pieces is not None
+            changed = term.levels.sum_of_pieces(direction.pieces) @ inner.reshape(part.shape[0], -1)
+            T = term.structure.covariance(model.term_theta(k)[0])
+            yield -np.matmul(T, spread(changed.reshape(part.shape)))
 
 
-def covariance_gradients(
-    solution: StructuredSolution, directions: list[Direction], fixed: FixedRows
-) -> np.ndarray:
+def covariance_gradients(model: FactorizedModel, directions: list[Direction], fixed: FixedRows) -> np.ndarray:
     """U' V_t U of every direction (t, r, r): d(K Phi K') / dt, inside scale."""
     out = np.empty((len(directions), fixed.rows.shape[1], fixed.rows.shape[1]))
     for t, direction in enumerate(directions):
         if direction.term >= 0:
-            out[t] = fixed.projected.T @ move_natural(solution, direction, fixed.projected)
+            out[t] = fixed.projected.T @ move_natural(model, direction, fixed.projected)
         else:
             assert direction.pieces is not None
-            out[t] = -(fixed.natural.T @ multiply_pieces(solution, direction.pieces, fixed.natural))
+            out[t] = -(fixed.natural.T @ multiply_pieces(model, direction.pieces, fixed.natural))
         out[t] = 0.5 * (out[t] + out[t].T)
     return out
 
 
-def multiply_pieces(solution: StructuredSolution, pieces: np.ndarray, B: np.ndarray) -> np.ndarray:
+def multiply_pieces(model: FactorizedModel, pieces: np.ndarray, B: np.ndarray) -> np.ndarray:
     """W' D W B for D = sum_b pieces_b E_b and B (q, r) natural."""
-    e, out = solution.equations, np.empty_like(B)
+    e, out = model.equations, np.empty_like(B)
     multiply_symmetric(np.asarray(e.G_pieces @ pieces), e.natural.indptr, e.natural.indices, B, out)
     return out
 
 
 def _projected_form(
-    solution: StructuredSolution, natural: np.ndarray, pieces: np.ndarray, fixed: FixedRows
+    model: FactorizedModel, natural: np.ndarray, pieces: np.ndarray, fixed: FixedRows
 ) -> tuple[np.ndarray, np.ndarray]:
     """For x = Z h - R D W N, N the natural side of `fixed`: x' R^-1 x (r, r), and L^-1 F' W' R^-1 x.
 
     The square of the latter is the rest of x' P x.
     """
-    e = solution.equations
+    e = model.equations
     moved = np.empty_like(natural)
-    multiply_symmetric(solution.point.G, e.natural.indptr, e.natural.indices, natural, moved)
+    multiply_symmetric(model.point.G, e.natural.indptr, e.natural.indices, natural, moved)
     form = natural.T @ moved
     if pieces.any():
-        theta, N = residual_theta(solution), fixed.natural
-        W_rows = multiply_pieces(solution, pieces, N)
+        theta, N = residual_theta(model), fixed.natural
+        W_rows = multiply_pieces(model, pieces, N)
         cross = natural.T @ W_rows
         form = form - cross - cross.T
         sandwich = e.residual.sandwich(theta, pieces)
@@ -226,23 +232,23 @@ def _projected_form(
             rows = np.asarray(e.row_precision.at(pieces) @ fixed.rows)
             form += rows.T @ e.residual.multiply_covariance(theta, rows)
         else:
-            form += N.T @ multiply_pieces(solution, sandwich, N)
+            form += N.T @ multiply_pieces(model, sandwich, N)
         moved = moved - W_rows
-    half = solution.factor.solve_lower(e.gather(solution.point.loadings, moved))
+    half = model.factor.solve_lower(e.gather(model.point.loadings, moved))
     return form, half
 
 
 def weighted_form(
-    solution: StructuredSolution, directions: list[Direction], weights: np.ndarray, fixed: FixedRows
+    model: FactorizedModel, directions: list[Direction], weights: np.ndarray, fixed: FixedRows
 ) -> np.ndarray:
     """sum_tu w_tu U' V_t P V_u U (r, r), inside scale, for symmetric weights (t, t)."""
     r = fixed.rows.shape[1]
     out = np.zeros((r, r))
     values, vectors = np.linalg.eigh(weights)
-    moved = _Moved(solution, directions, fixed.projected)
+    moved = _Moved(model, directions, fixed.projected)
     for a in np.flatnonzero(np.abs(values) > NEGLIGIBLE * np.abs(values).max(initial=0.0)):
         natural, pieces = moved.mixed(vectors[:, a])
-        form, half = _projected_form(solution, natural, pieces, fixed)
+        form, half = _projected_form(model, natural, pieces, fixed)
         out += values[a] * (form - half.T @ half)
     return 0.5 * (out + out.T)
 
@@ -250,22 +256,22 @@ def weighted_form(
 class _Moved:
     """D_t B of all random directions, kept where there is room, to be mixed again and again."""
 
-    def __init__(self, solution: StructuredSolution, directions: list[Direction], B: np.ndarray):
-        self._solution, self._directions, self._B = solution, directions, B
-        rows = solution.equations.natural.rows
+    def __init__(self, model: FactorizedModel, directions: list[Direction], B: np.ndarray):
+        self._model, self._directions, self._B = model, directions, B
+        rows = model.equations.natural.rows
         numbers = sum(rows[own.term].size for own in directions if own.term >= 0) * B.shape[1]
         self._kept: dict[int, np.ndarray] | None = {} if numbers <= LARGEST_KEPT else None
 
     def _rows(self, t: int) -> np.ndarray:
         if self._kept is None:
-            return moved_rows(self._solution, self._directions[t], self._B)
+            return moved_rows(self._model, self._directions[t], self._B)
         if t not in self._kept:
-            self._kept[t] = moved_rows(self._solution, self._directions[t], self._B)
+            self._kept[t] = moved_rows(self._model, self._directions[t], self._B)
         return self._kept[t]
 
     def mixed(self, c: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """sum_t c_t D_t B of the random directions, and sum_t c_t pieces_t of the residual's (b,)."""
-        e = self._solution.equations
+        e = self._model.equations
         natural, pieces = np.zeros_like(self._B), np.zeros(e.residual.n_pieces)
         for t, (value, direction) in enumerate(zip(c, self._directions, strict=True)):
             if direction.term >= 0:
@@ -275,35 +281,40 @@ class _Moved:
         return natural, pieces
 
 
-def average_matrix(solution: StructuredSolution, directions: list[Direction]) -> np.ndarray:
+def average_matrix(model: FactorizedModel, directions: list[Direction]) -> np.ndarray:
     """y' P V_t P V_u P y (t, t)."""
-    e, point = solution.equations, solution.point
+    return average_parts(model, directions)[0]
+
+
+def average_parts(model: FactorizedModel, directions: list[Direction]) -> tuple[np.ndarray, np.ndarray]:
+    """y' P V_t P V_u P y (t, t), and what of it is e' dRinv_t R dRinv_u e (t, t)."""
+    e, point = model.equations, model.point
     t = len(directions)
     B = point.projected.copy()
     e.natural.leave_random(B)
     natural, pieces = np.zeros((e.natural.size, t)), np.zeros((t, e.residual.n_pieces))
     for at, direction in enumerate(directions):
         if direction.term >= 0:
-            natural[:, at] = move_natural(solution, direction, B)[:, 0]
+            natural[:, at] = move_natural(model, direction, B)[:, 0]
         else:
             pieces[at] = direction.pieces
     moved = np.empty_like(natural)
     multiply_symmetric(point.G, e.natural.indptr, e.natural.indices, natural, moved)
     form = natural.T @ moved
-    sides, own = e.residual.score_products(residual_theta(solution), pieces, point.residual, e.matrix)
+    sides, own = e.residual.score_products(residual_theta(model), pieces, point.residual, e.matrix)
     cross = natural.T @ sides
     form += own - cross - cross.T
-    half = solution.factor.solve_lower(e.gather(point.loadings, moved - sides))
-    return form - half.T @ half
+    half = model.factor.solve_lower(e.gather(point.loadings, moved - sides))
+    return form - half.T @ half, own
 
 
-def residual_theta(solution: StructuredSolution) -> np.ndarray:
+def residual_theta(model: FactorizedModel) -> np.ndarray:
     """Parameters of the residual."""
-    return solution.theta[solution.equations.slices[1]]
+    return model.theta[model.equations.slices[1]]
 
 
 def curvature_form(
-    solution: StructuredSolution, natural: NaturalDirections, weights: np.ndarray, fixed: FixedRows
+    model: FactorizedModel, natural: NaturalDirections, weights: np.ndarray, fixed: FixedRows
 ) -> np.ndarray:
     """sum_ij w_ij U' (d2V / dnatural_i dnatural_j) U (r, r), inside scale.
 
@@ -313,7 +324,7 @@ def curvature_form(
         Where second derivatives of a part of V are not available: autoregressions over levels and fields,
         splines of two variables.
     """
-    e = solution.equations
+    e = model.equations
     out = np.zeros((fixed.rows.shape[1],) * 2)
     for term in e.terms:
         if term.levels is not None and not term.levels.linear:
@@ -325,10 +336,10 @@ def curvature_form(
     for first, k, second in natural.second:
         own = slice(first, first + second.shape[0])
         dT = np.einsum("ij,ijab->ab", weights[own, own], second)
-        out += fixed.projected.T @ move_natural(solution, Direction(k, dT=dT), fixed.projected)
+        out += fixed.projected.T @ move_natural(model, Direction(k, dT=dT), fixed.projected)
     if not e.residual.linear:
-        theta = solution.theta[e.slices[1]]
-        U = solution.point.precision @ fixed.rows
+        theta = model.theta[e.slices[1]]
+        U = model.point.precision @ fixed.rows
         try:
             moved = e.residual.multiply_second(theta, weights[natural.residual, natural.residual], U)
         except NotImplementedError:

@@ -7,9 +7,8 @@ import numpy as np
 from fastlmm_core.engine.equations import StructuredEquations
 from fastlmm_core.engine.objective import evaluate, gradient_at
 from fastlmm_core.linalg.base import CholeskyFactor
+from fastlmm_core.structures.differences import differentiate
 
-# Relative steps of the differences of the gradient (fourth order).
-DIFFERENCE = 1e-3
 # Eigenvalues of a scaled information below this carry no information.
 SINGULAR = 1e-10
 
@@ -27,20 +26,11 @@ def difference_hessian(
         Zeros at missing plots.
     at : (t,) int
     """
-    H = np.zeros((at.size, at.size))
 
     def gradient(moved: np.ndarray) -> np.ndarray:
         return gradient_at(e, factor, evaluate(e, factor, y, moved))[0][at]
 
-    for column, t in enumerate(at):
-        h = DIFFERENCE * max(1.0, abs(theta[t]))
-        moved = []
-        for steps in (1.0, -1.0, 2.0, -2.0):
-            near = theta.copy()
-            near[t] += steps * h
-            moved.append(gradient(near))
-        H[:, column] = (8.0 * (moved[0] - moved[1]) - (moved[2] - moved[3])) / (12.0 * h)
-    return 0.5 * (H + H.T)
+    return differentiate(gradient, theta, at, np.maximum(1.0, np.abs(theta[at])))
 
 
 def flat_rotations(e: StructuredEquations, theta: np.ndarray, at: np.ndarray) -> np.ndarray:

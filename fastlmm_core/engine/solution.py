@@ -9,34 +9,12 @@ from functools import cached_property
 import numpy as np
 
 from fastlmm_core.engine.equations import StructuredEquations
-from fastlmm_core.engine.objective import StructuredPoint, n_leading
+from fastlmm_core.engine.factorized import FactorizedModel, FixedRows
+from fastlmm_core.engine.objective import n_leading
+from fastlmm_core.engine.observed_information import second_derivatives
 from fastlmm_core.engine.optimum import StructuredOptimum
-from fastlmm_core.engine.second_derivatives import difference_hessian
 from fastlmm_core.kernels.assembly import multiply_symmetric
 from fastlmm_core.linalg.base import CholeskyFactor
-
-
-@dataclass(frozen=True)
-class FixedRows:
-    """Rows K beta inside the equations: U = V^-1 X Phi K' and what follows from it.
-
-    Attributes
-    ----------
-    spherical : (q', r)
-        c_K = C^-1 F' k, with k (q, r) the rows as functions of the natural unknowns.
-    natural : (q, r)
-        F c_K: rows of U are R^-1 W of it.
-    rows : (n_rows, r)
-        R U = W F c_K.
-    projected : (q, r)
-        G F c_K - k = -P F c_K on the random natural scalars, zero elsewhere: Z' U, that of a spline in the
-        basis of its definition, carried over to the coefficients kept. U' V_t U follows from it for all.
-    """
-
-    spherical: np.ndarray
-    natural: np.ndarray
-    rows: np.ndarray
-    projected: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -61,7 +39,7 @@ class StructuredResponse:
     scale: float
 
 
-class StructuredSolution:
+class StructuredSolution(FactorizedModel):
     """Estimates of a model with any structures.
 
     Everything inside is in units of `response.scale`; `sigma2` is its square, by which covariances of the
@@ -72,10 +50,8 @@ class StructuredSolution:
         self, equations: StructuredEquations, factor: CholeskyFactor, response: StructuredResponse,
         optimum: StructuredOptimum, reml: bool,
     ):  # fmt: skip
-        self.equations, self.factor, self.response = equations, factor, response
-        self.optimum, self.reml = optimum, reml
-        self.theta, self.free = optimum.theta, optimum.free
-        self.point: StructuredPoint = optimum.point
+        super().__init__(equations, factor, optimum.point, optimum.free, reml)
+        self.response, self.optimum = response, optimum
         self.sigma2 = self.user_sigma2 = response.scale**2
         self.unit = 1.0  # the estimates below are in the user's units already
         self.dof = equations.n - equations.p if reml else equations.n
@@ -150,11 +126,6 @@ class StructuredSolution:
         inside = self.point.coefficients[self.equations.natural.rows[k], 0] @ term.basis.T
         own = inside if term.root is None else term.root @ inside
         return own * self.response.scale
-
-    def term_theta(self, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Parameters of the coefficients and of the levels of term k."""
-        own, level = self.equations.slices[0][k]
-        return self.theta[own], self.theta[level]
 
     def covariance(self, k: int) -> np.ndarray:
         """T_k (m, m) in the user's coefficients and units."""
@@ -274,10 +245,9 @@ class StructuredSolution:
 
     @cached_property
     def hessian(self) -> np.ndarray:
-        """Second derivatives of the deviance in the free parameters, by differences of the exact gradient."""
-        e = self.equations
-        y = np.concatenate([self.response.residual / self.response.scale, np.zeros(e.residual.n_missing)])
-        return difference_hessian(e, self.factor.copy(), y, self.theta, np.flatnonzero(self.free))
+        """Second derivatives of the deviance in the free parameters (t, t)."""
+        unit = self.response.residual / self.response.scale
+        return second_derivatives(self, np.concatenate([unit, np.zeros(self.equations.residual.n_missing)]))
 
     @property
     def leading(self) -> int:

@@ -14,6 +14,8 @@ from functools import cached_property
 import numpy as np
 import scipy.sparse as sp
 
+from fastlmm_core.structures.differences import differentiate
+
 
 class LevelStructure(ABC):
     """Precision of L levels.
@@ -59,6 +61,15 @@ class LevelStructure(ABC):
         """What second derivatives of Q add to the average information (t, t), where it is known."""
         return np.zeros((self.n_theta, self.n_theta))
 
+    def second_derivatives(self, theta: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """sum_b weights_b d2 c_b / dtheta dtheta' (t, t), for weights (b,)."""
+        if not self.n_theta:
+            return np.zeros((0, 0))
+        return differentiate(
+            lambda moved: self.coefficients(moved)[1] @ weights, theta, np.arange(self.n_theta),
+            np.maximum(1.0, np.abs(theta)),
+        )  # fmt: skip
+
     @abstractmethod
     def multiply_covariance(self, theta: np.ndarray, V: np.ndarray) -> np.ndarray:
         """Q^-1 V for V (L, r)."""
@@ -85,9 +96,9 @@ class LevelStructure(ABC):
 
     def precision(self, theta: np.ndarray) -> sp.csc_array:
         """Q(theta)."""
-        return self._sum_of_pieces(self.coefficients(theta)[0])
+        return self.sum_of_pieces(self.coefficients(theta)[0])
 
-    def _sum_of_pieces(self, c: np.ndarray) -> sp.csc_array:
+    def sum_of_pieces(self, c: np.ndarray) -> sp.csc_array:
         """sum_b c_b Q_b (L, L)."""
         if len(self.pieces) == 1:
             return sp.csc_array(c[0] * self.pieces[0])

@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 import scipy.sparse as sp
 from scipy.linalg import solveh_banded
+from scipy.linalg.lapack import dpotrf, dpotri
 
 from fastlmm_core.structures.levels.base import LevelStructure
 
@@ -18,6 +19,8 @@ NEGLIGIBLE = float(np.exp(-18.0))
 # left of its numbers: there the deviance keeps five digits behind the point, as many as the bound costs.
 NEGLIGIBLE_OF_TWO = float(np.exp(-15.0))
 SMALLEST = 1e-12
+# Columns, relative to the coefficients, from which a product with the covariance takes its dense matrix.
+DENSE_SHARE = 0.25
 LARGEST_SHARE = 1.0 - 1e-12  # of the bounds that `theta_of` gives back
 
 
@@ -84,6 +87,11 @@ class PenaltyLevels(LevelStructure):
         ratio = np.divide(1.0 - 4.0 * share, theta, out=np.zeros_like(theta), where=theta != 0.0)
         return np.diag(gradient * ratio)
 
+    def second_derivatives(self, theta: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        # 1 / q for q = theta^2 + k: near zero no difference would see it
+        q = theta**2 + self.least
+        return np.diag(weights * (8.0 * theta**2 / q - 2.0) / (q * q * self.typical))
+
     def theta_of(self, variances: np.ndarray) -> np.ndarray:
         """theta (D,) of variances, or of the nearest within the bounds."""
         least, largest = self.least / LARGEST_SHARE, LARGEST_SHARE / self.least
@@ -103,8 +111,21 @@ class PenaltyLevels(LevelStructure):
         return self._log_eigenvalues(c)[1] - c * inverse
 
     def multiply_covariance(self, theta: np.ndarray, V: np.ndarray) -> np.ndarray:
+        if V.shape[1] >= DENSE_SHARE * self.size:
+            return np.asarray(self._dense_inverse(theta) @ V)
         band = np.tensordot(self.precisions(theta), self._bands, axes=1)
         return np.asarray(solveh_banded(band, V, lower=True, check_finite=False))
+
+    def _dense_inverse(self, theta: np.ndarray) -> np.ndarray:
+        """Q^-1 (b, b), kept for the last theta: LAPACK solves a band for one column after the other."""
+        known = self.__dict__.get("_inverse")
+        if known is None or not np.array_equal(known[0], theta):
+            factor, failed = dpotrf(self.precision(theta).toarray(), lower=1)
+            if failed:
+                raise np.linalg.LinAlgError("the penalty is not positive definite")
+            lower = np.tril(dpotri(factor, lower=1)[0])
+            known = self.__dict__["_inverse"] = (theta.copy(), lower + np.tril(lower, -1).T)
+        return known[1]
 
     @cached_property
     def _bands(self) -> np.ndarray:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
+from fastlmm_core.structures.differences import differentiate
 from fastlmm_core.structures.residuals.dense_rows import DenseRows
 
 
@@ -101,6 +102,16 @@ class ResidualStructure(ABC):
     def curvature(self, theta: np.ndarray, gradient: np.ndarray) -> np.ndarray:
         """What second derivatives of R add to the average information (t, t), where it is known."""
         return np.zeros((self.n_theta, self.n_theta))
+
+    def second_derivatives(self, theta: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """d2(sum_b weights_b c_b + log|R|) / dtheta dtheta' (t, t), for weights (b,)."""
+
+        def gradient(moved: np.ndarray) -> np.ndarray:
+            return self.coefficients(moved)[1] @ weights + self.log_determinant(moved)[1]
+
+        # R^-1 changes by its own size where a standard deviation does
+        unit = np.maximum(np.abs(theta), min(1.0, float(np.sqrt(self.variances(theta).min()))))
+        return differentiate(gradient, theta, np.arange(self.n_theta), unit)
 
     @abstractmethod
     def multiply_covariance(self, theta: np.ndarray, V: np.ndarray) -> np.ndarray:

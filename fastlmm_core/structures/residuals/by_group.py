@@ -49,6 +49,12 @@ class IndependentResiduals(ResidualStructure):
         log = float(self.counts @ np.log(variances)) - self.log_weights
         return log, self.counts * 2.0 * theta / variances
 
+    def second_derivatives(self, theta: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        variances = self.natural(theta)
+        share = 2.0 * theta**2 / variances
+        of_precision = weights / variances * (2.0 * share - 1.0)
+        return np.diag(2.0 / variances * (of_precision + self.counts * (1.0 - share)))
+
     def multiply_covariance(self, theta: np.ndarray, V: np.ndarray) -> np.ndarray:
         return V * self.variances(theta)[:, None]
 

@@ -1,0 +1,61 @@
+"""Equations with their factor at one theta: what information and its approximations of df compute from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastlmm_core.engine.equations import StructuredEquations
+from fastlmm_core.engine.objective import StructuredPoint
+from fastlmm_core.linalg.base import CholeskyFactor
+
+
+@dataclass(frozen=True)
+class FixedRows:
+    """Rows K beta inside the equations: U = V^-1 X Phi K' and what follows from it.
+
+    Attributes
+    ----------
+    spherical : (q', r)
+        c_K = C^-1 F' k, with k (q, r) the rows as functions of the natural unknowns.
+    natural : (q, r)
+        F c_K: rows of U are R^-1 W of it.
+    rows : (n_rows, r)
+        R U = W F c_K.
+    projected : (q, r)
+        G F c_K - k = -P F c_K on the random natural scalars, zero elsewhere: Z' U, that of a spline in the
+        basis of its definition, carried over to the coefficients kept. U' V_t U follows from it for all.
+    """
+
+    spherical: np.ndarray
+    natural: np.ndarray
+    rows: np.ndarray
+    projected: np.ndarray
+
+
+class FactorizedModel:
+    """The model at a point.
+
+    Parameters
+    ----------
+    equations : StructuredEquations
+    factor : CholeskyFactor
+        Holds the point.
+    point : StructuredPoint
+    free : (n_theta,) bool
+        Parameters that are not held.
+    reml : bool
+    """
+
+    def __init__(
+        self, equations: StructuredEquations, factor: CholeskyFactor, point: StructuredPoint,
+        free: np.ndarray, reml: bool,
+    ):  # fmt: skip
+        self.equations, self.factor, self.point = equations, factor, point
+        self.theta, self.free, self.reml = point.theta, free, reml
+
+    def term_theta(self, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Parameters of the coefficients and of the levels of term k."""
+        own, level = self.equations.slices[0][k]
+        return self.theta[own], self.theta[level]
