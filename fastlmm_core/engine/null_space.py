@@ -83,9 +83,7 @@ def null_shares(
     return out
 
 
-def add_shares(
-    out: np.ndarray, K: np.ndarray, shares: dict[int, NullShare], beside: Collection[int]
-) -> None:
+def add_shares(out: np.ndarray, K: np.ndarray, shares: dict[int, NullShare], beside: Collection[int]) -> None:
     """Add K L w to functions (q, r) of the natural unknowns, for rows K (r, p)."""
     for share, times in _counted(shares, beside):
         out[share.rows] = times * (share.coordinates.T @ (share.columns.T @ K.T))

@@ -259,6 +259,13 @@ def average_information(
     e: StructuredEquations, factor: CholeskyFactor, point: StructuredPoint, residual: bool = True
 ) -> np.ndarray:
     """D (t, t) of all parameters from the pairs (f, g); zeros for the residual's without `residual`."""
+    return information_parts(e, factor, point, residual)[0]
+
+
+def information_parts(
+    e: StructuredEquations, factor: CholeskyFactor, point: StructuredPoint, residual: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
+    """D (t, t), and of it g' P^-1 g and the residual's f' R^-1 f (t, t): what is conditional on s."""
     theta, t = point.theta, e.n_theta
     natural = np.zeros((e.natural.size, t))  # h_t: f_t = W h_t for the parameters of Lambda
     g = np.zeros((e.spherical.size, t))
@@ -275,6 +282,7 @@ def average_information(
     G_natural = np.empty_like(natural)
     multiply_symmetric(point.G, e.natural.indptr, e.natural.indices, natural, G_natural)
     D = natural.T @ G_natural
+    conditional = prior_inverse_form(e, theta, g)
     if residual:
         own = e.slices[1]
         pieces = e.residual.coefficients(theta[own])[1]
@@ -283,11 +291,11 @@ def average_information(
         cross = natural.T @ projected
         D[:, own] -= cross
         D[own, :] -= cross.T
-        D[own, own] += form
-    D += prior_inverse_form(e, theta, g)
+        conditional[own, own] += form
+    D += conditional
     half = factor.solve_lower(e.gather(point.loadings, G_natural) - g, overwrite=True)
     D -= half.T @ half
-    return 0.5 * (D + D.T)
+    return 0.5 * (D + D.T), conditional
 
 
 def prior_inverse_form(e: StructuredEquations, theta: np.ndarray, g: np.ndarray) -> np.ndarray:

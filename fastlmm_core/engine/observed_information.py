@@ -1,9 +1,20 @@
 """Second derivatives of the deviance: exactly from dense matrices of the unknowns, or by differences.
 
-    d2(-2 l) = 2 y'P V_t P V_u P y - tr(P V_t P V_u) + <P - P y y'P, V_tu>
+With X = C^-1, S = G F X, M = G - S F'G, D and c the average information and what of it is conditional on the
+effects (`objective.information_parts`), and sums over blocks (l, j) of levels
 
-The first two are those of the average and the expected information.  For two parameters of the residual the
-third is best taken in R^-1, where V_tu leaves the second derivatives of its coefficients and of log|R| only.
+    Lambda, Lambda   2 (D - c) + 2 sum tr(dF_t' M dF_u X) - 2 sum tr(dF_t' S dF_u' S) + 2 <d2F_tu, N>
+    Lambda, level    2 (D - c) - 2 sum tr(dF_t' S dP_u X)
+    level, level     2 (D - c) -   sum tr(dP_t X dP_u X) + <X + s s', d2P_tu> - d2 log|P|
+
+and for the residual, with S_u = dG_u F X and Z_u = F' S_u,
+
+    Lambda, R        2 (D - c) + 2 sum tr(dF_t' (S_u - S Z_u))
+    level, R         2 (D - c) -   sum tr(dP_t X Z_u)
+    R, R             2 (D - c) -   sum tr(Z_t Z_u) + <F X F', d2G_tu> + e' d2R^-1_tu e + d2 log|R|
+
+They are the derivatives of `objective.gradient_at`.  For ML the traces have the inverse of C without its
+fixed rows.
 """
 
 from __future__ import annotations
@@ -13,17 +24,12 @@ import numpy as np
 from fastlmm_core.engine.expected_information import (
     DIFFERENCE_WORK,
     LARGE_WORK,
-    UnknownInverse,
+    dense_pieces,
     most_unknowns,
     piece_sums,
-    unknown_traces,
 )
 from fastlmm_core.engine.factorized import FactorizedModel
-from fastlmm_core.engine.parameters import (
-    average_parts,
-    chart_directions,
-    residual_theta,
-)
+from fastlmm_core.engine.objective import TINY_RESIDUAL, information_parts, n_leading
 from fastlmm_core.engine.second_derivatives import difference_hessian
 
 
@@ -32,72 +38,161 @@ def second_derivatives(model: FactorizedModel, y: np.ndarray) -> np.ndarray:
     at = np.flatnonzero(model.free)
     if not at.size:  # all of them are held
         return np.zeros((0, 0))
-    unknowns = float(model.equations.natural.size)
-    differences = DIFFERENCE_WORK * at.size * model.factor.flops
-    if unknowns <= most_unknowns(at.size) and unknowns**3 <= max(LARGE_WORK, differences):
+    e, factor = model.equations, model.factor
+    unknowns = float(e.spherical.size)
+    dense = unknowns**3 <= max(LARGE_WORK, DIFFERENCE_WORK * at.size * factor.flops)
+    # beside the large numbers of R^-1 the sums below are what is left of their terms
+    tiny = float(e.residual.variances(model.theta[e.slices[1]]).min()) <= TINY_RESIDUAL
+    if unknowns <= most_unknowns(at.size) and dense and not tiny:
         return observed_by_unknowns(model)
-    return difference_hessian(model.equations, model.factor.copy(), y, model.theta, at)
+    return difference_hessian(e, factor.copy(), y, model.theta, at)
 
 
 def observed_by_unknowns(model: FactorizedModel) -> np.ndarray:
-    """d2(-2 l) (t, t) of the free parameters in the chart of the search."""
-    e, directions = model.equations, chart_directions(model)
-    inverse = UnknownInverse.of(model)
-    traces, M = unknown_traces(model, directions, inverse)
-    average, own = average_parts(model, directions)
-    H = np.zeros((e.n_theta, e.n_theta))
-    for k, (term, (coefficients, level)) in enumerate(zip(e.terms, e.slices[0], strict=True)):
-        both = slice(coefficients.start, level.stop)
-        if model.free[both].any():
-            H[both, both] = _term_curvature(model, k, M)
-    residual = e.slices[1]
-    sums = piece_sums(model, inverse.N) + e.residual.quadratics(model.point.residual)
-    H[residual, residual] = e.residual.second_derivatives(residual_theta(model), sums)
-    return H[np.ix_(model.free, model.free)] + 2.0 * (average - own) - traces
-
-
-def _term_curvature(model: FactorizedModel, k: int, M: np.ndarray) -> np.ndarray:
-    """<S, d2(T (x) Q^-1)> of term k (t, t), coefficients before levels, S = Z_k'(P - P y y'P) Z_k."""
+    """d2(-2 l) (t, t) of the free parameters from dense matrices; see the module."""
     e = model.equations
-    term, rows = e.terms[k], e.natural.rows[k]
-    structure, levels = term.structure, term.levels
-    L, m = rows.shape
-    theta, level_theta = model.term_theta(k)
-    score = M[np.ix_(rows.ravel(), rows.ravel())]
-    q = model.point.projected[rows.ravel(), 0]
-    score -= np.outer(q, q)
-    if levels is None:
-        S = np.einsum("lalb->ab", score.reshape(L, m, L, m))
-        return structure.covariance_curvature(theta, 0.5 * (S + S.T))
+    average, conditional = information_parts(e, model.factor, model.point)
+    terms = [k for k, (own, level) in enumerate(e.slices[0]) if model.free[own.start : level.stop].any()]
+    H = 2.0 * (average - conditional) + _Traces(model, terms).matrix()
+    return 0.5 * (H + H.T)[np.ix_(model.free, model.free)]
 
-    def contracted(moved: np.ndarray) -> np.ndarray:
-        """sum_lj D_lj S_(la)(jb) (m, m) from D S (L, m L m)."""
-        out = np.einsum("lalb->ab", moved.reshape(L, m, L, m))
-        return 0.5 * (out + out.T)
 
-    n = structure.n_theta
-    H = np.zeros((n + levels.n_theta,) * 2)
-    spread = levels.multiply_covariance(level_theta, score.reshape(L, -1))
-    if n:
-        H[:n, :n] = structure.covariance_curvature(theta, contracted(spread))
-    if not levels.n_theta:
+class _Traces:
+    """What dense matrices give of the second derivatives, rows of parameters that are held left out."""
+
+    def __init__(self, model: FactorizedModel, terms: list[int]):
+        e = model.equations
+        self.model, self.terms = model, terms
+        half = model.factor.solve_lower(np.eye(e.spherical.size))[: n_leading(e)]
+        self.X = half.T @ half
+        self.FX = e.spread(model.point.loadings, self.X)
+        self.G = dense_pieces(model, model.point.G)
+        self.S = self.G @ self.FX
+        self.M = self.G - self.S @ e.gather(model.point.loadings, self.G)
+        self.dF = {k: e.terms[k].structure.loadings_jacobian(model.term_theta(k)[0]) for k in terms}
+        self.PX = {k: self._prior_products(k) for k in terms}
+
+    def matrix(self) -> np.ndarray:
+        """(n_theta, n_theta)."""
+        e = self.model.equations
+        H = np.zeros((e.n_theta, e.n_theta))
+        for k in self.terms:
+            own, level = e.slices[0][k]
+            self._own_curvature(H, k)
+            for j in self.terms:
+                if j >= k:
+                    others, other_level = e.slices[0][j]
+                    self._add(H, own, others, self._loadings(k, j))
+                    self._add(H, own, other_level, self._loadings_by_level(k, j))
+                    self._add(H, level, other_level, self._levels(k, j))
+                    if j > k:
+                        self._add(H, others, level, self._loadings_by_level(j, k))
+        if self.model.free[e.slices[1]].any():
+            self._add_residual(H)
         return H
-    slopes = levels.coefficients(level_theta)[1]
-    if n:
-        dT = structure.covariance_jacobian(theta)
+
+    @staticmethod
+    def _add(H: np.ndarray, rows: slice, columns: slice, block: np.ndarray) -> None:
+        H[rows, columns] += block
+        if rows != columns:
+            H[columns, rows] += block.T
+
+    def _blocks(self, A: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """A (L m, columns) of scalars (L, m) and (J, r) as (L, m, J r)."""
+        return A[np.ix_(rows.ravel(), columns.ravel())].reshape(*rows.shape, columns.size)
+
+    def _scores(self, k: int, j: int) -> np.ndarray:
+        """dF_t' S of the levels of terms k and j (t, L r, J r')."""
+        side = self.model.equations
+        part = self._blocks(self.S, side.natural.rows[k], side.spherical.rows[j])
+        out = _multiply_levels(np.swapaxes(self.dF[k], 1, 2), part)
+        return out.reshape(len(out), self.model.equations.spherical.rows[k].size, part.shape[2])
+
+    def _loadings(self, k: int, j: int) -> np.ndarray:
+        """Of the loadings of term k by those of term j."""
+        e = self.model.equations
+        M = self._blocks(self.M, e.natural.rows[k], e.natural.rows[j])
+        left = _multiply_levels(np.swapaxes(self.dF[k], 1, 2), M)
+        X = self._blocks(self.X, e.spherical.rows[j], e.spherical.rows[k])
+        right = _multiply_levels(self.dF[j], X)
+        inner, outer = e.natural.rows[j].size, e.spherical.rows[k].size
+        return 2.0 * (
+            _contract(left.reshape(len(left), outer, inner), right.reshape(len(right), inner, outer))
+            - _contract(self._scores(k, j), self._scores(j, k))
+        )
+
+    def _prior_products(self, k: int) -> np.ndarray:
+        """dP_t X of the rows of term k (t, L r, q')."""
+        e = self.model.equations
+        levels, rows = e.terms[k].levels, e.spherical.rows[k]
+        slopes = () if levels is None else levels.coefficients(self.model.term_theta(k)[1])[1]
+        X = self.X[rows.ravel()]
+        out = np.empty((len(slopes), *X.shape))
         for t, slope in enumerate(slopes):
-            moved = -levels.multiply_covariance(level_theta, levels.sum_of_pieces(slope) @ spread)
-            H[n + t, :n] = H[:n, n + t] = np.tensordot(dT, contracted(moved), axes=2)
-    T = structure.covariance(theta)
-    own = np.einsum("ab,lajb->lj", T, spread.reshape(L, m, L, m))  # Q^-1 S
-    X = levels.multiply_covariance(level_theta, own.T)  # Q^-1 S Q^-1, symmetric
-    X = 0.5 * (X + X.T)
-    changes = [levels.sum_of_pieces(slope) for slope in slopes]
-    solved = [levels.multiply_covariance(level_theta, change @ np.eye(L)) for change in changes]
-    for t, change in enumerate(changes):
-        for u in range(t, len(changes)):
-            value = 2.0 * float(np.sum((change @ X).T * solved[u].T))
-            H[n + t, n + u] = H[n + u, n + t] = value
-    weights = np.array([float(np.sum(piece.multiply(X))) for piece in levels.pieces])
-    H[n:, n:] -= levels.second_derivatives(level_theta, weights)
-    return H
+            assert levels is not None
+            out[t] = (levels.sum_of_pieces(slope) @ X.reshape(rows.shape[0], -1)).reshape(X.shape)
+        return out
+
+    def _levels(self, k: int, j: int) -> np.ndarray:
+        """Of the level parameters of term k by those of term j."""
+        rows = self.model.equations.spherical.rows
+        left = self.PX[k][:, :, rows[j].ravel()]
+        return -_contract(left, self.PX[j][:, :, rows[k].ravel()])
+
+    def _loadings_by_level(self, k: int, j: int) -> np.ndarray:
+        """Of the loadings of term k by the level parameters of term j."""
+        rows = self.model.equations.spherical.rows
+        return -2.0 * _contract(self._scores(k, j), self.PX[j][:, :, rows[k].ravel()])
+
+    def _own_curvature(self, H: np.ndarray, k: int) -> None:
+        """Second derivatives of Lambda and of Q of one term, added to H."""
+        e, point = self.model.equations, self.model.point
+        term, (own, level) = e.terms[k], e.slices[0][k]
+        natural, spherical = e.natural.rows[k], e.spherical.rows[k]
+        theta, level_theta = self.model.term_theta(k)
+        s = point.solution[:, 0]
+        if term.structure.n_theta:
+            N = self.S[natural[:, :, None], spherical[:, None, :]].sum(axis=0)
+            N -= point.projected[natural, 0].T @ s[spherical]
+            H[own, own] += 2.0 * term.structure.loadings_curvature(theta, N)
+        if term.n_level_theta:
+            assert term.levels is not None
+            X = self.X + np.outer(s, s)
+            inside = sum(X[np.ix_(column, column)] for column in spherical.T)
+            weights = np.array([float(np.sum(piece.multiply(inside))) for piece in term.levels.pieces])
+            H[level, level] += term.levels.second_derivatives(level_theta, weights, term.width)
+
+    def _add_residual(self, H: np.ndarray) -> None:
+        """Rows and columns of the residual's parameters."""
+        e, point = self.model.equations, self.model.point
+        residual, theta = e.slices[1], self.model.theta[e.slices[1]]
+        N = e.spread(point.loadings, self.FX.T)
+        sums = piece_sums(self.model, N) + e.residual.quadratics(point.residual)
+        H[residual, residual] += e.residual.second_derivatives(theta, sums)
+        slopes = e.residual.coefficients(theta)[1]
+        S = [dense_pieces(self.model, np.asarray(e.G_pieces @ slope)) @ self.FX for slope in slopes]
+        Z = [e.gather(point.loadings, own) for own in S]
+        H[residual, residual] -= _contract(np.array(Z), np.array(Z))
+        for k in self.terms:
+            own, level = e.slices[0][k]
+            natural, spherical = e.natural.rows[k], e.spherical.rows[k]
+            of_loadings, of_levels = np.empty((len(self.dF[k]), len(S))), np.empty((len(self.PX[k]), len(S)))
+            for u in range(len(S)):
+                block = S[u][natural[:, :, None], spherical[:, None, :]].sum(axis=0)
+                turned = np.swapaxes(Z[u].T[spherical], 0, 1).reshape(spherical.shape[1], -1)
+                block -= np.swapaxes(self.S[natural], 0, 1).reshape(natural.shape[1], -1) @ turned.T
+                of_loadings[:, u] = 2.0 * np.tensordot(self.dF[k], block, axes=2)
+                of_levels[:, u] = -np.tensordot(self.PX[k], Z[u][:, spherical.ravel()].T, axes=2)
+            self._add(H, own, residual, of_loadings)
+            self._add(H, level, residual, of_levels)
+
+
+def _multiply_levels(A: np.ndarray, B: np.ndarray) -> np.ndarray:
+    """A_t B_l (t, L, m, x) of A (t, m, r) and B (L, r, x)."""
+    return np.asarray(np.matmul(A[:, None], B[None]))
+
+
+def _contract(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """tr(A_t B_u) (t, u) of matrices A (t, n, x) and B (u, x, n)."""
+    flat = np.swapaxes(right, 1, 2).reshape(len(right), left.shape[1] * left.shape[2])
+    return np.asarray(left.reshape(len(left), flat.shape[1]) @ flat.T)

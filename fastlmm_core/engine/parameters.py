@@ -283,11 +283,6 @@ class _Moved:
 
 def average_matrix(model: FactorizedModel, directions: list[Direction]) -> np.ndarray:
     """y' P V_t P V_u P y (t, t)."""
-    return average_parts(model, directions)[0]
-
-
-def average_parts(model: FactorizedModel, directions: list[Direction]) -> tuple[np.ndarray, np.ndarray]:
-    """y' P V_t P V_u P y (t, t), and what of it is e' dRinv_t R dRinv_u e (t, t)."""
     e, point = model.equations, model.point
     t = len(directions)
     B = point.projected.copy()
@@ -305,7 +300,7 @@ def average_parts(model: FactorizedModel, directions: list[Direction]) -> tuple[
     cross = natural.T @ sides
     form += own - cross - cross.T
     half = model.factor.solve_lower(e.gather(point.loadings, moved - sides))
-    return form - half.T @ half, own
+    return form - half.T @ half
 
 
 def residual_theta(model: FactorizedModel) -> np.ndarray:

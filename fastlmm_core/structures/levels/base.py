@@ -61,14 +61,13 @@ class LevelStructure(ABC):
         """What second derivatives of Q add to the average information (t, t), where it is known."""
         return np.zeros((self.n_theta, self.n_theta))
 
-    def second_derivatives(self, theta: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """sum_b weights_b d2 c_b / dtheta dtheta' (t, t), for weights (b,)."""
-        if not self.n_theta:
-            return np.zeros((0, 0))
-        return differentiate(
-            lambda moved: self.coefficients(moved)[1] @ weights, theta, np.arange(self.n_theta),
-            np.maximum(1.0, np.abs(theta)),
-        )  # fmt: skip
+    def second_derivatives(self, theta: np.ndarray, weights: np.ndarray, times: int) -> np.ndarray:
+        """d2(sum_b weights_b c_b - times log|Q|) / dtheta dtheta' (t, t), for weights (b,)."""
+
+        def gradient(moved: np.ndarray) -> np.ndarray:
+            return self.coefficients(moved)[1] @ weights - times * self.log_determinant(moved)[1]
+
+        return differentiate(gradient, theta, np.arange(self.n_theta), np.maximum(1.0, np.abs(theta)))
 
     @abstractmethod
     def multiply_covariance(self, theta: np.ndarray, V: np.ndarray) -> np.ndarray:

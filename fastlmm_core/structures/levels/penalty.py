@@ -10,6 +10,7 @@ import scipy.sparse as sp
 from scipy.linalg import solveh_banded
 from scipy.linalg.lapack import dpotrf, dpotri
 
+from fastlmm_core.structures.differences import differentiate
 from fastlmm_core.structures.levels.base import LevelStructure
 
 # A variance stays within this factor of a typical one. At the bounds a direction is straight, or free, to
@@ -87,10 +88,20 @@ class PenaltyLevels(LevelStructure):
         ratio = np.divide(1.0 - 4.0 * share, theta, out=np.zeros_like(theta), where=theta != 0.0)
         return np.diag(gradient * ratio)
 
-    def second_derivatives(self, theta: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        # 1 / q for q = theta^2 + k: near zero no difference would see it
+    def second_derivatives(self, theta: np.ndarray, weights: np.ndarray, times: int) -> np.ndarray:
+        # by logarithms of the precisions, which are as smooth near zero as elsewhere
+        c, slopes = self.precisions(theta), self._slopes(theta)
         q = theta**2 + self.least
-        return np.diag(weights * (8.0 * theta**2 / q - 2.0) / (q * q * self.typical))
+        g = q + self.least * q * q
+        bends = 4.0 * theta**2 * (1.0 + 2.0 * self.least * q) / (g * g) - 2.0 / g
+
+        def in_logarithms(moved: np.ndarray) -> np.ndarray:
+            return self._log_eigenvalues(c * np.exp(moved))[1]
+
+        n = theta.size
+        log = differentiate(in_logarithms, np.zeros(n), np.arange(n), np.ones(n))
+        own = (weights * c - times * in_logarithms(np.zeros(n))) * bends + weights * c * slopes**2
+        return np.diag(own) - times * np.outer(slopes, slopes) * log
 
     def theta_of(self, variances: np.ndarray) -> np.ndarray:
         """theta (D,) of variances, or of the nearest within the bounds."""
