@@ -314,8 +314,8 @@ def lmm(
     field_trend : str, optional
         Adds the terms of a trend over a field: ``"ps"`` row*col, random rows and columns and the surface
         ``ps(row, col, nseg=auto)``, ``"ar1"`` the residual ``ar1(row):ar1(col)``, ``"ar1(row, col,
-        nugget=TRUE)"`` that process beside independent residuals. Other columns: ``"ps(range, bed)"``
-        (docs/field_trials.md).
+        nugget=TRUE)"`` that process beside independent residuals. Other columns: ``"ps(range, bed)"``;
+        one for each environment: ``"ps | env"`` (docs/field_trials.md).
 
     Returns
     -------

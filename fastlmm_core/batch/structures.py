@@ -142,4 +142,4 @@ def label_factors(parsed: ParsedFormula) -> list[Node]:
         own = zip(kinds, part.factors, strict=True) if kinds else (("id", node) for node in part.factors)
         out += [node for kind, node in own if kind != "ar1"]
         out += [node for columns in part.incidence for node in columns]
-    return out
+    return [*out, *(node for spline in parsed.splines for node in spline.at)]

@@ -22,8 +22,8 @@ def add_structure_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     own.add_argument(
         "--field-trend", metavar="TEXT",
-        help="trend over the plots of a field: ps, ar1, or with its columns 'ps(range, bed)' "
-        "(docs/field_trials.md)",
+        help="trend over the plots of a field: ps, ar1, or with its columns 'ps(range, bed)'; "
+        "'ps | env' one for each environment (docs/field_trials.md)",
     )  # fmt: skip
     own.add_argument(
         "--relationship", action="append", default=[], metavar="NAME=[KIND:]FILE",

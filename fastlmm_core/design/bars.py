@@ -36,6 +36,7 @@ from fastlmm_core.design.structured_parts import (
     option_text,
     read_group_factor,
     read_spline,
+    read_spline_at,
 )
 from fastlmm_core.errors import FormulaError
 from fastlmm_core.limits import DEFAULT, Limits
@@ -74,6 +75,11 @@ def split_random(node: Node, formula: str) -> tuple[Node | None, list[Bar | Spli
         return (None if remainder is None else Paren(node.position, remainder)), found
     if isinstance(node, Call) and node.function in SPLINES:
         return None, [read_spline(node, formula)]
+    if isinstance(node, Binary) and node.operator == ":":
+        first, links = chain_of(node, ":")
+        spline = read_spline_at([bare(own) for own in (first, *(link.right for link in links))], formula)
+        if spline is not None:
+            return None, [spline]
     if isinstance(node, Sequence) or (isinstance(node, Call) and node.function not in FUNCTIONS):
         bar = _read_bar(node, formula)
         if bar is not None:

@@ -27,7 +27,7 @@ from fastlmm_core.design.inputs import (
 from fastlmm_core.design.matrices import Design, FixedTerm, UsedColumns
 from fastlmm_core.design.offsets import read_offset
 from fastlmm_core.design.parameter_names import is_named
-from fastlmm_core.design.penalized_splines import SplineTerm, build_spline, read_spline_variables
+from fastlmm_core.design.penalized_splines import SplineTerm, build_splines, read_spline_variables
 from fastlmm_core.design.random_terms import RandomTerm, build_random_terms, order_terms
 from fastlmm_core.design.rank import column_rank
 from fastlmm_core.design.residual import ParsedResidual, parse_residual
@@ -127,7 +127,7 @@ def build_design(
     residual_held = any(name.startswith("Residual") for name in map(str, held))
     if not residual_held:
         check_terms([term for term in terms if not is_named(term, held)], spec, n, table.names, w)
-    splines = [build_spline(part, smooth, rows, X_full) for part in parsed.splines]
+    splines = [own for part in parsed.splines for own in build_splines(part, smooth, groups, rows, X_full)]
     ordered = order_terms(terms, spec.is_plain and not residual_held and not splines)
     random = in_formula_order(ordered, splines, parsed) if splines else ordered
     check_size(n, rank)

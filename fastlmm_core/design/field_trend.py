@@ -5,6 +5,9 @@
 "ps(range, bed, nseg=(10, 15))"    other columns, segments by hand
 "ar1"                              residual="ar1(row):ar1(col)"
 "ar1(row, col, nugget=TRUE)"       (1 | ar1(row):ar1(col)) beside independent residuals
+"ps | env", "ar1 | env"            the same with parameters of its own for each environment: env*row*col,
+                                   (1 | at(env):row), (1 | at(env):col), at(env):ps(row, col), and
+                                   residual="ar1(row):ar1(col) | env"
 
 References: Rodriguez-Alvarez, Boer, van Eeuwijk & Eilers (2018), Spatial Statistics 23, 52-71; Gilmour,
 Cullis & Verbyla (1997), J. Agric. Biol. Environ. Stat. 2, 269-293.
@@ -16,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastlmm_core.design.covariance_names import constant
-from fastlmm_core.design.expressions import Call, Name, Node, Parser, bare, deparse, label_of
+from fastlmm_core.design.expressions import Binary, Call, Name, Node, Parser, bare, deparse, label_of
 from fastlmm_core.design.formula import ParsedFormula, parse_formula
 from fastlmm_core.design.residual import parse_residual
 from fastlmm_core.design.structured_parts import AUTO
@@ -24,7 +27,10 @@ from fastlmm_core.errors import OptionError, name_list, shown
 
 DEFAULT_COLUMNS = ("row", "col")
 OPTIONS = {"ps": ("nseg", "degree", "pord"), "ar1": ("nugget",)}
-FORMS = "write 'ps' or 'ar1', with other columns than row and col 'ps(range, bed)' or 'ar1(range, bed)'"
+FORMS = (
+    "write 'ps' or 'ar1', with other columns than row and col 'ps(range, bed)' or 'ar1(range, bed)', for "
+    "each environment 'ps | env'"
+)
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,8 @@ class FieldTrend:
         Of ``ps()``: ``"nseg=(10, 15), pord=2"``.
     nugget : bool
         An independent error beside the autoregressive process.
+    by : str
+        Column of the environments, each with a trend of its own; ``""`` for one field.
     """
 
     kind: str
@@ -48,18 +56,26 @@ class FieldTrend:
     column: str
     options: str = f"nseg={AUTO}"
     nugget: bool = False
+    by: str = ""
+
+    @property
+    def at(self) -> str:
+        """What the random terms begin with."""
+        return f"at({self.by}):" if self.by else ""
 
     @property
     def surface(self) -> str:
         """The random term, ``""`` where the residual is the trend."""
         if self.kind == "ps":
-            return f"ps({self.row}, {self.column}, {self.options})"
-        return f"(1 | ar1({self.row}):ar1({self.column}))" if self.nugget else ""
+            return f"{self.at}ps({self.row}, {self.column}, {self.options})"
+        return f"(1 | {self.at}ar1({self.row}):ar1({self.column}))" if self.nugget else ""
 
     @property
     def residual(self) -> str:
         """The residual it needs, ``""`` where any will do."""
-        return "" if self.kind == "ps" or self.nugget else f"ar1({self.row}):ar1({self.column})"
+        if self.kind == "ps" or self.nugget:
+            return ""
+        return f"ar1({self.row}):ar1({self.column})" + (f" | {self.by}" if self.by else "")
 
 
 def parse_field_trend(text: str) -> FieldTrend:
@@ -74,7 +90,13 @@ def parse_field_trend(text: str) -> FieldTrend:
     """
     if not isinstance(text, str) or not text.strip():
         raise OptionError(f"field_trend={shown(text)}: {FORMS}")
-    node = bare(Parser(text).parse())
+    node: Node = bare(Parser(text).parse())
+    by = ""
+    if isinstance(node, Binary) and node.operator == "|":
+        if not isinstance(node.right, Name):
+            raise OptionError(f"field_trend={shown(text)} names one column after '|': 'ps | env'")
+        by = deparse(node.right)
+        node = bare(node.left)
     kind = node.function if isinstance(node, Call) else deparse(node)
     if kind not in OPTIONS or not isinstance(node, Call | Name):
         raise OptionError(f"field_trend={shown(text)} is not known; {FORMS}")
@@ -92,9 +114,11 @@ def parse_field_trend(text: str) -> FieldTrend:
                               f"it takes {name_list(OPTIONS[kind])}")  # fmt: skip
     row, column = map(deparse, columns)
     if kind == "ar1":
-        return FieldTrend(kind, row, column, "", _nugget(given.get("nugget"), text))
+        return FieldTrend(kind, row, column, "", _nugget(given.get("nugget"), text), by)
     options = {"nseg": AUTO} | {str(name): deparse(value) for name, value in given.items()}
-    return FieldTrend(kind, row, column, ", ".join(f"{name}={value}" for name, value in options.items()))
+    return FieldTrend(
+        kind, row, column, ", ".join(f"{name}={value}" for name, value in options.items()), by=by
+    )
 
 
 def _nugget(node: Node | None, text: str) -> bool:
@@ -147,6 +171,7 @@ def add_field_trend(
     added = [trend.surface]
     if trend.kind == "ps":
         groups = {part.group for part in parsed.random if part.terms.intercept}
-        factors = [name for name in (trend.row, trend.column) if label_of(name) not in groups]
-        added = [f"{trend.row}*{trend.column}", *(f"(1 | {name})" for name in factors), trend.surface]
+        factors = [name for name in (trend.row, trend.column) if label_of(f"{trend.at}{name}") not in groups]
+        fixed = "*".join([*([trend.by] if trend.by else []), trend.row, trend.column])
+        added = [fixed, *(f"(1 | {trend.at}{name})" for name in factors), trend.surface]
     return parse_formula(f"{parsed.text} + {' + '.join(added)}", parsed.limits), residual

@@ -147,6 +147,7 @@ def bind_formula(parsed: ParsedFormula, columns: Iterable[str], taken: Collectio
     if "." in parsed.open_names:
         parts = [node for part in parsed.random for node in part.factors]
         parts += [node for part in parsed.random for columns in part.incidence for node in columns]
+        parts += [node for spline in parsed.splines for node in spline.at]
         parts += [] if parsed.response is None else [parsed.response]
         used = {name.name for node in parts for name in columns_read(node)}.union(taken)
         response = parsed.response

@@ -128,7 +128,7 @@ class ParsedFormula(Displayed):
         for part in self.random:
             nodes += [*part.factors, *part.terms.atoms.values()]
             nodes += [node for columns in part.incidence for node in columns]
-        nodes += [node for spline in self.splines for node in spline.variables]
+        nodes += [node for spline in self.splines for node in (*spline.variables, *spline.at)]
         return tuple(nodes)
 
     @property

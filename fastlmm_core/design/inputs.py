@@ -58,6 +58,8 @@ def read_variables(parsed: ParsedFormula, table: Table) -> tuple[dict[str, Raw],
             text = group_text(node, positions)
             if text not in groups:
                 groups[text] = read_group(node, table, positions)
+    for node in (own for spline in parsed.splines for own in spline.at):
+        groups.setdefault(group_text(node, False), read_group(node, table, False))
     return raw, groups
 
 

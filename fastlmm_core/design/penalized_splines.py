@@ -15,7 +15,7 @@ natural cubic spline: K = Q R^-1 Q'.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, reduce
 from typing import Any
 
@@ -23,6 +23,7 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.sparse.linalg import splu
 
+from fastlmm_core.design.at_levels import AtFactors, at_text, outside_at, split_at_levels
 from fastlmm_core.design.bases import State
 from fastlmm_core.design.coding import Coding
 from fastlmm_core.design.expressions import Node, deparse, label_of
@@ -72,7 +73,9 @@ class SplineTerm(Displayed):
     Attributes
     ----------
     label : str
-        The term as written, which is its `group` too.
+        The term as written.
+    group : str
+        The same, with ``at(env)`` the level in its place: ``"at(env, E1):ps(row, col)"``.
     names : tuple of str
         Variables, ``("row", "col")``; one variance each.
     basis : (n, b) csr_array
@@ -96,9 +99,16 @@ class SplineTerm(Displayed):
         Columns of the table it reads.
     chosen_segments : tuple of int
         Segments of each variable where ``nseg=auto`` left them to the data, else none.
+    at : str or None
+        Level of ``at()`` this spline belongs to; other rows of `basis` and `polynomials` are zero.
+    at_factors : tuple of (Node, tuple of str)
+        Factors of ``at()`` with their levels.
+    inside : (k,) int64 or None
+        Rows of that level, None for all.
     """
 
     label: str
+    group: str
     names: tuple[str, ...]
     basis: sp.csr_array
     pieces: tuple[sp.csc_array, ...]
@@ -112,23 +122,21 @@ class SplineTerm(Displayed):
     states: Mapping[str, State]
     group_variables: tuple[str, ...]
     chosen_segments: tuple[int, ...] = ()
+    at: str | None = None
+    at_factors: AtFactors = ()
+    inside: np.ndarray | None = None
 
     is_spline = True
     is_plain = False
 
     def _shown(self) -> str:
-        return f"{self.label}: penalized spline of {self.basis.shape[1]:,} coefficients"
+        return f"{self.group}: penalized spline of {self.basis.shape[1]:,} coefficients"
 
     taken_from = ""
     structure = "spline"
-    at = None
     relation = None
     columns: tuple[str, ...] = ()
     coding = Coding(False, {}, ())
-
-    @property
-    def group(self) -> str:
-        return self.label
 
     @property
     def levels(self) -> np.ndarray:
@@ -151,14 +159,15 @@ class SplineTerm(Displayed):
 
         It measures the units of the penalty, in which variances may lie many powers of ten from 1.
         """
-        rows = np.unique(np.linspace(0, self.basis.shape[0] - 1, SAMPLED_ROWS).astype(np.int64))
+        own = np.arange(self.basis.shape[0]) if self.inside is None else self.inside
+        rows = own[np.unique(np.linspace(0, own.size - 1, SAMPLED_ROWS).astype(np.int64))]
         sampled = self.basis[rows].toarray()
         Q = sp.csc_array(sum(self.pieces[1:], self.pieces[0]))
         spread = np.einsum("ib,bi->i", sampled, splu(Q).solve(np.ascontiguousarray(sampled.T)))
         return 1.0 / float(spread.mean())
 
     def evaluate(self, newdata: Any) -> sp.csr_array:
-        """(k, b) basis on another table of k rows.
+        """(k, b) basis on another table of k rows, zero where they are of other levels of ``at()``.
 
         Raises
         ------
@@ -166,16 +175,23 @@ class SplineTerm(Displayed):
             When a variable is missing, or lies beyond the data of the fit.
         """
         table = newdata if isinstance(newdata, Table) else Table(newdata)
+        if self.at is None:
+            return self._evaluate(table, np.arange(table.n))
+        own = np.flatnonzero(~outside_at(self.at_factors, self.at, table, self.states))
+        return on_rows(self._evaluate(table, own), own, table.n)
+
+    def _evaluate(self, table: Table, rows: np.ndarray) -> sp.csr_array:
+        """The basis on some rows (k, b)."""
         product: sp.csr_array | None = None
         for node, name, axis in zip(self.nodes, self.names, self.axes_of, strict=True):
-            x = read_raw(node, table).on_rows(None)[:, 0]
+            x = read_raw(node, table).on_rows(rows)[:, 0]
             if np.isnan(x).any():
                 raise DataError(f"'{name}' is missing in {int(np.isnan(x).sum())} rows of the new data; "
-                                f"fill it in or leave the rows out: '{self.label}' needs it")  # fmt: skip
+                                f"fill it in or leave the rows out: '{self.group}' needs it")  # fmt: skip
             low, high = axis.range
             outside = (x < low) | (x > high)
             if outside.any():
-                raise DataError(f"'{self.label}': {name} = {x[np.argmax(outside)]:g} of the new data lies "
+                raise DataError(f"'{self.group}': {name} = {x[np.argmax(outside)]:g} of the new data lies "
                                 f"beyond the data of the fit, {low:g} to {high:g}")  # fmt: skip
             own = axis.basis(x)
             product = own if product is None else rowwise_product(own, product)
@@ -201,16 +217,18 @@ def read_spline_variables(parts: tuple[SplinePart, ...], table: Table) -> dict[s
     return found
 
 
-def build_spline(
-    part: SplinePart, raw: dict[str, Raw], rows: np.ndarray | None, X: sp.csc_array
-) -> SplineTerm:
-    """A spline on the rows used.
+def build_splines(
+    part: SplinePart, raw: dict[str, Raw], groups: dict[str, Raw], rows: np.ndarray | None, X: sp.csc_array
+) -> list[SplineTerm]:
+    """A spline on the rows used, or one for each level of ``at()`` that occurs.
 
     Parameters
     ----------
     part : SplinePart
     raw : dict of str to Raw
         Its variables on all rows, by their text.
+    groups : dict of str to Raw
+        Groupings on all rows, by their text.
     rows : (n,) int64 or None
     X : (n, p) csc_array
         Fixed part, which has the polynomials that are not penalized.
@@ -221,28 +239,63 @@ def build_spline(
         When a variable has too few values, or the fixed part lacks such a polynomial.
     """
     texts = [deparse(node) for node in part.variables]
-    names = tuple(label_of(text) for text in texts)
-    values = [np.ascontiguousarray(raw[text].on_rows(rows)[:, 0]) for text in texts]
-    _check_distinct(part, names, values)
-    _check_polynomials(part, names, values, X)
-    segments = part.n_segments or tuple(segments_for(x, part.degree, part.order) for x in values)
+    values = np.column_stack([raw[text].on_rows(rows)[:, 0] for text in texts])
+    states = {text: raw[text].state for text in texts}
+    if not part.at:
+        return [_build_spline(part, part.label, values, X, states)]
+    names = [label_of(deparse(node)) for node in part.at]
+    states |= {deparse(node): groups[deparse(node)].state for node in part.at}
+    at_factors, levels = split_at_levels(part.at, groups, rows)
+    return [
+        replace(
+            _build_spline(part, f"{at_text(names, label)}:{part.curve}", values, X, states, inside),
+            at=label, at_factors=at_factors, inside=inside,
+        )
+        for label, inside in levels
+    ]  # fmt: skip
+
+
+def _build_spline(
+    part: SplinePart, group: str, values: np.ndarray, X: sp.csc_array, states: Mapping[str, State],
+    inside: np.ndarray | None = None,
+) -> SplineTerm:  # fmt: skip
+    """The spline of variables `values` (n, d) on the rows `inside`, all of them without ``at()``."""
+    names = tuple(label_of(deparse(node)) for node in part.variables)
+    own = [np.ascontiguousarray(x if inside is None else x[inside]) for x in values.T]
+    _check_distinct(part, group, names, own)
+    _check_polynomials(part, group, names, own, X, inside)
+    segments = part.n_segments or tuple(segments_for(x, part.degree, part.order) for x in own)
     axes = tuple(
         smoothing_spline(x) if part.kind == "spl" else equal_segments(x, count, part.degree, part.order)
-        for x, count in zip(values, segments, strict=True)
+        for x, count in zip(own, segments, strict=True)
     )
     sizes = tuple(axis.size for axis in axes)
     pieces, eigenvalues, constant, kept = (
         _penalties(axes) if part.kind == "spl" else difference_pieces(sizes, part.order)
     )
     null, coordinates = _null_projection(axes)
-    basis = axes[0].basis(values[0])
+    basis = axes[0].basis(own[0])
     if len(axes) == 2:
-        basis = rowwise_product(axes[1].basis(values[1]), basis)
+        basis = rowwise_product(axes[1].basis(own[1]), basis)
+    polynomials, basis = np.asarray(basis @ null), sp.csr_array(basis[:, kept])
+    if inside is not None:
+        n = values.shape[0]
+        basis = on_rows(basis, inside, n)
+        polynomials, whole = np.zeros((n, polynomials.shape[1])), polynomials
+        polynomials[inside] = whole
     return SplineTerm(
-        part.label, names, sp.csr_array(basis[:, kept]), pieces, eigenvalues, constant, axes, part.variables,
-        kept, np.asarray(basis @ null), coordinates[:, kept], {text: raw[text].state for text in texts},
-        names_read(part.variables), () if part.n_segments else segments,
+        part.label, group, names, basis, pieces, eigenvalues, constant, axes, part.variables, kept,
+        polynomials, coordinates[:, kept], states, names_read((*part.variables, *part.at)),
+        () if part.n_segments else segments,
     )  # fmt: skip
+
+
+def on_rows(basis: sp.csr_array, rows: np.ndarray, n: int) -> sp.csr_array:
+    """(n, b): rows of `basis` (k, b) at increasing `rows`, the others empty."""
+    counts = np.zeros(n, np.int64)
+    counts[rows] = np.diff(basis.indptr)
+    indptr = np.concatenate(([0], np.cumsum(counts)))
+    return sp.csr_array((basis.data, basis.indices, indptr), shape=(n, basis.shape[1]))
 
 
 def _null_projection(axes: tuple[SplineAxis, ...]) -> tuple[np.ndarray, np.ndarray]:
@@ -277,18 +330,19 @@ def _penalties(
     return pieces, pairs[:, pairs.sum(axis=0) > 0.0], constant, kept
 
 
-def _check_distinct(part: SplinePart, names: tuple[str, ...], values: list[np.ndarray]) -> None:
+def _check_distinct(part: SplinePart, group: str, names: tuple[str, ...], values: list[np.ndarray]) -> None:
     """Refuse a variable with too few values."""
     for name, x in zip(names, values, strict=True):
         distinct, least = np.unique(x).size, 3 if part.kind == "spl" else part.order + 1
         if distinct < least:
-            raise DesignError(f"'{part.label}' needs at least {least} distinct values of {name}, but there "
+            raise DesignError(f"'{group}' needs at least {least} distinct values of {name}, but there "
                               f"are {distinct}")  # fmt: skip
 
 
 def _check_polynomials(
-    part: SplinePart, names: tuple[str, ...], values: list[np.ndarray], X: sp.csc_array
-) -> None:
+    part: SplinePart, group: str, names: tuple[str, ...], values: list[np.ndarray], X: sp.csc_array,
+    inside: np.ndarray | None,
+) -> None:  # fmt: skip
     """Refuse a spline whose unpenalized polynomials are not in the fixed part."""
     powers = []
     for x in values:
@@ -297,12 +351,17 @@ def _check_polynomials(
     columns = powers[0]
     if len(powers) == 2:
         columns = np.einsum("ia,ib->iab", *powers).reshape(columns.shape[0], -1)
+    own = sp.csr_array(columns)
+    whole = own if inside is None else on_rows(own, inside, X.shape[0])
     p = X.shape[1]
-    rank = column_rank(sp.csc_array(sp.hstack([X, sp.csc_array(columns)], format="csc")))
+    rank = column_rank(sp.csc_array(sp.hstack([X, sp.csc_array(whole)], format="csc")))
     if (rank.kept >= p).any():
         wanted = "*".join(names) if part.order == 2 else " and ".join(
             f"{name} to the power of {part.order - 1}" for name in names
         )  # fmt: skip
         wanted = "an intercept" if part.order == 1 else wanted
-        raise DesignError(f"'{part.label}' is the deviation from what it does not penalize, which the fixed "
+        if part.at:
+            factors = ":".join(label_of(deparse(node)) for node in part.at)
+            wanted = f"{factors}*{wanted}" if part.order == 2 else f"{wanted} for every level of {factors}"
+        raise DesignError(f"'{group}' is the deviation from what it does not penalize, which the fixed "
                           f"part lacks; add {wanted}")  # fmt: skip

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from fastlmm_core.design.at_levels import AtFactors, at_text, outside_at, split_at_levels
 from fastlmm_core.design.bases import State
 from fastlmm_core.design.coding import Coding, code_terms
 from fastlmm_core.design.evaluation import evaluate_factor
@@ -18,12 +19,8 @@ from fastlmm_core.design.formula_parts import RandomPart
 from fastlmm_core.design.functions import names_read
 from fastlmm_core.design.grouping import (
     Axis,
-    codes_among,
-    combine_factors,
-    combined_labels,
     is_units,
     product_labels,
-    used_levels,
 )
 from fastlmm_core.design.structured_parts import GroupFactor
 from fastlmm_core.design.table import Table
@@ -91,7 +88,7 @@ class RandomTerm(Displayed):
     axes: tuple[Axis, ...]
     label: str
     at: str | None = None
-    at_factors: tuple[tuple[Node, tuple[str, ...]], ...] = ()
+    at_factors: AtFactors = ()
     options: Mapping[str, int] = field(default_factory=dict)
     incidence: tuple[tuple[Node, ...], ...] = ()
     kept: np.ndarray | None = None
@@ -170,18 +167,11 @@ class RandomTerm(Displayed):
 
     def _outside(self, table: Table) -> np.ndarray:
         """(k,) bool: rows that the term says nothing about."""
-        outside = np.zeros(table.n, dtype=bool)
         if any(is_units(node, table.names) for axis in self.axes for node in axis.nodes):
-            return ~outside
-        if self.at_factors:
-            cell = np.zeros(table.n, dtype=np.int64)
-            for node, levels in self.at_factors:
-                codes = codes_among(evaluate_factor(node, table, self.states[deparse(node)]), levels)
-                outside |= codes < 0
-                cell = cell * len(levels) + codes
-            known = cell[~outside]
-            outside[~outside] = combined_labels(known, [levels for _, levels in self.at_factors]) != self.at
-        return outside
+            return np.ones(table.n, dtype=bool)
+        if self.at is None:
+            return np.zeros(table.n, dtype=bool)
+        return outside_at(self.at_factors, self.at, table, self.states)
 
     def row_labels(self, newdata: Any) -> np.ndarray:
         """(k,) object: label of the level in every row of another table, None where it is missing."""
@@ -219,19 +209,16 @@ def build_random_terms(part: RandomPart, data: TermData) -> list[RandomTerm]:
     grouping = [(kind, node) for kind, node in columns if kind.kind != "at"]
     if not at_nodes:
         return [_build(part, data, coding, dense, grouping, None, None, ())]
-    used = [used_levels(data.groups[deparse(node)], data.rows) for node in at_nodes]
-    at_factors = tuple((node, levels) for node, (_, levels) in zip(at_nodes, used, strict=True))
-    codes, labels, _ = combine_factors([c for c, _ in used], [levels for _, levels in used])
+    at_factors, levels = split_at_levels(at_nodes, data.groups, data.rows)
     return [
-        _build(part, data, coding, dense, grouping, np.flatnonzero(codes == e), str(label), at_factors)
-        for e, label in enumerate(labels)
+        _build(part, data, coding, dense, grouping, inside, label, at_factors) for label, inside in levels
     ]
 
 
 def _build(
     part: RandomPart, data: TermData, coding: Coding, dense: np.ndarray,
     grouping: list[tuple[GroupFactor, Node | None]], inside: np.ndarray | None, at: str | None,
-    at_factors: tuple[tuple[Node, tuple[str, ...]], ...],
+    at_factors: AtFactors,
 ) -> RandomTerm:  # fmt: skip
     """The term on the rows `inside`, which are all of them without ``at()``."""
     units: list[tuple[np.ndarray | None, Node | None]] = [*incidence_units(part.incidence)] or [(None, None)]
@@ -272,9 +259,9 @@ def _build(
 def _group_at(kinds: tuple[GroupFactor, ...], at: str) -> str:
     """Label of a grouping with the level in the call of ``at()``: ``"at(site, S1):rep"``."""
     first = next(i for i, kind in enumerate(kinds) if kind.kind == "at")
-    inner = ":".join(kind.text.removeprefix("at(").removesuffix(")") for kind in kinds if kind.kind == "at")
+    inner = [kind.text.removeprefix("at(").removesuffix(")") for kind in kinds if kind.kind == "at"]
     names = [
-        f"at({inner}, {at})" if i == first else kind.text
+        at_text(inner, at) if i == first else kind.text
         for i, kind in enumerate(kinds) if i == first or kind.kind != "at"
     ]  # fmt: skip
     return ":".join(names)

@@ -6,7 +6,7 @@ line, ``at(site)`` separate parameters for each level, ``id(gen)`` the factor it
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fastlmm_core.design.covariance_names import constant
@@ -46,7 +46,7 @@ class GroupFactor:
 
 @dataclass(frozen=True)
 class SplinePart:
-    """A penalized spline, ``spl(x)``, ``ps(x)`` or ``ps(x1, x2)``.
+    """A penalized spline, ``spl(x)``, ``ps(x)`` or ``ps(x1, x2)``; ``at(env):spl(x)`` one for each level.
 
     Attributes
     ----------
@@ -60,6 +60,10 @@ class SplinePart:
     degree, order : int
         Of the B-splines, and of the differences that are penalized.
     position : int
+    curve : str
+        The label without ``at()``.
+    at : tuple of Node
+        Factors of ``at()``; each of their levels has a spline of its own.
     """
 
     label: str
@@ -69,6 +73,8 @@ class SplinePart:
     degree: int
     order: int
     position: int
+    curve: str
+    at: tuple[Node, ...] = ()
 
 
 def read_group_factor(node: Node, formula: str) -> tuple[GroupFactor, tuple[Node, ...]] | None:
@@ -133,10 +139,37 @@ def read_spline(node: Call, formula: str) -> SplinePart:
                            formula, node.position)  # fmt: skip
     degree, order = values.get("degree", 3), values.get("pord", 2)
     _check_numbers(segments, degree, order, formula, node.position)
-    label = f"{kind}({', '.join(deparse(v) for v in variables)}{option_text(tuple(given.items()))})"
+    label = label_of(f"{kind}({', '.join(map(deparse, variables))}{option_text(tuple(given.items()))})")
     return SplinePart(
-        label_of(label), kind, variables, None if automatic else segments, degree, order, node.position
+        label, kind, variables, None if automatic else segments, degree, order, node.position, label
     )
+
+
+def read_spline_at(nodes: list[Node], formula: str) -> SplinePart | None:
+    """``at(env):ps(row, col)``, by the factors of the ``:``; None where none of them is a spline.
+
+    Raises
+    ------
+    FormulaError
+        When a spline stands beside anything but ``at()``.
+    """
+    calls = [node for node in nodes if isinstance(node, Call)]
+    splines = [node for node in calls if node.function in SPLINES]
+    if not splines:
+        return None
+    others = [node for node in nodes if node is not splines[0]]
+    part, texts = read_spline(splines[0], formula), []
+    factors: list[Node] = []
+    for node in others:
+        found = read_group_factor(node, formula)
+        if found is None or found[0].kind != "at":
+            raise FormulaError(f"'{splines[0].function}()' stands as a term of its own, joined by '+', or as "
+                               f"at(env):{splines[0].function}(...), one for each environment",
+                               formula, node.position)  # fmt: skip
+        texts.append(found[0].text)
+        factors += found[1]
+    label = label_of(":".join([*texts, part.label]))
+    return replace(part, label=label, at=tuple(factors), position=min(node.position for node in nodes))
 
 
 def _check_numbers(segments: tuple[Any, ...], degree: Any, order: Any, formula: str, position: int) -> None:

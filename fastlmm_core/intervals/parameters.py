@@ -284,7 +284,7 @@ def structured_parameters(design: Any, e: StructuredEquations, scale: float) -> 
             assert levels is not None
             kind = "variance" if levels.holds_variance else "correlation"
             square = scale**2 if levels.holds_variance else 1.0
-            group = random.label if random.is_spline else random.group
+            group = random.group
             for i, name in enumerate(levels.natural_names()):
                 own_name = Parameter(f"{kind}({group}: {name})", kind, group, name)
                 out.append(natural(own_name, level, i, levels.natural, levels.natural_jacobian, square))

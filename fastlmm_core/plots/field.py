@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from ..design.at_levels import at_text
 from ..errors import DataError, OptionError, nearest_names
 from ..gate import public
 from ..options import NAME, SCALAR, having, optional
@@ -44,7 +45,8 @@ def plot_field(
     row, column : str, optional
         Columns of the positions; by default those that the model knows.
     by : str, optional
-        Column that tells trials apart; by default that of the residual's ``| env``.
+        Column that tells trials apart; by default that of the residual's ``| env``, or of ``at(env)`` of the
+        trend.
     trial : str or number, optional
         Which of them; the first by default.
     data : DataFrame, optional
@@ -72,12 +74,13 @@ def plot_field(
     figure, axes = pyplot().subplots(2, 3, figsize=(13, 7.4), layout="constrained")
     sides = (layout.row.labels, layout.column.labels)
     draw_map(axes[0, 0], layout.grid(fit.response, rows), *sides, fit.design.response, around_zero=False)
-    draw_trend(axes[0, 1], fit, layout, rows, term)
+    draw_trend(axes[0, 1], fit, layout, label, rows, term)
     draw_map(axes[0, 2], residuals, *sides, "residual")
     for ax in axes[0]:
         ax.set(xlabel=layout.column.name, ylabel=layout.row.name)
-    draw_direction(axes[1, 0], fit, layout.row, residuals, rows)
-    draw_direction(axes[1, 1], fit, layout.column, residuals.T, rows)
+    by = None if layout.by is None else at_text([layout.by.name], str(label))
+    draw_direction(axes[1, 0], fit, layout.row, residuals, by)
+    draw_direction(axes[1, 1], fit, layout.column, residuals.T, by)
     draw_faces(axes[1, 2], layout, sample_variogram(residuals))
     if label is not None:
         figure.suptitle(f"{layout.by.name if layout.by else ''} {label}", fontsize="medium")
@@ -146,8 +149,10 @@ def chosen_field(layout: FieldLayout, trial: Any) -> tuple[Any, np.ndarray]:
     raise DataError(f"'{layout.by.name}' has no level '{trial}'{nearest_names(str(trial), known)}")
 
 
-def draw_trend(ax: Axes, fit: LMMFit, layout: FieldLayout, rows: np.ndarray, term: str | None) -> None:
-    """The trend over all positions, or the fitted values of a model without one over the two directions."""
+def draw_trend(
+    ax: Axes, fit: LMMFit, layout: FieldLayout, label: Any, rows: np.ndarray, term: str | None
+) -> None:
+    """The trend over all positions of one field, or the fitted values of a model without one over both."""
     sides = (layout.row.labels, layout.column.labels)
     try:
         table = fit.trend(term, se=False)
@@ -155,6 +160,8 @@ def draw_trend(ax: Axes, fit: LMMFit, layout: FieldLayout, rows: np.ndarray, ter
         if term is not None:
             raise
         table = pd.DataFrame()
+    if layout.by is not None and layout.by.name in table:
+        table = table[table[layout.by.name].astype(str) == str(label)].drop(columns=layout.by.name)
     if list(table.columns) != [layout.row.name, layout.column.name, "trend"]:
         draw_map(ax, layout.grid(fit.fitted, rows), *sides, "fitted", around_zero=False)
         return
@@ -162,13 +169,17 @@ def draw_trend(ax: Axes, fit: LMMFit, layout: FieldLayout, rows: np.ndarray, ter
     draw_map(ax, wide.reindex(index=sides[0], columns=sides[1]).to_numpy(), *sides, "trend")
 
 
-def draw_direction(ax: Axes, fit: LMMFit, side: Direction, residuals: np.ndarray, rows: np.ndarray) -> None:
-    """BLUPs along one direction, or the mean residual (m, k) at each position where it is no random term."""
+def draw_direction(ax: Axes, fit: LMMFit, side: Direction, residuals: np.ndarray, by: str | None) -> None:
+    """BLUPs along one direction, or the mean residual (m, k) at each position where it is no random term.
+
+    `by` is the field as ``at()`` has it, ``"at(env, E1)"``.
+    """
     ax.axhline(0, color=GREY, linewidth=0.8)
     place = {str(label): i for i, label in enumerate(side.labels)}
-    plain = [t for t in fit.design.random if not t.is_spline and t.group == side.name and t.relation is None]
+    groups = (side.name, f"{by}:{side.name}")
+    plain = [t for t in fit.design.random if not t.is_spline and t.group in groups and t.relation is None]
     if plain and plain[0].columns == ("(Intercept)",):
-        own = fit.blups(side.name)
+        own = fit.blups(plain[0].group)
         at = np.array([place[str(level)] for level in own["level"]])
         ax.vlines(at, own["lower"], own["upper"], color=COLOURS[0], linewidth=1.2)
         ax.plot(at, own["estimate"], "o", color=COLOURS[0], markersize=4)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from fastlmm_core.design.columns import Column, read_column
+from fastlmm_core.design.expressions import Name
 from fastlmm_core.errors import DataError, OptionError, nearest_names
 from fastlmm_core.structures.levels.relation import LevelFactor
 
@@ -93,7 +94,8 @@ def field_layout(
         Columns of the positions; by default those of the model's residual over a field, surface, or term
         ``ar1(row):ar1(col)``.
     by : str, optional
-        Column that tells trials apart; by default that of the residual's ``| env``.
+        Column that tells trials apart; by default that of the residual's ``| env``, or of ``at(env)`` of the
+        trend.
     data : DataFrame, optional
         The table of the fit, for columns that the model does not use.
 
@@ -114,6 +116,8 @@ def field_layout(
         trials = labels_of(column_of(fit, by, data))
     elif spec.kind == "field" and spec.by is not None:
         trials = Direction(spec.by[0], np.array(spec.by[1], object), spec.by[2].astype(np.int64))
+    elif (name := fields_by(fit)) is not None:
+        trials = labels_of(column_of(fit, name, data))
     rows, columns = (positions_of(column_of(fit, name, data)) for name in (row, column))
     if rows.labels.size * columns.labels.size > LARGEST_GRID:
         size = f"{rows.labels.size} x {columns.labels.size}"
@@ -154,6 +158,17 @@ def model_positions(fit: FitFigures) -> tuple[str, str]:
             return str(names[0]), str(names[1])
     raise OptionError("the model has no positions of plots, such as ps(row, col) or ar1(row):ar1(col); give "
                       "row= and column=")  # fmt: skip
+
+
+def fields_by(fit: FitFigures) -> str | None:
+    """The column of ``at(env)`` of a surface or process over the field, where there is one."""
+    for term in fit.design.random:
+        directions = term.names if term.is_spline else autoregressions(term)
+        if term.at is not None and len(directions) == 2 and len(term.at_factors) == 1:
+            node = term.at_factors[0][0]
+            if isinstance(node, Name):
+                return node.name
+    return None
 
 
 def autoregressions(term: Any) -> list[LevelFactor]:

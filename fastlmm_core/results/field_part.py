@@ -21,14 +21,16 @@ class FieldPart(FixedPart):
         Parameters
         ----------
         term : str, optional
-            Spline or term of ``ar1()``; by default the surface, else the process, else a curve.
+            Spline or term of ``ar1()``; by default the surface, else the process, else a curve. Of
+            ``at(env):ps(row, col)`` all environments, or one: ``"at(env, E1):ps(row, col)"``.
         se : bool
 
         Returns
         -------
         DataFrame
-            Positions, trend, se. Of a spline the trend is its deviation with the polynomials in its variables
-            that the fixed part has, less their mean over the plots; of a process its BLUPs.
+            Factors of ``at()``, positions, trend, se. Of a spline the trend is its deviation with the
+            polynomials in its variables that the fixed part has, less their mean over its plots; of a process
+            its BLUPs.
 
         Raises
         ------

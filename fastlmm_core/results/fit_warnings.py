@@ -46,7 +46,7 @@ def collect_warnings(
                 f"of about 16 digits in the data {round(15.5 + np.log10(added))} reach these estimates"
             )
         )
-    splines = Counter(term.label for term in design.random if term.is_spline)
+    splines = Counter(term.group for term in design.random if term.is_spline)
     found += [
         ConfoundedWarning(
             f"'{label}' stands in the formula {times} times: the data tell only the sum of these curves; "

@@ -96,8 +96,10 @@ def trend_at_plots(
         table = trend_table(fit, se=False)
     except FastLMMError:
         return unknown
-    if list(table.columns) != [*position, "trend"]:
+    fields = list(table.columns[:-3])  # of at(env)
+    if list(table.columns[-3:]) != [*position, "trend"] or not set(fields) <= set(fit.design.frame):
         return unknown
-    at = {(plain(r), plain(c)): t for r, c, t in table.itertuples(index=False)}
-    places = zip(np.asarray(out["row"], object)[rows], np.asarray(out["column"], object)[rows], strict=True)
-    return np.array([at.get((plain(r), plain(c)), np.nan) for r, c in places])
+    at = {tuple(map(plain, place)): trend for *place, trend in table.itertuples(index=False)}
+    keys = [np.asarray(fit.design.frame[name], object) for name in fields]
+    keys += [np.asarray(out[side], object)[rows] for side in ("row", "column")]
+    return np.array([at.get(tuple(map(plain, place)), np.nan) for place in zip(*keys, strict=True)])

@@ -163,7 +163,7 @@ def _spline_block(solution: StructuredSolution, k: int, random: Any) -> Componen
     slopes = np.zeros((e.n_theta, len(variances)))
     slopes[level] = solution.sigma2 * term.levels.natural_jacobian(theta)
     return ComponentBlock(
-        random.label, None, random.label, "spline", list(random.names), len(variances), None, slopes,
+        random.label, random.at, random.group, "spline", list(random.names), len(variances), None, slopes,
         {"variances": variances, "effective_dim": effective},
     )  # fmt: skip
 

@@ -335,7 +335,7 @@ def correlation_notes(fit: RandomPart) -> list[str]:
 def segment_notes(fit: RandomPart) -> list[str]:
     """Segments of the splines that left them to the data."""
     splines = [term for term in fit.design.random if term.is_spline and term.chosen_segments]
-    return [f"{term.label}: {' x '.join(map(str, term.chosen_segments))} segments." for term in splines]
+    return [f"{term.group}: {' x '.join(map(str, term.chosen_segments))} segments." for term in splines]
 
 
 def _component(components: pd.DataFrame, first: str, second: str | None) -> pd.Series:

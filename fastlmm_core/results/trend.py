@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from fastlmm_core.design.expressions import Name, label_of
+from fastlmm_core.design.expressions import Name, deparse, label_of
 from fastlmm_core.design.sparse_columns import rowwise_product
 from fastlmm_core.errors import OptionError, nearest_names
 from fastlmm_core.results.blups import blup_table, user_effects
@@ -23,10 +24,14 @@ if TYPE_CHECKING:
 
 def trend_table(fit: FitFigures, term: str | None = None, se: bool = True) -> pd.DataFrame:
     """See ``LMMFit.trend``."""
-    k = trend_term(fit, term)
-    if fit.design.random[k].is_spline:
-        return spline_trend(fit, k, se)
-    return process_trend(fit, k, se)
+    tables = []
+    for k in trend_terms(fit, term):
+        own = fit.design.random[k]
+        table = spline_trend(fit, k, se) if own.is_spline else process_trend(fit, k, se)
+        for place, (name, level) in enumerate(at_values(fit, own)):
+            table.insert(place, name, level)
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True) if len(tables) > 1 else tables[0]
 
 
 def has_trend(fit: FitFigures) -> bool:
@@ -34,8 +39,22 @@ def has_trend(fit: FitFigures) -> bool:
     return any(term.is_spline or autoregressions(term) for term in fit.design.random)
 
 
-def trend_term(fit: FitFigures, name: str | None) -> int:
-    """Place of the random term that is the trend: a surface before a process before a curve.
+def at_values(fit: FitFigures, term: Any) -> list[tuple[str, Any]]:
+    """(column, level) of the factors of ``at()`` a term belongs to, numbers where the column has numbers."""
+    if term.at is None:
+        return []
+    rows = np.flatnonzero(term.codes >= 0) if not term.is_spline else term.inside
+    out = []
+    for node, _ in term.at_factors:
+        name = label_of(deparse(node))
+        out.append((name, fit.design.frame[name].iloc[rows[0]] if isinstance(node, Name) else term.at))
+    return out
+
+
+def trend_terms(fit: FitFigures, name: str | None) -> list[int]:
+    """Places of the random terms that are the trend: a surface before a process before a curve.
+
+    One, or those of all levels of ``at()`` where `name` is none of one level.
 
     Raises
     ------
@@ -51,7 +70,10 @@ def trend_term(fit: FitFigures, name: str | None) -> int:
         raise OptionError("the model has no trend such as ps(row, col) or (1 | ar1(row):ar1(col))" + beside)
 
     if name is not None:
-        known = {terms[k].group: k for k in trends}
+        known = {terms[k].group: [k] for k in trends}
+        for k in trends:
+            if terms[k].at is not None:
+                known.setdefault(terms[k].label, [j for j in trends if terms[j].label == terms[k].label])
         if label_of(name) not in known:
             raise OptionError(f"term='{name}' is not a spline or autoregressive term of the model"
                               f"{nearest_names(name, known)}")  # fmt: skip
@@ -60,7 +82,10 @@ def trend_term(fit: FitFigures, name: str | None) -> int:
     def rank(k: int) -> int:
         return (2 if len(terms[k].names) == 1 else 0) if terms[k].is_spline else 1
 
-    return min(trends, key=rank)
+    first = min(trends, key=rank)
+    if terms[first].at is None:
+        return [first]
+    return [k for k in trends if terms[k].label == terms[first].label]
 
 
 def process_trend(fit: FitFigures, k: int, se: bool) -> pd.DataFrame:
@@ -82,19 +107,21 @@ def process_trend(fit: FitFigures, k: int, se: bool) -> pd.DataFrame:
 
 
 def spline_trend(fit: FitFigures, k: int, se: bool) -> pd.DataFrame:
-    """Unpenalized polynomials and B w of a spline less their mean over the plots, at all positions."""
+    """Unpenalized polynomials and B w of a spline less their mean over its plots, at all positions."""
     term: SplineTerm = fit.design.random[k]
     if not all(isinstance(node, Name) for node in term.nodes):
-        raise OptionError(f"the trend '{term.label}' is one of expressions; write columns into the table")
-    at = [positions_of(column_of(fit, name, None)) for name in term.names]
+        raise OptionError(f"the trend '{term.group}' is one of expressions; write columns into the table")
+    inside = np.arange(fit.nobs) if term.inside is None else term.inside
+    columns = [column_of(fit, name, None) for name in term.names]
+    at = [positions_of(replace(column, values=column.values[inside])) for column in columns]
     grid = np.meshgrid(*(own.labels for own in at), indexing="ij")
     positions = {name: values.ravel() for name, values in zip(term.names, grid, strict=True)}
     bases = [
         axis.basis(np.asarray(x, float)) for axis, x in zip(term.axes_of, positions.values(), strict=True)
     ]
     basis = sp.csr_array(reduce(lambda first, second: rowwise_product(second, first), bases)[:, term.kept])
-    centred = basis.toarray() - term.basis.mean(axis=0)
-    K = polynomial_rows(fit, term, positions)
+    centred = basis.toarray() - term.basis[inside].mean(axis=0)
+    K = polynomial_rows(fit, term, positions, inside)
     value = K @ fixed_coefficients_beside(fit, [k]) + centred @ user_effects(fit, k)[:, 0]
     out = pd.DataFrame({**positions, "trend": value})
     if se:
@@ -103,15 +130,21 @@ def spline_trend(fit: FitFigures, k: int, se: bool) -> pd.DataFrame:
     return out
 
 
-def polynomial_rows(fit: FitFigures, term: SplineTerm, positions: dict[str, np.ndarray]) -> sp.csr_array:
-    """Rows (g, p_full) of the fixed terms in the spline's variables alone, less their mean over the plots."""
+def polynomial_rows(
+    fit: FitFigures, term: SplineTerm, positions: dict[str, np.ndarray], inside: np.ndarray
+) -> sp.csr_array:
+    """Rows (g, p_full) of the fixed terms in the spline's variables alone, less their mean over its plots.
+
+    Beside ``at(env)`` those in env and the variables too.
+    """
     design = fit.design
     count = next(iter(positions.values())).size
-    first = design.frame.iloc[np.zeros(count, np.int64)].reset_index(drop=True)
-    mine = [own.columns for own in design.terms if set(own.variables) <= set(term.names)]
+    frame = design.frame
+    first = frame.iloc[np.full(count, inside[0])].reset_index(drop=True)
+    mine = [own.columns for own in design.terms if set(own.variables) <= set(term.group_variables)]
     keep = np.zeros(len(design.column_names))
     if mine:
         keep[np.concatenate(mine)] = 1.0
     X = design.fixed_matrix(first.assign(**positions))
-    mean = np.asarray(design.fixed_matrix(design.frame).mean(axis=0)).ravel()
+    mean = np.asarray(design.fixed_matrix(frame.iloc[inside]).mean(axis=0)).ravel()
     return sp.csr_array((X.toarray() - mean) * keep)

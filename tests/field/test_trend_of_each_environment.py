@@ -1,0 +1,184 @@
+"""``at(env):ps(row, col)``: a surface for every environment, by separate fits and by dense V."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from fields import dense_criterion, incidence, made_field, process_field, surface_factors
+
+from fastlmm_core import fit_batch, lmm, plots
+from fastlmm_core.design.field_trend import add_field_trend
+from fastlmm_core.errors import DataError, DesignError, FormulaError, OptionError
+
+SIZES = {"E1": (9, 12), "E2": (8, 10), "E3": (10, 9)}
+
+
+@pytest.fixture(scope="module")
+def trials():
+    """Three fields of their own sizes, genotypes in common."""
+    own = [
+        made_field(*size, seed=k, lost=0.1, genotypes=18).assign(env=env)
+        for k, (env, size) in enumerate(SIZES.items(), start=3)
+    ]
+    return pd.concat(own, ignore_index=True).sample(frac=1.0, random_state=1).reset_index(drop=True)
+
+
+@pytest.fixture(scope="module")
+def apart(trials):
+    """Nothing in common: one fit that falls into three."""
+    return lmm("yield ~ 1 + (1 | at(env):gen)", trials, field_trend="ps | env", residual="units | env")
+
+
+@pytest.fixture(scope="module")
+def alone(trials):
+    return {
+        env: lmm("yield ~ (1 | gen)", own.reset_index(drop=True), field_trend="ps")
+        for env, own in trials.groupby("env")
+    }
+
+
+def test_environments_that_share_nothing_are_fits_of_their_own(apart, alone):
+    assert apart.criterion == pytest.approx(sum(fit.criterion for fit in alone.values()), abs=1e-6)
+    joint = apart.variance_components
+    edf = apart.effective_dimensions
+    for env, fit in alone.items():
+        own = fit.variance_components
+        for group in ("gen", "row", "col", "ps(row, col, nseg=auto)"):
+            mine = joint[joint["group"] == f"at(env, {env}):{group}"]["estimate"].to_numpy()
+            expected = own[own["group"] == group]["estimate"].to_numpy()
+            assert mine == pytest.approx(expected, rel=1e-3, abs=2e-5)
+            mine = edf[edf["group"] == f"at(env, {env}):{group}"]["edf"].to_numpy()
+            expected = fit.effective_dimensions.query("group == @group")["edf"].to_numpy()
+            assert mine == pytest.approx(expected, abs=2e-3)
+
+
+def test_the_trend_is_that_of_every_environment(apart, alone):
+    table = apart.trend()
+    assert list(table.columns) == ["env", "row", "col", "trend", "se"]
+    assert table["env"].unique().tolist() == list(SIZES)
+    for env, fit in alone.items():
+        own, expected = table[table["env"] == env], fit.trend()
+        assert (own[["row", "col"]].to_numpy() == expected[["row", "col"]].to_numpy()).all()
+        np.testing.assert_allclose(own["trend"], expected["trend"], atol=2e-4)
+        np.testing.assert_allclose(own["se"], expected["se"], atol=2e-4)
+        one = apart.trend(f"at(env, {env}):ps(row, col, nseg=auto)")
+        pd.testing.assert_frame_equal(one, own.reset_index(drop=True), check_dtype=False)
+
+
+def test_new_plots_are_predicted_in_their_environment(apart, alone):
+    new = pd.DataFrame({"env": ["E2", "E3", "E1"], "row": [2.5, 9, 1], "col": [3, 4.5, 12],
+                        "gen": ["g03", "g07", "g11"]})  # fmt: skip
+    # the row of E2 is no level of its random rows
+    table = apart.predict(new, se=True, allow_new_levels=True)
+    for k, env in enumerate(new["env"]):
+        own = alone[env].predict(new.iloc[[k]], se=True, allow_new_levels=True)
+        assert table["prediction"].iloc[k] == pytest.approx(own["prediction"].iloc[0], abs=1e-4)
+        assert table["se"].iloc[k] == pytest.approx(own["se"].iloc[0], abs=1e-4)
+
+
+def test_genotypes_in_common_are_the_dense_optimum(trials):
+    fit = lmm("yield ~ env*row*col + (1 | gen) + at(env):ps(row, col, nseg=(4, 3))", trials)
+    n = len(trials)
+    row, col = (trials[name].to_numpy(float) for name in ("row", "col"))
+    E = incidence(trials["env"])
+    X = np.hstack([E * x[:, None] for x in (np.ones(n), row, col, row * col)])
+    Z = incidence(trials["gen"])
+    surfaces = []
+    for env in SIZES:
+        own = trials["env"] == env
+        pairs, F = surface_factors(trials[own], (4, 3))
+        whole = np.zeros((n, F.shape[1]))
+        whole[own.to_numpy()] = F
+        surfaces.append((pairs, whole))
+
+    def criterion(values):
+        V = values[0] * Z @ Z.T + values[-1] * np.eye(n)
+        for k, (pairs, F) in enumerate(surfaces):
+            first, second = values[1 + 2 * k : 3 + 2 * k]
+            V += (F / (pairs[0] / first + pairs[1] / second)) @ F.T
+        return dense_criterion(trials["yield"].to_numpy(), X, V)
+
+    values = fit.variance_components["estimate"].to_numpy()
+    assert fit.converged and values.size == 8
+    # the columns of X here are sums of the fit's with determinant 1
+    assert fit.criterion == pytest.approx(criterion(values), abs=1e-6)
+    for k in range(values.size):
+        for factor in (0.8, 1.25):
+            moved = values.copy()
+            moved[k] *= factor
+            assert criterion(moved) > criterion(values) - 1e-6  # what the bound of a variance costs
+
+
+def test_curves_of_one_variable(trials):
+    fit = lmm("yield ~ env*row + at(env):spl(row)", trials, residual="units | env")
+    own = [lmm("yield ~ row + spl(row)", part.reset_index(drop=True)) for _, part in trials.groupby("env")]
+    assert fit.criterion == pytest.approx(sum(each.criterion for each in own), abs=1e-6)
+    assert list(fit.trend().columns) == ["env", "row", "trend", "se"]
+
+
+def test_a_process_of_each_environment_has_its_own_trend():
+    fields = {env: process_field(seed=k, lost=0.1).assign(env=env) for k, env in enumerate(("A", "B"))}
+    table = pd.concat(fields.values(), ignore_index=True)
+    fit = lmm("yield ~ env", table, field_trend="ar1(row, col, nugget=TRUE) | env", residual="units | env")
+    trend = fit.trend()
+    assert list(trend.columns) == ["env", "row", "col", "trend", "se"]
+    for env, own in fields.items():
+        alone = lmm("yield ~ 1", own, field_trend="ar1(row, col, nugget=TRUE)")
+        expected = alone.trend()
+        mine = trend[trend["env"] == env]
+        np.testing.assert_allclose(mine["trend"], expected["trend"], atol=1e-4)
+
+
+def test_the_option_writes_a_formula():
+    parsed, residual = add_field_trend("yield ~ (1 | gen)", "units", "ps(range, bed, nseg=(4, 5)) | site")
+    assert parsed.text == (
+        "yield ~ (1 | gen) + site*range*bed + (1 | at(site):range) + (1 | at(site):bed) + "
+        "at(site):ps(range, bed, nseg=(4, 5))"
+    )
+    assert residual == "units"
+    parsed, residual = add_field_trend("yield ~ (1 | gen)", "units", "ar1 | site")
+    assert (parsed.text, residual) == ("yield ~ (1 | gen)", "ar1(row):ar1(col) | site")
+    with pytest.raises(OptionError, match="one column after"):
+        add_field_trend("yield ~ 1", "units", "ps | site:year")
+
+
+def test_maps_show_the_environment_asked_for(apart, trials):
+    figure = plots.plot_field(apart, trial="E2")
+    assert "E2" in figure.get_suptitle()
+    shown = np.ma.filled(figure.axes[1].images[0].get_array().astype(float), np.nan)
+    expected = apart.trend("at(env, E2):ps(row, col, nseg=auto)").pivot(
+        index="row", columns="col", values="trend"
+    )
+    np.testing.assert_allclose(shown[: SIZES["E2"][0], : SIZES["E2"][1]], expected.to_numpy())
+    assert np.isfinite(shown).sum() == expected.size  # the largest field has more rows and columns
+
+
+def test_a_batch_over_years_takes_it(trials):
+    twice = pd.concat([trials.assign(year=2001), trials.assign(year=2002)], ignore_index=True)
+    formula = "yield ~ env*row*col + (1 | gen) + at(env):ps(row, col, nseg=(3, 3))"
+    batch = fit_batch(twice, formula, by="year", blups="gen", progress=False)
+    fit = lmm(formula, trials)
+    assert batch.fits["criterion"].to_numpy() == pytest.approx(fit.criterion, abs=1e-7)
+    assert "edf_at(env, E3):ps(row, col, nseg=(3, 3)).col" in batch.fits
+
+
+@pytest.mark.parametrize(
+    ("formula", "error", "words"),
+    [
+        ("yield ~ row*col + at(env):ps(row, col)", DesignError, r"add env\*row\*col"),
+        ("yield ~ env*row + gen:spl(row)", FormulaError, r"at\(env\):spl"),
+        ("yield ~ env*row + at(env):spl(row, col)", FormulaError, "takes one variable"),
+        ("yield ~ env*row + at(enw):spl(row)", FormulaError, "column 'enw' is not in the data"),
+        ("yield ~ env*half + at(env):spl(half)", DesignError, r"at\(env, E2\):spl\(half\)' needs at least 3"),
+    ],
+)
+def test_what_cannot_be_is_said(trials, formula, error, words):
+    half = np.where(trials["env"] == "E2", 1, trials["row"])
+    with pytest.raises(error, match=words):
+        lmm(formula, trials.assign(half=half))
+
+
+def test_new_plots_beyond_the_field_are_refused(apart):
+    new = pd.DataFrame({"env": ["E2"], "row": [10], "col": [3], "gen": ["g03"]})
+    with pytest.raises(DataError, match=r"at\(env, E2\):ps.*row = 10.*beyond"):
+        apart.predict(new, allow_new_levels=True)
+    assert np.isfinite(apart.predict(new.assign(env="E3", col=9))[0])  # its field has ten rows
