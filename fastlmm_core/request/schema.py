@@ -182,7 +182,7 @@ REQUEST = record(
         "factors": _said(list_of(NAME), "columns that are labels, as they are written"),
         **READING,
         "residual": _said(NAME, "covariance of the residuals, 'us(visit | subject)'", default="units"),
-        "field_trend": _said(NAME, "trend over the plots of a field: 'ps', 'ar1', 'ps(range, bed)', 'ps | env'"),
+        "field_trend": _said(NAME, "trend of a field: 'ps', 'ar1', 'ps(range, bed)', 'ps | env'"),
         # relationships say their own keys, held parameters are numbers or matrices
         "relationships": _said(table_of(table_of(ANY)), "{name: {'type': 'pedigree', 'file': ..}}"),
         "fixed_parameters": _said(table_of(ANY), "variances held, {'vm(calf, A)': [[20.0]]}"),
