@@ -170,7 +170,10 @@ class _Traces:
         sums = piece_sums(self.model, N) + e.residual.quadratics(point.residual)
         H[residual, residual] += e.residual.second_derivatives(theta, sums)
         slopes = e.residual.coefficients(theta)[1]
-        S = [dense_pieces(self.model, np.asarray(e.G_pieces @ slope)) @ self.FX for slope in slopes]
+        if e.residual.n_pieces == 1:  # G is a multiple of it
+            S = [slope[0] / e.residual.coefficients(theta)[0][0] * self.S for slope in slopes]
+        else:
+            S = [dense_pieces(self.model, np.asarray(e.G_pieces @ slope)) @ self.FX for slope in slopes]
         Z = [e.gather(point.loadings, own) for own in S]
         H[residual, residual] -= _contract(np.array(Z), np.array(Z))
         for k in self.terms:
