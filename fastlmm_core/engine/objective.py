@@ -81,7 +81,7 @@ def evaluate(
     log_R, _ = e.residual.log_determinant(own)
     if not np.isfinite(log_R):
         return _failed_at(theta)
-    c_R, _ = e.residual.coefficients(own)
+    c_R = e.residual.piece_coefficients(own)
     precision = e.residual.row_precision(own)
     if precision is None:
         precision = e.row_precision.at(c_R)
@@ -207,9 +207,8 @@ def gradient_at(
     M = np.zeros_like(point.G)
     spread_inverse(C_inv, *sides, point.loadings, M)
     own = e.slices[1]
-    _, jacobian = e.residual.coefficients(theta[own])
     pieces = np.asarray(e.G_pieces.T @ (e.natural.both_triangles(M))) + e.residual.quadratics(point.residual)
-    gradient[own] = jacobian @ pieces + e.residual.log_determinant(theta[own])[1]
+    gradient[own] = e.residual.gradient(theta[own], pieces)
     return gradient, N
 
 
@@ -285,8 +284,7 @@ def information_parts(
     conditional = prior_inverse_form(e, theta, g)
     if residual:
         own = e.slices[1]
-        pieces = e.residual.coefficients(theta[own])[1]
-        projected, form = e.residual.score_products(theta[own], pieces, point.residual, e.matrix)
+        projected, form = e.residual.chart_products(theta[own], point.residual, e.matrix)
         G_natural[:, own] -= projected
         cross = natural.T @ projected
         D[:, own] -= cross

@@ -111,8 +111,8 @@ def unpack_lower(packed, at, v, out):
 
 
 @kernel
-def differentiate_patterns(patterns, coefficients, slopes, place, jacobian, gradient):
-    """Derivatives of the entries of R_g^-1 (t, pieces) and of sum log |R_g| over subjects (t,), into zeros.
+def differentiate_patterns(patterns, coefficients, slopes, place, jacobian):
+    """Derivatives of the entries of R_g^-1 (t, pieces), into zeros.
 
     `slopes` (t, m, m) are dSigma of the arm that a parameter belongs to, whose parameters are
     `place[arm]:place[arm + 1]`.
@@ -121,10 +121,8 @@ def differentiate_patterns(patterns, coefficients, slopes, place, jacobian, grad
     inverse, part = np.empty((m, m)), np.empty((m, m))
     for g in range(patterns.arm.size):
         start, v = patterns.seen_ptr[g], patterns.seen_ptr[g + 1] - patterns.seen_ptr[g]
-        count = (patterns.row_ptr[g + 1] - patterns.row_ptr[g]) // v
         unpack_lower(coefficients, patterns.first[g], v, inverse)
         for t in range(place[patterns.arm[g]], place[patterns.arm[g] + 1]):
-            trace = 0.0
             for a in range(v):
                 for b in range(v):
                     part[a, b] = 0.0
@@ -134,9 +132,6 @@ def differentiate_patterns(patterns, coefficients, slopes, place, jacobian, grad
                     if slope != 0.0:
                         for a in range(v):
                             part[a, b] += inverse[a, k] * slope
-            for a in range(v):
-                trace += part[a, a]
-            gradient[t] += count * trace
             at = patterns.first[g]
             for a in range(v):
                 row = jacobian[t, at : at + a + 1]

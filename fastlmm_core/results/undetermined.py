@@ -9,8 +9,7 @@ import numpy as np
 from fastlmm_core.design import Design
 from fastlmm_core.design.random_terms import RandomTerm
 from fastlmm_core.design.residual import ResidualSpec
-from fastlmm_core.engine.information import average_matrix
-from fastlmm_core.engine.parameters import chart_directions
+from fastlmm_core.engine.objective import average_information
 from fastlmm_core.engine.second_derivatives import flat_rotations
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import name_list
@@ -81,7 +80,7 @@ def _of_combinations(design: Design, solved: StructuredSolution) -> Iterator[str
     at = np.flatnonzero(solved.free)
     if solved.factor.flops > SMALL_FLOPS or not 1 < at.size <= MOST_PARAMETERS:
         return
-    matrix = average_matrix(solved, chart_directions(solved))
+    matrix = average_information(solved.equations, solved.factor, solved.point)[np.ix_(at, at)]
     turns = flat_rotations(solved.equations, solved.theta, at)
     moving = np.diag(matrix) > NOT_MOVING * np.diag(matrix).max()
     if len(turns) or not np.isfinite(matrix).all():

@@ -103,15 +103,21 @@ class ResidualStructure(ABC):
         """What second derivatives of R add to the average information (t, t), where it is known."""
         return np.zeros((self.n_theta, self.n_theta))
 
+    def piece_coefficients(self, theta: np.ndarray) -> np.ndarray:
+        """c (b,) alone."""
+        return self.coefficients(theta)[0]
+
+    def gradient(self, theta: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """d(sum_b weights_b c_b + log|R|) / dtheta (t,), for weights (b,)."""
+        return np.asarray(self.coefficients(theta)[1] @ weights + self.log_determinant(theta)[1])
+
     def second_derivatives(self, theta: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """d2(sum_b weights_b c_b + log|R|) / dtheta dtheta' (t, t), for weights (b,)."""
-
-        def gradient(moved: np.ndarray) -> np.ndarray:
-            return self.coefficients(moved)[1] @ weights + self.log_determinant(moved)[1]
-
         # R^-1 changes by its own size where a standard deviation does
         unit = np.maximum(np.abs(theta), min(1.0, float(np.sqrt(self.variances(theta).min()))))
-        return differentiate(gradient, theta, np.arange(self.n_theta), unit)
+        return differentiate(
+            lambda moved: self.gradient(moved, weights), theta, np.arange(self.n_theta), unit
+        )
 
     @abstractmethod
     def multiply_covariance(self, theta: np.ndarray, V: np.ndarray) -> np.ndarray:
@@ -177,6 +183,12 @@ class ResidualStructure(ABC):
         None where D_t R D_u is no sum of pieces.
         """
         return None
+
+    def chart_products(
+        self, theta: np.ndarray, E: np.ndarray, matrix: sp.csr_array
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """`score_products` of the derivatives in theta."""
+        return self.score_products(theta, self.coefficients(theta)[1], E, matrix)
 
     def score_products(
         self, theta: np.ndarray, pieces: np.ndarray, E: np.ndarray, matrix: sp.csr_array

@@ -92,14 +92,14 @@ class PatternCovariance:
     coefficients : (pieces,)
         Entries of the inverses.
     log_determinants : (G,)
-    derivatives : ((t, pieces), (t,)) or None
-        Of the coefficients and of log |R|, once they were asked for.
+    derivatives : (t, pieces) or None
+        Of the coefficients, once they were asked for.
     """
 
     sigma: np.ndarray
     coefficients: np.ndarray
     log_determinants: np.ndarray
-    derivatives: tuple[np.ndarray, np.ndarray] | None = None
+    derivatives: np.ndarray | None = None
 
 
 def factorize_patterns(patterns: Patterns, sigma: list[np.ndarray]) -> PatternCovariance | None:

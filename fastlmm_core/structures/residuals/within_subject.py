@@ -19,6 +19,12 @@ from fastlmm_core.kernels.visit_products import (
     sum_squares,
     sum_visit_products,
 )
+from fastlmm_core.kernels.visit_scores import (
+    fill_precision_products,
+    subtract_weighted_precisions,
+    sum_precisions,
+    sum_scaled_products,
+)
 from fastlmm_core.structures.residuals.base import PieceEntries, ResidualStructure, block_names
 from fastlmm_core.structures.residuals.visit_patterns import (
     PatternCovariance,
@@ -144,6 +150,34 @@ class WithinSubjectResiduals(ResidualStructure):
             out.append(structure.start(correlation * np.outer(unit * sd, unit * sd)))
         return np.concatenate(out)
 
+    def chart_products(
+        self, theta: np.ndarray, E: np.ndarray, matrix: sp.csr_array
+    ) -> tuple[np.ndarray, np.ndarray]:
+        m, arms, q = len(self.visit_levels), len(self.structures), matrix.shape[1]
+        if m**4 > PATTERN_NUMBERS or arms * m * m * q > PATTERN_NUMBERS:
+            return super().chart_products(theta, E, matrix)
+        at, scaled, squares = self._at(theta), self.root * E, self._squares(E)
+        W = (matrix.indptr.astype(np.int64), matrix.indices.astype(np.int64), matrix.data)
+        products = np.zeros((arms, m, m, q))
+        sum_scaled_products(self.arrays, at.coefficients, W, self.root, scaled, products)
+        pairs = np.zeros((arms, m * m, m * m))
+        step = max(1, int(PATTERN_NUMBERS / (m * m)))
+        for lo in range(0, len(self.patterns), step):
+            hi = min(lo + step, len(self.patterns))
+            left, right = np.zeros((2, hi - lo, m * m))
+            fill_precision_products(self.arrays, lo, hi, at.coefficients, squares, left, right)
+            for arm in range(arms):
+                own = self.arrays.arm[lo:hi] == arm
+                pairs[arm] += left[own].T @ right[own]
+        sides, form = np.empty((q, self.n_theta)), np.zeros((self.n_theta, self.n_theta))
+        for arm, slopes in enumerate(self._slopes(theta)):
+            place, flat = self._place(arm), slopes.reshape(len(slopes), m * m)
+            sides[:, place] = -(products[arm].reshape(m * m, q).T @ flat.T)
+            # tr(S_t A S_u B) of pairs A (a, b) and B (c, d)
+            turned = pairs[arm].reshape(m, m, m, m).transpose(3, 0, 1, 2).reshape(m * m, m * m)
+            form[place, place] = flat @ turned @ flat.T
+        return sides, 0.5 * (form + form.T)
+
     def score_products(
         self, theta: np.ndarray, pieces: np.ndarray, E: np.ndarray, matrix: sp.csr_array
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -213,22 +247,43 @@ class WithinSubjectResiduals(ResidualStructure):
 
     def coefficients(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         at = self._at(theta)
-        return at.coefficients, self._derivatives(theta, at)[0]
+        return at.coefficients, self._derivatives(theta, at)
+
+    def piece_coefficients(self, theta: np.ndarray) -> np.ndarray:
+        return self._at(theta).coefficients
 
     def log_determinant(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
         try:
             at = self._at(theta)
         except np.linalg.LinAlgError:
             return np.inf, np.zeros(self.n_theta)
-        return float(self._counts @ at.log_determinants) - self.log_weights, self._derivatives(theta, at)[1]
+        return float(self._counts @ at.log_determinants) - self.log_weights, self._by_slopes(
+            theta, self._sum_of_precisions(at)
+        )
 
-    def _derivatives(self, theta: np.ndarray, at: PatternCovariance) -> tuple[np.ndarray, np.ndarray]:
-        """Of the coefficients (n_theta, b) and of log |R| (n_theta,)."""
+    def gradient(self, theta: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        at = self._at(theta)
+        total = self._sum_of_precisions(at)
+        subtract_weighted_precisions(self.arrays, at.coefficients, np.ascontiguousarray(weights), total)
+        return self._by_slopes(theta, total)
+
+    def _sum_of_precisions(self, at: PatternCovariance) -> np.ndarray:
+        """R_g^-1 of all subjects in the places of their visits (arms, m, m)."""
+        out = np.zeros_like(at.sigma)
+        sum_precisions(self.arrays, at.coefficients, out)
+        return out
+
+    def _by_slopes(self, theta: np.ndarray, total: np.ndarray) -> np.ndarray:
+        """<dSigma_t, total> (n_theta,) of the arm of every parameter."""
+        pairs = zip(self._slopes(theta), total, strict=True)
+        return np.concatenate([np.tensordot(slopes, own, axes=2) for slopes, own in pairs])
+
+    def _derivatives(self, theta: np.ndarray, at: PatternCovariance) -> np.ndarray:
+        """Of the coefficients (n_theta, b)."""
         if at.derivatives is None:
-            jacobian, gradient = np.zeros((self.n_theta, self.n_pieces)), np.zeros(self.n_theta)
+            at.derivatives = np.zeros((self.n_theta, self.n_pieces))
             slopes = np.concatenate(self._slopes(theta))
-            differentiate_patterns(self.arrays, at.coefficients, slopes, self.first, jacobian, gradient)
-            at.derivatives = jacobian, gradient
+            differentiate_patterns(self.arrays, at.coefficients, slopes, self.first, at.derivatives)
         return at.derivatives
 
     def row_precision(self, theta: np.ndarray) -> PatternPrecision:
