@@ -319,4 +319,4 @@ def as_factor(column: Column) -> Column:
     else:
         found, inverse = np.unique(column.values, return_inverse=True)
         codes = inverse.astype(np.int32)
-    return Column(column.name, codes, tuple(number_text(value) for value in found))
+    return Column(column.name, codes, tuple(map(number_text, found.tolist())))

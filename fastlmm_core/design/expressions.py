@@ -269,6 +269,8 @@ def number_text(value: float) -> str:
     """A number as R prints it with 15 significant digits: ``1``, ``0.5``, ``1e+05``."""
     if not math.isfinite(value):
         return "NA" if math.isnan(value) else ("Inf" if value > 0 else "-Inf")
+    if abs(value) < 1e5 and value == int(value):  # most levels: no shorter with an exponent
+        return str(int(value))
     fixed, scientific = f"{value:.15g}", f"{value:.14e}"
     mantissa, exponent = scientific.split("e")
     mantissa = mantissa.rstrip("0").rstrip(".")

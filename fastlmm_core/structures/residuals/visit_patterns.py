@@ -6,6 +6,7 @@ of the pieces: per pattern they are products of (v, v) matrices, however many su
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -63,6 +64,30 @@ class VisitPattern:
         out = np.zeros((self.seen.size,) * 2)
         out[a, b] = 0.5 * values[self.pieces]
         return out + out.T
+
+
+def subjects_by_pattern(
+    subjects: np.ndarray, visits: np.ndarray, arms: np.ndarray
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Arm, visits (v,) and rows (subjects, v) of every pattern, in the order of their first subjects.
+
+    Parameters
+    ----------
+    subjects, visits, arms : (n,) int64
+        Codes of the rows; no subject has a visit twice.
+    """
+    order = np.lexsort((visits, subjects))
+    starts = np.flatnonzero(np.r_[True, np.diff(subjects[order]) != 0])
+    sizes = np.diff(np.append(starts, order.size))
+    seen = np.zeros((starts.size, int(visits.max()) + 1), bool)
+    seen[np.repeat(np.arange(starts.size), sizes), visits[order]] = True
+    keys = np.column_stack([arms[order[starts]], np.packbits(seen, axis=1)])
+    _, first, number = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+    of_pattern = np.split(np.argsort(number, kind="stable"), np.cumsum(np.bincount(number))[:-1])
+    for g in np.argsort(first):
+        at = starts[of_pattern[g]]
+        rows = order[at[:, None] + np.arange(sizes[first[g]])]
+        yield int(arms[rows[0, 0]]), visits[rows[0]], rows
 
 
 def pattern_arrays(patterns: list[VisitPattern]) -> Patterns:

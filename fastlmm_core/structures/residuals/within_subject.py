@@ -32,6 +32,7 @@ from fastlmm_core.structures.residuals.visit_patterns import (
     VisitPattern,
     factorize_patterns,
     pattern_arrays,
+    subjects_by_pattern,
 )
 
 # Numbers that sums over the subjects may take together; more patterns are taken in several parts.
@@ -69,15 +70,10 @@ class WithinSubjectResiduals(ResidualStructure):
         self.n_theta = int(self.first[-1])
         self.log_weights = float(np.sum(np.log(weights)))
         self._last: tuple[bytes, PatternCovariance | None] | None = None
-        order = np.lexsort((visits, subjects))
         self.patterns: list[VisitPattern] = []
-        starts = np.flatnonzero(np.r_[True, np.diff(subjects[order]) != 0])
-        found: dict[tuple[int, ...], list[np.ndarray]] = {}
-        for rows in np.split(order, starts[1:]):
-            found.setdefault((int(arms[rows[0]]), *visits[rows].tolist()), []).append(rows)
         parts, piece = [], 0
-        for key, members in found.items():
-            pattern = VisitPattern(key[0], np.array(key[1:]), np.array(members), piece)
+        for arm, seen, members in subjects_by_pattern(subjects, visits, arms):
+            pattern = VisitPattern(arm, seen, members, piece)
             self.patterns.append(pattern)
             a, b = pattern.entries
             i, j = pattern.rows[:, a], pattern.rows[:, b]
@@ -90,9 +86,9 @@ class WithinSubjectResiduals(ResidualStructure):
         pairs = [pattern.entries for pattern in self.patterns]
         self._twice = np.concatenate([np.where(a == b, 1.0, 2.0) for a, b in pairs])
         # arm and visits of every piece, the later visit first
-        a, b = np.concatenate([p.seen[np.array(p.entries)] for p in self.patterns], axis=1)
-        arm = np.repeat(self.arrays.arm, np.diff(self.arrays.first))
-        self._visits = arm, np.maximum(a, b), np.minimum(a, b)
+        first, second = np.concatenate([p.seen[np.array(p.entries)] for p in self.patterns], axis=1)
+        arms_of = np.repeat(self.arrays.arm, np.diff(self.arrays.first))
+        self._visits = arms_of, np.maximum(first, second), np.minimum(first, second)
         row, column, number, value = (np.concatenate(x) for x in zip(*parts, strict=True))
         upper = row < column
         row, column = np.where(upper, column, row), np.where(upper, row, column)
