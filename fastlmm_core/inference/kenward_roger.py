@@ -11,9 +11,12 @@ from __future__ import annotations
 import numpy as np
 
 from fastlmm_core.kernels.information import eliminate_residual
-from fastlmm_core.reml.natural import NaturalParameters, apply_direction
+from fastlmm_core.reml.natural import NaturalParameters
 from fastlmm_core.reml.quadratic_forms import weighted_form
 from fastlmm_core.reml.solved import SolvedEquations
+
+# Levels of a term whose rows of B are copied at a time.
+ROW_BLOCK = 4096
 
 
 def covariance_gradients(
@@ -36,12 +39,13 @@ def covariance_gradients(
     out = np.empty((d + 1, r, r))
     out[d] = phi
     for j in range(d):
-        rows = solved.equations.layout.random_rows[parameters.term[j]]
-        own = B[rows.ravel()]
-        if rows.shape[1] == 1:
-            out[j] = own.T @ own
-        else:
-            out[j] = own.T @ apply_direction(solved, parameters, j, B)[rows.ravel()]
+        E, rows = parameters.directions[j], solved.equations.layout.random_rows[parameters.term[j]]
+        out[j] = 0.0
+        for first in range(0, len(rows), ROW_BLOCK):
+            own = rows[first : first + ROW_BLOCK]
+            by_coefficient = [B[own[:, a]] for a in range(rows.shape[1])]
+            for a, b in np.argwhere(E):
+                out[j] += E[a, b] * (by_coefficient[a].T @ by_coefficient[b])
         out[d] -= parameters.values[j] * out[j]
     return out
 
@@ -80,9 +84,7 @@ def curvature_adjustment(gradients: np.ndarray, curvature: np.ndarray) -> np.nda
     return -0.5 * np.einsum("k,kab->ab", curvature, gradients[:-1])
 
 
-def scaled_f(
-    gradients: np.ndarray, phi: np.ndarray, cov_parameters: np.ndarray
-) -> tuple[float, float]:
+def scaled_f(gradients: np.ndarray, phi: np.ndarray, cov_parameters: np.ndarray) -> tuple[float, float]:
     """Denominator df and scaling of F for the joint test of l rows.
 
     Parameters

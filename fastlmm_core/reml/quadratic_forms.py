@@ -6,12 +6,10 @@ import numpy as np
 
 from fastlmm_core.kernels.assembly import multiply_symmetric, weigh_blocks
 from fastlmm_core.reml.natural import NaturalParameters, mix_directions
-from fastlmm_core.reml.solved import SolvedEquations
+from fastlmm_core.reml.solved import SolvedEquations, column_blocks
 
 # Eigenvalues of weights, relative to the largest, that count as zero.
 NEGLIGIBLE = 1e-15
-# Columns of a symmetric product that are formed at a time.
-PRODUCT_BLOCK = 256
 
 
 def weighted_form(
@@ -36,15 +34,20 @@ def weighted_form(
         e.G, e.indptr, e.below_ptr, e.below, e.layout.start, e.layout.term,
         block_weights(solved, parameters, weights), mixed_G,
     )  # fmt: skip
-    GB = np.empty_like(B)
-    multiply_symmetric(mixed_G, e.indptr, e.indices, B, GB)
-    form = symmetric_product(B, GB)
+    form = np.empty((B.shape[1],) * 2)
+    for columns in column_blocks(B.shape[1]):
+        part = np.ascontiguousarray(B[:, columns])
+        product = np.empty_like(part)
+        multiply_symmetric(mixed_G, e.indptr, e.indices, part, product)
+        fill_symmetric(form, columns, B[:, columns.start :].T @ product)
     values, vectors = np.linalg.eigh(weights)
+    half = np.empty_like(B)  # with B the memory of thousands of columns
     for a in np.flatnonzero(np.abs(values) > NEGLIGIBLE * np.abs(values).max(initial=0.0)):
-        mixed = mix_directions(solved, parameters, vectors[:, a], B)
-        multiply_symmetric(e.G, e.indptr, e.indices, mixed, GB)
-        del mixed  # for thousands of columns these arrays are the memory of a fit
-        half = solved.half_solve(GB)
+        for columns in column_blocks(B.shape[1]):
+            mixed = mix_directions(solved, parameters, vectors[:, a], B[:, columns])
+            product = np.empty_like(mixed)
+            multiply_symmetric(e.G, e.indptr, e.indices, mixed, product)
+            half[:, columns] = solved.half_solve(product)
         form -= values[a] * (half.T @ half)
     return form
 
@@ -61,16 +64,11 @@ def block_weights(solved: SolvedEquations, parameters: NaturalParameters, weight
     return out
 
 
-def symmetric_product(A: np.ndarray, B: np.ndarray) -> np.ndarray:
-    """A' B (r, r) for A, B (n, r) whose product is symmetric; only one triangle is computed."""
-    r = A.shape[1]
-    out = np.empty((r, r))
-    for first in range(0, r, PRODUCT_BLOCK):
-        columns = slice(first, first + PRODUCT_BLOCK)
-        part = A[:, first:].T @ B[:, columns]
-        out[first:, columns] = part
-        out[columns, first:] = part.T
-        own = out[columns, columns]
-        own += own.T.copy()
-        own *= 0.5
-    return out
+def fill_symmetric(out: np.ndarray, columns: slice, part: np.ndarray) -> None:
+    """Columns of a symmetric matrix (r, r) from their rows `columns.start` on, and the same rows."""
+    first = columns.start
+    out[first:, columns] = part
+    out[columns, first:] = part.T
+    own = out[columns, columns]
+    own += own.T.copy()
+    own *= 0.5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cached_property
 
 import numpy as np
@@ -20,6 +21,9 @@ from fastlmm_core.reml.objective import (
     project_random,
     score_blocks,
 )
+
+# Columns of unknowns that are worked on at a time.
+BLOCK_COLUMNS = 256
 
 
 class SolvedEquations:
@@ -135,11 +139,14 @@ class SolvedEquations:
     def solve_fixed(self, K: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """For rows K (r, p): Z' V^-1 X Phi K' (q + p, r; zero on fixed rows), Phi K' (p, r); V relative."""
         e = self.equations
-        right = np.zeros((e.q + e.p, K.shape[0]))
-        right[e.layout.fixed_rows] = K.T
-        projected, natural = self._weighted_solution(right)
+        projected, solutions = np.empty((e.q + e.p, K.shape[0])), np.empty((e.p, K.shape[0]))
+        for columns in column_blocks(K.shape[0]):
+            right = np.zeros((e.q + e.p, columns.stop - columns.start))
+            right[e.layout.fixed_rows] = K[columns].T
+            own, natural = self._weighted_solution(right)
+            projected[:, columns], solutions[:, columns] = own, natural[e.layout.fixed_rows]
         projected[e.layout.fixed_rows] = 0.0
-        return projected, natural[e.layout.fixed_rows]
+        return projected, solutions
 
     def solve_functions(self, functions: sp.csc_array) -> tuple[np.ndarray, np.ndarray]:
         """For functions k (q + p, r) of the unknowns, random ones too: G F c - k and F c, c = C^-1 F' k.
@@ -181,6 +188,12 @@ class SolvedEquations:
         GX -= solution
         GX[e.layout.fixed_rows] = 0.0
         return GX
+
+
+def column_blocks(r: int) -> Iterator[slice]:
+    """r columns in blocks: for thousands of them the arrays of a step are the memory of a fit."""
+    for first in range(0, r, BLOCK_COLUMNS):
+        yield slice(first, min(first + BLOCK_COLUMNS, r))
 
 
 def trace_blocks_at(
