@@ -16,7 +16,7 @@ from fastlmm_core.batch.plan import BatchPlan
 from fastlmm_core.batch.tables import TableParts
 from fastlmm_core.durable_files import checksum, is_temporary, place_file, read_signed, signed
 from fastlmm_core.errors import DataError, OptionError, name_list
-from fastlmm_core.reading.parquet import requires_pyarrow
+from fastlmm_core.table_formats import parquet_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -265,19 +265,3 @@ def remove_temporaries(folder: Path) -> None:
     for path in folder.iterdir():
         if is_temporary(path.name):
             path.unlink(missing_ok=True)
-
-
-def parquet_bytes(frame: pd.DataFrame) -> bytes:
-    """A table as the bytes of a Parquet file.
-
-    Raises
-    ------
-    DependencyError
-        Without pyarrow.
-    """
-    with requires_pyarrow():
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    buffer = io.BytesIO()
-    pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), buffer)
-    return buffer.getvalue()

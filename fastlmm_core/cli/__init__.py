@@ -18,8 +18,7 @@ from .serve import add_serve
 from .source_options import FILES, add_source_options
 from .strangers import OneLineParser, add_limit, check_room, refused
 from .structure_options import add_structure_options
-
-FORMATS = ("csv", "parquet", "json")
+from .table_files import FORMATS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -87,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("-o", "--output", help="file for the answer (standard output by default)")
     run.add_argument("--root", metavar="DIR", help="read only files inside of this folder")
     run.add_argument("--inline-only", action="store_true", help="read no files at all")
+    run.add_argument("--tables-root", metavar="DIR", help="the request may write its tables inside of it")
     run.add_argument("--schema", action="store_true", help="print the JSON Schema of requests")
     add_limit(run)
     run.set_defaults(command=_run)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import OptionError
 from .source_options import FILES, add_source_options, arguments_of_reader, listed_names
 from .strangers import add_limit, limits_given
+from .table_files import FORMATS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from ..multi_environment.summaries import GxE
 
 FOLDER = "gxe"
-FORMATS = ("csv", "parquet", "json")
 
 
 def add_gxe(commands: argparse._SubParsersAction) -> None:

@@ -23,7 +23,10 @@ def run_command(arguments: argparse.Namespace) -> int:
         raise OptionError("name a request: a JSON file, or - for standard input")
     limits = Limits.of(limits_given(arguments.limit))
     request = _read_request(arguments.request, limits)
-    answer = run(request, root=arguments.root, inline_only=arguments.inline_only, limits=limits)
+    answer = run(
+        request, root=arguments.root, inline_only=arguments.inline_only, tables_root=arguments.tables_root,
+        limits=limits,
+    )  # fmt: skip
     text = json.dumps(answer, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     if arguments.output:
         target = Path(arguments.output)

@@ -51,6 +51,10 @@ def add_serve(commands: argparse._SubParsersAction) -> None:
     serve.add_argument(
         "--allow-files", metavar="DIR", help="requests may name files in this folder (with --http: no others)"
     )
+    serve.add_argument(
+        "--allow-tables", metavar="DIR",
+        help="requests may write their tables to new folders inside of it (default: nowhere)",
+    )  # fmt: skip
     serve.add_argument("--inline-only", action="store_true", help="read no files at all")
     add_limit(serve)
     serve.set_defaults(command=serve_command, resident=True)
@@ -90,11 +94,13 @@ def _check(arguments: argparse.Namespace) -> None:
 def _worker_options(arguments: argparse.Namespace) -> WorkerOptions:
     from ..service.worker import WorkerOptions
 
-    root = arguments.allow_files
-    if root is not None and not os.path.isdir(root):
-        raise OptionError(f"--allow-files {root} is not a folder")
+    root, tables_root = arguments.allow_files, arguments.allow_tables
+    for option, folder in (("--allow-files", root), ("--allow-tables", tables_root)):
+        if folder is not None and not os.path.isdir(folder):
+            raise OptionError(f"{option} {folder} is not a folder")
     return WorkerOptions(
-        root=root, inline_only=arguments.inline_only or bool(arguments.http and root is None),
+        root=root, tables_root=tables_root,
+        inline_only=arguments.inline_only or bool(arguments.http and root is None),
         limits=limits_given(arguments.limit),
         memory=None if arguments.memory is None else _bytes("--memory", arguments.memory),
         kept_fits=KEPT_FITS if not arguments.http and (arguments.workers or 1) == 1 else 0,

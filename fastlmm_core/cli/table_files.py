@@ -11,29 +11,30 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+# Those of `table_formats.WRITERS`, which loads pandas.
+FORMATS = ("csv", "parquet", "json", "arrow")
+
+
 def write_tables(tables: dict[str, pd.DataFrame], folder: Path, form: str) -> list[Path]:
-    """Write each table to `folder` as csv, parquet or json (records), unrounded, and say so.
+    """Write each table to `folder` in one of `FORMATS`, unrounded, each file whole or not at all, and say so.
 
     Raises
     ------
     DataError
-        When the folder cannot be made.
+        When the folder or a file cannot be made.
     DependencyError
-        For parquet without pyarrow.
+        For parquet and arrow without pyarrow.
     """
+    from ..durable_files import place_file
+    from ..table_formats import table_bytes
+    from .strangers import written as written_to
+
     make_folder(folder)
     written = []
     for name, frame in tables.items():
         target = folder / f"{name}.{form}"
-        if form == "csv":
-            frame.to_csv(target, index=False)
-        elif form == "json":
-            frame.to_json(target, orient="records", double_precision=15, indent=1)
-        else:
-            from ..reading.parquet import requires_pyarrow
-
-            with requires_pyarrow():
-                frame.to_parquet(target, index=False)
+        with written_to(target):
+            place_file(target, table_bytes(frame, form))
         written.append(target)
     print(f"\n{len(written)} tables written to {folder}/: {', '.join(path.name for path in written)}")
     return written

@@ -20,10 +20,10 @@ from .session import Session
 __all__ = ["SCHEMA", "parse_request", "plain", "run"]
 
 
-@public(root=optional(PATH), inline_only=SWITCH)
+@public(root=optional(PATH), inline_only=SWITCH, tables_root=optional(PATH))
 def run(
     request: Mapping[str, Any], *, root: str | Path | None = None, inline_only: bool = False,
-    limits: Limits | Mapping[str, int | str] | None = None,
+    tables_root: str | Path | None = None, limits: Limits | Mapping[str, int | str] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Fit the model a request document describes and answer its sections.
 
@@ -37,6 +37,9 @@ def run(
         there. Messages then tell nothing about other files.
     inline_only : bool
         Read no files: the data stand in the request. For requests of strangers (docs/security.md).
+    tables_root : path, optional
+        Folder inside of which the request may have its tables written (``tables``). Without it nothing is
+        written.
     limits : mapping, optional
         Largest sizes, as of `lmm`.
 
@@ -59,4 +62,4 @@ def run(
     >>> round(answer["fit"]["criterion"], 3)
     319.654
     """
-    return Session(Reach.of(root, bool(inline_only)), Limits.of(limits)).answer(request)
+    return Session(Reach.of(root, bool(inline_only), tables_root), Limits.of(limits)).answer(request)

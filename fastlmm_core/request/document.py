@@ -27,21 +27,19 @@ class Reach:
     root : Path or None
         Folder that all of them must lie in, links followed; None for no such rule.
     inline_only : bool
-        No files at all.
+        None are read.
+    tables_root : Path or None
+        Folder in which requests may have folders made for their tables; None where nothing is written.
     """
 
     root: Path | None = None
     inline_only: bool = False
+    tables_root: Path | None = None
 
     @classmethod
-    def of(cls, root: Any, inline_only: bool) -> Reach:
-        """Raises OptionError when `root` is no folder."""
-        if root is None:
-            return cls(None, inline_only)
-        folder = Path(root).resolve()
-        if not folder.is_dir():
-            raise OptionError(f"root={shown(str(root))} is not a folder")
-        return cls(folder, inline_only)
+    def of(cls, root: Any, inline_only: bool, tables_root: Any = None) -> Reach:
+        """Raises OptionError when `root` or `tables_root` is no folder."""
+        return cls(_folder("root", root), inline_only, _folder("tables_root", tables_root))
 
     def path(self, key: str, name: str) -> str:
         """The file that `name` at `key` of a request stands for.
@@ -65,12 +63,49 @@ class Reach:
             raise DataError(f"{key}={shown(name)} is not a file of the folder that may be read")
         return str(path)
 
+    def table_folder(self, name: str) -> Path:
+        """The folder that ``tables.folder`` of a request stands for.
+
+        Raises
+        ------
+        DataError
+            Where nothing may be written, and for one that is not inside of the folder where it may.
+        """
+        if self.tables_root is None:
+            raise DataError(
+                "tables: nothing may be written here; whoever runs the request names a folder for it "
+                "(--allow-tables of serve, --tables-root of run)"
+            )
+        try:
+            path = (self.tables_root / name).resolve()
+            inside = path != self.tables_root and path.is_relative_to(self.tables_root)
+        except (OSError, ValueError, RuntimeError):  # a name too long, a zero byte, a loop of links
+            inside = False
+        if not inside:
+            raise DataError(f"tables.folder={shown(name)} is not inside of the folder that may be written to")
+        return path
+
+    @property
+    def hides(self) -> bool:
+        """Where files lie is not told."""
+        return self.root is not None or self.tables_root is not None
+
     def hidden(self, error: FastLMMError) -> FastLMMError:
-        """The error without the folder's own place, which the sender of the request does not know."""
+        """The error without the folders' own places, which the sender of the request does not know."""
         text = str(error)
-        if self.root is None or str(self.root) not in text:
-            return error
-        return type(error)(text.replace(f"{self.root}/", "").replace(str(self.root), "."))
+        for folder in (self.root, self.tables_root):
+            if folder is not None and folder != folder.parent:
+                text = text.replace(f"{folder}/", "").replace(str(folder), ".")
+        return error if text == str(error) else type(error)(text)
+
+
+def _folder(option: str, given: Any) -> Path | None:
+    if given is None:
+        return None
+    folder = Path(given).resolve()
+    if not folder.is_dir():
+        raise OptionError(f"{option}={shown(str(given))} is not a folder")
+    return folder
 
 
 def parse_request(text: str, name: str = "request") -> Any:

@@ -11,6 +11,7 @@ import pandas as pd
 from ..errors import OptionError
 from ..options import numbers
 from ..reading.tables import frame_of_columns
+from .answer_tables import spread
 
 if TYPE_CHECKING:
     from ..results.fit import LMMFit
@@ -33,7 +34,7 @@ def functions_block(
         estimate, se, df, _ = fit.coefficient_functions(**how).contrast_statistics(K[:, kept])
         estimable = fit.design.estimable(K)
         estimate, se, df = (np.where(estimable, own, np.nan) for own in (estimate, se, df))
-    answer = {"ddf": ddf, "estimate": estimate, "SE": se, "df": df}
+    answer = {"ddf": ddf, "table": spread({"estimate": estimate, "SE": se, "df": df})}
     if block.get("vcov"):
         answer["vcov"] = own.cov
     if block.get("joint"):
@@ -47,8 +48,10 @@ def prediction_block(
 ) -> dict[str, Any]:
     """One block of ``predict``."""
     new = block.get("newdata")
+    if new is not None and not isinstance(new, pd.DataFrame):
+        new = frame_of_columns(new)
     given = {key: block[key] for key in ("random", "allow_new_levels") if block.get(key) is not None}
-    table = fit.predict(None if new is None else frame_of_columns(new), se=bool(block.get("se")), **given)
+    table = fit.predict(new, se=bool(block.get("se")), **given)
     if not isinstance(table, pd.DataFrame):
-        return {"prediction": table}
-    return {name: table[name].to_numpy() for name in ("prediction", "se", "status")}
+        return {"table": spread({"prediction": table})}
+    return {"table": spread({name: table[name].to_numpy() for name in ("prediction", "se", "status")})}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import OptionError
-from .json_values import records_of
+from .answer_tables import rows_of
 
 if TYPE_CHECKING:
     from ..results.fit import LMMFit
@@ -29,14 +29,14 @@ def values_block(
     answer = {}
     if block.get("check") is not None:  # beside all others, also those that are no candidates
         margin = 0.0 if block.get("margin") is None else block["margin"]
-        answer["against"] = records_of(values.against(block["check"], margin))
+        answer["against"] = rows_of(values.against(block["check"], margin))
     if block.get("without") is not None:
         values = values.without(block["without"])
     if block.get("best") is not None:
-        answer["best_table"] = records_of(values.best(block["best"]))
+        answer["best_table"] = rows_of(values.best(block["best"]))
     if block.get("select") is not None:
-        answer["gain"] = records_of(values.select(block["select"]))
+        answer["gain"] = rows_of(values.select(block["select"]))
     if block.get("select") is not None and values.parts is not None:
-        answer["responses"] = records_of(values.responses(block["select"]))
+        answer["responses"] = rows_of(values.responses(block["select"]))
     seeded = {"draws": values.draws, "seed": values.seed}
-    return {**block, **seeded, "table": records_of(values), **answer}
+    return {**block, **seeded, "table": rows_of(values), **answer}

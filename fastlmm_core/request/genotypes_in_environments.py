@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .json_values import records_of
+from .answer_tables import rows_of
 
 if TYPE_CHECKING:
     from ..multi_environment.summaries import GxE
@@ -24,7 +24,7 @@ def gxe_answer(found: GxE, own: Mapping[str, Any]) -> dict[str, Any]:
     """What is known of the means, their matrix, and every other summary as a list of rows."""
     table = found.table
     how = {name: own[name] for name in ("axes", "best", "scale") if own.get(name) is not None}
-    rows = {name: records_of(frame) for name, frame in found.tables(**how).items() if name != "means"}
+    rows = {name: rows_of(frame) for name, frame in found.tables(**how).items() if name != "means"}
     return {
         "source": table.source, "genotypes": table.genotypes, "environments": table.environments,
         "means": table.means, "replications": table.replications, "error_ms": table.error_ms,

@@ -9,37 +9,72 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-
-def records_of(table: Any) -> list[dict[str, Any]]:
-    """Rows of a table by column."""
-    frame = table if isinstance(table, pd.DataFrame) else table.to_frame()
-    return [
-        dict(zip(map(str, frame.columns), row, strict=True))
-        for row in frame.itertuples(index=False, name=None)
-    ]
+from .answer_tables import Columns, Rows, Spread
 
 
 def plain(value: Any) -> Any:
     """`value` in JSON's own types: arrays as lists, NaN as None, infinity as "Inf"."""
-    if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, np.ndarray):
-        if value.dtype.kind in "fiub" and np.isfinite(value).all():  # a covariance has thousands of elements
-            return value.tolist()
-        return plain(value.tolist())
-    if isinstance(value, (list, tuple)):
-        return [plain(v) for v in value]
     if value is None or isinstance(value, (str, bool)):
         return value
+    if isinstance(value, float):
+        return _number(float(value))
+    if isinstance(value, Mapping):
+        return _object(value)
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    if isinstance(value, np.ndarray):
+        return _array(value)
+    if isinstance(value, Rows):
+        return _records(value)
+    if isinstance(value, Columns):
+        return {str(name): _column(column) for name, column in value.frame.items()}
     if isinstance(value, np.bool_):
         return bool(value)
     if isinstance(value, (int, np.integer)):
         return int(value)
-    if isinstance(value, (float, np.floating)):
-        number = float(value)
-        if math.isnan(number):
-            return None
-        return number if math.isfinite(number) else ("Inf" if number > 0 else "-Inf")
+    if isinstance(value, np.floating):
+        return _number(float(value))
     if pd.isna(value):
         return None
     return str(value)
+
+
+def _number(value: float) -> float | str | None:
+    if math.isfinite(value):
+        return value
+    return None if math.isnan(value) else ("Inf" if value > 0 else "-Inf")
+
+
+def _object(value: Mapping[Any, Any]) -> dict[str, Any]:
+    out = {}
+    for key, own in value.items():
+        if isinstance(own, Spread):
+            out.update(_object(own.inline))
+        else:
+            out[str(key)] = plain(own)
+    return out
+
+
+def _array(values: np.ndarray) -> list[Any]:
+    """Values of an array; numbers, of which a covariance has thousands, are not looked at one by one."""
+    if values.dtype.kind in "iub" or (values.dtype.kind == "f" and np.isfinite(values).all()):
+        found: list[Any] = values.tolist()
+        return found
+    return [plain(own) for own in values.tolist()]
+
+
+def _column(column: pd.Series) -> list[Any]:
+    known = isinstance(column.dtype, np.dtype) and column.dtype.kind in "fiubO"
+    return _array(column.to_numpy()) if known else [plain(own) for own in column.tolist()]
+
+
+def _records(table: Rows) -> list[dict[str, Any]]:
+    """A row of a table as an object by column; whole columns are converted, not cells."""
+    names = [str(name) for name in table.frame.columns]
+    columns = [_column(column) for _, column in table.frame.items()]
+    rows = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+    for mark in table.marks:
+        for row in rows:
+            if not row[mark]:
+                del row[mark]
+    return rows

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import OptionError
-from .json_values import records_of
+from .answer_tables import Rows, rows_of
 from .schema import GRID_OPTIONS
 
 if TYPE_CHECKING:
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 WITHIN_OTHERS = "pairwise within the other factors"
 RENAMED = {"se": "SE"}
 KEPT_BACK = ("status", "ddf", "estimable")
+NOT_ESTIMABLE = "nonEst"
 
 
 def _grid_options(
@@ -138,29 +138,27 @@ def _asked(block: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in block.items() if key != "coef"}
 
 
-def _means_rows(table: Any) -> list[dict[str, Any]]:
-    names = {**RENAMED, "estimate": "emmean"}
+def _means_rows(table: Any) -> Rows:
     tests = ("t", "p")  # of a mean against zero: nobody asks
-    return [_row({k: v for k, v in record.items() if k not in tests}, names) for record in records_of(table)]
+    return _answered_rows(table, {**RENAMED, "estimate": "emmean"}, (*KEPT_BACK, *tests))
 
 
-def _contrast_rows(table: Any) -> list[dict[str, Any]]:
+def _contrast_rows(table: Any) -> Rows:
     """Rows of a contrast table; a covariate among the labels is written as text, as emmeans does."""
-    statistics = {"estimate", "se", "df", "t", "p", "lower", "upper"}
-    rows = []
-    for record in records_of(table):
-        labels = {k: _label(v) for k, v in record.items() if k not in statistics and k not in KEPT_BACK}
-        rows.append(_row({**record, **labels}, RENAMED))
-    return rows
+    rows = _answered_rows(table, RENAMED, KEPT_BACK)
+    statistics = {"estimate", "SE", "df", "t", "p", "lower", "upper", NOT_ESTIMABLE}
+    labels = {name: rows.frame[name].map(_label) for name in rows.frame.columns if name not in statistics}
+    return Rows(rows.frame.assign(**labels), rows.marks)
 
 
 def _label(value: Any) -> Any:
     return f"{value:.15g}" if isinstance(value, (int, float, np.number)) else value
 
 
-def _row(record: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    row = {names.get(key, key): value for key, value in record.items() if key not in KEPT_BACK}
-    estimate = record.get("estimate")
-    if estimate is not None and math.isnan(float(estimate)):
-        row["nonEst"] = True
-    return row
+def _answered_rows(table: Any, names: Mapping[str, str], left_out: Sequence[str]) -> Rows:
+    """The table as an answer has it: columns left out or renamed, rows without an estimate marked."""
+    frame = rows_of(table).frame
+    missing = frame["estimate"].isna()
+    kept = [name for name in frame.columns if name not in left_out]
+    frame = frame[kept].rename(columns=dict(names))
+    return Rows(frame.assign(**{NOT_ESTIMABLE: missing}), (NOT_ESTIMABLE,)) if missing.any() else Rows(frame)

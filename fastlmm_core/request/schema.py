@@ -42,6 +42,7 @@ def _said(kind: Kind, description: str, **more: Any) -> Kind:
 CELLS: Kind = {
     "type": "array", "items": {"type": ["number", "string", "boolean", "null"]}, "cells": True,
 }  # fmt: skip
+TABLE = _said(either(NAME, table_of(CELLS)), "path of a file, or {column: [values]}")
 DECLARED = record(
     {"type": one_of(("factor", "numeric")), "levels": list_of(SCALAR), "ordered": FLAG}, ["type"]
 )
@@ -135,7 +136,7 @@ FUNCTIONS = record(
 )
 PREDICTIONS = record(
     {
-        "newdata": _said(table_of(CELLS), "rows to predict; those of the fit by default"),
+        "newdata": _said(TABLE, "rows to predict, inline or a file; those of the fit by default"),
         "random": _said(either(FLAG, list_of(NAME)), "with all random terms, none, or these", default=True),
         "allow_new_levels": _said(FLAG, "levels that did not occur have an effect of zero", default=False),
         "se": _said(FLAG, "also standard errors", default=False),
@@ -153,7 +154,14 @@ READING: dict[str, Kind] = {
     "sheet": _said(either(NAME, whole(1)), "sheet of a spreadsheet, by name or number"),
     "skip": _said(whole(0), "lines above the header"),
 }
-TABLE = _said(either(NAME, table_of(CELLS)), "path of a file, or {column: [values]}")
+TABLES = record(
+    {
+        "folder": _said(NAME, "new folder for them, inside of the one where requests may write"),
+        "format": _said(one_of(("parquet", "arrow", "csv")), "of the files", default="parquet"),
+        "replace": _said(FLAG, "the folder may be there; files of these names are replaced", default=False),
+    },
+    ["folder"],
+)
 IDENTITY = _said(either(TEXT, whole(0)), "comes back with the answer")
 REQUEST = record(
     {
@@ -168,6 +176,7 @@ REQUEST = record(
         "weights": _said(NAME, "column or expression of prior weights, Var(e_i) = sigma^2 / w_i"),
         "offset": _said(NAME, "column added to the linear predictor"),
         "keep": _said(NAME, "name under which a service keeps the fit for questions (docs/service.md)"),
+        "tables": _said(TABLES, "write the tables of the answer to files, which it names (docs/request.md)"),
         "head": _said(whole(0), "how many fitted values and residuals to return", default=0),
         "ranef": _said(FLAG, "ask for the conditional modes", default=False),
         "kr": _said(FLAG, "ask for the Kenward-Roger covariance and df of the coefficients", default=False),
@@ -227,7 +236,7 @@ TRIALS = record(
             key: REQUEST["properties"][key]
             for key in (
                 "data", "formula", "columns", "weights", "factors", *READING, "residual", "field_trend",
-                "relationships", "fixed_parameters", "start", "information",
+                "relationships", "fixed_parameters", "start", "information", "tables",
             )
         },
         "method": _said(one_of(("REML", "ML")), "of the fits", default="REML"),

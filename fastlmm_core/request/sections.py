@@ -7,16 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from .answer_tables import Rows
 from .functions import functions_block, prediction_block
 from .genotype_values import values_block
 from .genotypes_in_environments import gxe_section
-from .json_values import records_of
 from .means import contrast_block, means_block, trends_block
 from .structures import (
+    IN_TABLES,
     block_sections,
     component_section,
     correlation_section,
     effect_section,
+    effects_of_levels,
     factor_section,
     function_section,
     heritability_section,
@@ -33,6 +35,7 @@ ADJUSTED = {
     "kr_linear_observed": ("observed", False),
     "kr_full_natural": ("observed", True),
 }
+OF_ANOVA = {"df_num": "numdf", "df_den": "dendf"}
 Section = Callable[["LMMFit", Request], Any]
 
 
@@ -95,15 +98,11 @@ def ranef_section(fit: LMMFit) -> dict[str, Any]:
         levels = list(dict.fromkeys(rows["level"]))
         columns = list(dict.fromkeys(rows["term"]))
         wide = rows.set_index(["level", "term"])
-        section[str(group)] = {
-            "n_levels": len(levels),
-            "levels": [str(level) for level in levels],
-            "columns": columns,
-            **{
-                key: wide[source].unstack("term").loc[levels, columns].to_numpy(float)
-                for key, source in (("values", "estimate"), ("condvar_diag", "condvar"), ("pev_diag", "pev"))
-            },
+        figures = {
+            key: wide[source].unstack("term").loc[levels, columns].to_numpy(float)
+            for key, source in IN_TABLES.items()
         }
+        section[str(group)] = effects_of_levels([str(level) for level in levels], columns, figures)
     return section
 
 
@@ -142,16 +141,8 @@ def anova_section(fit: LMMFit, asked: Mapping[str, Any]) -> dict[str, Any]:
     section = {}
     ddf = ["kenward-roger"] if asked.get("ddf") is None else asked["ddf"]  # an empty list asks for no table
     for method in [ddf] if isinstance(ddf, str) else ddf:
-        section[f"type{kind}_{short.get(method, method)}"] = [
-            {
-                "term": row["term"],
-                "numdf": row["df_num"],
-                "dendf": row["df_den"],
-                "F": row["F"],
-                "p": row["p"],
-            }
-            for row in records_of(fit.anova(type=kind, ddf=method))
-        ]
+        found = pd.DataFrame(fit.anova(type=kind, ddf=method)).rename(columns=OF_ANOVA)
+        section[f"type{kind}_{short.get(method, method)}"] = Rows(found[["term", "numdf", "dendf", "F", "p"]])
     return section
 
 

@@ -17,6 +17,7 @@ from .document import Reach, checked_questions, checked_request, checked_trials
 from .json_values import plain
 from .schema import READING
 from .sections import SECTIONS, fit_section
+from .table_folder import TableFolder
 from .trials import fit_trials, gxe_of_trials, table_sections
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class Session:
             hidden = self._reach.hidden(ours) if isinstance(ours, FastLMMError) else ours
             if hidden is error:
                 raise
-            raise hidden from None if self._reach.root else error
+            raise hidden from None if self._reach.hides else error
 
     def _answered(self, request: Any) -> dict[str, Any]:
         given = request if isinstance(request, Mapping) else {}
@@ -71,10 +72,14 @@ class Session:
         else:
             checked, sections = checked_request(request), self._fitted
         answer = {"id": checked["id"]} if "id" in checked else {}
-        return {**answer, **plain(sections(checked))}
+        asked = checked.get("tables")
+        folder = None if asked is None else TableFolder.of(asked, self._reach.table_folder(asked["folder"]))
+        found = sections(checked)
+        return {**answer, **plain(found if folder is None else folder.placed(found))}
 
     def _fitted(self, request: Request) -> dict[str, Any]:
         name = request.get("keep")
+        request = with_new_rows(request, self._reach, self._limits)
         if name is not None and not self._capacity:
             raise OptionError("keep= is for a service with one worker (docs/service.md)")
         frame = read_data(request, self._reach, self._limits)
@@ -93,7 +98,7 @@ class Session:
         if fit is None:
             raise UnknownFitError(f"no fit is kept as '{name}'; send its data and formula again")
         self._fits.move_to_end(name)
-        answer = sections_asked(fit, request)
+        answer = sections_asked(fit, with_new_rows(request, self._reach, self._limits))
         if request.get("forget"):
             del self._fits[name]
         return answer
@@ -130,6 +135,27 @@ def read_data(request: Request, reach: Reach, limits: Limits) -> pd.DataFrame:
         if name is not None and name not in frame.columns and not OPERATORS.intersection(name):
             raise DataError(f"{key} column '{name}' is not in the data{nearest_names(name, frame.columns)}")
     return frame
+
+
+def with_new_rows(request: Request, reach: Reach, limits: Limits) -> Request:
+    """The request with tables where its predictions name files.
+
+    Raises
+    ------
+    DataError
+    """
+    blocks = request.get("predict") or ()
+    if not any(isinstance(block.get("newdata"), str) for block in blocks):
+        return request
+    options = read_options(limits=limits)
+    tables = []
+    for i, block in enumerate(blocks):
+        given = block.get("newdata")
+        if isinstance(given, str):
+            path = reach.path(f"predict[{i}].newdata", given)
+            block = {**block, "newdata": read_table(path, options=options)}
+        tables.append(block)
+    return {**request, "predict": tables}
 
 
 def read_relationships(given: Mapping[str, Any] | None, reach: Reach) -> dict[str, Any]:

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import InferenceError
-from fastlmm_core.request.json_values import records_of
+from fastlmm_core.request.answer_tables import Rows, Spread, rows_of
 from fastlmm_core.results.blups import effect_figures
 from fastlmm_core.results.component_rows import component_covariance, component_rows
 from fastlmm_core.results.correlations import correlation_table
@@ -49,22 +50,16 @@ def component_section(fit: LMMFit) -> list[dict[str, Any]]:
 def marker_section(fit: LMMFit) -> dict[str, Any]:
     """``marker_effects`` of the first term whose relationship came from markers."""
     found = fit.marker_effects()
-    return {
-        "markers": list(found["marker"]),
-        "values": found["estimate"].to_numpy(),
-        "pev": found["pev"].to_numpy(),
-    }
+    columns = {"markers": "marker", "values": "estimate", "pev": "pev"}
+    inline = {key: found[column].to_numpy() for key, column in columns.items()}
+    return {"table": Spread(inline, lambda: found[list(columns.values())])}
 
 
-def correlation_section(fit: LMMFit) -> list[dict[str, Any]]:
+def correlation_section(fit: LMMFit) -> Rows:
     """``correlations``: rows group, var1, var2, estimate and standard errors by every information."""
     tables = {key: correlation_table(fit, None, kind).frame for key, kind in INFORMATION.items()}
-    first = tables["se_ai"]
-    return [
-        {"group": row.group, "var1": row.var1, "var2": row.var2, "estimate": row.estimate,
-         **{key: float(own["se"].iloc[i]) for key, own in tables.items()}}
-        for i, row in enumerate(first.itertuples(index=False))
-    ]  # fmt: skip
+    first = tables["se_ai"][["group", "var1", "var2", "estimate"]]
+    return Rows(first.assign(**{key: own["se"].to_numpy(float) for key, own in tables.items()}))
 
 
 def factor_section(fit: LMMFit, term: str | None) -> dict[str, Any]:
@@ -77,7 +72,7 @@ def factor_section(fit: LMMFit, term: str | None) -> dict[str, Any]:
         "term": found.term, "group": found.group, "struct": found.structure, "k": found.k,
         "explained_percent": found.percent_explained, "environments": found.environments,
         "cor": found.correlations.to_numpy(), "order": found.order(),
-        **{name: records_of(frame) for name, frame in frames.items()},
+        **{name: rows_of(frame) for name, frame in frames.items()},
     }  # fmt: skip
 
 
@@ -102,13 +97,35 @@ def effect_section(fit: LMMFit) -> dict[str, Any]:
             values, pev, condvar, reliability = (
                 x.reshape(shape).T for x in (values, pev, condvar, reliability)
             )
-        own = {
-            "term": random.label, "at": random.at, "n_levels": len(levels), "levels": levels,
-            "columns": columns, "values": values, "condvar_diag": condvar, "pev": pev,
-            "pev_diag": pev, "reliability": reliability, "accuracy": np.sqrt(np.maximum(reliability, 0.0)),
+        matrices = {
+            "values": values, "condvar_diag": condvar, "pev": pev, "pev_diag": pev,
+            "reliability": reliability, "accuracy": np.sqrt(np.maximum(reliability, 0.0)),
         }  # fmt: skip
+        own = {"term": random.label, "at": random.at, **effects_of_levels(levels, columns, matrices)}
         section[random.group if random.group not in section else random.label] = own
     return section
+
+
+# Names of the figures of effects in a table, as `blups` has them.
+IN_TABLES = {"values": "estimate", "condvar_diag": "condvar", "pev_diag": "pev"}
+
+
+def effects_of_levels(
+    levels: list[str], columns: list[str], figures: Mapping[str, np.ndarray]
+) -> dict[str, Any]:
+    """What ``ranef`` says of one term: matrices of a row a level, or a table of a row a level and column.
+
+    Parameters
+    ----------
+    figures : mapping of str to (L, m)
+    """
+
+    def table() -> pd.DataFrame:
+        labels = {"level": np.repeat(levels, len(columns)), "term": np.tile(columns, len(levels))}
+        return pd.DataFrame({**labels, **{IN_TABLES.get(k, k): own.ravel() for k, own in figures.items()}})
+
+    inline = {"levels": levels, **figures}
+    return {"n_levels": len(levels), "columns": columns, "table": Spread(inline, table)}
 
 
 def _nuisance(fit: LMMFit) -> set[int]:
@@ -136,10 +153,10 @@ def heritability_section(fit: LMMFit, term: str) -> dict[str, Any]:
             levels = zip(found.by_level["level"], found.by_level[name], strict=True)
             own[f"{H2[name]}_i"] = {str(level): value for level, value in levels}
     frame = found.to_frame().drop(columns="group")
-    return {**own, "table": frame.to_dict(orient="records")}
+    return {**own, "table": Rows(frame)}
 
 
-def function_section(fit: LMMFit, asked: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def function_section(fit: LMMFit, asked: Sequence[Mapping[str, Any]]) -> Rows:
     """``vpredict``: functions of the components V1, V2, ... with their standard errors."""
     out = []
     for own in asked:
@@ -149,4 +166,4 @@ def function_section(fit: LMMFit, asked: Sequence[Mapping[str, Any]]) -> list[di
             {"label": own.get("label", own["expr"]), "expr": own["expr"], "estimate": first.estimate,
              **{key: result.se for key, result in found.items()}}
         )  # fmt: skip
-    return out
+    return Rows(pd.DataFrame(out))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ..limits import Limits
+from .answer_tables import Columns
 
 if TYPE_CHECKING:
     from ..batch import BatchResult
@@ -44,11 +45,5 @@ def gxe_of_trials(batch: BatchResult, request: Mapping[str, Any]) -> dict[str, A
 
 
 def table_sections(batch: BatchResult) -> dict[str, Any]:
-    """``tables``: by name an object of columns, as requests write tables themselves."""
-    return {
-        "tables": {
-            name: {str(column): table[column].to_numpy() for column in table.columns}
-            for name in batch.plan.tables
-            for table in (batch.table(name),)
-        }
-    }
+    """``tables``: by name a table, as requests write tables themselves."""
+    return {"tables": {name: Columns(batch.table(name)) for name in batch.plan.tables}}

@@ -20,8 +20,10 @@ class WorkerOptions:
     ----------
     root : str or None
         Folder of the files that requests may name.
+    tables_root : str or None
+        Folder inside of which requests may write their tables; nothing is written without it.
     inline_only : bool
-        No files at all.
+        No files are read.
     limits : dict
         As of `lmm`.
     memory : int or None
@@ -31,6 +33,7 @@ class WorkerOptions:
     """
 
     root: str | None = None
+    tables_root: str | None = None
     inline_only: bool = False
     limits: Mapping[str, Any] = field(default_factory=dict)
     memory: int | None = None
@@ -63,7 +66,8 @@ def loaded(options: WorkerOptions) -> Callable[[bytes], Answer]:
     limits = Limits.of(dict(options.limits))
     if options.memory is not None:
         _take_work_space(options.memory)
-    session = Session(Reach.of(options.root, options.inline_only), limits, options.kept_fits)
+    reach = Reach.of(options.root, options.inline_only, options.tables_root)
+    session = Session(reach, limits, options.kept_fits)
     session.answer(WARM_UP)
 
     def answer(body: bytes) -> Answer:

@@ -17,6 +17,7 @@ import pytest
 from fastlmm_core import _version, datasets, lmm
 from fastlmm_core.cli import FORMATS, main
 from fastlmm_core.compiling import NOTICE, QUIET, compilation_notice
+from fastlmm_core.table_formats import WRITERS
 
 
 def failed(capsys, *arguments):
@@ -107,6 +108,10 @@ def test_factor_option_makes_levels_of_numbers(tmp_path, capsys):
     assert "rate10" not in printed(capsys, "fit", str(path), "y ~ rate")
 
 
+def test_formats_are_those_that_are_written():
+    assert set(FORMATS) == set(WRITERS)
+
+
 @pytest.mark.parametrize("form", FORMATS)
 def test_out_writes_unrounded_tables(tmp_path, capsys, form):
     out = printed(
@@ -116,7 +121,8 @@ def test_out_writes_unrounded_tables(tmp_path, capsys, form):
     names = {"fixed_effects", "variance_components", "anova", "blups", "emmeans_V_by_N", "contrasts_V_by_N"}
     assert {path.stem for path in (tmp_path / "o").iterdir()} == names
     assert "6 tables written" in out
-    read = {"csv": pd.read_csv, "parquet": pd.read_parquet, "json": pd.read_json}[form]
+    readers = {"csv": pd.read_csv, "parquet": pd.read_parquet, "json": pd.read_json, "arrow": pd.read_feather}
+    read = readers[form]
     means = read(tmp_path / "o" / f"emmeans_V_by_N.{form}")
     fit = lmm("Y ~ V*N + (1|B/V)", datasets.load("oats"))
     want = fit.emmeans("~ V | N").to_frame()

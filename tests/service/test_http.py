@@ -166,6 +166,40 @@ def test_files_of_one_folder_when_it_is_named():
         assert status == 422 and "is not a file of the folder" in answer["error"]["message"]
 
 
+def test_nothing_is_written_without_leave(service, tmp_path):
+    tables = {"folder": str(tmp_path / "x"), "format": "csv"}
+    asked = {**PLAIN, "emmeans": [{"specs": "~ g"}], "tables": tables}
+    status, answer = service.ask(asked)
+    assert status == 422 and "nothing may be written here" in answer["error"]["message"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_tables_of_several_clients_are_their_own(tmp_path):
+    def request(k):
+        data = {**PLAIN["data"], "y": [k, 2.0, 3.0, 4.0]}
+        return {**PLAIN, "data": data, "id": k, "emmeans": [{"specs": "~ g"}],
+                "tables": {"folder": f"of/{k}", "format": "csv"}}  # fmt: skip
+
+    found = {}
+    with Service("--workers", "2", "--allow-tables", str(tmp_path)) as own:
+
+        def ask(numbers):
+            for k in numbers:
+                found[k] = own.ask(request(k))
+
+        threads = [threading.Thread(target=ask, args=(range(k, 24, 4),)) for k in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert own.ask(request(3))[0] == 422  # what is there stays
+    for k, (status, answer) in found.items():
+        assert status == 200 and answer["id"] == k
+        rows = (tmp_path / answer["emmeans"][0]["table"]["file"]).read_text().splitlines()
+        means = {row.split(",")[0]: float(row.split(",")[1]) for row in rows[1:]}
+        assert means == pytest.approx({"a": (k + 3.0) / 2.0, "b": 3.0})
+
+
 def slow_request(n: int, slopes: int) -> dict:
     """A model whose fit takes long: so many rows, correlated slopes on 400 levels (12: 91 covariances)."""
     levels = 400

@@ -127,6 +127,23 @@ def test_a_damaged_arrow_file_is_refused(tmp_path):
         run({**MODEL, "data": str(path)}, limits={"file_size": 1000})
 
 
+def test_tables_of_answers_in_files(tmp_path):
+    tables = {"folder": "ranef", "format": "csv"}
+    asked = {**MODEL, "keep": "m", "ranef": True, "tables": tables}
+    question = {"of": "m", "predict": [{"se": True}], "tables": {"folder": "more/predicted", "format": "csv"}}
+    refused = [{**MODEL, "tables": {"folder": "../x"}}, {**MODEL, "tables": tables}]
+    first, second, outside, again = answers([asked, question, *refused], "--allow-tables", str(tmp_path))
+    effects = pd.read_csv(tmp_path / first["ranef"]["Subject"]["table"]["file"])
+    assert len(effects) == 36 and first["fit"]["nobs"] == 180
+    predicted = pd.read_csv(tmp_path / second["predict"][0]["table"]["file"])
+    want = run({**MODEL, "data": str(ROOT / MODEL["data"]), "predict": [{"se": True}]})["predict"][0]
+    np.testing.assert_allclose(predicted["prediction"], want["prediction"], rtol=1e-12)
+    assert "is not inside of the folder" in outside["error"]["message"]
+    assert "is there already" in again["error"]["message"] and str(tmp_path) not in again["error"]["message"]
+    (closed,) = answers([asked], "--allow-files", str(ROOT / "data"))  # to read is not to write
+    assert "nothing may be written here" in closed["error"]["message"]
+
+
 def test_a_batch_is_a_request():
     request = {
         "data": "data/trials.csv", "formula": "yield ~ gen + rep + (1|rep:block)", "by": "trial",
