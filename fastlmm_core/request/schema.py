@@ -142,6 +142,22 @@ PREDICTIONS = record(
         "se": _said(FLAG, "also standard errors", default=False),
     }
 )
+INTERVALS = record(
+    {
+        "method": _said(one_of(("profile", "wald", "bootstrap")), "of the intervals", default="profile"),
+        "parameters": _said(NAMES, "by name, 'theta_' for those of the variances, 'beta_' for fixed effects"),
+        "level": _said(LEVEL, "of the intervals", default=0.95),
+        "n": _said(whole(1), "draws of the bootstrap", default=1000),
+        "seed": _said(whole(0), "of the bootstrap"),
+    }
+)
+SIMULATION = record(
+    {
+        "n": _said(whole(1), "responses", default=1),
+        "seed": _said(whole(0), "the same seed gives the same responses"),
+        "conditional": _said(FLAG, "keep the random effects, draw the residuals only", default=False),
+    }
+)
 
 READING: dict[str, Kind] = {
     "sep": _said(one_of((",", ";", "\t", "|", "tab")), "separator; found by looking otherwise"),
@@ -187,6 +203,10 @@ REQUEST = record(
         "emtrends": _said(list_of(TRENDS), "ask for marginal slopes"),
         "linear_functions": _said(list_of(FUNCTIONS), "ask for linear functions of the coefficients"),
         "predict": _said(list_of(PREDICTIONS), "ask for predictions"),
+        "conf_int": _said(INTERVALS, "ask for intervals of the parameters"),
+        "ranova": _said(FLAG, "ask for likelihood-ratio tests of the random terms", default=False),
+        "diagnostics": _said(FLAG, "ask for residuals, leverage and influence of every row", default=False),
+        "simulate": _said(SIMULATION, "ask for new responses from the fitted model"),
         "information": _said(one_of(INFORMATION), "about the variance parameters; the fit's own by default"),
         "factors": _said(list_of(NAME), "columns that are labels, as they are written"),
         **READING,

@@ -24,6 +24,7 @@ from .structures import (
     heritability_section,
     marker_section,
 )
+from .uncertainty import diagnostics_section, interval_section, random_terms_section, simulation_section
 
 if TYPE_CHECKING:
     from ..results.fit import LMMFit
@@ -192,4 +193,8 @@ SECTIONS: dict[str, Section] = {
     "emtrends": _blocks("emtrends", trends_block),
     "linear_functions": _blocks("linear_functions", functions_block),
     "predict": _blocks("predict", prediction_block),
+    "conf_int": lambda fit, request: interval_section(fit, request["conf_int"]),
+    "ranova": lambda fit, request: random_terms_section(fit),
+    "diagnostics": lambda fit, request: diagnostics_section(fit),
+    "simulate": lambda fit, request: simulation_section(fit, request["simulate"]),
 }
