@@ -12,7 +12,7 @@ from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import InferenceError
 from fastlmm_core.request.answer_tables import Rows, Spread, rows_of
 from fastlmm_core.results.blups import effect_figures
-from fastlmm_core.results.component_rows import component_covariance, component_rows
+from fastlmm_core.results.component_rows import component_covariance, covariance_blocks
 from fastlmm_core.results.correlations import correlation_table
 from fastlmm_core.results.structured_blocks import independent_labels, residual_blocks, whole_blocks
 from fastlmm_core.results.vpredict import vpredict
@@ -33,7 +33,8 @@ def block_sections(fit: LMMFit) -> dict[str, Any]:
 
 def component_section(fit: LMMFit) -> list[dict[str, Any]]:
     """``fit.varcomp``: rows V1, V2, ... with standard errors by every information that can be had."""
-    rows = component_rows(fit)
+    blocks = covariance_blocks(fit)
+    rows = [(number, row) for number, block in enumerate(blocks, 1) for row in block.rows()]
     errors = {}
     for key, kind in INFORMATION.items():
         try:
@@ -41,9 +42,10 @@ def component_section(fit: LMMFit) -> list[dict[str, Any]]:
         except InferenceError:
             errors[key] = np.full(len(rows), np.nan)
     return [
-        {"V": f"V{i + 1}", "group": row.group, "var1": row.var1, "var2": row.var2, "vcov": row.value,
-         "sdcor": row.sd_or_cor, **{key: own[i] if own[i] > 0 else None for key, own in errors.items()}}
-        for i, row in enumerate(rows)
+        {"V": f"V{i + 1}", "block": number, "group": row.group, "var1": row.var1, "var2": row.var2,
+         "vcov": row.value, "sdcor": row.sd_or_cor,
+         **{key: own[i] if own[i] > 0 else None for key, own in errors.items()}}
+        for i, (number, row) in enumerate(rows)
     ]  # fmt: skip
 
 

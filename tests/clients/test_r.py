@@ -57,6 +57,23 @@ def run_r(environment, name: str) -> str:
     return done.stdout
 
 
+@pytest.mark.skipif(
+    not has("emmeans", "estimability", "lme4", "nlme", "pbkrtest"), reason="a suggested package is missing"
+)
+def test_r_cmd_check_finds_nothing(environment, tmp_path):
+    """Code, help pages against code, and their examples, which run."""
+    environment = {**environment, "_R_CHECK_SYSTEM_CLOCK_": "0"}  # it would ask a server for the time
+    for command in (["build", str(PACKAGE)], ["check", "--no-manual", "--no-tests", "fastlmm_0.1.0.tar.gz"]):
+        done = subprocess.run(
+            ["R", "CMD", *command], capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=600
+        )
+        assert done.returncode == 0, done.stdout[-1500:] + done.stderr[-1500:]
+    log = (tmp_path / "fastlmm.Rcheck" / "00check.log").read_text()
+    assert log.rstrip().endswith("Status: OK"), log
+    examples = (tmp_path / "fastlmm.Rcheck" / "fastlmm-Ex.Rout").read_text()
+    assert "kenward-roger df" in examples  # they were not passed over
+
+
 def test_a_session_by_itself(environment):
     assert run_r(environment, "test_session.R").rstrip().endswith("done")
 

@@ -1,7 +1,4 @@
-#' One model for every trial of a table: a list of data frames, as `fit_batch` of fastlmm_core has them.
-#'
-#' by: columns that name a trial. traits: responses that are fitted one by one; emmeans, contrasts, blups, ...: what is
-#' asked of every trial (docs/batch.md). data may be the path of a file.
+# One model for every trial of a table: a list of data frames, as `fit_batch` of fastlmm_core has them.
 fastlmm_batch <- function(formula, data, by, traits = NULL, emmeans = NULL, contrasts = NULL, ref = NULL, adjust = NULL,
                           blups = NULL, genotypes = NULL, fixed = TRUE, REML = TRUE, weights = NULL, ddf = NULL,
                           level = 0.95, residual = NULL, relationships = NULL, field_trend = NULL) {
@@ -30,7 +27,7 @@ fastlmm_batch <- function(formula, data, by, traits = NULL, emmeans = NULL, cont
 # An object of columns as a data frame; infinite degrees of freedom are text in JSON.
 as_frame <- function(columns) {
   as.data.frame(lapply(columns, function(x) {
-    if (is.list(x)) x <- vapply(x, function(own) if (is.null(own)) NA_character_ else as.character(own), "")
+    if (is.list(x)) x <- unlist(lapply(x, function(own) if (is.null(own)) NA else own))
     if (is.character(x) && any(x %in% c("Inf", "-Inf")) && all(is.na(x) | !is.na(suppressWarnings(as.numeric(x)))))
       x <- as.numeric(x)
     x

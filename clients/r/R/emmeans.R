@@ -23,8 +23,8 @@ emm_basis.fastlmm <- function(object, trms, xlev, grid, mode = default_ddf(objec
            else estimability::all.estble
   V <- inference(object, mode)$vcov
   # of the fit what a question needs, not its data once more in every table
-  asked <- list(object = object[c("handle", "request", "fit")], mode = mode)
-  dffun <- function(k, dfargs) fastlmm:::emm_figures(rbind(k), dfargs)$df  # emmeans takes its environment away
+  asked <- list(object = object[c("handle", "request", "fit")], mode = mode, figures = emm_figures)
+  dffun <- function(k, dfargs) dfargs$figures(rbind(k), dfargs)$df  # emmeans takes its environment away
   attr(dffun, "mesg") <- mode
   list(X = X, bhat = bhat, nbasis = basis, V = V, dffun = dffun, dfargs = asked,
        misc = list(estHook = est_hook), model.matrix = NULL)

@@ -1,14 +1,11 @@
-#' Fit a linear mixed model.
-#'
-#' formula: lme4's notation, and the structures of fastlmm_core (docs/covariance_structures.md).
-#' data: a data frame. REML: restricted maximum likelihood. weights, offset: names of columns.
-#' contrasts: coding by factor, as of lm; residual, relationships, fixed_parameters, field_trend: as of `lmm` in Python.
-#' A relationship is a matrix with row names (a covariance), or a data frame id, sire, dam (a pedigree).
+# Fit a linear mixed model; the arguments are those of `lmm` in Python.
 fastlmm <- function(formula, data, REML = TRUE, weights = NULL, offset = NULL, contrasts = NULL,
                     residual = NULL, relationships = NULL, fixed_parameters = NULL, field_trend = NULL) {
   call <- match.call()
   formula <- as.formula(formula)
   data <- as.data.frame(data)
+  weights <- column_asked(substitute(weights), data, parent.frame(), "weights")
+  offset <- column_asked(substitute(offset), data, parent.frame(), "offset")
   names_read <- columns_read(formula, data, weights, offset, residual, trend_columns(field_trend))
   coding <- coding_of(formula, data, contrasts)
   request <- c(
@@ -27,14 +24,26 @@ fastlmm <- function(formula, data, REML = TRUE, weights = NULL, offset = NULL, c
   warn_of(fit$warnings)
   fixed <- fixed_formula(formula)
   frame <- complete_frame(data[names_read], answer$fit)
+  if (!is.null(field_trend) || has_spline(formula[[length(formula)]]))
+    fixed <- completed_fixed(fixed, frame, coding$own, fit$coef_names)
   structure(
     list(call = call, formula = formula, fixed = fixed, frame = frame, contrasts = coding$own, request = request,
-         handle = handle, fit = fit, REML = REML, offset = offset),
+         handle = handle, fit = fit, weights = weights, offset = offset),
     class = "fastlmm"
   )
 }
 
 maybe <- function(x) if (is.null(x)) NULL else unbox(x)
+
+# A column of the data: its name as text, or as a name or an expression of columns, as lmer takes it.
+column_asked <- function(e, data, caller, what) {
+  if (is.null(e) || is.character(e)) return(e)
+  used <- all.vars(e)
+  if (length(used) && all(used %in% names(data))) return(text_of(e))
+  value <- eval(e, caller)
+  if (is.null(value) || (is.character(value) && length(value) == 1)) return(value)
+  stop(what, ": name a column of the data", call. = FALSE)
+}
 
 trend_columns <- function(trend) {
   if (is.null(trend)) return(NULL)

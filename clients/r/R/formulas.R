@@ -23,6 +23,39 @@ fixed_formula <- function(formula) {
   formula
 }
 
+# Random terms as text, "1 | g", nested groups multiplied out as lme4 does: (1 | a/b) is (1 | a) and (1 | a:b).
+bar_terms <- function(e) {
+  if (!is.call(e)) return(NULL)
+  if (!(identical(e[[1]], quote(`|`)) || identical(e[[1]], quote(`||`))))
+    return(unique(unlist(lapply(as.list(e)[-1], bar_terms))))
+  groups <- nested_groups(e[[3]])
+  paste(text_of(e[[2]]), "|", groups)
+}
+
+nested_groups <- function(e) {
+  if (!is.call(e) || !identical(e[[1]], quote(`/`))) return(text_of(e))
+  outer <- nested_groups(e[[2]])
+  c(outer, paste(text_of(e[[3]]), outer[length(outer)], sep = ":"))
+}
+
+# The fixed part with what a field trend or a spline adds to it: its coefficients are named by columns of the data.
+completed_fixed <- function(fixed, frame, contrasts, names) {
+  missing <- setdiff(names, colnames(fixed_matrix(fixed, frame, contrasts)))
+  added <- tryCatch(lapply(missing, function(name) parse(text = name)[[1]]), error = function(e) NULL)
+  numeric <- vapply(frame, is.numeric, NA)
+  if (!length(added) || !all(unlist(lapply(added, all.vars)) %in% base::names(frame)[numeric])) return(fixed)
+  for (own in added) fixed[[length(fixed)]] <- call("+", fixed[[length(fixed)]], own)
+  fixed
+}
+
+fixed_matrix <- function(fixed, frame, contrasts) {
+  own <- contrasts[intersect(names(contrasts), all.vars(fixed))]
+  model.matrix(delete.response(terms(fixed, data = frame)), frame, contrasts.arg = if (length(own)) own)
+}
+
+has_spline <- function(e)
+  is.call(e) && (as.character(e[[1]])[1] %in% SPLINES || any(vapply(as.list(e)[-1], has_spline, NA)))
+
 text_of <- function(formula) paste(deparse(formula, width.cutoff = 500L), collapse = " ")
 
 # Columns of the data that formula, residual and weights read.

@@ -6,7 +6,8 @@ verbatim <- function(text) structure(text, class = "json")
 
 numbers <- function(x) {
   text <- sprintf("%.15g", x)
-  short <- !is.na(x) & as.numeric(text) != x
+  known <- which(!is.na(x))
+  short <- known[as.numeric(text[known]) != x[known]]
   text[short] <- sprintf("%.17g", x[short])
   text[is.na(x)] <- "null"
   text

@@ -4,15 +4,20 @@
 service <- new.env(parent = emptyenv())
 service$count <- 0
 
-#' The command that answers: option fastlmm.command, variable FASTLMM_COMMAND, or `fastlmm` on the path.
-fastlmm_command <- function() {
+# Option fastlmm.command, variable FASTLMM_COMMAND, or `fastlmm` on the path; empty without any.
+command_found <- function() {
   given <- getOption("fastlmm.command", Sys.getenv("FASTLMM_COMMAND"))
-  if (nzchar(given[1])) return(given)
-  found <- Sys.which("fastlmm")
-  if (!nzchar(found))
+  if (nzchar(given[1])) given else unname(Sys.which("fastlmm"))
+}
+
+fastlmm_available <- function() nzchar(command_found()[1])
+
+fastlmm_command <- function() {
+  found <- command_found()
+  if (!nzchar(found[1]))
     stop("the command 'fastlmm' is not on the path: install fastlmm_core, or set options(fastlmm.command = ",
          "\"/path/to/.venv/bin/fastlmm\")", call. = FALSE)
-  unname(found)
+  found
 }
 
 running <- function() !is.null(service$requests)
@@ -30,7 +35,6 @@ start <- function() {
   reg.finalizer(service, function(own) fastlmm_stop(), onexit = TRUE)
 }
 
-#' End the process; the next question starts another.
 fastlmm_stop <- function() {
   if (!running()) return(invisible())
   suppressWarnings(try(close(service$requests), silent = TRUE))

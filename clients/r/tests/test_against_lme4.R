@@ -1,8 +1,9 @@
 # The two analyses of the README, and others, beside lme4, pbkrtest and emmeans in one session: to 1e-6.
 # Run with the package installed: Rscript test_against_lme4.R DATA_FOLDER
 
+folder <- c(commandArgs(TRUE), Sys.getenv("FASTLMM_DATA"))[1]
+if (!nzchar(folder)) quit("no")  # no data: R CMD check without FASTLMM_DATA
 suppressMessages({library(lme4); library(emmeans); library(fastlmm)})
-folder <- commandArgs(TRUE)[1]
 table_of <- function(name) read.csv(file.path(folder, paste0(name, ".csv")), stringsAsFactors = TRUE)
 emm_options(lmer.df = "kenward-roger", pbkrtest.limit = 1e5)
 TOLERANCE <- 1e-6
@@ -39,7 +40,7 @@ for (case in list(list("cochrancox_kfert", yield ~ K2O_lbac + (1|rep), ~ K2O_lba
   stopifnot(identical(names(fixef(ours)), names(fixef(theirs))))
   same(vcov(ours), as.matrix(vcov(theirs)), paste(name, "vcov"))
   same(vcov(ours, adjusted = TRUE), as.matrix(pbkrtest::vcovAdj(theirs)), paste(name, "Kenward-Roger vcov"))
-  same(VarCorr(ours)$sdcor, as.data.frame(VarCorr(theirs))$sdcor, paste(name, "VarCorr"))
+  same(as.data.frame(VarCorr(ours))$sdcor, as.data.frame(VarCorr(theirs))$sdcor, paste(name, "VarCorr"))
   same(ranef(ours), ranef(theirs), paste(name, "ranef"))
   stopifnot(identical(rownames(ranef(ours)[[1]]), rownames(ranef(theirs)[[1]])))
   same(fitted(ours), fitted(theirs), paste(name, "fitted"))
@@ -60,11 +61,47 @@ for (case in list(list("cochrancox_kfert", yield ~ K2O_lbac + (1|rep), ~ K2O_lba
 sleep <- table_of("sleepstudy")
 ours <- fastlmm(Reaction ~ Days + (Days | Subject), sleep)
 theirs <- lmer(Reaction ~ Days + (Days | Subject), sleep, control = tight)
-same(VarCorr(ours)$sdcor, as.data.frame(VarCorr(theirs))$sdcor, "sleepstudy VarCorr", 1e-5)  # lme4's own search
+same(as.data.frame(VarCorr(ours))$sdcor, as.data.frame(VarCorr(theirs))$sdcor, "sleepstudy VarCorr", 1e-5)  # lme4's own search
 same(ranef(ours), ranef(theirs), "sleepstudy ranef", 1e-4)
 same_tables(emtrends(ours, ~ 1, "Days"), emtrends(theirs, ~ 1, "Days"), "sleepstudy emtrends")
 same(predict(ours, data.frame(Days = 12, Subject = "new"), allow.new.levels = TRUE),
      predict(theirs, data.frame(Days = 12, Subject = "new"), allow.new.levels = TRUE), "sleepstudy new level")
+
+# what lme4's users ask of a fit, in lme4's shapes
+for (g in names(coef(theirs))) {
+  stopifnot(identical(names(coef(ours)[[g]]), names(coef(theirs)[[g]])), identical(rownames(coef(ours)[[g]]), rownames(coef(theirs)[[g]])))
+  same(coef(ours)[[g]], coef(theirs)[[g]], "sleepstudy coef", 1e-5)
+}
+T4 <- VarCorr(theirs)$Subject
+stopifnot(identical(names(VarCorr(ours)), "Subject"), identical(dimnames(VarCorr(ours)$Subject), dimnames(T4)))
+same(VarCorr(ours)$Subject, T4, "sleepstudy VarCorr matrix", 1e-4)
+same(attr(VarCorr(ours)$Subject, "stddev"), attr(T4, "stddev"), "its standard deviations", 1e-5)
+same(attr(VarCorr(ours)$Subject, "correlation"), attr(T4, "correlation"), "its correlation", 1e-5)
+same(attr(VarCorr(ours), "sc"), attr(VarCorr(theirs), "sc"), "sigma of VarCorr")
+effects <- as.data.frame(ranef(ours)); effects4 <- as.data.frame(ranef(theirs))
+stopifnot(identical(names(effects), names(effects4)), identical(as.character(effects$term), as.character(effects4$term)))
+at <- match(paste(effects$term, effects$grp), paste(effects4$term, effects4$grp))
+same(effects$condval, effects4$condval[at], "as.data.frame(ranef), values", 1e-4)
+same(effects$condsd, effects4$condsd[at], "as.data.frame(ranef), deviations", 1e-4)
+same(predict(ours, sleep[1:5, ], re.form = ~ (Days | Subject)), predict(theirs, sleep[1:5, ], re.form = ~ (Days | Subject)), "re.form", 1e-5)
+same(predict(ours, sleep[1:5, ], re.form = ~ 0), predict(theirs, sleep[1:5, ], re.form = ~ 0), "re.form = ~ 0")
+gaps <- data.frame(Days = c(1, NA, 3), Subject = "S308")
+stopifnot(identical(is.na(predict(ours, gaps)), is.na(predict(theirs, gaps))))
+same(predict(ours, gaps)[-2], predict(theirs, gaps)[-2], "rows with missing values", 1e-5)
+same(hatvalues(ours), hatvalues(theirs), "leverage", 1e-5)
+same(extractAIC(ours), extractAIC(theirs), "extractAIC", 1e-5)
+same(drop1(ours)$AIC, drop1(theirs)$AIC, "drop1", 1e-5)
+same(ngrps(ours), ngrps(theirs), "ngrps")
+stopifnot(isREML(ours), isLMM(ours), identical(names(ngrps(ours)), names(ngrps(theirs))))
+limits <- confint(ours, method = "profile"); limits4 <- suppressMessages(confint(theirs))
+same(limits[c("sd(Subject: (Intercept))", "cor(Subject: (Intercept), Days)", "sd(Subject: Days)", "sigma", "(Intercept)", "Days"), ],
+     limits4, "profile intervals", 5e-4)  # lme4 interpolates its profile
+same(confint(ours, "Days", method = "profile"), limits4["Days", ], "one of them", 5e-4)
+fewer <- update(ours, . ~ . - Days)
+same(fixef(fewer), fixef(update(theirs, . ~ . - Days)), "update")
+lr <- anova(fastlmm(Reaction ~ Days + (1 | Subject), sleep), ours, refit = FALSE)
+lr4 <- anova(lmer(Reaction ~ Days + (1 | Subject), sleep, control = tight), theirs, refit = FALSE)
+same(lr$Chisq[2], lr4$Chisq[2], "likelihood ratio of REML fits", 1e-5)
 
 oats <- table_of("oats")
 oats$N <- factor(oats$N)
@@ -72,6 +109,7 @@ oats$Y[c(3, 40)] <- NA
 ours <- fastlmm(Y ~ V * N + (1 | B / V), oats)
 theirs <- lmer(Y ~ V * N + (1 | B / V), oats, control = tight)
 same(fitted(ours), fitted(theirs), "oats fitted", 1e-5)
+same(predict(ours, oats[1:9, ], re.form = ~ (1 | B)), predict(theirs, oats[1:9, ], re.form = ~ (1 | B)), "oats, some terms", 1e-5)
 same_tables(emmeans(ours, ~ V | N), emmeans(theirs, ~ V | N), "oats emmeans V|N")
 same_tables(emmeans(ours, pairwise ~ V, weights = "proportional")$contrasts,
             emmeans(theirs, pairwise ~ V, weights = "proportional")$contrasts, "oats pairs")
@@ -89,6 +127,10 @@ sleep$w <- seq(0.5, 2, length.out = nrow(sleep))
 ours <- fastlmm(Reaction ~ Days + (1 | Subject), sleep, REML = FALSE, weights = "w")
 theirs <- lmer(Reaction ~ Days + (1 | Subject), sleep, REML = FALSE, weights = w, control = tight)
 same(logLik(ours), logLik(theirs), "ML with weights, logLik")
+same(deviance(ours), deviance(theirs), "ML with weights, deviance")
+same(weights(ours), weights(theirs), "prior weights")
+same(residuals(ours, "pearson"), residuals(theirs, "pearson"), "Pearson residuals", 1e-5)
+same(fixef(fastlmm(Reaction ~ Days + (1 | Subject), sleep, REML = FALSE, weights = w)), fixef(ours), "weights as a name")
 same(fixef(ours), fixef(theirs), "ML with weights, fixef")
 ours <- fastlmm(yield ~ gen + (1 | loc), data, contrasts = list(gen = "contr.sum"))
 theirs <- lmer(yield ~ gen + (1 | loc), data, contrasts = list(gen = "contr.sum"), control = tight)

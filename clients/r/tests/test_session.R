@@ -1,6 +1,7 @@
 # What happens around a fit: errors, another process, a saved fit, a batch, structures. Base R and this package only.
+folder <- c(commandArgs(TRUE), Sys.getenv("FASTLMM_DATA"))[1]
+if (!nzchar(folder)) quit("no")  # no data: R CMD check without FASTLMM_DATA
 suppressMessages(library(fastlmm))
-folder <- commandArgs(TRUE)[1]
 table_of <- function(name) read.csv(file.path(folder, paste0(name, ".csv")))
 message_of <- function(code) tryCatch({code; NA}, error = conditionMessage)
 
@@ -45,17 +46,56 @@ stopifnot(identical(ranef(fit), before))
 field <- table_of("besag_field")
 field <- field[field$county == "C1", ]
 trend <- fastlmm(yield ~ (1 | gen), field, field_trend = "ps(row, col)")
-stopifnot(trend$fit$converged, "ps(row, col, nseg=auto)" %in% VarCorr(trend)$grp)
+stopifnot(trend$fit$converged, "ps(row, col, nseg=auto)" %in% names(VarCorr(trend)))
 gens <- unique(field$gen)
 A <- 0.5 + 0.5 * diag(length(gens)); dimnames(A) <- list(gens, gens)
 related <- fastlmm(yield ~ rep + (1 | vm(gen, A)), field, relationships = list(A = A))
 plain <- fastlmm(yield ~ rep + (1 | gen), field)
-stopifnot(abs(2 * VarCorr(plain)$vcov[1] - VarCorr(related)$vcov[1]) < 1e-4 * VarCorr(related)$vcov[1])
+stopifnot(abs(2 * VarCorr(plain)$gen - VarCorr(related)[[1]]) < 1e-4 * VarCorr(related)[[1]])
 held <- fastlmm(yield ~ rep + (1 | gen), field, fixed_parameters = list(gen = 10, Residual = 50))
-stopifnot(all(abs(VarCorr(held)$vcov - c(10, 50)) < 1e-9))
+stopifnot(all(abs(as.data.frame(VarCorr(held))$vcov - c(10, 50)) < 1e-9))
 ped <- data.frame(id = gens, sire = c("", "", rep(gens[1], length(gens) - 2)), dam = c("", "", rep(gens[2], length(gens) - 2)))
 stopifnot(fastlmm(yield ~ rep + (1 | vm(gen, P)), field, relationships = list(P = ped))$fit$converged)
 stopifnot(suppressWarnings(fastlmm(yield ~ rep + (1 | gen), field, residual = "ar1(row):ar1(col)"))$fit$converged)
+
+# simulated responses: the mean and the variance of the model, and the seed that set.seed() determines
+set.seed(1); first <- simulate(fit, 200)
+set.seed(1); stopifnot(identical(first, simulate(fit, 200)), identical(dim(first), c(180L, 200L)))
+spread <- apply(first, 1, var)[sleep$Days == 0] / (VarCorr(fit)$Subject[1, 1] + sigma(fit)^2)
+stopifnot(abs(mean(rowMeans(first)) - mean(sleep$Reaction)) < 5, abs(mean(spread) - 1) < 0.1)
+stopifnot(abs(mean(as.matrix(simulate(fit, 50, seed = 2, use.u = TRUE)) - fitted(fit))) < 2)
+boot <- confint(fit, "sigma", method = "boot", nsim = 60, seed = 3)
+stopifnot(boot[1] < sigma(fit), boot[2] > sigma(fit), identical(boot, confint(fit, "sigma", method = "boot", nsim = 60, seed = 3)))
+
+# sections that no function of R asks; options that are none are errors
+tests <- fastlmm_ask(fit, ranova = TRUE)
+stopifnot(is.data.frame(tests), abs(tests$chisq[2] - 42.83681343) < 1e-4)  # lmerTest::ranova
+both <- fastlmm_ask(fit, vpredict = list(list(label = "share", expr = "V1/(V1+V3)")), head = 2, satterthwaite = TRUE)
+stopifnot(abs(both$vpredict$estimate - 612.089941 / (612.089941 + 35.071661)) < 1e-5, abs(both$satterthwaite$df[["Days"]] - 17) < 1e-3)
+for (wrong in expression(logLik(fit, REML = FALSE), predict(fit, interval = "confidence"), vcov(fit, ajusted = TRUE), residuals(fit, "deviance"),
+                         predict(fit, re.form = ~ (1 | Subject)), confint(fit, "none"), anova(fit, lm(Reaction ~ Days, sleep)),
+                         fastlmm(Reaction ~ Days + (1 | Subject), sleep, weights = 1:180), fastlmm_ask(fit), fastlmm_ask(fit, none = 1),
+                         anova(fit, fastlmm(Reaction ~ 1 + (1 | Subject), sleep), refit = FALSE)))
+  if (is.na(message_of(eval(wrong)))) stop("no error: ", deparse(wrong))
+
+# structures: matrices by term, and emmeans beside the means that the library itself makes
+trial <- subset(table_of("trials"), trial %in% c("T1", "T2", "T3"))
+several <- fastlmm(yield ~ trial + (1 | gen) + diag(0 + trial | gen), trial, residual = "units | trial")
+stopifnot(identical(names(VarCorr(several)), c("gen", "gen.1")), nrow(VarCorr(several)$gen.1) == 3, is.na(sigma(several)))
+stopifnot(grepl("studentized", message_of(residuals(several, "pearson"))), length(rstudent(several)) == nobs(several))
+if (requireNamespace("emmeans", quietly = TRUE)) {
+  beside <- function(fit, specs) {
+    own <- as.data.frame(emmeans::emmeans(fit, as.formula(specs)))
+    asked <- fastlmm_ask(fit, emmeans = list(list(specs = specs)))[[1]]$table
+    stopifnot(nrow(own) == nrow(asked))
+    for (name in c("emmean", "SE", "df")) stopifnot(max(abs(own[[name]] / asked[[name]] - 1)) < 1e-6)
+  }
+  beside(several, "~ trial")
+  beside(fastlmm(yield ~ gen + (1 | rep), field, field_trend = "ps(row, col)"), "~ gen")
+  beside(suppressWarnings(fastlmm(yield ~ gen + (1 | rep), field, residual = "ar1(row):ar1(col)")), "~ gen")
+  beside(suppressWarnings(fastlmm(yield ~ rep + (1 | vm(gen, A)), field, relationships = list(A = A))), "~ rep")
+  beside(fastlmm(Reaction ~ Days + (1 | Subject), sleep, REML = FALSE), "~ 1")
+}
 
 # a batch: the figures of each fit by itself
 trials <- table_of("trials")
