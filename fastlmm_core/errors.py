@@ -106,6 +106,12 @@ class OptionError(FastLMMError, ValueError):
     code = "option"
 
 
+class UnknownFitError(OptionError):
+    """A question to a fit that a service does not keep, or no longer."""
+
+    code = "unknown-fit"
+
+
 class DesignError(FastLMMError, ValueError):
     """The model cannot be fitted to these data: confounded, too few rows, one level."""
 

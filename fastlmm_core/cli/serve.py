@@ -22,6 +22,9 @@ ADDRESS = "127.0.0.1:8155"
 MEGABYTE = 1_000_000
 LARGEST_LINE = 1_000_000_000  # from a program that runs the service itself
 KEPT_FITS = 32
+KEPT_MEMORY = 1_000_000_000  # bytes of them, in each process; over HTTP there are many, with many clients
+KEPT_MEMORY_OVER_HTTP = 256 * MEGABYTE
+SHARE = 0.25  # of --memory, at most
 
 
 def add_serve(commands: argparse._SubParsersAction) -> None:
@@ -48,6 +51,13 @@ def add_serve(commands: argparse._SubParsersAction) -> None:
     serve.add_argument("--max-body", metavar="SIZE", help="of one request (default: 1GB; with --http 64MB)")
     serve.add_argument("--connections", type=int, default=64, metavar="N", help="open at once (default: 64)")
     serve.add_argument("--memory", metavar="SIZE", help="of each worker, 4GB (default: what the machine has)")
+    serve.add_argument(
+        "--keep", type=int, default=KEPT_FITS, metavar="N",
+        help=f"fits that each process keeps for questions (default: {KEPT_FITS})",
+    )  # fmt: skip
+    serve.add_argument(
+        "--keep-memory", metavar="SIZE", help="of them, in each process (default: 1GB; with --http 256MB)"
+    )
     serve.add_argument(
         "--allow-files", metavar="DIR", help="requests may name files in this folder (with --http: no others)"
     )
@@ -81,7 +91,7 @@ def serve_command(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    for name, least in (("workers", 1), ("connections", 1), ("seconds", 0.01)):
+    for name, least in (("workers", 1), ("connections", 1), ("seconds", 0.01), ("keep", 0)):
         value = getattr(arguments, name)
         if value is not None and not least <= value < 1e6:
             raise OptionError(f"--{name} {value:g} must be at least {least:g}")
@@ -98,13 +108,21 @@ def _worker_options(arguments: argparse.Namespace) -> WorkerOptions:
     for option, folder in (("--allow-files", root), ("--allow-tables", tables_root)):
         if folder is not None and not os.path.isdir(folder):
             raise OptionError(f"{option} {folder} is not a folder")
+    memory = None if arguments.memory is None else _bytes("--memory", arguments.memory)
     return WorkerOptions(
         root=root, tables_root=tables_root,
         inline_only=arguments.inline_only or bool(arguments.http and root is None),
         limits=limits_given(arguments.limit),
-        memory=None if arguments.memory is None else _bytes("--memory", arguments.memory),
-        kept_fits=KEPT_FITS if not arguments.http and (arguments.workers or 1) == 1 else 0,
+        memory=memory, keep=arguments.keep, keep_memory=_keep_memory(arguments, memory),
+        named=not arguments.http and (arguments.workers or 1) == 1,
     )  # fmt: skip
+
+
+def _keep_memory(arguments: argparse.Namespace, memory: int | None) -> int:
+    if arguments.keep_memory is not None:
+        return _bytes("--keep-memory", arguments.keep_memory)
+    usual = KEPT_MEMORY_OVER_HTTP if arguments.http else KEPT_MEMORY
+    return usual if memory is None else min(usual, int(SHARE * memory))
 
 
 def _serve_lines(arguments: argparse.Namespace, workers: Workers, stop: int) -> None:

@@ -191,7 +191,7 @@ REQUEST = record(
         ),
         "weights": _said(NAME, "column or expression of prior weights, Var(e_i) = sigma^2 / w_i"),
         "offset": _said(NAME, "column added to the linear predictor"),
-        "keep": _said(NAME, "name under which a service keeps the fit for questions (docs/service.md)"),
+        "keep": _said(either(FLAG, NAME), "a service keeps the fit for questions; true asks for a name"),
         "tables": _said(TABLES, "write the tables of the answer to files, which it names (docs/request.md)"),
         "head": _said(whole(0), "how many fitted values and residuals to return", default=0),
         "ranef": _said(FLAG, "ask for the conditional modes", default=False),

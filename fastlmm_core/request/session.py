@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from collections import OrderedDict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ..errors import DataError, FastLMMError, FastLMMWarning, OptionError, nearest_names
+from ..errors import DataError, FastLMMError, FastLMMWarning, MemoryForecastError, nearest_names
 from ..gate import ours_of
 from ..limits import Limits
 from ..reading import notes_of, read_options, read_table
 from .document import Reach, checked_questions, checked_request, checked_trials
 from .json_values import plain
+from .kept_fits import Keeping, KeptFits
 from .schema import READING
 from .sections import SECTIONS, fit_section
 from .table_folder import TableFolder
@@ -36,13 +36,13 @@ class Session:
     reach : Reach
         Files that requests may name.
     limits : Limits
-    capacity : int
-        How many fits are kept at most; the one that was asked longest ago goes first.
+    keeping : Keeping
+        Which fits are kept; none by default.
     """
 
-    def __init__(self, reach: Reach, limits: Limits, capacity: int = 0) -> None:
-        self._reach, self._limits, self._capacity = reach, limits, capacity
-        self._fits: OrderedDict[str, LMMFit] = OrderedDict()
+    def __init__(self, reach: Reach, limits: Limits, keeping: Keeping | None = None) -> None:
+        self._reach, self._limits = reach, limits
+        self._kept = KeptFits(Keeping() if keeping is None else keeping)
 
     def answer(self, request: Any) -> dict[str, Any]:
         """The answer to one request: JSON's own types only.
@@ -53,15 +53,27 @@ class Session:
             Without what only the owner of the files knows.
         """
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", FastLMMWarning)  # the answer carries them
-                return self._answered(request)
+            return self._with_room(request)
         except Exception as error:
             ours = ours_of(error)
             hidden = self._reach.hidden(ours) if isinstance(ours, FastLMMError) else ours
             if hidden is error:
                 raise
             raise hidden from None if self._reach.hides else error
+
+    def _with_room(self, request: Any) -> dict[str, Any]:
+        """The answer; where memory runs out kept fits give theirs, except for a question to one of them."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FastLMMWarning)  # the answer carries them
+            try:
+                return self._answered(request)
+            except MemoryError as error:
+                held = self._kept.bytes
+                enough = not isinstance(error, MemoryForecastError) or error.needed <= error.available + held
+                if not held or not enough or "of" in request:
+                    raise
+            self._kept.clear()
+            return self._answered(request)
 
     def _answered(self, request: Any) -> dict[str, Any]:
         given = request if isinstance(request, Mapping) else {}
@@ -78,29 +90,24 @@ class Session:
         return {**answer, **plain(found if folder is None else folder.placed(found))}
 
     def _fitted(self, request: Request) -> dict[str, Any]:
-        name = request.get("keep")
+        asked = request.get("keep") or None
+        if asked is not None:
+            self._kept.check(asked)
         request = with_new_rows(request, self._reach, self._limits)
-        if name is not None and not self._capacity:
-            raise OptionError("keep= is for a service with one worker (docs/service.md)")
         frame = read_data(request, self._reach, self._limits)
         fit = fit_request(request, frame, self._reach, self._limits)
-        if name is not None:
-            self._fits[name] = fit
-            self._fits.move_to_end(name)
-            while len(self._fits) > self._capacity:
-                self._fits.popitem(last=False)
         notes = {"notes": notes_of(frame)} if notes_of(frame) else {}
-        return {"fit": fit_section(fit, request.get("head", 0)), **notes, **sections_asked(fit, request)}
+        answer = {"fit": fit_section(fit, request.get("head", 0)), **notes, **sections_asked(fit, request)}
+        return answer if asked is None else {"kept": self._kept.keep(asked, fit), **answer}
 
     def _asked(self, request: Request) -> dict[str, Any]:
         name = request["of"]
-        fit = self._fits.get(name)
-        if fit is None:
-            raise UnknownFitError(f"no fit is kept as '{name}'; send its data and formula again")
-        self._fits.move_to_end(name)
+        fit = self._kept.of(name)
         answer = sections_asked(fit, with_new_rows(request, self._reach, self._limits))
         if request.get("forget"):
-            del self._fits[name]
+            self._kept.forget(name)
+        else:
+            self._kept.measure(name)
         return answer
 
     def _trials(self, request: Request) -> dict[str, Any]:
@@ -109,12 +116,6 @@ class Session:
         batch = fit_trials(request, frame, related, self._limits)
         notes = {"notes": batch.notes} if batch.notes else {}
         return {**table_sections(batch), **gxe_of_trials(batch, request), **notes}
-
-
-class UnknownFitError(OptionError):
-    """A question to a fit that is not kept, or no longer."""
-
-    code = "unknown-fit"
 
 
 def read_data(request: Request, reach: Reach, limits: Limits) -> pd.DataFrame:

@@ -12,18 +12,27 @@ MARK = re.compile(rb'\{\s*"id"\s*:\s*("(?:[^"\\\x00-\x1f]|\\.){0,200}"|\d{1,15})
 
 
 class Answer(NamedTuple):
-    """What a worker says: a line of JSON, and whether it is an answer or an error."""
+    """What a worker says: a line of JSON, and whether it is an answer or an error.
+
+    With a `keeper` the line is the error that holds unless the worker of this key can be asked instead.
+    """
 
     good: bool
     line: bytes
+    keeper: str | None = None
 
     def frame(self) -> bytes:
         """As one message."""
+        if self.keeper is not None:
+            return b">" + self.keeper.encode("ascii") + b" " + self.line
         return (b"+" if self.good else b"-") + self.line
 
     @classmethod
     def of(cls, frame: bytes) -> Answer:
         """From a message."""
+        if frame[:1] == b">":
+            keeper, _, line = frame[1:].partition(b" ")
+            return cls(False, line, keeper.decode("ascii"))
         return cls(frame[:1] == b"+", frame[1:])
 
 

@@ -28,8 +28,12 @@ class WorkerOptions:
         As of `lmm`.
     memory : int or None
         Bytes of data that the process may hold (``ulimit -d``); more is refused before the work begins.
-    kept_fits : int
-        How many fits are kept for questions.
+    keep, keep_memory : int
+        How many fits are kept for questions, and bytes of all of them.
+    named : bool
+        Clients choose the names of their fits.
+    key : str
+        Of this worker among the others.
     """
 
     root: str | None = None
@@ -37,7 +41,10 @@ class WorkerOptions:
     inline_only: bool = False
     limits: Mapping[str, Any] = field(default_factory=dict)
     memory: int | None = None
-    kept_fits: int = 0
+    keep: int = 0
+    keep_memory: int = 1_000_000_000
+    named: bool = True
+    key: str = "0" * 12
 
     def text(self) -> str:
         return json.dumps(asdict(self))
@@ -61,13 +68,15 @@ def loaded(options: WorkerOptions) -> Callable[[bytes], Answer]:
     from ..limits import Limits
     from ..request import parse_request
     from ..request.document import Reach
+    from ..request.kept_fits import Keeping, KeptElsewhereError
     from ..request.session import Session
 
     limits = Limits.of(dict(options.limits))
     if options.memory is not None:
         _take_work_space(options.memory)
     reach = Reach.of(options.root, options.inline_only, options.tables_root)
-    session = Session(reach, limits, options.kept_fits)
+    keeping = Keeping(options.keep, options.keep_memory, options.key, options.named)
+    session = Session(reach, limits, keeping)
     session.answer(WARM_UP)
 
     def answer(body: bytes) -> Answer:
@@ -79,7 +88,8 @@ def loaded(options: WorkerOptions) -> Callable[[bytes], Answer]:
             return Answer(True, as_line(session.answer(request)))
         except Exception as error:
             known = isinstance(identity, (str, int)) and not isinstance(identity, bool)
-            return Answer(False, error_answer(error, identity if known else None))
+            keeper = error.key if isinstance(error, KeptElsewhereError) else None
+            return Answer(False, error_answer(error, identity if known else None), keeper)
 
     return answer
 

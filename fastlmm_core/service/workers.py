@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import queue
+import secrets
 import threading
 import time
+from dataclasses import replace
 
 from ..errors import ServiceError, TimeLimitError
 from ..processes.child import Child
 from .answers import Answer
+from .idle_workers import IdleWorkers
 from .worker import WorkerOptions
 
 ENTRY = "fastlmm_core.service.worker:serve_channel"
@@ -18,6 +20,8 @@ class Worker(Child):
     """One process that answers requests."""
 
     def __init__(self, options: WorkerOptions, threads: int | None) -> None:
+        self.key = secrets.token_hex(6)
+        options = replace(options, key=self.key)
         environment = {} if threads is None else {"OPENBLAS_NUM_THREADS": str(threads)}
         super().__init__(ENTRY, options.text(), environment=environment)
 
@@ -57,8 +61,7 @@ class Workers:
         # beside others, and where memory is counted, as every thread takes some, a worker has one thread for
         # BLAS; else it has what the machine gives
         self._threads = 1 if count > 1 or options.memory is not None else None
-        # the one used last is taken first: its memory is warm, and what fits it keeps are known to one alone
-        self._idle: queue.LifoQueue[Worker] = queue.LifoQueue()
+        self._idle: IdleWorkers[Worker] = IdleWorkers()
         self._all: set[Worker] = set()
         self._lock = threading.Lock()
         for _ in range(count):
@@ -76,7 +79,9 @@ class Workers:
             worker.wait_until_ready()
 
     def answer(self, body: bytes, patience: float | None = None) -> Answer:
-        """The answer to a request by the next worker that is idle.
+        """The answer to a request by the next worker that is idle, or by the one that keeps its fit.
+
+        Which one that is the first of them reads in the request: this process parses nothing.
 
         Raises
         ------
@@ -84,15 +89,25 @@ class Workers:
             When none is idle within `patience` seconds, or the worker ends.
         TimeLimitError
         """
+        first = self._answered(body, None, patience)
+        assert first is not None
+        kept = None if first.keeper is None else self._answered(body, first.keeper, patience)
+        return first if kept is None else kept
+
+    def _answered(self, body: bytes, key: str | None, patience: float | None) -> Answer | None:
+        """By the worker of this key, None when it has ended; by any without a key."""
         try:
-            worker = self._idle.get(timeout=patience)
-        except queue.Empty:
+            worker = self._idle.take(key, patience)
+        except TimeoutError:
             raise ServiceError("all workers are busy; try again later") from None
+        if worker is None:
+            return None
         try:
             answer = worker.answer(body, self.seconds)
         except BaseException:
             with self._lock:
                 self._all.discard(worker)
+            self._idle.drop(worker.key)
             worker.stop()
             worker = self._started()
             raise
@@ -107,11 +122,7 @@ class Workers:
 
     def close(self) -> None:
         """End idle workers gently; call when no request is in flight."""
-        while True:
-            try:
-                worker = self._idle.get_nowait()
-            except queue.Empty:
-                break
+        for worker in self._idle.take_all():
             worker.leave()
             self._all.discard(worker)
         for worker in self._all:
