@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import functools
 import http.client
 import json
 import os
@@ -141,16 +142,41 @@ class LineService:
         self.process.wait()
 
 
-def milliseconds(ask: Callable[[], object], times: int) -> np.ndarray:
-    """Wall time of each call, after ten that warm up."""
+def milliseconds(
+    ask: Callable[[], object], times: int, clock: Callable[[], float] = time.perf_counter
+) -> np.ndarray:  # fmt: skip
+    """Wall time of each call, or that of another clock, after ten that warm up."""
     for _ in range(10):
         ask()
     out = np.empty(times)
     for k in range(times):
-        began = time.perf_counter()
+        began = clock()
         ask()
-        out[k] = 1e3 * (time.perf_counter() - began)
+        out[k] = 1e3 * (clock() - began)
     return out
+
+
+def processor_time(times: int) -> list[Row]:
+    """CPU time of a request in a worker beside the same fit, in this process: what else a request costs.
+
+    The least of so many, as other programs on the machine only add to it.
+    """
+    from fastlmm_core.service.worker import WorkerOptions, loaded
+
+    answer = loaded(WorkerOptions(inline_only=True))
+    rows: list[Row] = []
+    for name, request in requests().items():
+        bodies = {
+            "in a worker": json.dumps(request).encode(),
+            "in a worker, vcov false": json.dumps({**request, "vcov": False}).encode(),
+        }
+        asks: dict[str, Callable[[], object]] = {"in process": in_process(request)}
+        asks |= {how: functools.partial(answer, body) for how, body in bodies.items()}
+        for how, ask in asks.items():
+            taken = milliseconds(ask, times, time.process_time)
+            figure = f"{taken.min():.2f}"
+            rows.append({"case": f"{name}, {how}, CPU ms", "requests": times, "figure": figure})
+    return rows
 
 
 def per_second(service: HttpService, body: bytes, clients: int, seconds: float) -> float:
@@ -213,7 +239,8 @@ def measure(times: int, seconds: float) -> list[Row]:
 
 def run(requests_asked: int, times: int = 300, seconds: float = 5.0, out: Path = OUT) -> None:
     """Measure, print and write."""
-    rows = measure(times, seconds) if times else []
+    rows = processor_time(times) if times else []
+    rows += measure(times, seconds) if times and seconds else []
     if requests_asked:
         body = json.dumps(requests()["sleepstudy"]).encode()
         rows += memory(requests_asked, body, max(requests_asked // 5, 1))
@@ -228,7 +255,9 @@ def run(requests_asked: int, times: int = 300, seconds: float = 5.0, out: Path =
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--times", type=int, default=300, help="requests behind each percentile")
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement of answers a second")
+    parser.add_argument(
+        "--seconds", type=float, default=5.0, help="of each measurement of answers a second; 0 for none"
+    )
     parser.add_argument("--requests", type=int, default=5_000, help="of the measurement of memory")
     parser.add_argument("--out", default=str(OUT))
     asked = parser.parse_args()

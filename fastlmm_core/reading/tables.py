@@ -126,12 +126,15 @@ def exact_column(values: Any) -> Any:
     if hasattr(values, "dtype"):
         return values
     values = list(values)
-    whole = any(isinstance(v, int) and not isinstance(v, bool) for v in values)
-    if (whole and any(v is None for v in values)) or any(isinstance(v, (list, dict, tuple)) for v in values):
+    kinds = set(map(type, values))  # of which there are few, whatever the length
+    whole = any(issubclass(kind, int) and kind is not bool for kind in kinds)
+    if (whole and type(None) in kinds) or any(issubclass(kind, (list, dict, tuple)) for kind in kinds):
         column = np.empty(len(values), dtype=object)
         column[:] = values
-        return pd.Series(column, dtype=object)
-    return pd.Series(values) if values else values
+        return column
+    return (
+        pd.Series(values).array if values else values
+    )  # columns with an index are aligned, which takes longer
 
 
 def is_parquet(path: Path) -> bool:

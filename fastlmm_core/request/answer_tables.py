@@ -20,13 +20,23 @@ class Rows:
 
     Attributes
     ----------
-    frame : DataFrame
+    columns : mapping of str to (n,)
     marks : tuple of str
         Columns of flags that only the rows have where they are true.
     """
 
-    frame: pd.DataFrame
+    columns: Mapping[str, Any]
     marks: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, frame: pd.DataFrame) -> Rows:
+        """Those of a frame, without its index."""
+        return cls({str(name): column.array for name, column in frame.items()})
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """As a table."""
+        return pd.DataFrame(dict(self.columns))
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +69,7 @@ def spread(columns: Mapping[str, Any]) -> Spread:
 
 def rows_of(table: Any) -> Rows:
     """The rows of a table of results, or of a frame."""
-    return Rows(table if isinstance(table, pd.DataFrame) else table.to_frame())
+    return Rows.of(table if isinstance(table, pd.DataFrame) else table.to_frame())
 
 
 def apart(value: Any, write: Callable[[Place, pd.DataFrame], Any], place: Place = ()) -> Any:

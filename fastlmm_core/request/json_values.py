@@ -27,7 +27,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, Rows):
         return _records(value)
     if isinstance(value, Columns):
-        return {str(name): _column(column) for name, column in value.frame.items()}
+        return {str(name): _column(column.array) for name, column in value.frame.items()}
     if isinstance(value, np.bool_):
         return bool(value)
     if isinstance(value, (int, np.integer)):
@@ -63,16 +63,16 @@ def _array(values: np.ndarray) -> list[Any]:
     return [plain(own) for own in values.tolist()]
 
 
-def _column(column: pd.Series) -> list[Any]:
+def _column(column: Any) -> list[Any]:
+    """Values of a column, an array of NumPy or pandas."""
     known = isinstance(column.dtype, np.dtype) and column.dtype.kind in "fiubO"
-    return _array(column.to_numpy()) if known else [plain(own) for own in column.tolist()]
+    return _array(np.asarray(column)) if known else [plain(own) for own in column.tolist()]
 
 
 def _records(table: Rows) -> list[dict[str, Any]]:
     """A row of a table as an object by column; whole columns are converted, not cells."""
-    names = [str(name) for name in table.frame.columns]
-    columns = [_column(column) for _, column in table.frame.items()]
-    rows = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+    columns = [_column(column) for column in table.columns.values()]
+    rows = [dict(zip(table.columns, row, strict=True)) for row in zip(*columns, strict=True)]
     for mark in table.marks:
         for row in rows:
             if not row[mark]:

@@ -147,8 +147,12 @@ def _contrast_rows(table: Any) -> Rows:
     """Rows of a contrast table; a covariate among the labels is written as text, as emmeans does."""
     rows = _answered_rows(table, RENAMED, KEPT_BACK)
     statistics = {"estimate", "SE", "df", "t", "p", "lower", "upper", NOT_ESTIMABLE}
-    labels = {name: rows.frame[name].map(_label) for name in rows.frame.columns if name not in statistics}
-    return Rows(rows.frame.assign(**labels), rows.marks)
+    labels = {
+        name: np.array([_label(own) for own in column], dtype=object)
+        for name, column in rows.columns.items()
+        if name not in statistics
+    }
+    return Rows({**rows.columns, **labels}, rows.marks)
 
 
 def _label(value: Any) -> Any:
@@ -157,8 +161,9 @@ def _label(value: Any) -> Any:
 
 def _answered_rows(table: Any, names: Mapping[str, str], left_out: Sequence[str]) -> Rows:
     """The table as an answer has it: columns left out or renamed, rows without an estimate marked."""
-    frame = rows_of(table).frame
-    missing = frame["estimate"].isna()
-    kept = [name for name in frame.columns if name not in left_out]
-    frame = frame[kept].rename(columns=dict(names))
-    return Rows(frame.assign(**{NOT_ESTIMABLE: missing}), (NOT_ESTIMABLE,)) if missing.any() else Rows(frame)
+    columns = rows_of(table).columns
+    missing = np.isnan(np.asarray(columns["estimate"], dtype=np.float64))
+    answered = {names.get(name, name): own for name, own in columns.items() if name not in left_out}
+    if not missing.any():
+        return Rows(answered)
+    return Rows({**answered, NOT_ESTIMABLE: missing}, (NOT_ESTIMABLE,))

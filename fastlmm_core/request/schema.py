@@ -193,6 +193,7 @@ REQUEST = record(
         "offset": _said(NAME, "column added to the linear predictor"),
         "keep": _said(either(FLAG, NAME), "a service keeps the fit for questions; true asks for a name"),
         "tables": _said(TABLES, "write the tables of the answer to files, which it names (docs/request.md)"),
+        "vcov": _said(FLAG, "the covariance of the coefficients in `fit`", default=True),
         "head": _said(whole(0), "how many fitted values and residuals to return", default=0),
         "ranef": _said(FLAG, "ask for the conditional modes", default=False),
         "kr": _said(FLAG, "ask for the Kenward-Roger covariance and df of the coefficients", default=False),
@@ -235,10 +236,10 @@ SCHEMA: dict[str, Any] = {
     "title": "Request to fastlmm_core",
     **REQUEST,
 }
-# Keys of a request that make the fit; the others ask.
+# Keys of a request that make the fit and say what is in its section; the others ask.
 OF_FIT = (
     "data", "formula", "columns", "method", "weights", "offset", "coding", "factors", *READING, "residual",
-    "field_trend", "relationships", "fixed_parameters", "factorization", "start", "keep",
+    "field_trend", "relationships", "fixed_parameters", "factorization", "start", "keep", "head", "vcov",
 )  # fmt: skip
 QUESTIONS = record(
     {

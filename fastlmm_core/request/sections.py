@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from ..results.variance_components import component_figures
 from .answer_tables import Rows
 from .functions import functions_block, prediction_block
 from .genotype_values import values_block
@@ -40,8 +41,9 @@ OF_ANOVA = {"df_num": "numdf", "df_den": "dendf"}
 Section = Callable[["LMMFit", Request], Any]
 
 
-def fit_section(fit: LMMFit, head: int = 0) -> dict[str, Any]:
+def fit_section(fit: LMMFit, request: Request) -> dict[str, Any]:
     """Section ``fit``: criterion, variance components, coefficients, first fitted values and residuals."""
+    head = request.get("head", 0)
     kept = _kept_names(fit)
     beta = dict(zip(fit.coef_names, fit.beta, strict=True))
     se = dict(zip(fit.coef_names, fit.se, strict=True))
@@ -64,7 +66,7 @@ def fit_section(fit: LMMFit, head: int = 0) -> dict[str, Any]:
         "beta": {name: beta[name] for name in kept},
         "se": {name: se[name] for name in kept},
         "vcov_names": kept,
-        "vcov": fit.cov_beta,
+        **({"vcov": fit.cov_beta} if request.get("vcov", True) else {}),
         "coef_names": fit.coef_names,
         "dropped_columns": fit.dropped_columns,
         "n_dropped": fit.n_dropped,
@@ -77,9 +79,10 @@ def fit_section(fit: LMMFit, head: int = 0) -> dict[str, Any]:
 
 
 def _components(fit: LMMFit) -> list[dict[str, Any]]:
+    names, figures = component_figures(fit, errors=False)
     return [
-        {"group": row.group, "var1": row.var1, "var2": row.var2, "vcov": row.estimate, "sdcor": row.sd_or_cor}
-        for row in fit.variance_components.itertuples(index=False)
+        {"group": group, "var1": var1, "var2": var2, "vcov": vcov, "sdcor": sdcor}
+        for (group, var1, var2), (vcov, sdcor, _) in zip(names, figures.tolist(), strict=True)
     ]
 
 
@@ -143,7 +146,9 @@ def anova_section(fit: LMMFit, asked: Mapping[str, Any]) -> dict[str, Any]:
     ddf = ["kenward-roger"] if asked.get("ddf") is None else asked["ddf"]  # an empty list asks for no table
     for method in [ddf] if isinstance(ddf, str) else ddf:
         found = pd.DataFrame(fit.anova(type=kind, ddf=method)).rename(columns=OF_ANOVA)
-        section[f"type{kind}_{short.get(method, method)}"] = Rows(found[["term", "numdf", "dendf", "F", "p"]])
+        section[f"type{kind}_{short.get(method, method)}"] = Rows.of(
+            found[["term", "numdf", "dendf", "F", "p"]]
+        )
     return section
 
 

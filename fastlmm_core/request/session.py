@@ -97,7 +97,7 @@ class Session:
         frame = read_data(request, self._reach, self._limits)
         fit = fit_request(request, frame, self._reach, self._limits)
         notes = {"notes": notes_of(frame)} if notes_of(frame) else {}
-        answer = {"fit": fit_section(fit, request.get("head", 0)), **notes, **sections_asked(fit, request)}
+        answer = {"fit": fit_section(fit, request), **notes, **sections_asked(fit, request)}
         return answer if asked is None else {"kept": self._kept.keep(asked, fit), **answer}
 
     def _asked(self, request: Request) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def correlation_section(fit: LMMFit) -> Rows:
     """``correlations``: rows group, var1, var2, estimate and standard errors by every information."""
     tables = {key: correlation_table(fit, None, kind).frame for key, kind in INFORMATION.items()}
     first = tables["se_ai"][["group", "var1", "var2", "estimate"]]
-    return Rows(first.assign(**{key: own["se"].to_numpy(float) for key, own in tables.items()}))
+    return Rows.of(first.assign(**{key: own["se"].to_numpy(float) for key, own in tables.items()}))
 
 
 def factor_section(fit: LMMFit, term: str | None) -> dict[str, Any]:
@@ -155,7 +155,7 @@ def heritability_section(fit: LMMFit, term: str) -> dict[str, Any]:
             levels = zip(found.by_level["level"], found.by_level[name], strict=True)
             own[f"{H2[name]}_i"] = {str(level): value for level, value in levels}
     frame = found.to_frame().drop(columns="group")
-    return {**own, "table": Rows(frame)}
+    return {**own, "table": Rows.of(frame)}
 
 
 def function_section(fit: LMMFit, asked: Sequence[Mapping[str, Any]]) -> Rows:
@@ -168,4 +168,4 @@ def function_section(fit: LMMFit, asked: Sequence[Mapping[str, Any]]) -> Rows:
             {"label": own.get("label", own["expr"]), "expr": own["expr"], "estimate": first.estimate,
              **{key: result.se for key, result in found.items()}}
         )  # fmt: skip
-    return Rows(pd.DataFrame(out))
+    return Rows.of(pd.DataFrame(out))

@@ -29,17 +29,17 @@ def interval_section(fit: LMMFit, asked: Mapping[str, Any]) -> Rows:
     # a service has processes of its own, and nobody looks at its bar
     how = {**draws, "threads": 1, "progress": False} if method == "bootstrap" else {}
     level = asked.get("level") or 0.95
-    return Rows(pd.DataFrame(fit.conf_int(method, asked.get("parameters"), level, **how)))
+    return Rows.of(pd.DataFrame(fit.conf_int(method, asked.get("parameters"), level, **how)))
 
 
 def random_terms_section(fit: LMMFit) -> Rows:
     """``ranova``: likelihood-ratio tests of the random terms."""
-    return Rows(pd.DataFrame(fit.ranova()))
+    return Rows.of(pd.DataFrame(fit.ranova()))
 
 
 def diagnostics_section(fit: LMMFit) -> Rows:
     """``diagnostics``: a row for every observation."""
-    return Rows(pd.DataFrame(fit.diagnostics()))
+    return Rows.of(pd.DataFrame(fit.diagnostics()))
 
 
 def simulation_section(fit: LMMFit, asked: Mapping[str, Any]) -> dict[str, Any]:

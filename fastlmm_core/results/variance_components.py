@@ -99,8 +99,19 @@ def component_table_of(
     return names, np.array(parts).transpose(2, 0, 1)
 
 
-def variance_component_table(fit: FittedModel) -> pd.DataFrame:
-    """group, var1, var2, estimate, sd_or_cor, se of one fit."""
+def component_figures(fit: FittedModel, *, errors: bool = True) -> tuple[ComponentNames, np.ndarray]:
+    """Names of the R components of one fit and their figures, as `component_table_of` has them.
+
+    Parameters
+    ----------
+    errors : bool
+        Without them se is NaN, and no information is computed.
+
+    Returns
+    -------
+    names : list of R tuples
+    figures : (R, 3) float64
+    """
     solved = fit.plain
     terms = [
         ComponentTerm(random.group, random.columns, term.structure.name == "diag")
@@ -109,16 +120,20 @@ def variance_component_table(fit: FittedModel) -> pd.DataFrame:
     natural, e, bases = natural_parameters(solved), solved.equations, term_bases(solved)
     values, sigma2 = natural.values[None], np.array([solved.sigma2])
     average = np.full((1, natural.size + 1, natural.size + 1), np.nan)
-    if solved.sigma2 > 0.0:
+    if errors and solved.sigma2 > 0.0:
         average[0] = average_matrix(solved, natural)
     covariance = user_covariances(e.parameters, values, bases, sigma2)
     found = component_errors(e.parameters, values, bases, average, sigma2)
     square = solved.unit * solved.unit
-    errors, sigma2_error = (error * square for error in found)
-    names, figures = component_table_of(
-        terms, covariance * square, errors, sigma2 * square, sigma2_error
-    )  # fmt: skip
-    rows = [(*name, *own) for name, own in zip(names, figures[0].tolist(), strict=True)]
+    se, sigma2_se = (error * square for error in found)
+    names, figures = component_table_of(terms, covariance * square, se, sigma2 * square, sigma2_se)
+    return names, figures[0]
+
+
+def variance_component_table(fit: FittedModel) -> pd.DataFrame:
+    """group, var1, var2, estimate, sd_or_cor, se of one fit."""
+    names, figures = component_figures(fit)
+    rows = [(*name, *own) for name, own in zip(names, figures.tolist(), strict=True)]
     return pd.DataFrame(rows, columns=["group", "var1", "var2", "estimate", "sd_or_cor", "se"]).astype(
         {"var1": object, "var2": object}
     )

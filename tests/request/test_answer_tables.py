@@ -193,9 +193,9 @@ def test_of_two_answers_for_one_folder_one_is_refused(tmp_path):
     """Both found it free when they began."""
     ours, theirs = (TableFolder.of({"folder": "out", "format": "csv"}, tmp_path / "out") for _ in range(2))
     frames = [pd.DataFrame({"x": [k]}) for k in (1, 2)]
-    ours.placed({"tables": {"x": Rows(frames[0])}})
+    ours.placed({"tables": {"x": Rows.of(frames[0])}})
     with pytest.raises(DataError, match="is there already"):
-        theirs.placed({"tables": {"x": Rows(frames[1])}})
+        theirs.placed({"tables": {"x": Rows.of(frames[1])}})
     assert pd.read_csv(tmp_path / "out" / "x.csv").equals(frames[0])
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
@@ -210,7 +210,7 @@ def test_a_folder_that_is_not_ours_is_said(tmp_path):
 def test_files_are_named_safely_and_once(tmp_path):
     names = {"a/b": 1, "a:b": 2, "A b": 3, "..": 4, "x" * 300: 5, "ü": 6}
     folder = TableFolder.of({"folder": "out", "format": "csv"}, tmp_path / "out")
-    said = folder.placed({"ranef": {name: Rows(pd.DataFrame({"x": [k]})) for name, k in names.items()}})
+    said = folder.placed({"ranef": {name: Rows.of(pd.DataFrame({"x": [k]})) for name, k in names.items()}})
     files = {name: own["file"] for name, own in said["ranef"].items()}
     assert len({file.lower() for file in files.values()}) == len(names)
     for name, k in names.items():
@@ -222,7 +222,7 @@ def test_labels_of_several_kinds_are_text_in_files_with_types(tmp_path):
     pytest.importorskip("pyarrow")
     frame = pd.DataFrame({"x": pd.Series([1, "a", None], dtype=object), "df": [1.0, np.inf, np.nan]})
     folder = TableFolder.of({"folder": "out"}, tmp_path / "out")
-    file = folder.placed({"tables": {"t": Rows(frame)}})["tables"]["t"]["file"]
+    file = folder.placed({"tables": {"t": Rows.of(frame)}})["tables"]["t"]["file"]
     import pyarrow.parquet as pq
 
     assert pq.read_table(tmp_path / file).to_pydict() == {"x": ["1", "a", None], "df": [1.0, np.inf, None]}

@@ -42,6 +42,12 @@ CONTRASTS = {"estimate": "estimate", "SE": "SE", "df": "df", "t": "t.ratio", "p"
              "upper": "upper"}  # fmt: skip
 
 
+def test_the_covariance_of_the_coefficients_may_be_left_out():
+    request = {"data": SLEEP, "formula": "Reaction ~ Days + (1|Subject)"}
+    whole, short = run(request)["fit"], run({**request, "vcov": False})["fit"]
+    assert set(whole) - set(short) == {"vcov"} and short == {key: whole[key] for key in short}
+
+
 def test_fit_ranef_and_kr_sections():
     formula = "Reaction ~ Days + (Days||Subject)"
     answer = answered(

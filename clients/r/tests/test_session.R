@@ -70,7 +70,7 @@ stopifnot(boot[1] < sigma(fit), boot[2] > sigma(fit), identical(boot, confint(fi
 # sections that no function of R asks; options that are none are errors
 tests <- fastlmm_ask(fit, ranova = TRUE)
 stopifnot(is.data.frame(tests), abs(tests$chisq[2] - 42.83681343) < 1e-4)  # lmerTest::ranova
-both <- fastlmm_ask(fit, vpredict = list(list(label = "share", expr = "V1/(V1+V3)")), head = 2, satterthwaite = TRUE)
+both <- fastlmm_ask(fit, vpredict = list(list(label = "share", expr = "V1/(V1+V3)")), satterthwaite = TRUE)
 stopifnot(abs(both$vpredict$estimate - 612.089941 / (612.089941 + 35.071661)) < 1e-5, abs(both$satterthwaite$df[["Days"]] - 17) < 1e-3)
 for (wrong in expression(logLik(fit, REML = FALSE), predict(fit, interval = "confidence"), vcov(fit, ajusted = TRUE), residuals(fit, "deviance"),
                          predict(fit, re.form = ~ (1 | Subject)), confint(fit, "none"), anova(fit, lm(Reaction ~ Days, sleep)),
