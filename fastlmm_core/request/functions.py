@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..errors import OptionError
+from ..errors import OptionError, nearest_names
 from ..options import numbers
 from ..reading.tables import frame_of_columns
 from .answer_tables import spread
@@ -51,7 +51,27 @@ def prediction_block(
     if new is not None and not isinstance(new, pd.DataFrame):
         new = frame_of_columns(new)
     given = {key: block[key] for key in ("random", "allow_new_levels") if block.get(key) is not None}
+    if block.get("offset") is not None:
+        given["offset"] = new_offset(block["offset"], new, where)
     table = fit.predict(new, se=bool(block.get("se")), **given)
     if not isinstance(table, pd.DataFrame):
         return {"table": spread({"prediction": table})}
     return {"table": spread({name: table[name].to_numpy() for name in ("prediction", "se", "status")})}
+
+
+def new_offset(asked: str | list[float], new: pd.DataFrame | None, where: str) -> Any:
+    """The whole offset of new rows: numbers, or a column of them.
+
+    Raises
+    ------
+    OptionError
+    """
+    if new is None:
+        raise OptionError(f"{where}.offset belongs to newdata; the rows of the fit have theirs")
+    if not isinstance(asked, str):
+        return asked
+    if asked not in new.columns:
+        raise OptionError(
+            f"{where}.offset='{asked}' is no column of newdata{nearest_names(asked, new.columns)}"
+        )
+    return new[asked].to_numpy()

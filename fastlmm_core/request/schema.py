@@ -140,6 +140,9 @@ PREDICTIONS = record(
         "random": _said(either(FLAG, list_of(NAME)), "with all random terms, none, or these", default=True),
         "allow_new_levels": _said(FLAG, "levels that did not occur have an effect of zero", default=False),
         "se": _said(FLAG, "also standard errors", default=False),
+        "offset": _said(
+            either(NAME, list_of(NUMBER)), "of the new rows, numbers or a column, where the formula has none"
+        ),
     }
 )
 INTERVALS = record(

@@ -42,6 +42,27 @@ CONTRASTS = {"estimate": "estimate", "SE": "SE", "df": "df", "t": "t.ratio", "p"
              "upper": "upper"}  # fmt: skip
 
 
+def test_the_offset_of_new_rows_is_numbers_or_a_column():
+    frame = datasets.load("sleepstudy").assign(o=lambda own: 2.0 * own["Days"] + 1.0)
+    request = {
+        "data": frame.to_dict("list"), "formula": "Reaction ~ Days + (1|Subject)", "offset": "o",
+    }  # fmt: skip
+    new = {"Days": [3.0, 4.0], "o": [7.0, 10.0]}
+    blocks = [{"newdata": new, "random": False, "offset": own} for own in ("o", [7.0, 10.0], [0.0, 0.0])]
+    answer = run({**request, "predict": blocks})
+    column, listed, none = (own["prediction"] for own in answer["predict"])
+    beta = answer["fit"]["beta"]
+    assert none == pytest.approx([beta["(Intercept)"] + x * beta["Days"] for x in (3.0, 4.0)])
+    assert column == listed == pytest.approx([none[0] + 7.0, none[1] + 10.0])
+    for block, words in (
+        ({"newdata": new, "offset": "oo"}, "offset='oo' is no column of newdata"),
+        ({"offset": [1.0]}, "belongs to newdata"),
+        ({"newdata": new, "random": False, "offset": [1.0]}, "the new data have 2 rows"),
+    ):
+        with pytest.raises((OptionError, DataError), match=words):
+            run({**request, "predict": [block]})
+
+
 def test_the_covariance_of_the_coefficients_may_be_left_out():
     request = {"data": SLEEP, "formula": "Reaction ~ Days + (1|Subject)"}
     whole, short = run(request)["fit"], run({**request, "vcov": False})["fit"]

@@ -57,5 +57,7 @@ est_hook <- function(object, do.se = TRUE, tol = 1e-8, ...) {
     out[fine, 2] <- sqrt(pmax(rowSums((rows %*% object@V) * rows), 0))
     out[fine, 3] <- emm_figures(rows, object@dfargs)$df
   } else if (!do.se) out[fine, 2:3] <- 0
+  if (!is.null(object@grid$.offset.))
+    out[, 1] <- out[, 1] + if (is.null(used)) object@grid$.offset. else object@grid$.offset.[used]
   out
 }

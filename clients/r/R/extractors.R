@@ -19,6 +19,8 @@ deviance.fastlmm <- function(object, ...) {
 
 # Of the fit by ML, as lme4's: models with other fixed effects are compared by it.
 extractAIC.fastlmm <- function(fit, scale = 0, k = 2, ...) {
+  # stats::step puts the terms of the fixed part in the place of the formula, and would go on without random effects
+  if (inherits(fit$formula, "terms")) stop("step() does not know random effects; use drop1() and update()", call. = FALSE)
   own <- by_ml(fit)
   c(own$npar, -2 * own$loglik + k * own$npar)
 }
@@ -28,7 +30,7 @@ sigma.fastlmm <- function(object, ...) if (is.null(object$fit$sigma)) NA_real_ e
 df.residual.fastlmm <- function(object, ...) object$fit$nobs - object$fit$npar
 family.fastlmm <- function(object, ...) stats::gaussian()
 formula.fastlmm <- function(x, fixed.only = FALSE, ...) if (fixed.only) x$fixed else x$formula
-terms.fastlmm <- function(x, ...) terms(x$fixed, data = x$frame)
+terms.fastlmm <- function(x, ...) fixed_terms(x$fixed, x$frame)
 model.frame.fastlmm <- function(formula, ...) formula$frame
 model.matrix.fastlmm <- function(object, ...) fixed_matrix(object$fixed, object$frame, object$contrasts)
 

@@ -23,6 +23,8 @@ fastlmm <- function(formula, data, REML = TRUE, weights = NULL, offset = NULL, c
   fit <- answer$fit
   warn_of(fit$warnings)
   fixed <- fixed_formula(formula)
+  if (!is.null(offset)) # where R's functions look for it
+    fixed[[length(fixed)]] <- call("+", fixed[[length(fixed)]], call("offset", parse(text = offset)[[1]]))
   frame <- complete_frame(data[names_read], answer$fit)
   if (!is.null(field_trend) || has_spline(formula[[length(formula)]]))
     fixed <- completed_fixed(fixed, frame, coding$own, fit$coef_names)

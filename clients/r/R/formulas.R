@@ -48,9 +48,14 @@ completed_fixed <- function(fixed, frame, contrasts, names) {
   fixed
 }
 
+# Terms with what the columns of bases are made of: poly(x, 2) of new rows is that of the fit.
+fixed_terms <- function(fixed, frame)
+  attr(model.frame(fixed, frame, na.action = stats::na.pass), "terms")
+
 fixed_matrix <- function(fixed, frame, contrasts) {
   own <- contrasts[intersect(names(contrasts), all.vars(fixed))]
-  model.matrix(delete.response(terms(fixed, data = frame)), frame, contrasts.arg = if (length(own)) own)
+  trms <- delete.response(fixed_terms(fixed, frame))
+  model.matrix(trms, model.frame(trms, frame, na.action = stats::na.pass), contrasts.arg = if (length(own)) own)
 }
 
 has_spline <- function(e)

@@ -37,9 +37,11 @@ rstudent.fastlmm <- function(model, ...) {
 }
 
 predicted <- function(object, newdata, random, new_levels, se) {
+  offset <- if (!is.null(newdata) && !is.null(object$offset)) eval(parse(text = object$offset)[[1]], newdata)
   block <- drop_null(list(
     newdata = if (!is.null(newdata)) json_table(newdata)$data,
     random = if (is.logical(random)) unbox(random) else random,
+    offset = if (!is.null(offset)) json_numbers(as.numeric(offset), object$offset),
     allow_new_levels = unbox(new_levels), se = unbox(se)
   ))
   own <- ask_fit(object, list(predict = list(block)))$predict[[1]]
@@ -65,8 +67,7 @@ predict.fastlmm <- function(object, newdata = NULL, re.form = NULL, allow.new.le
 
 # Columns of new data that are read: none that only the response or the weights stand on.
 predictors <- function(object, random) {
-  offset <- if (!is.null(object$offset)) all.vars(parse(text = object$offset)[[1]])
-  fixed <- c(all.vars(object$fixed[[length(object$fixed)]]), offset)
+  fixed <- all.vars(object$fixed[[length(object$fixed)]])
   if (isFALSE(random)) return(fixed)
   weights <- if (!is.null(object$weights)) all.vars(parse(text = object$weights)[[1]])
   others <- setdiff(c(all.vars(object$formula[[2]]), weights), all.vars(object$formula[[length(object$formula)]]))

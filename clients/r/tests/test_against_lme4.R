@@ -137,6 +137,20 @@ theirs <- lmer(yield ~ gen + (1 | loc), data, contrasts = list(gen = "contr.sum"
 same(fixef(ours), fixef(theirs), "contr.sum fixef")
 same_tables(emmeans(ours, ~ gen), emmeans(theirs, ~ gen), "contr.sum emmeans")
 
+# offsets, bases of a covariate, transformed responses
+sleep$sex <- factor(ifelse(as.integer(sleep$Subject) %% 2, "f", "m")); sleep$o <- 2 * sleep$Days + 1
+offsets <- lmer(Reaction ~ sex + offset(o) + (1 | Subject), sleep, control = tight)
+same_tables(emmeans(fastlmm(Reaction ~ sex + offset(o) + (1 | Subject), sleep), ~ sex), emmeans(offsets, ~ sex), "offset in the formula, emmeans")
+ours <- fastlmm(Reaction ~ sex + (1 | Subject), sleep, offset = o)
+same_tables(emmeans(ours, ~ sex), emmeans(offsets, ~ sex), "offset as an argument, emmeans")
+same(predict(ours, sleep[1:9, ]), predict(offsets, sleep[1:9, ]), "offset of new rows")
+curves <- list(fastlmm(Reaction ~ sex * poly(Days, 2) + (1 | Subject), sleep),
+               lmer(Reaction ~ sex * poly(Days, 2) + (1 | Subject), sleep, control = tight))
+same_tables(emmeans(curves[[1]], ~ sex, at = list(Days = 3)), emmeans(curves[[2]], ~ sex, at = list(Days = 3)), "polynomial, emmeans")
+same_tables(emtrends(curves[[1]], ~ sex, "Days"), emtrends(curves[[2]], ~ sex, "Days"), "polynomial, emtrends")
+same_tables(emmeans(fastlmm(log(Reaction) ~ sex + (1 | Subject), sleep), ~ sex),
+            emmeans(lmer(log(Reaction) ~ sex + (1 | Subject), sleep, control = tight), ~ sex), "logarithm, emmeans")
+
 # dependent columns: what cannot be estimated is not
 data$same <- data$gen
 data$gap <- factor(ifelse(data$gen == levels(data$gen)[1], "a", "b"))

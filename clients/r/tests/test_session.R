@@ -74,7 +74,7 @@ both <- fastlmm_ask(fit, vpredict = list(list(label = "share", expr = "V1/(V1+V3
 stopifnot(abs(both$vpredict$estimate - 612.089941 / (612.089941 + 35.071661)) < 1e-5, abs(both$satterthwaite$df[["Days"]] - 17) < 1e-3)
 for (wrong in expression(logLik(fit, REML = FALSE), predict(fit, interval = "confidence"), vcov(fit, ajusted = TRUE), residuals(fit, "deviance"),
                          predict(fit, re.form = ~ (1 | Subject)), confint(fit, "none"), anova(fit, lm(Reaction ~ Days, sleep)),
-                         fastlmm(Reaction ~ Days + (1 | Subject), sleep, weights = 1:180), fastlmm_ask(fit), fastlmm_ask(fit, none = 1),
+                         fastlmm(Reaction ~ Days + (1 | Subject), sleep, weights = 1:180), fastlmm_ask(fit), fastlmm_ask(fit, none = 1), step(fit, trace = 0),
                          anova(fit, fastlmm(Reaction ~ 1 + (1 | Subject), sleep), refit = FALSE)))
   if (is.na(message_of(eval(wrong)))) stop("no error: ", deparse(wrong))
 
