@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -63,7 +64,9 @@ def run_r(environment, name: str) -> str:
 def test_r_cmd_check_finds_nothing(environment, tmp_path):
     """Code, help pages against code, and their examples, which run."""
     environment = {**environment, "_R_CHECK_SYSTEM_CLOCK_": "0"}  # it would ask a server for the time
-    for command in (["build", str(PACKAGE)], ["check", "--no-manual", "--no-tests", "fastlmm_0.1.0.tar.gz"]):
+    version = re.search(r"(?m)^Version: (.+)$", (PACKAGE / "DESCRIPTION").read_text())[1]
+    package = f"fastlmm_{version}.tar.gz"
+    for command in (["build", str(PACKAGE)], ["check", "--no-manual", "--no-tests", package]):
         done = subprocess.run(
             ["R", "CMD", *command], capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=600
         )
