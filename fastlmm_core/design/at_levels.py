@@ -7,11 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from fastlmm_core.design.bases import State
+from fastlmm_core.design.columns import Column
 from fastlmm_core.design.evaluation import evaluate_factor
 from fastlmm_core.design.expressions import Node, deparse
 from fastlmm_core.design.grouping import codes_among, combine_factors, combined_labels, used_levels
 from fastlmm_core.design.table import Table
 from fastlmm_core.design.variables import Raw
+from fastlmm_core.errors import DataError, name_list
 
 AtFactors = tuple[tuple[Node, tuple[str, ...]], ...]  # factors of at() with their levels
 
@@ -36,16 +38,30 @@ def split_at_levels(
 
 
 def outside_at(factors: AtFactors, at: str, table: Table, states: Mapping[str, State]) -> np.ndarray:
-    """(k,) bool: rows of a table that are not of the level `at`, those of unknown or missing levels too."""
-    outside = np.zeros(table.n, dtype=bool)
+    """(k,) bool: rows of a table that are not of the level `at`.
+
+    Raises
+    ------
+    DataError
+        For levels that are missing or did not occur in the fit: their parameters are not known.
+    """
     cell = np.zeros(table.n, dtype=np.int64)
     for node, levels in factors:
-        codes = codes_among(evaluate_factor(node, table, states[deparse(node)]), levels)
-        outside |= codes < 0
+        column = evaluate_factor(node, table, states[deparse(node)])
+        codes = codes_among(column, levels)
+        if (codes < 0).any():
+            raise DataError(_without_parameters(node, column, codes < 0, levels))
         cell = cell * len(levels) + codes
-    known = cell[~outside]
-    outside[~outside] = combined_labels(known, [levels for _, levels in factors]) != at
-    return outside
+    return np.asarray(combined_labels(cell, [levels for _, levels in factors]) != at)
+
+
+def _without_parameters(node: Node, column: Column, unknown: np.ndarray, levels: tuple[str, ...]) -> str:
+    """Message for rows (k,) bool whose level of at() is missing or not among those of the fit."""
+    name, codes = deparse(node), column.values[unknown].astype(np.int64)
+    labels = dict.fromkeys(str((column.levels or ())[code]) for code in codes if code >= 0)
+    said = f"the levels {name_list(labels)}" if labels else "no value"
+    return (f"new data: '{name}' has {said}, for which at({name}) has no parameters; "
+            f"known: {name_list(levels)}")  # fmt: skip
 
 
 def at_text(names: Sequence[str], at: str) -> str:

@@ -223,6 +223,9 @@ def _from_objects(name: str, values: np.ndarray, places: Places) -> Column:
         raise DataError(f"column '{name}' is complex; use its real part, its imaginary part or its modulus")
     word = np.array([isinstance(v, str) for v in values], dtype=bool)
     number = np.array([is_real(v) for v in values], dtype=bool) & ~missing
+    if len(kinds) == 1 and not (word.any() or number.any()):
+        raise DataError(f"column '{name}' holds values of type '{kinds[0]}', which are neither numbers nor "
+                        f"labels; make labels of them, in pandas with .astype(str)")  # fmt: skip
     if not (word | number | missing).all() or not (word.any() and number.any()):
         raise DataError(
             f"column '{name}' mixes values of types {name_list(kinds)}; use one type for the whole column"

@@ -131,6 +131,8 @@ def _open(data: Any) -> tuple[Any, dict[str, None], int, frozenset[str]]:
     columns: Any
     module = type(data).__module__.partition(".")[0]
     if isinstance(data, pd.DataFrame):
+        if not all(isinstance(name, str) for name in data.columns):  # numbers, of pivoted tables
+            data = data.set_axis([str(name) for name in data.columns], axis=1)
         names, n, columns = list(data.columns), len(data), data
     elif module == "polars" and hasattr(data, "collect"):
         return _open(data.collect())
@@ -139,6 +141,7 @@ def _open(data: Any) -> tuple[Any, dict[str, None], int, frozenset[str]]:
     elif module == "pyarrow" and hasattr(data, "column_names"):
         names, n, columns = list(data.column_names), data.num_rows, _ArrowColumns(data)
     elif isinstance(data, Mapping):
+        data = {str(name): values for name, values in data.items()}
         names, n, columns = list(data), _common_length(data), data
     elif isinstance(data, np.ndarray) and data.dtype.names:
         names, n, columns = list(data.dtype.names), data.shape[0], data

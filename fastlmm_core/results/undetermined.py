@@ -19,6 +19,8 @@ from fastlmm_core.structures.registry import make_coefficient_structure
 SMALL_FLOPS, MOST_PARAMETERS = 1e6, 60
 # Information of a parameter, relative to the largest, below which it is at a bound.
 NOT_MOVING = 1e-12
+# What is left of a column beside others, relative to its length, that is rounding.
+DEPENDENT = 1e-10
 # Least eigenvalue of the information scaled to unit diagonal that tells anything; what counts in a vector.
 FLAT, SHARE = 1e-9, 0.1
 
@@ -51,12 +53,39 @@ def _of_term(term: RandomTerm) -> Iterator[str]:
         yield (f"'{term.label}' has {structure.n_par} parameters for the {m * (m + 1) // 2} variances and "
                f"covariances of {m} coefficients: these are determined, loadings and specific variances are "
                "not; take fewer factors, or us")  # fmt: skip
+    own = not term.incidence and structure.n_par > 1
+    dependent = dependent_columns(term.values[term.codes >= 0]) if own else []
+    if dependent:
+        names = name_list([term.columns[j] for j in dependent], 3)
+        yield (f"in '{term.label}' {names} depends on the other coefficients in every row: the data tell "
+               "only the variance of their sum, and the figures are arbitrary; leave it out")  # fmt: skip
     if term.relation is not None or term.incidence or (term.values != 0.0).all():
         return
     together = stand_together(term.codes, term.values != 0.0, term.levels.size)
     pairs = structure.untold(together)
     if pairs:
         yield _sentence("level", term.group, together, pairs, term.columns)
+
+
+def dependent_columns(values: np.ndarray) -> list[int]:
+    """Columns of (n, m) that are combinations of earlier ones.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> dependent_columns(np.array([[1.0, 3.0, 0.5], [1.0, 3.0, 0.7]]))
+    [1]
+    """
+    basis, found = np.zeros((len(values), 0)), []
+    for j, column in enumerate(values.T):
+        left = column - basis @ (basis.T @ column)
+        left = left - basis @ (basis.T @ left)
+        size = float(np.linalg.norm(left))
+        if size <= DEPENDENT * float(np.linalg.norm(column)):
+            found.append(j)
+        else:
+            basis = np.column_stack([basis, left / size])
+    return found
 
 
 def _of_residual(residual: ResidualSpec) -> Iterator[str]:

@@ -351,3 +351,19 @@ def test_labels_of_a_grouping_factor_are_those_of_the_fit(plots):
 def test_a_factor_without_rows_is_refused_with_its_name(plots):
     with pytest.raises(DesignError, match="has only the level 'a'"):
         lmm("y ~ factor(gen, levels = c('a', 'q'))", plots)
+
+
+def test_columns_named_by_numbers(plots):
+    """Pivoted tables have such names; a formula reads them in backticks."""
+    plain = lmm("y ~ x + (1|block)", plots)
+    numbered = lmm("y ~ `2020` + (1|block)", plots.rename(columns={"x": 2020}))
+    assert numbered.criterion == pytest.approx(plain.criterion, rel=1e-12)
+    assert numbered.predict().tolist() == pytest.approx(plain.predict().tolist())
+    column = {2020: plots["x"].iloc[:3], "block": plots["block"].iloc[:3]}
+    np.testing.assert_allclose(numbered.predict(column), plain.predict(plots.iloc[:3]), rtol=1e-12)
+
+
+def test_values_of_a_kind_that_is_no_label(plots):
+    months = pd.period_range("2020-01", periods=len(plots), freq="M")
+    with pytest.raises(DataError, match=r"'m' holds values of type 'Period', .*astype"):
+        lmm("y ~ m + (1|block)", plots.assign(m=months))

@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from scipy.stats import chi2
 
 from fastlmm_core import compare, fit_batch, lmm, prepare
-from fastlmm_core.errors import FastLMMWarning, NumericalError
+from fastlmm_core.errors import DataError, FastLMMWarning, NumericalError
 from fastlmm_core.results.structured_blocks import residual_blocks
 
 LEVELS = [*(f"g{i:02d}" for i in range(14)), "x1", "x2"]
@@ -219,3 +219,16 @@ def test_degrees_of_freedom_of_what_is_known_are_infinite():
     row = fit.fixed_effects(ddf="satterthwaite").set_index("term").loc["envE2"]
     assert np.isinf(row["df"])
     assert row["se"] == pytest.approx(np.sqrt(2.5 * 2 / 28), rel=1e-9)
+
+
+def test_an_environment_without_a_variance_is_not_predicted():
+    """at() has a variance for every level of the fit; a row of another one has none, whatever is allowed."""
+    rng = np.random.default_rng(8)
+    lines = [f"g{i}" for i in range(9)]
+    cells = pd.MultiIndex.from_product([lines, list("ab"), range(3)], names=["g", "e", "r"])
+    table = cells.to_frame(index=False).assign(y=rng.normal(size=len(cells)))
+    fit = lmm("y ~ 1 + (1 | at(e):g)", table)
+    for allowed in (False, True):
+        with pytest.raises(DataError, match=r"'e' has the levels 'q', for which at.e. has no parameters"):
+            fit.predict({"g": ["g1"], "e": ["q"]}, se=True, allow_new_levels=allowed)
+    np.testing.assert_allclose(fit.predict(table), fit.fitted, rtol=1e-12)

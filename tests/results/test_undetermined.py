@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from fastlmm_core import lmm
-from fastlmm_core.errors import ConfoundedWarning, DesignError, DistanceWarning
+from fastlmm_core.errors import ConfoundedWarning, DesignError, DistanceWarning, FastLMMWarning
 from fastlmm_core.results.undetermined import joined_blocks
 
 
@@ -161,3 +161,18 @@ def test_blocks_that_are_joined(nothing, joined, seed):
     scale = np.sqrt(np.diag(information))
     keep = scale > 1e-9
     assert joined_blocks((information / np.outer(scale, scale))[np.ix_(keep, keep)], BLOCKS[keep]) == joined
+
+
+@pytest.mark.parametrize("formula", ["y ~ x + (z | g)", "y ~ x + (x + z | g)", "y ~ x + diag(1 + z | g)"])
+def test_coefficients_that_depend_on_each_other(formula):
+    """z is 3 in every row: T enters V as (1, 3) T (1, 3)' alone, so that its elements are not determined."""
+    rng = np.random.default_rng(5)
+    g = np.repeat(np.arange(12), 6)
+    table = pd.DataFrame({"g": g.astype(str), "x": rng.normal(size=72), "z": 3.0})
+    table["y"] = rng.normal(size=12)[g] + rng.normal(size=72)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FastLMMWarning)
+        fit = lmm(formula, table)
+        apart = lmm(formula, table.assign(z=rng.normal(size=72)))
+    assert any("'z' depends on the other coefficients in every row" in str(w) for w in fit.warnings)
+    assert not any("depends on the other" in str(w) for w in apart.warnings)
