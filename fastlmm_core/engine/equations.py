@@ -10,6 +10,7 @@ that are missing from a field: unknowns without a prior that are neither fixed n
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -32,6 +33,12 @@ from fastlmm_core.linalg.column_scale import columns_to_user
 from fastlmm_core.linalg.elimination import order_nodes
 from fastlmm_core.structures.levels.factors import KnownLevels
 from fastlmm_core.structures.residuals.base import ResidualStructure
+
+# Cached properties that cost time and depend on no response.
+SHARED = (
+    "slices", "lower_bounds", "level_pieces", "row_arrays", "prior_arrays", "X_inside", "to_user",
+    "within_fixed",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +104,22 @@ class StructuredEquations:
     def layout(self) -> Any:
         return _FactorLayout(self.term, self.spherical.start)
 
+    def for_response(self, e: np.ndarray) -> StructuredEquations:
+        """The same equations beside the response with residuals e (n,), by which variances are judged."""
+        for name in SHARED:  # what is computed once, for all responses
+            getattr(self, name)
+        out = copy(self)
+        own = {"terms": tuple(term.for_response(e) for term in self.terms)}
+        out.__dict__.update(own, residual=self.residual.for_response(e))
+        out.__dict__.pop("bounded_sizes", None)  # of another response
+        return out
+
+    def with_residual(self, residual: ResidualStructure) -> StructuredEquations:
+        """The same equations with another residual of the same pieces."""
+        out = copy(self)
+        out.__dict__["residual"] = residual
+        return out
+
     @property
     def graph(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return self.below_ptr, self.below, self.term
@@ -129,6 +152,15 @@ class StructuredEquations:
             if term.structure.n_theta:
                 out[own] = term.structure.lower_bounds()
         out[self.slices[1]] = self.residual.lower_bounds()
+        return out
+
+    @cached_property
+    def bounded_sizes(self) -> np.ndarray:
+        """Standard deviation of the response's size for every bounded parameter, 1 elsewhere (n_theta,)."""
+        out = np.ones(self.n_theta)
+        for term, (own, _) in zip(self.terms, self.slices[0], strict=True):
+            bounded = own.start + np.flatnonzero(self.lower_bounds[own] == 0.0)
+            out[bounded] = 1.0 / np.sqrt(term.column_scale[: bounded.size])
         return out
 
     @cached_property

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from fastlmm_core.engine.equations import StructuredEquations
 from fastlmm_core.engine.objective import StructuredPoint
 from fastlmm_core.linalg.base import CholeskyFactor
+
+# Coefficient of R^-1, in units of the response's mean square, whose square leaves half of the digits.
+LARGE_PRECISION = 1e4
 
 
 @dataclass(frozen=True)
@@ -59,3 +63,10 @@ class FactorizedModel:
         """Parameters of the coefficients and of the levels of term k."""
         own, level = self.equations.slices[0][k]
         return self.theta[own], self.theta[level]
+
+    @cached_property
+    def residual_nearly_singular(self) -> bool:
+        """R^-1 holds numbers so large that products with W' R^-1 W lose the digits that rows still have."""
+        e = self.equations
+        coefficients, _ = e.residual.coefficients(self.theta[e.slices[1]])
+        return float(np.abs(coefficients).max()) > LARGE_PRECISION

@@ -8,6 +8,7 @@ import numpy as np
 
 from fastlmm_core.engine.equations import StructuredEquations
 from fastlmm_core.engine.factorized import FactorizedModel
+from fastlmm_core.engine.growth import growth_score, growth_starts
 from fastlmm_core.engine.objective import (
     Score,
     StructuredPoint,
@@ -22,6 +23,7 @@ from fastlmm_core.engine.search import Progress, SearchEnd, search
 from fastlmm_core.engine.second_derivatives import flat_rotations, invert_on_range
 from fastlmm_core.engine.starting_values import starting_values
 from fastlmm_core.engine.zero_deviations import one_alone_varies, turned_starts
+from fastlmm_core.errors import NumericalError
 from fastlmm_core.kernels.thresholds import BOUNDARY, GROWTH, LARGEST_DECREMENT, LARGEST_RISE
 from fastlmm_core.linalg.base import CholeskyFactor
 
@@ -33,6 +35,11 @@ MAX_ITERATIONS = 200
 NEAR_BOUND = 1e-2
 # Standard deviation at which one of the residuals is left instead: at zero R has no inverse.
 SMALLEST_RESIDUAL = 1e-5
+# Least residual variances, of those in use, at which the deviance is looked at where it may have no minimum,
+# and how far it may be below; precision of rows from which on that is so.
+LESS = 0.1
+LARGEST_FALL = 0.5
+SINGULAR_PRECISION = 1e6
 # An autocorrelation of levels beyond this may have its optimum at one, and the theta that stands for one.
 NEARLY_ONE = 0.99
 AT_CORRELATION_BOUND = 12.0
@@ -92,7 +99,25 @@ def fit_structures(
     if best.end.decrement > reached and best.end.status != 2 and factor.flops <= LARGE_FLOPS:
         best = _polished(criterion, replace(best, point=point))
         point = criterion.at(best.theta)
-    return replace(best, point=without_cancellation(e, factor, point))
+    unbounded = bool(free[e.slices[1]].any()) and _falls_without_end(criterion, point)
+    return replace(best, point=without_cancellation(e, factor, point), unbounded=unbounded)
+
+
+def _falls_without_end(criterion: Criterion, point: StructuredPoint) -> bool:
+    """Whether the deviance follows the least variances of a residual that has become singular.
+
+    Where random terms take what the residual leaves, V is regular and the deviance has a limit; where nothing
+    does, it falls by log(1 / LESS) for every row or subject.
+    """
+    e = criterion.equations
+    less = e.with_residual(e.residual.with_least(LESS))
+    if less.residual is e.residual or not np.isfinite(point.deviance):
+        return False
+    coefficients, _ = e.residual.coefficients(point.theta[e.slices[1]])
+    if float(np.abs(coefficients).max()) < SINGULAR_PRECISION:
+        return False
+    below = evaluate(less, criterion.factor.copy(), criterion.y, point.theta)
+    return not below.deviance >= point.deviance - LARGEST_FALL
 
 
 def optimum_at(
@@ -201,13 +226,19 @@ def _from_start(
         if end.status == 2:
             return StructuredOptimum(end, place(end.theta), free, None, end.point, -np.inf)
         reached = place(np.where(bounded[free], np.abs(end.theta), end.theta))
-        at_bound = bounded & free & (np.abs(reached) < NEAR_BOUND)
+        at_bound = bounded & free & (np.abs(reached) < NEAR_BOUND * e.bounded_sizes)
         if end.decrement > LARGEST_DECREMENT and at_bound.any():
             return _at_bounds(criterion, reached, free, at_bound, progress)
         snapped, boundary, restart = _set_boundary(criterion, reached, free, end)
         if restart is None:
             break
         theta = restart
+    settled = _settled_residual(criterion, snapped, free, end.point.deviance)
+    if settled is not None:
+        return _held_at(criterion, settled, free, settled != snapped, progress)
+    along = free & _along_bounds(e, snapped)
+    if end.status == 1 and end.decrement <= LARGEST_DECREMENT and not along.any():
+        end = replace(end, status=3)  # what is left is below the rounding that kept the search going
     return StructuredOptimum(end, snapped, free, end.extra, criterion.at(snapped), boundary)
 
 
@@ -224,7 +255,10 @@ def _polished(criterion: Criterion, found: StructuredOptimum) -> StructuredOptim
         return found
     gradient = gradient_at(e, factor, point)[0][at]
     moving = np.isin(np.arange(theta.size), at)
-    H = second_derivatives(FactorizedModel(e, factor, point, moving, not e.fixed_last), criterion.y)
+    try:
+        H = second_derivatives(FactorizedModel(e, factor, point, moving, not e.fixed_last), criterion.y)
+    except NumericalError:
+        return found
     inverse = invert_on_range(H, flat_rotations(e, theta, at))
     decrement = 0.5 * float(gradient @ inverse @ gradient)
     for _ in range(POLISHING_STEPS):
@@ -307,14 +341,12 @@ def _set_boundary(
             continue
         S = end.extra.scores[k]
         if S is not None:
-            scores = np.diag(S)[tiny]
-            smallest = min(smallest, float(scores.min()))
-            if scores.min() < -GROWTH * (1.0 + float(np.abs(S).max())):
-                a = int(np.flatnonzero(tiny)[np.argmin(scores)])
-                grown = T.copy()
-                grown[a, a] += 0.1 / term.column_scale[a]
+            starts = growth_starts(term, T, S, tiny)
+            scores = [growth_score(term, T, S, start) for start in starts]
+            smallest = min(smallest, *scores)
+            if min(scores) < -GROWTH * (1.0 + float(np.abs(S).max())):
                 restart = theta.copy() if restart is None else restart
-                restart[own] = term.structure.theta_of(grown)
+                restart[own] = starts[int(np.argmin(scores))]
                 continue
         zeroed = T.copy()
         zeroed[tiny, :] = 0.0
@@ -324,6 +356,19 @@ def _set_boundary(
         if criterion.at(moved).deviance <= end.point.deviance + LARGEST_RISE:
             out = moved
     return out, smallest, restart
+
+
+def _settled_residual(
+    criterion: Criterion, theta: np.ndarray, free: np.ndarray, deviance: float
+) -> np.ndarray | None:
+    """theta (n_theta,) with residual standard deviations near zero at zero, where the deviance allows it."""
+    e, out = criterion.equations, theta.copy()
+    own = e.slices[1]
+    out[own] = np.where(free[own], e.residual.settled(theta[own]), theta[own])
+    if np.array_equal(out, theta):
+        return None
+    moved = without_cancellation(e, criterion.factor, criterion.at(out))
+    return out if moved.deviance <= deviance + LARGEST_DECREMENT else None
 
 
 def _other_signs(

@@ -104,4 +104,4 @@ def _place_residual(
     levels = getattr(residual, "levels", (None,))
     for k, level in enumerate(levels):
         if one.at is None or str(level) == one.at:
-            theta[own.start + k] = residual.held(variance / s2)
+            theta[own.start + k] = residual.held(variance / s2, k)

@@ -143,7 +143,8 @@ class StructureInference:
         work = float(min(rows, unknowns)) ** 3
         if linear and LARGE_WORK < work > DIFFERENCE_WORK * len(directions) * solution.factor.flops:
             return self._expected_by_differences()
-        if unknowns <= min(rows, most_unknowns(len(directions))):
+        accurate = solution.residual_nearly_singular and rows <= DENSE_ROWS  # see `_residual_products`
+        if unknowns <= min(rows, most_unknowns(len(directions))) and not accurate:
             found = expected_by_unknowns(solution, directions)
             if found is not None:
                 return found

@@ -50,8 +50,9 @@ def fit_model(
     if not held:
         _refuse_unbounded(equations)
     response = prepare_response(design, equations, y)
-    values = None if not held else held_parameters(design, equations, held, response.scale)
     unit = response.residual / response.scale
+    equations = equations.for_response(unit)
+    values = None if not held else held_parameters(design, equations, held, response.scale)
     theta = (
         start
         if start is None or isinstance(start, np.ndarray)
@@ -78,7 +79,9 @@ def solve_model(
         Of the earlier solution.
     """
     response = prepare_response(design, equations, y)
-    optimum = optimum_at(equations, factor, response.residual / response.scale, theta, free)
+    unit = response.residual / response.scale
+    equations = equations.for_response(unit)
+    optimum = optimum_at(equations, factor, unit, theta, free)
     return StructuredSolution(equations, factor, response, optimum, reml)
 
 

@@ -29,8 +29,8 @@ from fastlmm_core.engine.expected_information import (
     piece_sums,
 )
 from fastlmm_core.engine.factorized import FactorizedModel
-from fastlmm_core.engine.objective import TINY_RESIDUAL, information_parts, n_leading
-from fastlmm_core.engine.second_derivatives import difference_hessian
+from fastlmm_core.engine.objective import information_parts, n_leading
+from fastlmm_core.engine.second_derivatives import at_bound, difference_hessian
 
 
 def second_derivatives(model: FactorizedModel, y: np.ndarray) -> np.ndarray:
@@ -42,9 +42,11 @@ def second_derivatives(model: FactorizedModel, y: np.ndarray) -> np.ndarray:
     unknowns = float(e.spherical.size)
     dense = unknowns**3 <= max(LARGE_WORK, DIFFERENCE_WORK * at.size * factor.flops)
     # beside the large numbers of R^-1 the sums below are what is left of their terms
-    tiny = float(e.residual.variances(model.theta[e.slices[1]]).min()) <= TINY_RESIDUAL
-    if unknowns <= most_unknowns(at.size) and dense and not tiny:
-        return observed_by_unknowns(model)
+    if unknowns <= most_unknowns(at.size) and dense and not model.residual_nearly_singular:
+        H = observed_by_unknowns(model)
+        known = at_bound(e, model.theta, at)
+        H[known], H[:, known] = 0.0, 0.0
+        return H
     return difference_hessian(e, factor.copy(), y, model.theta, at)
 
 

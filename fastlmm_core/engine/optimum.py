@@ -29,6 +29,8 @@ class StructuredOptimum:
     point : StructuredPoint
         At `theta`; the factor holds it.
     smallest_boundary_score : float
+    unbounded : bool
+        The deviance falls without end as the residual's covariance becomes singular.
     """
 
     end: SearchEnd
@@ -37,12 +39,14 @@ class StructuredOptimum:
     score: Score | None
     point: StructuredPoint
     smallest_boundary_score: float
+    unbounded: bool = False
 
     @property
     def certified(self) -> bool:
         """Gradient and boundary scores agree that this is an optimum."""
         return (
-            self.end.status in (0, 3)
+            not self.unbounded
+            and self.end.status in (0, 3)
             and self.end.decrement <= LARGEST_DECREMENT
             and self.smallest_boundary_score >= -GROWTH * 100
         )

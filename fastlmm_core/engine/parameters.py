@@ -25,9 +25,6 @@ LARGEST_KEPT = 30_000_000
 # Eigenvalues of weights, relative to the largest, that count as zero.
 NEGLIGIBLE = 1e-15
 
-# Condition of d natural / d theta from which parameters of the residual cannot be told apart by it.
-SINGULAR_JACOBIAN = 1e15
-
 
 @dataclass(frozen=True)
 class Direction:
@@ -128,13 +125,7 @@ def natural_directions(model: FactorizedModel) -> NaturalDirections:
     own = e.slices[1]
     start = len(directions)
     if model.free[own].any():
-        jacobian = e.residual.natural_jacobian(theta[own])
-        if np.linalg.cond(jacobian) > SINGULAR_JACOBIAN:
-            raise InferenceError(
-                "the covariance of the residuals is singular: its natural parameters are not those of the "
-                "search; use second_derivatives=False"
-            )
-        rows = np.linalg.inv(jacobian).T @ e.residual.coefficients(theta[own])[1]
+        rows, jacobian = e.residual.natural_pieces(theta[own]), e.residual.natural_jacobian(theta[own])
         keep = model.free[own]
         directions += [Direction(-1, pieces=row) for row, free in zip(rows, keep, strict=True) if free]
         blocks.append((jacobian[np.ix_(keep, np.ones(keep.size, bool))], own))
@@ -199,7 +190,7 @@ def covariance_gradients(model: FactorizedModel, directions: list[Direction], fi
             out[t] = fixed.projected.T @ move_natural(model, direction, fixed.projected)
         else:
             assert direction.pieces is not None
-            out[t] = -(fixed.natural.T @ multiply_pieces(model, direction.pieces, fixed.natural))
+            out[t] = -_residual_form(model, direction.pieces, fixed)
         out[t] = 0.5 * (out[t] + out[t].T)
     return out
 
@@ -209,6 +200,29 @@ def multiply_pieces(model: FactorizedModel, pieces: np.ndarray, B: np.ndarray) -
     e, out = model.equations, np.empty_like(B)
     multiply_symmetric(np.asarray(e.G_pieces @ pieces), e.natural.indptr, e.natural.indices, B, out)
     return out
+
+
+def _residual_form(model: FactorizedModel, pieces: np.ndarray, fixed: FixedRows) -> np.ndarray:
+    """N'W' D W N (r, r), N the natural side of `fixed`."""
+    if model.residual_nearly_singular:
+        return np.asarray(fixed.rows.T @ (model.equations.row_precision.at(pieces) @ fixed.rows))
+    return np.asarray(fixed.natural.T @ multiply_pieces(model, pieces, fixed.natural))
+
+
+def _residual_products(
+    model: FactorizedModel, pieces: np.ndarray, fixed: FixedRows
+) -> tuple[np.ndarray, np.ndarray]:
+    """W' D W N (q, r) and N'W' D R D W N (r, r), N the natural side of `fixed`.
+
+    W N is of the size of the residual variances: where these are near zero only its rows have digits, and
+    products with W'D W, in which it is a difference of large numbers, have none.
+    """
+    e, theta, N = model.equations, residual_theta(model), fixed.natural
+    sandwich = None if model.residual_nearly_singular else e.residual.sandwich(theta, pieces)
+    if sandwich is not None:
+        return multiply_pieces(model, pieces, N), N.T @ multiply_pieces(model, sandwich, N)
+    rows = np.asarray(e.row_precision.at(pieces) @ fixed.rows)
+    return np.asarray(e.matrix.T @ rows), rows.T @ e.residual.multiply_covariance(theta, rows)
 
 
 def _projected_form(
@@ -223,16 +237,9 @@ def _projected_form(
     multiply_symmetric(model.point.G, e.natural.indptr, e.natural.indices, natural, moved)
     form = natural.T @ moved
     if pieces.any():
-        theta, N = residual_theta(model), fixed.natural
-        W_rows = multiply_pieces(model, pieces, N)
+        W_rows, square = _residual_products(model, pieces, fixed)
         cross = natural.T @ W_rows
-        form = form - cross - cross.T
-        sandwich = e.residual.sandwich(theta, pieces)
-        if sandwich is None:
-            rows = np.asarray(e.row_precision.at(pieces) @ fixed.rows)
-            form += rows.T @ e.residual.multiply_covariance(theta, rows)
-        else:
-            form += N.T @ multiply_pieces(model, sandwich, N)
+        form = form - cross - cross.T + square
         moved = moved - W_rows
     half = model.factor.solve_lower(e.gather(model.point.loadings, moved))
     return form, half

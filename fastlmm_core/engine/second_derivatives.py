@@ -5,10 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from fastlmm_core.engine.equations import StructuredEquations
-from fastlmm_core.engine.objective import evaluate, gradient_at
+from fastlmm_core.engine.objective import average_information, evaluate, gradient_at
+from fastlmm_core.errors import NumericalError
 from fastlmm_core.linalg.base import CholeskyFactor
 from fastlmm_core.structures.differences import differentiate
 
+# Standard deviation, relative to that of the response, that is at its bound of zero.
+AT_BOUND = 1e-4
 # Eigenvalues of a scaled information below this carry no information.
 SINGULAR = 1e-10
 
@@ -16,7 +19,7 @@ SINGULAR = 1e-10
 def difference_hessian(
     e: StructuredEquations, factor: CholeskyFactor, y: np.ndarray, theta: np.ndarray, at: np.ndarray
 ) -> np.ndarray:
-    """Second derivatives in the parameters `at`, (t, t).
+    """Second derivatives in the parameters `at`, (t, t); zeros for standard deviations at their bound.
 
     Parameters
     ----------
@@ -25,12 +28,36 @@ def difference_hessian(
     y : (n_rows,)
         Zeros at missing plots.
     at : (t,) int
+
+    Raises
+    ------
+    NumericalError
+        Where the deviance has no value beside theta.
     """
 
     def gradient(moved: np.ndarray) -> np.ndarray:
-        return gradient_at(e, factor, evaluate(e, factor, y, moved))[0][at]
+        point = evaluate(e, factor, y, moved)
+        if not np.isfinite(point.deviance):
+            raise NumericalError("the likelihood has no value beside the estimates, and so no curvature")
+        return gradient_at(e, factor, point)[0][moving]
 
-    return differentiate(gradient, theta, at, np.maximum(1.0, np.abs(theta[at])))
+    inner = ~at_bound(e, theta, at)
+    moving = at[inner]
+    curvature = np.diag(average_information(e, factor, evaluate(e, factor, y, theta)))[moving]
+    # a standard deviation of a hundredth is no place for steps of a thousandth
+    size, error = np.abs(theta[moving]), np.sqrt(2.0 / np.maximum(curvature, 2.0))
+    unit = np.minimum(np.maximum(size, error), np.maximum(size, 1.0))
+    H = np.zeros((at.size, at.size))
+    H[np.ix_(inner, inner)] = differentiate(gradient, theta, moving, unit)
+    return H
+
+
+def at_bound(e: StructuredEquations, theta: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Which of the parameters `at` (t,) are standard deviations at their bound of zero, and so are known.
+
+    The criterion has a kink there: its curvature is no information.
+    """
+    return np.asarray((e.lower_bounds[at] == 0.0) & (np.abs(theta[at]) < AT_BOUND * e.bounded_sizes[at]))
 
 
 def flat_rotations(e: StructuredEquations, theta: np.ndarray, at: np.ndarray) -> np.ndarray:

@@ -98,6 +98,13 @@ class StructuredSolution(FactorizedModel):
         return self.sigma2 * float(blocks[0]["T"][0, 0])
 
     @cached_property
+    def residual_singular(self) -> bool:
+        """A residual variance, or a covariance of visits, is at its bound."""
+        residual, own = self.equations.residual, self.theta[self.equations.slices[1]]
+        zero = any(not np.any(block["T"]) for block in residual.blocks(own))
+        return zero or any(words for _, words in residual.boundary(own))
+
+    @cached_property
     def residual_sd(self) -> np.ndarray:
         """Standard deviation of every residual (n,)."""
         e = self.equations
@@ -229,6 +236,8 @@ class StructuredSolution(FactorizedModel):
         """
         e = self.equations
         spherical = self.factor.solve(e.gather(self.point.loadings, functions))
+        if self.residual_nearly_singular:
+            spherical = spherical + self.factor.solve(self._remainder(functions, spherical))
         natural = e.spread(self.point.loadings, spherical)
         rows = np.asarray(e.matrix @ natural)
         projected = np.empty_like(natural)
@@ -236,6 +245,14 @@ class StructuredSolution(FactorizedModel):
         projected -= functions
         e.natural.leave_random(projected)
         return FixedRows(spherical, natural, rows, projected), natural
+
+    def _remainder(self, functions: np.ndarray, spherical: np.ndarray) -> np.ndarray:
+        """F' k - C c (q', r) from the rows W F c, which have digits where W' R^-1 W has none left."""
+        e = self.equations
+        rows = np.asarray(self.point.precision @ (e.matrix @ e.spread(self.point.loadings, spherical)))
+        left = functions - np.asarray(e.matrix.T @ rows)
+        prior = e.multiply_prior(e.level_coefficients(self.theta), spherical)
+        return e.gather(self.point.loadings, left) - prior
 
     def row_weights(self, fixed: FixedRows) -> np.ndarray:
         """V^-1 X Phi K' (n, r) of the observed rows: what the estimates of rows K make of the response."""

@@ -52,6 +52,7 @@ def moment_covariance(
     T = (u * seen) @ (u * seen).T / together
     noise = np.where(seen, 0.5 / np.where(seen, w, 1.0), 0.0).sum(axis=1) / seen.sum(axis=1).clip(min=1)
     unit = term.column_scale
+    noise = noise if term.response_square is None else noise * term.response_square
     variance = np.clip((np.diag(T) - noise) * unit, SMALLEST, LARGEST) / unit
     sd = np.sqrt(np.maximum(np.diag(T), 1e-300))
     correlation = SHRINK * np.clip(T / np.outer(sd, sd), -1.0, 1.0)

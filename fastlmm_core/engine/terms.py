@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +13,7 @@ from fastlmm_core.engine.null_space import NullSpace
 from fastlmm_core.structures.coefficients.base import CoefficientStructure
 from fastlmm_core.structures.levels.base import LevelStructure
 from fastlmm_core.structures.registry import make_coefficient_structure
+from fastlmm_core.structures.residuals.by_group import LEAST_SQUARE
 
 
 def coefficient_structure(term: Any) -> CoefficientStructure:
@@ -38,6 +39,8 @@ class EngineTerm:
         u_user = root u for a relationship of low rank; None where the levels are the user's.
     null : NullSpace or None
         Polynomials that a spline leaves to the fixed part.
+    response_square : (m,) float64 or None
+        Mean square of the response's residuals where each coefficient acts; None for one.
     """
 
     structure: CoefficientStructure
@@ -46,6 +49,7 @@ class EngineTerm:
     basis: np.ndarray
     root: np.ndarray | None = None
     null: NullSpace | None = None
+    response_square: np.ndarray | None = None
 
     @property
     def n_levels(self) -> int:
@@ -65,5 +69,22 @@ class EngineTerm:
 
     @cached_property
     def column_scale(self) -> np.ndarray:
-        """Mean square of the entries of each coefficient (m,): what makes a variance one of the response."""
-        return np.array([float(np.mean(M.data**2)) if M.nnz else 1.0 for M in self.matrices])
+        """What makes a variance of each coefficient one of the response where it acts (m,).
+
+        The mean square of its entries times the variance of a level, relative to the mean square of the
+        response in their rows: traits in other units have variances of other sizes.
+        """
+        own = np.array([float(np.mean(M.data**2)) if M.nnz else 1.0 for M in self.matrices])
+        own *= 1.0 if self.levels is None else self.levels.typical_size
+        return own if self.response_square is None else own / self.response_square
+
+    def for_response(self, e: np.ndarray) -> EngineTerm:
+        """The same term beside the response whose residuals are e (n,)."""
+        square = np.ones(self.m)
+        for a, M in enumerate(self.matrices):
+            weight = M.data**2
+            rows = np.repeat(np.arange(M.shape[0]), np.diff(M.indptr))
+            total = float(weight.sum())
+            if total > 0.0:
+                square[a] = max(float(weight @ (e[rows] ** 2)) / total, LEAST_SQUARE)
+        return replace(self, response_square=square)

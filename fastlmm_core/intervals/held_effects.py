@@ -76,6 +76,7 @@ class StructuredHeldEffect(HeldEffect):
         )
         self.factor = make_factor(self.equations)
         self.scale = solution.response.scale
+        self.equations = self.equations.for_response(solution.response.residual / self.scale)
         self.held = np.where(solution.free, np.nan, solution.theta)
         self.weights = np.ones(design.n) if design.weights is None else np.asarray(design.weights, float)
 

@@ -226,7 +226,7 @@ def _at_boundary(solution: StructuredSolution) -> np.ndarray:
         if term.structure.n_theta and not np.any(term.structure.covariance(solution.theta[own])):
             out[own] = True
         elif isinstance(term.structure, FactorAnalytic):
-            least = 1.0 / float(term.column_scale.max())  # as `describe_singular` judges variances
+            least = 1.0 / term.column_scale  # as `describe_singular` judges variances
             out[own.stop - term.structure.m : own.stop] = term.structure.heywood(solution.theta[own], least)
     return out
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.linalg import solve_triangular
 
+from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import InferenceError, OptionError, nearest_names
 from fastlmm_core.inference.deletion import (
     NOTHING,
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 
 DECIDES = "a fixed effect is not estimable without it"
 NO_VARIANCE = "the fixed part explains the response: residuals have no variance to be judged by"
+NO_RESIDUAL = (
+    "the covariance of the residuals is singular: there are residuals without a variance to be judged by; "
+    "leave out a random term, or take a simpler residual"
+)
 # Variance of a residual, relative to that of its error, below which it is rounding.
 ROUNDING = 1e-10
 # Operations that forming the equations anew takes, at least.
@@ -241,6 +246,8 @@ def _rows_of(fit: FixedPart) -> ObservationRows:
     rows = observation_rows(fit)
     if not rows.scale > 0.0:
         raise InferenceError(NO_VARIANCE)
+    if isinstance(fit.solved, StructuredSolution) and fit.solved.residual_singular:
+        raise InferenceError(NO_RESIDUAL)
     if not rows.p:
         raise InferenceError("the model has no fixed effects that a row could have an influence on")
     return rows

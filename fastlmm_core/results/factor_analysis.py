@@ -286,7 +286,7 @@ def factor_analysis(fit: FitFigures, term: str | None, information: str) -> Fact
         slopes,
         partial(_errors, fit, information=information),
     )
-    least = 1.0 / float(engine.column_scale.max())  # as `describe_singular` judges variances
+    least = 1.0 / engine.column_scale  # as `describe_singular` judges variances
     directions = np.zeros((structure.k, structure.width))
     directions[:, : structure.k] = turn.T
     scores, error = solution.scores(k, directions)

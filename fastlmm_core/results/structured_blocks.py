@@ -11,7 +11,7 @@ from scipy.linalg import block_diag
 
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.reml.solved import SolvedEquations
-from fastlmm_core.structures.coefficients.boundary import BOUND_CORRELATION, describe_boundary
+from fastlmm_core.structures.coefficients.boundary import BOUND_CORRELATION
 from fastlmm_core.structures.coefficients.factor_analytic import FactorAnalytic
 from fastlmm_core.structures.levels.penalty import PenaltyLevels
 
@@ -206,7 +206,7 @@ def describe_singular(fit_design: Any, solution: StructuredSolution) -> tuple[st
         if not term.structure.n_theta or not solution.free[own].any():
             continue
         # variances are judged in units of the response, through the mean square of their columns
-        least = 1.0 / float(term.column_scale.max())
+        least = 1.0 / term.column_scale
         theta = solution.theta[own]
         if np.allclose(term.basis, np.diag(np.diag(term.basis))):
             found = term.structure.boundary(theta, list(random.columns), least=least)
@@ -216,27 +216,29 @@ def describe_singular(fit_design: Any, solution: StructuredSolution) -> tuple[st
             )
         words += [f"{phrase} in {random.group}" for phrase in found]
     e = solution.equations
-    for block in e.residual.blocks(solution.theta[e.slices[1]]):
-        where = "" if block["at"] is None else f" of {block['at']}"
+    theta = solution.theta[e.slices[1]]
+    for block, (at, phrases) in zip(e.residual.blocks(theta), e.residual.boundary(theta), strict=True):
+        where = "" if at is None else f" of {at}"
         if not np.any(block["T"]):
             words.append(f"the residual variance{where} is zero")
         elif solution.free[e.slices[1]].any():
             words += autocorrelation_bounds(block["group_corr"], f"the residual{where}")
-            words += [f"{phrase} in the residual{where}" for phrase in _visits_at_bounds(block)]
+            words += [f"{phrase} in the residual{where}" for phrase in phrases]
     return tuple(words)
-
-
-def _visits_at_bounds(block: Mapping[str, Any]) -> tuple[str, ...]:
-    """Phrases about a covariance of visits that is singular."""
-    return describe_boundary(block["T"], block["names"]) if len(block["T"]) > 1 else ()
 
 
 def describe_unbounded(design: Any, solution: StructuredSolution) -> str | None:
     """Why a criterion that still falls at the end of the search has no minimum; None where none is known."""
     e = solution.equations
-    for block in e.residual.blocks(solution.theta[e.slices[1]]):
-        if solution.free[e.slices[1]].any() and _visits_at_bounds(block):
-            where = "" if block["at"] is None else f" of {block['at']}"
+    own = solution.theta[e.slices[1]]
+    for block, (at, phrases) in zip(e.residual.blocks(own), e.residual.boundary(own), strict=True):
+        where = "" if at is None else f" of {at}"
+        if solution.optimum.unbounded and not np.any(block["T"]):
+            return (
+                f"the likelihood grows without end as the residual variance{where} tends to zero: fixed and "
+                "random terms explain the response exactly; leave some of them out"
+            )
+        if solution.optimum.unbounded and phrases:
             return (
                 f"the likelihood grows without end as the covariance of the residuals{where} becomes "
                 "singular: some visits are determined by others; leave them out, or take a structure with "

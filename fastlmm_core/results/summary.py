@@ -12,7 +12,7 @@ import pandas as pd
 from ..display.displayed import Displayed
 from ..display.rendering import Table, format_p, format_significant, shared_decimals
 from ..engine.solution import StructuredSolution
-from ..errors import check_option
+from ..errors import NotConvergedWarning, check_option
 from ..inference.estimates import DDF_WORDS
 from .correlations import correlation_table
 from .structured_blocks import ComponentBlock, residual_blocks, term_blocks
@@ -384,10 +384,12 @@ def fit_notes(fit: RandomPart) -> tuple[str, ...]:
         held = [str(name) for name in fit.prepared.fixed_parameters if name != "note"]
         if held:
             notes.append(f"Held at given values: {', '.join(held)}.")
-    if fit.sigma == 0.0:
+    if fit.sigma == 0.0 and not fit.structured:
         notes.append("The fixed part explains the response exactly: no variance is left to test against.")
     if fit.singular:
         notes.append("Singular fit: " + "; ".join(fit.singular_terms) + ".")
     if not fit.converged:
-        notes.append(f"NOT CONVERGED: {getattr(fit.convergence, 'message', '')}".rstrip(": "))
+        words = [str(w) for w in getattr(fit, "warnings", ()) if isinstance(w, NotConvergedWarning)]
+        reason = words[0].removeprefix("not converged: ") if words else fit.convergence.message
+        notes.append(f"NOT CONVERGED: {reason}")
     return tuple(notes)

@@ -274,7 +274,9 @@ class CoefficientStructure(ABC):
 
     # -- words --------------------------------------------------------------------------------------------
 
-    def boundary(self, theta: np.ndarray, names: Sequence[str], least: float = 0.0) -> tuple[str, ...]:
+    def boundary(
+        self, theta: np.ndarray, names: Sequence[str], least: float | np.ndarray = 0.0
+    ) -> tuple[str, ...]:
         """What sits at a bound, in words.
 
         Parameters
@@ -282,7 +284,8 @@ class CoefficientStructure(ABC):
         theta : (n_theta,)
         names : (m,) sequence of str
             The coefficients.
-        least : float
-            Variances are judged beside the largest of the structure, or beside this where it is larger.
+        least : float or (m,)
+            Variances are judged beside the largest of the structure, or beside this where it is larger; with
+            one for each coefficient, the largest is the one in these units.
         """
         return describe_boundary(self.covariance(theta), names, least)

@@ -14,9 +14,17 @@ BOUND_CORRELATION = 1e-5
 ZERO_EIGENVALUE = 1e-8
 
 
-def zero_variances(variances: np.ndarray, least: float = 0.0) -> np.ndarray:
-    """Which of `variances` (m,) are zero beside the largest and `least`, (m,) bool."""
-    return variances <= ZERO_VARIANCE * max(float(variances.max()), least)
+def zero_variances(variances: np.ndarray, least: float | np.ndarray = 0.0) -> np.ndarray:
+    """Which of `variances` (m,) are zero beside the largest and `least`, (m,) bool.
+
+    With an array `least` the largest is the one in these units, one for each coefficient; where coefficients
+    share variances, the smallest unit serves for all.
+    """
+    if isinstance(least, np.ndarray) and least.size != variances.size:
+        least = float(least.min())
+    unit = least if isinstance(least, np.ndarray) else 1.0
+    largest = float((variances / unit).max())
+    return variances <= ZERO_VARIANCE * np.maximum(largest * unit, least)
 
 
 def describe_zero_variances(zero: np.ndarray, names: Sequence[str], kind: str = "variance") -> list[str]:
@@ -24,7 +32,9 @@ def describe_zero_variances(zero: np.ndarray, names: Sequence[str], kind: str = 
     return [f"the {kind} of {name} is zero" for name, gone in zip(names, zero, strict=True) if gone]
 
 
-def describe_boundary(covariance: np.ndarray, names: Sequence[str], least: float = 0.0) -> tuple[str, ...]:
+def describe_boundary(
+    covariance: np.ndarray, names: Sequence[str], least: float | np.ndarray = 0.0
+) -> tuple[str, ...]:
     """Zero variances, correlations of +1 or -1, and else a lower rank, of an unrestricted T (m, m)."""
     variances = np.diag(covariance)
     zero = zero_variances(variances, least)

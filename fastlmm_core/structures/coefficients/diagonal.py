@@ -40,7 +40,9 @@ class Diagonal(LinearEntries):
     def natural_names(self, labels: Sequence[str]) -> tuple[str, ...]:
         return tuple(f"variance of {label}" for label in labels)
 
-    def boundary(self, theta: np.ndarray, names: Sequence[str], least: float = 0.0) -> tuple[str, ...]:
+    def boundary(
+        self, theta: np.ndarray, names: Sequence[str], least: float | np.ndarray = 0.0
+    ) -> tuple[str, ...]:
         return tuple(describe_zero_variances(zero_variances(theta**2, least), names))
 
 
@@ -77,5 +79,7 @@ class HomogeneousDiagonal(LinearCovariance):
     def natural_names(self, labels: Sequence[str]) -> tuple[str, ...]:
         return ("variance",)
 
-    def boundary(self, theta: np.ndarray, names: Sequence[str], least: float = 0.0) -> tuple[str, ...]:
+    def boundary(
+        self, theta: np.ndarray, names: Sequence[str], least: float | np.ndarray = 0.0
+    ) -> tuple[str, ...]:
         return ("the variance is zero",) if zero_variances(theta**2, least)[0] else ()

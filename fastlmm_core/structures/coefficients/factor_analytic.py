@@ -117,7 +117,9 @@ class FactorAnalytic(FactorLoadings):
         gamma = principal_axes(self.gamma(theta)) if self.k else self.gamma(theta)
         return self._join(gamma, np.abs(theta[gamma.size :]))
 
-    def boundary(self, theta: np.ndarray, names: Sequence[str], least: float = 0.0) -> tuple[str, ...]:
+    def boundary(
+        self, theta: np.ndarray, names: Sequence[str], least: float | np.ndarray = 0.0
+    ) -> tuple[str, ...]:
         variances = np.diag(self.covariance(theta))
         zero = zero_variances(variances, least)
         words = describe_zero_variances(zero, names)
@@ -127,10 +129,11 @@ class FactorAnalytic(FactorLoadings):
         words += describe_zero_variances(heywood, names, "specific variance")
         return tuple(words + self._rank_words(theta))
 
-    def heywood(self, theta: np.ndarray, least: float = 0.0) -> np.ndarray:
+    def heywood(self, theta: np.ndarray, least: float | np.ndarray = 0.0) -> np.ndarray:
         """Coefficients (m,) whose specific variance is zero beside the largest variance, or below `least`."""
-        largest = np.diag(self.covariance(theta)).max(initial=0.0)
-        return zero_variances(np.append(self.specific(theta), largest), least)[:-1]
+        variances = np.concatenate([self.specific(theta), np.diag(self.covariance(theta))])
+        both = np.tile(least, 2) if isinstance(least, np.ndarray) else least
+        return zero_variances(variances, both)[: self.m]
 
 
 def principal_factors(R: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

@@ -62,7 +62,9 @@ class ReducedRank(FactorLoadings):
     def theta_of(self, covariance: np.ndarray) -> np.ndarray:
         return self._with_gamma(principal_axes(leading_factors(covariance, self.d)), np.zeros(self.n_theta))
 
-    def boundary(self, theta: np.ndarray, names: Sequence[str], least: float = 0.0) -> tuple[str, ...]:
+    def boundary(
+        self, theta: np.ndarray, names: Sequence[str], least: float | np.ndarray = 0.0
+    ) -> tuple[str, ...]:
         zero = zero_variances(np.diag(self.covariance(theta)), least)
         words = describe_zero_variances(zero, names)
         return tuple(words + ([] if zero.all() else self._rank_words(theta)))

@@ -281,7 +281,9 @@ class ScaledCorrelation(CoefficientStructure):
 
     # -- words --------------------------------------------------------------------------------------------
 
-    def boundary(self, theta: np.ndarray, names: Sequence[str], least: float = 0.0) -> tuple[str, ...]:
+    def boundary(
+        self, theta: np.ndarray, names: Sequence[str], least: float | np.ndarray = 0.0
+    ) -> tuple[str, ...]:
         sd, x = self.split(theta)
         zero = zero_variances(sd**2, least)
         if not self.heterogeneous:

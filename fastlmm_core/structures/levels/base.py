@@ -45,6 +45,11 @@ class LevelStructure(ABC):
     def pieces(self) -> tuple[sp.csc_array, ...]:
         """Q_b, symmetric (L, L) each."""
 
+    @property
+    def typical_size(self) -> float:
+        """The size of the variance of a level relative to the term's, to an order of magnitude."""
+        return 1.0
+
     def start(self) -> np.ndarray:
         """Starting theta (n_theta,)."""
         return np.zeros(self.n_theta)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -135,6 +135,12 @@ class KnownLevels(LevelStructure):
     def sparse(self) -> bool:
         """The precision leaves most pairs of levels out, as that of a pedigree does."""
         return bool(self._precision.nnz < SPARSE * self.size**2)
+
+    @cached_property
+    def typical_size(self) -> float:
+        if self.sparse:  # variances given all others: no inverse is needed for a size
+            return float(np.mean(1.0 / self._precision.diagonal()))
+        return float(np.mean(self.diagonal(np.zeros(0))))
 
     @property
     def pieces(self) -> tuple[sp.csc_array, ...]:

@@ -48,6 +48,10 @@ class KroneckerLevels(LevelStructure):
             return grid_pieces(tuple(f.size for f in self.factors))
         return kronecker_pieces([f.pieces for f in self.factors])
 
+    @property
+    def typical_size(self) -> float:
+        return float(np.prod([f.typical_size for f in self.factors]))
+
     def start(self) -> np.ndarray:
         return np.concatenate([f.start() for f in self.factors])
 

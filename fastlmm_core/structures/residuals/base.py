@@ -16,8 +16,15 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
+from fastlmm_core.errors import InferenceError
 from fastlmm_core.structures.differences import differentiate
 from fastlmm_core.structures.residuals.dense_rows import DenseRows
+
+# Condition of d natural / d theta from which parameters of the residual cannot be told apart by it.
+SINGULAR_JACOBIAN = 1e15
+# Variance, relative to that of the response in the same rows, that is tried at zero, and for the covariances
+# of visits the eigenvalue from which on they are nearly singular.
+SETTLES, NEARLY_ZERO = 1e-4, 1e-6
 
 
 @dataclass(frozen=True)
@@ -94,6 +101,38 @@ class ResidualStructure(ABC):
     @abstractmethod
     def log_determinant(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
         """log |R| of the full grid and its derivatives (n_theta,)."""
+
+    def for_response(self, e: np.ndarray) -> ResidualStructure:
+        """The same structure, its least variances in units of the response whose residuals are e (n,)."""
+        return self
+
+    def with_least(self, factor: float) -> ResidualStructure:
+        """The same structure with `factor` times its least variances."""
+        return self
+
+    def boundary(self, theta: np.ndarray) -> list[tuple[Any, tuple[str, ...]]]:
+        """What sits at a bound of every block, in words: level of ``|`` and phrases."""
+        return [(block["at"], ()) for block in self.blocks(theta)]
+
+    def settled(self, theta: np.ndarray) -> np.ndarray:
+        """theta (n_theta,) with standard deviations near zero, which the criterion hardly tells, at zero."""
+        return theta
+
+    def natural_pieces(self, theta: np.ndarray) -> np.ndarray:
+        """d c / d natural (s, b).
+
+        Raises
+        ------
+        InferenceError
+            Where d natural / d theta is singular.
+        """
+        jacobian = self.natural_jacobian(theta)
+        if np.linalg.cond(jacobian) > SINGULAR_JACOBIAN:
+            raise InferenceError(
+                "the covariance of the residuals is singular: its natural parameters are not those of the "
+                "search; use second_derivatives=False"
+            )
+        return np.asarray(np.linalg.inv(jacobian).T @ self.coefficients(theta)[1])
 
     def lower_bounds(self) -> np.ndarray:
         """Least theta (n_theta,): 0 where a negative standard deviation leaves the structure, else -inf."""

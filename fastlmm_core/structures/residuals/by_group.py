@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 import numpy as np
 
-from fastlmm_core.structures.residuals.base import PieceEntries, ResidualStructure, block_names
+from fastlmm_core.structures.residuals.base import (
+    SETTLES,
+    PieceEntries,
+    ResidualStructure,
+    block_names,
+)
 
-# Least residual variance, relative to the mean square of the response's least squares residual: at zero R
-# has no inverse, and below this the equations lose the digits of the criterion.
+# Least residual variance, relative to the mean square of the least squares residuals of the same rows: at
+# zero R has no inverse, and below this the equations lose the digits of the criterion.
 FLOOR = 1e-9
+# Mean square of some rows, relative to that of all, below which it is rounding.
+LEAST_SQUARE = 1e-20
 
 
 class IndependentResiduals(ResidualStructure):
-    """R = diag(sigma2_g(i) / w_i), theta_g the standard deviation: sigma2_g = theta_g^2 + FLOOR.
+    """R = diag(sigma2_g(i) / w_i), theta_g the standard deviation: sigma2_g = theta_g^2 + least_g.
 
     A residual variance of zero, where random terms take everything, is a smooth minimum in theta.
 
@@ -35,10 +43,24 @@ class IndependentResiduals(ResidualStructure):
         self.entries = PieceEntries(rows, rows, self.codes, np.asarray(weights, float))
         self.counts = np.bincount(self.codes, minlength=self.n_theta).astype(float)
         self.log_weights = float(np.sum(np.log(weights)))
+        self.least = np.full(self.n_theta, FLOOR)
+
+    def for_response(self, e: np.ndarray) -> IndependentResiduals:
+        out = copy(self)
+        out.least = FLOOR * np.maximum(self._mean_squares(e), LEAST_SQUARE)
+        return out
+
+    def with_least(self, factor: float) -> IndependentResiduals:
+        out = copy(self)
+        out.least = factor * self.least
+        return out
+
+    def _mean_squares(self, e: np.ndarray) -> np.ndarray:
+        """Weighted mean square of e (n,) by group."""
+        return np.bincount(self.codes, self.weights * e**2, minlength=self.n_theta) / self.counts
 
     def start(self, moments: Any) -> np.ndarray:
-        mean_square = np.bincount(self.codes, self.weights * moments**2, minlength=self.n_theta) / self.counts
-        return np.sqrt(np.maximum(0.5 * mean_square, 0.02))
+        return np.sqrt(np.maximum(0.5 * self._mean_squares(moments), 0.02 / FLOOR * self.least))
 
     def coefficients(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         c = 1.0 / self.natural(theta)
@@ -59,10 +81,16 @@ class IndependentResiduals(ResidualStructure):
         return V * self.variances(theta)[:, None]
 
     def natural(self, theta: np.ndarray) -> np.ndarray:
-        return theta * theta + FLOOR
+        return theta * theta + self.least
 
     def natural_jacobian(self, theta: np.ndarray) -> np.ndarray:
         return np.diag(2.0 * theta)
+
+    def natural_pieces(self, theta: np.ndarray) -> np.ndarray:
+        return -np.diag(1.0 / self.natural(theta) ** 2)  # also where theta is zero
+
+    def settled(self, theta: np.ndarray) -> np.ndarray:
+        return np.where(theta * theta < SETTLES / FLOOR * self.least, 0.0, theta)
 
     def curvature(self, theta: np.ndarray, gradient: np.ndarray) -> np.ndarray:
         return np.diag(np.divide(gradient, theta, out=np.zeros_like(theta), where=theta != 0.0))
@@ -70,8 +98,8 @@ class IndependentResiduals(ResidualStructure):
     def natural_names(self) -> tuple[str, ...]:
         return block_names(self.levels)
 
-    def held(self, variance: float) -> float:
-        return float(np.sqrt(max(variance - FLOOR, 0.0)))
+    def held(self, variance: float, group: int = 0) -> float:
+        return float(np.sqrt(max(variance - self.least[group], 0.0)))
 
     def rescaled(self, theta: np.ndarray, factor: float) -> np.ndarray:
         return theta * np.sqrt(factor)
@@ -93,7 +121,7 @@ class IndependentResiduals(ResidualStructure):
         return (pieces * (self.counts * variance**2 - 2.0 * variance * y)) @ pieces.T
 
     def blocks(self, theta: np.ndarray) -> list[dict[str, Any]]:
-        own = np.where(theta * theta > FLOOR, self.natural(theta), 0.0)
+        own = np.where(theta * theta > self.least, self.natural(theta), 0.0)
         return [
             {"at": level, "names": ["(Intercept)"], "T": np.array([[variance]]), "n_par": 1, "group_corr": {},
              "struct": "homdiag"}

@@ -77,7 +77,7 @@ class KnownResiduals(ResidualStructure):
     def natural_names(self) -> tuple[str, ...]:
         return ("Residual",)
 
-    def held(self, variance: float) -> float:
+    def held(self, variance: float, group: int = 0) -> float:
         return float(np.log(variance))
 
     def rescaled(self, theta: np.ndarray, factor: float) -> np.ndarray:

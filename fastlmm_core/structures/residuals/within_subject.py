@@ -6,6 +6,7 @@ the coefficients of the pieces, so that the number of subjects leaves the iterat
 
 from __future__ import annotations
 
+from copy import copy
 from itertools import pairwise
 from typing import Any
 
@@ -25,7 +26,15 @@ from fastlmm_core.kernels.visit_scores import (
     sum_precisions,
     sum_scaled_products,
 )
-from fastlmm_core.structures.residuals.base import PieceEntries, ResidualStructure, block_names
+from fastlmm_core.structures.coefficients.entries import LinearEntries
+from fastlmm_core.structures.residuals.base import (
+    NEARLY_ZERO,
+    SETTLES,
+    PieceEntries,
+    ResidualStructure,
+    block_names,
+)
+from fastlmm_core.structures.residuals.by_group import LEAST_SQUARE
 from fastlmm_core.structures.residuals.visit_patterns import (
     PatternCovariance,
     PatternPrecision,
@@ -35,6 +44,9 @@ from fastlmm_core.structures.residuals.visit_patterns import (
     subjects_by_pattern,
 )
 
+# What is added to the variance of a visit, relative to its mean square, where the covariance is nearly
+# singular: less leaves the deviance without the digits of its decrement.
+FLOOR = 1e-8
 # Numbers that sums over the subjects may take together; more patterns are taken in several parts.
 PATTERN_NUMBERS = 2e6
 
@@ -44,8 +56,20 @@ def _both(lower: np.ndarray) -> np.ndarray:
     return lower + np.tril(lower, -1).T
 
 
+def _invertible(sigma: np.ndarray, least: np.ndarray) -> np.ndarray:
+    """sigma (m, m) with `least` (m,) on the diagonal, where it is nearly singular in units of their roots."""
+    try:  # no eigenvalue below: a fraction of what eigenvalues take
+        np.linalg.cholesky(sigma - np.diag(NEARLY_ZERO / FLOOR * least))
+    except np.linalg.LinAlgError:
+        return sigma + np.diag(least)
+    return sigma
+
+
 class WithinSubjectResiduals(ResidualStructure):
     """R = W^(-1/2) blockdiag(Sigma_arm[visits, visits]) W^(-1/2).
+
+    Where Sigma is nearly singular `FLOOR` times the mean squares of the visits is added to its diagonal: R
+    has an inverse, and a singular Sigma, where random terms take the rest, is a point like others.
 
     Parameters
     ----------
@@ -70,6 +94,7 @@ class WithinSubjectResiduals(ResidualStructure):
         self.n_theta = int(self.first[-1])
         self.log_weights = float(np.sum(np.log(weights)))
         self._last: tuple[bytes, PatternCovariance | None] | None = None
+        self.least = np.full((len(structures), len(visit_levels)), FLOOR)
         self.patterns: list[VisitPattern] = []
         parts, piece = [], 0
         for arm, seen, members in subjects_by_pattern(subjects, visits, arms):
@@ -102,9 +127,44 @@ class WithinSubjectResiduals(ResidualStructure):
     def _own(self, theta: np.ndarray, arm: int) -> np.ndarray:
         return theta[self._place(arm)]
 
+    def for_response(self, e: np.ndarray) -> WithinSubjectResiduals:
+        means = [np.diag(total) / np.maximum(np.diag(count), 1.0) for total, count in self._sums(e)]
+        # a visit that an arm was not seen at has the mean of the others
+        whole = [np.where(own > 0.0, own, own[own > 0.0].mean() if own.any() else 1.0) for own in means]
+        return self._with(FLOOR * np.maximum(np.array(whole), LEAST_SQUARE))
+
+    def with_least(self, factor: float) -> WithinSubjectResiduals:
+        return self._with(factor * self.least)
+
+    def _with(self, least: np.ndarray) -> WithinSubjectResiduals:
+        """The same with least variances (arms, m)."""
+        out = copy(self)
+        out.least, out._last = least, None
+        return out
+
+    def settled(self, theta: np.ndarray) -> np.ndarray:
+        out = theta.copy()
+        for k, structure in enumerate(self.structures):
+            if isinstance(structure, LinearEntries):
+                deviations = structure.diagonal
+            else:
+                deviations = np.flatnonzero(structure.lower_bounds() == 0.0)
+            own = out[self._place(k)]  # a view
+            small = own[deviations] ** 2 < SETTLES / FLOOR * self.least[k][: deviations.size]
+            own[deviations[small]] = 0.0
+        return out
+
     def _covariances(self, theta: np.ndarray) -> list[np.ndarray]:
-        """Sigma (m, m) by arm."""
-        return [s.covariance(self._own(theta, k)) for k, s in enumerate(self.structures)]
+        """Sigma (m, m) by arm, with an inverse."""
+        own = [s.covariance(self._own(theta, k)) for k, s in enumerate(self.structures)]
+        return [_invertible(sigma, least) for sigma, least in zip(own, self.least, strict=True)]
+
+    def boundary(self, theta: np.ndarray) -> list[tuple[Any, tuple[str, ...]]]:
+        names, out = list(self.visit_levels), []
+        for k, (level, s) in enumerate(zip(self.arm_levels, self.structures, strict=True)):
+            words = s.boundary(self._own(theta, k), names, least=self.least[k] / FLOOR) if s.m > 1 else ()
+            out.append((level, words))
+        return out
 
     def _slopes(self, theta: np.ndarray) -> list[np.ndarray]:
         """dSigma / dtheta (n_theta of the arm, m, m) by arm."""
@@ -139,7 +199,7 @@ class WithinSubjectResiduals(ResidualStructure):
             T = np.where(count > 0, total / np.maximum(count, 1), 0.0)
             spread = np.diag(T)
             default = float(spread[spread > 0].mean()) if np.any(spread > 0) else 1.0
-            sd = np.sqrt(np.where(spread > 1e-3 * default, spread, default))
+            sd = np.sqrt(np.where(spread > 0.0, spread, default))
             values, vectors = np.linalg.eigh(np.where(count > 1, T, 0.0) / np.outer(sd, sd))
             correlation = (vectors * np.maximum(values, 0.05 * values.max())) @ vectors.T
             unit = 1.0 / np.sqrt(np.diag(correlation))
@@ -274,6 +334,15 @@ class WithinSubjectResiduals(ResidualStructure):
         pairs = zip(self._slopes(theta), total, strict=True)
         return np.concatenate([np.tensordot(slopes, own, axes=2) for slopes, own in pairs])
 
+    def natural_pieces(self, theta: np.ndarray) -> np.ndarray:
+        slopes = [s.covariance_by_natural(self._own(theta, k)) for k, s in enumerate(self.structures)]
+        if not all(np.isfinite(own).all() for own in slopes):
+            return super().natural_pieces(theta)
+        out = np.zeros((self.n_theta, self.n_pieces))
+        coefficients = self._at(theta).coefficients
+        differentiate_patterns(self.arrays, coefficients, np.concatenate(slopes), self.first, out)
+        return out
+
     def _derivatives(self, theta: np.ndarray, at: PatternCovariance) -> np.ndarray:
         """Of the coefficients (n_theta, b)."""
         if at.derivatives is None:
@@ -293,7 +362,7 @@ class WithinSubjectResiduals(ResidualStructure):
         return out
 
     def multiply_covariance(self, theta: np.ndarray, V: np.ndarray) -> np.ndarray:
-        return self._multiply(self._covariances(theta), V)
+        return self._multiply(list(self._at(theta).sigma), V)
 
     def natural(self, theta: np.ndarray) -> np.ndarray:
         return np.concatenate([s.natural(self._own(theta, k)) for k, s in enumerate(self.structures)])
@@ -321,7 +390,7 @@ class WithinSubjectResiduals(ResidualStructure):
         return self._multiply(sigma, V)
 
     def variances(self, theta: np.ndarray) -> np.ndarray:
-        out, by_arm = np.empty(self.n_rows), [np.diag(sigma) for sigma in self._covariances(theta)]
+        out, by_arm = np.empty(self.n_rows), [np.diag(sigma) for sigma in self._at(theta).sigma]
         for pattern in self.patterns:
             rows = pattern.rows
             out[rows] = by_arm[pattern.arm][pattern.seen] / self.root[rows] ** 2
