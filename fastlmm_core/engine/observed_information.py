@@ -1,4 +1,4 @@
-"""Second derivatives of the deviance: exactly from dense matrices of the unknowns, or by differences.
+"""Second derivatives of the deviance: from full matrices of the unknowns, or by differences.
 
 With X = C^-1, S = G F X, M = G - S F'G, D and c the average information and what of it is conditional on the
 effects (`objective.information_parts`), and sums over blocks (l, j) of levels
@@ -21,16 +21,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastlmm_core.engine.expected_information import (
-    DIFFERENCE_WORK,
-    LARGE_WORK,
-    dense_pieces,
-    most_unknowns,
-    piece_sums,
-)
+from fastlmm_core.engine.equations import StructuredEquations
+from fastlmm_core.engine.expected_information import dense_pieces, piece_sums
 from fastlmm_core.engine.factorized import FactorizedModel
 from fastlmm_core.engine.objective import information_parts, n_leading
 from fastlmm_core.engine.second_derivatives import at_bound, difference_hessian
+
+# Operations of the products of full matrices, and how many of these are held, in powers of their size.
+PRODUCTS = 8.0
+LARGEST_NUMBERS = 1e8
+# Operations of a gradient in those of a factorization, and what the rest of one takes: some 1 ms.
+EVALUATION = 12.0
+OVERHEAD = 2e7
 
 
 def second_derivatives(model: FactorizedModel, y: np.ndarray) -> np.ndarray:
@@ -39,15 +41,21 @@ def second_derivatives(model: FactorizedModel, y: np.ndarray) -> np.ndarray:
     if not at.size:  # all of them are held
         return np.zeros((0, 0))
     e, factor = model.equations, model.factor
-    unknowns = float(e.spherical.size)
-    dense = unknowns**3 <= max(LARGE_WORK, DIFFERENCE_WORK * at.size * factor.flops)
     # beside the large numbers of R^-1 the sums below are what is left of their terms
-    if unknowns <= most_unknowns(at.size) and dense and not model.residual_nearly_singular:
+    if _dense_pays(e, at.size, factor.flops) and not model.residual_nearly_singular:
         H = observed_by_unknowns(model)
         known = at_bound(e, model.theta, at)
         H[known], H[:, known] = 0.0, 0.0
         return H
     return difference_hessian(e, factor.copy(), y, model.theta, at)
+
+
+def _dense_pays(e: StructuredEquations, t: int, flops: float) -> bool:
+    """Whether full matrices fit, and take fewer operations than differences for t parameters."""
+    size, own = float(e.spherical.size), e.residual.n_theta if e.residual.n_pieces > 1 else 0
+    dense = PRODUCTS * size**3 + 2.0 * (t * size) ** 2 + 2.0 * own * size**3
+    differences = 4.0 * t * (EVALUATION * flops + OVERHEAD)
+    return (PRODUCTS + 2.0 * t) * size**2 <= LARGEST_NUMBERS and dense <= differences
 
 
 def observed_by_unknowns(model: FactorizedModel) -> np.ndarray:
@@ -105,10 +113,10 @@ class _Traces:
 
     def _scores(self, k: int, j: int) -> np.ndarray:
         """dF_t' S of the levels of terms k and j (t, L r, J r')."""
-        side = self.model.equations
-        part = self._blocks(self.S, side.natural.rows[k], side.spherical.rows[j])
+        e = self.model.equations
+        part = self._blocks(self.S, e.natural.rows[k], e.spherical.rows[j])
         out = _multiply_levels(np.swapaxes(self.dF[k], 1, 2), part)
-        return out.reshape(len(out), self.model.equations.spherical.rows[k].size, part.shape[2])
+        return out.reshape(len(out), e.spherical.rows[k].size, part.shape[2])
 
     def _loadings(self, k: int, j: int) -> np.ndarray:
         """Of the loadings of term k by those of term j."""
@@ -172,24 +180,29 @@ class _Traces:
         sums = piece_sums(self.model, N) + e.residual.quadratics(point.residual)
         H[residual, residual] += e.residual.second_derivatives(theta, sums)
         slopes = e.residual.coefficients(theta)[1]
-        if e.residual.n_pieces == 1:  # G is a multiple of it
-            S = [slope[0] / e.residual.coefficients(theta)[0][0] * self.S for slope in slopes]
-        else:
-            S = [dense_pieces(self.model, np.asarray(e.G_pieces @ slope)) @ self.FX for slope in slopes]
-        Z = [e.gather(point.loadings, own) for own in S]
-        H[residual, residual] -= _contract(np.array(Z), np.array(Z))
+        Z = np.empty((len(slopes), *self.X.shape))
+        blocks = {k: np.empty((len(slopes), *self.dF[k].shape[1:])) for k in self.terms}
+        for u, slope in enumerate(slopes):
+            if e.residual.n_pieces == 1:  # G is a multiple of it
+                S = slope[0] / e.residual.coefficients(theta)[0][0] * self.S
+            else:
+                S = dense_pieces(self.model, np.asarray(e.G_pieces @ slope)) @ self.FX
+            Z[u] = e.gather(point.loadings, S)
+            for k in self.terms:
+                blocks[k][u] = self._level_sums(k, S, Z[u])
+        H[residual, residual] -= _contract(Z, Z)
         for k in self.terms:
             own, level = e.slices[0][k]
-            natural, spherical = e.natural.rows[k], e.spherical.rows[k]
-            of_loadings, of_levels = np.empty((len(self.dF[k]), len(S))), np.empty((len(self.PX[k]), len(S)))
-            for u in range(len(S)):
-                block = S[u][natural[:, :, None], spherical[:, None, :]].sum(axis=0)
-                turned = np.swapaxes(Z[u].T[spherical], 0, 1).reshape(spherical.shape[1], -1)
-                block -= np.swapaxes(self.S[natural], 0, 1).reshape(natural.shape[1], -1) @ turned.T
-                of_loadings[:, u] = 2.0 * np.tensordot(self.dF[k], block, axes=2)
-                of_levels[:, u] = -np.tensordot(self.PX[k], Z[u][:, spherical.ravel()].T, axes=2)
-            self._add(H, own, residual, of_loadings)
-            self._add(H, level, residual, of_levels)
+            columns = Z[:, :, e.spherical.rows[k].ravel()]
+            self._add(H, own, residual, 2.0 * np.tensordot(self.dF[k], blocks[k], axes=((1, 2), (1, 2))))
+            self._add(H, level, residual, -_contract(self.PX[k], columns))
+
+    def _level_sums(self, k: int, S: np.ndarray, Z: np.ndarray) -> np.ndarray:
+        """Sum over the levels of term k of their blocks (m, r) of S_u - S Z_u."""
+        natural, spherical = self.model.equations.natural.rows[k], self.model.equations.spherical.rows[k]
+        block = S[natural[:, :, None], spherical[:, None, :]].sum(axis=0)
+        turned = np.swapaxes(Z.T[spherical], 0, 1).reshape(spherical.shape[1], -1)
+        return block - np.swapaxes(self.S[natural], 0, 1).reshape(natural.shape[1], -1) @ turned.T
 
 
 def _multiply_levels(A: np.ndarray, B: np.ndarray) -> np.ndarray:

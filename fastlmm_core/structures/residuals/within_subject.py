@@ -21,10 +21,8 @@ from fastlmm_core.kernels.visit_products import (
     sum_visit_products,
 )
 from fastlmm_core.kernels.visit_scores import (
-    fill_precision_products,
     subtract_weighted_precisions,
     sum_precisions,
-    sum_scaled_products,
 )
 from fastlmm_core.structures.coefficients.entries import LinearEntries
 from fastlmm_core.structures.residuals.base import (
@@ -35,6 +33,7 @@ from fastlmm_core.structures.residuals.base import (
     block_names,
 )
 from fastlmm_core.structures.residuals.by_group import LEAST_SQUARE
+from fastlmm_core.structures.residuals.visit_information import PATTERN_NUMBERS, contracted_products, pays
 from fastlmm_core.structures.residuals.visit_patterns import (
     PatternCovariance,
     PatternPrecision,
@@ -47,8 +46,6 @@ from fastlmm_core.structures.residuals.visit_patterns import (
 # What is added to the variance of a visit, relative to its mean square, where the covariance is nearly
 # singular: less leaves the deviance without the digits of its decrement.
 FLOOR = 1e-8
-# Numbers that sums over the subjects may take together; more patterns are taken in several parts.
-PATTERN_NUMBERS = 2e6
 
 
 def _both(lower: np.ndarray) -> np.ndarray:
@@ -209,30 +206,20 @@ class WithinSubjectResiduals(ResidualStructure):
     def chart_products(
         self, theta: np.ndarray, E: np.ndarray, matrix: sp.csr_array
     ) -> tuple[np.ndarray, np.ndarray]:
-        m, arms, q = len(self.visit_levels), len(self.structures), matrix.shape[1]
-        if m**4 > PATTERN_NUMBERS or arms * m * m * q > PATTERN_NUMBERS:
+        slopes, m, q = self._slopes(theta), len(self.visit_levels), matrix.shape[1]
+        if not pays(self.arrays, [len(own) for own in slopes], m, q):
             return super().chart_products(theta, E, matrix)
-        at, scaled, squares = self._at(theta), self.root * E, self._squares(E)
         W = (matrix.indptr.astype(np.int64), matrix.indices.astype(np.int64), matrix.data)
-        products = np.zeros((arms, m, m, q))
-        sum_scaled_products(self.arrays, at.coefficients, W, self.root, scaled, products)
-        pairs = np.zeros((arms, m * m, m * m))
-        step = max(1, int(PATTERN_NUMBERS / (m * m)))
-        for lo in range(0, len(self.patterns), step):
-            hi = min(lo + step, len(self.patterns))
-            left, right = np.zeros((2, hi - lo, m * m))
-            fill_precision_products(self.arrays, lo, hi, at.coefficients, squares, left, right)
-            for arm in range(arms):
-                own = self.arrays.arm[lo:hi] == arm
-                pairs[arm] += left[own].T @ right[own]
-        sides, form = np.empty((q, self.n_theta)), np.zeros((self.n_theta, self.n_theta))
-        for arm, slopes in enumerate(self._slopes(theta)):
-            place, flat = self._place(arm), slopes.reshape(len(slopes), m * m)
-            sides[:, place] = -(products[arm].reshape(m * m, q).T @ flat.T)
-            # tr(S_t A S_u B) of pairs A (a, b) and B (c, d)
-            turned = pairs[arm].reshape(m, m, m, m).transpose(3, 0, 1, 2).reshape(m * m, m * m)
-            form[place, place] = flat @ turned @ flat.T
-        return sides, 0.5 * (form + form.T)
+        return contracted_products(
+            self.arrays,
+            slopes,
+            self._at(theta).coefficients,
+            self._squares(E),
+            W,
+            self.root,
+            self.root * E,
+            q,
+        )
 
     def score_products(
         self, theta: np.ndarray, pieces: np.ndarray, E: np.ndarray, matrix: sp.csr_array
