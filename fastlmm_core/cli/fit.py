@@ -224,7 +224,9 @@ def _write_figures(fit: LMMFit, means: dict[str, Any], folder: Path) -> None:
         path = folder / f"blups_{slug(term.group)}.png"
         if path not in written and not term.is_spline:
             written.append(save(plot_blups(fit, term.group), path))
-    if own_field(fit) is not None:
-        written.append(save(plot_field(fit), folder / "field.png"))
-        written.append(save(plot_variogram(fit), folder / "variogram.png"))
+    layout = own_field(fit)
+    for label, _ in [] if layout is None else layout.fields:
+        name = "" if label is None else f"_{slug(str(label))}"
+        written.append(save(plot_field(fit, trial=label), folder / f"field{name}.png"))
+        written.append(save(plot_variogram(fit, trial=label), folder / f"variogram{name}.png"))
     print(f"\nfigures written to {folder}/: {', '.join(path.name for path in written)}")

@@ -242,28 +242,30 @@ def build_splines(
     values = np.column_stack([raw[text].on_rows(rows)[:, 0] for text in texts])
     states = {text: raw[text].state for text in texts}
     if not part.at:
-        return [_build_spline(part, part.label, values, X, states)]
-    names = [label_of(deparse(node)) for node in part.at]
+        inside = np.arange(len(values))
+        _check_polynomials(part, [(part.label, inside)], values, X)
+        return [_build_spline(part, part.label, values, states)]
     states |= {deparse(node): groups[deparse(node)].state for node in part.at}
     at_factors, levels = split_at_levels(part.at, groups, rows)
+    at_names = [label_of(deparse(node)) for node in part.at]
+    own = [(at, f"{at_text(at_names, at)}:{part.curve}", inside) for at, inside in levels]
+    _check_polynomials(part, [(group, inside) for _, group, inside in own], values, X)
     return [
         replace(
-            _build_spline(part, f"{at_text(names, label)}:{part.curve}", values, X, states, inside),
-            at=label, at_factors=at_factors, inside=inside,
+            _build_spline(part, group, values, states, inside),
+            at=at, at_factors=at_factors, inside=inside,
         )
-        for label, inside in levels
+        for at, group, inside in own
     ]  # fmt: skip
 
 
 def _build_spline(
-    part: SplinePart, group: str, values: np.ndarray, X: sp.csc_array, states: Mapping[str, State],
+    part: SplinePart, group: str, values: np.ndarray, states: Mapping[str, State],
     inside: np.ndarray | None = None,
 ) -> SplineTerm:  # fmt: skip
     """The spline of variables `values` (n, d) on the rows `inside`, all of them without ``at()``."""
     names = tuple(label_of(deparse(node)) for node in part.variables)
     own = [np.ascontiguousarray(x if inside is None else x[inside]) for x in values.T]
-    _check_distinct(part, group, names, own)
-    _check_polynomials(part, group, names, own, X, inside)
     segments = part.n_segments or tuple(segments_for(x, part.degree, part.order) for x in own)
     axes = tuple(
         smoothing_spline(x) if part.kind == "spl" else equal_segments(x, count, part.degree, part.order)
@@ -330,38 +332,53 @@ def _penalties(
     return pieces, pairs[:, pairs.sum(axis=0) > 0.0], constant, kept
 
 
-def _check_distinct(part: SplinePart, group: str, names: tuple[str, ...], values: list[np.ndarray]) -> None:
-    """Refuse a variable with too few values."""
-    for name, x in zip(names, values, strict=True):
-        distinct, least = np.unique(x).size, 3 if part.kind == "spl" else part.order + 1
-        if distinct < least:
-            raise DesignError(f"'{group}' needs at least {least} distinct values of {name}, but there "
-                              f"are {distinct}")  # fmt: skip
-
-
 def _check_polynomials(
-    part: SplinePart, group: str, names: tuple[str, ...], values: list[np.ndarray], X: sp.csc_array,
-    inside: np.ndarray | None,
-) -> None:  # fmt: skip
-    """Refuse a spline whose unpenalized polynomials are not in the fixed part."""
-    powers = []
-    for x in values:
-        scaled = (x - 0.5 * (x.min() + x.max())) / (x.max() - x.min())
-        powers.append(np.vander(scaled, part.order, increasing=True))
-    columns = powers[0]
-    if len(powers) == 2:
-        columns = np.einsum("ia,ib->iab", *powers).reshape(columns.shape[0], -1)
-    own = sp.csr_array(columns)
-    whole = own if inside is None else on_rows(own, inside, X.shape[0])
+    part: SplinePart, groups: list[tuple[str, np.ndarray]], values: np.ndarray, X: sp.csc_array
+) -> None:
+    """Refuse splines whose unpenalized polynomials are not in the fixed part.
+
+    Parameters
+    ----------
+    groups : list of (str, (k,) int64)
+        Label and rows of every spline.
+    values : (n, d)
+    """
+    names = [label_of(deparse(node)) for node in part.variables]
+    columns = []
+    for group, inside in groups:
+        powers = []
+        for name, x in zip(names, values[inside].T, strict=True):
+            _check_distinct(part, group, name, x)
+            scaled = (x - 0.5 * (x.min() + x.max())) / (x.max() - x.min())
+            powers.append(np.vander(scaled, part.order, increasing=True))
+        own = powers[0] if len(powers) == 1 else np.einsum("ia,ib->iab", *powers).reshape(inside.size, -1)
+        columns.append(sp.csc_array(on_rows(sp.csr_array(own), inside, X.shape[0])))
     p = X.shape[1]
-    rank = column_rank(sp.csc_array(sp.hstack([X, sp.csc_array(whole)], format="csc")))
-    if (rank.kept >= p).any():
-        wanted = "*".join(names) if part.order == 2 else " and ".join(
-            f"{name} to the power of {part.order - 1}" for name in names
-        )  # fmt: skip
-        wanted = "an intercept" if part.order == 1 else wanted
-        if part.at:
-            factors = ":".join(label_of(deparse(node)) for node in part.at)
-            wanted = f"{factors}*{wanted}" if part.order == 2 else f"{wanted} for every level of {factors}"
-        raise DesignError(f"'{group}' is the deviation from what it does not penalize, which the fixed "
-                          f"part lacks; add {wanted}")  # fmt: skip
+    lacking = column_rank(sp.csc_array(sp.hstack([X, *columns], format="csc"))).kept
+    lacking = lacking[lacking >= p] - p
+    if lacking.size:
+        group = groups[int(lacking[0]) // columns[0].shape[1]][0]
+        raise DesignError(f"'{group}' is the deviation from what it does not penalize, which the fixed part "
+                          f"lacks; add {_wanted(part, names)}")  # fmt: skip
+
+
+def _wanted(part: SplinePart, names: list[str]) -> str:
+    """Terms of the fixed part beside a spline."""
+    wanted = "*".join(names)
+    if part.order != 2:
+        powers = " and ".join(f"{name} to the power of {part.order - 1}" for name in names)
+        wanted = "an intercept" if part.order == 1 else powers
+    if not part.at:
+        return wanted
+    at = ":".join(label_of(deparse(node)) for node in part.at)
+    if part.order != 2:
+        return f"{wanted} for every level of {at}"
+    return f"{at}*{wanted}, or factor({at})*{wanted} where it holds numbers"
+
+
+def _check_distinct(part: SplinePart, group: str, name: str, x: np.ndarray) -> None:
+    """Refuse a variable with too few values."""
+    distinct, least = np.unique(x).size, 3 if part.kind == "spl" else part.order + 1
+    if distinct < least:
+        raise DesignError(f"'{group}' needs at least {least} distinct values of {name}, but there are "
+                          f"{distinct}")  # fmt: skip

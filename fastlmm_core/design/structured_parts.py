@@ -77,6 +77,11 @@ class SplinePart:
     at: tuple[Node, ...] = ()
 
 
+def names_spline(label: str) -> bool:
+    """Whether a term is a spline by its label, ``"at(env, E1):ps(row, col)"``."""
+    return label.split("):")[-1].startswith(tuple(f"{name}(" for name in SPLINES))
+
+
 def read_group_factor(node: Node, formula: str) -> tuple[GroupFactor, tuple[Node, ...]] | None:
     """The relation a factor right of a bar is written with, and its column; None for a plain factor.
 

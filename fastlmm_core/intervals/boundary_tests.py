@@ -105,12 +105,13 @@ def reduced_designs(fit: FitFigures) -> list[tuple[str, Any]]:
     out = []
     for k, term in enumerate(fit.design.random):
         others = [t for i, t in enumerate(fit.design.random) if i != k]
+        label = term.label if term.at is None else term.group
         parts = [] if len(term.columns) == 1 or not term.is_plain else _without_parts(term)
         if not parts:
-            out.append((term.label, replace(fit.design, random=tuple(others))))
-        for label, reduced in parts:
+            out.append((label, replace(fit.design, random=tuple(others))))
+        for left_out, reduced in parts:
             random = tuple(reduced if i == k else t for i, t in enumerate(fit.design.random))
-            out.append((f"{label} in {term.label}", replace(fit.design, random=random)))
+            out.append((f"{left_out} in {label}", replace(fit.design, random=random)))
     return out
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..design.structured_parts import names_spline
 from ..results.trial_summary import SUSPICIOUS
 from . import figures
 from .content import UnitContent
@@ -162,7 +163,7 @@ def component_section(own: UnitContent) -> str:
         if (
             np.all(sizes >= 0.0)
             and sizes.sum() > 0.0
-            and not any("(" in g and g.startswith("ps") for g in labels)
+            and not any(map(names_spline, labels))  # whose variances are smoothing parameters, no shares
         ):
             shares = sizes / sizes.sum()
             bar = figures.share_bar(labels, shares) + legend(labels, shares)

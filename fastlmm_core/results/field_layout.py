@@ -110,14 +110,11 @@ def field_layout(
         raise OptionError("the layout of a field needs both row= and column=")
     if row is None or column is None:
         row, column = model_positions(fit)
-    spec = fit.design.residual
     trials = None
     if by is not None:
         trials = labels_of(column_of(fit, by, data))
-    elif spec.kind == "field" and spec.by is not None:
-        trials = Direction(spec.by[0], np.array(spec.by[1], object), spec.by[2].astype(np.int64))
-    elif (name := fields_by(fit)) is not None:
-        trials = labels_of(column_of(fit, name, data))
+    else:
+        trials = own_trials(fit)
     rows, columns = (positions_of(column_of(fit, name, data)) for name in (row, column))
     if rows.labels.size * columns.labels.size > LARGEST_GRID:
         size = f"{rows.labels.size} x {columns.labels.size}"
@@ -160,14 +157,20 @@ def model_positions(fit: FitFigures) -> tuple[str, str]:
                       "row= and column=")  # fmt: skip
 
 
-def fields_by(fit: FitFigures) -> str | None:
-    """The column of ``at(env)`` of a surface or process over the field, where there is one."""
+def own_trials(fit: FitFigures, any_residual: bool = False) -> Direction | None:
+    """Trials that the model tells apart: by the residual over a field, or ``at(env)`` of a trend over it.
+
+    With `any_residual` by ``units | env`` too.
+    """
+    spec = fit.design.residual
+    if spec.by is not None and (any_residual or spec.kind == "field"):
+        return Direction(str(spec.by[0]), np.array(spec.by[1], object), spec.by[2].astype(np.int64))
     for term in fit.design.random:
         directions = term.names if term.is_spline else autoregressions(term)
         if term.at is not None and len(directions) == 2 and len(term.at_factors) == 1:
             node = term.at_factors[0][0]
             if isinstance(node, Name):
-                return node.name
+                return labels_of(column_of(fit, node.name, None))
     return None
 
 
@@ -214,9 +217,11 @@ def labels_of(column: Column) -> Direction:
     """The values that occur, in the order of the levels or of the numbers."""
     codes, labels = column.values, np.asarray(column.levels, object)
     used, codes = np.unique(codes, return_inverse=True)
-    return Direction(
-        column.name, used if column.levels is None else labels[used], codes.ravel().astype(np.int64)
-    )
+    if column.levels is not None:
+        used = labels[used]
+    elif np.all(used == np.round(used)):
+        used = used.astype(np.int64)  # as labels show them
+    return Direction(column.name, used, codes.ravel().astype(np.int64))
 
 
 def positions_of(column: Column) -> Direction:

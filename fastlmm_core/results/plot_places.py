@@ -11,7 +11,7 @@ import pandas as pd
 
 from fastlmm_core.design.columns import Column
 from fastlmm_core.errors import OptionError
-from fastlmm_core.results.field_layout import known_column, model_positions
+from fastlmm_core.results.field_layout import known_column, model_positions, own_trials
 
 if TYPE_CHECKING:
     from fastlmm_core.results.figures import FitFigures
@@ -87,8 +87,8 @@ def plot_places(
             position = model_positions(fit)
         except OptionError:
             position = ()
-    by = fit.design.residual.by
-    trials = {} if by is None or not position else {str(by[0]): np.array(by[1], object)[by[2]]}
+    by = own_trials(fit, any_residual=True) if position else None
+    trials = {} if by is None else {by.name: by.labels[by.codes]}
     where, numbers = (
         {name: labels_or_numbers(known_column(fit, name, data, "plots")) for name in names}
         for names in (position, number)

@@ -9,7 +9,7 @@ import pandas as pd
 
 from fastlmm_core.design.columns import read_column
 from fastlmm_core.errors import FastLMMError
-from fastlmm_core.results.field_layout import model_positions
+from fastlmm_core.results.field_layout import model_positions, own_trials
 from fastlmm_core.results.heritability_levels import find_term
 from fastlmm_core.results.plot_places import labels_or_numbers, place_columns, plain
 from fastlmm_core.results.trend import has_trend, trend_table
@@ -39,7 +39,8 @@ def plot_rows(
     Returns
     -------
     DataFrame
-        row, column, plot (texts or numbers as they are in the table; NaN where they are not known), genotype,
+        The column that tells fields apart, where the model has one; row, column, plot (texts or numbers as
+        they are in the table; NaN where they are not known), genotype,
         response, fitted, trend (NaN without one), residual, studentized.
     """
     rows = fit.design.rows if frame is not None else np.arange(fit.nobs)
@@ -50,7 +51,10 @@ def plot_rows(
             position = model_positions(fit)
         except FastLMMError:
             position = ()
+    trials = own_trials(fit, any_residual=True) if position else None
     out: dict[str, Any] = {}
+    if trials is not None and trials.labels.size > 1:
+        out[trials.name] = place_column(frame, trials.name)
     for name, column in zip(
         ("row", "column", "plot"), (*(position or ("", "")), *(number or ("",))), strict=True
     ):

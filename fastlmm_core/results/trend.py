@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import reduce
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,11 +44,17 @@ def at_values(fit: FitFigures, term: Any) -> list[tuple[str, Any]]:
     """(column, level) of the factors of ``at()`` a term belongs to, numbers where the column has numbers."""
     if term.at is None:
         return []
-    rows = np.flatnonzero(term.codes >= 0) if not term.is_spline else term.inside
+    factors = term.at_factors
+    own = next(each for each in product(*(levels for _, levels in factors)) if ":".join(each) == term.at)
+    rows = term.inside if term.is_spline else np.flatnonzero(term.codes >= 0)
     out = []
-    for node, _ in term.at_factors:
+    for (node, _), level in zip(factors, own, strict=True):
         name = label_of(deparse(node))
-        out.append((name, fit.design.frame[name].iloc[rows[0]] if isinstance(node, Name) else term.at))
+        value: Any = level
+        if isinstance(node, Name):
+            value = fit.design.frame[node.name].iloc[rows[0]]
+            value = int(value) if isinstance(value, float) and value == round(value) else value
+        out.append((name, value))
     return out
 
 

@@ -7,6 +7,7 @@ from fields import dense_criterion, incidence, made_field, process_field, surfac
 
 from fastlmm_core import fit_batch, lmm, plots
 from fastlmm_core.design.field_trend import add_field_trend
+from fastlmm_core.design.structured_parts import names_spline
 from fastlmm_core.errors import DataError, DesignError, FormulaError, OptionError
 
 SIZES = {"E1": (9, 12), "E2": (8, 10), "E3": (10, 9)}
@@ -182,3 +183,63 @@ def test_new_plots_beyond_the_field_are_refused(apart):
     with pytest.raises(DataError, match=r"at\(env, E2\):ps.*row = 10.*beyond"):
         apart.predict(new, allow_new_levels=True)
     assert np.isfinite(apart.predict(new.assign(env="E3", col=9))[0])  # its field has ten rows
+
+
+def test_plots_are_told_apart_by_their_environment(apart, trials):
+    summary = apart.trial_summary("at(env, E1):gen")
+    assert summary["duplicates"] == 0
+    batch = fit_batch(
+        trials.assign(year=1), "yield ~ (1 | gen)", by="year", field_trend="ps | env", genotypes="gen",
+        plots=["row", "col"], progress=False,
+    )  # fmt: skip
+    assert batch.plots["env"].nunique() == 3
+    assert not batch.plots.duplicated(["env", "row", "column"]).any()
+    trend = lmm("yield ~ (1 | gen)", trials, field_trend="ps | env").trend()
+    own = batch.plots.rename(columns={"column": "col"})
+    both = own.merge(trend, on=["env", "row", "col"], suffixes=("", "_of_fit"))
+    assert both["trend"].to_numpy() == pytest.approx(both["trend_of_fit"].to_numpy(), abs=1e-5)
+
+
+def test_environments_may_be_numbers():
+    fields = {env: process_field(seed=env, lost=0.1).assign(env=env) for env in (10, 20)}
+    table = pd.concat(fields.values(), ignore_index=True)
+    fit = lmm(
+        "yield ~ factor(env)", table, field_trend="ar1(row, col, nugget=TRUE) | env", residual="units | env"
+    )
+    trend = fit.trend()
+    assert trend["env"].astype(str).unique().tolist() == ["10", "20"]
+    figure = plots.plot_field(fit, trial=20)
+    shown = np.ma.filled(figure.axes[1].images[0].get_array().astype(float), np.nan)
+    assert np.isfinite(shown).all()
+    assert "20" in figure.get_suptitle() and "20.0" not in figure.get_suptitle()
+    with pytest.raises(DesignError, match=r"factor\(env\)\*row\*col where it holds numbers"):
+        lmm("yield ~ 1", pd.concat([table, table.assign(env=40)]), field_trend="ps | env")
+
+
+def test_several_factors_each_have_a_column(trials):
+    half = np.where(trials["row"] > 4, 2, 1)
+    formula = "yield ~ env*factor(half)*row + at(env):at(factor(half)):spl(row)"
+    trend = lmm(formula, trials.assign(half=half)).trend()
+    assert list(trend.columns) == ["env", "factor(half)", "row", "trend", "se"]
+    assert sorted(trend["factor(half)"].unique()) == ["1", "2"]
+
+
+def test_tests_of_terms_name_the_environment(trials):
+    table = lmm("yield ~ env*row + (1 | gen) + (1 | at(env):row)", trials).ranova()
+    names = [name for name in table["term"] if name.startswith("at(")]
+    assert names == [f"at(env, {env}):row" for env in SIZES]
+
+
+@pytest.mark.parametrize(
+    ("label", "spline"),
+    [
+        ("ps(row, col, nseg=auto) row", True),
+        ("at(env, E1):ps(row, col) col", True),
+        ("at(env, E1):at(rep, 2):spl(x)", True),
+        ("at(env, E1):row", False),
+        ("psi", False),
+        ("vm(gen, A)", False),
+    ],
+)
+def test_splines_are_known_by_their_labels(label, spline):
+    assert names_spline(label) is spline
