@@ -23,7 +23,7 @@ def zero_variances(variances: np.ndarray, least: float | np.ndarray = 0.0) -> np
     if isinstance(least, np.ndarray) and least.size != variances.size:
         least = float(least.min())
     unit = least if isinstance(least, np.ndarray) else 1.0
-    largest = float((variances / unit).max())
+    largest = float(np.max(variances / unit))
     return variances <= ZERO_VARIANCE * np.maximum(largest * unit, least)
 
 
