@@ -48,6 +48,7 @@ def fit_section(fit: LMMFit, request: Request) -> dict[str, Any]:
     beta = dict(zip(fit.coef_names, fit.beta, strict=True))
     se = dict(zip(fit.coef_names, fit.se, strict=True))
     section = {
+        "formula": fit.formula,
         "method": fit.method,
         "nobs": fit.nobs,
         "rank": fit.rank,

@@ -7,7 +7,7 @@ fastlmm <- function(formula, data, REML = TRUE, weights = NULL, offset = NULL, c
   weights <- column_asked(substitute(weights), data, parent.frame(), "weights")
   offset <- column_asked(substitute(offset), data, parent.frame(), "offset")
   names_read <- columns_read(formula, data, weights, offset, residual, trend_columns(field_trend))
-  coding <- coding_of(formula, data, contrasts)
+  coding <- coding_of(formula, data, contrasts, trend_columns(field_trend, fixed_only = TRUE))
   request <- c(
     list(formula = unbox(text_of(formula))), json_table(data[names_read]),
     drop_null(list(
@@ -22,12 +22,12 @@ fastlmm <- function(formula, data, REML = TRUE, weights = NULL, offset = NULL, c
   answer <- ask(c(request, list(keep = unbox(handle))))
   fit <- answer$fit
   warn_of(fit$warnings)
-  fixed <- fixed_formula(formula)
+  # a field trend has terms that the formula of the answer spells out
+  whole <- if (is.null(field_trend)) formula else as.formula(expression_of(fit$formula), environment(formula))
+  fixed <- fixed_formula(whole)
   if (!is.null(offset)) # where R's functions look for it
     fixed[[length(fixed)]] <- call("+", fixed[[length(fixed)]], call("offset", parse(text = offset)[[1]]))
   frame <- complete_frame(data[names_read], answer$fit)
-  if (!is.null(field_trend) || has_spline(formula[[length(formula)]]))
-    fixed <- completed_fixed(fixed, frame, coding$own, fit$coef_names)
   structure(
     list(call = call, formula = formula, fixed = fixed, frame = frame, contrasts = coding$own, request = request,
          handle = handle, fit = fit, weights = weights, offset = offset),
@@ -47,16 +47,12 @@ column_asked <- function(e, data, caller, what) {
   stop(what, ": name a column of the data", call. = FALSE)
 }
 
-trend_columns <- function(trend) {
-  if (is.null(trend)) return(NULL)
-  if (grepl("(", trend, fixed = TRUE)) trend else "row + col"
-}
-
 # Coding of the factors of the fixed part: `contrasts` and what options(contrasts =) say where they are not R's own.
-coding_of <- function(formula, data, contrasts) {
+coding_of <- function(formula, data, contrasts, trend = NULL) {
   own <- lapply(contrasts, function(x) if (is.function(x)) stop("name contrasts by text, \"contr.sum\"") else x)
   usual <- getOption("contrasts")
-  fixed <- intersect(all.vars(fixed_formula(formula)[[length(formula)]]), names(data))
+  fixed <- all.vars(fixed_formula(formula)[[length(formula)]])
+  fixed <- intersect(c(fixed, if (!is.null(trend)) all.vars(expression_of(trend))), names(data))
   for (name in setdiff(fixed, names(own))) {
     x <- data[[name]]
     coded <- if (is.ordered(x)) usual[[2]] else if (is.factor(x) || is.character(x)) usual[[1]] else next

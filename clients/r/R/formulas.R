@@ -4,7 +4,14 @@ has_bar <- function(e) is.call(e) && (identical(e[[1]], quote(`|`)) || identical
                                         any(vapply(as.list(e)[-1], has_bar, NA)))
 
 SPLINES <- c("spl", "ps")
-is_random <- function(e) has_bar(e) || (is.call(e) && as.character(e[[1]])[1] %in% SPLINES)
+is_random <- function(e) has_bar(e) || is_spline(e)
+
+# spl(x), at(env):spl(x)
+is_spline <- function(e) {
+  if (!is.call(e)) return(FALSE)
+  head <- as.character(e[[1]])[1]
+  head %in% SPLINES || (head %in% c(":", "(") && any(vapply(as.list(e)[-1], is_spline, NA)))
+}
 
 # The expression without its random terms; NULL when nothing is left.
 without_random <- function(e) {
@@ -38,16 +45,6 @@ nested_groups <- function(e) {
   c(outer, paste(text_of(e[[3]]), outer[length(outer)], sep = ":"))
 }
 
-# The fixed part with what a field trend or a spline adds to it: its coefficients are named by columns of the data.
-completed_fixed <- function(fixed, frame, contrasts, names) {
-  missing <- setdiff(names, colnames(fixed_matrix(fixed, frame, contrasts)))
-  added <- tryCatch(lapply(missing, function(name) parse(text = name)[[1]]), error = function(e) NULL)
-  numeric <- vapply(frame, is.numeric, NA)
-  if (!length(added) || !all(unlist(lapply(added, all.vars)) %in% base::names(frame)[numeric])) return(fixed)
-  for (own in added) fixed[[length(fixed)]] <- call("+", fixed[[length(fixed)]], own)
-  fixed
-}
-
 # Terms with what the columns of bases are made of: poly(x, 2) of new rows is that of the fit.
 fixed_terms <- function(fixed, frame)
   attr(model.frame(fixed, frame, na.action = stats::na.pass), "terms")
@@ -58,14 +55,30 @@ fixed_matrix <- function(fixed, frame, contrasts) {
   model.matrix(trms, model.frame(trms, frame, na.action = stats::na.pass), contrasts.arg = if (length(own)) own)
 }
 
-has_spline <- function(e)
-  is.call(e) && (as.character(e[[1]])[1] %in% SPLINES || any(vapply(as.list(e)[-1], has_spline, NA)))
-
 text_of <- function(formula) paste(deparse(formula, width.cutoff = 500L), collapse = " ")
+
+# The expression of a text in the notation of fastlmm_core, in which nseg=(10, 15) is R's nseg = c(10, 15).
+expression_of <- function(text) parse(text = gsub("=\\s*\\(", "= c(", text), keep.source = FALSE)[[1]]
+
+# Columns that a field trend names, "ps(range, bed) | env", as an expression; `fixed_only` where the fixed part has them.
+# What is no trend is refused where the model is fitted.
+trend_columns <- function(trend, fixed_only = FALSE) {
+  own <- bare(tryCatch(expression_of(trend), error = function(e) NULL))
+  if (is.null(own)) return(NULL)
+  by <- if (is.call(own) && identical(own[[1]], quote(`|`))) all.vars(own[[3]])
+  if (!is.null(by)) own <- bare(own[[2]])
+  if (fixed_only && !("ps" %in% as.character(if (is.call(own)) own[[1]] else own))) return(NULL)
+  arguments <- if (is.call(own)) as.list(own)[-1]
+  if (!is.null(names(arguments))) arguments <- arguments[!nzchar(names(arguments))]  # not nseg = auto
+  places <- unlist(lapply(arguments, all.vars))
+  paste0("`", c(if (length(places)) places else c("row", "col"), by), "`", collapse = " + ")
+}
+
+bare <- function(e) if (is.call(e) && identical(e[[1]], quote(`(`))) bare(e[[2]]) else e
 
 # Columns of the data that formula, residual and weights read.
 columns_read <- function(formula, data, ...) {
-  more <- unlist(lapply(Filter(is.character, list(...)), function(x) all.vars(parse(text = x)[[1]])))
+  more <- unlist(lapply(Filter(is.character, list(...)), function(x) all.vars(expression_of(x))))
   used <- c(all.vars(formula), more)
   if ("." %in% used) return(names(data))
   intersect(used, names(data))

@@ -47,6 +47,35 @@ field <- table_of("besag_field")
 field <- field[field$county == "C1", ]
 trend <- fastlmm(yield ~ (1 | gen), field, field_trend = "ps(row, col)")
 stopifnot(trend$fit$converged, "ps(row, col, nseg=auto)" %in% names(VarCorr(trend)))
+# a trend in each environment, and the same as the formula that it stands for; `at()` before a spline
+two <- transform(subset(table_of("besag_field"), county %in% c("C1", "C2")), env = county)
+by_env <- fastlmm(yield ~ (1 | gen), two, field_trend = "ps(row, col, nseg = (5, 8)) | env")
+stopifnot(identical(all.vars(formula(by_env, fixed.only = TRUE)), c("yield", "env", "row", "col")),
+          setequal(colnames(model.matrix(by_env)), by_env$fit$coef_names), length(fixef(by_env)) == 8)
+spelt <- fastlmm(yield ~ env * row * col + (1 | gen) + (1 | at(env):row) + (1 | at(env):col) + at(env):ps(row, col, nseg = c(5, 8)), two)
+stopifnot(abs(by_env$fit$criterion - spelt$fit$criterion) < 1e-6, identical(fixef(spelt), fixef(by_env)), 
+          identical(formula(spelt, fixed.only = TRUE), yield ~ env * row * col))
+line <- fastlmm(yield ~ env * row + (1 | gen) + at(env):spl(row), two)
+stopifnot(identical(formula(line, fixed.only = TRUE), yield ~ env * row), line$fit$converged)
+somewhere <- two[c(1, 40, 100), c("env", "row", "col")]
+stopifnot(max(abs(predict(by_env, somewhere, re.form = NA) - drop(model.matrix(by_env)[c(1, 40, 100), names(fixef(by_env))] %*% fixef(by_env)))) < 1e-6)
+by_name <- transform(two, Row = row, Bed = col)[c("yield", "gen", "env", "Row", "Bed")]
+other <- fastlmm(yield ~ (1 | gen), by_name, field_trend = "ps(Row, Bed, nseg = (5, 8)) | env")
+stopifnot(abs(other$fit$criterion - by_env$fit$criterion) < 1e-6)
+options(contrasts = c("contr.sum", "contr.poly"))
+coded <- fastlmm(yield ~ (1 | gen), two, field_trend = "(ps(nseg = (5, 8)) | env)")
+uncoded <- suppressWarnings(fastlmm(yield ~ (1 | gen), two, field_trend = "ar1 | env"))  # env is not in the fixed part
+options(contrasts = c("contr.treatment", "contr.poly"))
+stopifnot("env1:row" %in% names(fixef(coded)), abs(coded$fit$criterion - by_env$fit$criterion - 4 * 2 * log(2)) < 1e-4,
+          setequal(colnames(model.matrix(coded)), coded$fit$coef_names))
+stopifnot(length(fixef(uncoded)) == 1)
+autoregressive <- suppressWarnings(fastlmm(yield ~ env + (1 | gen), two, field_trend = "ar1 | env"))
+same <- suppressWarnings(fastlmm(yield ~ env + (1 | gen), two, residual = "ar1(row):ar1(col) | env"))
+stopifnot(abs(logLik(autoregressive) - logLik(same)) < 1e-6, identical(formula(autoregressive, fixed.only = TRUE), yield ~ env))
+many <- transform(subset(table_of("besag_field"), county %in% c("C1", "C2", "C3")), set = ifelse(county == "C3", "B", "A"), env = county)
+batch <- fastlmm_batch(yield ~ (1 | gen), many[many$set == "A", ], by = "set", field_trend = "ps(row, col, nseg = (5, 8)) | env")
+stopifnot(abs(batch$fits$criterion - by_env$fit$criterion) < 1e-6)
+stopifnot(grepl("ps(", fixed = TRUE, message_of(fastlmm(yield ~ 1, two, field_trend = "ps("))))
 gens <- unique(field$gen)
 A <- 0.5 + 0.5 * diag(length(gens)); dimnames(A) <- list(gens, gens)
 related <- fastlmm(yield ~ rep + (1 | vm(gen, A)), field, relationships = list(A = A))
@@ -91,6 +120,10 @@ if (requireNamespace("emmeans", quietly = TRUE)) {
     for (name in c("emmean", "SE", "df")) stopifnot(max(abs(own[[name]] / asked[[name]] - 1)) < 1e-6)
   }
   beside(several, "~ trial")
+  beside(by_env, "~ env")
+  beside(coded, "~ env")
+  beside(line, "~ env")
+  beside(suppressWarnings(fastlmm(yield ~ env + (1 | gen), two, field_trend = "ar1 | env")), "~ env")
   beside(fastlmm(yield ~ gen + (1 | rep), field, field_trend = "ps(row, col)"), "~ gen")
   beside(suppressWarnings(fastlmm(yield ~ gen + (1 | rep), field, residual = "ar1(row):ar1(col)")), "~ gen")
   beside(suppressWarnings(fastlmm(yield ~ rep + (1 | vm(gen, A)), field, relationships = list(A = A))), "~ rep")
