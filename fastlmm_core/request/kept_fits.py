@@ -85,14 +85,23 @@ class KeptFits:
                 "clients are for lines with one worker, as two clients may take the same"
             )
 
-    def keep(self, asked: str | bool, fit: LMMFit) -> str | None:
-        """The name under which the fit is kept; None for one that is larger than all may be."""
-        size = size_of(fit)
+    def keep(self, asked: str | bool, fit: LMMFit, size: int | None = None) -> str | None:
+        """The name under which the fit is kept; None for one that is larger than all may be.
+
+        Parameters
+        ----------
+        asked : str or True
+            A name, whose former fit is forgotten in any case; True for a new one.
+        fit : LMMFit
+        size : int, optional
+            Of the fit, where `size_of` has told it already.
+        """
+        size = size_of(fit) if size is None else size
+        name = f"{self._keeping.key}-{secrets.token_urlsafe(16)}" if asked is True else str(asked)
+        self.forget(name)
         if size > self._keeping.memory:
             return None
-        name = f"{self._keeping.key}-{secrets.token_urlsafe(16)}" if asked is True else str(asked)
         self._fits[name] = (fit, size)
-        self._fits.move_to_end(name)
         self._make_room()
         return name
 
@@ -118,7 +127,7 @@ class KeptFits:
         return self._fits[name][0]
 
     def measure(self, name: str) -> None:
-        """Count a fit again after a question: what it has computed stays with it."""
+        """Count a large fit again after a question: what it has computed stays with it."""
         fit, size = self._fits.get(name, (None, 0))
         if fit is not None and size >= WORTH_MEASURING:
             self._fits[name] = (fit, size_of(fit))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -14,7 +14,7 @@ from ..limits import Limits
 from ..reading import notes_of, read_options, read_table
 from .document import Reach, checked_questions, checked_request, checked_trials
 from .json_values import plain
-from .kept_fits import Keeping, KeptFits
+from .kept_fits import Keeping, KeptFits, size_of
 from .schema import READING
 from .sections import SECTIONS, fit_section
 from .table_folder import TableFolder
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 # What makes a text an expression of columns, such as "1/var", and no name.
 OPERATORS = frozenset("+-*/^()")
 Request = Mapping[str, Any]
+# Sections of an answer, and what keeps or forgets a fit when they are where they belong.
+Found = tuple[dict[str, Any], Callable[[], dict[str, Any]]]
 
 
 class Session:
@@ -86,10 +88,11 @@ class Session:
         answer = {"id": checked["id"]} if "id" in checked else {}
         asked = checked.get("tables")
         folder = None if asked is None else TableFolder.of(asked, self._reach.table_folder(asked["folder"]))
-        found = sections(checked)
-        return {**answer, **plain(found if folder is None else folder.placed(found))}
+        found, keep_or_forget = sections(checked)
+        placed = plain(found if folder is None else folder.placed(found))
+        return {**answer, **keep_or_forget(), **placed}  # once nothing can fail any more
 
-    def _fitted(self, request: Request) -> dict[str, Any]:
+    def _fitted(self, request: Request) -> Found:
         asked = request.get("keep") or None
         if asked is not None:
             self._kept.check(asked)
@@ -98,24 +101,36 @@ class Session:
         fit = fit_request(request, frame, self._reach, self._limits)
         notes = {"notes": notes_of(frame)} if notes_of(frame) else {}
         answer = {"fit": fit_section(fit, request), **notes, **sections_asked(fit, request)}
-        return answer if asked is None else {"kept": self._kept.keep(asked, fit), **answer}
+        if asked is None:
+            return answer, nothing_kept
+        size = size_of(fit)
+        return answer, lambda: {"kept": self._kept.keep(asked, fit, size)}
 
-    def _asked(self, request: Request) -> dict[str, Any]:
+    def _asked(self, request: Request) -> Found:
         name = request["of"]
         fit = self._kept.of(name)
         answer = sections_asked(fit, with_new_rows(request, self._reach, self._limits))
-        if request.get("forget"):
-            self._kept.forget(name)
-        else:
-            self._kept.measure(name)
-        return answer
+        self._kept.measure(name)
+        if not request.get("forget"):
+            return answer, nothing_kept
 
-    def _trials(self, request: Request) -> dict[str, Any]:
+        def forget() -> dict[str, Any]:
+            self._kept.forget(name)
+            return {}
+
+        return answer, forget
+
+    def _trials(self, request: Request) -> Found:
         frame = read_data(request, self._reach, self._limits)
         related = read_relationships(request.get("relationships"), self._reach)
         batch = fit_trials(request, frame, related, self._limits)
         notes = {"notes": batch.notes} if batch.notes else {}
-        return {**table_sections(batch), **gxe_of_trials(batch, request), **notes}
+        return {**table_sections(batch), **gxe_of_trials(batch, request), **notes}, nothing_kept
+
+
+def nothing_kept() -> dict[str, Any]:
+    """What an answer has to say of fits that are kept, where the request says nothing of them."""
+    return {}
 
 
 def read_data(request: Request, reach: Reach, limits: Limits) -> pd.DataFrame:

@@ -15,9 +15,9 @@ from serving import COMMAND, PLAIN, ROOT, Service
 from test_http import children_of
 
 from fastlmm_core import datasets, lmm, run
-from fastlmm_core.errors import OptionError, UnknownFitError
+from fastlmm_core.errors import DataError, OptionError, UnknownFitError
 from fastlmm_core.limits import Limits
-from fastlmm_core.request import kept_fits
+from fastlmm_core.request import kept_fits, table_folder
 from fastlmm_core.request.document import Reach
 from fastlmm_core.request.kept_fits import Keeping, KeptElsewhereError, KeptFits, size_of
 from fastlmm_core.request.session import Session
@@ -169,15 +169,82 @@ def test_the_one_asked_longest_ago_goes_first():
         assert kept.of("a") is not None
 
 
-def test_what_a_fit_computes_is_counted_too(monkeypatch):
-    monkeypatch.setattr(kept_fits, "WORTH_MEASURING", 0)
+def test_a_fit_that_is_too_large_does_not_leave_the_last_one_of_its_name():
+    small, large = (lmm("y ~ 1", {"y": np.arange(n) % 7.0}) for n in (20, 20_000))
+    kept = KeptFits(Keeping(fits=3, memory=(size_of(small) + size_of(large)) // 2))
+    assert kept.keep("a", small) == "a" and kept.keep("a", large) is None
+    with pytest.raises(UnknownFitError, match="no fit is kept as 'a'"):
+        kept.of("a")
+    assert kept.bytes == 0
+
+
+@pytest.mark.parametrize("rows, counted", [(400, False), (20_000, True)])
+def test_what_a_large_fit_computes_is_counted_too(rows, counted):
+    """Of a megabyte or more, as it was when it was kept."""
+    columns = {"y": np.arange(rows) % 7.0, "x": np.arange(rows) % 11.0, "g": np.arange(rows) % 13}
+    columns["y"] += columns["g"] / 2
+    fit = lmm("y ~ x + (1|g)", columns)
+    assert (size_of(fit) >= 1_000_000) == counted
+    kept = KeptFits(Keeping(fits=3))
+    kept.keep("a", fit)
+    before = kept.bytes
+    fit.fixed_effects(ddf="kenward-roger")
+    assert size_of(fit) > before
+    kept.measure("a")
+    assert kept.bytes == (size_of(fit) if counted else before)
+
+
+def test_what_a_fit_computes_is_counted_from_the_size_where_measuring_pays(monkeypatch):
     (fit,) = fits(1)
+    monkeypatch.setattr(kept_fits, "WORTH_MEASURING", size_of(fit))
     kept = KeptFits(Keeping(fits=3))
     kept.keep("a", fit)
     before = kept.bytes
     fit.fixed_effects(ddf="kenward-roger")
     kept.measure("a")
     assert kept.bytes > before
+
+
+def session_with_tables(folder):
+    """A session that keeps fits and may write, and a request of it with tables."""
+    session = Session(Reach.of(None, False, folder), Limits(), Keeping(fits=3))
+    tables = {"folder": "out", "format": "csv"}
+    return session, {**model(1.0), "emmeans": [{"specs": "~ 1"}], "tables": tables}
+
+
+def no_room(target, data):
+    raise OSError(28, "No space left on device")
+
+
+def test_a_request_whose_tables_cannot_be_written_keeps_nothing(tmp_path, monkeypatch):
+    session, request = session_with_tables(tmp_path)
+    session.answer({**model(10.0), "keep": "a"})
+    with monkeypatch.context() as full:
+        full.setattr(table_folder, "place_file", no_room)
+        with pytest.raises(DataError, match="No space left"):
+            session.answer({**request, "keep": "a"})
+        with pytest.raises(DataError, match="No space left"):
+            session.answer({**request, "keep": "b"})
+    with pytest.raises(UnknownFitError):
+        session.answer({"of": "b", **QUESTION})
+    before = session.answer({"of": "a", **QUESTION})["linear_functions"][0]["estimate"]
+    assert before == pytest.approx([(10 + 3) / 2])
+    assert session.answer({**request, "keep": "a"})["kept"] == "a"
+    after = session.answer({"of": "a", **QUESTION})["linear_functions"][0]["estimate"]
+    assert after == pytest.approx([(1 + 3) / 2])
+
+
+def test_nor_does_it_forget(tmp_path, monkeypatch):
+    session, request = session_with_tables(tmp_path)
+    session.answer({**model(10.0), "keep": "a"})
+    asked = {"of": "a", "forget": True, **{key: request[key] for key in ("emmeans", "tables")}}
+    with monkeypatch.context() as full:
+        full.setattr(table_folder, "place_file", no_room)
+        with pytest.raises(DataError, match="No space left"):
+            session.answer(asked)
+    assert session.answer(asked)["emmeans"][0]["table"]["rows"] == 1
+    with pytest.raises(UnknownFitError):
+        session.answer({"of": "a", **QUESTION})
 
 
 def test_names_tell_whose_they_are():
