@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,7 +96,9 @@ class Reach:
         text = str(error)
         for folder in (self.root, self.tables_root):
             if folder is not None and folder != folder.parent:
-                text = text.replace(f"{folder}/", "").replace(str(folder), ".")
+                place = r"(?<![\w./-])" + re.escape(str(folder))  # no part of a longer name
+                text = re.sub(place + "/", "", text)
+                text = re.sub(place + r"""(?=['"`]|$)""", ".", text)
         return error if text == str(error) else type(error)(text)
 
 

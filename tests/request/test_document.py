@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,7 @@ from fastlmm_core.cli import main
 from fastlmm_core.errors import DataError, FastLMMError, InternalError, LimitError, OptionError
 from fastlmm_core.options import check
 from fastlmm_core.request import SCHEMA, parse_request
+from fastlmm_core.request.document import Reach
 from fastlmm_core.request.sections import SECTIONS
 
 BASE = {"data": {"y": [1.0, 2.5, 3.0, 4.5], "g": ["a", "b", "a", "b"]}, "formula": "y ~ g"}
@@ -132,6 +134,20 @@ def test_root_reads_what_lies_inside_and_does_not_tell_where_it_is(folders):
     assert str(folders) not in str(caught.value)
     with pytest.raises(OptionError, match="is not a folder"):
         run({"data": "ok.csv", "formula": "y ~ g"}, root=folders / "none")
+
+
+def test_folders_are_hidden_only_as_whole_names():
+    reach = Reach(Path("/srv/out"), tables_root=Path("/srv/tables.d"))
+    for said, told in {
+        "'/srv/out/a.csv' and '/srv/out'": "'a.csv' and '.'",
+        "data='/srv/outside/x' is none": "data='/srv/outside/x' is none",
+        "data='/srv/out-2' and /srv/out/b/c": "data='/srv/out-2' and b/c",
+        "data='/home/srv/out/x'": "data='/home/srv/out/x'",
+        '"/srv/out", `/srv/tables.d`, /srv/tables.d/7, /srv/tablesXd/7': '".", `.`, 7, /srv/tablesXd/7',
+        "cannot be read: /srv/out": "cannot be read: .",
+    }.items():
+        assert str(reach.hidden(DataError(said))) == told
+    assert str(Reach(Path("/")).hidden(DataError("'/etc/x'"))) == "'/etc/x'"
 
 
 def test_inline_only_reads_no_file(folders):
