@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from .errors import DataError
 from .reading.parquet import requires_pyarrow
 
-LISTS: set[type] = {list, tuple, np.ndarray}  # cells that hold several values, such as rows of a covariance
+LISTS = (list, tuple, np.ndarray)  # cells that hold several values, such as rows of a covariance
+# Kinds of values that have one type in a file; of others each type is a kind.
+KINDS: dict[str, tuple[type, ...]] = {
+    "truth": (bool, np.bool_), "number": (int, float, np.integer, np.floating), "text": (str,), "list": LISTS,
+}  # fmt: skip
 
 
 def table_bytes(frame: pd.DataFrame, form: str) -> bytes:
@@ -20,6 +26,8 @@ def table_bytes(frame: pd.DataFrame, form: str) -> bytes:
 
     Raises
     ------
+    DataError
+        For columns of the same name, and for values that the format has no type for.
     DependencyError
         For Parquet and Arrow without pyarrow.
 
@@ -30,16 +38,16 @@ def table_bytes(frame: pd.DataFrame, form: str) -> bytes:
     >>> table_bytes(pd.DataFrame({"gen": ["G1"], "df": [float("inf")]}), "csv")
     b'gen,df\\nG1,inf\\n'
     """
-    return WRITERS[form](frame)
+    names = pd.Index([str(name) for name in frame.columns])
+    if not names.is_unique:
+        twice = names[names.duplicated()][0]
+        raise DataError(f"two columns of a table are named '{twice}'; rename one of them")
+    return WRITERS[form](frame.set_axis(names, axis=1))
 
 
 def csv_bytes(frame: pd.DataFrame) -> bytes:
     """Comma separated, missing values empty, lists as JSON; a lone surrogate of a label is escaped."""
-    lists = {
-        name: [json.dumps([None if x != x else x for x in np.asarray(own).tolist()]) for own in frame[name]]
-        for name in frame.columns
-        if _kinds(frame[name]) & LISTS
-    }
+    lists = {name: frame[name].map(_list_as_json) for name in frame.columns if "list" in _kinds(frame[name])}
     text = frame.assign(**lists).to_csv(index=False, lineterminator="\n")
     return text.encode("utf-8", "backslashreplace")
 
@@ -71,30 +79,78 @@ def arrow_bytes(frame: pd.DataFrame) -> bytes:
 
 
 def arrow_table(frame: pd.DataFrame) -> Any:
-    """The table of pyarrow; missing figures are null, and columns of labels of several kinds are text.
+    """The table of pyarrow; missing values are null, and columns of labels of several kinds are text.
+
+    Whole numbers among others are one kind with them; truth values are a kind of their own.
 
     Raises
     ------
+    DataError
+        Where the values of a column have no type there.
     DependencyError
         Without pyarrow.
     """
     with requires_pyarrow():
         import pyarrow as pa
     mixed = {name: _as_text(frame[name]) for name in frame.columns if _is_mixed(_kinds(frame[name]))}
-    return pa.Table.from_pandas(frame.assign(**mixed), preserve_index=False)
+    frame = frame.assign(**mixed)
+    try:
+        return pa.Table.from_pandas(frame, preserve_index=False)
+    except (pa.ArrowException, OverflowError) as error:
+        raise DataError(_untyped(frame, error)) from error
 
 
-def _kinds(column: pd.Series) -> set[type]:
-    """Types of the values of a column of objects, of which there are few; none for other columns."""
-    return set(map(type, column)) - {type(None)} if column.dtype == object else set()
+def _untyped(frame: pd.DataFrame, error: Exception) -> str:
+    """What to say of the first column that is none of a file with types."""
+    import pyarrow as pa
+
+    for name in frame.columns:
+        try:
+            pa.Array.from_pandas(frame[name])
+        except (pa.ArrowException, OverflowError) as own:
+            return f"column '{name}' has no type in Parquet and Arrow files ({own.args[0]}); write csv"
+    return f"the table cannot be a Parquet or Arrow file ({error}); write csv"
 
 
-def _is_mixed(kinds: set[type]) -> bool:
-    return len(kinds) > 1 and not kinds & LISTS
+def _kinds(column: pd.Series) -> set[object]:
+    """Kinds of the values of a column of objects or of its categories; none for other columns."""
+    values = column.cat.categories if isinstance(column.dtype, pd.CategoricalDtype) else column
+    if values.dtype != object:
+        return set()
+    types = set(map(type, values)) - {type(None), type(pd.NA), type(pd.NaT)}
+    floats = {own for own in types if issubclass(own, (float, np.floating))}
+    if floats and not any(isinstance(own, tuple(floats)) and own == own for own in values):
+        types -= floats  # all of them are NaN
+    return {next((kind for kind, own in KINDS.items() if issubclass(t, own)), t) for t in types}
+
+
+def _is_mixed(kinds: set[object]) -> bool:
+    return len(kinds) > 1 and "list" not in kinds
 
 
 def _as_text(column: pd.Series) -> pd.Series:
-    return column.map(str, na_action="ignore")
+    return column.astype(object).map(str, na_action="ignore")
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or value is pd.NA or value is pd.NaT or value != value
+
+
+def _list_as_json(cell: Any) -> Any:
+    """A list as JSON, infinity as "Inf" as in answers; other cells as they are."""
+    return json.dumps(_nested(cell), default=str) if isinstance(cell, LISTS) else cell
+
+
+def _nested(value: Any) -> Any:
+    if isinstance(value, (np.ndarray, np.generic)):
+        value = value.tolist()
+    if isinstance(value, LISTS):
+        return [_nested(own) for own in value]
+    if _is_missing(value):
+        return None
+    if isinstance(value, float) and math.isinf(value):
+        return "Inf" if value > 0 else "-Inf"
+    return value
 
 
 #: By the name of the format, which is also how files of it end.

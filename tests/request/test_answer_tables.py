@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -16,6 +17,7 @@ from fastlmm_core.errors import DataError, DependencyError, OptionError
 from fastlmm_core.request import table_folder
 from fastlmm_core.request.answer_tables import Rows
 from fastlmm_core.request.table_folder import TableFolder
+from fastlmm_core.table_formats import table_bytes
 
 READ = {"parquet": pd.read_parquet, "arrow": pd.read_feather, "csv": pd.read_csv}
 OATS = {
@@ -226,6 +228,59 @@ def test_labels_of_several_kinds_are_text_in_files_with_types(tmp_path):
     import pyarrow.parquet as pq
 
     assert pq.read_table(tmp_path / file).to_pydict() == {"x": ["1", "a", None], "df": [1.0, np.inf, None]}
+
+
+ONE_KIND = {
+    "truth": ([True, np.nan, np.bool_(False), None], [True, None, False, None]),
+    "numbers": ([1, 2.5, None, np.float64(4.0)], [1.0, 2.5, None, 4.0]),
+    "whole": ([1, np.int64(2), np.int32(3), 4], [1, 2, 3, 4]),
+    "figures": ([1.5, np.float32(2.5), np.float64(3.5), np.nan], [1.5, 2.5, 3.5, None]),
+    "text": (["a", np.nan, np.str_("b"), pd.NaT], ["a", None, "b", None]),
+    "lists": ([[1.5, 2.0], None, np.array([3.0]), np.nan], [[1.5, 2.0], None, [3.0], None]),
+    "nothing": ([None, np.nan, pd.NA, pd.NaT], [None] * 4),
+    7: ([1, "a", None, np.nan], ["1", "a", None, None]),
+    "either": ([True, 1, 0.5, np.nan], ["True", "1", "0.5", None]),
+}
+
+
+@pytest.mark.parametrize("form", ["parquet", "arrow"])
+def test_numbers_stay_numbers_and_truth_values_truth_values(form):
+    pytest.importorskip("pyarrow")
+    frame = pd.DataFrame({name: pd.Series(own, dtype=object) for name, (own, _) in ONE_KIND.items()})
+    frame["levels"] = pd.Categorical([1, "a", 1, None])
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    file = io.BytesIO(table_bytes(frame, form))
+    read = pq.read_table(file) if form == "parquet" else pa.ipc.open_file(file).read_all()
+    wanted = {str(name): told for name, (_, told) in ONE_KIND.items()}
+    assert read.to_pydict() == {**wanted, "levels": ["1", "a", "1", None]}
+    assert [type(own) for own in read["truth"].to_pylist()] == [bool, type(None), bool, type(None)]
+
+
+def test_lists_of_csv_are_json_and_none_is_empty():
+    cells = [[1.0, np.nan, np.inf], None, np.nan, (1, np.int64(2)), np.array([[0.5, np.nan]]), [[1], [2, 3]]]
+    frame = pd.DataFrame({5: range(6), "x": pd.Series(cells, dtype=object)})
+    read = pd.read_csv(io.BytesIO(table_bytes(frame, "csv")), keep_default_na=False)
+    told = [None if own == "" else json.loads(own, parse_constant=pytest.fail) for own in read["x"]]
+    assert told == [[1.0, None, "Inf"], None, None, [1, 2], [[0.5, None]], [[1], [2, 3]]]
+    assert read["5"].tolist() == list(range(6))
+
+
+@pytest.mark.parametrize("form", [*READ, "json"])
+@pytest.mark.parametrize("names", [["x", "x"], [1, "1"]])
+def test_columns_of_one_name_are_refused(form, names):
+    if form in ("parquet", "arrow"):
+        pytest.importorskip("pyarrow")
+    with pytest.raises(DataError, match=r"two columns of a table are named '(x|1)'; rename one of them"):
+        table_bytes(pd.DataFrame([[1, 2]], columns=names), form)
+
+
+@pytest.mark.parametrize("own", [[2**70], [[1.0, "a"]], [2**60 + 1, 0.5], [[1.0], "a"]])
+def test_what_has_no_type_in_a_file_is_named(own):
+    pytest.importorskip("pyarrow")
+    with pytest.raises(DataError, match=r"column 'y' .*csv"):
+        table_bytes(pd.DataFrame({"x": 1.0, "y": pd.Series(own, dtype=object)}), "parquet")
 
 
 @pytest.mark.parametrize("form", READ)

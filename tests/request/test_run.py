@@ -69,6 +69,18 @@ def test_the_covariance_of_the_coefficients_may_be_left_out():
     assert set(whole) - set(short) == {"vcov"} and short == {key: whole[key] for key in short}
 
 
+def test_the_formula_of_the_answer_is_the_whole_model():
+    """Asked again without the field trend it is the same fit."""
+    field = datasets.load("besag_field")
+    field = field[field["county"].isin(["C1", "C2"])]
+    asked = {"data": field.to_dict("list"), "formula": "yield ~ (1|gen)"}
+    fit = answered({**asked, "field_trend": "ps(row, col, nseg=(4, 6)) | county"})["fit"]
+    assert "+ county*row*col +" in fit["formula"] and len(fit["beta"]) == 8
+    again = answered({**asked, "formula": fit["formula"]})["fit"]
+    assert again["formula"] == fit["formula"]
+    assert again["criterion"] == pytest.approx(fit["criterion"], abs=1e-8)
+
+
 def test_fit_ranef_and_kr_sections():
     formula = "Reaction ~ Days + (Days||Subject)"
     answer = answered(
