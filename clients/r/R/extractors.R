@@ -25,6 +25,17 @@ extractAIC.fastlmm <- function(fit, scale = 0, k = 2, ...) {
   c(own$npar, -2 * own$loglik + k * own$npar)
 }
 
+# Terms of a field trend would come back with it.
+drop1.fastlmm <- function(object, scope, ...) {
+  if (missing(scope)) {
+    trend <- trend_columns(object$request$field_trend, fixed_only = TRUE)
+    trend <- if (!is.null(trend)) all.vars(expression_of(trend))
+    scope <- drop.scope(object)
+    scope <- scope[!vapply(scope, function(term) all(all.vars(expression_of(term)) %in% trend), NA)]
+  }
+  NextMethod(scope = scope)
+}
+
 nobs.fastlmm <- function(object, ...) object$fit$nobs
 sigma.fastlmm <- function(object, ...) if (is.null(object$fit$sigma)) NA_real_ else object$fit$sigma
 df.residual.fastlmm <- function(object, ...) object$fit$nobs - object$fit$npar

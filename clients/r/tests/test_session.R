@@ -69,6 +69,8 @@ options(contrasts = c("contr.treatment", "contr.poly"))
 stopifnot("env1:row" %in% names(fixef(coded)), abs(coded$fit$criterion - by_env$fit$criterion - 4 * 2 * log(2)) < 1e-4,
           setequal(colnames(model.matrix(coded)), coded$fit$coef_names))
 stopifnot(length(fixef(uncoded)) == 1)
+dropped <- suppressWarnings(drop1(fastlmm(yield ~ rep + (1 | gen), two, field_trend = "ps(row, col, nseg = (5, 8)) | env")))
+stopifnot(identical(rownames(dropped), c("<none>", "rep")), dropped$Df[2] == 1, nrow(drop1(by_env)) == 1)  # a trend stays
 autoregressive <- suppressWarnings(fastlmm(yield ~ env + (1 | gen), two, field_trend = "ar1 | env"))
 same <- suppressWarnings(fastlmm(yield ~ env + (1 | gen), two, residual = "ar1(row):ar1(col) | env"))
 stopifnot(abs(logLik(autoregressive) - logLik(same)) < 1e-6, identical(formula(autoregressive, fixed.only = TRUE), yield ~ env))
