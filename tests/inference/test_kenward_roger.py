@@ -290,14 +290,15 @@ def test_the_moments_solve_their_equations():
     np.testing.assert_allclose(f_variance / scaling**2, variance, rtol=1e-9)
 
 
+@pytest.mark.parametrize("r", [5, 300])  # one block of columns, and two
 @pytest.mark.parametrize("name", CASES)
-def test_weighted_form_is_the_sum_over_pairs_of_parameters(name):
+def test_weighted_form_is_the_sum_over_pairs_of_parameters(name, r):
     """One product with weighted blocks against single projections; the weights are indefinite."""
     solved = fit_of(name).solved
     layout, parameters = solved.equations.layout, natural_parameters(solved)
     d = parameters.size
     rng = np.random.default_rng(0)
-    X = rng.normal(size=(layout.start[-1], 5))
+    X = rng.normal(size=(layout.start[-1], r))
     X[layout.fixed_rows] = 0.0
     weights = rng.normal(size=(d, d))
     weights += weights.T
