@@ -5,8 +5,6 @@ Their size is that of the unknowns, where the residual allows it, or that of the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from fastlmm_core.engine.factorized import FactorizedModel
@@ -35,88 +33,67 @@ def most_unknowns(n_parameters: int) -> int:
 def expected_by_unknowns(model: FactorizedModel, directions: list[Direction]) -> np.ndarray | None:
     """tr(P V_t P V_u) (t, t) from dense matrices of the unknowns, however many rows there are.
 
-    To `unknown_traces` comes tr(R^-1 R_t R^-1 R_u) - 2 tr(N W' dRinv_t R dRinv_u W) of the residual.  None
-    where the residual's products are no sums of its pieces (fields).
-    """
-    e = model.equations
-    rest = [t for t, direction in enumerate(directions) if direction.term < 0]
-    pieces = residual_pieces(model, directions)[rest]
-    inverse = UnknownInverse.of(model)
-    own = e.residual.information_terms(residual_theta(model), pieces, piece_sums(model, inverse.N))
-    if own is None:
-        return None
-    E, _ = unknown_traces(model, directions, inverse)
-    E[np.ix_(rest, rest)] += own
-    return E
-
-
-@dataclass(frozen=True)
-class UnknownInverse:
-    """The inverse of the equations as a dense matrix of the natural unknowns.
-
-    Attributes
-    ----------
-    half : (q', q)
-        L^-1 F'; for ML without the fixed unknowns, so that V^-1 takes the place of P.
-    N : (q, q)
-        F C^-1 F'.
-    """
-
-    half: np.ndarray
-    N: np.ndarray
-
-    @classmethod
-    def of(cls, model: FactorizedModel) -> UnknownInverse:
-        half = leading_half(model, np.eye(model.equations.natural.size))
-        return cls(half, half.T @ half)
-
-
-def unknown_traces(
-    model: FactorizedModel, directions: list[Direction], inverse: UnknownInverse
-) -> tuple[np.ndarray, np.ndarray]:
-    """What dense matrices of the unknowns give of tr(P V_t P V_u) (t, t), and M = W'PW (q, q).
-
-    With A_u = -W' dRinv_u W and M = G - G N G:
+    With N = F C^-1 F', A_u = -W' dRinv_u W, and M = W'PW = G - G N G:
 
         random, random      tr(M D_t M D_u)
         random, residual    tr(D_t K'A_u K),  K = I - N G
-        residual, residual  tr(N A_t N A_u)
+        residual, residual  tr(R^-1 R_t R^-1 R_u) - 2 tr(N W' dRinv_t R dRinv_u W) + tr(N A_t N A_u)
 
-    M has no rows of fixed and missing unknowns.
+    None where the residual's products are no sums of its pieces (fields).
     """
     e = model.equations
     random = [t for t, direction in enumerate(directions) if direction.term >= 0]
     rest = [t for t, direction in enumerate(directions) if direction.term < 0]
-    pieces = residual_pieces(model, directions)
-    E, M = np.zeros((len(directions),) * 2), np.zeros((0, 0))
+    pieces = np.array([directions[t].pieces for t in rest]).reshape(len(rest), e.residual.n_pieces)
+    half = leading_half(model, np.eye(e.natural.size))
+    N = half.T @ half
+    own = e.residual.information_terms(residual_theta(model), pieces, piece_sums(model, N))
+    if own is None:
+        return None
+    E = np.zeros((len(directions),) * 2)
+    products = np.empty((len(rest), *N.shape))
+    for into, row in zip(products, pieces, strict=True):
+        into[:] = dense_pieces(model, np.asarray(e.G_pieces @ row)) @ N
+    E[np.ix_(rest, rest)] = own + paired_traces(products, products)
     if random:
-        G = dense_pieces(model, model.point.G)
-        half_G = leading_half(model, G)  # not N G, whose entries cancel where a variance is large
-        M = G - half_G.T @ half_G
-        K = np.eye(e.natural.size) - inverse.half.T @ half_G
-        e.natural.leave_random(M)
-    own = {k: [t for t in random if directions[t].term == k] for k in {directions[t].term for t in random}}
-    scalars = {k: e.natural.rows[k].ravel() for k in own}
+        _add_random(model, directions, half, pieces, E)
+    return E
+
+
+def _add_random(
+    model: FactorizedModel, directions: list[Direction], half: np.ndarray, pieces: np.ndarray, E: np.ndarray
+) -> None:
+    """Rows and columns of the random terms in E (t, t), for half = L^-1 F' and residual pieces (u, b)."""
+    e = model.equations
+    rest = [t for t, direction in enumerate(directions) if direction.term < 0]
+    by_term: dict[int, list[int]] = {}
+    for t, direction in enumerate(directions):
+        if direction.term >= 0:
+            by_term.setdefault(direction.term, []).append(t)
+    scalars = {k: e.natural.rows[k].ravel() for k in by_term}
+    G = dense_pieces(model, model.point.G)
+    half_G = leading_half(model, G)  # not N G, whose entries cancel where a variance is large
+    M = G - half_G.T @ half_G
+    K = np.eye(e.natural.size) - half.T @ half_G
     moved = {}
-    for k, numbers in own.items():
+    for k, numbers in by_term.items():
         mine = [directions[t] for t in numbers]
         moved[k] = np.array([part.reshape(scalars[k].size, -1) for part in moved_by_term(model, mine, M)])
         if rest:
             for t, part in zip(numbers, moved_by_term(model, mine, K.T), strict=True):
                 KDK = K[:, scalars[k]] @ part.reshape(scalars[k].size, -1)
-                E[t, rest] = E[rest, t] = -(pieces[rest] @ piece_sums(model, KDK))
-    for k, first in own.items():
-        for j, second in own.items():
+                E[t, rest] = E[rest, t] = -(pieces @ piece_sums(model, KDK))
+    for k, first in by_term.items():
+        for j, second in by_term.items():
             if j >= k:
-                left = moved[k][:, :, scalars[j]].reshape(len(first), -1)
-                right = np.swapaxes(moved[j][:, :, scalars[k]], 1, 2).reshape(len(second), -1)
-                E[np.ix_(first, second)] = left @ right.T
-                E[np.ix_(second, first)] = E[np.ix_(first, second)].T
-    products = {t: dense_pieces(model, np.asarray(e.G_pieces @ pieces[t])) @ inverse.N for t in rest}
-    for at, t in enumerate(rest):
-        for u in rest[at:]:
-            E[t, u] = E[u, t] = np.sum(products[t] * products[u].T)
-    return E, M
+                block = paired_traces(moved[k][:, :, scalars[j]], moved[j][:, :, scalars[k]])
+                E[np.ix_(first, second)], E[np.ix_(second, first)] = block, block.T
+
+
+def paired_traces(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """tr(A_t B_u) (t, u) of matrices A (t, n, x) and B (u, x, n)."""
+    flat = np.swapaxes(right, 1, 2).reshape(len(right), left.shape[1] * left.shape[2])
+    return np.asarray(left.reshape(len(left), flat.shape[1]) @ flat.T)
 
 
 def dense_pieces(model: FactorizedModel, values: np.ndarray) -> np.ndarray:
@@ -125,15 +102,6 @@ def dense_pieces(model: FactorizedModel, values: np.ndarray) -> np.ndarray:
     out = np.zeros((side.size, side.size))
     out[side.columns, side.indices] = values
     out[side.indices, side.columns] = values
-    return out
-
-
-def residual_pieces(model: FactorizedModel, directions: list[Direction]) -> np.ndarray:
-    """Change of the coefficients of R^-1 in every direction (t, b), zeros for those of random terms."""
-    out = np.zeros((len(directions), model.equations.residual.n_pieces))
-    for at, direction in enumerate(directions):
-        if direction.term < 0:
-            out[at] = direction.pieces
     return out
 
 

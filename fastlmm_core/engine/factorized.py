@@ -68,5 +68,5 @@ class FactorizedModel:
     def residual_nearly_singular(self) -> bool:
         """R^-1 holds numbers so large that products with W' R^-1 W lose the digits that rows still have."""
         e = self.equations
-        coefficients, _ = e.residual.coefficients(self.theta[e.slices[1]])
+        coefficients = e.residual.piece_coefficients(self.theta[e.slices[1]])
         return float(np.abs(coefficients).max()) > LARGE_PRECISION

@@ -22,7 +22,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastlmm_core.engine.equations import StructuredEquations
-from fastlmm_core.engine.expected_information import dense_pieces, piece_sums
+from fastlmm_core.engine.expected_information import dense_pieces, paired_traces, piece_sums
 from fastlmm_core.engine.factorized import FactorizedModel
 from fastlmm_core.engine.objective import information_parts, n_leading
 from fastlmm_core.engine.second_derivatives import at_bound, difference_hessian
@@ -127,8 +127,8 @@ class _Traces:
         right = _multiply_levels(self.dF[j], X)
         inner, outer = e.natural.rows[j].size, e.spherical.rows[k].size
         return 2.0 * (
-            _contract(left.reshape(len(left), outer, inner), right.reshape(len(right), inner, outer))
-            - _contract(self._scores(k, j), self._scores(j, k))
+            paired_traces(left.reshape(len(left), outer, inner), right.reshape(len(right), inner, outer))
+            - paired_traces(self._scores(k, j), self._scores(j, k))
         )
 
     def _prior_products(self, k: int) -> np.ndarray:
@@ -147,12 +147,12 @@ class _Traces:
         """Of the level parameters of term k by those of term j."""
         rows = self.model.equations.spherical.rows
         left = self.PX[k][:, :, rows[j].ravel()]
-        return -_contract(left, self.PX[j][:, :, rows[k].ravel()])
+        return -paired_traces(left, self.PX[j][:, :, rows[k].ravel()])
 
     def _loadings_by_level(self, k: int, j: int) -> np.ndarray:
         """Of the loadings of term k by the level parameters of term j."""
         rows = self.model.equations.spherical.rows
-        return -2.0 * _contract(self._scores(k, j), self.PX[j][:, :, rows[k].ravel()])
+        return -2.0 * paired_traces(self._scores(k, j), self.PX[j][:, :, rows[k].ravel()])
 
     def _own_curvature(self, H: np.ndarray, k: int) -> None:
         """Second derivatives of Lambda and of Q of one term, added to H."""
@@ -190,12 +190,12 @@ class _Traces:
             Z[u] = e.gather(point.loadings, S)
             for k in self.terms:
                 blocks[k][u] = self._level_sums(k, S, Z[u])
-        H[residual, residual] -= _contract(Z, Z)
+        H[residual, residual] -= paired_traces(Z, Z)
         for k in self.terms:
             own, level = e.slices[0][k]
             columns = Z[:, :, e.spherical.rows[k].ravel()]
             self._add(H, own, residual, 2.0 * np.tensordot(self.dF[k], blocks[k], axes=((1, 2), (1, 2))))
-            self._add(H, level, residual, -_contract(self.PX[k], columns))
+            self._add(H, level, residual, -paired_traces(self.PX[k], columns))
 
     def _level_sums(self, k: int, S: np.ndarray, Z: np.ndarray) -> np.ndarray:
         """Sum over the levels of term k of their blocks (m, r) of S_u - S Z_u."""
@@ -208,9 +208,3 @@ class _Traces:
 def _multiply_levels(A: np.ndarray, B: np.ndarray) -> np.ndarray:
     """A_t B_l (t, L, m, x) of A (t, m, r) and B (L, r, x)."""
     return np.asarray(np.matmul(A[:, None], B[None]))
-
-
-def _contract(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """tr(A_t B_u) (t, u) of matrices A (t, n, x) and B (u, x, n)."""
-    flat = np.swapaxes(right, 1, 2).reshape(len(right), left.shape[1] * left.shape[2])
-    return np.asarray(left.reshape(len(left), flat.shape[1]) @ flat.T)

@@ -13,6 +13,7 @@ from fastlmm_core.engine.layout import Side
 from fastlmm_core.engine.terms import EngineTerm
 from fastlmm_core.kernels.cliques import add_block_products
 from fastlmm_core.kernels.loadings import expand_piece_products, find_entries, sum_piece_products
+from fastlmm_core.linalg.compressed import compressed
 from fastlmm_core.structures.residuals.base import ResidualStructure
 from fastlmm_core.structures.residuals.dense_rows import DensePrecision, DenseRows
 
@@ -40,12 +41,11 @@ def piece_products(
     matrix: sp.csr_array, residual: ResidualStructure, precision: RowPrecision, side: Side
 ) -> Any:
     """B_G (nnz(G), pieces): dense where that is small, else compressed columns."""
-    W = (matrix.indptr.astype(np.int64), matrix.indices.astype(np.int64), matrix.data)
+    W = compressed(matrix)
     nnz = int(side.indptr[-1])
     if residual.n_pieces == 1 or nnz * residual.n_pieces <= DENSE_PIECES:
         out = np.zeros((nnz, residual.n_pieces))
-        turned = sp.csr_array(matrix.T)
-        by_columns = (turned.indptr.astype(np.int64), turned.indices.astype(np.int64), turned.data)
+        by_columns = compressed(sp.csr_array(matrix.T))
         pairs = (precision.indptr, precision.indices, precision.piece, precision.value)
         sum_piece_products(W, by_columns, pairs, side.indptr, side.indices, out)
         place = np.empty(side.size, np.int64)

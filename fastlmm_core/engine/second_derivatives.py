@@ -7,11 +7,10 @@ import numpy as np
 from fastlmm_core.engine.equations import StructuredEquations
 from fastlmm_core.engine.objective import average_information, evaluate, gradient_at
 from fastlmm_core.errors import NumericalError
+from fastlmm_core.kernels.thresholds import BOUNDARY
 from fastlmm_core.linalg.base import CholeskyFactor
 from fastlmm_core.structures.differences import differentiate
 
-# Standard deviation, relative to that of the response, that is at its bound of zero.
-AT_BOUND = 1e-4
 # Eigenvalues of a scaled information below this carry no information.
 SINGULAR = 1e-10
 
@@ -57,7 +56,7 @@ def at_bound(e: StructuredEquations, theta: np.ndarray, at: np.ndarray) -> np.nd
 
     The criterion has a kink there: its curvature is no information.
     """
-    return np.asarray((e.lower_bounds[at] == 0.0) & (np.abs(theta[at]) < AT_BOUND * e.bounded_sizes[at]))
+    return np.asarray((e.lower_bounds[at] == 0.0) & (np.abs(theta[at]) < BOUNDARY * e.bounded_sizes[at]))
 
 
 def flat_rotations(e: StructuredEquations, theta: np.ndarray, at: np.ndarray) -> np.ndarray:

@@ -13,22 +13,22 @@ from fastlmm_core.kernels.visit_products import most_visits, unpack_lower
 
 
 @kernel
-def multiply_both_sides(A, X, v, part, out):
-    """out = A X A of the leading (v, v) of symmetric matrices."""
-    for a in range(v):
-        for b in range(v):
-            part[a, b] = 0.0
-        for k in range(v):
-            value = A[a, k]
-            for b in range(v):
-                part[a, b] += value * X[k, b]
+def multiply_leading(A, B, v, out):
+    """out = A B of the leading (v, v)."""
     for a in range(v):
         for b in range(v):
             out[a, b] = 0.0
         for k in range(v):
-            value = part[a, k]
+            value = A[a, k]
             for b in range(v):
-                out[a, b] += value * A[k, b]
+                out[a, b] += value * B[k, b]
+
+
+@kernel
+def multiply_both_sides(A, X, v, part, out):
+    """out = A X A of the leading (v, v)."""
+    multiply_leading(A, X, v, part)
+    multiply_leading(part, A, v, out)
 
 
 @kernel

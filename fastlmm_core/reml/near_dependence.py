@@ -14,6 +14,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from fastlmm_core.kernels.columns import subtract_columns
+from fastlmm_core.linalg.compressed import compressed
 from fastlmm_core.linalg.ordered import normal_solver
 
 # Root mean square of what a column adds to others, in units of its own, below which it is replaced.
@@ -95,7 +96,7 @@ def _regress(
     B: sp.csc_array, solve: Callable[[np.ndarray], np.ndarray], x: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """(c, x - B c) of least squares, the residual in twice the precision of x (n,)."""
-    parts = B.indptr.astype(np.int64), B.indices.astype(np.int64), B.data
+    parts = compressed(B)
     c, rest = np.zeros(B.shape[1]), x
     for _ in range(3):
         c = c + solve(B.T @ rest)
@@ -128,7 +129,7 @@ def _replace(
     new = sp.csc_array(sp.hstack(parts, format="csc"))
     new.sort_indices()
     return (
-        (new.indptr.astype(np.int64), new.indices.astype(np.int64), new.data),
+        compressed(new),
         Separation(
             replaced, sizes, sp.csc_array((entries, places), shape=(p, p)), float(np.log(sizes).sum())
         ),

@@ -24,6 +24,7 @@ import scipy.sparse as sp
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.kernels.loadings import expand_piece_products
 from fastlmm_core.linalg.base import CholeskyFactor
+from fastlmm_core.linalg.compressed import compressed
 from fastlmm_core.reml.equations import MixedModelEquations
 from fastlmm_core.reml.solved import SolvedEquations
 
@@ -159,7 +160,7 @@ class ObservationRows:
         """
         assert self.pattern is not None
         A = self.matrix
-        arrays = A.indptr.astype(np.int64), A.indices.astype(np.int64), A.data
+        arrays = compressed(A)
         sizes = np.diff(A.indptr).astype(np.int64)
         ends = np.cumsum(sizes[first] * sizes[second])
         begin, before = 0, 0

@@ -8,8 +8,9 @@ from functools import cached_property
 import numpy as np
 import scipy.sparse as sp
 from scipy.linalg import solveh_banded
-from scipy.linalg.lapack import dpotrf, dpotri
+from scipy.linalg.lapack import dpotrf
 
+from fastlmm_core.linalg.definite import inverse_from_factor
 from fastlmm_core.structures.differences import differentiate
 from fastlmm_core.structures.levels.base import LevelStructure
 
@@ -134,8 +135,7 @@ class PenaltyLevels(LevelStructure):
             factor, failed = dpotrf(self.precision(theta).toarray(), lower=1)
             if failed:
                 raise np.linalg.LinAlgError("the penalty is not positive definite")
-            lower = np.tril(dpotri(factor, lower=1)[0])
-            known = self.__dict__["_inverse"] = (theta.copy(), lower + np.tril(lower, -1).T)
+            known = self.__dict__["_inverse"] = (theta.copy(), inverse_from_factor(factor, overwrite=True))
         return known[1]
 
     @cached_property

@@ -12,6 +12,7 @@ from scipy.linalg import lapack
 
 from fastlmm_core.errors import DataError
 from fastlmm_core.gate import public
+from fastlmm_core.linalg.definite import inverse_from_factor
 from fastlmm_core.linalg.memory import check_memory
 from fastlmm_core.structures.relationships.base import Relationship
 from fastlmm_core.structures.relationships.symmetric import read_symmetric
@@ -91,9 +92,8 @@ class Covariance(Relationship):
             raise DataError(
                 f"relationship '{self.name}' has no inverse: rank {self._root.shape[1]} of {self.size} levels"
             )
-        lower, _ = lapack.dpotri(self._factor, lower=1)
-        out = np.tril(lower)
-        return out + np.tril(out, -1).T
+        assert self._factor is not None
+        return inverse_from_factor(self._factor)
 
     @cached_property
     def _precision(self) -> sp.csc_array:

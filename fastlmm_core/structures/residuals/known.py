@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy.linalg.lapack import dpotrf, dpotri
+from scipy.linalg.lapack import dpotrf
 
 from fastlmm_core.errors import DataError
+from fastlmm_core.linalg.definite import inverse_from_factor
 from fastlmm_core.structures.residuals.base import PieceEntries, ResidualStructure
 from fastlmm_core.structures.residuals.dense_rows import DenseRows
 
@@ -110,9 +111,7 @@ def _inverse(omega: np.ndarray) -> tuple[np.ndarray, float]:
     if failed:
         raise DataError("the known covariance of the residual is not positive definite")
     log = 2.0 * float(np.sum(np.log(np.diag(factor))))
-    lower, _ = dpotri(factor, lower=1, overwrite_c=1)
-    lower = np.tril(lower)
-    return lower + np.tril(lower, -1).T, log
+    return inverse_from_factor(factor, overwrite=True), log
 
 
 def _lower_entries(

@@ -24,6 +24,7 @@ from fastlmm_core.kernels.visit_scores import (
     subtract_weighted_precisions,
     sum_precisions,
 )
+from fastlmm_core.linalg.compressed import compressed
 from fastlmm_core.structures.coefficients.entries import LinearEntries
 from fastlmm_core.structures.residuals.base import (
     NEARLY_ZERO,
@@ -209,17 +210,10 @@ class WithinSubjectResiduals(ResidualStructure):
         slopes, m, q = self._slopes(theta), len(self.visit_levels), matrix.shape[1]
         if not pays(self.arrays, [len(own) for own in slopes], m, q):
             return super().chart_products(theta, E, matrix)
-        W = (matrix.indptr.astype(np.int64), matrix.indices.astype(np.int64), matrix.data)
         return contracted_products(
-            self.arrays,
-            slopes,
-            self._at(theta).coefficients,
-            self._squares(E),
-            W,
-            self.root,
-            self.root * E,
-            q,
-        )
+            self.arrays, slopes, self._at(theta).coefficients, self._squares(E), compressed(matrix),
+            self.root, self.root * E, q,
+        )  # fmt: skip
 
     def score_products(
         self, theta: np.ndarray, pieces: np.ndarray, E: np.ndarray, matrix: sp.csr_array
@@ -227,7 +221,7 @@ class WithinSubjectResiduals(ResidualStructure):
         # sums over the subjects of a pattern first: nothing of (n_rows, t) is formed
         (t, _), q, patterns = pieces.shape, matrix.shape[1], self.arrays
         sides, form = np.zeros((q, t)), np.zeros((t, t))
-        W = (matrix.indptr.astype(np.int64), matrix.indices.astype(np.int64), matrix.data)
+        W = compressed(matrix)
         scaled, sigma, pieces = self.root * E, self._at(theta).sigma, np.ascontiguousarray(pieces)
         squares = self._squares(E)
         for lo, hi in self._parts(q, t):
