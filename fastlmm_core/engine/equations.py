@@ -19,25 +19,27 @@ import numpy as np
 import scipy.sparse as sp
 
 from fastlmm_core.engine.confounding import terms_within_fixed
-from fastlmm_core.engine.layout import Side, check_entries, lay_out_side, node_pattern, row_entries
+from fastlmm_core.engine.layout import Side, lay_out
 from fastlmm_core.engine.least_squares import WeightedRegression
+from fastlmm_core.engine.loading_map import BlockLoadings, EntryLoadings
 from fastlmm_core.engine.null_space import NullShare, add_shares, null_shares, shares_at
+from fastlmm_core.engine.observed_levels import observed_terms
 from fastlmm_core.engine.pieces import RowPrecision, piece_products, prior_pieces, row_precision
 from fastlmm_core.engine.rotation import RowRotation
 from fastlmm_core.engine.terms import EngineTerm
 from fastlmm_core.kernels.columns import multiply_columns_transposed, standardize_columns
-from fastlmm_core.kernels.crossproducts import permute_pattern
-from fastlmm_core.kernels.loadings import apply_loadings, assemble_loadings
 from fastlmm_core.kernels.sparse_products import add_pieces, contract_pieces, multiply_pieces
+from fastlmm_core.linalg import make_factor
+from fastlmm_core.linalg.base import CholeskyFactor
 from fastlmm_core.linalg.column_scale import columns_to_user
-from fastlmm_core.linalg.elimination import order_nodes
 from fastlmm_core.structures.levels.factors import KnownLevels
 from fastlmm_core.structures.residuals.base import ResidualStructure
 
+LoadingMap = BlockLoadings | EntryLoadings
 # Cached properties that cost time and depend on no response.
 SHARED = (
     "slices", "lower_bounds", "level_pieces", "row_arrays", "prior_arrays", "X_inside", "to_user",
-    "within_fixed",
+    "within_fixed", "observed",
 )  # fmt: skip
 
 
@@ -53,10 +55,12 @@ class StructuredEquations:
     residual : ResidualStructure
     matrix : (n_rows, q) csr_array
         W in elimination order of the natural scalars.
-    term : (N,) int64
-        Term of each node; K for missing plots, K + 1 for fixed columns.
-    below_ptr, below : node pattern
+    graph : tuple of int64 arrays
+        (below_ptr, below, group): strict lower triangle of the graph of the spherical nodes, and the group of
+        each; the last two groups are missing plots and fixed columns.
     natural, spherical : Side
+    loading_map : BlockLoadings or EntryLoadings
+        F.
     row_precision : RowPrecision
         Sparse R^-1 for any coefficients of its pieces.
     G_pieces : (nnz(G), pieces)
@@ -76,11 +80,10 @@ class StructuredEquations:
     terms: tuple[EngineTerm, ...]
     residual: ResidualStructure
     matrix: sp.csr_array
-    term: np.ndarray
-    below_ptr: np.ndarray
-    below: np.ndarray
+    graph: tuple[np.ndarray, np.ndarray, np.ndarray]
     natural: Side
     spherical: Side
+    loading_map: LoadingMap
     row_precision: RowPrecision
     G_pieces: Any
     P_pieces: sp.csc_array
@@ -101,8 +104,16 @@ class StructuredEquations:
         return self.spherical.indices
 
     @property
+    def below_ptr(self) -> np.ndarray:
+        return self.graph[0]
+
+    @property
+    def below(self) -> np.ndarray:
+        return self.graph[1]
+
+    @property
     def layout(self) -> Any:
-        return _FactorLayout(self.term, self.spherical.start)
+        return _FactorLayout(self.graph[2], self.spherical.start)
 
     def for_response(self, e: np.ndarray) -> StructuredEquations:
         """The same equations beside the response with residuals e (n,), by which variances are judged."""
@@ -110,7 +121,8 @@ class StructuredEquations:
             getattr(self, name)
         out = copy(self)
         own = {"terms": tuple(term.for_response(e) for term in self.terms)}
-        out.__dict__.update(own, residual=self.residual.for_response(e))
+        observed = None if self.observed is None else self.observed.for_response(e)
+        out.__dict__.update(own, residual=self.residual.for_response(e), observed=observed)
         out.__dict__.pop("bounded_sizes", None)  # of another response
         return out
 
@@ -119,10 +131,6 @@ class StructuredEquations:
         out = copy(self)
         out.__dict__["residual"] = residual
         return out
-
-    @property
-    def graph(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return self.below_ptr, self.below, self.term
 
     @cached_property
     def slices(self) -> tuple[tuple[tuple[slice, slice], ...], slice]:
@@ -190,6 +198,26 @@ class StructuredEquations:
     def X_inside(self) -> sp.csc_array:
         """Fixed columns as used inside, (n, p)."""
         return sp.csc_array(self.matrix[: self.n][:, self.natural.fixed])
+
+    @cached_property
+    def observed(self) -> StructuredEquations | None:
+        """The equations of the levels that occur, with the same theta; None where these are most of all."""
+        terms = observed_terms(self.terms)
+        if terms is None or self.rotation is not None:
+            return None
+        names = ("shift", "scale", "first_value", "fixed_last", "rotation")
+        fixed = {name: getattr(self, name) for name in names}
+        found = _equations(self.X_inside, terms, self.residual, fixed)
+        found.__dict__["_factors"] = {}
+        return found
+
+    def observed_factor(self, factor: CholeskyFactor) -> CholeskyFactor:
+        """A factor of the `observed` equations, by the one who factorizes these with `factor`."""
+        assert self.observed is not None
+        kind, known = "cholmod" if factor.by_cholmod else "auto", self.observed.__dict__["_factors"]
+        if kind not in known:  # one symbolic analysis for all responses
+            known[kind] = make_factor(self.observed, None, kind)
+        return known[kind].copy()
 
     @cached_property
     def to_user(self) -> sp.csc_array:
@@ -269,16 +297,11 @@ class StructuredEquations:
 
     def spread(self, loadings: np.ndarray, B: np.ndarray) -> np.ndarray:
         """F B, natural (q, k) from spherical scalars."""
-        out = np.empty((self.natural.size, B.shape[1]))
-        apply_loadings(self.term, self.natural.start, self.spherical.start, loadings, B, out)
-        return out
+        return self.loading_map.spread(loadings, B)
 
     def gather(self, loadings: np.ndarray, B: np.ndarray) -> np.ndarray:
         """F' B, spherical from natural scalars."""
-        out = np.empty((self.spherical.size, B.shape[1]))
-        turned = np.ascontiguousarray(np.swapaxes(loadings, 1, 2))
-        apply_loadings(self.term, self.spherical.start, self.natural.start, turned, B, out)
-        return out
+        return self.loading_map.gather(loadings, B)
 
     def regression(self, w: np.ndarray) -> WeightedRegression:
         """Least squares on the fixed columns with weights w (n,), kept for the next response."""
@@ -299,7 +322,7 @@ class StructuredEquations:
         """Data of C, into zeros (nnz(C),)."""
         B = self.P_pieces
         add_pieces(B.indptr, B.indices, B.data, c_P, C)
-        assemble_loadings(G, self.graph, self.natural.pair, self.spherical.pair, loadings, C)
+        self.loading_map.assemble(G, loadings, C)
 
 
 @dataclass(frozen=True)
@@ -334,34 +357,27 @@ def build_structured_equations(
     X_inside = sp.csc_array((data, indices, indptr), shape=(n, p))
     if rotation is not None:
         X_inside = sp.csc_array(rotation.forward(X_inside.toarray()))
-    K = len(terms)
-    counts = np.array([t.n_levels for t in terms] + [residual.n_missing, p], dtype=np.int64)
-    natural_size = np.repeat(np.array([t.m for t in terms] + [1, 1], dtype=np.int64), counts)
-    spherical_size = np.repeat(np.array([t.width for t in terms] + [1, 1], dtype=np.int64), counts)
-    node_term = np.repeat(np.arange(K + 2), counts)
-    first_node = np.concatenate(([0], np.cumsum(counts)))
-    row, node, offset, value = row_entries(terms, X_inside, residual, first_node)
-    below_ptr, below = node_pattern(row, node, int(first_node[-1]), terms, residual, first_node)
-    check_entries(below_ptr, below, spherical_size)
-    last = node_term == K + 1 if fixed_last else None
-    perm, ordering = order_nodes(below_ptr, below, spherical_size, last)
-    place = np.empty(perm.size, np.int64)
-    place[perm] = np.arange(perm.size)
-    below_ptr, below = permute_pattern(below_ptr, below, place)
-    natural = lay_out_side(natural_size, perm, place, first_node, K, below_ptr, below)
-    spherical = natural
-    if not np.array_equal(spherical_size, natural_size):
-        spherical = lay_out_side(spherical_size, perm, place, first_node, K, below_ptr, below)
-    column = natural.start[place[node]] + offset
-    matrix = sp.csr_array((value, (row, column)), shape=(residual.n_rows, natural.size))
-    matrix.sum_duplicates()
-    matrix.sort_indices()
+    return _equations(
+        X_inside, terms, residual,
+        {"shift": shift, "scale": scale, "first_value": first_value, "fixed_last": fixed_last,
+         "rotation": rotation},
+    )  # fmt: skip
+
+
+def _equations(
+    X: sp.csc_array, terms: Sequence[EngineTerm], residual: ResidualStructure, fixed: dict[str, Any]
+) -> StructuredEquations:
+    """The equations of inside columns X (n, p), with the attributes `fixed` of the fixed part."""
+    layout = lay_out(terms, X, residual, fixed["fixed_last"])
+    sides = layout.natural, layout.spherical
+    if layout.paired:
+        loading_map: LoadingMap = BlockLoadings(layout.groups, layout.graph, *sides)
+    else:
+        loading_map = EntryLoadings(terms, layout.groups, *sides)
     precision = row_precision(residual)
     return StructuredEquations(
-        n=n, p=p, terms=tuple(terms), residual=residual, matrix=matrix, term=node_term[perm],
-        below_ptr=below_ptr, below=below, natural=natural, spherical=spherical,
-        row_precision=precision, G_pieces=piece_products(matrix, residual, precision, natural),
-        P_pieces=prior_pieces(terms, spherical),
-        shift=shift, scale=scale, first_value=first_value, fixed_last=fixed_last, ordering=ordering,
-        rotation=rotation,
+        n=X.shape[0], p=X.shape[1], terms=tuple(terms), residual=residual, matrix=layout.matrix,
+        graph=layout.graph, natural=layout.natural, spherical=layout.spherical, loading_map=loading_map,
+        row_precision=precision, G_pieces=piece_products(layout.matrix, residual, precision, layout.natural),
+        P_pieces=prior_pieces(terms, layout.spherical), ordering=layout.ordering, **fixed,
     )  # fmt: skip

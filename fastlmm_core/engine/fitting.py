@@ -17,7 +17,7 @@ from fastlmm_core.engine.objective import (
     score_at,
     without_cancellation,
 )
-from fastlmm_core.engine.observed_information import second_derivatives
+from fastlmm_core.engine.observed_information import dense_pays, second_derivatives
 from fastlmm_core.engine.optimum import Criterion, StructuredOptimum
 from fastlmm_core.engine.search import Progress, SearchEnd, search
 from fastlmm_core.engine.second_derivatives import flat_rotations, invert_on_range
@@ -48,6 +48,8 @@ LARGEST_BESIDE_ONE = 10.0
 # Newton steps with exact second derivatives after a search that stalled, and the longest of them.
 POLISHING_STEPS = 6
 LONGEST_POLISHING_STEP = 0.3
+# Decrement that is small enough where second derivatives are differences: four gradients for every parameter.
+ENOUGH = 1e-9
 # Starts of a factor-analytic or reduced-rank model beside the moments.
 MORE_STARTS = 2
 # The same of a small one, where a search takes milliseconds and few levels tell the factors apart.
@@ -69,17 +71,20 @@ def fit_structures(
         Values at which parameters are held, NaN where they are free.
     start : (n_theta,), optional
     """
-    criterion = Criterion(e, factor, np.concatenate([y, np.zeros(e.residual.n_missing)]))
+    own = Criterion(e, factor, np.concatenate([y, np.zeros(e.residual.n_missing)]))
     free = np.ones(e.n_theta, bool) if held is None else np.isnan(held)
     fixed = np.zeros(e.n_theta) if held is None else np.where(free, 0.0, held)
 
     if not free.any():
-        point = without_cancellation(e, factor, criterion.at(fixed))
+        point = without_cancellation(e, factor, own.at(fixed))
         empty = np.zeros(0)
         end = SearchEnd(empty, 0, point, True, 0.0, 0, 1, empty, np.zeros((0, 0)), None, np.empty((0, 3)))
         return StructuredOptimum(end, fixed, free, None, point, np.inf)
+    criterion = own
+    if e.observed is not None:
+        criterion = Criterion(e.observed, e.observed_factor(factor), own.y)
     first = starting_values(e, y) if start is None else start
-    several = _starts(e, y, first, start is not None, factor.flops)
+    several = _starts(e, y, first, start is not None, criterion.factor.flops)
     starts = [np.where(free, theta, fixed) for theta in several]
     best: StructuredOptimum | None = None
     for theta in starts:
@@ -89,17 +94,20 @@ def fit_structures(
         if best is None or found.point.deviance < best.point.deviance - 1e-8:
             best = found
     assert best is not None
-    if np.isfinite(best.point.deviance) and factor.flops <= LARGE_FLOPS:
+    small = criterion.factor.flops <= LARGE_FLOPS
+    if np.isfinite(best.point.deviance) and small:
         best = _other_signs(criterion, best, free, progress)
-    if start is None and not best.certified and best.end.status != 2 and factor.flops <= LARGE_FLOPS:
+    if start is None and not best.certified and best.end.status != 2 and small:
         best = _restarted(criterion, best, free, progress)
     point = criterion.at(best.theta)
     rounding = 0.0 if best.score is None else best.score.rounding
     reached = max(TOLERANCE, min(rounding, LARGEST_DECREMENT))  # below its rounding no step can be judged
-    if best.end.decrement > reached and best.end.status != 2 and factor.flops <= LARGE_FLOPS:
+    if best.end.decrement > reached and best.end.status != 2 and small:
         best = _polished(criterion, replace(best, point=point))
         point = criterion.at(best.theta)
     unbounded = bool(free[e.slices[1]].any()) and _falls_without_end(criterion, point)
+    if criterion is not own:
+        point = own.at(best.theta)
     return replace(best, point=without_cancellation(e, factor, point), unbounded=unbounded)
 
 
@@ -251,7 +259,8 @@ def _polished(criterion: Criterion, found: StructuredOptimum) -> StructuredOptim
     e, factor = criterion.equations, criterion.factor
     theta, point = found.theta, found.point
     at = np.flatnonzero(found.free & ~((e.lower_bounds == 0.0) & (theta == 0.0)))
-    if not at.size:
+    exact = dense_pays(e, at.size, factor.flops)
+    if not at.size or (not exact and found.end.decrement <= ENOUGH):
         return found
     gradient = gradient_at(e, factor, point)[0][at]
     moving = np.isin(np.arange(theta.size), at)

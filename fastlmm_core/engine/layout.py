@@ -13,7 +13,8 @@ import scipy.sparse as sp
 
 from fastlmm_core.engine.terms import EngineTerm
 from fastlmm_core.kernels.cliques import join_cliques
-from fastlmm_core.kernels.crossproducts import expand_pattern
+from fastlmm_core.kernels.crossproducts import expand_pattern, permute_pattern
+from fastlmm_core.linalg.elimination import order_nodes
 from fastlmm_core.linalg.memory import check_memory
 from fastlmm_core.structures.residuals.base import ResidualStructure
 
@@ -75,30 +76,112 @@ class Side:
         return values
 
 
-def row_entries(
-    terms: Sequence[EngineTerm], X: sp.csc_array, residual: ResidualStructure, first_node: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """W as triplets: row, node, coefficient within the node, value."""
-    parts = []
+@dataclass(frozen=True)
+class NodeGroup:
+    """Nodes, one for each level of a term, that hold some of its scalars.
+
+    Attributes
+    ----------
+    term : int
+    n_levels : int
+    coefficients : range
+        Coefficients of the term that stand in the node or load on it.
+    scalars : range
+        Of those of a level, natural or spherical.
+    """
+
+    term: int
+    n_levels: int
+    coefficients: range
+    scalars: range
+
+
+def natural_groups(terms: Sequence[EngineTerm]) -> list[NodeGroup]:
+    """Nodes of the natural scalars: of all coefficients of a level, or of each."""
+    out = []
     for k, term in enumerate(terms):
-        for a, matrix in enumerate(term.matrices):
-            coo = matrix.tocoo()
-            parts.append((coo.row, first_node[k] + coo.col, np.full(coo.nnz, a), coo.data))
-    K = len(terms)
+        parts = [range(a, a + 1) for a in range(term.m)] if term.separate else [range(term.m)]
+        out += [NodeGroup(k, term.n_levels, part, part) for part in parts]
+    return out
+
+
+def spherical_groups(terms: Sequence[EngineTerm]) -> list[NodeGroup]:
+    """Nodes of the spherical scalars: of all columns of Lambda, or of those shared and of each other one."""
+    out = []
+    for k, term in enumerate(terms):
+        L, whole, shared = term.n_levels, range(term.m), term.structure.shared_columns
+        if not term.separate or shared is None:
+            out.append(NodeGroup(k, L, whole, range(term.width)))
+            continue
+        if shared:
+            out.append(NodeGroup(k, L, whole, range(shared)))
+        if term.width > shared:
+            out += [NodeGroup(k, L, range(a, a + 1), range(shared + a, shared + a + 1)) for a in whole]
+    return out
+
+
+class Nodes:
+    """The nodes of a side in the order of the groups, then missing plots and fixed columns.
+
+    Attributes
+    ----------
+    groups : list of NodeGroup
+    first : (groups + 3,) int64
+        First node of each group, of the missing plots and of the fixed columns, and the end.
+    group : (N,) int64
+        Group of each node; the last two are missing plots and fixed columns.
+    size : (N,) int64
+        Scalars of each node.
+    """
+
+    def __init__(self, groups: list[NodeGroup], n_missing: int, p: int):
+        counts = np.array([own.n_levels for own in groups] + [n_missing, p], np.int64)
+        self.groups = groups
+        self.first = np.concatenate(([0], np.cumsum(counts)))
+        self.group = np.repeat(np.arange(counts.size), counts)
+        self.size = np.repeat(np.array([len(own.scalars) for own in groups] + [1, 1], np.int64), counts)
+
+    def of_missing(self) -> slice:
+        return slice(int(self.first[-3]), int(self.first[-2]))
+
+    def of_fixed(self) -> slice:
+        return slice(int(self.first[-2]), int(self.first[-1]))
+
+
+def row_entries(
+    terms: Sequence[EngineTerm], X: sp.csc_array, residual: ResidualStructure, nodes: Nodes
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The nodes that rows meet, as triplets: row, node, coefficient within the node, value.
+
+    With natural nodes they are W; of spherical ones a coefficient meets all that it loads on.
+    """
+    parts = []
+    for own, first in zip(nodes.groups, nodes.first, strict=False):
+        for a in own.coefficients:
+            coo = terms[own.term].matrices[a].tocoo()
+            offset = np.full(coo.nnz, a - own.coefficients.start)
+            parts.append((coo.row, first + coo.col, offset, coo.data))
     n = residual.n_rows - residual.n_missing
     extra = np.arange(residual.n_missing)
-    parts.append((n + extra, first_node[K] + extra, np.zeros(extra.size, np.int64), np.ones(extra.size)))
+    missing, fixed = nodes.of_missing().start, nodes.of_fixed().start
+    parts.append((n + extra, missing + extra, np.zeros(extra.size, np.int64), np.ones(extra.size)))
     coo = X.tocoo()
-    parts.append((coo.row, first_node[K + 1] + coo.col, np.zeros(coo.nnz, np.int64), coo.data))
+    parts.append((coo.row, fixed + coo.col, np.zeros(coo.nnz, np.int64), coo.data))
     row, node, offset, value = (np.concatenate(part) for part in zip(*parts, strict=True))
     return row.astype(np.int64), node.astype(np.int64), offset.astype(np.int64), value.astype(float)
 
 
 def node_pattern(
-    row: np.ndarray, node: np.ndarray, n_nodes: int, terms: Sequence[EngineTerm],
-    residual: ResidualStructure, first_node: np.ndarray,
+    row: np.ndarray, node: np.ndarray, nodes: Nodes, terms: Sequence[EngineTerm],
+    residual: ResidualStructure, related: Sequence[np.ndarray] | None,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """Strict lower triangle of the graph: nodes meet in a row, in rows that R^-1 joins, or in Q."""
+    """Strict lower triangle of the graph: nodes meet in a row, in rows that R^-1 joins, or in the prior.
+
+    What coefficients of a level share meets every one of them, also where no row has it: the error of the
+    prediction of an environment without plots is asked for too.  `related` are the `prior_cliques`; None
+    leaves out what joins nodes in the prior only.
+    """
+    n_nodes = nodes.size.size
     incidence = sp.csr_array((np.ones(row.size, np.float32), (row, node)), shape=(residual.n_rows, n_nodes))
     joined = incidence
     e = residual.entries
@@ -108,12 +191,14 @@ def node_pattern(
         joined = sp.csr_array((lower + lower.T) @ incidence)
     cliques = [np.unique(incidence[own.rows].indices).astype(np.int64) for own in residual.dense]
     pairs = [_below_diagonal(sp.csc_array(incidence.T @ joined), 0)]
-    for k, term in enumerate(terms):
-        for piece in () if term.levels is None else term.levels.pieces:
-            if piece.nnz > CLIQUE * term.n_levels**2:
-                cliques.append(np.arange(first_node[k], first_node[k + 1]))
-            else:
-                pairs.append(_below_diagonal(piece, int(first_node[k])))
+    if related is not None:
+        cliques += related
+        for own, first in zip(nodes.groups, nodes.first, strict=False):
+            levels = terms[own.term].levels
+            for piece in () if levels is None else levels.pieces:
+                if not _joins_all(piece):
+                    pairs.append(_below_diagonal(piece, int(first)))
+        pairs += _shared_pairs(nodes)
     i, j = (np.concatenate(own) for own in zip(*pairs, strict=True))
     pattern = sp.csc_array((np.ones(i.size, np.int8), (i, j)), shape=(n_nodes, n_nodes))
     pattern.sum_duplicates()
@@ -123,6 +208,33 @@ def node_pattern(
         return below
     bounds = np.concatenate(([0], np.cumsum([own.size for own in cliques]))).astype(np.int64)
     return join_cliques(*below, bounds, np.concatenate(cliques))
+
+
+def prior_cliques(nodes: Nodes, terms: Sequence[EngineTerm]) -> list[np.ndarray]:
+    """Groups of nodes that a precision joins each to each, such as the levels of a dense relationship."""
+    out = []
+    for own, first in zip(nodes.groups, nodes.first, strict=False):
+        levels = terms[own.term].levels
+        if levels is not None and any(_joins_all(piece) for piece in levels.pieces):
+            out.append(np.arange(first, first + own.n_levels))
+    return out
+
+
+def _joins_all(piece: sp.csc_array) -> bool:
+    return bool(piece.nnz > CLIQUE * piece.shape[0] ** 2)
+
+
+def _shared_pairs(nodes: Nodes) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Nodes of what coefficients share with those of each coefficient, level by level."""
+    out = []
+    shared = None
+    for g, own in enumerate(nodes.groups):
+        levels = np.arange(own.n_levels)
+        if len(own.coefficients) > 1:
+            shared = (own.term, int(nodes.first[g]))
+        elif shared is not None and shared[0] == own.term:
+            out.append((int(nodes.first[g]) + levels, shared[1] + levels))
+    return out
 
 
 def _below_diagonal(matrix: sp.csc_array, first: int) -> tuple[np.ndarray, np.ndarray]:
@@ -148,16 +260,83 @@ def check_entries(below_ptr: np.ndarray, below: np.ndarray, size: np.ndarray) ->
 
 
 def lay_out_side(
-    size: np.ndarray, perm: np.ndarray, place: np.ndarray, first_node: np.ndarray, K: int,
-    below_ptr: np.ndarray, below: np.ndarray,
-) -> Side:  # fmt: skip
-    start = np.concatenate(([0], np.cumsum(size[perm]))).astype(np.int64)
+    nodes: Nodes, perm: np.ndarray, place: np.ndarray, below_ptr: np.ndarray, below: np.ndarray
+) -> Side:
+    """Scalars of the nodes, which are placed by `perm` and its inverse."""
+    start = np.concatenate(([0], np.cumsum(nodes.size[perm]))).astype(np.int64)
     indptr, indices = expand_pattern(below_ptr, below, start)
-    rows = []
-    for k in range(K):
-        nodes = place[first_node[k] : first_node[k + 1]]
-        width = int(size[first_node[k]]) if nodes.size else 1
-        rows.append(start[nodes][:, None] + np.arange(width))
-    missing = start[place[first_node[K] : first_node[K + 1]]]
-    fixed = start[place[first_node[K + 1] : first_node[K + 2]]]
-    return Side(start, indptr, indices, tuple(rows), missing, fixed)
+    rows: dict[int, list[np.ndarray]] = {}
+    for own, first in zip(nodes.groups, nodes.first, strict=False):
+        scalars = start[place[first : first + own.n_levels]]
+        rows.setdefault(own.term, []).append(scalars[:, None] + np.arange(len(own.scalars)))
+    by_term = tuple(np.concatenate(parts, axis=1) for parts in rows.values())
+    return Side(
+        start, indptr, indices, by_term, start[place[nodes.of_missing()]], start[place[nodes.of_fixed()]]
+    )
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Both sides, and W.
+
+    Attributes
+    ----------
+    natural, spherical : Side
+    groups : list of NodeGroup
+        Of the spherical nodes.
+    graph : tuple of int64 arrays
+        (below_ptr, below, group) of the spherical nodes.
+    paired : bool
+        Each natural node has a spherical one of its own, and the same graph.
+    matrix : (n_rows, q) csr_array
+    ordering : str
+    """
+
+    natural: Side
+    spherical: Side
+    groups: list[NodeGroup]
+    graph: tuple[np.ndarray, np.ndarray, np.ndarray]
+    paired: bool
+    matrix: sp.csr_array
+    ordering: str
+
+
+def lay_out(
+    terms: Sequence[EngineTerm], X: sp.csc_array, residual: ResidualStructure, fixed_last: bool
+) -> Layout:
+    """Order of elimination, patterns and W for inside columns X (n, p); see `build_structured_equations`."""
+    p = X.shape[1]
+    natural_nodes = Nodes(natural_groups(terms), residual.n_missing, p)
+    nodes = Nodes(spherical_groups(terms), residual.n_missing, p)
+    paired = np.array_equal(natural_nodes.group, nodes.group)
+    row, node, offset, value = row_entries(terms, X, residual, natural_nodes)
+    met = (row, node) if paired else row_entries(terms, X, residual, nodes)[:2]
+    cliques = prior_cliques(nodes, terms)
+    below_ptr, below = node_pattern(*met, nodes, terms, residual, cliques)
+    check_entries(below_ptr, below, nodes.size)
+    last = None
+    if fixed_last:
+        last = np.zeros(nodes.size.size, bool)
+        last[nodes.of_fixed()] = True
+    perm, ordering = order_nodes(below_ptr, below, nodes.size, last, cliques)
+    place = _inverse(perm)
+    below_ptr, below = permute_pattern(below_ptr, below, place)
+    spherical = natural = lay_out_side(nodes, perm, place, below_ptr, below)
+    if not paired:
+        place = np.arange(natural_nodes.size.size)
+        pattern = node_pattern(row, node, natural_nodes, terms, residual, None)
+        natural = lay_out_side(natural_nodes, place, place, *pattern)
+    elif not np.array_equal(natural_nodes.size, nodes.size):
+        natural = lay_out_side(natural_nodes, perm, place, below_ptr, below)
+    column = natural.start[place[node]] + offset
+    matrix = sp.csr_array((value, (row, column)), shape=(residual.n_rows, natural.size))
+    matrix.sum_duplicates()
+    matrix.sort_indices()
+    graph = (below_ptr, below, nodes.group[perm])
+    return Layout(natural, spherical, nodes.groups, graph, paired, matrix, ordering)
+
+
+def _inverse(perm: np.ndarray) -> np.ndarray:
+    place = np.empty(perm.size, np.int64)
+    place[perm] = np.arange(perm.size)
+    return place

@@ -20,7 +20,6 @@ import numpy as np
 
 from fastlmm_core.engine.equations import StructuredEquations
 from fastlmm_core.kernels.assembly import multiply_symmetric
-from fastlmm_core.kernels.loadings import accumulate_loading_scores, spread_inverse
 from fastlmm_core.linalg.base import CholeskyFactor
 
 LOG_TWO_PI = float(np.log(2.0 * np.pi))
@@ -184,9 +183,7 @@ def gradient_at(
     theta = point.theta
     if C_inv is None:
         C_inv = factor.inverse_subset(n_leading(e))
-    sides = (e.graph, e.natural.pair, e.spherical.pair)
-    W = np.zeros_like(point.loadings)
-    accumulate_loading_scores(point.G, C_inv, *sides, point.loadings, W)
+    W = e.loading_map.scores(point.G, C_inv, point.loadings)
     gradient = np.zeros(e.n_theta)
     N = []
     s, q = point.solution[:, 0], point.projected[:, 0]
@@ -204,8 +201,7 @@ def gradient_at(
             gradient[level] -= term.width * term.levels.log_determinant(theta[level])[1]
     if not residual:
         return gradient, N
-    M = np.zeros_like(point.G)
-    spread_inverse(C_inv, *sides, point.loadings, M)
+    M = e.loading_map.spread_inverse(C_inv, point.loadings)
     own = e.slices[1]
     pieces = np.asarray(e.G_pieces.T @ (e.natural.both_triangles(M))) + e.residual.quadratics(point.residual)
     gradient[own] = e.residual.gradient(theta[own], pieces)
@@ -223,7 +219,7 @@ def score_at(
     curvature = average_information(e, factor, point, residual)
     scores: list[np.ndarray | None] = []
     for k, (term, (own, level)) in enumerate(zip(e.terms, e.slices[0], strict=True)):
-        S = covariance_score(N[k], point.loadings[k, : term.m, : term.width])
+        S = covariance_score(N[k], point.loadings[k, : term.m, : term.width], term.separate)
         scores.append(S)
         if term.levels is not None and term.n_level_theta:
             curvature[level, level] += term.levels.curvature(point.theta[level], gradient[level])
@@ -235,18 +231,23 @@ def score_at(
     return Score(gradient, curvature, scores, rounding)
 
 
-def covariance_score(N: np.ndarray, loadings: np.ndarray) -> np.ndarray | None:
+def covariance_score(N: np.ndarray, loadings: np.ndarray, separate: bool = False) -> np.ndarray | None:
     """S (m, m) from S Lambda = N; from the diagonal last columns of Lambda where it is wide.
 
-    None where Lambda has a zero that leaves a column of S undetermined.
+    None where Lambda has a zero, or too few columns, and leaves some of S undetermined. Of `separate`
+    coefficients the inverse tells the diagonal of S only, and the rest is zero.
     """
     m, r = loadings.shape
+    if r < m:
+        return None
     own = loadings[:, r - m :]
     if r > m or not np.any(own - np.diag(np.diag(own))):
         diagonal = np.diag(own)
         if np.any(diagonal == 0.0):
             return None
         S = N[:, r - m :] / diagonal
+        if separate:
+            S = np.diag(np.diag(S))
     elif np.any(np.diag(own) == 0.0):
         return None
     else:

@@ -42,7 +42,7 @@ def second_derivatives(model: FactorizedModel, y: np.ndarray) -> np.ndarray:
         return np.zeros((0, 0))
     e, factor = model.equations, model.factor
     # beside the large numbers of R^-1 the sums below are what is left of their terms
-    if _dense_pays(e, at.size, factor.flops) and not model.residual_nearly_singular:
+    if dense_pays(e, at.size, factor.flops) and not model.residual_nearly_singular:
         H = observed_by_unknowns(model)
         known = at_bound(e, model.theta, at)
         H[known], H[:, known] = 0.0, 0.0
@@ -50,7 +50,7 @@ def second_derivatives(model: FactorizedModel, y: np.ndarray) -> np.ndarray:
     return difference_hessian(e, factor.copy(), y, model.theta, at)
 
 
-def _dense_pays(e: StructuredEquations, t: int, flops: float) -> bool:
+def dense_pays(e: StructuredEquations, t: int, flops: float) -> bool:
     """Whether full matrices fit, and take fewer operations than differences for t parameters."""
     size, own = float(e.spherical.size), e.residual.n_theta if e.residual.n_pieces > 1 else 0
     dense = PRODUCTS * size**3 + 2.0 * (t * size) ** 2 + 2.0 * own * size**3

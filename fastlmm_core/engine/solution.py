@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,10 +10,11 @@ import numpy as np
 
 from fastlmm_core.engine.equations import StructuredEquations
 from fastlmm_core.engine.factorized import FactorizedModel, FixedRows
-from fastlmm_core.engine.objective import n_leading
+from fastlmm_core.engine.objective import evaluate, n_leading
 from fastlmm_core.engine.observed_information import second_derivatives
 from fastlmm_core.engine.optimum import StructuredOptimum
 from fastlmm_core.kernels.assembly import multiply_symmetric
+from fastlmm_core.kernels.loadings import find_entries
 from fastlmm_core.linalg.base import CholeskyFactor
 
 
@@ -152,45 +153,58 @@ class StructuredSolution(FactorizedModel):
         return self.factor.inverse_subset(self.equations.spherical.size)
 
     def prediction_error(self, k: int) -> np.ndarray:
-        """Var(u_hat - u) of every level, (L, m, m), in the user's coefficients."""
+        """Var(u_hat - u) of every level and coefficient, (L, m), in the user's coefficients."""
         term = self.equations.terms[k]
-        return self.sigma2 * self._level_error(k, term.basis @ self.point.loadings[k, : term.m, : term.width])
+        Lambda = term.basis @ self.point.loadings[k, : term.m, : term.width]
+        if not term.separate:
+            return self.sigma2 * np.diagonal(self._level_error(k, Lambda), axis1=1, axis2=2)
+        shared, out = term.width - term.m, np.empty((term.n_levels, term.m))
+        for a in range(term.m):
+            own = [*range(shared), shared + a]
+            out[:, a] = self._level_error(k, Lambda[[a]][:, own], own)[:, 0, 0]
+        return self.sigma2 * out
 
     def scores(self, k: int, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Predictions A s of term k and Var(A s_hat - A s), (L, a) and (L, a, a), for directions A (a, r).
+        """Predictions A s of term k and Var(A s_hat - A s), (L, a) and (L, a, a), for directions A (a, c).
 
-        s are the spherical effects of a level, u = Lambda s: with the unit rows of A the scores of factors.
+        s are the first c spherical effects of a level, u = Lambda s: with the unit rows of A the scores of
+        factors.
         """
-        term, rows = self.equations.terms[k], self.equations.spherical.rows[k]
+        term, own = self.equations.terms[k], range(directions.shape[1])
+        rows = self.equations.spherical.rows[k][:, : len(own)]
         inside = self.point.solution[rows, 0] @ directions.T
         values = inside if term.root is None else term.root @ inside
-        return values, self._level_error(k, directions)
+        return values, self._level_error(k, directions, own)
 
-    def _level_error(self, k: int, directions: np.ndarray) -> np.ndarray:
-        """Blocks A C^-1 A' of every level of term k, (L, a, a), for A (a, r)."""
+    def _level_error(
+        self, k: int, directions: np.ndarray, columns: Sequence[int] | None = None
+    ) -> np.ndarray:
+        """Blocks A C^-1 A' of every level of term k, (L, a, a), for A (a, c) on some `columns` of s."""
         e = self.equations
-        term, rows = e.terms[k], e.spherical.rows[k]
+        term = e.terms[k]
+        rows = e.spherical.rows[k] if columns is None else e.spherical.rows[k][:, list(columns)]
         L, r = rows.shape
         if term.root is not None:
-            return self._low_rank_error(k, directions)
+            return self._low_rank_error(k, directions, rows)
         block = np.empty((L, r, r))
         for c in range(r):
             for d in range(c, r):
-                block[:, d, c] = block[:, c, d] = self.inverse_subset[e.spherical.indptr[rows[:, c]] + d - c]
+                at = find_entries(e.indptr, e.indices, rows[:, d], rows[:, c])
+                block[:, d, c] = block[:, c, d] = self.inverse_subset[at]
         return np.asarray(directions @ block @ directions.T)
 
     def conditional_variance(self, k: int) -> np.ndarray:
-        """Var(u | y, beta) of every level (L, m, m): the prediction error less the part of beta."""
+        """Var(u | y, beta) of every level (L, m): the prediction error less the part of beta."""
         e = self.equations
         pev = self.prediction_error(k)
         if not e.p:
             return pev
         term, half = e.terms[k], self._fixed_half
-        part = np.einsum("ac,lcp->lap", term.basis @ self.point.loadings[k, : term.m, : term.width],
-                         half[e.spherical.rows[k]])  # fmt: skip
+        Lambda = term.basis @ self.point.loadings[k, : term.m, : term.width]
+        part = np.matmul(Lambda, half[e.spherical.rows[k]])
         if term.root is not None:
             part = np.einsum("ld,dap->lap", term.root, part)
-        return pev - self.sigma2 * part @ np.swapaxes(part, 1, 2)
+        return pev - self.sigma2 * np.sum(part**2, axis=2)
 
     @cached_property
     def _fixed_half(self) -> np.ndarray:
@@ -199,10 +213,10 @@ class StructuredSolution(FactorizedModel):
         columns = fixed.spherical
         return np.linalg.solve(np.linalg.cholesky(0.5 * (phi + phi.T)), columns.T).T
 
-    def _low_rank_error(self, k: int, loadings: np.ndarray) -> np.ndarray:
-        """Diagonal blocks of (root (x) Lambda) C^-1 (root (x) Lambda)'."""
+    def _low_rank_error(self, k: int, loadings: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Diagonal blocks of (root (x) A) C^-1 (root (x) A)' for A (a, r) on the scalars `rows` (d, r)."""
         e = self.equations
-        term, rows = e.terms[k], e.spherical.rows[k]
+        term = e.terms[k]
         if e.rotation is not None:
             return self._rotated_error(k, float(loadings[0, 0]))
         d, r = rows.shape
@@ -263,8 +277,14 @@ class StructuredSolution(FactorizedModel):
     @cached_property
     def hessian(self) -> np.ndarray:
         """Second derivatives of the deviance in the free parameters (t, t)."""
-        unit = self.response.residual / self.response.scale
-        return second_derivatives(self, np.concatenate([unit, np.zeros(self.equations.residual.n_missing)]))
+        e, unit = self.equations, self.response.residual / self.response.scale
+        y = np.concatenate([unit, np.zeros(e.residual.n_missing)])
+        model: FactorizedModel = self
+        if e.observed is not None:
+            factor = e.observed_factor(self.factor)
+            point = evaluate(e.observed, factor, y, self.theta)
+            model = FactorizedModel(e.observed, factor, point, self.free, self.reml)
+        return second_derivatives(model, y)
 
     @property
     def leading(self) -> int:

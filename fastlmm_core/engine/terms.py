@@ -68,6 +68,31 @@ class EngineTerm:
         return 0 if self.levels is None else self.levels.n_theta
 
     @cached_property
+    def separate(self) -> bool:
+        """Whether every coefficient of a level has a node of its own, beside one for what they share.
+
+        So that a relation of L levels joins m groups of L instead of all m L, and an environment only what
+        stands in it. It needs coefficients that meet in no row. Factors of unrelated levels stay in one node
+        with their specific effects, for the second derivatives that the search takes from there cost nothing.
+        """
+        shared = self.structure.shared_columns
+        if shared is None or self.m == 1 or np.any(self.basis - np.diag(np.diag(self.basis))):
+            return False
+        if shared and self.levels is None and self.root is None:
+            return False
+        met = sum((np.diff(M.indptr) > 0).astype(np.int64) for M in self.matrices)
+        return bool(np.max(met, initial=0) <= 1)
+
+    @property
+    def loads(self) -> np.ndarray:
+        """Which entries of Lambda (m, r) stand in the equations, zero or not, as booleans."""
+        out = np.ones((self.m, self.width), bool)
+        shared = self.structure.shared_columns
+        if self.separate and shared is not None and shared < self.width:
+            out[:, shared:] = np.eye(self.m, dtype=bool)
+        return out
+
+    @cached_property
     def column_scale(self) -> np.ndarray:
         """What makes a variance of each coefficient one of the response where it acts (m,).
 

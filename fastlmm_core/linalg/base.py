@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -28,6 +28,8 @@ class CholeskyFactor(ABC):
         Forecast of the numeric phase in bytes.
     largest : int
         Rows of the largest dense block.
+    by_cholmod : bool
+        CHOLMOD factorizes.
     """
 
     size: int
@@ -35,6 +37,7 @@ class CholeskyFactor(ABC):
     flops: float
     memory: int
     largest: int
+    by_cholmod: ClassVar[bool] = False
 
     def admit(self, max_memory: int | float | str | None = None, advice: str = SMALLER_FIT) -> Self:
         """The factor itself, where its numeric phase fits into `max_memory`, or into what is available.

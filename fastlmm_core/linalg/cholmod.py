@@ -38,6 +38,8 @@ class CholmodFactor(PanelFactor):
         Where scikit-sparse does not load, or its CHOLMOD takes an order of its own.
     """
 
+    by_cholmod = True
+
     def __init__(self, indptr: np.ndarray, indices: np.ndarray):
         super().__init__(indptr, indices)
         self._C_indices = indices

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import scipy.sparse as sp
 
@@ -12,8 +14,9 @@ SMALL_GRAPH = 1400
 
 
 def order_nodes(
-    below_ptr: np.ndarray, below: np.ndarray, node_size: np.ndarray, last: np.ndarray | None = None
-) -> tuple[np.ndarray, str]:
+    below_ptr: np.ndarray, below: np.ndarray, node_size: np.ndarray, last: np.ndarray | None = None,
+    cliques: Sequence[np.ndarray] = (),
+) -> tuple[np.ndarray, str]:  # fmt: skip
     """Fill-reducing order of a node graph.
 
     Parameters
@@ -24,6 +27,8 @@ def order_nodes(
         Scalars per node.
     last : (N,) bool, optional
         Nodes that are eliminated after all others.
+    cliques : sequence of int64 arrays, optional
+        Disjoint sets of nodes that are all joined to each other, such as the levels of a dense relationship.
 
     Returns
     -------
@@ -37,14 +42,49 @@ def order_nodes(
         mask = np.zeros(n_nodes, np.bool_) if last is None else np.ascontiguousarray(last)
         return order_minimum_degree(below_ptr, below, node_size, mask), "minimum degree"
     last = np.zeros(n_nodes, np.bool_) if last is None else last
+    if len(cliques) > 1:
+        return _order_cliques(below_ptr, below, node_size, last, cliques)
     group, members = twin_nodes(below_ptr, below, last)
     representative = members[np.cumsum(np.bincount(group)) - np.bincount(group)]
     early = ~last[representative]
-    perm, name = _order_groups(below_ptr, below, representative[early], np.bincount(group)[early])
+    size = np.bincount(group, weights=node_size).astype(np.int64)
+    perm, name = _order_groups(below_ptr, below, representative[early], size[early])
     ordered = np.concatenate((np.flatnonzero(early)[perm], np.flatnonzero(~early)))
     rank = np.empty(ordered.size, np.int64)
     rank[ordered] = np.arange(ordered.size)
     return members[np.argsort(rank[group[members]], kind="stable")], name
+
+
+def _order_cliques(
+    below_ptr: np.ndarray, below: np.ndarray, node_size: np.ndarray, last: np.ndarray,
+    cliques: Sequence[np.ndarray],
+) -> tuple[np.ndarray, str]:  # fmt: skip
+    """Order of the graph in which each clique is one node: its nodes come one after another.
+
+    They make each other's fill whatever comes first of them, and their edges alone would take longer to walk
+    than the factorization takes: 24 cliques of 884 nodes are ordered in 0.2 s, as a graph in 20.
+    """
+    n_nodes = node_size.size
+    whole = np.full(n_nodes, -1)
+    for number, own in enumerate(cliques):
+        whole[own] = number
+    single = whole < 0
+    whole[single] = len(cliques) + np.arange(int(single.sum()))
+    count = len(cliques) + int(single.sum())
+    a, b = whole[below], np.repeat(whole, np.diff(below_ptr))
+    between = a != b
+    a, b = a[between], b[between]
+    edges = (np.ones(a.size, np.int8), (np.maximum(a, b), np.minimum(a, b)))
+    graph = sp.csc_array(edges, shape=(count, count))
+    graph.sum_duplicates()
+    graph.sort_indices()
+    size = np.bincount(whole, weights=node_size, minlength=count).astype(np.int64)
+    late = np.zeros(count, bool)
+    late[whole[last]] = True
+    perm, name = order_nodes(graph.indptr.astype(np.int64), graph.indices.astype(np.int64), size, late)
+    rank = np.empty(count, np.int64)
+    rank[perm] = np.arange(count)
+    return np.argsort(rank[whole], kind="stable"), name
 
 
 def twin_nodes(below_ptr: np.ndarray, below: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -74,7 +114,7 @@ def twin_nodes(below_ptr: np.ndarray, below: np.ndarray, last: np.ndarray) -> tu
 def _order_groups(
     below_ptr: np.ndarray, below: np.ndarray, nodes: np.ndarray, size: np.ndarray
 ) -> tuple[np.ndarray, str]:
-    """Order of the graph among some `nodes`, ascending, that stand for `size` nodes each."""
+    """Order of the graph among some `nodes`, ascending, that stand for `size` scalars each."""
     from fastlmm_core.linalg.ordering import order_graph
 
     number = np.full(below_ptr.size - 1, -1)

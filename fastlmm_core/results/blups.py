@@ -102,9 +102,8 @@ def effect_figures(fit: FitFigures) -> list[tuple[np.ndarray, np.ndarray, np.nda
     if isinstance(solved, StructuredSolution):
         out = []
         for k in range(len(fit.design.random)):
-            pev = np.diagonal(solved.prediction_error(k), axis1=1, axis2=2)
-            given = np.diagonal(solved.conditional_variance(k), axis1=1, axis2=2)
             prior = np.outer(solved.level_variance(k), np.diag(solved.covariance(k)))
+            pev, given = solved.prediction_error(k), solved.conditional_variance(k)
             out.append((solved.random_effects(k), pev, given, prior))
         return out
     pev_blocks, given_blocks = prediction_error_blocks(solved), conditional_variance_blocks(fit)

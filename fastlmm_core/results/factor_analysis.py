@@ -287,9 +287,7 @@ def factor_analysis(fit: FitFigures, term: str | None, information: str) -> Fact
         partial(_errors, fit, information=information),
     )
     least = 1.0 / engine.column_scale  # as `describe_singular` judges variances
-    directions = np.zeros((structure.k, structure.width))
-    directions[:, : structure.k] = turn.T
-    scores, error = solution.scores(k, directions)
+    scores, error = solution.scores(k, turn.T)
     return FactorAnalysis(
         term=random.label, group=random.group, structure=structure.name, k=structure.k,
         levels=tuple(map(str, random.levels)), environments=coefficient_labels(fit, random.columns),

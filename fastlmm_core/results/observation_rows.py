@@ -217,7 +217,8 @@ def _plain_rows(fit: FittedModel, solved: SolvedEquations) -> ObservationRows:
     e = solved.equations
     natural, width = natural_rows(e), e.q + e.p
     places = e.layout.random_rows
-    loadings = [solved.factors[k, : own.shape[1], : own.shape[1]] for k, own in enumerate(places)]
+    blocks = [solved.factors[k, : own.shape[1], : own.shape[1]] for k, own in enumerate(places)]
+    loadings = [(own, np.ones(own.shape, bool)) for own in blocks]
     A = sp.csr_array(natural @ block_loadings(places, places, loadings, e.layout.fixed_rows, (width, width)))
     A.sort_indices()
     Z = without_columns(A, e.layout.fixed_rows)
@@ -245,7 +246,7 @@ def _structured_rows(fit: FittedModel, solution: StructuredSolution) -> Observat
     """Of a model with any structures."""
     e, point = solution.equations, solution.point
     places, inside = e.natural.rows[: len(e.terms)], e.spherical.rows[: len(e.terms)]
-    loadings = [point.loadings[k, : term.m, : term.width] for k, term in enumerate(e.terms)]
+    loadings = [(point.loadings[k, : t.m, : t.width], t.loads) for k, t in enumerate(e.terms)]
     shape = (e.natural.size, e.spherical.size)
     ones = (
         np.concatenate([e.natural.fixed, e.natural.missing]),
@@ -289,21 +290,21 @@ def _random_variances(solution: StructuredSolution, Z: sp.csr_array) -> np.ndarr
 
 
 def block_loadings(
-    places: Sequence[np.ndarray], inside: Sequence[np.ndarray], loadings: Sequence[np.ndarray],
-    ones: Any, shape: tuple[int, int],
+    places: Sequence[np.ndarray], inside: Sequence[np.ndarray],
+    loadings: Sequence[tuple[np.ndarray, np.ndarray]], ones: Any, shape: tuple[int, int],
 ) -> sp.csr_array:  # fmt: skip
-    """F (natural, spherical) of the terms; 1 at the places `ones` of what is no random effect.
+    """F (natural, spherical) of the terms, from Lambda (m, r) and which of its entries the equations have.
 
-    Zeros of the loadings stay entries, for they stand on the pattern of C too.
+    Zeros among these stay entries, for they stand on the pattern of C too; 1 at the places `ones` of what is
+    no random effect.
     """
     rows, columns = (ones, ones) if isinstance(ones, np.ndarray) else ones
     row, column, value = [rows], [columns], [np.ones(rows.size)]
-    for own, other, Lambda in zip(places, inside, loadings, strict=True):
-        for a in range(own.shape[1]):
-            for c in range(other.shape[1]):
-                row.append(own[:, a])
-                column.append(other[:, c])
-                value.append(np.full(own.shape[0], Lambda[a, c]))
+    for own, other, (Lambda, loads) in zip(places, inside, loadings, strict=True):
+        for a, c in np.argwhere(loads):
+            row.append(own[:, a])
+            column.append(other[:, c])
+            value.append(np.full(own.shape[0], Lambda[a, c]))
     entries = (np.concatenate(value), (np.concatenate(row), np.concatenate(column)))
     return sp.csr_array(entries, shape=shape)
 

@@ -186,4 +186,4 @@ def test_a_pattern_that_does_not_fit_is_refused_before_it_is_listed(monkeypatch)
     words = f"list of {entries:,} entries of 7,201 equations .*block of all"
     related = {"G": (root @ root.T / 240, names)}
     with pytest.raises(MemoryForecastError, match=words):
-        prepare("y ~ 1 + diag(0 + env | vm(gen, G))", table, relationships=related)
+        prepare("y ~ 1 + us(0 + env | vm(gen, G))", table, relationships=related)

@@ -266,7 +266,7 @@ def test_predictions_and_their_errors(data, residual, term):
         C = sum(T[a, b] * K @ Z[b].T for b in range(model.m))  # Cov(u_a, y)
         np.testing.assert_allclose(solution.random_effects(0)[:, a], C @ P @ data["y"], atol=1e-8)
         pev = T[a, a] * np.diag(K) - np.einsum("ij,jk,ik->i", C, P, C)
-        np.testing.assert_allclose(solution.prediction_error(0)[:, a, a], pev, atol=1e-8)
+        np.testing.assert_allclose(solution.prediction_error(0)[:, a], pev, atol=1e-8)
 
 
 @pytest.mark.parametrize("term", ["iid", "us", "cs over A"])

@@ -99,6 +99,22 @@ class CoefficientStructure(ABC):
         return self.m
 
     @property
+    def shared_columns(self) -> int | None:
+        """Leading columns of Lambda that coefficients share, each of the m others being of one coefficient.
+
+        None where the columns do not divide so: 0 for a diagonal Lambda, k for k factors beside specific
+        effects.
+        """
+        return None
+
+    def parts(self) -> Sequence[tuple[CoefficientStructure, range]]:
+        """Structures whose independent effects add up to these, and the coefficients that each is of.
+
+        Their theta, one after another, are theta. Empty where T is no such sum.
+        """
+        return ()
+
+    @property
     def n_par(self) -> int:
         """Parameters to count in information criteria."""
         return self.n_theta

@@ -20,10 +20,14 @@ class Diagonal(LinearEntries):
     name = "diag"
     any_scale = absorbs_residual = True
     homogeneous_form, heterogeneous_form = "homdiag", "diag"
+    shared_columns = 0
 
     @property
     def positions(self) -> tuple[tuple[int, int], ...]:
         return tuple((k, k) for k in range(self.m))
+
+    def parts(self) -> Sequence[tuple[Diagonal, range]]:
+        return [(Diagonal(1), range(a, a + 1)) for a in range(self.m)]
 
     def start(self, covariance: np.ndarray) -> np.ndarray:
         return np.sqrt(interior_variances(covariance))
@@ -53,6 +57,7 @@ class HomogeneousDiagonal(LinearCovariance):
     name = "homdiag"
     absorbs_residual = True
     homogeneous_form, heterogeneous_form = "homdiag", "diag"
+    shared_columns = 0
 
     @property
     def n_theta(self) -> int:

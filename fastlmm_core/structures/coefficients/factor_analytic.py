@@ -7,7 +7,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from fastlmm_core.structures.coefficients.base import CoefficientStructure
 from fastlmm_core.structures.coefficients.boundary import describe_zero_variances, zero_variances
+from fastlmm_core.structures.coefficients.diagonal import Diagonal
 from fastlmm_core.structures.coefficients.factor_loadings import (
     FactorLoadings,
     leading_factors,
@@ -15,6 +17,7 @@ from fastlmm_core.structures.coefficients.factor_loadings import (
     principal_axes,
 )
 from fastlmm_core.structures.coefficients.moments import interior_variances
+from fastlmm_core.structures.coefficients.reduced_rank import CommonFactors
 from fastlmm_core.structures.registry import register_coefficient_structure
 
 # Iterations of the principal factor method for the start, and the least specific part there.
@@ -39,6 +42,16 @@ class FactorAnalytic(FactorLoadings):
     def __init__(self, m: int, **options: Any):
         super().__init__(m, **options)
         self.k = self._factors("k") if m > 1 else min(0, self._factors("k"))
+
+    @property
+    def shared_columns(self) -> int:
+        return self.k
+
+    def parts(self) -> Sequence[tuple[CoefficientStructure, range]]:
+        if self._beyond_elements:
+            return ()
+        common = [(CommonFactors(self.m, d=self.k), range(self.m))] if self.k else []
+        return [*common, *Diagonal(self.m).parts()]
 
     @property
     def n_par(self) -> int:
@@ -104,11 +117,16 @@ class FactorAnalytic(FactorLoadings):
             xtol=1e-15, ftol=1e-15, gtol=1e-15, max_nfev=200,
         ).x  # fmt: skip
 
+    @property
+    def _beyond_elements(self) -> bool:
+        """There are more parameters than elements of T, rotations aside."""
+        return self.n_par > self.m * (self.m + 1) // 2
+
     def null_directions(self, theta: np.ndarray) -> np.ndarray:
         """Rotations; where there are more parameters than elements of T, all that leaves T to first order."""
-        elements = self.m * (self.m + 1) // 2
-        if self.n_theta - elements <= self.k * (self.k - 1) // 2:
+        if not self._beyond_elements:
             return super().null_directions(theta)
+        elements = self.m * (self.m + 1) // 2
         lower = np.tril_indices(self.m)
         flat = self.covariance_jacobian(theta)[:, lower[0], lower[1]]
         return np.linalg.svd(flat, full_matrices=True)[0][:, elements:].T

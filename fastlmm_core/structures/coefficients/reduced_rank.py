@@ -38,6 +38,13 @@ class ReducedRank(FactorLoadings):
         self.d = self.k = self._factors("d")
 
     @property
+    def shared_columns(self) -> int:
+        return self.d
+
+    def parts(self) -> Sequence[tuple[CommonFactors, range]]:
+        return [(CommonFactors(self.m, d=self.d), range(self.m))]
+
+    @property
     def n_par(self) -> int:
         return self.m * self.d - self.d * (self.d - 1) // 2
 
@@ -68,3 +75,17 @@ class ReducedRank(FactorLoadings):
         zero = zero_variances(np.diag(self.covariance(theta)), least)
         words = describe_zero_variances(zero, names)
         return tuple(words + ([] if zero.all() else self._rank_words(theta)))
+
+
+class CommonFactors(ReducedRank):
+    """The factors alone, Lambda = Gamma: where effects beside them cost more than the score of T is worth."""
+
+    @property
+    def width(self) -> int:
+        return self.d
+
+    def parts(self) -> Sequence[tuple[CommonFactors, range]]:
+        return ()
+
+    def loadings(self, theta: np.ndarray) -> np.ndarray:
+        return self.gamma(theta).astype(np.result_type(theta, float))

@@ -88,6 +88,13 @@ class Relationship(Displayed, ABC):
     def multiply(self, V: np.ndarray) -> np.ndarray:
         """A V for V (L, r)."""
 
+    def covariance_among(self, kept: np.ndarray) -> np.ndarray:
+        """A of the levels `kept` alone (k, k)."""
+        unit = np.zeros((self.size, kept.size))
+        unit[kept, np.arange(kept.size)] = 1.0
+        own = np.asarray(self.multiply(unit))[kept]
+        return 0.5 * (own + own.T)
+
     @abstractmethod
     def diagonal(self) -> np.ndarray:
         """A_ii, (L,): one plus the inbreeding coefficient for a pedigree.

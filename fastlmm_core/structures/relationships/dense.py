@@ -119,6 +119,9 @@ class Covariance(Relationship):
     def multiply(self, V: np.ndarray) -> np.ndarray:
         return self.matrix @ V
 
+    def covariance_among(self, kept: np.ndarray) -> np.ndarray:
+        return self.matrix[np.ix_(kept, kept)]
+
     def diagonal(self) -> np.ndarray:
         return np.diag(self.matrix).copy()
 

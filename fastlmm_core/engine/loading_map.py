@@ -1,0 +1,166 @@
+"""F of u = F s: what the equations need of the loadings, C = F' G F, M = F C^-1 F', and sums over levels.
+
+`BlockLoadings` holds where every natural node has a spherical one of its own: the blocks of pairs of nodes
+are multiplied as they stand in G and C. `EntryLoadings` is the general form, in which a coefficient may load
+on several nodes: on what it shares with others, and on its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import scipy.sparse as sp
+
+from fastlmm_core.engine.layout import NodeGroup, Side
+from fastlmm_core.engine.terms import EngineTerm
+from fastlmm_core.kernels.loading_entries import (
+    accumulate_entry_scores,
+    assemble_entries,
+    spread_inverse_entries,
+)
+from fastlmm_core.kernels.loadings import (
+    accumulate_loading_scores,
+    apply_loadings,
+    assemble_loadings,
+    spread_inverse,
+)
+
+
+class BlockLoadings:
+    """F by blocks Lambda of pairs of nodes.
+
+    Parameters
+    ----------
+    groups : sequence of NodeGroup
+        Of the spherical nodes.
+    graph : tuple
+        (below_ptr, below, group) of the nodes of both sides.
+    """
+
+    def __init__(
+        self, groups: Sequence[NodeGroup], graph: tuple[np.ndarray, ...], natural: Side, spherical: Side
+    ):
+        self.graph, self.groups = graph, groups
+        self.natural, self.spherical = natural, spherical
+        self.whole = [own.term for own in groups] == list(range(len(groups)))
+
+    def _blocks(self, loadings: np.ndarray) -> np.ndarray:
+        """Lambda of every group (groups + 2, m, r) from that of every term (K + 2, m, r)."""
+        if self.whole:
+            return loadings
+        m = max((len(own.coefficients) for own in self.groups), default=1)
+        r = max((len(own.scalars) for own in self.groups), default=1)
+        out = np.zeros((len(self.groups) + 2, m, r))
+        out[-2:, 0, 0] = 1.0
+        for g, own in enumerate(self.groups):
+            a, c = own.coefficients, own.scalars
+            out[g, : len(a), : len(c)] = loadings[own.term, a.start : a.stop, c.start : c.stop]
+        return out
+
+    def assemble(self, G: np.ndarray, loadings: np.ndarray, C: np.ndarray) -> None:
+        """C += F' G F, (nnz(C),)."""
+        sides = self.natural.pair, self.spherical.pair
+        assemble_loadings(G, self.graph, *sides, self._blocks(loadings), C)
+
+    def spread_inverse(self, C_inv: np.ndarray, loadings: np.ndarray) -> np.ndarray:
+        """M = F C^-1 F' on the pattern of G (nnz(G),), from C^-1 on that of C."""
+        M = np.zeros(self.natural.indices.size)
+        spread_inverse(C_inv, self.graph, self.natural.pair, self.spherical.pair, self._blocks(loadings), M)
+        return M
+
+    def scores(self, G: np.ndarray, C_inv: np.ndarray, loadings: np.ndarray) -> np.ndarray:
+        """Sum over the levels of the blocks of G F C^-1 (K + 2, m, r): half of d log|C| / d Lambda."""
+        blocks = self._blocks(loadings)
+        W = np.zeros_like(blocks)
+        sides = self.natural.pair, self.spherical.pair
+        accumulate_loading_scores(G, C_inv, self.graph, *sides, blocks, W)
+        if self.whole:
+            return W
+        out = np.zeros_like(loadings)
+        for g, own in enumerate(self.groups):
+            a, c = own.coefficients, own.scalars
+            out[own.term, a.start : a.stop, c.start : c.stop] = W[g, : len(a), : len(c)]
+        return out
+
+    def spread(self, loadings: np.ndarray, B: np.ndarray) -> np.ndarray:
+        """F B (q, k) of B (q', k)."""
+        out = np.empty((self.natural.size, B.shape[1]))
+        starts = self.natural.start, self.spherical.start
+        apply_loadings(self.graph[2], *starts, self._blocks(loadings), B, out)
+        return out
+
+    def gather(self, loadings: np.ndarray, B: np.ndarray) -> np.ndarray:
+        """F' B (q', k) of B (q, k)."""
+        out = np.empty((self.spherical.size, B.shape[1]))
+        turned = np.ascontiguousarray(np.swapaxes(self._blocks(loadings), 1, 2))
+        apply_loadings(self.graph[2], self.spherical.start, self.natural.start, turned, B, out)
+        return out
+
+
+class EntryLoadings:
+    """F by its entries, each a number of the loadings (K + 2, m, r)."""
+
+    def __init__(
+        self, terms: Sequence[EngineTerm], groups: Sequence[NodeGroup], natural: Side, spherical: Side
+    ):
+        self.natural, self.spherical = natural, spherical
+        self.shape = (max(t.m for t in terms), max(t.width for t in terms))
+        rows, columns, places = [], [], []
+        for own in groups:
+            for a in own.coefficients:
+                for c in own.scalars:
+                    rows.append(natural.rows[own.term][:, a])
+                    columns.append(spherical.rows[own.term][:, c])
+                    places.append(np.full(own.n_levels, np.ravel_multi_index((a, c), self.shape)))
+                    places[-1] += own.term * self.shape[0] * self.shape[1]
+        for t, (one, other) in enumerate(
+            ((natural.missing, spherical.missing), (natural.fixed, spherical.fixed))
+        ):
+            rows.append(one)
+            columns.append(other)
+            places.append(np.full(one.size, (len(terms) + t) * self.shape[0] * self.shape[1]))
+        row, column = np.concatenate(rows), np.concatenate(columns)
+        order = np.lexsort((column, row))
+        counts = np.bincount(row, minlength=natural.size)
+        self.indptr = np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
+        self.indices = column[order].astype(np.int64)
+        self.place = np.concatenate(places)[order]
+
+    def _entries(self, loadings: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return self.indptr, self.indices, loadings.ravel()[self.place]
+
+    def _matrix(self, loadings: np.ndarray) -> sp.csr_array:
+        indptr, indices, values = self._entries(loadings)
+        return sp.csr_array((values, indices, indptr), shape=(self.natural.size, self.spherical.size))
+
+    def assemble(self, G: np.ndarray, loadings: np.ndarray, C: np.ndarray) -> None:
+        """As of `BlockLoadings`."""
+        assemble_entries(G, *self._patterns, self._entries(loadings), C)
+
+    def spread_inverse(self, C_inv: np.ndarray, loadings: np.ndarray) -> np.ndarray:
+        """As of `BlockLoadings`."""
+        M = np.empty(self.natural.indices.size)
+        spread_inverse_entries(C_inv, *self._patterns, self._entries(loadings), M)
+        return M
+
+    def scores(self, G: np.ndarray, C_inv: np.ndarray, loadings: np.ndarray) -> np.ndarray:
+        """As of `BlockLoadings`, at the entries of F; zero elsewhere."""
+        W = np.zeros_like(loadings)
+        accumulate_entry_scores(G, C_inv, *self._patterns, self._entries(loadings), self.place, W.ravel())
+        return W
+
+    def spread(self, loadings: np.ndarray, B: np.ndarray) -> np.ndarray:
+        """F B (q, k) of B (q', k)."""
+        return np.asarray(self._matrix(loadings) @ B)
+
+    def gather(self, loadings: np.ndarray, B: np.ndarray) -> np.ndarray:
+        """F' B (q', k) of B (q, k)."""
+        return np.asarray(self._matrix(loadings).T @ B)
+
+    @property
+    def _patterns(self) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+        """Of G and of C."""
+        return (
+            (self.natural.indptr, self.natural.indices), (self.spherical.indptr, self.spherical.indices),
+        )  # fmt: skip

@@ -1,0 +1,71 @@
+"""C = F' G F and what is read from C^-1 by the entries of a sparse F (q, q').
+
+The general form beside `loadings`, where a natural scalar may stand for several spherical ones of different
+nodes. F comes by rows as (indptr, indices, values); G and C are lower triangles by columns, and a place in C
+is searched for: an entry of G costs as many searches as F has pairs of entries in its row and its column.
+"""
+
+from __future__ import annotations
+
+from fastlmm_core.kernels.compile import kernel
+from fastlmm_core.kernels.loadings import find_entry
+
+
+@kernel
+def place_of(pattern, a, b):
+    """Place of the pair of spherical scalars a and b, in either order, in the pattern of C."""
+    return find_entry(pattern[0], pattern[1], max(a, b), min(a, b))
+
+
+@kernel
+def assemble_entries(G, natural, spherical, F, C):
+    """C += F' G F, (nnz(C),)."""
+    G_ptr, G_row = natural
+    F_ptr, F_col, F_value = F
+    for j in range(G_ptr.size - 1):
+        for p in range(G_ptr[j], G_ptr[j + 1]):
+            g = G[p]
+            if g == 0.0:
+                continue
+            i = G_row[p]
+            for s in range(F_ptr[i], F_ptr[i + 1]):
+                for t in range(F_ptr[j], F_ptr[j + 1]):
+                    a, b = F_col[s], F_col[t]
+                    if i == j and a < b:
+                        continue
+                    twice = 2.0 if i != j and a == b else 1.0
+                    C[place_of(spherical, a, b)] += twice * g * F_value[s] * F_value[t]
+
+
+@kernel
+def spread_inverse_entries(C_inv, natural, spherical, F, M):
+    """M = F C^-1 F' on the pattern of G, (nnz(G),), from C^-1 on that of C."""
+    G_ptr, G_row = natural
+    F_ptr, F_col, F_value = F
+    for j in range(G_ptr.size - 1):
+        for p in range(G_ptr[j], G_ptr[j + 1]):
+            i = G_row[p]
+            total = 0.0
+            for s in range(F_ptr[i], F_ptr[i + 1]):
+                for t in range(F_ptr[j], F_ptr[j + 1]):
+                    total += F_value[s] * F_value[t] * C_inv[place_of(spherical, F_col[s], F_col[t])]
+            M[p] = total
+
+
+@kernel
+def accumulate_entry_scores(G, C_inv, natural, spherical, F, place, W):
+    """W[place[s]] += (G F C^-1) at entry s of F, with `place` (nnz(F),) in the flat loadings W."""
+    G_ptr, G_row = natural
+    F_ptr, F_col, F_value = F
+    for j in range(G_ptr.size - 1):
+        for p in range(G_ptr[j], G_ptr[j + 1]):
+            g = G[p]
+            if g == 0.0:
+                continue
+            i = G_row[p]
+            for s in range(F_ptr[i], F_ptr[i + 1]):
+                for t in range(F_ptr[j], F_ptr[j + 1]):
+                    value = g * C_inv[place_of(spherical, F_col[s], F_col[t])]
+                    W[place[s]] += value * F_value[t]
+                    if i != j:
+                        W[place[t]] += value * F_value[s]

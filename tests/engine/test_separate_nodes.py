@@ -1,0 +1,140 @@
+"""Coefficients with nodes of their own, and searches without effects that no row tells anything of.
+
+The oracle is V, written out: lines in environments of which each has only some, related by a dense G.
+"""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fastlmm_core import lmm, prepare
+from fastlmm_core.engine.fitting import fit_structures
+from fastlmm_core.engine.terms import EngineTerm
+
+N_LINES, N_ENVIRONMENTS = 24, 4
+RELATED = ["diag", "homdiag", "fa", "rr"]
+TERMS = {
+    "diag": "diag(0 + env | vm(gen, G))",
+    "homdiag": "homdiag(0 + env | vm(gen, G))",
+    "fa": "fa(0 + env | vm(gen, G), k=1)",
+    "rr": "rr(0 + env | vm(gen, G), d=1)",
+    "us": "us(0 + env | vm(gen, G))",
+    "one": "(1 | vm(gen, G))",
+}
+
+
+@pytest.fixture(scope="module")
+def relationship():
+    root = np.random.default_rng(5).normal(size=(N_LINES, 40))
+    names = [f"L{k:02d}" for k in range(N_LINES)]
+    return pd.DataFrame(root @ root.T / 40.0, index=names, columns=names)
+
+
+@pytest.fixture(scope="module")
+def trials(relationship):
+    """Two plots of 15 lines in each environment; three lines in none."""
+    rng = np.random.default_rng(8)
+    half = np.linalg.cholesky(relationship.to_numpy())
+    common, own = half @ rng.normal(size=N_LINES), half @ rng.normal(size=(N_LINES, N_ENVIRONMENTS))
+    value = np.outer(common, [1.0, 0.7, 1.3, 0.9]) + 0.7 * own
+    rows = []
+    for e in range(N_ENVIRONMENTS):
+        for g in rng.choice(N_LINES - 3, 15, replace=False):
+            rows += [(f"e{e}", f"L{g:02d}", 3.0 + 0.5 * e + value[g, e] + rng.normal()) for _ in range(2)]
+    return pd.DataFrame(rows, columns=["env", "gen", "y"]).assign(
+        blk=lambda t: [f"b{k % 6}" for k in t.index]
+    )
+
+
+def oracle(fit, trials, G):
+    """Deviance, predictions and their error variances (L, m) from V at the estimates."""
+    solved = fit.solved
+    T, block = solved.covariance(0), float(solved.covariance(1)[0, 0])
+    gen = trials["gen"].str[1:].astype(int).to_numpy()
+    env = trials["env"].str[1:].astype(int).to_numpy()
+    columns = env if T.shape[0] > 1 else np.zeros(len(env), int)
+    X = np.eye(N_ENVIRONMENTS)[env]
+    blk = pd.get_dummies(trials["blk"]).to_numpy(float)
+    V = T[np.ix_(columns, columns)] * G[np.ix_(gen, gen)] + block * blk @ blk.T
+    V += np.diag(solved.residual_sd**2)
+    inverse = np.linalg.inv(V)
+    information = X.T @ inverse @ X
+    P = inverse - inverse @ X @ np.linalg.solve(information, X.T @ inverse)
+    y = trials["y"].to_numpy()
+    n, p = X.shape
+    deviance = np.linalg.slogdet(V)[1] + y @ P @ y + (n - p * fit.reml) * np.log(2.0 * np.pi)
+    if fit.reml:  # of the columns of the fit, which has an intercept
+        used = np.column_stack([np.ones(n), X[:, 1:]])
+        deviance += np.linalg.slogdet(used.T @ inverse @ used)[1]
+    effects, errors = np.empty((N_LINES, T.shape[0])), np.empty((N_LINES, T.shape[0]))
+    for a in range(T.shape[0]):
+        C = T[a, columns] * G[:, gen]
+        effects[:, a] = C @ P @ y
+        errors[:, a] = T[a, a] * np.diag(G) - np.einsum("ij,jk,ik->i", C, P, C)
+    return deviance, effects, errors
+
+
+def fitted(kind, trials, relationship, **options):
+    formula = f"y ~ env + {TERMS[kind]} + (1 | blk)"
+    return lmm(formula, trials, relationships={"G": relationship}, residual="units | env", **options)
+
+
+@pytest.mark.filterwarnings("ignore::fastlmm_core.errors.SingularFitWarning")
+@pytest.mark.parametrize("reml", [True, False])
+@pytest.mark.parametrize("kind", list(TERMS))
+def test_figures_are_those_of_V(kind, reml, trials, relationship):
+    fit = fitted(kind, trials, relationship, reml=reml)
+    G = relationship.to_numpy()
+    deviance, effects, errors = oracle(fit, trials, G)
+    assert fit.criterion == pytest.approx(deviance, abs=1e-7)
+    np.testing.assert_allclose(fit.solved.random_effects(0), effects, atol=1e-7)
+    np.testing.assert_allclose(fit.solved.prediction_error(0), errors, atol=1e-7)
+
+
+@pytest.mark.filterwarnings("ignore::fastlmm_core.errors.SingularFitWarning")
+@pytest.mark.parametrize("kind", ["diag", "fa", "rr", "us", "one"])
+def test_the_search_leaves_out_what_no_row_tells_of(kind, trials, relationship):
+    """The same optimum as with all levels in one node each, from equations that are smaller."""
+    formula = f"y ~ env + {TERMS[kind]} + (1 | blk)"
+    whole = prepare(formula, trials, relationships={"G": relationship}, residual="units | env").equations
+    assert whole.observed is not None
+    assert whole.observed.spherical.size < whole.spherical.size
+    assert whole.observed.n_theta == whole.n_theta
+    fit = fitted(kind, trials, relationship)
+    everything = prepare(formula, trials, relationships={"G": relationship}, residual="units | env")
+    everything.equations.__dict__["observed"] = None
+    other = everything.fit()
+    assert fit.criterion == pytest.approx(other.criterion, abs=1e-7)
+    np.testing.assert_allclose(fit.solved.covariance(0), other.solved.covariance(0), atol=2e-4)
+    np.testing.assert_allclose(fit.blups()["se"], other.blups()["se"], atol=2e-5)
+
+
+@pytest.mark.filterwarnings("ignore::fastlmm_core.errors.SingularFitWarning")
+@pytest.mark.parametrize("kind", RELATED)
+def test_nodes_of_each_coefficient_make_less_fill(kind, trials, relationship, monkeypatch):
+    formula = f"y ~ env + {TERMS[kind]} + (1 | blk)"
+    apart = prepare(formula, trials, relationships={"G": relationship})
+    monkeypatch.setattr(EngineTerm, "separate", False)
+    together = prepare(formula, trials, relationships={"G": relationship})
+    assert apart.factor.nnz < 0.7 * together.factor.nnz
+    for prepared in (apart, together):
+        prepared.equations.__dict__["observed"] = None
+    monkeypatch.undo()
+    one, other = apart.fit(), together.fit()
+    assert one.criterion == pytest.approx(other.criterion, abs=1e-7)
+    own, second = one.fixed_effects("satterthwaite"), other.fixed_effects("satterthwaite")
+    np.testing.assert_allclose(own["se"], second["se"], rtol=1e-4)
+
+
+def test_coefficients_that_meet_in_a_row_stay_together(trials, relationship):
+    with_slope = trials.assign(x=np.linspace(-1.0, 1.0, len(trials)))
+    prepared = prepare("y ~ env + diag(1 + x | vm(gen, G))", with_slope, relationships={"G": relationship})
+    assert not prepared.equations.terms[0].separate
+
+
+def test_unrelated_levels_have_nodes_of_their_own_too(trials):
+    """A line meets the blocks of an environment with the effect of that environment alone."""
+    prepared = prepare("y ~ env + diag(0 + env | gen) + (1 | blk)", trials, residual="units | env")
+    assert prepared.equations.terms[0].separate
+    e = prepared.equations
+    assert fit_structures(e, prepared.factor, trials["y"].to_numpy() - trials["y"].mean()).certified
