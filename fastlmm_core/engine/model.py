@@ -31,12 +31,13 @@ def build_model(design: Any, *, fixed_last: bool) -> StructuredEquations:
     """The equations of a design with any structures."""
     G, rotated = dense_relationship(design), None
     if G is not None:
-        rotated = rotate_term(design, G, coefficient_matrices(design.random[0], design.n)[0])
+        rotated = rotate_term(design, G, coefficient_matrices(design.random[0], design.n))
     if rotated is not None:
-        ones = IndependentResiduals(np.ones(design.n), np.zeros(design.n, np.int64), (None,))
-        ones.log_weights = rotated.log_weights
+        residual = engine_residual(design, np.ones(design.n))
+        assert isinstance(residual, IndependentResiduals)
+        residual.log_weights = rotated.log_weights
         return build_structured_equations(
-            design.X, [rotated.term], ones, has_intercept=design.has_intercept, fixed_last=fixed_last,
+            design.X, [rotated.term], residual, has_intercept=design.has_intercept, fixed_last=fixed_last,
             rotation=rotated.rotation,
         )  # fmt: skip
     terms = [engine_term(term, design.n, reduced=not fixed_last) for term in design.random]
@@ -119,11 +120,12 @@ def level_structure(relation: Any) -> tuple[LevelStructure | None, np.ndarray | 
     return (factors[0] if len(factors) == 1 else KroneckerLevels(factors)), whole
 
 
-def engine_residual(design: Any) -> ResidualStructure:
-    """The residual of a design as the engine takes it."""
+def engine_residual(design: Any, weights: np.ndarray | None = None) -> ResidualStructure:
+    """The residual of a design as the engine takes it, with its weights or these (n,)."""
     spec = design.residual
     n = design.n
-    weights = np.ones(n) if design.weights is None else np.asarray(design.weights, float)
+    if weights is None:
+        weights = np.ones(n) if design.weights is None else np.asarray(design.weights, float)
     codes, levels = np.zeros(n, np.int64), (None,)
     if spec.by is not None:
         _, levels, codes = spec.by

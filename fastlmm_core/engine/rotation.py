@@ -1,17 +1,22 @@
-"""One random term over a dense relationship with equal weights of its levels: an orthogonal change of basis.
+"""One random term over a dense relationship in a balanced design: an orthogonal change of basis.
 
-The rows of a level l, with weights w_i of the same sum s in every level, are reflected so that one of them
-holds sum_i w_i y_i / sqrt(s) and the others what varies within the level; then the L rows that stand for the
-levels are rotated by the eigenvectors of G = U diag(d) U'.  In the new rows, and with u = U sqrt(d) v:
+Every row belongs to one coefficient of a level, such as its effect in an environment. The rows of a cell, a
+level l in environment e, with weights w_i whose sum s_e is the same in all levels, are reflected so that one
+of them holds sum_i w_i y_i / sqrt(s_e) and the others what varies within the cell; then the L rows of an
+environment that stand for its cells are rotated by the eigenvectors of G = U diag(d) U'.  In the new rows,
+and with u_e = U sqrt(d) v_e:
 
-    y* = H y,   X* = H W^(1/2) X,   Z* = sqrt(s) sqrt(d) on one row of each v,   e* ~ N(0, sigma2 I)
+    y* = H y,   X* = H W^(1/2) X,   Z*_e = sqrt(s_e) sqrt(d) on one row of each v_e,   e* ~ N(0, R)
 
-These are the same equations in another basis: C has a diagonal where the clique of the levels was, and an
-evaluation takes O(n p) (Lippert et al. 2011, Nature Methods 8, 833-835, without repeated records).
+for a residual variance that may differ between environments.  These are the same equations in another basis:
+C has a block of the coefficients of each level where the clique of all was, and an evaluation takes O(n p)
+(Lippert et al. 2011, Nature Methods 8, 833-835, without repeated records; Thompson 1977, Biometrics 33,
+497-504, for several traits).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +26,7 @@ from scipy.linalg import eigh
 
 from fastlmm_core.engine.terms import EngineTerm, coefficient_structure
 
-# Levels below which the clique is as fast.
+# Related effects below which their clique is as fast.
 LEAST_LEVELS = 200
 # Fixed columns up to which X* is worth being dense, and numbers that it may hold.
 MOST_COLUMNS = 100
@@ -38,10 +43,10 @@ class RowRotation:
     ----------
     root : (n,) float64
         Roots of the weights.
-    reflector : (L, n) csr_array
-        Row l holds v_l, with I - v_l v_l' the reflection of the rows of level l.
-    first : (L,) int64
-        The row that stands for each level.
+    reflector : (m L, n) csr_array
+        A row v of each cell, with I - v v' the reflection of its rows.
+    first : (m, L) int64
+        The row that stands for each cell.
     vectors : (L, L) float64
         U.
     """
@@ -55,13 +60,18 @@ class RowRotation:
         """H W^(1/2) B for B (n,) or (n, k)."""
         scaled = (B.T * self.root).T
         out = scaled - self.reflector.T @ (self.reflector @ scaled)
-        out[self.first] = self.vectors.T @ out[self.first]
+        out[self.first] = self._turned(self.vectors.T, out[self.first])
         return np.asarray(out)
+
+    @staticmethod
+    def _turned(vectors: np.ndarray, B: np.ndarray) -> np.ndarray:
+        """The rows of B (m, L) or (m, L, k) of every environment turned."""
+        return np.asarray(B @ vectors.T if B.ndim == 2 else vectors @ B)
 
     def backward(self, B: np.ndarray) -> np.ndarray:
         """W^(-1/2) H' B."""
         turned = B.copy()
-        turned[self.first] = self.vectors @ B[self.first]
+        turned[self.first] = self._turned(self.vectors, B[self.first])
         turned = turned - self.reflector.T @ (self.reflector @ turned)
         return np.asarray((turned.T / self.root).T)
 
@@ -79,45 +89,74 @@ class RotatedTerm:
     log_weights: float
 
 
-def rotate_term(design: Any, G: np.ndarray, Z: sp.csr_array) -> RotatedTerm | None:
+def rotate_term(design: Any, G: np.ndarray, Z: Sequence[sp.csr_array]) -> RotatedTerm | None:
     """The only random term of a design in its eigenbasis; None where that is another model or no gain.
 
     Parameters
     ----------
     G : (L, L) float64
         As `dense_relationship` gives it.
-    Z : (n, L) csr_array
-        Incidence of its coefficient.
+    Z : sequence of (n, L) csr_array
+        Incidence of its m coefficients.
     """
-    n, L = design.n, G.shape[0]
-    if L < LEAST_LEVELS or design.X.shape[1] > MOST_COLUMNS or n * design.X.shape[1] > MOST_NUMBERS:
+    n, L, m = design.n, G.shape[0], len(Z)
+    if m * L < LEAST_LEVELS or design.X.shape[1] > MOST_COLUMNS or n * design.X.shape[1] > MOST_NUMBERS:
         return None
-    if Z.nnz != n or not np.all(np.diff(Z.indptr) == 1) or not np.all(Z.data == 1.0):
+    cells = _cells(Z)
+    if cells is None or not _one_residual(design.residual, cells // L):
         return None
     w = np.ones(n) if design.weights is None else np.asarray(design.weights, float)
-    codes = Z.indices.astype(np.int64)
-    sums = np.bincount(codes, w, minlength=L)
-    least, most = float(np.min(sums)), float(np.max(sums))
-    if least <= 0.0 or most - least > EQUAL * most:
+    sums = np.bincount(cells, w, minlength=m * L)
+    by_coefficient = sums.reshape(m, L)
+    least, most = by_coefficient.min(axis=1), by_coefficient.max(axis=1)
+    if np.any(least <= 0.0) or np.any(most - least > EQUAL * most):
         return None
     values, vectors = eigh(G, driver="evd", check_finite=False)
     root = np.sqrt(np.maximum(values, 0.0))
-    first = np.full(L, n)
-    np.minimum.at(first, codes, np.arange(n))
-    rotation = RowRotation(np.sqrt(w), _reflector(np.sqrt(w / sums[codes]), codes, first), first, vectors)
-    inside = sp.csr_array((np.sqrt(sums[0]) * root, (first, np.arange(L))), shape=(n, L))
-    term = EngineTerm(coefficient_structure(design.random[0]), None, (inside,), np.eye(1), vectors * root)
-    return RotatedTerm(term, rotation, float(np.sum(np.log(w))))
+    first = np.full(m * L, n)
+    np.minimum.at(first, cells, np.arange(n))
+    reflector = _reflector(np.sqrt(w / sums[cells]), cells, first)
+    first = first.reshape(m, L)
+    inside = tuple(
+        sp.csr_array((np.sqrt(own[0]) * root, (rows, np.arange(L))), shape=(n, L))
+        for own, rows in zip(by_coefficient, first, strict=True)
+    )
+    term = EngineTerm(coefficient_structure(design.random[0]), None, inside, np.eye(m), vectors * root)
+    return RotatedTerm(term, RowRotation(np.sqrt(w), reflector, first, vectors), float(np.sum(np.log(w))))
+
+
+def _cells(Z: Sequence[sp.csr_array]) -> np.ndarray | None:
+    """Cell a L + l of every row (n,), of level l in coefficient a; None where a row is not of one cell."""
+    n, L = Z[0].shape
+    if sum(M.nnz for M in Z) != n:
+        return None
+    cells = np.full(n, -1, np.int64)
+    for a, M in enumerate(Z):
+        counts = np.diff(M.indptr)
+        if np.any(counts > 1) or not np.all(M.data == 1.0):
+            return None
+        cells[counts == 1] = a * L + M.indices
+    return cells if np.all(cells >= 0) else None
+
+
+def _one_residual(residual: Any, coefficient: np.ndarray) -> bool:
+    """Whether the rows of every coefficient (n,) share a residual variance."""
+    if residual.kind != "units":
+        return False
+    if residual.by is None:
+        return True
+    group = np.asarray(residual.by[2], np.int64)
+    first = np.full(int(coefficient.max()) + 1, -1)
+    first[coefficient] = group
+    return bool(np.all(first[coefficient] == group))
 
 
 def dense_relationship(design: Any) -> np.ndarray | None:
-    """G (L, L) of a model with one random term of one coefficient over it, and one residual variance."""
-    if len(design.random) != 1 or design.residual.kind != "units" or design.residual.by is not None:
+    """G (L, L) of a model with one random term over it and independent residuals."""
+    if len(design.random) != 1 or design.residual.kind != "units":
         return None
     term = design.random[0]
-    if term.is_spline or term.relation is None or len(term.columns) != 1:
-        return None
-    if coefficient_structure(term).n_theta != 1:
+    if term.is_spline or term.relation is None:
         return None
     factors = term.relation.factors
     if len(factors) != 1 or factors[0].kind != "vm" or factors[0].relationship.root() is not None:

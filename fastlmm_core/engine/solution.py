@@ -218,7 +218,7 @@ class StructuredSolution(FactorizedModel):
         e = self.equations
         term = e.terms[k]
         if e.rotation is not None:
-            return self._rotated_error(k, float(loadings[0, 0]))
+            return self._rotated_error(k, loadings, rows)
         d, r = rows.shape
         unit = np.zeros((e.spherical.size, d * r))
         unit[rows.ravel(), np.arange(d * r)] = 1.0
@@ -227,15 +227,20 @@ class StructuredSolution(FactorizedModel):
         half = (term.root @ block.reshape(d, -1)).reshape(-1, r, d, r)
         return np.einsum("lces,le,ac,bs->lab", half, term.root, loadings, loadings, optimize=True)
 
-    def _rotated_error(self, k: int, loading: float) -> np.ndarray:
-        """The same where C is diagonal but for the fixed columns."""
-        e = self.equations
-        root, rows = e.terms[k].root, e.spherical.rows[k][:, 0]
-        assert root is not None
-        square = self.point.G[e.natural.indptr[e.natural.rows[k][:, 0]]]
-        own = root**2 @ (1.0 / (loading**2 * square + 1.0))
-        shared = np.sum((root @ self._fixed_half[rows]) ** 2, axis=1)
-        return (loading**2 * (own + shared))[:, None, None]
+    def _rotated_error(self, k: int, loadings: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """The same where the levels of C have blocks of their own, but for the fixed columns."""
+        e, point = self.equations, self.point
+        term, every = e.terms[k], e.spherical.rows[k]
+        assert term.root is not None
+        Lambda, square = (
+            point.loadings[k, : term.m, : term.width],
+            point.G[e.natural.indptr[e.natural.rows[k]]],
+        )
+        own = np.linalg.inv(np.einsum("la,ac,ad->lcd", square, Lambda, Lambda) + np.eye(term.width))
+        at = np.searchsorted(every[0], rows[0])
+        own = loadings @ own[:, at[:, None], at] @ loadings.T
+        part = np.einsum("ld,dap->lap", term.root, np.matmul(loadings, self._fixed_half[rows]))
+        return np.tensordot(term.root**2, own, axes=1) + part @ np.swapaxes(part, 1, 2)
 
     def solve_fixed(self, K: np.ndarray) -> tuple[FixedRows, np.ndarray]:
         """For inside rows K (r, p): what inference needs of them, and Phi K' (p, r), inside scale."""

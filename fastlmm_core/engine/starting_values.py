@@ -47,10 +47,12 @@ def moment_covariance(
         estimate.append(np.divide(own.T @ residual, square, out=np.zeros_like(square), where=square > 0))
         weight.append(square)
     u, w = np.array(estimate), np.array(weight)
-    seen = w > 0
-    together = (seen.astype(float) @ seen.T).clip(min=1.0)
-    T = (u * seen) @ (u * seen).T / together
-    noise = np.where(seen, 0.5 / np.where(seen, w, 1.0), 0.0).sum(axis=1) / seen.sum(axis=1).clip(min=1)
+    # directions of a relationship that hardly vary tell little, and count as they do
+    share = np.sqrt(w) if term.root is not None else (w > 0).astype(float)
+    together = share @ share.T
+    together[together == 0.0] = 1.0
+    T = (u * share) @ (u * share).T / together
+    noise = np.where(w > 0, 0.5 * share**2 / np.where(w > 0, w, 1.0), 0.0).sum(axis=1) / np.diag(together)
     unit = term.column_scale
     noise = noise if term.response_square is None else noise * term.response_square
     variance = np.clip((np.diag(T) - noise) * unit, SMALLEST, LARGEST) / unit

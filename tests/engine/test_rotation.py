@@ -149,7 +149,7 @@ def test_rows_turn_and_return():
     sums = np.bincount(codes, w)
     first = np.array([0, 1, 3])
     vectors = np.linalg.qr(rng.normal(size=(3, 3)))[0]
-    turn = RowRotation(np.sqrt(w), _reflector(np.sqrt(w / sums[codes]), codes, first), first, vectors)
+    turn = RowRotation(np.sqrt(w), _reflector(np.sqrt(w / sums[codes]), codes, first), first[None], vectors)
     H = turn.forward(np.eye(6)) / np.sqrt(w)
     np.testing.assert_allclose(H @ H.T, np.eye(6), atol=1e-14)
     B = rng.normal(size=(6, 2))
@@ -159,3 +159,113 @@ def test_rows_turn_and_return():
     wanted = np.zeros((6, 3))
     wanted[first] = vectors.T * np.sqrt(sums)
     np.testing.assert_allclose(turn.forward(Z), wanted, atol=1e-14)
+
+
+ENVIRONMENTS = ["e0", "e1", "e2"]
+BY_ENVIRONMENT = {
+    "us": ("us(0 + env | vm(line, G))", "units | env"),
+    "diag": ("diag(0 + env | vm(line, G))", "units"),
+    "cs": ("cs(0 + env | vm(line, G))", "units | env"),
+    "fa": ("fa(0 + env | vm(line, G), k=1)", "units | env"),
+    "rr": ("rr(0 + env | vm(line, G), d=1)", "units | env"),
+}
+
+
+@pytest.fixture(scope="module")
+def environments(data):
+    """Every line once in one environment and twice in two, with weights whose sums are equal there."""
+    _, G = data
+    rng = np.random.default_rng(3)
+    half = np.linalg.cholesky(G.to_numpy())
+    T = np.array([[1.0, 0.6, 0.3], [0.6, 1.4, 0.5], [0.3, 0.5, 0.8]])
+    u = half @ rng.normal(size=(L, 3)) @ np.linalg.cholesky(T).T
+    parts = []
+    for e, (name, records) in enumerate(zip(ENVIRONMENTS, (1, 2, 2), strict=True)):
+        line = np.repeat(np.arange(L), records)
+        w = np.tile([1.0] if records == 1 else [0.5, 1.5], L)
+        y = 5.0 + e + u[line, e] + (0.5 + 0.3 * e) * rng.normal(size=line.size) / np.sqrt(w)
+        parts.append(pd.DataFrame({"line": G.index.to_numpy()[line], "env": name, "w": w, "y": y}))
+    table = pd.concat(parts).sample(frac=1.0, random_state=1, ignore_index=True)
+    return table.assign(x=rng.normal(size=len(table))), G
+
+
+def both(environments, monkeypatch, kind, **options):
+    table, G = environments
+    term, residual = BY_ENVIRONMENT[kind]
+    model = (f"y ~ env + x + {term}", table)
+    rotated = lmm(*model, relationships={"G": G}, residual=residual, **options)
+    with monkeypatch.context() as patch:
+        patch.setattr(rotation, "LEAST_LEVELS", 10**9)
+        clique = lmm(*model, relationships={"G": G}, residual=residual, **options)
+    assert rotated.solved.equations.rotation is not None and clique.solved.equations.rotation is None
+    return rotated, clique
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [("us", {"weights": "w"}), ("us", {"reml": False}), ("diag", {}), ("cs", {}), ("fa", {}), ("rr", {})],
+)
+def test_environments_share_the_basis(environments, monkeypatch, kind, options):
+    """A covariance of environments over the lines, with a residual variance of each."""
+    rotated, clique = both(environments, monkeypatch, kind, **options)
+    assert rotated.criterion == pytest.approx(clique.criterion, abs=1e-6)
+    one, other = rotated.solved, clique.solved
+    np.testing.assert_allclose(one.covariance(0), other.covariance(0), rtol=2e-3, atol=2e-5)
+    np.testing.assert_allclose(one.residual_sd, other.residual_sd, rtol=1e-4)
+    for name in ("fitted", "residuals"):
+        np.testing.assert_allclose(getattr(rotated, name), getattr(clique, name), atol=1e-4)
+    np.testing.assert_allclose(one.random_effects(0), other.random_effects(0), atol=1e-4)
+    np.testing.assert_allclose(one.prediction_error(0), other.prediction_error(0), rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(
+        one.conditional_variance(0), other.conditional_variance(0), rtol=1e-3, atol=1e-6
+    )
+    ddf = "satterthwaite" if options.get("reml", True) else "asymptotic"
+    for column in ("estimate", "se"):
+        own, second = rotated.fixed_effects(ddf)[column], clique.fixed_effects(ddf)[column]
+        np.testing.assert_allclose(own, second, rtol=1e-4, atol=1e-7)
+    new = environments[0].head(5)
+    first, second = (fit.predict(new, se=True) for fit in (rotated, clique))
+    for column in ("prediction", "se"):
+        np.testing.assert_allclose(first[column], second[column], rtol=1e-3)
+
+
+def test_kenward_roger_in_both_bases(environments, monkeypatch):
+    rotated, clique = both(environments, monkeypatch, "us")
+    for column in ("se", "df"):
+        own, other = (fit.fixed_effects("kenward-roger")[column] for fit in (rotated, clique))
+        np.testing.assert_allclose(own, other, rtol=1e-4)
+
+
+def test_environments_against_generalized_least_squares(environments):
+    """Criterion, coefficients, predictions and their errors from V at the estimates."""
+    table, G = environments
+    term, residual = BY_ENVIRONMENT["us"]
+    fit = lmm(f"y ~ env + x + {term}", table, weights="w", relationships={"G": G}, residual=residual)
+    assert fit.solved.equations.rotation is not None
+    T = fit.solved.covariance(0)
+    at = pd.Index(G.index).get_indexer(table["line"])
+    env = table["env"].str[1:].astype(int).to_numpy()
+    V = T[np.ix_(env, env)] * G.to_numpy()[np.ix_(at, at)] + np.diag(fit.solved.residual_sd**2)
+    X = np.column_stack([np.ones(len(table)), env == 1, env == 2, table["x"]]).astype(float)
+    V_inv, y = np.linalg.inv(V), table["y"].to_numpy()
+    phi = np.linalg.inv(X.T @ V_inv @ X)
+    P = V_inv - V_inv @ X @ phi @ X.T @ V_inv
+    logs = np.linalg.slogdet(V)[1] - np.linalg.slogdet(phi)[1]
+    expected = logs + y @ P @ y + (len(y) - 4) * np.log(2.0 * np.pi)
+    assert fit.criterion == pytest.approx(expected, abs=1e-6)
+    np.testing.assert_allclose(fit.beta, phi @ X.T @ V_inv @ y, rtol=1e-7)
+    for a in range(3):
+        C = T[a, env] * G.to_numpy()[:, at]
+        np.testing.assert_allclose(fit.solved.random_effects(0)[:, a], C @ P @ y, atol=1e-7)
+        pev = T[a, a] * np.diag(G) - np.einsum("ij,jk,ik->i", C, P, C)
+        np.testing.assert_allclose(fit.solved.prediction_error(0)[:, a], pev, rtol=1e-6)
+
+
+def test_a_missing_cell_is_another_model(environments):
+    table, G = environments
+    cell = (table["line"] == G.index[4]) & (table["env"] == "e1")
+    model = "y ~ env + us(0 + env | vm(line, G))"
+    assert prepare(model, table[~cell], relationships={"G": G}).equations.rotation is None
+    crossed = table.assign(half=np.arange(len(table)) % 2)
+    other = prepare(model, crossed, relationships={"G": G}, residual="units | half")
+    assert other.equations.rotation is None
