@@ -48,8 +48,10 @@ LARGEST_BESIDE_ONE = 10.0
 # Newton steps with exact second derivatives after a search that stalled, and the longest of them.
 POLISHING_STEPS = 6
 LONGEST_POLISHING_STEP = 0.3
-# Decrement that is small enough where second derivatives are differences: four gradients for every parameter.
-ENOUGH = 1e-9
+# Decrement that is small enough where second derivatives are differences, four gradients for every parameter,
+# of more than so many parameters.
+ENOUGH = 1e-6
+FEW_PARAMETERS = 15
 # Starts of a factor-analytic or reduced-rank model beside the moments.
 MORE_STARTS = 2
 # The same of a small one, where a search takes milliseconds and few levels tell the factors apart.
@@ -259,8 +261,8 @@ def _polished(criterion: Criterion, found: StructuredOptimum) -> StructuredOptim
     e, factor = criterion.equations, criterion.factor
     theta, point = found.theta, found.point
     at = np.flatnonzero(found.free & ~((e.lower_bounds == 0.0) & (theta == 0.0)))
-    exact = dense_pays(e, at.size, factor.flops)
-    if not at.size or (not exact and found.end.decrement <= ENOUGH):
+    cheap = at.size <= FEW_PARAMETERS or dense_pays(e, at.size, factor.flops)
+    if not at.size or (not cheap and found.end.decrement <= ENOUGH):
         return found
     gradient = gradient_at(e, factor, point)[0][at]
     moving = np.isin(np.arange(theta.size), at)

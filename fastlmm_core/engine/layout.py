@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
+from scipy.sparse.csgraph import connected_components
 
 from fastlmm_core.engine.terms import EngineTerm
 from fastlmm_core.kernels.cliques import join_cliques
@@ -20,6 +21,8 @@ from fastlmm_core.structures.residuals.base import ResidualStructure
 
 # Share of its entries from which a precision of levels joins all of them.
 CLIQUE = 0.9
+# Levels that those of a block of a precision have to be on average, for the block to be a node in the order.
+LARGE_BLOCK = 30
 # Entries of C that always fit; bytes that one takes in pattern, products and places in the factor.
 FEW_ENTRIES = 5_000_000
 ENTRY_BYTES = 24
@@ -196,7 +199,7 @@ def node_pattern(
         for own, first in zip(nodes.groups, nodes.first, strict=False):
             levels = terms[own.term].levels
             for piece in () if levels is None else levels.pieces:
-                if not _joins_all(piece):
+                if not full_blocks(piece):
                     pairs.append(_below_diagonal(piece, int(first)))
         pairs += _shared_pairs(nodes)
     i, j = (np.concatenate(own) for own in zip(*pairs, strict=True))
@@ -215,13 +218,27 @@ def prior_cliques(nodes: Nodes, terms: Sequence[EngineTerm]) -> list[np.ndarray]
     out = []
     for own, first in zip(nodes.groups, nodes.first, strict=False):
         levels = terms[own.term].levels
-        if levels is not None and any(_joins_all(piece) for piece in levels.pieces):
-            out.append(np.arange(first, first + own.n_levels))
+        for piece in () if levels is None else levels.pieces:
+            blocks = full_blocks(piece)
+            if blocks:
+                out += [first + block for block in blocks]
+                break  # what belongs to one clique belongs to no other
     return out
 
 
-def _joins_all(piece: sp.csc_array) -> bool:
-    return bool(piece.nnz > CLIQUE * piece.shape[0] ** 2)
+def full_blocks(piece: sp.csc_array) -> list[np.ndarray]:
+    """Levels of the full blocks of a precision, where it is nothing but some of them; else none."""
+    L = piece.shape[0]
+    if piece.nnz > CLIQUE * L**2:
+        return [np.arange(L)]
+    if piece.nnz < LARGE_BLOCK * L:
+        return []
+    count, label = connected_components(piece, directed=False)
+    sizes, entries = np.bincount(label), np.bincount(label, np.diff(piece.indptr))
+    if np.any(entries <= CLIQUE * sizes**2):
+        return []
+    order = np.argsort(label, kind="stable")
+    return [np.sort(own) for own in np.split(order, np.cumsum(sizes)[:-1])] if count else []
 
 
 def _shared_pairs(nodes: Nodes) -> list[tuple[np.ndarray, np.ndarray]]:

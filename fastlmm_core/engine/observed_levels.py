@@ -10,7 +10,7 @@ optimum of this one (Henderson 1977, J. Dairy Sci. 60, 783-787, for animals with
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +18,12 @@ import scipy.sparse as sp
 
 from fastlmm_core.engine.layout import spherical_groups
 from fastlmm_core.structures.coefficients.base import CoefficientStructure
-from fastlmm_core.structures.levels.factors import KnownLevels
+from fastlmm_core.structures.coefficients.diagonal import HomogeneousDiagonal
+from fastlmm_core.structures.levels.base import LevelStructure
+from fastlmm_core.structures.levels.factors import IndependentLevels, KnownLevels
+from fastlmm_core.structures.levels.kronecker import KroneckerLevels
+from fastlmm_core.structures.relationships.blocks import BlockCovariance
+from fastlmm_core.structures.relationships.dense import Covariance
 
 if TYPE_CHECKING:
     from fastlmm_core.engine.terms import EngineTerm
@@ -34,38 +39,94 @@ def observed_terms(terms: Sequence[EngineTerm]) -> tuple[EngineTerm, ...] | None
     """
     out, before, after = [], 0.0, 0.0
     for term in terms:
-        parts = _parts(term)
+        related = _RelatedLevels.of(term)
+        parts = [term] if related is None else _parts(term, related)
         out += parts
-        if isinstance(term.levels, KnownLevels):
-            before += _work([term])
-            after += _work(parts)
+        if related is not None:
+            before += _work(term, len(related.places) * [float(related.places.shape[1])])
+            after += sum(_work(part, _block_sizes(part.levels)) for part in parts)
     return tuple(out) if after < WORTH * before else None
 
 
-def _work(terms: Sequence[EngineTerm]) -> float:
-    """Operations of the factorization of related effects, as they grow."""
-    return sum(float(group.n_levels) ** 3 for group in spherical_groups(terms))
+@dataclass(frozen=True)
+class _RelatedLevels:
+    """Independent groups of levels with one dense relationship.
+
+    Attributes
+    ----------
+    known : KnownLevels
+    places : (groups, L) int64
+        The levels of each group in the order of the relationship.
+    """
+
+    known: KnownLevels
+    places: np.ndarray
+
+    @classmethod
+    def of(cls, term: EngineTerm) -> _RelatedLevels | None:
+        """Those of a term; None where its levels are related in another way."""
+        levels = term.levels
+        if term.root is not None:
+            return None
+        factors = levels.factors if isinstance(levels, KroneckerLevels) else (levels,)
+        known = [f for f in factors if isinstance(f, KnownLevels) and not f.sparse]
+        rest = sum(isinstance(f, IndependentLevels) for f in factors)
+        if len(known) != 1 or rest + 1 != len(factors):
+            return None
+        places = np.arange(term.n_levels).reshape([f.size for f in factors if f is not None])
+        axis = next(k for k, f in enumerate(factors) if f is known[0])
+        return cls(known[0], np.moveaxis(places, axis, -1).reshape(-1, known[0].size))
+
+    def among(self, used: Sequence[np.ndarray]) -> tuple[KnownLevels, list[np.ndarray]]:
+        """Levels that are `used` (bool, n_levels), one set after another, and their numbers in each set."""
+        blocks, kept = [], []
+        for own in used:
+            members = [group[own[group]] for group in self.places if own[group].any()]
+            kept.append(np.concatenate(members) if members else np.zeros(0, np.int64))
+            for group in self.places:
+                if own[group].any():
+                    blocks.append(self.known.relationship.covariance_among(np.flatnonzero(own[group])))
+        names = [str(k) for k in range(sum(map(len, blocks)))]
+        one = Covariance(blocks[0], levels=names) if len(blocks) == 1 else BlockCovariance(blocks, names)
+        return KnownLevels(one), kept
 
 
-def _parts(term: EngineTerm) -> list[EngineTerm]:
-    """The independent parts of a term, each with the levels that occur in it; the term where all do."""
-    levels = term.levels
-    if not isinstance(levels, KnownLevels) or levels.sparse or term.root is not None:
-        return [term]
+def _work(term: EngineTerm, sizes: Sequence[float]) -> float:
+    """Operations of the factorization of related effects in blocks of these sizes, as they grow."""
+    width = max(len(group.scalars) for group in spherical_groups([term]))
+    return len(spherical_groups([term])) * sum((width * size) ** 3 for size in sizes)
+
+
+def _block_sizes(levels: LevelStructure | None) -> list[float]:
+    assert isinstance(levels, KnownLevels)
+    known = levels.relationship
+    return [float(len(own)) for own in known.blocks] if isinstance(known, BlockCovariance) else [levels.size]
+
+
+def _parts(term: EngineTerm, related: _RelatedLevels) -> list[EngineTerm]:
+    """The independent parts of a term, each with the levels that occur in it."""
     used = np.array([np.bincount(M.indices, minlength=term.n_levels) > 0 for M in term.matrices])
+    if term.separate and isinstance(term.structure, HomogeneousDiagonal):
+        levels, numbers = related.among(list(used))
+        joined = sp.csr_array(sp.hstack([M[:, own] for M, own in zip(term.matrices, numbers, strict=True)]))
+        first = _part(term, HomogeneousDiagonal(1), range(1), numbers[0], levels)
+        return [replace(first, matrices=(joined,))]
     structures = term.structure.parts() if term.separate else ()
-    if not structures:
-        return [term] if used.any(axis=0).all() else [_part(term, term.structure, range(term.m), used)]
-    return [term] if used.all() else [_part(term, own, which, used) for own, which in structures]
+    out = []
+    for structure, which in structures or [(term.structure, range(term.m))]:
+        own = np.asarray(used[which.start : which.stop].any(axis=0))
+        levels, (kept,) = related.among([own])
+        out.append(_part(term, structure, which, kept, levels))
+    return out
 
 
-def _part(term: EngineTerm, structure: CoefficientStructure, which: range, used: np.ndarray) -> EngineTerm:
-    """The term of some coefficients, on the levels of which they occur."""
-    assert isinstance(term.levels, KnownLevels)
-    kept = np.flatnonzero(used[which.start : which.stop].any(axis=0))
+def _part(
+    term: EngineTerm, structure: CoefficientStructure, which: range, kept: np.ndarray, levels: KnownLevels
+) -> EngineTerm:
+    """The term of the coefficients `which` alone, on the levels `kept`."""
     own = slice(which.start, which.stop)
     square = None if term.response_square is None else term.response_square[own]
     return replace(
-        term, structure=structure, levels=term.levels.among(kept), response_square=square,
+        term, structure=structure, levels=levels, response_square=square,
         matrices=tuple(sp.csr_array(M[:, kept]) for M in term.matrices[own]), basis=term.basis[own, own],
     )  # fmt: skip

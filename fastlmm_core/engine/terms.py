@@ -78,7 +78,8 @@ class EngineTerm:
         shared = self.structure.shared_columns
         if shared is None or self.m == 1 or np.any(self.basis - np.diag(np.diag(self.basis))):
             return False
-        if shared and self.levels is None and max(int(np.diff(M.indptr).max(initial=0)) for M in self.matrices) < 2:
+        one_level = all(int(np.diff(M.indptr).max(initial=0)) < 2 for M in self.matrices)
+        if shared and self.levels is None and one_level:
             return False
         met = sum((np.diff(M.indptr) > 0).astype(np.int64) for M in self.matrices)
         return bool(np.max(met, initial=0) <= 1)

@@ -20,6 +20,8 @@ TERMS = {
     "rr": "rr(0 + env | vm(gen, G), d=1)",
     "us": "us(0 + env | vm(gen, G))",
     "one": "(1 | vm(gen, G))",
+    "by environment": "(1 | env:vm(gen, G))",
+    "environments last": "(1 | vm(gen, G):env)",
 }
 
 
@@ -50,6 +52,8 @@ def oracle(fit, trials, G):
     """Deviance, predictions and their error variances (L, m) from V at the estimates."""
     solved = fit.solved
     T, block = solved.covariance(0), float(solved.covariance(1)[0, 0])
+    if fit.design.random[0].relation.size > N_LINES:  # one variance, of the lines in each environment
+        T = T[0, 0] * np.eye(N_ENVIRONMENTS)
     gen = trials["gen"].str[1:].astype(int).to_numpy()
     env = trials["env"].str[1:].astype(int).to_numpy()
     columns = env if T.shape[0] > 1 else np.zeros(len(env), int)
@@ -87,12 +91,19 @@ def test_figures_are_those_of_V(kind, reml, trials, relationship):
     G = relationship.to_numpy()
     deviance, effects, errors = oracle(fit, trials, G)
     assert fit.criterion == pytest.approx(deviance, abs=1e-7)
+    if "environment" in kind:
+        table = fit.blups().query("group != 'blk'")
+        place = table["level"].str.extract(r"(?P<gen>L\d+)").gen.str[1:].astype(int).to_numpy()
+        env = table["level"].str.extract(r"(?P<env>e\d)").env.str[1:].astype(int).to_numpy()
+        np.testing.assert_allclose(table["estimate"], effects[place, env], atol=1e-7)
+        np.testing.assert_allclose(table["se"] ** 2, errors[place, env], atol=1e-7)
+        return
     np.testing.assert_allclose(fit.solved.random_effects(0), effects, atol=1e-7)
     np.testing.assert_allclose(fit.solved.prediction_error(0), errors, atol=1e-7)
 
 
 @pytest.mark.filterwarnings("ignore::fastlmm_core.errors.SingularFitWarning")
-@pytest.mark.parametrize("kind", ["diag", "fa", "rr", "us", "one"])
+@pytest.mark.parametrize("kind", list(TERMS))
 def test_the_search_leaves_out_what_no_row_tells_of(kind, trials, relationship):
     """The same optimum as with all levels in one node each, from equations that are smaller."""
     formula = f"y ~ env + {TERMS[kind]} + (1 | blk)"

@@ -9,7 +9,6 @@ import numpy as np
 import scipy.sparse as sp
 
 from fastlmm_core.structures.levels.base import LevelStructure
-from fastlmm_core.structures.relationships.dense import Covariance
 
 # |rho| stays below: log |Q| and the coefficients have 1 / (1 - rho^2).
 LARGEST_CORRELATION = 1.0 - 1e-8
@@ -131,11 +130,6 @@ class KnownLevels(LevelStructure):
         self.size = relationship.size
         self._log_determinant = -float(relationship.log_determinant())
         self._precision = sp.csc_array(relationship.precision())
-
-    def among(self, kept: np.ndarray) -> KnownLevels:
-        """The levels `kept` alone (k,), of a dense relationship."""
-        own = self.relationship.covariance_among(kept)
-        return KnownLevels(Covariance(own, levels=[str(k) for k in kept]))
 
     @property
     def sparse(self) -> bool:
