@@ -1,7 +1,8 @@
 """Names that other programs have for what is here: the one table of them.
 
 `ALIASES` work on a fit as they are (``fastlmm_core.results.aliases``). The rest are errors that say what to
-write: `ATTRIBUTES` of results, `FUNCTIONS` of the package, `OPTIONS` of functions.
+write: `ATTRIBUTES` of results, `FUNCTIONS` of the package, `OPTIONS` of functions, `TERMS` and `COLUMNS` of
+formulas (``fastlmm_core.design.other_grammars`` writes whole terms with them).
 """
 
 from __future__ import annotations
@@ -132,6 +133,9 @@ _MODEL = {
     "rcov": "residual=", "R": "residual=", "repeated": 'residual="us(visit | subject)"',
     "correlation": 'residual="ar1(time | subject)"', "G": "relationships={\"G\": ...} with (1 | vm(gen, G))",
     "Gu": "relationships={\"A\": ...} with (1 | vm(gen, A))",
+    "relmat": "relationships={\"A\": ...} with (1 | vm(gen, A))",
+    "pedigree": "relationships={\"A\": Pedigree(table)} with (1 | vm(animal, A))",
+    "dispformula": 'residual="units | env"',
     "K": "relationships={\"K\": ...} with (1 | vm(gen, K))",
     "ginverse": "relationships={\"A\": ...} with (1 | vm(animal, A))",
     "dataset": "data=", "df": "data=, a table", "frame": "data=",
@@ -184,10 +188,80 @@ OPTIONS: dict[str, dict[str, str]] = {
     "cld": {"level": "alpha=0.05", "Letters": "a, b, c", "decreasing": "reverse=True"},
 }  # fmt: skip
 
+_OWN_KERNEL = "ar1, hetar1, toep or us, or a covariance K of your own, vm(x, K)"
+
+#: Function in a formula to (place, what it is here). Places: "columns", a structure left of the bar;
+#: "levels", a factor right of it; "variable", a variable of the fixed part or a slope; "smooth", a spline;
+#: "product", its arguments joined by ``:``; "known", a covariance known up to a factor; "other", words.
+#: ``{0}`` and ``{1}`` are the first two arguments.
+TERMS: dict[str, tuple[str, str]] = {
+    # ASReml; sommer and lme4breeding
+    **dict.fromkeys(("corgh", "corg", "chol", "usm", "usr"), ("columns", "us")),
+    **dict.fromkeys(("idh", "dsm", "dsr"), ("columns", "diag")),
+    **dict.fromkeys(("corh", "coruh"), ("columns", "cs")),
+    **dict.fromkeys(("cor", "corv", "coruv", "csm", "csr"), ("columns", "homcs")),
+    **dict.fromkeys(("facv", "xfa"), ("columns", "fa")), "rrm": ("columns", "rr"),
+    **dict.fromkeys(("id", "idv", "ide", "ism", "isc", "dev"), ("levels", "{0}")),
+    **dict.fromkeys(("ped", "giv", "vm"), ("levels", "vm({0}, {1})")),
+    **dict.fromkeys(("ar1", "ar1v"), ("levels", "ar1({0})")), "at": ("levels", "at({0})"),
+    **dict.fromkeys(("vsm", "vsr", "vs", "vsc", "covm", "covc"), ("product", "")),
+    "lin": ("variable", "{0}"), "fac": ("variable", "factor({0})"), "con": ("variable", "C({0}, contr.sum)"),
+    **dict.fromkeys(("pol", "leg"), ("variable", "poly({0}, {1})")), "pow": ("variable", "I({0}^{1})"),
+    **dict.fromkeys(("spl2Da", "spl2Dc", "tpsmmb", "PSANOVA", "SAP"), ("smooth", "{0}*{1} + ps({0}, {1})")),
+    "spl": ("smooth", "{0} + spl({0})"), "ps": ("smooth", "{0} + ps({0})"),
+    "str": ("other", "correlated terms stand left of one bar, us(1 + x | gen)"),
+    **dict.fromkeys(("grp", "mbf"), ("other", "columns of a matrix are a relationship, (1 | vm(gen, M)) with "
+                                              "relationships={\"M\": Markers(table)}")),
+    **dict.fromkeys(("and", "overlay", "mm"), ("other", "columns overlaid stand left of a "
+                                              "relationship, us(a + b | vm(A))")),
+    **dict.fromkeys(("ar2", "ar3", "sar", "sar2", "ma1", "ma2", "arma", "ante", "ante1", "corb", "corgv"),
+                    ("other", _OWN_KERNEL)),
+    **dict.fromkeys("exp iexp aexp gau igau agau mat mtrn ieuc sph cir ou own lvr gp car sp spde".split(),
+                    ("other", _OWN_KERNEL)),
+    "dsum": ("other", 'residual="units | env"'),
+    # glmmTMB, brms, mgcv, nlme
+    "propto": ("known", "(1 | {1})"),
+    "equalto": ("known", "(1 | {1}), held by fixed_parameters={{...: [[1]]}}"),
+    "gr": ("levels", "vm({0}, {1})"), "s": ("smooth", "{0} + ps({0})"),
+    **dict.fromkeys(("te", "ti", "t2"), ("smooth", "{0}*{1} + ps({0}, {1})")),
+    **dict.fromkeys(("cbind", "mvbind"), ("other", "a row for every trait, long_table(data, traits), "
+                                                  "with us(0 + trait | gen) and "
+                                                  "residual=\"us(trait | unit)\"")),
+    "random": ("levels", "{0}"), "ranef": ("levels", "{0}"),
+}  # fmt: skip
+
+#: Column that a formula names and the table does not have, to what it means in other programs and here.
+COLUMNS: dict[str, str] = {
+    "mv": "missing values need no term: rows without a response are left out, and a field is made complete",
+    "mu": "the mean is there by itself; 1 is written where nothing else is fixed",
+    **dict.fromkeys(("trait", "Trait"), "long_table(data, traits) makes it, one row for every trait"),
+    "units": "rows stand right of a bar, (1 | units), or in residual=\"units | env\"",
+}  # fmt: skip
+
+#: Residual structures of nlme to what they are here; ``{0}`` is left of their bar and ``{1}`` right of it.
+CORRELATIONS: dict[str, str] = {
+    "varIdent": "units | {1}", "corAR1": "ar1({0} | {1})", "corCAR1": "ar1({0} | {1})",
+    "corCompSymm": "homcs({0} | {1})", "corSymm": "us({0} | {1})",
+}  # fmt: skip
+
 
 def option_words(function: str, option: str) -> str:
     """What to write in place of an option that `function` does not have; empty where nothing is known."""
     return OPTIONS.get(function, {}).get(option, "")
+
+
+def structure_words(name: str) -> str:
+    """What a structure left of a bar is called here, as the end of a message; empty if nothing is known."""
+    place, text = TERMS.get(name, ("", ""))
+    if place == "columns":
+        return f"; here it is '{text}'"
+    return f"; here {text}" if place == "other" else ""
+
+
+def call_words(name: str) -> str:
+    """What to write in place of a function that formulas do not have; empty where nothing is known."""
+    place, text = TERMS.get(name, ("", ""))
+    return text if place == "other" else ""
 
 
 def missing_function(name: str, known: Iterable[str]) -> str:

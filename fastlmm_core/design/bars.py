@@ -29,6 +29,11 @@ from fastlmm_core.design.functions import (
     check_functions,
     is_factor_call,
 )
+from fastlmm_core.design.other_grammars import (
+    refuse_foreign_grouping,
+    refuse_foreign_term,
+    refuse_number_before_bar,
+)
 from fastlmm_core.design.structured_parts import (
     SPLINES,
     GroupFactor,
@@ -40,6 +45,7 @@ from fastlmm_core.design.structured_parts import (
 )
 from fastlmm_core.errors import FormulaError
 from fastlmm_core.limits import DEFAULT, Limits
+from fastlmm_core.other_names import TERMS
 
 
 @dataclass(frozen=True)
@@ -80,10 +86,14 @@ def split_random(node: Node, formula: str) -> tuple[Node | None, list[Bar | Spli
         spline = read_spline_at([bare(own) for own in (first, *(link.right for link in links))], formula)
         if spline is not None:
             return None, [spline]
-    if isinstance(node, Sequence) or (isinstance(node, Call) and node.function not in FUNCTIONS):
+    if isinstance(node, Sequence) or (
+        isinstance(node, Call) and (node.function not in FUNCTIONS or node.function in TERMS)
+    ):
         bar = _read_bar(node, formula)
         if bar is not None:
             return None, [bar]
+    if isinstance(node, Call) or (isinstance(node, Binary) and node.operator == ":"):
+        refuse_foreign_term(node, formula)
     return node, []
 
 
@@ -99,6 +109,8 @@ def _read_bar(node: Call | Sequence, formula: str) -> Bar | None:
     if not places:
         return None
     if name is not None:
+        refuse_number_before_bar(node, formula)
+        refuse_foreign_term(node, formula)
         check_structure(name, formula, node.position)
     inner = bare(given[places[0]][1])
     assert isinstance(inner, Binary)
@@ -144,15 +156,14 @@ def _grouping(node: Node, formula: str, limits: Limits = DEFAULT) -> list[tuple[
                        formula, node.position)  # fmt: skip
 
 
-def random_parts(
-    bar: Bar, formula: str, others: tuple[str, ...] | None, limits: Limits
-) -> list[RandomPart]:
+def random_parts(bar: Bar, formula: str, others: tuple[str, ...] | None, limits: Limits) -> list[RandomPart]:
     """The random terms one bar stands for, the finest grouping first, as lme4 writes them."""
     name = bar.name or "us"
     structure, options = resolve_structure(name, bar.given, formula)
     if bar.inner.operator == "||" and structure not in ("us", "diag"):
         raise FormulaError(f"'||' asks for independent coefficients, '{name}' for correlated ones; write '|'",
                            formula, bar.inner.position)  # fmt: skip
+    refuse_foreign_grouping(bar.inner.left, bar.inner.right, formula)
     out = []
     for label, nodes in _grouping(bar.inner.right, formula, limits):
         kinds, factors = _relations(nodes, formula)

@@ -11,6 +11,7 @@ from typing import Any
 
 from fastlmm_core.design.expressions import Call, Node, Number, Paren, Sequence, Text, Unary, deparse
 from fastlmm_core.errors import FormulaError, name_list
+from fastlmm_core.other_names import structure_words
 from fastlmm_core.structures.registry import coefficient_structure_names, find_coefficient_structure
 
 DEFAULT_FACTORS = 2  # of rr and fa, as in glmmTMB
@@ -56,10 +57,15 @@ def known_names() -> tuple[str, ...]:
 def check_structure(name: str, formula: str, position: int) -> None:
     """Refuse a name that no structure is written by."""
     if name not in known_names():
-        allowed = name_list(known_names(), limit=40)
-        raise FormulaError(
-            f"covariance structure '{name}' is not known; allowed: {allowed}", formula, position
-        )
+        words = structure_words(name) or f"; allowed: {name_list(known_names(), limit=40)}"
+        raise FormulaError(f"covariance structure '{name}' is not known{words}", formula, position)
+
+
+def takes_factors(name: str) -> str | None:
+    """The option that says how many factors a structure has, ``"k"`` of fa; None of any other."""
+    if name not in known_names():
+        return None
+    return next((own for own in find_coefficient_structure(name).option_names if own in _FACTORS), None)
 
 
 def resolve_structure(
@@ -87,12 +93,12 @@ def resolve_structure(
         For an option the structure does not have, or a value that makes no sense.
     """
     family = find_coefficient_structure(name)
-    takes_factors = next((option for option in family.option_names if option in _FACTORS), None)
-    allowed = _FACTORS if takes_factors else ("hom",) if family.homogeneous_form else ()
+    factors = takes_factors(name)
+    allowed = _FACTORS if factors else ("hom",) if family.homogeneous_form else ()
     options: Options = {}
     for key, node in given:
         if key not in allowed:
-            raise FormulaError(_wrong_option(name, key, allowed), formula, node.position)
+            raise FormulaError(_wrong_option(name, key, allowed, factors), formula, node.position)
         value = constant(node, formula)
         if key == "hom":
             if not isinstance(value, bool):
@@ -104,17 +110,17 @@ def resolve_structure(
                                formula, node.position)  # fmt: skip
         if options:
             raise FormulaError(f"'{name}()' has one number of factors: d= or k=", formula, node.position)
-        options[str(takes_factors)] = value
-    if takes_factors and not options:
-        options[takes_factors] = DEFAULT_FACTORS
+        options[str(factors)] = value
+    if factors and not options:
+        options[factors] = DEFAULT_FACTORS
     return family.name, options
 
 
-def _wrong_option(name: str, key: str | None, allowed: tuple[str, ...]) -> str:
+def _wrong_option(name: str, key: str | None, allowed: tuple[str, ...], factors: str | None) -> str:
     if key is None:
         if not allowed:
             return f"'{name}()' takes no options"
-        example = "hom=TRUE" if allowed == ("hom",) else "k=2"
+        example = f"{factors}=2" if factors else "hom=TRUE"
         return f"after the bar of '{name}(...)' stand options by name, such as {example}"
     what = f"takes the option {name_list(allowed)}" if allowed else "takes no options"
     return f"'{name}()' {what}, not '{key}'"

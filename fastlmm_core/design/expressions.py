@@ -240,6 +240,9 @@ class Parser:
             items = [self.expression(0)]
             while self.token.text == "," and self.token.kind == "operator":
                 self.advance()
+                if self.token.kind == "name" and self.tokens[self.at + 1].text == "=":
+                    self.fail("options belong to a structure with a name, fa(0 + x | group, k=2)",
+                              self.token.position)  # fmt: skip
                 items.append(self.expression(0))
             self.expect(")", token)
             if len(items) > 1:

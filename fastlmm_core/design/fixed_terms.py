@@ -18,12 +18,8 @@ from fastlmm_core.design.expressions import (
     deparse,
 )
 from fastlmm_core.design.formula_parts import TermList
-from fastlmm_core.design.functions import (
-    check_functions,
-)
-from fastlmm_core.design.structured_parts import (
-    refuse_call_among_fixed,
-)
+from fastlmm_core.design.functions import check_functions
+from fastlmm_core.design.other_grammars import refuse_foreign_term
 from fastlmm_core.errors import FormulaError
 from fastlmm_core.limits import DEFAULT, Limits
 
@@ -44,7 +40,7 @@ class Expansion:
 
     def atom(self, node: Node) -> list[frozenset[str]]:
         if isinstance(node, Call):
-            refuse_call_among_fixed(node, self.formula)
+            refuse_foreign_term(node, self.formula)
             check_functions(node, self.formula)
         text = deparse(node)
         self.order.setdefault(text, len(self.order))

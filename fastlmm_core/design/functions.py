@@ -27,6 +27,7 @@ from fastlmm_core.design.expressions import (
     deparse,
 )
 from fastlmm_core.errors import FormulaError, name_list, nearest_names
+from fastlmm_core.other_names import call_words
 
 # Names of constants; a column of that name comes first (see `bind_constants`).
 CONSTANTS: dict[str, Any] = {
@@ -136,7 +137,8 @@ def match_arguments(node: Call, formula: str | None = None) -> Arguments:
     name = plain_function(node.function)
     signature = SIGNATURES.get(name)
     if signature is None:
-        hint = nearest_names(node.function, sorted(FUNCTIONS))
+        words = call_words(node.function)
+        hint = f"; here {words}" if words else nearest_names(node.function, sorted(FUNCTIONS))
         raise FormulaError(f"function '{node.function}' is not known{hint}", formula, node.position)
     if not node.arguments:
         raise FormulaError(f"'{node.function}()' needs an argument", formula, node.position)

@@ -19,6 +19,7 @@ from fastlmm_core.design.structured_parts import UNITS
 from fastlmm_core.design.table import Table
 from fastlmm_core.design.variables import Raw, read_raw
 from fastlmm_core.errors import DataError, DesignError, FormulaError, name_list, nearest_names
+from fastlmm_core.other_names import COLUMNS
 from fastlmm_core.reading.columns import is_number_text
 
 # Largest number whose square, summed over any column, is a number; its inverse is the smallest.
@@ -37,7 +38,8 @@ def check_names(parsed: ParsedFormula, table: Table, response: bool) -> None:
             if name.name not in table.names:
                 if name.name == UNITS and any(node in part.factors for part in parsed.random):
                     continue
-                hint = nearest_names(name.name, table.names)
+                words = COLUMNS.get(name.name)
+                hint = f": {words}" if words else nearest_names(name.name, table.names)
                 raise FormulaError(
                     f"column '{name.name}' is not in the data{hint}", parsed.text, name.position
                 )

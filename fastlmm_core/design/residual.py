@@ -18,6 +18,7 @@ import numpy as np
 from fastlmm_core.design.covariance_names import check_structure, resolve_structure
 from fastlmm_core.design.expressions import Binary, Call, Name, Node, Parser, bare, deparse
 from fastlmm_core.design.functions import check_functions, is_factor_call, names_read
+from fastlmm_core.design.other_grammars import residual_here
 from fastlmm_core.design.structured_parts import UNITS, GroupFactor, option_text, read_group_factor
 from fastlmm_core.display.displayed import Displayed
 from fastlmm_core.errors import FormulaError, OptionError
@@ -187,6 +188,16 @@ def parse_residual(text: Any) -> ParsedResidual:
     if not text.strip():
         raise FormulaError("residual= is empty; write for example 'units' or 'us(visit | subject)'", text, 0)
     node = bare(Parser(text).parse())
+    try:
+        return _parse_tree(node, text)
+    except FormulaError:
+        words = residual_here(node)
+        if not words or words == deparse(node):
+            raise
+        raise FormulaError(f"'{deparse(node)}' as residual: here '{words}'", text, node.position) from None
+
+
+def _parse_tree(node: Node, text: str) -> ParsedResidual:
     by: tuple[Node, ...] = ()
     if isinstance(node, Binary) and node.operator == "|":
         by = _factors(node.right, text, "after the last bar")
@@ -266,8 +277,8 @@ def _parse_relations(node: Node, by: tuple[Node, ...], text: str, tail: str) -> 
             )
         return ParsedResidual(label, "known", (), factors=tuple(kinds), nodes=tuple(nodes))
     if not any(kind.kind == "ar1" for kind in kinds):
-        raise FormulaError(f"'{label}' has nothing that relates the rows; write units, or ar1() around a "
-                           "factor",
+        raise FormulaError(f"'{label}' has nothing that relates the rows; write units, ar1() around a "
+                           f"factor, or 'units | {label}' for variances of its levels",
                            text, node.position)  # fmt: skip
     return ParsedResidual(label, "field", by, factors=tuple(kinds), nodes=tuple(nodes))
 

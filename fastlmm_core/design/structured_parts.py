@@ -18,9 +18,6 @@ SPLINES = ("spl", "ps")
 AUTO = "auto"  # nseg=auto: as many segments as the data ask for, ``penalized_splines.segments_for``
 UNITS = "units"  # in the place of a factor: every row is a level
 
-# Where a call of one of these names among the terms of the fixed part is told what it is.
-RANDOM_CALLS = (*SPLINES, "vm", "at", "id")
-
 
 @dataclass(frozen=True)
 class GroupFactor:
@@ -124,15 +121,19 @@ def read_spline(node: Call, formula: str) -> SplinePart:
     kind = node.function
     variables = tuple(argument for name, argument in node.arguments if name is None)
     given = {name: argument for name, argument in node.arguments if name is not None}
-    most = 2 if kind == "ps" else 1
-    if not 1 <= len(variables) <= most:
-        what = "one variable or two" if kind == "ps" else "one variable"
-        raise FormulaError(f"'{kind}()' takes {what}; options are written by name, such as nseg=20",
-                           formula, node.position)  # fmt: skip
+    if not 1 <= len(variables) <= (2 if kind == "ps" else 1):
+        what = ("one variable or two; options are written by name, such as nseg=20" if kind == "ps" else
+                "one variable, whose distinct values are the knots; ps(x, nseg=9) takes their number, and "
+                "ps(x1, x2) two variables")  # fmt: skip
+        raise FormulaError(f"'{kind}()' takes {what}", formula, node.position)
     allowed = ("nseg", "degree", "pord") if kind == "ps" else ()
     for name in given:
         if name not in allowed:
-            what = f"; it takes {name_list(allowed)}" if allowed else ": its knots are the distinct values"
+            what = (
+                f"; it takes {name_list(allowed)}"
+                if allowed
+                else ": its knots are the distinct values; ps(x, nseg=9) takes their number"
+            )
             raise FormulaError(f"'{kind}()' has no option '{name}'{what}", formula, node.position)
     automatic = isinstance(given.get("nseg"), Name) and deparse(given["nseg"]) == AUTO
     values = {name: constant(argument, formula) for name, argument in given.items()
@@ -197,11 +198,3 @@ def _check_numbers(segments: tuple[Any, ...], degree: Any, order: Any, formula: 
             raise FormulaError(f"nseg={count} with degree {degree} leaves nothing to penalize by "
                                f"differences of order {order}; use more "
                                "segments", formula, position)  # fmt: skip
-
-
-def refuse_call_among_fixed(node: Node, formula: str) -> None:
-    """Say what a call that belongs to random terms is, where the fixed part has it."""
-    if isinstance(node, Call) and node.function in RANDOM_CALLS:
-        where = ("stands as a term of its own, joined by '+'" if node.function in SPLINES
-                 else f"belongs right of a bar, (1 | {deparse(node)})")  # fmt: skip
-        raise FormulaError(f"'{node.function}()' {where}", formula, node.position)

@@ -40,7 +40,7 @@ def test_texts(text, kind, label, columns):
         ("us(visit | units)", "name the column of the subjects"),
         ("us(visit | subject", "to close"),
         ("row:col", "nothing that relates the rows"),
-        ("at(env):ar1(row)", "is not a residual"),
+        ("at(env):ar1(row)", "here 'ar1\\(row\\) \\| env'"),
         ("vm(units, A):ar1(row)", "stands alone"),
         ("vm(units, A) | env", "stands alone"),
         ("", "is empty"),

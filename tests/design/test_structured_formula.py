@@ -127,7 +127,7 @@ def test_columns_left_of_the_bar_of_a_relationship():
         ("y ~ ps(x, pord=5)", "pord=5"),
         ("y ~ ps(x, degree=0)", "degree=0"),
         ("y ~ ps(x):f", "a term of its own"),
-        ("y ~ vm(gen, A)", "right of a bar"),
+        ("y ~ vm(gen, A)", "here \\(1 \\| vm\\(gen, A\\)\\)"),
         ("y ~ x - ps(x)", "cannot be subtracted"),
     ],
 )
