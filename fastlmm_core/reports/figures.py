@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from html import escape
 
 import numpy as np
@@ -43,15 +44,44 @@ class Field:
     ----------
     rows, columns : list of str
     i, j : (n,) int64
+    plots : (n,) int64
+        Their rows in the table of plots.
+    name : str
+        Of the environment, ``"env E1"``; empty where there is one.
     """
 
     rows: list[str]
     columns: list[str]
     i: np.ndarray
     j: np.ndarray
+    plots: np.ndarray
+    name: str = ""
 
-    def words(self, n: int) -> str:
-        return f"row {self.rows[self.i[n]]} column {self.columns[self.j[n]]}"
+    def words(self) -> list[str]:
+        """The place of every plot."""
+        prefix = f"{self.name}, " if self.name else ""
+        return [
+            f"{prefix}row {self.rows[i]} column {self.columns[j]}"
+            for i, j in zip(self.i, self.j, strict=True)
+        ]
+
+
+def fields_of(plots: pd.DataFrame) -> list[Field]:
+    """The grid of every environment that the table tells apart, of those with one plot a place."""
+    before = plots.columns[: list(plots.columns).index("row")]
+    by = [name for name in before if plots[name].notna().any()]
+    if not by:
+        found = [field_of(plots)]
+    else:
+        groups = plots.groupby(by, observed=True).ngroup()  # missing where the environment is
+        codes = groups.fillna(-1).to_numpy(np.int64)
+        found = []
+        for code in range(codes.max(initial=-1) + 1):
+            at = np.flatnonzero(codes == code)
+            own = field_of(plots.iloc[at])
+            name = ", ".join(f"{column} {plain(plots[column].iloc[at[0]])}" for column in by)
+            found.append(None if own is None else replace(own, plots=at, name=name))
+    return [field for field in found if field is not None]
 
 
 def field_of(plots: pd.DataFrame) -> Field | None:
@@ -61,7 +91,7 @@ def field_of(plots: pd.DataFrame) -> Field | None:
     (rows, i), (columns, j) = (positions(plots[name]) for name in ("row", "column"))
     if len(rows) * len(columns) > MOST_CELLS or len(np.unique(i * len(columns) + j)) < len(plots):
         return None
-    return Field(rows, columns, i, j)
+    return Field(rows, columns, i, j, np.arange(len(plots)))
 
 
 def positions(values: pd.Series) -> tuple[list[str], np.ndarray]:
@@ -77,7 +107,7 @@ def positions(values: pd.Series) -> tuple[list[str], np.ndarray]:
 
 
 def field_map(field: Field, values: np.ndarray, name: str, marked: np.ndarray, turn: int) -> str:
-    """Values (n,) as a map; those of `marked` get a ring, places without a value stay hatched.
+    """Values (n,) of a field as a map; those of `marked` get a ring, places without a value stay hatched.
 
     `turn` is the place of the values in the data of the page, which the mouse asks for.
     """
@@ -135,13 +165,14 @@ def colour_bar(x: float, y: float, tall: float, colours: list[str], low: float, 
     return out
 
 
-def plot_names(plots: pd.DataFrame, field: Field | None) -> list[str]:
+def plot_names(plots: pd.DataFrame, fields: Sequence[Field]) -> list[str]:
     """What is said of every plot: its number or place, and its genotype."""
     out = []
+    places = {int(n): words for own in fields for n, words in zip(own.plots, own.words(), strict=True)}
     number, genotype = plots["plot"].tolist(), plots["genotype"].tolist()
     for n in range(len(plots)):
         parts = [] if pd.isna(number[n]) else [f"plot {plain(number[n])}"]
-        parts += [] if field is None else [field.words(n)]
+        parts += [places[n]] if n in places else []
         parts += [] if genotype[n] is None or pd.isna(genotype[n]) else [str(genotype[n])]
         out.append(", ".join(parts) or f"observation {n + 1}")
     return out

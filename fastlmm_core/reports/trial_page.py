@@ -103,35 +103,46 @@ def replication(row: dict[str, Any]) -> str:
 
 
 def plot_section(own: UnitContent, n: int) -> str:
-    """Maps of the field and the residuals."""
+    """Maps of the field, or of the field of every environment, and the residuals."""
     plots = own.table("plots")
     if not len(plots):
         return ""
-    field = figures.field_of(plots)
-    names = figures.plot_names(plots, field)
+    fields = figures.fields_of(plots)
+    names = figures.plot_names(plots, fields)
     panel = "".join(figures.residual_panel(plots, names))
     out = card("Residuals", f'<div class="row">{panel}</div>') if panel else ""
-    if field is None:
+    if not fields:
         return out
-    shown = [name for name in MAPS if plots[name].notna().any()]
+    maps = "".join(
+        field_maps(plots, field, names, f"plots-{n}" + (f"-{k}" if field.name else ""))
+        for k, field in enumerate(fields)
+    )
+    note = (
+        f"Grey places have no value; rings are residuals beyond {SUSPICIOUS:g} of their standard deviations."
+    )
+    return card("Fields" if len(fields) > 1 else "Field", f'{maps}<p class="soft">{note}</p>') + out
+
+
+def field_maps(plots: pd.DataFrame, field: figures.Field, names: list[str], identity: str) -> str:
+    """Maps of one field, with what the mouse is told over them; `identity` is the name of these data."""
+    own = plots.iloc[field.plots]
+    shown = [name for name in MAPS if own[name].notna().any()]
     if "trend" in shown:
         shown.remove("fitted")
-    marked = plots["studentized"].abs().to_numpy() > SUSPICIOUS
-    identity = f"plots-{n}"
+    marked = own["studentized"].abs().to_numpy() > SUSPICIOUS
     maps = "".join(
-        figures.field_map(field, plots[name].to_numpy(float), name, marked, turn).replace(
+        figures.field_map(field, own[name].to_numpy(float), name, marked, turn).replace(
             "<svg ", f'<svg data-plots="{identity}" ', 1
         )
         for turn, name in enumerate(shown)
     )
-    values = [[None if not np.isfinite(v) else float(f"{v:.4g}") for v in plots[name]] for name in shown]
-    cell = (field.i * len(field.columns) + field.j).tolist()
-    words = [figures.WORDS[name] for name in shown]
-    data = data_block(identity, {"cell": cell, "names": names, "values": values, "words": words})
-    note = (
-        f"Grey places have no value; rings are residuals beyond {SUSPICIOUS:g} of their standard deviations."
-    )
-    return card("Field", f'<div class="row">{maps}</div><p class="soft">{note}</p>{data}') + out
+    values = [[None if not np.isfinite(v) else float(f"{v:.4g}") for v in own[name]] for name in shown]
+    said = {
+        "cell": (field.i * len(field.columns) + field.j).tolist(), "names": [names[n] for n in field.plots],
+        "values": values, "words": [figures.WORDS[name] for name in shown],
+    }  # fmt: skip
+    heading = f"<h3>{escape(field.name)}</h3>" if field.name else ""
+    return f'{heading}<div class="row">{maps}</div>{data_block(identity, said)}'
 
 
 def genotype_section(own: UnitContent, n: int) -> str:

@@ -240,6 +240,48 @@ def test_a_fit_of_any_kind(tmp_path):
     Page(report(lmm("yield ~ rep + gen", datasets.load("john_alpha")), tmp_path / "linear.html"))
 
 
+@pytest.mark.parametrize("trend", ["ps(row, col) | county", "ar1(row, col) | county"])
+def test_every_environment_has_its_own_maps(tmp_path, trend):
+    """Their cells are the plots of that county and no others, each with the figures of the fit."""
+    besag = datasets.load("besag_field")
+    besag = besag[besag["county"].isin(["C2", "C5"])].reset_index(drop=True)
+    fit = lmm("yield ~ county + (1 | gen)", besag, field_trend=trend)
+    page = Page(report(fit, tmp_path / "two.html", genotypes="gen", data=besag))
+    maps = 3
+    assert page.text.count('class="map"') == 2 * maps and page.text.count('id="plots-0"') == 0
+    assert re.findall(r"<h3>(county C\d)</h3>", page.text) == ["county C2", "county C5"]
+    for k, county in enumerate(["C2", "C5"]):
+        own = besag[besag["county"] == county]
+        data = json.loads(re.search(rf'id="plots-0-{k}">(.*?)</script>', page.text)[1])
+        assert page.text.count(f'data-plots="plots-0-{k}"') == maps
+        assert len(data["cell"]) == len(own) == len(set(data["cell"]))
+        at = dict(zip(data["cell"], data["values"][0], strict=True))
+        columns = int(own["col"].max() - own["col"].min()) + 1
+        for row, col, y in own[["row", "col", "yield"]].itertuples(index=False):
+            cell = (row - own["row"].min()) * columns + col - own["col"].min()
+            found = at[int(cell)]
+            assert (found is None and np.isnan(y)) or found == pytest.approx(y, rel=1e-3)
+        assert all(name.startswith(f"county {county}, row ") for name in data["names"])
+        fitted = np.full(len(besag), np.nan)
+        fitted[fit.design.rows] = fit.fitted
+        if "fitted value" in data["words"]:
+            shown = np.array(data["values"][data["words"].index("fitted value")], float)
+            assert np.allclose(shown, fitted[own.index], rtol=1e-3, equal_nan=True)
+
+
+def test_environments_without_a_field_have_no_map():
+    """Two plots at one place in E2, no environment known in the last row."""
+    plots = pd.DataFrame({
+        "env": ["E1", "E1", "E2", "E2", None], "row": [1.0, 2.0, 1.0, 1.0, 5.0], "column": 1.0,
+        "plot": np.nan, "genotype": None,
+    })  # fmt: skip
+    fields = figures.fields_of(plots)
+    assert [(own.name, own.plots.tolist(), own.rows) for own in fields] == [("env E1", [0, 1], ["1", "2"])]
+    names = figures.plot_names(plots, fields)
+    assert names[:3] == ["env E1, row 1 column 1", "env E1, row 2 column 1", "observation 3"]
+    assert figures.fields_of(plots.assign(env=np.nan)) == []  # one field then, with a place taken twice
+
+
 def test_pages_stay_small(batch, pages):
     """A trial of 128 plots takes less than 110 kB, with its script and style."""
     _, trials = pages
