@@ -87,6 +87,8 @@ class BatchPlan(Displayed):
         ``"first"`` that a trial supports, or the best by ``"aic"`` or ``"bic"``.
     formula_column : str or None
         Column that names the model of each trial.
+    open_trend : (str, str) or None
+        Of the parsed formula: a trend by environments, whose fixed part each trial decides.
     """
 
     formula: str
@@ -115,6 +117,7 @@ class BatchPlan(Displayed):
     others: tuple[BatchPlan, ...] = ()
     choose: str = "first"
     formula_column: str | None = None
+    open_trend: tuple[str, str] | None = None
 
     def _shown(self) -> str:
         formulas = "; ".join(own.formula for own in self.models)
@@ -130,7 +133,7 @@ class BatchPlan(Displayed):
     @cached_property
     def parsed(self) -> ParsedFormula:
         """The formula, parsed once."""
-        parsed = parse_formula(self.formula, self.limits)
+        parsed = replace(parse_formula(self.formula, self.limits), open_trend=self.open_trend)
         if self.names is None:
             return parsed
         taken = (*self.by, *self.traits, *((self.weights,) if self.weights else ()))
@@ -239,8 +242,9 @@ class BatchPlan(Displayed):
             described["others"] = [other.describe() for other in self.others]
         else:
             del described["others"], described["choose"], described["formula_column"]
-        if not self.name:
-            del described["name"]
+        for name in ("name", "open_trend"):
+            if not described[name]:
+                del described[name]
         if self.names is None:  # most plans are what they are on any table
             del described["names"]
         return described
@@ -370,5 +374,5 @@ def one_plan(
         information=None if information is None else check_option("information", information, KINDS),
         level=check_level(level), limits=parsed.limits, factors=labels, structures=structures,
         covariances=bool(covariances), genotypes=None if genotypes is None else label_of(genotypes),
-        plots=plot_columns(plots), trends=bool(trends),
+        plots=plot_columns(plots), trends=bool(trends), open_trend=parsed.open_trend,
     )  # fmt: skip

@@ -11,6 +11,7 @@ import scipy.sparse as sp
 from fastlmm_core.design.coding import Coding, code_terms
 from fastlmm_core.design.distances import distance_warnings
 from fastlmm_core.design.expressions import label_of
+from fastlmm_core.design.field_trend import settle_environments
 from fastlmm_core.design.formula import ParsedFormula, bind_formula, parse_formula
 from fastlmm_core.design.identifiability import check_terms
 from fastlmm_core.design.inputs import (
@@ -111,6 +112,12 @@ def build_design(
         raise DataError(
             f"all {table.n} rows have a missing value in a column of the model{most_missing(table)}"
         )
+    settled = settle_environments(parsed, raw, groups, rows)
+    if settled is not parsed:
+        return build_design(
+            settled, table, weights=weights, offset=offset, contrasts=contrasts, response=response,
+            residual=residual, relationships=relationships, held=held,
+        )  # fmt: skip
     coding, values = _code_fixed(parsed, raw, rows, contrasts)
     parsed.limits.check("columns", coding.p, "the fixed part has {} columns")
     X_full = coding.matrix(values, n)

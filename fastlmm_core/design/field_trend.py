@@ -15,14 +15,19 @@ Cullis & Verbyla (1997), J. Agric. Biol. Environ. Stat. 2, 269-293.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from fastlmm_core.design.covariance_names import constant
 from fastlmm_core.design.expressions import Binary, Call, Name, Node, Parser, bare, deparse, label_of
 from fastlmm_core.design.formula import ParsedFormula, parse_formula
+from fastlmm_core.design.grouping import used_levels
 from fastlmm_core.design.residual import parse_residual
 from fastlmm_core.design.structured_parts import AUTO
+from fastlmm_core.design.variables import Raw
 from fastlmm_core.errors import OptionError, name_list, shown
 
 DEFAULT_COLUMNS = ("row", "col")
@@ -168,10 +173,50 @@ def add_field_trend(
             raise OptionError(f"field_trend={shown(text)} is the residual '{trend.residual}', and residual= "
                               f"is '{given.text}'; give one of them, or nugget=TRUE")  # fmt: skip
         return parsed, trend.residual
+    whole = _with_terms(parsed, trend, trend.by)
+    if trend.kind == "ps" and trend.by and trend.by not in parsed.fixed.atoms:
+        whole = replace(whole, open_trend=(parsed.text, text))
+    return whole, residual
+
+
+def _with_terms(parsed: ParsedFormula, trend: FieldTrend, environment: str) -> ParsedFormula:
+    """The formula with the terms of a trend, by `environment` in the fixed part."""
     added = [trend.surface]
     if trend.kind == "ps":
         groups = {part.group for part in parsed.random if part.terms.intercept}
         factors = [name for name in (trend.row, trend.column) if label_of(f"{trend.at}{name}") not in groups]
-        fixed = "*".join([*([trend.by] if trend.by else []), trend.row, trend.column])
+        fixed = "*".join(filter(None, (environment, trend.row, trend.column)))
         added = [fixed, *(f"(1 | {trend.at}{name})" for name in factors), trend.surface]
-    return parse_formula(f"{parsed.text} + {' + '.join(added)}", parsed.limits), residual
+    return parse_formula(f"{parsed.text} + {' + '.join(added)}", parsed.limits)
+
+
+def settle_environments(
+    parsed: ParsedFormula, raw: Mapping[str, Raw], groups: Mapping[str, Raw], rows: np.ndarray | None
+) -> ParsedFormula:
+    """The formula of a trend by environments as the rows used have them.
+
+    The fixed part of one environment is that of the plain trend, and numbers are levels, as they are wherever
+    they group. A formula that names the environments in its fixed part itself stays as it is.
+
+    Parameters
+    ----------
+    parsed : ParsedFormula
+    raw, groups : dict of str to Raw
+        Variables of the fixed part and groupings, on all rows, by their text.
+    rows : (n,) int64 or None
+        Rows used.
+
+    Returns
+    -------
+    ParsedFormula
+        `parsed` itself where nothing changes.
+    """
+    if parsed.open_trend is None:
+        return parsed
+    base, text = parsed.open_trend
+    trend = parse_field_trend(text)
+    several = len(used_levels(groups[trend.by], rows)[1]) > 1
+    if several and raw[trend.by].levels is not None:
+        return parsed
+    settled = _with_terms(parse_formula(base, parsed.limits), trend, f"factor({trend.by})" if several else "")
+    return replace(settled, response=parsed.response)

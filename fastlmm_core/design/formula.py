@@ -150,9 +150,8 @@ def bind_formula(parsed: ParsedFormula, columns: Iterable[str], taken: Collectio
         parts += [node for spline in parsed.splines for node in spline.at]
         parts += [] if parsed.response is None else [parsed.response]
         used = {name.name for node in parts for name in columns_read(node)}.union(taken)
-        response = parsed.response
-        parsed = _parse(parsed.text, tuple(name for name in names if name not in used), parsed.limits)
-        parsed = replace(parsed, response=response)
+        whole = _parse(parsed.text, tuple(name for name in names if name not in used), parsed.limits)
+        parsed = replace(whole, response=parsed.response, open_trend=parsed.open_trend)
     known = frozenset(names)
 
     def bound(terms: TermList) -> TermList:

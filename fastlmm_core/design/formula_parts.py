@@ -111,6 +111,9 @@ class ParsedFormula(Displayed):
         Penalized splines, in the order of the formula.
     limits : Limits
         What the model may grow to.
+    open_trend : (str, str) or None
+        The formula before, and the text of, a field trend by environments, whose fixed part depends on what
+        the table says of them; see ``field_trend.settle_environments``.
     """
 
     text: str
@@ -120,6 +123,7 @@ class ParsedFormula(Displayed):
     random: tuple[RandomPart, ...]
     splines: tuple[SplinePart, ...] = ()
     limits: Limits = DEFAULT
+    open_trend: tuple[str, str] | None = None
 
     @property
     def expressions(self) -> tuple[Node, ...]:

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from fields import dense_criterion, incidence, made_field, process_field, surface_factors
 
-from fastlmm_core import fit_batch, lmm, plots
+from fastlmm_core import fit_batch, lmm, load, plots
 from fastlmm_core.design.field_trend import add_field_trend
 from fastlmm_core.design.structured_parts import names_spline
 from fastlmm_core.errors import DataError, DesignError, FormulaError, OptionError
@@ -212,8 +212,65 @@ def test_environments_may_be_numbers():
     shown = np.ma.filled(figure.axes[1].images[0].get_array().astype(float), np.nan)
     assert np.isfinite(shown).all()
     assert "20" in figure.get_suptitle() and "20.0" not in figure.get_suptitle()
+
+
+def test_numbers_are_levels_of_a_trend_by_them(trials):
+    """As right of a bar and in ``by=``: the model is that of the same environments as texts."""
+    number = trials["env"].map({"E1": 10, "E2": 2, "E3": 30})
+    formula = "yield ~ (1 | gen)"
+    fit = lmm(formula, trials.assign(env=number), field_trend="ps | env", residual="units | env")
+    texts = lmm(formula, trials, field_trend="ps | env", residual="units | env")
+    assert fit.criterion == pytest.approx(texts.criterion, abs=1e-7)
+    assert np.allclose(fit.fitted, texts.fitted, atol=1e-5)
+    assert "+ factor(env)*row*col +" in fit.formula and "+ env*row*col +" in texts.formula
+    assert fit.trend()["env"].astype(str).unique().tolist() == ["2", "10", "30"]
+    new = trials.head(5).assign(env=number.head(5))
+    assert fit.predict(new) == pytest.approx(fit.fitted[:5], abs=1e-8)
     with pytest.raises(DesignError, match=r"factor\(env\)\*row\*col where it holds numbers"):
-        lmm("yield ~ 1", pd.concat([table, table.assign(env=40)]), field_trend="ps | env")
+        lmm(f"{formula} + env*row*col + at(env):ps(row, col)", trials.assign(env=number))
+
+
+@pytest.mark.parametrize("label", ["E2", 7])
+def test_one_environment_has_the_plain_trend(trials, alone, label):
+    own = trials[trials["env"] == "E2"].reset_index(drop=True).assign(env=label)
+    fit = lmm("yield ~ (1 | gen)", own, field_trend="ps | env")
+    expected = alone["E2"]
+    assert fit.criterion == pytest.approx(expected.criterion, abs=1e-8)
+    assert fit.coef_names == expected.coef_names
+    assert fit.beta == pytest.approx(expected.beta, abs=1e-7)
+    assert fit.fitted == pytest.approx(expected.fitted, abs=1e-6)
+    assert fit.trend()["trend"].to_numpy() == pytest.approx(expected.trend()["trend"].to_numpy(), abs=1e-6)
+    assert set(fit.variance_components["group"]) >= {f"at(env, {label}):row", "gen"}
+
+
+def test_environments_are_counted_on_the_rows_used(trials, alone):
+    """A trial that was lost in one environment is one of the other."""
+    two = trials[trials["env"] != "E3"].reset_index(drop=True)
+    two.loc[two["env"] == "E1", "yield"] = np.nan
+    fit = lmm("yield ~ (1 | gen)", two, field_trend="ps | env")
+    assert fit.criterion == pytest.approx(alone["E2"].criterion, abs=1e-8)
+    with pytest.raises(DesignError, match="'env' has only the level 'E2'"):
+        lmm("yield ~ env + (1 | gen)", two, field_trend="ps | env")  # who names it in the fixed part is told
+
+
+def test_a_batch_of_trials_with_one_environment_and_with_several(trials):
+    formula = "yield ~ (1 | gen)"
+    two = pd.concat([trials.assign(year=1), trials[trials["env"] == "E2"].assign(year=2)], ignore_index=True)
+    batch = fit_batch(two, formula, by="year", field_trend="ps | env", blups="gen", progress=False)
+    assert (batch.fits["status"] == "ok").all()
+    for year, own in two.groupby("year"):
+        fit = lmm(formula, own.reset_index(drop=True), field_trend="ps | env")
+        found = batch.fits.loc[batch.fits["year"] == year, "criterion"]
+        assert found.to_numpy() == pytest.approx(fit.criterion, abs=1e-7)
+
+
+def test_a_saved_fit_of_such_a_trend(trials, tmp_path):
+    number = trials["env"].map({"E1": 10, "E2": 2, "E3": 30})
+    fit = lmm("yield ~ (1 | gen)", trials.assign(env=number), field_trend="ps | env")
+    fit.save(tmp_path / "fit.flmm")
+    again = load(tmp_path / "fit.flmm")
+    assert again.formula == fit.formula
+    assert again.trend().equals(fit.trend())
 
 
 def test_several_factors_each_have_a_column(trials):
