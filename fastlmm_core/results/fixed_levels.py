@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from fastlmm_core.inference.mean_tables import EmmeansTable
     from fastlmm_core.results.fixed_part import FixedPart
 
-NOT_PLAIN = "BLUEs need levels of one column, as in (1|gen), without a coefficient of their own"
+NOT_PLAIN = "BLUEs need one coefficient for every level of one column, as in (1|gen) or (0 + new|gen)"
+NO_MEANS = "a mean of every level needs (1|gen); of (0 + new|gen) there are differences only"
 
 
 def fixed_levels(fit: FixedPart, k: int) -> FixedLevels:
@@ -33,7 +35,10 @@ def fixed_levels(fit: FixedPart, k: int) -> FixedLevels:
     known: dict[int, FixedLevels] = fit.__dict__.setdefault("_fixed_levels", {})
     if k not in known:
         second = fit_fixed_levels(fit, k)  # which checks the term first
-        known[k] = FixedLevels(second, fit.design.random[k].group_variables[0])
+        term = fit.design.random[k]
+        known[k] = FixedLevels(
+            second, term.group_variables[0], () if term.columns == ("(Intercept)",) else term.columns
+        )
     return known[k]
 
 
@@ -45,18 +50,67 @@ class FixedLevels:
     fit : FixedPart
     name : str
         Column of the levels.
+    coefficient : tuple of str
+        The variable that the effects are coefficients of, ``("new",)``; empty for the levels themselves.
     """
 
-    def __init__(self, fit: FixedPart, name: str):
-        self.fit, self.name = fit, name
+    def __init__(self, fit: FixedPart, name: str, coefficient: tuple[str, ...] = ()):
+        self.fit, self.name, self.coefficient = fit, name, coefficient
         self._means: dict[str, EmmeansTable] = {}
 
     def means(self, ddf: str | None = None) -> EmmeansTable:
-        """Means of the levels; ``ddf`` as of ``LMMFit.emmeans``."""
+        """Means of the levels; ``ddf`` as of ``LMMFit.emmeans``.
+
+        Raises
+        ------
+        InferenceError
+            Of a term with a coefficient.
+        """
+        if self.coefficient:
+            raise InferenceError(NO_MEANS)
         ddf = self.fit.default_ddf if ddf is None else ddf
         if ddf not in self._means:
             self._means[ddf] = self.fit.emmeans([self.name], ddf=ddf)
         return self._means[ddf]
+
+    def differences(self, labels: Sequence[Any], adjusted: bool) -> np.ndarray:
+        """Covariance (S, S) of the effects of S levels less that of the first one.
+
+        It gives the variance of every difference, also where the effects themselves are not estimable: beside
+        ``group``, which has a level for all new lines together, those of ``(0 + new | gen)`` are not.
+
+        Parameters
+        ----------
+        labels : sequence of S labels
+        adjusted : bool
+            Kenward & Roger's, or that of the model.
+
+        Raises
+        ------
+        InferenceError
+            For a level without data, and where a difference is not estimable.
+        """
+        coding, values = self.fit.design.coding, self.fit.design._values
+        own = next(
+            text for text, atom in coding.atoms.items()
+            if atom.is_factor and atom.columns_read == (self.name,)
+            and any(set(term.atoms) == {text, *self.coefficient} for term in coding.terms)
+        )  # fmt: skip
+        places = {str(level): i for i, level in enumerate(coding.atoms[own].levels or ())}
+        at = np.array([places.get(str(label), -1) for label in labels])
+        if (at < 0).any():
+            raise InferenceError("some levels have no data, and so no BLUE")
+        there = {text: np.repeat(value[:1], at.size, axis=0) for text, value in values.items()}
+        there |= {own: at.astype(values[own].dtype)}
+        there |= {text: np.ones((at.size, 1)) for text in self.coefficient}
+        rows = coding.matrix(there, at.size).toarray()
+        ddf = "kenward-roger" if adjusted else "asymptotic"
+        functions = self.fit.linear_functions(rows[1:] - rows[0], ddf=ddf)
+        if not functions.estimable.all():
+            raise InferenceError("the BLUEs are not estimable beside the other fixed effects")
+        out = np.zeros((at.size, at.size))
+        out[1:, 1:] = functions.cov if adjusted else functions.cov_unadjusted
+        return out
 
     def any_means(self) -> EmmeansTable:
         """Means with whatever errors they have been made with, which all know the model's covariance."""
@@ -73,7 +127,8 @@ def fit_fixed_levels(fit: FixedPart, k: int) -> FixedPart:
     """
     term, parsed = fit.design.random[k], fit.design.formula
     part = next(own for own in parsed.random if own.label == term.label)
-    if term.columns != ("(Intercept)",) or len(term.group_variables) != 1 or term.at is not None:
+    single = len(term.columns) == 1 and len(term.layers) == 1 and len(part.terms.terms) <= 1
+    if not single or len(term.group_variables) != 1 or term.at is not None:
         raise InferenceError(NOT_PLAIN)
     column = fit.design._table.columns[term.group_variables[0]]
     plain = isinstance(part.factors[0], Name)
@@ -105,16 +160,17 @@ def fit_formula(fit: FixedPart, parsed: ParsedFormula, reml: bool, held: dict[st
 
 
 def moved_to_fixed(parsed: ParsedFormula, part: RandomPart, as_text: str | None = None) -> ParsedFormula:
-    """The formula with the levels of a random term among its fixed main effects, without its offset."""
+    """The formula with the levels of a random term, or its coefficient in each, fixed; without an offset."""
     node = part.factors[0] if as_text is None else parse_expression(as_text)
     text, fixed = deparse(node), parsed.fixed
-    if (text,) in fixed.terms:
+    own = (text, *(variable for term in part.terms.terms for variable in term))
+    if (text,) in fixed.terms or (len(own) > 1 and any(text in term for term in fixed.terms)):
         raise InferenceError(f"{text} is a fixed effect already")
-    main = sum(len(term) == 1 for term in fixed.terms)
-    terms = (*fixed.terms[:main], (text,), *fixed.terms[main:])
+    place = sum(len(term) <= len(own) for term in fixed.terms)
+    terms = (*fixed.terms[:place], own, *fixed.terms[place:])
     return replace(
         parsed, text=f"{parsed.text} with {text} fixed", offsets=(),
-        fixed=TermList(fixed.intercept, terms, {**fixed.atoms, text: node}),
+        fixed=TermList(fixed.intercept, terms, {**fixed.atoms, **part.terms.atoms, text: node}),
         random=tuple(own for own in parsed.random if own is not part),
     )  # fmt: skip
 

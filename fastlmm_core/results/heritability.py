@@ -85,7 +85,9 @@ class HeritabilityTable(FigureTable):
         return pd.DataFrame({"level": self.labels} | means)
 
     def _deltas(self) -> dict[str, np.ndarray]:
-        out = {"delta_blup": numbers.delta_blup(self.genetic, self.blup)}
+        out = {}
+        if self.blup is not None:
+            out["delta_blup"] = numbers.delta_blup(self.genetic, self.blup)
         if self.blue is not None:
             out["delta_blue"] = numbers.delta_blue(self.genetic, self.blue)
         return out
@@ -286,7 +288,7 @@ class _Blues:
             return str(error)
 
     def covariance(self, adjusted: bool) -> np.ndarray:
-        """Covariance (S, S) of the BLUEs, Kenward & Roger's or that of the model.
+        """Covariance (S, S) of the BLUEs or of their differences to one of them, which serve as well.
 
         Raises
         ------
@@ -295,6 +297,8 @@ class _Blues:
         """
         if isinstance(self.second, str):
             raise InferenceError(self.second)
+        if self.second.coefficient:
+            return self.second.differences(self.own.labels.tolist(), adjusted)
         means = self.second.means("kenward-roger") if adjusted else self.second.any_means()
         places = {str(label): i for i, label in enumerate(means.labels[self.second.name])}
         at = [places[str(label)] for label in self.own.labels if str(label) in places]

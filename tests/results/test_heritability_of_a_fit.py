@@ -214,6 +214,112 @@ def test_checks_are_not_averaged_in():
     assert every["cullis"] < table["cullis"] - 0.02  # what averaging the checks in would have said
 
 
+def augmented(seed, environments=1, blocks=8, lines=5, checks=4, lost=()):
+    """Blocks with every check and some of the new lines, which are the same in each environment."""
+    r = np.random.default_rng(seed)
+    new, rows = r.normal(0, 1, blocks * lines), []
+    for e in range(environments):
+        for b in range(blocks):
+            block = r.normal(0, 0.5)
+            for c in range(checks):
+                rows.append((f"e{e}", f"b{b}", f"check{c}", f"check{c}", 0, c + block + r.normal(0, 0.5)))
+            for j in range(lines * b, lines * b + lines):
+                if (e, j) not in lost:
+                    y = new[j] + r.normal(0, 0.4) + block + r.normal(0, 0.5)
+                    rows.append((f"e{e}", f"b{b}", f"new{j:02d}", "new", 1, y))
+    return pd.DataFrame(rows, columns=["env", "block", "gen", "group", "new", "y"])
+
+
+def blue_definitions(frame, X, Zs, variances, genetic):
+    """Of the new lines from dense GLS: their columns beside the fixed ones, V of the other terms."""
+    lines = sorted(frame.loc[frame["new"] == 1, "gen"].unique())
+    own = np.array([[float(g == line) for line in lines] for g in frame["gen"]])
+    whole = np.hstack([X, own])
+    V = variances[-1] * np.eye(len(frame))
+    for Z, s in zip(Zs, variances, strict=False):
+        V += s * Z @ Z.T
+    cov = np.linalg.pinv(whole.T @ np.linalg.solve(V, whole), hermitian=True)[X.shape[1] :, X.shape[1] :]
+    v = difference(cov)[np.triu_indices(len(lines), 1)]
+    return genetic / (genetic + v.mean() / 2), harmonic_of_levels(2 * genetic, difference(cov))
+
+
+def harmonic_of_levels(genetic, errors):
+    """Over the levels, and over the pairs of each, of the heritability of a difference."""
+    pairs = genetic / (genetic + errors)
+    off = ~np.eye(len(errors), dtype=bool)
+    return 1 / np.mean([np.mean(1 / pairs[i, off[i]]) for i in range(len(errors))])
+
+
+def indicators(column):
+    return pd.get_dummies(column).to_numpy(float)
+
+
+@pytest.mark.parametrize("numbers", [False, True])
+def test_blues_of_new_lines_beside_fixed_checks(numbers):
+    """The lines are fixed beside the checks: their differences are estimable, their means beside them not."""
+    frame = augmented(seed=11)
+    if numbers:  # labels as numbers group, and are no covariate where they are fixed
+        codes = {name: 100 + i for i, name in enumerate(sorted(frame["gen"].unique()))}
+        frame["gen"] = frame["gen"].map(codes)
+    fit = lmm("y ~ group + (0 + new|gen) + (1|block)", frame)
+    table = fit.heritability("gen")
+    fixed = lmm("y ~ factor(gen) + (1|block)", frame)  # the same space: checks are levels of gen too
+    s = fixed.variance_components.set_index("group")["estimate"]
+    genetic = fit.variance_components.set_index("group").loc["gen", "estimate"]
+    B, X = indicators(frame["block"]), fit.design.X.toarray()
+    piepho, delta = blue_definitions(frame, X, [B], [s["block"], s["Residual"]], genetic)
+    assert table["piepho"] == pytest.approx(piepho, rel=1e-7)
+    assert table["delta_blue"] == pytest.approx(delta, rel=1e-7)
+    means = fixed.emmeans("factor(gen)" if "factor(gen)" in fixed.design.variables else "gen")
+    at = [i for i, g in enumerate(means.labels.iloc[:, 0]) if str(g) in set(map(str, table.labels))]
+    adjusted = difference(means.functions.cov[np.ix_(at, at)])[np.triu_indices(40, 1)].mean()
+    assert table["piepho_kr"] == pytest.approx(genetic / (genetic + adjusted / 2), rel=1e-6)
+    assert table["piepho_kr"] < table["piepho"]
+    some = [table.labels[i] for i in (3, 8, 30)]
+    few = fit.heritability("gen", ["piepho", "delta_blue"], levels=some)
+    pairs = table.pairs.set_index(["level1", "level2"])["delta_blue"]
+    assert few.pairs.set_index(["level1", "level2"])["delta_blue"].to_numpy() == pytest.approx(
+        [pairs[some[0], some[1]], pairs[some[0], some[2]], pairs[some[1], some[2]]], rel=1e-9
+    )
+
+
+def test_blues_of_new_lines_over_environments():
+    """Interactions with environments stay random, and lines that were lost somewhere cost what they cost."""
+    frame = augmented(seed=5, environments=3, blocks=5, lost={(0, 0), (1, 7), (2, 7), (2, 12)})
+    fit = lmm("y ~ group + env + (0 + new|gen) + (0 + new|gen:env) + (1|env:block)", frame)
+    table = fit.heritability("gen", ["cullis", "piepho", "delta_blue"])
+    fixed = lmm("y ~ gen + env + (0 + new|gen:env) + (1|env:block)", frame)
+    s = fixed.variance_components.set_index("group")["estimate"]
+    genetic = fit.variance_components.set_index("group").loc["gen", "estimate"]
+    cells = frame["new"].to_numpy(float)[:, None] * indicators(frame["gen"] + frame["env"])
+    Zs = [cells, indicators(frame["env"] + frame["block"])]
+    variances = [s["gen:env"], s["env:block"], s["Residual"]]
+    piepho, delta = blue_definitions(frame, fit.design.X.toarray(), Zs, variances, genetic)
+    assert table["piepho"] == pytest.approx(piepho, rel=1e-6)
+    assert table["delta_blue"] == pytest.approx(delta, rel=1e-6)
+    assert abs(table["piepho"] - table["cullis"]) < 0.05
+
+
+def test_blues_of_new_lines_that_there_are_not():
+    frame = augmented(seed=3, blocks=4)
+    both = lmm("y ~ gen + (1|block) + (0 + new|gen)", frame).heritability("gen", "piepho").to_frame()
+    assert both["status"].tolist() == ["gen is a fixed effect already"]
+    frame["half"] = np.where(frame["block"] < "b2", "first", "second")  # each with a mean of its own lines
+    apart = lmm("y ~ half*group + (0 + new|gen) + (1|block)", frame)
+    unknown = "the BLUEs are not estimable beside the other fixed effects"
+    assert apart.heritability("gen", "piepho").to_frame()["status"].tolist() == [unknown]
+    first = sorted(frame.loc[(frame["half"] == "first") & (frame["new"] == 1), "gen"])
+    assert 0 < apart.heritability("gen", "piepho", levels=first)["piepho"] < 1  # within one they are
+    alone = frame[frame["new"] == 1].reset_index(
+        drop=True
+    )  # no checks: blocks and lines cannot be told apart
+    lost = lmm("y ~ block + (0 + new|gen)", pd.concat([alone, alone.assign(y=alone["y"] + 0.1)]))
+    assert lost.heritability("gen", "piepho").to_frame()["status"].tolist() == [unknown]
+    several = lmm("y ~ group + (1 + new|gen)", augmented(seed=3, environments=4))
+    status = several.heritability("gen", "piepho", coefficient="new").to_frame()["status"].iloc[0]
+    assert status.startswith("BLUEs need one coefficient for every level")
+
+
 def test_new_lines_over_environments():
     """Interactions of the new lines alone count, over the environments and plots that these lines have."""
     r = np.random.default_rng(17)
