@@ -21,6 +21,7 @@ from fastlmm_core.design.expressions import Name
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import DataError, FastLMMError, FastLMMWarning, NotConvergedWarning
 from fastlmm_core.inference.heritability import harmonic_replication
+from fastlmm_core.inference.mean_comparisons import half_difference_df
 from fastlmm_core.inference.mean_tables import EmmeansTable
 from fastlmm_core.results.blups import prediction_error_sums
 from fastlmm_core.results.component_columns import plain_columns, structured_columns
@@ -259,12 +260,14 @@ def add_means(fit: LMMFit, plan: BatchPlan, unit: int, parts: TableParts) -> Non
 def covariance_rows(means: EmmeansTable) -> pd.DataFrame:
     """Means that the data determine: labels, estimate, and `covariance`, the row of the lower triangle.
 
-    The covariance is that of the model at its variances, without Kenward & Roger's adjustment.
+    The covariance is that of the model at its variances, without Kenward & Roger's adjustment. The degrees
+    of freedom of the mean variance of a difference of these means stand in `df_difference`.
     """
     kept = np.flatnonzero(np.isfinite(means.estimate))
     matrix = means.functions.cov_unadjusted[np.ix_(kept, kept)]
     frame = means.labels.iloc[kept].reset_index(drop=True)
     frame["estimate"] = means.estimate[kept]
+    frame["df_difference"] = half_difference_df(means.functions)
     frame["covariance"] = pd.Series([matrix[i, : i + 1].copy() for i in range(kept.size)], dtype=object)
     return frame
 

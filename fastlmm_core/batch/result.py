@@ -61,8 +61,9 @@ class BatchResult(Displayed):
         For the grouping factors in `blups`: group, levels, replication, variance, mean_pev, h2_cullis,
         h2_standard, status.
     covariances : DataFrame
-        Means with their full covariance: labels, estimate, and `covariance`, for each mean its row of the
-        lower triangle over the means of the trial.
+        Means with their full covariance: labels, estimate, `df_difference`, the degrees of freedom of the
+        mean variance of a difference in the trial, and `covariance`, for each mean its row of the lower
+        triangle over the means of the trial.
     genotype_values, blues, heritabilities, trials : DataFrame
         For `genotypes`: as ``LMMFit.genotype_values``, their means as fixed effects (estimate, se, df), as
         ``LMMFit.heritability``, and one row a trial as ``LMMFit.trial_summary``.

@@ -41,10 +41,13 @@ class StageMeans:
         Keys of the trials, labels of the means, `estimate`, and `trial`, the number of the trial.
     covariance : BlockCovariance
         Of the n rows, named "1", "2", ...: one block a trial.
+    df : (trials,) ndarray
+        Degrees of freedom of the mean variance of a difference; NaN where an older batch did not keep them.
     """
 
     frame: pd.DataFrame
     covariance: BlockCovariance
+    df: np.ndarray
 
 
 @public(
@@ -144,14 +147,16 @@ def stage_means(batch: BatchResult, trait: str | None = None, spec: str | None =
     first = np.flatnonzero(sizes == 1)  # the rows of a trial grow from 1
     blocks = [triangle(rows[lo:hi]) for lo, hi in zip(first, [*first[1:], len(rows)], strict=True)]
     keys = list(batch.plan.by)
-    frame = table.drop(columns=["covariance", "trait"]).dropna(axis=1, how="all").reset_index(drop=True)
+    df = table["df_difference"].to_numpy(float) if "df_difference" in table else np.full(len(table), np.nan)
+    frame = table.drop(columns=["covariance", "trait", "df_difference"], errors="ignore")
+    frame = frame.dropna(axis=1, how="all").reset_index(drop=True)
     if not keys:
         frame["trial"] = "1"
     try:
         known = BlockCovariance(blocks, [str(i + 1) for i in range(len(rows))])
     except DataError as error:
         raise DataError(f"the covariance of the means of a trial cannot be used: {error}") from None
-    return StageMeans(frame, known)
+    return StageMeans(frame, known, df[first])
 
 
 def triangle(rows: list[Any]) -> np.ndarray:

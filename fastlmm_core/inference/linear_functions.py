@@ -148,9 +148,10 @@ class LinearFunctions(Displayed):
         array([17., 17.])
         """
         gradients = np.einsum("iaa->ia", self.gradients)
-        return self._df_of(np.diag(self.cov_unadjusted), gradients, self.estimable)
+        return self.df_of(np.diag(self.cov_unadjusted), gradients, self.estimable)
 
-    def _df_of(self, variance: np.ndarray, gradients: np.ndarray, estimable: np.ndarray) -> np.ndarray:
+    def df_of(self, variance: np.ndarray, gradients: np.ndarray, estimable: np.ndarray) -> np.ndarray:
+        """Those of variances (c,) with gradients (d + 1, c)."""
         if self.ddf == "asymptotic":
             df = np.full(variance.shape, np.inf)
         elif self.ddf == "residual":
@@ -214,7 +215,7 @@ class LinearFunctions(Displayed):
         variance = row_quadratic(A, self.cov)
         unadjusted = variance if self.cov is self.cov_unadjusted else row_quadratic(A, self.cov_unadjusted)
         gradients = np.array([row_quadratic(A, g) for g in self.gradients]).reshape(-1, A.shape[0])
-        df = self._df_of(unadjusted, gradients, estimable)
+        df = self.df_of(unadjusted, gradients, estimable)
         return (
             np.where(estimable, estimate, np.nan),
             np.where(estimable, np.sqrt(np.maximum(variance, 0.0)), np.nan),
@@ -265,7 +266,7 @@ class LinearFunctions(Displayed):
 
     def _satterthwaite_f(self) -> tuple[float, float]:
         variance = np.diag(self.cov_unadjusted)
-        df = self._df_of(variance, np.einsum("iaa->ia", self.gradients), self.estimable)
+        df = self.df_of(variance, np.einsum("iaa->ia", self.gradients), self.estimable)
         F = float(np.mean(self.estimate**2 / variance))
         return F, satterthwaite.combine_degrees_of_freedom(df)
 

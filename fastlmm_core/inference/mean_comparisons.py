@@ -12,9 +12,32 @@ from fastlmm_core.display.displayed import Displayed
 from fastlmm_core.display.rendering import Table
 from fastlmm_core.errors import OptionError, check_option
 from fastlmm_core.inference.distributions import t_quantile
+from fastlmm_core.inference.heritability import half_difference
+from fastlmm_core.inference.linear_functions import LinearFunctions
 from fastlmm_core.inference.pair_streams import PairSource
 
 Floats = NDArray[np.floating]
+
+
+def half_difference_df(functions: LinearFunctions) -> float:
+    """Degrees of freedom of half the mean variance of a difference of the rows that are estimable.
+
+    Satterthwaite's, 2 v^2 / Var(v), of v = tr(M C) with M = (I - J / r) / (r - 1);
+    NaN of fewer than two rows.
+
+    Examples
+    --------
+    >>> from fastlmm_core import datasets, lmm
+    >>> fit = lmm("Y ~ V*N + (1|B/V)", datasets.load("oats"))
+    >>> round(half_difference_df(fit.emmeans("N").functions), 4)
+    45.0
+    """
+    at = np.flatnonzero(functions.estimable)
+    if at.size < 2:
+        return np.nan
+    own = np.ix_(at, at)
+    v, *slopes = (half_difference(C[own]) for C in (functions.cov_unadjusted, *functions.gradients))
+    return float(functions.df_of(np.array([v]), np.reshape(slopes, (-1, 1)), np.array([True]))[0])
 
 
 @dataclass(frozen=True, repr=False)

@@ -98,14 +98,20 @@ def _error(
         own = own[own["trait"].astype(str) == trait]
         own = own[own[keys].astype(str).agg(BETWEEN.join, axis=1).isin(environments)] if keys else own
         v, df = 0.5 * own["sed_mean"].to_numpy(float) ** 2, own["df_error"].to_numpy(float)
-        if not v.size or not np.isfinite(v).all():
-            return np.nan, np.nan
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return float(v.mean()), float(v.sum() ** 2 / np.sum(v**2 / df))
+        return _pooled(v, df)
     if not batch.plan.covariances:
         return np.nan, np.nan
     from fastlmm_core.batch.stages import stage_means
 
     found = stage_means(batch, trait, genotype if len(batch.plan.emmeans) > 1 else None)
+    several = np.array([len(block) > 1 for block in found.covariance.blocks])
     v = np.array([half_difference(block) for block in found.covariance.blocks if len(block) > 1])
-    return (float(v.mean()) if v.size else np.nan), np.nan
+    return _pooled(v, found.df[several])
+
+
+def _pooled(v: np.ndarray, df: np.ndarray) -> tuple[float, float]:
+    """Mean of independent estimates of variances, and its degrees of freedom."""
+    if not v.size or not np.isfinite(v).all():
+        return np.nan, np.nan
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(v.mean()), float(v.sum() ** 2 / np.sum(v**2 / df))

@@ -291,8 +291,8 @@ def gxe(
         Complete blocks within environments, which the error of a table of plots is freed of.
     replications, error_ms, error_df : float, optional
         Plots of a mean, variance of a plot and its degrees of freedom, where `source` does not say. A batch
-        knows the error of its means with ``genotypes=`` (from the mean standard error of a difference), and,
-        without degrees of freedom, with ``emmeans=`` and ``covariances=True``.
+        knows the error of its means with ``genotypes=`` (from the mean standard error of a difference), and
+        with ``emmeans=`` and ``covariances=True``.
     common : bool
         Leave out genotypes that are not in every environment.
 

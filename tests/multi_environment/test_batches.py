@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
 
-from fastlmm_core import datasets, fit_batch, gxe, read_batch, run
+from fastlmm_core import datasets, fit_batch, gxe, lmm, read_batch, run
 from fastlmm_core.cli import main
 from fastlmm_core.errors import DataError, OptionError
 
@@ -73,8 +74,68 @@ def test_marginal_means_and_their_covariance():
         halves.append(np.mean(pairs) / 2)
         assert trial in wide.columns
     assert found.table.error_ms == pytest.approx(np.mean(halves), rel=1e-10)
-    assert np.isnan(found.table.error_df)
-    assert np.isfinite(gxe(own, "gen", error_df=100).anova().frame["p"].iloc[2])
+    v, df = np.array(halves), own.covariances.groupby("trial")["df_difference"].first().to_numpy()
+    assert found.table.error_df == pytest.approx(v.sum() ** 2 / (v**2 / df).sum(), rel=1e-12)
+    assert np.isfinite(found.anova().frame["p"].iloc[2])
+    assert np.isnan(
+        gxe(
+            fit_batch(
+                trials,
+                "yield ~ gen + (1|rep) + (1|rep:block)",
+                by="trial",
+                emmeans="gen",
+                progress=False,
+            ),
+            "gen",
+            "trial",
+        ).table.error_df
+    )  # nothing was kept of the errors
+
+
+def test_degrees_of_freedom_of_marginal_means():
+    """In complete blocks those of the error, which an analysis of all plots within environments pools."""
+    own = fit_batch(
+        TABLE, "y ~ rep + gen", by=["year", "site"], emmeans="gen", covariances=True, progress=False
+    )
+    blocks = fit_batch(TABLE, "y ~ gen + (1 | rep)", by=["year", "site"], emmeans="gen", covariances=True,
+                       progress=False)  # fmt: skip
+    for batch in (own, blocks):
+        for key, rows in batch.covariances.groupby(["year", "site"]):
+            plots = TABLE[(TABLE["year"] == key[0]) & (TABLE["site"] == key[1])]
+            error = len(plots) - plots["gen"].nunique() - plots["rep"].nunique() + 1
+            assert rows["df_difference"].to_numpy() == pytest.approx(error, rel=1e-4)
+    sums = gxe(TABLE.assign(env=ENVIRONMENTS), "gen", "env", "y", block="rep").table
+    several = len(own.covariances.groupby(["year", "site"]))
+    assert gxe(own, "gen").table.error_df <= sums.error_df * (1 + 1e-9)  # equal where variances are
+    assert gxe(own, "gen").table.error_df > sums.error_df / several
+
+
+def test_degrees_of_freedom_by_finite_differences():
+    """Satterthwaite's of v(theta) = half the mean variance of a difference, incomplete blocks, by dense V."""
+    one = datasets.load("john_alpha")
+    batch = fit_batch(one.assign(t="a"), "yield ~ gen + rep + (1|rep:block)", by="t", emmeans="gen",
+                      covariances=True, progress=False)  # fmt: skip
+    fit = lmm("yield ~ gen + rep + (1|rep:block)", one)
+    s = fit.variance_components["estimate"].to_numpy()
+    X = fit.design.X.toarray()
+    Z = pd.get_dummies(one["rep"] + one["block"]).to_numpy(float)
+    K = sp.csr_array(fit.emmeans("gen").K).toarray()
+    M = (np.eye(24) - 1 / 24) / 23
+
+    def v(s):
+        V = s[0] * Z @ Z.T + s[1] * np.eye(len(one))
+        return np.trace(M @ K @ np.linalg.inv(X.T @ np.linalg.solve(V, X)) @ K.T)
+
+    def information(s):
+        V = s[0] * Z @ Z.T + s[1] * np.eye(len(one))
+        Vi = np.linalg.inv(V)
+        P = Vi - Vi @ X @ np.linalg.solve(X.T @ Vi @ X, X.T @ Vi)
+        parts = [Z @ Z.T, np.eye(len(one))]
+        return np.array([[0.5 * np.trace(P @ a @ P @ b) for b in parts] for a in parts])
+
+    g = [(v(s + h) - v(s - h)) / (2 * h.sum()) for h in np.diag(1e-5 * s)]
+    expected = 2 * v(s) ** 2 / (g @ np.linalg.solve(information(s), g))
+    assert batch.covariances["df_difference"].to_numpy() == pytest.approx(expected, rel=1e-5)
 
 
 def test_genotypes_that_are_not_everywhere():
