@@ -81,10 +81,12 @@ def trend_terms(fit: FitFigures, name: str | None) -> list[int]:
         for k in trends:
             if terms[k].at is not None:
                 known.setdefault(terms[k].label, [j for j in trends if terms[j].label == terms[k].label])
-        if label_of(name) not in known:
+        written = [own for own in (name, label_of(name)) if own in known][:1]
+        written = written or [own for own in known if _spelt(own) == _spelt(name)]
+        if len(written) != 1:
             raise OptionError(f"term='{name}' is not a spline or autoregressive term of the model"
                               f"{nearest_names(name, known)}")  # fmt: skip
-        return known[label_of(name)]
+        return known[written[0]]
 
     def rank(k: int) -> int:
         return (2 if len(terms[k].names) == 1 else 0) if terms[k].is_spline else 1
@@ -93,6 +95,11 @@ def trend_terms(fit: FitFigures, name: str | None) -> list[int]:
     if terms[first].at is None:
         return [first]
     return [k for k in trends if terms[k].label == terms[first].label]
+
+
+def _spelt(name: str) -> str:
+    """A term without what does not tell it from others: blanks, and quotes of any kind around names."""
+    return name.translate(str.maketrans("", "", " `\"'"))
 
 
 def process_trend(fit: FitFigures, k: int, se: bool) -> pd.DataFrame:

@@ -37,6 +37,25 @@ def alone(trials):
     }
 
 
+def test_names_of_terms_as_they_are_written(trials):
+    """Blanks and quotes of a term do not matter, but where two levels differ by nothing else."""
+    odd = {"E1": "a`1", "E2": "b 2", "E3": "b2"}
+    table = trials.assign(env=trials["env"].map(odd)).rename(columns={"env": "my env"})
+    fit = lmm("yield ~ (1 | gen)", table, field_trend="ps(row, col, nseg=(3, 3)) | `my env`")
+    whole = fit.trend(se=False)
+    for term in ("at(my env):ps(row, col, nseg=(3, 3))", "at(`my env`):ps(row,col,nseg=(3,3))"):
+        assert fit.trend(term, se=False).equals(whole)
+    expected = whole[whole["my env"] == "a`1"].reset_index(drop=True)
+    for level in ("a`1", "`a`1`", '"a`1"', "a1"):
+        found = fit.trend(f"at(`my env`, {level}):ps(row, col, nseg=(3, 3))", se=False)
+        assert found.equals(expected)
+    for name in ("my env", "`my env`"):
+        exact = fit.trend(f"at({name}, b 2):ps(row, col, nseg=(3, 3))", se=False)
+        assert exact["my env"].unique().tolist() == ["b 2"]
+    with pytest.raises(OptionError, match=r"is not a spline .*nearest: 'at\(my env, b 2\)"):
+        fit.trend('at(my env, "b 2"):ps(row, col, nseg=(3, 3))')  # b 2 or b2
+
+
 def test_environments_that_share_nothing_are_fits_of_their_own(apart, alone):
     assert apart.criterion == pytest.approx(sum(fit.criterion for fit in alone.values()), abs=1e-6)
     joint = apart.variance_components
