@@ -15,6 +15,8 @@ from fastlmm_core.kernels.eigenvalues import diagonalize
 # deviance, and a step has not brought the decrement below SECANT_SLOW of the one before.
 SECANT_BELOW = 1.0
 SECANT_SLOW = 0.01
+# Diagonal elements of the curvature further apart are scaled: eigenvalues have 1e-12 of the largest.
+LARGEST_SPREAD = 1e8
 
 
 @kernel
@@ -24,6 +26,27 @@ def measure_length(v):
     for k in range(v.size):
         total += v[k] * v[k]
     return np.sqrt(total)
+
+
+@kernel
+def measure_scales(hessian):
+    """Weights (d,) of the parameters in the length of a step: 1, or more where the curvature is far apart.
+
+    The standard deviation of a trait that is 10^-7 of another has 10^14 times the curvature, beside which the
+    eigenvalues of all others are rounding. With these weights no diagonal element is more than LARGEST_SPREAD
+    times the middle one, and nothing changes below that. Curvatures below 1, where theta is of order one, are
+    those of directions without information and say nothing of the scale.
+    """
+    d = hessian.shape[0]
+    sizes = np.empty(d)
+    for k in range(d):
+        sizes[k] = abs(hessian[k, k])
+    largest = LARGEST_SPREAD * max(np.sort(sizes)[(d - 1) // 2], 1.0)
+    weights = np.ones(d)
+    for k in range(d):
+        if sizes[k] > largest:
+            weights[k] = np.sqrt(sizes[k] / largest)
+    return weights
 
 
 @kernel
@@ -42,7 +65,12 @@ def propose_step(gradient, hessian, radius):
         g' |H|^-1 g of the unrestricted step, in units of the deviance.
     """
     d = gradient.size
-    values, vectors = diagonalize(hessian)
+    weights = measure_scales(hessian)
+    scaled = np.empty((d, d))
+    for a in range(d):
+        for b in range(d):
+            scaled[a, b] = hessian[a, b] / (weights[a] * weights[b])
+    values, vectors = diagonalize(scaled)
     floor = 1e-300
     for k in range(d):
         values[k] = abs(values[k])
@@ -51,7 +79,7 @@ def propose_step(gradient, hessian, radius):
     for k in range(d):
         values[k] = max(values[k], floor)
         for i in range(d):
-            g[k] += vectors[i, k] * gradient[i]
+            g[k] += vectors[i, k] * (gradient[i] / weights[i])
     decrement = 0.0
     length = 0.0
     for k in range(d):
@@ -78,7 +106,7 @@ def propose_step(gradient, hessian, radius):
         s = -g[k] / (values[k] + shift)
         predicted -= g[k] * s + 0.5 * values[k] * s * s
         for i in range(d):
-            step[i] += vectors[i, k] * s
+            step[i] += vectors[i, k] * s / weights[i]
     return step, predicted, decrement
 
 

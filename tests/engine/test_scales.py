@@ -303,3 +303,29 @@ def test_weights_count_by_their_ratios(weight):
     scaled = quiet(FORMULAS[0], data.assign(w=data["w"] * weight), weights="w")
     np.testing.assert_allclose(scaled.beta, plain.beta, rtol=1e-5)
     np.testing.assert_allclose(scaled.sigma, plain.sigma * np.sqrt(weight), rtol=1e-5)
+
+
+def visits_in_units(unit, seed=3, subjects=20):
+    """Three visits of `subjects` with a correlation of 0.8, the first one measured in another unit."""
+    r = np.random.default_rng(seed)
+    R = np.full((3, 3), 0.8) + 0.2 * np.eye(3)
+    e = r.normal(size=(subjects, 3)) @ np.linalg.cholesky(R).T * [unit, 1.0, 1.0]
+    return pd.DataFrame({
+        "y": (e + np.arange(3)).ravel(), "visit": np.tile(list("abc"), subjects),
+        "id": np.repeat([f"s{k:02d}" for k in range(subjects)], 3),
+    })  # fmt: skip
+
+
+@pytest.mark.parametrize("structure", ["cs", "us", "toep", "hetar1", "diag"])
+def test_visits_in_units_far_apart(structure):
+    """REML in other units of one visit: -2 l moves by 2 (n_a - p_a) log unit, the correlations stay."""
+    expected = quiet("y ~ visit", visits_in_units(1.0), residual=f"{structure}(visit | id)")
+    covariances = expected.variance_components
+    for unit in (1e-2, 1e-4, 1e-6, 1e-7, 1e-8):
+        fit = quiet("y ~ visit", visits_in_units(unit), residual=f"{structure}(visit | id)")
+        assert fit.converged
+        assert fit.criterion - 2 * 19 * np.log(unit) == pytest.approx(expected.criterion, abs=1e-5)
+        rows = fit.variance_components
+        for (_, own), (_, other) in zip(rows.iterrows(), covariances.iterrows(), strict=True):
+            factor = unit if own["var1"] == "a" and pd.isna(own["var2"]) else 1.0
+            assert own["sd_or_cor"] / factor == pytest.approx(other["sd_or_cor"], rel=2e-4, abs=2e-4)

@@ -8,6 +8,7 @@ from fastlmm_core.kernels.trust_region import (
     correct_curvature,
     judge_step,
     measure_length,
+    measure_scales,
     propose_step,
 )
 
@@ -46,6 +47,27 @@ def test_restricted_step_ends_on_the_sphere_and_descends(seed, d, fraction):
     shifted = positive @ step + g
     cosine = -(shifted @ step) / (np.linalg.norm(shifted) * np.linalg.norm(step) + 1e-300)
     assert cosine > 1 - 1e-8 or np.linalg.norm(shifted) < 1e-3 * np.linalg.norm(g)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.integers(2, 6), st.floats(5.0, 9.0))
+def test_the_newton_step_is_in_the_units_of_the_parameters(seed, d, digits):
+    """One parameter in units 10^digits apart: its curvature has twice the digits, the step is the same."""
+    g, H = problem(seed, d, definite=True)
+    units = np.ones(d)
+    units[seed % d] = 10.0**-digits
+    weights = measure_scales(H / np.outer(units, units))
+    assert np.array_equal(np.flatnonzero(weights > 1.0), [seed % d])
+    step, predicted, decrement = propose_step(g / units, H / np.outer(units, units), 1e9)
+    newton = -np.linalg.solve(H, g)
+    np.testing.assert_allclose(step / units, newton, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(decrement, -g @ newton, rtol=1e-6)
+    np.testing.assert_allclose(predicted, -0.5 * g @ newton, rtol=1e-6)
+
+
+def test_parameters_of_one_scale_have_no_weights():
+    for H in (np.diag([1e7, 1.0, 3.0]), np.diag([1e3, 1e-12]), np.diag([50.0, 0.0, 0.0]), np.zeros((2, 2))):
+        assert np.array_equal(measure_scales(H), np.ones(len(H)))
 
 
 def test_a_maximum_repels():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 # Eigenvalues and variances start at no less than this part of the largest.
@@ -27,6 +29,18 @@ def interior_variances(covariance: np.ndarray) -> np.ndarray:
     if not largest > 0.0:
         return np.full(variances.size, NOTHING)
     return np.maximum(variances, LEAST * largest)
+
+
+def start_at(structure: Any, R: np.ndarray, sd: np.ndarray) -> np.ndarray:
+    """theta where a search starts from correlations R (m, m) and standard deviations that are well known.
+
+    ``structure.start`` lifts small variances, since moments of random terms tell little of them. Mean squares
+    of the visits of a residual do tell: where units are far apart, a lifted one ends in another optimum.
+    """
+    if not sd.min() ** 2 < LEAST * sd.max() ** 2:
+        return np.asarray(structure.start(R * np.outer(sd, sd)))
+    T = structure.covariance(structure.start(R))
+    return np.asarray(structure.theta_of(T * np.outer(sd, sd)))
 
 
 def correlations_of(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

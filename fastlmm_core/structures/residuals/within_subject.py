@@ -26,6 +26,7 @@ from fastlmm_core.kernels.visit_scores import (
 )
 from fastlmm_core.linalg.compressed import compressed
 from fastlmm_core.structures.coefficients.entries import LinearEntries
+from fastlmm_core.structures.coefficients.moments import start_at
 from fastlmm_core.structures.residuals.base import (
     NEARLY_ZERO,
     SETTLES,
@@ -201,7 +202,7 @@ class WithinSubjectResiduals(ResidualStructure):
             values, vectors = np.linalg.eigh(np.where(count > 1, T, 0.0) / np.outer(sd, sd))
             correlation = (vectors * np.maximum(values, 0.05 * values.max())) @ vectors.T
             unit = 1.0 / np.sqrt(np.diag(correlation))
-            out.append(structure.start(correlation * np.outer(unit * sd, unit * sd)))
+            out.append(start_at(structure, correlation * np.outer(unit, unit), sd))
         return np.concatenate(out)
 
     def chart_products(
