@@ -19,17 +19,24 @@ fixed rows.
 
 from __future__ import annotations
 
+from functools import cached_property
+from itertools import pairwise
+
 import numpy as np
+import scipy.sparse as sp
 
 from fastlmm_core.engine.equations import StructuredEquations
-from fastlmm_core.engine.expected_information import dense_pieces, paired_traces, piece_sums
+from fastlmm_core.engine.expected_information import dense_pieces, paired_traces
 from fastlmm_core.engine.factorized import FactorizedModel
 from fastlmm_core.engine.objective import information_parts, n_leading
 from fastlmm_core.engine.second_derivatives import at_bound, difference_hessian
+from fastlmm_core.kernels.loadings import spread_inverse
 
 # Operations of the products of full matrices, and how many of these are held, in powers of their size.
 PRODUCTS = 8.0
 LARGEST_NUMBERS = 1e8
+# Least singular value of a Lambda whose inverse takes the place of products, at the cost of its square.
+LEAST_LOADING = 1e-2
 # Operations of a gradient in those of a factorization, and what the rest of one takes: some 1 ms.
 EVALUATION = 12.0
 OVERHEAD = 2e7
@@ -68,18 +75,28 @@ def observed_by_unknowns(model: FactorizedModel) -> np.ndarray:
 
 
 class _Traces:
-    """What dense matrices give of the second derivatives, rows of parameters that are held left out."""
+    """What dense matrices give of the second derivatives, rows of parameters that are held left out.
+
+    Their rows and columns are sorted by term, so that blocks are slices. With C X = I most products of three
+    matrices are at hand: F' S = I - P X, and beside the levels of a term whose Lambda has an inverse
+
+        S = Lambda^-T (I - P X),     M = S P Lambda^-1
+    """
 
     def __init__(self, model: FactorizedModel, terms: list[int]):
         e = model.equations
         self.model, self.terms = model, terms
-        half = model.factor.solve_lower(np.eye(e.spherical.size))[: n_leading(e)]
-        self.X = half.T @ half
-        self.FX = e.spread(model.point.loadings, self.X)
-        self.G = dense_pieces(model, model.point.G)
-        self.S = self.G @ self.FX
-        self.M = self.G - self.S @ e.gather(model.point.loadings, self.G)
+        parts = [*(rows.ravel() for rows in e.spherical.rows), e.spherical.missing, e.spherical.fixed]
+        order = np.concatenate(parts)
+        self.order = order[order < n_leading(e)]
+        bounds = np.cumsum([0, *(rows.size for rows in e.spherical.rows)]).tolist()
+        self.at = [slice(lo, hi) for lo, hi in pairwise(bounds)]
+        self.X = model.factor.inverse(self.order.size)[self.order][:, self.order]
+        self.C_inv = model.factor.inverse_subset(self.order.size)
+        self.FS = self._complement()
         self.dF = {k: e.terms[k].structure.loadings_jacobian(model.term_theta(k)[0]) for k in terms}
+        self.back = {k: _inverse_of(e.terms[k].structure.loadings(model.term_theta(k)[0])) for k in terms}
+        self.S = {k: self._score_rows(k) for k in terms if len(self.dF[k])}
         self.PX = {k: self._prior_products(k) for k in terms}
 
     def matrix(self) -> np.ndarray:
@@ -107,52 +124,101 @@ class _Traces:
         if rows != columns:
             H[columns, rows] += block.T
 
-    def _blocks(self, A: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        """A (L m, columns) of scalars (L, m) and (J, r) as (L, m, J r)."""
-        return A[np.ix_(rows.ravel(), columns.ravel())].reshape(*rows.shape, columns.size)
+    def _complement(self) -> np.ndarray:
+        """F' S = I - P X of the leading rows."""
+        out = np.zeros_like(self.X)
+        for k, own in enumerate(self.at):
+            levels = self.model.equations.terms[k].levels
+            theta = self.model.term_theta(k)[1]
+            out[own] = -self.X[own] if levels is None else self._by_levels(k, -levels.precision(theta))
+        out[np.diag_indices_from(out)] += 1.0
+        return out
+
+    def _by_levels(self, k: int, Q: sp.csc_array) -> np.ndarray:
+        """(Q (x) I) X, the rows of term k, for Q (L, L)."""
+        X = self.X[self.at[k]]
+        return np.asarray(Q @ X.reshape(Q.shape[0], -1)).reshape(X.shape)
+
+    @cached_property
+    def G(self) -> np.ndarray:
+        return dense_pieces(self.model, self.model.point.G)
+
+    @cached_property
+    def FX(self) -> np.ndarray:
+        """(q, q'), the columns by term."""
+        e = self.model.equations
+        X = np.zeros((e.spherical.size, self.order.size))
+        X[self.order] = self.X
+        return e.spread(self.model.point.loadings, X)
+
+    @cached_property
+    def FG(self) -> np.ndarray:
+        """F' G (q', q), the rows by term."""
+        return self.model.equations.gather(self.model.point.loadings, self.G)[self.order]
+
+    def _score_rows(self, k: int) -> np.ndarray:
+        """The rows (L, m, q') of S that are those of term k."""
+        natural, back = self.model.equations.natural.rows[k], self.back[k]
+        if back is None:
+            return (self.G[natural.ravel()] @ self.FX).reshape(*natural.shape, -1)
+        return np.matmul(back.T, self.FS[self.at[k]].reshape(*natural.shape, -1))
+
+    def _products(self, k: int, j: int) -> np.ndarray:
+        """The block of M of terms k and j (L, m, J m')."""
+        e, levels, back = self.model.equations, self.model.equations.terms[j].levels, self.back[j]
+        rows, columns = e.natural.rows[k], e.natural.rows[j]
+        if back is not None:
+            SP = self.S[k][:, :, self.at[j]].reshape(rows.size, *columns.shape)
+            if levels is not None:
+                Q = levels.precision(self.model.term_theta(j)[1])
+                SP = np.swapaxes((Q @ np.swapaxes(SP, 0, 1).reshape(columns.shape[0], -1)).reshape(
+                    columns.shape[0], rows.size, -1), 0, 1)  # fmt: skip
+            out = np.matmul(SP, back)
+        elif self.back[k] is not None:
+            out = self._products(j, k).reshape(columns.size, rows.size).T
+        else:
+            direct = self.G[np.ix_(rows.ravel(), columns.ravel())]
+            out = direct - self.S[k].reshape(rows.size, -1) @ self.FG[:, columns.ravel()]
+        return out.reshape(*rows.shape, columns.size)
 
     def _scores(self, k: int, j: int) -> np.ndarray:
         """dF_t' S of the levels of terms k and j (t, L r, J r')."""
-        e = self.model.equations
-        part = self._blocks(self.S, e.natural.rows[k], e.spherical.rows[j])
+        part = self.S[k][:, :, self.at[j]]
         out = _multiply_levels(np.swapaxes(self.dF[k], 1, 2), part)
-        return out.reshape(len(out), e.spherical.rows[k].size, part.shape[2])
+        return out.reshape(len(out), -1, part.shape[2])
 
     def _loadings(self, k: int, j: int) -> np.ndarray:
         """Of the loadings of term k by those of term j."""
-        e = self.model.equations
-        M = self._blocks(self.M, e.natural.rows[k], e.natural.rows[j])
-        left = _multiply_levels(np.swapaxes(self.dF[k], 1, 2), M)
-        X = self._blocks(self.X, e.spherical.rows[j], e.spherical.rows[k])
-        right = _multiply_levels(self.dF[j], X)
-        inner, outer = e.natural.rows[j].size, e.spherical.rows[k].size
+        if k not in self.S or j not in self.S:
+            return np.zeros((len(self.dF[k]), len(self.dF[j])))
+        rows = self.model.equations.spherical.rows
+        left = _multiply_levels(np.swapaxes(self.dF[k], 1, 2), self._products(k, j))
+        right = _multiply_levels(self.dF[j], self.X[self.at[j], self.at[k]].reshape(*rows[j].shape, -1))
+        outer = rows[k].size
         return 2.0 * (
-            paired_traces(left.reshape(len(left), outer, inner), right.reshape(len(right), inner, outer))
+            paired_traces(left.reshape(len(left), outer, -1), right.reshape(len(right), -1, outer))
             - paired_traces(self._scores(k, j), self._scores(j, k))
         )
 
     def _prior_products(self, k: int) -> np.ndarray:
         """dP_t X of the rows of term k (t, L r, q')."""
-        e = self.model.equations
-        levels, rows = e.terms[k].levels, e.spherical.rows[k]
+        levels = self.model.equations.terms[k].levels
         slopes = () if levels is None else levels.coefficients(self.model.term_theta(k)[1])[1]
-        X = self.X[rows.ravel()]
-        out = np.empty((len(slopes), *X.shape))
+        out = np.empty((len(slopes), *self.X[self.at[k]].shape))
         for t, slope in enumerate(slopes):
             assert levels is not None
-            out[t] = (levels.sum_of_pieces(slope) @ X.reshape(rows.shape[0], -1)).reshape(X.shape)
+            out[t] = self._by_levels(k, levels.sum_of_pieces(slope))
         return out
 
     def _levels(self, k: int, j: int) -> np.ndarray:
         """Of the level parameters of term k by those of term j."""
-        rows = self.model.equations.spherical.rows
-        left = self.PX[k][:, :, rows[j].ravel()]
-        return -paired_traces(left, self.PX[j][:, :, rows[k].ravel()])
+        return -paired_traces(self.PX[k][:, :, self.at[j]], self.PX[j][:, :, self.at[k]])
 
     def _loadings_by_level(self, k: int, j: int) -> np.ndarray:
         """Of the loadings of term k by the level parameters of term j."""
-        rows = self.model.equations.spherical.rows
-        return -2.0 * paired_traces(self._scores(k, j), self.PX[j][:, :, rows[k].ravel()])
+        if k not in self.S or not len(self.PX[j]):
+            return np.zeros((len(self.dF[k]), len(self.PX[j])))
+        return -2.0 * paired_traces(self._scores(k, j), self.PX[j][:, :, self.at[k]])
 
     def _own_curvature(self, H: np.ndarray, k: int) -> None:
         """Second derivatives of Lambda and of Q of one term, added to H."""
@@ -162,47 +228,69 @@ class _Traces:
         theta, level_theta = self.model.term_theta(k)
         s = point.solution[:, 0]
         if term.structure.n_theta:
-            N = self.S[natural[:, :, None], spherical[:, None, :]].sum(axis=0)
-            N -= point.projected[natural, 0].T @ s[spherical]
+            N = self._same_level(k, self.S[k]) - point.projected[natural, 0].T @ s[spherical]
             H[own, own] += 2.0 * term.structure.loadings_curvature(theta, N)
         if term.n_level_theta:
             assert term.levels is not None
-            X = self.X + np.outer(s, s)
-            inside = sum(X[np.ix_(column, column)] for column in spherical.T)
-            weights = np.array([float(np.sum(piece.multiply(inside))) for piece in term.levels.pieces])
+            weights = e.prior_sums(self.C_inv, s)[e.level_pieces[k]]
             H[level, level] += term.levels.second_derivatives(level_theta, weights, term.width)
+
+    def _same_level(self, k: int, S: np.ndarray) -> np.ndarray:
+        """Sum (m, r) over the levels of term k of their blocks in its rows S (L, m, q')."""
+        own = S[:, :, self.at[k]].reshape(*S.shape[:2], S.shape[0], -1)
+        return np.asarray(np.einsum("lalb->ab", own))
 
     def _add_residual(self, H: np.ndarray) -> None:
         """Rows and columns of the residual's parameters."""
         e, point = self.model.equations, self.model.point
         residual, theta = e.slices[1], self.model.theta[e.slices[1]]
-        N = e.spread(point.loadings, self.FX.T)
-        sums = piece_sums(self.model, N) + e.residual.quadratics(point.residual)
-        H[residual, residual] += e.residual.second_derivatives(theta, sums)
+        N = np.zeros_like(point.G)  # F X F' on the pattern of G
+        spread_inverse(self.C_inv, e.graph, e.natural.pair, e.spherical.pair, point.loadings, N)
+        sums = e.G_pieces.T @ e.natural.both_triangles(N) + e.residual.quadratics(point.residual)
+        H[residual, residual] += e.residual.second_derivatives(theta, np.asarray(sums))
         slopes = e.residual.coefficients(theta)[1]
+        if e.residual.n_pieces == 1:  # dG is a multiple of G
+            self._add_multiples(H, slopes[:, 0] / e.residual.coefficients(theta)[0][0])
+            return
         Z = np.empty((len(slopes), *self.X.shape))
-        blocks = {k: np.empty((len(slopes), *self.dF[k].shape[1:])) for k in self.terms}
+        blocks = {k: np.empty((len(slopes), *self.dF[k].shape[1:])) for k in self.S}
         for u, slope in enumerate(slopes):
-            if e.residual.n_pieces == 1:  # G is a multiple of it
-                S = slope[0] / e.residual.coefficients(theta)[0][0] * self.S
-            else:
-                S = dense_pieces(self.model, np.asarray(e.G_pieces @ slope)) @ self.FX
-            Z[u] = e.gather(point.loadings, S)
-            for k in self.terms:
-                blocks[k][u] = self._level_sums(k, S, Z[u])
+            S = dense_pieces(self.model, np.asarray(e.G_pieces @ slope)) @ self.FX
+            Z[u] = e.gather(point.loadings, S)[self.order]
+            for k in self.S:
+                blocks[k][u] = self._level_sums(k, S[e.natural.rows[k]], Z[u])
         H[residual, residual] -= paired_traces(Z, Z)
         for k in self.terms:
             own, level = e.slices[0][k]
-            columns = Z[:, :, e.spherical.rows[k].ravel()]
-            self._add(H, own, residual, 2.0 * np.tensordot(self.dF[k], blocks[k], axes=((1, 2), (1, 2))))
-            self._add(H, level, residual, -paired_traces(self.PX[k], columns))
+            if k in self.S:
+                block = np.tensordot(self.dF[k], blocks[k], axes=((1, 2), (1, 2)))
+                self._add(H, own, residual, 2.0 * block)
+            self._add(H, level, residual, -paired_traces(self.PX[k], Z[:, :, self.at[k]]))
+
+    def _add_multiples(self, H: np.ndarray, share: np.ndarray) -> None:
+        """The same where dG_u = share_u G, share (u,): Z_u is that of F' S, S_u that of S."""
+        e, Z = self.model.equations, self.FS[None]
+        residual = e.slices[1]
+        H[residual, residual] -= np.outer(share, share) * paired_traces(Z, Z)
+        for k in self.terms:
+            own, level = e.slices[0][k]
+            if k in self.S:
+                block = np.tensordot(self.dF[k], self._level_sums(k, self.S[k], self.FS), axes=2)
+                self._add(H, own, residual, 2.0 * np.outer(block, share))
+            self._add(H, level, residual, -paired_traces(self.PX[k], Z[:, :, self.at[k]]) * share)
 
     def _level_sums(self, k: int, S: np.ndarray, Z: np.ndarray) -> np.ndarray:
-        """Sum over the levels of term k of their blocks (m, r) of S_u - S Z_u."""
-        natural, spherical = self.model.equations.natural.rows[k], self.model.equations.spherical.rows[k]
-        block = S[natural[:, :, None], spherical[:, None, :]].sum(axis=0)
-        turned = np.swapaxes(Z.T[spherical], 0, 1).reshape(spherical.shape[1], -1)
-        return block - np.swapaxes(self.S[natural], 0, 1).reshape(natural.shape[1], -1) @ turned.T
+        """Sum over the levels of term k of their blocks (m, r) of S_u - S Z_u, for its rows of S_u."""
+        turned = Z[:, self.at[k]].reshape(len(Z), S.shape[0], -1)
+        return self._same_level(k, S) - np.tensordot(self.S[k], turned, axes=((0, 2), (1, 0)))
+
+
+def _inverse_of(loadings: np.ndarray) -> np.ndarray | None:
+    """Lambda^-1 (r, m), None where it has none or its least singular value is small."""
+    m, r = loadings.shape
+    if m != r or np.linalg.svd(loadings, compute_uv=False).min() < LEAST_LOADING:
+        return None
+    return np.linalg.inv(loadings)
 
 
 def _multiply_levels(A: np.ndarray, B: np.ndarray) -> np.ndarray:

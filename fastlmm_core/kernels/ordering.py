@@ -46,6 +46,7 @@ def order_minimum_degree(below_ptr, below, node_size, last):
     alive = np.ones(n_nodes, np.bool_)
     perm = np.empty(n_nodes, np.int64)
     front = np.empty(n_nodes, np.int64)
+    clique = False  # all that are left are joined to each other, and nothing fills in any more
     for k in range(n_nodes):
         pivot = -1
         for j in range(n_nodes):
@@ -54,11 +55,16 @@ def order_minimum_degree(below_ptr, below, node_size, last):
                     pivot = j
         perm[k] = pivot
         alive[pivot] = False
+        if clique:
+            for i in range(n_nodes):
+                degree[i] -= node_size[pivot]
+            continue
         size = 0
         for i in range(n_nodes):
             if alive[i] and adjacent[i, pivot]:
                 front[size] = i
                 size += 1
+        clique = size == n_nodes - k - 1
         for s in range(size):
             i = front[s]
             degree[i] -= node_size[pivot]
@@ -166,9 +172,29 @@ def list_children(parent):
 
 @kernel
 def order_postfix(parent):
-    """Postorder of a forest: perm (n,) with every subtree contiguous and children before their parent."""
+    """Postorder of a forest: perm (n,) with every subtree contiguous and children before their parent.
+
+    Of the children the one with the largest subtree comes last, next to its parent: a path of the tree, which
+    is a supernode where its columns are alike, is not cut by leaves beside it.
+    """
     n = parent.size
-    child, sibling = list_children(parent)
+    size = np.ones(n, np.int64)
+    heavy = fill_integers(n + 1, -1)  # of the children of each node, the roots being those of node n
+    for s in range(n):
+        p = parent[s] if parent[s] >= 0 else n
+        if p < n:
+            size[p] += size[s]
+        if heavy[p] < 0 or size[s] > size[heavy[p]]:
+            heavy[p] = s
+    child = fill_integers(n + 1, -1)
+    sibling = fill_integers(n, -1)
+    for p in range(n + 1):
+        child[p] = heavy[p]
+    for s in range(n - 1, -1, -1):
+        p = parent[s] if parent[s] >= 0 else n
+        if s != heavy[p]:
+            sibling[s] = child[p]
+            child[p] = s
     perm = np.empty(n, np.int64)
     count = 0
     path = np.empty(n + 1, np.int64)

@@ -95,3 +95,8 @@ class CholeskyFactor(ABC):
     @abstractmethod
     def inverse_subset(self, n_lead: int) -> np.ndarray:
         """C^-1 of the leading block on the pattern of C, (nnz(C),); zero outside the block."""
+
+    def inverse(self, n_lead: int) -> np.ndarray:
+        """C^-1 of the leading block as a full matrix (n_lead, n_lead), for systems of some hundreds."""
+        half = self.solve_lower(np.eye(self.size, n_lead))[:n_lead]
+        return half.T @ half

@@ -7,8 +7,19 @@ from collections.abc import Sequence
 import numpy as np
 import scipy.sparse as sp
 
-from fastlmm_core.kernels.ordering import mix_neighbours, order_minimum_degree, select_nodes
+from fastlmm_core.kernels.crossproducts import permute_pattern
+from fastlmm_core.kernels.ordering import (
+    count_columns,
+    find_parents,
+    mix_neighbours,
+    order_minimum_degree,
+    order_postfix,
+    select_nodes,
+)
+from fastlmm_core.linalg.operations import operations_of_columns
 
+# Multiply-adds of a factorization above which a second order is looked at.
+MANY_FLOPS = 1e6
 # Up to here the graph is kept as a dense matrix of booleans (2 MB) and ordered by a kernel.
 SMALL_GRAPH = 1400
 
@@ -40,7 +51,7 @@ def order_nodes(
     n_nodes = node_size.size
     if n_nodes <= SMALL_GRAPH:
         mask = np.zeros(n_nodes, np.bool_) if last is None else np.ascontiguousarray(last)
-        return order_minimum_degree(below_ptr, below, node_size, mask), "minimum degree"
+        return _order_small(below_ptr, below, node_size, mask)
     last = np.zeros(n_nodes, np.bool_) if last is None else last
     if len(cliques) > 1:
         return _order_cliques(below_ptr, below, node_size, last, cliques)
@@ -85,6 +96,39 @@ def _order_cliques(
     rank = np.empty(count, np.int64)
     rank[perm] = np.arange(count)
     return np.argsort(rank[whole], kind="stable"), name
+
+
+def _order_small(
+    below_ptr: np.ndarray, below: np.ndarray, node_size: np.ndarray, last: np.ndarray
+) -> tuple[np.ndarray, str]:
+    """Minimum degree, or the nodes as they come (the `last` behind) where that saves many operations.
+
+    Levels of one term that meet all others late are eliminated by minimum degree between the others, and by
+    terms before them, with twigs for fronts.
+    """
+    perm, name = order_minimum_degree(below_ptr, below, node_size, last), "minimum degree"
+    parent, flops = _eliminate(below_ptr, below, node_size, perm)
+    if flops > MANY_FLOPS:
+        by_terms = np.concatenate((np.flatnonzero(~last), np.flatnonzero(last)))
+        its_parent, its_flops = _eliminate(below_ptr, below, node_size, by_terms)
+        if its_flops <= flops:
+            perm, name, parent = by_terms, "by terms", its_parent
+    perm = perm[order_postfix(parent)]  # with the same fill supernodes are runs of columns
+    return np.concatenate((perm[~last[perm]], perm[last[perm]])), name
+
+
+def _eliminate(
+    below_ptr: np.ndarray, below: np.ndarray, node_size: np.ndarray, perm: np.ndarray
+) -> tuple[np.ndarray, float]:
+    """Elimination tree (N,) of the nodes in the order `perm`, and multiply-adds of the factorization."""
+    place = np.empty(perm.size, np.int64)
+    place[perm] = np.arange(perm.size)
+    ptr, rows = permute_pattern(below_ptr, below, place)
+    shape = (perm.size, perm.size)
+    lower = sp.csc_array((np.ones(rows.size, np.int8), rows, ptr), shape=shape).tocsr()
+    by_row = lower.indptr.astype(np.int64), lower.indices.astype(np.int64)
+    size = node_size[perm]
+    return find_parents(*by_row), operations_of_columns(count_columns(*by_row, size), size)
 
 
 def twin_nodes(below_ptr: np.ndarray, below: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

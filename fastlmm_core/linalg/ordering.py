@@ -11,6 +11,7 @@ import scipy.sparse as sp
 
 from fastlmm_core.errors import DependencyError
 from fastlmm_core.kernels.ordering import count_columns, find_parents, order_postfix
+from fastlmm_core.linalg.operations import operations_of_columns
 from fastlmm_core.linalg.suitesparse import is_class_based, load_cholmod
 
 logger = logging.getLogger("fastlmm_core.linalg")
@@ -111,5 +112,4 @@ def estimate_flops(matrix: sp.csc_matrix, perm: np.ndarray, size: np.ndarray | N
     Of a node that stands for `size` (n,) rows the columns have c, c - 1, ... entries.
     """
     m = np.ones(perm.size, np.int64) if size is None else size[perm]
-    c = count_columns(*_lower_rows(matrix, perm), m).astype(float)
-    return float(np.sum(m * c * c - c * m * (m - 1.0) + m * (m - 1.0) * (2.0 * m - 1.0) / 6.0))
+    return operations_of_columns(count_columns(*_lower_rows(matrix, perm), m), m)

@@ -18,6 +18,7 @@ from fastlmm_core.kernels.supernodal_factor import (
     solve_upper_vector,
 )
 from fastlmm_core.kernels.supernodal_inverse import end_leading_rows, invert_fronts
+from fastlmm_core.kernels.whole_inverse import invert_whole
 from fastlmm_core.linalg.base import CholeskyFactor
 from fastlmm_core.linalg.memory import check_memory
 from fastlmm_core.linalg.symbolic import analyze
@@ -159,3 +160,9 @@ class PanelFactor(CholeskyFactor):
                     )  # fmt: skip
             self._inverses[n_lead] = found
         return self._inverses[n_lead]
+
+    def inverse(self, n_lead: int) -> np.ndarray:
+        out = np.zeros(n_lead * n_lead)
+        with blas_threads.single():
+            invert_whole(ADDRESSES, self.L, self.symbolic.nodes, n_lead, out)
+        return out.reshape(n_lead, n_lead)

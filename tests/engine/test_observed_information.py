@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 import fastlmm_core as f
+from fastlmm_core.engine import observed_information
 from fastlmm_core.engine.factorized import FactorizedModel
 from fastlmm_core.engine.objective import evaluate, gradient_at
 from fastlmm_core.engine.observed_information import observed_by_unknowns
@@ -100,3 +101,21 @@ def test_second_derivatives_are_those_of_the_gradient(plots, name, reml):
     size = np.sqrt(np.maximum(np.abs(np.diag(exact)), 1e-3))
     np.testing.assert_allclose(exact / np.outer(size, size), by_differences / np.outer(size, size), atol=1e-6)
     np.testing.assert_allclose(exact, exact.T, atol=1e-9 * np.abs(exact).max())
+
+
+@pytest.mark.parametrize("reml", [True, False], ids=["REML", "ML"])
+@pytest.mark.parametrize("name", ["us", "cs over a relation", "surface", "process among levels"])
+def test_inverses_of_loadings_take_the_place_of_products(plots, monkeypatch, name, reml):
+    call = dict(MODELS[name])
+    solution = f.lmm(call.pop("formula"), plots, reml=reml, **call).solved
+    e, unit = solution.equations, solution.response.residual / solution.response.scale
+    y = np.concatenate([unit, np.zeros(e.residual.n_missing)])
+    point = evaluate(e, solution.factor, y, starting_values(e, unit))
+    model = FactorizedModel(e, solution.factor, point, solution.free, reml)
+    own = next(own for own, _ in e.slices[0] if own.start < own.stop)
+    found = {}
+    for least in (1e-2, np.inf):
+        monkeypatch.setattr(observed_information, "LEAST_LOADING", least)
+        found[least] = observed_by_unknowns(model)
+    assert np.any(found[1e-2][own, own])
+    np.testing.assert_allclose(found[1e-2], found[np.inf], rtol=1e-9, atol=1e-9 * np.abs(found[np.inf]).max())

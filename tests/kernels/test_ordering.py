@@ -144,3 +144,6 @@ def test_a_postorder_keeps_subtrees_together(name):
             below[parent[s]] |= below[s]
     for s, members in below.items():
         assert {place[j] for j in members} == set(range(place[s] - len(members) + 1, place[s] + 1))
+    size = {s: len(members) for s, members in below.items()}
+    for p in set(parent[parent >= 0].tolist()):
+        assert size[perm[place[p] - 1]] == max(size[s] for s in np.flatnonzero(parent == p))

@@ -13,6 +13,7 @@ from random_pattern import eliminate_symbolically, random_graph
 
 import fastlmm_core as fl
 from fastlmm_core.kernels.ordering import find_parents
+from fastlmm_core.linalg import elimination
 from fastlmm_core.linalg.ordering import _lower_rows, estimate_flops, order_graph
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -50,6 +51,24 @@ def test_operations_are_counted_on_the_filled_pattern():
     perm = np.random.default_rng(0).permutation(40)
     counts = eliminate_symbolically(adjacent[np.ix_(perm, perm)]).sum(axis=0)
     assert estimate_flops(sp.csc_matrix(np.tril(adjacent).astype(float)), perm) == np.sum(counts**2)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_small_graphs_get_the_better_of_two_orders(monkeypatch, seed):
+    """As they come or by minimum degree, the last nodes behind, and as a postorder without more fill."""
+    monkeypatch.setattr(elimination, "MANY_FLOPS", 0.0)
+    adjacent = random_graph(seed, 60, 0.1)
+    last = np.arange(60) % 7 == 0
+    below = sp.csc_array(np.tril(adjacent, -1))
+    arrays = below.indptr.astype(np.int64), below.indices.astype(np.int64), np.ones(60, np.int64), last
+    perm, _ = elimination.order_nodes(*arrays)
+    assert sorted(perm) == list(range(60))
+    assert not last[perm[: 60 - last.sum()]].any()
+    others = elimination.order_minimum_degree(*arrays), np.argsort(last, kind="stable")
+    fill = [
+        np.sum(eliminate_symbolically(adjacent[np.ix_(own, own)]).sum(axis=0) ** 2) for own in (perm, *others)
+    ]
+    assert fill[0] == min(fill[1:])
 
 
 def crossed_frame():
