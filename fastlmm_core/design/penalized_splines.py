@@ -16,12 +16,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache, reduce
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from scipy.sparse.linalg import splu
 
 from fastlmm_core.design.at_levels import AtFactors, at_text, outside_at, split_at_levels
 from fastlmm_core.design.bases import State
@@ -29,41 +27,14 @@ from fastlmm_core.design.coding import Coding
 from fastlmm_core.design.expressions import Node, deparse, label_of
 from fastlmm_core.design.functions import names_read
 from fastlmm_core.design.rank import column_rank
+from fastlmm_core.design.smooths import build_smooth
 from fastlmm_core.design.sparse_columns import rowwise_product
-from fastlmm_core.design.spline_axes import (
-    SplineAxis,
-    difference_penalty,
-    equal_segments,
-    smoothing_spline,
-)
+from fastlmm_core.design.spline_axes import SplineAxis
 from fastlmm_core.design.structured_parts import SplinePart
 from fastlmm_core.design.table import Table
 from fastlmm_core.design.variables import Raw, read_raw
 from fastlmm_core.display.displayed import Displayed
 from fastlmm_core.errors import DataError, DesignError
-
-MOST_SEGMENTS = 40  # of nseg=auto, in one direction: the cost of a surface is cubic in their product
-
-# Rows on which the prior variance of a smooth is averaged for its starting value.
-SAMPLED_ROWS = 200
-
-
-def segments_for(x: np.ndarray, degree: int, order: int) -> int:
-    """Segments of ``nseg=auto``: one for two distinct values, 40 at most.
-
-    They follow the number of positions, not their unit, and a field of 20 x 30 plots has 10 x 15. The penalty
-    decides how smooth the trend is; the basis only has to be rich enough for it (Eilers & Marx 1996).
-    """
-    least = max(1, order + 1 - degree)
-    return int(np.clip((np.unique(x).size + 1) // 2, least, MOST_SEGMENTS))
-
-
-@lru_cache(maxsize=16)
-def difference_pieces(
-    sizes: tuple[int, ...], order: int
-) -> tuple[tuple[sp.csc_array, ...], np.ndarray, float, np.ndarray]:
-    """`_penalties` of axes with so many coefficients each, which depend on nothing else."""
-    return _penalties(tuple(SplineAxis(np.empty(0), 0, *difference_penalty(k, order)) for k in sizes))
 
 
 @dataclass(frozen=True, repr=False)
@@ -94,6 +65,8 @@ class SplineTerm(Displayed):
     unpenalized : (j, b) float64
         Share in them: basis - polynomials @ unpenalized has coefficients orthogonal to the null space of
         the penalty (ps), or values at the knots that are orthogonal to 1 and x (spl).
+    typical_variance : float
+        See ``Smooth``.
     states : dict of str to dict
     group_variables : tuple of str
         Columns of the table it reads.
@@ -119,6 +92,7 @@ class SplineTerm(Displayed):
     kept: np.ndarray
     polynomials: np.ndarray
     unpenalized: np.ndarray
+    typical_variance: float
     states: Mapping[str, State]
     group_variables: tuple[str, ...]
     chosen_segments: tuple[int, ...] = ()
@@ -152,19 +126,6 @@ class SplineTerm(Displayed):
         total = precisions @ self.eigenvalues
         share = precisions[:, None] * self.eigenvalues / total
         return float(np.sum(np.log(total))) + self.constant, share.sum(axis=1)
-
-    @cached_property
-    def typical_variance(self) -> float:
-        """Variance, the same for all directions, at which the smooth has variance 1 on average over rows.
-
-        It measures the units of the penalty, in which variances may lie many powers of ten from 1.
-        """
-        own = np.arange(self.basis.shape[0]) if self.inside is None else self.inside
-        rows = own[np.unique(np.linspace(0, own.size - 1, SAMPLED_ROWS).astype(np.int64))]
-        sampled = self.basis[rows].toarray()
-        Q = sp.csc_array(sum(self.pieces[1:], self.pieces[0]))
-        spread = np.einsum("ib,bi->i", sampled, splu(Q).solve(np.ascontiguousarray(sampled.T)))
-        return 1.0 / float(spread.mean())
 
     def evaluate(self, newdata: Any) -> sp.csr_array:
         """(k, b) basis on another table of k rows, zero where they are of other levels of ``at()``.
@@ -266,29 +227,17 @@ def _build_spline(
     """The spline of variables `values` (n, d) on the rows `inside`, all of them without ``at()``."""
     names = tuple(label_of(deparse(node)) for node in part.variables)
     own = [np.ascontiguousarray(x if inside is None else x[inside]) for x in values.T]
-    segments = part.n_segments or tuple(segments_for(x, part.degree, part.order) for x in own)
-    axes = tuple(
-        smoothing_spline(x) if part.kind == "spl" else equal_segments(x, count, part.degree, part.order)
-        for x, count in zip(own, segments, strict=True)
-    )
-    sizes = tuple(axis.size for axis in axes)
-    pieces, eigenvalues, constant, kept = (
-        _penalties(axes) if part.kind == "spl" else difference_pieces(sizes, part.order)
-    )
-    null, coordinates = _null_projection(axes)
-    basis = axes[0].basis(own[0])
-    if len(axes) == 2:
-        basis = rowwise_product(axes[1].basis(own[1]), basis)
-    polynomials, basis = np.asarray(basis @ null), sp.csr_array(basis[:, kept])
+    smooth = build_smooth(part.kind, part.degree, part.order, part.n_segments, own)
+    basis, polynomials = smooth.basis, smooth.polynomials
     if inside is not None:
         n = values.shape[0]
         basis = on_rows(basis, inside, n)
         polynomials, whole = np.zeros((n, polynomials.shape[1])), polynomials
         polynomials[inside] = whole
     return SplineTerm(
-        part.label, group, names, basis, pieces, eigenvalues, constant, axes, part.variables, kept,
-        polynomials, coordinates[:, kept], states, names_read((*part.variables, *part.at)),
-        () if part.n_segments else segments,
+        part.label, group, names, basis, smooth.pieces, smooth.eigenvalues, smooth.constant, smooth.axes,
+        part.variables, smooth.kept, polynomials, smooth.unpenalized, smooth.typical_variance, states,
+        names_read((*part.variables, *part.at)), () if part.n_segments else smooth.segments,
     )  # fmt: skip
 
 
@@ -298,38 +247,6 @@ def on_rows(basis: sp.csr_array, rows: np.ndarray, n: int) -> sp.csr_array:
     counts[rows] = np.diff(basis.indptr)
     indptr = np.concatenate(([0], np.cumsum(counts)))
     return sp.csr_array((basis.data, basis.indices, indptr), shape=(n, basis.shape[1]))
-
-
-def _null_projection(axes: tuple[SplineAxis, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """N (k, j) and A (j, k) of the projection N A of all coefficients onto the unpenalized polynomials."""
-    null, coordinates = zip(*(axis.null_projection() for axis in axes), strict=True)
-    return reduce(np.kron, null), reduce(np.kron, coordinates)
-
-
-def _penalties(
-    axes: tuple[SplineAxis, ...],
-) -> tuple[tuple[sp.csc_array, ...], np.ndarray, float, np.ndarray]:
-    """Pieces on the kept coefficients, their joint eigenvalues with the constant, and what is kept."""
-    if len(axes) == 1:
-        (axis,) = axes
-        kept = np.setdiff1d(np.arange(axis.size), axis.dropped)
-        piece = sp.csc_array(axis.penalty[kept][:, kept])
-        constant = float(np.sum(np.log(np.abs(splu(piece).U.diagonal()))))
-        return (piece,), np.ones((1, kept.size)), constant, kept
-    first, second = axes
-    corners = (first.dropped[:, None] * second.size + second.dropped).ravel()
-    kept = np.setdiff1d(np.arange(first.size * second.size), corners)
-    whole = (
-        sp.kron(first.penalty, sp.eye_array(second.size), format="csc"),
-        sp.kron(sp.eye_array(first.size), second.penalty, format="csc"),
-    )
-    pieces = tuple(sp.csc_array(piece[kept][:, kept]) for piece in whole)
-    d, log_first = first.spectrum()
-    e, log_second = second.spectrum()
-    pairs = np.array([np.repeat(d, e.size), np.tile(e, d.size)])
-    order = first.null.shape[1]
-    constant = 2.0 * order * (log_first + log_second)
-    return pieces, pairs[:, pairs.sum(axis=0) > 0.0], constant, kept
 
 
 def _check_polynomials(

@@ -15,7 +15,7 @@ from fastlmm_core.errors import FormulaError, name_list
 
 RELATIONS = ("vm", "ar1", "at", "id")
 SPLINES = ("spl", "ps")
-AUTO = "auto"  # nseg=auto: as many segments as the data ask for, ``penalized_splines.segments_for``
+AUTO = "auto"  # nseg=auto: as many segments as the data ask for, ``smooths.segments_for``
 UNITS = "units"  # in the place of a factor: every row is a level
 
 

@@ -7,8 +7,7 @@ from functools import cached_property
 
 import numpy as np
 import scipy.sparse as sp
-from scipy.linalg import solveh_banded
-from scipy.linalg.lapack import dpotrf
+from scipy.linalg.lapack import dpbsv, dpotrf
 
 from fastlmm_core.linalg.definite import inverse_from_factor
 from fastlmm_core.structures.differences import differentiate
@@ -126,7 +125,10 @@ class PenaltyLevels(LevelStructure):
         if V.shape[1] >= DENSE_SHARE * self.size:
             return np.asarray(self._dense_inverse(theta) @ V)
         band = np.tensordot(self.precisions(theta), self._bands, axes=1)
-        return np.asarray(solveh_banded(band, V, lower=True, check_finite=False))
+        _, solved, failed = dpbsv(band, V, lower=1, overwrite_ab=1)
+        if failed:
+            raise np.linalg.LinAlgError("the penalty is not positive definite")
+        return np.asarray(solved)
 
     def _dense_inverse(self, theta: np.ndarray) -> np.ndarray:
         """Q^-1 (b, b), kept for the last theta: LAPACK solves a band for one column after the other."""
