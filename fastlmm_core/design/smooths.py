@@ -76,7 +76,7 @@ class Smooth:
 def build_smooth(
     kind: str, degree: int, order: int, segments: tuple[int, ...] | None, values: Sequence[np.ndarray]
 ) -> Smooth:
-    """The smooth ``"ps"`` or ``"spl"`` of variables (n,); `segments` follow their positions where not given."""
+    """The smooth ``"ps"`` or ``"spl"`` of variables (n,); their positions decide `segments` not given."""
     n = values[0].size
     if n > LARGEST_SHARED:
         return _smooth(kind, degree, order, segments, values)

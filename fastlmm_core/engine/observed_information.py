@@ -91,13 +91,12 @@ class _Traces:
         self.order = order[order < n_leading(e)]
         bounds = np.cumsum([0, *(rows.size for rows in e.spherical.rows)]).tolist()
         self.at = [slice(lo, hi) for lo, hi in pairwise(bounds)]
-        self.X = model.factor.inverse(self.order.size)[self.order][:, self.order]
+        self.X = model.factor.inverse(self.order)
         self.C_inv = model.factor.inverse_subset(self.order.size)
-        self.FS = self._complement()
         self.dF = {k: e.terms[k].structure.loadings_jacobian(model.term_theta(k)[0]) for k in terms}
         self.back = {k: _inverse_of(e.terms[k].structure.loadings(model.term_theta(k)[0])) for k in terms}
+        self.FS, self.PX = self._prior_products()
         self.S = {k: self._score_rows(k) for k in terms if len(self.dF[k])}
-        self.PX = {k: self._prior_products(k) for k in terms}
 
     def matrix(self) -> np.ndarray:
         """(n_theta, n_theta)."""
@@ -124,20 +123,26 @@ class _Traces:
         if rows != columns:
             H[columns, rows] += block.T
 
-    def _complement(self) -> np.ndarray:
-        """F' S = I - P X of the leading rows."""
-        out = np.zeros_like(self.X)
-        for k, own in enumerate(self.at):
-            levels = self.model.equations.terms[k].levels
-            theta = self.model.term_theta(k)[1]
-            out[own] = -self.X[own] if levels is None else self._by_levels(k, -levels.precision(theta))
-        out[np.diag_indices_from(out)] += 1.0
-        return out
-
-    def _by_levels(self, k: int, Q: sp.csc_array) -> np.ndarray:
-        """(Q (x) I) X, the rows of term k, for Q (L, L)."""
-        X = self.X[self.at[k]]
-        return np.asarray(Q @ X.reshape(Q.shape[0], -1)).reshape(X.shape)
+    def _prior_products(self) -> tuple[np.ndarray, dict[int, np.ndarray]]:
+        """F' S = I - P X of the leading rows, and dP_t X of the rows of every term (t, L r, q')."""
+        FS, slopes = np.negative(self.X), {}
+        for k, rows in enumerate(self.at):
+            levels, X = self.model.equations.terms[k].levels, self.X[rows]
+            if levels is None:
+                slopes[k] = np.empty((0, *X.shape))
+                continue
+            c, jacobian = levels.coefficients(self.model.term_theta(k)[1])
+            if len(levels.pieces) <= len(jacobian):  # the product of each is enough for all
+                own = np.array([_by_levels(piece, X) for piece in levels.pieces])
+                FS[rows] = np.tensordot(-c, own, axes=1)
+                slopes[k] = np.tensordot(jacobian, own, axes=1)
+            else:
+                FS[rows] = _by_levels(levels.sum_of_pieces(-c), X)
+                each = [_by_levels(levels.sum_of_pieces(slope), X) for slope in jacobian]
+                slopes[k] = np.array(each).reshape(len(each), *X.shape)
+        FS[self.at[-1].stop if self.at else 0 :] = 0.0  # missing plots and fixed columns have no prior
+        FS[np.diag_indices_from(FS)] += 1.0
+        return FS, slopes
 
     @cached_property
     def G(self) -> np.ndarray:
@@ -199,16 +204,6 @@ class _Traces:
             paired_traces(left.reshape(len(left), outer, -1), right.reshape(len(right), -1, outer))
             - paired_traces(self._scores(k, j), self._scores(j, k))
         )
-
-    def _prior_products(self, k: int) -> np.ndarray:
-        """dP_t X of the rows of term k (t, L r, q')."""
-        levels = self.model.equations.terms[k].levels
-        slopes = () if levels is None else levels.coefficients(self.model.term_theta(k)[1])[1]
-        out = np.empty((len(slopes), *self.X[self.at[k]].shape))
-        for t, slope in enumerate(slopes):
-            assert levels is not None
-            out[t] = self._by_levels(k, levels.sum_of_pieces(slope))
-        return out
 
     def _levels(self, k: int, j: int) -> np.ndarray:
         """Of the level parameters of term k by those of term j."""
@@ -283,6 +278,11 @@ class _Traces:
         """Sum over the levels of term k of their blocks (m, r) of S_u - S Z_u, for its rows of S_u."""
         turned = Z[:, self.at[k]].reshape(len(Z), S.shape[0], -1)
         return self._same_level(k, S) - np.tensordot(self.S[k], turned, axes=((0, 2), (1, 0)))
+
+
+def _by_levels(Q: sp.csc_array, X: np.ndarray) -> np.ndarray:
+    """(Q (x) I) X of Q (L, L) and X (L r, q')."""
+    return np.asarray(Q @ X.reshape(Q.shape[0], -1)).reshape(X.shape)
 
 
 def _inverse_of(loadings: np.ndarray) -> np.ndarray | None:

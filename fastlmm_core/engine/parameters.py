@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,10 @@ from fastlmm_core.kernels.assembly import multiply_symmetric
 LARGEST_KEPT = 30_000_000
 # Eigenvalues of weights, relative to the largest, that count as zero.
 NEGLIGIBLE = 1e-15
+# Columns that pass through products and solves together.
+COLUMNS = 128
+# Pieces of R^-1 up to which the product of each is kept: more of them than a fit has parameters.
+FEW_PIECES = 6
 
 
 @dataclass(frozen=True)
@@ -210,53 +215,73 @@ def _residual_form(model: FactorizedModel, pieces: np.ndarray, fixed: FixedRows)
 
 
 def _residual_products(
-    model: FactorizedModel, pieces: np.ndarray, fixed: FixedRows
+    model: FactorizedModel, pieces: np.ndarray, fixed: FixedRows, by_piece: _ByPiece
 ) -> tuple[np.ndarray, np.ndarray]:
     """W' D W N (q, r) and N'W' D R D W N (r, r), N the natural side of `fixed`.
 
     W N is of the size of the residual variances: where these are near zero only its rows have digits, and
     products with W'D W, in which it is a difference of large numbers, have none.
     """
-    e, theta, N = model.equations, residual_theta(model), fixed.natural
+    e, theta = model.equations, residual_theta(model)
     sandwich = None if model.residual_nearly_singular else e.residual.sandwich(theta, pieces)
     if sandwich is not None:
-        return multiply_pieces(model, pieces, N), N.T @ multiply_pieces(model, sandwich, N)
+        return by_piece.product(pieces), fixed.natural.T @ by_piece.product(sandwich)
     rows = np.asarray(e.row_precision.at(pieces) @ fixed.rows)
     return np.asarray(e.matrix.T @ rows), rows.T @ e.residual.multiply_covariance(theta, rows)
 
 
-def _projected_form(
-    model: FactorizedModel, natural: np.ndarray, pieces: np.ndarray, fixed: FixedRows
-) -> tuple[np.ndarray, np.ndarray]:
-    """For x = Z h - R D W N, N the natural side of `fixed`: x' R^-1 x (r, r), and L^-1 F' W' R^-1 x.
+class _ByPiece:
+    """W' D W B of B (q, r) for D = sum_b c_b E_b, the pieces' own products kept where they are few."""
 
-    The square of the latter is the rest of x' P x.
-    """
-    e = model.equations
-    moved = np.empty_like(natural)
-    multiply_symmetric(model.point.G, e.natural.indptr, e.natural.indices, natural, moved)
-    form = natural.T @ moved
-    if pieces.any():
-        W_rows, square = _residual_products(model, pieces, fixed)
-        cross = natural.T @ W_rows
-        form = form - cross - cross.T + square
-        moved = moved - W_rows
-    half = model.factor.solve_lower(e.gather(model.point.loadings, moved))
-    return form, half
+    def __init__(self, model: FactorizedModel, B: np.ndarray):
+        self._model, self._B = model, B
+        count = model.equations.residual.n_pieces
+        self._few = count <= FEW_PIECES and count * B.size <= LARGEST_KEPT
+
+    @cached_property
+    def _products(self) -> np.ndarray:
+        unit = np.eye(self._model.equations.residual.n_pieces)
+        return np.array([multiply_pieces(self._model, c, self._B) for c in unit])
+
+    def product(self, c: np.ndarray) -> np.ndarray:
+        """For coefficients c (b,)."""
+        if not self._few:
+            return multiply_pieces(self._model, c, self._B)
+        return np.tensordot(c, self._products, axes=1)
 
 
 def weighted_form(
     model: FactorizedModel, directions: list[Direction], weights: np.ndarray, fixed: FixedRows
 ) -> np.ndarray:
-    """sum_tu w_tu U' V_t P V_u U (r, r), inside scale, for symmetric weights (t, t)."""
+    """sum_tu w_tu U' V_t P V_u U (r, r), inside scale, for symmetric weights (t, t).
+
+    With x = Z h - R D W N of every eigenvector of the weights, N the natural side of `fixed`: x' P x is
+    x' R^-1 x less the square of L^-1 F' W' R^-1 x.
+    """
     r = fixed.rows.shape[1]
     out = np.zeros((r, r))
     values, vectors = np.linalg.eigh(weights)
-    moved = _Moved(model, directions, fixed.projected)
-    for a in np.flatnonzero(np.abs(values) > NEGLIGIBLE * np.abs(values).max(initial=0.0)):
-        natural, pieces = moved.mixed(vectors[:, a])
-        form, half = _projected_form(model, natural, pieces, fixed)
-        out += values[a] * (form - half.T @ half)
+    kept = np.flatnonzero(np.abs(values) > NEGLIGIBLE * np.abs(values).max(initial=0.0))
+    moved, by_piece = _Moved(model, directions, fixed.projected), _ByPiece(model, fixed.natural)
+    at_once = max(1, COLUMNS // max(r, 1))
+    for first in range(0, kept.size, at_once):
+        group = kept[first : first + at_once]
+        own, pieces = zip(*(moved.mixed(vectors[:, a]) for a in group), strict=True)
+        natural = np.hstack(own)
+        product = np.empty_like(natural)
+        multiply_symmetric(
+            model.point.G, model.equations.natural.indptr, model.equations.natural.indices, natural, product
+        )
+        forms = [h.T @ Gh for h, Gh in zip(own, np.split(product, group.size, axis=1), strict=True)]
+        for i, c in enumerate(pieces):
+            if c.any():
+                W_rows, square = _residual_products(model, c, fixed, by_piece)
+                cross = own[i].T @ W_rows
+                forms[i] = forms[i] - cross - cross.T + square
+                product[:, i * r : (i + 1) * r] -= W_rows
+        half = model.factor.solve_lower(model.equations.gather(model.point.loadings, product))
+        for value, form, part in zip(values[group], forms, np.split(half, group.size, axis=1), strict=True):
+            out += value * (form - part.T @ part)
     return 0.5 * (out + out.T)
 
 

@@ -32,18 +32,26 @@ def copy_panels(L, nodes, n, out):
 
 
 @kernel
-def mirror_lower(A, n):
-    """The lower triangle of A (n n,), by columns, into its upper one."""
+def place_symmetric(A, n, place, out):
+    """The symmetric matrix of the lower triangle of A (n n,), row and column j of it at `place`[j], in `out`.
+
+    By squares, both of which stay in the cache.
+    """
     for first in range(0, n, MIRROR_BLOCK):
         for top in range(first, n, MIRROR_BLOCK):
             for b in range(first, min(first + MIRROR_BLOCK, n)):
-                for a in range(max(top, b + 1), min(top + MIRROR_BLOCK, n)):
-                    A[a * n + b] = A[b * n + a]
+                for a in range(max(top, b), min(top + MIRROR_BLOCK, n)):
+                    value = A[b * n + a]
+                    out[place[a], place[b]] = value
+                    out[place[b], place[a]] = value
 
 
 @kernel
-def invert_whole(blas, L, nodes, n, out):
-    """Inverse of the leading n rows and columns of C, (n n,), into zeros; `L, nodes` hold its factor."""
-    copy_panels(L, nodes, n, out)
-    invert_from_cholesky(blas, make_workspace(), np.int64(out.ctypes.data), n, n)
-    mirror_lower(out, n)
+def invert_whole(blas, L, nodes, n, place, A, out):
+    """Inverse of the leading n rows and columns of C into `out` (n, n); `L, nodes` hold its factor.
+
+    Row and column j stand at `place`[j]; A (n n,) comes with zeros.
+    """
+    copy_panels(L, nodes, n, A)
+    invert_from_cholesky(blas, make_workspace(), np.int64(A.ctypes.data), n, n)
+    place_symmetric(A, n, place, out)

@@ -96,7 +96,10 @@ class CholeskyFactor(ABC):
     def inverse_subset(self, n_lead: int) -> np.ndarray:
         """C^-1 of the leading block on the pattern of C, (nnz(C),); zero outside the block."""
 
-    def inverse(self, n_lead: int) -> np.ndarray:
-        """C^-1 of the leading block as a full matrix (n_lead, n_lead), for systems of some hundreds."""
-        half = self.solve_lower(np.eye(self.size, n_lead))[:n_lead]
+    def inverse(self, order: np.ndarray) -> np.ndarray:
+        """C^-1 of the leading rows as a full matrix (k, k), for systems of some hundreds.
+
+        `order` (k,) are these rows, in the order in which they are wanted.
+        """
+        half = self.solve_lower(np.eye(self.size)[:, order])[: order.size]
         return half.T @ half

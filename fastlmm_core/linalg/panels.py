@@ -161,8 +161,10 @@ class PanelFactor(CholeskyFactor):
             self._inverses[n_lead] = found
         return self._inverses[n_lead]
 
-    def inverse(self, n_lead: int) -> np.ndarray:
-        out = np.zeros(n_lead * n_lead)
+    def inverse(self, order: np.ndarray) -> np.ndarray:
+        k = order.size
+        place, out = np.empty(k, np.int64), np.empty((k, k))
+        place[order] = np.arange(k)
         with blas_threads.single():
-            invert_whole(ADDRESSES, self.L, self.symbolic.nodes, n_lead, out)
-        return out.reshape(n_lead, n_lead)
+            invert_whole(ADDRESSES, self.L, self.symbolic.nodes, k, place, np.zeros(k * k), out)
+        return out
