@@ -227,12 +227,13 @@ class StructuredEquations:
     @cached_property
     def null_shares(self) -> dict[int, NullShare]:
         """Shares of the splines in the fixed part, by random term."""
-        return null_shares(self.X_inside, [term.null for term in self.terms], self.natural.rows)
+        spaces = [term.null for term in self.terms]
+        return null_shares(self.regression(np.ones(self.n)), spaces, self.natural.rows)
 
     @cached_property
     def within_fixed(self) -> tuple[int, ...]:
         """Random terms that lie within the fixed part."""
-        return terms_within_fixed(self.X_inside, self.terms)
+        return terms_within_fixed(self.regression(np.ones(self.n)), self.terms)
 
     def unknowns_of(self, K: np.ndarray, beside: Collection[int] = ()) -> np.ndarray:
         """Rows K (r, p) of inside fixed effects as functions of the natural unknowns, (q, r).

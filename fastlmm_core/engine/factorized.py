@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from fastlmm_core.engine.equations import StructuredEquations
-from fastlmm_core.engine.objective import StructuredPoint
+from fastlmm_core.engine.objective import StructuredPoint, information_parts
 from fastlmm_core.linalg.base import CholeskyFactor
 
 # Coefficient of R^-1, in units of the response's mean square, whose square leaves half of the digits.
@@ -63,6 +63,11 @@ class FactorizedModel:
         """Parameters of the coefficients and of the levels of term k."""
         own, level = self.equations.slices[0][k]
         return self.theta[own], self.theta[level]
+
+    @cached_property
+    def information(self) -> tuple[np.ndarray, np.ndarray]:
+        """Average information (n_theta, n_theta) in theta, and what of it is conditional on the effects."""
+        return information_parts(self.equations, self.factor, self.point)
 
     @cached_property
     def residual_nearly_singular(self) -> bool:

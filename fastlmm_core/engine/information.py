@@ -17,6 +17,7 @@ from fastlmm_core.engine.expected_information import (
 from fastlmm_core.engine.factorized import FixedRows
 from fastlmm_core.engine.parameters import (
     Direction,
+    Moved,
     NaturalDirections,
     average_matrix,
     chart_directions,
@@ -45,6 +46,7 @@ class StructureInference:
     def __init__(self, solution: StructuredSolution, groups: tuple[str, ...]):
         self.solution, self.groups = solution, groups
         self._covariances: dict[str, np.ndarray] = {}
+        self._latest: tuple[list[Direction], FixedRows, Moved] | None = None
 
     @property
     def solved(self) -> StructuredSolution:
@@ -168,7 +170,15 @@ class StructureInference:
     def gradients(self, ddf: str, information: str, fixed: FixedRows, phi: np.ndarray) -> np.ndarray:
         """d(K Phi K') / dt (t, r, r), absolute scale."""
         directions = self.directions(ddf, information)
-        return self.solution.sigma2 * covariance_gradients(self.solution, directions, fixed)
+        moved = self._moved(directions, fixed)
+        return self.solution.sigma2 * covariance_gradients(self.solution, directions, fixed, moved)
+
+    def _moved(self, directions: list[Direction], fixed: FixedRows) -> Moved:
+        """The directions at the projected side of the rows, kept for the next question about them."""
+        known = self._latest
+        if known is None or known[0] is not directions or known[1] is not fixed:
+            known = self._latest = (directions, fixed, Moved(self.solution, directions, fixed.projected))
+        return known[2]
 
     def adjustment(
         self, information: str, fixed: FixedRows, gradients: np.ndarray, second_derivatives: bool = False
@@ -176,7 +186,7 @@ class StructureInference:
         """Kenward & Roger's Phi_A - Phi for the rows (r, r), absolute scale."""
         directions = self.directions("kenward-roger", information)
         W = self.covariance("kenward-roger", information)
-        out = 2.0 * weighted_form(self.solution, directions, W, fixed)
+        out = 2.0 * weighted_form(self.solution, directions, W, fixed, self._moved(directions, fixed))
         if second_derivatives:
             J = self.natural.jacobian
             natural = J @ W @ J.T if directions is self.chart else W

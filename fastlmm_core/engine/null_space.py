@@ -20,9 +20,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 
-from fastlmm_core.engine.least_squares import least_squares
+from fastlmm_core.engine.least_squares import WeightedRegression
 
 
 @dataclass(frozen=True)
@@ -65,20 +64,21 @@ class NullShare:
 
 
 def null_shares(
-    X: sp.csc_array, spaces: Sequence[NullSpace | None], rows: Sequence[np.ndarray]
+    regression: WeightedRegression, spaces: Sequence[NullSpace | None], rows: Sequence[np.ndarray]
 ) -> dict[int, NullShare]:
-    """What inside fixed columns X (n, p) and each spline have in common, by random term.
+    """What inside fixed columns and each spline have in common, by random term.
 
     Parameters
     ----------
-    X : (n, p) csc_array
+    regression : WeightedRegression
+        On the inside fixed columns.
     spaces : by random term, None for those that are no splines
     rows : by random term (b, 1) int64, its natural scalars
     """
     out = {}
     for k, space in enumerate(spaces):
         if space is not None:
-            M, _ = least_squares(X, np.ones(X.shape[0]), space.values)
+            M, _ = regression.fit(space.values)
             out[k] = NullShare(rows[k][:, 0], M, space.coordinates, space.reduced)
     return out
 

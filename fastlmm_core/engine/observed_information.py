@@ -28,7 +28,7 @@ import scipy.sparse as sp
 from fastlmm_core.engine.equations import StructuredEquations
 from fastlmm_core.engine.expected_information import dense_pieces, paired_traces
 from fastlmm_core.engine.factorized import FactorizedModel
-from fastlmm_core.engine.objective import information_parts, n_leading
+from fastlmm_core.engine.objective import n_leading
 from fastlmm_core.engine.second_derivatives import at_bound, difference_hessian
 from fastlmm_core.kernels.loadings import spread_inverse
 
@@ -68,7 +68,7 @@ def dense_pays(e: StructuredEquations, t: int, flops: float) -> bool:
 def observed_by_unknowns(model: FactorizedModel) -> np.ndarray:
     """d2(-2 l) (t, t) of the free parameters from dense matrices; see the module."""
     e = model.equations
-    average, conditional = information_parts(e, model.factor, model.point)
+    average, conditional = model.information
     terms = [k for k, (own, level) in enumerate(e.slices[0]) if model.free[own.start : level.stop].any()]
     H = 2.0 * (average - conditional) + _Traces(model, terms).matrix()
     return 0.5 * (H + H.T)[np.ix_(model.free, model.free)]

@@ -187,12 +187,18 @@ def moved_by_term(
             yield -np.matmul(T, spread(changed.reshape(part.shape)))
 
 
-def covariance_gradients(model: FactorizedModel, directions: list[Direction], fixed: FixedRows) -> np.ndarray:
-    """U' V_t U of every direction (t, r, r): d(K Phi K') / dt, inside scale."""
+def covariance_gradients(
+    model: FactorizedModel, directions: list[Direction], fixed: FixedRows, moved: Moved | None = None
+) -> np.ndarray:
+    """U' V_t U of every direction (t, r, r): d(K Phi K') / dt, inside scale.
+
+    `moved` are the directions at the projected side of `fixed`, where they are known already.
+    """
+    moved = moved or Moved(model, directions, fixed.projected)
     out = np.empty((len(directions), fixed.rows.shape[1], fixed.rows.shape[1]))
     for t, direction in enumerate(directions):
         if direction.term >= 0:
-            out[t] = fixed.projected.T @ move_natural(model, direction, fixed.projected)
+            out[t] = fixed.projected[model.equations.natural.rows[direction.term].ravel()].T @ moved.rows(t)
         else:
             assert direction.pieces is not None
             out[t] = -_residual_form(model, direction.pieces, fixed)
@@ -251,18 +257,19 @@ class _ByPiece:
 
 
 def weighted_form(
-    model: FactorizedModel, directions: list[Direction], weights: np.ndarray, fixed: FixedRows
-) -> np.ndarray:
+    model: FactorizedModel, directions: list[Direction], weights: np.ndarray, fixed: FixedRows,
+    moved: Moved | None = None,
+) -> np.ndarray:  # fmt: skip
     """sum_tu w_tu U' V_t P V_u U (r, r), inside scale, for symmetric weights (t, t).
 
     With x = Z h - R D W N of every eigenvector of the weights, N the natural side of `fixed`: x' P x is
-    x' R^-1 x less the square of L^-1 F' W' R^-1 x.
+    x' R^-1 x less the square of L^-1 F' W' R^-1 x.  `moved` as of `covariance_gradients`.
     """
     r = fixed.rows.shape[1]
     out = np.zeros((r, r))
     values, vectors = np.linalg.eigh(weights)
     kept = np.flatnonzero(np.abs(values) > NEGLIGIBLE * np.abs(values).max(initial=0.0))
-    moved, by_piece = _Moved(model, directions, fixed.projected), _ByPiece(model, fixed.natural)
+    moved, by_piece = moved or Moved(model, directions, fixed.projected), _ByPiece(model, fixed.natural)
     at_once = max(1, COLUMNS // max(r, 1))
     for first in range(0, kept.size, at_once):
         group = kept[first : first + at_once]
@@ -285,8 +292,8 @@ def weighted_form(
     return 0.5 * (out + out.T)
 
 
-class _Moved:
-    """D_t B of all random directions, kept where there is room, to be mixed again and again."""
+class Moved:
+    """D_t B of all random directions, kept where there is room, to be read again and again."""
 
     def __init__(self, model: FactorizedModel, directions: list[Direction], B: np.ndarray):
         self._model, self._directions, self._B = model, directions, B
@@ -294,11 +301,16 @@ class _Moved:
         numbers = sum(rows[own.term].size for own in directions if own.term >= 0) * B.shape[1]
         self._kept: dict[int, np.ndarray] | None = {} if numbers <= LARGEST_KEPT else None
 
-    def _rows(self, t: int) -> np.ndarray:
+    def rows(self, t: int) -> np.ndarray:
+        """The rows (L m, r) of D_t B that are those of the term."""
         if self._kept is None:
-            return moved_rows(self._model, self._directions[t], self._B)
+            return moved_rows(self._model, self._directions[t], self._B).reshape(-1, self._B.shape[1])
         if t not in self._kept:
-            self._kept[t] = moved_rows(self._model, self._directions[t], self._B)
+            k = self._directions[t].term
+            numbers = [u for u, own in enumerate(self._directions) if own.term == k]
+            found = moved_by_term(self._model, [self._directions[u] for u in numbers], self._B)
+            for u, part in zip(numbers, found, strict=True):
+                self._kept[u] = part.reshape(-1, self._B.shape[1])
         return self._kept[t]
 
     def mixed(self, c: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -307,7 +319,7 @@ class _Moved:
         natural, pieces = np.zeros_like(self._B), np.zeros(e.residual.n_pieces)
         for t, (value, direction) in enumerate(zip(c, self._directions, strict=True)):
             if direction.term >= 0:
-                natural[e.natural.rows[direction.term]] += value * self._rows(t)
+                natural[e.natural.rows[direction.term].ravel()] += value * self.rows(t)
             else:
                 pieces += value * direction.pieces
         return natural, pieces

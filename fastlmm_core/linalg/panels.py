@@ -163,8 +163,10 @@ class PanelFactor(CholeskyFactor):
 
     def inverse(self, order: np.ndarray) -> np.ndarray:
         k = order.size
-        place, out = np.empty(k, np.int64), np.empty((k, k))
+        place, lower = np.empty(k, np.int64), np.zeros(k * k)
         place[order] = np.arange(k)
+        as_they_are = np.array_equal(order, np.arange(k))
+        out = lower.reshape(k, k) if as_they_are else np.empty((k, k))
         with blas_threads.single():
-            invert_whole(ADDRESSES, self.L, self.symbolic.nodes, k, place, np.zeros(k * k), out)
+            invert_whole(ADDRESSES, self.L, self.symbolic.nodes, k, place, lower, out)
         return out

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from fastlmm_core.engine.information import KINDS, StructureInference
-from fastlmm_core.engine.parameters import average_matrix
 from fastlmm_core.engine.second_derivatives import invert_on_range
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import InferenceError, check_option
@@ -184,7 +183,7 @@ def parameter_covariance(fit: FittedModel, kind: str = "average") -> np.ndarray:
     if kind == "observed":
         matrix = solution.hessian
     elif kind == "average":
-        matrix = average_matrix(solution, inference.chart)
+        matrix = solution.information[0][np.ix_(free, free)]
     elif inference.linear_directions is inference.chart:
         matrix = inference.expected
     else:
@@ -237,10 +236,14 @@ def component_table(fit: FittedModel, kinds: tuple[str, ...] = ("average",)) -> 
     Covariances that the structure sets to zero are left out; `component` is the name in `vpredict`.
     """
     rows = component_rows(fit)
-    frame = pd.DataFrame(
-        [(f"V{i + 1}", r.group, r.var1, r.var2, r.value, r.sd_or_cor) for i, r in enumerate(rows)],
-        columns=["component", "group", "var1", "var2", "estimate", "sd_or_cor"],
-    ).astype({"var1": object, "var2": object})
+    columns: dict[str, Any] = {
+        "component": [f"V{i + 1}" for i in range(len(rows))],
+        "group": [row.group for row in rows],
+        "var1": pd.array([row.var1 for row in rows], dtype=object),
+        "var2": pd.array([row.var2 for row in rows], dtype=object),
+        "estimate": [row.value for row in rows],
+        "sd_or_cor": [row.sd_or_cor for row in rows],
+    }
     moving = np.array([bool(np.any(_free(fit, r.slope))) for r in rows])
     for kind in kinds:
         try:
@@ -248,8 +251,10 @@ def component_table(fit: FittedModel, kinds: tuple[str, ...] = ("average",)) -> 
             error = np.where(moving, np.sqrt(np.maximum(variance, 0.0)), np.nan)
         except InferenceError:
             error = np.full(len(rows), np.nan)
-        frame["se" if len(kinds) == 1 else f"se_{kind}"] = error
-    return frame[[row.shown for row in rows]].reset_index(drop=True)
+        columns["se" if len(kinds) == 1 else f"se_{kind}"] = error
+    frame = pd.DataFrame(columns)
+    shown = [row.shown for row in rows]
+    return frame if all(shown) else frame[shown].reset_index(drop=True)
 
 
 def _free(fit: FittedModel, slope: np.ndarray) -> np.ndarray:

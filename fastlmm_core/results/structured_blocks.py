@@ -79,6 +79,13 @@ def term_blocks(fit: FittedModel) -> list[ComponentBlock]:
     solution = fit.solved
     if not isinstance(solution, StructuredSolution):
         return _plain_blocks(fit)
+    if "_term_blocks" not in fit.__dict__:  # every table of components begins with them
+        fit.__dict__["_term_blocks"] = _structured_blocks(fit, solution)
+    return list(fit.__dict__["_term_blocks"])
+
+
+def _structured_blocks(fit: FittedModel, solution: StructuredSolution) -> list[ComponentBlock]:
+    """Blocks of a fit with any structures."""
     e, s2 = solution.equations, solution.sigma2
     out = []
     for k, (random, term) in enumerate(zip(fit.design.random, e.terms, strict=True)):

@@ -104,8 +104,9 @@ class LevelStructure(ABC):
 
     def sum_of_pieces(self, c: np.ndarray) -> sp.csc_array:
         """sum_b c_b Q_b (L, L)."""
-        if len(self.pieces) == 1:
-            return sp.csc_array(c[0] * self.pieces[0])
+        used = np.flatnonzero(c)
+        if used.size == 1:
+            return sp.csc_array(c[used[0]] * self.pieces[used[0]])
         indices, indptr, values = self._union
         return sp.csc_array((values @ c, indices, indptr), shape=(self.size, self.size))
 
