@@ -26,7 +26,7 @@ from fastlmm_core.design.bases import State
 from fastlmm_core.design.coding import Coding
 from fastlmm_core.design.expressions import Node, deparse, label_of
 from fastlmm_core.design.functions import names_read
-from fastlmm_core.design.rank import column_rank
+from fastlmm_core.design.rank import DENSE_WORK, column_rank
 from fastlmm_core.design.smooths import build_smooth
 from fastlmm_core.design.sparse_columns import rowwise_product
 from fastlmm_core.design.spline_axes import SplineAxis
@@ -269,14 +269,29 @@ def _check_polynomials(
             scaled = (x - 0.5 * (x.min() + x.max())) / (x.max() - x.min())
             powers.append(np.vander(scaled, part.order, increasing=True))
         own = powers[0] if len(powers) == 1 else np.einsum("ia,ib->iab", *powers).reshape(inside.size, -1)
-        columns.append(sp.csc_array(on_rows(sp.csr_array(own), inside, X.shape[0])))
+        columns.append(own)
     p = X.shape[1]
-    lacking = column_rank(sp.csc_array(sp.hstack([X, *columns], format="csc"))).kept
+    lacking = column_rank(_with_columns(X, columns, [inside for _, inside in groups])).kept
     lacking = lacking[lacking >= p] - p
     if lacking.size:
         group = groups[int(lacking[0]) // columns[0].shape[1]][0]
         raise DesignError(f"'{group}' is the deviation from what it does not penalize, which the fixed part "
                           f"lacks; add {_wanted(part, names)}")  # fmt: skip
+
+
+def _with_columns(
+    X: sp.csc_array, columns: list[np.ndarray], rows: list[np.ndarray]
+) -> sp.csc_array | np.ndarray:
+    """X (n, p) with more columns behind, each of (k, j) on its `rows` (k,); an array where that is small."""
+    (n, p), size = X.shape, columns[0].shape[1]
+    if n * (p + size * len(columns)) ** 2 > DENSE_WORK:
+        parts = [on_rows(sp.csr_array(own), at, n) for own, at in zip(columns, rows, strict=True)]
+        return sp.csc_array(sp.hstack([X, *parts], format="csc"))
+    out = np.zeros((n, p + size * len(columns)))
+    out[:, :p] = X.toarray()
+    for k, (own, at) in enumerate(zip(columns, rows, strict=True)):
+        out[at, p + k * size : p + (k + 1) * size] = own
+    return out
 
 
 def _wanted(part: SplinePart, names: list[str]) -> str:

@@ -54,18 +54,20 @@ class Rank:
     weak: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
 
-def column_rank(X: sp.csc_array) -> Rank:
+def column_rank(X: sp.csc_array | np.ndarray) -> Rank:
     """Dependent columns of X in R's sense.
 
     Parameters
     ----------
-    X : (n, p) csc_array
+    X : (n, p) csc_array, or an array where there are few columns
 
     Returns
     -------
     Rank
     """
     n, p = X.shape
+    if isinstance(X, np.ndarray):
+        return _rank_dense(X)
     if n * p * p <= DENSE_WORK:
         return _rank_dense(X.toarray())
     scale, tolerance = _sparse_norms(X)

@@ -74,17 +74,19 @@ def coefficient_matrices(term: Any, n: int) -> tuple[sp.csr_array, ...]:
     """Incidence (n, L) of every coefficient of a term on its levels."""
     out = []
     for a in range(len(term.columns)):
-        total = sp.csr_array((n, len(term.levels)))
+        layers = []
         for codes, values in term.layers:
-            used = np.flatnonzero((codes >= 0) & (values[:, a] != 0.0))
-            entries = (values[used, a], (used, codes[used]))
-            total = sp.csr_array(total + sp.csr_array(entries, shape=total.shape))
-        out.append(total)
+            used = (codes >= 0) & (values[:, a] != 0.0)
+            indptr = np.concatenate(([0], np.cumsum(used)))  # one level a row
+            layers.append(sp.csr_array((values[used, a], codes[used], indptr), shape=(n, len(term.levels))))
+        out.append(sp.csr_array(sum(layers[1:], layers[0])))
     return tuple(out)
 
 
 def mix_columns(matrices: tuple[sp.csr_array, ...], basis: np.ndarray) -> tuple[sp.csr_array, ...]:
     """Coefficients in the inside basis: Z_inside = Z_user basis per level."""
+    if basis.shape == (1, 1):
+        return (sp.csr_array(basis[0, 0] * matrices[0]),)
     mixed = []
     for c in range(basis.shape[1]):
         mixed.append(sp.csr_array(sum(basis[a, c] * M for a, M in enumerate(matrices) if basis[a, c] != 0.0)))

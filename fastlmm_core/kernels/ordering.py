@@ -327,3 +327,23 @@ def list_below(indptr, indices):
                 below[fill[j]] = i
                 fill[j] += 1
     return ptr, below
+
+
+@kernel
+def list_left(below_ptr, below):
+    """Columns left of the diagonal of every row, ascending, from the strict lower triangle by columns."""
+    n = below_ptr.size - 1
+    ptr = np.zeros(n + 1, np.int64)
+    for t in range(below.size):
+        ptr[below[t] + 1] += 1
+    fill = np.empty(n, np.int64)
+    for i in range(n):
+        fill[i] = ptr[i]
+        ptr[i + 1] += ptr[i]
+    columns = np.empty(below.size, np.int64)
+    for j in range(n):
+        for t in range(below_ptr[j], below_ptr[j + 1]):
+            i = below[t]
+            columns[fill[i]] = j
+            fill[i] += 1
+    return ptr, columns

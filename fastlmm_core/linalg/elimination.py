@@ -11,6 +11,7 @@ from fastlmm_core.kernels.crossproducts import permute_pattern
 from fastlmm_core.kernels.ordering import (
     count_columns,
     find_parents,
+    list_left,
     mix_neighbours,
     order_minimum_degree,
     order_postfix,
@@ -123,12 +124,9 @@ def _eliminate(
     """Elimination tree (N,) of the nodes in the order `perm`, and multiply-adds of the factorization."""
     place = np.empty(perm.size, np.int64)
     place[perm] = np.arange(perm.size)
-    ptr, rows = permute_pattern(below_ptr, below, place)
-    shape = (perm.size, perm.size)
-    lower = sp.csc_array((np.ones(rows.size, np.int8), rows, ptr), shape=shape).tocsr()
-    by_row = lower.indptr.astype(np.int64), lower.indices.astype(np.int64)
+    rows = list_left(*permute_pattern(below_ptr, below, place))
     size = node_size[perm]
-    return find_parents(*by_row), operations_of_columns(count_columns(*by_row, size), size)
+    return find_parents(*rows), operations_of_columns(count_columns(*rows, size), size)
 
 
 def twin_nodes(below_ptr: np.ndarray, below: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
+from fastlmm_core.kernels.ordering import count_columns, list_left
 from fastlmm_core.linalg import elimination
 from fastlmm_core.linalg.base import CholeskyFactor
 from fastlmm_core.linalg.memory import SMALLER_FIT
+from fastlmm_core.linalg.operations import operations_of_columns
 from fastlmm_core.linalg.simplicial import SimplicialFactor
 
 # Above this many multiply-adds a factorization belongs to supernodes and BLAS: with two crossed factors a fit
 # takes 12 ms by columns and 7 by supernodes at 1e6, 36 and 18 at 3e6, 65 and 23 at 1e7, but 2 and 5 at 3e5.
 SMALL_FLOPS = 1e6
+# Nodes up to which the factor by columns is analysed in less time than its operations are counted.
+FEW_NODES = 100
 SMALLER_PEDIGREE = (
     "Many parents with common mates fill it: take Pedigree.pruned, fewer generations, or a machine with more "
     "memory"
@@ -42,6 +48,8 @@ def make_factor(
     """
     advice = SMALLER_PEDIGREE if equations.related else SMALLER_FIT
     small = factorization == "auto" and equations.layout.term.size <= elimination.SMALL_GRAPH
+    if small and equations.layout.term.size > FEW_NODES and _operations(equations) > SMALL_FLOPS:
+        small = False  # the factor by columns is not even analysed
     if small or factorization == "simplicial":
         by_columns = SimplicialFactor(
             equations.below_ptr, equations.below, equations.layout.start, equations.indptr, equations.indices
@@ -49,6 +57,13 @@ def make_factor(
         if not small or by_columns.flops <= SMALL_FLOPS:
             return by_columns.admit(max_memory, advice)
     return _panel_class(factorization)(equations.indptr, equations.indices).admit(max_memory, advice)
+
+
+def _operations(equations: Any) -> float:
+    """Multiply-adds of a factorization, counted on the graph of the nodes."""
+    size = np.diff(equations.layout.start)
+    rows = list_left(equations.below_ptr, equations.below)
+    return operations_of_columns(count_columns(*rows, size), size)
 
 
 def _panel_class(factorization: str) -> Any:

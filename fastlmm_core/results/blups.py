@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,13 +33,14 @@ def blup_table(fit: FitFigures, term: str | None, level: float) -> pd.DataFrame:
         raise OptionError(
             f"term={term!r} is not a grouping factor of this model{fixed}{nearest_names(str(term), groups)}"
         )
-    figures = effect_figures(fit)
     level = check_level(level)
     tables = []
-    for k, random in enumerate(fit.design.random):
-        if random.is_spline or (term is not None and random.group != term):
-            continue
-        estimate, own, given, prior = figures[k]
+    shown = [
+        k for k, own in enumerate(fit.design.random)
+        if not own.is_spline and (term is None or own.group == term)
+    ]  # fmt: skip
+    for k, (estimate, own, given, prior) in zip(shown, effect_figures(fit, shown), strict=True):
+        random = fit.design.random[k]
         L, m = estimate.shape
         labels: dict[str, Any] = {
             "group": random.group,
@@ -96,19 +98,25 @@ def user_effects(fit: FitFigures, k: int) -> np.ndarray:
     return fit.solved.user_random_effects(k)
 
 
-def effect_figures(fit: FitFigures) -> list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
-    """Prediction, prediction error variance, conditional variance and variance (L, m) of every term."""
+def effect_figures(
+    fit: FitFigures, terms: Sequence[int] | None = None
+) -> list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+    """Prediction, prediction error variance, conditional variance and variance (L, m) of every term.
+
+    Or of some `terms`, in the order in which these are given.
+    """
     solved = fit.solved
+    terms = range(len(fit.design.random)) if terms is None else terms
     if isinstance(solved, StructuredSolution):
         out = []
-        for k in range(len(fit.design.random)):
+        for k in terms:
             prior = np.outer(solved.level_variance(k), np.diag(solved.covariance(k)))
             pev, given = solved.prediction_error(k), solved.conditional_variance(k)
             out.append((solved.random_effects(k), pev, given, prior))
         return out
     pev_blocks, given_blocks = prediction_error_blocks(solved), conditional_variance_blocks(fit)
     out = []
-    for k in range(len(fit.design.random)):
+    for k in terms:
         pev = np.diagonal(pev_blocks[k], axis1=1, axis2=2)
         given = np.diagonal(given_blocks[k], axis1=1, axis2=2)
         out.append((user_effects(fit, k), pev, given, fit.term_variances(k)))

@@ -8,6 +8,7 @@ from fastlmm_core.kernels.ordering import (
     count_columns,
     fill_node_pattern,
     list_children,
+    list_left,
     map_pattern,
     order_minimum_degree,
     order_postfix,
@@ -147,3 +148,10 @@ def test_a_postorder_keeps_subtrees_together(name):
     size = {s: len(members) for s, members in below.items()}
     for p in set(parent[parent >= 0].tolist()):
         assert size[perm[place[p] - 1]] == max(size[s] for s in np.flatnonzero(parent == p))
+
+
+def test_rows_of_a_lower_triangle():
+    adjacent = random_graph(6, 18, 0.3)
+    ptr, columns = list_left(*strict_lower(adjacent))
+    for i in range(18):
+        assert columns[ptr[i] : ptr[i + 1]].tolist() == np.flatnonzero(adjacent[i, :i]).tolist()
