@@ -24,7 +24,13 @@ from fastlmm_core.engine.least_squares import WeightedRegression
 from fastlmm_core.engine.loading_map import BlockLoadings, EntryLoadings
 from fastlmm_core.engine.null_space import NullShare, add_shares, null_shares, shares_at
 from fastlmm_core.engine.observed_levels import observed_terms
-from fastlmm_core.engine.pieces import RowPrecision, piece_products, prior_pieces, row_precision
+from fastlmm_core.engine.pieces import (
+    RowPrecision,
+    piece_products,
+    prior_pieces,
+    row_precision,
+    without_empty,
+)
 from fastlmm_core.engine.rotation import RowRotation
 from fastlmm_core.engine.terms import EngineTerm
 from fastlmm_core.kernels.columns import multiply_columns_transposed, standardize_columns
@@ -370,15 +376,18 @@ def _equations(
 ) -> StructuredEquations:
     """The equations of inside columns X (n, p), with the attributes `fixed` of the fixed part."""
     layout = lay_out(terms, X, residual, fixed["fixed_last"])
-    sides = layout.natural, layout.spherical
-    if layout.paired:
-        loading_map: LoadingMap = BlockLoadings(layout.groups, layout.graph, *sides)
-    else:
-        loading_map = EntryLoadings(terms, layout.groups, *sides)
+    natural, spherical = layout.natural, layout.spherical
     precision = row_precision(residual)
+    G_pieces = piece_products(layout.matrix, residual, precision, natural)
+    if not layout.paired or int(np.diff(natural.start).max(initial=1)) > 1:
+        G_pieces, natural = without_empty(G_pieces, natural)  # the loops for scalars take one pattern
+    if layout.paired:
+        loading_map: LoadingMap = BlockLoadings(layout.groups, layout.graph, natural, spherical)
+    else:
+        loading_map = EntryLoadings(terms, layout.groups, natural, spherical)
     return StructuredEquations(
         n=X.shape[0], p=X.shape[1], terms=tuple(terms), residual=residual, matrix=layout.matrix,
-        graph=layout.graph, natural=layout.natural, spherical=layout.spherical, loading_map=loading_map,
-        row_precision=precision, G_pieces=piece_products(layout.matrix, residual, precision, layout.natural),
-        P_pieces=prior_pieces(terms, layout.spherical), ordering=layout.ordering, **fixed,
+        graph=layout.graph, natural=natural, spherical=spherical, loading_map=loading_map,
+        row_precision=precision, G_pieces=G_pieces, P_pieces=prior_pieces(terms, spherical),
+        ordering=layout.ordering, **fixed,
     )  # fmt: skip

@@ -6,7 +6,7 @@ A node is one level of a term, one missing plot, or one fixed column.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.sparse as sp
@@ -61,6 +61,15 @@ class Side:
     @property
     def pair(self) -> tuple[np.ndarray, np.ndarray]:
         return self.start, self.indptr
+
+    @property
+    def pattern(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return self.start, self.indptr, self.indices
+
+    def with_entries(self, kept: np.ndarray) -> Side:
+        """The same scalars with only the entries `kept` (nnz,) bool of the pattern."""
+        indptr = np.concatenate(([0], np.cumsum(kept)))[self.indptr].astype(np.int64)
+        return replace(self, indptr=indptr, indices=self.indices[kept])
 
     def leave_random(self, B: np.ndarray) -> None:
         """Zeros in the rows of B (size, r) of missing plots and fixed columns, in place."""

@@ -14,17 +14,8 @@ import scipy.sparse as sp
 
 from fastlmm_core.engine.layout import NodeGroup, Side
 from fastlmm_core.engine.terms import EngineTerm
-from fastlmm_core.kernels.loading_entries import (
-    accumulate_entry_scores,
-    assemble_entries,
-    spread_inverse_entries,
-)
-from fastlmm_core.kernels.loadings import (
-    accumulate_loading_scores,
-    apply_loadings,
-    assemble_loadings,
-    spread_inverse,
-)
+from fastlmm_core.kernels.loading_entries import assemble_entries, read_inverse_entries
+from fastlmm_core.kernels.loadings import apply_loadings, assemble_loadings, read_inverse
 
 
 class BlockLoadings:
@@ -60,28 +51,27 @@ class BlockLoadings:
 
     def assemble(self, G: np.ndarray, loadings: np.ndarray, C: np.ndarray) -> None:
         """C += F' G F, (nnz(C),)."""
-        sides = self.natural.pair, self.spherical.pair
+        sides = self.natural.pattern, self.spherical.pair
         assemble_loadings(G, self.graph, *sides, self._blocks(loadings), C)
 
-    def spread_inverse(self, C_inv: np.ndarray, loadings: np.ndarray) -> np.ndarray:
-        """M = F C^-1 F' on the pattern of G (nnz(G),), from C^-1 on that of C."""
-        M = np.zeros(self.natural.indices.size)
-        spread_inverse(C_inv, self.graph, self.natural.pair, self.spherical.pair, self._blocks(loadings), M)
-        return M
+    def read_inverse(
+        self, G: np.ndarray, C_inv: np.ndarray, loadings: np.ndarray, spread: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What a gradient reads of C^-1, which lies on the pattern of C.
 
-    def scores(self, G: np.ndarray, C_inv: np.ndarray, loadings: np.ndarray) -> np.ndarray:
-        """Sum over the levels of the blocks of G F C^-1 (K + 2, m, r): half of d log|C| / d Lambda."""
+        Sums over the levels of the blocks of G F C^-1 (K + 2, m, r), half of d log|C| / d Lambda; and, to
+        `spread` it, M = F C^-1 F' on the pattern of G (nnz(G),).
+        """
         blocks = self._blocks(loadings)
-        W = np.zeros_like(blocks)
-        sides = self.natural.pair, self.spherical.pair
-        accumulate_loading_scores(G, C_inv, self.graph, *sides, blocks, W)
+        W, M = np.zeros_like(blocks), np.empty(G.size if spread else 0)
+        read_inverse(G, C_inv, self.graph, self.natural.pattern, self.spherical.pair, blocks, W, M)
         if self.whole:
-            return W
+            return W, M
         out = np.zeros_like(loadings)
         for g, own in enumerate(self.groups):
             a, c = own.coefficients, own.scalars
             out[own.term, a.start : a.stop, c.start : c.stop] = W[g, : len(a), : len(c)]
-        return out
+        return out, M
 
     def spread(self, loadings: np.ndarray, B: np.ndarray) -> np.ndarray:
         """F B (q, k) of B (q', k)."""
@@ -138,17 +128,13 @@ class EntryLoadings:
         """As of `BlockLoadings`."""
         assemble_entries(G, *self._patterns, self._entries(loadings), C)
 
-    def spread_inverse(self, C_inv: np.ndarray, loadings: np.ndarray) -> np.ndarray:
-        """As of `BlockLoadings`."""
-        M = np.empty(self.natural.indices.size)
-        spread_inverse_entries(C_inv, *self._patterns, self._entries(loadings), M)
-        return M
-
-    def scores(self, G: np.ndarray, C_inv: np.ndarray, loadings: np.ndarray) -> np.ndarray:
-        """As of `BlockLoadings`, at the entries of F; zero elsewhere."""
-        W = np.zeros_like(loadings)
-        accumulate_entry_scores(G, C_inv, *self._patterns, self._entries(loadings), self.place, W.ravel())
-        return W
+    def read_inverse(
+        self, G: np.ndarray, C_inv: np.ndarray, loadings: np.ndarray, spread: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As of `BlockLoadings`; the sums stand at the entries of F, zeros elsewhere."""
+        W, M = np.zeros_like(loadings), np.empty(G.size if spread else 0)
+        read_inverse_entries(G, C_inv, *self._patterns, self._entries(loadings), self.place, W.ravel(), M)
+        return W, M
 
     def spread(self, loadings: np.ndarray, B: np.ndarray) -> np.ndarray:
         """F B (q, k) of B (q', k)."""

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from fastlmm_core.engine.equations import StructuredEquations
-from fastlmm_core.kernels.assembly import multiply_symmetric
+from fastlmm_core.engine.slopes import prior_inverse_form, prior_slopes, row_slopes, subtract_slopes
+from fastlmm_core.kernels.slopes import contract_slopes, multiply_slopes
 from fastlmm_core.linalg.base import CholeskyFactor
 
 LOG_TWO_PI = float(np.log(2.0 * np.pi))
@@ -183,7 +184,7 @@ def gradient_at(
     theta = point.theta
     if C_inv is None:
         C_inv = factor.inverse_subset(n_leading(e))
-    W = e.loading_map.scores(point.G, C_inv, point.loadings)
+    W, M = e.loading_map.read_inverse(point.G, C_inv, point.loadings, spread=residual)
     gradient = np.zeros(e.n_theta)
     N = []
     s, q = point.solution[:, 0], point.projected[:, 0]
@@ -201,7 +202,6 @@ def gradient_at(
             gradient[level] -= term.width * term.levels.log_determinant(theta[level])[1]
     if not residual:
         return gradient, N
-    M = e.loading_map.spread_inverse(C_inv, point.loadings)
     own = e.slices[1]
     pieces = np.asarray(e.G_pieces.T @ (e.natural.both_triangles(M))) + e.residual.quadratics(point.residual)
     gradient[own] = e.residual.gradient(theta[own], pieces)
@@ -267,46 +267,24 @@ def information_parts(
 ) -> tuple[np.ndarray, np.ndarray]:
     """D (t, t), and of it g' P^-1 g and the residual's f' R^-1 f (t, t): what is conditional on s."""
     theta, t = point.theta, e.n_theta
-    natural = np.zeros((e.natural.size, t))  # h_t: f_t = W h_t for the parameters of Lambda
-    g = np.zeros((e.spherical.size, t))
     s, q = point.solution[:, 0], point.projected[:, 0]
-    for k, (term, (own, level)) in enumerate(zip(e.terms, e.slices[0], strict=True)):
-        rows, columns = e.natural.rows[k], e.spherical.rows[k]
-        if term.structure.n_theta:
-            jacobian = term.structure.loadings_jacobian(theta[own])
-            natural[rows, own] = np.einsum("tac,lc->lat", jacobian, s[columns])
-            g[columns, own] = np.einsum("tac,la->lct", jacobian, q[rows])
-        if term.n_level_theta:
-            assert term.levels is not None
-            g[columns, level] = -e.prior_slopes(k, term.levels.coefficients(theta[level])[1], s)[columns]
-    G_natural = np.empty_like(natural)
-    multiply_symmetric(point.G, e.natural.indptr, e.natural.indices, natural, G_natural)
-    D = natural.T @ G_natural
+    H, g = row_slopes(e, theta, s), prior_slopes(e, theta, s, q)  # f_t = W h_t for the parameters of Lambda
+    G_natural, D = np.empty((e.natural.size, t)), np.zeros((t, t))
+    multiply_slopes(point.G, e.natural.indptr, e.natural.indices, H, G_natural)
+    contract_slopes(H, G_natural, D)
     conditional = prior_inverse_form(e, theta, g)
     if residual:
         own = e.slices[1]
         projected, form = e.residual.chart_products(theta[own], point.residual, e.matrix)
         G_natural[:, own] -= projected
-        cross = natural.T @ projected
+        cross = np.zeros((t, projected.shape[1]))
+        contract_slopes(H, np.ascontiguousarray(projected), cross)
         D[:, own] -= cross
         D[own, :] -= cross.T
         conditional[own, own] += form
     D += conditional
-    half = factor.solve_lower(e.gather(point.loadings, G_natural) - g, overwrite=True)
+    moved = e.gather(point.loadings, G_natural)
+    subtract_slopes(g, moved)
+    half = factor.solve_lower(moved, overwrite=True)
     D -= half.T @ half
     return 0.5 * (D + D.T), conditional
-
-
-def prior_inverse_form(e: StructuredEquations, theta: np.ndarray, g: np.ndarray) -> np.ndarray:
-    """g' P^-1 g for g (q', t): rows of a term, columns of its own parameters, zero elsewhere."""
-    out = np.zeros((g.shape[1], g.shape[1]))
-    for term, rows, (own, level) in zip(e.terms, e.spherical.rows, e.slices[0], strict=True):
-        mine = slice(own.start, level.stop)
-        part = g[rows, mine]
-        flat = part.reshape(-1, part.shape[2])
-        if term.levels is not None:
-            moved = term.levels.multiply_covariance(theta[level], part.reshape(rows.shape[0], -1))
-            out[mine, mine] = flat.T @ moved.reshape(flat.shape)
-        else:
-            out[mine, mine] = flat.T @ flat
-    return out

@@ -19,6 +19,8 @@ from fastlmm_core.structures.residuals.dense_rows import DensePrecision, DenseRo
 
 # Numbers up to which the pieces of G are kept as a dense array (nnz, pieces).
 DENSE_PIECES = 4_000_000
+# Share of the pattern of G that may be empty before G gets a pattern of its own.
+EMPTY = 0.5
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,24 @@ def piece_products(
     used = expand_piece_products(W, pairs, side.indptr, side.indices, place, piece, product)
     entries = (product[:used], (place[:used], piece[:used]))
     return sp.csc_array(entries, shape=(nnz, residual.n_pieces))
+
+
+def without_empty(pieces: Any, side: Side) -> tuple[Any, Side]:
+    """B_G and the pattern of G without the entries that no piece has, where those are many.
+
+    The pattern holds full blocks of nodes. Coefficients that exclude each other in a row, such as the
+    environments of a plot, leave most of such a block empty.
+    """
+    if isinstance(pieces, np.ndarray):
+        kept = (pieces != 0.0).any(axis=1)
+    else:
+        kept = np.zeros(pieces.shape[0], bool)
+        kept[pieces.indices[pieces.data != 0.0]] = True
+    kept[side.indptr[:-1]] = True
+    if np.count_nonzero(kept) > (1.0 - EMPTY) * kept.size:
+        return pieces, side
+    own = pieces[kept] if isinstance(pieces, np.ndarray) else sp.csc_array(sp.csr_array(pieces)[kept])
+    return own, side.with_entries(kept)
 
 
 def prior_pieces(terms: Sequence[EngineTerm], side: Side) -> sp.csc_array:

@@ -38,34 +38,23 @@ def assemble_entries(G, natural, spherical, F, C):
 
 
 @kernel
-def spread_inverse_entries(C_inv, natural, spherical, F, M):
-    """M = F C^-1 F' on the pattern of G, (nnz(G),), from C^-1 on that of C."""
+def read_inverse_entries(G, C_inv, natural, spherical, F, place, W, M):
+    """W[place[s]] += (G F C^-1) at entry s of F, and M = F C^-1 F' on the pattern of G, (nnz(G),) or (0,).
+
+    `place` (nnz(F),) are the entries of F in the flat loadings W; C^-1 lies on the pattern of C.
+    """
     G_ptr, G_row = natural
     F_ptr, F_col, F_value = F
     for j in range(G_ptr.size - 1):
         for p in range(G_ptr[j], G_ptr[j + 1]):
-            i = G_row[p]
+            g, i = G[p], G_row[p]
             total = 0.0
             for s in range(F_ptr[i], F_ptr[i + 1]):
                 for t in range(F_ptr[j], F_ptr[j + 1]):
-                    total += F_value[s] * F_value[t] * C_inv[place_of(spherical, F_col[s], F_col[t])]
-            M[p] = total
-
-
-@kernel
-def accumulate_entry_scores(G, C_inv, natural, spherical, F, place, W):
-    """W[place[s]] += (G F C^-1) at entry s of F, with `place` (nnz(F),) in the flat loadings W."""
-    G_ptr, G_row = natural
-    F_ptr, F_col, F_value = F
-    for j in range(G_ptr.size - 1):
-        for p in range(G_ptr[j], G_ptr[j + 1]):
-            g = G[p]
-            if g == 0.0:
-                continue
-            i = G_row[p]
-            for s in range(F_ptr[i], F_ptr[i + 1]):
-                for t in range(F_ptr[j], F_ptr[j + 1]):
-                    value = g * C_inv[place_of(spherical, F_col[s], F_col[t])]
-                    W[place[s]] += value * F_value[t]
+                    value = C_inv[place_of(spherical, F_col[s], F_col[t])]
+                    W[place[s]] += g * value * F_value[t]
                     if i != j:
-                        W[place[t]] += value * F_value[s]
+                        W[place[t]] += g * value * F_value[s]
+                    total += F_value[s] * F_value[t] * value
+            if M.size:
+                M[p] = total

@@ -1,11 +1,12 @@
 """The mixed model equations with rectangular loadings: C = F' G F on node blocks, and what is read from C^-1.
 
 A node is one level of a term, one fixed column, or one missing plot.  It has m natural scalars, its
-coefficients as the rows of the table meet them, and r spherical ones, u = Lambda s with Lambda (m, r).  G and
-M = F C^-1 F' lie on the pattern of the natural scalars, C and its inverse on that of the spherical ones; both
-patterns expand the same graph of nodes (`below_ptr`, `below`), a full block a pair of nodes.
+coefficients as the rows of the table meet them, and r spherical ones, u = Lambda s with Lambda (m, r).  C and
+its inverse have a full block for every pair of nodes of a graph (`below_ptr`, `below`). G and M = F C^-1 F'
+may lie on fewer entries of the same blocks, by columns with ascending rows; where all nodes have one natural
+and one spherical scalar they lie on the pattern of C.
 
-    natural     first scalar of each node (N + 1,)      indptr_G
+    natural     first scalar of each node (N + 1,)      indptr_G, indices_G
     spherical   first scalar of each node (N + 1,)      indptr_C
     loadings    (T, m, r) padded with zeros, by `term` of the node
 """
@@ -18,34 +19,128 @@ from fastlmm_core.kernels.compile import kernel
 
 
 @kernel
-def multiply_own(G, columns, right, r, half):
-    """half[:m, :r] = G_jj Lambda, for the symmetric block of node j whose columns start at `columns` (m,)."""
-    m = columns.size
-    for a in range(m):
-        for c in range(r):
-            total = 0.0
-            for k in range(m):
-                total += G[columns[min(a, k)] + abs(a - k)] * right[k, c]
-            half[a, c] = total
+def list_columns(loadings):
+    """Columns of the entries of Lambda that are not zero, by rows (T, m, r), and their number (T, m)."""
+    count = np.zeros(loadings.shape[:2], np.int64)
+    columns = np.empty(loadings.shape, np.int64)
+    for k in range(loadings.shape[0]):
+        for a in range(loadings.shape[1]):
+            for c in range(loadings.shape[2]):
+                if loadings[k, a, c] != 0.0:
+                    columns[k, a, count[k, a]] = c
+                    count[k, a] += 1
+    return columns, count
 
 
 @kernel
-def multiply_below(G, columns, offset, h, right, r, half):
-    """half[:h, :r] = G_ij Lambda for a node i of h scalars below j; whether G_ij has an entry."""
-    m = columns.size
+def take_entries(natural, j, i, cursor, found):
+    """Entries of G in the columns of node j and the rows of node i: place, row and column, in `found`.
+
+    Returns their number.  `cursor` (m,) has the next place of each column, and is moved behind node i.
+    """
+    first, indptr, indices = natural
+    count = 0
+    for b in range(first[j + 1] - first[j]):
+        at, end = cursor[b], indptr[first[j] + b + 1]
+        while at < end and indices[at] < first[i + 1]:
+            found[count, 0], found[count, 1], found[count, 2] = at, indices[at] - first[i], b
+            count += 1
+            at += 1
+        cursor[b] = at
+    return count
+
+
+@kernel
+def start_columns(natural, j, cursor):
+    """cursor[b] = place of the diagonal in the columns of node j."""
+    first, indptr, _ = natural
+    for b in range(first[j + 1] - first[j]):
+        cursor[b] = indptr[first[j] + b]
+
+
+@kernel
+def multiply_right(G, found, number, rows, k, r, half):
+    """half[a, :r] += G_ij Lambda_k (h, r), for the `number` entries of G_ij that were found.
+
+    `rows` is (Lambda of all terms, columns, count), see `list_columns`. Whole arrays are passed, here and
+    below: a view of a row costs more than what is done with it.
+    """
+    loadings, columns, count = rows
+    for s in range(number):
+        value, a, b = G[found[s, 0]], found[s, 1], found[s, 2]
+        for t in range(count[k, b]):
+            c = columns[k, b, t]
+            half[a, c] += value * loadings[k, b, c]
+
+
+@kernel
+def multiply_block(G, natural, j, i, cursor, rows, k, half):
+    """half += G_ij Lambda_k (h, r) for the term k of node j; whether G_ij has an entry. `cursor` as above."""
+    first, indptr, indices = natural
+    loadings, columns, count = rows
+    occurs = False
+    for b in range(first[j + 1] - first[j]):
+        at, end = cursor[b], indptr[first[j] + b + 1]
+        while at < end and indices[at] < first[i + 1]:
+            value, a = G[at], indices[at] - first[i]
+            for t in range(count[k, b]):
+                c = columns[k, b, t]
+                half[a, c] += value * loadings[k, b, c]
+            if i == j and a != b:  # also the entry above the diagonal
+                for t in range(count[k, a]):
+                    c = columns[k, a, t]
+                    half[b, c] += value * loadings[k, a, c]
+            occurs = True
+            at += 1
+        cursor[b] = at
+    return occurs
+
+
+@kernel
+def multiply_left(rows, k, h, block, r, mixed):
+    """mixed[:h, :r] = Lambda_k block (h, r), for a block of the inverse (t, r)."""
+    loadings, columns, count = rows
     for a in range(h):
         for c in range(r):
-            half[a, c] = 0.0
-    occurs = False
-    for k in range(m):
-        at = columns[k] + m - k + offset
-        for a in range(h):
-            value = G[at + a]
-            if value != 0.0:
-                occurs = True
-                for c in range(r):
-                    half[a, c] += value * right[k, c]
-    return occurs
+            mixed[a, c] = 0.0
+        for s in range(count[k, a]):
+            d = columns[k, a, s]
+            value = loadings[k, a, d]
+            for c in range(r):
+                mixed[a, c] += value * block[d, c]
+
+
+@kernel
+def mirror_entries(found, number, mirrored):
+    """The entries of a diagonal block above its diagonal, as those found below it; their number."""
+    count = 0
+    for s in range(number):
+        if found[s, 1] != found[s, 2]:
+            mirrored[count, 0], mirrored[count, 1], mirrored[count, 2] = found[s, 0], found[s, 2], found[s, 1]
+            count += 1
+    return count
+
+
+@kernel
+def read_own(C_inv, spherical, j, block):
+    """block[:r, :r] = (C^-1)_jj from its lower triangle."""
+    first, indptr = spherical
+    for c in range(first[j + 1] - first[j]):
+        at = indptr[first[j] + c] - c
+        for d in range(c, first[j + 1] - first[j]):
+            block[c, d] = C_inv[at + d]
+            block[d, c] = C_inv[at + d]
+
+
+@kernel
+def read_below(C_inv, spherical, j, offset, t, block):
+    """block[:t, :r] = (C^-1)_ij of a node i of t scalars, `offset` scalars below node j."""
+    first, indptr = spherical
+    r = first[j + 1] - first[j]
+    for c in range(r):
+        at = indptr[first[j] + c] + r - c + offset
+        for d in range(t):
+            block[d, c] = C_inv[at + d]
 
 
 @kernel
@@ -63,98 +158,72 @@ def assemble_scalars(G, graph, indptr, loadings, C):
 
 @kernel
 def assemble_loadings(G, graph, natural, spherical, loadings, C):
-    """C += F' G F, (nnz(C),); `graph` is (below_ptr, below, term), a side (start, indptr)."""
+    """C += F' G F, (nnz(C),); `graph` is (below_ptr, below, term).
+
+    What is zero in G or in Lambda is left out: factor loadings and specific deviations have k + 1 entries
+    in a row, and a block in one environment meets one coefficient of a genotype.
+    """
     if loadings.shape[1] == 1 and loadings.shape[2] == 1:
         assemble_scalars(G, graph, natural[1], loadings, C)
         return
     below_ptr, below, term = graph
-    first_G, indptr_G = natural
+    first_G = natural[0]
     first_C, indptr_C = spherical
+    columns, count = list_columns(loadings)
+    rows = loadings, columns, count
     m_max, r_max = loadings.shape[1], loadings.shape[2]
-    half = np.empty((m_max, r_max))
+    half, cursor = np.zeros((m_max, r_max)), np.empty(m_max, np.int64)
     for j in range(term.size):
-        right = loadings[term[j]]
-        m, r = first_G[j + 1] - first_G[j], first_C[j + 1] - first_C[j]
-        multiply_own(G, indptr_G[first_G[j] : first_G[j] + m], right, r, half)
-        for c in range(r):
-            at = indptr_C[first_C[j] + c] - c
-            for d in range(c, r):
-                total = 0.0
-                for a in range(m):
-                    total += right[a, d] * half[a, c]
-                C[at + d] += total
-        offset_G = 0
-        offset_C = 0
+        k = term[j]
+        r = first_C[j + 1] - first_C[j]
+        start_columns(natural, j, cursor)
+        multiply_block(G, natural, j, j, cursor, rows, k, half)
+        add_products(half, first_G[j + 1] - first_G[j], rows, k, (indptr_C, first_C[j], r, -1), C)
+        offset = 0
         for s in range(below_ptr[j], below_ptr[j + 1]):
             i = below[s]
-            left = loadings[term[i]]
-            h, t = first_G[i + 1] - first_G[i], first_C[i + 1] - first_C[i]
-            multiply_below(G, indptr_G[first_G[j] : first_G[j] + m], offset_G, h, right, r, half)
-            for c in range(r):
-                at = indptr_C[first_C[j] + c] + r - c + offset_C
-                for d in range(t):
-                    total = 0.0
-                    for a in range(h):
-                        total += left[a, d] * half[a, c]
-                    C[at + d] += total
-            offset_G += h
-            offset_C += t
+            if multiply_block(G, natural, j, i, cursor, rows, k, half):
+                place = indptr_C, first_C[j], r, offset
+                add_products(half, first_G[i + 1] - first_G[i], rows, term[i], place, C)
+            offset += first_C[i + 1] - first_C[i]
 
 
 @kernel
-def spread_inverse(C_inv, graph, natural, spherical, loadings, M):
-    """M = F C^-1 F' on the pattern of G, (nnz(G),), from C^-1 on that of C."""
-    if loadings.shape[1] == 1 and loadings.shape[2] == 1:
-        M.fill(0.0)
-        assemble_scalars(C_inv, graph, natural[1], loadings, M)
-        return
-    below_ptr, below, term = graph
-    first_G, indptr_G = natural
-    first_C, indptr_C = spherical
-    half = np.empty((loadings.shape[1], loadings.shape[2]))
-    for j in range(term.size):
-        right = loadings[term[j]]
-        m, r = first_G[j + 1] - first_G[j], first_C[j + 1] - first_C[j]
-        for a in range(m):
-            for c in range(r):
-                total = 0.0
-                for d in range(r):
-                    total += right[a, d] * C_inv[indptr_C[first_C[j] + min(c, d)] + abs(c - d)]
-                half[a, c] = total
-        for b in range(m):
-            at = indptr_G[first_G[j] + b] - b
-            for a in range(b, m):
-                total = 0.0
-                for c in range(r):
-                    total += half[a, c] * right[b, c]
-                M[at + a] = total
-        offset_G = 0
-        offset_C = 0
-        for s in range(below_ptr[j], below_ptr[j + 1]):
-            i = below[s]
-            left = loadings[term[i]]
-            h, t = first_G[i + 1] - first_G[i], first_C[i + 1] - first_C[i]
-            for a in range(h):
-                for c in range(r):
-                    at = indptr_C[first_C[j] + c] + r - c + offset_C
-                    total = 0.0
-                    for d in range(t):
-                        total += left[a, d] * C_inv[at + d]
-                    half[a, c] = total
-            for b in range(m):
-                at = indptr_G[first_G[j] + b] + m - b + offset_G
-                for a in range(h):
-                    total = 0.0
-                    for c in range(r):
-                        total += half[a, c] * right[b, c]
-                    M[at + a] = total
-            offset_G += h
-            offset_C += t
+def add_products(half, h, rows, k, block, C):
+    """C_ij += Lambda_k' half (h, r), and half = 0; below the diagonal alone where i is j, an offset of -1.
+
+    `block` is (indptr_C, first scalar of node j, r, scalars between node j and node i).
+    """
+    loadings, columns, count = rows
+    indptr, first, r, offset = block
+    for a in range(h):
+        for c in range(r):
+            value = half[a, c]
+            if value == 0.0:
+                continue
+            half[a, c] = 0.0
+            at = indptr[first + c] - c + (0 if offset < 0 else r + offset)
+            for s in range(count[k, a]):
+                d = columns[k, a, s]
+                if offset >= 0 or d >= c:
+                    C[at + d] += loadings[k, a, d] * value
+
+
+@kernel
+def contract_rows(mixed, found, number, rows, k, M):
+    """M_ij = mixed Lambda_k' at the entries that were found."""
+    loadings, columns, count = rows
+    for s in range(number):
+        a, b = found[s, 1], found[s, 2]
+        total = 0.0
+        for t in range(count[k, b]):
+            total += mixed[a, columns[k, b, t]] * loadings[k, b, columns[k, b, t]]
+        M[found[s, 0]] = total
 
 
 @kernel
 def accumulate_scalar_scores(G, C_inv, graph, indptr, loadings, W):
-    """`accumulate_loading_scores` where every node has one natural and one spherical scalar.
+    """W of `read_inverse` where every node has one natural and one spherical scalar.
 
     The nodes below come in runs of one term, whose products are summed before they meet W.
     """
@@ -177,73 +246,90 @@ def accumulate_scalar_scores(G, C_inv, graph, indptr, loadings, W):
 
 
 @kernel
-def accumulate_loading_scores(G, C_inv, graph, natural, spherical, loadings, W):
-    """W[k] += sum over the levels of term k of (G F C^-1)_aa, (T, m, r): half of d log|C| / d Lambda_k.
+def add_rows(G, found, number, mixed, k, r, W):
+    """W[k] += G_ji mixed (m, r), for the entries of G_ij that were found."""
+    for s in range(number):
+        value, a, b = G[found[s, 0]], found[s, 1], found[s, 2]
+        for c in range(r):
+            W[k, b, c] += value * mixed[a, c]
 
+
+@kernel
+def read_inverse(G, C_inv, graph, natural, spherical, loadings, W, M):
+    """What the criterion's derivatives need of C^-1, given on the pattern of C.
+
+    W[k] += sum over the levels of term k of (G F C^-1)_aa, (T, m, r): half of d log|C| / d Lambda_k.
     Nothing is subtracted, so that W keeps its relative accuracy as a variance goes to zero.
+    M = F C^-1 F' on the pattern of G, (nnz(G),), unless M is empty.
     """
     if loadings.shape[1] == 1 and loadings.shape[2] == 1:
         accumulate_scalar_scores(G, C_inv, graph, natural[1], loadings, W)
+        if M.size:
+            M.fill(0.0)
+            assemble_scalars(C_inv, graph, natural[1], loadings, M)
         return
     below_ptr, below, term = graph
-    first_G, indptr_G = natural
-    first_C, indptr_C = spherical
-    half = np.empty((loadings.shape[1], loadings.shape[2]))
+    first_G, first_C = natural[0], spherical[0]
+    columns, count = list_columns(loadings)
+    rows = loadings, columns, count
+    m_max, r_max = loadings.shape[1], loadings.shape[2]
+    found, mirrored = np.empty((m_max * m_max, 3), np.int64), np.empty((m_max * m_max, 3), np.int64)
+    half, cursor = np.zeros((m_max, r_max)), np.empty(m_max, np.int64)
+    block, mixed = np.empty((r_max, r_max)), np.empty((m_max, r_max))
     for j in range(term.size):
-        right = loadings[term[j]]
-        m, r = first_G[j + 1] - first_G[j], first_C[j + 1] - first_C[j]
-        own = W[term[j]]
-        multiply_own(G, indptr_G[first_G[j] : first_G[j] + m], right, r, half)
-        for a in range(m):
-            for c in range(r):
-                total = 0.0
-                for d in range(r):
-                    total += half[a, d] * C_inv[indptr_C[first_C[j] + min(c, d)] + abs(c - d)]
-                own[a, c] += total
-        offset_G = 0
-        offset_C = 0
+        k = term[j]
+        r = first_C[j + 1] - first_C[j]
+        start_columns(natural, j, cursor)
+        number = take_entries(natural, j, j, cursor, found)
+        read_own(C_inv, spherical, j, block)
+        multiply_left(rows, k, first_G[j + 1] - first_G[j], block, r, mixed)
+        add_rows(G, found, number, mixed, k, r, W)
+        add_rows(G, mirrored, mirror_entries(found, number, mirrored), mixed, k, r, W)
+        if M.size:
+            contract_rows(mixed, found, number, rows, k, M)
+        offset = 0
         for s in range(below_ptr[j], below_ptr[j + 1]):
             i = below[s]
-            left = loadings[term[i]]
-            other = W[term[i]]
             h, t = first_G[i + 1] - first_G[i], first_C[i + 1] - first_C[i]
-            if multiply_below(G, indptr_G[first_G[j] : first_G[j] + m], offset_G, h, right, r, half):
-                # level i: G_ij Lambda_j (C^-1)_ji
-                for c in range(r):
-                    at = indptr_C[first_C[j] + c] + r - c + offset_C
-                    for d in range(t):
-                        value = C_inv[at + d]
-                        for a in range(h):
-                            other[a, d] += half[a, c] * value
-                # level j: G_ji Lambda_i (C^-1)_ij
-                for k in range(m):
-                    at = indptr_G[first_G[j] + k] + m - k + offset_G
-                    for d in range(t):
-                        total = 0.0
-                        for a in range(h):
-                            total += G[at + a] * left[a, d]
-                        if total != 0.0:
-                            for c in range(r):
-                                own[k, c] += total * C_inv[indptr_C[first_C[j] + c] + r - c + offset_C + d]
-            offset_G += h
-            offset_C += t
+            number = take_entries(natural, j, i, cursor, found)
+            if number > 0:
+                read_below(C_inv, spherical, j, offset, t, block)
+                multiply_left(rows, term[i], h, block, r, mixed)
+                add_rows(G, found, number, mixed, k, r, W)  # G_ji Lambda_i (C^-1)_ij
+                multiply_right(G, found, number, rows, k, r, half)
+                add_inverse(half, block, term[i], h, t, r, W)  # G_ij Lambda_j (C^-1)_ji
+                if M.size:
+                    contract_rows(mixed, found, number, rows, k, M)
+            offset += t
+
+
+@kernel
+def add_inverse(half, block, k, h, t, r, W):
+    """W[k] += half (h, r) block' (r, t), and half = 0."""
+    for a in range(h):
+        for c in range(r):
+            value = half[a, c]
+            if value != 0.0:
+                half[a, c] = 0.0
+                for d in range(t):
+                    W[k, a, d] += value * block[d, c]
 
 
 @kernel
 def apply_loadings(term, first_out, first_in, loadings, B, out):
     """out = F B, natural (q, k) from spherical (q', k); F' B with sides and loadings turned."""
+    columns, count = list_columns(loadings)
     for j in range(term.size):
-        factor = loadings[term[j]]
+        k = term[j]
         for a in range(first_out[j + 1] - first_out[j]):
-            row = out[first_out[j] + a]
-            for c in range(row.size):
-                row[c] = 0.0
-            for d in range(first_in[j + 1] - first_in[j]):
-                value = factor[a, d]
-                if value != 0.0:
-                    source = B[first_in[j] + d]
-                    for c in range(row.size):
-                        row[c] += value * source[c]
+            row = first_out[j] + a
+            for c in range(B.shape[1]):
+                out[row, c] = 0.0
+            for s in range(count[k, a]):
+                d = columns[k, a, s]
+                value, source = loadings[k, a, d], first_in[j] + d
+                for c in range(B.shape[1]):
+                    out[row, c] += value * B[source, c]
 
 
 @kernel

@@ -4,11 +4,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from fastlmm_core.kernels.loading_entries import (
-    accumulate_entry_scores,
-    assemble_entries,
-    spread_inverse_entries,
-)
+from fastlmm_core.kernels.loading_entries import assemble_entries, read_inverse_entries
 
 
 @pytest.fixture
@@ -46,23 +42,18 @@ def test_assembly(system):
 
 
 def test_inverse(system):
-    F, G, inverse = system
-    natural, _ = lower(G)
-    full, values = lower(inverse)
-    found = np.empty(natural[1].size)
-    spread_inverse_entries(values, natural, full, entries(F), found)
-    M = F.toarray() @ inverse @ F.toarray().T
-    columns = np.repeat(np.arange(5), np.diff(natural[0]))
-    np.testing.assert_allclose(found, M[natural[1], columns], rtol=1e-12)
-
-
-def test_scores(system):
+    """F C^-1 F' on the pattern of G, and the blocks of G F C^-1 at the entries of F, by their places."""
     F, G, inverse = system
     natural, values = lower(G)
     full, own = lower(inverse)
-    place = np.arange(F.nnz) % 4
-    found = np.zeros(4)
-    accumulate_entry_scores(values, own, natural, full, entries(F), place, found)
+    place, W, M = np.arange(F.nnz) % 4, np.zeros(4), np.empty(natural[1].size)
+    read_inverse_entries(values, own, natural, full, entries(F), place, W, M)
+    spread = F.toarray() @ inverse @ F.toarray().T
+    columns = np.repeat(np.arange(5), np.diff(natural[0]))
+    np.testing.assert_allclose(M, spread[natural[1], columns], rtol=1e-12)
     scores = G @ F.toarray() @ inverse
     rows = np.repeat(np.arange(5), np.diff(F.indptr))
-    np.testing.assert_allclose(found, np.bincount(place, scores[rows, F.indices]), rtol=1e-12)
+    np.testing.assert_allclose(W, np.bincount(place, scores[rows, F.indices]), rtol=1e-12)
+    alone = np.zeros(4)
+    read_inverse_entries(values, own, natural, full, entries(F), place, alone, np.empty(0))
+    np.testing.assert_array_equal(alone, W)
