@@ -19,7 +19,13 @@ from typing import Any
 import numpy as np
 
 from fastlmm_core.engine.equations import StructuredEquations
-from fastlmm_core.engine.slopes import prior_inverse_form, prior_slopes, row_slopes, subtract_slopes
+from fastlmm_core.engine.slopes import (
+    prior_inverse_form,
+    prior_slopes,
+    row_slopes,
+    subtract_slopes,
+    term_slopes,
+)
 from fastlmm_core.kernels.slopes import contract_slopes, multiply_slopes
 from fastlmm_core.linalg.base import CholeskyFactor
 
@@ -268,7 +274,8 @@ def information_parts(
     """D (t, t), and of it g' P^-1 g and the residual's f' R^-1 f (t, t): what is conditional on s."""
     theta, t = point.theta, e.n_theta
     s, q = point.solution[:, 0], point.projected[:, 0]
-    H, g = row_slopes(e, theta, s), prior_slopes(e, theta, s, q)  # f_t = W h_t for the parameters of Lambda
+    terms = term_slopes(e, theta)
+    H, g = row_slopes(e, terms, s), prior_slopes(e, terms, theta, s, q)  # f_t = W h_t
     G_natural, D = np.empty((e.natural.size, t)), np.zeros((t, t))
     multiply_slopes(point.G, e.natural.indptr, e.natural.indices, H, G_natural)
     contract_slopes(H, G_natural, D)
