@@ -30,7 +30,6 @@ from fastlmm_core.engine.expected_information import dense_pieces, paired_traces
 from fastlmm_core.engine.factorized import FactorizedModel
 from fastlmm_core.engine.objective import n_leading
 from fastlmm_core.engine.second_derivatives import at_bound, difference_hessian
-from fastlmm_core.kernels.loadings import spread_inverse
 
 # Operations of the products of full matrices, and how many of these are held, in powers of their size.
 PRODUCTS = 8.0
@@ -239,8 +238,8 @@ class _Traces:
         """Rows and columns of the residual's parameters."""
         e, point = self.model.equations, self.model.point
         residual, theta = e.slices[1], self.model.theta[e.slices[1]]
-        N = np.zeros_like(point.G)  # F X F' on the pattern of G
-        spread_inverse(self.C_inv, e.graph, e.natural.pair, e.spherical.pair, point.loadings, N)
+        # F X F' on the pattern of G
+        _, N = e.loading_map.read_inverse(point.G, self.C_inv, point.loadings, spread=True)
         sums = e.G_pieces.T @ e.natural.both_triangles(N) + e.residual.quadratics(point.residual)
         H[residual, residual] += e.residual.second_derivatives(theta, np.asarray(sums))
         slopes = e.residual.coefficients(theta)[1]

@@ -19,7 +19,6 @@ import scipy.sparse as sp
 from fastlmm_core.engine.layout import spherical_groups
 from fastlmm_core.structures.coefficients.base import CoefficientStructure
 from fastlmm_core.structures.coefficients.diagonal import HomogeneousDiagonal
-from fastlmm_core.structures.levels.base import LevelStructure
 from fastlmm_core.structures.levels.factors import IndependentLevels, KnownLevels
 from fastlmm_core.structures.levels.kronecker import KroneckerLevels
 from fastlmm_core.structures.relationships.blocks import BlockCovariance
@@ -37,15 +36,35 @@ def observed_terms(terms: Sequence[EngineTerm]) -> tuple[EngineTerm, ...] | None
 
     Theta of these terms, one after another, is that of the given ones.
     """
-    out, before, after = [], 0.0, 0.0
-    for term in terms:
-        related = _RelatedLevels.of(term)
-        parts = [term] if related is None else _parts(term, related)
-        out += parts
-        if related is not None:
-            before += _work(term, len(related.places) * [float(related.places.shape[1])])
-            after += sum(_work(part, _block_sizes(part.levels)) for part in parts)
-    return tuple(out) if after < WORTH * before else None
+    related = [_RelatedLevels.of(term) for term in terms]
+    before = after = 0.0
+    for term, own in zip(terms, related, strict=True):
+        if own is not None:
+            used = _used(term)
+            before += _work(term, own, np.ones_like(used))
+            after += _work(term, own, used)
+    if not after < WORTH * before:
+        return None
+    out = []
+    for term, own in zip(terms, related, strict=True):
+        out += [term] if own is None else _parts(term, own)
+    return tuple(out)
+
+
+def _used(term: EngineTerm) -> np.ndarray:
+    """Which levels occur, (m, n_levels) bool."""
+    return np.array([np.bincount(M.indices, minlength=term.n_levels) > 0 for M in term.matrices])
+
+
+def _work(term: EngineTerm, related: _RelatedLevels, used: np.ndarray) -> float:
+    """Operations of the factorization of the effects that are `used` (m, n_levels), as they grow."""
+    total = 0.0
+    for group in spherical_groups([term]):
+        a = group.coefficients
+        occurs = np.asarray(used[a.start : a.stop].any(axis=0))
+        sizes = occurs[related.places].sum(axis=1)
+        total += float(np.sum((len(group.scalars) * sizes.astype(float)) ** 3))
+    return total
 
 
 @dataclass(frozen=True)
@@ -91,21 +110,9 @@ class _RelatedLevels:
         return KnownLevels(one), kept
 
 
-def _work(term: EngineTerm, sizes: Sequence[float]) -> float:
-    """Operations of the factorization of related effects in blocks of these sizes, as they grow."""
-    width = max(len(group.scalars) for group in spherical_groups([term]))
-    return len(spherical_groups([term])) * sum((width * size) ** 3 for size in sizes)
-
-
-def _block_sizes(levels: LevelStructure | None) -> list[float]:
-    assert isinstance(levels, KnownLevels)
-    known = levels.relationship
-    return [float(len(own)) for own in known.blocks] if isinstance(known, BlockCovariance) else [levels.size]
-
-
 def _parts(term: EngineTerm, related: _RelatedLevels) -> list[EngineTerm]:
     """The independent parts of a term, each with the levels that occur in it."""
-    used = np.array([np.bincount(M.indices, minlength=term.n_levels) > 0 for M in term.matrices])
+    used = _used(term)
     if term.separate and isinstance(term.structure, HomogeneousDiagonal):
         levels, numbers = related.among(list(used))
         joined = sp.csr_array(sp.hstack([M[:, own] for M, own in zip(term.matrices, numbers, strict=True)]))

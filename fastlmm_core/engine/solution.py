@@ -237,7 +237,7 @@ class StructuredSolution(FactorizedModel):
             point.G[e.natural.indptr[e.natural.rows[k]]],
         )
         own = np.linalg.inv(np.einsum("la,ac,ad->lcd", square, Lambda, Lambda) + np.eye(term.width))
-        at = np.searchsorted(every[0], rows[0])
+        at = np.argmax(every[0] == rows[0][:, None], axis=1)
         own = loadings @ own[:, at[:, None], at] @ loadings.T
         part = np.einsum("ld,dap->lap", term.root, np.matmul(loadings, self._fixed_half[rows]))
         return np.tensordot(term.root**2, own, axes=1) + part @ np.swapaxes(part, 1, 2)
