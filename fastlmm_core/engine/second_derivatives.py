@@ -11,6 +11,8 @@ from fastlmm_core.kernels.thresholds import BOUNDARY
 from fastlmm_core.linalg.base import CholeskyFactor
 from fastlmm_core.structures.differences import differentiate
 
+# Operations of a factorization times parameters above which two gradients for each parameter have to do.
+MANY_FLOPS = 1e10
 # Eigenvalues of a scaled information below this carry no information.
 SINGULAR = 1e-10
 
@@ -47,7 +49,8 @@ def difference_hessian(
     size, error = np.abs(theta[moving]), np.sqrt(2.0 / np.maximum(curvature, 2.0))
     unit = np.minimum(np.maximum(size, error), np.maximum(size, 1.0))
     H = np.zeros((at.size, at.size))
-    H[np.ix_(inner, inner)] = differentiate(gradient, theta, moving, unit)
+    exact = factor.flops * moving.size <= MANY_FLOPS
+    H[np.ix_(inner, inner)] = differentiate(gradient, theta, moving, unit, fourth_order=exact)
     return H
 
 
