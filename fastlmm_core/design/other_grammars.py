@@ -39,8 +39,9 @@ def _foreign(node: Node) -> tuple[str, str]:
     """(place, text) of a call that another program has in formulas, ``("", "")`` of anything else."""
     if not isinstance(node, Call) or node.function in FUNCTIONS or not node.arguments:
         return "", ""
-    own = ("columns", node.function) if node.function in known_names() else ("", "")
-    place = TERMS.get(node.function, own)
+    place = TERMS.get(node.function, ("", ""))
+    if node.function in known_names():  # of a structure that somebody registered too
+        place = place if place[0] == "levels" else ("columns", node.function)
     return ("", "") if place[0] in ("columns", "levels") and _has_bar(node) else place
 
 

@@ -378,7 +378,7 @@ def _equations(
     layout = lay_out(terms, X, residual, fixed["fixed_last"])
     natural, spherical = layout.natural, layout.spherical
     precision = row_precision(residual)
-    G_pieces = piece_products(layout.matrix, residual, precision, natural)
+    G_pieces = piece_products(layout.matrix, residual, precision, natural, layout.dense)
     if not layout.paired or int(np.diff(natural.start).max(initial=1)) > 1:
         G_pieces, natural = without_empty(G_pieces, natural)  # the loops for scalars take one pattern
     if layout.paired:

@@ -23,6 +23,8 @@ from fastlmm_core.structures.residuals.base import ResidualStructure
 CLIQUE = 0.9
 # Levels that those of a block of a precision have to be on average, for the block to be a node in the order.
 LARGE_BLOCK = 30
+# Levels of a term that a row meets, on average, from which they are taken as one in the pattern.
+MANY_IN_A_ROW = 32
 # Entries of C that always fit; bytes that one takes in pattern, products and places in the factor.
 FEW_ENTRIES = 5_000_000
 ENTRY_BYTES = 24
@@ -194,6 +196,9 @@ def node_pattern(
     leaves out what joins nodes in the prior only.
     """
     n_nodes = nodes.size.size
+    dense = dense_groups(nodes, terms)
+    for own in dense:  # the first of them stands for all
+        node = np.where((node >= own[0]) & (node <= own[-1]), own[0], node)
     incidence = sp.csr_array((np.ones(row.size, np.float32), (row, node)), shape=(residual.n_rows, n_nodes))
     joined = incidence
     e = residual.entries
@@ -203,10 +208,14 @@ def node_pattern(
         joined = sp.csr_array((lower + lower.T) @ incidence)
     cliques = [np.unique(incidence[own.rows].indices).astype(np.int64) for own in residual.dense]
     pairs = [_below_diagonal(sp.csc_array(incidence.T @ joined), 0)]
+    if dense:
+        pairs = [_with_members(*pairs[0], dense)]
+        cliques = [np.sort(np.concatenate([_members(own, dense) for own in clique])) for clique in cliques]
+        cliques += dense
     if related is not None:
         cliques += related
-        for own, first in zip(nodes.groups, nodes.first, strict=False):
-            levels = terms[own.term].levels
+        for group, first in zip(nodes.groups, nodes.first, strict=False):
+            levels = terms[group.term].levels
             for piece in () if levels is None else levels.pieces:
                 if not full_blocks(piece):
                     pairs.append(_below_diagonal(piece, int(first)))
@@ -220,6 +229,35 @@ def node_pattern(
         return below
     bounds = np.concatenate(([0], np.cumsum([own.size for own in cliques]))).astype(np.int64)
     return join_cliques(*below, bounds, np.concatenate(cliques))
+
+
+def dense_groups(nodes: Nodes, terms: Sequence[EngineTerm]) -> list[np.ndarray]:
+    """Nodes of the terms of which a row meets dozens at a time: roots of relationships of low rank."""
+    out = []
+    for own, first in zip(nodes.groups, nodes.first, strict=False):
+        matrices = [terms[own.term].matrices[a] for a in own.coefficients]
+        rows = sum(int(np.count_nonzero(np.diff(M.indptr))) for M in matrices)
+        if sum(M.nnz for M in matrices) > MANY_IN_A_ROW * rows:
+            out.append(np.arange(first, first + own.n_levels))
+    return out
+
+
+def _members(node: int, dense: Sequence[np.ndarray]) -> np.ndarray:
+    """The nodes that a node stands for."""
+    return next((own for own in dense if own[0] == node), np.array([node]))
+
+
+def _with_members(
+    i: np.ndarray, j: np.ndarray, dense: Sequence[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of nodes i > j with all that the first of a dense group stands for in its place."""
+    for own in dense:
+        for _ in range(2):
+            at = i == own[0]
+            many_i, many_j = np.tile(own, int(at.sum())), np.repeat(j[at], own.size)
+            i, j = np.concatenate([i[~at], many_i]), np.concatenate([j[~at], many_j])
+            i, j = j, i
+    return np.maximum(i, j), np.minimum(i, j)
 
 
 def prior_cliques(nodes: Nodes, terms: Sequence[EngineTerm]) -> list[np.ndarray]:
@@ -315,6 +353,8 @@ class Layout:
     paired : bool
         Each natural node has a spherical one of its own, and the same graph.
     matrix : (n_rows, q) csr_array
+    dense : list of int64 arrays
+        Natural scalars of the `dense_groups`.
     ordering : str
     """
 
@@ -324,6 +364,7 @@ class Layout:
     graph: tuple[np.ndarray, np.ndarray, np.ndarray]
     paired: bool
     matrix: sp.csr_array
+    dense: list[np.ndarray]
     ordering: str
 
 
@@ -359,7 +400,11 @@ def lay_out(
     matrix.sum_duplicates()
     matrix.sort_indices()
     graph = (below_ptr, below, nodes.group[perm])
-    return Layout(natural, spherical, nodes.groups, graph, paired, matrix, ordering)
+    dense = []
+    for own in dense_groups(natural_nodes, terms):
+        width = int(natural_nodes.size[own[0]])
+        dense.append(np.sort((natural.start[place[own]][:, None] + np.arange(width)).ravel()))
+    return Layout(natural, spherical, nodes.groups, graph, paired, matrix, dense, ordering)
 
 
 def _inverse(perm: np.ndarray) -> np.ndarray:

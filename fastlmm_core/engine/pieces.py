@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,27 +40,80 @@ class RowPrecision:
 
 
 def piece_products(
-    matrix: sp.csr_array, residual: ResidualStructure, precision: RowPrecision, side: Side
-) -> Any:
-    """B_G (nnz(G), pieces): dense where that is small, else compressed columns."""
-    W = compressed(matrix)
-    nnz = int(side.indptr[-1])
-    if residual.n_pieces == 1 or nnz * residual.n_pieces <= DENSE_PIECES:
-        out = np.zeros((nnz, residual.n_pieces))
-        by_columns = compressed(sp.csr_array(matrix.T))
+    matrix: sp.csr_array, residual: ResidualStructure, precision: RowPrecision, side: Side,
+    dense: Sequence[np.ndarray] = (),
+) -> Any:  # fmt: skip
+    """B_G (nnz(G), pieces): dense where that is small, else compressed columns.
+
+    Columns of W in the sets `dense` are multiplied as full matrices.
+    """
+    nnz, b = int(side.indptr[-1]), residual.n_pieces
+    sparse = _without_columns(matrix, np.concatenate(dense)) if dense else matrix
+    W = compressed(sparse)
+    if b == 1 or nnz * b <= DENSE_PIECES:
+        out = np.zeros((nnz, b))
+        by_columns = compressed(sp.csr_array(sparse.T))
         pairs = (precision.indptr, precision.indices, precision.piece, precision.value)
         sum_piece_products(W, by_columns, pairs, side.indptr, side.indices, out)
+        for at, number, values in _dense_products(matrix, precision, b, side, dense):
+            out[at, number] += values
         place = np.empty(side.size, np.int64)
+        whole = compressed(matrix)
         for own in residual.dense:
-            add_block_products(W, own.rows, own.block, side.indptr, side.indices, place, out.reshape(-1))
+            add_block_products(whole, own.rows, own.block, side.indptr, side.indices, place, out.reshape(-1))
         return out
     pairs = residual.entries.arrays()
-    count = np.diff(matrix.indptr).astype(np.int64)
+    count = np.diff(sparse.indptr).astype(np.int64)
     total = int(np.sum(count[pairs[0]] * count[pairs[1]]))
     place, piece, product = np.empty(total, np.int64), np.empty(total, np.int64), np.empty(total)
     used = expand_piece_products(W, pairs, side.indptr, side.indices, place, piece, product)
-    entries = (product[:used], (place[:used], piece[:used]))
-    return sp.csc_array(entries, shape=(nnz, residual.n_pieces))
+    parts = [(place[:used], piece[:used], product[:used])]
+    for at, number, values in _dense_products(matrix, precision, b, side, dense):
+        there = values != 0.0
+        parts.append((at[there], np.full(int(there.sum()), number), values[there]))
+    place, piece, product = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return sp.csc_array((product, (place, piece)), shape=(nnz, b))
+
+
+def _without_columns(matrix: sp.csr_array, columns: np.ndarray) -> sp.csr_array:
+    """The matrix with only the entries in other columns."""
+    other = np.ones(matrix.shape[1], bool)
+    other[columns] = False
+    kept = other[matrix.indices]
+    indptr = np.concatenate(([0], np.cumsum(kept)))[matrix.indptr]
+    return sp.csr_array((matrix.data[kept], matrix.indices[kept], indptr), shape=matrix.shape)
+
+
+def _dense_products(
+    matrix: sp.csr_array, precision: RowPrecision, n_pieces: int, side: Side, dense: Sequence[np.ndarray]
+) -> Iterator[tuple[np.ndarray, int, np.ndarray]]:
+    """Entries of W' E_b W with a scalar of a set in `dense`: places in the pattern, b, and values.
+
+    An entry of two of the sets comes with the first of them.
+    """
+    n, q = matrix.shape
+    by_column = sp.csc_array(matrix)
+    full = [by_column[:, own].toarray() for own in dense]
+    row, column = side.indices, side.columns if dense else side.indices
+    done = np.zeros(q, bool)
+    for g, own in enumerate(dense):
+        number = np.full(q, -1)
+        number[own] = np.arange(own.size)
+        place = np.flatnonzero(((number[row] >= 0) | (number[column] >= 0)) & ~done[row] & ~done[column])
+        in_column = number[column[place]] >= 0
+        other = np.where(in_column, row[place], column[place])
+        mine = number[np.where(in_column, column[place], row[place])]
+        done[own] = True
+        rest = np.setdiff1d(np.unique(other), np.concatenate(dense))
+        for b in range(n_pieces):
+            values = np.where(precision.piece == b, precision.value, 0.0)
+            E = sp.csr_array((values, precision.indices, precision.indptr), shape=(n, n))
+            X = E @ full[g]
+            product = np.zeros((q, own.size))
+            product[rest] = by_column[:, rest].T @ X
+            for second in range(g, len(dense)):
+                product[dense[second]] = full[second].T @ X
+            yield place, b, product[other, mine]
 
 
 def without_empty(pieces: Any, side: Side) -> tuple[Any, Side]:
