@@ -274,3 +274,80 @@ def genomic_lines(
     names = np.array([f"L{i + 1:05d}" for i in range(lines)])
     table = {"gen": names[g], "env": factor(e, "E", environments), "y": y.round(4)}
     return pd.DataFrame(M, index=names), pd.DataFrame(table)
+
+
+def sparse_testing(
+    lines: int = 884, environments: int = 24, records: int = 12_354, *, seed: int = 20260114
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Marker codes of lines in families of 20 of twelve parents, and one record of a share of them everywhere.
+
+    The size of the factor-analytic example on ASReml 4.3's pages: 24 environments, 884 lines, 12,354 records.
+    """
+    rng = np.random.default_rng(seed)
+    parents = rng.binomial(1, 0.4, (12, 60, 25))  # chromosome segments of 25 markers
+    family = np.arange(lines) // 20
+    pair = rng.integers(0, 12, (int(family.max()) + 1, 2))[family]
+    from_second = rng.integers(0, 2, (lines, 60))
+    M = 2 * np.where((from_second == 0)[:, :, None], parents[pair[:, 0]], parents[pair[:, 1]]).reshape(
+        lines, -1
+    )
+    Z = (M - M.mean(axis=0)) / np.sqrt(M.var(axis=0).sum())
+    common, own = Z @ rng.normal(size=Z.shape[1]), Z @ rng.normal(size=(Z.shape[1], environments))
+    values = np.outer(common, 0.8 + 0.3 * rng.normal(size=environments)) + 0.5 * own
+    per = np.diff(np.linspace(0, records, environments + 1).round().astype(int))
+    g = np.concatenate([rng.choice(lines, size, replace=False) for size in per])
+    e = np.repeat(np.arange(environments), per)
+    sd = rng.uniform(0.7, 1.2, environments)
+    y = 5.0 + rng.normal(size=environments)[e] + values[g, e] + sd[e] * rng.normal(size=g.size)
+    names = np.array([f"L{i + 1:04d}" for i in range(lines)])
+    table = {"gen": names[g], "env": factor(e, "E", environments), "y": y.round(4)}
+    return pd.DataFrame(M.astype(np.int8), index=names), pd.DataFrame(table)
+
+
+def factor_trials(
+    genotypes: int, environments: int, *, block: int = 50, seed: int = 20260115
+) -> pd.DataFrame:
+    """Genotypes in two replicates of blocks in every environment, three factors behind their values."""
+    rng = np.random.default_rng(seed)
+    loadings = rng.normal(size=(environments, 3)) * [0.5, 0.4, 0.3] + [0.8, 0.0, 0.0]
+    values = rng.normal(size=(genotypes, 3)) @ loadings.T + 0.4 * rng.normal(size=(genotypes, environments))
+    parts, level = [], rng.normal(size=environments)
+    for e in range(environments):
+        for replicate in range(2):
+            place = rng.permutation(genotypes) // block
+            effect = 0.5 * rng.normal(size=int(place.max()) + 1)
+            y = 5.0 + level[e] + values[:, e] + effect[place] + rng.normal(size=genotypes)
+            names = [f"E{e + 1:02d}R{replicate + 1}B{b + 1:03d}" for b in place]
+            parts.append(
+                pd.DataFrame({"gen": np.arange(genotypes), "env": e, "block": names, "y": y.round(4)})
+            )
+    table = pd.concat(parts, ignore_index=True)
+    codes = {"gen": factor(table["gen"], "G", genotypes), "env": factor(table["env"], "E", environments)}
+    return table.assign(**codes)
+
+
+def field_trials(
+    fields: int, rows: int = 25, columns: int = 40, genotypes: int = 500, *, seed: int = 20260116
+) -> pd.DataFrame:
+    """Fields of rows x columns with autocorrelated residuals of their own, 5 % of the plots lost."""
+    rng = np.random.default_rng(seed)
+    main, parts = rng.normal(size=genotypes), []
+    row, column = np.divmod(np.arange(rows * columns), columns)
+
+    def half(size: int, rho: float) -> np.ndarray:
+        return np.linalg.cholesky(rho ** np.abs(np.subtract.outer(np.arange(size), np.arange(size))))
+
+    for e in range(fields):
+        g = rng.permutation(np.arange(rows * columns) % genotypes)
+        trend = half(rows, rng.uniform(0.5, 0.8)) @ rng.normal(size=(rows, columns))
+        trend = trend @ half(columns, rng.uniform(0.4, 0.8)).T
+        y = (
+            rng.normal()
+            + main[g]
+            + 0.7 * rng.normal(size=genotypes)[g]
+            + rng.uniform(0.8, 1.4) * trend.ravel()
+        )
+        table = {"env": e, "row": row + 1, "col": column + 1, "gen": g, "y": y.round(4)}
+        parts.append(pd.DataFrame(table)[rng.random(y.size) > 0.05])
+    table = pd.concat(parts, ignore_index=True)
+    return table.assign(gen=factor(table["gen"], "G", genotypes), env=factor(table["env"], "E", fields))

@@ -39,7 +39,7 @@ class StructuredCase:
     make : callable
         Gives the table, or the relationship (a pedigree, or markers by line) and the table.
     residual : str
-    related : "" | "pedigree" | "G"
+    related : "" | "pedigree" | "G" | "markers"
         What `make` gives beside the table.
     then : "" | "blups" | "kenward_roger"
         What is asked of the fit, within the time.
@@ -70,7 +70,7 @@ class StructuredCase:
             TABLES.mkdir(parents=True, exist_ok=True)
             related, table = self.make() if self.related else (None, self.make())
             if related is not None:
-                related.to_csv(other, index=self.related == "G")
+                related.to_csv(other, index=self.related != "pedigree")
             table.to_csv(path, index=False)
         return [str(path), *([str(other)] if self.related else [])]
 
@@ -130,6 +130,40 @@ CASES = (
         seconds=30.0,
     ),
     StructuredCase(
+        "environments_us", "unstructured over 25 environments, the same lines and plots",
+        "y ~ env + us(0 + env | vm(gen, A))", partial(lines, 1_000, 3_000, 25), "units | env", "G",
+        seconds=30.0,
+    ),
+    StructuredCase(
+        "sparse_testing", "fa(1) over G, 884 lines in 14 of 24 environments each on average",
+        "y ~ env + fa(0 + env | vm(gen, A), k=1)", generators.sparse_testing, "units | env", "G",
+        slow=True, seconds=20.0,
+    ),
+    StructuredCase(
+        "markers_5000", "1,500 markers of 5,000 lines, two records each", LINES,
+        partial(lines, 5_000, 1_500), related="markers", slow=True,
+    ),
+    StructuredCase(
+        "factors_300", "fa(2), 300 genotypes × 20 environments × 2 in blocks",
+        "y ~ env + fa(0 + env | gen, k=2) + (1 | block)", partial(generators.factor_trials, 300, 20),
+        seconds=0.4,
+    ),
+    StructuredCase(
+        "factors_5000", "fa(2), 5,000 genotypes × 30 environments × 2 in blocks",
+        "y ~ env + fa(0 + env | gen, k=2) + (1 | block)", partial(generators.factor_trials, 5_000, 30),
+        slow=True,
+    ),
+    StructuredCase(
+        "interaction_5000", "gen + gen:env in the same trials",
+        "y ~ env + (1 | gen) + (1 | gen:env) + (1 | block)", partial(generators.factor_trials, 5_000, 30),
+        slow=True,
+    ),
+    StructuredCase(
+        "fields_ar1", "AR1 × AR1 of each of 20 fields of 1,000 plots, 500 genotypes",
+        "y ~ env + (1 | gen) + (1 | gen:env)", partial(generators.field_trials, 20),
+        "ar1(row):ar1(col) | env", slow=True, seconds=6.0,
+    ),
+    StructuredCase(
         "animals_100000", "animal model, 100,000 animals, 100 sires a generation", ANIMAL,
         partial(herd, 100_000, 5, 100), related="pedigree",
     ),
@@ -167,7 +201,8 @@ def measure_library(case: StructuredCase) -> dict[str, Any]:
 
     paths = case.tables()
     table = pd.read_csv(paths[0])
-    given = pd.read_csv(paths[1], index_col=0 if case.related == "G" else None) if case.related else None
+    index = None if case.related == "pedigree" else 0
+    given = pd.read_csv(paths[1], index_col=index) if case.related else None
     if case.related == "pedigree":
         assert given is not None
         given = given.fillna("")
@@ -177,6 +212,9 @@ def measure_library(case: StructuredCase) -> dict[str, Any]:
         options: dict[str, Any] = {"residual": case.residual}
         if case.related == "pedigree":
             options["relationships"] = {"A": fl.Pedigree(given)}
+        elif case.related == "markers":
+            assert given is not None
+            options["relationships"] = {"A": fl.Markers(given.rename_axis("gen").reset_index())}
         elif case.related:
             assert given is not None
             options["relationships"] = {"A": fl.Covariance(known, list(given.index))}
