@@ -108,6 +108,13 @@ def eliminate_twig(column):
 
 
 @kernel
+def subtract_twig(column, places, l, factor):
+    """Subtract l (k,) `factor` from `column` at `places` (k,); as unsigned indices they do not count back."""
+    for t in range(l.size):
+        column[np.uint32(places[t])] -= l[t] * factor
+
+
+@kernel
 def subtract_twigs(L, nodes, parent, panel, rest, base, ld_rest):
     """Subtract the outer products of the columns of all twigs from the front of their parent.
 
@@ -122,14 +129,12 @@ def subtract_twigs(L, nodes, parent, panel, rest, base, ld_rest):
             s = nodes.meet_twig[k]
             g = nodes.meet[k]
             shift = nodes.panel_ptr[s] + 1 - nodes.row_ptr[s]
-            factor = L[shift + g]
+            end = nodes.row_ptr[s + 1]
+            l, factor = L[shift + g : shift + end], L[shift + g]
             if b < m:
-                for t in range(g, nodes.row_ptr[s + 1]):
-                    panel[b * size + nodes.relative[t]] -= L[shift + t] * factor
+                subtract_twig(panel[b * size :], nodes.relative[g:end], l, factor)
             else:
-                to = base + nodes.landing[g] * ld_rest
-                for t in range(g, nodes.row_ptr[s + 1]):
-                    rest[to + nodes.landing[t]] -= L[shift + t] * factor
+                subtract_twig(rest[base + nodes.landing[g] * ld_rest :], nodes.landing[g:end], l, factor)
 
 
 @kernel

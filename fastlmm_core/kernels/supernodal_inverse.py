@@ -120,6 +120,33 @@ def invert_single(front, ld_front, Y, r):
 
 
 @kernel
+def multiply_twig(column, places, l, factor, total):
+    """z'l for z = `column` at the `places` (k,) of the column l (k,) of a twig, and total (k,) += z `factor`.
+
+    Four sums run beside each other, as one waits for its last addition; an unsigned index is not looked at
+    for counting from the end.
+    """
+    a, b, c, d = 0.0, 0.0, 0.0, 0.0
+    fours = l.size // 4 * 4
+    for t in range(0, fours, 4):
+        p, q = column[np.uint32(places[t])], column[np.uint32(places[t + 1])]
+        r, s = column[np.uint32(places[t + 2])], column[np.uint32(places[t + 3])]
+        total[t] += p * factor
+        total[t + 1] += q * factor
+        total[t + 2] += r * factor
+        total[t + 3] += s * factor
+        a += p * l[t]
+        b += q * l[t + 1]
+        c += r * l[t + 2]
+        d += s * l[t + 3]
+    for t in range(fours, l.size):
+        p = column[np.uint32(places[t])]
+        total[t] += p * factor
+        a += p * l[t]
+    return a + b + c + d
+
+
+@kernel
 def invert_twigs(L, nodes, parent, row_end, columns, stack, base, size, rest, ld_rest, total):
     """Products Z_II l of the columns l of all twigs of a supernode from its complete front.
 
@@ -138,13 +165,12 @@ def invert_twigs(L, nodes, parent, row_end, columns, stack, base, size, rest, ld
             g = nodes.meet[k]
             from_column = column if b < m else column + nodes.landing[g] * ld_rest
             shift = nodes.panel_ptr[s] + 1 - nodes.row_ptr[s]
-            factor = L[shift + g]
-            own = stack[from_column + places[g]] * factor
-            for t in range(g + 1, row_end[s]):
-                value = stack[from_column + places[t]]
-                total[t] += value * factor
-                own += value * L[shift + t]
-            total[g] += own
+            end, factor = row_end[s], L[shift + g]
+            own = multiply_twig(
+                stack[from_column:], places[g + 1 : end], L[shift + g + 1 : shift + end], factor,
+                total[g + 1 : end],
+            )  # fmt: skip
+            total[g] += stack[from_column + places[g]] * factor + own
 
 
 @kernel
