@@ -279,7 +279,7 @@ def genomic_lines(
 def sparse_testing(
     lines: int = 884, environments: int = 24, records: int = 12_354, *, seed: int = 20260114
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Marker codes of lines in families of 20 of twelve parents, and one record of a share of them everywhere.
+    """Marker codes of lines in families of twelve parents, and one record of a share of them everywhere.
 
     The size of the factor-analytic example on ASReml 4.3's pages: 24 environments, 884 lines, 12,354 records.
     """
