@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from fastlmm_core.engine.curvature import search_model
 from fastlmm_core.engine.equations import StructuredEquations
 from fastlmm_core.engine.factorized import FactorizedModel
 from fastlmm_core.engine.growth import growth_score, growth_starts
@@ -225,7 +226,7 @@ def _from_start(
 
     def score(point: StructuredPoint) -> tuple[np.ndarray, np.ndarray, Score]:
         full = score_at(e, factor, point, residual=bool(free[e.slices[1]].any()))
-        gradient, curvature = without_rotations(e, point.theta, full)
+        gradient, curvature = search_model(e, point.theta, full)
         return gradient[free] * folded, curvature[np.ix_(free, free)] * np.outer(folded, folded), full
 
     for _ in range(3):
@@ -317,24 +318,6 @@ def _held_at(
 ) -> StructuredOptimum:
     """The optimum of the others with the parameters `at_bound` where `start` has them."""
     return replace(_from_start(criterion, start, free & ~at_bound, progress), free=free)
-
-
-def without_rotations(
-    e: StructuredEquations, theta: np.ndarray, score: Score
-) -> tuple[np.ndarray, np.ndarray]:
-    """Gradient and curvature with the flat rotations of loadings taken out of the step."""
-    gradient, curvature = score.gradient.copy(), score.curvature.copy()
-    for term, (own, _) in zip(e.terms, e.slices[0], strict=True):
-        flat = term.structure.null_directions(theta[own])
-        if len(flat):
-            U = np.linalg.qr(np.asarray(flat).T)[0]
-            gradient[own] -= U @ (U.T @ gradient[own])
-            size = max(float(np.abs(np.diag(curvature)[own]).max()), 1e-300)
-            P = np.eye(U.shape[0]) - U @ U.T
-            curvature[own, :] = P @ curvature[own, :]
-            curvature[:, own] = curvature[:, own] @ P
-            curvature[own, own] += size * U @ U.T
-    return gradient, curvature
 
 
 def _set_boundary(

@@ -55,22 +55,24 @@ class BlockLoadings:
         assemble_loadings(G, self.graph, *sides, self._blocks(loadings), C)
 
     def read_inverse(
-        self, G: np.ndarray, C_inv: np.ndarray, loadings: np.ndarray, spread: bool
-    ) -> tuple[np.ndarray, np.ndarray]:
+        self, G: np.ndarray, C_inv: np.ndarray, loadings: np.ndarray, spread: bool,
+        blocks: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
         """What a gradient reads of C^-1, which lies on the pattern of C.
 
         Sums over the levels of the blocks of G F C^-1 (K + 2, m, r), half of d log|C| / d Lambda; and, to
-        `spread` it, M = F C^-1 F' on the pattern of G (nnz(G),).
+        `spread` it, M = F C^-1 F' on the pattern of G (nnz(G),). The blocks themselves are added to `blocks`
+        (q, max r) in the rows of their natural scalars, where these are wanted.
         """
-        blocks = self._blocks(loadings)
-        W, M = np.zeros_like(blocks), np.empty(G.size if spread else 0)
-        read_inverse(G, C_inv, self.graph, self.natural.pattern, self.spherical.pair, blocks, W, M)
-        if self.whole:
-            return W, M
+        own_loadings = self._blocks(loadings)
+        W = np.zeros((self.natural.size, own_loadings.shape[2])) if blocks is None else blocks
+        M = np.empty(G.size if spread else 0)
+        read_inverse(G, C_inv, self.graph, self.natural.pattern, self.spherical.pair, own_loadings, W, M)
         out = np.zeros_like(loadings)
-        for g, own in enumerate(self.groups):
+        for own in self.groups:
             a, c = own.coefficients, own.scalars
-            out[own.term, a.start : a.stop, c.start : c.stop] = W[g, : len(a), : len(c)]
+            rows = self.natural.rows[own.term][:, a.start : a.stop]
+            out[own.term, a.start : a.stop, c.start : c.stop] = W[rows, : len(c)].sum(axis=0)
         return out, M
 
     def spread(self, loadings: np.ndarray, B: np.ndarray) -> np.ndarray:
@@ -129,9 +131,10 @@ class EntryLoadings:
         assemble_entries(G, *self._patterns, self._entries(loadings), C)
 
     def read_inverse(
-        self, G: np.ndarray, C_inv: np.ndarray, loadings: np.ndarray, spread: bool
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """As of `BlockLoadings`; the sums stand at the entries of F, zeros elsewhere."""
+        self, G: np.ndarray, C_inv: np.ndarray, loadings: np.ndarray, spread: bool,
+        blocks: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+        """As of `BlockLoadings` without the blocks; the sums stand at the entries of F, zeros elsewhere."""
         W, M = np.zeros_like(loadings), np.empty(G.size if spread else 0)
         read_inverse_entries(G, C_inv, *self._patterns, self._entries(loadings), self.place, W.ravel(), M)
         return W, M

@@ -19,6 +19,11 @@ from typing import Any
 import numpy as np
 
 from fastlmm_core.engine.equations import StructuredEquations
+from fastlmm_core.engine.level_information import (
+    average_to_observed,
+    bending_terms,
+    level_information,
+)
 from fastlmm_core.engine.slopes import (
     prior_inverse_form,
     prior_slopes,
@@ -170,27 +175,31 @@ class Score:
         S_k = d(-2l) / dT_k of every term (inside basis).
     rounding : float
         What cancellation may cost log|C|: eps sum_j C_jj (C^-1)_jj, large where a smoothing parameter is.
+    observed : (t, t) or None
+        Curvature with the observed for the average information of loadings, where there are several optima.
     """
 
     gradient: np.ndarray
     curvature: np.ndarray
     scores: list[np.ndarray | None]
     rounding: float
+    observed: np.ndarray | None = None
 
 
 def gradient_at(
     e: StructuredEquations, factor: CholeskyFactor, point: StructuredPoint, residual: bool = True,
-    C_inv: np.ndarray | None = None,
+    C_inv: np.ndarray | None = None, W: np.ndarray | None = None,
 ) -> tuple[np.ndarray, list[np.ndarray]]:  # fmt: skip
     """Exact gradient of the deviance, and N_k = S_k Lambda_k (m, r) of every term.
 
     Zeros for the residual's parameters without `residual`, where all of them are held.  `C_inv` (nnz(C),) is
-    the inverse subset, where it is known already.
+    the inverse subset, where it is known already, and into W (q, max r), zeros, go the blocks (G F C^-1)_jj
+    of all levels, for who wants them.
     """
     theta = point.theta
     if C_inv is None:
         C_inv = factor.inverse_subset(n_leading(e))
-    W, M = e.loading_map.read_inverse(point.G, C_inv, point.loadings, spread=residual)
+    W, M = e.loading_map.read_inverse(point.G, C_inv, point.loadings, spread=residual, blocks=W)
     gradient = np.zeros(e.n_theta)
     N = []
     s, q = point.solution[:, 0], point.projected[:, 0]
@@ -219,10 +228,13 @@ def score_at(
 ) -> Score:
     """Gradient, curvature and the scores of the covariances at the factorized point; see `gradient_at`."""
     C_inv = factor.inverse_subset(n_leading(e))
-    gradient, N = gradient_at(e, factor, point, residual, C_inv)
+    W = np.zeros((e.natural.size, point.loadings.shape[2]))
+    gradient, N = gradient_at(e, factor, point, residual, C_inv, W)
     rounding = EPSILON * float(point.diagonal @ C_inv[e.indptr[:-1]])
+    expected = {k: level_information(e, point.loadings, C_inv, W, k) for k in bending_terms(e, point.theta)}
     del C_inv  # as large as C, and of no use to the curvature
     curvature = average_information(e, factor, point, residual)
+    observed = average_to_observed(e, curvature, expected)
     scores: list[np.ndarray | None] = []
     for k, (term, (own, level)) in enumerate(zip(e.terms, e.slices[0], strict=True)):
         S = covariance_score(N[k], point.loadings[k, : term.m, : term.width], term.separate)
@@ -234,7 +246,7 @@ def score_at(
     if residual:
         own = e.slices[1]
         curvature[own, own] += e.residual.curvature(point.theta[own], gradient[own])
-    return Score(gradient, curvature, scores, rounding)
+    return Score(gradient, curvature, scores, rounding, None if observed is None else observed + curvature)
 
 
 def covariance_score(N: np.ndarray, loadings: np.ndarray, separate: bool = False) -> np.ndarray | None:

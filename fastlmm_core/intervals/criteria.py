@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from fastlmm_core.engine import objective as structured
+from fastlmm_core.engine.curvature import without_rotations
 from fastlmm_core.engine.equations import StructuredEquations
-from fastlmm_core.engine.fitting import without_rotations
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.kernels.score import combine_score
 from fastlmm_core.kernels.small_fit import LOG_TWO_PI
@@ -155,7 +155,9 @@ class StructuredCriterion:
     def score(self, point: FoldedPoint) -> tuple[np.ndarray, np.ndarray]:
         """Of the free coordinates, with rotations of loadings, in which nothing changes, taken out."""
         found = structured.score_at(self.equations, self.factor, point.inner)
-        gradient, curvature = without_rotations(self.equations, point.inner.theta, found)
+        gradient, curvature = without_rotations(
+            self.equations, point.inner.theta, found.gradient, found.curvature
+        )
         own = curvature[np.ix_(self.free, self.free)]
         return gradient[self.free] * point.sign, own * np.outer(point.sign, point.sign)
 

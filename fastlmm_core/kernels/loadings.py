@@ -222,48 +222,50 @@ def contract_rows(mixed, found, number, rows, k, M):
 
 
 @kernel
-def accumulate_scalar_scores(G, C_inv, graph, indptr, loadings, W):
+def read_scalars(G, C_inv, graph, indptr, loadings, W):
     """W of `read_inverse` where every node has one natural and one spherical scalar.
 
-    The nodes below come in runs of one term, whose products are summed before they meet W.
+    The nodes below come in runs of one term, whose products are summed before they meet their loading.
     """
     below_ptr, below, term = graph
     for j in range(term.size):
-        own = term[j]
-        right = loadings[own, 0, 0]
+        right = loadings[term[j], 0, 0]
         at = indptr[j]
-        W[own, 0, 0] += G[at] * right * C_inv[at]
+        mine = G[at] * right * C_inv[at]
         shift = at + 1 - below_ptr[j]
         s = below_ptr[j]
         while s < below_ptr[j + 1]:
             other = term[below[s]]
             total = 0.0
             while s < below_ptr[j + 1] and term[below[s]] == other:
-                total += G[shift + s] * C_inv[shift + s]
+                product = G[shift + s] * C_inv[shift + s]
+                W[below[s], 0] += product * right
+                total += product
                 s += 1
-            W[other, 0, 0] += total * right
-            W[own, 0, 0] += total * loadings[other, 0, 0]
+            mine += total * loadings[other, 0, 0]
+        W[j, 0] += mine
 
 
 @kernel
-def add_rows(G, found, number, mixed, k, r, W):
-    """W[k] += G_ji mixed (m, r), for the entries of G_ij that were found."""
+def add_rows(G, found, number, mixed, first, r, W):
+    """W += G_ji mixed (m, r) from row `first` on, for the entries of G_ij that were found."""
     for s in range(number):
-        value, a, b = G[found[s, 0]], found[s, 1], found[s, 2]
+        value, a, row = G[found[s, 0]], found[s, 1], first + found[s, 2]
         for c in range(r):
-            W[k, b, c] += value * mixed[a, c]
+            W[row, c] += value * mixed[a, c]
 
 
 @kernel
 def read_inverse(G, C_inv, graph, natural, spherical, loadings, W, M):
     """What the criterion's derivatives need of C^-1, given on the pattern of C.
 
-    W[k] += sum over the levels of term k of (G F C^-1)_aa, (T, m, r): half of d log|C| / d Lambda_k.
-    Nothing is subtracted, so that W keeps its relative accuracy as a variance goes to zero.
-    M = F C^-1 F' on the pattern of G, (nnz(G),), unless M is empty.
+    To W (q, max r) are added the blocks (G F C^-1)_jj (m, r) of every node, in the rows of its natural
+    scalars: their sum over the levels of a term is half of d log|C| / d Lambda. Nothing is subtracted, so
+    that W keeps its relative accuracy as a variance goes to zero. M = F C^-1 F' on the pattern of G,
+    (nnz(G),), unless M is empty.
     """
     if loadings.shape[1] == 1 and loadings.shape[2] == 1:
-        accumulate_scalar_scores(G, C_inv, graph, natural[1], loadings, W)
+        read_scalars(G, C_inv, graph, natural[1], loadings, W)
         if M.size:
             M.fill(0.0)
             assemble_scalars(C_inv, graph, natural[1], loadings, M)
@@ -283,8 +285,8 @@ def read_inverse(G, C_inv, graph, natural, spherical, loadings, W, M):
         number = take_entries(natural, j, j, cursor, found)
         read_own(C_inv, spherical, j, block)
         multiply_left(rows, k, first_G[j + 1] - first_G[j], block, r, mixed)
-        add_rows(G, found, number, mixed, k, r, W)
-        add_rows(G, mirrored, mirror_entries(found, number, mirrored), mixed, k, r, W)
+        add_rows(G, found, number, mixed, first_G[j], r, W)
+        add_rows(G, mirrored, mirror_entries(found, number, mirrored), mixed, first_G[j], r, W)
         if M.size:
             contract_rows(mixed, found, number, rows, k, M)
         offset = 0
@@ -295,24 +297,24 @@ def read_inverse(G, C_inv, graph, natural, spherical, loadings, W, M):
             if number > 0:
                 read_below(C_inv, spherical, j, offset, t, block)
                 multiply_left(rows, term[i], h, block, r, mixed)
-                add_rows(G, found, number, mixed, k, r, W)  # G_ji Lambda_i (C^-1)_ij
+                add_rows(G, found, number, mixed, first_G[j], r, W)  # G_ji Lambda_i (C^-1)_ij
                 multiply_right(G, found, number, rows, k, r, half)
-                add_inverse(half, block, term[i], h, t, r, W)  # G_ij Lambda_j (C^-1)_ji
+                add_inverse(half, block, first_G[i], h, t, r, W)  # G_ij Lambda_j (C^-1)_ji
                 if M.size:
                     contract_rows(mixed, found, number, rows, k, M)
             offset += t
 
 
 @kernel
-def add_inverse(half, block, k, h, t, r, W):
-    """W[k] += half (h, r) block' (r, t), and half = 0."""
+def add_inverse(half, block, first, h, t, r, W):
+    """W += half (h, r) block' (r, t) from row `first` on, and half = 0."""
     for a in range(h):
         for c in range(r):
             value = half[a, c]
             if value != 0.0:
                 half[a, c] = 0.0
                 for d in range(t):
-                    W[k, a, d] += value * block[d, c]
+                    W[first + a, d] += value * block[d, c]
 
 
 @kernel

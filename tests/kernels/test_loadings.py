@@ -64,19 +64,17 @@ def test_assembly(system):
 
 def test_inverse(system):
     graph, natural, spherical, loadings, F, G, C_inv = system
-    W, found = np.zeros_like(loadings), np.zeros(G.size)
+    W, found = np.zeros((F.shape[0], 4)), np.zeros(G.size)
     read_inverse(G, C_inv, graph, natural, spherical[:2], loadings, W, found)
     inverse = dense(*spherical[1:], C_inv)
     product = dense(*natural[1:], G) @ F @ inverse
-    for k in range(3):
-        expected = np.zeros((3, 4))
-        for j in np.flatnonzero(k == TERM):
-            rows, columns = natural[0][j], spherical[0][j]
-            expected[: M[k], : R[k]] += product[rows : rows + M[k], columns : columns + R[k]]
-        np.testing.assert_allclose(W[k], expected, atol=1e-13)
+    for j, k in enumerate(TERM):
+        rows, columns = natural[0][j], spherical[0][j]
+        expected = product[rows : rows + M[k], columns : columns + R[k]]
+        np.testing.assert_allclose(W[rows : rows + M[k], : R[k]], expected, atol=1e-13)
     columns = np.repeat(np.arange(natural[0][-1]), np.diff(natural[1]))
     np.testing.assert_allclose(found, (F @ inverse @ F.T)[natural[2], columns], atol=1e-13)
-    alone = np.zeros_like(loadings)
+    alone = np.zeros_like(W)
     read_inverse(G, C_inv, graph, natural, spherical[:2], loadings, alone, np.empty(0))
     np.testing.assert_array_equal(alone, W)
 

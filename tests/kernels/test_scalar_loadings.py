@@ -33,15 +33,15 @@ def test_assembly(system):
 
 def test_scores(system):
     graph, sides, loadings, padded, G, inverse = system
-    found, expected = np.zeros((3, 1, 1)), np.zeros((3, 2, 2))
+    found, expected = np.zeros((6, 1)), np.zeros((6, 2))
     read_inverse(G, inverse, graph, *sides, loadings, found, np.empty(0))
     read_inverse(G, inverse, graph, *sides, padded, expected, np.empty(0))
-    np.testing.assert_allclose(found, expected[:, :1, :1], rtol=1e-13)
+    np.testing.assert_allclose(found, expected[:, :1], rtol=1e-13)
 
 
 def test_inverse(system):
     graph, sides, loadings, padded, G, inverse = system
     found, expected = np.ones(21), np.ones(21)
-    read_inverse(G, inverse, graph, *sides, loadings, np.zeros((3, 1, 1)), found)
-    read_inverse(G, inverse, graph, *sides, padded, np.zeros((3, 2, 2)), expected)
+    read_inverse(G, inverse, graph, *sides, loadings, np.zeros((6, 1)), found)
+    read_inverse(G, inverse, graph, *sides, padded, np.zeros((6, 2)), expected)
     np.testing.assert_allclose(found, expected, rtol=1e-15)
