@@ -58,6 +58,8 @@ MORE_STARTS = 2
 # The same of a small one, where a search takes milliseconds and few levels tell the factors apart.
 STARTS_IF_SMALL = 8
 SMALL_FLOPS = 1e5
+# Above these, levels are so many that moments lead to the best optimum, and no others are looked for.
+MODERATE_FLOPS = 1e7
 # Of the disturbed starts, and of those after a search that ended at no optimum, which are to be others.
 SEED_OF_STARTS, SEED_OF_RESTARTS = 1, 2
 
@@ -87,16 +89,13 @@ def fit_structures(
     if e.observed is not None:
         criterion = Criterion(e.observed, e.observed_factor(factor), own.y)
     first = starting_values(e, y) if start is None else start
-    several = _starts(e, y, first, start is not None, criterion.factor.flops)
-    starts = [np.where(free, theta, fixed) for theta in several]
-    best: StructuredOptimum | None = None
-    for theta in starts:
-        if best is not None and np.array_equal(theta, starts[0]):
+    best = _from_start(criterion, np.where(free, first, fixed), free, progress)
+    for other in _other_starts(e, y, first, best, criterion.factor.flops) if start is None else []:
+        if np.array_equal(other[free], first[free]):
             continue  # what differs is held
-        found = _from_start(criterion, theta, free, progress)
-        if best is None or found.point.deviance < best.point.deviance - 1e-8:
+        found = _from_start(criterion, np.where(free, other, fixed), free, progress)
+        if found.point.deviance < best.point.deviance - 1e-8:
             best = found
-    assert best is not None
     small = criterion.factor.flops <= LARGE_FLOPS
     if np.isfinite(best.point.deviance) and small:
         best = _other_signs(criterion, best, free, progress)
@@ -143,20 +142,31 @@ def optimum_at(
     return StructuredOptimum(end, theta, free, None, point, np.inf)
 
 
-def _starts(
-    e: StructuredEquations, y: np.ndarray, first: np.ndarray, given: bool, flops: float
+def _other_starts(
+    e: StructuredEquations, y: np.ndarray, first: np.ndarray, found: StructuredOptimum, flops: float
 ) -> list[np.ndarray]:
-    """The moment start, and disturbed ones where the criterion is known to have several optima."""
-    starts = [first]
-    if not given and any(term.structure.several_optima for term in e.terms):
+    """Starts beside the moments (`first`), from which an optimum was `found`: where better ones may be."""
+    starts = []
+    if any(term.structure.several_optima for term in e.terms) and not _is_settled(e, found, flops):
         rng = np.random.default_rng(SEED_OF_STARTS)
         more = STARTS_IF_SMALL if flops <= SMALL_FLOPS else MORE_STARTS
         starts += [starting_values(e, y, rng) for _ in range(more)]
-    if not given and flops <= LARGE_FLOPS:
+    if flops <= LARGE_FLOPS:
         for residual in e.residual.other_starts(y, bool(e.terms)):
             starts.append(first.copy())
             starts[-1][e.slices[1]] = residual
     return starts
+
+
+def _is_settled(e: StructuredEquations, found: StructuredOptimum, flops: float) -> bool:
+    """Whether the optimum near the moments stands alone: of a large model, certified and at no boundary."""
+    if flops <= MODERATE_FLOPS or not found.certified:
+        return False
+    for term, (own, _) in zip(e.terms, e.slices[0], strict=True):
+        names = [str(a) for a in range(term.m)]
+        if term.structure.several_optima and term.structure.boundary(found.theta[own], names):
+            return False
+    return True
 
 
 def _restarted(

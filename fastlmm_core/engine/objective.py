@@ -228,10 +228,11 @@ def score_at(
 ) -> Score:
     """Gradient, curvature and the scores of the covariances at the factorized point; see `gradient_at`."""
     C_inv = factor.inverse_subset(n_leading(e))
-    W = np.zeros((e.natural.size, point.loadings.shape[2]))
+    bending = bending_terms(e, point.theta)
+    W = np.zeros((e.natural.size, point.loadings.shape[2])) if bending else None
     gradient, N = gradient_at(e, factor, point, residual, C_inv, W)
     rounding = EPSILON * float(point.diagonal @ C_inv[e.indptr[:-1]])
-    expected = {k: level_information(e, point.loadings, C_inv, W, k) for k in bending_terms(e, point.theta)}
+    expected = {k: level_information(e, point.loadings, C_inv, W, k) for k in bending}
     del C_inv  # as large as C, and of no use to the curvature
     curvature = average_information(e, factor, point, residual)
     observed = average_to_observed(e, curvature, expected)

@@ -5,7 +5,13 @@ import pandas as pd
 import pytest
 
 from fastlmm_core import prepare
-from fastlmm_core.engine.fitting import SEED_OF_RESTARTS, SEED_OF_STARTS
+from fastlmm_core.engine.fitting import (
+    MODERATE_FLOPS,
+    MORE_STARTS,
+    SEED_OF_RESTARTS,
+    SEED_OF_STARTS,
+    _other_starts,
+)
 from fastlmm_core.engine.starting_values import starting_values
 
 
@@ -21,3 +27,22 @@ def test_restarts_begin_elsewhere(structure):
     starts = [starting_values(e, y, own) for own in [first] * 8 + [again] * 2]
     for restart in starts[8:]:
         assert min(np.abs(restart - start).max() for start in starts[:8]) > 1e-3
+
+
+@pytest.mark.filterwarnings("ignore:singular fit")
+def test_a_large_model_settles_on_the_optimum_of_the_moments():
+    """Unless that has a specific variance of zero, or the model is small."""
+    rng = np.random.default_rng(5)
+    g, e, _ = (part.ravel() for part in np.meshgrid(np.arange(60), np.arange(4), [0, 1], indexing="ij"))
+    common, specific = rng.normal(size=60)[g], rng.normal(size=(60, 4))[g, e]
+    noise = rng.normal(size=g.size)
+    for share, several in ((1.0, 0), (0.0, MORE_STARTS)):
+        y = common + share * specific + noise
+        table = pd.DataFrame({"g": g.astype(str), "e": e.astype(str), "y": y})
+        solved = prepare("y ~ e + fa(0 + e | g, k=1)", table).fit().solved
+        equations, found = solved.equations, solved.optimum
+        unit = solved.response.residual / solved.response.scale
+        first = starting_values(equations, unit)
+        assert found.certified
+        assert len(_other_starts(equations, unit, first, found, 2.0 * MODERATE_FLOPS)) == several
+        assert len(_other_starts(equations, unit, first, found, 0.5 * MODERATE_FLOPS)) == MORE_STARTS
