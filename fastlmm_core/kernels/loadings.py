@@ -223,27 +223,33 @@ def contract_rows(mixed, found, number, rows, k, M):
 
 @kernel
 def read_scalars(G, C_inv, graph, indptr, loadings, W):
-    """W of `read_inverse` where every node has one natural and one spherical scalar.
+    """W of `read_inverse`, summed over the levels, where every node has one natural and one spherical scalar.
 
-    The nodes below come in runs of one term, whose products are summed before they meet their loading.
+    The sum of a term is added in the row of its first node.  The nodes below come in runs of one term, whose
+    products are summed before they meet their loading.
     """
     below_ptr, below, term = graph
+    sums, first = np.zeros(loadings.shape[0]), np.full(loadings.shape[0], -1)
     for j in range(term.size):
-        right = loadings[term[j], 0, 0]
+        own = term[j]
+        if first[own] < 0:
+            first[own] = j
+        right = loadings[own, 0, 0]
         at = indptr[j]
-        mine = G[at] * right * C_inv[at]
+        sums[own] += G[at] * right * C_inv[at]
         shift = at + 1 - below_ptr[j]
         s = below_ptr[j]
         while s < below_ptr[j + 1]:
             other = term[below[s]]
             total = 0.0
             while s < below_ptr[j + 1] and term[below[s]] == other:
-                product = G[shift + s] * C_inv[shift + s]
-                W[below[s], 0] += product * right
-                total += product
+                total += G[shift + s] * C_inv[shift + s]
                 s += 1
-            mine += total * loadings[other, 0, 0]
-        W[j, 0] += mine
+            sums[other] += total * right
+            sums[own] += total * loadings[other, 0, 0]
+    for k in range(sums.size):
+        if first[k] >= 0:
+            W[first[k], 0] += sums[k]
 
 
 @kernel
@@ -262,7 +268,7 @@ def read_inverse(G, C_inv, graph, natural, spherical, loadings, W, M):
     To W (q, max r) are added the blocks (G F C^-1)_jj (m, r) of every node, in the rows of its natural
     scalars: their sum over the levels of a term is half of d log|C| / d Lambda. Nothing is subtracted, so
     that W keeps its relative accuracy as a variance goes to zero. M = F C^-1 F' on the pattern of G,
-    (nnz(G),), unless M is empty.
+    (nnz(G),), unless M is empty. Where all nodes are scalars only those sums are right (`read_scalars`).
     """
     if loadings.shape[1] == 1 and loadings.shape[2] == 1:
         read_scalars(G, C_inv, graph, natural[1], loadings, W)
