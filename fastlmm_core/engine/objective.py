@@ -229,8 +229,8 @@ def score_at(
     """Gradient, curvature and the scores of the covariances at the factorized point; see `gradient_at`."""
     C_inv = factor.inverse_subset(n_leading(e))
     bending = bending_terms(e, point.theta)
-    W = np.zeros((e.natural.size, point.loadings.shape[2])) if bending else None
-    gradient, N = gradient_at(e, factor, point, residual, C_inv, W)
+    W = np.zeros((e.natural.size if bending else 0, point.loadings.shape[2]))
+    gradient, N = gradient_at(e, factor, point, residual, C_inv, W if bending else None)
     rounding = EPSILON * float(point.diagonal @ C_inv[e.indptr[:-1]])
     expected = {k: level_information(e, point.loadings, C_inv, W, k) for k in bending}
     del C_inv  # as large as C, and of no use to the curvature
