@@ -322,8 +322,8 @@ def factor_trials(
                 pd.DataFrame({"gen": np.arange(genotypes), "env": e, "block": names, "y": y.round(4)})
             )
     table = pd.concat(parts, ignore_index=True)
-    codes = {"gen": factor(table["gen"], "G", genotypes), "env": factor(table["env"], "E", environments)}
-    return table.assign(**codes)
+    gen, env = table["gen"].to_numpy(), table["env"].to_numpy()
+    return table.assign(gen=factor(gen, "G", genotypes), env=factor(env, "E", environments))
 
 
 def field_trials(
@@ -350,4 +350,5 @@ def field_trials(
         table = {"env": e, "row": row + 1, "col": column + 1, "gen": g, "y": y.round(4)}
         parts.append(pd.DataFrame(table)[rng.random(y.size) > 0.05])
     table = pd.concat(parts, ignore_index=True)
-    return table.assign(gen=factor(table["gen"], "G", genotypes), env=factor(table["env"], "E", fields))
+    gen, env = table["gen"].to_numpy(), table["env"].to_numpy()
+    return table.assign(gen=factor(gen, "G", genotypes), env=factor(env, "E", fields))

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 import scipy.sparse as sp
 
-from fastlmm_core.engine.layout import NodeGroup, Side
+from fastlmm_core.engine.layout import Side
+from fastlmm_core.engine.nodes import NodeGroup
 from fastlmm_core.engine.terms import EngineTerm
 from fastlmm_core.kernels.loading_entries import assemble_entries, read_inverse_entries
 from fastlmm_core.kernels.loadings import apply_loadings, assemble_loadings, read_inverse

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.sparse as sp
 
-from fastlmm_core.engine.layout import spherical_groups
+from fastlmm_core.engine.nodes import spherical_groups
 from fastlmm_core.structures.coefficients.base import CoefficientStructure
 from fastlmm_core.structures.coefficients.diagonal import HomogeneousDiagonal
 from fastlmm_core.structures.levels.factors import IndependentLevels, KnownLevels

@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from fastlmm_core.engine.layout import Side
 from fastlmm_core.engine.terms import EngineTerm
 from fastlmm_core.kernels.cliques import add_block_products
-from fastlmm_core.kernels.loadings import expand_piece_products, find_entries, sum_piece_products
+from fastlmm_core.kernels.piece_products import expand_piece_products, find_entries, sum_piece_products
 from fastlmm_core.linalg.compressed import compressed
 from fastlmm_core.structures.residuals.base import ResidualStructure
 from fastlmm_core.structures.residuals.dense_rows import DensePrecision, DenseRows

@@ -14,7 +14,7 @@ from fastlmm_core.engine.objective import evaluate, n_leading
 from fastlmm_core.engine.observed_information import second_derivatives
 from fastlmm_core.engine.optimum import StructuredOptimum
 from fastlmm_core.kernels.assembly import multiply_symmetric
-from fastlmm_core.kernels.loadings import find_entries
+from fastlmm_core.kernels.piece_products import find_entries
 from fastlmm_core.linalg.base import CholeskyFactor
 
 

@@ -8,7 +8,7 @@ is searched for: an entry of G costs as many searches as F has pairs of entries 
 from __future__ import annotations
 
 from fastlmm_core.kernels.compile import kernel
-from fastlmm_core.kernels.loadings import find_entry
+from fastlmm_core.kernels.piece_products import find_entry
 
 
 @kernel

@@ -22,7 +22,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from fastlmm_core.engine.solution import StructuredSolution
-from fastlmm_core.kernels.loadings import expand_piece_products
+from fastlmm_core.kernels.piece_products import expand_piece_products
 from fastlmm_core.linalg.base import CholeskyFactor
 from fastlmm_core.linalg.compressed import compressed
 from fastlmm_core.reml.equations import MixedModelEquations

@@ -1,11 +1,11 @@
-"""Terms of which a row meets dozens of levels: their columns of W are full matrices, and one node of the pattern."""
+"""Terms of which a row meets dozens of levels: full matrices in W, and one node of the pattern."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from fastlmm_core import Markers, prepare
-from fastlmm_core.engine import layout
+from fastlmm_core.engine import layout, nodes
 
 LINES, MARKERS = 90, 40
 MODELS = [
@@ -50,7 +50,7 @@ def test_products_are_those_of_sparse_columns(trial, formula, residual, reml, mo
         patch.setattr(layout, "MANY_IN_A_ROW", 10**9)
         single = prepared(trial, formula, residual, reml=reml)
     e, other = whole.equations, single.equations
-    assert layout.dense_groups(layout.Nodes(layout.natural_groups(e.terms), 0, e.p), e.terms)
+    assert layout.dense_groups(nodes.Nodes(nodes.natural_groups(e.terms), 0, e.p), e.terms)
     theta = np.full(e.n_theta, 0.4)
     c = e.residual.piece_coefficients(theta[e.slices[1]])
     G = full_matrix(e, np.asarray(e.G_pieces @ c))

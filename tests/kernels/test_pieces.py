@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from fastlmm_core.kernels.loadings import expand_piece_products, find_entries, sum_piece_products
+from fastlmm_core.kernels.piece_products import expand_piece_products, find_entries, sum_piece_products
 
 
 @pytest.fixture
