@@ -214,7 +214,7 @@ class StructuredEquations:
         names = ("shift", "scale", "first_value", "fixed_last", "rotation")
         fixed = {name: getattr(self, name) for name in names}
         found = _equations(self.X_inside, terms, self.residual, fixed)
-        found.__dict__["_factors"] = {}
+        found.__dict__.update(_factors={}, observed=None)
         return found
 
     def observed_factor(self, factor: CholeskyFactor) -> CholeskyFactor:

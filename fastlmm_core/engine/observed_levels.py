@@ -52,8 +52,12 @@ def observed_terms(terms: Sequence[EngineTerm]) -> tuple[EngineTerm, ...] | None
 
 
 def _used(term: EngineTerm) -> np.ndarray:
-    """Which levels occur, (m, n_levels) bool."""
-    return np.array([np.bincount(M.indices, minlength=term.n_levels) > 0 for M in term.matrices])
+    """Which levels occur, (m, n_levels) bool: of each coefficient where they divide, else of any."""
+    used = np.array([np.bincount(M.indices, minlength=term.n_levels) > 0 for M in term.matrices])
+    divides = isinstance(term.structure, HomogeneousDiagonal) or len(term.structure.parts())
+    if not (term.separate and divides):
+        used[:] = used.any(axis=0)
+    return used
 
 
 def _work(term: EngineTerm, related: _RelatedLevels, used: np.ndarray) -> float:

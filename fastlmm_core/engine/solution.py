@@ -158,11 +158,11 @@ class StructuredSolution(FactorizedModel):
         Lambda = term.basis @ self.point.loadings[k, : term.m, : term.width]
         if not term.separate:
             return self.sigma2 * np.diagonal(self._level_error(k, Lambda), axis1=1, axis2=2)
-        shared, out = term.width - term.m, np.empty((term.n_levels, term.m))
+        shared, parts = term.width - term.m, []
         for a in range(term.m):
             own = [*range(shared), shared + a]
-            out[:, a] = self._level_error(k, Lambda[[a]][:, own], own)[:, 0, 0]
-        return self.sigma2 * out
+            parts.append(self._level_error(k, Lambda[[a]][:, own], own)[:, 0, 0])
+        return self.sigma2 * np.column_stack(parts)
 
     def scores(self, k: int, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Predictions A s of term k and Var(A s_hat - A s), (L, a) and (L, a, a), for directions A (a, c).

@@ -57,7 +57,7 @@ def oracle(fit, trials, G):
     gen = trials["gen"].str[1:].astype(int).to_numpy()
     env = trials["env"].str[1:].astype(int).to_numpy()
     columns = env if T.shape[0] > 1 else np.zeros(len(env), int)
-    X = np.eye(N_ENVIRONMENTS)[env]
+    X = np.eye(env.max() + 1)[env]
     blk = pd.get_dummies(trials["blk"]).to_numpy(float)
     V = T[np.ix_(columns, columns)] * G[np.ix_(gen, gen)] + block * blk @ blk.T
     V += np.diag(solved.residual_sd**2)
@@ -149,3 +149,30 @@ def test_unrelated_levels_have_nodes_of_their_own_too(trials):
     assert prepared.equations.terms[0].separate
     e = prepared.equations
     assert fit_structures(e, prepared.factor, trials["y"].to_numpy() - trials["y"].mean()).certified
+
+
+@pytest.mark.filterwarnings("ignore::fastlmm_core.errors.FastLMMWarning")
+def test_more_parameters_than_elements_of_T(trials, relationship):
+    """Two environments tell too little of a factor and specific variances for these to be parts of a sum."""
+    two = trials[trials["env"] < "e2"].reset_index(drop=True)
+    whole = prepare(f"y ~ env + {TERMS['fa']}", two, relationships={"G": relationship}).equations
+    assert whole.observed is not None and whole.observed.observed is None
+    fit = fitted("fa", two, relationship)
+    deviance, effects, errors = oracle(fit, two, relationship.to_numpy())
+    assert fit.criterion == pytest.approx(deviance, abs=1e-7)
+    np.testing.assert_allclose(fit.solved.random_effects(0), effects, atol=1e-7)
+    np.testing.assert_allclose(fit.solved.prediction_error(0), errors, atol=1e-7)
+
+
+@pytest.mark.filterwarnings("ignore::fastlmm_core.errors.SingularFitWarning")
+@pytest.mark.parametrize("kind", RELATED)
+def test_a_relationship_of_low_rank(kind, trials, relationship):
+    """Errors of all levels, of which there are more than columns of the root."""
+    root = relationship.to_numpy()[:, :14]
+    singular = pd.DataFrame(root @ root.T, index=relationship.index, columns=relationship.index)
+    fit = fitted(kind, trials, singular)
+    assert fit.solved.equations.terms[0].n_levels == 14
+    deviance, effects, errors = oracle(fit, trials, singular.to_numpy())
+    assert fit.criterion == pytest.approx(deviance, abs=1e-7)
+    np.testing.assert_allclose(fit.solved.random_effects(0), effects, atol=1e-7)
+    np.testing.assert_allclose(fit.solved.prediction_error(0), errors, atol=1e-6)
