@@ -19,7 +19,7 @@ from fastlmm_core.inference.figure_tables import FigureTable
 from fastlmm_core.results.component_rows import component_rows, parameter_covariance
 from fastlmm_core.results.effect_functions import effect_functions
 from fastlmm_core.results.fixed_levels import NOT_PLAIN, FixedLevels, fixed_levels
-from fastlmm_core.results.heritability_levels import TermLevels, term_levels
+from fastlmm_core.results.heritability_levels import TermLevels, levels_of, term_levels
 
 if TYPE_CHECKING:
     from fastlmm_core.results.fixed_part import FixedPart
@@ -223,7 +223,7 @@ def _from_components(name: str, fit: FixedPart, own: TermLevels, covariance: np.
 
 def standard_heritability(fit: FixedPart, k: int) -> tuple[float, str]:
     """H2 of means from the components of a fit with term k, "ok"; NaN and why where it is not defined."""
-    own = term_levels(fit, fit.design.random[k].group, None, None)
+    own = levels_of(fit, k)
     estimate, _, status = _from_components("standard", fit, own, None)
     return estimate, status
 

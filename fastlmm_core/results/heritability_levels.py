@@ -10,7 +10,7 @@ import numpy as np
 
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import OptionError, name_list, nearest_names
-from fastlmm_core.results.component_rows import component_rows
+from fastlmm_core.results.component_rows import covariance_blocks
 
 if TYPE_CHECKING:
     from fastlmm_core.results.fixed_part import FixedPart
@@ -29,7 +29,7 @@ class TermLevels:
     variance : float
         sigma2_g.
     slope : (t,)
-        Its derivatives in the parameters of ``component_rows``.
+        Its derivatives in the parameters of ``covariance_blocks``.
     relation : (S, S)
         Var(u) / sigma2_g.
     related : bool
@@ -58,9 +58,15 @@ def term_levels(
     OptionError
         When the fit has no such term, coefficient or level.
     """
-    k = find_term(fit, term)
-    own = fit.design.random[k]
-    c = _coefficient(own, coefficient)
+    k = find_term(fit, term, coefficient)
+    return levels_of(fit, k, levels, _coefficient(fit.design.random[k], coefficient))
+
+
+def levels_of(
+    fit: FixedPart, k: int, levels: Sequence[Any] | None = None, coefficient: int = 0
+) -> TermLevels:  # fmt: skip
+    """The same of the random term k and the number of one of its coefficients."""
+    own, c = fit.design.random[k], coefficient
     present = np.zeros(len(own.levels), bool)
     for codes, values in own.layers:
         present[codes[(codes >= 0) & (values[:, c] != 0.0)]] = True
@@ -74,21 +80,20 @@ def term_levels(
                 raise OptionError(f"levels: '{level}' is no level of {own.group}{nearest}")
         chosen = np.array(sorted({places[level] for level in wanted}), dtype=np.int64)
     relation, moving = level_relation(fit, k)
-    row = next(
-        r for r in component_rows(fit)
-        if r.group == own.group and r.var2 is None and (r.var1 == own.columns[c] or len(own.columns) == 1)
-    )  # fmt: skip
+    block = covariance_blocks(fit)[k]  # by its place: several terms may have one group
+    variance, slope = float(block.T[c, c]), block.slopes[:, c, c]
     whole = np.eye(len(own.levels)) if relation is None else relation
     return TermLevels(
-        k, c, chosen, np.asarray(own.levels, dtype=object)[chosen], float(row.value), row.slope,
+        k, c, chosen, np.asarray(own.levels, dtype=object)[chosen], variance, slope,
         whole[np.ix_(chosen, chosen)], relation is not None, moving,
     )  # fmt: skip
 
 
-def find_term(fit: FixedPart, term: str) -> int:
+def find_term(fit: FixedPart, term: str, coefficient: str | None = None) -> int:
     """Place of the random term of a grouping factor, ``"gen"`` or ``"vm(gen, A)"``.
 
-    A column alone also stands for the one term over its levels, whatever their relation.
+    A column alone also stands for the one term over its levels, whatever their relation. Of several terms
+    over one group it is the one with the `coefficient`, by default that of their main effects.
 
     Raises
     ------
@@ -102,6 +107,10 @@ def find_term(fit: FixedPart, term: str) -> int:
     if not single:
         nearest = nearest_names(term, [own.group for _, own in terms])
         raise OptionError(f"'{term}' is not a grouping factor of this model{nearest}")
+    if len({fit.design.random[k].group for k in single}) == 1:
+        wanted = "(Intercept)" if coefficient is None else coefficient
+        single = [k for k in single if wanted in fit.design.random[k].columns] or single
+        exact = single
     if len(single) > 1 and not exact:
         names = name_list(fit.design.random[k].group for k in single)
         raise OptionError(f"'{term}' stands for several random terms; name one of them: {names}")
