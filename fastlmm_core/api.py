@@ -136,9 +136,8 @@ class Prepared(Displayed):
                 raise DataError(f"weights must be positive: {first_row(own <= 0, own)}")
             design = replace(design, weights=own)
             if isinstance(equations, StructuredEquations):
-                rotated = equations.rotation is not None
-                equations = build_model(design, fixed_last=not self.reml)
-                if rotated != (equations.rotation is not None):
+                before, equations = equations, build_model(design, fixed_last=not self.reml)
+                if not equations.same_pattern(before):
                     # equal and unequal weights have other patterns
                     factor = make_factor(equations, None, self.factorization)
             else:

@@ -109,6 +109,11 @@ class StructuredEquations:
     def indices(self) -> np.ndarray:
         return self.spherical.indices
 
+    def same_pattern(self, other: StructuredEquations) -> bool:
+        """Whether a factor of the other equations is one of these."""
+        ours, theirs = self.spherical.pattern, other.spherical.pattern
+        return all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
     @property
     def below_ptr(self) -> np.ndarray:
         return self.graph[0]
