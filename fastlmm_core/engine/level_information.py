@@ -25,7 +25,8 @@ from fastlmm_core.structures.coefficients.entries import LoadingEntries
 def bending_terms(e: StructuredEquations, theta: np.ndarray) -> list[int]:
     """Terms whose search gains by it: loadings that have several optima, of independent levels.
 
-    P_l is read off B_l, which a specific deviation of zero does not allow.
+    P_l is read off B_l, which a specific deviation of zero does not allow. With more parameters than T has
+    elements, rotations aside, where on their ridge a search ends is better left to the average information.
     """
     out: list[int] = []
     if not isinstance(e.loading_map, BlockLoadings) or not e.loading_map.whole:
@@ -33,7 +34,8 @@ def bending_terms(e: StructuredEquations, theta: np.ndarray) -> list[int]:
     for k, (term, (own, _)) in enumerate(zip(e.terms, e.slices[0], strict=True)):
         structure = term.structure
         if isinstance(structure, LoadingEntries) and structure.several_optima and term.levels is None:
-            if np.all(_last_columns(structure.loadings(theta[own])) != 0.0):
+            determined = structure.n_par <= term.m * (term.m + 1) // 2
+            if determined and np.all(_last_columns(structure.loadings(theta[own])) != 0.0):
                 out.append(k)
     return out
 
