@@ -26,7 +26,7 @@ from fastlmm_core.engine.parameters import (
     natural_directions,
     weighted_form,
 )
-from fastlmm_core.engine.second_derivatives import flat_rotations, invert_on_range
+from fastlmm_core.engine.second_derivatives import flat_rotations, invert_on_range, unmoved_parameters
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import InferenceError, check_option, name_list
 
@@ -122,9 +122,10 @@ class StructureInference:
         return self._rotations() if self.linear_directions is self.chart else np.zeros((0, self.n_parameters))
 
     def _rotations(self) -> np.ndarray:
-        """Flat directions of loadings among the free parameters, (j, t)."""
+        """Directions of the free parameters that leave V as it is, (j, t)."""
         solution = self.solution
-        return flat_rotations(solution.equations, solution.theta, np.flatnonzero(solution.free))
+        place = solution.equations, solution.theta, np.flatnonzero(solution.free)
+        return np.vstack([flat_rotations(*place), unmoved_parameters(*place)])
 
     @cached_property
     def expected(self) -> np.ndarray:

@@ -15,6 +15,10 @@ from fastlmm_core.structures.differences import differentiate
 MANY_FLOPS = 1e10
 # Eigenvalues of a scaled information below this carry no information.
 SINGULAR = 1e-10
+# Relative change of T for a step of one in a parameter below which it moves nothing.
+NO_MOVE = 1e-8
+# Variances of T, of the largest, below which they are taken as this for a relative change.
+LEAST_VARIANCE = 1e-6
 
 
 def difference_hessian(
@@ -73,6 +77,24 @@ def flat_rotations(e: StructuredEquations, theta: np.ndarray, at: np.ndarray) ->
     return np.array(rows).reshape(len(rows), at.size)
 
 
+def unmoved_parameters(e: StructuredEquations, theta: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Unit rows (j, t) of those of the parameters `at` that move no covariance of a random term.
+
+    A correlation that has reached its bound, or stands beside a variance of zero: what is left of its
+    curvature is rounding, and its inverse would drown all others.
+    """
+    still = np.zeros(e.n_theta, bool)
+    for term, (own, _) in zip(e.terms, e.slices[0], strict=True):
+        if not term.structure.n_theta:
+            continue
+        variances = np.diag(term.structure.covariance(theta[own]))
+        sd = np.sqrt(np.maximum(variances, LEAST_VARIANCE * variances.max()))
+        if sd.max() > 0.0:
+            moves = np.abs(term.structure.covariance_jacobian(theta[own])) / np.outer(sd, sd)
+            still[own] = moves.max(axis=(1, 2)) < NO_MOVE
+    return np.eye(at.size)[still[at]]
+
+
 def invert_on_range(matrix: np.ndarray, flat: np.ndarray) -> np.ndarray:
     """Inverse of a symmetric matrix after scaling to unit diagonal, on the directions with curvature."""
     t = matrix.shape[0]
@@ -80,7 +102,8 @@ def invert_on_range(matrix: np.ndarray, flat: np.ndarray) -> np.ndarray:
         return matrix
     basis = np.eye(t)
     if len(flat):
-        basis = np.linalg.svd(flat)[2][len(flat) :].T
+        _, sizes, rows = np.linalg.svd(flat)
+        basis = rows[np.count_nonzero(sizes > SINGULAR * sizes[0]) :].T
     inner = basis.T @ matrix @ basis
     # at the limit of a variance the criterion does not move at all: nothing beside the zero is a figure
     moving = np.diag(inner) != 0.0
