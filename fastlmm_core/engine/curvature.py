@@ -35,10 +35,14 @@ def search_model(e: StructuredEquations, theta: np.ndarray, score: Score) -> tup
 def without_rotations(
     e: StructuredEquations, theta: np.ndarray, gradient: np.ndarray, curvature: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Gradient and curvature with the flat rotations of loadings taken out of the step."""
+    """Gradient and curvature with the flat rotations of loadings taken out of the step.
+
+    Not so other directions in which T stays as it is, of more parameters than it has elements: they turn as a
+    specific deviation goes to zero, and steps beside them creep.
+    """
     gradient, curvature = gradient.copy(), curvature.copy()
     for term, (own, _) in zip(e.terms, e.slices[0], strict=True):
-        flat = term.structure.null_directions(theta[own])
+        flat = term.structure.rotations(theta[own])
         if len(flat):
             U = np.linalg.qr(np.asarray(flat).T)[0]
             gradient[own] -= U @ (U.T @ gradient[own])

@@ -253,6 +253,10 @@ class CoefficientStructure(ABC):
         """Directions (j, n_theta) in which T does not change, beside those at singular points."""
         return np.zeros((0, self.n_theta))
 
+    def rotations(self, theta: np.ndarray) -> np.ndarray:
+        """Those of the `null_directions` that a step of a search is to leave out, however far it goes."""
+        return np.zeros((0, self.n_theta))
+
     def canonical(self, theta: np.ndarray) -> np.ndarray:
         """One theta of the many that have the same T (signs, rotations)."""
         return theta.copy()

@@ -55,6 +55,9 @@ class FactorLoadings(LoadingEntries):
         return np.concatenate([gamma.T.ravel(), theta[gamma.size :]])
 
     def null_directions(self, theta: np.ndarray) -> np.ndarray:
+        return self.rotations(theta)
+
+    def rotations(self, theta: np.ndarray) -> np.ndarray:
         """Rotations of Gamma in the plane of two columns, orthonormal (k (k - 1) / 2, n_theta)."""
         gamma = self.gamma(theta)
         turns = []
