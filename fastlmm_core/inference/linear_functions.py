@@ -151,7 +151,18 @@ class LinearFunctions(Displayed):
         return self.df_of(np.diag(self.cov_unadjusted), gradients, self.estimable)
 
     def df_of(self, variance: np.ndarray, gradients: np.ndarray, estimable: np.ndarray) -> np.ndarray:
-        """Those of variances (c,) with gradients (d + 1, c)."""
+        """Degrees of freedom (c,) of functions with variances (c,) and their gradients (d + 1, c).
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("Reaction ~ Days + (Days|Subject)", datasets.load("sleepstudy"))
+        >>> own = fit.linear_functions([[0.0, 1.0]], ddf="satterthwaite")
+        >>> gradients = np.einsum("iaa->ia", own.gradients)
+        >>> own.df_of(np.diag(own.cov_unadjusted), gradients, own.estimable).round(1)
+        array([17.])
+        """
         if self.ddf == "asymptotic":
             df = np.full(variance.shape, np.inf)
         elif self.ddf == "residual":

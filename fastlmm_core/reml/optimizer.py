@@ -33,12 +33,13 @@ MAX_ITERATIONS = 100
 # Fits of a process before it compiles the search of small systems.
 INTERPRETED_SEARCHES = 3
 _searches = 0
+WITHOUT_RESIDUAL = 4
 STATUS = {
     0: "converged",
     1: "iteration limit reached",
     2: "the equations are not positive definite at the start",
     3: "no further decrease at rounding level",
-    4: "the random part explains the response, and no residual variance is left to estimate",
+    WITHOUT_RESIDUAL: "the random part explains the response, and no residual variance is left to estimate",
 }
 
 

@@ -15,6 +15,7 @@ from fastlmm_core.errors import InferenceError, check_option
 from fastlmm_core.inference.component_figures import inside_parameters, user_directions
 from fastlmm_core.reml.information import information_matrix
 from fastlmm_core.reml.natural import natural_parameters
+from fastlmm_core.reml.optimizer import WITHOUT_RESIDUAL
 from fastlmm_core.reml.solved import SolvedEquations
 from fastlmm_core.results.structured_blocks import (
     ComponentBlock,
@@ -199,8 +200,8 @@ def _plain_covariance(fit: FittedModel, kind: str) -> np.ndarray:
     assert isinstance(solved, SolvedEquations)
     parameters = natural_parameters(solved)
     out = np.zeros((parameters.size + 1,) * 2)
-    if solved.sigma2 <= 0.0:
-        return np.full_like(out, np.nan)
+    if solved.sigma2 <= 0.0 or fit.optimum.status == WITHOUT_RESIDUAL:
+        return np.full_like(out, np.nan)  # rounding is no estimate, and has no error
     inside = interior_parameters(fit)
     places = np.ix_(inside, inside)
     matrix = information_matrix(solved, parameters, kind)[places]

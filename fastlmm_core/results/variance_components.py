@@ -13,6 +13,7 @@ from fastlmm_core.design import Design
 from fastlmm_core.inference.component_figures import component_errors, user_covariances
 from fastlmm_core.kernels.thresholds import BOUNDARY
 from fastlmm_core.reml.information import average_matrix, natural_parameters
+from fastlmm_core.reml.optimizer import WITHOUT_RESIDUAL
 from fastlmm_core.reml.solved import SolvedEquations
 
 if TYPE_CHECKING:
@@ -120,7 +121,8 @@ def component_figures(fit: FittedModel, *, errors: bool = True) -> tuple[Compone
     natural, e, bases = natural_parameters(solved), solved.equations, term_bases(solved)
     values, sigma2 = natural.values[None], np.array([solved.sigma2])
     average = np.full((1, natural.size + 1, natural.size + 1), np.nan)
-    if errors and solved.sigma2 > 0.0:
+    # without a residual variance the estimates are rounding, which has no error
+    if errors and solved.sigma2 > 0.0 and fit.optimum.status != WITHOUT_RESIDUAL:
         average[0] = average_matrix(solved, natural)
     covariance = user_covariances(e.parameters, values, bases, sigma2)
     found = component_errors(e.parameters, values, bases, average, sigma2)

@@ -89,7 +89,15 @@ class Relationship(Displayed, ABC):
         """A V for V (L, r)."""
 
     def covariance_among(self, kept: np.ndarray) -> np.ndarray:
-        """A of the levels `kept` alone (k, k)."""
+        """A of the levels with the numbers `kept` alone (k, k).
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastlmm_core import Covariance
+        >>> Covariance([[1.0, 0.5], [0.5, 2.0]], levels=["a", "b"]).covariance_among(np.array([1]))
+        array([[2.]])
+        """
         unit = np.zeros((self.size, kept.size))
         unit[kept, np.arange(kept.size)] = 1.0
         own = np.asarray(self.multiply(unit))[kept]

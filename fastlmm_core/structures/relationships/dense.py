@@ -120,6 +120,15 @@ class Covariance(Relationship):
         return self.matrix @ V
 
     def covariance_among(self, kept: np.ndarray) -> np.ndarray:
+        """A of the levels with the numbers `kept` alone (k, k).
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastlmm_core import Covariance
+        >>> Covariance([[1.0, 0.5], [0.5, 2.0]], levels=["a", "b"]).covariance_among(np.array([0]))
+        array([[1.]])
+        """
         return self.matrix[np.ix_(kept, kept)]
 
     def diagonal(self) -> np.ndarray:
