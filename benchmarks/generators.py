@@ -286,7 +286,7 @@ def sparse_testing(
     rng = np.random.default_rng(seed)
     parents = rng.binomial(1, 0.4, (12, 60, 25))  # chromosome segments of 25 markers
     family = np.arange(lines) // 20
-    pair = rng.integers(0, 12, (int(family.max()) + 1, 2))[family]
+    pair = rng.integers(0, 12, (lines // 20 + 1, 2))[family]
     from_second = rng.integers(0, 2, (lines, 60))
     M = 2 * np.where((from_second == 0)[:, :, None], parents[pair[:, 0]], parents[pair[:, 1]]).reshape(
         lines, -1
@@ -315,7 +315,7 @@ def factor_trials(
     for e in range(environments):
         for replicate in range(2):
             place = rng.permutation(genotypes) // block
-            effect = 0.5 * rng.normal(size=int(place.max()) + 1)
+            effect = 0.5 * rng.normal(size=genotypes // block + 1)
             y = 5.0 + level[e] + values[:, e] + effect[place] + rng.normal(size=genotypes)
             names = [f"E{e + 1:02d}R{replicate + 1}B{b + 1:03d}" for b in place]
             parts.append(

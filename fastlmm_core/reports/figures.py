@@ -76,7 +76,7 @@ def fields_of(plots: pd.DataFrame) -> list[Field]:
         groups = plots.groupby(by, observed=True).ngroup()  # missing where the environment is
         codes = groups.fillna(-1).to_numpy(np.int64)
         found = []
-        for code in range(codes.max(initial=-1) + 1):
+        for code in np.unique(codes[codes >= 0]):
             at = np.flatnonzero(codes == code)
             own = field_of(plots.iloc[at])
             name = ", ".join(f"{column} {plain(plots[column].iloc[at[0]])}" for column in by)
