@@ -161,7 +161,7 @@ CASES = (
     StructuredCase(
         "fields_ar1", "AR1 × AR1 of each of 20 fields of 1,000 plots, 500 genotypes",
         "y ~ env + (1 | gen) + (1 | gen:env)", partial(generators.field_trials, 20),
-        "ar1(row):ar1(col) | env", slow=True, seconds=6.0,
+        "ar1(row):ar1(col) | env", seconds=6.0,
     ),
     StructuredCase(
         "animals_100000", "animal model, 100,000 animals, 100 sires a generation", ANIMAL,

@@ -46,3 +46,20 @@ def contract_pieces(indptr, row, column, value, C_inv, s, out):
             product = value[t] * (C_inv[t] + s[i] * s[j])
             total += product if i == j else 2.0 * product
         out[b] = total
+
+
+@kernel
+def multiply_row_pieces(row, column, piece, value, users, E, out):
+    """out[:, t] += sum_b c_tb E_b E (n_rows, t), for symmetric E_b of entries on and below the diagonal.
+
+    `users` lists by pieces, (indptr, t, c_tb), where c is not zero: a parameter of one field has a dozen of
+    the hundreds of all.
+    """
+    ptr, number, factor = users
+    for k in range(row.size):
+        i, j, b = row[k], column[k], piece[k]
+        for s in range(ptr[b], ptr[b + 1]):
+            product = factor[s] * value[k]
+            out[i, number[s]] += product * E[j]
+            if i != j:
+                out[j, number[s]] += product * E[i]

@@ -5,7 +5,12 @@ import pytest
 import scipy.sparse as sp
 
 from fastlmm_core.kernels.columns import multiply_columns_transposed
-from fastlmm_core.kernels.sparse_products import add_pieces, contract_pieces, multiply_pieces
+from fastlmm_core.kernels.sparse_products import (
+    add_pieces,
+    contract_pieces,
+    multiply_pieces,
+    multiply_row_pieces,
+)
 
 
 def plain(kernel):
@@ -47,3 +52,24 @@ def test_pieces(run):
     run(contract_pieces)(*arrays, inverse[rows, columns][place], s, sums)
     expected = [np.sum(inverse * piece) + s @ piece @ s for piece in dense]
     np.testing.assert_allclose(sums, expected, rtol=1e-12)
+
+
+def test_products_of_the_pieces_that_a_parameter_has(run):
+    """Two parameters of three pieces, one of them without the second."""
+    rng = np.random.default_rng(6)
+    row = np.array([0, 1, 1, 2, 3, 3, 4, 4])
+    column = np.array([0, 0, 1, 2, 1, 3, 2, 4])
+    piece = np.array([0, 1, 2, 0, 1, 2, 2, 1])
+    value, E = rng.normal(size=8), rng.normal(size=5)
+    coefficients = np.array([[0.7, 0.0, -1.2], [0.3, 2.0, 0.5]])
+    used, number = np.nonzero(coefficients.T)
+    users = np.searchsorted(used, np.arange(4)), number, coefficients.T[used, number]
+    out = np.ones((5, 2))
+    run(multiply_row_pieces)(row, column, piece, value, users, E, out)
+    expected = np.ones((5, 2))
+    for b in range(3):
+        M = np.zeros((5, 5))
+        at = piece == b
+        M[row[at], column[at]] = M[column[at], row[at]] = value[at]
+        expected += np.outer(M @ E, coefficients[:, b])
+    np.testing.assert_allclose(out, expected, rtol=1e-13)

@@ -17,6 +17,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from fastlmm_core.errors import InferenceError
+from fastlmm_core.kernels.sparse_products import multiply_row_pieces
 from fastlmm_core.structures.differences import differentiate
 from fastlmm_core.structures.residuals.dense_rows import DenseRows
 
@@ -196,14 +197,11 @@ class ResidualStructure(ABC):
 
     def precision_products(self, pieces: np.ndarray, E: np.ndarray) -> np.ndarray:
         """sum_b pieces_tb E_b E for every row of `pieces` (t, b) and E (n_rows,): (n_rows, t)."""
-        e, below = self.entries, self.entries.row != self.entries.column
         out = np.zeros((E.size, len(pieces)))
-        for t, row in enumerate(
-            pieces
-        ):  # sums over the entries: a sparse matrix takes longer to make than to use
-            data = row[e.piece] * e.value
-            out[:, t] = np.bincount(e.row, data * E[e.column], minlength=E.size)
-            out[:, t] += np.bincount(e.column[below], (data * E[e.row])[below], minlength=E.size)
+        piece, number = np.nonzero(pieces.T)
+        ptr = np.searchsorted(piece, np.arange(pieces.shape[1] + 1)).astype(np.int64)
+        users = ptr, number.astype(np.int64), np.ascontiguousarray(pieces.T[piece, number], dtype=float)
+        multiply_row_pieces(*self.entries.arrays(), users, np.ascontiguousarray(E, dtype=float), out)
         for own in self.dense:
             out[own.rows] += np.outer(own.block @ E[own.rows], pieces[:, 0])
         return out
