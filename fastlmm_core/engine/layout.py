@@ -116,13 +116,13 @@ def row_entries(
 
 def node_pattern(
     row: np.ndarray, node: np.ndarray, nodes: Nodes, terms: Sequence[EngineTerm],
-    residual: ResidualStructure, related: Sequence[np.ndarray] | None,
+    residual: ResidualStructure, prior: PriorJoins | None,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Strict lower triangle of the graph: nodes meet in a row, in rows that R^-1 joins, or in the prior.
 
     What coefficients of a level share meets every one of them, also where no row has it: the error of the
-    prediction of an environment without plots is asked for too.  `related` are the `prior_cliques`; None
-    leaves out what joins nodes in the prior only.
+    prediction of an environment without plots is asked for too.  None for `prior`, the `prior_joins`, leaves
+    out what joins nodes there only.
     """
     n_nodes = nodes.size.size
     dense = dense_groups(nodes, terms)
@@ -141,14 +141,9 @@ def node_pattern(
         pairs = [_with_members(*pairs[0], dense)]
         cliques = [np.sort(np.concatenate([_members(own, dense) for own in clique])) for clique in cliques]
         cliques += dense
-    if related is not None:
-        cliques += related
-        for group, first in zip(nodes.groups, nodes.first, strict=False):
-            levels = terms[group.term].levels
-            for piece in () if levels is None else levels.pieces:
-                if not full_blocks(piece):
-                    pairs.append(_below_diagonal(piece, int(first)))
-        pairs += _shared_pairs(nodes)
+    if prior is not None:
+        cliques += prior.cliques
+        pairs += prior.pairs
     i, j = (np.concatenate(own) for own in zip(*pairs, strict=True))
     pattern = sp.csc_array((np.ones(i.size, np.int8), (i, j)), shape=(n_nodes, n_nodes))
     pattern.sum_duplicates()
@@ -189,17 +184,28 @@ def _with_members(
     return np.maximum(i, j), np.minimum(i, j)
 
 
-def prior_cliques(nodes: Nodes, terms: Sequence[EngineTerm]) -> list[np.ndarray]:
-    """Groups of nodes that a precision joins each to each, such as the levels of a dense relationship."""
-    out = []
+@dataclass(frozen=True)
+class PriorJoins:
+    """What the prior joins: disjoint groups of nodes each to each, and pairs of nodes i > j."""
+
+    cliques: list[np.ndarray]
+    pairs: list[tuple[np.ndarray, np.ndarray]]
+
+
+def prior_joins(nodes: Nodes, terms: Sequence[EngineTerm]) -> PriorJoins:
+    """Levels that a precision joins, all of a dense relationship, and what a level's coefficients share."""
+    cliques: list[np.ndarray] = []
+    pairs = _shared_pairs(nodes)
     for own, first in zip(nodes.groups, nodes.first, strict=False):
-        levels = terms[own.term].levels
+        levels, known, whole = terms[own.term].levels, False, False
         for piece in () if levels is None else levels.pieces:
-            blocks = full_blocks(piece)
+            blocks = [] if known else full_blocks(piece)  # what belongs to one clique belongs to no other
             if blocks:
-                out += [first + block for block in blocks]
-                break  # what belongs to one clique belongs to no other
-    return out
+                known, whole = True, len(blocks) == 1
+                cliques += [first + block for block in blocks]
+            elif not whole:
+                pairs.append(_below_diagonal(piece, int(first)))
+    return PriorJoins(cliques, pairs)
 
 
 def full_blocks(piece: sp.csc_array) -> list[np.ndarray]:
@@ -307,14 +313,14 @@ def lay_out(
     paired = np.array_equal(natural_nodes.group, nodes.group)
     row, node, offset, value = row_entries(terms, X, residual, natural_nodes)
     met = (row, node) if paired else row_entries(terms, X, residual, nodes)[:2]
-    cliques = prior_cliques(nodes, terms)
-    below_ptr, below = node_pattern(*met, nodes, terms, residual, cliques)
+    prior = prior_joins(nodes, terms)
+    below_ptr, below = node_pattern(*met, nodes, terms, residual, prior)
     check_entries(below_ptr, below, nodes.size)
     last = None
     if fixed_last:
         last = np.zeros(nodes.size.size, bool)
         last[nodes.of_fixed()] = True
-    perm, ordering = order_nodes(below_ptr, below, nodes.size, last, cliques)
+    perm, ordering = order_nodes(below_ptr, below, nodes.size, last, prior.cliques)
     place = _inverse(perm)
     below_ptr, below = permute_pattern(below_ptr, below, place)
     spherical = natural = lay_out_side(nodes, perm, place, below_ptr, below)

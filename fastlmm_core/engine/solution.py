@@ -193,10 +193,13 @@ class StructuredSolution(FactorizedModel):
                 block[:, d, c] = block[:, c, d] = self.inverse_subset[at]
         return np.asarray(directions @ block @ directions.T)
 
-    def conditional_variance(self, k: int) -> np.ndarray:
-        """Var(u | y, beta) of every level (L, m): the prediction error less the part of beta."""
+    def conditional_variance(self, k: int, error: np.ndarray | None = None) -> np.ndarray:
+        """Var(u | y, beta) of every level (L, m): the prediction error less the part of beta.
+
+        `error` is the `prediction_error`, where it is known already.
+        """
         e = self.equations
-        pev = self.prediction_error(k)
+        pev = self.prediction_error(k) if error is None else error
         if not e.p:
             return pev
         term, half = e.terms[k], self._fixed_half

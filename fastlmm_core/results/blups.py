@@ -111,8 +111,8 @@ def effect_figures(
         out = []
         for k in terms:
             prior = np.outer(solved.level_variance(k), np.diag(solved.covariance(k)))
-            pev, given = solved.prediction_error(k), solved.conditional_variance(k)
-            out.append((solved.random_effects(k), pev, given, prior))
+            pev = solved.prediction_error(k)
+            out.append((solved.random_effects(k), pev, solved.conditional_variance(k, pev), prior))
         return out
     pev_blocks, given_blocks = prediction_error_blocks(solved), conditional_variance_blocks(fit)
     out = []
