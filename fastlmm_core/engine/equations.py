@@ -389,7 +389,8 @@ def _equations(
     if layout.paired:
         loading_map: LoadingMap = BlockLoadings(layout.groups, layout.graph, natural, spherical)
     else:
-        loading_map = EntryLoadings(terms, layout.groups, natural, spherical)
+        shape = len(terms) + 2, max(t.m for t in terms), max(t.width for t in terms)
+        loading_map = EntryLoadings(shape, layout.groups, natural, spherical)
     return StructuredEquations(
         n=X.shape[0], p=X.shape[1], terms=tuple(terms), residual=residual, matrix=layout.matrix,
         graph=layout.graph, natural=natural, spherical=spherical, loading_map=loading_map,

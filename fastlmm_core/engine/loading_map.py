@@ -14,7 +14,6 @@ import scipy.sparse as sp
 
 from fastlmm_core.engine.layout import Side
 from fastlmm_core.engine.nodes import NodeGroup
-from fastlmm_core.engine.terms import EngineTerm
 from fastlmm_core.kernels.loading_entries import assemble_entries, read_inverse_entries
 from fastlmm_core.kernels.loadings import apply_loadings, assemble_loadings, read_inverse
 
@@ -76,6 +75,11 @@ class BlockLoadings:
             out[own.term, a.start : a.stop, c.start : c.stop] = W[rows, : len(c)].sum(axis=0)
         return out, M
 
+    def matrix(self, loadings: np.ndarray) -> sp.csr_array:
+        """As of `EntryLoadings`."""
+        entries = EntryLoadings(loadings.shape, self.groups, self.natural, self.spherical)
+        return entries.matrix(loadings)
+
     def spread(self, loadings: np.ndarray, B: np.ndarray) -> np.ndarray:
         """F B (q, k) of B (q', k)."""
         out = np.empty((self.natural.size, B.shape[1]))
@@ -95,24 +99,23 @@ class EntryLoadings:
     """F by its entries, each a number of the loadings (K + 2, m, r)."""
 
     def __init__(
-        self, terms: Sequence[EngineTerm], groups: Sequence[NodeGroup], natural: Side, spherical: Side
+        self, shape: tuple[int, ...], groups: Sequence[NodeGroup], natural: Side, spherical: Side
     ):
         self.natural, self.spherical = natural, spherical
-        self.shape = (max(t.m for t in terms), max(t.width for t in terms))
+        K, m, r = shape[0] - 2, *shape[1:]
         rows, columns, places = [], [], []
         for own in groups:
             for a in own.coefficients:
                 for c in own.scalars:
                     rows.append(natural.rows[own.term][:, a])
                     columns.append(spherical.rows[own.term][:, c])
-                    places.append(np.full(own.n_levels, np.ravel_multi_index((a, c), self.shape)))
-                    places[-1] += own.term * self.shape[0] * self.shape[1]
+                    places.append(np.full(own.n_levels, (own.term * m + a) * r + c))
         for t, (one, other) in enumerate(
             ((natural.missing, spherical.missing), (natural.fixed, spherical.fixed))
         ):
             rows.append(one)
             columns.append(other)
-            places.append(np.full(one.size, (len(terms) + t) * self.shape[0] * self.shape[1]))
+            places.append(np.full(one.size, (K + t) * m * r))
         row, column = np.concatenate(rows), np.concatenate(columns)
         order = np.lexsort((column, row))
         counts = np.bincount(row, minlength=natural.size)
@@ -123,7 +126,8 @@ class EntryLoadings:
     def _entries(self, loadings: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return self.indptr, self.indices, loadings.ravel()[self.place]
 
-    def _matrix(self, loadings: np.ndarray) -> sp.csr_array:
+    def matrix(self, loadings: np.ndarray) -> sp.csr_array:
+        """F (q, q'); zeros of the loadings stay entries, for they stand on the pattern of C too."""
         indptr, indices, values = self._entries(loadings)
         return sp.csr_array((values, indices, indptr), shape=(self.natural.size, self.spherical.size))
 
@@ -142,11 +146,11 @@ class EntryLoadings:
 
     def spread(self, loadings: np.ndarray, B: np.ndarray) -> np.ndarray:
         """F B (q, k) of B (q', k)."""
-        return np.asarray(self._matrix(loadings) @ B)
+        return np.asarray(self.matrix(loadings) @ B)
 
     def gather(self, loadings: np.ndarray, B: np.ndarray) -> np.ndarray:
         """F' B (q', k) of B (q, k)."""
-        return np.asarray(self._matrix(loadings).T @ B)
+        return np.asarray(self.matrix(loadings).T @ B)
 
     @property
     def _patterns(self) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:

@@ -84,15 +84,6 @@ class EngineTerm:
         met = sum((np.diff(M.indptr) > 0).astype(np.int64) for M in self.matrices)
         return bool(np.max(met, initial=0) <= 1)
 
-    @property
-    def loads(self) -> np.ndarray:
-        """Which entries of Lambda (m, r) stand in the equations, zero or not, as booleans."""
-        out = np.ones((self.m, self.width), bool)
-        shared = self.structure.shared_columns
-        if self.separate and shared is not None and shared < self.width:
-            out[:, shared:] = np.eye(self.m, dtype=bool)
-        return out
-
     @cached_property
     def column_scale(self) -> np.ndarray:
         """What makes a variance of each coefficient one of the response where it acts (m,).

@@ -73,8 +73,8 @@ def _order_cliques(
 ) -> tuple[np.ndarray, str]:  # fmt: skip
     """Order of the graph in which each clique is one node: its nodes come one after another.
 
-    They make each other's fill whatever comes first of them, and their edges alone would take longer to walk
-    than the factorization takes: 24 cliques of 884 nodes are ordered in 0.2 s, as a graph in 20.
+    They make each other's fill whatever comes first of them, and to walk their edges, 24 times 390,000 for
+    884 lines in 24 environments, takes longer than a factorization.
     """
     n_nodes = node_size.size
     whole = np.full(n_nodes, -1)

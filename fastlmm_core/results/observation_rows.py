@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse as sp
@@ -217,9 +217,8 @@ def _plain_rows(fit: FittedModel, solved: SolvedEquations) -> ObservationRows:
     e = solved.equations
     natural, width = natural_rows(e), e.q + e.p
     places = e.layout.random_rows
-    blocks = [solved.factors[k, : own.shape[1], : own.shape[1]] for k, own in enumerate(places)]
-    loadings = [(own, np.ones(own.shape, bool)) for own in blocks]
-    A = sp.csr_array(natural @ block_loadings(places, places, loadings, e.layout.fixed_rows, (width, width)))
+    loadings = [solved.factors[k, : own.shape[1], : own.shape[1]] for k, own in enumerate(places)]
+    A = sp.csr_array(natural @ block_loadings(places, loadings, e.layout.fixed_rows, width))
     A.sort_indices()
     Z = without_columns(A, e.layout.fixed_rows)
     return ObservationRows(
@@ -245,14 +244,7 @@ def natural_rows(e: MixedModelEquations) -> sp.csr_array:
 def _structured_rows(fit: FittedModel, solution: StructuredSolution) -> ObservationRows:
     """Of a model with any structures."""
     e, point = solution.equations, solution.point
-    places, inside = e.natural.rows[: len(e.terms)], e.spherical.rows[: len(e.terms)]
-    loadings = [(point.loadings[k, : t.m, : t.width], t.loads) for k, t in enumerate(e.terms)]
-    shape = (e.natural.size, e.spherical.size)
-    ones = (
-        np.concatenate([e.natural.fixed, e.natural.missing]),
-        np.concatenate([e.spherical.fixed, e.spherical.missing]),
-    )
-    A = sp.csr_array(e.matrix @ block_loadings(places, inside, loadings, ones, shape))
+    A = sp.csr_array(e.matrix @ e.loading_map.matrix(point.loadings))
     own = solution.theta[e.slices[1]]
     precision, variances = e.row_precision.at(e.residual.coefficients(own)[0]), e.residual.variances(own)
     residual = point.residual * solution.response.scale
@@ -290,23 +282,20 @@ def _random_variances(solution: StructuredSolution, Z: sp.csr_array) -> np.ndarr
 
 
 def block_loadings(
-    places: Sequence[np.ndarray], inside: Sequence[np.ndarray],
-    loadings: Sequence[tuple[np.ndarray, np.ndarray]], ones: Any, shape: tuple[int, int],
-) -> sp.csr_array:  # fmt: skip
-    """F (natural, spherical) of the terms, from Lambda (m, r) and which of its entries the equations have.
+    places: Sequence[np.ndarray], loadings: Sequence[np.ndarray], ones: np.ndarray, width: int
+) -> sp.csr_array:
+    """F (width, width) of the terms from Lambda (m, m); 1 at the places `ones` of what is no random effect.
 
-    Zeros among these stay entries, for they stand on the pattern of C too; 1 at the places `ones` of what is
-    no random effect.
+    Zeros of the loadings stay entries, for they stand on the pattern of C too.
     """
-    rows, columns = (ones, ones) if isinstance(ones, np.ndarray) else ones
-    row, column, value = [rows], [columns], [np.ones(rows.size)]
-    for own, other, (Lambda, loads) in zip(places, inside, loadings, strict=True):
-        for a, c in np.argwhere(loads):
+    row, column, value = [ones], [ones], [np.ones(ones.size)]
+    for own, Lambda in zip(places, loadings, strict=True):
+        for a, c in np.ndindex(Lambda.shape):
             row.append(own[:, a])
-            column.append(other[:, c])
+            column.append(own[:, c])
             value.append(np.full(own.shape[0], Lambda[a, c]))
     entries = (np.concatenate(value), (np.concatenate(row), np.concatenate(column)))
-    return sp.csr_array(entries, shape=shape)
+    return sp.csr_array(entries, shape=(width, width))
 
 
 def without_columns(A: sp.csr_array, columns: np.ndarray) -> sp.csr_array:
