@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastlmm_core.kernels.compile import fill_integers, kernel
-from fastlmm_core.kernels.crossproducts import make_room, sort_pattern
+from fastlmm_core.kernels.crossproducts import bound_runs, make_room, sort_pattern
 
 
 @kernel
@@ -336,10 +336,7 @@ def list_left(below_ptr, below):
     ptr = np.zeros(n + 1, np.int64)
     for t in range(below.size):
         ptr[below[t] + 1] += 1
-    fill = np.empty(n, np.int64)
-    for i in range(n):
-        fill[i] = ptr[i]
-        ptr[i + 1] += ptr[i]
+    fill = bound_runs(ptr)
     columns = np.empty(below.size, np.int64)
     for j in range(n):
         for t in range(below_ptr[j], below_ptr[j + 1]):
