@@ -19,12 +19,8 @@ from fastlmm_core.kernels.compile import kernel
 
 # Columns of a symmetric product whose upper triangle is left out beyond their own block.
 TRIANGLE_BLOCK = 128
-# Columns at a time of the inverse of a dense block of some hundreds, twice as many beyond `NARROW_BLOCKS`;
-# from `LARGEST_BLOCKED` columns on LAPACK is as fast. Measured at 325, 500, 1,000 and 2,000 columns:
-# 1.58 -> 0.76, 4.3 -> 2.5, 18 -> 15.6 and 110 -> 126 ms.
-INVERSE_BLOCK, NARROW_BLOCKS, LARGEST_BLOCKED = 48, 600, 1400
 
-DGEMM, DSYMM, DTRSM, DSYRK, DTRSV, DGEMV, DPOTRF, DPOTRI, DLACPY = range(9)
+DGEMM, DSYMM, DTRSM, DTRMM, DSYRK, DTRSV, DGEMV, DPOTRF, DTRTRI, DLAUUM = range(10)
 ADDRESSES = np.array(
     [
         get_cython_function_address(f"scipy.linalg.cython_{library}", routine)
@@ -32,12 +28,13 @@ ADDRESSES = np.array(
             ("blas", "dgemm"),
             ("blas", "dsymm"),
             ("blas", "dtrsm"),
+            ("blas", "dtrmm"),
             ("blas", "dsyrk"),
             ("blas", "dtrsv"),
             ("blas", "dgemv"),
             ("lapack", "dpotrf"),
-            ("lapack", "dpotri"),
-            ("lapack", "dlacpy"),
+            ("lapack", "dtrtri"),
+            ("lapack", "dlauum"),
         )
     ],
     dtype=np.int64,
@@ -76,7 +73,7 @@ def make_workspace():
 
 
 @kernel
-def solve_triangular_right(blas, work, L, ld_L, transposed, Y, ld_Y, r, m):
+def solve_block_right(blas, work, L, ld_L, transposed, Y, ld_Y, r, m):
     """Y (r, m) <- Y L^-1, or Y L^-T, for the lower triangular L (m, m); addresses of column-major data."""
     flags, numbers, scalars = work
     numbers[0], numbers[1], numbers[2], numbers[3] = r, m, ld_L, ld_Y
@@ -131,7 +128,7 @@ def subtract_outer_product(blas, work, A, ld_A, out, ld_out, n, m, add):
 
 
 @kernel
-def factorize_dense(blas, work, A, ld_A, m):
+def factorize_block(blas, work, A, ld_A, m):
     """Cholesky factor in the lower triangle of A (m, m); 0, or the pivot (from 1) that is not positive."""
     flags, numbers, _ = work
     numbers[0], numbers[1], numbers[2] = m, ld_A, 0
@@ -191,50 +188,28 @@ def subtract_transposed_product(blas, work, Y, ld_Y, W, ld_W, out, ld_out, r, m)
 
 
 @kernel
-def invert_from_cholesky(blas, work, A, ld_A, m):
-    """Lower triangle of (L L')^-1 in place of L (m, m).
-
-    LAPACK inverts L first, at a quarter of the pace of a product where m is some hundreds. Up to
-    `LARGEST_BLOCKED` columns the inverse is therefore read off block by block from the last one on, with the
-    recursion of ``kernels.supernodal_inverse`` between blocks, whose products are wide.
-    """
-    if m <= INVERSE_BLOCK or m > LARGEST_BLOCKED:
-        invert_block(blas, work, A, ld_A, m)
-        return
-    width = INVERSE_BLOCK if m <= NARROW_BLOCKS else 2 * INVERSE_BLOCK
-    held = np.empty(m * width)
-    Y = np.int64(held.ctypes.data)
-    start, place = np.zeros(2, np.int64), np.zeros(1, np.int64)
-    for first in range((m - 1) // width * width, -1, -width):
-        columns = min(width, m - first)
-        r = m - first - columns
-        own = A + 8 * (first * ld_A + first)
-        if r == 0:
-            invert_block(blas, work, own, ld_A, columns)
-            continue
-        below, after = own + 8 * columns, own + 8 * columns * (ld_A + 1)
-        copy_columns(blas, work, below, ld_A, Y, r, r, columns)
-        solve_triangular_right(blas, work, own, ld_A, False, Y, r, r, columns)
-        start[1] = r
-        multiply_symmetric_left(blas, work, after, ld_A, start, place, Y, r, below, ld_A, columns)
-        invert_block(blas, work, own, ld_A, columns)
-        subtract_transposed_product(blas, work, Y, r, below, ld_A, own, ld_A, r, columns)
-    held[0] = 0.0  # keeps the array until here: an address does not, and it would be freed after its last use
+def multiply_triangle(blas, work, L, ld_L, left, B, ld_B, r, m, minus):
+    """B (r, m) <- L B with `left`, else B L, for a lower triangular L; with `minus` less that."""
+    flags, numbers, scalars = work
+    numbers[0], numbers[1], numbers[2], numbers[3] = r, m, ld_L, ld_B
+    f, i, s = np.int64(flags.ctypes.data), np.int64(numbers.ctypes.data), np.int64(scalars.ctypes.data)
+    side, alpha = f + 2 if left else f + 4, s + 8 if minus else s
+    call_fortran(blas[DTRMM], (side, f + 2, f, f, i, i + 4, alpha, L, i + 8, B, i + 12))
 
 
 @kernel
-def invert_block(blas, work, A, ld_A, m):
-    """`invert_from_cholesky` by LAPACK alone."""
+def invert_triangle(blas, work, L, ld_L, m):
+    """L (m, m) <- L^-1, lower triangular."""
     flags, numbers, _ = work
-    numbers[0], numbers[1], numbers[2] = m, ld_A, 0
+    numbers[0], numbers[1], numbers[2] = m, ld_L, 0
     f, i = np.int64(flags.ctypes.data), np.int64(numbers.ctypes.data)
-    call_fortran(blas[DPOTRI], (f + 2, i, A, i + 4, i + 8))
+    call_fortran(blas[DTRTRI], (f + 2, f, i, L, i + 4, i + 8))
 
 
 @kernel
-def copy_columns(blas, work, A, ld_A, out, ld_out, r, m):
-    """out (r, m) <- A (r, m)."""
+def square_triangle(blas, work, L, ld_L, m):
+    """Lower triangle of L'L in place of the lower triangular L (m, m)."""
     flags, numbers, _ = work
-    numbers[0], numbers[1], numbers[2], numbers[3] = r, m, ld_A, ld_out
+    numbers[0], numbers[1], numbers[2] = m, ld_L, 0
     f, i = np.int64(flags.ctypes.data), np.int64(numbers.ctypes.data)
-    call_fortran(blas[DLACPY], (f, i, i + 4, A, i + 8, out, i + 12))
+    call_fortran(blas[DLAUUM], (f + 2, i, L, i + 4, i + 8))

@@ -11,16 +11,15 @@ from __future__ import annotations
 import numpy as np
 
 from fastlmm_core.kernels.blas import (
-    factorize_dense,
     make_workspace,
     multiply,
     multiply_vector,
-    solve_triangular_right,
     solve_triangular_vector,
     subtract_outer_product,
 )
 from fastlmm_core.kernels.compile import kernel
 from fastlmm_core.kernels.supernodes import cut_rows
+from fastlmm_core.kernels.triangular import factorize_columns, solve_triangular_right
 
 # Panels with fewer entries are solved by loops: a call of BLAS costs more.
 LOOP_ENTRIES = 256
@@ -147,12 +146,12 @@ def eliminate_front(blas, work, nodes, s, panel, rest, base, ld_rest, assembled)
     r = nodes.row_ptr[s + 1] - nodes.row_ptr[s]
     size = m + r
     address = np.int64(panel.ctypes.data)
-    if factorize_dense(blas, work, address, size, m) != 0 or not panel[(m - 1) * (size + 1)] > 0.0:
-        return False  # LAPACK passes over NaN, which reaches the last pivot
+    failed = factorize_columns(blas, work, address, size, m, size)
+    if failed != 0 or not panel[(m - 1) * (size + 1)] > 0.0:
+        return False
     if r == 0:
         return True
     below = address + 8 * m
-    solve_triangular_right(blas, work, address, size, True, below, size, r, m)
     target = np.int64(rest.ctypes.data) + 8 * base
     if not nodes.guest[s]:
         subtract_outer_product(blas, work, below, size, target, ld_rest, r, m, assembled)

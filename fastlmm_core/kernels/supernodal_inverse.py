@@ -18,14 +18,13 @@ from __future__ import annotations
 import numpy as np
 
 from fastlmm_core.kernels.blas import (
-    invert_from_cholesky,
     make_workspace,
     multiply_symmetric_left,
-    solve_triangular_right,
     subtract_transposed_product,
 )
 from fastlmm_core.kernels.compile import kernel
 from fastlmm_core.kernels.supernodes import cut_rows
+from fastlmm_core.kernels.triangular import invert_from_cholesky, solve_triangular_right
 
 # Side of the blocks in which a large symmetric matrix is multiplied.
 SYMMETRIC_BLOCK = 512

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastlmm_core.kernels.blas import invert_from_cholesky, make_workspace
+from fastlmm_core.kernels.blas import make_workspace
 from fastlmm_core.kernels.compile import kernel
+from fastlmm_core.kernels.triangular import invert_from_cholesky
 
 # Rows and columns that are turned over together: both of their squares stay in the cache.
 MIRROR_BLOCK = 32
