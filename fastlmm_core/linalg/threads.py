@@ -34,20 +34,29 @@ class BlasThreads:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._users = 0
+        self._users = 0  # threads of this process that are in `single`
+        self._within = threading.local()
         self._counts: dict[str, int] = {}  # by the file of the library
 
     @contextmanager
     def single(self) -> Iterator[None]:
-        """One thread in the body; what was set before comes back with the last body that ends."""
+        """One thread in the body; what was set before comes back with the last body that ends.
+
+        Inside another body of the same thread there is nothing to do: a small fit asks some hundred times.
+        """
+        if getattr(self._within, "single", False):
+            yield
+            return
         with self._lock:
             if self._users == 0:
                 self._counts = _threads_now()
                 self._set(dict.fromkeys(self._counts, 1))
             self._users += 1
+        self._within.single = True
         try:
             yield
         finally:
+            self._within.single = False
             with self._lock:
                 self._users -= 1
                 if self._users == 0:
