@@ -55,7 +55,7 @@ def test_the_newton_step_is_in_the_units_of_the_parameters(seed, d, digits):
     """One parameter in units 10^digits apart: its curvature has twice the digits, the step is the same."""
     g, H = problem(seed, d, definite=True)
     units, k = np.ones(d), seed % d
-    units[k] = np.sqrt(H[k, k]) * 10.0**-digits  # the curvature is 10^(2 digits), far above those of the others
+    units[k] = np.sqrt(H[k, k]) * 10.0**-digits  # its curvature becomes 10^(2 digits)
     weights = measure_scales(H / np.outer(units, units))
     assert np.array_equal(np.flatnonzero(weights > 1.0), [seed % d])
     step, predicted, decrement = propose_step(g / units, H / np.outer(units, units), 1e9)
