@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -27,6 +28,7 @@ from fastlmm_core.engine.zero_deviations import one_alone_varies, turned_starts
 from fastlmm_core.errors import NumericalError
 from fastlmm_core.kernels.thresholds import BOUNDARY, GROWTH, LARGEST_DECREMENT, LARGEST_RISE
 from fastlmm_core.linalg.base import CholeskyFactor
+from fastlmm_core.linalg.threads import blas_threads
 
 TOLERANCE = 1e-11
 TOLERANCE_LARGE = 1e-9
@@ -240,10 +242,11 @@ def _from_start(
         return gradient[free] * folded, curvature[np.ix_(free, free)] * np.outer(folded, folded), full
 
     for _ in range(3):
-        end = search(
-            evaluate_folded, score, theta[free], dof=float(e.n), tolerance=tolerance,
-            max_iterations=MAX_ITERATIONS, progress=progress,
-        )  # fmt: skip
+        with blas_threads.single() if factor.flops <= LARGE_FLOPS else nullcontext():
+            end = search(
+                evaluate_folded, score, theta[free], dof=float(e.n), tolerance=tolerance,
+                max_iterations=MAX_ITERATIONS, progress=progress,
+            )  # fmt: skip
         if end.status == 2:
             return StructuredOptimum(end, place(end.theta), free, None, end.point, -np.inf)
         reached = place(np.where(bounded[free], np.abs(end.theta), end.theta))

@@ -259,6 +259,8 @@ def covariance_score(N: np.ndarray, loadings: np.ndarray, separate: bool = False
     m, r = loadings.shape
     if r < m:
         return None
+    if m == r == 1:
+        return None if loadings[0, 0] == 0.0 else N / loadings[0, 0]
     own = loadings[:, r - m :]
     if r > m or not np.any(own - np.diag(np.diag(own))):
         diagonal = np.diag(own)

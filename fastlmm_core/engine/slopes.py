@@ -7,7 +7,7 @@ g_t = dF_t' W' R^-1 e only in the columns.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -19,21 +19,44 @@ RowSlopes = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
-class PriorSlopes:
-    """The g_t of one term, a column for every parameter t and spherical coefficient c that it moves.
+class PriorPlaces:
+    """Where the g_t of one term have numbers: a column for every parameter t and spherical coefficient c.
 
     Attributes
     ----------
     rows : (L, P) int64
         Spherical scalars.
-    parameters, columns : (P,) int64
-        t in theta, and c, ascending.
-    values : (L, P)
+    parameters : (P,) int64
+        t in theta, those of one c side by side.
+    blocks : tuple of slice
+        The columns of every c.
+    order : (P,) int64 or None
+        From the parameters of Lambda followed by those of the levels; None where that is theirs already.
     """
 
     rows: np.ndarray
     parameters: np.ndarray
-    columns: np.ndarray
+    blocks: tuple[slice, ...]
+    order: np.ndarray | None
+
+    @classmethod
+    def of(cls, rows: np.ndarray, columns: np.ndarray, parameters: np.ndarray) -> PriorPlaces:
+        """For the spherical scalars (L, r) of a term, and c and t of every column (P,)."""
+        order = np.argsort(columns, kind="stable")
+        columns = columns[order]
+        cuts = np.flatnonzero(np.diff(columns, prepend=-1, append=-1)).tolist()
+        sorted_already = np.array_equal(order, np.arange(order.size))
+        return cls(
+            rows[:, columns], parameters[order], tuple(slice(*own) for own in pairwise(cuts)),
+            None if sorted_already else order,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class PriorSlopes:
+    """The g_t of one term: `values` (L, P) at `places`."""
+
+    places: PriorPlaces
     values: np.ndarray
 
 
@@ -49,34 +72,41 @@ class TermSlopes:
         a and t of the rows a that are moved, by a; t in theta.
     row_weights : (r, P)
         dLambda_t of the row.
-    prior : PriorSlopes
-        With values dLambda_t of the columns, (m, P).
+    prior : PriorPlaces
+        With the level parameters of the term behind.
+    column_weights : (m, P')
+        dLambda_t of the columns.
     """
 
     jacobian: np.ndarray
     coefficients: np.ndarray
     parameters: np.ndarray
     row_weights: np.ndarray
-    prior: PriorSlopes
+    prior: PriorPlaces
+    column_weights: np.ndarray
 
     @classmethod
-    def of(cls, jacobian: np.ndarray, rows: np.ndarray, first: int) -> TermSlopes:
-        """For the spherical scalars (L, r) of the term, and its first parameter."""
+    def of(cls, jacobian: np.ndarray, rows: np.ndarray, own: slice, level: slice) -> TermSlopes:
+        """For the spherical scalars (L, r) of the term, and its coefficient and level parameters in theta."""
         coefficient, parameter = np.nonzero(jacobian.any(axis=2).T)
         column, mover = np.nonzero(jacobian.any(axis=1).T)
-        prior = PriorSlopes(rows[:, column], first + mover, column, jacobian[mover, :, column].T)
+        width, of_levels = rows.shape[1], np.arange(level.start, level.stop)
+        columns = np.concatenate([column, np.repeat(np.arange(width), of_levels.size)])
+        prior = PriorPlaces.of(rows, columns, np.concatenate([own.start + mover, np.tile(of_levels, width)]))
         weights = jacobian[parameter, coefficient].T
-        return cls(jacobian, coefficient, first + parameter, weights, prior)
+        return cls(jacobian, coefficient, own.start + parameter, weights, prior, jacobian[mover, :, column].T)
 
 
 def term_slopes(e: StructuredEquations, theta: np.ndarray) -> dict[int, TermSlopes]:
-    """Of the terms with parameters of Lambda; those whose dLambda is constant are kept."""
+    """Of the terms that have parameters; those whose dLambda is constant are kept."""
     known = e.__dict__.setdefault("_term_slopes", {})
-    for k, (term, (own, _)) in enumerate(zip(e.terms, e.slices[0], strict=True)):
-        if term.structure.n_theta:
+    for k, (term, (own, level)) in enumerate(zip(e.terms, e.slices[0], strict=True)):
+        if term.structure.n_theta or term.n_level_theta:
+            if k in known and not term.structure.n_theta:
+                continue
             jacobian = term.structure.loadings_jacobian(theta[own])
             if k not in known or known[k].jacobian is not jacobian:
-                known[k] = TermSlopes.of(jacobian, e.spherical.rows[k], own.start)
+                known[k] = TermSlopes.of(jacobian, e.spherical.rows[k], own, level)
     return dict(known)
 
 
@@ -101,35 +131,21 @@ def prior_slopes(
     """g_t of the terms that have parameters, for s (q',) and q = W' R^-1 e (q,)."""
     out = {}
     for k, own in terms.items():
-        out[k] = replace(own.prior, values=q[e.natural.rows[k]] @ own.prior.values)
-    for k, (term, (_, level)) in enumerate(zip(e.terms, e.slices[0], strict=True)):
+        term, (_, level) = e.terms[k], e.slices[0][k]
+        values = q[e.natural.rows[k]] @ own.column_weights
         if term.n_level_theta:
             assert term.levels is not None
             rows = e.spherical.rows[k]
             moved = e.prior_slopes(k, term.levels.coefficients(theta[level])[1], s)[rows]
-            columns = np.repeat(np.arange(term.width), moved.shape[2])
-            parameters = np.tile(np.arange(level.start, level.stop), term.width)
-            out[k] = _joined(out.get(k), rows, columns, parameters, -moved.reshape(rows.shape[0], -1))
+            values = np.concatenate([values, -moved.reshape(rows.shape[0], -1)], axis=1)
+        out[k] = PriorSlopes(own.prior, values if own.prior.order is None else values[:, own.prior.order])
     return out
-
-
-def _joined(
-    known: PriorSlopes | None, rows: np.ndarray, columns: np.ndarray, parameters: np.ndarray,
-    values: np.ndarray,
-) -> PriorSlopes:  # fmt: skip
-    """The slopes of a term and those of its level parameters, by columns."""
-    if known is not None:
-        columns = np.concatenate([known.columns, columns])
-        parameters = np.concatenate([known.parameters, parameters])
-        values = np.concatenate([known.values, values], axis=1)
-    order = np.argsort(columns, kind="stable")
-    return PriorSlopes(rows[:, columns[order]], parameters[order], columns[order], values[:, order])
 
 
 def subtract_slopes(g: dict[int, PriorSlopes], B: np.ndarray) -> None:
     """B (q', t) -= g, in place."""
     for part in g.values():
-        B[part.rows, part.parameters] -= part.values
+        B[part.places.rows, part.places.parameters] -= part.values
 
 
 def prior_inverse_form(e: StructuredEquations, theta: np.ndarray, g: dict[int, PriorSlopes]) -> np.ndarray:
@@ -138,8 +154,7 @@ def prior_inverse_form(e: StructuredEquations, theta: np.ndarray, g: dict[int, P
     for k, part in g.items():
         levels, values = e.terms[k].levels, part.values
         moved = values if levels is None else levels.multiply_covariance(theta[e.slices[0][k][1]], values)
-        cuts = np.flatnonzero(np.diff(part.columns, prepend=-1, append=-1))
-        for start, stop in pairwise(cuts):
-            t = part.parameters[start:stop]
-            out[np.ix_(t, t)] += values[:, start:stop].T @ moved[:, start:stop]
+        for block in part.places.blocks:
+            t = part.places.parameters[block]
+            out[t[:, None], t] += values[:, block].T @ moved[:, block]
     return out

@@ -95,6 +95,9 @@ class PanelFactor(CholeskyFactor):
 
         Each large front comes by itself with the threads asked for.
         """
+        if effort * self.symbolic.all_operations < INTERRUPTIBLE and blas_threads.granted() == 1:
+            yield order
+            return
         operations = self.symbolic.operations[order]
         large = operations >= THREADED_FRONT if blas_threads.granted() > 1 else np.zeros(order.size, bool)
         part = np.floor(np.cumsum(effort * operations) / INTERRUPTIBLE)

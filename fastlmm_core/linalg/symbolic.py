@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import scipy.sparse as sp
@@ -76,12 +77,17 @@ class SymbolicFactor:
     down: Traversal
     largest: int
 
+    @cached_property
+    def all_operations(self) -> float:
+        """Multiply-adds of a factorization with the zeros of merged panels."""
+        return float(self.operations.sum())
+
     @property
     def stored(self) -> int:
         """Numbers that L takes."""
         return int(self.nodes.panel_ptr[-1])
 
-    @property
+    @cached_property
     def work_sizes(self) -> tuple[int, int]:
         """Numbers of the two work arrays that factorization and inverse share."""
         return (
