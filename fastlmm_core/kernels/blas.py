@@ -18,7 +18,7 @@ from numba.extending import get_cython_function_address, intrinsic
 from fastlmm_core.kernels.compile import kernel
 
 # Columns of a symmetric product whose upper triangle is left out beyond their own block.
-TRIANGLE_BLOCK = 128
+TRIANGLE_BLOCK = 48
 
 DGEMM, DSYMM, DTRSM, DTRMM, DSYRK, DTRSV, DGEMV, DPOTRF, DTRTRI, DLAUUM = range(10)
 ADDRESSES = np.array(
