@@ -1,4 +1,4 @@
-"""The whole inverse of a system of some hundreds, from the panels of its factor."""
+"""Whole inverses: of a system of some hundreds from the panels of its factor, and of dense matrices."""
 
 from __future__ import annotations
 
@@ -56,3 +56,15 @@ def invert_whole(blas, L, nodes, n, place, A, out):
     copy_panels(L, nodes, n, A)
     invert_from_cholesky(blas, make_workspace(), np.int64(A.ctypes.data), n, n)
     place_symmetric(A, n, place, out)
+
+
+@kernel
+def invert_dense(blas, A):
+    """(L L')^-1 in place of the lower triangular L, whose columns are the rows of A (n, n)."""
+    n = A.shape[0]
+    invert_from_cholesky(blas, make_workspace(), np.int64(A.ctypes.data), n, n)
+    for first in range(0, n, MIRROR_BLOCK):
+        for top in range(first, n, MIRROR_BLOCK):
+            for b in range(first, min(first + MIRROR_BLOCK, n)):
+                for a in range(max(top, b), min(top + MIRROR_BLOCK, n)):
+                    A[a, b] = A[b, a]

@@ -1,12 +1,19 @@
-"""Dense definite matrices by LAPACK, where one triangle is computed and both are wanted."""
+"""Inverses of dense definite matrices, of which one triangle is computed and both are wanted."""
 
 from __future__ import annotations
 
 import numpy as np
-from scipy.linalg.lapack import dpotri
+
+from fastlmm_core.kernels.blas import ADDRESSES
+from fastlmm_core.kernels.whole_inverse import invert_dense
 
 
 def inverse_from_factor(factor: np.ndarray, overwrite: bool = False) -> np.ndarray:
-    """A^-1 (k, k) from the lower Cholesky factor of A, in whose place it may be computed."""
-    lower = np.tril(dpotri(factor, lower=1, overwrite_c=overwrite)[0])
-    return np.asarray(lower + np.tril(lower, -1).T)
+    """A^-1 (k, k) from the lower Cholesky factor of A, in whose place it may be computed.
+
+    Nothing above the diagonal of the factor is read.
+    """
+    kept = overwrite and factor.flags.f_contiguous and factor.dtype == float
+    columns = factor.T if kept else np.array(factor.T, dtype=float, order="C")
+    invert_dense(ADDRESSES, columns)
+    return columns
