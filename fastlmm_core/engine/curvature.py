@@ -7,9 +7,9 @@ import numpy as np
 from fastlmm_core.engine.equations import StructuredEquations
 from fastlmm_core.engine.objective import Score
 
-# Decrement of the average information below which the observed one may take its place, and its least
-# eigenvalue, scaled to unit diagonal, for which it does.
-NEAR = 30.0
+# Decrement of the average information below which the observed one may take its place, at least and for
+# every row, and its least eigenvalue, scaled to unit diagonal, for which it does.
+NEAR, NEAR_BY_ROW = 30.0, 0.01
 DEFINITE = 0.02
 
 
@@ -24,7 +24,7 @@ def search_model(e: StructuredEquations, theta: np.ndarray, score: Score) -> tup
         return gradient, average
     values, vectors = np.linalg.eigh(average)
     decrement = float(np.sum((vectors.T @ gradient) ** 2 / np.maximum(np.abs(values), 1e-300)))
-    if decrement > NEAR:
+    if decrement > max(NEAR, NEAR_BY_ROW * e.n):
         return gradient, average
     observed = without_rotations(e, theta, score.gradient, score.observed)[1]
     scale = np.sqrt(np.maximum(np.abs(np.diag(observed)), 1e-300))
