@@ -102,7 +102,9 @@ class Covariance(Relationship):
         kept = np.abs(values) > NEGLIGIBLE * np.outer(scale, scale)
         # rows of a symmetric matrix are its columns: no sorting, which takes longer than the inverse
         indptr = np.concatenate([[0], np.cumsum(np.count_nonzero(kept, axis=1))])
-        return sp.csc_array((values[kept], np.nonzero(kept)[1], indptr), shape=values.shape)
+        return sp.csc_array(
+            (values[kept], np.ascontiguousarray(np.nonzero(kept)[1]), indptr), shape=values.shape
+        )
 
     def precision(self) -> sp.csc_array:
         return self._precision
