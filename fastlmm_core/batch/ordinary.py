@@ -27,10 +27,11 @@ from fastlmm_core.results.blups import prediction_error_sums
 from fastlmm_core.results.component_columns import plain_columns, structured_columns
 from fastlmm_core.results.diagnostics import suspicious_residuals
 from fastlmm_core.results.fit import LMMFit
+from fastlmm_core.results.fixed_means import fixed_means
 from fastlmm_core.results.heritability import interaction_variance, standard_heritability
 from fastlmm_core.results.plot_rows import plot_rows
 from fastlmm_core.results.trend import has_trend
-from fastlmm_core.results.trial_summary import fixed_means, trial_summary
+from fastlmm_core.results.trial_summary import trial_summary
 
 # Warnings become columns; the filter of the process is changed by one thread at a time.
 _FILTER = threading.Lock()

@@ -28,9 +28,10 @@ def selection_index(
     Returns
     -------
     DataFrame
-        Keys, genotype, estimate, se, rank within the trial; genotypes with a value of every trait. The errors
-        of different traits are taken as independent, for they come from fits of their own: one fit of all
-        traits, ``genotype_values(..., by="trait").index(weights)``, has their covariances.
+        Keys, genotype, estimate, se, rank within the trial; genotypes with a value of every trait. Checks
+        that are fixed effects (column `check`) have no rank. The errors of different traits are taken as
+        independent, for they come from fits of their own: one fit of all traits,
+        ``genotype_values(..., by="trait").index(weights)``, has their covariances.
 
     Raises
     ------
@@ -49,8 +50,14 @@ def selection_index(
     table = parts.groupby([*keys, genotype], sort=False, observed=True).sum().reset_index()
     table = table[table.pop("traits") == len(weights)].reset_index(drop=True)
     table["se"] = np.sqrt(table["se"])
-    groups = table.groupby(keys, sort=False, observed=True) if keys else table
-    table["rank"] = groups["estimate"].rank(ascending=False, method="min").astype(int)
+    if "check" in values.columns:
+        fixed = values[values["check"].eq(True)][[*keys, genotype]].drop_duplicates()
+        table = table.merge(fixed.assign(check=True), on=[*keys, genotype], how="left")
+        table["check"] = table["check"].eq(True)
+    chosen = table if "check" not in table.columns else table[~table["check"]]
+    groups = chosen.groupby(keys, sort=False, observed=True) if keys else chosen
+    rank = groups["estimate"].rank(ascending=False, method="min")
+    table["rank"] = rank.astype(int) if len(rank) == len(table) else rank
     return table
 
 

@@ -145,6 +145,10 @@ def _add_fit(commands: argparse._SubParsersAction) -> None:
         help="mean + BLUP of these levels with ranks: gen",
     )  # fmt: skip
     fit.add_argument(
+        "--within", action="append", default=[], metavar="FACTOR",
+        help="--values within its levels, environments or traits: env",
+    )  # fmt: skip
+    fit.add_argument(
         "--select", type=int, metavar="K", help="the K best of --values, and the gain from selecting them"
     )
     fit.add_argument(

@@ -134,11 +134,12 @@ def _decision(
     fit: LMMFit, term: str, arguments: argparse.Namespace
 ) -> tuple[list[object], dict[str, pd.DataFrame]]:
     """Values of the genotypes of a term, beside the check and with the best of them; tables for files."""
-    values = fit.genotype_values(term, level=arguments.level)
+    values = fit.genotype_values(term, arguments.within or None, level=arguments.level)
     own: dict[str, Any] = {}
     if arguments.check is not None:
         own[f"against_{slug(term)}_{slug(arguments.check)}"] = values.against(arguments.check)
-        values = values.without(arguments.check)
+        if arguments.check not in values.checks:  # which are no candidates anyway
+            values = values.without(arguments.check)
     own[f"genotype_values_{slug(term)}"] = values
     if arguments.select is not None:
         own[f"best_{slug(term)}"] = values.best(arguments.select)
@@ -175,8 +176,8 @@ def _check_arguments(arguments: argparse.Namespace) -> None:
             raise OptionError(f"--{option} belongs to --contrasts METHOD")
     if arguments.gxe is not None and len(listed_names([arguments.gxe])) != 2:
         raise OptionError(f"--gxe {arguments.gxe} names two factors: --gxe gen,env")
-    for option in ("check", "select"):
-        if getattr(arguments, option) is not None and not arguments.values:
+    for option in ("check", "select", "within"):
+        if getattr(arguments, option) not in (None, []) and not arguments.values:
             raise OptionError(f"--{option} belongs to --values GROUP")
     if arguments.select is not None and arguments.select < 1:
         raise OptionError(f"--select {arguments.select}: how many are selected is a whole number from 1 on")

@@ -88,6 +88,6 @@ def print_second_stage(
     print(f"\nSecond stage:\n{fit.summary()}")
     for term in arguments.stage_values:
         values = fit.genotype_values(term, level=arguments.level)
-        print(f"\n{values.best(min(BEST, len(values.to_frame())))}")
+        print(f"\n{values.best(min(BEST, *map(len, values.candidates)))}")
         tables[f"genotype_values_{slug(term)}"] = values.to_frame()
     write_tables(tables, Path(arguments.out) / FOLDER, "csv")

@@ -153,7 +153,9 @@ class RandomTerm(Displayed):
                 codes = axis.codes(table, axis.nodes or columns, self.states)
                 known &= codes >= 0
                 cell = cell * axis.levels.size + codes
-            codes = np.where(known, cell, -1)
+            if self.relation is not None:  # checks that are in no relationship
+                known |= (values == 0.0).all(axis=1)
+            codes = np.where(known, np.maximum(cell, 0), -1)
             layers.append(
                 (np.where(outside, 0, codes).astype(np.int32), np.where(outside[:, None], 0.0, values))
             )
@@ -208,11 +210,22 @@ def build_random_terms(part: RandomPart, data: TermData) -> list[RandomTerm]:
     at_nodes = [node for kind, node in columns if kind.kind == "at" and node is not None]
     grouping = [(kind, node) for kind, node in columns if kind.kind != "at"]
     if not at_nodes:
-        return [_build(part, data, coding, dense, grouping, None, None, ())]
+        return [_build(part, data, coding, dense, grouping, _rows_with_effects(part, dense), None, ())]
     at_factors, levels = split_at_levels(at_nodes, data.groups, data.rows)
     return [
         _build(part, data, coding, dense, grouping, inside, label, at_factors) for label, inside in levels
     ]
+
+
+def _rows_with_effects(part: RandomPart, dense: np.ndarray) -> np.ndarray | None:
+    """Rows that a term over a relationship says something about, None for all.
+
+    Checks beside new lines, 0 in ``(0 + new | vm(gen, G))``, need not be in the relationship.
+    """
+    if part.incidence or not any(kind.relationship is not None for kind in part.kinds):
+        return None
+    there = (dense != 0.0).any(axis=1)
+    return None if there.all() or not there.any() else np.flatnonzero(there)
 
 
 def _build(

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
@@ -26,12 +25,12 @@ from fastlmm_core.inference.grid_options import (
     nuisance_grid,
     submodel_rows,
 )
+from fastlmm_core.inference.mean_rows import rows_of_means
 from fastlmm_core.inference.mean_specs import MeanSpecs, columns_of_specs, parse_specs, plain_name
 from fastlmm_core.inference.mean_tables import EmmeansTable
 from fastlmm_core.inference.reference_grid import (
     ReferenceGrid,
     averaged_over,
-    averaging_matrix,
     check_names,
     grid_at,
     grid_codes,
@@ -39,7 +38,6 @@ from fastlmm_core.inference.reference_grid import (
     reference_grid,
 )
 from fastlmm_core.inference.response_scale import ResponseScale, response_scale
-from fastlmm_core.inference.table_labels import group_codes
 
 Floats = NDArray[np.floating]
 
@@ -307,45 +305,10 @@ def table_of_means(
 ) -> EmmeansTable:
     """Average the grid's rows and wrap their linear functions."""
     check_level(level)
-    specs = with_groups(specs, grid)
-    W = averaging_matrix(grid, specs.variables, weights)
-    labels = mean_labels(grid, specs)
-    if grid.nesting is not None:
-        existing = existing_means(grid, specs.variables)
-        W, labels = W[existing], labels.iloc[existing].reset_index(drop=True)
-    K = sp.csr_array(W @ grid.X)
-    undefined = np.diff(W.indptr) == 0
-    group = group_codes(labels, specs.by)
-    shift = np.zeros(K.shape[0]) if grid.offset is None else W @ grid.offset
-    remarks = mean_remarks(fit.design, grid, specs, weights, trend)
-    functions = fit.linear_functions(K, ddf=ddf, information=information)
-    return EmmeansTable(
-        labels=labels, functions=functions, K=K, weights=None, shift=shift,
-        undefined=undefined, by=specs.by, kind="prediction", n_means=int(np.max(np.bincount(group))),
-        adjust_asked="none", level=level, title=title, remarks=remarks,
-        scale=None if trend else response_scale(fit.design.formula.response), group=group,
-    )  # fmt: skip
-
-
-def with_groups(specs: MeanSpecs, grid: ReferenceGrid) -> MeanSpecs:
-    """The specs with the groups of nested factors: a level is named together with where it belongs."""
-    if grid.nesting is None:
-        return specs
-    by = grid.nesting.with_groups(specs.by)
-    main = grid.nesting.with_groups([name for name in specs.variables if name not in specs.by])
-    return MeanSpecs((*(name for name in main if name not in by), *by), by)
-
-
-def existing_means(grid: ReferenceGrid, variables: Sequence[str]) -> np.ndarray:
-    """Rows of the averaging matrix for combinations of `variables` that exist under the nesting."""
-    return np.flatnonzero(np.diff(averaging_matrix(grid, variables, "equal").indptr))
-
-
-def mean_labels(grid: ReferenceGrid, specs: MeanSpecs) -> pd.DataFrame:
-    """Label columns of the means; factors as text, covariates as numbers."""
-    if not specs.variables:
-        return pd.DataFrame({"1": ["overall"]})
-    return grid.labels(specs.variables)
+    found = rows_of_means(grid, specs, weights)
+    remarks = mean_remarks(fit.design, grid, found.specs, weights, trend)
+    functions = fit.linear_functions(found.K, ddf=ddf, information=information)
+    return found.table(functions, level, title, remarks, None if trend else fit.design.formula.response)
 
 
 def mean_remarks(

@@ -12,6 +12,8 @@ from scipy.special import bdtr, ndtr
 DRAWN_TOGETHER = 4_000_000
 # Abscissae of the integral over the normal distribution; its integrand has no edges on this scale.
 STEP, FARTHEST = 0.01, 9.0
+# Of the size of the values: a deviation so small decides nothing but the order of values that are the same.
+TIE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,10 @@ class RankDraws:
 def draw_ranks(mean: np.ndarray, covariance: np.ndarray, draws: int, seed: int) -> RankDraws:
     """Ranks in draws from N(mean (L,), covariance (L, L)); the covariance may be singular."""
     values, vectors = np.linalg.eigh(covariance)
+    # equal values come in any order, and not in that of their rounding errors
+    least = TIE * max(np.sqrt(max(values[-1], 0.0)), float(np.max(np.abs(mean))))
     # the symmetric root is one whatever the eigenvectors are: a seed gives the same ranks on every machine
-    root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
+    root = (vectors * np.sqrt(np.maximum(values, least * least))) @ vectors.T
     random, L = np.random.default_rng(seed), mean.size
     ranks = np.empty((draws, L), dtype=np.int32)
     step = max(1, DRAWN_TOGETHER // L)

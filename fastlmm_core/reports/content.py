@@ -13,8 +13,9 @@ from ..batch.result import BatchResult
 from ..errors import FastLMMError, OptionError
 from ..results.diagnostics import suspicious_residuals
 from ..results.fit import LMMFit
+from ..results.fixed_means import fixed_means
 from ..results.plot_rows import plot_rows
-from ..results.trial_summary import fixed_means, trial_summary
+from ..results.trial_summary import trial_summary
 
 # Tables of a batch that a page shows, beside its row of `trial_table`.
 SHOWN = ("plots", "genotype_values", "blues", "heritabilities", "heritability", "variance_components",

@@ -213,24 +213,34 @@ def residual_figure(ax: Axes, x: np.ndarray, r: np.ndarray, said: list[str], xla
     return drawing(490, 262, body, f"studentized residuals against {xlabel}", 'class="figure"')
 
 
+def is_check(values: pd.DataFrame) -> np.ndarray:
+    """(L,) bool: genotypes that are fixed effects in the model of their values."""
+    if "check" not in values.columns:
+        return np.zeros(len(values), bool)
+    return values["check"].eq(True).fillna(False).to_numpy(bool)
+
+
 def caterpillar(values: pd.DataFrame, genotype: str, unit: str) -> str:
-    """Values of the genotypes in order with their intervals; the mouse tells their names."""
+    """Values of the genotypes in order with their intervals, checks in red; the mouse tells their names."""
     own = values.sort_values("estimate", ascending=False, kind="stable")
     n = len(own)
     y, low, high = (own[name].to_numpy(float) for name in ("estimate", "lower", "upper"))
     ax = Axes((0.2, n + 0.8), padded(np.concatenate([low, high])), width=880.0, height=200.0)
     x = np.arange(1, n + 1)
-    body = ax.frame(f"rank of {genotype}", unit)
+    checks = is_check(own)
+    body = ax.frame(f"place of {genotype}" if checks.any() else f"rank of {genotype}", unit)
     at, bottom = ax.at(x, low)
     top, place = ax.at(x, high)[1], ax.at(x, y)[1]
     sticks = "".join(f"M{a:.1f} {b:.1f}V{c:.1f}" for a, b, c in zip(at, bottom, top, strict=True))
     body += f'<path class="sticks" d="{sticks}"/>' + dots(at, place)
-    names = own[genotype].astype(str).tolist()
+    texts = own[genotype].astype(str)
+    names = [f"check {name}" if c else name for name, c in zip(texts, checks, strict=True)]
     said = [
         f"{name}: {value:.4g} ({a:.4g} to {b:.4g})"
         for name, value, a, b in zip(names, y, low, high, strict=True)
     ]
-    body += named_dots(at, place, said, "sense")
+    for mine, kind in ((~checks, "sense"), (checks, "odd")):
+        body += named_dots(at[mine], place[mine], [said[i] for i in np.flatnonzero(mine)], kind)
     return drawing(940, 246, body, f"values of {genotype} with intervals", 'class="wide"')
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ..design.structured_parts import names_spline
+from ..display.rendering import format_frame
 from ..results.trial_summary import SUSPICIOUS
 from . import figures
 from .content import UnitContent
@@ -67,12 +68,15 @@ def summary_boxes(row: dict[str, Any]) -> str:
     """What a breeder looks at first."""
     found = [
         ("plots", number(row.get("n"))), ("without a value", number(row.get("missing"))),
-        ("genotypes", number(row.get("genotypes"))), ("replication", replication(row)),
+        ("genotypes", number(row.get("genotypes"))), ("checks", number(row.get("checks"))),
+        ("replication", replication(row)),
         ("grand mean", number(row.get("grand_mean"), 4)), ("CV %", number(row.get("cv"))),
         (h2_name(row), with_error(row.get("h2"), row.get("h2_se"))),
         ("F of genotypes", number(row.get("F_genotypes"))),
         ("p of genotypes", p_value(row.get("p_genotypes"))),
         ("mean SED", number(row.get("sed_mean"))), ("mean LSD", number(row.get("lsd_mean"))),
+        ("SED of line and check", number(row.get("sed_check"))),
+        ("LSD of line and check", number(row.get("lsd_check"))),
         ("outlying plots", number(row.get("outliers"))), ("plots twice", number(row.get("duplicates"))),
         ("genotypes in other trials", number(row.get("shared"))),
     ]  # fmt: skip
@@ -155,12 +159,18 @@ def genotype_section(own: UnitContent, n: int) -> str:
         beside = blues.set_index(blues[genotype].astype(str))[["estimate", "se"]]
         beside.columns = pd.Index(["blue", "blue_se"])
         values = values.join(beside.reindex(values[genotype].astype(str)).reset_index(drop=True))
+    values = values.sort_values("estimate", ascending=False, kind="stable").reset_index(drop=True)
     shown = values[[genotype, *(name for name in VALUES if name in values.columns)]]
-    shown = shown.sort_values("estimate", ascending=False, kind="stable").reset_index(drop=True)
     figure = figures.caterpillar(values, genotype, f"{own.trait}: mean + BLUP")
     words = "" if "blue" not in values else "; BLUE, the mean of the genotype as a fixed effect"
+    checks, cells = figures.is_check(values), {}
+    if checks.any():
+        words += "; checks, in red, have their fixed mean and no rank"
+        ranks = zip(format_frame(shown[["rank"]], {}, 3)["rank"], checks, strict=True)
+        cells["rank"] = ['<span class="pill no">check</span>' if c else escape(r) for r, c in ranks]
     note = f'<p class="soft">Mean + BLUP of every genotype with its interval and rank{words}.</p>'
-    return card("Genotypes", f'<div class="scroll">{figure}</div>{note}{long_table(shown, f"genotypes-{n}")}')
+    rows = long_table(shown, f"genotypes-{n}", cells)
+    return card("Genotypes", f'<div class="scroll">{figure}</div>{note}{rows}')
 
 
 def component_section(own: UnitContent) -> str:
@@ -227,11 +237,15 @@ def effect_sections(own: UnitContent, n: int) -> str:
     return "".join(parts)
 
 
-def long_table(frame: pd.DataFrame, identity: str) -> str:
-    """A table that sorts, filters where it is long, and scrolls in itself."""
+def long_table(
+    frame: pd.DataFrame, identity: str, cells: Mapping[str, Sequence[str]] | None = None
+) -> str:  # fmt: skip
+    """A table that sorts, filters where it is long, and scrolls in itself; `cells` as of ``html.table``."""
+    own = {name: texts[:MOST_ROWS] for name, texts in (cells or {}).items()}
     shown = table(
-        frame.head(MOST_ROWS), sortable=True, identity=identity, names=HEADINGS, kinds={"p_best": "p"}
-    )
+        frame.head(MOST_ROWS), sortable=True, identity=identity, names=HEADINGS, kinds={"p_best": "p"},
+        cells=own,
+    )  # fmt: skip
     box = ""
     if len(frame) > 20:
         words = 'placeholder="Filter rows" aria-label="Filter rows"'

@@ -22,7 +22,8 @@ def values_block(
     for option, asked in BELONGS_TO.items():
         if block.get(option) is not None and block.get(asked) is None:
             raise OptionError(f"{where}.{option} belongs to {asked}, which is not given")
-    options = {key: block[key] for key in ("by", "level", "largest") if block.get(key) is not None}
+    keys = ("by", "average", "level", "largest")
+    options = {key: block[key] for key in keys if block.get(key) is not None}
     values = fit.genotype_values(block["term"], **options)
     if block.get("index") is not None:
         values = values.index(block["index"], "unit" if block.get("per") is None else block["per"])

@@ -94,6 +94,7 @@ VALUES = record(
     {
         "term": _said(NAME, "grouping factor of the genotypes"),
         "by": _said(either(NAME, list_of(NAME)), "values within the levels of these"),
+        "average": _said(either(NAME, list_of(NAME)), "values over these, of which each genotype has one"),
         "level": _said(LEVEL, "of the intervals", default=0.95),
         "largest": _said(FLAG, "large values are good", default=True),
         "without": _said(list_of(SCALAR), "genotypes that are no candidates, such as checks"),

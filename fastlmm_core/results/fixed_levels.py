@@ -5,9 +5,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
+import scipy.sparse as sp
 
 from fastlmm_core.design.building import build_design
 from fastlmm_core.design.expressions import Name, deparse
@@ -15,13 +18,18 @@ from fastlmm_core.design.formula import parse_expression
 from fastlmm_core.design.formula_parts import ParsedFormula, RandomPart, TermList
 from fastlmm_core.design.table import Table
 from fastlmm_core.errors import FastLMMWarning, InferenceError
+from fastlmm_core.inference.mean_rows import MeanRows
+from fastlmm_core.inference.mean_specs import MeanSpecs
+from fastlmm_core.reading import level_label
+from fastlmm_core.results.genotype_attributes import GenotypeAttributes, fixed_rows, genotype_attributes
 
 if TYPE_CHECKING:
     from fastlmm_core.inference.mean_tables import EmmeansTable
     from fastlmm_core.results.fixed_part import FixedPart
 
 NOT_PLAIN = "BLUEs need one coefficient for every level of one column, as in (1|gen) or (0 + new|gen)"
-NO_MEANS = "a mean of every level needs (1|gen); of (0 + new|gen) there are differences only"
+NOT_ESTIMABLE = "the BLUEs are not estimable beside the other fixed effects"
+NO_DATA = "some levels have no data, and so no BLUE"
 
 
 def fixed_levels(fit: FixedPart, k: int) -> FixedLevels:
@@ -35,10 +43,7 @@ def fixed_levels(fit: FixedPart, k: int) -> FixedLevels:
     known: dict[int, FixedLevels] = fit.__dict__.setdefault("_fixed_levels", {})
     if k not in known:
         second = fit_fixed_levels(fit, k)  # which checks the term first
-        term = fit.design.random[k]
-        known[k] = FixedLevels(
-            second, term.group_variables[0], () if term.columns == ("(Intercept)",) else term.columns
-        )
+        known[k] = FixedLevels(second, fit, k)
     return known[k]
 
 
@@ -48,30 +53,75 @@ class FixedLevels:
     Parameters
     ----------
     fit : FixedPart
+        The second.
+    first, k : FixedPart and int
+        The first, and its random term.
+
+    Attributes
+    ----------
     name : str
         Column of the levels.
     coefficient : tuple of str
         The variable that the effects are coefficients of, ``("new",)``; empty for the levels themselves.
     """
 
-    def __init__(self, fit: FixedPart, name: str, coefficient: tuple[str, ...] = ()):
-        self.fit, self.name, self.coefficient = fit, name, coefficient
+    def __init__(self, fit: FixedPart, first: FixedPart, k: int):
+        term = first.design.random[k]
+        self.fit, self.first, self.k, self.name = fit, first, k, term.group_variables[0]
+        plain = term.columns == ("(Intercept)",)
+        self.coefficient: tuple[str, ...] = () if plain else term.columns
         self._means: dict[str, EmmeansTable] = {}
 
     def means(self, ddf: str | None = None) -> EmmeansTable:
         """Means of the levels; ``ddf`` as of ``LMMFit.emmeans``.
 
-        Raises
-        ------
-        InferenceError
-            Of a term with a coefficient.
+        Of ``group + (0 + new | gen)`` the new lines and the checks have a mean: that of their own group and,
+        of a line, its effect.
         """
-        if self.coefficient:
-            raise InferenceError(NO_MEANS)
         ddf = self.fit.default_ddf if ddf is None else ddf
         if ddf not in self._means:
-            self._means[ddf] = self.fit.emmeans([self.name], ddf=ddf)
+            own = self._of_all_genotypes if self.coefficient else self._of_levels
+            self._means[ddf] = own(ddf)
         return self._means[ddf]
+
+    @cached_property
+    def attributes(self) -> GenotypeAttributes:
+        """Properties of the levels."""
+        coding = self.first.design.random[self.k].coding
+        read = {name for atom in coding.atoms.values() for name in atom.columns_read}
+        return genotype_attributes(self.first, self.k, read)
+
+    @property
+    def means_differ_by_effects(self) -> bool:
+        """Whether a difference of two means is that of the effects, and of nothing else in the fixed part."""
+        return not self.coefficient or self.attributes.alike
+
+    def _of_levels(self, ddf: str) -> EmmeansTable:
+        return self.fit.emmeans([self.name], ddf=ddf)
+
+    def _of_all_genotypes(self, ddf: str) -> EmmeansTable:
+        """Means with the properties that each genotype has, the checks too."""
+        term, frame = self.first.design.random[self.k], self.first.design.frame
+        own = self.attributes
+        effects = pd.Series(term.values[:, 0]).groupby(frame[self.name].map(level_label).astype(str).array)
+        if (effects.nunique() > 1).any():
+            raise InferenceError(f"'{self.coefficient[0]}' differs between the plots of a {self.name}")
+        names = own.frame.index.to_numpy()
+        columns = list(own.frame.columns)
+        base, shift = fixed_rows(self.first, own.frame.reset_index(drop=True), columns)
+        effect = effects.first().reindex(names).to_numpy()
+        lines = np.flatnonzero(effect)
+        places = {name: j for j, name in enumerate(self.fit.coef_names)}
+        K = np.zeros((names.size, len(places)))
+        K[:, [places[name] for name in self.first.coef_names]] = base.toarray()
+        K[lines] += effect[lines, None] * self._effect_rows(names[lines].tolist())
+        rows = MeanRows(
+            pd.DataFrame({self.name: names}), sp.csr_array(K), shift, np.zeros(names.size, bool),
+            MeanSpecs((self.name,), ()),
+        )  # fmt: skip
+        functions = self.fit.linear_functions(rows.K, ddf=ddf)
+        response = self.first.design.formula.response
+        return rows.table(functions, 0.95, f"Means of {self.name} as fixed effects", (), response)
 
     def differences(self, labels: Sequence[Any], adjusted: bool) -> np.ndarray:
         """Covariance (S, S) of the effects of S levels less that of the first one.
@@ -90,27 +140,42 @@ class FixedLevels:
         InferenceError
             For a level without data, and where a difference is not estimable.
         """
+        rows = self._effect_rows(labels)
+        ddf = "kenward-roger" if adjusted else "asymptotic"
+        functions = self.fit.linear_functions(rows[1:] - rows[0], ddf=ddf)
+        if not functions.estimable.all():
+            raise InferenceError(NOT_ESTIMABLE)
+        out = np.zeros((len(rows), len(rows)))
+        out[1:, 1:] = functions.cov if adjusted else functions.cov_unadjusted
+        return out
+
+    def _effect_rows(self, labels: Sequence[Any]) -> np.ndarray:
+        """Rows (S, p_full) of the effects of S levels alone, at a coefficient of 1.
+
+        Raises
+        ------
+        InferenceError
+            For a level without data.
+        """
         coding, values = self.fit.design.coding, self.fit.design._values
-        own = next(
-            text for text, atom in coding.atoms.items()
-            if atom.is_factor and atom.columns_read == (self.name,)
-            and any(set(term.atoms) == {text, *self.coefficient} for term in coding.terms)
+        own, start, width = next(
+            (text, start, width)
+            for term, start, width in zip(coding.terms, coding.starts, coding.widths, strict=False)
+            for text in term.atoms
+            if coding.atoms[text].is_factor and coding.atoms[text].columns_read == (self.name,)
+            and set(term.atoms) == {text, *self.coefficient}
         )  # fmt: skip
         places = {str(level): i for i, level in enumerate(coding.atoms[own].levels or ())}
         at = np.array([places.get(str(label), -1) for label in labels])
         if (at < 0).any():
-            raise InferenceError("some levels have no data, and so no BLUE")
+            raise InferenceError(NO_DATA)
         there = {text: np.repeat(value[:1], at.size, axis=0) for text, value in values.items()}
         there |= {own: at.astype(values[own].dtype)}
         there |= {text: np.ones((at.size, 1)) for text in self.coefficient}
-        rows = coding.matrix(there, at.size).toarray()
-        ddf = "kenward-roger" if adjusted else "asymptotic"
-        functions = self.fit.linear_functions(rows[1:] - rows[0], ddf=ddf)
-        if not functions.estimable.all():
-            raise InferenceError("the BLUEs are not estimable beside the other fixed effects")
-        out = np.zeros((at.size, at.size))
-        out[1:, 1:] = functions.cov if adjusted else functions.cov_unadjusted
-        return out
+        whole = coding.matrix(there, at.size).toarray()
+        rows = np.zeros_like(whole)
+        rows[:, start : start + width] = whole[:, start : start + width]
+        return rows
 
     def any_means(self) -> EmmeansTable:
         """Means with whatever errors they have been made with, which all know the model's covariance."""

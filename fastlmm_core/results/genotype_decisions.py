@@ -15,6 +15,9 @@ from fastlmm_core.errors import OptionError, nearest_names
 from fastlmm_core.inference.heritability import half_difference
 from fastlmm_core.results.genotype_grid import GenotypeRows
 
+# Of the size of values and of variances, what is left of differences that are zero.
+ROUNDING = 1e-13
+
 
 @dataclass(frozen=True)
 class JointValues:
@@ -42,7 +45,10 @@ def rows_kept(rows: GenotypeRows, kept: np.ndarray) -> GenotypeRows:
     functions = replace(rows.functions, unknowns=sp.csc_array(rows.functions.unknowns[:, kept]))
     weights = {k: [sp.csr_array(part)[kept] for part in parts] for k, parts in rows.weights.items()}
     labels = rows.labels.iloc[kept].reset_index(drop=True)
-    return GenotypeRows(labels, functions, rows.shift[kept], rows.new[kept], weights)
+    return replace(
+        rows, labels=labels, functions=functions, shift=rows.shift[kept], new=rows.new[kept],
+        weights=weights, checks=rows.checks[kept],
+    )  # fmt: skip
 
 
 def rows_summed(rows: GenotypeRows, factor: np.ndarray) -> GenotypeRows:
@@ -51,11 +57,12 @@ def rows_summed(rows: GenotypeRows, factor: np.ndarray) -> GenotypeRows:
     genotypes, first = pd.factorize(rows.labels[name])
     shape = (len(first), len(rows.labels))
     A = sp.csr_array((factor, (genotypes, np.arange(len(rows.labels)))), shape=shape)
-    return GenotypeRows(
-        pd.DataFrame({name: first}),
-        replace(rows.functions, unknowns=sp.csc_array(rows.functions.unknowns @ A.T)),
-        A @ rows.shift, A.power(2) @ rows.new,
-        {k: [sp.csr_array(A @ part) for part in parts] for k, parts in rows.weights.items()},
+    return replace(
+        rows, labels=pd.DataFrame({name: first}),
+        functions=replace(rows.functions, unknowns=sp.csc_array(rows.functions.unknowns @ A.T)),
+        shift=A @ rows.shift, new=A.power(2) @ rows.new,
+        weights={k: [sp.csr_array(A @ part) for part in parts] for k, parts in rows.weights.items()},
+        checks=np.bincount(genotypes, ~rows.checks) == 0,
     )  # fmt: skip
 
 
@@ -106,8 +113,11 @@ def holding_best(frame: pd.DataFrame, level: float) -> pd.DataFrame:
 def selection_gain(own: JointValues, chosen: np.ndarray) -> tuple[float, float]:
     """Mean of the `chosen` (L,) bool less the mean of all, and its standard error."""
     contrast = chosen / chosen.sum() - 1.0 / chosen.size
-    error = np.sqrt(max(contrast @ own.covariance @ contrast, 0.0))
-    return float(contrast @ own.estimate), float(error)
+    gain, variance = contrast @ own.estimate, contrast @ own.covariance @ contrast
+    if abs(gain) < ROUNDING * np.max(np.abs(own.estimate)):  # values that are all the same
+        gain = 0.0
+    known = variance > ROUNDING * np.max(np.diag(own.covariance))
+    return float(gain), float(np.sqrt(variance)) if known else 0.0
 
 
 def gains_by_part(

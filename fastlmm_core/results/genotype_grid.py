@@ -14,6 +14,7 @@ from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import OptionError, nearest_names
 from fastlmm_core.reading import level_label
 from fastlmm_core.results.effect_functions import EffectFunctions, effect_functions
+from fastlmm_core.results.genotype_attributes import fixed_rows, genotype_attributes
 from fastlmm_core.results.heritability_levels import level_relation
 
 if TYPE_CHECKING:
@@ -37,6 +38,10 @@ class GenotypeRows:
         Variance of effects whose level did not occur: an interaction with an environment not tried.
     weights : dict of int to list of (r, L) csr_array
         By random term and coefficient, for the variance before the trial.
+    checks : (r,) bool
+        Genotypes without an effect in the random term, which are no candidates: checks that are fixed.
+    notes : tuple of str
+        What the values hold, in words.
     """
 
     labels: pd.DataFrame
@@ -44,6 +49,8 @@ class GenotypeRows:
     shift: np.ndarray
     new: np.ndarray
     weights: Weights
+    checks: np.ndarray
+    notes: tuple[str, ...] = ()
 
     def prior(self, rows: np.ndarray) -> np.ndarray:
         """Variance (s, s) of the random part of some rows, as the model has it before the trial."""
@@ -68,30 +75,27 @@ def term_covariance(fit: FixedPart, k: int) -> np.ndarray:
     return np.asarray(solved.user_sigma2 * solved.user_covariance(k))
 
 
-def genotype_rows(fit: FixedPart, k: int, by: tuple[str, ...]) -> GenotypeRows:
+def genotype_rows(
+    fit: FixedPart, k: int, by: tuple[str, ...], average: tuple[str, ...] = ()
+) -> GenotypeRows:  # fmt: skip
     """Mean and random effects of the genotypes of term k, for every combination of the levels of `by`.
 
-    All random terms count whose columns are the genotype and those of `by`.  Columns that are the same in all
-    plots of a genotype have its value; of others left of a bar, factors are averaged over, covariates are at
-    their mean.
+    All random terms count whose columns are the genotype and those of `by`.  Properties of the genotypes (see
+    ``genotype_attributes``) have their own value; of other columns factors are averaged over, covariates are
+    at their mean.
     """
     design = fit.design
-    gen = design.random[k].group_variables[-1]
-    frame = design.frame
-    for name in by:
-        if name == gen or name not in frame.columns:
-            raise OptionError(
-                f"by='{name}' is not a factor of this model{nearest_names(name, frame.columns)}"
-            )
-    own = own_values(frame, gen)
-    names = [str(level) for level in design.random[k].levels]
-    if len(design.random[k].group_variables) > 1:
-        raise OptionError(f"genotype values need the levels of one column, not of {design.random[k].group}")
+    gen, frame = design.random[k].group_variables[-1], design.frame
+    _check_columns(fit, k, by, average)
     used = [h for h in range(len(design.random)) if _counts(design.random[h], gen, by)]
-    averaged = _averaged(fit, used, {gen, *by, *own.columns}, frame)
+    own = genotype_attributes(fit, k, _slopes(fit, used), (*by, *average))
+    averaged = _averaged(fit, used, {gen, *by, *own.frame.columns}, frame)
+    names = [str(level) for level in design.random[k].levels]
+    names += sorted(set(own.frame.index) - set(names))  # checks that are in no relationship
     grid = _grid(frame, gen, names, by, averaged)
-    for name in own.columns:
-        grid[name] = own[name].reindex(grid[gen]).to_numpy()
+    values = own.of(grid[gen])
+    for name in values.columns:
+        grid[name] = values[name]
     for name in _slopes(fit, used):
         if name not in grid:
             grid[name] = float(frame[name].mean())
@@ -104,16 +108,26 @@ def genotype_rows(fit: FixedPart, k: int, by: tuple[str, ...]) -> GenotypeRows:
     for h in used:
         weights[h], extra = _term_weights(fit, h, grid, W)
         new += extra
-    fixed, shift = _fixed_rows(fit, grid.iloc[:: len(grid) // r], [*by, *own.columns])
-    return GenotypeRows(labels, effect_functions(fit, fixed, weights), shift, new, weights)
+    fixed, shift = fixed_rows(fit, grid.iloc[:: len(grid) // r], [*by, *own.frame.columns])
+    if not design.estimable(fixed).all():
+        raise OptionError("the mean of the fixed part is not estimable for some genotypes; simplify it")
+    checks = np.array([abs(part).sum(axis=1) for part in weights[k]]).sum(axis=0) == 0.0
+    checks &= not checks.all()
+    shown = [name for name in own.frame.columns if name in design.variables and name not in own.known]
+    notes = (f"with the effect of the own {', '.join(shown)} of each",) if shown else ()
+    return GenotypeRows(labels, effect_functions(fit, fixed, weights), shift, new, weights, checks, notes)
 
 
-def own_values(frame: pd.DataFrame, gen: str) -> pd.DataFrame:
-    """Columns that are the same in all rows of a genotype, by its label: group, new or old, a covariate."""
-    groups = frame.groupby(frame[gen].map(level_label).astype(str), observed=True)
-    same = [name for name in frame.columns if name != gen and (groups[name].nunique() <= 1).all()]
-    first = groups[same].first() if same else pd.DataFrame(index=list(groups.groups))
-    return first
+def _check_columns(fit: FixedPart, k: int, by: tuple[str, ...], average: tuple[str, ...]) -> None:
+    """Raise OptionError where `by` or `average` are no columns of the model, or levels have several."""
+    term, frame = fit.design.random[k], fit.design.frame
+    for option, names in (("by", by), ("average", average)):
+        for name in names:
+            if name == term.group_variables[-1] or name not in frame.columns:
+                near = nearest_names(name, frame.columns)
+                raise OptionError(f"{option}='{name}' is not a factor of this model{near}")
+    if len(term.group_variables) > 1:
+        raise OptionError(f"genotype values need the levels of one column, not of {term.group}")
 
 
 def _needed(term: Any) -> set[str]:
@@ -179,26 +193,3 @@ def _term_weights(
     T = term_covariance(fit, h)
     fresh = np.where(codes < 0, np.einsum("ia,ab,ib->i", values, T, values), 0.0)
     return weights, np.asarray(W.power(2) @ fresh)
-
-
-def _fixed_rows(fit: FixedPart, grid: pd.DataFrame, names: list[str]) -> tuple[sp.csr_array, np.ndarray]:
-    """Rows of the fixed part and offsets, averaged as marginal means are."""
-    factors = [
-        name for name in names
-        if name in fit.design.variables and fit.design.variables[name].kind == "factor"
-    ]  # fmt: skip
-    means = fit.emmeans(factors or "~ 1", ddf="asymptotic")
-    if not factors:
-        at = np.zeros(len(grid), np.int64)
-    else:
-        keys = zip(*(means.labels[f].astype(str) for f in factors), strict=True)
-        places = {key: i for i, key in enumerate(keys)}
-        wanted = zip(*(grid[f].astype(str) for f in factors), strict=True)
-        at = np.array([places.get(key, -1) for key in wanted])
-        if (at < 0).any():
-            row = grid.iloc[int(np.argmax(at < 0))]
-            what = ", ".join(f"{f}={row[f]}" for f in factors)
-            raise OptionError(f"the fixed part has no mean for {what}")
-    if not means.functions.estimable[np.unique(at)].all():
-        raise OptionError("the mean of the fixed part is not estimable for some genotypes; simplify it")
-    return sp.csr_array(sp.csr_array(means.K)[at]), np.asarray(means.shift)[at]

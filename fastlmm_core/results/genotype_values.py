@@ -94,16 +94,16 @@ class GenotypeValues(RankedValues):
         Next: .to_frame()
         """
         parts = []
-        for g, own in enumerate(self.groups):
-            self._check_count(k, own.size)
-            chosen = self._top(own, k)
-            part = self.rows.labels.iloc[own[chosen]].copy()
-            part["estimate"] = self.estimate[own[chosen]]
-            part["se"] = np.sqrt(np.diag(self._covariances[g])[chosen])
+        for g, own in enumerate(self._choices):
+            self._check_count(k, len(own.labels))
+            chosen = self._top(g, k)
+            part = own.labels.iloc[chosen].copy()
+            part["estimate"] = own.estimate[chosen]
+            part["se"] = np.sqrt(np.diag(own.covariance)[chosen])
             part["p_among"] = self._draws[g].among(k)[chosen]
             part["p_all"] = self._draws[g].exactly(chosen)
             parts.append(part)
-        sizes = {own.size for own in self.groups}
+        sizes = {len(own.labels) for own in self._choices}
         title = f"The {k} best of {sizes.pop()}:" if len(sizes) == 1 else f"The {k} best of each:"
         return FigureTable(pd.concat(parts, ignore_index=True), title, by=self.by)
 
@@ -137,15 +137,16 @@ class GenotypeValues(RankedValues):
          24  6      1.224  0.3650  0.05780  0.8091    0.4161
         """
         rows = []
-        for g, own in enumerate(self.groups):
-            count = self._count(k, share, own.size)
-            chosen = np.isin(np.arange(own.size), self._top(own, count))
-            gain, gain_se = selection_gain(self._joint[g], chosen)
-            intensity = selection_intensity(own.size, count)
-            variance, h2 = difference_heritability(self.rows.prior(own), self._covariances[g])
-            labels = dict(self.rows.labels.iloc[own[0]][list(self.by)])
+        for g, own in enumerate(self._choices):
+            n, rows_of = len(own.labels), self.groups[g][self.candidates[g]]
+            count = self._count(k, share, n)
+            chosen = np.isin(np.arange(n), self._top(g, count))
+            gain, gain_se = selection_gain(own, chosen)
+            intensity = selection_intensity(n, count)
+            variance, h2 = difference_heritability(self.rows.prior(rows_of), own.covariance)
+            labels = dict(own.labels.iloc[0][list(self.by)])
             rows.append(labels | {
-                "n": own.size, "k": count, "intensity": intensity,
+                "n": n, "k": count, "intensity": intensity,
                 "gain": gain, "gain_se": gain_se, "h2": h2,
                 "response": (1.0 if self.largest else -1.0) * intensity * np.sqrt(h2 * variance),
             })  # fmt: skip
@@ -237,7 +238,10 @@ class GenotypeValues(RankedValues):
         ['G01', 'G05', 'G15', 'G19', 'G21']
         """
         columns = [*self.by, self.genotype, "estimate", "se", "p_best"]
-        parts = [holding_best(self.frame.iloc[own][columns], level) for own in self.groups]
+        parts = [
+            holding_best(self.frame.iloc[own[at]][columns], level)
+            for own, at in zip(self.groups, self.candidates, strict=True)
+        ]
         title = f"Fewest that hold the best with probability {level:g}:"
         return FigureTable(pd.concat(parts, ignore_index=True), title, by=self.by)
 
@@ -273,10 +277,10 @@ class GenotypeValues(RankedValues):
         if self.parts is None:
             words = "genotype_values(..., by='trait').index(weights)"
             raise OptionError(f"responses are those of an index: {words}")
-        own = self._joint[0]
-        chosen = self._top(self.groups[0], self._count(k, share, len(self)))
-        frame = gains_by_part(self.parts._joint, self.weights, own.genotypes[chosen].tolist())
-        return FigureTable(frame, f"Gain from selecting {chosen.size} of {len(self)} by the index:")
+        own = self._choices[0]
+        chosen = self._top(0, self._count(k, share, len(own.labels)))
+        frame = gains_by_part(self.parts._choices, self.weights, own.genotypes[chosen].tolist())
+        return FigureTable(frame, f"Gain from selecting {chosen.size} of {len(own.labels)} by the index:")
 
     @public(weights=table_of(NUMBER), per=one_of(UNITS))
     def index(self, weights: Mapping[str, float], per: str = "unit") -> GenotypeValues:
@@ -322,12 +326,15 @@ class GenotypeValues(RankedValues):
 
 
 def genotype_values(
-    fit: FixedPart, term: str, by: Any, level: float, largest: bool, draws: int, seed: int
-) -> GenotypeValues:
+    fit: FixedPart, term: str, by: Any, level: float, largest: bool, draws: int, seed: int,
+    average: Any = None,
+) -> GenotypeValues:  # fmt: skip
     """See ``LMMFit.genotype_values``."""
     k = find_term(fit, term)
-    names = () if by is None else (by,) if isinstance(by, str) else tuple(by)
-    rows = genotype_rows(fit, k, names)
+    names, over = (
+        () if own is None else (own,) if isinstance(own, str) else tuple(own) for own in (by, average)
+    )
+    rows = genotype_rows(fit, k, names, over)
     return GenotypeValues(
         rows, names, fit.design.random[k].group_variables[-1], level, bool(largest), draws, seed
     )

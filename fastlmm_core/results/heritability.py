@@ -18,7 +18,7 @@ from fastlmm_core.inference import heritability as numbers
 from fastlmm_core.inference.figure_tables import FigureTable
 from fastlmm_core.results.component_rows import component_rows, parameter_covariance
 from fastlmm_core.results.effect_functions import effect_functions
-from fastlmm_core.results.fixed_levels import NOT_PLAIN, FixedLevels, fixed_levels
+from fastlmm_core.results.fixed_levels import NO_DATA, NOT_ESTIMABLE, NOT_PLAIN, FixedLevels, fixed_levels
 from fastlmm_core.results.heritability_levels import TermLevels, levels_of, term_levels
 
 if TYPE_CHECKING:
@@ -297,15 +297,17 @@ class _Blues:
         """
         if isinstance(self.second, str):
             raise InferenceError(self.second)
-        if self.second.coefficient:
+        if not self.second.means_differ_by_effects:
             return self.second.differences(self.own.labels.tolist(), adjusted)
         means = self.second.means("kenward-roger") if adjusted else self.second.any_means()
         places = {str(label): i for i, label in enumerate(means.labels[self.second.name])}
         at = [places[str(label)] for label in self.own.labels if str(label) in places]
         if len(at) < self.own.chosen.size:
-            raise InferenceError("some levels have no data, and so no BLUE")
+            raise InferenceError(NO_DATA)
         if not means.functions.estimable[at].all():
-            raise InferenceError("the BLUEs are not estimable beside the other fixed effects")
+            if not self.second.coefficient:
+                raise InferenceError(NOT_ESTIMABLE)
+            return self.second.differences(self.own.labels.tolist(), adjusted)
         found = means.functions.cov if adjusted else means.functions.cov_unadjusted
         return np.asarray(found[np.ix_(at, at)])
 

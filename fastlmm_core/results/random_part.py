@@ -291,12 +291,17 @@ class RandomPart(FieldPart):
 
     @public(
         term=NAME, by=optional(NAMES), level=LEVEL, largest=SWITCH, draws=whole(100), seed=whole(0),
+        average=optional(NAMES),
     )  # fmt: skip
     def genotype_values(
         self, term: str, by: str | Sequence[str] | None = None, *, level: float = 0.95,
         largest: bool = True, draws: int = 10_000, seed: int = 1,
+        average: str | Sequence[str] | None = None,
     ) -> GenotypeValues:  # fmt: skip
         """Mean + BLUP of every genotype, with standard error, rank and the uncertainty of the rank.
+
+        Checks that are fixed effects beside new lines, ``group + (0 + new | gen)``, have their fixed mean and
+        stand in the same table; they are no candidates and have no rank.
 
         Parameters
         ----------
@@ -311,6 +316,10 @@ class RandomPart(FieldPart):
             Whether large values are good.
         draws, seed : int
             Ranks are drawn from the joint normal distribution of the true values given the data.
+        average : str or sequence of str, optional
+            Factors that values are averaged over although all plots of a genotype have one level of them:
+            environments with genotypes of their own. Without a word such a column is taken for a property of
+            the genotypes (new or old, a marker), and its effect is part of their values.
 
         Returns
         -------
@@ -332,4 +341,4 @@ class RandomPart(FieldPart):
         """
         from fastlmm_core.results.genotype_values import genotype_values
 
-        return genotype_values(self, term, by, level, largest, draws, seed)
+        return genotype_values(self, term, by, level, largest, draws, seed, average)

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from fastlmm_core.errors import FastLMMError
 from fastlmm_core.inference.heritability import harmonic_replication
 from fastlmm_core.results.component_columns import component_columns
 from fastlmm_core.results.diagnostics import suspicious_residuals
-from fastlmm_core.results.fixed_levels import fixed_levels
+from fastlmm_core.results.fixed_means import FixedMeans, fixed_means
 from fastlmm_core.results.heritability import HeritabilityTable, heritability
 from fastlmm_core.results.heritability_levels import find_term
 from fastlmm_core.results.plot_places import PlotPlaces, plot_places
 
 if TYPE_CHECKING:
-    from fastlmm_core.inference.mean_tables import EmmeansTable
     from fastlmm_core.results.fixed_part import FixedPart
 
 # Conditional residuals beyond so many of their own standard deviations are suspicious: one in 2,000 of a
 # normal distribution.
 SUSPICIOUS = 3.5
-BLUES = ("df_genotypes", "df_error", "F_genotypes", "p_genotypes", "sed_mean", "lsd_mean")
 # Definitions of heritability in the order in which they stand for the trial: of unrelated and related levels.
 SHOWN = ("cullis", "oakey")
 # What is worth a word: part of the plots that is missing, a p-value of genotypes, and a heritability.
@@ -68,6 +64,8 @@ def trial_summary(
         - the components var_<group>, cor_<...> and edf_<...>
         - from a second fit with the genotypes fixed F_genotypes, its df and p, sed_mean, lsd_mean; NaN where
           there is none
+        - where checks are fixed effects beside new lines, ``group + (0 + new | gen)``, all of the above is of
+          the new lines, and there are checks, their number, and sed_check, lsd_check of a line and a check
         - warnings, in words: those of the fit, and what of the above a breeder should look at
     """
     k = find_term(fit, term)
@@ -80,6 +78,8 @@ def trial_summary(
     odd = np.flatnonzero(np.abs(np.nan_to_num(residuals)) > SUSPICIOUS)
     odd = odd[np.argsort(-np.abs(residuals[odd]), kind="stable")]
     twice = places.duplicates()
+    means = fixed_means(fit, term) if means is None else means
+    others = number_of_checks(fit, k)
     out: dict[str, Any] = {
         "n": fit.nobs, "missing": fit.n_dropped, "genotypes": int(counts.size),
         "replication": harmonic_replication(used),
@@ -88,9 +88,17 @@ def trial_summary(
         **_heritability(fit, term, table),
         "outliers": int(odd.size), "outlier_plots": places.names(odd),
         "duplicates": int(twice.size), "duplicate_plots": places.names(twice),
-        **component_columns(fit), **_of_blues(fixed_means(fit, term) if means is None else means, level),
+        **({} if others is None else {"checks": others}), **component_columns(fit), **means.figures(level),
     }  # fmt: skip
     return out | {"warnings": "; ".join(warnings_in_words(fit, out, places))}
+
+
+def number_of_checks(fit: FixedPart, k: int) -> int | None:
+    """Genotypes in the data without an effect in random term k; None where every one has one."""
+    term = fit.design.random[k]
+    gen = fit.design.frame[term.group_variables[-1]].astype(str).to_numpy()
+    random = (term.codes >= 0) & (term.values != 0.0).any(axis=1)
+    return None if random.all() else len(set(gen[~random]) - set(gen[random]))
 
 
 def residual_scale(fit: FixedPart) -> float:
@@ -125,58 +133,12 @@ def warnings_in_words(fit: FixedPart, figures: dict[str, Any], places: PlotPlace
     rows = fit.nobs + figures["missing"]
     if figures["missing"] > MANY_MISSING * rows:
         words.append(f"{figures['missing']} of {rows} plots have no value")
-    if figures["replication_most"] == 1:
+    if figures["replication_most"] == 1 and not figures.get("checks"):
         words.append("no genotype is replicated: genotypes and plots are told apart by the model alone")
+    if figures["df_genotypes"] > 0.0 and not figures["df_error"] > 0.0:
+        words.append("the Kenward-Roger test of the genotypes has no degrees of freedom")
     if figures["p_genotypes"] > NO_DIFFERENCE:
         words.append(f"no difference between genotypes is shown (p = {figures['p_genotypes']:.2f})")
     if figures["h2"] < LITTLE:
         words.append(f"heritability is {figures['h2']:.2f}: its values say little of the genotypes")
     return words
-
-
-@dataclass(frozen=True)
-class FixedMeans:
-    """Genotypes as fixed effects, from a second fit.
-
-    Attributes
-    ----------
-    means : EmmeansTable or None
-        None where there is no such fit.
-    test : Series
-        Of the genotypes, a row of ``anova``.
-    """
-
-    means: EmmeansTable | None
-    test: Any = None
-
-    def to_frame(self) -> pd.DataFrame:
-        """Labels, estimate, se, df; no rows without a fit."""
-        if self.means is None:
-            return pd.DataFrame()
-        frame = self.means.to_frame()
-        return frame[[*self.means.labels.columns, "estimate", "se", "df"]]
-
-
-def fixed_means(fit: FixedPart, term: str) -> FixedMeans:
-    """Means (BLUEs) of the genotypes of a random term, and their test."""
-    k = find_term(fit, term)
-    try:
-        second = fixed_levels(fit, k)
-        before = {term.label for term in fit.design.terms}
-        label = next(term.label for term in second.fit.design.terms if term.label not in before)
-        return FixedMeans(second.means(), second.fit.anova().set_index("term").loc[label])
-    except FastLMMError:
-        return FixedMeans(None)
-
-
-def _of_blues(found: FixedMeans, level: float) -> dict[str, float]:
-    """Test of the genotypes and errors of their differences."""
-    if found.means is None:
-        return dict.fromkeys(BLUES, np.nan)
-    try:
-        errors = found.means.difference_errors(level)
-    except FastLMMError:
-        return dict.fromkeys(BLUES, np.nan)
-    test = found.test
-    figures = (test["df_num"], test["df_den"], test["F"], test["p"], errors.sed_mean, errors.lsd_mean)
-    return dict(zip(BLUES, np.array(figures, dtype=float).tolist(), strict=True))

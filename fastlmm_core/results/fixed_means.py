@@ -1,0 +1,86 @@
+"""BLUEs of the genotypes of a random term from a second fit, their test, and errors of their differences."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from fastlmm_core.errors import FastLMMError
+from fastlmm_core.inference.mean_comparisons import difference_errors
+from fastlmm_core.inference.pair_streams import PairSource
+from fastlmm_core.results.fixed_levels import fixed_levels
+from fastlmm_core.results.heritability_levels import find_term, levels_of
+
+if TYPE_CHECKING:
+    from fastlmm_core.inference.mean_tables import EmmeansTable
+    from fastlmm_core.results.fixed_part import FixedPart
+
+FIGURES = ("df_genotypes", "df_error", "F_genotypes", "p_genotypes", "sed_mean", "lsd_mean")
+BESIDE_CHECKS = ("sed_check", "lsd_check")
+
+
+@dataclass(frozen=True)
+class FixedMeans:
+    """Genotypes as fixed effects.
+
+    Attributes
+    ----------
+    means : EmmeansTable or None
+        None where there is no such fit.
+    test : Series
+        Of the genotypes, a row of ``anova``; of ``(0 + new | gen)`` of the differences between new lines.
+    checks : (L,) bool
+        Which of the means are those of checks, fixed in the first fit already.
+    """
+
+    means: EmmeansTable | None
+    test: Any = None
+    checks: Any = None
+
+    def to_frame(self) -> pd.DataFrame:
+        """Labels, estimate, se, df; no rows without a fit."""
+        if self.means is None:
+            return pd.DataFrame()
+        frame = self.means.to_frame()
+        return frame[[*self.means.labels.columns, "estimate", "se", "df"]]
+
+    def figures(self, level: float) -> dict[str, float]:
+        """Test of the genotypes, mean SED and LSD between two of them, and between one and a check.
+
+        The latter, `sed_check` and `lsd_check`, where there are checks.
+        """
+        names = (*FIGURES, *(BESIDE_CHECKS if self.checks is not None and self.checks.any() else ()))
+        if self.means is None:
+            return dict.fromkeys(names, np.nan)
+        try:
+            se, df = PairSource.of(self.means, "none", level).errors()
+        except FastLMMError:
+            return dict.fromkeys(names, np.nan)
+        first, second = np.triu_indices(len(self.means), 1)
+        count = self.checks[first].astype(int) + self.checks[second]  # checks in a pair
+        out = [float(self.test[name]) for name in ("df_num", "df_den", "F", "p")]
+        if not out[1] > 0.0:  # Kenward & Roger's formula has no solution
+            out[1:] = [np.nan, np.nan, np.nan]
+        for n in range(1 + (len(names) > len(FIGURES))):
+            errors = difference_errors(se[count == n], df[count == n], level)
+            out += [errors.sed_mean, errors.lsd_mean]
+        return dict(zip(names, out, strict=True))
+
+
+def fixed_means(fit: FixedPart, term: str) -> FixedMeans:
+    """Means (BLUEs) of the genotypes of a random term, of checks that are fixed too, and the test."""
+    k = find_term(fit, term)
+    try:
+        second = fixed_levels(fit, k)
+        means = second.means()
+        before = {term.label for term in fit.design.terms}
+        label = next(term.label for term in second.fit.design.terms if term.label not in before)
+        test = second.fit.anova().set_index("term").loc[label]
+    except FastLMMError:
+        return FixedMeans(None)
+    random = {str(name) for name in levels_of(fit, k).labels}
+    checks = ~means.labels[second.name].astype(str).isin(random).to_numpy()
+    return FixedMeans(means, test, checks)
