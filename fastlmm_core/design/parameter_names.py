@@ -50,7 +50,8 @@ def named_covariances(design: Any, given: Mapping[str, Any], option: str) -> lis
     ----------
     given : mapping
         By term, ``{"vm(calf, A)": [[20.0]], "Residual": 40.0}``; by level of ``at()`` and of the residual's
-        ``|``, ``{"S1": {"Residual": 1.2, "rep": 0.1}}``. A key "note" is a remark.
+        ``|``, ``{"S1": {"Residual": 1.2, "rep": 0.1}}``, also ``{"S1:rep": 0.1}``.
+        A key "note" is a remark.
     option : str
         Option that messages name.
 
@@ -75,6 +76,7 @@ def _named(design: Any, key: str, value: Any, at: str | None, option: str) -> It
     bare = _without_blanks(key)
     found = [k for k, term in enumerate(design.random)
              if bare in map(_without_blanks, _names(term)) and at in (None, term.at)]  # fmt: skip
+    found = found or [k for k, term in enumerate(design.random) if bare == _without_blanks(_in_level(term))]
     if isinstance(value, Mapping) and residual:
         for level, inner in value.items():
             _check_level(str(level), _residual_levels(design), option)
@@ -106,9 +108,14 @@ def _names(term: Any) -> tuple[str, ...]:
     return (term.group, term.label, *([rest] if at.startswith("at(") and rest else []))
 
 
+def _in_level(term: Any) -> str:
+    """The other name of ``at(site, S1):rep``, ``S1:rep``; of terms without a level the only one."""
+    return term.group if term.at is None else f"{term.at}:{_names(term)[-1]}"
+
+
 def is_named(term: Any, names: Collection[str]) -> bool:
     """Whether a term is among those that are called so."""
-    own = set(map(_without_blanks, _names(term)))
+    own = set(map(_without_blanks, (*_names(term), _in_level(term))))
     return any(_without_blanks(str(name)) in own for name in names)
 
 

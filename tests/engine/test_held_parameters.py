@@ -125,3 +125,27 @@ def test_a_held_term_is_told_apart_from_the_residual(visits, formula):
 
     assert fit.criterion == pytest.approx(deviance(fit.sigma**2), rel=1e-10)
     assert fit.criterion <= min(deviance(fit.sigma**2 * step) for step in (0.9, 0.99, 1.01, 1.1)) + 1e-9
+
+
+def test_components_of_one_environment_by_both_names():
+    """``S1:rep`` is ``at(site, S1):rep``, unless a term of the model is called so itself."""
+    r = np.random.default_rng(4)
+    frame = pd.DataFrame({"site": np.repeat(["S1", "S2"], 24), "rep": np.tile(np.repeat(list("abcd"), 6), 2)})
+    frame["gen"], frame["y"] = np.tile(list("uvwxyz"), 8), r.normal(size=48)
+    frame["S1"] = frame["gen"].map(lambda name: name < "x").astype(str)
+    formula = "y ~ site + (1 | at(site):rep) + (1 | gen)"
+    fits = [
+        lmm(formula, frame, fixed_parameters=held) for held in (
+            {"S1:rep": 0.3, "S2:rep": 0.1, "gen": 0.2}, {"S1": {"rep": 0.3}, "S2": {"rep": 0.1}, "gen": 0.2},
+            {"at(site, S1):rep": 0.3, "at(site, S2):rep": 0.1, "gen": 0.2},
+        )
+    ]  # fmt: skip
+    for fit in fits:
+        table = fit.variance_components.set_index("group")["estimate"]
+        assert list(table[:3]) == pytest.approx([0.3, 0.1, 0.2])
+        assert fit.criterion == pytest.approx(fits[0].criterion, abs=1e-9)
+    both = lmm(f"{formula} + (1 | S1:rep)", frame, fixed_parameters={"S1:rep": 0.7, "gen": 0.2})
+    table = both.variance_components.set_index("group")["estimate"]
+    assert table["S1:rep"] == pytest.approx(0.7) and table["at(site, S1):rep"] != pytest.approx(0.7)
+    with pytest.raises(OptionError, match="'S3:rep', which is no term of the model"):
+        lmm(formula, frame, fixed_parameters={"S3:rep": 0.3})
