@@ -13,7 +13,10 @@ from ..batch.result import BatchResult
 from ..errors import FastLMMError, OptionError
 from ..results.diagnostics import suspicious_residuals
 from ..results.fit import LMMFit
+from ..results.fixed_levels import levels_within
 from ..results.fixed_means import fixed_means
+from ..results.heritability import heritability_within
+from ..results.heritability_levels import find_term
 from ..results.plot_rows import plot_rows
 from ..results.trial_summary import trial_summary
 
@@ -148,6 +151,7 @@ def fit_content(
         table = fit.heritability(genotypes)
         tables["heritabilities"] = table.to_frame()
         tables["blues"] = means.to_frame()
+        tables |= within_environments(fit, genotypes)
         row |= trial_summary(fit, genotypes, 0.95, table, plots, data, residuals, means)
         try:
             tables["genotype_values"] = fit.genotype_values(genotypes).to_frame()
@@ -158,3 +162,21 @@ def fit_content(
     return UnitContent(
         fit.design.response or "response", fit.formula, row, {k: v for k, v in tables.items() if len(v)}
     )
+
+
+def within_environments(fit: LMMFit, genotypes: str) -> dict[str, pd.DataFrame]:
+    """Of ``(0 + env | gen)`` heritabilities and values of the genotypes in every environment."""
+    within = levels_within(fit.design.random[find_term(fit, genotypes)])
+    if within is None:
+        return {}
+    values = fit.genotype_values(genotypes, by=within[0]).to_frame()
+    wide = values.pivot(index=values.columns[1], columns=within[0], values="estimate")[list(within[1])]
+    rows = heritability_within(fit, genotypes)
+    figures = rows.pivot(index="coefficient", columns="definition", values="estimate")
+    figures = figures.loc[rows["coefficient"].unique(), rows["definition"].unique()]
+    error = rows[rows["definition"] == "cullis"].set_index("coefficient")["se"]
+    figures.insert(int(figures.columns.get_loc("cullis")) + 1, "SE of cullis", error)  # type: ignore[arg-type]
+    return {
+        "heritability_within": figures.reset_index().rename_axis(columns=None),
+        "values_within": wide.reset_index().rename_axis(columns=None),
+    }

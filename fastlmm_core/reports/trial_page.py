@@ -25,6 +25,10 @@ HEADINGS = {"lower": "from", "upper": "to", "se": "SE", "blue": "BLUE", "blue_se
 # Columns of the values of genotypes that a page shows, in this order.
 VALUES = ("rank", "estimate", "se", "lower", "upper", "blue", "blue_se", "reliability", "rank_lower",
           "rank_upper", "p_best")  # fmt: skip
+HERITABILITIES = (
+    ("heritabilities", "Heritability by definition"), ("heritability_within", "Heritability within"),
+    ("heritability", "Heritability"),
+)  # fmt: skip
 HIDDEN = ("ddf", "scaling")
 
 
@@ -191,7 +195,7 @@ def component_section(own: UnitContent) -> str:
         empty = [c for c in ("var1", "var2") if c in components and components[c].isna().all()]
         shown = components.drop(columns=[c for c in ("component", *empty) if c in components])
         parts.append(f"<div><h3>Variance components</h3>{bar}{table(shown, names=HEADINGS)}</div>")
-    for name, title in (("heritabilities", "Heritability by definition"), ("heritability", "Heritability")):
+    for name, title in HERITABILITIES:
         if len(own.table(name)):
             frame = own.table(name)
             frame = frame[
@@ -222,6 +226,7 @@ def effect_sections(own: UnitContent, n: int) -> str:
     """Means, contrasts, fixed effects and BLUPs, where the batch has them."""
     parts = []
     titles = (
+        ("values_within", "Genotypes within environments: mean + BLUP"),
         ("emmeans", "Means"),
         ("contrasts", "Contrasts"),
         ("fixed", "Fixed effects"),

@@ -22,12 +22,15 @@ from fastlmm_core.inference.mean_rows import MeanRows
 from fastlmm_core.inference.mean_specs import MeanSpecs
 from fastlmm_core.reading import level_label
 from fastlmm_core.results.genotype_attributes import GenotypeAttributes, fixed_rows, genotype_attributes
+from fastlmm_core.results.heritability_levels import has_indicators
 
 if TYPE_CHECKING:
+    from fastlmm_core.design.random_terms import RandomTerm
     from fastlmm_core.inference.mean_tables import EmmeansTable
     from fastlmm_core.results.fixed_part import FixedPart
 
-NOT_PLAIN = "BLUEs need one coefficient for every level of one column, as in (1|gen) or (0 + new|gen)"
+NOT_PLAIN = "BLUEs need effects of the levels of one column: (1|gen), (0 + new|gen), (0 + env|gen)"
+MOST_EFFECTS = 2_000  # of levels within those of another factor that become fixed
 NOT_ESTIMABLE = "the BLUEs are not estimable beside the other fixed effects"
 NO_DATA = "some levels have no data, and so no BLUE"
 
@@ -63,26 +66,37 @@ class FixedLevels:
         Column of the levels.
     coefficient : tuple of str
         The variable that the effects are coefficients of, ``("new",)``; empty for the levels themselves.
+    within : (str, tuple of str) or None
+        Column and levels that the effects are in, of ``(0 + env | gen)``.
     """
 
     def __init__(self, fit: FixedPart, first: FixedPart, k: int):
         term = first.design.random[k]
         self.fit, self.first, self.k, self.name = fit, first, k, term.group_variables[0]
         plain = term.columns == ("(Intercept)",)
-        self.coefficient: tuple[str, ...] = () if plain else term.columns
-        self._means: dict[str, EmmeansTable] = {}
+        self.within = levels_within(term)
+        self.coefficient: tuple[str, ...] = () if plain or self.within is not None else term.columns
+        self._means: dict[tuple[int | None, str], EmmeansTable] = {}
 
-    def means(self, ddf: str | None = None) -> EmmeansTable:
+    def means(self, ddf: str | None = None, place: int | None = None) -> EmmeansTable:
         """Means of the levels; ``ddf`` as of ``LMMFit.emmeans``.
 
         Of ``group + (0 + new | gen)`` the new lines and the checks have a mean: that of their own group and,
-        of a line, its effect.
+        of a line, its effect. Of ``(0 + env | gen)`` it is the mean over environments, or with `place` that
+        in the environment of this number.
         """
         ddf = self.fit.default_ddf if ddf is None else ddf
-        if ddf not in self._means:
-            own = self._of_all_genotypes if self.coefficient else self._of_levels
-            self._means[ddf] = own(ddf)
-        return self._means[ddf]
+        place = None if self.within is None else place
+        if (place, ddf) not in self._means:
+            if self.coefficient:
+                found = self._of_all_genotypes(ddf)
+            elif place is None or self.within is None:
+                found = self.fit.emmeans([self.name], ddf=ddf)
+            else:
+                name, levels = self.within
+                found = self.fit.emmeans([self.name], at={name: levels[place]}, ddf=ddf)
+            self._means[place, ddf] = found
+        return self._means[place, ddf]
 
     @cached_property
     def attributes(self) -> GenotypeAttributes:
@@ -95,9 +109,6 @@ class FixedLevels:
     def means_differ_by_effects(self) -> bool:
         """Whether a difference of two means is that of the effects, and of nothing else in the fixed part."""
         return not self.coefficient or self.attributes.alike
-
-    def _of_levels(self, ddf: str) -> EmmeansTable:
-        return self.fit.emmeans([self.name], ddf=ddf)
 
     def _of_all_genotypes(self, ddf: str) -> EmmeansTable:
         """Means with the properties that each genotype has, the checks too."""
@@ -177,9 +188,20 @@ class FixedLevels:
         rows[:, start : start + width] = whole[:, start : start + width]
         return rows
 
-    def any_means(self) -> EmmeansTable:
+    def any_means(self, place: int | None = None) -> EmmeansTable:
         """Means with whatever errors they have been made with, which all know the model's covariance."""
-        return next(iter(self._means.values())) if self._means else self.means("asymptotic")
+        known = [table for (own, _), table in self._means.items() if own == place or self.within is None]
+        return known[0] if known else self.means("asymptotic", place)
+
+
+def levels_within(term: RandomTerm) -> tuple[str, tuple[str, ...]] | None:
+    """Column and levels of the factor that the effects are in, ``(0 + env | gen)``; None of others."""
+    factors = [atom for atom in term.coding.atoms.values() if atom.is_factor]
+    if not has_indicators(term) or term.kept is not None or len(term.coding.atoms) != 1 or not factors:
+        return None
+    (atom,) = factors
+    levels = tuple(str(level) for level in atom.levels or ())
+    return (atom.columns_read[0], levels) if len(levels) == len(term.columns) else None
 
 
 def fit_fixed_levels(fit: FixedPart, k: int) -> FixedPart:
@@ -192,9 +214,13 @@ def fit_fixed_levels(fit: FixedPart, k: int) -> FixedPart:
     """
     term, parsed = fit.design.random[k], fit.design.formula
     part = next(own for own in parsed.random if own.label == term.label)
-    single = len(term.columns) == 1 and len(term.layers) == 1 and len(part.terms.terms) <= 1
+    within = levels_within(term)
+    single = len(term.layers) == 1 and len(part.terms.terms) <= 1 and (len(term.columns) == 1 or within)
     if not single or len(term.group_variables) != 1 or term.at is not None:
         raise InferenceError(NOT_PLAIN)
+    if within is not None and len(term.levels) * len(within[1]) > MOST_EFFECTS:
+        count = f"{len(term.levels)} levels x {len(within[1])} of {within[0]}"
+        raise InferenceError(f"BLUEs of {count} are too many fixed effects: at most {MOST_EFFECTS:,}")
     column = fit.design._table.columns[term.group_variables[0]]
     plain = isinstance(part.factors[0], Name)
     # numbers group as labels; in the fixed part they would be a covariate

@@ -11,7 +11,7 @@ import pandas as pd
 from fastlmm_core.errors import FastLMMError
 from fastlmm_core.inference.mean_comparisons import difference_errors
 from fastlmm_core.inference.pair_streams import PairSource
-from fastlmm_core.results.fixed_levels import fixed_levels
+from fastlmm_core.results.fixed_levels import FixedLevels, fixed_levels
 from fastlmm_core.results.heritability_levels import find_term, levels_of
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ class FixedMeans:
     ----------
     means : EmmeansTable or None
         None where there is no such fit.
-    test : Series
-        Of the genotypes, a row of ``anova``; of ``(0 + new | gen)`` of the differences between new lines.
+    test : dict
+        df_num, df_den, F and p of the genotypes; of ``(0 + new | gen)`` of the differences between new lines.
     checks : (L,) bool
         Which of the means are those of checks, fixed in the first fit already.
     """
@@ -76,11 +76,23 @@ def fixed_means(fit: FixedPart, term: str) -> FixedMeans:
     try:
         second = fixed_levels(fit, k)
         means = second.means()
-        before = {term.label for term in fit.design.terms}
-        label = next(term.label for term in second.fit.design.terms if term.label not in before)
-        test = second.fit.anova().set_index("term").loc[label]
+        test = test_of_levels(fit, second)
     except FastLMMError:
         return FixedMeans(None)
     random = {str(name) for name in levels_of(fit, k).labels}
     checks = ~means.labels[second.name].astype(str).isin(random).to_numpy()
     return FixedMeans(means, test, checks)
+
+
+def test_of_levels(fit: FixedPart, second: FixedLevels) -> dict[str, float]:
+    """F test of no difference between the levels, over environments where they have effects in each."""
+    if second.within is not None:
+        functions = second.means().functions
+        n = len(functions.estimable)
+        found = functions.f_test(np.hstack([-np.ones((n - 1, 1)), np.eye(n - 1)]))
+        return {"df_num": found.df_num, "df_den": found.df_den, "F": found.F, "p": found.p}
+    before = {term.label for term in fit.design.terms}
+    label = next(term.label for term in second.fit.design.terms if term.label not in before)
+    tests = second.fit.anova()
+    row = tests[tests["term"] == label].iloc[0]
+    return {name: float(row[name]) for name in ("df_num", "df_den", "F", "p")}

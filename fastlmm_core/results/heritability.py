@@ -19,14 +19,23 @@ from fastlmm_core.inference.figure_tables import FigureTable
 from fastlmm_core.results.component_rows import component_rows, parameter_covariance
 from fastlmm_core.results.effect_functions import effect_functions
 from fastlmm_core.results.fixed_levels import NO_DATA, NOT_ESTIMABLE, NOT_PLAIN, FixedLevels, fixed_levels
-from fastlmm_core.results.heritability_levels import TermLevels, levels_of, term_levels
+from fastlmm_core.results.heritability_levels import (
+    TermLevels,
+    find_term,
+    has_indicators,
+    levels_of,
+    term_levels,
+)
+from fastlmm_core.results.residual_variances import residual_of_means
 
 if TYPE_CHECKING:
     from fastlmm_core.results.fixed_part import FixedPart
 
 DEFINITIONS = ("standard", "plot", "cullis", "oakey", "piepho", "piepho_kr", "delta_blup", "delta_blue")
+FROM_ONE_FIT = ("standard", "plot", "cullis", "oakey")
 OK = "ok"
-SEVERAL = "the residual is correlated, or has more than one variance"
+CORRELATED = "the residual is correlated"
+SEVERAL_COEFFICIENTS = "a mean over levels has no plots of its own; name one of them with coefficient="
 RELATED = "the levels are related; 'oakey' and the deltas take that into account"
 ONE_LEVEL = "a difference needs two levels"
 Answer = tuple[float, float, str]  # estimate, standard error, status
@@ -121,11 +130,36 @@ def heritability(
     )  # fmt: skip
     spread = numbers.difference_variances
     return HeritabilityTable(
-        frame, f"Heritability of {group}, {own.chosen.size} levels, variance {own.variance:.6g}:",
+        frame, f"Heritability of {name_of(fit, own)}, {own.chosen.size} levels, variance {own.variance:.6g}:",
         notes=_notes(frame), hidden=("group", "levels", "status"), labels=own.labels,
         genetic=spread(own.variance * own.relation), blup=None if blup is None else spread(blup),
         blue=None if blues is None else blues.plain,
     )  # fmt: skip
+
+
+def heritability_within(fit: FixedPart, term: str) -> pd.DataFrame:
+    """Heritabilities in each level of the factor of ``(0 + env | gen)``; no rows for other terms.
+
+    Columns coefficient, definition, estimate, se, levels, status; those definitions that need no second fit.
+    """
+    own = fit.design.random[find_term(fit, term)]
+    parts = [
+        heritability(fit, term, FROM_ONE_FIT, None, name, "average").frame.assign(coefficient=name)
+        for name in (own.columns if has_indicators(own) else ())
+    ]
+    if not parts:
+        return pd.DataFrame()
+    columns = ["coefficient", "definition", "estimate", "se", "levels", "status"]
+    return pd.concat(parts, ignore_index=True)[columns]
+
+
+def name_of(fit: FixedPart, own: TermLevels) -> str:
+    """What the heritability is of: the group, with the coefficient or the mean of several."""
+    term = fit.design.random[own.k]
+    if len(term.columns) == 1:
+        return str(term.group)
+    c = own.coefficient
+    return f"{term.group}, " + (f"mean of {len(term.columns)} coefficients" if c is None else term.columns[c])
 
 
 def _functions(fit: FixedPart, own: TermLevels, rows: np.ndarray) -> Any:
@@ -134,7 +168,7 @@ def _functions(fit: FixedPart, own: TermLevels, rows: np.ndarray) -> Any:
     at = np.zeros((rows.shape[0], len(term.levels)))
     at[:, own.chosen] = rows
     empty = sp.csr_array(at.shape)
-    weights = [sp.csr_array(at) if a == own.coefficient else empty for a in range(len(term.columns))]
+    weights = [sp.csr_array(w * at) if w else empty for w in own.weights]
     return effect_functions(fit, None, {own.k: weights})
 
 
@@ -193,20 +227,21 @@ def _error(slope: np.ndarray, covariance: np.ndarray | None) -> float:
 
 def _from_components(name: str, fit: FixedPart, own: TermLevels, covariance: np.ndarray | None) -> Answer:
     """Of means over environments and replications, or of single plots, from the components alone."""
-    term = fit.design.random[own.k]
+    term, c = fit.design.random[own.k], own.coefficient
     if own.related:
         return np.nan, np.nan, RELATED
-    found = interactions_on_rows(fit, own.k)
+    if c is None:
+        return np.nan, np.nan, SEVERAL_COEFFICIENTS
+    found = interactions_on_rows(fit, own.k, c)
     if found is None:
         return np.nan, np.nan, numbers.SLOPES
-    rows = component_rows(fit)
-    residual = [row for row in rows if row.group.startswith("Residual")]
-    if len(residual) != 1 or not fit.design.residual.is_plain:
-        return np.nan, np.nan, SEVERAL
-    mine = np.isin(term.codes, own.chosen) & (term.values[:, 0] != 0.0)
+    mine = np.isin(term.codes, own.chosen) & (term.values[:, c] != 0.0)
     codes = np.unique(term.codes[mine], return_inverse=True)[1]
-    per_plot = 1.0 if name == "plot" else numbers.harmonic_replication(codes)
-    noise, slope = residual[0].value / per_plot, residual[0].slope / per_plot
+    rows = component_rows(fit)
+    residual = residual_of_means(fit, np.flatnonzero(mine), codes, name == "plot", rows)
+    if residual is None:
+        return np.nan, np.nan, CORRELATED
+    noise, slope = residual
     for h in found:
         other = fit.design.random[h]
         row = next(row for row in rows if row.group == other.group)
@@ -237,14 +272,14 @@ def interaction_terms(fit: FixedPart, k: int) -> tuple[int, ...] | None:
     )  # fmt: skip
 
 
-def interactions_on_rows(fit: FixedPart, k: int) -> tuple[int, ...] | None:
+def interactions_on_rows(fit: FixedPart, k: int, coefficient: int = 0) -> tuple[int, ...] | None:
     """Random terms that are interactions of term k, whose coefficients are 1 on its rows and 0 on others.
 
     ``(0 + new | gen)`` with new 1 for new lines and 0 for checks is such a term, as ``(1 | gen)`` is. None
     where the variance between the levels of any of them depends on a covariate.
     """
     terms = fit.design.random
-    used = [_used_rows(term) for term in terms]
+    used = [_used_rows(term, coefficient if h == k else 0) for h, term in enumerate(terms)]
     groups = [() if term.is_spline else term.group_variables for term in terms]
     found = numbers.interactions(k, groups, [rows is not None for rows in used])
     own = used[k]
@@ -254,11 +289,11 @@ def interactions_on_rows(fit: FixedPart, k: int) -> tuple[int, ...] | None:
     return found if all(rows[own].all() for rows in other) else None
 
 
-def _used_rows(term: Any) -> np.ndarray | None:
-    """Rows (n,) with an effect of a term of one coefficient that is 1 or 0; None of others."""
-    if term.is_spline or len(term.columns) != 1 or len(term.layers) != 1:
+def _used_rows(term: Any, coefficient: int) -> np.ndarray | None:
+    """Rows (n,) with an effect of one coefficient that is 1 or 0; None of others."""
+    if term.is_spline or not (len(term.columns) == 1 or has_indicators(term)) or len(term.layers) != 1:
         return None
-    values = term.values[:, 0]
+    values = term.values[:, coefficient]
     return values == 1.0 if np.all((values == 0.0) | (values == 1.0)) else None
 
 
@@ -299,7 +334,8 @@ class _Blues:
             raise InferenceError(self.second)
         if not self.second.means_differ_by_effects:
             return self.second.differences(self.own.labels.tolist(), adjusted)
-        means = self.second.means("kenward-roger") if adjusted else self.second.any_means()
+        place = self.own.coefficient
+        means = self.second.means("kenward-roger", place) if adjusted else self.second.any_means(place)
         places = {str(label): i for i, label in enumerate(means.labels[self.second.name])}
         at = [places[str(label)] for label in self.own.labels if str(label) in places]
         if len(at) < self.own.chosen.size:

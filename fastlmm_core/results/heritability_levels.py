@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TermLevels:
-    """Levels of one coefficient of a random term.
+    """Levels of one coefficient of a random term, or of the mean of its coefficients.
 
     Attributes
     ----------
-    k, coefficient : int
+    k : int
+    weights : (m,)
+        Of the coefficients: a unit vector, or 1 / m each.
     chosen : (S,) int64
         Places of the levels that count.
     labels : (S,) ndarray of str
@@ -38,7 +40,7 @@ class TermLevels:
     """
 
     k: int
-    coefficient: int
+    weights: np.ndarray
     chosen: np.ndarray
     labels: np.ndarray
     variance: float
@@ -46,6 +48,12 @@ class TermLevels:
     relation: np.ndarray
     related: bool
     moving: bool
+
+    @property
+    def coefficient(self) -> int | None:
+        """The only coefficient that counts, None of a mean."""
+        used = np.flatnonzero(self.weights)
+        return int(used[0]) if used.size == 1 else None
 
 
 def term_levels(
@@ -59,17 +67,18 @@ def term_levels(
         When the fit has no such term, coefficient or level.
     """
     k = find_term(fit, term, coefficient)
-    return levels_of(fit, k, levels, _coefficient(fit.design.random[k], coefficient))
+    return levels_of(fit, k, levels, coefficient)
 
 
 def levels_of(
-    fit: FixedPart, k: int, levels: Sequence[Any] | None = None, coefficient: int = 0
+    fit: FixedPart, k: int, levels: Sequence[Any] | None = None, coefficient: str | None = None
 ) -> TermLevels:  # fmt: skip
-    """The same of the random term k and the number of one of its coefficients."""
-    own, c = fit.design.random[k], coefficient
+    """The same of the random term k."""
+    own = fit.design.random[k]
+    w = _weights(own, coefficient)
     present = np.zeros(len(own.levels), bool)
     for codes, values in own.layers:
-        present[codes[(codes >= 0) & (values[:, c] != 0.0)]] = True
+        present[codes[(codes >= 0) & (values[:, w != 0.0] != 0.0).any(axis=1)]] = True
     chosen = np.flatnonzero(present)
     if levels is not None:
         places = {str(level): i for i, level in enumerate(own.levels)}
@@ -81,10 +90,10 @@ def levels_of(
         chosen = np.array(sorted({places[level] for level in wanted}), dtype=np.int64)
     relation, moving = level_relation(fit, k)
     block = covariance_blocks(fit)[k]  # by its place: several terms may have one group
-    variance, slope = float(block.T[c, c]), block.slopes[:, c, c]
+    variance, slope = float(w @ block.T @ w), np.einsum("a,tab,b->t", w, block.slopes, w)
     whole = np.eye(len(own.levels)) if relation is None else relation
     return TermLevels(
-        k, c, chosen, np.asarray(own.levels, dtype=object)[chosen], variance, slope,
+        k, w, chosen, np.asarray(own.levels, dtype=object)[chosen], variance, slope,
         whole[np.ix_(chosen, chosen)], relation is not None, moving,
     )  # fmt: skip
 
@@ -117,13 +126,23 @@ def find_term(fit: FixedPart, term: str, coefficient: str | None = None) -> int:
     return single[0]
 
 
-def _coefficient(own: Any, asked: str | None) -> int:
-    if asked is None and len(own.columns) == 1:
-        return 0
+def _weights(own: Any, asked: str | None) -> np.ndarray:
+    """Weights (m,) of the coefficients: the one asked for, or the mean of those of the levels of a factor."""
+    m = len(own.columns)
+    if asked is None and (m == 1 or has_indicators(own)):
+        return np.full(m, 1.0 / m)
     if asked not in own.columns:
         said = "has several coefficients" if asked is None else f"has no coefficient '{asked}'"
         raise OptionError(f"{own.group} {said}: give coefficient=, one of {name_list(own.columns)}")
-    return int(own.columns.index(asked))
+    return np.eye(m)[own.columns.index(asked)]
+
+
+def has_indicators(own: Any) -> bool:
+    """Whether the coefficients are effects in the levels of a factor, ``(0 + env | gen)``."""
+    if len(own.layers) > 1 or len(own.columns) < 2:
+        return False
+    values = own.values
+    return bool(np.all((values == 0.0) | (values == 1.0)) and np.all(values.sum(axis=1) <= 1.0))
 
 
 def level_relation(fit: FixedPart, k: int) -> tuple[np.ndarray | None, bool]:

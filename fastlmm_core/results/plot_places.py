@@ -47,7 +47,7 @@ class PlotPlaces:
         number = ", ".join(f"{name} {plain(self.number[name].iloc[i])}" for name in self.number)
         if number and place:
             return f"{number} ({place})"
-        return number or place or f"line {self.labels[i]}"
+        return number or place or f"row {self.labels[i]} of the table"
 
     def names(self, rows: np.ndarray) -> str:
         """Several of them, the first few by name."""

@@ -232,7 +232,8 @@ class RandomPart(FieldPart):
             Levels that count; by default those with data, so that checks are not averaged in with the new
             lines of ``(0 + new | gen)``.
         coefficient : str, optional
-            One of several coefficients of the term.
+            One of several coefficients of the term; by default the mean over the levels of the factor that
+            they are effects in, ``(0 + env | gen)``.
         information : {"average", "expected", "observed"}
             Information about the components behind the standard errors (delta method). Definitions from
             BLUEs have none, because two fits are involved.

@@ -174,8 +174,7 @@ def test_the_same_through_the_equations_of_structures(unbalanced):
     assert np.allclose(plain["estimate"][same], structured["estimate"][same], rtol=1e-9)
     assert structured["se"].isna().all()  # nothing is left to vary
     free = lmm(FORMULA, unbalanced, residual="units | rep").heritability("gen").to_frame()
-    assert free.set_index("definition").loc["standard", "status"].startswith("the residual is correlated")
-    assert free.set_index("definition").loc["cullis", "se"] > 0
+    assert (free.set_index("definition").loc[["standard", "cullis"], "se"] > 0).all()
 
 
 def test_levels_of_interest(alpha):
@@ -317,7 +316,7 @@ def test_blues_of_new_lines_that_there_are_not():
     assert lost.heritability("gen", "piepho").to_frame()["status"].tolist() == [unknown]
     several = lmm("y ~ group + (1 + new|gen)", augmented(seed=3, environments=4))
     status = several.heritability("gen", "piepho", coefficient="new").to_frame()["status"].iloc[0]
-    assert status.startswith("BLUEs need one coefficient for every level")
+    assert status.startswith("BLUEs need effects of the levels of one column")
 
 
 def test_new_lines_over_environments():
@@ -436,9 +435,9 @@ def test_a_coefficient_of_several():
     frame = pd.DataFrame({"gen": g, "env": e, "rep": b, "y": y}).astype({"gen": str, "env": str, "rep": str})
     formula = "y ~ 0 + env:rep + diag(0 + env | gen)"
     fit = lmm(formula, frame, residual="units | env")
-    with pytest.raises(OptionError, match="several coefficients"):
-        fit.heritability("gen")
     for env in ("0", "1"):
         alone = lmm("y ~ rep + (1|gen)", frame[frame["env"] == env]).heritability("gen")
-        both = fit.heritability("gen", ["cullis", "oakey"], coefficient=f"env{env}")
-        assert both["cullis"] == pytest.approx(alone["cullis"], rel=1e-6)
+        both = fit.heritability("gen", coefficient=f"env{env}")
+        own, other = both.to_frame(), alone.to_frame()
+        np.testing.assert_allclose(own["estimate"], other["estimate"], rtol=1e-5)
+        np.testing.assert_allclose(own["se"], other["se"], rtol=1e-4)

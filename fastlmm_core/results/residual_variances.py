@@ -1,0 +1,69 @@
+"""Residual variance of the means of genotypes, also where plots have variances of their own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fastlmm_core.results.component_rows import ComponentRow
+
+if TYPE_CHECKING:
+    from fastlmm_core.results.fixed_part import FixedPart
+
+
+def residual_of_means(
+    fit: FixedPart, rows: np.ndarray, codes: np.ndarray, per_plot: bool, components: list[ComponentRow]
+) -> tuple[float, np.ndarray] | None:
+    """Mean over genotypes of the variance of the mean of their residuals, and its derivatives.
+
+    With n_g plots of genotype g it is the mean of sum_i s_i / n_g^2 (i a plot of g, s_i its variance), which
+    for one variance is s over the harmonic mean of the n_g; of single plots the mean of the s_i.
+
+    Parameters
+    ----------
+    rows : (r,) int64
+        Plots that count.
+    codes : (r,) int64
+        Their genotypes, 0, 1, ...
+    per_plot : bool
+        Of single plots.
+    components : list of ComponentRow
+
+    Returns
+    -------
+    (float, (t,)), or None where residuals of these plots are correlated
+    """
+    found = _variances(fit, rows, [row for row in components if row.group.startswith("Residual")])
+    if found is None:
+        return None
+    own, place = found
+    counts = np.bincount(codes)
+    weight = np.full(rows.size, 1.0 / rows.size) if per_plot else 1.0 / (counts.size * counts[codes] ** 2.0)
+    share = np.bincount(place, weight, minlength=len(own))
+    value = sum(w * row.value for w, row in zip(share, own, strict=True))
+    slope = sum(w * row.slope for w, row in zip(share, own, strict=True))
+    return float(value), np.asarray(slope)
+
+
+def _variances(
+    fit: FixedPart, rows: np.ndarray, residual: list[ComponentRow]
+) -> tuple[list[ComponentRow], np.ndarray] | None:
+    """Components that are residual variances, and which of them each of the rows (r,) has."""
+    spec = fit.design.residual
+    variances = [row for row in residual if row.var2 is None]
+    if spec.kind == "units" and spec.by is None:
+        return (variances, np.zeros(rows.size, np.int64)) if len(variances) == 1 else None
+    if spec.kind == "units" and spec.by is not None:
+        levels, codes = spec.by[1], spec.by[2]
+    elif spec.kind == "within" and spec.by is None and spec.position_codes is not None:
+        if spec.subject_codes is None or np.unique(spec.subject_codes[rows]).size < rows.size:
+            return None  # two plots of one subject
+        levels, codes = spec.positions, spec.position_codes
+    else:
+        return None
+    places = {str(row.var1): i for i, row in enumerate(variances)}
+    if len(variances) == 1 and spec.kind == "within":
+        return variances, np.zeros(rows.size, np.int64)
+    at = np.array([places.get(str(level), -1) for level in levels])[codes[rows]]
+    return None if (at < 0).any() else (variances, at)

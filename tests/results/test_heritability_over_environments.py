@@ -1,0 +1,173 @@
+"""Heritability where genotypes have effects in every environment, and plots variances of their own."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fastlmm_core import datasets, lmm, long_table, report
+from fastlmm_core.errors import OptionError
+
+
+@pytest.fixture(scope="module")
+def trials():
+    frame = datasets.load("trials")
+    return frame[frame["trial"].isin(["T1", "T2", "T3"])].dropna(subset=["yield"]).reset_index(drop=True)
+
+
+def indicators(column):
+    return pd.get_dummies(column).to_numpy(float)
+
+
+@pytest.fixture(scope="module")
+def fit(trials):
+    return lmm(
+        "yield ~ trial + us(0 + trial | gen) + (1 | trial:rep:block)", trials, residual="units | trial"
+    )
+
+
+@pytest.fixture(scope="module")
+def dense(fit, trials):
+    """T (3, 3), residual variances, covariance of the errors of the 24 x 3 effects, genotypes slowest."""
+    table = fit.variance_components
+    T, gens = np.zeros((3, 3)), sorted(trials["gen"].unique())
+    own = table[table["group"] == "gen"].set_index(["var1", "var2"])["estimate"]
+    names = [f"trial{t}" for t in ("T1", "T2", "T3")]
+    for (a, b), value in own.items():
+        i, j = names.index(a), names.index(b if isinstance(b, str) else a)
+        T[i, j] = T[j, i] = value
+    residual = table[table["group"] == "Residual|trial"].set_index("var1")["estimate"]
+    block = table.set_index("group").loc["trial:rep:block", "estimate"]
+    X, G, E = indicators(trials["trial"]), indicators(trials["gen"]), indicators(trials["trial"])
+    Z = (G[:, :, None] * E[:, None, :]).reshape(len(trials), -1)
+    B = indicators(trials["trial"] + trials["rep"] + trials["block"])
+    weight = 1 / trials["trial"].map(residual).to_numpy()
+    W = np.hstack([X, Z, B])
+    C = W.T @ (weight[:, None] * W)
+    C[3:75, 3:75] += np.kron(np.eye(24), np.linalg.inv(T))
+    C[75:, 75:] += np.eye(B.shape[1]) / block
+    assert len(gens) == 24
+    return T, residual, np.linalg.inv(C)[3:75, 3:75]
+
+
+def cullis(covariance, variance):
+    n = len(covariance)
+    mean = 2 * (np.trace(covariance) - covariance.sum() / n) / (n - 1)
+    return 1 - mean / (2 * variance)
+
+
+def test_of_the_mean_over_environments(fit, dense):
+    T, _, errors = dense
+    A = np.kron(np.eye(24), np.full((1, 3), 1 / 3))
+    table = fit.heritability("gen")
+    assert table["cullis"] == pytest.approx(cullis(A @ errors @ A.T, T.mean()), rel=1e-6)
+    assert "mean of 3 coefficients" in str(table)
+    assert table.to_frame().set_index("definition").loc["standard", "status"].startswith("a mean over levels")
+    select = fit.genotype_values("gen").select(3).to_frame()
+    assert select["h2"][0] == pytest.approx(table["cullis"], rel=1e-8)
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_within_an_environment(fit, dense, trials, place):
+    T, residual, errors = dense
+    own = errors[place::3, place::3]
+    table = fit.heritability("gen", coefficient=f"trialT{place + 1}")
+    assert table["cullis"] == pytest.approx(cullis(own, T[place, place]), rel=1e-6)
+    counts = trials[trials["trial"] == f"T{place + 1}"].groupby("gen").size()
+    noise = residual[f"T{place + 1}"] * np.mean(1 / counts)
+    assert table["standard"] == pytest.approx(T[place, place] / (T[place, place] + noise), rel=1e-9)
+    plot = T[place, place] / (T[place, place] + residual[f"T{place + 1}"])
+    assert table["plot"] == pytest.approx(plot, rel=1e-9)
+    names = {"trialT1": ("V1", "V8"), "trialT2": ("V3", "V10"), "trialT3": ("V6", "V13")}
+    g, e = names[f"trialT{place + 1}"]
+    ratio = fit.vpredict(f"{g}/({g} + {e})")
+    rows = table.to_frame().set_index("definition")
+    assert (ratio.estimate, ratio.se) == pytest.approx((plot, rows.loc["plot", "se"]), rel=1e-6)
+
+
+def test_blues_over_and_within_environments(fit, trials):
+    """The effects in every environment fixed: their covariances by generalized least squares."""
+    other = lmm("yield ~ trial * gen + (1 | trial:rep:block)", trials, residual="units | trial")
+    table = other.variance_components
+    residual = table[table["group"] == "Residual|trial"].set_index("var1")["estimate"]
+    B = indicators(trials["trial"] + trials["rep"] + trials["block"])
+    V = np.diag(trials["trial"].map(residual)) + table["estimate"].iloc[0] * B @ B.T
+    X = (indicators(trials["gen"])[:, :, None] * indicators(trials["trial"])[:, None, :]).reshape(
+        len(trials), -1
+    )
+    phi = np.linalg.inv(X.T @ np.linalg.solve(V, X))
+    T = {name: fit.heritability("gen", "cullis", coefficient=name) for name in ("trialT1", "trialT3")}
+    for A, name in (
+        (np.kron(np.eye(24), np.full((1, 3), 1 / 3)), None),
+        (np.kron(np.eye(24), np.eye(3)[:1]), "trialT1"), (np.kron(np.eye(24), np.eye(3)[2:]), "trialT3"),
+    ):  # fmt: skip
+        C = A @ phi @ A.T
+        half = (np.trace(C) - C.sum() / 24) / 23
+        own = fit.heritability("gen", ["piepho", "piepho_kr"], coefficient=name)
+        variance = T[name].genetic[0, 1] / 2 if name else own.genetic[0, 1] / 2
+        assert own["piepho"] == pytest.approx(variance / (variance + half), rel=1e-5)
+        assert own["piepho"] * 0.97 < own["piepho_kr"] < own["piepho"]
+
+
+def test_the_trial_and_its_page(fit, trials, tmp_path):
+    row = fit.trial_summary("gen")
+    other = lmm("yield ~ trial * gen + (1 | trial:rep:block)", trials, residual="units | trial")
+    means = other.emmeans("gen")
+    errors = means.difference_errors()
+    assert (row["sed_mean"], row["lsd_mean"]) == pytest.approx((errors.sed_mean, errors.lsd_mean), rel=1e-5)
+    test = means.functions.f_test(np.eye(24)[1:] - np.eye(24)[:-1])
+    assert (row["F_genotypes"], row["df_error"]) == pytest.approx((test.F, test.df_den), rel=1e-4)
+    assert row["h2"] == pytest.approx(fit.heritability("gen", "cullis")["cullis"])
+    page = report(fit, tmp_path / "met.html", genotypes="gen").read_text()
+    assert "Heritability within" in page and "Genotypes within environments" in page
+    assert page.count("<td>trialT2</td>") >= 1
+
+
+def test_of_one_trait_of_several(trials):
+    long = long_table(trials[trials["trial"] == "T1"], ["yield", "height"])
+    fit = lmm("value ~ trait + us(0 + trait | gen)", long, residual="us(trait | unit)")
+    table = fit.variance_components
+    table = table[table["var2"].isna()].set_index(["group", "var1"])["estimate"]
+    for trait in ("yield", "height"):
+        g, e = table["gen", f"trait{trait}"], table["Residual(trait|unit)", trait]
+        own = fit.heritability("gen", "plot", coefficient=f"trait{trait}")["plot"]
+        assert own == pytest.approx(g / (g + e), rel=1e-9)
+
+
+@pytest.mark.parametrize("lost", [(), (0, 5, 6, 40)])
+def test_variances_of_environments_in_the_standard_definition(trials, lost):
+    """Of the mean of a genotype: the sum of the variances of its plots over the square of their number."""
+    frame = trials.drop(list(lost))
+    fit = lmm("yield ~ trial + (1 | gen) + (1 | trial:gen)", frame, residual="units | trial",
+              fixed_parameters={"gen": 0.2})  # fmt: skip
+    table = fit.variance_components
+    s = table.set_index("group")["estimate"]
+    residual = table[table["group"] == "Residual|trial"].set_index("var1")["estimate"]
+    own = frame.assign(variance=frame["trial"].map(residual)).groupby("gen")
+    noise = np.mean(own["variance"].sum() / own.size() ** 2)
+    between = s["trial:gen"] * np.mean(1 / own["trial"].nunique())
+    found = fit.heritability("gen", ["standard", "plot"])
+    assert found["standard"] == pytest.approx(s["gen"] / (s["gen"] + between + noise), rel=1e-9)
+    plot = s["gen"] + s["trial:gen"] + frame["trial"].map(residual).mean()
+    assert found["plot"] == pytest.approx(s["gen"] / plot, rel=1e-9)
+
+
+def test_coefficients_that_are_slopes_are_named():
+    sleep = datasets.load("sleepstudy")
+    with pytest.raises(OptionError, match="Subject has several coefficients: give coefficient="):
+        lmm("Reaction ~ Days + (Days | Subject)", sleep).heritability("Subject")
+    alpha = lmm("yield ~ (1 | gen)", datasets.load("besag_field").query("county == 'C5'"), field_trend="ar1")
+    status = alpha.heritability("gen", "standard").to_frame()["status"][0]
+    assert status == "the residual is correlated"
+
+
+def test_too_many_effects_in_environments_stay_random():
+    r = np.random.default_rng(3)
+    frame = pd.DataFrame({"gen": np.tile(np.arange(700), 3).astype(str), "env": np.repeat(list("abc"), 700)})
+    frame = pd.concat([frame, frame])
+    frame["y"] = r.normal(size=len(frame)) + np.tile(r.normal(size=700), 6)
+    fit = lmm("y ~ env + diag(0 + env | gen)", frame)
+    table = fit.heritability("gen", ["cullis", "piepho"]).to_frame().set_index("definition")
+    assert table.loc["piepho", "status"].startswith(
+        "BLUEs of 700 levels x 3 of env are too many fixed effects"
+    )
+    assert table.loc["cullis", "estimate"] > 0.3
