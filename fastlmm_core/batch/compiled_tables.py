@@ -15,14 +15,14 @@ from fastlmm_core.batch.compiled_labels import (
     group_labels,
     level_codes,
 )
-from fastlmm_core.batch.heritability import heritability_columns
+from fastlmm_core.batch.heritability import NOT_STANDARD, WEIGHTED, heritability_columns
 from fastlmm_core.batch.plan import BatchPlan
 from fastlmm_core.batch.tables import TableParts, fit_columns, same_text, text_column
 from fastlmm_core.batch.trials import TrialTable
 from fastlmm_core.inference.component_figures import component_errors, user_covariances
 from fastlmm_core.inference.distributions import t_statistics
 from fastlmm_core.inference.estimates import FIGURES, NOT_ESTIMABLE, figure_columns
-from fastlmm_core.inference.heritability import harmonic_counts, interactions
+from fastlmm_core.inference.heritability import SLOPES, harmonic_counts, interactions
 from fastlmm_core.inference.multiplicity import (
     Family,
     adjusted_p_values,
@@ -283,10 +283,12 @@ def add_blups(
         parts.add_columns("blups", columns, arrays.units[u])
         if term.columns == ("(Intercept)",):
             prior0, trace, total, reciprocal = arrays.blups.terms[good, k].T
-            between = interaction_variances(coded, arrays, good, order, k)
+            weighted = plan.weights is not None
+            between = None if weighted else interaction_variances(coded, arrays, good, order, k)
             columns = heritability_columns(
                 same_text(term.group, good.size), counts, 1.0 / reciprocal, prior0, between,
                 arrays.results.figures[good, 1], trace, total,
+                NOT_STANDARD + (WEIGHTED if weighted else SLOPES),
             )  # fmt: skip
             parts.add_columns("heritability", columns, arrays.units[good])
 

@@ -10,6 +10,7 @@ from fastlmm_core.batch.tables import same_text
 from fastlmm_core.inference.heritability import SLOPES, cullis, standard
 
 NOT_STANDARD = "no h2_standard: "
+WEIGHTED = "plots have weights; genotypes= gives it"
 RELATED = "no heritability: its levels are related, and each has a reliability of its own"
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from fastlmm_core.api import Prepared, prepare
-from fastlmm_core.batch.heritability import NOT_STANDARD, RELATED, heritability_columns
+from fastlmm_core.batch.heritability import NOT_STANDARD, RELATED, WEIGHTED, heritability_columns
 from fastlmm_core.batch.plan import BatchPlan
 from fastlmm_core.batch.stopping import check_wanted
 from fastlmm_core.batch.tables import TableParts, failed_row, fit_columns, same_text
@@ -20,7 +20,7 @@ from fastlmm_core.batch.trials import TrialTable
 from fastlmm_core.design.expressions import Name
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import DataError, FastLMMError, FastLMMWarning, NotConvergedWarning
-from fastlmm_core.inference.heritability import harmonic_replication
+from fastlmm_core.inference.heritability import SLOPES, harmonic_replication
 from fastlmm_core.inference.mean_comparisons import half_difference_df
 from fastlmm_core.inference.mean_tables import EmmeansTable
 from fastlmm_core.results.blups import prediction_error_sums
@@ -166,11 +166,13 @@ def add_blups(fit: LMMFit, plan: BatchPlan, unit: int, parts: TableParts) -> Non
             continue
         variance = float(fit.term_variances(k)[0])
         trace, total = prediction_error_sums(solved, k)
-        size, between = np.array([len(term.levels)]), interaction_variance(fit, k)
+        size = np.array([len(term.levels)])
+        between = None if fit.weights is not None else interaction_variance(fit, k)
         columns = heritability_columns(
             same_text(term.group, 1), size, np.array([harmonic_replication(term.codes)]),
             np.array([variance]), None if between is None else np.array([between]),
             np.array([solved.user_sigma2]), np.array([trace]), np.array([total]),
+            NOT_STANDARD + (SLOPES if fit.weights is None else WEIGHTED),
         )  # fmt: skip
         parts.add_columns("heritability", columns, np.array([unit]))
 

@@ -40,6 +40,8 @@ def residual_of_means(
     own, place = found
     counts = np.bincount(codes)
     weight = np.full(rows.size, 1.0 / rows.size) if per_plot else 1.0 / (counts.size * counts[codes] ** 2.0)
+    if fit.weights is not None:  # s_i is the variance at a weight of 1, over that of the plot
+        weight = weight / fit.weights[rows]
     share = np.bincount(place, weight, minlength=len(own))
     value = sum(w * row.value for w, row in zip(share, own, strict=True))
     slope = sum(w * row.slope for w, row in zip(share, own, strict=True))

@@ -201,7 +201,8 @@ def residual_table(fit: RandomPart) -> Table:
     linear = fit.method == "OLS"
     pearson = np.asarray(fit.residuals_pearson, dtype=float)
     unit: Any = 1.0 if linear or fit.sigma == 0 else fit.sigma
-    if np.isnan(unit):  # several variances: each residual over its own
+    known = fit.structured and fit.design.residual.kind == "known"
+    if np.isnan(unit) or known:  # each residual over its own deviation
         assert isinstance(fit.solved, StructuredSolution)
         unit = fit.solved.residual_sd
         pearson = np.asarray(fit.residuals, dtype=float)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.inference.heritability import harmonic_replication
 from fastlmm_core.results.component_columns import component_columns
 from fastlmm_core.results.diagnostics import suspicious_residuals
@@ -103,9 +104,10 @@ def number_of_checks(fit: FixedPart, k: int) -> int | None:
 
 def residual_scale(fit: FixedPart) -> float:
     """Root of the mean variance of a plot's residual, units of the response."""
-    if np.isfinite(fit.sigma):
-        return fit.sigma
-    return float(np.sqrt(np.mean(fit.solved.residual_sd**2)))  # type: ignore[union-attr]
+    if isinstance(fit.solved, StructuredSolution):
+        return float(np.sqrt(np.mean(fit.solved.residual_sd**2)))
+    shares = 1.0 if fit.weights is None else float(np.mean(1.0 / fit.weights))
+    return float(fit.sigma * np.sqrt(shares))
 
 
 def _heritability(fit: FixedPart, term: str, table: HeritabilityTable | None) -> dict[str, Any]:

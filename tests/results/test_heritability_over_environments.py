@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fastlmm_core import datasets, lmm, long_table, report
+from fastlmm_core import datasets, fit_batch, lmm, long_table, report, second_stage
 from fastlmm_core.errors import OptionError
 
 
@@ -171,3 +171,52 @@ def test_too_many_effects_in_environments_stay_random():
         "BLUEs of 700 levels x 3 of env are too many fixed effects"
     )
     assert table.loc["cullis", "estimate"] > 0.3
+
+
+def test_plots_with_weights(trials):
+    """A plot has the variance sigma2 / w: of Smith's weights in a second stage all of it is there."""
+    frame = trials[trials["trial"] == "T1"].assign(
+        w=np.random.default_rng(1).uniform(0.5, 3, (trials["trial"] == "T1").sum())
+    )
+    fit = lmm("yield ~ rep + (1 | gen)", frame, weights="w")
+    s = fit.variance_components.set_index("group")["estimate"]
+    own = (1 / frame["w"]).groupby(frame["gen"])
+    noise = s["Residual"] * np.mean(own.sum() / own.size() ** 2)
+    table = fit.heritability("gen", ["standard", "plot", "cullis"])
+    assert table["standard"] == pytest.approx(s["gen"] / (s["gen"] + noise), rel=1e-9)
+    plot = s["Residual"] * np.mean(1 / frame["w"])
+    assert table["plot"] == pytest.approx(s["gen"] / (s["gen"] + plot), rel=1e-9)
+    row = fit.trial_summary("gen")
+    assert row["cv"] == pytest.approx(100 * np.sqrt(plot) / row["grand_mean"], rel=1e-9)
+    for path in ({}, {"plots": True}):  # compiled, and trial by trial
+        batch = fit_batch(
+            frame, "yield ~ rep + (1 | gen)", by="trial", weights="w", blups="gen", progress=False, **path
+        )
+        assert batch.heritability["h2_standard"].isna().all()
+        assert batch.heritability["status"][0] == "no h2_standard: plots have weights; genotypes= gives it"
+
+
+def test_second_stages_know_the_variance_of_a_mean(trials):
+    first = fit_batch(
+        trials, "yield ~ rep + gen", by="trial", emmeans="gen", covariances=True, progress=False
+    )
+    formula = "mean ~ trial + (1 | gen) + (1 | gen:trial)"
+    fit = second_stage(first, formula, weights="smith", fixed_parameters={"gen": 0.2, "gen:trial": 0.1})
+    table = fit.heritability("gen", ["standard", "cullis"])
+    assert table["standard"] == pytest.approx(table["cullis"], rel=0.01)  # balanced but for five lost plots
+    full = second_stage(first, formula)
+    known = np.concatenate([np.diag(fold) for fold in blocks_of(first)])
+    scaled = full.summary().residual_quantiles.iloc[0]
+    want = np.quantile(full.residuals / np.sqrt(known), [0, 0.25, 0.5, 0.75, 1])
+    np.testing.assert_allclose(scaled, want, rtol=1e-6)
+    row = full.trial_summary("gen")
+    assert row["cv"] == pytest.approx(100 * np.sqrt(known.mean()) / row["grand_mean"], rel=1e-6)
+
+
+def blocks_of(batch):
+    """Covariance of the means of each trial, from the rows of its lower triangle."""
+    for _, own in batch.covariances.groupby("trial", sort=False):
+        lower = np.zeros((len(own), len(own)))
+        for i, row in enumerate(own["covariance"]):
+            lower[i, : i + 1] = row
+        yield np.tril(lower) + np.tril(lower, -1).T
