@@ -27,6 +27,7 @@ from fastlmm_core.linalg.base import CholeskyFactor
 from fastlmm_core.linalg.compressed import compressed
 from fastlmm_core.reml.equations import MixedModelEquations
 from fastlmm_core.reml.solved import SolvedEquations
+from fastlmm_core.structures.residuals.dense_rows import DensePrecision
 
 if TYPE_CHECKING:
     from fastlmm_core.results.fitted_model import FittedModel
@@ -247,6 +248,8 @@ def _structured_rows(fit: FittedModel, solution: StructuredSolution) -> Observat
     A = sp.csr_array(e.matrix @ e.loading_map.matrix(point.loadings))
     own = solution.theta[e.slices[1]]
     precision, variances = e.row_precision.at(e.residual.coefficients(own)[0]), e.residual.variances(own)
+    if isinstance(precision, DensePrecision):  # single entries and columns of it are asked for
+        precision = sp.csr_array(precision.tosparse())
     residual = point.residual * solution.response.scale
     if e.rotation is not None:  # back to the rows as they were observed
         A = sp.csr_array(e.rotation.backward(A.toarray()))

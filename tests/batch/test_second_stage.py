@@ -178,3 +178,38 @@ def test_blocks_are_the_dense_matrix():
 def test_bad_blocks_are_named(blocks, words):
     with pytest.raises(DataError, match=words):
         BlockCovariance(blocks, list("abcd"))
+
+
+def test_diagnostics_of_a_second_stage(first):
+    """Residuals by V written out; what leaves rows and levels out, as with Omega given as one matrix."""
+    fit = second_stage(first, "mean ~ 1 + (1|gen) + (1|site)")
+    table = first.covariances.reset_index(drop=True)
+    omega = np.zeros((len(table), len(table)))
+    for _, own in table.groupby("site", sort=False):
+        at = own.index.to_numpy()
+        for i, row in zip(at, own["covariance"], strict=True):
+            omega[i, at[: len(row)]] = omega[at[: len(row)], i] = row
+    s = fit.variance_components.set_index("group")["estimate"]
+    V = omega.copy()
+    for name in ("gen", "site"):
+        Z = pd.get_dummies(table[name]).to_numpy(float)
+        V += s[name] * Z @ Z.T
+    X = np.ones((len(table), 1))
+    inverse = np.linalg.inv(V)
+    P = inverse - inverse @ X @ np.linalg.solve(X.T @ inverse @ X, X.T @ inverse)
+    residual = omega @ P @ table["estimate"].to_numpy()
+    found = fit.diagnostics()
+    np.testing.assert_allclose(found["residual"], residual, rtol=1e-6, atol=1e-9)
+    spread = np.sqrt(np.diag(omega @ P @ omega))
+    np.testing.assert_allclose(found["studentized"], residual / spread, rtol=1e-6, atol=1e-8)
+    other = lmm(
+        "mean ~ 1 + (1|gen) + (1|site)", table.assign(mean=table["estimate"]), residual="vm(units, Omega)",
+        relationships={"Omega": Covariance(omega, [str(i + 1) for i in range(len(omega))])},
+        fixed_parameters={"gen": s["gen"], "site": s["site"], "Residual": 1.0},
+    )  # fmt: skip
+    np.testing.assert_allclose(found["cooks_d"], other.diagnostics()["cooks_d"], rtol=1e-4, atol=1e-9)
+    ours, theirs = (one.influence("gen")["cooks_d"] for one in (fit, other))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4)
+    loglik = fit.conditional_aic().loglik
+    assert loglik == pytest.approx(other.conditional_aic().loglik, rel=1e-5)
+    assert len(fit.half_normal("gen")) == 22
