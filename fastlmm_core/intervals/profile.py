@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 STEP = 1e-6
 # Away from a bound on which the estimate lies, in the coordinates of the criterion.
 FIRST_STEP = 5.0
+# A correlation so near to 1 or -1 is there but for rounding: a search ends beside the border.
+AT_BOUND = 1e-7
 # A curvature below this is that of a spline whose variance has no bound; a standard deviation of one below
 # that, in units of a typical one, is zero as far as the search resolves it.
 FLAT = 1e-6
@@ -147,7 +149,8 @@ def make_traces(ml: RandomPart, parameters: str | Sequence[str] | None) -> list[
     held = own_coordinates(ml, held_parameters(ml))
     fixed = fixed_parameters(ml)
     wanted = chosen(parameters, [*(h.parameter for h in held), *fixed])
-    traces = variance_traces(criterion, x, [h for h in held if h.parameter.name in wanted])
+    every = variance_traces(criterion, x, held)
+    traces = [trace for trace in every if trace.parameter.name in wanted]
     at = [j for j, parameter in enumerate(fixed) if parameter.name in wanted]
     return traces + effect_traces(ml, at, fixed)
 
@@ -185,6 +188,8 @@ def variance_traces(criterion: Criterion, x: np.ndarray, held: list[Held]) -> li
     out = []
     for h in held:
         value = h.outer(h.value(x))
+        near = [end for end in h.parameter.bounds if abs(value - end) < AT_BOUND and np.isfinite(end)]
+        value = near[0] if near and h.parameter.kind in ("cor", "correlation") else value
         flat = (curvature <= FLAT) | (np.abs(x) < GONE)
         away = np.where(np.isnan(criterion.interior) | ~flat, away_from(criterion, x), criterion.interior)
         unseen = ~np.isnan(criterion.interior) & flat & (h.gradient(away) != 0.0)
@@ -201,7 +206,15 @@ def variance_traces(criterion: Criterion, x: np.ndarray, held: list[Held]) -> li
             se, direction = abs(beside - value), (away - x) / (beside - value)
         best = ProfilePoint(0.0, value, x)
         out.append(Trace(h.parameter, solver(h), best, deviance, se, direction))
+    for trace in out:
+        trace.deviations = tuple(own for own in out if is_deviation_of(own.parameter, trace.parameter))
     return out
+
+
+def is_deviation_of(own: Parameter, correlation: Parameter) -> bool:
+    """Whether a parameter is one of the standard deviations that a correlation belongs to."""
+    of_both = own.kind == "sd" and correlation.kind == "cor" and own.group == correlation.group
+    return of_both and own.var1 in (correlation.var1, correlation.var2)
 
 
 def away_from(criterion: Criterion, x: np.ndarray) -> np.ndarray:

@@ -64,6 +64,8 @@ class Trace:
     ends : dict
         By side (-1, +1): the bound where the profile stays below every height asked for, NaN where it has
         no end.
+    deviations : tuple of Trace
+        Of the two standard deviations of a correlation: where one may be zero, so may be every correlation.
     """
 
     parameter: Parameter
@@ -74,6 +76,7 @@ class Trace:
     direction: np.ndarray
     points: list[ProfilePoint] = field(default_factory=list)
     ends: dict[int, float] = field(default_factory=dict)
+    deviations: tuple[Trace, ...] = ()
 
     def __post_init__(self) -> None:
         self.points.append(self.best)
@@ -112,7 +115,7 @@ class Trace:
                 return
             count = sum(p.zeta * side > 0.0 for p in self.points)
             if count >= MOST_POINTS:
-                self.ends[side] = np.nan
+                self.ends[side] = self._without_end(bound, height)
                 return
             target = side * min(abs(outermost.zeta) + step, height * 1.02)
             value = self._ahead(side, target)
@@ -123,7 +126,15 @@ class Trace:
                     self.ends[side] = bound
                 return
             if not self._add(value):
-                self.ends[side] = np.nan
+                self.ends[side] = self._without_end(bound, height)
+
+    def _without_end(self, bound: float, height: float) -> float:
+        """The bound where no value of a correlation can reach the height, else NaN."""
+        for own in self.deviations:
+            own.follow(-1, height)
+            if own.ends.get(-1) == own.parameter.bounds[0] and abs(own._outermost(-1).zeta) < height:
+                return bound
+        return np.nan
 
     def _outermost(self, side: int) -> ProfilePoint:
         return self.points[0] if side < 0 else self.points[-1]

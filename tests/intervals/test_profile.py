@@ -264,3 +264,39 @@ def test_a_genetic_correlation_of_a_factor_model():
         assert held.fun - least.fun == pytest.approx(rise, rel=1e-5)
     one = lmm("y ~ env + rr(0 + env | gen, d=1)", data).profile("sd(gen: enve0)")
     assert one.names == ("sd(gen: enve0)",)
+
+
+@pytest.mark.parametrize("seed", [28, 29, 32, 34, 37])
+def test_correlations_at_their_bound_and_of_variances_that_may_be_zero(seed):
+    """A limit is where the likelihood falls by the quantile; where a variance may be zero there is none."""
+    r = np.random.default_rng(seed)
+    line, u = np.repeat(np.arange(12), 4), r.normal(size=12)
+    trait = np.tile([0, 1], 24)
+    frame = pd.DataFrame({"line": line.astype(str), "trait": np.where(trait, "b", "a")})
+    frame["y"] = u[line] * np.where(trait, 2.0, 1.0) + r.normal(0, 1.0, 48)
+    fit = lmm("y ~ trait + us(0 + trait | line)", frame, residual="units | trait")
+    row = fit.conf_int(parameters="cor(line: traita, traitb)").iloc[0]
+
+    X = np.column_stack([np.ones(48), trait])
+    y, same = frame["y"].to_numpy(), line[:, None] == line[None, :]
+
+    def deviance(sd, rho):
+        T = np.array([[sd[0] ** 2, rho * sd[0] * sd[1]], [rho * sd[0] * sd[1], sd[1] ** 2]])
+        V = same * T[np.ix_(trait, trait)] + np.diag(sd[2:][trait] ** 2)
+        L = np.linalg.cholesky(V)
+        A, b = np.linalg.solve(L, X), np.linalg.solve(L, y)
+        return 2 * np.log(np.diag(L)).sum() + np.sum((b - A @ np.linalg.lstsq(A, b, rcond=None)[0]) ** 2)
+
+    def least(rho):
+        starts = ([0.7, 1.5, 1.0, 1.0], [0.02, 1.0, 1.1, 1.1], [0.7, 0.02, 1.1, 1.1])
+        bounds = [(0, 10), (0, 10), (0.1, 10), (0.1, 10)]
+        ends = [minimize(deviance, s, args=(rho,), bounds=bounds, options={"ftol": 1e-14}) for s in starts]
+        return min(end.fun for end in ends)
+
+    assert row["upper"] == 1.0
+    best, quantile = least(row["estimate"]), chi2.ppf(0.95, 1)
+    if row["lower"] == -1.0:
+        assert max(least(rho) for rho in (-1.0, -0.7, -0.3)) - best < quantile
+    else:
+        assert least(row["lower"]) - best == pytest.approx(quantile, rel=1e-4)
+    assert (row["lower"] == -1.0) == (seed in (28, 29))
