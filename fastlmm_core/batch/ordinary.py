@@ -28,7 +28,12 @@ from fastlmm_core.results.component_columns import plain_columns, structured_col
 from fastlmm_core.results.diagnostics import suspicious_residuals
 from fastlmm_core.results.fit import LMMFit
 from fastlmm_core.results.fixed_means import fixed_means
-from fastlmm_core.results.heritability import interaction_variance, standard_heritability
+from fastlmm_core.results.heritability import (
+    HeritabilityTable,
+    heritability_within,
+    interaction_variance,
+    standard_heritability,
+)
 from fastlmm_core.results.plot_rows import plot_rows
 from fastlmm_core.results.trend import has_trend
 from fastlmm_core.results.trial_summary import trial_summary
@@ -231,13 +236,21 @@ def add_genotypes(
     term, level = str(plan.genotypes), plan.level
     parts.add("genotype_values", fit.genotype_values(term, level=level).to_frame(), unit)
     table = fit.heritability(term)
-    parts.add("heritabilities", table.to_frame(), unit)
+    within = heritability_within(fit, term)
+    parts.add("heritabilities", table.to_frame() if within.empty else with_each(table, within), unit)
     means = fixed_means(fit, term)
     parts.add("blues", means.to_frame(), unit)
     summary = trial_summary(fit, term, level, table, plan.plots or None, frame, residuals, means)
     columns = {name: one_value(value) for name, value in summary.items()}
     columns = {"rows": np.array([row["n"] + row["n_dropped"]])} | columns
     parts.add_columns("trials", columns, np.array([unit]))
+
+
+def with_each(table: HeritabilityTable, within: pd.DataFrame) -> pd.DataFrame:
+    """Heritabilities of the mean over environments, coefficient "mean", and below them those within each."""
+    mean = table.to_frame()
+    mean = mean[np.isfinite(mean["estimate"])].assign(coefficient="mean")
+    return pd.concat([mean, within], ignore_index=True)[list(within.columns)]
 
 
 def one_value(value: Any) -> Any:

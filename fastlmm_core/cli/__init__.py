@@ -149,6 +149,10 @@ def _add_fit(commands: argparse._SubParsersAction) -> None:
         help="--values within its levels, environments or traits: env",
     )  # fmt: skip
     fit.add_argument(
+        "--average", action="append", default=[], metavar="FACTOR",
+        help="--values over its levels although each genotype has one of them: env",
+    )  # fmt: skip
+    fit.add_argument(
         "--select", type=int, metavar="K", help="the K best of --values, and the gain from selecting them"
     )
     fit.add_argument(

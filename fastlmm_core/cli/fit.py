@@ -134,7 +134,9 @@ def _decision(
     fit: LMMFit, term: str, arguments: argparse.Namespace
 ) -> tuple[list[object], dict[str, pd.DataFrame]]:
     """Values of the genotypes of a term, beside the check and with the best of them; tables for files."""
-    values = fit.genotype_values(term, arguments.within or None, level=arguments.level)
+    values = fit.genotype_values(
+        term, arguments.within or None, level=arguments.level, average=arguments.average or None
+    )
     own: dict[str, Any] = {}
     if arguments.check is not None:
         own[f"against_{slug(term)}_{slug(arguments.check)}"] = values.against(arguments.check)
@@ -176,7 +178,7 @@ def _check_arguments(arguments: argparse.Namespace) -> None:
             raise OptionError(f"--{option} belongs to --contrasts METHOD")
     if arguments.gxe is not None and len(listed_names([arguments.gxe])) != 2:
         raise OptionError(f"--gxe {arguments.gxe} names two factors: --gxe gen,env")
-    for option in ("check", "select", "within"):
+    for option in ("check", "select", "within", "average"):
         if getattr(arguments, option) not in (None, []) and not arguments.values:
             raise OptionError(f"--{option} belongs to --values GROUP")
     if arguments.select is not None and arguments.select < 1:

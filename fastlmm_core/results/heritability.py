@@ -140,7 +140,8 @@ def heritability(
 def heritability_within(fit: FixedPart, term: str) -> pd.DataFrame:
     """Heritabilities in each level of the factor of ``(0 + env | gen)``; no rows for other terms.
 
-    Columns coefficient, definition, estimate, se, levels, status; those definitions that need no second fit.
+    Columns group, coefficient, definition, estimate, se, levels, status; those definitions that need no
+    second fit.
     """
     own = fit.design.random[find_term(fit, term)]
     parts = [
@@ -149,7 +150,7 @@ def heritability_within(fit: FixedPart, term: str) -> pd.DataFrame:
     ]
     if not parts:
         return pd.DataFrame()
-    columns = ["coefficient", "definition", "estimate", "se", "levels", "status"]
+    columns = ["group", "coefficient", "definition", "estimate", "se", "levels", "status"]
     return pd.concat(parts, ignore_index=True)[columns]
 
 

@@ -129,12 +129,21 @@ def find_term(fit: FixedPart, term: str, coefficient: str | None = None) -> int:
 def _weights(own: Any, asked: str | None) -> np.ndarray:
     """Weights (m,) of the coefficients: the one asked for, or the mean of those of the levels of a factor."""
     m = len(own.columns)
-    if asked is None and (m == 1 or has_indicators(own)):
+    if asked is None and (m == 1 or (has_indicators(own) and _has_means(own))):
         return np.full(m, 1.0 / m)
     if asked not in own.columns:
         said = "has several coefficients" if asked is None else f"has no coefficient '{asked}'"
         raise OptionError(f"{own.group} {said}: give coefficient=, one of {name_list(own.columns)}")
     return np.eye(m)[own.columns.index(asked)]
+
+
+def _has_means(own: Any) -> bool:
+    """Whether a level may have several of the effects: not in ``(0 + group | gen)``, each in one group."""
+    if own.relation is not None:
+        return True
+    row, column = np.nonzero(own.values)
+    cells = np.unique(np.column_stack([own.codes[row], column]), axis=0)
+    return len(cells) > len(np.unique(cells[:, 0]))
 
 
 def has_indicators(own: Any) -> bool:

@@ -106,3 +106,21 @@ def test_trials_with_genotypes_in_common(frame):
     batch = fit_batch(own[own["trial"].isin(["T1", "T2"])], FORMULA, by="trial", genotypes="gen", fixed=False,
                       progress=False)  # fmt: skip
     assert batch.common_genotypes().to_numpy().tolist() == [[22, 20], [20, 21]]
+
+
+def test_batches_of_trials_in_several_environments():
+    """Heritabilities of the mean over environments and within each, which every trial has of its own."""
+    frame = datasets.load("trials").query("trial < 'T5'").dropna(subset=["yield"])
+    frame = frame.assign(region=np.where(frame["trial"] < "T3", "north", "south"))
+    formula = "yield ~ trial + diag(0 + trial | gen) + (1|trial:rep:block)"
+    batch = fit_batch(frame, formula, by="region", genotypes="gen", progress=False)
+    table = batch.heritabilities.set_index(["region", "coefficient", "definition"])["estimate"]
+    for region, names in (("north", ("trialT1", "trialT2")), ("south", ("trialT3", "trialT4"))):
+        fit = lmm(formula, frame[frame["region"] == region])
+        assert table[region, "mean", "piepho"] == pytest.approx(fit.heritability("gen")["piepho"], rel=1e-5)
+        assert set(table[region].index.get_level_values(0)) == {"mean", *names}
+        for name in names:
+            own = fit.heritability("gen", ["standard", "cullis"], coefficient=name)
+            assert table[region, name, "standard"] == pytest.approx(own["standard"], rel=1e-6)
+            assert table[region, name, "cullis"] == pytest.approx(own["cullis"], rel=1e-6)
+    assert list(batch.trial_table()["h2_definition"]) == ["cullis", "cullis"]

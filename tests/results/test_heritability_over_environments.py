@@ -220,3 +220,27 @@ def blocks_of(batch):
         for i, row in enumerate(own["covariance"]):
             lower[i, : i + 1] = row
         yield np.tril(lower) + np.tril(lower, -1).T
+
+
+def test_groups_of_genotypes_have_no_mean():
+    """Every genotype in one group: variances by group, and nothing to take a mean of."""
+    r = np.random.default_rng(9)
+    frame = pd.DataFrame({"gen": np.repeat([f"g{i:02d}" for i in range(30)], 3), "rep": list("abc") * 30})
+    frame["group"] = np.where(frame["gen"] < "g12", "old", "new")
+    spread = np.repeat(r.normal(0, 1, 30), 3) * np.where(frame["group"] == "new", 1.5, 0.7)
+    frame["y"] = spread + r.normal(0, 0.6, 90)
+    fit = lmm("y ~ rep + group + diag(0 + group | gen)", frame)
+    with pytest.raises(OptionError, match="gen has several coefficients: give coefficient=, one of"):
+        fit.heritability("gen")
+    s = fit.variance_components.set_index(["group", "var1"])["estimate"]
+    residual = fit.sigma**2
+    for name in ("old", "new"):
+        own = fit.heritability("gen", ["standard"], coefficient=f"group{name}")
+        variance = s["gen", f"group{name}"]
+        assert own["standard"] == pytest.approx(variance / (variance + residual / 3), rel=1e-9)
+        assert len(own.labels) == (12 if name == "old" else 18)
+    blups = fit.ranef()["gen"].sum(axis=1)
+    means = fit.emmeans("group", ddf="asymptotic").to_frame().set_index("group")["estimate"]
+    table = fit.genotype_values("gen").to_frame().set_index("gen")
+    group = frame.drop_duplicates("gen").set_index("gen")["group"]
+    np.testing.assert_allclose(table["estimate"], means[group].to_numpy() + blups[group.index], rtol=1e-9)

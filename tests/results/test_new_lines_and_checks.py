@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fastlmm_core import fit_batch, lmm, report
+from fastlmm_core import datasets, fit_batch, lmm, report
+from fastlmm_core.cli import main
 from fastlmm_core.errors import DataError, OptionError
 from fastlmm_core.inference.ranking import draw_ranks, selection_intensity
 
@@ -302,3 +303,19 @@ def test_equal_values_have_equal_chances():
     flat = pd.DataFrame({"gen": np.repeat(list("abcdefgh"), 2), "y": np.tile([1.0, -1.0], 8)})
     row = lmm("y ~ 1 + (1 | gen)", flat).genotype_values("gen").select(3).to_frame().iloc[0]
     assert (row["gain"], row["gain_se"], row["response"]) == (0.0, 0.0, 0.0)
+
+
+def test_values_within_and_over_factors_on_the_command_line(tmp_path, capsys):
+    frame = datasets.load("trials").query("trial < 'T4'")
+    frame["site"] = frame["gen"].map(lambda name: "even" if name[-1] in "02468" else "odd")
+    frame.to_csv(tmp_path / "trials.csv", index=False)
+    asked = ["fit", str(tmp_path / "trials.csv"), "yield ~ trial + site + (1|gen) + (1|gen:trial)"]
+    out = tmp_path / "out"
+    assert main([*asked, "--values", "gen", "--within", "trial", "--average", "site", "--out", str(out)]) == 0
+    table = pd.read_csv(out / "genotype_values_gen.csv")
+    fit = lmm(asked[2], frame)
+    want = fit.genotype_values("gen", by="trial", average="site").to_frame()
+    np.testing.assert_allclose(table["estimate"], want["estimate"], rtol=1e-6)
+    assert not np.allclose(want["estimate"], fit.genotype_values("gen", by="trial").to_frame()["estimate"])
+    assert main([*asked, "--within", "trial"]) == 2
+    assert "--within belongs to --values GROUP" in capsys.readouterr().err
