@@ -91,22 +91,26 @@ def genotype_attributes(
     """
     frame, term = fit.design.frame, fit.design.random[k]
     gen = term.group_variables[-1]
-    labels = frame[gen].map(level_label).astype(str)
-    groups = frame.groupby(labels, observed=True)
+    labels = frame[gen].map(level_label).astype(str).to_numpy(object)
+    names, first, code = np.unique(labels, return_index=True, return_inverse=True)
     same = [
         name for name in frame.columns
-        if name != gen and name not in average and (groups[name].nunique() <= 1).all()
+        if name != gen and name not in average and _is_constant(frame[name], first[code])
     ]  # fmt: skip
     own = [name for name in same if name in coefficients and frame[name].nunique() > 1]
     known = {name for name in same if own and _tells(frame, name, own)}
-    if not (groups.size() > 1).any():
-        same = [name for name in same if name in known]
-    used = _places(fit, gen)
-    same = [name for name in same if name in known or name not in used]
-    first = groups[same].first() if same else pd.DataFrame(index=list(groups.groups))
+    replicated, used = names.size < len(frame), _places(fit, gen)
+    same = [name for name in same if name in known or (replicated and name not in used)]
+    properties = frame[same].iloc[first].set_axis(names, axis=0)
     there = [codes[(codes >= 0) & (values != 0.0).any(axis=1)] for codes, values in term.layers]
     random = np.asarray(term.levels, dtype=object)[np.unique(np.concatenate(there))].astype(str)
-    return GenotypeAttributes(first, frozenset(known), random)
+    return GenotypeAttributes(properties, frozenset(known), random)
+
+
+def _is_constant(column: pd.Series, first: np.ndarray) -> bool:
+    """Whether every row has the value of the `first` row (n,) of its genotype."""
+    values = pd.factorize(column)[0]
+    return bool(np.array_equal(values, values[first]))
 
 
 def _tells(frame: pd.DataFrame, name: str, own: list[str]) -> bool:
