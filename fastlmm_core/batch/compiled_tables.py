@@ -242,7 +242,7 @@ def add_contrasts(
         figures = table.contrasts[rows]
         estimate, se, df = np.ascontiguousarray(figures.T)
         t = t_statistics(estimate, se)
-        family = Family(group, kind, int(r))
+        family = Family(group, kind, int(r), tested=~np.isnan(estimate))
         used = resolve_adjustment(adjust, family)
         critical = critical_values(plan.level, df, used.limit_method, family)
         p = adjusted_p_values(t, df, used.p_method, family)

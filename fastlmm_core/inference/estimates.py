@@ -158,8 +158,9 @@ class Estimates:
     def family(self) -> Family:
         """What the adjustment needs to know."""
         return Family(
-            self.group, self.kind, self.n_means, self._ranks, self._correlation, means_of=self.means_of
-        )
+            self.group, self.kind, self.n_means, self._ranks, self._correlation,
+            tested=~np.isnan(self.estimate), means_of=self.means_of,
+        )  # fmt: skip
 
     @cached_property
     def adjustment(self) -> Adjustment:

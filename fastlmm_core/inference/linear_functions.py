@@ -221,8 +221,7 @@ class LinearFunctions(Displayed):
         """Estimate, standard error, df and estimability of each row of A (c, r), without any c x c matrix."""
         A = sp.csr_array(A)
         estimate = A @ self.raw_estimate
-        products = None if self.null_products is None else sp.csr_array(A @ self.null_products)
-        estimable = _is_estimable(products, abs(A) @ self.norms)
+        estimable = self.estimable_among(A)
         variance = row_quadratic(A, self.cov)
         unadjusted = variance if self.cov is self.cov_unadjusted else row_quadratic(A, self.cov_unadjusted)
         gradients = np.array([row_quadratic(A, g) for g in self.gradients]).reshape(-1, A.shape[0])
@@ -233,6 +232,11 @@ class LinearFunctions(Displayed):
             df,
             estimable,
         )
+
+    def estimable_among(self, A: sp.sparray) -> np.ndarray:
+        """Whether each row of A (c, r), a combination of the functions, is estimable, (c,)."""
+        products = None if self.null_products is None else sp.csr_array(A @ self.null_products)
+        return _is_estimable(products, abs(A) @ self.norms)
 
     def f_test(self, A: np.ndarray | sp.sparray | None = None) -> FTest:
         """Joint test that A (K beta) = 0 (all rows when A is None); dependent and zero rows do not count.

@@ -27,6 +27,9 @@ LARGEST_MVT = 500
 class Family:
     """What an adjustment has to know about the tests it is for.
 
+    Tests that are not estimable are no members of a family: nobody can make them, and they cannot err. So it
+    is in R's emmeans since its version 1.8.8.
+
     Attributes
     ----------
     group : ndarray (c,) of int
@@ -39,8 +42,10 @@ class Family:
         Gives the rank (n_groups,) of the coefficients of each group; for Scheffé.
     correlation : callable or None
         Gives the correlation matrix of the tests whose positions it is called with; for `mvt`.
-    n_tests : int or None
-        Tests of each group when `group` holds only a part of them.
+    n_tests : ndarray (n_groups,) of int or None
+        Estimable tests of each group when `group` holds only a part of them.
+    tested : ndarray (c,) of bool or None
+        Tests that are estimable, None where all are.
     means_of : ndarray (c,) of int or None
         Means of the group of each test where they differ; then `n_means` is the largest.
     """
@@ -50,20 +55,42 @@ class Family:
     n_means: int
     ranks: Callable[[], NDArray[np.integer]] | None = None
     correlation: Callable[[NDArray[np.integer]], Floats] | None = None
-    n_tests: int | None = None
+    n_tests: NDArray[np.integer] | None = None
+    tested: NDArray[np.bool_] | None = None
     means_of: NDArray[np.integer] | None = None
 
     def means(self) -> list[tuple[int, NDArray[np.integer] | slice]]:
         """Each number of means per family, with the tests of such families."""
-        if self.means_of is None:
+        compared = self.compared()
+        if compared is None:
             return [(self.n_means, slice(None))]
-        return [(int(k), np.flatnonzero(self.means_of == k)) for k in np.unique(self.means_of)]
+        return [(int(k), np.flatnonzero(compared == k)) for k in np.unique(compared)]
+
+    def compared(self) -> NDArray[np.integer] | None:
+        """Means of the family of each test (c,) that its estimable pairs compare, None where all `n_means`.
+
+        The smallest number of means with so many pairs; where the pairs fall into sets that nothing connects
+        no number of means has just as many, and emmeans takes the fraction between two.
+        """
+        if self.complete:
+            return self.means_of
+        root = (1.0 + np.sqrt(8.0 * self.sizes() + 1.0)) / 2.0
+        return np.ceil(root - 1e-9).astype(np.int64)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every test is estimable."""
+        if self.n_tests is not None:
+            return bool(np.all(self.n_tests == self.n_means * (self.n_means - 1) // 2))
+        return self.tested is None or bool(np.all(self.tested))
 
     def sizes(self) -> NDArray[np.integer]:
-        """Tests in the group of each test, (c,)."""
+        """Estimable tests in the group of each test, at least 1, (c,)."""
         if self.n_tests is not None:
-            return np.full(self.group.shape, self.n_tests)
-        return np.bincount(self.group)[self.group]
+            return np.maximum(self.n_tests, 1)[self.group]
+        if self.tested is None:
+            return np.bincount(self.group)[self.group]
+        return np.maximum(np.bincount(self.group[self.tested], minlength=self.group.max() + 1), 1)[self.group]
 
     def members(self) -> list[NDArray[np.integer]]:
         """Positions of each group's tests."""
@@ -121,10 +148,10 @@ def resolve_adjustment(adjust: str, family: Family) -> Adjustment:
 def family_words(method: str, size: int, family: Family, what: str = "tests") -> str:
     """How the notes name the family."""
     if method == "tukey":
-        if family.means_of is not None and np.ptp(family.means_of) > 0:
-            smallest, largest = np.min(family.means_of), np.max(family.means_of)
-            return f"for comparing families of {smallest} to {largest} estimates"
-        return f"for comparing a family of {family.n_means} estimates"
+        numbers = [k for k, _ in family.means()]
+        if len(numbers) > 1:
+            return f"for comparing families of {numbers[0]} to {numbers[-1]} estimates"
+        return f"for comparing a family of {numbers[0]} estimates"
     if method == "scheffe" and family.ranks is not None:
         return "with rank " + "/".join(str(rank) for rank in np.unique(family.ranks()))
     return f"for {size} {what}"
@@ -136,7 +163,7 @@ def adjusted_p_values(t: Floats, df: Floats, method: str, family: Family) -> Flo
     Parameters
     ----------
     t, df : ndarray (c,)
-        NaN for tests that are not estimable; they count in the size of the family, as in emmeans.
+        NaN for tests that are not estimable; they are no members of the family.
     method : str
         As resolved by `resolve_adjustment`.
     family : Family
@@ -180,13 +207,13 @@ def f_tail(f: Floats, df_num: NDArray[np.integer], df_den: Floats, divide: bool 
 def stepwise_p(p: Floats, method: str) -> Floats:
     """P values (m,) by Holm, Hochberg, Hommel, Benjamini-Hochberg ("fdr") or Benjamini-Yekutieli ("by").
 
-    NaN values count in the number of tests and stay NaN.
+    NaN values are no tests and stay NaN, as in R's p.adjust.
     """
-    n = p.size
-    out = np.full(n, np.nan)
-    order = np.argsort(p, kind="stable")[: np.count_nonzero(~np.isnan(p))]
+    n = int(np.count_nonzero(~np.isnan(p)))
+    out = np.full(p.size, np.nan)
+    order = np.argsort(p, kind="stable")[:n]
     ascending = p[order]
-    rank = np.arange(1, order.size + 1)
+    rank = np.arange(1, n + 1)
     if method == "holm":
         adjusted = np.maximum.accumulate((n - rank + 1) * ascending)
     elif method == "hochberg":

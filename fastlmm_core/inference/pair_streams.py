@@ -72,15 +72,15 @@ class PairChunk(ContrastTable):
 
     Attributes
     ----------
-    n_tests : int
-        Pairs in the whole family.
+    n_tests : ndarray (n_groups,) of int
+        Estimable pairs of each whole family.
     rank : callable or None
         Rank of the whole family's coefficients, for Scheffé.
     stepwise : ndarray (c,) or None
         Adjusted p values that need the whole family's.
     """
 
-    n_tests: int = 0
+    n_tests: Integers | None = None
     rank: Callable[[], Integers] | None = None
     stepwise: Floats | None = None
 
@@ -142,6 +142,24 @@ class PairSource:
         k = self.members.shape[1]
         return k * (k - 1) // 2
 
+    @cached_property
+    def estimable(self) -> Integers:
+        """Estimable pairs of each group, (n_groups,)."""
+        return np.array([self._estimable_among(rows) for rows in self.members])
+
+    def _estimable_among(self, rows: Integers) -> int:
+        """Estimable pairs of some means, which fall into classes within which every difference is."""
+        table, n = self.table, 0
+        while rows.size:
+            A = signed_pairs(np.full(rows.size - 1, rows[0]), rows[1:], len(table))
+            if table.weights is not None:
+                A = sp.csr_array(A @ table.weights)
+            same = table.functions.estimable_among(A) & (abs(A) @ table.undefined.astype(np.float64) == 0.0)
+            alike = int(np.count_nonzero(same))
+            n += alike * (alike + 1) // 2
+            rows = rows[1:][~same]
+        return n
+
     def __len__(self) -> int:
         return self.per_group * len(self.members)
 
@@ -165,13 +183,11 @@ class PairSource:
             "kind": "pairs", "n_means": self.members.shape[1], "adjust_asked": self.adjust,
             "level": self.level, "title": "Contrasts", "group": group,
         }  # fmt: skip
-        return PairChunk(**own, n_tests=self.per_group, rank=self.ranks)
+        return PairChunk(**own, n_tests=self.estimable, rank=self.ranks)
 
     def _labels(self, group: Integers, first: Integers, second: Integers) -> pd.DataFrame:
         by = self.table.labels[list(self.table.by)]
-        labels = pd.DataFrame(
-            {free_name(self.table.by): pair_labels(first, second, self.shown)}
-        )
+        labels = pd.DataFrame({free_name(self.table.by): pair_labels(first, second, self.shown)})
         for name in by:
             labels[name] = by[name].to_numpy()[self.members[group, 0]]
         return labels

@@ -65,6 +65,9 @@ class DenseFunctions:
         A = A.toarray() if sp.issparse(A) else np.asarray(A)
         return DenseFunctions(A @ self.K, self.beta, self.phi, self.null, self.residual_df, self.ddf)
 
+    def estimable_among(self, A):
+        return self.combine(A).estimable
+
     def contrast_statistics(self, A):
         rows = self.combine(A)
         return rows.estimate, rows.se(), rows.df(), rows.estimable
