@@ -23,7 +23,7 @@ from fastlmm_core.engine.observed_information import dense_pays, second_derivati
 from fastlmm_core.engine.optimum import Criterion, StructuredOptimum
 from fastlmm_core.engine.search import Progress, SearchEnd, search
 from fastlmm_core.engine.second_derivatives import flat_rotations, invert_on_range
-from fastlmm_core.engine.starting_values import starting_values
+from fastlmm_core.engine.starting_values import starting_values, starts_of_slopes
 from fastlmm_core.engine.zero_deviations import one_alone_varies, turned_starts
 from fastlmm_core.errors import NumericalError
 from fastlmm_core.kernels.thresholds import BOUNDARY, GROWTH, LARGEST_DECREMENT, LARGEST_RISE
@@ -153,6 +153,7 @@ def _other_starts(
         rng = np.random.default_rng(SEED_OF_STARTS)
         more = STARTS_IF_SMALL if flops <= SMALL_FLOPS else MORE_STARTS
         starts += [starting_values(e, y, rng) for _ in range(more)]
+    starts += starts_of_slopes(e, found.theta)
     if flops <= LARGE_FLOPS:
         for residual in e.residual.other_starts(y, bool(e.terms)):
             starts.append(first.copy())

@@ -6,11 +6,14 @@ import numpy as np
 
 from fastlmm_core.engine.equations import StructuredEquations
 from fastlmm_core.engine.terms import EngineTerm
+from fastlmm_core.kernels.thresholds import FEW_LEVELS
 
 # Shares of the residual variance within which a variance starts.
 SMALLEST, LARGEST = 0.05, 1.0
 # What a spline explains of the residual variance at the start.
 SPLINE_SHARE = 0.2
+# Variances in a start close to none.
+NEARLY_NOTHING = 1e-3
 # Correlations of a moment estimate are shrunk towards zero, away from a singular start.
 SHRINK = 0.8
 
@@ -78,3 +81,20 @@ def _level_start(term: EngineTerm, rng: np.random.Generator | None) -> np.ndarra
         return start if rng is None else start + rng.normal(scale=0.5, size=start.size)
     # a spline begins where its effect has variance one on average over the rows (`typical_variance`)
     return levels.rescaled(start, SPLINE_SHARE)
+
+
+def starts_of_slopes(e: StructuredEquations, theta: np.ndarray) -> list[np.ndarray]:
+    """Starts beside an optimum theta (n_theta,) of a model with a slope alone: see ``kernels.slopes_alone``.
+
+    Terms of one coefficient have the variance of the residual there, or hardly any, lower than moments begin.
+    """
+    unit, near, alone = theta.copy(), theta.copy(), False
+    for term, (own, _) in zip(e.terms, e.slices[0], strict=True):
+        if term.m > 1 or term.structure.n_theta != 1 or term.null is not None or term.root is not None:
+            continue
+        size = max(float(term.column_scale[0]), 1e-300)
+        unit[own] = term.structure.theta_of(np.array([[1.0 / size]]))
+        near[own] = term.structure.theta_of(np.array([[NEARLY_NOTHING / size]]))
+        values = term.matrices[0].data
+        alone = alone or (term.n_levels <= FEW_LEVELS and np.unique(values[values != 0.0]).size > 1)
+    return [unit, near] if alone else []

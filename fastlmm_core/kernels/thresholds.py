@@ -18,6 +18,8 @@ EXPLAINED = 1e-28
 BOUNDARY = 1e-4
 # A score at zero variance below minus this (relative to the largest entry) wants the variance to grow.
 GROWTH = 1e-6
+# Slopes alone of at most so many levels are searched from two starts.
+FEW_LEVELS = 12
 # A curvature below minus this (relative to the largest entry) belongs to no minimum.
 CURVATURE = 1e-6
 # Smallest eigenvalue of the curvature below which a term is looked at for confounding with the fixed part.

@@ -16,6 +16,7 @@ from fastlmm_core.kernels.crossproducts import expand_coefficients, project_resp
 from fastlmm_core.kernels.eigenvalues import diagonalize
 from fastlmm_core.kernels.score import fill_factors
 from fastlmm_core.kernels.simplicial import log_determinant, solve_lower, solve_upper
+from fastlmm_core.kernels.slopes_alone import has_slope_alone, unit_theta
 from fastlmm_core.kernels.small_fit import LOG_TWO_PI, evaluate_deviance, search_optimum, unit_factors
 from fastlmm_core.kernels.starting_values import start_from_moments
 from fastlmm_core.kernels.systems import Problem, TrialFit
@@ -168,6 +169,33 @@ def complete_factor(equations, lead, L_left, right, solution_left, factors, L, s
 
 
 @kernel
+def search_from_starts(
+    system, problem, parameters, twice, theta, max_iterations, tolerance, L, Z, solution
+):  # fmt: skip
+    """The deeper end of `search_optimum` from `theta` and, where `twice`, from unit variances.
+
+    Returns
+    -------
+    status, numbers, hessian, S, fresh
+        As of `search_optimum`; `theta`, `L`, `Z` and `solution` are overwritten as by it.
+    """
+    end, figures, _, hessian, S, _, fresh = search_optimum(
+        system, problem, parameters, theta, max_iterations, tolerance, L, Z, solution
+    )
+    if not twice:
+        return end, figures, hessian, S, fresh
+    first = theta.copy()
+    theta[:] = unit_theta(parameters)
+    again, lower, _, curvature, scores, _, held = search_optimum(
+        system, problem, parameters, theta, max_iterations, tolerance, L, Z, solution
+    )
+    if (again == 0 or again == 3) and lower[0] < figures[0] - LARGEST_RISE:
+        return again, lower, curvature, scores, held
+    theta[:] = first
+    return end, figures, hessian, S, False
+
+
+@kernel
 def fit_response(equations, design, weights, y, reml, tolerance, max_iterations):
     """Fit one response.
 
@@ -215,9 +243,11 @@ def fit_response(equations, design, weights, y, reml, tolerance, max_iterations)
         Z_left = np.empty(search.L_indices.size)
         solution_left = np.empty((left, 1))
         problem = Problem(rhs_left, yy_left, dof, left if reml else left - p)
-        end, figures, _, hessian, S, _, fresh = search_optimum(
-            search, problem, parameters, theta, max_iterations, tolerance, L_left, Z_left, solution_left
-        )
+        twice = has_slope_alone(equations.entries, system.pattern.term, parameters.sizes)
+        end, figures, hessian, S, fresh = search_from_starts(
+            search, problem, parameters, twice, theta, max_iterations, tolerance, L_left, Z_left,
+            solution_left,
+        )  # fmt: skip
         status, moved = settle_boundary(theta, parameters, hessian, S)
         if status == OK and not is_certified(end, figures[2], hessian):
             status = NO_OPTIMUM

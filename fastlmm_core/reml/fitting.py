@@ -9,7 +9,9 @@ import numpy as np
 
 from fastlmm_core.errors import DataError
 from fastlmm_core.kernels.assembly import apply_factor_transposed
+from fastlmm_core.kernels.slopes_alone import has_slope_alone, unit_theta
 from fastlmm_core.kernels.starting_values import start_from_moments
+from fastlmm_core.kernels.systems import Entries
 from fastlmm_core.kernels.thresholds import LARGEST_DECREMENT, LARGEST_RISE
 from fastlmm_core.linalg import CholeskyFactor, make_factor
 from fastlmm_core.reml import optimizer
@@ -91,6 +93,39 @@ def fit_equations(
         theta = theta if start is None else start(response, theta)
     else:
         theta = start
+
+    def search(theta: np.ndarray) -> tuple[optimizer.Optimum, np.ndarray, float]:
+        return _from_start(equations, factor, response, reml, theta, progress)
+
+    optimum, found, boundary_score = search(theta)
+    entries = equations.entries
+    rows = Entries(entries.row_ptr, entries.row_node, entries.row_val, entries.values)
+    if start is None and has_slope_alone(rows, equations.layout.term, equations.parameters.sizes):
+        optimum = replace(optimum, point=None)  # the factor goes on to other values
+        other = search(unit_theta(equations.parameters))
+        if other[0].status in (0, 3) and other[0].deviance < optimum.deviance - LARGEST_RISE:
+            optimum, found, boundary_score = other
+    moved = not np.array_equal(found, optimum.theta)
+    point = optimum.point
+    if moved or point is None:
+        point = evaluate(equations, factor, response, factors_at(equations, found), reml)
+    solved = SolvedEquations(equations, factor, response, point, found, reml)
+    check_representable(solved)
+    if solved.r2 <= NOTHING_LEFT * response.yy:
+        optimum = replace(optimum, status=4)
+    factor.release()
+    return solved, optimum, certify(optimum, boundary_score, point.deviance if moved else optimum.deviance)
+
+
+def _from_start(
+    equations: MixedModelEquations,
+    factor: CholeskyFactor,
+    response: Response,
+    reml: bool,
+    theta: np.ndarray,
+    progress: optimizer.Progress | None,
+) -> tuple[optimizer.Optimum, np.ndarray, float]:
+    """The optimum that `theta` leads to, theta with its zero variances, and the smallest score at these."""
     optimum = optimizer.minimize(equations, factor, response, reml=reml, theta=theta, progress=progress)
     for _ in range(3):
         found = snap_boundary(equations, optimum)
@@ -103,16 +138,7 @@ def fit_equations(
         else:
             break
         optimum = optimizer.minimize(equations, factor, response, reml=reml, theta=theta, progress=progress)
-    moved = not np.array_equal(found, optimum.theta)
-    point = optimum.point
-    if moved or point is None:
-        point = evaluate(equations, factor, response, factors_at(equations, found), reml)
-    solved = SolvedEquations(equations, factor, response, point, found, reml)
-    check_representable(solved)
-    if solved.r2 <= NOTHING_LEFT * response.yy:
-        optimum = replace(optimum, status=4)
-    factor.release()
-    return solved, optimum, certify(optimum, boundary_score, point.deviance if moved else optimum.deviance)
+    return optimum, found, boundary_score
 
 
 def starting_values(equations: MixedModelEquations, response: Response) -> np.ndarray:

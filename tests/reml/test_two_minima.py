@@ -1,0 +1,62 @@
+"""Slopes without an intercept of their own: of two minima of the deviance the deeper one is found.
+
+Reference: the dense criterion (tests/dense_reference.py) on a grid of both variances.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from dense_reference import DenseModel, DenseTerm
+
+from fastlmm_core import fit_batch, lmm
+
+FORMULA = "y ~ x + (1|g) + (0+x|h)"
+GRID = np.concatenate([[0.0], np.geomspace(1e-3, 50.0, 24)])
+
+
+def trial(seed):
+    """Twenty rows, eight and four levels: in these the moments lead to the shallower minimum."""
+    rng = np.random.default_rng(seed)
+    h, g, x = rng.integers(0, 4, 20), rng.integers(0, 8, 20), rng.normal(rng.choice([0, 1, 3]), 1, 20)
+    slopes, means = rng.normal(0, rng.choice([0, 0.3, 1]), 4), rng.normal(0, 1, 8)
+    y = slopes[h] * x + means[g] + rng.normal(0, rng.choice([1, 3]), 20)
+    return pd.DataFrame({"y": y, "x": x, "h": h, "g": g})
+
+
+def lowest(data):
+    """The smallest dense criterion on the grid of variances relative to sigma2, which is profiled out."""
+    y, n = data["y"].to_numpy(), len(data)
+    X = np.column_stack([np.ones(n), data["x"]])
+    g, h = np.unique(data["g"], return_inverse=True)[1], data["h"].to_numpy()
+    terms = [DenseTerm(g, np.ones((n, 1)), g.max() + 1), DenseTerm(h, X[:, 1:], 4)]
+    values = []
+    for a in GRID:
+        for b in GRID:
+            G = [np.array([[a]]), np.array([[b]])]
+            sigma2 = float(y @ DenseModel(y, X, terms, np.ones(n), G, 1.0, True).P @ y) / (n - 2)
+            own = [sigma2 * own for own in G]
+            values.append(DenseModel(y, X, terms, np.ones(n), own, sigma2, True).criterion)
+    return min(values)
+
+
+@pytest.mark.parametrize("seed", [3204, 5404, 8504, 12704])
+@pytest.mark.filterwarnings("ignore:singular fit")
+def test_no_variances_have_a_lower_deviance(seed):
+    data = trial(seed)
+    floor = lowest(data)
+    named = data.assign(one="1")
+    plain, structured = lmm(FORMULA, named), lmm(FORMULA, named, residual="units | one")
+    assert plain.converged and structured.converged
+    assert plain.criterion <= floor
+    np.testing.assert_allclose(structured.criterion, plain.criterion, rtol=1e-8)
+
+
+@pytest.mark.filterwarnings("ignore:singular fit")
+def test_batches_find_it_too():
+    seeds = (3204, 5404, 8504, 12704)
+    table = pd.concat([trial(seed).assign(trial=seed) for seed in seeds])
+    found = fit_batch(table, FORMULA, by="trial").fits
+    expected = [lmm(FORMULA, trial(seed)).criterion for seed in seeds]
+    np.testing.assert_allclose(found["criterion"], expected, rtol=1e-8)
