@@ -188,6 +188,7 @@ class Estimates:
     def limits(self) -> tuple[Floats, Floats]:
         """Confidence limits (c,), (c,) with the adjustment for intervals."""
         half = critical_values(self.level, self.df, self.adjustment.limit_method, self.family) * self.se
+        half = np.where(self.se == 0.0, 0.0, half)
         return self.estimate - half, self.estimate + half
 
     @property

@@ -105,5 +105,6 @@ def one_sided_limits(table: Estimates, sign: int, method: str) -> tuple[Floats, 
     else:
         one = np.full(size.shape, alpha)
     half = t_quantile(2.0 * one, table.df) * table.se
+    half = np.where(table.se == 0.0, 0.0, half)
     endless = np.where(np.isnan(half), np.nan, np.inf)
     return (table.estimate - half, endless) if sign > 0 else (-endless, table.estimate + half)

@@ -218,7 +218,10 @@ class LinearFunctions(Displayed):
     def contrast_statistics(
         self, A: np.ndarray | sp.sparray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Estimate, standard error, df and estimability of each row of A (c, r), without any c x c matrix."""
+        """Estimate, standard error, df and estimability of each row of A (c, r), without any c x c matrix.
+
+        Rows that cancel, as an interaction in a model without it, are exactly zero and have no df.
+        """
         A = sp.csr_array(A)
         estimate = A @ self.raw_estimate
         estimable = self.estimable_among(A)
@@ -226,10 +229,14 @@ class LinearFunctions(Displayed):
         unadjusted = variance if self.cov is self.cov_unadjusted else row_quadratic(A, self.cov_unadjusted)
         gradients = np.array([row_quadratic(A, g) for g in self.gradients]).reshape(-1, A.shape[0])
         df = self.df_of(unadjusted, gradients, estimable)
+        largest = abs(A) @ np.sqrt(np.maximum(self.cov.diagonal(), 0.0))
+        cancels = variance <= CANCELLED * largest**2
+        whole = abs(A) @ np.abs(self.raw_estimate)
+        estimate = np.where(cancels & (np.abs(estimate) <= CANCELLED * whole), 0.0, estimate)
         return (
             np.where(estimable, estimate, np.nan),
-            np.where(estimable, np.sqrt(np.maximum(variance, 0.0)), np.nan),
-            df,
+            np.where(estimable, np.sqrt(np.where(cancels, 0.0, variance)), np.nan),
+            np.where(cancels, np.nan, df),
             estimable,
         )
 
@@ -309,6 +316,9 @@ def _is_estimable(null_products: sp.csr_array | None, norms: np.ndarray) -> np.n
     largest = abs(null_products).max(axis=1).toarray().ravel()
     return np.asarray(largest <= ESTIMABLE * np.maximum(norms, 1e-300))
 
+
+# Variance, relative to what it could be without covariances, that is rounding.
+CANCELLED = 16.0 * np.finfo(float).eps
 
 # Rows of one block where only figures of single rows are asked for.
 ROW_BLOCK = 256
