@@ -11,7 +11,7 @@ import pandas as pd
 from fastlmm_core.errors import InferenceError
 from fastlmm_core.inference.figure_tables import FigureTable
 from fastlmm_core.multi_environment.two_way_table import TwoWayTable
-from fastlmm_core.results.component_rows import CovarianceBlock, covariance_blocks, slope_covariance
+from fastlmm_core.results.component_rows import CovarianceBlock, covariance_blocks, slope_variances
 
 if TYPE_CHECKING:
     from fastlmm_core.results.fit import LMMFit
@@ -48,7 +48,7 @@ def fitted_shares(fit: LMMFit, genotype: str, environment: str) -> FigureTable:
     order = [name for name in (GENOTYPE, INTERACTION, HETEROGENEITY, CROSSOVER) if name in shares]
     found = [shares[name] for name in [*order, *(name for name in shares if name not in order)]]
     try:
-        variance = np.diag(slope_covariance(fit, np.array([share.slope for share in found])))
+        variance = slope_variances(fit, np.array([share.slope for share in found]))
     except InferenceError:
         variance = np.full(len(found), np.nan)
     frame = pd.DataFrame(

@@ -12,7 +12,7 @@ from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import InferenceError
 from fastlmm_core.request.answer_tables import Rows, Spread, rows_of
 from fastlmm_core.results.blups import effect_figures
-from fastlmm_core.results.component_rows import component_covariance, covariance_blocks
+from fastlmm_core.results.component_rows import covariance_blocks, slope_variances
 from fastlmm_core.results.correlations import correlation_table
 from fastlmm_core.results.structured_blocks import independent_labels, residual_blocks, whole_blocks
 from fastlmm_core.results.vpredict import vpredict
@@ -35,10 +35,10 @@ def component_section(fit: LMMFit) -> list[dict[str, Any]]:
     """``fit.varcomp``: rows V1, V2, ... with standard errors by every information that can be had."""
     blocks = covariance_blocks(fit)
     rows = [(number, row) for number, block in enumerate(blocks, 1) for row in block.rows()]
-    errors = {}
+    slopes, errors = np.array([row.slope for _, row in rows]), {}
     for key, kind in INFORMATION.items():
         try:
-            errors[key] = np.sqrt(np.maximum(np.diag(component_covariance(fit, kind)), 0.0))
+            errors[key] = np.sqrt(np.maximum(slope_variances(fit, slopes, kind), 0.0))
         except InferenceError:
             errors[key] = np.full(len(rows), np.nan)
     return [

@@ -153,20 +153,14 @@ def _residual_rows(blocks: list[ComponentBlock]) -> list[CovarianceBlock]:
     return out
 
 
-def component_covariance(fit: FittedModel, kind: str = "average") -> np.ndarray:
-    """Covariance of the rows V1, V2, ... by "average", "expected" or "observed" information, absolute scale.
+def slope_variances(fit: FittedModel, slopes: np.ndarray, kind: str = "average") -> np.ndarray:
+    """Variances (r,) of functions of the variance parameters with derivatives `slopes` (r, t).
 
-    Zero for parameters that are held or at the boundary: nothing is known to vary.
+    On the absolute scale, by the delta method and "average", "expected" or "observed" information; the
+    parameters are those of the slopes of ``covariance_blocks``. Zero for parameters that are held or at the
+    boundary: nothing is known to vary. Never r x r: a process over days has a covariance for every pair.
     """
-    return slope_covariance(fit, np.array([row.slope for row in component_rows(fit)]), kind)
-
-
-def slope_covariance(fit: FittedModel, slopes: np.ndarray, kind: str = "average") -> np.ndarray:
-    """Covariance (r, r) of functions of the variance parameters with derivatives `slopes` (r, t).
-
-    By the delta method; the parameters are those of the slopes of ``covariance_blocks``.
-    """
-    return np.asarray(slopes @ parameter_covariance(fit, kind) @ slopes.T)
+    return np.asarray(((slopes @ parameter_covariance(fit, kind)) * slopes).sum(axis=1))
 
 
 def parameter_covariance(fit: FittedModel, kind: str = "average") -> np.ndarray:
@@ -246,9 +240,10 @@ def component_table(fit: FittedModel, kinds: tuple[str, ...] = ("average",)) -> 
         "sd_or_cor": [row.sd_or_cor for row in rows],
     }
     moving = np.array([bool(np.any(_free(fit, r.slope))) for r in rows])
+    slopes = np.array([row.slope for row in rows])
     for kind in kinds:
         try:
-            variance = np.diag(component_covariance(fit, kind))
+            variance = slope_variances(fit, slopes, kind)
             error = np.where(moving, np.sqrt(np.maximum(variance, 0.0)), np.nan)
         except InferenceError:
             error = np.full(len(rows), np.nan)

@@ -13,7 +13,7 @@ from fastlmm_core.display.frames import titled
 from fastlmm_core.errors import InferenceError, OptionError, nearest_names
 from fastlmm_core.inference.figure_tables import FigureTable
 from fastlmm_core.kernels.thresholds import AT_BOUND
-from fastlmm_core.results.component_rows import CovarianceBlock, covariance_blocks, slope_covariance
+from fastlmm_core.results.component_rows import CovarianceBlock, covariance_blocks, slope_variances
 from fastlmm_core.results.vpredict import delta_interval
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def _rows(fit: FitFigures, block: CovarianceBlock, information: str, level: floa
     i, j = _pairs(block).T
     correlation, slopes = correlations(block.T, block.slopes, i, j)
     try:
-        variance = np.diag(slope_covariance(fit, slopes, information))
+        variance = slope_variances(fit, slopes, information)
     except InferenceError:
         variance = np.full(i.size, np.nan)
     known = np.isfinite(correlation) & (1.0 - np.abs(correlation) > AT_BOUND) & (variance > 0.0)

@@ -22,7 +22,7 @@ from fastlmm_core.display.table_group import TableGroup
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import InferenceError, OptionError, nearest_names
 from fastlmm_core.results.biplot import Biplot
-from fastlmm_core.results.component_rows import slope_covariance
+from fastlmm_core.results.component_rows import slope_variances
 from fastlmm_core.results.correlations import dendrogram
 from fastlmm_core.results.factor_shares import FactorShares, factor_shares
 from fastlmm_core.structures.coefficients.factor_loadings import principal_rotation
@@ -347,7 +347,7 @@ def _errors(fit: FitFigures, slopes: np.ndarray, information: str) -> np.ndarray
     known = np.isfinite(slopes).all(axis=1)
     variance = np.full(len(slopes), np.nan)
     try:
-        variance[known] = np.diag(slope_covariance(fit, slopes[known], information))
+        variance[known] = slope_variances(fit, slopes[known], information)
     except InferenceError:
         pass
     return np.sqrt(np.where(variance > 0.0, variance, np.nan))

@@ -16,7 +16,7 @@ from fastlmm_core.display.rendering import format_significant
 from fastlmm_core.errors import InferenceError, OptionError, nearest_names
 from fastlmm_core.gate import public
 from fastlmm_core.options import LEVEL, one_of
-from fastlmm_core.results.component_rows import ComponentRow, component_covariance, component_rows
+from fastlmm_core.results.component_rows import ComponentRow, component_rows, slope_variances
 
 if TYPE_CHECKING:
     from fastlmm_core.results.figures import FitFigures
@@ -152,8 +152,8 @@ def vpredict(fit: FitFigures, expression: str, information: str = "average") -> 
         moved[i] += 1j * STEP
         gradient[i] = _evaluate(tree, expression, moved).imag / STEP
     try:
-        covariance = component_covariance(fit, information)
-        variance = float(gradient @ covariance @ gradient)
+        slope = gradient @ np.array([row.slope for row in rows])
+        variance = float(slope_variances(fit, slope[None], information)[0])
     except InferenceError:
         variance = np.nan
     return VarianceFunction(expression, float(estimate.real), float(np.sqrt(max(variance, 0.0))), information)

@@ -39,6 +39,13 @@ class HeterogeneousAutoregressive(OneCorrelation):
         r = by_lag[lag]
         return np.array([np.sign(r) * np.abs(r) ** (1.0 / (lag + 1))])
 
+    def start_at_distance(self, sd: np.ndarray, correlation: float, lag: int) -> np.ndarray:
+        negative = correlation < 0.0 and lag % 2 == 1  # no power of an even lag is below zero
+        r = -correlation if negative else correlation
+        rho = np.clip(r, 1.0 - START_CORRELATION, START_CORRELATION) ** (1.0 / lag)
+        R = powers(-rho if negative else rho, self._lag)[0]
+        return self.theta_of(R * np.outer(sd, sd))
+
     def start_correlations(self, c: np.ndarray) -> np.ndarray:
         return np.clip(c, -START_CORRELATION, START_CORRELATION)
 

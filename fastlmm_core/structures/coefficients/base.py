@@ -196,6 +196,13 @@ class CoefficientStructure(ABC):
     def start(self, covariance: np.ndarray) -> np.ndarray:
         """Interior theta near a positive semidefinite moment estimate of T, (m, m), of any structure."""
 
+    def start_at_distance(self, sd: np.ndarray, correlation: float, lag: int) -> np.ndarray | None:
+        """Interior theta with this correlation at a distance of `lag`; None where it is no function of that.
+
+        `sd` (m,) are standard deviations.
+        """
+        return None
+
     @abstractmethod
     def theta_of(self, covariance: np.ndarray) -> np.ndarray:
         """Canonical theta of a positive semidefinite T of this structure, also singular."""
