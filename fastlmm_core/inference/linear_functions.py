@@ -241,7 +241,17 @@ class LinearFunctions(Displayed):
         )
 
     def estimable_among(self, A: sp.sparray) -> np.ndarray:
-        """Whether each row of A (c, r), a combination of the functions, is estimable, (c,)."""
+        """Whether each row of A (c, r), a combination of the functions, is estimable, (c,).
+
+        Examples
+        --------
+        >>> import scipy.sparse as sp
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("Reaction ~ Days + (Days|Subject)", datasets.load("sleepstudy"))
+        >>> functions = fit.linear_functions([[1.0, 0.0], [1.0, 9.0]])
+        >>> functions.estimable_among(sp.csr_array([[-1.0, 1.0]]))
+        array([ True])
+        """
         products = None if self.null_products is None else sp.csr_array(A @ self.null_products)
         return _is_estimable(products, abs(A) @ self.norms)
 
