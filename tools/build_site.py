@@ -33,7 +33,7 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
         "fastlmm_core.inference.mean_tables.EmmeansTable",
         "fastlmm_core.inference.estimate_tables.ContrastTable",
         "fastlmm_core.inference.linear_functions.LinearFunctions",
-        "fastlmm_core.inference.linear_functions.FTest",
+        "fastlmm_core.inference.f_test.FTest",
         "fastlmm_core.inference.mean_comparisons.DifferenceErrors",
         "fastlmm_core.inference.mean_comparisons.ComparisonIntervals",
         "fastlmm_core.inference.figure_tables.FigureTable",

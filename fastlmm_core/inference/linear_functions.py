@@ -10,11 +10,12 @@ import pandas as pd
 import scipy.sparse as sp
 
 from fastlmm_core.display.displayed import Displayed
-from fastlmm_core.display.rendering import Table, format_p, format_significant
+from fastlmm_core.display.rendering import Table
 from fastlmm_core.engine.information import StructureInference
 from fastlmm_core.errors import InferenceError, OptionError, check_option
 from fastlmm_core.inference import kenward_roger, satterthwaite
 from fastlmm_core.inference.distributions import f_upper
+from fastlmm_core.inference.f_test import FTest
 from fastlmm_core.inference.row_covariances import independent_rows, row_quadratic
 from fastlmm_core.inference.variance_parameters import VarianceParameterInference
 from fastlmm_core.kernels.thresholds import ESTIMABLE
@@ -29,39 +30,6 @@ KENWARD_ROGER_NEEDS_REML = (
 NO_VARIANCE = "no residual variance: nothing to test against"
 
 ParameterInference = VarianceParameterInference | StructureInference
-
-
-@dataclass(frozen=True, repr=False)
-class FTest(Displayed):
-    """Joint test of K beta = 0.
-
-    Attributes
-    ----------
-    F, df_num, df_den, p : float
-        `df_den` is inf for an asymptotic test (F = chi2 / df_num).
-    scaling : float
-        Kenward-Roger's factor on F; 1 for the other methods.
-
-    Examples
-    --------
-    >>> from fastlmm_core import datasets, lmm
-    >>> fit = lmm("Reaction ~ Days + (Days|Subject)", datasets.load("sleepstudy"))
-    >>> functions = fit.linear_functions([[1.0, 0.0], [1.0, 9.0]])
-    >>> functions.f_test()
-    F(2, 16) = 705.8, p <.0001 (scaled by 0.9412)
-    Next: .F, .df_num, .df_den, .p
-    """
-
-    F: float
-    df_num: int
-    df_den: float
-    p: float
-    scaling: float = 1.0
-
-    def _shown(self) -> str:
-        value = format_significant(self.F, 4)
-        text = f"F({self.df_num:g}, {self.df_den:.4g}) = {value}, p {format_p(self.p)}"
-        return text if self.scaling == 1.0 else f"{text} (scaled by {self.scaling:.4f})"
 
 
 @dataclass(frozen=True, repr=False)
