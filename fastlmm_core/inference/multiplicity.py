@@ -90,7 +90,8 @@ class Family:
             return np.maximum(self.n_tests, 1)[self.group]
         if self.tested is None:
             return np.bincount(self.group)[self.group]
-        return np.maximum(np.bincount(self.group[self.tested], minlength=int(self.group.max()) + 1), 1)[self.group]
+        groups = int(np.max(self.group)) + 1
+        return np.maximum(np.bincount(self.group[self.tested], minlength=groups), 1)[self.group]
 
     def members(self) -> list[NDArray[np.integer]]:
         """Positions of each group's tests."""

@@ -26,7 +26,6 @@ from fastlmm_core.kernels.visit_scores import (
 )
 from fastlmm_core.linalg.compressed import compressed
 from fastlmm_core.structures.coefficients.entries import LinearEntries
-from fastlmm_core.structures.coefficients.moments import start_at
 from fastlmm_core.structures.residuals.base import (
     NEARLY_ZERO,
     SETTLES,
@@ -44,6 +43,7 @@ from fastlmm_core.structures.residuals.visit_patterns import (
     pattern_arrays,
     subjects_by_pattern,
 )
+from fastlmm_core.structures.residuals.visit_starts import start_of_visits
 
 # What is added to the variance of a visit, relative to its mean square, where the covariance is nearly
 # singular: less leaves the deviance without the digits of its decrement.
@@ -62,22 +62,6 @@ def _invertible(sigma: np.ndarray, least: np.ndarray) -> np.ndarray:
     except np.linalg.LinAlgError:
         return sigma + np.diag(least)
     return sigma
-
-
-def _start_of_gaps(structure: Any, total: np.ndarray, count: np.ndarray, sd: np.ndarray) -> np.ndarray | None:
-    """Where a process over positions starts whose visits are mostly more than one apart, None for others.
-
-    rho^lag is flat at rho = 0 from a lag of 3 on: a search that begins there ends there.
-    """
-    lags = np.abs(np.subtract.outer(np.arange(sd.size), np.arange(sd.size))).ravel()
-    pairs = np.bincount(lags, weights=count.ravel())
-    pairs[0] = 0.0
-    lag = int(np.argmax(pairs))
-    if lag < 2:
-        return None
-    products = np.bincount(lags, weights=(total / np.outer(sd, sd)).ravel())
-    found: np.ndarray | None = structure.start_at_distance(sd, products[lag] / pairs[lag], lag)
-    return found
 
 
 class WithinSubjectResiduals(ResidualStructure):
@@ -209,21 +193,8 @@ class WithinSubjectResiduals(ResidualStructure):
         return list(zip(map(_both, totals), map(_both, counts), strict=True))
 
     def start(self, moments: Any) -> np.ndarray:
-        out = []
-        for structure, (total, count) in zip(self.structures, self._sums(moments), strict=True):
-            T = np.where(count > 0, total / np.maximum(count, 1), 0.0)
-            spread = np.diag(T)
-            default = float(spread[spread > 0].mean()) if np.any(spread > 0) else 1.0
-            sd = np.sqrt(np.where(spread > 0.0, spread, default))
-            apart = _start_of_gaps(structure, total, count, sd)
-            if apart is not None:
-                out.append(apart)
-                continue
-            values, vectors = np.linalg.eigh(np.where(count > 1, T, 0.0) / np.outer(sd, sd))
-            correlation = (vectors * np.maximum(values, 0.05 * values.max())) @ vectors.T
-            unit = 1.0 / np.sqrt(np.diag(correlation))
-            out.append(start_at(structure, correlation * np.outer(unit, unit), sd))
-        return np.concatenate(out)
+        sums = zip(self.structures, self._sums(moments), strict=True)
+        return np.concatenate([start_of_visits(structure, *own) for structure, own in sums])
 
     def chart_products(
         self, theta: np.ndarray, E: np.ndarray, matrix: sp.csr_array
