@@ -22,6 +22,15 @@ Answer = dict[str, Any]
 Adapter = Callable[[str, pd.DataFrame], tuple[Callable[[], Any], Callable[[Any], Answer]]]
 
 
+def package_version(package: str) -> str:
+    """That of the sources for the library, whose installation may be older than they are."""
+    if package != "fastlmm_core":
+        return version(package)
+    import fastlmm_core
+
+    return str(fastlmm_core.__version__)
+
+
 def read(path: str) -> pd.DataFrame:
     """Columns of text as categories in sorted order."""
     table = pd.read_csv(path)
@@ -173,7 +182,7 @@ def main(program: str, formula: str, table: str, warm: str) -> None:
     data = read(table)
     call, figures = adapter(formula, data)
     result, answer = gauges.repeated(call)
-    answer |= {"version": version(package), "rows": len(data), **figures(result)}
+    answer |= {"version": package_version(package), "rows": len(data), **figures(result)}
     print(json.dumps(answer))
 
 

@@ -65,7 +65,7 @@ class StructuredCase:
 
     def tables(self) -> list[str]:
         """Files of the table and, where there is one, of the relationship."""
-        path, other = TABLES / f"{self.name}.csv", TABLES / f"{self.name}-related.csv"
+        path, other = TABLES / f"structures-{self.name}.csv", TABLES / f"structures-{self.name}-related.csv"
         if not path.exists():
             TABLES.mkdir(parents=True, exist_ok=True)
             related, table = self.make() if self.related else (None, self.make())
