@@ -21,6 +21,7 @@ COVERAGE = [sys.executable, "-m", "coverage"]
 # Small enough for Python, and every kernel among them; tests marked `compiled` are left out.
 UNCOMPILED = (
     "tests/kernels",
+    "tests/linalg/test_definite.py",
     "tests/linalg/test_factor_contract.py",
     "tests/linalg/test_supernodal.py",
     "tests/linalg/test_threads.py",
