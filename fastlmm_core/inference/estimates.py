@@ -45,11 +45,16 @@ def figure_columns(
     estimate: Floats, se: Floats, df: Floats, t: Floats, p: Floats, critical: Floats
 ) -> dict[str, Floats]:
     """`FIGURES` but the last, of any estimates (c,), with limits at `critical` (c,) standard errors."""
-    half = critical * se
+    half = half_widths(critical, se)
     return {
         "estimate": estimate, "se": se, "df": df, "t": t, "p": p,
         "lower": estimate - half, "upper": estimate + half,
     }  # fmt: skip
+
+
+def half_widths(critical: Floats, se: Floats) -> Floats:
+    """From estimates to their limits (c,); zero without an error, which has no df and no critical value."""
+    return np.where(se == 0.0, 0.0, critical * se)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -187,8 +192,8 @@ class Estimates:
     @cached_property
     def limits(self) -> tuple[Floats, Floats]:
         """Confidence limits (c,), (c,) with the adjustment for intervals."""
-        half = critical_values(self.level, self.df, self.adjustment.limit_method, self.family) * self.se
-        half = np.where(self.se == 0.0, 0.0, half)
+        critical = critical_values(self.level, self.df, self.adjustment.limit_method, self.family)
+        half = half_widths(critical, self.se)
         return self.estimate - half, self.estimate + half
 
     @property

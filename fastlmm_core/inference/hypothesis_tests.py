@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from fastlmm_core.errors import InferenceError, OptionError, check_option
 from fastlmm_core.inference.distributions import t_quantile, t_two_sided
-from fastlmm_core.inference.estimates import Estimates
+from fastlmm_core.inference.estimates import Estimates, half_widths
 from fastlmm_core.inference.figure_tables import FigureTable
 from fastlmm_core.inference.multiplicity import STEPWISE, Family, adjusted_p_values, sidak_tail, stepwise_p
 
@@ -104,7 +104,6 @@ def one_sided_limits(table: Estimates, sign: int, method: str) -> tuple[Floats, 
         one = -np.expm1(np.log(table.level) / size)
     else:
         one = np.full(size.shape, alpha)
-    half = t_quantile(2.0 * one, table.df) * table.se
-    half = np.where(table.se == 0.0, 0.0, half)
+    half = half_widths(t_quantile(2.0 * one, table.df), table.se)
     endless = np.where(np.isnan(half), np.nan, np.inf)
     return (table.estimate - half, endless) if sign > 0 else (-endless, table.estimate + half)

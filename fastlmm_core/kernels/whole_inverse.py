@@ -63,8 +63,4 @@ def invert_dense(blas, A):
     """(L L')^-1 in place of the lower triangular L, whose columns are the rows of A (n, n)."""
     n = A.shape[0]
     invert_from_cholesky(blas, make_workspace(), np.int64(A.ctypes.data), n, n)
-    for first in range(0, n, MIRROR_BLOCK):
-        for top in range(first, n, MIRROR_BLOCK):
-            for b in range(first, min(first + MIRROR_BLOCK, n)):
-                for a in range(max(top, b), min(top + MIRROR_BLOCK, n)):
-                    A[a, b] = A[b, a]
+    place_symmetric(A.reshape(n * n), n, np.arange(n), A)
