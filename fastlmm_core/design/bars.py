@@ -169,11 +169,13 @@ def random_parts(bar: Bar, formula: str, others: tuple[str, ...] | None, limits:
         kinds, factors = _relations(nodes, formula)
         columns = _incidence(bar, kinds, formula)
         related = any(kind.kind in ("ar1", "vm") for kind in kinds)
-        pieces = [NO_TERMS] if columns else _pieces(bar, formula, others, limits, related)
+        linear = NO_TERMS if columns else _linear_part(bar, formula, others, limits)
+        pieces = [linear]
         whole = ""
         if bar.inner.operator == "||":
             whole = label_of(f"{bar.name or ''}({deparse(bar.inner.left)} || {label})")
-            structure = "diag" if related else structure
+            # one term where levels have a correlation to share, else one for each part
+            structure, pieces = ("diag", pieces) if related else (structure, _pieces(linear))
         for piece in pieces:
             left = (
                 ", ".join(map(deparse, (*bar.before, bar.inner.left))) if len(pieces) == 1 else _text(piece)
@@ -181,7 +183,7 @@ def random_parts(bar: Bar, formula: str, others: tuple[str, ...] | None, limits:
             term = label_of(f"{bar.name or ''}({left} | {label}{option_text(bar.given)})")
             term, whole = (whole, "") if related and whole else (term, whole)
             out.append(RandomPart(label, factors, piece, structure, bar.inner.left.position, term, kinds,
-                                  options, columns, whole))  # fmt: skip
+                                  options, columns, whole, linear if whole else None))  # fmt: skip
     return out
 
 
@@ -193,22 +195,23 @@ def _text(terms: TermList) -> str:
     return " + ".join([*(["1"] if terms.intercept else ["0"]), *(":".join(term) for term in terms.terms)])
 
 
-def _pieces(
-    bar: Bar, formula: str, others: tuple[str, ...] | None, limits: Limits, related: bool
-) -> list[TermList]:
-    """What varies between the levels; ``||`` takes it apart where levels have no correlation to share."""
+def _linear_part(bar: Bar, formula: str, others: tuple[str, ...] | None, limits: Limits) -> TermList:
+    """What varies between the levels."""
     node = bar.inner.left
     expansion = Expansion(formula, others, limits)
     terms, intercept = expansion.expand(node, True)
-    whole = expansion.finish(terms, intercept)
+    linear = expansion.finish(terms, intercept)
     if expansion.offsets:
         raise FormulaError("offset() has no meaning in a random term", formula, node.position)
-    if not whole.intercept and not whole.terms:
+    if not linear.intercept and not linear.terms:
         raise FormulaError("the random term is empty; write (1|group) or (x|group)", formula, node.position)
-    if bar.inner.operator == "|" or related:
-        return [whole]
-    pieces = [TermList(True, (), {})] if whole.intercept else []
-    return pieces + [TermList(False, (t,), {text: whole.atoms[text] for text in t}) for t in whole.terms]
+    return linear
+
+
+def _pieces(linear: TermList) -> list[TermList]:
+    """The intercept and the terms of a linear part one by one."""
+    pieces = [TermList(True, (), {})] if linear.intercept else []
+    return pieces + [TermList(False, (t,), {text: linear.atoms[text] for text in t}) for t in linear.terms]
 
 
 def _relations(nodes: tuple[Node, ...], formula: str) -> tuple[tuple[GroupFactor, ...], tuple[Node, ...]]:

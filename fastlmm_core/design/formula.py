@@ -162,5 +162,6 @@ def bind_formula(parsed: ParsedFormula, columns: Iterable[str], taken: Collectio
         response=None if parsed.response is None else bind_constants(parsed.response, known),
         offsets=tuple(bind_constants(node, known) for node in parsed.offsets),
         random=tuple(replace(part, factors=tuple(bind_constants(f, known) for f in part.factors),
-                             terms=bound(part.terms)) for part in parsed.random),
+                             terms=bound(part.terms), whole=part.whole and bound(part.whole))
+                     for part in parsed.random),
     )  # fmt: skip

@@ -71,6 +71,8 @@ class RandomPart:
         columns of one tuple are overlaid. Empty for an ordinary term.
     taken_from : str
         The term with ``||`` this one is a part of, ``"(1 + x || g)"``; empty for other terms.
+    whole : TermList or None
+        What varies in all of the term with ``||``: a factor beside others has the columns it has there.
     """
 
     group: str
@@ -83,6 +85,7 @@ class RandomPart:
     options: dict[str, int] = field(default_factory=dict)
     incidence: tuple[tuple[Node, ...], ...] = ()
     taken_from: str = ""
+    whole: TermList | None = None
 
     @property
     def is_plain(self) -> bool:

@@ -297,7 +297,10 @@ def _linear_part(part: RandomPart, data: TermData) -> tuple[Coding, np.ndarray]:
         raw = data.raw[text].by_distance() if by_distance else data.raw[text]
         atoms[text], values[text] = make_atom(text, node, raw, data.rows, data.contrasts)
     factors = {text for text, atom in atoms.items() if atom.is_factor}
-    coding = Coding(part.terms.intercept, atoms, code_terms(part.terms, factors))
+    whole = part.whole or part.terms
+    elsewhere = {text for text in whole.atoms if text not in atoms and data.raw[text].levels is not None}
+    coded = code_terms(whole, factors | elsewhere)
+    coding = Coding(part.terms.intercept, atoms, tuple(c for c in coded if c.atoms in part.terms.terms))
     data.limits.check("coefficients", coding.p, f"'{escaped(part.label)}' has {{}} coefficients")
     if by_distance and part.terms.atoms and not factors and coding.p == 1:
         text = next(iter(part.terms.atoms))

@@ -21,6 +21,7 @@ from fastlmm_core.engine.objective import (
 )
 from fastlmm_core.engine.observed_information import dense_pays, second_derivatives
 from fastlmm_core.engine.optimum import Criterion, StructuredOptimum
+from fastlmm_core.engine.random_walk import along_bounds, is_random_walk
 from fastlmm_core.engine.search import Progress, SearchEnd, search
 from fastlmm_core.engine.second_derivatives import flat_rotations, invert_on_range
 from fastlmm_core.engine.starting_values import starting_values, starts_of_slopes
@@ -43,11 +44,8 @@ SMALLEST_RESIDUAL = 1e-5
 LESS = 0.1
 LARGEST_FALL = 0.5
 SINGULAR_PRECISION = 1e6
-# An autocorrelation of levels beyond this may have its optimum at one, and the theta that stands for one.
-NEARLY_ONE = 0.99
+# The theta that stands for an autocorrelation of one.
 AT_CORRELATION_BOUND = 12.0
-# Variance, relative to the response's, above which an autocorrelation of one is the way to a random walk.
-LARGEST_BESIDE_ONE = 10.0
 # Newton steps with exact second derivatives after a search that stalled, and the longest of them.
 POLISHING_STEPS = 6
 LONGEST_POLISHING_STEP = 0.3
@@ -110,6 +108,7 @@ def fit_structures(
         best = _polished(criterion, replace(best, point=point))
         point = criterion.at(best.theta)
     unbounded = bool(free[e.slices[1]].any()) and _falls_without_end(criterion, point)
+    unbounded = unbounded or is_random_walk(e, best.theta, free)
     if criterion is not own:
         point = own.at(best.theta)
     return replace(best, point=without_cancellation(e, factor, point), unbounded=unbounded)
@@ -180,11 +179,11 @@ def _restarted(
     Only an optimum that is below what was found takes its place.
     """
     e, rng = criterion.equations, np.random.default_rng(SEED_OF_RESTARTS)
-    along = free & _along_bounds(e, best.theta)
+    along = free & along_bounds(e, best.theta)
     if along.any():
         theta = np.where(along, np.sign(best.theta) * AT_CORRELATION_BOUND, best.theta)
         found = _held_at(criterion, theta, free, along, progress)
-        walk = _largest_variance(e, found.theta) > LARGEST_BESIDE_ONE  # no optimum, but the limit of a trend
+        walk = is_random_walk(e, found.theta, free)  # no optimum, but the limit of a trend
         if found.certified and not walk and found.point.deviance < best.point.deviance:
             return found
     for _ in range(MORE_STARTS):
@@ -193,24 +192,6 @@ def _restarted(
         if found.certified and found.point.deviance < best.point.deviance:
             best = found
     return best
-
-
-def _largest_variance(e: StructuredEquations, theta: np.ndarray) -> float:
-    """Of the terms, relative to the mean square of the response."""
-    found = [0.0]
-    for term, (own, _) in zip(e.terms, e.slices[0], strict=True):
-        if term.structure.n_theta:
-            found.append(float(np.max(np.diag(term.structure.covariance(theta[own])) * term.column_scale)))
-    return max(found)
-
-
-def _along_bounds(e: StructuredEquations, theta: np.ndarray) -> np.ndarray:
-    """Which of theta (n_theta,) are autocorrelations of levels on their way to +1 or -1."""
-    out = np.zeros(theta.size, bool)
-    for term, (_, level) in zip(e.terms, e.slices[0], strict=True):
-        if term.levels is not None and not term.levels.holds_variance:
-            out[level] = np.abs(np.tanh(theta[level])) > NEARLY_ONE
-    return out
 
 
 def _from_start(
@@ -261,7 +242,7 @@ def _from_start(
     settled = _settled_residual(criterion, snapped, free, end.point.deviance)
     if settled is not None:
         return _held_at(criterion, settled, free, settled != snapped, progress)
-    along = free & _along_bounds(e, snapped)
+    along = free & along_bounds(e, snapped)
     if end.status == 1 and end.decrement <= LARGEST_DECREMENT and not along.any():
         end = replace(end, status=3)  # what is left is below the rounding that kept the search going
     return StructuredOptimum(end, snapped, free, end.extra, criterion.at(snapped), boundary)

@@ -30,7 +30,8 @@ class StructuredOptimum:
         At `theta`; the factor holds it.
     smallest_boundary_score : float
     unbounded : bool
-        The deviance falls without end as the residual's covariance becomes singular.
+        The deviance falls without end as the residual's covariance becomes singular, or as an
+        autocorrelation of levels tends to one.
     """
 
     end: SearchEnd

@@ -215,7 +215,8 @@ def fit_fixed_levels(fit: FixedPart, k: int) -> FixedPart:
     term, parsed = fit.design.random[k], fit.design.formula
     part = next(own for own in parsed.random if own.label == term.label)
     within = levels_within(term)
-    single = len(term.layers) == 1 and len(part.terms.terms) <= 1 and (len(term.columns) == 1 or within)
+    one_column = len(term.columns) == 1 and not any(atom.is_factor for atom in term.coding.atoms.values())
+    single = len(term.layers) == 1 and len(part.terms.terms) <= 1 and (one_column or within)
     if not single or len(term.group_variables) != 1 or term.at is not None:
         raise InferenceError(NOT_PLAIN)
     if within is not None and len(term.levels) * len(within[1]) > MOST_EFFECTS:

@@ -33,7 +33,7 @@ def test_figures_stay_unrounded_and_print_to_the_digits_of_the_errors(fit):
     blups = fit.blups()
     assert isinstance(blups, pd.DataFrame)
     pev = float(blups["pev"].iloc[0])
-    assert pev == blups["se"].iloc[0] ** 2 and pev != round(pev, 3)
+    assert pev == pytest.approx(blups["se"].iloc[0] ** 2, rel=1e-14) and pev != round(pev, 3)
     assert re.search(rf"\b{pev:.3f}\b", str(blups))
     assert type(blups["estimate"]) is pd.Series
 

@@ -27,7 +27,7 @@ out <- lapply(fixed, function(f) {
 })
 write_json(list(versions = versions, cases = out), "matrices.json", digits = 10, auto_unbox = TRUE)
 
-random <- c("y ~ x + (1|g/a/b)", "y ~ (x||g)", "y ~ (b||g) + (1|a)", "y ~ (1|r) + (1|a) + (1|year) + (1|b)",
+random <- c("y ~ x + (1|g/a/b)", "y ~ (x||g)", "y ~ (1|g) + (0+b|g) + (1|a)", "y ~ (1|r) + (1|a) + (1|year) + (1|b)",
   "y ~ (0+b|g)", "y ~ (x*b|a)", "y ~ (1|a:g) + (1|year)", "y ~ (1|b) + (1|r)", "y ~ (poly(x,2)|g)")
 ignore <- lmerControl(check.nobs.vs.nRE = "ignore", check.nobs.vs.nlev = "ignore")
 out <- lapply(random, function(f) {

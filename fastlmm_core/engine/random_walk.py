@@ -1,0 +1,38 @@
+"""Autocorrelations of levels on their way to one, and variances that grow without end beside them.
+
+Along a trend the criterion of an AR(1) process has no optimum: rho tends to one while the variance of the
+differences of neighbours, 2 sigma2 (1 - rho), stays, and the limit is a random walk. How far a search gets,
+and whether its last steps look like those at an optimum, is a matter of rounding.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastlmm_core.engine.equations import StructuredEquations
+from fastlmm_core.structures.coefficients.boundary import BOUND_CORRELATION
+
+# An autocorrelation of levels beyond this may have its optimum at one.
+NEARLY_ONE = 0.99
+# Variance, relative to the response's, above which an autocorrelation of one is the way to a random walk.
+LARGEST_BESIDE_ONE = 10.0
+
+
+def along_bounds(e: StructuredEquations, theta: np.ndarray, beyond: float = NEARLY_ONE) -> np.ndarray:
+    """Which of theta (n_theta,) are autocorrelations of levels above `beyond` in size."""
+    out = np.zeros(theta.size, bool)
+    for term, (_, level) in zip(e.terms, e.slices[0], strict=True):
+        if term.levels is not None and not term.levels.holds_variance:
+            out[level] = np.abs(np.tanh(theta[level])) > beyond
+    return out
+
+
+def is_random_walk(e: StructuredEquations, theta: np.ndarray, free: np.ndarray) -> bool:
+    """Whether theta (n_theta,) is on the way to a random walk, an autocorrelation that is `free` at one."""
+    at_one = free & along_bounds(e, theta, 1.0 - BOUND_CORRELATION)
+    for term, (own, level) in zip(e.terms, e.slices[0], strict=True):
+        if term.structure.n_theta and at_one[level].any():
+            T = term.structure.covariance(theta[own])
+            if float(np.max(np.diag(T) * term.column_scale)) > LARGEST_BESIDE_ONE:
+                return True
+    return False
