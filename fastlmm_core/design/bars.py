@@ -169,13 +169,15 @@ def random_parts(bar: Bar, formula: str, others: tuple[str, ...] | None, limits:
         kinds, factors = _relations(nodes, formula)
         columns = _incidence(bar, kinds, formula)
         related = any(kind.kind in ("ar1", "vm") for kind in kinds)
-        linear = NO_TERMS if columns else _linear_part(bar, formula, others, limits)
+        linear = NO_TERMS if columns else _varying_terms(bar, formula, others, limits)
         pieces = [linear]
         whole = ""
         if bar.inner.operator == "||":
             whole = label_of(f"{bar.name or ''}({deparse(bar.inner.left)} || {label})")
-            # one term where levels have a correlation to share, else one for each part
-            structure, pieces = ("diag", pieces) if related else (structure, _pieces(linear))
+            if related:  # one term: its levels have a correlation to share
+                structure = "diag"
+            else:
+                pieces = _pieces(linear)
         for piece in pieces:
             left = (
                 ", ".join(map(deparse, (*bar.before, bar.inner.left))) if len(pieces) == 1 else _text(piece)
@@ -195,7 +197,7 @@ def _text(terms: TermList) -> str:
     return " + ".join([*(["1"] if terms.intercept else ["0"]), *(":".join(term) for term in terms.terms)])
 
 
-def _linear_part(bar: Bar, formula: str, others: tuple[str, ...] | None, limits: Limits) -> TermList:
+def _varying_terms(bar: Bar, formula: str, others: tuple[str, ...] | None, limits: Limits) -> TermList:
     """What varies between the levels."""
     node = bar.inner.left
     expansion = Expansion(formula, others, limits)
