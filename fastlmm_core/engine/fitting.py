@@ -21,10 +21,11 @@ from fastlmm_core.engine.objective import (
 )
 from fastlmm_core.engine.observed_information import dense_pays, second_derivatives
 from fastlmm_core.engine.optimum import Criterion, StructuredOptimum
+from fastlmm_core.engine.other_starts import LARGE_FLOPS, other_starts
 from fastlmm_core.engine.random_walk import along_bounds, is_random_walk
 from fastlmm_core.engine.search import Progress, SearchEnd, search
 from fastlmm_core.engine.second_derivatives import flat_rotations, invert_on_range
-from fastlmm_core.engine.starting_values import starting_values, starts_of_slopes
+from fastlmm_core.engine.starting_values import starting_values
 from fastlmm_core.engine.zero_deviations import one_alone_varies, turned_starts
 from fastlmm_core.errors import NumericalError
 from fastlmm_core.kernels.thresholds import BOUNDARY, GROWTH, LARGEST_DECREMENT, LARGEST_RISE
@@ -33,7 +34,6 @@ from fastlmm_core.linalg.threads import blas_threads
 
 TOLERANCE = 1e-11
 TOLERANCE_LARGE = 1e-9
-LARGE_FLOPS = 1e9
 MAX_ITERATIONS = 200
 # A standard deviation this close to its bound of zero, where the search could not go on, is tried at zero.
 NEAR_BOUND = 1e-2
@@ -44,8 +44,10 @@ SMALLEST_RESIDUAL = 1e-5
 LESS = 0.1
 LARGEST_FALL = 0.5
 SINGULAR_PRECISION = 1e6
-# The theta that stands for an autocorrelation of one.
-AT_CORRELATION_BOUND = 12.0
+# The theta that stand for an autocorrelation of one, and for several in one grid (see `LARGEST_ENTRY`).
+AT_CORRELATION_BOUND, AT_SEVERAL_BOUNDS = 12.0, 6.2
+# What an optimum there may be above the end of a search along the bound, of which rounding is most.
+RISE_TO_BOUND = 1e-4
 # Newton steps with exact second derivatives after a search that stalled, and the longest of them.
 POLISHING_STEPS = 6
 LONGEST_POLISHING_STEP = 0.3
@@ -53,15 +55,8 @@ LONGEST_POLISHING_STEP = 0.3
 # of more than so many parameters.
 ENOUGH = 1e-6
 FEW_PARAMETERS = 15
-# Starts of a factor-analytic or reduced-rank model beside the moments.
-MORE_STARTS = 2
-# The same of a small one, where a search takes milliseconds and few levels tell the factors apart.
-STARTS_IF_SMALL = 8
-SMALL_FLOPS = 1e5
-# Above these, levels are so many that moments lead to the best optimum, and no others are looked for.
-MODERATE_FLOPS = 1e7
-# Of the disturbed starts, and of those after a search that ended at no optimum, which are to be others.
-SEED_OF_STARTS, SEED_OF_RESTARTS = 1, 2
+# Disturbed starts after a search that ended at no optimum, and which they are.
+MORE_STARTS, SEED_OF_RESTARTS = 2, 2
 
 
 def fit_structures(
@@ -89,13 +84,11 @@ def fit_structures(
     if e.observed is not None:
         criterion = Criterion(e.observed, e.observed_factor(factor), own.y)
     first = starting_values(e, y) if start is None else start
-    best = _from_start(criterion, np.where(free, first, fixed), free, progress)
-    for other in _other_starts(e, y, first, best, criterion.factor.flops) if start is None else []:
+    best = _optimum_from(criterion, np.where(free, first, fixed), free, progress)
+    for other in other_starts(e, criterion, y, first, best) if start is None else []:
         if np.array_equal(other[free], first[free]):
             continue  # what differs is held
-        found = _from_start(criterion, np.where(free, other, fixed), free, progress)
-        if found.point.deviance < best.point.deviance - 1e-8:
-            best = found
+        best = _lower(e, best, _optimum_from(criterion, np.where(free, other, fixed), free, progress))
     small = criterion.factor.flops <= LARGE_FLOPS
     if np.isfinite(best.point.deviance) and small:
         best = _other_signs(criterion, best, free, progress)
@@ -143,32 +136,13 @@ def optimum_at(
     return StructuredOptimum(end, theta, free, None, point, np.inf)
 
 
-def _other_starts(
-    e: StructuredEquations, y: np.ndarray, first: np.ndarray, found: StructuredOptimum, flops: float
-) -> list[np.ndarray]:
-    """Starts beside the moments (`first`), from which an optimum was `found`: where better ones may be."""
-    starts = []
-    if any(term.structure.several_optima for term in e.terms) and not _is_settled(e, found, flops):
-        rng = np.random.default_rng(SEED_OF_STARTS)
-        more = STARTS_IF_SMALL if flops <= SMALL_FLOPS else MORE_STARTS
-        starts += [starting_values(e, y, rng) for _ in range(more)]
-    starts += starts_of_slopes(e, found.theta)
-    if flops <= LARGE_FLOPS:
-        for residual in e.residual.other_starts(y, bool(e.terms)):
-            starts.append(first.copy())
-            starts[-1][e.slices[1]] = residual
-    return starts
-
-
-def _is_settled(e: StructuredEquations, found: StructuredOptimum, flops: float) -> bool:
-    """Whether the optimum near the moments stands alone: of a large model, certified and at no boundary."""
-    if flops <= MODERATE_FLOPS or not found.certified:
-        return False
-    for term, (own, _) in zip(e.terms, e.slices[0], strict=True):
-        names = [str(a) for a in range(term.m)]
-        if term.structure.several_optima and term.structure.boundary(found.theta[own], names):
-            return False
-    return True
+def _lower(
+    e: StructuredEquations, best: StructuredOptimum, other: StructuredOptimum
+) -> StructuredOptimum:
+    """The other where it is below; an end that is none, or the limit of a trend, gives way to an optimum."""
+    is_optimum = other.certified and not is_random_walk(e, other.theta, other.free)
+    below = other.point.deviance < best.point.deviance - LARGEST_RISE
+    return other if below and (is_optimum or not best.certified) else best
 
 
 def _restarted(
@@ -179,19 +153,27 @@ def _restarted(
     Only an optimum that is below what was found takes its place.
     """
     e, rng = criterion.equations, np.random.default_rng(SEED_OF_RESTARTS)
-    along = free & along_bounds(e, best.theta)
-    if along.any():
-        theta = np.where(along, np.sign(best.theta) * AT_CORRELATION_BOUND, best.theta)
-        found = _held_at(criterion, theta, free, along, progress)
-        walk = is_random_walk(e, found.theta, free)  # no optimum, but the limit of a trend
-        if found.certified and not walk and found.point.deviance < best.point.deviance:
-            return found
     for _ in range(MORE_STARTS):
         theta = np.where(free, starting_values(e, criterion.y[: e.n], rng), best.theta)
         found = _from_start(criterion, theta, free, progress)
         if found.certified and found.point.deviance < best.point.deviance:
             best = found
     return best
+
+
+def _optimum_from(
+    criterion: Criterion, start: np.ndarray, free: np.ndarray, progress: Progress | None
+) -> StructuredOptimum:
+    """The end of a search, autocorrelations of levels that are nearly one at one where that is an optimum."""
+    e, found = criterion.equations, _from_start(criterion, start, free, progress)
+    along = free & along_bounds(e, found.theta)
+    if found.certified or found.end.status == 2 or criterion.factor.flops > LARGE_FLOPS or not along.any():
+        return found
+    bound = AT_CORRELATION_BOUND if along.sum() == 1 else AT_SEVERAL_BOUNDS
+    theta = np.where(along, np.sign(found.theta) * bound, found.theta)
+    held = _held_at(criterion, theta, free, along, progress)
+    certified = held.certified and not is_random_walk(e, held.theta, free)
+    return held if certified and held.point.deviance <= found.point.deviance + RISE_TO_BOUND else found
 
 
 def _from_start(

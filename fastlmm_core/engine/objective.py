@@ -90,7 +90,11 @@ def evaluate(
     """Factorize at theta and solve; y (n_rows,) has zeros at missing plots."""
     own = theta[e.slices[1]]
     log_R, _ = e.residual.log_determinant(own)
-    if not np.isfinite(log_R):
+    log_P = sum(
+        term.width * term.levels.log_determinant(theta[level])[0]
+        for term, (_, level) in zip(e.terms, e.slices[0], strict=True) if term.levels is not None
+    )  # fmt: skip
+    if not np.isfinite(log_R) or not np.isfinite(log_P):
         return _failed_at(theta)
     c_R = e.residual.piece_coefficients(own)
     precision = e.residual.row_precision(own)
@@ -117,10 +121,6 @@ def evaluate(
     solution = solution + factor.solve(e.gather(loadings, projected) - prior)
     coefficients, residual, weighted, projected, prior = remainder()
     quadratic = float(residual @ weighted) + float(solution[:, 0] @ prior[:, 0])
-    log_P = sum(
-        term.width * term.levels.log_determinant(theta[level])[0]
-        for term, (_, level) in zip(e.terms, e.slices[0], strict=True) if term.levels is not None
-    )  # fmt: skip
     dof = e.n if e.fixed_last else e.n - e.p
     deviance = factor.log_determinant(n_leading(e)) - log_P + log_R + quadratic + dof * LOG_TWO_PI
     return StructuredPoint(

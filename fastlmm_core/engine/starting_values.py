@@ -83,6 +83,20 @@ def _level_start(term: EngineTerm, rng: np.random.Generator | None) -> np.ndarra
     return levels.rescaled(start, SPLINE_SHARE)
 
 
+def starts_of_levels(e: StructuredEquations, first: np.ndarray) -> list[np.ndarray]:
+    """Starts beside `first` (n_theta,) with other parameters of the levels, those of all terms at once."""
+    others = [
+        (level, term.levels.other_starts())
+        for term, (_, level) in zip(e.terms, e.slices[0], strict=True)
+        if term.levels is not None
+    ]
+    starts = [first.copy() for _ in range(max((len(own) for _, own in others), default=0))]
+    for level, own in others:
+        for start, moved in zip(starts, own, strict=False):
+            start[level] = moved
+    return starts
+
+
 def starts_of_slopes(e: StructuredEquations, theta: np.ndarray) -> list[np.ndarray]:
     """Starts beside an optimum theta (n_theta,) of a model with a slope alone: see ``kernels.slopes_alone``.
 

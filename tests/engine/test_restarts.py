@@ -1,17 +1,14 @@
 """Starts beside the one from the moments: which a search that failed takes are not those it took before."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from fastlmm_core import prepare
-from fastlmm_core.engine.fitting import (
-    MODERATE_FLOPS,
-    MORE_STARTS,
-    SEED_OF_RESTARTS,
-    SEED_OF_STARTS,
-    _other_starts,
-)
+from fastlmm_core.engine.fitting import SEED_OF_RESTARTS
+from fastlmm_core.engine.other_starts import MODERATE_FLOPS, MORE_STARTS, SEED_OF_STARTS, other_starts
 from fastlmm_core.engine.starting_values import starting_values
 
 
@@ -44,5 +41,6 @@ def test_a_large_model_settles_on_the_optimum_of_the_moments():
         unit = solved.response.residual / solved.response.scale
         first = starting_values(equations, unit)
         assert found.certified
-        assert len(_other_starts(equations, unit, first, found, 2.0 * MODERATE_FLOPS)) == several
-        assert len(_other_starts(equations, unit, first, found, 0.5 * MODERATE_FLOPS)) == MORE_STARTS
+        for size, wanted in ((2.0, several), (0.5, MORE_STARTS)):
+            criterion = SimpleNamespace(factor=SimpleNamespace(flops=size * MODERATE_FLOPS))
+            assert len(other_starts(equations, criterion, unit, first, found)) == wanted

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from scipy.optimize import minimize
 
-from fastlmm_core import lmm
+from fastlmm_core import lmm, prepare
+from fastlmm_core.engine.objective import evaluate
 from fastlmm_core.errors import FastLMMWarning
 from fastlmm_core.structures.levels.factors import AutoregressiveLevels
 
@@ -69,7 +70,7 @@ def test_a_subject_beside_autocorrelation(seed):
     assert fit.criterion <= min(ends) + 1e-5
 
 
-@pytest.mark.parametrize("seed", [2, 6])
+@pytest.mark.parametrize("seed", [2, 3, 5, 6, 16, 21, 29, 37])
 def test_a_random_field_in_both_directions(seed):
     table = fields(seed)
     fit = quiet("y ~ env + (1 | env:ar1(row):ar1(col))", table)
@@ -86,6 +87,30 @@ def test_a_random_field_in_both_directions(seed):
     ends = [minimize(deviance, x0, bounds=[(0, None), (1e-4, None), (-6, 6), (-6, 6)]).fun for x0 in starts]
     assert fit.converged
     assert fit.criterion <= min(ends) + 1e-5
+
+
+@pytest.mark.parametrize("seed", [12, 20, 34])
+def test_a_field_with_a_nugget(seed):
+    """One model twice: fields as random terms beside units, and as the residual beside a nugget."""
+    table = fields(seed)
+    as_terms = quiet("y ~ env + (1 | at(env):ar1(row):ar1(col))", table)
+    as_residual = quiet("y ~ env + (1 | units)", table, residual="ar1(row):ar1(col) | env")
+    assert as_terms.criterion == pytest.approx(as_residual.criterion, abs=1e-4)
+
+
+def test_a_field_of_no_variance_with_both_autocorrelations_at_one():
+    """Nearly singular precisions leave the deviance to rounding; such points do not exist for a search."""
+    table = fields(1)
+    equations = prepare("y ~ env + (1 | env:ar1(row):ar1(col))", table)
+    solved = equations.fit().solved
+    e, factor, y = solved.equations, solved.factor.copy(), table["y"].to_numpy() / solved.response.scale
+    ordinary = evaluate(e, factor, y, np.array([0.0, 0.3, 0.3, 1.0])).deviance
+    for corner in (6.2, -6.2):
+        near = evaluate(e, factor, y, np.array([0.0, 6.2, corner, 1.0])).deviance
+        assert near == pytest.approx(ordinary, abs=1e-4)
+    one = evaluate(e, factor, y, np.array([0.0, 0.3, 12.0, 1.0])).deviance
+    assert one == pytest.approx(ordinary, abs=1e-4)
+    assert evaluate(e, factor, y, np.array([0.0, 9.0, 9.0, 1.0])).deviance == np.inf
 
 
 def test_a_variance_of_visits_that_is_zero_is_said_in_words():

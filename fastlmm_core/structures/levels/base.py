@@ -54,13 +54,17 @@ class LevelStructure(ABC):
         """Starting theta (n_theta,)."""
         return np.zeros(self.n_theta)
 
+    def other_starts(self) -> list[np.ndarray]:
+        """More starting theta, near other optima that the criterion may have."""
+        return []
+
     @abstractmethod
     def coefficients(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """c (b,) and its derivatives (n_theta, b)."""
 
     @abstractmethod
     def log_determinant(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
-        """log |Q| and its derivatives (n_theta,)."""
+        """log |Q|, inf where rounding does not tell it, and its derivatives (n_theta,)."""
 
     def curvature(self, theta: np.ndarray, gradient: np.ndarray) -> np.ndarray:
         """What second derivatives of Q add to the average information (t, t), where it is known."""

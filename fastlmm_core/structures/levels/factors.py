@@ -82,6 +82,10 @@ class AutoregressiveLevels(LevelStructure):
     def start(self) -> np.ndarray:
         return np.full(self.n_theta, np.arctanh(0.3))
 
+    def other_starts(self) -> list[np.ndarray]:
+        """The other sign: short rows, or noise beside the process, may lead to the wrong one at first."""
+        return [-self.start()] if self.n_theta else []
+
     def coefficients(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if not self.n_theta:
             return np.ones(1), np.zeros((0, 1))

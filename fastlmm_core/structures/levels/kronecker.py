@@ -13,6 +13,8 @@ from scipy.linalg import block_diag
 from fastlmm_core.structures.levels.base import LevelStructure
 from fastlmm_core.structures.levels.factors import AutoregressiveLevels, autoregressive_pieces
 
+# Entries of Q above which its determinant is lost to rounding: several autocorrelations near one.
+LARGEST_ENTRY = 4e9
 # Cells of a grid up to which its pieces are kept for the next trial on it.
 LARGEST_SHARED = 10_000
 
@@ -55,6 +57,10 @@ class KroneckerLevels(LevelStructure):
     def start(self) -> np.ndarray:
         return np.concatenate([f.start() for f in self.factors])
 
+    def other_starts(self) -> list[np.ndarray]:
+        own = product(*([f.start(), *f.other_starts()] for f in self.factors))
+        return [np.concatenate(parts) for parts in own][1:]
+
     def coefficients(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         own = [f.coefficients(self._own(theta, k)) for k, f in enumerate(self.factors)]
         rows = []
@@ -65,7 +71,8 @@ class KroneckerLevels(LevelStructure):
         return c, np.array(rows).reshape(self.n_theta, c.size)
 
     def log_determinant(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
-        value, gradient = 0.0, []
+        largest = [np.abs(f.coefficients(self._own(theta, k))[0]).max() for k, f in enumerate(self.factors)]
+        value, gradient = 0.0 if np.prod(largest) <= LARGEST_ENTRY else np.inf, []
         for k, f in enumerate(self.factors):
             own, derivative = f.log_determinant(self._own(theta, k))
             value += self.size / f.size * own

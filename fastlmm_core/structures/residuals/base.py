@@ -95,6 +95,10 @@ class ResidualStructure(ABC):
         """
         return []
 
+    def other_signs(self, start: np.ndarray) -> list[np.ndarray]:
+        """`start` (n_theta,) with autocorrelations of other signs."""
+        return []
+
     @abstractmethod
     def coefficients(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """c (b,) and its derivatives (n_theta, b)."""

@@ -78,6 +78,14 @@ class FieldResiduals(ResidualStructure):
             out.append(np.r_[np.log(max(0.6 * mean_square, 0.02)), grid.start()])
         return np.concatenate(out)
 
+    def other_signs(self, start: np.ndarray) -> list[np.ndarray]:
+        others = [grid.other_starts() for grid in self.grids]
+        out = [start.copy() for _ in range(max(map(len, others)))]
+        for e, own in enumerate(others):
+            for theta, turned in zip(out, own, strict=False):
+                theta[self.first[e] + 1 : self.first[e + 1]] = turned
+        return out
+
     def coefficients(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         c, jacobian = np.empty(self.n_pieces), np.zeros((self.n_theta, self.n_pieces))
         for e, grid in enumerate(self.grids):

@@ -1,0 +1,89 @@
+"""From where else to search, where the criterion may have several optima."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastlmm_core.engine.equations import StructuredEquations
+from fastlmm_core.engine.optimum import Criterion, StructuredOptimum
+from fastlmm_core.engine.starting_values import starting_values, starts_of_levels, starts_of_slopes
+
+# A factorization of so many is large: its search has one start.
+LARGE_FLOPS = 1e9
+# Starts of a factor-analytic or reduced-rank model beside the moments, and which they are.
+MORE_STARTS, SEED_OF_STARTS = 2, 1
+# The same of a small one, where a search takes milliseconds and few levels tell the factors apart.
+STARTS_IF_SMALL = 8
+SMALL_FLOPS = 1e5
+# Above these, levels are so many that moments lead to the best optimum, and no others are looked for.
+MODERATE_FLOPS = 1e7
+# The same of autocorrelations, of which some hundred plots tell the sign. Where it is clear in fewer, each
+# explains so much of the deviance.
+FIELD_FLOPS = 1e6
+CLEAR = 10.0
+
+
+def other_starts(
+    e: StructuredEquations, criterion: Criterion, y: np.ndarray, first: np.ndarray, found: StructuredOptimum
+) -> list[np.ndarray]:
+    """Starts beside the moments (`first`), from which an optimum was `found`: where better ones may be.
+
+    Parameters
+    ----------
+    criterion : Criterion
+        Of `e` or of what rows tell of it.
+    y : (n,)
+        Least squares residuals of mean square one.
+    first : (n_theta,)
+
+    Returns
+    -------
+    list of (n_theta,)
+    """
+    starts: list[np.ndarray] = []
+    flops = criterion.factor.flops
+    if any(term.structure.several_optima for term in e.terms) and not _is_settled(e, found, flops):
+        rng = np.random.default_rng(SEED_OF_STARTS)
+        more = STARTS_IF_SMALL if flops <= SMALL_FLOPS else MORE_STARTS
+        starts += [starting_values(e, y, rng) for _ in range(more)]
+    starts += starts_of_slopes(e, found.theta)
+    if flops <= FIELD_FLOPS or (flops <= MODERATE_FLOPS and not found.certified):
+        turned = _of_autocorrelations(e, first)
+        clear = turned and flops > SMALL_FLOPS and _are_clear(criterion, first, turned, found)
+        starts += [] if clear else turned
+    if flops <= LARGE_FLOPS:
+        for residual in e.residual.other_starts(y, bool(e.terms)):
+            starts.append(first.copy())
+            starts[-1][e.slices[1]] = residual
+    return starts
+
+
+def _of_autocorrelations(e: StructuredEquations, first: np.ndarray) -> list[np.ndarray]:
+    """Those of levels of other signs, and those of a field where something else may take its place: a nugget
+    or another process."""
+    starts = starts_of_levels(e, first)
+    if starts or any(term.n_levels >= e.n for term in e.terms):
+        for residual in e.residual.other_signs(first[e.slices[1]]):
+            starts.append(first.copy())
+            starts[-1][e.slices[1]] = residual
+    return starts
+
+
+def _are_clear(
+    criterion: Criterion, first: np.ndarray, turned: list[np.ndarray], found: StructuredOptimum
+) -> bool:
+    """Whether the deviance is far above that of the optimum found where its autocorrelations are zero."""
+    moved = np.any(np.not_equal(turned, first), axis=0)
+    without = criterion.at(np.where(moved, 0.0, found.theta))
+    return found.certified and without.deviance > found.point.deviance + CLEAR * moved.sum()
+
+
+def _is_settled(e: StructuredEquations, found: StructuredOptimum, flops: float) -> bool:
+    """Whether the optimum near the moments stands alone: of a large model, certified and at no boundary."""
+    if flops <= MODERATE_FLOPS or not found.certified:
+        return False
+    for term, (own, _) in zip(e.terms, e.slices[0], strict=True):
+        names = [str(a) for a in range(term.m)]
+        if term.structure.several_optima and term.structure.boundary(found.theta[own], names):
+            return False
+    return True
