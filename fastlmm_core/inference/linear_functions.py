@@ -11,15 +11,18 @@ import scipy.sparse as sp
 
 from fastlmm_core.display.displayed import Displayed
 from fastlmm_core.display.rendering import Table
-from fastlmm_core.engine.information import StructureInference
 from fastlmm_core.errors import InferenceError, OptionError, check_option
 from fastlmm_core.inference import kenward_roger, satterthwaite
 from fastlmm_core.inference.distributions import f_upper
 from fastlmm_core.inference.f_test import FTest
-from fastlmm_core.inference.row_covariances import independent_rows, row_quadratic
-from fastlmm_core.inference.variance_parameters import VarianceParameterInference
+from fastlmm_core.inference.joint_covariance import (
+    Adjusting,
+    ParameterInference,
+    RowCovariances,
+    covariances_of_rows,
+)
+from fastlmm_core.inference.row_covariances import independent_rows
 from fastlmm_core.kernels.thresholds import ESTIMABLE
-from fastlmm_core.linalg.memory import check_memory
 from fastlmm_core.options import numbers
 from fastlmm_core.reml.information import KINDS
 
@@ -28,8 +31,6 @@ KENWARD_ROGER_NEEDS_REML = (
     "Kenward-Roger is defined for REML fits; fit with reml=True or ask for ddf='satterthwaite'"
 )
 NO_VARIANCE = "no residual variance: nothing to test against"
-
-ParameterInference = VarianceParameterInference | StructureInference
 
 
 @dataclass(frozen=True, repr=False)
@@ -40,11 +41,10 @@ class LinearFunctions(Displayed):
     ----------
     estimate : (r,) float64
         NaN where not estimable.
-    cov : (r, r) float64
-        Covariance behind the standard errors, Kenward-Roger adjusted for ``ddf="kenward-roger"``.
-    cov_unadjusted : (r, r) float64
-    gradients : (d + 1, r, r) float64
-        Derivatives of `cov_unadjusted` in the variance parameters (none for residual and asymptotic df).
+    covariances : JointCovariance, DeferredCovariance or RescaledCovariance
+        `cov` (r, r), the covariance behind the standard errors, Kenward-Roger adjusted for
+        ``ddf="kenward-roger"``, `cov_unadjusted` (r, r), and `gradients` (d + 1, r, r), the derivatives
+        of the latter in the variance parameters (none for residual and asymptotic df).
     cov_parameters : (d + 1, d + 1) float64
         Covariance of the variance parameters.
     estimable : (r,) bool
@@ -68,9 +68,7 @@ class LinearFunctions(Displayed):
     """
 
     estimate: np.ndarray
-    cov: np.ndarray
-    cov_unadjusted: np.ndarray
-    gradients: np.ndarray
+    covariances: RowCovariances
     cov_parameters: np.ndarray
     estimable: np.ndarray
     null_products: sp.csr_array | None
@@ -80,6 +78,21 @@ class LinearFunctions(Displayed):
     df_residual: float
     raw_estimate: np.ndarray
     unit: float = 1.0
+
+    @property
+    def cov(self) -> np.ndarray:
+        """Covariance (r, r) behind the standard errors."""
+        return self.covariances.joint.adjusted
+
+    @property
+    def cov_unadjusted(self) -> np.ndarray:
+        """Covariance (r, r) without Kenward and Roger's adjustment."""
+        return self.covariances.joint.unadjusted
+
+    @property
+    def gradients(self) -> np.ndarray:
+        """Derivatives (d + 1, r, r) of `cov_unadjusted` in the variance parameters."""
+        return self.covariances.joint.gradients
 
     def _shown(self) -> Table:
         frame = pd.DataFrame({"estimate": self.estimate, "se": self.se(), "df": self.df()})
@@ -97,12 +110,13 @@ class LinearFunctions(Displayed):
         >>> functions.se().round(3)
         array([ 6.825, 14.629])
         """
-        return np.where(self.estimable, np.sqrt(np.maximum(np.diag(self.cov), 0.0)), np.nan)
+        variance = self.covariances.diagonals.adjusted
+        return np.where(self.estimable, np.sqrt(np.maximum(variance, 0.0)), np.nan)
 
     @property
     def without_variance(self) -> bool:
         """The fixed part explains the response, so that no function has a variance: nothing can be tested."""
-        return self.estimate.size > 0 and not np.any(np.diag(self.cov_unadjusted) > 0.0)
+        return self.estimate.size > 0 and not np.any(self.covariances.diagonals.unadjusted > 0.0)
 
     def df(self) -> np.ndarray:
         """Degrees of freedom of each row (r,); NaN where not estimable, inf for asymptotic.
@@ -115,8 +129,8 @@ class LinearFunctions(Displayed):
         >>> functions.df().round(2)
         array([17., 17.])
         """
-        gradients = np.einsum("iaa->ia", self.gradients)
-        return self.df_of(np.diag(self.cov_unadjusted), gradients, self.estimable)
+        own = self.covariances.diagonals
+        return self.df_of(own.unadjusted, own.gradients, self.estimable)
 
     def df_of(self, variance: np.ndarray, gradients: np.ndarray, estimable: np.ndarray) -> np.ndarray:
         """Degrees of freedom (c,) of functions with variances (c,) and their gradients (d + 1, c).
@@ -160,9 +174,7 @@ class LinearFunctions(Displayed):
             self,
             estimate=np.where(estimable, raw, np.nan),
             raw_estimate=raw,
-            cov=A @ self.cov @ A.T,
-            cov_unadjusted=A @ self.cov_unadjusted @ A.T,
-            gradients=A @ self.gradients @ A.T,
+            covariances=self.covariances.joint.combined(A),
             estimable=estimable,
             null_products=products,
             norms=norms,
@@ -171,14 +183,11 @@ class LinearFunctions(Displayed):
     def rescaled(self, value: np.ndarray, slope: np.ndarray) -> LinearFunctions:
         """Functions of each row by the delta method: estimates `value` (r,), derivatives `slope` (r,)."""
         products = self.null_products
-        both = np.outer(slope, slope)
         return replace(
             self,
             estimate=np.where(self.estimable, value, np.nan),
             raw_estimate=value,
-            cov=self.cov * both,
-            cov_unadjusted=self.cov_unadjusted * both,
-            gradients=self.gradients * both,
+            covariances=self.covariances.rescaled(slope),
             null_products=None if products is None else sp.csr_array(sp.diags_array(slope) @ products),
             norms=self.norms * np.abs(slope),
         )
@@ -193,11 +202,9 @@ class LinearFunctions(Displayed):
         A = sp.csr_array(A)
         estimate = A @ self.raw_estimate
         estimable = self.estimable_among(A)
-        variance = row_quadratic(A, self.cov)
-        unadjusted = variance if self.cov is self.cov_unadjusted else row_quadratic(A, self.cov_unadjusted)
-        gradients = np.array([row_quadratic(A, g) for g in self.gradients]).reshape(-1, A.shape[0])
+        variance, unadjusted, gradients = self.covariances.diagonals_of(A)
         df = self.df_of(unadjusted, gradients, estimable)
-        largest = abs(A) @ np.sqrt(np.maximum(self.cov.diagonal(), 0.0))
+        largest = abs(A) @ np.sqrt(np.maximum(self.covariances.diagonals.adjusted, 0.0))
         cancels = variance <= CANCELLED * largest**2
         whole = abs(A) @ np.abs(self.raw_estimate)
         estimate = np.where(cancels & (np.abs(estimate) <= CANCELLED * whole), 0.0, estimate)
@@ -298,36 +305,6 @@ def _is_estimable(null_products: sp.csr_array | None, norms: np.ndarray) -> np.n
 # Variance, relative to what it could be without covariances, that is rounding.
 CANCELLED = 16.0 * np.finfo(float).eps
 
-# Rows of one block where only figures of single rows are asked for.
-ROW_BLOCK = 256
-
-
-def row_statistics(
-    inference: ParameterInference, K: sp.csr_array, **options: Any
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Estimate, standard error and df of each row of K (r, p_full), streamed: no r x r array is formed.
-
-    `options` as of `linear_functions`, for rows that are all estimable.
-    """
-    parts = []
-    for first in range(0, K.shape[0], ROW_BLOCK):
-        rows = K[first : first + ROW_BLOCK]
-        block = linear_functions(inference, rows, null_products=None, norms=np.ones(rows.shape[0]), **options)
-        parts.append((block.estimate, block.se(), block.df()))
-    if not parts:  # a model without fixed effects, y ~ 0 + (1|g)
-        return np.empty(0), np.empty(0), np.empty(0)
-    estimate, se, df = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return estimate, se, df
-
-
-def _check_memory(inference: ParameterInference, r: int, ddf: str) -> None:
-    """Refuse joint inference on so many functions that their covariance and its derivatives will not fit."""
-    derivatives = inference.n_parameters if ddf in ("kenward-roger", "satterthwaite") else 0
-    needed = 8 * (r * r * (derivatives + 4) + 4 * r * inference.n_rows)
-    if needed > 10**9:
-        check_memory(needed, None, f"joint inference ({ddf}) on {r} functions of the fixed effects")
-
-
 def linear_functions(
     inference: ParameterInference,
     K: np.ndarray | sp.sparray,
@@ -361,31 +338,14 @@ def linear_functions(
     solved = inference.solved
     if ddf == "kenward-roger" and not solved.reml:
         raise InferenceError(KENWARD_ROGER_NEEDS_REML)
-    _check_memory(inference, K.shape[0], ddf)
-    K = dense_rows(K)
+    own = sp.csr_array(K)[:, kept] if sp.issparse(K) else dense_rows(K)[:, kept]
+    adjusting = Adjusting(ddf, information, second_derivatives)
+    cov_parameters = inference.covariance(ddf, information) if adjusting.uncertain else np.zeros((0, 0))
     estimable = _is_estimable(null_products, norms)
-    inside = np.asarray((solved.equations.to_user.T @ K[:, kept].T).T)
-    B: Any
-    B, phi_K = solved.solve_fixed(inside)
-    phi = inside @ phi_K
-    phi = 0.5 * (phi + phi.T)
-    raw = inside @ solved.beta * solved.unit
-    unadjusted = solved.sigma2 * phi
-    r = K.shape[0]
-    gradients, cov_parameters, cov = np.zeros((0, r, r)), np.zeros((0, 0)), unadjusted
-    if ddf in ("kenward-roger", "satterthwaite"):
-        gradients = inference.gradients(ddf, information, B, phi)
-        cov_parameters = inference.covariance(ddf, information)
-        if ddf == "kenward-roger":
-            cov = unadjusted + inference.adjustment(information, B, gradients, second_derivatives)
-    if solved.unit != 1.0:
-        square = solved.unit * solved.unit
-        cov, unadjusted = cov * square, unadjusted * square
+    raw = np.asarray(own @ (solved.equations.to_user @ solved.beta)) * solved.unit
     return LinearFunctions(
         estimate=np.where(estimable, raw, np.nan),
-        cov=cov,
-        cov_unadjusted=unadjusted,
-        gradients=gradients,
+        covariances=covariances_of_rows(inference, own, adjusting),
         cov_parameters=cov_parameters,
         estimable=estimable,
         null_products=null_products,

@@ -17,7 +17,6 @@ from fastlmm_core.inference.linear_functions import (
     DDF_METHODS,
     LinearFunctions,
     linear_functions,
-    row_statistics,
 )
 from fastlmm_core.options import (
     ANY,
@@ -165,11 +164,10 @@ class FixedPart(FitFigures):
         self, ddf: str, information: str | None = None, second_derivatives: bool = False
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Estimate, standard error and df of the kept coefficients, (p,) each."""
-        return row_statistics(
-            self._inference, self._kept_rows(), kept=self.design.kept, ddf=ddf,
-            information=information or self.default_information, df_residual=self.df_residual,
-            second_derivatives=second_derivatives,
-        )  # fmt: skip
+        own = self.coefficient_functions(
+            ddf=ddf, information=information, second_derivatives=second_derivatives
+        )
+        return own.estimate, own.se(), own.df()
 
     @public(type=one_of((1, 2, 3)), ddf=DDF, information=INFORMATION)
     @titled("Analysis of variance, type {type}")

@@ -1,0 +1,189 @@
+"""Covariances of linear functions of the fixed effects: of all together, or of each alone if that is enough.
+
+Variances of thousands of functions take solves with that many right-hand sides; their covariance matrix, its
+derivatives and Kenward and Roger's adjustment take products of thousands by thousands beside them, and the
+solutions of all at once. Tables of means need the former only, and so do as many contrasts of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+
+from fastlmm_core.engine.information import StructureInference
+from fastlmm_core.inference.row_covariances import row_quadratic
+from fastlmm_core.inference.variance_parameters import VarianceParameterInference
+from fastlmm_core.linalg.memory import check_memory
+
+ParameterInference = VarianceParameterInference | StructureInference
+
+# Functions from which on they are taken together only where that is asked for, and how many are at a time.
+ROW_BLOCK = 256
+
+
+class Adjusting(NamedTuple):
+    """How errors and df are found: arguments of ``linear_functions``."""
+
+    ddf: str
+    information: str
+    second_derivatives: bool
+
+    @property
+    def uncertain(self) -> bool:
+        """Whether the errors of the variance parameters enter."""
+        return self.ddf in ("kenward-roger", "satterthwaite")
+
+
+class Diagonals(NamedTuple):
+    """Variances of r functions: adjusted (r,), unadjusted (r,) and derivatives of the latter (d + 1, r)."""
+
+    adjusted: np.ndarray
+    unadjusted: np.ndarray
+    gradients: np.ndarray
+
+
+@dataclass(frozen=True)
+class JointCovariance:
+    """Covariance matrices of r functions.
+
+    Attributes
+    ----------
+    adjusted, unadjusted : (r, r)
+        With and without Kenward and Roger's adjustment.
+    gradients : (d + 1, r, r)
+        Derivatives of `unadjusted` in the variance parameters.
+    """
+
+    adjusted: np.ndarray
+    unadjusted: np.ndarray
+    gradients: np.ndarray
+
+    @property
+    def joint(self) -> JointCovariance:
+        return self
+
+    @property
+    def diagonals(self) -> Diagonals:
+        gradients = np.einsum("iaa->ia", self.gradients)
+        return Diagonals(np.diag(self.adjusted), np.diag(self.unadjusted), gradients)
+
+    def diagonals_of(self, A: sp.csr_array) -> Diagonals:
+        """Those of the functions A (c, r) of these, without any c x c matrix."""
+        unadjusted = row_quadratic(A, self.unadjusted)
+        adjusted = unadjusted if self.adjusted is self.unadjusted else row_quadratic(A, self.adjusted)
+        gradients = np.array([row_quadratic(A, own) for own in self.gradients]).reshape(-1, A.shape[0])
+        return Diagonals(adjusted, unadjusted, gradients)
+
+    def combined(self, A: np.ndarray) -> JointCovariance:
+        """That of the functions A (c, r) of these."""
+        unadjusted = A @ self.unadjusted @ A.T
+        adjusted = unadjusted if self.adjusted is self.unadjusted else A @ self.adjusted @ A.T
+        return JointCovariance(adjusted, unadjusted, A @ self.gradients @ A.T)
+
+    def rescaled(self, slope: np.ndarray) -> JointCovariance:
+        """That of each function times its own factor (r,)."""
+        both = np.outer(slope, slope)
+        return JointCovariance(self.adjusted * both, self.unadjusted * both, self.gradients * both)
+
+
+class DeferredCovariance:
+    """Covariance matrices of the rows K (r, p) of kept coefficients, formed when they are asked for.
+
+    What is pickled is their matrices.
+    """
+
+    def __init__(self, inference: ParameterInference, K: Any, adjusting: Adjusting):
+        self.inference, self.K, self.adjusting = inference, K, adjusting
+
+    @cached_property
+    def joint(self) -> JointCovariance:
+        return covariance_of_rows(self.inference, self.K, self.adjusting)
+
+    @cached_property
+    def diagonals(self) -> Diagonals:
+        if "joint" in self.__dict__:
+            return self.joint.diagonals
+        parts = [
+            covariance_of_rows(self.inference, self.K[first : first + ROW_BLOCK], self.adjusting).diagonals
+            for first in range(0, self.K.shape[0], ROW_BLOCK)
+        ]
+        return Diagonals(*(np.concatenate(figures, axis=-1) for figures in zip(*parts, strict=True)))
+
+    def diagonals_of(self, A: sp.csr_array) -> Diagonals:
+        if "joint" in self.__dict__ or A.shape[0] > self.K.shape[0]:
+            return self.joint.diagonals_of(A)
+        return DeferredCovariance(self.inference, A @ self.K, self.adjusting).diagonals
+
+    def rescaled(self, slope: np.ndarray) -> RescaledCovariance:
+        return RescaledCovariance(self, slope)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        own = self.joint
+        return JointCovariance, (own.adjusted, own.unadjusted, own.gradients)
+
+
+class RescaledCovariance:
+    """Those of a `DeferredCovariance`, each function times its own factor (r,)."""
+
+    def __init__(self, source: DeferredCovariance | RescaledCovariance, slope: np.ndarray):
+        self.source, self.slope = source, slope
+
+    @cached_property
+    def joint(self) -> JointCovariance:
+        return self.source.joint.rescaled(self.slope)
+
+    @cached_property
+    def diagonals(self) -> Diagonals:
+        return Diagonals(*(figures * self.slope**2 for figures in self.source.diagonals))
+
+    def diagonals_of(self, A: sp.csr_array) -> Diagonals:
+        return self.source.diagonals_of(sp.csr_array(A @ sp.diags_array(self.slope)))
+
+    def rescaled(self, slope: np.ndarray) -> RescaledCovariance:
+        return RescaledCovariance(self, slope)
+
+
+RowCovariances = JointCovariance | DeferredCovariance | RescaledCovariance
+
+
+def covariances_of_rows(inference: ParameterInference, K: Any, adjusting: Adjusting) -> RowCovariances:
+    """Of the rows K (r, p) of kept coefficients: at once where they are few."""
+    make = DeferredCovariance if K.shape[0] > ROW_BLOCK else covariance_of_rows
+    return make(inference, K, adjusting)
+
+
+def covariance_of_rows(inference: ParameterInference, K: Any, adjusting: Adjusting) -> JointCovariance:
+    """Of the rows K (r, p) of kept coefficients, an array or sparse, in the units of the response."""
+    solved, r = inference.solved, K.shape[0]
+    _check_memory(inference, r, adjusting)
+    rows = K.toarray() if sp.issparse(K) else K
+    inside = np.asarray((solved.equations.to_user.T @ rows.T).T)
+    B: Any
+    B, phi_K = solved.solve_fixed(inside)
+    phi = inside @ phi_K
+    phi = 0.5 * (phi + phi.T)
+    unadjusted = solved.sigma2 * phi
+    adjusted, gradients = unadjusted, np.zeros((0, r, r))
+    ddf, information, second_derivatives = adjusting
+    if adjusting.uncertain:
+        gradients = inference.gradients(ddf, information, B, phi)
+        if ddf == "kenward-roger":
+            adjusted = unadjusted + inference.adjustment(information, B, gradients, second_derivatives)
+    square = solved.unit * solved.unit
+    if square != 1.0:
+        unadjusted, same = unadjusted * square, adjusted is unadjusted
+        adjusted = unadjusted if same else adjusted * square
+    return JointCovariance(adjusted, unadjusted, gradients)
+
+
+def _check_memory(inference: ParameterInference, r: int, adjusting: Adjusting) -> None:
+    """Refuse joint inference on so many functions that their covariance and its derivatives will not fit."""
+    derivatives = inference.n_parameters if adjusting.uncertain else 0
+    needed = 8 * (r * r * (derivatives + 4) + 4 * r * inference.n_rows)
+    if needed > 10**9:
+        what = f"joint inference ({adjusting.ddf}) on {r} functions of the fixed effects"
+        check_memory(needed, None, what)
