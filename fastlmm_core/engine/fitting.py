@@ -22,7 +22,7 @@ from fastlmm_core.engine.objective import (
 from fastlmm_core.engine.observed_information import dense_pays, second_derivatives
 from fastlmm_core.engine.optimum import Criterion, StructuredOptimum
 from fastlmm_core.engine.other_starts import LARGE_FLOPS, other_starts
-from fastlmm_core.engine.random_walk import along_bounds, is_random_walk
+from fastlmm_core.engine.random_walk import along_bounds, random_walks
 from fastlmm_core.engine.search import Progress, SearchEnd, search
 from fastlmm_core.engine.second_derivatives import flat_rotations, invert_on_range
 from fastlmm_core.engine.starting_values import starting_values
@@ -101,7 +101,7 @@ def fit_structures(
         best = _polished(criterion, replace(best, point=point))
         point = criterion.at(best.theta)
     unbounded = bool(free[e.slices[1]].any()) and _falls_without_end(criterion, point)
-    unbounded = unbounded or is_random_walk(e, best.theta, free)
+    unbounded = unbounded or bool(random_walks(e, best.theta, free))
     if criterion is not own:
         point = own.at(best.theta)
     return replace(best, point=without_cancellation(e, factor, point), unbounded=unbounded)
@@ -140,7 +140,7 @@ def _lower(
     e: StructuredEquations, best: StructuredOptimum, other: StructuredOptimum
 ) -> StructuredOptimum:
     """The other where it is below; an end that is none, or the limit of a trend, gives way to an optimum."""
-    is_optimum = other.certified and not is_random_walk(e, other.theta, other.free)
+    is_optimum = other.certified and not random_walks(e, other.theta, other.free)
     below = other.point.deviance < best.point.deviance - LARGEST_RISE
     return other if below and (is_optimum or not best.certified) else best
 
@@ -172,7 +172,7 @@ def _optimum_from(
     bound = AT_CORRELATION_BOUND if along.sum() == 1 else AT_SEVERAL_BOUNDS
     theta = np.where(along, np.sign(found.theta) * bound, found.theta)
     held = _held_at(criterion, theta, free, along, progress)
-    certified = held.certified and not is_random_walk(e, held.theta, free)
+    certified = held.certified and not random_walks(e, held.theta, free)
     return held if certified and held.point.deviance <= found.point.deviance + RISE_TO_BOUND else found
 
 

@@ -27,12 +27,12 @@ def along_bounds(e: StructuredEquations, theta: np.ndarray, beyond: float = NEAR
     return out
 
 
-def is_random_walk(e: StructuredEquations, theta: np.ndarray, free: np.ndarray) -> bool:
-    """Whether theta (n_theta,) is on the way to a random walk, an autocorrelation that is `free` at one."""
-    at_one = free & along_bounds(e, theta, 1.0 - BOUND_CORRELATION)
-    for term, (own, level) in zip(e.terms, e.slices[0], strict=True):
+def random_walks(e: StructuredEquations, theta: np.ndarray, free: np.ndarray) -> list[int]:
+    """Terms on the way to a random walk at theta (n_theta,): an autocorrelation that is `free` is at one."""
+    at_one, out = free & along_bounds(e, theta, 1.0 - BOUND_CORRELATION), []
+    for k, (term, (own, level)) in enumerate(zip(e.terms, e.slices[0], strict=True)):
         if term.structure.n_theta and at_one[level].any():
             T = term.structure.covariance(theta[own])
             if float(np.max(np.diag(T) * term.column_scale)) > LARGEST_BESIDE_ONE:
-                return True
-    return False
+                out.append(k)
+    return out

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.linalg import block_diag
 
+from fastlmm_core.engine.random_walk import random_walks
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.reml.solved import SolvedEquations
 from fastlmm_core.structures.coefficients.boundary import BOUND_CORRELATION
@@ -17,9 +18,6 @@ from fastlmm_core.structures.levels.penalty import PenaltyLevels
 
 if TYPE_CHECKING:
     from fastlmm_core.results.fitted_model import FittedModel
-
-# A variance this much larger than the mean square about the fixed part is on its way to infinity.
-LARGE_VARIANCE = 100.0
 
 
 @dataclass(frozen=True)
@@ -251,18 +249,18 @@ def describe_unbounded(design: Any, solution: StructuredSolution) -> str | None:
                 "singular: some visits are determined by others; leave them out, or take a structure with "
                 "fewer parameters"
             )
-    for k, (random, term) in enumerate(zip(design.random, e.terms, strict=True)):
-        if term.levels is None or random.is_spline or not term.n_level_theta:
-            continue
-        level = e.slices[0][k][1]
-        rho = dict(zip(term.levels.natural_names(), term.levels.natural(solution.theta[level]), strict=True))
-        trend = [name for name, value in rho.items() if value >= 1.0 - BOUND_CORRELATION]
-        if trend and np.diag(solution.covariance(k)).max() > LARGE_VARIANCE * solution.sigma2:
-            return (
-                f"the variance of {random.group} grows without end as its autocorrelation tends to +1: along "
-                f"{trend[0]} the response has a trend, of which the criterion's limit is a random walk; put "
-                f"{trend[0]} into the fixed part, or spl({trend[0]}) beside it"
-            )
+    for k in random_walks(e, solution.theta, solution.free):
+        levels, level = e.terms[k].levels, e.slices[0][k][1]
+        assert levels is not None
+        rho = dict(zip(levels.natural_names(), levels.natural(solution.theta[level]), strict=True))
+        name, value = max(rho.items(), key=lambda own: abs(own[1]))
+        grows = f"the variance of {design.random[k].group} grows without end as its autocorrelation tends to"
+        if value < 0.0:
+            return f"{grows} -1: along {name} the response alternates; leave the term out"
+        return (
+            f"{grows} +1: along {name} the response has a trend, of which the criterion's limit is a random "
+            f"walk; put {name} into the fixed part, or spl({name}) beside it"
+        )
     return None
 
 

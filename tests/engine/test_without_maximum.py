@@ -38,6 +38,16 @@ def test_a_close_correlation_is_an_ordinary_estimate():
 
 
 @pytest.mark.filterwarnings("ignore::fastlmm_core.errors.SingularFitWarning")
+def test_an_autocorrelation_of_what_alternates():
+    rng = np.random.default_rng(2)
+    row = np.repeat(np.arange(30), 4)
+    side = (-1.0) ** row
+    data = pd.DataFrame({"row": row, "side": side, "y": 0.5 * row * side + rng.normal(size=row.size)})
+    with pytest.warns(NotConvergedWarning, match="tends to -1: along row the response alternates"):
+        lmm("y ~ side + (1 | ar1(row))", data)
+
+
+@pytest.mark.filterwarnings("ignore::fastlmm_core.errors.SingularFitWarning")
 @pytest.mark.parametrize("seed", [2, 3, 4, 5])
 def test_an_autocorrelation_along_a_trend(seed):
     """Also where the last steps of the search look, by rounding, like those at an optimum."""
