@@ -75,7 +75,7 @@ def _are_clear(
     """Whether the deviance is far above that of the optimum found where its autocorrelations are zero."""
     moved = np.any(np.not_equal(turned, first), axis=0)
     without = criterion.at(np.where(moved, 0.0, found.theta))
-    return found.certified and without.deviance > found.point.deviance + CLEAR * moved.sum()
+    return found.certified and without.deviance > found.point.deviance + CLEAR * int(moved.sum())
 
 
 def _is_settled(e: StructuredEquations, found: StructuredOptimum, flops: float) -> bool:
