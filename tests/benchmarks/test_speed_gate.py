@@ -94,3 +94,22 @@ def test_main_closes_with_the_table(results, monkeypatch, capsys):
     assert "sleepstudy, prepared: slower" in said and "verdict" in said
     monkeypatch.setattr(sys, "argv", ["gate.py", "--allowed", "2.5"])
     assert gate.main() == 0
+
+
+def test_a_figure_recorded_on_another_machine_is_shown_and_fails_nothing(results, monkeypatch, capsys):
+    def here(runs, folder):
+        for table in ("batch", "engine", "fits", "kenward_roger"):
+            shutil.copy(results / f"{table}.csv", folder)
+
+    multiply(results, "fits", 2.0, ["cpu_s"], case="sleepstudy")
+    multiply(results, "engine", 2.0, ["inverse_s"], case="c2")
+    engine = pd.read_csv(results / "engine.csv")
+    engine.assign(machine="a processor of another make").to_csv(results / "engine.csv", index=False)
+    found = gate.measured_elsewhere(FOLDER / "results", results)
+    assert found == {figure.name for figure in gate.FIGURES if figure.place[0] == "engine"}
+    monkeypatch.setattr(gate, "measure", here)
+    monkeypatch.setattr(sys, "argv", ["gate.py"])
+    assert gate.main() == 1
+    said = capsys.readouterr().out
+    assert "other machine" in said and "sleepstudy, prepared: slower" in said
+    assert "inverse subset: slower" not in said
