@@ -159,6 +159,10 @@ def covariances_of_rows(inference: ParameterInference, K: Any, adjusting: Adjust
 def covariance_of_rows(inference: ParameterInference, K: Any, adjusting: Adjusting) -> JointCovariance:
     """Of the rows K (r, p) of kept coefficients, an array or sparse, in the units of the response."""
     solved, r = inference.solved, K.shape[0]
+    ddf, information, second_derivatives = adjusting
+    if r == 0:  # a model without fixed effects, y ~ 0 + (1|g)
+        d = len(inference.covariance(ddf, information)) if adjusting.uncertain else 0
+        return JointCovariance(np.zeros((0, 0)), np.zeros((0, 0)), np.zeros((d, 0, 0)))
     _check_memory(inference, r, adjusting)
     rows = K.toarray() if sp.issparse(K) else K
     inside = np.asarray((solved.equations.to_user.T @ rows.T).T)
@@ -168,7 +172,6 @@ def covariance_of_rows(inference: ParameterInference, K: Any, adjusting: Adjusti
     phi = 0.5 * (phi + phi.T)
     unadjusted = solved.sigma2 * phi
     adjusted, gradients = unadjusted, np.zeros((0, r, r))
-    ddf, information, second_derivatives = adjusting
     if adjusting.uncertain:
         gradients = inference.gradients(ddf, information, B, phi)
         if ddf == "kenward-roger":

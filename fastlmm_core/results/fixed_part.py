@@ -164,6 +164,8 @@ class FixedPart(FitFigures):
         self, ddf: str, information: str | None = None, second_derivatives: bool = False
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Estimate, standard error and df of the kept coefficients, (p,) each."""
+        if not self.design.kept.size:  # y ~ 0 + (1|g): no information about variances is asked for
+            return np.empty(0), np.empty(0), np.empty(0)
         own = self.coefficient_functions(
             ddf=ddf, information=information, second_derivatives=second_derivatives
         )

@@ -80,3 +80,11 @@ def test_rescaled_twice(fit):
     alone = twice.contrast_statistics(A)[1]
     assert "joint" not in vars(functions.covariances)
     np.testing.assert_allclose(alone, np.sqrt(A @ twice.cov @ A.T.toarray()).ravel(), rtol=1e-10)
+
+
+@pytest.mark.parametrize("residual", ["units", "units | half"])
+def test_a_model_without_fixed_effects(table, residual):
+    own = table.assign(half=np.where(np.arange(len(table)) < 400, "a", "b"))
+    fit = lmm("y ~ 0 + (1 | gen)", own, residual=residual)
+    assert fit.fixed_effects().empty and fit.se.size == 0
+    assert fit.coefficient_functions(ddf="kenward-roger").df().size == 0
