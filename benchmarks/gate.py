@@ -118,9 +118,9 @@ def machines(folder: Path) -> dict[str, tuple[str, str]]:
 
 
 def measured_elsewhere(recorded: Path, fresh: Path) -> set[str]:
-    """Figures that were recorded on a machine that another one is compared with."""
+    """Figures that were recorded on another machine than they were measured on."""
     before, now = machines(recorded), machines(fresh)
-    return {name for name in before if before[name] != now[name]}
+    return {name for name in before if before[name] != now[name] and "nan" not in now[name]}
 
 
 def ratios(folder: Path) -> dict[str, float]:

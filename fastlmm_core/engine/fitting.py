@@ -55,6 +55,8 @@ LONGEST_POLISHING_STEP = 0.3
 # of more than so many parameters.
 ENOUGH = 1e-6
 FEW_PARAMETERS = 15
+# Deviances nearer than this are those of one optimum, and what an end farther from any must be below another.
+SAME_OPTIMUM, NOTABLE_FALL = 1e-5, 0.1
 # Disturbed starts after a search that ended at no optimum, and which they are.
 MORE_STARTS, SEED_OF_RESTARTS = 2, 2
 
@@ -139,10 +141,16 @@ def optimum_at(
 def _lower(
     e: StructuredEquations, best: StructuredOptimum, other: StructuredOptimum
 ) -> StructuredOptimum:
-    """The other where it is below; an end that is none, or the limit of a trend, gives way to an optimum."""
-    is_optimum = other.certified and not random_walks(e, other.theta, other.free)
-    below = other.point.deviance < best.point.deviance - LARGEST_RISE
-    return other if below and (is_optimum or not best.certified) else best
+    """The other where it is below; an end that is none, or the limit of a trend, takes no optimum's place.
+
+    Nor does it take that of another such end which is nearer to an optimum, unless it is far below: what lies
+    between them may be rounding.
+    """
+    fall = best.point.deviance - other.point.deviance
+    if other.certified and not random_walks(e, other.theta, other.free):
+        return other if fall > (SAME_OPTIMUM if best.certified else LARGEST_RISE) else best
+    nearer = other.end.decrement <= best.end.decrement
+    return other if not best.certified and fall > (LARGEST_RISE if nearer else NOTABLE_FALL) else best
 
 
 def _restarted(
@@ -169,8 +177,10 @@ def _optimum_from(
     along = free & along_bounds(e, found.theta)
     if found.certified or found.end.status == 2 or criterion.factor.flops > LARGE_FLOPS or not along.any():
         return found
-    bound = AT_CORRELATION_BOUND if along.sum() == 1 else AT_SEVERAL_BOUNDS
-    theta = np.where(along, np.sign(found.theta) * bound, found.theta)
+    theta = found.theta.copy()
+    for _, level in e.slices[0]:
+        bound = AT_CORRELATION_BOUND if along[level].sum() == 1 else AT_SEVERAL_BOUNDS
+        theta[level] = np.where(along[level], np.sign(theta[level]) * bound, theta[level])
     held = _held_at(criterion, theta, free, along, progress)
     certified = held.certified and not random_walks(e, held.theta, free)
     return held if certified and held.point.deviance <= found.point.deviance + RISE_TO_BOUND else found

@@ -105,7 +105,7 @@ class DeferredCovariance:
 
     @cached_property
     def diagonals(self) -> Diagonals:
-        if "joint" in self.__dict__:
+        if "joint" in self.__dict__ or self.K.shape[0] <= ROW_BLOCK:
             return self.joint.diagonals
         parts = [
             covariance_of_rows(self.inference, self.K[first : first + ROW_BLOCK], self.adjusting).diagonals

@@ -287,12 +287,24 @@ def dense_rows(K: Any) -> np.ndarray:
         When a number of K is missing or infinite.
     """
     rows = K.toarray() if sp.issparse(K) else np.atleast_2d(numbers("K", K))
-    if not np.isfinite(rows).all():
-        row = int(np.argmax(~np.isfinite(rows).all(axis=1)))
+    check_rows(sp.csr_array(rows))
+    return rows
+
+
+def check_rows(K: sp.csr_array) -> sp.csr_array:
+    """K (r, p) itself.
+
+    Raises
+    ------
+    OptionError
+        When a number of K is missing or infinite.
+    """
+    if not np.isfinite(K.data).all():
+        row = int(np.searchsorted(K.indptr, np.argmax(~np.isfinite(K.data)), side="right")) - 1
         raise OptionError(
             f"K has a number that is missing or infinite, the first in row {row} (counted from 0)"
         )
-    return rows
+    return K
 
 
 def _is_estimable(null_products: sp.csr_array | None, norms: np.ndarray) -> np.ndarray:
@@ -338,7 +350,7 @@ def linear_functions(
     solved = inference.solved
     if ddf == "kenward-roger" and not solved.reml:
         raise InferenceError(KENWARD_ROGER_NEEDS_REML)
-    own = sp.csr_array(K)[:, kept] if sp.issparse(K) else dense_rows(K)[:, kept]
+    own = (check_rows(sp.csr_array(K)) if sp.issparse(K) else dense_rows(K))[:, kept]
     adjusting = Adjusting(ddf, information, second_derivatives)
     cov_parameters = inference.covariance(ddf, information) if adjusting.uncertain else np.zeros((0, 0))
     estimable = _is_estimable(null_products, norms)

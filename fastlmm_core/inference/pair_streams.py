@@ -227,8 +227,11 @@ def forecast(source: PairSource, chunk: int = CHUNK) -> PairsForecast:
     sample = np.unique(np.linspace(0, n - 1, min(n, SAMPLE)).astype(np.int64))
     source.chunk(*source.positions(sample[:2])).to_frame()  # tables of the studentized range are made once
     start = perf_counter()
+    if n > len(source.table):
+        source.table.covariance()  # formed once, whatever the number of pairs
+    formed = perf_counter()
     source.chunk(*source.positions(sample)).to_frame()
-    seconds = (perf_counter() - start) * n / sample.size
+    seconds = formed - start + (perf_counter() - formed) * n / sample.size
     held = 16 * n if source.adjust in STEPWISE else 0
     streamed = 2 * PAIR_BYTES * min(n, chunk) + held  # a frame is in use while the next is made
     return PairsForecast(len(source.table), len(source.members), n, seconds, PAIR_BYTES * n, streamed)

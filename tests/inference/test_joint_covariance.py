@@ -8,6 +8,7 @@ import pytest
 import scipy.sparse as sp
 
 from fastlmm_core import lmm
+from fastlmm_core.errors import OptionError
 from fastlmm_core.inference.joint_covariance import ROW_BLOCK, DeferredCovariance, JointCovariance
 
 GENOTYPES = ROW_BLOCK + 40
@@ -88,3 +89,13 @@ def test_a_model_without_fixed_effects(table, residual):
     fit = lmm("y ~ 0 + (1 | gen)", own, residual=residual)
     assert fit.fixed_effects().empty and fit.se.size == 0
     assert fit.coefficient_functions(ddf="kenward-roger").df().size == 0
+
+
+def test_no_contrasts_and_numbers_that_are_missing(fit):
+    functions = fit.emmeans("gen").functions
+    assert [part.size for part in functions.contrast_statistics(sp.csr_array((0, GENOTYPES)))] == [0] * 4
+    K = np.zeros((3, len(fit.coef_names)))
+    K[1, 0] = np.nan
+    for rows in (K, sp.csr_array(K)):
+        with pytest.raises(OptionError, match="the first in row 1"):
+            fit.linear_functions(rows)
