@@ -21,7 +21,7 @@ from fastlmm_core.engine.objective import (
 )
 from fastlmm_core.engine.observed_information import dense_pays, second_derivatives
 from fastlmm_core.engine.optimum import Criterion, StructuredOptimum
-from fastlmm_core.engine.other_starts import LARGE_FLOPS, other_starts
+from fastlmm_core.engine.other_starts import LARGE_FLOPS, MORE_STARTS, SEED_OF_RESTARTS, other_starts
 from fastlmm_core.engine.random_walk import along_bounds, random_walks
 from fastlmm_core.engine.search import Progress, SearchEnd, search
 from fastlmm_core.engine.second_derivatives import flat_rotations, invert_on_range
@@ -57,8 +57,6 @@ ENOUGH = 1e-6
 FEW_PARAMETERS = 15
 # Deviances nearer than this are those of one optimum, and what an end farther from any must be below another.
 SAME_OPTIMUM, NOTABLE_FALL = 1e-5, 0.1
-# Disturbed starts after a search that ended at no optimum, and which they are.
-MORE_STARTS, SEED_OF_RESTARTS = 2, 2
 
 
 def fit_structures(
@@ -138,6 +136,11 @@ def optimum_at(
     return StructuredOptimum(end, theta, free, None, point, np.inf)
 
 
+def _is_optimum(e: StructuredEquations, end: StructuredOptimum) -> bool:
+    """Whether an end is certified and not the limit of a trend."""
+    return end.certified and not random_walks(e, end.theta, end.free)
+
+
 def _lower(
     e: StructuredEquations, best: StructuredOptimum, other: StructuredOptimum
 ) -> StructuredOptimum:
@@ -147,7 +150,7 @@ def _lower(
     between them may be rounding.
     """
     fall = best.point.deviance - other.point.deviance
-    if other.certified and not random_walks(e, other.theta, other.free):
+    if _is_optimum(e, other):
         return other if fall > (SAME_OPTIMUM if best.certified else LARGEST_RISE) else best
     nearer = other.end.decrement <= best.end.decrement
     return other if not best.certified and fall > (LARGEST_RISE if nearer else NOTABLE_FALL) else best
@@ -182,8 +185,8 @@ def _optimum_from(
         bound = AT_CORRELATION_BOUND if along[level].sum() == 1 else AT_SEVERAL_BOUNDS
         theta[level] = np.where(along[level], np.sign(theta[level]) * bound, theta[level])
     held = _held_at(criterion, theta, free, along, progress)
-    certified = held.certified and not random_walks(e, held.theta, free)
-    return held if certified and held.point.deviance <= found.point.deviance + RISE_TO_BOUND else found
+    near = held.point.deviance <= found.point.deviance + RISE_TO_BOUND
+    return held if near and _is_optimum(e, held) else found
 
 
 def _from_start(

@@ -7,11 +7,14 @@ import numpy as np
 from fastlmm_core.engine.equations import StructuredEquations
 from fastlmm_core.engine.optimum import Criterion, StructuredOptimum
 from fastlmm_core.engine.starting_values import starting_values, starts_of_levels, starts_of_slopes
+from fastlmm_core.structures.levels.base import turned_together
 
 # A factorization of so many is large: its search has one start.
 LARGE_FLOPS = 1e9
-# Starts of a factor-analytic or reduced-rank model beside the moments, and which they are.
-MORE_STARTS, SEED_OF_STARTS = 2, 1
+# Disturbed starts of a factor-analytic or reduced-rank model beside the moments, and of any model after a
+# search that ended at no optimum; which they are, others each time.
+MORE_STARTS = 2
+SEED_OF_STARTS, SEED_OF_RESTARTS = 1, 2
 # The same of a small one, where a search takes milliseconds and few levels tell the factors apart.
 STARTS_IF_SMALL = 8
 SMALL_FLOPS = 1e5
@@ -52,9 +55,8 @@ def other_starts(
         clear = turned and flops > SMALL_FLOPS and _are_clear(criterion, first, turned, found)
         starts += [] if clear else turned
     if flops <= LARGE_FLOPS:
-        for residual in e.residual.other_starts(y, bool(e.terms)):
-            starts.append(first.copy())
-            starts[-1][e.slices[1]] = residual
+        residuals = e.residual.other_starts(y, bool(e.terms))
+        starts += turned_together(first, [(e.slices[1], residuals)])
     return starts
 
 
@@ -63,9 +65,8 @@ def _of_autocorrelations(e: StructuredEquations, first: np.ndarray) -> list[np.n
     or another process."""
     starts = starts_of_levels(e, first)
     if starts or any(term.n_levels >= e.n for term in e.terms):
-        for residual in e.residual.other_signs(first[e.slices[1]]):
-            starts.append(first.copy())
-            starts[-1][e.slices[1]] = residual
+        residuals = e.residual.other_signs(first[e.slices[1]])
+        starts += turned_together(first, [(e.slices[1], residuals)])
     return starts
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from fastlmm_core.engine.equations import StructuredEquations
 from fastlmm_core.engine.terms import EngineTerm
 from fastlmm_core.kernels.thresholds import FEW_LEVELS
+from fastlmm_core.structures.levels.base import turned_together
 
 # Shares of the residual variance within which a variance starts.
 SMALLEST, LARGEST = 0.05, 1.0
@@ -90,11 +91,7 @@ def starts_of_levels(e: StructuredEquations, first: np.ndarray) -> list[np.ndarr
         for term, (_, level) in zip(e.terms, e.slices[0], strict=True)
         if term.levels is not None
     ]
-    starts = [first.copy() for _ in range(max((len(own) for _, own in others), default=0))]
-    for level, own in others:
-        for start, moved in zip(starts, own, strict=False):
-            start[level] = moved
-    return starts
+    return turned_together(first, others)
 
 
 def starts_of_slopes(e: StructuredEquations, theta: np.ndarray) -> list[np.ndarray]:

@@ -129,7 +129,7 @@ class DeferredCovariance:
 class RescaledCovariance:
     """Those of a `DeferredCovariance`, each function times its own factor (r,)."""
 
-    def __init__(self, source: DeferredCovariance | RescaledCovariance, slope: np.ndarray):
+    def __init__(self, source: DeferredCovariance, slope: np.ndarray):
         self.source, self.slope = source, slope
 
     @cached_property
@@ -144,7 +144,7 @@ class RescaledCovariance:
         return self.source.diagonals_of(sp.csr_array(A @ sp.diags_array(self.slope)))
 
     def rescaled(self, slope: np.ndarray) -> RescaledCovariance:
-        return RescaledCovariance(self, slope)
+        return RescaledCovariance(self.source, self.slope * slope)
 
 
 RowCovariances = JointCovariance | DeferredCovariance | RescaledCovariance

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -287,24 +288,24 @@ def dense_rows(K: Any) -> np.ndarray:
         When a number of K is missing or infinite.
     """
     rows = K.toarray() if sp.issparse(K) else np.atleast_2d(numbers("K", K))
-    check_rows(sp.csr_array(rows))
+    _check_finite(rows, lambda at: at // rows.shape[1])
     return rows
 
 
-def check_rows(K: sp.csr_array) -> sp.csr_array:
-    """K (r, p) itself.
+def sparse_rows(K: sp.sparray) -> sp.csr_array:
+    """Sparse rows K (r, p) in compressed rows; raises as ``dense_rows``."""
+    rows = sp.csr_array(K)
+    _check_finite(rows.data, lambda at: int(np.searchsorted(rows.indptr, at, side="right")) - 1)
+    return rows
 
-    Raises
-    ------
-    OptionError
-        When a number of K is missing or infinite.
-    """
-    if not np.isfinite(K.data).all():
-        row = int(np.searchsorted(K.indptr, np.argmax(~np.isfinite(K.data)), side="right")) - 1
+
+def _check_finite(values: np.ndarray, row_of: Callable[[int], int]) -> None:
+    """Refuse numbers of K that are missing or infinite; `row_of` says in which row the k-th value is."""
+    if not np.isfinite(values).all():
+        row = row_of(int(np.argmax(~np.isfinite(values))))
         raise OptionError(
             f"K has a number that is missing or infinite, the first in row {row} (counted from 0)"
         )
-    return K
 
 
 def _is_estimable(null_products: sp.csr_array | None, norms: np.ndarray) -> np.ndarray:
@@ -350,7 +351,7 @@ def linear_functions(
     solved = inference.solved
     if ddf == "kenward-roger" and not solved.reml:
         raise InferenceError(KENWARD_ROGER_NEEDS_REML)
-    own = (check_rows(sp.csr_array(K)) if sp.issparse(K) else dense_rows(K))[:, kept]
+    own = (sparse_rows(K) if sp.issparse(K) else dense_rows(K))[:, kept]
     adjusting = Adjusting(ddf, information, second_derivatives)
     cov_parameters = inference.covariance(ddf, information) if adjusting.uncertain else np.zeros((0, 0))
     estimable = _is_estimable(null_products, norms)

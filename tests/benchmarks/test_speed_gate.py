@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,12 @@ def multiply(folder, table, factor, columns, **where):
     rows = np.logical_and.reduce([frame[key] == value for key, value in where.items()] or [len(frame) > 0])
     frame.loc[rows if where else slice(None), columns] *= factor
     frame.to_csv(path, index=False)
+
+
+def copy_tables(results, runs, folder):
+    """As if the runs had measured what is in `results`."""
+    for table in ("batch", "engine", "fits", "kenward_roger"):
+        shutil.copy(results / f"{table}.csv", folder)
 
 
 def test_every_figure_has_a_record():
@@ -82,12 +89,8 @@ def test_runs_are_parts_of_the_benchmarks():
 
 
 def test_main_closes_with_the_table(results, monkeypatch, capsys):
-    def slower(runs, folder):
-        for table in ("batch", "engine", "fits", "kenward_roger"):
-            shutil.copy(results / f"{table}.csv", folder)
-
     multiply(results, "fits", 2.0, ["cpu_s"], case="sleepstudy")
-    monkeypatch.setattr(gate, "measure", slower)
+    monkeypatch.setattr(gate, "measure", partial(copy_tables, results))
     monkeypatch.setattr(sys, "argv", ["gate.py"])
     assert gate.main() == 1
     said = capsys.readouterr().out
@@ -97,17 +100,13 @@ def test_main_closes_with_the_table(results, monkeypatch, capsys):
 
 
 def test_a_figure_recorded_on_another_machine_is_shown_and_fails_nothing(results, monkeypatch, capsys):
-    def here(runs, folder):
-        for table in ("batch", "engine", "fits", "kenward_roger"):
-            shutil.copy(results / f"{table}.csv", folder)
-
     multiply(results, "fits", 2.0, ["cpu_s"], case="sleepstudy")
     multiply(results, "engine", 2.0, ["inverse_s"], case="c2")
     engine = pd.read_csv(results / "engine.csv")
     engine.assign(machine="a processor of another make").to_csv(results / "engine.csv", index=False)
     found = gate.measured_elsewhere(FOLDER / "results", results)
     assert found == {figure.name for figure in gate.FIGURES if figure.place[0] == "engine"}
-    monkeypatch.setattr(gate, "measure", here)
+    monkeypatch.setattr(gate, "measure", partial(copy_tables, results))
     monkeypatch.setattr(sys, "argv", ["gate.py"])
     assert gate.main() == 1
     said = capsys.readouterr().out

@@ -7,8 +7,13 @@ import pandas as pd
 import pytest
 
 from fastlmm_core import prepare
-from fastlmm_core.engine.fitting import SEED_OF_RESTARTS
-from fastlmm_core.engine.other_starts import MODERATE_FLOPS, MORE_STARTS, SEED_OF_STARTS, other_starts
+from fastlmm_core.engine.other_starts import (
+    MODERATE_FLOPS,
+    MORE_STARTS,
+    SEED_OF_RESTARTS,
+    SEED_OF_STARTS,
+    other_starts,
+)
 from fastlmm_core.engine.starting_values import starting_values
 
 

@@ -17,6 +17,15 @@ import scipy.sparse as sp
 from fastlmm_core.structures.differences import differentiate
 
 
+def turned_together(start: np.ndarray, others: list[tuple[slice, list[np.ndarray]]]) -> list[np.ndarray]:
+    """`start` (t,) with the other starts of several parts of it, the first of all at once, the second, ..."""
+    out = [start.copy() for _ in range(max((len(own) for _, own in others), default=0))]
+    for place, own in others:
+        for theta, turned in zip(out, own, strict=False):
+            theta[place] = turned
+    return out
+
+
 class LevelStructure(ABC):
     """Precision of L levels.
 

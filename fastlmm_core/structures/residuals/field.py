@@ -5,11 +5,13 @@ The precision is that of the full grid of every environment; plots that are not 
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from scipy.linalg import block_diag
 
+from fastlmm_core.structures.levels.base import turned_together
 from fastlmm_core.structures.levels.kronecker import KroneckerLevels
 from fastlmm_core.structures.residuals.base import PieceEntries, ResidualStructure, block_names
 
@@ -79,12 +81,9 @@ class FieldResiduals(ResidualStructure):
         return np.concatenate(out)
 
     def other_signs(self, start: np.ndarray) -> list[np.ndarray]:
+        places = [slice(first + 1, end) for first, end in pairwise(self.first)]
         others = [grid.other_starts() for grid in self.grids]
-        out = [start.copy() for _ in range(max(map(len, others)))]
-        for e, own in enumerate(others):
-            for theta, turned in zip(out, own, strict=False):
-                theta[self.first[e] + 1 : self.first[e + 1]] = turned
-        return out
+        return turned_together(start, list(zip(places, others, strict=True)))
 
     def coefficients(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         c, jacobian = np.empty(self.n_pieces), np.zeros((self.n_theta, self.n_pieces))
