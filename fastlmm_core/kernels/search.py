@@ -39,6 +39,8 @@ ROUNDING = 1e-7
 # A decrement that has stopped to fall is an optimum as far as rounding lets see, up to this.
 SETTLED = 1e-8
 LEAST_RADIUS = 1e-14
+# Rejected steps shrink the radius or end the search long before this many evaluations for an iteration allowed.
+EVALUATIONS_EACH = 10
 
 
 class SearchState(NamedTuple):
@@ -130,6 +132,8 @@ def take_deviance(state, deviance):
         counts[HELD] = 1
         return accept_point(state, deviance) if np.isfinite(deviance) else end_search(state, 2)
     counts[HELD] = 0
+    if counts[EVALUATIONS] > EVALUATIONS_EACH * counts[LARGEST_ITERATION]:
+        return end_search(state, 1)
     stuck = False
     if numbers[PREDICTED] <= 100.0 * rounding_of(state):
         accepted = np.isfinite(deviance)
@@ -177,6 +181,19 @@ def propose(state):
 
 
 @kernel
+def is_plateau(state):
+    """Whether a step of order one is worth nothing that the deviance can show.
+
+    Towards an autocorrelation of one the gradient falls with the distance to it and the curvature with its
+    square: the decrement stays what it was however far the search goes.
+    """
+    numbers = state.numbers
+    rounding = rounding_of(state)
+    cut = numbers[PREDICTED] <= rounding and numbers[DECREMENT] > 100.0 * rounding
+    return cut and numbers[RADIUS] >= 1.0
+
+
+@kernel
 def take_score(state, gradient, curvature):
     """Plan the step from `state.theta` with its gradient (d,) and curvature (d, d), or end."""
     numbers, counts = state.numbers, state.counts
@@ -205,6 +222,8 @@ def take_score(state, gradient, curvature):
         return end_search(state, 0)
     if decrement <= 100.0 * rounding_of(state) and decrement >= numbers[PREVIOUS]:
         return end_search(state, 0 if decrement <= SETTLED else 3)
+    if is_plateau(state):
+        return end_search(state, 3)
     if counts[ITERATION] == counts[LARGEST_ITERATION]:
         return end_search(state, 1)
     numbers[PREVIOUS] = decrement

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fastlmm_core import lmm
+from fastlmm_core import lmm, prepare
 from fastlmm_core.errors import NotConvergedWarning, SingularFitWarning
 
 
@@ -56,3 +56,25 @@ def test_an_autocorrelation_along_a_trend(seed):
     data = pd.DataFrame({"row": row, "y": 0.5 * row + rng.normal(size=row.size)})
     with pytest.warns(NotConvergedWarning, match="put row into the fixed part, or spl.row. beside it"):
         lmm("y ~ 1 + (1 | ar1(row))", data)
+
+
+@pytest.mark.filterwarnings("ignore::fastlmm_core.errors.SingularFitWarning")
+@pytest.mark.parametrize(("seed", "mean"), [(2, 3.0), (36, 30.0)])
+def test_an_autocorrelation_alone_is_to_be_found(seed, mean):
+    """A response far from zero without an intercept: its autocorrelation is one, as far as one looks."""
+    rng = np.random.default_rng(seed)
+    data = pd.DataFrame({"row": np.arange(12) % 10, "x": rng.normal(size=12)})
+    data["y"] = mean + rng.normal(size=12)
+    held = {"ar1(row)": 9.0, "Residual": 0.25}
+    fit = prepare("y ~ 0 + x + (1 | ar1(row))", data, fixed_parameters=held).fit()
+    assert fit.converged
+    Z = (data["row"].to_numpy()[:, None] == np.arange(10)).astype(float)
+    y, x = data["y"].to_numpy(), data[["x"]].to_numpy()
+    V = 9.0 * Z @ np.ones((10, 10)) @ Z.T + 0.25 * np.eye(12)
+    information = x.T @ np.linalg.solve(V, x)
+    residual = y - x @ np.linalg.solve(information, x.T @ np.linalg.solve(V, y))
+    deviance = (
+        np.linalg.slogdet(V)[1] + np.linalg.slogdet(information)[1]
+        + residual @ np.linalg.solve(V, residual) + 11 * np.log(2.0 * np.pi)
+    )  # fmt: skip
+    assert fit.deviance == pytest.approx(deviance, abs=1e-4)
