@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -212,6 +212,8 @@ def code_trials(table: TrialTable) -> CodedTrials | None:
         return None
     terms = fixed_plan(parsed.fixed, variables.numbers)
     random = tuple(random_plan(part) for part in parsed.random)
+    if plan.blups and has_subset_interactions(random):
+        return None
     column_of = {text: name for name, text in text_of.items()}
     return collect_codes(table, variables, terms, random, specs, column_of, family)
 
@@ -238,6 +240,15 @@ def random_plan(part: RandomPart) -> RandomPlan:
     columns = tuple(label_of(":".join(product)) or "(Intercept)" for product in products)
     groups = tuple(deparse(node) for node in part.factors)
     return RandomPlan(part.group, groups, columns, products, part.structure == "diag")
+
+
+def has_subset_interactions(random: Sequence[RandomPlan]) -> bool:
+    """Whether a term such as (0 + new | gen), an effect of some levels only, may have interactions.
+
+    Which rows they share decides whether the heritability of means over environments is defined.
+    """
+    single = [own for own in random if len(own.columns) == 1 and own.columns != ("(Intercept)",)]
+    return any(set(own.factors) < set(other.factors) for own in single for other in random)
 
 
 def collect_codes(

@@ -180,7 +180,7 @@ def allocate(
         np.zeros((U, len(coded.numeric))),
     )  # fmt: skip
     return UnitArrays(
-        units, results, UnitBlups(np.zeros(total, np.int64), np.empty((total, 3)), np.zeros((U, K, 4))),
+        units, results, UnitBlups(np.zeros(total, np.int64), np.empty((total, 3)), np.zeros((U, K, 5))),
         np.zeros(int(places_at[-1]), np.int64), places_at[:-1],
         row_arrays(most_fixed, np.zeros_like(n)) if plan.fixed else None,
         tuple(row_arrays(*mean_sizes(coded, spec, n, counts)) for spec in coded.specs), K,

@@ -281,22 +281,27 @@ def add_blups(
             **blup_columns(estimate, pev, given, prior, plan.level),
         }
         parts.add_columns("blups", columns, arrays.units[u])
-        if term.columns == ("(Intercept)",):
-            prior0, trace, total, reciprocal = arrays.blups.terms[good, k].T
+        plain = good[arrays.blups.terms[good, k, 4] > 0.0]
+        if plain.size:
+            prior0, trace, total, reciprocal, levels = arrays.blups.terms[plain, k].T
             weighted = plan.weights is not None
-            between = None if weighted else interaction_variances(coded, arrays, good, order, k)
+            between = None if weighted else interaction_variances(coded, arrays, plain, order, k)
             columns = heritability_columns(
-                same_text(term.group, good.size), counts, 1.0 / reciprocal, prior0, between,
-                arrays.results.figures[good, 1], trace, total,
+                same_text(term.group, plain.size), levels.astype(np.int64), 1.0 / reciprocal, prior0, between,
+                arrays.results.figures[plain, 1], trace, total,
                 NOT_STANDARD + (WEIGHTED if weighted else SLOPES),
             )  # fmt: skip
-            parts.add_columns("heritability", columns, arrays.units[good])
+            parts.add_columns("heritability", columns, arrays.units[plain])
 
 
 def interaction_variances(
     coded: CodedTrials, arrays: UnitArrays, good: np.ndarray, order: np.ndarray, k: int
 ) -> np.ndarray | None:
-    """See ``ordinary.interaction_variance``, for the term at place k of the units `good` (u,)."""
+    """Part of the variance of a mean over environments that the interactions of the term at place k make.
+
+    Of the units `good` (u,); None where the interactions are no plain effects of their levels. A term that is
+    an effect of some levels only has none here (``coded.has_subset_interactions``).
+    """
     terms = [coded.random[o] for o in order]
     found = interactions(
         k, [term.factors for term in terms], [term.columns == ("(Intercept)",) for term in terms]

@@ -20,7 +20,7 @@ from fastlmm_core.batch.trials import TrialTable
 from fastlmm_core.design.expressions import Name
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import DataError, FastLMMError, FastLMMWarning, NotConvergedWarning
-from fastlmm_core.inference.heritability import SLOPES, harmonic_replication
+from fastlmm_core.inference.heritability import harmonic_replication
 from fastlmm_core.inference.mean_comparisons import half_difference_df
 from fastlmm_core.inference.mean_tables import EmmeansTable
 from fastlmm_core.results.blups import prediction_error_sums
@@ -31,9 +31,10 @@ from fastlmm_core.results.fixed_means import fixed_means
 from fastlmm_core.results.heritability import (
     HeritabilityTable,
     heritability_within,
-    interaction_variance,
+    is_one_effect,
     standard_heritability,
 )
+from fastlmm_core.results.heritability_levels import levels_of
 from fastlmm_core.results.plot_rows import plot_rows
 from fastlmm_core.results.trend import has_trend
 from fastlmm_core.results.trial_summary import trial_summary
@@ -157,61 +158,47 @@ def formula_order(fit: LMMFit, plan: BatchPlan) -> list[int]:
 
 
 def add_blups(fit: LMMFit, plan: BatchPlan, unit: int, parts: TableParts) -> None:
-    """BLUPs of the terms asked for, and the heritability of those that are a plain effect of their levels."""
-    wanted = [term for term in fit.design.random if plan.wants_blups(term.group, term.label)]
-    for group in dict.fromkeys(term.group for term in wanted):
-        if not all(term.is_spline for term in wanted if term.group == group):
-            parts.add("blups", fit.blups(group, level=plan.level), unit)
-    if isinstance(fit.solved, StructuredSolution):
-        add_structured_heritability(fit, fit.solved, plan, unit, parts)
-        return
-    solved = fit.plain
-    for k, term in enumerate(fit.design.random):
-        if not plan.wants_blups(term.group, term.label) or term.columns != ("(Intercept)",):
-            continue
-        variance = float(fit.term_variances(k)[0])
-        trace, total = prediction_error_sums(solved, k)
-        size = np.array([len(term.levels)])
-        between = None if fit.weights is not None else interaction_variance(fit, k)
-        columns = heritability_columns(
-            same_text(term.group, 1), size, np.array([harmonic_replication(term.codes)]),
-            np.array([variance]), None if between is None else np.array([between]),
-            np.array([solved.user_sigma2]), np.array([trace]), np.array([total]),
-            NOT_STANDARD + (SLOPES if fit.weights is None else WEIGHTED),
-        )  # fmt: skip
-        parts.add_columns("heritability", columns, np.array([unit]))
+    """BLUPs of the terms asked for, and the heritability of those that are one effect of their levels.
 
-
-def add_structured_heritability(
-    fit: LMMFit, solution: StructuredSolution, plan: BatchPlan, unit: int, parts: TableParts
-) -> None:
-    """Heritability in a model with covariance structures: of independent levels, by Cullis and co-workers.
-
-    Their definition needs one variance and the prediction errors of differences, whatever the residual is.
+    Cullis and co-workers need one variance and the prediction errors of differences, whatever the residual.
     """
-    for k, term in enumerate(fit.design.random):
-        wanted = plan.wants_blups(term.group, term.label) and not term.is_spline
-        if not wanted or term.columns != ("(Intercept)",):
+    terms = fit.design.random
+    wanted = [k for k, term in enumerate(terms) if plan.wants_blups(term.group, term.label)]
+    for group in dict.fromkeys(terms[k].group for k in wanted):
+        if not all(terms[k].is_spline for k in wanted if terms[k].group == group):
+            parts.add("blups", fit.blups(group, level=plan.level), unit)
+    for k in wanted:
+        term = terms[k]
+        if not is_one_effect(term):
             continue
-        variance, related = float(solution.covariance(k)[0, 0]), term.relation is not None
-        h2, status = standard_heritability(fit, k)
-        trace = total = 0.0
-        if related:
-            variance = trace = total = np.nan
-        elif variance > 0.0:
-            trace = float(solution.prediction_error(k).sum())
-            total = total_prediction_error(solution, k)
+        own = levels_of(fit, k)
+        h2, status = standard_heritability(fit, own)
+        if fit.weights is not None and not fit.structured:
+            h2, status = np.nan, WEIGHTED
         used = term.codes[(term.codes >= 0) & (term.values[:, 0] != 0.0)]
+        levels, variance, trace, total = len(term.levels), own.variance, np.nan, np.nan
+        if not own.related:  # levels without data add their variance to either sum
+            levels, idle = own.chosen.size, (len(term.levels) - own.chosen.size) * variance
+            trace, total = (figure - idle for figure in prediction_errors(fit, k))
         columns = heritability_columns(
-            same_text(term.group, 1), np.array([len(term.levels)]), np.array([replication(used, related)]),
-            np.array([variance]), None, np.array([np.nan]), np.array([trace]), np.array([total]),
-            RELATED if related else NOT_STANDARD + status,
+            same_text(term.group, 1), np.array([levels]), np.array([replication(used, own.related)]),
+            np.array([np.nan if own.related else variance]), None, np.array([np.nan]), np.array([trace]),
+            np.array([total]), RELATED if own.related else NOT_STANDARD + status,
         )  # fmt: skip
         if np.isfinite(h2):
             columns |= {"h2_standard": np.array([h2]), "status": same_text(status, 1)}
-        if related:
+        if own.related:
             columns["h2_cullis"] = np.array([np.nan])
         parts.add_columns("heritability", columns, np.array([unit]))
+
+
+def prediction_errors(fit: LMMFit, k: int) -> tuple[float, float]:
+    """Sums of the diagonal and of all elements of the prediction error covariance of a term of one effect."""
+    if not isinstance(fit.solved, StructuredSolution):
+        return prediction_error_sums(fit.solved, k)
+    if not fit.solved.covariance(k).any():
+        return 0.0, 0.0
+    return float(fit.solved.prediction_error(k).sum()), total_prediction_error(fit.solved, k)
 
 
 def replication(codes: np.ndarray, related: bool) -> float:

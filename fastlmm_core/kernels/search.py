@@ -39,7 +39,7 @@ ROUNDING = 1e-7
 # A decrement that has stopped to fall is an optimum as far as rounding lets see, up to this.
 SETTLED = 1e-8
 LEAST_RADIUS = 1e-14
-# Rejected steps shrink the radius or end the search long before this many evaluations for an iteration allowed.
+# Rejected steps shrink the radius or end the search long before so many evaluations for an iteration allowed.
 EVALUATIONS_EACH = 10
 
 

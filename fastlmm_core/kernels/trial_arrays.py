@@ -119,9 +119,10 @@ class UnitBlups(NamedTuple):
         Cell of the grouping.
     rows : (., 3)
         Estimate, prediction error variance, conditional variance.
-    terms : (U, K, 4)
+    terms : (U, K, 5)
         Prior variance of the first coefficient, trace and total of the prediction error covariance, mean of
-        the reciprocal replications.
+        the reciprocal replications, and the number of levels; of the levels that have an effect in some row,
+        none where it is not a plain effect of theirs.
     """
 
     cells: np.ndarray

@@ -9,6 +9,8 @@ from fastlmm_core.kernels.simplicial import factorize, invert_subset, solve_lowe
 from fastlmm_core.kernels.small_fit import assemble
 from fastlmm_core.kernels.trial_design import NO_INFERENCE, OK
 
+INDICATOR = 1e-12  # rounding of a column of ones and zeros that was scaled and is scaled back
+
 
 @kernel
 def subtract_fixed(equations, L, n_terms, p, Z):
@@ -97,14 +99,22 @@ def level_variance(Z, indptr, first, m, transform, a):
 
 
 @kernel
-def mark_term(start, term, k):
-    """Indicator (q + p, 1) of the scalars of term k."""
-    out = np.zeros((start[term.size], 1))
-    for j in range(term.size):
-        if term[j] == k:
-            for s in range(start[j], start[j + 1]):
-                out[s, 0] = 1.0
-    return out
+def count_rows(codes, count, z, scale):
+    """Rows (count,) in which each level has an effect, and how many levels have some.
+
+    z (n,) is the column of the term's one coefficient times `scale`; the number of levels is zero where it
+    holds anything but ones and zeros, as then the variance between the levels depends on a covariate.
+    """
+    tally = fill_integers(count, 0)
+    used = 0
+    for i in range(codes.size):
+        value = z[i] / scale
+        if abs(value - 1.0) > INDICATOR and abs(value) > INDICATOR:
+            used = -count
+        if value != 0.0:
+            used += tally[codes[i]] == 0
+            tally[codes[i]] += 1
+    return tally, max(used, 0)
 
 
 @kernel
@@ -116,8 +126,8 @@ def infer_random(equations, design, groups, fit, natural, base, blups, out_terms
     natural : (d,)
         Variances and covariances relative to sigma2.
     blups : trial_arrays.UnitBlups
-    out_terms : (K, 4)
-        The sums behind heritability.
+    out_terms : (K, 5)
+        The sums behind heritability, over the levels that have an effect in some row.
     """
     _, _, pattern, _, L_indptr, L_indices = equations.system
     start, term, level = pattern.start, pattern.term, equations.level
@@ -131,8 +141,11 @@ def infer_random(equations, design, groups, fit, natural, base, blups, out_terms
         return status
     width = bases.shape[1]
     transform = np.empty((width, width))
+    column = 0
     for k in range(K):
         m = widths[k]
+        tally, used = count_rows(groups.codes[k], groups.counts[k], groups.values[:, column], bases[k, 0, 0])
+        column += m
         prior = 0.0
         zero = True
         for t in range(natural.size):
@@ -162,22 +175,27 @@ def infer_random(equations, design, groups, fit, natural, base, blups, out_terms
                     pev = sigma2 * level_variance(Z, L_indptr, first, m, transform, a)
                     blups.rows[to, 1] = pev
                     blups.rows[to, 2] = sigma2 * level_variance(Z_given, L_indptr, first, m, transform, a)
-                    if a == 0:
+                    if a == 0 and tally[level[node]] > 0:
                         trace += pev
         base += groups.counts[k] * m
         out_terms[k, 0] = prior if m == 1 else out_terms[k, 0]
         out_terms[k, 1] = trace
         out_terms[k, 2] = 0.0
         if m == 1 and not zero:
-            out_terms[k, 2] = sigma2 * transform[0, 0] ** 2 * sum_inverse(equations.system, L, k)
-        out_terms[k, 3] = mean_reciprocal(groups.codes[k], groups.counts[k])
+            out_terms[k, 2] = sigma2 * transform[0, 0] ** 2 * sum_inverse(equations, L, k, tally)
+        out_terms[k, 3] = mean_reciprocal(tally)
+        out_terms[k, 4] = used if m == 1 else 0
     return OK
 
 
 @kernel
-def sum_inverse(system, L, k):
-    """Sum of all elements of C^-1 over the scalars of term k."""
-    half = mark_term(system.pattern.start, system.pattern.term, k)
+def sum_inverse(equations, L, k, tally):
+    """Sum of all elements of C^-1 over the levels of term k, of one scalar each, that have a tally."""
+    pattern, level, system = equations.system.pattern, equations.level, equations.system
+    half = np.zeros((pattern.start[pattern.term.size], 1))
+    for j in range(pattern.term.size):
+        if pattern.term[j] == k and tally[level[j]] > 0:
+            half[pattern.start[j], 0] = 1.0
     solve_lower(system.L_indptr, system.L_indices, L, half)
     total = 0.0
     for s in range(half.shape[0]):
@@ -186,12 +204,12 @@ def sum_inverse(system, L, k):
 
 
 @kernel
-def mean_reciprocal(codes, count):
-    """Mean over the levels of 1 / their number of rows."""
-    tally = fill_integers(count, 0)
-    for i in range(codes.size):
-        tally[codes[i]] += 1
-    mean = 0.0
-    for a in range(count):
-        mean += 1.0 / tally[a]
-    return mean / count
+def mean_reciprocal(tally):
+    """Mean of 1 / their number of rows over the levels that have some."""
+    total = 0.0
+    levels = 0
+    for count in tally:
+        if count > 0:
+            total += 1.0 / count
+            levels += 1
+    return total / levels

@@ -23,7 +23,6 @@ from fastlmm_core.results.heritability_levels import (
     TermLevels,
     find_term,
     has_indicators,
-    levels_of,
     term_levels,
 )
 from fastlmm_core.results.residual_variances import residual_of_means
@@ -257,20 +256,10 @@ def _from_components(name: str, fit: FixedPart, own: TermLevels, covariance: np.
     return estimate, _error(gradient, covariance) if own.variance > 0.0 else np.nan, OK
 
 
-def standard_heritability(fit: FixedPart, k: int) -> tuple[float, str]:
-    """H2 of means from the components of a fit with term k, "ok"; NaN and why where it is not defined."""
-    own = levels_of(fit, k)
+def standard_heritability(fit: FixedPart, own: TermLevels) -> tuple[float, str]:
+    """H2 of means from the components of a fit, "ok"; NaN and why where it is not defined."""
     estimate, _, status = _from_components("standard", fit, own, None)
     return estimate, status
-
-
-def interaction_terms(fit: FixedPart, k: int) -> tuple[int, ...] | None:
-    """Random terms that are interactions of term k; None where its levels have slopes too."""
-    terms = fit.design.random
-    return numbers.interactions(
-        k, [() if term.is_spline else term.group_variables for term in terms],
-        [not term.is_spline and term.columns == ("(Intercept)",) for term in terms],
-    )  # fmt: skip
 
 
 def interactions_on_rows(fit: FixedPart, k: int, coefficient: int = 0) -> tuple[int, ...] | None:
@@ -280,7 +269,7 @@ def interactions_on_rows(fit: FixedPart, k: int, coefficient: int = 0) -> tuple[
     where the variance between the levels of any of them depends on a covariate.
     """
     terms = fit.design.random
-    used = [_used_rows(term, coefficient if h == k else 0) for h, term in enumerate(terms)]
+    used = [used_rows(term, coefficient if h == k else 0) for h, term in enumerate(terms)]
     groups = [() if term.is_spline else term.group_variables for term in terms]
     found = numbers.interactions(k, groups, [rows is not None for rows in used])
     own = used[k]
@@ -290,21 +279,19 @@ def interactions_on_rows(fit: FixedPart, k: int, coefficient: int = 0) -> tuple[
     return found if all(rows[own].all() for rows in other) else None
 
 
-def _used_rows(term: Any, coefficient: int) -> np.ndarray | None:
+def is_one_effect(term: Any) -> bool:
+    """Whether a random term is one effect of its levels, ``(1 | gen)``, or of some, ``(0 + new | gen)``."""
+    if term.columns == ("(Intercept)",):
+        return not term.is_spline
+    return len(term.columns) == 1 and used_rows(term, 0) is not None
+
+
+def used_rows(term: Any, coefficient: int) -> np.ndarray | None:
     """Rows (n,) with an effect of one coefficient that is 1 or 0; None of others."""
     if term.is_spline or not (len(term.columns) == 1 or has_indicators(term)) or len(term.layers) != 1:
         return None
     values = term.values[:, coefficient]
     return values == 1.0 if np.all((values == 0.0) | (values == 1.0)) else None
-
-
-def interaction_variance(fit: FixedPart, k: int) -> float | None:
-    """Part of the variance of a mean over environments that the interactions of term k make."""
-    found, terms = interaction_terms(fit, k), fit.design.random
-    if found is None:
-        return None
-    shares = [numbers.mean_environments(terms[k].codes, terms[h].codes) for h in found]
-    return float(sum(fit.term_variances(h)[0] / share for h, share in zip(found, shares, strict=True)))
 
 
 class _Blues:

@@ -343,7 +343,7 @@ def test_rows_of_means_and_whether_they_can_be_estimated(both):
 def test_predictions_and_their_variances(both):
     fit, groups = both.fit, both.groups
     K, size = groups.counts.size, int(np.sum(groups.counts * groups.widths))
-    found = UnitBlups(np.zeros(size, np.int64), np.empty((size, 3)), np.zeros((1, K, 4)))
+    found = UnitBlups(np.zeros(size, np.int64), np.empty((size, 3)), np.zeros((1, K, 5)))
     offset = 0
     status = infer_random(
         both.equations, both.design, groups, fit, both.natural, offset, found, found.terms[0]
@@ -363,7 +363,7 @@ def test_predictions_and_their_variances(both):
         offset += own.shape[0] * m
         if m == 1:
             term = given.design.random[k]
-            variance, trace, total, reciprocal = found.terms[0, k]
+            variance, trace, total, reciprocal, _ = found.terms[0, k]
             np.testing.assert_allclose(variance, given.term_variances(k)[0], rtol=1e-12)
             np.testing.assert_allclose((trace, total), prediction_error_sums(both.solved, k), rtol=1e-8)
             np.testing.assert_allclose(1.0 / reciprocal, harmonic_replication(term.codes), rtol=1e-13)

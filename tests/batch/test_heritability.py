@@ -79,3 +79,40 @@ def test_it_is_missing_with_a_reason_where_there_are_slopes(slopes, compiled, mo
     row = row[row["group"] == "gen"].iloc[0]
     assert np.isnan(row["h2_standard"]) and row["status"] == NOT_STANDARD + SLOPES
     assert 0.0 < row["h2_cullis"] < 1.0
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("interaction", ["", " + (0 + new|gen:env)"])
+@pytest.mark.filterwarnings("ignore::fastlmm_core.errors.FastLMMWarning")
+def test_new_lines_beside_fixed_checks(interaction, compiled, monkeypatch):
+    """Checks are no levels of (0 + new | gen): only what is between new lines counts."""
+    if not compiled:
+        monkeypatch.setattr("fastlmm_core.batch.jobs.code_trials", lambda table: None)
+    trials = [environments(20, seed).assign(trial=f"t{seed}") for seed in (1, 2)]
+    frame = pd.concat(trials, ignore_index=True)
+    frame["new"] = 1.0 - frame["gen"].isin(["gen0", "gen1", "gen2"])
+    frame["check"] = frame["gen"].where(frame["new"] == 0.0, "new")
+    formula = f"y ~ env + check + (0 + new|gen){interaction}"
+    table = fit_batch(frame, formula, by="trial", blups="gen", fixed=False).heritability
+    assert list(table["levels"]) == [11, 11]
+    for (_, row), (_, own) in zip(table.iterrows(), frame.groupby("trial"), strict=True):
+        fit = lmm(formula, own)
+        expected = fit.heritability("gen", ["standard", "cullis"])
+        assert row["status"] == "ok"
+        np.testing.assert_allclose(row["h2_standard"], expected["standard"], rtol=1e-8)
+        np.testing.assert_allclose(row["h2_cullis"], expected["cullis"], rtol=1e-8)
+        new = own.loc[own["new"] == 1.0, "gen"]
+        np.testing.assert_allclose(row["replication"], 1.0 / (1.0 / new.value_counts()).mean(), rtol=1e-12)
+        pev = fit.blups("gen").set_index("level").loc[sorted(set(new)), "pev"]
+        np.testing.assert_allclose(row["mean_pev"], pev.mean(), rtol=1e-8)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.filterwarnings("ignore::fastlmm_core.errors.FastLMMWarning")
+def test_slopes_have_none(compiled, monkeypatch):
+    if not compiled:
+        monkeypatch.setattr("fastlmm_core.batch.jobs.code_trials", lambda table: None)
+    frame = environments(0).assign(trial="one")
+    result = fit_batch(frame, "y ~ env + x + (0 + x|gen)", by="trial", blups="gen", fixed=False)
+    assert len(result.blups) == 14
+    assert len(result.heritability) == 0
