@@ -246,6 +246,15 @@ class Design(Displayed):
         rows = self._table.rows
         return replace(column, values=column.values if rows is None else column.values[rows])
 
+    def level_codes(self, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
+        """A column that the model reads as a factor: codes (n,) on the rows used, and the levels that occur.
+
+        The levels of a grouping factor are these, as they stand in the table: "007" is not 7.
+        """
+        codes, levels = self._table.used(name, "factor")
+        assert levels is not None
+        return codes, levels
+
     def fixed_matrix(self, newdata: Any) -> sp.csr_array:
         """All p_full columns of the fixed part on other rows, coded as in the fit.
 

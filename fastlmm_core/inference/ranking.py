@@ -14,6 +14,7 @@ DRAWN_TOGETHER = 4_000_000
 STEP, FARTHEST = 0.01, 9.0
 # Of the size of the values: a deviation so small decides nothing but the order of values that are the same.
 TIE = 1e-9
+ROUNDING = 1e-15  # of an eigenvalue, relative to the largest and for each value
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ def draw_ranks(mean: np.ndarray, covariance: np.ndarray, draws: int, seed: int) 
     """Ranks in draws from N(mean (L,), covariance (L, L)); the covariance may be singular."""
     values, vectors = np.linalg.eigh(covariance)
     # equal values come in any order, and not in that of their rounding errors
+    values[values < ROUNDING * mean.size * values[-1]] = 0.0
     least = TIE * max(np.sqrt(max(values[-1], 0.0)), float(np.max(np.abs(mean))))
     # the symmetric root is one whatever the eigenvectors are: a seed gives the same ranks on every machine
     root = (vectors * np.sqrt(np.maximum(values, least * least))) @ vectors.T

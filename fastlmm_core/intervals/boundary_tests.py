@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastlmm_core.design.parameter_names import named_covariances
 from fastlmm_core.intervals.mixtures import Mixture, one_variance, several_variances
 from fastlmm_core.linalg import make_factor
 from fastlmm_core.reml.fitting import solve_equations
@@ -21,7 +22,8 @@ def boundary_mixture(small: FitFigures, large: FitFigures) -> Mixture | None:
 
     Known are: variances that the smaller model lacks, up to three; and one more coefficient in an
     unstructured term, whose variance comes with covariances. Fixed effects tested beside them count as
-    unrestricted.
+    unrestricted. Parameters that a variance of zero leaves without a meaning, such as the autocorrelation of
+    its levels, have no such distribution (Davies 1987, Biometrika 74:33-43).
     """
     if large.npar <= small.npar or not _comparable(small, large):
         return None
@@ -29,16 +31,20 @@ def boundary_mixture(small: FitFigures, large: FitFigures) -> Mixture | None:
     gone, grown = unmatched(small, large)
     if free < 0 or gone is None:
         return None
+    more = large.npar - small.npar - free
     if len(grown) == 1 and len(gone) == 1:
         before, after = small.design.random[gone[0]], large.design.random[grown[0]]
         nested = before.group == after.group and set(before.columns) < set(after.columns)
         one_more = len(after.columns) == len(before.columns) + 1 and after.structure == "us"
         whole = before.structure == "us" or len(before.columns) == 1
-        return one_variance(free + len(before.columns)) if nested and one_more and whole else None
+        known = nested and one_more and whole and more == len(after.columns)
+        return one_variance(free + len(before.columns)) if known else None
     own = [large.design.random[k] for k in grown]
     if gone or not own or any(len(term.columns) > 1 and term.structure != "diag" for term in own):
         return None
     count = sum(len(term.columns) for term in own)
+    if count != more:
+        return None
     if count == 1:
         return one_variance(free)
     if count > 3 or small.structured or large.structured:
@@ -47,10 +53,10 @@ def boundary_mixture(small: FitFigures, large: FitFigures) -> Mixture | None:
 
 
 def _comparable(small: FitFigures, large: FitFigures) -> bool:
-    """Whether the fits differ in their terms only, none of which is a spline, and nothing is held."""
+    """Whether the fits differ in their terms only, none of which is a spline, and hold the same values."""
     if small.design.residual.text != large.design.residual.text:
         return False
-    if small.prepared.fixed_parameters or large.prepared.fixed_parameters:
+    if (small.prepared.fixed_parameters or {}) != (large.prepared.fixed_parameters or {}):
         return False
     return not any(term.is_spline for fit in (small, large) for term in fit.design.random)
 
@@ -100,13 +106,19 @@ def reduced_designs(fit: FitFigures) -> list[tuple[str, Any]]:
     """Designs without one random term, or without one term of its coefficients, each with what is missing.
 
     As lmerTest's ranova: ``(x | g)`` is reduced to ``(1 | g)``, ``(0 + f | g)`` with a factor f too, and a
-    term of one coefficient is left out.
+    term of one coefficient is left out. So is ``diag(0 + f | g)``, of which ``(1 | g)`` is no special case,
+    and ``(0 + f | g)`` beside another ``(1 | g)``. A term that is held at given values is no question.
     """
     out = []
+    given = fit.prepared.fixed_parameters
+    held = {own.term for own in named_covariances(fit.design, given, "fixed_parameters")}
     for k, term in enumerate(fit.design.random):
+        if k in held:
+            continue
         others = [t for i, t in enumerate(fit.design.random) if i != k]
         label = term.label if term.at is None else term.group
-        parts = [] if len(term.columns) == 1 or not term.is_plain else _without_parts(term)
+        single = len(term.columns) == 1 or not term.is_plain
+        parts = [] if single else _without_parts(term, [other.group for other in others])
         if not parts:
             out.append((label, replace(fit.design, random=tuple(others))))
         for left_out, reduced in parts:
@@ -115,7 +127,7 @@ def reduced_designs(fit: FitFigures) -> list[tuple[str, Any]]:
     return out
 
 
-def _without_parts(term: Any) -> list[tuple[str, Any]]:
+def _without_parts(term: Any, other_groups: list[str]) -> list[tuple[str, Any]]:
     coding = term.coding
     if coding.p != len(term.columns):
         return []
@@ -127,6 +139,8 @@ def _without_parts(term: Any) -> list[tuple[str, Any]]:
             columns = tuple(term.columns[c] for c in left)
             structure = "us" if len(left) == 1 else term.structure
             values = np.ascontiguousarray(np.asarray(term.values)[:, left])
+        elif term.structure != "us" or term.group in other_groups:
+            return []
         else:
             columns, structure, values = ("(Intercept)",), "us", np.ones((len(term.codes), 1))
         out.append((part.label, replace(term, columns=columns, values=values, structure=structure)))

@@ -11,10 +11,10 @@ import pandas as pd
 from fastlmm_core.display.displayed import Displayed
 from fastlmm_core.display.frames import titled
 from fastlmm_core.display.rendering import Table
-from fastlmm_core.errors import OptionError
+from fastlmm_core.errors import OptionError, check_option
 from fastlmm_core.inference.distributions import f_upper
 from fastlmm_core.inference.figure_tables import FigureTable
-from fastlmm_core.multi_environment.two_way_table import TwoWayTable
+from fastlmm_core.multi_environment.two_way_table import BEST, TwoWayTable
 from fastlmm_core.results.biplot import Biplot
 
 # Singular values below this part of the largest are rounding.
@@ -124,8 +124,8 @@ class AMMI(Displayed):
         return pd.DataFrame(values, index=list(self.table.genotypes), columns=list(self.table.environments))
 
     @titled("Who wins where")
-    def winners(self, k: int | None = None) -> pd.DataFrame:
-        """environment, genotype, fitted: which has the highest mean of the model in each environment.
+    def winners(self, k: int | None = None, best: str = "highest") -> pd.DataFrame:
+        """environment, genotype, fitted: which has the highest, or lowest, mean of the model where.
 
         Examples
         --------
@@ -138,11 +138,13 @@ class AMMI(Displayed):
          EA93         Fun        4.894
         """
         fitted = self.fitted(k)
+        highest = check_option("best", best, BEST) == "highest"
+        places = (fitted if highest else -fitted).to_numpy().argmax(axis=0)
         return pd.DataFrame(
             {
                 "environment": list(fitted.columns),
-                "genotype": list(fitted.idxmax()),
-                "fitted": list(fitted.max()),
+                "genotype": [fitted.index[i] for i in places],
+                "fitted": fitted.to_numpy()[places, np.arange(places.size)],
             }
         )
 

@@ -97,7 +97,7 @@ def _error(
         own = batch.trials
         own = own[own["trait"].astype(str) == trait]
         own = own[own[keys].astype(str).agg(BETWEEN.join, axis=1).isin(environments)] if keys else own
-        v, df = 0.5 * own["sed_mean"].to_numpy(float) ** 2, own["df_error"].to_numpy(float)
+        v, df = 0.5 * own["sed_rms"].to_numpy(float) ** 2, own["df_error"].to_numpy(float)
         return _pooled(v, df)
     if not batch.plan.covariances:
         return np.nan, np.nan

@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 
 from fastlmm_core.errors import DataError, OptionError, name_list, nearest_names
 from fastlmm_core.multi_environment.two_way_table import TwoWayTable
 from fastlmm_core.results.blups import user_effects
+from fastlmm_core.results.effect_functions import effect_functions
+from fastlmm_core.results.genotype_attributes import fixed_rows
 
 if TYPE_CHECKING:
     from fastlmm_core.results.fit import LMMFit
@@ -69,20 +72,23 @@ def _estimated(fit: LMMFit, genotype: str, environment: str) -> TwoWayTable:
 
 
 def _predicted(fit: LMMFit, genotype: str, environment: str, terms: list[int]) -> TwoWayTable:
-    """Means of the environments plus the predictions of the terms of genotypes and their interaction."""
+    """Fixed part of the cells, plus the predictions of genotypes, environments and their interaction."""
     genotypes, environments = _labels(fit, genotype), _labels(fit, environment)
     shape = len(genotypes), len(environments)
     grid = pd.DataFrame(
         {genotype: np.repeat(np.array(genotypes, dtype=object), shape[1]),
          environment: np.tile(np.array(environments, dtype=object), shape[0])}
     )  # fmt: skip
-    means = np.tile(_environment_means(fit, environment, environments), (shape[0], 1))
-    for k in terms:
+    means = _fixed_means(fit, grid).reshape(shape)
+    random_terms = enumerate(fit.design.random)
+    own = [k for k, t in random_terms if not t.is_spline and t.group_variables == (environment,)]
+    for k in sorted({*terms, *own}):
         random, u = fit.design.random[k], user_effects(fit, k)
         further = {v for atom in random.coding.atoms.values() for v in atom.columns_read} - set(grid.columns)
-        if further:
+        numbers = {v: _mean(fit, v) for v in further} if k in own else {}
+        if None in numbers.values() or not further <= set(numbers):
             raise OptionError(f"the effects of {random.label} depend on {name_list(sorted(further))} too")
-        for codes, z in random.evaluate_layers(grid):
+        for codes, z in random.evaluate_layers(grid.assign(**numbers)):
             effect = np.where(codes < 0, 0.0, np.einsum("ij,ij->i", z, u[codes]))
             means += effect.reshape(shape)
     groups = ", ".join(dict.fromkeys(fit.design.random[k].group for k in terms))
@@ -92,13 +98,19 @@ def _predicted(fit: LMMFit, genotype: str, environment: str, terms: list[int]) -
     )  # fmt: skip
 
 
-def _environment_means(fit: LMMFit, environment: str, names: list[str]) -> np.ndarray:
-    """Adjusted means of the environments (e,), or the one of all where they are not in the fixed part."""
-    if environment not in fit.design.variables:
-        return np.full(len(names), float(fit.emmeans("~ 1").to_frame()["estimate"].iloc[0]))
-    frame = fit.emmeans(f"~ {environment}").to_frame()
-    own = dict(zip(frame[environment].astype(str), frame["estimate"], strict=True))
-    return np.array([own.get(name, np.nan) for name in names])
+def _fixed_means(fit: LMMFit, grid: pd.DataFrame) -> np.ndarray:
+    """Adjusted means of the fixed part (r,) in the cells of a grid; NaN where they are not estimable."""
+    rows, shift = fixed_rows(fit, grid, list(grid.columns))
+    estimable = fit.design.estimable(rows)
+    out = np.full(len(grid), np.nan)
+    out[estimable] = effect_functions(fit, sp.csr_array(rows[estimable])).estimate() + shift[estimable]
+    return out
+
+
+def _mean(fit: LMMFit, name: str) -> float | None:
+    """Mean of a covariate; None of a factor."""
+    column = fit.design.frame[name]
+    return None if isinstance(column.dtype, pd.CategoricalDtype) else float(column.mean())
 
 
 def _labels(fit: LMMFit, name: str) -> list[str]:
@@ -106,6 +118,4 @@ def _labels(fit: LMMFit, name: str) -> list[str]:
     for term in fit.design.random:
         if not term.is_spline and term.group_variables == (name,):
             return [str(level) for level in term.levels]
-    column = fit.design.frame[name]
-    levels = column.cat.categories if isinstance(column.dtype, pd.CategoricalDtype) else np.unique(column)
-    return [str(level) for level in levels]
+    return list(fit.design.level_codes(name)[1])

@@ -10,10 +10,10 @@ import pandas as pd
 from fastlmm_core.display.displayed import Displayed
 from fastlmm_core.display.frames import titled
 from fastlmm_core.display.rendering import Table
-from fastlmm_core.errors import DataError
+from fastlmm_core.errors import DataError, check_option
 from fastlmm_core.inference.figure_tables import FigureTable
 from fastlmm_core.multi_environment.ammi import singular_vectors
-from fastlmm_core.multi_environment.two_way_table import TwoWayTable
+from fastlmm_core.multi_environment.two_way_table import BEST, TwoWayTable
 from fastlmm_core.results.biplot import Biplot
 
 SCALES = ("none", "sd")
@@ -88,8 +88,8 @@ class GGE(Displayed):
         return pd.concat([frame, pd.DataFrame(scores[:, : len(names)], columns=names)], axis=1)
 
     @titled("Who wins where")
-    def winners(self, axes: int = 2) -> pd.DataFrame:
-        """environment, genotype: which won where, by the first axes.
+    def winners(self, axes: int = 2, best: str = "highest") -> pd.DataFrame:
+        """environment, genotype: which won where, by the first axes; the lowest wins where that is best.
 
         Examples
         --------
@@ -99,17 +99,18 @@ class GGE(Displayed):
         ['Fun', 'Fun', 'Fun', 'Fun', 'Zav', 'Fun', 'Zav', 'Fun', 'Fun']
         """
         fitted = (self.left[:, :axes] * self.size[:axes]) @ self.right[:, :axes].T
-        best = fitted.argmax(axis=0)
+        highest = check_option("best", best, BEST) == "highest"
+        places = (fitted if highest else -fitted).argmax(axis=0)
         return pd.DataFrame(
-            {"environment": self.table.environments, "genotype": [self.table.genotypes[i] for i in best]}
+            {"environment": self.table.environments, "genotype": [self.table.genotypes[i] for i in places]}
         )
 
     @titled("Ranking on the axis of the average environment")
-    def ranking(self) -> pd.DataFrame:
+    def ranking(self, best: str = "highest") -> pd.DataFrame:
         """genotype, performance, instability, rank on the axis of the average environment (Yan 2001).
 
-        Projections on the direction of the mean environment vector of two axes, and the length across it; in
-        the units of the table where it is not scaled.
+        Projections on the direction of the mean environment vector of two axes, and the length across it, in
+        the units of the table where it is not scaled. Rank 1 has the highest performance, or the lowest.
 
         Examples
         --------
@@ -118,6 +119,7 @@ class GGE(Displayed):
         >>> wheat.gge().ranking().nsmallest(2, "rank")["genotype"].tolist()
         ['Fun', 'Cas']
         """
+        lowest = check_option("best", best, BEST) == "lowest"
         scores = self.left[:, :2] * self.size[:2]
         mean = self.right[:, :2].mean(axis=0)
         length = float(np.linalg.norm(mean))
@@ -125,7 +127,7 @@ class GGE(Displayed):
         across = (scores @ np.array([-mean[1], mean[0]])) / length
         return pd.DataFrame(
             {"genotype": self.table.genotypes, "performance": along, "instability": np.abs(across),
-             "rank": pd.Series(along).rank(ascending=False, method="min").astype(int)}
+             "rank": pd.Series(along).rank(ascending=lowest, method="min").astype(int)}
         )  # fmt: skip
 
     @titled("Environments")

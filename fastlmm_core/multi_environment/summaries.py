@@ -20,6 +20,7 @@ from fastlmm_core.multi_environment.fitted_means import from_fit
 from fastlmm_core.multi_environment.gge import GGE, PARTITIONS, SCALES, gge
 from fastlmm_core.multi_environment.stability import stability_table
 from fastlmm_core.multi_environment.two_way_table import (
+    BEST,
     TwoWayTable,
     checked,
     from_long,
@@ -33,7 +34,6 @@ from fastlmm_core.options import NAME, SWITCH, one_of, optional, whole
 if TYPE_CHECKING:
     from fastlmm_core.results.fit import LMMFit
 
-BEST = ("highest", "lowest")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -214,7 +214,7 @@ class GxE(Displayed):
         axes : int
             Of AMMI.
         best : {"highest", "lowest"}
-            Of the superiority measure.
+            Of the superiority measure, the winners and the ranking of GGE.
         scale : {"none", "sd"}
             Of GGE.
 
@@ -234,11 +234,11 @@ class GxE(Displayed):
             "ammi_axes": model.anova.to_frame(),
             "ammi_genotypes": model.genotype_scores,
             "ammi_environments": model.environment_scores,
-            "ammi_winners": model.winners(),
+            "ammi_winners": model.winners(best=best),
             "gge_axes": biplot.axes().to_frame(),
-            "gge_genotypes": biplot.with_axes(biplot.ranking(), biplot.biplot.row_scores),
+            "gge_genotypes": biplot.with_axes(biplot.ranking(best), biplot.biplot.row_scores),
             "gge_environments": biplot.with_axes(biplot.environments(), biplot.biplot.column_scores),
-            "gge_winners": biplot.winners(),
+            "gge_winners": biplot.winners(best=best),
         }
 
     def summary(self, axes: int = 2) -> TableGroup:

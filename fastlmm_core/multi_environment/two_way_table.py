@@ -12,6 +12,9 @@ from fastlmm_core.display.displayed import Displayed
 from fastlmm_core.display.rendering import Table
 from fastlmm_core.errors import DataError, name_list, nearest_names
 
+# Which values are the best.
+BEST = ("highest", "lowest")
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TwoWayTable(Displayed):

@@ -20,7 +20,6 @@ from fastlmm_core.design.table import Table
 from fastlmm_core.errors import FastLMMWarning, InferenceError
 from fastlmm_core.inference.mean_rows import MeanRows
 from fastlmm_core.inference.mean_specs import MeanSpecs
-from fastlmm_core.reading import level_label
 from fastlmm_core.results.genotype_attributes import GenotypeAttributes, fixed_rows, genotype_attributes
 from fastlmm_core.results.heritability_levels import has_indicators
 
@@ -112,9 +111,9 @@ class FixedLevels:
 
     def _of_all_genotypes(self, ddf: str) -> EmmeansTable:
         """Means with the properties that each genotype has, the checks too."""
-        term, frame = self.first.design.random[self.k], self.first.design.frame
-        own = self.attributes
-        effects = pd.Series(term.values[:, 0]).groupby(frame[self.name].map(level_label).astype(str).array)
+        term, own = self.first.design.random[self.k], self.attributes
+        codes, levels = self.first.design.level_codes(self.name)
+        effects = pd.Series(term.values[:, 0]).groupby(np.array(levels, dtype=object)[codes])
         if (effects.nunique() > 1).any():
             raise InferenceError(f"'{self.coefficient[0]}' differs between the plots of a {self.name}")
         names = own.frame.index.to_numpy()

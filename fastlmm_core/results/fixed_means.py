@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fastlmm_core.inference.mean_tables import EmmeansTable
     from fastlmm_core.results.fixed_part import FixedPart
 
-FIGURES = ("df_genotypes", "df_error", "F_genotypes", "p_genotypes", "sed_mean", "lsd_mean")
+FIGURES = ("df_genotypes", "df_error", "F_genotypes", "p_genotypes", "sed_mean", "lsd_mean", "sed_rms")
 BESIDE_CHECKS = ("sed_check", "lsd_check")
 
 
@@ -50,7 +50,8 @@ class FixedMeans:
     def figures(self, level: float) -> dict[str, float]:
         """Test of the genotypes, mean SED and LSD between two of them, and between one and a check.
 
-        The latter, `sed_check` and `lsd_check`, where there are checks.
+        The latter, `sed_check` and `lsd_check`, where there are checks; `sed_rms` is the root of the mean
+        variance of a difference.
         """
         names = (*FIGURES, *(BESIDE_CHECKS if self.checks is not None and self.checks.any() else ()))
         if self.means is None:
@@ -66,7 +67,7 @@ class FixedMeans:
             out[1:] = [np.nan, np.nan, np.nan]
         for n in range(1 + (len(names) > len(FIGURES))):
             errors = difference_errors(se[count == n], df[count == n], level)
-            out += [errors.sed_mean, errors.lsd_mean]
+            out += [errors.sed_mean, errors.lsd_mean, *([errors.sed_rms] if n == 0 else [])]
         return dict(zip(names, out, strict=True))
 
 

@@ -20,7 +20,6 @@ from fastlmm_core.errors import OptionError
 from fastlmm_core.inference.mean_rows import rows_of_means
 from fastlmm_core.inference.mean_specs import columns_of_specs, parse_specs
 from fastlmm_core.inference.reference_grid import reference_grid
-from fastlmm_core.reading import level_label
 
 if TYPE_CHECKING:
     from fastlmm_core.results.fixed_part import FixedPart
@@ -91,8 +90,9 @@ def genotype_attributes(
     """
     frame, term = fit.design.frame, fit.design.random[k]
     gen = term.group_variables[-1]
-    labels = frame[gen].map(level_label).astype(str).to_numpy(object)
-    names, first, code = np.unique(labels, return_index=True, return_inverse=True)
+    code, levels = fit.design.level_codes(gen)
+    first = np.unique(code, return_index=True)[1]
+    names = np.array(levels, dtype=object)
     same = [
         name for name in frame.columns
         if name != gen and name not in average and _is_constant(frame[name], first[code])

@@ -139,4 +139,6 @@ def difference_heritability(prior: np.ndarray, errors: np.ndarray) -> tuple[floa
     if len(prior) < 2:
         return np.nan, np.nan
     before, after = half_difference(prior), half_difference(errors)
+    if np.isnan(before):
+        return np.nan, np.nan
     return before, max(0.0, 1.0 - after / before) if before > 0.0 else 0.0

@@ -12,12 +12,12 @@ import scipy.sparse as sp
 from fastlmm_core.design.functions import columns_read
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import OptionError, nearest_names
-from fastlmm_core.reading import level_label
 from fastlmm_core.results.effect_functions import EffectFunctions, effect_functions
 from fastlmm_core.results.genotype_attributes import fixed_rows, genotype_attributes
 from fastlmm_core.results.heritability_levels import level_relation
 
 if TYPE_CHECKING:
+    from fastlmm_core.design.matrices import Design
     from fastlmm_core.results.fixed_part import FixedPart
 
 Weights = dict[int, list[sp.csr_array]]
@@ -42,6 +42,8 @@ class GenotypeRows:
         Genotypes without an effect in the random term, which are no candidates: checks that are fixed.
     notes : tuple of str
         What the values hold, in words.
+    fixed : bool
+        Genotypes have effects in the fixed part too, so that there is no variance between them.
     """
 
     labels: pd.DataFrame
@@ -51,10 +53,16 @@ class GenotypeRows:
     weights: Weights
     checks: np.ndarray
     notes: tuple[str, ...] = ()
+    fixed: bool = False
 
     def prior(self, rows: np.ndarray) -> np.ndarray:
-        """Variance (s, s) of the random part of some rows, as the model has it before the trial."""
+        """Variance (s, s) of the random part of some rows, as the model has it before the trial.
+
+        NaN where genotypes are fixed.
+        """
         fit = self.functions.fit
+        if self.fixed:
+            return np.full((rows.size, rows.size), np.nan)
         total = np.diag(self.new[rows])
         for k, weights in self.weights.items():
             T, (relation, _) = term_covariance(fit, k), level_relation(fit, k)
@@ -80,7 +88,8 @@ def genotype_rows(
 ) -> GenotypeRows:  # fmt: skip
     """Mean and random effects of the genotypes of term k, for every combination of the levels of `by`.
 
-    All random terms count whose columns are the genotype and those of `by`.  Properties of the genotypes (see
+    All random terms count whose columns are the genotype and those of `by`, and the genotype's own fixed
+    effect beside `(0 + env | gen)`.  Properties of the genotypes (see
     ``genotype_attributes``) have their own value; of other columns factors are averaged over, covariates are
     at their mean.
     """
@@ -92,7 +101,7 @@ def genotype_rows(
     averaged = _averaged(fit, used, {gen, *by, *own.frame.columns}, frame)
     names = [str(level) for level in design.random[k].levels]
     names += sorted(set(own.frame.index) - set(names))  # checks that are in no relationship
-    grid = _grid(frame, gen, names, by, averaged)
+    grid = _grid(design, gen, names, by, averaged)
     values = own.of(grid[gen])
     for name in values.columns:
         grid[name] = values[name]
@@ -108,14 +117,16 @@ def genotype_rows(
     for h in used:
         weights[h], extra = _term_weights(fit, h, grid, W)
         new += extra
-    fixed, shift = fixed_rows(fit, grid.iloc[:: len(grid) // r], [*by, *own.frame.columns])
+    names = [*by, *own.frame.columns, *([gen] if gen in design.variables else [])]
+    fixed, shift = fixed_rows(fit, grid.iloc[:: len(grid) // r], names)
     if not design.estimable(fixed).all():
         raise OptionError("the mean of the fixed part is not estimable for some genotypes; simplify it")
     checks = np.array([abs(part).sum(axis=1) for part in weights[k]]).sum(axis=0) == 0.0
     checks &= not checks.all()
     shown = [name for name in own.frame.columns if name in design.variables and name not in own.known]
     notes = (f"with the effect of the own {', '.join(shown)} of each",) if shown else ()
-    return GenotypeRows(labels, effect_functions(fit, fixed, weights), shift, new, weights, checks, notes)
+    functions = effect_functions(fit, fixed, weights)
+    return GenotypeRows(labels, functions, shift, new, weights, checks, notes, gen in design.variables)
 
 
 def _check_columns(fit: FixedPart, k: int, by: tuple[str, ...], average: tuple[str, ...]) -> None:
@@ -164,18 +175,12 @@ def _averaged(fit: FixedPart, used: list[int], known: set[str], frame: pd.DataFr
 
 
 def _grid(
-    frame: pd.DataFrame, gen: str, names: list[str], by: tuple[str, ...], averaged: dict[str, list[str]]
+    design: Design, gen: str, names: list[str], by: tuple[str, ...], averaged: dict[str, list[str]]
 ) -> pd.DataFrame:
     """Rows of all combinations: `by` slowest, then genotypes, then what is averaged over."""
-    parts = [_levels(frame[name]) for name in by] + [names] + list(averaged.values())
+    parts = [list(design.level_codes(name)[1]) for name in by] + [names] + list(averaged.values())
     index = pd.MultiIndex.from_product(parts, names=[*by, gen, *averaged])
     return index.to_frame(index=False)
-
-
-def _levels(column: pd.Series) -> list[str]:
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        return [str(level) for level in column.cat.categories]
-    return [level_label(value) for value in np.unique(column)]
 
 
 def _term_weights(

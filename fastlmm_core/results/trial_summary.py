@@ -63,8 +63,8 @@ def trial_summary(
           outlier_plots, the first of them by name; duplicates, plots whose place or number another has, and
           duplicate_plots
         - the components var_<group>, cor_<...> and edf_<...>
-        - from a second fit with the genotypes fixed F_genotypes, its df and p, sed_mean, lsd_mean; NaN where
-          there is none
+        - from a second fit with the genotypes fixed F_genotypes, its df and p, sed_mean, lsd_mean, and
+          sed_rms, the root of the mean variance of a difference; NaN where there is none
         - where checks are fixed effects beside new lines, ``group + (0 + new | gen)``, all of the above is of
           the new lines, and there are checks, their number, and sed_check, lsd_check of a line and a check
         - warnings, in words: those of the fit, and what of the above a breeder should look at
@@ -97,7 +97,7 @@ def trial_summary(
 def number_of_checks(fit: FixedPart, k: int) -> int | None:
     """Genotypes in the data without an effect in random term k; None where every one has one."""
     term = fit.design.random[k]
-    gen = fit.design.frame[term.group_variables[-1]].astype(str).to_numpy()
+    gen = fit.design.level_codes(term.group_variables[-1])[0]
     random = (term.codes >= 0) & (term.values != 0.0).any(axis=1)
     return None if random.all() else len(set(gen[~random]) - set(gen[random]))
 

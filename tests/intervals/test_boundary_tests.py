@@ -173,3 +173,52 @@ def test_related_levels_are_tested_too():
     assert isinstance(table, pd.DataFrame)
     assert np.allclose(np.sort(table["chisq"][1:]), np.sort(plain["chisq"][1:]), rtol=1e-6)
     assert set(table["mixture"][1:]) == {"0.5 chi2(0) + 0.5 chi2(1)"}
+
+
+def test_parameters_without_a_meaning_at_zero_have_no_mixture():
+    """The autocorrelations of a term whose variance is zero; in white noise a mixture rejected 4 of 10."""
+    rng = np.random.default_rng(1)
+    row, col = (a.ravel() for a in np.meshgrid(range(6), range(7), indexing="ij"))
+    data = pd.DataFrame({"row": row, "col": col, "y": rng.normal(size=42)})
+    field = lmm("y ~ 1 + (1 | ar1(row):ar1(col))", data)
+    table = field.ranova()
+    assert table["df"][1] == 3 and np.isnan(table["p_boundary"][1])
+    alone, both = (
+        lmm(f"y ~ 1 + {terms}", data.assign(block=data["row"] // 2))
+        for terms in ("(1 | block)", "(1 | block) + (1 | ar1(row):ar1(col))")
+    )
+    assert np.isnan(compare(alone, both)["p_boundary"][1])
+
+
+@pytest.fixture(scope="module")
+def environments():
+    rng = np.random.default_rng(5)
+    data = pd.DataFrame(
+        [(f"g{g}", f"e{e}") for g in range(8) for e in range(3) for _ in range(3)], columns=["gen", "env"]
+    )
+    effect = rng.normal(0.0, 2.0, 8)[data["gen"].str[1:].astype(int)]
+    return data.assign(y=effect + rng.normal(size=len(data)))
+
+
+def test_independent_effects_in_environments_are_tested_as_a_whole(environments):
+    """(1 | gen) is no special case of diag(0 + env | gen): its likelihood may be higher."""
+    table = lmm("y ~ env + diag(0 + env | gen)", environments).ranova()
+    assert list(table["term"]) == ["<none>", "diag(0 + env | gen)"] and table["df"][1] == 3
+    assert table["p"][1] < 0.01
+
+
+@pytest.mark.parametrize("term", ["diag(0 + env | gen)", "us(0 + env | gen)"])
+def test_the_same_term_does_not_come_twice(environments, term):
+    table = lmm(f"y ~ env + (1 | gen) + {term}", environments).ranova().set_index("term")
+    alone = lmm("y ~ env + (1 | gen)", environments)
+    own = next(name for name in table.index if "env" in name)
+    assert table.loc[own, "npar"] == alone.npar
+    assert table.loc[own, "loglik"] == pytest.approx(alone.loglik, rel=1e-9)
+
+
+def test_what_is_held_is_no_question(environments):
+    """A variance beside held ones has the mixture of one variance; those held are not tested."""
+    held = {"gen:env": 0.3, "Residual": 1.0}
+    table = lmm("y ~ env + (1 | gen) + (1 | gen:env)", environments, fixed_parameters=held).ranova()
+    assert list(table["term"]) == ["<none>", "(1 | gen)"]
+    assert table["p_boundary"][1] == pytest.approx(0.5 * chi2.sf(table["chisq"][1], 1))

@@ -230,3 +230,19 @@ def test_commands(batch, tmp_path, capsys):
     assert "a table needs --environment and --value" in capsys.readouterr().err
     assert main(["fit", str(path), "y ~ gen", "--gxe", "gen"]) == 2
     assert "names two factors: --gxe gen,env" in capsys.readouterr().err
+
+
+def test_unequal_replication_counts_by_the_mean_variance_of_a_difference():
+    """The same error from the summaries of the trials as from the covariances of the means."""
+    rng = np.random.default_rng(4)
+    rows = [(t, f"G{g:02d}") for t in "ABC" for g in range(14) for _ in range(6 if g < 4 else 1)]
+    table = pd.DataFrame(rows, columns=["trial", "gen"])
+    effect = rng.normal(size=14)
+    table["y"] = effect[table["gen"].str[1:].astype(int)] + rng.normal(size=len(table))
+    random = gxe(fit_batch(table, "y ~ (1 | gen)", by="trial", genotypes="gen", progress=False), "gen")
+    means = fit_batch(table, "y ~ gen", by="trial", emmeans="gen", covariances=True, progress=False)
+    replication = table.groupby(["trial", "gen"]).size().groupby("gen").first()
+    residual = means.variance_components.set_index("trial")["estimate"].mean()
+    expected = residual * (1.0 / replication).mean()
+    assert random.table.error_ms == pytest.approx(expected, rel=1e-8)
+    assert gxe(means, "gen").table.error_ms == pytest.approx(expected, rel=1e-8)

@@ -116,3 +116,44 @@ def test_models_that_cannot_say():
     assert (
         gxe(lmm("y ~ env + fa(0 + env | gen, k=1)", missing), "gen", "env").to_frame().notna().all(axis=None)
     )
+
+
+@pytest.mark.parametrize("environments", ["env", "(1 | env)"])
+@pytest.mark.parametrize("genotypes", ["gen", "(1 | gen)"])
+def test_what_is_fixed_and_what_is_random_counts(environments, genotypes):
+    """In balanced data means of environments and of genotypes are shrunken by little, and never left out."""
+    fit = lmm(f"y ~ 1 + {environments} + {genotypes} + (1 | gen:env)", TABLE)
+    found = gxe(fit, "gen", "env").to_frame()
+    plots = TABLE.pivot_table(index="gen", columns="env", values="y")
+    np.testing.assert_allclose(found.mean(), plots.mean(), atol=0.05)
+    assert np.corrcoef(found.mean(axis=1), plots.mean(axis=1))[0, 1] > 0.999
+    variance = fit.variance_components.set_index("group")["estimate"]
+    if genotypes == "gen" and environments == "env":  # additive means and shrunken interactions
+        additive = plots.mean(axis=1).to_numpy()[:, None] + (plots.mean() - plots.mean().mean()).to_numpy()
+        share = variance["gen:env"] / (variance["gen:env"] + variance["Residual"] / R)
+        np.testing.assert_allclose(found, additive + share * (plots.to_numpy() - additive), rtol=1e-6)
+
+
+def test_slopes_of_environments_stand_at_the_mean():
+    table = TABLE.assign(x=np.random.default_rng(4).normal(2.0, 1.0, len(TABLE)))
+    fit = lmm("y ~ x + (x || env) + (1 | gen) + (1 | gen:env)", table)
+    cells = table[["gen", "env"]].drop_duplicates().assign(x=table["x"].mean())
+    found = gxe(fit, "gen", "env").to_frame()
+    for (_, row), value in zip(cells.iterrows(), fit.predict(cells), strict=True):
+        assert found.loc[row["gen"], row["env"]] == pytest.approx(value, rel=1e-9)
+
+
+def test_the_lowest_wins_where_that_is_best():
+    found = gxe(lmm("y ~ gen*env", TABLE), "gen", "env")
+    low, high = found.ammi(2).winners(best="lowest"), found.ammi(2).winners()
+    fitted = found.ammi(2).fitted()
+    assert list(low["genotype"]) == list(fitted.idxmin()) and list(high["genotype"]) == list(fitted.idxmax())
+    np.testing.assert_allclose(low["fitted"], fitted.min())
+    mirrored = gxe(lmm("y ~ gen*env", TABLE.assign(y=-TABLE["y"])), "gen", "env").gge()
+    gge = found.gge()
+    assert list(gge.winners(best="lowest")["genotype"]) == list(mirrored.winners()["genotype"])
+    assert list(gge.ranking("lowest")["rank"]) == list(mirrored.ranking()["rank"])
+    tables = found.tables(best="lowest")
+    assert list(tables["ammi_winners"]["genotype"]) == list(low["genotype"])
+    with pytest.raises(OptionError, match="best='middle' is not known"):
+        gge.winners(best="middle")

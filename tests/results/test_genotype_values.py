@@ -4,10 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fastlmm_core import datasets, lmm, run
+from fastlmm_core import datasets, fit_batch, lmm, run
 from fastlmm_core.cli import main
-from fastlmm_core.errors import OptionError
+from fastlmm_core.errors import OptionError, SingularFitWarning
 from fastlmm_core.inference.ranking import selection_intensity
+from fastlmm_core.reading import read_table
 
 
 @pytest.fixture(scope="module")
@@ -358,3 +359,56 @@ def test_names_of_genotypes_are_scalars(alpha):
             values.without(wrong)
     gone = np.array(["G02", "G03"], dtype=object)
     assert values.without(gone).frame.equals(values.without(("G02", "G03")).frame)
+
+
+@pytest.fixture(scope="module")
+def environments():
+    rng = np.random.default_rng(2)
+    frame = pd.DataFrame(
+        [(f"G{g}", f"E{e}") for g in range(1, 8) for e in range(4) for _ in range(3)], columns=["gen", "env"]
+    )
+    g, e = frame["gen"].str[1:].astype(int) - 1, frame["env"].str[1:].astype(int)
+    y = 50 + rng.normal(0, 2, 7)[g] + 6 * e + rng.normal(0, 1.5, (7, 4))[g, e] + rng.normal(size=len(frame))
+    return frame.assign(y=y)
+
+
+def test_effects_of_genotypes_in_the_fixed_part_count(environments):
+    """Beside (0 + env | gen) the genotypes' own fixed effects are part of their values."""
+    fit = lmm("y ~ env + gen + diag(0 + env | gen)", environments)
+    values = fit.genotype_values("gen")
+    plots = environments.groupby("gen")["y"].mean()
+    np.testing.assert_allclose(values.to_frame().set_index("gen")["estimate"], plots, rtol=0.01)
+    assert values.best(1).to_frame()["gen"].tolist() == [plots.idxmax()]
+    selected = values.select(2).to_frame().iloc[0]  # there is no variance between fixed genotypes
+    assert selected["gain"] > 0.0 and np.isnan(selected["h2"]) and np.isnan(selected["response"])
+
+
+@pytest.mark.parametrize("shift", [0.0, 100.0])
+def test_without_variance_all_are_the_best_alike(shift):
+    rng = np.random.default_rng(0)
+    data = pd.DataFrame({"gen": [f"g{k:02d}" for k in range(14)] * 4})
+    data = data.drop(data.index[rng.choice(56, 9, replace=False)])
+    data["y"] = rng.normal(size=len(data)) + shift
+    with pytest.warns(SingularFitWarning):
+        fit = lmm("y ~ 1 + (1 | gen)", data)
+    p_best = fit.genotype_values("gen").to_frame()["p_best"]
+    np.testing.assert_allclose(p_best, 1.0 / 14.0, atol=0.015)  # 10,000 draws
+
+
+def test_codes_of_a_file_stay_what_they_are(environments, tmp_path):
+    """001 is no number: no genotype comes twice, and environments keep their effects."""
+    coded = environments.assign(gen="00" + environments["gen"].str[1:], env="0" + environments["env"].str[1:])
+    coded["new"] = (~coded["gen"].isin(["001", "002"])).astype(int)
+    coded["check"] = coded["gen"].where(coded["new"] == 0, "lines")
+    coded.to_csv(tmp_path / "t.csv", index=False)
+    from_file = read_table(tmp_path / "t.csv")
+    plain = "y ~ (1 | env) + (1 | gen) + (1 | gen:env)"
+    for formula, by in ((plain, None), (plain, "env"), ("y ~ check + factor(env) + (0 + new | gen)", None)):
+        found, named = (lmm(formula, data).genotype_values("gen", by=by).to_frame()
+                        for data in (from_file, coded))  # fmt: skip
+        pd.testing.assert_frame_equal(found.astype({"gen": str}), named.astype({"gen": str}), rtol=1e-8)
+    fit = lmm("y ~ check + factor(env) + (0 + new | gen)", from_file)
+    assert fit.trial_summary("gen")["checks"] == 2
+    assert len(fit.heritability("gen").labels) == 5
+    batch = fit_batch(from_file, "y ~ (1 | gen)", by="env", genotypes="gen", progress=False)
+    assert set(batch.trial_table()["common"]) == {7}
