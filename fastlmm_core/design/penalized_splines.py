@@ -14,6 +14,7 @@ natural cubic spline: K = Q R^-1 Q'.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -36,6 +37,8 @@ from fastlmm_core.design.variables import Raw, read_raw
 from fastlmm_core.display.displayed import Displayed
 from fastlmm_core.errors import DataError, DesignError
 
+# Distance from zero, in ranges of a variable, from which its products with others lose digits that count.
+FAR = 1000.0
 
 @dataclass(frozen=True, repr=False)
 class SplineTerm(Displayed):
@@ -274,9 +277,22 @@ def _check_polynomials(
     lacking = column_rank(_with_columns(X, columns, [inside for _, inside in groups])).kept
     lacking = lacking[lacking >= p] - p
     if lacking.size:
-        group = groups[int(lacking[0]) // columns[0].shape[1]][0]
+        group, inside = groups[int(lacking[0]) // columns[0].shape[1]]
+        far = _far_words(names, values[inside])
         raise DesignError(f"'{group}' is the deviation from what it does not penalize, which the fixed part "
-                          f"lacks; add {_wanted(part, names)}")  # fmt: skip
+                          f"lacks; add {_wanted(part, names)}{far}")  # fmt: skip
+
+
+def _far_words(names: list[str], values: np.ndarray) -> str:
+    """What to do where the fixed part has the polynomials and rounding hides them; values (k, d)."""
+    for name, x in zip(names, values.T, strict=True):
+        low, high = float(np.min(x)), float(np.max(x))
+        if abs(0.5 * (low + high)) > FAR * (high - low):
+            return (
+                f"; where it has them, count {name} from another origin, {name} - {math.floor(low)} for "
+                f"example: from {low:g} to {high:g} its products with other columns lose their digits"
+            )
+    return ""
 
 
 def _with_columns(

@@ -1,32 +1,93 @@
-"""Random terms that lie within the fixed part, of whose variance the data say nothing."""
+"""Random terms, and coefficients of them, within the fixed part: the data say nothing of their variance."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
+import scipy.sparse as sp
 
 from fastlmm_core.engine.least_squares import WeightedRegression
 from fastlmm_core.engine.terms import EngineTerm
+from fastlmm_core.structures.coefficients.base import CoefficientStructure
 
 # Residual of Z r on X, relative to Z r, up to which Z is in the span of X.
 WITHIN = 1e-9
+# Singular value of what a direction of theta moves, relative to the largest, that is rounding.
+FLAT = 1e-10
 
 
-def terms_within_fixed(regression: WeightedRegression, terms: Sequence[EngineTerm]) -> tuple[int, ...]:
-    """Random terms whose columns, or with a variance of their own those of a coefficient, are within X.
+def terms_within_fixed(
+    regression: WeightedRegression, terms: Sequence[EngineTerm]
+) -> dict[int, tuple[int, ...]]:
+    """Random terms with parameters that do not matter, and their coefficients whose columns are within X.
 
-    One random combination Z r of each is tried: it is in the span of X only where all of Z is, but for a set
-    of r without measure.
+    One random combination Z r of each coefficient is tried: it is in the span of X only where all of Z is,
+    but for a set of r without measure.
     """
     n, p = regression.X.shape
     if not p or not terms:
-        return ()
+        return {}
     rng = np.random.default_rng(0)
     parts = [(k, M) for k, term in enumerate(terms) for M in term.matrices]
     tried = np.column_stack([M[:n] @ rng.normal(size=M.shape[1]) for _, M in parts])
     _, residual = regression.fit(tried)
     inside = np.linalg.norm(residual, axis=0) <= WITHIN * np.linalg.norm(tried, axis=0)
-    term = np.array([k for k, _ in parts])
-    judge = [any if t.structure.any_scale else all for t in terms]
-    return tuple(k for k, of_terms in enumerate(judge) if of_terms(inside[term == k]))
+    of_term = np.array([k for k, _ in parts])
+    found = {}
+    for k, term in enumerate(terms):
+        own = inside[of_term == k]
+        if own.all() or (own.any() and has_own_parameters(term.structure, own)):
+            found[k] = tuple(np.flatnonzero(own).tolist())
+    return found
+
+
+def has_own_parameters(structure: CoefficientStructure, chosen: np.ndarray) -> bool:
+    """Whether some change of theta moves T in rows and columns of the `chosen` (m,) coefficients alone."""
+    if not structure.n_theta:
+        return False
+    theta = np.random.default_rng(1).uniform(0.2, 0.6, structure.n_theta)  # anywhere but at a bound
+    rest, moved = (np.linalg.matrix_rank(_moves(structure, theta, own)) for own in (~chosen, chosen | True))
+    return bool(rest < moved)
+
+
+def _moves(structure: CoefficientStructure, theta: np.ndarray, of: np.ndarray) -> np.ndarray:
+    """dT (t, .) among the coefficients `of` (m,) bool."""
+    return structure.covariance_jacobian(theta)[:, of][:, :, of].reshape(theta.size, -1)
+
+
+def flat_parameters(
+    terms: Sequence[EngineTerm], slices: Sequence[tuple[slice, slice]], theta: np.ndarray,
+    within: dict[int, tuple[int, ...]],
+) -> np.ndarray:  # fmt: skip
+    """Directions (j, t) of theta that move T in the rows and columns of coefficients `within` X alone.
+
+    The restricted likelihood does not change along them, nor does it tell rotations of loadings.
+    """
+    rows = []
+    for k, inside in within.items():
+        own, structure = slices[k][0], terms[k].structure
+        rest = np.ones(structure.m, bool)
+        rest[list(inside)] = False
+        left, sizes, _ = np.linalg.svd(_moves(structure, theta[own], rest))
+        known = np.count_nonzero(sizes > FLAT * max(float(np.max(sizes, initial=0.0)), 1e-300))
+        found = np.zeros((structure.n_theta - known, theta.size))
+        found[:, own] = left[:, known:].T
+        rows.append(found)
+    return np.vstack(rows) if rows else np.zeros((0, theta.size))
+
+
+def fixed_shares(
+    regression: WeightedRegression, terms: Sequence[EngineTerm], within: dict[int, tuple[int, ...]]
+) -> np.ndarray:
+    """M (p, c) of Z_a = X M, the effects of all levels of the coefficients `within` X.
+
+    The variance of K beta has the term K M T_aa M' K', so that functions with K M = 0, and no others, have a
+    variance that the data tell.
+    """
+    parts = [np.zeros((regression.X.shape[1], 0))]
+    for k, inside in within.items():
+        for a in inside:
+            Z = sp.csc_array(terms[k].matrices[a][: regression.X.shape[0]])
+            parts.append(regression.fit(Z[:, np.diff(Z.indptr) > 0].toarray())[0])
+    return np.hstack(parts)

@@ -242,8 +242,8 @@ class StructuredEquations:
         return null_shares(self.regression(np.ones(self.n)), spaces, self.natural.rows)
 
     @cached_property
-    def within_fixed(self) -> tuple[int, ...]:
-        """Random terms that lie within the fixed part."""
+    def within_fixed(self) -> dict[int, tuple[int, ...]]:
+        """Random terms with coefficients that lie within the fixed part, and these."""
         return terms_within_fixed(self.regression(np.ones(self.n)), self.terms)
 
     def unknowns_of(self, K: np.ndarray, beside: Collection[int] = ()) -> np.ndarray:

@@ -119,13 +119,23 @@ class StructureInference:
         return 2.0 * invert_on_range(self.expected, self._flat_linear())
 
     def _flat_linear(self) -> np.ndarray:
-        return self._rotations() if self.linear_directions is self.chart else np.zeros((0, self.n_parameters))
+        if self.linear_directions is self.chart:
+            return self._rotations()
+        if not self.solution.confounded_coefficients:
+            return np.zeros((0, self.n_parameters))
+        return np.asarray(self._rotations() @ self.natural.jacobian.T)
+
+    @property
+    def untold_shares(self) -> np.ndarray:
+        """See ``StructuredSolution.untold_shares``."""
+        return self.solution.untold_shares
 
     def _rotations(self) -> np.ndarray:
-        """Directions of the free parameters that leave V as it is, (j, t)."""
+        """Directions of the free parameters that leave the restricted likelihood as it is, (j, t)."""
         solution = self.solution
         place = solution.equations, solution.theta, np.flatnonzero(solution.free)
-        return np.vstack([flat_rotations(*place), unmoved_parameters(*place)])
+        untold = solution.untold_parameters[:, solution.free]
+        return np.vstack([flat_rotations(*place), unmoved_parameters(*place), untold])
 
     @cached_property
     def expected(self) -> np.ndarray:

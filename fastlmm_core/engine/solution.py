@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
+from fastlmm_core.engine.confounding import fixed_shares, flat_parameters
 from fastlmm_core.engine.equations import StructuredEquations
 from fastlmm_core.engine.factorized import FactorizedModel, FixedRows
 from fastlmm_core.engine.objective import evaluate, n_leading
@@ -81,14 +82,35 @@ class StructuredSolution(FactorizedModel):
             count += int(self.free[level].sum())
         return count + int(self.free[e.slices[1]].sum())
 
-    @property
-    def confounded(self) -> list[int]:
-        """Random terms within the fixed part whose parameters are not held: REML knows nothing of them."""
+    @cached_property
+    def confounded_coefficients(self) -> dict[int, tuple[int, ...]]:
+        """Coefficients within the fixed part, by random term that is not held: REML knows nothing of them."""
         e = self.equations
         if not self.reml:
-            return []
+            return {}
         free = [bool(self.free[own].any() or self.free[level].any()) for own, level in e.slices[0]]
-        return [k for k in e.within_fixed if free[k]]
+        return {k: inside for k, inside in e.within_fixed.items() if free[k]}
+
+    @property
+    def confounded(self) -> list[int]:
+        """Random terms that lie within the fixed part as a whole."""
+        terms = self.equations.terms
+        return [k for k, inside in self.confounded_coefficients.items() if len(inside) == terms[k].m]
+
+    @cached_property
+    def untold_shares(self) -> np.ndarray:
+        """M (p, c) in the user's fixed effects: functions K with K M other than 0 have no known variance."""
+        e = self.equations
+        within = {k: own for k, own in self.confounded_coefficients.items() if k not in self.confounded}
+        if not within:
+            return np.zeros((e.p, 0))
+        return np.asarray(e.to_user @ fixed_shares(e.regression(np.ones(e.n)), e.terms, within))
+
+    @cached_property
+    def untold_parameters(self) -> np.ndarray:
+        """Directions (j, n_theta) of theta along which the restricted likelihood does not change."""
+        e = self.equations
+        return flat_parameters(e.terms, e.slices[0], self.theta, self.confounded_coefficients)
 
     @property
     def residual_variance(self) -> float:

@@ -102,6 +102,7 @@ class EngineTerm:
             weight = M.data**2
             rows = np.repeat(np.arange(M.shape[0]), np.diff(M.indptr))
             total = float(weight.sum())
-            if total > 0.0:
-                square[a] = max(float(weight @ (e[rows] ** 2)) / total, LEAST_SQUARE)
+            own = float(weight @ (e[rows] ** 2)) / total if total > 0.0 else 0.0
+            if own > LEAST_SQUARE:  # the fixed part may leave nothing, as of an environment of one plot
+                square[a] = own
         return replace(self, response_square=square)

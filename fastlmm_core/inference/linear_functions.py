@@ -49,8 +49,10 @@ class LinearFunctions(Displayed):
     cov_parameters : (d + 1, d + 1) float64
         Covariance of the variance parameters.
     estimable : (r,) bool
+        Of those that are not, a function whose variance alone is not known has an estimate.
     null_products : (r, c) csr_array or None
-        K times a basis of the directions that the data do not determine; decides estimability.
+        K times a basis of the directions that the data do not determine, and times those in which they do not
+        tell the variance; decides estimability.
     norms : (r,) float64
         What the products are judged against (``Design.null_products``).
     ddf, information : str
@@ -315,6 +317,21 @@ def _is_estimable(null_products: sp.csr_array | None, norms: np.ndarray) -> np.n
     return np.asarray(largest <= ESTIMABLE * np.maximum(norms, 1e-300))
 
 
+def _with_untold(
+    K: np.ndarray | sp.csr_array, shares: np.ndarray, products: sp.csr_array | None, norms: np.ndarray
+) -> tuple[sp.csr_array | None, np.ndarray]:
+    """Products and norms that also tell functions K (r, p) whose variance the data do not tell.
+
+    Columns K M of `shares` M (p, c) beside those of the null space.
+    """
+    if not shares.shape[1]:
+        return products, norms
+    added, size = np.asarray(K @ shares), np.asarray(abs(K) @ np.abs(shares))
+    added[np.abs(added) <= ESTIMABLE * size] = 0.0
+    parts = [sp.csr_array(added)] if products is None else [products, sp.csr_array(added)]
+    return sp.csr_array(sp.hstack(parts)), np.maximum(norms, np.max(size, axis=1))
+
+
 # Variance, relative to what it could be without covariances, that is rounding.
 CANCELLED = 16.0 * np.finfo(float).eps
 
@@ -354,10 +371,12 @@ def linear_functions(
     own = (sparse_rows(K) if sp.issparse(K) else dense_rows(K))[:, kept]
     adjusting = Adjusting(ddf, information, second_derivatives)
     cov_parameters = inference.covariance(ddf, information) if adjusting.uncertain else np.zeros((0, 0))
+    has_estimate = _is_estimable(null_products, norms)
+    null_products, norms = _with_untold(own, inference.untold_shares, null_products, norms)
     estimable = _is_estimable(null_products, norms)
     raw = np.asarray(own @ (solved.equations.to_user @ solved.beta)) * solved.unit
     return LinearFunctions(
-        estimate=np.where(estimable, raw, np.nan),
+        estimate=np.where(has_estimate, raw, np.nan),
         covariances=covariances_of_rows(inference, own, adjusting),
         cov_parameters=cov_parameters,
         estimable=estimable,

@@ -40,6 +40,11 @@ class VarianceParameterInference:
         return natural_parameters(self.solved)
 
     @property
+    def untold_shares(self) -> np.ndarray:
+        """Of coefficients within the fixed part, which are refused here, (p, 0)."""
+        return np.zeros((self.solved.equations.p, 0))
+
+    @property
     def n_rows(self) -> int:
         """Unknowns of the equations, for forecasts of memory."""
         return self.solved.equations.q + self.solved.equations.p

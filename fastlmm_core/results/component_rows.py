@@ -29,6 +29,8 @@ from fastlmm_core.structures.coefficients.factor_analytic import FactorAnalytic
 if TYPE_CHECKING:
     from fastlmm_core.results.fitted_model import FittedModel
 
+# Share of a slope in directions that the data say nothing of, from which on a function has no variance.
+UNTOLD = 1e-6
 
 @dataclass(frozen=True)
 class ComponentRow:
@@ -158,9 +160,14 @@ def slope_variances(fit: FittedModel, slopes: np.ndarray, kind: str = "average")
 
     On the absolute scale, by the delta method and "average", "expected" or "observed" information; the
     parameters are those of the slopes of ``covariance_blocks``. Zero for parameters that are held or at the
-    boundary: nothing is known to vary. Never r x r: a process over days has a covariance for every pair.
+    boundary: nothing is known to vary; NaN for what the data say nothing of, the variance of a coefficient
+    within the fixed part. Never r x r: a process over days has a covariance for every pair.
     """
-    return np.asarray(((slopes @ parameter_covariance(fit, kind)) * slopes).sum(axis=1))
+    variance = ((slopes @ parameter_covariance(fit, kind)) * slopes).sum(axis=1)
+    if not isinstance(fit.solved, StructuredSolution):
+        return np.asarray(variance)
+    untold = np.abs(slopes @ fit.solved.untold_parameters.T).max(axis=1, initial=0.0)
+    return np.where(untold > UNTOLD * np.abs(slopes).max(axis=1, initial=0.0), np.nan, variance)
 
 
 def parameter_covariance(fit: FittedModel, kind: str = "average") -> np.ndarray:

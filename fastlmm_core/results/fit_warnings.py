@@ -68,7 +68,17 @@ def collect_warnings(
         words = describe_singular(design, solved)
     if words:
         found.append(singular_warning(words))
-    terms = [design.random[k].group for k in _within_fixed(design, solved, certificate)]
+    within = _within_fixed(design, solved, certificate)
+    terms = [design.random[k].group for k in within]
+    for k, own in parts_within_fixed(design, solved).items():
+        found.append(
+            ConfoundedWarning(
+                f"the effects of {name_list(own)} in '{design.random[k].label}' lie within the fixed part, "
+                "as those of a single level do: the data say nothing about their variance and covariances, "
+                "the figures shown for these are arbitrary, and means that depend on them have no errors; "
+                "leave the rows, or the coefficient, out"
+            )
+        )
     if terms:
         found.append(
             ConfoundedWarning(
@@ -108,6 +118,19 @@ def _within_fixed(
     if abs(certificate.smallest_curvature) >= FLAT or not design.random:
         return []
     return confounded_terms(solved, natural_parameters(solved))
+
+
+def parts_within_fixed(
+    design: Design, solved: SolvedEquations | StructuredSolution
+) -> dict[int, tuple[str, ...]]:
+    """Coefficients within the fixed part of terms that have others, by term of a structured fit."""
+    if not isinstance(solved, StructuredSolution):
+        return {}
+    inside, terms = solved.equations.within_fixed, design.random
+    return {
+        k: tuple(terms[k].columns[c] for c in inside[k])
+        for k in solved.confounded_coefficients if len(inside[k]) < len(terms[k].columns)
+    }  # fmt: skip
 
 
 def repeated_effects(design: Design) -> list[tuple[str, list[str]]]:

@@ -250,7 +250,7 @@ def _from_components(name: str, fit: FixedPart, own: TermLevels, covariance: np.
     whole = own.variance + noise
     if not whole > 0.0:
         return np.nan, np.nan, "there is no variance at all"
-    gradient = (noise * own.slope - own.variance * slope) / whole**2
+    gradient = (noise / whole * own.slope - own.variance / whole * slope) / whole
     figures = (np.array([own.variance]), np.array([noise]), np.zeros(1), np.ones(1))
     estimate = float(numbers.standard(*figures)[0])
     return estimate, _error(gradient, covariance) if own.variance > 0.0 else np.nan, OK

@@ -20,6 +20,9 @@ from fastlmm_core.options import SWITCH
 if TYPE_CHECKING:
     from fastlmm_core.results.figures import FitFigures
 
+# Of a term whose test rests on effects that lie within the fixed part.
+NO_ERROR = "the data do not tell its error: random effects lie within the fixed part"
+
 
 def anova_table(
     fit: FitFigures, functions_of: Callable[..., LinearFunctions], type: int, ddf: str, information: str
@@ -45,11 +48,12 @@ def anova_table(
         if count == 0 or functions is None:
             rows.append((label, 0, np.nan, np.nan, np.nan, np.nan, "no estimable function of its own", ddf))
             continue
-        pick = sp.csr_array(
-            (np.ones(count), (np.arange(count), np.arange(first, first + count))),
-            shape=(count, functions.estimate.size),
-        )
+        own = np.arange(first, first + count)
+        pick = sp.csr_array((np.ones(count), (np.arange(count), own)), shape=(count, functions.estimate.size))
         first += count
+        if not functions.estimable[own].all():  # every hypothesis is; see `LMMFit.warnings`
+            rows.append((label, count, np.nan, np.nan, np.nan, np.nan, NO_ERROR, ddf))
+            continue
         if functions.without_variance:
             rows.append((label, count, np.nan, np.nan, np.nan, np.nan, NO_VARIANCE, ddf))
             continue

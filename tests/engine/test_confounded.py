@@ -27,7 +27,6 @@ def test_confounded_term_is_named():
         ("y ~ factor(x) + spl(x)", "units", "spl(x)"),
         ("y ~ g + (1|g) + x + ps(x, nseg=4)", "units", "g"),
         ("y ~ f*g + diag(0 + f | g)", "units | f", "g"),
-        ("y ~ g + diag(1 + x | g)", "units | f", "g"),
     ],
 )
 def test_confounded_structures_are_named(formula, residual, named):
@@ -65,3 +64,74 @@ def test_no_warning_where_the_data_inform_the_variance():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fl.lmm("yield ~ gen + (1|loc)", fl.datasets.load("cochran_bib"))
+
+
+def environments(extra):
+    """12 genotypes in three environments, two plots each, and `extra` plots of one genotype in a fourth."""
+    rng = np.random.default_rng(7)
+    g = rng.normal(size=(12, 3))
+    cells = [(f"E{j}", f"G{i}", 10 + j + g[i, j]) for i in range(12) for j in range(3) for _ in range(2)]
+    data = pd.DataFrame(cells, columns=["env", "gen", "y"])
+    more = pd.DataFrame({"env": "F", "gen": "G0", "y": np.full(extra, 9.0)})
+    data = pd.concat([data, more], ignore_index=True)
+    return data.assign(y=data["y"] + rng.normal(size=len(data)))
+
+
+STRUCTURES = ["fa(0 + env | gen, k=1)", "rr(0 + env | gen, d=1)", "cs(0 + env | gen)", "hetar1(0 + env | gen)"]
+
+
+@pytest.mark.parametrize("term", STRUCTURES)
+@pytest.mark.filterwarnings("ignore::fastlmm_core.errors.SingularFitWarning")
+def test_an_environment_of_one_genotype_leaves_the_others_alone(term):
+    """One plot in it says nothing at all: everything else is as without it; its own mean has no error."""
+    without = fl.lmm(f"y ~ env + {term}", environments(0))
+    with pytest.warns(ConfoundedWarning, match="the effects of 'envF'"):
+        fit = fl.lmm(f"y ~ env + {term}", environments(1))
+    assert fit.criterion == pytest.approx(without.criterion, abs=1e-6)
+    for information in ("observed", "expected"):
+        means, alone = (f.emmeans("env", information=information).to_frame().set_index("env")
+                        for f in (fit, without))  # fmt: skip
+        figures = ["estimate", "se", "df"]
+        np.testing.assert_allclose(means.loc[["E0", "E1", "E2"], figures], alone[figures], rtol=1e-4)
+        assert np.isnan(means.loc["F", "se"])
+    components, alone = (f.variance_components.set_index(["var1", "var2"])["se"] for f in (fit, without))
+    np.testing.assert_allclose(components.loc[alone.index], alone, rtol=1e-3)
+    with_f = ["envF" in pair for pair in components.index]
+    assert components[with_f].isna().all()
+    assert "envF" in str(fit.summary()) and np.isnan(fit.anova()["F"][0])
+    words = [str(w) for w in fit.warnings if w.flag == "singular"]
+    assert not any("the variance of envE0 is zero" in own for own in words)  # in units of the others
+
+
+@pytest.mark.parametrize("term", STRUCTURES)
+@pytest.mark.filterwarnings("ignore::fastlmm_core.errors.FastLMMWarning")
+def test_several_plots_of_one_genotype_tell_of_the_residual(term):
+    """Errors by dense algebra at the fitted covariances: the mean of the others' plots is not touched."""
+    data = environments(6)
+    fit = fl.lmm(f"y ~ env + {term}", data)
+    means = fit.emmeans("env", ddf="asymptotic").to_frame().set_index("env")
+    names = [f"env{e}" for e in sorted(set(data["env"]))]
+    table = fit.variance_components
+    own = table[table["group"] == "gen"]
+    T = pd.DataFrame(0.0, index=names, columns=names)
+    for _, row in own.iterrows():
+        other = row["var1"] if pd.isna(row["var2"]) else row["var2"]
+        T.loc[row["var1"], other] = T.loc[other, row["var1"]] = row["estimate"]
+    Z = np.array([[(e == n[3:]) for n in names] for e in data["env"]], float)
+    same = data["gen"].to_numpy()[:, None] == data["gen"].to_numpy()
+    V = (Z @ T.to_numpy() @ Z.T) * same + fit.sigma**2 * np.eye(len(data))
+    Phi = np.linalg.inv(Z.T @ np.linalg.solve(V, Z))
+    np.testing.assert_allclose(means.loc[["E0", "E1", "E2"], "se"], np.sqrt(np.diag(Phi))[:3], rtol=1e-7)
+    assert np.isnan(means.loc["F", "se"])
+
+
+def test_effects_of_levels_within_the_fixed_part_beside_slopes():
+    """(1 | g) lies within g, its slopes do not: differences of g have no error, the slope of x has."""
+    rng = np.random.default_rng(1)
+    data = pd.DataFrame({"x": np.arange(96) % 12.0, "g": [f"g{i // 12}" for i in range(96)]})
+    data["f"] = np.array(list("ab"))[rng.integers(0, 2, 96)]
+    data["y"] = rng.normal(size=96)
+    with pytest.warns(ConfoundedWarning, match=r"the effects of '\(Intercept\)' in 'diag\(1 \+ x \| g\)'"):
+        fit = fl.lmm("y ~ 0 + g + x + diag(1 + x | g)", data, residual="units | f")
+    table = fit.fixed_effects().set_index("term")
+    assert table["se"].drop("x").isna().all() and table.loc["x", "se"] > 0.0
