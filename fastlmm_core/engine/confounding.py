@@ -10,6 +10,7 @@ import scipy.sparse as sp
 from fastlmm_core.engine.least_squares import WeightedRegression
 from fastlmm_core.engine.terms import EngineTerm
 from fastlmm_core.structures.coefficients.base import CoefficientStructure
+from fastlmm_core.structures.residuals.base import ResidualGroup, ResidualStructure
 
 # Residual of Z r on X, relative to Z r, up to which Z is in the span of X.
 WITHIN = 1e-9
@@ -40,6 +41,21 @@ def terms_within_fixed(
         if own.all() or (own.any() and has_own_parameters(term.structure, own)):
             found[k] = tuple(np.flatnonzero(own).tolist())
     return found
+
+
+def groups_within_fixed(
+    regression: WeightedRegression, residual: ResidualStructure
+) -> tuple[ResidualGroup, ...]:
+    """Groups of the residual whose rows the fixed part explains by themselves, such as a single plot's."""
+    p, groups = regression.X.shape[1], residual.groups()
+    few = [own for own in groups if own.rows.size <= p]
+    if not few:
+        return ()
+    rng, tried = np.random.default_rng(0), np.zeros((regression.X.shape[0], len(few)))
+    for column, own in zip(tried.T, few, strict=True):
+        column[own.rows] = rng.normal(size=own.rows.size)
+    left = np.linalg.norm(regression.fit(tried)[1], axis=0) <= WITHIN * np.linalg.norm(tried, axis=0)
+    return tuple(own for own, inside in zip(few, left.tolist(), strict=True) if inside)
 
 
 def has_own_parameters(structure: CoefficientStructure, chosen: np.ndarray) -> bool:
@@ -78,9 +94,10 @@ def flat_parameters(
 
 
 def fixed_shares(
-    regression: WeightedRegression, terms: Sequence[EngineTerm], within: dict[int, tuple[int, ...]]
-) -> np.ndarray:
-    """M (p, c) of Z_a = X M, the effects of all levels of the coefficients `within` X.
+    regression: WeightedRegression, terms: Sequence[EngineTerm], within: dict[int, tuple[int, ...]],
+    groups: Sequence[ResidualGroup],
+) -> np.ndarray:  # fmt: skip
+    """M (p, c) of Z_a = X M, the effects of all levels of the coefficients `within` X, and rows of `groups`.
 
     The variance of K beta has the term K M T_aa M' K', so that functions with K M = 0, and no others, have a
     variance that the data tell.
@@ -90,4 +107,8 @@ def fixed_shares(
         for a in inside:
             Z = sp.csc_array(terms[k].matrices[a][: regression.X.shape[0]])
             parts.append(regression.fit(Z[:, np.diff(Z.indptr) > 0].toarray())[0])
+    for group in groups:
+        Z = np.zeros((regression.X.shape[0], group.rows.size))
+        Z[group.rows, np.arange(group.rows.size)] = 1.0
+        parts.append(regression.fit(Z)[0])
     return np.hstack(parts)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from fastlmm_core.engine.confounding import terms_within_fixed
+from fastlmm_core.engine.confounding import groups_within_fixed, terms_within_fixed
 from fastlmm_core.engine.layout import Side, lay_out
 from fastlmm_core.engine.least_squares import WeightedRegression
 from fastlmm_core.engine.loading_map import BlockLoadings, EntryLoadings
@@ -39,13 +39,13 @@ from fastlmm_core.linalg import make_factor
 from fastlmm_core.linalg.base import CholeskyFactor
 from fastlmm_core.linalg.column_scale import columns_to_user
 from fastlmm_core.structures.levels.factors import KnownLevels
-from fastlmm_core.structures.residuals.base import ResidualStructure
+from fastlmm_core.structures.residuals.base import ResidualGroup, ResidualStructure
 
 LoadingMap = BlockLoadings | EntryLoadings
 # Cached properties that cost time and depend on no response.
 SHARED = (
     "slices", "lower_bounds", "level_pieces", "row_arrays", "prior_arrays", "X_inside", "to_user",
-    "within_fixed", "observed",
+    "within_fixed", "groups_within_fixed", "observed",
 )  # fmt: skip
 
 
@@ -245,6 +245,11 @@ class StructuredEquations:
     def within_fixed(self) -> dict[int, tuple[int, ...]]:
         """Random terms with coefficients that lie within the fixed part, and these."""
         return terms_within_fixed(self.regression(np.ones(self.n)), self.terms)
+
+    @cached_property
+    def groups_within_fixed(self) -> tuple[ResidualGroup, ...]:
+        """Groups of the residual whose rows the fixed part explains by themselves."""
+        return groups_within_fixed(self.regression(np.ones(self.n)), self.residual)
 
     def unknowns_of(self, K: np.ndarray, beside: Collection[int] = ()) -> np.ndarray:
         """Rows K (r, p) of inside fixed effects as functions of the natural unknowns, (q, r).

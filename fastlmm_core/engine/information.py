@@ -121,7 +121,7 @@ class StructureInference:
     def _flat_linear(self) -> np.ndarray:
         if self.linear_directions is self.chart:
             return self._rotations()
-        if not self.solution.confounded_coefficients:
+        if not len(self.solution.untold_parameters):
             return np.zeros((0, self.n_parameters))
         return np.asarray(self._rotations() @ self.natural.jacobian.T)
 

@@ -18,6 +18,7 @@ from fastlmm_core.errors import DesignError, NumericalError
 from fastlmm_core.linalg.base import CholeskyFactor
 from fastlmm_core.reml.fitting import Certificate
 from fastlmm_core.reml.optimizer import Optimum
+from fastlmm_core.structures.residuals.by_group import LEAST_SQUARE
 from fastlmm_core.structures.residuals.within_subject import WithinSubjectResiduals
 
 TOO_LITTLE = (
@@ -53,6 +54,7 @@ def fit_model(
     unit = response.residual / response.scale
     equations = equations.for_response(unit)
     values = None if not held else held_parameters(design, equations, held, response.scale)
+    _refuse_explained(equations, unit, values)
     theta = (
         start
         if start is None or isinstance(start, np.ndarray)
@@ -106,6 +108,24 @@ def _refuse_unbounded(equations: StructuredEquations) -> None:
             where = "" if level is None else f" of {level}"
             told = f"{subjects} subjects{where} with {visits} visits tell"
             raise NumericalError(f"the likelihood has no maximum: {TOO_LITTLE.format(told)}")
+
+
+def _refuse_explained(equations: StructuredEquations, e: np.ndarray, held: np.ndarray | None) -> None:
+    """A level of the residual without an error, e (n,) being that of least squares, has a variance of zero.
+
+    Not one whose rows the fixed part explains whatever they are: of that one nothing is known.
+    """
+    free = np.ones(equations.n_theta, bool) if held is None else np.isnan(held)
+    least = LEAST_SQUARE * float(np.mean(e**2))
+    for group in equations.residual.groups():
+        estimated = free[equations.slices[1]][group.own].any()
+        if estimated and float(np.mean(e[group.rows] ** 2)) <= least:
+            if all(own.label != group.label for own in equations.groups_within_fixed):
+                raise DesignError(
+                    f"the response of '{group.label}' is explained without an error, as one that is constant "
+                    "is: a residual variance of its own would be zero; leave it out, or give all the same "
+                    "residual variance"
+                )
 
 
 def _records(found: StructuredOptimum) -> tuple[Optimum, Certificate]:

@@ -17,6 +17,7 @@ from fastlmm_core.engine.optimum import StructuredOptimum
 from fastlmm_core.kernels.assembly import multiply_symmetric
 from fastlmm_core.kernels.piece_products import find_entries
 from fastlmm_core.linalg.base import CholeskyFactor
+from fastlmm_core.structures.residuals.base import ResidualGroup
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,13 @@ class StructuredSolution(FactorizedModel):
         free = [bool(self.free[own].any() or self.free[level].any()) for own, level in e.slices[0]]
         return {k: inside for k, inside in e.within_fixed.items() if free[k]}
 
+    @cached_property
+    def confounded_groups(self) -> tuple[ResidualGroup, ...]:
+        """Groups of the residual, not held, whose rows the fixed part explains by themselves."""
+        e = self.equations
+        free = self.free[e.slices[1]]
+        return tuple(own for own in e.groups_within_fixed if free[own.own].any()) if self.reml else ()
+
     @property
     def confounded(self) -> list[int]:
         """Random terms that lie within the fixed part as a whole."""
@@ -102,15 +110,18 @@ class StructuredSolution(FactorizedModel):
         """M (p, c) in the user's fixed effects: functions K with K M other than 0 have no known variance."""
         e = self.equations
         within = {k: own for k, own in self.confounded_coefficients.items() if k not in self.confounded}
-        if not within:
+        if not within and not self.confounded_groups:
             return np.zeros((e.p, 0))
-        return np.asarray(e.to_user @ fixed_shares(e.regression(np.ones(e.n)), e.terms, within))
+        regression = e.regression(np.ones(e.n))
+        return np.asarray(e.to_user @ fixed_shares(regression, e.terms, within, self.confounded_groups))
 
     @cached_property
     def untold_parameters(self) -> np.ndarray:
         """Directions (j, n_theta) of theta along which the restricted likelihood does not change."""
         e = self.equations
-        return flat_parameters(e.terms, e.slices[0], self.theta, self.confounded_coefficients)
+        of_terms = flat_parameters(e.terms, e.slices[0], self.theta, self.confounded_coefficients)
+        unit = np.eye(e.n_theta)[e.slices[1]]
+        return np.vstack([of_terms, *(unit[group.own] for group in self.confounded_groups)])
 
     @property
     def residual_variance(self) -> float:

@@ -79,6 +79,15 @@ def collect_warnings(
                 "leave the rows, or the coefficient, out"
             )
         )
+    if isinstance(solved, StructuredSolution) and solved.confounded_groups:
+        levels = name_list(own.label for own in solved.confounded_groups)
+        found.append(
+            ConfoundedWarning(
+                f"the fixed part explains the rows of {levels} by themselves: the data say nothing about "
+                "their residual, the figures shown for it are arbitrary, and means that depend on it have no "
+                "errors"
+            )
+        )
     if terms:
         found.append(
             ConfoundedWarning(

@@ -41,6 +41,8 @@ def undetermined_parameters(design: Design, solved: object) -> list[str]:
             words += _of_term(term)
     if free[-1] and design.residual.kind == "within":
         words += _of_residual(design.residual)
+    if isinstance(solved, StructuredSolution) and free[-1]:
+        words += _of_few_rows(solved)
     if not words and isinstance(solved, StructuredSolution) and not solved.confounded:
         words += _of_combinations(design, solved)
     return words
@@ -102,6 +104,21 @@ def _of_residual(residual: ResidualSpec) -> Iterator[str]:
         if pairs:
             where = "" if residual.by is None else f" of {residual.by[1][arm]}"
             yield _sentence(f"subject{where}", residual.subject_name, together, pairs, residual.positions)
+
+
+def _of_few_rows(solved: StructuredSolution) -> Iterator[str]:
+    """A level of the residual with more parameters than its contrasts have variances and covariances."""
+    e, known = solved.equations, {own.label for own in solved.confounded_groups}
+    for group in e.residual.groups():
+        parameters = group.own.stop - group.own.start
+        if group.label in known or group.rows.size > parameters + e.p:
+            continue
+        contrasts = group.rows.size - int(np.linalg.matrix_rank(e.X_inside[group.rows].toarray()))
+        if contrasts * (contrasts + 1) // 2 < parameters:
+            yield (f"the {group.rows.size} rows of '{group.label}' have {contrasts} "
+                   f"contrast{'s' if contrasts > 1 else ''} beside the fixed part for {parameters} "
+                   "parameters of the residual: the figures shown for these are arbitrary, and so are errors "
+                   "that depend on them")  # fmt: skip
 
 
 def _of_combinations(design: Design, solved: StructuredSolution) -> Iterator[str]:

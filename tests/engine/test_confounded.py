@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import fastlmm_core as fl
-from fastlmm_core.errors import ConfoundedWarning, InferenceError
+from fastlmm_core.errors import ConfoundedWarning, DesignError, InferenceError
 
 
 def test_confounded_term_is_named():
@@ -77,7 +77,9 @@ def environments(extra):
     return data.assign(y=data["y"] + rng.normal(size=len(data)))
 
 
-STRUCTURES = ["fa(0 + env | gen, k=1)", "rr(0 + env | gen, d=1)", "cs(0 + env | gen)", "hetar1(0 + env | gen)"]
+STRUCTURES = [f"{name} | gen{option})" for name, option in (
+    ("fa(0 + env", ", k=1"), ("rr(0 + env", ", d=1"), ("cs(0 + env", ""), ("hetar1(0 + env", ""),
+)]  # fmt: skip
 
 
 @pytest.mark.parametrize("term", STRUCTURES)
@@ -135,3 +137,48 @@ def test_effects_of_levels_within_the_fixed_part_beside_slopes():
         fit = fl.lmm("y ~ 0 + g + x + diag(1 + x | g)", data, residual="units | f")
     table = fit.fixed_effects().set_index("term")
     assert table["se"].drop("x").isna().all() and table.loc["x", "se"] > 0.0
+
+
+def fields(extra=()):
+    """Two fields of 5 x 6 plots, and plots (row, column, response) of a third environment."""
+    rng = np.random.default_rng(7)
+    cells = [(f"E{e}", r, c) for e in range(2) for r in range(5) for c in range(6)]
+    data = pd.DataFrame(cells, columns=["env", "row", "col"])
+    data["y"] = 10 + rng.normal(size=len(data)) + rng.normal(size=10)[5 * (data["env"] == "E1") + data["row"]]
+    more = pd.DataFrame([("F", *plot) for plot in extra], columns=data.columns)
+    return pd.concat([data, more], ignore_index=True)
+
+
+@pytest.mark.parametrize("residual", ["units | env", "ar1(row):ar1(col) | env"])
+def test_a_plot_alone_tells_nothing_of_its_residual(residual):
+    without = fl.lmm("y ~ env + (1 | env:row)", fields(), residual=residual)
+    with pytest.warns(ConfoundedWarning, match="explains the rows of 'F' by themselves"):
+        fit = fl.lmm("y ~ env + (1 | env:row)", fields([(0, 0, 12.0)]), residual=residual)
+    assert fit.converged and fit.criterion == pytest.approx(without.criterion, abs=1e-6)
+    for information in ("observed", "expected"):
+        means, alone = (f.emmeans("env", information=information).to_frame().set_index("env")
+                        for f in (fit, without))  # fmt: skip
+        figures = ["estimate", "se", "df"]
+        np.testing.assert_allclose(means.loc[["E0", "E1"], figures], alone[figures], rtol=1e-4)
+        assert np.isnan(means.loc["F", "se"])
+    components = fit.variance_components.set_index("var1")["se"]
+    assert np.isnan(components["F"]) and components["E0"] > 0.0
+    assert fit.fixed_effects().set_index("term").loc["envF", "estimate"] == pytest.approx(
+        12.0 - fit.fixed_effects()["estimate"][0], rel=1e-6
+    )
+
+
+@pytest.mark.parametrize("residual", ["units | env", "ar1(row):ar1(col) | env"])
+def test_a_constant_environment_is_named(residual):
+    constant = fields([(0, c, 9.0) for c in range(6)])
+    with pytest.raises(DesignError, match="the response of 'F' is explained without an error"):
+        fl.lmm("y ~ env + (1 | env:row)", constant, residual=residual)
+
+
+def test_fewer_contrasts_than_parameters_are_told():
+    two = fields([(0, 0, 9.0), (0, 1, 9.5)])
+    with pytest.warns(ConfoundedWarning, match="the 2 rows of 'F' have 1 contrast beside the fixed part"):
+        fl.lmm("y ~ env", two, residual="ar1(row):ar1(col) | env")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConfoundedWarning)
+        fl.lmm("y ~ env", two, residual="units | env")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -50,6 +50,14 @@ class PieceEntries:
 def block_names(levels: tuple[Any, ...]) -> tuple[str, ...]:
     """What the parameters of every block are called, by its level of ``|``."""
     return tuple("Residual" if level is None else f"Residual {level}" for level in levels)
+
+
+class ResidualGroup(NamedTuple):
+    """A level of the factor right of ``|``: its label, observed rows (k,) and places in theta."""
+
+    label: Any
+    rows: np.ndarray
+    own: slice
 
 
 class ResidualStructure(ABC):
@@ -106,6 +114,10 @@ class ResidualStructure(ABC):
     @abstractmethod
     def log_determinant(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
         """log |R| of the full grid and its derivatives (n_theta,)."""
+
+    def groups(self) -> list[ResidualGroup]:
+        """Rows that have parameters of their own; none where all rows share theirs."""
+        return []
 
     def for_response(self, e: np.ndarray) -> ResidualStructure:
         """The same structure, its least variances in units of the response whose residuals are e (n,)."""

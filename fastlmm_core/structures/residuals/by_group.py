@@ -10,6 +10,7 @@ import numpy as np
 from fastlmm_core.structures.residuals.base import (
     SETTLES,
     PieceEntries,
+    ResidualGroup,
     ResidualStructure,
     block_names,
 )
@@ -45,9 +46,19 @@ class IndependentResiduals(ResidualStructure):
         self.log_weights = float(np.sum(np.log(weights)))
         self.least = np.full(self.n_theta, FLOOR)
 
+    def groups(self) -> list[ResidualGroup]:
+        if self.n_theta == 1:
+            return []
+        return [
+            ResidualGroup(level, np.flatnonzero(self.codes == g), slice(g, g + 1))
+            for g, level in enumerate(self.levels)
+        ]
+
     def for_response(self, e: np.ndarray) -> IndependentResiduals:
         out = copy(self)
-        out.least = FLOOR * np.maximum(self._mean_squares(e), LEAST_SQUARE)
+        squares = self._mean_squares(e)
+        # of rows that the fixed part explains by themselves nothing is known: any variance serves
+        out.least = FLOOR * np.where(squares > LEAST_SQUARE, squares, max(float(squares.max()), LEAST_SQUARE))
         return out
 
     def with_least(self, factor: float) -> IndependentResiduals:

@@ -13,7 +13,7 @@ from scipy.linalg import block_diag
 
 from fastlmm_core.structures.levels.base import turned_together
 from fastlmm_core.structures.levels.kronecker import KroneckerLevels
-from fastlmm_core.structures.residuals.base import PieceEntries, ResidualStructure, block_names
+from fastlmm_core.structures.residuals.base import PieceEntries, ResidualGroup, ResidualStructure, block_names
 
 
 class FieldResiduals(ResidualStructure):
@@ -67,6 +67,17 @@ class FieldResiduals(ResidualStructure):
         self.entries = PieceEntries(
             row.astype(np.int64), column.astype(np.int64), number.astype(np.int64), value
         )
+
+    def groups(self) -> list[ResidualGroup]:
+        if len(self.grids) == 1:
+            return []
+        n = self.n_rows - self.n_missing
+        return [
+            ResidualGroup(level, np.sort(rows[rows < n]), slice(int(first), int(end)))
+            for level, rows, (first, end) in zip(
+                self.levels, self.rows_of_cells, pairwise(self.first), strict=True
+            )
+        ]
 
     def _own(self, theta: np.ndarray, e: int) -> tuple[float, np.ndarray]:
         own = theta[self.first[e] : self.first[e + 1]]
