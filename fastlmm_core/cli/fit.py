@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from ..display.rendering import Table
-from ..errors import DataError, OptionError, nearest_names
+from ..errors import DataError, InferenceError, OptionError, nearest_names
 from ..inference.estimates import DDF_WORDS
 from ..reading import notes_of, read_options, read_table
 from ..results.factor_analysis import has_factors
@@ -213,23 +214,31 @@ def _write_figures(fit: LMMFit, means: dict[str, Any], folder: Path) -> None:
     from ..results.field_layout import own_field
 
     make_folder(folder)
-    written = []
+    written = list[Path]()
+
+    def draw(name: str, plot: Callable[..., Any], *args: Any, **options: Any) -> None:
+        """One figure; what the data cannot show, as a variogram of few plots, is a note beside the others."""
+        try:
+            written.append(save(plot(*args, **options), folder / name))
+        except (DataError, InferenceError) as error:
+            print(f"fastlmm: note: no {name}: {error}", file=sys.stderr)
+
     for spec, table in means.items():
-        written.append(save(plot_emmeans(table), folder / f"emmeans_{slug(spec)}.png"))
-    written.append(save(plot_residuals(fit), folder / "residuals.png"))
+        draw(f"emmeans_{slug(spec)}.png", plot_emmeans, table)
+    draw("residuals.png", plot_residuals, fit)
     for analysis in factor_analyses(fit):
         name = slug(analysis.group)
-        written.append(save(plot_correlations(analysis), folder / f"correlations_{name}.png"))
-        written.append(save(plot_performance(analysis), folder / f"performance_{name}.png"))
+        draw(f"correlations_{name}.png", plot_correlations, analysis)
+        draw(f"performance_{name}.png", plot_performance, analysis)
         if analysis.k > 1:
-            written.append(save(plot_biplot(analysis), folder / f"biplot_{name}.png"))
+            draw(f"biplot_{name}.png", plot_biplot, analysis)
     for term in fit.design.random:
-        path = folder / f"blups_{slug(term.group)}.png"
-        if path not in written and not term.is_spline:
-            written.append(save(plot_blups(fit, term.group), path))
+        name = f"blups_{slug(term.group)}.png"
+        if folder / name not in written and not term.is_spline:
+            draw(name, plot_blups, fit, term.group)
     layout = own_field(fit)
     for label, _ in [] if layout is None else layout.fields:
         name = "" if label is None else f"_{slug(str(label))}"
-        written.append(save(plot_field(fit, trial=label), folder / f"field{name}.png"))
-        written.append(save(plot_variogram(fit, trial=label), folder / f"variogram{name}.png"))
+        draw(f"field{name}.png", plot_field, fit, trial=label)
+        draw(f"variogram{name}.png", plot_variogram, fit, trial=label)
     print(f"\nfigures written to {folder}/: {', '.join(path.name for path in written)}")

@@ -8,6 +8,7 @@ from fastlmm_core.design.grouping import is_units
 from fastlmm_core.design.random_terms import RandomTerm
 from fastlmm_core.design.residual import ResidualSpec
 from fastlmm_core.errors import DesignError, name_list
+from fastlmm_core.structures.coefficients.factor_loadings import FactorLoadings
 from fastlmm_core.structures.registry import find_coefficient_structure
 
 
@@ -34,6 +35,7 @@ def check_terms(
     """
     for term in terms:
         _check_two_levels(term, n)
+        _check_factors(term)
         if any(is_units(node, names) for axis in term.axes for node in axis.nodes):
             _check_units(term, residual)
         elif term.relation is None and residual.kind == "units":
@@ -51,6 +53,19 @@ def _check_two_levels(term: RandomTerm, n: int) -> None:
         f"grouping factor '{term.group}' has only the level {name_list(term.levels)} in {where}; "
         "a random term needs at least two levels"
     )
+
+
+def _check_factors(term: RandomTerm) -> None:
+    """Factors are of effects in environments, not of one slope: left of the bar numbers are themselves."""
+    family = find_coefficient_structure(term.structure)
+    if not issubclass(family, FactorLoadings) or len(term.columns) > 1 or term.incidence:
+        return
+    numbers = [text for text, atom in term.coding.atoms.items() if not atom.is_factor]
+    if numbers:
+        raise DesignError(
+            f"'{term.label}' has one coefficient, the slope in {name_list(numbers)}, which holds numbers: "
+            f"for effects in its levels write factor({numbers[0]})"
+        )
 
 
 def _check_units(term: RandomTerm, residual: ResidualSpec) -> None:

@@ -76,10 +76,14 @@ class StructuredSolution(FactorizedModel):
 
     @property
     def n_parameters(self) -> int:
-        """Variance parameters that were estimated, as information criteria count them."""
+        """Variance parameters that were estimated, as information criteria count them.
+
+        Loadings beyond the variances and covariances of the coefficients are no more parameters than these.
+        """
         e, count = self.equations, 0
         for term, (own, level) in zip(e.terms, e.slices[0], strict=True):
-            count += term.structure.n_par if self.free[own].any() else 0
+            told = min(term.structure.n_par, term.m * (term.m + 1) // 2)
+            count += told if self.free[own].any() else 0
             count += int(self.free[level].sum())
         return count + int(self.free[e.slices[1]].sum())
 

@@ -63,8 +63,11 @@ def wald_intervals(fit: RandomPart, parameters: str | Sequence[str] | None, leve
     for h in held:
         at, value = h.value(x), h.outer(h.value(x))
         limits = [np.nan, np.nan]
-        if np.isfinite(value) and value not in h.parameter.bounds:
+        with np.errstate(divide="ignore", invalid="ignore"):  # at a bound
             a = h.gradient(x)
+        if h.parameter.kind in ("sigma", "variance") and not np.any(a):
+            value = 0.0  # what is left of a residual variance of zero, where R has to have an inverse
+        if np.isfinite(value) and value not in h.parameter.bounds:
             reach = float(ndtri(0.5 + 0.5 * level)) * float(np.sqrt(max(a @ covariance @ a, 0.0)))
             limits = sorted(h.outer(at + side * reach) for side in (-1.0, 1.0))
         rows.append((value, *limits))

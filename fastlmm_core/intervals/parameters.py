@@ -171,7 +171,7 @@ def correlation(parameter: Parameter, rows: Rows, i: int, j: int) -> Held:
         out[np.ix_(own, own)] = -second / np.sqrt(s2) - c * np.outer(gradient, gradient) / s2**1.5
         return out
 
-    return Held(parameter, value, gradient, curvature, _arccos, lambda h: float(np.cos(h)))
+    return Held(parameter, value, gradient, curvature, _arccos, _cos)
 
 
 def log_variance(parameter: Parameter, tau: int, log_scale: float) -> Held:
@@ -192,23 +192,26 @@ def natural(
     parameter: Parameter, own: slice, index: int, values: Callable[[np.ndarray], np.ndarray],
     jacobian: Callable[[np.ndarray], np.ndarray], scale: float,
 ) -> Held:  # fmt: skip
-    """A natural parameter of a structure, `scale` times values(x[own])[index]; variances by their logarithm.
+    """A natural parameter of a structure, `scale` times values(x[own])[index].
 
-    With kind "sigma" the variance is reported as its root.
+    Variances by their logarithm, with kind "sigma" reported as the root; correlations by their angle.
     """
-    logarithm = parameter.kind in ("variance", "sigma")
+    logarithm, angle = parameter.kind in ("variance", "sigma"), parameter.kind == "correlation"
     power = 0.5 if parameter.kind == "sigma" else 1.0
 
     def value(x: np.ndarray) -> float:
         v = float(values(x[own])[index]) * scale
         with np.errstate(divide="ignore"):
-            return power * float(np.log(v)) if logarithm else v
+            return power * float(np.log(v)) if logarithm else _arccos(v) if angle else v
 
     def gradient(x: np.ndarray) -> np.ndarray:
         out = np.zeros(x.size)
-        slope = jacobian(x[own])[index]
+        slope, v = jacobian(x[own])[index], float(values(x[own])[index])
         with np.errstate(invalid="ignore", divide="ignore"):
-            out[own] = power * slope / float(values(x[own])[index]) if logarithm else slope * scale
+            if angle:
+                out[own] = -slope / np.sqrt(max(1.0 - v * v, 1e-30))
+            else:
+                out[own] = power * slope / v if logarithm else slope * scale
         return out
 
     def curvature(x: np.ndarray) -> np.ndarray:
@@ -219,7 +222,7 @@ def natural(
             out[t] = (gradient(x + step) - gradient(x - step)) / (2.0 * step[t])
         return 0.5 * (out + out.T)
 
-    sides = (_log, _exp) if logarithm else (float, float)
+    sides = (_log, _exp) if logarithm else (_arccos, _cos) if angle else (float, float)
     return Held(parameter, value, gradient, curvature, *sides)
 
 
@@ -230,6 +233,10 @@ def _log(value: float) -> float:
 
 def _exp(value: float) -> float:
     return float(np.exp(value))
+
+
+def _cos(angle: float) -> float:
+    return float(np.cos(angle))
 
 
 def _arccos(value: float) -> float:

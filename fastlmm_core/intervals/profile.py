@@ -19,6 +19,7 @@ import pandas as pd
 from fastlmm_core.display.displayed import Displayed
 from fastlmm_core.display.frames import titled
 from fastlmm_core.display.rendering import Table
+from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import FastLMMWarning, InferenceError
 from fastlmm_core.gate import public
 from fastlmm_core.intervals.constrained import HeldOptimum, minimize_held
@@ -129,7 +130,7 @@ def normal_height(level: float) -> float:
 
 def profile(fit: RandomPart, parameters: str | Sequence[str] | None, level: float) -> Profile:
     """Profiles of a fit; see ``LMMFit.profile``."""
-    if fit.sigma == 0.0:
+    if fit.sigma == 0.0 and not isinstance(fit.solved, StructuredSolution):
         raise InferenceError(
             "the fixed part explains the response exactly: the likelihood has no maximum to profile"
         )

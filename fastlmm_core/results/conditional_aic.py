@@ -76,6 +76,11 @@ def conditional_aic(fit: FixedPart, correction: str) -> ConditionalAIC:
     rows = observation_rows(fit)
     if not rows.scale > 0.0:
         raise InferenceError("the model fits the response exactly: it has no likelihood to compare by")
+    if isinstance(fit.solved, StructuredSolution) and fit.solved.residual_singular:
+        raise InferenceError(
+            "the residual variance is zero: given the random effects the response has no likelihood to "
+            "compare by; leave out the term that takes its place, or the residual beside it (no nugget)"
+        )
     loglik, rho = conditional_loglik(fit, rows), float(rows.leverages.sum())
     if correction == "vaida-blanchard":
         df = finite_sample_df(rho, fit)

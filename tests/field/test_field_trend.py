@@ -253,3 +253,26 @@ def test_a_direction_that_is_straight_has_its_limit(seed):
     X = np.column_stack([np.ones(len(frame)), r, c, r * c])
     limit = dense_criterion(frame["yield"].to_numpy(), X, V)
     assert fit.criterion == pytest.approx(limit, abs=1e-4)
+
+
+def test_positions_far_from_zero(field, fit):
+    """Coordinates of thousands are as good as those from one on; of millions say what to do."""
+    near = lmm("yield ~ (1 | gen)", field.assign(row=field["row"] + 5000), field_trend="ps")
+    assert near.criterion == pytest.approx(fit.criterion, abs=1e-5)
+    far = field.assign(row=field["row"] + 4_000_000, col=field["col"] + 500_000)
+    with pytest.raises(DesignError, match="count row from another origin, row - 4000001 for example"):
+        lmm("yield ~ (1 | gen)", far, field_trend="ps")
+
+
+def test_figures_that_cannot_be_drawn_are_notes(field, tmp_path, capsys):
+    """A variogram of a few plots stops neither the other figures nor the command."""
+    own = pd.concat([field.assign(env="A"), field[field["row"] <= 3].assign(env="B"),
+                     field.assign(env="C", **{"yield": -field["yield"]})])  # fmt: skip
+    own[["env", "row", "col", "yield"]].to_csv(tmp_path / "f.csv", index=False)
+    small = own[(own["env"] != "B") | (own["col"] <= 4)]
+    small.to_csv(tmp_path / "f.csv", index=False)
+    command = ["fit", str(tmp_path / "f.csv"), "yield ~ env", "--residual", "ar1(row):ar1(col) | env"]
+    assert main([*command, "--plot", "--out", str(tmp_path / "o")]) == 0
+    assert "no variogram_B.png: a variogram needs 30 pairs" in capsys.readouterr().err
+    names = {path.name for path in (tmp_path / "o").glob("*.png")}
+    assert {f"field_{env}.png" for env in "ABC"} | {"variogram_A.png", "variogram_C.png"} <= names

@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 from scipy.stats import chi2, norm
 
 from fastlmm_core import datasets, lmm
-from fastlmm_core.errors import OptionError
+from fastlmm_core.errors import InferenceError, OptionError
 
 pytestmark = pytest.mark.filterwarnings("ignore::fastlmm_core.errors.FastLMMWarning")
 REFERENCE = json.loads((Path(__file__).parent / "reference" / "profiles.json").read_text())["cases"]
@@ -300,3 +300,45 @@ def test_correlations_at_their_bound_and_of_variances_that_may_be_zero(seed):
     else:
         assert least(row["lower"]) - best == pytest.approx(quantile, rel=1e-4)
     assert (row["lower"] == -1.0) == (seed in (28, 29))
+
+
+@pytest.fixture(scope="module")
+def field():
+    rng = np.random.default_rng(3)
+    row, col = (grid.ravel() for grid in np.meshgrid(range(8), range(9), indexing="ij"))
+    roots = [
+        np.linalg.cholesky(r ** np.abs(np.subtract.outer(np.arange(m), np.arange(m))))
+        for r, m in ((0.9, 8), (0.3, 9))
+    ]
+    process = roots[0] @ rng.normal(size=(8, 9)) @ roots[1].T
+    return pd.DataFrame({"row": row, "col": col, "y": 10 + process.ravel()})
+
+
+@pytest.mark.parametrize(
+    ("formula", "residual"), [("y ~ 1", "ar1(row):ar1(col)"), ("y ~ 1 + (1 | ar1(row):ar1(col))", "units")]
+)
+def test_wald_limits_of_autocorrelations_are_symmetric_in_the_angle(field, formula, residual):
+    """arccos r +- z se, within -1 and 1; close to the optimum as wide as the profile but for the information."""
+    fit = lmm(formula, field, residual=residual, reml=False)
+    table = fit.conf_int("wald")
+    own = table[table["kind"] == "correlation"]
+    assert len(own) == 2 and (own["upper"] < 1.0).all() and (own["lower"] > -1.0).all()
+    angles = np.arccos(own[["upper", "estimate", "lower"]].to_numpy(float))
+    np.testing.assert_allclose(angles[:, 1] - angles[:, 0], angles[:, 2] - angles[:, 1], rtol=1e-9)
+    near = fit.conf_int("profile", level=0.05).set_index("parameter").loc[own["parameter"]]
+    close = fit.conf_int("wald", level=0.05).set_index("parameter").loc[own["parameter"]]
+    width, expected = (
+        np.arccos(f["lower"].to_numpy(float)) - np.arccos(f["upper"].to_numpy(float)) for f in (close, near)
+    )
+    assert np.all(np.abs(width / expected - 1.0) < 0.15)  # average information beside the curvature
+
+
+def test_a_nugget_of_zero_has_no_limits_and_no_conditional_likelihood(field):
+    fit = lmm("y ~ 1 + (1 | ar1(row):ar1(col))", field)
+    assert fit.sigma == 0.0
+    sigma = fit.conf_int("wald").set_index("parameter").loc["sigma"]
+    assert sigma["estimate"] == 0.0 and np.isnan(sigma["lower"]) and np.isnan(sigma["upper"])
+    with pytest.raises(InferenceError, match="the residual variance is zero"):
+        fit.conditional_aic()
+    alone = lmm("y ~ 1", field, residual="ar1(row):ar1(col)").conditional_aic()  # the same model
+    assert np.isfinite(alone.caic)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from fastlmm_core import compare_factors, lmm
-from fastlmm_core.errors import OptionError
+from fastlmm_core.errors import DesignError, OptionError
 from fastlmm_core.results.factor_analysis import axis_slopes
 from fastlmm_core.results.factor_shares import factor_shares
 from fastlmm_core.structures.coefficients.factor_loadings import principal_axes
@@ -289,3 +289,22 @@ def test_a_specific_variance_of_zero_is_no_parameter_of_the_errors():
         assert row["se"] == pytest.approx(np.sqrt(slope @ covariance @ slope), rel=1e-3)
     observed = fit.correlations("gen", information="observed").to_frame()["se"]
     np.testing.assert_allclose(table["se"], observed, rtol=0.25)
+
+
+def test_parameters_are_counted_up_to_those_of_an_unstructured_covariance():
+    """Three environments have six variances and covariances, whatever the number of loadings."""
+    table = TABLE[TABLE["env"].isin(["E1", "E2", "E3"])]
+    us = lmm("y ~ env + us(0 + env | gen)", table)
+    fits = {k: lmm(f"y ~ env + fa(0 + env | gen, k={k})", table) for k in (1, 2)}
+    assert fits[1].npar == fits[2].npar == us.npar
+    assert fits[2].criterion == pytest.approx(us.criterion, abs=1e-5)
+
+
+@pytest.mark.parametrize("term", ["fa(0 + year | gen, k=1)", "rr(0 + year | gen, d=1)"])
+def test_factors_of_numbers_are_refused(term):
+    table = TABLE.assign(year=2018 + TABLE["env"].str[1:].astype(int))
+    with pytest.raises(DesignError, match=r"the slope in 'year', which holds numbers.*write factor\(year\)"):
+        lmm(f"y ~ factor(year) + {term}", table)
+    named = lmm(f"y ~ factor(year) + {term.replace('year', 'factor(year)')}", table)
+    letters = lmm(f"y ~ env + {term.replace('year', 'env')}", table)
+    assert named.criterion == pytest.approx(letters.criterion, abs=1e-6)
