@@ -318,7 +318,7 @@ def field():
     ("formula", "residual"), [("y ~ 1", "ar1(row):ar1(col)"), ("y ~ 1 + (1 | ar1(row):ar1(col))", "units")]
 )
 def test_wald_limits_of_autocorrelations_are_symmetric_in_the_angle(field, formula, residual):
-    """arccos r +- z se, within -1 and 1; close to the optimum as wide as the profile but for the information."""
+    """arccos r +- z se, within -1 and 1; near the optimum as wide as the profile but for the information."""
     fit = lmm(formula, field, residual=residual, reml=False)
     table = fit.conf_int("wald")
     own = table[table["kind"] == "correlation"]
