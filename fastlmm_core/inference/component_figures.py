@@ -90,11 +90,13 @@ def inside_parameters(parameters: Parameters, values: np.ndarray) -> np.ndarray:
 
 
 def component_errors(
-    parameters: Parameters, values: np.ndarray, bases: np.ndarray, average: np.ndarray, sigma2: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+    parameters: Parameters, values: np.ndarray, bases: np.ndarray, average: np.ndarray, sigma2: np.ndarray,
+    untold: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Standard errors of `user_covariances` (U, K, w, w) and of sigma2 (U,), from the average information.
 
-    NaN for variances at zero, of whose size the information says nothing, and where it is singular.
+    NaN for variances at zero, of whose size the information says nothing, for parameters that are `untold`
+    (d,), and where it is singular.
 
     Parameters
     ----------
@@ -103,6 +105,8 @@ def component_errors(
     """
     sizes, term, _, _ = parameters
     estimated = inside_parameters(parameters, values)
+    if untold is not None:
+        estimated[:, :-1] &= ~untold
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         cov = invert_information(average / (2.0 * sigma2[:, None, None] ** 2), estimated)
     moved = user_directions(parameters, bases)
@@ -110,6 +114,10 @@ def component_errors(
     for k in range(sizes.size):
         mine = np.flatnonzero(term == k)
         within = cov[:, mine[:, None], mine]
+        if untold is not None:
+            within[:, untold[mine]] = within[:, :, untold[mine]] = 0.0
         variance = np.einsum("uiab,uij,ujab->uab", moved[:, mine], within, moved[:, mine])
         errors[:, k] = np.sqrt(np.maximum(variance, 0.0))
+        if untold is not None:
+            errors[:, k][(moved[:, mine[untold[mine]]] != 0.0).any(axis=1)] = np.nan
     return errors, np.sqrt(cov[:, -1, -1])

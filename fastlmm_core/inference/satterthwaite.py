@@ -12,12 +12,20 @@ from fastlmm_core.reml.solved import SolvedEquations
 KNOWN = 1e12
 
 
-def parameter_covariance(solved: SolvedEquations, parameters: NaturalParameters) -> np.ndarray:
+def parameter_covariance(
+    solved: SolvedEquations, parameters: NaturalParameters, untold: np.ndarray | None = None
+) -> np.ndarray:
     """Covariance of (sigma2 t, sigma2) from the observed information in (theta, sigma2), (d + 1, d + 1).
 
-    Directions without positive curvature are left out (a pseudo-inverse), as lmerTest does.
+    Directions without positive curvature are left out (a pseudo-inverse), as lmerTest does, and those in
+    which no t but the `untold` (d,) move; these have no covariance.
     """
     H, to_natural = observed_theta_information(solved, parameters)
+    if untold is not None and untold.any():
+        kept = np.append(~untold, True)
+        _, sizes, rows = np.linalg.svd(to_natural[kept])
+        basis = rows[: np.count_nonzero(sizes > UNCURVED * sizes[0])].T
+        H, to_natural = basis.T @ H @ basis, (to_natural @ basis) * kept[:, None]
     scale = np.sqrt(np.abs(np.diag(H)))
     scale[scale == 0.0] = 1.0
     values, vectors = np.linalg.eigh(H / np.outer(scale, scale))

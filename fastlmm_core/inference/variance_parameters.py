@@ -11,7 +11,14 @@ from fastlmm_core.errors import InferenceError, name_list
 from fastlmm_core.inference import kenward_roger, satterthwaite
 from fastlmm_core.inference.component_figures import invert_information
 from fastlmm_core.inference.own_parameters import natural_score, own_parameters
-from fastlmm_core.reml.information import confounded_terms, information_matrix, natural_parameters
+from fastlmm_core.reml.information import (
+    confounded_parts,
+    confounded_terms,
+    information_matrix,
+    natural_parameters,
+    untold_parameters,
+    untold_shares,
+)
 
 if TYPE_CHECKING:
     from fastlmm_core.reml.information import NaturalParameters
@@ -39,10 +46,20 @@ class VarianceParameterInference:
         """Natural parameters of the fit."""
         return natural_parameters(self.solved)
 
-    @property
+    @cached_property
+    def parts(self) -> dict[int, tuple[int, ...]]:
+        """Coefficients within the fixed part of terms that have others."""
+        return confounded_parts(self.solved, self.parameters) if self.solved.reml else {}
+
+    @cached_property
+    def untold(self) -> np.ndarray:
+        """Parameters (d,) bool of which the data say nothing."""
+        return untold_parameters(self.parameters, self.parts)
+
+    @cached_property
     def untold_shares(self) -> np.ndarray:
-        """Of coefficients within the fixed part, which are refused here, (p, 0)."""
-        return np.zeros((self.solved.equations.p, 0))
+        """M (p, c) in the user's fixed effects: functions K with K M other than 0 have no known variance."""
+        return untold_shares(self.solved, self.parts)
 
     @property
     def n_rows(self) -> int:
@@ -83,7 +100,7 @@ class VarianceParameterInference:
             if self.solved.sigma2 <= 0.0:  # a perfect fit: nothing is left to learn a variance from
                 value = np.full((self.parameters.size + 1,) * 2, np.nan)
             elif ddf == "satterthwaite":
-                value = satterthwaite.parameter_covariance(self.solved, self.parameters)
+                value = satterthwaite.parameter_covariance(self.solved, self.parameters, self.untold)
             else:
                 value = self._inverse_information(information)
             self._covariances[key] = value
@@ -97,6 +114,11 @@ class VarianceParameterInference:
     def _inverse_information(self, kind: str) -> np.ndarray:
         """Inverse of an information matrix, through own parameters where a structure has such."""
         natural = information_matrix(self.solved, self.parameters, kind)
+        if self.untold.any():  # of us and diag, linear in their parameters
+            kept = np.append(~self.untold, True)
+            out = np.zeros_like(natural)
+            out[np.ix_(kept, kept)] = _invert(natural[np.ix_(kept, kept)], kind)
+            return out
         own = own_parameters(self.solved, self.parameters, self.groups)
         if own is None:
             return _invert(natural, kind)

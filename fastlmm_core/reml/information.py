@@ -13,10 +13,12 @@ McCulloch 1992, ch. 6; Gilmour, Thompson & Cullis 1995).  The residual's row nee
 from __future__ import annotations
 
 import numpy as np
+import scipy.sparse as sp
 
 from fastlmm_core.errors import check_option
 from fastlmm_core.kernels.information import append_residual
 from fastlmm_core.kernels.thresholds import CONFOUNDED
+from fastlmm_core.linalg.ordered import normal_solver
 from fastlmm_core.reml.expected_traces import expected_traces
 from fastlmm_core.reml.natural import NaturalParameters, apply_direction, natural_parameters
 from fastlmm_core.reml.solved import SolvedEquations
@@ -26,12 +28,15 @@ __all__ = [
     "NaturalParameters",
     "apply_direction",
     "average_matrix",
+    "confounded_parts",
     "confounded_terms",
     "expected_matrix",
     "information_matrix",
     "natural_parameters",
     "observed_theta_information",
     "traces",
+    "untold_parameters",
+    "untold_shares",
 ]
 
 KINDS = ("expected", "observed", "average")
@@ -42,22 +47,70 @@ def traces(solved: SolvedEquations, parameters: NaturalParameters) -> np.ndarray
     return parameters.contract(solved.trace_blocks)
 
 
-def confounded_terms(solved: SolvedEquations, parameters: NaturalParameters) -> list[int]:
-    """Random terms with a variance whose tr(P V_j) vanishes: columns within the span of X.
+def confounded_coefficients(
+    solved: SolvedEquations, parameters: NaturalParameters
+) -> dict[int, tuple[int, ...]]:
+    """Coefficients with a variance whose tr(P V_j) vanishes, by random term: columns within the span of X.
 
     Alone in the model with its prior variance t_j it would be the sum of g / (1 + t_j g), g = z'Wz of a
     level.
     """
     e = solved.equations
-    found = []
+    found: dict[int, tuple[int, ...]] = {}
     for j, trace in enumerate(traces(solved, parameters)):
         k = int(parameters.term[j])
         a, b = np.argwhere(parameters.directions[j])[0]
-        if a == b and k not in found:
+        if a == b:
             own = e.G[e.indptr[e.layout.random_rows[k][:, a]]]
             if trace <= CONFOUNDED * float(np.sum(own / (1.0 + parameters.values[j] * own))):
-                found.append(k)
+                found[k] = (*found.get(k, ()), int(a))
     return found
+
+
+def confounded_terms(solved: SolvedEquations, parameters: NaturalParameters) -> list[int]:
+    """Terms within the fixed part: all of their coefficients, or some in a basis that joins all."""
+    found, terms = confounded_coefficients(solved, parameters), solved.equations.terms
+    return [k for k, inside in found.items() if len(inside) == terms[k].m or not _apart(solved, k)]
+
+
+def confounded_parts(solved: SolvedEquations, parameters: NaturalParameters) -> dict[int, tuple[int, ...]]:
+    """Coefficients within the fixed part of terms that have others."""
+    whole = confounded_terms(solved, parameters)
+    return {k: own for k, own in confounded_coefficients(solved, parameters).items() if k not in whole}
+
+
+def _apart(solved: SolvedEquations, k: int) -> bool:
+    """Whether inside coefficients are the user's but for units."""
+    basis = solved.equations.terms[k].basis
+    return not np.any(basis - np.diag(np.diag(basis)))
+
+
+def untold_parameters(parameters: NaturalParameters, parts: dict[int, tuple[int, ...]]) -> np.ndarray:
+    """Variances and covariances (d,) bool of the coefficients of `parts`."""
+    return np.array(
+        [
+            any(direction[a].any() or direction[:, a].any() for a in parts.get(int(k), ()))
+            for k, direction in zip(parameters.term, parameters.directions, strict=True)
+        ],
+        dtype=bool,
+    )
+
+
+def untold_shares(solved: SolvedEquations, parts: dict[int, tuple[int, ...]]) -> np.ndarray:
+    """M (p, c) of Z_a = X M for the effects of all levels of `parts`, in the user's fixed effects.
+
+    The variance of K beta has the term K M T_aa M' K': it is known only where K M = 0.
+    """
+    e = solved.equations
+    if not parts:
+        return np.zeros((e.p, 0))
+    lower = sp.csc_array((e.G, e.indices, e.indptr), shape=(e.q + e.p,) * 2)
+    whole = sp.csc_array(lower + sp.tril(lower, -1).T)
+    fixed = e.layout.fixed_rows
+    columns = np.concatenate([e.layout.random_rows[k][:, a] for k, inside in parts.items() for a in inside])
+    right = whole[:, columns][fixed].toarray()
+    right = right[:, right.any(axis=0)]
+    return np.asarray(e.to_user @ normal_solver(sp.csc_array(whole[:, fixed][fixed]))(right))
 
 
 def average_matrix(solved: SolvedEquations, parameters: NaturalParameters) -> np.ndarray:

@@ -13,6 +13,7 @@ from fastlmm_core.engine.second_derivatives import invert_on_range
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import InferenceError, check_option
 from fastlmm_core.inference.component_figures import inside_parameters, user_directions
+from fastlmm_core.inference.variance_parameters import VarianceParameterInference
 from fastlmm_core.reml.information import information_matrix
 from fastlmm_core.reml.natural import natural_parameters
 from fastlmm_core.reml.optimizer import WITHOUT_RESIDUAL
@@ -164,9 +165,10 @@ def slope_variances(fit: FittedModel, slopes: np.ndarray, kind: str = "average")
     within the fixed part. Never r x r: a process over days has a covariance for every pair.
     """
     variance = ((slopes @ parameter_covariance(fit, kind)) * slopes).sum(axis=1)
-    if not isinstance(fit.solved, StructuredSolution):
-        return np.asarray(variance)
-    untold = np.abs(slopes @ fit.solved.untold_parameters.T).max(axis=1, initial=0.0)
+    if isinstance(fit.solved, StructuredSolution):
+        untold = np.abs(slopes @ fit.solved.untold_parameters.T).max(axis=1, initial=0.0)
+    else:
+        untold = np.abs(slopes[:, :-1] * _untold(fit)).max(axis=1, initial=0.0)
     return np.where(untold > UNTOLD * np.abs(slopes).max(axis=1, initial=0.0), np.nan, variance)
 
 
@@ -196,6 +198,12 @@ def parameter_covariance(fit: FittedModel, kind: str = "average") -> np.ndarray:
     return out
 
 
+def _untold(fit: FittedModel) -> np.ndarray:
+    """Natural parameters (d,) bool of a plain fit of which the data say nothing."""
+    assert isinstance(fit._inference, VarianceParameterInference)
+    return fit._inference.untold
+
+
 def _plain_covariance(fit: FittedModel, kind: str) -> np.ndarray:
     solved = fit.solved
     assert isinstance(solved, SolvedEquations)
@@ -204,6 +212,7 @@ def _plain_covariance(fit: FittedModel, kind: str) -> np.ndarray:
     if solved.sigma2 <= 0.0 or fit.optimum.status == WITHOUT_RESIDUAL:
         return np.full_like(out, np.nan)  # rounding is no estimate, and has no error
     inside = interior_parameters(fit)
+    inside[:-1] &= ~_untold(fit)
     places = np.ix_(inside, inside)
     matrix = information_matrix(solved, parameters, kind)[places]
     out[places] = solved.unit**4 * invert_on_range(matrix, np.zeros((0, int(inside.sum()))))

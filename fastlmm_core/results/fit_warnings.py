@@ -20,7 +20,7 @@ from fastlmm_core.errors import (
 )
 from fastlmm_core.kernels.thresholds import FLAT
 from fastlmm_core.reml.fitting import Certificate
-from fastlmm_core.reml.information import confounded_terms, natural_parameters
+from fastlmm_core.reml.information import confounded_parts, confounded_terms, natural_parameters
 from fastlmm_core.reml.optimizer import STATUS, Optimum
 from fastlmm_core.reml.solved import SolvedEquations
 from fastlmm_core.results.structured_blocks import describe_singular as describe_structures
@@ -70,7 +70,7 @@ def collect_warnings(
         found.append(singular_warning(words))
     within = _within_fixed(design, solved, certificate)
     terms = [design.random[k].group for k in within]
-    for k, own in parts_within_fixed(design, solved).items():
+    for k, own in parts_within_fixed(design, solved, certificate).items():
         found.append(
             ConfoundedWarning(
                 f"the effects of {name_list(own)} in '{design.random[k].label}' lie within the fixed part, "
@@ -130,16 +130,18 @@ def _within_fixed(
 
 
 def parts_within_fixed(
-    design: Design, solved: SolvedEquations | StructuredSolution
+    design: Design, solved: SolvedEquations | StructuredSolution, certificate: Certificate
 ) -> dict[int, tuple[str, ...]]:
-    """Coefficients within the fixed part of terms that have others, by term of a structured fit."""
-    if not isinstance(solved, StructuredSolution):
+    """Coefficients within the fixed part, by random term that has others."""
+    terms = design.random
+    if isinstance(solved, StructuredSolution):
+        inside = solved.confounded_coefficients
+    elif abs(certificate.smallest_curvature) < FLAT and design.random and solved.reml:
+        inside = confounded_parts(solved, natural_parameters(solved))
+    else:
         return {}
-    inside, terms = solved.equations.within_fixed, design.random
-    return {
-        k: tuple(terms[k].columns[c] for c in inside[k])
-        for k in solved.confounded_coefficients if len(inside[k]) < len(terms[k].columns)
-    }  # fmt: skip
+    parts = {k: own for k, own in inside.items() if len(own) < len(terms[k].columns)}
+    return {k: tuple(terms[k].columns[c] for c in own) for k, own in parts.items()}
 
 
 def repeated_effects(design: Design) -> list[tuple[str, list[str]]]:

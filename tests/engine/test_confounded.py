@@ -182,3 +182,46 @@ def test_fewer_contrasts_than_parameters_are_told():
     with warnings.catch_warnings():
         warnings.simplefilter("error", ConfoundedWarning)
         fl.lmm("y ~ env", two, residual="units | env")
+
+
+@pytest.mark.parametrize("term", ["us(0 + env | gen)", "diag(0 + env | gen)"])
+@pytest.mark.filterwarnings("ignore::fastlmm_core.errors.SingularFitWarning")
+def test_the_same_without_a_structure_of_its_own(term):
+    """Plain terms: their own means are those of a fit without the environment."""
+    without = fl.lmm(f"y ~ env + {term}", environments(0))
+    with pytest.warns(ConfoundedWarning, match="the effects of 'envF'"):
+        fit = fl.lmm(f"y ~ env + {term}", environments(1))
+    assert fit.criterion == pytest.approx(without.criterion, abs=1e-6)
+    for options in ({"information": "observed"}, {"information": "expected"}, {"ddf": "satterthwaite"}):
+        means, alone = (f.emmeans("env", **options).to_frame().set_index("env") for f in (fit, without))
+        figures = ["estimate", "se", "df"]
+        np.testing.assert_allclose(means.loc[["E0", "E1", "E2"], figures], alone[figures], rtol=1e-6)
+        assert np.isnan(means.loc["F", "se"])
+    components, alone = (
+        f.variance_components.fillna({"var1": "", "var2": ""}).set_index(["var1", "var2"])["se"]
+        for f in (fit, without)
+    )
+    np.testing.assert_allclose(components.loc[alone.index], alone, rtol=1e-5)
+    assert components[["envF" in pair for pair in components.index]].isna().all()
+    total = fit.vpredict("V1 + V2")  # of environments that are told
+    assert np.isfinite(total.se)
+    assert "envF" in str(fit.summary()) and np.isnan(fit.anova()["F"][0])
+
+
+def test_a_single_check_beside_lines():
+    """Groups of genotypes with variances of their own, one of which has one member."""
+    rng = np.random.default_rng(3)
+    gen = [f"n{i:02d}" for i in range(20)] * 2 + ["check"] * 6
+    data = pd.DataFrame({"gen": gen, "group": ["check" if g == "check" else "line" for g in gen]})
+    effect = dict(zip(sorted(set(gen)), rng.normal(size=21), strict=True))
+    data["y"] = data["gen"].map(effect) + rng.normal(size=len(data))
+    with pytest.warns(ConfoundedWarning, match="the effects of 'groupcheck'"):
+        fit = fl.lmm("y ~ group + diag(0 + group | gen)", data)
+    lines = fl.lmm("y ~ 1 + (1 | gen)", data[data["group"] == "line"], fixed_parameters={
+        "Residual": float(fit.variance_components["estimate"].iloc[-1]),
+    })  # fmt: skip
+    means = fit.emmeans("group", ddf="asymptotic").to_frame().set_index("group")
+    assert np.isnan(means.loc["check", "se"])
+    own = lines.emmeans("~ 1", ddf="asymptotic").to_frame().iloc[0]
+    np.testing.assert_allclose(means.loc["line", ["estimate", "se"]].astype(float),
+                               [own["estimate"], own["se"]], rtol=1e-3)  # fmt: skip
