@@ -16,6 +16,8 @@ from fastlmm_core.structures.residuals.base import ResidualGroup, ResidualStruct
 WITHIN = 1e-9
 # Singular value of what a direction of theta moves, relative to the largest, that is rounding.
 FLAT = 1e-10
+# What a parameter moves, relative to the one that moves most, below which it moves nothing.
+STILL = 1e-6
 
 
 def terms_within_fixed(
@@ -47,7 +49,7 @@ def groups_within_fixed(
     regression: WeightedRegression, residual: ResidualStructure
 ) -> tuple[ResidualGroup, ...]:
     """Groups of the residual whose rows the fixed part explains by themselves, such as a single plot's."""
-    p, groups = regression.X.shape[1], residual.groups()
+    p, groups = regression.X.shape[1], [*residual.groups(), *residual.visit_groups()]
     few = [own for own in groups if own.rows.size <= p]
     if not few:
         return ()
@@ -55,7 +57,29 @@ def groups_within_fixed(
     for column, own in zip(tried.T, few, strict=True):
         column[own.rows] = rng.normal(size=own.rows.size)
     left = np.linalg.norm(regression.fit(tried)[1], axis=0) <= WITHIN * np.linalg.norm(tried, axis=0)
-    return tuple(own for own, inside in zip(few, left.tolist(), strict=True) if inside)
+    found = [own for own, inside in zip(few, left.tolist(), strict=True) if inside]
+    whole = [own for own in found if own.structure is None]
+    visits = [own for own in found if own.structure is not None and all(own.own != w.own for w in whole)]
+    return (*whole, *(own for own in visits if has_own_parameters(own.structure, _inside(own, visits))))
+
+
+def _inside(group: ResidualGroup, groups: Sequence[ResidualGroup]) -> np.ndarray:
+    """Visits (m,) bool of the structure of a group that are among `groups`."""
+    out = np.zeros(group.structure.m, bool)
+    out[[own.visit for own in groups if own.own == group.own]] = True
+    return out
+
+
+def flat_residuals(groups: Sequence[ResidualGroup], theta: np.ndarray) -> np.ndarray:
+    """Directions (j, t) of the residual's theta (t,) along which the restricted likelihood stays."""
+    unit, rows = np.eye(theta.size), [np.zeros((0, theta.size))]
+    for group in groups:
+        if group.structure is None:
+            rows.append(unit[group.own])
+        elif group is next(own for own in groups if own.own == group.own):  # all visits of an arm together
+            inside = _inside(group, groups)
+            rows.append(_flat(group.structure, theta[group.own], inside) @ unit[group.own])
+    return np.vstack(rows)
 
 
 def has_own_parameters(structure: CoefficientStructure, chosen: np.ndarray) -> bool:
@@ -68,8 +92,10 @@ def has_own_parameters(structure: CoefficientStructure, chosen: np.ndarray) -> b
 
 
 def _moves(structure: CoefficientStructure, theta: np.ndarray, of: np.ndarray) -> np.ndarray:
-    """dT (t, .) among the coefficients `of` (m,) bool."""
-    return structure.covariance_jacobian(theta)[:, of][:, :, of].reshape(theta.size, -1)
+    """(t, s) with the products and the rank of dT (t, .) among the coefficients `of` (m,) bool, s <= t."""
+    row, column = np.tril_indices(int(np.count_nonzero(of)))
+    moved = structure.covariance_jacobian(theta)[:, of][:, :, of][:, row, column]
+    return np.asarray(np.linalg.qr(moved.T)[1].T)
 
 
 def flat_parameters(
@@ -83,14 +109,21 @@ def flat_parameters(
     rows = []
     for k, inside in within.items():
         own, structure = slices[k][0], terms[k].structure
-        rest = np.ones(structure.m, bool)
-        rest[list(inside)] = False
-        left, sizes, _ = np.linalg.svd(_moves(structure, theta[own], rest))
-        known = np.count_nonzero(sizes > FLAT * max(float(np.max(sizes, initial=0.0)), 1e-300))
-        found = np.zeros((structure.n_theta - known, theta.size))
-        found[:, own] = left[:, known:].T
-        rows.append(found)
+        chosen = np.zeros(structure.m, bool)
+        chosen[list(inside)] = True
+        rows.append(_flat(structure, theta[own], chosen) @ np.eye(theta.size)[own])
     return np.vstack(rows) if rows else np.zeros((0, theta.size))
+
+
+def _flat(structure: CoefficientStructure, theta: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Directions (j, t) of theta (t,) that move T in rows and columns of the `chosen` (m,) alone."""
+    whole = np.linalg.norm(_moves(structure, theta, chosen | True), axis=1)
+    moving = np.flatnonzero(whole > STILL * whole.max(initial=0.0))  # others are at a bound
+    left, sizes, _ = np.linalg.svd(_moves(structure, theta, ~chosen)[moving])
+    known = np.count_nonzero(sizes > FLAT * max(float(np.max(sizes, initial=0.0)), 1e-300))
+    out = np.zeros((moving.size - known, theta.size))
+    out[:, moving] = left[:, known:].T
+    return out
 
 
 def fixed_shares(

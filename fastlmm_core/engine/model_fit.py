@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 
 from fastlmm_core.engine.equations import StructuredEquations
 from fastlmm_core.engine.fitting import fit_structures, optimum_at
@@ -25,6 +26,8 @@ TOO_LITTLE = (
     "{} too little about the covariances; take a structure with fewer parameters, or hold some "
     "(fixed_parameters=)"
 )
+# Rows without an error of least squares, up to which random effects may hold their variance above zero.
+MOST_ROWS = 500
 
 
 def fit_model(
@@ -120,12 +123,23 @@ def _refuse_explained(equations: StructuredEquations, e: np.ndarray, held: np.nd
     for group in equations.residual.groups():
         estimated = free[equations.slices[1]][group.own].any()
         if estimated and float(np.mean(e[group.rows] ** 2)) <= least:
-            if all(own.label != group.label for own in equations.groups_within_fixed):
+            within = any(own.label == group.label for own in equations.groups_within_fixed)
+            if not within and not _spanned(equations, group.rows):
                 raise DesignError(
                     f"the response of '{group.label}' is explained without an error, as one that is constant "
                     "is: a residual variance of its own would be zero; leave it out, or give all the same "
                     "residual variance"
                 )
+
+
+def _spanned(equations: StructuredEquations, rows: np.ndarray) -> bool:
+    """Whether random effects give every contrast of the rows (k,) a variance without the residual."""
+    parts = [sp.csr_array(M)[rows] for term in equations.terms for M in term.matrices]
+    beside = sp.csc_array(sp.hstack([equations.X_inside[rows], *parts]))
+    beside = beside[:, np.diff(beside.indptr) > 0]
+    if beside.shape[1] < rows.size or rows.size > MOST_ROWS:
+        return False
+    return int(np.linalg.matrix_rank(beside.toarray())) == rows.size
 
 
 def _records(found: StructuredOptimum) -> tuple[Optimum, Certificate]:

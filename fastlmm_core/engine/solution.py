@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from fastlmm_core.engine.confounding import fixed_shares, flat_parameters
+from fastlmm_core.engine.confounding import fixed_shares, flat_parameters, flat_residuals
 from fastlmm_core.engine.equations import StructuredEquations
 from fastlmm_core.engine.factorized import FactorizedModel, FixedRows
 from fastlmm_core.engine.objective import evaluate, n_leading
@@ -124,8 +124,9 @@ class StructuredSolution(FactorizedModel):
         """Directions (j, n_theta) of theta along which the restricted likelihood does not change."""
         e = self.equations
         of_terms = flat_parameters(e.terms, e.slices[0], self.theta, self.confounded_coefficients)
-        unit = np.eye(e.n_theta)[e.slices[1]]
-        return np.vstack([of_terms, *(unit[group.own] for group in self.confounded_groups)])
+        own = e.slices[1]
+        of_rows = flat_residuals(self.confounded_groups, self.theta[own]) @ np.eye(e.n_theta)[own]
+        return np.vstack([of_terms, of_rows])
 
     @property
     def residual_variance(self) -> float:

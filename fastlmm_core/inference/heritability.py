@@ -39,7 +39,8 @@ def cullis(
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         difference = mean_difference_variance(pev_trace, pev_total, levels)
-        return np.where(variance > 0.0, 1.0 - difference / (2.0 * variance), 0.0)
+        h2 = np.where(variance > 0.0, 1.0 - difference / (2.0 * variance), 0.0)
+    return np.where(levels > 1, h2, np.nan)
 
 
 def mean_difference_variance(trace: Any, total: Any, levels: Any) -> Any:

@@ -49,7 +49,7 @@ class LinearFunctions(Displayed):
     cov_parameters : (d + 1, d + 1) float64
         Covariance of the variance parameters.
     estimable : (r,) bool
-        Of those that are not, a function whose variance alone is not known has an estimate.
+        Of those that are not, a function whose variance alone is not known has an `estimate`.
     null_products : (r, c) csr_array or None
         K times a basis of the directions that the data do not determine, and times those in which they do not
         tell the variance; decides estimability.

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import OptionError
 from fastlmm_core.intervals.criteria import criterion_of
-from fastlmm_core.intervals.parameters import fixed_parameters, held_parameters, own_coordinates
+from fastlmm_core.intervals.parameters import Parameter, fixed_parameters, held_parameters, own_coordinates
 from fastlmm_core.intervals.tables import chosen, interval_table
 from fastlmm_core.other_names import option_words
+from fastlmm_core.results.component_rows import UNTOLD
+from fastlmm_core.results.fit_warnings import parts_within_fixed
 
 if TYPE_CHECKING:
     from fastlmm_core.intervals.bootstrap import Bootstrap
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
     from fastlmm_core.results.random_part import RandomPart
 
 METHODS = ("profile", "wald", "bootstrap")
+# A correlation so near to 1 or -1 is there but for rounding.
+AT_ONE = 1e-8
 
 
 def conf_int(
@@ -46,6 +51,17 @@ def conf_int(
     return table[table["parameter"].isin(wanted)].reset_index(drop=True)
 
 
+def is_untold(fit: RandomPart, parameter: Parameter, gradient: np.ndarray) -> bool:
+    """Whether a parameter depends on what the data say nothing of, coefficients within the fixed part."""
+    if isinstance(fit.solved, StructuredSolution):
+        share = np.abs(fit.solved.untold_parameters @ gradient).max(initial=0.0)
+        return bool(share > UNTOLD * np.abs(gradient).max(initial=0.0))
+    for k, names in parts_within_fixed(fit.design, fit.solved, fit.certificate).items():
+        if parameter.group == fit.design.random[k].group and {parameter.var1, parameter.var2} & set(names):
+            return True
+    return False
+
+
 def wald_intervals(fit: RandomPart, parameters: str | Sequence[str] | None, level: float) -> pd.DataFrame:
     """Fixed effects with their t quantiles, variance parameters from the curvature of the fit's criterion.
 
@@ -67,9 +83,15 @@ def wald_intervals(fit: RandomPart, parameters: str | Sequence[str] | None, leve
             a = h.gradient(x)
         if h.parameter.kind in ("sigma", "variance") and not np.any(a):
             value = 0.0  # what is left of a residual variance of zero, where R has to have an inverse
-        if np.isfinite(value) and value not in h.parameter.bounds:
+        correlated = h.parameter.kind in ("cor", "correlation")
+        bound = value in h.parameter.bounds or (correlated and abs(value) > 1.0 - AT_ONE)
+        if np.isfinite(value) and not bound:
             reach = float(ndtri(0.5 + 0.5 * level)) * float(np.sqrt(max(a @ covariance @ a, 0.0)))
-            limits = sorted(h.outer(at + side * reach) for side in (-1.0, 1.0))
+            ends = [at + side * reach for side in (-1.0, 1.0)]
+            if correlated:  # angles
+                ends = [min(max(end, 0.0), np.pi) for end in ends]
+            if not is_untold(fit, h.parameter, a):
+                limits = sorted(map(h.outer, ends))
         rows.append((value, *limits))
     table = fit.fixed_effects(level=level).iloc[fit.design.kept]
     rows += [tuple(row) for row in table[["estimate", "lower", "upper"]].to_numpy(float)]

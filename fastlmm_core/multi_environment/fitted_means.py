@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from itertools import product
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from fastlmm_core.errors import DataError, OptionError, name_list, nearest_names
 from fastlmm_core.multi_environment.two_way_table import TwoWayTable
 from fastlmm_core.results.blups import user_effects
 from fastlmm_core.results.effect_functions import effect_functions
-from fastlmm_core.results.genotype_attributes import fixed_rows
+from fastlmm_core.results.genotype_attributes import fixed_rows, genotype_attributes
 
 if TYPE_CHECKING:
     from fastlmm_core.results.fit import LMMFit
@@ -72,7 +73,11 @@ def _estimated(fit: LMMFit, genotype: str, environment: str) -> TwoWayTable:
 
 
 def _predicted(fit: LMMFit, genotype: str, environment: str, terms: list[int]) -> TwoWayTable:
-    """Fixed part of the cells, plus the predictions of genotypes, environments and their interaction."""
+    """Fixed part of the cells, plus the predictions of genotypes, environments and their interaction.
+
+    Genotypes and environments that are not fixed have their own properties in the fixed part, a family or a
+    year; all else there is averaged over.
+    """
     genotypes, environments = _labels(fit, genotype), _labels(fit, environment)
     shape = len(genotypes), len(environments)
     grid = pd.DataFrame(
@@ -85,12 +90,14 @@ def _predicted(fit: LMMFit, genotype: str, environment: str, terms: list[int]) -
     for k in sorted({*terms, *own}):
         random, u = fit.design.random[k], user_effects(fit, k)
         further = {v for atom in random.coding.atoms.values() for v in atom.columns_read} - set(grid.columns)
-        numbers = {v: _mean(fit, v) for v in further} if k in own else {}
-        if None in numbers.values() or not further <= set(numbers):
+        if further and k not in own:
             raise OptionError(f"the effects of {random.label} depend on {name_list(sorted(further))} too")
-        for codes, z in random.evaluate_layers(grid.assign(**numbers)):
-            effect = np.where(codes < 0, 0.0, np.einsum("ij,ij->i", z, u[codes]))
-            means += effect.reshape(shape)
+        places = [dict(zip(further, own_levels, strict=True))
+                  for own_levels in product(*(_averaged(fit, name) for name in further))]  # fmt: skip
+        for place in places:
+            for codes, z in random.evaluate_layers(grid.assign(**place)):
+                effect = np.where(codes < 0, 0.0, np.einsum("ij,ij->i", z, u[codes]))
+                means += effect.reshape(shape) / len(places)
     groups = ", ".join(dict.fromkeys(fit.design.random[k].group for k in terms))
     return TwoWayTable(
         tuple(genotypes), tuple(environments), means,
@@ -100,6 +107,8 @@ def _predicted(fit: LMMFit, genotype: str, environment: str, terms: list[int]) -
 
 def _fixed_means(fit: LMMFit, grid: pd.DataFrame) -> np.ndarray:
     """Adjusted means of the fixed part (r,) in the cells of a grid; NaN where they are not estimable."""
+    first, second = grid.columns
+    grid = grid.assign(**_properties(fit, first, second, grid), **_properties(fit, second, first, grid))
     rows, shift = fixed_rows(fit, grid, list(grid.columns))
     estimable = fit.design.estimable(rows)
     out = np.full(len(grid), np.nan)
@@ -107,10 +116,28 @@ def _fixed_means(fit: LMMFit, grid: pd.DataFrame) -> np.ndarray:
     return out
 
 
-def _mean(fit: LMMFit, name: str) -> float | None:
-    """Mean of a covariate; None of a factor."""
+def _properties(fit: LMMFit, name: str, other: str, grid: pd.DataFrame) -> dict[str, Any]:
+    """Columns that are properties of a factor's levels, on the rows of a grid; none of one that is fixed."""
+    terms = [k for k, t in enumerate(fit.design.random) if not t.is_spline and t.group_variables == (name,)]
+    if name in fit.design.variables:
+        return {}
+    if not terms:  # in the interaction alone
+        codes, levels = fit.design.level_codes(name)
+        frame: Any = fit.design.frame
+        known = grid[name].map({level: i for i, level in enumerate(levels)})
+        each = frame[[v for v in fit.design.variables if v != other]].groupby(codes)
+        same = [] if known.isna().any() else [v for v in each.first() if int(each[v].nunique().max()) == 1]
+        return {v: each[v].first().loc[known].to_numpy() for v in same}
+    read = {v for k in terms for a in fit.design.random[k].coding.atoms.values() for v in a.columns_read}
+    own = genotype_attributes(fit, terms[0], read, (other,))
+    complete = bool(grid[name].isin(own.frame.index).all())
+    return dict(own.of(grid[name])) if complete or own.alike else {}
+
+
+def _averaged(fit: LMMFit, name: str) -> list[Any]:
+    """Levels of a factor, which are averaged over, or the mean of a covariate."""
     column = fit.design.frame[name]
-    return None if isinstance(column.dtype, pd.CategoricalDtype) else float(column.mean())
+    return list(column.cat.categories) if isinstance(column.dtype, pd.CategoricalDtype) else [column.mean()]
 
 
 def _labels(fit: LMMFit, name: str) -> list[str]:

@@ -74,9 +74,9 @@ def collect_warnings(
         found.append(
             ConfoundedWarning(
                 f"the effects of {name_list(own)} in '{design.random[k].label}' lie within the fixed part, "
-                "as those of a single level do: the data say nothing about their variance and covariances, "
-                "the figures shown for these are arbitrary, and means that depend on them have no errors; "
-                "leave the rows, or the coefficient, out"
+                "as those of a single level do: the data say nothing about their variance and covariances. "
+                "The figures shown for these are arbitrary, and so are errors of values and predictions that "
+                "depend on them; marginal means that do are not given. Leave them out, or their rows"
             )
         )
     if isinstance(solved, StructuredSolution) and solved.confounded_groups:
@@ -84,8 +84,8 @@ def collect_warnings(
         found.append(
             ConfoundedWarning(
                 f"the fixed part explains the rows of {levels} by themselves: the data say nothing about "
-                "their residual, the figures shown for it are arbitrary, and means that depend on it have no "
-                "errors"
+                "their residual. The figures shown for it are arbitrary, and so are errors of values and "
+                "predictions that depend on it; marginal means that do are not given"
             )
         )
     if terms:

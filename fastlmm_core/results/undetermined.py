@@ -17,6 +17,8 @@ from fastlmm_core.structures.registry import make_coefficient_structure
 
 # Size of the equations, and number of parameters, up to which combinations of parameters are looked at.
 SMALL_FLOPS, MOST_PARAMETERS = 1e6, 60
+# Rows of a level of the residual up to which it may have fewer contrasts than parameters.
+FEW_ROWS = 8
 # Information of a parameter, relative to the largest, below which it is at a bound.
 NOT_MOVING = 1e-12
 # What is left of a column beside others, relative to its length, that is rounding.
@@ -109,11 +111,14 @@ def _of_residual(residual: ResidualSpec) -> Iterator[str]:
 def _of_few_rows(solved: StructuredSolution) -> Iterator[str]:
     """A level of the residual with more parameters than its contrasts have variances and covariances."""
     e, known = solved.equations, {own.label for own in solved.confounded_groups}
-    for group in e.residual.groups():
+    for group in e.residual.groups() if solved.reml else ():
         parameters = group.own.stop - group.own.start
-        if group.label in known or group.rows.size > parameters + e.p:
+        if group.label in known or group.rows.size > FEW_ROWS:
             continue
-        contrasts = group.rows.size - int(np.linalg.matrix_rank(e.X_inside[group.rows].toarray()))
+        unit = np.zeros((e.n, group.rows.size))
+        unit[group.rows, np.arange(group.rows.size)] = 1.0
+        left = e.regression(np.ones(e.n)).fit(unit)[1][group.rows]  # what other rows tell of X counts too
+        contrasts = int(np.count_nonzero(np.linalg.eigvalsh(0.5 * (left + left.T)) > FLAT))
         if contrasts * (contrasts + 1) // 2 < parameters:
             yield (f"the {group.rows.size} rows of '{group.label}' have {contrasts} "
                    f"contrast{'s' if contrasts > 1 else ''} beside the fixed part for {parameters} "

@@ -225,3 +225,57 @@ def test_a_single_check_beside_lines():
     own = lines.emmeans("~ 1", ddf="asymptotic").to_frame().iloc[0]
     np.testing.assert_allclose(means.loc["line", ["estimate", "se"]].astype(float),
                                [own["estimate"], own["se"]], rtol=1e-3)  # fmt: skip
+
+
+@pytest.mark.parametrize("formula", ["y ~ env + gen", "y ~ gen + (1 | env)", "y ~ env + (1 | gen)"])
+@pytest.mark.parametrize("residual", ["units | env", "ar1(row):ar1(col) | env"])
+def test_stability_variances_of_one_plot_a_cell_are_told(formula, residual):
+    """Shukla's model: every environment has as many rows as fixed genotypes, and the others tell of these."""
+    rng = np.random.default_rng(5)
+    cells = [(f"E{e}", f"G{g:02d}", g // 4, g % 4) for e in range(5) for g in range(16)]
+    data = pd.DataFrame(cells, columns=["env", "gen", "row", "col"])
+    effect = rng.normal(size=16)[data["gen"].str[1:].astype(int)]
+    data["y"] = effect + rng.normal(size=len(data)) * (1.0 + data["env"].str[1:].astype(int))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConfoundedWarning)
+        fit = fl.lmm(formula, data, residual=residual)
+    components = fit.variance_components
+    assert components.loc[components["group"] == "Residual|env", "se"].notna().all()
+
+
+@pytest.mark.filterwarnings("ignore::fastlmm_core.errors.FastLMMWarning")
+def test_specific_variances_of_zero_beside_it():
+    """Two factors with Heywood cases: directions of parameters at a bound are no flat ones."""
+    rng = np.random.default_rng(11)
+    loadings = rng.normal(1.0, 0.6, size=(5, 2))
+    u = rng.normal(size=(25, 2)) @ loadings.T
+    cells = [(f"E{e}", f"G{g:02d}", u[g, e]) for e in range(5) for g in range(25) for _ in range(2)]
+    data = pd.DataFrame(cells, columns=["env", "gen", "y"])
+    data["y"] += rng.normal(size=len(data))
+    more = pd.concat([data, pd.DataFrame({"env": ["F"], "gen": ["G00"], "y": [1.0]})], ignore_index=True)
+    without, fit = (fl.lmm("y ~ env + fa(0 + env | gen, k=2)", table) for table in (data, more))
+    assert any("specific variance" in str(w) for w in without.warnings)
+    own, alone = (
+        f.variance_components.fillna({"var1": "", "var2": ""}).set_index(["var1", "var2"])["se"]
+        for f in (fit, without)
+    )
+    np.testing.assert_allclose(own.loc[alone.index], alone, rtol=1e-3)
+    limits, before = (f.conf_int("wald").set_index("parameter") for f in (fit, without))
+    named = [name for name in before.index if name.startswith("sd(")]
+    np.testing.assert_allclose(limits.loc[named, "upper"], before.loc[named, "upper"], rtol=1e-2)
+    assert limits.loc[[name for name in limits.index if "envF" in name], "lower"].isna().all()
+
+
+def test_a_constant_environment_whose_genotypes_vary_has_a_variance():
+    """Its residual has to take back what the genotypes have elsewhere."""
+    rng = np.random.default_rng(2)
+    u = rng.normal(size=12)
+    cells = [(f"E{e}", f"G{g}", u[g] + rng.normal()) for e in range(3) for g in range(12) for _ in range(2)]
+    data = pd.DataFrame(cells, columns=["env", "gen", "y"])
+    constant = pd.DataFrame({"env": "K", "gen": [f"G{g}" for g in range(12)], "y": 5.0})
+    near = constant.assign(y=5.0 + 1e-5 * rng.normal(size=12))
+    fits = [fl.lmm("y ~ env + (1 | gen)", pd.concat([data, own], ignore_index=True), residual="units | env")
+            for own in (constant, near)]  # fmt: skip
+    first, second = (f.variance_components["estimate"] for f in fits)
+    np.testing.assert_allclose(first, second, rtol=1e-3)
+    assert fits[0].converged and first.iloc[-1] > 0.1

@@ -342,3 +342,16 @@ def test_a_nugget_of_zero_has_no_limits_and_no_conditional_likelihood(field):
         fit.conditional_aic()
     alone = lmm("y ~ 1", field, residual="ar1(row):ar1(col)").conditional_aic()  # the same model
     assert np.isfinite(alone.caic)
+
+
+@pytest.mark.parametrize("seed", [0, 3, 7, 13])
+def test_wald_limits_of_little_known_correlations_hold_the_estimate(seed):
+    """Ten rows: the reach is longer than the way to the bound, where the limit stays."""
+    rng = np.random.default_rng(seed)
+    process = np.cumsum(rng.normal(size=10)) * 0.5
+    data = pd.DataFrame({"row": np.repeat(np.arange(10), 3)})
+    data["y"] = process[data["row"]] + rng.normal(size=30)
+    table = lmm("y ~ 1 + (1 | ar1(row))", data).conf_int("wald")
+    own = table[table["kind"] == "correlation"].iloc[0]
+    assert np.isnan(own["lower"]) or own["lower"] <= own["estimate"] <= own["upper"]
+    assert np.isnan(own["lower"]) == (abs(own["estimate"]) > 1.0 - 1e-8)

@@ -157,3 +157,24 @@ def test_the_lowest_wins_where_that_is_best():
     assert list(tables["ammi_winners"]["genotype"]) == list(low["genotype"])
     with pytest.raises(OptionError, match="best='middle' is not known"):
         gge.winners(best="middle")
+
+
+@pytest.mark.parametrize(
+    ("fixed", "random"),
+    [
+        ("env + family", "(1 | gen) + (1 | gen:env)"), ("place + year", "(1 | gen) + (1 | gen:env)"),
+        ("place + year", "(1 | env) + (1 | gen) + (1 | gen:env)"), ("env + family", "(1 | gen:env)"),
+        ("env + rep", "us(0 + rep | env) + (1 | gen) + (1 | gen:env)"),
+    ],
+)
+def test_properties_of_genotypes_and_environments_are_their_own(fixed, random):
+    """A family or a year in the fixed part: means are within what shrinkage makes of the plots'."""
+    table = TABLE.assign(
+        family=np.where(TABLE["gen"] < "g10", "A", "B"), place=np.where(TABLE["env"] < "E2", "P", "Q"),
+        year="Y" + (TABLE["env"].str[1:].astype(int) % 2).astype(str),
+    )  # fmt: skip
+    table["y"] += 5.0 * (table["family"] == "B") + 4.0 * (table["place"] == "Q")
+    found = gxe(lmm(f"y ~ {fixed} + {random}", table), "gen", "env").to_frame()
+    plots = table.pivot_table(index="gen", columns="env", values="y")
+    np.testing.assert_allclose(found.mean(), plots.mean(), atol=0.3)
+    assert abs(found.mean(axis=1) - plots.mean(axis=1)).max() < 0.9

@@ -13,6 +13,7 @@ import scipy.sparse as sp
 
 from fastlmm_core.errors import DataError, OptionError, check_option, name_list, nearest_names
 from fastlmm_core.reading import level_label, read_table
+from fastlmm_core.reading.source import Places
 from fastlmm_core.structures.relationships.base import Relationship
 from fastlmm_core.structures.relationships.dense import Covariance
 from fastlmm_core.structures.relationships.markers import Markers
@@ -90,7 +91,7 @@ def found_kind(path: str | Path) -> str:
     if all(sum(name in usual for name in headings) == 1 for usual in HEADINGS):
         return "pedigree"
     width = len(headings) - 1
-    if width == len(frame) and {level_label(x) for x in frame.iloc[:, 0]} == set(map(str, frame.columns[1:])):
+    if width == len(frame) and _first_labels(frame) == {str(name).strip() for name in frame.columns[1:]}:
         return "covariance"
     numbers = [pd.api.types.is_numeric_dtype(dtype) for dtype in frame.dtypes[1:]]
     if width > 2 and all(numbers):
@@ -101,6 +102,13 @@ def found_kind(path: str | Path) -> str:
         f"'{Path(path).name}' is neither a pedigree (id, sire, dam), nor a covariance (square, or row, col, "
         "value), nor markers (a name and numbers in each row); say which of them it is meant to be"
     )
+
+
+def _first_labels(frame: pd.DataFrame) -> set[str]:
+    """Labels of the first column as they stand in the file: 001 is not 1."""
+    labels = Places.of(frame).labels(str(frame.columns[0]))
+    known = [level_label(x) for x in frame.iloc[:, 0]] if labels is None else labels.levels
+    return {label.strip() for label in known}
 
 
 def _make(name: str, given: Any) -> Relationship:

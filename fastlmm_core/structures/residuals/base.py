@@ -53,11 +53,16 @@ def block_names(levels: tuple[Any, ...]) -> tuple[str, ...]:
 
 
 class ResidualGroup(NamedTuple):
-    """A level of the factor right of ``|``: its label, observed rows (k,) and places in theta."""
+    """A level of the factor right of ``|``: its label, observed rows (k,) and places in theta.
+
+    Of a visit within the subjects of such a level, `visit` among those of the `structure` that they share.
+    """
 
     label: Any
     rows: np.ndarray
     own: slice
+    structure: Any = None
+    visit: int = -1
 
 
 class ResidualStructure(ABC):
@@ -117,6 +122,10 @@ class ResidualStructure(ABC):
 
     def groups(self) -> list[ResidualGroup]:
         """Rows that have parameters of their own; none where all rows share theirs."""
+        return []
+
+    def visit_groups(self) -> list[ResidualGroup]:
+        """Rows of every visit, of structures over the visits of a subject."""
         return []
 
     def for_response(self, e: np.ndarray) -> ResidualStructure:

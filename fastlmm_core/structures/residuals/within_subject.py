@@ -30,6 +30,7 @@ from fastlmm_core.structures.residuals.base import (
     NEARLY_ZERO,
     SETTLES,
     PieceEntries,
+    ResidualGroup,
     ResidualStructure,
     block_names,
 )
@@ -122,6 +123,28 @@ class WithinSubjectResiduals(ResidualStructure):
 
     def _place(self, arm: int) -> slice:
         return slice(self.first[arm], self.first[arm + 1])
+
+    def groups(self) -> list[ResidualGroup]:
+        if len(self.structures) == 1:
+            return []
+        rows = [np.concatenate([p.rows.ravel() for p in self.patterns if p.arm == arm])
+                for arm in range(len(self.structures))]  # fmt: skip
+        return [
+            ResidualGroup(level, np.sort(own), self._place(arm))
+            for arm, (level, own) in enumerate(zip(self.arm_levels, rows, strict=True))
+        ]
+
+    def visit_groups(self) -> list[ResidualGroup]:
+        out = []
+        for arm, structure in enumerate(self.structures):
+            for visit in range(structure.m):
+                parts = [p.rows[:, p.seen == visit].ravel() for p in self.patterns if p.arm == arm]
+                rows = np.sort(np.concatenate(parts))
+                if rows.size:
+                    level = self.arm_levels[arm]
+                    label = f"{self.visit_levels[visit]}{'' if level is None else f' in {level}'}"
+                    out.append(ResidualGroup(label, rows, self._place(arm), structure, visit))
+        return out
 
     def _own(self, theta: np.ndarray, arm: int) -> np.ndarray:
         return theta[self._place(arm)]
