@@ -40,7 +40,7 @@ def terms_within_fixed(
     found = {}
     for k, term in enumerate(terms):
         own = inside[of_term == k]
-        if own.all() or (own.any() and has_own_parameters(term.structure, own)):
+        if own.all() or (own.any() and own_parameters(term.structure, own)):
             found[k] = tuple(np.flatnonzero(own).tolist())
     return found
 
@@ -60,7 +60,7 @@ def groups_within_fixed(
     found = [own for own, inside in zip(few, left.tolist(), strict=True) if inside]
     whole = [own for own in found if own.structure is None]
     visits = [own for own in found if own.structure is not None and all(own.own != w.own for w in whole)]
-    return (*whole, *(own for own in visits if has_own_parameters(own.structure, _inside(own, visits))))
+    return (*whole, *(own for own in visits if own_parameters(own.structure, _inside(own, visits))))
 
 
 def _inside(group: ResidualGroup, groups: Sequence[ResidualGroup]) -> np.ndarray:
@@ -82,13 +82,28 @@ def flat_residuals(groups: Sequence[ResidualGroup], theta: np.ndarray) -> np.nda
     return np.vstack(rows)
 
 
-def has_own_parameters(structure: CoefficientStructure, chosen: np.ndarray) -> bool:
-    """Whether some change of theta moves T in rows and columns of the `chosen` (m,) coefficients alone."""
+def own_parameters(structure: CoefficientStructure, chosen: np.ndarray) -> int:
+    """Parameters of T that move it in rows and columns of the `chosen` (m,) coefficients alone."""
     if not structure.n_theta:
-        return False
+        return 0
     theta = np.random.default_rng(1).uniform(0.2, 0.6, structure.n_theta)  # anywhere but at a bound
     rest, moved = (np.linalg.matrix_rank(_moves(structure, theta, own)) for own in (~chosen, chosen | True))
-    return bool(rest < moved)
+    return int(moved - rest)
+
+
+def count_untold(
+    terms: Sequence[EngineTerm], within: dict[int, tuple[int, ...]], groups: Sequence[ResidualGroup]
+) -> int:
+    """Parameters of coefficients `within` X and of `groups` of the residual: the data say nothing of them."""
+    total = 0
+    for k, inside in within.items():
+        total += own_parameters(terms[k].structure, np.isin(np.arange(terms[k].m), inside))
+    for group in groups:
+        if group.structure is None:
+            total += group.own.stop - group.own.start
+        elif group is next(own for own in groups if own.own == group.own):
+            total += own_parameters(group.structure, _inside(group, groups))
+    return total
 
 
 def _moves(structure: CoefficientStructure, theta: np.ndarray, of: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from fastlmm_core.engine.confounding import fixed_shares, flat_parameters, flat_residuals
+from fastlmm_core.engine.confounding import count_untold, fixed_shares, flat_parameters, flat_residuals
 from fastlmm_core.engine.equations import StructuredEquations
 from fastlmm_core.engine.factorized import FactorizedModel, FixedRows
 from fastlmm_core.engine.objective import evaluate, n_leading
@@ -78,14 +78,16 @@ class StructuredSolution(FactorizedModel):
     def n_parameters(self) -> int:
         """Variance parameters that were estimated, as information criteria count them.
 
-        Loadings beyond the variances and covariances of the coefficients are no more parameters than these.
+        Loadings beyond the variances and covariances of the coefficients are no more parameters than these,
+        and those of which the data say nothing none.
         """
         e, count = self.equations, 0
         for term, (own, level) in zip(e.terms, e.slices[0], strict=True):
             told = min(term.structure.n_par, term.m * (term.m + 1) // 2)
             count += told if self.free[own].any() else 0
             count += int(self.free[level].sum())
-        return count + int(self.free[e.slices[1]].sum())
+        untold = count_untold(e.terms, self._parts, self.confounded_groups)
+        return count + int(self.free[e.slices[1]].sum()) - untold
 
     @cached_property
     def confounded_coefficients(self) -> dict[int, tuple[int, ...]]:
@@ -101,7 +103,8 @@ class StructuredSolution(FactorizedModel):
         """Groups of the residual, not held, whose rows the fixed part explains by themselves."""
         e = self.equations
         free = self.free[e.slices[1]]
-        return tuple(own for own in e.groups_within_fixed if free[own.own].any()) if self.reml else ()
+        found = (own for own in e.groups_within_fixed if free[own.own].any())
+        return tuple(own for own in found if self.reml or not own.rows.size)
 
     @property
     def confounded(self) -> list[int]:
@@ -110,10 +113,15 @@ class StructuredSolution(FactorizedModel):
         return [k for k, inside in self.confounded_coefficients.items() if len(inside) == terms[k].m]
 
     @cached_property
+    def _parts(self) -> dict[int, tuple[int, ...]]:
+        """Coefficients within the fixed part of terms that have others."""
+        return {k: own for k, own in self.confounded_coefficients.items() if k not in self.confounded}
+
+    @cached_property
     def untold_shares(self) -> np.ndarray:
         """M (p, c) in the user's fixed effects: functions K with K M other than 0 have no known variance."""
         e = self.equations
-        within = {k: own for k, own in self.confounded_coefficients.items() if k not in self.confounded}
+        within = self._parts
         if not within and not self.confounded_groups:
             return np.zeros((e.p, 0))
         regression = e.regression(np.ones(e.n))

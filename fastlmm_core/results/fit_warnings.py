@@ -79,8 +79,17 @@ def collect_warnings(
                 "depend on them; marginal means that do are not given. Leave them out, or their rows"
             )
         )
-    if isinstance(solved, StructuredSolution) and solved.confounded_groups:
-        levels = name_list(own.label for own in solved.confounded_groups)
+    groups = solved.confounded_groups if isinstance(solved, StructuredSolution) else ()
+    absent = name_list(own.label for own in groups if not own.rows.size)
+    levels = name_list(own.label for own in groups if own.rows.size)
+    if absent:
+        found.append(
+            ConfoundedWarning(
+                f"there are no rows of {absent}: the figures shown for their residual are where the search "
+                "began, and do not count as parameters"
+            )
+        )
+    if levels:
         found.append(
             ConfoundedWarning(
                 f"the fixed part explains the rows of {levels} by themselves: the data say nothing about "

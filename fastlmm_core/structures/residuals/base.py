@@ -125,7 +125,7 @@ class ResidualStructure(ABC):
         return []
 
     def visit_groups(self) -> list[ResidualGroup]:
-        """Rows of every visit, of structures over the visits of a subject."""
+        """Rows of every visit, none where it does not occur, of structures over the visits of a subject."""
         return []
 
     def for_response(self, e: np.ndarray) -> ResidualStructure:

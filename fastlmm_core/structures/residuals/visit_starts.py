@@ -25,6 +25,8 @@ def start_of_visits(structure: Any, total: np.ndarray, count: np.ndarray) -> np.
     if apart is not None:
         return apart
     values, vectors = np.linalg.eigh(np.where(count > 1, T, 0.0) / np.outer(sd, sd))
+    if not values.max() > 0.0:  # of one subject, whom the fixed part explains, nothing is known
+        values = np.ones_like(values)
     correlation = (vectors * np.maximum(values, 0.05 * values.max())) @ vectors.T
     unit = 1.0 / np.sqrt(np.diag(correlation))
     return start_at(structure, correlation * np.outer(unit, unit), sd)

@@ -49,6 +49,8 @@ from fastlmm_core.structures.residuals.visit_starts import start_of_visits
 # What is added to the variance of a visit, relative to its mean square, where the covariance is nearly
 # singular: less leaves the deviance without the digits of its decrement.
 FLOOR = 1e-8
+# Visits up to which it is asked whether the data tell of each: derivatives of Sigma are (n_theta, m, m).
+MOST_VISITS = 60
 
 
 def _both(lower: np.ndarray) -> np.ndarray:
@@ -137,13 +139,11 @@ class WithinSubjectResiduals(ResidualStructure):
     def visit_groups(self) -> list[ResidualGroup]:
         out = []
         for arm, structure in enumerate(self.structures):
-            for visit in range(structure.m):
+            for visit in range(structure.m if structure.m <= MOST_VISITS else 0):
                 parts = [p.rows[:, p.seen == visit].ravel() for p in self.patterns if p.arm == arm]
-                rows = np.sort(np.concatenate(parts))
-                if rows.size:
-                    level = self.arm_levels[arm]
-                    label = f"{self.visit_levels[visit]}{'' if level is None else f' in {level}'}"
-                    out.append(ResidualGroup(label, rows, self._place(arm), structure, visit))
+                rows, level = np.sort(np.concatenate(parts)), self.arm_levels[arm]
+                label = f"{self.visit_levels[visit]}{'' if level is None else f' in {level}'}"
+                out.append(ResidualGroup(label, rows, self._place(arm), structure, visit))
         return out
 
     def _own(self, theta: np.ndarray, arm: int) -> np.ndarray:

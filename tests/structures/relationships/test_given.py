@@ -116,3 +116,13 @@ def test_errors_say_of_which_relationship_they_are(tmp_path):
         as_relationship("G", (np.array([[1.0, 0.5], [0.2, 1.0]]), ["a", "b"]))
     with pytest.raises(OptionError, match=r"^relationships\['M'\]: centre='x' is not known"):
         as_relationship("M", {"type": "markers", "data": {"g": ["a", "b"], "m": [0, 1]}, "centre": "x"})
+
+
+@pytest.mark.parametrize("names", [["001", "002", "003"], ["1.10", "1.1", "7"], ["007", "7", "a b"]])
+def test_a_square_file_is_a_covariance_whatever_its_names_look_like(tmp_path, names):
+    """Names that are read as numbers made markers of it."""
+    own = pd.DataFrame(A, index=names, columns=names)
+    own.rename_axis("id").to_csv(tmp_path / "K.csv")
+    relation = as_relationship("K", str(tmp_path / "K.csv"))
+    assert isinstance(relation, Covariance) and relation.levels == tuple(names)
+    np.testing.assert_allclose(relation.relationship(), A)

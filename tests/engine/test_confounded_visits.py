@@ -1,0 +1,85 @@
+"""Visits and arms whose rows the fixed part explains, or that do not occur: their residual is not told."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fastlmm_core import compare, lmm
+from fastlmm_core.errors import ConfoundedWarning
+
+pytestmark = pytest.mark.filterwarnings("ignore::fastlmm_core.errors.RankDeficientWarning")
+
+
+def visits(seed=1, n=24, seen=0.85):
+    """`n` subjects in two arms at three visits, some of them missed."""
+    rng = np.random.default_rng(seed)
+    rows = [(f"s{i}", "ab"[i % 2], v, 10 + v + b + rng.normal())
+            for i in range(n) for b in [rng.normal()] for v in (1, 2, 3) if rng.random() < seen]  # fmt: skip
+    return pd.DataFrame(rows, columns=["s", "arm", "v", "y"])
+
+
+def with_rows(data, *rows):
+    return pd.concat([data, pd.DataFrame(rows, columns=data.columns)], ignore_index=True)
+
+
+@pytest.mark.parametrize("structure", ["diag", "us", "hetar1", "cs"])
+def test_a_visit_of_one_subject_leaves_the_others_alone(structure):
+    data = visits()
+    without = lmm("y ~ factor(v)", data, residual=f"{structure}(v | s)")
+    with pytest.warns(ConfoundedWarning, match="explains the rows of '4' by themselves"):
+        fit = lmm("y ~ factor(v)", with_rows(data, ("z", "a", 4, 14.0)), residual=f"{structure}(v | s)")
+    assert fit.criterion == pytest.approx(without.criterion, abs=1e-6)
+    for ddf in ("kenward-roger", "satterthwaite"):
+        means, alone = (f.emmeans("v", ddf=ddf).to_frame().set_index("v") for f in (fit, without))
+        np.testing.assert_allclose(means.loc[alone.index, ["se", "df"]], alone[["se", "df"]], rtol=1e-4)
+        assert np.isnan(means["se"].iloc[-1])
+    assert np.isnan(fit.anova()["F"][0]) and fit.npar == without.npar + 1  # a fixed effect more
+
+
+@pytest.mark.parametrize("structure", ["homcs", "ar1"])
+def test_one_variance_of_all_visits_is_told_by_the_others(structure):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConfoundedWarning)
+        fit = lmm("y ~ factor(v)", with_rows(visits(), ("z", "a", 4, 14.0)), residual=f"{structure}(v | s)")
+    means = fit.emmeans("v").to_frame()
+    assert (means["se"] > 0.0).all() and (means["df"] > 10.0).all()
+
+
+@pytest.mark.parametrize("structure", ["homcs", "diag", "ar1"])
+def test_an_arm_of_one_subject_leaves_the_others_alone(structure):
+    """Fixed arms times visits explain its rows."""
+    data = visits(seen=1.0)
+    one = with_rows(data, *(("z", "c", v, 9.0 + v * v) for v in (1, 2, 3)))
+    without = lmm("y ~ arm*factor(v)", data, residual=f"{structure}(v | s) | arm")
+    with pytest.warns(ConfoundedWarning, match="explains the rows of 'c' by themselves"):
+        fit = lmm("y ~ arm*factor(v)", one, residual=f"{structure}(v | s) | arm")
+    means, alone = (f.emmeans("arm").to_frame().set_index("arm") for f in (fit, without))
+    np.testing.assert_allclose(means.loc[["a", "b"], ["se", "df"]], alone[["se", "df"]], rtol=1e-4)
+    assert np.isnan(means.loc["c", "se"])
+
+
+def test_an_arm_of_one_row_begins_somewhere():
+    """Its moments are zero."""
+    one = with_rows(visits(seen=1.0), ("z", "c", 1, 9.0))
+    with pytest.warns(ConfoundedWarning, match="'c'"):
+        fit = lmm("y ~ arm + factor(v)", one, residual="us(v | s) | arm")
+    means = fit.emmeans("arm").to_frame().set_index("arm")
+    alone = lmm("y ~ arm + factor(v)", visits(seen=1.0), residual="us(v | s) | arm").emmeans("arm").to_frame()
+    np.testing.assert_allclose(means.loc[["a", "b"], "se"], alone["se"], rtol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore::fastlmm_core.errors.ConfoundedWarning")
+def test_visits_that_do_not_occur_in_an_arm_are_no_parameters():
+    """The arms by themselves have the same criterion, and the parameters are the sum of theirs."""
+    data = visits(n=40, seen=1.0)
+    data = data[(data["arm"] == "a") | (data["v"] < 3)]
+    het, us = (lmm("y ~ arm*factor(v)", data, residual=f"{r}(v | s) | arm") for r in ("hetar1", "us"))
+    arms = {arm: lmm("y ~ factor(v)", own, residual="us(v | s)") for arm, own in data.groupby("arm")}
+    assert us.npar == sum(fit.npar for fit in arms.values()) == (3 + 6) + (2 + 3)
+    assert us.criterion == pytest.approx(sum(fit.criterion for fit in arms.values()), abs=1e-6)
+    assert compare(het, us)["df"][1] == us.npar - het.npar == (6 + 3) - (4 + 3)
+    table = het.conf_int("wald").set_index("parameter")
+    assert np.isnan(table.loc["Residual b: variance of 3", "lower"])
+    assert any("no rows of '3 in b'" in str(w) for w in het.warnings)
