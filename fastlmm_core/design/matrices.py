@@ -40,12 +40,15 @@ class Variable:
         Levels that occur, in the order of the coding.
     mean : float or None
         Unweighted mean over the rows used, of a numeric column.
+    points : tuple of float or None
+        Values of a numeric column whose levels enter too, ``k + factor(k)``: a mean of these would be none.
     """
 
     name: str
     kind: str
     levels: tuple[str, ...] | None
     mean: float | None
+    points: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -368,7 +371,8 @@ def _variables(coding: Coding, table: UsedColumns, others: tuple[str, ...]) -> d
         dates = table.columns[name].days is not None and name not in as_levels
         values, levels = table.used(name, "numeric" if dates else None)
         if levels is None and (name in as_number or name not in as_levels):
-            out[name] = Variable(name, "numeric", None, float(values.mean()))
+            points = tuple(np.unique(values).tolist()) if name in as_levels else None
+            out[name] = Variable(name, "numeric", None, float(values.mean()), points)
         else:
             values, levels = table.used(name, "factor")
             out[name] = Variable(name, "factor", _in_order(name, levels or (), as_levels.get(name)), None)

@@ -16,7 +16,7 @@ from fastlmm_core.design.formula import parse_expression
 from fastlmm_core.design.functions import bind_constants, columns_read
 from fastlmm_core.design.numeric_values import evaluate_numbers
 from fastlmm_core.design.table import Table
-from fastlmm_core.errors import FormulaError, OptionError, check_level, nearest_names
+from fastlmm_core.errors import FormulaError, OptionError, check_level, check_option, nearest_names
 from fastlmm_core.inference.estimate_tables import CODES
 from fastlmm_core.inference.grid_options import (
     counterfactual_grid,
@@ -115,6 +115,7 @@ def emmeans(
     at, kept = covariate_points(design, grid_at(design, at), cov_reduce, cov_keep)
     aside = names_of("nuisance", nuisance, design)
     set_to = names_of("counterfactuals", counterfactuals, design)
+    check_option("wt_nuis", wt_nuis, ("equal", "proportional"))
     notes: tuple[str, ...] = ()
     if set_to:
         grid = counterfactual_grid(design, set_to, at)
@@ -123,6 +124,9 @@ def emmeans(
         grid, averaged = nuisance_grid(design, at, aside, wanted, wt_nuis)
         if averaged:
             notes = (f"Averaged over the nuisance factors {', '.join(averaged)} with {wt_nuis} weights",)
+        left = [name for name in aside if name not in averaged]
+        if left:
+            notes += (f"No nuisance factors, as they interact: {', '.join(left)}; weights= is for these",)
     else:
         grid = reference_grid(design, at, kept)
     check_names(grid, wanted.variables)

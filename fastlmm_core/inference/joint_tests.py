@@ -12,9 +12,9 @@ import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from fastlmm_core.errors import OptionError, nearest_names
+from fastlmm_core.errors import DataError, OptionError, nearest_names
 from fastlmm_core.inference.confounded_effects import confounded_rows, grid_comparisons
-from fastlmm_core.inference.linear_functions import NO_VARIANCE
+from fastlmm_core.inference.linear_functions import NO_ERROR, NO_VARIANCE
 from fastlmm_core.inference.mean_specs import MeanSpecs, plain_name
 from fastlmm_core.inference.multiplicity import f_tail
 from fastlmm_core.inference.reference_grid import ReferenceGrid, averaging_matrix, grid_codes, reference_grid
@@ -118,14 +118,23 @@ def joint_tests(
     return tests_frame(tests, names)
 
 
-def slope_values(design: Any, by: Sequence[str]) -> dict[str, tuple[float, float]]:
-    """Two values around the mean for each covariate, one unit to either side."""
+def slope_values(design: Any, by: Sequence[str]) -> dict[str, tuple[float, ...]]:
+    """Two values around the mean for each covariate, one unit to either side, and all of one with levels.
+
+    Where the fixed part has no value there, log(x) of a share for example, the ends of the data.
+    """
     tested = {name for term in design.terms for name in term.variables}
-    return {
-        name: (v.mean - 1.0, v.mean + 1.0)
-        for name, v in design.variables.items()
-        if v.kind != "factor" and name not in by and name in tested
-    }
+    out = {}
+    for name, v in design.variables.items():
+        if v.kind == "factor" or name in by or name not in tested:
+            continue
+        out[name] = v.points or (v.mean - 1.0, v.mean + 1.0)
+        try:
+            reference_grid(design, {name: out[name]})
+        except DataError:
+            used = design.used_column(name)[0]
+            out[name] = float(np.min(used)), float(np.max(used))
+    return out
 
 
 def testable_effects(design: Any, grid: ReferenceGrid, by: Sequence[str]) -> list[tuple[str, ...]]:
@@ -221,6 +230,8 @@ def one_test(
     functions = fit.linear_functions(rows, ddf=ddf, information=information)
     if functions.without_variance:
         return JointTest(term, by_values, len(rows), np.nan, np.nan, np.nan, NO_VARIANCE)
+    if not functions.estimable.all():
+        return JointTest(term, by_values, len(rows), np.nan, np.nan, np.nan, NO_ERROR)
     if scaled:
         test = functions.f_test()
         return JointTest(term, by_values, test.df_num, test.df_den, test.F, test.p, "ok")

@@ -32,6 +32,8 @@ KENWARD_ROGER_NEEDS_REML = (
     "Kenward-Roger is defined for REML fits; fit with reml=True or ask for ddf='satterthwaite'"
 )
 NO_VARIANCE = "no residual variance: nothing to test against"
+# Of a test that rests on effects which lie within the fixed part.
+NO_ERROR = "the data do not tell its error: random effects or residuals lie within the fixed part"
 
 
 @dataclass(frozen=True, repr=False)

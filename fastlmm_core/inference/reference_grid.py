@@ -109,6 +109,8 @@ def grid_at(design: Any, at: Mapping[str, Any] | None) -> dict[str, Any]:
 def grid_values(design: Any, at: Mapping[str, Any] | None) -> dict[str, tuple[Any, ...]]:
     """Values of each variable: all levels of a factor, the mean of a covariate, or what `at` says.
 
+    A covariate whose levels enter too has all its values.
+
     Raises
     ------
     OptionError
@@ -122,7 +124,7 @@ def grid_values(design: Any, at: Mapping[str, Any] | None) -> dict[str, tuple[An
         if variable.kind == "factor":
             values[name] = factor_values(name, variable.levels, at.get(name))
         else:
-            values[name] = covariate_values(name, variable.mean, at.get(name))
+            values[name] = covariate_values(name, variable.mean, at.get(name, variable.points))
     return values
 
 

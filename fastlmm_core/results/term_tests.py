@@ -13,15 +13,12 @@ from fastlmm_core.display.frames import titled
 from fastlmm_core.errors import DesignError, OptionError, check_option, name_list
 from fastlmm_core.gate import public
 from fastlmm_core.inference.distributions import chi2_upper
-from fastlmm_core.inference.linear_functions import DDF_METHODS, NO_VARIANCE, LinearFunctions
+from fastlmm_core.inference.linear_functions import DDF_METHODS, NO_ERROR, NO_VARIANCE, LinearFunctions
 from fastlmm_core.intervals.boundary_tests import boundary_mixture
 from fastlmm_core.options import SWITCH
 
 if TYPE_CHECKING:
     from fastlmm_core.results.figures import FitFigures
-
-# Of a term whose test rests on effects that lie within the fixed part.
-NO_ERROR = "the data do not tell its error: random effects lie within the fixed part"
 
 
 def anova_table(
