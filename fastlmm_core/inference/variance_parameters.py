@@ -12,8 +12,8 @@ from fastlmm_core.inference import kenward_roger, satterthwaite
 from fastlmm_core.inference.component_figures import invert_information
 from fastlmm_core.inference.own_parameters import natural_score, own_parameters
 from fastlmm_core.reml.information import (
-    confounded_parts,
-    confounded_terms,
+    Confounded,
+    confounded,
     information_matrix,
     natural_parameters,
     untold_parameters,
@@ -47,9 +47,14 @@ class VarianceParameterInference:
         return natural_parameters(self.solved)
 
     @cached_property
+    def confounded(self) -> Confounded:
+        """What lies within the fixed part."""
+        return confounded(self.solved, self.parameters)
+
+    @property
     def parts(self) -> dict[int, tuple[int, ...]]:
         """Coefficients within the fixed part of terms that have others."""
-        return confounded_parts(self.solved, self.parameters) if self.solved.reml else {}
+        return self.confounded.parts if self.solved.reml else {}
 
     @cached_property
     def untold(self) -> np.ndarray:
@@ -129,7 +134,7 @@ class VarianceParameterInference:
 
     def _refuse_confounded(self) -> None:
         """P Z_k = 0: the criterion does not depend on the variance; what information is left is rounding."""
-        found = confounded_terms(self.solved, self.parameters)
+        found = self.confounded.terms
         if found:
             names = name_list(self.groups[k] for k in found)
             raise InferenceError(

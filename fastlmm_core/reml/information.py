@@ -12,6 +12,8 @@ McCulloch 1992, ch. 6; Gilmour, Thompson & Cullis 1995).  The residual's row nee
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import scipy.sparse as sp
 
@@ -28,8 +30,7 @@ __all__ = [
     "NaturalParameters",
     "apply_direction",
     "average_matrix",
-    "confounded_parts",
-    "confounded_terms",
+    "confounded",
     "expected_matrix",
     "information_matrix",
     "natural_parameters",
@@ -67,16 +68,21 @@ def confounded_coefficients(
     return found
 
 
-def confounded_terms(solved: SolvedEquations, parameters: NaturalParameters) -> list[int]:
-    """Terms within the fixed part: all of their coefficients, or some in a basis that joins all."""
+class Confounded(NamedTuple):
+    """Random terms within the fixed part, and coefficients within it of terms that have others.
+
+    Terms whose basis joins a coefficient within the fixed part with others count as a whole.
+    """
+
+    terms: list[int]
+    parts: dict[int, tuple[int, ...]]
+
+
+def confounded(solved: SolvedEquations, parameters: NaturalParameters) -> Confounded:
+    """What of the random part the restricted likelihood tells nothing of."""
     found, terms = confounded_coefficients(solved, parameters), solved.equations.terms
-    return [k for k, inside in found.items() if len(inside) == terms[k].m or not _apart(solved, k)]
-
-
-def confounded_parts(solved: SolvedEquations, parameters: NaturalParameters) -> dict[int, tuple[int, ...]]:
-    """Coefficients within the fixed part of terms that have others."""
-    whole = confounded_terms(solved, parameters)
-    return {k: own for k, own in confounded_coefficients(solved, parameters).items() if k not in whole}
+    whole = [k for k, inside in found.items() if len(inside) == terms[k].m or not _apart(solved, k)]
+    return Confounded(whole, {k: own for k, own in found.items() if k not in whole})
 
 
 def _apart(solved: SolvedEquations, k: int) -> bool:

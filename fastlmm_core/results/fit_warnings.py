@@ -20,7 +20,7 @@ from fastlmm_core.errors import (
 )
 from fastlmm_core.kernels.thresholds import FLAT
 from fastlmm_core.reml.fitting import Certificate
-from fastlmm_core.reml.information import confounded_parts, confounded_terms, natural_parameters
+from fastlmm_core.reml.information import confounded, natural_parameters
 from fastlmm_core.reml.optimizer import STATUS, Optimum
 from fastlmm_core.reml.solved import SolvedEquations
 from fastlmm_core.results.structured_blocks import describe_singular as describe_structures
@@ -135,7 +135,7 @@ def _within_fixed(
         return solved.confounded
     if abs(certificate.smallest_curvature) >= FLAT or not design.random:
         return []
-    return confounded_terms(solved, natural_parameters(solved))
+    return confounded(solved, natural_parameters(solved)).terms
 
 
 def parts_within_fixed(
@@ -146,7 +146,7 @@ def parts_within_fixed(
     if isinstance(solved, StructuredSolution):
         inside = solved.confounded_coefficients
     elif abs(certificate.smallest_curvature) < FLAT and design.random and solved.reml:
-        inside = confounded_parts(solved, natural_parameters(solved))
+        inside = confounded(solved, natural_parameters(solved)).parts
     else:
         return {}
     parts = {k: own for k, own in inside.items() if len(own) < len(terms[k].columns)}

@@ -14,7 +14,7 @@ from fastlmm_core.inference.component_figures import component_errors, user_cova
 from fastlmm_core.kernels.thresholds import BOUNDARY, FLAT
 from fastlmm_core.reml.information import (
     average_matrix,
-    confounded_parts,
+    confounded,
     natural_parameters,
     untold_parameters,
 )
@@ -132,7 +132,7 @@ def component_figures(fit: FittedModel, *, errors: bool = True) -> tuple[Compone
     covariance = user_covariances(e.parameters, values, bases, sigma2)
     untold = None
     if errors and natural.size and solved.reml and abs(fit.certificate.smallest_curvature) < FLAT:
-        untold = untold_parameters(natural, confounded_parts(solved, natural))
+        untold = untold_parameters(natural, confounded(solved, natural).parts)
     found = component_errors(e.parameters, values, bases, average, sigma2, untold)
     square = solved.unit * solved.unit
     se, sigma2_se = (error * square for error in found)

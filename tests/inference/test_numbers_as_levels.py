@@ -1,4 +1,4 @@
-"""A column that enters as a number and as levels, and covariates that have no value a unit from their mean."""
+"""Columns that enter as numbers and as levels, and covariates without a value a unit from their mean."""
 
 import numpy as np
 import pandas as pd
