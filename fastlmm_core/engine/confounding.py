@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import scipy.sparse as sp
 
 from fastlmm_core.engine.least_squares import WeightedRegression
 from fastlmm_core.engine.terms import EngineTerm
@@ -18,6 +17,8 @@ WITHIN = 1e-9
 FLAT = 1e-10
 # What a parameter moves, relative to the one that moves most, below which it moves nothing.
 STILL = 1e-6
+# Groups of the residual that are tried together; combinations of levels that stand for all of a coefficient.
+COLUMNS, COMBINATIONS = 32, 3
 
 
 def terms_within_fixed(
@@ -53,11 +54,12 @@ def groups_within_fixed(
     few = [own for own in groups if own.rows.size <= p]
     if not few:
         return ()
-    rng, tried = np.random.default_rng(0), np.zeros((regression.X.shape[0], len(few)))
-    for column, own in zip(tried.T, few, strict=True):
-        column[own.rows] = rng.normal(size=own.rows.size)
-    left = np.linalg.norm(regression.fit(tried)[1], axis=0) <= WITHIN * np.linalg.norm(tried, axis=0)
-    found = [own for own, inside in zip(few, left.tolist(), strict=True) if inside]
+    rng, n, found = np.random.default_rng(0), regression.X.shape[0], list[ResidualGroup]()
+    for first in range(0, len(few), COLUMNS):
+        some = few[first : first + COLUMNS]
+        tried = np.column_stack([_on_rows(own.rows, rng.normal(size=(own.rows.size, 1)), n) for own in some])
+        left = np.linalg.norm(regression.fit(tried)[1], axis=0) <= WITHIN * np.linalg.norm(tried, axis=0)
+        found += [own for own, inside in zip(some, left.tolist(), strict=True) if inside]
     whole = [own for own in found if own.structure is None]
     visits = [own for own in found if own.structure is not None and all(own.own != w.own for w in whole)]
     return (*whole, *(own for own in visits if own_parameters(own.structure, _inside(own, visits))))
@@ -145,18 +147,26 @@ def fixed_shares(
     regression: WeightedRegression, terms: Sequence[EngineTerm], within: dict[int, tuple[int, ...]],
     groups: Sequence[ResidualGroup],
 ) -> np.ndarray:  # fmt: skip
-    """M (p, c) of Z_a = X M, the effects of all levels of the coefficients `within` X, and rows of `groups`.
+    """M (p, c) of Z_a R = X M, the effects of the coefficients `within` X, and the rows of `groups`.
 
-    The variance of K beta has the term K M T_aa M' K', so that functions with K M = 0, and no others, have a
-    variance that the data tell.
+    The variance of K beta has a term with T_aa, or the residual's, unless Z_a = X M_a has K M_a = 0. A few
+    random combinations R of the levels stand for all: K M_a R is zero only where K M_a is, but for a set of
+    R without measure.
     """
-    parts = [np.zeros((regression.X.shape[1], 0))]
+    rng, (n, p) = np.random.default_rng(2), regression.X.shape
+    parts = [np.zeros((p, 0))]
     for k, inside in within.items():
         for a in inside:
-            Z = sp.csc_array(terms[k].matrices[a][: regression.X.shape[0]])
-            parts.append(regression.fit(Z[:, np.diff(Z.indptr) > 0].toarray())[0])
+            Z = terms[k].matrices[a][:n]
+            parts.append(regression.fit(Z @ rng.normal(size=(Z.shape[1], COMBINATIONS)))[0])
     for group in groups:
-        Z = np.zeros((regression.X.shape[0], group.rows.size))
-        Z[group.rows, np.arange(group.rows.size)] = 1.0
-        parts.append(regression.fit(Z)[0])
+        own = rng.normal(size=(group.rows.size, min(group.rows.size, COMBINATIONS)))
+        parts.append(regression.fit(_on_rows(group.rows, own, n))[0])
     return np.hstack(parts)
+
+
+def _on_rows(rows: np.ndarray, values: np.ndarray, n: int) -> np.ndarray:
+    """(n, c) with `values` (k, c) on `rows` (k,) and zeros elsewhere."""
+    out = np.zeros((n, values.shape[1]))
+    out[rows] = values
+    return out

@@ -40,6 +40,9 @@ __all__ = [
     "untold_shares",
 ]
 
+# Random combinations of the levels of a coefficient that stand for all.
+COMBINATIONS = 3
+
 KINDS = ("expected", "observed", "average")
 
 
@@ -103,9 +106,9 @@ def untold_parameters(parameters: NaturalParameters, parts: dict[int, tuple[int,
 
 
 def untold_shares(solved: SolvedEquations, parts: dict[int, tuple[int, ...]]) -> np.ndarray:
-    """M (p, c) of Z_a = X M for the effects of all levels of `parts`, in the user's fixed effects.
+    """M (p, c) of Z_a R = X M for the effects of `parts`, in the user's fixed effects.
 
-    The variance of K beta has the term K M T_aa M' K': it is known only where K M = 0.
+    As ``engine.confounding.fixed_shares``: a few random combinations R of the levels stand for all.
     """
     e = solved.equations
     if not parts:
@@ -113,10 +116,13 @@ def untold_shares(solved: SolvedEquations, parts: dict[int, tuple[int, ...]]) ->
     lower = sp.csc_array((e.G, e.indices, e.indptr), shape=(e.q + e.p,) * 2)
     whole = sp.csc_array(lower + sp.tril(lower, -1).T)
     fixed = e.layout.fixed_rows
-    columns = np.concatenate([e.layout.random_rows[k][:, a] for k, inside in parts.items() for a in inside])
-    right = whole[:, columns][fixed].toarray()
-    right = right[:, right.any(axis=0)]
-    return np.asarray(e.to_user @ normal_solver(sp.csc_array(whole[:, fixed][fixed]))(right))
+    rng, solve = np.random.default_rng(2), normal_solver(sp.csc_array(whole[:, fixed][fixed]))
+    right = []
+    for k, inside in parts.items():
+        for a in inside:
+            crossed = whole[:, e.layout.random_rows[k][:, a]][fixed]
+            right.append(crossed @ rng.normal(size=(crossed.shape[1], COMBINATIONS)))
+    return np.asarray(e.to_user @ solve(np.hstack(right)))
 
 
 def average_matrix(solved: SolvedEquations, parameters: NaturalParameters) -> np.ndarray:
