@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 
 from fastlmm_core.engine.least_squares import WeightedRegression
 from fastlmm_core.engine.terms import EngineTerm
+from fastlmm_core.kernels.thresholds import COMBINATIONS
 from fastlmm_core.structures.coefficients.base import CoefficientStructure
 from fastlmm_core.structures.residuals.base import ResidualGroup, ResidualStructure
 
@@ -17,8 +18,8 @@ WITHIN = 1e-9
 FLAT = 1e-10
 # What a parameter moves, relative to the one that moves most, below which it moves nothing.
 STILL = 1e-6
-# Groups of the residual that are tried together; combinations of levels that stand for all of a coefficient.
-COLUMNS, COMBINATIONS = 32, 3
+# Groups of the residual that are tried together.
+COLUMNS = 32
 
 
 def terms_within_fixed(
@@ -35,8 +36,7 @@ def terms_within_fixed(
     rng = np.random.default_rng(0)
     parts = [(k, M) for k, term in enumerate(terms) for M in term.matrices]
     tried = np.column_stack([M[:n] @ rng.normal(size=M.shape[1]) for _, M in parts])
-    _, residual = regression.fit(tried)
-    inside = np.linalg.norm(residual, axis=0) <= WITHIN * np.linalg.norm(tried, axis=0)
+    inside = _are_spanned(regression, tried)
     of_term = np.array([k for k, _ in parts])
     found = {}
     for k, term in enumerate(terms):
@@ -57,31 +57,47 @@ def groups_within_fixed(
     rng, n, found = np.random.default_rng(0), regression.X.shape[0], list[ResidualGroup]()
     for first in range(0, len(few), COLUMNS):
         some = few[first : first + COLUMNS]
-        tried = np.column_stack([_on_rows(own.rows, rng.normal(size=(own.rows.size, 1)), n) for own in some])
-        left = np.linalg.norm(regression.fit(tried)[1], axis=0) <= WITHIN * np.linalg.norm(tried, axis=0)
-        found += [own for own, inside in zip(some, left.tolist(), strict=True) if inside]
+        tried = [values_on_rows(own.rows, rng.normal(size=(own.rows.size, 1)), n) for own in some]
+        spanned = _are_spanned(regression, np.column_stack(tried)).tolist()
+        found += [own for own, inside in zip(some, spanned, strict=True) if inside]
     whole = [own for own in found if own.structure is None]
     visits = [own for own in found if own.structure is not None and all(own.own != w.own for w in whole)]
-    return (*whole, *(own for own in visits if own_parameters(own.structure, _inside(own, visits))))
+    told = {(own.start, own.stop) for own, inside in _by_structure(visits) if own_parameters(*inside)}
+    return (*whole, *(own for own in visits if (own.own.start, own.own.stop) in told))
 
 
-def _inside(group: ResidualGroup, groups: Sequence[ResidualGroup]) -> np.ndarray:
-    """Visits (m,) bool of the structure of a group that are among `groups`."""
-    out = np.zeros(group.structure.m, bool)
-    out[[own.visit for own in groups if own.own == group.own]] = True
+def _are_spanned(regression: WeightedRegression, columns: np.ndarray) -> np.ndarray:
+    """Which of the columns (n, c) are in the span of X, (c,) bool."""
+    left = regression.fit(columns)[1]
+    return np.asarray(np.linalg.norm(left, axis=0) <= WITHIN * np.linalg.norm(columns, axis=0))
+
+
+def _among(m: int, chosen: Collection[int]) -> np.ndarray:
+    """Indicator (m,) bool of the places `chosen`."""
+    out = np.zeros(m, bool)
+    out[list(chosen)] = True
     return out
+
+
+def _by_structure(
+    groups: Sequence[ResidualGroup],
+) -> Iterator[tuple[slice, tuple[CoefficientStructure, np.ndarray]]]:
+    """Of the visits among `groups`: places in theta, structure and indicator (m,) of those that share it."""
+    visits: dict[tuple[int, int], list[ResidualGroup]] = {}
+    for group in groups:
+        if group.structure is not None:
+            visits.setdefault((group.own.start, group.own.stop), []).append(group)
+    for shared in visits.values():
+        structure = shared[0].structure
+        yield shared[0].own, (structure, _among(structure.m, [own.visit for own in shared]))
 
 
 def flat_residuals(groups: Sequence[ResidualGroup], theta: np.ndarray) -> np.ndarray:
     """Directions (j, t) of the residual's theta (t,) along which the restricted likelihood stays."""
-    unit, rows = np.eye(theta.size), [np.zeros((0, theta.size))]
-    for group in groups:
-        if group.structure is None:
-            rows.append(unit[group.own])
-        elif group is next(own for own in groups if own.own == group.own):  # all visits of an arm together
-            inside = _inside(group, groups)
-            rows.append(_flat(group.structure, theta[group.own], inside) @ unit[group.own])
-    return np.vstack(rows)
+    unit = np.eye(theta.size)
+    whole = [unit[group.own] for group in groups if group.structure is None]
+    visits = [_flat(s, theta[own], inside) @ unit[own] for own, (s, inside) in _by_structure(groups)]
+    return np.vstack([unit[:0], *whole, *visits])
 
 
 def own_parameters(structure: CoefficientStructure, chosen: np.ndarray) -> int:
@@ -97,15 +113,11 @@ def count_untold(
     terms: Sequence[EngineTerm], within: dict[int, tuple[int, ...]], groups: Sequence[ResidualGroup]
 ) -> int:
     """Parameters of coefficients `within` X and of `groups` of the residual: the data say nothing of them."""
-    total = 0
-    for k, inside in within.items():
-        total += own_parameters(terms[k].structure, np.isin(np.arange(terms[k].m), inside))
-    for group in groups:
-        if group.structure is None:
-            total += group.own.stop - group.own.start
-        elif group is next(own for own in groups if own.own == group.own):
-            total += own_parameters(group.structure, _inside(group, groups))
-    return total
+    of_terms = sum(
+        own_parameters(terms[k].structure, _among(terms[k].m, inside)) for k, inside in within.items()
+    )
+    whole = sum(group.own.stop - group.own.start for group in groups if group.structure is None)
+    return of_terms + whole + sum(own_parameters(*inside) for _, inside in _by_structure(groups))
 
 
 def _moves(structure: CoefficientStructure, theta: np.ndarray, of: np.ndarray) -> np.ndarray:
@@ -123,13 +135,12 @@ def flat_parameters(
 
     The restricted likelihood does not change along them, nor does it tell rotations of loadings.
     """
-    rows = []
+    unit = np.eye(theta.size)
+    rows = [unit[:0]]
     for k, inside in within.items():
         own, structure = slices[k][0], terms[k].structure
-        chosen = np.zeros(structure.m, bool)
-        chosen[list(inside)] = True
-        rows.append(_flat(structure, theta[own], chosen) @ np.eye(theta.size)[own])
-    return np.vstack(rows) if rows else np.zeros((0, theta.size))
+        rows.append(_flat(structure, theta[own], _among(structure.m, inside)) @ unit[own])
+    return np.vstack(rows)
 
 
 def _flat(structure: CoefficientStructure, theta: np.ndarray, chosen: np.ndarray) -> np.ndarray:
@@ -161,11 +172,11 @@ def fixed_shares(
             parts.append(regression.fit(Z @ rng.normal(size=(Z.shape[1], COMBINATIONS)))[0])
     for group in groups:
         own = rng.normal(size=(group.rows.size, min(group.rows.size, COMBINATIONS)))
-        parts.append(regression.fit(_on_rows(group.rows, own, n))[0])
+        parts.append(regression.fit(values_on_rows(group.rows, own, n))[0])
     return np.hstack(parts)
 
 
-def _on_rows(rows: np.ndarray, values: np.ndarray, n: int) -> np.ndarray:
+def values_on_rows(rows: np.ndarray, values: np.ndarray, n: int) -> np.ndarray:
     """(n, c) with `values` (k, c) on `rows` (k,) and zeros elsewhere."""
     out = np.zeros((n, values.shape[1]))
     out[rows] = values

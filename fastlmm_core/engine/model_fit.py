@@ -123,8 +123,8 @@ def _refuse_explained(equations: StructuredEquations, e: np.ndarray, held: np.nd
     for group in equations.residual.groups():
         estimated = free[equations.slices[1]][group.own].any()
         if estimated and float(np.mean(e[group.rows] ** 2)) <= least:
-            within = any(own.label == group.label for own in equations.groups_within_fixed)
-            if not within and not _spanned(equations, group.rows):
+            whole = [own.own for own in equations.groups_within_fixed if own.structure is None]
+            if group.own not in whole and not _spanned(equations, group.rows):
                 raise DesignError(
                     f"the response of '{group.label}' is explained without an error, as one that is constant "
                     "is: a residual variance of its own would be zero; leave it out, or give all the same "

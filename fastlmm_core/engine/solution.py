@@ -86,7 +86,7 @@ class StructuredSolution(FactorizedModel):
             told = min(term.structure.n_par, term.m * (term.m + 1) // 2)
             count += told if self.free[own].any() else 0
             count += int(self.free[level].sum())
-        untold = count_untold(e.terms, self._parts, self.confounded_groups)
+        untold = count_untold(e.terms, self.confounded_parts, self.confounded_groups)
         return count + int(self.free[e.slices[1]].sum()) - untold
 
     @cached_property
@@ -113,7 +113,7 @@ class StructuredSolution(FactorizedModel):
         return [k for k, inside in self.confounded_coefficients.items() if len(inside) == terms[k].m]
 
     @cached_property
-    def _parts(self) -> dict[int, tuple[int, ...]]:
+    def confounded_parts(self) -> dict[int, tuple[int, ...]]:
         """Coefficients within the fixed part of terms that have others."""
         return {k: own for k, own in self.confounded_coefficients.items() if k not in self.confounded}
 
@@ -121,7 +121,7 @@ class StructuredSolution(FactorizedModel):
     def untold_shares(self) -> np.ndarray:
         """M (p, c) in the user's fixed effects: functions K with K M other than 0 have no known variance."""
         e = self.equations
-        within = self._parts
+        within = self.confounded_parts
         if not within and not self.confounded_groups:
             return np.zeros((e.p, 0))
         regression = e.regression(np.ones(e.n))

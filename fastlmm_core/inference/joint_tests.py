@@ -97,7 +97,11 @@ def joint_tests(
     for name in names:
         if name not in design.variables:
             raise OptionError(f"by: '{name}' is not in the fixed part{nearest_names(name, design.variables)}")
-    grid = reference_grid(design, {**slope_values(design, names), **(at or {})})
+    slopes = slope_values(design, names)
+    try:
+        grid = reference_grid(design, {**slopes, **(at or {})})
+    except DataError:
+        grid = reference_grid(design, {**within_data(design, slopes), **(at or {})})
     tests: list[JointTest] = []
     tested: dict[tuple[Any, ...], list[Floats]] = {}
     for effect in testable_effects(design, grid, names):
@@ -119,18 +123,22 @@ def joint_tests(
 
 
 def slope_values(design: Any, by: Sequence[str]) -> dict[str, tuple[float, ...]]:
-    """Two values around the mean for each covariate, one unit to either side, and all of one with levels.
-
-    Where the fixed part has no value there, log(x) of a share for example, the ends of the data.
-    """
+    """Two values around the mean for each covariate, one unit to either side, and all of one with levels."""
     tested = {name for term in design.terms for name in term.variables}
+    return {
+        name: v.points or (v.mean - 1.0, v.mean + 1.0)
+        for name, v in design.variables.items()
+        if v.kind != "factor" and name not in by and name in tested
+    }
+
+
+def within_data(design: Any, slopes: Mapping[str, tuple[float, ...]]) -> dict[str, tuple[float, ...]]:
+    """The values, or the ends of the data where the fixed part has none there, as log(x) of a share."""
     out = {}
-    for name, v in design.variables.items():
-        if v.kind == "factor" or name in by or name not in tested:
-            continue
-        out[name] = v.points or (v.mean - 1.0, v.mean + 1.0)
+    for name, values in slopes.items():
         try:
-            reference_grid(design, {name: out[name]})
+            reference_grid(design, {name: values})
+            out[name] = values
         except DataError:
             used = design.used_column(name)[0]
             out[name] = float(np.min(used)), float(np.max(used))

@@ -51,15 +51,15 @@ def conf_int(
     return table[table["parameter"].isin(wanted)].reset_index(drop=True)
 
 
-def is_untold(fit: RandomPart, parameter: Parameter, gradient: np.ndarray) -> bool:
-    """Whether a parameter depends on what the data say nothing of, coefficients within the fixed part."""
-    if isinstance(fit.solved, StructuredSolution):
-        share = np.abs(fit.solved.untold_parameters @ gradient).max(initial=0.0)
-        return bool(share > UNTOLD * np.abs(gradient).max(initial=0.0))
-    for k, names in parts_within_fixed(fit.design, fit.solved, fit.certificate).items():
-        if parameter.group == fit.design.random[k].group and {parameter.var1, parameter.var2} & set(names):
-            return True
-    return False
+def untold_by(fit: RandomPart) -> Callable[[Parameter, np.ndarray], bool]:
+    """Whether a parameter, with its gradient, depends on coefficients within the fixed part."""
+    solved = fit.solved
+    if isinstance(solved, StructuredSolution):
+        flat = solved.untold_parameters
+        return lambda _, a: bool(np.abs(flat @ a).max(initial=0.0) > UNTOLD * np.abs(a).max(initial=0.0))
+    parts = parts_within_fixed(fit.design, solved, fit.certificate)
+    names = {(fit.design.random[k].group, name) for k, own in parts.items() for name in own}
+    return lambda own, _: bool({(own.group, own.var1), (own.group, own.var2)} & names)
 
 
 def wald_intervals(fit: RandomPart, parameters: str | Sequence[str] | None, level: float) -> pd.DataFrame:
@@ -75,6 +75,7 @@ def wald_intervals(fit: RandomPart, parameters: str | Sequence[str] | None, leve
     wanted = chosen(parameters, known)
     criterion, x = criterion_of(fit)
     covariance = 2.0 * np.linalg.pinv(criterion.score(criterion.evaluate(x))[1], hermitian=True)
+    untold = untold_by(fit)
     rows = []
     for h in held:
         at, value = h.value(x), h.outer(h.value(x))
@@ -90,7 +91,7 @@ def wald_intervals(fit: RandomPart, parameters: str | Sequence[str] | None, leve
             ends = [at + side * reach for side in (-1.0, 1.0)]
             if correlated:  # angles
                 ends = [min(max(end, 0.0), np.pi) for end in ends]
-            if not is_untold(fit, h.parameter, a):
+            if not untold(h.parameter, a):
                 limits = sorted(map(h.outer, ends))
         rows.append((value, *limits))
     table = fit.fixed_effects(level=level).iloc[fit.design.kept]

@@ -36,3 +36,5 @@ UNCURVED = 1e-8
 # A correlation, or a share of a variance, nearer to its bound than this is at it: the delta method does not
 # hold there, and no standard error is given.
 AT_BOUND = 1e-7
+# Random combinations of the levels of a coefficient that stand for all of them.
+COMBINATIONS = 3

@@ -19,7 +19,7 @@ import scipy.sparse as sp
 
 from fastlmm_core.errors import check_option
 from fastlmm_core.kernels.information import append_residual
-from fastlmm_core.kernels.thresholds import CONFOUNDED
+from fastlmm_core.kernels.thresholds import COMBINATIONS, CONFOUNDED
 from fastlmm_core.linalg.ordered import normal_solver
 from fastlmm_core.reml.expected_traces import expected_traces
 from fastlmm_core.reml.natural import NaturalParameters, apply_direction, natural_parameters
@@ -39,9 +39,6 @@ __all__ = [
     "untold_parameters",
     "untold_shares",
 ]
-
-# Random combinations of the levels of a coefficient that stand for all.
-COMBINATIONS = 3
 
 KINDS = ("expected", "observed", "average")
 

@@ -20,7 +20,7 @@ from fastlmm_core.errors import (
 )
 from fastlmm_core.kernels.thresholds import FLAT
 from fastlmm_core.reml.fitting import Certificate
-from fastlmm_core.reml.information import confounded, natural_parameters
+from fastlmm_core.reml.information import Confounded, confounded, natural_parameters
 from fastlmm_core.reml.optimizer import STATUS, Optimum
 from fastlmm_core.reml.solved import SolvedEquations
 from fastlmm_core.results.structured_blocks import describe_singular as describe_structures
@@ -69,8 +69,8 @@ def collect_warnings(
     if words:
         found.append(singular_warning(words))
     within = _within_fixed(design, solved, certificate)
-    terms = [design.random[k].group for k in within]
-    for k, own in parts_within_fixed(design, solved, certificate).items():
+    terms = [design.random[k].group for k in within.terms]
+    for k, own in _named(design, within).items():
         found.append(
             ConfoundedWarning(
                 f"the effects of {name_list(own)} in '{design.random[k].label}' lie within the fixed part, "
@@ -129,28 +129,25 @@ def singular_warning(words: Sequence[str]) -> SingularFitWarning:
 
 def _within_fixed(
     design: Design, solved: SolvedEquations | StructuredSolution, certificate: Certificate
-) -> list[int]:
-    """Random terms that lie within the fixed part."""
+) -> Confounded:
+    """Random terms, and coefficients of terms that have others, within the fixed part."""
     if isinstance(solved, StructuredSolution):
-        return solved.confounded
+        return Confounded(solved.confounded, solved.confounded_parts)
     if abs(certificate.smallest_curvature) >= FLAT or not design.random:
-        return []
-    return confounded(solved, natural_parameters(solved)).terms
+        return Confounded([], {})
+    found = confounded(solved, natural_parameters(solved))
+    return found if solved.reml else found._replace(parts={})
+
+
+def _named(design: Design, within: Confounded) -> dict[int, tuple[str, ...]]:
+    return {k: tuple(design.random[k].columns[c] for c in own) for k, own in within.parts.items()}
 
 
 def parts_within_fixed(
     design: Design, solved: SolvedEquations | StructuredSolution, certificate: Certificate
 ) -> dict[int, tuple[str, ...]]:
     """Coefficients within the fixed part, by random term that has others."""
-    terms = design.random
-    if isinstance(solved, StructuredSolution):
-        inside = solved.confounded_coefficients
-    elif abs(certificate.smallest_curvature) < FLAT and design.random and solved.reml:
-        inside = confounded(solved, natural_parameters(solved)).parts
-    else:
-        return {}
-    parts = {k: own for k, own in inside.items() if len(own) < len(terms[k].columns)}
-    return {k: tuple(terms[k].columns[c] for c in own) for k, own in parts.items()}
+    return _named(design, _within_fixed(design, solved, certificate))
 
 
 def repeated_effects(design: Design) -> list[tuple[str, list[str]]]:

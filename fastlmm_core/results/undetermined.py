@@ -9,6 +9,7 @@ import numpy as np
 from fastlmm_core.design import Design
 from fastlmm_core.design.random_terms import RandomTerm
 from fastlmm_core.design.residual import ResidualSpec
+from fastlmm_core.engine.confounding import values_on_rows
 from fastlmm_core.engine.objective import average_information
 from fastlmm_core.engine.second_derivatives import flat_rotations
 from fastlmm_core.engine.solution import StructuredSolution
@@ -110,13 +111,12 @@ def _of_residual(residual: ResidualSpec) -> Iterator[str]:
 
 def _of_few_rows(solved: StructuredSolution) -> Iterator[str]:
     """A level of the residual with more parameters than its contrasts have variances and covariances."""
-    e, known = solved.equations, {own.label for own in solved.confounded_groups}
+    e, known = solved.equations, [own.own for own in solved.confounded_groups if own.structure is None]
     for group in e.residual.groups() if solved.reml else ():
         parameters = group.own.stop - group.own.start
-        if group.label in known or group.rows.size > FEW_ROWS:
+        if group.own in known or group.rows.size > FEW_ROWS:
             continue
-        unit = np.zeros((e.n, group.rows.size))
-        unit[group.rows, np.arange(group.rows.size)] = 1.0
+        unit = values_on_rows(group.rows, np.eye(group.rows.size), e.n)
         left = e.regression(np.ones(e.n)).fit(unit)[1][group.rows]  # what other rows tell of X counts too
         contrasts = int(np.count_nonzero(np.linalg.eigvalsh(0.5 * (left + left.T)) > FLAT))
         if contrasts * (contrasts + 1) // 2 < parameters:

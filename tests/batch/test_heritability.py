@@ -10,6 +10,13 @@ from fastlmm_core.batch.heritability import NOT_STANDARD
 from fastlmm_core.inference.heritability import SLOPES
 
 
+@pytest.fixture(params=[True, False], ids=["compiled", "one by one"], autouse=True)
+def compiled(request, monkeypatch):
+    """Every batch of this file by the kernels, and by a fit of each trial."""
+    if not request.param:
+        monkeypatch.setattr("fastlmm_core.batch.jobs.code_trials", lambda table: None)
+
+
 def environments(missing, seed=1, genotypes=14, n_env=5, reps=3):
     """Genotypes x environments x replications, less `missing` plots."""
     r = np.random.default_rng(seed)
@@ -34,15 +41,12 @@ def by_definition(frame, fit):
     return table["gen"] / (table["gen"] + noise)
 
 
-@pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize("missing", [0, 25])
 @pytest.mark.parametrize("interaction", ["gen:env", "env:gen"])
-def test_interactions_count_by_the_environments_of_a_genotype(missing, interaction, compiled, monkeypatch):
+def test_interactions_count_by_the_environments_of_a_genotype(missing, interaction):
     trials = [environments(missing, seed).assign(trial=f"t{seed}") for seed in (1, 2, 3)]
     trials[1] = trials[1][trials[1]["env"] != "env0"]
     trials[2] = trials[2][~((trials[2]["gen"] == "gen3") & (trials[2]["env"] != "env1"))]
-    if not compiled:
-        monkeypatch.setattr("fastlmm_core.batch.jobs.code_trials", lambda table: None)
     formula = f"y ~ env + (1|env:rep) + (1|gen) + (1|{interaction})"
     result = fit_batch(pd.concat(trials), formula, by="trial", blups="gen", fixed=False)
     table = result.heritability.set_index("trial")
@@ -54,10 +58,7 @@ def test_interactions_count_by_the_environments_of_a_genotype(missing, interacti
         )
 
 
-@pytest.mark.parametrize("compiled", [True, False])
-def test_without_interactions_it_is_that_of_one_trial(compiled, monkeypatch):
-    if not compiled:
-        monkeypatch.setattr("fastlmm_core.batch.jobs.code_trials", lambda table: None)
+def test_without_interactions_it_is_that_of_one_trial():
     frame = environments(10).assign(trial="one")
     formula = "y ~ env + (1|env:rep) + (1|gen)"
     row = fit_batch(frame, formula, by="trial", blups="gen", fixed=False).heritability.iloc[0]
@@ -68,12 +69,9 @@ def test_without_interactions_it_is_that_of_one_trial(compiled, monkeypatch):
     )
 
 
-@pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize("slopes", ["(0 + x|gen)", "(x|gen:env)"])
 @pytest.mark.filterwarnings("ignore::fastlmm_core.errors.FastLMMWarning")
-def test_it_is_missing_with_a_reason_where_there_are_slopes(slopes, compiled, monkeypatch):
-    if not compiled:
-        monkeypatch.setattr("fastlmm_core.batch.jobs.code_trials", lambda table: None)
+def test_it_is_missing_with_a_reason_where_there_are_slopes(slopes):
     formula, frame = f"y ~ env + (1|gen) + {slopes}", environments(0).assign(trial="one")
     row = fit_batch(frame, formula, by="trial", blups="gen", fixed=False).heritability
     row = row[row["group"] == "gen"].iloc[0]
@@ -81,13 +79,10 @@ def test_it_is_missing_with_a_reason_where_there_are_slopes(slopes, compiled, mo
     assert 0.0 < row["h2_cullis"] < 1.0
 
 
-@pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize("interaction", ["", " + (0 + new|gen:env)"])
 @pytest.mark.filterwarnings("ignore::fastlmm_core.errors.FastLMMWarning")
-def test_new_lines_beside_fixed_checks(interaction, compiled, monkeypatch):
+def test_new_lines_beside_fixed_checks(interaction):
     """Checks are no levels of (0 + new | gen): only what is between new lines counts."""
-    if not compiled:
-        monkeypatch.setattr("fastlmm_core.batch.jobs.code_trials", lambda table: None)
     trials = [environments(20, seed).assign(trial=f"t{seed}") for seed in (1, 2)]
     frame = pd.concat(trials, ignore_index=True)
     frame["new"] = 1.0 - frame["gen"].isin(["gen0", "gen1", "gen2"])
@@ -107,11 +102,8 @@ def test_new_lines_beside_fixed_checks(interaction, compiled, monkeypatch):
         np.testing.assert_allclose(row["mean_pev"], pev.mean(), rtol=1e-8)
 
 
-@pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.filterwarnings("ignore::fastlmm_core.errors.FastLMMWarning")
-def test_slopes_have_none(compiled, monkeypatch):
-    if not compiled:
-        monkeypatch.setattr("fastlmm_core.batch.jobs.code_trials", lambda table: None)
+def test_slopes_have_none():
     frame = environments(0).assign(trial="one")
     result = fit_batch(frame, "y ~ env + x + (0 + x|gen)", by="trial", blups="gen", fixed=False)
     assert len(result.blups) == 14

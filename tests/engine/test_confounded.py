@@ -77,6 +77,11 @@ def environments(extra):
     return data.assign(y=data["y"] + rng.normal(size=len(data)))
 
 
+def component_errors(fit):
+    """Standard errors by the names of the coefficients."""
+    return fit.variance_components.fillna({"var1": "", "var2": ""}).set_index(["var1", "var2"])["se"]
+
+
 STRUCTURES = [f"{name} | gen{option})" for name, option in (
     ("fa(0 + env", ", k=1"), ("rr(0 + env", ", d=1"), ("cs(0 + env", ""), ("hetar1(0 + env", ""),
 )]  # fmt: skip
@@ -96,7 +101,7 @@ def test_an_environment_of_one_genotype_leaves_the_others_alone(term):
         figures = ["estimate", "se", "df"]
         np.testing.assert_allclose(means.loc[["E0", "E1", "E2"], figures], alone[figures], rtol=1e-4)
         assert np.isnan(means.loc["F", "se"])
-    components, alone = (f.variance_components.set_index(["var1", "var2"])["se"] for f in (fit, without))
+    components, alone = map(component_errors, (fit, without))
     np.testing.assert_allclose(components.loc[alone.index], alone, rtol=1e-3)
     with_f = ["envF" in pair for pair in components.index]
     assert components[with_f].isna().all()
@@ -197,10 +202,7 @@ def test_the_same_without_a_structure_of_its_own(term):
         figures = ["estimate", "se", "df"]
         np.testing.assert_allclose(means.loc[["E0", "E1", "E2"], figures], alone[figures], rtol=1e-6)
         assert np.isnan(means.loc["F", "se"])
-    components, alone = (
-        f.variance_components.fillna({"var1": "", "var2": ""}).set_index(["var1", "var2"])["se"]
-        for f in (fit, without)
-    )
+    components, alone = map(component_errors, (fit, without))
     np.testing.assert_allclose(components.loc[alone.index], alone, rtol=1e-5)
     assert components[["envF" in pair for pair in components.index]].isna().all()
     total = fit.vpredict("V1 + V2")  # of environments that are told
@@ -255,10 +257,7 @@ def test_specific_variances_of_zero_beside_it():
     more = pd.concat([data, pd.DataFrame({"env": ["F"], "gen": ["G00"], "y": [1.0]})], ignore_index=True)
     without, fit = (fl.lmm("y ~ env + fa(0 + env | gen, k=2)", table) for table in (data, more))
     assert any("specific variance" in str(w) for w in without.warnings)
-    own, alone = (
-        f.variance_components.fillna({"var1": "", "var2": ""}).set_index(["var1", "var2"])["se"]
-        for f in (fit, without)
-    )
+    own, alone = map(component_errors, (fit, without))
     np.testing.assert_allclose(own.loc[alone.index], alone, rtol=1e-3)
     limits, before = (f.conf_int("wald").set_index("parameter") for f in (fit, without))
     named = [name for name in before.index if name.startswith("sd(")]
