@@ -82,7 +82,9 @@ def covariate_points(
         kept = [name for name in names_of("cov_keep", cov_keep, design) if name in values]
     by_name = isinstance(cov_reduce, Mapping)
     if by_name:
-        names_of("cov_reduce", list(cov_reduce), design)
+        named = names_of("cov_reduce", list(cov_reduce), design)
+        if factors := [name for name in named if design.variables[name].kind == "factor"]:
+            raise OptionError(f"cov_reduce: {name_list(factors)} has levels, not a mean; say which in at=")
     for name in covariates:
         how = cov_reduce.get(name) if by_name else cov_reduce
         if name in kept or how is False:
@@ -154,8 +156,12 @@ def counterfactual_grid(design: Any, names: Sequence[str], at: Mapping[str, Any]
     codes = dict(zip(values, grid_codes([len(v) for v in values.values()]), strict=True))
     observed = {name: used_as_column(design, name) for name in design.variables}
     for name in at:
-        if name not in names and len(plain[name]) == 1:
-            observed[name] = constant_column(name, plain[name][0], design)
+        if name in names:
+            continue
+        if len(plain[name]) > 1:
+            raise OptionError(f"'{name}' has {len(plain[name])} values; beside counterfactuals, which average "
+                              "over the rows of the data, a variable that is not set has one, in at=")
+        observed[name] = constant_column(name, plain[name][0], design)
     rows, offsets = [], []
     for point in range(next(iter(codes.values())).size):
         chosen = {name: constant_column(name, values[name][codes[name][point]], design) for name in names}

@@ -15,7 +15,7 @@ import numpy as np
 
 # Eigenvalues that count as zero, of a matrix whose eigenvalues lie between 0 and 1.
 ZERO = 1e-8
-SLOPES = "the variance between the levels depends on a covariate"
+SLOPES = "the variance between the levels differs by a covariate or by the level of another factor"
 
 
 def cullis(

@@ -37,6 +37,9 @@ def test_means_are_those_of_emmeans(case, table):
         ({"nuisance": "x"}, "must be factors"), ({"nuisance": "g", "wt_nuis": "flat"}, "is not known"),
         ({"counterfactuals": "x"}, "cannot be set"), ({"submodel": "b"}, "submodel must be"),
         ({"submodel": "~ b:x"}, "no term 'b:x'"),
+        ({"cov_reduce": {"g": "max", "x": "max"}}, "cov_reduce: 'g' has levels"),
+        ({"counterfactuals": "b", "at": {"x": [1.0, 2.0]}}, "'x' has 2 values"),
+        ({"counterfactuals": "b", "cov_reduce": "range"}, "'x' has 2 values"),
     ],
 )  # fmt: skip
 def test_wrong_options_are_refused(options, words, table):

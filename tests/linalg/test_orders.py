@@ -26,7 +26,7 @@ def test_order_is_a_permutation_with_little_fill():
     perm, name = order_graph(sp.csc_array(np.tril(arrow, -1).astype(float)))
     assert sorted(perm) == list(range(n))
     assert eliminate_symbolically(arrow[np.ix_(perm, perm)]).sum() == 2 * n - 1
-    assert name == "amd"
+    assert name == "metis"  # the first that is looked for, and none saves more
 
 
 @pytest.mark.parametrize("density", [0.01, 0.05])

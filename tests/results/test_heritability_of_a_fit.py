@@ -346,7 +346,7 @@ def test_new_lines_over_environments():
     frame["dose"] = 1.0 + (np.arange(len(frame)) % 3)
     slopes = lmm("y ~ group + env + (0 + dose|gen) + (1|env:block)", frame)
     status = slopes.heritability("gen", "standard").to_frame()["status"].iloc[0]
-    assert status == "the variance between the levels depends on a covariate"
+    assert status.startswith("the variance between the levels differs by a covariate")
 
 
 def test_related_levels_from_dense_matrices(unbalanced):
