@@ -7,21 +7,24 @@ import inspect
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
 from .errors import (
     DataError,
     DependencyError,
+    ExtrapolationWarning,
     FastLMMError,
     FastLMMWarning,
     InternalError,
     MemoryExhaustedError,
     NumericalError,
     OptionError,
+    PedigreeWarning,
     clipped,
     nearest_names,
 )
@@ -36,6 +39,8 @@ OUT_OF_MEMORY = (
     "the memory ran out; fit parts of the data, ask for fewer tables at once, or "
     "use a machine with more memory"
 )
+# Of relationships, which are made before a fit, and of predictions from one.
+KEPT_BY_NO_FIT = (PedigreeWarning, ExtrapolationWarning)
 _CALLERS_OWN = "_raised_by_the_caller"
 
 
@@ -137,6 +142,28 @@ def _fault(error: Exception) -> str:
     own = [f for f in traceback.extract_tb(error.__traceback__) if f.filename.startswith(PACKAGE)]
     at = f" at {Path(own[-1].filename).relative_to(PACKAGE)}:{own[-1].lineno}" if own else ""
     return f"internal error{at}, please report it: {type(error).__name__}: {clipped(str(error), 200)}"
+
+
+@contextmanager
+def told_by(tell: Callable[[str], None]) -> Iterator[None]:
+    """Warnings that a fit keeps and its summary says are silent; others of this library are told.
+
+    For the doors whose users see no warnings of Python: the command line and requests.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FastLMMWarning)
+        for kind in KEPT_BY_NO_FIT:
+            warnings.simplefilter("always", kind)
+        usual = warnings.showwarning
+
+        def show(message: Any, category: type[Warning], *place: Any, **more: Any) -> None:
+            if issubclass(category, KEPT_BY_NO_FIT):
+                tell(str(message))
+            else:
+                usual(message, category, *place, **more)
+
+        warnings.showwarning = show
+        yield
 
 
 def warn_caller(warning: FastLMMWarning) -> None:

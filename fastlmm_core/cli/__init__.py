@@ -5,18 +5,16 @@ from __future__ import annotations
 import argparse
 import io
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 
 from .._version import __version__
-from ..errors import FastLMMWarning
 from .batch import add_batch
 from .gxe import add_gxe, add_gxe_options
 from .interruption import INTERRUPTED, leave_on_interrupt, say_stopped
 from .report import add_report
 from .serve import add_serve
 from .source_options import FILES, add_source_options
-from .strangers import OneLineParser, add_limit, check_room, refused
+from .strangers import OneLineParser, add_limit, check_room, outlasting, refused, say_note
 from .structure_options import add_structure_options
 from .table_files import FORMATS
 
@@ -46,11 +44,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             return command(arguments)
         if argv is None:
             leave_on_interrupt(lambda: stopped(arguments))
+            sys.stdout = outlasting(sys.stdout)
         check_room()
         from ..compiling import compilation_notice
+        from ..gate import told_by
 
-        with warnings.catch_warnings(), compilation_notice(_say):
-            warnings.simplefilter("ignore", FastLMMWarning)  # the summary says the same in words
+        with told_by(say_note), compilation_notice(_say):
             status = command(arguments)
             sys.stdout.flush()
             return status

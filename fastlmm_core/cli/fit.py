@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ from ..results.factor_analysis import has_factors
 from ..results.summary import shown_ddf
 from .gxe import print_summaries, write_gxe_figures
 from .source_options import arguments_of_reader, listed_names
-from .strangers import limits_given
+from .strangers import limits_given, say_note
 from .structure_options import structures_given
 from .table_files import make_folder, write_tables
 
@@ -39,7 +38,7 @@ def fit_command(arguments: argparse.Namespace) -> int:
     options = read_options(**arguments_of_reader(arguments), limits=limits)
     frame = read_table(arguments.file, options=options, factors=listed_names(arguments.factor))
     for note in notes_of(frame):
-        print(f"fastlmm: note: {note}", file=sys.stderr)
+        say_note(note)
     fit = lmm(
         arguments.formula,
         frame,
@@ -221,7 +220,7 @@ def _write_figures(fit: LMMFit, means: dict[str, Any], folder: Path) -> None:
         try:
             written.append(save(plot(*args, **options), folder / name))
         except (DataError, InferenceError) as error:
-            print(f"fastlmm: note: no {name}: {error}", file=sys.stderr)
+            say_note(f"no {name}: {error}")
 
     for spec, table in means.items():
         draw(f"emmeans_{slug(spec)}.png", plot_emmeans, table)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from ..errors import DataError, FastLMMError, OptionError, clipped
 
@@ -83,6 +84,34 @@ def check_room() -> None:
             f"{max(limit - used, 0) / 1e6:.0f} MB of memory are left by ulimit -v; the libraries alone need "
             f"{ROOM_TO_START / 1e6:.0f} MB"
         )
+
+
+def say_note(words: str) -> None:
+    """One line on standard error."""
+    print(f"fastlmm: note: {words}", file=sys.stderr)
+
+
+class _Outlasting(io.FileIO):
+    """A file descriptor that writes into nothing once its reader is gone."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+            return len(data)
+
+
+def outlasting(stream: Any) -> Any:
+    """Standard output that lets a command finish, and write its files, after ``| head`` has seen enough."""
+    if not isinstance(stream, io.TextIOWrapper) or os.name != "posix":
+        return stream
+    stream.flush()
+    raw = _Outlasting(stream.fileno(), "w", closefd=False)
+    return io.TextIOWrapper(
+        io.BufferedWriter(raw), encoding=stream.encoding, errors=stream.errors,
+        line_buffering=stream.line_buffering,
+    )  # fmt: skip
 
 
 def refused(error: Exception) -> int:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, OptionError
+from .strangers import say_note
 
 FORMS = "write NAME=FILE, or NAME=KIND:FILE with pedigree, covariance, inverse or markers"
 
@@ -75,8 +75,7 @@ def relationships_given(texts: list[str]) -> dict[str, Any]:
             raise DataError(f"--relationship {name}: there is no file '{path}'; {FORMS}")
         if not said:
             kind = found_kind(path)
-            print(f"fastlmm: note: '{path}' is read as {kind} (--relationship {name}=KIND:FILE says another)",
-                  file=sys.stderr)  # fmt: skip
+            say_note(f"'{path}' is read as {kind} (--relationship {name}=KIND:FILE says another)")
         out[name] = relationship_from_request(name, {"type": kind, "file": str(path)})
     return out
 

@@ -313,13 +313,26 @@ class Design(Displayed):
         coding = self.coding.with_sum_contrasts()
         return coding.matrix(self._values, self.n), coding.column_names
 
-    def type1_hypotheses(self) -> list[tuple[str, sp.csr_array]]:
-        """Sequential hypotheses (label, K) with K (df, p_full); see `fastlmm_core.design.hypotheses`."""
-        return type1(self.coding, self._X_full, self._rank)
+    def type1_hypotheses(self, weighted: bool = False) -> list[tuple[str, sp.csr_array]]:
+        """Sequential hypotheses (label, K) with K (df, p_full); see `fastlmm_core.design.hypotheses`.
 
-    def type2_hypotheses(self) -> list[tuple[str, sp.csr_array]]:
-        """Each term after all that do not contain it: (label, K) with K (df, p_full)."""
-        return type2(self.coding, self._X_full, self._rank)
+        Parameters
+        ----------
+        weighted : bool
+            The sequence is that of X'WX, as of a linear model, where its sums of squares are those of ``lm``;
+            that of X'X is the one of lmerTest, whatever the covariance of the rows.
+        """
+        return type1(self.coding, self._weighted(weighted), self._rank)
+
+    def type2_hypotheses(self, weighted: bool = False) -> list[tuple[str, sp.csr_array]]:
+        """Each term after all that do not contain it: (label, K) with K (df, p_full); `weighted` as above."""
+        return type2(self.coding, self._weighted(weighted), self._rank)
+
+    def _weighted(self, weighted: bool) -> sp.csc_array:
+        """The columns of the fixed part, their rows times the roots of the weights."""
+        if not weighted or self.weights is None:
+            return self._X_full
+        return sp.csc_array(sp.diags_array(np.sqrt(self.weights)) @ self._X_full)
 
     def type3_hypotheses(self, marginal: bool = False) -> list[tuple[str, sp.csr_array]]:
         """Hypotheses in sum-to-zero coding: (label, K) with K (df, p_full).

@@ -117,6 +117,9 @@ def emmeans(
     set_to = names_of("counterfactuals", counterfactuals, design)
     check_option("wt_nuis", wt_nuis, ("equal", "proportional"))
     notes: tuple[str, ...] = ()
+    if set_to and aside:
+        raise OptionError("counterfactuals are averaged over the rows of the data, with no grid from which "
+                          "nuisance factors could be left out: give one of the two")  # fmt: skip
     if set_to:
         grid = counterfactual_grid(design, set_to, at)
         notes = (f"Averaged over the {design.n} rows of the data, each with every {' and '.join(set_to)}",)
@@ -172,13 +175,16 @@ def emtrends(
     Raises
     ------
     OptionError
-        When `var` is unknown or a factor; otherwise as `emmeans`.
+        When `var` is unknown, a factor, or flat at all points; otherwise as `emmeans`.
     """
     design = fit.design
     covariate = slope_covariate(design, var)
     wanted, grid = columns_of_specs(parse_specs(specs, by), design), reference_grid(design, at)
     check_names(grid, wanted.variables)
     X, offset = slope_rows(design, grid, covariate, delta)
+    if not abs(X).sum() and (offset is None or not np.any(offset)):
+        raise OptionError(f"the prediction is flat in '{var}' at these values, as where it enters as a step "
+                          f"like I({covariate.column} > 70); compare means at two values in at=")
     slopes = replace(grid, X=X, offset=offset)
     return table_of_means(
         fit, slopes, wanted, weights, ddf, information, level, f"Slopes in {var}", (covariate.column,)

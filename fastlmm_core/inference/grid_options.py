@@ -159,8 +159,8 @@ def counterfactual_grid(design: Any, names: Sequence[str], at: Mapping[str, Any]
         if name in names:
             continue
         if len(plain[name]) > 1:
-            raise OptionError(f"'{name}' has {len(plain[name])} values; beside counterfactuals, which average "
-                              "over the rows of the data, a variable that is not set has one, in at=")
+            raise OptionError(f"'{name}' has {len(plain[name])} values; beside counterfactuals, which "
+                              "average over the rows of the data, a variable that is not set has one, in at=")
         observed[name] = constant_column(name, plain[name][0], design)
     rows, offsets = [], []
     for point in range(next(iter(codes.values())).size):

@@ -97,11 +97,7 @@ def joint_tests(
     for name in names:
         if name not in design.variables:
             raise OptionError(f"by: '{name}' is not in the fixed part{nearest_names(name, design.variables)}")
-    slopes = slope_values(design, names)
-    try:
-        grid = reference_grid(design, {**slopes, **(at or {})})
-    except DataError:
-        grid = reference_grid(design, {**within_data(design, slopes), **(at or {})})
+    grid = reference_grid(design, {**slope_values(design, names), **(at or {})})
     tests: list[JointTest] = []
     tested: dict[tuple[Any, ...], list[Floats]] = {}
     for effect in testable_effects(design, grid, names):
@@ -123,26 +119,33 @@ def joint_tests(
 
 
 def slope_values(design: Any, by: Sequence[str]) -> dict[str, tuple[float, ...]]:
-    """Two values around the mean for each covariate, one unit to either side, and all of one with levels."""
+    """Two values around the mean for each covariate, one unit to either side, and all of one with levels.
+
+    The ends of the data instead where a function of it has no value so far from the mean, as log(x) of a
+    share, or is the same on both sides, as I(x > 70).
+    """
     tested = {name for term in design.terms for name in term.variables}
     return {
-        name: v.points or (v.mean - 1.0, v.mean + 1.0)
+        name: v.points or values_that_differ(design, name, (v.mean - 1.0, v.mean + 1.0))
         for name, v in design.variables.items()
         if v.kind != "factor" and name not in by and name in tested
     }
 
 
-def within_data(design: Any, slopes: Mapping[str, tuple[float, ...]]) -> dict[str, tuple[float, ...]]:
-    """The values, or the ends of the data where the fixed part has none there, as log(x) of a share."""
-    out = {}
-    for name, values in slopes.items():
-        try:
-            reference_grid(design, {name: values})
-            out[name] = values
-        except DataError:
-            used = design.used_column(name)[0]
-            out[name] = float(np.min(used)), float(np.max(used))
-    return out
+def values_that_differ(design: Any, name: str, values: tuple[float, float]) -> tuple[float, float]:
+    """The values of a covariate, or the ends of its data where functions of it do not tell them apart."""
+    atoms = design.coding.atoms.items()
+    if all(text == name or name not in atom.columns_read for text, atom in atoms):
+        return values
+    try:
+        grid = reference_grid(design, {name: values})
+        second = dict(zip(grid.values, grid_codes(grid.shape()), strict=True))[name] == 1
+        if abs(grid.X[second] - grid.X[~second]).sum() > 0.0:
+            return values
+    except DataError:
+        pass
+    used = design.used_column(name)[0]
+    return float(np.min(used)), float(np.max(used))
 
 
 def testable_effects(design: Any, grid: ReferenceGrid, by: Sequence[str]) -> list[tuple[str, ...]]:

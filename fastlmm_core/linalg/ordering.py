@@ -30,9 +30,9 @@ def order_graph(graph: sp.csc_array, size: np.ndarray | None = None) -> tuple[np
     """Fill-reducing, postordered permutation of a symmetric graph given by its strict lower triangle.
 
     Several methods are tried and the one with the fewest estimated operations is kept: the nodes as they
-    come, METIS where scikit-sparse brings it, and approximate minimum degree. METIS is the second, as it saves
-    most where a search pays at all: a third of the operations of minimum degree for InstEval, which then needs
-    no third.
+    come, METIS where scikit-sparse brings it, and approximate minimum degree. METIS is the second, as it
+    saves most where a search pays at all: a third of the operations of minimum degree for InstEval, which
+    then needs no third.
 
     Parameters
     ----------

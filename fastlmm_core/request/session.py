@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ..errors import DataError, FastLMMError, FastLMMWarning, MemoryForecastError, nearest_names
-from ..gate import ours_of
+from ..errors import DataError, FastLMMError, MemoryForecastError, nearest_names
+from ..gate import ours_of, told_by
 from ..limits import Limits
 from ..reading import notes_of, read_options, read_table
 from .document import Reach, checked_questions, checked_request, checked_trials
@@ -65,17 +64,18 @@ class Session:
 
     def _with_room(self, request: Any) -> dict[str, Any]:
         """The answer; where memory runs out kept fits give theirs, except for a question to one of them."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FastLMMWarning)  # the answer carries them
+        notes: list[str] = []
+        with told_by(notes.append):
             try:
-                return self._answered(request)
+                return with_notes(self._answered(request), notes)
             except MemoryError as error:
                 held = self._kept.bytes
                 enough = not isinstance(error, MemoryForecastError) or error.needed <= error.available + held
                 if not held or not enough or "of" in request:
                     raise
             self._kept.clear()
-            return self._answered(request)
+            notes.clear()
+            return with_notes(self._answered(request), notes)
 
     def _answered(self, request: Any) -> dict[str, Any]:
         given = request if isinstance(request, Mapping) else {}
@@ -172,6 +172,12 @@ def with_new_rows(request: Request, reach: Reach, limits: Limits) -> Request:
             block = {**block, "newdata": read_table(path, options=options)}
         tables.append(block)
     return {**request, "predict": tables}
+
+
+def with_notes(answer: dict[str, Any], notes: list[str]) -> dict[str, Any]:
+    """The answer with more notes, each once."""
+    told = dict.fromkeys([*answer.get("notes", ()), *notes])
+    return {**answer, "notes": list(told)} if told else answer
 
 
 def read_relationships(given: Mapping[str, Any] | None, reach: Reach) -> dict[str, Any]:

@@ -61,11 +61,12 @@ def anova_table(
 
 
 def _hypotheses(fit: FitFigures, type: int) -> list[tuple[str, np.ndarray | sp.sparray]]:
+    linear = fit.method == "OLS"
     if type == 1:
-        return fit.design.type1_hypotheses()
+        return fit.design.type1_hypotheses(weighted=linear)
     if type == 2:
-        return fit.design.type2_hypotheses()
-    return fit.design.type3_hypotheses(marginal=fit.method == "OLS")
+        return fit.design.type2_hypotheses(weighted=linear)
+    return fit.design.type3_hypotheses(marginal=linear)
 
 
 @public(conditional=SWITCH)
@@ -120,6 +121,9 @@ def compare(*fits: FitFigures, conditional: bool = False) -> pd.DataFrame:
             raise DesignError(
                 "the fits are not of the same observations; drop rows with missing values first"
             )
+        for name in ("offset", "weights"):
+            if not _same_rows(getattr(first, name), getattr(other, name)):
+                raise DesignError(f"the fits have different {name}: their criteria are of different data")
         kinds = {first.method, other.method}
         if len(kinds) > 1 and "REML" in kinds:
             raise OptionError("a REML fit compares only with REML fits; fit both with reml=False")
@@ -153,6 +157,11 @@ def _model_text(fit: FitFigures) -> str:
     """What tells fits apart that share a formula."""
     residual = fit.design.residual
     return fit.formula if residual.is_plain else f"{fit.formula}, residual='{residual.text}'"
+
+
+def _same_rows(a: np.ndarray | None, b: np.ndarray | None) -> bool:
+    """Whether the offsets or weights of the rows are the same."""
+    return a is b or (a is not None and b is not None and _same_response(a, b))
 
 
 def _same_response(a: np.ndarray, b: np.ndarray) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,13 @@ import pandas as pd
 from fastlmm_core.errors import DataError, OptionError, PedigreeWarning, name_list, nearest_names, shown
 from fastlmm_core.gate import warn_caller
 from fastlmm_core.reading import level_label, read_table
+from fastlmm_core.reading.options import MISSING
 from fastlmm_core.structures.relationships.pedigree_kernels import find_generations, find_loops
 
-#: What stands for an unknown parent, beside empty cells and NaN.
-MISSING_PARENT = ("", "NA", "0", ".", "*")
+#: What stands for an unknown parent, beside NaN: what is missing in any column, and what pedigrees write.
+MISSING_PARENT = (*sorted(MISSING), "na", "n/a", "null", "none", "0", ".", "*", "-", "?")
+# A whole number as it is written where a column of numbers has gaps.
+WITH_DECIMALS = re.compile(r"-?\d+\.0+")
 # Usual headings of the three columns; the first of each is ours.
 HEADINGS = (
     ("id", "animal", "ident", "individual", "ind", "calf", "progeny", "genotype", "gen", "line"),
@@ -71,6 +75,8 @@ def read_pedigree(
     index = pd.Index(ids, dtype=object)
     listed = [index.get_indexer(pd.Index(labels, dtype=object)) for _, labels in parents]
     by_row = [_take(places, codes) for places, (codes, _) in zip(listed, parents, strict=True)]
+    if columns is None:
+        _refuse_first_row_as_header(table, names, [ids, *(labels for _, labels in parents)], unknown)
     _refuse_bad_rows(row, ids, parents, by_row)
     _refuse_row_numbers(names, ids, parents, listed)
     unlisted = list(
@@ -142,6 +148,25 @@ def _find_columns(present: list[str]) -> tuple[str, str, str]:
     )
 
 
+def _refuse_first_row_as_header(
+    table: Any, names: tuple[str, str, str], labels: Sequence[np.ndarray], unknown: set[str]
+) -> None:
+    """Headings that occur as individuals: the table has no header, and its first row went into it."""
+    if isinstance(table, pd.DataFrame) and not all(isinstance(name, str) for name in table.columns):
+        return  # numbered columns, as of a table that was read without a header
+    codes = unknown - {""}
+    taken = [
+        name for name in names if name.strip() in codes or any(np.any(own == name.strip()) for own in labels)
+    ]
+    if taken:
+        place = f"the first line ({', '.join(names)})" if isinstance(table, (str, Path)) else "the header"
+        raise DataError(
+            f"pedigree: {place} has {name_list(taken)}, {'' if len(taken) == 1 else 'all '}also among the "
+            "individuals or codes for unknown parents: the header is missing; write one, for example "
+            "id,sire,dam, or say columns=(...) where these are headings"
+        )
+
+
 def _code_labels(values: pd.Series, unknown: set[str]) -> tuple[np.ndarray, np.ndarray]:
     """Number of every row's label in order of appearance, -1 where it is unknown, and the labels (k,)."""
     try:
@@ -152,6 +177,8 @@ def _code_labels(values: pd.Series, unknown: set[str]) -> tuple[np.ndarray, np.n
             f"pedigree: column '{values.name}' holds {shown(cell)}; identifiers are texts or numbers"
         ) from None
     texts = [level_label(value) for value in distinct]
+    if all(text.strip() in unknown or WITH_DECIMALS.fullmatch(text.strip()) for text in texts):
+        texts = [text if text.strip() in unknown else text.strip().partition(".")[0] for text in texts]
     known = np.array([None if text.strip() in unknown else text for text in texts], dtype=object)
     again, labels = pd.factorize(known)
     return _take(again, codes), np.asarray(labels, dtype=object)
