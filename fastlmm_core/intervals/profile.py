@@ -20,8 +20,8 @@ from fastlmm_core.display.displayed import Displayed
 from fastlmm_core.display.frames import titled
 from fastlmm_core.display.rendering import Table
 from fastlmm_core.engine.solution import StructuredSolution
-from fastlmm_core.errors import FastLMMWarning, InferenceError
-from fastlmm_core.gate import public
+from fastlmm_core.errors import FastLMMWarning, InferenceError, NotConvergedWarning, NumericalError
+from fastlmm_core.gate import public, warn_caller
 from fastlmm_core.intervals.constrained import HeldOptimum, minimize_held
 from fastlmm_core.intervals.criteria import Criterion, criterion_of
 from fastlmm_core.intervals.held_effects import PlainHeldEffect, StructuredHeldEffect
@@ -99,7 +99,8 @@ class Profile(Displayed):
         """parameter, kind, group, var1, var2, estimate, lower, upper, method.
 
         A limit at which the profile stays below the quantile up to the bound of the parameter is that bound:
-        zero for a standard deviation, one for a correlation. A limit is NaN where the profile has no end.
+        zero for a standard deviation, one for a correlation. A limit is NaN where the profile has no end,
+        and, with a warning, where the search for one of several parameters failed.
 
         Examples
         --------
@@ -109,9 +110,20 @@ class Profile(Displayed):
         array([[39.73, 64.07]])
         """
         height = normal_height(level)
-        limits = [[trace.limit(side, height) for side in (-1, 1)] for trace in self.traces]
+        limits = [[self._limit(trace, side, height) for side in (-1, 1)] for trace in self.traces]
         lower, upper = np.array(limits).reshape(-1, 2).T
         return interval_table([t.parameter for t in self.traces], self.estimates, lower, upper, "profile")
+
+    def _limit(self, trace: Trace, side: int, height: float) -> float:
+        """One limit; that of one parameter that is not found leaves those of the others."""
+        try:
+            return trace.limit(side, height)
+        except NumericalError as error:
+            if len(self.traces) == 1:
+                raise
+            which = "lower" if side < 0 else "upper"
+            warn_caller(NotConvergedWarning(f"{error}: its {which} limit is missing"))
+            return np.nan
 
     @property
     @titled("Points of the profiles")

@@ -162,3 +162,33 @@ def test_loadings_of_few_levels(seed):
     starts = [np.r_[rng.normal(size=4), np.zeros(4)] for _ in range(10)]
     ends = [minimize(deviance, x0, bounds=[(-9, 9)] * 4 + [(-12, 4)] * 4).fun for x0 in starts]
     assert fit.criterion <= min(ends) + 1e-5
+
+
+@pytest.mark.parametrize(("seed", "structure"), [(12, "cs"), (11, "hetar1")])
+def test_correlations_of_few_related_lines(seed, structure):
+    """One plot a cell: variances at zero and weak correlations are one optimum, correlations of one another."""
+    rng = np.random.default_rng(seed)
+    M = rng.integers(0, 3, size=(14, 30)).astype(float)
+    M -= M.mean(axis=0)
+    K = M @ M.T / 30 + 0.1 * np.eye(14)
+    line, env = (axis.ravel() for axis in np.indices((14, 3)))
+    u = np.linalg.cholesky(K) @ rng.normal(size=(14, 3)) * [0.6, 0.9, 1.1]
+    y = 10 + env + u[line, env] + rng.normal(size=line.size) * np.array([0.6, 1.0, 0.8])[env]
+    names = [f"g{k:02d}" for k in range(14)]
+    table = pd.DataFrame({"gen": [names[k] for k in line], "env": [f"e{k}" for k in env], "y": y})
+    fit = quiet(
+        f"y ~ env + {structure}(0 + env | vm(gen, K))", table, residual="units | env",
+        relationships={"K": pd.DataFrame(K, index=names, columns=names)},
+    )  # fmt: skip
+    X = np.column_stack([np.ones(y.size), env == 1, env == 2]).astype(float)
+
+    def deviance(theta):
+        sd, rho, errors = np.exp(theta[:3]), np.tanh(theta[3]), np.exp(2.0 * theta[4:])
+        lag = np.abs(np.subtract.outer(np.arange(3), np.arange(3)))
+        R = rho**lag if structure == "hetar1" else np.where(lag > 0, 1.5 * (rho + 1.0) / 2.0 - 0.5, 1.0)
+        T = np.outer(sd, sd) * R
+        return restricted_deviance(K[np.ix_(line, line)] * T[np.ix_(env, env)] + np.diag(errors[env]), X, y)
+
+    starts = [[-0.5, -0.2, 0.0, rho, 0.0, 0.0, 0.0] for rho in (-0.3, 0.3, 1.0, 3.0)]
+    least = min(minimize(deviance, start, method="BFGS").fun for start in starts)
+    assert fit.criterion < least + 1e-3

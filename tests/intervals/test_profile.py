@@ -302,6 +302,55 @@ def test_correlations_at_their_bound_and_of_variances_that_may_be_zero(seed):
     assert (row["lower"] == -1.0) == (seed in (28, 29))
 
 
+@pytest.mark.parametrize(
+    ("seed", "structure", "name"),
+    [(4, "toep", "variance of enve2"), (0, "homtoep", "variance"), (8, "homtoep", "covariance at lag 1")],
+)
+def test_profiles_that_pass_a_partial_correlation_of_minus_one(seed, structure, name):
+    """The least deviance with the parameter held at a limit is a quantile above the least of all."""
+    rng = np.random.default_rng(seed)
+    g, e, _ = (axis.ravel() for axis in np.indices((24, 3, 2)))
+    truth = np.array([[1.0, 0.7, 0.2], [0.7, 1.2, 0.7], [0.2, 0.7, 0.8]])
+    u = rng.multivariate_normal(np.zeros(3), truth, 24)
+    x = rng.normal(size=g.size)
+    y = 10 + e + x * 0.5 + u[g, e] + rng.normal(size=g.size) * np.array([0.8, 0.6, 0.7])[e]
+    frame = pd.DataFrame({"gen": [f"g{k:02d}" for k in g], "env": [f"e{k}" for k in e], "x": x, "y": y})
+    fit = lmm(f"y ~ env + x + {structure}(0 + env | gen)", frame, residual="units | env", reml=False)
+    row = fit.conf_int(parameters=f"gen: {name}").iloc[0]
+
+    X = np.column_stack([np.ones(g.size), e == 1, e == 2, x]).astype(float)
+    same = g[:, None] == g
+
+    def deviance(v, c, s):
+        T = np.array([[v[0], c[0], c[2]], [c[0], v[1], c[1]], [c[2], c[1], v[2]]])
+        if np.linalg.eigvalsh(T)[0] < -1e-9:
+            return 1e6
+        L = np.linalg.cholesky(same * T[np.ix_(e, e)] + np.diag(np.exp(s)[e]))
+        A, b = np.linalg.solve(L, X), np.linalg.solve(L, y)
+        return 2 * np.log(np.diag(L)).sum() + np.sum((b - A @ np.linalg.lstsq(A, b, rcond=None)[0]) ** 2)
+
+    def function(z, held):  # log variances, a correlation and a partial one, residuals at the end
+        if structure == "toep":
+            v, r1 = np.insert(np.exp(z[:2]), int(name[-1]), held), np.tanh(z[2])
+        else:
+            v = np.full(3, held if name == "variance" else np.exp(z[0]))
+            r1 = np.tanh(z[0]) if name == "variance" else held / v[0]
+        r2 = r1**2 + np.tanh(z[-4]) * (1.0 - r1**2)
+        return deviance(v, np.sqrt([v[0] * v[1], v[1] * v[2], v[0] * v[2]]) * [r1, r1, r2], z[-3:])
+
+    def least(held):
+        own = [0.1, 0.1, 0.9] if structure == "toep" else [0.9]
+        return min(
+            minimize(function, [*own, p, -0.7, -0.7, -0.7], (held,), method="BFGS", tol=1e-4).fun
+            for p in (0.2, -1.0, -3.0)
+        )
+
+    best, quantile = least(row["estimate"]), chi2.ppf(0.95, 1)
+    for limit in (row["lower"], row["upper"]):
+        if limit > 0.0:
+            assert least(limit) - best == pytest.approx(quantile, abs=2e-3)
+
+
 @pytest.fixture(scope="module")
 def field():
     rng = np.random.default_rng(3)

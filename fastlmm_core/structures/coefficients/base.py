@@ -129,6 +129,10 @@ class CoefficientStructure(ABC):
         """
         return []
 
+    def other_starts(self, theta: np.ndarray) -> list[np.ndarray]:
+        """Starts (n_theta,) beside theta, where few observations may have a better optimum."""
+        return []
+
     def lower_bounds(self) -> np.ndarray:
         """Least theta (n_theta,) for which T belongs to the structure; Lambda is smooth beyond it.
 

@@ -113,6 +113,15 @@ class ScaledCorrelation(CoefficientStructure):
         c = self.start_correlations(self.estimate(*correlations_of(covariance)))
         return np.concatenate([np.sqrt(self._pooled(variances)), self.chart_of(c)])
 
+    def other_starts(self, theta: np.ndarray) -> list[np.ndarray]:
+        """With strong correlations: moments of few levels show weak ones also where the best are at one."""
+        if not self.n_correlations:
+            return []
+        R = np.full((self.m, self.m), START_CORRELATION)
+        np.fill_diagonal(R, 1.0)
+        c = self.start_correlations(self.estimate(R, np.ones(R.shape, bool)))
+        return [np.concatenate([self.split(theta)[0], self.chart_of(c)])]
+
     def theta_of(self, covariance: np.ndarray) -> np.ndarray:
         variances = self._pooled(np.maximum(np.diag(covariance), 0.0))
         c = self.estimate(*correlations_of(covariance))
