@@ -94,14 +94,16 @@ def _place_residual(
                 place = slice(own.start + residual.first[k], own.start + residual.first[k + 1])
                 theta[place] = _parameters(structure, verb, one, one.T, s2)
         return
+    levels = getattr(residual, "levels", (None,))
     if not isinstance(residual, IndependentResiduals | KnownResiduals) or one.T.size != 1:
+        own = next((level for level in levels if level is not None), None)
+        by_level = "" if own is None else f", or by level as {{'{one.key}': {{'{own}': ..., ...}}}}"
         raise OptionError(
-            f"the residual can be {verb} as one variance, or within subjects as a covariance matrix"
+            f"the residual can be {verb} as one variance{by_level}, or within subjects as a covariance matrix"
         )
     variance = float(one.T.ravel()[0])
     if not variance > 0:
         raise OptionError(f"the residual variance {verb} must be positive, not {variance:g}")
-    levels = getattr(residual, "levels", (None,))
     for k, level in enumerate(levels):
         if one.at is None or str(level) == one.at:
             theta[own.start + k] = residual.held(variance / s2, k)

@@ -230,6 +230,23 @@ def accumulate_score_blocks(G, C_inv, indptr, below_ptr, below, start, term, fac
 
 
 @kernel
+def accumulate_scalar_scores(G, C_inv, indptr, indices, term, scale, n_terms, W):
+    """`accumulate_score_blocks` where every node is a scalar; `scale` (q + p,) is the diagonal of F."""
+    sums = np.zeros(n_terms + 1)
+    for j in range(indptr.size - 1):
+        factor = scale[j]
+        own = G[indptr[j]] * C_inv[indptr[j]] * factor
+        for t in range(indptr[j] + 1, indptr[j + 1]):
+            i = indices[t]
+            product = G[t] * C_inv[t]
+            sums[term[i]] += product * factor
+            own += product * scale[i]
+        sums[term[j]] += own
+    for k in range(n_terms):
+        W[k, 0, 0] = sums[k]
+
+
+@kernel
 def accumulate_outer(start, term, n_terms, A, B, Q):
     """Q[k] += sum over the levels of term k of a_level b_level', for vectors A, B (q + p,)."""
     for j in range(term.size):

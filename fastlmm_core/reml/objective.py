@@ -9,10 +9,12 @@ import numpy as np
 from fastlmm_core.errors import DataError
 from fastlmm_core.kernels.assembly import (
     accumulate_outer,
+    accumulate_scalar_scores,
     accumulate_score_blocks,
     apply_factor,
     apply_factor_transposed,
     multiply_symmetric,
+    scale_diagonal,
 )
 from fastlmm_core.kernels.columns import subtract_columns
 from fastlmm_core.kernels.score import combine_score, fill_factors, form_working_vectors, prepare_information
@@ -217,12 +219,16 @@ def evaluate(
 def score_blocks(equations: MixedModelEquations, factor: CholeskyFactor, factors: np.ndarray) -> np.ndarray:
     """W_k = H_k Lambda_k of every term, (K, m, m), from the inverse subset of the factorized C."""
     C_inv = factor.inverse_subset(n_leading(equations))
-    K = len(equations.terms)
+    K, (start, term) = len(equations.terms), (equations.layout.start, equations.layout.term)
     W = np.zeros((K, equations.width, equations.width))
-    accumulate_score_blocks(
-        equations.G, C_inv, equations.indptr, equations.below_ptr, equations.below, equations.layout.start,
-        equations.layout.term, factors, K, W,
-    )  # fmt: skip
+    G, indptr = equations.G, equations.indptr
+    if equations.width == 1:
+        scale = scale_diagonal(start, term, factors)
+        accumulate_scalar_scores(G, C_inv, indptr, equations.indices, term, scale, K, W)
+    else:
+        accumulate_score_blocks(
+            G, C_inv, indptr, equations.below_ptr, equations.below, start, term, factors, K, W
+        )
     return W
 
 

@@ -166,7 +166,7 @@ def test_loadings_of_few_levels(seed):
 
 @pytest.mark.parametrize(("seed", "structure"), [(12, "cs"), (11, "hetar1")])
 def test_correlations_of_few_related_lines(seed, structure):
-    """One plot a cell: variances at zero and weak correlations are one optimum, correlations of one another."""
+    """One plot a cell: weak correlations beside variances at zero are one optimum, strong ones another."""
     rng = np.random.default_rng(seed)
     M = rng.integers(0, 3, size=(14, 30)).astype(float)
     M -= M.mean(axis=0)

@@ -6,6 +6,7 @@ from random_pattern import on_pattern, random_pattern, to_dense
 
 from fastlmm_core.kernels.assembly import (
     accumulate_outer,
+    accumulate_scalar_scores,
     accumulate_score_blocks,
     apply_factor,
     apply_factor_transposed,
@@ -136,6 +137,19 @@ def test_score_blocks(system):
         s.data(s.G), s.data(s.C_inv), s.indptr, *p.below, p.start, p.term, s.factors, p.n_terms, W
     )
     np.testing.assert_allclose(W, blocks_of(s, s.G @ s.F @ s.C_inv), atol=1e-10)
+
+
+def test_scalar_scores_equal_the_score_blocks():
+    s = System(0, SHAPES[0])
+    p, C_inv = s.pattern, s.data(s.C_inv)
+    W, blocks = np.full((2, p.n_terms, 1, 1), np.nan)
+    accumulate_scalar_scores(
+        s.data(s.G), C_inv, s.indptr, s.indices, p.term, np.diag(s.F).copy(), p.n_terms, W
+    )
+    accumulate_score_blocks(
+        s.data(s.G), C_inv, s.indptr, *p.below, p.start, p.term, s.factors, p.n_terms, blocks
+    )
+    np.testing.assert_allclose(W, blocks, atol=1e-10)
 
 
 def test_outer_products_add_up(system):
