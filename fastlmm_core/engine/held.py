@@ -96,8 +96,8 @@ def _place_residual(
         return
     levels = getattr(residual, "levels", (None,))
     if not isinstance(residual, IndependentResiduals | KnownResiduals) or one.T.size != 1:
-        own = next((level for level in levels if level is not None), None)
-        by_level = "" if own is None else f", or by level as {{'{one.key}': {{'{own}': ..., ...}}}}"
+        first = next((level for level in levels if level is not None), None)
+        by_level = "" if first is None else f", or by level as {{'{one.key}': {{'{first}': ..., ...}}}}"
         raise OptionError(
             f"the residual can be {verb} as one variance{by_level}, or within subjects as a covariance matrix"
         )

@@ -114,13 +114,17 @@ class ScaledCorrelation(CoefficientStructure):
         return np.concatenate([np.sqrt(self._pooled(variances)), self.chart_of(c)])
 
     def other_starts(self, theta: np.ndarray) -> list[np.ndarray]:
-        """With strong correlations: moments of few levels show weak ones also where the best are at one."""
+        """Strong and negative correlations: moments show weak ones also where the best are at a bound."""
         if not self.n_correlations:
             return []
-        R = np.full((self.m, self.m), START_CORRELATION)
-        np.fill_diagonal(R, 1.0)
-        c = self.start_correlations(self.estimate(R, np.ones(R.shape, bool)))
-        return [np.concatenate([self.split(theta)[0], self.chart_of(c)])]
+        lag = np.abs(np.subtract.outer(np.arange(self.m), np.arange(self.m)))
+        negative = -0.5 / (self.m - 1.0) if not self.by_distance else (-0.5) ** lag  # half way to the bound
+        out = []
+        for R in (START_CORRELATION, negative):
+            matrix = np.where(lag > 0, R, 1.0)
+            c = self.start_correlations(self.estimate(matrix, lag > 0))
+            out.append(np.concatenate([self.split(theta)[0], self.chart_of(c)]))
+        return out
 
     def theta_of(self, covariance: np.ndarray) -> np.ndarray:
         variances = self._pooled(np.maximum(np.diag(covariance), 0.0))
