@@ -32,7 +32,7 @@ from fastlmm_core.inference.multiplicity import check_adjust
 from fastlmm_core.limits import DEFAULT, Limits
 from fastlmm_core.reml.information import KINDS
 
-FORMAT = 3  # of the folder, its tables and how they are cut into parts; part of the digest
+FORMAT = 4  # of the folder, its tables and how they are cut into parts; part of the digest
 OF_MODELS = ("model", "reason")  # further ones where there are several models
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from fastlmm_core.batch.candidates import CHOICES
 from fastlmm_core.batch.cluster import is_client, run_dask
 from fastlmm_core.batch.compilable import may_compile
+from fastlmm_core.batch.fingerprints import table_fingerprint
 from fastlmm_core.batch.jobs import Job, dataset_jobs, run_threads, table_jobs, worker_count
 from fastlmm_core.batch.pieces import Pieces, TablePieces
 from fastlmm_core.batch.plan import BatchPlan, make_plan
@@ -26,7 +27,6 @@ from fastlmm_core.batch.sources import (
     is_dataset,
     read_source,
     scatter_trials,
-    table_fingerprint,
 )
 from fastlmm_core.batch.store import PartStore
 from fastlmm_core.batch.tables import TableParts, join_parts
@@ -345,8 +345,8 @@ def divide_table(source: Any, plan: BatchPlan) -> Work:
     """Runs of the units of a table in memory."""
     table = collect_trials(source.compute() if is_dask(source) else source, plan)
     return Work(
-        table.n_units, lambda: table_fingerprint(table.frame), lambda: table_jobs(table),
-        lambda client: TablePieces(table), notes=notes_of(table.frame),
+        table.n_units, lambda: table_fingerprint(table.frame, not may_compile(plan)),
+        lambda: table_jobs(table), lambda client: TablePieces(table), notes=notes_of(table.frame),
     )  # fmt: skip
 
 

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fastlmm_core.batch.fingerprints import digest
 from fastlmm_core.batch.plan import BatchPlan
 from fastlmm_core.batch.trials import check_columns
 from fastlmm_core.errors import DataError, OptionError, name_list
-from fastlmm_core.reading import ReadOptions, is_text_folder, read_table, source_of
+from fastlmm_core.reading import ReadOptions, is_text_folder, read_table
 from fastlmm_core.reading.parquet import frame_from_arrow, requires_pyarrow
 
 ROWS_PER_PIECE = 50_000
@@ -139,22 +140,6 @@ def plain_key(values: pd.Series) -> pd.Series:
     if pd.api.types.is_integer_dtype(values.dtype):
         return values.astype(object).where(values.notna(), None)
     return values if isinstance(values.dtype, np.dtype) else values.astype(object)
-
-
-def digest(values: np.ndarray) -> str:
-    """Short hash of an array."""
-    return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()[:16]
-
-
-def table_fingerprint(frame: pd.DataFrame) -> str:
-    """Hash of the contents of a table."""
-    plain = frame.astype({name: object for name, t in frame.dtypes.items() if not isinstance(t, np.dtype)})
-    plain = plain.astype({name: str for name, t in plain.dtypes.items() if t == object})  # noqa: E721
-    own = digest(pd.util.hash_pandas_object(plain, index=False).to_numpy())
-    source = source_of(frame)
-    kept = {} if source is None else {n: source.labels[n] for n in frame.columns if n in source.labels}
-    texts = [own, *(f"{name} {digest(labels.codes)} {labels.levels}" for name, labels in kept.items())]
-    return own if not kept else hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
 
 
 def cut_dataset(path: str | Path, plan: BatchPlan, rows: int = ROWS_PER_PIECE) -> list[DatasetPiece]:

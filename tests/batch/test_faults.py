@@ -19,6 +19,7 @@ import pytest
 from trial_data import alpha_trials
 
 from fastlmm_core import fit_batch
+from fastlmm_core.batch.fingerprints import table_fingerprint
 from fastlmm_core.cli import main
 from fastlmm_core.errors import OptionError
 
@@ -115,6 +116,51 @@ def test_a_folder_belongs_to_one_plan_and_one_table(tmp_path):
     (tmp_path / "busy" / "letter.txt").write_text("keep me")
     with pytest.raises(OptionError, match="other files"):
         fit_batch(frame, FORMULA, by="trial", out=tmp_path / "busy")
+
+
+def other_readings(frame):
+    """The table with its genotypes in ways that give other figures or labels, and in ways that do not."""
+    levels, numbers = sorted(frame["gen"].unique()), frame["gen"].str.extract(r"(\d+)")[0].fillna("0")
+    as_levels = {
+        "turned": pd.Categorical(frame["gen"], categories=levels[::-1]),
+        "ordered": pd.Categorical(frame["gen"], categories=levels, ordered=True),
+        "digits": numbers,
+        "Int64": numbers.astype("Int64"),
+    }
+    alike = {
+        "object": frame["gen"].astype(object),
+        "string": frame["gen"].astype("string"),
+        "category": pd.Categorical(frame["gen"], categories=[*levels, "unused"]),
+    }
+    return as_levels, alike
+
+
+def test_a_folder_tells_how_a_column_is_read(tmp_path):
+    """Order of categories, `ordered`, and numbers beside text change the model, not the cells."""
+    frame = alpha_trials(2, genotypes=8)
+    changed, alike = other_readings(frame)
+    for name, gen in changed.items():
+        own = frame.assign(gen=gen)
+        first = fit_batch(own, FORMULA, by="trial", out=tmp_path / name)
+        same_tables(first, fit_batch(own, FORMULA, by="trial"))
+        for other, values in {**changed, "text": frame["gen"]}.items():
+            if other != name:
+                with pytest.raises(OptionError, match="other data"):
+                    fit_batch(frame.assign(gen=values), FORMULA, by="trial", out=tmp_path / name)
+    first = fit_batch(frame, FORMULA, by="trial", out=tmp_path / "text")
+    for values in alike.values():
+        same_tables(first, fit_batch(frame.assign(gen=values), FORMULA, by="trial", out=tmp_path / "text"))
+
+
+def test_text_and_categories_differ_where_distances_count():
+    frame = pd.DataFrame({"visit": ["1", "2", None], "day": pd.array([1, 2, None], dtype="Int64")})
+    listed = frame.assign(visit=pd.Categorical(frame["visit"]))
+    assert table_fingerprint(frame, True) != table_fingerprint(listed, True)
+    assert table_fingerprint(frame, False) == table_fingerprint(listed, False)
+    assert table_fingerprint(frame, True) == table_fingerprint(frame.astype({"day": float}), True)
+    tables = [pd.DataFrame({"key": np.array(cells, dtype=object)}) for cells in ([1, 2], ["1", "2"], [[1], 2])]
+    prints = [table_fingerprint(table, False) for table in tables]
+    assert len(set(prints)) == 3 and prints[0] == table_fingerprint(tables[0].astype("int64"), False)
 
 
 def test_columns_of_numbers_and_text():
