@@ -18,6 +18,7 @@ from fastlmm_core.reading import ReadOptions, is_text_folder, read_table
 from fastlmm_core.reading.parquet import frame_from_arrow, requires_pyarrow
 
 ROWS_PER_PIECE = 50_000
+NO_PARTITION = "__HIVE_DEFAULT_PARTITION__"  # Hive's word for a missing value
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,8 @@ class DatasetPiece:
         return digest(key_hashes(self.keys))
 
 
-def open_dataset(path: str | Path) -> Any:
-    """The Parquet dataset in a folder, Hive partitions included.
+def open_dataset(path: str | Path, factors: tuple[str, ...] = ()) -> Any:
+    """The Parquet dataset in a folder, Hive partitions included; those in `factors` are text.
 
     Raises
     ------
@@ -81,7 +82,8 @@ def open_dataset(path: str | Path) -> Any:
         schemas = [dataset.schema, *(fragment.physical_schema for fragment in dataset.get_fragments())]
         # columns by name in any order, and the wider of two types: a file of whole numbers is one of numbers
         common = pa.unify_schemas(schemas, promote_options="permissive")
-        return open_files(str(path), common)
+        common = common.remove_metadata()  # by which pandas makes text of some parts of a column
+        return open_files(str(path), with_text_partitions(common, Path(path), dataset.files, factors))
     except (pa.ArrowInvalid, OSError) as err:
         raise DataError(f"'{path}' is not a readable Parquet dataset: {err}") from err
     except pa.ArrowTypeError as err:
@@ -92,7 +94,22 @@ def open_files(source: str | list[str], schema: Any, base: str | None = None) ->
     """A folder, or some of the files in the folder `base`, as a dataset of known schema."""
     import pyarrow.dataset as ds
 
-    return ds.dataset(source, schema=schema, format="parquet", partitioning="hive", partition_base_dir=base)
+    hive = ds.partitioning(schema, flavor="hive")  # some of the files alone may tell another type
+    return ds.dataset(source, schema=schema, format="parquet", partitioning=hive, partition_base_dir=base)
+
+
+def with_text_partitions(schema: Any, folder: Path, files: list[str], factors: tuple[str, ...]) -> Any:
+    """The schema with Hive partitions as text where numbers would not give them back: 001 and 1."""
+    import pyarrow as pa
+
+    found = {part.partition("=")[::2] for name in files for part in Path(name).relative_to(folder).parts[:-1]}
+    for name in dict.fromkeys(name for name, _ in found if name in schema.names):
+        texts = {text for own, text in found if own == name} - {NO_PARTITION}
+        place = schema.get_field_index(name)
+        whole = pa.types.is_integer(schema.field(place).type)
+        if name in factors or (whole and any(text != str(int(text)) for text in texts)):
+            schema = schema.set(place, pa.field(name, pa.string()))
+    return schema
 
 
 def refuse_strange_files(folder: Path) -> None:
@@ -153,7 +170,7 @@ def cut_dataset(path: str | Path, plan: BatchPlan, rows: int = ROWS_PER_PIECE) -
     DataError
         When the dataset lacks a column of the plan, or has no rows.
     """
-    dataset = open_dataset(path)
+    dataset = open_dataset(path, plan.factors)
     check_columns(plan, list(dataset.schema.names))
     by = list(plan.by)
     trials: dict[int, list[Any]] = {}  # hash -> [rows, key, row groups]

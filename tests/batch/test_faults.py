@@ -158,7 +158,8 @@ def test_text_and_categories_differ_where_distances_count():
     assert table_fingerprint(frame, True) != table_fingerprint(listed, True)
     assert table_fingerprint(frame, False) == table_fingerprint(listed, False)
     assert table_fingerprint(frame, True) == table_fingerprint(frame.astype({"day": float}), True)
-    tables = [pd.DataFrame({"key": np.array(cells, dtype=object)}) for cells in ([1, 2], ["1", "2"], [[1], 2])]
+    cells = ([1, 2], ["1", "2"], [[1], 2])
+    tables = [pd.DataFrame({"key": np.array(own, dtype=object)}) for own in cells]
     prints = [table_fingerprint(table, False) for table in tables]
     assert len(set(prints)) == 3 and prints[0] == table_fingerprint(tables[0].astype("int64"), False)
 

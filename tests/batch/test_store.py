@@ -302,6 +302,27 @@ def test_files_may_differ_in_order_of_columns_and_int_and_float(tmp_path):
         cut_dataset(tmp_path / "in", PLAN)
 
 
+@pytest.mark.parametrize(
+    ("keys", "factors", "read"),
+    [
+        (["001", "1", None], (), ["001", "1", None]),
+        (["7", "10", None], (), [7, 10, None]),
+        (["7", "10", "x"], (), ["7", "10", "x"]),
+        (["7", "10", "12"], "trial", ["7", "10", "12"]),
+    ],
+)
+def test_hive_partitions_are_what_their_folders_say(tmp_path, keys, factors, read):
+    frame = pd.DataFrame({"trial": np.repeat(np.array(keys, dtype=object), 2), "gen": ["x", "y"] * 3,
+                          "rep": ["1", "2"] * 3, "yield": np.arange(6.0)})  # fmt: skip
+    frame.to_parquet(tmp_path / "in", partition_cols=["trial"])
+    plan = make_plan("yield ~ gen + (1|rep)", by="trial", factors=factors)
+    for rows in (1, 100):  # each piece opens the files of its own trials
+        found = pd.concat([piece.load() for piece in cut_dataset(tmp_path / "in", plan, rows=rows)])
+        order = np.argsort(found["yield"].to_numpy())
+        own = found["trial"].astype(object).where(found["trial"].notna(), None)
+        assert own.iloc[order].tolist() == [key for key in read for _ in range(2)]
+
+
 def test_strange_files_of_a_folder_are_named(tmp_path):
     write_trials(tmp_path / "in")
     for name in ("_SUCCESS", ".crc"):
