@@ -1,9 +1,10 @@
 """One model for every trial, of several: named by a column, the first that it supports, or the best.
 
 A model is supported where its row of `fits` is "ok": the design allows it (no DesignError: too few levels or
-plots, confounded terms), the data have its columns, the search has its certificate, and the means asked for
-are estimable. Criteria are compared between models of the same plots: one that loses plots, because a column
-of its own is missing there, stands back.
+plots, confounded terms), the data have its columns and the search has its certificate; and where the means
+asked for are estimable. Where no model makes them so, a row that is "ok" is enough. Criteria are compared
+between models of the same plots: one that loses plots, because a column of its own is missing there, stands
+back.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastlmm_core.batch.tables import UNIT, TableParts, failed_row
+from fastlmm_core.batch.tables import UNIT, USED, TableParts, failed_row
 from fastlmm_core.batch.trials import TrialTable
 from fastlmm_core.errors import DataError, name_list, nearest_names
+from fastlmm_core.inference.estimates import NOT_ESTIMABLE
 
 FitAlone = Callable[[int, np.ndarray], TableParts]
 NONE = -1
@@ -34,6 +36,10 @@ class Attempt:
     status, message : (U,) str
         By unit of the run; empty where it was not tried.
     criterion, npar, n : (U,) float64
+    lost_means : (U,) int64
+        Number of means asked for that are not estimable.
+    rows : (U,) bytes
+        The rows of its trial that each fit uses.
     """
 
     parts: TableParts
@@ -43,11 +49,18 @@ class Attempt:
     criterion: np.ndarray
     npar: np.ndarray
     n: np.ndarray
+    lost_means: np.ndarray
+    rows: np.ndarray
+
+    @property
+    def fitted(self) -> np.ndarray:
+        """(U,) bool"""
+        return np.asarray(self.status == "ok", dtype=bool)
 
     @property
     def supported(self) -> np.ndarray:
         """(U,) bool"""
-        return np.asarray(self.status == "ok", dtype=bool)
+        return self.fitted & (self.lost_means == 0)
 
     def figure(self, choose: str) -> np.ndarray:
         """AIC or BIC (U,)."""
@@ -84,12 +97,13 @@ def choose_models(table: TrialTable, units: np.ndarray, fit_alone: FitAlone) -> 
         attempts.append(attempt(table, k, units, wanted, fit_alone))
         if plan.choose == "first":
             wanted &= ~attempts[k].supported
-    good = np.stack([own.supported for own in attempts])
+    good = supported_models(attempts)
     if plan.choose == "first":
         place, reasons = np.argmax(good, axis=0), first_reasons(names, attempts, good)
     else:
-        figures = comparable_figures(attempts, plan.choose)
-        place, reasons = np.argmin(figures, axis=0), best_reasons(names, attempts, figures, plan.choose)
+        figures, reference = comparable_figures(attempts, good, plan.choose)
+        place = np.argmin(figures, axis=0)
+        reasons = best_reasons(names, attempts, figures, reference, plan.choose)
     supported: np.ndarray = np.any(good, axis=0)
     models = [names[k] if found else "" for k, found in zip(place.tolist(), supported.tolist(), strict=True)]
     return kept_rows(table, units, attempts, np.where(supported, place, 0), models, reasons, {})
@@ -100,17 +114,39 @@ def attempt(table: TrialTable, k: int, units: np.ndarray, wanted: np.ndarray, fi
     labels = len(table.plan.labels)
     trials = np.unique(units[wanted] // labels)
     own = (trials[:, None] * labels + np.arange(labels)).ravel()
-    words = np.full((2, units.size), "", object)
-    numbers = np.full((3, units.size), np.nan)
+    words, used = np.full((2, units.size), "", object), np.full(units.size, b"", object)
+    numbers, lost = np.full((3, units.size), np.nan), np.zeros(units.size, np.int64)
     parts = TableParts(table.plan, table.keys) if not trials.size else fit_alone(k, trials)
     if trials.size:
-        rows = parts.rows_of("fits", ("status", "message", "criterion", "npar", "n"))
-        at = own[rows[UNIT].astype(np.int64)] - units[0]
-        inside = (at >= 0) & (at < units.size)  # a run may begin and end between the traits of a trial
-        for into, name in zip((*words, *numbers), rows, strict=False):
-            into[at[inside]] = rows[name][inside]
+        names = ("status", "message", "criterion", "npar", "n")
+        rows, at, kept = rows_of_run(parts, "fits", names, own, units)
+        for into, name in zip((*words, *numbers), names, strict=True):
+            into[at] = rows[name][kept]
         words[:, ~wanted] = ""
-    return Attempt(parts, own, words[0], words[1], numbers[0], numbers[1], numbers[2])
+        rows, at, kept = rows_of_run(parts, USED, ("rows",), own, units)
+        used[at] = rows["rows"][kept]
+        rows, at, kept = rows_of_run(parts, "emmeans", ("status",), own, units)
+        np.add.at(lost, at, rows["status"][kept] == NOT_ESTIMABLE)
+    return Attempt(parts, own, words[0], words[1], numbers[0], numbers[1], numbers[2], lost, used)
+
+
+def rows_of_run(
+    parts: TableParts, name: str, columns: tuple[str, ...], own: np.ndarray, units: np.ndarray
+) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+    """Columns of a table, and of its rows those of a run: its place in the run, and which they are.
+
+    A run may begin and end between the traits of a trial.
+    """
+    rows = parts.rows_of(name, columns)
+    at = own[rows[UNIT].astype(np.int64)] - units[0]
+    inside = (at >= 0) & (at < units.size)
+    return rows, at[inside], inside
+
+
+def supported_models(attempts: list[Attempt]) -> np.ndarray:
+    """(models, U) bool: those that a unit supports; where there are none, those with a fit."""
+    good = np.stack([own.supported for own in attempts])
+    return np.where(good.any(axis=0), good, np.stack([own.fitted for own in attempts]))
 
 
 def named_models(table: TrialTable, units: np.ndarray, names: list[str]) -> tuple[np.ndarray, dict[int, str]]:
@@ -144,20 +180,38 @@ def model_named(column: str, given: list[str], names: list[str]) -> int:
     return names.index(given[0])
 
 
-def comparable_figures(attempts: list[Attempt], choose: str) -> np.ndarray:
-    """AIC or BIC (models, U), infinite for models that are not supported or use fewer plots than another."""
-    n = np.array([np.where(own.supported, own.n, 0.0) for own in attempts])
-    return np.where((n > 0.0) & (n == n.max(axis=0)), [own.figure(choose) for own in attempts], np.inf)
+def comparable_figures(
+    attempts: list[Attempt], good: np.ndarray, choose: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """AIC or BIC (models, U), and the model (U,) with most plots, the first of several, of each unit.
+
+    Infinite for models that are not among the `good` (models, U), or use other plots than that model.
+    """
+    n = np.array([np.where(supported, own.n, 0.0) for own, supported in zip(attempts, good, strict=True)])
+    reference = n.argmax(axis=0)
+    rows = np.stack([own.rows for own in attempts])
+    alike = good & (rows == np.take_along_axis(rows, reference[None], axis=0))
+    return np.where(alike, [own.figure(choose) for own in attempts], np.inf), reference
 
 
-def failures(names: list[str], attempts: list[Attempt], u: int, models: np.ndarray) -> str:
+def lost_by(own: Attempt, u: int, most: float) -> str:
+    """Why a unit does not get a model; the model of comparison has `most` plots."""
+    if not own.fitted[u]:
+        return f"{own.status[u]}: {own.message[u]}"
+    if own.lost_means[u]:
+        return f"means: {own.lost_means[u]} of those asked for are {NOT_ESTIMABLE}"
+    return f"uses {own.n[u]:.0f} plots only" if own.n[u] < most else f"uses other {own.n[u]:.0f} plots"
+
+
+def failures(names: list[str], attempts: list[Attempt], u: int, models: np.ndarray, most: float = 0.0) -> str:
     """Why the unit u of a run has none of these models: ``"rows: design: ..."``."""
-    words = []
-    for k in models:
-        own = attempts[k]
-        lost = f"uses {own.n[u]:.0f} plots only" if own.supported[u] else f"{own.status[u]}: {own.message[u]}"
-        words.append(f"{names[k]}: {lost}")
-    return "; ".join(words)
+    return "; ".join(f"{names[k]}: {lost_by(attempts[k], u, most)}" for k in models)
+
+
+def fallen_back(attempts: list[Attempt], u: int) -> str:
+    """A word for a unit of which no model makes all means estimable, though some have a fit."""
+    lost = any(own.fitted[u] for own in attempts) and not any(own.supported[u] for own in attempts)
+    return "no formula makes all means estimable" if lost else ""
 
 
 def first_reasons(names: list[str], attempts: list[Attempt], good: np.ndarray) -> list[str]:
@@ -166,20 +220,23 @@ def first_reasons(names: list[str], attempts: list[Attempt], good: np.ndarray) -
     for u, own in enumerate(good.T):
         before = np.arange(int(np.argmax(own)) if own.any() else own.size)
         lost = failures(names, attempts, u, before)
-        out.append(
-            "the first" if not before.size else f"{'the first but for' if own.any() else 'none:'} {lost}"
-        )
+        words = "the first" if not before.size else f"{'the first but for' if own.any() else 'none:'} {lost}"
+        out.append("; ".join(filter(None, (fallen_back(attempts, u), words))))
     return out
 
 
-def best_reasons(names: list[str], attempts: list[Attempt], figures: np.ndarray, choose: str) -> list[str]:
+def best_reasons(
+    names: list[str], attempts: list[Attempt], figures: np.ndarray, reference: np.ndarray, choose: str
+) -> list[str]:
     """The criteria of all models of each unit, best first, and what the others failed by."""
     out = []
     for u, own in enumerate(figures.T):
         seen = [k for k in np.argsort(own, kind="stable") if np.isfinite(own[k])]
-        lost = failures(names, attempts, u, np.flatnonzero(~np.isfinite(own)))
+        most = float(attempts[reference[u]].n[u])
+        lost = failures(names, attempts, u, np.flatnonzero(~np.isfinite(own)), most)
         values = ", ".join(f"{own[k]:.2f} ({names[k]})" for k in seen)
-        out.append("; ".join(filter(None, (f"{choose} {values}" if seen else "none", lost))))
+        words = (fallen_back(attempts, u), f"{choose} {values}" if seen else "none", lost)
+        out.append("; ".join(filter(None, words)))
     return out
 
 

@@ -125,6 +125,15 @@ def add_fits(
         status=same_text("ok", good.size), message=text_column(words_of, message),
     )  # fmt: skip
     parts.add_columns("fits", columns | variances, units)
+    if table.plan.name:  # one of several models
+        parts.add_used([used_rows(table, coded, unit) for unit in units.tolist()], units)
+
+
+def used_rows(table: TrialTable, coded: CodedTrials, unit: int) -> np.ndarray:
+    """Which rows (rows of the trial,) bool the fit of a unit uses."""
+    trial, trait = divmod(unit, len(table.plan.labels))
+    own = slice(int(table.ptr[trial]), int(table.ptr[trial + 1]))
+    return np.asarray(coded.ok[own] & ~np.isnan(coded.y[trait, own]))
 
 
 def singular_words(coded: CodedTrials, arrays: UnitArrays, u: int) -> str:

@@ -66,6 +66,8 @@ def fit_units(table: TrialTable, units: np.ndarray, parts: TableParts, stop: np.
             frame = table.frame.iloc[int(table.ptr[trial]) : int(table.ptr[trial + 1])]
             add_tables(fit, frame, table.plan, components, row, int(unit), parts)
             parts.add_fit(row | {"seconds": time.perf_counter() - began}, int(unit))
+            if table.plan.name:  # one of several models
+                parts.add_used([np.isin(np.arange(n), fit.design.rows)], np.array([unit]))
 
 
 def reason(error: Exception) -> tuple[str, str]:

@@ -168,8 +168,8 @@ def fit_batch(
         follow the size of each field.
     choose : {"first", "aic", "bic"}
         Of several formulas: the first that the trial supports, or the best of those by a criterion. A trial
-        supports a formula when its row of `fits` is "ok". Under REML criteria are compared only between
-        formulas with the same fixed part.
+        supports a formula when its row of `fits` is "ok" and all means asked for are estimable. Under REML
+        criteria are compared only between formulas with the same fixed part.
     formula_column : str, optional
         Column with the name of each trial's formula.
     plots : bool, str or sequence of str

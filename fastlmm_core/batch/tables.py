@@ -15,6 +15,7 @@ from fastlmm_core.batch.plan import BatchPlan
 from fastlmm_core.batch.structures import PLAIN
 
 UNIT = "_unit"
+USED = "_used"  # a table that no result has: the rows of each fit, by which criteria of models are compared
 Tables = dict[str, pd.DataFrame]
 Columns = dict[str, Any]
 KEPT_LABELS = 5_000
@@ -82,7 +83,14 @@ class TableParts:
         if table == "fits" and self._rows:
             rows = {name: np.array([row[name] for row in self._rows], object) for name in columns}
             found.append({**rows, UNIT: np.array(self._row_units)})
+        if not found:
+            return {name: np.empty(0, np.int64 if name == UNIT else object) for name in (*columns, UNIT)}
         return {name: np.concatenate([np.asarray(part[name]) for part in found]) for name in (*columns, UNIT)}
+
+    def add_used(self, used: list[np.ndarray], units: np.ndarray) -> None:
+        """Which rows of its trial each of some fits uses, (rows,) bool."""
+        packed = np.array([np.packbits(rows).tobytes() for rows in used], dtype=object)
+        self.add_columns(USED, {"rows": packed}, units)
 
     def select(self, kept: np.ndarray, units: np.ndarray, keys: pd.DataFrame) -> TableParts:
         """The rows of some units as those of other trials.
@@ -96,7 +104,7 @@ class TableParts:
         """
         out = TableParts(self.plan, keys)
         for table, parts in self._columns.items():
-            for part, own in zip(parts, self._units[table], strict=True):
+            for part, own in zip(parts, self._units[table], strict=True) if table != USED else ():
                 at = np.flatnonzero(kept[own])
                 if at.size:
                     out.add_columns(table, {name: v.take(at) for name, v in part.items()}, units[own[at]])

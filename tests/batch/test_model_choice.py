@@ -105,6 +105,47 @@ def test_criteria_of_other_plots_are_not_compared():
     assert "rowcol: uses 46 plots only" in fits["reason"][0]
 
 
+@pytest.mark.parametrize("also", ["", " + scale(height)"])  # the second by the general path
+def test_as_many_plots_are_not_the_same_plots(also):
+    """An outlier that only the second model loses would make it the better one."""
+    frame = trial("a", 4).assign(x=np.arange(48.0) % 5, z=np.arange(48.0) % 7)
+    frame.loc[0, "yield"] += 30
+    frame.loc[0, "z"] = frame.loc[5, "x"] = np.nan
+    texts = {name: f"yield ~ {name}{also} + (1 | gen)" for name in ("x", "z")}
+    alone = {name: lmm(text, frame, reml=False) for name, text in texts.items()}
+    assert alone["x"].nobs == alone["z"].nobs == 47 and alone["z"].aic < alone["x"].aic
+    fits = fit_batch(frame, texts, by="trial", choose="aic", reml=False).fits
+    assert fits["model"][0] == "x"
+    assert fits["reason"][0] == f"aic {alone['x'].aic:.2f} (x); z: uses other 47 plots"
+    texts["none"] = f"yield ~ rep{also} + (1 | gen)"  # it keeps all plots
+    fits = fit_batch(frame, texts, by="trial", choose="aic", reml=False).fits
+    assert fits["model"][0] == "none"
+    assert fits["reason"][0].endswith("x: uses 47 plots only; z: uses 47 plots only")
+
+
+@pytest.mark.parametrize("also", ["", " + scale(height)"])
+def test_a_formula_without_the_means_asked_for_is_not_supported(also):
+    frame = pd.concat([trial("a", 1), trial("b", 2)], ignore_index=True)
+    frame["kind"] = np.where(frame["gen"] < "g12", "old", "new")
+    frame["env"] = np.where(frame["block"] < "B3", "E1", "E2")
+    empty = (frame["trial"] == "b") & (frame["kind"] == "new") & (frame["env"] == "E1")
+    frame = frame[~empty]
+    signs = {"cells": "*", "sums": "+"}
+    texts = {name: f"yield ~ kind {sign} env{also} + (1 | gen)" for name, sign in signs.items()}
+    for choose, reml in (("first", True), ("aic", False)):
+        options = {"by": "trial", "emmeans": "kind", "choose": choose, "reml": reml}
+        result = fit_batch(frame, texts, **options)
+        assert result.fits["model"][1] == "sums" and (result.emmeans["status"] == "ok").all()
+        assert "cells: means: 1 of those asked for are not estimable" in result.fits["reason"][1]
+        assert "not estimable" not in result.fits["reason"][0]
+        own = {name: texts["cells"] + more for name, more in (("cells", ""), ("more", " + (1 | rep)"))}
+        lost = fit_batch(frame, own, **options)
+        assert lost.fits["status"].tolist() == ["ok", "ok"]
+        assert lost.fits["reason"][1].startswith("no formula makes all means estimable; ")
+        assert not lost.fits["reason"][0].startswith("no formula")
+        assert set(lost.emmeans["status"]) == {"ok", "not estimable"}
+
+
 def test_a_column_names_the_formula(programme):
     names = programme["trial"].map({"a": "alpha", "b": "alpha", "c": "plain"})
     result = fit_batch(programme.assign(design=names), NAMED, by="trial", formula_column="design")
