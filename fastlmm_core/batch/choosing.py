@@ -13,11 +13,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
+from fastlmm_core.batch.keys import key_column
 from fastlmm_core.batch.tables import UNIT, USED, TableParts, failed_row
 from fastlmm_core.batch.trials import TrialTable
+from fastlmm_core.design.labels import label_text
 from fastlmm_core.errors import DataError, name_list, nearest_names
 from fastlmm_core.inference.estimates import NOT_ESTIMABLE
+from fastlmm_core.reading.source import Places
 
 FitAlone = Callable[[int, np.ndarray], TableParts]
 NONE = -1
@@ -154,13 +158,19 @@ def named_models(table: TrialTable, units: np.ndarray, names: list[str]) -> tupl
     column, labels = str(table.plan.formula_column), len(table.plan.labels)
     place, words = np.full(units.size, NONE), dict[int, str]()
     for trial in np.unique(units // labels):
-        values = table.frame[column].iloc[int(table.ptr[trial]) : int(table.ptr[trial + 1])]
+        rows = table.frame.iloc[int(table.ptr[trial]) : int(table.ptr[trial + 1])]
         mine = np.flatnonzero(units // labels == trial)
         try:
-            place[mine] = model_named(column, [str(v) for v in values[values.notna()].unique()], names)
+            place[mine] = model_named(column, codes_in(rows, column), names)
         except DataError as error:
             words |= {int(u): str(error) for u in mine}
     return place, words
+
+
+def codes_in(rows: pd.DataFrame, column: str) -> list[str]:
+    """The codes that some rows hold, as they stand in the table: 01 of a file, and 1 for 1.0."""
+    values = key_column(rows[column], Places.of(rows).labels(column))
+    return list(dict.fromkeys(label_text(value) for value in values[values.notna()].unique()))
 
 
 def model_named(column: str, given: list[str], names: list[str]) -> int:

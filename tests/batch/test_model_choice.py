@@ -156,6 +156,27 @@ def test_a_column_names_the_formula(programme):
         assert own.criterion == pytest.approx(alone.criterion, abs=1e-8)
 
 
+@pytest.mark.parametrize("kind", ["text", "float", "Int64", "object", "category", "file", "labels of a file"])
+def test_codes_of_formulas_are_what_stands_in_the_table(programme, tmp_path, kind):
+    """A trial without a code fails alone, and makes no 1.0 of the others' 1."""
+    models = {"1": ALPHA, "2": PLAIN}
+    codes = programme["trial"].map({"a": 1.0, "b": 2.0})
+    as_text = codes.map({1.0: "1", 2.0: "2"})
+    whole = codes.astype("Int64")
+    columns = {"text": as_text, "category": codes.astype("category")}
+    columns |= {"object": whole.astype(object), "Int64": whole}
+    frame = programme.assign(design=columns.get(kind, codes))
+    options = {"by": "trial", "formula_column": "design"}
+    if kind.endswith("file"):
+        frame["design"] = as_text if kind == "file" else "0" + as_text
+        frame.to_csv(tmp_path / "plots.csv", index=False)
+        frame, models = tmp_path / "plots.csv", {frame["design"][0]: ALPHA, frame["design"][48]: PLAIN}
+    for factors in (None, "design"):
+        fits = fit_batch(frame, models, factors=factors, **options).fits
+        assert fits["model"].tolist() == [*models, ""] and fits["status"].tolist() == ["ok", "ok", "data"]
+        assert "names no model" in fits["message"][2]
+
+
 def test_a_column_that_names_no_formula(programme):
     names = programme["trial"].map({"a": "rowcoll", "b": None, "c": "plain"})
     names[programme.index[-1]] = "alpha"
