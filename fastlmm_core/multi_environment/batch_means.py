@@ -37,7 +37,8 @@ def from_batch(
     keys = _keys(batch, environment)
     labels = means[keys].astype(str).agg(BETWEEN.join, axis=1) if keys else pd.Series("", index=means.index)
     y = means["estimate"].to_numpy(float)
-    cells = pd.DataFrame({"g": means[genotype].astype(str).to_numpy(), "e": labels.to_numpy(), "y": y})
+    title = means.columns[list(means.columns).index("estimate") - 1]  # "se_level" of genotypes called "se"
+    cells = pd.DataFrame({"g": means[title].astype(str).to_numpy(), "e": labels.to_numpy(), "y": y})
     cells = cells[np.isfinite(y)]
     if not len(cells):
         raise DataError("no trial of the batch gave means; its table `fits` says why")

@@ -44,8 +44,7 @@ class FixedMeans:
         """Labels, estimate, se, df; no rows without a fit."""
         if self.means is None:
             return pd.DataFrame()
-        frame = self.means.to_frame()
-        return frame[[*self.means.labels.columns, "estimate", "se", "df"]]
+        return self.means.to_frame().drop(columns=["t", "p", "lower", "upper", "status"])
 
     def figures(self, level: float) -> dict[str, float]:
         """Test of the genotypes, mean SED and LSD between two of them, and between one and a check.

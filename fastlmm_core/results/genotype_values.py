@@ -11,8 +11,10 @@ import pandas as pd
 
 from fastlmm_core.errors import OptionError, nearest_names
 from fastlmm_core.gate import public
+from fastlmm_core.inference.estimates import FIGURES
 from fastlmm_core.inference.figure_tables import FigureTable
 from fastlmm_core.inference.ranking import selection_intensity
+from fastlmm_core.inference.table_labels import distinct_names
 from fastlmm_core.options import (
     LEVEL,
     NUMBER,
@@ -36,12 +38,17 @@ from fastlmm_core.results.genotype_decisions import (
 )
 from fastlmm_core.results.genotype_grid import genotype_rows
 from fastlmm_core.results.heritability_levels import find_term
-from fastlmm_core.results.ranked_values import RankedValues
+from fastlmm_core.results.ranked_values import RANKS, RankedValues
 
 if TYPE_CHECKING:
     from fastlmm_core.results.fixed_part import FixedPart
 
 UNITS = ("unit", "sd")
+# Of the tables below; a factor that is called as one of them is a column with "_level" behind its name.
+COLUMNS = (
+    *FIGURES, "reliability", *RANKS, "check", "difference", "p_better", "cumulative",
+    "n", "k", "intensity", "gain", "gain_se", "h2", "response",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -334,7 +341,9 @@ def genotype_values(
     names, over = (
         () if own is None else (own,) if isinstance(own, str) else tuple(own) for own in (by, average)
     )
-    rows = genotype_rows(fit, k, names, over)
-    return GenotypeValues(
-        rows, names, fit.design.random[k].group_variables[-1], level, bool(largest), draws, seed
-    )
+    rows, genotype = genotype_rows(fit, k, names, over), fit.design.random[k].group_variables[-1]
+    renamed = distinct_names([str(name) for name in rows.labels.columns], COLUMNS)
+    rows = replace(rows, labels=rows.labels.rename(columns=renamed))
+    names = tuple(renamed.get(name, name) for name in names)
+    genotype = renamed.get(genotype, genotype)
+    return GenotypeValues(rows, names, genotype, level, bool(largest), draws, seed)

@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fastlmm_core import datasets, fit_batch, lmm
+from fastlmm_core import datasets, fit_batch, gxe, lmm
 from fastlmm_core.errors import OptionError
+from fastlmm_core.inference.estimates import FIGURES
 
 pytestmark = pytest.mark.filterwarnings("ignore::fastlmm_core.errors.FastLMMWarning")
 FORMULA = "yield ~ rep + (1|gen) + (1|rep:block)"
@@ -30,6 +31,27 @@ def test_tables_are_those_of_each_fit(frame, batch):
         values = batch.genotype_values.query("trial == @trial").drop(columns=["trial", "trait"])
         pd.testing.assert_frame_equal(values.reset_index(drop=True), fit.genotype_values("gen").to_frame(),
                                       check_dtype=False, rtol=1e-8)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["se", "lower", "rank", "reliability", "estimate", "status"])
+def test_genotypes_called_as_a_column_of_the_tables(frame, batch, name):
+    """Labels get another name, as those of means do, and no figure takes their place."""
+    trials = ["T1", "T4", "T5"]
+    own = frame[frame["trial"].isin(trials)].rename(columns={"gen": name})
+    formula = FORMULA.replace("gen", name)
+    other = fit_batch(own, formula, by="trial", genotypes=name, fixed=False, progress=False)
+    for table in ("genotype_values", "blues"):
+        expected = batch.table(table)
+        expected = expected[expected["trial"].isin(trials)].reset_index(drop=True)
+        found = other.table(table)
+        title = str(found.columns[2])
+        assert title == (f"{name}_level" if table == "genotype_values" or name in FIGURES else name)
+        pd.testing.assert_frame_equal(found.rename(columns={title: "gen"}), expected, rtol=1e-8)
+    means = pd.pivot_table(expected, index="gen", columns="trial", values="estimate")
+    assert gxe(other, name).table.means == pytest.approx(means.to_numpy(), rel=1e-8)
+    values = lmm(formula, own[own["trial"] == "T1"]).genotype_values(name)
+    assert set(values.without("CHECK").best(2).to_frame()[f"{name}_level"]) < set(means.index)
+    assert values.against("CHECK").to_frame()[f"{name}_level"].nunique() == 23
 
 
 def test_lost_trials_have_no_rows(batch):
