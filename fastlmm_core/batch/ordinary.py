@@ -14,15 +14,18 @@ import pandas as pd
 from fastlmm_core.api import Prepared, prepare
 from fastlmm_core.batch.heritability import NOT_STANDARD, RELATED, WEIGHTED, heritability_columns
 from fastlmm_core.batch.plan import BatchPlan
+from fastlmm_core.batch.plan_options import STAGE_COLUMNS
 from fastlmm_core.batch.stopping import check_wanted
 from fastlmm_core.batch.tables import TableParts, failed_row, fit_columns, same_text
 from fastlmm_core.batch.trials import TrialTable
 from fastlmm_core.design.expressions import Name
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import DataError, FastLMMError, FastLMMWarning, NotConvergedWarning
+from fastlmm_core.inference.estimates import FIGURES
 from fastlmm_core.inference.heritability import harmonic_replication
 from fastlmm_core.inference.mean_comparisons import half_difference_df
 from fastlmm_core.inference.mean_tables import EmmeansTable
+from fastlmm_core.inference.table_labels import distinct_names
 from fastlmm_core.results.blups import prediction_error_sums
 from fastlmm_core.results.component_columns import plain_columns, structured_columns
 from fastlmm_core.results.diagnostics import suspicious_residuals
@@ -270,7 +273,8 @@ def covariance_rows(means: EmmeansTable) -> pd.DataFrame:
     """
     kept = np.flatnonzero(np.isfinite(means.estimate))
     matrix = means.functions.cov_unadjusted[np.ix_(kept, kept)]
-    frame = means.labels.iloc[kept].reset_index(drop=True)
+    renamed = distinct_names([str(name) for name in means.labels.columns], (*FIGURES, *STAGE_COLUMNS))
+    frame = means.labels.iloc[kept].reset_index(drop=True).rename(columns=renamed)
     frame["estimate"] = means.estimate[kept]
     frame["df_difference"] = half_difference_df(means.functions)
     frame["covariance"] = pd.Series([matrix[i, : i + 1].copy() for i in range(kept.size)], dtype=object)

@@ -344,7 +344,7 @@ def one_plan(
             responses = (parsed.response.name,)
     labels = name_tuple("factors", factors)
     structures = make_structures(parsed, residual, relationships, fixed_parameters, start)
-    check_roles(keys, responses, (*parsed.expressions, *structures.parsed.expressions))
+    check_roles(keys, responses, (*parsed.expressions, *structures.parsed.expressions), bool(covariances))
     for name in labels:
         if name in responses or name == weights:
             role = "weights" if name == weights else "a trait"

@@ -18,7 +18,8 @@ CONTRASTS = (
 )  # fmt: skip
 
 
-RESERVED = ("trait", "status", "singular", "message")  # columns of the table `fits` that are read again
+RESERVED = ("trait", "status", "singular", "message", "estimate")  # columns that are read again
+STAGE_COLUMNS = ("covariance", "df_difference", "spec")  # those of the table `covariances`
 
 
 def wanted_groups(blups: Any, formulas: Sequence[ParsedFormula]) -> list[tuple[str, ...] | bool]:
@@ -56,10 +57,12 @@ def plot_columns(plots: bool | str | Sequence[str]) -> tuple[str, ...] | bool:
     return names
 
 
-def check_roles(keys: tuple[str, ...], traits: tuple[str, ...], expressions: tuple[Node, ...]) -> None:
+def check_roles(
+    keys: tuple[str, ...], traits: tuple[str, ...], expressions: tuple[Node, ...], covariances: bool
+) -> None:
     """Raise OptionError for a column that cannot be what it is named as."""
     for name in keys:
-        if name in RESERVED:
+        if name in RESERVED or (covariances and name in STAGE_COLUMNS):
             raise OptionError(f"by='{name}' is the name of a column of the results; rename the column")
     used = {name.name for node in expressions for name in columns_read(node)}
     for name in traits:

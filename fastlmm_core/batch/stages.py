@@ -20,6 +20,7 @@ from fastlmm_core.api import lmm
 from fastlmm_core.batch.result import BatchResult
 from fastlmm_core.design.expressions import Name
 from fastlmm_core.design.formula import parse_formula
+from fastlmm_core.design.functions import columns_read
 from fastlmm_core.errors import DataError, FormulaError, OptionError, name_list, nearest_names
 from fastlmm_core.gate import public
 from fastlmm_core.options import ANY, NAME, SWITCH, TEXT, one_of, optional, table_of
@@ -150,7 +151,7 @@ def stage_means(batch: BatchResult, trait: str | None = None, spec: str | None =
     df = table["df_difference"].to_numpy(float) if "df_difference" in table else np.full(len(table), np.nan)
     frame = table.drop(columns=["covariance", "trait", "df_difference"], errors="ignore")
     frame = frame.dropna(axis=1, how="all").reset_index(drop=True)
-    if not keys:
+    if not keys and "trial" not in frame.columns:
         frame["trial"] = "1"
     try:
         known = BlockCovariance(blocks, [str(i + 1) for i in range(len(rows))])
@@ -177,13 +178,19 @@ def _chosen(table: pd.DataFrame, column: str, asked: str | None, known: tuple[st
 
 
 def response_name(formula: str, frame: pd.DataFrame) -> str:
-    """The name left of ~, which the means get.
+    """The name left of ~, which the means get; the columns of the formula are looked at on the way.
 
     Raises
     ------
     FormulaError
     """
-    response = parse_formula(formula).response
+    parsed, known = parse_formula(formula), frame.columns.drop("estimate")
+    for name in (name for node in parsed.expressions for name in columns_read(node)):
+        title = f"{name.name}_level"  # of a variable that is called as a column of the tables is
+        if name.name not in known and title in known:
+            words = f"the labels of '{name.name}' are the column '{title}' of the means; write that"
+            raise FormulaError(words, formula, name.position)
+    response = parsed.response
     if not isinstance(response, Name):
         words = "a second stage needs a name for the means, as in 'mean ~ gen + (1|trial)'"
         raise FormulaError(words, formula, 0)

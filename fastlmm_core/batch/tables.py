@@ -170,8 +170,8 @@ def with_keys(columns: Columns, units: np.ndarray, plan: BatchPlan, keys: pd.Dat
     out: dict[str, Any] = {name: keys[name].array.take(trial) for name in keys.columns}
     out["trait"] = text_column(labels, units % len(labels))
     for name, values in columns.items():
-        while name in out:
-            name += "_"
+        while name in out:  # "trait" is the name of labels here, and called as in tables of means
+            name += "_level" if name == "trait" else "_"
         out[name] = values
     return pd.DataFrame(out, copy=False)
 

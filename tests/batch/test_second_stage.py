@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fastlmm_core import datasets, fit_batch, lmm, second_stage
+from fastlmm_core import datasets, fit_batch, lmm, long_table, second_stage
 from fastlmm_core.batch.stages import stage_means
 from fastlmm_core.errors import DataError, FormulaError, OptionError
 from fastlmm_core.structures.relationships import BlockCovariance, Covariance
@@ -135,6 +135,40 @@ def test_traits_and_lost_trials():
 def test_the_response_is_a_new_name(first, formula, words):
     with pytest.raises(FormulaError, match=words):
         second_stage(first, formula)
+
+
+@pytest.mark.parametrize("name", ["covariance", "estimate", "df_difference", "se"])
+def test_variables_called_as_a_column_of_the_means(maize, first, name):
+    """Labels of means get another name, in which a second stage finds them; keys are refused at the door."""
+    other = fit_batch(
+        maize.rename(columns={"gen": name}), f"yield ~ {name} + {NUISANCE}", by="site", emmeans=name,
+        covariances=True, fixed=False, progress=False,
+    )  # fmt: skip
+    fit = second_stage(other, FORMULA.replace("gen", f"{name}_level"))
+    assert fit.criterion == pytest.approx(second_stage(first, FORMULA).criterion, abs=1e-8)
+    with pytest.raises(FormulaError, match=f"labels of '{name}' are the column '{name}_level' of the means"):
+        second_stage(other, f"mean ~ {name}")
+    if name != "se":
+        with pytest.raises(OptionError, match=f"by='{name}' is the name of a column of the results; rename"):
+            fit_batch(maize.rename(columns={"site": name}), f"yield ~ gen + {NUISANCE}", by=name,
+                      emmeans="gen", covariances=True)  # fmt: skip
+
+
+def test_traits_of_a_long_table_are_labels_of_means():
+    """A factor called trait stands beside the column of the results that says which response it is."""
+    plots = datasets.load("trials").dropna()
+    long = long_table(plots[plots["trial"].isin(["T1", "T4"])], ["yield", "height"])
+    formula = "value ~ trait * gen + trait:rep"
+    batch = fit_batch(long, formula, by="trial", residual="units | trait", emmeans="trait * gen",
+                      covariances=True, progress=False)  # fmt: skip
+    for table in ("emmeans", "covariances"):
+        frame = batch.table(table)
+        assert list(frame.columns[:4]) == ["trial", "trait", "trait_level", "gen"]
+        assert set(frame["trait"]) == {"value"} and set(frame["trait_level"]) == {"yield", "height"}
+    fit = second_stage(batch, "mean ~ trait_level * gen + (1|trial)")
+    assert fit.converged and fit.nobs == len(batch.covariances)
+    with pytest.raises(FormulaError, match="labels of 'trait' are the column 'trait_level' of the means"):
+        second_stage(batch, "mean ~ trait * gen + (1|trial)")
 
 
 def test_a_batch_without_covariances_is_refused(maize):
