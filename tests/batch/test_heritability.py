@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fastlmm_core import lmm
+from fastlmm_core import datasets, lmm
 from fastlmm_core.batch import fit_batch
 from fastlmm_core.batch.heritability import NOT_STANDARD
 from fastlmm_core.inference.heritability import SLOPES
@@ -108,3 +108,20 @@ def test_slopes_have_none():
     result = fit_batch(frame, "y ~ env + x + (0 + x|gen)", by="trial", blups="gen", fixed=False)
     assert len(result.blups) == 14
     assert len(result.heritability) == 0
+
+
+def test_several_residual_variances_and_weights():
+    """As docs/batch.md says: the first have a figure, that of the fit; of the second another table has it."""
+    frame = datasets.load("trials").query("trial == 'T1'")
+    frame = frame.assign(w=np.random.default_rng(1).uniform(0.5, 2.0, len(frame)))
+    formula = "yield ~ rep + (1|gen) + (1|rep:block)"
+    options = {"by": "trial", "blups": "gen", "genotypes": "gen", "progress": False}
+    several = fit_batch(frame, formula, residual="units | rep", **options).heritability.iloc[0]
+    own = lmm(formula, frame, residual="units | rep").heritability("gen")
+    assert several["h2_standard"] == pytest.approx(own["standard"], rel=1e-8) and several["status"] == "ok"
+    weighted = fit_batch(frame, formula, weights="w", **options)
+    row = weighted.heritability.iloc[0]
+    assert np.isnan(row["h2_standard"]) and row["status"].endswith("plots have weights; genotypes= gives it")
+    found = weighted.heritabilities.set_index("definition")["estimate"]
+    own = lmm(formula, frame, weights="w").heritability("gen")
+    assert found["standard"] == pytest.approx(own["standard"], rel=1e-8)
