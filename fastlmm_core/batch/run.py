@@ -13,6 +13,7 @@ from fastlmm_core.batch.cluster import is_client, run_dask
 from fastlmm_core.batch.compilable import may_compile
 from fastlmm_core.batch.fingerprints import table_fingerprint
 from fastlmm_core.batch.jobs import Job, dataset_jobs, run_threads, table_jobs, worker_count
+from fastlmm_core.batch.level_orders import order_notes
 from fastlmm_core.batch.pieces import Pieces, TablePieces
 from fastlmm_core.batch.plan import BatchPlan, make_plan
 from fastlmm_core.batch.processes import process_count, run_processes
@@ -329,7 +330,7 @@ def divide_dataset(source: Any, plan: BatchPlan) -> Work:
     units = sum(len(piece.keys) for piece in pieces) * len(plan.labels)
     return Work(
         units, lambda: dataset_fingerprint(source, pieces),
-        lambda: dataset_jobs(pieces, plan), lambda client: pieces,
+        lambda: dataset_jobs(pieces, plan), lambda client: pieces, notes=order_notes(pieces[0].orders),
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from fastlmm_core.batch.fingerprints import digest
+from fastlmm_core.batch.level_orders import LevelOrders, in_orders, level_orders
 from fastlmm_core.batch.plan import BatchPlan
 from fastlmm_core.batch.trials import check_columns
 from fastlmm_core.errors import DataError, OptionError, name_list
@@ -34,6 +35,8 @@ class DatasetPiece:
     columns : tuple of str
     schema : pyarrow Schema
         Of the whole dataset; to find it again would take a look into every file.
+    orders : dict
+        Of the levels of its categorical columns, those of the whole dataset too (``batch.level_orders``).
     """
 
     path: str
@@ -41,6 +44,7 @@ class DatasetPiece:
     keys: pd.DataFrame
     columns: tuple[str, ...]
     schema: Any
+    orders: LevelOrders
 
     def load(self) -> pd.DataFrame:
         """The rows of its trials; one row group is in memory at a time besides them."""
@@ -54,6 +58,7 @@ class DatasetPiece:
             part = fragments[file].subset(row_group_ids=[group])
             frame = frame_from_arrow(part.to_table(schema=dataset.schema, columns=list(self.columns)))
             inside = np.isin(key_hashes(frame[by]), wanted)
+            frame = in_orders(frame, self.orders)
             parts.append(frame if inside.all() else frame[inside])
         return parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
 
@@ -162,8 +167,8 @@ def plain_key(values: pd.Series) -> pd.Series:
 def cut_dataset(path: str | Path, plan: BatchPlan, rows: int = ROWS_PER_PIECE) -> list[DatasetPiece]:
     """Pieces of whole trials of about `rows` rows, in the order in which the trials first appear.
 
-    Only the key columns are read. Trials may be spread over files and row groups in any way; where they lie
-    together every row group is read once.
+    Only the key columns are read, and the categories of others. Trials may be spread over files and row
+    groups in any way; where they lie together every row group is read once.
 
     Raises
     ------
@@ -190,12 +195,16 @@ def cut_dataset(path: str | Path, plan: BatchPlan, rows: int = ROWS_PER_PIECE) -
                 own[2].append(number)
     if not trials:
         raise DataError(f"the dataset '{path}' has no rows")
-    return join_trials(str(path), plan, dataset.schema, list(trials.values()), groups, rows)
+    row_groups = (part for fragment in dataset.get_fragments() for part in fragment.split_by_row_group())
+    names = [name for name in plan.columns if name not in by]
+    orders = level_orders(row_groups, dataset.schema, names)
+    return join_trials(str(path), plan, dataset.schema, orders, list(trials.values()), groups, rows)
 
 
 def join_trials(
-    path: str, plan: BatchPlan, schema: Any, trials: list[list[Any]], groups: list[tuple[str, int]], rows: int
-) -> list[DatasetPiece]:
+    path: str, plan: BatchPlan, schema: Any, orders: LevelOrders, trials: list[list[Any]],
+    groups: list[tuple[str, int]], rows: int,
+) -> list[DatasetPiece]:  # fmt: skip
     """Consecutive trials as pieces."""
     pieces: list[DatasetPiece] = []
     waiting: list[list[Any]] = []
@@ -209,7 +218,7 @@ def join_trials(
         keys = pd.concat(own, ignore_index=True) if plan.by else pd.DataFrame(index=range(1))
         used = sorted({number for t in waiting for number in t[2]})
         own_groups = tuple(groups[number] for number in used)
-        pieces.append(DatasetPiece(path, own_groups, keys, plan.columns, schema))
+        pieces.append(DatasetPiece(path, own_groups, keys, plan.columns, schema, orders))
         waiting, size = [], 0
     return pieces
 

@@ -14,8 +14,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from trial_data import alpha_trials
 
-from fastlmm_core import durable_files
+from fastlmm_core import durable_files, fit_batch
+from fastlmm_core.batch.level_orders import merged_order, order_notes
 from fastlmm_core.batch.plan import make_plan
 from fastlmm_core.batch.sources import cut_dataset, dataset_fingerprint, open_dataset
 from fastlmm_core.batch.store import PartStore
@@ -321,6 +323,70 @@ def test_hive_partitions_are_what_their_folders_say(tmp_path, keys, factors, rea
         order = np.argsort(found["yield"].to_numpy())
         own = found["trial"].astype(object).where(found["trial"].notna(), None)
         assert own.iloc[order].tolist() == [key for key in read for _ in range(2)]
+
+
+@pytest.mark.parametrize(
+    ("orders", "merged"),
+    [
+        (["cba", "ba", "dcb"], "dcba"),
+        (["ac", "bd", ""], "abcd"),
+        (["cb", "da"], "cbda"),
+        (["ab", "bc", "ca"], None),
+        ([[10, 9], [2, 9]], [2, 10, 9]),
+    ],
+)
+def test_an_order_that_agrees_with_all(orders, merged):
+    found = merged_order(orders)
+    assert found == (None if merged is None else list(merged))
+    for order in orders if found else ():
+        assert [level for level in found if level in order] == list(order)
+
+
+@pytest.mark.parametrize("rows", [1, 100])
+@pytest.mark.parametrize("ordered", [False, True])
+def test_files_with_categories_of_their_own_keep_the_declared_order(tmp_path, ordered, rows):
+    """As one table that has them all, also where a trial lies in two files."""
+    levels = list("dbca")
+    frame = pd.DataFrame({"trial": ["A"] * 4 + ["B"] * 3 + ["A"] * 2, "rep": "1", "yield": np.arange(9.0)})
+    frame["gen"] = pd.Categorical(list("dbcabcadb"), categories=levels, ordered=ordered)
+    (tmp_path / "in").mkdir()
+    for k, own in enumerate((frame[:4], frame[4:7], frame[7:])):
+        own = own.assign(gen=own["gen"].cat.remove_unused_categories())
+        own.to_parquet(tmp_path / "in" / f"{k}.parquet")
+    pieces = cut_dataset(tmp_path / "in", PLAN, rows=rows)
+    for piece in pieces:
+        found = piece.load()
+        assert found["gen"].dtype == pd.CategoricalDtype(levels, ordered)
+        expected = frame[frame["trial"].isin(piece.keys["trial"])].set_index("yield")["gen"]
+        assert found.set_index("yield")["gen"].astype(str).to_dict() == expected.astype(str).to_dict()
+    assert order_notes(pieces[0].orders) == ()
+    turned = frame.assign(gen=frame["gen"].cat.set_categories(levels[::-1]))
+    turned.to_parquet(tmp_path / "in" / "3.parquet")
+    pieces = cut_dataset(tmp_path / "in", PLAN, rows=rows)
+    assert all(piece.load()["gen"].dtype == object for piece in pieces)
+    assert "column 'gen': the files order its levels" in order_notes(pieces[0].orders)[0]
+
+
+def test_a_folder_of_categories_is_one_table(tmp_path):
+    frame = alpha_trials(3, genotypes=8)
+    levels = sorted(frame["gen"].unique())[::-1]
+    formula, options = "yield ~ gen + rep + (1|rep:block)", {"by": "trial", "progress": False}
+    (tmp_path / "in").mkdir()
+    for ordered in (False, True):
+        frame["gen"] = pd.Categorical(frame["gen"], categories=levels, ordered=ordered)
+        parts = [own[own["gen"] != levels[k]] for k, (_, own) in enumerate(frame.groupby("trial"))]
+        for k, own in enumerate(parts):  # each lacks another genotype
+            own = own.assign(gen=own["gen"].cat.remove_unused_categories())
+            own.to_parquet(tmp_path / "in" / f"{k}.parquet")
+        folder, whole = (
+            fit_batch(data, formula, emmeans="gen", contrasts="trt.vs.ctrl", **options)
+            for data in (tmp_path / "in", pd.concat(parts))
+        )
+        for table in ("fixed", "emmeans", "contrasts"):
+            pd.testing.assert_frame_equal(folder.table(table), whole.table(table), check_dtype=False)
+    turned = parts[0].assign(gen=parts[0]["gen"].cat.set_categories(levels[::-1]))
+    turned.to_parquet(tmp_path / "in" / "0.parquet")
+    assert "note: column 'gen': the files" in fit_batch(tmp_path / "in", formula, **options).summary()
 
 
 def test_strange_files_of_a_folder_are_named(tmp_path):
