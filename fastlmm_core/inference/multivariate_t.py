@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaincinv, gammaln, ndtr, ndtri
 
+from fastlmm_core.inference.distributions import t_quantile
+
 Floats = NDArray[np.floating]
 
 N_SHIFTS = 10
@@ -121,7 +123,7 @@ def box_probabilities(limit: Floats, factor: CorrelationFactor, u: Floats) -> Fl
         Uniform points.
     """
     A, n_columns = factor.A, factor.A.shape[1]
-    z = np.zeros((limit.size, n_columns))
+    z = np.zeros((limit.size, n_columns), order="F")
     value = np.ones(limit.size)
     for j, rows in enumerate(factor.rows):
         low = np.full(limit.size, -np.inf)
@@ -139,18 +141,42 @@ def box_probabilities(limit: Floats, factor: CorrelationFactor, u: Floats) -> Fl
     return value
 
 
+@dataclass(frozen=True)
+class LatticeRule:
+    """Points for P(max |T| < t) at one number of degrees of freedom, the same for all t.
+
+    Attributes
+    ----------
+    factor : CorrelationFactor
+        Of r columns.
+    scale : ndarray (N_SHIFTS n,)
+        Values of s, see `chi_scale`.
+    u : ndarray (N_SHIFTS n, r - 1)
+        Uniform points, columns contiguous.
+    """
+
+    factor: CorrelationFactor
+    scale: Floats
+    u: Floats
+
+    @classmethod
+    def of(cls, df: float, factor: CorrelationFactor, n: int, seed: int) -> LatticeRule:
+        """The rule with `n` points per shift."""
+        points = lattice_points(n, factor.A.shape[1], seed)
+        flat = np.asfortranarray(points.reshape(-1, points.shape[2]))
+        return cls(factor, chi_scale(flat[:, 0], df), flat[:, 1:])
+
+    def probability(self, t: float) -> tuple[float, float]:
+        """P(max |T| < t) and three standard errors."""
+        value = box_probabilities(t * self.scale, self.factor, self.u).reshape(N_SHIFTS, -1).mean(axis=1)
+        return float(value.mean()), float(3.0 * value.std(ddof=1) / np.sqrt(N_SHIFTS))
+
+
 def lattice_probability(
     t: float, df: float, factor: CorrelationFactor, n: int, seed: int
 ) -> tuple[float, float]:
     """P(max |T| < t) and three standard errors, from `n` points per shift."""
-    points = lattice_points(n, factor.A.shape[1], seed)
-    flat = points.reshape(-1, points.shape[2])
-    value = (
-        box_probabilities(t * chi_scale(flat[:, 0], df), factor, flat[:, 1:])
-        .reshape(N_SHIFTS, n)
-        .mean(axis=1)
-    )
-    return float(value.mean()), float(3.0 * value.std(ddof=1) / np.sqrt(N_SHIFTS))
+    return LatticeRule.of(df, factor, n, seed).probability(t)
 
 
 def one_factor_probability(t: float, df: float, loadings: Floats) -> float:
@@ -220,22 +246,29 @@ def max_abs_t_quantile(level: float, df: float, corr: Floats, *, seed: int = 202
     corr : ndarray (d, d)
     """
     loadings = one_factor_loadings(corr)
-    factor = factor_correlation(corr)
+    if loadings is None:
+        rule = LatticeRule.of(df, factor_correlation(corr), 4 * FIRST_POINTS, seed)
 
-    def excess(t: float) -> float:
-        if loadings is not None:
-            return one_factor_probability(t, df, loadings) - level
-        return lattice_probability(t, df, factor, 4 * FIRST_POINTS, seed)[0] - level
+    def excess(t: float) -> float:  # of logarithms of tails, which are nearly linear in t
+        inside = one_factor_probability(t, df, loadings) if loadings is not None else rule.probability(t)[0]
+        return float(np.log1p(-level) - np.log(max(1.0 - inside, TINY)))
 
-    low, high = 0.5, 4.0
-    while excess(high) < 0.0 and high < 1e6:
-        low, high = high, 2.0 * high
-    return bisected_secant(excess, low, high)
+    # between that of one test and Bonferroni's, but for what the points are off
+    alpha = 1.0 - level
+    low = 0.99 * float(t_quantile(alpha, np.full(1, df))[0])
+    high = 1.01 * float(t_quantile(alpha / len(corr), np.full(1, df))[0])
+    f_low, f_high = excess(low), excess(high)
+    while f_low > 0.0 and low > 1e-6:
+        low, f_low = 0.5 * low, excess(0.5 * low)
+    while f_high < 0.0 and high < 1e6:
+        high, f_high = 2.0 * high, excess(2.0 * high)
+    return bisected_secant(excess, low, high, f_low, f_high)
 
 
-def bisected_secant(function: Callable[[float], float], low: float, high: float) -> float:
-    """Root of an increasing function in [low, high]: the Illinois form of regula falsi."""
-    f_low, f_high = function(low), function(high)
+def bisected_secant(
+    function: Callable[[float], float], low: float, high: float, f_low: float, f_high: float
+) -> float:
+    """Root of an increasing function with these values at low and high: the Illinois form of regula falsi."""
     side = 0
     for _ in range(80):
         middle = (low * f_high - high * f_low) / (f_high - f_low)

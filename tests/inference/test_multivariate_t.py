@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
+from fastlmm_core.inference import multivariate_t
 from fastlmm_core.inference.multivariate_t import (
     factor_correlation,
     lattice_probability,
@@ -35,6 +36,40 @@ def test_singular_pairwise_correlations_give_tukey(k, df):
     assert np.all(got.error < 2e-4)
     quantile = max_abs_t_quantile(0.95, df, pairwise_correlation(k))
     np.testing.assert_allclose(quantile, studentized_range_isf(0.05, k, df) / np.sqrt(2.0), rtol=5e-4)
+
+
+def consecutive_correlation(k):
+    """Of differences of neighbours among k independent means of unequal variances."""
+    A = np.diff(np.eye(k), axis=0)
+    covariance = A @ np.diag(np.linspace(0.5, 1.5, k)) @ A.T
+    return covariance / np.sqrt(np.outer(covariance.diagonal(), covariance.diagonal()))
+
+
+@pytest.mark.parametrize("level", [0.5, 0.95, 0.999])
+@pytest.mark.parametrize("df", [3.0, 12.3, np.inf])
+@pytest.mark.parametrize("corr", [consecutive_correlation(12), np.ones((3, 3)), EQUICORRELATED])
+def test_quantiles_take_few_evaluations_of_one_set_of_points(monkeypatch, corr, df, level):
+    """A family of contrasts has as many quantiles as degrees of freedom: each made its points 12 times."""
+    calls = dict.fromkeys(("chi_scale", "box_probabilities"), 0)
+
+    def counted(name):
+        function = getattr(multivariate_t, name)
+
+        def call(*args):
+            calls[name] += 1
+            return function(*args)
+
+        return call
+
+    for name in calls:
+        monkeypatch.setattr(multivariate_t, name, counted(name))
+    found = max_abs_t_quantile(level, df, corr)
+    assert calls["chi_scale"] <= 1 and calls["box_probabilities"] <= 10
+    if one_factor_loadings(corr) is None:  # the root on its own points
+        inside = lattice_probability(found, df, factor_correlation(corr), 4000, 20240229)[0]
+    else:
+        inside = max_abs_t_cdf(np.array([found]), np.array([df]), corr).value[0]
+    assert inside == pytest.approx(level, abs=1e-9)
 
 
 def test_one_factor_rule_agrees_with_r_and_with_the_lattice():
