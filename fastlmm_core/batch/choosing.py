@@ -204,18 +204,19 @@ def comparable_figures(
     return np.where(alike, [own.figure(choose) for own in attempts], np.inf), reference
 
 
-def lost_by(own: Attempt, u: int, most: float) -> str:
-    """Why a unit does not get a model; the model of comparison has `most` plots."""
+def lost_by(own: Attempt, u: int, most: float, means: bool) -> str:
+    """Why a unit does not get a model; that of comparison has `most` plots, and some have all `means`."""
     if not own.fitted[u]:
         return f"{own.status[u]}: {own.message[u]}"
-    if own.lost_means[u]:
+    if means and own.lost_means[u]:
         return f"means: {own.lost_means[u]} of those asked for are {NOT_ESTIMABLE}"
     return f"uses {own.n[u]:.0f} plots only" if own.n[u] < most else f"uses other {own.n[u]:.0f} plots"
 
 
 def failures(names: list[str], attempts: list[Attempt], u: int, models: np.ndarray, most: float = 0.0) -> str:
     """Why the unit u of a run has none of these models: ``"rows: design: ..."``."""
-    return "; ".join(f"{names[k]}: {lost_by(attempts[k], u, most)}" for k in models)
+    means = any(own.supported[u] for own in attempts)
+    return "; ".join(f"{names[k]}: {lost_by(attempts[k], u, most, means)}" for k in models)
 
 
 def fallen_back(attempts: list[Attempt], u: int) -> str:
