@@ -39,6 +39,8 @@ def declared_column(frame: pd.DataFrame, name: str, declared: Mapping[str, Any])
         raise DataError(
             f"column '{name}' is declared in columns but not in the data{nearest_names(name, frame.columns)}"
         )
+    if list(frame.columns).count(name) > 1:
+        raise DataError(f"column '{name}' is declared in columns, but several columns have this name")
     if kind == "numeric":
         return as_numeric(frame, name)
     column = as_factor(frame[name], name, declared.get("levels"))

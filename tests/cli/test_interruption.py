@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from fastlmm_core import cli
+from fastlmm_core import cli, datasets
 from fastlmm_core.cli import interruption, main
 
 # A command whose work is one call of compiled code, longer than any test waits: Python raises nothing there.
@@ -93,3 +93,16 @@ def test_ignored_ctrl_c_stays_ignored():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "going on\n", "")
+
+
+def test_files_are_written_although_the_reader_of_the_output_left(tmp_path):
+    """As with ``| head``: the pipe is closed before the first line is printed."""
+    command = [sys.executable, "-m", "fastlmm_core.cli", "fit", str(datasets.path("oats")), "Y ~ V + (1|B)",
+               "--emmeans", "V", "--out", str(tmp_path / "o")]  # fmt: skip
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        said = process.stderr.read().decode()
+        assert process.wait(timeout=300) == 0, said
+    assert "error" not in said
+    names = {path.stem for path in (tmp_path / "o").iterdir()}
+    assert names == {"fixed_effects", "variance_components", "emmeans_V", "blups"}

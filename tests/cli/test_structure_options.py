@@ -130,3 +130,12 @@ def test_what_is_wrong_is_said_in_one_line(capsys, folder, arguments, words):
     lines = [line for line in capsys.readouterr().err.splitlines() if "note:" not in line]
     assert len(lines) == 1
     assert words in lines[0]
+
+
+def test_what_a_pedigree_assumes_is_said(folder, capsys):
+    """Warnings of Python are not shown here: parents without a row become founders in a note."""
+    rows = "".join(f"{name},S{k % 2},\n" for k, name in enumerate(LEVELS))
+    (folder / "parents.csv").write_text("id,sire,dam\n" + rows)
+    _, said = fitted(capsys, folder, "--relationship", f"A=pedigree:{folder / 'parents.csv'}")
+    notes = [line for line in said.err.splitlines() if line.startswith("fastlmm: note: ")]
+    assert len(notes) == 1 and "'S0', 'S1'" in notes[0]

@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from fastlmm_core import datasets, lmm
@@ -59,3 +60,30 @@ def test_the_fit_its_modes_and_predictions(name, fits):
         own = blups.loc[(row["group"], row["term"], row["level"])]
         np.testing.assert_allclose(own["estimate"], row["estimate"], rtol=1e-5, atol=1e-5 * fit.sigma)
         np.testing.assert_allclose(own["condvar"], row["condvar"], rtol=1e-5, atol=1e-6 * fit.sigma**2)
+
+
+@pytest.mark.parametrize("type", [1, 2])
+def test_weighted_sums_of_squares_of_a_linear_model(type):
+    """F is the fall of the weighted residual sum of squares from the model without the term, as in R's lm."""
+    rng, n = np.random.default_rng(7), 70
+    data = pd.DataFrame({"a": rng.choice(list("pqr"), n), "b": rng.choice(list("uv"), n, p=[0.7, 0.3]),
+                         "x": rng.normal(size=n), "w": rng.uniform(0.2, 5.0, n)})  # fmt: skip
+    data["y"] = 1.0 * (data["a"] == "q") + 0.5 * data["x"] + rng.normal(size=n) / np.sqrt(data["w"])
+    tests = lmm("y ~ a + b + x", data, weights="w").anova(type=type).set_index("term")
+
+    def squares(*names):
+        parts = [np.ones((n, 1)), *(np.atleast_2d(COLUMNS[name](data)).reshape(n, -1) for name in names)]
+        root = np.sqrt(data["w"].to_numpy())
+        X, y = root[:, None] * np.hstack(parts), root * data["y"].to_numpy()
+        return float(np.sum((y - X @ np.linalg.lstsq(X, y, rcond=None)[0]) ** 2))
+
+    def dummies(name):
+        return lambda d: pd.get_dummies(d[name], drop_first=True).to_numpy(float)
+
+    COLUMNS = {"a": dummies("a"), "b": dummies("b"), "x": lambda d: d["x"].to_numpy()}
+    error = squares("a", "b", "x") / (n - 5)
+    for place, name in enumerate(COLUMNS):
+        others = [other for other in COLUMNS if other != name] if type == 2 else list(COLUMNS)[:place]
+        fall = squares(*others) - squares(*others, name)
+        expected = fall / tests.loc[name, "df_num"] / error
+        np.testing.assert_allclose(tests.loc[name, "F"], expected, rtol=1e-9)

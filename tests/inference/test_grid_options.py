@@ -40,6 +40,7 @@ def test_means_are_those_of_emmeans(case, table):
         ({"cov_reduce": {"g": "max", "x": "max"}}, "cov_reduce: 'g' has levels"),
         ({"counterfactuals": "b", "at": {"x": [1.0, 2.0]}}, "'x' has 2 values"),
         ({"counterfactuals": "b", "cov_reduce": "range"}, "'x' has 2 values"),
+        ({"counterfactuals": "b", "nuisance": "g"}, "give one of the two"),
     ],
 )  # fmt: skip
 def test_wrong_options_are_refused(options, words, table):

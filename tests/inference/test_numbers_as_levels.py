@@ -52,3 +52,13 @@ def test_a_test_without_an_error_has_a_row(table):
     joint = fit.joint_tests().set_index("term")
     assert joint.loc["h", "status"] == NO_ERROR and np.isnan(joint.loc["h", "F"])
     assert joint.loc["a", "F"] > 0.0
+
+
+def test_a_step_is_tested_from_one_side_to_the_other(table):
+    """One unit to either side of the mean there may be no step; the test is that of its coefficient."""
+    data = table.assign(x=np.random.default_rng(5).uniform(0.0, 100.0, len(table)))
+    fit = lmm("y ~ a + I(x > 70) + (1 | g)", data)
+    joint, anova = fit.joint_tests().set_index("term"), fit.anova().set_index("term")
+    np.testing.assert_allclose(joint.loc["x", "F"], anova.loc["I(x > 70)", "F"], rtol=1e-8)
+    with pytest.raises(OptionError, match="the prediction is flat in 'x' at these values"):
+        fit.emtrends("a", var="x")

@@ -299,3 +299,13 @@ def test_index_and_check_with_and_without_their_options():
     beside = index.against("G05", 3.0).to_frame()
     assert [row["gen"] for row in other["against"]] == beside["gen"].tolist()
     np.testing.assert_allclose([row["p_better"] for row in other["against"]], beside["p_better"], rtol=1e-9)
+
+
+def test_what_a_pedigree_assumes_is_among_the_notes():
+    pedigree = {"id": [f"G{k:02d}" for k in range(1, 65)], "sire": ["S1", "S2"] * 32, "dam": [None] * 64}
+    answer = answered({
+        "data": {"gen": [f"G{k:02d}" for k in range(1, 65)] * 2, "yield": np.arange(128.0).tolist()},
+        "formula": "yield ~ 1 + (1|vm(gen, A))",
+        "relationships": {"A": {"type": "pedigree", "data": pedigree}},
+    })  # fmt: skip
+    assert any("'S1', 'S2'" in note for note in answer["notes"])

@@ -77,3 +77,17 @@ def test_fits_that_differ_in_the_residual_are_told_apart():
     ]
     assert table["df"][1] == 9
     assert table["chisq"][1] == pytest.approx(fits[1].criterion - fits[0].criterion, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ["offset", "weights"])
+def test_fits_of_other_offsets_or_weights_are_refused(name):
+    """Their likelihoods are of different data: a chi-square of hundreds on a df or two means nothing."""
+    rng = np.random.default_rng(4)
+    data = PHASES.assign(k=rng.uniform(0.5, 2.0, len(PHASES)))
+    with_it = quiet("value ~ age + (1|id)", data, reml=False, **{name: "k"})
+    same = quiet("value ~ age + tr + (1|id)", data, reml=False, **{name: "k"})
+    assert compare(with_it, same)["df"].iloc[1] == 2
+    for other in ({}, {name: "j"}):
+        fit = quiet("value ~ age + tr + (1|id)", data.assign(j=data["k"] + 0.5), reml=False, **other)
+        with pytest.raises(DesignError, match=f"different {name}"):
+            compare(with_it, fit)

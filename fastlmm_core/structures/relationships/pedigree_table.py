@@ -21,6 +21,7 @@ from fastlmm_core.structures.relationships.pedigree_kernels import find_generati
 MISSING_PARENT = (*sorted(MISSING), "na", "n/a", "null", "none", "0", ".", "*", "-", "?")
 # A whole number as it is written where a column of numbers has gaps.
 WITH_DECIMALS = re.compile(r"-?\d+\.0+")
+WITHOUT_HEADER = "the header is missing; write one, for example id,sire,dam"
 # Usual headings of the three columns; the first of each is ours.
 HEADINGS = (
     ("id", "animal", "ident", "individual", "ind", "calf", "progeny", "genotype", "gen", "line"),
@@ -111,6 +112,7 @@ def _read_columns(
         frame = read_table(table)
         frame.columns = frame.columns.map(str)
         names = _named_columns(columns) if columns is not None else _find_columns(list(frame.columns))
+        _refuse_repeated(frame, names)
     else:
         names = _named_columns(columns)
     if is_file:
@@ -118,11 +120,17 @@ def _read_columns(
     for name in (*names, *([selfing] if selfing is not None else [])):
         if name not in frame.columns:
             raise DataError(f"pedigree: there is no column '{name}'{nearest_names(name, frame.columns)}")
-        if list(frame.columns).count(name) > 1:
-            raise DataError(f"pedigree: there are several columns '{name}'")
+    _refuse_repeated(frame, (*names, *([selfing] if selfing is not None else [])))
     if not len(frame):
         raise DataError("pedigree: the table has no rows")
     return frame, names
+
+
+def _refuse_repeated(frame: pd.DataFrame, names: Sequence[str]) -> None:
+    for name in names:
+        if list(frame.columns).count(name) > 1:
+            hint = "" if name.strip() not in MISSING_PARENT else f": {WITHOUT_HEADER}"
+            raise DataError(f"pedigree: there are several columns '{name}'{hint}")
 
 
 def _named_columns(columns: Sequence[str]) -> tuple[str, str, str]:
@@ -162,8 +170,8 @@ def _refuse_first_row_as_header(
         place = f"the first line ({', '.join(names)})" if isinstance(table, (str, Path)) else "the header"
         raise DataError(
             f"pedigree: {place} has {name_list(taken)}, {'' if len(taken) == 1 else 'all '}also among the "
-            "individuals or codes for unknown parents: the header is missing; write one, for example "
-            "id,sire,dam, or say columns=(...) where these are headings"
+            f"individuals or codes for unknown parents: {WITHOUT_HEADER}, or say columns=(...) where these "
+            "are headings"
         )
 
 

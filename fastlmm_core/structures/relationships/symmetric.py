@@ -88,6 +88,12 @@ def _as_numbers(source: Any, what: str) -> np.ndarray:
 def _read_file(path: str | Path) -> pd.DataFrame:
     """Triplets, or a square with its names as index; names stay text."""
     header = read_table(path)
+    twice = header.columns[header.columns.duplicated()]
+    if twice.size:
+        raise DataError(
+            f"several columns are headed '{twice[0]}'; names above a square differ, and entries one a row "
+            "need the header row,col,value"
+        )
     as_text = list(header.columns[:2]) if is_triplets(header) else list(header.columns[:1])
     frame = read_table(path, {name: {"type": "factor"} for name in as_text})
     return frame if is_triplets(frame) else frame.set_index(frame.columns[0])

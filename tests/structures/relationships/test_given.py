@@ -6,6 +6,7 @@ import pytest
 
 from fastlmm_core import Covariance, Markers, Pedigree, SparseInverse
 from fastlmm_core.errors import DataError, OptionError
+from fastlmm_core.reading import read_table
 from fastlmm_core.structures.relationships import as_relationship, relationship_from_request
 
 PEDIGREE = {"id": ["a", "b", "c"], "sire": ["", "", "a"], "dam": ["", "", "b"]}
@@ -126,3 +127,12 @@ def test_a_square_file_is_a_covariance_whatever_its_names_look_like(tmp_path, na
     relation = as_relationship("K", str(tmp_path / "K.csv"))
     assert isinstance(relation, Covariance) and relation.levels == tuple(names)
     np.testing.assert_allclose(relation.relationship(), A)
+
+
+def test_entries_without_a_header_are_told_what_is_missing(tmp_path):
+    path = tmp_path / "K.csv"
+    path.write_text("a,a,1.0\nb,a,0.5\nb,b,1.0\n")
+    with pytest.raises(DataError, match=r"several columns are headed 'a'.*need the header row,col,value"):
+        Covariance(path)
+    with pytest.raises(DataError, match="several columns have this name"):
+        read_table(path, {"a": {"type": "factor"}})

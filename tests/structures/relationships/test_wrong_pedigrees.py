@@ -102,3 +102,39 @@ def test_tables_that_are_no_pedigree():
     assert pedigree.relationship("a").loc["a", "a"] == 1.0
     with pytest.raises(OptionError, match="list of names"):
         pedigree.pruned(None)
+
+
+def test_parents_of_a_column_with_gaps_are_written_as_floats():
+    """What pandas writes: whole numbers beside missing ones are 21.0, and 21.0 is individual 21."""
+    whole = {"id": [21, 22, 23, 24], "sire": [None, None, 21, 23], "dam": [None, None, 22, 22]}
+    written = pd.DataFrame(whole).astype({"sire": float, "dam": float})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pedigree = Pedigree(written.astype(object).where(written.notna(), "").map(str))
+    assert pedigree.levels == ("21", "22", "23", "24")
+    assert pedigree.inbreeding()["24"] == 0.25
+
+
+@pytest.mark.parametrize("code", ["NULL", "null", "-", "?", "nan", "n/a", "none", "#N/A", None, float("nan")])
+def test_usual_codes_are_no_parent(code):
+    rows = table(("a", code, code), ("b", code, code), ("c", "a", "b"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert Pedigree(rows).levels == ("a", "b", "c")
+
+
+@pytest.mark.parametrize("text", ["a,0,0\nb,0,0\nc,a,b\n", "c,a,b\na,0,0\nb,0,0\n", "x,.,.\ny,x,.\n"])
+def test_a_file_without_a_header_is_refused(text, tmp_path):
+    path = tmp_path / "p.csv"
+    path.write_text(text)
+    with pytest.raises(DataError, match="the header is missing; write one, for example id,sire,dam"):
+        Pedigree(path)
+    path.write_text("id,sire,dam\n" + text)
+    assert "a" in Pedigree(path).levels or "x" in Pedigree(path).levels
+
+
+def test_headings_that_are_individuals_are_told_from_a_missing_header():
+    rows = pd.DataFrame([["a", "", ""], ["dam", "a", ""]], columns=["id", "sire", "dam"])
+    with pytest.raises(DataError, match="the header has 'dam', also among the individuals"):
+        Pedigree(rows)
+    assert Pedigree(rows, ("id", "sire", "dam")).levels == ("a", "dam")
