@@ -16,7 +16,7 @@ from .source import Labels
 
 NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?inf(?:inity)?", re.ASCII | re.IGNORECASE)
 COMMA_NUMBER = re.compile(r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?", re.ASCII)
-THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+", re.ASCII)
+THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(?:(?:,\d{3})+|(?:\.\d{3})+)", re.ASCII)
 WHOLE_LIMIT = 2**53  # whole numbers up to here are exact as float64
 MANY_TEXTS = 10_000  # distinct cells of a numeric column whose text is kept whatever it is
 
@@ -65,11 +65,17 @@ class TypedColumn:
     labels : Labels or None
         The text, where the values do not give it back.
     notes : tuple of str
+    commas : bool
+        Whether its numbers have decimal commas, as nobody said.
+    parted : str
+        The first cell that may part thousands, where these are why it is none of numbers; else "".
     """
 
     values: Any
     labels: Labels | None = None
     notes: tuple[str, ...] = ()
+    commas: bool = False
+    parted: str = ""
 
 
 @dataclass(frozen=True)
@@ -94,7 +100,7 @@ class CellKinds:
 def typed_column(
     name: str, cells: np.ndarray, quoted: np.ndarray | None, missing: frozenset[str], *,
     decimal: str | None = None, comma_separated: bool = True, quotes_tell: bool = False,
-    as_labels: bool = False,
+    as_labels: bool = False, thousands: str = "",
 ) -> TypedColumn:  # fmt: skip
     """Decide what a column is.
 
@@ -114,6 +120,8 @@ def typed_column(
         Whether quotes mean labels, since the file leaves other cells bare.
     as_labels : bool
         Whether it is a factor anyway.
+    thousands : str
+        The sign that parts thousands, as other columns of the table tell; "" where they tell nothing.
     """
     codes, texts = pd.factorize(cells)
     kinds = cell_kinds(texts, missing, decimal)
@@ -121,6 +129,8 @@ def typed_column(
     notes: list[str] = []
     present = ~kinds.missing
     numeric = kinds.number | comma_numbers(texts, kinds, decimal, comma_separated)
+    if thousands:
+        numeric &= np.array([thousands not in text for text in texts], dtype=bool)
     words = present & ~numeric
     if words.any() and numeric.any() and not (words & ~kinds.odd).any():
         listed = ", ".join(f"{counts[k]} '{texts[k].strip()}'" for k in np.flatnonzero(words))
@@ -132,26 +142,31 @@ def typed_column(
     if as_labels or told:
         return TypedColumn(make_labels(codes, texts, present).categories(), None, tuple(notes))
     if not words.any():
-        if (kinds.comma & numeric).any() and decimal is None:
+        commas = decimal is None and bool((kinds.comma & numeric).any())
+        if commas:
             notes.append(f"column '{name}' is read with decimal commas")
         numbers = np.where(present, kinds.value, np.nan)
-        return TypedColumn(*number_values(codes, texts, numbers), tuple(notes))
+        return TypedColumn(*number_values(codes, texts, numbers), tuple(notes), commas)
     found = kinds.value[numeric]
     labels = make_labels(codes, texts, present)
     n_numbers, n_words = int(counts[numeric].sum()), int(counts[words].sum())
     digits = [text.strip() for text in texts[numeric]]
     coded = any(text[0] == "0" and len(text) > 1 for text in digits)
-    parted = bool(n_numbers) and bool(kinds.comma[words].all())  # 1,234: thousands, or a decimal comma?
+    told_words = [text.strip() for text in texts[words]]
+    parted = told_words[0] if decimal is None and all(map(THOUSANDS.fullmatch, told_words)) else ""
+    commas = bool(n_numbers) and bool(kinds.comma[words].all())  # 12,5 and 12.5: of which sign are they?
     whole = all(map(str.isdigit, digits))
-    if not parted and takes_labels(whole, coded, n_numbers, int(numeric.sum()), n_words):
+    measured = commas or bool(parted and n_numbers)
+    if not measured and takes_labels(whole, coded, n_numbers, int(numeric.sum()), n_words):
         if n_numbers and n_words < n_numbers:
             first = texts[int(np.argmax(words))].strip()
             notes.append(f"column '{name}' holds whole numbers and text ('{first}'): taken as labels")
-        return TypedColumn(label_values(labels), None, (*notes, *blank_notes(name, labels)))
+        notes += blank_notes(name, labels)
+        return TypedColumn(label_values(labels), None, tuple(notes), parted=parted)
     mixed = np.array([None] * texts.size, dtype=object)
     mixed[numeric] = found
     mixed[words] = texts[words]
-    return TypedColumn(mixed[codes], labels, tuple(notes))
+    return TypedColumn(mixed[codes], labels, tuple(notes), parted=parted)
 
 
 def comma_numbers(

@@ -12,6 +12,7 @@ import pandas as pd
 
 from ..errors import DataError, OptionError, name_list, nearest_names
 from .columns import TypedColumn, typed_column
+from .decimal_signs import settle_signs
 from .declared import as_factor, declared_column, declared_type
 from .files import RawTable, join_tables, read_text
 from .options import ReadOptions
@@ -203,19 +204,22 @@ def typed_frame(raw: RawTable, options: ReadOptions, as_labels: set[str]) -> pd.
     """The table with a type for each column, `as_labels` as categories."""
     gone = [options.missing.of(name) for name in raw.names]
     tell = quotes_tell(raw, gone)
-    found: list[TypedColumn] = []
-    for name, cells, quoted, missing in zip(raw.names, raw.cells, raw.quoted, gone, strict=True):
-        found.append(typed_column(
-            name, cells, quoted, missing, decimal=options.decimal, comma_separated=raw.sep == ",",
-            quotes_tell=tell, as_labels=name in as_labels,
-        ))  # fmt: skip
+
+    def typed(j: int, thousands: str = "") -> TypedColumn:
+        return typed_column(
+            raw.names[j], raw.cells[j], raw.quoted[j], gone[j], decimal=options.decimal,
+            comma_separated=raw.sep == ",", quotes_tell=tell, as_labels=raw.names[j] in as_labels,
+            thousands=thousands,
+        )  # fmt: skip
+
+    found, of_signs = settle_signs(raw, [typed(j) for j in range(len(raw.names))], typed)
     frame = pd.DataFrame({j: column.values for j, column in enumerate(found)}, copy=False)
     frame.columns = pd.Index(raw.names, dtype=object)
     labels: dict[str, Labels] = {
         name: column.labels
         for name, column in zip(raw.names, found, strict=True) if column.labels is not None
     }  # fmt: skip
-    notes = (*raw.notes, *(note for column in found for note in column.notes))
+    notes = (*raw.notes, *(note for column in found for note in column.notes), *of_signs)
     frame.attrs[KEY] = Source(raw.files, raw.lines, labels, notes)
     return frame
 

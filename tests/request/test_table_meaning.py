@@ -1,6 +1,7 @@
 """A table means what its file says, in every door: types, labels, dialects, codes of missing values."""
 
 import gzip
+import re
 from decimal import Decimal
 
 import numpy as np
@@ -270,3 +271,32 @@ def test_large_keys_of_parquet_parts_with_and_without_missing_ones(tmp_path):
     fits = fit_batch(tmp_path, "y ~ 1", by="t", progress=False).fits.set_index("t")
     assert fits.loc[big + 1, "n"] == 5 and fits.loc[big, "n"] == 3
     assert sorted(fits["status"]) == ["data", "ok", "ok"]
+
+
+COMMAS = "gen;moisture;yield\nA;10,1;991\nB;10,2;902\nA;10,3;1.013\nB;10,6;1.105\n"
+
+
+@pytest.mark.parametrize(("text", "cell"), [
+    (COMMAS, "1.013"), (COMMAS.replace("991", "1.991").replace("902", "2.902"), "1.991"),
+    (COMMAS.translate(str.maketrans(",.", ".,")), "1,013"),
+    (re.sub("(10,.);", "\\g<1>00;", COMMAS), "1.013"),
+])  # fmt: skip
+def test_what_may_part_thousands_beside_the_other_sign_is_no_number(tmp_path, text, cell):
+    """A thousand and thirteen was read as 1.013 where other columns said that points are no decimal ones."""
+    path = write(tmp_path, text)
+    assert f"'yield' is not read as numbers: '{cell}' (line" in " ".join(notes_of(read_table(path)))
+    with pytest.raises(DataError, match=re.escape(cell)):
+        betas(path, "yield ~ gen")
+
+
+def test_signs_that_tell_are_left_alone(tmp_path):
+    """Three decimals of a comma beside other commas, and a file in which both signs are surely decimal."""
+    path = write(tmp_path, "a;b;c\n12,385;1,5;7\n12,419;2,5;8\n")
+    frame = read_table(path)
+    assert frame["a"].tolist() == [12.385, 12.419] and frame["c"].tolist() == [7, 8]
+    path = write(tmp_path, "a;b\n12,5;1.5\n0,419;2.25\n")
+    frame = read_table(path)
+    assert frame["a"].tolist() == [12.5, 0.419] and frame["b"].tolist() == [1.5, 2.25]
+    assert any("decimal commas in 'a' and decimal points in 'b'" in note for note in notes_of(frame))
+    path = write(tmp_path, "a;b\n12,5;1.013\n0,4;2\n")
+    assert read_table(path, options=read_options(decimal="."))["b"].tolist() == [1.013, 2.0]

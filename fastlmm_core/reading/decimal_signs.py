@@ -1,0 +1,84 @@
+"""Decimal commas beside points that part thousands, and the reverse: told by all columns of a table together.
+
+12,5 in one column says that 1.013 in another is a thousand and thirteen, which that column alone cannot know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from ..errors import name_list
+from .columns import COMMA_NUMBER, THOUSANDS, TypedColumn, is_number_text
+from .files import RawTable
+from .source import Source
+
+WORDS = {",": "commas", ".": "points"}
+
+
+def settle_signs(
+    raw: RawTable, found: list[TypedColumn], retype: Callable[[int, str], TypedColumn]
+) -> tuple[list[TypedColumn], tuple[str, ...]]:
+    """Columns of numbers as they are once all decimal signs are known, and what there is to say of it.
+
+    A column whose signs may all part thousands is none of numbers where the other sign is surely a decimal
+    one, or nothing tells which of them is.
+
+    Parameters
+    ----------
+    raw : RawTable
+    found : list of TypedColumn
+        As each column alone tells.
+    retype : callable
+        (place of a column, sign that parts thousands in it) -> TypedColumn.
+    """
+    signs: dict[int, str] = {}
+    sure: dict[str, list[str]] = {",": [], ".": []}
+    if any(column.commas for column in found):
+        for j, column in enumerate(found):
+            sign, certain = decimal_sign(raw, j) if is_numeric(column) else ("", False)
+            if certain:
+                sure[sign].append(raw.names[j])
+            elif sign:
+                signs[j] = sign
+    known = [sign for sign, names in sure.items() if names]
+    mixed = len({*known, *signs.values()}) == 2
+    out = list(found)
+    for j, sign in signs.items():
+        if mixed and known != [sign]:
+            out[j] = retype(j, sign)
+    notes = [parted_note(raw, j, column.parted, sure) for j, column in enumerate(out) if column.parted]
+    if len(known) == 2:
+        both = " and ".join(f"decimal {WORDS[sign]} in {name_list(sure[sign], 3)}" for sign in known)
+        notes.append(f"{both}: each column is read by its own")
+    return out, tuple(notes)
+
+
+def is_numeric(column: TypedColumn) -> bool:
+    """Whether a column was taken for numbers."""
+    return getattr(column.values, "dtype", np.dtype(object)).kind in "if"
+
+
+def decimal_sign(raw: RawTable, j: int) -> tuple[str, bool]:
+    """The sign within the numbers of a column, "" for none, and whether it can part no thousands."""
+    signed = (text.strip() for text in pd.unique(raw.cells[j]) if "," in text or "." in text)
+    texts = [text for text in signed if is_number_text(text) or COMMA_NUMBER.fullmatch(text)]
+    if not texts:
+        return "", False
+    if "." in texts[0] and raw.sep == "" and raw.quoted[j] is None:
+        return ".", True  # numbers of a spreadsheet, written by the reader
+    return "," if "," in texts[0] else ".", not all(map(THOUSANDS.fullmatch, texts))
+
+
+def parted_note(raw: RawTable, j: int, text: str, sure: Mapping[str, Sequence[str]]) -> str:
+    """What is said of a column that is not read as numbers, with the first cell that may part thousands."""
+    row = int(np.argmax([cell.strip() == text for cell in raw.cells[j]]))
+    place = Source(raw.files, raw.lines, {}, ()).place(row)
+    other = "," if "." in text else "."
+    beside = f" beside decimal {WORDS[other]} in {name_list(sure[other], 3)}" if sure[other] else ""
+    return (
+        f"column '{raw.names[j]}' is not read as numbers: '{text}' ({place}) may part thousands{beside}; "
+        "remove the separators of thousands, or say the sign with --decimal (decimal=)"
+    )
