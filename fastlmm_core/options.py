@@ -272,4 +272,6 @@ def _words(kind: Kind) -> str:
     if kind.get("minLength"):
         return "a name"
     words = _WORDS[kind["type"]]
+    if "exclusiveMinimum" in kind and "exclusiveMaximum" not in kind:
+        return f"{words} above {kind['exclusiveMinimum']}"
     return f"{words}, {kind['minimum']} or larger" if "minimum" in kind else words

@@ -169,7 +169,7 @@ def _add_fit(commands: argparse._SubParsersAction) -> None:
         help="who factorizes the equations: simplicial, supernodal, cholmod (default: by size)",
     )  # fmt: skip
     fit.add_argument("--out", metavar="DIR", help="write every table there, unrounded")
-    fit.add_argument("--format", choices=FORMATS, default="csv", help="of the tables in --out (default: csv)")
+    fit.add_argument("--format", choices=FORMATS, help="of the tables in --out (default: csv)")
     fit.add_argument("--plot", action="store_true", help="write figures (PNG) to --out, or here")
     fit.add_argument("--report", metavar="FILE", help="write an HTML page, with --values GROUP of genotypes")
     add_limit(fit)

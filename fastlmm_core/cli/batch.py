@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from ..errors import OptionError
 from .gxe import FOLDER as GXE
-from .gxe import add_gxe_options, print_summaries, write_gxe_figures
+from .gxe import add_gxe_options, check_gxe_options, print_summaries, write_gxe_figures
 from .second_stage import (
     add_second_stage,
     check_second_stage,
+    check_trait,
     first_stage_structures,
     print_second_stage,
 )
@@ -149,6 +150,7 @@ def batch_command(arguments: argparse.Namespace) -> int:
 
 def _check_gxe(arguments: argparse.Namespace) -> None:
     """Raises OptionError before the first trial is fitted."""
+    check_gxe_options(arguments, "stage_values")
     if arguments.gxe is None:
         if arguments.gxe_trait:
             raise OptionError("--gxe-trait belongs to --gxe GROUP")
@@ -156,6 +158,7 @@ def _check_gxe(arguments: argparse.Namespace) -> None:
     if arguments.gxe not in (arguments.genotypes, *arguments.emmeans):
         name = arguments.gxe
         raise OptionError(f"--gxe {name} needs its means: --genotypes {name}, or --emmeans {name} if fixed")
+    check_trait(arguments, "--gxe", "gxe_trait")
 
 
 def _print_gxe(result: BatchResult, arguments: argparse.Namespace) -> None:
@@ -168,7 +171,7 @@ def _print_gxe(result: BatchResult, arguments: argparse.Namespace) -> None:
     tables = print_summaries(found, arguments)
     write_tables(tables, Path(arguments.out) / GXE, "csv")
     if arguments.plot:
-        write_gxe_figures(found, Path(arguments.out) / GXE, arguments.scale)
+        write_gxe_figures(found, Path(arguments.out) / GXE, arguments)
 
 
 def silence_dask() -> None:

@@ -16,11 +16,11 @@ from ..inference.estimates import DDF_WORDS
 from ..reading import notes_of, read_options, read_table
 from ..results.factor_analysis import has_factors
 from ..results.summary import shown_ddf
-from .gxe import print_summaries, write_gxe_figures
+from .gxe import check_gxe_options, largest, print_summaries, write_gxe_figures
 from .source_options import arguments_of_reader, listed_names
 from .strangers import limits_given, say_note
 from .structure_options import structures_given
-from .table_files import make_folder, write_tables
+from .table_files import check_format, make_folder, write_tables
 
 if TYPE_CHECKING:
     from ..inference.mean_tables import EmmeansTable
@@ -61,7 +61,7 @@ def fit_command(arguments: argparse.Namespace) -> int:
     if arguments.plot:
         _write_figures(fit, means, Path(arguments.out or "."))
     if arguments.plot and summaries is not None:
-        write_gxe_figures(summaries, Path(arguments.out or "."), arguments.scale)
+        write_gxe_figures(summaries, Path(arguments.out or "."), arguments)
     if arguments.report:
         _write_report(fit, arguments, frame)
     return 0
@@ -135,8 +135,9 @@ def _decision(
 ) -> tuple[list[object], dict[str, pd.DataFrame]]:
     """Values of the genotypes of a term, beside the check and with the best of them; tables for files."""
     values = fit.genotype_values(
-        term, arguments.within or None, level=arguments.level, average=arguments.average or None
-    )
+        term, arguments.within or None, level=arguments.level, largest=largest(arguments),
+        average=arguments.average or None,
+    )  # fmt: skip
     own: dict[str, Any] = {}
     if arguments.check is not None:
         own[f"against_{slug(term)}_{slug(arguments.check)}"] = values.against(arguments.check)
@@ -178,6 +179,8 @@ def _check_arguments(arguments: argparse.Namespace) -> None:
             raise OptionError(f"--{option} belongs to --contrasts METHOD")
     if arguments.gxe is not None and len(listed_names([arguments.gxe])) != 2:
         raise OptionError(f"--gxe {arguments.gxe} names two factors: --gxe gen,env")
+    check_gxe_options(arguments, "values")
+    check_format(arguments)
     for option in ("check", "select", "within", "average"):
         if getattr(arguments, option) not in (None, []) and not arguments.values:
             raise OptionError(f"--{option} belongs to --values GROUP")

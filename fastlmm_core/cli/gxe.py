@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ..multi_environment.summaries import GxE
 
 FOLDER = "gxe"
+AXES = 2
 
 
 def add_gxe(commands: argparse._SubParsersAction) -> None:
@@ -44,7 +45,7 @@ def add_gxe(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--error-df", type=float, metavar="DF", help="its degrees of freedom")
     add_gxe_options(command)
     command.add_argument("--out", metavar="DIR", help="write every table there, unrounded")
-    command.add_argument("--format", choices=FORMATS, default="csv", help="of the tables (default: csv)")
+    command.add_argument("--format", choices=FORMATS, help="of the tables in --out (default: csv)")
     command.add_argument("--plot", action="store_true", help="write figures (PNG) to --out, or here")
     add_limit(command)
     add_source_options(command)
@@ -54,19 +55,43 @@ def add_gxe(commands: argparse._SubParsersAction) -> None:
 def add_gxe_options(parser: argparse.ArgumentParser) -> None:
     """What is summarized how, for every command that answers with these summaries."""
     own = parser.add_argument_group("genotype by environment summaries (docs/gxe.md)")
-    own.add_argument("--axes", type=int, default=2, metavar="K", help="axes of AMMI (default: 2)")
+    own.add_argument("--axes", type=int, metavar="K", help=f"axes of AMMI (default: {AXES})")
     own.add_argument(
-        "--best", choices=("highest", "lowest"), default="highest", help="value (default: highest)"
-    )
-    own.add_argument("--scale", choices=("none", "sd"), default="none", help="of GGE (default: none)")
+        "--best", choices=("highest", "lowest"),
+        help="value, also of genotypes that are ranked or selected (default: highest)",
+    )  # fmt: skip
+    own.add_argument("--scale", choices=("none", "sd"), help="of GGE (default: none)")
     own.add_argument(
         "--common", action="store_true", help="leave out genotypes that are not in every environment"
     )
 
 
+def check_gxe_options(arguments: argparse.Namespace, values: str) -> None:
+    """Options of these summaries where there are none; ``--best`` is also of genotypes by option `values`.
+
+    Raises
+    ------
+    OptionError
+    """
+    if arguments.gxe is not None:
+        return
+    for option in ("axes", "scale", "common"):
+        if getattr(arguments, option) not in (None, False):
+            raise OptionError(f"--{option} belongs to --gxe")
+    if arguments.best and not getattr(arguments, values):
+        raise OptionError(f"--best belongs to --gxe or --{values.replace('_', '-')} GROUP")
+
+
+def largest(arguments: argparse.Namespace) -> bool:
+    """Whether large values are good."""
+    return arguments.best != "lowest"
+
+
 def _gxe(arguments: argparse.Namespace) -> int:
     from ..multi_environment.summaries import gxe
-    from .table_files import write_tables
+    from .table_files import check_format, write_tables
+
+    check_format(arguments)
 
     known = {name: getattr(arguments, name) for name in ("block", "replications", "error_ms", "error_df")}
     found = gxe(
@@ -77,7 +102,7 @@ def _gxe(arguments: argparse.Namespace) -> int:
     if arguments.out:
         write_tables(tables, Path(arguments.out), arguments.format)
     if arguments.plot:
-        write_gxe_figures(found, Path(arguments.out or "."), arguments.scale)
+        write_gxe_figures(found, Path(arguments.out or "."), arguments)
     return 0
 
 
@@ -99,22 +124,23 @@ def _source(arguments: argparse.Namespace) -> Any:
 
 def print_summaries(found: GxE, arguments: argparse.Namespace) -> dict[str, pd.DataFrame]:
     """Print the summary and the stability of the genotypes; all tables by name."""
-    tables = found.tables(arguments.axes, arguments.best, arguments.scale)
-    print(f"{found.summary(arguments.axes)}\n\n{found.stability(arguments.best)}")
+    axes, best = AXES if arguments.axes is None else arguments.axes, arguments.best or "highest"
+    tables = found.tables(axes, best, arguments.scale or "none")
+    print(f"{found.summary(axes)}\n\n{found.stability(best)}")
     for name, words in (("ammi_winners", "AMMI"), ("gge_winners", "GGE")):
         won = tables[name].groupby("genotype", sort=False)["environment"].agg(", ".join)
         print(f"\nBest by {words}: {'; '.join(f'{genotype} in {where}' for genotype, where in won.items())}")
     return tables
 
 
-def write_gxe_figures(found: GxE, folder: Path, scale: str) -> None:
+def write_gxe_figures(found: GxE, folder: Path, arguments: argparse.Namespace) -> None:
     """Biplots of GGE and AMMI, and the regressions of the genotypes."""
     from ..plots import plot_biplot, plot_stability, save
     from .table_files import make_folder
 
     make_folder(folder)
     written = [
-        save(plot_biplot(found.gge(scale), polygon=True), folder / "gge.png"),
+        save(plot_biplot(found.gge(arguments.scale or "none"), polygon=True), folder / "gge.png"),
         save(plot_biplot(found.ammi(2)), folder / "ammi.png"),
         save(plot_stability(found), folder / "stability.png"),
     ]

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import OptionError
+from ..errors import OptionError, name_list
+from .gxe import largest
+from .source_options import listed_names
 
 if TYPE_CHECKING:
     from ..batch import BatchResult
@@ -47,6 +49,15 @@ def check_second_stage(arguments: argparse.Namespace) -> None:
     parse_formula(arguments.second_stage)
     if len(arguments.emmeans) != 1:
         raise OptionError("--second-stage needs the means it is about: one --emmeans SPEC")
+    check_trait(arguments, "--second-stage", "stage_trait")
+
+
+def check_trait(arguments: argparse.Namespace, option: str, which: str) -> None:
+    """Raises OptionError where an option is about one trait, and which of several is not said, or is none."""
+    traits, trait = listed_names([arguments.traits or ""]), getattr(arguments, which)
+    if len(traits) > 1 and trait not in traits:
+        said = "" if trait is None else f", not '{trait}'"
+        raise OptionError(f"{option} is of one trait: --{which.replace('_', '-')} {name_list(traits)}{said}")
 
 
 def first_stage_structures(
@@ -87,7 +98,7 @@ def print_second_stage(
         tables["blups"] = fit.blups(level=arguments.level)
     print(f"\nSecond stage:\n{fit.summary()}")
     for term in arguments.stage_values:
-        values = fit.genotype_values(term, level=arguments.level)
+        values = fit.genotype_values(term, level=arguments.level, largest=largest(arguments))
         print(f"\n{values.best(min(BEST, *map(len, values.candidates)))}")
         tables[f"genotype_values_{slug(term)}"] = values.to_frame()
     write_tables(tables, Path(arguments.out) / FOLDER, "csv")

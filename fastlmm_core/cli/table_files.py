@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import DataError
+from ..errors import DataError, OptionError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,8 +16,16 @@ if TYPE_CHECKING:
 FORMATS = ("csv", "parquet", "json", "arrow")
 
 
-def write_tables(tables: dict[str, pd.DataFrame], folder: Path, form: str) -> list[Path]:
+def check_format(arguments: argparse.Namespace) -> None:
+    """Raises OptionError for a format of tables that are not written."""
+    if arguments.format and not arguments.out:
+        raise OptionError("--format belongs to --out DIR")
+
+
+def write_tables(tables: dict[str, pd.DataFrame], folder: Path, form: str | None) -> list[Path]:
     """Write each table to `folder` in one of `FORMATS`, unrounded, each file whole or not at all, and say so.
+
+    The format is csv where nobody said.
 
     Raises
     ------
@@ -30,7 +39,7 @@ def write_tables(tables: dict[str, pd.DataFrame], folder: Path, form: str) -> li
     from .strangers import written as written_to
 
     make_folder(folder)
-    written = []
+    written, form = [], form or FORMATS[0]
     for name, frame in tables.items():
         target = folder / f"{name}.{form}"
         with written_to(target):

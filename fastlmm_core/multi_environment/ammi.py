@@ -161,11 +161,12 @@ class AMMI(Displayed):
         return self.anova._shown()
 
 
-def ammi(table: TwoWayTable, k: int) -> AMMI:
-    """See ``GxE.ammi``."""
+def ammi(table: TwoWayTable, k: int, option: str = "k") -> AMMI:
+    """See ``GxE.ammi``; `option` is what the caller calls k."""
     most = min(table.means.shape) - 1
     if not 1 <= k <= most:
-        raise OptionError(f"k={k} may be 1 to {most} for {len(table.means)} x {table.means.shape[1]} means")
+        size_words = f"{len(table.means)} x {table.means.shape[1]} means"
+        raise OptionError(f"{option}={k} may be 1 to {most} for {size_words}")
     left, size, right = singular_vectors(table.interaction, most)
     return AMMI(table, left, size, right, k)
 

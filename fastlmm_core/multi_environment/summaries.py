@@ -225,7 +225,7 @@ class GxE(Displayed):
         >>> list(wheat.tables())[:4]
         ['means', 'anova', 'variance_shares', 'stability']
         """
-        model, biplot = self.ammi(axes), self.gge(scale)
+        model, biplot = ammi(self.table, axes, "axes"), self.gge(scale)
         return {
             "means": pd.DataFrame(self.to_frame()).reset_index(names="genotype"),
             "anova": self.anova().to_frame(),
@@ -290,9 +290,9 @@ def gxe(
     block : str, optional
         Complete blocks within environments, which the error of a table of plots is freed of.
     replications, error_ms, error_df : float, optional
-        Plots of a mean, variance of a plot and its degrees of freedom, where `source` does not say. A batch
-        knows the error of its means with ``genotypes=`` (from the mean standard error of a difference), and
-        with ``emmeans=`` and ``covariances=True``.
+        Plots of a mean, variance of a plot and its degrees of freedom, where `source` does not say; what
+        contradicts it is refused. A batch knows the error of its means with ``genotypes=`` (from the mean
+        standard error of a difference), and with ``emmeans=`` and ``covariances=True``.
     common : bool
         Leave out genotypes that are not in every environment.
 
@@ -319,6 +319,8 @@ def gxe(
             raise OptionError("gxe() of a fit needs genotype= and environment=, factors of the model")
         if value is not None or block is not None:
             raise OptionError("gxe() of a fit takes no value= and no block=: both are in the model")
+        if genotype == environment:
+            raise OptionError(f"gxe() of a fit: genotype and environment are both '{genotype}'")
         table, fit, names = from_fit(source, genotype, environment), source, (genotype, environment)
     elif hasattr(source, "plan") and hasattr(source, "fits"):
         if genotype is None:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from fastlmm_core.display.displayed import Displayed
 from fastlmm_core.display.rendering import Table
-from fastlmm_core.errors import DataError, name_list, nearest_names
+from fastlmm_core.errors import DataError, OptionError, name_list, nearest_names
 
 # Which values are the best.
 BEST = ("highest", "lowest")
@@ -114,6 +114,10 @@ def from_long(
 ) -> TwoWayTable:
     """Cell means of a table of plots or means; the error from within the cells, or beside blocks."""
     names = [genotype, environment, value, *([] if block is None else [block])]
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        words = "genotype, environment, value and block are columns of their own"
+        raise OptionError(f"'{min(twice)}' is named twice; {words}")
     for name in names:
         if name not in frame.columns:
             raise DataError(f"there is no column '{name}'{nearest_names(name, frame.columns)}")
@@ -180,6 +184,19 @@ def in_all(table: TwoWayTable) -> TwoWayTable:
 
 
 def given_error(table: TwoWayTable, **known: float | None) -> TwoWayTable:
-    """The table with `replications`, `error_ms` and `error_df` where the caller knows them."""
+    """The table with `replications`, `error_ms` and `error_df` where the caller knows them.
+
+    Raises
+    ------
+    OptionError
+        Where the table has an error of its own and it is another.
+    """
     given: dict[str, Any] = {name: float(value) for name, value in known.items() if value is not None}
+    for name, value in given.items() if np.isfinite(table.error_ms) else ():
+        own = getattr(table, name)
+        if not np.isclose(value, own, rtol=1e-3):
+            raise OptionError(
+                f"{name}={value:g} is for means whose error is not known; these ({table.source}) have "
+                f"{name}={own:.6g} of their own"
+            )
     return replace(table, **given)

@@ -68,6 +68,10 @@ def test_exit_status(tmp_path, capsys):
         main(["batch", str(source), model, "--by", "trial", "--out", str(tmp_path / "a")]) == 2
     )  # other plan
     assert "another plan" in capsys.readouterr().err
+    for option in (["--second-stage", "mean ~ 1", "--emmeans", "gen"], ["--gxe", "gen", "--emmeans", "gen"]):
+        argv = ["batch", str(source), "~ gen", "--by", "trial", "--traits", "yield,height", *option]
+        assert main([*argv, "--out", str(tmp_path / "d")]) == 2 and not (tmp_path / "d").exists()
+        assert "is of one trait: --" in capsys.readouterr().err
     assert (
         main(["batch", str(tmp_path / "no.csv"), model, "--by", "trial", "--out", str(tmp_path / "c")]) == 2
     )

@@ -321,3 +321,35 @@ def test_selecting_none_is_refused(capsys):
     assert "--select belongs to --values GROUP" in failed(capsys, *arguments)
     assert "--select 0: how many" in failed(capsys, *arguments, "--values", "gen")
     assert "--select -2: how many" in failed(capsys, *arguments[:-1], "-2", "--values", "gen")
+
+
+def test_the_lowest_are_the_best_where_it_says_so(tmp_path, capsys):
+    """The ranks of the negated response, in the same order."""
+    turned = datasets.load("cochran_bib")
+    turned["yield"] *= -1.0
+    turned.to_csv(tmp_path / "t.csv", index=False)
+    tables = []
+    for file, best in ((BIB, ["--best", "lowest"]), (str(tmp_path / "t.csv"), [])):
+        out = tmp_path / f"o{len(tables)}"
+        printed(capsys, "fit", file, "yield ~ (1|gen) + (1|loc)", "--values", "gen", "--select", "3", *best,
+                "--out", str(out))  # fmt: skip
+        tables.append([pd.read_csv(out / f"{name}.csv") for name in ("genotype_values_gen", "best_gen")])
+    for found, expected in zip(*tables, strict=True):
+        assert found["gen"].tolist() == expected["gen"].tolist()
+        for name in [name for name in found if "rank" in name or name == "p_best"]:
+            np.testing.assert_allclose(found[name], expected[name], atol=0.02)  # of draws
+        np.testing.assert_allclose(found["estimate"], -expected["estimate"], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--best", "lowest"], "--best belongs to --gxe or --values GROUP"),
+        (["--axes", "2"], "--axes belongs to --gxe"),
+        (["--scale", "none"], "--scale belongs to --gxe"),
+        (["--common"], "--common belongs to --gxe"),
+        (["--format", "csv"], "--format belongs to --out DIR"),
+    ],
+)
+def test_an_option_without_effect_is_refused(capsys, options, message):
+    assert message in failed(capsys, "fit", BIB, "yield ~ (1|gen)", *options)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fastlmm_core import datasets, gxe
+from fastlmm_core import datasets, gxe, lmm
 from fastlmm_core.errors import DataError, OptionError
 from fastlmm_core.results.biplot import convex_hull
 
@@ -268,3 +268,27 @@ def test_corners_of_the_convex_hull(seed):
     away = points[:, None] - corners
     assert (sides[:, 0] * away[..., 1] - sides[:, 1] * away[..., 0] >= -1e-12).all()  # all to the left
     assert len(convex_hull(np.column_stack([np.arange(5.0), np.arange(5.0)]))) == 2
+
+
+def test_an_error_that_contradicts_the_plots_is_refused():
+    """Replications of 6 for 3 plots a cell would have doubled every F."""
+    plots = datasets.load("machines")
+    own = gxe(plots, "Worker", "Machine", "score")
+    again = gxe(plots, "Worker", "Machine", "score", replications=own.table.replications)
+    assert again.anova().frame.equals(own.anova().frame)
+    for option in ("replications", "error_ms", "error_df"):
+        with pytest.raises(OptionError, match=f"{option}=.* have {option}="):
+            gxe(plots, "Worker", "Machine", "score", **{option: 2 * getattr(own.table, option)})
+    with pytest.raises(OptionError, match="error_ms=-2 must be a finite number above 0"):
+        gxe(plots, "Worker", "Machine", "score", error_ms=-2)
+
+
+def test_columns_named_twice_and_axes_that_are_not_there():
+    plots = datasets.load("machines")
+    with pytest.raises(OptionError, match="'Worker' is named twice"):
+        gxe(plots, "Worker", "Worker", "score")
+    with pytest.raises(OptionError, match="axes=9 may be 1 to 2 for 6 x 3 means"):
+        gxe(plots, "Worker", "Machine", "score").tables(axes=9)
+    fit = lmm("score ~ Worker * Machine", plots)
+    with pytest.raises(OptionError, match="genotype and environment are both 'Worker'"):
+        gxe(fit, "Worker", "Worker")
