@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,15 +43,19 @@ def add_structure_options(parser: argparse.ArgumentParser) -> None:
 
 def structures_given(arguments: argparse.Namespace) -> dict[str, Any]:
     """What was given, as `lmm` and `fit_batch` take it; kinds that were found are said in a note."""
+    from ..reading.options import missing_codes, parse_codes
+
+    missing = missing_codes(parse_codes(arguments.na)).added
     return {
-        "residual": arguments.residual, "relationships": relationships_given(arguments.relationship),
+        "residual": arguments.residual,
+        "relationships": relationships_given(arguments.relationship, missing),
         "fixed_parameters": parameters_given(arguments.hold, "--hold") or None,
         "start": parameters_given(arguments.start, "--start") or None, "field_trend": arguments.field_trend,
     }  # fmt: skip
 
 
-def relationships_given(texts: list[str]) -> dict[str, Any]:
-    """{name: relationship} of the options ``--relationship name=file``.
+def relationships_given(texts: list[str], missing: Sequence[str] = ()) -> dict[str, Any]:
+    """{name: relationship} of the options ``--relationship name=file``; `missing` are codes of ``--na``.
 
     Raises
     ------
@@ -74,9 +79,9 @@ def relationships_given(texts: list[str]) -> dict[str, Any]:
         if not path.is_file():
             raise DataError(f"--relationship {name}: there is no file '{path}'; {FORMS}")
         if not said:
-            kind = found_kind(path)
+            kind = found_kind(path, missing)
             say_note(f"'{path}' is read as {kind} (--relationship {name}=KIND:FILE says another)")
-        out[name] = relationship_from_request(name, {"type": kind, "file": str(path)})
+        out[name] = relationship_from_request(name, {"type": kind, "file": str(path)}, None, missing)
     return out
 
 

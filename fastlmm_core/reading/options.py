@@ -41,6 +41,11 @@ class MissingCodes:
         """Those of one column."""
         return self.own.get(column, self.everywhere)
 
+    @property
+    def added(self) -> list[str]:
+        """Codes given for every column beside the usual ones, which hold for files beside the table too."""
+        return sorted(self.everywhere - MISSING)
+
     def with_empty_only(self, columns: Iterable[str]) -> MissingCodes:
         """The same, but only the empty cell is missing in these columns."""
         return MissingCodes(self.everywhere, {**self.own, **dict.fromkeys(columns, frozenset({""}))})

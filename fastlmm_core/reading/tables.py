@@ -57,21 +57,25 @@ def read_table(
     ------
     DataError
         For an unreadable or ragged file, an undeclared level, text where numbers are declared, a column of
-        `factors` that is not there.
+        `factors` or of ``na_values=`` that is not there.
     OptionError
-        For options that do not belong to such a source.
+        For options that do not belong to such a source, or contradict each other.
     """
     columns, options, factors = dict(columns or {}), options or ReadOptions(), tuple(factors)
     kinds = {str(name): declared_type(name, declared) for name, declared in columns.items()}
+    for name in factors:
+        if kinds.get(name) == "numeric":
+            raise OptionError(f"column '{name}' is declared numeric in columns and named in factors")
     if isinstance(source, (str, Path)) and not has_types(Path(source)):
         as_labels = [name for name, kind in kinds.items() if kind == "factor"]
         missing = options.missing.with_empty_only(set(as_labels) - set(factors))
         raw = read_cells(Path(source), options)
+        check_named(raw.names, options.missing.own, "na_values=, --na")
         frame = typed_frame(raw, replace(options, missing=missing), {*as_labels, *factors})
-        check_known(frame, factors)
+        check_named(frame.columns, factors, "factors=, --factor")
     else:
         frame = read_plain(source, options)
-        check_known(frame, factors)
+        check_named(frame.columns, factors, "factors=, --factor")
         for name in factors:
             frame[name] = as_factor(frame[name], name)
     for name, declared in columns.items():
@@ -79,12 +83,12 @@ def read_table(
     return frame
 
 
-def check_known(frame: pd.DataFrame, factors: tuple[str, ...]) -> None:
-    """Raise DataError for a factor that is not a column."""
-    for name in factors:
-        if name not in frame.columns:
-            hint = nearest_names(name, frame.columns)
-            raise DataError(f"factors=, --factor: column '{name}' is not in the data{hint}")
+def check_named(columns: Iterable[str], names: Iterable[str], option: str) -> None:
+    """Raise DataError for a name that is not a column."""
+    known = list(columns)
+    for name in names:
+        if name not in known:
+            raise DataError(f"{option}: column '{name}' is not in the data{nearest_names(name, known)}")
 
 
 def read_plain(source: Any, options: ReadOptions) -> pd.DataFrame:

@@ -96,27 +96,48 @@ def contrast_block(
         means = fit.emtrends(block["specs"], block["var"], **options, delta=_trend_delta(fit, block, where))
     else:
         means = fit.emmeans(block["specs"], **options, **_means_options(block))
-    method: Any = block.get("method", "pairwise")
+    asked = method = _method(block, where)
     how: dict[str, Any] = {"adjust": block["adjust"]} if block.get("adjust") is not None else {}
     if method == "custom":
-        if not block.get("coef"):
-            raise OptionError(
-                f"{where}: method 'custom' needs coef = {{label: [weights on the rows of the means]}}"
-            )
         method = dict(block["coef"])
     elif method == WITHIN_OTHERS:
         method = pairs_within_others(means)
         how.setdefault("adjust", "none")
     elif method == "interaction":
-        if not block.get("interaction"):
-            raise OptionError(f"{where}: method 'interaction' needs interaction = [a family for each factor]")
         method, how["interaction"] = "pairwise", block["interaction"]
     for key in ("ref", "reverse", "wts", "cmtype", "family"):
         if block.get(key) is not None:
             how[key] = block[key]
     table = means.contrast(method, **how)
-    said = {"method": "pairwise", "adjust": table.adjust, **_asked(block), "df_method": table.ddf}
+    said = {"adjust": table.adjust, **_asked(block), "method": asked, "df_method": table.ddf}
     return {**said, "adjust_used": table.adjust, "table": _contrast_rows(table)}
+
+
+# Methods that need a key of their own, which belongs to no other, and what it holds.
+OWN_KEYS = {
+    "custom": ("coef", "{label: [weights on the rows of the means]}"),
+    "interaction": ("interaction", "[a family for each factor]"),
+}
+
+
+def _method(block: Mapping[str, Any], where: str) -> Any:
+    """The method of a block of contrasts; without a word that of the key that only it has.
+
+    Raises
+    ------
+    OptionError
+        Where method and key do not go together.
+    """
+    given = [method for method, (key, _) in OWN_KEYS.items() if block.get(key)]
+    method = block.get("method") or (given[0] if given else "pairwise")
+    for other in given:
+        if other != method:
+            key = OWN_KEYS[other][0]
+            raise OptionError(f"{where}.{key} belongs to method '{other}', not to '{method}'")
+    if method in OWN_KEYS and method not in given:
+        key, words = OWN_KEYS[method]
+        raise OptionError(f"{where}: method '{method}' needs {key} = {words}")
+    return method
 
 
 def pairs_within_others(means: Any) -> dict[str, list[float]]:

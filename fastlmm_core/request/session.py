@@ -122,7 +122,7 @@ class Session:
 
     def _trials(self, request: Request) -> Found:
         frame = read_data(request, self._reach, self._limits)
-        related = read_relationships(request.get("relationships"), self._reach)
+        related = read_relationships(request, self._reach)
         batch = fit_trials(request, frame, related, self._limits)
         notes = {"notes": batch.notes} if batch.notes else {}
         return {**table_sections(batch), **gxe_of_trials(batch, request), **notes}, nothing_kept
@@ -180,16 +180,17 @@ def with_notes(answer: dict[str, Any], notes: list[str]) -> dict[str, Any]:
     return {**answer, "notes": list(told)} if told else answer
 
 
-def read_relationships(given: Mapping[str, Any] | None, reach: Reach) -> dict[str, Any]:
+def read_relationships(request: Request, reach: Reach) -> dict[str, Any]:
     """Relationships of a request by name; their files are those that the request may name."""
+    from ..reading.options import missing_codes
     from ..structures.relationships import relationship_from_request
 
-    out = {}
-    for name, spec in (given or {}).items():
+    out, missing = {}, missing_codes(request.get("na_values")).added
+    for name, spec in (request.get("relationships") or {}).items():
         for key in ("file", "data", "matrix"):  # a text in any of them is a file
             if isinstance(spec.get(key), str):
                 spec = {**spec, key: reach.path(f"relationships['{name}'].{key}", spec[key])}
-        out[str(name)] = relationship_from_request(str(name), spec)
+        out[str(name)] = relationship_from_request(str(name), spec, None, missing)
     return out
 
 
@@ -200,7 +201,7 @@ def fit_request(request: Request, frame: pd.DataFrame, reach: Reach, limits: Lim
     return lmm(
         request["formula"], frame, reml=request["method"] != "ML", weights=request.get("weights"),
         offset=request.get("offset"), limits=limits, residual=request.get("residual", "units"),
-        relationships=read_relationships(request.get("relationships"), reach),
+        relationships=read_relationships(request, reach),
         fixed_parameters=request.get("fixed_parameters"), start=request.get("start"),
         factorization=request.get("factorization") or "auto", field_trend=request.get("field_trend"),
         contrasts=request.get("coding"),

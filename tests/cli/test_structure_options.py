@@ -139,3 +139,12 @@ def test_what_a_pedigree_assumes_is_said(folder, capsys):
     _, said = fitted(capsys, folder, "--relationship", f"A=pedigree:{folder / 'parents.csv'}")
     notes = [line for line in said.err.splitlines() if line.startswith("fastlmm: note: ")]
     assert len(notes) == 1 and "'S0', 'S1'" in notes[0]
+
+
+def test_codes_of_missing_values_hold_for_markers(folder, capsys):
+    coded = pd.read_csv(folder / "markers.csv")
+    coded.iloc[3, 4] = -9.0
+    coded.to_csv(folder / "coded.csv", index=False)
+    source = ["--relationship", f"A=markers:{folder / 'coded.csv'}", "--na", "-9"]
+    assert main(["fit", str(folder / "trial.csv"), FORMULA, *source]) == 2
+    assert "1 genotypes are missing, the first is marker 'm3' of 'g03'" in capsys.readouterr().err

@@ -309,3 +309,59 @@ def test_what_a_pedigree_assumes_is_among_the_notes():
         "relationships": {"A": {"type": "pedigree", "data": pedigree}},
     })  # fmt: skip
     assert any("'S1', 'S2'" in note for note in answer["notes"])
+
+
+@pytest.mark.parametrize(
+    ("block", "message"),
+    [
+        ({"interaction": ["pairwise", "consec"], "method": "pairwise"},
+         r"contrasts\[0\].interaction belongs to method 'interaction', not to 'pairwise'"),
+        ({"coef": {"d": [1, -1]}, "method": "eff"},
+         r"contrasts\[0\].coef belongs to method 'custom', not to 'eff'"),
+        ({"method": "interaction"}, "needs interaction = "), ({"method": "custom"}, "needs coef = "),
+    ],
+)  # fmt: skip
+def test_keys_of_another_method_of_contrasts_are_refused(block, message):
+    with pytest.raises(OptionError, match=message):
+        run({"data": OATS, "formula": "Y ~ V*N + (1|B/V)", "contrasts": [{"specs": "~ V * N", **block}]})
+
+
+def test_interaction_alone_asks_for_contrasts_of_interactions():
+    block = {"specs": "~ V * N", "interaction": ["pairwise", "consec"]}
+    request = {"data": OATS, "formula": "Y ~ V*N + (1|B/V)"}
+    asked, said = (run({**request, "contrasts": [own]})["contrasts"][0]
+                   for own in (block, {**block, "method": "interaction"}))  # fmt: skip
+    assert asked["table"] == said["table"] and asked["method"] == "interaction"
+
+
+def test_a_column_is_not_labels_and_numbers_at_once():
+    request = {"data": oats_object(), "formula": "Y ~ nitro", "factors": ["nitro"]}
+    with pytest.raises(OptionError, match="'nitro' is declared numeric in columns and named in factors"):
+        run({**request, "columns": {"nitro": {"type": "numeric"}}})
+
+
+def test_codes_of_missing_values_hold_for_files_of_relationships(tmp_path):
+    """-9 among markers is no genotype, and -9 among parents no animal."""
+    names = [f"g{k}" for k in range(6)]
+    rng = np.random.default_rng(2)
+    counts = rng.integers(0, 3, (6, 9))
+    cells = [[str(own) for own in row] for row in counts]
+    for code in ("-9", "NA"):
+        cells[2][4] = code
+        rows = [",".join([name, *own]) for name, own in zip(names, cells, strict=True)]
+        (tmp_path / f"M{code}.csv").write_text("\n".join(["id," + ",".join("abcdefghi"), *rows]))
+        parents = [f"{name},{code if k < 3 else 'g0'},{code}" for k, name in enumerate(names)]
+        (tmp_path / f"P{code}.csv").write_text("\n".join(["id,sire,dam", *parents]))
+    y = rng.normal(size=24).round(3)
+    (tmp_path / "t.csv").write_text(
+        "gen,y\n" + "\n".join(f"{n},{v}" for n, v in zip(names * 4, y, strict=True))
+    )
+    for kind, letter, more in (("markers", "M", {"impute": "mean", "ridge": 0.1}), ("pedigree", "P", {})):
+        fits = [
+            run({
+                "data": str(tmp_path / "t.csv"), "formula": "y ~ 1 + (1|vm(gen, A))", "na_values": ["-9"],
+                "relationships": {"A": {"type": kind, "file": str(tmp_path / f"{letter}{code}.csv"), **more}},
+            })["fit"]
+            for code in ("-9", "NA")
+        ]  # fmt: skip
+        assert fits[0] == fits[1]

@@ -300,3 +300,10 @@ def test_signs_that_tell_are_left_alone(tmp_path):
     assert any("decimal commas in 'a' and decimal points in 'b'" in note for note in notes_of(frame))
     path = write(tmp_path, "a;b\n12,5;1.013\n0,4;2\n")
     assert read_table(path, options=read_options(decimal="."))["b"].tolist() == [1.013, 2.0]
+
+
+def test_codes_of_a_column_that_is_not_there_are_refused(tmp_path):
+    path = write(tmp_path, "gen,yield\na,-9\nb,2\n")
+    with pytest.raises(DataError, match="--na: column 'yeild' is not in the data; nearest: 'yield'"):
+        read_table(path, options=read_options(na_values={"yeild": [-9]}))
+    assert read_table(path, options=read_options(na_values={"yield": [-9]}))["yield"].isna().sum() == 1

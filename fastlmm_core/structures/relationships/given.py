@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,13 @@ import pandas as pd
 import scipy.sparse as sp
 
 from fastlmm_core.errors import DataError, OptionError, check_option, name_list, nearest_names
-from fastlmm_core.reading import level_label, read_table
+from fastlmm_core.reading import level_label, read_options, read_table
 from fastlmm_core.reading.source import Places
 from fastlmm_core.structures.relationships.base import Relationship
 from fastlmm_core.structures.relationships.dense import Covariance
 from fastlmm_core.structures.relationships.markers import Markers
 from fastlmm_core.structures.relationships.pedigree import Pedigree
-from fastlmm_core.structures.relationships.pedigree_table import HEADINGS
+from fastlmm_core.structures.relationships.pedigree_table import HEADINGS, MISSING_PARENT
 from fastlmm_core.structures.relationships.sparse import SparseInverse
 from fastlmm_core.structures.relationships.symmetric import is_triplets
 
@@ -28,8 +28,10 @@ KEYS = {
     "pedigree": ("columns", "missing", "selfing", "check_sex"),
     "covariance": ("levels", "matrix"),
     "inverse": ("levels", "matrix"),
-    "markers": ("levels", "coding", "centre", "scale", "impute", "ridge"),
+    "markers": ("levels", "coding", "centre", "scale", "impute", "ridge", "missing"),
 }
+# Codes of what is missing where an entry names none; a covariance has no gaps.
+USUAL_CODES: dict[str, tuple[str, ...]] = {"pedigree": MISSING_PARENT, "markers": ()}
 
 
 def as_relationship(name: str, given: Any) -> Relationship:
@@ -72,19 +74,19 @@ def _said_of(where: str, given: Any) -> Iterator[None]:
         raise type(error)(f"{where}{source}: {error}") from None
 
 
-def found_kind(path: str | Path) -> str:
+def found_kind(path: str | Path, missing: Sequence[str] = ()) -> str:
     """A pedigree, a covariance or "markers": what a file holds, by its header and the types of its columns.
 
     A covariance is square with the same names in the header and the first column, or has the columns row,
     col, value (whether these are an inverse, no file says); a pedigree has the usual headings, or three
-    columns of names; markers are more than three columns, numbers but for the first.
+    columns of names; markers are more than three columns, numbers but for the first and cells of `missing`.
 
     Raises
     ------
     DataError
         When it is none of these.
     """
-    frame = read_table(path)
+    frame = read_table(path, options=read_options(na_values=list(missing) or None))
     if is_triplets(frame):
         return "covariance"
     headings = [str(name).strip().casefold() for name in frame.columns]
@@ -136,7 +138,9 @@ def _make(name: str, given: Any) -> Relationship:
     )
 
 
-def relationship_from_request(name: str, spec: Any, root: str | Path | None = None) -> Relationship:
+def relationship_from_request(
+    name: str, spec: Any, root: str | Path | None = None, missing: Sequence[str] = ()
+) -> Relationship:  # fmt: skip
     """The relationship of one entry of ``relationships`` in a request.
 
     Parameters
@@ -148,6 +152,8 @@ def relationship_from_request(name: str, spec: Any, root: str | Path | None = No
         with the table, or ``levels`` and ``matrix``; and the options of the class of that name.
     root : path, optional
         Folder that relative file names start from.
+    missing : sequence of str
+        Codes of missing values in files, beside those of the entry: unknown parents, genotypes of markers.
     """
     where = f"relationships['{name}']"
     if not isinstance(spec, Mapping):
@@ -166,7 +172,10 @@ def relationship_from_request(name: str, spec: Any, root: str | Path | None = No
     if isinstance(options.get("levels"), str):
         _read_level_note(where, kind, options)
     with _said_of(where, spec):
-        return _build(kind, where, _source(where, spec, root), options).named(name)
+        source = _source(where, spec, root)
+        if missing and kind in USUAL_CODES and isinstance(source, Path):
+            options["missing"] = [*options.get("missing", USUAL_CODES[kind]), *missing]
+        return _build(kind, where, source, options).named(name)
 
 
 def _source(where: str, spec: Mapping[str, Any], root: str | Path | None) -> Any:

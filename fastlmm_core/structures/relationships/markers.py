@@ -12,8 +12,8 @@ import scipy.sparse as sp
 
 from fastlmm_core.errors import DataError, OptionError, check_option, name_list, nearest_names
 from fastlmm_core.gate import public
-from fastlmm_core.options import NAME, either, one_of, optional
-from fastlmm_core.reading import read_table
+from fastlmm_core.options import ANY, NAME, either, list_of, one_of, optional
+from fastlmm_core.reading import is_number_text, level_label, read_table
 from fastlmm_core.structures.relationships.base import Relationship, checked_levels
 from fastlmm_core.structures.relationships.dense import Covariance
 from fastlmm_core.structures.relationships.marker_effects import MarkerEffects
@@ -41,6 +41,8 @@ class Markers(Relationship):
         The divisor c: the number of markers; the sum of 2 p (1 - p) (VanRaden's first method); or a number.
     impute : {"mean", None}, default None
         Missing genotypes become the mean of their marker; without it they are an error.
+    missing : list, optional
+        Codes of missing genotypes beside the empty cell and NA, such as -9.
     ridge : float, default 0
         Added to the diagonal of G. It makes a singular G invertible and moves variance into independent
         effects of the levels: another model.
@@ -69,6 +71,7 @@ class Markers(Relationship):
     @public(
         levels=optional(NAME), scale=either(ABOVE_ZERO, one_of(("ncol", "sum2pq"))),
         impute=optional(one_of(("mean",))), ridge={"type": "number", "minimum": 0},
+        missing=list_of(ANY),
     )  # fmt: skip
     def __init__(
         self,
@@ -79,8 +82,9 @@ class Markers(Relationship):
         scale: str | float = "ncol",
         impute: str | None = None,
         ridge: float = 0.0,
+        missing: Sequence[Any] = (),
     ):
-        labels, names, genotypes = read_markers(table, levels)
+        labels, names, genotypes = read_markers(table, levels, missing)
         super().__init__(labels)
         self.marker_names = names
         counts = _impute(genotypes, self.levels, names, impute)
@@ -156,8 +160,10 @@ class Markers(Relationship):
         return (self.Z, np.array([self.scale, self.ridge]))
 
 
-def read_markers(table: Any, levels: str | None) -> tuple[list[str], tuple[str, ...], np.ndarray]:
-    """Names of levels, names of markers, genotypes (L, p) with NaN for missing ones."""
+def read_markers(
+    table: Any, levels: str | None, missing: Sequence[Any] = ()
+) -> tuple[list[str], tuple[str, ...], np.ndarray]:
+    """Names of levels, names of markers, genotypes (L, p) with NaN for those that are `missing`."""
     is_frame = isinstance(table, pd.DataFrame)
     frame = table if is_frame else read_table(table)
     if is_frame and levels is None and _has_names(frame.index):
@@ -172,6 +178,9 @@ def read_markers(table: Any, levels: str | None) -> tuple[list[str], tuple[str, 
     labels = checked_levels(names, len(frame), "the marker table")
     if not frame.shape[1]:
         raise DataError("the marker table has no columns of markers")
+    if len(missing):
+        codes = {level_label(code).strip() for code in missing}
+        frame = frame.mask(frame.isin([*codes, *(float(code) for code in codes if is_number_text(code))]))
     markers = tuple(str(name) for name in frame.columns)
     return labels, markers, _as_genotypes(frame, labels)
 
