@@ -6,12 +6,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fastlmm_core.batch.structures import named_relationships
+from fastlmm_core.design.formula import parse_formula
 from fastlmm_core.design.formula_parts import ParsedFormula
+from fastlmm_core.design.residual import UNITS, parse_residual
 from fastlmm_core.errors import FormulaError, OptionError, nearest_names, shown
+from fastlmm_core.limits import DEFAULT, Limits
 
 CHOICES = ("first", "aic", "bic")
 KEYS = ("formula", "residual", "field_trend")
@@ -65,6 +69,28 @@ def read_candidates(given: Any) -> tuple[Candidate, ...]:
         if not name or names.count(name) > 1:
             raise OptionError(f"formula: the model {shown(name)} stands there twice or has no name")
     return found
+
+
+def relationships_in(formulas: Any, residual: Any = None, limits: Limits = DEFAULT) -> set[str]:
+    """Relationships that ``vm()`` names in one or several formulas and their residuals."""
+    named: set[str] = set()
+    for own in read_candidates(formulas):
+        rows = parse_residual(own.residual or residual or UNITS)
+        named.update(named_relationships(parse_formula(own.formula, limits), rows))
+    return named
+
+
+def check_relationships_used(given: Collection[str], named: set[str]) -> None:
+    """Raise OptionError for a relationship that no model names, which is given for nothing.
+
+    For the doors that answer one command; in Python several models may share what is given.
+    """
+    unused = sorted(set(given) - named)
+    if unused and named.issubset(given):  # else what is named is not given, which its model says
+        raise OptionError(
+            f"relationship '{unused[0]}' is in no formula: write vm(gen, {unused[0]}), with the column of "
+            "its levels, or leave it out"
+        )
 
 
 def _named(name: str, given: Any) -> Candidate:

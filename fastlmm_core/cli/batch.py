@@ -20,7 +20,7 @@ from .second_stage import (
 )
 from .source_options import FILES, add_source_options, arguments_of_reader, listed_names
 from .strangers import add_limit, limits_given
-from .structure_options import add_structure_options, structures_given
+from .structure_options import add_structure_options, check_relationships, structures_given
 
 if TYPE_CHECKING:
     from ..batch import BatchResult
@@ -114,6 +114,7 @@ def batch_command(arguments: argparse.Namespace) -> int:
     _check_gxe(arguments)
     blups: bool | list[str] = _names(arguments.blups)
     structures, formulas = structures_given(arguments), _formulas(arguments.formula)
+    check_relationships(structures, formulas, arguments, arguments.second_stage)
     options = {
         "by": _names(arguments.by), "traits": _names(arguments.traits), "reml": not arguments.ml,
         "weights": arguments.weights, "fixed": not arguments.no_fixed, "emmeans": arguments.emmeans,

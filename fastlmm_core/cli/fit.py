@@ -19,7 +19,7 @@ from ..results.summary import shown_ddf
 from .gxe import check_gxe_options, largest, print_summaries, write_gxe_figures
 from .source_options import arguments_of_reader, listed_names
 from .strangers import limits_given, say_note
-from .structure_options import structures_given
+from .structure_options import check_relationships, structures_given
 from .table_files import check_format, make_folder, write_tables
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ def fit_command(arguments: argparse.Namespace) -> int:
     frame = read_table(arguments.file, options=options, factors=listed_names(arguments.factor))
     for note in notes_of(frame):
         say_note(note)
+    structures = structures_given(arguments)
+    check_relationships(structures, arguments.formula, arguments)
     fit = lmm(
         arguments.formula,
         frame,
@@ -47,7 +49,7 @@ def fit_command(arguments: argparse.Namespace) -> int:
         offset=_known(frame, arguments.offset, "--offset"),
         limits=limits,
         factorization=arguments.factorization,
-        **structures_given(arguments),
+        **structures,
     )
     shown, tables, means = _answers(fit, arguments)
     print("\n\n".join(str(part) for part in shown))

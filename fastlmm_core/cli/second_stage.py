@@ -66,15 +66,9 @@ def first_stage_structures(
     """Structures of the trials: relationships that only the second stage names are not for them."""
     if not arguments.second_stage:
         return dict(structures)
-    from ..batch.candidates import read_candidates
-    from ..batch.structures import named_relationships
-    from ..design.formula import parse_formula
-    from ..design.residual import parse_residual
+    from ..batch.candidates import relationships_in
 
-    residual, named = parse_residual(arguments.residual), set()
-    for candidate in read_candidates(formulas):
-        named.update(named_relationships(parse_formula(candidate.formula), residual))
-    given = structures["relationships"]
+    given, named = structures["relationships"], relationships_in(formulas, arguments.residual)
     return {**structures, "relationships": {name: own for name, own in given.items() if name in named}}
 
 

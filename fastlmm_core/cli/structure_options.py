@@ -54,6 +54,21 @@ def structures_given(arguments: argparse.Namespace) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def check_relationships(
+    structures: dict[str, Any], formulas: Any, arguments: argparse.Namespace, stage: str | None = None
+) -> None:
+    """Raises OptionError for a relationship that neither a formula nor that of a second stage names."""
+    from ..batch.candidates import check_relationships_used, relationships_in
+    from ..limits import Limits
+    from .strangers import limits_given
+
+    if structures["relationships"]:
+        limits = Limits.of(limits_given(arguments.limit))
+        named = relationships_in(formulas, arguments.residual, limits)
+        named |= relationships_in(stage, None, limits) if stage else set()
+        check_relationships_used(structures["relationships"], named)
+
+
 def relationships_given(texts: list[str], missing: Sequence[str] = ()) -> dict[str, Any]:
     """{name: relationship} of the options ``--relationship name=file``; `missing` are codes of ``--na``.
 

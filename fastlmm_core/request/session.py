@@ -122,7 +122,7 @@ class Session:
 
     def _trials(self, request: Request) -> Found:
         frame = read_data(request, self._reach, self._limits)
-        related = read_relationships(request, self._reach)
+        related = read_relationships(request, self._reach, self._limits)
         batch = fit_trials(request, frame, related, self._limits)
         notes = {"notes": batch.notes} if batch.notes else {}
         return {**table_sections(batch), **gxe_of_trials(batch, request), **notes}, nothing_kept
@@ -180,13 +180,24 @@ def with_notes(answer: dict[str, Any], notes: list[str]) -> dict[str, Any]:
     return {**answer, "notes": list(told)} if told else answer
 
 
-def read_relationships(request: Request, reach: Reach) -> dict[str, Any]:
-    """Relationships of a request by name; their files are those that the request may name."""
+def read_relationships(request: Request, reach: Reach, limits: Limits) -> dict[str, Any]:
+    """Relationships of a request by name; their files are those that the request may name.
+
+    Raises
+    ------
+    OptionError
+        For one that no formula names.
+    """
+    from ..batch.candidates import check_relationships_used, relationships_in
     from ..reading.options import missing_codes
     from ..structures.relationships import relationship_from_request
 
+    given = request.get("relationships") or {}
+    if given:
+        named = relationships_in(request["formula"], request.get("residual"), limits)
+        check_relationships_used(given, named)
     out, missing = {}, missing_codes(request.get("na_values")).added
-    for name, spec in (request.get("relationships") or {}).items():
+    for name, spec in given.items():
         for key in ("file", "data", "matrix"):  # a text in any of them is a file
             if isinstance(spec.get(key), str):
                 spec = {**spec, key: reach.path(f"relationships['{name}'].{key}", spec[key])}
@@ -201,7 +212,7 @@ def fit_request(request: Request, frame: pd.DataFrame, reach: Reach, limits: Lim
     return lmm(
         request["formula"], frame, reml=request["method"] != "ML", weights=request.get("weights"),
         offset=request.get("offset"), limits=limits, residual=request.get("residual", "units"),
-        relationships=read_relationships(request, reach),
+        relationships=read_relationships(request, reach, limits),
         fixed_parameters=request.get("fixed_parameters"), start=request.get("start"),
         factorization=request.get("factorization") or "auto", field_trend=request.get("field_trend"),
         contrasts=request.get("coding"),

@@ -148,3 +148,11 @@ def test_codes_of_missing_values_hold_for_markers(folder, capsys):
     source = ["--relationship", f"A=markers:{folder / 'coded.csv'}", "--na", "-9"]
     assert main(["fit", str(folder / "trial.csv"), FORMULA, *source]) == 2
     assert "1 genotypes are missing, the first is marker 'm3' of 'g03'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("more", [[], ["--second-stage", "mean ~ 1 + (1 | gen)", "--emmeans", "gen"]])
+def test_a_relationship_that_no_formula_names_is_refused(folder, capsys, tmp_path, more):
+    source = ["--relationship", f"B={folder / 'square.csv'}", "--relationship", f"A={folder / 'square.csv'}"]
+    command = ["batch", "--by", "trial", "--out", str(tmp_path / "o"), *more] if more else ["fit"]
+    assert main([command[0], str(folder / "trial.csv"), FORMULA, *source, *command[1:]]) == 2
+    assert "relationship 'B' is in no formula: write vm(gen, B)" in capsys.readouterr().err

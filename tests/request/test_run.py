@@ -365,3 +365,10 @@ def test_codes_of_missing_values_hold_for_files_of_relationships(tmp_path):
             for code in ("-9", "NA")
         ]  # fmt: skip
         assert fits[0] == fits[1]
+
+
+def test_a_relationship_that_the_formula_does_not_name_is_refused():
+    known = {"type": "covariance", "levels": ["I", "II"], "matrix": [[1.0, 0.0], [0.0, 1.0]]}
+    request = {"data": OATS, "formula": "Y ~ V*N + (1|B/V)", "relationships": {"K": known}}
+    with pytest.raises(OptionError, match=r"relationship 'K' is in no formula: write vm\(gen, K\)"):
+        run(request)

@@ -84,7 +84,7 @@ def found_kind(path: str | Path, missing: Sequence[str] = ()) -> str:
     Raises
     ------
     DataError
-        When it is none of these.
+        When it is none of these, or a covariance but for some of its names.
     """
     frame = read_table(path, options=read_options(na_values=list(missing) or None))
     if is_triplets(frame):
@@ -93,16 +93,30 @@ def found_kind(path: str | Path, missing: Sequence[str] = ()) -> str:
     if all(sum(name in usual for name in headings) == 1 for usual in HEADINGS):
         return "pedigree"
     width = len(headings) - 1
-    if width == len(frame) and _first_labels(frame) == {str(name).strip() for name in frame.columns[1:]}:
+    names, across = _first_labels(frame), {str(name).strip() for name in frame.columns[1:]}
+    if width == len(frame) and names == across:
         return "covariance"
     numbers = [pd.api.types.is_numeric_dtype(dtype) for dtype in frame.dtypes[1:]]
     if width > 2 and all(numbers):
+        if 2 * len(names & across) > width:  # no marker is called like a line
+            raise DataError(_almost_square(Path(path).name, names, across))
         return "markers"
     if width == 2 and not any(numbers):
         return "pedigree"
     raise DataError(
         f"'{Path(path).name}' is neither a pedigree (id, sire, dam), nor a covariance (square, or row, col, "
         "value), nor markers (a name and numbers in each row); say which of them it is meant to be"
+    )
+
+
+def _almost_square(file: str, names: set[str], across: set[str]) -> str:
+    """What keeps a table whose headings are names of its rows from being a covariance."""
+    rows, columns = sorted(names - across), sorted(across - names)
+    said = [f"row {name_list(rows, 4)} without a column"] if rows else []
+    said += [f"column {name_list(columns, 4)} without a row"] if columns else []
+    return (
+        f"'{file}' is a covariance by its headings, which are the names of its rows, but has "
+        f"{' and '.join(said) or 'a name that is repeated'}; a covariance has the same names in both"
     )
 
 

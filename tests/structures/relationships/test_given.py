@@ -136,3 +136,16 @@ def test_entries_without_a_header_are_told_what_is_missing(tmp_path):
         Covariance(path)
     with pytest.raises(DataError, match="several columns have this name"):
         read_table(path, {"a": {"type": "factor"}})
+
+
+@pytest.mark.parametrize(("index", "columns", "words"), [
+    ([*"abcd"], [*"abcz"], "has row 'd' without a column and column 'z' without a row"),
+    ([*"abcde"], [*"abcd"], "has row 'e' without a column"),
+    ([*"abcd"], [*"abcde"], "has column 'e' without a row"),
+])  # fmt: skip
+def test_a_square_with_a_name_that_differs_is_not_taken_for_markers(tmp_path, index, columns, words):
+    path = tmp_path / "K.csv"
+    pd.DataFrame(np.eye(len(index), len(columns)), index, columns).to_csv(path)
+    with pytest.raises(DataError, match=rf"'K.csv' is a covariance by its headings.*{words}"):
+        as_relationship("A", str(path))
+    assert isinstance(relationship_from_request("A", {"type": "markers", "file": str(path)}), Markers)
