@@ -53,7 +53,13 @@ def csv_bytes(frame: pd.DataFrame) -> bytes:
 
 
 def json_bytes(frame: pd.DataFrame) -> bytes:
-    """A list of records."""
+    """A list of records; infinity as "Inf", as in answers, since JSON has no number for it."""
+    numbers = {str(name): frame[name] for name in frame if pd.api.types.is_float_dtype(frame[name].dtype)}
+    infinite = {
+        name: column.astype(object).map(_nested) for name, column in numbers.items()
+        if np.isinf(column.to_numpy(float, na_value=np.nan)).any()
+    }  # fmt: skip
+    frame = frame.assign(**infinite)
     return frame.to_json(orient="records", double_precision=15, indent=1).encode("utf-8")
 
 

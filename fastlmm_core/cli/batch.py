@@ -170,7 +170,7 @@ def _print_gxe(result: BatchResult, arguments: argparse.Namespace) -> None:
     found = gxe(result, arguments.gxe, value=arguments.gxe_trait, common=arguments.common)
     print()
     tables = print_summaries(found, arguments)
-    write_tables(tables, Path(arguments.out) / GXE, "csv")
+    write_tables(tables, Path(arguments.out) / GXE, "csv", "gxe")
     if arguments.plot:
         write_gxe_figures(found, Path(arguments.out) / GXE, arguments)
 

@@ -59,7 +59,7 @@ def fit_command(arguments: argparse.Namespace) -> int:
         own = print_summaries(summaries, arguments)
         tables |= {f"gxe_{name}": table for name, table in own.items()}
     if arguments.out:
-        write_tables(tables, Path(arguments.out), arguments.format)
+        write_tables(tables, Path(arguments.out), arguments.format, "fit")
     if arguments.plot:
         _write_figures(fit, means, Path(arguments.out or "."))
     if arguments.plot and summaries is not None:
@@ -188,6 +188,8 @@ def _check_arguments(arguments: argparse.Namespace) -> None:
             raise OptionError(f"--{option} belongs to --values GROUP")
     if arguments.select is not None and arguments.select < 1:
         raise OptionError(f"--select {arguments.select}: how many are selected is a whole number from 1 on")
+    if arguments.report and Path(arguments.report).suffix.lower() not in (".html", ".htm"):
+        raise OptionError(f"--report {arguments.report}: reports are HTML pages; end the name in .html")
     if not 0 < arguments.level < 1:
         raise OptionError(f"--level {arguments.level} must lie between 0 and 1")
 

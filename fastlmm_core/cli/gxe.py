@@ -100,7 +100,7 @@ def _gxe(arguments: argparse.Namespace) -> int:
     )  # fmt: skip
     tables = print_summaries(found, arguments)
     if arguments.out:
-        write_tables(tables, Path(arguments.out), arguments.format)
+        write_tables(tables, Path(arguments.out), arguments.format, "gxe")
     if arguments.plot:
         write_gxe_figures(found, Path(arguments.out or "."), arguments)
     return 0

@@ -95,4 +95,4 @@ def print_second_stage(
         values = fit.genotype_values(term, level=arguments.level, largest=largest(arguments))
         print(f"\n{values.best(min(BEST, *map(len, values.candidates)))}")
         tables[f"genotype_values_{slug(term)}"] = values.to_frame()
-    write_tables(tables, Path(arguments.out) / FOLDER, "csv")
+    write_tables(tables, Path(arguments.out) / FOLDER, "csv", "second_stage")

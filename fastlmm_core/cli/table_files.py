@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 
 # Those of `table_formats.WRITERS`, which loads pandas.
+RECORD = ".fastlmm_tables.json"
 FORMATS = ("csv", "parquet", "json", "arrow")
 
 
@@ -22,10 +24,13 @@ def check_format(arguments: argparse.Namespace) -> None:
         raise OptionError("--format belongs to --out DIR")
 
 
-def write_tables(tables: dict[str, pd.DataFrame], folder: Path, form: str | None) -> list[Path]:
+def write_tables(
+    tables: dict[str, pd.DataFrame], folder: Path, form: str | None, command: str
+) -> list[Path]:  # fmt: skip
     """Write each table to `folder` in one of `FORMATS`, unrounded, each file whole or not at all, and say so.
 
-    The format is csv where nobody said.
+    The format is csv where nobody said. Tables that the same command wrote there before and does not write
+    now are of another analysis, and are removed; a note names them. `RECORD` keeps which these are.
 
     Raises
     ------
@@ -45,8 +50,28 @@ def write_tables(tables: dict[str, pd.DataFrame], folder: Path, form: str | None
         with written_to(target):
             place_file(target, table_bytes(frame, form))
         written.append(target)
+    with written_to(folder / RECORD):
+        _drop_others(folder, command, [path.name for path in written])
     print(f"\n{len(written)} tables written to {folder}/: {', '.join(path.name for path in written)}")
     return written
+
+
+def _drop_others(folder: Path, command: str, names: list[str]) -> None:
+    """Remove what the command wrote before beside these names, and record them."""
+    from ..durable_files import place_file
+    from .strangers import say_note
+
+    try:
+        record = json.loads((folder / RECORD).read_text())
+        before = [str(name) for name in record.get(command, ()) if Path(str(name)).name == name]
+    except (OSError, ValueError, AttributeError, TypeError):  # none yet, or damaged
+        record, before = {}, []
+    gone = [name for name in before if name not in names and (folder / name).is_file()]
+    for name in gone:
+        (folder / name).unlink()
+    if gone:
+        say_note(f"removed from {folder}/ as tables of an earlier analysis: {', '.join(gone)}")
+    place_file(folder / RECORD, json.dumps({**record, command: names}).encode())
 
 
 def make_folder(folder: Path) -> None:

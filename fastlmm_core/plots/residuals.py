@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from ..results.fit import LMMFit
 
 
+# Along an axis of a panel, as long as labels side by side do not meet.
+MOST_CHARACTERS, MOST_VALUES = 48, 6
+
+
 @public(fit=having("a fit of lmm()", "sigma", "design"))
 def plot_residuals(
     fit: LMMFit, *, by: Any = None, row: Any = None, column: Any = None, data: pd.DataFrame | None = None
@@ -112,6 +116,7 @@ def _against_fitted(ax: Axes, fitted: np.ndarray, residuals: np.ndarray) -> None
     ax.axhline(0, color=GREY, linewidth=0.8)
     ax.plot(fitted, residuals, "o", color=COLOURS[0], markersize=3.5, alpha=0.7)
     ax.set(xlabel="fitted", ylabel="scaled residual")
+    ax.locator_params(axis="x", nbins=MOST_VALUES)
     plain_frame(ax)
 
 
@@ -132,8 +137,9 @@ def _by_factor(ax: Axes, name: str, groups: np.ndarray, residuals: np.ndarray) -
     text = np.array([str(g) for g in groups])
     ax.axhline(0, color=GREY, linewidth=0.8)
     ax.boxplot([residuals[text == label] for label in labels], widths=0.6, medianprops={"color": COLOURS[1]})
+    wide = sum(len(label) + 2 for label in labels) > MOST_CHARACTERS
     if len(labels) <= 40:
-        ax.set_xticks(range(1, len(labels) + 1), labels, rotation=90 if sum(map(len, labels)) > 50 else 0)
+        ax.set_xticks(range(1, len(labels) + 1), labels, rotation=90 if wide else 0)
     else:
         ax.set_xticks([])
     ax.set(xlabel=name, ylabel="scaled residual")
@@ -143,6 +149,7 @@ def _by_factor(ax: Axes, name: str, groups: np.ndarray, residuals: np.ndarray) -
 def _size_against_fitted(ax: Axes, fitted: np.ndarray, residuals: np.ndarray) -> None:
     ax.plot(fitted, np.sqrt(np.abs(residuals)), "o", color=COLOURS[0], markersize=3.5, alpha=0.7)
     ax.set(xlabel="fitted", ylabel="√|scaled residual|")
+    ax.locator_params(axis="x", nbins=MOST_VALUES)
     plain_frame(ax)
 
 

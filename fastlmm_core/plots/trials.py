@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from ..design.structured_parts import names_spline
 from ..gate import public
 from ..options import NAME, having, optional
 from .canvas import COLOURS, GREY, legend_beside, plain_frame, pyplot
@@ -83,8 +84,9 @@ def draw_heritability(ax: Axes, result: BatchResult, own: pd.DataFrame, trait: s
 
 
 def draw_shares(ax: Axes, own: pd.DataFrame) -> None:
-    """Variance components as shares of their sum, stacked."""
-    columns = [name for name in own.columns if name.startswith("var_")]
+    """Variance components as shares of their sum, stacked; those of splines are no variances of plots."""
+    components = [name for name in own.columns if name.startswith("var_")]
+    columns = [name for name in components if not names_spline(name.removeprefix("var_"))]
     values = own[columns].to_numpy(dtype=float)
     values = np.where(np.isnan(values), 0.0, values)
     total = values.sum(axis=1, keepdims=True)
@@ -97,7 +99,8 @@ def draw_shares(ax: Axes, own: pd.DataFrame) -> None:
                alpha=0.45 if residual else 0.9, label=name.removeprefix("var_"))  # fmt: skip
         base += share[:, k]
     ax.set_ylim(0, 1)
-    ax.set_ylabel("share of variance")
+    beside = "" if len(columns) == len(components) else "\n(beside the splines)"
+    ax.set_ylabel(f"share of variance{beside}")
     legend_beside(ax, fontsize="small")
     plain_frame(ax)
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..design.structured_parts import names_spline
 from . import figures
 from .content import BatchContent
 from .html import boxes, card, number, page, table, warning_box
@@ -176,7 +177,7 @@ def h2_cell(value: float) -> str:
 
 def variance_bar(row: np.ndarray, names: list[str]) -> str:
     """Shares of the variances of a trial; those of splines are no variances of plots and stay out."""
-    plain = [not name.startswith(("var_ps(", "var_spl(")) for name in names]
+    plain = [not names_spline(name.removeprefix("var_")) for name in names]
     known = zip(names, row.tolist(), plain, strict=True)
     kept = [(name, value) for name, value, own in known if own and np.isfinite(value)]
     total = sum(value for _, value in kept)
@@ -188,7 +189,9 @@ def variance_bar(row: np.ndarray, names: list[str]) -> str:
 
 
 def legend_of(names: list[str]) -> str:
-    return "" if not names else "Variance: shares of the components, the residual in grey."
+    splines = any(names_spline(name.removeprefix("var_")) for name in names)
+    beside = " beside the splines" if splines else ""
+    return "" if not names else f"Variance: shares of the components{beside}, the residual in grey."
 
 
 def losses(frame: pd.DataFrame) -> str:

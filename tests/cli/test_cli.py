@@ -119,7 +119,7 @@ def test_out_writes_unrounded_tables(tmp_path, capsys, form):
         "--out", str(tmp_path / "o"), "--format", form,
     )  # fmt: skip
     names = {"fixed_effects", "variance_components", "anova", "blups", "emmeans_V_by_N", "contrasts_V_by_N"}
-    assert {path.stem for path in (tmp_path / "o").iterdir()} == names
+    assert {path.stem for path in (tmp_path / "o").glob("[!.]*")} == names
     assert "6 tables written" in out
     readers = {"csv": pd.read_csv, "parquet": pd.read_parquet, "json": pd.read_json, "arrow": pd.read_feather}
     read = readers[form]
@@ -353,3 +353,28 @@ def test_the_lowest_are_the_best_where_it_says_so(tmp_path, capsys):
 )
 def test_an_option_without_effect_is_refused(capsys, options, message):
     assert message in failed(capsys, "fit", BIB, "yield ~ (1|gen)", *options)
+
+
+def test_tables_of_an_earlier_analysis_do_not_stay(tmp_path, capsys):
+    """Those that the command wrote itself; files of others, and of gxe, are left alone."""
+    out = tmp_path / "o"
+    out.mkdir()
+    (out / "emmeans_mine.csv").write_text("mine")
+    command = ["fit", OATS, "Y ~ V*N + (1|B/V)", "--out", str(out)]
+    printed(capsys, *command, "--emmeans", "V", "--anova")
+    assert main([*command, "--emmeans", "N"]) == 0
+    notes = error_lines(capsys.readouterr().err)
+    assert len(notes) == 1 and "removed from" in notes[0] and "anova.csv, emmeans_V.csv" in notes[0]
+    kept = {path.stem for path in out.glob("[!.]*")}
+    assert kept == {"fixed_effects", "variance_components", "blups", "emmeans_N", "emmeans_mine"}
+
+
+def test_infinite_df_are_told_in_json(tmp_path, capsys):
+    out = ["--out", str(tmp_path), "--format", "json"]
+    printed(capsys, "fit", OATS, "Y ~ V + (1|B)", "--ddf", "asymptotic", *out)
+    rows = json.loads((tmp_path / "fixed_effects.json").read_text())
+    assert {row["df"] for row in rows} == {"Inf"}
+
+
+def test_a_report_is_a_page(capsys):
+    assert "end the name in .html" in failed(capsys, "fit", OATS, "Y ~ V + (1|B)", "--report", "x.pdf")

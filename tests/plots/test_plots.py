@@ -1,5 +1,6 @@
 """Figures: what is drawn agrees with the figures given; Axes and Figures are returned."""
 
+import itertools
 from types import SimpleNamespace
 
 import matplotlib
@@ -201,3 +202,29 @@ def test_half_normal_plot_has_the_table_and_names_what_is_above(tmp_path):
     np.testing.assert_allclose(ax.lines[0].get_ydata(), table["median"])
     assert "G05" in [text.get_text() for text in ax.texts]
     assert save(ax, tmp_path / "x.png").stat().st_size > 1000
+
+
+def test_shares_of_trials_leave_splines_out():
+    """Their variances are of coefficients, in other units than those of plots."""
+    from fastlmm_core.plots.trials import draw_shares
+
+    splines = {"var_ps(row, col).row": [50.0], "var_at(env, E1):ps(row, col).col": [9.0]}
+    fits = pd.DataFrame({"var_gen": [1.0], **splines, "var_Residual": [3.0]})
+    ax = plt.figure().subplots()
+    draw_shares(ax, fits)
+    assert [bar.get_height() for bar in ax.patches] == [0.25, 0.75]
+    assert "beside the splines" in ax.get_ylabel()
+
+
+@pytest.mark.parametrize("digits", [2, 4])
+def test_labels_of_residual_panels_do_not_meet(digits):
+    rng = np.random.default_rng(1)
+    g = np.repeat([10 ** (digits - 1) + k for k in range(11)], 6)
+    data = pd.DataFrame({"g": g.astype(str), "y": 1000.0 + rng.normal(0.0, 40.0, g.size)})
+    figure = plot_residuals(lmm("y ~ 1 + (1|g)", data))
+    figure.canvas.draw()
+    for ax in figure.axes:
+        boxes = [label.get_window_extent() for label in ax.get_xticklabels() if label.get_text()]
+        seen = ax.get_window_extent().padded(1.0)
+        boxes = [box for box in boxes if seen.x0 <= box.x0 + box.width / 2 <= seen.x1]
+        assert all(a.x1 < b.x0 for a, b in itertools.pairwise(boxes))
