@@ -139,6 +139,8 @@ def typed_column(
     if not present.any():
         return TypedColumn(np.full(cells.size, np.nan))
     told = quotes_tell and quoted is not None and not words.any() and numeric[np.unique(codes[quoted])].any()
+    if told and quoted is not None and not as_labels:
+        notes += quoted_notes(name, cells, quoted, present[codes])
     if as_labels or told:
         return TypedColumn(make_labels(codes, texts, present).categories(), None, tuple(notes))
     if not words.any():
@@ -167,6 +169,15 @@ def typed_column(
     mixed[numeric] = found
     mixed[words] = texts[words]
     return TypedColumn(mixed[codes], labels, tuple(notes), parted=parted)
+
+
+def quoted_notes(name: str, cells: np.ndarray, quoted: np.ndarray, present: np.ndarray) -> list[str]:
+    """A note where some numbers of a column stand in quotes and others do not: one was enough for labels."""
+    within, total = int((quoted & present).sum()), int(present.sum())
+    if within == total:
+        return []
+    first = str(cells[int(np.argmax(quoted & present))]).strip()
+    return [f"column '{name}': {within} of {total} numbers in quotes (the first '{first}'): taken as labels"]
 
 
 def comma_numbers(

@@ -16,7 +16,9 @@ MISSING = frozenset({
     "#N/A", "#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#NULL!",
 })  # fmt: skip
 #: Cells that mean it where all other cells of the column are numbers.
-MISSING_AMONG_NUMBERS = frozenset({".", "*", "-", "nd", "ND"})
+MISSING_AMONG_NUMBERS = frozenset({
+    ".", "*", "-", "?", "nd", "ND", "n.d.", "na", "n/a", "n.a.", "N.A.", "N.D.",
+})  # fmt: skip
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 WORDS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "bar": "|", "pipe": "|"}

@@ -307,3 +307,21 @@ def test_codes_of_a_column_that_is_not_there_are_refused(tmp_path):
     with pytest.raises(DataError, match="--na: column 'yeild' is not in the data; nearest: 'yield'"):
         read_table(path, options=read_options(na_values={"yeild": [-9]}))
     assert read_table(path, options=read_options(na_values={"yield": [-9]}))["yield"].isna().sum() == 1
+
+
+def test_some_numbers_in_quotes_are_told(tmp_path):
+    text = 'x,y\n1,1.5\n2,2.5\n"3",3.5\n4,NA\n'
+    frame = read_table(write(tmp_path, text))
+    assert list(frame["x"].cat.categories) == ["1", "2", "3", "4"]
+    wanted = "column 'x': 1 of 4 numbers in quotes (the first '3'): taken as labels"
+    assert notes_of(frame) == (wanted,)
+    assert notes_of(read_table(write(tmp_path, QUOTED))) == ()  # all of them, as R writes factors
+
+
+@pytest.mark.parametrize("code", ["na", "n/a", "n.a.", "N.A.", "n.d.", "?"])
+def test_usual_words_for_nothing_are_missing_among_numbers(tmp_path, code):
+    frame = read_table(write(tmp_path, f"g,y\na,1.5\nb,{code}\nc,2\n"))
+    assert frame["y"].isna().tolist() == [False, True, False]
+    assert notes_of(frame) == (f"column 'y': 1 '{code}' read as missing among numbers",)
+    labels = read_table(write(tmp_path, f"g,y\na,1\n{code},2\nc,3\n"))
+    assert labels["g"].tolist() == ["a", code, "c"]
