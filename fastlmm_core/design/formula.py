@@ -51,7 +51,11 @@ def _parse(formula: str, others: tuple[str, ...] | None, limits: Limits) -> Pars
     expansion = Expansion(formula, others, limits)
     terms, intercept = ([], True) if remainder is None else expansion.expand(remainder, True)
     if response is not None:
-        terms = [t for t in terms if t != frozenset((deparse(response),))]
+        own = frozenset((deparse(response),))
+        if own in terms and not own.intersection(others or ()):  # but for "." in the place of all columns
+            words = f"the response '{deparse(response)}' is on the right-hand side too: leave it out there"
+            raise FormulaError(words, formula, right.position)
+        terms = [t for t in terms if t != own]
     bars = [bar for bar in found if isinstance(bar, Bar)]
     random = [part for bar in bars for part in random_parts(bar, formula, others, limits)]
     limits.check("terms", len(random), "the formula has {} random terms")

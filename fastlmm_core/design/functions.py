@@ -200,6 +200,10 @@ def check_functions(node: Node, formula: str) -> None:
             try:
                 literal(setting)
             except FormulaError as error:
+                if node.function == "poly" and columns_read(setting):
+                    other = deparse(setting)
+                    words = f"poly() takes one column; a second one has its own, as in + poly({other}, 2)"
+                    raise FormulaError(words, formula, setting.position) from None
                 raise FormulaError(
                     f"{parameter} = {deparse(setting)} of '{node.function}' must be a constant (a number, a "
                     f"text, TRUE, FALSE or c(...)): {error}", formula, setting.position,

@@ -73,9 +73,10 @@ def read_response(parsed: ParsedFormula, table: Table) -> Numbers:
         numbers = evaluate_numbers(node, table, {})
     except DataError:
         for inner in columns_read(node):
-            labels = table.column(inner.name).levels
-            if labels is not None:
-                raise DataError(response_words(inner.name, labels)) from None
+            column = table.column(inner.name)
+            if column.levels is not None:
+                first = int(np.argmax(np.asarray(column.values) >= 0))
+                raise DataError(response_words(inner.name, column.levels, table.places(first))) from None
         raise
     if numbers.values.shape != (table.n, 1):
         raise DataError(
@@ -85,10 +86,11 @@ def read_response(parsed: ParsedFormula, table: Table) -> Numbers:
     return numbers
 
 
-def response_words(name: str, labels: tuple[str, ...]) -> str:
-    """What is wrong with a response that has labels."""
+def response_words(name: str, labels: tuple[str, ...], first: str = "") -> str:
+    """What is wrong with a response that has labels, of which the `first` stands in that line or row."""
+    begun = f", the first in {first}" if first else ""
     return (
-        f"the response must be numeric, but '{name}' has the labels {name_list(labels, 4)}; "
+        f"the response must be numeric, but '{name}' has the labels {name_list(labels, 4)}{begun}; "
         f"{_to_numbers(labels)}"
     )
 
@@ -97,7 +99,10 @@ def _to_numbers(labels: tuple[str, ...]) -> str:
     """What would make numbers of labels: a decimal point, another type, or fewer words."""
     words = [label for label in labels if not is_number_text(label)]
     if not words:
-        return "they are numbers kept as text: convert the column, for example with pandas.to_numeric"
+        return (
+            "they are numbers kept as text: take quotes, --factor and points of thousands away, or convert "
+            "the column (in Python with pandas.to_numeric)"
+        )
     if all(is_number_text(label.replace(",", ".", 1)) for label in words):
         return "write them with a decimal point, or read the file with decimal=','"
     if len(words) < len(labels):

@@ -72,7 +72,7 @@ def read_text(path: Path, options: ReadOptions) -> RawTable:
         data += b"\n"
     sep = options.sep or find_separator(path, data, options.skip)
     notes = [f"'{path.name}' is read as {encoding}"] if encoding != "utf-8" else []
-    if sep != ",":
+    if sep != "," and options.sep is None:
         notes.append(f"'{path.name}' is separated by {SEPARATORS[sep]}s")
     return parse(path, data, sep, options.skip, tuple(notes))
 

@@ -325,3 +325,15 @@ def test_usual_words_for_nothing_are_missing_among_numbers(tmp_path, code):
     assert notes_of(frame) == (f"column 'y': 1 '{code}' read as missing among numbers",)
     labels = read_table(write(tmp_path, f"g,y\na,1\n{code},2\nc,3\n"))
     assert labels["g"].tolist() == ["a", code, "c"]
+
+
+def test_a_response_of_words_names_its_first_cell(tmp_path):
+    path = write(tmp_path, "g,y\na,NA\nb,1 238.5\nc,1 241.2\n")
+    with pytest.raises(DataError, match=r"'1 238.5', '1 241.2', the first in line 3; a factor cannot be"):
+        betas(path, "y ~ 1")
+
+
+def test_a_separator_that_was_said_is_no_find(tmp_path):
+    path = write(tmp_path, "a;b\n1;2\n3;4\n")
+    assert notes_of(read_table(path)) == ("'t.csv' is separated by semicolons",)
+    assert notes_of(read_table(path, options=read_options(sep=";"))) == ()

@@ -15,6 +15,7 @@ from fastlmm_core.errors import DataError, OptionError, PedigreeWarning, name_li
 from fastlmm_core.gate import warn_caller
 from fastlmm_core.reading import level_label, read_table
 from fastlmm_core.reading.options import MISSING
+from fastlmm_core.reading.source import Source, source_of
 from fastlmm_core.structures.relationships.pedigree_kernels import find_generations, find_loops
 
 #: What stands for an unknown parent, beside NaN: what is missing in any column, and what pedigrees write.
@@ -78,7 +79,7 @@ def read_pedigree(
     by_row = [_take(places, codes) for places, (codes, _) in zip(listed, parents, strict=True)]
     if columns is None:
         _refuse_first_row_as_header(table, names, [ids, *(labels for _, labels in parents)], unknown)
-    _refuse_bad_rows(row, ids, parents, by_row)
+    _refuse_bad_rows(row, ids, parents, by_row, source_of(frame))
     _refuse_row_numbers(names, ids, parents, listed)
     unlisted = list(
         dict.fromkeys(
@@ -200,17 +201,19 @@ def _take(values: np.ndarray, codes: np.ndarray) -> np.ndarray:
 
 
 def _refuse_bad_rows(
-    row: np.ndarray, ids: np.ndarray, parents: list[tuple[np.ndarray, np.ndarray]], by_row: list[np.ndarray]
-) -> None:
-    """Rows without identifier, duplicates and own parents, in one message."""
+    row: np.ndarray, ids: np.ndarray, parents: list[tuple[np.ndarray, np.ndarray]], by_row: list[np.ndarray],
+    source: Source | None,
+) -> None:  # fmt: skip
+    """Rows without identifier, duplicates and own parents, in one message; of a file by its lines."""
+    word, numbers = ("row", np.arange(1, row.size + 1)) if source is None else ("line", source.lines)
     complaints = []
-    nameless = np.flatnonzero(row < 0) + 1
+    nameless = numbers[row < 0]
     if nameless.size:
         rows = ", ".join(str(i) for i in nameless[:8].tolist()) + (", ..." if nameless.size > 8 else "")
-        verb = "row {} has" if nameless.size == 1 else "rows {} have"
-        complaints.append(f"{verb.format(rows)} no identifier")
+        verb = f"{word} {rows} has" if nameless.size == 1 else f"{word}s {rows} have"
+        complaints.append(f"{verb} no identifier")
     if nameless.size + ids.size < row.size:
-        complaints += _duplicates(row, ids, parents)
+        complaints += _duplicates(row, ids, parents, word, numbers)
     own = np.zeros(row.size, bool)
     for places in by_row:
         own |= (places == row) & (row >= 0)
@@ -224,7 +227,10 @@ def _refuse_bad_rows(
         raise DataError("pedigree: " + "; ".join(complaints))
 
 
-def _duplicates(row: np.ndarray, ids: np.ndarray, parents: list[tuple[np.ndarray, np.ndarray]]) -> list[str]:
+def _duplicates(
+    row: np.ndarray, ids: np.ndarray, parents: list[tuple[np.ndarray, np.ndarray]], word: str,
+    numbers: np.ndarray,
+) -> list[str]:  # fmt: skip
     times = np.bincount(row[row >= 0], minlength=ids.size)
     alike: list[tuple[str, list[int]]] = []
     differing: list[tuple[str, list[int]]] = []
@@ -232,7 +238,8 @@ def _duplicates(row: np.ndarray, ids: np.ndarray, parents: list[tuple[np.ndarray
     rows = np.flatnonzero((row >= 0) & (times[row] > 1))
     lines: dict[int, list[tuple[int, int, int]]] = {}
     for i in rows.tolist():
-        lines.setdefault(int(row[i]), []).append((i + 1, int(parents[0][0][i]), int(parents[1][0][i])))
+        of_parents = (int(parents[0][0][i]), int(parents[1][0][i]))
+        lines.setdefault(int(row[i]), []).append((int(numbers[i]), *of_parents))
     for code, members in lines.items():
         same = len({(sire, dam) for _, sire, dam in members}) == 1
         (alike if same else differing).append((ids[code], [line for line, _, _ in members]))
@@ -242,7 +249,7 @@ def _duplicates(row: np.ndarray, ids: np.ndarray, parents: list[tuple[np.ndarray
             name, places = found[0]
             count = "twice" if len(places) == 2 else f"{len(places)} times"
             shown = ", ".join(map(str, places[:8]))
-            out.append(f"duplicate: '{name}' is listed {count} {how} (rows {shown})")
+            out.append(f"duplicate: '{name}' is listed {count} {how} ({word}s {shown})")
         elif found:
             out.append(f"duplicates: {name_list(name for name, _ in found)} are listed more than once {how}")
     return out

@@ -138,3 +138,9 @@ def test_headings_that_are_individuals_are_told_from_a_missing_header():
     with pytest.raises(DataError, match="the header has 'dam', also among the individuals"):
         Pedigree(rows)
     assert Pedigree(rows, ("id", "sire", "dam")).levels == ("a", "dam")
+
+
+def test_rows_of_a_file_are_its_lines(tmp_path):
+    (tmp_path / "p.csv").write_text("id,sire,dam\na,,\n\nb,,\nb,a,\n,a,\n")
+    with pytest.raises(DataError, match=r"line 6 has no identifier; duplicate: 'b' .* \(lines 4, 5\)"):
+        Pedigree(tmp_path / "p.csv")
