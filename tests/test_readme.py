@@ -38,6 +38,8 @@ PAGES = (
     "docs/theory/structures.md",
     "docs/theory/emmeans.md",
     "docs/saving.md",
+    "docs/means.md",
+    "docs/kenward_roger.md",
 )
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.M | re.S)
 
