@@ -192,17 +192,17 @@ def read_relationships(request: Request, reach: Reach, limits: Limits) -> dict[s
     from ..reading.options import missing_codes
     from ..structures.relationships import relationship_from_request
 
-    given = request.get("relationships") or {}
-    if given:
-        named = relationships_in(request["formula"], request.get("residual"), limits)
-        check_relationships_used(given, named)
-    out, missing = {}, missing_codes(request.get("na_values")).added
-    for name, spec in given.items():
+    given = {}
+    for name, spec in (request.get("relationships") or {}).items():
         for key in ("file", "data", "matrix"):  # a text in any of them is a file
             if isinstance(spec.get(key), str):
                 spec = {**spec, key: reach.path(f"relationships['{name}'].{key}", spec[key])}
-        out[str(name)] = relationship_from_request(str(name), spec, None, missing)
-    return out
+        given[str(name)] = spec
+    if given:
+        named = relationships_in(request["formula"], request.get("residual"), limits)
+        check_relationships_used(given, named)
+    missing = missing_codes(request.get("na_values")).added
+    return {name: relationship_from_request(name, spec, None, missing) for name, spec in given.items()}
 
 
 def fit_request(request: Request, frame: pd.DataFrame, reach: Reach, limits: Limits) -> LMMFit:

@@ -45,7 +45,10 @@ def coefficient_table(
 
 
 def r_squared(fit: FittedModel) -> float:
-    """Share of the weighted sum of squares that a linear model explains, about the mean with an intercept."""
+    """Share of the weighted sum of squares that a linear model explains, about the mean with an intercept.
+
+    With an offset it is that of the response less the offset, which is what the model explains.
+    """
     w, solved = fit.plain.equations.weights, fit.solved
     fitted = (fit.fitted if fit.offset is None else fit.fitted - fit.offset) / solved.unit
     centre = np.average(fitted, weights=w) if fit.design.has_intercept else 0.0
