@@ -319,8 +319,7 @@ class Design(Displayed):
         Parameters
         ----------
         weighted : bool
-            The sequence is that of X'WX, as of a linear model, where its sums of squares are those of ``lm``;
-            that of X'X is the one of lmerTest, whatever the covariance of the rows.
+            The sequence is that of X'WX, as of a linear model; that of X'X is lmerTest's.
         """
         return type1(self.coding, self._weighted(weighted), self._rank)
 
