@@ -247,7 +247,7 @@ def prepare_design(
     equations: MixedModelEquations | StructuredEquations
     if held or not design.is_plain:
         restricted = bool(reml)
-        equations = build_model(design, fixed_last=not restricted)
+        equations = build_model(design, fixed_last=not restricted, max_memory=max_memory)
     else:
         restricted = bool(reml) or not design.random
         equations = build_equations(

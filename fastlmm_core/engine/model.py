@@ -27,11 +27,13 @@ from fastlmm_core.structures.residuals.known import KnownResiduals
 from fastlmm_core.structures.residuals.within_subject import WithinSubjectResiduals
 
 
-def build_model(design: Any, *, fixed_last: bool) -> StructuredEquations:
-    """The equations of a design with any structures."""
+def build_model(
+    design: Any, *, fixed_last: bool, max_memory: int | float | str | None = None
+) -> StructuredEquations:
+    """The equations of a design with any structures; `max_memory` as of ``lmm``."""
     G, rotated = dense_relationship(design), None
     if G is not None:
-        rotated = rotate_term(design, G, coefficient_matrices(design.random[0], design.n))
+        rotated = rotate_term(design, G, coefficient_matrices(design.random[0], design.n), max_memory)
     if rotated is not None:
         residual = engine_residual(design, np.ones(design.n))
         assert isinstance(residual, IndependentResiduals)

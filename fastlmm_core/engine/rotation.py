@@ -25,6 +25,7 @@ import scipy.sparse as sp
 from scipy.linalg import eigh
 
 from fastlmm_core.engine.terms import EngineTerm, coefficient_structure
+from fastlmm_core.linalg.memory import check_memory
 
 # Related effects below which their clique is as fast.
 LEAST_LEVELS = 200
@@ -89,7 +90,9 @@ class RotatedTerm:
     log_weights: float
 
 
-def rotate_term(design: Any, G: np.ndarray, Z: Sequence[sp.csr_array]) -> RotatedTerm | None:
+def rotate_term(
+    design: Any, G: np.ndarray, Z: Sequence[sp.csr_array], max_memory: int | float | str | None = None
+) -> RotatedTerm | None:
     """The only random term of a design in its eigenbasis; None where that is another model or no gain.
 
     Parameters
@@ -98,6 +101,8 @@ def rotate_term(design: Any, G: np.ndarray, Z: Sequence[sp.csr_array]) -> Rotate
         As `dense_relationship` gives it.
     Z : sequence of (n, L) csr_array
         Incidence of its m coefficients.
+    max_memory : int, float or str, optional
+        As of ``lmm``.
     """
     n, L, m = design.n, G.shape[0], len(Z)
     if m * L < LEAST_LEVELS or design.X.shape[1] > MOST_COLUMNS or n * design.X.shape[1] > MOST_NUMBERS:
@@ -111,6 +116,8 @@ def rotate_term(design: Any, G: np.ndarray, Z: Sequence[sp.csr_array]) -> Rotate
     least, most = by_coefficient.min(axis=1), by_coefficient.max(axis=1)
     if np.any(least <= 0.0) or np.any(most - least > EQUAL * most):
         return None
+    # the vectors, the workspace and their product with the roots of the values
+    check_memory(5 * G.nbytes, max_memory, f"the eigenbasis of a relationship of {L:,} levels")
     values, vectors = eigh(G, driver="evd", check_finite=False)
     root = np.sqrt(np.maximum(values, 0.0))
     first = np.full(m * L, n)

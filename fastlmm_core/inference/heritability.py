@@ -105,14 +105,14 @@ def cullis_weights(levels: int) -> ErrorWeights:
     return ErrorWeights(rows, weights)
 
 
-def oakey_weights(relation: np.ndarray, unknown: np.ndarray) -> ErrorWeights:
+def oakey_weights(relation: np.ndarray | None, unknown: np.ndarray) -> ErrorWeights:
     """The mean eigenvalue of I - G^-1 C22 that is not zero, with G = Var(u), C22 = Var(u_hat - u).
 
     A zero stands for a direction of which the trial tells nothing, such as the mean beside an intercept.
 
     Parameters
     ----------
-    relation : (L, L)
+    relation : (L, L), or None for the identity
         G / sigma2_g; it may be singular, and then counts on its range.
     unknown : (L, L)
         C22 / sigma2_g.
@@ -121,10 +121,14 @@ def oakey_weights(relation: np.ndarray, unknown: np.ndarray) -> ErrorWeights:
     ----------
     Oakey, Verbyla, Pitchford, Cullis & Kuchel (2006), Theor. Appl. Genet. 113, 809-819.
     """
-    values, vectors = np.linalg.eigh(relation)
-    kept = values > ZERO * values[-1]
-    rows = (vectors[:, kept] / np.sqrt(values[kept])).T
-    known = 1.0 - np.linalg.eigvalsh(rows @ unknown @ rows.T)
+    if relation is None:
+        rows, turned = np.eye(len(unknown)), unknown
+    else:
+        values, vectors = np.linalg.eigh(relation)
+        kept = values > ZERO * values[-1]
+        rows = (vectors[:, kept] / np.sqrt(values[kept])).T
+        turned = rows @ unknown @ rows.T
+    known = 1.0 - np.linalg.eigvalsh(turned)
     told = int(np.sum(np.abs(known) > ZERO))
     return ErrorWeights(rows, np.full(len(rows), 1.0 / max(told, 1)), len(rows) / max(told, 1))
 

@@ -17,6 +17,8 @@ from fastlmm_core.reml.solved import SolvedEquations
 
 # Levels of a term whose rows of B are copied at a time.
 ROW_BLOCK = 4096
+# A2 below which the df, some multiple of its inverse, are infinite as far as rounding tells.
+NOTHING_ESTIMATED = 1e-12
 
 
 def covariance_gradients(
@@ -105,7 +107,7 @@ def scaled_f(gradients: np.ndarray, phi: np.ndarray, cov_parameters: np.ndarray)
     double = np.einsum("iab,jba->ij", ratio, ratio)
     A1 = float(single @ cov_parameters @ single)
     A2 = float(np.sum(cov_parameters * double))
-    if A2 == 0.0:  # nothing about these rows is estimated: the parameters are held
+    if A2 < NOTHING_ESTIMATED:  # the parameters that move these rows are held
         return np.inf, 1.0
     B = (A1 + 6.0 * A2) / (2.0 * rank)
     g = ((rank + 1) * A1 - (rank + 4) * A2) / ((rank + 2) * A2)

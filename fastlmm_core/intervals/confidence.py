@@ -55,7 +55,7 @@ def untold_by(fit: RandomPart) -> Callable[[Parameter, np.ndarray], bool]:
     """Whether a parameter, with its gradient, depends on coefficients within the fixed part."""
     solved = fit.solved
     if isinstance(solved, StructuredSolution):
-        flat = solved.untold_parameters
+        flat = solved.untold_parameters[:, solved.free]
         return lambda _, a: bool(np.abs(flat @ a).max(initial=0.0) > UNTOLD * np.abs(a).max(initial=0.0))
     parts = parts_within_fixed(fit.design, solved, fit.certificate)
     names = {(fit.design.random[k].group, name) for k, own in parts.items() for name in own}

@@ -16,6 +16,7 @@ from fastlmm_core.display.frames import titled
 from fastlmm_core.errors import FastLMMError, InferenceError, OptionError, nearest_names
 from fastlmm_core.inference import heritability as numbers
 from fastlmm_core.inference.figure_tables import FigureTable
+from fastlmm_core.linalg.memory import check_memory
 from fastlmm_core.results.component_rows import component_rows, parameter_covariance
 from fastlmm_core.results.effect_functions import effect_functions
 from fastlmm_core.results.fixed_levels import NO_DATA, NOT_ESTIMABLE, NOT_PLAIN, FixedLevels, fixed_levels
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from fastlmm_core.results.fixed_part import FixedPart
 
 DEFINITIONS = ("standard", "plot", "cullis", "oakey", "piepho", "piepho_kr", "delta_blup", "delta_blue")
+# Matrices (S, S) that the other definitions hold at once, and what needs none.
+MATRICES, WITHOUT_MATRICES = 5, "definitions=('standard', 'plot') take the components alone"
 FROM_ONE_FIT = ("standard", "plot", "cullis", "oakey")
 OK = "ok"
 CORRELATED = "the residual is correlated"
@@ -111,6 +114,9 @@ def heritability(
         if name not in DEFINITIONS:
             raise OptionError(f"definitions: '{name}' is not known{nearest_names(name, DEFINITIONS)}")
     own = term_levels(fit, term, levels, coefficient)
+    if set(asked) - {"standard", "plot"}:
+        needed, what = MATRICES * 8 * own.chosen.size**2, f"the heritability of {own.chosen.size:,} levels"
+        check_memory(needed, None, what, advice=WITHOUT_MATRICES)
     covariance = _known_covariance(fit, information)
     blup = None
     if set(asked) & {"oakey", "delta_blup"} and own.chosen.size > 1:
@@ -127,11 +133,12 @@ def heritability(
             "levels": own.chosen.size, "status": [row[2] for row in found],
         }
     )  # fmt: skip
-    spread = numbers.difference_variances
+    spread, asked_pairs = numbers.difference_variances, blup is not None or blues is not None
     return HeritabilityTable(
         frame, f"Heritability of {name_of(fit, own)}, {own.chosen.size} levels, variance {own.variance:.6g}:",
         notes=_notes(frame), hidden=("group", "levels", "status"), labels=own.labels,
-        genetic=spread(own.variance * own.relation), blup=None if blup is None else spread(blup),
+        genetic=spread(own.variance * own.relation) if asked_pairs else None,
+        blup=None if blup is None else spread(blup),
         blue=None if blues is None else blues.plain,
     )  # fmt: skip
 
@@ -198,7 +205,7 @@ def _answer(
         weights = numbers.cullis_weights(own.chosen.size)
     elif name == "oakey":
         assert blup is not None
-        weights = numbers.oakey_weights(own.relation, blup / own.variance)
+        weights = numbers.oakey_weights(own.relation_matrix, blup / own.variance)
     elif own.related:
         weights = numbers.delta_weights(own.relation)
     else:  # the pairs weigh the same

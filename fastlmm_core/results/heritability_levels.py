@@ -32,9 +32,8 @@ class TermLevels:
         sigma2_g.
     slope : (t,)
         Its derivatives in the parameters of ``covariance_blocks``.
-    relation : (S, S)
-        Var(u) / sigma2_g.
-    related : bool
+    relation_matrix : (S, S) or None
+        Var(u) / sigma2_g; None for the identity.
     moving : bool
         The relation has parameters that were estimated.
     """
@@ -45,9 +44,18 @@ class TermLevels:
     labels: np.ndarray
     variance: float
     slope: np.ndarray
-    relation: np.ndarray
-    related: bool
+    relation_matrix: np.ndarray | None
     moving: bool
+
+    @property
+    def related(self) -> bool:
+        """Whether the levels have another relation than the identity."""
+        return self.relation_matrix is not None
+
+    @property
+    def relation(self) -> np.ndarray:
+        """Var(u) / sigma2_g (S, S)."""
+        return np.eye(self.chosen.size) if self.relation_matrix is None else self.relation_matrix
 
     @property
     def coefficient(self) -> int | None:
@@ -91,10 +99,9 @@ def levels_of(
     relation, moving = level_relation(fit, k)
     block = covariance_blocks(fit)[k]  # by its place: several terms may have one group
     variance, slope = float(w @ block.T @ w), np.einsum("a,tab,b->t", w, block.slopes, w)
-    whole = np.eye(len(own.levels)) if relation is None else relation
     return TermLevels(
         k, w, chosen, np.asarray(own.levels, dtype=object)[chosen], variance, slope,
-        whole[np.ix_(chosen, chosen)], relation is not None, moving,
+        None if relation is None else relation[np.ix_(chosen, chosen)], moving,
     )  # fmt: skip
 
 

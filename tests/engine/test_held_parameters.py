@@ -149,3 +149,32 @@ def test_components_of_one_environment_by_both_names():
     assert table["S1:rep"] == pytest.approx(0.7) and table["at(site, S1):rep"] != pytest.approx(0.7)
     with pytest.raises(OptionError, match="'S3:rep', which is no term of the model"):
         lmm(formula, frame, fixed_parameters={"S3:rep": 0.3})
+
+
+@pytest.fixture(scope="module")
+def balanced():
+    rng = np.random.default_rng(2)
+    gen, env, _ = (axis.ravel() for axis in np.indices((10, 4, 2)))
+    y = rng.normal(size=10)[gen] + 2.0 * env + rng.normal(size=gen.size)
+    return pd.DataFrame({"gen": gen.astype(str), "env": env.astype(str), "y": y})
+
+
+@pytest.mark.parametrize("variance", [0.7, 1.0, 3.0])
+def test_tests_of_effects_that_only_a_held_variance_moves(balanced, variance):
+    """In balanced data the other variance does not enter: chi-squared tests, by whatever df."""
+    fit = lmm("y ~ env + (1 | gen)", balanced, fixed_parameters={"Residual": variance})
+    row, known = fit.anova().iloc[0], fit.anova(ddf="asymptotic").iloc[0]
+    assert np.isinf(row["df_den"])
+    assert [row["F"], row["p"]] == pytest.approx([known["F"], known["p"]], rel=1e-10)
+    assert fit.joint_tests()["F"].iloc[0] == pytest.approx(row["F"], rel=1e-10)
+
+
+def test_wald_limits_beside_held_variances(balanced):
+    """Those of what is free, by its own standard error; what is held has none."""
+    fit = lmm("y ~ env + (1 | gen)", balanced, fixed_parameters={"Residual": 1.0})
+    table = fit.conf_int("wald").set_index("parameter")
+    sd, se = fit.variance_components.set_index("group").loc["gen", ["estimate", "se"]]
+    row = table.loc["sd(gen: (Intercept))"]
+    spread = stats.norm.ppf(0.975) * se / (2.0 * sd)  # of log sd
+    assert [row["lower"], row["upper"]] == pytest.approx(np.sqrt(sd) * np.exp([-spread, spread]), rel=1e-6)
+    assert not any("Residual" in name or name == "sigma" for name in table.index)

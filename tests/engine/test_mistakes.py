@@ -54,6 +54,21 @@ def test_values_with_an_index_of_their_own(option):
     np.testing.assert_array_equal(aligned.beta, plain.beta)
 
 
+def test_other_responses_with_an_index_of_their_own():
+    """The values of a Series are those of its rows, all of the table or those used; in another order they are
+    refused."""
+    gaps = OATS.assign(Y=OATS["Y"].where(OATS.index % 7 != 3))
+    fit = lmm("Y ~ V + (1|B)", gaps)
+    other = gaps["Y"] + np.arange(72.0)
+    used = other[gaps["Y"].notna()]
+    expected = fit.refit(used.to_numpy()).beta
+    for given in (used, other):
+        np.testing.assert_array_equal(fit.refit(given).beta, expected)
+    for given in (used[::-1], other[::-1], used.reset_index(drop=True)):
+        with pytest.raises(DataError, match="y is a Series with another index"):
+            fit.refit(given)
+
+
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from fastlmm_core import datasets, lmm
-from fastlmm_core.errors import OptionError
+from fastlmm_core.errors import MemoryForecastError, OptionError
 
 REFERENCE = Path(__file__).parent / "reference"
 FORMULA = "yield ~ rep + (1|gen) + (1|rep:block)"
@@ -394,6 +394,13 @@ def test_without_variance_there_is_no_heritability():
     frame = pd.DataFrame({"g": np.repeat(list("abcd"), 4), "y": np.tile([1.0, 2.0, 3.0, 4.5], 4)})
     table = lmm("y ~ 1 + (1|g)", frame).heritability("g").to_frame()
     assert (table["estimate"] == 0.0).all() and table["se"].isna().all()
+
+
+def test_matrices_that_do_not_fit_are_forecast(alpha, monkeypatch):
+    monkeypatch.setattr("fastlmm_core.results.heritability.MATRICES", 1e12)
+    with pytest.raises(MemoryForecastError, match=r"heritability of 24 levels .*\('standard', 'plot'\)"):
+        alpha.heritability("gen", "cullis")
+    assert alpha.heritability("gen", ["standard", "plot"])["standard"] == pytest.approx(0.84007, abs=1e-5)
 
 
 @pytest.mark.parametrize(

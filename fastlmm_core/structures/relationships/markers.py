@@ -12,6 +12,7 @@ import scipy.sparse as sp
 
 from fastlmm_core.errors import DataError, OptionError, check_option, name_list, nearest_names
 from fastlmm_core.gate import public
+from fastlmm_core.linalg.memory import check_memory
 from fastlmm_core.options import ANY, NAME, either, list_of, one_of, optional
 from fastlmm_core.reading import is_number_text, level_label, read_table
 from fastlmm_core.structures.relationships.base import Relationship, checked_levels
@@ -20,6 +21,7 @@ from fastlmm_core.structures.relationships.marker_effects import MarkerEffects
 
 # With fewer markers than this share of the levels their effects are the smaller system.
 LOW_RANK = 0.6
+FEWER_MARKERS = f"With ridge=0, markers that are fewer than {LOW_RANK} of the levels need no such matrix"
 ABOVE_ZERO = {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": float("inf")}
 
 
@@ -116,6 +118,9 @@ class Markers(Relationship):
     @cached_property
     def covariance(self) -> Covariance:
         """G as a dense covariance."""
+        # G, its mean with the transpose, its factor and inverse
+        what = f"the relationship of {self.size:,} levels by {len(self.marker_names):,} markers"
+        check_memory(4 * 8 * self.size**2, None, what, advice=FEWER_MARKERS)
         G = self.Z @ self.Z.T / self.scale
         G[np.diag_indices_from(G)] += self.ridge
         return Covariance(0.5 * (G + G.T), self.levels)
