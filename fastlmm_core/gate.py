@@ -9,8 +9,9 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 
@@ -41,6 +42,8 @@ OUT_OF_MEMORY = (
 )
 # Of relationships, which are made before a fit, and of predictions from one.
 KEPT_BY_NO_FIT = (PedigreeWarning, ExtrapolationWarning)
+# Who is told of them: of each thread its own.
+_TELL: ContextVar[Callable[[str], None] | None] = ContextVar("tell", default=None)
 _CALLERS_OWN = "_raised_by_the_caller"
 
 
@@ -150,24 +153,21 @@ def told_by(tell: Callable[[str], None]) -> Iterator[None]:
 
     For the doors whose users see no warnings of Python: the command line and requests.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FastLMMWarning)
-        for kind in KEPT_BY_NO_FIT:
-            warnings.simplefilter("always", kind)
-        usual = warnings.showwarning
-
-        def show(message: Any, category: type[Warning], *place: Any, **more: Any) -> None:
-            if issubclass(category, KEPT_BY_NO_FIT):
-                tell(str(message))
-            else:
-                usual(message, category, *place, **more)
-
-        warnings.showwarning = show
-        yield
+    token = _TELL.set(tell)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FastLMMWarning)
+            yield
+    finally:
+        _TELL.reset(token)
 
 
 def warn_caller(warning: FastLMMWarning) -> None:
-    """Issue a warning at the line outside this package that led here."""
+    """Issue a warning at the line outside this package that led here, or tell who asked to be told."""
+    tell = _TELL.get()
+    if tell is not None and isinstance(warning, KEPT_BY_NO_FIT):
+        tell(str(warning))
+        return
     level, frame = 1, sys._getframe()
     while frame is not None and frame.f_code.co_filename.startswith(PACKAGE):
         level, frame = level + 1, frame.f_back  # type: ignore[assignment]

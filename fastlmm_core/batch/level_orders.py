@@ -31,7 +31,7 @@ def level_orders(parts: Iterable[Any], schema: Any, names: Sequence[str]) -> Lev
         name: {} for name in names if pa.types.is_dictionary(schema.field(name).type)
     }
     for part in parts if found else ():
-        row = part.scanner(schema=schema, columns=list(found), batch_size=1).head(1)
+        row = part.scanner(schema=schema, columns=list(found)).head(1)
         for name, orders in found.items():
             orders |= {tuple(chunk.dictionary.to_pylist()): None for chunk in row.column(name).chunks}
     out: LevelOrders = {}
@@ -70,8 +70,17 @@ def merged_order(orders: Iterable[Sequence[Any]]) -> list[Any] | None:
 
 
 def in_orders(frame: pd.DataFrame, orders: Mapping[str, pd.CategoricalDtype | None]) -> pd.DataFrame:
-    """A part of the rows with these orders of its levels; plain labels where there is none."""
-    return frame.astype({name: order or object for name, order in orders.items()}) if orders else frame
+    """A part of the rows with these orders of its levels; plain labels where there is none.
+
+    Levels that a row group holds beyond its first dictionary come behind the others.
+    """
+    types: dict[str, Any] = {}
+    for name, order in orders.items():
+        types[name] = object
+        if order is not None:
+            beyond = frame[name].cat.categories.difference(order.categories)
+            types[name] = pd.CategoricalDtype(order.categories.append(beyond), order.ordered)
+    return frame.astype(types) if orders else frame
 
 
 def order_notes(orders: Mapping[str, pd.CategoricalDtype | None]) -> tuple[str, ...]:

@@ -108,9 +108,11 @@ def outlasting(stream: Any) -> Any:
         return stream
     stream.flush()
     raw = _Outlasting(stream.fileno(), "w", closefd=False)
+    at_once = stream.write_through  # python -u
+    buffer: Any = raw if at_once else io.BufferedWriter(raw)
     return io.TextIOWrapper(
-        io.BufferedWriter(raw), encoding=stream.encoding, errors=stream.errors,
-        line_buffering=stream.line_buffering,
+        buffer, encoding=stream.encoding, errors=stream.errors, line_buffering=stream.line_buffering,
+        write_through=at_once,
     )  # fmt: skip
 
 

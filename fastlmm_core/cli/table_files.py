@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,8 +30,9 @@ def write_tables(
 ) -> list[Path]:  # fmt: skip
     """Write each table to `folder` in one of `FORMATS`, unrounded, each file whole or not at all, and say so.
 
-    The format is csv where nobody said. Tables that the same command wrote there before and does not write
-    now are of another analysis, and are removed; a note names them. `RECORD` keeps which these are.
+    The format is csv where nobody said. Tables that the same command wrote there before, which it does not
+    write now in any format and nobody has changed since, are of another analysis and are removed; a note
+    names them. `RECORD` keeps which these are, with their hashes.
 
     Raises
     ------
@@ -63,15 +65,27 @@ def _drop_others(folder: Path, command: str, names: list[str]) -> None:
 
     try:
         record = json.loads((folder / RECORD).read_text())
-        before = [str(name) for name in record.get(command, ()) if Path(str(name)).name == name]
+        known = record.get(command, {}).items()
+        before = {str(name): told for name, told in known if Path(name).name == name}
     except (OSError, ValueError, AttributeError, TypeError):  # none yet, or damaged
-        record, before = {}, []
-    gone = [name for name in before if name not in names and (folder / name).is_file()]
+        record, before = {}, {}
+    stems = {Path(name).stem for name in names}
+    gone = [
+        name for name, told in before.items()
+        if Path(name).stem not in stems and (folder / name).is_file() and file_hash(folder / name) == told
+    ]  # fmt: skip
     for name in gone:
         (folder / name).unlink()
     if gone:
         say_note(f"removed from {folder}/ as tables of an earlier analysis: {', '.join(gone)}")
-    place_file(folder / RECORD, json.dumps({**record, command: names}).encode())
+    kept = {name: told for name, told in before.items() if (folder / name).is_file()}
+    now = {name: file_hash(folder / name) for name in names}
+    place_file(folder / RECORD, json.dumps({**record, command: kept | now}).encode())
+
+
+def file_hash(path: Path) -> str:
+    """Of what a file holds."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def make_folder(folder: Path) -> None:

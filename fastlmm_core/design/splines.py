@@ -7,7 +7,6 @@ for a natural spline is a straight line.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 
 from fastlmm_core.design.expressions import number_text
 from fastlmm_core.errors import DataError, ExtrapolationWarning
+from fastlmm_core.gate import warn_caller
 
 MAX_COLUMNS = 1000
 
@@ -148,7 +148,7 @@ def warn_beyond(x: np.ndarray, low: float, high: float, text: str) -> None:
     """Say that values of x lie beyond the data of the fit, so that the basis is continued."""
     outside = (x < low) | (x > high)
     if outside.any():
-        warnings.warn(ExtrapolationWarning(
+        warn_caller(ExtrapolationWarning(
             f"'{text}' is continued beyond its boundary knots {number_text(low)} to {number_text(high)} for "
             f"{int(outside.sum())} of {x.size} values"
-        ), stacklevel=2)  # fmt: skip
+        ))  # fmt: skip

@@ -28,6 +28,9 @@ MAX_ITERATIONS = 60
 # Newton steps to the surface, and how near is on it.
 NEWTON_STEPS = 30
 ON_SURFACE = 1e-11
+# Coordinate of a correlation beyond which nothing moves any more, 1 - tanh 8 is 2e-7, and where it is looked
+# for again: at a correlation of 0.96.
+PLATEAU, NEAR_PLATEAU = 8.0, 2.0
 
 
 @dataclass(frozen=True)
@@ -92,11 +95,25 @@ class Surface:
 def minimize_held(criterion: Criterion, held: Held, value: float, x: np.ndarray) -> HeldOptimum:
     """The least criterion with h(x) = `value`, from `x` on.
 
+    Where a correlation ran towards its bound, the better of two searches: there the gradient vanishes, so
+    that one which was led too far ends at no optimum, leads those after it to the same end, and one that
+    should leave the bound does not.
+
     Parameters
     ----------
     value : float
         Of h, the inner scale of the parameter.
     """
+    found = _searched(criterion, held, value, x)
+    away = criterion.correlations & (np.abs(found.x) > PLATEAU)
+    if not away.any():
+        return found
+    other = _searched(criterion, held, value, np.where(away, np.sign(found.x) * NEAR_PLATEAU, found.x))
+    return other if other.deviance < found.deviance else found
+
+
+def _searched(criterion: Criterion, held: Held, value: float, x: np.ndarray) -> HeldOptimum:
+    """Where the search from `x` ends."""
     x = x.copy()
     # zero is stationary by symmetry whether or not it is optimal
     near = criterion.restless & (np.abs(x) < AWAY)

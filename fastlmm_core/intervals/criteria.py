@@ -7,6 +7,7 @@ fit is made of. x is (theta, log sigma2) for a plain model and theta for one wit
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -27,7 +28,11 @@ from fastlmm_core.reml.objective import (
     factors_at,
     score_statistics,
 )
+from fastlmm_core.structures.coefficients.base import CoefficientStructure
 from fastlmm_core.structures.coefficients.entries import LinearEntries
+from fastlmm_core.structures.coefficients.scaled_correlation import ScaledCorrelation
+from fastlmm_core.structures.residuals.field import FieldResiduals
+from fastlmm_core.structures.residuals.within_subject import WithinSubjectResiduals
 
 if TYPE_CHECKING:
     from fastlmm_core.results.random_part import RandomPart
@@ -46,12 +51,15 @@ class Criterion(Protocol):
         Coordinates at zero of which the gradient vanishes by symmetry: a search that starts there stays.
     interior : (size,) float64
         Values away from any bound, NaN for coordinates without one beside those at zero.
+    correlations : (size,) bool
+        Coordinates of correlations, which are infinite where these are 1 or -1.
     """
 
     size: int
     dof: float
     restless: np.ndarray
     interior: np.ndarray
+    correlations: np.ndarray
 
     def evaluate(self, x: np.ndarray) -> Any:
         """A point with the attributes `deviance` and `x`; inf where there is none."""
@@ -80,6 +88,7 @@ class PlainCriterion:
         self.dof = float(degrees_of_freedom(equations, reml))
         self.restless = np.append(equations.theta_row == equations.theta_col, False)
         self.interior = np.full(self.size, np.nan)
+        self.correlations = np.zeros(self.size, bool)
         self._index = (equations.theta_term, equations.theta_row, equations.theta_col)
 
     def evaluate(self, x: np.ndarray) -> PlainPoint:
@@ -103,6 +112,25 @@ class PlainCriterion:
         a = 2.0 * (Q[term, row] * inner.factors[term, :, column]).sum(axis=1) / sigma2
         curvature[-1, :-1] = curvature[:-1, -1] = a
         return gradient, curvature
+
+
+def correlation_places(e: StructuredEquations) -> np.ndarray:
+    """Which of theta (n_theta,) are charts of correlations without an end."""
+    out = np.zeros(e.n_theta, bool)
+    charts: list[tuple[CoefficientStructure, int]] = []
+    for term, (own, level) in zip(e.terms, e.slices[0], strict=True):
+        charts.append((term.structure, own.start))
+        out[level] = term.levels is not None and not term.levels.holds_variance
+    residual, first = e.residual, e.slices[1].start
+    if isinstance(residual, WithinSubjectResiduals):
+        charts += [(own, first + at) for own, at in zip(residual.structures, residual.first, strict=False)]
+    elif isinstance(residual, FieldResiduals):
+        for begin, end in pairwise(residual.first):
+            out[first + begin + 1 : first + end] = True
+    for structure, start in charts:
+        if isinstance(structure, ScaledCorrelation):
+            out[start + structure.n_sd : start + structure.n_theta] = True
+    return out
 
 
 @dataclass(frozen=True)
@@ -144,6 +172,7 @@ class StructuredCriterion:
             if term.levels is not None and term.levels.holds_variance:
                 interior[level] = term.levels.start()
         self.restless, self.interior = restless[free], interior[free]
+        self.correlations = correlation_places(equations)[free]
 
     def evaluate(self, x: np.ndarray) -> FoldedPoint:
         sign = np.where(self.bounded & (x < 0.0), -1.0, 1.0)

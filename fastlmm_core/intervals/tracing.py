@@ -29,10 +29,6 @@ LARGEST_GROWTH = 4.0
 HALVINGS = 10
 # How near to a bound, in units of the standard error, the criterion is looked at for its value there.
 BESIDE_BOUND = 1e-5
-# Coordinate of a correlation beyond which nothing moves any more: 1 - tanh 8 is 2e-7.
-PLATEAU = 8.0
-# Where it is looked for again: at a correlation of 0.96.
-NEAR_PLATEAU = 2.0
 # A deviance this much below that of the fit says that the fit was not the optimum.
 LARGEST_FALL = 1e-4
 
@@ -178,7 +174,7 @@ class Trace:
     def _add(self, value: float) -> bool:
         """Evaluate at a value, nearer to the points known where it has none; whether a point was added."""
         for _ in range(HALVINGS):
-            found = self._solved(value)
+            found = self.solve(value, self._start(value))
             rise = found.deviance - self.deviance
             if np.isfinite(rise):
                 if rise < -LARGEST_FALL:
@@ -192,20 +188,6 @@ class Trace:
             nearest = min(self.points, key=lambda p: abs(p.value - value))
             value = 0.5 * (value + nearest.value)
         return False
-
-
-    def _solved(self, value: float) -> HeldOptimum:
-        """The optimum at a value; where a correlation ran towards its bound, the better of two.
-
-        There the gradient vanishes: a search that was led too far ends at no optimum, leads those after it to
-        the same end, and one that should leave the bound does not.
-        """
-        found = self.solve(value, self._start(value))
-        away = np.abs(found.x) > PLATEAU
-        if not away.any():
-            return found
-        other = self.solve(value, np.where(away, np.sign(found.x) * NEAR_PLATEAU, found.x))
-        return other if other.deviance < found.deviance else found
 
 
 def interpolate(at: float, z: np.ndarray, v: np.ndarray) -> np.ndarray:

@@ -158,7 +158,7 @@ def typed_column(
     parted = told_words[0] if decimal is None and all(map(THOUSANDS.fullmatch, told_words)) else ""
     commas = bool(n_numbers) and bool(kinds.comma[words].all())  # 12,5 and 12.5: of which sign are they?
     whole = all(map(str.isdigit, digits))
-    measured = commas or bool(parted and n_numbers)
+    measured = commas or bool(parted and n_numbers and parted.count(".") < 2)  # 1.001.003 is a code
     if not measured and takes_labels(whole, coded, n_numbers, int(numeric.sum()), n_words):
         if n_numbers and n_words < n_numbers:
             first = texts[int(np.argmax(words))].strip()

@@ -49,7 +49,12 @@ def settle_signs(
     for j, sign in signs.items():
         if mixed and known != [sign]:
             out[j] = retype(j, sign)
-    notes = [parted_note(raw, j, column.parted, sure) for j, column in enumerate(out) if column.parted]
+    # 1.001.002 is a code where no other column has a decimal sign
+    signs_elsewhere = any(sure.values()) or bool(signs)
+    notes = [
+        parted_note(raw, j, column.parted, sure)
+        for j, column in enumerate(out) if column.parted and (signs_elsewhere or column.parted.count(".") < 2)
+    ]
     if len(known) == 2:
         both = " and ".join(f"decimal {WORDS[sign]} in {name_list(sure[sign], 3)}" for sign in known)
         notes.append(f"{both}: each column is read by its own")
@@ -80,5 +85,6 @@ def parted_note(raw: RawTable, j: int, text: str, sure: Mapping[str, Sequence[st
     beside = f" beside decimal {WORDS[other]} in {name_list(sure[other], 3)}" if sure[other] else ""
     return (
         f"column '{raw.names[j]}' is not read as numbers: '{text}' ({place}) may part thousands{beside}; "
-        "remove the separators of thousands, or say the sign with --decimal (decimal=)"
+        "remove the separators of thousands, say the sign with --decimal (decimal=), or name the column in "
+        "--factor (factors=) where these are codes"
     )

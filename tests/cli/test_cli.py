@@ -367,6 +367,11 @@ def test_tables_of_an_earlier_analysis_do_not_stay(tmp_path, capsys):
     assert len(notes) == 1 and "removed from" in notes[0] and "anova.csv, emmeans_V.csv" in notes[0]
     kept = {path.stem for path in out.glob("[!.]*")}
     assert kept == {"fixed_effects", "variance_components", "blups", "emmeans_N", "emmeans_mine"}
+    (out / "emmeans_N.csv").write_text("edited")
+    assert main([*command, "--format", "json"]) == 0
+    assert "removed" not in capsys.readouterr().err
+    assert (out / "emmeans_N.csv").read_text() == "edited"  # nobody else has it
+    assert (out / "blups.csv").exists() and (out / "blups.json").exists()
 
 
 def test_infinite_df_are_told_in_json(tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -106,3 +107,16 @@ def test_files_are_written_although_the_reader_of_the_output_left(tmp_path):
     assert "error" not in said
     names = {path.stem for path in (tmp_path / "o").glob("[!.]*")}
     assert names == {"fixed_effects", "variance_components", "emmeans_V", "blups"}
+
+
+@pytest.mark.parametrize("more", [[], ["-u"]])
+def test_output_is_written_as_it_was(more):
+    """At once with ``python -u``, and as a whole in any case."""
+    code = (
+        "import sys\nfrom fastlmm_core.cli.strangers import outlasting\nbefore = sys.stdout.write_through\n"
+        "sys.stdout = outlasting(sys.stdout)\nassert sys.stdout.write_through == before == "
+        f"{bool(more)}\nprint('\u00fc', 'last')"
+    )
+    plain = {**os.environ, "PYTHONUNBUFFERED": "", "PYTHONIOENCODING": "utf-8"}
+    done = subprocess.run([sys.executable, *more, "-c", code], capture_output=True, env=plain)
+    assert (done.returncode, done.stdout.decode().split()) == (0, ["\u00fc", "last"]), done.stderr

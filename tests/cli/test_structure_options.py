@@ -148,6 +148,10 @@ def test_codes_of_missing_values_hold_for_markers(folder, capsys):
     source = ["--relationship", f"A=markers:{folder / 'coded.csv'}", "--na", "-9"]
     assert main(["fit", str(folder / "trial.csv"), FORMULA, *source]) == 2
     assert "1 genotypes are missing, the first is marker 'm3' of 'g03'" in capsys.readouterr().err
+    plain = ["--relationship", f"A=markers:{folder / 'markers.csv'}"]
+    expected, _ = fitted(capsys, folder, *plain)
+    zeros, _ = fitted(capsys, folder, *plain, "--na", "0")  # a genotype, whatever it is among yields
+    pd.testing.assert_frame_equal(zeros, expected)
 
 
 @pytest.mark.parametrize("more", [[], ["--second-stage", "mean ~ 1 + (1 | gen)", "--emmeans", "gen"]])

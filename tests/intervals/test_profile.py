@@ -302,6 +302,21 @@ def test_correlations_at_their_bound_and_of_variances_that_may_be_zero(seed):
     assert (row["lower"] == -1.0) == (seed in (28, 29))
 
 
+def test_other_units_take_no_other_searches(monkeypatch):
+    """Only correlations run to infinity at a bound: a large variance is no reason to search twice."""
+    from fastlmm_core.intervals import constrained
+
+    counts, searched = [], constrained._searched
+    monkeypatch.setattr(constrained, "_searched", lambda *args: counts.append(1) or searched(*args))
+    penicillin = datasets.load("penicillin")
+    for factor in (1.0, 1000.0):
+        table = penicillin.assign(diameter=factor * penicillin["diameter"])
+        lmm("diameter ~ 1 + (1|plate) + (1|sample)", table).conf_int()
+        counts.append(0)
+    first = counts.index(0)
+    assert first > 10 and abs(counts[first + 1 :].count(1) - first) <= 1
+
+
 @pytest.mark.parametrize(
     ("seed", "structure", "name"),
     [(4, "toep", "variance of enve2"), (0, "homtoep", "variance"), (8, "homtoep", "covariance at lag 1")],

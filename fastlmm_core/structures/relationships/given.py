@@ -32,6 +32,8 @@ KEYS = {
 }
 # Codes of what is missing where an entry names none; a covariance has no gaps.
 USUAL_CODES: dict[str, tuple[str, ...]] = {"pedigree": MISSING_PARENT, "markers": ()}
+# Allele counts, also of polyploids and around zero: what is missing among data may be one of these.
+LEAST_GENOTYPE, MOST_GENOTYPE = -4.0, 8.0
 
 
 def as_relationship(name: str, given: Any) -> Relationship:
@@ -188,8 +190,17 @@ def relationship_from_request(
     with _said_of(where, spec):
         source = _source(where, spec, root)
         if missing and kind in USUAL_CODES and isinstance(source, Path):
-            options["missing"] = [*options.get("missing", USUAL_CODES[kind]), *missing]
+            own = [code for code in missing if kind == "pedigree" or not _may_be_genotype(code)]
+            options["missing"] = [*options.get("missing", USUAL_CODES[kind]), *own]
         return _build(kind, where, source, options).named(name)
+
+
+def _may_be_genotype(code: str) -> bool:
+    """Whether a code of missing values of the data, such as 0, may be a genotype among markers."""
+    try:
+        return LEAST_GENOTYPE <= float(code) <= MOST_GENOTYPE
+    except ValueError:
+        return False
 
 
 def _source(where: str, spec: Mapping[str, Any], root: str | Path | None) -> Any:

@@ -73,8 +73,8 @@ def read_pedigree(
     frame, names = _read_columns(table, columns, selfing)
     unknown = {level_label(code).strip() for code in missing} | {""}
     row, ids = _code_labels(frame[names[0]], unknown)
-    parents = [_code_labels(frame[name], unknown) for name in names[1:]]
     index = pd.Index(ids, dtype=object)
+    parents = [_without_decimals(*_code_labels(frame[name], unknown), index, unknown) for name in names[1:]]
     listed = [index.get_indexer(pd.Index(labels, dtype=object)) for _, labels in parents]
     by_row = [_take(places, codes) for places, (codes, _) in zip(listed, parents, strict=True)]
     if columns is None:
@@ -160,14 +160,15 @@ def _find_columns(present: list[str]) -> tuple[str, str, str]:
 def _refuse_first_row_as_header(
     table: Any, names: tuple[str, str, str], labels: Sequence[np.ndarray], unknown: set[str]
 ) -> None:
-    """Headings that occur as individuals: the table has no header, and its first row went into it."""
-    if isinstance(table, pd.DataFrame) and not all(isinstance(name, str) for name in table.columns):
+    """Headings that occur as individuals: the table has no header, and its first row went into it.
+
+    One heading that is an individual, a line called Mother, is no sign of it; a code is, or two.
+    """
+    if isinstance(table, pd.DataFrame) and all(str(name).isdecimal() for name in table.columns):
         return  # numbered columns, as of a table that was read without a header
-    codes = unknown - {""}
-    taken = [
-        name for name in names if name.strip() in codes or any(np.any(own == name.strip()) for own in labels)
-    ]
-    if taken:
+    codes = [name for name in names if name.strip() in unknown]
+    taken = [name for name in names if name in codes or any(np.any(own == name.strip()) for own in labels)]
+    if codes or len(taken) > 1:
         place = f"the first line ({', '.join(names)})" if isinstance(table, (str, Path)) else "the header"
         raise DataError(
             f"pedigree: {place} has {name_list(taken)}, {'' if len(taken) == 1 else 'all '}also among the "
@@ -186,11 +187,25 @@ def _code_labels(values: pd.Series, unknown: set[str]) -> tuple[np.ndarray, np.n
             f"pedigree: column '{values.name}' holds {shown(cell)}; identifiers are texts or numbers"
         ) from None
     texts = [level_label(value) for value in distinct]
-    if all(text.strip() in unknown or WITH_DECIMALS.fullmatch(text.strip()) for text in texts):
-        texts = [text if text.strip() in unknown else text.strip().partition(".")[0] for text in texts]
     known = np.array([None if text.strip() in unknown else text for text in texts], dtype=object)
     again, labels = pd.factorize(known)
     return _take(again, codes), np.asarray(labels, dtype=object)
+
+
+def _without_decimals(
+    codes: np.ndarray, labels: np.ndarray, ids: pd.Index, unknown: set[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The labels of parents with 21 for 21.0 where only the former is an individual, or unknown."""
+    texts = [str(label).strip() for label in labels.tolist()]
+    whole = [text.partition(".")[0] if WITH_DECIMALS.fullmatch(text) else None for text in texts]
+    if not any(whole):
+        return codes, labels
+    known = [
+        label if own is None or label in ids else None if own in unknown else own if own in ids else label
+        for label, own in zip(labels.tolist(), whole, strict=True)
+    ]
+    again, found = pd.factorize(np.array(known, dtype=object))
+    return _take(again, codes), np.asarray(found, dtype=object)
 
 
 def _take(values: np.ndarray, codes: np.ndarray) -> np.ndarray:

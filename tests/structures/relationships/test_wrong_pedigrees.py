@@ -115,6 +115,11 @@ def test_parents_of_a_column_with_gaps_are_written_as_floats():
     assert pedigree.inbreeding()["24"] == 0.25
 
 
+def test_identifiers_stay_as_they_are_written():
+    rows = table(("1.0", "", ""), ("2.0", "", ""), ("3.1", "1.0", "2.0"))
+    assert Pedigree(rows).levels == ("1.0", "2.0", "3.1")
+
+
 @pytest.mark.parametrize("code", ["NULL", "null", "-", "?", "nan", "n/a", "none", "#N/A", None, float("nan")])
 def test_usual_codes_are_no_parent(code):
     rows = table(("a", code, code), ("b", code, code), ("c", "a", "b"))
@@ -134,10 +139,14 @@ def test_a_file_without_a_header_is_refused(text, tmp_path):
 
 
 def test_headings_that_are_individuals_are_told_from_a_missing_header():
-    rows = pd.DataFrame([["a", "", ""], ["dam", "a", ""]], columns=["id", "sire", "dam"])
-    with pytest.raises(DataError, match="the header has 'dam', also among the individuals"):
+    rows = pd.DataFrame([["a", "", ""], ["Mother", "a", ""]], columns=["Name", "Mother", "Father"])
+    assert Pedigree(rows).levels == ("a", "Mother")
+    rows.loc[2] = ["Father", "a", "Mother"]
+    with pytest.raises(DataError, match="the header has 'Mother', 'Father', all also among the individuals"):
         Pedigree(rows)
-    assert Pedigree(rows, ("id", "sire", "dam")).levels == ("a", "dam")
+    assert Pedigree(rows, ("Name", "Mother", "Father")).levels == ("a", "Mother", "Father")
+    numbered = pd.DataFrame([["a", "", ""], ["b", "a", "0"]], columns=["0", "1", "2"])
+    assert Pedigree(numbered).levels == ("a", "b")
 
 
 def test_rows_of_a_file_are_its_lines(tmp_path):
