@@ -18,7 +18,7 @@ USES = {
     "dataset read": lambda folder: sources.open_dataset(folder),
     "part written": lambda folder: store.parquet_bytes(FRAME),
     "pairs written": lambda folder: pair_streams.write_parquet(iter([FRAME]), folder / "new.parquet"),
-    "tables written": lambda folder: write_tables({"new": FRAME}, folder, "parquet"),
+    "tables written": lambda folder: write_tables({"new": FRAME}, folder, "parquet", "fit"),
 }
 
 

@@ -20,6 +20,8 @@ SCALE_COLUMNS = frozenset({
     "fit", "bias", "from_best", "sed_best", "lsd_best", "from_kth", "sed_kth", "lsd_kth",
     "std.error", "conf.low", "conf.high", "Min", "1Q", "Median", "3Q", "Max",
 })  # fmt: skip
+#: Columns of fractions, which rounding alone makes whole.
+FRACTIONS = frozenset({"scaling"})
 #: How other well-known columns are shown; everything else by its type.
 COLUMN_KINDS: Mapping[str, str] = {
     "df": "df", "df_num": "df", "df_den": "df", "numdf": "df", "dendf": "df",
@@ -251,8 +253,8 @@ def format_frame(
             cells[name] = [format_p(v) for v in numbers]
         else:
             whole = all(float(v).is_integer() for v in numbers if math.isfinite(v))
-            own = 0 if whole else shared_decimals(numbers, digits)
-            own = fewest_decimals(numbers, own) if trim else own
+            own = 0 if whole and name not in FRACTIONS else shared_decimals(numbers, digits)
+            own = fewest_decimals(numbers, own) if trim and name not in FRACTIONS else own
             cells[name] = [format_fixed(v, own) for v in numbers]
     return cells
 

@@ -133,7 +133,7 @@ def heritability(
             "levels": own.chosen.size, "status": [row[2] for row in found],
         }
     )  # fmt: skip
-    spread, asked_pairs = numbers.difference_variances, blup is not None or blues is not None
+    spread, asked_pairs = numbers.difference_variances, bool(set(asked) - {"standard", "plot"})
     return HeritabilityTable(
         frame, f"Heritability of {name_of(fit, own)}, {own.chosen.size} levels, variance {own.variance:.6g}:",
         notes=_notes(frame), hidden=("group", "levels", "status"), labels=own.labels,
