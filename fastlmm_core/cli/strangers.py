@@ -98,7 +98,7 @@ class _Outlasting(io.FileIO):
         try:
             return super().write(data)
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+            _into_nothing(self.fileno())
             return len(data)
 
 
@@ -138,6 +138,10 @@ def refused(error: Exception) -> int:
 
 def _leave_stdout() -> None:
     try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _into_nothing(sys.stdout.fileno())
     except (OSError, ValueError):  # standard output is no file
         pass
+
+
+def _into_nothing(descriptor: int) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)

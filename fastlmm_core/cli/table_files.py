@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +12,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-# Those of `table_formats.WRITERS`, which loads pandas.
 RECORD = ".fastlmm_tables.json"
+# Those of `table_formats.WRITERS`, which loads pandas.
 FORMATS = ("csv", "parquet", "json", "arrow")
 
 
@@ -60,32 +58,23 @@ def write_tables(
 
 def _drop_others(folder: Path, command: str, names: list[str]) -> None:
     """Remove what the command wrote before beside these names, and record them."""
-    from ..durable_files import place_file
+    from ..durable_files import checksum, place_file, read_signed, signed
     from .strangers import say_note
 
-    try:
-        record = json.loads((folder / RECORD).read_text())
-        known = record.get(command, {}).items()
-        before = {str(name): told for name, told in known if Path(name).name == name}
-    except (OSError, ValueError, AttributeError, TypeError):  # none yet, or damaged
-        record, before = {}, {}
+    record = read_signed(folder / RECORD) or {}  # none yet, or damaged
+    there = {name: told for name, told in record.get(command, {}).items() if (folder / name).is_file()}
     stems = {Path(name).stem for name in names}
     gone = [
-        name for name, told in before.items()
-        if Path(name).stem not in stems and (folder / name).is_file() and file_hash(folder / name) == told
+        name for name, told in there.items()
+        if Path(name).stem not in stems and checksum((folder / name).read_bytes()) == told
     ]  # fmt: skip
     for name in gone:
         (folder / name).unlink()
     if gone:
         say_note(f"removed from {folder}/ as tables of an earlier analysis: {', '.join(gone)}")
-    kept = {name: told for name, told in before.items() if (folder / name).is_file()}
-    now = {name: file_hash(folder / name) for name in names}
-    place_file(folder / RECORD, json.dumps({**record, command: kept | now}).encode())
-
-
-def file_hash(path: Path) -> str:
-    """Of what a file holds."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    kept = {name: told for name, told in there.items() if name not in gone}
+    now = {name: checksum((folder / name).read_bytes()) for name in names}
+    place_file(folder / RECORD, signed({**record, command: kept | now}))
 
 
 def make_folder(folder: Path) -> None:

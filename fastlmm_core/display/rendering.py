@@ -252,9 +252,10 @@ def format_frame(
         elif kind == "p":
             cells[name] = [format_p(v) for v in numbers]
         else:
-            whole = all(float(v).is_integer() for v in numbers if math.isfinite(v))
-            own = 0 if whole and name not in FRACTIONS else shared_decimals(numbers, digits)
-            own = fewest_decimals(numbers, own) if trim and name not in FRACTIONS else own
+            fraction = name in FRACTIONS
+            whole = not fraction and all(float(v).is_integer() for v in numbers if math.isfinite(v))
+            own = 0 if whole else shared_decimals(numbers, digits)
+            own = fewest_decimals(numbers, own) if trim and not fraction else own
             cells[name] = [format_fixed(v, own) for v in numbers]
     return cells
 

@@ -20,7 +20,7 @@ STARTS_IF_SMALL = 8
 SMALL_FLOPS = 1e5
 # Above these, levels are so many that moments lead to the best optimum, and no others are looked for.
 MODERATE_FLOPS = 1e7
-# Rows for each parameter up to which correlations of coefficients have a start near one beside the moments.
+# Rows for each parameter up to which correlations of coefficients have strong and negative starts too.
 FEW_ROWS = 20
 # The same of autocorrelations, of which some hundred plots tell the sign. Where it is clear in fewer, each
 # explains so much of the deviance.
@@ -53,11 +53,11 @@ def other_starts(
         starts += [starting_values(e, y, rng) for _ in range(more)]
     starts += starts_of_slopes(e, found.theta)
     if flops <= FIELD_FLOPS and e.n <= FEW_ROWS * e.n_theta:
-        strong = [
+        coefficients = [
             (own, term.structure.other_starts(first[own]))
             for term, (own, _) in zip(e.terms, e.slices[0], strict=True)
         ]
-        starts += turned_together(first, strong)
+        starts += turned_together(first, coefficients)
     if flops <= FIELD_FLOPS or (flops <= MODERATE_FLOPS and not found.certified):
         turned = _of_autocorrelations(e, first)
         clear = turned and flops > SMALL_FLOPS and _are_clear(criterion, first, turned, found)

@@ -7,7 +7,6 @@ fit is made of. x is (theta, log sigma2) for a plain model and theta for one wit
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -28,11 +27,7 @@ from fastlmm_core.reml.objective import (
     factors_at,
     score_statistics,
 )
-from fastlmm_core.structures.coefficients.base import CoefficientStructure
 from fastlmm_core.structures.coefficients.entries import LinearEntries
-from fastlmm_core.structures.coefficients.scaled_correlation import ScaledCorrelation
-from fastlmm_core.structures.residuals.field import FieldResiduals
-from fastlmm_core.structures.residuals.within_subject import WithinSubjectResiduals
 
 if TYPE_CHECKING:
     from fastlmm_core.results.random_part import RandomPart
@@ -114,22 +109,13 @@ class PlainCriterion:
         return gradient, curvature
 
 
-def correlation_places(e: StructuredEquations) -> np.ndarray:
-    """Which of theta (n_theta,) are charts of correlations without an end."""
+def correlation_charts(e: StructuredEquations) -> np.ndarray:
+    """Which of theta (n_theta,) bool are correlations in a chart without an end."""
     out = np.zeros(e.n_theta, bool)
-    charts: list[tuple[CoefficientStructure, int]] = []
     for term, (own, level) in zip(e.terms, e.slices[0], strict=True):
-        charts.append((term.structure, own.start))
+        out[own] = term.structure.correlation_charts()
         out[level] = term.levels is not None and not term.levels.holds_variance
-    residual, first = e.residual, e.slices[1].start
-    if isinstance(residual, WithinSubjectResiduals):
-        charts += [(own, first + at) for own, at in zip(residual.structures, residual.first, strict=False)]
-    elif isinstance(residual, FieldResiduals):
-        for begin, end in pairwise(residual.first):
-            out[first + begin + 1 : first + end] = True
-    for structure, start in charts:
-        if isinstance(structure, ScaledCorrelation):
-            out[start + structure.n_sd : start + structure.n_theta] = True
+    out[e.slices[1]] = e.residual.correlation_charts()
     return out
 
 
@@ -172,7 +158,7 @@ class StructuredCriterion:
             if term.levels is not None and term.levels.holds_variance:
                 interior[level] = term.levels.start()
         self.restless, self.interior = restless[free], interior[free]
-        self.correlations = correlation_places(equations)[free]
+        self.correlations = correlation_charts(equations)[free]
 
     def evaluate(self, x: np.ndarray) -> FoldedPoint:
         sign = np.where(self.bounded & (x < 0.0), -1.0, 1.0)

@@ -50,10 +50,9 @@ def settle_signs(
         if mixed and known != [sign]:
             out[j] = retype(j, sign)
     # 1.001.002 is a code where no other column has a decimal sign
-    signs_elsewhere = any(sure.values()) or bool(signs)
     notes = [
         parted_note(raw, j, column.parted, sure)
-        for j, column in enumerate(out) if column.parted and (signs_elsewhere or column.parted.count(".") < 2)
+        for j, column in enumerate(out) if column.parted and (known or signs or column.parted.count(".") < 2)
     ]
     if len(known) == 2:
         both = " and ".join(f"decimal {WORDS[sign]} in {name_list(sure[sign], 3)}" for sign in known)

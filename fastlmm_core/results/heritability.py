@@ -32,9 +32,10 @@ if TYPE_CHECKING:
     from fastlmm_core.results.fixed_part import FixedPart
 
 DEFINITIONS = ("standard", "plot", "cullis", "oakey", "piepho", "piepho_kr", "delta_blup", "delta_blue")
+FROM_COMPONENTS = ("standard", "plot")
+FROM_ONE_FIT = (*FROM_COMPONENTS, "cullis", "oakey")
 # Matrices (S, S) that the other definitions hold at once, and what needs none.
-MATRICES, WITHOUT_MATRICES = 5, "definitions=('standard', 'plot') take the components alone"
-FROM_ONE_FIT = ("standard", "plot", "cullis", "oakey")
+MATRICES, WITHOUT_MATRICES = 5, f"definitions={FROM_COMPONENTS} take the components alone"
 OK = "ok"
 CORRELATED = "the residual is correlated"
 SEVERAL_COEFFICIENTS = "a mean over levels has no plots of its own; name one of them with coefficient="
@@ -114,7 +115,8 @@ def heritability(
         if name not in DEFINITIONS:
             raise OptionError(f"definitions: '{name}' is not known{nearest_names(name, DEFINITIONS)}")
     own = term_levels(fit, term, levels, coefficient)
-    if set(asked) - {"standard", "plot"}:
+    by_pairs = bool(set(asked) - set(FROM_COMPONENTS))
+    if by_pairs:
         needed, what = MATRICES * 8 * own.chosen.size**2, f"the heritability of {own.chosen.size:,} levels"
         check_memory(needed, None, what, advice=WITHOUT_MATRICES)
     covariance = _known_covariance(fit, information)
@@ -133,11 +135,11 @@ def heritability(
             "levels": own.chosen.size, "status": [row[2] for row in found],
         }
     )  # fmt: skip
-    spread, asked_pairs = numbers.difference_variances, bool(set(asked) - {"standard", "plot"})
+    spread = numbers.difference_variances
     return HeritabilityTable(
         frame, f"Heritability of {name_of(fit, own)}, {own.chosen.size} levels, variance {own.variance:.6g}:",
         notes=_notes(frame), hidden=("group", "levels", "status"), labels=own.labels,
-        genetic=spread(own.variance * own.relation) if asked_pairs else None,
+        genetic=spread(own.variance * own.relation) if by_pairs else None,
         blup=None if blup is None else spread(blup),
         blue=None if blues is None else blues.plain,
     )  # fmt: skip
@@ -191,7 +193,7 @@ def _answer(
     blues: _Blues | None,
 ) -> Answer:  # fmt: skip
     """Estimate, standard error and status of one definition."""
-    if name in ("standard", "plot"):
+    if name in FROM_COMPONENTS:
         return _from_components(name, fit, own, covariance)
     if own.chosen.size < 2:
         return np.nan, np.nan, ONE_LEVEL

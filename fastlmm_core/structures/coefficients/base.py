@@ -129,6 +129,10 @@ class CoefficientStructure(ABC):
         """
         return []
 
+    def correlation_charts(self) -> np.ndarray:
+        """Which of theta (n_theta,) bool are correlations in a chart without an end: infinite at 1 and -1."""
+        return np.zeros(self.n_theta, bool)
+
     def other_starts(self, theta: np.ndarray) -> list[np.ndarray]:
         """Starts (n_theta,) beside theta, where few observations may have a better optimum."""
         return []

@@ -113,6 +113,9 @@ class ScaledCorrelation(CoefficientStructure):
         c = self.start_correlations(self.estimate(*correlations_of(covariance)))
         return np.concatenate([np.sqrt(self._pooled(variances)), self.chart_of(c)])
 
+    def correlation_charts(self) -> np.ndarray:
+        return np.arange(self.n_theta) >= self.n_sd
+
     def other_starts(self, theta: np.ndarray) -> list[np.ndarray]:
         """Strong and negative correlations: moments show weak ones also where the best are at a bound."""
         if not self.n_correlations:

@@ -108,6 +108,10 @@ class ResidualStructure(ABC):
         """
         return []
 
+    def correlation_charts(self) -> np.ndarray:
+        """Which of theta (n_theta,) bool are correlations in a chart without an end: infinite at 1 and -1."""
+        return np.zeros(self.n_theta, bool)
+
     def other_signs(self, start: np.ndarray) -> list[np.ndarray]:
         """`start` (n_theta,) with autocorrelations of other signs."""
         return []

@@ -91,6 +91,9 @@ class FieldResiduals(ResidualStructure):
             out.append(np.r_[np.log(max(0.6 * mean_square, 0.02)), grid.start()])
         return np.concatenate(out)
 
+    def correlation_charts(self) -> np.ndarray:
+        return ~np.isin(np.arange(self.n_theta), self.first)  # the first of every environment is a variance
+
     def other_signs(self, start: np.ndarray) -> list[np.ndarray]:
         places = [slice(first + 1, end) for first, end in pairwise(self.first)]
         others = [grid.other_starts() for grid in self.grids]

@@ -123,6 +123,9 @@ class WithinSubjectResiduals(ResidualStructure):
             row.astype(np.int64), column.astype(np.int64), number.astype(np.int64), value
         )
 
+    def correlation_charts(self) -> np.ndarray:
+        return np.concatenate([structure.correlation_charts() for structure in self.structures])
+
     def _place(self, arm: int) -> slice:
         return slice(self.first[arm], self.first[arm + 1])
 
