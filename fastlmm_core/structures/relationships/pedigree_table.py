@@ -222,11 +222,12 @@ def _refuse_bad_rows(
     """Rows without identifier, duplicates and own parents, in one message; of a file by its lines."""
     word, numbers = ("row", np.arange(1, row.size + 1)) if source is None else ("line", source.lines)
     complaints = []
-    nameless = numbers[row < 0]
+    nameless = np.flatnonzero(row < 0)
     if nameless.size:
-        rows = ", ".join(str(i) for i in nameless[:8].tolist()) + (", ..." if nameless.size > 8 else "")
-        verb = f"{word} {rows} has" if nameless.size == 1 else f"{word}s {rows} have"
-        complaints.append(f"{verb} no identifier")
+        # by its row too: a person looks for the line, the table that was read knows the row
+        counted = "" if source is None else f" ({_counted('row', nameless + 1)})"
+        verb = "has" if nameless.size == 1 else "have"
+        complaints.append(f"{_counted(word, numbers[nameless])}{counted} {verb} no identifier")
     if nameless.size + ids.size < row.size:
         complaints += _duplicates(row, ids, parents, word, numbers)
     own = np.zeros(row.size, bool)
@@ -240,6 +241,12 @@ def _refuse_bad_rows(
         )
     if complaints:
         raise DataError("pedigree: " + "; ".join(complaints))
+
+
+def _counted(word: str, numbers: np.ndarray) -> str:
+    """row 2, or rows 2, 5, 7: of many the first eight."""
+    shown = ", ".join(map(str, numbers[:8].tolist())) + (", ..." if numbers.size > 8 else "")
+    return f"{word}{'s' * (numbers.size > 1)} {shown}"
 
 
 def _duplicates(
