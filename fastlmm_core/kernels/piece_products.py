@@ -80,3 +80,27 @@ def sum_piece_products(matrix, turned, pairs, indptr, indices, out):
                     if W_index[s] < b:
                         break
                     out[place[W_index[s]], number[k]] += factor * W_value[s]
+
+
+@kernel
+def sum_row_forms(matrix, indptr, indices, values, out):
+    """out[i] = a_i' M a_i for rows a_i of a matrix and a symmetric M, known on a lower triangle.
+
+    NaN where two entries of a row, none of them zero, are not on it.
+    """
+    A_ptr, A_index, A_value = matrix
+    for i in range(out.size):
+        total = 0.0
+        for s in range(A_ptr[i], A_ptr[i + 1]):
+            if A_value[s] == 0.0:
+                continue
+            for t in range(A_ptr[i], s + 1):
+                if A_value[t] == 0.0:
+                    continue
+                a, b = A_index[s], A_index[t]
+                place = find_entry(indptr, indices, max(a, b), min(a, b))
+                if place < 0:
+                    total = np.nan
+                else:
+                    total += (1.0 if a == b else 2.0) * A_value[s] * A_value[t] * values[place]
+        out[i] = total

@@ -10,11 +10,11 @@ import pandas as pd
 import scipy.sparse as sp
 
 from fastlmm_core.design.functions import columns_read
-from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import OptionError, nearest_names
 from fastlmm_core.results.effect_functions import EffectFunctions, effect_functions
 from fastlmm_core.results.genotype_attributes import fixed_rows, genotype_attributes
 from fastlmm_core.results.heritability_levels import level_relation
+from fastlmm_core.results.row_variances import term_covariance
 
 if TYPE_CHECKING:
     from fastlmm_core.design.matrices import Design
@@ -73,14 +73,6 @@ class GenotypeRows:
                         inner = right.T.toarray() if relation is None else relation @ right.T.toarray()
                         total = total + T[a, b] * (left @ inner)
         return np.asarray(total)
-
-
-def term_covariance(fit: FixedPart, k: int) -> np.ndarray:
-    """Covariance (m, m) of the coefficients of random term k, units of the response."""
-    solved = fit.solved
-    if isinstance(solved, StructuredSolution):
-        return solved.covariance(k)
-    return np.asarray(solved.user_sigma2 * solved.user_covariance(k))
 
 
 def genotype_rows(

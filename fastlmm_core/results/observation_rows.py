@@ -13,7 +13,7 @@ own, which leaves P as it is on the rows that were observed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -27,6 +27,7 @@ from fastlmm_core.linalg.base import CholeskyFactor
 from fastlmm_core.linalg.compressed import compressed
 from fastlmm_core.reml.equations import MixedModelEquations
 from fastlmm_core.reml.solved import SolvedEquations
+from fastlmm_core.results.row_variances import loading_matrix, row_forms
 from fastlmm_core.structures.residuals.dense_rows import DensePrecision
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ class ObservationRows:
     @cached_property
     def prediction_errors(self) -> np.ndarray:
         """Diagonal of A C^-1 A' (n,)."""
-        return self._bilinear(np.arange(self.n), np.arange(self.n), np.ones(self.n))
+        return row_forms(self.matrix[: self.n], self.factor, self.pattern, self.inverse_subset)
 
     @cached_property
     def leverages(self) -> np.ndarray:
@@ -216,10 +217,7 @@ def observation_rows(fit: FittedModel) -> ObservationRows:
 def _plain_rows(fit: FittedModel, solved: SolvedEquations) -> ObservationRows:
     """Of a model with unrelated levels and independent residuals, where s ~ N(0, I)."""
     e = solved.equations
-    natural, width = natural_rows(e), e.q + e.p
-    places = e.layout.random_rows
-    loadings = [solved.factors[k, : own.shape[1], : own.shape[1]] for k, own in enumerate(places)]
-    A = sp.csr_array(natural @ block_loadings(places, loadings, e.layout.fixed_rows, width))
+    A = sp.csr_array(natural_rows(e) @ loading_matrix(solved))
     A.sort_indices()
     Z = without_columns(A, e.layout.fixed_rows)
     return ObservationRows(
@@ -245,7 +243,7 @@ def natural_rows(e: MixedModelEquations) -> sp.csr_array:
 def _structured_rows(fit: FittedModel, solution: StructuredSolution) -> ObservationRows:
     """Of a model with any structures."""
     e, point = solution.equations, solution.point
-    A = sp.csr_array(e.matrix @ e.loading_map.matrix(point.loadings))
+    A = sp.csr_array(e.matrix @ loading_matrix(solution))
     own = solution.theta[e.slices[1]]
     precision, variances = e.row_precision.at(e.residual.coefficients(own)[0]), e.residual.variances(own)
     if isinstance(precision, DensePrecision):  # single entries and columns of it are asked for
@@ -282,23 +280,6 @@ def _random_variances(solution: StructuredSolution, Z: sp.csr_array) -> np.ndarr
                 spread = term.levels.multiply_covariance(theta, rows.T.toarray())
                 out[begin : begin + BLOCK] += np.asarray(rows.multiply(spread.T).sum(axis=1)).ravel()
     return out
-
-
-def block_loadings(
-    places: Sequence[np.ndarray], loadings: Sequence[np.ndarray], ones: np.ndarray, width: int
-) -> sp.csr_array:
-    """F (width, width) of the terms from Lambda (m, m); 1 at the places `ones` of what is no random effect.
-
-    Zeros of the loadings stay entries, for they stand on the pattern of C too.
-    """
-    row, column, value = [ones], [ones], [np.ones(ones.size)]
-    for own, Lambda in zip(places, loadings, strict=True):
-        for a, c in np.ndindex(Lambda.shape):
-            row.append(own[:, a])
-            column.append(own[:, c])
-            value.append(np.full(own.shape[0], Lambda[a, c]))
-    entries = (np.concatenate(value), (np.concatenate(row), np.concatenate(column)))
-    return sp.csr_array(entries, shape=(width, width))
 
 
 def without_columns(A: sp.csr_array, columns: np.ndarray) -> sp.csr_array:

@@ -15,8 +15,9 @@ from fastlmm_core.design.table import Table
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import DataError, OptionError, name_list, nearest_names, shown
 from fastlmm_core.inference.linear_functions import dense_rows
-from fastlmm_core.kernels.assembly import apply_factor, apply_factor_transposed
+from fastlmm_core.kernels.assembly import apply_factor
 from fastlmm_core.results.blups import user_effects
+from fastlmm_core.results.row_variances import predicted_variance
 
 if TYPE_CHECKING:
     from fastlmm_core.design.random_terms import RandomTerm
@@ -74,9 +75,7 @@ def predict(
     value = np.where(estimable, value, np.nan)
     if not se:
         return value
-    variance = (
-        structured_variance(fit, X, evaluated) if fit.structured else _prediction_variance(fit, X, evaluated)
-    )
+    variance = predicted_variance(fit, X, evaluated)
     status = np.where(estimable, "ok", "not estimable")
     index = getattr(newdata, "index", None) if newdata is not None else None
     error = np.where(estimable, np.sqrt(np.maximum(variance, 0.0)), np.nan)
@@ -147,59 +146,3 @@ def _new_offset(fit: FitFigures, offset: Any, newdata: Any, n: int) -> np.ndarra
         bad = np.atleast_1d(~np.isfinite(values))
         raise DataError(f"offset has missing or infinite values, {first_row(bad, np.atleast_1d(values))}")
     return np.broadcast_to(values, (n,))
-
-
-def _prediction_variance(fit: FitFigures, X: sp.csr_array, evaluated: list, block: int = 512) -> np.ndarray:
-    """sigma2 k' C^-1 k of every row k = F' [z x], plus z' T z sigma2 for new levels."""
-    solved, e = fit.plain, fit.plain.equations
-    fixed = sp.csr_array(X[:, fit.design.kept] @ e.to_user)
-    out = np.empty(X.shape[0])
-    for first in range(0, X.shape[0], block):
-        rows = slice(first, min(first + block, X.shape[0]))
-        count = rows.stop - rows.start
-        K = np.zeros((e.q + e.p, count))
-        K[e.layout.fixed_rows] = fixed[rows].toarray().T
-        extra = np.zeros(count)
-        for k, codes, z in evaluated:
-            inside = z[rows] @ e.terms[k].basis
-            known = codes[rows] >= 0
-            at = e.layout.random_rows[k][codes[rows]]
-            for c in range(inside.shape[1]):
-                K[at[known, c], np.flatnonzero(known)] = inside[known, c]
-            T = solved.relative_covariance(k)
-            extra += np.where(known, 0.0, np.einsum("ia,ab,ib->i", inside, T, inside))
-        right = np.empty_like(K)
-        apply_factor_transposed(e.layout.start, e.layout.term, solved.factors, K, right)
-        out[rows] = solved.user_sigma2 * (np.sum(right * solved.factor.solve(right), axis=0) + extra)
-    return out
-
-
-def structured_variance(fit: FitFigures, X: sp.csr_array, evaluated: list, block: int = 512) -> np.ndarray:
-    """Variance of the predicted mean of every row: k' C^-1 k, plus z' T z for new levels, any structures."""
-    solution = fit.solved
-    assert isinstance(solution, StructuredSolution)
-    e = solution.equations
-    fixed = sp.csr_array(X[:, fit.design.kept] @ e.to_user)
-    beside = {k for k, _, _ in evaluated}
-    out = np.empty(X.shape[0])
-    for first in range(0, X.shape[0], block):
-        rows = slice(first, min(first + block, X.shape[0]))
-        count = rows.stop - rows.start
-        K = e.unknowns_of(fixed[rows].toarray(), beside)
-        extra = np.zeros(count)
-        for k, codes, z in evaluated:
-            term, at = e.terms[k], e.natural.rows[k]
-            if codes is None:
-                K[at[:, 0]] += sp.csr_array(z)[rows].toarray().T
-                continue
-            inside, known = z[rows] @ term.basis, codes[rows] >= 0
-            for c in range(inside.shape[1]):
-                if term.root is None:
-                    np.add.at(K, (at[codes[rows][known], c], np.flatnonzero(known)), inside[known, c])
-                else:
-                    K[at[:, c]] += np.where(known, inside[:, c], 0.0) * term.root[codes[rows]].T
-            T = solution.covariance(k) / solution.sigma2
-            extra += np.where(known, 0.0, np.einsum("ia,ab,ib->i", z[rows], T, z[rows]))
-        right = e.gather(solution.point.loadings, K)
-        out[rows] = solution.sigma2 * (np.sum(right * solution.factor.solve(right), axis=0) + extra)
-    return out

@@ -16,7 +16,8 @@ from fastlmm_core.design.sparse_columns import rowwise_product
 from fastlmm_core.errors import OptionError, nearest_names
 from fastlmm_core.results.blups import blup_table, user_effects
 from fastlmm_core.results.field_layout import autoregressions, column_of, positions_of
-from fastlmm_core.results.prediction import fixed_coefficients_beside, structured_variance
+from fastlmm_core.results.prediction import fixed_coefficients_beside
+from fastlmm_core.results.row_variances import predicted_variance
 
 if TYPE_CHECKING:
     from fastlmm_core.design.penalized_splines import SplineTerm
@@ -139,7 +140,7 @@ def spline_trend(fit: FitFigures, k: int, se: bool) -> pd.DataFrame:
     value = K @ fixed_coefficients_beside(fit, [k]) + centred @ user_effects(fit, k)[:, 0]
     out = pd.DataFrame({**positions, "trend": value})
     if se:
-        variance = structured_variance(fit, K, [(k, None, centred)])
+        variance = predicted_variance(fit, K, [(k, None, centred)])
         out["se"] = np.where(fit.design.estimable(K), np.sqrt(np.maximum(variance, 0.0)), np.nan)
     return out
 

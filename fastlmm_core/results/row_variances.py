@@ -1,0 +1,189 @@
+"""Prediction errors of rows that are functions of a fit's unknowns: k' C^-1 k.
+
+With the unknowns of the equations as in ``observation_rows``, the predicted mean of a row k of natural
+coefficients has the variance sigma2 k' F C^-1 F' k (Henderson 1975, Biometrics 31, 423-447).  A row
+of the data multiplies pairs of unknowns that have met in a plot: these lie on the pattern of C, where the
+inverse subset is known from one pass over the factor.  Others, a genotype in an environment where it did
+not stand, take a solve each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from fastlmm_core.engine.null_space import NullShare, add_shares
+from fastlmm_core.engine.solution import StructuredSolution
+from fastlmm_core.kernels.piece_products import sum_row_forms
+from fastlmm_core.linalg.base import CholeskyFactor
+from fastlmm_core.linalg.compressed import compressed
+from fastlmm_core.reml.solved import SolvedEquations
+
+if TYPE_CHECKING:
+    from fastlmm_core.results.fitted_model import FittedModel
+
+# Rows that are formed together, and solved for together; up to so many take no inverse subset.
+BLOCK, SOLVED = 4096, 256
+
+Pattern = tuple[np.ndarray, np.ndarray]
+
+
+def row_forms(
+    A: sp.csr_array, factor: CholeskyFactor, pattern: Pattern | None, inverse_subset: np.ndarray | None
+) -> np.ndarray:
+    """Diagonal of A C^-1 A' (n,).
+
+    Parameters
+    ----------
+    A : (n, s) csr_array
+    factor : CholeskyFactor
+        Of C (s, s).
+    pattern : (indptr, indices) or None
+        Lower triangle of C by columns; None for solves alone.
+    inverse_subset : (nnz,) float64 or None
+        C^-1 there.
+    """
+    out = np.full(A.shape[0], np.nan)
+    if pattern is not None and inverse_subset is not None:
+        sum_row_forms(compressed(A), *pattern, inverse_subset, out)
+    left = np.flatnonzero(np.isnan(out))
+    for begin in range(0, left.size, SOLVED):
+        rows = left[begin : begin + SOLVED]
+        right = np.ascontiguousarray(A[rows].T.toarray())
+        out[rows] = np.sum(right * factor.solve(right), axis=0)
+    return out
+
+
+@dataclass(frozen=True)
+class Unknowns:
+    """Where the coefficients of a model stand among its natural unknowns, and F to the spherical ones.
+
+    Attributes
+    ----------
+    fixed : (p,) int64
+    places : by random term (L, m) int64
+    bases : by random term (m_user, m) float64
+        From the user's coefficients to those of the equations.
+    roots : by random term (L_user, L) float64 or None
+        Of relationships of low rank.
+    shares : by random term
+        Polynomials that splines and fixed columns have in common.
+    loadings : (q, s) csr_array
+        F.
+    """
+
+    fixed: np.ndarray
+    places: Sequence[np.ndarray]
+    bases: Sequence[np.ndarray]
+    roots: Sequence[np.ndarray | None]
+    shares: dict[int, NullShare]
+    loadings: sp.csr_array
+
+    @classmethod
+    def of(cls, solved: SolvedEquations | StructuredSolution) -> Unknowns:
+        bases, loadings = [term.basis for term in solved.equations.terms], loading_matrix(solved)
+        if isinstance(solved, StructuredSolution):
+            e, roots = solved.equations, [term.root for term in solved.equations.terms]
+            return cls(e.natural.fixed, e.natural.rows, bases, roots, e.null_shares, loadings)
+        layout = solved.equations.layout
+        return cls(layout.fixed_rows, layout.random_rows, bases, [None] * len(bases), {}, loadings)
+
+    def rows(self, fixed: sp.csr_array, evaluated: Sequence[tuple[int, Any, Any]]) -> sp.csr_array:
+        """F' k by rows (n, s), of inside fixed effects (n, p) and of random terms as `predict` has them."""
+        n = fixed.shape[0]
+        parts = [_placed(fixed, self.fixed), *self._shared(fixed, {k for k, _, _ in evaluated})]
+        for k, codes, z in evaluated:
+            at = self.places[k]
+            if codes is None:
+                parts.append(_placed(sp.csr_array(z), at[:, 0]))
+                continue
+            inside = z @ self.bases[k]
+            known = np.flatnonzero(codes >= 0)
+            for c in range(inside.shape[1]):
+                values, root = inside[known, c], self.roots[k]
+                if root is None:
+                    parts.append((known, at[codes[known], c], values))
+                else:
+                    own = np.zeros((n, root.shape[1]))
+                    own[known] = values[:, None] * root[codes[known]]
+                    parts.append(_placed(sp.csr_array(own), at[:, c]))
+        row, column, value = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        natural = sp.csr_array(sp.coo_array((value, (row, column)), shape=(n, self.loadings.shape[0])))
+        out = sp.csr_array(natural @ self.loadings)
+        out.sort_indices()
+        return out
+
+    def _shared(self, fixed: sp.csr_array, beside: Collection[int]) -> list[Any]:
+        if not self.shares:
+            return []
+        own = np.zeros((self.loadings.shape[0], fixed.shape[0]))
+        add_shares(own, fixed.toarray(), self.shares, beside)
+        return [_placed(sp.csr_array(own.T), np.arange(own.shape[0]))]
+
+
+def _placed(rows: sp.csr_array, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Row, column and value of entries whose columns stand elsewhere."""
+    entries = sp.coo_array(rows)
+    return entries.row, columns[entries.col], entries.data
+
+
+def loading_matrix(solved: SolvedEquations | StructuredSolution) -> sp.csr_array:
+    """F (q, s) at the estimates, from spherical to natural unknowns.
+
+    Zeros of the loadings stay entries, for they stand on the pattern of C too.
+    """
+    if isinstance(solved, StructuredSolution):
+        return solved.equations.loading_map.matrix(solved.point.loadings)
+    layout, width = solved.equations.layout, solved.equations.q + solved.equations.p
+    ones = layout.fixed_rows
+    row, column, value = [ones], [ones], [np.ones(ones.size)]
+    for k, own in enumerate(layout.random_rows):
+        for a, c in np.ndindex(own.shape[1], own.shape[1]):
+            row.append(own[:, a])
+            column.append(own[:, c])
+            value.append(np.full(own.shape[0], solved.factors[k, a, c]))
+    entries = (np.concatenate(value), (np.concatenate(row), np.concatenate(column)))
+    return sp.csr_array(entries, shape=(width, width))
+
+
+def term_covariance(fit: FittedModel, k: int) -> np.ndarray:
+    """Covariance (m, m) of the coefficients of random term k, units of the response."""
+    solved = fit.solved
+    if isinstance(solved, StructuredSolution):
+        return solved.covariance(k)
+    return np.asarray(solved.user_sigma2 * solved.user_covariance(k))
+
+
+def predicted_variance(
+    fit: FittedModel, X: sp.csr_array, evaluated: Sequence[tuple[int, Any, Any]]
+) -> np.ndarray:
+    """Variance of the predicted mean of every row (n,).
+
+    Parameters
+    ----------
+    X : (n, p_full) csr_array
+    evaluated : sequence of (k, codes, z)
+        Of every random term in the mean: codes of its levels (n,), -1 of those that did not occur in the
+        fit, and its values (n, m); of a spline None and its basis (n, b).
+    """
+    solved = fit.solved
+    unknowns, e = Unknowns.of(solved), solved.equations
+    fixed = sp.csr_array(X[:, fit.design.kept] @ e.to_user)
+    pattern, subset = None, None
+    if X.shape[0] > SOLVED and getattr(e, "rotation", None) is None:
+        pattern, subset = (e.indptr, e.indices), solved.inverse_subset
+    out = np.empty(X.shape[0])
+    for begin in range(0, X.shape[0], BLOCK):
+        rows = slice(begin, begin + BLOCK)
+        own = [(k, None if codes is None else codes[rows], z[rows]) for k, codes, z in evaluated]
+        A = unknowns.rows(fixed[rows], own)
+        out[rows] = solved.user_sigma2 * row_forms(A, solved.factor, pattern, subset)
+        for k, codes, z in own:
+            if codes is not None:
+                T = term_covariance(fit, k)
+                out[rows] += np.where(codes < 0, np.einsum("ia,ab,ib->i", z, T, z), 0.0)
+    return out
