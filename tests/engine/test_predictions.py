@@ -88,6 +88,28 @@ def test_prediction_errors_on_new_rows(name):
     np.testing.assert_allclose(fixed["se"] ** 2, dense.prediction_variance(X, 0 * Z), rtol=1e-7)
 
 
+@pytest.mark.parametrize("name", REGULAR)
+def test_many_rows_have_the_errors_of_few(name):
+    """Rows of the data read C^-1 on its pattern; levels that never met, and few rows, take solves."""
+    fit, dense, c = fit_of(name), dense_of(name), case(name)
+    r = np.random.default_rng(3)
+    known = c.data.iloc[r.integers(0, len(c.data), 200)].drop(columns="y").reset_index(drop=True)
+    mixed = known.copy()
+    for term in fit.design.random:
+        for column in {variable for variable in term.group_variables if variable in mixed}:
+            mixed[column] = r.permutation(mixed[column].to_numpy())
+    rows = pd.concat([known, mixed], ignore_index=True)
+    many = fit.predict(rows, allow_new_levels=True, se=True)
+    parts = [rows[k : k + 50] for k in range(0, 400, 50)]
+    few = pd.concat([fit.predict(own, allow_new_levels=True, se=True) for own in parts])
+    pd.testing.assert_frame_equal(many, few.reset_index(drop=True), check_exact=False, rtol=1e-9)
+    X = fit.design.fixed_matrix(known).toarray()[:, fit.design.kept]
+    Z = np.hstack(
+        [DenseTerm(*term.evaluate(known), n_levels=len(term.levels)).Z for term in fit.design.random]
+    )
+    np.testing.assert_allclose(many["se"][:200] ** 2, dense.prediction_variance(X, Z), rtol=1e-7)
+
+
 def test_some_of_the_terms():
     fit, dense = fit_of("slope_and_crossed"), dense_of("slope_and_crossed")
     only = fit.predict(random=["i"], se=True)

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from fastlmm_core.kernels.piece_products import expand_piece_products, find_entries, sum_piece_products
+from fastlmm_core.kernels.piece_products import (
+    expand_piece_products,
+    find_entries,
+    sum_piece_products,
+    sum_row_forms,
+)
 
 
 @pytest.fixture
@@ -75,3 +80,20 @@ def test_entries_are_found_wherever_they_stand(system):
     at = find_entries(indptr, indices, rows, columns)
     np.testing.assert_array_equal(indices[at], rows)
     assert all(indptr[c] <= place < indptr[c + 1] for c, place in zip(columns, at, strict=True))
+
+
+def test_forms_of_rows(system):
+    """a' M a of the pairs on a pattern; a pair off it makes its row NaN, unless one of the two is zero."""
+    W = system[0]
+    M = np.random.default_rng(1).normal(size=(4, 4))
+    M += M.T
+    indptr, indices = np.array([0, 4, 6, 8, 9]), np.array([0, 1, 2, 3, 1, 2, 2, 3, 3])  # all but (3, 1)
+    columns = np.repeat(np.arange(4), np.diff(indptr))
+    rows = sp.csr_array(W)
+    rows.data[0] = W[0, rows.indices[0]] = 0.0
+    out = np.empty(7)
+    sum_row_forms((rows.indptr, rows.indices, rows.data), indptr, indices, M[indices, columns], out)
+    expected = np.einsum("ij,jk,ik->i", W, M, W)
+    met = W[:, 1] * W[:, 3] != 0.0
+    assert met.any() and not met.all()
+    np.testing.assert_allclose(out, np.where(met, np.nan, expected), atol=1e-14)
