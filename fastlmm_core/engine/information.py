@@ -191,9 +191,7 @@ class StructureInference:
             known = self._latest = (directions, fixed, Moved(self.solution, directions, fixed.projected))
         return known[2]
 
-    def adjustment(
-        self, information: str, fixed: FixedRows, gradients: np.ndarray, second_derivatives: bool = False
-    ) -> np.ndarray:
+    def adjustment(self, information: str, fixed: FixedRows, second_derivatives: bool = False) -> np.ndarray:
         """Kenward & Roger's Phi_A - Phi for the rows (r, r), absolute scale."""
         directions = self.directions("kenward-roger", information)
         W = self.covariance("kenward-roger", information)

@@ -298,10 +298,6 @@ class CoefficientStructure(ABC):
         """d2 T / d natural d natural', (s, s, m, m)."""
         self._lacks("covariance_second_by_natural")
 
-    def natural_curvature(self, theta: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """sum_ij weights_ij d2 T / d natural_i d natural_j, (m, m), for symmetric weights (s, s)."""
-        return np.tensordot(weights, self.covariance_second_by_natural(theta), axes=((0, 1), (0, 1)))
-
     def _lacks(self, method: str) -> NoReturn:
         if self.natural_defined:
             raise NotImplementedError(f"covariance structure '{self.name}' has to define {method}")
