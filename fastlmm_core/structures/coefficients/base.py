@@ -119,6 +119,16 @@ class CoefficientStructure(ABC):
         """Parameters to count in information criteria."""
         return self.n_theta
 
+    @property
+    def n_elements(self) -> int:
+        """Variances and covariances of T."""
+        return self.m * (self.m + 1) // 2
+
+    @property
+    def exceeds_elements(self) -> bool:
+        """There are more parameters than elements of T, rotations aside: these do not tell all of them."""
+        return self.n_par > self.n_elements
+
     def untold(self, together: np.ndarray) -> list[tuple[int, int]]:
         """Pairs of coefficients of whose covariance data say nothing, one for each parameter.
 
