@@ -310,11 +310,6 @@ class Design(Displayed):
                             "fill in its columns or leave the rows out")  # fmt: skip
         return values
 
-    def sum_coded(self) -> tuple[sp.csc_array, tuple[str, ...]]:
-        """(n, p_full) fixed part with every factor coded by ``contr.sum``, and its column names."""
-        coding = self.coding.with_sum_contrasts()
-        return coding.matrix(self._values, self.n), coding.column_names
-
     def type1_hypotheses(self, weighted: bool = False) -> list[tuple[str, sp.csr_array]]:
         """Sequential hypotheses (label, K) with K (df, p_full); see `fastlmm_core.design.hypotheses`.
 

@@ -51,7 +51,7 @@ def test_values_with_an_index_of_their_own(option):
         lmm("Y ~ V + (1|B)", OATS, **{option: values})
     with pytest.raises(DataError) as later:
         prepare("Y ~ V + (1|B)", OATS).fit(weights=values)
-    assert str(later.value) == str(at_first.value).replace(option, "weights")  # one rule and one word for both
+    assert str(later.value) == str(at_first.value).replace(option, "weights")
     aligned = lmm("Y ~ V + (1|B)", OATS, **{option: values.sort_index()})
     plain = lmm("Y ~ V + (1|B)", OATS, **{option: values.sort_index().to_numpy()})
     np.testing.assert_array_equal(aligned.beta, plain.beta)
