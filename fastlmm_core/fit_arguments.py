@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from fastlmm_core.design import Design
 from fastlmm_core.design.columns import first_row, plain_values
+from fastlmm_core.design.inputs import check_index
 from fastlmm_core.errors import DataError, OptionError, shown
 from fastlmm_core.gate import callers_own
 from fastlmm_core.reml.equations import MixedModelEquations
@@ -26,7 +26,7 @@ def row_values(name: str, given: Any, design: Design) -> np.ndarray:
     DataError
         For another length or index, and for values that are missing or infinite.
     """
-    check_index(name, given, design)
+    check_index(name, given, design.table.index, design.rows)
     try:
         values = plain_values(given)
     except (TypeError, ValueError, OverflowError) as error:
@@ -42,23 +42,6 @@ def row_values(name: str, given: Any, design: Design) -> np.ndarray:
             "model without those rows"
         )
     return values
-
-
-def check_index(name: str, given: Any, design: Design) -> None:
-    """Refuse a Series whose rows, all of the table or those used, are not called as those of the table.
-
-    Raises
-    ------
-    DataError
-    """
-    index = design._table.index
-    if not isinstance(given, pd.Series) or index is None:
-        return
-    used = index if index.size == design.n else index[design.rows]
-    own = given.index if given.size == design.n else given.index[np.isin(np.arange(given.size), design.rows)]
-    if own.size == design.n and not own.equals(used):
-        raise DataError(f"{name} is a Series with another index than the data: give the values alone "
-                        "(.to_numpy()), in the order of the rows, or a column of the data")  # fmt: skip
 
 
 def progress_listener(verbose: Any) -> Progress | None:

@@ -116,8 +116,8 @@ def _rebuild(texts: dict[str, Any], arrays: Arrays) -> LMMFit:
         held=held,
     )  # fmt: skip
     index = texts["index"]
-    used = dataclasses.replace(design._table, index=None if index is None else pd.Index(index))
-    design = dataclasses.replace(design, weights=arrays.get("weights"), _table=used)
+    used = dataclasses.replace(design.table, index=None if index is None else pd.Index(index))
+    design = dataclasses.replace(design, weights=arrays.get("weights"), table=used)
     factorization = structure.get("factorization", "auto")
     prepared = prepare_design(
         design, texts["reml"], offset=offset, contrasts=contrasts, held=held, factorization=factorization

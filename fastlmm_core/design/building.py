@@ -147,7 +147,7 @@ def build_design(
         X=X_full if not rank.dropped.size else sp.csc_array(X_full[:, rank.kept]), column_names=names,
         kept=rank.kept, dropped_columns=tuple(names[j] for j in rank.dropped), weights=w,
         random=random, terms=_fixed_terms(coding), coding=coding, _rank=rank, _X_full=X_full, _values=values,
-        _table=UsedColumns(table._columns, rows, index), _offset=offsets, residual=spec,
+        table=UsedColumns(table._columns, rows, index), _offset=offsets, residual=spec,
         warnings=distance_warnings(parsed, rows_of, raw, groups, residual_raw),
     )  # fmt: skip
 

@@ -131,7 +131,7 @@ class Coding:
             else full or self.atoms[t].contrast.kind == "treatment"  # type: ignore[union-attr]
             for t, full in zip(term.atoms, term.full, strict=True)
         )
-        return self._indicator_block(term, values, n) if plain else self._product_block(term, values, n)
+        return self._indicator_block(term, values, n) if plain else self._product_block(term, values)
 
     def _indicator_block(self, term: TermCoding, values: dict[str, np.ndarray], n: int) -> Block:
         """Columns of a term whose factors are coded by indicators: at most one entry a row."""
@@ -158,7 +158,7 @@ class Coding:
             return data, np.arange(n, dtype=np.int32), np.array([0, n])
         return indicator_columns(place, weight, outside, stride)
 
-    def _product_block(self, term: TermCoding, values: dict[str, np.ndarray], n: int) -> Block:
+    def _product_block(self, term: TermCoding, values: dict[str, np.ndarray]) -> Block:
         """Columns of a term with any coding, as row-wise products of the variables' columns."""
         product: sp.csr_array | None = None
         for text, full in zip(term.atoms, term.full, strict=True):

@@ -206,7 +206,7 @@ def _estimable_rows(rank: Rank, columns: np.ndarray) -> sp.csr_array:
     return sp.csr_array(rows) @ spread
 
 
-def _triangle_rows(X_full: sp.csc_array, rank: Rank, order: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+def _triangle_rows(X_full: sp.csc_array, order: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """Rows of the unit upper triangle U of X'X = U'DU for the `wanted` columns, in the given order.
 
     Any basis spans the same hypothesis, but Satterthwaite's denominator of several degrees of freedom depends
@@ -248,7 +248,7 @@ def _triangle_rows(X_full: sp.csc_array, rank: Rank, order: np.ndarray, wanted: 
 def type1(coding: Coding, X_full: sp.csc_array, rank: Rank) -> list[tuple[str, sp.csr_array]]:
     """Sequential hypotheses: each term after those before it. Arguments and result as in `type3`."""
     order = np.arange(coding.p)
-    everything = _triangle_rows(X_full, rank, order, order)
+    everything = _triangle_rows(X_full, order, order)
     place = np.full(coding.p, -1)
     place[rank.kept] = np.arange(rank.kept.size)
     out = []
@@ -276,5 +276,5 @@ def type2(coding: Coding, X_full: sp.csc_array, rank: Rank) -> list[tuple[str, s
         before += [c for j, c in enumerate(columns) if j != i and not above[j]]
         after = [c for j, c in enumerate(columns) if above[j]]
         order = np.concatenate([*before, columns[i], *after])
-        out.append((term.label, sp.csr_array(_triangle_rows(X_full, rank, order, columns[i]))))
+        out.append((term.label, sp.csr_array(_triangle_rows(X_full, order, columns[i]))))
     return out

@@ -120,9 +120,7 @@ def numbers_for_rows(given: Any, table: Table, option: str) -> np.ndarray:
         if column.is_factor:
             raise DataError(f"{option}='{given}' must be numeric, but the column has labels")
         return column.values
-    if isinstance(given, pd.Series) and table.index is not None and not given.index.equals(table.index):
-        raise DataError(f"{option} is a Series with another index than the data: name a column of the data, "
-                        "or give the values alone (.to_numpy()), in the order of the rows")  # fmt: skip
+    check_index(option, given, table.index)
     try:
         values = plain_values(given)
     except (TypeError, ValueError, OverflowError):
@@ -130,6 +128,30 @@ def numbers_for_rows(given: Any, table: Table, option: str) -> np.ndarray:
     if values.shape != (table.n,):
         raise DataError(f"{option} has shape {values.shape}, but the data have {table.n} rows")
     return values
+
+
+def check_index(name: str, given: Any, index: pd.Index | None, rows: np.ndarray | None = None) -> None:
+    """Refuse a Series whose rows are not called as those of the table.
+
+    Parameters
+    ----------
+    index : (n,) Index or None
+        Of the rows that it is to have; None where these have no names.
+    rows : (n,) int64, optional
+        Their places in a longer table, whose rows the Series may have, too.
+
+    Raises
+    ------
+    DataError
+    """
+    if not isinstance(given, pd.Series) or index is None:
+        return
+    own = given.index
+    if rows is not None and own.size != index.size:
+        own = own[np.isin(np.arange(own.size), rows)]
+    if own.size == index.size and not own.equals(index):
+        raise DataError(f"{name} is a Series with another index than the data: name a column of the data, or "
+                        "give the values alone (.to_numpy()), in the order of the rows")  # fmt: skip
 
 
 def _expression_for_rows(text: str, table: Table, option: str) -> np.ndarray:

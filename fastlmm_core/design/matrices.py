@@ -103,6 +103,8 @@ class Design(Displayed):
         In R's order, without the intercept.
     coding : Coding
         What turns a table into the fixed part's columns.
+    table : UsedColumns
+        Columns of the data on these rows.
     residual : ResidualSpec
     warnings : tuple of FastLMMWarning
         What was read otherwise than a reader may think; every fit of it says so.
@@ -123,10 +125,10 @@ class Design(Displayed):
     random: tuple[Any, ...]
     terms: tuple[FixedTerm, ...]
     coding: Coding
+    table: UsedColumns = field(repr=False)
     _rank: Rank = field(repr=False)
     _X_full: sp.csc_array = field(repr=False)
     _values: dict[str, np.ndarray] = field(repr=False)
-    _table: UsedColumns = field(repr=False)
     _offset: Offset = field(repr=False)
     residual: ResidualSpec = field(default_factory=ResidualSpec)
     warnings: tuple[FastLMMWarning, ...] = ()
@@ -155,7 +157,7 @@ class Design(Displayed):
     @property
     def index(self) -> Any:
         """Labels of the rows used: the pandas index, or their positions."""
-        return self.rows if self._table.index is None else self._table.index
+        return self.rows if self.table.index is None else self.table.index
 
     @cached_property
     def null_basis(self) -> np.ndarray | None:
@@ -219,7 +221,7 @@ class Design(Displayed):
     @cached_property
     def variables(self) -> dict[str, Variable]:
         """Columns of the table that the fixed part and the offset read, by name."""
-        return _variables(self.coding, self._table, self._offset.columns_read)
+        return _variables(self.coding, self.table, self._offset.columns_read)
 
     @cached_property
     def frame(self) -> pd.DataFrame:
@@ -229,24 +231,24 @@ class Design(Displayed):
         slopes = [v for term in self.random for atom in term.coding.atoms.values() for v in atom.columns_read]
         for name in dict.fromkeys([*self.variables, *slopes, *groups]):
             own = self.variables.get(name)
-            values, levels = self._table.used(name, None if own is None else own.kind)
+            values, levels = self.table.used(name, None if own is None else own.kind)
             columns[name] = (
                 values
                 if levels is None
                 else pd.Categorical.from_codes(values, pd.Index(levels, dtype=object))
             )
-        return pd.DataFrame(columns, index=self.index if self._table.index is not None else None)
+        return pd.DataFrame(columns, index=self.index if self.table.index is not None else None)
 
     def used_column(self, name: str) -> tuple[np.ndarray, tuple[str, ...] | None]:
         """A variable of the fixed part on the rows used: (n,) numbers, or (n,) codes and their levels."""
-        return self._table.used(name, self.variables[name].kind)
+        return self.table.used(name, self.variables[name].kind)
 
     def read_column(self, name: str) -> Column | None:
         """A column that the model reads, on the rows used, with all its levels; None for other columns."""
-        column = self._table.columns.get(name)
+        column = self.table.columns.get(name)
         if column is None:
             return None
-        rows = self._table.rows
+        rows = self.table.rows
         return replace(column, values=column.values if rows is None else column.values[rows])
 
     def level_codes(self, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -254,7 +256,7 @@ class Design(Displayed):
 
         The levels of a grouping factor are these, as they stand in the table: "007" is not 7.
         """
-        codes, levels = self._table.used(name, "factor")
+        codes, levels = self.table.used(name, "factor")
         assert levels is not None
         return codes, levels
 
@@ -288,7 +290,7 @@ class Design(Displayed):
         """(m,) offset on other rows, with the mean of what was given beside the formula; None without any."""
         if self.offset is None:
             return None
-        rows = self._table.rows
+        rows = self.table.rows
         return self._offset.on_table(table) + self._offset.given_mean(rows)
 
     def new_offset(self, table: Table) -> np.ndarray:
@@ -307,11 +309,6 @@ class Design(Displayed):
             raise DataError(f"the offset has no value in new data, {first_row(np.isnan(values), values)}; "
                             "fill in its columns or leave the rows out")  # fmt: skip
         return values
-
-    def sum_coded(self) -> tuple[sp.csc_array, tuple[str, ...]]:
-        """(n, p_full) fixed part with every factor coded by ``contr.sum``, and its column names."""
-        coding = self.coding.with_sum_contrasts()
-        return coding.matrix(self._values, self.n), coding.column_names
 
     def type1_hypotheses(self, weighted: bool = False) -> list[tuple[str, sp.csr_array]]:
         """Sequential hypotheses (label, K) with K (df, p_full); see `fastlmm_core.design.hypotheses`.

@@ -97,7 +97,7 @@ class ResidualSpec(Displayed):
         Covariance of the positions within a subject; `options` are its options.
     position_name, positions, position_codes
         What varies within a subject: its levels and the (n,) int32 level of every row.
-    subject_name, subject_levels, subject_codes
+    subject_name, subject_codes
         Subjects, (n,) int32; one of two levels of `by` counts as two.
     field_factors : tuple of tuple of LevelFactor
         Factors of the grid, by level of `by`, trimmed to the range used there.
@@ -119,7 +119,6 @@ class ResidualSpec(Displayed):
     positions: tuple[str, ...] = ()
     position_codes: np.ndarray | None = None
     subject_name: str | None = None
-    subject_levels: tuple[str, ...] = ()
     subject_codes: np.ndarray | None = None
     field_factors: tuple[tuple[LevelFactor, ...], ...] = ()
     field_codes: tuple[np.ndarray, ...] = ()

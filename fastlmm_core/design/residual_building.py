@@ -113,7 +113,7 @@ def _within(
     )  # fmt: skip
     return ResidualSpec(
         parsed.text, "within", by, parsed.structure, parsed.options, name, levels, codes,
-        subject_name, tuple(str(label) for label in labels), subjects,
+        subject_name, subjects,
     )  # fmt: skip
 
 

@@ -110,7 +110,7 @@ class StructureInference:
         check_option("information", kind, KINDS)
         if kind == "observed":
             matrix = self.solution.hessian
-            flat = self._rotations()
+            flat = self.flat_directions()
             return 2.0 * invert_on_range(matrix, flat)
         if kind == "average":
             return 2.0 * invert_on_range(
@@ -120,17 +120,17 @@ class StructureInference:
 
     def _flat_linear(self) -> np.ndarray:
         if self.linear_directions is self.chart:
-            return self._rotations()
+            return self.flat_directions()
         if not len(self.solution.untold_parameters):
             return np.zeros((0, self.n_parameters))
-        return np.asarray(self._rotations() @ self.natural.jacobian.T)
+        return np.asarray(self.flat_directions() @ self.natural.jacobian.T)
 
     @property
     def untold_shares(self) -> np.ndarray:
         """See ``StructuredSolution.untold_shares``."""
         return self.solution.untold_shares
 
-    def _rotations(self) -> np.ndarray:
+    def flat_directions(self) -> np.ndarray:
         """Directions of the free parameters that leave the restricted likelihood as it is, (j, t)."""
         solution = self.solution
         place = solution.equations, solution.theta, np.flatnonzero(solution.free)
@@ -191,9 +191,7 @@ class StructureInference:
             known = self._latest = (directions, fixed, Moved(self.solution, directions, fixed.projected))
         return known[2]
 
-    def adjustment(
-        self, information: str, fixed: FixedRows, gradients: np.ndarray, second_derivatives: bool = False
-    ) -> np.ndarray:
+    def adjustment(self, information: str, fixed: FixedRows, second_derivatives: bool = False) -> np.ndarray:
         """Kenward & Roger's Phi_A - Phi for the rows (r, r), absolute scale."""
         directions = self.directions("kenward-roger", information)
         W = self.covariance("kenward-roger", information)

@@ -34,8 +34,8 @@ def bending_terms(e: StructuredEquations, theta: np.ndarray) -> list[int]:
     for k, (term, (own, _)) in enumerate(zip(e.terms, e.slices[0], strict=True)):
         structure = term.structure
         if isinstance(structure, LoadingEntries) and structure.several_optima and term.levels is None:
-            determined = structure.n_par <= term.m * (term.m + 1) // 2
-            if determined and np.all(_last_columns(structure.loadings(theta[own])) != 0.0):
+            told = not structure.exceeds_elements
+            if told and np.all(_last_columns(structure.loadings(theta[own])) != 0.0):
                 out.append(k)
     return out
 

@@ -83,7 +83,7 @@ class StructuredSolution(FactorizedModel):
         """
         e, count = self.equations, 0
         for term, (own, level) in zip(e.terms, e.slices[0], strict=True):
-            told = min(term.structure.n_par, term.m * (term.m + 1) // 2)
+            told = min(term.structure.n_par, term.structure.n_elements)
             count += told if self.free[own].any() else 0
             count += int(self.free[level].sum())
         untold = count_untold(e.terms, self.confounded_parts, self.confounded_groups)

@@ -288,12 +288,12 @@ def difference_quotients(
     bend = abs(up + down - 2.0 * middle)
     size = abs(up).max() + abs(down).max()
     if bend.nnz == 0 or bend.max() <= 1e-12 * size:
-        return sp.csr_array(linear_slopes(wide, spread))
+        return sp.csr_array(linear_slopes(wide))
     near = rows(covariate.shifted(here, 0.5 * h)), rows(covariate.shifted(here, -0.5 * h))
     return sp.csr_array((4.0 * ((near[0] - near[1]) / h) - wide) / 3.0)
 
 
-def linear_slopes(slopes: sp.csr_array, spread: float) -> sp.csr_array:
+def linear_slopes(slopes: sp.csr_array) -> sp.csr_array:
     """Slopes with the rounding of the difference removed: whole numbers where they are within 1e-9 of one."""
     out = slopes.copy()
     near = np.round(out.data)

@@ -175,7 +175,7 @@ def covariance_of_rows(inference: ParameterInference, K: Any, adjusting: Adjusti
     if adjusting.uncertain:
         gradients = inference.gradients(ddf, information, B, phi)
         if ddf == "kenward-roger":
-            adjusted = unadjusted + inference.adjustment(information, B, gradients, second_derivatives)
+            adjusted = unadjusted + inference.adjustment(information, B, second_derivatives)
     square = solved.unit * solved.unit
     if square != 1.0:
         unadjusted, same = unadjusted * square, adjusted is unadjusted

@@ -71,21 +71,6 @@ def covariance_adjustment(
     return weighted_form(solved, parameters, weights, B) * (2.0 / solved.sigma2)
 
 
-def curvature_adjustment(gradients: np.ndarray, curvature: np.ndarray) -> np.ndarray:
-    """-1/2 K Phi (sum_ij W_ij R_ij) Phi K', (r, r): the part of Phi_A that second derivatives of V make.
-
-    R_ij = X'V^-1 (d2V / ds_i ds_j) V^-1 X, and its sum over W is U' (sum_k c_k V_k) U.
-
-    Parameters
-    ----------
-    gradients : (d + 1, r, r)
-        ``covariance_gradients``.
-    curvature : (d,)
-        c_k of ``own_parameters``.
-    """
-    return -0.5 * np.einsum("k,kab->ab", curvature, gradients[:-1])
-
-
 def scaled_f(gradients: np.ndarray, phi: np.ndarray, cov_parameters: np.ndarray) -> tuple[float, float]:
     """Denominator df and scaling of F for the joint test of l rows.
 

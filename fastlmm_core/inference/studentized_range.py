@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -38,6 +39,27 @@ LARGEST_DF = 1e12  # above, the normal range
 LARGEST_LOG_Q = 700.0  # quantiles above exp of it are infinite
 
 
+class RangeTable(NamedTuple):
+    """What the tails of a family are computed from.
+
+    Attributes
+    ----------
+    k : float
+        Means of the family.
+    coef : (N_PIECES, DEGREE + 1) float64
+        Chebyshev coefficients of log T(w; k) on each piece, once it is filled.
+    filled : (N_PIECES,) bool
+    z, phi : (m,) float64
+        Nodes of the inner integral and normal densities there.
+    """
+
+    k: float
+    coef: Floats
+    filled: Flags
+    z: Floats
+    phi: Floats
+
+
 @kernel
 def normal_cdf(z: float) -> float:
     """Phi(z), to full relative accuracy in the lower tail."""
@@ -45,88 +67,77 @@ def normal_cdf(z: float) -> float:
 
 
 @kernel
-def log_range_tail(w: float, k: float, z_grid: Floats, phi: Floats, z_step: float) -> float:
-    """log T(w; k), the tail of the range of k standard normal variables, by the trapezoidal rule.
-
-    z_grid, phi : (m,) nodes and normal densities there.
-    """
+def log_range_tail(w: float, table: RangeTable) -> float:
+    """log T(w; k), the tail of the range of k standard normal variables, by the trapezoidal rule."""
+    k = table.k
     total = 0.0
-    for i in range(z_grid.size):
-        a = normal_cdf(z_grid[i])
-        b = normal_cdf(z_grid[i] - w)
+    for i in range(table.z.size):
+        a = normal_cdf(table.z[i])
+        b = normal_cdf(table.z[i] - w)
         log_a = math.log(a)
-        weight = phi[i] * math.exp((k - 1.0) * log_a)
+        weight = table.phi[i] * math.exp((k - 1.0) * log_a)
         ratio = b / a
         if ratio >= 1.0:
             total += weight
         else:
             total -= weight * math.expm1((k - 1.0) * math.log1p(-ratio))
-    total *= k * z_step
+    total *= k * Z_STEP
     if total >= 1.0:
         return 0.0
     return math.log(total) if total > 0.0 else -745.0
 
 
 @kernel
-def log_scaled_head(w: float, k: float, z_grid: Floats, phi: Floats, z_step: float) -> float:
+def log_scaled_head(w: float, table: RangeTable) -> float:
     """log of [1 - T(w; k)] / w^(k-1), which is smooth in w down to 0 for any real k."""
+    k = table.k
     total = 0.0
-    for i in range(z_grid.size):
-        middle = 0.5 * w + z_grid[i]  # Phi(z) - Phi(z-w) is largest around z = w/2
+    for i in range(table.z.size):
+        middle = 0.5 * w + table.z[i]  # Phi(z) - Phi(z-w) is largest around z = w/2
         if middle > 0.0:
             inside = normal_cdf(w - middle) - normal_cdf(-middle)
         else:
             inside = normal_cdf(middle) - normal_cdf(middle - w)
         if inside > 0.0:
             total += math.exp(-0.5 * middle * middle) * (inside / w) ** (k - 1.0)
-    return math.log(k * z_step * 0.3989422804014327 * total)
+    return math.log(k * Z_STEP * 0.3989422804014327 * total)
 
 
 @kernel
-def fill_piece(
-    piece: int,
-    k: float,
-    coef: Floats,
-    filled: Flags,
-    z_grid: Floats,
-    phi: Floats,
-    z_step: float,
-    width: float,
-) -> None:
-    """Chebyshev coefficients of log T on [piece width, (piece + 1) width] into coef[piece].
+def fill_piece(piece: int, table: RangeTable) -> None:
+    """Chebyshev coefficients of log T on [piece WIDTH, (piece + 1) WIDTH] into the table.
 
     The first piece holds log [(1 - T) / w^(k-1)], since T itself is not smooth at 0 unless k is whole.
     """
-    n = coef.shape[1]
+    n = table.coef.shape[1]
     values = np.empty(n)
     for j in range(n):
         x = math.cos(math.pi * (j + 0.5) / n)
-        w = (piece + 0.5 * (x + 1.0)) * width
+        w = (piece + 0.5 * (x + 1.0)) * WIDTH
         if piece == 0:
-            values[j] = log_scaled_head(w, k, z_grid, phi, z_step)
+            values[j] = log_scaled_head(w, table)
         else:
-            values[j] = log_range_tail(w, k, z_grid, phi, z_step)
+            values[j] = log_range_tail(w, table)
     for i in range(n):
         total = 0.0
         for j in range(n):
             total += values[j] * math.cos(math.pi * i * (j + 0.5) / n)
-        coef[piece, i] = total * (1.0 if i == 0 else 2.0) / n
-    filled[piece] = True
+        table.coef[piece, i] = total * (1.0 if i == 0 else 2.0) / n
+    table.filled[piece] = True
 
 
 @kernel
-def tabulated_log_tail(
-    w: float, k: float, coef: Floats, filled: Flags, z_grid: Floats, phi: Floats, z_step: float, width: float
-) -> tuple[float, float]:
+def tabulated_log_tail(w: float, table: RangeTable) -> tuple[float, float]:
     """log T(w; k) and its derivative in w from the table, filling the piece if it is empty."""
-    if not w < width * coef.shape[0]:  # before the division is made an integer, which may not hold it
+    k, coef = table.k, table.coef
+    if not w < WIDTH * coef.shape[0]:  # before the division is made an integer, which may not hold it
         return -745.0, -0.5 * w
-    piece = int(w / width)
+    piece = int(w / WIDTH)
     if piece == 0 and k > 25.0:  # 1 - T is below 1e-22 there
         return 0.0, 0.0
-    if not filled[piece]:
-        fill_piece(piece, k, coef, filled, z_grid, phi, z_step, width)
-    x = 2.0 * (w / width - piece) - 1.0
+    if not table.filled[piece]:
+        fill_piece(piece, table)
+    x = 2.0 * (w / WIDTH - piece) - 1.0
     b1 = 0.0  # Clenshaw's recurrence for the value, and its derivative alongside
     b2 = 0.0
     d1 = 0.0
@@ -139,7 +150,7 @@ def tabulated_log_tail(
         b2 = b1
         b1 = b0
     value = x * b1 - b2 + coef[piece, 0]
-    slope = (b1 + x * d1 - d2) * 2.0 / width
+    slope = (b1 + x * d1 - d2) * 2.0 / WIDTH
     if piece == 0:
         head = math.exp(value + (k - 1.0) * math.log(w)) if w > 0.0 else 0.0
         return math.log1p(-head), -head * (slope + (k - 1.0) / max(w, 1e-300)) / (1.0 - head)
@@ -171,32 +182,21 @@ def log_chi_constant(df: float) -> float:
 
 
 @kernel
-def log_studentized_tail(
-    q: float,
-    k: float,
-    df: float,
-    largest_df: float,
-    coef: Floats,
-    filled: Flags,
-    z_grid: Floats,
-    phi: Floats,
-    z_step: float,
-    width: float,
-) -> tuple[float, float]:
+def log_studentized_tail(q: float, df: float, table: RangeTable) -> tuple[float, float]:
     """log P(Q > q) and its derivative in log q, by the trapezoidal rule in u = log s."""
-    if df > largest_df:
-        value, slope = tabulated_log_tail(q, k, coef, filled, z_grid, phi, z_step, width)
+    if df > LARGEST_DF:
+        value, slope = tabulated_log_tail(q, table)
         return value, slope * q
     spread = 1.0 / math.sqrt(2.0 * df)
     # T's fall takes a width of about 1 / log k in u; 0.2 of it leaves 1e-12 for k up to 1,414 (measured).
-    step = min(0.125, 0.2 / math.log(k), 0.6 * spread)
+    step = min(0.125, 0.2 / math.log(table.k), 0.6 * spread)
     # Log-concave in u; the mode lies between that of chi^2 alone and that with T ~ exp(-w^2/4).
     low = 0.5 * math.log(df) - math.log(math.hypot(math.sqrt(df), q * 0.7071067811865476)) - spread
     high = 0.0
     for _ in range(60):
         middle = 0.5 * (low + high)
         s = math.exp(middle)
-        _, slope = tabulated_log_tail(q * s, k, coef, filled, z_grid, phi, z_step, width)
+        _, slope = tabulated_log_tail(q * s, table)
         if df * (1.0 - s * s) + q * s * slope > 0.0:
             low = middle
         else:
@@ -204,7 +204,7 @@ def log_studentized_tail(
         if high - low < 0.5 * step:
             break
     mode = 0.5 * (low + high)
-    log_t, _ = tabulated_log_tail(q * math.exp(mode), k, coef, filled, z_grid, phi, z_step, width)
+    log_t, _ = tabulated_log_tail(q * math.exp(mode), table)
     top = log_chi_kernel(mode, df) + log_t
     total = 0.0
     moment = 0.0
@@ -213,7 +213,7 @@ def log_studentized_tail(
         while True:
             u = mode + direction * i * step
             w = q * math.exp(u)
-            log_t, slope = tabulated_log_tail(w, k, coef, filled, z_grid, phi, z_step, width)
+            log_t, slope = tabulated_log_tail(w, table)
             term = math.exp(log_chi_kernel(u, df) + log_t - top)
             total += term
             moment += term * w * slope
@@ -227,19 +227,7 @@ def log_studentized_tail(
 
 
 @kernel
-def fill_tails(
-    q: Floats,
-    k: float,
-    df: Floats,
-    largest_df: float,
-    coef: Floats,
-    filled: Flags,
-    z_grid: Floats,
-    phi: Floats,
-    z_step: float,
-    width: float,
-    out: Floats,
-) -> None:
+def fill_tails(q: Floats, df: Floats, table: RangeTable, out: Floats) -> None:
     """out[i] = P(Q > q[i]) for df[i]; NaN passes through."""
     for i in range(q.size):
         if math.isnan(q[i]) or not df[i] > 0.0:
@@ -249,26 +237,12 @@ def fill_tails(
         elif q[i] == math.inf:
             out[i] = 0.0
         else:
-            value, _ = log_studentized_tail(
-                q[i], k, df[i], largest_df, coef, filled, z_grid, phi, z_step, width
-            )
+            value, _ = log_studentized_tail(q[i], df[i], table)
             out[i] = math.exp(value)
 
 
 @kernel
-def fill_quantiles(
-    tail: float,
-    k: float,
-    df: Floats,
-    largest_df: float,
-    coef: Floats,
-    filled: Flags,
-    z_grid: Floats,
-    phi: Floats,
-    z_step: float,
-    width: float,
-    out: Floats,
-) -> None:
+def fill_quantiles(tail: float, df: Floats, table: RangeTable, out: Floats) -> None:
     """out[i] = q with P(Q > q) = tail at df[i], by Newton's method in log q.
 
     log P is concave and decreasing in log q, so Newton's steps converge from the right after at most one
@@ -285,9 +259,7 @@ def fill_quantiles(
             continue
         longest = max(2.0, 1.0 / df[i])
         for _ in range(100):
-            value, slope = log_studentized_tail(
-                math.exp(x), k, df[i], largest_df, coef, filled, z_grid, phi, z_step, width
-            )
+            value, slope = log_studentized_tail(math.exp(x), df[i], table)
             if slope > -1e-8:  # q so small that the tail is 1: move up
                 x += 0.7
                 continue
@@ -299,9 +271,10 @@ def fill_quantiles(
 
 
 @lru_cache(maxsize=128)
-def range_table(k: float) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Empty table of log T(w; k): coefficients (N_PIECES, DEGREE + 1) and which pieces are filled."""
-    return np.zeros((N_PIECES, DEGREE + 1)), np.zeros(N_PIECES, dtype=np.bool_)
+def range_table(k: float) -> RangeTable:
+    """Table of log T(w; k), empty at first."""
+    coef, filled = np.zeros((N_PIECES, DEGREE + 1)), np.zeros(N_PIECES, dtype=np.bool_)
+    return RangeTable(float(k), coef, filled, Z_GRID, PHI)
 
 
 def check_family(k: float) -> float:
@@ -344,8 +317,7 @@ def studentized_range_sf(q: ArrayLike, k: float, df: ArrayLike) -> Floats:
 def direct_tails(q: Floats, k: float, df: Floats) -> Floats:
     """P(Q > q) of each statistic (m,) by its own sum."""
     out = np.empty(q.size)
-    coef, filled = range_table(k)
-    fill_tails(q, k, df, LARGEST_DF, coef, filled, Z_GRID, PHI, Z_STEP, WIDTH, out)
+    fill_tails(q, df, range_table(k), out)
     return out
 
 
@@ -378,6 +350,5 @@ def direct_quantiles(tail: float, k: float, df: Floats) -> Floats:
     rounded = np.where(df > 0.0, np.maximum(np.round(df, 11), 1e-11), df)
     distinct, inverse = np.unique(rounded, return_inverse=True)
     out = np.empty(distinct.size)
-    coef, filled = range_table(k)
-    fill_quantiles(tail, k, distinct, LARGEST_DF, coef, filled, Z_GRID, PHI, Z_STEP, WIDTH, out)
+    fill_quantiles(tail, distinct, range_table(k), out)
     return out[inverse]

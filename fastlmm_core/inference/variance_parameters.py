@@ -10,7 +10,6 @@ import numpy as np
 from fastlmm_core.errors import InferenceError, name_list
 from fastlmm_core.inference import kenward_roger, satterthwaite
 from fastlmm_core.inference.component_figures import invert_information
-from fastlmm_core.inference.own_parameters import natural_score, own_parameters
 from fastlmm_core.reml.information import (
     Confounded,
     confounded,
@@ -39,7 +38,6 @@ class VarianceParameterInference:
         self.solved = solved
         self.groups = groups
         self._covariances: dict[tuple[str, str], np.ndarray] = {}
-        self._curvatures: dict[str, np.ndarray] = {}
 
     @cached_property
     def parameters(self) -> NaturalParameters:
@@ -79,16 +77,10 @@ class VarianceParameterInference:
         """d(K Phi K') / d(sigma2 t, sigma2), (d + 1, r, r)."""
         return kenward_roger.covariance_gradients(self.solved, self.parameters, B, phi)
 
-    def adjustment(
-        self, information: str, B: np.ndarray, gradients: np.ndarray, second_derivatives: bool = False
-    ) -> np.ndarray:
-        """Kenward & Roger's Phi_A - Phi for the rows (r, r)."""
+    def adjustment(self, information: str, B: np.ndarray, second_derivatives: bool = False) -> np.ndarray:
+        """Kenward & Roger's Phi_A - Phi for the rows (r, r); V is linear, its second derivatives are zero."""
         weights = self.covariance("kenward-roger", information)
-        out = kenward_roger.covariance_adjustment(self.solved, self.parameters, B, weights)
-        curvature = self.curvature(information)
-        if curvature is not None:
-            out = out + kenward_roger.curvature_adjustment(gradients, curvature)
-        return out
+        return kenward_roger.covariance_adjustment(self.solved, self.parameters, B, weights)
 
     def covariance(self, ddf: str, information: str) -> np.ndarray:
         """Covariance of (sigma2 t, sigma2), (d + 1, d + 1).
@@ -111,26 +103,13 @@ class VarianceParameterInference:
             self._covariances[key] = value
         return self._covariances[key]
 
-    def curvature(self, information: str) -> np.ndarray | None:
-        """Curvature (d,) of sigma2 t in the structures' own parameters; None where all are linear in them."""
-        self.covariance("kenward-roger", information)
-        return self._curvatures.get(information)
-
     def _inverse_information(self, kind: str) -> np.ndarray:
-        """Inverse of an information matrix, through own parameters where a structure has such."""
+        """Inverse of an information matrix, zero for parameters of which the data say nothing."""
         natural = information_matrix(self.solved, self.parameters, kind)
-        if self.untold.any():  # of us and diag, linear in their parameters
-            kept = np.append(~self.untold, True)
-            out = np.zeros_like(natural)
-            out[np.ix_(kept, kept)] = _invert(natural[np.ix_(kept, kept)], kind)
-            return out
-        own = own_parameters(self.solved, self.parameters, self.groups)
-        if own is None:
-            return _invert(natural, kind)
-        score = natural_score(self.solved, self.parameters) if kind == "observed" else None
-        covariance = _invert(own.information(natural, score), kind)
-        self._curvatures[kind] = own.curvature(covariance)
-        return own.jacobian @ covariance @ own.jacobian.T
+        told = np.ix_(*[np.append(~self.untold, True)] * 2)
+        out = np.zeros_like(natural)
+        out[told] = _invert(natural[told], kind)
+        return out
 
     def _refuse_confounded(self) -> None:
         """P Z_k = 0: the criterion does not depend on the variance; what information is left is rounding."""

@@ -45,21 +45,21 @@ def order_graph(graph: sp.csc_array, size: np.ndarray | None = None) -> tuple[np
     matrix.sort_indices()
     # the order of the nodes as they come (terms of most levels first, fixed columns last) costs nothing to
     # find and is hard to beat where one large term is nested in the others
-    best = _judged(matrix, np.arange(n), "by terms", size)
+    best = judge_order(matrix, np.arange(n), "by terms", size)
     for name in ("metis", "amd"):
         if best.flops * FIT_SECONDS < matrix.nnz * SEARCH_SECONDS:
             break  # the whole fit costs less than looking for a better order
         perm = order_by_degree(graph) if name == "amd" else order_by_metis(matrix)
         if perm is None:
             continue
-        other = _judged(matrix, perm, name, size)
+        other = judge_order(matrix, perm, name, size)
         if other.flops < CLEARLY_BETTER * best.flops:
             best = other
     return best.perm[order_postfix(find_parents(*best.rows))], best.name
 
 
 @dataclass(frozen=True)
-class _Order:
+class Order:
     """An order and its cost.
 
     Attributes
@@ -69,6 +69,7 @@ class _Order:
     rows : tuple of int64 arrays
         Of the permuted lower triangle, compressed.
     flops : float
+        Multiply-adds of a factorization.
     """
 
     perm: np.ndarray
@@ -77,9 +78,16 @@ class _Order:
     flops: float
 
 
-def _judged(matrix: sp.csc_matrix, perm: np.ndarray, name: str, size: np.ndarray | None) -> _Order:
+def judge_order(
+    matrix: sp.csc_matrix, perm: np.ndarray, name: str = "", size: np.ndarray | None = None
+) -> Order:
+    """The order `perm` (n,) of a symmetric `matrix` (lower triangle) whose nodes stand for `size` (n,) rows.
+
+    Of a node that stands for several rows the columns have c, c - 1, ... entries.
+    """
+    m = np.ones(perm.size, np.int64) if size is None else size[perm]
     rows = _lower_rows(matrix, perm)
-    return _Order(perm, name, rows, _flops_of_rows(rows, perm, size))
+    return Order(perm, name, rows, operations_of_columns(count_columns(*rows, m), m))
 
 
 def order_by_degree(graph: sp.csc_array) -> np.ndarray:
@@ -130,16 +138,3 @@ def _lower_rows(matrix: sp.csc_matrix, perm: np.ndarray) -> tuple[np.ndarray, np
     pairs = (np.maximum(a, b), np.minimum(a, b))
     lower = sp.csr_matrix((np.ones(a.size, np.int8), pairs), shape=matrix.shape)
     return lower.indptr.astype(np.int64), lower.indices.astype(np.int64)
-
-
-def estimate_flops(matrix: sp.csc_matrix, perm: np.ndarray, size: np.ndarray | None = None) -> float:
-    """Multiply-adds of a factorization of the symmetric `matrix` (lower triangle) in the order `perm`.
-
-    Of a node that stands for `size` (n,) rows the columns have c, c - 1, ... entries.
-    """
-    return _flops_of_rows(_lower_rows(matrix, perm), perm, size)
-
-
-def _flops_of_rows(rows: tuple[np.ndarray, np.ndarray], perm: np.ndarray, size: np.ndarray | None) -> float:
-    m = np.ones(perm.size, np.int64) if size is None else size[perm]
-    return operations_of_columns(count_columns(*rows, m), m)

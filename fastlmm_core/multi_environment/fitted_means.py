@@ -13,7 +13,7 @@ from fastlmm_core.errors import DataError, OptionError, name_list, nearest_names
 from fastlmm_core.multi_environment.two_way_table import TwoWayTable
 from fastlmm_core.results.blups import user_effects
 from fastlmm_core.results.effect_functions import effect_functions
-from fastlmm_core.results.genotype_attributes import fixed_rows, genotype_attributes
+from fastlmm_core.results.genotype_attributes import columns_of_levels, fixed_rows, genotype_attributes
 
 if TYPE_CHECKING:
     from fastlmm_core.results.fit import LMMFit
@@ -123,11 +123,10 @@ def _properties(fit: LMMFit, name: str, other: str, grid: pd.DataFrame) -> dict[
         return {}
     if not terms:  # in the interaction alone
         codes, levels = fit.design.level_codes(name)
-        frame: Any = fit.design.frame
-        known = grid[name].map({level: i for i, level in enumerate(levels)})
-        each = frame[[v for v in fit.design.variables if v != other]].groupby(codes)
-        same = [] if known.isna().any() else [v for v in each.first() if int(each[v].nunique().max()) == 1]
-        return {v: each[v].first().loc[known].to_numpy() for v in same}
+        frame = fit.design.frame[list(fit.design.variables)]
+        first, same = columns_of_levels(frame, codes, (other,))
+        known = pd.Index(levels).get_indexer(pd.Index(grid[name]))
+        return {} if (known < 0).any() else {v: frame[v].to_numpy()[first[known]] for v in same}
     read = {v for k in terms for a in fit.design.random[k].coding.atoms.values() for v in a.columns_read}
     own = genotype_attributes(fit, terms[0], read, (other,))
     complete = bool(grid[name].isin(own.frame.index).all())

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..design.structured_parts import names_spline
 from ..gate import public
 from ..options import NAME, having, optional
+from ..results.component_columns import shared_variances
 from .canvas import COLOURS, GREY, legend_beside, plain_frame, pyplot
 
 if TYPE_CHECKING:
@@ -85,21 +85,20 @@ def draw_heritability(ax: Axes, result: BatchResult, own: pd.DataFrame, trait: s
 
 def draw_shares(ax: Axes, own: pd.DataFrame) -> None:
     """Variance components as shares of their sum, stacked; those of splines are no variances of plots."""
-    components = [name for name in own.columns if name.startswith("var_")]
-    columns = [name for name in components if not names_spline(name.removeprefix("var_"))]
-    values = own[columns].to_numpy(dtype=float)
+    shown, splines = shared_variances(own.columns)
+    values = own[list(shown)].to_numpy(dtype=float)
     values = np.where(np.isnan(values), 0.0, values)
     total = values.sum(axis=1, keepdims=True)
     share = np.divide(values, total, out=np.zeros_like(values), where=total > 0)
     base = np.zeros(len(own))
-    for k, name in enumerate(columns):
-        residual = name == "var_Residual"
+    for k, group in enumerate(shown.values()):
+        residual = group == "Residual"
         colour: Any = GREY if residual else COLOURS[k % len(COLOURS)]
         ax.bar(np.arange(len(own)), share[:, k], bottom=base, width=0.9, color=colour,
-               alpha=0.45 if residual else 0.9, label=name.removeprefix("var_"))  # fmt: skip
+               alpha=0.45 if residual else 0.9, label=group)  # fmt: skip
         base += share[:, k]
     ax.set_ylim(0, 1)
-    beside = "" if len(columns) == len(components) else "\n(beside the splines)"
+    beside = "\n(beside the splines)" if splines else ""
     ax.set_ylabel(f"share of variance{beside}")
     legend_beside(ax, fontsize="small")
     plain_frame(ax)

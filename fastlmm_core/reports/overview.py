@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..design.structured_parts import names_spline
+from ..results.component_columns import shared_variances
 from . import figures
 from .content import BatchContent
 from .html import boxes, card, number, page, table, warning_box
@@ -131,24 +131,26 @@ def trial_rows(content: BatchContent, link: list[str]) -> str:
     for name in COLUMNS:
         if name in frame and not (name == "duplicates" and not frame[name].fillna(0).any()):
             shown[name] = frame[name].astype(float)
-    variances = [name for name in frame.columns if name.startswith("var_")]
-    if not variances:
-        fits = content.result.fits
-        variances = [name for name in fits.columns if name.startswith("var_")]
-        frame = frame.assign(**{name: fits[name].to_numpy() for name in variances})
+    known = any(name.startswith("var_") for name in frame.columns)
+    source = frame if known else content.result.fits
+    variances, splines = shared_variances(source.columns)
     shown["variance"] = ""
     shown["to look at"] = frame["warnings"].fillna("").astype(str)
     cells: dict[str, list[str]] = {
         "trial": [trial_link(to, name) for to, name in zip(link, shown["trial"], strict=True)],
         "status": [pill(word) for word in shown["status"]],
         "to look at": [words_cell(words) for words in frame["warnings"]],
-        "variance": [variance_bar(row, variances) for row in frame[variances].to_numpy(float)],
+        "variance": [
+            variance_bar(row, list(variances.values()))
+            for row in source[list(variances)].to_numpy(float)
+        ],
     }  # fmt: skip
     if "h2" in shown:
         cells["h2"] = [h2_cell(value) for value in shown["h2"]]
     box = '<input type="search" data-filter="trials" placeholder="Filter trials" aria-label="Filter trials">'
     body = table(shown, sortable=True, identity="trials", names=NAMES, cells=cells, kinds=KINDS)
-    note = legend_of(variances)
+    beside = " beside the splines" if splines else ""
+    note = f"Variance: shares of the components{beside}, the residual in grey." if variances else ""
     shares = "" if "shared" not in shown else " Shared: its genotypes that stand in other trials, too."
     return f'{box}<div class="scroll">{body}</div><p class="soft">{note}{shares}</p>'
 
@@ -176,22 +178,12 @@ def h2_cell(value: float) -> str:
 
 
 def variance_bar(row: np.ndarray, names: list[str]) -> str:
-    """Shares of the variances of a trial; those of splines are no variances of plots and stay out."""
-    plain = [not names_spline(name.removeprefix("var_")) for name in names]
-    known = zip(names, row.tolist(), plain, strict=True)
-    kept = [(name, value) for name, value, own in known if own and np.isfinite(value)]
+    """Shares of the variances of a trial."""
+    kept = [(name, value) for name, value in zip(names, row.tolist(), strict=True) if np.isfinite(value)]
     total = sum(value for _, value in kept)
     if not total > 0.0:
         return ""
-    return figures.share_bar(
-        [name.removeprefix("var_") for name, _ in kept], np.array([v / total for _, v in kept])
-    )
-
-
-def legend_of(names: list[str]) -> str:
-    splines = any(names_spline(name.removeprefix("var_")) for name in names)
-    beside = " beside the splines" if splines else ""
-    return "" if not names else f"Variance: shares of the components{beside}, the residual in grey."
+    return figures.share_bar([name for name, _ in kept], np.array([v / total for _, v in kept]))
 
 
 def losses(frame: pd.DataFrame) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from fastlmm_core.design.structured_parts import names_spline
 from fastlmm_core.results.structured_blocks import residual_blocks, term_blocks
 
 if TYPE_CHECKING:
@@ -44,6 +46,16 @@ def variance_names(term: NamedTerm) -> list[str]:
     if term.columns == ("(Intercept)",):
         return [f"var_{term.group}"]
     return [f"var_{term.group}.{column}" for column in term.columns]
+
+
+def shared_variances(columns: Iterable[str]) -> tuple[dict[str, str], bool]:
+    """Which columns of a table are variances of plots, ``var_gen``, and of what: ``gen``; are there others?
+
+    The others are of splines: smoothing parameters, of which no share of the variance is made.
+    """
+    every = {name: name.removeprefix("var_") for name in columns if name.startswith("var_")}
+    shared = {name: group for name, group in every.items() if not names_spline(group)}
+    return shared, len(shared) < len(every)
 
 
 def structured_columns(fit: FitFigures) -> dict[str, float]:

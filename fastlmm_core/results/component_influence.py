@@ -48,7 +48,7 @@ class ComponentInfluence:
         unit = 1.0  # of the parameters of a plain fit, which are variances
         if isinstance(solved, StructuredSolution):
             assert isinstance(fit._inference, StructureInference)
-            slopes, flat = slopes[:, solved.free], fit._inference._rotations()[:, own]
+            slopes, flat = slopes[:, solved.free], fit._inference.flat_directions()[:, own]
         else:
             unit = rows.scale
         self.own, self.slopes = np.flatnonzero(own), unit * slopes[:, own]

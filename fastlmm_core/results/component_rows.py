@@ -183,7 +183,7 @@ def parameter_covariance(fit: FittedModel, kind: str = "average") -> np.ndarray:
     inside = interior_parameters(fit)
     if not inside.any():
         return out
-    flat = inference._rotations()[:, inside]
+    flat = inference.flat_directions()[:, inside]
     if kind == "observed":
         matrix = solution.hessian
     elif kind == "average":

@@ -221,7 +221,7 @@ def fit_fixed_levels(fit: FixedPart, k: int) -> FixedPart:
     if within is not None and len(term.levels) * len(within[1]) > MOST_EFFECTS:
         count = f"{len(term.levels)} levels x {len(within[1])} of {within[0]}"
         raise InferenceError(f"BLUEs of {count} are too many fixed effects: at most {MOST_EFFECTS:,}")
-    column = fit.design._table.columns[term.group_variables[0]]
+    column = fit.design.table.columns[term.group_variables[0]]
     plain = isinstance(part.factors[0], Name)
     # numbers group as labels; in the fixed part they would be a covariate
     as_text = f"factor({deparse(part.factors[0])})" if plain and not column.is_factor else None
@@ -268,7 +268,7 @@ def moved_to_fixed(parsed: ParsedFormula, part: RandomPart, as_text: str | None 
 
 def used_rows(fit: FixedPart) -> Table:
     """The columns of the model on the rows used."""
-    own = fit.design._table
+    own = fit.design.table
     rows = np.arange(fit.nobs) if own.rows is None else own.rows
     columns: dict[str, Any] = {
         name: replace(

@@ -91,12 +91,8 @@ def genotype_attributes(
     frame, term = fit.design.frame, fit.design.random[k]
     gen = term.group_variables[-1]
     code, levels = fit.design.level_codes(gen)
-    first = np.unique(code, return_index=True)[1]
+    first, same = columns_of_levels(frame, code, {gen, *average})
     names = np.array(levels, dtype=object)
-    same = [
-        name for name in frame.columns
-        if name != gen and name not in average and _is_constant(frame[name], first[code])
-    ]  # fmt: skip
     own = [name for name in same if name in coefficients and frame[name].nunique() > 1]
     known = {name for name in same if own and _tells(frame, name, own)}
     replicated, used = names.size < len(frame), _places(fit, gen)
@@ -107,10 +103,16 @@ def genotype_attributes(
     return GenotypeAttributes(properties, frozenset(known), random)
 
 
-def _is_constant(column: pd.Series, first: np.ndarray) -> bool:
-    """Whether every row has the value of the `first` row (n,) of its genotype."""
-    values = pd.factorize(column)[0]
-    return bool(np.array_equal(values, values[first]))
+def columns_of_levels(
+    frame: pd.DataFrame, code: np.ndarray, without: Collection[str]
+) -> tuple[np.ndarray, list[str]]:
+    """First row (l,) of each level of a factor with codes (n,), and the columns that its rows all share."""
+    first, same = np.unique(code, return_index=True)[1], list[str]()
+    for name in frame.columns:
+        values = None if name in without else pd.factorize(frame[name])[0]
+        if values is not None and np.array_equal(values, values[first][code]):
+            same.append(name)
+    return first, same
 
 
 def _tells(frame: pd.DataFrame, name: str, own: list[str]) -> bool:

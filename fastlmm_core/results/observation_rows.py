@@ -210,7 +210,7 @@ def observation_rows(fit: FittedModel) -> ObservationRows:
     """The rows of a fit; they are built anew at every call, and hold a copy of nothing large."""
     solved = fit.solved
     if isinstance(solved, StructuredSolution):
-        return _structured_rows(fit, solved)
+        return _structured_rows(solved)
     return _plain_rows(fit, solved)
 
 
@@ -240,7 +240,7 @@ def natural_rows(e: MixedModelEquations) -> sp.csr_array:
     return sp.csr_array((values, (rows, column)), shape=(e.n, e.q + e.p))
 
 
-def _structured_rows(fit: FittedModel, solution: StructuredSolution) -> ObservationRows:
+def _structured_rows(solution: StructuredSolution) -> ObservationRows:
     """Of a model with any structures."""
     e, point = solution.equations, solution.point
     A = sp.csr_array(e.matrix @ loading_matrix(solution))

@@ -62,7 +62,7 @@ def save_fit(fit: FitFigures, path: str | Path) -> None:
         When the file cannot be written.
     """
     design = fit.design
-    columns = {name: design._table.columns[name] for name in _columns_of(fit)}
+    columns = {name: design.table.columns[name] for name in _columns_of(fit)}
     arrays: Arrays = {f"column.{k}": column.values for k, column in enumerate(columns.values())}
     arrays |= {"response": fit.response, "theta": fit.solved.theta, "figures": figures_of(fit)}
     if design.weights is not None:
@@ -75,7 +75,7 @@ def save_fit(fit: FitFigures, path: str | Path) -> None:
     texts = {
         "format": FORMAT, "library": __version__, "formula": fit.formula, "reml": fit.prepared.reml,
         "contrasts": _contrasts(fit.prepared.contrasts), "offset": offset,
-        "index": _labels(design._table.index),
+        "index": _labels(design.table.index),
         "columns": [_described(column, fit.structured) for column in columns.values()],
         "warnings": [[type(warning).__name__, str(warning)] for warning in fit.warnings],
     }  # fmt: skip
@@ -101,7 +101,7 @@ def _columns_of(fit: FitFigures) -> list[str]:
     names = dict.fromkeys(name.name for node in nodes for name in columns_read(node))
     if isinstance(fit.prepared.offset, str):
         names[fit.prepared.offset] = None
-    return [name for name in names if name in fit.design._table.columns]
+    return [name for name in names if name in fit.design.table.columns]
 
 
 def _structure(fit: FitFigures, arrays: Arrays) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from fastlmm_core.results.diagnostics import suspicious_residuals
 from fastlmm_core.results.fixed_means import FixedMeans, fixed_means
 from fastlmm_core.results.heritability import HeritabilityTable, heritability
 from fastlmm_core.results.heritability_levels import find_term
-from fastlmm_core.results.plot_places import PlotPlaces, plot_places
+from fastlmm_core.results.plot_places import plot_places
 
 if TYPE_CHECKING:
     from fastlmm_core.results.fixed_part import FixedPart
@@ -91,7 +91,7 @@ def trial_summary(
         "duplicates": int(twice.size), "duplicate_plots": places.names(twice),
         **({} if others is None else {"checks": others}), **component_columns(fit), **means.figures(level),
     }  # fmt: skip
-    return out | {"warnings": "; ".join(warnings_in_words(fit, out, places))}
+    return out | {"warnings": "; ".join(warnings_in_words(fit, out))}
 
 
 def number_of_checks(fit: FixedPart, k: int) -> int | None:
@@ -123,7 +123,7 @@ def _heritability(fit: FixedPart, term: str, table: HeritabilityTable | None) ->
     }  # fmt: skip
 
 
-def warnings_in_words(fit: FixedPart, figures: dict[str, Any], places: PlotPlaces) -> list[str]:
+def warnings_in_words(fit: FixedPart, figures: dict[str, Any]) -> list[str]:
     """What to look at before the trial is used."""
     words = [str(warning) for warning in fit.warnings]
     if figures["duplicates"]:

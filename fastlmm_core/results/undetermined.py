@@ -54,10 +54,10 @@ def undetermined_parameters(design: Design, solved: object) -> list[str]:
 def _of_term(term: RandomTerm) -> Iterator[str]:
     m = len(term.columns)
     structure = make_coefficient_structure(term.structure, m, **term.options)
-    if structure.n_par > m * (m + 1) // 2:
-        yield (f"'{term.label}' has {structure.n_par} parameters for the {m * (m + 1) // 2} variances and "
-               f"covariances of {m} coefficients: these are determined, loadings and specific variances are "
-               "not; take fewer factors, or us")  # fmt: skip
+    if structure.exceeds_elements:
+        yield (f"'{term.label}' has {structure.n_par} parameters for the {structure.n_elements} variances "
+               f"and covariances of {m} coefficients: these are determined, loadings and specific variances "
+               "are not; take fewer factors, or us")  # fmt: skip
     own = not term.incidence and structure.n_par > 1
     dependent = dependent_columns(term.values[term.codes >= 0]) if own else []
     if dependent:

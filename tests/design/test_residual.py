@@ -103,7 +103,7 @@ def test_subjects_and_visits():
     spec = build_design("y ~ 1", frame, residual="us(visit | id) | arm").residual
     assert (spec.structure, spec.positions, spec.subject_name) == ("us", ("1", "2", "3"), "id")
     assert spec.position_codes.tolist() == [0, 1, 2, 0, 2, 0, 1, 2]
-    assert [spec.subject_levels[c] for c in spec.subject_codes] == list("aaabbccc")
+    assert pd.factorize(spec.subject_codes)[0].tolist() == [0, 0, 0, 1, 1, 2, 2, 2]
     assert [spec.by[1][c] for c in spec.by[2]] == frame["arm"].tolist()
     crossover = frame.assign(arm=list("PDPDPDPD"))
     spec = build_design("y ~ 1", crossover, residual="us(visit | id) | arm").residual

@@ -47,8 +47,11 @@ def test_a_response_of_text(texts, words):
 @pytest.mark.parametrize("option", ["weights", "offset"])
 def test_values_with_an_index_of_their_own(option):
     values = pd.Series(np.arange(1.0, 73.0), index=np.arange(72)[::-1])
-    with pytest.raises(DataError, match=f"{option} is a Series with another index"):
+    with pytest.raises(DataError, match=f"{option} is a Series with another index") as at_first:
         lmm("Y ~ V + (1|B)", OATS, **{option: values})
+    with pytest.raises(DataError) as later:
+        prepare("Y ~ V + (1|B)", OATS).fit(weights=values)
+    assert str(later.value) == str(at_first.value).replace(option, "weights")
     aligned = lmm("Y ~ V + (1|B)", OATS, **{option: values.sort_index()})
     plain = lmm("Y ~ V + (1|B)", OATS, **{option: values.sort_index().to_numpy()})
     np.testing.assert_array_equal(aligned.beta, plain.beta)

@@ -119,6 +119,16 @@ class CoefficientStructure(ABC):
         """Parameters to count in information criteria."""
         return self.n_theta
 
+    @property
+    def n_elements(self) -> int:
+        """Variances and covariances of T."""
+        return self.m * (self.m + 1) // 2
+
+    @property
+    def exceeds_elements(self) -> bool:
+        """There are more parameters than elements of T, rotations aside: these do not tell all of them."""
+        return self.n_par > self.n_elements
+
     def untold(self, together: np.ndarray) -> list[tuple[int, int]]:
         """Pairs of coefficients of whose covariance data say nothing, one for each parameter.
 
@@ -297,10 +307,6 @@ class CoefficientStructure(ABC):
     def covariance_second_by_natural(self, theta: np.ndarray) -> np.ndarray:
         """d2 T / d natural d natural', (s, s, m, m)."""
         self._lacks("covariance_second_by_natural")
-
-    def natural_curvature(self, theta: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """sum_ij weights_ij d2 T / d natural_i d natural_j, (m, m), for symmetric weights (s, s)."""
-        return np.tensordot(weights, self.covariance_second_by_natural(theta), axes=((0, 1), (0, 1)))
 
     def _lacks(self, method: str) -> NoReturn:
         if self.natural_defined:

@@ -48,7 +48,7 @@ class FactorAnalytic(FactorLoadings):
         return self.k
 
     def parts(self) -> Sequence[tuple[CoefficientStructure, range]]:
-        if self._beyond_elements:
+        if self.exceeds_elements:
             return ()
         common = [(CommonFactors(self.m, d=self.k), range(self.m))] if self.k else []
         return [*common, *Diagonal(self.m).parts()]
@@ -117,19 +117,13 @@ class FactorAnalytic(FactorLoadings):
             xtol=1e-15, ftol=1e-15, gtol=1e-15, max_nfev=200,
         ).x  # fmt: skip
 
-    @property
-    def _beyond_elements(self) -> bool:
-        """There are more parameters than elements of T, rotations aside."""
-        return self.n_par > self.m * (self.m + 1) // 2
-
     def null_directions(self, theta: np.ndarray) -> np.ndarray:
         """Rotations; where there are more parameters than elements of T, all that leaves T to first order."""
-        if not self._beyond_elements:
+        if not self.exceeds_elements:
             return super().null_directions(theta)
-        elements = self.m * (self.m + 1) // 2
         lower = np.tril_indices(self.m)
         flat = self.covariance_jacobian(theta)[:, lower[0], lower[1]]
-        return np.linalg.svd(flat, full_matrices=True)[0][:, elements:].T
+        return np.linalg.svd(flat, full_matrices=True)[0][:, self.n_elements :].T
 
     def canonical(self, theta: np.ndarray) -> np.ndarray:
         gamma = principal_axes(self.gamma(theta)) if self.k else self.gamma(theta)

@@ -46,33 +46,3 @@ class LinearCovariance(CoefficientStructure):
         s = len(self._directions)
         # A view of a single zero: for us and many coefficients s^2 m^2 numbers would not fit.
         return np.broadcast_to(np.zeros(()), (s, s, self.m, self.m))
-
-    def natural_curvature(self, theta: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        return np.zeros((self.m, self.m))
-
-    # Kenward-Roger's view of the same, from the covariance alone (inference/own_parameters.py).
-
-    def parameter_jacobian(self, covariance: np.ndarray) -> np.ndarray:
-        """d G / d s of the parameters s in which the structure is written, (s, m, m).
-
-        Parameters
-        ----------
-        covariance : (m, m)
-            G = sigma2 T of the coefficients as the user wrote them, where the derivative is taken. Parameters
-            that are not determined there give a column of zeros or of non-finite numbers.
-        """
-        self._refuse_nonlinear("parameter_jacobian")
-        return self.natural_directions()
-
-    def parameter_hessian(self, covariance: np.ndarray) -> np.ndarray:
-        """d2 G / d s d s', (s, s, m, m), at G = `covariance`."""
-        self._refuse_nonlinear("parameter_hessian")
-        s = len(self._directions)
-        return np.zeros((s, s, self.m, self.m))
-
-    def _refuse_nonlinear(self, method: str) -> None:
-        """A subclass that is not linear after all has to say what its derivatives are."""
-        if not self.linear:
-            raise NotImplementedError(
-                f"covariance structure '{self.name}' is not linear and has to define {method}"
-            )

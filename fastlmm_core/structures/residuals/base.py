@@ -271,3 +271,25 @@ class ResidualStructure(ABC):
         out = np.bincount(t.piece, products, minlength=self.n_pieces).astype(float)
         out[:1] += sum(float(e[own.rows] @ own.block @ e[own.rows]) for own in self.dense)
         return out
+
+
+class ScaledPieces(ResidualStructure):
+    """Rows whose covariance is known but for one variance a piece, the natural parameters: R = (+)_b s_b R_b.
+
+    Attributes
+    ----------
+    counts : (b,) float64
+        Rows of each piece.
+    """
+
+    counts: np.ndarray
+
+    def multiply_second(self, theta: np.ndarray, weights: np.ndarray, V: np.ndarray) -> np.ndarray:
+        return np.zeros_like(V)
+
+    def sandwich(self, theta: np.ndarray, pieces: np.ndarray) -> np.ndarray:
+        return pieces * pieces * self.natural(theta)
+
+    def information_terms(self, theta: np.ndarray, pieces: np.ndarray, y: np.ndarray) -> np.ndarray:
+        variance = self.natural(theta)
+        return (pieces * (self.counts * variance**2 - 2.0 * variance * y)) @ pieces.T

@@ -11,7 +11,7 @@ from fastlmm_core.structures.residuals.base import (
     SETTLES,
     PieceEntries,
     ResidualGroup,
-    ResidualStructure,
+    ScaledPieces,
     block_names,
 )
 
@@ -22,7 +22,7 @@ FLOOR = 1e-9
 LEAST_SQUARE = 1e-20
 
 
-class IndependentResiduals(ResidualStructure):
+class IndependentResiduals(ScaledPieces):
     """R = diag(sigma2_g(i) / w_i), theta_g the standard deviation: sigma2_g = theta_g^2 + least_g.
 
     A residual variance of zero, where random terms take everything, is a smooth minimum in theta.
@@ -115,21 +115,11 @@ class IndependentResiduals(ResidualStructure):
     def rescaled(self, theta: np.ndarray, factor: float) -> np.ndarray:
         return theta * np.sqrt(factor)
 
-    def multiply_second(self, theta: np.ndarray, weights: np.ndarray, V: np.ndarray) -> np.ndarray:
-        return np.zeros_like(V)
-
     def variances(self, theta: np.ndarray) -> np.ndarray:
         return self.natural(theta)[self.codes] / self.weights
 
     def covariance_jacobian(self, theta: np.ndarray) -> list[np.ndarray]:
         return [row[:, None, None] for row in np.diag(2.0 * theta)]
-
-    def sandwich(self, theta: np.ndarray, pieces: np.ndarray) -> np.ndarray:
-        return pieces * pieces * self.natural(theta)
-
-    def information_terms(self, theta: np.ndarray, pieces: np.ndarray, y: np.ndarray) -> np.ndarray:
-        variance = self.natural(theta)
-        return (pieces * (self.counts * variance**2 - 2.0 * variance * y)) @ pieces.T
 
     def blocks(self, theta: np.ndarray) -> list[dict[str, Any]]:
         own = np.where(theta * theta > self.least, self.natural(theta), 0.0)

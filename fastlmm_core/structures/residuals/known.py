@@ -10,7 +10,7 @@ from scipy.linalg.lapack import dpotrf
 
 from fastlmm_core.errors import DataError
 from fastlmm_core.linalg.definite import inverse_from_factor
-from fastlmm_core.structures.residuals.base import PieceEntries, ResidualStructure
+from fastlmm_core.structures.residuals.base import PieceEntries, ScaledPieces
 from fastlmm_core.structures.residuals.dense_rows import DenseRows
 
 # Rows of a block of Omega^-1, and share of its entries that are not zero, from which it is kept as a matrix.
@@ -20,7 +20,7 @@ DENSE_SHARE = 0.5
 ROUNDING = 1e-15
 
 
-class KnownResiduals(ResidualStructure):
+class KnownResiduals(ScaledPieces):
     """R = sigma2 W^(-1/2) Omega W^(-1/2) with Omega known, theta = log sigma2.
 
     Parameters
@@ -38,6 +38,7 @@ class KnownResiduals(ResidualStructure):
             given = [(rows, own / root[rows][:, None] / root[rows]) for rows, own in given]
         self.blocks_of_rows = list(given)
         self.n_rows, self.n_theta, self.n_pieces = n, 1, 1
+        self.counts = np.array([float(n)])
         self._diagonal, self._log_omega = np.empty(n), 0.0
         dense, parts = [], [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))]
         for rows, own in self.blocks_of_rows:
@@ -84,21 +85,11 @@ class KnownResiduals(ResidualStructure):
     def rescaled(self, theta: np.ndarray, factor: float) -> np.ndarray:
         return theta + np.log(factor)
 
-    def multiply_second(self, theta: np.ndarray, weights: np.ndarray, V: np.ndarray) -> np.ndarray:
-        return np.zeros_like(V)
-
     def variances(self, theta: np.ndarray) -> np.ndarray:
         return np.exp(theta[0]) * self._diagonal
 
     def covariance_jacobian(self, theta: np.ndarray) -> list[np.ndarray]:
         return [np.exp(theta)[:, None, None]]
-
-    def sandwich(self, theta: np.ndarray, pieces: np.ndarray) -> np.ndarray:
-        return pieces * pieces * self.natural(theta)
-
-    def information_terms(self, theta: np.ndarray, pieces: np.ndarray, y: np.ndarray) -> np.ndarray:
-        variance = self.natural(theta)
-        return (pieces * (self.n_rows * variance**2 - 2.0 * variance * y)) @ pieces.T
 
     def blocks(self, theta: np.ndarray) -> list[dict[str, Any]]:
         return [{"at": None, "names": ["(Intercept)"], "T": np.array([[np.exp(theta[0])]]), "n_par": 1,

@@ -151,5 +151,6 @@ def test_headings_that_are_individuals_are_told_from_a_missing_header():
 
 def test_rows_of_a_file_are_its_lines(tmp_path):
     (tmp_path / "p.csv").write_text("id,sire,dam\na,,\n\nb,,\nb,a,\n,a,\n")
-    with pytest.raises(DataError, match=r"line 6 \(row 4\) has no id.*; duplicate: 'b' .* \(lines 4, 5\)"):
+    words = r"line 6 \(row 4\) has no identifier; duplicate: 'b' .* \(lines 4, 5\)"
+    with pytest.raises(DataError, match=words):
         Pedigree(tmp_path / "p.csv")
