@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import pandas as pd
 from fastlmm_core.design.columns import plain_values
 from fastlmm_core.design.expressions import Name, Parser
 from fastlmm_core.design.formula_parts import ParsedFormula
-from fastlmm_core.design.functions import columns_read
+from fastlmm_core.design.functions import columns_read, names_read
 from fastlmm_core.design.grouping import group_text, read_group
 from fastlmm_core.design.numeric_values import Numbers, evaluate_numbers
 from fastlmm_core.design.rank import Rank
@@ -130,6 +130,11 @@ def numbers_for_rows(given: Any, table: Table, option: str) -> np.ndarray:
     if values.shape != (table.n,):
         raise DataError(f"{option} has shape {values.shape}, but the data have {table.n} rows")
     return values
+
+
+def option_columns(given: str, names: Container[str]) -> tuple[str, ...]:
+    """Columns that `numbers_for_rows` reads for a text, among columns of these `names`."""
+    return (given,) if given in names else names_read([Parser(given).parse()])
 
 
 def _expression_for_rows(text: str, table: Table, option: str) -> np.ndarray:
