@@ -167,7 +167,8 @@ def test_intervals_are_of_a_statistic_or_of_what_is_estimated(sleep):
     how = {"method": "bootstrap", "n": 20, "seed": 1, "progress": False}
     own = sleep.conf_int(**how, statistic=lambda fit: [fit.sigma, fit.beta[1]])
     assert list(own["parameter"]) == ["t1", "t2"] and (own["lower"] < own["upper"]).all()
-    held = lmm("Reaction ~ Days + (1|Subject)", datasets.load("sleepstudy"), fixed_parameters={"Subject": 9.0})
+    data = datasets.load("sleepstudy")
+    held = lmm("Reaction ~ Days + (1|Subject)", data, fixed_parameters={"Subject": 9.0})
     names = ["sigma", "(Intercept)", "Days"]
     assert list(held.conf_int(**how)["parameter"]) == list(held.conf_int("wald")["parameter"]) == names
     for wrong in ({"type": "bca"}, {"parameters": "none"}):  # before anything is fitted

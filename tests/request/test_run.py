@@ -220,7 +220,7 @@ BASE = {"data": OATS, "formula": "Y ~ V + (1|B)"}
         ({"formla": "y ~ x"}, OptionError, "no key 'formla'; nearest: 'formula'"),
         ({"method": "reml"}, OptionError, "method='reml' is not known; allowed: 'REML', 'ML', 'OLS'"),
         ({"method": "OLS"}, OptionError, "fits no random effects"),
-        ({"method": "OLS", "formula": "Y ~ V", "residual": "units | N"}, OptionError, "no covariances of res"),
+        ({"method": "OLS", "formula": "Y ~ V", "residual": "units | N"}, OptionError, "no covariances"),
         ({"method": "OLS", "formula": "Y ~ V", "fixed_parameters": {"Residual": 9.0}}, OptionError, "held"),
         ({"contrasts": [{"specs": "~ V", "delta": 0.1}]}, OptionError, r"contrasts\[0\].delta .* needs var"),
         ({"head": -1}, OptionError, "head=-1 must be a whole number"),
