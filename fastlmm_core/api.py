@@ -80,6 +80,11 @@ class Prepared(Displayed):
     fixed_parameters: dict[str, Any] = field(default_factory=dict)
     factorization: str = "auto"
 
+    @property
+    def is_linear(self) -> bool:
+        """Whether this is a linear model: no random terms, and one residual variance that is estimated."""
+        return not self.design.random and not isinstance(self.equations, StructuredEquations)
+
     def _shown(self) -> str:
         method = "REML" if self.reml else "ML"
         return f"Model prepared for {method}, not yet fitted\n{self.design}"

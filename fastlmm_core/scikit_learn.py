@@ -10,10 +10,13 @@ import numpy as np
 import pandas as pd
 
 from fastlmm_core.api import lmm
+from fastlmm_core.design.columns import first_row
 from fastlmm_core.errors import DataError, DependencyError, FastLMMWarning, FormulaError, OptionError
+from fastlmm_core.results.prediction import incomplete_rows
 
 try:
     from sklearn.base import BaseEstimator, RegressorMixin
+    from sklearn.utils import assert_all_finite
     from sklearn.utils.validation import (
         _check_feature_names,
         _check_n_features,
@@ -58,9 +61,10 @@ class MixedModelRegressor(RegressorMixin, BaseEstimator):
 
     Notes
     -----
-    Rows of X with missing values in a column of the model are left out of the fit and predicted as NaN, but
-    scikit-learn wants y whole. `sample_weight` of ``fit`` are prior weights, Var(e_i) = sigma^2 / w_i: they
-    say how precise a row is, and a weight of 2 is not the row twice. Rows of weight zero are left out.
+    Rows of X with missing values in a column of the model are left out of the fit, and predicted as NaN where
+    the prediction needs the value; y has to be whole, as scikit-learn wants it. `sample_weight` of ``fit``
+    are prior weights, Var(e_i) = sigma^2 / w_i: they say how precise a row is, and a weight of 2 is not the
+    row twice. Rows of weight zero are left out.
 
     Examples
     --------
@@ -92,7 +96,7 @@ class MixedModelRegressor(RegressorMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : (n, p) DataFrame or array
+        X : (n, p) DataFrame, table of polars or pyarrow, or array
         y : (n,) array_like
         sample_weight : (n,) array_like, optional
 
@@ -114,6 +118,9 @@ class MixedModelRegressor(RegressorMixin, BaseEstimator):
         weights = None
         if sample_weight is not None:
             weights = np.asarray(sample_weight, dtype=np.float64)
+            bad = ~(weights >= 0.0)
+            if bad.any():
+                raise DataError(f"sample_weight must be zero or positive: {first_row(bad, weights)}")
             if weights.shape == (len(frame),) and (weights == 0.0).any():
                 frame, weights = frame[weights > 0.0], weights[weights > 0.0]
                 if not len(frame):
@@ -132,7 +139,10 @@ class MixedModelRegressor(RegressorMixin, BaseEstimator):
         """Predictions (m,) for the rows of X (m, p); see `random`."""
         check_is_fitted(self)
         frame, _ = self._table(X)
-        return np.asarray(self.model_.predict(frame, random=self.random, allow_new_levels=True))
+        whole = ~incomplete_rows(self.model_, frame, self.random)
+        out = np.full(len(frame), np.nan)
+        out[whole] = self.model_.predict(frame[whole], random=self.random, allow_new_levels=True)
+        return out
 
     def _right_side(self, frame: pd.DataFrame) -> str:
         if self.formula is None:
@@ -148,6 +158,8 @@ class MixedModelRegressor(RegressorMixin, BaseEstimator):
     def _table(self, X: Any, y: Any = None) -> tuple[pd.DataFrame, np.ndarray | None]:
         """X as a table: a DataFrame as it is, checked by its names, anything else as numbers."""
         reset = y is not None
+        if hasattr(X, "to_pandas"):  # tables of polars and pyarrow, which `lmm` takes
+            X = X.to_pandas()
         if isinstance(X, pd.DataFrame):
             _check_feature_names(self, X, reset=reset)
             _check_n_features(self, X, reset=reset)
@@ -157,7 +169,9 @@ class MixedModelRegressor(RegressorMixin, BaseEstimator):
             y = column_or_1d(y, warn=True)
             if len(y) != len(X):
                 raise OptionError(f"X has {len(X)} rows and y {len(y)} values")
-            return X.reset_index(drop=True), np.asarray(y, dtype=np.float64)
+            y = np.asarray(y, dtype=np.float64)
+            assert_all_finite(y, input_name="y")  # as `validate_data` has it of an array
+            return X.reset_index(drop=True), y
         if reset:
             X, y = validate_data(self, X, y, y_numeric=True, dtype=np.float64)
         else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import pandas as pd
 from fastlmm_core.design.columns import plain_values
 from fastlmm_core.design.expressions import Name, Parser
 from fastlmm_core.design.formula_parts import ParsedFormula
-from fastlmm_core.design.functions import columns_read
+from fastlmm_core.design.functions import columns_read, names_read
 from fastlmm_core.design.grouping import group_text, read_group
 from fastlmm_core.design.numeric_values import Numbers, evaluate_numbers
 from fastlmm_core.design.rank import Rank
@@ -152,6 +152,11 @@ def check_index(name: str, given: Any, index: pd.Index | None, rows: np.ndarray 
     if own.size == index.size and not own.equals(index):
         raise DataError(f"{name} is a Series with another index than the data: name a column of the data, or "
                         "give the values alone (.to_numpy()), in the order of the rows")  # fmt: skip
+
+
+def option_columns(given: str, names: Container[str]) -> tuple[str, ...]:
+    """Columns that `numbers_for_rows` reads for a text, among columns of these `names`."""
+    return (given,) if given in names else names_read([Parser(given).parse()])
 
 
 def _expression_for_rows(text: str, table: Table, option: str) -> np.ndarray:

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from fastlmm_core.engine.solution import StructuredSolution
-from fastlmm_core.errors import OptionError
+from fastlmm_core.errors import OptionError, shown
+from fastlmm_core.intervals.bootstrap import TYPES
 from fastlmm_core.intervals.criteria import criterion_of
 from fastlmm_core.intervals.parameters import Parameter, fixed_parameters, held_parameters, own_coordinates
 from fastlmm_core.intervals.tables import chosen, interval_table
@@ -45,9 +46,17 @@ def conf_int(
     if method == "wald":
         return wald_intervals(fit, parameters, level)
     type = options.pop("type", "percentile")
-    table = bootstrap(**options).conf_int(level, type)
-    known = [*(h.parameter for h in held_parameters(fit)), *fixed_parameters(fit)]
-    wanted = chosen(parameters, known)
+    if type not in TYPES:  # before hours of refits
+        raise OptionError(f"type={shown(type)} is not known; allowed: {', '.join(map(repr, TYPES))}")
+    if options.get("statistic") is None:
+        held = own_coordinates(fit, held_parameters(fit))
+        known = [*(h.parameter for h in held), *fixed_parameters(fit)]
+        wanted = chosen(parameters, known)
+        table = bootstrap(**options).conf_int(level, type)
+    else:
+        draws = bootstrap(**options)
+        wanted = chosen(parameters, draws.parameters)
+        table = draws.conf_int(level, type)
     return table[table["parameter"].isin(wanted)].reset_index(drop=True)
 
 

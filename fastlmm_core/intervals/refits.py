@@ -89,8 +89,7 @@ class Refitter:
     def _one_by_one(self, Y: np.ndarray) -> Refits:
         k = Y.shape[1]
         estimates = np.full((k, len(self.parameters)), np.nan)
-        prepared, weights = self.fit.prepared, self.fit.weights
-        weights = None if weights is prepared.design.weights else weights
+        prepared, weights = self.fit.prepared, self.fit.own_weights
         singular, failed = np.zeros(k, bool), np.zeros(k, bool)
         for j in range(k):
             try:

@@ -167,12 +167,7 @@ def checked_request(request: Any) -> dict[str, Any]:
     OptionError
         Naming the place, what stands there and what would be right.
     """
-    out = _checked(request, REQUEST)
-    if out.setdefault("method", "REML") == "OLS" and "|" in out["formula"]:
-        raise OptionError(
-            "method='OLS' fits no random effects; leave the terms with | out or use 'REML' or 'ML'"
-        )
-    return out
+    return {"method": "REML", **_checked(request, REQUEST)}
 
 
 def checked_trials(request: Any) -> dict[str, Any]:

@@ -92,6 +92,8 @@ def contrast_block(
         same = [b for b in request.get("emmeans") or [] if b["specs"] == block["specs"] and b.get("method")]
         if same:
             options["ddf"] = same[0]["method"]
+    if block.get("var") is None and block.get("delta") is not None:
+        raise OptionError(f"{where}.delta is the increment of a slope and needs var = the covariate")
     if block.get("var") is not None:
         means = fit.emtrends(block["specs"], block["var"], **options, delta=_trend_delta(fit, block, where))
     else:

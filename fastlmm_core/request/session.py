@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ..errors import DataError, FastLMMError, MemoryForecastError, nearest_names
+from ..errors import DataError, FastLMMError, MemoryForecastError, OptionError, nearest_names
 from ..gate import ours_of, told_by
 from ..limits import Limits
 from ..reading import notes_of, read_options, read_table
@@ -206,17 +206,29 @@ def read_relationships(request: Request, reach: Reach, limits: Limits) -> dict[s
 
 
 def fit_request(request: Request, frame: pd.DataFrame, reach: Reach, limits: Limits) -> LMMFit:
-    """The fit that a checked request describes, of its table."""
-    from ..api import lmm  # after the checks: it loads the compiled kernels
+    """The fit that a checked request describes, of its table.
 
-    return lmm(
+    Raises
+    ------
+    OptionError
+        For least squares of a model that has more than a residual variance.
+    """
+    from ..api import prepare  # after the checks: it loads the compiled kernels
+
+    prepared = prepare(
         request["formula"], frame, reml=request["method"] != "ML", weights=request.get("weights"),
         offset=request.get("offset"), limits=limits, residual=request.get("residual", "units"),
         relationships=read_relationships(request, reach, limits),
-        fixed_parameters=request.get("fixed_parameters"), start=request.get("start"),
+        fixed_parameters=request.get("fixed_parameters"),
         factorization=request.get("factorization") or "auto", field_trend=request.get("field_trend"),
         contrasts=request.get("coding"),
     )  # fmt: skip
+    if request["method"] == "OLS" and not prepared.is_linear:
+        raise OptionError(
+            "method='OLS' fits no random effects, no covariances of residuals and no variances that are "
+            "held; leave them out or use 'REML' or 'ML'"
+        )
+    return prepared.fit(start=request.get("start"))
 
 
 def sections_asked(fit: LMMFit, request: Request) -> dict[str, Any]:

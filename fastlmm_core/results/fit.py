@@ -295,7 +295,7 @@ class LMMFit(Displayed, Aliases):
 
     @public()
     def refit(self, y: Any) -> LMMFit:
-        """The same model on another response (n,).
+        """The same model, with the weights of this fit, on another response (n,).
 
         Examples
         --------
@@ -305,7 +305,7 @@ class LMMFit(Displayed, Aliases):
         >>> round(again.sigma / fit.sigma, 6)
         2.0
         """
-        return self.prepared.fit(y=y)
+        return self.prepared.fit(y=y, weights=self.own_weights)
 
     @public()
     def save(self, path: str | Path) -> None:

@@ -138,6 +138,11 @@ class FittedModel:
         return self.design.weights
 
     @property
+    def own_weights(self) -> np.ndarray | None:
+        """Weights (n,) that were given to ``Prepared.fit`` and not to `prepare`; None without."""
+        return None if self.weights is self.prepared.design.weights else self.weights
+
+    @property
     def offset(self) -> np.ndarray | None:
         return self.design.offset
 

@@ -50,6 +50,8 @@ def predict(
     """See ``LMMFit.predict``."""
     used = _terms_used(fit, random)
     if newdata is None:
+        if offset is not None:
+            raise OptionError("offset= belongs to newdata; the rows of the fit have theirs")
         X = fit.design.fixed_matrix(fit.design.frame)
         shift = np.zeros(fit.nobs) if fit.offset is None else fit.offset
     else:
@@ -80,6 +82,25 @@ def predict(
     index = getattr(newdata, "index", None) if newdata is not None else None
     error = np.where(estimable, np.sqrt(np.maximum(variance, 0.0)), np.nan)
     return pd.DataFrame({"prediction": value, "se": error, "status": status}, index=index)
+
+
+def incomplete_rows(fit: FitFigures, newdata: Any, random: bool | Sequence[str]) -> np.ndarray:
+    """(m,) bool: new rows that lack a value which `predict` needs, of the fixed part or a term of `random`.
+
+    A level that the fit has not seen is a value.
+    """
+    table, coding = Table(newdata), fit.design.coding
+    missing = np.zeros(table.n, dtype=bool)
+    for text, own in coding.read(table).items():
+        missing |= own < 0 if coding.atoms[text].is_factor else np.isnan(own).reshape(table.n, -1).any(axis=1)
+    for k in _terms_used(fit, random):
+        term = fit.design.random[k]
+        if not term.is_spline:  # whose variable is in the fixed part
+            for codes, z in term.evaluate_layers(table):
+                missing |= np.isnan(z).any(axis=1)
+                if (codes < 0).any():
+                    missing |= (codes < 0) & pd.isna(term.row_labels(table))
+    return missing
 
 
 def fixed_coefficients_beside(fit: FitFigures, used: list[int]) -> np.ndarray:

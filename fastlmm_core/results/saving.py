@@ -25,6 +25,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import math
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,6 +37,7 @@ from fastlmm_core._version import __version__
 from fastlmm_core.design import Design
 from fastlmm_core.design.columns import Column
 from fastlmm_core.design.functions import columns_read
+from fastlmm_core.design.inputs import option_columns
 from fastlmm_core.design.residual import parse_residual
 from fastlmm_core.durable_files import place_file
 from fastlmm_core.engine.solution import StructuredSolution
@@ -94,14 +96,15 @@ def save_fit(fit: FitFigures, path: str | Path) -> None:
 
 
 def _columns_of(fit: FitFigures) -> list[str]:
-    """Columns the formula reads, and that of the offset."""
+    """Columns the formula reads, and those of the offset."""
     parsed = fit.design.formula
     nodes = [*parsed.expressions, *([] if parsed.response is None else [parsed.response])]
     nodes += parse_residual(fit.design.residual.text).expressions
+    known = fit.design.table.columns
     names = dict.fromkeys(name.name for node in nodes for name in columns_read(node))
     if isinstance(fit.prepared.offset, str):
-        names[fit.prepared.offset] = None
-    return [name for name in names if name in fit.design.table.columns]
+        names |= dict.fromkeys(option_columns(fit.prepared.offset, known))
+    return [name for name in names if name in known]
 
 
 def _structure(fit: FitFigures, arrays: Arrays) -> dict[str, Any]:
@@ -153,10 +156,14 @@ def _contrasts(given: Any) -> Any:
 
 
 def _labels(index: Any) -> list[Any] | None:
-    """Labels of rows: integers and texts as they are, others as text."""
+    """Labels of rows: finite numbers and texts as they are, others as text."""
     if index is None:
         return None
-    return [label if isinstance(label, (int, str)) else str(label) for label in index.tolist()]
+
+    def kept(label: Any) -> bool:
+        return isinstance(label, (int, str)) or (isinstance(label, float) and math.isfinite(label))
+
+    return [label if kept(label) else str(label) for label in index.tolist()]
 
 
 def _fields(name: str, result: Any) -> Arrays:

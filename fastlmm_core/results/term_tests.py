@@ -86,9 +86,11 @@ def compare(*fits: FitFigures, conditional: bool = False) -> pd.DataFrame:
     -------
     DataFrame
         formula (with the residual where it is not the ordinary one), npar, criterion, loglik, aic, bic,
-        chisq, df, p, p_boundary, mixture; each row is tested against the one before. Where a variance is
-        tested `p` is too large, and `p_boundary` that of the mixture of chi-squares that belongs to it
-        (Self & Liang 1987; Stram & Lee 1994); NaN where no variance is tested, or the mixture is not known.
+        chisq, df, p, p_boundary, mixture; each row is tested against the one before. A REML criterion depends
+        on the coding of the fixed part: figures of all rows are those of the coding of the first. Where a
+        variance is tested `p` is too large, and `p_boundary` that of the mixture of chi-squares that belongs
+        to it (Self & Liang 1987; Stram & Lee 1994); NaN where no variance is tested, or the mixture is not
+        known.
 
     Raises
     ------
@@ -133,17 +135,20 @@ def compare(*fits: FitFigures, conditional: bool = False) -> pd.DataFrame:
                 "fit with reml=False"
             )
     rows = []
+    shifted = [fit.criterion + _coding_shift(first, fit) for fit in ordered]
     for i, fit in enumerate(ordered):
         chisq = df = p = p_boundary = np.nan
         mixture = None
         if i:
             before = ordered[i - 1]
             df = fit.npar - before.npar
-            chisq = max(before.criterion - fit.criterion - _coding_shift(before, fit), 0.0)
+            chisq = max(shifted[i - 1] - shifted[i], 0.0)
             p = chi2_upper(chisq, df) if df > 0 else np.nan
             mixture = boundary_mixture(before, fit)
             p_boundary = np.nan if mixture is None else mixture.upper(chisq)
-        figures = (fit.npar, fit.criterion, fit.loglik, fit.aic, fit.bic, chisq, df, p, p_boundary)
+        shift = shifted[i] - fit.criterion
+        criteria = (shifted[i], fit.loglik - 0.5 * shift, fit.aic + shift, fit.bic + shift)
+        figures = (fit.npar, *criteria, chisq, df, p, p_boundary)
         rows.append((_model_text(fit), *figures, None if mixture is None else str(mixture)))
     names = ["npar", "criterion", "loglik", "aic", "bic", "chisq", "df", "p", "p_boundary", "mixture"]
     table = pd.DataFrame(rows, columns=["formula", *names])

@@ -23,6 +23,7 @@ from ..errors import (
     OptionError,
     ServiceError,
     TimeLimitError,
+    shown,
 )
 from .answers import as_line, error_answer, identity_of
 from .connections import Connections, TimedReader, read_body
@@ -166,9 +167,15 @@ class RequestHandler(BaseHTTPRequestHandler):
         else:
             self._refuse(HTTPStatus.NOT_FOUND, DataError("there are GET /health, GET /schema and POST /run"))
 
+    do_HEAD = do_GET
+
     def do_POST(self) -> None:
         if self.path != "/run":
             self._refuse(HTTPStatus.NOT_FOUND, DataError("requests go to POST /run"))
+            return
+        if (packed := self.headers.get("Content-Encoding", "identity")).lower() != "identity":
+            error = DataError(f"a body is plain JSON, not {shown(packed)}: send it without Content-Encoding")
+            self._refuse(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, error)
             return
         try:
             body = self._body()

@@ -159,6 +159,8 @@ def test_offsets():
     with pytest.raises(DataError, match="offset"):
         fit.predict(data)
     np.testing.assert_allclose(fit.predict(data, offset=offset), fit.fitted, rtol=1e-8, atol=1e-8)
+    with pytest.raises(OptionError, match="belongs to newdata"):  # it was left out without a word
+        fit.predict(offset=offset)
 
 
 @pytest.mark.parametrize(

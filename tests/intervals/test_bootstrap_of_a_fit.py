@@ -162,6 +162,20 @@ def test_a_statistic_of_ones_own(sleep):
         sleep.bootstrap(10, statistic="mean")
 
 
+def test_intervals_are_of_a_statistic_or_of_what_is_estimated(sleep):
+    """The table of a statistic was empty, and a held variance had the interval (100, 100)."""
+    how = {"method": "bootstrap", "n": 20, "seed": 1, "progress": False}
+    own = sleep.conf_int(**how, statistic=lambda fit: [fit.sigma, fit.beta[1]])
+    assert list(own["parameter"]) == ["t1", "t2"] and (own["lower"] < own["upper"]).all()
+    data = datasets.load("sleepstudy")
+    held = lmm("Reaction ~ Days + (1|Subject)", data, fixed_parameters={"Subject": 9.0})
+    names = ["sigma", "(Intercept)", "Days"]
+    assert list(held.conf_int(**how)["parameter"]) == list(held.conf_int("wald")["parameter"]) == names
+    for wrong in ({"type": "bca"}, {"parameters": "none"}):  # before anything is fitted
+        with pytest.raises(OptionError, match=r"bca|none"):
+            sleep.conf_int("bootstrap", n=10**9, **wrong)
+
+
 def test_structures_are_refitted():
     data = datasets.load("penicillin")
     plates = sorted(data["plate"].unique())

@@ -44,6 +44,7 @@ MODELS = {
     "a linear model": ("log(y) ~ h*dose", {}),
     "weights and offset by name": ("y ~ h + (1|g)", {"weights": "w", "offset": "o"}),
     "weights and offset as numbers": ("y ~ h + (1|g)", {"weights": TABLE["w"], "offset": OFFSET}),
+    "an offset that is computed": ("y ~ h + (1|g)", {"offset": "2 * o + log(T)"}),
     "an offset in the formula": ("y ~ h + offset(2 * o) + (1|g)", {}),
     "bases that look at dropped rows": ("y ~ poly(x, 2) + scale(T) + (1|g)", {}),
     "codings by name and by numbers": (
@@ -119,6 +120,20 @@ def test_a_refit_keeps_its_own_response_and_weights(tmp_path):
     fit = prepared.fit(y=y, weights=np.linspace(1.0, 2.0, y.size))
     fit.save(tmp_path / "a.fit")
     assert_same(answers(fit), answers(load(tmp_path / "a.fit")))
+
+
+def test_a_refit_keeps_the_weights_of_the_fit():
+    prepared = prepare("y ~ h + (1|g)", TABLE)
+    fit = prepared.fit(weights=np.linspace(1.0, 9.0, prepared.design.n))
+    again = fit.refit(fit.response)
+    assert again.criterion == pytest.approx(fit.criterion, rel=1e-10)
+    assert abs(prepared.fit().criterion - fit.criterion) > 1.0
+
+
+def test_rows_that_are_called_by_numbers_are_called_so_again(tmp_path):
+    fit = lmm("y ~ h + (1|g)", TABLE.set_axis(np.arange(120) / 2.0))
+    fit.save(tmp_path / "a.fit")
+    assert list(load(tmp_path / "a.fit").diagnostics()["row"]) == list(fit.diagnostics()["row"])
 
 
 def test_a_dot_stands_for_the_same_columns(tmp_path):

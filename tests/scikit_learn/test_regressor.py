@@ -109,6 +109,29 @@ def test_weights_and_errors():
         MixedModelRegressor("none").fit(X, Y)
 
 
+def test_missing_values_and_weights_that_are_none():
+    new = pd.DataFrame({"Days": [3, 3, np.nan, 3], "Subject": ["S308", None, "S308", "nobody"]})
+    model = MixedModelRegressor(SLOPES).fit(X, Y)
+    assert np.isnan(model.predict(new)).tolist() == [False, True, True, False]
+    alone = model.set_params(random=False).predict(new)  # of the population: the subject says nothing
+    assert np.isnan(alone).tolist() == [False, False, True, False] and alone[0] == alone[1]
+    for y in (Y.where(Y.index != 3), Y.where(Y.index != 3, np.inf)):
+        with pytest.raises(ValueError, match="Input y contains"):
+            model.fit(X, y)
+    for wrong in (-2.0, np.nan):  # beside a weight of zero such rows were left out without a word
+        w = np.ones(len(Y))
+        w[:2] = 0.0, wrong
+        with pytest.raises(ValueError, match="zero or positive: the first in row 1"):
+            model.fit(X, Y, sample_weight=w)
+
+
+def test_tables_that_are_not_of_pandas():
+    pyarrow = pytest.importorskip("pyarrow")
+    given = pyarrow.Table.from_pandas(X)
+    model = MixedModelRegressor(SLOPES).fit(given, Y)
+    np.testing.assert_allclose(model.predict(given), model.model_.fitted, rtol=1e-10)
+
+
 def test_the_page_prints_what_it_shows(monkeypatch):
     root = Path(__file__).resolve().parents[2]
     monkeypatch.chdir(root)

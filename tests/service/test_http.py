@@ -36,6 +36,16 @@ def test_a_connection_takes_one_request_after_the_other(service):
     connection.close()
 
 
+def test_a_compressed_body_is_told_so_and_head_is_answered(service):
+    status, answer = service.ask(PLAIN, headers={"Content-Encoding": "gzip"})
+    assert status == 415 and "without Content-Encoding" in answer["error"]["message"]
+    connection = service.connect()
+    connection.request("HEAD", "/health", headers={"Authorization": f"Bearer {TOKEN}"})
+    response = connection.getresponse()
+    assert response.status == 200 and response.read() == b""
+    connection.close()
+
+
 @pytest.mark.parametrize("token", [None, "", "x" * 32, TOKEN[:-1], TOKEN + "x", "é" * 20])
 @pytest.mark.parametrize("path", ["/run", "/health", "/schema", "/none"])
 def test_without_the_token_nothing_is_answered(service, token, path):
