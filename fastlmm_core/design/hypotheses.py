@@ -59,10 +59,9 @@ def type3(
         K = (_type3_marginal if marginal else _type3_goodnight)(coding, values, X_full, columns)
     elif len(columns) == 1 and coding.intercept and 1 < columns[0].size <= MAX_BASIS:
         K = [_sequential_basis(coding, values, X_full, columns[0])]
-    elif _all_on_top(coding):
-        eye = sp.eye_array(coding.p, format="csr")
-        K = [sp.csr_array(eye[c]) for c in columns]
     else:
+        # Differences from the first level, whatever the coding: Satterthwaite's denominator depends on the
+        # basis, and lmerTest codes a model again by contr.treatment for type III.
         M = SumCodingMap(coding, differences=True).M
         if M is None:
             K = _type3_non_marginal(coding, values, X_full, columns)
@@ -95,12 +94,6 @@ def _without_noise(K: sp.csr_array) -> sp.csr_array:
         K.data[np.abs(K.data) < 1e-13 * np.abs(K.data).max()] = 0.0
         K.eliminate_zeros()
     return K
-
-
-def _all_on_top(coding: Coding) -> bool:
-    """Whether every term is a hypothesis as it stands: an intercept, and no variable in two terms."""
-    variables = [text for term in coding.terms for text in term.atoms]
-    return coding.intercept and len(set(variables)) == len(variables)
 
 
 def _sum_map(
@@ -206,7 +199,9 @@ def _estimable_rows(rank: Rank, columns: np.ndarray) -> sp.csr_array:
     return sp.csr_array(rows) @ spread
 
 
-def _triangle_rows(X_full: sp.csc_array, order: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+def _triangle_rows(
+    X_full: sp.csc_array, order: np.ndarray, wanted: np.ndarray, coefficients: bool = False
+) -> np.ndarray:
     """Rows of the unit upper triangle U of X'X = U'DU for the `wanted` columns, in the given order.
 
     Any basis spans the same hypothesis, but Satterthwaite's denominator of several degrees of freedom depends
@@ -217,6 +212,8 @@ def _triangle_rows(X_full: sp.csc_array, order: np.ndarray, wanted: np.ndarray) 
     order : (p_full,) int64
         Order of the columns; dependent ones (later in that order) drop out.
     wanted : (k,) int64
+    coefficients : bool
+        The wanted columns are the last of the order, and their own coefficients (of those kept) the basis.
 
     Returns
     -------
@@ -236,12 +233,13 @@ def _triangle_rows(X_full: sp.csc_array, order: np.ndarray, wanted: np.ndarray) 
     else:
         R = la.cholesky((kept.T @ kept).toarray(), lower=False)
     R = R / np.diag(R)[:, None]
-    rows = np.flatnonzero(np.isin(order[own.kept], wanted))
-    out = np.zeros((rows.size, p))
-    out[:, order[own.kept]] = R[rows]
+    places = np.flatnonzero(np.isin(order[own.kept], wanted))
+    rows = np.eye(own.kept.size)[places] if coefficients else R[places]
+    out = np.zeros((places.size, p))
+    out[:, order[own.kept]] = rows
     if own.dropped.size:
         combination = -own.null.tocsr()[own.kept].toarray()
-        out[:, order[own.dropped]] = R[rows] @ combination
+        out[:, order[own.dropped]] = rows @ combination
     return out
 
 
@@ -261,7 +259,7 @@ def type1(coding: Coding, X_full: sp.csc_array, rank: Rank) -> list[tuple[str, s
 def type2(coding: Coding, X_full: sp.csc_array, rank: Rank) -> list[tuple[str, sp.csr_array]]:
     """Each term after all others that do not contain it. Arguments and result as in `type3`.
 
-    Where nothing contains a term and all columns are independent, that is its coefficients; they are its
+    Where nothing contains a term, that is its coefficients beside the columns of all others; they are its
     basis, too, in lmerTest (see `_triangle_rows`), but for the only term of a model.
     """
     columns = term_columns(coding)
@@ -276,5 +274,6 @@ def type2(coding: Coding, X_full: sp.csc_array, rank: Rank) -> list[tuple[str, s
         before += [c for j, c in enumerate(columns) if j != i and not above[j]]
         after = [c for j, c in enumerate(columns) if above[j]]
         order = np.concatenate([*before, columns[i], *after])
-        out.append((term.label, sp.csr_array(_triangle_rows(X_full, order, columns[i]))))
+        alone = len(columns) > 1 and not any(above)
+        out.append((term.label, sp.csr_array(_triangle_rows(X_full, order, columns[i], alone))))
     return out

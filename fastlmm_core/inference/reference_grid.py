@@ -268,8 +268,8 @@ def averaging_matrix(grid: ReferenceGrid, variables: Sequence[str], weights: Any
     Returns
     -------
     csr_array (r, m)
-        Rows sum to 1; a row whose cells hold no data has no entries ("cells", "flat"), nor has one for levels
-        of a nested factor outside of their group.
+        Rows sum to 1; a row that averages over cells without data has no entries ("cells", "flat"), nor has
+        one for levels of a nested factor outside of their group.
 
     Raises
     ------
@@ -334,7 +334,7 @@ def cell_weights(
             )
         return given[other]
     check_option("weights", weights, WEIGHTS)
-    if weights == "equal":
+    if weights == "equal" or n_others == 1:  # one grid point: its prediction, whatever its count
         return np.ones(counts.size)
     if weights == "cells":
         return counts

@@ -87,3 +87,29 @@ def test_weighted_sums_of_squares_of_a_linear_model(type):
         fall = squares(*others) - squares(*others, name)
         expected = fall / tests.loc[name, "df_num"] / error
         np.testing.assert_allclose(tests.loc[name, "F"], expected, rtol=1e-9)
+
+
+@pytest.fixture(scope="module")
+def oats():
+    """Some plots and two of the twelve cells lost."""
+    data = datasets.load("oats").drop(index=[2, 9, 16, 17, 29, 40, 41, 54, 69])
+    lost = (data["V"] == "Victory") & (data["N"] == "N0.4cwt")
+    lost |= (data["V"] == "Marvellous") & (data["N"] == "N0.0cwt")
+    return data[~lost].reset_index(drop=True)
+
+
+def test_basis_of_type_iii_whatever_the_coding(oats):
+    """lmerTest 3.1-3: anova(lmer(Y ~ V + N + (1|B/V), oats), type = 3) after contr.sum and contr.helmert."""
+    for coding in ("contr.treatment", "contr.sum", "contr.helmert"):
+        fit = lmm("Y ~ V + N + (1|B/V)", oats, contrasts={"V": coding, "N": coding})
+        tests = fit.anova(type=3, ddf="satterthwaite")
+        np.testing.assert_allclose(tests["df_den"], [10.4929840, 31.8460934], rtol=1e-6, err_msg=coding)
+        np.testing.assert_allclose(tests["F"], [1.1175, 26.5234], rtol=1e-4, err_msg=coding)
+
+
+@pytest.mark.filterwarnings("ignore::fastlmm_core.errors.RankDeficientWarning")
+def test_basis_of_type_ii_with_empty_cells(oats):
+    """lmerTest 3.1-3: anova(lmer(Y ~ V*N + (1|B/V), oats), type = 2)."""
+    tests = lmm("Y ~ V*N + (1|B/V)", oats).anova(type=2, ddf="satterthwaite")
+    np.testing.assert_allclose(tests["df_den"], [10.4506658, 27.8474900, 27.8056885], rtol=1e-6)
+    np.testing.assert_allclose(tests["F"], [1.10900, 27.13409, 1.15783], rtol=1e-5)

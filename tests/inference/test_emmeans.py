@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from dense_fit import DenseFit
 
+from fastlmm_core import datasets, lmm
 from fastlmm_core.errors import DataError, OptionError
 from fastlmm_core.inference.emmeans import emmeans, emtrends
 from fastlmm_core.inference.joint_tests import joint_tests
@@ -180,6 +181,18 @@ def test_weights_by_cells_leave_empty_cells_out():
     full = emmeans(fit, "~ v * n", weights="cells", ddf="residual")
     assert list(full.to_frame()["status"]).count("not estimable") == 1
     assert np.isnan(full.contrast("pairwise", by="n").estimate).sum() == 3
+
+
+@pytest.mark.parametrize("weights", ["cells", "flat"])
+def test_weights_have_no_part_in_means_that_average_over_nothing(weights):
+    """A cell without plots has the mean that the additive model predicts, as in R."""
+    data = datasets.load("oats").query("not (V == 'Victory' and N == 'N0.4cwt')")
+    fit = lmm("Y ~ V + N", data)
+    means = fit.emmeans("~ V | N", weights=weights)
+    np.testing.assert_allclose(means.estimate, fit.emmeans("~ V | N").estimate, rtol=1e-12)
+    assert np.isfinite(means.pairs().p).all()
+    blocks = lmm("Y ~ V + N + B", data).emmeans("~ V | N", weights=weights)
+    assert np.isnan(blocks.estimate).sum() == 1
 
 
 def test_table_is_frozen_and_printing_does_not_round_the_values(fits):
