@@ -9,6 +9,7 @@ import numpy as np
 from fastlmm_core.engine.least_squares import WeightedRegression
 from fastlmm_core.engine.terms import EngineTerm
 from fastlmm_core.kernels.thresholds import COMBINATIONS
+from fastlmm_core.linalg.probes import probing
 from fastlmm_core.structures.coefficients.base import CoefficientStructure
 from fastlmm_core.structures.residuals.base import ResidualGroup, ResidualStructure
 
@@ -33,7 +34,7 @@ def terms_within_fixed(
     n, p = regression.X.shape
     if not p or not terms:
         return {}
-    rng = np.random.default_rng(0)
+    rng = probing()
     parts = [(k, M) for k, term in enumerate(terms) for M in term.matrices]
     tried = np.column_stack([M[:n] @ rng.normal(size=M.shape[1]) for _, M in parts])
     inside = _are_spanned(regression, tried)
@@ -54,7 +55,7 @@ def groups_within_fixed(
     few = [own for own in groups if own.rows.size <= p]
     if not few:
         return ()
-    rng, n, found = np.random.default_rng(0), regression.X.shape[0], list[ResidualGroup]()
+    rng, n, found = probing(), regression.X.shape[0], list[ResidualGroup]()
     for first in range(0, len(few), COLUMNS):
         some = few[first : first + COLUMNS]
         tried = [values_on_rows(own.rows, rng.normal(size=(own.rows.size, 1)), n) for own in some]
@@ -104,7 +105,7 @@ def own_parameters(structure: CoefficientStructure, chosen: np.ndarray) -> int:
     """Parameters of T that move it in rows and columns of the `chosen` (m,) coefficients alone."""
     if not structure.n_theta:
         return 0
-    theta = np.random.default_rng(1).uniform(0.2, 0.6, structure.n_theta)  # anywhere but at a bound
+    theta = probing(1).uniform(0.2, 0.6, structure.n_theta)  # anywhere but at a bound
     rest, moved = (np.linalg.matrix_rank(_moves(structure, theta, own)) for own in (~chosen, chosen | True))
     return int(moved - rest)
 
@@ -164,7 +165,7 @@ def fixed_shares(
     random combinations R of the levels stand for all: K M_a R is zero only where K M_a is, but for a set of
     R without measure.
     """
-    rng, (n, p) = np.random.default_rng(2), regression.X.shape
+    rng, (n, p) = probing(2), regression.X.shape
     parts = [np.zeros((p, 0))]
     for k, inside in within.items():
         for a in inside:

@@ -21,6 +21,7 @@ from fastlmm_core.errors import check_option
 from fastlmm_core.kernels.information import append_residual
 from fastlmm_core.kernels.thresholds import COMBINATIONS, CONFOUNDED
 from fastlmm_core.linalg.ordered import normal_solver
+from fastlmm_core.linalg.probes import probing
 from fastlmm_core.reml.expected_traces import expected_traces
 from fastlmm_core.reml.natural import NaturalParameters, apply_direction, natural_parameters
 from fastlmm_core.reml.solved import SolvedEquations
@@ -113,7 +114,7 @@ def untold_shares(solved: SolvedEquations, parts: dict[int, tuple[int, ...]]) ->
     lower = sp.csc_array((e.G, e.indices, e.indptr), shape=(e.q + e.p,) * 2)
     whole = sp.csc_array(lower + sp.tril(lower, -1).T)
     fixed = e.layout.fixed_rows
-    rng, solve = np.random.default_rng(2), normal_solver(sp.csc_array(whole[:, fixed][fixed]))
+    rng, solve = probing(2), normal_solver(sp.csc_array(whole[:, fixed][fixed]))
     right = []
     for k, inside in parts.items():
         for a in inside:

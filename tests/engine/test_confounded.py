@@ -278,3 +278,17 @@ def test_a_constant_environment_whose_genotypes_vary_has_a_variance():
     first, second = (f.variance_components["estimate"] for f in fits)
     np.testing.assert_allclose(first, second, rtol=1e-3)
     assert fits[0].converged and first.iloc[-1] > 0.1
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_covariate_of_any_seed_is_not_the_random_term(seed):
+    """Random combinations of the levels stand for all of them: they must be nobody's simulated covariate."""
+    g, rng = np.repeat(np.arange(20), 3), np.random.default_rng(100)
+    data = pd.DataFrame({"g": [f"g{i:02d}" for i in g], "env": list("abc") * 20})
+    data["x"] = np.random.default_rng(seed).normal(size=20)[g]
+    data["y"] = rng.normal(size=20)[g] + rng.normal(size=60)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit = fl.lmm("y ~ x + (1 | g)", data, residual="units | env")
+    df = fit.fixed_effects()["df"].to_numpy()
+    assert np.all((df > 17) & (df < 19))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
+from fastlmm_core.kernels.autoregression import correlate_positions
 from fastlmm_core.structures.levels.base import LevelStructure
 
 # |rho| stays below: log |Q| and the coefficients have 1 / (1 - rho^2).
@@ -102,19 +103,10 @@ class AutoregressiveLevels(LevelStructure):
         n = self.size - 1
         return -n * float(np.log1p(-rho * rho)), np.array([2.0 * n * rho / (1.0 - rho * rho) * slope])
 
-    def correlation(self, theta: np.ndarray, order: int = 0) -> np.ndarray:
-        """The correlation matrix (L, L), or its first or second derivative in rho."""
-        distance = np.abs(np.subtract.outer(np.arange(self.size), np.arange(self.size))).astype(float)
-        if not self.n_theta:
-            return np.ones((1, 1)) if order == 0 else np.zeros((1, 1))
-        rho = self.rho(theta)[0]
-        factor, power = np.ones_like(distance), distance
-        for k in range(order):
-            factor, power = factor * (distance - k), np.maximum(distance - k - 1, 0.0)
-        return factor * rho**power
-
     def multiply_covariance(self, theta: np.ndarray, V: np.ndarray) -> np.ndarray:
-        return self.correlation(theta) @ V
+        if not self.n_theta:
+            return V
+        return np.asarray(correlate_positions(self.rho(theta)[0], np.ascontiguousarray(V, dtype=float)))
 
     def natural(self, theta: np.ndarray) -> np.ndarray:
         return np.array([self.rho(theta)[0]] if self.n_theta else [])

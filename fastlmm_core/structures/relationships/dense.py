@@ -14,6 +14,7 @@ from fastlmm_core.errors import DataError
 from fastlmm_core.gate import public
 from fastlmm_core.linalg.definite import inverse_from_factor
 from fastlmm_core.linalg.memory import check_memory
+from fastlmm_core.linalg.probes import probing
 from fastlmm_core.structures.relationships.base import Relationship
 from fastlmm_core.structures.relationships.symmetric import read_symmetric
 
@@ -156,7 +157,7 @@ def semidefinite_root(matrix: np.ndarray) -> np.ndarray:
     K = np.zeros((sd.size, rank))
     K[pivots - 1] = np.tril(factor)[:, :rank]
     # what is left over acts on random vectors as its rows are large; the whole of it costs as much as K
-    probes = np.random.default_rng(0).normal(size=(sd.size, PROBES))
+    probes = probing().normal(size=(sd.size, PROBES))
     left_over = correlation @ probes - K @ (K.T @ probes)
     if np.sqrt(np.mean(left_over**2, axis=1)).max(initial=0.0) > ROUNDING:
         smallest = float(np.linalg.eigvalsh(matrix)[0])
