@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 import time
 import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -117,30 +119,47 @@ def add_tables(
     fit: LMMFit, frame: pd.DataFrame, plan: BatchPlan, components: pd.DataFrame, row: dict[str, Any],
     unit: int, parts: TableParts,
 ) -> None:  # fmt: skip
-    """All rows of one fit but its own, `row`: a table that cannot be had leaves its reason there."""
-    try:
-        parts.add("variance_components", components, unit)
-        if plan.blups:
-            add_blups(fit, plan, unit, parts)
-        if plan.fixed:
-            parts.add(
-                "fixed",
-                fit.fixed_effects(ddf=plan.ddf, information=plan.information, level=plan.level),
-                unit,
-            )
-        add_means(fit, plan, unit, parts)
-        residuals = suspicious_residuals(fit) if plan.plots or plan.genotypes else np.zeros(0)
-        if plan.plots:
-            parts.add("plots", plot_rows(fit, frame, residuals, plan.plots, plan.genotypes), unit)
-        if plan.genotypes:
-            add_genotypes(fit, frame, plan, residuals, row, unit, parts)
-        if plan.trends and has_trend(fit):
-            parts.add("trends", fit.trend(), unit)
-    except Exception as error:
-        status, message = reason(error)
-        if row["status"] == "ok":
-            row["status"] = status if status not in ("option", "data") else "inference"
-        row["message"] = "; ".join(filter(None, (row["message"], message)))
+    """All rows of one fit but its own, `row`: a table that cannot be had leaves its reason there.
+
+    Tables are made one by one, so that one that cannot be had costs no other.
+    """
+    parts.add("variance_components", components, unit)
+    lost: list[str] = []
+    for make in tables_of(fit, frame, plan, row, unit, parts):
+        try:
+            make()
+        except Exception as error:
+            status, message = reason(error)
+            if row["status"] == "ok":
+                row["status"] = status if status not in ("option", "data") else "inference"
+            lost.append(message)
+    row["message"] = "; ".join(filter(None, (row["message"], *dict.fromkeys(lost))))
+
+
+def tables_of(
+    fit: LMMFit, frame: pd.DataFrame, plan: BatchPlan, row: dict[str, Any], unit: int, parts: TableParts
+) -> Iterator[Callable[[], None]]:
+    """What makes the tables asked for, in an order that `add_tables` may follow or break anywhere."""
+    options: dict[str, Any] = {"ddf": plan.ddf, "information": plan.information, "level": plan.level}
+    if plan.blups:
+        yield lambda: add_blups(fit, plan, unit, parts)
+    if plan.fixed:
+        yield lambda: parts.add("fixed", fit.fixed_effects(**options), unit)
+    for spec in plan.emmeans:
+        yield partial(add_means, fit, spec, options, plan, unit, parts)
+    residuals = cache(lambda: suspicious_residuals(fit))
+    if plan.plots:
+        yield lambda: parts.add(
+            "plots", plot_rows(fit, frame, residuals(), plan.plots, plan.genotypes), unit
+        )
+    if plan.genotypes:
+        term = plan.genotypes
+        yield lambda: parts.add(
+            "genotype_values", fit.genotype_values(term, level=plan.level).to_frame(), unit
+        )
+        yield lambda: add_trial(fit, frame, plan, residuals(), row, unit, parts)
+    if plan.trends and has_trend(fit):
+        yield lambda: parts.add("trends", fit.trend(), unit)
 
 
 def fit_row(fit: LMMFit, plan: BatchPlan, rows: int) -> dict[str, Any]:
@@ -220,18 +239,17 @@ def total_prediction_error(solution: StructuredSolution, k: int) -> float:
     return float(solution.sigma2 * np.sum(right * solution.factor.solve(right)))
 
 
-def add_genotypes(
+def add_trial(
     fit: LMMFit, frame: pd.DataFrame, plan: BatchPlan, residuals: np.ndarray, row: dict[str, Any], unit: int,
     parts: TableParts,
 ) -> None:  # fmt: skip
-    """Values of the genotypes, heritabilities and the summary of the trial."""
+    """BLUEs of the genotypes, heritabilities and the summary of the trial."""
     term, level = str(plan.genotypes), plan.level
-    parts.add("genotype_values", fit.genotype_values(term, level=level).to_frame(), unit)
+    means = fixed_means(fit, term)
+    parts.add("blues", means.to_frame(), unit)
     table = fit.heritability(term)
     within = heritability_within(fit, term)
     parts.add("heritabilities", table.to_frame() if within.empty else with_each(table, within), unit)
-    means = fixed_means(fit, term)
-    parts.add("blues", means.to_frame(), unit)
     summary = trial_summary(fit, term, level, table, plan.plots or None, frame, residuals, means)
     columns = {name: one_value(value) for name, value in summary.items()}
     columns = {"rows": np.array([row["n"] + row["n_dropped"]])} | columns
@@ -250,16 +268,15 @@ def one_value(value: Any) -> Any:
     return same_text(value, 1) if isinstance(value, str) else np.array([value])
 
 
-def add_means(fit: LMMFit, plan: BatchPlan, unit: int, parts: TableParts) -> None:
+def add_means(
+    fit: LMMFit, spec: str, options: dict[str, Any], plan: BatchPlan, unit: int, parts: TableParts
+) -> None:
     """Marginal means and their contrasts; several specifications are told apart by a column `spec`."""
-    tables = []
-    for spec in plan.emmeans:
-        means = fit.emmeans(spec, ddf=plan.ddf, information=plan.information, level=plan.level)
-        parts.add("emmeans", named(means.to_frame(), spec, plan), unit)
-        tables.append(means)
-        if plan.covariances:
-            parts.add("covariances", named(covariance_rows(means), spec, plan), unit)
-    for spec, means in zip(plan.emmeans, tables, strict=True) if plan.contrasts else ():
+    means = fit.emmeans(spec, **options)
+    parts.add("emmeans", named(means.to_frame(), spec, plan), unit)
+    if plan.covariances:
+        parts.add("covariances", named(covariance_rows(means), spec, plan), unit)
+    if plan.contrasts:
         method: Any = plan.contrasts if isinstance(plan.contrasts, str) else dict(plan.contrasts or ())
         contrasts = means.contrast(method, ref=plan.ref, adjust=plan.adjust)
         parts.add("contrasts", named(contrasts.to_frame(), spec, plan), unit)

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 
 from fastlmm_core.errors import OptionError, nearest_names
+from fastlmm_core.inference.table_labels import joined_labels
 
 
 def selection_index(
@@ -67,8 +69,31 @@ def common_genotypes(values: pd.DataFrame, keys: list[str], genotype: str) -> pd
     The diagonal is the number in the trial itself. Trials that share none, not even through others, cannot be
     compared.
     """
-    trials = values[keys].astype(str).agg(":".join, axis=1) if keys else pd.Series("1", index=values.index)
-    present = pd.crosstab(trials.to_numpy(), values[genotype].to_numpy()).gt(0).astype(int)
-    found = present.to_numpy() @ present.to_numpy().T
-    names = present.index.rename(":".join(keys) or "trial")
-    return pd.DataFrame(found, index=names, columns=list(present.index))
+    labels = joined_labels(values[keys], ":") if keys else np.full(len(values), "1", dtype=object)
+    trial, names = pd.factorize(labels, sort=True)
+    present = occurrence(trial, values[genotype])
+    found = (present @ present.T).toarray()
+    index = pd.Index(names, name=":".join(keys) or "trial")
+    return pd.DataFrame(found, index=index, columns=list(names))
+
+
+def occurrence(trial: np.ndarray, genotype: pd.Series) -> sp.csr_array:
+    """Which genotypes stand in which trials.
+
+    Parameters
+    ----------
+    trial : (n,) int64
+        Number of the trial of every row.
+    genotype : (n,) Series
+
+    Returns
+    -------
+    (trials, genotypes) csr_array of int64
+        One where a genotype has rows in a trial.
+    """
+    level, names = pd.factorize(genotype.astype(str))
+    size = (int(trial.max()) + 1 if trial.size else 0, len(names))
+    present = sp.csr_array((np.ones(trial.size, np.int64), (trial, level)), shape=size)
+    present.sum_duplicates()
+    present.data[:] = 1
+    return present

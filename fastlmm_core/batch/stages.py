@@ -137,9 +137,8 @@ def stage_means(batch: BatchResult, trait: str | None = None, spec: str | None =
         raise OptionError(
             "the batch kept no covariances of its means: fit_batch(..., emmeans=, covariances=True)"
         )
-    table = batch.covariances
-    table = _chosen(table, "trait", trait, batch.plan.labels)
-    if len(batch.plan.emmeans) > 1:
+    table = _chosen(batch.covariances, "trait", trait, batch.plan.labels)
+    if len(batch.plan.emmeans) > 1 and len(table):  # a table without rows has no column `spec`
         table = _chosen(table, "spec", spec, batch.plan.emmeans).drop(columns="spec")
     if not len(table):
         raise DataError("no trial of the batch gave means; its table `fits` says why")

@@ -7,8 +7,11 @@ import pandas as pd
 import scipy.sparse as sp
 from scipy.sparse.csgraph import connected_components
 
+from fastlmm_core.batch.selection import occurrence
+
 # Columns of `fits` that stand in the row of a trial; the rest are those of `trials`.
 OF_FITS = ("status", "model", "n", "converged", "singular", "message")
+AT_A_TIME = 256  # trials whose pairs with all others are in memory
 
 
 def trial_table(
@@ -74,19 +77,30 @@ def connections(values: pd.DataFrame, keys: list[str], genotype: str) -> pd.Data
 def _of_trait(values: pd.DataFrame, on: list[str], genotype: str) -> pd.DataFrame:
     """The same of one trait."""
     trial = values.groupby(on, sort=False, observed=True, dropna=False).ngroup().to_numpy()
-    level, names = pd.factorize(values[genotype].astype(str))
-    size = int(np.max(trial)) + 1
-    present = sp.csr_array((np.ones(len(values)), (trial, level)), shape=(size, len(names)))
-    present.sum_duplicates()
-    present.data[:] = 1.0
-    common = sp.csr_array(present @ present.T)
-    alone = sp.csr_array(sp.diags_array(common.diagonal()))
-    others = sp.csr_array(common - alone)
-    others.eliminate_zeros()
-    elsewhere = np.asarray(present.sum(axis=0)).ravel() > 1.0
+    present = occurrence(trial, values[genotype])
+    connected, common = _shared_with_others(present)
+    elsewhere = present.sum(axis=0) > 1
+    both = sp.block_array([[None, present], [present.T, None]])  # trials through their genotypes
+    network = connected_components(both, directed=False)[1][: present.shape[0]]
     first = values.iloc[np.unique(trial, return_index=True)[1]][on].reset_index(drop=True)
     return first.assign(
-        connected=np.diff(others.indptr), common=others.max(axis=1).toarray().ravel().astype(np.int64),
-        shared=np.asarray(present @ elsewhere.astype(float)).astype(np.int64),
-        network=1 + connected_components(others, directed=False)[1],
-    )  # fmt: skip
+        connected=connected, common=common, shared=present @ elsewhere.astype(np.int64), network=1 + network
+    )
+
+
+def _shared_with_others(present: sp.csr_array) -> tuple[np.ndarray, np.ndarray]:
+    """With how many other trials each shares genotypes, and the most that it shares with one of them.
+
+    A check connects every trial with every other, so that all pairs at once would need memory of the square
+    of their number: it is some trials with all at a time.
+    """
+    count = present.shape[0]
+    connected, common = np.zeros(count, np.int64), np.zeros(count, np.int64)
+    genotypes = sp.csr_array(present.T)
+    for lo in range(0, count, AT_A_TIME):
+        block = sp.csr_array(present[lo : lo + AT_A_TIME] @ genotypes)
+        size = np.diff(block.indptr)
+        block.data[block.indices == np.repeat(np.arange(lo, lo + size.size), size)] = 0  # with itself
+        connected[lo : lo + size.size] = size - 1
+        common[lo : lo + size.size] = np.maximum.reduceat(block.data, block.indptr[:-1])
+    return connected, common

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Sequence
 
 import numpy as np
@@ -78,6 +79,20 @@ def row_labels(block: pd.DataFrame, by: Sequence[str]) -> list[str]:
         values = [level_text(v) for v in block[name]]
         parts.append([f"{name}{v}" for v in values] if looks_numeric(values) else values)
     return [" ".join(words) for words in zip(*parts, strict=True)]
+
+
+def joined_labels(rows: pd.DataFrame, between: str) -> NDArray[np.object_]:
+    """Labels (n,) of rows: their cells one after another; rows that differ have different labels.
+
+    Where cells hold what stands between them, so that "A 1", "2" and "A", "1 2" would be one label, all are
+    in quotes.
+    """
+    texts = rows.astype(str)
+    different = list(texts.drop_duplicates().itertuples(index=False, name=None))
+    labels = [between.join(cells) for cells in different]
+    if len(set(labels)) < len(labels):
+        labels = [between.join(json.dumps(cell, ensure_ascii=False) for cell in row) for row in different]
+    return np.array(labels, dtype=object)[group_codes(texts, list(texts.columns))]
 
 
 def distinct_names(labels: Sequence[str], figures: Collection[str]) -> dict[str, str]:

@@ -125,9 +125,10 @@ class VarianceParameterInference:
 def _invert(information: np.ndarray, kind: str) -> np.ndarray:
     """Inverse of an information matrix, or why there is none."""
     if np.any(np.diag(information) <= 0.0):
+        way = "use information='expected'" if kind != "expected" else "simplify the random part"
         raise InferenceError(
             f"the {kind} information about the variance parameters is not positive definite at this fit; "
-            "use information='expected'"
+            f"{way}"
         )
     inverse = invert_information(information[None])[0]
     if np.isnan(inverse).any():

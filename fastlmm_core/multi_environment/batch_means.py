@@ -9,12 +9,14 @@ import pandas as pd
 
 from fastlmm_core.errors import DataError, OptionError, name_list, nearest_names
 from fastlmm_core.inference.heritability import half_difference
+from fastlmm_core.inference.table_labels import joined_labels
 from fastlmm_core.multi_environment.two_way_table import TwoWayTable
 
 if TYPE_CHECKING:
     from fastlmm_core.batch.result import BatchResult
 
 BETWEEN = " "
+NO_MEANS = "no trial of the batch gave means; its table `fits` says why"
 
 
 def from_batch(
@@ -35,13 +37,16 @@ def from_batch(
     means, name = _means(batch, genotype), _trait(batch, trait)
     means = means[means["trait"].astype(str) == name]
     keys = _keys(batch, environment)
-    labels = means[keys].astype(str).agg(BETWEEN.join, axis=1) if keys else pd.Series("", index=means.index)
+    if not len(means):
+        raise DataError(NO_MEANS)
+    labels = joined_labels(means[keys], BETWEEN) if keys else np.full(len(means), "", dtype=object)
     y = means["estimate"].to_numpy(float)
     title = means.columns[list(means.columns).index("estimate") - 1]  # "se_level" of genotypes called "se"
-    cells = pd.DataFrame({"g": means[title].astype(str).to_numpy(), "e": labels.to_numpy(), "y": y})
+    cells = pd.DataFrame({"g": means[title].astype(str).to_numpy(), "e": labels, "y": y})
+    kept = means.loc[np.isfinite(y), keys]
     cells = cells[np.isfinite(y)]
     if not len(cells):
-        raise DataError("no trial of the batch gave means; its table `fits` says why")
+        raise DataError(NO_MEANS)
     twice = cells[cells.duplicated(["g", "e"])]
     if len(twice):
         own = twice.iloc[0]
@@ -49,7 +54,7 @@ def from_batch(
             f"'{own['g']}' has several means in '{own['e']}'; a trial is named by {name_list(batch.plan.by)}"
         )
     wide = cells.pivot(index="g", columns="e", values="y")
-    variance, df = _error(batch, genotype, name, list(dict.fromkeys(cells["e"])), keys)
+    variance, df = _error(batch, genotype, name, kept)
     return TwoWayTable(
         tuple(wide.index), tuple(wide.columns), wide.to_numpy(float), 1.0, variance, df,
         f"means of {name} in the trials of the batch",
@@ -91,13 +96,22 @@ def _keys(batch: BatchResult, environment: str | None) -> list[str]:
 
 
 def _error(
-    batch: BatchResult, genotype: str, trait: str, environments: list[str], keys: list[str]
-) -> tuple[float, float]:
-    """Error variance of a mean and its degrees of freedom; NaN where the batch keeps nothing of it."""
+    batch: BatchResult, genotype: str, trait: str, environments: pd.DataFrame
+) -> tuple[float, float]:  # fmt: skip
+    """Error variance of a mean and its degrees of freedom; NaN where the batch keeps nothing of it.
+
+    Parameters
+    ----------
+    environments : DataFrame
+        Keys of the environments, whose trials count.
+    """
+    keys = list(environments.columns)
     if batch.plan.genotypes == genotype:
         own = batch.trials
         own = own[own["trait"].astype(str) == trait]
-        own = own[own[keys].astype(str).agg(BETWEEN.join, axis=1).isin(environments)] if keys else own
+        if keys:
+            known, wanted = (pd.MultiIndex.from_frame(f[keys].astype(str)) for f in (own, environments))
+            own = own[known.isin(wanted)]
         v, df = 0.5 * own["sed_rms"].to_numpy(float) ** 2, own["df_error"].to_numpy(float)
         return _pooled(v, df)
     if not batch.plan.covariances:

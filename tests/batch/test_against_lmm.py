@@ -10,7 +10,7 @@ import pytest
 from trial_data import alpha_trials, close, spoil
 
 from fastlmm_core import fit_batch, lmm
-from fastlmm_core.errors import DataError, FormulaError, InferenceError, OptionError
+from fastlmm_core.errors import ConfoundedWarning, DataError, FormulaError, InferenceError, OptionError
 
 TRIALS = alpha_trials(6)
 MODELS = [
@@ -206,6 +206,34 @@ def test_a_control_that_is_missing_in_one_trial_leaves_the_fit():
     assert row["status"] == "inference" and "G00" in row["message"] and row["sigma"] > 0
     assert (result.emmeans["trial"] == "T0002").sum() == 11
     assert not (result.contrasts["trial"] == "T0002").any()
+
+
+def test_a_table_that_cannot_be_had_costs_no_other():
+    """Contrasts with a control that a trial lacks; errors of effects beside a term within the fixed part."""
+    frame = TRIALS[~((TRIALS["trial"] == "T0002") & (TRIALS["gen"] == "G00"))]
+    frame = frame[frame["trial"].isin(["T0001", "T0002"])].assign(
+        row=frame["rep"], col=frame.groupby(["trial", "rep"]).cumcount(), one=frame["rep"]
+    )
+    result = fit_batch(
+        frame, "yield ~ gen + (1|rep:block)", by="trial", emmeans="gen", covariances=True,
+        contrasts="trt.vs.ctrl:G00", plots=["row", "col"],
+    )  # fmt: skip
+    assert result.fits["status"].tolist() == ["ok", "inference"]
+    own = frame[frame["trial"] == "T0002"]
+    assert (result.plots["trial"] == "T0002").sum() == len(own)
+    assert (result.covariances["trial"] == "T0002").sum() == 11
+    within = fit_batch(
+        frame, "yield ~ rep + (1|gen) + (1|one)", by="trial", genotypes="gen", plots=["row", "col"],
+    )  # fmt: skip
+    assert set(within.fits["status"]) == {"inference"} and not len(within.fixed)
+    with pytest.warns(ConfoundedWarning, match="lies within the fixed part"):
+        fit = lmm("yield ~ rep + (1|gen) + (1|one)", own)
+    ours = within.heritabilities.query("trial == 'T0002'").drop(columns=["trial", "trait"])
+    pd.testing.assert_frame_equal(
+        ours.reset_index(drop=True), fit.heritability("gen").to_frame(), check_dtype=False
+    )
+    assert len(within.genotype_values) == frame.groupby("trial")["gen"].nunique().sum()
+    assert len(within.plots) == len(frame)
 
 
 @pytest.mark.parametrize(("formula", "options"), COMPILED, ids=[m[0] for m in COMPILED])

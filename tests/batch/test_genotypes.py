@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fastlmm_core import datasets, fit_batch, gxe, lmm
-from fastlmm_core.errors import OptionError
+from fastlmm_core import datasets, fit_batch, gxe, lmm, second_stage
+from fastlmm_core.batch.selection import common_genotypes
+from fastlmm_core.errors import DataError, OptionError
 from fastlmm_core.inference.estimates import FIGURES
 
 pytestmark = pytest.mark.filterwarnings("ignore::fastlmm_core.errors.FastLMMWarning")
@@ -128,6 +129,40 @@ def test_trials_with_genotypes_in_common(frame):
     batch = fit_batch(own[own["trial"].isin(["T1", "T2"])], FORMULA, by="trial", genotypes="gen", fixed=False,
                       progress=False)  # fmt: skip
     assert batch.common_genotypes().to_numpy().tolist() == [[22, 20], [20, 21]]
+
+
+def test_keys_that_hold_what_joins_them_are_trials_of_their_own():
+    """"A:1", "2" and "A", "1:2" were counted as one trial."""
+    values = pd.DataFrame({"site": ["A:1", "A:1", "A"], "trial": ["2", "2", "1:2"], "gen": ["a", "b", "b"]})
+    table = common_genotypes(values, ["site", "trial"], "gen")
+    assert table.to_numpy().tolist() == [[1, 1], [1, 2]]
+    assert list(table.columns) == ['"A":"1:2"', '"A:1":"2"']
+    assert list(common_genotypes(values, ["site"], "gen").columns) == ["A", "A:1"]
+
+
+def test_genotypes_in_common_of_many_trials_count_what_is_there():
+    """The work is that of the pairs that share something, not of trials x trials x genotypes: 2.4e10 here."""
+    size = 2000
+    values = pd.DataFrame({"trial": np.repeat(np.arange(size), 3)})
+    values["gen"] = values.index % (2 * size)
+    table = common_genotypes(values, ["trial"], "gen")
+    assert np.diag(table).tolist() == [3] * size
+    assert table.to_numpy().sum() == (values.groupby("gen").size() ** 2).sum()
+
+
+def test_no_trial_with_values():
+    """Each question said so by an internal error."""
+    empty = datasets.load("trials").assign(**{"yield": np.nan})
+    batch = fit_batch(empty, FORMULA, by="trial", genotypes="gen", progress=False)
+    for ask in (batch.common_genotypes, lambda: batch.selection_index({"yield": 1.0})):
+        with pytest.raises(DataError, match="no trial of the batch gave values of genotypes"):
+            ask()
+    with pytest.raises(DataError, match="no trial of the batch gave means"):
+        gxe(batch, "gen")
+    means = fit_batch(empty, "yield ~ gen + (1|rep)", by="trial", emmeans=["gen", "~ 1"], covariances=True,
+                      progress=False)  # fmt: skip
+    with pytest.raises(DataError, match="no trial of the batch gave means"):
+        second_stage(means, "mean ~ 1 + (1|gen)", spec="gen")
 
 
 def test_batches_of_trials_in_several_environments():

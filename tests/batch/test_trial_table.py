@@ -1,10 +1,13 @@
 """The trial in one row: plots that stand out or stand twice, what trials share, trials without a fit."""
 
+import tracemalloc
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from fastlmm_core import datasets, fit_batch, lmm
+from fastlmm_core.batch.trial_table import connections
 from fastlmm_core.errors import DataError, OptionError
 
 pytestmark = pytest.mark.filterwarnings("ignore::fastlmm_core.errors.FastLMMWarning")
@@ -164,3 +167,26 @@ def test_a_folder_keeps_plots(frame, batch, tmp_path):
                      out=tmp_path / "x")  # fmt: skip
     pd.testing.assert_frame_equal(kept.plots, batch.plots, check_dtype=False, rtol=1e-7)
     pd.testing.assert_frame_equal(kept.trial_table(), batch.trial_table(), check_dtype=False, rtol=1e-6)
+
+
+def test_connections_take_no_memory_of_all_pairs():
+    """Of trials with a check each is connected with every other: some of them with all at a time."""
+    rng = np.random.default_rng(2)
+    size, each = 600, 3
+    lines = rng.integers(1, 900, size=(size, each))
+    lines[:, 0] = 0  # the check
+    lines[-1] = [901, 902, 903]  # an island
+    values = pd.DataFrame(
+        {"trial": np.repeat(np.arange(size), each), "trait": "y", "gen": [f"G{k}" for k in lines.ravel()]}
+    )
+    tracemalloc.start()
+    found = connections(values, ["trial"], "gen")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    sets = [set(row) for row in lines.tolist()]
+    for k in (0, 1, 255, 256, 599):
+        common = [len(sets[k] & other) for i, other in enumerate(sets) if i != k]
+        assert found.loc[k, "connected"] == sum(n > 0 for n in common)
+        assert found.loc[k, "common"] == max(common)
+    assert found["network"].tolist() == [1] * (size - 1) + [2]
+    assert peak < 8 * size * size * 2  # all pairs: 12 bytes of each, several times

@@ -152,6 +152,19 @@ def test_genotypes_that_are_not_everywhere():
     )
 
 
+def test_keys_that_hold_blanks_are_environments_of_their_own(batch):
+    """Site "S 1" in field "2" and site "S" in field "1 2" have the means of both, and an error of both."""
+    keys = [("S 1", "2"), ("S", "1 2"), ("T", "x"), ("U", "x")]
+    pairs = [dict(zip(ENVIRONMENTS.unique(), keys, strict=True))[name] for name in ENVIRONMENTS]
+    odd = TABLE.assign(a=[a for a, _ in pairs], b=[b for _, b in pairs])
+    own = fit_batch(odd, "y ~ rep + (1 | gen)", by=["a", "b"], genotypes="gen", progress=False)
+    one, other = gxe(batch, "gen"), gxe(own, "gen")
+    assert {'"S 1" "2"', '"S" "1 2"'} <= set(other.table.environments)
+    ours, theirs = one.anova().frame, other.anova().frame
+    np.testing.assert_allclose(ours["ss"], theirs["ss"])
+    np.testing.assert_allclose(ours["df"], theirs["df"])
+
+
 def test_traits_and_mistakes_are_named(batch, tmp_path):
     two = fit_batch(
         TABLE, "~ rep + (1 | gen)", by=["year", "site"], traits=["y", "z"], genotypes="gen", progress=False,
