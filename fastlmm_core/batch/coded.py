@@ -287,9 +287,11 @@ def collect_codes(
         if family and family.control == "label" else -1
         for spec in specs
     )  # fmt: skip
+    # A copy: to Numba a column that cannot be written is of another type, and kernels would be compiled anew.
+    weights = np.array(weights, dtype=np.float64)
     return CodedTrials(
         names, levels, codes, tuple(numbers), np.array(list(numbers.values())).reshape(len(numbers), N),
-        np.ascontiguousarray(weights, dtype=np.float64), ok, np.ascontiguousarray(y),
+        weights, ok, np.ascontiguousarray(y),
         plan.parsed.fixed.intercept, terms, random, specs, column_of, covariates, family, controls, counts,
     )  # fmt: skip
 

@@ -95,6 +95,10 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--no-plot", action="store_true", help="tables only")
     demo.set_defaults(command=_demo)
     compiled = commands.add_parser("compile", help="compile the kernels now: images, shared places")
+    compiled.add_argument(
+        "what", nargs="?", choices=("fits", "batches"),
+        help="those of single fits or of batches alone, which two processes compile at the same time",
+    )  # fmt: skip
     compiled.set_defaults(command=_compile)
     return parser
 

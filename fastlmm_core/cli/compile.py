@@ -6,6 +6,7 @@ import argparse
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -35,10 +36,8 @@ def compile_command(arguments: argparse.Namespace) -> int:
     began = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FastLMMWarning)  # the fits are not looked at
-        fit_plain()
-        fit_structured()
-        fit_large()
-        fit_trials()
+        for step in KINDS[arguments.what] if arguments.what else (*KINDS["fits"], *KINDS["batches"]):
+            step()
     folder = Path(cache.cache_path)
     kept = len(list(folder.glob("*.nbc")))
     print(f"{kept} kernels are compiled in {folder} ({time.perf_counter() - began:.0f} s)")
@@ -46,7 +45,7 @@ def compile_command(arguments: argparse.Namespace) -> int:
 
 
 def fit_plain() -> None:
-    """One trial with all tables, by REML and ML, with means, contrasts and BLUPs."""
+    """One trial with all tables, by REML and ML, with means, contrasts, BLUPs and a bootstrap."""
     alpha = datasets.load("john_alpha")
     for reml in (True, False):
         fit = lmm("yield ~ gen + (1|rep) + (1|rep:block)", alpha, reml=reml)
@@ -56,7 +55,9 @@ def fit_plain() -> None:
     means = lmm("yield ~ rep + gen + (1|rep:block)", alpha).emmeans("gen")
     for contrasts, adjust in (("pairwise", "tukey"), ("trt.vs.ctrl", "dunnettx"), ("trt.vs.ctrl", "mvt")):
         means.contrast(contrasts, adjust=adjust).to_frame()
-    lmm("yield ~ (1|gen) + (1|rep/block)", alpha).heritability("gen")
+    fit = lmm("yield ~ (1|gen) + (1|rep/block)", alpha)
+    fit.heritability("gen")
+    fit.conf_int("bootstrap", n=20, seed=1)
 
 
 def fit_structured() -> None:
@@ -85,12 +86,12 @@ def fit_large() -> None:
 
 
 def fit_trials() -> None:
-    """A batch by its own path, with means, contrasts and BLUPs."""
-    fit_batch(
-        datasets.path("trials"), "~ gen + rep + (1|rep:block)", by="trial", traits="yield", emmeans="gen",
-        contrasts="pairwise", progress=False,
-    )  # fmt: skip
-    fit_batch(
-        datasets.path("trials"), "~ rep + (1|gen) + (1|rep:block)", by="trial", traits="yield", blups="gen",
-        genotypes="gen", progress=False,
-    )  # fmt: skip
+    """Batches by their own path, with means and contrasts, with BLUPs, and by whole fits."""
+    trials, random = datasets.path("trials"), "~ rep + (1|gen) + (1|rep:block)"
+    common: dict[str, Any] = {"by": "trial", "traits": "yield", "progress": False}
+    fit_batch(trials, "~ gen + rep + (1|rep:block)", emmeans="gen", contrasts="pairwise", **common)
+    fit_batch(trials, random, blups="gen", **common)
+    fit_batch(trials, random, blups="gen", genotypes="gen", **common)
+
+
+KINDS = {"fits": (fit_plain, fit_structured, fit_large), "batches": (fit_trials,)}

@@ -207,6 +207,7 @@ class MixedModelEquations:
         """The same design with other prior weights; pattern and order are kept."""
         if self.terms:
             check_weight_size(weights)
+        weights = np.array(weights, float)
         G = _fill(self.entries, weights, self.layout.start, self.indptr, self.indices)
         return replace(self, G=G, weights=weights, log_weights=float(np.sum(np.log(weights))))
 
@@ -240,7 +241,8 @@ def build_equations(
     n, p = X.shape
     if random and weights is not None:
         check_weight_size(weights)
-    weights = np.ones(n) if weights is None else np.ascontiguousarray(weights, float)
+    # a copy: for a column that cannot be written Numba would compile anew
+    weights = np.ones(n) if weights is None else np.array(weights, float)
     first_value = float(X.data[0]) if p and X.nnz else 1.0
     *columns, shift, scale = standardize_columns(X.indptr, X.indices, X.data, n, has_intercept)
     separation = None

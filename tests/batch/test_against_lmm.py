@@ -11,6 +11,7 @@ from trial_data import alpha_trials, close, spoil
 
 from fastlmm_core import fit_batch, lmm
 from fastlmm_core.errors import ConfoundedWarning, DataError, FormulaError, InferenceError, OptionError
+from fastlmm_core.kernels.trial_units import unit_kernel
 
 TRIALS = alpha_trials(6)
 MODELS = [
@@ -240,6 +241,20 @@ def test_a_table_that_cannot_be_had_costs_no_other():
 def test_common_plans_run_in_compiled_code(formula, options, left_to_lmm):
     fit_batch(TRIALS, formula, by="trial", **options)
     assert left_to_lmm == []
+
+
+@pytest.mark.compiled
+def test_weights_that_cannot_be_written_take_no_kernel_of_their_own():
+    """Columns of pandas are often read-only, which is another type to Numba: a minute of compiling."""
+    formula = "yield ~ gen + rep + (1|rep:block)"
+    fit_batch(TRIALS, formula, by="trial", fixed=False)
+    known = len(unit_kernel(False).signatures)
+    weights = TRIALS["weight"].to_numpy().copy()
+    weights.flags.writeable = False
+    frame = TRIALS.assign(weight=pd.Series(weights, TRIALS.index, copy=False))
+    assert not frame["weight"].to_numpy().flags.writeable
+    fit_batch(frame, formula, by="trial", weights="weight", fixed=False)
+    assert len(unit_kernel(False).signatures) == known
 
 
 def with_treatments() -> pd.DataFrame:
