@@ -169,22 +169,22 @@ def test_unknown_engines_are_named(table):
 @posix
 @pytest.mark.parametrize("what", ["infinite", "words", "keys", "missing keys"])
 def test_what_cannot_be_read_is_the_same_for_every_engine(table, what):
-    frame, options = table.copy(), {**SLOW, "traits": ["y", "z"], "blups": None}
+    frame, options = table[: 12 * 18].copy(), {**SLOW, "traits": ["y", "z"], "blups": None}
     if what == "infinite":
         frame["x"] = np.random.default_rng(1).normal(size=len(frame))
-        frame.loc[[3, 400], "x"] = np.inf
+        frame.loc[[3, 200], "x"] = np.inf
     elif what == "words":
         frame["x"] = pd.Series(np.random.default_rng(1).normal(size=len(frame)), dtype=object)
         frame.loc[30, "x"] = "dry"
     elif what == "keys":
-        keys = {f"T{k:02d}": k for k in range(39)} | {"T39": "X3"}
+        keys = {f"T{k:02d}": k for k in range(11)} | {"T11": "X3"}
         frame["trial"] = frame["trial"].map(keys).astype(object)
     else:
         frame["trial"] = frame["trial"].str[1:].astype(float).where(frame["trial"] != "T07")
     model = "~ gen + x + (1|block)" if "x" in frame else "~ gen + (1|block)"
     threads = fit_batch(frame, model, engine="threads", **options)
     assert (threads.fits["status"] == "data").any() == (what != "keys")
-    assert len(threads.fits) == 80 and (threads.fits["status"] == "ok").sum() >= 74
+    assert len(threads.fits) == 24 and (threads.fits["status"] == "ok").sum() >= 18
     assert_same(threads, fit_batch(frame, model, engine="processes", workers=2, **options))
 
 
