@@ -83,16 +83,13 @@ def null_shares(
     return out
 
 
-def add_shares(out: np.ndarray, K: np.ndarray, shares: dict[int, NullShare], beside: Collection[int]) -> None:
-    """Add K L w to functions (q, r) of the natural unknowns, for rows K (r, p)."""
-    for rows, values in shared_values(K, shares, beside):
-        out[rows] = values.T
-
-
 def shared_values(
-    K: Any, shares: dict[int, NullShare], beside: Collection[int]
+    K: Any, shares: dict[int, NullShare], beside: Collection[int] = ()
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """K L by splines, for rows K (r, p): the natural scalars (b,) of w and the values (r, b) there."""
+    """K L by splines, for rows K (r, p): the natural scalars (b,) of w and the values (r, b) there.
+
+    Of the splines `beside`, B w itself is added to the function: it leaves out the polynomials there.
+    """
     return [
         (share.rows, times * (K @ share.columns @ share.coordinates))
         for share, times in _counted(shares, beside)
