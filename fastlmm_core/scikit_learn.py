@@ -119,7 +119,7 @@ class MixedModelRegressor(RegressorMixin, BaseEstimator):
         if sample_weight is not None:
             weights = np.asarray(sample_weight, dtype=np.float64)
             bad = ~(weights >= 0.0)
-            if bad.any():
+            if bad.ndim and bad.any():
                 raise DataError(f"sample_weight must be zero or positive: {first_row(bad, weights)}")
             if weights.shape == (len(frame),) and (weights == 0.0).any():
                 frame, weights = frame[weights > 0.0], weights[weights > 0.0]

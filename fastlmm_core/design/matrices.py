@@ -227,7 +227,8 @@ class Design(Displayed):
     def frame(self) -> pd.DataFrame:
         """(n rows) The columns of the fixed part and the grouping columns; factors as categoricals."""
         columns = {}
-        groups = [v for term in self.random for v in term.group_variables]
+        # `units` are the rows themselves, where no column has that name
+        groups = [v for term in self.random for v in term.group_variables if v in self.table.columns]
         slopes = [v for term in self.random for atom in term.coding.atoms.values() for v in atom.columns_read]
         for name in dict.fromkeys([*self.variables, *slopes, *groups]):
             own = self.variables.get(name)

@@ -149,7 +149,7 @@ class RandomTerm(Displayed):
         for values, columns in self._layer_values(table):
             cell = np.zeros(table.n, dtype=np.int64)
             known = np.ones(table.n, dtype=bool)
-            for axis in self.axes:
+            for axis in () if self._is_of_units(table) else self.axes:
                 codes = axis.codes(table, axis.nodes or columns, self.states)
                 known &= codes >= 0
                 cell = cell * axis.levels.size + codes
@@ -161,6 +161,17 @@ class RandomTerm(Displayed):
             )
         return tuple(layers)
 
+    def missing_levels(self, table: Table) -> tuple[np.ndarray, ...]:
+        """(k,) bool of every layer: rows that lack a column which the level is made of."""
+        if self._is_of_units(table):
+            return (np.zeros(table.n, dtype=bool),)
+        out = []
+        for _, columns in self._layer_values(table):
+            nodes = [node for axis in self.axes for node in axis.nodes or columns]
+            codes = [evaluate_factor(node, table, self.states[deparse(node)]).values for node in nodes]
+            out.append(np.any([own < 0 for own in codes], axis=0))
+        return tuple(out)
+
     def _layer_values(self, table: Table) -> list[tuple[np.ndarray, tuple[Node, ...]]]:
         if self.incidence:
             return [(np.tile(unit, (table.n, 1)), (node,)) for unit, node in incidence_units(self.incidence)]
@@ -169,11 +180,15 @@ class RandomTerm(Displayed):
 
     def _outside(self, table: Table) -> np.ndarray:
         """(k,) bool: rows that the term says nothing about."""
-        if any(is_units(node, table.names) for axis in self.axes for node in axis.nodes):
+        if self._is_of_units(table):
             return np.ones(table.n, dtype=bool)
         if self.at is None:
             return np.zeros(table.n, dtype=bool)
         return outside_at(self.at_factors, self.at, table, self.states)
+
+    def _is_of_units(self, table: Table) -> bool:
+        """Whether its levels are the rows themselves, of which other tables have others."""
+        return any(is_units(node, table.names) for axis in self.axes for node in axis.nodes)
 
     def row_labels(self, newdata: Any) -> np.ndarray:
         """(k,) object: label of the level in every row of another table, None where it is missing."""

@@ -22,7 +22,7 @@ from fastlmm_core.engine.confounding import groups_within_fixed, terms_within_fi
 from fastlmm_core.engine.layout import Side, lay_out
 from fastlmm_core.engine.least_squares import WeightedRegression
 from fastlmm_core.engine.loading_map import BlockLoadings, EntryLoadings
-from fastlmm_core.engine.null_space import NullShare, add_shares, null_shares, shares_at
+from fastlmm_core.engine.null_space import NullShare, null_shares, shared_values, shares_at
 from fastlmm_core.engine.observed_levels import observed_terms
 from fastlmm_core.engine.pieces import (
     RowPrecision,
@@ -251,18 +251,19 @@ class StructuredEquations:
         """Groups of the residual whose rows the fixed part explains by themselves."""
         return groups_within_fixed(self.regression(np.ones(self.n)), self.residual)
 
-    def unknowns_of(self, K: np.ndarray, beside: Collection[int] = ()) -> np.ndarray:
-        """Rows K (r, p) of inside fixed effects as functions of the natural unknowns, (q, r).
-
-        Of the splines `beside` the function leaves out the polynomials in B w, for a sum with B w itself.
-        """
+    def unknowns_of(self, K: np.ndarray) -> np.ndarray:
+        """Rows K (r, p) of inside fixed effects as functions of the natural unknowns, (q, r)."""
         out = np.zeros((self.natural.size, K.shape[0]))
         out[self.natural.fixed] = K.T
-        add_shares(out, K, self.null_shares, beside)
+        for rows, values in shared_values(K, self.null_shares):
+            out[rows] = values.T
         return out
 
     def fixed_coefficients(self, natural: np.ndarray, beside: Collection[int] = ()) -> np.ndarray:
-        """The functions `unknowns_of` the identity at natural unknowns (q, r): inside coefficients (p, r)."""
+        """Inside coefficients (p, r) at natural unknowns (q, r): the functions `unknowns_of` the identity.
+
+        Those beside a spline that is added itself leave out the polynomials in its B w.
+        """
         return natural[self.natural.fixed] + shares_at(natural, self.null_shares, beside)
 
     def loadings_at(self, theta: np.ndarray) -> np.ndarray:

@@ -83,10 +83,17 @@ def null_shares(
     return out
 
 
-def add_shares(out: np.ndarray, K: np.ndarray, shares: dict[int, NullShare], beside: Collection[int]) -> None:
-    """Add K L w to functions (q, r) of the natural unknowns, for rows K (r, p)."""
-    for share, times in _counted(shares, beside):
-        out[share.rows] = times * (share.coordinates.T @ (share.columns.T @ K.T))
+def shared_values(
+    K: Any, shares: dict[int, NullShare], beside: Collection[int] = ()
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """K L by splines, for rows K (r, p): the natural scalars (b,) of w and the values (r, b) there.
+
+    Of the splines `beside`, B w itself is added to the function: it leaves out the polynomials there.
+    """
+    return [
+        (share.rows, times * (K @ share.columns @ share.coordinates))
+        for share, times in _counted(shares, beside)
+    ]
 
 
 def shares_at(natural: np.ndarray, shares: dict[int, NullShare], beside: Collection[int]) -> Any:

@@ -101,6 +101,8 @@ def sum_row_forms(matrix, indptr, indices, values, out):
                 place = find_entry(indptr, indices, max(a, b), min(a, b))
                 if place < 0:
                     total = np.nan
-                else:
-                    total += (1.0 if a == b else 2.0) * A_value[s] * A_value[t] * values[place]
+                    break
+                total += (1.0 if a == b else 2.0) * A_value[s] * A_value[t] * values[place]
+            if np.isnan(total):
+                break
         out[i] = total

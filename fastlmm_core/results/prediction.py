@@ -96,10 +96,8 @@ def incomplete_rows(fit: FitFigures, newdata: Any, random: bool | Sequence[str])
     for k in _terms_used(fit, random):
         term = fit.design.random[k]
         if not term.is_spline:  # whose variable is in the fixed part
-            for codes, z in term.evaluate_layers(table):
-                missing |= np.isnan(z).any(axis=1)
-                if (codes < 0).any():
-                    missing |= (codes < 0) & pd.isna(term.row_labels(table))
+            for (_, z), lost in zip(term.evaluate_layers(table), term.missing_levels(table), strict=True):
+                missing |= np.isnan(z).any(axis=1) | (lost & (z != 0.0).any(axis=1))
     return missing
 
 

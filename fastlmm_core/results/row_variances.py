@@ -4,19 +4,20 @@ With the unknowns of the equations as in ``observation_rows``, the predicted mea
 coefficients has the variance sigma2 k' F C^-1 F' k (Henderson 1975, Biometrics 31, 423-447).  A row
 of the data multiplies pairs of unknowns that have met in a plot: these lie on the pattern of C, where the
 inverse subset is known from one pass over the factor.  Others, a genotype in an environment where it did
-not stand, take a solve each.
+not stand, take a solve each; so do rows of so many unknowns, markers of a relationship of low rank, that a
+look at every pair of them takes longer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
 
-from fastlmm_core.engine.null_space import NullShare, add_shares
+from fastlmm_core.engine.null_space import NullShare, shared_values
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.kernels.piece_products import sum_row_forms
 from fastlmm_core.linalg.base import CholeskyFactor
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 # Rows that are formed together, and solved for together; up to so many take no inverse subset.
 BLOCK, SOLVED = 4096, 256
+# Entries of a factor that are solved with while one of the inverse subset is found (17 by columns, 150 by
+# fronts), and unknowns of a row up to which that is not asked.
+FIND, FEW = 32, 32
 
 Pattern = tuple[np.ndarray, np.ndarray]
 
@@ -49,7 +53,11 @@ def row_forms(
     """
     out = np.full(A.shape[0], np.nan)
     if pattern is not None and inverse_subset is not None:
-        sum_row_forms(compressed(A), *pattern, inverse_subset, out)
+        size = np.diff(A.indptr).astype(np.int64)
+        short = np.flatnonzero((size <= FEW) | (FIND * size * (size + 1) // 2 <= factor.nnz))
+        own = np.empty(short.size)
+        sum_row_forms(compressed(A[short]), *pattern, inverse_subset, own)
+        out[short] = own
     left = np.flatnonzero(np.isnan(out))
     for begin in range(0, left.size, SOLVED):
         rows = left[begin : begin + SOLVED]
@@ -95,7 +103,8 @@ class Unknowns:
     def rows(self, fixed: sp.csr_array, evaluated: Sequence[tuple[int, Any, Any]]) -> sp.csr_array:
         """F' k by rows (n, s), of inside fixed effects (n, p) and of random terms as `predict` has them."""
         n = fixed.shape[0]
-        parts = [_placed(fixed, self.fixed), *self._shared(fixed, {k for k, _, _ in evaluated})]
+        shared = shared_values(fixed, self.shares, {k for k, _, _ in evaluated})
+        parts = [_placed(fixed, self.fixed), *(_placed(sp.csr_array(own), at) for at, own in shared)]
         for k, codes, z in evaluated:
             at = self.places[k]
             if codes is None:
@@ -116,13 +125,6 @@ class Unknowns:
         out = sp.csr_array(natural @ self.loadings)
         out.sort_indices()
         return out
-
-    def _shared(self, fixed: sp.csr_array, beside: Collection[int]) -> list[Any]:
-        if not self.shares:
-            return []
-        own = np.zeros((self.loadings.shape[0], fixed.shape[0]))
-        add_shares(own, fixed.toarray(), self.shares, beside)
-        return [_placed(sp.csr_array(own.T), np.arange(own.shape[0]))]
 
 
 def _placed(rows: sp.csr_array, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -173,12 +175,14 @@ def predicted_variance(
     solved = fit.solved
     unknowns, e = Unknowns.of(solved), solved.equations
     fixed = sp.csr_array(X[:, fit.design.kept] @ e.to_user)
-    pattern, subset = None, None
-    if X.shape[0] > SOLVED and getattr(e, "rotation", None) is None:
+    pattern, subset, block = None, None, BLOCK
+    if any(unknowns.roots[k] is not None for k, _, _ in evaluated):  # every row has all of their unknowns
+        block = SOLVED
+    elif X.shape[0] > SOLVED and getattr(e, "rotation", None) is None:
         pattern, subset = (e.indptr, e.indices), solved.inverse_subset
     out = np.empty(X.shape[0])
-    for begin in range(0, X.shape[0], BLOCK):
-        rows = slice(begin, begin + BLOCK)
+    for begin in range(0, X.shape[0], block):
+        rows = slice(begin, begin + block)
         own = [(k, None if codes is None else codes[rows], z[rows]) for k, codes, z in evaluated]
         A = unknowns.rows(fixed[rows], own)
         out[rows] = solved.user_sigma2 * row_forms(A, solved.factor, pattern, subset)

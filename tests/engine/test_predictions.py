@@ -180,3 +180,14 @@ def test_no_rows_have_no_predictions(part):
         if "(x, 3)" in part or "(x, 4)" in part:
             with pytest.raises(DataError, match="missing"):
                 fit.predict(table.iloc[:2].assign(x=np.nan))
+
+
+@pytest.mark.filterwarnings("ignore::fastlmm_core.errors.FastLMMWarning")
+def test_other_rows_have_no_effects_of_units():
+    """`units` are the rows of the fit, and no column that a table could lack."""
+    rng = np.random.default_rng(6)
+    table = pd.DataFrame({"g": np.arange(60) % 6, "t": np.arange(60), "y": rng.normal(size=60).cumsum()})
+    fit = lmm("y ~ 1 + (1 | g) + (1 | units)", table, residual="ar1(t)")
+    new = fit.predict(table.iloc[:9], se=True)
+    known = fit.predict(random=["g"], se=True)[:9]
+    np.testing.assert_allclose(new[["prediction", "se"]], known[["prediction", "se"]], rtol=1e-9)

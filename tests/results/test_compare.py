@@ -61,6 +61,13 @@ def test_restricted_criteria_of_two_codings_are_put_on_one_scale():
     np.testing.assert_allclose(got[names].astype(float), want[names].astype(float), rtol=1e-6)
 
 
+def test_models_without_fixed_columns():
+    """Their restricted criteria have no coding to differ by; an internal error before."""
+    oats = datasets.load("oats")
+    fits = [quiet(f"Y ~ 0 + {random}", oats) for random in ("(1|B)", "(1|B/V)")]
+    assert compare(*fits)["chisq"].iloc[1] == pytest.approx(fits[0].criterion - fits[1].criterion)
+
+
 def test_a_response_computed_in_two_ways_is_one_response():
     data = PHASES.assign(value=PHASES["value"] - PHASES["value"].min() + 1.0)
     data["logged"] = np.log2(data["value"]) / np.log2(np.e)

@@ -107,6 +107,8 @@ def test_weights_and_errors():
         MixedModelRegressor("Reaction ~ Days").fit(X, Y)
     with pytest.raises(ValueError, match="'none' is not in the data"):
         MixedModelRegressor("none").fit(X, Y)
+    with pytest.raises(ValueError, match="weights has shape"):
+        MixedModelRegressor(SLOPES).fit(X, Y, sample_weight=-1.0)
 
 
 def test_missing_values_and_weights_that_are_none():
@@ -123,6 +125,20 @@ def test_missing_values_and_weights_that_are_none():
         w[:2] = 0.0, wrong
         with pytest.raises(ValueError, match="zero or positive: the first in row 1"):
             model.fit(X, Y, sample_weight=w)
+
+
+def test_what_a_prediction_does_not_need_may_be_missing():
+    """Beside a value of zero the level says nothing; of overlaid columns each says its own."""
+    new = pd.DataFrame({"Days": [0, 2], "Subject": [None, None]})
+    model = MixedModelRegressor("Days + (0 + Days | Subject)").fit(X, Y)
+    assert np.isnan(model.predict(new)).tolist() == [False, True]
+    rng, names = np.random.default_rng(3), [f"g{k}" for k in range(8)]
+    pairs = pd.DataFrame(rng.choice(names, (120, 2)), columns=["dam", "calf"])
+    A = pd.DataFrame(np.eye(8) + 0.1, names, names)
+    own = MixedModelRegressor("us(dam + calf | vm(A))", relationships={"A": A})
+    own.fit(pairs, pairs["dam"].map(dict(zip(names, rng.normal(size=8), strict=True))) + rng.normal(size=120))
+    new = pd.DataFrame({"dam": ["g1", "g1", None, "none"], "calf": ["g2", None, "g2", "g2"]})
+    assert np.isnan(own.predict(new)).tolist() == [False, True, True, False]
 
 
 def test_tables_that_are_not_of_pandas():
