@@ -254,7 +254,7 @@ def _call(node: Call, table: Table, state: State) -> Any:
     if function == "cut":
         return cut(as_numbers(values[0], text), settings, text, state)
     if function == "dummy":
-        return indicator(evaluate_factor(arguments.values[0], table, state), settings, text)
+        return indicator(evaluate_factor(arguments.values[0], table, state), settings, text, state)
     if function in REDUCTIONS:
         return reduce_column(function, as_numbers(values[0], text), settings, text, state)
     if function in BASES:

@@ -170,20 +170,28 @@ def _general(value: float, digits: int) -> str:
     return f"{value:.{digits}g}"
 
 
-def indicator(column: Column, settings: dict[str, Any], text: str) -> np.ndarray:
+def indicator(column: Column, settings: dict[str, Any], text: str, state: State) -> np.ndarray:
     """(n, k) ``dummy(f, "level")``: 1 in the rows of a level and 0 elsewhere, NaN where f is missing.
 
-    Without `levels`, all but the first.
+    Without `levels`, all but the first of the table that was fitted, whatever levels new rows have.
     """
     codes, levels = drop_unused(column.values, column.levels or ())
-    wanted = list(levels[1:]) if settings.get("levels") is None else texts_of(settings["levels"], text)
-    for level in wanted:
-        if level not in (column.levels or ()):
-            hint = nearest_names(level, column.levels or ())
-            raise DataError(f"'{text}': '{level}' is not a level of the column{hint}")
-    if not wanted:
-        raise DataError(f"'{text}' needs a level, for example dummy(f, \"{levels[0] if levels else 'a'}\")")
-    places = [levels.index(level) if level in levels else -2 for level in wanted]
+    known = state.setdefault(text, {})
+    if "levels" not in known:
+        wanted = list(levels[1:]) if settings.get("levels") is None else texts_of(settings["levels"], text)
+        for level in wanted:
+            if level not in (column.levels or ()):
+                hint = nearest_names(level, column.levels or ())
+                raise DataError(f"'{text}': '{level}' is not a level of the column{hint}")
+        if not wanted:
+            example = levels[0] if levels else "a"
+            raise DataError(f"'{text}' needs a level, for example dummy(f, \"{example}\")")
+        known["levels"] = wanted
+        known["first"] = levels[0] if settings.get("levels") is None else None
+    new = [level for level in levels if level not in known["levels"] and level != known["first"]]
+    if new and known["first"] is not None:
+        raise DataError(f"'{text}': {name_list(new, 4)} did not occur in the fit")
+    places = [levels.index(level) if level in levels else -2 for level in known["levels"]]
     values = np.column_stack([codes == place for place in places]).astype(np.float64)
     values[codes < 0] = np.nan
     return values

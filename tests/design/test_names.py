@@ -341,6 +341,18 @@ def test_crossed_groups_and_dummies(plots):
     assert dummy.design.random[0].columns == ('dummy(gen, "b")',)
 
 
+def test_dummies_of_new_rows_are_those_of_the_fit(plots):
+    """Rows of a part of the levels, where "all but the first" would be others."""
+    for formula in ("y ~ dummy(gen) + (1|block)", "y ~ dummy(gen, 'b') + (1|block)"):
+        fit = lmm(formula, plots)
+        for level, own in plots.groupby("gen"):
+            np.testing.assert_allclose(fit.predict(own), fit.fitted[plots["gen"] == level], rtol=1e-12)
+    new = plots.head(1).assign(gen="new")
+    assert lmm("y ~ dummy(gen, 'b') + (1|block)", plots).predict(new).size == 1
+    with pytest.raises(DataError, match=r"'dummy\(gen\)': 'new' did not occur in the fit"):
+        lmm("y ~ dummy(gen) + (1|block)", plots).predict(new)
+
+
 def test_labels_of_a_grouping_factor_are_those_of_the_fit(plots):
     own = plots.assign(block=plots["block"].astype(int))
     fit = lmm("y ~ x + (1|factor(block, labels = c('a','b','c','d','e','f','g','h')))", own)
