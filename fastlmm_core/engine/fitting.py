@@ -234,7 +234,7 @@ def _from_start(
         if restart is None:
             break
         theta = restart
-    settled = _settled_residual(criterion, snapped, free, end.point.deviance)
+    settled = _settled_residual(criterion, snapped, free)
     if settled is not None:
         return _held_at(criterion, settled, free, settled != snapped, progress)
     along = free & along_bounds(e, snapped)
@@ -342,17 +342,18 @@ def _set_boundary(
     return out, smallest, restart
 
 
-def _settled_residual(
-    criterion: Criterion, theta: np.ndarray, free: np.ndarray, deviance: float
-) -> np.ndarray | None:
-    """theta (n_theta,) with residual standard deviations near zero at zero, where the deviance allows it."""
+def _settled_residual(criterion: Criterion, theta: np.ndarray, free: np.ndarray) -> np.ndarray | None:
+    """theta (n_theta,) with residual standard deviations near zero at zero, where the deviance allows it.
+
+    Both deviances are without cancellation: near a singular R it is larger than what is compared.
+    """
     e, out = criterion.equations, theta.copy()
     own = e.slices[1]
     out[own] = np.where(free[own], e.residual.settled(theta[own]), theta[own])
     if np.array_equal(out, theta):
         return None
-    moved = without_cancellation(e, criterion.factor, criterion.at(out))
-    return out if moved.deviance <= deviance + LARGEST_DECREMENT else None
+    here, moved = (without_cancellation(e, criterion.factor, criterion.at(own)) for own in (theta, out))
+    return out if moved.deviance <= here.deviance + LARGEST_DECREMENT else None
 
 
 def _other_signs(
