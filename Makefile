@@ -32,12 +32,11 @@ lint: setup
 # The kernels are compiled once, beside the linters: each worker of the suite would compile them for itself.
 # The suite runs although the linters complain, and its closing line comes last.
 test: setup
-	@status=0; export OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1; \
-	$(BIN)/fastlmm compile fits >/dev/null & fits=$$!; \
-	$(BIN)/fastlmm compile batches >/dev/null & batches=$$!; \
+	@status=0; started=; export OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1; \
+	for what in fits large batches; do $(BIN)/fastlmm compile $$what >/dev/null & started="$$started $$!"; done; \
 	$(BIN)/ruff check . || status=1; \
 	$(BIN)/mypy || status=1; \
-	wait $$fits || status=1; wait $$batches || status=1; \
+	for one in $$started; do wait $$one || status=1; done; \
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal || status=1; \
 	exit $$status
 

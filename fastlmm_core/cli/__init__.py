@@ -96,8 +96,8 @@ def _parser() -> argparse.ArgumentParser:
     demo.set_defaults(command=_demo)
     compiled = commands.add_parser("compile", help="compile the kernels now: images, shared places")
     compiled.add_argument(
-        "what", nargs="?", choices=("fits", "batches"),
-        help="those of single fits or of batches alone, which two processes compile at the same time",
+        "what", nargs="?", choices=("fits", "large", "batches"),
+        help="those of small fits, of large ones or of batches alone, for processes at the same time",
     )  # fmt: skip
     compiled.set_defaults(command=_compile)
     return parser

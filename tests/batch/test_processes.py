@@ -38,6 +38,12 @@ def table():
     return frame
 
 
+@pytest.fixture(scope="module")
+def few(table):
+    """As many of the trials as make more than one piece."""
+    return table[: 20 * 18]
+
+
 def tables(batch):
     """All tables but for the seconds."""
     out = {name: pd.DataFrame(getattr(batch, name)) for name in batch.plan.tables}
@@ -52,10 +58,10 @@ def assert_same(one, other):
 
 
 @posix
-def test_processes_have_the_tables_of_threads(table):
-    threads = fit_batch(table, MODEL, engine="threads", workers=2, **SLOW)
+def test_processes_have_the_tables_of_threads(few):
+    threads = fit_batch(few, MODEL, engine="threads", workers=2, **SLOW)
     assert (threads.fits["status"] == "ok").all()
-    assert_same(threads, fit_batch(table, MODEL, engine="processes", workers=2, **SLOW))
+    assert_same(threads, fit_batch(few, MODEL, engine="processes", workers=2, **SLOW))
 
 
 def test_pieces_cover_every_unit_once_also_where_traits_of_a_trial_are_divided(table, monkeypatch):
@@ -79,7 +85,7 @@ def test_pieces_cover_every_unit_once_also_where_traits_of_a_trial_are_divided(t
 
 @posix
 @pytest.mark.parametrize("model", ["y ~ gen + (1|block)", "y ~ gen + poly(z, 2) + (1|block)"])
-def test_one_engine_goes_on_where_another_was_stopped(table, tmp_path, monkeypatch, model):
+def test_one_engine_goes_on_where_another_was_stopped(few, tmp_path, monkeypatch, model):
     options = {**SLOW, "out": tmp_path / "out"}
     asked = []
 
@@ -92,11 +98,11 @@ def test_one_engine_goes_on_where_another_was_stopped(table, tmp_path, monkeypat
     with monkeypatch.context() as patched:
         patched.setattr(run, "Progress", Stopped)
         with pytest.raises(KeyboardInterrupt):
-            fit_batch(table, model, engine="threads", workers=1, **options)
+            fit_batch(few, model, engine="threads", workers=1, **options)
     assert asked == [16]
     assert_same(
-        fit_batch(table, model, engine="processes", workers=2, **options),
-        fit_batch(table, model, engine="threads", **SLOW),
+        fit_batch(few, model, engine="processes", workers=2, **options),
+        fit_batch(few, model, engine="threads", **SLOW),
     )
 
 
@@ -133,15 +139,15 @@ def test_the_choice_follows_plan_work_and_memory(monkeypatch):
 
 
 @posix
-def test_threads_go_on_where_no_process_starts(table, monkeypatch, caplog):
+def test_threads_go_on_where_no_process_starts(few, monkeypatch, caplog):
     monkeypatch.setattr(processes, "WORTH_STARTING", 0.0)
     monkeypatch.setattr(processes, "ENTRY", "fastlmm_core.batch.nowhere:serve")
     caplog.set_level(logging.WARNING, "fastlmm_core.batch")
-    batch = fit_batch(table, MODEL, workers=2, **SLOW)
+    batch = fit_batch(few, MODEL, workers=2, **SLOW)
     assert "a worker did not start with status 1; threads go on" in caplog.text
-    assert_same(batch, fit_batch(table, MODEL, engine="threads", **SLOW))
+    assert_same(batch, fit_batch(few, MODEL, engine="threads", **SLOW))
     with pytest.raises(ServiceError, match="did not start"):
-        fit_batch(table, MODEL, workers=2, engine="processes", **SLOW)
+        fit_batch(few, MODEL, workers=2, engine="processes", **SLOW)
 
 
 @posix

@@ -1,4 +1,4 @@
-"""`fastlmm compile`: its halves, and where nothing can be kept."""
+"""`fastlmm compile`: its parts, and where nothing can be kept."""
 
 import pytest
 
@@ -14,7 +14,7 @@ def test_without_a_folder_it_says_what_to_do(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("words", [[], ["fits"], ["batches"]])
-def test_halves(words, monkeypatch):
+def test_parts(words, monkeypatch):
     kinds, done = {"fits": "ab", "batches": "c"}, []
     own = {kind: [lambda name=name: done.append(name) for name in names] for kind, names in kinds.items()}
     monkeypatch.setattr(command, "KINDS", own)
