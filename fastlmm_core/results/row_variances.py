@@ -186,8 +186,8 @@ def predicted_variance(
         own = [(k, None if codes is None else codes[rows], z[rows]) for k, codes, z in evaluated]
         A = unknowns.rows(fixed[rows], own)
         out[rows] = solved.user_sigma2 * row_forms(A, solved.factor, pattern, subset)
-        for k, codes, z in own:
-            if codes is not None:
-                T = term_covariance(fit, k)
-                out[rows] += np.where(codes < 0, np.einsum("ia,ab,ib->i", z, T, z), 0.0)
+    for k, codes, z in evaluated:
+        new = np.flatnonzero(codes < 0) if codes is not None else np.empty(0, np.int64)
+        if new.size:
+            out[new] += np.einsum("ia,ab,ib->i", z[new], term_covariance(fit, k), z[new])
     return out
