@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -46,6 +47,8 @@ class StructureInference:
     def __init__(self, solution: StructuredSolution, groups: tuple[str, ...]):
         self.solution, self.groups = solution, groups
         self._covariances: dict[str, np.ndarray] = {}
+        # Kept by ``joint_covariance`` for all tables of the fit.
+        self.coefficient_covariances: dict[Any, Any] = {}
         self._latest: tuple[list[Direction], FixedRows, Moved] | None = None
 
     @property

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from fastlmm_core.engine.factorized import FactorizedModel, FixedRows
+from fastlmm_core.engine.scale_direction import scale_shares, without_scale
 from fastlmm_core.errors import InferenceError
 from fastlmm_core.kernels.assembly import multiply_symmetric
 
@@ -267,7 +268,10 @@ def weighted_form(
     """
     r = fixed.rows.shape[1]
     out = np.zeros((r, r))
-    values, vectors = np.linalg.eigh(weights)
+    shares = scale_shares(model, directions)
+    if shares is not None:
+        weights = without_scale(weights, shares)
+    values, vectors = _eigenvectors(weights)
     kept = np.flatnonzero(np.abs(values) > NEGLIGIBLE * np.abs(values).max(initial=0.0))
     moved, by_piece = moved or Moved(model, directions, fixed.projected), _ByPiece(model, fixed.natural)
     at_once = max(1, COLUMNS // max(r, 1))
@@ -290,6 +294,15 @@ def weighted_form(
         for value, form, part in zip(values[group], forms, np.split(half, group.size, axis=1), strict=True):
             out += value * (form - part.T @ part)
     return 0.5 * (out + out.T)
+
+
+def _eigenvectors(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues (k,) and vectors (t, k) of the k directions that have weights, the others exactly zero."""
+    live = np.flatnonzero(weights.any(axis=1))
+    values, own = np.linalg.eigh(weights[np.ix_(live, live)])
+    vectors = np.zeros((len(weights), live.size))
+    vectors[live] = own
+    return values, vectors
 
 
 class Moved:

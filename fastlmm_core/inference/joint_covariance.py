@@ -23,6 +23,8 @@ ParameterInference = VarianceParameterInference | StructureInference
 
 # Functions from which on they are taken together only where that is asked for, and how many are at a time.
 ROW_BLOCK = 256
+# Rows for each coefficient from which on what is known of all coefficients is cheaper than a table's own.
+SHARED = 0.5
 
 
 class Adjusting(NamedTuple):
@@ -78,11 +80,16 @@ class JointCovariance:
         gradients = np.array([row_quadratic(A, own) for own in self.gradients]).reshape(-1, A.shape[0])
         return Diagonals(adjusted, unadjusted, gradients)
 
-    def combined(self, A: np.ndarray) -> JointCovariance:
-        """That of the functions A (c, r) of these."""
-        unadjusted = A @ self.unadjusted @ A.T
-        adjusted = unadjusted if self.adjusted is self.unadjusted else A @ self.adjusted @ A.T
-        return JointCovariance(adjusted, unadjusted, A @ self.gradients @ A.T)
+    def combined(self, A: Any) -> JointCovariance:
+        """That of the functions A (c, r) of these, an array or sparse."""
+
+        def form(matrix: np.ndarray) -> np.ndarray:
+            return np.asarray(A @ np.asarray(A @ matrix).T)  # the matrices are symmetric
+
+        unadjusted = form(self.unadjusted)
+        adjusted = unadjusted if self.adjusted is self.unadjusted else form(self.adjusted)
+        gradients = [form(own) for own in self.gradients]
+        return JointCovariance(adjusted, unadjusted, np.reshape(gradients, (-1, *unadjusted.shape)))
 
     def rescaled(self, slope: np.ndarray) -> JointCovariance:
         """That of each function times its own factor (r,)."""
@@ -157,15 +164,38 @@ def covariances_of_rows(inference: ParameterInference, K: Any, adjusting: Adjust
 
 
 def covariance_of_rows(inference: ParameterInference, K: Any, adjusting: Adjusting) -> JointCovariance:
-    """Of the rows K (r, p) of kept coefficients, an array or sparse, in the units of the response."""
-    solved, r = inference.solved, K.shape[0]
-    ddf, information, second_derivatives = adjusting
+    """Of the rows K (r, p) of kept coefficients, an array or sparse, in the units of the response.
+
+    Tables of about as many rows as there are coefficients are combinations of what is known of these, found
+    once for all tables of a fit. The number of rows alone decides, so that no figure depends on what was
+    asked before.
+    """
+    solved, (r, p) = inference.solved, K.shape
     if r == 0:  # a model without fixed effects, y ~ 0 + (1|g)
-        d = len(inference.covariance(ddf, information)) if adjusting.uncertain else 0
+        d = len(inference.covariance(adjusting.ddf, adjusting.information)) if adjusting.uncertain else 0
         return JointCovariance(np.zeros((0, 0)), np.zeros((0, 0)), np.zeros((d, 0, 0)))
     _check_memory(inference, r, adjusting)
+    if p <= ROW_BLOCK and r >= SHARED * p:
+        known = inference.coefficient_covariances
+        if adjusting not in known:
+            known[adjusting] = _covariance_inside(inference, np.eye(p), adjusting)
+        return known[adjusting].combined(_sparse_where_it_is(K) @ solved.equations.to_user)
     rows = K.toarray() if sp.issparse(K) else K
-    inside = np.asarray((solved.equations.to_user.T @ rows.T).T)
+    return _covariance_inside(inference, np.asarray((solved.equations.to_user.T @ rows.T).T), adjusting)
+
+
+def _sparse_where_it_is(K: Any) -> Any:
+    if sp.issparse(K) or np.count_nonzero(K) > 0.2 * K.size:
+        return K
+    return sp.csr_array(K)
+
+
+def _covariance_inside(
+    inference: ParameterInference, inside: np.ndarray, adjusting: Adjusting
+) -> JointCovariance:
+    """Of rows (r, p) in the coefficients of the equations, in the units of the response."""
+    solved, r = inference.solved, inside.shape[0]
+    ddf, information, second_derivatives = adjusting
     B: Any
     B, phi_K = solved.solve_fixed(inside)
     phi = inside @ phi_K

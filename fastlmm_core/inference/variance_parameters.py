@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -38,6 +38,8 @@ class VarianceParameterInference:
         self.solved = solved
         self.groups = groups
         self._covariances: dict[tuple[str, str], np.ndarray] = {}
+        # Kept by ``joint_covariance`` for all tables of the fit.
+        self.coefficient_covariances: dict[Any, Any] = {}
 
     @cached_property
     def parameters(self) -> NaturalParameters:
