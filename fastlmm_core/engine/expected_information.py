@@ -7,13 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from fastlmm_core.engine.direction_products import move_natural, moved_by_term, residual_theta
+from fastlmm_core.engine.directions import Direction
 from fastlmm_core.engine.factorized import FactorizedModel
-from fastlmm_core.engine.parameters import (
-    Direction,
-    move_natural,
-    moved_by_term,
-    residual_theta,
-)
 
 # Rows, or unknowns, up to which dense matrices of that size are formed.
 DENSE_ROWS = 4000

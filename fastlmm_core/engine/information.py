@@ -7,6 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from fastlmm_core.engine.direction_products import (
+    Moved,
+    average_matrix,
+    covariance_gradients,
+    curvature_form,
+    weighted_form,
+)
+from fastlmm_core.engine.directions import Direction, NaturalDirections, chart_directions, natural_directions
 from fastlmm_core.engine.expected_information import (
     DENSE_ROWS,
     DIFFERENCE_WORK,
@@ -16,17 +24,6 @@ from fastlmm_core.engine.expected_information import (
     most_unknowns,
 )
 from fastlmm_core.engine.factorized import FixedRows
-from fastlmm_core.engine.parameters import (
-    Direction,
-    Moved,
-    NaturalDirections,
-    average_matrix,
-    chart_directions,
-    covariance_gradients,
-    curvature_form,
-    natural_directions,
-    weighted_form,
-)
 from fastlmm_core.engine.second_derivatives import flat_rotations, invert_on_range, unmoved_parameters
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import InferenceError, check_option, name_list
@@ -169,7 +166,7 @@ class StructureInference:
         if not linear:
             raise InferenceError(
                 "the expected information of structures that are not linear in their parameters is not "
-                f"available beyond {DENSE_ROWS} effects and rows, nor for fields of more rows; use "
+                f"available beyond {DENSE_ROWS} effects and rows, nor for fields or series of more; use "
                 "information='observed'"
             )
         return self._expected_by_differences()

@@ -24,7 +24,8 @@ from fastlmm_core.structures.residuals.base import ResidualStructure
 from fastlmm_core.structures.residuals.by_group import IndependentResiduals
 from fastlmm_core.structures.residuals.field import FieldResiduals
 from fastlmm_core.structures.residuals.known import KnownResiduals
-from fastlmm_core.structures.residuals.within_subject import WithinSubjectResiduals
+from fastlmm_core.structures.residuals.visits import residuals_of_visits
+from fastlmm_core.structures.residuals.within_subject import Visits
 
 
 def build_model(
@@ -141,10 +142,9 @@ def engine_residual(design: Any, weights: np.ndarray | None = None) -> ResidualS
     if spec.kind == "within":
         m = len(spec.positions)
         structures = [make_coefficient_structure(spec.structure, m, **dict(spec.options)) for _ in levels]
-        return WithinSubjectResiduals(
-            weights, np.asarray(spec.subject_codes), np.asarray(spec.position_codes), codes, structures,
-            tuple(spec.positions), levels,
-        )  # fmt: skip
+        subjects, visits = (np.asarray(own, np.int64) for own in (spec.subject_codes, spec.position_codes))
+        rows = Visits(subjects, visits, codes)
+        return residuals_of_visits(weights, rows, structures, tuple(spec.positions), levels)
     if spec.kind == "field":
         grids, cells = [], np.empty(n, np.int64)
         for e, factors in enumerate(spec.field_factors):

@@ -104,9 +104,7 @@ def _refuse_unbounded(equations: StructuredEquations) -> None:
     if not isinstance(residual, WithinSubjectResiduals):
         return
     for arm, (structure, level) in enumerate(zip(residual.structures, residual.arm_levels, strict=True)):
-        own = [pattern for pattern in residual.patterns if pattern.arm == arm]
-        subjects = sum(pattern.count for pattern in own)
-        visits = np.unique(np.concatenate([pattern.seen for pattern in own])).size
+        subjects, visits = residual.subjects_and_visits(arm)
         if structure.any_basis and subjects < visits:
             where = "" if level is None else f" of {level}"
             told = f"{subjects} subjects{where} with {visits} visits tell"

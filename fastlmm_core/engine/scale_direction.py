@@ -1,20 +1,17 @@
 """V itself among the directions: V = sum_t c_t V_t, and what it saves.
 
-U = V^-1 X Phi K' gives V U = X Phi K' and P V U = 0, so that P V_s U of one direction is known from the others:
-where the residual has one parameter, quadratic forms in P need no products with its rows.
+U = V^-1 X Phi K' gives V U = X Phi K' and P V U = 0, so that P V_s U of one direction is known from the
+others: where the residual has one parameter, quadratic forms in P need no products with its rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastlmm_core.engine.directions import Direction
 from fastlmm_core.engine.factorized import FactorizedModel
-
-if TYPE_CHECKING:
-    from fastlmm_core.engine.parameters import Direction
 
 # What is left of a covariance, relative to it, beside the directions that are to make it.
 EXACT = 1e-12
@@ -63,11 +60,13 @@ def _combined(slopes: list[np.ndarray], wanted: np.ndarray) -> np.ndarray | None
     return found if left <= EXACT * np.abs(wanted).max(initial=0.0) else None
 
 
-def without_scale(weights: np.ndarray, shares: tuple[int, np.ndarray]) -> np.ndarray:
+def without_scale(weights: np.ndarray, shares: tuple[int, np.ndarray] | None) -> np.ndarray:
     """Weights (t, t) of forms U' V_t P V_u U that give the same sum with zeros for direction s.
 
-    As they are where the direction is too uncertain to be told from the others.
+    As they are without such shares, and where the direction is too uncertain to be told from the others.
     """
+    if shares is None:
+        return weights
     s, c = shares
     if not weights[s, s] <= KNOWN * c[s] ** 2:
         return weights

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastlmm_core.engine.direction_products import move_natural, residual_theta
+from fastlmm_core.engine.directions import Direction
 from fastlmm_core.engine.information import StructureInference
-from fastlmm_core.engine.parameters import Direction, move_natural, residual_theta
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.reml.natural import apply_direction, natural_parameters
 from fastlmm_core.reml.solved import SolvedEquations

@@ -11,4 +11,15 @@ from fastlmm_core.kernels.autoregression import correlate_positions
 def test_product_with_the_correlation_matrix(rho, size):
     V = np.random.default_rng(3).normal(size=(size, 3))
     R = rho ** np.abs(np.subtract.outer(np.arange(size), np.arange(size)))
-    np.testing.assert_allclose(correlate_positions(rho, V), R @ V, rtol=1e-13, atol=1e-14)
+    decay = np.full(size, rho)
+    np.testing.assert_allclose(correlate_positions(decay, V), R @ V, rtol=1e-13, atol=1e-14)
+
+
+def test_neighbours_of_any_distance_and_several_series():
+    decay = np.array([7.0, 0.5, -0.3, 0.0, 0.9, 1.0])  # the first is not read, a zero begins a series
+    V = np.random.default_rng(4).normal(size=(6, 2))
+    R = np.zeros((6, 6))
+    for i in range(6):
+        for j in range(i + 1):
+            R[i, j] = R[j, i] = np.prod(decay[j + 1 : i + 1])
+    np.testing.assert_allclose(correlate_positions(decay, V), R @ V, rtol=1e-13, atol=1e-14)

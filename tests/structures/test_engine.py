@@ -6,17 +6,13 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+from fastlmm_core.engine.direction_products import average_matrix, covariance_gradients, weighted_form
+from fastlmm_core.engine.directions import chart_directions
 from fastlmm_core.engine.equations import build_structured_equations
 from fastlmm_core.engine.expected_information import expected_by_rows, expected_by_unknowns
 from fastlmm_core.engine.fitting import fit_structures
 from fastlmm_core.engine.information import StructureInference
 from fastlmm_core.engine.objective import average_information, evaluate, gradient_at
-from fastlmm_core.engine.parameters import (
-    average_matrix,
-    chart_directions,
-    covariance_gradients,
-    weighted_form,
-)
 from fastlmm_core.engine.solution import StructuredResponse, StructuredSolution
 from fastlmm_core.engine.terms import EngineTerm
 from fastlmm_core.linalg import make_factor
@@ -26,7 +22,9 @@ from fastlmm_core.structures.registry import make_coefficient_structure as struc
 from fastlmm_core.structures.residuals.by_group import IndependentResiduals
 from fastlmm_core.structures.residuals.field import FieldResiduals
 from fastlmm_core.structures.residuals.known import KnownResiduals
-from fastlmm_core.structures.residuals.within_subject import WithinSubjectResiduals
+from fastlmm_core.structures.residuals.visits_by_pattern import PatternResiduals
+from fastlmm_core.structures.residuals.visits_in_series import SeriesResiduals
+from fastlmm_core.structures.residuals.within_subject import Visits
 
 N, ROWS, COLS, LINES = 96, 11, 10, 16
 
@@ -86,12 +84,21 @@ RESIDUALS = {
     "known": lambda d: KnownResiduals(d["w"], d["omega"]),
     "known by blocks": lambda d: KnownResiduals(d["w"], blocks_of(d["omega"], (40, 30, 20, 6))),
     "field": lambda d: FieldResiduals(d["w"], [grid()], d["cell"], np.zeros(N, int), (None,)),
-    "us": lambda d: WithinSubjectResiduals(
-        d["w"], d["subject"], d["visit"], np.zeros(N, int), [structure("us", 5)], tuple("abcde"), (None,)
+    "us": lambda d: PatternResiduals(
+        d["w"], Visits(d["subject"], d["visit"], np.zeros(N, int)), [structure("us", 5)], tuple("abcde"),
+        (None,),
     ),
-    "toep | arm": lambda d: WithinSubjectResiduals(
-        d["w"], d["subject"], d["visit"], d["arm"], [structure("toep", 5), structure("toep", 5)],
+    "toep | arm": lambda d: PatternResiduals(
+        d["w"], Visits(d["subject"], d["visit"], d["arm"]), [structure("toep", 5), structure("toep", 5)],
         tuple("abcde"), ("A", "B"),
+    ),
+    "series": lambda d: SeriesResiduals(
+        d["w"], Visits(d["subject"], d["visit"], np.zeros(N, int)), [structure("ar1", 5)], tuple("abcde"),
+        (None,),
+    ),
+    "series | arm": lambda d: SeriesResiduals(
+        d["w"], Visits(d["subject"], d["visit"] + (d["visit"] > 2), d["arm"]),
+        [structure("ar1", 6), structure("ar1", 6)], tuple("abcdef"), ("A", "B"),
     ),
 }  # fmt: skip
 
@@ -219,7 +226,7 @@ def test_informations_and_kenward_roger(data, residual, term):
     np.testing.assert_allclose(inference.expected, expected, atol=1e-6 * np.abs(expected).max())
     # by the unknowns and by the rows: two sizes of matrices, one information
     by_unknowns = expected_by_unknowns(solution, directions)
-    assert (by_unknowns is None) == (residual == "field")
+    assert (by_unknowns is None) == (residual.split()[0] in ("field", "series"))
     for found in (by_unknowns, expected_by_rows(solution, directions)):
         if found is not None:
             np.testing.assert_allclose(found, expected, atol=1e-6 * np.abs(expected).max())
@@ -243,7 +250,7 @@ def test_informations_and_kenward_roger(data, residual, term):
 
 
 @pytest.mark.parametrize("term", [term for term in TERMS if term != "none"])
-@pytest.mark.parametrize("residual", ["units", "units | env", "field", "us"])
+@pytest.mark.parametrize("residual", ["units", "units | env", "field", "us", "series | arm"])
 def test_predictions_and_their_errors(data, residual, term):
     e, factor = case(data, residual, term)
     theta = start_of(e, data["y"], np.random.default_rng(5))

@@ -14,6 +14,14 @@ from fastlmm_core.structures.coefficients.scaled_correlation import CHART_END, M
 from fastlmm_core.structures.registry import register_coefficient_structure
 
 
+def rho_at_distance(correlation: float, lag: int) -> float:
+    """rho that an inner correlation at a distance suggests; no power of an even one is below zero."""
+    negative = correlation < 0.0 and lag % 2 == 1
+    r = -correlation if negative else correlation
+    rho = float(np.clip(r, 1.0 - START_CORRELATION, START_CORRELATION)) ** (1.0 / lag)
+    return -rho if negative else rho
+
+
 @register_coefficient_structure
 class HeterogeneousAutoregressive(OneCorrelation):
     """T_ab = sd_a sd_b rho^|a - b|, the coefficients in their order; rho = tanh of the chart."""
@@ -40,10 +48,7 @@ class HeterogeneousAutoregressive(OneCorrelation):
         return np.array([np.sign(r) * np.abs(r) ** (1.0 / (lag + 1))])
 
     def start_at_distance(self, sd: np.ndarray, correlation: float, lag: int) -> np.ndarray:
-        negative = correlation < 0.0 and lag % 2 == 1  # no power of an even lag is below zero
-        r = -correlation if negative else correlation
-        rho = np.clip(r, 1.0 - START_CORRELATION, START_CORRELATION) ** (1.0 / lag)
-        R = powers(-rho if negative else rho, self._lag)[0]
+        R = powers(rho_at_distance(correlation, lag), self._lag)[0]
         return self.theta_of(R * np.outer(sd, sd))
 
     def start_correlations(self, c: np.ndarray) -> np.ndarray:
@@ -76,4 +81,4 @@ class Autoregressive(HeterogeneousAutoregressive):
 
     name = "ar1"
     aliases = ()
-    heterogeneous = False
+    heterogeneous, markov = False, True

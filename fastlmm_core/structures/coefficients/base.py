@@ -61,6 +61,9 @@ class CoefficientStructure(ABC):
         Adding one number to all elements of T leaves T in the structure: it can take over a subject's effect.
     within_subjects : bool
         May be the covariance of a subject's residuals.
+    markov : bool
+        One variance, and coefficients d apart have the correlation rho^d: given those beside it, a
+        coefficient tells nothing of the others.
     """
 
     name: ClassVar[str] = ""
@@ -77,6 +80,7 @@ class CoefficientStructure(ABC):
     absorbs_residual: ClassVar[bool] = False
     absorbs_subject: ClassVar[bool] = False
     within_subjects: ClassVar[bool] = True
+    markov: ClassVar[bool] = False
 
     def __init__(self, m: int, **options: Any):
         for option in options:

@@ -106,7 +106,8 @@ class AutoregressiveLevels(LevelStructure):
     def multiply_covariance(self, theta: np.ndarray, V: np.ndarray) -> np.ndarray:
         if not self.n_theta:
             return V
-        return np.asarray(correlate_positions(self.rho(theta)[0], np.ascontiguousarray(V, dtype=float)))
+        decay = np.full(self.size, self.rho(theta)[0])
+        return np.asarray(correlate_positions(decay, np.ascontiguousarray(V, dtype=float)))
 
     def natural(self, theta: np.ndarray) -> np.ndarray:
         return np.array([self.rho(theta)[0]] if self.n_theta else [])

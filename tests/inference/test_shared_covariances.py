@@ -1,0 +1,42 @@
+"""Tables of as many rows as coefficients are combinations of what is known of these, found once."""
+
+import numpy as np
+import pytest
+
+from fastlmm_core import datasets, lmm
+from fastlmm_core.inference import joint_covariance
+
+MODELS = [
+    ("yield ~ gen + rep + (1 | block:rep)", {}),
+    ("yield ~ gen + rep + (1 | block)", {"residual": "units | rep"}),
+    ("yield ~ 0 + gen + plot + I((plot + 2000)^2 / 1e4) + (1 | block:rep)", {"residual": "ar1(plot)"}),
+]
+
+
+@pytest.mark.parametrize("formula, options", MODELS)
+@pytest.mark.parametrize("ddf", ["kenward-roger", "satterthwaite", "asymptotic"])
+def test_shared_and_own_are_the_same(formula, options, ddf, monkeypatch):
+    table = datasets.load("john_alpha").assign(plot=np.arange(1, 73))
+    rng = np.random.default_rng(2)
+    fit = lmm(formula, table, **options)
+    K = rng.normal(size=(fit.rank, fit.rank))
+    K[rng.random(K.shape) < 0.5] = 0.0
+    full = np.zeros((len(K), len(fit.coef_names)))
+    full[:, fit.design.kept] = K
+    shared = fit.linear_functions(full, ddf=ddf)
+    assert fit._inference.coefficient_covariances
+    monkeypatch.setattr(joint_covariance, "SHARED", np.inf)
+    own = fit.linear_functions(full, ddf=ddf)
+    scale = np.sqrt(np.diag(own.cov))
+    unit = np.outer(scale, scale)
+    np.testing.assert_allclose(shared.cov / unit, own.cov / unit, atol=1e-7)
+    np.testing.assert_allclose(shared.se(), own.se(), rtol=1e-7)
+    np.testing.assert_allclose(shared.df(), own.df(), rtol=1e-6)
+
+
+def test_what_was_asked_before_changes_no_digit():
+    table = datasets.load("john_alpha")
+    one, other = (lmm("yield ~ gen + rep + (1 | block:rep)", table) for _ in range(2))
+    one.fixed_effects()
+    one.joint_tests()
+    np.testing.assert_array_equal(one.emmeans("gen").to_frame()["se"], other.emmeans("gen").to_frame()["se"])
