@@ -25,6 +25,9 @@ ParameterInference = VarianceParameterInference | StructureInference
 ROW_BLOCK = 256
 # Rows for each coefficient from which on what is known of all coefficients is cheaper than a table's own.
 SHARED = 0.5
+# Variance that a function would have if nothing cancelled, relative to its own, up to which the covariance of
+# the coefficients has the digits: five of them may be lost.
+LARGEST_SHARE = 1e5
 
 
 class Adjusting(NamedTuple):
@@ -179,9 +182,21 @@ def covariance_of_rows(inference: ParameterInference, K: Any, adjusting: Adjusti
         known = inference.coefficient_covariances
         if adjusting not in known:
             known[adjusting] = _covariance_inside(inference, np.eye(p), adjusting)
-        return known[adjusting].combined(_sparse_where_it_is(K) @ solved.equations.to_user)
+        inside = _sparse_where_it_is(K) @ solved.equations.to_user
+        shared = known[adjusting].combined(inside)
+        if not _cancels(inside, known[adjusting].unadjusted, shared.unadjusted):
+            return shared
     rows = K.toarray() if sp.issparse(K) else K
     return _covariance_inside(inference, np.asarray((solved.equations.to_user.T @ rows.T).T), adjusting)
+
+
+def _cancels(K: Any, coefficients: np.ndarray, functions: np.ndarray) -> bool:
+    """Whether variances of functions K (r, p) are small differences of what the coefficients have.
+
+    So it is of means at a covariate far from zero without an intercept: ``0 + gen + year``.
+    """
+    largest = np.asarray(abs(K) @ np.sqrt(np.abs(coefficients.diagonal()))) ** 2
+    return bool((largest > LARGEST_SHARE * np.abs(functions.diagonal())).any())
 
 
 def _sparse_where_it_is(K: Any) -> Any:

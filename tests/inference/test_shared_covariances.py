@@ -8,7 +8,7 @@ from fastlmm_core.inference import joint_covariance
 
 MODELS = [
     ("yield ~ gen + rep + (1 | block:rep)", {}),
-    ("yield ~ gen + rep + (1 | block)", {"residual": "units | rep"}),
+    ("yield ~ gen + rep + (1 | block:rep)", {"residual": "units | half"}),
     ("yield ~ 0 + gen + plot + I((plot + 2000)^2 / 1e4) + (1 | block:rep)", {"residual": "ar1(plot)"}),
 ]
 
@@ -16,22 +16,30 @@ MODELS = [
 @pytest.mark.parametrize("formula, options", MODELS)
 @pytest.mark.parametrize("ddf", ["kenward-roger", "satterthwaite", "asymptotic"])
 def test_shared_and_own_are_the_same(formula, options, ddf, monkeypatch):
-    table = datasets.load("john_alpha").assign(plot=np.arange(1, 73))
+    table = datasets.load("john_alpha").assign(plot=np.arange(1, 73), half=np.arange(72) % 2)
     rng = np.random.default_rng(2)
     fit = lmm(formula, table, **options)
-    K = rng.normal(size=(fit.rank, fit.rank))
-    K[rng.random(K.shape) < 0.5] = 0.0
-    full = np.zeros((len(K), len(fit.coef_names)))
-    full[:, fit.design.kept] = K
+    X = fit.design.fixed_matrix(fit.design.frame).toarray()
+    full = np.array([rng.dirichlet(np.ones(3)) @ X[rng.integers(0, len(X), 3)] for _ in range(fit.rank)])
     shared = fit.linear_functions(full, ddf=ddf)
     assert fit._inference.coefficient_covariances
     monkeypatch.setattr(joint_covariance, "SHARED", np.inf)
     own = fit.linear_functions(full, ddf=ddf)
     scale = np.sqrt(np.diag(own.cov))
     unit = np.outer(scale, scale)
-    np.testing.assert_allclose(shared.cov / unit, own.cov / unit, atol=1e-7)
-    np.testing.assert_allclose(shared.se(), own.se(), rtol=1e-7)
-    np.testing.assert_allclose(shared.df(), own.df(), rtol=1e-6)
+    np.testing.assert_allclose(shared.cov / unit, own.cov / unit, atol=1e-9)
+    np.testing.assert_allclose(shared.se(), own.se(), rtol=1e-9)
+    np.testing.assert_allclose(shared.df(), own.df(), rtol=1e-8)
+
+
+def test_means_far_from_the_origin_of_a_covariate_take_their_own():
+    table = datasets.load("john_alpha").assign(plot=np.arange(1, 73) + 1e5)
+    far = lmm("yield ~ 0 + gen + plot + I(plot^2 / 1e5) + (1 | rep)", table)
+    near = lmm("yield ~ gen + plot + I(plot^2) + (1 | rep)", table.assign(plot=table["plot"] - 1e5))
+    for column in ("estimate", "se", "df"):
+        np.testing.assert_allclose(
+            far.emmeans("gen").to_frame()[column], near.emmeans("gen").to_frame()[column], rtol=1e-4
+        )
 
 
 def test_what_was_asked_before_changes_no_digit():
