@@ -121,6 +121,10 @@ STATUS: tuple[tuple[type[FastLMMError], HTTPStatus], ...] = (
 )
 
 
+# What each path takes.
+METHODS = {"/health": "GET, HEAD", "/schema": "GET, HEAD", "/run": "POST"}
+
+
 class RequestHandler(BaseHTTPRequestHandler):
     """One connection: requests one after the other."""
 
@@ -165,13 +169,13 @@ class RequestHandler(BaseHTTPRequestHandler):
 
             self._send(HTTPStatus.OK, as_line(SCHEMA))
         else:
-            self._refuse(HTTPStatus.NOT_FOUND, DataError("there are GET /health, GET /schema and POST /run"))
+            self._refuse_path()
 
     do_HEAD = do_GET
 
     def do_POST(self) -> None:
         if self.path != "/run":
-            self._refuse(HTTPStatus.NOT_FOUND, DataError("requests go to POST /run"))
+            self._refuse_path()
             return
         if (packed := self.headers.get("Content-Encoding", "identity")).lower() != "identity":
             error = DataError(f"a body is plain JSON, not {shown(packed)}: send it without Content-Encoding")
@@ -205,6 +209,12 @@ class RequestHandler(BaseHTTPRequestHandler):
         """What the standard library refuses, in our form."""
         self._refuse(HTTPStatus(code), DataError(message or HTTPStatus(code).phrase))
 
+    def _refuse_path(self) -> None:
+        """A path that is not there, or does not take the method."""
+        known = self.path in METHODS
+        status = HTTPStatus.METHOD_NOT_ALLOWED if known else HTTPStatus.NOT_FOUND
+        self._refuse(status, DataError("there are GET /health, GET /schema and POST /run"))
+
     def _refuse(self, status: HTTPStatus, error: FastLMMError) -> None:
         """Answer and end the connection: what follows in it is not known to be a request."""
         self.close_connection = True
@@ -218,6 +228,7 @@ class RequestHandler(BaseHTTPRequestHandler):
             f"HTTP/1.1 {status.value} {status.phrase}", "Content-Type: application/json",
             f"Content-Length: {len(body)}", "Cache-Control: no-store",
             *(["Retry-After: 1"] if status is HTTPStatus.SERVICE_UNAVAILABLE else []),
+            *([f"Allow: {METHODS[self.path]}"] if status is HTTPStatus.METHOD_NOT_ALLOWED else []),
             *(["Connection: close"] if self.close_connection else []),
         ]  # fmt: skip
         head = "\r\n".join([*lines, "", ""]).encode("ascii")

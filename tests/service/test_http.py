@@ -117,6 +117,8 @@ WRONG = {
     "a body that is no JSON": (HEAD + b"Content-Length: 4\r\n\r\nhaha", 422),
     "a body that is no text": (HEAD + b"Content-Length: 4\r\n\r\n\xff\xfe\x00\x80", 422),
     "no request": (HEAD + b"Content-Length: 2\r\n\r\n[]", 422),
+    "another method": (HEAD.replace(b"POST", b"GET") + b"\r\n", 405),
+    "a request for the schema": (HEAD.replace(b"/run", b"/schema") + b"Content-Length: 2\r\n\r\n{}", 405),
     "another path": (HEAD.replace(b"/run", b"/../etc/passwd") + b"Content-Length: 2\r\n\r\n{}", 404),
 }
 
@@ -127,6 +129,7 @@ def test_garbage_costs_its_own_connection(service, what):
     answer = raw(service, data, close_writing=status == 422)
     assert answer.split(b" ")[1] == str(status).encode(), answer[:200]
     assert set(json.loads(answer.split(b"\r\n\r\n", 1)[1])) == {"error"}
+    assert (b"\r\nAllow: " in answer) == (status == 405)
     assert service.ask(PLAIN)[0] == 200
 
 
