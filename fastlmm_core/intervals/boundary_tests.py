@@ -107,7 +107,8 @@ def reduced_designs(fit: FitFigures) -> list[tuple[str, Any]]:
 
     As lmerTest's ranova: ``(x | g)`` is reduced to ``(1 | g)``, ``(0 + f | g)`` with a factor f too, and a
     term of one coefficient is left out. So is ``diag(0 + f | g)``, of which ``(1 | g)`` is no special case,
-    and ``(0 + f | g)`` beside another ``(1 | g)``. A term that is held at given values is no question.
+    and ``(0 + f | g)`` beside another ``(1 | g)``. ``diag(1 + x | g)`` is left without each of its parts, as
+    ``(x || g)`` is. A term that is held at given values is no question.
     """
     out = []
     given = fit.prepared.fixed_parameters
@@ -132,8 +133,13 @@ def _without_parts(term: Any, other_groups: list[str]) -> list[tuple[str, Any]]:
     if coding.p != len(term.columns):
         return []
     out = []
-    for number, part in enumerate(coding.terms):
-        own = range(coding.starts[number], coding.starts[number + 1])
+    parts = [
+        (part.label, range(coding.starts[number], coding.starts[number + 1]))
+        for number, part in enumerate(coding.terms)
+    ]
+    if term.structure == "diag" and coding.terms and coding.starts[0] == 1:
+        parts.insert(0, ("(Intercept)", range(1)))  # as in (x || g), whose terms are these by themselves
+    for part_label, own in parts:
         left = [c for c in range(coding.p) if c not in own]
         if left:
             columns = tuple(term.columns[c] for c in left)
@@ -143,5 +149,5 @@ def _without_parts(term: Any, other_groups: list[str]) -> list[tuple[str, Any]]:
             return []
         else:
             columns, structure, values = ("(Intercept)",), "us", np.ones((len(term.codes), 1))
-        out.append((part.label, replace(term, columns=columns, values=values, structure=structure)))
+        out.append((part_label, replace(term, columns=columns, values=values, structure=structure)))
     return out

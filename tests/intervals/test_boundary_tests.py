@@ -222,3 +222,14 @@ def test_what_is_held_is_no_question(environments):
     table = lmm("y ~ env + (1 | gen) + (1 | gen:env)", environments, fixed_parameters=held).ranova()
     assert list(table["term"]) == ["<none>", "(1 | gen)"]
     assert table["p_boundary"][1] == pytest.approx(0.5 * chi2.sf(table["chisq"][1], 1))
+
+
+def test_independent_coefficients_are_left_out_one_by_one_however_they_are_written():
+    data = datasets.load("sleepstudy")
+    bars, diag = (lmm(f"Reaction ~ Days + {term}", data).ranova() for term in
+                  ("(Days || Subject)", "diag(1 + Days | Subject)"))  # fmt: skip
+    numbers = ["npar", "loglik", "chisq", "df", "p", "p_boundary"]
+    np.testing.assert_allclose(bars[numbers], diag[numbers], rtol=1e-6, atol=1e-9)
+    assert list(diag["term"][1:]) == [
+        "(Intercept) in diag(1 + Days | Subject)", "Days in diag(1 + Days | Subject)"
+    ]  # fmt: skip
