@@ -35,6 +35,9 @@ def boundary_mixture(small: FitFigures, large: FitFigures) -> Mixture | None:
     if len(grown) == 1 and len(gone) == 1:
         before, after = small.design.random[gone[0]], large.design.random[grown[0]]
         nested = before.group == after.group and set(before.columns) < set(after.columns)
+        apart = before.structure == "diag" or len(before.columns) == 1
+        if nested and apart and after.structure == "diag" and more == 1:
+            return one_variance(free)
         one_more = len(after.columns) == len(before.columns) + 1 and after.structure == "us"
         whole = before.structure == "us" or len(before.columns) == 1
         known = nested and one_more and whole and more == len(after.columns)
