@@ -110,3 +110,27 @@ def test_both_kinds_of_start():
     model = prepare("Reaction ~ Days + (1 | Subject)", SLEEP)
     with pytest.raises(OptionError, match="given twice"):
         model.fit(start={"Subject": 1.0}, theta=[1.0])
+
+
+def similar_environments(seed):
+    """Twelve genotypes in four environments of two plots each, their effects proportional."""
+    rng = np.random.default_rng(seed)
+    gen, env = np.tile(np.repeat(np.arange(12), 4), 2), np.tile(np.arange(4), 24)
+    y = rng.normal(size=12)[gen] * np.array([1.3, 1.2, 0.9, 0.7])[env] + 0.8 * rng.normal(size=96)
+    return pd.DataFrame({"y": y, "gen": [f"G{g:02d}" for g in gen], "env": [f"E{e}" for e in env]})
+
+
+@pytest.mark.parametrize("seed", [3, 5])
+@pytest.mark.parametrize("structure", ["cs", "homcs", "ar1", "hetar1"])
+@pytest.mark.parametrize("correlation", [-0.3, 0.5])
+@pytest.mark.filterwarnings("ignore:singular fit")
+def test_an_end_at_a_bound_is_left_where_the_deviance_falls_inside(seed, structure, correlation):
+    """At a correlation of one the chart has no slope, and a variance that was set to zero while the
+    correlation was negative stayed there: neither is an optimum where the deviance falls inside."""
+    table, lag = similar_environments(seed), np.abs(np.subtract.outer(np.arange(4), np.arange(4)))
+    T = np.where(lag == 0, 1.0, correlation ** (lag if "ar1" in structure else 1))
+    best, started = (
+        lmm(f"y ~ env + {structure}(0 + env | gen)", table, start=start) for start in (None, {"gen": T})
+    )
+    assert started.converged
+    assert started.criterion == pytest.approx(best.criterion, abs=1e-6)

@@ -143,6 +143,10 @@ class CoefficientStructure(ABC):
         """Which of theta (n_theta,) bool are correlations in a chart without an end: infinite at 1 and -1."""
         return np.zeros(self.n_theta, bool)
 
+    def chart_at(self, distance: float) -> float:
+        """|x| of such a chart where the correlation is so far from its bound, for small distances."""
+        return float(-0.5 * np.log(0.5 * distance))  # tanh x = 1 - 2 exp(-2 x) + ...
+
     def other_starts(self, theta: np.ndarray) -> list[np.ndarray]:
         """Starts (n_theta,) beside theta, where few observations may have a better optimum."""
         return []
