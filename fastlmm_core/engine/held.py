@@ -58,22 +58,8 @@ def _placed(e: StructuredEquations, named: Sequence[NamedCovariance], s2: float,
             assert isinstance(term.levels, PenaltyLevels)
             theta[level] = term.levels.theta_of(_positive_variances(one, level.stop - level.start) / s2)
             continue
-        theta[own] = _parameters(term.structure, verb, one, one.inside(term.basis), s2)
+        theta[own] = one.theta(getattr(term.structure, verb), one.inside(term.basis) / s2)
     return theta
-
-
-def _parameters(structure: Any, verb: str, one: NamedCovariance, T: np.ndarray, s2: float) -> np.ndarray:
-    """theta of T (m, m), inside; what is wrong with it is said in the user's units."""
-    place = getattr(structure, verb)
-    try:
-        return np.asarray(place(T / s2))
-    except OptionError as inside:
-        told = inside
-        try:
-            place(one.T)
-        except OptionError as given:
-            told = given
-        raise OptionError(f"'{one.key}': {told}") from None
 
 
 def _positive_variances(one: NamedCovariance, count: int) -> np.ndarray:
@@ -92,7 +78,7 @@ def _place_residual(
         for k, structure in enumerate(residual.structures):
             if one.at is None or str(residual.arm_levels[k]) == one.at:
                 place = slice(own.start + residual.first[k], own.start + residual.first[k + 1])
-                theta[place] = _parameters(structure, verb, one, one.T, s2)
+                theta[place] = one.theta(getattr(structure, verb), one.T / s2)
         return
     levels = getattr(residual, "levels", (None,))
     if not isinstance(residual, IndependentResiduals | KnownResiduals) or one.T.size != 1:

@@ -38,5 +38,5 @@ def place_named(
         if one.term >= 0:
             layout = e.terms[one.term]
             own = one.inside(layout.basis) / residual
-            out[e.theta_term == one.term] = layout.structure.started(own)
+            out[e.theta_term == one.term] = one.theta(layout.structure.started, own)
     return out

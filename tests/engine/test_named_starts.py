@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fastlmm_core import datasets, lmm, prepare, run
+from fastlmm_core import datasets, fit_batch, lmm, prepare, run
 from fastlmm_core.errors import OptionError
 
 SLEEP = datasets.load("sleepstudy")
@@ -134,3 +134,59 @@ def test_an_end_at_a_bound_is_left_where_the_deviance_falls_inside(seed, structu
     )
     assert started.converged
     assert started.criterion == pytest.approx(best.criterion, abs=1e-6)
+
+
+@pytest.mark.parametrize("option", ["fixed_parameters", "start"])
+@pytest.mark.parametrize("prefix", ["env", ""])
+def test_the_labels_of_a_table_are_heeded(option, prefix):
+    """In another order of its rows and columns a table is the same matrix, and its names must be known."""
+    table, names = similar_environments(3), [f"{prefix}E{e}" for e in range(4)]
+    T = 0.5 + np.diag([0.1, 0.5, 1.0, 2.0])
+    ordered = pd.DataFrame(T, index=names, columns=names)
+
+    def criterion(gen):
+        seen = []
+        held = {"Residual": 0.6} if option == "fixed_parameters" else {}
+        fit = lmm("y ~ env + us(0 + env | gen)", table, verbose=lambda *a: seen.append(a[1]),
+                  **{option: {"gen": gen, **held}})  # fmt: skip
+        return seen[0] if seen else fit.criterion
+
+    expected = criterion(T)
+    turned = ordered.iloc[::-1, ::-1]
+    assert abs(criterion(turned.to_numpy()) - expected) > 0.01
+    for same in (ordered, turned, ordered.iloc[::-1], pd.DataFrame(T)):
+        assert criterion(same) == pytest.approx(expected, rel=1e-12)
+    wrong = ordered.rename(index={names[2]: "E9"})
+    with pytest.raises(OptionError, match=r"\['gen'\] is a table whose rows are called .*'E9'.* 'E0', 'E1'"):
+        criterion(wrong)
+
+
+def test_labels_of_visits_are_heeded():
+    table = similar_environments(3)
+    table["plot"] = table["gen"] + np.repeat(["a", "b"], 48)
+    names = [f"E{e}" for e in range(4)]
+    T = pd.DataFrame(0.5 + np.diag([0.1, 0.5, 1.0, 2.0]), index=names, columns=names)
+    given = (T, T.iloc[::-1, ::-1], T.to_numpy())
+    fits = [lmm("y ~ env", table, residual="us(env | plot)", fixed_parameters={"Residual": R}) for R in given]
+    assert fits[0].criterion == pytest.approx(fits[2].criterion, rel=1e-12)
+    assert fits[1].criterion == pytest.approx(fits[2].criterion, rel=1e-12)
+
+
+def test_a_batch_takes_no_labels():
+    table = similar_environments(3).assign(trial="T1")
+    model, names = "y ~ env + us(0 + env | gen)", ["E3", "E2", "E1", "E0"]
+    plain = fit_batch(table, model, by="trial", start={"gen": pd.DataFrame(np.eye(4))})
+    assert plain.fits["status"].tolist() == ["ok"]
+    with pytest.raises(OptionError, match=r"start\['gen'\] is a table with labels"):
+        fit_batch(table, model, by="trial", start={"gen": pd.DataFrame(np.eye(4), names, names)})
+
+
+def test_messages_name_the_term_in_the_units_given():
+    table = similar_environments(3)
+    for formula, start, words in (
+        ("y ~ env + (1 | gen)", -1.0, "'gen': the covariance for 'us' has a negative eigenvalue"),
+        ("y ~ env + diag(0 + env | gen)", np.eye(4) + 50.0,
+         r"'gen': .* not of structure 'diag': its element .* is 50, where the nearest that is has 0"),
+    ):  # fmt: skip
+        with pytest.raises(OptionError, match=words):
+            lmm(formula, table, start={"gen": start})

@@ -254,7 +254,7 @@ class CoefficientStructure(ABC):
             row, col = np.unravel_index(int(gap.argmax()), gap.shape)
             raise OptionError(
                 f"the covariance is not of structure '{self.name}': its element ({row + 1}, {col + 1}) is "
-                f"{T[row, col]:.6g}, next to it is {self.covariance(theta)[row, col]:.6g}"
+                f"{T[row, col]:.6g}, where the nearest that is has {self.covariance(theta)[row, col]:.6g}"
             )
         return theta
 
