@@ -13,6 +13,9 @@ from fastlmm_core.design.labels import coefficient_labels
 from fastlmm_core.errors import OptionError, name_list, nearest_names
 
 RESIDUAL = "Residual"
+# Least and largest variance of a start, where the response about its fixed part has a mean square of one.
+# Beyond them the deviance is so flat in what a search moves that its end would pass for an optimum.
+SMALLEST_START, LARGEST_START = 1e-6, 1e4
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,23 @@ def named_covariances(design: Any, given: Mapping[str, Any], option: str) -> lis
             continue
         out += _named(design, str(key), value, None, option)
     return out
+
+
+def within_reach(T: np.ndarray, unit: np.ndarray | float = 1.0) -> np.ndarray:
+    """T (m, m) of a start; where its largest variance is out of reach, the nearest multiple within it.
+
+    Parameters
+    ----------
+    unit : (m,) or float
+        Mean squares of the columns of the coefficients.
+    """
+    variances = np.diag(T)
+    if np.ndim(unit) and np.shape(unit) != variances.shape:
+        return T  # of another size than the structure, which says so
+    largest = float(np.max(variances * unit))
+    if not largest > 0.0:
+        return T  # zero, which a structure moves inside, or wrong, which it says
+    return np.asarray(T * (np.clip(largest, SMALLEST_START, LARGEST_START) / largest))
 
 
 def _named(design: Any, key: str, value: Any, at: str | None, option: str) -> Iterator[NamedCovariance]:

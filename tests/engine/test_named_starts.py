@@ -190,3 +190,44 @@ def test_messages_name_the_term_in_the_units_given():
     ):  # fmt: skip
         with pytest.raises(OptionError, match=words):
             lmm(formula, table, start={"gen": start})
+
+
+@pytest.mark.parametrize("seed", [0, 1, 29])
+@pytest.mark.filterwarnings("ignore:singular fit")
+def test_an_autocorrelation_of_one_is_left_likewise(seed):
+    rng, (row, col) = np.random.default_rng(seed), np.divmod(np.arange(72), 9)
+    V = 0.6 ** np.abs(np.subtract.outer(row, row)) * 0.7 ** np.abs(np.subtract.outer(col, col))
+    y = np.linalg.cholesky(V) @ rng.normal(size=72) + 0.4 * rng.normal(size=72)
+    table, trend = pd.DataFrame({"y": y, "row": row, "col": col}), "ar1(row, col, nugget=TRUE)"
+    best, started = (
+        lmm("y ~ 1", table, field_trend=trend, start=start) for start in (None, {"ar1(row):ar1(col)": 0.001})
+    )
+    assert started.criterion == pytest.approx(best.criterion, abs=1e-6)
+
+
+SPLINE = {"formula": "y ~ dose + (1 | gen) + spl(dose)"}
+FAR_FROM = [
+    ({"formula": "y ~ env + (1 | gen)"}, "gen"),
+    ({"formula": "y ~ env + (1 | gen)", "residual": "units | env"}, "gen"),
+    ({"formula": "y ~ env + (1 | gen)", "residual": "units | env"}, "Residual"),
+    ({"formula": "y ~ env + (1 | gen)", "residual": "homdiag(env | plot)"}, "Residual"),
+    ({"formula": "y ~ env + fa(0 + env | gen, k=1)"}, "gen"),
+    (SPLINE, "gen"), (SPLINE, "spl(dose)"), (SPLINE, "Residual"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("variance", [1e-300, 1e-20, 1e-9, 1e9, 1e20, 1e300])
+@pytest.mark.parametrize(("model", "name"), FAR_FROM)
+@pytest.mark.filterwarnings("ignore:singular fit")
+def test_a_start_out_of_all_proportion_leads_to_the_same_optimum(model, name, variance):
+    """There the deviance is so flat in what the search moves that its end passed for an optimum."""
+    table = similar_environments(3)
+    table["plot"] = table["gen"] + np.repeat(["a", "b"], 48)
+    table["dose"] = table["env"].map({"E0": 0.0, "E1": 1.0, "E2": 2.5, "E3": 4.0})
+    wide = "fa(" in model["formula"] or "plot" in model.get("residual", "")
+    coefficients = 4 if wide else 1
+    best, started = (
+        lmm(data=table, **model, start=start) for start in (None, {name: variance * np.eye(coefficients)})
+    )
+    assert started.converged
+    assert started.criterion == pytest.approx(best.criterion, abs=1e-6)

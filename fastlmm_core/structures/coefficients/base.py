@@ -145,7 +145,7 @@ class CoefficientStructure(ABC):
 
     def chart_at(self, distance: float) -> float:
         """|x| of such a chart where the correlation is so far from its bound, for small distances."""
-        return float(-0.5 * np.log(0.5 * distance))  # tanh x = 1 - 2 exp(-2 x) + ...
+        raise NotImplementedError  # without correlations in a chart
 
     def other_starts(self, theta: np.ndarray) -> list[np.ndarray]:
         """Starts (n_theta,) beside theta, where few observations may have a better optimum."""
