@@ -16,13 +16,14 @@ from fastlmm_core.batch.tables import Tables
 from fastlmm_core.batch.trial_table import trial_table
 from fastlmm_core.display.displayed import Displayed
 from fastlmm_core.display.frames import titled
-from fastlmm_core.errors import DataError, OptionError
+from fastlmm_core.errors import DataError, OptionError, clipped
 from fastlmm_core.gate import public
 from fastlmm_core.options import NUMBER, table_of
 
 # Options that make a table of another name.
 OPTIONS = {"heritability": "blups", "genotype_values": "genotypes", "blues": "genotypes",
            "heritabilities": "genotypes", "trials": "genotypes"}  # fmt: skip
+LONGEST_REASON = 200  # characters of a message in the summary
 Reader = Callable[[str], pd.DataFrame]
 
 
@@ -228,11 +229,19 @@ class BatchResult(Displayed):
         lines = [f"{len(fits)} fits of {what}: {good} ok, {len(fits) - good} with problems"]
         for name in [own.name for own in self.plan.models] if several else ():
             lines.append(f"  {int((fits['model'] == name).sum())} of {name}")
-        lines += [f"  {row.status}: {row.units}" for row in self.failures.itertuples()]
+        for status, units in self.failures.to_numpy().tolist():
+            lines.append(f"  {status}: {units}{self._reason(status)}")
         lines += [f"note: {note}" for note in self.notes]
         lines.append(f"singular fits: {int(fits['singular'].sum())}")
         lines.append(f"time: {self.seconds:.1f} s{rate}")
         return "\n".join(lines)
+
+    def _reason(self, status: str) -> str:
+        """What most units of a status say, as part of a line."""
+        said = self.fits.loc[self.fits["status"] == status, "message"].dropna().value_counts()
+        if not len(said):
+            return ""
+        return f" ({'' if len(said) == 1 else 'most often: '}{clipped(str(said.index[0]), LONGEST_REASON)})"
 
     def _shown(self) -> str:
         return self.summary()

@@ -9,10 +9,12 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from fastlmm_core.design.building import read_relationships
 from fastlmm_core.design.expressions import Node
 from fastlmm_core.design.formula_parts import ParsedFormula
+from fastlmm_core.design.parameter_names import has_labels
 from fastlmm_core.design.residual import ParsedResidual, parse_residual
 from fastlmm_core.design.structured_parts import UNITS
 from fastlmm_core.design.term_axes import find_relationship
@@ -125,6 +127,11 @@ def finite_numbers(value: Any, where: str) -> Any:
     OptionError
         For anything else.
     """
+    if isinstance(value, pd.DataFrame) and has_labels(value):
+        raise OptionError(
+            f"{where} is a table with labels, which trials need not have in common; give the matrix alone, "
+            "table.to_numpy(), in the order of the coefficients"
+        )
     try:
         numbers = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError, OverflowError):

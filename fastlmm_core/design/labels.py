@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -120,3 +120,20 @@ def _parts(label: str) -> tuple[tuple[int, int | str], ...]:
 
 def _whole(digits: str) -> int | str:
     return int(digits) if len(digits) < 4000 else digits
+
+
+def coefficient_labels(variables: Mapping[str, Any], columns: Sequence[str]) -> tuple[str, ...]:
+    """Coefficients of a factor by its levels, "E1" for "envE1"; other coefficients as they are named.
+
+    Parameters
+    ----------
+    variables : mapping
+        Of a design, by name.
+    columns : sequence of str
+        Coefficients of one random term.
+    """
+    for name, variable in variables.items():
+        labels = {f"{name}{level}": str(level) for level in getattr(variable, "levels", None) or ()}
+        if labels and all(column in labels for column in columns):
+            return tuple(labels[column] for column in columns)
+    return tuple(columns)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
+from fastlmm_core.design.labels import coefficient_labels
 from fastlmm_core.errors import OptionError, name_list, nearest_names
 
 RESIDUAL = "Residual"
+# Least and largest variance of a start, where the response about its fixed part has a mean square of one.
+# Beyond them the deviance is so flat in what a search moves that its end would pass for an optimum.
+SMALLEST_START, LARGEST_START = 1e-6, 1e4
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,18 @@ class NamedCovariance:
         back = np.linalg.inv(basis)
         return back @ self.T @ back.T if self.T.shape == back.shape else self.T
 
+    def theta(self, place: Callable[[np.ndarray], Any], T: np.ndarray) -> np.ndarray:
+        """What a structure's `place` makes of T (m, m), inside; what is wrong is said in the user's units."""
+        try:
+            return np.asarray(place(T))
+        except OptionError as inside:
+            told = inside
+            try:
+                place(self.T)
+            except OptionError as given:
+                told = given
+            raise OptionError(f"'{self.key}': {told}") from None
+
 
 def named_covariances(design: Any, given: Mapping[str, Any], option: str) -> list[NamedCovariance]:
     """Covariances by the terms they belong to.
@@ -68,11 +85,28 @@ def named_covariances(design: Any, given: Mapping[str, Any], option: str) -> lis
     return out
 
 
+def within_reach(T: np.ndarray, unit: np.ndarray | float = 1.0) -> np.ndarray:
+    """T (m, m) of a start; where its largest variance is out of reach, the nearest multiple within it.
+
+    Parameters
+    ----------
+    unit : (m,) or float
+        Mean squares of the columns of the coefficients.
+    """
+    variances = np.diag(T)
+    if np.ndim(unit) and np.shape(unit) != variances.shape:
+        return T  # of another size than the structure, which says so
+    largest = float(np.max(variances * unit))
+    if not largest > 0.0:
+        return T  # zero, which a structure moves inside, or wrong, which it says
+    return np.asarray(T * (np.clip(largest, SMALLEST_START, LARGEST_START) / largest))
+
+
 def _named(design: Any, key: str, value: Any, at: str | None, option: str) -> Iterator[NamedCovariance]:
     head, _, level = key.rpartition("|")
     if level in _residual_levels(design) and head in _residual_names(design):  # as tables name it
         key, at = head, level
-    residual = key in _residual_names(design)
+    residual, visits = key in _residual_names(design), tuple(map(str, design.residual.positions))
     bare = _without_blanks(key)
     found = [k for k, term in enumerate(design.random)
              if bare in map(_without_blanks, _names(term)) and at in (None, term.at)]  # fmt: skip
@@ -80,14 +114,16 @@ def _named(design: Any, key: str, value: Any, at: str | None, option: str) -> It
     if isinstance(value, Mapping) and residual:
         for level, inner in value.items():
             _check_level(str(level), _residual_levels(design), option)
-            yield NamedCovariance(key, -1, str(level), _matrix(option, key, inner))
+            yield NamedCovariance(key, -1, str(level), _matrix(option, key, inner, [visits]))
     elif residual:
         if at is not None:
             _check_level(at, _residual_levels(design), option)
-        yield NamedCovariance(key, -1, at, _matrix(option, key, value))
+        yield NamedCovariance(key, -1, at, _matrix(option, key, value, [visits]))
     elif found:
         for k in found:
-            yield NamedCovariance(key, k, None, _matrix(option, key, value))
+            columns = tuple(design.random[k].columns)
+            called = [columns, coefficient_labels(design.variables, columns)]
+            yield NamedCovariance(key, k, None, _matrix(option, key, value, called))
     elif isinstance(value, Mapping) and (key in _levels(design) or _is_heading(design, value)):
         inner_at = key if key in _levels(design) else at
         for name, inner in value.items():
@@ -143,8 +179,16 @@ def _check_level(level: str, known: set[str], option: str) -> None:
         raise OptionError(f"{option} name level '{level}' of the residual, which is not there; {names}")
 
 
-def _matrix(option: str, key: str, value: Any) -> np.ndarray:
-    """(m, m) from a number or a matrix."""
+def _matrix(option: str, key: str, value: Any, called: Sequence[tuple[str, ...]]) -> np.ndarray:
+    """(m, m) from a number or a matrix; of a table with labels in the order of the coefficients.
+
+    Parameters
+    ----------
+    called : sequence of tuple of str
+        What the coefficients may be called, in their order.
+    """
+    if isinstance(value, pd.DataFrame):
+        value = _in_order(option, key, value, called)
     try:
         out = np.atleast_2d(np.asarray(value, dtype=float))
     except (TypeError, ValueError):
@@ -152,3 +196,21 @@ def _matrix(option: str, key: str, value: Any) -> np.ndarray:
     if not np.isfinite(out).all():
         raise OptionError(f"{option}['{key}'] holds a number that is not finite")
     return out
+
+
+def has_labels(table: pd.DataFrame) -> bool:
+    """Whether rows or columns of a matrix have names, other than their numbers."""
+    return any(list(labels) != list(range(len(labels))) for labels in table.axes)
+
+
+def _in_order(option: str, key: str, table: pd.DataFrame, called: Sequence[tuple[str, ...]]) -> pd.DataFrame:
+    if not called[-1] or not has_labels(table):  # where there are no coefficients no matrix is right
+        return table
+    rows, columns = (list(map(str, labels)) for labels in (table.index, table.columns))
+    for names in called:
+        if sorted(rows) == sorted(columns) == sorted(names):
+            return table.iloc[[rows.index(name) for name in names], [columns.index(name) for name in names]]
+    raise OptionError(
+        f"{option}['{key}'] is a table whose rows are called {name_list(rows, 4)} and whose columns "
+        f"{name_list(columns, 4)}; both must be the coefficients, {name_list(called[-1], 4)}"
+    )

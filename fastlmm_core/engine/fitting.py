@@ -11,6 +11,7 @@ from fastlmm_core.engine.curvature import search_model
 from fastlmm_core.engine.equations import StructuredEquations
 from fastlmm_core.engine.factorized import FactorizedModel
 from fastlmm_core.engine.growth import growth_score, growth_starts
+from fastlmm_core.engine.leaving_bounds import inner_points
 from fastlmm_core.engine.objective import (
     Score,
     StructuredPoint,
@@ -55,6 +56,8 @@ LONGEST_POLISHING_STEP = 0.3
 # of more than so many parameters.
 ENOUGH = 1e-6
 FEW_PARAMETERS = 15
+# Times that a search leaves bounds which its end does not belong to.
+MOST_LEAVES = 3
 # Deviances nearer than this are those of one optimum, and what an end farther from any must be below another.
 SAME_OPTIMUM, NOTABLE_FALL = 1e-5, 0.1
 
@@ -92,6 +95,7 @@ def fit_structures(
     small = criterion.factor.flops <= LARGE_FLOPS
     if np.isfinite(best.point.deviance) and small:
         best = _other_signs(criterion, best, free, progress)
+        best = _left_bounds(criterion, best, free, progress)
     if start is None and not best.certified and best.end.status != 2 and small:
         best = _restarted(criterion, best, free, progress)
     point = criterion.at(best.theta)
@@ -373,4 +377,22 @@ def _other_signs(
                 found = _from_start(criterion, theta, free, progress)
                 best = found if found.point.deviance < best.point.deviance - LARGEST_RISE else best
                 break
+    return best
+
+
+def _left_bounds(
+    criterion: Criterion, best: StructuredOptimum, free: np.ndarray, progress: Progress | None
+) -> StructuredOptimum:
+    """The optimum inside of bounds that only their charts, where slopes are zero, took for one."""
+    for _ in range(MOST_LEAVES):
+        here = criterion.at(best.theta).deviance
+        inside = inner_points(criterion.equations, best.theta, free)
+        tried = [(criterion.at(theta).deviance, theta) for theta in inside]
+        lowest, start = min(tried, key=lambda point: point[0], default=(np.inf, best.theta))
+        if not lowest < here - LARGEST_RISE:
+            break
+        found = _from_start(criterion, start, free, progress)
+        if not found.point.deviance < here - LARGEST_RISE:
+            break
+        best = found
     return best

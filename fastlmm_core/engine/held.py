@@ -7,13 +7,21 @@ from typing import Any
 
 import numpy as np
 
-from fastlmm_core.design.parameter_names import NamedCovariance, named_covariances
+from fastlmm_core.design.parameter_names import (
+    LARGEST_START,
+    SMALLEST_START,
+    NamedCovariance,
+    named_covariances,
+    within_reach,
+)
 from fastlmm_core.engine.equations import StructuredEquations
 from fastlmm_core.errors import OptionError
 from fastlmm_core.structures.levels.penalty import PenaltyLevels
 from fastlmm_core.structures.residuals.by_group import IndependentResiduals
 from fastlmm_core.structures.residuals.known import KnownResiduals
 from fastlmm_core.structures.residuals.within_subject import WithinSubjectResiduals
+
+STARTED = "started"
 
 
 def held_parameters(
@@ -41,9 +49,10 @@ def starting_parameters(
 ) -> np.ndarray:
     """theta (n_theta,) of the parameters that a start names, NaN for the others; see `held_parameters`.
 
-    A singular covariance is moved inside, where its parameters have derivatives.
+    A singular covariance is moved inside, where its parameters have derivatives, and one that is out of all
+    proportion to the response within reach of it.
     """
-    return _placed(equations, named_covariances(design, given, "start"), scale**2, "started")
+    return _placed(equations, named_covariances(design, given, "start"), scale**2, STARTED)
 
 
 def _placed(e: StructuredEquations, named: Sequence[NamedCovariance], s2: float, verb: str) -> np.ndarray:
@@ -56,24 +65,16 @@ def _placed(e: StructuredEquations, named: Sequence[NamedCovariance], s2: float,
         term, (own, level) = e.terms[one.term], e.slices[0][one.term]
         if not term.structure.n_theta:
             assert isinstance(term.levels, PenaltyLevels)
-            theta[level] = term.levels.theta_of(_positive_variances(one, level.stop - level.start) / s2)
+            variances = _positive_variances(one, level.stop - level.start) / s2
+            if verb == STARTED:
+                typical = term.levels.typical
+                variances = np.clip(variances / typical, SMALLEST_START, LARGEST_START) * typical
+            theta[level] = term.levels.theta_of(variances)
             continue
-        theta[own] = _parameters(term.structure, verb, one, one.inside(term.basis), s2)
+        T = one.inside(term.basis) / s2
+        T = within_reach(T, term.column_scale) if verb == STARTED else T
+        theta[own] = one.theta(getattr(term.structure, verb), T)
     return theta
-
-
-def _parameters(structure: Any, verb: str, one: NamedCovariance, T: np.ndarray, s2: float) -> np.ndarray:
-    """theta of T (m, m), inside; what is wrong with it is said in the user's units."""
-    place = getattr(structure, verb)
-    try:
-        return np.asarray(place(T / s2))
-    except OptionError as inside:
-        told = inside
-        try:
-            place(one.T)
-        except OptionError as given:
-            told = given
-        raise OptionError(f"'{one.key}': {told}") from None
 
 
 def _positive_variances(one: NamedCovariance, count: int) -> np.ndarray:
@@ -92,7 +93,8 @@ def _place_residual(
         for k, structure in enumerate(residual.structures):
             if one.at is None or str(residual.arm_levels[k]) == one.at:
                 place = slice(own.start + residual.first[k], own.start + residual.first[k + 1])
-                theta[place] = _parameters(structure, verb, one, one.T, s2)
+                T = within_reach(one.T / s2) if verb == STARTED else one.T / s2
+                theta[place] = one.theta(getattr(structure, verb), T)
         return
     levels = getattr(residual, "levels", (None,))
     if not isinstance(residual, IndependentResiduals | KnownResiduals) or one.T.size != 1:
@@ -106,4 +108,5 @@ def _place_residual(
         raise OptionError(f"the residual variance {verb} must be positive, not {variance:g}")
     for k, level in enumerate(levels):
         if one.at is None or str(level) == one.at:
-            theta[own.start + k] = residual.held(variance / s2, k)
+            inside = within_reach(one.T / s2) if verb == STARTED else one.T / s2
+            theta[own.start + k] = residual.held(float(inside.ravel()[0]), k)

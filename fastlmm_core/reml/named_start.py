@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastlmm_core.design.parameter_names import named_covariances
+from fastlmm_core.design.parameter_names import named_covariances, within_reach
 from fastlmm_core.errors import OptionError
 from fastlmm_core.reml.equations import MixedModelEquations
 from fastlmm_core.reml.objective import Response
@@ -27,16 +27,17 @@ def place_named(
         For a name that is no term, or a value that its structure cannot have.
     """
     named = named_covariances(design, given, "start")
-    residual = RESIDUAL_SHARE * response.yy / e.n * response.unit**2
+    square = response.yy / e.n * response.unit**2
+    residual = RESIDUAL_SHARE * square
     for one in named:
         if one.term < 0:
             if one.T.size != 1 or not one.T[0, 0] > 0.0:
                 raise OptionError("start['Residual'] must be one positive variance")
-            residual = float(one.T[0, 0])
+            residual = float(within_reach(one.T / square)[0, 0]) * square
     out = theta.copy()
     for one in named:
         if one.term >= 0:
             layout = e.terms[one.term]
-            own = one.inside(layout.basis) / residual
-            out[e.theta_term == one.term] = layout.structure.started(own)
+            own = within_reach(one.inside(layout.basis) / square) * (square / residual)
+            out[e.theta_term == one.term] = one.theta(layout.structure.started, own)
     return out

@@ -89,9 +89,9 @@ def contrast_block(
     options = _grid_options(fit, block, "df_method", request)
     if block.get("df_method") is None:
         # contrasts of means that the same request asks for by another method go by that method
-        same = [b for b in request.get("emmeans") or [] if b["specs"] == block["specs"] and b.get("method")]
-        if same:
-            options["ddf"] = same[0]["method"]
+        same = [b.get("method") for b in request.get("emmeans") or [] if b["specs"] == block["specs"]]
+        if same and same[0]:
+            options["ddf"] = same[0]
     if block.get("var") is None and block.get("delta") is not None:
         raise OptionError(f"{where}.delta is the increment of a slope and needs var = the covariate")
     if block.get("var") is not None:

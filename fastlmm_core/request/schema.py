@@ -77,7 +77,7 @@ CONTRASTS = record(
         **GRID,
         **GRID_OPTIONS,
         **SLOPE,
-        "df_method": _said(DDF, "df method"),
+        "df_method": _said(DDF, "df method; without it that of the first emmeans with the same specs"),
         "method": _said(TEXT, "family of contrasts, 'custom' or 'interaction'", default="pairwise"),
         "adjust": _said(TEXT, "adjustment for multiplicity; each family has its usual one"),
         "interaction": _said(either(TEXT, list_of(TEXT)), "a family for each factor"),

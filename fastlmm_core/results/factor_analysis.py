@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from fastlmm_core.design.expressions import label_of
+from fastlmm_core.design.labels import coefficient_labels
 from fastlmm_core.display.displayed import Displayed
 from fastlmm_core.display.frames import titled
 from fastlmm_core.display.rendering import Table
@@ -290,7 +291,8 @@ def factor_analysis(fit: FitFigures, term: str | None, information: str) -> Fact
     scores, error = solution.scores(k, turn.T)
     return FactorAnalysis(
         term=random.label, group=random.group, structure=structure.name, k=structure.k,
-        levels=tuple(map(str, random.levels)), environments=coefficient_labels(fit, random.columns),
+        levels=tuple(map(str, random.levels)),
+        environments=coefficient_labels(fit.design.variables, random.columns),
         gamma=gamma, se_gamma=se_gamma, specific=specific, se_specific=se_specific, factor_scores=scores,
         score_error=error, effects=solution.random_effects(k), shares=shares,
         singular=structure.boundary(theta, list(random.columns), least=least),
@@ -351,12 +353,3 @@ def _errors(fit: FitFigures, slopes: np.ndarray, information: str) -> np.ndarray
     except InferenceError:
         pass
     return np.sqrt(np.where(variance > 0.0, variance, np.nan))
-
-
-def coefficient_labels(fit: FitFigures, columns: tuple[str, ...]) -> tuple[str, ...]:
-    """Coefficients of a factor by its levels, "E1" for "envE1"; other coefficients as they are named."""
-    for name, variable in fit.design.variables.items():
-        labels = {f"{name}{level}": str(level) for level in getattr(variable, "levels", None) or ()}
-        if labels and all(column in labels for column in columns):
-            return tuple(labels[column] for column in columns)
-    return tuple(columns)

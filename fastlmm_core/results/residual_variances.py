@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastlmm_core.design.residual import ResidualSpec
 from fastlmm_core.results.component_rows import ComponentRow
+from fastlmm_core.structures import make_coefficient_structure
 
 if TYPE_CHECKING:
     from fastlmm_core.results.fixed_part import FixedPart
@@ -59,7 +61,8 @@ def _variances(
     if spec.kind == "units" and spec.by is not None:
         levels, codes = spec.by[1], spec.by[2]
     elif spec.kind == "within" and spec.by is None and spec.position_codes is not None:
-        if spec.subject_codes is None or np.unique(spec.subject_codes[rows]).size < rows.size:
+        subjects = 0 if spec.subject_codes is None else np.unique(spec.subject_codes[rows]).size
+        if subjects < rows.size and not _is_diagonal(spec):
             return None  # two plots of one subject
         levels, codes = spec.positions, spec.position_codes
     else:
@@ -69,3 +72,9 @@ def _variances(
         return variances, np.zeros(rows.size, np.int64)
     at = np.array([places.get(str(level), -1) for level in levels])[codes[rows]]
     return None if (at < 0).any() else (variances, at)
+
+
+def _is_diagonal(spec: ResidualSpec) -> bool:
+    """Whether the residuals of one subject are independent of each other."""
+    structure = make_coefficient_structure(str(spec.structure), len(spec.positions), **spec.options)
+    return structure.shared_columns == 0

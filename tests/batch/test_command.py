@@ -27,7 +27,9 @@ def test_batch_on_the_shipped_trials(tmp_path, capsys):
             "--emmeans", "gen", "--contrasts", "trt.vs.ctrl:CHECK", "--out", str(out), "--plot"]  # fmt: skip
     assert main(argv) == 1  # T7 was not harvested, T8 has one replicate
     shown = capsys.readouterr().out
-    assert "16 fits" in shown and "13 ok, 3 with problems" in shown and "design: 2" in shown
+    assert "16 fits" in shown and "13 ok, 3 with problems" in shown
+    assert "  design: 2 (factor 'rep' has only the level 'R1' in the 24 rows used; leave it out" in shown
+    assert "  data: 1 (column 'yield' has no values in this trial)\n" in shown
     assert (out / "trials.png").stat().st_size > 10_000
     contrasts = pd.read_parquet(out / "contrasts")
     fit = lmm(f"yield {FORMULA}", datasets.load("trials").query("trial == 'T1'"))
@@ -39,6 +41,16 @@ def test_batch_on_the_shipped_trials(tmp_path, capsys):
     )
     assert main([*argv, "--resume"]) == 1
     assert "16 fits" in capsys.readouterr().out
+
+
+def test_a_refusal_of_every_trial_is_said_as_for_one(tmp_path, capsys):
+    source, formula = str(datasets.path("trials")), "yield ~ gen + rep + (1|rep:block)"
+    assert main(["fit", source, formula, "--start", "block=1"]) == 2
+    one = capsys.readouterr().err
+    argv = ["batch", source, formula, "--by", "trial", "--out", str(tmp_path / "a"), "--start", "block=1"]
+    assert main(argv) == 1
+    assert "option: 6 (start name 'block', which is no term of the model; " in capsys.readouterr().out
+    assert "start name 'block', which is no term of the model; " in one
 
 
 def test_exit_status(tmp_path, capsys):

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from fastlmm_core import datasets, lmm, run
@@ -375,3 +376,32 @@ def test_a_relationship_that_the_formula_does_not_name_is_refused():
     request = {"data": OATS, "formula": "Y ~ V*N + (1|B/V)", "relationships": {"K": known}}
     with pytest.raises(OptionError, match=r"relationship 'K' is in no formula: write vm\(gen, K\)"):
         run(request)
+
+
+@pytest.mark.parametrize("kind", ["covariance", "inverse"])
+def test_a_square_matrix_is_the_same_inline_and_in_a_file(tmp_path, kind):
+    rng = np.random.default_rng(1)
+    lines = [f"L{i}" for i in range(6)]
+    half = rng.normal(size=(6, 6))
+    square = pd.DataFrame(half @ half.T + 6.0 * np.eye(6), lines, lines)
+    square.to_csv(tmp_path / "G.csv", index_label="line")
+    inline = square.reset_index(names="line").to_dict("list")
+    frame = {"y": list(rng.normal(size=24)), "line": lines * 4}
+    request = {"data": frame, "formula": "y ~ 1 + (1 | vm(line, G))", "ranef": True}
+    first, second = (
+        run({**request, "relationships": {"G": {"type": kind, **source}}})
+        for source in ({"file": str(tmp_path / "G.csv")}, {"data": inline})
+    )
+    assert second["fit"]["criterion"] == pytest.approx(first["fit"]["criterion"], rel=1e-12)
+    ranef = [answer["ranef"]["vm(line, G)"] for answer in (first, second)]
+    np.testing.assert_allclose(ranef[1]["values"], ranef[0]["values"], rtol=1e-10)
+
+
+def test_contrasts_go_by_the_method_of_the_first_means_alike():
+    means = [{"specs": "~ N"}, {"specs": "~ V"}, {"specs": "~ V", "method": "satterthwaite"}]
+    request = {"data": oats_object(), "formula": "Y ~ V*N + (1|B/V)", "contrasts": [{"specs": "~ V"}]}
+    used = [
+        answered({**request, "emmeans": blocks})["contrasts"][0]["df_method"]
+        for blocks in (means, means[2:], means[:1], means[::-1])
+    ]
+    assert used == ["kenward-roger", "satterthwaite", "kenward-roger", "satterthwaite"]

@@ -151,6 +151,25 @@ def test_variances_of_environments_in_the_standard_definition(trials, lost):
     assert found["plot"] == pytest.approx(s["gen"] / plot, rel=1e-9)
 
 
+@pytest.mark.parametrize("weights", [None, "w"])
+@pytest.mark.parametrize("structure", ["diag", "homdiag", "homcs"])
+def test_independent_residuals_of_a_subject_are_as_those_by_group(structure, weights):
+    """diag(place | strip) is the model units | place, and homdiag one variance: no plots are correlated."""
+    frame = datasets.load("john_alpha").assign(w=np.tile([1.0, 2.0, 4.0], 24))
+    frame["place"] = (frame.groupby(["rep", "block"]).cumcount() + 1).map("P{}".format)
+    frame["strip"] = frame["rep"] + frame["block"]
+    model = "yield ~ rep + (1 | gen)"
+    found = lmm(model, frame, residual=f"{structure}(place | strip)", weights=weights).heritability("gen")
+    if structure == "homcs":
+        frame = found.to_frame().set_index("definition")
+        assert frame.loc["standard", "status"] == "the residual is correlated"
+        return
+    by = "units | place" if structure == "diag" else "units"
+    same = lmm(model, frame, residual=by, weights=weights).heritability("gen")
+    for name in ("standard", "plot", "cullis", "piepho"):
+        assert found[name] == pytest.approx(same[name], abs=1e-6)
+
+
 def test_coefficients_that_are_slopes_are_named():
     sleep = datasets.load("sleepstudy")
     with pytest.raises(OptionError, match="Subject has several coefficients: give coefficient="):

@@ -147,6 +147,10 @@ class CoefficientStructure(ABC):
         """Which of theta (n_theta,) bool are correlations in a chart without an end: infinite at 1 and -1."""
         return np.zeros(self.n_theta, bool)
 
+    def chart_at(self, distance: float) -> float:
+        """|x| of such a chart where the correlation is so far from its bound, for small distances."""
+        raise NotImplementedError  # without correlations in a chart
+
     def other_starts(self, theta: np.ndarray) -> list[np.ndarray]:
         """Starts (n_theta,) beside theta, where few observations may have a better optimum."""
         return []
@@ -254,7 +258,7 @@ class CoefficientStructure(ABC):
             row, col = np.unravel_index(int(gap.argmax()), gap.shape)
             raise OptionError(
                 f"the covariance is not of structure '{self.name}': its element ({row + 1}, {col + 1}) is "
-                f"{T[row, col]:.6g}, next to it is {self.covariance(theta)[row, col]:.6g}"
+                f"{T[row, col]:.6g}, where the nearest that is has {self.covariance(theta)[row, col]:.6g}"
             )
         return theta
 

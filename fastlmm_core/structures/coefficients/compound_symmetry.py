@@ -46,6 +46,9 @@ class CompoundSymmetry(OneCorrelation):
         p = np.clip((correlations - least) / (largest - least), CHART_END, 1.0 - CHART_END)
         return np.log(p / (1.0 - p))
 
+    def chart_at(self, distance: float) -> float:
+        return float(-np.log(distance))  # the logistic function is 1 - exp(-x) + ...
+
     def estimate(self, R: np.ndarray, known: np.ndarray) -> np.ndarray:
         mean = float(R[known].mean()) if known.any() else 0.0
         return np.full(self.n_correlations, mean)

@@ -54,6 +54,11 @@ def inverse_tanh_chart(p: np.ndarray, bound: float, end: float) -> np.ndarray:
     return np.arctanh(np.clip(p / bound, end - 1.0, 1.0 - end))
 
 
+def tanh_chart_at(distance: float) -> float:
+    """|x| where tanh x is so far from its bound, for small distances: tanh x = 1 - 2 exp(-2 x) + ..."""
+    return float(-0.5 * np.log(0.5 * distance))
+
+
 def lattice(rotations: Rotations, columns: int, order: int) -> list[np.ndarray]:
     """Leading columns of the Cholesky factor K of the correlations, with derivatives in the chart.
 

@@ -15,6 +15,7 @@ import numpy as np
 from fastlmm_core.structures.coefficients.base import CoefficientStructure
 from fastlmm_core.structures.coefficients.boundary import describe_zero_variances, zero_variances
 from fastlmm_core.structures.coefficients.moments import correlations_of, interior_variances
+from fastlmm_core.structures.coefficients.partial_correlations import tanh_chart_at
 
 # Correlations (and partial ones) stay this far from the singular ones: 1 / (1 - rho^2) appears in residuals.
 MARGIN = 1e-8
@@ -115,6 +116,9 @@ class ScaledCorrelation(CoefficientStructure):
 
     def correlation_charts(self) -> np.ndarray:
         return np.arange(self.n_theta) >= self.n_sd
+
+    def chart_at(self, distance: float) -> float:
+        return tanh_chart_at(distance)
 
     def other_starts(self, theta: np.ndarray) -> list[np.ndarray]:
         """Strong and negative correlations: moments show weak ones also where the best are at a bound."""

@@ -28,8 +28,8 @@ def read_symmetric(
     Parameters
     ----------
     source : (L, L) array, scipy sparse matrix, DataFrame, mapping or path
-        A DataFrame or file is square with the names in front of rows and above columns, or has the columns
-        row, col and value for the entries of the lower triangle (or of both).
+        A DataFrame, file or mapping of columns is square with the names in front of rows and above columns,
+        or has the columns row, col and value for the entries of the lower triangle (or of both).
     levels : sequence, optional
         Names of the rows; for triplets their order.
     what : str
@@ -44,6 +44,8 @@ def read_symmetric(
         source = _read_file(source)
     elif isinstance(source, Mapping):
         source = read_table(source)
+        if levels is None and source.shape[1] == source.shape[0] + 1:  # as in a file: names in front of rows
+            source = source.set_index(source.columns[0])
     if isinstance(source, pd.DataFrame):
         if is_triplets(source):
             return _from_triplets(source, levels, what)
