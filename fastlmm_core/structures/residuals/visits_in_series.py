@@ -18,6 +18,7 @@ import numpy as np
 from fastlmm_core.kernels.autoregression import correlate_positions
 from fastlmm_core.structures.coefficients.autoregressive import rho_at_distance
 from fastlmm_core.structures.residuals.base import NEARLY_ZERO, PieceEntries
+from fastlmm_core.structures.residuals.by_group import LEAST_SQUARE
 from fastlmm_core.structures.residuals.within_subject import FLOOR, Visits, WithinSubjectResiduals
 
 
@@ -138,7 +139,7 @@ class SeriesResiduals(WithinSubjectResiduals):
 
     def _start(self, moments: np.ndarray, k: int, rho: float, share: float = 1.0) -> np.ndarray:
         square = np.mean(((self.root * moments)[self.rows.arms == k]) ** 2)
-        sd = np.sqrt(share * square if square > 0.0 else 1.0)
+        sd = np.sqrt(share * square if square > LEAST_SQUARE else 1.0)
         return np.r_[sd, self.structures[k].chart_of(np.array([rho]))]
 
     def _rho(self, moments: np.ndarray, k: int) -> float:
@@ -149,7 +150,7 @@ class SeriesResiduals(WithinSubjectResiduals):
         lag, e = int(distances[np.argmax(times)]), self.root * moments
         i, j = (side[(self.rows.arms[self._pairs[0]] == k) & (self._gap == lag)] for side in self._pairs)
         size = float(e[i] @ e[i] + e[j] @ e[j])
-        return rho_at_distance(2.0 * float(e[i] @ e[j]) / size, lag) if size > 0.0 else 0.0
+        return rho_at_distance(2.0 * float(e[i] @ e[j]) / size, lag) if size > LEAST_SQUARE else 0.0
 
     def multiply_covariance(self, theta: np.ndarray, V: np.ndarray) -> np.ndarray:
         columns = np.ascontiguousarray((V / self.root[:, None])[self._order])
