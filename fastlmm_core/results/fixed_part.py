@@ -57,7 +57,7 @@ class FixedPart(FitFigures):
         se[self.design.kept] = self._coefficient_statistics("asymptotic")[1]
         return se
 
-    @public(ddf=DDF, information=INFORMATION)
+    @public(ddf=DDF, information=INFORMATION, second_derivatives=SWITCH)
     def linear_functions(
         self, K: np.ndarray | sp.sparray, *, ddf: str | None = None, information: str | None = None,
         second_derivatives: bool = False,
@@ -131,7 +131,7 @@ class FixedPart(FitFigures):
         entries = (np.ones(kept.size), (np.arange(kept.size), kept))
         return sp.csr_array(entries, shape=(kept.size, len(self.coef_names)))
 
-    @public(ddf=DDF, information=INFORMATION, level=LEVEL)
+    @public(ddf=DDF, information=INFORMATION, level=LEVEL, second_derivatives=SWITCH)
     @titled("Fixed effects, limits at level {level:g}")
     def fixed_effects(
         self, ddf: str | None = None, information: str | None = None, level: float = 0.95,
