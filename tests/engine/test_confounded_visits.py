@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fastlmm_core import compare, lmm
+from fastlmm_core import compare, lmm, prepare
+from fastlmm_core.engine.starting_values import starting_values
 from fastlmm_core.errors import ConfoundedWarning
 
 pytestmark = pytest.mark.filterwarnings("ignore::fastlmm_core.errors.RankDeficientWarning")
@@ -83,3 +84,18 @@ def test_visits_that_do_not_occur_in_an_arm_are_no_parameters():
     table = het.conf_int("wald").set_index("parameter")
     assert np.isnan(table.loc["Residual b: variance of 3", "lower"])
     assert any("no rows of '3 in b'" in str(w) for w in het.warnings)
+
+
+@pytest.mark.parametrize("structure", ["diag", "us", "hetar1", "cs", "toep"])
+@pytest.mark.parametrize("arms", ["", " | arm"])
+def test_rounding_of_what_the_fixed_part_explains_begins_where_zero_does(structure, arms):
+    """Which of the two is left of it is a matter of the processor."""
+    one = with_rows(visits(seen=1.0), *(("z", "c", v, 9.0) for v in (1, 2, 4)))
+    equations = prepare("y ~ arm*factor(v)", one, residual=f"{structure}(v | s){arms}").equations
+    alone = one["arm"].eq("c") if arms else one["v"].eq(4)
+    e = np.where(alone, 0.0, np.random.default_rng(3).normal(size=len(one)))
+    rounding = np.where(alone, [1e-15, -2e-15, 1.5e-15] * (len(one) // 3), e)
+    starts = [starting_values(equations.for_response(own), own) for own in (e, rounding)]
+    np.testing.assert_array_equal(*starts)
+    least = [equations.for_response(own).residual.least for own in (e, rounding)]
+    np.testing.assert_array_equal(*least)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastlmm_core.structures.coefficients.moments import start_at
+from fastlmm_core.structures.residuals.by_group import LEAST_SQUARE
 
 
 def start_of_visits(structure: Any, total: np.ndarray, count: np.ndarray) -> np.ndarray:
@@ -18,6 +19,8 @@ def start_of_visits(structure: Any, total: np.ndarray, count: np.ndarray) -> np.
         Sums of the products of two visits, and how many there are.
     """
     T = np.where(count > 0, total / np.maximum(count, 1), 0.0)
+    told = np.diag(T) > LEAST_SQUARE  # what the fixed part explains leaves zero or rounding
+    T, total = T * np.outer(told, told), total * np.outer(told, told)
     spread = np.diag(T)
     default = float(spread[spread > 0].mean()) if np.any(spread > 0) else 1.0
     sd = np.sqrt(np.where(spread > 0.0, spread, default))

@@ -154,9 +154,13 @@ class WithinSubjectResiduals(ResidualStructure):
 
     def for_response(self, e: np.ndarray) -> WithinSubjectResiduals:
         means = [np.diag(total) / np.maximum(np.diag(count), 1.0) for total, count in self._sums(e)]
-        # a visit that an arm was not seen at has the mean of the others
-        whole = [np.where(own > 0.0, own, own[own > 0.0].mean() if own.any() else 1.0) for own in means]
-        return self._with(FLOOR * np.maximum(np.array(whole), LEAST_SQUARE))
+        # a visit that an arm was not seen at, or that the fixed part explains, has the mean of the others
+        told = [own > LEAST_SQUARE for own in means]
+        whole = [
+            np.where(some, own, own[some].mean() if some.any() else 1.0)
+            for own, some in zip(means, told, strict=True)
+        ]
+        return self._with(FLOOR * np.array(whole))
 
     def with_least(self, factor: float) -> WithinSubjectResiduals:
         return self._with(factor * self.least)
@@ -206,7 +210,8 @@ class WithinSubjectResiduals(ResidualStructure):
         share = 0.5 if beside_terms else 1.0
         out = []
         for structure, (total, count) in zip(self.structures, sums, strict=True):
-            variance = share * np.trace(total) / max(np.trace(count), 1.0)
+            mean = np.trace(total) / max(np.trace(count), 1.0)
+            variance = share * (mean if mean > LEAST_SQUARE else 1.0)
             out.append(structure.start(variance * np.eye(structure.m)))
         return [np.concatenate(out)]
 
