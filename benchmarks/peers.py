@@ -8,6 +8,7 @@ Debian ``apt install r-cran-lme4 r-cran-pbkrtest r-cran-emmeans r-cran-jsonlite`
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import subprocess
@@ -55,6 +56,9 @@ def r_has(*packages: str) -> bool:
 
 
 def main() -> int:
+    about = argparse.ArgumentParser(description="The programs beside which the benchmarks measure: installs "
+                                    f"{', '.join(REQUIREMENTS)} (some 6 GB) into {PLACE}.")  # fmt: skip
+    about.parse_args()
     if not interpreter().exists():
         venv.create(PLACE, with_pip=True)
     pip = [str(interpreter()), "-m", "pip", "install", "--quiet"]

@@ -11,9 +11,9 @@ from typing import Any
 
 from numba.core import event
 
-NOTICE = "compiling the numerical kernels once, which takes some seconds; later runs load them"
+NOTICE = "compiling the numerical kernels once, which takes up to a minute; later runs load them"
 NOT_KEPT = (
-    "compiling the numerical kernels, some seconds in every process, as no folder to keep them can be "
+    "compiling the numerical kernels, up to a minute in every process, as no folder to keep them can be "
     "written; name one in NUMBA_CACHE_DIR"
 )
 QUIET = "FASTLMM_QUIET"  # environment variable that switches the notice off

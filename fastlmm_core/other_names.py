@@ -173,6 +173,8 @@ OPTIONS: dict[str, dict[str, str]] = {
         "allow_new": "allow_new_levels=True", "se_fit": "se=True", "se_type": "se=True",
         "interval": "se=True; estimate -+ quantile * se", "type": "predictions are of the response",
         "terms": "random=[\"group\"]; means fit.emmeans(...)",
+        "classify": 'fit.emmeans("gen"), of random genotypes fit.genotype_values("gen")',
+        "sed": 'fit.emmeans("gen").difference_errors() or .sed_matrix()',
     },
     "anova": _DDF | {"typ": "type=3", "ss": "type=3", "test": "ddf=", "test_statistic": "F tests"},
     "fixed_effects": _LEVEL | _DDF, "summary": _DDF | {"alpha": "fit.fixed_effects(level=0.9)"},

@@ -149,7 +149,7 @@ def _flat(structure: CoefficientStructure, theta: np.ndarray, chosen: np.ndarray
     whole = np.linalg.norm(_moves(structure, theta, chosen | True), axis=1)
     moving = np.flatnonzero(whole > STILL * whole.max(initial=0.0))  # others are at a bound
     left, sizes, _ = np.linalg.svd(_moves(structure, theta, ~chosen)[moving])
-    known = np.count_nonzero(sizes > FLAT * max(float(np.max(sizes, initial=0.0)), 1e-300))
+    known = int(np.count_nonzero(sizes > FLAT * max(float(np.max(sizes, initial=0.0)), 1e-300)))
     out = np.zeros((moving.size - known, theta.size))
     out[:, moving] = left[:, known:].T
     return out

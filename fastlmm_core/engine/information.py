@@ -24,7 +24,13 @@ from fastlmm_core.engine.expected_information import (
     most_unknowns,
 )
 from fastlmm_core.engine.factorized import FixedRows
-from fastlmm_core.engine.second_derivatives import flat_rotations, invert_on_range, unmoved_parameters
+from fastlmm_core.engine.second_derivatives import (
+    at_bound,
+    flat_rotations,
+    invert_on_range,
+    unmoved_parameters,
+    zero_parameters,
+)
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import InferenceError, check_option, name_list
 
@@ -120,7 +126,10 @@ class StructureInference:
 
     def _flat_linear(self) -> np.ndarray:
         if self.linear_directions is self.chart:
-            return self.flat_directions()
+            # a standard deviation of zero is known, however near to it the search has come
+            place, at = (self.solution.equations, self.solution.theta), np.flatnonzero(self.solution.free)
+            known = at_bound(*place, at) | zero_parameters(*place)[at]
+            return np.vstack([self.flat_directions(), np.eye(at.size)[known]])
         if not len(self.solution.untold_parameters):
             return np.zeros((0, self.n_parameters))
         return np.asarray(self.flat_directions() @ self.natural.jacobian.T)

@@ -9,6 +9,7 @@ from fastlmm_core.engine.objective import average_information, evaluate, gradien
 from fastlmm_core.errors import NumericalError
 from fastlmm_core.kernels.thresholds import BOUNDARY
 from fastlmm_core.linalg.base import CholeskyFactor
+from fastlmm_core.structures.coefficients.factor_analytic import FactorAnalytic
 from fastlmm_core.structures.differences import differentiate
 
 # Operations of a factorization times parameters above which two gradients for each parameter have to do.
@@ -64,6 +65,18 @@ def at_bound(e: StructuredEquations, theta: np.ndarray, at: np.ndarray) -> np.nd
     The criterion has a kink there: its curvature is no information.
     """
     return np.asarray((e.lower_bounds[at] == 0.0) & (np.abs(theta[at]) < BOUNDARY * e.bounded_sizes[at]))
+
+
+def zero_parameters(e: StructuredEquations, theta: np.ndarray) -> np.ndarray:
+    """Parameters (t,) of variances that are zero, specific ones of factor analytic terms among them."""
+    out = np.zeros(e.n_theta, bool)
+    for term, (own, _) in zip(e.terms, e.slices[0], strict=True):
+        if term.structure.n_theta and not np.any(term.structure.covariance(theta[own])):
+            out[own] = True
+        elif isinstance(term.structure, FactorAnalytic):
+            least = 1.0 / term.column_scale  # as `describe_singular` judges variances
+            out[own.stop - term.structure.m : own.stop] = term.structure.heywood(theta[own], least)
+    return out
 
 
 def flat_rotations(e: StructuredEquations, theta: np.ndarray, at: np.ndarray) -> np.ndarray:

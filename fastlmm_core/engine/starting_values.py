@@ -8,6 +8,7 @@ from fastlmm_core.engine.equations import StructuredEquations
 from fastlmm_core.engine.terms import EngineTerm
 from fastlmm_core.kernels.thresholds import FEW_LEVELS
 from fastlmm_core.structures.levels.base import turned_together
+from fastlmm_core.structures.residuals.by_group import LEAST_SQUARE
 
 # Shares of the residual variance within which a variance starts.
 SMALLEST, LARGEST = 0.05, 1.0
@@ -56,8 +57,10 @@ def moment_covariance(
     together = share @ share.T
     together[together == 0.0] = 1.0
     T = (u * share) @ (u * share).T / together
-    noise = np.where(w > 0, 0.5 * share**2 / np.where(w > 0, w, 1.0), 0.0).sum(axis=1) / np.diag(together)
     unit = term.column_scale
+    told = np.diag(T) * unit > LEAST_SQUARE  # what the fixed part explains leaves zero or rounding
+    T = np.where(np.outer(told, told), T, 0.0)
+    noise = np.where(w > 0, 0.5 * share**2 / np.where(w > 0, w, 1.0), 0.0).sum(axis=1) / np.diag(together)
     noise = noise if term.response_square is None else noise * term.response_square
     variance = np.clip((np.diag(T) - noise) * unit, SMALLEST, LARGEST) / unit
     sd = np.sqrt(np.maximum(np.diag(T), 1e-300))

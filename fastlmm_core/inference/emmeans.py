@@ -132,7 +132,7 @@ def emmeans(
             notes += (f"No nuisance factors, as they interact: {', '.join(left)}; weights= is for these",)
     else:
         grid = reference_grid(design, at, kept)
-    check_names(grid, wanted.variables)
+    check_names(grid, wanted.variables, design)
     if submodel is not None:
         grid = replace(grid, X=submodel_rows(design, grid.X, submodel, wanted))
         notes = (*notes, f"Of the submodel {submodel}")
@@ -180,7 +180,7 @@ def emtrends(
     design = fit.design
     covariate = slope_covariate(design, var)
     wanted, grid = columns_of_specs(parse_specs(specs, by), design), reference_grid(design, at)
-    check_names(grid, wanted.variables)
+    check_names(grid, wanted.variables, design)
     X, offset = slope_rows(design, grid, covariate, delta)
     if not abs(X).sum() and (offset is None or not np.any(offset)):
         raise OptionError(f"the prediction is flat in '{var}' at these values, as where it enters as a step "

@@ -241,10 +241,17 @@ def nesting_of(design: Any, values: Mapping[str, Sequence[Any]], factors: frozen
     return find_nesting(rows, size, points) if rows else None
 
 
-def check_names(grid: ReferenceGrid, names: Sequence[str]) -> None:
+def check_names(grid: ReferenceGrid, names: Sequence[str], design: Any) -> None:
     """Raise OptionError for a variable that is not in the fixed part."""
     for name in names:
         if name not in grid.values:
+            groups = [term.group for term in design.random if not term.is_spline]
+            group = next((own for own in groups if own == name or own.startswith(f"vm({name},")), None)
+            if group is not None:
+                raise OptionError(
+                    f"specs: '{name}' is random in this model and has no marginal means; its values, "
+                    f"mean + BLUP, are fit.genotype_values('{group}')"
+                )
             raise OptionError(
                 f"specs: '{name}' is not a variable of the fixed part{nearest_names(name, grid.values)}"
                 if grid.values

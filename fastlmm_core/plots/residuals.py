@@ -8,9 +8,11 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
+from ..design.labels import label_texts
 from ..errors import DataError, nearest_names
 from ..gate import public
 from ..options import having
+from ..reading.columns import ordered_labels
 from .canvas import COLOURS, GREY, draw_map, plain_frame, pyplot
 
 if TYPE_CHECKING:
@@ -61,15 +63,16 @@ def plot_residuals(
         raise DataError("the field layout needs both row and column")
     residuals = _scaled(fit)
     fitted = np.asarray(fit.fitted, dtype=float)
-    name, groups = _factor(fit, by, data)
+    name, labels, groups = _factor(fit, by, data)
     figure, axes = pyplot().subplots(2, 2, figsize=(9, 7), layout="constrained")
     _against_fitted(axes[0, 0], fitted, residuals)
     _quantiles(axes[0, 1], residuals)
-    _by_factor(axes[1, 0], name, groups, residuals)
+    _by_factor(axes[1, 0], name, labels, groups, residuals)
     if row is None:
         _size_against_fitted(axes[1, 1], fitted, residuals)
     else:
-        _field(axes[1, 1], _values(fit, row, data)[1], _values(fit, column, data)[1], residuals)
+        rows, columns = (_values(fit, given, data)[1].to_numpy() for given in (row, column))
+        _field(axes[1, 1], rows, columns, residuals)
     return figure
 
 
@@ -81,35 +84,39 @@ def _scaled(fit: LMMFit) -> np.ndarray:
     return np.asarray(fit.residuals / fit.solved.residual_sd)  # type: ignore[union-attr]
 
 
-def _values(fit: LMMFit, given: Any, data: pd.DataFrame | None) -> tuple[str, np.ndarray]:
+def _values(fit: LMMFit, given: Any, data: pd.DataFrame | None) -> tuple[str, pd.Series]:
     """Name and the n values, in the order of the residuals, of a column given by name or by itself."""
     if not isinstance(given, str):
-        values = np.asarray(given)
-        if values.shape != (fit.nobs,):
-            raise DataError(
-                f"an array for the residual panel must have {fit.nobs} values, not {values.shape}"
-            )
-        return "", values
+        shape = np.shape(given)
+        if shape != (fit.nobs,):
+            raise DataError(f"an array for the residual panel must have {fit.nobs} values, not {shape}")
+        return "", pd.Series(given)
     if given in fit.design.frame.columns:
-        return given, fit.design.frame[given].to_numpy()
+        return given, fit.design.frame[given]
     if data is not None and given in data.columns:
-        return given, data[given].to_numpy()[fit.design.rows]
+        return given, data[given].iloc[fit.design.rows]
     known = [*fit.design.frame.columns, *([] if data is None else data.columns)]
     hint = "" if data is not None else " (pass data= for a column the model does not use)"
     raise DataError(f"there is no column '{given}'{nearest_names(given, known)}{hint}")
 
 
-def _factor(fit: LMMFit, by: Any, data: pd.DataFrame | None) -> tuple[str, np.ndarray]:
-    if by is not None:
-        return _values(fit, by, data)
+def _factor(fit: LMMFit, by: Any, data: pd.DataFrame | None) -> tuple[str, list[str], np.ndarray]:
+    """Name, labels in the order of the levels, and the label of every residual (n,)."""
     grouping = [term for term in fit.design.random if not term.is_spline]
-    if grouping:
+    factors = [variable.name for variable in fit.design.variables.values() if variable.kind == "factor"]
+    if by is None and grouping:
         term = grouping[-1]
-        return term.group, np.asarray(term.levels)[term.codes]
-    for variable in fit.design.variables.values():
-        if variable.kind == "factor":
-            return _values(fit, variable.name, data)
-    return "all", np.repeat("", fit.nobs)
+        return term.group, list(term.levels), np.asarray(term.levels)[term.codes]
+    if by is None and not factors:
+        return "all", [""], np.repeat("", fit.nobs)
+    name, values = _values(fit, factors[0] if by is None else by, data)
+    text = label_texts(values.to_numpy(dtype=object))
+    known = {label for label in text.tolist() if label is not None}
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        labels = label_texts(values.cat.categories.to_numpy(dtype=object)).tolist()
+    else:
+        labels = ordered_labels(known)
+    return name, [label for label in labels if label in known], text
 
 
 def _against_fitted(ax: Axes, fitted: np.ndarray, residuals: np.ndarray) -> None:
@@ -132,11 +139,12 @@ def _quantiles(ax: Axes, residuals: np.ndarray) -> None:
     plain_frame(ax)
 
 
-def _by_factor(ax: Axes, name: str, groups: np.ndarray, residuals: np.ndarray) -> None:
-    labels = list(dict.fromkeys(str(g) for g in groups))
-    text = np.array([str(g) for g in groups])
+def _by_factor(
+    ax: Axes, name: str, labels: list[str], groups: np.ndarray, residuals: np.ndarray
+) -> None:  # fmt: skip
     ax.axhline(0, color=GREY, linewidth=0.8)
-    ax.boxplot([residuals[text == label] for label in labels], widths=0.6, medianprops={"color": COLOURS[1]})
+    parts = [residuals[groups == label] for label in labels]
+    ax.boxplot(parts, widths=0.6, medianprops={"color": COLOURS[1]})
     wide = sum(len(label) + 2 for label in labels) > MOST_CHARACTERS
     if len(labels) <= 40:
         ax.set_xticks(range(1, len(labels) + 1), labels, rotation=90 if wide else 0)

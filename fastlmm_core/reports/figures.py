@@ -248,6 +248,8 @@ def share_bar(names: list[str], shares: np.ndarray) -> str:
     """Parts of a whole as one bar, each with its name under the mouse."""
     x, parts = 0.0, []
     for k, (name, share) in enumerate(zip(names, shares, strict=True)):
+        if not share > 0.0:  # one that this trial has not: the others keep their colours
+            continue
         said = escape(f"{name}: {100.0 * share:.0f} %")
         kind = "rest" if name.startswith("Residual") else f"part{k % 6}"
         parts.append(f'<rect class="{kind}" x="{x:.2f}" y="0" width="{100.0 * share:.2f}" height="10">'
@@ -255,6 +257,17 @@ def share_bar(names: list[str], shares: np.ndarray) -> str:
         x += 100.0 * share
     body = "".join(parts)
     return f'<svg class="shares" viewBox="0 0 100 10" preserveAspectRatio="none" role="img">{body}</svg>'
+
+
+def legend(names: list[str], shares: np.ndarray | None = None) -> str:
+    """What the colours of a bar stand for."""
+    colours = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+    items = []
+    for k, name in enumerate(names):
+        own = "#c6ced6" if name.startswith("Residual") else colours[k % 6]
+        share = "" if shares is None else f" {100.0 * shares[k]:.0f} %"
+        items.append(f'<span><i style="background:{own}"></i>{escape(name)}{share}</span>')
+    return f'<p class="legend">{"".join(items)}</p>'
 
 
 def strip(values: np.ndarray, errors: np.ndarray, names: list[str], links: list[str], label: str) -> str:

@@ -30,7 +30,13 @@ NAMES = {"n": "plots", "missing": "no value", "grand_mean": "mean", "cv": "CV %"
          "sed_mean": "SED", "lsd_mean": "LSD", "h2": "h\N{SUPERSCRIPT TWO}", "duplicates": "twice",
          "shared": "shared", "outliers": "outliers"}  # fmt: skip
 KINDS = {"p_genotypes": "p"}
+# What the headings of the table are short for.
+SAID = {"p_genotypes": "p: of the F test of the genotypes.",
+        "lsd_mean": "LSD: mean least significant difference of two genotypes.",
+        "h2": "h\N{SUPERSCRIPT TWO}: Cullis, of related genotypes Oakey.",
+        "shared": "Shared: its genotypes that stand in other trials, too."}  # fmt: skip
 MOST_STRIP = 400
+MOST_COLOURS = 6  # components that a legend tells apart
 
 
 def overview_page(content: BatchContent, links: list[str], title: str | None = None) -> str:
@@ -149,10 +155,12 @@ def trial_rows(content: BatchContent, link: list[str]) -> str:
         cells["h2"] = [h2_cell(value) for value in shown["h2"]]
     box = '<input type="search" data-filter="trials" placeholder="Filter trials" aria-label="Filter trials">'
     body = table(shown, sortable=True, identity="trials", names=NAMES, cells=cells, kinds=KINDS)
-    beside = " beside the splines" if splines else ""
-    note = f"Variance: shares of the components{beside}, the residual in grey." if variances else ""
-    shares = "" if "shared" not in shown else " Shared: its genotypes that stand in other trials, too."
-    return f'{box}<div class="scroll">{body}</div><p class="soft">{note}{shares}</p>'
+    notes = [words for name, words in SAID.items() if name in shown]
+    colours = figures.legend(list(variances.values())) if 0 < len(variances) <= MOST_COLOURS else ""
+    if variances:
+        beside = " beside the splines" if splines else ""
+        notes.append(f"Variance: shares of the components{beside}, the residual in grey.")
+    return f'{box}<div class="scroll">{body}</div>{colours}<p class="soft">{" ".join(notes)}</p>'
 
 
 def trial_link(to: str, name: str) -> str:
@@ -179,11 +187,9 @@ def h2_cell(value: float) -> str:
 
 def variance_bar(row: np.ndarray, names: list[str]) -> str:
     """Shares of the variances of a trial."""
-    kept = [(name, value) for name, value in zip(names, row.tolist(), strict=True) if np.isfinite(value)]
-    total = sum(value for _, value in kept)
-    if not total > 0.0:
-        return ""
-    return figures.share_bar([name for name, _ in kept], np.array([v / total for _, v in kept]))
+    kept = np.where(np.isfinite(row), row, 0.0)
+    total = float(kept.sum())
+    return figures.share_bar(names, kept / total) if total > 0.0 else ""
 
 
 def losses(frame: pd.DataFrame) -> str:

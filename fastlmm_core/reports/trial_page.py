@@ -191,7 +191,7 @@ def component_section(own: UnitContent) -> str:
             and not any(map(names_spline, labels))  # whose variances are smoothing parameters, no shares
         ):
             shares = sizes / sizes.sum()
-            bar = figures.share_bar(labels, shares) + legend(labels, shares)
+            bar = figures.share_bar(labels, shares) + figures.legend(labels, shares)
         empty = [c for c in ("var1", "var2") if c in components and components[c].isna().all()]
         shown = components.drop(columns=[c for c in ("component", *empty) if c in components])
         parts.append(f"<div><h3>Variance components</h3>{bar}{table(shown, names=HEADINGS)}</div>")
@@ -210,16 +210,6 @@ def component_section(own: UnitContent) -> str:
 def component_name(row: Any) -> str:
     plain = row.var1 is None or pd.isna(row.var1) or row.var1 == "(Intercept)"
     return str(row.group) if plain else f"{row.group} {row.var1}"
-
-
-def legend(names: list[str], shares: np.ndarray) -> str:
-    """What the colours of a bar stand for."""
-    colours = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-    items = []
-    for k, (name, share) in enumerate(zip(names, shares, strict=True)):
-        own = "#c6ced6" if name.startswith("Residual") else colours[k % 6]
-        items.append(f'<span><i style="background:{own}"></i>{escape(name)} {100.0 * share:.0f} %</span>')
-    return f'<p class="legend">{"".join(items)}</p>'
 
 
 def effect_sections(own: UnitContent, n: int) -> str:

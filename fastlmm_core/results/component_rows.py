@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from fastlmm_core.engine.information import KINDS, StructureInference
-from fastlmm_core.engine.second_derivatives import invert_on_range
+from fastlmm_core.engine.second_derivatives import invert_on_range, zero_parameters
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import InferenceError, check_option
 from fastlmm_core.inference.component_figures import inside_parameters, user_directions
@@ -25,7 +25,6 @@ from fastlmm_core.results.structured_blocks import (
     term_blocks,
 )
 from fastlmm_core.results.variance_components import term_bases
-from fastlmm_core.structures.coefficients.factor_analytic import FactorAnalytic
 
 if TYPE_CHECKING:
     from fastlmm_core.results.fitted_model import FittedModel
@@ -223,22 +222,9 @@ def interior_parameters(fit: FittedModel) -> np.ndarray:
     """Which of the parameters that were estimated, (t,), belong to no variance that is exactly zero."""
     solved = fit.solved
     if isinstance(solved, StructuredSolution):
-        return ~_at_boundary(solved)[solved.free]
+        return ~zero_parameters(solved.equations, solved.theta)[solved.free]
     values = natural_parameters(solved).values
     return inside_parameters(solved.equations.parameters, values[None])[0]
-
-
-def _at_boundary(solution: StructuredSolution) -> np.ndarray:
-    """Parameters (t,) of variances that are zero, specific ones of factor analytic terms among them."""
-    e = solution.equations
-    out = np.zeros(e.n_theta, bool)
-    for term, (own, _) in zip(e.terms, e.slices[0], strict=True):
-        if term.structure.n_theta and not np.any(term.structure.covariance(solution.theta[own])):
-            out[own] = True
-        elif isinstance(term.structure, FactorAnalytic):
-            least = 1.0 / term.column_scale  # as `describe_singular` judges variances
-            out[own.stop - term.structure.m : own.stop] = term.structure.heywood(solution.theta[own], least)
-    return out
 
 
 def component_table(fit: FittedModel, kinds: tuple[str, ...] = ("average",)) -> pd.DataFrame:

@@ -8,6 +8,9 @@ import pandas as pd
 import pytest
 
 import fastlmm_core as fl
+from fastlmm_core.engine.information import StructureInference
+from fastlmm_core.engine.model_fit import solve_model
+from fastlmm_core.engine.starting_values import starting_values
 from fastlmm_core.errors import ConfoundedWarning, DesignError, InferenceError
 
 
@@ -80,6 +83,35 @@ def environments(extra):
 def component_errors(fit):
     """Standard errors by the names of the coefficients."""
     return fit.variance_components.fillna({"var1": "", "var2": ""}).set_index(["var1", "var2"])["se"]
+
+
+@pytest.mark.parametrize("term", ["fa(0 + env | gen, k=1)", "hetar1(0 + env | gen)", "cs(0 + env | gen)"])
+def test_rounding_of_an_environment_of_one_plot_begins_where_zero_does(term):
+    data = environments(1)
+    equations = fl.prepare(f"y ~ env + {term}", data).equations
+    e = np.where(data["env"] == "F", 0.0, np.random.default_rng(3).normal(size=len(data)))
+    starts = [starting_values(equations.for_response(own), own)
+              for own in (e, np.where(data["env"] == "F", 2e-15, e))]  # fmt: skip
+    np.testing.assert_allclose(*starts, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.filterwarnings("ignore::fastlmm_core.errors.SingularFitWarning")
+@pytest.mark.parametrize("information", ["expected", "average"])
+def test_a_specific_variance_of_zero_is_known_however_near_the_search_has_come(information):
+    model = fl.prepare("y ~ env + fa(0 + env | gen, k=1)", environments(0))
+    theta, free = model.fit().theta, np.ones(7, bool)
+    place = 5  # three loadings, three specific deviations, the residual's
+    assert abs(theta[place]) < 1e-6
+    found = []
+    for near in (0.0, 1e-9, 1e-7, 1e-5):
+        beside = np.where(np.arange(7) == place, near, theta)
+        solved = solve_model(
+            model.design, model.equations, model.factor, model.design.y, beside, free, reml=True
+        )
+        found.append(StructureInference(solved, ("gen",)).covariance("kenward-roger", information))
+    for own in found:
+        np.testing.assert_allclose(own, found[0], rtol=1e-4, atol=1e-8)
+        assert not own[place].any() and own[0, 0] > 0.0
 
 
 STRUCTURES = [f"{name} | gen{option})" for name, option in (

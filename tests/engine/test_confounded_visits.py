@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fastlmm_core import compare, lmm
+from fastlmm_core import compare, lmm, prepare
+from fastlmm_core.engine.starting_values import starting_values
 from fastlmm_core.errors import ConfoundedWarning
 from fastlmm_core.structures import make_coefficient_structure
 from fastlmm_core.structures.residuals.visit_starts import start_of_visits
@@ -97,3 +98,18 @@ def test_rounding_in_explained_rows_is_no_moment(structure):
     first = start_of_visits(own, exact, count)
     np.testing.assert_array_equal(start_of_visits(own, exact + rounded, count), first)
     assert np.diag(own.covariance(first))[2] > 0.1
+
+
+@pytest.mark.parametrize("structure", ["diag", "us", "hetar1", "cs", "toep"])
+@pytest.mark.parametrize("arms", ["", " | arm"])
+def test_rounding_of_what_the_fixed_part_explains_begins_where_zero_does(structure, arms):
+    """Which of the two is left of it is a matter of the processor."""
+    one = with_rows(visits(seen=1.0), *(("z", "c", v, 9.0) for v in (1, 2, 4)))
+    equations = prepare("y ~ arm*factor(v)", one, residual=f"{structure}(v | s){arms}").equations
+    alone = one["arm"].eq("c") if arms else one["v"].eq(4)
+    e = np.where(alone, 0.0, np.random.default_rng(3).normal(size=len(one)))
+    rounding = np.where(alone, [1e-15, -2e-15, 1.5e-15] * (len(one) // 3), e)
+    starts = [starting_values(equations.for_response(own), own) for own in (e, rounding)]
+    np.testing.assert_array_equal(*starts)
+    least = [equations.for_response(own).residual.least for own in (e, rounding)]
+    np.testing.assert_array_equal(*least)

@@ -6,6 +6,7 @@ Reference: reference/emmeans_ols.json, written by reference/emmeans_ols.R (versi
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -353,3 +354,16 @@ def test_interaction_with_an_empty_cell_is_tested_by_its_estimable_part():
         assert tests.loc["v:n", "df_num"] == lost == 5
         np.testing.assert_allclose(tests.loc["v:n", "F"], want, rtol=1e-9)
         assert tests.loc["v:n", "status"] == "part" and tests.loc["s", "status"] == "ok"
+
+
+def test_means_of_a_random_factor_name_its_values():
+    trial = datasets.load("john_alpha")
+    names = sorted(trial["gen"].unique())
+    G = pd.DataFrame(0.5 * (np.eye(24) + 1.0), names, names)
+    for term, options in (("gen", {}), ("vm(gen, G)", {"relationships": {"G": G}})):
+        for fixed in ("rep", "1"):
+            fit = lmm(f"yield ~ {fixed} + (1 | {term})", trial, **options)
+            message = f"specs: 'gen' is random in this model.*fit.genotype_values\\('{re.escape(term)}'\\)"
+            with pytest.raises(OptionError, match=message):
+                fit.emmeans("gen")
+            assert len(fit.genotype_values(term).to_frame()) == 24

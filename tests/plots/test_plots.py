@@ -24,6 +24,7 @@ from fastlmm_core.plots import (
     plot_residuals,
     save,
 )
+from fastlmm_core.plots.canvas import COLOURS
 
 
 @pytest.fixture(autouse=True)
@@ -152,6 +153,23 @@ def test_residual_panel_shows_the_field():
         plot_residuals(model, row="row", column="col")
     with pytest.raises(DataError, match="must have 24 values"):
         plot_residuals(model, by=np.arange(3))
+
+
+def test_boxes_stand_in_the_order_of_the_levels():
+    rng = np.random.default_rng(4)
+    bed = rng.permutation(np.repeat(np.arange(1, 13), 4))
+    data = pd.DataFrame({"bed": bed, "y": rng.normal(size=48)})
+    model = lmm("y ~ 1 + (1|bed)", data)
+    dose = pd.Categorical(np.where(bed % 2, "low", "high"), ["low", "high", "never"])
+    for by, labels in (
+        (None, [str(k) for k in range(1, 13)]), ("bed", [str(k) for k in range(1, 13)]),
+        (bed % 11, [str(k) for k in range(11)]), (pd.Series(dose), ["low", "high"]),
+    ):  # fmt: skip
+        ax = plot_residuals(model, by=by, data=data).axes[2]
+        assert [label.get_text() for label in ax.get_xticklabels()] == labels
+    middle = [line for line in ax.lines if line.get_color() == COLOURS[1]]
+    low = np.median(np.asarray(model.residuals_pearson)[bed % 2 == 1]) / model.sigma
+    assert middle[0].get_ydata()[0] == pytest.approx(low)
 
 
 def test_comparison_intervals_are_those_of_the_table():

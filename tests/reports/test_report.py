@@ -16,6 +16,7 @@ from fastlmm_core import datasets, fit_batch, lmm, read_batch, report
 from fastlmm_core.cli import main
 from fastlmm_core.errors import DataError, OptionError
 from fastlmm_core.reports import figures, svg
+from fastlmm_core.reports.overview import variance_bar
 
 pytestmark = pytest.mark.filterwarnings("ignore::fastlmm_core.errors.FastLMMWarning")
 NASTY = "T<1> & \"quoted\" </script><b>'x' \u8bd5\u9a8c \u2028"
@@ -119,6 +120,23 @@ def test_overview_links_every_trial_and_shows_its_figures(batch, pages):
         assert row["h\u00b2"] == ("" if own["status"] != "ok" else f"{own['h2']:.2f}")
         assert row["to look at"] == own["warnings"]
     assert body["C6"]["status"] == "data" and "no values" in body["C6"]["to look at"]
+
+
+def test_the_overview_says_what_colours_and_headings_are(pages):
+    text = pages[0].read_text(encoding="utf-8")
+    assert '<i style="background:#0072b2"></i>gen</span>' in text
+    assert '<i style="background:#c6ced6"></i>Residual</span>' in text
+    assert "p: of the F test of the genotypes." in text and "Cullis" in text
+
+
+def test_a_component_has_its_colour_where_another_is_missing():
+    bar = variance_bar(np.array([1.0, np.nan, 2.0, 1.0]), ["gen", "rep:block", "row", "Residual"])
+    parts = re.findall(r'class="(\w+)" x="([\d.]+)" y="0" width="([\d.]+)".*?<title>([\w: ]+) %', bar)
+    assert parts == [
+        ("part0", "0.00", "25.00", "gen: 25"), ("part2", "25.00", "50.00", "row: 50"),
+        ("rest", "75.00", "25.00", "Residual: 25"),
+    ]  # fmt: skip
+    assert variance_bar(np.array([np.nan, 0.0]), ["gen", "Residual"]) == ""
 
 
 def test_trial_page_shows_values_beside_blues(batch, pages):

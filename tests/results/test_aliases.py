@@ -148,6 +148,7 @@ def test_functions_of_other_packages_say_what_to_write():
         (lambda fit: lmm("y ~ x", {"y": [1.0]}, REML=True), OptionError, "no option 'REML'; here: reml=True"),
         (lambda fit: fit.conf_int(alpha=0.1), OptionError, "no option 'alpha'; here: level=0.95"),
         (lambda fit: fit.predict(re_form=None), OptionError, "no option 're_form'; here: random=False"),
+        (lambda fit: fit.predict(classify="gen"), OptionError, "no option 'classify'; here: fit.emmeans"),
         (lambda fit: fit.anova(typ=2), OptionError, "no option 'typ'; here: type=3"),
         (lambda fit: fit.emmeans("Days", adjust="holm"), OptionError, r"here: \.contrast\(\"pairwise\", adj"),
     ],

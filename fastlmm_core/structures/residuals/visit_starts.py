@@ -21,6 +21,7 @@ def start_of_visits(structure: Any, total: np.ndarray, count: np.ndarray) -> np.
     T = np.where(count > 0, total / np.maximum(count, 1), 0.0)
     spread = np.diag(T)
     told = spread > LEAST_SQUARE  # of rows that the fixed part explains rounding is left, or nothing
+    T, total = T * np.outer(told, told), total * np.outer(told, told)
     default = float(spread[told].mean()) if np.any(told) else 1.0
     sd = np.sqrt(np.where(told, spread, default))
     apart = _start_of_gaps(structure, total, count, sd)

@@ -24,6 +24,7 @@ from fastlmm_core.kernels.visit_scores import (
 )
 from fastlmm_core.linalg.compressed import compressed
 from fastlmm_core.structures.residuals.base import NEARLY_ZERO, PieceEntries
+from fastlmm_core.structures.residuals.by_group import LEAST_SQUARE
 from fastlmm_core.structures.residuals.visit_information import PATTERN_NUMBERS, contracted_products, pays
 from fastlmm_core.structures.residuals.visit_patterns import (
     PatternCovariance,
@@ -120,7 +121,8 @@ class PatternResiduals(WithinSubjectResiduals):
         share = 0.5 if beside_terms else 1.0
         out = []
         for structure, (total, count) in zip(self.structures, sums, strict=True):
-            variance = share * np.trace(total) / max(np.trace(count), 1.0)
+            mean = np.trace(total) / max(np.trace(count), 1.0)
+            variance = share * (mean if mean > LEAST_SQUARE else 1.0)
             out.append(structure.start(variance * np.eye(structure.m)))
         return [np.concatenate(out)]
 

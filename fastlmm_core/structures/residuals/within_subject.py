@@ -106,9 +106,13 @@ class WithinSubjectResiduals(ResidualStructure):
     def for_response(self, e: np.ndarray) -> WithinSubjectResiduals:
         count = self._by_visit(np.ones(self.n_rows))
         means = self._by_visit((self.root * e) ** 2) / np.maximum(count, 1.0)
-        # a visit that an arm was not seen at has the mean of the others
-        whole = [np.where(own > 0.0, own, own[own > 0.0].mean() if own.any() else 1.0) for own in means]
-        return self._with(FLOOR * np.maximum(np.array(whole), LEAST_SQUARE))
+        # a visit that an arm was not seen at, or that the fixed part explains, has the mean of the others
+        told = means > LEAST_SQUARE
+        whole = [
+            np.where(some, own, own[some].mean() if some.any() else 1.0)
+            for own, some in zip(means, told, strict=True)
+        ]
+        return self._with(FLOOR * np.array(whole))
 
     def with_least(self, factor: float) -> WithinSubjectResiduals:
         return self._with(factor * self.least)
