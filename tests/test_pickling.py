@@ -116,6 +116,18 @@ def test_a_fit_of_every_size_pickles(monkeypatch):
     assert_same_answers(fit, pickle.loads(pickle.dumps(fit)))
 
 
+def test_what_tables_share_is_found_again_not_pickled():
+    for residual in ("units", "units | rep"):
+        fit = lmm("yield ~ gen + rep + (1 | rep:block)", datasets.load("john_alpha"), residual=residual)
+        before = len(pickle.dumps(fit))
+        table = fit.emmeans("gen").to_frame()
+        assert fit._inference.coefficient_covariances
+        data = pickle.dumps(fit)
+        assert len(data) < before + 10_000  # five matrices of 26 coefficients have 27 kB
+        again = pickle.loads(data).emmeans("gen").to_frame()
+        np.testing.assert_array_equal(again["se"], table["se"])
+
+
 def test_a_batch_pickles():
     batch = fit_batch(
         datasets.path("trials"), "yield ~ gen + rep + (1|rep:block)", by="trial", emmeans="gen", blups=True

@@ -41,6 +41,10 @@ class VarianceParameterInference:
         # Kept by ``joint_covariance`` for all tables of the fit.
         self.coefficient_covariances: dict[Any, Any] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What is found again from the rest is not pickled: it may be larger than the fit."""
+        return self.__dict__ | {"coefficient_covariances": {}}
+
     @cached_property
     def parameters(self) -> NaturalParameters:
         """Natural parameters of the fit."""
