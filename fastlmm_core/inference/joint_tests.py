@@ -239,6 +239,8 @@ def one_test(
 ) -> JointTest:
     """F test that the estimable functions rows @ beta are zero."""
     functions = fit.linear_functions(rows, ddf=ddf, information=information)
+    if functions.estimable.all():
+        _ = functions.cov  # of all together, which the test takes and single variances are read from
     if functions.without_variance:
         return JointTest(term, by_values, len(rows), np.nan, np.nan, np.nan, NO_VARIANCE)
     if not functions.estimable.all():

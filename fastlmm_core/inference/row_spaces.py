@@ -49,16 +49,39 @@ def row_basis(L: Floats) -> Floats:
     """Orthonormal rows with the row space of L, in the order of its rows (Gram-Schmidt)."""
     if not L.size or np.abs(L).max() < RANK_TOLERANCE:
         return np.empty((0, L.shape[1]))
-    basis: list[Floats] = []
-    for row in L:
-        rest = row.copy()
-        for _ in range(2):
-            for q in basis:
-                rest -= (q @ rest) * q
-        size = np.linalg.norm(rest)
-        if size > RANK_TOLERANCE * max(1.0, float(np.linalg.norm(row))):
-            basis.append(rest / size)
-    out = np.array(basis)
+    out = _independent_basis(L)
+    if out is None:
+        out = _greedy_basis(L)
     # Rounding left over where the exact entry is 0 would look like a part that is not estimable.
     out[np.abs(out) < ROUNDING] = 0.0
     return out
+
+
+def _independent_basis(L: Floats) -> Floats | None:
+    """The basis where every row has a part of its own, as nearly always: a QR factorization, row by row."""
+    if L.shape[0] > L.shape[1]:
+        return None
+    Q, R = np.linalg.qr(L.T)
+    own = R.diagonal()
+    if (np.abs(own) <= _least_size(L)).any():
+        return None
+    return np.asarray((Q * np.sign(own)).T)
+
+
+def _greedy_basis(L: Floats) -> Floats:
+    """The basis without the rows that those before them make."""
+    basis, count = np.empty((min(L.shape), L.shape[1])), 0
+    for row, least in zip(L, _least_size(L), strict=True):
+        rest, known = row.copy(), basis[:count]
+        for _ in range(2):
+            rest -= (known @ rest) @ known
+        size = np.linalg.norm(rest)
+        if size > least and count < len(basis):
+            basis[count] = rest / size
+            count += 1
+    return basis[:count]
+
+
+def _least_size(L: Floats) -> Floats:
+    """What has to be left of every row (r,) beside those before it."""
+    return np.asarray(RANK_TOLERANCE * np.maximum(1.0, np.linalg.norm(L, axis=1)))

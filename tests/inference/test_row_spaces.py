@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+from fastlmm_core.inference import row_spaces
 from fastlmm_core.inference.row_spaces import estimable_part, family_ranks, row_basis, row_rank
 
 
@@ -45,3 +46,16 @@ def test_the_estimable_part_is_orthogonal_to_the_null_space():
     rows, lost = estimable_part(np.array([[1.0, 1.0, 0.0, 0.0]]), null)
     assert not lost
     assert len(rows) == 1
+
+
+@pytest.mark.parametrize("rows", [1, 7, 12])
+def test_a_basis_is_that_of_gram_schmidt_however_it_is_found(rows):
+    rng = np.random.default_rng(rows)
+    L = rng.normal(size=(rows, 12)) * 10.0 ** rng.integers(-2, 5, size=(rows, 1))
+    basis = row_spaces.row_basis(L)
+    np.testing.assert_allclose(basis, row_spaces._greedy_basis(L), atol=1e-12)
+    np.testing.assert_allclose(basis @ basis.T, np.eye(rows), atol=1e-13)
+    # a row that those before it make, and one too many, have no part of their own
+    more = np.vstack([L[:1], L[:1] * 2.0, L[1:], rng.normal(size=(13 - rows, 12))])
+    np.testing.assert_allclose(row_spaces.row_basis(more)[:rows], basis, atol=1e-12)
+    assert len(row_spaces.row_basis(more)) == 12
