@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fastlmm_core import compare, lmm
+from fastlmm_core import compare, lmm, prepare
 from fastlmm_core.errors import ConfoundedWarning
 
 pytestmark = pytest.mark.filterwarnings("ignore::fastlmm_core.errors.RankDeficientWarning")
@@ -36,6 +36,22 @@ def test_a_visit_of_one_subject_leaves_the_others_alone(structure):
         np.testing.assert_allclose(means.loc[alone.index, ["se", "df"]], alone[["se", "df"]], rtol=1e-4)
         assert np.isnan(means["se"].iloc[-1])
     assert np.isnan(fit.anova()["F"][0]) and fit.npar == without.npar + 1  # a fixed effect more
+
+
+@pytest.mark.parametrize("structure", ["diag", "us", "hetar1", "cs", "ar1"])
+def test_rounding_of_a_residual_is_none(structure):
+    """What least squares leave of a row that they explain is zero on one machine and 1e-15 on another."""
+    equations = prepare(
+        "y ~ factor(v)", with_rows(visits(), ("z", "a", 4, 14.0)), residual=f"{structure}(v | s)"
+    ).equations
+    residual = np.random.default_rng(2).normal(size=equations.n)
+    starts, least = [], []
+    for left in (0.0, 1.5e-15):
+        own = equations.residual.for_response(np.append(residual[:-1], left))
+        starts.append(own.start(np.append(residual[:-1], left)))
+        least.append(own.least)
+    np.testing.assert_allclose(starts[1], starts[0], rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(least[1], least[0], rtol=1e-12)
 
 
 @pytest.mark.parametrize("structure", ["homcs", "ar1"])

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastlmm_core.structures.coefficients.moments import start_at
+from fastlmm_core.structures.residuals.by_group import LEAST_SQUARE
 
 
 def start_of_visits(structure: Any, total: np.ndarray, count: np.ndarray) -> np.ndarray:
@@ -19,8 +20,9 @@ def start_of_visits(structure: Any, total: np.ndarray, count: np.ndarray) -> np.
     """
     T = np.where(count > 0, total / np.maximum(count, 1), 0.0)
     spread = np.diag(T)
-    default = float(spread[spread > 0].mean()) if np.any(spread > 0) else 1.0
-    sd = np.sqrt(np.where(spread > 0.0, spread, default))
+    told = spread > LEAST_SQUARE  # not where the fixed part explains the rows, up to rounding
+    default = float(spread[told].mean()) if np.any(told) else 1.0
+    sd = np.sqrt(np.where(told, spread, default))
     apart = _start_of_gaps(structure, total, count, sd)
     if apart is not None:
         return apart

@@ -154,9 +154,12 @@ class WithinSubjectResiduals(ResidualStructure):
 
     def for_response(self, e: np.ndarray) -> WithinSubjectResiduals:
         means = [np.diag(total) / np.maximum(np.diag(count), 1.0) for total, count in self._sums(e)]
-        # a visit that an arm was not seen at has the mean of the others
-        whole = [np.where(own > 0.0, own, own[own > 0.0].mean() if own.any() else 1.0) for own in means]
-        return self._with(FLOOR * np.maximum(np.array(whole), LEAST_SQUARE))
+        # a visit that an arm was not seen at, or that the fixed part explains, has the mean of the others
+        whole = []
+        for own in means:
+            told = own > LEAST_SQUARE
+            whole.append(np.where(told, own, own[told].mean() if told.any() else 1.0))
+        return self._with(FLOOR * np.array(whole))
 
     def with_least(self, factor: float) -> WithinSubjectResiduals:
         return self._with(factor * self.least)
