@@ -89,7 +89,7 @@ def test_fits_are_not_kept_without_end(lines):
 def test_with_several_workers_the_id_tells():
     """And a fit, which one of them would keep, is not kept by a name of the client's."""
     requests = [{**PLAIN, "data": {**PLAIN["data"], "y": [k, 2.0, 3.0, 5.0]}, "id": k} for k in range(60)]
-    all_answers = answers([{**PLAIN, "keep": "m", "id": "kept"}, *requests], "--workers", "3")
+    all_answers = answers([{**PLAIN, "keep": "m", "id": "kept"}, *requests], "--workers", "2")
     found = {own["id"]: own for own in all_answers}
     assert "one worker" in found.pop("kept")["error"]["message"]
     intercepts = {k: own["fit"]["beta"]["(Intercept)"] for k, own in found.items()}
