@@ -10,6 +10,11 @@ os.environ.setdefault("FASTLMM_QUIET", "1")
 import pytest
 
 
+def pytest_collection_modifyitems(items):
+    """The longest first: begun last, one of them would keep one worker busy while the others have ended."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _one_search():
     """Every fit by the compiled search, also where it is not compiled yet: tests compare the last digits.

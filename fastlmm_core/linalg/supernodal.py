@@ -23,7 +23,8 @@ class SupernodalFactor(PanelFactor):
         place_entries(C_data, s.position, L)
         assembled = np.zeros(s.nodes.above.size, bool)
         with blas_threads.single(), self._work_arrays() as work:
-            for fronts in self._runs(s.up.order[::-1]):
+            # a copy: backwards, one front alone has another layout than several, which is another kernel
+            for fronts in self._runs(s.up.order[::-1].copy()):
                 if eliminate_fronts(ADDRESSES, s.nodes, s.up.offset, fronts, assembled, L, *work) >= 0:
                     return False
         return True

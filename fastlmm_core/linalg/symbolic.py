@@ -126,7 +126,7 @@ def analyze(indptr: np.ndarray, indices: np.ndarray) -> SymbolicFactor:
     widest = int((width * below)[~twig].max(initial=0))
     return SymbolicFactor(
         nodes=nodes,
-        position=map_entries(indptr, indices, nodes),
+        position=map_entries(indptr, indices.astype(np.int64, copy=False), nodes),
         nnz=int(count.sum()),
         flops=float(np.sum(count.astype(float) ** 2)),
         operations=width * ((width + below) * below + width * width / 3.0),

@@ -259,4 +259,4 @@ def evaluate_score(
     W, Q, D = score_statistics(equations, factor, response, point)
     args = (equations.theta_term, equations.theta_row, equations.theta_col)
     dof = degrees_of_freedom(equations, reml)
-    return combine_score(W, Q, D, point.factors, equations.sizes, *args, point.r2 / dof, dof)
+    return combine_score(W, Q, D, point.factors, equations.sizes, *args, point.r2 / dof, float(dof))

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from trial_data import alpha_trials, close, spoil
+from trial_data import INCOMPLETE, alpha_trials, close, incomplete_plots, spoil
 
 from fastlmm_core import fit_batch, lmm
 from fastlmm_core.errors import ConfoundedWarning, DataError, FormulaError, InferenceError, OptionError
@@ -69,6 +69,28 @@ def test_tables_are_those_of_lmm(formula, options):
         for name, table in expected.items():
             got = result.table(name)
             close(got[got["trial"] == trial].drop(columns=["trial", "trait"]), table)
+
+
+@pytest.mark.parametrize("ddf", ["kenward-roger", "satterthwaite"])
+@pytest.mark.parametrize("model", INCOMPLETE)
+@pytest.mark.filterwarnings("ignore::fastlmm_core.errors.FastLMMWarning")
+def test_whole_kernels_on_the_models_of_the_pieces(model, ddf, left_to_lmm):
+    """What test_compiled_pieces.py looks at piece by piece, uncompiled: all of it as it is compiled."""
+    (formula, by), weights = INCOMPLETE[model], "w" if model == "weighted" else None
+    frame = incomplete_plots()
+    spec = "*".join(by)
+    options = {"emmeans": spec, "contrasts": "pairwise", "blups": True, "ddf": ddf, "weights": weights}
+    result = fit_batch(frame, formula, by="trial", **options)
+    assert left_to_lmm == []
+    fit = lmm(formula, frame, weights=weights)
+    np.testing.assert_allclose(result.fits[["criterion", "sigma"]], [[fit.criterion, fit.sigma]], rtol=1e-9)
+    means = fit.emmeans(list(by), ddf=ddf)
+    expected = {
+        "fixed": fit.fixed_effects(ddf=ddf), "variance_components": fit.variance_components,
+        "emmeans": means.to_frame(), "contrasts": means.contrast("pairwise").to_frame(), "blups": fit.blups(),
+    }  # fmt: skip
+    for name, table in expected.items():
+        close(result.table(name).drop(columns=["trial", "trait"]), table)
 
 
 def test_traits_with_their_own_missing_values():

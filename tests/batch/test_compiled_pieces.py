@@ -1,12 +1,17 @@
-"""The pieces of the compiled path against those of the general one, at the same variance parameters."""
+"""The pieces of the compiled path against those of the general one, at the same variance parameters.
+
+With NUMBA_DISABLE_JIT=1 alone: each piece would be compiled for this file as it is nowhere else. The whole
+kernels have the figures of `lmm` for the same models in test_against_lmm.py, as they are compiled.
+"""
 
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import scipy.sparse as sp
+from numba import config
+from trial_data import INCOMPLETE, incomplete_plots
 
 from fastlmm_core import prepare
 from fastlmm_core.batch import make_plan
@@ -53,31 +58,11 @@ from fastlmm_core.results.blups import (
     prediction_error_sums,
 )
 
-# The general path beside what the kernels leave; formula, and the factors of the means that are asked for.
-MODELS = {
-    "blocks": ("y ~ rep + gen + x + (1|rep:block)", ("gen",)),
-    "crossed": ("y ~ rep + x + (1|rep:block) + (1|gen)", ("rep",)),
-    "slopes": ("y ~ rep + (x|gen) + (1|rep:block)", ("rep",)),
-    "slopes apart": ("y ~ 0 + rep + (x||gen) + (1|rep:block)", ("rep",)),
-    "dependent": ("y ~ rep*side + x + twice + (1|gen)", ("rep", "side")),
-    "weighted": ("y ~ gen + (1|rep:block) + (1|rep)", ("gen",)),
-}
-
-
-def plots():
-    """Eight genotypes in three replicates of two blocks; some plots are missing."""
-    r = np.random.default_rng(11)
-    rep, block = np.repeat([0, 1, 2], 8), np.tile(np.repeat([0, 1], 4), 3)
-    gen = np.concatenate([r.permutation(8) for _ in range(3)])
-    x = 3.0 + r.normal(size=24)
-    y = 20.0 + 2.0 * rep + 2.0 * r.normal(size=8)[gen] + 1.5 * r.normal(size=(3, 2))[rep, block]
-    y += 1.5 * r.normal(size=8)[gen] * (x - 3.0) + 0.5 * r.normal(size=24)
-    frame = pd.DataFrame(
-        {"trial": "A", "rep": [f"R{k}" for k in rep], "block": [f"B{k}" for k in block], "x": x, "y": y,
-         "gen": [f"G{k}" for k in gen], "w": r.uniform(0.5, 2.0, 24), "twice": 1.0 + 2.0 * x}
-    )  # fmt: skip
-    frame["side"] = np.where(frame["rep"] == "R0", "left", frame["block"].map({"B0": "left", "B1": "right"}))
-    return frame.drop(index=[4, 17]).reset_index(drop=True)
+if not config.DISABLE_JIT:
+    pytest.skip(
+        "compiled code has these pieces within whole kernels alone; kernels/test_uncompiled.py runs them",
+        allow_module_level=True,
+    )
 
 
 @dataclass(frozen=True)
@@ -117,11 +102,11 @@ class Both:
         return form_covariances(self.fit.theta, self.design.parameters, self.fit.factors)
 
 
-@pytest.fixture(scope="module", params=MODELS)
+@pytest.fixture(scope="module", params=INCOMPLETE)
 def both(request):
-    formula, by = MODELS[request.param]
+    formula, by = INCOMPLETE[request.param]
     weights = "w" if request.param == "weighted" else None
-    frame = plots()
+    frame = incomplete_plots()
     table = collect_trials(frame, make_plan(formula, by="trial", weights=weights, emmeans="*".join(by)))
     coded = code_trials(table)
     rows, fixed, random = trial_rows(table, coded), coded.fixed_arrays(), coded.random_arrays()

@@ -219,6 +219,7 @@ def test_a_dataset_larger_than_a_piece_is_streamed(tmp_path, monkeypatch):
     pd.testing.assert_series_equal(found["sigma"], expected["sigma"], rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_loses_nothing(tmp_path, compiled):
     distributed = pytest.importorskip("distributed")
     frame = alpha_trials(1600, genotypes=8, seed=5)

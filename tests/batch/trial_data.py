@@ -85,3 +85,30 @@ def close(ours: pd.DataFrame, theirs: pd.DataFrame, tolerance: float = 1e-8) -> 
             )
         else:
             assert [str(v) for v in ours[name].fillna("-")] == [str(v) for v in theirs[name].fillna("-")]
+
+
+# Models of `incomplete_plots` that take both paths: formula, and the factors of the means asked for.
+INCOMPLETE = {
+    "blocks": ("y ~ rep + gen + x + (1|rep:block)", ("gen",)),
+    "crossed": ("y ~ rep + x + (1|rep:block) + (1|gen)", ("rep",)),
+    "slopes": ("y ~ rep + (x|gen) + (1|rep:block)", ("rep",)),
+    "slopes apart": ("y ~ 0 + rep + (x||gen) + (1|rep:block)", ("rep",)),
+    "dependent": ("y ~ rep*side + x + twice + (1|gen)", ("rep", "side")),
+    "weighted": ("y ~ gen + (1|rep:block) + (1|rep)", ("gen",)),
+}
+
+
+def incomplete_plots() -> pd.DataFrame:
+    """Eight genotypes in three replicates of two blocks; some plots are missing."""
+    r = np.random.default_rng(11)
+    rep, block = np.repeat([0, 1, 2], 8), np.tile(np.repeat([0, 1], 4), 3)
+    gen = np.concatenate([r.permutation(8) for _ in range(3)])
+    x = 3.0 + r.normal(size=24)
+    y = 20.0 + 2.0 * rep + 2.0 * r.normal(size=8)[gen] + 1.5 * r.normal(size=(3, 2))[rep, block]
+    y += 1.5 * r.normal(size=8)[gen] * (x - 3.0) + 0.5 * r.normal(size=24)
+    frame = pd.DataFrame(
+        {"trial": "A", "rep": [f"R{k}" for k in rep], "block": [f"B{k}" for k in block], "x": x, "y": y,
+         "gen": [f"G{k}" for k in gen], "w": r.uniform(0.5, 2.0, 24), "twice": 1.0 + 2.0 * x}
+    )  # fmt: skip
+    frame["side"] = np.where(frame["rep"] == "R0", "left", frame["block"].map({"B0": "left", "B1": "right"}))
+    return frame.drop(index=[4, 17]).reset_index(drop=True)

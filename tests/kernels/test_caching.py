@@ -59,8 +59,9 @@ def write_kernels(folder, step):
 
 
 def python(code, **environ):
-    """Standard output and error of a process with a clean environment of its own."""
-    clean = {k: v for k, v in os.environ.items() if k not in (compiling.QUIET, "NUMBA_CACHE_DIR")}
+    """Standard output and error of a process with a clean environment of its own; bytecode is kept."""
+    left_out = (compiling.QUIET, "NUMBA_CACHE_DIR", "PYTHONDONTWRITEBYTECODE")
+    clean = {k: v for k, v in os.environ.items() if k not in left_out}
     done = subprocess.run(
         [sys.executable, "-c", code], env=clean | environ, cwd=environ["PYTHONPATH"],
         capture_output=True, text=True, check=False,

@@ -23,7 +23,7 @@ def lower(A):
     """Pattern (indptr, indices) and values of the lower triangle of a matrix, diagonal first in a column."""
     columns = [np.flatnonzero(A[:, j])[np.flatnonzero(A[:, j]) >= j] for j in range(len(A))]
     indptr = np.concatenate(([0], np.cumsum([c.size for c in columns]))).astype(np.int64)
-    indices = np.concatenate(columns).astype(np.int64)
+    indices = np.concatenate(columns).astype(np.int32)  # as a system has them
     return (indptr, indices), A[indices, np.repeat(np.arange(len(A)), np.diff(indptr))]
 
 

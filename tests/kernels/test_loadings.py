@@ -22,7 +22,7 @@ def lower_pattern(size):
         for column in range(start[j], start[j + 1]):
             indices += [row for row in rows.tolist() if row >= column]
             indptr.append(len(indices))
-    return start, np.array(indptr), np.array(indices)
+    return start, np.array(indptr), np.array(indices, np.int32)  # as a system has them
 
 
 def dense(indptr, indices, values):
@@ -94,7 +94,7 @@ def test_slopes(system):
     _, (_, indptr, indices), _, _, _, G, _ = system
     r = np.random.default_rng(2)
     H = np.where(r.uniform(size=(indptr.size - 1, 5)) < 0.5, r.normal(size=(indptr.size - 1, 5)), 0.0)
-    rows, parameters = np.nonzero(H)
+    rows, parameters = (own.copy() for own in np.nonzero(H))
     pointers = np.concatenate(([0], np.cumsum(np.bincount(rows, minlength=len(H)))))
     by_rows = pointers, parameters, H[rows, parameters]
     moved, form = np.empty_like(H), np.zeros((5, 5))

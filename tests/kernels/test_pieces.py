@@ -10,6 +10,7 @@ from fastlmm_core.kernels.piece_products import (
     sum_piece_products,
     sum_row_forms,
 )
+from fastlmm_core.linalg.compressed import compressed
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def system():
     for i, j in ((1, 0), (4, 2), (6, 6)):
         pieces[1][i, j] = pieces[1][j, i] = r.normal()
     pieces[2][5, 3] = pieces[2][3, 5] = 1.0
-    indptr = np.concatenate([[0], np.cumsum([4, 3, 2, 1])]).astype(np.int32)
+    indptr = np.concatenate([[0], np.cumsum([4, 3, 2, 1])]).astype(np.int64)
     indices = np.concatenate([np.arange(j, 4) for j in range(4)]).astype(np.int32)
     return W, pieces, indptr, indices
 
@@ -29,7 +30,7 @@ def system():
 def by_rows(pieces):
     """All entries of the pieces by rows: indptr, column, piece, value."""
     entries = sorted((i, j, b) for b, piece in enumerate(pieces) for i, j in np.argwhere(piece))
-    row, column, number = np.array(entries).T
+    row, column, number = np.array(entries).T.copy()
     value = np.array([pieces[b][i, j] for i, j, b in entries])
     return np.concatenate([[0], np.cumsum(np.bincount(row, minlength=7))]), column, number, value
 
@@ -41,7 +42,7 @@ def arrays(W, pieces):
         i, j = np.nonzero(np.tril(piece))
         row.append(i), column.append(j), number.append(np.full(i.size, b)), value.append(piece[i, j])
     pairs = tuple(np.concatenate(part) for part in (row, column, number))
-    return (rows.indptr, rows.indices, rows.data), (*pairs, np.concatenate(value))
+    return compressed(rows), (*pairs, np.concatenate(value))
 
 
 def on_pattern(W, pieces, indptr, indices):
@@ -52,11 +53,8 @@ def on_pattern(W, pieces, indptr, indices):
 def test_products_are_summed(system):
     W, pieces, indptr, indices = system
     out = np.zeros((indices.size, 3))
-    turned = sp.csr_array(W.T)
-    sum_piece_products(
-        arrays(W, pieces)[0], (turned.indptr, turned.indices, turned.data), by_rows(pieces), indptr, indices,
-        out,
-    )  # fmt: skip
+    turned = compressed(sp.csr_array(W.T))
+    sum_piece_products(arrays(W, pieces)[0], turned, by_rows(pieces), indptr, indices, out)
     np.testing.assert_allclose(out, on_pattern(*system), atol=1e-14)
 
 
@@ -92,7 +90,7 @@ def test_forms_of_rows(system):
     rows = sp.csr_array(W)
     rows.data[0] = W[0, rows.indices[0]] = 0.0
     out = np.empty(7)
-    sum_row_forms((rows.indptr, rows.indices, rows.data), indptr, indices, M[indices, columns], out)
+    sum_row_forms(compressed(rows), indptr, indices, M[indices, columns], out)
     expected = np.einsum("ij,jk,ik->i", W, M, W)
     met = W[:, 1] * W[:, 3] != 0.0
     assert met.any() and not met.all()

@@ -110,14 +110,12 @@ def test_dense_nodes_come_last_and_do_not_count(seed):
     assert fill_after(adjacent, perm) == np.tril(adjacent).sum()
 
 
-def members(graph, i):
-    """Nodes that went into i."""
-    owner = graph.owner
-
-    def root(j):
-        return j if owner[j] == j else root(owner[j])
-
-    return [j for j in range(owner.size) if root(j) == i]
+def roots(graph):
+    """The node that each node went into at last."""
+    owner = np.array(graph.owner)
+    while not np.array_equal(owner, owner[owner]):
+        owner = owner[owner]
+    return owner
 
 
 @pytest.mark.parametrize("name", [name for name in GRAPHS if len(GRAPHS[name]) > 1])
@@ -136,15 +134,17 @@ def test_elements_are_the_cliques_of_elimination(name, room):
     alive = graph.weight > 0
     while graph.state[LEFT] > 0:
         pivot = eliminate_lowest(graph)
-        gone = members(graph, pivot)
+        root = roots(graph)
+        gone = np.flatnonzero(root == pivot)
         front = np.flatnonzero(left[gone].any(axis=0) & alive)
         left[np.ix_(front, front)] = True
         alive[gone] = False
         first = graph.start[pivot]
         listed = graph.entries[first : first + graph.length[pivot]]
-        assert sorted(j for i in listed for j in members(graph, i)) == sorted(set(front) - set(gone))
+        assert listed.size == np.unique(listed).size and np.array_equal(root[root], root)
+        np.testing.assert_array_equal(np.flatnonzero(np.isin(root, listed)), np.setdiff1d(front, gone))
         for i in np.flatnonzero(graph.weight):
-            own = members(graph, i)
+            own = np.flatnonzero(root == i)
             met = left[own].any(axis=0) & alive
             met[own] = False
             assert graph.weight[i] == len(own)

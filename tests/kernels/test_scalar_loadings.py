@@ -18,7 +18,7 @@ def system():
     loadings = r.normal(size=(3, 1, 1))
     padded = np.zeros((3, 2, 2))
     padded[:, :1, :1] = loadings
-    rows = np.concatenate([np.arange(j, 6) for j in range(6)]).astype(np.int64)
+    rows = np.concatenate([np.arange(j, 6) for j in range(6)]).astype(np.int32)  # as a system has them
     sides = (start, indptr, rows), (start, indptr)
     return (below_ptr, below, term), sides, loadings, padded, r.normal(size=21), r.normal(size=21)
 

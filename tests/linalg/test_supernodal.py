@@ -59,21 +59,26 @@ def trial_system(request):
     return e, C, (lower + sp.tril(lower, -1).T).toarray()
 
 
+@pytest.fixture(scope="module")
+def inverse_and_log_determinant(trial_system):
+    dense = trial_system[2]
+    return np.linalg.inv(dense), np.linalg.slogdet(dense)[1]
+
+
 @pytest.mark.compiled
 @pytest.mark.parametrize("kind", [SupernodalFactor, pytest.param(CholmodFactor, marks=needs_scikit_sparse)])
-def test_equations_of_trials(trial_system, kind):
-    e, C, dense = trial_system
+def test_equations_of_trials(trial_system, inverse_and_log_determinant, kind):
+    e, C, _ = trial_system
+    inverse, log_determinant = inverse_and_log_determinant
     factor = kind(e.indptr, e.indices)
     assert factor.factorize(C)
-    inverse = np.linalg.inv(dense)
     got = factor.inverse_subset(factor.size)
     np.testing.assert_allclose(got, on_pattern(e.indptr, e.indices, inverse), rtol=1e-8, atol=1e-12)
     right = np.random.default_rng(0).normal(size=(factor.size, 3))
     np.testing.assert_allclose(factor.solve(right), inverse @ right, rtol=1e-8, atol=1e-10)
     half = factor.solve_lower(right)
     np.testing.assert_allclose(half.T @ half, right.T @ inverse @ right, rtol=1e-9)
-    expected = np.linalg.slogdet(dense)[1]
-    np.testing.assert_allclose(factor.log_determinant(factor.size), expected, rtol=1e-12)
+    np.testing.assert_allclose(factor.log_determinant(factor.size), log_determinant, rtol=1e-12)
 
 
 @needs_scikit_sparse

@@ -107,6 +107,19 @@ def test_a_scikit_sparse_that_does_not_build_is_left_out(bootstrap, monkeypatch,
     assert "gcc: no" in said and "scikit-sparse is left out" in said
 
 
+def test_bytecode_is_written_where_processes_are_told_not_to(bootstrap, monkeypatch, tmp_path):
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.setattr(bootstrap, "ROOT", tmp_path)
+    monkeypatch.setattr(bootstrap, "VENV", tmp_path / ".venv")
+    installed = tmp_path / ".venv" / "lib" / "package"
+    folders = [installed, installed / "tests", tmp_path / "fastlmm_core"]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        (folder / "one.py").write_text("a = 1\n")
+    bootstrap.compile_bytecode(Path(sys.executable))
+    assert [len(list(folder.glob("__pycache__/one.*.pyc"))) for folder in folders] == [1, 0, 1]
+
+
 def test_the_demonstration_has_no_linters_and_no_cluster(bootstrap):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]

@@ -77,6 +77,7 @@ def revealed_by_pyright(path, folder):
     return [line for line in done.stdout.splitlines() if "Type of " in line], done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checker", ["mypy", "pyright"])
 def test_a_users_file_is_typed(checker, tmp_path):
     if checker == "mypy":

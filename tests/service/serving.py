@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,3 +60,27 @@ class Service:
         if self.process.poll() is None:
             self.stop()
         self.process.stderr.close()
+
+
+class Lines:
+    """`fastlmm serve`: requests and answers as lines, of one process for several tests."""
+
+    def __init__(self, *options: str) -> None:
+        self.said = tempfile.TemporaryFile()
+        self.process = subprocess.Popen(
+            [*COMMAND, *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.said, cwd=ROOT
+        )
+
+    def ask(self, *requests):
+        """The answers to requests, or to lines as they are; an empty line has none."""
+        lines = [own if isinstance(own, bytes) else json.dumps(own).encode() for own in requests]
+        self.process.stdin.write(b"".join(line + b"\n" for line in lines))
+        self.process.stdin.flush()
+        return [json.loads(self.process.stdout.readline()) for line in lines if line]
+
+    def end(self) -> None:
+        """The end of input ends it, and it has said nothing beside its answers."""
+        rest, _ = self.process.communicate(timeout=60)
+        self.said.seek(0)
+        assert (self.process.returncode, rest, self.said.read()) == (0, b"", b"")
+        self.said.close()

@@ -171,12 +171,11 @@ def test_files_are_refused(service):
         assert status == 422 and "this service reads no files" in answer["error"]["message"]
 
 
-def test_files_of_one_folder_when_it_is_named():
-    with Service("--workers", "1", "--allow-files", str(ROOT / "data")) as own:
-        status, answer = own.ask({"data": "dyestuff.csv", "formula": "Yield ~ 1 + (1|Batch)"})
-        assert status == 200 and answer["fit"]["nobs"] == 30
-        status, answer = own.ask({"data": "../README.md", "formula": "y ~ 1"})
-        assert status == 422 and "is not a file of the folder" in answer["error"]["message"]
+def test_files_of_one_folder_when_it_is_named(narrow):
+    status, answer = narrow.ask({"data": "dyestuff.csv", "formula": "Yield ~ 1 + (1|Batch)"})
+    assert status == 200 and answer["fit"]["nobs"] == 30
+    status, answer = narrow.ask({"data": "../README.md", "formula": "y ~ 1"})
+    assert status == 422 and "is not a file of the folder" in answer["error"]["message"]
 
 
 def test_nothing_is_written_without_leave(service, tmp_path):
@@ -257,14 +256,13 @@ def children_of(pid: int) -> list[int]:
     return found
 
 
-def test_a_worker_that_dies_costs_one_request():
-    with Service("--workers", "1") as own:
-        assert own.ask(PLAIN)[0] == 200
-        (pid,) = children_of(own.process.pid)
-        os.kill(pid, 9)
-        status, answer = own.ask(PLAIN)
-        assert status == 503 and "ended by signal 9" in answer["error"]["message"]
-        assert own.ask(PLAIN)[0] == 200
+def test_a_worker_that_dies_costs_one_request(narrow):
+    assert narrow.ask(PLAIN)[0] == 200
+    (pid,) = children_of(narrow.process.pid)
+    os.kill(pid, 9)
+    status, answer = narrow.ask(PLAIN)
+    assert status == 503 and "ended by signal 9" in answer["error"]["message"]
+    assert narrow.ask(PLAIN)[0] == 200
 
 
 def test_a_slow_client_is_left_behind():
@@ -293,18 +291,17 @@ def test_a_slow_client_is_left_behind():
     theirs.close()
 
 
-def test_more_connections_than_allowed_are_turned_away():
-    with Service("--workers", "1", "--connections", "3") as own:
-        held = [own.socket() for _ in range(3)]
-        time.sleep(0.2)
-        turned = own.connect()
-        with contextlib.suppress(ConnectionError, http.client.BadStatusLine):
-            turned.request("GET", "/health", headers={"Authorization": f"Bearer {TOKEN}"})
-            assert turned.getresponse().status == 503
-        for connection in held:
-            connection.close()
-        time.sleep(0.2)
-        assert own.ask(PLAIN)[0] == 200
+def test_more_connections_than_allowed_are_turned_away(narrow):
+    held = [narrow.socket() for _ in range(3)]
+    time.sleep(0.2)
+    turned = narrow.connect()
+    with contextlib.suppress(ConnectionError, http.client.BadStatusLine):
+        turned.request("GET", "/health", headers={"Authorization": f"Bearer {TOKEN}"})
+        assert turned.getresponse().status == 503
+    for connection in held:
+        connection.close()
+    time.sleep(0.2)
+    assert narrow.ask(PLAIN)[0] == 200
 
 
 def test_the_end_waits_for_answers_in_flight():

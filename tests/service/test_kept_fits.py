@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -15,6 +16,7 @@ from serving import COMMAND, PLAIN, ROOT, Service
 from test_http import children_of
 
 from fastlmm_core import datasets, lmm, run
+from fastlmm_core.cli import serve
 from fastlmm_core.errors import DataError, OptionError, UnknownFitError
 from fastlmm_core.limits import Limits
 from fastlmm_core.request import kept_fits, table_folder
@@ -22,6 +24,7 @@ from fastlmm_core.request.document import Reach
 from fastlmm_core.request.kept_fits import Keeping, KeptElsewhereError, KeptFits, size_of
 from fastlmm_core.request.session import Session
 from fastlmm_core.service.idle_workers import IdleWorkers
+from fastlmm_core.service.worker import loaded
 
 
 def model(k: float) -> dict:
@@ -112,17 +115,25 @@ def test_the_fits_of_a_killed_worker_are_unknown_and_the_others_stay():
         assert own.ask({**PLAIN, "keep": True})[0] == 200
 
 
-def test_not_more_than_allowed_and_none_where_none():
-    with Service("--workers", "1", "--keep", "2") as own:
-        handles = [own.ask({**PLAIN, "keep": True})[1]["kept"] for _ in range(3)]
-        found = [own.ask({"of": handle})[0] for handle in handles]
-        assert found == [422, 200, 200]
-    with Service("--workers", "1", "--keep", "0") as own:
-        status, answer = own.ask({**PLAIN, "keep": True})
-        assert status == 422 and "a service that keeps fits" in answer["error"]["message"]
-    with Service("--workers", "1", "--keep-memory", "1kB") as own:
-        status, answer = own.ask({**PLAIN, "keep": True})
-        assert status == 200 and answer["kept"] is None and answer["fit"]["nobs"] == 4
+def test_not_more_than_allowed(narrow):
+    handles = [narrow.ask({**PLAIN, "keep": True})[1]["kept"] for _ in range(3)]
+    found = [narrow.ask({"of": handle})[0] for handle in handles]
+    assert found == [422, 200, 200]
+
+
+def worker_of(*options: str):
+    """What the worker of a service with these options answers, in this process."""
+    parser = argparse.ArgumentParser()
+    serve.add_serve(parser.add_subparsers())
+    answer = loaded(serve._worker_options(parser.parse_args(["serve", "--http", "0", *options])))
+    return lambda request: json.loads(answer(json.dumps(request).encode()).line)
+
+
+def test_none_where_none_may_be_kept():
+    answer = worker_of("--keep", "0")({**PLAIN, "keep": True})
+    assert "a service that keeps fits" in answer["error"]["message"]
+    answer = worker_of("--keep-memory", "1kB")({**PLAIN, "keep": True})
+    assert answer["kept"] is None and answer["fit"]["nobs"] == 4
 
 
 def test_lines_with_several_workers_have_names_of_the_service():

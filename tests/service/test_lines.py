@@ -28,9 +28,10 @@ def answers(lines, *options, cwd=ROOT, silent=True):
 
 
 MODEL = {"data": "data/sleepstudy.csv", "formula": "Reaction ~ Days + (Days|Subject)"}
+TABLES = {"folder": "ranef", "format": "csv"}
 
 
-def test_answers_come_in_order_and_errors_are_answers():
+def test_answers_come_in_order_and_errors_are_answers(lines):
     requests = [
         {**PLAIN, "id": 1},
         b"garbage",
@@ -39,7 +40,7 @@ def test_answers_come_in_order_and_errors_are_answers():
         {**PLAIN, "formula": "y ~ none", "id": "x"},
         MODEL,
     ]
-    first, garbage, listed, wrong, last = answers(requests)
+    first, garbage, listed, wrong, last = lines.ask(*requests)
     assert first == json.loads(json.dumps(run({**PLAIN, "id": 1})))
     assert "is not JSON" in garbage["error"]["message"]
     assert listed["error"] == {"code": "option", "message": "a request must be a JSON object, not list"}
@@ -47,10 +48,10 @@ def test_answers_come_in_order_and_errors_are_answers():
     assert last["fit"]["criterion"] == pytest.approx(1743.6282719, abs=1e-6)  # lme4 1.1.31
 
 
-def test_a_kept_fit_answers_questions():
+def test_a_kept_fit_answers_questions(lines):
     table = datasets.load("sleepstudy")
     new = {"Days": [1, 12], "Subject": ["S308", "nobody"]}
-    kept, functions, predicted, forgotten, gone = answers([
+    kept, functions, predicted, forgotten, gone = lines.ask(
         {**MODEL, "keep": "m"},
         {"of": "m", "linear_functions": [
             {"K": [[1.0, 0.0], [0.0, 1.0], [1.0, 5.0], [0.0, 2.0]]},
@@ -60,7 +61,7 @@ def test_a_kept_fit_answers_questions():
          "predict": [{"newdata": new, "allow_new_levels": True, "se": True}, {"random": False}]},
         {"of": "m", "forget": True, "emmeans": [{"specs": "~ 1"}]},
         {"of": "m"},
-    ])  # fmt: skip
+    )  # fmt: skip
     beta, cov = np.array(list(kept["fit"]["beta"].values())), np.array(kept["fit"]["vcov"])
     by_rows, joint = functions["linear_functions"]
     K = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 5.0], [0.0, 2.0]])
@@ -80,37 +81,39 @@ def test_a_kept_fit_answers_questions():
     assert gone["error"]["code"] == "unknown-fit"
 
 
-def test_fits_are_kept_by_one_worker_only_and_not_without_end():
-    refused, other = answers([{**PLAIN, "keep": "m"}, PLAIN], "--workers", "2")
-    assert "one worker" in (refused if "error" in refused else other)["error"]["message"]
-    many = answers([*({**PLAIN, "keep": f"m{k}"} for k in range(40)), {"of": "m0"}, {"of": "m39"}])
+def test_fits_are_not_kept_without_end(lines):
+    many = lines.ask(*({**PLAIN, "keep": f"m{k}"} for k in range(40)), {"of": "m0"}, {"of": "m39"})
     assert "error" in many[-2] and many[-1] == {}
 
 
 def test_with_several_workers_the_id_tells():
+    """And a fit, which one of them would keep, is not kept by a name of the client's."""
     requests = [{**PLAIN, "data": {**PLAIN["data"], "y": [k, 2.0, 3.0, 5.0]}, "id": k} for k in range(60)]
-    found = {own["id"]: own["fit"]["beta"]["(Intercept)"] for own in answers(requests, "--workers", "3")}
-    assert found == {k: pytest.approx((k + 3.0) / 2.0) for k in range(60)}
+    all_answers = answers([{**PLAIN, "keep": "m", "id": "kept"}, *requests], "--workers", "2")
+    found = {own["id"]: own for own in all_answers}
+    assert "one worker" in found.pop("kept")["error"]["message"]
+    intercepts = {k: own["fit"]["beta"]["(Intercept)"] for k, own in found.items()}
+    assert intercepts == {k: pytest.approx((k + 3.0) / 2.0) for k in range(60)}
 
 
-@pytest.mark.parametrize("ending", ["parquet", "arrow", "feather", "stream.arrow"])
-def test_tables_in_files(tmp_path, ending):
+def test_tables_in_files(tmp_path):
     pa = pytest.importorskip("pyarrow")
-    table = datasets.load("sleepstudy")
-    path, own = tmp_path / f"t.{ending}", pa.Table.from_pandas(table)
-    if ending == "parquet":
-        table.to_parquet(path)
-    else:
+    table, endings = datasets.load("sleepstudy"), ("parquet", "arrow", "feather", "stream.arrow")
+    own = pa.Table.from_pandas(table)
+    table.to_parquet(tmp_path / "t.parquet")
+    for ending in endings[1:]:
         kind = pa.ipc.new_stream if ending.startswith("stream") else pa.ipc.new_file
-        with pa.OSFile(str(path), "wb") as file, kind(file, own.schema) as writer:
+        with pa.OSFile(str(tmp_path / f"t.{ending}"), "wb") as file, kind(file, own.schema) as writer:
             writer.write_table(own, max_chunksize=50)
-    here, outside, none = answers(
-        [{**MODEL, "data": path.name}, {**MODEL, "data": "/etc/passwd"}, MODEL],
-        "--allow-files",
-        str(tmp_path),
-    )
-    assert here["fit"]["criterion"] == pytest.approx(1743.6282719, abs=1e-6)
+    *here, outside, none, closed = answers(
+        [*({**MODEL, "data": f"t.{ending}"} for ending in endings), {**MODEL, "data": "/etc/passwd"}, MODEL,
+         {**MODEL, "data": "t.arrow", "ranef": True, "tables": TABLES}],
+        "--allow-files", str(tmp_path),
+    )  # fmt: skip
+    found = {ending: own["fit"]["criterion"] for ending, own in zip(endings, here, strict=True)}
+    assert found == {ending: pytest.approx(1743.6282719, abs=1e-6) for ending in endings}
     assert all("is not a file of the folder" in own["error"]["message"] for own in (outside, none))
+    assert "nothing may be written here" in closed["error"]["message"]  # to read is not to write
 
 
 def test_a_damaged_arrow_file_is_refused(tmp_path):
@@ -128,10 +131,9 @@ def test_a_damaged_arrow_file_is_refused(tmp_path):
 
 
 def test_tables_of_answers_in_files(tmp_path):
-    tables = {"folder": "ranef", "format": "csv"}
-    asked = {**MODEL, "keep": "m", "ranef": True, "tables": tables}
+    asked = {**MODEL, "keep": "m", "ranef": True, "tables": TABLES}
     question = {"of": "m", "predict": [{"se": True}], "tables": {"folder": "more/predicted", "format": "csv"}}
-    refused = [{**MODEL, "tables": {"folder": "../x"}}, {**MODEL, "tables": tables}]
+    refused = [{**MODEL, "tables": {"folder": "../x"}}, {**MODEL, "tables": TABLES}]
     first, second, outside, again = answers([asked, question, *refused], "--allow-tables", str(tmp_path))
     effects = pd.read_csv(tmp_path / first["ranef"]["Subject"]["table"]["file"])
     assert len(effects) == 36 and first["fit"]["nobs"] == 180
@@ -140,17 +142,15 @@ def test_tables_of_answers_in_files(tmp_path):
     np.testing.assert_allclose(predicted["prediction"], want["prediction"], rtol=1e-12)
     assert "is not inside of the folder" in outside["error"]["message"]
     assert "is there already" in again["error"]["message"] and str(tmp_path) not in again["error"]["message"]
-    (closed,) = answers([asked], "--allow-files", str(ROOT / "data"))  # to read is not to write
-    assert "nothing may be written here" in closed["error"]["message"]
 
 
-def test_a_batch_is_a_request():
+def test_a_batch_is_a_request(lines):
     request = {
         "data": "data/trials.csv", "formula": "yield ~ gen + rep + (1|rep:block)", "by": "trial",
         "emmeans": "gen",
         "contrasts": "trt.vs.ctrl:CHECK", "blups": True,
     }  # fmt: skip
-    (answer,) = answers([request])
+    (answer,) = lines.ask(request)
     from fastlmm_core import fit_batch
 
     batch = fit_batch("data/trials.csv", request["formula"], by="trial", emmeans="gen",
