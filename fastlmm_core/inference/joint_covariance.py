@@ -91,8 +91,10 @@ class JointCovariance:
 
         unadjusted = form(self.unadjusted)
         adjusted = unadjusted if self.adjusted is self.unadjusted else form(self.adjusted)
-        gradients = [form(own) for own in self.gradients]
-        return JointCovariance(adjusted, unadjusted, np.reshape(gradients, (-1, *unadjusted.shape)))
+        gradients = np.zeros((len(self.gradients), *unadjusted.shape))
+        for own, of in zip(gradients, self.gradients, strict=True):
+            own[...] = form(of)
+        return JointCovariance(adjusted, unadjusted, gradients)
 
     def rescaled(self, slope: np.ndarray) -> JointCovariance:
         """That of each function times its own factor (r,)."""

@@ -48,3 +48,11 @@ def test_what_was_asked_before_changes_no_digit():
     one.fixed_effects()
     one.joint_tests()
     np.testing.assert_array_equal(one.emmeans("gen").to_frame()["se"], other.emmeans("gen").to_frame()["se"])
+
+
+@pytest.mark.parametrize("ddf", ["kenward-roger", "satterthwaite", "asymptotic"])
+def test_no_functions_of_some(ddf):
+    fit = lmm("yield ~ gen + rep + (1 | block:rep)", datasets.load("john_alpha"))
+    none = fit.linear_functions(np.eye(fit.rank), ddf=ddf).combine(np.zeros((0, fit.rank)))
+    assert none.se().shape == none.df().shape == (0,)
+    assert none.cov.shape == (0, 0)
