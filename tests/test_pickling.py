@@ -116,6 +116,17 @@ def test_a_fit_of_every_size_pickles(monkeypatch):
     assert_same_answers(fit, pickle.loads(pickle.dumps(fit)))
 
 
+@pytest.mark.parametrize("options", [{}, {"residual": "units | N"}])
+def test_what_tables_share_is_left_behind(options):
+    fit = lmm("Y ~ V*N + (1|B/V)", datasets.load("oats"), **options)
+    fit.fixed_effects(ddf="satterthwaite")
+    fit.emmeans("V|N", ddf="kenward-roger")
+    assert fit._inference.coefficient_covariances
+    back = pickle.loads(pickle.dumps(fit))
+    assert not back._inference.coefficient_covariances
+    assert_same_answers(fit, back)
+
+
 def test_a_batch_pickles():
     batch = fit_batch(
         datasets.path("trials"), "yield ~ gen + rep + (1|rep:block)", by="trial", emmeans="gen", blups=True

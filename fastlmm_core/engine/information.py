@@ -54,6 +54,10 @@ class StructureInference:
         self.coefficient_covariances: dict[Any, Any] = {}
         self._latest: tuple[list[Direction], FixedRows, Moved] | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        # what tables share is found again: it would make a pickled fit several times as large
+        return {**self.__dict__, "coefficient_covariances": {}, "_latest": None}
+
     @property
     def solved(self) -> StructuredSolution:
         return self.solution

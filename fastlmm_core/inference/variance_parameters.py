@@ -41,6 +41,10 @@ class VarianceParameterInference:
         # Kept by ``joint_covariance`` for all tables of the fit.
         self.coefficient_covariances: dict[Any, Any] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        # what tables share is found again: it would make a pickled fit several times as large
+        return {**self.__dict__, "coefficient_covariances": {}}
+
     @cached_property
     def parameters(self) -> NaturalParameters:
         """Natural parameters of the fit."""
