@@ -137,7 +137,7 @@ def test_long_series_are_taken_so_and_no_expected_information_is_promised():
 
 @pytest.mark.parametrize("seed", [0, 1, 3, 9])
 def test_an_autocorrelation_at_its_bound_is_known(monkeypatch, seed):
-    """Beside a nugget rho = 1 is a random intercept; its curvature in the chart is rounding and nothing else."""
+    """Beside a nugget rho = 1 is a random intercept; its curvature in the chart is but rounding."""
     rng = np.random.default_rng(seed)
     S, m = 40, 10
     frame = pd.DataFrame({"plant": np.repeat(np.arange(S), m).astype(str), "day": np.tile(np.arange(m), S)})
