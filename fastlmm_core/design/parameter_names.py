@@ -210,8 +210,8 @@ def _in_order(option: str, key: str, table: pd.DataFrame, called: Sequence[tuple
     if not has_labels(table):
         if sorted(rows) == sorted(called[-1]) and rows != list(called[-1]):
             raise OptionError(
-                f"{option}['{key}'] is a table whose labels may be levels or just numbers, and the levels come "
-                f"in the order {name_list(called[-1], 4)}; give the matrix in that order without labels, "
+                f"{option}['{key}'] is a table whose labels may be levels or just numbers, and levels "
+                f"come in the order {name_list(called[-1], 4)}; give the matrix in that order without labels, "
                 "table.to_numpy()"
             )
         return table
