@@ -211,8 +211,8 @@ def _in_order(option: str, key: str, table: pd.DataFrame, called: Sequence[tuple
         if sorted(rows) == sorted(called[-1]) and rows != list(called[-1]):
             raise OptionError(
                 f"{option}['{key}'] is a table whose labels may be levels or just numbers, and levels "
-                f"come in the order {name_list(called[-1], 4)}; give the matrix in that order without labels, "
-                "table.to_numpy()"
+                f"come in the order {name_list(called[-1], 4)}; give the matrix in that order without "
+                "labels, table.to_numpy()"
             )
         return table
     for names in called:
