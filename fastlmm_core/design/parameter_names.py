@@ -204,9 +204,17 @@ def has_labels(table: pd.DataFrame) -> bool:
 
 
 def _in_order(option: str, key: str, table: pd.DataFrame, called: Sequence[tuple[str, ...]]) -> pd.DataFrame:
-    if not called[-1] or not has_labels(table):  # where there are no coefficients no matrix is right
-        return table
     rows, columns = (list(map(str, labels)) for labels in (table.index, table.columns))
+    if not called[-1]:  # where there are no coefficients no matrix is right
+        return table
+    if not has_labels(table):
+        if sorted(rows) == sorted(called[-1]) and rows != list(called[-1]):
+            raise OptionError(
+                f"{option}['{key}'] is a table whose labels may be levels or just numbers, and levels "
+                f"come in the order {name_list(called[-1], 4)}; give the matrix in that order without "
+                "labels, table.to_numpy()"
+            )
+        return table
     for names in called:
         if sorted(rows) == sorted(columns) == sorted(names):
             return table.iloc[[rows.index(name) for name in names], [columns.index(name) for name in names]]

@@ -91,7 +91,7 @@ def flat_rotations(e: StructuredEquations, theta: np.ndarray, at: np.ndarray) ->
 
 
 def unmoved_parameters(e: StructuredEquations, theta: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Unit rows (j, t) of those of the parameters `at` that move no covariance of a random term.
+    """Unit rows (j, t) of those of the parameters `at` that move no covariance, of a term or of the residual.
 
     A correlation that has reached its bound, or stands beside a variance of zero: what is left of its
     curvature is rounding, and its inverse would drown all others.
@@ -105,6 +105,11 @@ def unmoved_parameters(e: StructuredEquations, theta: np.ndarray, at: np.ndarray
         if sd.max() > 0.0:
             moves = np.abs(term.structure.covariance_jacobian(theta[own])) / np.outer(sd, sd)
             still[own] = moves.max(axis=(1, 2)) < NO_MOVE
+    own = e.slices[1]
+    charts = np.flatnonzero(e.residual.correlation_charts())
+    if charts.size:
+        moves = np.abs(e.residual.natural_jacobian(theta[own])[:, charts])
+        still[own.start + charts] = moves.max(axis=0) < NO_MOVE
     return np.eye(at.size)[still[at]]
 
 

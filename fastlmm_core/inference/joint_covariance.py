@@ -28,6 +28,8 @@ SHARED = 0.5
 # Variance that a function would have if nothing cancelled, relative to its own, up to which the covariance of
 # the coefficients has the digits: five of them may be lost.
 LARGEST_SHARE = 1e5
+# Numbers up to which room is not asked for, and of all coefficients at most so many are found for a table's.
+MOST_NUMBERS = 125_000_000
 
 
 class Adjusting(NamedTuple):
@@ -91,8 +93,10 @@ class JointCovariance:
 
         unadjusted = form(self.unadjusted)
         adjusted = unadjusted if self.adjusted is self.unadjusted else form(self.adjusted)
-        gradients = [form(own) for own in self.gradients]
-        return JointCovariance(adjusted, unadjusted, np.reshape(gradients, (-1, *unadjusted.shape)))
+        gradients = np.zeros((len(self.gradients), *unadjusted.shape))
+        for own, of in zip(gradients, self.gradients, strict=True):
+            own[...] = form(of)
+        return JointCovariance(adjusted, unadjusted, gradients)
 
     def rescaled(self, slope: np.ndarray) -> JointCovariance:
         """That of each function times its own factor (r,)."""
@@ -170,15 +174,15 @@ def covariance_of_rows(inference: ParameterInference, K: Any, adjusting: Adjusti
     """Of the rows K (r, p) of kept coefficients, an array or sparse, in the units of the response.
 
     Tables of about as many rows as there are coefficients are combinations of what is known of these, found
-    once for all tables of a fit. The number of rows alone decides, so that no figure depends on what was
-    asked before.
+    once for all tables of a fit. Sizes and the rows alone decide, so that no figure depends on what was asked
+    before.
     """
     solved, (r, p) = inference.solved, K.shape
     if r == 0:  # a model without fixed effects, y ~ 0 + (1|g)
         d = len(inference.covariance(adjusting.ddf, adjusting.information)) if adjusting.uncertain else 0
         return JointCovariance(np.zeros((0, 0)), np.zeros((0, 0)), np.zeros((d, 0, 0)))
     _check_memory(inference, r, adjusting)
-    if p <= ROW_BLOCK and r >= SHARED * p:
+    if p <= ROW_BLOCK and r >= SHARED * p and _numbers(inference, p, adjusting) <= MOST_NUMBERS:
         known = inference.coefficient_covariances
         if adjusting not in known:
             known[adjusting] = _covariance_inside(inference, np.eye(p), adjusting)
@@ -228,10 +232,15 @@ def _covariance_inside(
     return JointCovariance(adjusted, unadjusted, gradients)
 
 
+def _numbers(inference: ParameterInference, r: int, adjusting: Adjusting) -> int:
+    """How many numbers the covariance of r functions, its derivatives and what they are made of have."""
+    derivatives = inference.n_parameters if adjusting.uncertain else 0
+    return r * r * (derivatives + 4) + 4 * r * inference.n_rows
+
+
 def _check_memory(inference: ParameterInference, r: int, adjusting: Adjusting) -> None:
     """Refuse joint inference on so many functions that their covariance and its derivatives will not fit."""
-    derivatives = inference.n_parameters if adjusting.uncertain else 0
-    needed = 8 * (r * r * (derivatives + 4) + 4 * r * inference.n_rows)
-    if needed > 10**9:
+    needed = _numbers(inference, r, adjusting)
+    if needed > MOST_NUMBERS:
         what = f"joint inference ({adjusting.ddf}) on {r} functions of the fixed effects"
-        check_memory(needed, None, what)
+        check_memory(8 * needed, None, what)

@@ -172,6 +172,22 @@ def test_labels_of_visits_are_heeded():
     assert fits[1].criterion == pytest.approx(fits[2].criterion, rel=1e-12)
 
 
+def test_numbers_that_may_be_levels_in_another_order_are_refused():
+    table = similar_environments(3)
+    number = table["env"].str[1:].astype(int)
+    T = pd.DataFrame(0.5 + np.diag([0.1, 0.5, 1.0, 2.0]))
+    for order, refused in (([0, 1, 2, 3], False), ([2, 0, 1, 3], True)):
+        own = table.assign(env=pd.Categorical(number, categories=order))
+        given = {"gen": T, "Residual": 0.6}
+        if refused:
+            with pytest.raises(OptionError, match="the order '2', '0', '1', '3'; give the matrix"):
+                lmm("y ~ env + us(0 + env | gen)", own, fixed_parameters=given)
+            continue
+        plain = {**given, "gen": T.to_numpy()}
+        fits = [lmm("y ~ env + us(0 + env | gen)", own, fixed_parameters=held) for held in (given, plain)]
+        assert fits[0].criterion == fits[1].criterion
+
+
 def test_a_batch_takes_no_labels():
     table = similar_environments(3).assign(trial="T1")
     model, names = "y ~ env + us(0 + env | gen)", ["E3", "E2", "E1", "E0"]

@@ -48,3 +48,22 @@ def test_what_was_asked_before_changes_no_digit():
     one.fixed_effects()
     one.joint_tests()
     np.testing.assert_array_equal(one.emmeans("gen").to_frame()["se"], other.emmeans("gen").to_frame()["se"])
+
+
+@pytest.mark.parametrize("ddf", ["kenward-roger", "satterthwaite", "asymptotic"])
+def test_no_functions_of_some(ddf):
+    fit = lmm("yield ~ gen + rep + (1 | block:rep)", datasets.load("john_alpha"))
+    none = fit.linear_functions(np.eye(fit.rank), ddf=ddf).combine(np.zeros((0, fit.rank)))
+    assert none.se().shape == none.df().shape == (0,)
+    assert none.cov.shape == (0, 0)
+
+
+def test_what_would_take_much_room_is_not_shared(monkeypatch):
+    """A table of half the coefficients needs half of it."""
+    fit = lmm("yield ~ gen + rep + (1 | block:rep)", datasets.load("john_alpha"))
+    half = np.eye(fit.rank)[: fit.rank // 2 + 1]
+    shared = fit.linear_functions(half).se()
+    monkeypatch.setattr(joint_covariance, "MOST_NUMBERS", 10)
+    other = lmm("yield ~ gen + rep + (1 | block:rep)", datasets.load("john_alpha"))
+    np.testing.assert_allclose(other.linear_functions(half).se(), shared, rtol=1e-9)
+    assert fit._inference.coefficient_covariances and not other._inference.coefficient_covariances

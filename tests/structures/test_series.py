@@ -133,3 +133,23 @@ def test_long_series_are_taken_so_and_no_expected_information_is_promised():
     )  # fmt: skip
     np.testing.assert_allclose(fit.criterion, deviance, rtol=1e-9)
     np.testing.assert_allclose(fit.beta, beta, rtol=1e-8)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 3, 9])
+def test_an_autocorrelation_at_its_bound_is_known(monkeypatch, seed):
+    """Beside a nugget rho = 1 is a random intercept; its curvature in the chart is but rounding."""
+    rng = np.random.default_rng(seed)
+    S, m = 40, 10
+    frame = pd.DataFrame({"plant": np.repeat(np.arange(S), m).astype(str), "day": np.tile(np.arange(m), S)})
+    frame["treatment"] = np.repeat(rng.choice(list("ABC"), S), m)
+    frame["y"] = np.repeat(rng.normal(size=S), m) + rng.normal(size=S * m)
+    frame = frame[rng.random(len(frame)) < 0.8]
+    series, patterns = both_ways(
+        monkeypatch, "y ~ treatment + (1 | units)", frame, residual="ar1(day | plant)"
+    )
+    rho = series.solved.equations.residual.natural(series.solved.theta[1:])[1]
+    assert rho > 1.0 - 1e-7
+    plain = lmm("y ~ treatment + (1 | plant)", frame).fixed_effects(ddf="satterthwaite")["df"]
+    np.testing.assert_allclose(series.fixed_effects(ddf="satterthwaite")["df"], plain, rtol=0.02)
+    # inverses of nearly singular patterns have lost digits
+    np.testing.assert_allclose(patterns.fixed_effects(ddf="satterthwaite")["df"], plain, rtol=0.2)

@@ -44,8 +44,9 @@ def autoregressive_factor(rho: float, m: int) -> tuple[np.ndarray, np.ndarray, n
 
 def powers(rho: float, n: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """rho^n and its first two derivatives in rho, for integers n >= 0."""
+    k = np.arange(int(n.max(initial=0)) + 1)  # matrices hold each power many times
     return (
-        rho**n,
-        n * rho ** np.maximum(n - 1, 0),
-        n * (n - 1) * rho ** np.maximum(n - 2, 0),
+        (rho**k)[n],
+        (k * rho ** np.maximum(k - 1, 0))[n],
+        (k * (k - 1) * rho ** np.maximum(k - 2, 0))[n],
     )
