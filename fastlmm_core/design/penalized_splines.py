@@ -277,7 +277,7 @@ def _check_polynomials(
             powers.append(np.vander(scaled, part.order, increasing=True))
         own = powers[0] if len(powers) == 1 else np.einsum("ia,ib->iab", *powers).reshape(inside.size, -1)
         columns.append(own)
-    if _plainly_within(X, columns, [inside for _, inside in groups]):
+    if len(columns) == 1 and len(columns[0]) == X.shape[0] and _plainly_within(X, columns[0]):
         return
     p = X.shape[1]
     lacking = column_rank(_with_columns(X, columns, [inside for _, inside in groups])).kept
@@ -289,17 +289,17 @@ def _check_polynomials(
                           f"lacks; add {_wanted(part, names)}{far}")  # fmt: skip
 
 
-def _plainly_within(X: sp.csc_array, columns: list[np.ndarray], rows: list[np.ndarray]) -> bool:
-    """Whether the filled columns of X (n, p) alone make those of each group (k, j) on its `rows` (k,).
+def _plainly_within(X: sp.csc_array, wanted: np.ndarray) -> bool:
+    """Whether the filled columns of X (n, p) alone make those of `wanted` (n, j).
 
     Beside hundreds of genotypes these are the few that the formula's ``row*col`` has given; what they make to
     ten digits need not be looked for among all.
     """
     n, p = X.shape
     filled = np.flatnonzero(np.diff(X.indptr) > 0.5 * n)
-    if not 0 < filled.size < 0.5 * p or len(columns) > 1 or rows[0].size < n:
+    if not 0 < filled.size < 0.5 * p:
         return False
-    A, wanted = X[:, filled].toarray(), columns[0]
+    A = X[:, filled].toarray()
     A /= np.maximum(np.linalg.norm(A, axis=0), TINY)
     wanted = wanted / np.maximum(np.linalg.norm(wanted, axis=0), TINY)
     left = wanted - A @ np.linalg.lstsq(A, wanted, rcond=None)[0]

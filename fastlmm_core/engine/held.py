@@ -71,10 +71,14 @@ def _placed(e: StructuredEquations, named: Sequence[NamedCovariance], s2: float,
                 variances = np.clip(variances / typical, SMALLEST_START, LARGEST_START) * typical
             theta[level] = term.levels.theta_of(variances)
             continue
-        T = one.inside(term.basis) / s2
-        T = within_reach(T, term.column_scale) if verb == STARTED else T
+        T = _reached(verb, one.inside(term.basis) / s2, term.column_scale)
         theta[own] = one.theta(getattr(term.structure, verb), T)
     return theta
+
+
+def _reached(verb: str, T: np.ndarray, unit: np.ndarray | float = 1.0) -> np.ndarray:
+    """T (m, m) as it is held, and of a start within reach of the response."""
+    return within_reach(T, unit) if verb == STARTED else T
 
 
 def _positive_variances(one: NamedCovariance, count: int) -> np.ndarray:
@@ -93,8 +97,7 @@ def _place_residual(
         for k, structure in enumerate(residual.structures):
             if one.at is None or str(residual.arm_levels[k]) == one.at:
                 place = slice(own.start + residual.first[k], own.start + residual.first[k + 1])
-                T = within_reach(one.T / s2) if verb == STARTED else one.T / s2
-                theta[place] = one.theta(getattr(structure, verb), T)
+                theta[place] = one.theta(getattr(structure, verb), _reached(verb, one.T / s2))
         return
     levels = getattr(residual, "levels", (None,))
     if not isinstance(residual, IndependentResiduals | KnownResiduals) or one.T.size != 1:
@@ -108,5 +111,5 @@ def _place_residual(
         raise OptionError(f"the residual variance {verb} must be positive, not {variance:g}")
     for k, level in enumerate(levels):
         if one.at is None or str(level) == one.at:
-            inside = within_reach(one.T / s2) if verb == STARTED else one.T / s2
-            theta[own.start + k] = residual.held(float(inside.ravel()[0]), k)
+            inside = float(_reached(verb, one.T / s2).ravel()[0])
+            theta[own.start + k] = residual.held(inside, k)

@@ -45,7 +45,7 @@ def scale_shares(model: FactorizedModel, directions: Sequence[Direction]) -> tup
         if shares is None:
             return None
         c[mine] = shares
-    residual = _combined([directions[own[0]].pieces], -e.residual.coefficients(theta[e.slices[1]])[0])  # type: ignore[list-item]
+    residual = _combined([directions[own[0]].pieces], -e.residual.piece_coefficients(theta[e.slices[1]]))  # type: ignore[list-item]
     if residual is None or residual[0] == 0.0:
         return None
     c[own] = residual

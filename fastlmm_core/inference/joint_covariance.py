@@ -177,21 +177,20 @@ def covariance_of_rows(inference: ParameterInference, K: Any, adjusting: Adjusti
     once for all tables of a fit. Sizes and the rows alone decide, so that no figure depends on what was asked
     before.
     """
-    solved, (r, p) = inference.solved, K.shape
+    r, p = K.shape
     if r == 0:  # a model without fixed effects, y ~ 0 + (1|g)
         d = len(inference.covariance(adjusting.ddf, adjusting.information)) if adjusting.uncertain else 0
         return JointCovariance(np.zeros((0, 0)), np.zeros((0, 0)), np.zeros((d, 0, 0)))
     _check_memory(inference, r, adjusting)
+    inside = _sparse_where_it_is(K) @ inference.solved.equations.to_user
     if p <= ROW_BLOCK and r >= SHARED * p and _numbers(inference, p, adjusting) <= MOST_NUMBERS:
         known = inference.coefficient_covariances
         if adjusting not in known:
             known[adjusting] = _covariance_inside(inference, np.eye(p), adjusting)
-        inside = _sparse_where_it_is(K) @ solved.equations.to_user
         shared = known[adjusting].combined(inside)
         if not _cancels(inside, known[adjusting].unadjusted, shared.unadjusted):
             return shared
-    rows = K.toarray() if sp.issparse(K) else K
-    return _covariance_inside(inference, np.asarray((solved.equations.to_user.T @ rows.T).T), adjusting)
+    return _covariance_inside(inference, inside.toarray() if sp.issparse(inside) else inside, adjusting)
 
 
 def _cancels(K: Any, coefficients: np.ndarray, functions: np.ndarray) -> bool:

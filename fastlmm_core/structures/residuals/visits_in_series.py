@@ -17,6 +17,7 @@ import numpy as np
 
 from fastlmm_core.kernels.autoregression import correlate_positions
 from fastlmm_core.structures.coefficients.autoregressive import rho_at_distance
+from fastlmm_core.structures.coefficients.correlation_factors import powers
 from fastlmm_core.structures.residuals.base import NEARLY_ZERO, PieceEntries
 from fastlmm_core.structures.residuals.by_group import LEAST_SQUARE
 from fastlmm_core.structures.residuals.within_subject import FLOOR, Visits, WithinSubjectResiduals
@@ -85,11 +86,10 @@ class SeriesResiduals(WithinSubjectResiduals):
         own = [self._process(theta, k)[0] for k in range(len(self.structures))]
         return np.repeat(np.array(own)[:, None], len(self.visit_levels), axis=1)
 
-    def _by_process(self, theta: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    def _by_process(self, k: int, variance: float, rho: float) -> tuple[np.ndarray, np.ndarray]:
         """c of an arm (b,) and its derivatives in variance and rho (2, b)."""
-        variance, rho, _ = self._process(theta, k)
         distances, _ = self.gaps[k]
-        r, slope = _powers(rho, distances)
+        r, slope, _ = powers(rho, distances)
         rest = (1.0 - r) * (1.0 + r)
         c, by_rho = np.ones(1 + 2 * distances.size), np.zeros(1 + 2 * distances.size)
         c[1::2], c[2::2] = r * r / rest, -r / rest
@@ -101,8 +101,9 @@ class SeriesResiduals(WithinSubjectResiduals):
         c, slopes = np.empty(self.n_pieces), np.zeros((self.n_theta, self.n_pieces))
         for k in range(len(self.structures)):
             at = slice(self.first_piece[k], self.first_piece[k + 1])
-            c[at], own = self._by_process(theta, k)
-            slopes[self._place(k), at] = self._process(theta, k)[2][:, None] * own if chart else own
+            variance, rho, by_theta = self._process(theta, k)
+            c[at], own = self._by_process(k, variance, rho)
+            slopes[self._place(k), at] = by_theta[:, None] * own if chart else own
         return c, slopes
 
     def coefficients(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -115,7 +116,7 @@ class SeriesResiduals(WithinSubjectResiduals):
         value, gradient = -self.log_weights, np.zeros(self.n_theta)
         for k, (distances, times) in enumerate(self.gaps):
             variance, rho, slopes = self._process(theta, k)
-            r, slope = _powers(rho, distances)
+            r, slope, _ = powers(rho, distances)
             rest = (1.0 - r) * (1.0 + r)
             value += self._counts[k] * float(np.log(variance)) + float(times @ np.log(rest))
             own = np.array([self._counts[k] / variance, -2.0 * float(times @ (r * slope / rest))])
@@ -173,8 +174,3 @@ class SeriesResiduals(WithinSubjectResiduals):
             seen = self.rows.visits[rows]
             out[rows] = second[self.rows.arms[rows[0]]][np.ix_(seen, seen)] @ scaled[rows]
         return out / self.root[:, None]
-
-
-def _powers(rho: float, distances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """rho^d and its derivative in rho, for distances d (k,) from 1 on."""
-    return rho**distances, distances * rho ** (distances - 1)
