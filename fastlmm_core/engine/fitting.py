@@ -47,7 +47,7 @@ LARGEST_FALL = 0.5
 SINGULAR_PRECISION = 1e6
 # The theta that stand for an autocorrelation of one, and for several in one grid (see `LARGEST_ENTRY`).
 AT_CORRELATION_BOUND, AT_SEVERAL_BOUNDS = 12.0, 6.2
-# What an optimum there may be above the end of a search along the bound, of which rounding is most.
+# What an optimum there may be above the end of a search along the bound, beside what rounding costs both.
 RISE_TO_BOUND = 1e-4
 # Newton steps with exact second derivatives after a search that stalled, and the longest of them.
 POLISHING_STEPS = 6
@@ -189,7 +189,8 @@ def _optimum_from(
         bound = AT_CORRELATION_BOUND if along[level].sum() == 1 else AT_SEVERAL_BOUNDS
         theta[level] = np.where(along[level], np.sign(theta[level]) * bound, theta[level])
     held = _held_at(criterion, theta, free, along, progress)
-    near = held.point.deviance <= found.point.deviance + RISE_TO_BOUND
+    rounding = sum(own.score.rounding for own in (found, held) if own.score is not None)
+    near = held.point.deviance <= found.point.deviance + RISE_TO_BOUND + rounding
     return held if near and _is_optimum(e, held) else found
 
 

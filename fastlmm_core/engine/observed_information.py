@@ -30,10 +30,13 @@ from fastlmm_core.engine.expected_information import dense_pieces, paired_traces
 from fastlmm_core.engine.factorized import FactorizedModel
 from fastlmm_core.engine.objective import n_leading
 from fastlmm_core.engine.second_derivatives import at_bound, difference_hessian
+from fastlmm_core.kernels.assembly import multiply_symmetric
 
 # Operations of the products of full matrices, and how many of these are held, in powers of their size.
 PRODUCTS = 8.0
 LARGEST_NUMBERS = 1e8
+# Share of the entries of G, of its lower triangle, up to which its product is that of a sparse matrix.
+SPARSE = 0.1
 # Least singular value of a Lambda whose inverse takes the place of products, at the cost of its square.
 LEAST_LOADING = 1e-2
 # Operations of a gradient in those of a factorization, and what the rest of one takes: some 1 ms.
@@ -249,7 +252,7 @@ class _Traces:
         Z = np.empty((len(slopes), *self.X.shape))
         blocks = {k: np.empty((len(slopes), *self.dF[k].shape[1:])) for k in self.S}
         for u, slope in enumerate(slopes):
-            S = dense_pieces(self.model, np.asarray(e.G_pieces @ slope)) @ self.FX
+            S = self._moved_by(np.asarray(e.G_pieces @ slope))
             Z[u] = e.gather(point.loadings, S)[self.order]
             for k in self.S:
                 blocks[k][u] = self._level_sums(k, S[e.natural.rows[k]], Z[u])
@@ -260,6 +263,15 @@ class _Traces:
                 block = np.tensordot(self.dF[k], blocks[k], axes=((1, 2), (1, 2)))
                 self._add(H, own, residual, 2.0 * block)
             self._add(H, level, residual, -paired_traces(self.PX[k], Z[:, :, self.at[k]]))
+
+    def _moved_by(self, dG: np.ndarray) -> np.ndarray:
+        """dG F X (q, q') for values (nnz(G),) on the pattern of G."""
+        side = self.model.equations.natural
+        if side.indices.size > SPARSE * side.size**2:
+            return dense_pieces(self.model, dG) @ self.FX
+        out = np.empty_like(self.FX)
+        multiply_symmetric(dG, side.indptr, side.indices, self.FX, out)
+        return out
 
     def _add_multiples(self, H: np.ndarray, share: np.ndarray) -> None:
         """The same where dG_u = share_u G, share (u,): Z_u is that of F' S, S_u that of S."""

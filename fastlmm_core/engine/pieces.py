@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -33,9 +35,14 @@ class RowPrecision:
     value: np.ndarray
     dense: tuple[DenseRows, ...] = ()
 
-    def at(self, c: np.ndarray) -> sp.csr_array | DensePrecision:
+    @cached_property
+    def _pattern(self) -> sp.csr_array:
         n = self.indptr.size - 1
-        entries = sp.csr_array((c[self.piece] * self.value, self.indices, self.indptr), shape=(n, n))
+        return sp.csr_array((self.value, self.indices, self.indptr), shape=(n, n))
+
+    def at(self, c: np.ndarray) -> sp.csr_array | DensePrecision:
+        entries = copy(self._pattern)  # SciPy would look through the pattern at every step of a search
+        entries.data = c[self.piece] * self.value
         return DensePrecision(entries, self.dense, float(c[0])) if self.dense else entries
 
 

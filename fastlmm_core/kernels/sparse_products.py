@@ -63,3 +63,22 @@ def multiply_row_pieces(row, column, piece, value, users, E, out):
             out[i, number[s]] += product * E[j]
             if i != j:
                 out[j, number[s]] += product * E[i]
+
+
+@kernel
+def sum_row_pieces(row, column, piece, value, e, out):
+    """out[b] += e' E_b e (pieces,), for symmetric E_b of entries on and below the diagonal."""
+    for k in range(row.size):
+        i, j = row[k], column[k]
+        product = value[k] * e[i] * e[j]
+        out[piece[k]] += product if i == j else 2.0 * product
+
+
+@kernel
+def add_transposed_product(indptr, indices, data, B, out):
+    """out (q, t) += A' B of A (n, q) by rows and B (n, t)."""
+    for i in range(B.shape[0]):
+        for s in range(indptr[i], indptr[i + 1]):
+            j, x = indices[s], data[s]
+            for c in range(B.shape[1]):
+                out[j, c] += x * B[i, c]

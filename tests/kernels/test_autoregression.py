@@ -9,7 +9,7 @@ from fastlmm_core.kernels.autoregression import correlate_positions
 @pytest.mark.parametrize("rho", [-1.0 + 1e-8, -0.6, 0.0, 0.3, 0.95, 1.0 - 1e-8])
 @pytest.mark.parametrize("size", [1, 2, 7])
 def test_product_with_the_correlation_matrix(rho, size):
-    V = np.random.default_rng(3).normal(size=(size, 3))
+    V = np.random.default_rng(3).normal(size=(2, size, 3))
     R = rho ** np.abs(np.subtract.outer(np.arange(size), np.arange(size)))
     decay = np.full(size, rho)
     np.testing.assert_allclose(correlate_positions(decay, V), R @ V, rtol=1e-13, atol=1e-14)
@@ -22,4 +22,4 @@ def test_neighbours_of_any_distance_and_several_series():
     for i in range(6):
         for j in range(i + 1):
             R[i, j] = R[j, i] = np.prod(decay[j + 1 : i + 1])
-    np.testing.assert_allclose(correlate_positions(decay, V), R @ V, rtol=1e-13, atol=1e-14)
+    np.testing.assert_allclose(correlate_positions(decay, V[None])[0], R @ V, rtol=1e-13, atol=1e-14)

@@ -7,9 +7,11 @@ import scipy.sparse as sp
 from fastlmm_core.kernels.columns import multiply_columns_transposed
 from fastlmm_core.kernels.sparse_products import (
     add_pieces,
+    add_transposed_product,
     contract_pieces,
     multiply_pieces,
     multiply_row_pieces,
+    sum_row_pieces,
 )
 
 
@@ -27,6 +29,14 @@ def test_rows(run):
     x = np.arange(1.0, 6.0)
     found = run(multiply_columns_transposed)(A.indptr.astype(np.int64), A.indices.astype(np.int64), A.data, x)
     np.testing.assert_allclose(found, A.toarray() @ x, rtol=1e-14)
+
+
+def test_transposed_product_with_several_columns(run):
+    A = sp.random_array((7, 5), density=0.4, format="csr", rng=np.random.default_rng(1))
+    B = np.random.default_rng(2).normal(size=(7, 3))
+    out = np.ones((5, 3))
+    run(add_transposed_product)(A.indptr.astype(np.int64), A.indices.astype(np.int64), A.data, B, out)
+    np.testing.assert_allclose(out, 1.0 + A.toarray().T @ B, rtol=1e-13)
 
 
 def test_pieces(run):
@@ -73,3 +83,16 @@ def test_products_of_the_pieces_that_a_parameter_has(run):
         M[row[at], column[at]] = M[column[at], row[at]] = value[at]
         expected += np.outer(M @ E, coefficients[:, b])
     np.testing.assert_allclose(out, expected, rtol=1e-13)
+
+
+def test_quadratic_forms_of_the_pieces_of_rows(run):
+    rng = np.random.default_rng(7)
+    row, column = np.tril_indices(5)
+    piece, value, e = rng.integers(3, size=row.size), rng.normal(size=row.size), rng.normal(size=5)
+    out = np.ones(3)
+    run(sum_row_pieces)(row, column, piece, value, e, out)
+    for b in range(3):
+        E = np.zeros((5, 5))
+        own = piece == b
+        E[row[own], column[own]] = E[column[own], row[own]] = value[own]
+        np.testing.assert_allclose(out[b], 1.0 + e @ E @ e, rtol=1e-13)

@@ -79,8 +79,17 @@ class LevelStructure(ABC):
         """What second derivatives of Q add to the average information (t, t), where it is known."""
         return np.zeros((self.n_theta, self.n_theta))
 
+    def second_coefficients(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+        """Second derivatives of c (t, t, b) and of log |Q| (t, t) in theta; None without a formula."""
+        if self.n_theta:
+            return None
+        return np.zeros((0, 0, len(self.pieces))), np.zeros((0, 0))
+
     def second_derivatives(self, theta: np.ndarray, weights: np.ndarray, times: int) -> np.ndarray:
         """d2(sum_b weights_b c_b - times log|Q|) / dtheta dtheta' (t, t), for weights (b,)."""
+        known = self.second_coefficients(theta)
+        if known is not None:
+            return np.asarray(known[0] @ weights - times * known[1])
 
         def gradient(moved: np.ndarray) -> np.ndarray:
             return self.coefficients(moved)[1] @ weights - times * self.log_determinant(moved)[1]
@@ -90,6 +99,12 @@ class LevelStructure(ABC):
     @abstractmethod
     def multiply_covariance(self, theta: np.ndarray, V: np.ndarray) -> np.ndarray:
         """Q^-1 V for V (L, r)."""
+
+    def multiply_along(self, theta: np.ndarray, V: np.ndarray) -> np.ndarray:
+        """Q^-1 along the middle axis of V (b, L, r)."""
+        first = np.swapaxes(V, 0, 1)
+        moved = self.multiply_covariance(theta, first.reshape(self.size, -1))
+        return np.swapaxes(moved.reshape(first.shape), 0, 1)
 
     def diagonal(self, theta: np.ndarray) -> np.ndarray:
         """Diagonal of Q^-1 (L,): the variance of each level relative to the term's."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -75,9 +76,10 @@ class AutoregressiveLevels(LevelStructure):
 
     def rho(self, theta: np.ndarray) -> tuple[float, float, float]:
         """rho with its first and second derivative in theta."""
-        tangent = float(np.tanh(theta[0]))
+        own = float(theta[0])
+        tangent = math.tanh(own)
         # 1 - tanh^2 would be rounded to zero at the bound, where parameters are still told apart by it
-        slope = LARGEST_CORRELATION / float(np.cosh(np.clip(theta[0], -FARTHEST, FARTHEST))) ** 2
+        slope = LARGEST_CORRELATION / math.cosh(min(abs(own), FARTHEST)) ** 2
         return LARGEST_CORRELATION * tangent, slope, -2.0 * tangent * slope
 
     def start(self) -> np.ndarray:
@@ -103,7 +105,21 @@ class AutoregressiveLevels(LevelStructure):
         n = self.size - 1
         return -n * float(np.log1p(-rho * rho)), np.array([2.0 * n * rho / (1.0 - rho * rho) * slope])
 
+    def second_coefficients(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+        if not self.n_theta:
+            return super().second_coefficients(theta)
+        rho, slope, bend = self.rho(theta)
+        rest = 1.0 - rho * rho
+        first = np.array([2.0 * rho, 2.0 * rho, -(1.0 + rho * rho)]) / rest**2
+        second = np.array([2.0 + 6.0 * rho**2, 2.0 + 6.0 * rho**2, -(6.0 * rho + 2.0 * rho**3)]) / rest**3
+        n = self.size - 1
+        log = 2.0 * n * ((1.0 + rho * rho) / rest**2 * slope**2 + rho / rest * bend)
+        return (second * slope**2 + first * bend)[None, None], np.array([[log]])
+
     def multiply_covariance(self, theta: np.ndarray, V: np.ndarray) -> np.ndarray:
+        return self.multiply_along(theta, V[None])[0]
+
+    def multiply_along(self, theta: np.ndarray, V: np.ndarray) -> np.ndarray:
         if not self.n_theta:
             return V
         decay = np.full(self.size, self.rho(theta)[0])

@@ -79,13 +79,33 @@ class KroneckerLevels(LevelStructure):
             gradient.append(self.size / f.size * derivative)
         return value, np.concatenate(gradient)
 
-    def multiply_covariance(self, theta: np.ndarray, V: np.ndarray) -> np.ndarray:
-        sizes = [f.size for f in self.factors]
-        out = V.reshape(*sizes, -1)
+    def second_coefficients(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+        first = [f.coefficients(self._own(theta, k)) for k, f in enumerate(self.factors)]
+        second = []
         for k, f in enumerate(self.factors):
-            moved = np.moveaxis(out, k, 0)
-            flat = f.multiply_covariance(self._own(theta, k), moved.reshape(f.size, -1))
-            out = np.moveaxis(flat.reshape(moved.shape), 0, k)
+            known = f.second_coefficients(self._own(theta, k))
+            if known is None:
+                return None
+            second.append(known)
+        own = [(k, i) for k, f in enumerate(self.factors) for i in range(f.n_theta)]
+        c = np.zeros((self.n_theta, self.n_theta, int(np.prod([q.size for q, _ in first]))))
+        log = np.zeros((self.n_theta, self.n_theta))
+        for t, (k, i) in enumerate(own):
+            for u, (h, j) in enumerate(own):
+                parts = [q for q, _ in first]
+                if k == h:
+                    parts[k] = second[k][0][i, j]
+                    log[t, u] = self.size / self.factors[k].size * second[k][1][i, j]
+                else:
+                    parts[k], parts[h] = first[k][1][i], first[h][1][j]
+                c[t, u] = _outer(parts)
+        return c, log
+
+    def multiply_covariance(self, theta: np.ndarray, V: np.ndarray) -> np.ndarray:
+        out, before = V, 1
+        for k, f in enumerate(self.factors):
+            out = f.multiply_along(self._own(theta, k), out.reshape(before, f.size, -1))
+            before *= f.size
         return np.ascontiguousarray(out).reshape(V.shape)
 
     def diagonal(self, theta: np.ndarray) -> np.ndarray:

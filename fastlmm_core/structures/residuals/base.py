@@ -17,7 +17,8 @@ import numpy as np
 import scipy.sparse as sp
 
 from fastlmm_core.errors import InferenceError
-from fastlmm_core.kernels.sparse_products import multiply_row_pieces
+from fastlmm_core.kernels.sparse_products import add_transposed_product, multiply_row_pieces, sum_row_pieces
+from fastlmm_core.linalg.compressed import compressed
 from fastlmm_core.structures.differences import differentiate
 from fastlmm_core.structures.residuals.dense_rows import DenseRows
 
@@ -261,14 +262,14 @@ class ResidualStructure(ABC):
     ) -> tuple[np.ndarray, np.ndarray]:
         """W' D_t E (q, t) and E' D_t R D_u E (t, t) for W (n_rows, q) and E (n_rows,)."""
         rows = self.precision_products(pieces, E)
-        return np.asarray(matrix.T @ rows), rows.T @ self.multiply_covariance(theta, rows)
+        sides = np.zeros((matrix.shape[1], rows.shape[1]))
+        add_transposed_product(*compressed(matrix), rows, sides)
+        return sides, rows.T @ self.multiply_covariance(theta, rows)
 
     def quadratics(self, e: np.ndarray) -> np.ndarray:
         """e' E_b e of every piece (b,), for e (n_rows,)."""
-        t = self.entries
-        twice = np.where(t.row == t.column, 1.0, 2.0)
-        products = twice * t.value * e[t.row] * e[t.column]
-        out = np.bincount(t.piece, products, minlength=self.n_pieces).astype(float)
+        out = np.zeros(self.n_pieces)
+        sum_row_pieces(*self.entries.arrays(), np.ascontiguousarray(e, dtype=float), out)
         out[:1] += sum(float(e[own.rows] @ own.block @ e[own.rows]) for own in self.dense)
         return out
 

@@ -61,6 +61,7 @@ class FieldResiduals(ResidualStructure):
                 piece += 1
         self.n_rows, self.n_missing, self.n_pieces = missing, missing - n, piece
         self.root = np.sqrt(np.concatenate([weights, np.ones(self.n_missing)]))
+        self.weighted = bool(np.any(weights != 1.0))
         self.log_weights = float(np.sum(np.log(weights)))
         row, column, number, value = (np.concatenate(x) for x in zip(*parts, strict=True))
         value = value * self.root[row] * self.root[column]
@@ -100,6 +101,22 @@ class FieldResiduals(ResidualStructure):
         return turned_together(start, list(zip(places, others, strict=True)))
 
     def coefficients(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        c, jacobian = self._at(theta)[0]
+        return c.copy(), jacobian.copy()
+
+    def log_determinant(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
+        value, gradient = self._at(theta)[1]
+        return value, gradient.copy()
+
+    def _at(self, theta: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], tuple[float, np.ndarray]]:
+        """Coefficients and log |R| with their derivatives, kept for the last theta: a step asks often."""
+        key = theta.tobytes()
+        known = self.__dict__.get("_latest")
+        if known is None or known[0] != key:
+            known = self.__dict__["_latest"] = key, self._coefficients(theta), self._log_determinant(theta)
+        return known[1:]
+
+    def _coefficients(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         c, jacobian = np.empty(self.n_pieces), np.zeros((self.n_theta, self.n_pieces))
         for e, grid in enumerate(self.grids):
             log_variance, own = self._own(theta, e)
@@ -110,7 +127,7 @@ class FieldResiduals(ResidualStructure):
             jacobian[self.first[e] + 1 : self.first[e + 1], at] = np.exp(-log_variance) * dq
         return c, jacobian
 
-    def log_determinant(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
+    def _log_determinant(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
         value, gradient = -self.log_weights, np.zeros(self.n_theta)
         for e, grid in enumerate(self.grids):
             log_variance, own = self._own(theta, e)
@@ -120,14 +137,33 @@ class FieldResiduals(ResidualStructure):
             gradient[self.first[e] + 1 : self.first[e + 1]] = -slope
         return value, gradient
 
+    def second_derivatives(self, theta: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        out = np.zeros((self.n_theta, self.n_theta))
+        for e, grid in enumerate(self.grids):
+            log_variance, own = self._own(theta, e)
+            known = grid.second_coefficients(own)
+            if known is None:
+                return super().second_derivatives(theta, weights)
+            q, dq = grid.coefficients(own)
+            w = np.exp(-log_variance) * weights[self.first_piece[e] : self.first_piece[e] + q.size]
+            first, rest = self.first[e], slice(self.first[e] + 1, self.first[e + 1])
+            out[first, first] = w @ q
+            out[first, rest] = out[rest, first] = -(dq @ w)
+            out[rest, rest] = known[0] @ w - known[1]
+        return out
+
     def multiply_covariance(self, theta: np.ndarray, V: np.ndarray) -> np.ndarray:
         out = np.empty_like(V)
         for e, (grid, rows) in enumerate(zip(self.grids, self.rows_of_cells, strict=True)):
             log_variance, own = self._own(theta, e)
-            scaled = V[rows] / self.root[rows][:, None]
-            out[rows] = (
-                np.exp(log_variance) * grid.multiply_covariance(own, scaled) / self.root[rows][:, None]
-            )
+            by_cell = np.take(V, rows, axis=0)
+            if self.weighted:
+                by_cell /= self.root[rows][:, None]
+            moved = grid.multiply_covariance(own, by_cell)
+            if self.weighted:
+                moved /= self.root[rows][:, None]
+            moved *= np.exp(log_variance)
+            out[rows] = moved
         return out
 
     def natural(self, theta: np.ndarray) -> np.ndarray:

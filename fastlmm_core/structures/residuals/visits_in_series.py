@@ -160,7 +160,7 @@ class SeriesResiduals(WithinSubjectResiduals):
         variance, rho = (np.array(own)[arms] for own in zip(*processes, strict=True))
         decay = np.where(self._step > 0, rho**self._step, 0.0)
         out = np.empty_like(columns)
-        out[self._order] = variance[:, None] * correlate_positions(decay, columns)
+        out[self._order] = variance[:, None] * correlate_positions(decay, columns[None])[0]
         return out / self.root[:, None]
 
     def multiply_second(self, theta: np.ndarray, weights: np.ndarray, V: np.ndarray) -> np.ndarray:
