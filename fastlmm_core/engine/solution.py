@@ -18,7 +18,7 @@ from fastlmm_core.engine.confounding import (
 )
 from fastlmm_core.engine.equations import StructuredEquations
 from fastlmm_core.engine.factorized import FactorizedModel, FixedRows
-from fastlmm_core.engine.objective import evaluate, n_leading
+from fastlmm_core.engine.objective import evaluate
 from fastlmm_core.engine.observed_information import second_derivatives
 from fastlmm_core.engine.optimum import StructuredOptimum
 from fastlmm_core.kernels.assembly import multiply_symmetric
@@ -344,7 +344,3 @@ class StructuredSolution(FactorizedModel):
             point = evaluate(e.observed, factor, y, self.theta)
             model = FactorizedModel(e.observed, factor, point, self.free, self.reml)
         return second_derivatives(model, y)
-
-    @property
-    def leading(self) -> int:
-        return n_leading(self.equations)
