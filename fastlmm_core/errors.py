@@ -249,6 +249,11 @@ class DistanceWarning(FastLMMWarning):
     flag = "distance"
 
 
+def nothing_of(what: str) -> DataError:
+    """Why a batch has no table of `what`."""
+    return DataError(f"no trial of the batch gave {what}; its table `fits` says why")
+
+
 def name_list(names: Iterable[object], limit: int = 8) -> str:
     """Comma-separated quoted names for a message, cut after `limit`."""
     names = list(names)

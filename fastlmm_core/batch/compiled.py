@@ -98,7 +98,7 @@ class UnitArrays:
         a = self.results
         return UnitResults(
             a.offsets[own], a.integers[own], a.figures[own], a.levels, a.theta[own], a.natural[own],
-            a.average[own], a.bases[own], a.bounds[own], a.numbers[own],
+            a.average[own], a.bases[own], a.numbers[own],
         )  # fmt: skip
 
     def kept(self, u: int) -> np.ndarray:
@@ -176,8 +176,7 @@ def allocate(
     results = UnitResults(
         np.ascontiguousarray(offsets), np.zeros((U, TERMS + 2 * K + len(coded.factors)), np.int64),
         np.zeros((U, 4)), np.zeros(int(levels_at[-1]), np.int64), np.zeros((U, d)), np.zeros((U, d)),
-        np.zeros((U, d + 1, d + 1)), np.zeros((U, K, w, w)), np.zeros((U, d)),
-        np.zeros((U, len(coded.numeric))),
+        np.zeros((U, d + 1, d + 1)), np.zeros((U, K, w, w)), np.zeros((U, len(coded.numeric))),
     )  # fmt: skip
     return UnitArrays(
         units, results, UnitBlups(np.zeros(total, np.int64), np.empty((total, 3)), np.zeros((U, K, 5))),

@@ -16,7 +16,7 @@ from fastlmm_core.batch.tables import Tables
 from fastlmm_core.batch.trial_table import trial_table
 from fastlmm_core.display.displayed import Displayed
 from fastlmm_core.display.frames import titled
-from fastlmm_core.errors import DataError, OptionError, clipped
+from fastlmm_core.errors import OptionError, clipped, nothing_of
 from fastlmm_core.gate import public
 from fastlmm_core.options import NUMBER, table_of
 
@@ -200,7 +200,7 @@ class BatchResult(Displayed):
     def _genotype(values: pd.DataFrame) -> str:
         """The column of the genotypes, which stands before their figures."""
         if "estimate" not in values.columns:
-            raise DataError("no trial of the batch gave values of genotypes; its table `fits` says why")
+            raise nothing_of("values of genotypes")
         return str(values.columns[list(values.columns).index("estimate") - 1])
 
     @cached_property

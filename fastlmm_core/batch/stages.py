@@ -21,7 +21,7 @@ from fastlmm_core.batch.result import BatchResult
 from fastlmm_core.design.expressions import Name
 from fastlmm_core.design.formula import parse_formula
 from fastlmm_core.design.functions import columns_read
-from fastlmm_core.errors import DataError, FormulaError, OptionError, name_list, nearest_names
+from fastlmm_core.errors import DataError, FormulaError, OptionError, name_list, nearest_names, nothing_of
 from fastlmm_core.gate import public
 from fastlmm_core.options import ANY, NAME, SWITCH, TEXT, one_of, optional, table_of
 from fastlmm_core.structures.relationships.blocks import BlockCovariance
@@ -141,7 +141,7 @@ def stage_means(batch: BatchResult, trait: str | None = None, spec: str | None =
     if len(batch.plan.emmeans) > 1 and len(table):  # a table without rows has no column `spec`
         table = _chosen(table, "spec", spec, batch.plan.emmeans).drop(columns="spec")
     if not len(table):
-        raise DataError("no trial of the batch gave means; its table `fits` says why")
+        raise nothing_of("means")
     rows = table["covariance"].to_list()
     sizes = np.array([len(row) for row in rows])
     first = np.flatnonzero(sizes == 1)  # the rows of a trial grow from 1

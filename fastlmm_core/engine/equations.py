@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from fastlmm_core.engine.confounding import groups_within_fixed, terms_within_fixed
+from fastlmm_core.engine.confounding import combinations_within_fixed, groups_within_fixed
 from fastlmm_core.engine.layout import Side, lay_out
 from fastlmm_core.engine.least_squares import WeightedRegression
 from fastlmm_core.engine.loading_map import BlockLoadings, EntryLoadings
@@ -242,9 +242,13 @@ class StructuredEquations:
         return null_shares(self.regression(np.ones(self.n)), spaces, self.natural.rows)
 
     @cached_property
-    def within_fixed(self) -> dict[int, tuple[int, ...]]:
-        """Random terms with coefficients that lie within the fixed part, and these."""
-        return terms_within_fixed(self.regression(np.ones(self.n)), self.terms)
+    def within_fixed(self) -> dict[int, np.ndarray]:
+        """Random terms with effects that lie within the fixed part; see ``combinations_within_fixed``."""
+        return combinations_within_fixed(self.regression(np.ones(self.n)), self.terms, self.effects_on_rows)
+
+    def effects_on_rows(self, k: int, r: np.ndarray) -> np.ndarray:
+        """Z_a r (n, m) of every coefficient of term k, inside basis, for r (L,)."""
+        return np.column_stack([np.asarray(M[: self.n] @ r) for M in self.terms[k].matrices])
 
     @cached_property
     def groups_within_fixed(self) -> tuple[ResidualGroup, ...]:

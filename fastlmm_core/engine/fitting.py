@@ -163,16 +163,11 @@ def _lower(
 def _restarted(
     criterion: Criterion, best: StructuredOptimum, free: np.ndarray, progress: Progress | None
 ) -> StructuredOptimum:
-    """The best optimum of other searches where the one from the moments ended at none.
-
-    Only an optimum that is below what was found takes its place.
-    """
+    """The best optimum of other searches where the one from the moments ended at none."""
     e, rng = criterion.equations, np.random.default_rng(SEED_OF_RESTARTS)
     for _ in range(MORE_STARTS):
         theta = np.where(free, starting_values(e, criterion.y[: e.n], rng), best.theta)
-        found = _from_start(criterion, theta, free, progress)
-        if found.certified and found.point.deviance < best.point.deviance:
-            best = found
+        best = _lower(e, best, _from_start(criterion, theta, free, progress))
     return best
 
 
@@ -375,8 +370,7 @@ def _other_signs(
             theta = best.theta.copy()
             theta[own] = turned
             if criterion.at(theta).deviance < point.deviance - LARGEST_RISE:
-                found = _from_start(criterion, theta, free, progress)
-                best = found if found.point.deviance < best.point.deviance - LARGEST_RISE else best
+                best = _lower(e, best, _from_start(criterion, theta, free, progress))
                 break
     return best
 

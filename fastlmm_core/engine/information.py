@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastlmm_core.engine.confounding import confounded_error
 from fastlmm_core.engine.direction_products import (
     Moved,
     average_matrix,
@@ -32,7 +33,7 @@ from fastlmm_core.engine.second_derivatives import (
     zero_parameters,
 )
 from fastlmm_core.engine.solution import StructuredSolution
-from fastlmm_core.errors import InferenceError, check_option, name_list
+from fastlmm_core.errors import InferenceError, check_option
 
 KINDS = ("expected", "observed", "average")
 
@@ -105,12 +106,9 @@ class StructureInference:
         InferenceError
             When a random term lies within the fixed part.
         """
-        if self.solution.confounded:
-            names = name_list(self.groups[k] for k in self.solution.confounded)
-            raise InferenceError(
-                f"the variance of random term {names} cannot be estimated, because it lies within the fixed "
-                "part; drop it from the random or from the fixed part"
-            )
+        whole = self.solution.confounded.terms
+        if whole:
+            raise confounded_error([self.groups[k] for k in whole])
         kind = "observed" if ddf == "satterthwaite" else information
         if kind not in self._covariances:
             self._covariances[kind] = self._invert(kind, ddf)

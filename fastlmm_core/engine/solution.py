@@ -8,10 +8,17 @@ from functools import cached_property
 
 import numpy as np
 
-from fastlmm_core.engine.confounding import count_untold, fixed_shares, flat_parameters, flat_residuals
+from fastlmm_core.engine.confounding import (
+    Confounded,
+    count_untold,
+    fixed_shares,
+    flat_parameters,
+    flat_residuals,
+    split_whole,
+)
 from fastlmm_core.engine.equations import StructuredEquations
 from fastlmm_core.engine.factorized import FactorizedModel, FixedRows
-from fastlmm_core.engine.objective import evaluate, n_leading
+from fastlmm_core.engine.objective import evaluate
 from fastlmm_core.engine.observed_information import second_derivatives
 from fastlmm_core.engine.optimum import StructuredOptimum
 from fastlmm_core.kernels.assembly import multiply_symmetric
@@ -82,21 +89,24 @@ class StructuredSolution(FactorizedModel):
         and those of which the data say nothing none.
         """
         e, count = self.equations, 0
-        for term, (own, level) in zip(e.terms, e.slices[0], strict=True):
+        within = self.confounded
+        for k, (term, (own, level)) in enumerate(zip(e.terms, e.slices[0], strict=True)):
+            if k in within.terms:
+                continue
             told = min(term.structure.n_par, term.structure.n_elements)
             count += told if self.free[own].any() else 0
             count += int(self.free[level].sum())
-        untold = count_untold(e.terms, self.confounded_parts, self.confounded_groups)
+        untold = count_untold(e.terms, within.parts, self.confounded_groups)
         return count + int(self.free[e.slices[1]].sum()) - untold
 
     @cached_property
-    def confounded_coefficients(self) -> dict[int, tuple[int, ...]]:
-        """Coefficients within the fixed part, by random term that is not held: REML knows nothing of them."""
+    def within_fixed(self) -> dict[int, np.ndarray]:
+        """Effects within the fixed part, by random term that is not held: REML knows nothing of them."""
         e = self.equations
         if not self.reml:
             return {}
         free = [bool(self.free[own].any() or self.free[level].any()) for own, level in e.slices[0]]
-        return {k: inside for k, inside in e.within_fixed.items() if free[k]}
+        return {k: N for k, N in e.within_fixed.items() if free[k]}
 
     @cached_property
     def confounded_groups(self) -> tuple[ResidualGroup, ...]:
@@ -107,31 +117,26 @@ class StructuredSolution(FactorizedModel):
         return tuple(own for own in found if self.reml or not own.rows.size)
 
     @property
-    def confounded(self) -> list[int]:
-        """Random terms that lie within the fixed part as a whole."""
-        terms = self.equations.terms
-        return [k for k, inside in self.confounded_coefficients.items() if len(inside) == terms[k].m]
-
-    @cached_property
-    def confounded_parts(self) -> dict[int, tuple[int, ...]]:
-        """Coefficients within the fixed part of terms that have others."""
-        return {k: own for k, own in self.confounded_coefficients.items() if k not in self.confounded}
+    def confounded(self) -> Confounded:
+        """What of the random part lies within the fixed part."""
+        return split_whole(self.within_fixed, self.equations.terms)
 
     @cached_property
     def untold_shares(self) -> np.ndarray:
         """M (p, c) in the user's fixed effects: functions K with K M other than 0 have no known variance."""
         e = self.equations
-        within = self.confounded_parts
+        within = self.confounded.parts
         if not within and not self.confounded_groups:
             return np.zeros((e.p, 0))
         regression = e.regression(np.ones(e.n))
-        return np.asarray(e.to_user @ fixed_shares(regression, e.terms, within, self.confounded_groups))
+        groups = self.confounded_groups
+        return np.asarray(e.to_user @ fixed_shares(regression, e.terms, e.effects_on_rows, within, groups))
 
     @cached_property
     def untold_parameters(self) -> np.ndarray:
         """Directions (j, n_theta) of theta along which the restricted likelihood does not change."""
         e = self.equations
-        of_terms = flat_parameters(e.terms, e.slices[0], self.theta, self.confounded_coefficients)
+        of_terms = flat_parameters(e.terms, e.slices[0], self.theta, self.within_fixed)
         own = e.slices[1]
         of_rows = flat_residuals(self.confounded_groups, self.theta[own]) @ np.eye(e.n_theta)[own]
         return np.vstack([of_terms, of_rows])
@@ -339,7 +344,3 @@ class StructuredSolution(FactorizedModel):
             point = evaluate(e.observed, factor, y, self.theta)
             model = FactorizedModel(e.observed, factor, point, self.free, self.reml)
         return second_derivatives(model, y)
-
-    @property
-    def leading(self) -> int:
-        return n_leading(self.equations)

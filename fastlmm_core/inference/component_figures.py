@@ -7,6 +7,9 @@ import numpy as np
 from fastlmm_core.kernels.systems import Parameters
 from fastlmm_core.kernels.thresholds import SINGULAR
 
+# Share of a slope in directions that the data say nothing of, from which on a function has no variance.
+UNTOLD = 1e-6
+
 
 def invert_information(information: np.ndarray, estimated: np.ndarray | None = None) -> np.ndarray:
     """Inverses (U, d, d) of information matrices, after scaling to unit diagonal.
@@ -41,6 +44,15 @@ def invert_information(information: np.ndarray, estimated: np.ndarray | None = N
     inverse[~(values[:, 0] > SINGULAR) | ~usable] = np.nan
     inverse[away] = np.nan
     return inverse
+
+
+def told_basis(untold: np.ndarray) -> np.ndarray:
+    """Orthonormal basis (d + 1, d + 1 - j) of what is orthogonal to directions `untold` (j, d) of variances.
+
+    The residual variance, last, is always told.
+    """
+    flat = np.hstack([untold, np.zeros((len(untold), 1))])
+    return np.asarray(np.linalg.svd(flat)[2][len(flat) :].T)
 
 
 def user_covariances(
@@ -95,8 +107,8 @@ def component_errors(
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Standard errors of `user_covariances` (U, K, w, w) and of sigma2 (U,), from the average information.
 
-    NaN for variances at zero, of whose size the information says nothing, for parameters that are `untold`
-    (d,), and where it is singular.
+    NaN for variances at zero, of whose size the information says nothing, for what depends on `untold`
+    directions (j, d) of the parameters of a single fit, and where it is singular.
 
     Parameters
     ----------
@@ -105,19 +117,23 @@ def component_errors(
     """
     sizes, term, _, _ = parameters
     estimated = inside_parameters(parameters, values)
-    if untold is not None:
-        estimated[:, :-1] &= ~untold
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        cov = invert_information(average / (2.0 * sigma2[:, None, None] ** 2), estimated)
+        information = average / (2.0 * sigma2[:, None, None] ** 2)
+        if untold is None or not len(untold):
+            cov = invert_information(information, estimated)
+        else:
+            told = told_basis(np.vstack([untold, np.eye(values.shape[1])[~estimated[0, :-1]]]))
+            cov = told @ invert_information(told.T @ information @ told) @ told.T
+            cov[~(estimated[:, :, None] & estimated[:, None, :])] = np.nan
     moved = user_directions(parameters, bases)
     errors = np.zeros_like(bases)
     for k in range(sizes.size):
         mine = np.flatnonzero(term == k)
         within = cov[:, mine[:, None], mine]
-        if untold is not None:
-            within[:, untold[mine]] = within[:, :, untold[mine]] = 0.0
         variance = np.einsum("uiab,uij,ujab->uab", moved[:, mine], within, moved[:, mine])
         errors[:, k] = np.sqrt(np.maximum(variance, 0.0))
         if untold is not None:
-            errors[:, k][(moved[:, mine[untold[mine]]] != 0.0).any(axis=1)] = np.nan
+            slopes, size = moved[:, mine], np.abs(moved[:, mine]).max(axis=1)
+            depends = np.abs(np.einsum("jd,udab->ujab", untold[:, mine], slopes)).max(axis=1, initial=0.0)
+            errors[:, k][depends > UNTOLD * size] = np.nan
     return errors, np.sqrt(cov[:, -1, -1])

@@ -239,16 +239,15 @@ def one_test(
 ) -> JointTest:
     """F test that the estimable functions rows @ beta are zero."""
     functions = fit.linear_functions(rows, ddf=ddf, information=information)
-    if functions.estimable.all():
-        _ = functions.cov  # of all together, which the test takes and single variances are read from
-    if functions.without_variance:
-        return JointTest(term, by_values, len(rows), np.nan, np.nan, np.nan, NO_VARIANCE)
-    if not functions.estimable.all():
-        return JointTest(term, by_values, len(rows), np.nan, np.nan, np.nan, NO_ERROR)
+    estimable = bool(functions.estimable.all())
+    cov = functions.cov if estimable else np.zeros((0, 0))  # single variances are read from it
+    if functions.without_variance or not estimable:
+        status = NO_VARIANCE if functions.without_variance else NO_ERROR
+        return JointTest(term, by_values, len(rows), np.nan, np.nan, np.nan, status)
     if scaled:
         test = functions.f_test()
         return JointTest(term, by_values, test.df_num, test.df_den, test.F, test.p, "ok")
-    z, cov = np.asarray(functions.estimate), np.asarray(functions.cov)
+    z = np.asarray(functions.estimate)
     F = float(z @ np.linalg.solve(cov, z)) / len(rows)
     df_den = float(np.min(functions.df()))
     p = float(f_tail(np.array(F), np.array(len(rows)), np.array(df_den)))

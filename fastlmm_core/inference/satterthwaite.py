@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from fastlmm_core.inference.component_figures import told_basis
 from fastlmm_core.kernels.thresholds import UNCURVED
 from fastlmm_core.reml.information import NaturalParameters, observed_theta_information
 from fastlmm_core.reml.solved import SolvedEquations
@@ -18,14 +19,14 @@ def parameter_covariance(
     """Covariance of (sigma2 t, sigma2) from the observed information in (theta, sigma2), (d + 1, d + 1).
 
     Directions without positive curvature are left out (a pseudo-inverse), as lmerTest does, and those in
-    which no t but the `untold` (d,) move; these have no covariance.
+    which t moves only along the `untold` (j, d); along these there is no covariance.
     """
     H, to_natural = observed_theta_information(solved, parameters)
-    if untold is not None and untold.any():
-        kept = np.append(~untold, True)
-        _, sizes, rows = np.linalg.svd(to_natural[kept])
+    if untold is not None and len(untold):
+        told = told_basis(untold)
+        _, sizes, rows = np.linalg.svd(told.T @ to_natural)
         basis = rows[: np.count_nonzero(sizes > UNCURVED * sizes[0])].T
-        H, to_natural = basis.T @ H @ basis, (to_natural @ basis) * kept[:, None]
+        H, to_natural = basis.T @ H @ basis, told @ (told.T @ to_natural @ basis)
     scale = np.sqrt(np.abs(np.diag(H)))
     scale[scale == 0.0] = 1.0
     values, vectors = np.linalg.eigh(H / np.outer(scale, scale))

@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastlmm_core.errors import InferenceError, name_list
+from fastlmm_core.engine.confounding import Confounded, confounded_error
+from fastlmm_core.errors import InferenceError
 from fastlmm_core.inference import kenward_roger, satterthwaite
-from fastlmm_core.inference.component_figures import invert_information
+from fastlmm_core.inference.component_figures import invert_information, told_basis
 from fastlmm_core.reml.information import (
-    Confounded,
-    confounded,
     information_matrix,
     natural_parameters,
-    untold_parameters,
+    untold_directions,
     untold_shares,
 )
 
@@ -32,11 +31,14 @@ class VarianceParameterInference:
     solved : SolvedEquations
     groups : tuple of str
         Name of every random term, for messages.
+    confounded : Confounded
+        What of the random part lies within the fixed part.
     """
 
-    def __init__(self, solved: SolvedEquations, groups: tuple[str, ...]):
+    def __init__(self, solved: SolvedEquations, groups: tuple[str, ...], confounded: Confounded):
         self.solved = solved
         self.groups = groups
+        self.confounded = confounded
         self._covariances: dict[tuple[str, str], np.ndarray] = {}
         # Kept by ``joint_covariance`` for all tables of the fit.
         self.coefficient_covariances: dict[Any, Any] = {}
@@ -51,24 +53,14 @@ class VarianceParameterInference:
         return natural_parameters(self.solved)
 
     @cached_property
-    def confounded(self) -> Confounded:
-        """What lies within the fixed part."""
-        return confounded(self.solved, self.parameters)
-
-    @property
-    def parts(self) -> dict[int, tuple[int, ...]]:
-        """Coefficients within the fixed part of terms that have others."""
-        return self.confounded.parts if self.solved.reml else {}
-
-    @cached_property
     def untold(self) -> np.ndarray:
-        """Parameters (d,) bool of which the data say nothing."""
-        return untold_parameters(self.parameters, self.parts)
+        """Directions (j, d) of the parameters of which the data say nothing."""
+        return untold_directions(self.parameters, self.confounded.parts)
 
     @cached_property
     def untold_shares(self) -> np.ndarray:
         """M (p, c) in the user's fixed effects: functions K with K M other than 0 have no known variance."""
-        return untold_shares(self.solved, self.parts)
+        return untold_shares(self.solved, self.confounded.parts)
 
     @property
     def n_rows(self) -> int:
@@ -99,7 +91,8 @@ class VarianceParameterInference:
         """
         key = (ddf, information if ddf == "kenward-roger" else "")
         if key not in self._covariances:
-            self._refuse_confounded()
+            if self.confounded.terms:  # P Z_k = 0: what information is left is rounding
+                raise confounded_error([self.groups[k] for k in self.confounded.terms])
             if self.solved.sigma2 <= 0.0:  # a perfect fit: nothing is left to learn a variance from
                 value = np.full((self.parameters.size + 1,) * 2, np.nan)
             elif ddf == "satterthwaite":
@@ -110,22 +103,12 @@ class VarianceParameterInference:
         return self._covariances[key]
 
     def _inverse_information(self, kind: str) -> np.ndarray:
-        """Inverse of an information matrix, zero for parameters of which the data say nothing."""
+        """Inverse of an information matrix, zero along directions of which the data say nothing."""
         natural = information_matrix(self.solved, self.parameters, kind)
-        told = np.ix_(*[np.append(~self.untold, True)] * 2)
-        out = np.zeros_like(natural)
-        out[told] = _invert(natural[told], kind)
-        return out
-
-    def _refuse_confounded(self) -> None:
-        """P Z_k = 0: the criterion does not depend on the variance; what information is left is rounding."""
-        found = self.confounded.terms
-        if found:
-            names = name_list(self.groups[k] for k in found)
-            raise InferenceError(
-                f"the variance of random term {names} cannot be estimated, because its levels lie within the "
-                "fixed part; drop it from the random or from the fixed part"
-            )
+        if not len(self.untold):
+            return _invert(natural, kind)
+        told = told_basis(self.untold)
+        return told @ _invert(told.T @ natural @ told, kind) @ told.T
 
 
 def _invert(information: np.ndarray, kind: str) -> np.ndarray:

@@ -21,9 +21,9 @@ def boundary_mixture(small: FitFigures, large: FitFigures) -> Mixture | None:
     """The mixture for the ratio of nested models; None where no variance is tested, or none is known.
 
     Known are: variances that the smaller model lacks, up to three; and one more coefficient in an
-    unstructured term, whose variance comes with covariances. Fixed effects tested beside them count as
-    unrestricted. Parameters that a variance of zero leaves without a meaning, such as the autocorrelation of
-    its levels, have no such distribution (Davies 1987, Biometrika 74:33-43).
+    unstructured or diagonal term, whose variance comes with its covariances. Fixed effects tested beside
+    them count as unrestricted. Parameters that a variance of zero leaves without a meaning, such as the
+    autocorrelation of its levels, have no such distribution (Davies 1987, Biometrika 74:33-43).
     """
     if large.npar <= small.npar or not _comparable(small, large):
         return None
@@ -35,13 +35,10 @@ def boundary_mixture(small: FitFigures, large: FitFigures) -> Mixture | None:
     if len(grown) == 1 and len(gone) == 1:
         before, after = small.design.random[gone[0]], large.design.random[grown[0]]
         nested = before.group == after.group and set(before.columns) < set(after.columns)
-        apart = before.structure == "diag" or len(before.columns) == 1
-        if nested and apart and after.structure == "diag" and more == 1:
-            return one_variance(free)
-        one_more = len(after.columns) == len(before.columns) + 1 and after.structure == "us"
-        whole = before.structure == "us" or len(before.columns) == 1
-        known = nested and one_more and whole and more == len(after.columns)
-        return one_variance(free + len(before.columns)) if known else None
+        alike = before.structure == after.structure or len(before.columns) == 1
+        covariances = {"us": len(before.columns), "diag": 0}.get(after.structure, more)
+        known = nested and alike and more == 1 + covariances
+        return one_variance(free + covariances) if known else None
     own = [large.design.random[k] for k in grown]
     if gone or not own or any(len(term.columns) > 1 and term.structure != "diag" for term in own):
         return None

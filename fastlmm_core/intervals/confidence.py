@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from fastlmm_core.engine.confounding import coefficients_of
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import OptionError, shown
+from fastlmm_core.inference.component_figures import UNTOLD
 from fastlmm_core.intervals.bootstrap import TYPES
 from fastlmm_core.intervals.criteria import criterion_of
 from fastlmm_core.intervals.parameters import Parameter, fixed_parameters, held_parameters, own_coordinates
 from fastlmm_core.intervals.tables import chosen, interval_table
 from fastlmm_core.other_names import option_words
-from fastlmm_core.results.component_rows import UNTOLD
-from fastlmm_core.results.fit_warnings import parts_within_fixed
 
 if TYPE_CHECKING:
     from fastlmm_core.intervals.bootstrap import Bootstrap
@@ -61,13 +61,16 @@ def conf_int(
 
 
 def untold_by(fit: RandomPart) -> Callable[[Parameter, np.ndarray], bool]:
-    """Whether a parameter, with its gradient, depends on coefficients within the fixed part."""
+    """Whether a parameter, with its gradient, depends on effects within the fixed part."""
     solved = fit.solved
     if isinstance(solved, StructuredSolution):
         flat = solved.untold_parameters[:, solved.free]
         return lambda _, a: bool(np.abs(flat @ a).max(initial=0.0) > UNTOLD * np.abs(a).max(initial=0.0))
-    parts = parts_within_fixed(fit.design, solved, fit.certificate)
-    names = {(fit.design.random[k].group, name) for k, own in parts.items() for name in own}
+    names = {
+        (fit.design.random[k].group, fit.design.random[k].columns[a])
+        for k, N in fit._confounded.parts.items()
+        for a in coefficients_of(N, solved.equations.terms[k].basis)[0]
+    }
     return lambda own, _: bool({(own.group, own.var1), (own.group, own.var2)} & names)
 
 

@@ -23,12 +23,11 @@ FEW_LEVELS = 12
 # A curvature below minus this (relative to the largest entry) belongs to no minimum.
 CURVATURE = 1e-6
 # Smallest eigenvalue of the curvature below which a term is looked at for confounding with the fixed part.
-FLAT = 1e-6
+# What is left of the gradient, at most 1e-5 as a rule, bends a flat direction by as much as itself.
+FLAT = 1e-4
 # Newton decrement of a certified optimum, and what setting variances to zero may add to its deviance.
 LARGEST_DECREMENT = 1e-6
 LARGEST_RISE = 1e-7
-# tr(P V_j) relative to what it can be; rounding leaves about 1e-15 of a trace that is zero.
-CONFOUNDED = 1e-11
 # Smallest eigenvalue of an information matrix, scaled to unit diagonal, that can be inverted.
 SINGULAR = 1e-12
 # The same of the observed information, of which directions below it are left out.

@@ -77,8 +77,6 @@ class UnitResults(NamedTuple):
     levels : (.,) int64
         Codes in the table of the levels that occur.
     theta, natural : (U, d); average : (U, d + 1, d + 1); bases : (U, K, w, w)
-    bounds : (U, d)
-        The most that tr(P V_j) can be.
     numbers : (U, n_numeric)
         Means of the numeric columns.
     """
@@ -91,7 +89,6 @@ class UnitResults(NamedTuple):
     natural: np.ndarray
     average: np.ndarray
     bases: np.ndarray
-    bounds: np.ndarray
     numbers: np.ndarray
 
 

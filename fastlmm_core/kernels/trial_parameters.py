@@ -6,10 +6,10 @@ import numpy as np
 
 from fastlmm_core.kernels.compile import kernel
 from fastlmm_core.kernels.eigenvalues import diagonalize
-from fastlmm_core.kernels.information import expected_information, invert_information, sum_traces
-from fastlmm_core.kernels.thresholds import CONFOUNDED, UNCURVED
+from fastlmm_core.kernels.information import expected_information, invert_information
+from fastlmm_core.kernels.thresholds import UNCURVED
 from fastlmm_core.kernels.trial_arrays import COLUMNS, RANDOM, RANK, ROWS, STATUS, TERMS
-from fastlmm_core.kernels.trial_design import NO_INFERENCE, OK, place_theta
+from fastlmm_core.kernels.trial_design import OK, place_theta
 from fastlmm_core.kernels.trial_inference import KENWARD_ROGER, list_directions
 
 
@@ -58,16 +58,6 @@ def locate_numbers(p, p_full, q):
 
 
 @kernel
-def is_confounded(M, directions, parameters, bounds):
-    """Whether a variance has tr(P V_j) = 0 to rounding: its term lies within the fixed part."""
-    traces = sum_traces(M, directions)
-    for j in range(bounds.size):
-        if parameters.row[j] == parameters.col[j] and traces[j] <= CONFOUNDED * bounds[j]:
-            return True
-    return False
-
-
-@kernel
 def judge_parameters(mode, reml, random, results, store, out, status):
     """Covariance of (sigma2 t, sigma2) of every unit, out (U, d + 1, d + 1), for Kenward-Roger from the
     expected information, for Satterthwaite from the observed one.
@@ -84,9 +74,6 @@ def judge_parameters(mode, reml, random, results, store, out, status):
         at = locate_numbers(p, p_full, q) + store.values_at[u]
         M = store.values[at[7] : at[8]].reshape(q, q)
         directions = list_directions(nodes[0], nodes[1], parameters)
-        if is_confounded(M, directions, parameters, results.bounds[u]):
-            status[u] = NO_INFERENCE
-            continue
         dof = float(n - p) if reml else float(n)
         sigma2 = results.figures[u, 1]
         natural = results.natural[u]

@@ -67,21 +67,6 @@ def copy_numbers(values, store, at):
 
 
 @kernel
-def sum_level_bounds(equations, parameters, values, out):
-    """out (d,) = sum over levels of g / (1 + t g), g = z'Wz: the most that tr(P V_j) can be."""
-    G, pattern = equations.system.G, equations.system.pattern
-    indptr, start, term = pattern.indptr, pattern.start, pattern.term
-    _, theta_term, theta_row, theta_col = parameters
-    for j in range(values.size):
-        total = 0.0
-        for node in range(term.size):
-            if term[node] == theta_term[j] and theta_row[j] == theta_col[j]:
-                g = G[indptr[start[node] + theta_row[j]]]
-                total += g / (1.0 + values[j] * g)
-        out[j] = total
-
-
-@kernel
 def code_design(fixed, random, local, n_levels, numbers, rows):
     """Fixed columns and groupings: status, (indptr, indices, data), ``group_trial`` less its status."""
     n = rows.size
@@ -316,8 +301,6 @@ def unit_kernel(with_blups: bool) -> Callable[..., Any]:
             if options.tables > 0:
                 average_numbers(table.numbers, rows, results.numbers[u])
                 integers[u, RANDOM] = store_fixed(equations, design, fit, options.with_projection, store, u)
-                if options.with_projection:
-                    sum_level_bounds(equations, design.parameters, natural, results.bounds[u])
             if with_blups:
                 integers[u, STATUS] = infer_random(
                     equations, design, groups, fit, natural, results.offsets[u, 0], blups, blups.terms[u]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from fastlmm_core.errors import DataError, OptionError, name_list, nearest_names
+from fastlmm_core.errors import DataError, OptionError, name_list, nearest_names, nothing_of
 from fastlmm_core.inference.heritability import half_difference
 from fastlmm_core.inference.table_labels import joined_labels
 from fastlmm_core.multi_environment.two_way_table import TwoWayTable
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from fastlmm_core.batch.result import BatchResult
 
 BETWEEN = " "
-NO_MEANS = "no trial of the batch gave means; its table `fits` says why"
 
 
 def from_batch(
@@ -38,7 +37,7 @@ def from_batch(
     means = means[means["trait"].astype(str) == name]
     keys = _keys(batch, environment)
     if not len(means):
-        raise DataError(NO_MEANS)
+        raise nothing_of("means")
     labels = joined_labels(means[keys], BETWEEN) if keys else np.full(len(means), "", dtype=object)
     y = means["estimate"].to_numpy(float)
     title = means.columns[list(means.columns).index("estimate") - 1]  # "se_level" of genotypes called "se"
@@ -46,7 +45,7 @@ def from_batch(
     kept = means.loc[np.isfinite(y), keys]
     cells = cells[np.isfinite(y)]
     if not len(cells):
-        raise DataError(NO_MEANS)
+        raise nothing_of("means")
     twice = cells[cells.duplicated(["g", "e"])]
     if len(twice):
         own = twice.iloc[0]

@@ -14,6 +14,8 @@ from functools import cached_property
 import numpy as np
 import scipy.sparse as sp
 
+from fastlmm_core.engine.confounding import combinations_within_fixed
+from fastlmm_core.engine.least_squares import WeightedRegression
 from fastlmm_core.errors import DataError
 from fastlmm_core.kernels.columns import (
     list_entries,
@@ -187,6 +189,27 @@ class MixedModelEquations:
         expand_coefficients(
             e.row_ptr, e.row_node, e.row_val, e.values, self.layout.start, coefficients, out
         )
+        return out
+
+    @cached_property
+    def within_fixed(self) -> dict[int, np.ndarray]:
+        """Random terms with effects that lie within the fixed part; see ``combinations_within_fixed``."""
+        return combinations_within_fixed(self.regression, self.terms, self.effects_on_rows)
+
+    @property
+    def regression(self) -> WeightedRegression:
+        """Weighted least squares on X_inside."""
+        return WeightedRegression(
+            self.X_inside, sp.csr_array(self.X_inside.T), self.weights, self.fixed_solver
+        )
+
+    def effects_on_rows(self, k: int, r: np.ndarray) -> np.ndarray:
+        """Z_a r (n, m) of every coefficient of term k, inside basis, for r (L,)."""
+        out = np.empty((self.n, self.terms[k].m))
+        for a, rows in enumerate(self.layout.random_rows[k].T):
+            coefficients = np.zeros(self.q + self.p)
+            coefficients[rows] = r
+            out[:, a] = self.linear_predictor(coefficients)
         return out
 
     @cached_property

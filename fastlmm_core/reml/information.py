@@ -12,16 +12,12 @@ McCulloch 1992, ch. 6; Gilmour, Thompson & Cullis 1995).  The residual's row nee
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
-import scipy.sparse as sp
 
+from fastlmm_core.engine.confounding import Confounded, beside, fixed_shares, split_whole
 from fastlmm_core.errors import check_option
 from fastlmm_core.kernels.information import append_residual
-from fastlmm_core.kernels.thresholds import COMBINATIONS, CONFOUNDED
-from fastlmm_core.linalg.ordered import normal_solver
-from fastlmm_core.linalg.probes import probing
+from fastlmm_core.kernels.thresholds import FLAT, SINGULAR
 from fastlmm_core.reml.expected_traces import expected_traces
 from fastlmm_core.reml.natural import NaturalParameters, apply_direction, natural_parameters
 from fastlmm_core.reml.solved import SolvedEquations
@@ -37,7 +33,7 @@ __all__ = [
     "natural_parameters",
     "observed_theta_information",
     "traces",
-    "untold_parameters",
+    "untold_directions",
     "untold_shares",
 ]
 
@@ -49,78 +45,37 @@ def traces(solved: SolvedEquations, parameters: NaturalParameters) -> np.ndarray
     return parameters.contract(solved.trace_blocks)
 
 
-def confounded_coefficients(
-    solved: SolvedEquations, parameters: NaturalParameters
-) -> dict[int, tuple[int, ...]]:
-    """Coefficients with a variance whose tr(P V_j) vanishes, by random term: columns within the span of X.
+def confounded(solved: SolvedEquations, curvature: float) -> Confounded:
+    """What of the random part the restricted likelihood tells nothing of.
 
-    Alone in the model with its prior variance t_j it would be the sum of g / (1 + t_j g), g = z'Wz of a
-    level.
+    Along such a direction it is flat, so that it is looked for only where the smallest `curvature` at the
+    optimum is small.
     """
-    e = solved.equations
-    found: dict[int, tuple[int, ...]] = {}
-    for j, trace in enumerate(traces(solved, parameters)):
-        k = int(parameters.term[j])
-        a, b = np.argwhere(parameters.directions[j])[0]
-        if a == b:
-            own = e.G[e.indptr[e.layout.random_rows[k][:, a]]]
-            if trace <= CONFOUNDED * float(np.sum(own / (1.0 + parameters.values[j] * own))):
-                found[k] = (*found.get(k, ()), int(a))
-    return found
+    if curvature >= FLAT or not solved.reml:
+        return Confounded([], {})
+    return split_whole(solved.equations.within_fixed, solved.equations.terms)
 
 
-class Confounded(NamedTuple):
-    """Random terms within the fixed part, and coefficients within it of terms that have others.
-
-    Terms whose basis joins a coefficient within the fixed part with others count as a whole.
-    """
-
-    terms: list[int]
-    parts: dict[int, tuple[int, ...]]
-
-
-def confounded(solved: SolvedEquations, parameters: NaturalParameters) -> Confounded:
-    """What of the random part the restricted likelihood tells nothing of."""
-    found, terms = confounded_coefficients(solved, parameters), solved.equations.terms
-    whole = [k for k, inside in found.items() if len(inside) == terms[k].m or not _apart(solved, k)]
-    return Confounded(whole, {k: own for k, own in found.items() if k not in whole})
+def untold_directions(parameters: NaturalParameters, parts: dict[int, np.ndarray]) -> np.ndarray:
+    """Directions (j, d) of the natural parameters that move T_k only in the spaces `parts` (m, c)."""
+    out = [np.zeros((0, parameters.size))]
+    for k, N in parts.items():
+        mine, m = np.flatnonzero(parameters.term == k), len(N)
+        M = beside(N)
+        told = (M @ parameters.directions[mine, :m, :m] @ M.T).reshape(mine.size, -1)
+        left, sizes, _ = np.linalg.svd(told)
+        flat = np.zeros((mine.size, parameters.size))
+        flat[:, mine] = left.T
+        out.append(flat[np.count_nonzero(sizes > SINGULAR) :])
+    return np.vstack(out)
 
 
-def _apart(solved: SolvedEquations, k: int) -> bool:
-    """Whether inside coefficients are the user's but for units."""
-    basis = solved.equations.terms[k].basis
-    return not np.any(basis - np.diag(np.diag(basis)))
-
-
-def untold_parameters(parameters: NaturalParameters, parts: dict[int, tuple[int, ...]]) -> np.ndarray:
-    """Variances and covariances (d,) bool of the coefficients of `parts`."""
-    return np.array(
-        [
-            any(direction[a].any() or direction[:, a].any() for a in parts.get(int(k), ()))
-            for k, direction in zip(parameters.term, parameters.directions, strict=True)
-        ],
-        dtype=bool,
-    )
-
-
-def untold_shares(solved: SolvedEquations, parts: dict[int, tuple[int, ...]]) -> np.ndarray:
-    """M (p, c) of Z_a R = X M for the effects of `parts`, in the user's fixed effects.
-
-    As ``engine.confounding.fixed_shares``: a few random combinations R of the levels stand for all.
-    """
+def untold_shares(solved: SolvedEquations, parts: dict[int, np.ndarray]) -> np.ndarray:
+    """M (p, c) of the effects of `parts`, in the user's fixed effects; see ``fixed_shares``."""
     e = solved.equations
     if not parts:
         return np.zeros((e.p, 0))
-    lower = sp.csc_array((e.G, e.indices, e.indptr), shape=(e.q + e.p,) * 2)
-    whole = sp.csc_array(lower + sp.tril(lower, -1).T)
-    fixed = e.layout.fixed_rows
-    rng, solve = probing(2), normal_solver(sp.csc_array(whole[:, fixed][fixed]))
-    right = []
-    for k, inside in parts.items():
-        for a in inside:
-            crossed = whole[:, e.layout.random_rows[k][:, a]][fixed]
-            right.append(crossed @ rng.normal(size=(crossed.shape[1], COMBINATIONS)))
-    return np.asarray(e.to_user @ solve(np.hstack(right)))
+    return np.asarray(e.to_user @ fixed_shares(e.regression, e.terms, e.effects_on_rows, parts))
 
 
 def average_matrix(solved: SolvedEquations, parameters: NaturalParameters) -> np.ndarray:
@@ -165,6 +120,18 @@ def information_matrix(
     return matrix / (2.0 * solved.sigma2**2)
 
 
+def theta_jacobian(solved: SolvedEquations, parameters: NaturalParameters) -> np.ndarray:
+    """d t / d theta (d, n_theta)."""
+    J = np.zeros((parameters.size, solved.equations.n_theta))
+    for k, layout in enumerate(solved.equations.terms):
+        at = np.flatnonzero(solved.equations.theta_term == k)
+        jacobian = layout.structure.covariance_jacobian(solved.theta[at])
+        for j in np.flatnonzero(parameters.term == k):
+            row, col = np.argwhere(parameters.directions[j])[0]
+            J[j, at] = jacobian[:, row, col]
+    return J
+
+
 def observed_theta_information(
     solved: SolvedEquations, parameters: NaturalParameters, method: str = "auto"
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -177,18 +144,13 @@ def observed_theta_information(
     e, s2 = solved.equations, solved.sigma2
     d, n_theta = parameters.size, e.n_theta
     observed = 2.0 * average_matrix(solved, parameters) - expected_matrix(solved, parameters, method)
-    J = np.zeros((d, n_theta))
+    J = theta_jacobian(solved, parameters)
     curvature = np.zeros((n_theta, n_theta))
     Q = np.zeros_like(solved.trace_blocks)
     for k, layout in enumerate(e.terms):
         rows = layout_rows(solved, k)
         Q[k, : layout.m, : layout.m] = rows.T @ rows
         at = np.flatnonzero(e.theta_term == k)
-        mine = np.flatnonzero(parameters.term == k)
-        jacobian = layout.structure.covariance_jacobian(solved.theta[at])
-        for j in mine:
-            row, col = np.argwhere(parameters.directions[j])[0]
-            J[j, at] = jacobian[:, row, col]
         S = (solved.trace_blocks[k] - Q[k] / s2)[: layout.m, : layout.m]
         second = layout.structure.covariance_hessian(solved.theta[at])
         curvature[np.ix_(at, at)] = np.einsum("stab,ab->st", second, S)

@@ -12,7 +12,7 @@ from fastlmm_core.engine.information import KINDS, StructureInference
 from fastlmm_core.engine.second_derivatives import invert_on_range, zero_parameters
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import InferenceError, check_option
-from fastlmm_core.inference.component_figures import inside_parameters, user_directions
+from fastlmm_core.inference.component_figures import UNTOLD, inside_parameters, user_directions
 from fastlmm_core.inference.variance_parameters import VarianceParameterInference
 from fastlmm_core.reml.information import information_matrix
 from fastlmm_core.reml.natural import natural_parameters
@@ -29,8 +29,6 @@ from fastlmm_core.results.variance_components import term_bases
 if TYPE_CHECKING:
     from fastlmm_core.results.fitted_model import FittedModel
 
-# Share of a slope in directions that the data say nothing of, from which on a function has no variance.
-UNTOLD = 1e-6
 
 @dataclass(frozen=True)
 class ComponentRow:
@@ -164,10 +162,7 @@ def slope_variances(fit: FittedModel, slopes: np.ndarray, kind: str = "average")
     within the fixed part. Never r x r: a process over days has a covariance for every pair.
     """
     variance = ((slopes @ parameter_covariance(fit, kind)) * slopes).sum(axis=1)
-    if isinstance(fit.solved, StructuredSolution):
-        untold = np.abs(slopes @ fit.solved.untold_parameters.T).max(axis=1, initial=0.0)
-    else:
-        untold = np.abs(slopes[:, :-1] * _untold(fit)).max(axis=1, initial=0.0)
+    untold = np.abs(slopes @ untold_of(fit).T).max(axis=1, initial=0.0)
     return np.where(untold > UNTOLD * np.abs(slopes).max(axis=1, initial=0.0), np.nan, variance)
 
 
@@ -197,10 +192,13 @@ def parameter_covariance(fit: FittedModel, kind: str = "average") -> np.ndarray:
     return out
 
 
-def _untold(fit: FittedModel) -> np.ndarray:
-    """Natural parameters (d,) bool of a plain fit of which the data say nothing."""
+def untold_of(fit: FittedModel) -> np.ndarray:
+    """Directions (j, t) of the parameters of `parameter_covariance` of which the data say nothing."""
+    if isinstance(fit.solved, StructuredSolution):
+        return fit.solved.untold_parameters
     assert isinstance(fit._inference, VarianceParameterInference)
-    return fit._inference.untold
+    own = fit._inference.untold
+    return np.hstack([own, np.zeros((len(own), 1))])
 
 
 def _plain_covariance(fit: FittedModel, kind: str) -> np.ndarray:
@@ -211,10 +209,9 @@ def _plain_covariance(fit: FittedModel, kind: str) -> np.ndarray:
     if solved.sigma2 <= 0.0 or fit.optimum.status == WITHOUT_RESIDUAL:
         return np.full_like(out, np.nan)  # rounding is no estimate, and has no error
     inside = interior_parameters(fit)
-    inside[:-1] &= ~_untold(fit)
     places = np.ix_(inside, inside)
     matrix = information_matrix(solved, parameters, kind)[places]
-    out[places] = solved.unit**4 * invert_on_range(matrix, np.zeros((0, int(inside.sum()))))
+    out[places] = solved.unit**4 * invert_on_range(matrix, untold_of(fit)[:, inside])
     return out
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from fastlmm_core.display.frames import titled
+from fastlmm_core.engine.confounding import count_untold
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.results import component_rows as _rows
 from fastlmm_core.results import structured_blocks as _structured
@@ -29,7 +30,9 @@ class FitFigures(FittedModel):
     def npar(self) -> int:
         if isinstance(self.solved, StructuredSolution):
             return self.rank + self.solved.n_parameters
-        return self.rank + self.theta.size + 1
+        terms, untold = self.plain.equations.terms, self._confounded
+        whole = sum(terms[k].structure.n_theta for k in untold.terms)
+        return self.rank + self.theta.size + 1 - whole - count_untold(terms, untold.parts)
 
     @cached_property
     def criterion(self) -> float:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from fastlmm_core.design import Design
+from fastlmm_core.design.random_terms import RandomTerm
+from fastlmm_core.engine.confounding import coefficients_of
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import (
     ConfoundedWarning,
@@ -20,12 +22,11 @@ from fastlmm_core.errors import (
 )
 from fastlmm_core.kernels.thresholds import FLAT
 from fastlmm_core.reml.fitting import Certificate
-from fastlmm_core.reml.information import Confounded, confounded, natural_parameters
 from fastlmm_core.reml.optimizer import STATUS, Optimum
 from fastlmm_core.reml.solved import SolvedEquations
 from fastlmm_core.results.structured_blocks import describe_singular as describe_structures
 from fastlmm_core.results.structured_blocks import describe_unbounded
-from fastlmm_core.results.undetermined import undetermined_parameters
+from fastlmm_core.results.undetermined import confounded, undetermined_parameters
 from fastlmm_core.results.variance_components import describe_singular
 
 
@@ -61,24 +62,20 @@ def collect_warnings(
                 "data tell only the sum of these variances; leave it out of all but one"
             )
         )
-    found += [ConfoundedWarning(words) for words in undetermined_parameters(design, solved)]
+    within = confounded(solved, certificate)
+    structured = isinstance(solved, StructuredSolution)
+    flat = not within.terms and (structured or certificate.smallest_curvature < FLAT)
+    found += [ConfoundedWarning(words) for words in undetermined_parameters(design, solved, flat)]
     if isinstance(solved, StructuredSolution):
         words = describe_structures(design, solved)
     else:
         words = describe_singular(design, solved)
     if words:
         found.append(singular_warning(words))
-    within = _within_fixed(design, solved, certificate)
-    terms = [design.random[k].group for k in within.terms]
-    for k, own in _named(design, within).items():
-        found.append(
-            ConfoundedWarning(
-                f"the effects of {name_list(own)} in '{design.random[k].label}' lie within the fixed part, "
-                "as those of a single level do: the data say nothing about their variance and covariances. "
-                "The figures shown for these are arbitrary, and so are errors of values and predictions that "
-                "depend on them; marginal means that do are not given. Leave them out, or their rows"
-            )
-        )
+    terms = dict.fromkeys(design.random[k].group for k in within.terms)
+    for k, N in within.parts.items():
+        own, alone = coefficients_of(N, solved.equations.terms[k].basis)
+        found.append(_part_warning(design.random[k], own, alone))
     groups = solved.confounded_groups if isinstance(solved, StructuredSolution) else ()
     absent = name_list(own.label for own in groups if not own.rows.size)
     levels = name_list(own.label for own in groups if own.rows.size)
@@ -127,27 +124,22 @@ def singular_warning(words: Sequence[str]) -> SingularFitWarning:
     return SingularFitWarning("singular fit: " + "; ".join(words))
 
 
-def _within_fixed(
-    design: Design, solved: SolvedEquations | StructuredSolution, certificate: Certificate
-) -> Confounded:
-    """Random terms, and coefficients of terms that have others, within the fixed part."""
-    if isinstance(solved, StructuredSolution):
-        return Confounded(solved.confounded, solved.confounded_parts)
-    if abs(certificate.smallest_curvature) >= FLAT or not design.random:
-        return Confounded([], {})
-    found = confounded(solved, natural_parameters(solved))
-    return found if solved.reml else found._replace(parts={})
-
-
-def _named(design: Design, within: Confounded) -> dict[int, tuple[str, ...]]:
-    return {k: tuple(design.random[k].columns[c] for c in own) for k, own in within.parts.items()}
-
-
-def parts_within_fixed(
-    design: Design, solved: SolvedEquations | StructuredSolution, certificate: Certificate
-) -> dict[int, tuple[str, ...]]:
-    """Coefficients within the fixed part, by random term that has others."""
-    return _named(design, _within_fixed(design, solved, certificate))
+def _part_warning(term: RandomTerm, own: np.ndarray, alone: bool) -> ConfoundedWarning:
+    """Effects of the coefficients `own` of a term, or combinations of these, within the fixed part."""
+    names = name_list([term.columns[a] for a in own])
+    if alone:
+        return ConfoundedWarning(
+            f"the effects of {names} in '{term.label}' lie within the fixed part, as those of a single level "
+            "do: the data say nothing about their variance and covariances. The figures shown for these are "
+            "arbitrary, and so are errors of values and predictions that depend on them; marginal means that "
+            "do are not given. Leave them out, or their rows"
+        )
+    return ConfoundedWarning(
+        f"a combination of the effects of {names} in '{term.label}' lies within the fixed part: the data "
+        "tell only what of their variances and covariances is beside it. The figures shown for them are "
+        "arbitrary, and so are errors of values and predictions that depend on it; marginal means that do "
+        "are not given. Leave the fixed effect out, or take a structure with fewer parameters"
+    )
 
 
 def repeated_effects(design: Design) -> list[tuple[str, list[str]]]:

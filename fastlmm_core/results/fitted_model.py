@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from fastlmm_core.design import Design
+from fastlmm_core.engine.confounding import Confounded
 from fastlmm_core.engine.information import StructureInference
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import FastLMMWarning
@@ -18,6 +19,7 @@ from fastlmm_core.reml.fitting import Certificate
 from fastlmm_core.reml.optimizer import Optimum
 from fastlmm_core.reml.solved import SolvedEquations
 from fastlmm_core.results.convergence import Convergence, convergence_of
+from fastlmm_core.results.undetermined import confounded
 
 
 class PreparedModel(Protocol):
@@ -201,4 +203,9 @@ class FittedModel:
         groups = tuple(term.group for term in self.design.random)
         if isinstance(self.solved, StructuredSolution):
             return StructureInference(self.solved, groups)
-        return VarianceParameterInference(self.solved, groups)
+        return VarianceParameterInference(self.solved, groups, self._confounded)
+
+    @cached_property
+    def _confounded(self) -> Confounded:
+        """What of the random part lies within the fixed part."""
+        return confounded(self.solved, self.certificate)

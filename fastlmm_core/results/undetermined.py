@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from scipy.linalg import block_diag
 
 from fastlmm_core.design import Design
 from fastlmm_core.design.random_terms import RandomTerm
 from fastlmm_core.design.residual import ResidualSpec
-from fastlmm_core.engine.confounding import values_on_rows
+from fastlmm_core.engine.confounding import Confounded, values_on_rows
 from fastlmm_core.engine.objective import average_information
 from fastlmm_core.engine.second_derivatives import flat_rotations
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import name_list
+from fastlmm_core.reml.fitting import Certificate
+from fastlmm_core.reml.information import average_matrix, natural_parameters, theta_jacobian
+from fastlmm_core.reml.information import confounded as confounded_terms
+from fastlmm_core.reml.solved import SolvedEquations
 from fastlmm_core.structures.registry import make_coefficient_structure
 
 # Size of the equations, and number of parameters, up to which combinations of parameters are looked at.
@@ -28,11 +33,25 @@ DEPENDENT = 1e-10
 FLAT, SHARE = 1e-9, 0.1
 
 
-def undetermined_parameters(design: Design, solved: object) -> list[str]:
+def confounded(solved: SolvedEquations | StructuredSolution, certificate: Certificate) -> Confounded:
+    """What of the random part lies within the fixed part."""
+    if isinstance(solved, StructuredSolution):
+        return solved.confounded
+    return confounded_terms(solved, certificate.smallest_curvature)
+
+
+def undetermined_parameters(
+    design: Design, solved: SolvedEquations | StructuredSolution, flat: bool
+) -> list[str]:
     """A sentence for every term, and arm of the residual, with parameters that no row tells anything of.
 
     The likelihood is the same whatever they are, and so are the fixed effects; the figures shown for them are
     where the search began. What is held is known.
+
+    Parameters
+    ----------
+    flat : bool
+        The criterion has a direction without curvature, as far as the search knows.
     """
     free = [True] * (len(design.random) + 1)
     if isinstance(solved, StructuredSolution):
@@ -46,7 +65,7 @@ def undetermined_parameters(design: Design, solved: object) -> list[str]:
         words += _of_residual(design.residual)
     if isinstance(solved, StructuredSolution) and free[-1]:
         words += _of_few_rows(solved)
-    if not words and isinstance(solved, StructuredSolution) and not solved.confounded:
+    if not words and flat:
         words += _of_combinations(design, solved)
     return words
 
@@ -126,21 +145,30 @@ def _of_few_rows(solved: StructuredSolution) -> Iterator[str]:
                    "that depend on them")  # fmt: skip
 
 
-def _of_combinations(design: Design, solved: StructuredSolution) -> Iterator[str]:
+def _of_combinations(design: Design, solved: SolvedEquations | StructuredSolution) -> Iterator[str]:
     """A combination of parameters along which V does not change, of which the information has nothing."""
-    at = np.flatnonzero(solved.free)
-    if solved.factor.flops > SMALL_FLOPS or not 1 < at.size <= MOST_PARAMETERS:
+    if isinstance(solved, StructuredSolution):
+        at = np.flatnonzero(solved.free)
+        ends = np.array([level.stop for _, level in solved.equations.slices[0]])
+        blocks = np.searchsorted(ends, at, side="right")
+    else:
+        blocks = np.append(solved.equations.theta_term, len(design.random))
+    if solved.factor.flops > SMALL_FLOPS or not 1 < blocks.size <= MOST_PARAMETERS:
         return
-    matrix = average_information(solved.equations, solved.factor, solved.point)[np.ix_(at, at)]
-    turns = flat_rotations(solved.equations, solved.theta, at)
+    if isinstance(solved, StructuredSolution):
+        matrix = average_information(solved.equations, solved.factor, solved.point)[np.ix_(at, at)]
+        if len(flat_rotations(solved.equations, solved.theta, at)):
+            return  # loadings turn without a change of T, which is no fault
+    else:
+        natural = natural_parameters(solved)
+        J = block_diag(theta_jacobian(solved, natural), 1.0)
+        matrix = J.T @ average_matrix(solved, natural) @ J
+    if not np.isfinite(matrix).all():
+        return
     moving = np.diag(matrix) > NOT_MOVING * np.diag(matrix).max()
-    if len(turns) or not np.isfinite(matrix).all():
-        return  # loadings turn without a change of T, which is no fault
     scale = np.sqrt(np.diag(matrix)[moving])
-    ends = np.array([level.stop for _, level in solved.equations.slices[0]])
-    blocks = np.searchsorted(ends, at[moving], side="right")
     labels = [term.label for term in design.random] + [f"residual {design.residual.text}"]
-    for joined in joined_blocks(matrix[np.ix_(moving, moving)] / np.outer(scale, scale), blocks):
+    for joined in joined_blocks(matrix[np.ix_(moving, moving)] / np.outer(scale, scale), blocks[moving]):
         names = dict.fromkeys(labels[block] for block in joined)
         if len(names) > 1:
             yield (f"the data tell only a combination of the parameters of {name_list(names)}: the figures "

@@ -11,13 +11,8 @@ import pandas as pd
 
 from fastlmm_core.design import Design
 from fastlmm_core.inference.component_figures import component_errors, user_covariances
-from fastlmm_core.kernels.thresholds import BOUNDARY, FLAT
-from fastlmm_core.reml.information import (
-    average_matrix,
-    confounded,
-    natural_parameters,
-    untold_parameters,
-)
+from fastlmm_core.kernels.thresholds import BOUNDARY
+from fastlmm_core.reml.information import average_matrix, natural_parameters, untold_directions
 from fastlmm_core.reml.optimizer import WITHOUT_RESIDUAL
 from fastlmm_core.reml.solved import SolvedEquations
 
@@ -130,9 +125,7 @@ def component_figures(fit: FittedModel, *, errors: bool = True) -> tuple[Compone
     if errors and solved.sigma2 > 0.0 and fit.optimum.status != WITHOUT_RESIDUAL:
         average[0] = average_matrix(solved, natural)
     covariance = user_covariances(e.parameters, values, bases, sigma2)
-    untold = None
-    if errors and natural.size and solved.reml and abs(fit.certificate.smallest_curvature) < FLAT:
-        untold = untold_parameters(natural, confounded(solved, natural).parts)
+    untold = untold_directions(natural, fit._confounded.parts) if errors else None
     found = component_errors(e.parameters, values, bases, average, sigma2, untold)
     square = solved.unit * solved.unit
     se, sigma2_se = (error * square for error in found)

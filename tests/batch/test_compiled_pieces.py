@@ -19,6 +19,7 @@ from fastlmm_core.batch.coded import code_trials
 from fastlmm_core.batch.compiled import trial_rows
 from fastlmm_core.batch.contrasts import contrasts_among
 from fastlmm_core.batch.trials import collect_trials
+from fastlmm_core.engine.confounding import Confounded
 from fastlmm_core.inference import kenward_roger, satterthwaite
 from fastlmm_core.inference.heritability import harmonic_replication
 from fastlmm_core.inference.linear_functions import linear_functions
@@ -46,11 +47,11 @@ from fastlmm_core.kernels.trial_inference import (
     project_identity,
     solve_fixed,
 )
-from fastlmm_core.kernels.trial_parameters import differentiate_covariance, invert_observed, is_confounded
+from fastlmm_core.kernels.trial_parameters import differentiate_covariance, invert_observed
 from fastlmm_core.kernels.trial_rows import diagonal_of, is_estimable, make_rows, multiply_null
-from fastlmm_core.kernels.trial_units import build_design, code_design, read_rows, sum_level_bounds
+from fastlmm_core.kernels.trial_units import build_design, code_design, read_rows
 from fastlmm_core.reml.fitting import solve_equations
-from fastlmm_core.reml.information import average_matrix, confounded, expected_matrix, traces
+from fastlmm_core.reml.information import average_matrix, expected_matrix, traces
 from fastlmm_core.reml.natural import natural_parameters
 from fastlmm_core.results.blups import (
     conditional_variance_blocks,
@@ -206,14 +207,6 @@ def test_information(both):
     np.testing.assert_allclose(average, average_matrix(solved, parameters), rtol=1e-8, atol=1e-9)
 
 
-def test_a_term_is_within_the_fixed_part_by_the_same_measure(both):
-    M, directions = both.projection
-    bounds = np.empty(both.fit.theta.size)
-    sum_level_bounds(both.equations, both.design.parameters, both.natural, bounds)
-    found = is_confounded(M, directions, both.design.parameters, bounds)
-    assert found == any(confounded(both.solved, natural_parameters(both.solved)))
-
-
 def covariances(both):
     """Covariance of the variance parameters by method: that of the kernels and the general one."""
     solved, fit, natural = both.solved, both.fit, both.natural
@@ -230,7 +223,7 @@ def covariances(both):
         float(solved.dof),
     )  # fmt: skip
     groups = tuple(own.group for own in both.prepared.design.random)
-    inference = VarianceParameterInference(solved, groups)
+    inference = VarianceParameterInference(solved, groups, Confounded([], {}))
     return {
         "kenward-roger": (adjusted, inference.covariance("kenward-roger", "expected")),
         "satterthwaite": (plain, inference.covariance("satterthwaite", "expected")),
@@ -297,7 +290,8 @@ def test_contrasts_are_those_of_linear_functions(both):
 
     groups = tuple(own.group for own in both.prepared.design.random)
     functions = linear_functions(
-        VarianceParameterInference(solved, groups), K, kept=design.kept, null_products=None, norms=norms,
+        VarianceParameterInference(solved, groups, Confounded([], {})), K, kept=design.kept,
+        null_products=None, norms=norms,
         ddf="kenward-roger", information="expected", df_residual=float(solved.dof),
     )  # fmt: skip
     A = sp.csr_array((family.data, family.mean, family.ptr), shape=(family.size, 3))

@@ -182,10 +182,6 @@ def test_random_term_within_the_fixed_part(data):
         with pytest.raises(InferenceError, match=r"'l' cannot be estimated.*fixed part"):
             fit.fixed_effects(ddf=ddf)
     assert np.isfinite(fit.fixed_effects(ddf="residual")["se"]).all()
-    data["x"] = np.random.default_rng(0).normal(size=240)
-    slopes = lmm("y ~ l + x + (x|l) + (1|g)", data)
-    with pytest.raises(InferenceError, match="'l' cannot be estimated"):
-        slopes.fixed_effects()
 
 
 # ------------------------------------------------------------------ comparing fits
