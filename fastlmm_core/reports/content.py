@@ -15,7 +15,7 @@ from ..results.diagnostics import suspicious_residuals
 from ..results.fit import LMMFit
 from ..results.fixed_levels import levels_within
 from ..results.fixed_means import fixed_means
-from ..results.heritability import heritability_within
+from ..results.heritability import heritability_of_all, heritability_within
 from ..results.heritability_levels import find_term
 from ..results.plot_rows import plot_rows
 from ..results.trial_summary import trial_summary
@@ -148,8 +148,8 @@ def fit_content(
                            "warnings": "; ".join(str(own) for own in fit.warnings)}  # fmt: skip
     if genotypes is not None:
         means = fixed_means(fit, genotypes)
-        table = fit.heritability(genotypes)
-        tables["heritabilities"] = table.to_frame()
+        table = heritability_of_all(fit, genotypes)
+        tables["heritabilities"] = heritability_within(fit, genotypes) if table is None else table.to_frame()
         tables["blues"] = means.to_frame()
         tables |= within_environments(fit, genotypes)
         row |= trial_summary(fit, genotypes, 0.95, table, plots, data, residuals, means)

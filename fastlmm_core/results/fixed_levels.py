@@ -21,7 +21,7 @@ from fastlmm_core.errors import FastLMMWarning, InferenceError
 from fastlmm_core.inference.mean_rows import MeanRows
 from fastlmm_core.inference.mean_specs import MeanSpecs
 from fastlmm_core.results.genotype_attributes import GenotypeAttributes, fixed_rows, genotype_attributes
-from fastlmm_core.results.heritability_levels import has_indicators
+from fastlmm_core.results.heritability_levels import has_indicators, one_effect_each
 
 if TYPE_CHECKING:
     from fastlmm_core.design.random_terms import RandomTerm
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from fastlmm_core.results.fixed_part import FixedPart
 
 NOT_PLAIN = "BLUEs need effects of the levels of one column: (1|gen), (0 + new|gen), (0 + env|gen)"
-MOST_EFFECTS = 2_000  # of levels within those of another factor that become fixed
+MOST_EFFECTS = 5_000  # of levels within those of another factor that become fixed
 NOT_ESTIMABLE = "the BLUEs are not estimable beside the other fixed effects"
 NO_DATA = "some levels have no data, and so no BLUE"
 
@@ -74,7 +74,8 @@ class FixedLevels:
         self.fit, self.first, self.k, self.name = fit, first, k, term.group_variables[0]
         plain = term.columns == ("(Intercept)",)
         self.within = levels_within(term)
-        self.coefficient: tuple[str, ...] = () if plain or self.within is not None else term.columns
+        alone = plain or self.within is not None or one_effect_each(term)
+        self.coefficient: tuple[str, ...] = () if alone else term.columns
         self._means: dict[tuple[int | None, str], EmmeansTable] = {}
 
     def means(self, ddf: str | None = None, place: int | None = None) -> EmmeansTable:
@@ -196,7 +197,8 @@ class FixedLevels:
 def levels_within(term: RandomTerm) -> tuple[str, tuple[str, ...]] | None:
     """Column and levels of the factor that the effects are in, ``(0 + env | gen)``; None of others."""
     factors = [atom for atom in term.coding.atoms.values() if atom.is_factor]
-    if not has_indicators(term) or term.kept is not None or len(term.coding.atoms) != 1 or not factors:
+    several = has_indicators(term) and not one_effect_each(term)
+    if not several or term.kept is not None or len(term.coding.atoms) != 1 or not factors:
         return None
     (atom,) = factors
     levels = tuple(str(level) for level in atom.levels or ())
@@ -215,7 +217,8 @@ def fit_fixed_levels(fit: FixedPart, k: int) -> FixedPart:
     part = next(own for own in parsed.random if own.label == term.label)
     within = levels_within(term)
     one_column = len(term.columns) == 1 and not any(atom.is_factor for atom in term.coding.atoms.values())
-    single = len(term.layers) == 1 and len(part.terms.terms) <= 1 and (one_column or within)
+    nested = one_effect_each(term)  # in groups of genotypes, which they are within as fixed effects too
+    single = len(term.layers) == 1 and len(part.terms.terms) <= 1 and (one_column or within or nested)
     if not single or len(term.group_variables) != 1 or term.at is not None:
         raise InferenceError(NOT_PLAIN)
     if within is not None and len(term.levels) * len(within[1]) > MOST_EFFECTS:
@@ -226,7 +229,7 @@ def fit_fixed_levels(fit: FixedPart, k: int) -> FixedPart:
     # numbers group as labels; in the fixed part they would be a covariate
     as_text = f"factor({deparse(part.factors[0])})" if plain and not column.is_factor else None
     held = {key: value for key, value in fit.prepared.fixed_parameters.items() if key != term.group}
-    return fit_formula(fit, moved_to_fixed(parsed, part, as_text), fit.reml, held)
+    return fit_formula(fit, moved_to_fixed(parsed, part, as_text, nested), fit.reml, held)
 
 
 def fit_formula(fit: FixedPart, parsed: ParsedFormula, reml: bool, held: dict[str, Any]) -> FixedPart:
@@ -250,11 +253,16 @@ def fit_formula(fit: FixedPart, parsed: ParsedFormula, reml: bool, held: dict[st
     return again
 
 
-def moved_to_fixed(parsed: ParsedFormula, part: RandomPart, as_text: str | None = None) -> ParsedFormula:
-    """The formula with the levels of a random term, or its coefficient in each, fixed; without an offset."""
+def moved_to_fixed(
+    parsed: ParsedFormula, part: RandomPart, as_text: str | None = None, alone: bool = False
+) -> ParsedFormula:
+    """The formula with the levels of a random term, or its coefficient in each, fixed; without an offset.
+
+    `alone` are the levels without the factor that each of them is in one level of.
+    """
     node = part.factors[0] if as_text is None else parse_expression(as_text)
     text, fixed = deparse(node), parsed.fixed
-    own = (text, *(variable for term in part.terms.terms for variable in term))
+    own = (text, *(variable for term in part.terms.terms if not alone for variable in term))
     if (text,) in fixed.terms or (len(own) > 1 and any(text in term for term in fixed.terms)):
         raise InferenceError(f"{text} is a fixed effect already")
     place = sum(len(term) <= len(own) for term in fixed.terms)

@@ -24,6 +24,7 @@ from fastlmm_core.results.heritability_levels import (
     TermLevels,
     find_term,
     has_indicators,
+    one_effect_each,
     term_levels,
 )
 from fastlmm_core.results.residual_variances import residual_of_means
@@ -143,6 +144,13 @@ def heritability(
         blup=None if blup is None else spread(blup),
         blue=None if blues is None else blues.plain,
     )  # fmt: skip
+
+
+def heritability_of_all(fit: FixedPart, term: str) -> HeritabilityTable | None:
+    """By all definitions, of the mean of several effects; None where each level has one of several."""
+    if one_effect_each(fit.design.random[find_term(fit, term)]):
+        return None
+    return heritability(fit, term, None, None, None, "average")
 
 
 def heritability_within(fit: FixedPart, term: str) -> pd.DataFrame:
