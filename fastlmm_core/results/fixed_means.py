@@ -89,6 +89,9 @@ def fixed_means(fit: FixedPart, term: str) -> FixedMeans:
 
 def test_of_levels(fit: FixedPart, second: FixedLevels) -> dict[str, float]:
     """F test of no difference between the levels, over environments where they have effects in each."""
+    if second.within is not None and second.coefficient:
+        lines = labels_with_data(fit.design.random[second.k]).tolist()
+        return second.test_of_effects(lines, second.fit.default_ddf)
     if second.within is not None:
         functions = second.means().functions
         n = len(functions.estimable)

@@ -337,9 +337,9 @@ class _Blues:
         """
         if isinstance(self.second, str):
             raise InferenceError(self.second)
-        if not self.second.means_differ_by_effects:
-            return self.second.differences(self.own.labels.tolist(), adjusted)
         place = self.own.coefficient
+        if not self.second.means_differ_by_effects:
+            return self.second.differences(self.own.labels.tolist(), adjusted, place)
         means = self.second.means("kenward-roger", place) if adjusted else self.second.any_means(place)
         places = {str(label): i for i, label in enumerate(means.labels[self.second.name])}
         at = [places[str(label)] for label in self.own.labels if str(label) in places]
@@ -348,7 +348,7 @@ class _Blues:
         if not means.functions.estimable[at].all():
             if not self.second.coefficient:
                 raise InferenceError(NOT_ESTIMABLE)
-            return self.second.differences(self.own.labels.tolist(), adjusted)
+            return self.second.differences(self.own.labels.tolist(), adjusted, place)
         found = means.functions.cov if adjusted else means.functions.cov_unadjusted
         return np.asarray(found[np.ix_(at, at)])
 
