@@ -304,5 +304,6 @@ def covariance_rows(means: EmmeansTable) -> pd.DataFrame:
 def named(frame: pd.DataFrame, spec: str, plan: BatchPlan) -> pd.DataFrame:
     """The table with its specification in front, where there are several."""
     if len(plan.emmeans) > 1:
+        frame = frame.rename(columns=distinct_names(list(frame.columns), ("spec",)))
         frame.insert(0, "spec", spec)
     return frame
