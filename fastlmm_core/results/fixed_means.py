@@ -43,6 +43,11 @@ class FixedMeans:
     checks: Any = None
     why: str = ""
 
+    @property
+    def lost(self) -> int:
+        """Means that are not estimable."""
+        return 0 if self.means is None else int(np.count_nonzero(np.isnan(self.means.estimate)))
+
     def to_frame(self) -> pd.DataFrame:
         """Labels, estimate, se, df; no rows without a fit."""
         if self.means is None:

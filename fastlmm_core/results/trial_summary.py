@@ -95,6 +95,9 @@ def trial_summary(
     words = warnings_in_words(fit, out)
     if means.why:
         words.append(f"no F test and differences of the genotypes: {means.why}")
+    if means.lost:
+        words.append(f"BLUEs of {means.lost} of {out['genotypes'] + (others or 0)} genotypes are not "
+                     "estimable beside the other fixed effects")  # fmt: skip
     if one_effect_each(own):
         words.append(f"{own.group} has a variance for each of {name_list(own.columns)}: heritability needs "
                      "coefficient=, one of them")  # fmt: skip

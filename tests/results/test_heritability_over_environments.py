@@ -314,3 +314,15 @@ def test_the_trial_of_genotypes_in_groups(tmp_path):
     fit = lmm("y ~ rep + group + diag(0 + group | gen)", frame)
     page = report(fit, tmp_path / "page.html", genotypes="gen")
     assert "groupold" in page.read_text()
+
+
+def test_blues_that_a_trend_takes_are_counted():
+    """Genotypes in the same order in every replicate: a line over the plots is a line over the genotypes."""
+    frame = pd.DataFrame({"rep": np.repeat(list("abc"), 6), "gen": np.tile(list("uvwxyz"), 3)})
+    frame["plot"] = np.arange(18)
+    frame["y"] = np.random.default_rng(2).normal(size=18)
+    held = {"gen": 1.0}
+    words = lmm("y ~ rep + plot + (1 | gen)", frame, fixed_parameters=held).trial_summary("gen")["warnings"]
+    assert "BLUEs of 6 of 6 genotypes are not estimable beside the other fixed effects" in words
+    words = lmm("y ~ rep + (1 | gen)", frame, fixed_parameters=held).trial_summary("gen")["warnings"]
+    assert "estimable" not in words
