@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from fastlmm_core import errors
 from fastlmm_core._version import __version__
@@ -31,6 +30,7 @@ from fastlmm_core.reml.fitting import Certificate, solve_equations
 from fastlmm_core.reml.optimizer import Optimum
 from fastlmm_core.reml.solved import SolvedEquations
 from fastlmm_core.results.fit import LMMFit
+from fastlmm_core.results.row_labels import restored_labels
 from fastlmm_core.results.saving import ARRAYS, FORMAT, STRUCTURED, TEXTS, Arrays, figures_of
 from fastlmm_core.structures.relationships import Relationship
 from fastlmm_core.structures.relationships.storing import restored
@@ -115,8 +115,7 @@ def _rebuild(texts: dict[str, Any], arrays: Arrays) -> LMMFit:
         residual=structure.get("residual", "units"), relationships=_relationships(structure, arrays),
         held=held,
     )  # fmt: skip
-    index = texts["index"]
-    used = dataclasses.replace(design.table, index=None if index is None else pd.Index(index))
+    used = dataclasses.replace(design.table, index=restored_labels(texts))
     design = dataclasses.replace(design, weights=arrays.get("weights"), table=used)
     factorization = structure.get("factorization", "auto")
     prepared = prepare_design(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from functools import lru_cache
 from typing import Any
 
@@ -14,7 +15,6 @@ from fastlmm_core.batch.tables import text_column
 from fastlmm_core.design.expressions import label_of
 from fastlmm_core.design.grouping import combined_labels, occurring_cells
 from fastlmm_core.inference.contrast_families import in_parentheses
-from fastlmm_core.inference.estimates import FIGURES
 from fastlmm_core.inference.table_labels import distinct_names, free_name, looks_numeric
 
 
@@ -86,14 +86,17 @@ def join_labels(parts: list[tuple[list[str], np.ndarray]], separator: str) -> tu
 
 
 def contrast_labels(
-    coded: CodedTrials, arrays: UnitArrays, members: np.ndarray, s: int, k: int, size: int
-) -> dict[str, Any]:
+    coded: CodedTrials, arrays: UnitArrays, members: np.ndarray, s: int, k: int, size: int,
+    figures: Collection[str],
+) -> dict[str, Any]:  # fmt: skip
     """Columns that name the contrasts of specification `s`, as ``EmmeansTable.contrast`` names them.
 
     Parameters
     ----------
     members : (m,) int64
         Units with k means in each of their groups, and `size` contrasts among these.
+    figures : collection of str
+        Other columns of the table.
     """
     assert coded.family is not None
     spec, sizes = coded.specs[s], arrays.means[s].sizes[members]
@@ -112,7 +115,7 @@ def contrast_labels(
         text = text_column([some.words[0] + label + some.words[-1] for label in labels], codes)
     titles = [coded.column_of[name] for name in spec.by]
     columns = {free_name(titles): text}
-    renamed = distinct_names([*columns, *titles], FIGURES)
+    renamed = distinct_names([*columns, *titles], figures)
     rest = within // size
     for name, title in zip(spec.by, titles, strict=True):
         f = coded.factors.index(name)

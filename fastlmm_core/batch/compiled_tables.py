@@ -21,7 +21,7 @@ from fastlmm_core.batch.tables import TableParts, fit_columns, same_text, text_c
 from fastlmm_core.batch.trials import TrialTable
 from fastlmm_core.inference.component_figures import component_errors, user_covariances
 from fastlmm_core.inference.distributions import t_statistics
-from fastlmm_core.inference.estimates import FIGURES, NOT_ESTIMABLE, figure_columns
+from fastlmm_core.inference.estimates import NOT_ESTIMABLE, figure_columns
 from fastlmm_core.inference.heritability import SLOPES, harmonic_counts, interactions
 from fastlmm_core.inference.multiplicity import (
     Family,
@@ -211,7 +211,7 @@ def add_means(
     u = good[place]
     columns: dict[str, Any] = spec_column(plan, s, rows.size)
     factors = coded.specs[s].factors
-    titles = distinct_names([coded.column_of[name] for name in factors], FIGURES)
+    titles = distinct_names([coded.column_of[name] for name in factors], plan.mean_columns)
     rest = within
     for name in factors:
         f = coded.factors.index(name)
@@ -257,7 +257,7 @@ def add_contrasts(
         p = adjusted_p_values(t, df, used.p_method, family)
         columns = {
             **spec_column(plan, s, rows.size),
-            **contrast_labels(coded, arrays, members, s, int(r), n_tests),
+            **contrast_labels(coded, arrays, members, s, int(r), n_tests, plan.mean_columns),
             **figure_columns(estimate, se, df, t, p, critical),
             "status": status_column(figures, NOT_ESTIMABLE),
         }

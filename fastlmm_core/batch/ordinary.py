@@ -35,6 +35,7 @@ from fastlmm_core.results.fit import LMMFit
 from fastlmm_core.results.fixed_means import fixed_means
 from fastlmm_core.results.heritability import (
     HeritabilityTable,
+    heritability_of_all,
     heritability_within,
     is_one_effect,
     standard_heritability,
@@ -247,9 +248,11 @@ def add_trial(
     term, level = str(plan.genotypes), plan.level
     means = fixed_means(fit, term)
     parts.add("blues", means.to_frame(), unit)
-    table = fit.heritability(term)
-    within = heritability_within(fit, term)
-    parts.add("heritabilities", table.to_frame() if within.empty else with_each(table, within), unit)
+    table, within = heritability_of_all(fit, term), heritability_within(fit, term)
+    if table is None:
+        parts.add("heritabilities", within, unit)
+    else:
+        parts.add("heritabilities", table.to_frame() if within.empty else with_each(table, within), unit)
     summary = trial_summary(fit, term, level, table, plan.plots or None, frame, residuals, means)
     columns = {name: one_value(value) for name, value in summary.items()}
     columns = {"rows": np.array([row["n"] + row["n_dropped"]])} | columns
@@ -301,5 +304,6 @@ def covariance_rows(means: EmmeansTable) -> pd.DataFrame:
 def named(frame: pd.DataFrame, spec: str, plan: BatchPlan) -> pd.DataFrame:
     """The table with its specification in front, where there are several."""
     if len(plan.emmeans) > 1:
+        frame = frame.rename(columns=distinct_names(list(frame.columns), ("spec",)))
         frame.insert(0, "spec", spec)
     return frame

@@ -27,6 +27,7 @@ from fastlmm_core.design.structured_parts import UNITS
 from fastlmm_core.display.displayed import Displayed
 from fastlmm_core.errors import FormulaError, InferenceError, OptionError, check_option, nearest_names
 from fastlmm_core.inference.estimate_tables import check_level
+from fastlmm_core.inference.estimates import FIGURES
 from fastlmm_core.inference.linear_functions import DDF_METHODS, KENWARD_ROGER_NEEDS_REML
 from fastlmm_core.inference.multiplicity import check_adjust
 from fastlmm_core.limits import DEFAULT, Limits
@@ -159,6 +160,11 @@ class BatchPlan(Displayed):
         """Names whose meaning depends on the table; ``units`` are its rows where no column is called so."""
         own = {UNITS} & set(self.structures.parsed.columns)
         return self.parsed.open_names.union(own, *(other.open_names for other in self.others))
+
+    @property
+    def mean_columns(self) -> tuple[str, ...]:
+        """Columns of the tables of means and contrasts that are no labels."""
+        return (*FIGURES, *(("spec",) if len(self.emmeans) > 1 else ()))
 
     @property
     def labels(self) -> tuple[str, ...]:

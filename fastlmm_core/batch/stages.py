@@ -123,8 +123,27 @@ def second_stage(
     return lmm(formula, frame, reml=reml, weights=w, relationships=known, fixed_parameters=held)
 
 
-def stage_means(batch: BatchResult, trait: str | None = None, spec: str | None = None) -> StageMeans:
-    """The means of a batch with their covariance, one trait and one specification.
+@dataclass(frozen=True)
+class StageBlocks:
+    """Means of one trait and the covariances of those of each trial, as the batch kept them.
+
+    Attributes
+    ----------
+    frame, df
+        As of `StageMeans`.
+    trials : DataFrame
+        A row of keys for each trial.
+    blocks : list of (m, m)
+    """
+
+    frame: pd.DataFrame
+    trials: pd.DataFrame
+    blocks: list[np.ndarray]
+    df: np.ndarray
+
+
+def stage_blocks(batch: BatchResult, trait: str | None = None, spec: str | None = None) -> StageBlocks:
+    """The means of a batch with the covariance of each trial, one trait and one specification.
 
     Raises
     ------
@@ -152,11 +171,30 @@ def stage_means(batch: BatchResult, trait: str | None = None, spec: str | None =
     frame = frame.dropna(axis=1, how="all").reset_index(drop=True)
     if not keys and "trial" not in frame.columns:
         frame["trial"] = "1"
-    try:
-        known = BlockCovariance(blocks, [str(i + 1) for i in range(len(rows))])
-    except DataError as error:
-        raise DataError(f"the covariance of the means of a trial cannot be used: {error}") from None
-    return StageMeans(frame, known, df[first])
+    return StageBlocks(frame, table[keys].iloc[first], blocks, df[first])
+
+
+def stage_means(batch: BatchResult, trait: str | None = None, spec: str | None = None) -> StageMeans:
+    """The same with one covariance of all means.
+
+    Raises
+    ------
+    OptionError, DataError
+        As of `second_stage`.
+    """
+    found = stage_blocks(batch, trait, spec)
+    names = [str(i + 1) for i in range(len(found.frame))]
+    for place, block in enumerate(found.blocks):
+        try:
+            BlockCovariance([block], names[: len(block)])
+        except DataError as error:
+            trial = " ".join(map(str, found.trials.iloc[place])) or "1"
+            reason = str(error).removeprefix("block 1 of the covariance ")
+            raise DataError(
+                f"the covariance of the means of trial {trial} {reason}; where fixed and random effects "
+                "explain every plot the means have no error: leave this trial out of the batch"
+            ) from None
+    return StageMeans(found.frame, BlockCovariance(found.blocks, names), found.df)
 
 
 def triangle(rows: list[Any]) -> np.ndarray:

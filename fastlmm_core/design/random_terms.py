@@ -190,11 +190,15 @@ class RandomTerm(Displayed):
         """Whether its levels are the rows themselves, of which other tables have others."""
         return any(is_units(node, table.names) for axis in self.axes for node in axis.nodes)
 
-    def row_labels(self, newdata: Any) -> np.ndarray:
+    def columns_of_layer(self, layer: int) -> list[Node]:
+        """Columns that the levels of a layer come from; those of an incidence have one layer each."""
+        own = incidence_units(self.incidence)[layer][1:] if self.incidence else ()
+        return [node for axis in self.axes for node in axis.nodes or own]
+
+    def row_labels(self, newdata: Any, layer: int = 0) -> np.ndarray:
         """(k,) object: label of the level in every row of another table, None where it is missing."""
         table = newdata if isinstance(newdata, Table) else Table(newdata)
-        first = self.incidence[0][:1] if self.incidence else ()
-        nodes = [node for axis in self.axes for node in axis.nodes or first]
+        nodes = self.columns_of_layer(layer)
         columns = [evaluate_factor(node, table, self.states[deparse(node)]) for node in nodes]
         labels = np.empty(table.n, dtype=object)
         for i in range(table.n):

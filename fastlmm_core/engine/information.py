@@ -16,6 +16,7 @@ from fastlmm_core.engine.direction_products import (
     weighted_form,
 )
 from fastlmm_core.engine.directions import Direction, NaturalDirections, chart_directions, natural_directions
+from fastlmm_core.engine.expected_differences import expected_by_differences
 from fastlmm_core.engine.expected_information import (
     DENSE_ROWS,
     DIFFERENCE_WORK,
@@ -166,7 +167,7 @@ class StructureInference:
         linear = solution.linear and directions is not self.chart
         work = float(min(rows, unknowns)) ** 3
         if linear and LARGE_WORK < work > DIFFERENCE_WORK * len(directions) * solution.factor.flops:
-            return self._expected_by_differences()
+            return expected_by_differences(solution, self.natural)
         accurate = solution.residual_nearly_singular and rows <= DENSE_ROWS  # see `_residual_products`
         if unknowns <= min(rows, most_unknowns(len(directions))) and not accurate:
             found = expected_by_unknowns(solution, directions)
@@ -180,14 +181,7 @@ class StructureInference:
                 f"available beyond {DENSE_ROWS} effects and rows, nor for fields or series of more; use "
                 "information='observed'"
             )
-        return self._expected_by_differences()
-
-    def _expected_by_differences(self) -> np.ndarray:
-        """tr(P V_t P V_u) of linear structures (t, t), from the gradient's differences."""
-        solution, directions = self.solution, self.linear_directions
-        back = np.linalg.inv(self.natural.jacobian)
-        observed = back.T @ solution.hessian @ back
-        return 2.0 * average_matrix(solution, directions) - observed
+        return expected_by_differences(solution, self.natural)
 
     def gradients(self, ddf: str, information: str, fixed: FixedRows, phi: np.ndarray) -> np.ndarray:
         """d(K Phi K') / dt (t, r, r), absolute scale."""

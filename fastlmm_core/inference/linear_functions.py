@@ -170,10 +170,10 @@ class LinearFunctions(Displayed):
         >>> functions.combine([[-1.0, 1.0]]).estimate.round(2)
         array([94.21])
         """
-        A = dense_rows(A)
+        A = sparse_rows(A) if sp.issparse(A) else dense_rows(A)
         raw = A @ self.raw_estimate
         products = None if self.null_products is None else sp.csr_array(sp.csr_array(A) @ self.null_products)
-        norms = np.abs(A) @ self.norms
+        norms = abs(A) @ self.norms
         estimable = _is_estimable(products, norms)
         return replace(
             self,

@@ -16,7 +16,7 @@ from fastlmm_core.errors import InferenceError, OptionError
 from fastlmm_core.gate import public
 from fastlmm_core.inference.back_transformation import regrid
 from fastlmm_core.inference.estimate_tables import ContrastTable, EstimateTable
-from fastlmm_core.inference.estimates import FIGURES, OK
+from fastlmm_core.inference.estimates import OK
 from fastlmm_core.inference.letters import compact_letters
 from fastlmm_core.inference.mean_comparisons import (
     ComparisonIntervals,
@@ -25,6 +25,7 @@ from fastlmm_core.inference.mean_comparisons import (
     comparison_intervals,
     difference_errors,
 )
+from fastlmm_core.inference.multiplicity import check_adjust
 from fastlmm_core.inference.pair_streams import (
     CHUNK,
     PairsForecast,
@@ -37,6 +38,7 @@ from fastlmm_core.inference.table_labels import distinct_names, group_members
 from fastlmm_core.options import LEVEL, SWITCH, TEXT, optional, whole
 
 Floats = NDArray[np.floating]
+LETTERS = "group"  # column of the letters of `cld`
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -105,7 +107,8 @@ class EmmeansTable(EstimateTable):
         Returns
         -------
         DataFrame
-            The figures of the means, sorted by estimate within each group of `by`, and a column `group`.
+            The figures of the means, sorted by estimate within each group of `by`, and a column `group`; a
+            factor of that name is `group_level`. One mean alone has the letter "a".
 
         References
         ----------
@@ -122,13 +125,14 @@ class EmmeansTable(EstimateTable):
         if not 0.0 < alpha < 1.0:
             raise OptionError(f"alpha={alpha!r} must lie above 0 and below 1")
         frame = self.to_frame()
+        frame = frame.rename(columns=distinct_names([str(name) for name in frame.columns], (LETTERS,)))
         parts = []
         for rows, table in self._blocks(adjust):
             order = np.argsort(-self.estimate[rows] if reverse else self.estimate[rows], kind="stable")
             p = symmetric(np.empty(0) if table is None else table.p, rows.size)[np.ix_(order, order)]
             part = frame.iloc[rows[order]].copy()
-            part["group"] = compact_letters(p < alpha)
-            part.loc[part["status"] != OK, "group"] = ""
+            part[LETTERS] = compact_letters(p < alpha)
+            part.loc[part["status"] != OK, LETTERS] = ""
             parts.append(part)
         return pd.concat(parts, ignore_index=True)
 
@@ -336,10 +340,10 @@ class EmmeansTable(EstimateTable):
         for group, rows in enumerate(source.members):
             found = best_means(source, group, self.estimate[rows], k, largest)
             figures = found.to_frame()
-            renamed = distinct_names(list(self.labels.columns), FIGURES)
-            part = self.labels.iloc[rows].rename(columns=renamed).reset_index(drop=True)
             figures.insert(1, "estimate", self.estimate[rows])
             figures.insert(2, "se", self.se[rows])
+            renamed = distinct_names(list(self.labels.columns), figures.columns)
+            part = self.labels.iloc[rows].rename(columns=renamed).reset_index(drop=True)
             part = pd.concat([part, figures], axis=1).sort_values("rank", kind="stable")
             parts.append(part if everything else part[part["rank"] <= k])
         return pd.concat(parts, ignore_index=True)
@@ -348,8 +352,11 @@ class EmmeansTable(EstimateTable):
         self, adjust: str, level: float | None = None
     ) -> list[tuple[NDArray[np.integer], ContrastTable | None]]:
         """Rows of each `by` group and the table of their pairwise comparisons, None for a single mean."""
-        table = self.contrast("pairwise", adjust=adjust, level=level)
         members = group_members(self.labels, self.by)
+        if all(rows.size == 1 for rows in members):
+            check_adjust(adjust)
+            return [(rows, None) for rows in members]
+        table = self.contrast("pairwise", adjust=adjust, level=level)
         if len(members) == 1:
             return [(members[0], table)]
         return [

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from fastlmm_core.batch.result import BatchResult
 
 BETWEEN = " "
+# Error variances, relative to that of other trials, that are rounding of a trial without error.
+ROUNDING = 1e-12
 
 
 def from_batch(
@@ -23,8 +25,9 @@ def from_batch(
 ) -> TwoWayTable:  # fmt: skip
     """Means of every genotype in every trial: its BLUEs (``genotypes=``), or marginal means (``emmeans=``).
 
-    The error of a mean is half the mean variance of a difference, over all trials; its degrees of freedom are
-    those of Satterthwaite for a mean of independent estimates, (sum v)^2 / sum (v^2 / df).
+    The error of a mean is half the mean variance of a difference, over all trials that know one; its degrees
+    of freedom are those of Satterthwaite for a mean of independent estimates, (sum v)^2 / sum (v^2 / df). The
+    source says which trials do not: those whose plots leave no error.
 
     Raises
     ------
@@ -53,10 +56,13 @@ def from_batch(
             f"'{own['g']}' has several means in '{own['e']}'; a trial is named by {name_list(batch.plan.by)}"
         )
     wide = cells.pivot(index="g", columns="e", values="y")
-    variance, df = _error(batch, genotype, name, kept)
+    variance, df, without = _error(batch, genotype, name, kept)
+    source = f"means of {name} in the trials of the batch"
+    if without:
+        source += f"; error without {name_list(without)}, whose plots leave none"
     return TwoWayTable(
         tuple(wide.index), tuple(wide.columns), wide.to_numpy(float), 1.0, variance, df,
-        f"means of {name} in the trials of the batch",
+        source,
     )  # fmt: skip
 
 
@@ -96,8 +102,8 @@ def _keys(batch: BatchResult, environment: str | None) -> list[str]:
 
 def _error(
     batch: BatchResult, genotype: str, trait: str, environments: pd.DataFrame
-) -> tuple[float, float]:  # fmt: skip
-    """Error variance of a mean and its degrees of freedom; NaN where the batch keeps nothing of it.
+) -> tuple[float, float, list[str]]:  # fmt: skip
+    """Error variance of a mean, its df, and trials without one; NaN where the batch keeps nothing of it.
 
     Parameters
     ----------
@@ -112,20 +118,27 @@ def _error(
             known, wanted = (pd.MultiIndex.from_frame(f[keys].astype(str)) for f in (own, environments))
             own = own[known.isin(wanted)]
         v, df = 0.5 * own["sed_rms"].to_numpy(float) ** 2, own["df_error"].to_numpy(float)
-        return _pooled(v, df)
+        return _pooled(v, df, own[list(batch.plan.by)])
     if not batch.plan.covariances:
-        return np.nan, np.nan
-    from fastlmm_core.batch.stages import stage_means
+        return np.nan, np.nan, []
+    from fastlmm_core.batch.stages import stage_blocks
 
-    found = stage_means(batch, trait, genotype if len(batch.plan.emmeans) > 1 else None)
-    several = np.array([len(block) > 1 for block in found.covariance.blocks])
-    v = np.array([half_difference(block) for block in found.covariance.blocks if len(block) > 1])
-    return _pooled(v, found.df[several])
+    found = stage_blocks(batch, trait, genotype if len(batch.plan.emmeans) > 1 else None)
+    several = np.array([len(block) > 1 for block in found.blocks])
+    v = np.array([half_difference(block) for block in found.blocks if len(block) > 1])
+    return _pooled(v, found.df[several], found.trials[several])
 
 
-def _pooled(v: np.ndarray, df: np.ndarray) -> tuple[float, float]:
-    """Mean of independent estimates of variances, and its degrees of freedom."""
-    if not v.size or not np.isfinite(v).all():
-        return np.nan, np.nan
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return float(v.mean()), float(v.sum() ** 2 / np.sum(v**2 / df))
+def _pooled(v: np.ndarray, df: np.ndarray, trials: pd.DataFrame) -> tuple[float, float, list[str]]:
+    """Mean of independent estimates of variances, its degrees of freedom, and trials that have none.
+
+    Where no df are known at all the variances still are.
+    """
+    told = np.isfinite(v) & (np.nan_to_num(v) > ROUNDING * np.nan_to_num(v).max(initial=0.0))
+    if (told & np.isfinite(df)).any():
+        told &= np.isfinite(df)
+    without = [BETWEEN.join(map(str, row)) for row in trials[~told].itertuples(index=False)]
+    if not told.any():
+        return np.nan, np.nan, []
+    v, df = v[told], df[told]
+    return float(v.mean()), float(v.sum() ** 2 / np.sum(v**2 / df)), without

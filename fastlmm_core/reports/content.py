@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from ..results.diagnostics import suspicious_residuals
 from ..results.fit import LMMFit
 from ..results.fixed_levels import levels_within
 from ..results.fixed_means import fixed_means
-from ..results.heritability import heritability_within
+from ..results.heritability import heritability_of_all, heritability_within
 from ..results.heritability_levels import find_term
 from ..results.plot_rows import plot_rows
 from ..results.trial_summary import trial_summary
@@ -74,7 +75,7 @@ class BatchContent:
     result: BatchResult
     table: pd.DataFrame
     keys: pd.DataFrame
-    _places: dict[str, dict[tuple[str, ...], np.ndarray]]
+    _tables: dict[str, TrialRows]
 
     @property
     def names(self) -> list[str]:
@@ -83,24 +84,23 @@ class BatchContent:
 
     def units(self, trial: int) -> Iterator[UnitContent]:
         """The traits of a trial."""
-        by = list(self.result.plan.by)
         key = tuple(map(str, self.keys.iloc[trial]))
-        for n in self._places["trial_table"].get(key, ()):
-            row = self.table.iloc[n].to_dict()
-            tables = {
-                name: self._rows(name, key, str(row["trait"]))
-                for name in self._places
-                if name != "trial_table"
-            }
-            yield UnitContent(
-                str(row["trait"]), self._formula(row), row,
-                {name: own.drop(columns=[*by, "trait"]) for name, own in tables.items() if len(own)},
-            )  # fmt: skip
+        if not self.result.plan.by:
+            key = ()
+        for found in self.table.iloc[self._traits.get(key, [])].to_dict("records"):
+            row = {str(name): value for name, value in found.items()}
+            trait = str(row["trait"])
+            tables = {name: rows.of((*key, trait)) for name, rows in self._tables.items()}
+            known = {name: own for name, own in tables.items() if len(own)}
+            yield UnitContent(trait, self._formula(row), row, known)
 
-    def _rows(self, name: str, key: tuple[str, ...], trait: str) -> pd.DataFrame:
-        whole = self.result.table(name)
-        own = whole.iloc[self._places[name].get(key, np.zeros(0, np.int64))]
-        return own[own["trait"].astype(str) == trait].reset_index(drop=True)
+    @cached_property
+    def _traits(self) -> dict[tuple[str, ...], list[int]]:
+        """Rows of the table of trials by keys."""
+        out: dict[tuple[str, ...], list[int]] = {}
+        for (*key, _), rows in places_of(self.table, [*self.result.plan.by, "trait"]).items():
+            out.setdefault(tuple(key), []).extend(rows.tolist())
+        return out
 
     def _formula(self, row: dict[str, Any]) -> str:
         for own in self.result.plan.models:
@@ -109,26 +109,41 @@ class BatchContent:
         return str(row["model"]) if row.get("model") else self.result.plan.formula
 
 
+class TrialRows:
+    """Rows of a table of a batch by keys and trait, without these columns, found once.
+
+    Texts are Python's: a page asks for each of them, which arrays of Arrow answer slowly.
+    """
+
+    def __init__(self, frame: pd.DataFrame, keys: Sequence[str]):
+        self._places = places_of(frame, keys)
+        rest = frame.drop(columns=list(keys))
+        texts = [name for name in rest if pd.api.types.is_string_dtype(rest[name].dtype)]
+        self._rest = rest.astype(dict.fromkeys(texts, object))
+
+    def of(self, key: tuple[str, ...]) -> pd.DataFrame:
+        """Those of one trial and trait, numbered from 0."""
+        own = self._rest.iloc[self._places.get(key, np.zeros(0, np.int64))]
+        return own.set_axis(pd.RangeIndex(len(own)), axis=0)
+
+
 def batch_content(result: BatchResult) -> BatchContent:
     """Content of a batch; rows are found by trial once."""
     by, table = list(result.plan.by), result.trial_table()
-    tables = {"trial_table": table} | {n: result.table(n) for n in SHOWN if n in result.plan.tables}
-    places = {name: rows_of_trials(own, by) for name, own in tables.items()}
+    tables = {n: TrialRows(result.table(n), [*by, "trait"]) for n in SHOWN if n in result.plan.tables}
     keys = table[by].drop_duplicates().reset_index(drop=True) if by else pd.DataFrame({"trial": ["all"]})
-    if not by:
-        places = {name: {("all",): np.arange(len(own))} for name, own in tables.items()}
-    return BatchContent(result, table, keys, places)
+    return BatchContent(result, table, keys, tables)
 
 
-def rows_of_trials(frame: pd.DataFrame, by: Sequence[str]) -> dict[tuple[str, ...], np.ndarray]:
-    """Rows of a table by the keys of its trials, as text."""
-    if not by or not len(frame):
+def places_of(frame: pd.DataFrame, names: Sequence[str]) -> dict[tuple[str, ...], np.ndarray]:
+    """Rows of a table by the values of some columns, as text."""
+    if not len(frame):
         return {}
-    codes = frame.groupby(list(by), sort=False, observed=True, dropna=False).ngroup().to_numpy()
+    codes = frame.groupby(list(names), sort=False, observed=True, dropna=False).ngroup().to_numpy()
     order = np.argsort(codes, kind="stable")
     first = np.flatnonzero(np.diff(codes[order], prepend=-1))
     parts = np.split(order, first[1:])
-    keys = frame[list(by)].iloc[[int(own[0]) for own in parts]].itertuples(index=False)
+    keys = frame[list(names)].iloc[[int(own[0]) for own in parts]].itertuples(index=False)
     return {tuple(map(str, key)): own for key, own in zip(keys, parts, strict=True)}
 
 
@@ -148,8 +163,8 @@ def fit_content(
                            "warnings": "; ".join(str(own) for own in fit.warnings)}  # fmt: skip
     if genotypes is not None:
         means = fixed_means(fit, genotypes)
-        table = fit.heritability(genotypes)
-        tables["heritabilities"] = table.to_frame()
+        table = heritability_of_all(fit, genotypes)
+        tables["heritabilities"] = heritability_within(fit, genotypes) if table is None else table.to_frame()
         tables["blues"] = means.to_frame()
         tables |= within_environments(fit, genotypes)
         row |= trial_summary(fit, genotypes, 0.95, table, plots, data, residuals, means)

@@ -21,15 +21,17 @@ from fastlmm_core.errors import FastLMMWarning, InferenceError
 from fastlmm_core.inference.mean_rows import MeanRows
 from fastlmm_core.inference.mean_specs import MeanSpecs
 from fastlmm_core.results.genotype_attributes import GenotypeAttributes, fixed_rows, genotype_attributes
-from fastlmm_core.results.heritability_levels import has_indicators
+from fastlmm_core.results.heritability_levels import has_indicators, one_effect_each
 
 if TYPE_CHECKING:
     from fastlmm_core.design.random_terms import RandomTerm
     from fastlmm_core.inference.mean_tables import EmmeansTable
     from fastlmm_core.results.fixed_part import FixedPart
 
-NOT_PLAIN = "BLUEs need effects of the levels of one column: (1|gen), (0 + new|gen), (0 + env|gen)"
-MOST_EFFECTS = 2_000  # of levels within those of another factor that become fixed
+NOT_PLAIN = (
+    "BLUEs need effects of the levels of one column: (1|gen), (0 + new|gen), (0 + env|gen), (0 + env:new|gen)"
+)
+MOST_EFFECTS = 5_000  # of levels within those of another factor that become fixed
 NOT_ESTIMABLE = "the BLUEs are not estimable beside the other fixed effects"
 NO_DATA = "some levels have no data, and so no BLUE"
 
@@ -66,15 +68,16 @@ class FixedLevels:
     coefficient : tuple of str
         The variable that the effects are coefficients of, ``("new",)``; empty for the levels themselves.
     within : (str, tuple of str) or None
-        Column and levels that the effects are in, of ``(0 + env | gen)``.
+        Column and levels that the effects are in, of ``(0 + env | gen)`` and ``(0 + env:new | gen)``.
     """
 
     def __init__(self, fit: FixedPart, first: FixedPart, k: int):
         term = first.design.random[k]
         self.fit, self.first, self.k, self.name = fit, first, k, term.group_variables[0]
-        plain = term.columns == ("(Intercept)",)
         self.within = levels_within(term)
-        self.coefficient: tuple[str, ...] = () if plain or self.within is not None else term.columns
+        self.coefficient: tuple[str, ...] = ()
+        if not one_effect_each(term):
+            self.coefficient = tuple(text for text, atom in term.coding.atoms.items() if not atom.is_factor)
         self._means: dict[tuple[int | None, str], EmmeansTable] = {}
 
     def means(self, ddf: str | None = None, place: int | None = None) -> EmmeansTable:
@@ -88,7 +91,7 @@ class FixedLevels:
         place = None if self.within is None else place
         if (place, ddf) not in self._means:
             if self.coefficient:
-                found = self._of_all_genotypes(ddf)
+                found = self._of_all_genotypes(ddf, place)
             elif place is None or self.within is None:
                 found = self.fit.emmeans([self.name], ddf=ddf)
             else:
@@ -109,22 +112,24 @@ class FixedLevels:
         """Whether a difference of two means is that of the effects, and of nothing else in the fixed part."""
         return not self.coefficient or self.attributes.alike
 
-    def _of_all_genotypes(self, ddf: str) -> EmmeansTable:
+    def _of_all_genotypes(self, ddf: str, place: int | None) -> EmmeansTable:
         """Means with the properties that each genotype has, the checks too."""
         term, own = self.first.design.random[self.k], self.attributes
         codes, levels = self.first.design.level_codes(self.name)
-        effects = pd.Series(term.values[:, 0]).groupby(np.array(levels, dtype=object)[codes])
+        effects = pd.Series(term.values.sum(axis=1)).groupby(np.array(levels, dtype=object)[codes])
         if (effects.nunique() > 1).any():
             raise InferenceError(f"'{self.coefficient[0]}' differs between the plots of a {self.name}")
         names = own.frame.index.to_numpy()
-        columns = list(own.frame.columns)
-        base, shift = fixed_rows(self.first, own.frame.reset_index(drop=True), columns)
+        grid = own.frame.reset_index(drop=True)
+        if place is not None and self.within is not None:
+            grid[self.within[0]] = self.within[1][place]
+        base, shift = fixed_rows(self.first, grid, list(grid.columns))
         effect = effects.first().reindex(names).to_numpy()
         lines = np.flatnonzero(effect)
         places = {name: j for j, name in enumerate(self.fit.coef_names)}
         K = np.zeros((names.size, len(places)))
         K[:, [places[name] for name in self.first.coef_names]] = base.toarray()
-        K[lines] += effect[lines, None] * self._effect_rows(names[lines].tolist())
+        K[lines] += effect[lines, None] * self._effect_rows(names[lines].tolist(), place)
         rows = MeanRows(
             pd.DataFrame({self.name: names}), sp.csr_array(K), shift, np.zeros(names.size, bool),
             MeanSpecs((self.name,), ()),
@@ -133,7 +138,7 @@ class FixedLevels:
         response = self.first.design.formula.response
         return rows.table(functions, 0.95, f"Means of {self.name} as fixed effects", (), response)
 
-    def differences(self, labels: Sequence[Any], adjusted: bool) -> np.ndarray:
+    def differences(self, labels: Sequence[Any], adjusted: bool, place: int | None = None) -> np.ndarray:
         """Covariance (S, S) of the effects of S levels less that of the first one.
 
         It gives the variance of every difference, also where the effects themselves are not estimable: beside
@@ -144,13 +149,15 @@ class FixedLevels:
         labels : sequence of S labels
         adjusted : bool
             Kenward & Roger's, or that of the model.
+        place : int, optional
+            Environment, of ``(0 + env:new | gen)``; by default their mean.
 
         Raises
         ------
         InferenceError
             For a level without data, and where a difference is not estimable.
         """
-        rows = self._effect_rows(labels)
+        rows = self._effect_rows(labels, place)
         ddf = "kenward-roger" if adjusted else "asymptotic"
         functions = self.fit.linear_functions(rows[1:] - rows[0], ddf=ddf)
         if not functions.estimable.all():
@@ -159,8 +166,22 @@ class FixedLevels:
         out[1:, 1:] = functions.cov if adjusted else functions.cov_unadjusted
         return out
 
-    def _effect_rows(self, labels: Sequence[Any]) -> np.ndarray:
+    def test_of_effects(self, labels: Sequence[Any], ddf: str) -> dict[str, float]:
+        """F test of no difference between the effects of some levels, or their means within a factor.
+
+        Of levels in groups that are fixed effects it is of those within the same ones.
+        """
+        rows, own = self._effect_rows(labels), self.attributes.frame.loc[[str(label) for label in labels]]
+        group = own.groupby(list(own.columns)).ngroup().to_numpy()  # `new` is one of them
+        first = np.unique(group, return_index=True)[1][group]
+        at = np.flatnonzero(first != np.arange(len(rows)))
+        found = self.fit.linear_functions(rows[at] - rows[first[at]], ddf=ddf).f_test(np.eye(at.size))
+        return {"df_num": found.df_num, "df_den": found.df_den, "F": found.F, "p": found.p}
+
+    def _effect_rows(self, labels: Sequence[Any], place: int | None = None) -> np.ndarray:
         """Rows (S, p_full) of the effects of S levels alone, at a coefficient of 1.
+
+        Of those within a factor the effect in one of its levels, or the mean over them.
 
         Raises
         ------
@@ -168,23 +189,30 @@ class FixedLevels:
             For a level without data.
         """
         coding, values = self.fit.design.coding, self.fit.design._values
+        factors = {text: atom for text, atom in coding.atoms.items() if atom.is_factor}
+        other = [] if self.within is None else [
+            text for text, atom in factors.items() if atom.columns_read == (self.within[0],)
+        ]  # fmt: skip
         own, start, width = next(
             (text, start, width)
             for term, start, width in zip(coding.terms, coding.starts, coding.widths, strict=False)
             for text in term.atoms
-            if coding.atoms[text].is_factor and coding.atoms[text].columns_read == (self.name,)
-            and set(term.atoms) == {text, *self.coefficient}
+            if text in factors and factors[text].columns_read == (self.name,)
+            and set(term.atoms) == {text, *self.coefficient, *other}
         )  # fmt: skip
-        places = {str(level): i for i, level in enumerate(coding.atoms[own].levels or ())}
-        at = np.array([places.get(str(label), -1) for label in labels])
+        levels = {str(level): i for i, level in enumerate(coding.atoms[own].levels or ())}
+        at = np.array([levels.get(str(label), -1) for label in labels])
         if (at < 0).any():
             raise InferenceError(NO_DATA)
         there = {text: np.repeat(value[:1], at.size, axis=0) for text, value in values.items()}
         there |= {own: at.astype(values[own].dtype)}
         there |= {text: np.ones((at.size, 1)) for text in self.coefficient}
-        whole = coding.matrix(there, at.size).toarray()
-        rows = np.zeros_like(whole)
-        rows[:, start : start + width] = whole[:, start : start + width]
+        places = [0] if self.within is None else [place] if place is not None else range(len(self.within[1]))
+        rows = np.zeros((at.size, len(self.fit.coef_names)))
+        for number in places:
+            there |= {text: np.full(at.size, number, values[text].dtype) for text in other}
+            whole = coding.matrix(there, at.size).toarray()
+            rows[:, start : start + width] += whole[:, start : start + width] / len(places)
         return rows
 
     def any_means(self, place: int | None = None) -> EmmeansTable:
@@ -194,9 +222,13 @@ class FixedLevels:
 
 
 def levels_within(term: RandomTerm) -> tuple[str, tuple[str, ...]] | None:
-    """Column and levels of the factor that the effects are in, ``(0 + env | gen)``; None of others."""
+    """Column and levels of the factor that the effects are in, ``(0 + env | gen)``; None of others.
+
+    With a coefficient of 1 or 0, ``(0 + env:new | gen)``, those of the genotypes where it is 1.
+    """
     factors = [atom for atom in term.coding.atoms.values() if atom.is_factor]
-    if not has_indicators(term) or term.kept is not None or len(term.coding.atoms) != 1 or not factors:
+    several = has_indicators(term) and not one_effect_each(term)
+    if not several or term.kept is not None or len(term.coding.atoms) > 2 or len(factors) != 1:
         return None
     (atom,) = factors
     levels = tuple(str(level) for level in atom.levels or ())
@@ -215,7 +247,8 @@ def fit_fixed_levels(fit: FixedPart, k: int) -> FixedPart:
     part = next(own for own in parsed.random if own.label == term.label)
     within = levels_within(term)
     one_column = len(term.columns) == 1 and not any(atom.is_factor for atom in term.coding.atoms.values())
-    single = len(term.layers) == 1 and len(part.terms.terms) <= 1 and (one_column or within)
+    nested = one_effect_each(term)  # in groups of genotypes, which they are within as fixed effects too
+    single = len(term.layers) == 1 and len(part.terms.terms) <= 1 and (one_column or within or nested)
     if not single or len(term.group_variables) != 1 or term.at is not None:
         raise InferenceError(NOT_PLAIN)
     if within is not None and len(term.levels) * len(within[1]) > MOST_EFFECTS:
@@ -226,7 +259,7 @@ def fit_fixed_levels(fit: FixedPart, k: int) -> FixedPart:
     # numbers group as labels; in the fixed part they would be a covariate
     as_text = f"factor({deparse(part.factors[0])})" if plain and not column.is_factor else None
     held = {key: value for key, value in fit.prepared.fixed_parameters.items() if key != term.group}
-    return fit_formula(fit, moved_to_fixed(parsed, part, as_text), fit.reml, held)
+    return fit_formula(fit, moved_to_fixed(parsed, part, as_text, nested), fit.reml, held)
 
 
 def fit_formula(fit: FixedPart, parsed: ParsedFormula, reml: bool, held: dict[str, Any]) -> FixedPart:
@@ -250,11 +283,16 @@ def fit_formula(fit: FixedPart, parsed: ParsedFormula, reml: bool, held: dict[st
     return again
 
 
-def moved_to_fixed(parsed: ParsedFormula, part: RandomPart, as_text: str | None = None) -> ParsedFormula:
-    """The formula with the levels of a random term, or its coefficient in each, fixed; without an offset."""
+def moved_to_fixed(
+    parsed: ParsedFormula, part: RandomPart, as_text: str | None = None, alone: bool = False
+) -> ParsedFormula:
+    """The formula with the levels of a random term, or its coefficient in each, fixed; without an offset.
+
+    `alone` are the levels without the factor that each of them is in one level of.
+    """
     node = part.factors[0] if as_text is None else parse_expression(as_text)
     text, fixed = deparse(node), parsed.fixed
-    own = (text, *(variable for term in part.terms.terms for variable in term))
+    own = (text, *(variable for term in part.terms.terms if not alone for variable in term))
     if (text,) in fixed.terms or (len(own) > 1 and any(text in term for term in fixed.terms)):
         raise InferenceError(f"{text} is a fixed effect already")
     place = sum(len(term) <= len(own) for term in fixed.terms)

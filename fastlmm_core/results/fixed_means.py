@@ -12,7 +12,7 @@ from fastlmm_core.errors import FastLMMError
 from fastlmm_core.inference.mean_comparisons import difference_errors
 from fastlmm_core.inference.pair_streams import PairSource
 from fastlmm_core.results.fixed_levels import FixedLevels, fixed_levels
-from fastlmm_core.results.heritability_levels import find_term, levels_of
+from fastlmm_core.results.heritability_levels import find_term, labels_with_data
 
 if TYPE_CHECKING:
     from fastlmm_core.inference.mean_tables import EmmeansTable
@@ -34,11 +34,19 @@ class FixedMeans:
         df_num, df_den, F and p of the genotypes; of ``(0 + new | gen)`` of the differences between new lines.
     checks : (L,) bool
         Which of the means are those of checks, fixed in the first fit already.
+    why : str
+        Why there are none.
     """
 
     means: EmmeansTable | None
     test: Any = None
     checks: Any = None
+    why: str = ""
+
+    @property
+    def lost(self) -> int:
+        """Means that are not estimable."""
+        return 0 if self.means is None else int(np.count_nonzero(np.isnan(self.means.estimate)))
 
     def to_frame(self) -> pd.DataFrame:
         """Labels, estimate, se, df; no rows without a fit."""
@@ -77,15 +85,18 @@ def fixed_means(fit: FixedPart, term: str) -> FixedMeans:
         second = fixed_levels(fit, k)
         means = second.means()
         test = test_of_levels(fit, second)
-    except FastLMMError:
-        return FixedMeans(None)
-    random = {str(name) for name in levels_of(fit, k).labels}
+    except FastLMMError as error:
+        return FixedMeans(None, why=str(error))
+    random = {str(name) for name in labels_with_data(fit.design.random[k])}
     checks = ~means.labels[second.name].astype(str).isin(random).to_numpy()
     return FixedMeans(means, test, checks)
 
 
 def test_of_levels(fit: FixedPart, second: FixedLevels) -> dict[str, float]:
     """F test of no difference between the levels, over environments where they have effects in each."""
+    if second.within is not None and second.coefficient:
+        lines = labels_with_data(fit.design.random[second.k]).tolist()
+        return second.test_of_effects(lines, second.fit.default_ddf)
     if second.within is not None:
         functions = second.means().functions
         n = len(functions.estimable)

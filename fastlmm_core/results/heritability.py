@@ -24,6 +24,7 @@ from fastlmm_core.results.heritability_levels import (
     TermLevels,
     find_term,
     has_indicators,
+    one_effect_each,
     term_levels,
 )
 from fastlmm_core.results.residual_variances import residual_of_means
@@ -143,6 +144,13 @@ def heritability(
         blup=None if blup is None else spread(blup),
         blue=None if blues is None else blues.plain,
     )  # fmt: skip
+
+
+def heritability_of_all(fit: FixedPart, term: str) -> HeritabilityTable | None:
+    """By all definitions, of the mean of several effects; None where each level has one of several."""
+    if one_effect_each(fit.design.random[find_term(fit, term)]):
+        return None
+    return heritability(fit, term, None, None, None, "average")
 
 
 def heritability_within(fit: FixedPart, term: str) -> pd.DataFrame:
@@ -329,9 +337,9 @@ class _Blues:
         """
         if isinstance(self.second, str):
             raise InferenceError(self.second)
-        if not self.second.means_differ_by_effects:
-            return self.second.differences(self.own.labels.tolist(), adjusted)
         place = self.own.coefficient
+        if not self.second.means_differ_by_effects:
+            return self.second.differences(self.own.labels.tolist(), adjusted, place)
         means = self.second.means("kenward-roger", place) if adjusted else self.second.any_means(place)
         places = {str(label): i for i, label in enumerate(means.labels[self.second.name])}
         at = [places[str(label)] for label in self.own.labels if str(label) in places]
@@ -340,7 +348,7 @@ class _Blues:
         if not means.functions.estimable[at].all():
             if not self.second.coefficient:
                 raise InferenceError(NOT_ESTIMABLE)
-            return self.second.differences(self.own.labels.tolist(), adjusted)
+            return self.second.differences(self.own.labels.tolist(), adjusted, place)
         found = means.functions.cov if adjusted else means.functions.cov_unadjusted
         return np.asarray(found[np.ix_(at, at)])
 

@@ -105,6 +105,12 @@ def levels_of(
     )  # fmt: skip
 
 
+def labels_with_data(own: Any) -> np.ndarray:
+    """Labels of the levels of a random term with any effect in the data."""
+    places = [codes[(codes >= 0) & (values != 0.0).any(axis=1)] for codes, values in own.layers]
+    return np.asarray(own.levels, dtype=object)[np.unique(np.concatenate(places))]
+
+
 def find_term(fit: FixedPart, term: str, coefficient: str | None = None) -> int:
     """Place of the random term of a grouping factor, ``"gen"`` or ``"vm(gen, A)"``.
 
@@ -142,6 +148,11 @@ def _weights(own: Any, asked: str | None) -> np.ndarray:
         said = "has several coefficients" if asked is None else f"has no coefficient '{asked}'"
         raise OptionError(f"{own.group} {said}: give coefficient=, one of {name_list(own.columns)}")
     return np.eye(m)[own.columns.index(asked)]
+
+
+def one_effect_each(own: Any) -> bool:
+    """Whether every level has one of several effects, ``diag(0 + group | gen)``: a mean is of nothing."""
+    return has_indicators(own) and not _has_means(own)
 
 
 def _has_means(own: Any) -> bool:

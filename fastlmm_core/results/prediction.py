@@ -10,7 +10,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from fastlmm_core.design.columns import first_row
-from fastlmm_core.design.expressions import label_of
+from fastlmm_core.design.expressions import deparse, label_of
 from fastlmm_core.design.table import Table
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import DataError, OptionError, name_list, nearest_names, shown
@@ -68,10 +68,11 @@ def predict(
             value = value + basis @ u[:, 0]
             evaluated.append((k, None, basis))
             continue
-        for codes, z in fitted_layers(term) if newdata is None else term.evaluate_layers(newdata):
+        layers = fitted_layers(term) if newdata is None else term.evaluate_layers(newdata)
+        for layer, (codes, z) in enumerate(layers):
             unknown = codes < 0
             if unknown.any() and not allow_new_levels:
-                raise DataError(_unknown_levels(term, newdata, np.flatnonzero(unknown)))
+                raise DataError(_unknown_levels(term, layer, newdata, np.flatnonzero(unknown)))
             value = value + np.where(unknown, 0.0, np.einsum("ij,ij->i", z, u[codes]))
             evaluated.append((k, codes, z))
     value = np.where(estimable, value, np.nan)
@@ -116,15 +117,17 @@ def fitted_layers(term: RandomTerm) -> list[tuple[np.ndarray, np.ndarray]]:
     ]
 
 
-def _unknown_levels(term: RandomTerm, newdata: Any, rows: np.ndarray) -> str:
+def _unknown_levels(term: RandomTerm, layer: int, newdata: Any, rows: np.ndarray) -> str:
     """Message for rows whose level of the grouping factor is missing or not among those of the fit."""
-    labels = term.row_labels(newdata)[rows]
+    labels = term.row_labels(newdata, layer)[rows]
     unknown = list(dict.fromkeys(label for label in labels if label is not None))
     parts = [f"the levels {name_list(unknown)}, which did not occur in the fit"] if unknown else []
     missing = sum(label is None for label in labels)
     parts += [f"no value in {missing} row{'s' if missing > 1 else ''}"] if missing else []
+    column = ", ".join(deparse(node) for node in term.columns_of_layer(layer))
+    where = f"'{term.group}'" + (f" has in '{column}'" if len(term.layers) > 1 else " has")
     return (
-        f"new data: '{term.group}' has {', and '.join(parts)}; allow_new_levels=True predicts such rows "
+        f"new data: {where} {', and '.join(parts)}; allow_new_levels=True predicts such rows "
         "with a random effect of zero"
     )
 

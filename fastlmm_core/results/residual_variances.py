@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -60,17 +60,35 @@ def _variances(
         return (variances, np.zeros(rows.size, np.int64)) if len(variances) == 1 else None
     if spec.kind == "units" and spec.by is not None:
         levels, codes = spec.by[1], spec.by[2]
-    elif spec.kind == "within" and spec.by is None and spec.position_codes is not None:
-        subjects = 0 if spec.subject_codes is None else np.unique(spec.subject_codes[rows]).size
-        if subjects < rows.size and not _is_diagonal(spec):
-            return None  # two plots of one subject
-        levels, codes = spec.positions, spec.position_codes
+    elif spec.kind == "within":
+        return _variances_of_visits(spec, rows, variances)
     else:
         return None
     places = {str(row.var1): i for i, row in enumerate(variances)}
-    if len(variances) == 1 and spec.kind == "within":
-        return variances, np.zeros(rows.size, np.int64)
     at = np.array([places.get(str(level), -1) for level in levels])[codes[rows]]
+    return None if (at < 0).any() else (variances, at)
+
+
+def _variances_of_visits(
+    spec: ResidualSpec, rows: np.ndarray, variances: list[ComponentRow]
+) -> tuple[list[ComponentRow], np.ndarray] | None:
+    """The same of visits, in every arm where they have own ones; None where two rows are correlated."""
+    assert spec.subject_codes is not None and spec.position_codes is not None
+    if np.unique(spec.subject_codes[rows]).size < rows.size and not _is_diagonal(spec):
+        return None  # two plots of one subject
+    m = len(spec.positions)
+    arms: list[Any] = [None]
+    arm_of = np.zeros(rows.size, np.int64)
+    if spec.by is not None:
+        arms, arm_of = list(spec.by[1]), spec.by[2][rows]
+    place = np.full((len(arms), m), -1)
+    for arm, level in enumerate(arms):
+        group = spec.group if level is None else f"{spec.group}|{level}"
+        own = {str(row.var1): i for i, row in enumerate(variances) if row.group == group}
+        place[arm] = [own.get(str(visit), -1) for visit in spec.positions]
+        if own and make_coefficient_structure(str(spec.structure), m, **spec.options).markov:
+            place[arm] = min(own.values())  # one variance, of however many visits rows are shown
+    at = place[arm_of, spec.position_codes[rows]]
     return None if (at < 0).any() else (variances, at)
 
 

@@ -6,7 +6,7 @@ A saved fit is a zip file with two members. ``fit.json`` (UTF-8) holds the texts
 - ``formula``, ``reml``; ``contrasts``: the codings asked for, null without any
 - ``columns``: of each column the formula reads its name, and its levels where it is a factor
 - ``offset``: null, a column, or "values" for numbers of its own
-- ``index``: labels of the rows, null when they have none
+- ``index``: labels of the rows, null when they have none; ``rows``: what they were beside numbers and texts
 - ``warnings``: class and message of each
 - ``structure``: of a model with covariance structures ``residual``, ``relationships`` (name, kind, levels),
   ``fixed_parameters`` and ``factorization``
@@ -25,7 +25,6 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-import math
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -42,6 +41,7 @@ from fastlmm_core.design.residual import parse_residual
 from fastlmm_core.durable_files import place_file
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import DataError
+from fastlmm_core.results.row_labels import described_labels
 from fastlmm_core.structures.relationships import Relationship
 from fastlmm_core.structures.relationships.storing import described
 
@@ -77,7 +77,7 @@ def save_fit(fit: FitFigures, path: str | Path) -> None:
     texts = {
         "format": FORMAT, "library": __version__, "formula": fit.formula, "reml": fit.prepared.reml,
         "contrasts": _contrasts(fit.prepared.contrasts), "offset": offset,
-        "index": _labels(design.table.index),
+        **described_labels(design.table.index),
         "columns": [_described(column, fit.structured) for column in columns.values()],
         "warnings": [[type(warning).__name__, str(warning)] for warning in fit.warnings],
     }  # fmt: skip
@@ -153,17 +153,6 @@ def _contrasts(given: Any) -> Any:
     if given is None:
         return None
     return {str(k): v if isinstance(v, str) else np.asarray(v, float).tolist() for k, v in given.items()}
-
-
-def _labels(index: Any) -> list[Any] | None:
-    """Labels of rows: finite numbers and texts as they are, others as text."""
-    if index is None:
-        return None
-
-    def kept(label: Any) -> bool:
-        return isinstance(label, (int, str)) or (isinstance(label, float) and math.isfinite(label))
-
-    return [label if kept(label) else str(label) for label in index.tolist()]
 
 
 def _fields(name: str, result: Any) -> Arrays:

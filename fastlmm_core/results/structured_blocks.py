@@ -19,6 +19,9 @@ from fastlmm_core.structures.levels.penalty import PenaltyLevels
 if TYPE_CHECKING:
     from fastlmm_core.results.fitted_model import FittedModel
 
+# What the residual says of a block beside its covariance.
+EXTRA = ("group_corr", "visits", "last")
+
 
 @dataclass(frozen=True)
 class ComponentBlock:
@@ -36,7 +39,8 @@ class ComponentBlock:
     slopes : (t, m, m)
         Derivatives of T in theta, or (t, d) of a spline's variances.
     extra : dict
-        group_corr; specific_var and common of fa; variances and effective_dim of a spline.
+        group_corr; specific_var and common of fa; variances and effective_dim of a spline; the number of
+        visits and the last of a long process, of which names and T have the first two.
     """
 
     term: str
@@ -192,10 +196,18 @@ def residual_blocks(fit: FittedModel) -> list[ComponentBlock]:
         out.append(
             ComponentBlock(
                 spec.text, block["at"], spec.group, block["struct"], block["names"], block["n_par"],
-                solution.sigma2 * block["T"], full, {"group_corr": block["group_corr"]},
+                solution.sigma2 * block["T"], full, {key: block[key] for key in EXTRA if key in block},
             )
         )  # fmt: skip
     return out
+
+
+def describe_shortened(block: ComponentBlock) -> str:
+    """What the tables have of a long process."""
+    return (
+        f"Of the {block.extra['visits']:,} visits of {block.group} tables have the variance and covariance "
+        "of the first two; visits k apart have the covariance var*(cov/var)^k (vpredict)."
+    )
 
 
 def describe_singular(fit_design: Any, solution: StructuredSolution) -> tuple[str, ...]:

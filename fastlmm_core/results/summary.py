@@ -15,7 +15,7 @@ from ..engine.solution import StructuredSolution
 from ..errors import NotConvergedWarning, check_option
 from ..inference.estimates import DDF_WORDS
 from .correlations import correlation_table
-from .structured_blocks import ComponentBlock, residual_blocks, term_blocks
+from .structured_blocks import ComponentBlock, describe_shortened, residual_blocks, term_blocks
 
 if TYPE_CHECKING:
     from .random_part import RandomPart
@@ -260,7 +260,7 @@ def structured_random_table(fit: RandomPart, digits: int = 4) -> Table:
         sd = np.sqrt(np.diag(block.T))
         names = block.names
         if is_one_variance(block):
-            names = [f"{names[0]} to {names[-1]}"]
+            names = [f"{names[0]} to {block.extra.get('last', names[-1])}"]
         plain = not shows_correlations(block)
         for i, name in enumerate(names):
             shown = {"Groups": group if i == 0 else "", "Name": "" if alone else name,
@@ -325,6 +325,8 @@ def correlation_notes(fit: RandomPart) -> list[str]:
             product = np.sqrt(block.T[0, 0] * block.T[1, 1])
             if block.struct in BY_LAG and product > 0:
                 own["neighbours"] = block.T[0, 1] / product
+                if "visits" in block.extra:
+                    notes.append(describe_shortened(block))
             elif len(block.names) > WIDEST and not is_diagonal(block.T):
                 notes.append(f"The correlations of {where} stand in variance_components.")
         if own:

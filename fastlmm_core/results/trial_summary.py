@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 
 from fastlmm_core.engine.solution import StructuredSolution
+from fastlmm_core.errors import name_list
 from fastlmm_core.inference.heritability import harmonic_replication
 from fastlmm_core.results.component_columns import component_columns
 from fastlmm_core.results.diagnostics import suspicious_residuals
 from fastlmm_core.results.fixed_means import FixedMeans, fixed_means
 from fastlmm_core.results.heritability import HeritabilityTable, heritability
-from fastlmm_core.results.heritability_levels import find_term
+from fastlmm_core.results.heritability_levels import find_term, one_effect_each
 from fastlmm_core.results.plot_places import plot_places
 
 if TYPE_CHECKING:
@@ -91,7 +92,16 @@ def trial_summary(
         "duplicates": int(twice.size), "duplicate_plots": places.names(twice),
         **({} if others is None else {"checks": others}), **component_columns(fit), **means.figures(level),
     }  # fmt: skip
-    return out | {"warnings": "; ".join(warnings_in_words(fit, out))}
+    words = warnings_in_words(fit, out)
+    if means.why:
+        words.append(f"no F test and differences of the genotypes: {means.why}")
+    if means.lost:
+        words.append(f"BLUEs of {means.lost} of {out['genotypes'] + (others or 0)} genotypes are not "
+                     "estimable beside the other fixed effects")  # fmt: skip
+    if one_effect_each(own):
+        words.append(f"{own.group} has a variance for each of {name_list(own.columns)}: heritability needs "
+                     "coefficient=, one of them")  # fmt: skip
+    return out | {"warnings": "; ".join(words)}
 
 
 def number_of_checks(fit: FixedPart, k: int) -> int | None:
@@ -112,6 +122,8 @@ def residual_scale(fit: FixedPart) -> float:
 
 def _heritability(fit: FixedPart, term: str, table: HeritabilityTable | None) -> dict[str, Any]:
     """Cullis' heritability, and that of the definition that holds for these levels."""
+    if table is None and one_effect_each(fit.design.random[find_term(fit, term)]):
+        return {"h2": np.nan, "h2_se": np.nan, "h2_definition": "", "h2_cullis": np.nan}
     table = heritability(fit, term, SHOWN, None, None, "average") if table is None else table
     rows = table.frame.set_index("definition")
     held = [name for name in SHOWN if np.isfinite(float(rows.loc[name, "estimate"]))]  # type: ignore[arg-type]

@@ -191,3 +191,19 @@ def test_other_rows_have_no_effects_of_units():
     new = fit.predict(table.iloc[:9], se=True)
     known = fit.predict(random=["g"], se=True)[:9]
     np.testing.assert_allclose(new[["prediction", "se"]], known[["prediction", "se"]], rtol=1e-9)
+
+
+def test_unknown_levels_are_those_of_the_column_that_has_them():
+    """Direct and social effects: a pig that is known beside a mate that is not."""
+    r = np.random.default_rng(1)
+    pigs = [f"p{i}" for i in range(12)]
+    every = np.tile(pigs, 4)
+    frame = pd.DataFrame({"pig": every, "mate": np.roll(every, 5), "y": r.normal(size=48)})
+    known = pd.DataFrame(0.3 * np.ones((12, 12)) + 0.7 * np.eye(12), pigs, pigs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fit = lmm("y ~ us(pig, mate | vm(A))", frame, relationships={"A": known})
+    with pytest.raises(DataError, match=r"in 'mate' the levels? 'stranger', which did not occur in the fit"):
+        fit.predict(pd.DataFrame({"pig": ["p1", "p2"], "mate": ["stranger", "p3"]}))
+    with pytest.raises(DataError, match=r"in 'pig' the levels? 'odd'"):
+        fit.predict(pd.DataFrame({"pig": ["odd"], "mate": ["stranger"]}))

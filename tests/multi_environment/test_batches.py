@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
-from fastlmm_core import datasets, fit_batch, gxe, lmm, read_batch, run
+from fastlmm_core import datasets, fit_batch, gxe, lmm, read_batch, run, second_stage
 from fastlmm_core.cli import main
 from fastlmm_core.errors import DataError, OptionError
 
@@ -259,3 +259,28 @@ def test_unequal_replication_counts_by_the_mean_variance_of_a_difference():
     expected = residual * (1.0 / replication).mean()
     assert random.table.error_ms == pytest.approx(expected, rel=1e-8)
     assert gxe(means, "gen").table.error_ms == pytest.approx(expected, rel=1e-8)
+
+
+@pytest.mark.filterwarnings("ignore::fastlmm_core.errors.FastLMMWarning")
+@pytest.mark.parametrize("fixed", [False, True])
+def test_a_trial_without_error_is_left_out_of_the_error(fixed):
+    """Plots of T3 are the values of their genotypes: it has means, and the others the error of means."""
+    trials = datasets.load("trials")
+    trials = trials[trials["trial"].isin(["T1", "T2", "T3", "T4"])].copy()
+    exact, names = trials["trial"] == "T3", sorted(trials["gen"].unique())
+    values = pd.Series(np.random.default_rng(3).normal(5, 1, len(names)), index=names)
+    trials.loc[exact, "yield"] = values[trials.loc[exact, "gen"]].to_numpy()
+    call = {"by": "trial", "progress": False, "covariances": fixed}
+    formula = "yield ~ rep + gen" if fixed else "yield ~ rep + (1 | gen)"
+    call |= {"emmeans": "gen"} if fixed else {"genotypes": "gen"}
+    with_it, without = (fit_batch(own, formula, **call) for own in (trials, trials[~exact]))
+    found, others = gxe(with_it, genotype="gen"), gxe(without, genotype="gen")
+    assert found.table.environments == ("T1", "T2", "T3", "T4")
+    np.testing.assert_allclose(found.table.means[:, 2], values, rtol=1e-9)
+    np.testing.assert_allclose(found.table.error_ms, others.table.error_ms, rtol=1e-12)
+    np.testing.assert_allclose(found.table.error_df, others.table.error_df, rtol=1e-12)
+    assert "error without 'T3', whose plots leave none" in str(found)
+    assert "error without" not in str(others)
+    if fixed:
+        with pytest.raises(DataError, match=r"trial T3 is not positive definite; .* leave this trial"):
+            second_stage(with_it, "mean ~ 1 + (1 | gen) + (1 | trial)")

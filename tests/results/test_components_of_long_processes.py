@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from fastlmm_core import lmm
+from fastlmm_core.results.structured_blocks import residual_blocks
 
 STEP, VISITS = 12, 21  # days 0, 12, ..., 240: 241 declared, 29,161 pairs and variances
 
@@ -28,20 +29,46 @@ def test_days_far_apart_are_the_process_of_their_visits():
     """rho of a day to the power of the step is rho of a visit; variances and their errors are the same."""
     data = visits_of_subjects()
     by_day = lmm("y ~ visit", data, residual="ar1(day | subject)")
-    tracemalloc.start()
+    by_visit = lmm("y ~ visit", data, residual="ar1(visit | subject)")
+    np.testing.assert_allclose(by_day.criterion, by_visit.criterion, rtol=1e-9)
+    visits = by_visit.variance_components
+    assert len(visits) == VISITS * (VISITS + 1) // 2  # each pair of few visits
     days = by_day.variance_components
+    assert days["var1"].tolist() == ["0", "0", "1"]
+    apart = 3
+    for rows, power in ((visits["var2"].isna(), 0), (visits["var2"] == str(apart), apart)):
+        own = visits[rows & (visits["var1"] == "0")].iloc[0]
+        found = by_day.vpredict(f"V1*(V2/V1)^{power * STEP}")
+        np.testing.assert_allclose(found.estimate, own["estimate"], rtol=1e-5)
+        np.testing.assert_allclose(found.se, own["se"], rtol=1e-4)
+
+
+@pytest.mark.parametrize("size", [61, 5_000])  # by patterns of visits, and in series
+def test_tables_of_a_long_process_have_its_parameters(size):
+    rng = np.random.default_rng(4)
+    rho_of = {"a": 0.7, "b": 0.3}
+    data = pd.concat([visits_of_subjects(rho_of[a], 1, size).assign(subject=a, arm=a) for a in rho_of])
+    data = data[rng.random(len(data)) > 0.01]
+    data = data[(data["visit"] != 5) | (data["arm"] == "a")].reset_index(drop=True)
+    tracemalloc.start()
+    fit = lmm("y ~ visit", data, residual="ar1(visit | subject) | arm")
+    table = fit.variance_components
+    text = str(fit.summary())
+    correlations = fit.correlations().to_frame()
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert len(days) == 241 * 242 // 2
-    assert peak < 1e9  # a matrix of all pairs of these would take 6.8e9
-    by_visit = lmm("y ~ visit", data, residual="ar1(visit | subject)")
-    visits = by_visit.variance_components
-    np.testing.assert_allclose(by_day.criterion, by_visit.criterion, rtol=1e-9)
-    own = days[days["var1"].astype(float) % STEP == 0]
-    second = own["var2"].astype(float)
-    own = own[second.isna() | (second % STEP == 0)]
-    np.testing.assert_allclose(own["estimate"], visits["estimate"], rtol=1e-5, atol=1e-9)
-    np.testing.assert_allclose(own["se"], visits["se"], rtol=1e-4, atol=1e-9)
+    assert peak < 6e7  # one covariance of all visits would take 2e8
+    assert len(table) == 6
+    np.testing.assert_allclose(table["estimate"][[0, 3]], table["estimate"][[2, 5]])
+    np.testing.assert_allclose(correlations["estimate"], table["sd_or_cor"][[1, 4]])
+    natural = fit.solved.equations.residual.natural(fit.theta)
+    np.testing.assert_allclose(natural[[1, 3]], table["sd_or_cor"][[1, 4]])
+    assert text.count(f"0 to {size - 1}") == 2
+    assert f"Of the {size:,} visits of Residual(visit|subject)" in text
+    section = [block.section() for block in residual_blocks(fit)]
+    assert [(own["visits"], own["last"], own["names"]) for own in section] == [
+        (size, str(size - 1), ["0", "1"])
+    ] * 2
 
 
 @pytest.mark.parametrize(("rho", "step"), [(0.6, 2), (0.6, 3), (0.6, 10), (0.6, 30), (-0.5, 3), (-0.5, 5)])

@@ -6,6 +6,7 @@ import pytest
 
 from fastlmm_core import datasets, fit_batch, lmm, long_table, report, second_stage
 from fastlmm_core.errors import OptionError
+from fastlmm_core.results import fixed_levels
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +180,34 @@ def test_coefficients_that_are_slopes_are_named():
     assert status == "the residual is correlated"
 
 
-def test_too_many_effects_in_environments_stay_random():
+def test_independent_residuals_of_subjects_in_arms_are_as_those_by_group():
+    """diag(place | strip) | rep is units by place and replicate."""
+    frame = datasets.load("john_alpha")
+    frame["place"] = (frame.groupby(["rep", "block"]).cumcount() + 1).map("P{}".format)
+    frame["strip"], frame["both"] = frame["rep"] + frame["block"], frame["rep"] + frame["place"]
+    model = "yield ~ rep + (1 | gen)"
+    found = lmm(model, frame, residual="diag(place | strip) | rep").heritability("gen")
+    same = lmm(model, frame, residual="units | both").heritability("gen")
+    for name in ("standard", "plot", "cullis", "piepho"):
+        assert found[name] == pytest.approx(same[name], abs=1e-6)
+
+
+def test_one_plot_a_subject_in_an_environment_under_a_long_process():
+    """Within one of 70 years no two plots are of one subject: noise is the variance of the process."""
+    r = np.random.default_rng(5)
+    frame = pd.DataFrame({"year": np.repeat(np.arange(70), 24), "plot": np.tile(np.arange(24), 70)})
+    frame["gen"], frame["late"] = frame["plot"] // 3, (frame["year"] == 69).astype(int)
+    frame["y"] = r.normal(size=len(frame)) + r.normal(size=8)[frame["gen"]] * (1 + frame["late"])
+    fit = lmm("y ~ late + (0 + late | gen)", frame, residual="ar1(year | plot)")
+    table = fit.variance_components
+    slope = table.loc[table["var1"] == "late", "estimate"].iloc[0]
+    noise = table.loc[table["group"].str.startswith("Residual"), "estimate"].iloc[0]
+    found = fit.heritability("gen", ["plot"], coefficient="late")
+    assert found["plot"] == pytest.approx(slope / (slope + noise), rel=1e-9)
+
+
+def test_too_many_effects_in_environments_stay_random(monkeypatch):
+    monkeypatch.setattr(fixed_levels, "MOST_EFFECTS", 2_000)
     r = np.random.default_rng(3)
     frame = pd.DataFrame({"gen": np.tile(np.arange(700), 3).astype(str), "env": np.repeat(list("abc"), 700)})
     frame = pd.concat([frame, frame])
@@ -190,6 +218,9 @@ def test_too_many_effects_in_environments_stay_random():
         "BLUEs of 700 levels x 3 of env are too many fixed effects"
     )
     assert table.loc["cullis", "estimate"] > 0.3
+    row = fit.trial_summary("gen")
+    assert np.isnan(row["F_genotypes"])
+    assert "no F test and differences of the genotypes: BLUEs of 700 levels x 3 of env" in row["warnings"]
 
 
 def test_plots_with_weights(trials):
@@ -263,3 +294,35 @@ def test_groups_of_genotypes_have_no_mean():
     table = fit.genotype_values("gen").to_frame().set_index("gen")
     group = frame.drop_duplicates("gen").set_index("gen")["group"]
     np.testing.assert_allclose(table["estimate"], means[group].to_numpy() + blups[group.index], rtol=1e-9)
+
+
+def test_the_trial_of_genotypes_in_groups(tmp_path):
+    """BLUEs, F and LSD know nothing of variances by group; heritability is that within each."""
+    r = np.random.default_rng(9)
+    frame = pd.DataFrame({"gen": np.repeat([f"g{i:02d}" for i in range(30)], 3), "rep": list("abc") * 30})
+    frame["group"] = np.where(frame["gen"] < "g12", "old", "new")
+    frame["y"] = np.repeat(r.normal(0, 1, 30), 3) + r.normal(0, 0.6, 90)
+    grouped = lmm("y ~ rep + group + diag(0 + group | gen)", frame).trial_summary("gen")
+    plain = lmm("y ~ rep + group + (1 | gen)", frame).trial_summary("gen")
+    for name in ("F_genotypes", "df_genotypes", "df_error", "sed_mean", "lsd_mean", "sed_rms"):
+        assert grouped[name] == pytest.approx(plain[name], rel=1e-6)
+    assert np.isnan(grouped["h2"])
+    assert "heritability needs coefficient=" in grouped["warnings"]
+    batch = fit_batch(frame.assign(t="T"), "y ~ rep + group + diag(0 + group | gen)", by="t", genotypes="gen")
+    assert batch.trials["lsd_mean"][0] == pytest.approx(plain["lsd_mean"], rel=1e-6)
+    assert batch.heritabilities["coefficient"].unique().tolist() == ["groupnew", "groupold"]
+    fit = lmm("y ~ rep + group + diag(0 + group | gen)", frame)
+    page = report(fit, tmp_path / "page.html", genotypes="gen")
+    assert "groupold" in page.read_text()
+
+
+def test_blues_that_a_trend_takes_are_counted():
+    """Genotypes in the same order in every replicate: a line over the plots is a line over the genotypes."""
+    frame = pd.DataFrame({"rep": np.repeat(list("abc"), 6), "gen": np.tile(list("uvwxyz"), 3)})
+    frame["plot"] = np.arange(18)
+    frame["y"] = np.random.default_rng(2).normal(size=18)
+    held = {"gen": 1.0}
+    words = lmm("y ~ rep + plot + (1 | gen)", frame, fixed_parameters=held).trial_summary("gen")["warnings"]
+    assert "BLUEs of 6 of 6 genotypes are not estimable beside the other fixed effects" in words
+    words = lmm("y ~ rep + (1 | gen)", frame, fixed_parameters=held).trial_summary("gen")["warnings"]
+    assert "estimable" not in words

@@ -4,10 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fastlmm_core import datasets, fit_batch, lmm, report
+from fastlmm_core import datasets, fit_batch, lmm, long_table, report
 from fastlmm_core.cli import main
 from fastlmm_core.errors import DataError, OptionError
 from fastlmm_core.inference.ranking import draw_ranks, selection_intensity
+from fastlmm_core.results.fixed_means import fixed_means
 
 
 def augmented(seed, blocks=6, lines=7, checks=("c1", "c2", "c3"), error=0.6):
@@ -319,3 +320,48 @@ def test_values_within_and_over_factors_on_the_command_line(tmp_path, capsys):
     assert not np.allclose(want["estimate"], fit.genotype_values("gen", by="trial").to_frame()["estimate"])
     assert main([*asked, "--within", "trial"]) == 2
     assert "--within belongs to --values GROUP" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_new_lines_beside_checks_in_several_traits(groups):
+    """(0 + trait:new | gen): BLUEs, F and Piepho's heritability are those of all lines fixed."""
+    rng = np.random.default_rng(2)
+    plots = pd.DataFrame(
+        [(b, gen) for b in range(6) for gen in ["C0", "C1", "C2", *(f"N{10 * b + i}" for i in range(10))]],
+        columns=["block", "gen"],
+    )
+    value = pd.Series(rng.normal(size=63), index=sorted(plots["gen"].unique()))[plots["gen"]].to_numpy()
+    plots["yield"] = 10 + value + 0.5 * rng.normal(size=len(plots))
+    plots["height"] = 90 + 3 * value + 2 * rng.normal(size=len(plots)) + plots["block"]
+    plots["new"] = plots["gen"].str.startswith("N").astype(int)
+    number = pd.to_numeric(plots["gen"].str[1:]) % groups
+    plots["group"] = np.where(plots["new"] == 1, "new" + number.astype(str), plots["gen"])
+    plots["block"], plots["plot"] = "b" + plots["block"].astype(str), np.arange(len(plots))
+    table = long_table(plots, ["yield", "height"], id="plot", trait="trait", value="y")
+    residual = "us(trait | plot)"
+    fit = lmm("y ~ trait*group + trait:block + us(0 + trait:new | gen)", table, residual=residual)
+    fixed = lmm("y ~ trait*gen + trait:block", table, residual=residual)
+    row, means = fit.trial_summary("gen"), fixed.emmeans("gen")
+    assert (row["checks"], row["genotypes"]) == (3, 60)
+    blues = fixed_means(fit, "gen").to_frame().set_index("gen")
+    np.testing.assert_allclose(blues["estimate"], means.to_frame().set_index("gen")["estimate"][blues.index],
+                               rtol=1e-7)  # fmt: skip
+    np.testing.assert_allclose(blues["se"], means.to_frame().set_index("gen")["se"][blues.index], rtol=1e-5)
+    lines = means.labels["gen"].str.startswith("N").to_numpy()
+    group = means.labels["gen"].map(plots.drop_duplicates("gen").set_index("gen")["group"]).to_numpy()
+    within = [np.eye(63)[own[1:]] - np.eye(63)[own[0]]
+              for own in (np.flatnonzero(group == f"new{name}") for name in range(groups))]  # fmt: skip
+    test = means.functions.f_test(np.vstack(within))
+    np.testing.assert_allclose(row["F_genotypes"], test.F, rtol=1e-5)
+    np.testing.assert_allclose(row["df_error"], test.df_den, rtol=1e-5)
+    assert row["df_genotypes"] == 60 - groups
+    if groups > 1:
+        return
+    components = fit.variance_components
+    for trait in ("height", "yield"):
+        own = fixed.emmeans("gen", at={"trait": trait}).functions.cov_unadjusted[np.ix_(lines, lines)]
+        mean = np.mean([own[i, i] + own[j, j] - 2 * own[i, j] for i in range(60) for j in range(i)])
+        name = f"trait{trait}:new"
+        s = components.loc[(components["var1"] == name) & components["var2"].isna(), "estimate"].iloc[0]
+        found = fit.heritability("gen", "piepho", coefficient=name)
+        np.testing.assert_allclose(found["piepho"], s / (s + mean / 2), rtol=1e-6)

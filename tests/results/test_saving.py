@@ -215,3 +215,29 @@ def test_cut_missing_and_foreign_files(tmp_path):
     with pytest.raises(DataError, match="cannot be written: No such file"):
         fitted("random intercepts").save(tmp_path / "none" / "a.fit")
     assert OptionError is not DataError and list(tmp_path.iterdir()) == [path]  # nothing half written
+
+
+HOURS = pd.date_range("2024-03-30 20:15:00.000000001", periods=60, freq="h", tz="Europe/Berlin", name="time")
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        pd.date_range("2023-05-01", periods=60, freq="D", unit="s"),
+        HOURS,
+        pd.MultiIndex.from_product([list("abcdef"), range(10)], names=["block", "plot"]),
+        pd.MultiIndex.from_arrays([HOURS, np.arange(60) / 4]),
+        pd.RangeIndex(5, 65, name="plot"),
+        pd.Index(np.arange(60) + 0.5),
+    ],
+    ids=["days", "hours of a zone", "two parts", "hours and numbers", "named", "numbers"],
+)
+def test_labels_of_rows_come_back_as_what_they_were(tmp_path, index):
+    rng = np.random.default_rng(1)
+    frame = pd.DataFrame({"g": np.arange(60) % 10, "y": rng.normal(size=60)}, index=index)
+    frame.iloc[3, 1] = np.nan
+    fit = lmm("y ~ 1 + (1 | g)", frame)
+    fit.save(tmp_path / "fit.flm")
+    again = load(tmp_path / "fit.flm")
+    pd.testing.assert_frame_equal(again.diagnostics(), fit.diagnostics())
+    pd.testing.assert_index_equal(again.design.table.index, index.delete(3), exact="equiv")

@@ -21,7 +21,8 @@ from fastlmm_core.structures.residuals.by_group import LEAST_SQUARE
 # What is added to the variance of a visit, relative to its mean square, where the covariance is nearly
 # singular: less leaves the deviance without the digits of its decrement.
 FLOOR = 1e-8
-# Visits up to which it is asked whether the data tell of each: derivatives of Sigma are (n_theta, m, m).
+# Visits up to which every covariance of a process is shown, and it is asked whether the data tell of each
+# visit: Sigma is (m, m) and its derivatives are (n_theta, m, m).
 MOST_VISITS = 60
 
 
@@ -64,6 +65,14 @@ class WithinSubjectResiduals(ResidualStructure):
     @abstractmethod
     def visit_variances(self, theta: np.ndarray) -> np.ndarray:
         """Variances of the visits (arms, m), those of R."""
+
+    def _shown(self, arm: int) -> Any:
+        """Structure of the visits whose covariance is shown: two of a long process with one variance.
+
+        All others are powers of the correlation of neighbours; of m visits there are m^2.
+        """
+        structure = self.structures[arm]
+        return type(structure)(2) if structure.markov and structure.m > MOST_VISITS else structure
 
     def correlation_charts(self) -> np.ndarray:
         return np.concatenate([structure.correlation_charts() for structure in self.structures])
@@ -136,10 +145,12 @@ class WithinSubjectResiduals(ResidualStructure):
         return out
 
     def boundary(self, theta: np.ndarray) -> list[tuple[Any, tuple[str, ...]]]:
-        names, out = list(self.visit_levels), []
-        for k, (level, s) in enumerate(zip(self.arm_levels, self.structures, strict=True)):
-            words = s.boundary(self._own(theta, k), names, least=self.least[k] / FLOOR) if s.m > 1 else ()
-            out.append((level, words))
+        out = []
+        for k, level in enumerate(self.arm_levels):
+            shown = self._shown(k)
+            names, least = list(self.visit_levels[: shown.m]), self.least[k, : shown.m] / FLOOR
+            own = self._own(theta, k)
+            out.append((level, shown.boundary(own, names, least=least) if shown.m > 1 else ()))
         return out
 
     def lower_bounds(self) -> np.ndarray:
@@ -166,16 +177,22 @@ class WithinSubjectResiduals(ResidualStructure):
         return self.visit_variances(theta)[self.rows.arms, self.rows.visits] / self.root**2
 
     def covariance_jacobian(self, theta: np.ndarray) -> list[np.ndarray]:
-        m, out = len(self.visit_levels), []
-        for k, structure in enumerate(self.structures):
-            slopes = np.zeros((self.n_theta, m, m))
-            slopes[self._place(k)] = structure.covariance_jacobian(self._own(theta, k))
+        out = []
+        for k in range(len(self.structures)):
+            shown = self._shown(k)
+            slopes = np.zeros((self.n_theta, shown.m, shown.m))
+            slopes[self._place(k)] = shown.covariance_jacobian(self._own(theta, k))
             out.append(slopes)
         return out
 
     def blocks(self, theta: np.ndarray) -> list[dict[str, Any]]:
-        return [
-            {"at": level, "names": list(self.visit_levels), "T": s.covariance(self._own(theta, k)),
-             "n_par": s.n_par, "group_corr": {}, "struct": s.name}
-            for k, (level, s) in enumerate(zip(self.arm_levels, self.structures, strict=True))
-        ]  # fmt: skip
+        return [self._block(theta, k, level) for k, level in enumerate(self.arm_levels)]
+
+    def _block(self, theta: np.ndarray, arm: int, level: Any) -> dict[str, Any]:
+        whole, shown = self.structures[arm], self._shown(arm)
+        own = {
+            "at": level, "names": list(self.visit_levels[: shown.m]),
+            "T": shown.covariance(self._own(theta, arm)), "n_par": whole.n_par, "group_corr": {},
+            "struct": whole.name,
+        }  # fmt: skip
+        return own if shown is whole else own | {"visits": whole.m, "last": self.visit_levels[-1]}
