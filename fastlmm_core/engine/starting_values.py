@@ -112,3 +112,13 @@ def starts_of_slopes(e: StructuredEquations, theta: np.ndarray) -> list[np.ndarr
         values = term.matrices[0].data
         alone = alone or (term.n_levels <= FEW_LEVELS and np.unique(values[values != 0.0]).size > 1)
     return [unit, near] if alone else []
+
+
+def without_terms(e: StructuredEquations, first: np.ndarray) -> np.ndarray:
+    """A start `first` (n_theta,) with hardly any variance in the random terms."""
+    theta = first.copy()
+    for term, (own, _) in zip(e.terms, e.slices[0], strict=True):
+        if term.structure.n_theta:
+            nothing = np.diag(NEARLY_NOTHING / np.maximum(term.column_scale, 1e-300))
+            theta[own] = term.structure.start(nothing)
+    return theta
