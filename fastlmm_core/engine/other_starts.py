@@ -20,7 +20,8 @@ LARGE_FLOPS = 1e9
 # search that ended at no optimum; which they are, others each time.
 MORE_STARTS = 2
 SEED_OF_STARTS, SEED_OF_RESTARTS = 1, 2
-# The same of a small one, where a search takes milliseconds and few levels tell the factors apart.
+# The same of a small one, where a search takes milliseconds and few levels tell the factors apart. There
+# autocorrelations in two directions have strong starts too.
 STARTS_IF_SMALL = 8
 SMALL_FLOPS = 1e5
 # Above these, levels are so many that moments lead to the best optimum, and no others are looked for.
@@ -68,8 +69,8 @@ def other_starts(
             coefficients.append((e.slices[1], e.residual.other_correlations(first[e.slices[1]])))
         starts += turned_together(first, coefficients)
     if flops <= FIELD_FLOPS or (flops <= MODERATE_FLOPS and not found.certified):
-        turned = _of_autocorrelations(e, first)
-        clear = turned and flops > SMALL_FLOPS and _are_clear(criterion, first, turned, found)
+        turned = _of_autocorrelations(e, first, flops <= SMALL_FLOPS)
+        clear = turned and _are_clear(criterion, first, turned, found)
         starts += [] if clear else turned
     if flops <= LARGE_FLOPS:
         residuals = e.residual.other_starts(y, bool(e.terms))
@@ -79,12 +80,12 @@ def other_starts(
     return starts
 
 
-def _of_autocorrelations(e: StructuredEquations, first: np.ndarray) -> list[np.ndarray]:
+def _of_autocorrelations(e: StructuredEquations, first: np.ndarray, strong: bool) -> list[np.ndarray]:
     """Those of levels of other signs, and those of a field where something else may take its place: a nugget
-    or another process."""
-    starts = starts_of_levels(e, first)
+    or another process; `strong` ones too."""
+    starts = starts_of_levels(e, first, strong)
     if starts or any(term.n_levels >= e.n for term in e.terms):
-        residuals = e.residual.other_signs(first[e.slices[1]])
+        residuals = e.residual.other_signs(first[e.slices[1]], strong)
         starts += turned_together(first, [(e.slices[1], residuals)])
     return starts
 

@@ -87,10 +87,13 @@ def _level_start(term: EngineTerm, rng: np.random.Generator | None) -> np.ndarra
     return levels.rescaled(start, SPLINE_SHARE)
 
 
-def starts_of_levels(e: StructuredEquations, first: np.ndarray) -> list[np.ndarray]:
-    """Starts beside `first` (n_theta,) with other parameters of the levels, those of all terms at once."""
+def starts_of_levels(e: StructuredEquations, first: np.ndarray, strong: bool) -> list[np.ndarray]:
+    """Starts beside `first` (n_theta,) with other parameters of the levels, those of all terms at once.
+
+    With `strong` ones too where they are correlations.
+    """
     others = [
-        (level, term.levels.other_starts())
+        (level, term.levels.other_starts() + (term.levels.strong_starts() if strong else []))
         for term, (_, level) in zip(e.terms, e.slices[0], strict=True)
         if term.levels is not None
     ]

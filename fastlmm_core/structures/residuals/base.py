@@ -126,8 +126,8 @@ class ResidualStructure(ABC):
         """What holds correlations in charts, with the place of its first parameter in theta."""
         return []
 
-    def other_signs(self, start: np.ndarray) -> list[np.ndarray]:
-        """`start` (n_theta,) with autocorrelations of other signs."""
+    def other_signs(self, start: np.ndarray, strong: bool) -> list[np.ndarray]:
+        """`start` (n_theta,) with autocorrelations of other signs, and with `strong` ones too."""
         return []
 
     def other_correlations(self, start: np.ndarray) -> list[np.ndarray]:

@@ -108,9 +108,9 @@ class FieldResiduals(ResidualStructure):
         """|x| of an autocorrelation that is so far from its bound."""
         return tanh_chart_at(distance)
 
-    def other_signs(self, start: np.ndarray) -> list[np.ndarray]:
+    def other_signs(self, start: np.ndarray, strong: bool) -> list[np.ndarray]:
         places = [slice(first + 1, end) for first, end in pairwise(self.first)]
-        others = [grid.other_starts() for grid in self.grids]
+        others = [grid.other_starts() + (grid.strong_starts() if strong else []) for grid in self.grids]
         return turned_together(start, list(zip(places, others, strict=True)))
 
     def coefficients(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
