@@ -102,8 +102,8 @@ def collect_warnings(
         lonely = name_list(own.label for own in alone)
         found.append(
             ConfoundedWarning(
-                f"the residual variance of {lonely} rests on a single row: it is the square of what the model "
-                "leaves of that row, and may be close to zero by chance; let it share a variance with "
+                f"the residual variance of {lonely} rests on a single row: it is the square of what the "
+                "model leaves of that row, and may be close to zero by chance; let it share a variance with "
                 "others, hold it (fixed_parameters), or leave the row out"
             )
         )
