@@ -214,7 +214,7 @@ class RankDeficientWarning(FastLMMWarning):
 
 
 class ConfoundedWarning(FastLMMWarning):
-    """A random term lies within the fixed part: the data say nothing about its variance."""
+    """The data say nothing of a variance, as of a random term within the fixed part, or hardly anything."""
 
     flag = "confounded"
 

@@ -160,6 +160,15 @@ def groups_within_fixed(
     return (*whole, *(own for own in visits if (own.own.start, own.own.stop) in told))
 
 
+def groups_of_one_row(residual: ResidualStructure) -> tuple[ResidualGroup, ...]:
+    """Groups of the residual whose own variance rests on one row."""
+    alone = [own for own in [*residual.groups(), *residual.visit_groups()] if own.rows.size == 1]
+    return tuple(
+        own for own in alone
+        if own.structure is None or own_parameters(own.structure, np.eye(own.structure.m)[:, [own.visit]])
+    )  # fmt: skip
+
+
 def _by_structure(
     groups: Sequence[ResidualGroup],
 ) -> Iterator[tuple[slice, tuple[CoefficientStructure, np.ndarray]]]:

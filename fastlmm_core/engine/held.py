@@ -45,14 +45,30 @@ def held_parameters(
 
 
 def starting_parameters(
-    design: Any, equations: StructuredEquations, given: Mapping[str, Any], scale: float
-) -> np.ndarray:
+    design: Any, equations: StructuredEquations, given: Mapping[str, Any], scale: float,
+    held: np.ndarray | None = None,
+) -> np.ndarray:  # fmt: skip
     """theta (n_theta,) of the parameters that a start names, NaN for the others; see `held_parameters`.
 
     A singular covariance is moved inside, where its parameters have derivatives, and one that is out of all
     proportion to the response within reach of it.
+
+    Parameters
+    ----------
+    held : (n_theta,), optional
+        Values at which parameters are held, NaN where they are free: those have no start.
     """
-    return _placed(equations, named_covariances(design, given, "start"), scale**2, STARTED)
+    named = named_covariances(design, given, "start")
+    if held is not None:
+        for one in named:
+            own = _placed(equations, [one], scale**2, STARTED)
+            if np.any(~np.isnan(own) & ~np.isnan(held)):
+                where = "" if one.at is None else f" of {one.at}"
+                raise OptionError(
+                    f"start names '{one.key}'{where}, which fixed_parameters holds: what is held is not "
+                    "searched for; leave it out of one of the two"
+                )
+    return _placed(equations, named, scale**2, STARTED)
 
 
 def _placed(e: StructuredEquations, named: Sequence[NamedCovariance], s2: float, verb: str) -> np.ndarray:

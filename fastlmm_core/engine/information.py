@@ -30,6 +30,7 @@ from fastlmm_core.engine.second_derivatives import (
     at_bound,
     flat_rotations,
     invert_on_range,
+    residual_bounds,
     unmoved_parameters,
     zero_parameters,
 )
@@ -84,6 +85,16 @@ class StructureInference:
         except InferenceError:
             return self.chart
 
+    @cached_property
+    def average_directions(self) -> list[Direction]:
+        """Directions for the average information, as `linear_directions` where that tells of all parameters.
+
+        A correlation of the residual at its bound it does not: what y says of a move beyond is chance, and by
+        the nearly singular R rounding. It is known, as to the observed information.
+        """
+        known = residual_bounds(self.solution.equations, self.solution.theta) & self.solution.free
+        return self.chart if known.any() else self.linear_directions
+
     @property
     def n_rows(self) -> int:
         """Unknowns of the equations, for forecasts of memory."""
@@ -97,7 +108,7 @@ class StructureInference:
         """Directions in which `covariance` is written."""
         if ddf == "satterthwaite" or information == "observed":
             return self.chart
-        return self.linear_directions
+        return self.average_directions if information == "average" else self.linear_directions
 
     def covariance(self, ddf: str, information: str) -> np.ndarray:
         """Covariance of the parameters of `directions`, (t, t).
@@ -122,13 +133,13 @@ class StructureInference:
             flat = self.flat_directions()
             return 2.0 * invert_on_range(matrix, flat)
         if kind == "average":
-            return 2.0 * invert_on_range(
-                average_matrix(self.solution, self.linear_directions), self._flat_linear()
-            )
-        return 2.0 * invert_on_range(self.expected, self._flat_linear())
+            directions = self.average_directions
+            return 2.0 * invert_on_range(average_matrix(self.solution, directions), self._flat_in(directions))
+        return 2.0 * invert_on_range(self.expected, self._flat_in(self.linear_directions))
 
-    def _flat_linear(self) -> np.ndarray:
-        if self.linear_directions is self.chart:
+    def _flat_in(self, directions: list[Direction]) -> np.ndarray:
+        """Directions, in coordinates of these, of which the information tells nothing (j, t)."""
+        if directions is self.chart:
             # a standard deviation of zero is known, however near to it the search has come
             place, at = (self.solution.equations, self.solution.theta), np.flatnonzero(self.solution.free)
             known = at_bound(*place, at) | zero_parameters(*place)[at]

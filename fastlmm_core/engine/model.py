@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from fastlmm_core.engine.equations import StructuredEquations, build_structured_equations
 from fastlmm_core.engine.null_space import NullSpace
 from fastlmm_core.engine.rotation import dense_relationship, rotate_term
-from fastlmm_core.engine.terms import EngineTerm, coefficient_structure
+from fastlmm_core.engine.terms import EngineTerm, coefficient_structure, unit_of_relation
 from fastlmm_core.errors import OptionError
 from fastlmm_core.kernels.columns import orthonormal_basis
 from fastlmm_core.structures.coefficients.unit import UnitLoadings
@@ -68,8 +68,13 @@ def engine_term(term: Any, n: int, *, reduced: bool = True) -> EngineTerm:
         values = sum(values for _, values in term.layers)
         basis = orthonormal_basis(np.ascontiguousarray(values, float), not structure.any_basis)
         matrices = mix_columns(matrices, basis)
+    size = 1.0 if levels is None else levels.typical_size
     if root is not None:
         matrices = tuple(sp.csr_array(sp.csr_array(M @ root)) for M in matrices)
+        size *= float(np.mean(np.sum(root**2, axis=1)))
+    unit = unit_of_relation(size)
+    if unit != 1.0:
+        basis, matrices = unit * basis, tuple(sp.csr_array(unit * M) for M in matrices)
     return EngineTerm(structure, levels, matrices, basis, root)
 
 

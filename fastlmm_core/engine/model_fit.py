@@ -61,7 +61,7 @@ def fit_model(
     theta = (
         start
         if start is None or isinstance(start, np.ndarray)
-        else _named_start(design, equations, start, response)
+        else _named_start(design, equations, start, response, values)
     )
     optimum = fit_structures(equations, factor, unit, held=values, start=theta, progress=progress)
     if not np.isfinite(optimum.point.deviance):
@@ -91,10 +91,11 @@ def solve_model(
 
 
 def _named_start(
-    design: Any, e: StructuredEquations, start: Mapping[str, Any], response: StructuredResponse
-) -> np.ndarray:
+    design: Any, e: StructuredEquations, start: Mapping[str, Any], response: StructuredResponse,
+    held: np.ndarray | None,
+) -> np.ndarray:  # fmt: skip
     """theta (n_theta,): what the start names, moments elsewhere."""
-    named = starting_parameters(design, e, start, response.scale)
+    named = starting_parameters(design, e, start, response.scale, held)
     return np.where(np.isnan(named), starting_values(e, response.residual / response.scale), named)
 
 

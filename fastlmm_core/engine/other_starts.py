@@ -6,7 +6,12 @@ import numpy as np
 
 from fastlmm_core.engine.equations import StructuredEquations
 from fastlmm_core.engine.optimum import Criterion, StructuredOptimum
-from fastlmm_core.engine.starting_values import starting_values, starts_of_levels, starts_of_slopes
+from fastlmm_core.engine.starting_values import (
+    starting_values,
+    starts_of_levels,
+    starts_of_slopes,
+    without_terms,
+)
 from fastlmm_core.structures.levels.base import turned_together
 
 # A factorization of so many is large: its search has one start.
@@ -15,12 +20,14 @@ LARGE_FLOPS = 1e9
 # search that ended at no optimum; which they are, others each time.
 MORE_STARTS = 2
 SEED_OF_STARTS, SEED_OF_RESTARTS = 1, 2
-# The same of a small one, where a search takes milliseconds and few levels tell the factors apart.
+# The same of a small one, where a search takes milliseconds and few levels tell the factors apart. There
+# autocorrelations in two directions have strong starts too.
 STARTS_IF_SMALL = 8
 SMALL_FLOPS = 1e5
 # Above these, levels are so many that moments lead to the best optimum, and no others are looked for.
 MODERATE_FLOPS = 1e7
-# Rows for each parameter up to which correlations of coefficients have strong and negative starts too.
+# Rows for each parameter up to which correlations of coefficients, and those of visits beside random terms,
+# have strong and negative starts too.
 FEW_ROWS = 20
 # The same of autocorrelations, of which some hundred plots tell the sign. Where it is clear in fewer, each
 # explains so much of the deviance.
@@ -52,28 +59,33 @@ def other_starts(
         more = STARTS_IF_SMALL if flops <= SMALL_FLOPS else MORE_STARTS
         starts += [starting_values(e, y, rng) for _ in range(more)]
     starts += starts_of_slopes(e, found.theta)
-    if flops <= FIELD_FLOPS and e.n <= FEW_ROWS * e.n_theta:
+    few = flops <= FIELD_FLOPS and e.n <= FEW_ROWS * e.n_theta
+    if few:
         coefficients = [
             (own, term.structure.other_starts(first[own]))
             for term, (own, _) in zip(e.terms, e.slices[0], strict=True)
         ]
+        if e.terms:
+            coefficients.append((e.slices[1], e.residual.other_correlations(first[e.slices[1]])))
         starts += turned_together(first, coefficients)
     if flops <= FIELD_FLOPS or (flops <= MODERATE_FLOPS and not found.certified):
-        turned = _of_autocorrelations(e, first)
-        clear = turned and flops > SMALL_FLOPS and _are_clear(criterion, first, turned, found)
+        turned = _of_autocorrelations(e, first, flops <= SMALL_FLOPS)
+        clear = turned and _are_clear(criterion, first, turned, found)
         starts += [] if clear else turned
     if flops <= LARGE_FLOPS:
         residuals = e.residual.other_starts(y, bool(e.terms))
         starts += turned_together(first, [(e.slices[1], residuals)])
+        if few and residuals and e.terms:
+            starts.append(without_terms(e, first))  # what the terms have may be the residual's as well
     return starts
 
 
-def _of_autocorrelations(e: StructuredEquations, first: np.ndarray) -> list[np.ndarray]:
+def _of_autocorrelations(e: StructuredEquations, first: np.ndarray, strong: bool) -> list[np.ndarray]:
     """Those of levels of other signs, and those of a field where something else may take its place: a nugget
-    or another process."""
-    starts = starts_of_levels(e, first)
+    or another process; `strong` ones too."""
+    starts = starts_of_levels(e, first, strong)
     if starts or any(term.n_levels >= e.n for term in e.terms):
-        residuals = e.residual.other_signs(first[e.slices[1]])
+        residuals = e.residual.other_signs(first[e.slices[1]], strong)
         starts += turned_together(first, [(e.slices[1], residuals)])
     return starts
 

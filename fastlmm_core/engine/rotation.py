@@ -24,7 +24,7 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.linalg import eigh
 
-from fastlmm_core.engine.terms import EngineTerm, coefficient_structure
+from fastlmm_core.engine.terms import EngineTerm, coefficient_structure, unit_of_relation
 from fastlmm_core.linalg.memory import check_memory
 
 # Related effects below which their clique is as fast.
@@ -124,11 +124,12 @@ def rotate_term(
     np.minimum.at(first, cells, np.arange(n))
     reflector = _reflector(np.sqrt(w / sums[cells]), cells, first)
     first = first.reshape(m, L)
+    unit = unit_of_relation(float(np.mean(values)))
     inside = tuple(
-        sp.csr_array((np.sqrt(own[0]) * root, (rows, np.arange(L))), shape=(n, L))
+        sp.csr_array((unit * np.sqrt(own[0]) * root, (rows, np.arange(L))), shape=(n, L))
         for own, rows in zip(by_coefficient, first, strict=True)
     )
-    term = EngineTerm(coefficient_structure(design.random[0]), None, inside, np.eye(m), vectors * root)
+    term = EngineTerm(coefficient_structure(design.random[0]), None, inside, unit * np.eye(m), vectors * root)
     return RotatedTerm(term, RowRotation(np.sqrt(w), reflector, first, vectors), float(np.sum(np.log(w))))
 
 

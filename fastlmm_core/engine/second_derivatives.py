@@ -105,12 +105,18 @@ def unmoved_parameters(e: StructuredEquations, theta: np.ndarray, at: np.ndarray
         if sd.max() > 0.0:
             moves = np.abs(term.structure.covariance_jacobian(theta[own])) / np.outer(sd, sd)
             still[own] = moves.max(axis=(1, 2)) < NO_MOVE
-    own = e.slices[1]
+    still |= residual_bounds(e, theta)
+    return np.eye(at.size)[still[at]]
+
+
+def residual_bounds(e: StructuredEquations, theta: np.ndarray) -> np.ndarray:
+    """Which of theta (t,) are correlations of the residual that have reached their bound."""
+    out, own = np.zeros(e.n_theta, bool), e.slices[1]
     charts = np.flatnonzero(e.residual.correlation_charts())
     if charts.size:
         moves = np.abs(e.residual.natural_jacobian(theta[own])[:, charts])
-        still[own.start + charts] = moves.max(axis=0) < NO_MOVE
-    return np.eye(at.size)[still[at]]
+        out[own.start + charts] = moves.max(axis=0) < NO_MOVE
+    return out
 
 
 def invert_on_range(matrix: np.ndarray, flat: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from fastlmm_core.engine.confounding import (
     fixed_shares,
     flat_parameters,
     flat_residuals,
+    groups_of_one_row,
     split_whole,
 )
 from fastlmm_core.engine.equations import StructuredEquations
@@ -115,6 +116,16 @@ class StructuredSolution(FactorizedModel):
         free = self.free[e.slices[1]]
         found = (own for own in e.groups_within_fixed if free[own.own].any())
         return tuple(own for own in found if self.reml or not own.rows.size)
+
+    @cached_property
+    def single_rows(self) -> tuple[ResidualGroup, ...]:
+        """Groups of the residual, not held, whose variance rests on one row, not explained by itself."""
+        free = self.free[self.equations.slices[1]]
+        told = {(own.label, own.own.start) for own in self.confounded_groups}
+        return tuple(
+            own for own in groups_of_one_row(self.equations.residual)
+            if free[own.own].any() and (own.label, own.own.start) not in told
+        )  # fmt: skip
 
     @property
     def confounded(self) -> Confounded:

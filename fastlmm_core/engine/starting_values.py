@@ -87,10 +87,13 @@ def _level_start(term: EngineTerm, rng: np.random.Generator | None) -> np.ndarra
     return levels.rescaled(start, SPLINE_SHARE)
 
 
-def starts_of_levels(e: StructuredEquations, first: np.ndarray) -> list[np.ndarray]:
-    """Starts beside `first` (n_theta,) with other parameters of the levels, those of all terms at once."""
+def starts_of_levels(e: StructuredEquations, first: np.ndarray, strong: bool) -> list[np.ndarray]:
+    """Starts beside `first` (n_theta,) with other parameters of the levels, those of all terms at once.
+
+    With `strong` ones too where they are correlations.
+    """
     others = [
-        (level, term.levels.other_starts())
+        (level, term.levels.other_starts() + (term.levels.strong_starts() if strong else []))
         for term, (_, level) in zip(e.terms, e.slices[0], strict=True)
         if term.levels is not None
     ]
@@ -112,3 +115,13 @@ def starts_of_slopes(e: StructuredEquations, theta: np.ndarray) -> list[np.ndarr
         values = term.matrices[0].data
         alone = alone or (term.n_levels <= FEW_LEVELS and np.unique(values[values != 0.0]).size > 1)
     return [unit, near] if alone else []
+
+
+def without_terms(e: StructuredEquations, first: np.ndarray) -> np.ndarray:
+    """A start `first` (n_theta,) with hardly any variance in the random terms."""
+    theta = first.copy()
+    for term, (own, _) in zip(e.terms, e.slices[0], strict=True):
+        if term.structure.n_theta:
+            nothing = np.diag(NEARLY_NOTHING / np.maximum(term.column_scale, 1e-300))
+            theta[own] = term.structure.start(nothing)
+    return theta

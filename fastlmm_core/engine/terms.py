@@ -21,6 +21,25 @@ def coefficient_structure(term: Any) -> CoefficientStructure:
     return make_coefficient_structure(term.structure, len(term.columns), **dict(term.options))
 
 
+# Size of the variance of a level, or its inverse, up to which coefficients keep the units of the user.
+LARGEST_RELATION = 1e4
+
+
+def unit_of_relation(size: float) -> float:
+    """What takes coefficients to units in which their variances are of order one, where a relation is not.
+
+    The search has theta of order one: 1e-12 of a curvature is rounding beside it. Ordinary sizes stay as they
+    are, and so do their digits.
+
+    Parameters
+    ----------
+    size : float
+        Typical variance of a level of the relation.
+    """
+    ordinary = 1.0 / LARGEST_RELATION <= size <= LARGEST_RELATION or not 0.0 < size < np.inf
+    return 1.0 if ordinary else float(2.0 ** -np.round(0.5 * np.log2(size)))
+
+
 @dataclass(frozen=True)
 class EngineTerm:
     """A random term as the engine takes it.

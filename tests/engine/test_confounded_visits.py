@@ -99,3 +99,42 @@ def test_rounding_of_what_the_fixed_part_explains_begins_where_zero_does(structu
     np.testing.assert_array_equal(*starts)
     least = [equations.for_response(own).residual.least for own in (e, rounding)]
     np.testing.assert_array_equal(*least)
+
+
+def one_late_row(seed):
+    """Four visits of all subjects, a fifth of one of them."""
+    rng = np.random.default_rng(seed)
+    subject, visit = np.divmod(np.arange(60), 5)
+    y = rng.normal(size=12)[subject] + rng.normal(size=60) * (1 + 0.2 * visit)
+    table = pd.DataFrame({"s": "s" + pd.Series(subject).astype(str), "v": "v" + pd.Series(visit).astype(str)})
+    table = table.assign(time=visit.astype(float), y=y)
+    return table[(visit < 4) | (subject == 3)]
+
+
+@pytest.mark.filterwarnings("ignore::fastlmm_core.errors.ConfoundedWarning")
+@pytest.mark.parametrize("structure", ["diag", "hetar1", "cs"])
+def test_a_visit_with_a_single_row_is_named(structure):
+    """Its variance was 0.02 where the others are 1 to 4, and nothing was said."""
+    fit = lmm("y ~ 1", one_late_row(0), residual=f"{structure}(v | s)")
+    assert fit.converged and not fit.singular
+    assert [w.flag for w in fit.warnings] == ["confounded"]
+    assert "the residual variance of 'v4' rests on a single row" in str(fit.warnings[0])
+
+
+@pytest.mark.parametrize("structure", ["ar1", "homcs", "homdiag"])
+def test_a_visit_that_shares_its_variance_is_none_of_these(structure):
+    assert not lmm("y ~ 1", one_late_row(0), residual=f"{structure}(v | s)").warnings
+
+
+@pytest.mark.filterwarnings("ignore::fastlmm_core.errors.ConfoundedWarning")
+def test_a_visit_that_the_fixed_part_explains_is_named_once():
+    fit = lmm("y ~ v", one_late_row(0), residual="diag(v | s)")
+    assert len(fit.warnings) == 1 and "by themselves" in str(fit.warnings[0])
+
+
+@pytest.mark.filterwarnings("ignore::fastlmm_core.errors.ConfoundedWarning")
+def test_a_group_of_one_row_is_named_unless_it_is_held():
+    table = one_late_row(0)
+    fit = lmm("y ~ 1", table, residual="units | v")
+    assert "the residual variance of 'v4' rests on a single row" in str(fit.warnings[0])
+    assert not lmm("y ~ 1", table, residual="units | v", fixed_parameters={"Residual": {"v4": 1.0}}).warnings

@@ -247,3 +247,27 @@ def test_a_start_out_of_all_proportion_leads_to_the_same_optimum(model, name, va
     )
     assert started.converged
     assert started.criterion == pytest.approx(best.criterion, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("held", "start", "named"),
+    [
+        ({"gen": 1.0}, {"gen": 2.0, "Residual": 1.0}, "'gen'"),
+        ({"Residual": 1.0}, {"Residual": 2.0}, "'Residual'"),
+        ({"Residual": {"E1": 1.0}}, {"E1": {"Residual": 2.0}}, "'Residual' of E1"),
+        ({"gen": 1.0, "Residual": 1.0}, {"(1 | gen)": 1.0}, "'(1 | gen)'"),
+    ],
+)
+def test_what_is_held_has_no_start(held, start, named):
+    by_level = "E1" in str(held)
+    options = {"residual": "units | env"} if by_level else {}
+    with pytest.raises(OptionError) as told:
+        lmm("y ~ env + (1 | gen)", similar_environments(3), fixed_parameters=held, start=start, **options)
+    assert f"start names {named}, which fixed_parameters holds" in str(told.value)
+
+
+def test_a_level_that_is_free_starts_beside_one_that_is_held():
+    options = {"residual": "units | env", "fixed_parameters": {"Residual": {"E1": 1.0}}}
+    fit = lmm("y ~ env + (1 | gen)", similar_environments(3), **options)
+    started = lmm("y ~ env + (1 | gen)", similar_environments(3), start={"E2": {"Residual": 3.0}}, **options)
+    assert started.criterion == pytest.approx(fit.criterion, abs=1e-7)

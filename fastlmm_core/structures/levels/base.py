@@ -67,6 +67,10 @@ class LevelStructure(ABC):
         """More starting theta, near other optima that the criterion may have."""
         return []
 
+    def strong_starts(self) -> list[np.ndarray]:
+        """Starting theta of strong negative and positive correlations along all of several factors."""
+        return []
+
     @abstractmethod
     def coefficients(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """c (b,) and its derivatives (n_theta, b)."""

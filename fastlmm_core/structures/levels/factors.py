@@ -14,6 +14,8 @@ from fastlmm_core.structures.levels.base import LevelStructure
 
 # |rho| stays below: log |Q| and the coefficients have 1 / (1 - rho^2).
 LARGEST_CORRELATION = 1.0 - 1e-8
+# Autocorrelation at which a search starts.
+WEAK = 0.3
 # |theta| beyond which the slope of rho does not go on to fall: its square is still a number.
 FARTHEST = 150.0
 # Share of entries below which a precision counts as sparse.
@@ -83,7 +85,7 @@ class AutoregressiveLevels(LevelStructure):
         return LARGEST_CORRELATION * tangent, slope, -2.0 * tangent * slope
 
     def start(self) -> np.ndarray:
-        return np.full(self.n_theta, np.arctanh(0.3))
+        return np.full(self.n_theta, np.arctanh(WEAK))
 
     def other_starts(self) -> list[np.ndarray]:
         """The other sign: short rows, or noise beside the process, may lead to the wrong one at first."""

@@ -15,6 +15,8 @@ from fastlmm_core.structures.levels.factors import AutoregressiveLevels, autoreg
 
 # Entries of Q above which its determinant is lost to rounding: several autocorrelations near one.
 LARGEST_ENTRY = 4e9
+# Autocorrelation at which searches start that look for strong ones.
+STRONG = 0.8
 # Cells of a grid up to which its pieces are kept for the next trial on it.
 LARGEST_SHARED = 10_000
 
@@ -60,6 +62,13 @@ class KroneckerLevels(LevelStructure):
     def other_starts(self) -> list[np.ndarray]:
         own = product(*([f.start(), *f.other_starts()] for f in self.factors))
         return [np.concatenate(parts) for parts in own][1:]
+
+    def strong_starts(self) -> list[np.ndarray]:
+        """A nugget hides them from searches that begin near zero."""
+        if sum(isinstance(f, AutoregressiveLevels) and f.n_theta > 0 for f in self.factors) < 2:
+            return []
+        strong = np.full(self.n_theta, np.arctanh(STRONG))
+        return [-strong, strong]
 
     def coefficients(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         own = [f.coefficients(self._own(theta, k)) for k, f in enumerate(self.factors)]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import scipy.sparse as sp
@@ -66,6 +66,16 @@ class ResidualGroup(NamedTuple):
     visit: int = -1
 
 
+class Charted(Protocol):
+    """Parameters of which some are correlations in a chart, and some have a bound of zero."""
+
+    def correlation_charts(self) -> np.ndarray: ...
+
+    def chart_at(self, distance: float) -> float: ...
+
+    def lower_bounds(self) -> np.ndarray: ...
+
+
 class ResidualStructure(ABC):
     """Precision of the rows.
 
@@ -113,8 +123,16 @@ class ResidualStructure(ABC):
         """Which of theta (n_theta,) bool are correlations in a chart without an end: infinite at 1 and -1."""
         return np.zeros(self.n_theta, bool)
 
-    def other_signs(self, start: np.ndarray) -> list[np.ndarray]:
-        """`start` (n_theta,) with autocorrelations of other signs."""
+    def charted(self) -> list[tuple[int, Charted]]:
+        """What holds correlations in charts, with the place of its first parameter in theta."""
+        return []
+
+    def other_signs(self, start: np.ndarray, strong: bool) -> list[np.ndarray]:
+        """`start` (n_theta,) with autocorrelations of other signs, and with `strong` ones too."""
+        return []
+
+    def other_correlations(self, start: np.ndarray) -> list[np.ndarray]:
+        """`start` (n_theta,) with strong and with negative correlations of visits."""
         return []
 
     @abstractmethod

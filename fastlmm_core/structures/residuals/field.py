@@ -11,9 +11,16 @@ from typing import Any
 import numpy as np
 from scipy.linalg import block_diag
 
+from fastlmm_core.structures.coefficients.partial_correlations import tanh_chart_at
 from fastlmm_core.structures.levels.base import turned_together
 from fastlmm_core.structures.levels.kronecker import KroneckerLevels
-from fastlmm_core.structures.residuals.base import PieceEntries, ResidualGroup, ResidualStructure, block_names
+from fastlmm_core.structures.residuals.base import (
+    Charted,
+    PieceEntries,
+    ResidualGroup,
+    ResidualStructure,
+    block_names,
+)
 
 
 class FieldResiduals(ResidualStructure):
@@ -95,9 +102,16 @@ class FieldResiduals(ResidualStructure):
     def correlation_charts(self) -> np.ndarray:
         return ~np.isin(np.arange(self.n_theta), self.first)  # the first of every environment is a variance
 
-    def other_signs(self, start: np.ndarray) -> list[np.ndarray]:
+    def charted(self) -> list[tuple[int, Charted]]:
+        return [(0, self)]
+
+    def chart_at(self, distance: float) -> float:
+        """|x| of an autocorrelation that is so far from its bound."""
+        return tanh_chart_at(distance)
+
+    def other_signs(self, start: np.ndarray, strong: bool) -> list[np.ndarray]:
         places = [slice(first + 1, end) for first, end in pairwise(self.first)]
-        others = [grid.other_starts() for grid in self.grids]
+        others = [grid.other_starts() + (grid.strong_starts() if strong else []) for grid in self.grids]
         return turned_together(start, list(zip(places, others, strict=True)))
 
     def coefficients(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

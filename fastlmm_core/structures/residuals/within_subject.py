@@ -15,7 +15,14 @@ import numpy as np
 from scipy.linalg import block_diag
 
 from fastlmm_core.structures.coefficients.entries import LinearEntries
-from fastlmm_core.structures.residuals.base import SETTLES, ResidualGroup, ResidualStructure, block_names
+from fastlmm_core.structures.levels.base import turned_together
+from fastlmm_core.structures.residuals.base import (
+    SETTLES,
+    Charted,
+    ResidualGroup,
+    ResidualStructure,
+    block_names,
+)
 from fastlmm_core.structures.residuals.by_group import LEAST_SQUARE
 
 # What is added to the variance of a visit, relative to its mean square, where the covariance is nearly
@@ -76,6 +83,14 @@ class WithinSubjectResiduals(ResidualStructure):
 
     def correlation_charts(self) -> np.ndarray:
         return np.concatenate([structure.correlation_charts() for structure in self.structures])
+
+    def charted(self) -> list[tuple[int, Charted]]:
+        return list(zip(self.first[:-1].tolist(), self.structures, strict=True))
+
+    def other_correlations(self, start: np.ndarray) -> list[np.ndarray]:
+        places = [self._place(k) for k in range(len(self.structures))]
+        others = [s.other_starts(start[place]) for s, place in zip(self.structures, places, strict=True)]
+        return turned_together(start, list(zip(places, others, strict=True)))
 
     def _place(self, arm: int) -> slice:
         return slice(self.first[arm], self.first[arm + 1])
