@@ -98,9 +98,9 @@ def collect_warnings(
     if single:
         found.append(
             ConfoundedWarning(
-                f"the residual variance of {name_list(own.label for own in single)} rests on a single row: it is the square of what the "
-                "model leaves of that row, and may be close to zero by chance; let it share a variance with "
-                "others, hold it (fixed_parameters), or leave the row out"
+                f"the residual variance of {name_list(own.label for own in single)} rests on a single row: "
+                "it is the square of what the model leaves of that row, and may be close to zero by chance; "
+                "let it share a variance with others, hold it (fixed_parameters), or leave the row out"
             )
         )
     if terms:
