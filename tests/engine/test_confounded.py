@@ -350,7 +350,8 @@ def test_effects_without_data_are_not_counted():
     for k in range(3):
         for factor in (0.9, 1.1):
             assert criterion(*(s * np.where(np.arange(3) == k, factor, 1.0))) > fit.criterion
-    places = pd.DataFrame([(g, e) for g in range(20) for e in range(6) if (g + e) % 2], columns=["gen", "env"])
+    cells = [(g, e) for g in range(20) for e in range(6) if (g + e) % 2]
+    places = pd.DataFrame(cells, columns=["gen", "env"])
     places = places.astype(str).assign(y=r.normal(size=60))
     with pytest.raises(DesignError, match="has 60 random effects for 60 observations"):
         fl.lmm("y ~ env + us(0 + env | gen)", places)
