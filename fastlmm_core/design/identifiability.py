@@ -101,6 +101,8 @@ def _check_counts(
                 f"residual='{term.structure}(... | {term.group})', or leave it out"
             )
         return
+    if count * width < n:  # few however many have data
+        return
     effects = sum(_effects_with_data(own) for own in alike)
     if effects >= n:
         product = f"{count} x {width} = " if effects == count * width else ""
