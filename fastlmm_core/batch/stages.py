@@ -184,9 +184,23 @@ def stage_means(batch: BatchResult, trait: str | None = None, spec: str | None =
     """
     found = stage_blocks(batch, trait, spec)
     names = [str(i + 1) for i in range(len(found.frame))]
+    try:
+        return StageMeans(found.frame, BlockCovariance(found.blocks, names), found.df)
+    except DataError:
+        _refuse_trial(found)
+        raise
+
+
+def _refuse_trial(found: StageBlocks) -> None:
+    """Name the first trial whose means have no covariance that can be used.
+
+    Raises
+    ------
+    DataError
+    """
     for place, block in enumerate(found.blocks):
         try:
-            BlockCovariance([block], names[: len(block)])
+            BlockCovariance([block], range(len(block)))
         except DataError as error:
             trial = " ".join(map(str, found.trials.iloc[place])) or "1"
             reason = str(error).removeprefix("block 1 of the covariance ")
@@ -194,7 +208,6 @@ def stage_means(batch: BatchResult, trait: str | None = None, spec: str | None =
                 f"the covariance of the means of trial {trial} {reason}; where fixed and random effects "
                 "explain every plot the means have no error: leave this trial out of the batch"
             ) from None
-    return StageMeans(found.frame, BlockCovariance(found.blocks, names), found.df)
 
 
 def triangle(rows: list[Any]) -> np.ndarray:

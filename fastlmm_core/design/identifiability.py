@@ -101,13 +101,22 @@ def _check_counts(
                 f"residual='{term.structure}(... | {term.group})', or leave it out"
             )
         return
-    if count * width >= n:
+    if count * width < n:  # few however many have data
+        return
+    effects = sum(_effects_with_data(own) for own in alike)
+    if effects >= n:
+        product = f"{count} x {width} = " if effects == count * width else ""
         raise DesignError(
-            f"the random term ({' + '.join(term.columns)} | {term.group}) has {count} x {width} = "
-            f"{count * width} random "
+            f"the random term ({' + '.join(term.columns)} | {term.group}) has {product}{effects} random "
             f"effects for {n} observations: its parameters and the residual variance cannot be told apart; "
             "use fewer random coefficients"
         )
+
+
+def _effects_with_data(term: RandomTerm) -> int:
+    """Levels by coefficients that any row has: of ``(0 + env | gen)`` the environments of a genotype."""
+    row, column = np.nonzero(np.where((term.codes >= 0)[:, None], term.values, 0.0))
+    return int(np.unique(term.codes[row].astype(np.int64) * term.values.shape[1] + column).size)
 
 
 def _one_observation_a_cell(terms: list[RandomTerm], n: int) -> bool:

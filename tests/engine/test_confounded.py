@@ -324,3 +324,34 @@ def test_a_covariate_of_any_seed_is_not_the_random_term(seed):
         fit = fl.lmm("y ~ x + (1 | g)", data, residual="units | env")
     df = fit.fixed_effects()["df"].to_numpy()
     assert np.all((df > 17) & (df < 19))
+
+
+def test_effects_without_data_are_not_counted():
+    """60 lines once and 3 checks six times: 63 effects, not 126, for 78 plots; dense REML."""
+    r = np.random.default_rng(2)
+    names = [*(f"N{i}" for i in range(60)), *(["C0", "C1", "C2"] * 6)]
+    frame = pd.DataFrame({"gen": names, "type": ["line"] * 60 + ["check"] * 18})
+    frame["y"] = r.normal(size=63)[pd.factorize(frame["gen"])[0]] + 0.4 * r.normal(size=78)
+    fit = fl.lmm("y ~ type + diag(0 + type | gen)", frame)
+    line = (frame["type"] == "line").to_numpy(float)
+    same = np.equal.outer(frame["gen"].to_numpy(), frame["gen"].to_numpy())
+    s = fit.variance_components["estimate"].to_numpy()  # of checks, of lines, and the residual's
+
+    def criterion(check, lines, residual):
+        V = check * same * np.outer(1 - line, 1 - line) + lines * same * np.outer(line, line)
+        V = V + residual * np.eye(78)
+        X = np.column_stack([np.ones(78), line])
+        A = X.T @ np.linalg.solve(V, X)
+        left = frame["y"] - X @ np.linalg.solve(A, X.T @ np.linalg.solve(V, frame["y"]))
+        logs = np.linalg.slogdet(V)[1] + np.linalg.slogdet(A)[1]
+        return logs + left @ np.linalg.solve(V, left) + 76 * np.log(2 * np.pi)
+
+    assert fit.criterion == pytest.approx(criterion(*s), abs=1e-8)
+    for k in range(3):
+        for factor in (0.9, 1.1):
+            assert criterion(*(s * np.where(np.arange(3) == k, factor, 1.0))) > fit.criterion
+    cells = [(g, e) for g in range(20) for e in range(6) if (g + e) % 2]
+    places = pd.DataFrame(cells, columns=["gen", "env"])
+    places = places.astype(str).assign(y=r.normal(size=60))
+    with pytest.raises(DesignError, match="has 60 random effects for 60 observations"):
+        fl.lmm("y ~ env + us(0 + env | gen)", places)
