@@ -148,6 +148,29 @@ def test_no_start_ends_below_a_surface_that_is_straight_in_a_direction(seed):
     assert fit.criterion <= min(ends) + 1e-5
 
 
+@pytest.mark.parametrize("seed", [27, 106])
+def test_environments_alike_beside_one_that_is_not_between_them(seed):
+    """hetar1 fits lines alike in the first and the third environment by a second in which none varies."""
+    rng = np.random.default_rng(seed)
+    line, env = np.repeat(np.arange(10), 9), np.tile(np.repeat(np.arange(3), 3), 10)
+    u = rng.normal(size=(10, 3)) @ rng.normal(size=(3, 3))
+    y = u[line, env] + rng.normal(size=90)
+    table = pd.DataFrame({"g": line.astype(str), "e": np.array(list("abc"))[env], "y": y})
+    fit = quiet("y ~ e + hetar1(0 + e | g)", table)
+    X = np.column_stack([np.ones(90), env == 1, env == 2]).astype(float)
+    lag, same = np.abs(np.subtract.outer(np.arange(3), np.arange(3))), np.equal.outer(line, line)
+
+    def deviance(theta):
+        T = np.outer(theta[:3], theta[:3]) * np.tanh(theta[3]) ** lag
+        return restricted_deviance(same * T[np.ix_(env, env)] + theta[4] ** 2 * np.eye(90), X, y)
+
+    bounds = [(0, None)] * 3 + [(-6, 6), (1e-2, None)]
+    starts = [[1.0, sd, 1.0, x, 1.0] for sd in (0.02, 0.7) for x in (-1.5, 0.1, 1.5)]
+    ends = [minimize(deviance, x0, bounds=bounds).fun for x0 in starts]
+    assert fit.converged
+    assert fit.criterion <= min(ends) + 1e-4
+
+
 def test_a_field_of_no_variance_with_both_autocorrelations_at_one():
     """Nearly singular precisions leave the deviance to rounding; such points do not exist for a search."""
     table = fields(1)
