@@ -106,16 +106,16 @@ def starts_of_curves(e: StructuredEquations, first: np.ndarray, theta: np.ndarra
     """Starts beside `first` (n_theta,) with a rough curve in a direction in which it is straight at `theta`.
 
     Of a surface in two directions what is left to rows or columns by themselves may be a rough curve as well.
+    The first such directions of all surfaces come at once, and then the second.
     """
-    starts = []
+    others = []
     for term, (_, level) in zip(e.terms, e.slices[0], strict=True):
         if term.levels is None or not term.levels.holds_variance or term.n_level_theta < 2:
             continue
-        for place in level.start + np.flatnonzero(np.abs(theta[level]) < STRAIGHT):
-            rough = first.copy()
-            rough[place] = ROUGH
-            starts.append(rough)
-    return starts
+        straight = np.flatnonzero(np.abs(theta[level]) < STRAIGHT)
+        places = np.arange(term.n_level_theta)
+        others.append((level, [np.where(places == d, ROUGH, first[level]) for d in straight]))
+    return turned_together(first, others)
 
 
 def starts_of_slopes(e: StructuredEquations, theta: np.ndarray) -> list[np.ndarray]:
