@@ -8,6 +8,7 @@ from fastlmm_core.engine.equations import StructuredEquations
 from fastlmm_core.engine.optimum import Criterion, StructuredOptimum
 from fastlmm_core.engine.starting_values import (
     starting_values,
+    starts_of_curves,
     starts_of_levels,
     starts_of_slopes,
     without_terms,
@@ -29,8 +30,8 @@ MODERATE_FLOPS = 1e7
 # Rows for each parameter up to which correlations of coefficients, and those of visits beside random terms,
 # have strong and negative starts too.
 FEW_ROWS = 20
-# The same of autocorrelations, of which some hundred plots tell the sign. Where it is clear in fewer, each
-# explains so much of the deviance.
+# The same of surfaces that are straight in a direction, and of autocorrelations, of which some hundred plots
+# tell the sign. Where it is clear in fewer, each explains so much of the deviance.
 FIELD_FLOPS = 1e6
 CLEAR = 10.0
 
@@ -59,6 +60,8 @@ def other_starts(
         more = STARTS_IF_SMALL if flops <= SMALL_FLOPS else MORE_STARTS
         starts += [starting_values(e, y, rng) for _ in range(more)]
     starts += starts_of_slopes(e, found.theta)
+    if flops <= FIELD_FLOPS:
+        starts += starts_of_curves(e, first, found.theta)
     few = flops <= FIELD_FLOPS and e.n <= FEW_ROWS * e.n_theta
     if few:
         coefficients = [

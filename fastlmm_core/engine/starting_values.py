@@ -14,6 +14,8 @@ from fastlmm_core.structures.residuals.by_group import LEAST_SQUARE
 SMALLEST, LARGEST = 0.05, 1.0
 # What a spline explains of the residual variance at the start.
 SPLINE_SHARE = 0.2
+# Standard deviations of a spline in a direction, in units of a typical one: straight, and rough.
+STRAIGHT, ROUGH = 1e-3, 2.5
 # Variances in a start close to none.
 NEARLY_NOTHING = 1e-3
 # Correlations of a moment estimate are shrunk towards zero, away from a singular start.
@@ -97,6 +99,22 @@ def starts_of_levels(e: StructuredEquations, first: np.ndarray, strong: bool) ->
         for term, (_, level) in zip(e.terms, e.slices[0], strict=True)
         if term.levels is not None
     ]
+    return turned_together(first, others)
+
+
+def starts_of_curves(e: StructuredEquations, first: np.ndarray, theta: np.ndarray) -> list[np.ndarray]:
+    """Starts beside `first` (n_theta,) with a rough curve in a direction in which it is straight at `theta`.
+
+    Of a surface in two directions what is left to rows or columns by themselves may be a rough curve as well.
+    The first such directions of all surfaces come at once, and then the second.
+    """
+    others = []
+    for term, (_, level) in zip(e.terms, e.slices[0], strict=True):
+        if term.levels is None or not term.levels.holds_variance or term.n_level_theta < 2:
+            continue
+        straight = np.flatnonzero(np.abs(theta[level]) < STRAIGHT)
+        places = np.arange(term.n_level_theta)
+        others.append((level, [np.where(places == d, ROUGH, first[level]) for d in straight]))
     return turned_together(first, others)
 
 

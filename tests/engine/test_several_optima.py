@@ -127,6 +127,50 @@ def test_a_field_of_few_plots_with_strong_correlations_below_its_nugget(seed):
     assert fit.criterion <= min(ends) + 1e-4
 
 
+@pytest.mark.parametrize("seed", [61, 70, 75, 84, 122])
+def test_no_start_ends_below_a_surface_that_is_straight_in_a_direction(seed):
+    """What the rows (or columns) have by themselves may be a rough curve of the surface: 0.2 to 6.8 lower."""
+    rng = np.random.default_rng(seed)
+    row, col = np.divmod(np.arange(108), 9)
+    gen = rng.integers(0, 27, 108)
+    y = rng.normal(size=108) + 0.6 * rng.normal(size=27)[gen]
+    y = y + rng.choice([0, 1]) * np.sin(row / rng.uniform(1, 4))
+    y = y + rng.choice([0, 0.5, 1]) * np.cos(col / rng.uniform(1, 3)) + rng.choice([0, 0.05]) * row
+    table = pd.DataFrame({"row": row, "col": col, "gen": "g" + pd.Series(gen).astype(str), "y": y})
+    fit = quiet("y ~ 1 + (1 | gen)", table, field_trend="ps")
+    surface = next(term.group for term in fit.design.random if term.is_spline)
+    sizes = (1e-5, 0.01, 10.0)
+    ends = [
+        quiet("y ~ 1 + (1 | gen)", table, field_trend="ps", start={surface: [a, b]}).criterion
+        for a in sizes for b in sizes
+    ]  # fmt: skip
+    assert fit.converged
+    assert fit.criterion <= min(ends) + 1e-5
+
+
+@pytest.mark.parametrize("seed", [27, 106])
+def test_environments_alike_beside_one_that_is_not_between_them(seed):
+    """hetar1 fits lines alike in the first and the third environment by a second in which none varies."""
+    rng = np.random.default_rng(seed)
+    line, env = np.repeat(np.arange(10), 9), np.tile(np.repeat(np.arange(3), 3), 10)
+    u = rng.normal(size=(10, 3)) @ rng.normal(size=(3, 3))
+    y = u[line, env] + rng.normal(size=90)
+    table = pd.DataFrame({"g": line.astype(str), "e": np.array(list("abc"))[env], "y": y})
+    fit = quiet("y ~ e + hetar1(0 + e | g)", table)
+    X = np.column_stack([np.ones(90), env == 1, env == 2]).astype(float)
+    lag, same = np.abs(np.subtract.outer(np.arange(3), np.arange(3))), np.equal.outer(line, line)
+
+    def deviance(theta):
+        T = np.outer(theta[:3], theta[:3]) * np.tanh(theta[3]) ** lag
+        return restricted_deviance(same * T[np.ix_(env, env)] + theta[4] ** 2 * np.eye(90), X, y)
+
+    bounds = [(0, None)] * 3 + [(-6, 6), (1e-2, None)]
+    starts = [[1.0, sd, 1.0, x, 1.0] for sd in (0.02, 0.7) for x in (-1.5, 0.1, 1.5)]
+    ends = [minimize(deviance, x0, bounds=bounds).fun for x0 in starts]
+    assert fit.converged
+    assert fit.criterion <= min(ends) + 1e-4
+
+
 def test_a_field_of_no_variance_with_both_autocorrelations_at_one():
     """Nearly singular precisions leave the deviance to rounding; such points do not exist for a search."""
     table = fields(1)

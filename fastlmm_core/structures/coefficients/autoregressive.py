@@ -13,6 +13,9 @@ from fastlmm_core.structures.coefficients.partial_correlations import inverse_ta
 from fastlmm_core.structures.coefficients.scaled_correlation import CHART_END, MARGIN, START_CORRELATION
 from fastlmm_core.structures.registry import register_coefficient_structure
 
+# Share of its standard deviation that an inner coefficient has in some starts, of so few coefficients.
+SKIPPED, MOST_SKIPPED = 0.02, 4
+
 
 def rho_at_distance(correlation: float, lag: int) -> float:
     """rho that an inner correlation at a distance suggests; no power of an even one is below zero."""
@@ -53,6 +56,20 @@ class HeterogeneousAutoregressive(OneCorrelation):
 
     def start_correlations(self, c: np.ndarray) -> np.ndarray:
         return np.clip(c, -START_CORRELATION, START_CORRELATION)
+
+    def other_starts(self, theta: np.ndarray) -> list[np.ndarray]:
+        """Also with hardly any variance of an inner coefficient: that lets those beside it be alike."""
+        out = self.strong_starts(theta)
+        if not self.heterogeneous or self.m > MOST_SKIPPED:
+            return out
+        strong = float(self.chart_of(np.array([START_CORRELATION]))[0]) if self.m > 2 else 0.0
+        for inner in range(1, self.m - 1):
+            for sign in (1.0, -1.0):
+                skipped = theta.copy()
+                skipped[inner] *= SKIPPED
+                skipped[-1] = sign * strong
+                out.append(skipped)
+        return out
 
     def alternated(self, x: np.ndarray) -> np.ndarray | None:
         return -x

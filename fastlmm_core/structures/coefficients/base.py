@@ -155,6 +155,10 @@ class CoefficientStructure(ABC):
         """Starts (n_theta,) beside theta, where few observations may have a better optimum."""
         return []
 
+    def strong_starts(self, theta: np.ndarray) -> list[np.ndarray]:
+        """Those of `other_starts` with all correlations strong, and with negative ones."""
+        return []
+
     def lower_bounds(self) -> np.ndarray:
         """Least theta (n_theta,) for which T belongs to the structure; Lambda is smooth beyond it.
 

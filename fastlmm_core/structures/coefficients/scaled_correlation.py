@@ -121,6 +121,9 @@ class ScaledCorrelation(CoefficientStructure):
         return tanh_chart_at(distance)
 
     def other_starts(self, theta: np.ndarray) -> list[np.ndarray]:
+        return self.strong_starts(theta)
+
+    def strong_starts(self, theta: np.ndarray) -> list[np.ndarray]:
         """Strong and negative correlations: moments show weak ones also where the best are at a bound."""
         if not self.n_correlations:
             return []

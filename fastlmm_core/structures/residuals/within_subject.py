@@ -89,7 +89,7 @@ class WithinSubjectResiduals(ResidualStructure):
 
     def other_correlations(self, start: np.ndarray) -> list[np.ndarray]:
         places = [self._place(k) for k in range(len(self.structures))]
-        others = [s.other_starts(start[place]) for s, place in zip(self.structures, places, strict=True)]
+        others = [s.strong_starts(start[place]) for s, place in zip(self.structures, places, strict=True)]
         return turned_together(start, list(zip(places, others, strict=True)))
 
     def _place(self, arm: int) -> slice:
