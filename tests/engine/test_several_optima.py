@@ -98,7 +98,7 @@ def test_a_field_with_a_nugget(seed):
     assert as_terms.criterion == pytest.approx(as_residual.criterion, abs=1e-4)
 
 
-@pytest.mark.parametrize("seed", [13, 33, 43, 46, 54])
+@pytest.mark.parametrize("seed", [13, 33, 43, 46])
 def test_a_field_of_few_plots_with_strong_correlations_below_its_nugget(seed):
     """AR1 x AR1 beside lines and units: from weak correlations alone searches end up to 2.6 above."""
     rng = np.random.default_rng(seed)
