@@ -66,9 +66,7 @@ def structured_columns(fit: FitFigures) -> dict[str, float]:
     """
     row: dict[str, float] = {}
     for block in [*term_blocks(fit), *residual_blocks(fit)]:
-        # the group of a term of at() names the level already
-        at = "" if block.at is None or str(block.at) in block.group else f".{block.at}"
-        where = f"{block.group}{at}"
+        where = block.group if block.level is None else f"{block.group}.{block.level}"
         values = block.extra["variances"] if block.T is None else np.diag(block.T)
         alone = block.names == ["(Intercept)"] or (block.group.startswith("Residual") and len(values) == 1)
         for name, value in zip(block.names, values.tolist(), strict=True):

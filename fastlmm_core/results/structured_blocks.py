@@ -53,6 +53,11 @@ class ComponentBlock:
     slopes: np.ndarray
     extra: dict[str, Any]
 
+    @property
+    def level(self) -> str | None:
+        """Level of the residual's ``|``, which `group` lacks; that of a term of ``at()`` names it already."""
+        return str(self.at) if self.at is not None and self.group.startswith("Residual") else None
+
     def spread(self, labels: list[str]) -> ComponentBlock:
         """The block of ``env:vm(gen, A)`` over the levels of A: its variance for every one of `labels`."""
         assert self.T is not None

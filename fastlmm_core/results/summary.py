@@ -248,8 +248,7 @@ def structured_random_table(fit: RandomPart, digits: int = 4) -> Table:
     """Variances, standard deviations and correlations of every block, the residual's last."""
     rows: list[dict[str, Any]] = []
     for block in [*term_blocks(fit), *residual_blocks(fit)]:
-        named = block.at is None or str(block.at) in block.group
-        group = block.group if named else f"{block.group} {block.at}"
+        group = block.group if block.level is None else f"{block.group} {block.level}"
         alone = group.startswith("Residual") and len(block.names) == 1
         if block.T is None:
             for i, (name, variance) in enumerate(zip(block.names, block.extra["variances"], strict=True)):
@@ -325,8 +324,8 @@ def correlation_notes(fit: RandomPart) -> list[str]:
             product = np.sqrt(block.T[0, 0] * block.T[1, 1])
             if block.struct in BY_LAG and product > 0:
                 own["neighbours"] = block.T[0, 1] / product
-                if "visits" in block.extra:
-                    notes.append(describe_shortened(block))
+                if "visits" in block.extra and (words := describe_shortened(block)) not in notes:
+                    notes.append(words)  # once for all arms
             elif len(block.names) > WIDEST and not is_diagonal(block.T):
                 notes.append(f"The correlations of {where} stand in variance_components.")
         if own:

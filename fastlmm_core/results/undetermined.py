@@ -121,7 +121,7 @@ def _of_residual(residual: ResidualSpec) -> Iterator[str]:
     for arm in range(int(np.max(arms)) + 1):
         own = arms == arm
         if structure.markov and np.bincount(residual.subject_codes[own]).max() > 1:
-            continue  # any two visits of a subject tell of the one correlation; thousands have many pairs
+            continue  # any two visits of a subject tell the correlation's size; thousands have many pairs
         visits = residual.position_codes[own][:, None] == np.arange(m)
         together = stand_together(residual.subject_codes[own], visits)
         pairs = structure.untold(together)

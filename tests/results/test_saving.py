@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import io
 import json
 import warnings
@@ -241,3 +242,14 @@ def test_labels_of_rows_come_back_as_what_they_were(tmp_path, index):
     again = load(tmp_path / "fit.flm")
     pd.testing.assert_frame_equal(again.diagnostics(), fit.diagnostics())
     pd.testing.assert_index_equal(again.design.table.index, index.delete(3), exact="equiv")
+
+
+def test_dates_in_a_zone_without_a_name_do_not_keep_a_fit_from_being_read(tmp_path):
+    zone = datetime.timezone(datetime.timedelta(hours=2), "of the station")
+    frame = pd.DataFrame({"g": np.arange(60) % 10, "y": np.random.default_rng(1).normal(size=60)})
+    frame.index = pd.date_range("2024-05-01", periods=60, freq="h", tz=zone)
+    fit = lmm("y ~ 1 + (1 | g)", frame)
+    fit.save(tmp_path / "fit.flm")
+    again = load(tmp_path / "fit.flm")
+    assert again.criterion == fit.criterion
+    assert list(again.design.table.index) == list(map(str, frame.index))
