@@ -112,7 +112,7 @@ def _residual_products(
     if sandwich is not None:
         return by_piece.product(pieces), fixed.natural.T @ by_piece.product(sandwich)
     rows = np.asarray(e.row_precision.at(pieces) @ fixed.rows)
-    return np.asarray(e.matrix.T @ rows), rows.T @ e.residual.multiply_covariance(theta, rows)
+    return e.residual.row_products(theta, rows, e.matrix)
 
 
 class _ByPiece:

@@ -95,10 +95,15 @@ class AutoregressiveLevels(LevelStructure):
         if not self.n_theta:
             return np.ones(1), np.zeros((0, 1))
         rho, slope, _ = self.rho(theta)
+        c, dc = self._by_rho(rho)
+        return c, dc[None, :] * slope
+
+    @staticmethod
+    def _by_rho(rho: float) -> tuple[np.ndarray, np.ndarray]:
+        """c (3,) and its derivative in rho."""
         rest = 1.0 - rho * rho
         c = np.array([1.0, rho * rho, -rho]) / rest
-        dc = np.array([2.0 * rho, 2.0 * rho, -(1.0 + rho * rho)]) / rest**2
-        return c, dc[None, :] * slope
+        return c, np.array([2.0 * rho, 2.0 * rho, -(1.0 + rho * rho)]) / rest**2
 
     def log_determinant(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
         if not self.n_theta:
@@ -112,7 +117,7 @@ class AutoregressiveLevels(LevelStructure):
             return super().second_coefficients(theta)
         rho, slope, bend = self.rho(theta)
         rest = 1.0 - rho * rho
-        first = np.array([2.0 * rho, 2.0 * rho, -(1.0 + rho * rho)]) / rest**2
+        first = self._by_rho(rho)[1]
         second = np.array([2.0 + 6.0 * rho**2, 2.0 + 6.0 * rho**2, -(6.0 * rho + 2.0 * rho**3)]) / rest**3
         n = self.size - 1
         log = 2.0 * n * ((1.0 + rho * rho) / rest**2 * slope**2 + rho / rest * bend)

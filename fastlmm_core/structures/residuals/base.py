@@ -279,7 +279,12 @@ class ResidualStructure(ABC):
         self, theta: np.ndarray, pieces: np.ndarray, E: np.ndarray, matrix: sp.csr_array
     ) -> tuple[np.ndarray, np.ndarray]:
         """W' D_t E (q, t) and E' D_t R D_u E (t, t) for W (n_rows, q) and E (n_rows,)."""
-        rows = self.precision_products(pieces, E)
+        return self.row_products(theta, self.precision_products(pieces, E), matrix)
+
+    def row_products(
+        self, theta: np.ndarray, rows: np.ndarray, matrix: sp.csr_array
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """W' D (q, t) and D' R D (t, t) for D (n_rows, t) and W (n_rows, q)."""
         sides = np.zeros((matrix.shape[1], rows.shape[1]))
         add_transposed_product(*compressed(matrix), rows, sides)
         return sides, rows.T @ self.multiply_covariance(theta, rows)
