@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy.sparse as sp
 
 from fastlmm_core.engine.equations import StructuredEquations
 from fastlmm_core.engine.optimum import Criterion, StructuredOptimum
@@ -30,6 +31,10 @@ MODERATE_FLOPS = 1e7
 # Rows for each parameter up to which correlations of coefficients, and those of visits beside random terms,
 # have strong and negative starts too.
 FEW_ROWS = 20
+# Rows up to which variances of visits and coefficients have other ratios too. A fixed part that leaves
+# something of their means makes optima far below those near the moments, however many rows there are, but
+# each start is another search.
+ROWS_OF_SPREADS = 5000
 # The same of surfaces that are straight in a direction, and of autocorrelations, of which some hundred plots
 # tell the sign. Where it is clear in fewer, each explains so much of the deviance.
 FIELD_FLOPS = 1e6
@@ -78,6 +83,8 @@ def other_starts(
     if flops <= LARGE_FLOPS:
         residuals = e.residual.other_starts(y, bool(e.terms))
         starts += turned_together(first, [(e.slices[1], residuals)])
+        spread = e.n <= ROWS_OF_SPREADS and flops <= MODERATE_FLOPS
+        starts += _of_spreads(e, criterion, first) if spread else []
         if few and residuals and e.terms:
             starts.append(without_terms(e, first))  # what the terms have may be the residual's as well
     return starts
@@ -91,6 +98,44 @@ def _of_autocorrelations(e: StructuredEquations, first: np.ndarray, strong: bool
         residuals = e.residual.other_signs(first[e.slices[1]], strong)
         starts += turned_together(first, [(e.slices[1], residuals)])
     return starts
+
+
+def _of_spreads(e: StructuredEquations, criterion: Criterion, first: np.ndarray) -> list[np.ndarray]:
+    """Variances of visits and coefficients in other ratios, where something of their means is left."""
+    place = e.slices[1]
+    parts = [(place, e.residual.other_spreads(first[place]), [g.rows for g in e.residual.visit_groups()])]
+    for term, (own, _) in zip(e.terms, e.slices[0], strict=True):
+        spreads = term.structure.spread_starts(first[own])
+        parts.append((own, spreads, [_rows_of(matrix, e.n) for matrix in term.matrices] if spreads else []))
+    X = e.X_inside.toarray()
+    left = [(own, spreads) for own, spreads, rows in parts if spreads and not _regressed_apart(X, rows)]
+    return [_scaled(e, criterion, theta) for theta in turned_together(first, left)]
+
+
+def _scaled(e: StructuredEquations, criterion: Criterion, theta: np.ndarray) -> np.ndarray:
+    """theta of that multiple of V that the response asks for."""
+    point = criterion.at(theta)
+    multiple = float(criterion.y @ (point.precision @ point.residual)) / e.n
+    if not np.isfinite(point.deviance) or not multiple > 0.0:
+        return theta
+    out = theta.copy()
+    for term, (own, level) in zip(e.terms, e.slices[0], strict=True):
+        if term.structure.n_theta:
+            out[own] = term.structure.rescaled(theta[own], multiple)
+        elif term.levels is not None and term.levels.holds_variance:
+            out[level] = term.levels.rescaled(theta[level], multiple)
+    out[e.slices[1]] = e.residual.rescaled(theta[e.slices[1]], multiple)
+    return out
+
+
+def _rows_of(matrix: sp.csc_array, n: int) -> np.ndarray:
+    rows = np.unique(matrix.indices)
+    return rows[rows < n]
+
+
+def _regressed_apart(X: np.ndarray, parts: list[np.ndarray]) -> bool:
+    """Whether each of several sets of rows has fixed coefficients of its own, so that no mean is left."""
+    return sum(np.linalg.matrix_rank(X[rows]) for rows in parts) == X.shape[1]
 
 
 def _are_clear(

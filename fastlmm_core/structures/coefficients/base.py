@@ -159,6 +159,10 @@ class CoefficientStructure(ABC):
         """Those of `other_starts` with all correlations strong, and with negative ones."""
         return []
 
+    def spread_starts(self, theta: np.ndarray) -> list[np.ndarray]:
+        """Starts (n_theta,) beside theta with strong correlations and other ratios of the variances."""
+        return []
+
     def lower_bounds(self) -> np.ndarray:
         """Least theta (n_theta,) for which T belongs to the structure; Lambda is smooth beyond it.
 

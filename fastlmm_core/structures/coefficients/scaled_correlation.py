@@ -23,6 +23,8 @@ MARGIN = 1e-8
 CHART_END = 1e-12
 # Correlations start no nearer to their bounds than this.
 START_CORRELATION = 0.9
+# A start in which standard deviations rise has the last so many times the middle one.
+RISE = 2.0
 
 
 class ScaledCorrelation(CoefficientStructure):
@@ -129,12 +131,27 @@ class ScaledCorrelation(CoefficientStructure):
             return []
         lag = np.abs(np.subtract.outer(np.arange(self.m), np.arange(self.m)))
         negative = -0.5 / (self.m - 1.0) if not self.by_distance else (-0.5) ** lag  # half way to the bound
-        out = []
-        for R in (START_CORRELATION, negative):
-            matrix = np.where(lag > 0, R, 1.0)
-            c = self.start_correlations(self.estimate(matrix, lag > 0))
-            out.append(np.concatenate([self.split(theta)[0], self.chart_of(c)]))
-        return out
+        sd, strong = self.split(theta)[0], np.full(lag.shape, START_CORRELATION)
+        return [self._correlated(sd, R) for R in (strong, negative)]
+
+    def spread_starts(self, theta: np.ndarray) -> list[np.ndarray]:
+        """Standard deviations as they are, rising and falling along the coefficients, strongly correlated.
+
+        What the fixed part leaves of the means is then one draw for all levels, in units of the standard
+        deviations: an optimum of its own, which moments of the residuals do not see.
+        """
+        if not self.heterogeneous or not self.n_correlations or self.m < 3:
+            return []
+        sd = np.abs(self.split(theta)[0])
+        slope = RISE ** np.linspace(-1.0, 1.0, self.m) * np.sqrt(np.mean(sd**2))
+        strong = np.full((self.m, self.m), START_CORRELATION)
+        return [self._correlated(own, strong) for own in (slope, slope[::-1], sd)]
+
+    def _correlated(self, sd: np.ndarray, correlation: np.ndarray) -> np.ndarray:
+        """theta with correlations near those outside the diagonal of a matrix (m, m)."""
+        apart = ~np.eye(self.m, dtype=bool)
+        c = self.start_correlations(self.estimate(np.where(apart, correlation, 1.0), apart))
+        return np.concatenate([sd, self.chart_of(c)])
 
     def theta_of(self, covariance: np.ndarray) -> np.ndarray:
         variances = self._pooled(np.maximum(np.diag(covariance), 0.0))

@@ -135,6 +135,10 @@ class ResidualStructure(ABC):
         """`start` (n_theta,) with strong and with negative correlations of visits."""
         return []
 
+    def other_spreads(self, start: np.ndarray) -> list[np.ndarray]:
+        """`start` (n_theta,) with strongly correlated visits whose variances rise, fall, or stay."""
+        return []
+
     @abstractmethod
     def coefficients(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """c (b,) and its derivatives (n_theta, b)."""

@@ -88,8 +88,15 @@ class WithinSubjectResiduals(ResidualStructure):
         return list(zip(self.first[:-1].tolist(), self.structures, strict=True))
 
     def other_correlations(self, start: np.ndarray) -> list[np.ndarray]:
+        others = [s.strong_starts(self._own(start, k)) for k, s in enumerate(self.structures)]
+        return self._turned(start, others)
+
+    def other_spreads(self, start: np.ndarray) -> list[np.ndarray]:
+        others = [s.spread_starts(self._own(start, k)) for k, s in enumerate(self.structures)]
+        return self._turned(start, others)
+
+    def _turned(self, start: np.ndarray, others: list[list[np.ndarray]]) -> list[np.ndarray]:
         places = [self._place(k) for k in range(len(self.structures))]
-        others = [s.strong_starts(start[place]) for s, place in zip(self.structures, places, strict=True)]
         return turned_together(start, list(zip(places, others, strict=True)))
 
     def _place(self, arm: int) -> slice:
