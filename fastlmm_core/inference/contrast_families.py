@@ -94,8 +94,10 @@ def pair_labels(
     return tuple([f"{shown[i]} - {shown[j]}" for i, j in zip(plus.tolist(), minus.tolist(), strict=True)])
 
 
-def pairwise(means: MeanLabels) -> ContrastFamily:
-    """Every earlier mean minus every later one."""
+def pairwise(means: MeanLabels, reverse: bool = False) -> ContrastFamily:
+    """Every earlier mean minus every later one, or with `reverse` as `revpairwise`."""
+    if reverse:
+        return revpairwise(means)
     k = len(means.raw)
     plus, minus = np.triu_indices(k, 1)
     return ContrastFamily(
@@ -325,8 +327,8 @@ FAMILIES: dict[str, Callable[..., ContrastFamily]] = {
 }
 WEIGHTED = ("GrandMean", "Tukey", "Dunnett", "Sequen", "AVE", "Changepoint", "Williams")
 OPTIONS = {
-    "trt.vs.ctrl": {"ref", "reverse"}, "consec": {"reverse"}, "poly": {"max_degree"}, "eff": {"wts"},
-    "del.eff": {"wts"}, "wtcon": {"wts", "cmtype"},
+    "pairwise": {"reverse"}, "trt.vs.ctrl": {"ref", "reverse"}, "consec": {"reverse"},
+    "poly": {"max_degree"}, "eff": {"wts"}, "del.eff": {"wts"}, "wtcon": {"wts", "cmtype"},
     "nrmlz": {"family", "ref", "reverse", "max_degree", "wts", "cmtype"},
 }  # fmt: skip
 CONTROL_SYNONYMS = {"trt.vs.ctrl1": "first", "trt.vs.ctrlk": "last", "dunnett": "first"}
@@ -343,8 +345,8 @@ def contrast_family(method: str | Custom, means: MeanLabels, **options: object) 
         mean_chg, identity, helmert, nrmlz, wtcon), or custom weights (see `custom_contrasts`).
     means : MeanLabels
     **options
-        `ref` and `reverse` for trt.vs.ctrl, `reverse` for consec, `max_degree` for poly, `wts` for eff,
-        del.eff and wtcon, `cmtype` for wtcon, `family` and its options for nrmlz.
+        `ref` and `reverse` for trt.vs.ctrl, `reverse` for pairwise and consec, `max_degree` for poly, `wts`
+        for eff, del.eff and wtcon, `cmtype` for wtcon, `family` and its options for nrmlz.
 
     Raises
     ------

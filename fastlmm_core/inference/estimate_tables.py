@@ -23,7 +23,7 @@ from fastlmm_core.inference.grouped_contrasts import grouped_contrasts
 from fastlmm_core.inference.hypothesis_tests import run_tests
 from fastlmm_core.inference.interaction_contrasts import interaction_family
 from fastlmm_core.inference.pair_memory import check_pairs
-from fastlmm_core.inference.table_labels import free_name, group_members, row_labels
+from fastlmm_core.inference.table_labels import free_name, group_codes, group_members, row_labels
 from fastlmm_core.options import (
     ANY,
     LEVEL,
@@ -171,9 +171,24 @@ class EstimateTable(Displayed, Estimates):
         """
         return run_tests(self, null, side, delta)
 
-    @public(adjust=optional(TEXT), level=optional(LEVEL))
-    def with_options(self, *, adjust: str | None = None, level: float | None = None) -> Any:
-        """The same rows with another adjustment or confidence level.
+    @public(adjust=optional(TEXT), level=optional(LEVEL), by=optional(NAMES))
+    def with_options(
+        self,
+        *,
+        adjust: str | None = None,
+        level: float | None = None,
+        by: str | Sequence[str] | Inherit | None = INHERIT,
+    ) -> Any:
+        """The same rows with another adjustment, confidence level or families.
+
+        Parameters
+        ----------
+        adjust : str, optional
+        level : float, optional
+        by : str, sequence of str or None
+            Label columns whose combinations are families of their own; None makes one family of all rows.
+            Pairs of several sets of means in one family are no longer all pairs of one set: sidak is used for
+            them in place of tukey.
 
         Examples
         --------
@@ -183,12 +198,28 @@ class EstimateTable(Displayed, Estimates):
         >>> holm = means.pairs().with_options(adjust="holm")
         >>> holm.p.round(4)
         array([0.0002, 0.    , 0.    , 0.0024, 0.    , 0.0446])
+        >>> within = fit.emmeans("~ N | V").pairs()
+        >>> within.with_options(by=None, adjust="holm").p[:6].round(4).tolist()
+        [0.1616, 0.0006, 0.0, 0.2049, 0.0144, 0.7697]
         """
+        table = self if isinstance(by, Inherit) else self._regrouped(self._by_names(by, None))
         return replace(
-            self,
-            adjust_asked=self.adjust_asked if adjust is None else adjust,
-            level=check_level(self.level if level is None else level),
+            table,
+            adjust_asked=table.adjust_asked if adjust is None else adjust,
+            level=check_level(table.level if level is None else level),
         )
+
+    def _regrouped(self, by: tuple[str, ...]) -> Any:
+        """The same rows with families by the label columns `by`."""
+        if by == self.by:
+            return self
+        group = group_codes(self.labels, by)
+        parts = pd.DataFrame({"new": group, "old": self.group}).drop_duplicates()
+        kind = self.kind
+        if kind == "pairs" and (parts["new"].duplicated().any() or parts["old"].duplicated().any()):
+            kind = "contrast"
+        n_means = self.n_means * int(np.bincount(parts["new"]).max(initial=1))
+        return replace(self, by=by, group=group, kind=kind, n_means=n_means, means_of=None)
 
     @public(
         method=either(TEXT, table_of(ANY), list_of(ANY)), by=optional(NAMES), adjust=optional(TEXT),
@@ -229,8 +260,8 @@ class EstimateTable(Displayed, Estimates):
         level : float, optional
             Confidence level, the table's own without it.
         **options
-            `reverse` (trt.vs.ctrl, consec), `max_degree` (poly), `wts` (eff, del.eff, wtcon: weights of the
-            means in averages), `cmtype` (wtcon: multcomp's GrandMean, Tukey, Dunnett, Sequen, AVE,
+            `reverse` (pairwise, trt.vs.ctrl, consec), `max_degree` (poly), `wts` (eff, del.eff, wtcon:
+            weights of the means in averages), `cmtype` (wtcon: multcomp's GrandMean, Tukey, Dunnett, Sequen, AVE,
             Changepoint, Williams), `family` (nrmlz: which one is scaled to length 1).
 
         Returns
