@@ -261,8 +261,8 @@ class EstimateTable(Displayed, Estimates):
             Confidence level, the table's own without it.
         **options
             `reverse` (pairwise, trt.vs.ctrl, consec), `max_degree` (poly), `wts` (eff, del.eff, wtcon:
-            weights of the means in averages), `cmtype` (wtcon: multcomp's GrandMean, Tukey, Dunnett, Sequen, AVE,
-            Changepoint, Williams), `family` (nrmlz: which one is scaled to length 1).
+            weights of the means in averages), `cmtype` (wtcon: multcomp's GrandMean, Tukey, Dunnett, Sequen,
+            AVE, Changepoint, Williams), `family` (nrmlz: which one is scaled to length 1).
 
         Returns
         -------
