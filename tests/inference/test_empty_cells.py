@@ -113,9 +113,9 @@ def test_labels_that_return_in_each_group_are_named_where_means_lack_cells():
         numbered, crossed = lmm("y ~ reg/loc", data), lmm("y ~ reg*loc", data)
     means = numbered.emmeans("reg")
     assert list(means.status) == ["ok", "not estimable"]
-    assert any("'loc' has rows in some levels of reg only" in note for note in means.notes)
-    assert not any("'loc' has rows" in note for note in crossed.emmeans("reg").notes)
-    assert not any("'loc' has rows" in note for note in numbered.emmeans("~ loc | reg").notes)
+    assert any("Not all levels of 'loc' have rows in each reg" in note for note in means.notes)
+    assert not any("levels of 'loc'" in note for note in crossed.emmeans("reg").notes)
+    assert not any("levels of 'loc'" in note for note in numbered.emmeans("~ loc | reg").notes)
     # What the note says: own names, and R's emmeans 2.0.4 has the same figures for "reg/loc" itself.
     named = lmm("y ~ reg/place", data.assign(place=data["reg"] + data["loc"])).emmeans("reg")
     by_place = data.groupby(["reg", "loc"])["y"].mean().groupby("reg").mean()
