@@ -187,6 +187,7 @@ OPTIONS: dict[str, dict[str, str]] = {
     "simulate": {"nsim": "n=", "use_u": "conditional=True", "re_form": "conditional=True"},
     "emmeans": _MEAN_OPTIONS, "emtrends": _MEAN_OPTIONS, "joint_tests": _DDF,
     "contrast": _LEVEL | {"adjustment": "adjust=", "infer": ".to_frame() has tests and limits"},
+    "test": {"joint": "table.joint_test()"},
     "cld": {"level": "alpha=0.05", "Letters": "a, b, c", "decreasing": "reverse=True"},
 }  # fmt: skip
 

@@ -371,8 +371,10 @@ def numbered_within(design: Any, grid: ReferenceGrid, over: Sequence[str]) -> li
         cells = np.unique(np.array([c for c, _ in codes]), axis=1).shape[1]
         if cells < np.prod([len(levels) for _, levels in codes]) and cells > len(codes[0][1]):
             group = ", ".join(around)
-            notes.append(f"Not all levels of '{name}' have rows in each {group}; if they are others in each, name "
-                         f"them so, in a column of {group} and {name}: means are then within the groups")  # fmt: skip
+            notes.append(
+                f"Not all levels of '{name}' have rows in each {group}; if they are others in each, name "
+                f"them so ({group} and {name} in one column): means are then taken within the groups"
+            )
     return notes
 
 

@@ -19,11 +19,12 @@ from fastlmm_core.inference.back_transformation import back_transform
 from fastlmm_core.inference.contrast_families import ContrastFamily, Custom, MeanLabels, contrast_family
 from fastlmm_core.inference.estimates import OK, Estimates
 from fastlmm_core.inference.figure_tables import FigureTable
-from fastlmm_core.inference.grouped_contrasts import grouped_contrasts
+from fastlmm_core.inference.grouped_contrasts import grouped_contrasts, regrouped
 from fastlmm_core.inference.hypothesis_tests import run_tests
 from fastlmm_core.inference.interaction_contrasts import interaction_family
+from fastlmm_core.inference.joint_rows import joint_rows
 from fastlmm_core.inference.pair_memory import check_pairs
-from fastlmm_core.inference.table_labels import free_name, group_codes, group_members, row_labels
+from fastlmm_core.inference.table_labels import free_name, group_members, row_labels
 from fastlmm_core.options import (
     ANY,
     LEVEL,
@@ -171,6 +172,35 @@ class EstimateTable(Displayed, Estimates):
         """
         return run_tests(self, null, side, delta)
 
+    @public()
+    def joint_test(self) -> FigureTable:
+        """F test that all rows are zero at once, in each group of `by`.
+
+        Dependent rows count once. Where some rows are not estimable, what is estimable among their
+        combinations is tested, with the status "part". Kenward-Roger gives the scaled F of pbkrtest,
+        Satterthwaite that of lmerTest (see `LinearFunctions.f_test`); R's ``test(joint = TRUE)`` takes the
+        Wald F with the smallest df of some basis.
+
+        Returns
+        -------
+        FigureTable
+            The `by` columns, df_num, df_den, F, p, status.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("Y ~ V*N + (1|B/V)", datasets.load("oats"))
+        >>> curve = {"quadratic": [1, -1, -1, 1], "cubic": [-1, 3, -3, 1]}
+        >>> print(fit.emmeans("~ N | V").contrast(curve).joint_test())
+        Joint test: Contrasts
+         V            df_num  df_den      F       p
+         Golden.rain       2      45  0.306  0.7383
+         Marvellous        2      45  0.797  0.4570
+         Victory           2      45  0.698  0.5031
+        Degrees of freedom: Kenward-Roger
+        """
+        return joint_rows(self)
+
     @public(adjust=optional(TEXT), level=optional(LEVEL), by=optional(NAMES))
     def with_options(
         self,
@@ -202,24 +232,12 @@ class EstimateTable(Displayed, Estimates):
         >>> within.with_options(by=None, adjust="holm").p[:6].round(4).tolist()
         [0.1616, 0.0006, 0.0, 0.2049, 0.0144, 0.7697]
         """
-        table = self if isinstance(by, Inherit) else self._regrouped(self._by_names(by, None))
+        table = self if isinstance(by, Inherit) else regrouped(self, self._by_names(by, None))
         return replace(
             table,
             adjust_asked=table.adjust_asked if adjust is None else adjust,
             level=check_level(table.level if level is None else level),
         )
-
-    def _regrouped(self, by: tuple[str, ...]) -> Any:
-        """The same rows with families by the label columns `by`."""
-        if by == self.by:
-            return self
-        group = group_codes(self.labels, by)
-        parts = pd.DataFrame({"new": group, "old": self.group}).drop_duplicates()
-        kind = self.kind
-        if kind == "pairs" and (parts["new"].duplicated().any() or parts["old"].duplicated().any()):
-            kind = "contrast"
-        n_means = self.n_means * int(np.bincount(parts["new"]).max(initial=1))
-        return replace(self, by=by, group=group, kind=kind, n_means=n_means, means_of=None)
 
     @public(
         method=either(TEXT, table_of(ANY), list_of(ANY)), by=optional(NAMES), adjust=optional(TEXT),
@@ -341,6 +359,9 @@ class EstimateTable(Displayed, Estimates):
     ) -> tuple[str, ...]:
         if simple is not None:
             wanted = [simple] if isinstance(simple, str) else list(simple)
+            if wanted == ["each"] and "each" not in self.labels.columns:
+                calls = ", ".join(f"simple={name!r}" for name in self.labels.columns)
+                raise OptionError(f"simple='each' would be several tables here; ask for each: {calls}")
             self._check_columns("simple", wanted)
             return tuple(name for name in self.labels.columns if name not in wanted)
         if isinstance(by, Inherit):
