@@ -23,6 +23,7 @@ from fastlmm_core.inference.weighted_contrasts import (
     grand_mean,
     williams,
 )
+from fastlmm_core.other_names import option_words
 from fastlmm_core.reading.columns import is_number_text
 
 Floats = NDArray[np.floating]
@@ -366,8 +367,10 @@ def contrast_family(method: str | Custom, means: MeanLabels, **options: object) 
     allowed = OPTIONS.get(name, set())
     wrong = sorted(set(given) - allowed)
     if wrong:
+        here = option_words("contrast", wrong[0])
         raise OptionError(
-            f"method='{name}' takes no option {name_list(wrong)}; allowed: {name_list(allowed) or 'none'}"
+            f"method='{name}' takes no option {name_list(wrong)}; "
+            + (f"here: {here}" if here else f"allowed: {name_list(allowed) or 'none'}")
         )
     if len(means.raw) < 2 and name != "identity":
         raise OptionError(

@@ -80,3 +80,9 @@ def test_rows_that_cancel_are_no_test():
 def test_simple_each_says_what_to_ask_for(means):
     with pytest.raises(OptionError, match="simple='N', simple='V'"):
         means.contrast("pairwise", simple="each")
+
+
+@pytest.mark.parametrize(("option", "words"), [("exclude", "emmeans\\(..., at="), ("offset", "test\\(null=")])
+def test_options_of_emmeans_that_contrasts_do_not_have(means, option, words):
+    with pytest.raises(OptionError, match=f"takes no option '{option}'; here: .*{words}"):
+        means.contrast("trt.vs.ctrl", **{option: 1})
