@@ -93,7 +93,8 @@ ATTRIBUTES: dict[str, dict[str, str]] = {
         "tvalue": "table.t", "contrasts": 'table.contrast("pairwise")', "pairwise": "table.pairs()",
         "letters": "table.cld()", "CLD": "table.cld()", "sed": "table.difference_errors()",
         "lsd": "table.difference_errors()", "plot": "fastlmm_core.plots.plot_emmeans(table)",
-        "update": "table.with_options(...)",
+        "update": "table.with_options(...)", "eff_size": "table.estimate over a standard deviation",
+        "rbind": "all groups of a table as one family: table.with_options(by=None)",
     },
     "Prepared": {
         "summary": "prepared.fit().summary()", "refit": "prepared.fit(y=response)",
@@ -186,7 +187,9 @@ OPTIONS: dict[str, dict[str, str]] = {
                   "parallel": "threads=", "ncpus": "threads=", "B": "n="},
     "simulate": {"nsim": "n=", "use_u": "conditional=True", "re_form": "conditional=True"},
     "emmeans": _MEAN_OPTIONS, "emtrends": _MEAN_OPTIONS, "joint_tests": _DDF,
-    "contrast": _LEVEL | {"adjustment": "adjust=", "infer": ".to_frame() has tests and limits"},
+    "contrast": _LEVEL | {"exclude": 'emmeans(..., at={"a": levels to compare})', "offset": ".test(null=...)",
+                          "adjustment": "adjust=", "infer": ".to_frame() has tests and limits"},
+    "test": {"joint": "table.joint_test()"},
     "cld": {"level": "alpha=0.05", "Letters": "a, b, c", "decreasing": "reverse=True"},
 }  # fmt: skip
 

@@ -17,6 +17,7 @@ from fastlmm_core.design.formula_parts import ParsedFormula
 from fastlmm_core.design.functions import is_factor_call
 from fastlmm_core.design.hypotheses import type1, type2, type3
 from fastlmm_core.design.labels import drop_unused
+from fastlmm_core.design.number_classes import points_of
 from fastlmm_core.design.offsets import Offset
 from fastlmm_core.design.rank import Rank
 from fastlmm_core.design.residual import ResidualSpec
@@ -40,8 +41,8 @@ class Variable:
         Levels that occur, in the order of the coding.
     mean : float or None
         Unweighted mean over the rows used, of a numeric column.
-    points : tuple of float or None
-        Values of a numeric column whose levels enter too, ``k + factor(k)``: a mean of these would be none.
+    points, point_of : tuple of float, (n,) int64, or None
+        Of a numeric column whose levels or classes enter, see `points_of`.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Variable:
     levels: tuple[str, ...] | None
     mean: float | None
     points: tuple[float, ...] | None = None
+    point_of: np.ndarray | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -381,8 +383,8 @@ def _variables(coding: Coding, table: UsedColumns, others: tuple[str, ...]) -> d
         dates = table.columns[name].days is not None and name not in as_levels
         values, levels = table.used(name, "numeric" if dates else None)
         if levels is None and (name in as_number or name not in as_levels):
-            points = tuple(np.unique(values).tolist()) if name in as_levels else None
-            out[name] = Variable(name, "numeric", None, float(values.mean()), points)
+            points = points_of(coding.atoms.values(), name, values, name in as_levels)
+            out[name] = Variable(name, "numeric", None, float(values.mean()), *points)
         else:
             values, levels = table.used(name, "factor")
             out[name] = Variable(name, "factor", _in_order(name, levels or (), as_levels.get(name)), None)

@@ -23,6 +23,7 @@ from fastlmm_core.inference.weighted_contrasts import (
     grand_mean,
     williams,
 )
+from fastlmm_core.other_names import option_words
 from fastlmm_core.reading.columns import is_number_text
 
 Floats = NDArray[np.floating]
@@ -94,8 +95,10 @@ def pair_labels(
     return tuple([f"{shown[i]} - {shown[j]}" for i, j in zip(plus.tolist(), minus.tolist(), strict=True)])
 
 
-def pairwise(means: MeanLabels) -> ContrastFamily:
-    """Every earlier mean minus every later one."""
+def pairwise(means: MeanLabels, reverse: bool = False) -> ContrastFamily:
+    """Every earlier mean minus every later one, or with `reverse` as `revpairwise`."""
+    if reverse:
+        return revpairwise(means)
     k = len(means.raw)
     plus, minus = np.triu_indices(k, 1)
     return ContrastFamily(
@@ -325,8 +328,8 @@ FAMILIES: dict[str, Callable[..., ContrastFamily]] = {
 }
 WEIGHTED = ("GrandMean", "Tukey", "Dunnett", "Sequen", "AVE", "Changepoint", "Williams")
 OPTIONS = {
-    "trt.vs.ctrl": {"ref", "reverse"}, "consec": {"reverse"}, "poly": {"max_degree"}, "eff": {"wts"},
-    "del.eff": {"wts"}, "wtcon": {"wts", "cmtype"},
+    "pairwise": {"reverse"}, "trt.vs.ctrl": {"ref", "reverse"}, "consec": {"reverse"},
+    "poly": {"max_degree"}, "eff": {"wts"}, "del.eff": {"wts"}, "wtcon": {"wts", "cmtype"},
     "nrmlz": {"family", "ref", "reverse", "max_degree", "wts", "cmtype"},
 }  # fmt: skip
 CONTROL_SYNONYMS = {"trt.vs.ctrl1": "first", "trt.vs.ctrlk": "last", "dunnett": "first"}
@@ -343,8 +346,8 @@ def contrast_family(method: str | Custom, means: MeanLabels, **options: object) 
         mean_chg, identity, helmert, nrmlz, wtcon), or custom weights (see `custom_contrasts`).
     means : MeanLabels
     **options
-        `ref` and `reverse` for trt.vs.ctrl, `reverse` for consec, `max_degree` for poly, `wts` for eff,
-        del.eff and wtcon, `cmtype` for wtcon, `family` and its options for nrmlz.
+        `ref` and `reverse` for trt.vs.ctrl, `reverse` for pairwise and consec, `max_degree` for poly, `wts`
+        for eff, del.eff and wtcon, `cmtype` for wtcon, `family` and its options for nrmlz.
 
     Raises
     ------
@@ -364,8 +367,10 @@ def contrast_family(method: str | Custom, means: MeanLabels, **options: object) 
     allowed = OPTIONS.get(name, set())
     wrong = sorted(set(given) - allowed)
     if wrong:
+        here = option_words("contrast", wrong[0])
         raise OptionError(
-            f"method='{name}' takes no option {name_list(wrong)}; allowed: {name_list(allowed) or 'none'}"
+            f"method='{name}' takes no option {name_list(wrong)}; "
+            + (f"here: {here}" if here else f"allowed: {name_list(allowed) or 'none'}")
         )
     if len(means.raw) < 2 and name != "identity":
         raise OptionError(

@@ -344,6 +344,7 @@ def mean_remarks(
     notes += [code_note(design, name) for name in specs.variables if looks_like_codes(design, name)]
     if grid.nesting is not None:
         notes.extend(grid.nesting.words())
+    notes += numbered_within(design, grid, over)
     shown = {*specs.variables, *trend}
     nested = () if grid.nesting is None else grid.nesting.groups
     hit = [t.label for t in design.terms if shown < set(t.variables).difference(nested)] if shown else []
@@ -352,6 +353,29 @@ def mean_remarks(
             f"Averages over the interaction {', '.join(hit)}: look at the means within its cells too"
         )
     return tuple(notes)
+
+
+def numbered_within(design: Any, grid: ReferenceGrid, over: Sequence[str]) -> list[str]:
+    """Notes on factors averaged over that stand in `a/b` as nested, but whose labels return in each group.
+
+    The data cannot tell plot 1 of two blocks from one treatment in both; without all of them in each group,
+    the mean of a group lacks cells.
+    """
+    notes = []
+    for name in over if design.null_basis is not None else ():
+        terms = [set(t.variables) for t in design.terms if name in t.variables]
+        around = sorted(set.intersection(*terms) - {name}) if terms else []
+        if not around or any(n not in grid.factors for n in (name, *around)):
+            continue
+        codes = [design.used_column(n) for n in (name, *around)]
+        cells = np.unique(np.array([c for c, _ in codes]), axis=1).shape[1]
+        if cells < np.prod([len(levels) for _, levels in codes]) and cells > len(codes[0][1]):
+            group = ", ".join(around)
+            notes.append(
+                f"Not all levels of '{name}' have rows in each {group}; if they are others in each, name "
+                f"them so ({group} and {name} in one column): means are then taken within the groups"
+            )
+    return notes
 
 
 def looks_like_codes(design: Any, name: str) -> bool:

@@ -19,9 +19,10 @@ from fastlmm_core.inference.back_transformation import back_transform
 from fastlmm_core.inference.contrast_families import ContrastFamily, Custom, MeanLabels, contrast_family
 from fastlmm_core.inference.estimates import OK, Estimates
 from fastlmm_core.inference.figure_tables import FigureTable
-from fastlmm_core.inference.grouped_contrasts import grouped_contrasts
+from fastlmm_core.inference.grouped_contrasts import grouped_contrasts, regrouped
 from fastlmm_core.inference.hypothesis_tests import run_tests
 from fastlmm_core.inference.interaction_contrasts import interaction_family
+from fastlmm_core.inference.joint_rows import joint_rows
 from fastlmm_core.inference.pair_memory import check_pairs
 from fastlmm_core.inference.table_labels import free_name, group_members, row_labels
 from fastlmm_core.options import (
@@ -171,9 +172,53 @@ class EstimateTable(Displayed, Estimates):
         """
         return run_tests(self, null, side, delta)
 
-    @public(adjust=optional(TEXT), level=optional(LEVEL))
-    def with_options(self, *, adjust: str | None = None, level: float | None = None) -> Any:
-        """The same rows with another adjustment or confidence level.
+    @public()
+    def joint_test(self) -> FigureTable:
+        """F test that all rows are zero at once, in each group of `by`.
+
+        Dependent rows count once. Where some rows are not estimable, what is estimable among their
+        combinations is tested, with the status "part". Kenward-Roger gives the scaled F of pbkrtest,
+        Satterthwaite that of lmerTest (see `LinearFunctions.f_test`); R's ``test(joint = TRUE)`` takes the
+        Wald F with the smallest df of some basis.
+
+        Returns
+        -------
+        FigureTable
+            The `by` columns, df_num, df_den, F, p, status.
+
+        Examples
+        --------
+        >>> from fastlmm_core import datasets, lmm
+        >>> fit = lmm("Y ~ V*N + (1|B/V)", datasets.load("oats"))
+        >>> curve = {"quadratic": [1, -1, -1, 1], "cubic": [-1, 3, -3, 1]}
+        >>> print(fit.emmeans("~ N | V").contrast(curve).joint_test())
+        Joint test: Contrasts
+         V            df_num  df_den      F       p
+         Golden.rain       2      45  0.306  0.7383
+         Marvellous        2      45  0.797  0.4570
+         Victory           2      45  0.698  0.5031
+        Degrees of freedom: Kenward-Roger
+        """
+        return joint_rows(self)
+
+    @public(adjust=optional(TEXT), level=optional(LEVEL), by=optional(NAMES))
+    def with_options(
+        self,
+        *,
+        adjust: str | None = None,
+        level: float | None = None,
+        by: str | Sequence[str] | Inherit | None = INHERIT,
+    ) -> Any:
+        """The same rows with another adjustment, confidence level or families.
+
+        Parameters
+        ----------
+        adjust : str, optional
+        level : float, optional
+        by : str, sequence of str or None
+            Label columns whose combinations are families of their own; None makes one family of all rows.
+            Pairs of several sets of means in one family are no longer all pairs of one set: sidak is used for
+            them in place of tukey.
 
         Examples
         --------
@@ -183,11 +228,15 @@ class EstimateTable(Displayed, Estimates):
         >>> holm = means.pairs().with_options(adjust="holm")
         >>> holm.p.round(4)
         array([0.0002, 0.    , 0.    , 0.0024, 0.    , 0.0446])
+        >>> within = fit.emmeans("~ N | V").pairs()
+        >>> within.with_options(by=None, adjust="holm").p[:6].round(4).tolist()
+        [0.1616, 0.0006, 0.0, 0.2049, 0.0144, 0.7697]
         """
+        table = self if isinstance(by, Inherit) else regrouped(self, self._by_names(by, None))
         return replace(
-            self,
-            adjust_asked=self.adjust_asked if adjust is None else adjust,
-            level=check_level(self.level if level is None else level),
+            table,
+            adjust_asked=table.adjust_asked if adjust is None else adjust,
+            level=check_level(table.level if level is None else level),
         )
 
     @public(
@@ -229,9 +278,9 @@ class EstimateTable(Displayed, Estimates):
         level : float, optional
             Confidence level, the table's own without it.
         **options
-            `reverse` (trt.vs.ctrl, consec), `max_degree` (poly), `wts` (eff, del.eff, wtcon: weights of the
-            means in averages), `cmtype` (wtcon: multcomp's GrandMean, Tukey, Dunnett, Sequen, AVE,
-            Changepoint, Williams), `family` (nrmlz: which one is scaled to length 1).
+            `reverse` (pairwise, trt.vs.ctrl, consec), `max_degree` (poly), `wts` (eff, del.eff, wtcon:
+            weights of the means in averages), `cmtype` (wtcon: multcomp's GrandMean, Tukey, Dunnett, Sequen,
+            AVE, Changepoint, Williams), `family` (nrmlz: which one is scaled to length 1).
 
         Returns
         -------
@@ -310,6 +359,9 @@ class EstimateTable(Displayed, Estimates):
     ) -> tuple[str, ...]:
         if simple is not None:
             wanted = [simple] if isinstance(simple, str) else list(simple)
+            if wanted == ["each"] and "each" not in self.labels.columns:
+                calls = ", ".join(f"simple={name!r}" for name in self.labels.columns)
+                raise OptionError(f"simple='each' would be several tables here; ask for each: {calls}")
             self._check_columns("simple", wanted)
             return tuple(name for name in self.labels.columns if name not in wanted)
         if isinstance(by, Inherit):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -11,8 +12,10 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from fastlmm_core.inference.contrast_families import ContrastFamily
-from fastlmm_core.inference.table_labels import group_members, same_labels
+from fastlmm_core.inference.estimates import Estimates
+from fastlmm_core.inference.table_labels import group_codes, group_members, same_labels
 
+Table = TypeVar("Table", bound=Estimates)
 FamilyOf = Callable[[pd.DataFrame], tuple[ContrastFamily, dict[str, list[str]]]]
 
 
@@ -117,3 +120,19 @@ def one_by_one(
         sp.csr_array(sp.vstack(blocks)), pd.concat(frames, ignore_index=True), group, int(sizes.max()),
         sizes[group], family.kind, family.adjust, len(members) - len(used),
     )  # fmt: skip
+
+
+def regrouped(table: Table, by: tuple[str, ...]) -> Table:
+    """The rows of a table with families by the label columns `by`.
+
+    Pairs stay pairs only where the families are those they were.
+    """
+    if by == table.by:
+        return table
+    group = group_codes(table.labels, by)
+    parts = pd.DataFrame({"new": group, "old": table.group}).drop_duplicates()
+    kind = table.kind
+    if kind == "pairs" and (parts["new"].duplicated().any() or parts["old"].duplicated().any()):
+        kind = "contrast"
+    n_means = table.n_means * int(np.bincount(parts["new"]).max(initial=1))
+    return replace(table, by=by, group=group, kind=kind, n_means=n_means, means_of=None)

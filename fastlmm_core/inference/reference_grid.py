@@ -165,17 +165,23 @@ def covariate_values(name: str, mean: float, wanted: Any) -> tuple[float, ...]:
 def cell_counts(
     design: Any, values: Mapping[str, Sequence[Any]], factors: frozenset[str], kept: Sequence[str] = ()
 ) -> Floats:
-    """Rows of the data in each grid point's combination of factor levels, and values of covariates `kept`."""
+    """Rows of the data in each grid point's combination of levels: of factors, of covariates `kept`, and of
+    the classes that stand in the grid for a covariate."""
     shape = [len(v) for v in values.values()]
     strides = np.cumprod([1, *shape])[:-1]
     point = np.zeros(design.n, dtype=np.int64)
     inside = np.ones(design.n, dtype=bool)
     base = np.zeros(int(np.prod(shape, dtype=np.int64)), dtype=np.int64)
     for (name, levels), code, stride in zip(values.items(), grid_codes(shape), strides, strict=True):
-        if name in kept:
-            point += np.searchsorted(levels, design.used_column(name)[0]) * stride
-            base += code * stride
+        own = design.variables[name]
         if name not in factors:
+            if name in kept:
+                point += np.searchsorted(levels, design.used_column(name)[0]) * stride
+            elif own.point_of is not None and tuple(levels) == own.points:
+                point += own.point_of * stride
+            else:
+                continue
+            base += code * stride
             continue
         row_code, occurring = design.used_column(name)
         if occurring != levels:

@@ -35,7 +35,7 @@ Floats = NDArray[np.floating]
 class Step:
     """Inverse of one function: x = inverse(z) with slope dx/dz, for z between `low` and `high`.
 
-    `factor` is that of an affine step x = shift + factor z, `log` that of x = exp(log z); else None.
+    `factor` is that of an affine step x = shift + factor z, `log` that of x + added = exp(log z); else None.
     """
 
     inverse: Callable[[Floats], Floats]
@@ -44,6 +44,7 @@ class Step:
     high: float = np.inf
     factor: float | None = None
     log: float | None = None
+    added: float = 0.0
 
 
 # Inverses and slopes are named functions with their constants bound: tables that hold them can be pickled.
@@ -113,7 +114,7 @@ FUNCTIONS: dict[str, Step] = {
     "log": exponential(np.e),
     "log2": exponential(2.0),
     "log10": exponential(10.0),
-    "log1p": Step(np.expm1, np.exp),
+    "log1p": Step(np.expm1, np.exp, log=1.0, added=1.0),
     "exp": Step(np.log, partial(reciprocal, 1.0), low=0.0),
     "expm1": Step(np.log1p, slope_of_log1p, low=-1.0),
     "sqrt": power(0.5),
@@ -201,7 +202,7 @@ def response_scale(node: Node | None) -> ResponseScale | None:
         if step is not None:
             steps.append(step)
             if step.log is not None and not inner:
-                inner = label_of(deparse(current))
+                inner = label_of(deparse(current)) + (f" + {step.added:g}" if step.added else "")
     if len(names) != 1 or not steps:
         return None
     return ResponseScale(label_of(deparse(node)), names[0].name, tuple(steps), inner)

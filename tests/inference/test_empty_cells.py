@@ -98,3 +98,25 @@ def test_a_family_is_one_of_the_levels_that_can_be_compared():
 def _states():
     means = fit().emmeans("~ N").to_frame()
     return means["N"], means["status"]
+
+
+def plots_numbered_within_regions():
+    rows = [(region, str(k + 1), b) for region, n in (("N", 3), ("S", 2)) for k in range(n) for b in range(4)]
+    data = pd.DataFrame(rows, columns=["reg", "loc", "b"])
+    return data.assign(y=np.sin(np.arange(len(data))) + 10.0)
+
+
+def test_labels_that_return_in_each_group_are_named_where_means_lack_cells():
+    data = plots_numbered_within_regions()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        numbered, crossed = lmm("y ~ reg/loc", data), lmm("y ~ reg*loc", data)
+    means = numbered.emmeans("reg")
+    assert list(means.status) == ["ok", "not estimable"]
+    assert any("Not all levels of 'loc' have rows in each reg" in note for note in means.notes)
+    assert not any("levels of 'loc'" in note for note in crossed.emmeans("reg").notes)
+    assert not any("levels of 'loc'" in note for note in numbered.emmeans("~ loc | reg").notes)
+    # What the note says: own names, and R's emmeans 2.0.4 has the same figures for "reg/loc" itself.
+    named = lmm("y ~ reg/place", data.assign(place=data["reg"] + data["loc"])).emmeans("reg")
+    by_place = data.groupby(["reg", "loc"])["y"].mean().groupby("reg").mean()
+    np.testing.assert_allclose(named.estimate, by_place, rtol=1e-12)

@@ -29,6 +29,39 @@ def test_lack_of_fit_has_the_means_of_its_levels(table):
     np.testing.assert_allclose(found[["df_num", "F", "p"]], expected[["df_num", "F", "p"]], rtol=1e-6)
 
 
+CLASSES = ("cut(z, c(0, 0.1, 0.3, 0.6))", "ifelse(z > 0.1 & z <= 0.3, 'middle', 'ends')")
+
+
+@pytest.mark.parametrize("text", CLASSES)
+@pytest.mark.parametrize("weights", ["equal", "proportional", "cells"])
+def test_classes_of_a_number_have_the_means_of_a_column_of_them(table, text, weights):
+    middle = (table["z"] > 0.1) & (table["z"] <= 0.3)
+    low = "low" if text.startswith("cut") else "high"
+    column = table.assign(c=np.where(middle, "middle", np.where(table["z"] <= 0.1, low, "high")))
+    within, beside = lmm(f"y ~ a*{text} + (1 | g)", table), lmm("y ~ a*c + (1 | g)", column)
+    found, expected = (fit.emmeans("a", weights=weights).to_frame() for fit in (within, beside))
+    np.testing.assert_allclose(found[["estimate", "se", "df"]], expected[["estimate", "se", "df"]], rtol=1e-7)
+    found, expected = (fit.joint_tests() for fit in (within, beside))
+    np.testing.assert_allclose(found[["df_num", "F", "p"]], expected[["df_num", "F", "p"]], rtol=1e-6)
+    found, expected = within.emmeans("z").to_frame(), beside.emmeans("c").to_frame()
+    np.testing.assert_allclose(np.sort(found["estimate"]), np.sort(expected["estimate"]), rtol=1e-7)
+
+
+def test_proportional_weights_count_the_rows_of_numbers_that_are_levels_too(table):
+    """R's emmeans 2.0.4 keeps all values of a covariate that factor() makes levels of, and counts them."""
+    both, levels = (lmm(f"y ~ a*factor(k){more} + (1 | g)", table) for more in (" + k", ""))
+    for weights in ("proportional", "cells"):
+        found, expected = (fit.emmeans("a", weights=weights) for fit in (both, levels))
+        np.testing.assert_allclose(found.estimate, expected.estimate, rtol=1e-7)
+
+
+def test_a_condition_is_true_or_false_at_the_mean(table):
+    """As in R's emmeans."""
+    fit = lmm("y ~ a + I(z > 0.2) + (1 | g)", table)
+    held = fit.emmeans("a", at={"z": table["z"].mean()})
+    np.testing.assert_array_equal(fit.emmeans("a").estimate, held.estimate)
+
+
 def test_a_logarithm_of_shares(table):
     """A unit below their mean there is none."""
     fit = lmm("y ~ a + log(z) + (1 | g)", table)

@@ -60,6 +60,8 @@ def test_what_cannot_be_undone(text):
         ("log(y)", "y", lambda a, b: a / b),
         ("log10(y)", "y", lambda a, b: a / b),
         ("log(y + 5)", "y + 5", lambda a, b: (a + 5) / (b + 5)),
+        ("log1p(y)", "y + 1", lambda a, b: (a + 1) / (b + 1)),
+        ("2 * log1p(y / 3)", "y/3 + 1", lambda a, b: (a / 3 + 1) / (b / 3 + 1)),
         ("3 - 2 * log2(y)", "y", lambda a, b: a / b),
     ],
 )
