@@ -187,27 +187,32 @@ def stage_means(batch: BatchResult, trait: str | None = None, spec: str | None =
     try:
         return StageMeans(found.frame, BlockCovariance(found.blocks, names), found.df)
     except DataError:
-        _refuse_trial(found)
+        _refuse_trials(found)
         raise
 
 
-def _refuse_trial(found: StageBlocks) -> None:
-    """Name the first trial whose means have no covariance that can be used.
+def _refuse_trials(found: StageBlocks) -> None:
+    """Name the trials whose means have no covariance that can be used, all of one kind at once.
 
     Raises
     ------
     DataError
     """
+    refused: dict[str, list[str]] = {}
     for place, block in enumerate(found.blocks):
         try:
             BlockCovariance([block], range(len(block)))
         except DataError as error:
             trial = " ".join(map(str, found.trials.iloc[place])) or "1"
-            reason = str(error).removeprefix("block 1 of the covariance ")
-            raise DataError(
-                f"the covariance of the means of trial {trial} {reason}; where fixed and random effects "
-                "explain every plot the means have no error: leave this trial out of the batch"
-            ) from None
+            refused.setdefault(str(error).removeprefix("block 1 of the covariance "), []).append(trial)
+    for reason, trials in refused.items():
+        several = len(trials) > 1
+        which = f"{len(trials)} trials ({name_list(trials)})" if several else f"trial {trials[0]}"
+        raise DataError(
+            f"the covariance of the means of {which} {reason}; where fixed and random effects explain every "
+            f"plot the means have no error: leave {'these trials' if several else 'this trial'} out of the "
+            "batch"
+        ) from None
 
 
 def triangle(rows: list[Any]) -> np.ndarray:

@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 DONE = "done"
+PARTS = "parts"  # how many the batch has, in the manifest
 PART = re.compile(r"part-(\d{6,})\.(parquet|json)")
 AGAIN = "run the same call again (the command with --resume)"
 
@@ -131,6 +132,8 @@ class PartStore:
             When the folder holds files that this batch does not write.
         """
         self.n_parts = n_parts
+        if n_parts is not None:
+            self._keep_number_of_parts(n_parts)
         out: dict[int, dict[str, Any]] = {}
         for number in self._numbers():
             mark, fault = self._judge(number, self.plan.tables)
@@ -139,6 +142,23 @@ class PartStore:
             else:
                 logger.warning("%s; part %d is made again", fault, number)
         return out
+
+    def _keep_number_of_parts(self, n_parts: int) -> None:
+        """Write to the manifest how many there are, so that readers know what is missing.
+
+        Raises
+        ------
+        DataError
+            When it cannot be written.
+        """
+        path = self.folder / MANIFEST
+        found = read_signed(path)
+        if found is None or found.get(PARTS) == n_parts:
+            return
+        try:
+            place_file(path, signed(found | {PARTS: n_parts}))
+        except OSError as err:
+            raise DataError(f"out='{self.folder}' cannot be used: {err.strerror or err}") from err
 
     def _numbers(self) -> list[int]:
         """Numbers of the marks; files beside them that could be taken for results are refused."""

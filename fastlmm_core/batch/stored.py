@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,11 +11,13 @@ from typing import Any, cast
 
 from fastlmm_core.batch.plan import BatchPlan
 from fastlmm_core.batch.result import BatchResult
-from fastlmm_core.batch.store import DONE, MANIFEST, PartStore
+from fastlmm_core.batch.store import AGAIN, DONE, MANIFEST, PARTS, PartStore
 from fastlmm_core.durable_files import read_signed
 from fastlmm_core.errors import DataError
 from fastlmm_core.gate import public
 from fastlmm_core.options import PATH
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,8 @@ def read_batch(folder: str | Path) -> BatchResult:
     -------
     BatchResult
         Its tables are read when they are asked for, each file checked against its checksum; `seconds` is that
-        of the fits together.
+        of the fits together. Of a batch that is not finished the log and `notes` say how many parts are
+        missing.
 
     Raises
     ------
@@ -123,4 +127,17 @@ def read_batch(folder: str | Path) -> BatchResult:
     plan = cast(BatchPlan, StoredPlan(manifest["plan"], str(manifest["digest"]), tables))
     store = PartStore(root, plan, str(manifest["source"]))
     fits = store.read("fits")
-    return BatchResult(plan, float(fits["seconds"].sum()), root, {"fits": fits}, store.read)
+    notes = missing_parts(root, manifest.get(PARTS), len(marks))
+    return BatchResult(plan, float(fits["seconds"].sum()), root, {"fits": fits}, store.read, notes)
+
+
+def missing_parts(folder: Path, n_parts: int | None, done: int) -> tuple[str, ...]:
+    """What there is to say of a batch of which some parts are not done; the number may be unknown."""
+    if n_parts is None or done >= n_parts:
+        return ()
+    words = (
+        f"the batch in '{folder}' is not finished: {n_parts - done} of its {n_parts} parts are missing, and "
+        f"so are their trials; to go on, {AGAIN}"
+    )
+    logger.warning(words)
+    return (words,)

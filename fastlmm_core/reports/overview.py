@@ -89,7 +89,7 @@ def glance(content: BatchContent) -> str:
 
 def whole_words(content: BatchContent) -> list[str]:
     """What is to say of the batch as a whole."""
-    frame, words = content.table, []
+    frame, words = content.table, list(content.result.notes)
     if "network" in frame:
         parts = frame.groupby("trait", observed=True)["network"].nunique().max()
         if parts > 1:

@@ -29,12 +29,20 @@ from fastlmm_core.results.structured_blocks import describe_unbounded
 from fastlmm_core.results.undetermined import confounded, undetermined_parameters
 from fastlmm_core.results.variance_components import describe_singular
 
+EXPLAINED = (
+    "the fixed part explains the response exactly: the residual variance is zero, the criterion is minus "
+    "infinity, and there are no errors to test against"
+)
+
 
 def collect_warnings(
     design: Design, solved: SolvedEquations | StructuredSolution, optimum: Optimum, certificate: Certificate
 ) -> tuple[FastLMMWarning, ...]:
     """Everything about a fit that its reader should know before its figures."""
     found: list[FastLMMWarning] = list(design.warnings)
+    exact = isinstance(solved, SolvedEquations) and solved.sigma2 <= 0.0
+    if exact:
+        found.append(SingularFitWarning(EXPLAINED))
     if design.dropped_columns:
         found.append(dropped_warning(design.dropped_columns))
     separation = solved.equations.separation if isinstance(solved, SolvedEquations) else None
@@ -65,7 +73,8 @@ def collect_warnings(
     within = confounded(solved, certificate)
     structured = isinstance(solved, StructuredSolution)
     flat = not within.terms and (structured or certificate.smallest_curvature < FLAT)
-    found += [ConfoundedWarning(words) for words in undetermined_parameters(design, solved, flat)]
+    if not exact:  # the information is per residual variance, of which there is none
+        found += [ConfoundedWarning(words) for words in undetermined_parameters(design, solved, flat)]
     if isinstance(solved, StructuredSolution):
         words = describe_structures(design, solved)
     else:

@@ -10,7 +10,14 @@ import pytest
 from trial_data import INCOMPLETE, alpha_trials, close, incomplete_plots, spoil
 
 from fastlmm_core import fit_batch, lmm
-from fastlmm_core.errors import ConfoundedWarning, DataError, FormulaError, InferenceError, OptionError
+from fastlmm_core.errors import (
+    ConfoundedWarning,
+    DataError,
+    FormulaError,
+    InferenceError,
+    OptionError,
+    SingularFitWarning,
+)
 from fastlmm_core.kernels.trial_units import unit_kernel
 
 TRIALS = alpha_trials(6)
@@ -154,6 +161,20 @@ def test_perfect_fits_have_the_figures_of_lmm():
         fit, row = lmm(formula, own), fits.loc[trial]
         np.testing.assert_allclose([row["criterion"], row["sigma"]], [fit.criterion, fit.sigma], rtol=1e-8)
         assert (row["converged"], row["status"] == "ok") == (fit.converged, fit.converged)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_constant_response_is_a_row_that_says_so():
+    """As of a trial where nothing was scored: no noise of division by its variance, which is zero."""
+    frame = TRIALS.assign(**{"yield": TRIALS["yield"].where(TRIALS["trial"] != "T0003", 5.0)})
+    formulas = ("yield ~ gen + rep + (1|rep:block)", "yield ~ rep + (1|gen) + (1|rep:block)", "yield ~ gen")
+    for formula in formulas:
+        fits = fit_batch(frame, formula, by="trial").fits
+        said = fits["message"].fillna("").str.contains("explains the response exactly: the residual variance")
+        assert fits["trial"][said].tolist() == ["T0003"]
+        assert fits["status"].eq("ok").all()
+    with pytest.warns(SingularFitWarning, match="explains the response exactly"):
+        assert lmm("yield ~ gen", frame[frame["trial"] == "T0003"]).sigma == 0.0
 
 
 @pytest.mark.parametrize(

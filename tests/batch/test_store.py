@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from trial_data import alpha_trials
 
-from fastlmm_core import durable_files, fit_batch
+from fastlmm_core import durable_files, fit_batch, read_batch
 from fastlmm_core.batch.level_orders import merged_order, order_notes
 from fastlmm_core.batch.plan import make_plan
 from fastlmm_core.batch.sources import cut_dataset, dataset_fingerprint, open_dataset
@@ -398,3 +398,21 @@ def test_strange_files_of_a_folder_are_named(tmp_path):
     (tmp_path / "in" / "c.parquet").write_bytes(b"")
     with pytest.raises(DataError, match=r"not Parquet: 'c.parquet', 'notes.txt'; move them away"):
         cut_dataset(tmp_path / "in", PLAN)
+
+
+def test_a_reader_of_an_unfinished_batch_is_told(tmp_path, caplog):
+    """As after a kill: what is there is read, and the trials that are not are no secret."""
+    out = tmp_path / "out"
+    for part_of in ({0}, {0, 1, 2}):
+        store = PartStore(out, PLAN, SOURCE)
+        store.open(True)
+        for number in part_of - store.done(PARTS).keys():
+            store.write(number, rows_of(number))
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, "fastlmm_core.batch.stored"):
+            batch = read_batch(out)
+        assert len(batch.fits) == 2 * len(part_of)
+        left = PARTS - len(part_of)
+        words = [f"{left} of its {PARTS} parts are missing"] if left else []
+        assert len(batch.notes) == len(caplog.records) == len(words)
+        assert all(own in batch.summary() and own in caplog.text for own in words)

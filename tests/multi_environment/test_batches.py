@@ -284,3 +284,7 @@ def test_a_trial_without_error_is_left_out_of_the_error(fixed):
     if fixed:
         with pytest.raises(DataError, match=r"trial T3 is not positive definite; .* leave this trial"):
             second_stage(with_it, "mean ~ 1 + (1 | gen) + (1 | trial)")
+        more = fit_batch(trials.assign(**{"yield": trials["yield"].mask(trials["trial"] == "T2", 5.0)}),
+                         formula, **call)  # fmt: skip
+        with pytest.raises(DataError, match=r"of 2 trials \('T2', 'T3'\) is not .* leave these trials out"):
+            second_stage(more, "mean ~ 1 + (1 | gen) + (1 | trial)")
