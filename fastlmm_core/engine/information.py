@@ -30,6 +30,7 @@ from fastlmm_core.engine.second_derivatives import (
     at_bound,
     flat_rotations,
     invert_on_range,
+    level_bounds,
     residual_bounds,
     unmoved_parameters,
     zero_parameters,
@@ -89,10 +90,11 @@ class StructureInference:
     def average_directions(self) -> list[Direction]:
         """Directions for the average information, as `linear_directions` where that tells of all parameters.
 
-        A correlation of the residual at its bound it does not: what y says of a move beyond is chance, and by
-        the nearly singular R rounding. It is known, as to the observed information.
+        A correlation of the residual or of levels at its bound it does not: what y says of a move beyond is
+        chance, and by the nearly singular matrix rounding. It is known, as to the observed information.
         """
-        known = residual_bounds(self.solution.equations, self.solution.theta) & self.solution.free
+        place = self.solution.equations, self.solution.theta
+        known = (residual_bounds(*place) | level_bounds(*place)) & self.solution.free
         return self.chart if known.any() else self.linear_directions
 
     @property
@@ -137,6 +139,27 @@ class StructureInference:
             return 2.0 * invert_on_range(average_matrix(self.solution, directions), self._flat_in(directions))
         return 2.0 * invert_on_range(self.expected, self._flat_in(self.linear_directions))
 
+    def theta_covariance(self, kind: str) -> np.ndarray:
+        """Covariance (n_theta, n_theta) by an information, zero for what is held and where a variance is."""
+        solution = self.solution
+        out = np.zeros((solution.theta.size,) * 2)
+        inside = ~zero_parameters(solution.equations, solution.theta)[solution.free]
+        if not inside.any():
+            return out
+        if kind == "observed":
+            matrix = solution.hessian
+        elif kind == "average":
+            matrix = solution.information[0][np.ix_(solution.free, solution.free)]
+        elif self.linear_directions is self.chart:
+            matrix = self.expected
+        else:
+            J = self.natural.jacobian
+            matrix = J.T @ self.expected @ J
+        flat = self.flat_directions()[:, inside]
+        places = np.flatnonzero(solution.free)[inside]
+        out[np.ix_(places, places)] = 2.0 * invert_on_range(matrix[np.ix_(inside, inside)], flat)
+        return out
+
     def _flat_in(self, directions: list[Direction]) -> np.ndarray:
         """Directions, in coordinates of these, of which the information tells nothing (j, t)."""
         if directions is self.chart:
@@ -144,9 +167,12 @@ class StructureInference:
             place, at = (self.solution.equations, self.solution.theta), np.flatnonzero(self.solution.free)
             known = at_bound(*place, at) | zero_parameters(*place)[at]
             return np.vstack([self.flat_directions(), np.eye(at.size)[known]])
+        J = self.natural.jacobian
+        bounds = level_bounds(self.solution.equations, self.solution.theta)[self.solution.free]
+        known = np.eye(len(J))[np.any(J[:, bounds] != 0.0, axis=1)]
         if not len(self.solution.untold_parameters):
-            return np.zeros((0, self.n_parameters))
-        return np.asarray(self.flat_directions() @ self.natural.jacobian.T)
+            return known
+        return np.vstack([self.flat_directions() @ J.T, known])
 
     @property
     def untold_shares(self) -> np.ndarray:

@@ -6,9 +6,11 @@ import numpy as np
 
 from fastlmm_core.engine.equations import StructuredEquations
 from fastlmm_core.engine.objective import average_information, evaluate, gradient_at
+from fastlmm_core.engine.random_walk import along_bounds
 from fastlmm_core.errors import NumericalError
 from fastlmm_core.kernels.thresholds import BOUNDARY
 from fastlmm_core.linalg.base import CholeskyFactor
+from fastlmm_core.structures.coefficients.boundary import BOUND_CORRELATION
 from fastlmm_core.structures.coefficients.factor_analytic import FactorAnalytic
 from fastlmm_core.structures.differences import differentiate
 
@@ -93,8 +95,8 @@ def flat_rotations(e: StructuredEquations, theta: np.ndarray, at: np.ndarray) ->
 def unmoved_parameters(e: StructuredEquations, theta: np.ndarray, at: np.ndarray) -> np.ndarray:
     """Unit rows (j, t) of those of the parameters `at` that move no covariance, of a term or of the residual.
 
-    A correlation that has reached its bound, or stands beside a variance of zero: what is left of its
-    curvature is rounding, and its inverse would drown all others.
+    A correlation that has reached its bound, of coefficients, levels or the residual, or stands beside a
+    variance of zero: what is left of its curvature is rounding, and its inverse would drown all others.
     """
     still = np.zeros(e.n_theta, bool)
     for term, (own, _) in zip(e.terms, e.slices[0], strict=True):
@@ -105,7 +107,7 @@ def unmoved_parameters(e: StructuredEquations, theta: np.ndarray, at: np.ndarray
         if sd.max() > 0.0:
             moves = np.abs(term.structure.covariance_jacobian(theta[own])) / np.outer(sd, sd)
             still[own] = moves.max(axis=(1, 2)) < NO_MOVE
-    still |= residual_bounds(e, theta)
+    still |= residual_bounds(e, theta) | level_bounds(e, theta)
     return np.eye(at.size)[still[at]]
 
 
@@ -117,6 +119,14 @@ def residual_bounds(e: StructuredEquations, theta: np.ndarray) -> np.ndarray:
         moves = np.abs(e.residual.natural_jacobian(theta[own])[:, charts])
         out[own.start + charts] = moves.max(axis=0) < NO_MOVE
     return out
+
+
+def level_bounds(e: StructuredEquations, theta: np.ndarray) -> np.ndarray:
+    """Which of theta (t,) are autocorrelations of levels at their bound, as `describe_singular` says of them.
+
+    Their derivatives come from Q, whose entries are 1 / (1 - rho^2): its square is lost in rounding there.
+    """
+    return along_bounds(e, theta, 1.0 - BOUND_CORRELATION)
 
 
 def invert_on_range(matrix: np.ndarray, flat: np.ndarray) -> np.ndarray:

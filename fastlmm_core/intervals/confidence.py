@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from fastlmm_core.engine.confounding import coefficients_of
+from fastlmm_core.engine.information import StructureInference
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import OptionError, shown
 from fastlmm_core.inference.component_figures import UNTOLD
@@ -17,6 +18,7 @@ from fastlmm_core.intervals.criteria import criterion_of
 from fastlmm_core.intervals.parameters import Parameter, fixed_parameters, held_parameters, own_coordinates
 from fastlmm_core.intervals.tables import chosen, interval_table
 from fastlmm_core.other_names import option_words
+from fastlmm_core.structures.coefficients.boundary import BOUND_CORRELATION
 
 if TYPE_CHECKING:
     from fastlmm_core.intervals.bootstrap import Bootstrap
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from fastlmm_core.results.random_part import RandomPart
 
 METHODS = ("profile", "wald", "bootstrap")
-# A correlation so near to 1 or -1 is there but for rounding.
+# A correlation of an unrestricted matrix so near to 1 or -1 is there but for rounding.
 AT_ONE = 1e-8
 
 
@@ -75,7 +77,7 @@ def untold_by(fit: RandomPart) -> Callable[[Parameter, np.ndarray], bool]:
 
 
 def wald_intervals(fit: RandomPart, parameters: str | Sequence[str] | None, level: float) -> pd.DataFrame:
-    """Fixed effects with their t quantiles, variance parameters from the curvature of the fit's criterion.
+    """Fixed effects with their t quantiles, variance parameters by their average information.
 
     The latter are symmetric on the scale of log sd and of the angle of a correlation; NaN at a bound.
     """
@@ -86,7 +88,12 @@ def wald_intervals(fit: RandomPart, parameters: str | Sequence[str] | None, leve
     known = [*(h.parameter for h in held), *fixed]
     wanted = chosen(parameters, known)
     criterion, x = criterion_of(fit)
-    covariance = 2.0 * np.linalg.pinv(criterion.score(criterion.evaluate(x))[1], hermitian=True)
+    if isinstance(fit._inference, StructureInference):
+        # not the curvature of the search, which bends the average information, beyond zero at times
+        free = fit._inference.solution.free
+        covariance = fit._inference.theta_covariance("average")[np.ix_(free, free)]
+    else:
+        covariance = 2.0 * np.linalg.pinv(criterion.score(criterion.evaluate(x))[1], hermitian=True)
     untold = untold_by(fit)
     rows = []
     for h in held:
@@ -97,7 +104,8 @@ def wald_intervals(fit: RandomPart, parameters: str | Sequence[str] | None, leve
         if h.parameter.kind in ("sigma", "variance") and not np.any(a):
             value = 0.0  # what is left of a residual variance of zero, where R has to have an inverse
         correlated = h.parameter.kind in ("cor", "correlation")
-        bound = value in h.parameter.bounds or (correlated and abs(value) > 1.0 - AT_ONE)
+        near = BOUND_CORRELATION if h.parameter.kind == "correlation" else AT_ONE
+        bound = value in h.parameter.bounds or (correlated and abs(value) >= 1.0 - near)
         if np.isfinite(value) and not bound:
             reach = float(ndtri(0.5 + 0.5 * level)) * float(np.sqrt(max(a @ covariance @ a, 0.0)))
             ends = [at + side * reach for side in (-1.0, 1.0)]

@@ -169,27 +169,9 @@ def slope_variances(fit: FittedModel, slopes: np.ndarray, kind: str = "average")
 def parameter_covariance(fit: FittedModel, kind: str = "average") -> np.ndarray:
     """Covariance (t, t) of the parameters that the slopes of `component_rows` are derivatives in."""
     check_option("information", kind, KINDS)
-    solution, inference = fit.solved, fit._inference
-    if not isinstance(solution, StructuredSolution) or not isinstance(inference, StructureInference):
-        return _plain_covariance(fit, kind)
-    out = np.zeros((solution.theta.size,) * 2)
-    free = solution.free
-    inside = interior_parameters(fit)
-    if not inside.any():
-        return out
-    flat = inference.flat_directions()[:, inside]
-    if kind == "observed":
-        matrix = solution.hessian
-    elif kind == "average":
-        matrix = solution.information[0][np.ix_(free, free)]
-    elif inference.linear_directions is inference.chart:
-        matrix = inference.expected
-    else:
-        J = inference.natural.jacobian
-        matrix = J.T @ inference.expected @ J
-    places = np.flatnonzero(free)[inside]
-    out[np.ix_(places, places)] = 2.0 * invert_on_range(matrix[np.ix_(inside, inside)], flat)
-    return out
+    if isinstance(fit._inference, StructureInference):
+        return fit._inference.theta_covariance(kind)
+    return _plain_covariance(fit, kind)
 
 
 def untold_of(fit: FittedModel) -> np.ndarray:
