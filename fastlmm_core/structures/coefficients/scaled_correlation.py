@@ -130,7 +130,8 @@ class ScaledCorrelation(CoefficientStructure):
         if not self.n_correlations:
             return []
         lag = np.abs(np.subtract.outer(np.arange(self.m), np.arange(self.m)))
-        negative = -0.5 / (self.m - 1.0) if not self.by_distance else (-0.5) ** lag  # half way to the bound
+        # half way to the bound
+        negative = (-0.5) ** lag if self.by_distance else np.full(lag.shape, -0.5 / (self.m - 1.0))
         sd, strong = self.split(theta)[0], np.full(lag.shape, START_CORRELATION)
         return [self._correlated(sd, R) for R in (strong, negative)]
 
