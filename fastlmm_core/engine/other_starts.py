@@ -104,7 +104,8 @@ def _of_spreads(e: StructuredEquations, criterion: Criterion, first: np.ndarray)
     """Variances of visits and coefficients in other ratios, where something of their means is left."""
     place = e.slices[1]
     parts = [(place, e.residual.other_spreads(first[place]), [g.rows for g in e.residual.visit_groups()])]
-    for term, (own, _) in zip(e.terms, e.slices[0], strict=True):
+    plain = e.rotation is None  # rows of an eigenbasis belong to no coefficient
+    for term, (own, _) in zip(e.terms, e.slices[0], strict=True) if plain else ():
         spreads = term.structure.spread_starts(first[own])
         parts.append((own, spreads, [_rows_of(matrix, e.n) for matrix in term.matrices] if spreads else []))
     X = e.X_inside.toarray()
