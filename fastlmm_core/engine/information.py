@@ -28,10 +28,10 @@ from fastlmm_core.engine.expected_information import (
 from fastlmm_core.engine.factorized import FixedRows
 from fastlmm_core.engine.second_derivatives import (
     at_bound,
+    correlation_bounds,
     flat_rotations,
     invert_on_range,
     level_bounds,
-    residual_bounds,
     unmoved_parameters,
     zero_parameters,
 )
@@ -94,7 +94,7 @@ class StructureInference:
         chance, and by the nearly singular matrix rounding. It is known, as to the observed information.
         """
         place = self.solution.equations, self.solution.theta
-        known = (residual_bounds(*place) | level_bounds(*place)) & self.solution.free
+        known = correlation_bounds(*place)[self.solution.free]
         return self.chart if known.any() else self.linear_directions
 
     @property
@@ -139,11 +139,16 @@ class StructureInference:
             return 2.0 * invert_on_range(average_matrix(self.solution, directions), self._flat_in(directions))
         return 2.0 * invert_on_range(self.expected, self._flat_in(self.linear_directions))
 
+    @property
+    def interior(self) -> np.ndarray:
+        """Which of the free parameters, (t,), belong to no variance that is exactly zero."""
+        return ~zero_parameters(self.solution.equations, self.solution.theta)[self.solution.free]
+
     def theta_covariance(self, kind: str) -> np.ndarray:
         """Covariance (n_theta, n_theta) by an information, zero for what is held and where a variance is."""
         solution = self.solution
         out = np.zeros((solution.theta.size,) * 2)
-        inside = ~zero_parameters(solution.equations, solution.theta)[solution.free]
+        inside = self.interior
         if not inside.any():
             return out
         if kind == "observed":

@@ -103,13 +103,17 @@ def _of_autocorrelations(e: StructuredEquations, first: np.ndarray, strong: bool
 def _of_spreads(e: StructuredEquations, criterion: Criterion, first: np.ndarray) -> list[np.ndarray]:
     """Variances of visits and coefficients in other ratios, where something of their means is left."""
     place = e.slices[1]
-    parts = [(place, e.residual.other_spreads(first[place]), [g.rows for g in e.residual.visit_groups()])]
+    parts = []
+    if spreads := e.residual.other_spreads(first[place]):
+        parts.append((place, spreads, [group.rows for group in e.residual.visit_groups()]))
     plain = e.rotation is None  # rows of an eigenbasis belong to no coefficient
     for term, (own, _) in zip(e.terms, e.slices[0], strict=True) if plain else ():
-        spreads = term.structure.spread_starts(first[own])
-        parts.append((own, spreads, [_rows_of(matrix, e.n) for matrix in term.matrices] if spreads else []))
+        if spreads := term.structure.spread_starts(first[own]):
+            parts.append((own, spreads, [_rows_of(matrix, e.n) for matrix in term.matrices]))
+    if not parts:
+        return []
     X = e.X_inside.toarray()
-    left = [(own, spreads) for own, spreads, rows in parts if spreads and not _regressed_apart(X, rows)]
+    left = [(own, spreads) for own, spreads, rows in parts if not _regressed_apart(X, rows)]
     return [_scaled(e, criterion, theta) for theta in turned_together(first, left)]
 
 

@@ -107,8 +107,13 @@ def unmoved_parameters(e: StructuredEquations, theta: np.ndarray, at: np.ndarray
         if sd.max() > 0.0:
             moves = np.abs(term.structure.covariance_jacobian(theta[own])) / np.outer(sd, sd)
             still[own] = moves.max(axis=(1, 2)) < NO_MOVE
-    still |= residual_bounds(e, theta) | level_bounds(e, theta)
+    still |= correlation_bounds(e, theta)
     return np.eye(at.size)[still[at]]
+
+
+def correlation_bounds(e: StructuredEquations, theta: np.ndarray) -> np.ndarray:
+    """Which of theta (t,) are correlations of the residual or of levels at their bound, and so are known."""
+    return residual_bounds(e, theta) | level_bounds(e, theta)
 
 
 def residual_bounds(e: StructuredEquations, theta: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from fastlmm_core.engine.information import KINDS, StructureInference
-from fastlmm_core.engine.second_derivatives import invert_on_range, zero_parameters
+from fastlmm_core.engine.second_derivatives import invert_on_range
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import InferenceError, check_option
 from fastlmm_core.inference.component_figures import UNTOLD, inside_parameters, user_directions
@@ -199,9 +199,10 @@ def _plain_covariance(fit: FittedModel, kind: str) -> np.ndarray:
 
 def interior_parameters(fit: FittedModel) -> np.ndarray:
     """Which of the parameters that were estimated, (t,), belong to no variance that is exactly zero."""
+    if isinstance(fit._inference, StructureInference):
+        return fit._inference.interior
     solved = fit.solved
-    if isinstance(solved, StructuredSolution):
-        return ~zero_parameters(solved.equations, solved.theta)[solved.free]
+    assert isinstance(solved, SolvedEquations)
     values = natural_parameters(solved).values
     return inside_parameters(solved.equations.parameters, values[None])[0]
 
