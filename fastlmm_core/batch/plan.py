@@ -186,6 +186,11 @@ class BatchPlan(Displayed):
             names = [name for name in names if name != UNITS]
         return tuple(dict.fromkeys(names + ([self.weights] if self.weights else [])))
 
+    @property
+    def residual(self) -> str:
+        """The residual as it is written, `UNITS` where residuals are independent with one variance."""
+        return UNITS if self.structures.parsed.is_plain else self.structures.parsed.text
+
     @cached_property
     def label_columns(self) -> frozenset[str]:
         """Columns that are only read as labels: as groups, or inside ``factor()``."""

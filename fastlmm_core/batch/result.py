@@ -14,6 +14,7 @@ from fastlmm_core.batch.plan import BatchPlan
 from fastlmm_core.batch.selection import common_genotypes, selection_index
 from fastlmm_core.batch.tables import Tables
 from fastlmm_core.batch.trial_table import trial_table
+from fastlmm_core.design.structured_parts import UNITS
 from fastlmm_core.display.displayed import Displayed
 from fastlmm_core.display.frames import titled
 from fastlmm_core.errors import OptionError, clipped, nothing_of
@@ -226,6 +227,8 @@ class BatchResult(Displayed):
         rate = f", {len(fits) / self.seconds:.0f} per second" if self.seconds > 0 else ""
         several = self.plan.others
         what = f"{len(self.plan.models)} formulas" if several else repr(self.plan.formula)
+        if not several and self.plan.residual != UNITS:
+            what += f" with residual {self.plan.residual!r}"
         lines = [f"{len(fits)} fits of {what}: {good} ok, {len(fits) - good} with problems"]
         for name in [own.name for own in self.plan.models] if several else ():
             lines.append(f"  {int((fits['model'] == name).sum())} of {name}")

@@ -29,7 +29,7 @@ from fastlmm_core.batch.sources import (
     read_source,
     scatter_trials,
 )
-from fastlmm_core.batch.store import PartStore
+from fastlmm_core.batch.store import PartStore, read_marks, version_notes
 from fastlmm_core.batch.tables import TableParts, join_parts
 from fastlmm_core.batch.trials import collect_trials
 from fastlmm_core.errors import DataError, ServiceError
@@ -266,7 +266,8 @@ def run_plan(
     seconds = time.perf_counter() - began
     logger.info("%d fits, %d with problems, in %.1f s", bar.done, bar.failed, seconds)
     if store:
-        return BatchResult(plan, seconds, store.folder, {}, store.read, work.notes)
+        notes = work.notes + version_notes(store.folder, read_marks(store.folder))
+        return BatchResult(plan, seconds, store.folder, {}, store.read, notes)
     return BatchResult(plan, seconds, None, tables, notes=work.notes)
 
 

@@ -6,12 +6,13 @@ import io
 import json
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from fastlmm_core._version import __version__
 from fastlmm_core.batch.plan import BatchPlan
 from fastlmm_core.batch.tables import TableParts
 from fastlmm_core.durable_files import checksum, is_temporary, place_file, read_signed, signed
@@ -96,7 +97,7 @@ class PartStore:
         if not self.folder.exists():
             return
         names = {path.name for path in self.folder.iterdir() if not is_temporary(path.name)}
-        marks = [read_signed(path) for path in (self.folder / DONE).glob("part-*.json")]
+        marks = read_marks(self.folder)
         if any(mark is not None and not self._owns(mark) for mark in marks):
             raise OptionError(
                 f"'{self.folder / MANIFEST}' is missing or damaged, and {DONE}/ has marks of another plan or "
@@ -237,7 +238,7 @@ class PartStore:
                 tables[table] = {"rows": len(frame), "sha256": checksum(data)}
             mark = {
                 **rows.outcomes(), "part": part, "plan": self.plan.digest, "source": self.source,
-                "tables": tables,
+                "version": __version__, "tables": tables,
             }  # fmt: skip
             place_file(self.folder / DONE / f"part-{part:06d}.json", signed(mark))
         except OSError as err:
@@ -273,6 +274,24 @@ class PartStore:
             frames.append(frame)
         frames = [frame for frame in frames if len(frame)] or frames[:1]
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+def read_marks(folder: Path) -> list[dict[str, Any] | None]:
+    """The marks of a folder in the order of its parts, None for damaged ones; files are not looked at."""
+    return [read_signed(path) for path in sorted((folder / DONE).glob("part-*.json"))]
+
+
+def version_notes(folder: Path, marks: Iterable[Mapping[str, Any] | None]) -> tuple[str, ...]:
+    """What there is to say where not all parts of a folder were fitted by one version of this package."""
+    versions = sorted({str(mark.get("version", "a version that is not recorded")) for mark in marks if mark})
+    if len(versions) < 2:
+        return ()
+    words = (
+        f"parts of '{folder}' were fitted by different versions of fastlmm_core ({', '.join(versions)}); for "
+        "figures of one version, run the call with a new folder"
+    )
+    logger.warning(words)
+    return (words,)
 
 
 def jsonable(value: Any) -> Any:

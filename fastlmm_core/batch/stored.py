@@ -11,7 +11,8 @@ from typing import Any, cast
 
 from fastlmm_core.batch.plan import BatchPlan
 from fastlmm_core.batch.result import BatchResult
-from fastlmm_core.batch.store import AGAIN, DONE, MANIFEST, PARTS, PartStore
+from fastlmm_core.batch.store import AGAIN, MANIFEST, PARTS, PartStore, read_marks, version_notes
+from fastlmm_core.design.structured_parts import UNITS
 from fastlmm_core.durable_files import read_signed
 from fastlmm_core.errors import DataError
 from fastlmm_core.gate import public
@@ -40,6 +41,10 @@ class StoredPlan:
     @property
     def formula(self) -> str:
         return str(self.described["formula"])
+
+    @property
+    def residual(self) -> str:
+        return str(self.described.get("residual", UNITS))
 
     @property
     def name(self) -> str:
@@ -120,14 +125,14 @@ def read_batch(folder: str | Path) -> BatchResult:
     manifest = read_signed(root / MANIFEST)
     if manifest is None:
         raise DataError(f"'{root / MANIFEST}' is missing or damaged: '{folder}' holds no results of a batch")
-    marks = [read_signed(path) for path in sorted((root / DONE).glob("part-*.json"))]
+    marks = read_marks(root)
     tables = tuple(dict.fromkeys(name for mark in marks if mark for name in mark.get("tables", ())))
     if not tables:
         raise DataError(f"'{folder}' holds no finished part of its batch yet")
     plan = cast(BatchPlan, StoredPlan(manifest["plan"], str(manifest["digest"]), tables))
     store = PartStore(root, plan, str(manifest["source"]))
     fits = store.read("fits")
-    notes = missing_parts(root, manifest.get(PARTS), len(marks))
+    notes = missing_parts(root, manifest.get(PARTS), len(marks)) + version_notes(root, marks)
     return BatchResult(plan, float(fits["seconds"].sum()), root, {"fits": fits}, store.read, notes)
 
 

@@ -48,9 +48,9 @@ Columns = Callable[[int, np.ndarray], np.ndarray]
 
 
 class Confounded(NamedTuple):
-    """Random terms within the fixed part as a whole, and of others the space N (m, c) that is."""
+    """Spaces N (m, c) of random terms: of `terms` that lie as a whole within X, and of parts of others."""
 
-    terms: list[int]
+    terms: dict[int, np.ndarray]
     parts: dict[int, np.ndarray]
 
 
@@ -101,7 +101,7 @@ def _null_space(A: np.ndarray) -> np.ndarray:
 
 def split_whole(found: dict[int, np.ndarray], terms: Sequence[RandomEffects]) -> Confounded:
     """What of the random part is within X as a whole, and what of the rest."""
-    whole = [k for k, N in found.items() if N.shape[1] == terms[k].m]
+    whole = {k: N for k, N in found.items() if N.shape[1] == terms[k].m}
     return Confounded(whole, {k: N for k, N in found.items() if k not in whole})
 
 

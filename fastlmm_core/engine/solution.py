@@ -136,11 +136,10 @@ class StructuredSolution(FactorizedModel):
     def untold_shares(self) -> np.ndarray:
         """M (p, c) in the user's fixed effects: functions K with K M other than 0 have no known variance."""
         e = self.equations
-        within = self.confounded.parts
-        if not within and not self.confounded_groups:
+        within, groups = self.within_fixed, self.confounded_groups
+        if not within and not groups:
             return np.zeros((e.p, 0))
         regression = e.regression(np.ones(e.n))
-        groups = self.confounded_groups
         return np.asarray(e.to_user @ fixed_shares(regression, e.terms, e.effects_on_rows, within, groups))
 
     @cached_property

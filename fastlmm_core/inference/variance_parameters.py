@@ -60,7 +60,7 @@ class VarianceParameterInference:
     @cached_property
     def untold_shares(self) -> np.ndarray:
         """M (p, c) in the user's fixed effects: functions K with K M other than 0 have no known variance."""
-        return untold_shares(self.solved, self.confounded.parts)
+        return untold_shares(self.solved, self.confounded.terms | self.confounded.parts)
 
     @property
     def n_rows(self) -> int:

@@ -52,7 +52,7 @@ def confounded(solved: SolvedEquations, curvature: float) -> Confounded:
     optimum is small.
     """
     if curvature >= FLAT or not solved.reml:
-        return Confounded([], {})
+        return Confounded({}, {})
     return split_whole(solved.equations.within_fixed, solved.equations.terms)
 
 
@@ -70,12 +70,12 @@ def untold_directions(parameters: NaturalParameters, parts: dict[int, np.ndarray
     return np.vstack(out)
 
 
-def untold_shares(solved: SolvedEquations, parts: dict[int, np.ndarray]) -> np.ndarray:
-    """M (p, c) of the effects of `parts`, in the user's fixed effects; see ``fixed_shares``."""
+def untold_shares(solved: SolvedEquations, within: dict[int, np.ndarray]) -> np.ndarray:
+    """M (p, c) of the effects `within` X, in the user's fixed effects; see ``fixed_shares``."""
     e = solved.equations
-    if not parts:
+    if not within:
         return np.zeros((e.p, 0))
-    return np.asarray(e.to_user @ fixed_shares(e.regression, e.terms, e.effects_on_rows, parts))
+    return np.asarray(e.to_user @ fixed_shares(e.regression, e.terms, e.effects_on_rows, within))
 
 
 def average_matrix(solved: SolvedEquations, parameters: NaturalParameters) -> np.ndarray:

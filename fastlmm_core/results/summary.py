@@ -12,7 +12,7 @@ import pandas as pd
 from ..display.displayed import Displayed
 from ..display.rendering import Table, format_p, format_significant, shared_decimals
 from ..engine.solution import StructuredSolution
-from ..errors import NotConvergedWarning, check_option
+from ..errors import InferenceError, NotConvergedWarning, check_option
 from ..inference.estimates import DDF_WORDS
 from .correlations import correlation_table
 from .structured_blocks import ComponentBlock, describe_shortened, residual_blocks, term_blocks
@@ -119,8 +119,8 @@ def summarize(
     fit : LMMFit
         The fitted model.
     ddf : {"satterthwaite", "kenward-roger", "residual", "asymptotic"}, optional
-        Degrees of freedom of the coefficients, by default `shown_ddf`. "kenward-roger" shows the adjusted
-        standard errors.
+        Degrees of freedom of the coefficients, by default `shown_ddf`, or, where a note says why there are
+        none, "asymptotic". "kenward-roger" shows the adjusted standard errors.
     digits : int
         Significant digits of the smallest standard error.
     information : str, optional
@@ -136,7 +136,15 @@ def summarize(
         For an unknown `ddf`.
     """
     linear = fit.method == "OLS"
-    ddf = check_option("ddf", ddf or shown_ddf(fit), DDF_WORDS)
+    shown = check_option("ddf", ddf or shown_ddf(fit), DDF_WORDS)
+    notes = fit_notes(fit)
+    try:
+        fixed = fixed_table(fit, shown, digits, information)
+    except InferenceError as error:
+        if ddf is not None or information is not None:
+            raise
+        fixed = fixed_table(fit, "asymptotic", digits)  # nobody asked for others, and the fit can be seen
+        notes += (f"No {DDF_WORDS[shown]} degrees of freedom: {error}.",)
     return Summary(
         heading="Linear model fit by least squares" if linear else f"Linear mixed model fit by {fit.method}",
         formula=formula_text(fit),
@@ -144,8 +152,8 @@ def summarize(
         residuals=residual_table(fit),
         random=None if linear else random_table(fit, digits),
         counts=_counts(fit),
-        fixed=fixed_table(fit, ddf, digits, information),
-        notes=fit_notes(fit),
+        fixed=fixed,
+        notes=notes,
         correlations=trait_correlations(fit) if fit.structured else None,
     )
 

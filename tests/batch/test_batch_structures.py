@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
-from fastlmm_core import fit_batch, lmm
+from fastlmm_core import fit_batch, lmm, read_batch
 from fastlmm_core.batch import fit_group, make_plan
 from fastlmm_core.errors import DataError, FormulaError, OptionError
 from fastlmm_core.structures.relationships import Covariance, Markers, Pedigree
@@ -172,6 +172,8 @@ def test_the_folder_knows_the_structures(trials, tmp_path):
     assert set(manifest["relationships"]) == {"A", "Q"}
     again = fit_batch(trials, relationships=RELATED, residual="units|env", **model)
     assert again.fits.equals(written.fits)
+    for result in (written, read_batch(out)):
+        assert "'yield ~ env + (1 | vm(gen, A))' with residual 'units | env':" in result.summary()
     other = RELATED | {"A": (A + 0.01 * np.eye(16), LEVELS)}
     with pytest.raises(OptionError, match="differs in relationships"):
         fit_batch(trials, relationships=other, residual="units | env", **model)

@@ -400,6 +400,21 @@ def test_strange_files_of_a_folder_are_named(tmp_path):
         cut_dataset(tmp_path / "in", PLAN)
 
 
+def test_parts_of_several_versions_are_told(tmp_path, monkeypatch, caplog):
+    """A batch that is continued after an upgrade has figures of both."""
+    out = tmp_path / "out"
+    for version, part in (("0.1.9", 0), ("0.2.0", 1), ("0.2.0", 2)):
+        monkeypatch.setattr("fastlmm_core.batch.store.__version__", version)
+        store = PartStore(out, PLAN, SOURCE)
+        store.open(True)
+        store.done(PARTS)
+        store.write(part, rows_of(part))
+        caplog.clear()
+        notes = [note for note in read_batch(out).notes if "different versions of" in note]
+        assert len(notes) == int(part > 0) and all(note in caplog.text for note in notes)
+    assert "(0.1.9, 0.2.0)" in notes[0]
+
+
 def test_a_reader_of_an_unfinished_batch_is_told(tmp_path, caplog):
     """As after a kill: what is there is read, and the trials that are not are no secret."""
     out = tmp_path / "out"

@@ -23,6 +23,24 @@ def test_confounded_term_is_named():
         fit.emmeans("gen").to_frame()
 
 
+@pytest.mark.parametrize("options", [{}, {"fixed_parameters": {"Residual": 3.0}}], ids=["plain", "held"])
+def test_beside_a_confounded_term_what_it_does_not_touch_is_as_without_it(options):
+    """The other variances are told by the same contrasts of the rows; what holds the term has no error."""
+    data = fl.datasets.load("cochran_bib")
+    alone = fl.lmm("yield ~ gen + loc", data, **options).fixed_effects(ddf="asymptotic").set_index("term")
+    with pytest.warns(ConfoundedWarning, match="'loc' lies within the fixed part"):
+        fit = fl.lmm("yield ~ gen + loc + (1|loc)", data, **options)
+    frame = fit.fixed_effects(ddf="asymptotic").set_index("term")
+    of_gen = [term for term in frame.index if term.startswith("gen")]
+    assert frame.drop(index=of_gen)["se"].isna().all() and frame.loc[of_gen, "se"].gt(0.0).all()
+    figures = ["estimate", "se"]
+    np.testing.assert_allclose(frame.loc[of_gen, figures], alone.loc[of_gen, figures], rtol=1e-6)
+    assert fit.emmeans("gen", ddf="asymptotic").to_frame()["se"].isna().all()
+    assert "'loc' cannot be estimated" in str(fit.summary())
+    with pytest.raises(InferenceError, match="loc"):
+        fit.summary(ddf="satterthwaite")
+
+
 @pytest.mark.parametrize(
     ("formula", "residual", "named"),
     [
