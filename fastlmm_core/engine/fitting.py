@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from fastlmm_core.engine.curvature import search_model
+from fastlmm_core.engine.curvature import search_model, without_rotations
 from fastlmm_core.engine.equations import StructuredEquations
-from fastlmm_core.engine.factorized import FactorizedModel
+from fastlmm_core.engine.exact_steps import EXACT_ITERATIONS, exact_curvature, is_cheap, polished
 from fastlmm_core.engine.growth import growth_score, growth_starts
 from fastlmm_core.engine.leaving_bounds import inner_points
 from fastlmm_core.engine.objective import (
@@ -20,20 +20,16 @@ from fastlmm_core.engine.objective import (
     score_at,
     without_cancellation,
 )
-from fastlmm_core.engine.observed_information import dense_pays, second_derivatives
 from fastlmm_core.engine.optimum import Criterion, StructuredOptimum
 from fastlmm_core.engine.other_starts import LARGE_FLOPS, MORE_STARTS, SEED_OF_RESTARTS, other_starts
 from fastlmm_core.engine.random_walk import along_bounds, random_walks
-from fastlmm_core.engine.search import Progress, SearchEnd, search
-from fastlmm_core.engine.second_derivatives import flat_rotations, invert_on_range
+from fastlmm_core.engine.search import TOLERANCE, Progress, SearchEnd, search
 from fastlmm_core.engine.starting_values import starting_values
 from fastlmm_core.engine.zero_deviations import one_alone_varies, turned_starts
-from fastlmm_core.errors import NumericalError
 from fastlmm_core.kernels.thresholds import BOUNDARY, GROWTH, LARGEST_DECREMENT, LARGEST_RISE
 from fastlmm_core.linalg.base import CholeskyFactor
 from fastlmm_core.linalg.threads import blas_threads
 
-TOLERANCE = 1e-11
 TOLERANCE_LARGE = 1e-9
 MAX_ITERATIONS = 200
 # A standard deviation this close to its bound of zero, where the search could not go on, is tried at zero.
@@ -49,13 +45,6 @@ SINGULAR_PRECISION = 1e6
 AT_CORRELATION_BOUND, AT_SEVERAL_BOUNDS = 12.0, 6.2
 # What an optimum there may be above the end of a search along the bound, beside what rounding costs both.
 RISE_TO_BOUND = 1e-4
-# Newton steps with exact second derivatives after a search that stalled, and the longest of them.
-POLISHING_STEPS = 6
-LONGEST_POLISHING_STEP = 0.3
-# Decrement that is small enough where second derivatives are differences, four gradients for every parameter,
-# of more than so many parameters.
-ENOUGH = 1e-6
-FEW_PARAMETERS = 15
 # Times that a search leaves bounds which its end does not belong to.
 MOST_LEAVES = 3
 # Deviances nearer than this are those of one optimum, and what an end farther from any must be below another.
@@ -96,13 +85,15 @@ def fit_structures(
     if np.isfinite(best.point.deviance) and small:
         best = _other_signs(criterion, best, free, progress)
         best = _left_bounds(criterion, best, free, progress)
+    if best.end.status == 1 and is_cheap(criterion.equations, free, criterion.factor.flops):
+        best = _lower(e, best, _from_start(criterion, best.theta, free, progress, exactly=True))
     if start is None and not best.certified and best.end.status != 2 and small:
         best = _restarted(criterion, best, free, progress)
     point = criterion.at(best.theta)
     rounding = 0.0 if best.score is None else best.score.rounding
     reached = max(TOLERANCE, min(rounding, LARGEST_DECREMENT))  # below its rounding no step can be judged
     if best.end.decrement > reached and best.end.status != 2 and small:
-        best = _polished(criterion, replace(best, point=point))
+        best = polished(criterion, replace(best, point=point))
         point = criterion.at(best.theta)
     unbounded = bool(free[e.slices[1]].any()) and _falls_without_end(criterion, point)
     unbounded = unbounded or bool(random_walks(e, best.theta, free))
@@ -165,8 +156,12 @@ def _restarted(
 ) -> StructuredOptimum:
     """The best optimum of other searches where the one from the moments ended at none."""
     e, rng = criterion.equations, np.random.default_rng(SEED_OF_RESTARTS)
+    y, before = criterion.y[: e.n], [np.where(free, starting_values(e, criterion.y[: e.n]), best.theta)]
     for _ in range(MORE_STARTS):
-        theta = np.where(free, starting_values(e, criterion.y[: e.n], rng), best.theta)
+        theta = np.where(free, starting_values(e, y, rng), best.theta)
+        if any(np.array_equal(theta, known) for known in before):
+            continue  # not all structures have other moments
+        before.append(theta)
         best = _lower(e, best, _from_start(criterion, theta, free, progress))
     return best
 
@@ -190,11 +185,12 @@ def _optimum_from(
 
 
 def _from_start(
-    criterion: Criterion, start: np.ndarray, free: np.ndarray, progress: Progress | None
-) -> StructuredOptimum:
+    criterion: Criterion, start: np.ndarray, free: np.ndarray, progress: Progress | None,
+    exactly: bool = False,
+) -> StructuredOptimum:  # fmt: skip
     """Search, set variances at the boundary to zero, leave zeros whose score wants them to grow.
 
-    What is not `free` stays where `start` (n_theta,) has it.
+    What is not `free` stays where `start` (n_theta,) has it. With `exactly` steps are by second derivatives.
     """
     e, factor = criterion.equations, criterion.factor
     tolerance = TOLERANCE_LARGE if factor.flops > LARGE_FLOPS else TOLERANCE
@@ -215,14 +211,18 @@ def _from_start(
 
     def score(point: StructuredPoint) -> tuple[np.ndarray, np.ndarray, Score]:
         full = score_at(e, factor, point, residual=bool(free[e.slices[1]].any()))
-        gradient, curvature = search_model(e, point.theta, full)
+        if exactly:
+            H = exact_curvature(criterion, point, free, full.curvature)
+            gradient, curvature = without_rotations(e, point.theta, full.gradient, H)
+        else:
+            gradient, curvature = search_model(e, point.theta, full)
         return gradient[free] * folded, curvature[np.ix_(free, free)] * np.outer(folded, folded), full
 
     for _ in range(3):
         with blas_threads.single() if factor.flops <= LARGE_FLOPS else nullcontext():
             end = search(
                 evaluate_folded, score, theta[free], dof=float(e.n), tolerance=tolerance,
-                max_iterations=MAX_ITERATIONS, progress=progress,
+                max_iterations=EXACT_ITERATIONS if exactly else MAX_ITERATIONS, progress=progress,
             )  # fmt: skip
         if end.status == 2:
             return StructuredOptimum(end, place(end.theta), free, None, end.point, -np.inf)
@@ -241,57 +241,6 @@ def _from_start(
     if end.status == 1 and end.decrement <= LARGEST_DECREMENT and not along.any():
         end = replace(end, status=3)  # what is left is below the rounding that kept the search going
     return StructuredOptimum(end, snapped, free, end.extra, criterion.at(snapped), boundary)
-
-
-def _polished(criterion: Criterion, found: StructuredOptimum) -> StructuredOptimum:
-    """Newton steps with exact second derivatives from where a search stalled.
-
-    The average information of structures that bend strongly is too far from the second derivatives for the
-    last digits: the deviance has stopped to change when the parameters still move.
-    """
-    e, factor = criterion.equations, criterion.factor
-    theta, point = found.theta, found.point
-    at = np.flatnonzero(found.free & ~((e.lower_bounds == 0.0) & (theta == 0.0)))
-    cheap = at.size <= FEW_PARAMETERS or dense_pays(e, at.size, factor.flops)
-    if not at.size or (not cheap and found.end.decrement <= ENOUGH):
-        return found
-    gradient = gradient_at(e, factor, point)[0][at]
-    moving = np.isin(np.arange(theta.size), at)
-    try:
-        H = second_derivatives(FactorizedModel(e, factor, point, moving, not e.fixed_last), criterion.y)
-    except NumericalError:
-        return found
-    inverse = invert_on_range(H, flat_rotations(e, theta, at))
-    decrement = 0.5 * float(gradient @ inverse @ gradient)
-    for _ in range(POLISHING_STEPS):
-        step = -inverse @ gradient
-        if decrement <= TOLERANCE or np.linalg.norm(step) > LONGEST_POLISHING_STEP:
-            break
-        moved = theta.copy()
-        moved[at] += step
-        trial = criterion.at(moved)
-        if not trial.deviance <= point.deviance + 1e-14 * (abs(point.deviance) + e.n) * 100.0:
-            break
-        next_gradient = gradient_at(e, factor, trial)[0][at]
-        following = 0.5 * float(next_gradient @ inverse @ next_gradient)
-        if following >= decrement:
-            break
-        theta, point, gradient, decrement = moved, trial, next_gradient, following
-    if theta is found.theta:
-        return found
-    return replace(found, theta=theta, point=point, end=_polished_end(found, point, at, gradient, decrement))
-
-
-def _polished_end(
-    found: StructuredOptimum, point: StructuredPoint, at: np.ndarray, gradient: np.ndarray, decrement: float
-) -> SearchEnd:
-    """The record of the search, moved to where polishing ended."""
-    whole = np.zeros(found.free.size)
-    whole[at] = gradient
-    return replace(
-        found.end, theta=point.theta[found.free], point=point, gradient=whole[found.free],
-        decrement=decrement, status=0, held=False,
-    )  # fmt: skip
 
 
 def _at_bounds(

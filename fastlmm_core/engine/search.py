@@ -24,6 +24,9 @@ from fastlmm_core.kernels.search import (
     take_score,
 )
 
+# Decrement at which a search of a model of usual size ends.
+TOLERANCE = 1e-11
+
 Progress = Callable[[int, float, float, np.ndarray, float], None]
 
 

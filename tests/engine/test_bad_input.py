@@ -176,12 +176,16 @@ def test_means_of_what_is_no_factor():
 
 
 def test_random_term_within_the_fixed_part(data):
-    """Its variance is not in the data: no df follow from it, for any method that would need it."""
+    """Its variance is not in the data: no df follow from it, and no error of effects that hold it."""
     fit = lmm("y ~ t * l + (1|g) + (1|l)", data)
     for ddf in ("kenward-roger", "satterthwaite"):
         with pytest.raises(InferenceError, match=r"'l' cannot be estimated.*fixed part"):
             fit.fixed_effects(ddf=ddf)
-    assert np.isfinite(fit.fixed_effects(ddf="residual")["se"]).all()
+    error = fit.fixed_effects(ddf="residual").set_index("term")["se"]
+    without = lmm("y ~ t * l + (1|g)", data).fixed_effects(ddf="residual").set_index("term")["se"]
+    of_l = [term == "(Intercept)" or ("l" in term and ":" not in term) for term in error.index]
+    assert error[of_l].isna().all() and 1 < sum(of_l) < len(error)
+    np.testing.assert_allclose(error[np.invert(of_l)], without[np.invert(of_l)], rtol=1e-6)
 
 
 # ------------------------------------------------------------------ comparing fits
