@@ -184,15 +184,29 @@ def _same_fixed_part(a: FitFigures, b: FitFigures) -> bool:
     A, B = a.design.X, b.design.X
     if A.shape == B.shape and (A - B).count_nonzero() == 0:
         return True
-    dense = B.toarray()
     if a.structured:
-        wide = A.toarray()
+        wide, dense = _standardized_columns(a).toarray(), _standardized_columns(b).toarray()
         gap = dense - wide @ np.linalg.lstsq(wide, dense, rcond=None)[0]
         return bool(np.abs(gap).max() <= 1e-8 * np.abs(dense).max())
+    dense = B.toarray()
     equations = a.plain.equations
     columns = [np.ascontiguousarray(column) for column in dense.T]
     fitted = [equations.fixed_predictor(equations.least_squares(column)) for column in columns]
     return bool(np.abs(dense.T - fitted).max() <= 1e-8 * np.abs(dense).max())
+
+
+def _standardized_columns(fit: FitFigures) -> sp.csc_array:
+    """Fixed columns (n, p) of the equations, centred and scaled, for the rows of the data."""
+    e = fit.solved.equations
+    rotated = getattr(e, "rotation", None) is not None
+    return sp.csc_array(fit.design.X @ e.to_user) if rotated else e.X_inside
+
+
+def _log_cross_product(fit: FitFigures) -> float:
+    """log |X'X|, by the standardized columns: powers of a year are collinear to rounding as they are."""
+    R = np.linalg.qr(_standardized_columns(fit).toarray(), mode="r")
+    outward = np.linalg.slogdet(fit.solved.equations.to_user.toarray())[1]
+    return float(2.0 * (np.sum(np.log(np.abs(np.diag(R)))) - outward))
 
 
 def _coding_shift(a: FitFigures, b: FitFigures) -> float:
@@ -200,8 +214,6 @@ def _coding_shift(a: FitFigures, b: FitFigures) -> float:
 
     X_b = X_a M changes log |X'V^-1 X| by 2 log |M|, at any V, and log |X'X| by the same.
     """
-    A, B = a.design.X, b.design.X
-    if a.method != "REML" or (A - B).count_nonzero() == 0:
+    if a.method != "REML" or (a.design.X - b.design.X).count_nonzero() == 0:
         return 0.0
-    first, second = (float(np.linalg.slogdet((X.T @ X).toarray())[1]) for X in (A, B))
-    return first - second
+    return _log_cross_product(a) - _log_cross_product(b)

@@ -421,3 +421,20 @@ def test_wald_limits_of_little_known_correlations_hold_the_estimate(seed):
     assert np.isnan(own["lower"]) or own["lower"] <= own["estimate"] <= own["upper"]
     said = any("the autocorrelation of row in ar1(row) is" in str(warning) for warning in fit.warnings)
     assert np.isnan(own["lower"]) == said  # the bound of the table is that of the words
+
+
+@pytest.mark.parametrize("residual", ["units", "units | h"])
+@pytest.mark.parametrize("base, power", [(2000, 3), (1_000_000, 2)])
+def test_limits_of_coefficients_beside_powers_of_a_year(residual, base, power):
+    """Those of the powers of the centred year: the columns left are nearly dependent, and so is the held."""
+    rng = np.random.default_rng(3)
+    g = rng.choice(8, 60)
+    c = np.arange(60) % 10 - 4.0
+    data = pd.DataFrame({"g": [f"g{k}" for k in g], "h": [f"h{k % 4}" for k in range(60)], "c": c})
+    data = data.assign(year=c + base, z=rng.normal(size=60), y=rng.normal(size=60) + 0.3 * g + 0.02 * c**2)
+    found = []
+    for name in ("c", "year"):
+        terms = ["z", name, *(f"I({name}^{k})" for k in range(2, power + 1))]
+        fit = lmm(f"y ~ {' + '.join(terms)} + (1 | g)", data, residual=residual)
+        found.append([limits(fit.conf_int(parameters=own)) for own in ("z", terms[-1])])
+    assert np.allclose(found[1], found[0], rtol=1e-7)

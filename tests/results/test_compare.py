@@ -108,3 +108,23 @@ def test_fits_of_other_offsets_or_weights_are_refused(name):
         fit = quiet("value ~ age + tr + (1|id)", data.assign(j=data["k"] + 0.5), reml=False, **other)
         with pytest.raises(DesignError, match=f"different {name}"):
             compare(with_it, fit)
+
+
+@pytest.mark.filterwarnings("ignore::fastlmm_core.errors.FastLMMWarning")
+@pytest.mark.parametrize("random", ["(1 | g)", "(1 | ar1(place))"])
+@pytest.mark.parametrize("base, power", [(2000, 2), (2000, 3), (1_000_000, 2)])
+def test_codings_of_powers_of_a_year_are_put_on_one_scale(random, base, power):
+    """log |X'X| of the raw powers has no digits left; fits beside others of one coding say what is right."""
+    rng = np.random.default_rng(3)
+    g = rng.choice(8, 60)
+    c = np.arange(60) % 10 - 4.0
+    data = pd.DataFrame({"g": [f"g{k}" for k in g], "h": [f"h{k % 4}" for k in range(60)], "c": c})
+    data = data.assign(year=c + base, place=g, y=rng.normal(size=60) + 0.3 * g)
+    coded = {}
+    for name in ("c", "year"):
+        terms = [name, *(f"I({name}^{k})" for k in range(2, power + 1))]
+        coded[name] = f"y ~ {' + '.join(terms)} + {random}"
+    large = lmm(f"{coded['c']} + (1 | h)", data)
+    mixed, one = (compare(lmm(coded[name], data), large) for name in ("year", "c"))
+    assert np.allclose(mixed["chisq"][1], one["chisq"][1], atol=1e-6)
+    assert np.allclose(mixed["criterion"], one["criterion"], atol=1e-6)
