@@ -369,3 +369,22 @@ def test_visits_in_units_far_apart(structure):
         for (_, own), (_, other) in zip(rows.iterrows(), covariances.iterrows(), strict=True):
             factor = unit if own["var1"] == "a" and pd.isna(own["var2"]) else 1.0
             assert own["sd_or_cor"] / factor == pytest.approx(other["sd_or_cor"], rel=2e-4, abs=2e-4)
+
+
+@pytest.mark.parametrize("slope, words", [(0.5, None), (0.05, "correlation of (Intercept) and x is -1")])
+@pytest.mark.parametrize("base", [2000.0, 1e5, 1e6])
+def test_slopes_far_from_zero_are_singular_where_those_of_the_centred_covariate_are(base, slope, words):
+    """A variance of 0.38 was called zero beside that of an intercept a million away, 4e11."""
+    rng, noise = np.random.default_rng(4), np.random.default_rng(1)
+    g, c, u = rng.choice(10, 120), rng.integers(-5, 6, 120).astype(float), rng.normal(size=10)
+    data = pd.DataFrame({"g": [f"g{k}" for k in g], "h": [f"h{k % 4}" for k in range(120)], "x": c + base})
+    data["y"] = noise.normal(size=120) + noise.normal(size=10)[g] + slope * u[g] * c
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fit = lmm("y ~ h + x + (x | g)", data, residual="units | h")
+        lmm("y ~ h + c + (c | g)", data.assign(c=c), residual="units | h")
+    ours, centred = caught[: len(caught) // 2], caught[len(caught) // 2 :]
+    assert len(ours) == len(centred) == (words is not None)
+    assert fit.singular == (words is not None)
+    for warning in ours:
+        assert str(warning.message) == f"singular fit: the {words} in g"
