@@ -22,12 +22,7 @@ from fastlmm_core.engine.confounding import combinations_within_fixed, groups_wi
 from fastlmm_core.engine.layout import Side, lay_out
 from fastlmm_core.engine.least_squares import WeightedRegression
 from fastlmm_core.engine.loading_map import BlockLoadings, EntryLoadings
-from fastlmm_core.engine.near_dependence import (
-    Separation,
-    inside_to_user,
-    log_inside_scale,
-    separate_columns,
-)
+from fastlmm_core.engine.near_dependence import Separation, inside_to_user, log_inside_scale, separate_columns
 from fastlmm_core.engine.null_space import NullShare, null_shares, shared_values, shares_at
 from fastlmm_core.engine.observed_levels import observed_terms
 from fastlmm_core.engine.pieces import (

@@ -16,12 +16,7 @@ import scipy.sparse as sp
 
 from fastlmm_core.engine.confounding import combinations_within_fixed
 from fastlmm_core.engine.least_squares import WeightedRegression
-from fastlmm_core.engine.near_dependence import (
-    Separation,
-    inside_to_user,
-    log_inside_scale,
-    separate_columns,
-)
+from fastlmm_core.engine.near_dependence import Separation, inside_to_user, log_inside_scale, separate_columns
 from fastlmm_core.errors import DataError
 from fastlmm_core.kernels.columns import (
     list_entries,
