@@ -28,7 +28,7 @@ DENSE_SUSPECT_WORK = 1e9  # n p^2 below which a dense QR is cheaper than looking
 SUSPECT = 1e-6  # pivot of the unit-norm Gram matrix below which a column is looked at explicitly
 RIDGE = 1e-11
 BLOCK = 128
-# Residual of a unit-norm column below which ``reml.near_dependence`` looks at it.
+# Residual of a unit-norm column below which ``engine.near_dependence`` looks at it.
 WEAK = 2e-4
 # The same above which a column is independent by any rule here, and X'X has the digits to tell.
 CLEAR = 1e-3

@@ -22,6 +22,7 @@ from fastlmm_core.engine.confounding import combinations_within_fixed, groups_wi
 from fastlmm_core.engine.layout import Side, lay_out
 from fastlmm_core.engine.least_squares import WeightedRegression
 from fastlmm_core.engine.loading_map import BlockLoadings, EntryLoadings
+from fastlmm_core.engine.near_dependence import Separation, inside_to_user, log_inside_scale, separate_columns
 from fastlmm_core.engine.null_space import NullShare, null_shares, shared_values, shares_at
 from fastlmm_core.engine.observed_levels import observed_terms
 from fastlmm_core.engine.pieces import (
@@ -37,7 +38,6 @@ from fastlmm_core.kernels.columns import multiply_columns_transposed, standardiz
 from fastlmm_core.kernels.sparse_products import add_pieces, contract_pieces, multiply_pieces
 from fastlmm_core.linalg import make_factor
 from fastlmm_core.linalg.base import CholeskyFactor
-from fastlmm_core.linalg.column_scale import columns_to_user
 from fastlmm_core.structures.levels.factors import KnownLevels
 from fastlmm_core.structures.residuals.base import ResidualGroup, ResidualStructure
 
@@ -79,6 +79,8 @@ class StructuredEquations:
         Fixed columns are eliminated last (ML).
     rotation : RowRotation or None
         Of the rows, where the equations are those of y* = H W^(1/2) y.
+    separation : Separation or None
+        Columns that nearly depend on others and are replaced inside by what they add.
     """
 
     n: int
@@ -99,6 +101,7 @@ class StructuredEquations:
     fixed_last: bool
     ordering: str
     rotation: RowRotation | None = None
+    separation: Separation | None = None
 
     # what `linalg.make_factor` reads: the pattern of C
     @property
@@ -216,7 +219,7 @@ class StructuredEquations:
         terms = observed_terms(self.terms)
         if terms is None or self.rotation is not None:
             return None
-        names = ("shift", "scale", "first_value", "fixed_last", "rotation")
+        names = ("shift", "scale", "first_value", "fixed_last", "rotation", "separation")
         fixed = {name: getattr(self, name) for name in names}
         found = _equations(self.X_inside, terms, self.residual, fixed)
         found.__dict__.update(_factors={}, observed=None)
@@ -232,8 +235,13 @@ class StructuredEquations:
 
     @cached_property
     def to_user(self) -> sp.csc_array:
-        """beta_user = to_user @ beta_inside, (p, p) upper triangular."""
-        return columns_to_user(self.shift, self.scale, self.first_value)
+        """beta_user = to_user @ beta_inside, (p, p)."""
+        return inside_to_user(self.shift, self.scale, self.first_value, self.separation)
+
+    @property
+    def log_scale(self) -> float:
+        """log |to_user^-1|."""
+        return log_inside_scale(self.scale, self.separation)
 
     @cached_property
     def null_shares(self) -> dict[int, NullShare]:
@@ -356,6 +364,7 @@ class _FactorLayout:
 def build_structured_equations(
     X: sp.csc_array, terms: Sequence[EngineTerm], residual: ResidualStructure, *,
     has_intercept: bool = True, fixed_last: bool = False, rotation: RowRotation | None = None,
+    weak_columns: np.ndarray | None = None,
 ) -> StructuredEquations:  # fmt: skip
     """Pattern, elimination order and pieces of a design.
 
@@ -372,17 +381,22 @@ def build_structured_equations(
         Eliminate the fixed columns last, as ML needs the determinant of the rest by itself.
     rotation : RowRotation, optional
         Of the rows of X; terms and residual are given in the new rows.
+    weak_columns : (c,) int64, optional
+        Columns that may nearly depend on others.
     """
     n, p = X.shape
     first_value = float(X.data[0]) if p and X.nnz else 1.0
-    indptr, indices, data, shift, scale = standardize_columns(X.indptr, X.indices, X.data, n, has_intercept)
-    X_inside = sp.csc_array((data, indices, indptr), shape=(n, p))
+    *columns, shift, scale = standardize_columns(X.indptr, X.indices, X.data, n, has_intercept)
+    separation = None
+    if weak_columns is not None and weak_columns.size:
+        columns, separation = separate_columns(tuple(columns), weak_columns, n)
+    X_inside = sp.csc_array(tuple(columns[::-1]), shape=(n, p))
     if rotation is not None:
         X_inside = sp.csc_array(rotation.forward(X_inside.toarray()))
     return _equations(
         X_inside, terms, residual,
         {"shift": shift, "scale": scale, "first_value": first_value, "fixed_last": fixed_last,
-         "rotation": rotation},
+         "rotation": rotation, "separation": separation},
     )  # fmt: skip
 
 

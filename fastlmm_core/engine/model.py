@@ -41,13 +41,14 @@ def build_model(
         residual.log_weights = rotated.log_weights
         return build_structured_equations(
             design.X, [rotated.term], residual, has_intercept=design.has_intercept, fixed_last=fixed_last,
-            rotation=rotated.rotation,
+            rotation=rotated.rotation, weak_columns=design.weak_columns,
         )  # fmt: skip
     terms = [engine_term(term, design.n, reduced=not fixed_last) for term in design.random]
     residual = engine_residual(design)
     return build_structured_equations(
-        design.X, terms, residual, has_intercept=design.has_intercept, fixed_last=fixed_last
-    )
+        design.X, terms, residual, has_intercept=design.has_intercept, fixed_last=fixed_last,
+        weak_columns=design.weak_columns,
+    )  # fmt: skip
 
 
 def engine_term(term: Any, n: int, *, reduced: bool = True) -> EngineTerm:

@@ -28,6 +28,7 @@ from fastlmm_core.reml.objective import (
     score_statistics,
 )
 from fastlmm_core.structures.coefficients.entries import LinearEntries
+from fastlmm_core.structures.residuals.by_group import IndependentResiduals
 
 if TYPE_CHECKING:
     from fastlmm_core.results.random_part import RandomPart
@@ -157,6 +158,8 @@ class StructuredCriterion:
                 restless[own.start + term.structure.diagonal] = True
             if term.levels is not None and term.levels.holds_variance:
                 interior[level] = term.levels.start()
+        if isinstance(equations.residual, IndependentResiduals):  # theta are its standard deviations
+            restless[equations.slices[1]] = True
         self.restless, self.interior = restless[free], interior[free]
         self.correlations = correlation_charts(equations)[free]
 

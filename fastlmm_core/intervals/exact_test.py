@@ -107,9 +107,10 @@ def spectrum(fit: RandomPart) -> Spectrum:
         )
     root = np.ones(fit.nobs) if fit.weights is None else np.sqrt(fit.weights)
     Z = sp.csr_array(sp.diags_array(root) @ level_columns(random[0].codes, random[0].values, levels))
-    X = sp.csr_array(sp.diags_array(root) @ fit.design.X)
+    equations = fit.plain.equations  # whose columns are centred and scaled: powers of a year are collinear
+    X = sp.csr_array(sp.diags_array(root) @ equations.X_inside)
     whole, cross = (Z.T @ Z).toarray(), (X.T @ Z).toarray()
-    projected = whole - cross.T @ np.linalg.solve((X.T @ X).toarray(), cross)
+    projected = whole - cross.T @ equations.fixed_solver(cross) if fit.rank else whole
     mu = np.linalg.eigvalsh(0.5 * (projected + projected.T))[::-1]
     mu = mu[mu > 1e-10 * max(mu[0], 1e-300)]
     if not mu.size:

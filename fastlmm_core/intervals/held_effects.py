@@ -11,6 +11,7 @@ from fastlmm_core.engine.equations import build_structured_equations
 from fastlmm_core.engine.fitting import fit_structures
 from fastlmm_core.engine.least_squares import least_squares
 from fastlmm_core.engine.model import engine_residual, engine_term
+from fastlmm_core.engine.near_dependence import beyond_columns
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.intervals.constrained import LARGEST_DECREMENT, HeldOptimum
 from fastlmm_core.intervals.parameters import AWAY
@@ -27,13 +28,19 @@ TOLERANCE = 1e-9
 
 
 class HeldEffect:
-    """What both engines need: the design without the column, and the response."""
+    """What both engines need: the design without the column, and the response.
+
+    Of the column only what it adds to the others is taken from the response: the rest is theirs to fit, and
+    of the square of a year all but the last digits.
+    """
 
     def __init__(self, fit: RandomPart, j: int):
         self.design = design = fit.design
         X = sp.csc_array(design.X)
         self.X = sp.csc_array(X[:, np.delete(np.arange(X.shape[1]), j)])
         self.column = np.asarray(X[:, [j]].toarray()).ravel()
+        weak = design.weak_columns
+        self.weak = weak[weak != j] - (weak[weak != j] > j)
         self.has_intercept = bool(design.has_intercept) and j > 0
         self.y = fit.response if design.offset is None else fit.response - design.offset
 
@@ -45,8 +52,10 @@ class PlainHeldEffect(HeldEffect):
         super().__init__(fit, j)
         design = self.design
         self.equations = build_equations(
-            self.X, design.random, weights=design.weights, has_intercept=self.has_intercept, fixed_last=True
-        )
+            self.X, design.random, weights=design.weights, has_intercept=self.has_intercept, fixed_last=True,
+            weak_columns=self.weak,
+        )  # fmt: skip
+        self.column = beyond_columns(self.equations.X_inside, self.column)
         self.factor = make_factor(self.equations)
 
     def solve(self, value: float, x: np.ndarray) -> HeldOptimum:
@@ -72,8 +81,10 @@ class StructuredHeldEffect(HeldEffect):
         assert isinstance(solution, StructuredSolution)
         terms = [engine_term(term, design.n, reduced=False) for term in design.random]
         self.equations = build_structured_equations(
-            self.X, terms, engine_residual(design), has_intercept=self.has_intercept, fixed_last=True
-        )
+            self.X, terms, engine_residual(design), has_intercept=self.has_intercept, fixed_last=True,
+            weak_columns=self.weak,
+        )  # fmt: skip
+        self.column = beyond_columns(self.equations.X_inside, self.column)
         self.factor = make_factor(self.equations)
         self.scale = solution.response.scale
         self.equations = self.equations.for_response(solution.response.residual / self.scale)

@@ -203,6 +203,8 @@ def variance_traces(criterion: Criterion, x: np.ndarray, held: list[Held]) -> li
         value = h.outer(h.value(x))
         near = [end for end in h.parameter.bounds if abs(value - end) < AT_BOUND and np.isfinite(end)]
         value = near[0] if near and h.parameter.kind in ("cor", "correlation") else value
+        if value > 0.0 and h.parameter.kind in ("sigma", "variance") and not h.gradient(x).any():
+            value = 0.0  # the logarithm of a residual variance ends at that of rounding
         flat = (curvature <= FLAT) | (np.abs(x) < GONE)
         away = np.where(np.isnan(criterion.interior) | ~flat, away_from(criterion, x), criterion.interior)
         unseen = ~np.isnan(criterion.interior) & flat & (h.gradient(away) != 0.0)

@@ -332,8 +332,9 @@ def gxe(
         table, fit, names = _of_frame(source, genotype, environment, value, block), None, None
     else:
         raise DataError(f"gxe() takes a pandas DataFrame, a fit or a batch, not {type(source).__name__}")
+    table = in_all(table) if common else table
     table = given_error(table, replications=replications, error_ms=error_ms, error_df=error_df)
-    return GxE(checked(in_all(table) if common else table), fit, names or ("genotype", "environment"))
+    return GxE(checked(table), fit, names or ("genotype", "environment"))
 
 
 def _of_frame(

@@ -32,6 +32,8 @@ class TwoWayTable(Displayed):
         Where the means come from, in words.
     shrunken : bool
         They are predictions, of which tests of means do not hold.
+    plots : (g, e) or None
+        Plots of every mean, where they are known.
     """
 
     genotypes: tuple[str, ...]
@@ -42,6 +44,7 @@ class TwoWayTable(Displayed):
     error_df: float = np.nan
     source: str = "means as given"
     shrunken: bool = False
+    plots: np.ndarray | None = None
 
     def _shown(self) -> Table:
         g, e = self.means.shape
@@ -95,6 +98,9 @@ def checked(table: TwoWayTable) -> TwoWayTable:
 
 def from_wide(frame: pd.DataFrame) -> TwoWayTable:
     """A table of means with genotypes as its index and environments as its columns."""
+    twice = frame.columns[frame.columns.duplicated()]
+    if len(twice):
+        raise DataError(f"environment {name_list(twice[:1])} has more than one column")
     wrong = [str(name) for name in frame.columns if not pd.api.types.is_numeric_dtype(frame[name])]
     if wrong:
         raise DataError(
@@ -137,11 +143,15 @@ def from_long(
     residual, df = y - means[g, e], float(y.size - np.count_nonzero(count))
     if block is not None:
         residual, df = _beside_blocks(used, block, y, (g, e), shape)
-    replications = float(np.count_nonzero(count) / np.sum(1.0 / count[count > 0]))
     return TwoWayTable(
-        genotypes, environments, means, replications, float(residual @ residual) / df, df,
-        f"cell means of {y.size} plots of {value}",
+        genotypes, environments, means, harmonic_mean(count), float(residual @ residual) / df, df,
+        f"cell means of {y.size} plots of {value}", plots=count,
     )  # fmt: skip
+
+
+def harmonic_mean(plots: np.ndarray) -> float:
+    """Of the plots (g, e) of the cells that have some."""
+    return float(np.count_nonzero(plots) / np.sum(1.0 / plots[plots > 0]))
 
 
 def _levels(column: pd.Series) -> tuple[tuple[str, ...], np.ndarray]:
@@ -180,7 +190,11 @@ def in_all(table: TwoWayTable) -> TwoWayTable:
         return table
     genotypes = tuple(name for name, own in zip(table.genotypes, kept, strict=True) if own)
     words = f"{table.source}; {kept.sum()} of {kept.size} genotypes are in all environments"
-    return replace(table, genotypes=genotypes, means=table.means[kept], source=words)
+    left = replace(table, genotypes=genotypes, means=table.means[kept], source=words)
+    if table.plots is None or not kept.any():
+        return left
+    plots = table.plots[kept]  # the error is pooled over all plots, the replications are of the means left
+    return replace(left, plots=plots, replications=harmonic_mean(plots))
 
 
 def given_error(table: TwoWayTable, **known: float | None) -> TwoWayTable:

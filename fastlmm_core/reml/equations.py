@@ -16,6 +16,7 @@ import scipy.sparse as sp
 
 from fastlmm_core.engine.confounding import combinations_within_fixed
 from fastlmm_core.engine.least_squares import WeightedRegression
+from fastlmm_core.engine.near_dependence import Separation, inside_to_user, log_inside_scale, separate_columns
 from fastlmm_core.errors import DataError
 from fastlmm_core.kernels.columns import (
     list_entries,
@@ -34,11 +35,9 @@ from fastlmm_core.kernels.crossproducts import (
     transpose_entries,
 )
 from fastlmm_core.kernels.systems import Parameters, Pattern
-from fastlmm_core.linalg.column_scale import columns_to_user
 from fastlmm_core.linalg.elimination import order_nodes
 from fastlmm_core.linalg.ordered import DENSE_NORMAL, normal_solver
 from fastlmm_core.reml.layout import Layout, TermLayout, lay_out, standardize_term
-from fastlmm_core.reml.near_dependence import Separation, separate_columns
 from fastlmm_core.reml.theta_places import theta_places
 
 # Geometric mean of the weights, or of their inverse, above which the variance ratios leave the range of the
@@ -124,14 +123,12 @@ class MixedModelEquations:
     @cached_property
     def to_user(self) -> sp.csc_array:
         """beta_user = to_user @ beta_inside, (p, p)."""
-        scaled = columns_to_user(self.shift, self.scale, self.first_value)
-        return scaled if self.separation is None else sp.csc_array(scaled @ self.separation.to_columns)
+        return inside_to_user(self.shift, self.scale, self.first_value, self.separation)
 
     @property
     def log_scale(self) -> float:
         """log |to_user^-1|."""
-        separated = 0.0 if self.separation is None else self.separation.log_scale
-        return float(np.sum(np.log(self.scale))) + separated
+        return log_inside_scale(self.scale, self.separation)
 
     def fixed_predictor(self, beta: np.ndarray) -> np.ndarray:
         """X_inside beta, (n,)."""

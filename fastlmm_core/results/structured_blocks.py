@@ -230,12 +230,9 @@ def describe_singular(fit_design: Any, solution: StructuredSolution) -> tuple[st
         # variances are judged in units of the response, through the mean square of their columns
         least = 1.0 / term.column_scale
         theta = solution.theta[own]
-        if np.allclose(term.basis, np.diag(np.diag(term.basis))):
-            found = term.structure.boundary(theta, list(random.columns), least=least)
-        else:
-            found = term.structure.boundary(
-                term.structure.theta_of(solution.covariance(k)), list(random.columns), least=0.0
-            )
+        found = term.structure.boundary(theta, list(random.columns), least=least)
+        if found and not np.allclose(term.basis, np.diag(np.diag(term.basis))):
+            found = _in_user_coefficients(random, term, solution.covariance(k) / solution.sigma2)
         words += [f"{phrase} in {random.group}" for phrase in found]
     e = solution.equations
     theta = solution.theta[e.slices[1]]
@@ -247,6 +244,18 @@ def describe_singular(fit_design: Any, solution: StructuredSolution) -> tuple[st
             words += autocorrelation_bounds(block["group_corr"], f"the residual{where}")
             words += [f"{phrase} in the residual{where}" for phrase in phrases]
     return tuple(words)
+
+
+def _in_user_coefficients(random: Any, term: Any, T: np.ndarray) -> tuple[str, ...]:
+    """What is singular in T (m, m) of the user's coefficients, each judged in the unit of its own column.
+
+    Whether anything is, the orthonormal coefficients tell: far from zero a covariate leaves its slope a
+    variance that is small beside that of the intercept, and a correlation close to +1 or -1.
+    """
+    scale = (np.linalg.inv(term.basis) ** 2).T @ term.column_scale
+    names = list(random.columns)
+    found = term.structure.boundary(term.structure.theta_of(T), names, least=1.0 / scale)
+    return tuple(found) or (f"the covariance of {', '.join(names)} has a lower rank than its size",)
 
 
 def describe_unbounded(design: Any, solution: StructuredSolution) -> str | None:

@@ -10,6 +10,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from fastlmm_core.display.frames import titled
+from fastlmm_core.engine.least_squares import least_squares
 from fastlmm_core.errors import DesignError, OptionError, check_option, name_list
 from fastlmm_core.gate import public
 from fastlmm_core.inference.distributions import chi2_upper
@@ -19,6 +20,9 @@ from fastlmm_core.options import SWITCH
 
 if TYPE_CHECKING:
     from fastlmm_core.results.figures import FitFigures
+
+# By how much, of itself, a criterion may lie above that of a special case: where two searches end.
+ROUNDING = 1e-6
 
 
 def anova_table(
@@ -86,8 +90,11 @@ def compare(*fits: FitFigures, conditional: bool = False) -> pd.DataFrame:
     -------
     DataFrame
         formula (with the residual where it is not the ordinary one), npar, criterion, loglik, aic, bic,
-        chisq, df, p, p_boundary, mixture; each row is tested against the one before. A REML criterion depends
-        on the coding of the fixed part: figures of all rows are those of the coding of the first. Where a
+        chisq, df, p, p_boundary, mixture; each row is tested against the one before. Fits that are not
+        nested have no test, chisq and p are NaN: the fixed part of the smaller does not lie within that of
+        the larger, or the larger has the smaller likelihood. Which random terms and residuals are special
+        cases of others is for the reader to say. A REML criterion depends on the coding of the fixed part:
+        figures of all rows are those of the coding of the first. Where a
         variance is tested `p` is too large, and `p_boundary` that of the mixture of chi-squares that belongs
         to it (Self & Liang 1987; Stram & Lee 1994); NaN where no variance is tested, or the mixture is not
         known.
@@ -142,10 +149,12 @@ def compare(*fits: FitFigures, conditional: bool = False) -> pd.DataFrame:
         if i:
             before = ordered[i - 1]
             df = fit.npar - before.npar
-            chisq = max(shifted[i - 1] - shifted[i], 0.0)
-            p = chi2_upper(chisq, df) if df > 0 else np.nan
-            mixture = boundary_mixture(before, fit)
-            p_boundary = np.nan if mixture is None else mixture.upper(chisq)
+            fall = shifted[i - 1] - shifted[i]
+            if fall >= -ROUNDING * (1.0 + abs(shifted[i])) and _fixed_part_within(before, fit):
+                chisq = max(fall, 0.0)
+                p = chi2_upper(chisq, df) if df > 0 else np.nan
+                mixture = boundary_mixture(before, fit)
+                p_boundary = np.nan if mixture is None else mixture.upper(chisq)
         shift = shifted[i] - fit.criterion
         criteria = (shifted[i], fit.loglik - 0.5 * shift, fit.aic + shift, fit.bic + shift)
         figures = (fit.npar, *criteria, chisq, df, p, p_boundary)
@@ -179,20 +188,31 @@ def _same_response(a: np.ndarray, b: np.ndarray) -> bool:
 
 def _same_fixed_part(a: FitFigures, b: FitFigures) -> bool:
     """Both columns span the same space."""
-    if a.rank != b.rank:
-        return False
-    A, B = a.design.X, b.design.X
+    return a.rank == b.rank and _fixed_part_within(b, a)
+
+
+def _fixed_part_within(inner: FitFigures, outer: FitFigures) -> bool:
+    """The columns of one fit are functions of those of the other."""
+    A, B = outer.design.X, inner.design.X
     if A.shape == B.shape and (A - B).count_nonzero() == 0:
         return True
-    dense = B.toarray()
-    if a.structured:
-        wide = A.toarray()
-        gap = dense - wide @ np.linalg.lstsq(wide, dense, rcond=None)[0]
-        return bool(np.abs(gap).max() <= 1e-8 * np.abs(dense).max())
-    equations = a.plain.equations
-    columns = [np.ascontiguousarray(column) for column in dense.T]
-    fitted = [equations.fixed_predictor(equations.least_squares(column)) for column in columns]
-    return bool(np.abs(dense.T - fitted).max() <= 1e-8 * np.abs(dense).max())
+    columns = _standardized_columns(inner).toarray()
+    _, gap = least_squares(_standardized_columns(outer), np.ones(len(columns)), columns)
+    return bool(np.abs(gap).max(initial=0.0) <= 1e-8 * np.abs(columns).max(initial=1.0))
+
+
+def _standardized_columns(fit: FitFigures) -> sp.csc_array:
+    """Fixed columns (n, p) of the equations, centred and scaled, for the rows of the data."""
+    e = fit.solved.equations
+    rotated = getattr(e, "rotation", None) is not None
+    return sp.csc_array(fit.design.X @ e.to_user) if rotated else e.X_inside
+
+
+def _log_cross_product(fit: FitFigures) -> float:
+    """log |X'X|, by the standardized columns: powers of a year are collinear to rounding as they are."""
+    R = np.linalg.qr(_standardized_columns(fit).toarray(), mode="r")
+    outward = np.linalg.slogdet(fit.solved.equations.to_user.toarray())[1]
+    return float(2.0 * (np.sum(np.log(np.abs(np.diag(R)))) - outward))
 
 
 def _coding_shift(a: FitFigures, b: FitFigures) -> float:
@@ -200,8 +220,6 @@ def _coding_shift(a: FitFigures, b: FitFigures) -> float:
 
     X_b = X_a M changes log |X'V^-1 X| by 2 log |M|, at any V, and log |X'X| by the same.
     """
-    A, B = a.design.X, b.design.X
-    if a.method != "REML" or (A - B).count_nonzero() == 0:
+    if a.method != "REML" or (a.design.X - b.design.X).count_nonzero() == 0:
         return 0.0
-    first, second = (float(np.linalg.slogdet((X.T @ X).toarray())[1]) for X in (A, B))
-    return first - second
+    return _log_cross_product(a) - _log_cross_product(b)

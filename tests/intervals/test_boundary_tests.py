@@ -233,3 +233,18 @@ def test_independent_coefficients_are_left_out_one_by_one_however_they_are_writt
     assert list(diag["term"][1:]) == [
         "(Intercept) in diag(1 + Days | Subject)", "Days in diag(1 + Days | Subject)"
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("base, power", [(2000, 2), (2000, 3), (20_000, 2)])
+def test_the_spectrum_beside_powers_of_a_year(base, power):
+    """That of an orthonormal basis of the powers of the centred year; a cubic was as if it were not there."""
+    rng = np.random.default_rng(3)
+    codes, c = rng.choice(6, 40), np.arange(40) % 10 - 4.5
+    data = pd.DataFrame({"g": [f"g{k}" for k in codes], "year": c + base, "y": rng.normal(size=40) + codes})
+    terms = ["year", *(f"I(year^{k})" for k in range(2, power + 1))]
+    Q = np.linalg.qr(np.column_stack([c**k for k in range(power + 1)]))[0]
+    Z = np.eye(6)[codes]
+    expected = np.linalg.svd(Z - Q @ (Q.T @ Z), compute_uv=False)[:5] ** 2
+    found = spectrum(lmm(f"y ~ {' + '.join(terms)} + (1 | g)", data))
+    assert np.allclose(found.mu, expected, rtol=1e-7)
+    assert found.rest == 40 - (power + 1) - 5

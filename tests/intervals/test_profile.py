@@ -421,3 +421,64 @@ def test_wald_limits_of_little_known_correlations_hold_the_estimate(seed):
     assert np.isnan(own["lower"]) or own["lower"] <= own["estimate"] <= own["upper"]
     said = any("the autocorrelation of row in ar1(row) is" in str(warning) for warning in fit.warnings)
     assert np.isnan(own["lower"]) == said  # the bound of the table is that of the words
+
+
+@pytest.mark.parametrize("residual", ["units", "units | h"])
+@pytest.mark.parametrize("base, power", [(2000, 3), (1_000_000, 2)])
+def test_limits_of_coefficients_beside_powers_of_a_year(residual, base, power):
+    """Those of the powers of the centred year: the columns left are nearly dependent, and so is the held."""
+    rng = np.random.default_rng(3)
+    g = rng.choice(8, 60)
+    c = np.arange(60) % 10 - 4.0
+    data = pd.DataFrame({"g": [f"g{k}" for k in g], "h": [f"h{k % 4}" for k in range(60)], "c": c})
+    data = data.assign(year=c + base, z=rng.normal(size=60), y=rng.normal(size=60) + 0.3 * g + 0.02 * c**2)
+    found = []
+    for name in ("c", "year"):
+        terms = ["z", name, *(f"I({name}^{k})" for k in range(2, power + 1))]
+        fit = lmm(f"y ~ {' + '.join(terms)} + (1 | g)", data, residual=residual)
+        found.append([limits(fit.conf_int(parameters=own)) for own in ("z", terms[-1])])
+    assert np.allclose(found[1], found[0], rtol=1e-7)
+
+
+def test_profiles_beside_a_nugget_of_zero(field):
+    """Searches with another parameter held leave the bound, where its score is zero by its form.
+
+    Limits of the autocorrelations were those of the model without a nugget, and its own were NaN.
+    """
+    table = field.drop(index=[5, 22, 31])
+    fit = lmm("y ~ 1 + (1 | ar1(row):ar1(col))", table, reml=False)
+    assert fit.sigma == 0.0
+    y = table["y"].to_numpy()
+    places = [table[name].to_numpy() for name in ("row", "col")]
+    apart = [np.abs(np.subtract.outer(own, own)) for own in places]
+
+    def deviance(variance, row, col, nugget):
+        V = variance * row ** apart[0] * col ** apart[1] + nugget * np.eye(len(y))
+        solved = np.linalg.solve(V, np.column_stack([np.ones(len(y)), y]))
+        rest = y - solved[:, 1].sum() / solved[:, 0].sum()
+        fall = rest @ np.linalg.solve(V, rest)
+        return np.linalg.slogdet(V)[1] + fall + len(y) * np.log(2 * np.pi)
+
+    def least(name, limit):
+        """Over all others, in log variance, atanh of the correlations and the root of the nugget."""
+        inner = {"row": np.arctanh(limit), "col": np.arctanh(limit), "sigma": limit}[name]
+        place = {"row": 1, "col": 2, "sigma": 3}[name]
+
+        def held(x):
+            z = np.insert(x, place, inner)
+            return deviance(np.exp(z[0]), np.tanh(z[1]), np.tanh(z[2]), z[3] ** 2)
+
+        starts = [np.delete([np.log(1.0), 1.0, 0.4, own], place) for own in (0.05, 0.5)]
+        options = {"xatol": 1e-9, "fatol": 1e-10, "maxiter": 4000}
+        return min(minimize(held, x, method="Nelder-Mead", options=options).fun for x in starts)
+
+    found = fit.conf_int("profile").set_index("parameter")
+    sigma = found.loc["sigma"]
+    assert sigma["estimate"] == sigma["lower"] == 0.0
+    rows = [("sigma", sigma["upper"])]
+    for name in ("row", "col"):
+        own = found.loc[f"correlation(ar1(row):ar1(col): {name})"]
+        rows += [(name, own["lower"]), (name, own["upper"])]
+    for name, limit in rows:
+        rise = least(name, limit) - fit.criterion
+        assert rise == pytest.approx(chi2.ppf(0.95, 1), abs=1e-5), (name, limit)

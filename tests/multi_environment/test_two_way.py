@@ -235,6 +235,8 @@ def test_wrong_tables_are_refused_by_name():
         gxe(data.assign(note="x"))
     with pytest.raises(DataError, match="genotype 'g0' has more than one row"):
         gxe(pd.concat([data, data.iloc[:1]]))
+    with pytest.raises(DataError, match="environment 'E3' has more than one column"):
+        gxe(pd.concat([data, data[["E3"]]], axis=1))
     with pytest.raises(OptionError, match="needs genotype=, environment= and value="):
         gxe(data, "gen")
     with pytest.raises(DataError, match="no column 'yeild'; nearest: 'yield'"):
@@ -292,3 +294,18 @@ def test_columns_named_twice_and_axes_that_are_not_there():
     fit = lmm("score ~ Worker * Machine", plots)
     with pytest.raises(OptionError, match="genotype and environment are both 'Worker'"):
         gxe(fit, "Worker", "Worker")
+
+
+def test_genotypes_left_out_do_not_count_in_the_replications():
+    """A genotype of single plots in some environments beside others of three and four."""
+    rng = np.random.default_rng(7)
+    cells = [(g, e, 1 if g == "g5" else 3 + (e == "E1")) for g in (f"g{i}" for i in range(6))
+             for e in (f"E{j}" for j in range(4)) if (g, e) != ("g5", "E3")]  # fmt: skip
+    plots = pd.DataFrame([(g, e) for g, e, count in cells for _ in range(count)], columns=["gen", "env"])
+    plots["y"] = rng.normal(size=len(plots))
+    found = gxe(plots, "gen", "env", "y", common=True)
+    assert found.table.replications == pytest.approx(4 / (3 / 3 + 1 / 4))
+    alone = gxe(plots[plots["gen"] != "g5"], "gen", "env", "y")
+    ours, theirs = found.anova().frame, alone.anova().frame
+    np.testing.assert_allclose(ours["F"].dropna(), theirs["F"].dropna(), rtol=1e-12)
+    np.testing.assert_allclose(found.stability().frame["p_sigma2"], alone.stability().frame["p_sigma2"])

@@ -108,3 +108,48 @@ def test_fits_of_other_offsets_or_weights_are_refused(name):
         fit = quiet("value ~ age + tr + (1|id)", data.assign(j=data["k"] + 0.5), reml=False, **other)
         with pytest.raises(DesignError, match=f"different {name}"):
             compare(with_it, fit)
+
+
+@pytest.mark.filterwarnings("ignore::fastlmm_core.errors.FastLMMWarning")
+@pytest.mark.parametrize("random", ["(1 | g)", "(1 | ar1(place))"])
+@pytest.mark.parametrize("base, power", [(2000, 2), (2000, 3), (1_000_000, 2)])
+def test_codings_of_powers_of_a_year_are_put_on_one_scale(random, base, power):
+    """log |X'X| of the raw powers has no digits left; fits beside others of one coding say what is right."""
+    rng = np.random.default_rng(3)
+    g = rng.choice(8, 60)
+    c = np.arange(60) % 10 - 4.0
+    data = pd.DataFrame({"g": [f"g{k}" for k in g], "h": [f"h{k % 4}" for k in range(60)], "c": c})
+    data = data.assign(year=c + base, place=g, y=rng.normal(size=60) + 0.3 * g)
+    coded = {}
+    for name in ("c", "year"):
+        terms = [name, *(f"I({name}^{k})" for k in range(2, power + 1))]
+        coded[name] = f"y ~ {' + '.join(terms)} + {random}"
+    large = lmm(f"{coded['c']} + (1 | h)", data)
+    mixed, one = (compare(lmm(coded[name], data), large) for name in ("year", "c"))
+    assert np.allclose(mixed["chisq"][1], one["chisq"][1], atol=1e-6)
+    assert np.allclose(mixed["criterion"], one["criterion"], atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::fastlmm_core.errors.FastLMMWarning")
+@pytest.mark.parametrize("residual", ["units", "units | h"])
+def test_fits_that_are_not_nested_have_no_test(residual):
+    """Their AIC compare; a ratio of likelihoods of (x) and (z, w) had p = 1, or 4e-7 beside one more term."""
+    rng = np.random.default_rng(0)
+    data = pd.DataFrame(rng.normal(size=(60, 3)), columns=["x", "z", "w"])
+    data = data.assign(g=[f"g{k % 7}" for k in range(60)], h=[f"h{k % 4}" for k in range(60)])
+    data["y"] = data["x"] + rng.normal(size=60) + 2.0 * (data["h"] == "h1")
+    small = lmm("y ~ x + (1 | g)", data, reml=False, residual=residual)
+    others = {
+        "y ~ z + w + (1 | g)": False, "y ~ z + (1 | g) + (1 | h)": False,
+        "y ~ x + I(2 * x - z) + (1 | g)": True, "y ~ I(x + w) + w + (1 | g) + (1 | h)": True,
+    }  # fmt: skip
+    for formula, nested in others.items():
+        large = lmm(formula, data, reml=False, residual=residual)
+        row = compare(small, large).loc[1]
+        assert np.isfinite([row["chisq"], row["p"]]).all() == nested
+        assert nested or np.isnan(row["p_boundary"])
+        assert row["df"] == large.npar - small.npar
+        if nested:
+            ratio = small.criterion - large.criterion
+            assert row["chisq"] == pytest.approx(ratio, abs=1e-9)
+            assert row["p"] == pytest.approx(chi2.sf(ratio, row["df"]), rel=1e-9)

@@ -14,6 +14,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from fastlmm_core.kernels.columns import subtract_columns
+from fastlmm_core.linalg.column_scale import columns_to_user
 from fastlmm_core.linalg.compressed import compressed
 from fastlmm_core.linalg.ordered import normal_solver
 
@@ -44,6 +45,19 @@ class Separation:
     added: np.ndarray
     to_columns: sp.csc_array
     log_scale: float
+
+
+def inside_to_user(
+    shift: np.ndarray, scale: np.ndarray, first_value: float, separation: Separation | None
+) -> sp.csc_array:
+    """(p, p) with beta_user = matrix @ beta_inside, of columns standardized and then separated."""
+    scaled = columns_to_user(shift, scale, first_value)
+    return scaled if separation is None else sp.csc_array(scaled @ separation.to_columns)
+
+
+def log_inside_scale(scale: np.ndarray, separation: Separation | None) -> float:
+    """log |to_user^-1|."""
+    return float(np.sum(np.log(scale))) + (0.0 if separation is None else separation.log_scale)
 
 
 def separate_columns(columns: Columns, candidates: np.ndarray, n: int) -> tuple[Columns, Separation | None]:
@@ -85,6 +99,12 @@ def separate_columns(columns: Columns, candidates: np.ndarray, n: int) -> tuple[
     if not found:
         return columns, None
     return _replace(X, found)
+
+
+def beyond_columns(B: sp.csc_array, x: np.ndarray) -> np.ndarray:
+    """What x (n,) adds to well conditioned columns B (n, p): the rest of its regression on them."""
+    unit = 2.0 ** np.round(np.log2(np.sqrt(x @ x / x.size)))  # a power of two rounds no digit of x
+    return _regress(B, _solver(B), x / unit)[1] * unit
 
 
 def _solver(B: sp.csc_array) -> Callable[[np.ndarray], np.ndarray]:
