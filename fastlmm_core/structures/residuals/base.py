@@ -119,6 +119,10 @@ class ResidualStructure(ABC):
         """
         return []
 
+    def place_of_variance(self, group: int) -> int:
+        """Where in theta the variance of a level of ``|`` is; of structures with one variance a level."""
+        return group
+
     def correlation_charts(self) -> np.ndarray:
         """Which of theta (n_theta,) bool are correlations in a chart without an end: infinite at 1 and -1."""
         return np.zeros(self.n_theta, bool)
