@@ -20,7 +20,8 @@ MANY_FLOPS = 1e10
 SINGULAR = 1e-10
 # Relative change of T for a step of one in a parameter below which it moves nothing.
 NO_MOVE = 1e-8
-# Variances of T, of the largest, below which they are taken as this for a relative change.
+# Variances of T, of the largest in units of the response, below which they are taken as this for a relative
+# change.
 LEAST_VARIANCE = 1e-6
 
 
@@ -102,9 +103,11 @@ def unmoved_parameters(e: StructuredEquations, theta: np.ndarray, at: np.ndarray
     for term, (own, _) in zip(e.terms, e.slices[0], strict=True):
         if not term.structure.n_theta:
             continue
-        variances = np.diag(term.structure.covariance(theta[own]))
+        # of coefficients in other units, as those of several traits, each is compared in its own
+        variances = np.diag(term.structure.covariance(theta[own])) * term.column_scale
         sd = np.sqrt(np.maximum(variances, LEAST_VARIANCE * variances.max()))
         if sd.max() > 0.0:
+            sd = sd / np.sqrt(term.column_scale)
             moves = np.abs(term.structure.covariance_jacobian(theta[own])) / np.outer(sd, sd)
             still[own] = moves.max(axis=(1, 2)) < NO_MOVE
     still |= residual_bounds(e, theta) | level_bounds(e, theta)

@@ -195,6 +195,10 @@ class ResidualStructure(ABC):
         """Least theta (n_theta,): 0 where a negative standard deviation leaves the structure, else -inf."""
         return np.full(self.n_theta, -np.inf)
 
+    def bounded_sizes(self) -> np.ndarray:
+        """Standard deviation of the response's size for every bounded parameter, 1 elsewhere (n_theta,)."""
+        return np.ones(self.n_theta)
+
     def curvature(self, theta: np.ndarray, gradient: np.ndarray) -> np.ndarray:
         """What second derivatives of R add to the average information (t, t), where it is known."""
         return np.zeros((self.n_theta, self.n_theta))
