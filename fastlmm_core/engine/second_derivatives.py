@@ -10,8 +10,9 @@ from fastlmm_core.engine.random_walk import along_bounds
 from fastlmm_core.errors import NumericalError
 from fastlmm_core.kernels.thresholds import BOUNDARY
 from fastlmm_core.linalg.base import CholeskyFactor
-from fastlmm_core.structures.coefficients.boundary import BOUND_CORRELATION
+from fastlmm_core.structures.coefficients.boundary import BOUND_CORRELATION, ZERO_EIGENVALUE
 from fastlmm_core.structures.coefficients.factor_analytic import FactorAnalytic
+from fastlmm_core.structures.coefficients.unstructured import Unstructured
 from fastlmm_core.structures.differences import differentiate
 
 # Operations of a factorization times parameters above which two gradients for each parameter have to do.
@@ -79,6 +80,21 @@ def zero_parameters(e: StructuredEquations, theta: np.ndarray) -> np.ndarray:
         elif isinstance(term.structure, FactorAnalytic):
             least = 1.0 / term.column_scale  # as `describe_singular` judges variances
             out[own.stop - term.structure.m : own.stop] = term.structure.heywood(theta[own], least)
+    return out
+
+
+def zero_pivots(e: StructuredEquations, theta: np.ndarray) -> np.ndarray:
+    """Parameters (t,) of unstructured terms that are zero where their rank is lower.
+
+    They are pivots of a Cholesky factor, as small as `describe_boundary` has it, and the search ends where
+    rounding leaves them: what the information says of one, scaled to its size, is rounding too.
+    """
+    out = np.zeros(e.n_theta, bool)
+    for term, (own, _) in zip(e.terms, e.slices[0], strict=True):
+        if isinstance(term.structure, Unstructured):
+            pivots = own.start + term.structure.diagonal
+            variances = np.diag(term.structure.covariance(theta[own]))
+            out[pivots] = theta[pivots] ** 2 <= ZERO_EIGENVALUE * variances
     return out
 
 

@@ -55,19 +55,19 @@ def weighted_form(
 def weighted_directions(weights: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """values (k,) and vectors (t, k) with weights = vectors diag(values) vectors'.
 
-    They are eigenvectors after scaling to unit diagonal: what is negligible beside the largest is so in any
-    units of the parameters, of which there are several where traits have their own.
+    They are eigenvectors after scaling to diagonals of size one: what is negligible beside the largest is so
+    in any units of the parameters, of which there are several where traits have their own.
 
     Parameters
     ----------
     weights : (t, t)
-        Positive semidefinite but for rounding.
+        Symmetric.
     sizes : (t,)
         Its diagonal, or that of a matrix from which it comes by differences: what these leave to rounding.
     """
-    scale = np.sqrt(np.maximum(np.diag(weights), NEGLIGIBLE * sizes))
-    live = np.flatnonzero((scale > 0.0) & weights.any(axis=1))
-    scale = scale[live]
+    live = np.flatnonzero(weights.any(axis=1))
+    scale = np.sqrt(np.maximum(np.abs(np.diag(weights)), NEGLIGIBLE * np.abs(sizes)))[live]
+    scale = np.where(scale > 0.0, scale, 1.0)
     values, own = np.linalg.eigh(weights[np.ix_(live, live)] / np.outer(scale, scale))
     kept = np.abs(values) > NEGLIGIBLE * np.abs(values).max(initial=0.0)
     vectors = np.zeros((len(weights), int(kept.sum())))
