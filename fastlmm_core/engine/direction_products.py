@@ -18,11 +18,10 @@ from fastlmm_core.engine.factorized import FactorizedModel, FixedRows
 from fastlmm_core.engine.scale_direction import scale_shares, without_scale
 from fastlmm_core.errors import InferenceError
 from fastlmm_core.kernels.assembly import multiply_symmetric
+from fastlmm_core.reml.quadratic_forms import weighted_directions
 
 # Numbers of products with directions that are kept beside each other.
 LARGEST_KEPT = 30_000_000
-# Eigenvalues of weights, relative to the largest, that count as zero.
-NEGLIGIBLE = 1e-15
 # Columns that pass through products and solves together.
 COLUMNS = 128
 # Pieces of R^-1 up to which the product of each is kept: more of them than a fit has parameters.
@@ -146,12 +145,12 @@ def weighted_form(
     """
     r = fixed.rows.shape[1]
     out = np.zeros((r, r))
-    values, vectors = _eigenvectors(without_scale(weights, scale_shares(model, directions)))
-    kept = np.flatnonzero(np.abs(values) > NEGLIGIBLE * np.abs(values).max(initial=0.0))
+    apart = without_scale(weights, scale_shares(model, directions))
+    values, vectors = weighted_directions(apart, np.diag(weights))
     moved, by_piece = moved or Moved(model, directions, fixed.projected), _ByPiece(model, fixed.natural)
     at_once = max(1, COLUMNS // max(r, 1))
-    for first in range(0, kept.size, at_once):
-        group = kept[first : first + at_once]
+    for first in range(0, values.size, at_once):
+        group = np.arange(first, min(first + at_once, values.size))
         own, pieces = zip(*(moved.mixed(vectors[:, a]) for a in group), strict=True)
         natural = np.hstack(own)
         product = np.empty_like(natural)
@@ -169,15 +168,6 @@ def weighted_form(
         for value, form, part in zip(values[group], forms, np.split(half, group.size, axis=1), strict=True):
             out += value * (form - part.T @ part)
     return 0.5 * (out + out.T)
-
-
-def _eigenvectors(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Eigenvalues (k,) and vectors (t, k) of the k directions that have weights, the others exactly zero."""
-    live = np.flatnonzero(weights.any(axis=1))
-    values, own = np.linalg.eigh(weights[np.ix_(live, live)])
-    vectors = np.zeros((len(weights), live.size))
-    vectors[live] = own
-    return values, vectors
 
 
 class Moved:

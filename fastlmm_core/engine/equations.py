@@ -183,6 +183,7 @@ class StructuredEquations:
         for term, (own, _) in zip(self.terms, self.slices[0], strict=True):
             bounded = own.start + np.flatnonzero(self.lower_bounds[own] == 0.0)
             out[bounded] = 1.0 / np.sqrt(term.column_scale[: bounded.size])
+        out[self.slices[1]] = self.residual.bounded_sizes()
         return out
 
     @cached_property

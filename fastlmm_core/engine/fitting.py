@@ -34,7 +34,8 @@ TOLERANCE_LARGE = 1e-9
 MAX_ITERATIONS = 200
 # A standard deviation this close to its bound of zero, where the search could not go on, is tried at zero.
 NEAR_BOUND = 1e-2
-# Standard deviation at which one of the residuals is left instead: at zero R has no inverse.
+# Standard deviation, of the response's size, at which one of the residuals is left instead: at zero R has
+# no inverse.
 SMALLEST_RESIDUAL = 1e-5
 # Least residual variances, of those in use, at which the deviance is looked at where it may have no minimum,
 # and how far it may be below; precision of rows from which on that is so.
@@ -247,8 +248,8 @@ def _at_bounds(
     criterion: Criterion, theta: np.ndarray, free: np.ndarray, at_bound: np.ndarray, progress: Progress | None
 ) -> StructuredOptimum:
     """The optimum with standard deviations at their bound of zero, where the criterion has a kink."""
-    least = np.zeros(theta.size)
-    least[criterion.equations.slices[1]] = SMALLEST_RESIDUAL
+    least, own = np.zeros(theta.size), criterion.equations.slices[1]
+    least[own] = SMALLEST_RESIDUAL * criterion.equations.bounded_sizes[own]
     return _held_at(criterion, np.where(at_bound, least, theta), free, at_bound, progress)
 
 

@@ -18,6 +18,7 @@ from fastlmm_core.engine.equations import StructuredEquations
 from fastlmm_core.errors import OptionError
 from fastlmm_core.structures.levels.penalty import PenaltyLevels
 from fastlmm_core.structures.residuals.by_group import IndependentResiduals
+from fastlmm_core.structures.residuals.field import FieldResiduals
 from fastlmm_core.structures.residuals.known import KnownResiduals
 from fastlmm_core.structures.residuals.within_subject import WithinSubjectResiduals
 
@@ -116,11 +117,12 @@ def _place_residual(
                 theta[place] = one.theta(getattr(structure, verb), _reached(verb, one.T / s2))
         return
     levels = getattr(residual, "levels", (None,))
-    if not isinstance(residual, IndependentResiduals | KnownResiduals) or one.T.size != 1:
+    if not isinstance(residual, IndependentResiduals | KnownResiduals | FieldResiduals) or one.T.size != 1:
         first = next((level for level in levels if level is not None), None)
         by_level = "" if first is None else f", or by level as {{'{one.key}': {{'{first}': ..., ...}}}}"
         raise OptionError(
-            f"the residual can be {verb} as one variance{by_level}, or within subjects as a covariance matrix"
+            f"the residual can be {verb} as one variance{by_level}, or within subjects as a covariance "
+            f"matrix; '{one.key}' is given a matrix of {' x '.join(map(str, one.T.shape))}"
         )
     variance = float(one.T.ravel()[0])
     if not variance > 0:
@@ -128,4 +130,4 @@ def _place_residual(
     for k, level in enumerate(levels):
         if one.at is None or str(level) == one.at:
             inside = float(_reached(verb, one.T / s2).ravel()[0])
-            theta[own.start + k] = residual.held(inside, k)
+            theta[own.start + residual.place_of_variance(k)] = residual.held(inside, k)

@@ -34,6 +34,7 @@ from fastlmm_core.engine.second_derivatives import (
     level_bounds,
     unmoved_parameters,
     zero_parameters,
+    zero_pivots,
 )
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import InferenceError, check_option
@@ -160,7 +161,8 @@ class StructureInference:
         else:
             J = self.natural.jacobian
             matrix = J.T @ self.expected @ J
-        flat = self.flat_directions()[:, inside]
+        known = zero_pivots(solution.equations, solution.theta)[solution.free]
+        flat = np.vstack([self.flat_directions(), np.eye(known.size)[known]])[:, inside]
         places = np.flatnonzero(solution.free)[inside]
         out[np.ix_(places, places)] = 2.0 * invert_on_range(matrix[np.ix_(inside, inside)], flat)
         return out

@@ -10,8 +10,9 @@ from fastlmm_core.engine.random_walk import along_bounds
 from fastlmm_core.errors import NumericalError
 from fastlmm_core.kernels.thresholds import BOUNDARY
 from fastlmm_core.linalg.base import CholeskyFactor
-from fastlmm_core.structures.coefficients.boundary import BOUND_CORRELATION
+from fastlmm_core.structures.coefficients.boundary import BOUND_CORRELATION, ZERO_EIGENVALUE
 from fastlmm_core.structures.coefficients.factor_analytic import FactorAnalytic
+from fastlmm_core.structures.coefficients.unstructured import Unstructured
 from fastlmm_core.structures.differences import differentiate
 
 # Operations of a factorization times parameters above which two gradients for each parameter have to do.
@@ -20,7 +21,8 @@ MANY_FLOPS = 1e10
 SINGULAR = 1e-10
 # Relative change of T for a step of one in a parameter below which it moves nothing.
 NO_MOVE = 1e-8
-# Variances of T, of the largest, below which they are taken as this for a relative change.
+# Variances of T, of the largest in units of the response, below which they are taken as this for a relative
+# change.
 LEAST_VARIANCE = 1e-6
 
 
@@ -81,6 +83,21 @@ def zero_parameters(e: StructuredEquations, theta: np.ndarray) -> np.ndarray:
     return out
 
 
+def zero_pivots(e: StructuredEquations, theta: np.ndarray) -> np.ndarray:
+    """Parameters (t,) of unstructured terms that are zero where their rank is lower.
+
+    They are pivots of a Cholesky factor, as small as `describe_boundary` has it, and the search ends where
+    rounding leaves them: what the information says of one, scaled to its size, is rounding too.
+    """
+    out = np.zeros(e.n_theta, bool)
+    for term, (own, _) in zip(e.terms, e.slices[0], strict=True):
+        if isinstance(term.structure, Unstructured):
+            pivots = own.start + term.structure.diagonal
+            variances = np.diag(term.structure.covariance(theta[own]))
+            out[pivots] = theta[pivots] ** 2 <= ZERO_EIGENVALUE * variances
+    return out
+
+
 def flat_rotations(e: StructuredEquations, theta: np.ndarray, at: np.ndarray) -> np.ndarray:
     """Directions among the parameters `at` in which loadings turn without a change of T, (j, t)."""
     rows = []
@@ -102,9 +119,11 @@ def unmoved_parameters(e: StructuredEquations, theta: np.ndarray, at: np.ndarray
     for term, (own, _) in zip(e.terms, e.slices[0], strict=True):
         if not term.structure.n_theta:
             continue
-        variances = np.diag(term.structure.covariance(theta[own]))
+        # of coefficients in other units, as those of several traits, each is compared in its own
+        variances = np.diag(term.structure.covariance(theta[own])) * term.column_scale
         sd = np.sqrt(np.maximum(variances, LEAST_VARIANCE * variances.max()))
         if sd.max() > 0.0:
+            sd = sd / np.sqrt(term.column_scale)
             moves = np.abs(term.structure.covariance_jacobian(theta[own])) / np.outer(sd, sd)
             still[own] = moves.max(axis=(1, 2)) < NO_MOVE
     still |= correlation_bounds(e, theta)

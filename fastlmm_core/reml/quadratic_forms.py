@@ -8,7 +8,7 @@ from fastlmm_core.kernels.assembly import multiply_symmetric, weigh_blocks
 from fastlmm_core.reml.natural import NaturalParameters, mix_directions
 from fastlmm_core.reml.solved import SolvedEquations, column_blocks
 
-# Eigenvalues of weights, relative to the largest, that count as zero.
+# Eigenvalues of weights of unit size, relative to the largest, that count as zero.
 NEGLIGIBLE = 1e-15
 
 
@@ -40,9 +40,9 @@ def weighted_form(
         product = np.empty_like(part)
         multiply_symmetric(mixed_G, e.indptr, e.indices, part, product)
         fill_symmetric(form, columns, B[:, columns.start :].T @ product)
-    values, vectors = np.linalg.eigh(weights)
+    values, vectors = weighted_directions(weights, np.diag(weights))
     half = np.empty_like(B)  # with B the memory of thousands of columns
-    for a in np.flatnonzero(np.abs(values) > NEGLIGIBLE * np.abs(values).max(initial=0.0)):
+    for a in range(values.size):
         for columns in column_blocks(B.shape[1]):
             mixed = mix_directions(solved, parameters, vectors[:, a], B[:, columns])
             product = np.empty_like(mixed)
@@ -50,6 +50,29 @@ def weighted_form(
             half[:, columns] = solved.half_solve(product)
         form -= values[a] * (half.T @ half)
     return form
+
+
+def weighted_directions(weights: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """values (k,) and vectors (t, k) with weights = vectors diag(values) vectors'.
+
+    They are eigenvectors after scaling to diagonals of size one: what is negligible beside the largest is so
+    in any units of the parameters, of which there are several where traits have their own.
+
+    Parameters
+    ----------
+    weights : (t, t)
+        Symmetric.
+    sizes : (t,)
+        Its diagonal, or that of a matrix from which it comes by differences: what these leave to rounding.
+    """
+    live = np.flatnonzero(weights.any(axis=1))
+    scale = np.sqrt(np.maximum(np.abs(np.diag(weights)), NEGLIGIBLE * np.abs(sizes)))[live]
+    scale = np.where(scale > 0.0, scale, 1.0)
+    values, own = np.linalg.eigh(weights[np.ix_(live, live)] / np.outer(scale, scale))
+    kept = np.abs(values) > NEGLIGIBLE * np.abs(values).max(initial=0.0)
+    vectors = np.zeros((len(weights), int(kept.sum())))
+    vectors[live] = scale[:, None] * own[:, kept]
+    return values[kept], vectors
 
 
 def block_weights(solved: SolvedEquations, parameters: NaturalParameters, weights: np.ndarray) -> np.ndarray:

@@ -178,3 +178,98 @@ def test_wald_limits_beside_held_variances(balanced):
     spread = stats.norm.ppf(0.975) * se / (2.0 * sd)  # of log sd
     assert [row["lower"], row["upper"]] == pytest.approx(np.sqrt(sd) * np.exp([-spread, spread]), rel=1e-6)
     assert not any("Residual" in name or name == "sigma" for name in table.index)
+
+
+@pytest.fixture(scope="module")
+def field():
+    """Two environments of 6 x 5 plots, some of which are not there."""
+    rng = np.random.default_rng(8)
+    env, row, col = np.unravel_index(np.arange(60), (2, 6, 5))
+    lags = [np.abs(np.subtract.outer(np.arange(size), np.arange(size))) for size in (6, 5)]
+    root = np.linalg.cholesky(np.kron(0.6 ** lags[0], 0.4 ** lags[1]))
+    y = np.concatenate([root @ rng.normal(size=30) for _ in range(2)]) + env
+    table = pd.DataFrame({"env": np.where(env == 0, "E 1", "E|2"), "row": row, "col": col, "y": y})
+    table["w"] = rng.uniform(0.5, 2.0, size=60)
+    return table.drop(index=[3, 17, 44]).reset_index(drop=True)
+
+
+def field_deviance(table, variances, correlations):
+    """REML deviance and (X'V^-1 X)^-1 of ``y ~ env``, a process (row, col) in each environment."""
+    V = np.zeros((len(table),) * 2)
+    for env, variance, (row, col) in zip(("E 1", "E|2"), variances, correlations, strict=True):
+        at = np.flatnonzero(table["env"] == env)
+        lag = [np.abs(np.subtract.outer(*2 * (table[x].to_numpy()[at],))) for x in ("row", "col")]
+        V[np.ix_(at, at)] = variance * row ** lag[0] * col ** lag[1]
+    root = np.sqrt(table["w"].to_numpy())
+    V /= np.outer(root, root)
+    X, y = np.column_stack([np.ones(len(table)), table["env"] == "E|2"]).astype(float), table["y"].to_numpy()
+    A = np.linalg.solve(V, X)
+    beta = np.linalg.solve(X.T @ A, A.T @ y)
+    rest = y - X @ beta
+    logs = np.linalg.slogdet(V)[1] + np.linalg.slogdet(X.T @ A)[1]
+    deviance = logs + rest @ np.linalg.solve(V, rest) + (y.size - 2) * np.log(2 * np.pi)
+    return deviance, np.linalg.inv(X.T @ A)
+
+
+def autocorrelations(fit):
+    """(row, col) of each environment."""
+    equations = fit.solved.equations
+    blocks = equations.residual.blocks(fit.solved.theta[equations.slices[1]])
+    return [list(block["group_corr"].values()) for block in blocks]
+
+
+@pytest.mark.parametrize("held", [2.5, {"E 1": 2.5, "E|2": 0.8}, {"E|2": 0.8}])
+def test_variances_of_fields_are_held_and_their_autocorrelations_searched(field, held):
+    fit = lmm("y ~ env", field, residual="ar1(row):ar1(col) | env", weights="w",
+              fixed_parameters={"Residual": held})  # fmt: skip
+    variances = fit.variance_components["estimate"].to_numpy()
+    given = held if isinstance(held, dict) else {"E 1": held, "E|2": held}
+    for env, variance in zip(("E 1", "E|2"), variances, strict=True):
+        assert env not in given or variance == pytest.approx(given[env], rel=1e-12)
+    assert fit.variance_components["se"].isna().sum() == len(given)
+    found = autocorrelations(fit)
+    deviance, covariance = field_deviance(field, variances, found)
+    assert fit.criterion == pytest.approx(deviance, rel=1e-10)
+    np.testing.assert_allclose(fit.cov_beta, covariance, rtol=1e-7)
+    for k in range(4):  # what is free is at its optimum
+        for step in (-1e-2, 1e-2):
+            moved = np.array(found)
+            moved.flat[k] += step
+            assert field_deviance(field, variances, moved)[0] > deviance
+
+
+def test_held_at_the_optimum_of_a_field_is_that_optimum(field):
+    """What is held is left out of the degrees of freedom, and a start there ends there."""
+    model = {"formula": "y ~ env", "data": field, "residual": "ar1(row):ar1(col) | env", "weights": "w"}
+    free = lmm(**model)
+    own = dict(zip(("E 1", "E|2"), free.variance_components["estimate"], strict=True))
+    held, started = lmm(**model, fixed_parameters={"Residual": own}), lmm(**model, start={"Residual": own})
+    for fit in (held, started):
+        assert fit.criterion == pytest.approx(free.criterion, rel=1e-10)
+        np.testing.assert_allclose(fit.beta, free.beta, rtol=1e-6)
+    np.testing.assert_allclose(started.fixed_effects()["df"], free.fixed_effects()["df"], rtol=1e-4)
+
+    corr = np.ravel(autocorrelations(held))
+
+    def at(x):
+        return field_deviance(field, list(own.values()), x.reshape(2, 2))
+
+    unit, h = np.eye(4), 1e-3
+    slope = np.array([at(corr + h * e)[1][1, 1] - at(corr - h * e)[1][1, 1] for e in unit]) / (2 * h)
+
+    def second(a, b):
+        sides = [(1, at(corr + h * (a + b))), (-1, at(corr + h * (a - b))),
+                 (-1, at(corr - h * (a - b))), (1, at(corr - h * (a + b)))]  # fmt: skip
+        return sum(sign * deviance for sign, (deviance, _) in sides) / (4 * h * h)
+
+    H = np.array([[second(a, b) for b in unit] for a in unit])
+    variance = at(corr)[1][1, 1]
+    df = 2.0 * variance**2 / (slope @ np.linalg.solve(H / 2.0, slope))
+    row = held.fixed_effects("satterthwaite", "observed").iloc[1]
+    assert row["df"] == pytest.approx(df, rel=1e-3)
+
+
+@pytest.mark.parametrize("option, verb", [("fixed_parameters", "held"), ("start", "started")])
+def test_a_matrix_is_no_variance_of_a_field(field, option, verb):
+    with pytest.raises(OptionError, match=f"{verb} as one variance, or by level.*given a matrix of 2 x 2"):
+        lmm("y ~ env", field, residual="ar1(row):ar1(col) | env", **{option: {"Residual": np.eye(2)}})

@@ -119,6 +119,10 @@ class ResidualStructure(ABC):
         """
         return []
 
+    def place_of_variance(self, group: int) -> int:
+        """Where in theta the variance of a level of ``|`` is; of structures with one variance a level."""
+        return group
+
     def correlation_charts(self) -> np.ndarray:
         """Which of theta (n_theta,) bool are correlations in a chart without an end: infinite at 1 and -1."""
         return np.zeros(self.n_theta, bool)
@@ -190,6 +194,10 @@ class ResidualStructure(ABC):
     def lower_bounds(self) -> np.ndarray:
         """Least theta (n_theta,): 0 where a negative standard deviation leaves the structure, else -inf."""
         return np.full(self.n_theta, -np.inf)
+
+    def bounded_sizes(self) -> np.ndarray:
+        """Standard deviation of the response's size for every bounded parameter, 1 elsewhere (n_theta,)."""
+        return np.ones(self.n_theta)
 
     def curvature(self, theta: np.ndarray, gradient: np.ndarray) -> np.ndarray:
         """What second derivatives of R add to the average information (t, t), where it is known."""

@@ -197,6 +197,12 @@ class FieldResiduals(ResidualStructure):
             names += [head, *(f"{head}: rho({name})" for name in grid.natural_names())]
         return tuple(names)
 
+    def held(self, variance: float, group: int = 0) -> float:
+        return float(np.log(variance))
+
+    def place_of_variance(self, group: int) -> int:
+        return int(self.first[group])
+
     def rescaled(self, theta: np.ndarray, factor: float) -> np.ndarray:
         out = theta.copy()
         out[self.first[:-1]] += np.log(factor)

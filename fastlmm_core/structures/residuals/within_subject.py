@@ -178,6 +178,13 @@ class WithinSubjectResiduals(ResidualStructure):
     def lower_bounds(self) -> np.ndarray:
         return np.concatenate([s.lower_bounds() for s in self.structures])
 
+    def bounded_sizes(self) -> np.ndarray:
+        sizes = [np.ones(structure.n_theta) for structure in self.structures]
+        for own, least, structure in zip(sizes, self.least, self.structures, strict=True):
+            bounded = np.flatnonzero(structure.lower_bounds() == 0.0)
+            own[bounded] = np.sqrt(least[: bounded.size] / FLOOR)
+        return np.concatenate(sizes)
+
     def natural(self, theta: np.ndarray) -> np.ndarray:
         return np.concatenate([s.natural(self._own(theta, k)) for k, s in enumerate(self.structures)])
 
