@@ -19,10 +19,10 @@ import numpy as np
 import scipy.sparse as sp
 
 from fastlmm_core.engine.confounding import combinations_within_fixed, groups_within_fixed
-from fastlmm_core.engine.layout import Side, lay_out
+from fastlmm_core.engine.fixed_columns import FixedCoding, fixed_columns
+from fastlmm_core.engine.layout import FactorLayout, Side, lay_out
 from fastlmm_core.engine.least_squares import WeightedRegression
 from fastlmm_core.engine.loading_map import BlockLoadings, EntryLoadings
-from fastlmm_core.engine.near_dependence import Separation, inside_to_user, log_inside_scale, separate_columns
 from fastlmm_core.engine.null_space import NullShare, null_shares, shared_values, shares_at
 from fastlmm_core.engine.observed_levels import observed_terms
 from fastlmm_core.engine.pieces import (
@@ -34,7 +34,7 @@ from fastlmm_core.engine.pieces import (
 )
 from fastlmm_core.engine.rotation import RowRotation
 from fastlmm_core.engine.terms import EngineTerm
-from fastlmm_core.kernels.columns import multiply_columns_transposed, standardize_columns
+from fastlmm_core.kernels.columns import multiply_columns_transposed
 from fastlmm_core.kernels.sparse_products import add_pieces, contract_pieces, multiply_pieces
 from fastlmm_core.linalg import make_factor
 from fastlmm_core.linalg.base import CholeskyFactor
@@ -73,14 +73,12 @@ class StructuredEquations:
         Dense or csc.
     P_pieces : (nnz(C), 1 + level pieces) csc_array
         The first column belongs to the constant 1.
-    shift, scale, first_value
-        x_inside = (x_user - shift) / scale; value of the intercept column.
+    coding : FixedCoding
+        The way back from the fixed columns as used inside to the user's.
     fixed_last : bool
         Fixed columns are eliminated last (ML).
     rotation : RowRotation or None
         Of the rows, where the equations are those of y* = H W^(1/2) y.
-    separation : Separation or None
-        Columns that nearly depend on others and are replaced inside by what they add.
     """
 
     n: int
@@ -95,13 +93,10 @@ class StructuredEquations:
     row_precision: RowPrecision
     G_pieces: Any
     P_pieces: sp.csc_array
-    shift: np.ndarray
-    scale: np.ndarray
-    first_value: float
+    coding: FixedCoding
     fixed_last: bool
     ordering: str
     rotation: RowRotation | None = None
-    separation: Separation | None = None
 
     # what `linalg.make_factor` reads: the pattern of C
     @property
@@ -126,8 +121,8 @@ class StructuredEquations:
         return self.graph[1]
 
     @property
-    def layout(self) -> Any:
-        return _FactorLayout(self.graph[2], self.spherical.start)
+    def layout(self) -> FactorLayout:
+        return FactorLayout(self.graph[2], self.spherical.start)
 
     def for_response(self, e: np.ndarray) -> StructuredEquations:
         """The same equations beside the response with residuals e (n,), by which variances are judged."""
@@ -220,7 +215,7 @@ class StructuredEquations:
         terms = observed_terms(self.terms)
         if terms is None or self.rotation is not None:
             return None
-        names = ("shift", "scale", "first_value", "fixed_last", "rotation", "separation")
+        names = ("coding", "fixed_last", "rotation")
         fixed = {name: getattr(self, name) for name in names}
         found = _equations(self.X_inside, terms, self.residual, fixed)
         found.__dict__.update(_factors={}, observed=None)
@@ -234,15 +229,10 @@ class StructuredEquations:
             known[kind] = make_factor(self.observed, None, kind)
         return known[kind].copy()
 
-    @cached_property
+    @property
     def to_user(self) -> sp.csc_array:
         """beta_user = to_user @ beta_inside, (p, p)."""
-        return inside_to_user(self.shift, self.scale, self.first_value, self.separation)
-
-    @property
-    def log_scale(self) -> float:
-        """log |to_user^-1|."""
-        return log_inside_scale(self.scale, self.separation)
+        return self.coding.to_user
 
     @cached_property
     def null_shares(self) -> dict[int, NullShare]:
@@ -356,12 +346,6 @@ class StructuredEquations:
         self.loading_map.assemble(G, loadings, C)
 
 
-@dataclass(frozen=True)
-class _FactorLayout:
-    term: np.ndarray
-    start: np.ndarray
-
-
 def build_structured_equations(
     X: sp.csc_array, terms: Sequence[EngineTerm], residual: ResidualStructure, *,
     has_intercept: bool = True, fixed_last: bool = False, rotation: RowRotation | None = None,
@@ -385,20 +369,12 @@ def build_structured_equations(
     weak_columns : (c,) int64, optional
         Columns that may nearly depend on others.
     """
-    n, p = X.shape
-    first_value = float(X.data[0]) if p and X.nnz else 1.0
-    *columns, shift, scale = standardize_columns(X.indptr, X.indices, X.data, n, has_intercept)
-    separation = None
-    if weak_columns is not None and weak_columns.size:
-        columns, separation = separate_columns(tuple(columns), weak_columns, n)
-    X_inside = sp.csc_array(tuple(columns[::-1]), shape=(n, p))
+    columns, coding = fixed_columns(X, has_intercept, weak_columns)
+    X_inside = sp.csc_array(columns[::-1], shape=X.shape)
     if rotation is not None:
         X_inside = sp.csc_array(rotation.forward(X_inside.toarray()))
-    return _equations(
-        X_inside, terms, residual,
-        {"shift": shift, "scale": scale, "first_value": first_value, "fixed_last": fixed_last,
-         "rotation": rotation, "separation": separation},
-    )  # fmt: skip
+    fixed = {"coding": coding, "fixed_last": fixed_last, "rotation": rotation}
+    return _equations(X_inside, terms, residual, fixed)
 
 
 def _equations(

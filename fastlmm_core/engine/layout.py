@@ -36,6 +36,14 @@ FEWER_COEFFICIENTS = (
 
 
 @dataclass(frozen=True)
+class FactorLayout:
+    """What factors read of the nodes: the term of each (N,), and the first scalar of each (N + 1,)."""
+
+    term: np.ndarray
+    start: np.ndarray
+
+
+@dataclass(frozen=True)
 class Side:
     """Layout of the natural or of the spherical scalars.
 

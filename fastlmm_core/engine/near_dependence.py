@@ -14,7 +14,6 @@ import numpy as np
 import scipy.sparse as sp
 
 from fastlmm_core.kernels.columns import subtract_columns
-from fastlmm_core.linalg.column_scale import columns_to_user
 from fastlmm_core.linalg.compressed import compressed
 from fastlmm_core.linalg.ordered import normal_solver
 
@@ -45,19 +44,6 @@ class Separation:
     added: np.ndarray
     to_columns: sp.csc_array
     log_scale: float
-
-
-def inside_to_user(
-    shift: np.ndarray, scale: np.ndarray, first_value: float, separation: Separation | None
-) -> sp.csc_array:
-    """(p, p) with beta_user = matrix @ beta_inside, of columns standardized and then separated."""
-    scaled = columns_to_user(shift, scale, first_value)
-    return scaled if separation is None else sp.csc_array(scaled @ separation.to_columns)
-
-
-def log_inside_scale(scale: np.ndarray, separation: Separation | None) -> float:
-    """log |to_user^-1|."""
-    return float(np.sum(np.log(scale))) + (0.0 if separation is None else separation.log_scale)
 
 
 def separate_columns(columns: Columns, candidates: np.ndarray, n: int) -> tuple[Columns, Separation | None]:

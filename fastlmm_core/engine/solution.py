@@ -72,7 +72,7 @@ class StructuredSolution(FactorizedModel):
         """-2 log-likelihood, restricted for REML, on lme4's scale."""
         value = self.point.deviance + self.dof * float(np.log(self.sigma2))
         if self.reml:
-            value += 2.0 * self.equations.log_scale
+            value += 2.0 * self.equations.coding.log_scale
         return value
 
     @property

@@ -146,7 +146,7 @@ class Refitter:
         if fit.structured or not fit.design.random:
             return None
         e, design = fit.plain.equations, fit.design
-        if e.separation is not None or e.layout.term.size > LARGEST_GRAPH:
+        if e.coding.separation is not None or e.layout.term.size > LARGEST_GRAPH:
             return None
         X = sp.csc_array(design.X)
         codes = np.array([term.codes for term in design.random], dtype=np.int64)

@@ -15,14 +15,13 @@ import numpy as np
 import scipy.sparse as sp
 
 from fastlmm_core.engine.confounding import combinations_within_fixed
+from fastlmm_core.engine.fixed_columns import FixedCoding, fixed_columns
 from fastlmm_core.engine.least_squares import WeightedRegression
-from fastlmm_core.engine.near_dependence import Separation, inside_to_user, log_inside_scale, separate_columns
 from fastlmm_core.errors import DataError
 from fastlmm_core.kernels.columns import (
     list_entries,
     multiply_columns,
     multiply_columns_transposed,
-    standardize_columns,
 )
 from fastlmm_core.kernels.crossproducts import (
     expand_coefficients,
@@ -75,18 +74,14 @@ class MixedModelEquations:
         Sum of log w_i.
     columns : tuple (indptr, indices, data)
         Fixed columns as used inside, compressed.
-    shift, scale : (p,) float64
-        x_inside = (x_user - shift) / scale.
-    first_value : float
-        Value of the intercept column.
+    coding : FixedCoding
+        The way back from these to the user's.
     theta_term, theta_row, theta_col : (n_theta,) int64
         Where theta sits in the factors.
     fixed_last : bool
         Fixed columns are eliminated last (ML fits).
     ordering : str
         Fill-reducing ordering in use.
-    separation : Separation or None
-        Columns that nearly depend on others and are replaced inside by what they add.
     """
 
     n: int
@@ -104,15 +99,12 @@ class MixedModelEquations:
     weights: np.ndarray
     log_weights: float
     columns: tuple[np.ndarray, np.ndarray, np.ndarray]
-    shift: np.ndarray
-    scale: np.ndarray
-    first_value: float
+    coding: FixedCoding
     theta_term: np.ndarray
     theta_row: np.ndarray
     theta_col: np.ndarray
     fixed_last: bool
     ordering: str
-    separation: Separation | None = None
 
     @cached_property
     def X_inside(self) -> sp.csc_array:
@@ -120,15 +112,10 @@ class MixedModelEquations:
         indptr, indices, data = self.columns
         return sp.csc_array((data, indices, indptr), shape=(self.n, self.p))
 
-    @cached_property
+    @property
     def to_user(self) -> sp.csc_array:
         """beta_user = to_user @ beta_inside, (p, p)."""
-        return inside_to_user(self.shift, self.scale, self.first_value, self.separation)
-
-    @property
-    def log_scale(self) -> float:
-        """log |to_user^-1|."""
-        return log_inside_scale(self.scale, self.separation)
+        return self.coding.to_user
 
     def fixed_predictor(self, beta: np.ndarray) -> np.ndarray:
         """X_inside beta, (n,)."""
@@ -263,11 +250,7 @@ def build_equations(
         check_weight_size(weights)
     # a copy: for a column that cannot be written Numba would compile anew
     weights = np.ones(n) if weights is None else np.array(weights, float)
-    first_value = float(X.data[0]) if p and X.nnz else 1.0
-    *columns, shift, scale = standardize_columns(X.indptr, X.indices, X.data, n, has_intercept)
-    separation = None
-    if weak_columns is not None and weak_columns.size:
-        columns, separation = separate_columns(tuple(columns), weak_columns, n)
+    columns, coding = fixed_columns(X, has_intercept, weak_columns)
     terms, values = [], [np.empty((n, 0))]
     for term in random:
         own, inside = standardize_term(term)
@@ -303,10 +286,9 @@ def build_equations(
         n=n, p=p, q=int(sum(t.n_levels * t.m for t in terms)), terms=tuple(terms), layout=layout,
         entries=entries, below_ptr=below_ptr, below=below, indptr=indptr, indices=indices, G=G,
         penalty=_identity_penalty(layout, len(terms), indptr), weights=weights,
-        log_weights=float(np.sum(np.log(weights))), columns=tuple(columns), shift=shift, scale=scale,
-        first_value=first_value,
+        log_weights=float(np.sum(np.log(weights))), columns=columns, coding=coding,
         theta_term=theta.term, theta_row=theta.row, theta_col=theta.col,
-        fixed_last=fixed_last, ordering=ordering, separation=separation,
+        fixed_last=fixed_last, ordering=ordering,
     )  # fmt: skip
 
 

@@ -122,7 +122,7 @@ class SolvedEquations:
             return -np.inf
         value = self.log_determinant - self.equations.log_weights
         if self.reml:
-            value += 2.0 * self.equations.log_scale
+            value += 2.0 * self.equations.coding.log_scale
         value += self.dof * (1.0 + LOG_TWO_PI + float(np.log(self.sigma2)))
         return value + 2.0 * self.dof * float(np.log(self.unit))
 

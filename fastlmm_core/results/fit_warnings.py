@@ -45,7 +45,7 @@ def collect_warnings(
         found.append(SingularFitWarning(EXPLAINED))
     if design.dropped_columns:
         found.append(dropped_warning(design.dropped_columns))
-    separation = solved.equations.separation
+    separation = solved.equations.coding.separation
     if separation is not None:
         names = [design.column_names[design.kept[j]] for j in separation.replaced]
         added = float(separation.added.min())

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 # What the residual says of a block beside its covariance.
 EXTRA = ("group_corr", "visits", "last")
+# More correlations than fit beside each other are left to `variance_components`.
+WIDEST = 8
+# Structures of which one correlation tells all.
+BY_LAG = ("ar1", "hetar1")
 
 
 @dataclass(frozen=True)
@@ -213,6 +217,11 @@ def describe_shortened(block: ComponentBlock) -> str:
         f"Of the {block.extra['visits']:,} visits of {block.group} tables have the variance and covariance "
         "of the first two; visits k apart have the covariance var*(cov/var)^k (vpredict)."
     )
+
+
+def is_diagonal(T: np.ndarray) -> bool:
+    """Whether a covariance has no covariances."""
+    return bool(np.allclose(T, np.diag(np.diag(T)), atol=0.0))
 
 
 def describe_singular(fit_design: Any, solution: StructuredSolution) -> tuple[str, ...]:

@@ -9,16 +9,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..display.displayed import Displayed
-from ..display.rendering import Table, format_p, format_significant, shared_decimals
-from ..engine.solution import StructuredSolution
-from ..errors import InferenceError, NotConvergedWarning, check_option
-from ..inference.estimates import DDF_WORDS
-from .correlations import correlation_table
-from .structured_blocks import ComponentBlock, describe_shortened, residual_blocks, term_blocks
+from fastlmm_core.display.displayed import Displayed
+from fastlmm_core.display.rendering import Table, format_p, format_significant, shared_decimals
+from fastlmm_core.engine.solution import StructuredSolution
+from fastlmm_core.errors import InferenceError, check_option
+from fastlmm_core.inference.estimates import DDF_WORDS
+from fastlmm_core.results.correlations import correlation_table
+from fastlmm_core.results.fit_notes import fit_notes
+from fastlmm_core.results.structured_blocks import (
+    BY_LAG,
+    WIDEST,
+    ComponentBlock,
+    is_diagonal,
+    residual_blocks,
+    term_blocks,
+)
 
 if TYPE_CHECKING:
-    from .random_part import RandomPart
+    from fastlmm_core.results.random_part import RandomPart
 
 
 @dataclass(frozen=True, repr=False)
@@ -283,11 +291,8 @@ def structured_random_table(fit: RandomPart, digits: int = 4) -> Table:
 
 # Variances of one term that a session shows.
 MOST_BRIEF = 4
-# More correlations than fit beside each other are left to `variance_components`.
-WIDEST = 8
 # More rows of correlations with their errors are left to `fit.correlations`.
 MOST_CORRELATIONS = 30
-BY_LAG = ("ar1", "hetar1")
 
 
 def is_one_variance(block: ComponentBlock) -> bool:
@@ -303,11 +308,6 @@ def shows_correlations(block: ComponentBlock) -> bool:
     return not is_diagonal(block.T)
 
 
-def is_diagonal(T: np.ndarray) -> bool:
-    """Whether a covariance has no covariances."""
-    return bool(np.allclose(T, np.diag(np.diag(T)), atol=0.0))
-
-
 def trait_correlations(fit: RandomPart) -> Table | None:
     """Correlations of terms and residual with standard errors, where both have them for the same traits."""
     residual, terms = residual_blocks(fit), term_blocks(fit)
@@ -320,32 +320,6 @@ def trait_correlations(fit: RandomPart) -> Table | None:
         return None
     frame = frame.drop(columns=["lower", "upper"])
     return Table(frame, "Correlations (se from average information):", kinds={"estimate": "t", "se": "t"})
-
-
-def correlation_notes(fit: RandomPart) -> list[str]:
-    """Autocorrelations of coefficients, levels and fields in words."""
-    notes = []
-    for block in [*term_blocks(fit), *residual_blocks(fit)]:
-        own = dict(block.extra.get("group_corr") or {})
-        where = block.term if block.at is None else f"{block.term} {block.at}"
-        if block.T is not None and len(block.names) > 1:
-            product = np.sqrt(block.T[0, 0] * block.T[1, 1])
-            if block.struct in BY_LAG and product > 0:
-                own["neighbours"] = block.T[0, 1] / product
-                if "visits" in block.extra and (words := describe_shortened(block)) not in notes:
-                    notes.append(words)  # once for all arms
-            elif len(block.names) > WIDEST and not is_diagonal(block.T):
-                notes.append(f"The correlations of {where} stand in variance_components.")
-        if own:
-            listed = ", ".join(f"{name} {value:.3f}" for name, value in own.items())
-            notes.append(f"Autocorrelation in {where}: {listed}.")
-    return notes
-
-
-def segment_notes(fit: RandomPart) -> list[str]:
-    """Segments of the splines that left them to the data."""
-    splines = [term for term in fit.design.random if term.is_spline and term.chosen_segments]
-    return [f"{term.group}: {' x '.join(map(str, term.chosen_segments))} segments." for term in splines]
 
 
 def _component(components: pd.DataFrame, first: str, second: str | None) -> pd.Series:
@@ -372,34 +346,3 @@ def fixed_table(fit: RandomPart, ddf: str, digits: int = 4, information: str | N
     frame = kept[["term", "estimate", "se", "df", "t", "p"]].reset_index(drop=True)
     title = "Coefficients:" if fit.method == "OLS" else f"Fixed effects ({DDF_WORDS[ddf]} df):"
     return Table(frame, title, digits=digits, max_rows=200)
-
-
-def fit_notes(fit: RandomPart) -> tuple[str, ...]:
-    """What a reader must know before trusting the figures, in plain words."""
-    notes = []
-    if fit.weights is not None:
-        notes.append("Weighted: Var(e_i) = sigma² / w_i.")
-    if fit.n_dropped:
-        plural = "s" if fit.n_dropped > 1 else ""
-        notes.append(f"{fit.n_dropped} row{plural} with missing values dropped.")
-    if fit.dropped_columns:
-        n = len(fit.dropped_columns)
-        notes.append(
-            f"Fixed part is rank deficient: {n} column{'s' if n > 1 else ''} dropped: "
-            f"{', '.join(fit.dropped_columns)}."
-        )
-    if fit.structured:
-        notes += segment_notes(fit)
-        notes += correlation_notes(fit)
-        held = [str(name) for name in fit.prepared.fixed_parameters if name != "note"]
-        if held:
-            notes.append(f"Held at given values: {', '.join(held)}.")
-    if fit.sigma == 0.0 and not fit.structured:
-        notes.append("The fixed part explains the response exactly: no variance is left to test against.")
-    if fit.singular:
-        notes.append("Singular fit: " + "; ".join(fit.singular_terms) + ".")
-    if not fit.converged:
-        words = [str(w) for w in getattr(fit, "warnings", ()) if isinstance(w, NotConvergedWarning)]
-        reason = words[0].removeprefix("not converged: ") if words else fit.convergence.message
-        notes.append(f"NOT CONVERGED: {reason}")
-    return tuple(notes)

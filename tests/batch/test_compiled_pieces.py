@@ -162,8 +162,8 @@ def test_rank_and_null_vectors(both):
 
 def test_standardized_columns_and_bases(both):
     e = both.prepared.equations
-    np.testing.assert_array_equal(both.equations.shift, e.shift)
-    np.testing.assert_array_equal(both.equations.scale, e.scale)
+    np.testing.assert_array_equal(both.equations.shift, e.coding.shift)
+    np.testing.assert_array_equal(both.equations.scale, e.coding.scale)
     for k, term in enumerate(e.terms):
         np.testing.assert_allclose(both.design.bases[k, : term.m, : term.m], term.basis, rtol=1e-12)
     for own, expected in zip(both.design.parameters, e.parameters, strict=True):
