@@ -35,7 +35,7 @@ from fastlmm_core.design.structured_parts import SplinePart
 from fastlmm_core.design.table import Table
 from fastlmm_core.design.variables import Raw, read_raw
 from fastlmm_core.display.displayed import Displayed
-from fastlmm_core.errors import DataError, DesignError
+from fastlmm_core.errors import DataError, DesignError, name_list
 
 # Distance from zero, in ranges of a variable, from which its products with others lose digits that count.
 FAR = 1000.0
@@ -179,8 +179,14 @@ def read_spline_variables(parts: tuple[SplinePart, ...], table: Table) -> dict[s
     for part, node in [(own, node) for own in parts for node in own.variables]:
         raw = read_raw(node, table)
         if raw.levels is not None or raw.values.values.shape[1] != 1:  # type: ignore[union-attr]
-            raise DataError(f"'{part.label}' needs numbers, but '{label_of(deparse(node))}' is a factor or "
-                            "has several columns")  # fmt: skip
+            name = label_of(deparse(node))
+            if raw.levels is None:
+                raise DataError(f"'{part.label}' needs numbers, but '{name}' has several columns")
+            raise DataError(
+                f"'{part.label}' needs numbers, but '{name}' is a factor or text with the levels "
+                f"{name_list(raw.levels, 3)}; convert the column to numbers (in Python with "
+                "pandas.to_numeric), or give a column of numbers"
+            )
         found[deparse(node)] = raw
     return found
 

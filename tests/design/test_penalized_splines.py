@@ -163,7 +163,7 @@ def test_splines_need_numbers_and_drop_rows_without_them():
     frame = field()
     frame.loc[4, "z"] = np.nan
     assert build_design("y ~ z + ps(z, nseg=5)", frame).n == 69
-    with pytest.raises(DataError, match="needs numbers, but 'f'"):
+    with pytest.raises(DataError, match="'f' is a factor or text with the levels 'a'; convert"):
         build_design("y ~ f + ps(f)", frame.assign(f="a"))
 
 
