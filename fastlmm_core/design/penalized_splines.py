@@ -36,6 +36,7 @@ from fastlmm_core.design.table import Table
 from fastlmm_core.design.variables import Raw, read_raw
 from fastlmm_core.display.displayed import Displayed
 from fastlmm_core.errors import DataError, DesignError, name_list
+from fastlmm_core.reading.columns import is_number_text
 
 # Distance from zero, in ranges of a variable, from which its products with others lose digits that count.
 FAR = 1000.0
@@ -182,10 +183,11 @@ def read_spline_variables(parts: tuple[SplinePart, ...], table: Table) -> dict[s
             name = label_of(deparse(node))
             if raw.levels is None:
                 raise DataError(f"'{part.label}' needs numbers, but '{name}' has several columns")
+            numbers = all(map(is_number_text, raw.levels))
+            how = "pandas.to_numeric" if numbers else r".str.extract(r'(\d+)')[0].astype(float)"
             raise DataError(
                 f"'{part.label}' needs numbers, but '{name}' is a factor or text with the levels "
-                f"{name_list(raw.levels, 3)}; convert the column to numbers (in Python with "
-                "pandas.to_numeric), or give a column of numbers"
+                f"{name_list(raw.levels, 3)}; give a column of numbers (in Python by {how})"
             )
         found[deparse(node)] = raw
     return found
