@@ -244,7 +244,9 @@ class ExtrapolationWarning(FastLMMWarning):
 
 
 class DistanceWarning(FastLMMWarning):
-    """Where distance counts, levels stand in alphabetical order, R10 before R2, or coefficients have none."""
+    """Where distance counts: levels in alphabetical order, R10 before R2, coefficients that have none, plots
+    in one place of a field under one surface.
+    """
 
     flag = "distance"
 

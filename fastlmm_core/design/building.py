@@ -33,6 +33,7 @@ from fastlmm_core.design.random_terms import RandomTerm, build_random_terms, ord
 from fastlmm_core.design.rank import column_rank
 from fastlmm_core.design.residual import ParsedResidual, parse_residual
 from fastlmm_core.design.residual_building import build_residual, read_residual
+from fastlmm_core.design.shared_positions import shared_position_warnings
 from fastlmm_core.design.table import Table
 from fastlmm_core.design.term_axes import TermData
 from fastlmm_core.design.variables import Raw, make_atom
@@ -148,7 +149,10 @@ def build_design(
         kept=rank.kept, dropped_columns=tuple(names[j] for j in rank.dropped), weights=w,
         random=random, terms=_fixed_terms(coding), coding=coding, _rank=rank, _X_full=X_full, _values=values,
         table=UsedColumns(table._columns, rows, index), _offset=offsets, residual=spec,
-        warnings=distance_warnings(parsed, rows_of, raw, groups, residual_raw),
+        warnings=(
+            *distance_warnings(parsed, rows_of, raw, groups, residual_raw),
+            *shared_position_warnings(parsed, splines, smooth, rows),
+        ),
     )  # fmt: skip
 
 

@@ -118,6 +118,9 @@ def parse_field_trend(text: str) -> FieldTrend:
             raise OptionError(f"field_trend={shown(text)}: '{kind}' has no option '{name}'; "
                               f"it takes {name_list(OPTIONS[kind])}")  # fmt: skip
     row, column = map(deparse, columns)
+    if row == column:
+        raise OptionError(f"field_trend={shown(text)} names {shown(row)} twice; rows and columns of a field "
+                          f"are two columns of the table: '{kind}(row, col)'")  # fmt: skip
     if kind == "ar1":
         return FieldTrend(kind, row, column, "", _nugget(given.get("nugget"), text), by)
     options = {"nseg": AUTO} | {str(name): deparse(value) for name, value in given.items()}

@@ -163,8 +163,20 @@ def relationship_codes(raw: Raw, text: str, relationship: Any, rows: np.ndarray 
         found = np.unique(raw.on_rows(rows)[absent])
         names = [raw.levels[c] for c in found if c >= 0]
         raise DataError(f"{len(names)} levels of '{text}' are not in the relationship '{relationship.name}': "
-                        f"{name_list(names)}; it needs all levels of the data")  # fmt: skip
+                        f"{name_list(names)}; it needs all levels of the data"
+                        f"{_spelled_otherwise(names, relationship.levels)}")  # fmt: skip
     return codes
+
+
+def _spelled_otherwise(names: Sequence[str], known: Sequence[str]) -> str:
+    """Labels of a relationship that are those of the data but for blanks around them and capitals."""
+    spelled = {str(own).strip().casefold(): str(own) for own in known}
+    pairs = [(own, spelled[key]) for own in names if (key := own.strip().casefold()) in spelled]
+    if not pairs:
+        return ""
+    own, other = pairs[0]
+    return (f"; {len(pairs)} of them it has in another spelling, '{other}' for '{own}': blanks around labels "
+            "and capitals count")  # fmt: skip
 
 
 def combine_factors(

@@ -35,7 +35,8 @@ from fastlmm_core.design.structured_parts import SplinePart
 from fastlmm_core.design.table import Table
 from fastlmm_core.design.variables import Raw, read_raw
 from fastlmm_core.display.displayed import Displayed
-from fastlmm_core.errors import DataError, DesignError
+from fastlmm_core.errors import DataError, DesignError, name_list
+from fastlmm_core.reading.columns import is_number_text
 
 # Distance from zero, in ranges of a variable, from which its products with others lose digits that count.
 FAR = 1000.0
@@ -179,8 +180,15 @@ def read_spline_variables(parts: tuple[SplinePart, ...], table: Table) -> dict[s
     for part, node in [(own, node) for own in parts for node in own.variables]:
         raw = read_raw(node, table)
         if raw.levels is not None or raw.values.values.shape[1] != 1:  # type: ignore[union-attr]
-            raise DataError(f"'{part.label}' needs numbers, but '{label_of(deparse(node))}' is a factor or "
-                            "has several columns")  # fmt: skip
+            name = label_of(deparse(node))
+            if raw.levels is None:
+                raise DataError(f"'{part.label}' needs numbers, but '{name}' has several columns")
+            numbers = all(map(is_number_text, raw.levels))
+            how = "pandas.to_numeric" if numbers else r".str.extract(r'(\d+)')[0].astype(float)"
+            raise DataError(
+                f"'{part.label}' needs numbers, but '{name}' is a factor or text with the levels "
+                f"{name_list(raw.levels, 3)}; give a column of numbers (in Python by {how})"
+            )
         found[deparse(node)] = raw
     return found
 

@@ -199,6 +199,17 @@ def own_parameters(structure: CoefficientStructure, N: np.ndarray) -> int:
     return int(moved - told)
 
 
+def moves_alone(structure: CoefficientStructure, j: int) -> bool:
+    """Whether some change of theta moves T_jj and nothing else of T."""
+    if not structure.n_theta:
+        return False
+    theta = probing(1).uniform(0.2, 0.6, structure.n_theta)  # anywhere but at a bound
+    row, column = np.tril_indices(structure.m)
+    moved = structure.covariance_jacobian(theta)[:, row, column]
+    alone = ((row == j) & (column == j)).astype(np.float64)
+    return bool(np.linalg.matrix_rank(np.vstack([moved, alone])) == np.linalg.matrix_rank(moved))
+
+
 def count_untold(
     terms: Sequence[RandomEffects], within: dict[int, np.ndarray], groups: Sequence[ResidualGroup] = ()
 ) -> int:

@@ -10,9 +10,8 @@ from scipy.linalg import block_diag
 from fastlmm_core.design import Design
 from fastlmm_core.design.random_terms import RandomTerm
 from fastlmm_core.design.residual import ResidualSpec
-from fastlmm_core.engine.confounding import Confounded, values_on_rows
+from fastlmm_core.engine.confounding import Confounded, moves_alone, values_on_rows
 from fastlmm_core.engine.objective import average_information
-from fastlmm_core.engine.second_derivatives import flat_rotations
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import name_list
 from fastlmm_core.reml.fitting import Certificate
@@ -65,6 +64,7 @@ def undetermined_parameters(
         words += _of_residual(design.residual)
     if isinstance(solved, StructuredSolution) and free[-1]:
         words += _of_few_rows(solved)
+        words += _of_single_rows(design, solved)
     if not words and flat:
         words += _of_combinations(design, solved)
     return words
@@ -147,6 +147,42 @@ def _of_few_rows(solved: StructuredSolution) -> Iterator[str]:
                    "that depend on them")  # fmt: skip
 
 
+def _of_single_rows(design: Design, solved: StructuredSolution) -> Iterator[str]:
+    """A coefficient with a variance of its own, each level one row where the residual has one of its own.
+
+    An environment with one plot of every genotype, in ``diag(0 + env | gen)`` or the specific variances of
+    ``fa()`` beside ``units | env``: V has T_jj I + s_j I there and nothing else depends on either. Said at
+    any size, and also where the search ends at a bound of one of them.
+    """
+    e = solved.equations
+    if design.residual.kind != "units" or design.residual.by is None:
+        return
+    held = ~solved.free[e.slices[1]]
+    weights = np.ones(e.n) if design.weights is None else design.weights
+    groups = [own for own in e.residual.groups() if own.rows.size and not held[own.own].any()]
+    for term, engine_term, (own, _) in zip(design.random, e.terms, e.slices[0], strict=True):
+        if term.is_spline or term.relation is not None or term.incidence or not solved.free[own].any():
+            continue
+        stands, named = (term.values != 0.0) & (term.codes >= 0)[:, None], []
+        for group in groups:
+            here = stands[group.rows]
+            j = int(here[0].argmax())
+            if not (
+                here[:, j].all() and here.sum() == here.shape[0] == np.count_nonzero(stands[:, j])
+                and np.unique(term.codes[group.rows]).size == group.rows.size
+                and np.ptp(term.values[group.rows, j] ** 2 * weights[group.rows]) < DEPENDENT
+            ):  # fmt: skip
+                continue
+            if moves_alone(engine_term.structure, j):
+                named.append(group.label)
+        if named:
+            yield (f"no level of '{term.group}' has more than one row in {name_list(named)}: the data tell "
+                   f"only the sum of a variance in '{term.label}' and that of the residual there, and the "
+                   "figures shown for each, and what depends on them, are arbitrary; hold the residual's "
+                   f"(fixed_parameters={{'Residual': {{{named[0]!r}: ...}}}}), or take one for all of "
+                   f"'{design.residual.by[0]}' or a structure with fewer parameters")  # fmt: skip
+
+
 def _of_combinations(design: Design, solved: SolvedEquations | StructuredSolution) -> Iterator[str]:
     """A combination of parameters along which V does not change, of which the information has nothing."""
     if isinstance(solved, StructuredSolution):
@@ -159,8 +195,6 @@ def _of_combinations(design: Design, solved: SolvedEquations | StructuredSolutio
         return
     if isinstance(solved, StructuredSolution):
         matrix = average_information(solved.equations, solved.factor, solved.point)[np.ix_(at, at)]
-        if len(flat_rotations(solved.equations, solved.theta, at)):
-            return  # loadings turn without a change of T, which is no fault
     else:
         natural = natural_parameters(solved)
         J = block_diag(theta_jacobian(solved, natural), 1.0)

@@ -163,8 +163,12 @@ def test_splines_need_numbers_and_drop_rows_without_them():
     frame = field()
     frame.loc[4, "z"] = np.nan
     assert build_design("y ~ z + ps(z, nseg=5)", frame).n == 69
-    with pytest.raises(DataError, match="needs numbers, but 'f'"):
+    with pytest.raises(DataError, match="'f' is a factor or text with the levels 'a'; give"):
         build_design("y ~ f + ps(f)", frame.assign(f="a"))
+    for prefix, how in (("row", r"str\.extract"), ("", r"pandas\.to_numeric")):
+        text = [f"{prefix}{k % 9 + 1}" for k in range(len(frame))]
+        with pytest.raises(DataError, match=rf"{prefix}2', .*; give a column of numbers .*{how}"):
+            build_design("y ~ f + ps(f)", frame.assign(f=text))
 
 
 def test_terms_that_lme4_does_not_have_keep_the_order_of_the_formula():

@@ -153,6 +153,16 @@ def test_columns_left_of_the_bar_are_layers_of_one_term():
         build_design("y ~ us(pig, m1 + m2 | vm(A))", frame, relationships={"A": few})
 
 
+def test_labels_of_a_relationship_in_another_spelling_are_shown():
+    frame = pd.DataFrame({"gen": ["L1", "L2", "L3"] * 3, "y": np.arange(9.0)})
+    spelled = {"A": known_levels("A", (" L1 ", "l2", "L4"))}
+    with pytest.raises(DataError, match="2 of them it has in another spelling, ' L1 ' for 'L1'"):
+        build_design("y ~ (1 | vm(gen, A))", frame, relationships=spelled)
+    with pytest.raises(DataError, match=r"1 levels of 'gen' .*all levels of the data$"):
+        absent = {"A": known_levels("A", ("L1", "L2", "L4"))}
+        build_design("y ~ (1 | vm(gen, A))", frame, relationships=absent)
+
+
 def test_missing_columns_of_a_relation_drop_rows():
     frame = trial()
     frame.loc[[0, 3], "row"] = np.nan

@@ -118,6 +118,8 @@ def test_ar1_is_the_residual_and_the_nugget_a_term():
         ("", "'ps' or 'ar1'"),
         ("ps + x", "'ps' or 'ar1'"),
         ("ps(row)", "ps\\(row, col\\)"),
+        ("ps(row, row)", "names 'row' twice; .*'ps\\(row, col\\)'"),
+        ("ar1(col, col)", "names 'col' twice; .*'ar1\\(row, col\\)'"),
         ("ps(log(row), col)", "ps\\(row, col\\)"),
         ("ps(row, col, nugget=TRUE)", "no option 'nugget'; it takes 'nseg'"),
         ("ar1(row, col, nugget=2)", "TRUE or FALSE"),

@@ -133,6 +133,45 @@ def test_a_term_that_it_has_not(pairs, residual):
     assert not told("y ~ arm*v + (1 | s)", pairs, residual=residual)[1]
 
 
+@pytest.fixture
+def sparse_trials():
+    """Twenty genotypes twice in A, B and C, once in D."""
+    rng = np.random.default_rng(12)
+    gen, env = (part.ravel() for part in np.meshgrid(np.arange(20), np.repeat(np.arange(4), [2, 2, 2, 1])))
+    score = rng.normal(size=(20, 4))
+    effect = score[:, [0]] + score[:, [1]] * [0.9, -0.7, 0.2, 0.4] + 0.5 * rng.normal(size=(20, 4))
+    y = effect[gen, env] + rng.normal(scale=0.6, size=gen.size)
+    env = np.array(list("ABCD"))[env]
+    return pd.DataFrame({"gen": gen.astype(str), "env": env, "w": 1.0 + (gen % 3), "y": y})
+
+
+@pytest.mark.parametrize("term", ["us(0 + env | gen)", "diag(0 + env | gen)", "(1 | at(env):gen)",
+                                  "fa(0 + env | gen, k=1)", "fa(0 + env | gen, k=2)"])  # fmt: skip
+def test_one_row_of_every_level_where_the_residual_has_a_variance_of_its_own(sparse_trials, term):
+    """What the residual of D is held at moves its variance of genotypes, and nothing else."""
+    options = {"residual": "units | env"}
+    fit, words = told(f"y ~ env + {term}", sparse_trials, **options)
+    found = [own for own in words if "has more than one row in 'D'" in own]
+    assert len(found) == 1
+    assert "fixed_parameters={'Residual': {'D': ...}}" in found[0]
+    if term.startswith(("us", "diag")):
+        residual = fit.variance_components.query("group == 'Residual|env'").set_index("var1")["estimate"]
+        known = {"Residual": {"D": 0.7 * residual["D"]}}
+        held, words = told(f"y ~ env + {term}", sparse_trials, fixed_parameters=known, **options)
+        assert not words
+        np.testing.assert_allclose(held.criterion, fit.criterion, atol=1e-6)
+
+
+@pytest.mark.parametrize("term", ["rr(0 + env | gen, d=1)", "cs(0 + env | gen)", "(1 | gen) + (1 | env:gen)"])
+def test_one_row_of_every_level_where_other_rows_tell_the_variance(sparse_trials, term):
+    assert not told(f"y ~ env + {term}", sparse_trials, residual="units | env")[1]
+
+
+def test_one_row_of_every_level_with_weights_that_tell_them_apart(sparse_trials):
+    assert not told("y ~ env + diag(0 + env | gen)", sparse_trials, residual="units | env", weights="w")[1]
+    assert not told("y ~ env + diag(0 + env | gen)", sparse_trials)[1]
+
+
 BLOCKS = np.array([0, 0, 1, 1, 2, 2, 3, 3])
 
 
