@@ -251,6 +251,12 @@ class DistanceWarning(FastLMMWarning):
     flag = "distance"
 
 
+class SpellingWarning(FastLMMWarning):
+    """Labels of a factor differ only in blanks or capitals: 'L1', 'l1' and 'L1 ' are three levels."""
+
+    flag = "spelling"
+
+
 def nothing_of(what: str) -> DataError:
     """Why a batch has no table of `what`."""
     return DataError(f"no trial of the batch gave {what}; its table `fits` says why")

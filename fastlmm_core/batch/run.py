@@ -29,6 +29,7 @@ from fastlmm_core.batch.sources import (
     read_source,
     scatter_trials,
 )
+from fastlmm_core.batch.spelling import spelling_notes
 from fastlmm_core.batch.store import PartStore, read_marks, version_notes
 from fastlmm_core.batch.tables import TableParts, join_parts
 from fastlmm_core.batch.trials import collect_trials
@@ -346,9 +347,10 @@ def divide_partitions(source: Any, plan: BatchPlan) -> Work:
 def divide_table(source: Any, plan: BatchPlan) -> Work:
     """Runs of the units of a table in memory."""
     table = collect_trials(source.compute() if is_dask(source) else source, plan)
+    notes = (*notes_of(table.frame), *spelling_notes(table.frame, plan))
     return Work(
         table.n_units, lambda: table_fingerprint(table.frame, not may_compile(plan)),
-        lambda: table_jobs(table), lambda client: TablePieces(table), notes=notes_of(table.frame),
+        lambda: table_jobs(table), lambda client: TablePieces(table), notes=notes,
     )  # fmt: skip
 
 

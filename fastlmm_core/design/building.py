@@ -34,6 +34,7 @@ from fastlmm_core.design.rank import column_rank
 from fastlmm_core.design.residual import ParsedResidual, parse_residual
 from fastlmm_core.design.residual_building import build_residual, read_residual
 from fastlmm_core.design.shared_positions import shared_position_warnings
+from fastlmm_core.design.spelling import spelling_warnings
 from fastlmm_core.design.table import Table
 from fastlmm_core.design.term_axes import TermData
 from fastlmm_core.design.variables import Raw, make_atom
@@ -152,6 +153,7 @@ def build_design(
         warnings=(
             *distance_warnings(parsed, rows_of, raw, groups, residual_raw),
             *shared_position_warnings(parsed, splines, smooth, rows),
+            *spelling_warnings(raw | groups | residual_raw, rows),
         ),
     )  # fmt: skip
 

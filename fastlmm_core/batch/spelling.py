@@ -1,0 +1,23 @@
+"""Trials and levels of a batch that are spelled in several ways."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from fastlmm_core.batch.plan import BatchPlan
+from fastlmm_core.design.spelling import spelling_words
+
+
+def spelling_notes(frame: pd.DataFrame, plan: BatchPlan) -> tuple[str, ...]:
+    """What there is to say of labels that differ only in blanks or capitals, over all trials of a table.
+
+    One entry spelled in two ways is two where trials are brought together, also where each trial has one of
+    them.
+    """
+    words = []
+    for name in dict.fromkeys((*plan.by, *(name for own in plan.models for name in own.explanatory))):
+        column = frame[name] if name in frame else pd.Series()
+        if pd.api.types.is_numeric_dtype(column.dtype):
+            continue
+        words.append(spelling_words(name, map(str, column.dropna().unique())))
+    return tuple(filter(None, words))

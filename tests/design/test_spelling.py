@@ -1,0 +1,62 @@
+"""Labels that differ only in blanks or capitals are levels of their own, and are named."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import fastlmm_core as fl
+from fastlmm_core.errors import SpellingWarning
+
+
+def trial(seed=0, **spelled):
+    """Six entries in four blocks; entries of `spelled` are written otherwise in the last block."""
+    rng = np.random.default_rng(seed)
+    table = pd.DataFrame([(f"L{i}", f"b{k}") for k in range(4) for i in range(6)], columns=["gen", "block"])
+    table["y"] = rng.normal(size=24) + rng.normal(size=6)[np.tile(np.arange(6), 4)]
+    last = table["block"] == "b3"
+    table.loc[last, "gen"] = table.loc[last, "gen"].replace(spelled)
+    return table
+
+
+@pytest.mark.parametrize("formula", ["y ~ gen + (1 | block)", "y ~ block + (1 | gen)"])
+def test_two_spellings_of_one_entry_are_named(formula):
+    with pytest.warns(SpellingWarning, match="labels of 'gen' differ only.*'L1' and 'l1 ';.*one spelling"):
+        fit = fl.lmm(formula, trial(L1="l1 "))
+    assert [own.flag for own in fit.warnings] == ["spelling"]
+
+
+def test_blanks_within_and_the_number_of_pairs():
+    spelled = {f"L{i}": f"l{i}" for i in range(5)}
+    with pytest.warns(SpellingWarning, match="'L2' and 'l2'; and 2 more; where"):
+        fl.lmm("y ~ block + (1 | gen)", trial(**spelled))
+    data = trial().assign(gen=lambda d: d["gen"].str.replace("L", "line "))
+    data.loc[20, "gen"] = "line  2"
+    with pytest.warns(SpellingWarning, match="'line  2' and 'line 2'"):
+        fl.lmm("y ~ block + (1 | gen)", data)
+
+
+def test_labels_of_rows_that_are_not_used_say_nothing():
+    data = trial(L1="l1")
+    data.loc[data["gen"] == "l1", "y"] = np.nan
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fl.lmm("y ~ block + (1 | gen)", data)
+        fl.lmm(
+            "y ~ block + (1 | gen)",
+            trial().assign(gen=lambda d: pd.Categorical(d["gen"], [*"lL", *d["gen"].unique()])),
+        )
+
+
+def test_a_batch_notes_spellings_of_all_its_trials():
+    """Also where every trial has one of them: its entries are brought together later."""
+    table = pd.concat([trial(k).assign(trial=f"T{k}", remark=f"Remark {k % 2}" if k else "remark 1")
+                       for k in range(3)], ignore_index=True)  # fmt: skip
+    table.loc[table["trial"] == "T2", "gen"] = table["gen"].str.lower()
+    found = fl.fit_batch(table, "y ~ block + (1 | gen)", by="trial", progress=False)
+    notes = [note for note in found.notes if "blanks or capitals" in note]
+    assert len(notes) == 1 and "'L0' and 'l0'" in notes[0] and "note: labels of 'gen'" in found.summary()
+    for own in (table.astype({"gen": "category"}), table.assign(gen=table["gen"].str.upper())):
+        notes = fl.fit_batch(own, "y ~ block + (1 | gen)", by="trial", progress=False).notes
+        assert len(notes) == (own["gen"].nunique() == 12)
