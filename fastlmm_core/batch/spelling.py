@@ -19,5 +19,7 @@ def spelling_notes(frame: pd.DataFrame, plan: BatchPlan) -> tuple[str, ...]:
         column = frame[name] if name in frame else pd.Series()
         if pd.api.types.is_numeric_dtype(column.dtype):
             continue
-        words.append(spelling_words(name, map(str, column.dropna().unique())))
+        # a cell may hold anything, also what has no hash
+        cells = column if column.dtype == object else column.dropna().unique()
+        words.append(spelling_words(name, dict.fromkeys(cell for cell in cells if isinstance(cell, str))))
     return tuple(filter(None, words))

@@ -223,7 +223,7 @@ def covariances(both):
         float(solved.dof),
     )  # fmt: skip
     groups = tuple(own.group for own in both.prepared.design.random)
-    inference = VarianceParameterInference(solved, groups, Confounded([], {}))
+    inference = VarianceParameterInference(solved, groups, Confounded({}, {}))
     return {
         "kenward-roger": (adjusted, inference.covariance("kenward-roger", "expected")),
         "satterthwaite": (plain, inference.covariance("satterthwaite", "expected")),
@@ -290,7 +290,7 @@ def test_contrasts_are_those_of_linear_functions(both):
 
     groups = tuple(own.group for own in both.prepared.design.random)
     functions = linear_functions(
-        VarianceParameterInference(solved, groups, Confounded([], {})), K, kept=design.kept,
+        VarianceParameterInference(solved, groups, Confounded({}, {})), K, kept=design.kept,
         null_products=None, norms=norms,
         ddf="kenward-roger", information="expected", df_residual=float(solved.dof),
     )  # fmt: skip
