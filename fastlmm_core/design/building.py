@@ -11,6 +11,7 @@ import scipy.sparse as sp
 from fastlmm_core.design.coding import Coding, code_terms
 from fastlmm_core.design.distances import distance_warnings
 from fastlmm_core.design.expressions import label_of
+from fastlmm_core.design.field_positions import check_field, shared_position_warnings
 from fastlmm_core.design.field_trend import settle_environments
 from fastlmm_core.design.formula import ParsedFormula, bind_formula, parse_formula
 from fastlmm_core.design.identifiability import check_terms
@@ -33,7 +34,6 @@ from fastlmm_core.design.random_terms import RandomTerm, build_random_terms, ord
 from fastlmm_core.design.rank import column_rank
 from fastlmm_core.design.residual import ParsedResidual, parse_residual
 from fastlmm_core.design.residual_building import build_residual, read_residual
-from fastlmm_core.design.shared_positions import shared_position_warnings
 from fastlmm_core.design.spelling import spelling_warnings
 from fastlmm_core.design.table import Table
 from fastlmm_core.design.term_axes import TermData
@@ -120,6 +120,7 @@ def build_design(
             settled, table, weights=weights, offset=offset, contrasts=contrasts, response=response,
             residual=residual, relationships=relationships, held=held,
         )  # fmt: skip
+    check_field(parsed, smooth, rows)
     coding, values = _code_fixed(parsed, raw, rows, contrasts)
     parsed.limits.check("columns", coding.p, "the fixed part has {} columns")
     X_full = coding.matrix(values, n)

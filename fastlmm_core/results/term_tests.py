@@ -10,13 +10,13 @@ import pandas as pd
 import scipy.sparse as sp
 
 from fastlmm_core.display.frames import titled
-from fastlmm_core.engine.least_squares import least_squares
 from fastlmm_core.errors import DesignError, OptionError, check_option, name_list
 from fastlmm_core.gate import public
 from fastlmm_core.inference.distributions import chi2_upper
 from fastlmm_core.inference.linear_functions import DDF_METHODS, NO_ERROR, NO_VARIANCE, LinearFunctions
 from fastlmm_core.intervals.boundary_tests import boundary_mixture
 from fastlmm_core.options import SWITCH
+from fastlmm_core.results.nesting import fixed_part_within, is_no_special_case, standardized_columns
 
 if TYPE_CHECKING:
     from fastlmm_core.results.figures import FitFigures
@@ -92,12 +92,13 @@ def compare(*fits: FitFigures, conditional: bool = False) -> pd.DataFrame:
         formula (with the residual where it is not the ordinary one), npar, criterion, loglik, aic, bic,
         chisq, df, p, p_boundary, mixture; each row is tested against the one before. Fits that are not
         nested have no test, chisq and p are NaN: the fixed part of the smaller does not lie within that of
-        the larger, or the larger has the smaller likelihood. Which random terms and residuals are special
-        cases of others is for the reader to say. A REML criterion depends on the coding of the fixed part:
-        figures of all rows are those of the coding of the first. Where a
-        variance is tested `p` is too large, and `p_boundary` that of the mixture of chi-squares that belongs
-        to it (Self & Liang 1987; Stram & Lee 1994); NaN where no variance is tested, or the mixture is not
-        known.
+        the larger, the larger has the smaller likelihood, or the covariance that the smaller has for a term
+        of both, or for the residual within subjects, is none that the larger could have, as ``fa(k=1)`` and
+        ``rr(d=2)``. Whether other terms are special cases of each other is for the reader to say. A REML
+        criterion depends on the coding of the fixed part: figures of all rows are those of the coding of the
+        first. Where a variance is tested `p` is too large, and `p_boundary` that of the mixture of
+        chi-squares that belongs to it (Self & Liang 1987; Stram & Lee 1994); NaN where no variance is
+        tested, or the mixture is not known.
 
     Raises
     ------
@@ -150,7 +151,7 @@ def compare(*fits: FitFigures, conditional: bool = False) -> pd.DataFrame:
             before = ordered[i - 1]
             df = fit.npar - before.npar
             fall = shifted[i - 1] - shifted[i]
-            if fall >= -ROUNDING * (1.0 + abs(shifted[i])) and _fixed_part_within(before, fit):
+            if fall >= -ROUNDING * (1.0 + abs(shifted[i])) and _is_nested(before, fit):
                 chisq = max(fall, 0.0)
                 p = chi2_upper(chisq, df) if df > 0 else np.nan
                 mixture = boundary_mixture(before, fit)
@@ -186,31 +187,18 @@ def _same_response(a: np.ndarray, b: np.ndarray) -> bool:
     return bool(np.all(np.abs(a - b) <= rounding))
 
 
+def _is_nested(inner: FitFigures, outer: FitFigures) -> bool:
+    return fixed_part_within(inner, outer) and not is_no_special_case(inner, outer)
+
+
 def _same_fixed_part(a: FitFigures, b: FitFigures) -> bool:
     """Both columns span the same space."""
-    return a.rank == b.rank and _fixed_part_within(b, a)
-
-
-def _fixed_part_within(inner: FitFigures, outer: FitFigures) -> bool:
-    """The columns of one fit are functions of those of the other."""
-    A, B = outer.design.X, inner.design.X
-    if A.shape == B.shape and (A - B).count_nonzero() == 0:
-        return True
-    columns = _standardized_columns(inner).toarray()
-    _, gap = least_squares(_standardized_columns(outer), np.ones(len(columns)), columns)
-    return bool(np.abs(gap).max(initial=0.0) <= 1e-8 * np.abs(columns).max(initial=1.0))
-
-
-def _standardized_columns(fit: FitFigures) -> sp.csc_array:
-    """Fixed columns (n, p) of the equations, centred and scaled, for the rows of the data."""
-    e = fit.solved.equations
-    rotated = getattr(e, "rotation", None) is not None
-    return sp.csc_array(fit.design.X @ e.to_user) if rotated else e.X_inside
+    return a.rank == b.rank and fixed_part_within(b, a)
 
 
 def _log_cross_product(fit: FitFigures) -> float:
     """log |X'X|, by the standardized columns: powers of a year are collinear to rounding as they are."""
-    R = np.linalg.qr(_standardized_columns(fit).toarray(), mode="r")
+    R = np.linalg.qr(standardized_columns(fit).toarray(), mode="r")
     outward = np.linalg.slogdet(fit.solved.equations.to_user.toarray())[1]
     return float(2.0 * (np.sum(np.log(np.abs(np.diag(R)))) - outward))
 

@@ -153,3 +153,45 @@ def test_fits_that_are_not_nested_have_no_test(residual):
             ratio = small.criterion - large.criterion
             assert row["chisq"] == pytest.approx(ratio, abs=1e-9)
             assert row["p"] == pytest.approx(chi2.sf(ratio, row["df"]), rel=1e-9)
+
+
+SUBJECTS, VISITS = 15, 4
+
+
+def visits():
+    rng = np.random.default_rng(5)
+    level = rng.normal(size=(SUBJECTS, 1)) + np.cumsum(rng.normal(size=(SUBJECTS, VISITS)), axis=1)
+    return pd.DataFrame({
+        "y": level.ravel(), "visit": np.tile([f"v{k}" for k in range(VISITS)], SUBJECTS),
+        "subject": np.repeat([f"s{i:02d}" for i in range(SUBJECTS)], VISITS),
+    })  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("smaller", "larger", "nested"),
+    [("ar1", "hetar1", True), ("ar1", "us", True), ("homcs", "toep", True), ("cs", "toep", True),
+     ("ar1", "cs", False), ("homcs", "hetar1", False), ("diag", "hetar1", True)],
+)  # fmt: skip
+def test_residuals_of_subjects_that_are_no_special_case_have_no_test(smaller, larger, nested):
+    fits = [lmm("y ~ visit", visits(), residual=f"{name}(visit | subject)") for name in (smaller, larger)]
+    row = compare(*fits).iloc[1]
+    assert row["df"] > 0 and np.isfinite(row["p"]) == np.isfinite(row["chisq"]) == nested
+
+
+@pytest.mark.filterwarnings("ignore::fastlmm_core.errors.FastLMMWarning")
+def test_terms_that_are_no_special_case_have_no_test():
+    rng = np.random.default_rng(2)
+    data = pd.DataFrame({"env": np.repeat(list("abcde"), 40), "gen": np.tile(np.repeat(np.arange(20), 2), 5)})
+    scores = rng.normal(size=(20, 2)) @ rng.normal(size=(2, 5)) + 0.5 * rng.normal(size=(20, 5))
+    data["y"] = scores[data["gen"], np.repeat(np.arange(5), 40)] + rng.normal(size=200)
+    terms = {
+        name: lmm(f"y ~ env + {name}", data)
+        for name in ("rr(0 + env | gen, d=2)", "fa(0 + env | gen, k=1)", "fa(0 + env | gen, k=2)",
+                     "(1 | gen) + (1 | gen:env)", "rr(0 + env | gen, d=1)")
+    }  # fmt: skip
+    rr2, fa1, fa2, plain, rr1 = terms.values()
+    for smaller, larger, nested in (
+        (rr2, fa1, False), (rr2, fa2, True), (fa1, fa2, True), (rr1, fa1, True), (plain, fa1, True)
+    ):  # fmt: skip
+        row = compare(smaller, larger).iloc[1]
+        assert larger.npar - smaller.npar == row["df"] > 0 and np.isfinite(row["p"]) == nested

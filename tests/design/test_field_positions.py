@@ -1,4 +1,4 @@
-"""Several plots in one place under one surface are named; other surfaces may have ties."""
+"""Fields too narrow for a surface, and several plots in one place; other surfaces may have ties."""
 
 import warnings
 
@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from fastlmm_core import lmm
-from fastlmm_core.errors import DistanceWarning
+from fastlmm_core.errors import DesignError, DistanceWarning
 
 
 @pytest.fixture
@@ -59,3 +59,15 @@ def test_plots_without_a_yield_stand_nowhere(fields):
 
 def test_covariates_of_other_surfaces_may_have_ties(fields):
     assert not told("y ~ env + row*col + (1 | gen) + ps(row, col, nseg=(4, 3))", fields)
+
+
+@pytest.mark.parametrize(
+    ("line", "count", "words"),
+    [("row", 1, "3 distinct values of row, but there is 1; for a trend along 'col' alone write ps.col."),
+     ("col", 2, "3 distinct values of col, but there are 2; .* along 'row' alone write ps.row.")],
+)  # fmt: skip
+def test_a_field_of_a_line_or_two_has_no_surface(fields, line, count, words):
+    narrow = fields[(fields["env"] == "A") & (fields[line] <= count)].copy()
+    narrow["gen"] = [f"g{k % 3}" for k in range(len(narrow))]
+    with pytest.raises(DesignError, match=words):
+        lmm("y ~ (1 | gen)", narrow, field_trend="ps")

@@ -1,4 +1,8 @@
-"""Several plots in one place of a field, where a surface over its rows and columns is fitted."""
+"""Surfaces over rows and columns of a field: fields too narrow for one, and several plots in one place.
+
+A spline of two variables is of a field where both group plots too, as ``field_trend="ps"`` writes it;
+covariates of other surfaces may have ties.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from fastlmm_core.design.expressions import deparse
 from fastlmm_core.design.formula import ParsedFormula
 from fastlmm_core.design.penalized_splines import SplineTerm
 from fastlmm_core.design.variables import Raw
-from fastlmm_core.errors import DistanceWarning
+from fastlmm_core.errors import DesignError, DistanceWarning
 
 
 def shared_position_warnings(
@@ -19,8 +23,7 @@ def shared_position_warnings(
     """A warning for every surface over positions of a field of which some have more than one plot.
 
     An autoregressive residual refuses them. A surface does not need one plot a place, as repeated harvests
-    show, but fields on top of each other, where ``| env`` was forgotten, would pass without a word. Only
-    models in which rows and columns are factors too are of a field; covariates of other surfaces have ties.
+    show, but fields on top of each other, where ``| env`` was forgotten, would pass without a word.
 
     Parameters
     ----------
@@ -29,9 +32,7 @@ def shared_position_warnings(
     rows : (n,) int64 or None
         Rows used.
     """
-    kinds = [[own for own in zip(part.kinds, part.factors, strict=False) if own[0].kind != "at"]
-             for part in parsed.random]  # fmt: skip
-    lines = {deparse(own[0][1]) for own in kinds if len(own) == 1}
+    lines = _lines(parsed)
     for spline in splines:
         texts = [deparse(node) for node in spline.nodes]
         if len(texts) != 2 or not lines.issuperset(texts):
@@ -51,6 +52,35 @@ def shared_position_warnings(
             f"{counts[first]} plots stand at {where}{more}: '{spline.group}' is one surface for all of them"
             f"{several}; where every position has one plot, correct the positions"
         )
+
+
+def check_field(parsed: ParsedFormula, smooth: Mapping[str, Raw], rows: np.ndarray | None) -> None:
+    """Refuse a surface over a field of one or two rows or columns, before one of its terms is refused.
+
+    Raises
+    ------
+    DesignError
+    """
+    lines = _lines(parsed)
+    for part in parsed.splines:
+        texts = [deparse(node) for node in part.variables]
+        if part.at or len(texts) != 2 or not lines.issuperset(texts):
+            continue
+        counts = [np.unique(smooth[text].on_rows(rows)).size for text in texts]
+        few = int(np.argmin(counts))
+        if counts[few] <= part.order:
+            raise DesignError(
+                f"'{part.label}' needs at least {part.order + 1} distinct values of {texts[few]}, but there "
+                f"{'are' if counts[few] > 1 else 'is'} {counts[few]}; for a trend along '{texts[1 - few]}' "
+                f"alone write ps({texts[1 - few]}) in the formula in place of the field trend"
+            )
+
+
+def _lines(parsed: ParsedFormula) -> set[str]:
+    """Variables that are a grouping factor by themselves, or by environments."""
+    kinds = [[own for own in zip(part.kinds, part.factors, strict=False) if own[0].kind != "at"]
+             for part in parsed.random]  # fmt: skip
+    return {deparse(own[0][1]) for own in kinds if len(own) == 1}
 
 
 def _by_environment(texts: Sequence[str]) -> str:

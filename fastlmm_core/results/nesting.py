@@ -1,0 +1,80 @@
+"""Whether one model is a special case of another, as far as their parts tell."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from fastlmm_core.engine.least_squares import least_squares
+from fastlmm_core.engine.solution import StructuredSolution
+from fastlmm_core.results.row_variances import term_covariance
+from fastlmm_core.structures.coefficients.base import CoefficientStructure
+from fastlmm_core.structures.residuals.within_subject import WithinSubjectResiduals
+
+if TYPE_CHECKING:
+    from fastlmm_core.results.figures import FitFigures
+
+# Distance of a covariance from a structure, of its size, that is rounding.
+INSIDE = 1e-6
+
+
+def fixed_part_within(inner: FitFigures, outer: FitFigures) -> bool:
+    """The columns of one fit are functions of those of the other."""
+    A, B = outer.design.X, inner.design.X
+    if A.shape == B.shape and (A - B).count_nonzero() == 0:
+        return True
+    columns = standardized_columns(inner).toarray()
+    _, gap = least_squares(standardized_columns(outer), np.ones(len(columns)), columns)
+    return bool(np.abs(gap).max(initial=0.0) <= 1e-8 * np.abs(columns).max(initial=1.0))
+
+
+def standardized_columns(fit: FitFigures) -> sp.csc_array:
+    """Fixed columns (n, p) of the equations, centred and scaled, for the rows of the data."""
+    e = fit.solved.equations
+    rotated = getattr(e, "rotation", None) is not None
+    return sp.csc_array(fit.design.X @ e.to_user) if rotated else e.X_inside
+
+
+def is_no_special_case(inner: FitFigures, outer: FitFigures) -> bool:
+    """Whether a covariance that was estimated for `inner` is none that `outer` could have in its place.
+
+    Only terms that stand alone for their group in both fits are judged, as several share what they explain,
+    and the residual within subjects.
+    """
+    ours, theirs = _covariances(inner), _covariances(outer)
+    return any(not is_of_structure(ours[place][1], theirs[place][0]) for place in ours.keys() & theirs.keys())
+
+
+def _covariances(fit: FitFigures) -> dict[Any, tuple[CoefficientStructure, np.ndarray]]:
+    """Structure and estimate (m, m) by group and coefficients, and of the residual by its arms."""
+    solved, out = fit.solved, dict[Any, tuple[CoefficientStructure, np.ndarray]]()
+    groups = [random.group for random in fit.design.random]
+    for k, random in enumerate(fit.design.random):
+        if not random.is_spline and groups.count(random.group) == 1:
+            structure = solved.equations.terms[k].structure
+            out[random.group, tuple(random.columns)] = structure, term_covariance(fit, k)
+    residual = getattr(solved.equations, "residual", None)
+    if isinstance(solved, StructuredSolution) and isinstance(residual, WithinSubjectResiduals):
+        theta = solved.theta[solved.equations.slices[1]]
+        for arm, structure in enumerate(residual.structures):
+            own = theta[residual.first[arm] : residual.first[arm + 1]]
+            out[fit.design.residual.group, arm] = structure, structure.covariance(own)
+    return out
+
+
+def is_of_structure(T: np.ndarray, structure: CoefficientStructure) -> bool:
+    """Whether a covariance T (m, m) is one of a structure.
+
+    Examples
+    --------
+    >>> from fastlmm_core.structures import make_coefficient_structure as make
+    >>> T = np.array([[2.0, 1.0, 1.0], [1.0, 2.0, 1.0], [1.0, 1.0, 2.0]])
+    >>> [is_of_structure(T, make(name, 3)) for name in ("us", "homcs", "ar1", "diag")]
+    [True, True, False, False]
+    """
+    if not structure.n_theta:
+        return True  # a relationship of its own holds the variance
+    gap = structure.covariance(structure.theta_of(T)) - T
+    return float(np.abs(gap).max()) <= INSIDE * float(np.abs(T).max())
