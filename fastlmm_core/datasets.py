@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from .errors import DataError, nearest_names
-from .gate import public
-from .options import NAME
-from .reading import read_table
+from fastlmm_core.errors import DataError, nearest_names
+from fastlmm_core.gate import public
+from fastlmm_core.options import NAME
+from fastlmm_core.reading import read_table
 
 
 def folder() -> Path:

@@ -15,7 +15,7 @@ from typing import ParamSpec, TypeVar
 
 import numpy as np
 
-from .errors import (
+from fastlmm_core.errors import (
     DataError,
     DependencyError,
     ExtrapolationWarning,
@@ -29,8 +29,8 @@ from .errors import (
     clipped,
     nearest_names,
 )
-from .options import Kind, check
-from .other_names import option_words
+from fastlmm_core.options import Kind, check
+from fastlmm_core.other_names import option_words
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -13,8 +13,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from .errors import DependencyError, LimitError, OptionError
-from .options import TEXT, Kind, check, either, record, whole
+from fastlmm_core.errors import DependencyError, LimitError, OptionError
+from fastlmm_core.options import TEXT, Kind, check, either, record, whole
 
 FREE_EXPANSION = 16_000_000  # bytes that any packed file may unpack to
 PIECE = 1 << 20

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import FastLMMError, OptionError, name_list, nearest_names, shown
+from fastlmm_core.errors import FastLMMError, OptionError, name_list, nearest_names, shown
 
 Kind = Mapping[str, Any]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .errors import nearest_names
+from fastlmm_core.errors import nearest_names
 
 #: Attribute of a fit to (whose name it is, what it is here).
 ALIASES: dict[str, tuple[str, str]] = {

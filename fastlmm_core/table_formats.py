@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .errors import DataError
-from .reading.parquet import requires_pyarrow
+from fastlmm_core.errors import DataError
+from fastlmm_core.reading.parquet import requires_pyarrow
 
 LISTS = (list, tuple, np.ndarray)  # cells that hold several values, such as rows of a covariance
 # Kinds of values that have one type in a file; of others each type is a kind.

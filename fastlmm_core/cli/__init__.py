@@ -7,16 +7,16 @@ import io
 import sys
 from collections.abc import Callable, Sequence
 
-from .._version import __version__
-from .batch import add_batch
-from .gxe import add_gxe, add_gxe_options
-from .interruption import INTERRUPTED, leave_on_interrupt, say_stopped
-from .report import add_report
-from .serve import add_serve
-from .source_options import FILES, add_source_options
-from .strangers import OneLineParser, add_limit, check_room, outlasting, refused, say_note
-from .structure_options import add_structure_options
-from .table_files import FORMATS
+from fastlmm_core._version import __version__
+from fastlmm_core.cli.batch import add_batch
+from fastlmm_core.cli.gxe import add_gxe, add_gxe_options
+from fastlmm_core.cli.interruption import INTERRUPTED, leave_on_interrupt, say_stopped
+from fastlmm_core.cli.report import add_report
+from fastlmm_core.cli.serve import add_serve
+from fastlmm_core.cli.source_options import FILES, add_source_options
+from fastlmm_core.cli.strangers import OneLineParser, add_limit, check_room, outlasting, refused, say_note
+from fastlmm_core.cli.structure_options import add_structure_options
+from fastlmm_core.cli.table_files import FORMATS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,8 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             leave_on_interrupt(lambda: stopped(arguments))
             sys.stdout = outlasting(sys.stdout)
         check_room()
-        from ..compiling import compilation_notice
-        from ..gate import told_by
+        from fastlmm_core.compiling import compilation_notice
+        from fastlmm_core.gate import told_by
 
         with told_by(say_note), compilation_notice(_say):
             status = command(arguments)
@@ -185,24 +185,24 @@ def _add_fit(commands: argparse._SubParsersAction) -> None:
 
 # The commands themselves are imported when they run: they need numba, pandas, matplotlib.
 def _fit(arguments: argparse.Namespace) -> int:
-    from .fit import fit_command
+    from fastlmm_core.cli.fit import fit_command
 
     return fit_command(arguments)
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from .run import run_command
+    from fastlmm_core.cli.run import run_command
 
     return run_command(arguments)
 
 
 def _compile(arguments: argparse.Namespace) -> int:
-    from .compile import compile_command
+    from fastlmm_core.cli.compile import compile_command
 
     return compile_command(arguments)
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    from .demo import demo_command
+    from fastlmm_core.cli.demo import demo_command
 
     return demo_command(arguments)

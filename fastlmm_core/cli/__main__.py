@@ -2,6 +2,6 @@
 
 import sys
 
-from . import main
+from fastlmm_core.cli import main
 
 sys.exit(main())

@@ -8,22 +8,22 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import OptionError
-from .gxe import FOLDER as GXE
-from .gxe import add_gxe_options, check_gxe_options, print_summaries, write_gxe_figures
-from .second_stage import (
+from fastlmm_core.cli.gxe import FOLDER as GXE
+from fastlmm_core.cli.gxe import add_gxe_options, check_gxe_options, print_summaries, write_gxe_figures
+from fastlmm_core.cli.second_stage import (
     add_second_stage,
     check_second_stage,
     check_trait,
     first_stage_structures,
     print_second_stage,
 )
-from .source_options import FILES, add_source_options, arguments_of_reader, listed_names
-from .strangers import add_limit, limits_given
-from .structure_options import add_structure_options, check_relationships, structures_given
+from fastlmm_core.cli.source_options import FILES, add_source_options, arguments_of_reader, listed_names
+from fastlmm_core.cli.strangers import add_limit, limits_given
+from fastlmm_core.cli.structure_options import add_structure_options, check_relationships, structures_given
+from fastlmm_core.errors import OptionError
 
 if TYPE_CHECKING:
-    from ..batch import BatchResult
+    from fastlmm_core.batch import BatchResult
 
 FAILED = 1
 
@@ -105,8 +105,8 @@ def _stopped(arguments: argparse.Namespace) -> str:
 
 def batch_command(arguments: argparse.Namespace) -> int:
     """Run the batch, print the closing summary; 0 when every fit is good, else 1."""
-    from ..batch import fit_batch
-    from ..batch.cluster import connect
+    from fastlmm_core.batch import fit_batch
+    from fastlmm_core.batch.cluster import connect
 
     logging.getLogger("fastlmm_core.batch").setLevel(logging.ERROR)  # the command says what there is to say
     logging.getLogger("fastlmm_core.batch.store").setLevel(logging.WARNING)  # files that are made again
@@ -164,8 +164,8 @@ def _check_gxe(arguments: argparse.Namespace) -> None:
 
 def _print_gxe(result: BatchResult, arguments: argparse.Namespace) -> None:
     """Summaries over the trials, printed and as CSV; figures with --plot."""
-    from ..multi_environment.summaries import gxe
-    from .table_files import write_tables
+    from fastlmm_core.cli.table_files import write_tables
+    from fastlmm_core.multi_environment.summaries import gxe
 
     found = gxe(result, arguments.gxe, value=arguments.gxe_trait, common=arguments.common)
     print()
@@ -208,11 +208,11 @@ def _names(text: str | None) -> list[str]:
 
 
 def _write_figure(result: BatchResult, folder: Path) -> None:
-    from ..errors import DependencyError
-    from ..plots.trials import plot_trials
+    from fastlmm_core.errors import DependencyError
+    from fastlmm_core.plots.trials import plot_trials
 
     try:
-        from ..plots import save
+        from fastlmm_core.plots import save
 
         print(f"figure: {save(plot_trials(result), folder / 'trials.png')}")
     except DependencyError as err:

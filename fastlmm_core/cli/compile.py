@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .. import datasets
-from ..api import lmm
-from ..batch import fit_batch
-from ..errors import DataError, FastLMMWarning
-from ..kernels.simplicial import factorize
-from ..structures.relationships import Pedigree
+from fastlmm_core import datasets
+from fastlmm_core.api import lmm
+from fastlmm_core.batch import fit_batch
+from fastlmm_core.errors import DataError, FastLMMWarning
+from fastlmm_core.kernels.simplicial import factorize
+from fastlmm_core.structures.relationships import Pedigree
 
 # Structured equations: each a kind of coefficients, levels or residuals with kernels of its own.
 STRUCTURED = (

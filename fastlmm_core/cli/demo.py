@@ -7,15 +7,15 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import datasets
-from ..display.rendering import Table
-from ..errors import DataError, DependencyError
+from fastlmm_core import datasets
+from fastlmm_core.display.rendering import Table
+from fastlmm_core.errors import DataError, DependencyError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from ..batch import BatchResult
-    from ..results.fit import LMMFit
+    from fastlmm_core.batch import BatchResult
+    from fastlmm_core.results.fit import LMMFit
 
 FIGURE, REPORT = "potash_blocks.png", "report"
 MAIZE = "yield ~ rep + (1|gen) + (1|rep:block)"
@@ -40,7 +40,7 @@ def demo_command(arguments: argparse.Namespace) -> int:
 
 def fit_potash() -> tuple[LMMFit, LMMFit]:
     """Potash on cotton with blocks fixed, and with blocks random."""
-    from ..api import lmm
+    from fastlmm_core.api import lmm
 
     data = datasets.load("cochrancox_kfert")
     return lmm("yield ~ K2O_lbac + rep", data), lmm("yield ~ K2O_lbac + (1|rep)", data)
@@ -48,7 +48,7 @@ def fit_potash() -> tuple[LMMFit, LMMFit]:
 
 def fit_hybrids() -> tuple[LMMFit, LMMFit]:
     """Maize hybrids in incomplete blocks with blocks fixed, and with blocks random."""
-    from ..api import lmm
+    from fastlmm_core.api import lmm
 
     data = datasets.load("cochran_bib")
     return lmm("yield ~ gen + loc", data), lmm("yield ~ gen + (1|loc)", data)
@@ -56,7 +56,7 @@ def fit_hybrids() -> tuple[LMMFit, LMMFit]:
 
 def fit_maize() -> BatchResult:
     """64 maize hybrids in six counties, every trial by itself."""
-    from ..batch import fit_batch
+    from fastlmm_core.batch import fit_batch
 
     return fit_batch(
         datasets.load("besag_field"), MAIZE, by="county", genotypes="gen", plots=["row", "col"],
@@ -150,7 +150,7 @@ def maize_report(batch: BatchResult) -> list[str]:
 
 def write_report(batch: BatchResult, folder: Path) -> Path:
     """Write the pages; returns the first."""
-    from ..reports import report
+    from fastlmm_core.reports import report
 
     return report(batch, folder / REPORT, title="Maize hybrids in six counties", progress=False)
 
@@ -167,7 +167,7 @@ def draw_figure(fixed: LMMFit, random: LMMFit, folder: Path) -> Path:
     Path
         The PNG written.
     """
-    from ..plots import save
+    from fastlmm_core.plots import save
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -178,7 +178,7 @@ def draw_figure(fixed: LMMFit, random: LMMFit, folder: Path) -> Path:
 
 def means_figure(fixed: LMMFit, random: LMMFit) -> Axes:
     """Means ± SE of both potash models side by side, with the standard error of a difference beside them."""
-    from ..plots import plot_emmeans_by_model
+    from fastlmm_core.plots import plot_emmeans_by_model
 
     means = {"fixed": block_means(fixed, "K2O_lbac"), "random": block_means(random, "K2O_lbac")}
     ax = plot_emmeans_by_model(

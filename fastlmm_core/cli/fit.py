@@ -10,28 +10,28 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ..display.rendering import Table
-from ..errors import DataError, InferenceError, OptionError, nearest_names
-from ..inference.estimates import DDF_WORDS
-from ..reading import notes_of, read_options, read_table
-from ..results.factor_analysis import has_factors
-from ..results.summary import shown_ddf
-from .gxe import check_gxe_options, largest, print_summaries, write_gxe_figures
-from .source_options import arguments_of_reader, listed_names
-from .strangers import limits_given, say_note
-from .structure_options import check_relationships, structures_given
-from .table_files import check_format, make_folder, write_tables
+from fastlmm_core.cli.gxe import check_gxe_options, largest, print_summaries, write_gxe_figures
+from fastlmm_core.cli.source_options import arguments_of_reader, listed_names
+from fastlmm_core.cli.strangers import limits_given, say_note
+from fastlmm_core.cli.structure_options import check_relationships, structures_given
+from fastlmm_core.cli.table_files import check_format, make_folder, write_tables
+from fastlmm_core.display.rendering import Table
+from fastlmm_core.errors import DataError, InferenceError, OptionError, nearest_names
+from fastlmm_core.inference.estimates import DDF_WORDS
+from fastlmm_core.reading import notes_of, read_options, read_table
+from fastlmm_core.results.factor_analysis import has_factors
+from fastlmm_core.results.summary import shown_ddf
 
 if TYPE_CHECKING:
-    from ..inference.mean_tables import EmmeansTable
-    from ..multi_environment.summaries import GxE
-    from ..results.factor_analysis import FactorAnalysis
-    from ..results.fit import LMMFit
+    from fastlmm_core.inference.mean_tables import EmmeansTable
+    from fastlmm_core.multi_environment.summaries import GxE
+    from fastlmm_core.results.factor_analysis import FactorAnalysis
+    from fastlmm_core.results.fit import LMMFit
 
 
 def fit_command(arguments: argparse.Namespace) -> int:
     """Fit, print, and write what was asked for; always returns 0 (errors are raised)."""
-    from ..api import lmm
+    from fastlmm_core.api import lmm
 
     _check_arguments(arguments)
     limits = limits_given(arguments.limit)
@@ -71,7 +71,7 @@ def fit_command(arguments: argparse.Namespace) -> int:
 
 def _gxe(fit: LMMFit, arguments: argparse.Namespace) -> GxE | None:
     """Summaries of the genotypes in environments that ``--gxe gen,env`` names."""
-    from ..multi_environment.summaries import gxe
+    from fastlmm_core.multi_environment.summaries import gxe
 
     if arguments.gxe is None:
         return None
@@ -80,7 +80,7 @@ def _gxe(fit: LMMFit, arguments: argparse.Namespace) -> GxE | None:
 
 
 def _write_report(fit: LMMFit, arguments: argparse.Namespace, frame: pd.DataFrame) -> None:
-    from ..reports import report
+    from fastlmm_core.reports import report
 
     genotypes = arguments.values[0] if arguments.values else None
     print(f"\nreport: {report(fit, arguments.report, genotypes=genotypes, data=frame)}")
@@ -154,8 +154,8 @@ def _decision(
 
 def _field_tables(fit: LMMFit) -> dict[str, pd.DataFrame]:
     """Sample variogram and trend of a model that knows the positions of its plots."""
-    from ..results.field_layout import own_field
-    from ..results.trend import has_trend
+    from fastlmm_core.results.field_layout import own_field
+    from fastlmm_core.results.trend import has_trend
 
     tables = {} if own_field(fit) is None else {"variogram": fit.variogram()}
     return {**tables, **({"trend": fit.trend()} if tables and has_trend(fit) else {})}
@@ -206,7 +206,7 @@ def slug(spec: str) -> str:
 
 
 def _write_figures(fit: LMMFit, means: dict[str, Any], folder: Path) -> None:
-    from ..plots import (
+    from fastlmm_core.plots import (
         plot_biplot,
         plot_blups,
         plot_correlations,
@@ -217,7 +217,7 @@ def _write_figures(fit: LMMFit, means: dict[str, Any], folder: Path) -> None:
         plot_variogram,
         save,
     )
-    from ..results.field_layout import own_field
+    from fastlmm_core.results.field_layout import own_field
 
     make_folder(folder)
     written = list[Path]()

@@ -6,15 +6,15 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import OptionError
-from .source_options import FILES, add_source_options, arguments_of_reader, listed_names
-from .strangers import add_limit, limits_given
-from .table_files import FORMATS
+from fastlmm_core.cli.source_options import FILES, add_source_options, arguments_of_reader, listed_names
+from fastlmm_core.cli.strangers import add_limit, limits_given
+from fastlmm_core.cli.table_files import FORMATS
+from fastlmm_core.errors import OptionError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ..multi_environment.summaries import GxE
+    from fastlmm_core.multi_environment.summaries import GxE
 
 FOLDER = "gxe"
 AXES = 2
@@ -88,8 +88,8 @@ def largest(arguments: argparse.Namespace) -> bool:
 
 
 def _gxe(arguments: argparse.Namespace) -> int:
-    from ..multi_environment.summaries import gxe
-    from .table_files import check_format, write_tables
+    from fastlmm_core.cli.table_files import check_format, write_tables
+    from fastlmm_core.multi_environment.summaries import gxe
 
     check_format(arguments)
 
@@ -108,8 +108,8 @@ def _gxe(arguments: argparse.Namespace) -> int:
 
 def _source(arguments: argparse.Namespace) -> Any:
     """The results of a batch where the folder holds such, else a table."""
-    from ..batch.stored import MANIFEST, read_batch
-    from ..reading import read_options, read_table
+    from fastlmm_core.batch.stored import MANIFEST, read_batch
+    from fastlmm_core.reading import read_options, read_table
 
     folder = Path(arguments.source)
     if folder.is_dir() and (folder / MANIFEST).is_file():
@@ -135,8 +135,8 @@ def print_summaries(found: GxE, arguments: argparse.Namespace) -> dict[str, pd.D
 
 def write_gxe_figures(found: GxE, folder: Path, arguments: argparse.Namespace) -> None:
     """Biplots of GGE and AMMI, and the regressions of the genotypes."""
-    from ..plots import plot_biplot, plot_stability, save
-    from .table_files import make_folder
+    from fastlmm_core.cli.table_files import make_folder
+    from fastlmm_core.plots import plot_biplot, plot_stability, save
 
     make_folder(folder)
     written = [

@@ -24,7 +24,7 @@ def add_report(commands: argparse._SubParsersAction) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    from ..reports import report
+    from fastlmm_core.reports import report
 
     folder = Path(arguments.out) if arguments.out else Path(arguments.results) / "report"
     written = report(arguments.results, folder, title=arguments.title, progress=not arguments.quiet)

@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError, OptionError
-from ..limits import Limits
-from ..request import SCHEMA, parse_request, run
-from .strangers import limits_given, written
+from fastlmm_core.cli.strangers import limits_given, written
+from fastlmm_core.errors import DataError, OptionError
+from fastlmm_core.limits import Limits
+from fastlmm_core.request import SCHEMA, parse_request, run
 
 
 def run_command(arguments: argparse.Namespace) -> int:

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import OptionError, name_list
-from .gxe import largest
-from .source_options import listed_names
+from fastlmm_core.cli.gxe import largest
+from fastlmm_core.cli.source_options import listed_names
+from fastlmm_core.errors import OptionError, name_list
 
 if TYPE_CHECKING:
-    from ..batch import BatchResult
+    from fastlmm_core.batch import BatchResult
 
 WEIGHTS = ("full", "smith", "diagonal")
 FOLDER = "second_stage"
@@ -44,7 +44,7 @@ def check_second_stage(arguments: argparse.Namespace) -> None:
         if arguments.stage_values or arguments.stage_trait:
             raise OptionError("--stage-values and --stage-trait belong to --second-stage FORMULA")
         return
-    from ..design.formula import parse_formula
+    from fastlmm_core.design.formula import parse_formula
 
     parse_formula(arguments.second_stage)
     if len(arguments.emmeans) != 1:
@@ -66,7 +66,7 @@ def first_stage_structures(
     """Structures of the trials: relationships that only the second stage names are not for them."""
     if not arguments.second_stage:
         return dict(structures)
-    from ..batch.candidates import relationships_in
+    from fastlmm_core.batch.candidates import relationships_in
 
     given, named = structures["relationships"], relationships_in(formulas, arguments.residual)
     return {**structures, "relationships": {name: own for name, own in given.items() if name in named}}
@@ -76,9 +76,9 @@ def print_second_stage(
     result: BatchResult, relationships: Mapping[str, Any], arguments: argparse.Namespace
 ) -> None:  # fmt: skip
     """Fit, print the summary, write the tables as CSV."""
-    from ..batch import second_stage
-    from .fit import slug
-    from .table_files import write_tables
+    from fastlmm_core.batch import second_stage
+    from fastlmm_core.cli.fit import slug
+    from fastlmm_core.cli.table_files import write_tables
 
     fit = second_stage(
         result, arguments.second_stage, relationships=relationships, weights=arguments.stage_weights,

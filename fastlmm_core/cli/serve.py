@@ -10,13 +10,13 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
-from ..errors import OptionError
-from .interruption import INTERRUPTED
-from .strangers import add_limit, limits_given
+from fastlmm_core.cli.interruption import INTERRUPTED
+from fastlmm_core.cli.strangers import add_limit, limits_given
+from fastlmm_core.errors import OptionError
 
 if TYPE_CHECKING:
-    from ..service.worker import WorkerOptions
-    from ..service.workers import Workers
+    from fastlmm_core.service.worker import WorkerOptions
+    from fastlmm_core.service.workers import Workers
 
 ADDRESS = "127.0.0.1:8155"
 MEGABYTE = 1_000_000
@@ -72,7 +72,7 @@ def add_serve(commands: argparse._SubParsersAction) -> None:
 
 def serve_command(arguments: argparse.Namespace) -> int:
     """Serve until the end of input, SIGTERM or SIGINT; answers in flight are finished. Returns 0."""
-    from ..service.workers import Workers
+    from fastlmm_core.service.workers import Workers
 
     _check(arguments)
     stop = _stop_on_signals()
@@ -102,7 +102,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _worker_options(arguments: argparse.Namespace) -> WorkerOptions:
-    from ..service.worker import WorkerOptions
+    from fastlmm_core.service.worker import WorkerOptions
 
     root, tables_root = arguments.allow_files, arguments.allow_tables
     for option, folder in (("--allow-files", root), ("--allow-tables", tables_root)):
@@ -126,15 +126,15 @@ def _keep_memory(arguments: argparse.Namespace, memory: int | None) -> int:
 
 
 def _serve_lines(arguments: argparse.Namespace, workers: Workers, stop: int) -> None:
-    from ..service.lines import serve_lines
+    from fastlmm_core.service.lines import serve_lines
 
     limit = _bytes("--max-body", arguments.max_body) if arguments.max_body else LARGEST_LINE
     serve_lines(workers, 0, 1, stop, limit)
 
 
 def _serve_http(arguments: argparse.Namespace, workers: Workers, stop: int) -> None:
-    from ..service.http import HttpLimits, RequestServer
-    from ..service.tokens import token_given
+    from fastlmm_core.service.http import HttpLimits, RequestServer
+    from fastlmm_core.service.tokens import token_given
 
     host, _, port = arguments.http.rpartition(":")
     if not port.isdigit():
@@ -170,7 +170,7 @@ def _stop_on_signals() -> int:
 
 
 def _bytes(option: str, text: str) -> int:
-    from ..limits import in_bytes
+    from fastlmm_core.limits import in_bytes
 
     return in_bytes(option, text)
 

@@ -29,7 +29,7 @@ def add_source_options(parser: argparse.ArgumentParser) -> None:
 
 def arguments_of_reader(arguments: argparse.Namespace) -> dict[str, Any]:
     """What was given, as `reading.read_options` takes it."""
-    from ..reading import parse_codes
+    from fastlmm_core.reading import parse_codes
 
     names = ("sep", "decimal", "encoding", "sheet", "skip")
     options = {name: getattr(arguments, name) for name in names}

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ..errors import DataError, FastLMMError, OptionError, clipped
+from fastlmm_core.errors import DataError, FastLMMError, OptionError, clipped
 
 ROOM_TO_START = 700_000_000  # bytes of address space; with 500 MB the libraries do not load, with 800 they do
 
@@ -70,7 +70,7 @@ def check_room() -> None:
     ------
     MemoryExhaustedError
     """
-    from ..errors import MemoryExhaustedError
+    from fastlmm_core.errors import MemoryExhaustedError
 
     try:
         import resource
@@ -126,7 +126,7 @@ def refused(error: Exception) -> int:
         _leave_stdout()
         return 0
     if not isinstance(error, FastLMMError):
-        from ..gate import ours_of
+        from fastlmm_core.gate import ours_of
 
         if isinstance(error, OSError) and error.filename is None:
             _leave_stdout()

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError, OptionError
-from .strangers import say_note
+from fastlmm_core.cli.strangers import say_note
+from fastlmm_core.errors import DataError, OptionError
 
 FORMS = "write NAME=FILE, or NAME=KIND:FILE with pedigree, covariance, inverse or markers"
 
@@ -43,7 +43,7 @@ def add_structure_options(parser: argparse.ArgumentParser) -> None:
 
 def structures_given(arguments: argparse.Namespace) -> dict[str, Any]:
     """What was given, as `lmm` and `fit_batch` take it; kinds that were found are said in a note."""
-    from ..reading.options import missing_codes, parse_codes
+    from fastlmm_core.reading.options import missing_codes, parse_codes
 
     missing = missing_codes(parse_codes(arguments.na)).added
     return {
@@ -58,9 +58,9 @@ def check_relationships(
     structures: dict[str, Any], formulas: Any, arguments: argparse.Namespace, stage: str | None = None
 ) -> None:
     """Raises OptionError for a relationship that neither a formula nor that of a second stage names."""
-    from ..batch.candidates import check_relationships_used, relationships_in
-    from ..limits import Limits
-    from .strangers import limits_given
+    from fastlmm_core.batch.candidates import check_relationships_used, relationships_in
+    from fastlmm_core.cli.strangers import limits_given
+    from fastlmm_core.limits import Limits
 
     if structures["relationships"]:
         limits = Limits.of(limits_given(arguments.limit))
@@ -79,7 +79,7 @@ def relationships_given(texts: list[str], missing: Sequence[str] = ()) -> dict[s
     DataError
         For a file that is not there, or is none of the kinds.
     """
-    from ..structures.relationships.given import KINDS, found_kind, relationship_from_request
+    from fastlmm_core.structures.relationships.given import KINDS, found_kind, relationship_from_request
 
     out: dict[str, Any] = {}
     for text in texts:

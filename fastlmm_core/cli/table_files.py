@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import DataError, OptionError
+from fastlmm_core.errors import DataError, OptionError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,9 +39,9 @@ def write_tables(
     DependencyError
         For parquet and arrow without pyarrow.
     """
-    from ..durable_files import place_file
-    from ..table_formats import table_bytes
-    from .strangers import written as written_to
+    from fastlmm_core.cli.strangers import written as written_to
+    from fastlmm_core.durable_files import place_file
+    from fastlmm_core.table_formats import table_bytes
 
     make_folder(folder)
     written, form = [], form or FORMATS[0]
@@ -58,8 +58,8 @@ def write_tables(
 
 def _drop_others(folder: Path, command: str, names: list[str]) -> None:
     """Remove what the command wrote before beside these names, and record them."""
-    from ..durable_files import checksum, place_file, read_signed, signed
-    from .strangers import say_note
+    from fastlmm_core.cli.strangers import say_note
+    from fastlmm_core.durable_files import checksum, place_file, read_signed, signed
 
     record = read_signed(folder / RECORD) or {}  # none yet, or damaged
     there = {name: told for name, told in record.get(command, {}).items() if (folder / name).is_file()}

@@ -1,17 +1,17 @@
 """Figures of a fit (extra `plots`, matplotlib). Each function returns its Axes or Figure."""
 
-from .biplot import plot_biplot
-from .blups import plot_blups
-from .canvas import save
-from .correlation_matrix import plot_correlations
-from .factor_figures import plot_latent_regressions, plot_performance
-from .field import plot_field, plot_variogram
-from .half_normal import plot_half_normal
-from .means import plot_comparison_intervals, plot_emmeans, plot_emmeans_by_model
-from .profiles import plot_profile
-from .residuals import plot_residuals
-from .stability import plot_stability
-from .trials import plot_trials
+from fastlmm_core.plots.biplot import plot_biplot
+from fastlmm_core.plots.blups import plot_blups
+from fastlmm_core.plots.canvas import save
+from fastlmm_core.plots.correlation_matrix import plot_correlations
+from fastlmm_core.plots.factor_figures import plot_latent_regressions, plot_performance
+from fastlmm_core.plots.field import plot_field, plot_variogram
+from fastlmm_core.plots.half_normal import plot_half_normal
+from fastlmm_core.plots.means import plot_comparison_intervals, plot_emmeans, plot_emmeans_by_model
+from fastlmm_core.plots.profiles import plot_profile
+from fastlmm_core.plots.residuals import plot_residuals
+from fastlmm_core.plots.stability import plot_stability
+from fastlmm_core.plots.trials import plot_trials
 
 __all__ = [
     "plot_biplot",

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import OptionError
-from ..gate import public
-from ..options import AXES, SWITCH, having, whole
-from ..results.biplot import Biplot, convex_hull
-from .canvas import COLOURS, GREY, own_axes, plain_frame
-from .labels_apart import write_labels
+from fastlmm_core.errors import OptionError
+from fastlmm_core.gate import public
+from fastlmm_core.options import AXES, SWITCH, having, whole
+from fastlmm_core.plots.canvas import COLOURS, GREY, own_axes, plain_frame
+from fastlmm_core.plots.labels_apart import write_labels
+from fastlmm_core.results.biplot import Biplot, convex_hull
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import DataError, nearest_names
-from ..gate import public
-from ..options import AXES, LEVEL, NAME, having, optional
-from .canvas import COLOURS, GREY, own_axes, plain_frame
+from fastlmm_core.errors import DataError, nearest_names
+from fastlmm_core.gate import public
+from fastlmm_core.options import AXES, LEVEL, NAME, having, optional
+from fastlmm_core.plots.canvas import COLOURS, GREY, own_axes, plain_frame
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from ..results.fit import LMMFit
+    from fastlmm_core.results.fit import LMMFit
 
 
 @public(

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import DependencyError
-from ..gate import public
-from ..options import PATH, check, having, whole
+from fastlmm_core.errors import DependencyError
+from fastlmm_core.gate import public
+from fastlmm_core.options import PATH, check, having, whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..errors import DataError
-from ..gate import public
-from ..options import AXES, NAME, SWITCH, one_of, optional
-from ..results.correlations import dendrogram
-from .canvas import COLOURS, pyplot
+from fastlmm_core.errors import DataError
+from fastlmm_core.gate import public
+from fastlmm_core.options import AXES, NAME, SWITCH, one_of, optional
+from fastlmm_core.plots.canvas import COLOURS, pyplot
+from fastlmm_core.results.correlations import dendrogram
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

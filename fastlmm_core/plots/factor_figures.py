@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import DataError, OptionError, nearest_names
-from ..gate import public
-from ..options import AXES, NAMES, SWITCH, having, optional, whole
-from .canvas import COLOURS, GREY, own_axes, plain_frame, pyplot
-from .labels_apart import write_labels
+from fastlmm_core.errors import DataError, OptionError, nearest_names
+from fastlmm_core.gate import public
+from fastlmm_core.options import AXES, NAMES, SWITCH, having, optional, whole
+from fastlmm_core.plots.canvas import COLOURS, GREY, own_axes, plain_frame, pyplot
+from fastlmm_core.plots.labels_apart import write_labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from ..results.factor_analysis import FactorAnalysis
+    from fastlmm_core.results.factor_analysis import FactorAnalysis
 
 PANELS = 9
 ANALYSIS = having("the result of fit.factor_analysis()", "factor_scores", "gamma", "performance")

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..design.at_levels import at_text
-from ..errors import DataError, OptionError, nearest_names
-from ..gate import public
-from ..options import NAME, SCALAR, having, optional
-from ..results.field_layout import Direction, FieldLayout, field_layout
-from ..results.variogram import Variogram, sample_variogram
-from .canvas import COLOURS, GREY, draw_map, label_positions, plain_frame, pyplot
+from fastlmm_core.design.at_levels import at_text
+from fastlmm_core.errors import DataError, OptionError, nearest_names
+from fastlmm_core.gate import public
+from fastlmm_core.options import NAME, SCALAR, having, optional
+from fastlmm_core.plots.canvas import COLOURS, GREY, draw_map, label_positions, plain_frame, pyplot
+from fastlmm_core.results.field_layout import Direction, FieldLayout, field_layout
+from fastlmm_core.results.variogram import Variogram, sample_variogram
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from ..results.fit import LMMFit
+    from fastlmm_core.results.fit import LMMFit
 
 FIT = having("a fit of lmm()", "sigma", "design")
 PLACES: dict[str, Any] = {"row": optional(NAME), "column": optional(NAME), "by": optional(NAME),

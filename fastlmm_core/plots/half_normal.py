@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..gate import public
-from ..options import AXES, LEVEL, NAME, having, optional, whole
-from .canvas import COLOURS, GREY, own_axes, plain_frame
-from .labels_apart import write_labels
+from fastlmm_core.gate import public
+from fastlmm_core.options import AXES, LEVEL, NAME, having, optional, whole
+from fastlmm_core.plots.canvas import COLOURS, GREY, own_axes, plain_frame
+from fastlmm_core.plots.labels_apart import write_labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from ..results.fit import LMMFit
+    from fastlmm_core.results.fit import LMMFit
 
 MOST_LABELS = 12
 

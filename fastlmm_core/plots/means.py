@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..errors import DataError, check_option
-from ..gate import public
-from ..options import ANY, AXES, LEVEL, NUMBER, TEXT, check, having, optional, table_of
-from .canvas import COLOURS, GREY, legend_beside, own_axes, plain_frame
+from fastlmm_core.errors import DataError, check_option
+from fastlmm_core.gate import public
+from fastlmm_core.options import ANY, AXES, LEVEL, NUMBER, TEXT, check, having, optional, table_of
+from fastlmm_core.plots.canvas import COLOURS, GREY, legend_beside, own_axes, plain_frame
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

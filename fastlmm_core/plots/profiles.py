@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import DataError, nearest_names
-from ..gate import public
-from ..intervals.profile import normal_height
-from ..options import LEVEL, NAMES, having, optional
-from .canvas import COLOURS, GREY, plain_frame, pyplot
+from fastlmm_core.errors import DataError, nearest_names
+from fastlmm_core.gate import public
+from fastlmm_core.intervals.profile import normal_height
+from fastlmm_core.options import LEVEL, NAMES, having, optional
+from fastlmm_core.plots.canvas import COLOURS, GREY, plain_frame, pyplot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from matplotlib.figure import Figure
 
-    from ..intervals.profile import Profile
+    from fastlmm_core.intervals.profile import Profile
 
 
 @public(profile=having("a profile of a fit", "points", "conf_int"), parameters=optional(NAMES), level=LEVEL)

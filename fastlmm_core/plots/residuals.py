@@ -8,18 +8,18 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
-from ..design.labels import label_texts
-from ..errors import DataError, nearest_names
-from ..gate import public
-from ..options import having
-from ..reading.columns import ordered_labels
-from .canvas import COLOURS, GREY, draw_map, plain_frame, pyplot
+from fastlmm_core.design.labels import label_texts
+from fastlmm_core.errors import DataError, nearest_names
+from fastlmm_core.gate import public
+from fastlmm_core.options import having
+from fastlmm_core.plots.canvas import COLOURS, GREY, draw_map, plain_frame, pyplot
+from fastlmm_core.reading.columns import ordered_labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from ..results.fit import LMMFit
+    from fastlmm_core.results.fit import LMMFit
 
 
 # Along an axis of a panel, as long as labels side by side do not meet.

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import DataError, nearest_names
-from ..gate import public
-from ..options import AXES, NAMES, having, optional
-from .canvas import COLOURS, GREY, legend_beside, own_axes, plain_frame
+from fastlmm_core.errors import DataError, nearest_names
+from fastlmm_core.gate import public
+from fastlmm_core.options import AXES, NAMES, having, optional
+from fastlmm_core.plots.canvas import COLOURS, GREY, legend_beside, own_axes, plain_frame
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from ..multi_environment.summaries import GxE
+    from fastlmm_core.multi_environment.summaries import GxE
 
 SHOWN = 6
 

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..gate import public
-from ..options import NAME, having, optional
-from ..results.component_columns import shared_variances
-from .canvas import COLOURS, GREY, legend_beside, plain_frame, pyplot
+from fastlmm_core.gate import public
+from fastlmm_core.options import NAME, having, optional
+from fastlmm_core.plots.canvas import COLOURS, GREY, legend_beside, plain_frame, pyplot
+from fastlmm_core.results.component_columns import shared_variances
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from ..batch import BatchResult
+    from fastlmm_core.batch import BatchResult
 
 MOST_TICKS = 40
 RESULT = having("a result of fit_batch()", "fits", "plan")

@@ -18,8 +18,8 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from ..errors import ServiceError
-from .frames import receive_frame, send_frame
+from fastlmm_core.errors import ServiceError
+from fastlmm_core.processes.frames import receive_frame, send_frame
 
 READY = b"ready"
 SECONDS_TO_START = 300.0  # kernels are compiled once on a machine

@@ -1,10 +1,10 @@
 """Tables from files and plain objects: what a file holds, and which of its columns are numbers or labels."""
 
-from .columns import is_number_text, ordered_labels
-from .declared import level_label
-from .options import ReadOptions, parse_codes, read_options
-from .source import Labels, Places, Source, notes_of, source_of
-from .tables import is_text_folder, read_table
+from fastlmm_core.reading.columns import is_number_text, ordered_labels
+from fastlmm_core.reading.declared import level_label
+from fastlmm_core.reading.options import ReadOptions, parse_codes, read_options
+from fastlmm_core.reading.source import Labels, Places, Source, notes_of, source_of
+from fastlmm_core.reading.tables import is_text_folder, read_table
 
 __all__ = [
     "Labels",

@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from ..errors import name_list
-from .columns import COMMA_NUMBER, THOUSANDS, TypedColumn, is_number_text
-from .files import RawTable
-from .source import Source
+from fastlmm_core.errors import name_list
+from fastlmm_core.reading.columns import COMMA_NUMBER, THOUSANDS, TypedColumn, is_number_text
+from fastlmm_core.reading.files import RawTable
+from fastlmm_core.reading.source import Source
 
 WORDS = {",": "commas", ".": "points"}
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..errors import DataError, OptionError, check_option, name_list, nearest_names
-from .columns import ordered_labels
-from .source import source_of
+from fastlmm_core.errors import DataError, OptionError, check_option, name_list, nearest_names
+from fastlmm_core.reading.columns import ordered_labels
+from fastlmm_core.reading.source import source_of
 
 
 def declared_type(name: str, declared: Any) -> str:

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..errors import DataError, name_list
-from ..limits import Limits, read_bounded
-from .layout import Layout, scan
-from .options import SEPARATORS, ReadOptions
+from fastlmm_core.errors import DataError, name_list
+from fastlmm_core.limits import Limits, read_bounded
+from fastlmm_core.reading.layout import Layout, scan
+from fastlmm_core.reading.options import SEPARATORS, ReadOptions
 
 SAMPLE = 1 << 18  # bytes looked at for the separator
 TITLE_LINES = 50  # searched for a header

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import DataError
+from fastlmm_core.errors import DataError
 
 QUOTE, NEWLINE, BLANKS = ord('"'), ord("\n"), b" \t"
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import OptionError, shown
-from ..limits import DEFAULT, Limits
+from fastlmm_core.errors import OptionError, shown
+from fastlmm_core.limits import DEFAULT, Limits
 
 #: Cells that mean "no value" in columns of any type, with or without blanks around them.
 MISSING = frozenset({

@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from ..errors import DataError, DependencyError, LimitError
-from ..limits import DEFAULT, Limits, escaped
+from fastlmm_core.errors import DataError, DependencyError, LimitError
+from fastlmm_core.limits import DEFAULT, Limits, escaped
 
 
 @contextmanager

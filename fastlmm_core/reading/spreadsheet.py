@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..errors import DataError, DependencyError, LimitError, OptionError, name_list, nearest_names
-from ..limits import escaped
-from .files import TITLE_LINES, RawTable, looks_like_names, without_empty
-from .options import ReadOptions
+from fastlmm_core.errors import DataError, DependencyError, LimitError, OptionError, name_list, nearest_names
+from fastlmm_core.limits import escaped
+from fastlmm_core.reading.files import TITLE_LINES, RawTable, looks_like_names, without_empty
+from fastlmm_core.reading.options import ReadOptions
 
 
 def read_sheet(path: Path, options: ReadOptions) -> RawTable:

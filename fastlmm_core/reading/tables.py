@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..errors import DataError, OptionError, name_list, nearest_names
-from .columns import TypedColumn, typed_column
-from .decimal_signs import settle_signs
-from .declared import as_factor, declared_column, declared_type
-from .files import RawTable, join_tables, read_text
-from .options import ReadOptions
-from .parquet import read_arrow, read_parquet
-from .source import KEY, Labels, Source
-from .spreadsheet import read_sheet
+from fastlmm_core.errors import DataError, OptionError, name_list, nearest_names
+from fastlmm_core.reading.columns import TypedColumn, typed_column
+from fastlmm_core.reading.decimal_signs import settle_signs
+from fastlmm_core.reading.declared import as_factor, declared_column, declared_type
+from fastlmm_core.reading.files import RawTable, join_tables, read_text
+from fastlmm_core.reading.options import ReadOptions
+from fastlmm_core.reading.parquet import read_arrow, read_parquet
+from fastlmm_core.reading.source import KEY, Labels, Source
+from fastlmm_core.reading.spreadsheet import read_sheet
 
 TEXT_ENDINGS = tuple(f"{end}{packed}" for end in (".csv", ".tsv", ".txt") for packed in ("", ".gz", ".zst"))
 TYPED_ENDINGS = (".parquet", ".arrow", ".feather")

@@ -1,5 +1,5 @@
 """Reports as HTML pages that open without a network: figures, style and script are inside."""
 
-from .writing import report
+from fastlmm_core.reports.writing import report
 
 __all__ = ["report"]

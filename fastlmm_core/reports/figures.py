@@ -12,9 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
-from ..results.plot_places import plain
-from ..results.trial_summary import SUSPICIOUS
-from .svg import (
+from fastlmm_core.reports.svg import (
     DIVERGING,
     SEQUENTIAL,
     Axes,
@@ -27,6 +25,8 @@ from .svg import (
     text,
     tick_label,
 )
+from fastlmm_core.results.plot_places import plain
+from fastlmm_core.results.trial_summary import SUSPICIOUS
 
 # Cells above which a map is no field, and the widest it gets.
 MOST_CELLS, MAP_WIDTH = 250_000, 330.0

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .._version import __version__
-from ..display.rendering import column_kind, format_frame
+from fastlmm_core._version import __version__
+from fastlmm_core.display.rendering import column_kind, format_frame
 
 # By which pages of an earlier report are known.
 GENERATOR = '<meta name="generator" content="fastlmm_core">'

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..results.component_columns import shared_variances
-from . import figures
-from .content import BatchContent
-from .html import boxes, card, number, page, table, warning_box
+from fastlmm_core.reports import figures
+from fastlmm_core.reports.content import BatchContent
+from fastlmm_core.reports.html import boxes, card, number, page, table, warning_box
+from fastlmm_core.results.component_columns import shared_variances
 
 TITLE = "Trial report"
 COLUMNS = (

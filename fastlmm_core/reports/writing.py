@@ -11,18 +11,18 @@ from typing import Any
 
 import pandas as pd
 
-from ..batch.result import BatchResult
-from ..batch.stored import read_batch
-from ..durable_files import place_file
-from ..errors import DataError, OptionError, shown
-from ..gate import public
-from ..options import NAME, NAMES, PATH, SWITCH, TEXT, optional
-from ..progress_bar import terminal_bar
-from ..results.fit import LMMFit
-from .content import batch_content, fit_content
-from .html import GENERATOR
-from .overview import overview_page
-from .trial_page import trial_page
+from fastlmm_core.batch.result import BatchResult
+from fastlmm_core.batch.stored import read_batch
+from fastlmm_core.durable_files import place_file
+from fastlmm_core.errors import DataError, OptionError, shown
+from fastlmm_core.gate import public
+from fastlmm_core.options import NAME, NAMES, PATH, SWITCH, TEXT, optional
+from fastlmm_core.progress_bar import terminal_bar
+from fastlmm_core.reports.content import batch_content, fit_content
+from fastlmm_core.reports.html import GENERATOR
+from fastlmm_core.reports.overview import overview_page
+from fastlmm_core.reports.trial_page import trial_page
+from fastlmm_core.results.fit import LMMFit
 
 logger = logging.getLogger("fastlmm_core.reports")
 

@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..gate import public
-from ..limits import Limits
-from ..options import PATH, SWITCH, optional
-from .document import Reach, parse_request
-from .json_values import plain
-from .schema import SCHEMA
-from .session import Session
+from fastlmm_core.gate import public
+from fastlmm_core.limits import Limits
+from fastlmm_core.options import PATH, SWITCH, optional
+from fastlmm_core.request.document import Reach, parse_request
+from fastlmm_core.request.json_values import plain
+from fastlmm_core.request.schema import SCHEMA
+from fastlmm_core.request.session import Session
 
 __all__ = ["SCHEMA", "parse_request", "plain", "run"]
 

@@ -11,9 +11,9 @@ from typing import Any, NoReturn
 
 import pandas as pd
 
-from ..errors import DataError, FastLMMError, OptionError, clipped, shown
-from ..options import Kind, check
-from .schema import QUESTIONS, REQUEST, TRIALS
+from fastlmm_core.errors import DataError, FastLMMError, OptionError, clipped, shown
+from fastlmm_core.options import Kind, check
+from fastlmm_core.request.schema import QUESTIONS, REQUEST, TRIALS
 
 # How deep lists and objects of a request may stand in each other: far deeper than any question needs.
 DEEPEST = 100

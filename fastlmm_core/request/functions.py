@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..errors import OptionError, nearest_names
-from ..options import numbers
-from ..reading.tables import frame_of_columns
-from .answer_tables import spread
+from fastlmm_core.errors import OptionError, nearest_names
+from fastlmm_core.options import numbers
+from fastlmm_core.reading.tables import frame_of_columns
+from fastlmm_core.request.answer_tables import spread
 
 if TYPE_CHECKING:
-    from ..results.fit import LMMFit
+    from fastlmm_core.results.fit import LMMFit
 
 
 def functions_block(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..errors import OptionError
-from .answer_tables import rows_of
+from fastlmm_core.errors import OptionError
+from fastlmm_core.request.answer_tables import rows_of
 
 if TYPE_CHECKING:
-    from ..results.fit import LMMFit
+    from fastlmm_core.results.fit import LMMFit
 
 # Options of an answer that is asked for by another key.
 BELONGS_TO = {"margin": "check", "per": "index"}

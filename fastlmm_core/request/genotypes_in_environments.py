@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .answer_tables import rows_of
+from fastlmm_core.request.answer_tables import rows_of
 
 if TYPE_CHECKING:
-    from ..multi_environment.summaries import GxE
-    from ..results.fit import LMMFit
+    from fastlmm_core.multi_environment.summaries import GxE
+    from fastlmm_core.results.fit import LMMFit
 
 
 def gxe_section(fit: LMMFit, own: Mapping[str, Any]) -> dict[str, Any]:
     """Of a fit with genotypes and environments."""
-    from ..multi_environment.summaries import gxe
+    from fastlmm_core.multi_environment.summaries import gxe
 
     found = gxe(fit, own["genotype"], own["environment"], common=own.get("common", False))
     return gxe_answer(found, own)

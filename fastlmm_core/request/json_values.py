@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .answer_tables import Columns, Rows, Spread
+from fastlmm_core.request.answer_tables import Columns, Rows, Spread
 
 
 def plain(value: Any) -> Any:

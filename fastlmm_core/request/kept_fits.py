@@ -9,10 +9,10 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..errors import OptionError, UnknownFitError
+from fastlmm_core.errors import OptionError, UnknownFitError
 
 if TYPE_CHECKING:
-    from ..results.fit import LMMFit
+    from fastlmm_core.results.fit import LMMFit
 
 # The key of a process and 128 bits that nobody guesses.
 HANDLE = re.compile(r"([0-9a-f]{12})-[\w-]{22}")

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import OptionError
-from .answer_tables import Rows, rows_of
-from .schema import GRID_OPTIONS
+from fastlmm_core.errors import OptionError
+from fastlmm_core.request.answer_tables import Rows, rows_of
+from fastlmm_core.request.schema import GRID_OPTIONS
 
 if TYPE_CHECKING:
-    from ..results.fit import LMMFit
+    from fastlmm_core.results.fit import LMMFit
 
 # Differences of means in one factor at a time, at the same levels of the others.
 WITHIN_OTHERS = "pairwise within the other factors"
@@ -64,7 +64,7 @@ def _trend_delta(fit: LMMFit, block: Mapping[str, Any], where: str) -> float | N
             raise OptionError(f"{where}.delta=0 is not known; allowed: a number other than 0, 'exact'")
         return float(delta)
     var = block["var"]
-    from ..inference.emmeans import slope_covariate
+    from fastlmm_core.inference.emmeans import slope_covariate
 
     try:
         column = slope_covariate(fit.design, var).column

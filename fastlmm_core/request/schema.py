@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..options import (
+from fastlmm_core.options import (
     ANY,
     AT,
     FACTORIZATION,

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ..results.variance_components import component_figures
-from .answer_tables import Rows
-from .functions import functions_block, prediction_block
-from .genotype_values import values_block
-from .genotypes_in_environments import gxe_section
-from .means import contrast_block, means_block, trends_block
-from .structures import (
+from fastlmm_core.request.answer_tables import Rows
+from fastlmm_core.request.functions import functions_block, prediction_block
+from fastlmm_core.request.genotype_values import values_block
+from fastlmm_core.request.genotypes_in_environments import gxe_section
+from fastlmm_core.request.means import contrast_block, means_block, trends_block
+from fastlmm_core.request.structures import (
     IN_TABLES,
     block_sections,
     component_section,
@@ -25,10 +24,16 @@ from .structures import (
     heritability_section,
     marker_section,
 )
-from .uncertainty import diagnostics_section, interval_section, random_terms_section, simulation_section
+from fastlmm_core.request.uncertainty import (
+    diagnostics_section,
+    interval_section,
+    random_terms_section,
+    simulation_section,
+)
+from fastlmm_core.results.variance_components import component_figures
 
 if TYPE_CHECKING:
-    from ..results.fit import LMMFit
+    from fastlmm_core.results.fit import LMMFit
 
 Request = Mapping[str, Any]
 # Kenward-Roger by section: information, and whether second derivatives of V are in it.

@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ..errors import DataError, FastLMMError, MemoryForecastError, OptionError, nearest_names
-from ..gate import ours_of, told_by
-from ..limits import Limits
-from ..reading import notes_of, read_options, read_table
-from .document import Reach, checked_questions, checked_request, checked_trials
-from .json_values import plain
-from .kept_fits import Keeping, KeptFits, size_of
-from .schema import READING
-from .sections import SECTIONS, fit_section
-from .table_folder import TableFolder
-from .trials import fit_trials, gxe_of_trials, table_sections
+from fastlmm_core.errors import DataError, FastLMMError, MemoryForecastError, OptionError, nearest_names
+from fastlmm_core.gate import ours_of, told_by
+from fastlmm_core.limits import Limits
+from fastlmm_core.reading import notes_of, read_options, read_table
+from fastlmm_core.request.document import Reach, checked_questions, checked_request, checked_trials
+from fastlmm_core.request.json_values import plain
+from fastlmm_core.request.kept_fits import Keeping, KeptFits, size_of
+from fastlmm_core.request.schema import READING
+from fastlmm_core.request.sections import SECTIONS, fit_section
+from fastlmm_core.request.table_folder import TableFolder
+from fastlmm_core.request.trials import fit_trials, gxe_of_trials, table_sections
 
 if TYPE_CHECKING:
-    from ..results.fit import LMMFit
+    from fastlmm_core.results.fit import LMMFit
 
 # What makes a text an expression of columns, such as "1/var", and no name.
 OPERATORS = frozenset("+-*/^()")
@@ -188,9 +188,9 @@ def read_relationships(request: Request, reach: Reach, limits: Limits) -> dict[s
     OptionError
         For one that no formula names.
     """
-    from ..batch.candidates import check_relationships_used, relationships_in
-    from ..reading.options import missing_codes
-    from ..structures.relationships import relationship_from_request
+    from fastlmm_core.batch.candidates import check_relationships_used, relationships_in
+    from fastlmm_core.reading.options import missing_codes
+    from fastlmm_core.structures.relationships import relationship_from_request
 
     given = {}
     for name, spec in (request.get("relationships") or {}).items():
@@ -213,7 +213,7 @@ def fit_request(request: Request, frame: pd.DataFrame, reach: Reach, limits: Lim
     OptionError
         For least squares of a model that has more than a residual variance.
     """
-    from ..api import prepare  # after the checks: it loads the compiled kernels
+    from fastlmm_core.api import prepare  # after the checks: it loads the compiled kernels
 
     prepared = prepare(
         request["formula"], frame, reml=request["method"] != "ML", weights=request.get("weights"),

@@ -13,10 +13,10 @@ from typing import Any
 
 import pandas as pd
 
-from ..durable_files import place_file, sync_folder
-from ..errors import DataError
-from ..table_formats import table_bytes
-from .answer_tables import Place, apart
+from fastlmm_core.durable_files import place_file, sync_folder
+from fastlmm_core.errors import DataError
+from fastlmm_core.request.answer_tables import Place, apart
+from fastlmm_core.table_formats import table_bytes
 
 LONGEST_NAME = 100  # characters of a file's name without its ending
 

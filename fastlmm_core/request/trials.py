@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ..limits import Limits
-from .answer_tables import Columns
+from fastlmm_core.limits import Limits
+from fastlmm_core.request.answer_tables import Columns
 
 if TYPE_CHECKING:
-    from ..batch import BatchResult
+    from fastlmm_core.batch import BatchResult
 
 HANDED_ON = (
     "by", "traits", "weights", "fixed", "emmeans", "contrasts", "ref", "adjust", "blups", "genotypes",
@@ -23,7 +23,7 @@ def fit_trials(
     request: Mapping[str, Any], frame: pd.DataFrame, relationships: Mapping[str, Any], limits: Limits
 ) -> BatchResult:  # fmt: skip
     """The batch a checked request describes, of its table."""
-    from ..batch import fit_batch  # it loads the compiled kernels
+    from fastlmm_core.batch import fit_batch  # it loads the compiled kernels
 
     options = {key: request[key] for key in HANDED_ON if request.get(key) is not None}
     return fit_batch(
@@ -34,8 +34,8 @@ def fit_trials(
 
 def gxe_of_trials(batch: BatchResult, request: Mapping[str, Any]) -> dict[str, Any]:
     """``gxe``: summaries of the means of all trials, where they are asked for."""
-    from ..multi_environment.summaries import gxe
-    from .genotypes_in_environments import gxe_answer
+    from fastlmm_core.multi_environment.summaries import gxe
+    from fastlmm_core.request.genotypes_in_environments import gxe_answer
 
     own = request.get("gxe")
     if own is None:

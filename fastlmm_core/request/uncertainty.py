@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ..errors import OptionError
-from ..linalg.memory import check_memory
-from .answer_tables import Rows, Spread
+from fastlmm_core.errors import OptionError
+from fastlmm_core.linalg.memory import check_memory
+from fastlmm_core.request.answer_tables import Rows, Spread
 
 if TYPE_CHECKING:
-    from ..results.fit import LMMFit
+    from fastlmm_core.results.fit import LMMFit
 
 OF_BOOTSTRAP = ("n", "seed")
 # Of a simulated value: 8 in the array, 32 as a number of Python in a list, about 20 as text.

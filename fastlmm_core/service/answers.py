@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any, NamedTuple
 
-from ..errors import FastLMMError, InternalError
+from fastlmm_core.errors import FastLMMError, InternalError
 
 MARK = re.compile(rb'\{\s*"id"\s*:\s*("(?:[^"\\\x00-\x1f]|\\.){0,200}"|\d{1,15})\s*[,}]')
 
@@ -46,7 +46,7 @@ def error_answer(error: Exception, identity: Any = None) -> bytes:
     """``{"id": .., "error": {"code": .., "message": ..}}`` of any exception."""
     ours: BaseException = error
     if not isinstance(error, FastLMMError):
-        from ..gate import ours_of  # loads NumPy, which only workers need
+        from fastlmm_core.gate import ours_of  # loads NumPy, which only workers need
 
         ours = ours_of(error)
     if not isinstance(ours, FastLMMError):

@@ -8,8 +8,8 @@ import threading
 import time
 from typing import Any, BinaryIO
 
-from ..errors import DataError, LimitError
-from ..processes.frames import seconds_left
+from fastlmm_core.errors import DataError, LimitError
+from fastlmm_core.processes.frames import seconds_left
 
 LONGEST_CHUNK_LINE = 1_000  # bytes of a chunk's size with its extensions
 

@@ -15,8 +15,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BufferedIOBase, BufferedReader
 from typing import Any
 
-from .._version import __version__
-from ..errors import (
+from fastlmm_core._version import __version__
+from fastlmm_core.errors import (
     DataError,
     FastLMMError,
     LimitError,
@@ -25,10 +25,10 @@ from ..errors import (
     TimeLimitError,
     shown,
 )
-from .answers import as_line, error_answer, identity_of
-from .connections import Connections, TimedReader, read_body
-from .tokens import matches
-from .workers import Workers
+from fastlmm_core.service.answers import as_line, error_answer, identity_of
+from fastlmm_core.service.connections import Connections, TimedReader, read_body
+from fastlmm_core.service.tokens import matches
+from fastlmm_core.service.workers import Workers
 
 LINGER = 2.0  # seconds in which a client that still sends can read why it was refused
 
@@ -165,7 +165,7 @@ class RequestHandler(BaseHTTPRequestHandler):
         if self.path == "/health":
             self._send(HTTPStatus.OK, as_line({"version": __version__, "workers": self.server.workers.count}))
         elif self.path == "/schema":
-            from ..request.schema import SCHEMA  # loads NumPy, which the workers have anyway
+            from fastlmm_core.request.schema import SCHEMA  # loads NumPy, which the workers have anyway
 
             self._send(HTTPStatus.OK, as_line(SCHEMA))
         else:

@@ -8,9 +8,9 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from ..errors import FastLMMError, LimitError
-from .answers import error_answer, identity_of
-from .workers import Workers
+from fastlmm_core.errors import FastLMMError, LimitError
+from fastlmm_core.service.answers import error_answer, identity_of
+from fastlmm_core.service.workers import Workers
 
 PIECE = 1 << 20
 TOO_LONG = None  # in place of a line that was passed over

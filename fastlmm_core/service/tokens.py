@@ -8,7 +8,7 @@ import secrets
 import stat
 from pathlib import Path
 
-from ..errors import DataError, OptionError
+from fastlmm_core.errors import DataError, OptionError
 
 SHORTEST = 16  # characters
 VARIABLE = "FASTLMM_TOKEN"

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ..processes.child import answer_parent
-from .answers import Answer, as_line, error_answer
+from fastlmm_core.processes.child import answer_parent
+from fastlmm_core.service.answers import Answer, as_line, error_answer
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,11 @@ def serve_channel() -> None:
 
 def loaded(options: WorkerOptions) -> Callable[[bytes], Answer]:
     """A function from a request to its answer, both bytes; libraries and kernels are loaded."""
-    from ..limits import Limits
-    from ..request import parse_request
-    from ..request.document import Reach
-    from ..request.kept_fits import Keeping, KeptElsewhereError
-    from ..request.session import Session
+    from fastlmm_core.limits import Limits
+    from fastlmm_core.request import parse_request
+    from fastlmm_core.request.document import Reach
+    from fastlmm_core.request.kept_fits import Keeping, KeptElsewhereError
+    from fastlmm_core.request.session import Session
 
     limits = Limits.of(dict(options.limits))
     if options.memory is not None:
@@ -106,7 +106,7 @@ WARM_UP = {
 
 
 def _text(body: bytes) -> str:
-    from ..errors import DataError
+    from fastlmm_core.errors import DataError
 
     try:
         return body.decode("utf-8-sig")

@@ -7,11 +7,11 @@ import threading
 import time
 from dataclasses import replace
 
-from ..errors import ServiceError, TimeLimitError
-from ..processes.child import Child
-from .answers import Answer
-from .idle_workers import IdleWorkers
-from .worker import WorkerOptions
+from fastlmm_core.errors import ServiceError, TimeLimitError
+from fastlmm_core.processes.child import Child
+from fastlmm_core.service.answers import Answer
+from fastlmm_core.service.idle_workers import IdleWorkers
+from fastlmm_core.service.worker import WorkerOptions
 
 ENTRY = "fastlmm_core.service.worker:serve_channel"
 
