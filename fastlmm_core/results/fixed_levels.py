@@ -258,8 +258,16 @@ def fit_fixed_levels(fit: FixedPart, k: int) -> FixedPart:
     plain = isinstance(part.factors[0], Name)
     # numbers group as labels; in the fixed part they would be a covariate
     as_text = f"factor({deparse(part.factors[0])})" if plain and not column.is_factor else None
-    held = {key: value for key, value in fit.prepared.fixed_parameters.items() if key != term.group}
-    return fit_formula(fit, moved_to_fixed(parsed, part, as_text, nested), fit.reml, held)
+    # beside the fixed effects nothing is left of others that the same levels have by another relation
+    effects = term.group_variables, term.columns, None
+    beside = [
+        own for own in fit.design.random
+        if not own.is_spline and own is not term and (own.group_variables, own.columns, own.at) == effects
+    ]  # fmt: skip
+    labels, groups = {own.label for own in beside}, {term.group, *(own.group for own in beside)}
+    held = {key: value for key, value in fit.prepared.fixed_parameters.items() if key not in groups}
+    left = replace(parsed, random=tuple(own for own in parsed.random if own.label not in labels))
+    return fit_formula(fit, moved_to_fixed(left, part, as_text, nested), fit.reml, held)
 
 
 def fit_formula(fit: FixedPart, parsed: ParsedFormula, reml: bool, held: dict[str, Any]) -> FixedPart:

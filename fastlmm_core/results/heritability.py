@@ -24,6 +24,7 @@ from fastlmm_core.results.heritability_levels import (
     TermLevels,
     find_term,
     has_indicators,
+    left_out,
     one_effect_each,
     term_levels,
 )
@@ -139,7 +140,8 @@ def heritability(
     spread = numbers.difference_variances
     return HeritabilityTable(
         frame, f"Heritability of {name_of(fit, own)}, {own.chosen.size} levels, variance {own.variance:.6g}:",
-        notes=_notes(frame), hidden=("group", "levels", "status"), labels=own.labels,
+        labels=own.labels,
+        notes=(*left_out(fit, own.k), *_notes(frame)), hidden=("group", "levels", "status"),
         genetic=spread(own.variance * own.relation) if by_pairs else None,
         blup=None if blup is None else spread(blup),
         blue=None if blues is None else blues.plain,

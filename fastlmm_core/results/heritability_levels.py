@@ -139,6 +139,18 @@ def find_term(fit: FixedPart, term: str, coefficient: str | None = None) -> int:
     return single[0]
 
 
+def left_out(fit: FixedPart, k: int) -> tuple[str, ...]:
+    """A note on terms that give the levels of term k further effects, by another relation between them."""
+    term = fit.design.random[k]
+    others = dict.fromkeys(
+        own.group for own in fit.design.random
+        if not own.is_spline and own.group != term.group and own.group_variables == term.group_variables
+    )  # fmt: skip
+    if not others:
+        return ()
+    return (f"of the effects of '{term.group}' alone; those of {name_list(others)} are left out",)
+
+
 def _weights(own: Any, asked: str | None) -> np.ndarray:
     """Weights (m,) of the coefficients: the one asked for, or the mean of those of the levels of a factor."""
     m = len(own.columns)

@@ -371,6 +371,24 @@ def test_related_levels_from_dense_matrices(unbalanced):
     assert np.allclose(table.pairs["delta_blue"], delta, rtol=1e-8)
 
 
+def test_two_terms_over_the_same_levels_are_told_apart(unbalanced):
+    """BLUEs know neither of them, and each heritability is of its own effects, which a note says."""
+    levels = sorted(unbalanced["gen"].unique())
+    M = np.random.default_rng(3).normal(size=(len(levels), 40))
+    K = M @ M.T / 40 + 0.1 * np.eye(len(levels))
+    both = "yield ~ rep + (1|gen) + (1|vm(gen, K)) + (1|rep:block)"
+    fit = lmm(both, unbalanced, relationships={"K": (K, levels)})
+    table = fit.heritability("gen")
+    assert "those of 'vm(gen, K)' are left out" in str(table)
+    assert "those of 'gen' are left out" in str(fit.heritability("vm(gen, K)"))
+    second = lmm("yield ~ rep + gen + (1|rep:block)", unbalanced)
+    variance = fit.variance_components.set_index("group")["estimate"]["gen"]
+    pairs = np.triu_indices(len(levels), 1)
+    for definition, ddf in (("piepho", "asymptotic"), ("piepho_kr", "kenward-roger")):
+        error = difference(second.emmeans("gen", ddf=ddf).functions.cov)[pairs].mean()
+        assert table[definition] == pytest.approx(variance / (variance + error / 2.0), rel=1e-6)
+
+
 def test_levels_and_pairs_hang_together(alpha):
     table = alpha.heritability("gen")
     assert table.by_level["delta_blup"].mean() == pytest.approx(table["delta_blup"], rel=1e-12)
