@@ -343,14 +343,13 @@ def _with_columns(
 
 def _wanted(part: SplinePart, names: list[str]) -> str:
     """Terms of the fixed part beside a spline."""
-    wanted = "*".join(names)
-    if part.order != 2:
-        powers = " and ".join(f"{name} to the power of {part.order - 1}" for name in names)
-        wanted = "an intercept" if part.order == 1 else powers
+    wanted = "*".join(names if part.order == 2 else [f"poly({name}, {part.order - 1})" for name in names])
+    if part.order == 1:
+        wanted = "an intercept"
     if not part.at:
         return wanted
     at = ":".join(label_of(deparse(node)) for node in part.at)
-    if part.order != 2:
+    if part.order == 1:
         return f"{wanted} for every level of {at}"
     return f"{at}*{wanted}, or factor({at})*{wanted} where it holds numbers"
 

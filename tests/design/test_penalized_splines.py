@@ -149,7 +149,7 @@ def test_new_data_beyond_or_without_values_are_refused():
         ("y ~ z + spl(x)", "add x$"),
         ("y ~ x + z + ps(x, z, nseg=3)", "add x\\*z"),
         ("y ~ 0 + x + spl(x)", "add x"),
-        ("y ~ x + ps(x, pord=3)", "x to the power of 2"),
+        ("y ~ x + ps(x, pord=3)", "add poly.x, 2."),
         ("y ~ two + spl(two)", "at least 3 distinct values of two, but there are 2"),
     ],
 )
@@ -157,6 +157,14 @@ def test_the_fixed_part_has_what_is_not_penalized(formula, words):
     frame = field().assign(two=lambda d: (d["x"] > 10).astype(float))
     with pytest.raises(DesignError, match=words):
         build_design(formula, frame)
+
+
+def test_the_advice_is_a_formula():
+    for part in ("ps(x, pord=3)", "ps(x, z, nseg=4, pord=3)"):
+        with pytest.raises(DesignError) as told:
+            build_design(f"y ~ x + {part}", field())
+        advice = str(told.value).partition("; add ")[2]
+        assert build_design(f"y ~ {advice} + {part}", field()).n == 70
 
 
 def test_splines_need_numbers_and_drop_rows_without_them():
