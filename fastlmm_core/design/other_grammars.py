@@ -319,21 +319,28 @@ def _of_one_sided_formula(call: Call) -> str:
 
 def refuse_foreign_term(node: Node, formula: str) -> None:
     """Refuse a term of another program's formula, and say how it is written here."""
-    words = term_here(node) or _groups_beside(node)
+    words = _groups_beside(node) or term_here(node)
     if words:
         raise FormulaError(f"'{deparse(node)}': here {words}", formula, _start(node))
 
 
 def _groups_beside(node: Node) -> str:
-    """``us(1 + x | gen):env``: groups are joined right of the bar."""
-    first, *others = _factors(node) or [node]
-    inner = _first(first)
-    if not others or not isinstance(first, Call) or first.function not in known_names():
+    """``us(1 + x | gen):env``, ``at(env):(1 | gen)``: groups are joined right of the bar."""
+    factors = _factors(node) or [node]
+    bars = [(own, inner) for own in factors if (inner := _bar_of(own)) is not None]
+    if len(factors) < 2 or len(bars) != 1:
         return ""
-    if not isinstance(inner, Binary) or inner.operator not in ("|", "||"):
-        return ""
-    groups = ":".join(map(deparse, (inner.right, *others)))
-    return f"{first.function}({deparse(inner.left)} {inner.operator} {groups})"
+    own, inner = bars[0]
+    groups = ":".join(deparse(inner.right if factor is own else factor) for factor in factors)
+    name = own.function if isinstance(own, Call) else ""
+    return f"{name}({deparse(inner.left)} {inner.operator} {groups})"
+
+
+def _bar_of(factor: Node) -> Binary | None:
+    """``1 | gen`` of ``(1 | gen)`` and of ``us(1 | gen)``."""
+    known = isinstance(factor, Call) and factor.function in known_names()
+    inner = bare(_first(factor) if known else factor)
+    return inner if isinstance(inner, Binary) and inner.operator in ("|", "||") else None
 
 
 def _start(node: Node) -> int:

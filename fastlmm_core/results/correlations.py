@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,23 +11,28 @@ import pandas as pd
 
 from fastlmm_core.design.expressions import label_of
 from fastlmm_core.display.frames import titled
+from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import InferenceError, OptionError, nearest_names
 from fastlmm_core.inference.figure_tables import FigureTable
 from fastlmm_core.kernels.thresholds import AT_BOUND
 from fastlmm_core.results.component_rows import CovarianceBlock, covariance_blocks, slope_variances
 from fastlmm_core.results.vpredict import delta_interval
+from fastlmm_core.structures.residuals.field import FieldResiduals
 
 if TYPE_CHECKING:
     from fastlmm_core.results.figures import FitFigures
 
 RESIDUAL = "Residual"
+# What `var2` says of an autocorrelation: `var1` is the direction.
+NEIGHBOUR = "(neighbour)"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class CorrelationTable(FigureTable):
     """Correlations of a fit: group, var1, var2, estimate, se, lower, upper; prints itself.
 
-    `se` is NaN for a correlation that is held, +1, -1, or beside a variance of zero.
+    An autocorrelation has its direction as `var1` and ``"(neighbour)"`` as `var2`, and is in no matrix. `se`
+    is NaN for a correlation that is held, +1, -1, or beside a variance of zero.
 
     Examples
     --------
@@ -46,7 +52,7 @@ class CorrelationTable(FigureTable):
         >>> fit.correlations().groups()
         ('Subject',)
         """
-        return tuple(dict.fromkeys(self.frame["group"]))
+        return tuple(dict.fromkeys(self.frame["group"][self.frame["var2"] != NEIGHBOUR]))
 
     @titled("Correlations")
     def matrix(self, group: str | None = None) -> pd.DataFrame:
@@ -78,8 +84,11 @@ class CorrelationTable(FigureTable):
         return self._square(group, "se", np.nan)
 
     def _square(self, group: str | None, column: str, diagonal: float) -> pd.DataFrame:
-        own = self.groups()[0] if group is None else _meant(group, self.groups(), "group")[0]
-        rows = self.frame[self.frame["group"] == own]
+        groups = self.groups()
+        if not groups:
+            raise OptionError("these are autocorrelations alone, of which there is no matrix")
+        own = groups[0] if group is None else _meant(group, groups, "group")[0]
+        rows = self.frame[(self.frame["group"] == own) & (self.frame["var2"] != NEIGHBOUR)]
         names = list(dict.fromkeys([*rows["var1"], *rows["var2"]]))
         values = np.full((len(names), len(names)), 0.0 if column == "estimate" else np.nan)
         i, j = (np.array([names.index(name) for name in rows[var]]) for var in ("var1", "var2"))
@@ -92,16 +101,17 @@ def correlation_table(
     fit: FitFigures, term: str | None, information: str, level: float = 0.95
 ) -> CorrelationTable:
     """Correlations of one group or of all; see ``LMMFit.correlations``."""
-    blocks = [block for block in covariance_blocks(fit) if _pairs(block).size]
-    if not blocks:
+    own = [_of_block(block) for block in covariance_blocks(fit) if _pairs(block).size]
+    own += _autocorrelations(fit)
+    if not own:
         raise OptionError(
             "no term of this model has correlations: write coefficients such as (0 + env | gen), or a "
-            "structure such as residual='us(visit | subject)'"
+            "structure such as residual='us(visit | subject)' or 'ar1(row):ar1(col)'"
         )
     if term is not None:
-        groups = _meant(term, tuple(block.group for block in blocks), "term")
-        blocks = [block for block in blocks if block.group in groups]
-    frame = pd.concat([_rows(fit, block, information, level) for block in blocks], ignore_index=True)
+        groups = _meant(term, tuple(found.group for found in own), "term")
+        own = [found for found in own if found.group in groups]
+    frame = pd.concat([_rows(fit, found, information, level) for found in own], ignore_index=True)
     return CorrelationTable(frame, f"Correlations (standard errors from {information} information)")
 
 
@@ -125,19 +135,71 @@ def _pairs(block: CovarianceBlock) -> np.ndarray:
     return np.column_stack([i, j])
 
 
-def _rows(fit: FitFigures, block: CovarianceBlock, information: str, level: float) -> pd.DataFrame:
+@dataclass(frozen=True)
+class _Found:
+    """Correlations (p,) of one group, their derivatives (p, t), and what they are between."""
+
+    group: str
+    first: Sequence[object]
+    second: Sequence[object]
+    values: np.ndarray
+    slopes: np.ndarray
+
+
+def _of_block(block: CovarianceBlock) -> _Found:
     i, j = _pairs(block).T
-    correlation, slopes = correlations(block.T, block.slopes, i, j)
+    names = np.array(block.names, dtype=object)
+    values, slopes = correlations(block.T, block.slopes, i, j)
+    return _Found(block.group, names[i].tolist(), names[j].tolist(), values, slopes)
+
+
+def _autocorrelations(fit: FitFigures) -> list[_Found]:
+    """Of levels, ``(1 | ar1(row))``, and of the residuals of a field."""
+    solution = fit.solved
+    if not isinstance(solution, StructuredSolution):
+        return []
+    e, theta, found = solution.equations, solution.theta, []
+    for random, term, (_, level) in zip(fit.design.random, e.terms, e.slices[0], strict=True):
+        if random.is_spline or term.levels is None or term.levels.holds_variance or not term.n_level_theta:
+            continue
+        group = random.group if random.at is None else f"{random.group}|{random.at}"
+        values, jacobian = (f(theta[level]) for f in (term.levels.natural, term.levels.natural_jacobian))
+        found.append(_neighbours(group, term.levels.natural_names(), values, jacobian, level, theta))
+    if isinstance(e.residual, FieldResiduals):
+        own, at = theta[e.slices[1]], 0
+        jacobian = e.residual.natural_jacobian(own)
+        for block in e.residual.blocks(own):
+            known = block["group_corr"]
+            rows = slice(at + 1, at + 1 + len(known))  # the variance is first
+            at = rows.stop
+            group = RESIDUAL if block["at"] is None else f"{fit.design.residual.group}|{block['at']}"
+            values = np.array(list(known.values()))
+            if known:
+                found.append(_neighbours(group, tuple(known), values, jacobian[rows], e.slices[1], theta))
+    return found
+
+
+def _neighbours(
+    group: str, names: Sequence[str], values: np.ndarray, jacobian: np.ndarray, place: slice,
+    theta: np.ndarray,
+) -> _Found:  # fmt: skip
+    """Autocorrelations (p,) with derivatives (p, own) in the parameters at a place of theta (t,)."""
+    slopes = np.zeros((values.size, theta.size))
+    slopes[:, place] = jacobian
+    return _Found(group, names, [NEIGHBOUR] * values.size, values, slopes)
+
+
+def _rows(fit: FitFigures, found: _Found, information: str, level: float) -> pd.DataFrame:
     try:
-        variance = slope_variances(fit, slopes, information)
+        variance = slope_variances(fit, found.slopes, information)
     except InferenceError:
-        variance = np.full(i.size, np.nan)
-    known = np.isfinite(correlation) & (1.0 - np.abs(correlation) > AT_BOUND) & (variance > 0.0)
-    names, se = np.array(block.names, dtype=object), np.sqrt(np.where(known, variance, np.nan))
-    limits = [delta_interval(r, own, level, "atanh") for r, own in zip(correlation, se, strict=True)]
+        variance = np.full(found.values.size, np.nan)
+    inside = 1.0 - np.abs(found.values) > AT_BOUND
+    se = np.sqrt(np.where(np.isfinite(found.values) & inside & (variance > 0.0), variance, np.nan))
+    limits = [delta_interval(r, own, level, "atanh") for r, own in zip(found.values, se, strict=True)]
     lower, upper = np.array(limits, float).reshape(-1, 2).T
     return pd.DataFrame(
-        {"group": block.group, "var1": names[i], "var2": names[j], "estimate": correlation, "se": se,
+        {"group": found.group, "var1": found.first, "var2": found.second, "estimate": found.values, "se": se,
          "lower": lower, "upper": upper}
     )  # fmt: skip
 

@@ -67,6 +67,9 @@ class RandomPart(FieldPart):
     ) -> CorrelationTable:
         """Genetic and residual correlations: group, var1, var2, estimate, se, lower, upper.
 
+        Autocorrelations of fields and of levels, ``ar1(row):ar1(col)``, stand among them, between the
+        neighbours in a direction.
+
         Parameters
         ----------
         term : str, optional

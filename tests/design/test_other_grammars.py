@@ -58,6 +58,8 @@ TERMS_WRITTEN = [
     ("fa(env, 2 | gen)", "fa(0 + env | gen, k=2)"),
     ("rr(env, 2 | vm(gen, A))", "rr(0 + env | vm(gen, A), d=2)"),
     ("us(1 + x | gen):env", "us(1 + x | gen:env)"),
+    ("at(env):(1 | gen)", "(1 | at(env):gen)"),
+    ("(x || gen):env", "(x || gen:env)"),
     ("propto(0 + env | gen, A)", "(1 | gen:vm(env, A))"),
     ("propto(0 + env | 1, A)", "(1 | vm(env, A))"),
     ("s(x)", "x + ps(x)"),

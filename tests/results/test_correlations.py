@@ -149,3 +149,60 @@ def test_limits_on_the_scale_of_a_function():
     np.testing.assert_allclose(share.conf_int(), share.estimate + np.array([-z, z]) * share.se)
     with pytest.raises(OptionError, match=r"between -1 and 1, not 1.*; use 'identity'"):
         fit.vpredict("1 + gen/Residual").conf_int(scale="atanh")
+
+
+def decay(rho, n):
+    return rho ** np.abs(np.subtract.outer(np.arange(n), np.arange(n)))
+
+
+def decay_slope(rho, n):
+    lag = np.abs(np.subtract.outer(np.arange(n), np.arange(n)))
+    return lag * rho ** np.maximum(lag - 1, 0)
+
+
+def grown_field(seed=3, rows=7, columns=9):
+    rng = np.random.default_rng(seed)
+    place = [(r, c) for r in range(rows) for c in range(columns)]
+    gen = rng.permutation(np.arange(rows * columns) % 21)
+    root = np.linalg.cholesky(np.kron(decay(0.6, rows), decay(0.4, columns)))
+    y = rng.normal(size=21)[gen] + root @ rng.normal(size=rows * columns)
+    frame = pd.DataFrame(place, columns=["row", "col"]).assign(gen=[f"g{k:02d}" for k in gen], y=y)
+    return frame, np.equal.outer(gen, np.arange(21)).astype(float)
+
+
+@pytest.mark.parametrize("by", [False, True])
+def test_autocorrelations_of_a_field_have_the_errors_of_dense_average_information(by):
+    """y' P dV P dV P y / 2 for (variance of gen, of the residual, rho(row), rho(col)), by hand."""
+    frame, Z = grown_field()
+    table, residual = frame, "ar1(row):ar1(col)"
+    if by:  # a second field, far away and with a share of its own in nothing
+        table = pd.concat([frame.assign(env="A"), grown_field(seed=8, rows=6, columns=6)[0].assign(
+            env="B", gen=lambda d: "h" + d["gen"])], ignore_index=True)  # fmt: skip
+        residual += " | env"
+    fit = lmm("y ~ env + (1 | at(env):gen)" if by else "y ~ 1 + (1 | gen)", table, residual=residual)
+    own = fit.correlations("Residual").to_frame().iloc[:2]
+    assert list(own["var1"]) == ["row", "col"] and set(own["var2"]) == {"(neighbour)"}
+    genetic, error = (float(fit.variance_components["estimate"].iloc[k]) for k in ((0, 2) if by else (0, 1)))
+    R_row, R_col = decay(own["estimate"].iloc[0], 7), decay(own["estimate"].iloc[1], 9)
+    slopes = [
+        Z @ Z.T, np.kron(R_row, R_col), error * np.kron(decay_slope(own["estimate"].iloc[0], 7), R_col),
+        error * np.kron(R_row, decay_slope(own["estimate"].iloc[1], 9)),
+    ]  # fmt: skip
+    W = np.linalg.inv(genetic * Z @ Z.T + error * np.kron(R_row, R_col))
+    one = np.ones((len(frame), 1))
+    P = W - W @ one @ np.linalg.solve(one.T @ W @ one, one.T @ W)
+    f = np.column_stack([slope @ P @ frame["y"].to_numpy() for slope in slopes])
+    errors = np.sqrt(np.diag(2.0 * np.linalg.inv(f.T @ P @ f)))
+    np.testing.assert_allclose(own["se"], errors[2:], rtol=1e-5)
+
+
+def test_autocorrelations_of_levels_are_no_matrix():
+    frame, _ = grown_field()
+    fit = lmm("y ~ 1 + (1 | gen) + (1 | ar1(row):ar1(col))", frame)
+    table = fit.correlations()
+    assert table.groups() == () and list(table.frame["group"]) == ["ar1(row):ar1(col)"] * 2
+    assert (table.frame["lower"] < table.frame["estimate"]).all() and (table.frame["se"] > 0.0).all()
+    with pytest.raises(OptionError, match="autocorrelations alone"):
+        table.matrix()
+    held = lmm("y ~ 1 + (1 | gen)", frame, residual="ar1(row):ar1(col)", fixed_parameters={"Residual": 1.0})
+    assert (held.correlations().frame["se"] > 0.0).all()
