@@ -321,7 +321,7 @@ def _far_words(names: list[str], values: np.ndarray) -> str:
         if abs(0.5 * (low + high)) > FAR * (high - low):
             return (
                 f"; where it has them, count {name} from another origin, {name} - {math.floor(low)} for "
-                f"example: from {low:g} to {high:g} its products with other columns lose their digits"
+                f"example: from {low:.15g} to {high:.15g} its products with other columns lose their digits"
             )
     return ""
 
