@@ -121,6 +121,14 @@ def test_some_of_the_terms():
         fit.predict(random=["subject"])
 
 
+def test_a_new_unit_without_its_group_is_told_of_predictions_without_random_effects():
+    fit, c = fit_of("slope_and_crossed"), case("slope_and_crossed")
+    rows = c.data.iloc[:3].drop(columns="s")
+    with pytest.raises(DataError, match=r"'s' of the random effects of 's' is not there.*random=False"):
+        fit.predict(rows)
+    assert np.isfinite(fit.predict(rows, random=False)).all()
+
+
 def test_new_levels():
     fit, dense, c = fit_of("slope_and_crossed"), dense_of("slope_and_crossed"), case("slope_and_crossed")
     rows = c.data.iloc[:3].copy()
