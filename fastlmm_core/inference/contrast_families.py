@@ -137,7 +137,8 @@ def find_reference(means: MeanLabels, ref: object) -> list[int]:
     for item in wanted:
         if isinstance(item, (int, np.integer)) and not isinstance(item, bool):
             if not 1 <= item <= len(means.raw):
-                raise OptionError(f"ref={item}: positions run from 1 to {len(means.raw)}")
+                label = f"; the mean is ref='{item}'" if _matching_labels(means, str(item)) else ""
+                raise OptionError(f"ref={item}: positions run from 1 to {len(means.raw)}{label}")
             found.append(int(item) - 1)
         elif len(hits := _matching_labels(means, str(item))) == 1:
             found.append(hits[0])

@@ -105,6 +105,11 @@ def test_errors_name_what_is_wrong(method, options, message):
     assert message in str(error.value)
 
 
+def test_a_number_that_is_a_label_is_told_to_be_text():
+    with pytest.raises(OptionError, match=r"ref=107: positions run from 1 to 2; the mean is ref='107'"):
+        contrast_family("trt.vs.ctrl", MeanLabels.of(["101", "107"]), ref=107)
+
+
 def test_one_mean_has_nothing_to_compare():
     with pytest.raises(OptionError, match="only one here"):
         contrast_family("pairwise", MeanLabels.of(["A"]))
