@@ -189,6 +189,7 @@ OPTIONS: dict[str, dict[str, str]] = {
     "blups": _LEVEL | {"condVar": "column condvar is there", "group": "term=", "groups": "term="},
     "ranef": {"condVar": "fit.blups(), column condvar", "drop": "a frame by group"},
     "conf_int": _LEVEL | {"parm": "parameters=", "nsim": "n=", "boot_type": "type=", "cols": "parameters="},
+    "influence": {"obs": "fit.diagnostics() has the rows", "groups": "group="},
     "profile": {"which": "parameters=", "alpha": "level=0.99"},
     "bootstrap": {"nsim": "n=", "FUN": "statistic=", "use_u": "fit.simulate(n, conditional=True)",
                   "parallel": "threads=", "ncpus": "threads=", "B": "n="},

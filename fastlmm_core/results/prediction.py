@@ -163,9 +163,8 @@ def _terms_used(fit: FitFigures, random: bool | Sequence[str]) -> list[int]:
     groups = [term.group for term in terms]
     for name in wanted:
         if name not in groups:
-            raise OptionError(
-                f"random={name!r} is not a grouping factor of this model{nearest_names(name, groups)}"
-            )
+            others = nearest_names(name, groups) if groups else ", which has no random terms"
+            raise OptionError(f"random={name!r} is not a grouping factor of this model{others}")
     return [k for k, term in enumerate(terms) if term.group in wanted]
 
 
