@@ -36,6 +36,7 @@ _MODES = "fit.ranef(), or fit.blups() with their errors"
 _MEANS = 'fit.emmeans("a")'
 _CONTRAST = 'fit.emmeans("a").contrast("pairwise")'
 _FUNCTION = "fit.linear_functions(K), with .f_test()"
+_ROWS = "fit.diagnostics() by row, fit.influence(\"group\") by level"
 _FIGURE = "a function of fastlmm_core.plots: plot_residuals(fit), plot_blups(fit), plot_field(fit)"
 
 #: By name of the class, attribute to what to write.
@@ -50,12 +51,16 @@ ATTRIBUTES: dict[str, dict[str, str]] = {
         "intervals": "fit.conf_int()", "ngrps": "fit.design.random, each with its levels",
         "rand": "fit.ranova()",
         "step": "compare(fit1, fit2) of the models that make sense", "update": "lmm(...) of the new formula",
+        "icc": 'fit.vpredict("V1/(V1+V2)")', "cooks_distance": _ROWS, "hatvalues": _ROWS, "rstudent": _ROWS,
         "getVarCov": _COMPONENTS, "ACF": "fit.variogram()", "Variogram": "fit.variogram()",
         "bootMer": "fit.bootstrap()", "refitML": "lmm(..., reml=False)",
         "lsmeans": _MEANS, "ls_means": _MEANS, "difflsmeans": _CONTRAST, "contest": _FUNCTION,
         "KRmodcomp": f'fit.anova(ddf="kenward-roger"), or {_FUNCTION}', "vcovAdj": f"{_FUNCTION} and .cov",
         "ref_grid": _MEANS, "contrast": _CONTRAST, "pairs": _CONTRAST, "means": _MEANS,
-        "cld": 'fit.emmeans("a").cld()', "model_matrix": "fit.design.X", "model_frame": "fit.design.frame",
+        "glht": _CONTRAST,
+        "cld": 'fit.emmeans("a").cld()', "Anova": "fit.anova(type=2)", "dropterm": "fit.drop1()",
+        "rePCA": "fit.correlations(), fit.singular_terms", "model_matrix": "fit.design.X",
+        "model_frame": "fit.design.frame",
         "family": "responses are Gaussian",
         # statsmodels
         "summary2": "fit.summary()", "summary_table": "fit.summary()", "t_test": _FUNCTION,
@@ -96,6 +101,7 @@ ATTRIBUTES: dict[str, dict[str, str]] = {
         "update": "table.with_options(...)", "eff_size": "table.estimate over a standard deviation",
         "rbind": "all groups of a table as one family: table.with_options(by=None)",
     },
+    "ContrastTable": {"regrid": "means.regrid(), and contrasts of its rows"},
     "Prepared": {
         "summary": "prepared.fit().summary()", "refit": "prepared.fit(y=response)",
         "predict": "prepared.fit().predict(newdata)",
@@ -153,7 +159,8 @@ _MEAN_OPTIONS = _LEVEL | _DDF | {
     "transform": ".back_transform() or .regrid() of the means", "infer": ".to_frame() has tests and limits",
     "factors": "specs, the first argument", "variables": "specs, the first argument",
     "contr": '.contrast("pairwise")', "pairwise": '.contrast("pairwise")',
-    "contrast": '.contrast("pairwise")',
+    "contrast": '.contrast("pairwise")', "max_degree": "poly(x, 2) in the model; its coefficients are tested",
+    "offset": 'at={"w": 0} of an offset(w) in the formula',
 }  # fmt: skip
 
 #: By function, option to what to write.
@@ -182,12 +189,14 @@ OPTIONS: dict[str, dict[str, str]] = {
     "blups": _LEVEL | {"condVar": "column condvar is there", "group": "term=", "groups": "term="},
     "ranef": {"condVar": "fit.blups(), column condvar", "drop": "a frame by group"},
     "conf_int": _LEVEL | {"parm": "parameters=", "nsim": "n=", "boot_type": "type=", "cols": "parameters="},
+    "influence": {"obs": "fit.diagnostics() has the rows", "groups": "group="},
     "profile": {"which": "parameters=", "alpha": "level=0.99"},
     "bootstrap": {"nsim": "n=", "FUN": "statistic=", "use_u": "fit.simulate(n, conditional=True)",
                   "parallel": "threads=", "ncpus": "threads=", "B": "n="},
     "simulate": {"nsim": "n=", "use_u": "conditional=True", "re_form": "conditional=True"},
     "emmeans": _MEAN_OPTIONS, "emtrends": _MEAN_OPTIONS, "joint_tests": _DDF,
-    "contrast": _LEVEL | {"exclude": 'emmeans(..., at={"a": levels to compare})', "offset": ".test(null=...)",
+    "contrast": _LEVEL | {"type": ".back_transform() of the contrasts",
+                          "exclude": 'emmeans(..., at={"a": levels to compare})', "offset": ".test(null=...)",
                           "adjustment": "adjust=", "infer": ".to_frame() has tests and limits"},
     "test": {"joint": "table.joint_test()"},
     "cld": {"level": "alpha=0.05", "Letters": "a, b, c", "decreasing": "reverse=True"},
@@ -233,6 +242,8 @@ TERMS: dict[str, tuple[str, str]] = {
                                                   "with us(0 + trait | gen) and "
                                                   "residual=\"us(trait | unit)\"")),
     "random": ("levels", "{0}"), "ranef": ("levels", "{0}"),
+    "Error": ("levels", "{0}"), "varIdent": ("other", "residual=\"units | env\" of lmm"),
+    "varFixed": ("other", "weights=, one over the variance"),
 }  # fmt: skip
 
 #: Column that a formula names and the table does not have, to what it means in other programs and here.

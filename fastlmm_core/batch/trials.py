@@ -300,7 +300,7 @@ def as_frame(table: Any) -> pd.DataFrame:
     else:
         raise DataError(
             f"data of type {type(table).__name__} is not supported; pass a pandas, polars, pyarrow or Dask "
-            "table, a dict of columns, or the path of a CSV or Parquet file or Parquet folder"
+            "table, a dict of columns, or the path of a text or Parquet file or of a folder of them"
         )
     return frame
 

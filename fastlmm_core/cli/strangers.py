@@ -16,8 +16,26 @@ from fastlmm_core.errors import DataError, FastLMMError, OptionError, clipped
 ROOM_TO_START = 700_000_000  # bytes of address space; with 500 MB the libraries do not load, with 800 they do
 
 
+class _StoreOnce(argparse._StoreAction):
+    """An option that may be given once: argparse would keep the last value and forget the others."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any,
+        option_string: str | None = None,
+    ) -> None:  # fmt: skip
+        if self.option_strings and getattr(namespace, self.dest, self.default) is not self.default:
+            several = "; several stand in one, with commas" if str(self.metavar).endswith("S") else ""
+            raise argparse.ArgumentError(self, f"is given twice{several}")
+        super().__call__(parser, namespace, values, option_string)
+
+
 class OneLineParser(argparse.ArgumentParser):
-    """A parser whose errors are one printable line."""
+    """A parser whose errors are one printable line, and whose options do not replace each other."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name in (None, "store"):
+            self.register("action", name, _StoreOnce)
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {clipped(message)} ({self.prog} --help)\n")

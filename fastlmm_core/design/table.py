@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -146,9 +147,11 @@ def _open(data: Any) -> tuple[Any, dict[str, None], int, frozenset[str]]:
     elif isinstance(data, np.ndarray) and data.dtype.names:
         names, n, columns = list(data.dtype.names), data.shape[0], data
     else:
+        path = isinstance(data, str | PathLike)
+        file = "; a file is read by pandas.read_csv, fit_batch or fastlmm fit" if path else ""
         raise DataError(
             f"data of type {type(data).__name__} is not supported; pass a pandas, polars or pyarrow table, "
-            "or a dict of columns"
+            f"or a dict of columns{file}"
         )
     known = dict.fromkeys(names)
     repeated = {name for name in names if names.count(name) > 1} if len(known) < len(names) else ()

@@ -47,6 +47,10 @@ class FigureFrame(pd.DataFrame):
         own._title, own._columns_titled = title, frame.columns
         return own
 
+    def to_frame(self) -> pd.DataFrame:
+        """The same figures as a plain DataFrame, under the name that all tables have for it."""
+        return pd.DataFrame(self)
+
     def _table(self) -> Table:
         rows = pd.get_option("display.max_rows")
         rows = SCREEN if rows == 0 else rows  # pandas' word for "as many as the terminal has lines"

@@ -140,13 +140,20 @@ class Table:
         blocks: dict[tuple[str, ...], list[int]] = {}
         for i, key in enumerate(keys):
             blocks.setdefault(key, []).append(i)
-        for key, positions in blocks.items():
-            heading = ", ".join(f"{name} = {value}" for name, value in zip(self.by, key, strict=True))
+        titles = {name: _titles(list(shown[name])) for name in self.by}
+        for positions in blocks.values():
+            heading = ", ".join(f"{name} = {titles[name][positions[0]]}" for name in self.by)
             yield heading, names, _rows(cells, names, positions), numeric
 
 
 def _rows(cells: Mapping[str, list[str]], names: Sequence[str], positions: Iterable[int]) -> list[list[str]]:
     return [[cells[name][i] for name in names] for i in positions]
+
+
+def _titles(values: Sequence[Any]) -> list[str]:
+    """Values that head a block: numbers with six digits, as in the notes, where these tell them apart."""
+    short = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
+    return short if len(set(short)) == len(set(map(str, values))) else [str(value) for value in values]
 
 
 def _squeezed(lines: Iterable[str]) -> list[str]:

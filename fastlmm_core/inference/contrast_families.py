@@ -48,7 +48,7 @@ class ContrastFamily:
         One per contrast, (c,).
     coefficients : csr_array (c, k)
     kind : str
-        "pairs", "contrast" (rows sum to zero) or "prediction".
+        "pairs", "contrast", or "prediction": the means themselves, whose tests against zero are not printed.
     adjust : str
         Adjustment used when none is asked for.
     """
@@ -137,7 +137,8 @@ def find_reference(means: MeanLabels, ref: object) -> list[int]:
     for item in wanted:
         if isinstance(item, (int, np.integer)) and not isinstance(item, bool):
             if not 1 <= item <= len(means.raw):
-                raise OptionError(f"ref={item}: positions run from 1 to {len(means.raw)}")
+                label = f"; the mean is ref='{item}'" if _matching_labels(means, str(item)) else ""
+                raise OptionError(f"ref={item}: positions run from 1 to {len(means.raw)}{label}")
             found.append(int(item) - 1)
         elif len(hits := _matching_labels(means, str(item))) == 1:
             found.append(hits[0])
@@ -269,9 +270,8 @@ def custom_contrasts(means: MeanLabels, weights: Custom) -> ContrastFamily:
         rows = list(weights) if np.ndim(weights[0]) or isinstance(weights[0], Mapping) else [weights]  # type: ignore[arg-type]
         named = {custom_label(row): row for row in rows}
     matrix = np.array([weight_row(means, label, row) for label, row in named.items()])
-    sums = np.abs(matrix.sum(axis=1))
-    kind = "contrast" if np.all(sums < 1e-3) else "prediction"
-    return ContrastFamily(tuple(named), sp.csr_array(matrix), kind, "none")
+    # tested against zero whatever the weights sum to, as in R: 0.33, 0.33, 0.33, -1 are meant as a contrast
+    return ContrastFamily(tuple(named), sp.csr_array(matrix), "contrast", "none")
 
 
 def custom_label(row: object) -> str:

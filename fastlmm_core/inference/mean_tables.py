@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fastlmm_core.display.frames import titled
+from fastlmm_core.display.frames import FigureFrame, titled
 from fastlmm_core.errors import InferenceError, OptionError
 from fastlmm_core.gate import public
 from fastlmm_core.inference.back_transformation import regrid
@@ -91,7 +91,6 @@ class EmmeansTable(EstimateTable):
         return regrid(self)
 
     @public(alpha=LEVEL, adjust=TEXT, reverse=SWITCH)
-    @titled("Means with compact letters, alpha {alpha:g}, {adjust}")
     def cld(self, alpha: float = 0.05, *, adjust: str = "tukey", reverse: bool = False) -> pd.DataFrame:
         """Compact letter display: means that share a letter do not differ at `alpha`.
 
@@ -134,7 +133,10 @@ class EmmeansTable(EstimateTable):
             part[LETTERS] = compact_letters(p < alpha)
             part.loc[part["status"] != OK, LETTERS] = ""
             parts.append(part)
-        return pd.concat(parts, ignore_index=True)
+        # letters of different groups say nothing of each other, and one table holds all groups
+        within = f", within {', '.join(self.by)}" if self.by else ""
+        title = f"Means with compact letters, alpha {alpha:g}, {adjust}{within}"
+        return FigureFrame.of(pd.concat(parts, ignore_index=True), title)
 
     @public(level=optional(LEVEL))
     def difference_errors(self, level: float | None = None) -> DifferenceErrors:

@@ -11,6 +11,8 @@ import scipy.sparse as sp
 
 from fastlmm_core.design.columns import first_row
 from fastlmm_core.design.expressions import deparse, label_of
+from fastlmm_core.design.functions import names_read
+from fastlmm_core.design.grouping import is_units
 from fastlmm_core.design.table import Table
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import DataError, OptionError, name_list, nearest_names, shown
@@ -68,6 +70,8 @@ def predict(
             value = value + basis @ u[:, 0]
             evaluated.append((k, None, basis))
             continue
+        if newdata is not None:
+            _check_groups(term, newdata)
         layers = fitted_layers(term) if newdata is None else term.evaluate_layers(newdata)
         for layer, (codes, z) in enumerate(layers):
             unknown = codes < 0
@@ -117,6 +121,19 @@ def fitted_layers(term: RandomTerm) -> list[tuple[np.ndarray, np.ndarray]]:
     ]
 
 
+def _check_groups(term: RandomTerm, newdata: Any) -> None:
+    """Refuse new data that lack a grouping factor, which predictions of a new unit do not have."""
+    known = Table(newdata).names
+    for layer in range(len(term.layers)):
+        own = [node for node in term.columns_of_layer(layer) if not is_units(node, known)]
+        for name in names_read(own):
+            if name not in known:
+                raise DataError(
+                    f"new data: the column '{name}' of the random effects of '{term.group}' is not there"
+                    f"{nearest_names(name, known)}; random=False predicts without random effects"
+                )
+
+
 def _unknown_levels(term: RandomTerm, layer: int, newdata: Any, rows: np.ndarray) -> str:
     """Message for rows whose level of the grouping factor is missing or not among those of the fit."""
     labels = term.row_labels(newdata, layer)[rows]
@@ -146,9 +163,8 @@ def _terms_used(fit: FitFigures, random: bool | Sequence[str]) -> list[int]:
     groups = [term.group for term in terms]
     for name in wanted:
         if name not in groups:
-            raise OptionError(
-                f"random={name!r} is not a grouping factor of this model{nearest_names(name, groups)}"
-            )
+            others = nearest_names(name, groups) if groups else ", which has no random terms"
+            raise OptionError(f"random={name!r} is not a grouping factor of this model{others}")
     return [k for k, term in enumerate(terms) if term.group in wanted]
 
 

@@ -51,6 +51,22 @@ def test_argparse_errors_have_status_2(capsys):
     assert stop.value.code == 2
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["fit", "a.csv", "y ~ x", "--ref", "A", "--ref", "B"], "argument --ref: is given twice"),
+        (
+            ["batch", "a.csv", "~ x", "--by", "t", "--out", "o", "--traits", "y", "--trait", "z"],
+            "argument --traits: is given twice; several stand in one, with commas",
+        ),
+    ],
+)
+def test_an_option_does_not_replace_an_earlier_one(capsys, options, message):
+    with pytest.raises(SystemExit) as stop:
+        main(options)
+    assert stop.value.code == 2 and message in capsys.readouterr().err
+
+
 def test_bad_requests(tmp_path, capsys):
     missing = failed(capsys, "run", str(tmp_path / "none.json"))
     assert "cannot be read" in missing

@@ -15,6 +15,8 @@ from fastlmm_core.errors import FormulaError
 from fastlmm_core.other_names import COLUMNS, TERMS
 
 TERMS_WRITTEN = [
+    # aov
+    ("Error(block/irrigation)", "(1 | block/irrigation)"),
     # ASReml
     ("fa(env, 2):gen", "fa(0 + env | gen, k=2)"),
     ("gen:fa(env, 2)", "fa(0 + env | gen, k=2)"),

@@ -38,6 +38,13 @@ def test_figures_stay_unrounded_and_print_to_the_digits_of_the_errors(fit):
     assert type(blups["estimate"]) is pd.Series
 
 
+def test_every_table_has_to_frame(fit):
+    for table in (fit.anova(), fit.joint_tests(), fit.variance_components, fit.fixed_effects()):
+        plain = table.to_frame()
+        assert type(plain) is pd.DataFrame
+        pd.testing.assert_frame_equal(plain, pd.DataFrame(table))
+
+
 def test_rows_taken_out_keep_the_manner_and_show_no_row_numbers(fit):
     worst = fit.blups().query("group == 'B'").sort_values("estimate").head(2)
     lines = str(worst).splitlines()

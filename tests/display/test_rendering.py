@@ -65,6 +65,18 @@ def test_blocks_by_a_column(means):
     assert "N" in table.to_frame().columns
 
 
+@pytest.mark.parametrize(
+    ("values", "titles"),
+    [
+        ([3.1197916666666665, 6.0], ["x = 3.11979:", "x = 6:"]),
+        ([1000.00001, 1000.00002], ["x = 1000.00001:", "x = 1000.00002:"]),
+    ],
+)
+def test_numbers_that_head_a_block_have_the_digits_that_tell_them_apart(means, values, titles):
+    table = Table(means.assign(x=values), by=("x",))
+    assert [line for line in str(table).splitlines() if line.startswith("x = ")] == titles
+
+
 def test_hidden_columns_and_cut_rows(means):
     table = Table(means, hidden=("df",), max_rows=1)
     assert "df" not in str(table).splitlines()[0].split()

@@ -121,6 +121,25 @@ def test_some_of_the_terms():
         fit.predict(random=["subject"])
 
 
+def test_a_new_unit_without_its_group_is_told_of_predictions_without_random_effects():
+    fit, c = fit_of("slope_and_crossed"), case("slope_and_crossed")
+    rows = c.data.iloc[:3].drop(columns="s")
+    with pytest.raises(DataError, match=r"'s' of the random effects of 's' is not there.*random=False"):
+        fit.predict(rows)
+    assert np.isfinite(fit.predict(rows, random=False)).all()
+
+
+def test_a_linear_model_has_no_groups_to_predict():
+    rows = pd.DataFrame({"y": [1.0, 2.0, 4.0, 3.0], "x": [0.0, 1.0, 2.0, 4.0]})
+    with pytest.raises(OptionError, match="not a grouping factor of this model, which has no random"):
+        lmm("y ~ x", rows).predict(rows, random=["g"])
+
+
+def test_a_path_is_no_table_and_told_what_reads_files():
+    with pytest.raises(DataError, match=r"str is not supported.*a file is read by pandas.read_csv"):
+        lmm("y ~ x", "trial.csv")
+
+
 def test_new_levels():
     fit, dense, c = fit_of("slope_and_crossed"), dense_of("slope_and_crossed"), case("slope_and_crossed")
     rows = c.data.iloc[:3].copy()

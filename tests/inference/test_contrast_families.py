@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fastlmm_core import datasets, lmm
 from fastlmm_core.errors import OptionError
 from fastlmm_core.inference.contrast_families import MeanLabels, contrast_family
 
@@ -76,7 +77,14 @@ def test_custom_contrasts():
     assert rows({"A vs rest": [1, -0.5, -0.5]}) == {"A vs rest": [1, -0.5, -0.5]}
     assert rows({"C less A": {"C": 1, "A": -1}}) == {"C less A": [-1, 0, 1]}
     assert rows([[1, -1, 0], [0, 1, -1]]) == {"c(1, -1, 0)": [1, -1, 0], "c(0, 1, -1)": [0, 1, -1]}
-    assert contrast_family({"sum": [1, 1, 1]}, ABC).kind == "prediction"
+
+
+def test_custom_contrasts_show_their_tests_whatever_the_weights_sum_to():
+    means = lmm("Y ~ V*N + (1|B/V)", datasets.load("oats")).emmeans("N")
+    table = means.contrast({"rounded": [-1, 0.33, 0.33, 0.33], "first": [-1, 1, 0, 0]})
+    header = str(table).splitlines()[1].split()
+    assert header == ["contrast", "estimate", "se", "df", "t", "p", "lower", "upper"]
+    assert "t" not in str(means.contrast("identity")).splitlines()[1].split()
 
 
 @pytest.mark.parametrize(
@@ -95,6 +103,11 @@ def test_errors_name_what_is_wrong(method, options, message):
     with pytest.raises(OptionError) as error:
         contrast_family(method, ABC, **options)
     assert message in str(error.value)
+
+
+def test_a_number_that_is_a_label_is_told_to_be_text():
+    with pytest.raises(OptionError, match=r"ref=107: positions run from 1 to 2; the mean is ref='107'"):
+        contrast_family("trt.vs.ctrl", MeanLabels.of(["101", "107"]), ref=107)
 
 
 def test_one_mean_has_nothing_to_compare():

@@ -24,6 +24,7 @@ def test_letters_beside_a_factor_group(plots):
     expected = plain.emmeans("G").cld().rename(columns={"G": "group_level"})
     pd.testing.assert_frame_equal(named.emmeans("group").cld(), expected)
     within = named.emmeans("B | group").cld()
+    assert str(within).startswith("Means with compact letters, alpha 0.05, tukey, within group\n")
     assert within["group_level"].unique().tolist() == LABELS
     assert set(within["group"]) <= {"a", "b", "ab"}
 

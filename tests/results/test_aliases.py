@@ -16,11 +16,13 @@ from fastlmm_core.api import Prepared
 from fastlmm_core.batch import BatchResult
 from fastlmm_core.design.formula import parse_formula
 from fastlmm_core.errors import OptionError
+from fastlmm_core.inference.estimate_tables import ContrastTable
 from fastlmm_core.inference.mean_tables import EmmeansTable
 from fastlmm_core.results.aliases import Aliases
 from fastlmm_core.results.fit import LMMFit
 
-CLASSES = {"LMMFit": LMMFit, "EstimateTable": EmmeansTable, "Prepared": Prepared, "BatchResult": BatchResult}
+CLASSES = {"LMMFit": LMMFit, "EstimateTable": EmmeansTable, "ContrastTable": ContrastTable,
+           "Prepared": Prepared, "BatchResult": BatchResult}
 
 
 @pytest.fixture(scope="module")
