@@ -277,3 +277,31 @@ def test_standard_errors_beside_a_residual_variance_of_zero():
     se = np.sqrt(np.diag(np.linalg.inv(0.5 * (H + H.T))))[:3]
     found = [fit.vpredict(name, information="observed").se for name in table["component"].iloc[:3]]
     np.testing.assert_allclose(found, se, rtol=4e-3)
+
+
+def test_kenward_roger_beside_a_residual_variance_of_zero():
+    """Means of two series, one strongly correlated and one without noise, by dense formulas."""
+    rng, m = np.random.default_rng(8), 35
+    lag = np.abs(np.subtract.outer(np.arange(m), np.arange(m)))
+    data = pd.DataFrame({"e": np.repeat(["A", "B"], m), "t": np.tile(np.arange(m), 2)})
+    roots = [np.linalg.cholesky(rho**lag + noise * np.eye(m)) for rho, noise in ((0.97, 0.5), (0.3, 0.0))]
+    data["y"] = np.concatenate([root @ rng.normal(size=m) for root in roots])
+    fit = lmm("y ~ e + (1 | at(e):ar1(t))", data, residual="units | e")
+    sizes, noises = np.split(fit.variance_components["estimate"].to_numpy(), 2)
+    assert noises[1] == 0.0 < noises[0]
+    X = pd.get_dummies(data["e"]).to_numpy(float)
+    V, slopes = np.zeros((2 * m, 2 * m)), []
+    for k, (s, rho, noise) in enumerate(zip(sizes, np.tanh(fit.theta[[1, 3]]), noises, strict=True)):
+        place = np.diag(X[:, k])
+        for own in (rho**lag, s * lag * rho ** np.maximum(lag - 1, 0), np.eye(m)):
+            slopes.append(place @ np.kron(np.ones((2, 2)), own) @ place)
+        V += s * slopes[-3] + noise * slopes[-1]
+    V_inv = np.linalg.inv(V)
+    phi = np.linalg.inv(X.T @ V_inv @ X)
+    U = V_inv @ X @ phi
+    P = V_inv - V_inv @ X @ U.T
+    W = 2.0 * np.linalg.inv([[np.sum((P @ a) * (P @ b).T) for b in slopes] for a in slopes])
+    moved = np.array([D @ U for D in slopes])
+    adjusted = phi + 2.0 * np.einsum("tu,tna,nm,uma->a", W, moved, P, moved) * np.eye(2)
+    means = fit.emmeans("e", information="expected").to_frame()
+    np.testing.assert_allclose(means["se"], np.sqrt(np.diag(adjusted)), rtol=2e-5)
