@@ -80,14 +80,17 @@ def at_bound(e: StructuredEquations, theta: np.ndarray, at: np.ndarray) -> np.nd
 
 
 def zero_parameters(e: StructuredEquations, theta: np.ndarray) -> np.ndarray:
-    """Parameters (t,) of variances that are zero, specific ones of factor analytic terms among them."""
+    """Parameters (t,) of variances that are zero, specific ones of factor analytic terms and those of splines
+    among them."""
     out = np.zeros(e.n_theta, bool)
-    for term, (own, _) in zip(e.terms, e.slices[0], strict=True):
+    for term, (own, level) in zip(e.terms, e.slices[0], strict=True):
         if term.structure.n_theta and not np.any(term.structure.covariance(theta[own])):
             out[own] = True
         elif isinstance(term.structure, FactorAnalytic):
             least = 1.0 / term.column_scale  # as `describe_singular` judges variances
             out[own.stop - term.structure.m : own.stop] = term.structure.heywood(theta[own], least)
+        if term.levels is not None and term.levels.holds_variance:
+            out[level] = np.abs(theta[level]) < BOUNDARY
     return out
 
 
