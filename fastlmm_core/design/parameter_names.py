@@ -67,7 +67,8 @@ def named_covariances(design: Any, given: Mapping[str, Any], option: str) -> lis
     ----------
     given : mapping
         By term, ``{"vm(calf, A)": [[20.0]], "Residual": 40.0}``; by level of ``at()`` and of the residual's
-        ``|``, ``{"S1": {"Residual": 1.2, "rep": 0.1}}``, also ``{"S1:rep": 0.1}``.
+        ``|``, ``{"at(site):rep": {"S1": 0.1}, "Residual": {"S1": 1.2}}``, also ``{"S1:rep": 0.1}`` and
+        ``{"S1": {"Residual": 1.2, "rep": 0.1}}``.
         A key "note" is a remark.
     option : str
         Option that messages name.
@@ -120,10 +121,10 @@ def _named(design: Any, key: str, value: Any, at: str | None, option: str) -> It
             _check_level(at, _residual_levels(design), option)
         yield NamedCovariance(key, -1, at, _matrix(option, key, value, [visits]))
     elif found:
-        for k in found:
+        for k, inner in _by_level(design, found, key, value, option):
             columns = tuple(design.random[k].columns)
             called = [columns, coefficient_labels(design.variables, columns)]
-            yield NamedCovariance(key, k, None, _matrix(option, key, value, called))
+            yield NamedCovariance(key, k, None, _matrix(option, key, inner, called))
     elif isinstance(value, Mapping) and (key in _levels(design) or _is_heading(design, value)):
         inner_at = key if key in _levels(design) else at
         for name, inner in value.items():
@@ -133,15 +134,34 @@ def _named(design: Any, key: str, value: Any, at: str | None, option: str) -> It
         raise OptionError(f"{option} name '{key}', which is no term of the model{nearest_names(key, known)}")
 
 
+def _by_level(
+    design: Any, found: list[int], key: str, value: Any, option: str
+) -> Iterator[tuple[int, Any]]:
+    """The terms `found` with their values; a mapping has those of levels of ``at()``."""
+    levels = [None if design.random[k].at is None else str(design.random[k].at) for k in found]
+    if not isinstance(value, Mapping) or None in levels:
+        yield from ((k, value) for k in found)
+        return
+    for level, inner in value.items():
+        if str(level) not in levels:
+            words = name_list(list(dict.fromkeys(map(str, levels))))
+            raise OptionError(
+                f"{option}['{key}'] name level '{level}', which is not there; its levels: {words}"
+            )
+        yield from ((k, inner) for k, own in zip(found, levels, strict=True) if own == str(level))
+
+
 def _without_blanks(name: str) -> str:
     """Names of terms are compared so: (1|g) is (1 | g)."""
     return "".join(name.split())
 
 
 def _names(term: Any) -> tuple[str, ...]:
-    """What a term may be called: its group, its label, and its group without the level of at()."""
+    """What a term may be called: its group, its label, and its group without the level of at() or at()."""
     at, _, rest = term.group.partition("):")
-    return (term.group, term.label, *([rest] if at.startswith("at(") and rest else []))
+    if not at.startswith("at(") or not rest:
+        return term.group, term.label
+    return term.group, term.label, f"{at.removesuffix(f', {term.at}')}):{rest}", rest
 
 
 def _in_level(term: Any) -> str:
@@ -150,9 +170,11 @@ def _in_level(term: Any) -> str:
 
 
 def is_named(term: Any, names: Collection[str]) -> bool:
-    """Whether a term is among those that are called so."""
+    """Whether a term is among those that are called so; values by level are those of their levels alone."""
     own = set(map(_without_blanks, (*_names(term), _in_level(term))))
-    return any(_without_blanks(str(name)) in own for name in names)
+    called = [name for name in names if _without_blanks(str(name)) in own]
+    values = [names[name] if isinstance(names, Mapping) else None for name in called]
+    return any(not isinstance(value, Mapping) or str(term.at) in map(str, value) for value in values)
 
 
 def _residual_names(design: Any) -> set[str]:

@@ -101,13 +101,9 @@ def _residual_form(model: FactorizedModel, pieces: np.ndarray, fixed: FixedRows)
 def _residual_products(
     model: FactorizedModel, pieces: np.ndarray, fixed: FixedRows, by_piece: _ByPiece
 ) -> tuple[np.ndarray, np.ndarray]:
-    """W' D W N (q, r) and N'W' D R D W N (r, r), N the natural side of `fixed`.
-
-    W N is of the size of the residual variances: where these are near zero only its rows have digits, and
-    products with W'D W, in which it is a difference of large numbers, have none.
-    """
+    """W' D W N (q, r) and N'W' D R D W N (r, r), N the natural side of `fixed`."""
     e, theta = model.equations, residual_theta(model)
-    sandwich = None if model.residual_nearly_singular else e.residual.sandwich(theta, pieces)
+    sandwich = e.residual.sandwich(theta, pieces)
     if sandwich is not None:
         return by_piece.product(pieces), fixed.natural.T @ by_piece.product(sandwich)
     rows = np.asarray(e.row_precision.at(pieces) @ fixed.rows)
@@ -141,7 +137,8 @@ def weighted_form(
     """sum_tu w_tu U' V_t P V_u U (r, r), inside scale, for symmetric weights (t, t).
 
     With x = Z h - R D W N of every eigenvector of the weights, N the natural side of `fixed`: x' P x is
-    x' R^-1 x less the square of L^-1 F' W' R^-1 x.  `moved` as of `covariance_gradients`.
+    x' R^-1 x less the square of L^-1 F' W' R^-1 x.  `moved` as of `covariance_gradients`.  Beside a residual
+    that is nearly singular the difference has no digits: see `_squares_by_rows`.
     """
     r = fixed.rows.shape[1]
     out = np.zeros((r, r))
@@ -153,6 +150,11 @@ def weighted_form(
         group = np.arange(first, min(first + at_once, values.size))
         own, pieces = zip(*(moved.mixed(vectors[:, a]) for a in group), strict=True)
         natural = np.hstack(own)
+        if model.residual_nearly_singular:
+            rows = _rows_of(model, natural, pieces, fixed)
+            for value, square in zip(values[group], _squares_by_rows(model, rows, r), strict=True):
+                out += value * square
+            continue
         product = np.empty_like(natural)
         multiply_symmetric(
             model.point.G, model.equations.natural.indptr, model.equations.natural.indices, natural, product
@@ -168,6 +170,43 @@ def weighted_form(
         for value, form, part in zip(values[group], forms, np.split(half, group.size, axis=1), strict=True):
             out += value * (form - part.T @ part)
     return 0.5 * (out + out.T)
+
+
+def _rows_of(
+    model: FactorizedModel, natural: np.ndarray, pieces: Sequence[np.ndarray], fixed: FixedRows
+) -> np.ndarray:
+    """x = Z h - R D W N (n_rows, k r) of h (q, k r) and the k changes D of R^-1.
+
+    W N is of the size of the residual variances: where these are near zero only its rows have digits.
+    """
+    e, theta = model.equations, residual_theta(model)
+    rows, r = np.asarray(e.matrix @ natural), fixed.rows.shape[1]
+    for i, c in enumerate(pieces):
+        if c.any():
+            own = np.asarray(e.row_precision.at(c) @ fixed.rows)
+            rows[:, i * r : (i + 1) * r] -= e.residual.multiply_covariance(theta, own)
+    return rows
+
+
+def _squares_by_rows(model: FactorizedModel, x: np.ndarray, r: int) -> list[np.ndarray]:
+    """x' P x (r, r) of every r columns of x (n_rows, k r), as the least sum of squares
+
+        x' P x = min_c (x - W F c)' R^-1 (x - W F c) + c' Q c,     C c = F' W' R^-1 x.
+
+    An error of c counts by its square, and one step of refinement from the rows takes care of that.
+    """
+    e, point = model.equations, model.point
+    prior = e.level_coefficients(model.theta)
+    c: np.ndarray = np.zeros((e.spherical.size, x.shape[1]))
+    left, pulled = x, c
+    for _ in range(2):
+        side = np.asarray(e.matrix.T @ np.asarray(point.precision @ left))
+        c = c + model.factor.solve(e.gather(point.loadings, side) - pulled)
+        left = x - np.asarray(e.matrix @ e.spread(point.loadings, c))
+        pulled = e.multiply_prior(prior, c)
+    weighted = np.asarray(point.precision @ left)
+    parts = [slice(at, at + r) for at in range(0, x.shape[1], r)]
+    return [left[:, own].T @ weighted[:, own] + c[:, own].T @ pulled[:, own] for own in parts]
 
 
 class Moved:

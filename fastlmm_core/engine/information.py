@@ -212,7 +212,7 @@ class StructureInference:
         work = float(min(rows, unknowns)) ** 3
         if linear and LARGE_WORK < work > DIFFERENCE_WORK * len(directions) * solution.factor.flops:
             return expected_by_differences(solution, self.natural)
-        accurate = solution.residual_nearly_singular and rows <= DENSE_ROWS  # see `_residual_products`
+        accurate = solution.residual_nearly_singular and rows <= DENSE_ROWS  # as `_rows_of` has it
         if unknowns <= min(rows, most_unknowns(len(directions))) and not accurate:
             found = expected_by_unknowns(solution, directions)
             if found is not None:

@@ -56,7 +56,7 @@ def second_derivatives(model: FactorizedModel, y: np.ndarray) -> np.ndarray:
         known = at_bound(e, model.theta, at)
         H[known], H[:, known] = 0.0, 0.0
         return H
-    return difference_hessian(e, factor.copy(), y, model.theta, at)
+    return difference_hessian(e, factor.copy(), y, model.theta, at, model.residual_nearly_singular)
 
 
 def dense_pays(e: StructuredEquations, t: int, flops: float) -> bool:

@@ -17,6 +17,9 @@ from fastlmm_core.structures.differences import differentiate
 
 # Operations of a factorization times parameters above which two gradients for each parameter have to do.
 MANY_FLOPS = 1e10
+# Steps beside a nearly singular residual, relative to others: rounding of the gradients, divided by a step,
+# is then a tenth, and the error of the differences of fourth order still small beside it.
+LONGER = 10.0
 # Eigenvalues of a scaled information below this carry no information.
 SINGULAR = 1e-10
 # Relative change of T for a step of one in a parameter below which it moves nothing.
@@ -27,8 +30,9 @@ LEAST_VARIANCE = 1e-6
 
 
 def difference_hessian(
-    e: StructuredEquations, factor: CholeskyFactor, y: np.ndarray, theta: np.ndarray, at: np.ndarray
-) -> np.ndarray:
+    e: StructuredEquations, factor: CholeskyFactor, y: np.ndarray, theta: np.ndarray, at: np.ndarray,
+    nearly_singular: bool = False,
+) -> np.ndarray:  # fmt: skip
     """Second derivatives in the parameters `at`, (t, t); zeros for standard deviations at their bound.
 
     Parameters
@@ -38,6 +42,8 @@ def difference_hessian(
     y : (n_rows,)
         Zeros at missing plots.
     at : (t,) int
+    nearly_singular : bool
+        Of the residual: gradients have lost digits, and steps are longer.
 
     Raises
     ------
@@ -59,6 +65,8 @@ def difference_hessian(
     unit = np.minimum(np.maximum(size, error), np.maximum(size, 1.0))
     H = np.zeros((at.size, at.size))
     exact = factor.flops * moving.size <= MANY_FLOPS
+    if exact and nearly_singular:
+        unit *= LONGER
     H[np.ix_(inner, inner)] = differentiate(gradient, theta, moving, unit, fourth_order=exact)
     return H
 
@@ -72,14 +80,17 @@ def at_bound(e: StructuredEquations, theta: np.ndarray, at: np.ndarray) -> np.nd
 
 
 def zero_parameters(e: StructuredEquations, theta: np.ndarray) -> np.ndarray:
-    """Parameters (t,) of variances that are zero, specific ones of factor analytic terms among them."""
+    """Parameters (t,) of variances that are zero, specific ones of factor analytic terms and those of splines
+    among them."""
     out = np.zeros(e.n_theta, bool)
-    for term, (own, _) in zip(e.terms, e.slices[0], strict=True):
+    for term, (own, level) in zip(e.terms, e.slices[0], strict=True):
         if term.structure.n_theta and not np.any(term.structure.covariance(theta[own])):
             out[own] = True
         elif isinstance(term.structure, FactorAnalytic):
             least = 1.0 / term.column_scale  # as `describe_singular` judges variances
             out[own.stop - term.structure.m : own.stop] = term.structure.heywood(theta[own], least)
+        if term.levels is not None and term.levels.holds_variance:
+            out[level] = np.abs(theta[level]) < BOUNDARY
     return out
 
 

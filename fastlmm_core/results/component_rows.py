@@ -221,7 +221,7 @@ def component_table(fit: FittedModel, kinds: tuple[str, ...] = ("average",)) -> 
         "estimate": [row.value for row in rows],
         "sd_or_cor": [row.sd_or_cor for row in rows],
     }
-    moving = np.array([bool(np.any(_free(fit, r.slope))) for r in rows])
+    moving = np.array([bool(np.any(_varying(fit, r.slope))) for r in rows])
     slopes = np.array([row.slope for row in rows])
     for kind in kinds:
         try:
@@ -235,5 +235,8 @@ def component_table(fit: FittedModel, kinds: tuple[str, ...] = ("average",)) -> 
     return frame if all(shown) else frame[shown].reset_index(drop=True)
 
 
-def _free(fit: FittedModel, slope: np.ndarray) -> np.ndarray:
-    return slope[fit.solved.free] if isinstance(fit.solved, StructuredSolution) else slope
+def _varying(fit: FittedModel, slope: np.ndarray) -> np.ndarray:
+    """The slope in the parameters that are neither held nor of a variance that is zero."""
+    if not isinstance(fit.solved, StructuredSolution):
+        return slope
+    return np.asarray(slope[fit.solved.free][interior_parameters(fit)])

@@ -138,6 +138,7 @@ def test_components_of_one_environment_by_both_names():
         lmm(formula, frame, fixed_parameters=held) for held in (
             {"S1:rep": 0.3, "S2:rep": 0.1, "gen": 0.2}, {"S1": {"rep": 0.3}, "S2": {"rep": 0.1}, "gen": 0.2},
             {"at(site, S1):rep": 0.3, "at(site, S2):rep": 0.1, "gen": 0.2},
+            {"at(site):rep": {"S1": 0.3, "S2": 0.1}, "gen": 0.2},
         )
     ]  # fmt: skip
     for fit in fits:
@@ -149,6 +150,23 @@ def test_components_of_one_environment_by_both_names():
     assert table["S1:rep"] == pytest.approx(0.7) and table["at(site, S1):rep"] != pytest.approx(0.7)
     with pytest.raises(OptionError, match="'S3:rep', which is no term of the model"):
         lmm(formula, frame, fixed_parameters={"S3:rep": 0.3})
+    message = r"\['at\(site\):rep'\] name level 'S3', which is not there; its levels: 'S1', 'S2'"
+    with pytest.raises(OptionError, match=message):
+        lmm(formula, frame, fixed_parameters={"at(site):rep": {"S3": 0.3}})
+
+
+def test_splines_of_environments_by_the_name_that_is_written():
+    """One value for all of ``at(site):spl(x)``, or values by level; one that is not named is estimated."""
+    r = np.random.default_rng(6)
+    x = np.tile(np.arange(20.0), 2)
+    y = np.sin(x / 2) + r.normal(size=40)
+    frame = pd.DataFrame({"site": np.repeat(["S1", "S2"], 20), "x": x, "y": y})
+    by_level = {"S1": 0.2, "S2": 0.3}
+    for given, expected in ((0.2, [0.2, 0.2]), (by_level, [0.2, 0.3]), ({"S2": 0.3}, [None, 0.3])):
+        fit = lmm("y ~ site*x + at(site):spl(x)", frame, fixed_parameters={"at(site):spl(x)": given})
+        for value, wanted in zip(fit.variance_components["estimate"], expected, strict=False):
+            assert value != pytest.approx(0.3) if wanted is None else value == pytest.approx(wanted)
+        assert list(fit.variance_components["se"].isna()) == [own is not None for own in expected] + [False]
 
 
 @pytest.fixture(scope="module")

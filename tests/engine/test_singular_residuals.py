@@ -239,3 +239,69 @@ def test_observed_information_of_a_small_residual_variance():
     g = np.array([np.diag(phi @ X.T @ V_inv @ a @ V_inv @ X @ phi) for a in slopes])
     df = 2.0 * np.diag(phi) ** 2 / np.einsum("ip,ij,jp->p", g, W, g)
     np.testing.assert_allclose(fit.fixed_effects("satterthwaite")["df"], df, rtol=1e-4)
+
+
+def test_standard_errors_beside_a_residual_variance_of_zero():
+    """Two series, one without noise: observed information by differences of a dense score."""
+    rng, m = np.random.default_rng(7), 35
+    lag = np.abs(np.subtract.outer(np.arange(m), np.arange(m)))
+    data = pd.DataFrame({"e": np.repeat(["A", "B"], m), "t": np.tile(np.arange(m), 2)})
+    roots = [np.linalg.cholesky(rho**lag + noise * np.eye(m)) for rho, noise in ((0.9, 0.5), (0.3, 0.0))]
+    y = np.concatenate([root @ rng.normal(size=m) for root in roots])
+    fit = lmm("y ~ e + (1 | at(e):ar1(t))", data.assign(y=y), residual="units | e")
+    table = fit.variance_components
+    assert table["estimate"].iloc[3] == 0.0
+    X = np.column_stack([np.ones(2 * m), data["e"] == "B"])
+
+    def covariance_and_slopes(x):
+        """V and its derivatives in the two variances, the noise of A, and the two autocorrelations."""
+        V, slopes = np.zeros((2 * m, 2 * m)), np.zeros((5, 2 * m, 2 * m))
+        for k, own in enumerate((slice(m), slice(m, None))):
+            s, rho = x[k], x[3 + k]
+            V[own, own], slopes[k, own, own] = s * rho**lag, rho**lag
+            slopes[3 + k, own, own] = s * lag * rho ** np.maximum(lag - 1, 0)
+        slopes[2, :m, :m] = np.eye(m)
+        return V + x[2] * slopes[2], slopes
+
+    def score(x):
+        V, slopes = covariance_and_slopes(x)
+        V_inv = np.linalg.inv(V)
+        P = V_inv - V_inv @ X @ np.linalg.solve(X.T @ V_inv @ X, X.T @ V_inv)
+        Py = P @ y
+        return np.array([0.5 * (np.sum(P * D) - Py @ D @ Py) for D in slopes])
+
+    x = np.append(table["estimate"].iloc[:3], np.tanh(fit.theta[[1, 3]]))
+    steps = 1e-4 * np.diag(np.append(x[:3], 1.0 - x[3:] ** 2))
+    H = np.array([(8 * (score(x + h) - score(x - h)) - score(x + 2 * h) + score(x - 2 * h)) / (12 * h.max())
+                  for h in steps])  # fmt: skip
+    se = np.sqrt(np.diag(np.linalg.inv(0.5 * (H + H.T))))[:3]
+    found = [fit.vpredict(name, information="observed").se for name in table["component"].iloc[:3]]
+    np.testing.assert_allclose(found, se, rtol=4e-3)
+
+
+def test_kenward_roger_beside_a_residual_variance_of_zero():
+    """Means of two series, one strongly correlated and one without noise, by dense formulas."""
+    rng, m = np.random.default_rng(8), 35
+    lag = np.abs(np.subtract.outer(np.arange(m), np.arange(m)))
+    data = pd.DataFrame({"e": np.repeat(["A", "B"], m), "t": np.tile(np.arange(m), 2)})
+    roots = [np.linalg.cholesky(rho**lag + noise * np.eye(m)) for rho, noise in ((0.97, 0.5), (0.3, 0.0))]
+    data["y"] = np.concatenate([root @ rng.normal(size=m) for root in roots])
+    fit = lmm("y ~ e + (1 | at(e):ar1(t))", data, residual="units | e")
+    sizes, noises = np.split(fit.variance_components["estimate"].to_numpy(), 2)
+    assert noises[1] == 0.0 < noises[0]
+    X = pd.get_dummies(data["e"]).to_numpy(float)
+    V, slopes = np.zeros((2 * m, 2 * m)), []
+    for k, (s, rho, noise) in enumerate(zip(sizes, np.tanh(fit.theta[[1, 3]]), noises, strict=True)):
+        place = np.diag(X[:, k])
+        for own in (rho**lag, s * lag * rho ** np.maximum(lag - 1, 0), np.eye(m)):
+            slopes.append(place @ np.kron(np.ones((2, 2)), own) @ place)
+        V += s * slopes[-3] + noise * slopes[-1]
+    V_inv = np.linalg.inv(V)
+    phi = np.linalg.inv(X.T @ V_inv @ X)
+    U = V_inv @ X @ phi
+    P = V_inv - V_inv @ X @ U.T
+    W = 2.0 * np.linalg.inv([[np.sum((P @ a) * (P @ b).T) for b in slopes] for a in slopes])
+    moved = np.array([D @ U for D in slopes])
+    adjusted = phi + 2.0 * np.einsum("tu,tna,nm,uma->a", W, moved, P, moved) * np.eye(2)
+    means = fit.emmeans("e", information="expected").to_frame()
+    np.testing.assert_allclose(means["se"], np.sqrt(np.diag(adjusted)), rtol=2e-5)

@@ -278,3 +278,29 @@ def test_figures_that_cannot_be_drawn_are_notes(field, tmp_path, capsys):
     assert "no variogram_B.png: a variogram needs 30 pairs" in capsys.readouterr().err
     names = {path.name for path in (tmp_path / "o").glob("*.png")}
     assert {f"field_{env}.png" for env in "ABC"} | {"variogram_A.png", "variogram_C.png"} <= names
+
+
+def test_a_direction_without_curves_has_no_standard_error():
+    """Others are those of the model without it, from dense average and expected information."""
+    field = made_field(8, 9, seed=3, lost=0.1)
+    noise = 0.4 * np.random.default_rng(3).normal(size=len(field))
+    y = 10 + np.sin(field["col"] / 1.7) + 0.05 * field["row"] * field["col"] + noise
+    fit = lmm("yield ~ row*col + ps(row, col, nseg=(4, 5))", field.assign(**{"yield": y}))
+    table = fit.variance_components
+    _, size, sigma2 = table["estimate"]
+    assert np.isnan(table["se"].iloc[0]) and table["estimate"].iloc[0] < 1e-6 * size
+    penalties, Z = surface_factors(field, (4, 5))
+    straight = penalties[0] < 1e-12  # along the rows, as all that is left of the surface is
+    G = np.where(straight, size / np.where(straight, penalties[1], 1.0), 0.0)
+    V_inv = np.linalg.inv((Z * G) @ Z.T + sigma2 * np.eye(len(field)))
+    X = np.column_stack([np.ones(len(field)), field["row"], field["col"], field["row"] * field["col"]])
+    P = V_inv - V_inv @ X @ np.linalg.solve(X.T @ V_inv @ X, X.T @ V_inv)
+    slopes = [(Z * G / size) @ Z.T, np.eye(len(field))]
+    Py = P @ y.to_numpy()
+    for information, matrix in {
+        "average": [[Py @ a @ P @ b @ Py for b in slopes] for a in slopes],
+        "expected": [[np.sum((P @ a) * (P @ b).T) for b in slopes] for a in slopes],
+    }.items():
+        se = np.sqrt(np.diag(2.0 * np.linalg.inv(matrix)))
+        found = [fit.vpredict(name, information=information).se for name in ("V2", "V3")]
+        np.testing.assert_allclose(found, se, rtol=1e-5)
