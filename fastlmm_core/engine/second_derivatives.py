@@ -80,8 +80,7 @@ def at_bound(e: StructuredEquations, theta: np.ndarray, at: np.ndarray) -> np.nd
 
 
 def zero_parameters(e: StructuredEquations, theta: np.ndarray) -> np.ndarray:
-    """Parameters (t,) of variances that are zero, specific ones of factor analytic terms and those of splines
-    among them."""
+    """Parameters (t,) of variances that are zero, specific ones and those of splines among them."""
     out = np.zeros(e.n_theta, bool)
     for term, (own, level) in zip(e.terms, e.slices[0], strict=True):
         if term.structure.n_theta and not np.any(term.structure.covariance(theta[own])):

@@ -221,8 +221,8 @@ def component_table(fit: FittedModel, kinds: tuple[str, ...] = ("average",)) -> 
         "estimate": [row.value for row in rows],
         "sd_or_cor": [row.sd_or_cor for row in rows],
     }
-    moving = np.array([bool(np.any(_varying(fit, r.slope))) for r in rows])
     slopes = np.array([row.slope for row in rows])
+    moving = np.any(_varying(fit, slopes), axis=1)
     for kind in kinds:
         try:
             variance = slope_variances(fit, slopes, kind)
@@ -235,8 +235,8 @@ def component_table(fit: FittedModel, kinds: tuple[str, ...] = ("average",)) -> 
     return frame if all(shown) else frame[shown].reset_index(drop=True)
 
 
-def _varying(fit: FittedModel, slope: np.ndarray) -> np.ndarray:
-    """The slope in the parameters that are neither held nor of a variance that is zero."""
+def _varying(fit: FittedModel, slopes: np.ndarray) -> np.ndarray:
+    """Slopes (r, t) in the parameters that are neither held nor of a variance that is zero."""
     if not isinstance(fit.solved, StructuredSolution):
-        return slope
-    return np.asarray(slope[fit.solved.free][interior_parameters(fit)])
+        return slopes
+    return np.asarray(slopes[:, fit.solved.free][:, interior_parameters(fit)])

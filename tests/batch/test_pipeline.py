@@ -77,6 +77,12 @@ def test_the_same_on_two_processes(season, capsys):
     ],
 )
 def test_wrong_second_stages_are_one_line(season, capsys, change, words):
-    assert main([*season, *change]) == 2
+    name, value = change
+    own = list(season)
+    if name == "--second-stage":
+        own[own.index(name) + 1] = value
+    else:
+        own += change
+    assert main(own) == 2
     said = capsys.readouterr().err
     assert words in said.splitlines()[-1]
