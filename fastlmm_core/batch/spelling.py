@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pandas as pd
 
 from fastlmm_core.batch.plan import BatchPlan
@@ -19,7 +21,10 @@ def spelling_notes(frame: pd.DataFrame, plan: BatchPlan) -> tuple[str, ...]:
         column = frame[name] if name in frame else pd.Series()
         if pd.api.types.is_numeric_dtype(column.dtype):
             continue
-        # a cell may hold anything, also what has no hash
-        cells = column if column.dtype == object else column.dropna().unique()
+        cells: Iterable[object]
+        try:
+            cells = column.unique()
+        except TypeError:  # a cell may hold anything, also what has no hash
+            cells = column
         words.append(spelling_words(name, dict.fromkeys(cell for cell in cells if isinstance(cell, str))))
     return tuple(filter(None, words))
