@@ -21,7 +21,13 @@ from fastlmm_core.engine.objective import (
     without_cancellation,
 )
 from fastlmm_core.engine.optimum import Criterion, StructuredOptimum
-from fastlmm_core.engine.other_starts import LARGE_FLOPS, MORE_STARTS, SEED_OF_RESTARTS, other_starts
+from fastlmm_core.engine.other_starts import (
+    LARGE_FLOPS,
+    MODERATE_FLOPS,
+    MORE_STARTS,
+    SEED_OF_RESTARTS,
+    other_starts,
+)
 from fastlmm_core.engine.random_walk import along_bounds, random_walks
 from fastlmm_core.engine.search import TOLERANCE, Progress, SearchEnd, search
 from fastlmm_core.engine.starting_values import starting_values
@@ -86,7 +92,8 @@ def fit_structures(
     if np.isfinite(best.point.deviance) and small:
         best = _other_signs(criterion, best, free, progress)
         best = _left_bounds(criterion, best, free, progress)
-    if best.end.status == 1 and is_cheap(criterion.equations, free, criterion.factor.flops):
+    flops = criterion.factor.flops
+    if best.end.status == 1 and flops <= MODERATE_FLOPS and is_cheap(criterion.equations, free, flops):
         best = _lower(e, best, _from_start(criterion, best.theta, free, progress, exactly=True))
     if start is None and not best.certified and best.end.status != 2 and small:
         best = _restarted(criterion, best, free, progress)
