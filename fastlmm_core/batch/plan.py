@@ -189,7 +189,7 @@ class BatchPlan(Displayed):
     @property
     def residual(self) -> str:
         """The residual as it is written, `UNITS` where residuals are independent with one variance."""
-        return UNITS if self.structures.parsed.is_plain else self.structures.parsed.text
+        return self.structures.parsed.text
 
     @cached_property
     def label_columns(self) -> frozenset[str]:

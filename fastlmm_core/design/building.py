@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from fastlmm_core.design.coding import Coding, code_terms
 from fastlmm_core.design.distances import distance_warnings
 from fastlmm_core.design.expressions import label_of
-from fastlmm_core.design.field_positions import check_field, shared_position_warnings
+from fastlmm_core.design.field_positions import shared_position_warnings
 from fastlmm_core.design.field_trend import settle_environments
 from fastlmm_core.design.formula import ParsedFormula, bind_formula, parse_formula
 from fastlmm_core.design.identifiability import check_terms
@@ -120,7 +120,6 @@ def build_design(
             settled, table, weights=weights, offset=offset, contrasts=contrasts, response=response,
             residual=residual, relationships=relationships, held=held,
         )  # fmt: skip
-    check_field(parsed, smooth, rows)
     coding, values = _code_fixed(parsed, raw, rows, contrasts)
     parsed.limits.check("columns", coding.p, "the fixed part has {} columns")
     X_full = coding.matrix(values, n)
@@ -135,9 +134,10 @@ def build_design(
     spec = build_residual(rows_of, residual_raw, rows, n, table, known)
     w = read_weights(weights, table, rows)
     residual_held = any(name.startswith("Residual") for name in map(str, held))
+    # before the terms are checked: what a field is too narrow for says more than that a row has one level
+    splines = [own for part in parsed.splines for own in build_splines(part, smooth, groups, rows, X_full)]
     if not residual_held:
         check_terms([term for term in terms if not is_named(term, held)], spec, n, table.names, w)
-    splines = [own for part in parsed.splines for own in build_splines(part, smooth, groups, rows, X_full)]
     ordered = order_terms(terms, spec.is_plain and not residual_held and not splines)
     random = in_formula_order(ordered, splines, parsed) if splines else ordered
     check_size(n, rank)

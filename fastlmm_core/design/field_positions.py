@@ -1,4 +1,4 @@
-"""Surfaces over rows and columns of a field: fields too narrow for one, and several plots in one place.
+"""Several plots in one place of a field, where a surface over its rows and columns is fitted.
 
 A spline of two variables is of a field where both group plots too, as ``field_trend="ps"`` writes it;
 covariates of other surfaces may have ties.
@@ -14,7 +14,7 @@ from fastlmm_core.design.expressions import deparse
 from fastlmm_core.design.formula import ParsedFormula
 from fastlmm_core.design.penalized_splines import SplineTerm
 from fastlmm_core.design.variables import Raw
-from fastlmm_core.errors import DesignError, DistanceWarning
+from fastlmm_core.errors import DistanceWarning
 
 
 def shared_position_warnings(
@@ -52,28 +52,6 @@ def shared_position_warnings(
             f"{counts[first]} plots stand at {where}{more}: '{spline.group}' is one surface for all of them"
             f"{several}; where every position has one plot, correct the positions"
         )
-
-
-def check_field(parsed: ParsedFormula, smooth: Mapping[str, Raw], rows: np.ndarray | None) -> None:
-    """Refuse a surface over a field of one or two rows or columns, before one of its terms is refused.
-
-    Raises
-    ------
-    DesignError
-    """
-    lines = _lines(parsed)
-    for part in parsed.splines:
-        texts = [deparse(node) for node in part.variables]
-        if part.at or len(texts) != 2 or not lines.issuperset(texts):
-            continue
-        counts = [np.unique(smooth[text].on_rows(rows)).size for text in texts]
-        few = int(np.argmin(counts))
-        if counts[few] <= part.order:
-            raise DesignError(
-                f"'{part.label}' needs at least {part.order + 1} distinct values of {texts[few]}, but there "
-                f"{'are' if counts[few] > 1 else 'is'} {counts[few]}; for a trend along '{texts[1 - few]}' "
-                f"alone write ps({texts[1 - few]}) in the formula in place of the field trend"
-            )
 
 
 def _lines(parsed: ParsedFormula) -> set[str]:

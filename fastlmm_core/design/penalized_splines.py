@@ -357,6 +357,9 @@ def _wanted(part: SplinePart, names: list[str]) -> str:
 def _check_distinct(part: SplinePart, group: str, name: str, x: np.ndarray) -> None:
     """Refuse a variable with too few values."""
     distinct, least = np.unique(x).size, 3 if part.kind == "spl" else part.order + 1
-    if distinct < least:
-        raise DesignError(f"'{group}' needs at least {least} distinct values of {name}, but there are "
-                          f"{distinct}")  # fmt: skip
+    if distinct >= least:
+        return
+    other = [own for node in part.variables if (own := label_of(deparse(node))) != name]
+    along = f"; for a trend along '{other[0]}' alone write ps({other[0]}) in the formula" if other else ""
+    raise DesignError(f"'{group}' needs at least {least} distinct values of {name}, but there "
+                      f"{'is' if distinct == 1 else 'are'} {distinct}{along}")  # fmt: skip

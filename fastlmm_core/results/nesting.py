@@ -16,9 +16,6 @@ from fastlmm_core.structures.residuals.within_subject import WithinSubjectResidu
 if TYPE_CHECKING:
     from fastlmm_core.results.figures import FitFigures
 
-# Distance of a covariance from a structure, of its size, that is rounding.
-INSIDE = 1e-6
-
 
 def fixed_part_within(inner: FitFigures, outer: FitFigures) -> bool:
     """The columns of one fit are functions of those of the other."""
@@ -37,14 +34,19 @@ def standardized_columns(fit: FitFigures) -> sp.csc_array:
     return sp.csc_array(fit.design.X @ e.to_user) if rotated else e.X_inside
 
 
-def is_no_special_case(inner: FitFigures, outer: FitFigures) -> bool:
-    """Whether a covariance that was estimated for `inner` is none that `outer` could have in its place.
+def is_nested(inner: FitFigures, outer: FitFigures) -> bool:
+    """Whether `inner` may be a special case of `outer`: nothing that is judged speaks against it.
 
-    Only terms that stand alone for their group in both fits are judged, as several share what they explain,
-    and the residual within subjects.
+    Judged are the fixed parts and the covariances that were estimated for `inner`: whether `outer` could have
+    them, for the residual within subjects and for terms that stand alone for their group in both fits, as
+    several share what they explain.
     """
+    if not fixed_part_within(inner, outer):
+        return False
     ours, theirs = _covariances(inner), _covariances(outer)
-    return any(not is_of_structure(ours[place][1], theirs[place][0]) for place in ours.keys() & theirs.keys())
+    shared = [(ours[place][1], theirs[place][0]) for place in ours.keys() & theirs.keys()]
+    # a structure without parameters leaves the variance to a relationship of its own
+    return all(structure.takes(T) for T, structure in shared if structure.n_theta)
 
 
 def _covariances(fit: FitFigures) -> dict[Any, tuple[CoefficientStructure, np.ndarray]]:
@@ -55,26 +57,11 @@ def _covariances(fit: FitFigures) -> dict[Any, tuple[CoefficientStructure, np.nd
         if not random.is_spline and groups.count(random.group) == 1:
             structure = solved.equations.terms[k].structure
             out[random.group, tuple(random.columns)] = structure, term_covariance(fit, k)
-    residual = getattr(solved.equations, "residual", None)
-    if isinstance(solved, StructuredSolution) and isinstance(residual, WithinSubjectResiduals):
-        theta = solved.theta[solved.equations.slices[1]]
+    if not isinstance(solved, StructuredSolution):
+        return out
+    residual, theta = solved.equations.residual, solved.theta[solved.equations.slices[1]]
+    if isinstance(residual, WithinSubjectResiduals):
         for arm, structure in enumerate(residual.structures):
             own = theta[residual.first[arm] : residual.first[arm + 1]]
             out[fit.design.residual.group, arm] = structure, structure.covariance(own)
     return out
-
-
-def is_of_structure(T: np.ndarray, structure: CoefficientStructure) -> bool:
-    """Whether a covariance T (m, m) is one of a structure.
-
-    Examples
-    --------
-    >>> from fastlmm_core.structures import make_coefficient_structure as make
-    >>> T = np.array([[2.0, 1.0, 1.0], [1.0, 2.0, 1.0], [1.0, 1.0, 2.0]])
-    >>> [is_of_structure(T, make(name, 3)) for name in ("us", "homcs", "ar1", "diag")]
-    [True, True, False, False]
-    """
-    if not structure.n_theta:
-        return True  # a relationship of its own holds the variance
-    gap = structure.covariance(structure.theta_of(T)) - T
-    return float(np.abs(gap).max()) <= INSIDE * float(np.abs(T).max())

@@ -16,7 +16,7 @@ from fastlmm_core.inference.distributions import chi2_upper
 from fastlmm_core.inference.linear_functions import DDF_METHODS, NO_ERROR, NO_VARIANCE, LinearFunctions
 from fastlmm_core.intervals.boundary_tests import boundary_mixture
 from fastlmm_core.options import SWITCH
-from fastlmm_core.results.nesting import fixed_part_within, is_no_special_case, standardized_columns
+from fastlmm_core.results.nesting import fixed_part_within, is_nested, standardized_columns
 
 if TYPE_CHECKING:
     from fastlmm_core.results.figures import FitFigures
@@ -151,7 +151,7 @@ def compare(*fits: FitFigures, conditional: bool = False) -> pd.DataFrame:
             before = ordered[i - 1]
             df = fit.npar - before.npar
             fall = shifted[i - 1] - shifted[i]
-            if fall >= -ROUNDING * (1.0 + abs(shifted[i])) and _is_nested(before, fit):
+            if fall >= -ROUNDING * (1.0 + abs(shifted[i])) and is_nested(before, fit):
                 chisq = max(fall, 0.0)
                 p = chi2_upper(chisq, df) if df > 0 else np.nan
                 mixture = boundary_mixture(before, fit)
@@ -185,10 +185,6 @@ def _same_response(a: np.ndarray, b: np.ndarray) -> bool:
         return False
     rounding = 8.0 * np.finfo(float).eps * float(np.abs(a).max(initial=0.0))
     return bool(np.all(np.abs(a - b) <= rounding))
-
-
-def _is_nested(inner: FitFigures, outer: FitFigures) -> bool:
-    return fixed_part_within(inner, outer) and not is_no_special_case(inner, outer)
 
 
 def _same_fixed_part(a: FitFigures, b: FitFigures) -> bool:

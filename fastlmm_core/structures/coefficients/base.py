@@ -21,6 +21,9 @@ from fastlmm_core.errors import OptionError, name_list
 from fastlmm_core.structures.coefficients.boundary import describe_boundary
 from fastlmm_core.structures.coefficients.moments import LEAST
 
+# Distance of a covariance from a structure, of its size, that is rounding.
+INSIDE = 1e-6
+
 
 class CoefficientStructure(ABC):
     """Covariance of the m coefficients of a level.
@@ -261,14 +264,27 @@ class CoefficientStructure(ABC):
         if np.linalg.eigvalsh(T)[0] < -1e-8 * size:
             raise OptionError(f"the covariance for '{self.name}' has a negative eigenvalue")
         theta = self.theta_of(0.5 * (T + T.T))
-        gap = np.abs(self.covariance(theta) - T)
-        if gap.max() > 1e-6 * size:
-            row, col = np.unravel_index(int(gap.argmax()), gap.shape)
+        if not self.takes(T):
+            nearest = self.covariance(theta)
+            row, col = np.unravel_index(int(np.abs(nearest - T).argmax()), T.shape)
             raise OptionError(
                 f"the covariance is not of structure '{self.name}': its element ({row + 1}, {col + 1}) is "
-                f"{T[row, col]:.6g}, where the nearest that is has {self.covariance(theta)[row, col]:.6g}"
+                f"{T[row, col]:.6g}, where the nearest that is has {nearest[row, col]:.6g}"
             )
         return theta
+
+    def takes(self, covariance: np.ndarray) -> bool:
+        """Whether a symmetric T (m, m), positive semidefinite, is one of this structure.
+
+        Examples
+        --------
+        >>> from fastlmm_core.structures import make_coefficient_structure as make
+        >>> T = np.array([[2.0, 1.0, 1.0], [1.0, 2.0, 1.0], [1.0, 1.0, 2.0]])
+        >>> [make(name, 3).takes(T) for name in ("us", "homcs", "ar1", "diag")]
+        [True, True, False, False]
+        """
+        gap = self.covariance(self.theta_of(0.5 * (covariance + covariance.T))) - covariance
+        return float(np.abs(gap).max()) <= INSIDE * float(np.abs(covariance).max())
 
     def started(self, covariance: np.ndarray) -> np.ndarray:
         """theta from which a search starts at a T that a user gave, (m, m); a singular T is moved inside.
