@@ -10,12 +10,12 @@ import pandas as pd
 from numba import njit
 
 from fastlmm_core.batch import make_plan
-from fastlmm_core.batch.coded import code_trials
+from fastlmm_core.batch.compiled.coded import code_trials
 from fastlmm_core.batch.trials import collect_trials
-from fastlmm_core.kernels.assembly import assemble_scalar
-from fastlmm_core.kernels.simplicial import factorize, invert_subset, solve_lower, solve_upper
-from fastlmm_core.kernels.trial_design import number_levels
-from fastlmm_core.kernels.trial_units import build_design, code_design
+from fastlmm_core.kernels.equations.assembly import assemble_scalar
+from fastlmm_core.kernels.factor.simplicial import factorize, invert_subset, solve_lower, solve_upper
+from fastlmm_core.kernels.trials.design import number_levels
+from fastlmm_core.kernels.trials.units import build_design, code_design
 
 
 @njit(nogil=True, error_model="numpy")
@@ -38,7 +38,7 @@ def evaluate(  # type: ignore[no-untyped-def]
 
 
 def systems(frame: pd.DataFrame, formula: str) -> list[Any]:
-    """The systems (``kernels.systems.System``) that the search works on, one for each trial."""
+    """The systems (``kernels.equations.systems.System``) that the search works on, one for each trial."""
     table = collect_trials(frame, make_plan(formula, by="trial"))
     coded = code_trials(table)
     assert coded is not None

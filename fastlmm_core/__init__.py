@@ -18,12 +18,12 @@ if TYPE_CHECKING:  # what checkers and editors see of the names below
     from fastlmm_core.batch import fit_group as fit_group
     from fastlmm_core.batch import read_batch as read_batch
     from fastlmm_core.batch import second_stage as second_stage
-    from fastlmm_core.design.wide_tables import long_table as long_table
+    from fastlmm_core.design.values.wide_tables import long_table as long_table
     from fastlmm_core.loading import load as load
     from fastlmm_core.multi_environment.summaries import gxe as gxe
     from fastlmm_core.reports import report as report
     from fastlmm_core.request import run as run
-    from fastlmm_core.results.factor_comparison import compare_factors as compare_factors
+    from fastlmm_core.results.factor_analytic.factor_comparison import compare_factors as compare_factors
     from fastlmm_core.results.fit import LMMFit as LMMFit
     from fastlmm_core.results.term_tests import compare as compare
     from fastlmm_core.structures.relationships import Covariance as Covariance
@@ -40,7 +40,7 @@ _EXPORTS = {
     "LMMFit": "fastlmm_core.results.fit",
     "load": "fastlmm_core.loading",
     "compare": "fastlmm_core.results.term_tests",
-    "compare_factors": "fastlmm_core.results.factor_comparison",
+    "compare_factors": "fastlmm_core.results.factor_analytic.factor_comparison",
     "Pedigree": "fastlmm_core.structures.relationships",
     "Markers": "fastlmm_core.structures.relationships",
     "Covariance": "fastlmm_core.structures.relationships",
@@ -54,7 +54,7 @@ _EXPORTS = {
     "gxe": "fastlmm_core.multi_environment.summaries",
     "report": "fastlmm_core.reports",
     "run": "fastlmm_core.request",
-    "long_table": "fastlmm_core.design.wide_tables",
+    "long_table": "fastlmm_core.design.values.wide_tables",
     "datasets": "fastlmm_core.datasets",
     "errors": "fastlmm_core.errors",
 }

@@ -13,17 +13,17 @@ import numba  # noqa: F401
 import numpy as np
 
 from fastlmm_core.design import Design, build_design
-from fastlmm_core.design.columns import first_row
 from fastlmm_core.design.field_trend import add_field_trend
-from fastlmm_core.design.formula import ParsedFormula, parse_formula
 from fastlmm_core.design.parameter_names import named_covariances
+from fastlmm_core.design.values.columns import first_row
 from fastlmm_core.display.displayed import Displayed
-from fastlmm_core.engine.equations import StructuredEquations
+from fastlmm_core.engine.equations.structured_equations import StructuredEquations
 from fastlmm_core.engine.model import build_model
 from fastlmm_core.engine.model_fit import fit_model
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import DataError, OptionError
 from fastlmm_core.fit_arguments import named_start, progress_listener, row_values, starting_values
+from fastlmm_core.formula.parsing import ParsedFormula, parse_formula
 from fastlmm_core.gate import public, warn_caller
 from fastlmm_core.limits import Limits
 from fastlmm_core.linalg import CholeskyFactor, make_factor

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from fastlmm_core.design import Design
-from fastlmm_core.design.columns import first_row, plain_values
 from fastlmm_core.design.inputs import check_index
+from fastlmm_core.design.values.columns import first_row, plain_values
 from fastlmm_core.errors import DataError, OptionError, shown
 from fastlmm_core.gate import callers_own
 from fastlmm_core.reml.equations import MixedModelEquations

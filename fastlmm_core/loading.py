@@ -19,8 +19,8 @@ from fastlmm_core import errors
 from fastlmm_core._version import __version__
 from fastlmm_core.api import Prepared, prepare_design
 from fastlmm_core.design import build_design
-from fastlmm_core.design.columns import Column
-from fastlmm_core.design.table import Table
+from fastlmm_core.design.values.columns import Column
+from fastlmm_core.design.values.table import Table
 from fastlmm_core.engine.model_fit import solve_model
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import DataError, FastLMMWarning

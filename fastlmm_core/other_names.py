@@ -2,7 +2,7 @@
 
 `ALIASES` work on a fit as they are (``fastlmm_core.results.aliases``). The rest are errors that say what to
 write: `ATTRIBUTES` of results, `FUNCTIONS` of the package, `OPTIONS` of functions, `TERMS` and `COLUMNS` of
-formulas (``fastlmm_core.design.other_grammars`` writes whole terms with them).
+formulas (``fastlmm_core.formula.other_grammars`` writes whole terms with them).
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from fastlmm_core.api import lmm
-from fastlmm_core.design.columns import first_row
+from fastlmm_core.design.values.columns import first_row
 from fastlmm_core.errors import DataError, DependencyError, FastLMMWarning, FormulaError, OptionError
 from fastlmm_core.results.prediction import incomplete_rows
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastlmm_core.kernels.crossproducts import expand_pattern, find_node_pattern, transpose_entries
+from fastlmm_core.kernels.equations.crossproducts import expand_pattern, find_node_pattern, transpose_entries
 
 
 @dataclass(frozen=True)

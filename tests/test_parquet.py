@@ -5,10 +5,11 @@ import sys
 import pandas as pd
 import pytest
 
-from fastlmm_core.batch import sources, store
+from fastlmm_core.batch import sources
+from fastlmm_core.batch.folder import store
 from fastlmm_core.cli.table_files import write_tables
 from fastlmm_core.errors import DependencyError
-from fastlmm_core.inference import pair_streams
+from fastlmm_core.means import pair_streams
 from fastlmm_core.parquet import requires_pyarrow
 from fastlmm_core.reading import read_table
 

@@ -34,7 +34,7 @@ UNCOMPILED = (
     "tests/batch/test_trial_kernels.py",
     "tests/batch/test_compiled_pieces.py",
     "tests/intervals/test_bootstrap_of_a_fit.py::test_compiled_refits_are_those_of_lmm",
-    "tests/inference/test_tails_uncompiled.py",
+    "tests/multiplicity/test_tails_uncompiled.py",
 )
 
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastlmm_core.batch.structures import named_relationships
-from fastlmm_core.design.formula import parse_formula
-from fastlmm_core.design.formula_parts import ParsedFormula
-from fastlmm_core.design.residual import UNITS, parse_residual
 from fastlmm_core.errors import FormulaError, OptionError, nearest_names, shown
+from fastlmm_core.formula.parsing import parse_formula
+from fastlmm_core.formula.parts import ParsedFormula
+from fastlmm_core.formula.residual import UNITS, parse_residual
 from fastlmm_core.limits import DEFAULT, Limits
 
 CHOICES = ("first", "aic", "bic")

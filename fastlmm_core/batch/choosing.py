@@ -18,9 +18,9 @@ import pandas as pd
 from fastlmm_core.batch.keys import key_column
 from fastlmm_core.batch.tables import UNIT, USED, TableParts, failed_row
 from fastlmm_core.batch.trials import TrialTable
-from fastlmm_core.design.labels import label_text
+from fastlmm_core.design.values.labels import label_text
 from fastlmm_core.errors import DataError, name_list, nearest_names
-from fastlmm_core.inference.estimates import NOT_ESTIMABLE
+from fastlmm_core.means.estimates import NOT_ESTIMABLE
 from fastlmm_core.reading.source import Places
 
 FitAlone = Callable[[int, np.ndarray], TableParts]

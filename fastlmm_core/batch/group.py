@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 
 from fastlmm_core.batch.choosing import choose_models
-from fastlmm_core.batch.coded import CodedTrials, code_trials
-from fastlmm_core.batch.compiled import UnitArrays, run_units
-from fastlmm_core.batch.compiled_tables import add_unit_tables
+from fastlmm_core.batch.compiled.coded import CodedTrials, code_trials
+from fastlmm_core.batch.compiled.runs import UnitArrays, run_units
+from fastlmm_core.batch.compiled.tables import add_unit_tables
+from fastlmm_core.batch.engines.stopping import new_stop
 from fastlmm_core.batch.ordinary import fit_units
 from fastlmm_core.batch.plan import BatchPlan
-from fastlmm_core.batch.stopping import new_stop
 from fastlmm_core.batch.tables import TableParts, Tables
 from fastlmm_core.batch.trials import TrialTable, collect_trials, unit_runs
 from fastlmm_core.design.inputs import LARGEST_VALUE
 from fastlmm_core.gate import public
-from fastlmm_core.kernels.trial_arrays import STATUS
-from fastlmm_core.kernels.trial_design import BAD_VALUES, OK
+from fastlmm_core.kernels.outcomes import BAD_VALUES, OK
+from fastlmm_core.kernels.trials.arrays import STATUS
 from fastlmm_core.reml.equations import LARGEST_WEIGHT
 
 # Of the mean square of a response: a residual variance below it is rounding, and so is all else.
@@ -80,7 +80,7 @@ def fit_run(
     Raises
     ------
     CancelledError
-        Soon after `stop` (see ``batch.stopping``) has turned to 1.
+        Soon after `stop` (see ``batch.engines.stopping``) has turned to 1.
     """
     if table.models:
         return fit_models(table, first, last, stop)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fastlmm_core.design.labels import factorize_runs, is_odd, label_texts
+from fastlmm_core.design.values.labels import factorize_runs, is_odd, label_texts
 from fastlmm_core.errors import shown
 from fastlmm_core.reading.columns import WHOLE_LIMIT
 from fastlmm_core.reading.source import Labels, Places

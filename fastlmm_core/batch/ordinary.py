@@ -14,36 +14,36 @@ import numpy as np
 import pandas as pd
 
 from fastlmm_core.api import Prepared, prepare
+from fastlmm_core.batch.engines.stopping import check_wanted
 from fastlmm_core.batch.heritability import NOT_STANDARD, RELATED, WEIGHTED, heritability_columns
 from fastlmm_core.batch.plan import BatchPlan
 from fastlmm_core.batch.plan_options import STAGE_COLUMNS
-from fastlmm_core.batch.stopping import check_wanted
 from fastlmm_core.batch.tables import TableParts, failed_row, fit_columns, same_text
 from fastlmm_core.batch.trials import TrialTable
-from fastlmm_core.design.expressions import Name
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import DataError, FastLMMError, FastLMMWarning, NotConvergedWarning
-from fastlmm_core.inference.estimates import FIGURES
+from fastlmm_core.formula.expressions import Name
 from fastlmm_core.inference.heritability import harmonic_replication
-from fastlmm_core.inference.mean_comparisons import half_difference_df
-from fastlmm_core.inference.mean_tables import EmmeansTable
-from fastlmm_core.inference.table_labels import distinct_names
+from fastlmm_core.means.comparisons import half_difference_df
+from fastlmm_core.means.estimates import FIGURES
+from fastlmm_core.means.mean_tables import EmmeansTable
+from fastlmm_core.means.table_labels import distinct_names
 from fastlmm_core.results.blups import prediction_error_sums
-from fastlmm_core.results.component_columns import plain_columns, structured_columns
-from fastlmm_core.results.diagnostics import suspicious_residuals
+from fastlmm_core.results.components.component_columns import plain_columns, structured_columns
+from fastlmm_core.results.diagnostics.case_diagnostics import suspicious_residuals
+from fastlmm_core.results.field.plot_rows import plot_rows
+from fastlmm_core.results.field.trend import has_trend
 from fastlmm_core.results.fit import LMMFit
-from fastlmm_core.results.fixed_means import fixed_means
-from fastlmm_core.results.heritability import (
+from fastlmm_core.results.genotypes.fixed_means import fixed_means
+from fastlmm_core.results.genotypes.heritability import (
     HeritabilityTable,
     heritability_of_all,
     heritability_within,
     is_one_effect,
     standard_heritability,
 )
-from fastlmm_core.results.heritability_levels import levels_of
-from fastlmm_core.results.plot_rows import plot_rows
-from fastlmm_core.results.trend import has_trend
-from fastlmm_core.results.trial_summary import trial_summary
+from fastlmm_core.results.genotypes.heritability_levels import levels_of
+from fastlmm_core.results.genotypes.trial_summary import trial_summary
 
 # Warnings become columns; the filter of the process is changed by one thread at a time.
 _FILTER = threading.Lock()

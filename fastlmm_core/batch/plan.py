@@ -19,18 +19,18 @@ from fastlmm_core.batch.plan_options import (
     wanted_groups,
 )
 from fastlmm_core.batch.structures import PLAIN, Structures, label_factors, make_structures
-from fastlmm_core.design.expressions import Name, Node, label_of
 from fastlmm_core.design.field_trend import add_field_trend
-from fastlmm_core.design.formula import ParsedFormula, bind_formula, parse_formula
-from fastlmm_core.design.functions import columns_read, is_factor_call
-from fastlmm_core.design.structured_parts import UNITS
 from fastlmm_core.display.displayed import Displayed
 from fastlmm_core.errors import FormulaError, InferenceError, OptionError, check_option, nearest_names
-from fastlmm_core.inference.estimate_tables import check_level
-from fastlmm_core.inference.estimates import FIGURES
+from fastlmm_core.formula.expressions import Name, Node, label_of
+from fastlmm_core.formula.functions import columns_read, is_factor_call
+from fastlmm_core.formula.parsing import ParsedFormula, bind_formula, parse_formula
+from fastlmm_core.formula.structured_parts import UNITS
 from fastlmm_core.inference.linear_functions import DDF_METHODS, KENWARD_ROGER_NEEDS_REML
-from fastlmm_core.inference.multiplicity import check_adjust
 from fastlmm_core.limits import DEFAULT, Limits
+from fastlmm_core.means.estimate_tables import check_level
+from fastlmm_core.means.estimates import FIGURES
+from fastlmm_core.multiplicity.adjustments import check_adjust
 from fastlmm_core.reml.information import KINDS
 
 FORMAT = 4  # of the folder, its tables and how they are cut into parts; part of the digest

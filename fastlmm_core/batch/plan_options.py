@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from fastlmm_core.design.expressions import Node, label_of
-from fastlmm_core.design.formula import ParsedFormula
-from fastlmm_core.design.functions import columns_read
 from fastlmm_core.errors import OptionError, check_option, nearest_names
-from fastlmm_core.inference.mean_specs import column_of, parse_specs
-from fastlmm_core.results.plot_places import place_columns
+from fastlmm_core.formula.expressions import Node, label_of
+from fastlmm_core.formula.functions import columns_read
+from fastlmm_core.formula.parsing import ParsedFormula
+from fastlmm_core.means.mean_specs import column_of, parse_specs
+from fastlmm_core.results.field.plot_places import place_columns
 
 CONTRASTS = (
     "pairwise", "revpairwise", "trt.vs.ctrl", "trt.vs.ctrl1", "trt.vs.ctrlk", "consec", "poly", "eff",

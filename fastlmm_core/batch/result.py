@@ -14,10 +14,10 @@ from fastlmm_core.batch.plan import BatchPlan
 from fastlmm_core.batch.selection import common_genotypes, selection_index
 from fastlmm_core.batch.tables import Tables
 from fastlmm_core.batch.trial_table import trial_table
-from fastlmm_core.design.structured_parts import UNITS
 from fastlmm_core.display.displayed import Displayed
 from fastlmm_core.display.frames import titled
 from fastlmm_core.errors import OptionError, clipped, nothing_of
+from fastlmm_core.formula.structured_parts import UNITS
 from fastlmm_core.gate import public
 from fastlmm_core.options import NUMBER, table_of
 

@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from fastlmm_core.batch.candidates import CHOICES
-from fastlmm_core.batch.cluster import is_client, run_dask
-from fastlmm_core.batch.compilable import may_compile
-from fastlmm_core.batch.fingerprints import table_fingerprint
-from fastlmm_core.batch.jobs import Job, dataset_jobs, run_threads, table_jobs, worker_count
+from fastlmm_core.batch.compiled.compilable import may_compile
+from fastlmm_core.batch.engines.cluster import is_client, run_dask
+from fastlmm_core.batch.engines.jobs import Job, dataset_jobs, run_threads, table_jobs, worker_count
+from fastlmm_core.batch.engines.pieces import Pieces, TablePieces
+from fastlmm_core.batch.engines.processes import process_count, run_processes
+from fastlmm_core.batch.engines.progress import Progress, logger
+from fastlmm_core.batch.folder.fingerprints import table_fingerprint
+from fastlmm_core.batch.folder.store import PartStore, read_marks, version_notes
 from fastlmm_core.batch.level_orders import order_notes
-from fastlmm_core.batch.pieces import Pieces, TablePieces
 from fastlmm_core.batch.plan import BatchPlan, make_plan
-from fastlmm_core.batch.processes import process_count, run_processes
-from fastlmm_core.batch.progress import Progress, logger
 from fastlmm_core.batch.result import BatchResult
 from fastlmm_core.batch.sources import (
     column_names,
@@ -30,7 +31,6 @@ from fastlmm_core.batch.sources import (
     scatter_trials,
 )
 from fastlmm_core.batch.spelling import spelling_notes
-from fastlmm_core.batch.store import PartStore, read_marks, version_notes
 from fastlmm_core.batch.tables import TableParts, join_parts
 from fastlmm_core.batch.trials import collect_trials
 from fastlmm_core.errors import DataError, ServiceError

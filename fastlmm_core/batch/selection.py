@@ -9,7 +9,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from fastlmm_core.errors import OptionError, nearest_names
-from fastlmm_core.inference.table_labels import joined_labels
+from fastlmm_core.means.table_labels import joined_labels
 
 
 def selection_index(

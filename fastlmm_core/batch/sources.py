@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fastlmm_core.batch.fingerprints import digest
+from fastlmm_core.batch.folder.fingerprints import digest
 from fastlmm_core.batch.level_orders import LevelOrders, in_orders, level_orders
 from fastlmm_core.batch.plan import BatchPlan
 from fastlmm_core.batch.trials import check_columns

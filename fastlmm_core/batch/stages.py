@@ -18,10 +18,10 @@ import pandas as pd
 
 from fastlmm_core.api import lmm
 from fastlmm_core.batch.result import BatchResult
-from fastlmm_core.design.expressions import Name
-from fastlmm_core.design.formula import parse_formula
-from fastlmm_core.design.functions import columns_read
 from fastlmm_core.errors import DataError, FormulaError, OptionError, name_list, nearest_names, nothing_of
+from fastlmm_core.formula.expressions import Name
+from fastlmm_core.formula.functions import columns_read
+from fastlmm_core.formula.parsing import parse_formula
 from fastlmm_core.gate import public
 from fastlmm_core.options import ANY, NAME, SWITCH, TEXT, one_of, optional, table_of
 from fastlmm_core.structures.relationships.blocks import BlockCovariance

@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 
 from fastlmm_core.design.building import read_relationships
-from fastlmm_core.design.expressions import Node
-from fastlmm_core.design.formula_parts import ParsedFormula
 from fastlmm_core.design.parameter_names import has_labels
-from fastlmm_core.design.residual import ParsedResidual, parse_residual
-from fastlmm_core.design.structured_parts import UNITS
 from fastlmm_core.design.term_axes import find_relationship
 from fastlmm_core.errors import OptionError
+from fastlmm_core.formula.expressions import Node
+from fastlmm_core.formula.parts import ParsedFormula
+from fastlmm_core.formula.residual import ParsedResidual, parse_residual
+from fastlmm_core.formula.structured_parts import UNITS
 from fastlmm_core.structures.relationships import Relationship
 
 

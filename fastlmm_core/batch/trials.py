@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fastlmm_core.batch.compilable import may_compile
+from fastlmm_core.batch.compiled.compilable import may_compile
 from fastlmm_core.batch.keys import odd_keys, sort_by_trial
 from fastlmm_core.batch.plan import BatchPlan
 from fastlmm_core.batch.structures import PLAIN
-from fastlmm_core.design.columns import Column, infinite_words, read_column
 from fastlmm_core.design.inputs import response_words
-from fastlmm_core.design.table import Table, frame_from_polars
+from fastlmm_core.design.values.columns import Column, infinite_words, read_column
+from fastlmm_core.design.values.table import Table, frame_from_polars
 from fastlmm_core.errors import DataError, name_list, nearest_names, shown
 from fastlmm_core.reading.parquet import frame_from_arrow
 from fastlmm_core.reading.source import Labels, Places, detached

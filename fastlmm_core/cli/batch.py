@@ -106,10 +106,10 @@ def _stopped(arguments: argparse.Namespace) -> str:
 def batch_command(arguments: argparse.Namespace) -> int:
     """Run the batch, print the closing summary; 0 when every fit is good, else 1."""
     from fastlmm_core.batch import fit_batch
-    from fastlmm_core.batch.cluster import connect
+    from fastlmm_core.batch.engines.cluster import connect
 
     logging.getLogger("fastlmm_core.batch").setLevel(logging.ERROR)  # the command says what there is to say
-    logging.getLogger("fastlmm_core.batch.store").setLevel(logging.WARNING)  # files that are made again
+    logging.getLogger("fastlmm_core.batch.folder.store").setLevel(logging.WARNING)  # files made again
     check_second_stage(arguments)
     _check_gxe(arguments)
     blups: bool | list[str] = _names(arguments.blups)

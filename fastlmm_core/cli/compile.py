@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import time
 import warnings
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,8 @@ from fastlmm_core import datasets
 from fastlmm_core.api import lmm
 from fastlmm_core.batch import fit_batch
 from fastlmm_core.errors import DataError, FastLMMWarning
-from fastlmm_core.kernels.simplicial import factorize
+from fastlmm_core.kernels.caching import compiled_kernels
+from fastlmm_core.kernels.factor.simplicial import factorize
 from fastlmm_core.structures.relationships import Pedigree
 
 # Structured equations: each a kind of coefficients, levels or residuals with kernels of its own.
@@ -39,9 +40,9 @@ def compile_command(arguments: argparse.Namespace) -> int:
         for kind in (arguments.what,) if arguments.what else KINDS:
             for step in KINDS[kind]:
                 step()
-    folder = Path(cache.cache_path)
-    kept = len(list(folder.glob("*.nbc")))
-    print(f"{kept} kernels are compiled in {folder} ({time.perf_counter() - began:.0f} s)")
+    kept = compiled_kernels()
+    folder = os.path.commonpath([path.parent for path in kept] or [cache.cache_path])
+    print(f"{len(kept)} kernels are compiled in {folder} ({time.perf_counter() - began:.0f} s)")
     return 0
 
 

@@ -17,15 +17,15 @@ from fastlmm_core.cli.structure_options import check_relationships, structures_g
 from fastlmm_core.cli.table_files import check_format, make_folder, write_tables
 from fastlmm_core.display.rendering import Table
 from fastlmm_core.errors import DataError, InferenceError, OptionError, nearest_names
-from fastlmm_core.inference.estimates import DDF_WORDS
+from fastlmm_core.means.estimates import DDF_WORDS
 from fastlmm_core.reading import notes_of, read_options, read_table
-from fastlmm_core.results.factor_analysis import has_factors
+from fastlmm_core.results.factor_analytic.factor_analysis import has_factors
 from fastlmm_core.results.summary import shown_ddf
 
 if TYPE_CHECKING:
-    from fastlmm_core.inference.mean_tables import EmmeansTable
+    from fastlmm_core.means.mean_tables import EmmeansTable
     from fastlmm_core.multi_environment.summaries import GxE
-    from fastlmm_core.results.factor_analysis import FactorAnalysis
+    from fastlmm_core.results.factor_analytic.factor_analysis import FactorAnalysis
     from fastlmm_core.results.fit import LMMFit
 
 
@@ -154,8 +154,8 @@ def _decision(
 
 def _field_tables(fit: LMMFit) -> dict[str, pd.DataFrame]:
     """Sample variogram and trend of a model that knows the positions of its plots."""
-    from fastlmm_core.results.field_layout import own_field
-    from fastlmm_core.results.trend import has_trend
+    from fastlmm_core.results.field.layout import own_field
+    from fastlmm_core.results.field.trend import has_trend
 
     tables = {} if own_field(fit) is None else {"variogram": fit.variogram()}
     return {**tables, **({"trend": fit.trend()} if tables and has_trend(fit) else {})}
@@ -217,7 +217,7 @@ def _write_figures(fit: LMMFit, means: dict[str, Any], folder: Path) -> None:
         plot_variogram,
         save,
     )
-    from fastlmm_core.results.field_layout import own_field
+    from fastlmm_core.results.field.layout import own_field
 
     make_folder(folder)
     written = list[Path]()

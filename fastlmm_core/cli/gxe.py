@@ -108,7 +108,7 @@ def _gxe(arguments: argparse.Namespace) -> int:
 
 def _source(arguments: argparse.Namespace) -> Any:
     """The results of a batch where the folder holds such, else a table."""
-    from fastlmm_core.batch.stored import MANIFEST, read_batch
+    from fastlmm_core.batch.folder.stored import MANIFEST, read_batch
     from fastlmm_core.reading import read_options, read_table
 
     folder = Path(arguments.source)

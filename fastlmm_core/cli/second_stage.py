@@ -44,7 +44,7 @@ def check_second_stage(arguments: argparse.Namespace) -> None:
         if arguments.stage_values or arguments.stage_trait:
             raise OptionError("--stage-values and --stage-trait belong to --second-stage FORMULA")
         return
-    from fastlmm_core.design.formula import parse_formula
+    from fastlmm_core.formula.parsing import parse_formula
 
     parse_formula(arguments.second_stage)
     if len(arguments.emmeans) != 1:

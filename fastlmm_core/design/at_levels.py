@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from fastlmm_core.design.bases import State
-from fastlmm_core.design.columns import Column
-from fastlmm_core.design.evaluation import evaluate_factor
-from fastlmm_core.design.expressions import Node, deparse
 from fastlmm_core.design.grouping import codes_among, combine_factors, combined_labels, used_levels
-from fastlmm_core.design.table import Table
-from fastlmm_core.design.variables import Raw
+from fastlmm_core.design.values.bases import State
+from fastlmm_core.design.values.columns import Column
+from fastlmm_core.design.values.evaluation import evaluate_factor
+from fastlmm_core.design.values.table import Table
+from fastlmm_core.design.values.variables import Raw
 from fastlmm_core.errors import DataError, name_list
+from fastlmm_core.formula.expressions import Node, deparse
 
 AtFactors = tuple[tuple[Node, tuple[str, ...]], ...]  # factors of at() with their levels
 

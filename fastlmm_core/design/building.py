@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from fastlmm_core.design.coding import Coding, code_terms
+from fastlmm_core.design.coding.model_matrix import Coding, code_terms
+from fastlmm_core.design.coding.rank import column_rank
 from fastlmm_core.design.distances import distance_warnings
-from fastlmm_core.design.expressions import label_of
 from fastlmm_core.design.field_positions import shared_position_warnings
 from fastlmm_core.design.field_trend import settle_environments
-from fastlmm_core.design.formula import ParsedFormula, bind_formula, parse_formula
 from fastlmm_core.design.identifiability import check_terms
 from fastlmm_core.design.inputs import (
     LARGEST_VALUE,
@@ -29,16 +28,17 @@ from fastlmm_core.design.inputs import (
 from fastlmm_core.design.matrices import Design, FixedTerm, UsedColumns
 from fastlmm_core.design.offsets import read_offset
 from fastlmm_core.design.parameter_names import is_named
-from fastlmm_core.design.penalized_splines import SplineTerm, build_splines, read_spline_variables
 from fastlmm_core.design.random_terms import RandomTerm, build_random_terms, order_terms
-from fastlmm_core.design.rank import column_rank
-from fastlmm_core.design.residual import ParsedResidual, parse_residual
 from fastlmm_core.design.residual_building import build_residual, read_residual
-from fastlmm_core.design.spelling import spelling_warnings
-from fastlmm_core.design.table import Table
+from fastlmm_core.design.splines.penalized_splines import SplineTerm, build_splines, read_spline_variables
 from fastlmm_core.design.term_axes import TermData
-from fastlmm_core.design.variables import Raw, make_atom
+from fastlmm_core.design.values.spelling import spelling_warnings
+from fastlmm_core.design.values.table import Table
+from fastlmm_core.design.values.variables import Raw, make_atom
 from fastlmm_core.errors import DataError, OptionError, nearest_names
+from fastlmm_core.formula.expressions import label_of
+from fastlmm_core.formula.parsing import ParsedFormula, bind_formula, parse_formula
+from fastlmm_core.formula.residual import ParsedResidual, parse_residual
 from fastlmm_core.structures.relationships import Relationship, as_relationship
 
 
@@ -74,7 +74,7 @@ def build_design(
         False when the table need not have the response.
     residual : str
         ``"units"``, ``"units | env"``, ``"us(visit | subject)"``, ``"ar1(row):ar1(col) | env"``, ...; see
-        `fastlmm_core.design.residual`.
+        `fastlmm_core.formula.residual`.
     relationships : dict of str to Relationship, optional
         What ``vm(gen, A)`` names.
     held : collection of str

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from fastlmm_core.design.expressions import deparse
-from fastlmm_core.design.formula import ParsedFormula
-from fastlmm_core.design.formula_parts import RandomPart
 from fastlmm_core.design.grouping import group_text
-from fastlmm_core.design.residual import ParsedResidual
-from fastlmm_core.design.variables import Raw
+from fastlmm_core.design.values.variables import Raw
 from fastlmm_core.errors import DistanceWarning, name_list
+from fastlmm_core.formula.expressions import deparse
+from fastlmm_core.formula.parsing import ParsedFormula
+from fastlmm_core.formula.parts import RandomPart
+from fastlmm_core.formula.residual import ParsedResidual
 from fastlmm_core.structures.registry import find_coefficient_structure
 
 

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from fastlmm_core.design.expressions import deparse
-from fastlmm_core.design.formula import ParsedFormula
-from fastlmm_core.design.penalized_splines import SplineTerm
-from fastlmm_core.design.variables import Raw
+from fastlmm_core.design.splines.penalized_splines import SplineTerm
+from fastlmm_core.design.values.variables import Raw
 from fastlmm_core.errors import DistanceWarning
+from fastlmm_core.formula.expressions import deparse
+from fastlmm_core.formula.parsing import ParsedFormula
 
 
 def shared_position_warnings(

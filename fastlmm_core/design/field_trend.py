@@ -21,14 +21,14 @@ from typing import Any
 
 import numpy as np
 
-from fastlmm_core.design.covariance_names import constant
-from fastlmm_core.design.expressions import Binary, Call, Name, Node, Parser, bare, deparse, label_of
-from fastlmm_core.design.formula import ParsedFormula, parse_formula
 from fastlmm_core.design.grouping import used_levels
-from fastlmm_core.design.residual import parse_residual
-from fastlmm_core.design.structured_parts import AUTO
-from fastlmm_core.design.variables import Raw
+from fastlmm_core.design.values.variables import Raw
 from fastlmm_core.errors import OptionError, name_list, shown
+from fastlmm_core.formula.covariance_names import constant
+from fastlmm_core.formula.expressions import Binary, Call, Name, Node, Parser, bare, deparse, label_of
+from fastlmm_core.formula.parsing import ParsedFormula, parse_formula
+from fastlmm_core.formula.residual import parse_residual
+from fastlmm_core.formula.structured_parts import AUTO
 
 DEFAULT_COLUMNS = ("row", "col")
 OPTIONS = {"ps": ("nseg", "degree", "pord"), "ar1": ("nugget",)}

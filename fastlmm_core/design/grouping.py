@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from fastlmm_core.design.bases import State
-from fastlmm_core.design.columns import Column
-from fastlmm_core.design.evaluation import evaluate_factor
-from fastlmm_core.design.expressions import Name, Node, deparse
-from fastlmm_core.design.labels import drop_unused
-from fastlmm_core.design.structured_parts import UNITS
-from fastlmm_core.design.table import Table
-from fastlmm_core.design.variables import Raw
+from fastlmm_core.design.values.bases import State
+from fastlmm_core.design.values.columns import Column
+from fastlmm_core.design.values.evaluation import evaluate_factor
+from fastlmm_core.design.values.labels import drop_unused
+from fastlmm_core.design.values.table import Table
+from fastlmm_core.design.values.variables import Raw
 from fastlmm_core.errors import DataError, DesignError, name_list
+from fastlmm_core.formula.expressions import Name, Node, deparse
+from fastlmm_core.formula.structured_parts import UNITS
 from fastlmm_core.structures.levels.relation import LevelFactor
 
 # Levels of one term: above, memory would end before the first equation.

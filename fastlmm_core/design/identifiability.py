@@ -6,8 +6,8 @@ import numpy as np
 
 from fastlmm_core.design.grouping import is_units
 from fastlmm_core.design.random_terms import RandomTerm
-from fastlmm_core.design.residual import ResidualSpec
 from fastlmm_core.errors import DesignError, name_list
+from fastlmm_core.formula.residual import ResidualSpec
 from fastlmm_core.structures.coefficients.factor_loadings import FactorLoadings
 from fastlmm_core.structures.registry import find_coefficient_structure
 

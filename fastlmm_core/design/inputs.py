@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fastlmm_core.design.columns import plain_values
-from fastlmm_core.design.expressions import Name, Parser
-from fastlmm_core.design.formula_parts import ParsedFormula
-from fastlmm_core.design.functions import columns_read, names_read
+from fastlmm_core.design.coding.rank import Rank
 from fastlmm_core.design.grouping import group_text, read_group
-from fastlmm_core.design.numeric_values import Numbers, evaluate_numbers
-from fastlmm_core.design.rank import Rank
-from fastlmm_core.design.structured_parts import UNITS
-from fastlmm_core.design.table import Table
-from fastlmm_core.design.variables import Raw, read_raw
+from fastlmm_core.design.values.columns import plain_values
+from fastlmm_core.design.values.numeric_values import Numbers, evaluate_numbers
+from fastlmm_core.design.values.table import Table
+from fastlmm_core.design.values.variables import Raw, read_raw
 from fastlmm_core.errors import DataError, DesignError, FormulaError, name_list, nearest_names
+from fastlmm_core.formula.expressions import Name, Parser
+from fastlmm_core.formula.functions import columns_read, names_read
+from fastlmm_core.formula.parts import ParsedFormula
+from fastlmm_core.formula.structured_parts import UNITS
 from fastlmm_core.other_names import COLUMNS
 from fastlmm_core.reading.columns import is_number_text
 

@@ -10,21 +10,21 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from fastlmm_core.design.coding import Coding
-from fastlmm_core.design.columns import Column, as_factor, first_row
-from fastlmm_core.design.expressions import Name
-from fastlmm_core.design.formula_parts import ParsedFormula
-from fastlmm_core.design.functions import is_factor_call
-from fastlmm_core.design.hypotheses import type1, type2, type3
-from fastlmm_core.design.labels import drop_unused
-from fastlmm_core.design.number_classes import points_of
+from fastlmm_core.design.coding.hypotheses import type1, type2, type3
+from fastlmm_core.design.coding.model_matrix import Coding
+from fastlmm_core.design.coding.rank import Rank
 from fastlmm_core.design.offsets import Offset
-from fastlmm_core.design.rank import Rank
-from fastlmm_core.design.residual import ResidualSpec
-from fastlmm_core.design.table import Table
-from fastlmm_core.design.variables import Atom
+from fastlmm_core.design.values.columns import Column, as_factor, first_row
+from fastlmm_core.design.values.labels import drop_unused
+from fastlmm_core.design.values.number_classes import points_of
+from fastlmm_core.design.values.table import Table
+from fastlmm_core.design.values.variables import Atom
 from fastlmm_core.display.displayed import Displayed
 from fastlmm_core.errors import DataError, FastLMMWarning
+from fastlmm_core.formula.expressions import Name
+from fastlmm_core.formula.functions import is_factor_call
+from fastlmm_core.formula.parts import ParsedFormula
+from fastlmm_core.formula.residual import ResidualSpec
 from fastlmm_core.kernels.thresholds import ESTIMABLE
 
 
@@ -314,7 +314,7 @@ class Design(Displayed):
         return values
 
     def type1_hypotheses(self, weighted: bool = False) -> list[tuple[str, sp.csr_array]]:
-        """Sequential hypotheses (label, K) with K (df, p_full); see `fastlmm_core.design.hypotheses`.
+        """Sequential hypotheses (label, K) with K (df, p_full); see `fastlmm_core.design.coding.hypotheses`.
 
         Parameters
         ----------

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from fastlmm_core.design.bases import State
-from fastlmm_core.design.expressions import Node, deparse
-from fastlmm_core.design.formula_parts import ParsedFormula
-from fastlmm_core.design.functions import names_read
 from fastlmm_core.design.inputs import numbers_for_rows
-from fastlmm_core.design.numeric_values import Numbers, evaluate_numbers
-from fastlmm_core.design.table import Table
+from fastlmm_core.design.values.bases import State
+from fastlmm_core.design.values.numeric_values import Numbers, evaluate_numbers
+from fastlmm_core.design.values.table import Table
 from fastlmm_core.errors import DataError
+from fastlmm_core.formula.expressions import Node, deparse
+from fastlmm_core.formula.functions import names_read
+from fastlmm_core.formula.parts import ParsedFormula
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fastlmm_core.design.labels import coefficient_labels
+from fastlmm_core.design.values.labels import coefficient_labels
 from fastlmm_core.errors import OptionError, name_list, nearest_names
 
 RESIDUAL = "Residual"

@@ -11,23 +11,23 @@ from typing import Any
 import numpy as np
 
 from fastlmm_core.design.at_levels import AtFactors, at_text, outside_at, split_at_levels
-from fastlmm_core.design.bases import State
-from fastlmm_core.design.coding import Coding, code_terms
-from fastlmm_core.design.evaluation import evaluate_factor
-from fastlmm_core.design.expressions import Node, deparse
-from fastlmm_core.design.formula_parts import RandomPart
-from fastlmm_core.design.functions import names_read
+from fastlmm_core.design.coding.model_matrix import Coding, code_terms
 from fastlmm_core.design.grouping import (
     Axis,
     is_units,
     product_labels,
 )
-from fastlmm_core.design.structured_parts import GroupFactor
-from fastlmm_core.design.table import Table
 from fastlmm_core.design.term_axes import TermData, read_axes
-from fastlmm_core.design.variables import make_atom
+from fastlmm_core.design.values.bases import State
+from fastlmm_core.design.values.evaluation import evaluate_factor
+from fastlmm_core.design.values.table import Table
+from fastlmm_core.design.values.variables import make_atom
 from fastlmm_core.display.displayed import Displayed
 from fastlmm_core.errors import DesignError
+from fastlmm_core.formula.expressions import Node, deparse
+from fastlmm_core.formula.functions import names_read
+from fastlmm_core.formula.parts import RandomPart
+from fastlmm_core.formula.structured_parts import GroupFactor
 from fastlmm_core.limits import escaped
 from fastlmm_core.structures.levels.relation import LevelRelation
 from fastlmm_core.structures.registry import find_coefficient_structure

@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from fastlmm_core.design.columns import Column
-from fastlmm_core.design.expressions import Node, deparse
 from fastlmm_core.design.grouping import (
     codes_among,
     combine_factors,
@@ -19,11 +17,13 @@ from fastlmm_core.design.grouping import (
     trim_range,
     used_levels,
 )
-from fastlmm_core.design.residual import ParsedResidual, ResidualSpec
-from fastlmm_core.design.table import Table
 from fastlmm_core.design.term_axes import find_relationship
-from fastlmm_core.design.variables import Raw
+from fastlmm_core.design.values.columns import Column
+from fastlmm_core.design.values.table import Table
+from fastlmm_core.design.values.variables import Raw
 from fastlmm_core.errors import DataError, DesignError, FormulaError, name_list, nearest_names
+from fastlmm_core.formula.expressions import Node, deparse
+from fastlmm_core.formula.residual import ParsedResidual, ResidualSpec
 from fastlmm_core.structures.levels.relation import LevelFactor
 
 # Cells of a grid for every plot in it: above, the positions are not those of a field.

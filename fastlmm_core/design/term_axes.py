@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from fastlmm_core.design.expressions import Node, deparse
 from fastlmm_core.design.grouping import (
     Axis,
     combine_factors,
@@ -17,9 +16,10 @@ from fastlmm_core.design.grouping import (
     trim_range,
     used_levels,
 )
-from fastlmm_core.design.structured_parts import GroupFactor
-from fastlmm_core.design.variables import Raw
+from fastlmm_core.design.values.variables import Raw
 from fastlmm_core.errors import OptionError, nearest_names
+from fastlmm_core.formula.expressions import Node, deparse
+from fastlmm_core.formula.structured_parts import GroupFactor
 from fastlmm_core.limits import DEFAULT, Limits
 
 

@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from fastlmm_core.engine.equations import StructuredEquations
+from fastlmm_core.engine.equations.structured_equations import StructuredEquations
 from fastlmm_core.engine.objective import StructuredPoint, information_parts
 from fastlmm_core.linalg.base import CholeskyFactor
 

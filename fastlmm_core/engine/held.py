@@ -14,7 +14,7 @@ from fastlmm_core.design.parameter_names import (
     named_covariances,
     within_reach,
 )
-from fastlmm_core.engine.equations import StructuredEquations
+from fastlmm_core.engine.equations.structured_equations import StructuredEquations
 from fastlmm_core.errors import OptionError
 from fastlmm_core.structures.levels.penalty import PenaltyLevels
 from fastlmm_core.structures.residuals.by_group import IndependentResiduals

@@ -16,9 +16,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastlmm_core.engine.equations import StructuredEquations
-from fastlmm_core.engine.loading_map import BlockLoadings
-from fastlmm_core.kernels.level_information import sum_level_information
+from fastlmm_core.engine.equations.loading_map import BlockLoadings
+from fastlmm_core.engine.equations.structured_equations import StructuredEquations
+from fastlmm_core.kernels.equations.level_information import sum_level_information
 from fastlmm_core.structures.coefficients.entries import LoadingEntries
 
 

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from fastlmm_core.engine.equations import StructuredEquations, build_structured_equations
-from fastlmm_core.engine.null_space import NullSpace
-from fastlmm_core.engine.rotation import dense_relationship, rotate_term
-from fastlmm_core.engine.terms import EngineTerm, coefficient_structure, unit_of_relation
+from fastlmm_core.engine.equations.null_space import NullSpace
+from fastlmm_core.engine.equations.rotation import dense_relationship, rotate_term
+from fastlmm_core.engine.equations.structured_equations import StructuredEquations, build_structured_equations
+from fastlmm_core.engine.equations.terms import EngineTerm, coefficient_structure, unit_of_relation
 from fastlmm_core.errors import OptionError
-from fastlmm_core.kernels.columns import orthonormal_basis
+from fastlmm_core.kernels.equations.columns import orthonormal_basis
 from fastlmm_core.structures.coefficients.unit import UnitLoadings
 from fastlmm_core.structures.levels.base import LevelStructure
 from fastlmm_core.structures.levels.factors import AutoregressiveLevels, IndependentLevels, KnownLevels

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from fastlmm_core.engine.equations import StructuredEquations
-from fastlmm_core.engine.fitting import fit_structures, optimum_at
+from fastlmm_core.engine.equations.structured_equations import StructuredEquations
 from fastlmm_core.engine.held import held_parameters, starting_parameters
-from fastlmm_core.engine.optimum import StructuredOptimum
-from fastlmm_core.engine.search import Progress
+from fastlmm_core.engine.search.driver import Progress
+from fastlmm_core.engine.search.fitting import fit_structures, optimum_at
+from fastlmm_core.engine.search.optimum import StructuredOptimum
+from fastlmm_core.engine.search.starting_values import starting_values
 from fastlmm_core.engine.solution import StructuredResponse, StructuredSolution
-from fastlmm_core.engine.starting_values import starting_values
 from fastlmm_core.errors import DesignError, NumericalError
 from fastlmm_core.linalg.base import CholeskyFactor
 from fastlmm_core.reml.fitting import Certificate

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from fastlmm_core.engine.equations import StructuredEquations
+from fastlmm_core.engine.equations.structured_equations import StructuredEquations
 from fastlmm_core.engine.level_information import (
     average_to_observed,
     bending_terms,
@@ -31,7 +31,7 @@ from fastlmm_core.engine.slopes import (
     subtract_slopes,
     term_slopes,
 )
-from fastlmm_core.kernels.slopes import contract_slopes, multiply_slopes
+from fastlmm_core.kernels.equations.slopes import contract_slopes, multiply_slopes
 from fastlmm_core.linalg.base import CholeskyFactor
 
 LOG_TWO_PI = float(np.log(2.0 * np.pi))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastlmm_core.engine.equations import StructuredEquations
+from fastlmm_core.engine.equations.structured_equations import StructuredEquations
 from fastlmm_core.structures.coefficients.boundary import BOUND_CORRELATION
 
 # An autocorrelation of levels beyond this may have its optimum at one.

@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from fastlmm_core.engine.equations import StructuredEquations
+from fastlmm_core.engine.equations.structured_equations import StructuredEquations
 
 # H (q, t) by rows: pointers (q + 1,), parameters, values.
 RowSlopes = tuple[np.ndarray, np.ndarray, np.ndarray]

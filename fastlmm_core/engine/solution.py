@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from fastlmm_core.engine.confounding import (
+from fastlmm_core.engine.equations.confounding import (
     Confounded,
     count_untold,
     fixed_shares,
@@ -17,13 +17,13 @@ from fastlmm_core.engine.confounding import (
     groups_of_one_row,
     split_whole,
 )
-from fastlmm_core.engine.equations import StructuredEquations
+from fastlmm_core.engine.equations.structured_equations import StructuredEquations
 from fastlmm_core.engine.factorized import FactorizedModel, FixedRows
+from fastlmm_core.engine.information.observed_information import second_derivatives
 from fastlmm_core.engine.objective import evaluate
-from fastlmm_core.engine.observed_information import second_derivatives
-from fastlmm_core.engine.optimum import StructuredOptimum
-from fastlmm_core.kernels.assembly import multiply_symmetric
-from fastlmm_core.kernels.piece_products import find_entries
+from fastlmm_core.engine.search.optimum import StructuredOptimum
+from fastlmm_core.kernels.equations.assembly import multiply_symmetric
+from fastlmm_core.kernels.equations.piece_products import find_entries
 from fastlmm_core.linalg.base import CholeskyFactor
 from fastlmm_core.structures.residuals.base import ResidualGroup
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastlmm_core.engine.second_derivatives import invert_on_range
+from fastlmm_core.engine.information.second_derivatives import invert_on_range
 from fastlmm_core.inference.deletion import DETERMINED
 
 # Part of a variance by which a step may fall below zero without being held there.

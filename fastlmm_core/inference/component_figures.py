@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastlmm_core.kernels.systems import Parameters
+from fastlmm_core.kernels.equations.systems import Parameters
 from fastlmm_core.kernels.thresholds import SINGULAR
 
 # Share of a slope in directions that the data say nothing of, from which on a function has no variance.

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse as sp
 
-from fastlmm_core.engine.information import StructureInference
+from fastlmm_core.engine.information.parameter_covariance import StructureInference
 from fastlmm_core.inference.row_covariances import row_quadratic
 from fastlmm_core.inference.variance_parameters import VarianceParameterInference
 from fastlmm_core.linalg.memory import check_memory

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastlmm_core.kernels.information import eliminate_residual
+from fastlmm_core.kernels.search.information import eliminate_residual
 from fastlmm_core.reml.natural import NaturalParameters
 from fastlmm_core.reml.quadratic_forms import weighted_form
 from fastlmm_core.reml.solved import SolvedEquations

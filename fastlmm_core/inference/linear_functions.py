@@ -14,7 +14,6 @@ from fastlmm_core.display.displayed import Displayed
 from fastlmm_core.display.rendering import Table
 from fastlmm_core.errors import InferenceError, OptionError, check_option
 from fastlmm_core.inference import kenward_roger, satterthwaite
-from fastlmm_core.inference.distributions import f_upper
 from fastlmm_core.inference.f_test import FTest
 from fastlmm_core.inference.joint_covariance import (
     Adjusting,
@@ -24,6 +23,7 @@ from fastlmm_core.inference.joint_covariance import (
 )
 from fastlmm_core.inference.row_covariances import independent_rows
 from fastlmm_core.kernels.thresholds import ESTIMABLE
+from fastlmm_core.multiplicity.distributions import f_upper
 from fastlmm_core.options import numbers
 from fastlmm_core.reml.information import KINDS
 

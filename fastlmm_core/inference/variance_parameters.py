@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastlmm_core.engine.confounding import Confounded, confounded_error
+from fastlmm_core.engine.equations.confounding import Confounded, confounded_error
 from fastlmm_core.errors import InferenceError
 from fastlmm_core.inference import kenward_roger, satterthwaite
 from fastlmm_core.inference.component_figures import invert_information, told_basis

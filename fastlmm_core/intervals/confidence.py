@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from fastlmm_core.engine.confounding import coefficients_of
-from fastlmm_core.engine.information import StructureInference
+from fastlmm_core.engine.equations.confounding import coefficients_of
+from fastlmm_core.engine.information.parameter_covariance import StructureInference
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import OptionError, shown
 from fastlmm_core.inference.component_figures import UNTOLD

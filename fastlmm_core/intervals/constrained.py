@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from fastlmm_core.engine.search import search
+from fastlmm_core.engine.search.driver import search
 from fastlmm_core.intervals.criteria import Criterion
 from fastlmm_core.intervals.parameters import AWAY, Held
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from fastlmm_core.engine import objective as structured
-from fastlmm_core.engine.curvature import without_rotations
-from fastlmm_core.engine.equations import StructuredEquations
+from fastlmm_core.engine.equations.structured_equations import StructuredEquations
+from fastlmm_core.engine.search.curvature import without_rotations
 from fastlmm_core.engine.solution import StructuredSolution
-from fastlmm_core.kernels.score import combine_score
-from fastlmm_core.kernels.small_fit import LOG_TWO_PI
+from fastlmm_core.kernels.search.score import combine_score
+from fastlmm_core.kernels.search.small_fit import LOG_TWO_PI
 from fastlmm_core.linalg.factor import CholeskyFactor
 from fastlmm_core.reml.equations import MixedModelEquations
 from fastlmm_core.reml.objective import (
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class Criterion(Protocol):
-    """A criterion that the search of ``engine.search`` minimises.
+    """A criterion that the search of ``engine.search.driver`` minimises.
 
     Attributes
     ----------

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastlmm_core.inference.distributions import chi2_upper
+from fastlmm_core.multiplicity.distributions import chi2_upper
 
 
 @dataclass(frozen=True)

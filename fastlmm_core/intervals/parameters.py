@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastlmm_core.engine.equations import StructuredEquations
+from fastlmm_core.engine.equations.structured_equations import StructuredEquations
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.reml.equations import MixedModelEquations
 from fastlmm_core.structures.coefficients.entries import LinearEntries

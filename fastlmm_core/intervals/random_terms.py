@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from fastlmm_core.errors import FastLMMWarning, InferenceError
-from fastlmm_core.inference.distributions import chi2_upper
 from fastlmm_core.intervals.boundary_tests import boundary_mixture, reduced_designs
 from fastlmm_core.intervals.exact_test import exact_p
+from fastlmm_core.multiplicity.distributions import chi2_upper
 
 if TYPE_CHECKING:
     from fastlmm_core.results.random_part import RandomPart

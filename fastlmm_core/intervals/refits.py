@@ -17,16 +17,17 @@ import scipy.sparse as sp
 
 from fastlmm_core.errors import FastLMMError, FastLMMWarning
 from fastlmm_core.intervals.parameters import Parameter, fixed_parameters, held_parameters
-from fastlmm_core.kernels.refits import refit_responses
-from fastlmm_core.kernels.systems import TrialDesign
+from fastlmm_core.kernels.equations.systems import TrialDesign
+from fastlmm_core.kernels.outcomes import OK
 from fastlmm_core.kernels.thresholds import BOUNDARY
-from fastlmm_core.kernels.trial_design import LARGEST_GRAPH, OK
-from fastlmm_core.kernels.trial_equations import (
+from fastlmm_core.kernels.trials.design import LARGEST_GRAPH
+from fastlmm_core.kernels.trials.equations import (
     build_small_equations,
     factorize_fixed,
     locate_fixed,
     separate_search,
 )
+from fastlmm_core.kernels.trials.refits import refit_responses
 from fastlmm_core.reml.fitting import fit_equations
 from fastlmm_core.reml.optimizer import MAX_ITERATIONS, TOLERANCE
 from fastlmm_core.reml.solved import SolvedEquations

@@ -20,17 +20,17 @@ HERE = Path(__file__).parent
 
 @functools.cache
 def digest_sources(folder: Path) -> str:
-    """Digest of the sources in a folder: names and contents, so that a copied or touched file is the same."""
+    """Digest of the sources below a folder: names and contents, so that a copied file is the same."""
     digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.py")):
-        digest.update(f"\0{path.name}\0".encode() + path.read_bytes())
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(f"\0{path.relative_to(folder).as_posix()}\0".encode() + path.read_bytes())
     return digest.hexdigest()
 
 
 def drop_stale_cache(folder: Path) -> bool:
-    """Delete the compiled kernels beside the sources in `folder` when any source has changed since.
+    """Delete the compiled kernels beside the sources below `folder` when any source has changed since.
 
-    `KernelCache` would not load them.  The state of the sources is kept in a stamp beside them.
+    `KernelCache` would not load them.  The state of the sources is kept in a stamp beside those of `folder`.
 
     Returns
     -------
@@ -43,7 +43,7 @@ def drop_stale_cache(folder: Path) -> bool:
         digest = digest_sources(folder)
         if stamp.exists() and stamp.read_text() == digest:
             return False
-        for path in cache.glob("*.nb[ci]"):
+        for path in folder.rglob("__pycache__/*.nb[ci]"):
             path.unlink(missing_ok=True)
         cache.mkdir(exist_ok=True)
         stamp.write_text(digest)
@@ -126,14 +126,25 @@ def _stamp(function: Any) -> str:
     """State of what is compiled into a kernel: its file, and the kernels that it calls in others."""
     source = Path(function.__code__.co_filename)
     digest = digest_sources(HERE)
-    return digest if source.parent == HERE else digest + hashlib.sha256(source.read_bytes()).hexdigest()
+    return digest if HERE in source.parents else digest + hashlib.sha256(source.read_bytes()).hexdigest()
+
+
+# Where the kernels of the modules that are loaded are kept.
+_FOLDERS: set[Path] = set()
 
 
 def keep_compiled(dispatcher: Any) -> Any:
     """Give a kernel its cache."""
     if hasattr(dispatcher, "py_func"):  # with NUMBA_DISABLE_JIT it is a function
-        dispatcher._cache = KernelCache(dispatcher.py_func)
+        cache = dispatcher._cache = KernelCache(dispatcher.py_func)
+        if cache.kept:
+            _FOLDERS.add(Path(cache.cache_path))
     return dispatcher
+
+
+def compiled_kernels() -> list[Path]:
+    """Files of compiled kernels in the folders of the modules that are loaded."""
+    return sorted(path for folder in _FOLDERS for path in folder.glob("*.nbc"))
 
 
 def compiled_before(dispatcher: Any) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from fastlmm_core.errors import DependencyError
-from fastlmm_core.kernels.supernodal_factor import place_columns
+from fastlmm_core.kernels.factor.supernodal_factor import place_columns
 from fastlmm_core.linalg.panels import PanelFactor
 from fastlmm_core.linalg.suitesparse import is_class_based, load_cholmod
 from fastlmm_core.linalg.threads import blas_threads

@@ -1,4 +1,4 @@
-"""Back from the standardized fixed columns of ``kernels.columns.standardize_columns``."""
+"""Back from the standardized fixed columns of ``kernels.equations.columns.standardize_columns``."""
 
 from __future__ import annotations
 

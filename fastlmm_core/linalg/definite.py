@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastlmm_core.kernels.blas import ADDRESSES
-from fastlmm_core.kernels.whole_inverse import invert_dense
+from fastlmm_core.kernels.factor.whole_inverse import invert_dense
 
 
 def inverse_from_factor(factor: np.ndarray, overwrite: bool = False) -> np.ndarray:

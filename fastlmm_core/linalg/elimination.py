@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import scipy.sparse as sp
 
-from fastlmm_core.kernels.crossproducts import permute_pattern
-from fastlmm_core.kernels.ordering import (
+from fastlmm_core.kernels.equations.crossproducts import permute_pattern
+from fastlmm_core.kernels.factor.ordering import (
     count_columns,
     find_parents,
     list_left,

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fastlmm_core.kernels.ordering import count_columns, list_left
+from fastlmm_core.kernels.factor.ordering import count_columns, list_left
 from fastlmm_core.linalg import elimination
 from fastlmm_core.linalg.base import CholeskyFactor
 from fastlmm_core.linalg.memory import SMALLER_FIT

@@ -11,7 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from fastlmm_core.errors import DependencyError
-from fastlmm_core.kernels.ordering import count_columns, find_parents, order_postfix
+from fastlmm_core.kernels.factor.ordering import count_columns, find_parents, order_postfix
 from fastlmm_core.linalg.operations import operations_of_columns
 from fastlmm_core.linalg.suitesparse import is_class_based, load_cholmod
 
@@ -93,7 +93,7 @@ def judge_order(
 def order_by_degree(graph: sp.csc_array) -> np.ndarray:
     """Approximate minimum degree order (N,) of a symmetric graph given by its strict lower triangle."""
     # loaded here: the first call compiles for 3 seconds
-    from fastlmm_core.kernels.quotient_graph import order_approximate_degree
+    from fastlmm_core.kernels.factor.quotient_graph import order_approximate_degree
 
     both = sp.csc_array(graph + graph.T)
     perm: np.ndarray = order_approximate_degree(both.indptr.astype(np.int64), both.indices.astype(np.int64))

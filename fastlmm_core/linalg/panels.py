@@ -10,15 +10,15 @@ from typing import Self
 import numpy as np
 
 from fastlmm_core.kernels.blas import ADDRESSES
-from fastlmm_core.kernels.supernodal_factor import (
+from fastlmm_core.kernels.factor.supernodal_factor import (
     log_determinant,
     solve_lower_columns,
     solve_lower_vector,
     solve_upper_columns,
     solve_upper_vector,
 )
-from fastlmm_core.kernels.supernodal_inverse import end_leading_rows, invert_fronts
-from fastlmm_core.kernels.whole_inverse import invert_whole
+from fastlmm_core.kernels.factor.supernodal_inverse import end_leading_rows, invert_fronts
+from fastlmm_core.kernels.factor.whole_inverse import invert_whole
 from fastlmm_core.linalg.base import CholeskyFactor
 from fastlmm_core.linalg.memory import check_memory
 from fastlmm_core.linalg.symbolic import analyze

@@ -6,9 +6,9 @@ from typing import Self
 
 import numpy as np
 
-from fastlmm_core.kernels.crossproducts import expand_pattern
-from fastlmm_core.kernels.ordering import fill_node_pattern, map_pattern
-from fastlmm_core.kernels.simplicial import (
+from fastlmm_core.kernels.equations.crossproducts import expand_pattern
+from fastlmm_core.kernels.factor.ordering import fill_node_pattern, map_pattern
+from fastlmm_core.kernels.factor.simplicial import (
     factorize,
     invert_subset,
     log_determinant,

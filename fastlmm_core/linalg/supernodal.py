@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastlmm_core.kernels.blas import ADDRESSES
-from fastlmm_core.kernels.supernodal_factor import eliminate_fronts, place_entries
+from fastlmm_core.kernels.factor.supernodal_factor import eliminate_fronts, place_entries
 from fastlmm_core.linalg.panels import PanelFactor
 from fastlmm_core.linalg.threads import blas_threads
 

@@ -8,8 +8,8 @@ from functools import cached_property
 import numpy as np
 import scipy.sparse as sp
 
-from fastlmm_core.kernels.ordering import count_columns, find_parents
-from fastlmm_core.kernels.supernodes import (
+from fastlmm_core.kernels.factor.ordering import count_columns, find_parents
+from fastlmm_core.kernels.factor.supernodes import (
     Supernodes,
     fill_rows,
     find_supernodes,
@@ -20,7 +20,7 @@ from fastlmm_core.kernels.supernodes import (
     place_panels,
     walk_depth_first,
 )
-from fastlmm_core.kernels.twigs import find_guests, find_twigs, land_rows, list_twigs
+from fastlmm_core.kernels.factor.twigs import find_guests, find_twigs, land_rows, list_twigs
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 
 from fastlmm_core.display.displayed import Displayed
+from fastlmm_core.display.figure_tables import FigureTable
 from fastlmm_core.display.frames import titled
 from fastlmm_core.display.rendering import Table
 from fastlmm_core.errors import OptionError, check_option
-from fastlmm_core.inference.distributions import f_upper
-from fastlmm_core.inference.figure_tables import FigureTable
 from fastlmm_core.multi_environment.two_way_table import BEST, TwoWayTable
-from fastlmm_core.results.biplot import Biplot
+from fastlmm_core.multiplicity.distributions import f_upper
+from fastlmm_core.results.factor_analytic.biplot import Biplot
 
 # Singular values below this part of the largest are rounding.
 ROUNDING = 1e-12

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from fastlmm_core.inference.distributions import f_upper
-from fastlmm_core.inference.figure_tables import FigureTable
+from fastlmm_core.display.figure_tables import FigureTable
 from fastlmm_core.multi_environment.two_way_table import TwoWayTable
+from fastlmm_core.multiplicity.distributions import f_upper
 
 SHRUNKEN = "The means are predictions, shrunken towards those of the environments: nothing is tested."
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from fastlmm_core.errors import DataError, OptionError, name_list, nearest_names, nothing_of
 from fastlmm_core.inference.heritability import half_difference
-from fastlmm_core.inference.table_labels import joined_labels
+from fastlmm_core.means.table_labels import joined_labels
 from fastlmm_core.multi_environment.two_way_table import TwoWayTable
 
 if TYPE_CHECKING:

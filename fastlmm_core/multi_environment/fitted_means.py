@@ -13,7 +13,7 @@ from fastlmm_core.errors import DataError, OptionError, name_list, nearest_names
 from fastlmm_core.multi_environment.two_way_table import TwoWayTable
 from fastlmm_core.results.blups import user_effects
 from fastlmm_core.results.effect_functions import effect_functions
-from fastlmm_core.results.genotype_attributes import columns_of_levels, fixed_rows, genotype_attributes
+from fastlmm_core.results.genotypes.attributes import columns_of_levels, fixed_rows, genotype_attributes
 
 if TYPE_CHECKING:
     from fastlmm_core.results.fit import LMMFit

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from fastlmm_core.inference.distributions import f_upper, t_statistics, t_two_sided
-from fastlmm_core.inference.figure_tables import FigureTable
+from fastlmm_core.display.figure_tables import FigureTable
 from fastlmm_core.multi_environment.two_way_table import TwoWayTable
+from fastlmm_core.multiplicity.distributions import f_upper, t_statistics, t_two_sided
 
 # Columns that are not printed.
 LEFT_TO_THE_FRAME = ("se_slope", "t", "W_percent", "sigma2_dev", "P_genotype", "P_interaction")

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from fastlmm_core.display.displayed import Displayed
+from fastlmm_core.display.figure_tables import FigureTable
 from fastlmm_core.display.frames import titled
 from fastlmm_core.display.table_group import TableGroup
 from fastlmm_core.errors import DataError, OptionError
 from fastlmm_core.gate import public
-from fastlmm_core.inference.figure_tables import FigureTable
 from fastlmm_core.multi_environment.ammi import AMMI, ammi
 from fastlmm_core.multi_environment.analysis_of_variance import anova_table
 from fastlmm_core.multi_environment.batch_means import from_batch

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from fastlmm_core.display.figure_tables import FigureTable
 from fastlmm_core.errors import InferenceError
-from fastlmm_core.inference.figure_tables import FigureTable
 from fastlmm_core.multi_environment.two_way_table import TwoWayTable
-from fastlmm_core.results.component_rows import CovarianceBlock, covariance_blocks, slope_variances
+from fastlmm_core.results.components.component_rows import CovarianceBlock, covariance_blocks, slope_variances
 
 if TYPE_CHECKING:
     from fastlmm_core.results.fit import LMMFit

@@ -13,7 +13,7 @@ from fastlmm_core.gate import public
 from fastlmm_core.options import AXES, SWITCH, having, whole
 from fastlmm_core.plots.canvas import COLOURS, GREY, own_axes, plain_frame
 from fastlmm_core.plots.labels_apart import write_labels
-from fastlmm_core.results.biplot import Biplot, convex_hull
+from fastlmm_core.results.factor_analytic.biplot import Biplot, convex_hull
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

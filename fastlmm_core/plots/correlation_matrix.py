@@ -11,7 +11,7 @@ from fastlmm_core.errors import DataError
 from fastlmm_core.gate import public
 from fastlmm_core.options import AXES, NAME, SWITCH, one_of, optional
 from fastlmm_core.plots.canvas import COLOURS, pyplot
-from fastlmm_core.results.correlations import dendrogram
+from fastlmm_core.results.components.correlations import dendrogram
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

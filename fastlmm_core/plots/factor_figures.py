@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from fastlmm_core.results.factor_analysis import FactorAnalysis
+    from fastlmm_core.results.factor_analytic.factor_analysis import FactorAnalysis
 
 PANELS = 9
 ANALYSIS = having("the result of fit.factor_analysis()", "factor_scores", "gamma", "performance")

@@ -12,8 +12,8 @@ from fastlmm_core.errors import DataError, OptionError, nearest_names
 from fastlmm_core.gate import public
 from fastlmm_core.options import NAME, SCALAR, having, optional
 from fastlmm_core.plots.canvas import COLOURS, GREY, draw_map, label_positions, plain_frame, pyplot
-from fastlmm_core.results.field_layout import Direction, FieldLayout, field_layout
-from fastlmm_core.results.variogram import Variogram, sample_variogram
+from fastlmm_core.results.field.layout import Direction, FieldLayout, field_layout
+from fastlmm_core.results.field.variogram import Variogram, sample_variogram
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
-from fastlmm_core.design.labels import label_texts
+from fastlmm_core.design.values.labels import label_texts
 from fastlmm_core.errors import DataError, nearest_names
 from fastlmm_core.gate import public
 from fastlmm_core.options import having

@@ -10,7 +10,7 @@ import pandas as pd
 from fastlmm_core.gate import public
 from fastlmm_core.options import NAME, having, optional
 from fastlmm_core.plots.canvas import COLOURS, GREY, legend_beside, plain_frame, pyplot
-from fastlmm_core.results.component_columns import shared_variances
+from fastlmm_core.results.components.component_columns import shared_variances
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

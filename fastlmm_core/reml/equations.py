@@ -14,16 +14,16 @@ from functools import cached_property
 import numpy as np
 import scipy.sparse as sp
 
-from fastlmm_core.engine.confounding import combinations_within_fixed
-from fastlmm_core.engine.fixed_columns import FixedCoding, fixed_columns
-from fastlmm_core.engine.least_squares import WeightedRegression
+from fastlmm_core.engine.equations.confounding import combinations_within_fixed
+from fastlmm_core.engine.equations.fixed_columns import FixedCoding, fixed_columns
+from fastlmm_core.engine.equations.least_squares import WeightedRegression
 from fastlmm_core.errors import DataError
-from fastlmm_core.kernels.columns import (
+from fastlmm_core.kernels.equations.columns import (
     list_entries,
     multiply_columns,
     multiply_columns_transposed,
 )
-from fastlmm_core.kernels.crossproducts import (
+from fastlmm_core.kernels.equations.crossproducts import (
     expand_coefficients,
     expand_pattern,
     fill_crossproducts,
@@ -33,7 +33,7 @@ from fastlmm_core.kernels.crossproducts import (
     select_block,
     transpose_entries,
 )
-from fastlmm_core.kernels.systems import Parameters, Pattern
+from fastlmm_core.kernels.equations.systems import Parameters, Pattern
 from fastlmm_core.linalg.elimination import order_nodes
 from fastlmm_core.linalg.ordered import DENSE_NORMAL, normal_solver
 from fastlmm_core.reml.layout import Layout, TermLayout, lay_out, standardize_term
@@ -46,7 +46,7 @@ LARGEST_WEIGHT = 1e12
 
 @dataclass(frozen=True)
 class RowEntries:
-    """[Z X] by observation; see ``kernels.crossproducts``."""
+    """[Z X] by observation; see ``kernels.equations.crossproducts``."""
 
     row_ptr: np.ndarray
     row_node: np.ndarray

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fastlmm_core.errors import DataError
-from fastlmm_core.kernels.assembly import apply_factor_transposed
-from fastlmm_core.kernels.slopes_alone import has_slope_alone, unit_theta
-from fastlmm_core.kernels.starting_values import start_from_moments
-from fastlmm_core.kernels.systems import Entries
+from fastlmm_core.kernels.equations.assembly import apply_factor_transposed
+from fastlmm_core.kernels.equations.systems import Entries
+from fastlmm_core.kernels.search.slopes_alone import has_slope_alone, unit_theta
+from fastlmm_core.kernels.search.starting_values import start_from_moments
 from fastlmm_core.kernels.thresholds import LARGEST_DECREMENT, LARGEST_RISE
 from fastlmm_core.linalg import CholeskyFactor, make_factor
 from fastlmm_core.reml import optimizer

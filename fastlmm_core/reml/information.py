@@ -7,16 +7,16 @@ and the residual; V = W^-1 + sum_j t_j V_j, V_j = Z_k (I (x) E_j) Z_k'.  With P 
 
 and the covariance of (sigma2 t, sigma2) is the inverse of that matrix over 2 sigma2^2 (Searle, Casella &
 McCulloch 1992, ch. 6; Gilmour, Thompson & Cullis 1995).  The residual's row needs no work of its own
-(``kernels.information.append_residual``).
+(``kernels.search.information.append_residual``).
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from fastlmm_core.engine.confounding import Confounded, beside, fixed_shares, split_whole
+from fastlmm_core.engine.equations.confounding import Confounded, beside, fixed_shares, split_whole
 from fastlmm_core.errors import check_option
-from fastlmm_core.kernels.information import append_residual
+from fastlmm_core.kernels.search.information import append_residual
 from fastlmm_core.kernels.thresholds import FLAT, SINGULAR
 from fastlmm_core.reml.expected_traces import expected_traces
 from fastlmm_core.reml.natural import NaturalParameters, apply_direction, natural_parameters

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastlmm_core.errors import DesignError
-from fastlmm_core.kernels.columns import orthonormal_basis
+from fastlmm_core.kernels.equations.columns import orthonormal_basis
 from fastlmm_core.kernels.thresholds import FAR
 from fastlmm_core.structures import make_coefficient_structure
 from fastlmm_core.structures.coefficients.entries import LinearEntries

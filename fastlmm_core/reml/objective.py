@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastlmm_core.errors import DataError
-from fastlmm_core.kernels.assembly import (
+from fastlmm_core.kernels.equations.assembly import (
     accumulate_outer,
     accumulate_scalar_scores,
     accumulate_score_blocks,
@@ -16,9 +16,14 @@ from fastlmm_core.kernels.assembly import (
     multiply_symmetric,
     scale_diagonal,
 )
-from fastlmm_core.kernels.columns import subtract_columns
-from fastlmm_core.kernels.score import combine_score, fill_factors, form_working_vectors, prepare_information
-from fastlmm_core.kernels.small_fit import LOG_TWO_PI, assemble
+from fastlmm_core.kernels.equations.columns import subtract_columns
+from fastlmm_core.kernels.search.score import (
+    combine_score,
+    fill_factors,
+    form_working_vectors,
+    prepare_information,
+)
+from fastlmm_core.kernels.search.small_fit import LOG_TWO_PI, assemble
 from fastlmm_core.kernels.thresholds import EXPLAINED, LARGEST_SIZE
 from fastlmm_core.linalg.base import CholeskyFactor
 from fastlmm_core.reml.equations import MixedModelEquations
@@ -235,7 +240,10 @@ def score_blocks(equations: MixedModelEquations, factor: CholeskyFactor, factors
 def score_statistics(
     equations: MixedModelEquations, factor: CholeskyFactor, response: Response, point: Point
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """W, Q (K, m, m), D (n_theta, n_theta) of ``kernels.score.combine_score`` at the factorized `point`."""
+    """W, Q (K, m, m), D (n_theta, n_theta) at the factorized `point`.
+
+    They are those of ``kernels.search.score.combine_score``.
+    """
     start, term = equations.layout.start, equations.layout.term
     K = len(equations.terms)
     _, q = project_random(equations, response.rhs, point.factors, point.solution)
@@ -255,7 +263,7 @@ def score_statistics(
 def evaluate_score(
     equations: MixedModelEquations, factor: CholeskyFactor, response: Response, point: Point, reml: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Gradient, curvature and S of ``kernels.score.combine_score`` at the factorized `point`."""
+    """Gradient, curvature and S of ``kernels.search.score.combine_score`` at the factorized `point`."""
     W, Q, D = score_statistics(equations, factor, response, point)
     args = (equations.theta_term, equations.theta_row, equations.theta_col)
     dof = degrees_of_freedom(equations, reml)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastlmm_core.engine.search import Progress, search
+from fastlmm_core.engine.search.driver import Progress, search
 from fastlmm_core.kernels.caching import compiled_before
-from fastlmm_core.kernels.small_fit import fit_small
-from fastlmm_core.kernels.systems import Problem, System
+from fastlmm_core.kernels.equations.systems import Problem, System
+from fastlmm_core.kernels.search.small_fit import fit_small
 from fastlmm_core.linalg.base import CholeskyFactor
 from fastlmm_core.linalg.simplicial import SimplicialFactor
 from fastlmm_core.reml.equations import MixedModelEquations

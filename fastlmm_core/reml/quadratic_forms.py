@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastlmm_core.kernels.assembly import multiply_symmetric, weigh_blocks
+from fastlmm_core.kernels.equations.assembly import multiply_symmetric, weigh_blocks
 from fastlmm_core.reml.natural import NaturalParameters, mix_directions
 from fastlmm_core.reml.solved import SolvedEquations, column_blocks
 
@@ -17,9 +17,9 @@ def weighted_form(
 ) -> np.ndarray:
     """sum_ij w_ij B_i' Z' P Z B_j (r, r), B_j = (I (x) E_j) B; relative P.
 
-    Z' P Z is the random part of G - G F C^-1 F' G (see ``kernels.assembly``).  That of G takes one product
-    with B, the weights going into its blocks; that of the inverse is a sum of squares for every eigenvector
-    of the weights, for which half a solve is enough.
+    Z' P Z is the random part of G - G F C^-1 F' G (see ``kernels.equations.assembly``).  That of G takes one
+    product with B, the weights going into its blocks; that of the inverse is a sum of squares for every
+    eigenvector of the weights, for which half a solve is enough.
 
     Parameters
     ----------

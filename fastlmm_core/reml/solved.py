@@ -8,8 +8,8 @@ from functools import cached_property
 import numpy as np
 import scipy.sparse as sp
 
-from fastlmm_core.kernels.assembly import apply_factor, apply_factor_transposed, multiply_symmetric
-from fastlmm_core.kernels.score import divide_by_factors
+from fastlmm_core.kernels.equations.assembly import apply_factor, apply_factor_transposed, multiply_symmetric
+from fastlmm_core.kernels.search.score import divide_by_factors
 from fastlmm_core.linalg.base import CholeskyFactor
 from fastlmm_core.reml.equations import MixedModelEquations
 from fastlmm_core.reml.objective import (

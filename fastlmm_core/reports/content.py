@@ -12,14 +12,14 @@ import pandas as pd
 
 from fastlmm_core.batch.result import BatchResult
 from fastlmm_core.errors import FastLMMError, OptionError
-from fastlmm_core.results.diagnostics import suspicious_residuals
+from fastlmm_core.results.diagnostics.case_diagnostics import suspicious_residuals
+from fastlmm_core.results.field.plot_rows import plot_rows
 from fastlmm_core.results.fit import LMMFit
-from fastlmm_core.results.fixed_levels import levels_within
-from fastlmm_core.results.fixed_means import fixed_means
-from fastlmm_core.results.heritability import heritability_of_all, heritability_within
-from fastlmm_core.results.heritability_levels import find_term
-from fastlmm_core.results.plot_rows import plot_rows
-from fastlmm_core.results.trial_summary import trial_summary
+from fastlmm_core.results.genotypes.fixed_levels import levels_within
+from fastlmm_core.results.genotypes.fixed_means import fixed_means
+from fastlmm_core.results.genotypes.heritability import heritability_of_all, heritability_within
+from fastlmm_core.results.genotypes.heritability_levels import find_term
+from fastlmm_core.results.genotypes.trial_summary import trial_summary
 
 # Tables of a batch that a page shows, beside its row of `trial_table`.
 SHOWN = ("plots", "genotype_values", "blues", "heritabilities", "heritability", "variance_components",

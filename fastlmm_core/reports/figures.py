@@ -25,8 +25,8 @@ from fastlmm_core.reports.svg import (
     text,
     tick_label,
 )
-from fastlmm_core.results.plot_places import plain
-from fastlmm_core.results.trial_summary import SUSPICIOUS
+from fastlmm_core.results.field.plot_places import plain
+from fastlmm_core.results.genotypes.trial_summary import SUSPICIOUS
 
 # Cells above which a map is no field, and the widest it gets.
 MOST_CELLS, MAP_WIDTH = 250_000, 330.0

@@ -11,7 +11,7 @@ import pandas as pd
 from fastlmm_core.reports import figures
 from fastlmm_core.reports.content import BatchContent
 from fastlmm_core.reports.html import boxes, card, number, page, table, warning_box
-from fastlmm_core.results.component_columns import shared_variances
+from fastlmm_core.results.components.component_columns import shared_variances
 
 TITLE = "Trial report"
 COLUMNS = (

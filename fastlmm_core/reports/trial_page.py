@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fastlmm_core.design.structured_parts import names_spline
 from fastlmm_core.display.rendering import format_frame
+from fastlmm_core.formula.structured_parts import names_spline
 from fastlmm_core.reports import figures
 from fastlmm_core.reports.content import UnitContent
 from fastlmm_core.reports.html import boxes, card, data_block, number, p_value, page, table, warning_box
-from fastlmm_core.results.trial_summary import SUSPICIOUS
+from fastlmm_core.results.genotypes.trial_summary import SUSPICIOUS
 
 # Rows of a table that a page shows; the whole stands in the tables of the batch.
 MOST_ROWS = 2_000

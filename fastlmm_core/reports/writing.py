@@ -11,8 +11,8 @@ from typing import Any
 
 import pandas as pd
 
+from fastlmm_core.batch.folder.stored import read_batch
 from fastlmm_core.batch.result import BatchResult
-from fastlmm_core.batch.stored import read_batch
 from fastlmm_core.durable_files import place_file
 from fastlmm_core.errors import DataError, OptionError, shown
 from fastlmm_core.gate import public

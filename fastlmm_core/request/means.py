@@ -64,7 +64,7 @@ def _trend_delta(fit: LMMFit, block: Mapping[str, Any], where: str) -> float | N
             raise OptionError(f"{where}.delta=0 is not known; allowed: a number other than 0, 'exact'")
         return float(delta)
     var = block["var"]
-    from fastlmm_core.inference.emmeans import slope_covariate
+    from fastlmm_core.means.emmeans import slope_covariate
 
     try:
         column = slope_covariate(fit.design, var).column

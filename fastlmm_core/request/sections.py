@@ -30,7 +30,7 @@ from fastlmm_core.request.uncertainty import (
     random_terms_section,
     simulation_section,
 )
-from fastlmm_core.results.variance_components import component_figures
+from fastlmm_core.results.components.variance_components import component_figures
 
 if TYPE_CHECKING:
     from fastlmm_core.results.fit import LMMFit

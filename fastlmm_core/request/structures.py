@@ -12,10 +12,14 @@ from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import InferenceError
 from fastlmm_core.request.answer_tables import Rows, Spread, rows_of
 from fastlmm_core.results.blups import effect_figures
-from fastlmm_core.results.component_rows import covariance_blocks, slope_variances
-from fastlmm_core.results.correlations import correlation_table
-from fastlmm_core.results.structured_blocks import independent_labels, residual_blocks, whole_blocks
-from fastlmm_core.results.vpredict import vpredict
+from fastlmm_core.results.components.component_rows import covariance_blocks, slope_variances
+from fastlmm_core.results.components.correlations import correlation_table
+from fastlmm_core.results.components.structured_blocks import (
+    independent_labels,
+    residual_blocks,
+    whole_blocks,
+)
+from fastlmm_core.results.components.vpredict import vpredict
 
 if TYPE_CHECKING:
     from fastlmm_core.results.fit import LMMFit

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
-from fastlmm_core.design.expressions import label_of
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import OptionError, check_level, nearest_names
+from fastlmm_core.formula.expressions import label_of
 from fastlmm_core.linalg import make_factor
 from fastlmm_core.reml.equations import build_equations
 from fastlmm_core.reml.objective import assemble_at

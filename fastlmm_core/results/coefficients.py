@@ -10,9 +10,9 @@ import pandas as pd
 
 from fastlmm_core.display.displayed import Displayed
 from fastlmm_core.display.rendering import format_p, format_significant
-from fastlmm_core.inference.distributions import f_upper, t_quantile, t_statistics, t_two_sided
-from fastlmm_core.inference.estimates import figure_columns
 from fastlmm_core.inference.linear_functions import NO_VARIANCE
+from fastlmm_core.means.estimates import figure_columns
+from fastlmm_core.multiplicity.distributions import f_upper, t_quantile, t_statistics, t_two_sided
 
 if TYPE_CHECKING:
     from fastlmm_core.results.fitted_model import FittedModel

@@ -9,11 +9,11 @@ import pandas as pd
 from fastlmm_core.display.frames import titled
 from fastlmm_core.gate import public
 from fastlmm_core.options import LEVEL, NAME, SWITCH, one_of, optional, whole
-from fastlmm_core.results.conditional_aic import CORRECTIONS, ConditionalAIC, conditional_aic
-from fastlmm_core.results.diagnostics import diagnostic_table, influence_table
+from fastlmm_core.results.diagnostics.case_diagnostics import diagnostic_table, influence_table
+from fastlmm_core.results.diagnostics.conditional_aic import CORRECTIONS, ConditionalAIC, conditional_aic
+from fastlmm_core.results.diagnostics.single_term_deletions import TESTS, drop1_table
 from fastlmm_core.results.fixed_part import DDF, INFORMATION
 from fastlmm_core.results.random_part import RandomPart
-from fastlmm_core.results.single_term_deletions import TESTS, drop1_table
 from fastlmm_core.results.term_tests import compare
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ class DiagnosticPart(RandomPart):
         >>> str(plot["level"].iloc[-1]), bool(plot["outside"].any())
         ('S335', False)
         """
-        from fastlmm_core.results.half_normal import half_normal_table
+        from fastlmm_core.results.diagnostics.half_normal import half_normal_table
 
         return half_normal_table(self, term, coefficient, draws, level, seed)
 

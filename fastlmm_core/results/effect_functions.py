@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.sparse as sp
 
-from fastlmm_core.engine.direction_products import covariance_gradients as structured_gradients
-from fastlmm_core.engine.equations import StructuredEquations
-from fastlmm_core.engine.information import StructureInference
+from fastlmm_core.engine.equations.structured_equations import StructuredEquations
+from fastlmm_core.engine.information.direction_products import covariance_gradients as structured_gradients
+from fastlmm_core.engine.information.parameter_covariance import StructureInference
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.inference import kenward_roger
 from fastlmm_core.linalg.memory import check_memory

@@ -44,7 +44,7 @@ class FieldPart(FixedPart):
         >>> fit.trend().shape
         (544, 4)
         """
-        from fastlmm_core.results.trend import trend_table
+        from fastlmm_core.results.field.trend import trend_table
 
         return trend_table(self, term, se)
 
@@ -54,12 +54,12 @@ class FieldPart(FixedPart):
         self, row: str | None = None, column: str | None = None, by: str | None = None,
         data: pd.DataFrame | None = None,
     ) -> pd.DataFrame:  # fmt: skip
-        """Sample variogram of the residuals by displacement; see ``fastlmm_core.results.variogram``.
+        """Sample variogram of the residuals by displacement; see ``fastlmm_core.results.field.variogram``.
 
         Parameters
         ----------
         row, column, by, data
-            As of ``fastlmm_core.results.field_layout.field_layout``; the model knows them by default.
+            As of ``fastlmm_core.results.field.layout.field_layout``; the model knows them by default.
 
         Returns
         -------
@@ -78,7 +78,7 @@ class FieldPart(FixedPart):
                0           1       0.04939    528
                0           2       0.05206    512
         """
-        from fastlmm_core.results.field_layout import field_layout
-        from fastlmm_core.results.variogram import variogram_table
+        from fastlmm_core.results.field.layout import field_layout
+        from fastlmm_core.results.field.variogram import variogram_table
 
         return variogram_table(field_layout(self, row, column, by, data), self.residuals)

@@ -8,11 +8,8 @@ import numpy as np
 import pandas as pd
 
 from fastlmm_core.display.frames import titled
-from fastlmm_core.engine.confounding import count_untold
+from fastlmm_core.engine.equations.confounding import count_untold
 from fastlmm_core.engine.solution import StructuredSolution
-from fastlmm_core.results import component_rows as _rows
-from fastlmm_core.results import structured_blocks as _structured
-from fastlmm_core.results import variance_components as _components
 from fastlmm_core.results.coefficients import (
     FStatistic,
     adjusted_r_squared,
@@ -20,6 +17,9 @@ from fastlmm_core.results.coefficients import (
     overall_f,
     r_squared,
 )
+from fastlmm_core.results.components import component_rows as _rows
+from fastlmm_core.results.components import structured_blocks as _structured
+from fastlmm_core.results.components import variance_components as _components
 from fastlmm_core.results.fitted_model import FittedModel
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastlmm_core.errors import NotConvergedWarning
-from fastlmm_core.results.structured_blocks import (
+from fastlmm_core.results.components.structured_blocks import (
     BY_LAG,
     WIDEST,
     describe_shortened,

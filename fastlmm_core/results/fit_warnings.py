@@ -9,7 +9,7 @@ import numpy as np
 
 from fastlmm_core.design import Design
 from fastlmm_core.design.random_terms import RandomTerm
-from fastlmm_core.engine.confounding import coefficients_of
+from fastlmm_core.engine.equations.confounding import coefficients_of
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import (
     ConfoundedWarning,
@@ -24,10 +24,10 @@ from fastlmm_core.kernels.thresholds import FLAT
 from fastlmm_core.reml.fitting import Certificate
 from fastlmm_core.reml.optimizer import STATUS, Optimum
 from fastlmm_core.reml.solved import SolvedEquations
-from fastlmm_core.results.structured_blocks import describe_singular as describe_structures
-from fastlmm_core.results.structured_blocks import describe_unbounded
-from fastlmm_core.results.undetermined import confounded, undetermined_parameters
-from fastlmm_core.results.variance_components import describe_singular
+from fastlmm_core.results.components.structured_blocks import describe_singular as describe_structures
+from fastlmm_core.results.components.structured_blocks import describe_unbounded
+from fastlmm_core.results.components.undetermined import confounded, undetermined_parameters
+from fastlmm_core.results.components.variance_components import describe_singular
 
 EXPLAINED = (
     "the fixed part explains the response exactly: the residual variance is zero, the criterion is minus "

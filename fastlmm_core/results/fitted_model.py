@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from fastlmm_core.design import Design
-from fastlmm_core.engine.confounding import Confounded
-from fastlmm_core.engine.information import StructureInference
+from fastlmm_core.engine.equations.confounding import Confounded
+from fastlmm_core.engine.information.parameter_covariance import StructureInference
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import FastLMMWarning
 from fastlmm_core.inference.variance_parameters import VarianceParameterInference
@@ -18,8 +18,8 @@ from fastlmm_core.linalg.base import CholeskyFactor
 from fastlmm_core.reml.fitting import Certificate
 from fastlmm_core.reml.optimizer import Optimum
 from fastlmm_core.reml.solved import SolvedEquations
+from fastlmm_core.results.components.undetermined import confounded
 from fastlmm_core.results.convergence import Convergence, convergence_of
-from fastlmm_core.results.undetermined import confounded
 
 
 class PreparedModel(Protocol):

@@ -42,7 +42,7 @@ from fastlmm_core.results.coefficients import (
 from fastlmm_core.results.figures import FitFigures
 
 if TYPE_CHECKING:
-    from fastlmm_core.inference.emmeans import EmmeansTable
+    from fastlmm_core.means.emmeans import EmmeansTable
 
 DDF = optional(one_of(DDF_METHODS))
 INFORMATION = optional(one_of(KINDS))
@@ -230,7 +230,7 @@ class FixedPart(FitFigures):
         cov_reduce: Any = None, nuisance: Any = (), wt_nuis: str = "equal", counterfactuals: Any = (),
         submodel: str | None = None,
     ) -> EmmeansTable:  # fmt: skip
-        """Estimated marginal means; see ``fastlmm_core.inference.emmeans.emmeans``.
+        """Estimated marginal means; see ``fastlmm_core.means.emmeans.emmeans``.
 
         Examples
         --------
@@ -248,7 +248,7 @@ class FixedPart(FitFigures):
         Degrees of freedom: Kenward-Roger
         Confidence level: 0.95
         """
-        from fastlmm_core.inference.emmeans import emmeans
+        from fastlmm_core.means.emmeans import emmeans
 
         ddf, information = ddf or self.default_ddf, information or self.default_information
         return emmeans(
@@ -264,7 +264,7 @@ class FixedPart(FitFigures):
         weights: Any = "equal", ddf: str | None = None, information: str | None = None, level: float = 0.95,
         delta: float | None = None,
     ) -> EmmeansTable:  # fmt: skip
-        """Marginal slopes in a covariate; see ``fastlmm_core.inference.emmeans.emtrends``.
+        """Marginal slopes in a covariate; see ``fastlmm_core.means.emmeans.emtrends``.
 
         Examples
         --------
@@ -275,7 +275,7 @@ class FixedPart(FitFigures):
         0    S308    21.765  2.818
         1    S309     2.262  2.818
         """
-        from fastlmm_core.inference.emmeans import emtrends
+        from fastlmm_core.means.emmeans import emtrends
 
         ddf, information = ddf or self.default_ddf, information or self.default_information
         return emtrends(self, specs, var, by, at, weights, ddf, information, level, delta)
@@ -288,7 +288,7 @@ class FixedPart(FitFigures):
         self, by: Any = None, at: Mapping[str, Any] | None = None, weights: Any = "equal",
         ddf: str | None = None, information: str | None = None, scaled: bool = True,
     ) -> pd.DataFrame:  # fmt: skip
-        """F tests of the contrasts of the marginal means; see ``fastlmm_core.inference.joint_tests``.
+        """F tests of the contrasts of the marginal means; see ``fastlmm_core.means.joint_tests``.
 
         Examples
         --------
@@ -301,7 +301,7 @@ class FixedPart(FitFigures):
          N     Marvellous        3      45   9.953  <.0001
          N     Victory           3      45  15.316  <.0001
         """
-        from fastlmm_core.inference.joint_tests import joint_tests
+        from fastlmm_core.means.joint_tests import joint_tests
 
         ddf, information = ddf or self.default_ddf, information or self.default_information
         return joint_tests(self, by, at, weights, ddf, information, scaled)

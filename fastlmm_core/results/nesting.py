@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse as sp
 
-from fastlmm_core.engine.least_squares import least_squares
+from fastlmm_core.engine.equations.least_squares import least_squares
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.results.row_variances import term_covariance
 from fastlmm_core.structures.coefficients.base import CoefficientStructure

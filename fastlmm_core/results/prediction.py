@@ -9,15 +9,15 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from fastlmm_core.design.columns import first_row
-from fastlmm_core.design.expressions import deparse, label_of
-from fastlmm_core.design.functions import names_read
 from fastlmm_core.design.grouping import is_units
-from fastlmm_core.design.table import Table
+from fastlmm_core.design.values.columns import first_row
+from fastlmm_core.design.values.table import Table
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import DataError, OptionError, name_list, nearest_names, shown
+from fastlmm_core.formula.expressions import deparse, label_of
+from fastlmm_core.formula.functions import names_read
 from fastlmm_core.inference.linear_functions import dense_rows
-from fastlmm_core.kernels.assembly import apply_factor
+from fastlmm_core.kernels.equations.assembly import apply_factor
 from fastlmm_core.results.blups import user_effects
 from fastlmm_core.results.row_variances import predicted_variance
 

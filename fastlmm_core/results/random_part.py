@@ -13,16 +13,16 @@ from fastlmm_core.gate import public
 from fastlmm_core.options import LEVEL, NAME, NAMES, SWITCH, TEXT, one_of, optional, whole
 from fastlmm_core.reml.information import KINDS
 from fastlmm_core.results import blups as _blups
-from fastlmm_core.results.correlations import CorrelationTable, correlation_table
-from fastlmm_core.results.effective_dimensions import effective_dimension_table
+from fastlmm_core.results.components.correlations import CorrelationTable, correlation_table
+from fastlmm_core.results.components.effective_dimensions import effective_dimension_table
+from fastlmm_core.results.components.vpredict import VarianceFunction, vpredict
 from fastlmm_core.results.field_part import FieldPart
-from fastlmm_core.results.marker_effects import marker_effect_table
-from fastlmm_core.results.vpredict import VarianceFunction, vpredict
+from fastlmm_core.results.genotypes.marker_effects import marker_effect_table
 
 if TYPE_CHECKING:
-    from fastlmm_core.results.factor_analysis import FactorAnalysis
-    from fastlmm_core.results.genotype_values import GenotypeValues
-    from fastlmm_core.results.heritability import HeritabilityTable
+    from fastlmm_core.results.factor_analytic.factor_analysis import FactorAnalysis
+    from fastlmm_core.results.genotypes.heritability import HeritabilityTable
+    from fastlmm_core.results.genotypes.values import GenotypeValues
 
 
 class RandomPart(FieldPart):
@@ -133,7 +133,7 @@ class RandomPart(FieldPart):
          C5              78.48  100.00  100.00        22.20
          C6              16.30   23.85   23.85        31.85  56.72     56.72
         """
-        from fastlmm_core.results.factor_analysis import factor_analysis
+        from fastlmm_core.results.factor_analytic.factor_analysis import factor_analysis
 
         return factor_analysis(self, term, information)
 
@@ -258,7 +258,7 @@ class RandomPart(FieldPart):
         >>> round(fit.heritability("gen")["cullis"], 4)
         0.8091
         """
-        from fastlmm_core.results.heritability import heritability
+        from fastlmm_core.results.genotypes.heritability import heritability
 
         return heritability(self, term, definitions, levels, coefficient, information)
 
@@ -267,7 +267,7 @@ class RandomPart(FieldPart):
         self, term: str, level: float = 0.95, *, plots: str | Sequence[str] | None = None,
         data: pd.DataFrame | None = None,
     ) -> dict[str, Any]:  # fmt: skip
-        """Was the trial any good: figures of it by name; see ``fastlmm_core.results.trial_summary``.
+        """Was the trial any good: figures of it by name; see ``results.genotypes.trial_summary``.
 
         Parameters
         ----------
@@ -289,7 +289,7 @@ class RandomPart(FieldPart):
         >>> round(figures["h2_cullis"], 2), round(figures["h2_se"], 2)
         (0.81, 0.07)
         """
-        from fastlmm_core.results.trial_summary import trial_summary
+        from fastlmm_core.results.genotypes.trial_summary import trial_summary
 
         return trial_summary(self, term, level, None, plots, data)
 
@@ -343,6 +343,6 @@ class RandomPart(FieldPart):
         >>> values.best(1).to_frame()["gen"].tolist()
         ['G01']
         """
-        from fastlmm_core.results.genotype_values import genotype_values
+        from fastlmm_core.results.genotypes.values import genotype_values
 
         return genotype_values(self, term, by, level, largest, draws, seed, average)

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse as sp
 
-from fastlmm_core.engine.null_space import NullShare, shared_values
+from fastlmm_core.engine.equations.null_space import NullShare, shared_values
 from fastlmm_core.engine.solution import StructuredSolution
-from fastlmm_core.kernels.piece_products import sum_row_forms
+from fastlmm_core.kernels.equations.piece_products import sum_row_forms
 from fastlmm_core.linalg.base import CholeskyFactor
 from fastlmm_core.linalg.compressed import compressed
 from fastlmm_core.reml.solved import SolvedEquations

@@ -34,13 +34,13 @@ import numpy as np
 
 from fastlmm_core._version import __version__
 from fastlmm_core.design import Design
-from fastlmm_core.design.columns import Column
-from fastlmm_core.design.functions import columns_read
 from fastlmm_core.design.inputs import option_columns
-from fastlmm_core.design.residual import parse_residual
+from fastlmm_core.design.values.columns import Column
 from fastlmm_core.durable_files import place_file
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import DataError
+from fastlmm_core.formula.functions import columns_read
+from fastlmm_core.formula.residual import parse_residual
 from fastlmm_core.results.row_labels import described_labels
 from fastlmm_core.structures.relationships import Relationship
 from fastlmm_core.structures.relationships.storing import described

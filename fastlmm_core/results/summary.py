@@ -13,10 +13,9 @@ from fastlmm_core.display.displayed import Displayed
 from fastlmm_core.display.rendering import Table, format_p, format_significant, shared_decimals
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import InferenceError, check_option
-from fastlmm_core.inference.estimates import DDF_WORDS
-from fastlmm_core.results.correlations import correlation_table
-from fastlmm_core.results.fit_notes import fit_notes
-from fastlmm_core.results.structured_blocks import (
+from fastlmm_core.means.estimates import DDF_WORDS
+from fastlmm_core.results.components.correlations import correlation_table
+from fastlmm_core.results.components.structured_blocks import (
     BY_LAG,
     WIDEST,
     ComponentBlock,
@@ -24,6 +23,7 @@ from fastlmm_core.results.structured_blocks import (
     residual_blocks,
     term_blocks,
 )
+from fastlmm_core.results.fit_notes import fit_notes
 
 if TYPE_CHECKING:
     from fastlmm_core.results.random_part import RandomPart

@@ -12,9 +12,9 @@ import scipy.sparse as sp
 from fastlmm_core.display.frames import titled
 from fastlmm_core.errors import DesignError, OptionError, check_option, name_list
 from fastlmm_core.gate import public
-from fastlmm_core.inference.distributions import chi2_upper
 from fastlmm_core.inference.linear_functions import DDF_METHODS, NO_ERROR, NO_VARIANCE, LinearFunctions
 from fastlmm_core.intervals.boundary_tests import boundary_mixture
+from fastlmm_core.multiplicity.distributions import chi2_upper
 from fastlmm_core.options import SWITCH
 from fastlmm_core.results.nesting import fixed_part_within, is_nested, standardized_columns
 

@@ -18,7 +18,7 @@ from fastlmm_core.errors import (
     OptionError,
     SingularFitWarning,
 )
-from fastlmm_core.kernels.trial_units import unit_kernel
+from fastlmm_core.kernels.trials.units import unit_kernel
 
 TRIALS = alpha_trials(6)
 MODELS = [
@@ -183,7 +183,7 @@ def test_a_constant_response_is_a_row_that_says_so():
 @pytest.mark.filterwarnings("ignore::fastlmm_core.errors.FastLMMWarning")
 def test_variances_have_the_same_columns_on_both_paths(random, monkeypatch):
     compiled = fit_batch(TRIALS, f"yield ~ 1 + {random}", by="trial").fits
-    monkeypatch.setattr("fastlmm_core.batch.jobs.code_trials", lambda table: None)
+    monkeypatch.setattr("fastlmm_core.batch.engines.jobs.code_trials", lambda table: None)
     general = fit_batch(TRIALS, f"yield ~ 1 + {random}", by="trial").fits
     left_out = ["seconds", "iterations", "message"]
     close(compiled.drop(columns=left_out), general.drop(columns=left_out))

@@ -9,7 +9,7 @@ from trial_data import alpha_trials
 
 from fastlmm_core import fit_batch
 from fastlmm_core.batch import run
-from fastlmm_core.batch.cluster import cluster_words
+from fastlmm_core.batch.engines.cluster import cluster_words
 from fastlmm_core.errors import ClusterError, DataError, MemoryExhaustedError
 
 distributed = pytest.importorskip("distributed")

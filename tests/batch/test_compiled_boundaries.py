@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from fastlmm_core.kernels.outcomes import OK
 from fastlmm_core.kernels.thresholds import FLAT
-from fastlmm_core.kernels.trial_design import OK
-from fastlmm_core.kernels.trial_fit import is_certified, settle_boundary
+from fastlmm_core.kernels.trials.fit import is_certified, settle_boundary
 from fastlmm_core.reml.boundary import boundary_scores, score_tolerance, snap_boundary
 from fastlmm_core.reml.fitting import certify
 from fastlmm_core.reml.theta_places import theta_places

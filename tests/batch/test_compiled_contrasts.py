@@ -8,9 +8,9 @@ import pytest
 from trial_data import alpha_trials, close
 
 from fastlmm_core import fit_batch, lmm
-from fastlmm_core.batch.contrasts import contrasts_among
-from fastlmm_core.inference import contrast_families
-from fastlmm_core.inference.contrast_families import MeanLabels, contrast_family
+from fastlmm_core.batch.compiled.contrasts import contrasts_among
+from fastlmm_core.means import contrast_families
+from fastlmm_core.means.contrast_families import MeanLabels, contrast_family
 
 pytestmark = pytest.mark.filterwarnings("ignore::fastlmm_core.errors.FastLMMWarning")
 

@@ -15,29 +15,29 @@ from trial_data import INCOMPLETE, incomplete_plots
 
 from fastlmm_core import prepare
 from fastlmm_core.batch import make_plan
-from fastlmm_core.batch.coded import code_trials
-from fastlmm_core.batch.compiled import trial_rows
-from fastlmm_core.batch.contrasts import contrasts_among
+from fastlmm_core.batch.compiled.coded import code_trials
+from fastlmm_core.batch.compiled.contrasts import contrasts_among
+from fastlmm_core.batch.compiled.runs import trial_rows
 from fastlmm_core.batch.trials import collect_trials
-from fastlmm_core.engine.confounding import Confounded
+from fastlmm_core.engine.equations.confounding import Confounded
 from fastlmm_core.inference import kenward_roger, satterthwaite
 from fastlmm_core.inference.heritability import harmonic_replication
 from fastlmm_core.inference.linear_functions import linear_functions
 from fastlmm_core.inference.variance_parameters import VarianceParameterInference
-from fastlmm_core.kernels.columns import multiply_columns_transposed
 from fastlmm_core.kernels.compile import fill_integers
-from fastlmm_core.kernels.information import (
+from fastlmm_core.kernels.equations.columns import multiply_columns_transposed
+from fastlmm_core.kernels.outcomes import OK
+from fastlmm_core.kernels.search.information import (
     average_information,
     expected_information,
     invert_information,
     sum_traces,
 )
-from fastlmm_core.kernels.trial_arrays import FitOptions, TrialRows, UnitBlups, UnitRows, Variances
-from fastlmm_core.kernels.trial_blups import infer_random
-from fastlmm_core.kernels.trial_contrasts import infer_contrasts
-from fastlmm_core.kernels.trial_design import OK
-from fastlmm_core.kernels.trial_fit import fit_response, subtract_least_squares
-from fastlmm_core.kernels.trial_inference import (
+from fastlmm_core.kernels.trials.arrays import FitOptions, TrialRows, UnitBlups, UnitRows, Variances
+from fastlmm_core.kernels.trials.blups import infer_random
+from fastlmm_core.kernels.trials.contrasts import infer_contrasts
+from fastlmm_core.kernels.trials.fit import fit_response, subtract_least_squares
+from fastlmm_core.kernels.trials.inference import (
     compress_rows,
     form_covariances,
     judge_rows,
@@ -47,9 +47,9 @@ from fastlmm_core.kernels.trial_inference import (
     project_identity,
     solve_fixed,
 )
-from fastlmm_core.kernels.trial_parameters import differentiate_covariance, invert_observed
-from fastlmm_core.kernels.trial_rows import diagonal_of, is_estimable, make_rows, multiply_null
-from fastlmm_core.kernels.trial_units import build_design, code_design, read_rows
+from fastlmm_core.kernels.trials.parameters import differentiate_covariance, invert_observed
+from fastlmm_core.kernels.trials.rows import diagonal_of, is_estimable, make_rows, multiply_null
+from fastlmm_core.kernels.trials.units import build_design, code_design, read_rows
 from fastlmm_core.reml.fitting import solve_equations
 from fastlmm_core.reml.information import average_matrix, expected_matrix, traces
 from fastlmm_core.reml.natural import natural_parameters

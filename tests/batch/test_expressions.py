@@ -9,7 +9,7 @@ from trial_data import alpha_trials, close
 
 from fastlmm_core import fit_batch, lmm
 from fastlmm_core.batch import make_plan
-from fastlmm_core.batch.coded import code_trials
+from fastlmm_core.batch.compiled.coded import code_trials
 from fastlmm_core.batch.trials import collect_trials
 from fastlmm_core.errors import FastLMMError
 

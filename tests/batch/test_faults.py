@@ -19,7 +19,7 @@ import pytest
 from trial_data import alpha_trials
 
 from fastlmm_core import fit_batch
-from fastlmm_core.batch.fingerprints import table_fingerprint
+from fastlmm_core.batch.folder.fingerprints import table_fingerprint
 from fastlmm_core.cli import main
 from fastlmm_core.errors import OptionError
 

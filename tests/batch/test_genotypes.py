@@ -7,7 +7,7 @@ import pytest
 from fastlmm_core import datasets, fit_batch, gxe, lmm, second_stage
 from fastlmm_core.batch.selection import common_genotypes
 from fastlmm_core.errors import DataError, OptionError
-from fastlmm_core.inference.estimates import FIGURES
+from fastlmm_core.means.estimates import FIGURES
 
 pytestmark = pytest.mark.filterwarnings("ignore::fastlmm_core.errors.FastLMMWarning")
 FORMULA = "yield ~ rep + (1|gen) + (1|rep:block)"

@@ -14,7 +14,7 @@ from fastlmm_core.inference.heritability import SLOPES
 def compiled(request, monkeypatch):
     """Every batch of this file by the kernels, and by a fit of each trial."""
     if not request.param:
-        monkeypatch.setattr("fastlmm_core.batch.jobs.code_trials", lambda table: None)
+        monkeypatch.setattr("fastlmm_core.batch.engines.jobs.code_trials", lambda table: None)
 
 
 def environments(missing, seed=1, genotypes=14, n_env=5, reps=3):

@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 
 from fastlmm_core import fit_batch
-from fastlmm_core.batch import processes, run, trials
-from fastlmm_core.batch.compilable import may_compile
-from fastlmm_core.batch.pieces import TablePieces, rows_of
+from fastlmm_core.batch import run, trials
+from fastlmm_core.batch.compiled.compilable import may_compile
+from fastlmm_core.batch.engines import processes
+from fastlmm_core.batch.engines.pieces import TablePieces, rows_of
 from fastlmm_core.batch.plan import make_plan
 from fastlmm_core.batch.trials import collect_trials
 from fastlmm_core.errors import MemoryExhaustedError, OptionError, ServiceError

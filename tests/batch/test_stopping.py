@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from trial_data import alpha_trials
 
-from fastlmm_core.batch import jobs
-from fastlmm_core.batch.coded import code_trials
+from fastlmm_core.batch.compiled.coded import code_trials
+from fastlmm_core.batch.engines import jobs
+from fastlmm_core.batch.engines.stopping import new_stop
 from fastlmm_core.batch.group import fit_run
 from fastlmm_core.batch.plan import make_plan
-from fastlmm_core.batch.stopping import new_stop
 from fastlmm_core.batch.trials import collect_trials
 
 

@@ -17,10 +17,10 @@ import pytest
 from trial_data import alpha_trials
 
 from fastlmm_core import durable_files, fit_batch, read_batch
+from fastlmm_core.batch.folder.store import PartStore
 from fastlmm_core.batch.level_orders import merged_order, order_notes
 from fastlmm_core.batch.plan import make_plan
 from fastlmm_core.batch.sources import cut_dataset, dataset_fingerprint, open_dataset
-from fastlmm_core.batch.store import PartStore
 from fastlmm_core.batch.tables import TableParts, failed_row
 from fastlmm_core.errors import DataError, OptionError
 
@@ -129,7 +129,7 @@ FAULTS = {
 def test_what_is_damaged_is_named_and_made_again(folder, expected, caplog, fault):
     strike, again = FAULTS[fault]
     strike(folder)
-    with caplog.at_level(logging.WARNING, "fastlmm_core.batch.store"):
+    with caplog.at_level(logging.WARNING, "fastlmm_core.batch.folder.store"):
         assert_whole(folder, expected, again)
     names = [f"part-{k:06d}" for k in again] or (["manifest.json"] if "manifest" in fault else [])
     # tables without a mark are what a killed process leaves
@@ -404,7 +404,7 @@ def test_parts_of_several_versions_are_told(tmp_path, monkeypatch, caplog):
     """A batch that is continued after an upgrade has figures of both."""
     out = tmp_path / "out"
     for version, part in (("0.1.9", 0), ("0.2.0", 1), ("0.2.0", 2)):
-        monkeypatch.setattr("fastlmm_core.batch.store.__version__", version)
+        monkeypatch.setattr("fastlmm_core.batch.folder.store.__version__", version)
         store = PartStore(out, PLAN, SOURCE)
         store.open(True)
         store.done(PARTS)
@@ -424,7 +424,7 @@ def test_a_reader_of_an_unfinished_batch_is_told(tmp_path, caplog):
         for number in part_of - store.done(PARTS).keys():
             store.write(number, rows_of(number))
         caplog.clear()
-        with caplog.at_level(logging.WARNING, "fastlmm_core.batch.stored"):
+        with caplog.at_level(logging.WARNING, "fastlmm_core.batch.folder.stored"):
             batch = read_batch(out)
         assert len(batch.fits) == 2 * len(part_of)
         left = PARTS - len(part_of)

@@ -7,19 +7,19 @@ import pytest
 from trial_data import alpha_trials
 
 from fastlmm_core.batch import make_plan
-from fastlmm_core.batch.coded import code_trials
-from fastlmm_core.batch.compiled import trial_rows
+from fastlmm_core.batch.compiled.coded import code_trials
+from fastlmm_core.batch.compiled.runs import trial_rows
 from fastlmm_core.batch.trials import collect_trials
-from fastlmm_core.kernels.crossproducts import (
+from fastlmm_core.kernels.equations.crossproducts import (
     expand_pattern,
     fill_crossproducts,
     find_node_pattern,
     permute_pattern,
     transpose_entries,
 )
-from fastlmm_core.kernels.ordering import fill_node_pattern, order_minimum_degree
-from fastlmm_core.kernels.trial_layout import hash_layouts
-from fastlmm_core.kernels.trial_pattern import mark_meetings, order_and_fill, read_patterns, sum_products
+from fastlmm_core.kernels.factor.ordering import fill_node_pattern, order_minimum_degree
+from fastlmm_core.kernels.trials.layout import hash_layouts
+from fastlmm_core.kernels.trials.pattern import mark_meetings, order_and_fill, read_patterns, sum_products
 
 
 def random_entries(seed: int):

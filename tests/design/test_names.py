@@ -6,9 +6,9 @@ import pytest
 
 from fastlmm_core import fit_batch, lmm
 from fastlmm_core.design import build_design
-from fastlmm_core.design.formula import bind_formula, parse_formula
-from fastlmm_core.design.functions import FUNCTIONS, columns_read
 from fastlmm_core.errors import DataError, DesignError, FastLMMError, FormulaError, OptionError
+from fastlmm_core.formula.functions import FUNCTIONS, columns_read
+from fastlmm_core.formula.parsing import bind_formula, parse_formula
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 from fastlmm_core import fit_batch, lmm, run
 from fastlmm_core.batch import fit_group, make_plan
 
-REFERENCE = Path(__file__).parents[1] / "inference" / "reference"
+REFERENCE = Path(__file__).parent / "reference"
 PHASES = pd.read_csv(REFERENCE / "phases.csv")
 NAMES = pd.read_csv(REFERENCE / "names_T_F.csv")
 

@@ -6,8 +6,8 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastlmm_core.design import rank
-from fastlmm_core.design.rank import column_rank
+from fastlmm_core.design.coding import rank
+from fastlmm_core.design.coding.rank import column_rank
 
 
 def greedy_reference(X, tolerance=1e-9):

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from fastlmm_core.design import build_design
-from fastlmm_core.design.residual import parse_residual
 from fastlmm_core.errors import DataError, DesignError, FormulaError, OptionError
+from fastlmm_core.formula.residual import parse_residual
 
 
 @pytest.mark.parametrize(

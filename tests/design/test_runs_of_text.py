@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fastlmm_core.design.labels import factorize_runs
+from fastlmm_core.design.values.labels import factorize_runs
 
 
 @pytest.mark.parametrize("dtype", ["str", "string", "string[python]", object, "category"])

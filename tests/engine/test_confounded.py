@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 import fastlmm_core as fl
-from fastlmm_core.engine.information import StructureInference
+from fastlmm_core.engine.information.parameter_covariance import StructureInference
 from fastlmm_core.engine.model_fit import solve_model
-from fastlmm_core.engine.starting_values import starting_values
+from fastlmm_core.engine.search.starting_values import starting_values
 from fastlmm_core.errors import ConfoundedWarning, DesignError, InferenceError
 
 

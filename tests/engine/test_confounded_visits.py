@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from fastlmm_core import compare, lmm, prepare
-from fastlmm_core.engine.starting_values import starting_values
+from fastlmm_core.engine.search.starting_values import starting_values
 from fastlmm_core.errors import ConfoundedWarning
 
 pytestmark = pytest.mark.filterwarnings("ignore::fastlmm_core.errors.RankDeficientWarning")

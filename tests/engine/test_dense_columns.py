@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from fastlmm_core import Markers, prepare
-from fastlmm_core.engine import layout, nodes
+from fastlmm_core.engine.equations import layout, nodes
 
 LINES, MARKERS = 90, 40
 MODELS = [

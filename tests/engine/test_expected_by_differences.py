@@ -5,13 +5,13 @@ import pandas as pd
 import pytest
 
 from fastlmm_core import lmm
-from fastlmm_core.engine import information
-from fastlmm_core.engine.expected_differences import (
+from fastlmm_core.engine.information import parameter_covariance
+from fastlmm_core.engine.information.expected_differences import (
     expected_by_differences,
     expected_of_term,
     lost_directions,
 )
-from fastlmm_core.engine.expected_information import expected_by_rows
+from fastlmm_core.engine.information.expected_information import expected_by_rows
 from fastlmm_core.errors import InferenceError
 
 GENOTYPES = [f"g{i}" for i in range(15)]
@@ -67,8 +67,8 @@ def test_means_beside_a_block_variance_of_zero(plots, monkeypatch):
     """Means of a singular fit have the same errors where dense matrices would be too much work."""
     formula = MODELS["one variance of zero"].replace("env + (1|gen)", "env + gen")
     dense = lmm(formula, plots, residual="units|env").emmeans("gen").to_frame()
-    monkeypatch.setattr(information, "LARGE_WORK", 0.0)
-    monkeypatch.setattr(information, "DIFFERENCE_WORK", 0.0)
+    monkeypatch.setattr(parameter_covariance, "LARGE_WORK", 0.0)
+    monkeypatch.setattr(parameter_covariance, "DIFFERENCE_WORK", 0.0)
     sparse = lmm(formula, plots, residual="units|env").emmeans("gen").to_frame()
     pd.testing.assert_frame_equal(sparse, dense, rtol=1e-5)
 

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from fastlmm_core import fit_batch, lmm, prepare, run
-from fastlmm_core.design.formula import parse_formula
 from fastlmm_core.errors import FormulaError, LimitError, MemoryForecastError, OptionError
+from fastlmm_core.formula.parsing import parse_formula
 from fastlmm_core.limits import DEFAULT, Limits, in_bytes, read_bounded
 
 NAMES = [f"x{i}" for i in range(24)]

@@ -5,12 +5,12 @@ import pandas as pd
 import pytest
 
 import fastlmm_core as f
-from fastlmm_core.engine import observed_information
 from fastlmm_core.engine.factorized import FactorizedModel
+from fastlmm_core.engine.information import observed_information
+from fastlmm_core.engine.information.observed_information import observed_by_unknowns
 from fastlmm_core.engine.objective import evaluate, gradient_at
-from fastlmm_core.engine.observed_information import observed_by_unknowns
+from fastlmm_core.engine.search.starting_values import starting_values
 from fastlmm_core.engine.solution import StructuredSolution
-from fastlmm_core.engine.starting_values import starting_values
 from fastlmm_core.results.fit import LMMFit
 from fastlmm_core.structures.differences import differentiate
 

@@ -7,14 +7,14 @@ import pandas as pd
 import pytest
 
 from fastlmm_core import prepare
-from fastlmm_core.engine.other_starts import (
+from fastlmm_core.engine.search.other_starts import (
     MODERATE_FLOPS,
     MORE_STARTS,
     SEED_OF_RESTARTS,
     SEED_OF_STARTS,
     other_starts,
 )
-from fastlmm_core.engine.starting_values import starting_values
+from fastlmm_core.engine.search.starting_values import starting_values
 
 
 @pytest.mark.parametrize("structure", ["fa({}, k=1)", "rr({}, k=2)"])

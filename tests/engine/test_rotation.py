@@ -6,8 +6,8 @@ import pytest
 import scipy.sparse as sp
 
 from fastlmm_core import Markers, lmm, prepare
-from fastlmm_core.engine import rotation
-from fastlmm_core.engine.rotation import RowRotation, _reflector
+from fastlmm_core.engine.equations import rotation
+from fastlmm_core.engine.equations.rotation import RowRotation, _reflector
 
 L, RECORDS = 210, 3
 FORMULA = "y ~ rep + x + (1 | vm(line, G))"

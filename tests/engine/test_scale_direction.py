@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from fastlmm_core import datasets, lmm
-from fastlmm_core.engine import direction_products
-from fastlmm_core.engine.scale_direction import scale_shares, without_scale
+from fastlmm_core.engine.information import direction_products
+from fastlmm_core.engine.information.scale_direction import scale_shares, without_scale
 from fastlmm_core.errors import FastLMMWarning
 
 

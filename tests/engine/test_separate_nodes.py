@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from fastlmm_core import lmm, prepare
-from fastlmm_core.engine.fitting import fit_structures
-from fastlmm_core.engine.terms import EngineTerm
+from fastlmm_core.engine.equations.terms import EngineTerm
+from fastlmm_core.engine.search.fitting import fit_structures
 
 N_LINES, N_ENVIRONMENTS = 24, 4
 RELATED = ["diag", "homdiag", "fa", "rr"]

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from fastlmm_core.engine.zero_deviations import one_alone_varies, turned_starts
+from fastlmm_core.engine.search.zero_deviations import one_alone_varies, turned_starts
 from fastlmm_core.structures import make_coefficient_structure
 
 

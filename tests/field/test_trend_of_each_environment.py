@@ -7,8 +7,8 @@ from fields import dense_criterion, incidence, made_field, process_field, surfac
 
 from fastlmm_core import fit_batch, lmm, load, plots
 from fastlmm_core.design.field_trend import add_field_trend
-from fastlmm_core.design.structured_parts import names_spline
 from fastlmm_core.errors import DataError, DesignError, FormulaError, OptionError
+from fastlmm_core.formula.structured_parts import names_spline
 
 SIZES = {"E1": (9, 12), "E2": (8, 10), "E3": (10, 9)}
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from fastlmm_core import datasets, fit_batch, lmm, run
 from fastlmm_core.cli import main
-from fastlmm_core.design.formula import parse_formula
 from fastlmm_core.errors import LONGEST
+from fastlmm_core.formula.parsing import parse_formula
 from fastlmm_core.request import SCHEMA, parse_request
 
 from .conftest import SETTINGS, only_ours

@@ -10,8 +10,9 @@ from fastlmm_core.inference.component_figures import (
     user_covariances,
     user_directions,
 )
-from fastlmm_core.kernels import information
-from fastlmm_core.kernels.trial_design import NO_INFERENCE, OK, place_theta
+from fastlmm_core.kernels.outcomes import NO_INFERENCE, OK
+from fastlmm_core.kernels.search import information
+from fastlmm_core.kernels.trials.design import place_theta
 from fastlmm_core.reml.theta_places import theta_places
 from fastlmm_core.structures import make_coefficient_structure
 

@@ -39,10 +39,10 @@ def test_sums_of_squares_add_up(formula):
     fit = lmm(formula, TABLE)
     tests = fit.joint_tests(ddf="asymptotic", scaled=False)
     left = tests[tests["term"] == "(confounded)"].iloc[0]
-    from fastlmm_core.inference.confounded_effects import grid_comparisons
-    from fastlmm_core.inference.joint_tests import effect_rows, testable_effects
-    from fastlmm_core.inference.reference_grid import reference_grid
     from fastlmm_core.inference.row_spaces import estimable_part, row_basis
+    from fastlmm_core.means.confounded_effects import grid_comparisons
+    from fastlmm_core.means.joint_tests import effect_rows, testable_effects
+    from fastlmm_core.means.reference_grid import reference_grid
 
     grid = reference_grid(fit.design, {"x": [-1.0, 1.0]})
     null = fit.design.null_basis

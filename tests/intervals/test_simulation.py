@@ -6,7 +6,7 @@ import pytest
 
 from fastlmm_core import datasets, lmm
 from fastlmm_core.intervals.simulation import response_model
-from fastlmm_core.results.structured_blocks import residual_blocks, term_blocks
+from fastlmm_core.results.components.structured_blocks import residual_blocks, term_blocks
 
 pytestmark = pytest.mark.filterwarnings("ignore::fastlmm_core.errors.FastLMMWarning")
 LEVELS = [f"g{i:02d}" for i in range(12)]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from random_pattern import on_pattern, random_pattern, to_dense
 
-from fastlmm_core.kernels.assembly import (
+from fastlmm_core.kernels.equations.assembly import (
     accumulate_outer,
     accumulate_scalar_scores,
     accumulate_score_blocks,

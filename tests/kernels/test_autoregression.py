@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fastlmm_core.kernels.autoregression import correlate_positions
+from fastlmm_core.kernels.equations.autoregression import correlate_positions
 
 
 @pytest.mark.parametrize("rho", [-1.0 + 1e-8, -0.6, 0.0, 0.3, 0.95, 1.0 - 1e-8])

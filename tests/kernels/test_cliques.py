@@ -5,8 +5,8 @@ import pytest
 import scipy.sparse as sp
 from random_pattern import compress_lower, random_graph
 
-from fastlmm_core.kernels.cliques import add_block_products, join_cliques, list_block_columns
-from fastlmm_core.kernels.ordering import mix_neighbours, select_nodes
+from fastlmm_core.kernels.equations.cliques import add_block_products, join_cliques, list_block_columns
+from fastlmm_core.kernels.factor.ordering import mix_neighbours, select_nodes
 
 
 def strict_lower(adjacent):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from fastlmm_core.kernels.columns import (
+from fastlmm_core.kernels.equations.columns import (
     list_entries,
     multiply_columns,
     multiply_columns_transposed,

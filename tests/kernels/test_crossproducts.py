@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from random_pattern import node_matrix, random_pattern, to_dense
 
-from fastlmm_core.kernels.crossproducts import (
+from fastlmm_core.kernels.equations.crossproducts import (
     bound_runs,
     expand_coefficients,
     fill_crossproducts,

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from fastlmm_core.kernels.information import append_residual, eliminate_residual
+from fastlmm_core.kernels.search.information import append_residual, eliminate_residual
 
 
 @pytest.fixture(scope="module", params=[0, 1, 3], ids=lambda d: f"{d} parameters")

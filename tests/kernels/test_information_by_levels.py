@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fastlmm_core.kernels.level_information import sum_level_information
+from fastlmm_core.kernels.equations.level_information import sum_level_information
 
 
 def test_the_sum_over_levels_is_that_of_its_definition():

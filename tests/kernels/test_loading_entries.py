@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from fastlmm_core.kernels.loading_entries import assemble_entries, read_inverse_entries
+from fastlmm_core.kernels.equations.loading_entries import assemble_entries, read_inverse_entries
 
 
 @pytest.fixture

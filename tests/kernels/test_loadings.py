@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from fastlmm_core.kernels.loadings import apply_loadings, assemble_loadings, read_inverse
-from fastlmm_core.kernels.slopes import contract_slopes, multiply_slopes
+from fastlmm_core.kernels.equations.loadings import apply_loadings, assemble_loadings, read_inverse
+from fastlmm_core.kernels.equations.slopes import contract_slopes, multiply_slopes
 
 # Nodes of three terms, in elimination order: factor analytic (m = 3, r = 4), unstructured (2, 2),
 # and scalars.

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from random_pattern import compress_lower, eliminate_symbolically, node_matrix, random_graph
 
-from fastlmm_core.kernels.ordering import (
+from fastlmm_core.kernels.factor.ordering import (
     count_columns,
     fill_node_pattern,
     list_children,

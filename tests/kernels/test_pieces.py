@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from fastlmm_core.kernels.piece_products import (
+from fastlmm_core.kernels.equations.piece_products import (
     expand_piece_products,
     find_entries,
     sum_piece_products,

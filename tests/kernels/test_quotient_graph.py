@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 from random_pattern import eliminate_symbolically, random_graph
 
-from fastlmm_core.kernels.ordering import order_minimum_degree
-from fastlmm_core.kernels.quotient_graph import (
+from fastlmm_core.kernels.factor.ordering import order_minimum_degree
+from fastlmm_core.kernels.factor.quotient_graph import (
     close_gaps,
     eliminate_lowest,
     open_graph,
     order_approximate_degree,
     sort_members,
 )
-from fastlmm_core.kernels.quotient_lists import LEFT, USED, list_degrees
+from fastlmm_core.kernels.factor.quotient_lists import LEFT, USED, list_degrees
 
 
 def neighbours(adjacent):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fastlmm_core.kernels.loadings import assemble_loadings, read_inverse
+from fastlmm_core.kernels.equations.loadings import assemble_loadings, read_inverse
 
 
 @pytest.fixture

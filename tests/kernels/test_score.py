@@ -3,7 +3,7 @@
 import numpy as np
 from random_pattern import on_pattern, random_pattern
 
-from fastlmm_core.kernels.score import (
+from fastlmm_core.kernels.search.score import (
     TINY_FACTOR,
     divide_by_factors,
     fill_factors,

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from fastlmm_core.engine.search import search
+from fastlmm_core.engine.search.driver import search
 
 
 def minimise(deviance, gradient, curvature, theta, *, largest=100):

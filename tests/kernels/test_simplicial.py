@@ -11,8 +11,8 @@ from random_pattern import (
     to_dense,
 )
 
-from fastlmm_core.kernels.ordering import map_pattern
-from fastlmm_core.kernels.simplicial import (
+from fastlmm_core.kernels.factor.ordering import map_pattern
+from fastlmm_core.kernels.factor.simplicial import (
     factorize,
     invert_subset,
     log_determinant,

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from fastlmm_core.kernels.columns import multiply_columns_transposed
-from fastlmm_core.kernels.sparse_products import (
+from fastlmm_core.kernels.equations.columns import multiply_columns_transposed
+from fastlmm_core.kernels.equations.sparse_products import (
     add_pieces,
     add_transposed_product,
     contract_pieces,

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from random_pattern import compress_lower, eliminate_symbolically, on_pattern, random_graph
 
-from fastlmm_core.kernels.ordering import count_columns, find_parents
-from fastlmm_core.kernels.supernodal_factor import (
+from fastlmm_core.kernels.factor.ordering import count_columns, find_parents
+from fastlmm_core.kernels.factor.supernodal_factor import (
     add_update,
     eliminate_twig,
     is_zero,
@@ -13,7 +13,7 @@ from fastlmm_core.kernels.supernodal_factor import (
     place_columns,
     subtract_twigs,
 )
-from fastlmm_core.kernels.supernodal_inverse import (
+from fastlmm_core.kernels.factor.supernodal_inverse import (
     end_leading_rows,
     gather_lower,
     invert_single,
@@ -21,14 +21,14 @@ from fastlmm_core.kernels.supernodal_inverse import (
     read_twig,
     unpack_lower,
 )
-from fastlmm_core.kernels.supernodes import (
+from fastlmm_core.kernels.factor.supernodes import (
     Supernodes,
     cut_rows,
     find_supernodes,
     merge_supernodes,
     place_fronts,
 )
-from fastlmm_core.kernels.twigs import find_guests, find_twigs, land_rows, list_twigs
+from fastlmm_core.kernels.factor.twigs import find_guests, find_twigs, land_rows, list_twigs
 from fastlmm_core.linalg.symbolic import analyze
 
 GRAPHS = [(0, 1, 0.5), (1, 12, 0.15), (2, 25, 0.05), (3, 10, 1.0), (4, 8, 0.0), (5, 60, 0.03), (6, 60, 0.08)]

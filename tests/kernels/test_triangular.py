@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fastlmm_core.kernels.blas import ADDRESSES, make_workspace
-from fastlmm_core.kernels.triangular import (
+from fastlmm_core.kernels.factor.triangular import (
     FACTOR_LEAF,
     LEAF,
     factorize_columns,

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastlmm_core.kernels.trust_region import (
+from fastlmm_core.kernels.search.trust_region import (
     LARGEST_SPREAD,
     correct_curvature,
     judge_step,

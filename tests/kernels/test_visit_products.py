@@ -5,7 +5,7 @@ import pytest
 import scipy.sparse as sp
 from visit_systems import ARM, N, each, inverses, pack, unpack, visit_system
 
-from fastlmm_core.kernels.visit_products import (
+from fastlmm_core.kernels.equations.visit_products import (
     differentiate_patterns,
     fill_score_factors,
     invert_patterns,

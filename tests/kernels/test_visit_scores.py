@@ -5,7 +5,7 @@ import pytest
 import scipy.sparse as sp
 from visit_systems import ARM, SUBJECTS, N, each, inverses, pack, unpack, visit_system
 
-from fastlmm_core.kernels.visit_scores import (
+from fastlmm_core.kernels.equations.visit_scores import (
     fill_precision_products,
     subtract_weighted_precisions,
     sum_precisions,

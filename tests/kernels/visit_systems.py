@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fastlmm_core.kernels.visit_products import Patterns
+from fastlmm_core.kernels.equations.visit_products import Patterns
 
 SEEN = [np.array([0, 2, 3]), np.array([1]), np.array([3, 1, 0, 2])]
 ARM = np.array([0, 1, 1])

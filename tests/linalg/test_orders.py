@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from random_pattern import eliminate_symbolically, random_graph
 
 import fastlmm_core as fl
-from fastlmm_core.kernels.ordering import find_parents
+from fastlmm_core.kernels.factor.ordering import find_parents
 from fastlmm_core.linalg import elimination
 from fastlmm_core.linalg.ordering import _lower_rows, judge_order, order_graph
 

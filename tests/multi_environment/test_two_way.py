@@ -9,7 +9,7 @@ import pytest
 
 from fastlmm_core import datasets, gxe, lmm
 from fastlmm_core.errors import DataError, OptionError
-from fastlmm_core.results.biplot import convex_hull
+from fastlmm_core.results.factor_analytic.biplot import convex_hull
 
 REFERENCE = Path(__file__).parent / "reference"
 STABILITY = json.loads((REFERENCE / "stability.json").read_text())

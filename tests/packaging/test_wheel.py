@@ -12,8 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from fastlmm_core.kernels.simplicial import factorize
-
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -83,7 +81,9 @@ def test_demo_runs_from_the_wheel_outside_the_checkout(fresh, tmp_path):
     They are known by what the sources say; what has not been compiled before is compiled here.
     """
     (own,) = fresh.glob("lib/python*/site-packages/fastlmm_core/kernels")
-    shutil.copytree(factorize._cache.cache_path, own / "__pycache__", dirs_exist_ok=True)
+    sources = ROOT / "fastlmm_core" / "kernels"
+    for compiled in sources.rglob("__pycache__"):
+        shutil.copytree(compiled, own / compiled.relative_to(sources), dirs_exist_ok=True)
     out = run([fresh / "bin" / "fastlmm", "demo"], tmp_path, MPLBACKEND="Agg", COLUMNS="120")
     assert "253.6" in out, "the REML criterion of the incomplete blocks"
     assert str(ROOT) not in out

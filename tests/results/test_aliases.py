@@ -14,10 +14,10 @@ import fastlmm_core
 from fastlmm_core import datasets, fit_batch, lmm, other_names, plots, prepare
 from fastlmm_core.api import Prepared
 from fastlmm_core.batch import BatchResult
-from fastlmm_core.design.formula import parse_formula
 from fastlmm_core.errors import OptionError
-from fastlmm_core.inference.estimate_tables import ContrastTable
-from fastlmm_core.inference.mean_tables import EmmeansTable
+from fastlmm_core.formula.parsing import parse_formula
+from fastlmm_core.means.estimate_tables import ContrastTable
+from fastlmm_core.means.mean_tables import EmmeansTable
 from fastlmm_core.results.aliases import Aliases
 from fastlmm_core.results.fit import LMMFit
 

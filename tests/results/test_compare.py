@@ -12,7 +12,7 @@ from fastlmm_core import compare, datasets, lmm
 from fastlmm_core.errors import DesignError
 
 # 210 rows of repeated measures in three phases, with the figures of their comparison from elsewhere.
-PHASES = pd.read_csv(Path(__file__).parent / "reference" / "phases.csv")
+PHASES = pd.read_csv(Path(__file__).parents[1] / "design" / "reference" / "phases.csv")
 
 
 def quiet(formula, data, **options):

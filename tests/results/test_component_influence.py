@@ -6,7 +6,7 @@ import pytest
 from random_designs import related_lines
 
 from fastlmm_core import Covariance, datasets, lmm
-from fastlmm_core.results.structured_blocks import residual_blocks
+from fastlmm_core.results.components.structured_blocks import residual_blocks
 
 pytestmark = pytest.mark.filterwarnings("ignore::fastlmm_core.errors.FastLMMWarning")
 

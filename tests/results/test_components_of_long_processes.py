@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from fastlmm_core import lmm
-from fastlmm_core.results.structured_blocks import residual_blocks
+from fastlmm_core.results.components.structured_blocks import residual_blocks
 
 STEP, VISITS = 12, 21  # days 0, 12, ..., 240: 241 declared, 29,161 pairs and variances
 

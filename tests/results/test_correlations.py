@@ -7,7 +7,7 @@ from scipy.stats import norm
 
 from fastlmm_core import lmm
 from fastlmm_core.errors import OptionError
-from fastlmm_core.results.correlations import correlations, dendrogram
+from fastlmm_core.results.components.correlations import correlations, dendrogram
 
 pytestmark = pytest.mark.filterwarnings("ignore::fastlmm_core.errors.FastLMMWarning")
 T = np.array([[4.0, 1.8, 0.6], [1.8, 3.0, 1.2], [0.6, 1.2, 2.0]])

@@ -7,8 +7,8 @@ from random_designs import related_lines
 
 from fastlmm_core import Covariance, compare, datasets, lmm
 from fastlmm_core.errors import InferenceError, OptionError
-from fastlmm_core.results import diagnostics
-from fastlmm_core.results.structured_blocks import residual_blocks
+from fastlmm_core.results.components.structured_blocks import residual_blocks
+from fastlmm_core.results.diagnostics import case_diagnostics
 
 pytestmark = pytest.mark.filterwarnings("ignore::fastlmm_core.errors.FastLMMWarning")
 
@@ -156,7 +156,7 @@ def test_large_levels_are_left_out_of_the_equations(dense, monkeypatch):
     fit, _, _, _, _, data = dense
     group = "Subject" if "Subject" in data else "gen"
     by_solves = fit.influence(group, coefficients=True)
-    monkeypatch.setattr(diagnostics, "REFORM", -np.inf)
+    monkeypatch.setattr(case_diagnostics, "REFORM", -np.inf)
     anew = fit.influence(group, coefficients=True)
     for name in anew.columns[3:]:
         if name != "status":
@@ -183,7 +183,7 @@ def test_rows_that_decide_a_fixed_effect_are_named(monkeypatch):
     assert own["status"] == "a fixed effect is not estimable without it"
     assert np.isnan(own["cooks_d"]) and np.isnan(own["shift"])
     assert fit.influence("rep")["status"].tolist()[1] == own["status"]
-    monkeypatch.setattr(diagnostics, "REFORM", -np.inf)
+    monkeypatch.setattr(case_diagnostics, "REFORM", -np.inf)
     assert fit.influence("rep")["status"].tolist()[1] == own["status"]
 
 
@@ -312,8 +312,8 @@ def test_half_normal_sizes_and_envelope():
 @pytest.mark.parametrize("model", ["slopes", "related", "field"])
 def test_drawn_effects_are_the_blups_of_drawn_responses(model):
     """At the variances of the fit the envelope comes from predictions that are linear in the response."""
-    from fastlmm_core.results.half_normal import predicted_effects
-    from fastlmm_core.results.observation_rows import observation_rows
+    from fastlmm_core.results.diagnostics.half_normal import predicted_effects
+    from fastlmm_core.results.diagnostics.observation_rows import observation_rows
 
     fit = MODELS[model]()[0]
     own = predicted_effects(fit, observation_rows(fit), 0, fit.response[:, None])[:, :, 0]

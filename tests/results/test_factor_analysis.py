@@ -6,8 +6,8 @@ import pytest
 
 from fastlmm_core import compare_factors, lmm
 from fastlmm_core.errors import DesignError, OptionError
-from fastlmm_core.results.factor_analysis import axis_slopes
-from fastlmm_core.results.factor_shares import factor_shares
+from fastlmm_core.results.factor_analytic.factor_analysis import axis_slopes
+from fastlmm_core.results.factor_analytic.factor_shares import factor_shares
 from fastlmm_core.structures.coefficients.factor_loadings import principal_axes
 
 pytestmark = pytest.mark.filterwarnings("ignore::fastlmm_core.errors.FastLMMWarning")

@@ -415,7 +415,7 @@ def test_without_variance_there_is_no_heritability():
 
 
 def test_matrices_that_do_not_fit_are_forecast(alpha, monkeypatch):
-    monkeypatch.setattr("fastlmm_core.results.heritability.MATRICES", 1e12)
+    monkeypatch.setattr("fastlmm_core.results.genotypes.heritability.MATRICES", 1e12)
     with pytest.raises(MemoryForecastError, match=r"heritability of 24 levels .*\('standard', 'plot'\)"):
         alpha.heritability("gen", "cullis")
     assert alpha.heritability("gen", ["standard", "plot"])["standard"] == pytest.approx(0.84007, abs=1e-5)

@@ -6,7 +6,7 @@ import pytest
 
 from fastlmm_core import datasets, fit_batch, lmm, long_table, report, second_stage
 from fastlmm_core.errors import OptionError
-from fastlmm_core.results import fixed_levels
+from fastlmm_core.results.genotypes import fixed_levels
 
 
 @pytest.fixture(scope="module")

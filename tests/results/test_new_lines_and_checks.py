@@ -8,7 +8,7 @@ from fastlmm_core import datasets, fit_batch, lmm, long_table, report
 from fastlmm_core.cli import main
 from fastlmm_core.errors import DataError, OptionError
 from fastlmm_core.inference.ranking import draw_ranks, selection_intensity
-from fastlmm_core.results.fixed_means import fixed_means
+from fastlmm_core.results.genotypes.fixed_means import fixed_means
 
 
 def augmented(seed, blocks=6, lines=7, checks=("c1", "c2", "c3"), error=0.6):

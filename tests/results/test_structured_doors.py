@@ -11,7 +11,7 @@ from scipy.stats import chi2
 
 from fastlmm_core import compare, fit_batch, lmm, prepare
 from fastlmm_core.errors import DataError, FastLMMWarning, NumericalError
-from fastlmm_core.results.structured_blocks import residual_blocks
+from fastlmm_core.results.components.structured_blocks import residual_blocks
 
 LEVELS = [*(f"g{i:02d}" for i in range(14)), "x1", "x2"]
 MARKERS = np.random.default_rng(8).integers(0, 3, size=(16, 30)).astype(float)

@@ -8,7 +8,7 @@ import pytest
 
 from fastlmm_core import lmm
 from fastlmm_core.errors import ConfoundedWarning, DesignError, DistanceWarning, FastLMMWarning
-from fastlmm_core.results.undetermined import joined_blocks
+from fastlmm_core.results.components.undetermined import joined_blocks
 
 
 @pytest.fixture

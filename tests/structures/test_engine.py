@@ -6,15 +6,19 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from fastlmm_core.engine.direction_products import average_matrix, covariance_gradients, weighted_form
-from fastlmm_core.engine.directions import chart_directions
-from fastlmm_core.engine.equations import build_structured_equations
-from fastlmm_core.engine.expected_information import expected_by_rows, expected_by_unknowns
-from fastlmm_core.engine.fitting import fit_structures
-from fastlmm_core.engine.information import StructureInference
+from fastlmm_core.engine.equations.structured_equations import build_structured_equations
+from fastlmm_core.engine.equations.terms import EngineTerm
+from fastlmm_core.engine.information.direction_products import (
+    average_matrix,
+    covariance_gradients,
+    weighted_form,
+)
+from fastlmm_core.engine.information.directions import chart_directions
+from fastlmm_core.engine.information.expected_information import expected_by_rows, expected_by_unknowns
+from fastlmm_core.engine.information.parameter_covariance import StructureInference
 from fastlmm_core.engine.objective import average_information, evaluate, gradient_at
+from fastlmm_core.engine.search.fitting import fit_structures
 from fastlmm_core.engine.solution import StructuredResponse, StructuredSolution
-from fastlmm_core.engine.terms import EngineTerm
 from fastlmm_core.linalg import make_factor
 from fastlmm_core.structures.levels.factors import AutoregressiveLevels, KnownLevels
 from fastlmm_core.structures.levels.kronecker import KroneckerLevels

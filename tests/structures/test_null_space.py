@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from scipy import interpolate
 
 from fastlmm_core import lmm
-from fastlmm_core.engine.least_squares import least_squares
+from fastlmm_core.engine.equations.least_squares import least_squares
 from fastlmm_core.errors import InferenceError
 from fastlmm_core.linalg.ordered import DENSE_NORMAL
 

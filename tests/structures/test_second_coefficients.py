@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from fastlmm_core.engine.pieces import row_precision
+from fastlmm_core.engine.equations.pieces import row_precision
 from fastlmm_core.structures.differences import differentiate
 from fastlmm_core.structures.levels.factors import AutoregressiveLevels, IndependentLevels, KnownLevels
 from fastlmm_core.structures.levels.kronecker import KroneckerLevels

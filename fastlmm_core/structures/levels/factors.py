@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from fastlmm_core.kernels.autoregression import correlate_positions
+from fastlmm_core.kernels.equations.autoregression import correlate_positions
 from fastlmm_core.structures.levels.base import LevelStructure
 
 # |rho| stays below: log |Q| and the coefficients have 1 / (1 - rho^2).

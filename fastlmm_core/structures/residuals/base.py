@@ -17,7 +17,11 @@ import numpy as np
 import scipy.sparse as sp
 
 from fastlmm_core.errors import InferenceError
-from fastlmm_core.kernels.sparse_products import add_transposed_product, multiply_row_pieces, sum_row_pieces
+from fastlmm_core.kernels.equations.sparse_products import (
+    add_transposed_product,
+    multiply_row_pieces,
+    sum_row_pieces,
+)
 from fastlmm_core.linalg.compressed import compressed
 from fastlmm_core.structures.differences import differentiate
 from fastlmm_core.structures.residuals.dense_rows import DenseRows

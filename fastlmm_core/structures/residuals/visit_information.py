@@ -1,7 +1,7 @@
 """Information of the parameters of Sigma, summed over visit patterns in the matrices of all visits.
 
-What ``kernels.visit_scores`` sums serves every parameter at once. It has m^4 numbers for m visits, so that it
-pays where parameters are many beside the visits, as of an unstructured Sigma.
+What ``kernels.equations.visit_scores`` sums serves every parameter at once. It has m^4 numbers for m visits,
+so that it pays where parameters are many beside the visits, as of an unstructured Sigma.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fastlmm_core.kernels.visit_products import Patterns
-from fastlmm_core.kernels.visit_scores import fill_precision_products, sum_scaled_products
+from fastlmm_core.kernels.equations.visit_products import Patterns
+from fastlmm_core.kernels.equations.visit_scores import fill_precision_products, sum_scaled_products
 
 # Numbers that sums over patterns may take together.
 PATTERN_NUMBERS = 2e6

@@ -12,7 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
-from fastlmm_core.kernels.visit_products import Patterns, invert_patterns, multiply_patterns
+from fastlmm_core.kernels.equations.visit_products import Patterns, invert_patterns, multiply_patterns
 
 
 @dataclass(frozen=True, eq=False)

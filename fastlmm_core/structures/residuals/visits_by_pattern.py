@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from fastlmm_core.kernels.visit_products import (
+from fastlmm_core.kernels.equations.visit_products import (
     differentiate_patterns,
     fill_score_factors,
     sum_squares,
     sum_visit_products,
 )
-from fastlmm_core.kernels.visit_scores import (
+from fastlmm_core.kernels.equations.visit_scores import (
     subtract_weighted_precisions,
     sum_precisions,
 )

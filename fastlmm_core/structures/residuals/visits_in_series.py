@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from fastlmm_core.kernels.autoregression import correlate_positions
+from fastlmm_core.kernels.equations.autoregression import correlate_positions
 from fastlmm_core.structures.coefficients.autoregressive import rho_at_distance
 from fastlmm_core.structures.coefficients.correlation_factors import powers
 from fastlmm_core.structures.residuals.base import NEARLY_ZERO, PieceEntries

@@ -1,0 +1,1 @@
+"""The compiled path of a batch: what it takes, its runs, and tables from the arrays they leave."""

@@ -1,0 +1,1 @@
+"""Results on disk: parts that survive a kill, and reading them again."""

@@ -1,0 +1,1 @@
+"""Splines: regression bases as columns, penalized ones as random terms."""

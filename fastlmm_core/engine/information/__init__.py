@@ -1,0 +1,1 @@
+"""Average, observed and expected information, and the directions in which parameters move V."""

@@ -1,0 +1,1 @@
+"""From starts to a certified optimum."""

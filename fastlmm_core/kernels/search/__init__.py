@@ -1,0 +1,1 @@
+"""Criterion, score and the search for its minimum; what decides where it starts and ends."""

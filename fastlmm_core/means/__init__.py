@@ -1,0 +1,1 @@
+"""Estimated marginal means: grids, tables, contrasts and their families, comparisons, joint tests."""

@@ -1,0 +1,1 @@
+"""Variance components, correlations and functions of them."""

@@ -1,0 +1,1 @@
+"""How well a fit stands: residuals, leverage, influence, conditional AIC, terms that could go."""

@@ -1,0 +1,1 @@
+"""Factor-analytic terms: loadings, shares of variance, comparison, biplot."""

@@ -1,0 +1,1 @@
+"""The plots of a fit in their field: layout, trend, variogram."""

@@ -1,0 +1,1 @@
+"""What a fit says of genotypes: values, decisions, heritability, markers."""
