@@ -50,7 +50,8 @@ def prediction_block(
     new = block.get("newdata")
     if new is not None and not isinstance(new, pd.DataFrame):
         new = frame_of_columns(new)
-    given = {key: block[key] for key in ("random", "allow_new_levels") if block.get(key) is not None}
+    known = ("random", "allow_new_levels", "residual")
+    given = {key: block[key] for key in known if block.get(key) is not None}
     if block.get("offset") is not None:
         given["offset"] = new_offset(block["offset"], new, where)
     table = fit.predict(new, se=bool(block.get("se")), **given)

@@ -141,6 +141,7 @@ PREDICTIONS = record(
         "random": _said(either(FLAG, list_of(NAME)), "with all random terms, none, or these", default=True),
         "allow_new_levels": _said(FLAG, "levels that did not occur have an effect of zero", default=False),
         "se": _said(FLAG, "also standard errors", default=False),
+        "residual": _said(FLAG, "also what correlated residuals tell of those of new rows", default=False),
         "offset": _said(
             either(NAME, list_of(NUMBER)), "of the new rows, numbers or a column, where the formula has none"
         ),

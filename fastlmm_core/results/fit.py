@@ -255,11 +255,11 @@ class LMMFit(Displayed, Aliases):
 
         return ranova(self, exact, draws, seed)
 
-    @public(random=either(SWITCH, NAMES), allow_new_levels=SWITCH, se=SWITCH)
+    @public(random=either(SWITCH, NAMES), allow_new_levels=SWITCH, se=SWITCH, residual=SWITCH)
     @titled("Predictions")
     def predict(
         self, newdata: Any = None, *, random: bool | Sequence[str] = True, allow_new_levels: bool = False,
-        offset: Any = None, se: bool = False,
+        offset: Any = None, se: bool = False, residual: bool = False,
     ) -> np.ndarray | pd.DataFrame:  # fmt: skip
         """Predictions for the rows of `newdata` (the rows of the fit by default).
 
@@ -276,11 +276,19 @@ class LMMFit(Displayed, Aliases):
         se : bool
             Return a table with prediction, se and status. The standard error is of the predicted mean: the
             uncertainty of beta and u, not the residual.
+        residual : bool
+            Add what the correlated residuals of the fit tell of that of a new row: of a plot in the field
+            without a yield, of a visit that a subject missed, of a trait that was not measured. `se` is then
+            that of the row's own value, what its residual may still be included. Rows of the data give their
+            response. New rows have weight 1.
 
         Raises
         ------
         DataError
-            Unknown levels without `allow_new_levels`, missing columns.
+            Unknown levels without `allow_new_levels`, missing columns; with `residual`, plots outside of the
+            field and visits that nobody had.
+        OptionError
+            `residual` where the residuals of the model are independent or known by row.
 
         Examples
         --------
@@ -291,7 +299,7 @@ class LMMFit(Displayed, Aliases):
          prediction     se
               129.2  7.647
         """
-        return _prediction.predict(self, newdata, random, allow_new_levels, offset, se)
+        return _prediction.predict(self, newdata, random, allow_new_levels, offset, se, residual)
 
     @public()
     def refit(self, y: Any) -> LMMFit:

@@ -19,6 +19,7 @@ from fastlmm_core.formula.functions import names_read
 from fastlmm_core.inference.linear_functions import dense_rows
 from fastlmm_core.kernels.equations.assembly import apply_factor
 from fastlmm_core.results.blups import user_effects
+from fastlmm_core.results.residual_prediction import conditional_residuals
 from fastlmm_core.results.row_variances import predicted_variance
 
 if TYPE_CHECKING:
@@ -47,11 +48,14 @@ def observation_weights(fit: FitFigures, K: np.ndarray | sp.sparray) -> np.ndarr
 
 
 def predict(
-    fit: FitFigures, newdata: Any, random: bool | Sequence[str], allow_new_levels: bool, offset: Any, se: bool
-) -> np.ndarray | pd.DataFrame:
+    fit: FitFigures, newdata: Any, random: bool | Sequence[str], allow_new_levels: bool, offset: Any,
+    se: bool, residual: bool = False,
+) -> np.ndarray | pd.DataFrame:  # fmt: skip
     """See ``LMMFit.predict``."""
     used = _terms_used(fit, random)
     if newdata is None:
+        if residual:
+            raise OptionError("residual=True belongs to newdata; the rows of the fit have their response")
         if offset is not None:
             raise OptionError("offset= belongs to newdata; the rows of the fit have theirs")
         X = fit.design.fixed_matrix(fit.design.frame)
@@ -79,10 +83,11 @@ def predict(
                 raise DataError(_unknown_levels(term, layer, newdata, np.flatnonzero(unknown)))
             value = value + np.where(unknown, 0.0, np.einsum("ij,ij->i", z, u[codes]))
             evaluated.append((k, codes, z))
-    value = np.where(estimable, value, np.nan)
+    beside = conditional_residuals(fit, newdata) if residual else None
+    value = np.where(estimable, value if beside is None else value + beside.values, np.nan)
     if not se:
         return value
-    variance = predicted_variance(fit, X, evaluated)
+    variance = predicted_variance(fit, X, evaluated, beside)
     status = np.where(estimable, "ok", "not estimable")
     index = getattr(newdata, "index", None) if newdata is not None else None
     error = np.where(estimable, np.sqrt(np.maximum(variance, 0.0)), np.nan)

@@ -26,6 +26,7 @@ from fastlmm_core.reml.solved import SolvedEquations
 
 if TYPE_CHECKING:
     from fastlmm_core.results.fitted_model import FittedModel
+    from fastlmm_core.results.residual_prediction import ConditionalResiduals
 
 # Rows that are formed together, and solved for together; up to so many take no inverse subset.
 BLOCK, SOLVED = 4096, 256
@@ -161,9 +162,10 @@ def term_covariance(fit: FittedModel, k: int) -> np.ndarray:
 
 
 def predicted_variance(
-    fit: FittedModel, X: sp.csr_array, evaluated: Sequence[tuple[int, Any, Any]]
-) -> np.ndarray:
-    """Variance of the predicted mean of every row (n,).
+    fit: FittedModel, X: sp.csr_array, evaluated: Sequence[tuple[int, Any, Any]],
+    beside: ConditionalResiduals | None = None,
+) -> np.ndarray:  # fmt: skip
+    """Variance of the predicted mean of every row (n,), or of what it is with its residual.
 
     Parameters
     ----------
@@ -171,12 +173,18 @@ def predicted_variance(
     evaluated : sequence of (k, codes, z)
         Of every random term in the mean: codes of its levels (n,), -1 of those that did not occur in the
         fit, and its values (n, m); of a spline None and its basis (n, b).
+    beside : ConditionalResiduals, optional
+        What is known of the residuals of the rows.
     """
     solved = fit.solved
     unknowns, e = Unknowns.of(solved), solved.equations
     fixed = sp.csr_array(X[:, fit.design.kept] @ e.to_user)
     pattern, subset, block = None, None, BLOCK
-    if any(unknowns.roots[k] is not None for k, _, _ in evaluated):  # every row has all of their unknowns
+    if beside is not None:
+        assert isinstance(solved, StructuredSolution)
+        rows_of_fit = sp.csr_array(solved.equations.matrix @ unknowns.loadings)
+    whole = any(unknowns.roots[k] is not None for k, _, _ in evaluated)  # all of their unknowns in every row
+    if whole or beside is not None:
         block = SOLVED
     elif X.shape[0] > SOLVED and getattr(e, "rotation", None) is None:
         pattern, subset = (e.indptr, e.indices), solved.inverse_subset
@@ -185,7 +193,11 @@ def predicted_variance(
         rows = slice(begin, begin + block)
         own = [(k, None if codes is None else codes[rows], z[rows]) for k, codes, z in evaluated]
         A = unknowns.rows(fixed[rows], own)
+        if beside is not None:
+            A = sp.csr_array(A - beside.weights[rows] @ rows_of_fit)
         out[rows] = solved.user_sigma2 * row_forms(A, solved.factor, pattern, subset)
+    if beside is not None:
+        out += solved.user_sigma2 * beside.variances
     for k, codes, z in evaluated:
         new = np.flatnonzero(codes < 0) if codes is not None else np.empty(0, np.int64)
         if new.size:

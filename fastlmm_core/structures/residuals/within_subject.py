@@ -73,6 +73,10 @@ class WithinSubjectResiduals(ResidualStructure):
     def visit_variances(self, theta: np.ndarray) -> np.ndarray:
         """Variances of the visits (arms, m), those of R."""
 
+    def visit_covariance(self, theta: np.ndarray, arm: int) -> np.ndarray:
+        """Sigma (m, m) of an arm, without least variances."""
+        return np.array(self.structures[arm].covariance(self._own(theta, arm)), float)
+
     def _shown(self, arm: int) -> Any:
         """Structure of the visits whose covariance is shown: two of a long process with one variance.
 

@@ -1,0 +1,123 @@
+"""Where new rows stand among those of a residual: in the cells of a field, or at the visits of a subject."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fastlmm_core.design.grouping import group_text
+from fastlmm_core.design.residual_building import read_residual
+from fastlmm_core.design.values.table import Table
+from fastlmm_core.errors import DataError, name_list, nearest_names
+from fastlmm_core.formula.expressions import Node, deparse
+from fastlmm_core.formula.residual import ParsedResidual, parse_residual
+
+if TYPE_CHECKING:
+    from fastlmm_core.design.matrices import Design
+    from fastlmm_core.design.values.variables import Raw
+
+
+@dataclass(frozen=True)
+class NewResidualRows:
+    """New rows by what a residual knows of rows.
+
+    Attributes
+    ----------
+    groups : (m,) int64
+        Level of the factor right of ``|``; zeros where there is none.
+    places : (m,) int64
+        Cell in the grid of that level, or visit.
+    beside : list of (k,) int64
+        Rows of the fit that are the same subject's, by new row; empty for a field.
+    """
+
+    groups: np.ndarray
+    places: np.ndarray
+    beside: list[np.ndarray]
+
+
+def new_residual_rows(design: Design, newdata: object) -> NewResidualRows:
+    """Find the rows of `newdata` among those of the residual of a design.
+
+    Raises
+    ------
+    DataError
+        For columns that are not there, missing values, and levels, visits or positions that the fit has not.
+    """
+    parsed, table = parse_residual(design.residual.text), Table(newdata)
+    for name in parsed.columns:
+        if name not in table.names:
+            raise DataError(f"new data: the column '{name}' of residual='{parsed.text}' is not there"
+                            f"{nearest_names(name, table.names)}")  # fmt: skip
+    used, spec = design.table, design.residual
+    own_table = Table.of(used.columns, next(iter(used.columns.values())).values.size)
+    old, new = read_residual(parsed, own_table), read_residual(parsed, table)
+    groups = np.zeros(table.n, np.int64)
+    if spec.by is not None:
+        own = _labels(parsed.by, new)
+        of_fit = dict(zip(_labels(parsed.by, old, used.rows), spec.by[2].tolist(), strict=True))
+        groups = _places(own, of_fit, spec.by[0], "which did not occur in the fit")
+    if spec.kind == "field":
+        return NewResidualRows(groups, _cells(design, parsed, new, groups), [])
+    assert parsed.position is not None
+    node, positions = parsed.position, parsed.by_distance
+    known: dict[tuple[str, ...], int] = {(label,): at for at, label in enumerate(spec.positions)}
+    why = f"where the fit has no residuals: it knows {name_list(spec.positions, 4)}"
+    visits = _places(_labels((node,), new, positions=positions), known, deparse(node), why)
+    together = (*parsed.by, *parsed.subject)
+    rows: dict[tuple[str, ...], list[int]] = {}
+    for row, label in enumerate(_labels(together, old, used.rows)):
+        rows.setdefault(label, []).append(row)
+    beside = [np.array(rows.get(label, []), np.int64) for label in _labels(together, new)]
+    return NewResidualRows(groups, visits, beside)
+
+
+def _labels(
+    nodes: tuple[Node, ...], raw: dict[str, Raw], rows: np.ndarray | None = None, positions: bool = False
+) -> list[tuple[str, ...]]:
+    """Labels of these rows (all) along some factors.
+
+    Raises
+    ------
+    DataError
+        For rows without a value.
+    """
+    columns = []
+    for node in nodes:
+        own = raw[group_text(node, positions)]
+        assert own.levels is not None
+        codes = own.on_rows(rows).astype(np.int64)
+        if (codes < 0).any():
+            lost = int(np.argmax(codes < 0))
+            raise DataError(f"new data: '{deparse(node)}' has no value in row {lost + 1}, which its residual "
+                            "needs")  # fmt: skip
+        columns.append(np.array(own.levels, object)[codes].tolist())
+    return list(zip(*columns, strict=True))
+
+
+def _places(
+    labels: list[tuple[str, ...]], known: dict[tuple[str, ...], int], name: str, why: str
+) -> np.ndarray:
+    unknown = list(dict.fromkeys(":".join(label) for label in labels if label not in known))
+    if unknown:
+        raise DataError(f"new data: '{name}' has the levels {name_list(unknown)}, {why}; residual=False "
+                        "predicts without residuals")  # fmt: skip
+    return np.array([known[label] for label in labels], np.int64)
+
+
+def _cells(design: Design, parsed: ParsedResidual, new: dict[str, Raw], groups: np.ndarray) -> np.ndarray:
+    cells = np.zeros(groups.size, np.int64)
+    for f, (relation, node) in enumerate(zip(parsed.factors, parsed.nodes, strict=True)):
+        labels = _labels((node,), new, positions=relation.kind == "ar1")
+        for group in np.unique(groups):
+            factor = design.residual.field_factors[group][f]
+            mine = np.flatnonzero(groups == group)
+            known: dict[tuple[str, ...], int] = {(label,): at for at, label in enumerate(factor.levels)}
+            span = f"{factor.levels[0]} to {factor.levels[-1]}" if relation.kind == "ar1" else "others"
+            where = "" if design.residual.by is None else f" in '{design.residual.by[1][group]}'"
+            why = f"outside of the field{where}, which has {span}"
+            at = _places([labels[row] for row in mine], known, factor.name, why)
+            cells[mine] = cells[mine] * len(factor.levels) + at
+    return cells

@@ -1,0 +1,188 @@
+"""Rows without a response: what the correlated residuals of a fit tell of theirs, against dense matrices."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fastlmm_core import datasets, lmm, load, long_table, run
+from fastlmm_core.errors import DataError, OptionError
+
+
+def correlation(n, rho):
+    return rho ** np.abs(np.subtract.outer(np.arange(n), np.arange(n)))
+
+
+def best_prediction(y, X, V, cross, own, x0):
+    """Universal kriging of rows x0 b + e0 with Cov(rest, e0) = cross (n, m) and Var = own (m,)."""
+    Vi = np.linalg.inv(V)
+    phi = np.linalg.inv(X.T @ Vi @ X)
+    b = phi @ X.T @ Vi @ y
+    value = x0 @ b + cross.T @ Vi @ (y - X @ b)
+    left = x0 - cross.T @ Vi @ X
+    variance = own - np.einsum("im,ij,jm->m", cross, Vi, cross) + np.einsum("mi,ij,mj->m", left, phi, left)
+    return value, np.sqrt(np.maximum(variance, 0.0))
+
+
+@pytest.fixture(scope="module")
+def fields():
+    r = np.random.default_rng(3)
+    out = []
+    for env, (R, C) in {"E1": (6, 7), "E2": (5, 8)}.items():
+        row, col = np.divmod(np.arange(R * C), C)
+        cells = pd.DataFrame({"row": row + 1, "col": col + 1})
+        L = np.linalg.cholesky(np.kron(correlation(R, 0.6), correlation(C, 0.8)))
+        cells["gen"] = r.permutation(np.resize([f"g{i}" for i in range(10)], R * C))
+        cells["y"] = 5 + L @ r.normal(size=R * C) + cells["gen"].str[1:].astype(int) * 0.1
+        out.append(cells.assign(env=env))
+    return pd.concat(out, ignore_index=True)
+
+
+@pytest.mark.parametrize("random", [True, False])
+def test_missing_plots_of_fields(fields, random):
+    lost = fields.index[[3, 17, 18, 45, 60]]
+    data = fields.assign(y=fields["y"].where(~fields.index.isin(lost)))
+    formula = "y ~ env + (1|gen)" if random else "y ~ env + gen"
+    fit = lmm(formula, data, residual="ar1(row):ar1(col) | env")
+    found = fit.predict(fields.loc[lost], residual=True, se=True)
+
+    theta = {block["at"]: block for block in fit.solved.equations.residual.blocks(
+        fit.solved.theta[fit.solved.equations.slices[1]])}  # fmt: skip
+    n, unit = len(fields), fit.solved.sigma2
+    R = np.zeros((n, n))
+    for env, own in fields.groupby("env"):
+        rho = theta[env]["group_corr"]
+        cells = [np.abs(np.subtract.outer(own[c].to_numpy(), own[c].to_numpy())) for c in ("row", "col")]
+        R[np.ix_(own.index, own.index)] = unit * theta[env]["T"][0, 0] * (
+            rho["row"] ** cells[0] * rho["col"] ** cells[1])  # fmt: skip
+    V = R
+    if random:
+        same = np.equal.outer(fields["gen"].to_numpy(), fields["gen"].to_numpy())
+        component = fit.variance_components
+        V = R + float(component.loc[component["group"] == "gen", "estimate"].iloc[0]) * same
+        X = np.asarray(pd.get_dummies(fields["env"]), float)
+    else:
+        X = np.hstack([np.asarray(pd.get_dummies(fields[c]), float) for c in ("env", "gen")])[:, 1:]
+    kept, m = fields.index.difference(lost), lost
+    value, error = best_prediction(
+        fields.loc[kept, "y"].to_numpy(), X[kept], V[np.ix_(kept, kept)], V[np.ix_(kept, m)], np.diag(V)[m],
+        X[m],
+    )  # fmt: skip
+    np.testing.assert_allclose(found["prediction"], value, rtol=1e-7)
+    np.testing.assert_allclose(found["se"], error, rtol=1e-6)
+    apart = fit.predict(fields.loc[lost], se=True)
+    assert np.abs(apart["prediction"] - value).max() > 0.1
+
+
+def test_rows_of_the_data_have_their_response(fields, tmp_path):
+    data = fields.drop(index=[3, 17])
+    fit = lmm("y ~ env + (1|gen)", data, residual="ar1(row):ar1(col) | env")
+    found = fit.predict(data, residual=True, se=True)
+    np.testing.assert_allclose(found["prediction"], data["y"], rtol=1e-9)
+    assert (found["se"] < 1e-5).all()
+    fit.save(tmp_path / "own.fit")
+    again = load(tmp_path / "own.fit").predict(fields.loc[[3, 17]], residual=True, se=True)
+    pd.testing.assert_frame_equal(
+        pd.DataFrame(again), pd.DataFrame(fit.predict(fields.loc[[3, 17]], residual=True, se=True)), rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("structure", ["us", "ar1", "cs", "hetar1"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_missed_visits(structure, weighted):
+    r = np.random.default_rng(8)
+    sleep = datasets.load("sleepstudy").query("Days < 5").reset_index(drop=True)
+    lost = np.array([2, 33, 34, 71])
+    w = r.uniform(0.5, 2.0, len(sleep)) if weighted else np.ones(len(sleep))
+    w[lost] = 1.0
+    data = sleep.assign(w=w, Reaction=sleep["Reaction"].where(~sleep.index.isin(lost)))
+    residual = f"{structure}(Days | Subject)"
+    fit = lmm("Reaction ~ Days", data, residual=residual, weights="w" if weighted else None)
+    found = fit.predict(sleep.loc[lost], residual=True, se=True)
+
+    own = fit.solved.equations.residual
+    S = own.visit_covariance(fit.solved.theta[fit.solved.equations.slices[1]], 0) * fit.solved.sigma2
+    same = np.equal.outer(sleep["Subject"].to_numpy(), sleep["Subject"].to_numpy())
+    days = sleep["Days"].to_numpy()
+    V = S[np.ix_(days, days)] * same / np.sqrt(np.outer(w, w))
+    X = np.column_stack([np.ones(len(sleep)), days])
+    kept = np.setdiff1d(np.arange(len(sleep)), lost)
+    value, error = best_prediction(
+        sleep["Reaction"].to_numpy()[kept], X[kept], V[np.ix_(kept, kept)], V[np.ix_(kept, lost)],
+        np.diag(V)[lost], X[lost],
+    )  # fmt: skip
+    np.testing.assert_allclose(found["prediction"], value, rtol=1e-6)
+    np.testing.assert_allclose(found["se"], error, rtol=1e-5)
+
+
+def test_a_new_subject_has_the_mean_and_the_variance_of_its_visit():
+    sleep = datasets.load("sleepstudy").query("Days < 5")
+    fit = lmm("Reaction ~ Days", sleep, residual="us(Days | Subject)")
+    new = pd.DataFrame({"Days": [3], "Subject": ["new"]})
+    own, mean = (fit.predict(new, residual=flag, se=True).iloc[0] for flag in (True, False))
+    assert own["prediction"] == pytest.approx(mean["prediction"])
+    variance = fit.solved.equations.residual.visit_variances(fit.solved.theta)[0, 3] * fit.solved.sigma2
+    assert own["se"] ** 2 == pytest.approx(mean["se"] ** 2 + variance)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"row": [9]}, r"'row' has the levels '9', outside of the field in 'E1', which has 1 to 6"),
+        ({"env": ["E9"]}, r"'env' has the levels 'E9', which did not occur"),
+        ({"col": [None]}, r"'col' has no value in row 1"),
+    ],
+)
+def test_rows_that_are_not_in_the_fields(fields, change, message):
+    fit = lmm("y ~ 1 + (1|gen)", fields.drop(index=[3]), residual="ar1(row):ar1(col) | env")
+    new = fields.loc[[3]].assign(**change)
+    with pytest.raises(DataError, match=message):
+        fit.predict(new, residual=True)
+    with pytest.raises(DataError, match=r"the column 'row' of residual=.* is not there"):
+        fit.predict(fields.loc[[3]].drop(columns="row"), residual=True)
+
+
+def test_residuals_that_tell_nothing(fields):
+    fit = lmm("y ~ env + (1|gen)", fields)
+    with pytest.raises(OptionError, match=r"residual='units'.* are independent"):
+        fit.predict(fields.loc[[3]], residual=True)
+    with pytest.raises(OptionError, match="belongs to newdata"):
+        lmm("y ~ env", fields, residual="ar1(row):ar1(col) | env").predict(residual=True)
+
+
+def test_a_trait_that_was_not_measured(fields):
+    """Beside genetic effects of both traits; through a request, too."""
+    r = np.random.default_rng(5)
+    wide = fields.query("env == 'E1'").assign(plot=lambda d: d["row"] * 100 + d["col"])
+    wide["z"] = 0.8 * wide["y"] + r.normal(size=len(wide)) * 0.3
+    table, name = long_table(wide, traits=["y", "z"], id="plot", value="value"), "value"
+    lost = table.index[[4, 9, 70]]
+    data = table.assign(**{name: table[name].where(~table.index.isin(lost))})
+    formula, residual = f"{name} ~ 0 + trait + diag(0 + trait | gen)", "us(trait | plot)"
+    fit = lmm(formula, data, residual=residual)
+    found = fit.predict(table.loc[lost], residual=True, se=True)
+
+    theta = fit.solved.theta[fit.solved.equations.slices[1]]
+    S = fit.solved.equations.residual.visit_covariance(theta, 0) * fit.solved.sigma2
+    trait = table["trait"].map({label: i for i, label in enumerate(fit.design.residual.positions)}).to_numpy()
+    same = {c: np.equal.outer(table[c].to_numpy(), table[c].to_numpy()) for c in ("plot", "gen", "trait")}
+    T = np.diag(fit.variance_components.query("group == 'gen'")["estimate"].to_numpy(float))
+    V = S[np.ix_(trait, trait)] * same["plot"] + T[np.ix_(trait, trait)] * same["gen"]
+    X = np.eye(2)[trait]
+    kept = table.index.difference(lost)
+    value, error = best_prediction(
+        table.loc[kept, name].to_numpy(), X[kept], V[np.ix_(kept, kept)], V[np.ix_(kept, lost)],
+        np.diag(V)[lost], X[lost],
+    )  # fmt: skip
+    np.testing.assert_allclose(found["prediction"], value, rtol=1e-6)
+    np.testing.assert_allclose(found["se"], error, rtol=1e-5)
+
+    new = {c: table.loc[lost, c].tolist() for c in ("plot", "gen", "trait")}
+    asked = {"newdata": new, "residual": True, "se": True}
+    request = {"data": json_columns(data), "formula": formula, "residual": residual, "predict": [asked]}
+    answer = run(request)["predict"][0]
+    np.testing.assert_allclose(answer["prediction"], found["prediction"], rtol=1e-9)
+    np.testing.assert_allclose(answer["se"], found["se"], rtol=1e-9)
+
+
+def json_columns(table):
+    return {c: [None if pd.isna(v) else v for v in table[c].tolist()] for c in table.columns}
