@@ -336,6 +336,10 @@ def _counts(fit: RandomPart) -> str:
     levels = {term.group: len(term.levels) for term in fit.design.random if not term.is_spline}
     if levels:
         text += ", groups: " + "; ".join(f"{group}, {n}" for group, n in levels.items())
+    # a column of numbers is one coefficient, also where its numbers name replicates or years
+    numbers = [name for name, own in fit.design.variables.items() if own.kind == "numeric" and not own.points]
+    if numbers:
+        text += f", covariate{'s' if len(numbers) > 1 else ''}: {', '.join(numbers)}"
     return text
 
 

@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fastlmm_core import datasets, lmm
+from fastlmm_core.design import Variable
 from fastlmm_core.errors import OptionError
 from fastlmm_core.results.summary import random_table, residual_table, summarize
 
@@ -51,7 +53,7 @@ def stand_in(**changes):
         "nobs": 180,
         "weights": None,
         "variance_components": components,
-        "design": SimpleNamespace(random=(term,)),
+        "design": SimpleNamespace(random=(term,), variables={"Days": Variable("Days", "numeric", None, 4.5)}),
         "fixed_effects": fixed_effects,
         "n_dropped": 0,
         "dropped_columns": (),
@@ -68,7 +70,7 @@ def test_mixed_summary_reads_like_lme4s():
     lines = text.splitlines()
     assert lines[:2] == ["Linear mixed model fit by REML", "Formula: Reaction ~ Days + (Days | Subject)"]
     assert "REML criterion at convergence: 1743.6" in lines
-    assert "Number of obs: 180, groups: Subject, 3" in lines
+    assert "Number of obs: 180, groups: Subject, 3, covariate: Days" in lines
     order = [
         "criterion",
         "Scaled residuals",
@@ -119,7 +121,7 @@ def test_notes_say_what_a_reader_must_know():
 def test_linear_summary_reads_like_lms():
     fit = stand_in(
         method="OLS",
-        design=SimpleNamespace(random=()),
+        design=SimpleNamespace(random=(), variables={}),
         df_residual=27,
         sigma=4.46475,
         r_squared=0.65407,
@@ -143,3 +145,17 @@ def test_html_has_every_table_and_no_ids():
 def test_unknown_df_method_is_named():
     with pytest.raises(OptionError, match="ddf='kr' is not known; allowed: 'kenward-roger'"):
         summarize(stand_in(), ddf="kr")
+
+
+def test_numbers_that_enter_as_covariates_are_named():
+    """Replicates by number are one coefficient unless the formula says otherwise."""
+    oats = datasets.load("oats")
+    oats = oats.assign(rep=oats["B"].astype("category").cat.codes + 1)
+
+    def said(formula):
+        lines = str(lmm(formula, oats).summary()).splitlines()
+        return next(line for line in lines if line.startswith("Number of obs"))
+
+    assert said("Y ~ N + rep + (1|B:V)").endswith("groups: B:V, 18, covariate: rep")
+    assert said("Y ~ N + factor(rep) + (1|B:V)").endswith("groups: B:V, 18")
+    assert said("Y ~ N + cut(rep, 3) + (1|B:V)").endswith("groups: B:V, 18")
