@@ -149,7 +149,7 @@ class RandomTerm(Displayed):
         for values, columns in self._layer_values(table):
             cell = np.zeros(table.n, dtype=np.int64)
             known = np.ones(table.n, dtype=bool)
-            for axis in () if self._is_of_units(table) else self.axes:
+            for axis in () if self.is_of_units(table) else self.axes:
                 codes = axis.codes(table, axis.nodes or columns, self.states)
                 known &= codes >= 0
                 cell = cell * axis.levels.size + codes
@@ -161,9 +161,14 @@ class RandomTerm(Displayed):
             )
         return tuple(layers)
 
+    def new_units(self, table: Table) -> Layer:
+        """Codes -1 and the values (k, m) of rows as units of their own, of a term of units."""
+        (values, _), *_ = self._layer_values(table)
+        return np.full(table.n, -1, np.int32), values
+
     def missing_levels(self, table: Table) -> tuple[np.ndarray, ...]:
         """(k,) bool of every layer: rows that lack a column which the level is made of."""
-        if self._is_of_units(table):
+        if self.is_of_units(table):
             return (np.zeros(table.n, dtype=bool),)
         out = []
         for _, columns in self._layer_values(table):
@@ -180,13 +185,13 @@ class RandomTerm(Displayed):
 
     def _outside(self, table: Table) -> np.ndarray:
         """(k,) bool: rows that the term says nothing about."""
-        if self._is_of_units(table):
+        if self.is_of_units(table):
             return np.ones(table.n, dtype=bool)
         if self.at is None:
             return np.zeros(table.n, dtype=bool)
         return outside_at(self.at_factors, self.at, table, self.states)
 
-    def _is_of_units(self, table: Table) -> bool:
+    def is_of_units(self, table: Table) -> bool:
         """Whether its levels are the rows themselves, of which other tables have others."""
         return any(is_units(node, table.names) for axis in self.axes for node in axis.nodes)
 

@@ -279,8 +279,8 @@ class LMMFit(Displayed, Aliases):
         residual : bool
             Add what the correlated residuals of the fit tell of that of a new row: of a plot in the field
             without a yield, of a visit that a subject missed, of a trait that was not measured. `se` is then
-            that of the row's own value, what its residual may still be included. Rows of the data give their
-            response. New rows have weight 1.
+            that of the row's own value, what its residual, and its effect of `units`, may still be included.
+            Rows of the data give their response where no term is of `units`. New rows have weight 1.
 
         Raises
         ------

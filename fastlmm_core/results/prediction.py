@@ -76,6 +76,9 @@ def predict(
             continue
         if newdata is not None:
             _check_groups(term, newdata)
+            if residual and term.is_of_units(Table(newdata)):  # the value of a row has its own effect
+                evaluated.append((k, *term.new_units(Table(newdata))))
+                continue
         layers = fitted_layers(term) if newdata is None else term.evaluate_layers(newdata)
         for layer, (codes, z) in enumerate(layers):
             unknown = codes < 0

@@ -186,3 +186,21 @@ def test_a_trait_that_was_not_measured(fields):
 
 def json_columns(table):
     return {c: [None if pd.isna(v) else v for v in table[c].tolist()] for c in table.columns}
+
+
+def test_a_plot_beside_a_nugget_has_one_of_its_own(fields):
+    field = fields.query("env == 'E1'").assign(plot=lambda d: d["row"] * 100 + d["col"])
+    r = np.random.default_rng(1)
+    field["y"] += r.normal(size=len(field)) * 0.7
+    lost = field.index[[5, 20, 33]]
+    data = field.assign(y=field["y"].where(~field.index.isin(lost)))
+    fit = lmm("y ~ 1 + (1 | units)", data, residual="ar1(row):ar1(col)")
+    own = fit.predict(field.loc[lost], residual=True, se=True)
+    by_plot = lmm("y ~ 1 + (1 | plot)", data, residual="ar1(row):ar1(col)")
+    same = by_plot.predict(field.loc[lost], residual=True, se=True, allow_new_levels=True)
+    pd.testing.assert_frame_equal(pd.DataFrame(own), pd.DataFrame(same), rtol=1e-5)
+    nugget = float(fit.variance_components.query("group == 'units'")["estimate"].iloc[0])
+    assert nugget > 0.05
+    process = lmm("y ~ 1 + (1 | ar1(row):ar1(col))", data).predict(field.loc[lost], se=True)
+    np.testing.assert_allclose(own["prediction"], process["prediction"], rtol=1e-5)
+    np.testing.assert_allclose(own["se"] ** 2, process["se"] ** 2 + nugget, rtol=1e-4)
