@@ -128,8 +128,8 @@ class Refitter:
         # a single number would be taken for every column
         if fit is not self.fit and values.size != self.estimates.size:
             raise OptionError(
-                f"statistic returned {values.size} numbers from a refit and {self.estimates.size} from the fit "
-                "itself; NaN stands for what a refit does not have"
+                f"statistic returned {values.size} numbers from a refit and {self.estimates.size} from the "
+                "fit itself; NaN stands for what a refit does not have"
             )
         return values
 
