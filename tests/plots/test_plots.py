@@ -99,7 +99,9 @@ def fit(n=24, random=True):
     )
     blups["lower"], blups["upper"] = blups["estimate"] - 1, blups["estimate"] + 1
     frame = pd.DataFrame({"block": levels[code]})
-    design = SimpleNamespace(random=(term,) if random else (), frame=frame, variables={}, rows=np.arange(n))
+    design = SimpleNamespace(
+        random=(term,) if random else (), frame=frame, variables={}, rows=np.arange(n), n=n, n_dropped=0, y=None
+    )  # fmt: skip
     return SimpleNamespace(
         sigma=2.0, residuals_pearson=rng.normal(size=n), fitted=rng.normal(size=n), nobs=n, design=design,
         blups=lambda level=0.95: blups if random else blups.iloc[:0],
