@@ -100,7 +100,8 @@ def fit(n=24, random=True):
     blups["lower"], blups["upper"] = blups["estimate"] - 1, blups["estimate"] + 1
     frame = pd.DataFrame({"block": levels[code]})
     design = SimpleNamespace(
-        random=(term,) if random else (), frame=frame, variables={}, rows=np.arange(n), n=n, n_dropped=0, y=None
+        random=(term,) if random else (), frame=frame, variables={}, rows=np.arange(n), n=n, n_dropped=0,
+        y=None,
     )  # fmt: skip
     return SimpleNamespace(
         sigma=2.0, residuals_pearson=rng.normal(size=n), fitted=rng.normal(size=n), nobs=n, design=design,
