@@ -50,6 +50,42 @@ def test_components_of_balanced_data_are_those_of_the_mean_squares():
     np.testing.assert_allclose(sorted(shares["se"]), sorted(want), rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("term", "other"),
+    [("us(0 + env | gen)", "(env | gen)"),
+     ("diag(0 + env | gen) + (1 | gen)", "(1 | at(env):gen) + (1 | gen)")],
+)  # fmt: skip
+def test_shares_are_of_the_covariance_however_it_is_written(term, other):
+    """Covariances of an intercept with differences were the genotypes, variances by at(env) added up."""
+    frames = []
+    for random in (term, other):
+        fit = lmm(f"y ~ env + env:rep + {random}", TABLE)
+        frames.append(gxe(fit, "gen", "env").variance_shares().frame)
+    pd.testing.assert_frame_equal(*frames, rtol=1e-4)
+
+
+def test_shares_of_several_terms_of_the_genotypes():
+    """T is their sum: the scale was that of one of them alone."""
+    fit = lmm("y ~ env + (1 | gen) + diag(0 + env | gen) + (1 | at(env):rep)", TABLE)
+    rows = gxe(fit, "gen", "env").variance_shares().frame
+    components = fit.variance_components
+    estimate = components.set_index("group")["estimate"]
+    of_all = (components["var1"] == "(Intercept)").to_numpy()
+    main, own = estimate[of_all]["gen"], estimate[~of_all]["gen"].to_numpy()
+    sd = np.sqrt(main + own)
+    blocks = [estimate[f"at(env, E{j}):rep"] for j in range(E)]
+    assert rows["component"].str.strip().tolist() == [
+        "genotype", "interaction", "heterogeneity of scale", "lack of correlation", "at(env):rep", "Residual"
+    ]  # fmt: skip
+    np.testing.assert_allclose(
+        rows["variance"],
+        [main, own.mean(), sd.var(ddof=1), own.mean() - sd.var(ddof=1), np.mean(blocks),
+         estimate["Residual"]], rtol=1e-9,
+    )  # fmt: skip
+    names = " + ".join(f"`{label}`" for label in [f"at(env, E{j}):rep" for j in range(E)])
+    assert rows["se"].iloc[4] == pytest.approx(fit.vpredict(f"({names})/{E}").se, rel=1e-6)
+
+
 @pytest.mark.parametrize("term", ["us(0 + env | gen)", "fa(0 + env | gen, k=1)", "homcs(0 + env | gen)"])
 def test_shares_of_a_covariance_between_environments(term):
     fit = lmm(f"y ~ env + env:rep + {term}", TABLE, residual="units | env")
