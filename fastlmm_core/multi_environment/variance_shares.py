@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from fastlmm_core.design.functions import names_read
 from fastlmm_core.errors import InferenceError
 from fastlmm_core.inference.figure_tables import FigureTable
 from fastlmm_core.multi_environment.fitted_means import level_labels
@@ -38,8 +39,8 @@ def fitted_shares(fit: LMMFit, genotype: str, environment: str) -> FigureTable:
     of genotypes is the mean covariance, the interaction what the mean variance has beyond it. Where variances
     may differ it is split into the variance of the standard deviations (heterogeneity of scale) and the rest
     (lack of correlation; Robertson 1959, Cooper & DeLacy 1994, Theor. Appl. Genet. 88:561). Other terms and
-    the residual follow, each with its mean variance, those by ``at(env)`` with that over its levels.
-    `percent` is of all but the two parts.
+    the residual follow, each with its mean variance, those by ``at(env)`` with that over its levels; among
+    them ``(1 | gen:ar1(env))``, whose environments are correlated. `percent` is of all but the two parts.
     """
     blocks = _by_term(fit)
     found = _genotype_shares(fit, blocks, genotype, environment)
@@ -86,9 +87,12 @@ def _mean_share(random: Any, block: CovarianceBlock) -> Share:
 
 
 def _is_of(random: Any, genotype: str, environment: str) -> bool:
-    """Whether a term is of genotypes, or of these in environments."""
+    """Whether a term is of genotypes, or of these in environments as levels without a correlation."""
     variables = () if random.is_spline else random.group_variables
-    return genotype in variables and set(variables) <= {genotype, environment}
+    if genotype not in variables or not set(variables) <= {genotype, environment}:
+        return False
+    related = () if random.relation is None else zip(random.relation.factors, random.axes, strict=True)
+    return all(own.kind == "id" or environment not in names_read(axis.nodes) for own, axis in related)
 
 
 def _genotype_shares(
@@ -99,7 +103,7 @@ def _genotype_shares(
     m = len(environments)
     grid = pd.DataFrame({genotype: level_labels(fit, genotype)[:1] * m, environment: environments})
     T, slopes = np.zeros((m, m)), np.zeros((len(blocks[0].slopes), m, m))
-    main = split = False
+    main = split = apart = False
     for random, block in zip(fit.design.random, blocks[:-1], strict=True):
         if not _is_of(random, genotype, environment):
             continue
@@ -108,13 +112,14 @@ def _genotype_shares(
         same = np.ones((m, m)) if across else np.eye(m)
         T += (W @ block.T @ W.T) * same
         slopes += (W @ block.slopes @ W.T) * same
-        main, split = main or across, split or len(random.columns) > 1 or random.at is not None
+        main, apart = main or across, apart or not across
+        split = split or len(random.columns) > 1 or random.at is not None
     off = (np.ones((m, m)) - np.eye(m)) / (m * (m - 1))
     value, slope = float(np.sum(T * off)), np.einsum("tij,ij->t", slopes, off)
     mean, mean_slope = float(np.trace(T)) / m, np.trace(slopes, axis1=1, axis2=2) / m
     out = [Share(GENOTYPE, value, slope)] if main else []
     interaction = Share(INTERACTION, mean - value, mean_slope - slope)
-    out.append(interaction)
+    out += [interaction] if apart or split else []
     if split:
         sd = np.sqrt(np.diag(T))
         own = np.diagonal(slopes, axis1=1, axis2=2) / (2.0 * np.where(sd > 0.0, sd, np.inf))

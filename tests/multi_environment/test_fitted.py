@@ -86,6 +86,16 @@ def test_shares_of_several_terms_of_the_genotypes():
     assert rows["se"].iloc[4] == pytest.approx(fit.vpredict(f"({names})/{E}").se, rel=1e-6)
 
 
+def test_correlated_environments_are_not_called_interaction():
+    """Its environments have a covariance, a part of which is the genotypes': ar1(0 + env | gen) splits it."""
+    fit = lmm("y ~ env + env:rep + (1 | gen:ar1(env))", TABLE)
+    rows = gxe(fit, "gen", "env").variance_shares().frame
+    assert rows["component"].tolist() == ["gen:ar1(env)", "Residual"]
+    split = lmm("y ~ env + env:rep + ar1(0 + env | gen)", TABLE)
+    parts = gxe(split, "gen", "env").variance_shares().frame["variance"]
+    assert rows["variance"][0] == pytest.approx(parts[:2].sum(), rel=1e-5)
+
+
 @pytest.mark.parametrize("term", ["us(0 + env | gen)", "fa(0 + env | gen, k=1)", "homcs(0 + env | gen)"])
 def test_shares_of_a_covariance_between_environments(term):
     fit = lmm(f"y ~ env + env:rep + {term}", TABLE, residual="units | env")
