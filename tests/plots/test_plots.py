@@ -237,6 +237,23 @@ def test_shares_of_trials_leave_splines_out():
     assert "beside the splines" in ax.get_ylabel()
 
 
+@pytest.mark.parametrize(
+    ("names", "add_up"),
+    [(["gen", "rep:block", "Residual"], True), (["plot.id", "Residual"], True),
+     (["gen", "gen.x", "Residual"], False), (["gen.envE1", "gen.envE2", "Residual"], False),
+     (["at(env, E1):rep", "at(env, E2):rep", "Residual"], False),
+     (["gen", "Residual|env.E1", "Residual|env.E2"], False)],
+)  # fmt: skip
+def test_shares_are_of_variances_that_add_up_in_a_plot(names, add_up):
+    """That of a slope had a share of the variance, and every environment's residual its own."""
+    from fastlmm_core.plots.trials import draw_shares
+
+    ax = plt.figure().subplots()
+    draw_shares(ax, pd.DataFrame({f"var_{name}": [1.0] for name in names}))
+    assert len(ax.patches) == (len(names) if add_up else 0)
+    assert ("do not add up" in ax.get_ylabel()) == (not add_up)
+
+
 @pytest.mark.parametrize("digits", [2, 4])
 def test_labels_of_residual_panels_do_not_meet(digits):
     rng = np.random.default_rng(1)
