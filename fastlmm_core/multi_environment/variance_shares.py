@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from fastlmm_core.design.functions import names_read
-from fastlmm_core.errors import InferenceError
+from fastlmm_core.errors import InferenceError, name_list
 from fastlmm_core.inference.figure_tables import FigureTable
 from fastlmm_core.multi_environment.fitted_means import level_labels
 from fastlmm_core.multi_environment.two_way_table import TwoWayTable
@@ -39,13 +39,16 @@ def fitted_shares(fit: LMMFit, genotype: str, environment: str) -> FigureTable:
     of genotypes is the mean covariance, the interaction what the mean variance has beyond it. Where variances
     may differ it is split into the variance of the standard deviations (heterogeneity of scale) and the rest
     (lack of correlation; Robertson 1959, Cooper & DeLacy 1994, Theor. Appl. Genet. 88:561). Other terms and
-    the residual follow, each with its mean variance, those by ``at(env)`` with that over its levels; among
-    them ``(1 | gen:ar1(env))``, whose environments are correlated. `percent` is of all but the two parts.
+    the residual follow, each with its variance in the mean of the plots; among them ``(1 | gen:ar1(env))``,
+    whose environments are correlated. `percent` is of all but the two parts, and of splines, whose variances
+    are smoothing parameters.
     """
     blocks = _by_term(fit)
     found = _genotype_shares(fit, blocks, genotype, environment)
     shares: dict[str, Share] = {}
     for random, block in zip([*fit.design.random, None], blocks, strict=True):
+        if random is not None and random.is_spline:
+            continue
         if random is None or not _is_of(random, genotype, environment):
             share = _mean_share(random, block)
             old = shares.get(share.name)
@@ -61,7 +64,9 @@ def fitted_shares(fit: LMMFit, genotype: str, environment: str) -> FigureTable:
         {"component": [share.name for share in found], "variance": [share.value for share in found],
          "se": np.sqrt(np.where(variance > 0.0, variance, np.nan))}
     )  # fmt: skip
-    return FigureTable(_with_percent(frame), "Variance components (se from average information)")
+    splines = list(dict.fromkeys(random.label for random in fit.design.random if random.is_spline))
+    notes = (f"{name_list(splines)}: left out, smoothing is no variance of plots.",) if splines else ()
+    return FigureTable(_with_percent(frame), "Variance components (se from average information)", notes)
 
 
 def _by_term(fit: LMMFit) -> list[CovarianceBlock]:
@@ -75,15 +80,17 @@ def _by_term(fit: LMMFit) -> list[CovarianceBlock]:
 
 
 def _mean_share(random: Any, block: CovarianceBlock) -> Share:
-    """The mean variance of a term that is not of the genotypes; of a level of ``at()`` its part in it."""
-    m, name, levels = len(block.T), block.group, 1
-    if random is not None and random.at is not None:
+    """The variance of a term that is not of the genotypes, or of the residual, in the mean of the plots."""
+    if random is None:
+        return Share(block.group, float(block.T[0, 0]), block.slopes[:, 0, 0])
+    name = block.group
+    if random.at is not None:
         name = random.label
         if random.columns == ("(Intercept)",):
             name = name.removeprefix("(1 | ").removesuffix(")")
-        levels = int(np.prod([len(own) for _, own in random.at_factors]))
-    slope = np.trace(block.slopes, axis1=1, axis2=2)
-    return Share(name, float(np.trace(block.T)) / (m * levels), slope / (m * levels))
+    z = np.asarray(random.values, float) * (random.codes >= 0)[:, None]
+    weights = z.T @ z / len(z)
+    return Share(name, float(np.sum(block.T * weights)), np.einsum("tij,ij->t", block.slopes, weights))
 
 
 def _is_of(random: Any, genotype: str, environment: str) -> bool:

@@ -86,6 +86,26 @@ def test_shares_of_several_terms_of_the_genotypes():
     assert rows["se"].iloc[4] == pytest.approx(fit.vpredict(f"({names})/{E}").se, rel=1e-6)
 
 
+def test_other_terms_have_their_variance_in_the_mean_of_the_plots():
+    """Of a slope it was half the sum of two variances in different units; smoothing had a percentage."""
+    rng = np.random.default_rng(6)
+    data = TABLE.assign(x=3.0 + rng.normal(size=len(TABLE)), place=np.arange(len(TABLE)) % (G * R))
+    slope = np.repeat(rng.normal(size=E * R), G).reshape(E * R, G).T.ravel()
+    data["y"] = data["y"] + np.tile(slope[: E * R], G) * data["x"]
+    fit = lmm("y ~ env + x + place + (1 | gen) + (1 | gen:env) + (x | env:rep) + spl(place)", data)
+    found = gxe(fit, "gen", "env").variance_shares()
+    rows = found.frame.set_index("component")
+    assert rows.index.tolist() == ["genotype", "interaction", "env:rep", "Residual"]
+    assert "'spl(place)': left out" in str(found)
+    assert rows["percent"].sum() == pytest.approx(100.0)
+    own = fit.variance_components.query("group == 'env:rep'").set_index(["var1", "var2"])["estimate"]
+    x = data["x"].to_numpy()
+    variances, covariance = own[own.index.get_level_values(1).isna()].to_numpy(), own.dropna()
+    (cross,) = covariance[~covariance.index.get_level_values(1).isna()]
+    want = variances[0] + 2.0 * cross * x.mean() + variances[1] * np.mean(x**2)
+    assert rows.loc["env:rep", "variance"] == pytest.approx(want, rel=1e-9)
+
+
 def test_correlated_environments_are_not_called_interaction():
     """Its environments have a covariance, a part of which is the genotypes': ar1(0 + env | gen) splits it."""
     fit = lmm("y ~ env + env:rep + (1 | gen:ar1(env))", TABLE)
