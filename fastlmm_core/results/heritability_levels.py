@@ -13,6 +13,7 @@ from fastlmm_core.errors import OptionError, name_list, nearest_names
 from fastlmm_core.results.component_rows import covariance_blocks
 
 if TYPE_CHECKING:
+    from fastlmm_core.results.figures import FitFigures
     from fastlmm_core.results.fixed_part import FixedPart
 
 
@@ -139,7 +140,7 @@ def find_term(fit: FixedPart, term: str, coefficient: str | None = None) -> int:
     return single[0]
 
 
-def left_out(fit: FixedPart, k: int) -> tuple[str, ...]:
+def left_out(fit: FitFigures, k: int) -> tuple[str, ...]:
     """A note on terms that give the levels of term k further effects: of environments, or of relatives."""
     term = fit.design.random[k]
     others = dict.fromkeys(
