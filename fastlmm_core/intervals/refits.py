@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.sparse as sp
 
-from fastlmm_core.errors import FastLMMError, FastLMMWarning
+from fastlmm_core.errors import FastLMMError, FastLMMWarning, OptionError
 from fastlmm_core.intervals.parameters import Parameter, fixed_parameters, held_parameters
 from fastlmm_core.kernels.equations.systems import TrialDesign
 from fastlmm_core.kernels.outcomes import OK
@@ -69,7 +69,7 @@ class Refitter:
     def parameters(self) -> list[Parameter]:
         """Names of the columns of the estimates."""
         if self.statistic is not None:
-            return [Parameter(f"t{i + 1}", "statistic") for i in range(self._own_statistic(self.fit).size)]
+            return [Parameter(f"t{i + 1}", "statistic") for i in range(self.estimates.size)]
         return [*(h.parameter for h in held_parameters(self.fit)), *fixed_parameters(self.fit)]
 
     @cached_property
@@ -119,7 +119,20 @@ class Refitter:
 
     def _own_statistic(self, fit: RandomPart) -> np.ndarray:
         assert self.statistic is not None
-        return np.atleast_1d(np.asarray(self.statistic(fit), float)).ravel()
+        found = self.statistic(fit)
+        try:
+            values = np.atleast_1d(np.asarray(found, float)).ravel()
+        except (TypeError, ValueError):
+            raise OptionError(
+                f"statistic returned a {type(found).__name__}; a number or an array of numbers is needed"
+            ) from None
+        # a single number would be taken for every column
+        if fit is not self.fit and values.size != self.estimates.size:
+            raise OptionError(
+                f"statistic returned {values.size} numbers from a refit and {self.estimates.size} from the "
+                "fit itself; NaN stands for what a refit does not have"
+            )
+        return values
 
     def _plain_estimates(self, theta: np.ndarray, sigma2: np.ndarray, beta: np.ndarray) -> np.ndarray:
         """Parameters (k, r) of k plain fits: theta (k, t), sigma2 (k,) in units of y, inside beta (k, p)."""

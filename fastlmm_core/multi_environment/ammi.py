@@ -53,8 +53,8 @@ class AMMI(Displayed):
 
     @property
     def percent(self) -> np.ndarray:
-        """Share of the interaction sum of squares, (n,)."""
-        return 100.0 * self.size**2 / np.sum(self.size**2)
+        """Share of the interaction sum of squares, (n,); NaN of a table that is additive."""
+        return percent_of_squares(self.size)
 
     @property
     @titled("Scores of genotypes")
@@ -169,6 +169,12 @@ def ammi(table: TwoWayTable, k: int, option: str = "k") -> AMMI:
         raise OptionError(f"{option}={k} may be 1 to {most} for {size_words}")
     left, size, right = singular_vectors(table.interaction, most)
     return AMMI(table, left, size, right, k)
+
+
+def percent_of_squares(size: np.ndarray) -> np.ndarray:
+    """Shares (n,) of singular values in the sum of squares; NaN where all are zero."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(100.0 * size**2 / np.sum(size**2))
 
 
 def singular_vectors(matrix: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -78,7 +78,7 @@ def _predicted(fit: LMMFit, genotype: str, environment: str, terms: list[int]) -
     Genotypes and environments that are not fixed have their own properties in the fixed part, a family or a
     year; all else there is averaged over.
     """
-    genotypes, environments = _labels(fit, genotype), _labels(fit, environment)
+    genotypes, environments = level_labels(fit, genotype), level_labels(fit, environment)
     shape = len(genotypes), len(environments)
     grid = pd.DataFrame(
         {genotype: np.repeat(np.array(genotypes, dtype=object), shape[1]),
@@ -139,7 +139,7 @@ def _averaged(fit: LMMFit, name: str) -> list[Any]:
     return list(column.cat.categories) if isinstance(column.dtype, pd.CategoricalDtype) else [column.mean()]
 
 
-def _labels(fit: LMMFit, name: str) -> list[str]:
+def level_labels(fit: LMMFit, name: str) -> list[str]:
     """Levels of a factor, those of a relationship without data included."""
     for term in fit.design.random:
         if not term.is_spline and term.group_variables == (name,):

@@ -12,7 +12,7 @@ from fastlmm_core.display.figure_tables import FigureTable
 from fastlmm_core.display.frames import titled
 from fastlmm_core.display.rendering import Table
 from fastlmm_core.errors import DataError, check_option
-from fastlmm_core.multi_environment.ammi import singular_vectors
+from fastlmm_core.multi_environment.ammi import percent_of_squares, singular_vectors
 from fastlmm_core.multi_environment.two_way_table import BEST, TwoWayTable
 from fastlmm_core.results.factor_analytic.biplot import Biplot
 
@@ -51,7 +51,7 @@ class GGE(Displayed):
     @property
     def percent(self) -> np.ndarray:
         """Share of the sum of squares of genotypes and interaction, (n,)."""
-        return 100.0 * self.size**2 / np.sum(self.size**2)
+        return percent_of_squares(self.size)
 
     @property
     def biplot(self) -> Biplot:

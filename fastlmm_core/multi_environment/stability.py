@@ -38,12 +38,13 @@ def finlay_wilkinson(table: TwoWayTable) -> pd.DataFrame:
     mean; NaN without an error.
     """
     e = table.means.shape[1]
-    x = table.environment_index
+    x, interaction = table.environment_index, table.interaction
     centred = table.means - table.means.mean(axis=1, keepdims=True)
     size = float(x @ x)
     with np.errstate(divide="ignore", invalid="ignore"):
-        slope = centred @ x / size
-        deviation = centred - np.outer(slope, x)
+        beyond = interaction @ x / size  # of an additive table exactly zero, and so are the deviations
+        slope = 1.0 + beyond
+        deviation = interaction - np.outer(beyond, x)
         ms = np.sum(deviation**2, axis=1) / (e - 2)
         se = np.sqrt(ms / size)
         r2 = 1.0 - np.sum(deviation**2, axis=1) / np.sum(centred**2, axis=1)

@@ -8,12 +8,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fastlmm_core.design.values.columns import read_column
+from fastlmm_core.design.values.labels import label_text
 from fastlmm_core.display.displayed import Displayed
 from fastlmm_core.display.rendering import Table
 from fastlmm_core.errors import DataError, OptionError, name_list, nearest_names
 
 # Which values are the best.
 BEST = ("highest", "lowest")
+# Interaction relative to the largest mean, below which a table is additive but for rounding.
+ROUNDING = 1e-13
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -65,9 +69,11 @@ class TwoWayTable(Displayed):
 
     @property
     def interaction(self) -> np.ndarray:
-        """Residuals (g, e) from the additive model: doubly centred means."""
+        """Residuals (g, e) from the additive model: doubly centred means; zeros where all are rounding."""
         centred = self.means - self.means.mean(axis=0)
-        return centred - centred.mean(axis=1, keepdims=True)
+        found = centred - centred.mean(axis=1, keepdims=True)
+        rounding = ROUNDING * np.abs(self.means).max()
+        return found if np.abs(found).max() > rounding else np.zeros_like(found)
 
     def frame(self) -> pd.DataFrame:
         """The means, a row a genotype, a column an environment."""
@@ -101,7 +107,7 @@ def from_wide(frame: pd.DataFrame) -> TwoWayTable:
     twice = frame.columns[frame.columns.duplicated()]
     if len(twice):
         raise DataError(f"environment {name_list(twice[:1])} has more than one column")
-    wrong = [str(name) for name in frame.columns if not pd.api.types.is_numeric_dtype(frame[name])]
+    wrong = [str(name) for name in frame.columns if not _holds_numbers(frame[name])]
     if wrong:
         raise DataError(
             f"columns {name_list(wrong)} hold no numbers; a wide table has genotypes as index and "
@@ -110,9 +116,11 @@ def from_wide(frame: pd.DataFrame) -> TwoWayTable:
     repeated = frame.index[frame.index.duplicated()]
     if len(repeated):
         raise DataError(f"genotype {name_list(repeated[:1])} has more than one row")
+    means = [read_column(str(name), frame[name]).values for name in frame.columns]  # refuses infinite ones
     return TwoWayTable(
-        tuple(map(str, frame.index)), tuple(map(str, frame.columns)), frame.to_numpy(float, copy=True)
-    )
+        tuple(map(label_text, frame.index)), tuple(map(label_text, frame.columns)),
+        np.array(means, float).reshape(frame.shape[::-1]).T.copy(),
+    )  # fmt: skip
 
 
 def from_long(
@@ -127,12 +135,13 @@ def from_long(
     for name in names:
         if name not in frame.columns:
             raise DataError(f"there is no column '{name}'{nearest_names(name, frame.columns)}")
-    if not pd.api.types.is_numeric_dtype(frame[value]):
+    if not _holds_numbers(frame[value]):
         raise DataError(f"column '{value}' holds no numbers")
-    used = frame[names].dropna()
+    known = frame[names].notna().all(axis=1).to_numpy()
+    used = frame.loc[known, names]
     genotypes, g = _levels(used[genotype])
     environments, e = _levels(used[environment])
-    y = used[value].to_numpy(float)
+    y = read_column(value, frame[value]).values[known]  # refuses infinite ones
     shape = len(genotypes), len(environments)
     count, total = np.zeros(shape), np.zeros(shape)
     np.add.at(count, (g, e), 1.0)
@@ -154,10 +163,14 @@ def harmonic_mean(plots: np.ndarray) -> float:
     return float(np.count_nonzero(plots) / np.sum(1.0 / plots[plots > 0]))
 
 
+def _holds_numbers(column: pd.Series) -> bool:
+    return pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
+
+
 def _levels(column: pd.Series) -> tuple[tuple[str, ...], np.ndarray]:
     """Labels in their order, those of a categorical in its own, and the code of every row."""
     codes, labels = pd.factorize(column, sort=True)
-    return tuple(map(str, labels)), codes
+    return tuple(map(label_text, labels)), codes
 
 
 def _beside_blocks(

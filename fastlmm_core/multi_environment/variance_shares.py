@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 
 from fastlmm_core.display.figure_tables import FigureTable
-from fastlmm_core.errors import InferenceError
+from fastlmm_core.errors import InferenceError, name_list
+from fastlmm_core.formula.functions import names_read
+from fastlmm_core.multi_environment.fitted_means import level_labels
 from fastlmm_core.multi_environment.two_way_table import TwoWayTable
 from fastlmm_core.results.components.component_rows import CovarianceBlock, covariance_blocks, slope_variances
 
@@ -33,20 +35,27 @@ class Share:
 def fitted_shares(fit: LMMFit, genotype: str, environment: str) -> FigureTable:
     """component, variance, se, percent of a fit with random genotypes.
 
-    Of a T between m environments the variance of genotypes is the mean covariance, the interaction what the
-    mean variance has beyond it: the variance of the standard deviations (heterogeneity of scale) and the rest
+    Of the covariance T of a genotype's effects in m environments, by all its terms together, the variance
+    of genotypes is the mean covariance, the interaction what the mean variance has beyond it. Where variances
+    may differ it is split into the variance of the standard deviations (heterogeneity of scale) and the rest
     (lack of correlation; Robertson 1959, Cooper & DeLacy 1994, Theor. Appl. Genet. 88:561). Other terms and
-    the residual follow, each with its mean variance. `percent` is of all but the two parts.
+    the residual follow, each with its variance in the mean of the plots; among them ``(1 | gen:ar1(env))``,
+    whose environments are correlated. `percent` is of all but the two parts, and of splines, whose variances
+    are smoothing parameters.
     """
+    blocks = _by_term(fit)
+    found = _genotype_shares(fit, blocks, genotype, environment)
     shares: dict[str, Share] = {}
-    for random, block in zip([*fit.design.random, None], _by_term(fit), strict=True):
-        for share in _shares(random, block, genotype, environment):
+    for random, block in zip([*fit.design.random, None], blocks, strict=True):
+        if random is not None and random.is_spline:
+            continue
+        if random is None or not _is_of(random, genotype, environment):
+            share = _mean_share(random, block)
             old = shares.get(share.name)
             if old is not None:
                 share = Share(share.name, old.value + share.value, old.slope + share.slope)
             shares[share.name] = share
-    order = [name for name in (GENOTYPE, INTERACTION, HETEROGENEITY, CROSSOVER) if name in shares]
-    found = [shares[name] for name in [*order, *(name for name in shares if name not in order)]]
+    found += shares.values()
     try:
         variance = slope_variances(fit, np.array([share.slope for share in found]))
     except InferenceError:
@@ -55,7 +64,9 @@ def fitted_shares(fit: LMMFit, genotype: str, environment: str) -> FigureTable:
         {"component": [share.name for share in found], "variance": [share.value for share in found],
          "se": np.sqrt(np.where(variance > 0.0, variance, np.nan))}
     )  # fmt: skip
-    return FigureTable(_with_percent(frame), "Variance components (se from average information)")
+    splines = list(dict.fromkeys(random.label for random in fit.design.random if random.is_spline))
+    notes = (f"{name_list(splines)}: left out, smoothing is no variance of plots.",) if splines else ()
+    return FigureTable(_with_percent(frame), "Variance components (se from average information)", notes)
 
 
 def _by_term(fit: LMMFit) -> list[CovarianceBlock]:
@@ -68,30 +79,60 @@ def _by_term(fit: LMMFit) -> list[CovarianceBlock]:
     return [*blocks[:count], CovarianceBlock("Residual", ["mean"], np.array([[T]]), slope[:, None, None])]
 
 
-def _shares(random: Any, block: CovarianceBlock, genotype: str, environment: str) -> list[Share]:
-    """What the variances of one term are of."""
-    m = len(block.T)
-    mean = Share(block.group, float(np.trace(block.T)) / m, np.trace(block.slopes, axis1=1, axis2=2) / m)
-    if random is None or random.is_spline or genotype not in random.group_variables:
-        return [mean]
-    variables = set(random.group_variables)
-    if variables == {genotype, environment}:
-        return [Share(INTERACTION, mean.value, mean.slope)]
-    if variables != {genotype}:
-        return [mean]
-    if m == 1:
-        return [Share(GENOTYPE, mean.value, mean.slope)]
-    pairs = m * (m - 1)
-    main = Share(
-        GENOTYPE, float(block.T.sum() - np.trace(block.T)) / pairs,
-        (block.slopes.sum(axis=(1, 2)) - np.trace(block.slopes, axis1=1, axis2=2)) / pairs,
-    )  # fmt: skip
-    interaction = Share(INTERACTION, mean.value - main.value, mean.slope - main.slope)
-    sd = block.sd
-    own = np.diagonal(block.slopes, axis1=1, axis2=2) / (2.0 * np.where(sd > 0.0, sd, np.inf))
-    scale = Share(HETEROGENEITY, float(sd.var(ddof=1)), 2.0 / (m - 1) * own @ (sd - sd.mean()))
-    crossing = Share(CROSSOVER, interaction.value - scale.value, interaction.slope - scale.slope)
-    return [main, interaction, scale, crossing]
+def _mean_share(random: Any, block: CovarianceBlock) -> Share:
+    """The variance of a term that is not of the genotypes, or of the residual, in the mean of the plots."""
+    if random is None:
+        return Share(block.group, float(block.T[0, 0]), block.slopes[:, 0, 0])
+    name = block.group
+    if random.at is not None:
+        name = random.label
+        if random.columns == ("(Intercept)",):
+            name = name.removeprefix("(1 | ").removesuffix(")")
+    z = np.asarray(random.values, float) * (random.codes >= 0)[:, None]
+    weights = z.T @ z / len(z)
+    return Share(name, float(np.sum(block.T * weights)), np.einsum("tij,ij->t", block.slopes, weights))
+
+
+def _is_of(random: Any, genotype: str, environment: str) -> bool:
+    """Whether a term is of genotypes, or of these in environments as levels without a correlation."""
+    variables = () if random.is_spline else random.group_variables
+    if genotype not in variables or not set(variables) <= {genotype, environment}:
+        return False
+    related = () if random.relation is None else zip(random.relation.factors, random.axes, strict=True)
+    return all(own.kind == "id" or environment not in names_read(axis.nodes) for own, axis in related)
+
+
+def _genotype_shares(
+    fit: LMMFit, blocks: list[CovarianceBlock], genotype: str, environment: str
+) -> list[Share]:
+    """Those of T, the sum of W T_k W' with W (m, c) the coefficients' values in the environments."""
+    environments = level_labels(fit, environment)
+    m = len(environments)
+    grid = pd.DataFrame({genotype: level_labels(fit, genotype)[:1] * m, environment: environments})
+    T, slopes = np.zeros((m, m)), np.zeros((len(blocks[0].slopes), m, m))
+    main = split = apart = False
+    for random, block in zip(fit.design.random, blocks[:-1], strict=True):
+        if not _is_of(random, genotype, environment):
+            continue
+        W = np.sum([values for _, values in random.evaluate_layers(grid)], axis=0)
+        across = environment not in random.group_variables  # else an effect of its own in every environment
+        same = np.ones((m, m)) if across else np.eye(m)
+        T += (W @ block.T @ W.T) * same
+        slopes += (W @ block.slopes @ W.T) * same
+        main, apart = main or across, apart or not across
+        split = split or len(random.columns) > 1 or random.at is not None
+    off = (np.ones((m, m)) - np.eye(m)) / (m * (m - 1))
+    value, slope = float(np.sum(T * off)), np.einsum("tij,ij->t", slopes, off)
+    mean, mean_slope = float(np.trace(T)) / m, np.trace(slopes, axis1=1, axis2=2) / m
+    out = [Share(GENOTYPE, value, slope)] if main else []
+    interaction = Share(INTERACTION, mean - value, mean_slope - slope)
+    out += [interaction] if apart or split else []
+    if split:
+        sd = np.sqrt(np.diag(T))
+        own = np.diagonal(slopes, axis1=1, axis2=2) / (2.0 * np.where(sd > 0.0, sd, np.inf))
+        scale = Share(HETEROGENEITY, float(sd.var(ddof=1)), 2.0 / (m - 1) * own @ (sd - sd.mean()))
+        out += [scale, Share(CROSSOVER, interaction.value - scale.value, interaction.slope - scale.slope)]
+    return out
 
 
 def table_shares(table: TwoWayTable) -> FigureTable:

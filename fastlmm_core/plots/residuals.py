@@ -14,6 +14,7 @@ from fastlmm_core.gate import public
 from fastlmm_core.options import having
 from fastlmm_core.plots.canvas import COLOURS, GREY, draw_map, plain_frame, pyplot
 from fastlmm_core.reading.columns import ordered_labels
+from fastlmm_core.results.field.layout import check_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -94,6 +95,7 @@ def _values(fit: LMMFit, given: Any, data: pd.DataFrame | None) -> tuple[str, pd
     if given in fit.design.frame.columns:
         return given, fit.design.frame[given]
     if data is not None and given in data.columns:
+        check_table(fit, data)
         return given, data[given].iloc[fit.design.rows]
     known = [*fit.design.frame.columns, *([] if data is None else data.columns)]
     hint = "" if data is not None else " (pass data= for a column the model does not use)"

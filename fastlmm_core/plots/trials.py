@@ -99,8 +99,10 @@ def draw_shares(ax: Axes, own: pd.DataFrame) -> None:
         base += share[:, k]
     ax.set_ylim(0, 1)
     beside = "\n(beside the splines)" if splines else ""
+    beside = beside if shown else "\n(none: they do not add up in a plot)"
     ax.set_ylabel(f"share of variance{beside}")
-    legend_beside(ax, fontsize="small")
+    if shown:
+        legend_beside(ax, fontsize="small")
     plain_frame(ax)
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 from fastlmm_core.batch.result import BatchResult
 from fastlmm_core.errors import FastLMMError, OptionError
 from fastlmm_core.results.diagnostics.case_diagnostics import suspicious_residuals
+from fastlmm_core.results.field.layout import check_table
 from fastlmm_core.results.field.plot_rows import plot_rows
 from fastlmm_core.results.fit import LMMFit
 from fastlmm_core.results.genotypes.fixed_levels import levels_within
@@ -153,6 +154,8 @@ def fit_content(
     """Content of a single fit."""
     if genotypes is not None and not fit.design.random:
         raise OptionError(f"genotypes='{genotypes}': the model has no random terms; leave it out")
+    if data is not None:
+        check_table(fit, data)
     columns = (plots,) if isinstance(plots, str) else True if plots is None else tuple(plots)
     residuals = suspicious_residuals(fit)
     tables = {

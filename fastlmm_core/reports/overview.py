@@ -140,17 +140,17 @@ def trial_rows(content: BatchContent, link: list[str]) -> str:
     known = any(name.startswith("var_") for name in frame.columns)
     source = frame if known else content.result.fits
     variances, splines = shared_variances(source.columns)
-    shown["variance"] = ""
+    if variances:
+        shown["variance"] = ""
     shown["to look at"] = frame["warnings"].fillna("").astype(str)
     cells: dict[str, list[str]] = {
         "trial": [trial_link(to, name) for to, name in zip(link, shown["trial"], strict=True)],
         "status": [pill(word) for word in shown["status"]],
         "to look at": [words_cell(words) for words in frame["warnings"]],
-        "variance": [
-            variance_bar(row, list(variances.values()))
-            for row in source[list(variances)].to_numpy(float)
-        ],
     }  # fmt: skip
+    if variances:
+        names, rows = list(variances.values()), source[list(variances)].to_numpy(float)
+        cells["variance"] = [variance_bar(row, names) for row in rows]
     if "h2" in shown:
         cells["h2"] = [h2_cell(value) for value in shown["h2"]]
     box = '<input type="search" data-filter="trials" placeholder="Filter trials" aria-label="Filter trials">'

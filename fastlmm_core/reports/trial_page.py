@@ -14,6 +14,7 @@ from fastlmm_core.formula.structured_parts import names_spline
 from fastlmm_core.reports import figures
 from fastlmm_core.reports.content import UnitContent
 from fastlmm_core.reports.html import boxes, card, data_block, number, p_value, page, table, warning_box
+from fastlmm_core.results.components.component_columns import in_every_plot
 from fastlmm_core.results.genotypes.trial_summary import SUSPICIOUS
 
 # Rows of a table that a page shows; the whole stands in the tables of the batch.
@@ -189,6 +190,7 @@ def component_section(own: UnitContent) -> str:
             np.all(sizes >= 0.0)
             and sizes.sum() > 0.0
             and not any(map(names_spline, labels))  # whose variances are smoothing parameters, no shares
+            and not any(map(of_coefficient, variances.itertuples()))  # which do not add up in a plot
         ):
             shares = sizes / sizes.sum()
             bar = figures.share_bar(labels, shares) + figures.legend(labels, shares)
@@ -208,8 +210,16 @@ def component_section(own: UnitContent) -> str:
 
 
 def component_name(row: Any) -> str:
-    plain = row.var1 is None or pd.isna(row.var1) or row.var1 == "(Intercept)"
-    return str(row.group) if plain else f"{row.group} {row.var1}"
+    return f"{row.group} {row.var1}" if has_coefficient(row) else str(row.group)
+
+
+def has_coefficient(row: Any) -> bool:
+    return not (row.var1 is None or pd.isna(row.var1) or row.var1 == "(Intercept)")
+
+
+def of_coefficient(row: Any) -> bool:
+    """Whether a variance is of a slope, of one environment, or of the plots of one: not of every plot."""
+    return has_coefficient(row) or not in_every_plot([str(row.group)])
 
 
 def effect_sections(own: UnitContent, n: int) -> str:

@@ -217,7 +217,8 @@ class DiagnosticPart(RandomPart):
         ----------
         test : {"F", "chisq"}
             F beside all other terms, as lmerTest's and pbkrtest's, from this fit; or likelihood ratios of ML
-            fits with and without the term, as lme4's ``drop1``.
+            fits with and without the term, as lme4's ``drop1``. These leave out terms of which a spline is
+            the deviation, ``row:col`` beside ``ps(row, col)``: no model is without them.
         ddf, information : str, optional
             Of F; as of ``anova``.
 

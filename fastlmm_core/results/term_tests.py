@@ -92,9 +92,11 @@ def compare(*fits: FitFigures, conditional: bool = False) -> pd.DataFrame:
         formula (with the residual where it is not the ordinary one), npar, criterion, loglik, aic, bic,
         chisq, df, p, p_boundary, mixture; each row is tested against the one before. Fits that are not
         nested have no test, chisq and p are NaN: the fixed part of the smaller does not lie within that of
-        the larger, the larger has the smaller likelihood, or the covariance that the smaller has for a term
-        of both, or for the residual within subjects, is none that the larger could have, as ``fa(k=1)`` and
-        ``rr(d=2)``. Whether other terms are special cases of each other is for the reader to say. A REML
+        the larger, the larger has the smaller likelihood, its plain random terms and residuals do not make
+        the covariances of rows that those of the smaller make, as ``(x | g)`` does not for ``(1 | h)``, or
+        the covariance that the smaller has for a term of both, or for the residual within subjects, is none
+        that the larger could have, as ``fa(k=1)`` and ``rr(d=2)``. Whether other terms are special cases of
+        each other is for the reader to say. A REML
         criterion depends on the coding of the fixed part: figures of all rows are those of the coding of the
         first. Where a variance is tested `p` is too large, and `p_boundary` that of the mixture of
         chi-squares that belongs to it (Self & Liang 1987; Stram & Lee 1994); NaN where no variance is

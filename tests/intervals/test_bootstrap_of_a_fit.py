@@ -162,6 +162,14 @@ def test_a_statistic_of_ones_own(sleep):
         sleep.bootstrap(10, statistic="mean")
 
 
+def test_a_statistic_has_as_many_numbers_from_every_refit(sleep):
+    """One number in place of two was taken for both columns; a dict was an internal error."""
+    with pytest.raises(OptionError, match="statistic returned 1 numbers from a refit and 2 from the fit"):
+        sleep.bootstrap(5, seed=1, statistic=lambda fit: [fit.sigma] * (2 if fit is sleep else 1))
+    with pytest.raises(OptionError, match="statistic returned a dict; a number or an array of numbers"):
+        sleep.bootstrap(5, seed=1, statistic=lambda fit: {"sigma": fit.sigma})
+
+
 def test_intervals_are_of_a_statistic_or_of_what_is_estimated(sleep):
     """The table of a statistic was empty, and a held variance had the interval (100, 100)."""
     how = {"method": "bootstrap", "n": 20, "seed": 1, "progress": False}

@@ -50,6 +50,72 @@ def test_components_of_balanced_data_are_those_of_the_mean_squares():
     np.testing.assert_allclose(sorted(shares["se"]), sorted(want), rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("term", "other"),
+    [("us(0 + env | gen)", "(env | gen)"),
+     ("diag(0 + env | gen) + (1 | gen)", "(1 | at(env):gen) + (1 | gen)")],
+)  # fmt: skip
+def test_shares_are_of_the_covariance_however_it_is_written(term, other):
+    """Covariances of an intercept with differences were the genotypes, variances by at(env) added up."""
+    frames = []
+    for random in (term, other):
+        fit = lmm(f"y ~ env + env:rep + {random}", TABLE)
+        frames.append(gxe(fit, "gen", "env").variance_shares().frame)
+    pd.testing.assert_frame_equal(*frames, rtol=1e-4)
+
+
+def test_shares_of_several_terms_of_the_genotypes():
+    """T is their sum: the scale was that of one of them alone."""
+    fit = lmm("y ~ env + (1 | gen) + diag(0 + env | gen) + (1 | at(env):rep)", TABLE)
+    rows = gxe(fit, "gen", "env").variance_shares().frame
+    components = fit.variance_components
+    estimate = components.set_index("group")["estimate"]
+    of_all = (components["var1"] == "(Intercept)").to_numpy()
+    main, own = estimate[of_all]["gen"], estimate[~of_all]["gen"].to_numpy()
+    sd = np.sqrt(main + own)
+    blocks = [estimate[f"at(env, E{j}):rep"] for j in range(E)]
+    assert rows["component"].str.strip().tolist() == [
+        "genotype", "interaction", "heterogeneity of scale", "lack of correlation", "at(env):rep", "Residual"
+    ]  # fmt: skip
+    np.testing.assert_allclose(
+        rows["variance"],
+        [main, own.mean(), sd.var(ddof=1), own.mean() - sd.var(ddof=1), np.mean(blocks),
+         estimate["Residual"]], rtol=1e-9,
+    )  # fmt: skip
+    names = " + ".join(f"`{label}`" for label in [f"at(env, E{j}):rep" for j in range(E)])
+    assert rows["se"].iloc[4] == pytest.approx(fit.vpredict(f"({names})/{E}").se, rel=1e-6)
+
+
+def test_other_terms_have_their_variance_in_the_mean_of_the_plots():
+    """Of a slope it was half the sum of two variances in different units; smoothing had a percentage."""
+    rng = np.random.default_rng(6)
+    data = TABLE.assign(x=3.0 + rng.normal(size=len(TABLE)), place=np.arange(len(TABLE)) % (G * R))
+    slope = np.repeat(rng.normal(size=E * R), G).reshape(E * R, G).T.ravel()
+    data["y"] = data["y"] + np.tile(slope[: E * R], G) * data["x"]
+    fit = lmm("y ~ env + x + place + (1 | gen) + (1 | gen:env) + (x | env:rep) + spl(place)", data)
+    found = gxe(fit, "gen", "env").variance_shares()
+    rows = found.frame.set_index("component")
+    assert rows.index.tolist() == ["genotype", "interaction", "env:rep", "Residual"]
+    assert "'spl(place)': left out" in str(found)
+    assert rows["percent"].sum() == pytest.approx(100.0)
+    own = fit.variance_components.query("group == 'env:rep'").set_index(["var1", "var2"])["estimate"]
+    x = data["x"].to_numpy()
+    variances, covariance = own[own.index.get_level_values(1).isna()].to_numpy(), own.dropna()
+    (cross,) = covariance[~covariance.index.get_level_values(1).isna()]
+    want = variances[0] + 2.0 * cross * x.mean() + variances[1] * np.mean(x**2)
+    assert rows.loc["env:rep", "variance"] == pytest.approx(want, rel=1e-9)
+
+
+def test_correlated_environments_are_not_called_interaction():
+    """Its environments have a covariance, a part of which is the genotypes': ar1(0 + env | gen) splits it."""
+    fit = lmm("y ~ env + env:rep + (1 | gen:ar1(env))", TABLE)
+    rows = gxe(fit, "gen", "env").variance_shares().frame
+    assert rows["component"].tolist() == ["gen:ar1(env)", "Residual"]
+    split = lmm("y ~ env + env:rep + ar1(0 + env | gen)", TABLE)
+    parts = gxe(split, "gen", "env").variance_shares().frame["variance"]
+    assert rows["variance"][0] == pytest.approx(parts[:2].sum(), rel=1e-5)
+
+
 @pytest.mark.parametrize("term", ["us(0 + env | gen)", "fa(0 + env | gen, k=1)", "homcs(0 + env | gen)"])
 def test_shares_of_a_covariance_between_environments(term):
     fit = lmm(f"y ~ env + env:rep + {term}", TABLE, residual="units | env")

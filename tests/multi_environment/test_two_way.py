@@ -309,3 +309,49 @@ def test_genotypes_left_out_do_not_count_in_the_replications():
     ours, theirs = found.anova().frame, alone.anova().frame
     np.testing.assert_allclose(ours["F"].dropna(), theirs["F"].dropna(), rtol=1e-12)
     np.testing.assert_allclose(found.stability().frame["p_sigma2"], alone.stability().frame["p_sigma2"])
+
+
+# ------------------------------------------------------------------------------------ tables at the margin
+@pytest.mark.parametrize("scale", [1.0, 1e6, 1e-6])
+def test_an_additive_table_has_no_interaction_to_describe(scale):
+    """Rounding had an F of 1e32 for the genotypes, one for the slopes with a p, and axes with percentages."""
+    rng = np.random.default_rng(4)
+    found = gxe(pd.DataFrame(scale * np.add.outer(50 + rng.normal(size=6), rng.normal(size=5))))
+    anova = found.anova().frame
+    assert (anova["ss"][2:5] == 0.0).all() and anova[["F", "p"]].isna().all(axis=None)
+    stability = found.stability().frame
+    assert (stability[["W", "ms_dev", "sigma2", "sigma2_dev"]] == 0.0).all(axis=None)
+    assert (stability["slope"] == 1.0).all() and stability[["t", "p_slope"]].isna().all(axis=None)
+    with np.errstate(divide="raise", invalid="raise"):
+        assert np.isnan(found.ammi().percent).all()
+
+
+def test_labels_of_numbers_are_those_of_a_fit():
+    """A missing value makes numbers floats, and 2019 was an environment called 2019.0."""
+    plots = random_table().reset_index(names="gen").melt("gen", var_name="env", value_name="y")
+    gen, env = (plots[name].str[1:].astype(float) for name in ("gen", "env"))
+    numbers = plots.assign(gen=gen, env=2019.0 + env)
+    table = gxe(numbers, "gen", "env", "y").table
+    assert table.genotypes == tuple("0123456") and table.environments[:2] == ("2019", "2020")
+    wide = numbers.pivot(index="gen", columns="env", values="y")
+    assert gxe(wide).table.genotypes == table.genotypes
+    assert gxe(wide).table.environments == table.environments
+    names = lmm("y ~ 0 + factor(gen)", numbers).coef_names
+    assert [name.removeprefix("factor(gen)") for name in names] == list(table.genotypes)
+
+
+def test_values_that_are_no_numbers_are_named():
+    """An infinite value was a cell without a mean; of True and False there was an analysis of variance."""
+    plots = random_table().reset_index(names="gen").melt("gen", var_name="env", value_name="y")
+    plots.loc[3, "gen"] = None  # the row counts where the table has it
+    wrong = plots.assign(y=plots["y"].where(plots.index != 5, np.inf))
+    with pytest.raises(DataError, match=r"column 'y' has infinite values, the first in row 5"):
+        gxe(wrong, "gen", "env", "y")
+    wide = random_table()
+    wide.iloc[2, 1] = np.inf
+    with pytest.raises(DataError, match="column 'E1' has infinite values"):
+        gxe(wide)
+    with pytest.raises(DataError, match="column 'y' holds no numbers"):
+        gxe(plots.assign(y=plots["y"] > 10), "gen", "env", "y")
+    with pytest.raises(DataError, match="hold no numbers"):
+        gxe(random_table() > 10)

@@ -99,7 +99,10 @@ def fit(n=24, random=True):
     )
     blups["lower"], blups["upper"] = blups["estimate"] - 1, blups["estimate"] + 1
     frame = pd.DataFrame({"block": levels[code]})
-    design = SimpleNamespace(random=(term,) if random else (), frame=frame, variables={}, rows=np.arange(n))
+    design = SimpleNamespace(
+        random=(term,) if random else (), frame=frame, variables={}, rows=np.arange(n), n=n, n_dropped=0,
+        y=None,
+    )  # fmt: skip
     return SimpleNamespace(
         sigma=2.0, residuals_pearson=rng.normal(size=n), fitted=rng.normal(size=n), nobs=n, design=design,
         blups=lambda level=0.95: blups if random else blups.iloc[:0],
@@ -232,6 +235,23 @@ def test_shares_of_trials_leave_splines_out():
     draw_shares(ax, fits)
     assert [bar.get_height() for bar in ax.patches] == [0.25, 0.75]
     assert "beside the splines" in ax.get_ylabel()
+
+
+@pytest.mark.parametrize(
+    ("names", "add_up"),
+    [(["gen", "rep:block", "Residual"], True), (["plot.id", "Residual"], True),
+     (["gen", "gen.x", "Residual"], False), (["gen.envE1", "gen.envE2", "Residual"], False),
+     (["at(env, E1):rep", "at(env, E2):rep", "Residual"], False),
+     (["gen", "Residual|env.E1", "Residual|env.E2"], False)],
+)  # fmt: skip
+def test_shares_are_of_variances_that_add_up_in_a_plot(names, add_up):
+    """That of a slope had a share of the variance, and every environment's residual its own."""
+    from fastlmm_core.plots.trials import draw_shares
+
+    ax = plt.figure().subplots()
+    draw_shares(ax, pd.DataFrame({f"var_{name}": [1.0] for name in names}))
+    assert len(ax.patches) == (len(names) if add_up else 0)
+    assert ("do not add up" in ax.get_ylabel()) == (not add_up)
 
 
 @pytest.mark.parametrize("digits", [2, 4])

@@ -370,3 +370,22 @@ def test_a_browser_shows_it(pages, tmp_path):
     assert pixels.shape[:2] == (1800, 1300)
     colours = np.unique((pixels.reshape(-1, 3) * 15).astype(int), axis=0)
     assert len(colours) > 60  # maps in their shades, not an empty page
+
+
+@pytest.mark.filterwarnings("ignore::fastlmm_core.errors.FastLMMWarning")
+@pytest.mark.parametrize(
+    ("formula", "residual", "shares"),
+    [("y ~ env + (1|gen) + (1|gen:env)", "units", True), ("y ~ env + us(0 + env|gen)", "units", False),
+     ("y ~ x + (x|gen)", "units", False), ("y ~ env + (1|gen)", "units | env", False),
+     ("y ~ env + (1|gen) + (1|at(env):rep)", "units", False)],
+)  # fmt: skip
+def test_shares_of_the_variance_are_shown_where_variances_add_up(tmp_path, formula, residual, shares):
+    """Slopes and the environments' own variances had percentages of a sum that is the variance of no plot."""
+    rng = np.random.default_rng(3)
+    rows = [(e, r, g) for e in "ab" for r in "123" for g in range(8)]
+    data = pd.DataFrame(rows, columns=["env", "rep", "g"])
+    data = data.assign(gen="g" + data["g"].astype(str), x=rng.normal(size=48))
+    data["y"] = rng.normal(size=8)[data["g"]] * (1 + data["x"]) + rng.normal(size=48)
+    page = tmp_path / "one.html"
+    report(lmm(formula, data, residual=residual), page)
+    assert ('<svg class="shares"' in page.read_text(encoding="utf-8")) == shares

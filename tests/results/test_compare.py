@@ -195,3 +195,44 @@ def test_terms_that_are_no_special_case_have_no_test():
     ):  # fmt: skip
         row = compare(smaller, larger).iloc[1]
         assert larger.npar - smaller.npar == row["df"] > 0 and np.isfinite(row["p"]) == nested
+
+
+@pytest.mark.filterwarnings("ignore::fastlmm_core.errors.FastLMMWarning")
+@pytest.mark.parametrize(
+    ("smaller", "larger", "nested"),
+    [("(1 | h)", "(x | g)", False), ("(1 | g)", "(1 | h)", False), ("(1 | g:k)", "(x | g)", False),
+     ("(0 + x | g)", "(1 | g) + (1 | h)", False), ("(0 + x | g)", "(z || g)", False),
+     ("(1 | g)", "(1 | copy) + (1 | h)", True), ("(0 + x | g)", "(z | g)", True),
+     ("(x | g)", "(z | g) + (1 | h)", True),
+     ("(x | g)", "(year | g) + (1 | h)", True), ("(1 | g) + (1 | g:k)", "(0 + k | g)", True),
+     ("(1 | at(k):g)", "(0 + k | g)", True), ("(x || g)", "(x | g)", True)],
+)  # fmt: skip
+def test_random_terms_that_are_no_special_case_have_no_test(smaller, larger, nested):
+    """(1 | h) beside (x | g) had a likelihood ratio and its p."""
+    rng = np.random.default_rng(7)
+    data = pd.DataFrame({
+        "g": [f"g{i}" for i in rng.integers(0, 8, 120)], "h": [f"h{i}" for i in rng.integers(0, 5, 120)],
+        "k": [f"k{i}" for i in rng.integers(0, 2, 120)], "x": rng.integers(-4, 5, 120),
+    })  # fmt: skip
+    data = data.assign(z=3.0 * data["x"] - 1.0, year=2020 + data["x"], copy=data["g"].str.upper())
+    level, slope = rng.normal(size=8), rng.normal(size=8)
+    own = data["g"].str[1:].astype(int).to_numpy()
+    data["y"] = level[own] + slope[own] * data["x"] + rng.normal(size=120) + rng.normal(size=5)[
+        data["h"].str[1:].astype(int).to_numpy()
+    ]  # fmt: skip
+    fits = [lmm(f"y ~ x + {term}", data) for term in (smaller, larger)]
+    first, second = fits if fits[0].criterion >= fits[1].criterion else fits[::-1]
+    row = compare(first, second).iloc[1]
+    assert np.isfinite(row["chisq"]) == nested
+    assert nested or np.isnan(row["p"])
+
+
+def test_residuals_with_variances_by_group_are_no_special_case_of_others():
+    rng = np.random.default_rng(8)
+    data = pd.DataFrame({"g": np.repeat(list("abcdef"), 8), "k": list("uvuvuvuv") * 6, "h": list("stu") * 16})
+    data["y"] = rng.normal(size=6)[np.arange(48) // 8] + rng.normal(size=48)
+    plain, both = lmm("y ~ (1 | g)", data), lmm("y ~ (1 | g)", data, residual="units | k:h")
+    by_k = lmm("y ~ (1 | g)", data, residual="units | k")
+    by_h = lmm("y ~ (1 | g)", data, residual="units | h")
+    for smaller, larger, nested in ((plain, by_k, True), (by_k, both, True), (by_k, by_h, False)):
+        assert np.isfinite(compare(smaller, larger).loc[1, "chisq"]) == nested

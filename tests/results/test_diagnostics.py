@@ -6,7 +6,7 @@ import pytest
 from random_designs import related_lines
 
 from fastlmm_core import Covariance, compare, datasets, lmm
-from fastlmm_core.errors import InferenceError, OptionError
+from fastlmm_core.errors import DataError, InferenceError, OptionError
 from fastlmm_core.results.components.structured_blocks import residual_blocks
 from fastlmm_core.results.diagnostics import case_diagnostics
 
@@ -332,3 +332,22 @@ def test_no_effects_to_plot():
         lmm("Yield ~ 1 + (1|Batch)", datasets.load("dyestuff2")).half_normal()
     with pytest.raises(OptionError, match="no random effects"):
         lmm("yield ~ rep", datasets.load("john_alpha")).half_normal()
+
+
+def test_columns_of_another_table_are_refused():
+    """Rows in another order stood beside the plots of others, and a shorter table was an internal error."""
+    data = datasets.load("john_alpha").assign(row=np.arange(72) // 12, col=np.arange(72) % 12)
+    data.loc[data.index[4], "yield"] = np.nan
+    fit = lmm("yield ~ rep + (1|gen)", data)
+    own = fit.influence("block", data=data)
+    moved = data.rename(index=lambda label: f"r{label}")  # labels may be others, rows not
+    np.testing.assert_array_equal(fit.influence("block", data=moved)["cooks_d"], own["cooks_d"])
+    mixed = data.sample(frac=1.0, random_state=1)
+    for wrong, words in ((mixed, "rows stand in another order: 'yield' in row"), (data[:30], "has 30 rows")):
+        for ask in (
+            lambda table: fit.influence("block", data=table),
+            lambda table: fit.variogram("row", "col", data=table),
+            lambda table: fit.trial_summary("gen", plots=["row", "col"], data=table),
+        ):
+            with pytest.raises(DataError, match=words):
+                ask(wrong)

@@ -54,3 +54,19 @@ def test_structures_weights_and_offsets_stay_in_the_smaller_model():
     whole = lmm("yield ~ rep + offset(o) + (1|gen)", data, reml=False, **model)
     assert table["criterion"].tolist() == pytest.approx([whole.criterion, less.criterion], abs=1e-6)
     assert table["df"].iloc[1] == 1
+
+
+def test_likelihood_ratios_beside_splines():
+    """The polynomials that a spline does not penalize stay; they made the whole table an error."""
+    data = datasets.load("besag_field").query("county in ['C1', 'C2']")
+    one = data.query("county == 'C1'")
+    fit = lmm("yield ~ rep + (1|gen)", one, field_trend="ps(row, col, nseg=(3, 4))")
+    assert fit.drop1("chisq")["term"].tolist() == ["<none>", "rep"]
+    assert fit.drop1("F")["term"].tolist() == ["rep", "row:col"]
+    both = lmm("yield ~ county:rep + (1|gen)", data, field_trend="ps(row, col, nseg=(2, 2)) | county")
+    assert both.drop1("chisq")["term"].tolist() == ["<none>", "county:rep"]
+    assert lmm("yield ~ row + I(row^2) + (1|gen) + spl(row)", one).drop1("chisq")["term"].tolist() == [
+        "<none>", "I(row^2)"
+    ]  # fmt: skip
+    with pytest.raises(OptionError, match="the splines are deviations from 'row'"):
+        lmm("yield ~ row + (1|gen) + spl(row)", one).drop1("chisq")

@@ -308,3 +308,12 @@ def test_factors_of_numbers_are_refused(term):
     named = lmm(f"y ~ factor(year) + {term.replace('year', 'factor(year)')}", table)
     letters = lmm(f"y ~ env + {term.replace('year', 'env')}", table)
     assert named.criterion == pytest.approx(letters.criterion, abs=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::fastlmm_core.errors.FastLMMWarning")
+def test_effects_beside_the_factors_are_named():
+    """Overall performance ranked the levels without their main effects, and did not say so."""
+    words = "of the effects of 'fa(0 + env | gen, k=1)' alone; those of '(1 | gen)' are left out"
+    both = lmm("y ~ env + (1 | gen) + fa(0 + env | gen, k=1)", TABLE).factor_analysis()
+    assert words in str(both)
+    assert "left out" not in str(lmm("y ~ env + fa(0 + env | gen, k=1)", TABLE).factor_analysis())

@@ -326,3 +326,19 @@ def test_blues_that_a_trend_takes_are_counted():
     assert "BLUEs of 6 of 6 genotypes are not estimable beside the other fixed effects" in words
     words = lmm("y ~ rep + (1 | gen)", frame, fixed_parameters=held).trial_summary("gen")["warnings"]
     assert "estimable" not in words
+
+
+def test_interactions_with_tied_levels_have_no_mean_over_environments(trials):
+    """s_ge / e is of independent effects: a relationship twice as large halved its part without a word."""
+    gens = sorted(trials["gen"].unique())
+    K = pd.DataFrame(0.5 * np.eye(len(gens)) + 0.5, index=gens, columns=gens)
+    plain = lmm("yield ~ trial + (1 | gen) + (1 | gen:trial)", trials)
+    assert plain.heritability("gen", ["standard", "plot"]).frame["status"].eq("ok").all()
+    for term, group, options in (
+        ("vm(gen, K):trial", "vm(gen, K):trial", {"relationships": {"K": K}}),
+        ("gen:ar1(trial)", "gen:ar1(trial)", {}),
+    ):
+        tied = lmm(f"yield ~ trial + (1 | gen) + (1 | {term})", trials, **options)
+        found = tied.heritability("gen", ["standard", "plot"]).frame
+        assert found["estimate"].isna().all()
+        assert found["status"].eq(f"the levels of {group} are related or correlated").all()

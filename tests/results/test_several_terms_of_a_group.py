@@ -60,3 +60,15 @@ def test_a_batch_tables_both(trials, terms):
     )
     assert found.fits["status"].item() == "ok"
     assert len(found.blups) == 25 + 75
+
+
+def test_a_note_says_whose_heritability_it_is(trials):
+    """Values of the genotypes are of both terms together, the heritability of one of them."""
+    table, _ = trials
+    fit = lmm("y ~ env + (1 | gen) + diag(0 + env | gen)", table)
+    words = "of the effects of '{}' alone; those of '{}' are left out"
+    assert words.format("(1 | gen)", "diag(0 + env | gen)") in str(fit.heritability("gen", "cullis"))
+    own = fit.heritability("gen", "cullis", coefficient="enve1")
+    assert words.format("diag(0 + env | gen)", "(1 | gen)") in str(own)
+    interaction = lmm("y ~ env + (1 | gen) + (1 | gen:env)", table)
+    assert "left out" not in str(interaction.heritability("gen", "cullis"))

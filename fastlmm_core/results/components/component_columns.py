@@ -51,11 +51,25 @@ def variance_names(term: NamedTerm) -> list[str]:
 def shared_variances(columns: Iterable[str]) -> tuple[dict[str, str], bool]:
     """Which columns of a table are variances of plots, ``var_gen``, and of what: ``gen``; are there others?
 
-    The others are of splines: smoothing parameters, of which no share of the variance is made.
+    The others are of splines: smoothing parameters, of which no share of the variance is made. There are none
+    of plots where variances do not add up in one, as those of slopes and of environments.
     """
     every = {name: name.removeprefix("var_") for name in columns if name.startswith("var_")}
     shared = {name: group for name, group in every.items() if not names_spline(group)}
-    return shared, len(shared) < len(every)
+    return shared if in_every_plot(shared.values()) else {}, len(shared) < len(every)
+
+
+def in_every_plot(groups: Iterable[str]) -> bool:
+    """Whether variances add up to that of a plot, as far as their names tell.
+
+    Those of ``at(env)``, of residuals by groups, and of several coefficients, ``gen.env1`` beside ``gen`` or
+    ``gen.env2``, do not.
+    """
+    names = list(groups)
+    if any(name.startswith(("at(", "Residual|")) for name in names):
+        return False
+    parts = [name[:i] for name in names for i, letter in enumerate(name) if letter == "."]
+    return len(set(parts)) == len(parts) and not set(parts) & set(names)
 
 
 def structured_columns(fit: FitFigures) -> dict[str, float]:

@@ -230,10 +230,11 @@ def grouping(fit: FixedPart, group: str, data: pd.DataFrame | None) -> tuple[lis
             used, codes = np.unique(term.codes, return_inverse=True)
             labels = ["none" if code < 0 else str(term.levels[code]) for code in used]
             return labels, codes.ravel()
-    known = [*(term.group for term in terms), *fit.design.frame.columns]
+    known = dict.fromkeys([*(term.group for term in terms), *fit.design.frame.columns])
     if data is None and fit.design.read_column(group) is None:
         raise OptionError(
-            f"group='{group}' is no grouping factor or column of the model{nearest_names(group, known)}"
+            f"group='{group}' is no grouping factor or column of the model{nearest_names(group, known)}; a "
+            "column of the table that the model does not use takes data="
         )
     column = column_of(fit, group, data)
     used, codes = np.unique(column.values, return_inverse=True)

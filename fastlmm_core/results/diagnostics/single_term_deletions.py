@@ -1,7 +1,8 @@
 """What each fixed term does for the model beside all others: the table of R's ``drop1``.
 
 A term that others contain stays while they do (marginality): of ``a*b`` only ``a:b`` can be dropped. F tests
-leave the fit as it is; likelihood ratios compare ML fits with and without the term.
+leave the fit as it is; likelihood ratios compare ML fits with and without the term, which a spline that is
+the deviation from it does not allow.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from fastlmm_core.errors import OptionError, check_option
+from fastlmm_core.errors import OptionError, check_option, name_list
+from fastlmm_core.formula.expressions import deparse
 from fastlmm_core.formula.parts import ParsedFormula, TermList
 from fastlmm_core.multiplicity.distributions import chi2_upper
 from fastlmm_core.results.genotypes.fixed_levels import fit_formula
@@ -35,7 +37,11 @@ def drop1_table(
     if not dropped:
         raise OptionError("the model has no fixed term that could be dropped")
     if test == "chisq":
-        return likelihood_ratios(fit, dropped)
+        free = [term for term in dropped if not any(set(term) <= names for names in spline_variables(fit))]
+        if not free:
+            kept = name_list([":".join(term) for term in dropped])
+            raise OptionError(f"the splines are deviations from {kept}: no fit is without; use test='F'")
+        return likelihood_ratios(fit, free)
     # among terms that no other contains the tests of type II are those beside all others
     table = anova_table(fit, functions_of, 2, ddf, information)
     names = {":".join(term) for term in dropped}
@@ -45,6 +51,16 @@ def drop1_table(
 def droppable_terms(fixed: TermList) -> list[tuple[str, ...]]:
     """Terms that no other term contains."""
     return [own for own in fixed.terms if not any(set(own) < set(other) for other in fixed.terms)]
+
+
+def spline_variables(fit: FixedPart) -> list[set[str]]:
+    """Of every spline the labels whose products the fixed part has to have, those of ``at()`` among them."""
+    out = []
+    for term in fit.design.random:
+        if term.is_spline:
+            factors = [deparse(node) for node, _ in term.at_factors]
+            out.append({*term.names, *factors, *(f"factor({name})" for name in factors)})
+    return out
 
 
 def likelihood_ratios(fit: FixedPart, dropped: list[tuple[str, ...]]) -> pd.DataFrame:

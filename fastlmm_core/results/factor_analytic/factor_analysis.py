@@ -26,6 +26,7 @@ from fastlmm_core.results.components.component_rows import slope_variances
 from fastlmm_core.results.components.correlations import dendrogram
 from fastlmm_core.results.factor_analytic.biplot import Biplot
 from fastlmm_core.results.factor_analytic.factor_shares import FactorShares, factor_shares
+from fastlmm_core.results.genotypes.heritability_levels import left_out
 from fastlmm_core.structures.coefficients.factor_loadings import principal_rotation
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ class FactorAnalysis(Displayed):
         Percentages of variance with their standard errors.
     singular : tuple of str
         What sits at a boundary, in words.
+    beside : tuple of str
+        In words, which further effects the levels have that are in none of these figures.
 
     Examples
     --------
@@ -93,6 +96,7 @@ class FactorAnalysis(Displayed):
     effects: np.ndarray
     shares: FactorShares
     singular: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
 
     @property
     def names(self) -> list[str]:
@@ -236,6 +240,7 @@ class FactorAnalysis(Displayed):
         if np.any(self.gamma[:, 0] < 0.0):
             notes.append("The first factor has loadings of both signs: OP is no average over environments.")
         notes += [f"At the boundary: {'; '.join(self.singular)}."] * bool(self.singular)
+        notes += [f"All is {words}." for words in self.beside]
         return TableGroup(
             f"Factor analysis of {self.term}",
             (
@@ -295,7 +300,7 @@ def factor_analysis(fit: FitFigures, term: str | None, information: str) -> Fact
         environments=coefficient_labels(fit.design.variables, random.columns),
         gamma=gamma, se_gamma=se_gamma, specific=specific, se_specific=se_specific, factor_scores=scores,
         score_error=error, effects=solution.random_effects(k), shares=shares,
-        singular=structure.boundary(theta, list(random.columns), least=least),
+        singular=structure.boundary(theta, list(random.columns), least=least), beside=left_out(fit, k),
     )  # fmt: skip
 
 

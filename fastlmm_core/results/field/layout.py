@@ -210,7 +210,30 @@ def known_column(fit: FitFigures, name: str, data: pd.DataFrame | None, option: 
         hint = "" if data is not None else " (pass data= for a column the model does not use)"
         where = f"{option}: " if option else ""
         raise DataError(f"{where}there is no column '{name}'{nearest_names(name, known)}{hint}")
+    check_table(fit, data)
     return read_column(name, data[name].iloc[fit.design.rows])
+
+
+def check_table(fit: FitFigures, data: pd.DataFrame) -> None:
+    """Refuse a table that is not that of the fit, row by row: its columns would stand beside other plots.
+
+    Raises
+    ------
+    DataError
+        For another number of rows, or where the response is there and differs.
+    """
+    own = fit.design
+    if len(data) != own.n + own.n_dropped:
+        raise DataError(f"data= has {len(data)} rows, the table of the fit had {own.n + own.n_dropped}; give "
+                        "the table that was fitted")  # fmt: skip
+    if own.y is None or own.response not in data.columns:
+        return
+    response = read_column(own.response, data[own.response].iloc[own.rows]).values
+    other = np.flatnonzero(response != own.y)
+    if other.size:
+        row = own.rows[other[0]]
+        raise DataError(f"data= is not the table of the fit, or its rows stand in another order: "
+                        f"'{own.response}' in row {row} (counted from 0) is not what was fitted")  # fmt: skip
 
 
 def labels_of(column: Column) -> Direction:

@@ -260,6 +260,9 @@ def _from_components(name: str, fit: FixedPart, own: TermLevels, covariance: np.
     found = interactions_on_rows(fit, own.k, c)
     if found is None:
         return np.nan, np.nan, numbers.SLOPES
+    tied = next((fit.design.random[h].group for h in found if _has_tied_levels(fit.design.random[h])), None)
+    if tied is not None:
+        return np.nan, np.nan, f"the levels of {tied} are related or correlated"
     mine = np.isin(term.codes, own.chosen) & (term.values[:, c] != 0.0)
     codes = np.unique(term.codes[mine], return_inverse=True)[1]
     rows = component_rows(fit)
@@ -279,6 +282,11 @@ def _from_components(name: str, fit: FixedPart, own: TermLevels, covariance: np.
     figures = (np.array([own.variance]), np.array([noise]), np.zeros(1), np.ones(1))
     estimate = float(numbers.standard(*figures)[0])
     return estimate, _error(gradient, covariance) if own.variance > 0.0 else np.nan, OK
+
+
+def _has_tied_levels(term: Any) -> bool:
+    """Whether levels of a random term are no independent effects, so that their mean has no variance / e."""
+    return term.relation is not None and any(factor.kind != "id" for factor in term.relation.factors)
 
 
 def standard_heritability(fit: FixedPart, own: TermLevels) -> tuple[float, str]:

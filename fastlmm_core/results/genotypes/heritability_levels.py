@@ -13,6 +13,7 @@ from fastlmm_core.errors import OptionError, name_list, nearest_names
 from fastlmm_core.results.components.component_rows import covariance_blocks
 
 if TYPE_CHECKING:
+    from fastlmm_core.results.figures import FitFigures
     from fastlmm_core.results.fixed_part import FixedPart
 
 
@@ -139,16 +140,18 @@ def find_term(fit: FixedPart, term: str, coefficient: str | None = None) -> int:
     return single[0]
 
 
-def left_out(fit: FixedPart, k: int) -> tuple[str, ...]:
-    """A note on terms that give the levels of term k further effects, by another relation between them."""
+def left_out(fit: FitFigures, k: int) -> tuple[str, ...]:
+    """A note on terms that give the levels of term k further effects: of environments, or of relatives."""
     term = fit.design.random[k]
     others = dict.fromkeys(
-        own.group for own in fit.design.random
-        if not own.is_spline and own.group != term.group and own.group_variables == term.group_variables
+        own.group if own.group != term.group else own.label for i, own in enumerate(fit.design.random)
+        if i != k and not own.is_spline and own.group_variables == term.group_variables
     )  # fmt: skip
     if not others:
         return ()
-    return (f"of the effects of '{term.group}' alone; those of {name_list(others)} are left out",)
+    alone = sum(own.group == term.group for own in fit.design.random) == 1
+    own = term.group if alone else term.label
+    return (f"of the effects of '{own}' alone; those of {name_list(others)} are left out",)
 
 
 def _weights(own: Any, asked: str | None) -> np.ndarray:
