@@ -170,6 +170,56 @@ def test_splines_of_environments_by_the_name_that_is_written():
 
 
 @pytest.fixture(scope="module")
+def fields_of_sites():
+    r = np.random.default_rng(6)
+    row, col = (axis.ravel() + 1.0 for axis in np.indices((7, 7)))
+    one = pd.DataFrame({"row": row, "col": col, "surface": np.sin(row) + 0.2 * col * np.cos(col)})
+    frame = pd.concat([one.assign(site=name) for name in ("S1", "S2")], ignore_index=True)
+    return frame.assign(y=frame["surface"] + r.normal(size=len(frame)))
+
+
+SURFACE = "at(site):ps(row, col, nseg=(4, 4))"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"col": 0.3, "row": 0.2}, pd.Series({"col": 0.3, "row": 0.2}), pd.Series([0.2, 0.3]),
+        {"S1": pd.Series({"col": 0.3, "row": 0.2}), "S2": {"col": 0.3, "row": 0.2}},
+    ],
+    ids=["mapping", "series", "unlabelled", "by level"],
+)  # fmt: skip
+def test_variances_of_a_surface_by_the_names_of_their_directions(fields_of_sites, given):
+    """A series with the columns in another order is put in order, and what is held is known to be held."""
+    formula = f"y ~ site*row*col + {SURFACE}"
+    expected = lmm(formula, fields_of_sites, fixed_parameters={SURFACE: [0.2, 0.3]})
+    fit = lmm(formula, fields_of_sites, fixed_parameters={SURFACE: given})
+    assert fit.criterion == pytest.approx(expected.criterion, rel=1e-12)
+    shown = fit.variance_components.query("group != 'Residual'")
+    assert shown["var1"].tolist() == ["row", "col"] * 2
+    np.testing.assert_allclose(shown["estimate"], [0.2, 0.3] * 2, rtol=1e-9)
+    assert shown["se"].isna().all()
+
+
+def test_wrong_names_of_a_surface_are_said(fields_of_sites):
+    formula = f"y ~ site*row*col + {SURFACE}"
+    with pytest.raises(OptionError, match="name 'rows', 'col'; the variances of this spline .* 'row', 'col'"):
+        lmm(formula, fields_of_sites, fixed_parameters={SURFACE: {"S1": {"rows": 0.2, "col": 0.3}}})
+    # written otherwise the term is not there, whatever stands below its name
+    with pytest.raises(OptionError, match=r"'at\(site\):ps\(row, col\)', which is no term .* nseg=\(4, 4\)"):
+        lmm(formula, fields_of_sites, fixed_parameters={"at(site):ps(row, col)": {"S1": [0.2, 0.3]}})
+
+
+def test_residual_variances_by_level_as_a_series(fields_of_sites):
+    by_level = {"S2": 0.7, "S1": 1.4}
+    expected, fit = (
+        lmm("y ~ site*row", fields_of_sites, residual="units | site", fixed_parameters={"Residual": given})
+        for given in (by_level, pd.Series(by_level))
+    )
+    assert fit.criterion == pytest.approx(expected.criterion, rel=1e-12)
+
+
+@pytest.fixture(scope="module")
 def balanced():
     rng = np.random.default_rng(2)
     gen, env, _ = (axis.ravel() for axis in np.indices((10, 4, 2)))
