@@ -88,6 +88,29 @@ def test_arms_are_named_as_tables_name_them(visits):
         np.testing.assert_allclose(table["se"] ** 2, [T.mean() / 6.0 for T in held.values()], rtol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("structure", "T"),
+    [
+        ("us", np.ones((4, 4))), ("homcs", exchangeable(1.0, 1.0)), ("diag", np.diag([1.0, 0.0, 1.0, 2.0])),
+        ("us", exchangeable(1.0, 1.0 - 1e-9)), ("ar1", np.zeros((4, 4))),
+    ],
+)  # fmt: skip
+def test_a_singular_residual_is_not_held(visits, structure, T):
+    """Its inverse would be that of another matrix, with a criterion that says nothing."""
+    held = {"Residual": {"P": np.eye(4), "Q": T}}
+    with pytest.raises(OptionError, match=r"fixed_parameters\['Residual'\].*nearly singular.*random term"):
+        lmm("y ~ arm", visits, residual=f"{structure}(v | s) | arm", fixed_parameters=held)
+
+
+def test_a_residual_variance_below_what_has_an_inverse_is_not_held(visits):
+    held = {"Residual": {"P": 1.0, "Q": 1e-12}}
+    with pytest.raises(OptionError, match=r"variance of 1e-12 is too small .* held at \S+ or more"):
+        lmm("y ~ arm + (1 | s)", visits, residual="units | arm", fixed_parameters=held)
+    least = {"Residual": {"P": 1.0, "Q": 1e-6}, "s": 1.0}
+    small = lmm("y ~ arm + (1 | s)", visits, residual="units | arm", fixed_parameters=least)
+    assert small.variance_components["estimate"].tolist() == pytest.approx([1.0, 1.0, 1e-6], rel=1e-9)
+
+
 @pytest.mark.parametrize("structure", ["cs", "homcs", "ar1", "hetar1", "toep", "homtoep", "diag", "homdiag"])
 def test_what_a_structure_cannot_be_is_said_in_the_users_units(visits, structure):
     T = exchangeable(1.0, 0.25) + np.diag([0.0, 1.0, 0.5, 0.0]) + 0.125 * np.eye(4)[::-1]
@@ -203,10 +226,11 @@ def test_variances_of_a_surface_by_the_names_of_their_directions(fields_of_sites
 
 def test_wrong_names_of_a_surface_are_said(fields_of_sites):
     formula = f"y ~ site*row*col + {SURFACE}"
-    with pytest.raises(OptionError, match="name 'rows', 'col'; the variances of this spline .* 'row', 'col'"):
+    with pytest.raises(OptionError, match=r"'rows', 'col'; the variances of this spline .* 'row', 'col'"):
         lmm(formula, fields_of_sites, fixed_parameters={SURFACE: {"S1": {"rows": 0.2, "col": 0.3}}})
     # written otherwise the term is not there, whatever stands below its name
-    with pytest.raises(OptionError, match=r"'at\(site\):ps\(row, col\)', which is no term .* nseg=\(4, 4\)"):
+    message = r"'at\(site\):ps\(row, col\)', which is no term .* nseg=\(4, 4\)"
+    with pytest.raises(OptionError, match=message):
         lmm(formula, fields_of_sites, fixed_parameters={"at(site):ps(row, col)": {"S1": [0.2, 0.3]}})
 
 

@@ -73,6 +73,10 @@ class WithinSubjectResiduals(ResidualStructure):
     def visit_variances(self, theta: np.ndarray) -> np.ndarray:
         """Variances of the visits (arms, m), those of R."""
 
+    @abstractmethod
+    def has_inverse(self, own: np.ndarray, arm: int) -> bool:
+        """Whether R is what the parameters `own` of an arm say, without a least variance beside it."""
+
     def _shown(self, arm: int) -> Any:
         """Structure of the visits whose covariance is shown: two of a long process with one variance.
 
