@@ -144,8 +144,8 @@ def _place_residual(
 def _singular(one: NamedCovariance) -> OptionError:
     """R would be that of a covariance with a least variance added, and its figures not those asked for."""
     return OptionError(
-        f"fixed_parameters['{one.key}']: this covariance of residuals, of which an inverse is needed, is nearly "
-        f"singular beside the response (its smallest eigenvalue is {np.linalg.eigvalsh(one.T)[0]:.3g}); hold "
-        "what is singular as a random term, us(0 + visit | subject), beside residuals with variances of their "
-        "own"
+        f"fixed_parameters['{one.key}']: this covariance of residuals, which need its inverse, is nearly "
+        f"singular beside the response (its smallest eigenvalue is {np.linalg.eigvalsh(one.T)[0]:.3g}); "
+        "hold what is singular as a random term, us(0 + visit | subject), beside residuals with variances "
+        "of their own"
     )
