@@ -111,6 +111,42 @@ def test_a_residual_variance_below_what_has_an_inverse_is_not_held(visits):
     assert small.variance_components["estimate"].tolist() == pytest.approx([1.0, 1.0, 1e-6], rel=1e-9)
 
 
+@pytest.mark.parametrize("information", ["expected", "observed", "average"])
+@pytest.mark.parametrize("structure", ["us", "homcs"])
+def test_a_residual_that_is_held_beside_a_term_that_is_not(visits, structure, information):
+    """Blocks that are held are a known residual covariance; the expected information has none of theirs."""
+    T, rows = exchangeable(3.5, 1.0), [f"row{k}" for k in range(len(visits))]
+    shift = visits["v"].map({"a": 0.0, "b": 3.0, "c": -2.0, "d": 2.0})
+    table = visits.assign(unit=rows, y=visits["y"] + shift)
+    known = {"Omega": (np.kron(np.eye(len(table) // 4), T), rows)}
+    formula = "y ~ arm + (1 | v)"
+    own = lmm(formula, table, residual=f"{structure}(v | s)", fixed_parameters={"Residual": T})
+    same = lmm(formula, table, residual="vm(unit, Omega)", relationships=known,
+               fixed_parameters={"Residual": 1.0})  # fmt: skip
+    assert own.criterion == pytest.approx(same.criterion, rel=1e-9)
+    found, expected = (fit.fixed_effects("kenward-roger", information) for fit in (own, same))
+    np.testing.assert_allclose(found[["se", "df"]], expected[["se", "df"]], rtol=1e-5)
+
+
+@pytest.mark.parametrize("held", ["P", "Q"])
+@pytest.mark.parametrize("structure", ["cs", "ar1"])
+def test_second_derivatives_beside_an_arm_that_is_held(visits, structure, held):
+    """The other arm shares nothing with it: its errors are those of a fit of this arm alone."""
+    lags = np.abs(np.subtract.outer(np.arange(4), np.arange(4)))
+    T = 0.9 * 0.4**lags if structure == "ar1" else exchangeable(0.9, 0.3)
+    free = "Q" if held == "P" else "P"
+    both = lmm("y ~ 0 + arm + arm:v", visits, residual=f"{structure}(v | s) | arm",
+               fixed_parameters={"Residual": {held: T}})  # fmt: skip
+    alone = lmm("y ~ v", visits[visits["arm"] == free], residual=f"{structure}(v | s)")
+    found, expected = (fit.fixed_effects("kenward-roger", second_derivatives=True) for fit in (both, alone))
+    at = found["term"].str.contains(f"arm{free}")
+    np.testing.assert_allclose(found.loc[at, ["se", "df"]], expected[["se", "df"]], rtol=1e-5)
+    whole = lmm("y ~ 0 + arm + (1 | v)", visits, residual=f"{structure}(v | s)",
+                fixed_parameters={"Residual": T})  # fmt: skip
+    linear, added = (whole.fixed_effects("kenward-roger", second_derivatives=own) for own in (False, True))
+    np.testing.assert_allclose(added["se"], linear["se"], rtol=1e-12)
+
+
 @pytest.mark.parametrize("structure", ["cs", "homcs", "ar1", "hetar1", "toep", "homtoep", "diag", "homdiag"])
 def test_what_a_structure_cannot_be_is_said_in_the_users_units(visits, structure):
     T = exchangeable(1.0, 0.25) + np.diag([0.0, 1.0, 0.5, 0.0]) + 0.125 * np.eye(4)[::-1]

@@ -202,7 +202,7 @@ class PatternResiduals(WithinSubjectResiduals):
         for pattern in self.patterns:
             S, D = pattern.part(sigma[pattern.arm]), pattern.blocks(pieces)
             weights = pattern.count * S - 2.0 * pattern.weights(y)
-            out += (weights @ D @ S).reshape(t, -1) @ D.reshape(t, -1).T
+            out += (weights @ D @ S).reshape(t, S.size) @ D.reshape(t, S.size).T
         return 0.5 * (out + out.T)
 
     def quadratics(self, e: np.ndarray) -> np.ndarray:
