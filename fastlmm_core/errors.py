@@ -237,6 +237,12 @@ class PedigreeWarning(FastLMMWarning):
     flag = "pedigree"
 
 
+class RelationshipWarning(FastLMMWarning):
+    """A relationship was taken with an assumption: a sparse matrix for an inverse."""
+
+    flag = "relationship"
+
+
 class ExtrapolationWarning(FastLMMWarning):
     """A spline is evaluated beyond its boundary knots, where it is continued."""
 

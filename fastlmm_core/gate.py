@@ -26,6 +26,7 @@ from fastlmm_core.errors import (
     NumericalError,
     OptionError,
     PedigreeWarning,
+    RelationshipWarning,
     clipped,
     nearest_names,
 )
@@ -41,7 +42,7 @@ OUT_OF_MEMORY = (
     "use a machine with more memory"
 )
 # Of relationships, which are made before a fit, and of predictions from one.
-KEPT_BY_NO_FIT = (PedigreeWarning, ExtrapolationWarning)
+KEPT_BY_NO_FIT = (PedigreeWarning, RelationshipWarning, ExtrapolationWarning)
 # Who is told of them: of each thread its own.
 _TELL: ContextVar[Callable[[str], None] | None] = ContextVar("tell", default=None)
 _CALLERS_OWN = "_raised_by_the_caller"

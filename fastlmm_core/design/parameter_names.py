@@ -104,6 +104,7 @@ def within_reach(T: np.ndarray, unit: np.ndarray | float = 1.0) -> np.ndarray:
 
 
 def _named(design: Any, key: str, value: Any, at: str | None, option: str) -> Iterator[NamedCovariance]:
+    value = _by_name(value)
     head, _, level = key.rpartition("|")
     if level in _residual_levels(design) and head in _residual_names(design):  # as tables name it
         key, at = head, level
@@ -124,8 +125,10 @@ def _named(design: Any, key: str, value: Any, at: str | None, option: str) -> It
         for k, inner in _by_level(design, found, key, value, option):
             columns = tuple(design.random[k].columns)
             called = [columns, coefficient_labels(design.variables, columns)]
+            if design.random[k].is_spline:
+                inner = _of_directions(option, key, inner, tuple(design.random[k].names))
             yield NamedCovariance(key, k, None, _matrix(option, key, inner, called))
-    elif isinstance(value, Mapping) and (key in _levels(design) or _is_heading(design, value)):
+    elif isinstance(value, Mapping) and (key in _levels(design) or _is_heading(design, key, value)):
         inner_at = key if key in _levels(design) else at
         for name, inner in value.items():
             yield from _named(design, str(name), inner, inner_at, option)
@@ -139,7 +142,7 @@ def _by_level(
 ) -> Iterator[tuple[int, Any]]:
     """The terms `found` with their values; a mapping has those of levels of ``at()``."""
     levels = [None if design.random[k].at is None else str(design.random[k].at) for k in found]
-    if not isinstance(value, Mapping) or None in levels:
+    if not isinstance(value, Mapping) or None in levels or _are_directions(design.random[found[0]], value):
         yield from ((k, value) for k in found)
         return
     for level, inner in value.items():
@@ -149,6 +152,32 @@ def _by_level(
                 f"{option}['{key}'] name level '{level}', which is not there; its levels: {words}"
             )
         yield from ((k, inner) for k, own in zip(found, levels, strict=True) if own == str(level))
+
+
+def _by_name(value: Any) -> Any:
+    """A series as a mapping: its labels say what each number is of, unless they just count."""
+    if not isinstance(value, pd.Series):
+        return value
+    return value.to_dict() if _are_names(value.index) else value.to_numpy()
+
+
+def _of_directions(option: str, key: str, value: Any, names: tuple[str, ...]) -> Any:
+    """Variances of a spline in the order of its smoothing parameters, which a mapping names."""
+    value = _by_name(value)
+    if not isinstance(value, Mapping):
+        return value
+    given = {str(name): one for name, one in value.items()}
+    if set(given) != set(names):
+        raise OptionError(
+            f"{option}['{key}'] name {name_list(list(given), 4)}; the variances of this spline are those of "
+            f"{name_list(names, 4)}"
+        )
+    return [given[name] for name in names]
+
+
+def _are_directions(term: Any, value: Mapping[str, Any]) -> bool:
+    """Whether values are given by the smoothing parameters of a spline."""
+    return bool(term.is_spline) and {str(name) for name in value} == set(term.names)
 
 
 def _without_blanks(name: str) -> str:
@@ -173,8 +202,11 @@ def is_named(term: Any, names: Collection[str]) -> bool:
     """Whether a term is among those that are called so; values by level are those of their levels alone."""
     own = set(map(_without_blanks, (*_names(term), _in_level(term))))
     called = [name for name in names if _without_blanks(str(name)) in own]
-    values = [names[name] if isinstance(names, Mapping) else None for name in called]
-    return any(not isinstance(value, Mapping) or str(term.at) in map(str, value) for value in values)
+    values = [_by_name(names[name]) if isinstance(names, Mapping) else None for name in called]
+    return any(
+        not isinstance(value, Mapping) or _are_directions(term, value) or str(term.at) in map(str, value)
+        for value in values
+    )
 
 
 def _residual_names(design: Any) -> set[str]:
@@ -190,9 +222,12 @@ def _levels(design: Any) -> set[str]:
     return _residual_levels(design) | {str(term.at) for term in design.random if term.at is not None}
 
 
-def _is_heading(design: Any, value: Mapping[str, Any]) -> bool:
-    """Whether all that stands below a name are levels: then the name is a heading over them."""
-    return bool(value) and {str(name) for name in value} <= _levels(design)
+def _is_heading(design: Any, key: str, value: Mapping[str, Any]) -> bool:
+    """Whether all that stands below a name are levels: then the name is a heading over them.
+
+    ``at(env):ps(row, col)`` is none, but a term that is not there.
+    """
+    return bool(value) and "):" not in key and {str(name) for name in value} <= _levels(design)
 
 
 def _check_level(level: str, known: set[str], option: str) -> None:
@@ -222,7 +257,11 @@ def _matrix(option: str, key: str, value: Any, called: Sequence[tuple[str, ...]]
 
 def has_labels(table: pd.DataFrame) -> bool:
     """Whether rows or columns of a matrix have names, other than their numbers."""
-    return any(list(labels) != list(range(len(labels))) for labels in table.axes)
+    return any(_are_names(labels) for labels in table.axes)
+
+
+def _are_names(labels: pd.Index) -> bool:
+    return list(labels) != list(range(len(labels)))
 
 
 def _in_order(option: str, key: str, table: pd.DataFrame, called: Sequence[tuple[str, ...]]) -> pd.DataFrame:

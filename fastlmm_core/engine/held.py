@@ -22,7 +22,7 @@ from fastlmm_core.structures.residuals.field import FieldResiduals
 from fastlmm_core.structures.residuals.known import KnownResiduals
 from fastlmm_core.structures.residuals.within_subject import WithinSubjectResiduals
 
-STARTED = "started"
+HELD, STARTED = "held", "started"
 
 
 def held_parameters(
@@ -42,7 +42,7 @@ def held_parameters(
     OptionError
         For a name that is no term, or a value that its structure cannot have.
     """
-    return _placed(equations, named_covariances(design, given, "fixed_parameters"), scale**2, "held")
+    return _placed(equations, named_covariances(design, given, "fixed_parameters"), scale**2, HELD)
 
 
 def starting_parameters(
@@ -115,6 +115,8 @@ def _place_residual(
             if one.at is None or str(residual.arm_levels[k]) == one.at:
                 place = slice(own.start + residual.first[k], own.start + residual.first[k + 1])
                 theta[place] = one.theta(getattr(structure, verb), _reached(verb, one.T / s2))
+                if verb == HELD and not residual.has_inverse(theta[place], k):
+                    raise _singular(one)
         return
     levels = getattr(residual, "levels", (None,))
     if not isinstance(residual, IndependentResiduals | KnownResiduals | FieldResiduals) or one.T.size != 1:
@@ -129,5 +131,21 @@ def _place_residual(
         raise OptionError(f"the residual variance {verb} must be positive, not {variance:g}")
     for k, level in enumerate(levels):
         if one.at is None or str(level) == one.at:
+            least = residual.least[k] * s2 if isinstance(residual, IndependentResiduals) else 0.0
+            if verb == HELD and variance < least:
+                raise OptionError(
+                    f"fixed_parameters['{one.key}']: a residual variance of {variance:.3g} is too small "
+                    f"beside the response to have an inverse; it can be held at {least:.3g} or more"
+                )
             inside = float(_reached(verb, one.T / s2).ravel()[0])
             theta[own.start + residual.place_of_variance(k)] = residual.held(inside, k)
+
+
+def _singular(one: NamedCovariance) -> OptionError:
+    """R would be that of a covariance with a least variance added, and its figures not those asked for."""
+    return OptionError(
+        f"fixed_parameters['{one.key}']: this covariance of residuals, which need its inverse, is nearly "
+        f"singular beside the response (its smallest eigenvalue is {np.linalg.eigvalsh(one.T)[0]:.3g}); "
+        "hold what is singular as a random term, us(0 + visit | subject), beside residuals with variances "
+        "of their own"
+    )

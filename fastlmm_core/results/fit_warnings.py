@@ -33,6 +33,8 @@ EXPLAINED = (
     "the fixed part explains the response exactly: the residual variance is zero, the criterion is minus "
     "infinity, and there are no errors to test against"
 )
+# Ratio of the sizes of responses, such as traits, from which on units may keep a search from its end.
+FAR_APART = 1e4
 
 
 def collect_warnings(
@@ -122,7 +124,7 @@ def collect_warnings(
         )
     if not certificate.optimal:
         unbounded = describe_unbounded(design, solved) if isinstance(solved, StructuredSolution) else None
-        reason = f"{unbounded}; " if unbounded else ""
+        reason = f"{unbounded}; " if unbounded else _unlike_units(design, solved)
         found.append(
             NotConvergedWarning(
                 f"not converged: {reason}{STATUS[optimum.status]} (decrement {certificate.decrement:.3g}, "
@@ -140,6 +142,22 @@ def dropped_warning(names: Sequence[str]) -> RankDeficientWarning:
 def singular_warning(words: Sequence[str]) -> SingularFitWarning:
     """Terms at the boundary, each in words."""
     return SingularFitWarning("singular fit: " + "; ".join(words))
+
+
+def _unlike_units(design: Design, solved: SolvedEquations | StructuredSolution) -> str:
+    """Coefficients whose responses are of sizes so far apart that a search hardly moves both, in words."""
+    if not isinstance(solved, StructuredSolution):
+        return ""
+    for random, term in zip(design.random, solved.equations.terms, strict=True):
+        root = 1.0 / np.sqrt(np.maximum(term.column_scale, 1e-300))
+        small, large = int(np.argmin(root)), int(np.argmax(root))
+        if not random.is_spline and root[large] > FAR_APART * root[small]:
+            return (
+                f"the response varies {root[large] / root[small]:.0e} times as much for "
+                f"{random.columns[large]} as for {random.columns[small]} in '{random.label}': take units in "
+                "which they vary alike; "
+            )
+    return ""
 
 
 def _part_warning(term: RandomTerm, own: np.ndarray, alone: bool) -> ConfoundedWarning:

@@ -88,6 +88,65 @@ def test_arms_are_named_as_tables_name_them(visits):
         np.testing.assert_allclose(table["se"] ** 2, [T.mean() / 6.0 for T in held.values()], rtol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("structure", "T"),
+    [
+        ("us", np.ones((4, 4))), ("homcs", exchangeable(1.0, 1.0)), ("diag", np.diag([1.0, 0.0, 1.0, 2.0])),
+        ("us", exchangeable(1.0, 1.0 - 1e-9)), ("ar1", np.zeros((4, 4))),
+    ],
+)  # fmt: skip
+def test_a_singular_residual_is_not_held(visits, structure, T):
+    """Its inverse would be that of another matrix, with a criterion that says nothing."""
+    held = {"Residual": {"P": np.eye(4), "Q": T}}
+    with pytest.raises(OptionError, match=r"fixed_parameters\['Residual'\].*nearly singular.*random term"):
+        lmm("y ~ arm", visits, residual=f"{structure}(v | s) | arm", fixed_parameters=held)
+
+
+def test_a_residual_variance_below_what_has_an_inverse_is_not_held(visits):
+    held = {"Residual": {"P": 1.0, "Q": 1e-12}}
+    with pytest.raises(OptionError, match=r"variance of 1e-12 is too small .* held at \S+ or more"):
+        lmm("y ~ arm + (1 | s)", visits, residual="units | arm", fixed_parameters=held)
+    least = {"Residual": {"P": 1.0, "Q": 1e-6}, "s": 1.0}
+    small = lmm("y ~ arm + (1 | s)", visits, residual="units | arm", fixed_parameters=least)
+    assert small.variance_components["estimate"].tolist() == pytest.approx([1.0, 1.0, 1e-6], rel=1e-9)
+
+
+@pytest.mark.parametrize("information", ["expected", "observed", "average"])
+@pytest.mark.parametrize("structure", ["us", "homcs"])
+def test_a_residual_that_is_held_beside_a_term_that_is_not(visits, structure, information):
+    """Blocks that are held are a known residual covariance; the expected information has none of theirs."""
+    T, rows = exchangeable(3.5, 1.0), [f"row{k}" for k in range(len(visits))]
+    shift = visits["v"].map({"a": 0.0, "b": 3.0, "c": -2.0, "d": 2.0})
+    table = visits.assign(unit=rows, y=visits["y"] + shift)
+    known = {"Omega": (np.kron(np.eye(len(table) // 4), T), rows)}
+    formula = "y ~ arm + (1 | v)"
+    own = lmm(formula, table, residual=f"{structure}(v | s)", fixed_parameters={"Residual": T})
+    same = lmm(formula, table, residual="vm(unit, Omega)", relationships=known,
+               fixed_parameters={"Residual": 1.0})  # fmt: skip
+    assert own.criterion == pytest.approx(same.criterion, rel=1e-9)
+    found, expected = (fit.fixed_effects("kenward-roger", information) for fit in (own, same))
+    np.testing.assert_allclose(found[["se", "df"]], expected[["se", "df"]], rtol=1e-5)
+
+
+@pytest.mark.parametrize("held", ["P", "Q"])
+@pytest.mark.parametrize("structure", ["cs", "ar1"])
+def test_second_derivatives_beside_an_arm_that_is_held(visits, structure, held):
+    """The other arm shares nothing with it: its errors are those of a fit of this arm alone."""
+    lags = np.abs(np.subtract.outer(np.arange(4), np.arange(4)))
+    T = 0.9 * 0.4**lags if structure == "ar1" else exchangeable(0.9, 0.3)
+    free = "Q" if held == "P" else "P"
+    both = lmm("y ~ 0 + arm + arm:v", visits, residual=f"{structure}(v | s) | arm",
+               fixed_parameters={"Residual": {held: T}})  # fmt: skip
+    alone = lmm("y ~ v", visits[visits["arm"] == free], residual=f"{structure}(v | s)")
+    found, expected = (fit.fixed_effects("kenward-roger", second_derivatives=True) for fit in (both, alone))
+    at = found["term"].str.contains(f"arm{free}")
+    np.testing.assert_allclose(found.loc[at, ["se", "df"]], expected[["se", "df"]], rtol=1e-5)
+    whole = lmm("y ~ 0 + arm + (1 | v)", visits, residual=f"{structure}(v | s)",
+                fixed_parameters={"Residual": T})  # fmt: skip
+    linear, added = (whole.fixed_effects("kenward-roger", second_derivatives=own) for own in (False, True))
+    np.testing.assert_allclose(added["se"], linear["se"], rtol=1e-12)
+
+
 @pytest.mark.parametrize("structure", ["cs", "homcs", "ar1", "hetar1", "toep", "homtoep", "diag", "homdiag"])
 def test_what_a_structure_cannot_be_is_said_in_the_users_units(visits, structure):
     T = exchangeable(1.0, 0.25) + np.diag([0.0, 1.0, 0.5, 0.0]) + 0.125 * np.eye(4)[::-1]
@@ -167,6 +226,57 @@ def test_splines_of_environments_by_the_name_that_is_written():
         for value, wanted in zip(fit.variance_components["estimate"], expected, strict=False):
             assert value != pytest.approx(0.3) if wanted is None else value == pytest.approx(wanted)
         assert list(fit.variance_components["se"].isna()) == [own is not None for own in expected] + [False]
+
+
+@pytest.fixture(scope="module")
+def fields_of_sites():
+    r = np.random.default_rng(6)
+    row, col = (axis.ravel() + 1.0 for axis in np.indices((7, 7)))
+    one = pd.DataFrame({"row": row, "col": col, "surface": np.sin(row) + 0.2 * col * np.cos(col)})
+    frame = pd.concat([one.assign(site=name) for name in ("S1", "S2")], ignore_index=True)
+    return frame.assign(y=frame["surface"] + r.normal(size=len(frame)))
+
+
+SURFACE = "at(site):ps(row, col, nseg=(4, 4))"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"col": 0.3, "row": 0.2}, pd.Series({"col": 0.3, "row": 0.2}), pd.Series([0.2, 0.3]),
+        {"S1": pd.Series({"col": 0.3, "row": 0.2}), "S2": {"col": 0.3, "row": 0.2}},
+    ],
+    ids=["mapping", "series", "unlabelled", "by level"],
+)  # fmt: skip
+def test_variances_of_a_surface_by_the_names_of_their_directions(fields_of_sites, given):
+    """A series with the columns in another order is put in order, and what is held is known to be held."""
+    formula = f"y ~ site*row*col + {SURFACE}"
+    expected = lmm(formula, fields_of_sites, fixed_parameters={SURFACE: [0.2, 0.3]})
+    fit = lmm(formula, fields_of_sites, fixed_parameters={SURFACE: given})
+    assert fit.criterion == pytest.approx(expected.criterion, rel=1e-12)
+    shown = fit.variance_components.query("group != 'Residual'")
+    assert shown["var1"].tolist() == ["row", "col"] * 2
+    np.testing.assert_allclose(shown["estimate"], [0.2, 0.3] * 2, rtol=1e-9)
+    assert shown["se"].isna().all()
+
+
+def test_wrong_names_of_a_surface_are_said(fields_of_sites):
+    formula = f"y ~ site*row*col + {SURFACE}"
+    with pytest.raises(OptionError, match=r"'rows', 'col'; the variances of this spline .* 'row', 'col'"):
+        lmm(formula, fields_of_sites, fixed_parameters={SURFACE: {"S1": {"rows": 0.2, "col": 0.3}}})
+    # written otherwise the term is not there, whatever stands below its name
+    message = r"'at\(site\):ps\(row, col\)', which is no term .* nseg=\(4, 4\)"
+    with pytest.raises(OptionError, match=message):
+        lmm(formula, fields_of_sites, fixed_parameters={"at(site):ps(row, col)": {"S1": [0.2, 0.3]}})
+
+
+def test_residual_variances_by_level_as_a_series(fields_of_sites):
+    by_level = {"S2": 0.7, "S1": 1.4}
+    expected, fit = (
+        lmm("y ~ site*row", fields_of_sites, residual="units | site", fixed_parameters={"Residual": given})
+        for given in (by_level, pd.Series(by_level))
+    )
+    assert fit.criterion == pytest.approx(expected.criterion, rel=1e-12)
 
 
 @pytest.fixture(scope="module")

@@ -79,3 +79,30 @@ def test_errors_of_a_lower_rank_are_those_of_the_model_of_that_rank(seed):
             np.testing.assert_allclose(found["se"], own["se"], rtol=1e-3)
     for fit in others:
         np.testing.assert_allclose(fit.variance_components["se"], whole.variance_components["se"], rtol=1e-4)
+
+
+def deviance_beside_units(fit, units):
+    """Criterion less what the units of the traits put into it."""
+    terms = fit.fixed_effects("asymptotic")["term"]
+    of_terms = sum(np.log(next(units[t] for t in TRAITS if f"trait{t}" in term)) for term in terms)
+    return fit.criterion - 2.0 * (np.log(fit.design.frame["trait"].map(units).astype(float)).sum() - of_terms)
+
+
+@pytest.mark.parametrize("term", ["rr", "cs"])
+def test_the_deviance_of_traits_of_sizes_far_apart(term):
+    """Columns beside the loadings of rr had a size of the largest trait, which the smallest one saw."""
+    units = dict(zip(TRAITS, (1e3, 1.0, 1e-3), strict=True))
+    table = plots(3)
+    scaled = table.assign(**{trait: unit * table[trait] for trait, unit in units.items()})
+    own, other = fitted(table, "us", term), fitted(scaled, "us", term)
+    assert own.converged and other.converged
+    assert deviance_beside_units(other, units) == pytest.approx(own.criterion, abs=1e-8)
+
+
+def test_sizes_beyond_what_a_search_can_move_are_said():
+    """Another start, which had no deviance, ended in an internal error."""
+    table = plots(3)
+    fit = fitted(table.assign(**{"yield": 1e4 * table["yield"], "share": 1e-4 * table["share"]}), "us", "cs")
+    assert not fit.converged
+    told = next(str(warning) for warning in fit.warnings if warning.flag == "not-converged")
+    assert "times as much for traityield as for traitshare in 'cs(0 + trait | gen)': take units" in told

@@ -9,14 +9,14 @@ import pytest
 import scipy.sparse as sp
 from scipy.stats import chi2
 
-from fastlmm_core import compare, fit_batch, lmm, prepare
+from fastlmm_core import SparseInverse, compare, fit_batch, lmm, prepare
 from fastlmm_core.errors import DataError, FastLMMWarning, NumericalError
 from fastlmm_core.results.components.structured_blocks import residual_blocks
 
 LEVELS = [*(f"g{i:02d}" for i in range(14)), "x1", "x2"]
 MARKERS = np.random.default_rng(8).integers(0, 3, size=(16, 30)).astype(float)
 A = np.cov(MARKERS) + 0.3 * np.eye(16)
-RELATED = {"A": (A, LEVELS), "Q": (sp.csc_array(np.linalg.inv(A)), LEVELS)}
+RELATED = {"A": (A, LEVELS), "Q": SparseInverse(sp.csc_array(np.linalg.inv(A)), LEVELS)}
 CASES = {
     "vm": ("env + rep + (1 | vm(gen, A))", {"relationships": RELATED, "residual": "units | env"}),
     "inverse": ("env + us(0 + env | vm(gen, Q))", {"relationships": RELATED}),

@@ -293,11 +293,13 @@ def curvature_form(
         own = slice(first, first + second.shape[0])
         dT = np.einsum("ij,ijab->ab", weights[own, own], second)
         out += fixed.projected.T @ move_natural(model, Direction(k, dT=dT), fixed.projected)
-    if not e.residual.linear:
-        theta = model.theta[e.slices[1]]
+    theta, free = model.theta[e.slices[1]], model.free[e.slices[1]]
+    if free.any() and not e.residual.linear:
+        of_all = np.zeros((free.size, free.size))  # those that are held do not vary
+        of_all[np.ix_(free, free)] = weights[natural.residual, natural.residual]
         U = model.point.precision @ fixed.rows
         try:
-            moved = e.residual.multiply_second(theta, weights[natural.residual, natural.residual], U)
+            moved = e.residual.multiply_second(theta, of_all, U)
         except NotImplementedError:
             raise InferenceError(
                 "second derivatives of the residual's autoregressions are not available; use "

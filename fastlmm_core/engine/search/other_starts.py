@@ -120,8 +120,10 @@ def _of_spreads(e: StructuredEquations, criterion: Criterion, first: np.ndarray)
 def _scaled(e: StructuredEquations, criterion: Criterion, theta: np.ndarray) -> np.ndarray:
     """theta of that multiple of V that the response asks for."""
     point = criterion.at(theta)
+    if not np.isfinite(point.deviance):  # nothing was solved for
+        return theta
     multiple = float(criterion.y @ (point.precision @ point.residual)) / e.n
-    if not np.isfinite(point.deviance) or not multiple > 0.0:
+    if not multiple > 0.0:
         return theta
     out = theta.copy()
     for term, (own, level) in zip(e.terms, e.slices[0], strict=True):

@@ -50,9 +50,10 @@ class ReducedRank(FactorLoadings):
 
     def loadings(self, theta: np.ndarray) -> np.ndarray:
         loadings = super().loadings(theta)
-        largest = float(np.abs(theta).max())
-        scale = 2.0 ** np.ceil(np.log2(largest)) if largest > 0.0 else 1.0
-        loadings[:, self.d :] = PROBE * scale * np.eye(self.m)
+        own = np.abs(self.gamma(theta)).max(axis=1)
+        least = float(own[own > 0.0].min(initial=np.inf))
+        size = np.where(own > 0.0, own, least if np.isfinite(least) else 1.0)
+        loadings[:, self.d :] = PROBE * np.diag(2.0 ** np.ceil(np.log2(size)))
         return loadings
 
     def covariance(self, theta: np.ndarray) -> np.ndarray:

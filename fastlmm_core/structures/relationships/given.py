@@ -11,7 +11,15 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from fastlmm_core.errors import DataError, OptionError, check_option, name_list, nearest_names
+from fastlmm_core.errors import (
+    DataError,
+    OptionError,
+    RelationshipWarning,
+    check_option,
+    name_list,
+    nearest_names,
+)
+from fastlmm_core.gate import warn_caller
 from fastlmm_core.reading import level_label, read_options, read_table
 from fastlmm_core.reading.source import Places
 from fastlmm_core.structures.relationships.base import Relationship
@@ -20,7 +28,7 @@ from fastlmm_core.structures.relationships.markers import Markers
 from fastlmm_core.structures.relationships.pedigree import Pedigree
 from fastlmm_core.structures.relationships.pedigree_table import HEADINGS, MISSING_PARENT
 from fastlmm_core.structures.relationships.sparse import SparseInverse
-from fastlmm_core.structures.relationships.symmetric import is_triplets
+from fastlmm_core.structures.relationships.symmetric import has_names_in_front, is_triplets
 
 KINDS = ("pedigree", "covariance", "inverse", "markers")
 # Keys of a request by kind; "coding" says how genotypes were written down and decides nothing.
@@ -44,9 +52,10 @@ def as_relationship(name: str, given: Any) -> Relationship:
     name : str
         As the formula names it.
     given : Relationship, DataFrame, (matrix, levels), mapping or path
-        A DataFrame is a pedigree, or a covariance when it is square with the same names as index and
-        columns or has the columns row, col, value. A matrix with its levels is a covariance, or an inverse
-        when it is sparse. A mapping with a ``type`` is a request, any other a table of columns.
+        A DataFrame is a pedigree, or a covariance when it is square with the same names as index (or in the
+        first column) and columns or has the columns row, col, value. A matrix with its levels is a
+        covariance, or an inverse when it is sparse, which a warning says. A mapping with a ``type`` is a
+        request, any other a table of columns.
 
     Raises
     ------
@@ -134,7 +143,13 @@ def _make(name: str, given: Any) -> Relationship:
         return given
     if isinstance(given, tuple) and len(given) == 2:
         matrix, levels = given
-        return (SparseInverse if sp.issparse(matrix) else Covariance)(matrix, levels)
+        if not sp.issparse(matrix):
+            return Covariance(matrix, levels)
+        warn_caller(RelationshipWarning(
+            f"relationships['{name}']: a sparse matrix is taken for the inverse of a covariance; say which "
+            "it is, SparseInverse(matrix, levels) or Covariance(matrix, levels)"
+        ))  # fmt: skip
+        return SparseInverse(matrix, levels)
     if isinstance(given, Mapping) and ("type" in given or "kind" in given) and "sire" not in given:
         return relationship_from_request(name, given)
     if isinstance(given, (str, Path)):
@@ -143,8 +158,7 @@ def _make(name: str, given: Any) -> Relationship:
         table = read_table(given)
         return Covariance(given) if is_triplets(table) else Pedigree(given)
     if isinstance(given, pd.DataFrame):
-        is_square = set(map(str, given.index)) == set(map(str, given.columns))
-        return Covariance(given) if is_square or is_triplets(given) else Pedigree(given)
+        return Covariance(given) if is_triplets(given) or _is_matrix(given) else Pedigree(given)
     hint = ""
     if sp.issparse(given) or isinstance(given, np.ndarray):
         hint = "; a matrix needs the names of its rows: (matrix, levels)"
@@ -152,6 +166,19 @@ def _make(name: str, given: Any) -> Relationship:
         f"relationships['{name}'] is of type {type(given).__name__}; give a Pedigree, Markers, a DataFrame "
         f"or (matrix, levels){hint}"
     )
+
+
+def _is_matrix(frame: pd.DataFrame) -> bool:
+    """Whether a table is a covariance, with names as index or in the first column, or but for its names.
+
+    Individuals, sires and dams as numbers are three columns, with headings that say so where there are more.
+    """
+    if has_names_in_front(frame) or set(map(str, frame.index)) == set(map(str, frame.columns)):
+        return True
+    numbers = all(pd.api.types.is_numeric_dtype(dtype) for dtype in frame.dtypes)
+    headings = {str(name).strip().casefold() for name in frame.columns}
+    is_pedigree = len(headings) < 4 or all(headings & set(usual) for usual in HEADINGS)
+    return numbers and frame.shape[0] == frame.shape[1] and not is_pedigree
 
 
 def relationship_from_request(

@@ -47,6 +47,8 @@ def read_symmetric(
         if levels is None and source.shape[1] == source.shape[0] + 1:  # as in a file: names in front of rows
             source = source.set_index(source.columns[0])
     if isinstance(source, pd.DataFrame):
+        if levels is None and has_names_in_front(source):
+            source = source.set_index(source.columns[0])
         if is_triplets(source):
             return _from_triplets(source, levels, what)
         source, levels = _from_square(source, levels, what)
@@ -74,6 +76,13 @@ def is_triplets(frame: pd.DataFrame) -> bool:
     """Whether a table holds the entries of a matrix, one a row."""
     names = [str(name).strip().casefold() for name in frame.columns]
     return names == list(TRIPLET_COLUMNS)
+
+
+def has_names_in_front(frame: pd.DataFrame) -> bool:
+    """Whether the first column holds the names of all others, as where a square was read from a file."""
+    if frame.shape[1] != frame.shape[0] + 1 or frame.shape[0] == 0:
+        return False
+    return set(map(level_label, frame.iloc[:, 0])) == set(map(level_label, frame.columns[1:]))
 
 
 def _as_numbers(source: Any, what: str) -> np.ndarray:

@@ -103,6 +103,10 @@ class PatternResiduals(WithinSubjectResiduals):
         own = [s.covariance(self._own(theta, k)) for k, s in enumerate(self.structures)]
         return [_invertible(sigma, least) for sigma, least in zip(own, self.least, strict=True)]
 
+    def has_inverse(self, own: np.ndarray, arm: int) -> bool:
+        sigma = self.structures[arm].covariance(own)
+        return _invertible(sigma, self.least[arm]) is sigma
+
     def visit_variances(self, theta: np.ndarray) -> np.ndarray:
         return np.array([np.diag(sigma) for sigma in self._at(theta).sigma])
 
@@ -198,7 +202,7 @@ class PatternResiduals(WithinSubjectResiduals):
         for pattern in self.patterns:
             S, D = pattern.part(sigma[pattern.arm]), pattern.blocks(pieces)
             weights = pattern.count * S - 2.0 * pattern.weights(y)
-            out += (weights @ D @ S).reshape(t, -1) @ D.reshape(t, -1).T
+            out += (weights @ D @ S).reshape(t, S.size) @ D.reshape(t, S.size).T
         return 0.5 * (out + out.T)
 
     def quadratics(self, e: np.ndarray) -> np.ndarray:

@@ -76,11 +76,14 @@ class SeriesResiduals(WithinSubjectResiduals):
         structure = self.structures[k]
         sd, chart = structure.split(self._own(theta, k))
         variance = float(sd[0] ** 2)
-        least = float(self.least[k].mean())
-        if variance < NEARLY_ZERO / FLOOR * least:
-            variance += least
+        if not self.has_inverse(self._own(theta, k), k):
+            variance += float(self.least[k].mean())
         rho, slope, _ = structure.rho_of(chart[0])
         return variance, rho, np.array([2.0 * sd[0], slope])
+
+    def has_inverse(self, own: np.ndarray, arm: int) -> bool:
+        variance = float(self.structures[arm].split(own)[0][0] ** 2)
+        return variance >= NEARLY_ZERO / FLOOR * float(self.least[arm].mean())
 
     def visit_variances(self, theta: np.ndarray) -> np.ndarray:
         own = [self._process(theta, k)[0] for k in range(len(self.structures))]

@@ -77,6 +77,10 @@ class WithinSubjectResiduals(ResidualStructure):
         """Sigma (m, m) of an arm, without least variances."""
         return np.array(self.structures[arm].covariance(self._own(theta, arm)), float)
 
+    @abstractmethod
+    def has_inverse(self, own: np.ndarray, arm: int) -> bool:
+        """Whether R is what the parameters `own` of an arm say, without a least variance beside it."""
+
     def _shown(self, arm: int) -> Any:
         """Structure of the visits whose covariance is shown: two of a long process with one variance.
 

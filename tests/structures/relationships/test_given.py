@@ -1,11 +1,14 @@
 """Every form in which a relationship can be given."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
 
 from fastlmm_core import Covariance, Markers, Pedigree, SparseInverse
-from fastlmm_core.errors import DataError, OptionError
+from fastlmm_core.errors import DataError, OptionError, RelationshipWarning
 from fastlmm_core.reading import read_table
 from fastlmm_core.structures.relationships import as_relationship, relationship_from_request
 
@@ -31,7 +34,7 @@ TRIPLETS = pd.DataFrame(
         (SQUARE, Covariance),
         (TRIPLETS, Covariance),
         ((A, NAMES), Covariance),
-        ((Pedigree(PEDIGREE).precision(), NAMES), SparseInverse),
+        (SQUARE.rename_axis("gen").reset_index(), Covariance),
         ({"type": "pedigree", "data": PEDIGREE}, Pedigree),
         ({"kind": "covariance", "levels": NAMES, "matrix": A.tolist()}, Covariance),
         ({"type": "inverse", "levels": NAMES, "matrix": np.linalg.inv(A).tolist()}, SparseInverse),
@@ -43,6 +46,26 @@ def test_the_same_relationship_in_every_form(given, kind):
     assert isinstance(relation, kind)
     assert (relation.name, relation.levels) == ("G1", ("a", "b", "c"))
     np.testing.assert_allclose(relation.relationship(), A, atol=1e-12)
+
+
+def test_a_sparse_matrix_is_taken_for_an_inverse_with_a_word():
+    """A sparse covariance, such as the blocks of a first stage, was inverted without one."""
+    with pytest.warns(RelationshipWarning, match=r"\['G1'\]: a sparse matrix is taken for the inverse"):
+        relation = as_relationship("G1", (Pedigree(PEDIGREE).precision(), NAMES))
+    assert isinstance(relation, SparseInverse)
+    np.testing.assert_allclose(relation.relationship(), A, atol=1e-12)
+    with warnings.catch_warnings(action="error"):
+        named = as_relationship("G1", Covariance(sp.csr_array(A), NAMES))
+    np.testing.assert_allclose(named.relationship(), A, atol=1e-12)
+
+
+@pytest.mark.parametrize("names", [{"index": [*"abcd"]}, {"columns": [*"abcd"]}])
+def test_a_square_table_without_names_is_no_pedigree(names):
+    """It was told which columns hold individual, sire and dam."""
+    with pytest.raises(DataError, match=r"the covariance matrix: .*index"):
+        as_relationship("K", pd.DataFrame(np.eye(4), **names))
+    numbers = pd.DataFrame(np.arange(1, 17).reshape(4, 4), columns=["ID", "Sire", "dam", "year"])
+    assert isinstance(as_relationship("A", numbers.assign(Sire=0, dam=0)), Pedigree)
 
 
 def test_an_object_keeps_its_own_name():
