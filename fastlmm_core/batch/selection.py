@@ -44,6 +44,8 @@ def selection_index(
     for name in weights:
         if name not in known:
             raise OptionError(f"weights: trait '{name}' is not in the batch{nearest_names(name, known)}")
+    if not any(weights.values()):
+        raise OptionError("weights: an index needs a weight that is not zero")
     own = values[values["trait"].isin(list(weights))]
     factor = own["trait"].map(lambda name: float(weights[name])).to_numpy()
     parts = own[[*keys, genotype]].assign(

@@ -84,6 +84,7 @@ def _predicted(fit: LMMFit, genotype: str, environment: str, terms: list[int]) -
         {genotype: np.repeat(np.array(genotypes, dtype=object), shape[1]),
          environment: np.tile(np.array(environments, dtype=object), shape[0])}
     )  # fmt: skip
+    grid = with_numbers(fit, grid)
     means = _fixed_means(fit, grid).reshape(shape)
     random_terms = enumerate(fit.design.random)
     own = [k for k, t in random_terms if not t.is_spline and t.group_variables == (environment,)]
@@ -103,6 +104,14 @@ def _predicted(fit: LMMFit, genotype: str, environment: str, terms: list[int]) -
         tuple(genotypes), tuple(environments), means,
         source=f"predictions of the fit ({groups})", shrunken=True,
     )  # fmt: skip
+
+
+def with_numbers(fit: LMMFit, grid: pd.DataFrame) -> pd.DataFrame:
+    """Levels as numbers where the fixed part or a slope reads them so: years with a trend."""
+    codings = [fit.design.coding, *(term.coding for term in fit.design.random if not term.is_spline)]
+    atoms = [atom for coding in codings for atom in coding.atoms.values() if not atom.is_factor]
+    read = {name for atom in atoms for name in atom.columns_read}
+    return grid.assign(**{name: pd.to_numeric(grid[name]) for name in grid.columns if name in read})
 
 
 def _fixed_means(fit: LMMFit, grid: pd.DataFrame) -> np.ndarray:

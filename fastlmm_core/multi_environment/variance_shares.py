@@ -11,7 +11,7 @@ import pandas as pd
 from fastlmm_core.display.figure_tables import FigureTable
 from fastlmm_core.errors import InferenceError, name_list
 from fastlmm_core.formula.functions import names_read
-from fastlmm_core.multi_environment.fitted_means import level_labels
+from fastlmm_core.multi_environment.fitted_means import level_labels, with_numbers
 from fastlmm_core.multi_environment.two_way_table import TwoWayTable
 from fastlmm_core.results.components.component_rows import CovarianceBlock, covariance_blocks, slope_variances
 
@@ -108,7 +108,8 @@ def _genotype_shares(
     """Those of T, the sum of W T_k W' with W (m, c) the coefficients' values in the environments."""
     environments = level_labels(fit, environment)
     m = len(environments)
-    grid = pd.DataFrame({genotype: level_labels(fit, genotype)[:1] * m, environment: environments})
+    cells = {genotype: level_labels(fit, genotype)[:1] * m, environment: environments}
+    grid = with_numbers(fit, pd.DataFrame(cells))
     T, slopes = np.zeros((m, m)), np.zeros((len(blocks[0].slopes), m, m))
     main = split = apart = False
     for random, block in zip(fit.design.random, blocks[:-1], strict=True):

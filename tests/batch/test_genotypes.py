@@ -121,6 +121,8 @@ def test_an_index_over_traits_fitted_apart(frame):
     assert "T7" not in set(table["trial"])  # without yield there is no index
     with pytest.raises(OptionError, match="trait 'yeild' is not in the batch; nearest: 'yield'"):
         batch.selection_index({"yeild": 1.0})
+    with pytest.raises(OptionError, match="an index needs a weight that is not zero"):
+        batch.selection_index({"yield": 0.0})
 
 
 def test_trials_with_genotypes_in_common(frame):

@@ -112,6 +112,9 @@ def test_an_index_has_the_covariances_between_its_parts(written_out):
     alone = fit.genotype_values("gen", by="trial").index({"T2": 1.0}).to_frame()
     one = fit.genotype_values("gen", by="trial").to_frame().query("trial == 'T2'")
     assert np.allclose(alone["estimate"], one["estimate"]) and np.allclose(alone["se"], one["se"])
+    for nothing in ({}, {"T1": 0.0, "T2": 0.0}):
+        with pytest.raises(OptionError, match="an index needs a weight that is not zero"):
+            fit.genotype_values("gen", by="trial").index(nothing)
 
 
 def test_environments_never_tried_bring_their_variance(trials):

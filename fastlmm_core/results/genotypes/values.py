@@ -324,6 +324,8 @@ class GenotypeValues(RankedValues):
                 raise OptionError(
                     f"weights: '{name}' is no level of {self.by[0]}{nearest_names(name, levels)}"
                 )
+        if not any(weights.values()):
+            raise OptionError("weights: an index needs a weight that is not zero")
         each = {name: float(weight) for name, weight in weights.items()}
         if per == "sd":
             each = {name: weight / self._deviation(name) for name, weight in each.items()}
