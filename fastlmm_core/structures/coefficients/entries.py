@@ -33,6 +33,13 @@ class LoadingEntries(CoefficientStructure):
         rows, columns = self._places
         return np.flatnonzero(rows == columns)
 
+    @property
+    def lone(self) -> np.ndarray:
+        """Indices of the theta that have a column of Lambda to themselves, int64: T depends on their squares,
+        so that zero is stationary whether or not it is optimal."""
+        columns = self._places[1]
+        return np.flatnonzero(np.bincount(columns, minlength=1)[columns] == 1)
+
     def loadings(self, theta: np.ndarray) -> np.ndarray:
         loadings = np.zeros((self.m, self.width), dtype=np.result_type(theta, float))
         loadings[self._places] = theta
