@@ -102,7 +102,8 @@ VALUES = record(
         "per": _said(one_of(("unit", "sd")), "what a weight counts", default="unit"),
         "best": _said(whole(1), "ask for so many best with their probability of being right"),
         "select": _said(whole(1), "ask for the gain from selecting so many, of an index in every part too"),
-        "check": _said(SCALAR, "ask for the probability of every genotype to be better than this one"),
+        "check": _said(SCALAR, "ask for the probability of every genotype to be better than this one, "
+                       "which is no candidate"),
         "margin": _said(NUMBER, "by how much better", default=0),
     },
     ["term"],
