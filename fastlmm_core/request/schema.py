@@ -33,6 +33,7 @@ from fastlmm_core.options import (
 DDF_METHODS = ("kenward-roger", "satterthwaite", "residual", "asymptotic")
 INFORMATION = ("expected", "observed", "average")
 METHODS = ("REML", "ML", "OLS")
+STAGE_WEIGHTS = ("full", "smith", "diagonal")
 
 
 def _said(kind: Kind, description: str, **more: Any) -> Kind:
@@ -254,6 +255,17 @@ QUESTIONS = record(
     },
     ["of"],
 )
+SECOND_STAGE = record(
+    {
+        "formula": _said(TEXT, "of the means of `emmeans`; left of ~ any new name"),
+        "weights": _said(one_of(STAGE_WEIGHTS), "what is known of the errors of the means", default="full"),
+        "trait": _said(NAME, "which of several traits"),
+        "spec": _said(TEXT, "which of several specifications of means"),
+        **{key: kind for key, kind in REQUEST["properties"].items()
+           if key in ("fixed_parameters", "head", "vcov") or key not in (*OF_FIT, "id", "tables")},
+    },
+    ["formula"],
+)  # fmt: skip
 TRIALS = record(
     {
         "id": IDENTITY,
@@ -276,6 +288,7 @@ TRIALS = record(
         "genotypes": _said(NAME, "values with ranks, heritabilities and a row for each trial"),
         "covariances": _said(FLAG, "the covariance of the means", default=False),
         "gxe": _said(GXE_OF_TRIALS, "stability, AMMI and GGE of the means of `genotypes` or `emmeans`"),
+        "second_stage": _said(SECOND_STAGE, "a model of the means of all trials, and what is asked of it"),
         "ddf": _said(DDF, "df method"),
         "level": _said(LEVEL, "of the intervals", default=0.95),
     },
