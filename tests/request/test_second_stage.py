@@ -17,8 +17,8 @@ LINES = sorted(FIELDS["gen"].unique())
 PEDIGREE = {"id": LINES, "sire": [f"S{k % 8}" for k in range(len(LINES))], "dam": [None] * len(LINES)}
 STAGE: dict[str, typing.Any] = {"formula": "mean ~ county + (1 | vm(gen, A)) + (1 | county:gen)"}
 REQUEST = {
-    "data": str(datasets.path("besag_field")), "formula": "yield ~ gen + rep", "by": "county", "emmeans": "gen",
-    "fixed": False, "relationships": {"A": {"type": "pedigree", "data": PEDIGREE}},
+    "data": str(datasets.path("besag_field")), "formula": "yield ~ gen + rep", "by": "county",
+    "emmeans": "gen", "fixed": False, "relationships": {"A": {"type": "pedigree", "data": PEDIGREE}},
 }  # fmt: skip
 
 
@@ -48,8 +48,8 @@ def test_weights_are_those_of_the_library():
 
 
 def test_trials_without_means_are_among_the_notes():
-    trials = {"data": str(datasets.path("trials")), "formula": "~ gen + (1|rep)", "traits": ["yield", "height"],
-              "by": "trial", "emmeans": "gen"}  # fmt: skip
+    trials = {"data": str(datasets.path("trials")), "formula": "~ gen + (1|rep)",
+              "traits": ["yield", "height"], "by": "trial", "emmeans": "gen"}  # fmt: skip
     stage = {"formula": "mean ~ trial + (1|gen)", "trait": "yield"}
     answer = run({**trials, "second_stage": stage})
     assert any("are not in the second stage, without means: T7 (data)" in note for note in answer["notes"])
