@@ -224,6 +224,7 @@ def _write_figures(fit: LMMFit, means: dict[str, Any], folder: Path) -> None:
         plot_correlations,
         plot_emmeans,
         plot_field,
+        plot_latent_regressions,
         plot_performance,
         plot_residuals,
         plot_variogram,
@@ -247,6 +248,7 @@ def _write_figures(fit: LMMFit, means: dict[str, Any], folder: Path) -> None:
     for analysis in factor_analyses(fit):
         name = slug(analysis.group)
         draw(f"correlations_{name}.png", plot_correlations, analysis)
+        draw(f"latent_regressions_{name}.png", plot_latent_regressions, analysis)
         draw(f"performance_{name}.png", plot_performance, analysis)
         if analysis.k > 1:
             draw(f"biplot_{name}.png", plot_biplot, analysis)
