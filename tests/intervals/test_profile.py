@@ -255,6 +255,21 @@ def test_specific_variances_of_zero_leave_it_where_a_correlation_is_held(one, ot
     np.testing.assert_allclose(rise, chi2.ppf(0.95, 1), rtol=1e-5)
 
 
+@pytest.mark.parametrize("seed", [3, 7])
+def test_one_variance_of_zero_in_two_notations(seed):
+    """homdiag(0 + env | gen) is (1 | gen:env): also the residual's limits, where the variance leaves zero."""
+    r = np.random.default_rng(seed)
+    rows = [(f"e{e}", f"g{g}", r.normal()) for e in range(3) for g in range(10) for _ in range(2)]
+    data = pd.DataFrame(rows, columns=["env", "gen", "y"])
+    plain, other = (
+        lmm(f"y ~ env + {term}", data).conf_int(parameters="theta_").set_index("parameter")
+        for term in ("(1 | gen:env)", "homdiag(0 + env | gen)")
+    )
+    assert plain["estimate"].iloc[0] == 0.0
+    np.testing.assert_allclose(limits(other.loc[["sigma"]]), limits(plain.loc[["sigma"]]), rtol=1e-4)
+    assert other["upper"].iloc[0] == pytest.approx(plain["upper"].iloc[0] ** 2, rel=1e-3)
+
+
 def rises_of_a_factor_model(data, pair, values):
     """By how much a dense likelihood of fa(k=1) in four environments rises where a correlation is held."""
     env = data["env"].str[1:].to_numpy(int)

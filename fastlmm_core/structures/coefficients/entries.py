@@ -34,9 +34,8 @@ class LoadingEntries(CoefficientStructure):
         return np.flatnonzero(rows == columns)
 
     @property
-    def lone(self) -> np.ndarray:
-        """Indices of the theta that have a column of Lambda to themselves, int64: T depends on their squares,
-        so that zero is stationary whether or not it is optimal."""
+    def roots(self) -> np.ndarray:
+        """Those that have a column of Lambda to themselves: T depends on their squares."""
         columns = self._places[1]
         return np.flatnonzero(np.bincount(columns, minlength=1)[columns] == 1)
 
@@ -74,3 +73,7 @@ class LoadingEntries(CoefficientStructure):
 
 class LinearEntries(LoadingEntries, LinearCovariance):
     """Entries of a lower triangular Lambda, T linear in its elements: what a change of basis leaves alone."""
+
+    @property
+    def roots(self) -> np.ndarray:
+        return self.diagonal
