@@ -263,6 +263,12 @@ class SpellingWarning(FastLMMWarning):
     flag = "spelling"
 
 
+class LeftOutWarning(FastLMMWarning):
+    """Trials of a batch gave no means, and a second stage goes on without them."""
+
+    flag = "left-out"
+
+
 def nothing_of(what: str) -> DataError:
     """Why a batch has no table of `what`."""
     return DataError(f"no trial of the batch gave {what}; its table `fits` says why")

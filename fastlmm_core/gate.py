@@ -22,6 +22,7 @@ from fastlmm_core.errors import (
     FastLMMError,
     FastLMMWarning,
     InternalError,
+    LeftOutWarning,
     MemoryExhaustedError,
     NumericalError,
     OptionError,
@@ -41,8 +42,8 @@ OUT_OF_MEMORY = (
     "the memory ran out; fit parts of the data, ask for fewer tables at once, or "
     "use a machine with more memory"
 )
-# Of relationships, which are made before a fit, and of predictions from one.
-KEPT_BY_NO_FIT = (PedigreeWarning, RelationshipWarning, ExtrapolationWarning)
+# Of relationships and means, which are made before a fit, and of predictions from one.
+KEPT_BY_NO_FIT = (PedigreeWarning, RelationshipWarning, ExtrapolationWarning, LeftOutWarning)
 # Who is told of them: of each thread its own.
 _TELL: ContextVar[Callable[[str], None] | None] = ContextVar("tell", default=None)
 _CALLERS_OWN = "_raised_by_the_caller"

@@ -18,11 +18,19 @@ import pandas as pd
 
 from fastlmm_core.api import lmm
 from fastlmm_core.batch.result import BatchResult
-from fastlmm_core.errors import DataError, FormulaError, OptionError, name_list, nearest_names, nothing_of
+from fastlmm_core.errors import (
+    DataError,
+    FormulaError,
+    LeftOutWarning,
+    OptionError,
+    name_list,
+    nearest_names,
+    nothing_of,
+)
 from fastlmm_core.formula.expressions import Name
 from fastlmm_core.formula.functions import columns_read
 from fastlmm_core.formula.parsing import parse_formula
-from fastlmm_core.gate import public
+from fastlmm_core.gate import public, warn_caller
 from fastlmm_core.options import ANY, NAME, SWITCH, TEXT, one_of, optional, table_of
 from fastlmm_core.structures.relationships.blocks import BlockCovariance
 
@@ -30,6 +38,7 @@ if TYPE_CHECKING:
     from fastlmm_core.results.fit import LMMFit
 
 WEIGHTS = ("full", "smith", "diagonal")
+MOST_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -105,6 +114,7 @@ def second_stage(
     ['trial', 'trial:gen']
     """
     means = stage_means(batch, trait, spec)
+    _tell_left_out(batch, means.frame, trait)
     response = response_name(formula, means.frame)
     frame = means.frame.drop(columns="estimate").assign(**{response: means.frame["estimate"]})
     held = dict(fixed_parameters or {}) | {"Residual": 1.0}
@@ -140,6 +150,26 @@ class StageBlocks:
     trials: pd.DataFrame
     blocks: list[np.ndarray]
     df: np.ndarray
+
+
+def _tell_left_out(batch: BatchResult, means: pd.DataFrame, trait: str | None) -> None:
+    """A warning that names the trials without means."""
+    keys, fits = list(batch.plan.by), batch.fits
+    if trait is not None:
+        fits = fits[fits["trait"] == trait]
+    if not keys or not len(fits):
+        return
+    there = pd.MultiIndex.from_frame(means[keys].drop_duplicates())
+    lost = fits[~pd.MultiIndex.from_frame(fits[keys]).isin(there)]
+    if not len(lost):
+        return
+    trials = zip(lost[keys].itertuples(index=False), lost["status"], strict=True)
+    names = [f"{' '.join(map(str, key))} ({status})" for key, status in trials]
+    which = f"{len(lost)} of {len(fits)} trials are" if len(lost) > 1 else f"1 of {len(fits)} trials is"
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    shown = ", ".join(names[:MOST_NAMED]) + more
+    words = f"{which} not in the second stage, without means: {shown}; the table `fits` says why"
+    warn_caller(LeftOutWarning(words))
 
 
 def stage_blocks(batch: BatchResult, trait: str | None = None, spec: str | None = None) -> StageBlocks:

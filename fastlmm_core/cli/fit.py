@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from fastlmm_core.multi_environment.summaries import GxE
     from fastlmm_core.results.factor_analytic.factor_analysis import FactorAnalysis
     from fastlmm_core.results.fit import LMMFit
+    from fastlmm_core.results.genotypes.values import GenotypeValues
 
 
 def fit_command(arguments: argparse.Namespace) -> int:
@@ -140,16 +141,22 @@ def _decision(
         term, arguments.within or None, level=arguments.level, largest=largest(arguments),
         average=arguments.average or None,
     )  # fmt: skip
-    own: dict[str, Any] = {}
-    if arguments.check is not None:
-        own[f"against_{slug(term)}_{slug(arguments.check)}"] = values.against(arguments.check)
-        if arguments.check not in values.checks:  # which are no candidates anyway
-            values = values.without(arguments.check)
-    own[f"genotype_values_{slug(term)}"] = values
-    if arguments.select is not None:
-        own[f"best_{slug(term)}"] = values.best(arguments.select)
-        own[f"selection_{slug(term)}"] = values.select(arguments.select)
+    own = decisions(values, term, arguments.check, arguments.select)
     return list(own.values()), {name: table.to_frame() for name, table in own.items()}
+
+
+def decisions(values: GenotypeValues, term: str, check: str | None, select: int | None) -> dict[str, Any]:
+    """By the name of its file what is shown of values: beside the check, all others, the best, their gain."""
+    own: dict[str, Any] = {}
+    if check is not None:
+        own[f"against_{slug(term)}_{slug(check)}"] = values.against(check)
+        if check not in values.checks:  # which are no candidates anyway
+            values = values.without(check)
+    own[f"genotype_values_{slug(term)}"] = values
+    if select is not None:
+        own[f"best_{slug(term)}"] = values.best(select)
+        own[f"selection_{slug(term)}"] = values.select(select)
+    return own
 
 
 def _field_tables(fit: LMMFit) -> dict[str, pd.DataFrame]:
@@ -186,12 +193,17 @@ def _check_arguments(arguments: argparse.Namespace) -> None:
     for option in ("check", "select", "within", "average"):
         if getattr(arguments, option) not in (None, []) and not arguments.values:
             raise OptionError(f"--{option} belongs to --values GROUP")
-    if arguments.select is not None and arguments.select < 1:
-        raise OptionError(f"--select {arguments.select}: how many are selected is a whole number from 1 on")
+    check_select("--select", arguments.select)
     if arguments.report and Path(arguments.report).suffix.lower() not in (".html", ".htm"):
         raise OptionError(f"--report {arguments.report}: reports are HTML pages; end the name in .html")
     if not 0 < arguments.level < 1:
         raise OptionError(f"--level {arguments.level} must lie between 0 and 1")
+
+
+def check_select(option: str, count: int | None) -> None:
+    """Raises OptionError for a number that cannot be selected."""
+    if count is not None and count < 1:
+        raise OptionError(f"{option} {count}: how many are selected is a whole number from 1 on")
 
 
 def _known(frame: pd.DataFrame, name: str | None, option: str) -> Any:
@@ -212,6 +224,7 @@ def _write_figures(fit: LMMFit, means: dict[str, Any], folder: Path) -> None:
         plot_correlations,
         plot_emmeans,
         plot_field,
+        plot_latent_regressions,
         plot_performance,
         plot_residuals,
         plot_variogram,
@@ -235,6 +248,7 @@ def _write_figures(fit: LMMFit, means: dict[str, Any], folder: Path) -> None:
     for analysis in factor_analyses(fit):
         name = slug(analysis.group)
         draw(f"correlations_{name}.png", plot_correlations, analysis)
+        draw(f"latent_regressions_{name}.png", plot_latent_regressions, analysis)
         draw(f"performance_{name}.png", plot_performance, analysis)
         if analysis.k > 1:
             draw(f"biplot_{name}.png", plot_biplot, analysis)

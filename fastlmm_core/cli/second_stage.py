@@ -35,15 +35,32 @@ def add_second_stage(parser: argparse.ArgumentParser) -> None:
         "--stage-values", action="append", default=[], metavar="GROUP",
         help="mean + BLUP of these levels with ranks, over all trials: gen",
     )  # fmt: skip
+    stage.add_argument(
+        "--stage-select", type=int, metavar="K",
+        help="the K best of --stage-values, and the gain from selecting them",
+    )  # fmt: skip
+    stage.add_argument(
+        "--stage-check", metavar="LEVEL",
+        help="probability of every genotype of --stage-values to be better than this one, which is no "
+        "candidate",
+    )  # fmt: skip
     stage.add_argument("--stage-trait", metavar="TRAIT", help="which of several traits")
 
 
 def check_second_stage(arguments: argparse.Namespace) -> None:
     """Raises OptionError for options that do not go together, before the first trial is fitted."""
     if not arguments.second_stage:
-        if arguments.stage_values or arguments.stage_trait:
-            raise OptionError("--stage-values and --stage-trait belong to --second-stage FORMULA")
+        options = ("stage_values", "stage_select", "stage_check", "stage_trait")
+        given = [name for name in options if getattr(arguments, name) not in (None, [])]
+        if given:
+            raise OptionError(f"--{given[0].replace('_', '-')} belongs to --second-stage FORMULA")
         return
+    for name in ("select", "check"):
+        if getattr(arguments, f"stage_{name}") is not None and not arguments.stage_values:
+            raise OptionError(f"--stage-{name} belongs to --stage-values GROUP")
+    from fastlmm_core.cli.fit import check_select
+
+    check_select("--stage-select", arguments.stage_select)
     from fastlmm_core.formula.parsing import parse_formula
 
     parse_formula(arguments.second_stage)
@@ -77,7 +94,7 @@ def print_second_stage(
 ) -> None:  # fmt: skip
     """Fit, print the summary, write the tables as CSV."""
     from fastlmm_core.batch import second_stage
-    from fastlmm_core.cli.fit import slug
+    from fastlmm_core.cli.fit import decisions, slug
     from fastlmm_core.cli.table_files import write_tables
 
     fit = second_stage(
@@ -93,6 +110,11 @@ def print_second_stage(
     print(f"\nSecond stage:\n{fit.summary()}")
     for term in arguments.stage_values:
         values = fit.genotype_values(term, level=arguments.level, largest=largest(arguments))
-        print(f"\n{values.best(min(BEST, *map(len, values.candidates)))}")
-        tables[f"genotype_values_{slug(term)}"] = values.to_frame()
+        own = decisions(values, term, arguments.stage_check, arguments.stage_select)
+        candidates = own[f"genotype_values_{slug(term)}"]
+        shown = [table for table in own.values() if table is not candidates]
+        if arguments.stage_select is None:
+            shown.append(candidates.best(min(BEST, *map(len, candidates.candidates))))
+        print("".join(f"\n{table}\n" for table in shown), end="")
+        tables |= {name: table.to_frame() for name, table in own.items()}
     write_tables(tables, Path(arguments.out) / FOLDER, "csv", "second_stage")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from fastlmm_core.cli.strangers import say_note
 from fastlmm_core.errors import DataError, OptionError
 
 FORMS = "write NAME=FILE, or NAME=KIND:FILE with pedigree, covariance, inverse or markers"
+# Options of a kind that are lists: of columns, of codes.
+LISTS = ("columns", "missing")
+OPTION_FORM = "write 'A=pedigree(selfing=COLUMN):FILE', 'M=markers(impute=mean, ridge=0.01):FILE'"
 
 
 def add_structure_options(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +33,8 @@ def add_structure_options(parser: argparse.ArgumentParser) -> None:
     own.add_argument(
         "--relationship", action="append", default=[], metavar="NAME=[KIND:]FILE",
         help="what vm(gen, NAME) means: a file with a pedigree (id,sire,dam), a covariance (square, or "
-        "row,col,value) or markers, found by looking at it; inverse:FILE for an inverse",
+        "row,col,value) or markers, found by looking at it; inverse:FILE for an inverse; "
+        "'pedigree(selfing=COLUMN):FILE' and 'markers(impute=mean, centre=2p):FILE' say how it is read",
     )  # fmt: skip
     own.add_argument(
         "--hold", action="append", default=[], metavar="NAME=VALUE",
@@ -88,16 +93,47 @@ def relationships_given(texts: list[str], missing: Sequence[str] = ()) -> dict[s
             raise OptionError(f"--relationship {text}: {FORMS}")
         if name in out:
             raise OptionError(f"--relationship names '{name}' twice")
-        kind, colon, file = source.partition(":")
-        said = bool(colon) and kind in KINDS
-        path = Path(file if said else source)
+        kind, options, file = kind_and_options(name, source, KINDS)
+        path = Path(file)
         if not path.is_file():
             raise DataError(f"--relationship {name}: there is no file '{path}'; {FORMS}")
-        if not said:
+        if kind is None:
             kind = found_kind(path, missing)
             say_note(f"'{path}' is read as {kind} (--relationship {name}=KIND:FILE says another)")
-        out[name] = relationship_from_request(name, {"type": kind, "file": str(path)}, None, missing)
+        spec = {**options, "type": kind, "file": str(path)}
+        out[name] = relationship_from_request(name, spec, None, missing)
     return out
+
+
+def kind_and_options(name: str, source: str, kinds: Sequence[str]) -> tuple[str | None, dict[str, Any], str]:
+    """Kind, options and file of ``kind(option=value, ...):file``; kind None where only a file is named.
+
+    Raises
+    ------
+    OptionError
+        For an option without a value, or one given twice.
+    """
+    found = re.fullmatch(rf"({'|'.join(kinds)})(?:\(([^)]*)\))?:(.+)", source)
+    if found is None:
+        return None, {}, source
+    options: dict[str, Any] = {}
+    for part in filter(str.strip, (found[2] or "").split(",")):
+        key, equals, value = (own.strip() for own in part.partition("="))
+        if not equals or not key or not value:
+            raise OptionError(f"--relationship {name}: '{part.strip()}' is no OPTION=VALUE; {OPTION_FORM}")
+        if key in options:
+            raise OptionError(f"--relationship {name} has '{key}' twice")
+        options[key] = value.split() if key in LISTS else option_value(value)
+    return found[1], options, found[3]
+
+
+def option_value(text: str) -> Any:
+    """A number, true, false or null; any other text is itself."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    return value if value is None or isinstance(value, (bool, int, float)) else text
 
 
 def parameters_given(texts: list[str], option: str) -> dict[str, Any]:

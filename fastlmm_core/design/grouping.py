@@ -13,6 +13,7 @@ from fastlmm_core.design.values.bases import State
 from fastlmm_core.design.values.columns import Column
 from fastlmm_core.design.values.evaluation import evaluate_factor
 from fastlmm_core.design.values.labels import drop_unused
+from fastlmm_core.design.values.spelling import spelling_key
 from fastlmm_core.design.values.table import Table
 from fastlmm_core.design.values.variables import Raw
 from fastlmm_core.errors import DataError, DesignError, name_list
@@ -163,19 +164,19 @@ def relationship_codes(raw: Raw, text: str, relationship: Any, rows: np.ndarray 
         found = np.unique(raw.on_rows(rows)[absent])
         names = [raw.levels[c] for c in found if c >= 0]
         raise DataError(f"{len(names)} levels of '{text}' are not in the relationship '{relationship.name}': "
-                        f"{name_list(names)}; it needs all levels of the data"
+                        f"{name_list(names)}; it needs all levels of the data{relationship.elsewhere}"
                         f"{_spelled_otherwise(names, relationship.levels)}")  # fmt: skip
     return codes
 
 
 def _spelled_otherwise(names: Sequence[str], known: Sequence[str]) -> str:
-    """Labels of a relationship that are those of the data but for blanks around them and capitals."""
-    spelled = {str(own).strip().casefold(): str(own) for own in known}
-    pairs = [(own, spelled[key]) for own in names if (key := own.strip().casefold()) in spelled]
+    """Labels of a relationship that are those of the data but for blanks and capitals."""
+    spelled = {spelling_key(str(own)): str(own) for own in known}
+    pairs = [(own, spelled[key]) for own in names if (key := spelling_key(own)) in spelled]
     if not pairs:
         return ""
     own, other = pairs[0]
-    return (f"; {len(pairs)} of them it has in another spelling, '{other}' for '{own}': blanks around labels "
+    return (f"; {len(pairs)} of them it has in another spelling, '{other}' for '{own}': blanks "
             "and capitals count")  # fmt: skip
 
 

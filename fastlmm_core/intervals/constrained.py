@@ -113,11 +113,19 @@ def minimize_held(criterion: Criterion, held: Held, value: float, x: np.ndarray)
 
 
 def _searched(criterion: Criterion, held: Held, value: float, x: np.ndarray) -> HeldOptimum:
-    """Where the search from `x` ends."""
-    x = x.copy()
+    """Where the search from `x` ends; coordinates at zero begin as far off it as the surface goes."""
+    found = HeldOptimum(x, np.inf)
     # zero is stationary by symmetry whether or not it is optimal
-    near = criterion.restless & (np.abs(x) < AWAY)
-    x[near] = AWAY
+    for away in AWAY * np.array([1.0, 0.1, 0.01, 0.0]):
+        near = criterion.restless & (np.abs(x) < away)
+        found = _searched_from(criterion, held, value, np.where(near, away, x))
+        if np.isfinite(found.deviance) or not (criterion.restless & (np.abs(x) < AWAY)).any():
+            break
+    return found
+
+
+def _searched_from(criterion: Criterion, held: Held, value: float, x: np.ndarray) -> HeldOptimum:
+    """Where the search from `x` itself ends."""
     surface = Surface(held, value, x)
     nowhere = OnSurface(x, np.inf, None)
 

@@ -27,7 +27,6 @@ from fastlmm_core.reml.objective import (
     factors_at,
     score_statistics,
 )
-from fastlmm_core.structures.coefficients.entries import LinearEntries
 from fastlmm_core.structures.residuals.by_group import IndependentResiduals
 
 if TYPE_CHECKING:
@@ -154,8 +153,7 @@ class StructuredCriterion:
         restless = equations.lower_bounds == 0.0
         interior = np.full(theta.size, np.nan)
         for term, (own, level) in zip(equations.terms, equations.slices[0], strict=True):
-            if isinstance(term.structure, LinearEntries):
-                restless[own.start + term.structure.diagonal] = True
+            restless[own.start + term.structure.roots] = True
             if term.levels is not None and term.levels.holds_variance:
                 interior[level] = term.levels.start()
         if isinstance(equations.residual, IndependentResiduals):  # theta are its standard deviations

@@ -146,6 +146,8 @@ class Trace:
             return last.value + zeta * self.se
         before = self.points[1] if side < 0 else self.points[-2]
         step = abs(last.value - before.value)
+        if last.zeta == before.zeta:  # level so far
+            return last.value + side * LARGEST_GROWTH * step
         value = self._value_at(zeta)
         slope = (last.value - before.value) / (last.zeta - before.zeta)
         if side * (value - last.value) <= 0.1 * side * slope * (zeta - last.zeta):  # the polynomial turns

@@ -10,6 +10,7 @@ import numpy as np
 from fastlmm_core.errors import DependencyError
 from fastlmm_core.gate import public
 from fastlmm_core.options import PATH, check, having, whole
+from fastlmm_core.results.field.map_range import map_range
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,14 +60,18 @@ def draw_map(
 ) -> None:
     """Values (R, C) as a map with the first row on top; NaN stays white.
 
-    `around_zero` takes colours that part at zero, symmetric to both sides.
+    `around_zero` takes colours that part at zero, symmetric to both sides. Values far from all others have
+    the colour of the end of the scale, which is pointed there.
     """
-    limit = float(np.nanmax(np.abs(values))) or 1.0
-    shades: dict[str, Any] = {"cmap": "viridis"}
-    if around_zero:
-        shades = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit}
+    ends = map_range(values, around_zero)
+    shades: dict[str, Any] = {"cmap": "RdBu_r" if around_zero else "viridis"}
+    if ends.high > ends.low:
+        shades |= {"vmin": ends.low, "vmax": ends.high}
+    elif around_zero:
+        shades |= {"vmin": -1.0, "vmax": 1.0}
     image = ax.imshow(values, aspect="auto", interpolation="none", **shades)
-    ax.figure.colorbar(image, ax=ax, label=label)
+    pointed = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}
+    ax.figure.colorbar(image, ax=ax, label=label, extend=pointed[ends.below, ends.above])
     label_positions(ax.xaxis, columns)
     label_positions(ax.yaxis, rows)
 

@@ -131,8 +131,8 @@ def plot_performance(analysis: FactorAnalysis, *, label: int = 15, ax: Axes | No
     ax.axvline(0, color=GREY, linewidth=0.8)
     ax.plot(frame["OP"], frame["RMSD"], "o", color=COLOURS[0], markersize=4, alpha=0.8)
     best = frame.sort_values("OP", ascending=False, kind="stable").head(label)
-    write_labels(ax, best["OP"].to_numpy(), best["RMSD"].to_numpy(), list(best["level"]))
     ax.set(xlabel="overall performance (OP)", ylabel="root mean square deviation (RMSD)")
     ax.set_ylim(bottom=-0.03 * max(float(frame["RMSD"].max()), 1e-300))
     plain_frame(ax)
+    write_labels(ax, best["OP"].to_numpy(), best["RMSD"].to_numpy(), list(best["level"]))
     return ax

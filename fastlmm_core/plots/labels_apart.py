@@ -10,22 +10,26 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+NEAREST = 7.0  # a name farther from its point is joined to it by a line
 # Places tried around a point (points to the right and up), nearest first.
-PLACES = [(radius * np.cos(angle), radius * np.sin(angle))
-          for radius in (7.0, 12.0, 18.0, 25.0) for angle in np.pi * np.arange(12) / 6 + 0.3]  # fmt: skip
+RADII, ANGLES = (NEAREST, 12.0, 18.0, 25.0, 34.0, 45.0), np.pi * np.arange(12) / 6 + 0.3
+PLACES = [(radius * np.cos(angle), radius * np.sin(angle)) for radius in RADII for angle in ANGLES]
 
 
 def write_labels(
     ax: Axes, x: np.ndarray, y: np.ndarray, names: Sequence[str], *, size: float = 8.0, color: str = "black"
 ) -> None:
-    """Write `names` beside the points (x, y), each at the first place that is free, else at the last."""
+    """Write `names` beside the points (x, y), each at the first place that is free of names and of points,
+    named or not, else at the last; a thin line joins those that are not beside their own point to it."""
     if len(names) == 0:
         return
     ax.figure.canvas.draw()  # the extents below are those of the laid out figure
     ppi = ax.figure.dpi / 72.0
     points = ax.transData.transform(np.column_stack([x, y]))
     taken: list[tuple[float, float, float, float]] = list(getattr(ax, "_label_boxes", []))
-    taken += [(px - 2 * ppi, py - 2 * ppi, px + 2 * ppi, py + 2 * ppi) for px, py in points]
+    drawn = [line.get_xydata() for line in ax.lines if line.get_marker() not in ("None", "", " ", None)]
+    others = ax.transData.transform(np.vstack([np.column_stack([x, y]), *drawn]))
+    taken += [(px - 2 * ppi, py - 2 * ppi, px + 2 * ppi, py + 2 * ppi) for px, py in others]
     for (px, py), own_x, own_y, name in zip(points, x, y, names, strict=True):
         width, height = 0.62 * size * len(name) * ppi, size * 1.1 * ppi
         for dx, dy in PLACES:
@@ -35,8 +39,11 @@ def write_labels(
             if not any(_overlap(box, other) for other in taken):
                 break
         taken.append(box)
+        far = np.hypot(dx, dy) > NEAREST + 0.5
+        joined = {"arrowstyle": "-", "color": color, "linewidth": 0.5, "shrinkA": 0.0, "shrinkB": 2.0}
         ax.annotate(name, (own_x, own_y), xytext=(dx, dy), textcoords="offset points", fontsize=size,
-                    color=color, ha="right" if dx < 0 else "left", va="center")  # fmt: skip
+                    color=color, ha="right" if dx < 0 else "left", va="center",
+                    arrowprops=joined if far else None)  # fmt: skip
     keep: Any = ax
     keep._label_boxes = taken
 

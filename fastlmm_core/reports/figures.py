@@ -25,6 +25,7 @@ from fastlmm_core.reports.svg import (
     text,
     tick_label,
 )
+from fastlmm_core.results.field.map_range import MapRange, map_range
 from fastlmm_core.results.field.plot_places import plain
 from fastlmm_core.results.genotypes.trial_summary import SUSPICIOUS
 
@@ -68,20 +69,39 @@ class Field:
 
 def fields_of(plots: pd.DataFrame) -> list[Field]:
     """The grid of every environment that the table tells apart, of those with one plot a place."""
+    found = [(field_of(plots.iloc[at]), at, name) for name, at in environments_of(plots)]
+    return [replace(own, plots=at, name=name) for own, at, name in found if own is not None]
+
+
+def environments_of(plots: pd.DataFrame) -> list[tuple[str, np.ndarray]]:
+    """Name, ``"env E1"``, and rows of every environment of the table; else one without name."""
     before = plots.columns[: list(plots.columns).index("row")]
     by = [name for name in before if plots[name].notna().any()]
     if not by:
-        found = [field_of(plots)]
-    else:
-        groups = plots.groupby(by, observed=True).ngroup()  # missing where the environment is
-        codes = groups.fillna(-1).to_numpy(np.int64)
-        found = []
-        for code in np.unique(codes[codes >= 0]):
-            at = np.flatnonzero(codes == code)
-            own = field_of(plots.iloc[at])
-            name = ", ".join(f"{column} {plain(plots[column].iloc[at[0]])}" for column in by)
-            found.append(None if own is None else replace(own, plots=at, name=name))
-    return [field for field in found if field is not None]
+        return [("", np.arange(len(plots)))]
+    groups = plots.groupby(by, observed=True).ngroup()  # missing where the environment is
+    codes = groups.fillna(-1).to_numpy(np.int64)
+    rows = [np.flatnonzero(codes == code) for code in np.unique(codes[codes >= 0])]
+    names = [", ".join(f"{column} {plain(plots[column].iloc[at[0]])}" for column in by) for at in rows]
+    return list(zip(names, rows, strict=True))
+
+
+def places_twice(plots: pd.DataFrame) -> list[str]:
+    """Why fields have no map: places that several plots claim, in words, an environment each."""
+    out = []
+    for name, at in environments_of(plots):
+        places = plots.iloc[at][["row", "column"]]
+        if places.isna().any(axis=None):
+            continue
+        counts = places.value_counts(sort=False)
+        counts = counts[counts > 1]
+        if len(counts):
+            row, column = counts.index[0]
+            more = f", and several at {len(counts) - 1} more places" if len(counts) > 1 else ""
+            field = f"the field of {name}" if name else "this field"
+            out.append(f"There is no map of {field}: {int(counts.iloc[0])} plots stand at row {plain(row)} "
+                       f"column {plain(column)}{more}.")  # fmt: skip
+    return out
 
 
 def field_of(plots: pd.DataFrame) -> Field | None:
@@ -118,11 +138,10 @@ def field_map(field: Field, values: np.ndarray, name: str, marked: np.ndarray, t
     diverging = name in ("residual", "studentized", "trend")
     colours = spread_colours(DIVERGING if diverging else SEQUENTIAL)
     seen = np.isfinite(values)
-    low, high = (float(values[seen].min()), float(values[seen].max())) if seen.any() else (0.0, 1.0)
-    if diverging:
-        low, high = -max(-low, high), max(-low, high)
+    ends = map_range(values, diverging)
+    low, high = ends.low, ends.high
     share = (values[seen] - low) / (high - low) if high > low else np.full(int(seen.sum()), 0.5)
-    shade = np.minimum((share * len(colours)).astype(int), len(colours) - 1)
+    shade = np.clip((share * len(colours)).astype(int), 0, len(colours) - 1)
     body = [f'<rect class="ground" x="{left:g}" y="{top:g}" width="{width:g}" height="{tall:g}"/>']
     i, j = field.i[seen], field.j[seen]
     cell = f"h{side:.4g}v{height:.4g}h-{side:.4g}z"
@@ -143,15 +162,17 @@ def field_map(field: Field, values: np.ndarray, name: str, marked: np.ndarray, t
             else:
                 body.append(text(left - 4, top + height * (k + 0.5) + 3.5, labels[k], "tick end"))
     bar = left + width + 10
-    body += colour_bar(bar, top, max(tall, 90.0), colours, low, high)
+    body += colour_bar(bar, top, max(tall, 90.0), colours, ends)
     grid = json.dumps([left, top, side, height, R, C, turn])
     total = max(tall, 90.0)
     return drawing(bar + 62, top + total + 20, "".join(body), f"map of {WORDS[name]}",
                    f'class="map" style="max-width:{bar + 62:.0f}px" data-grid="{grid}"')  # fmt: skip
 
 
-def colour_bar(x: float, y: float, tall: float, colours: list[str], low: float, high: float) -> list[str]:
-    """The scale of a map with its ends and middle."""
+def colour_bar(x: float, y: float, tall: float, colours: list[str], ends: MapRange) -> list[str]:
+    """The scale of a map with its ends and middle; an end says where values lie beyond."""
+    low, high = ends.low, ends.high
+    beyond = {0.0: "\N{LESS-THAN OR EQUAL TO}" * ends.below, 1.0: "\N{GREATER-THAN OR EQUAL TO}" * ends.above}
     step = tall / len(colours)
     out = [
         f'<rect x="{x:g}" y="{y + tall - step * (k + 1):.2f}" width="10" height="{step + 0.4:.2f}" '
@@ -160,7 +181,7 @@ def colour_bar(x: float, y: float, tall: float, colours: list[str], low: float, 
     ]
     digits = 3 if max(abs(low), abs(high)) < 1e5 else 6
     for share in (0.0, 0.5, 1.0):
-        label = tick_label(float(f"{low + share * (high - low):.{digits}g}"))
+        label = beyond.get(share, "") + tick_label(float(f"{low + share * (high - low):.{digits}g}"))
         out.append(text(x + 14, y + tall * (1.0 - share) + 3.5, label, "tick"))
     return out
 

@@ -120,8 +120,9 @@ def plot_section(own: UnitContent, n: int) -> str:
     names = figures.plot_names(plots, fields)
     panel = "".join(figures.residual_panel(plots, names))
     out = card("Residuals", f'<div class="row">{panel}</div>') if panel else ""
+    lost = "".join(f'<p class="soft">{escape(own)}</p>' for own in figures.places_twice(plots))
     if not fields:
-        return out
+        return (card("Field", lost) if lost else "") + out
     maps = "".join(
         field_maps(plots, field, names, f"plots-{n}" + (f"-{k}" if field.name else ""))
         for k, field in enumerate(fields)
@@ -129,7 +130,8 @@ def plot_section(own: UnitContent, n: int) -> str:
     note = (
         f"Grey places have no value; rings are residuals beyond {SUSPICIOUS:g} of their standard deviations."
     )
-    return card("Fields" if len(fields) > 1 else "Field", f'{maps}<p class="soft">{note}</p>') + out
+    title = "Fields" if len(fields) > 1 else "Field"
+    return card(title, f'{maps}<p class="soft">{note}</p>{lost}') + out
 
 
 def field_maps(plots: pd.DataFrame, field: figures.Field, names: list[str], identity: str) -> str:

@@ -31,8 +31,11 @@ def values_block(
     if block.get("check") is not None:  # beside all others, also those that are no candidates
         margin = 0.0 if block.get("margin") is None else block["margin"]
         answer["against"] = rows_of(values.against(block["check"], margin))
-    if block.get("without") is not None:
-        values = values.without(block["without"])
+    away = list(block["without"]) if block.get("without") is not None else []
+    if block.get("check") is not None and block["check"] not in values.checks:  # a fixed one is none anyway
+        away.append(block["check"])
+    if away:
+        values = values.without(list(dict.fromkeys(away)))
     if block.get("best") is not None:
         answer["best_table"] = rows_of(values.best(block["best"]))
     if block.get("select") is not None:

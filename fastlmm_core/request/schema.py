@@ -33,6 +33,7 @@ from fastlmm_core.options import (
 DDF_METHODS = ("kenward-roger", "satterthwaite", "residual", "asymptotic")
 INFORMATION = ("expected", "observed", "average")
 METHODS = ("REML", "ML", "OLS")
+STAGE_WEIGHTS = ("full", "smith", "diagonal")
 
 
 def _said(kind: Kind, description: str, **more: Any) -> Kind:
@@ -102,7 +103,8 @@ VALUES = record(
         "per": _said(one_of(("unit", "sd")), "what a weight counts", default="unit"),
         "best": _said(whole(1), "ask for so many best with their probability of being right"),
         "select": _said(whole(1), "ask for the gain from selecting so many, of an index in every part too"),
-        "check": _said(SCALAR, "ask for the probability of every genotype to be better than this one"),
+        "check": _said(SCALAR, "ask for the probability of every genotype to be better than this one, "
+                       "which is no candidate"),
         "margin": _said(NUMBER, "by how much better", default=0),
     },
     ["term"],
@@ -254,6 +256,17 @@ QUESTIONS = record(
     },
     ["of"],
 )
+SECOND_STAGE = record(
+    {
+        "formula": _said(TEXT, "of the means of `emmeans`; left of ~ any new name"),
+        "weights": _said(one_of(STAGE_WEIGHTS), "what is known of the errors of the means", default="full"),
+        "trait": _said(NAME, "which of several traits"),
+        "spec": _said(TEXT, "which of several specifications of means"),
+        **{key: kind for key, kind in REQUEST["properties"].items()
+           if key in ("fixed_parameters", "head", "vcov") or key not in (*OF_FIT, "id", "tables")},
+    },
+    ["formula"],
+)  # fmt: skip
 TRIALS = record(
     {
         "id": IDENTITY,
@@ -276,6 +289,7 @@ TRIALS = record(
         "genotypes": _said(NAME, "values with ranks, heritabilities and a row for each trial"),
         "covariances": _said(FLAG, "the covariance of the means", default=False),
         "gxe": _said(GXE_OF_TRIALS, "stability, AMMI and GGE of the means of `genotypes` or `emmeans`"),
+        "second_stage": _said(SECOND_STAGE, "a model of the means of all trials, and what is asked of it"),
         "ddf": _said(DDF, "df method"),
         "level": _said(LEVEL, "of the intervals", default=0.95),
     },

@@ -17,9 +17,10 @@ from fastlmm_core.request.kept_fits import Keeping, KeptFits, size_of
 from fastlmm_core.request.schema import READING
 from fastlmm_core.request.sections import SECTIONS, fit_section
 from fastlmm_core.request.table_folder import TableFolder
-from fastlmm_core.request.trials import fit_trials, gxe_of_trials, table_sections
+from fastlmm_core.request.trials import fit_of_means, fit_trials, gxe_of_trials, table_sections
 
 if TYPE_CHECKING:
+    from fastlmm_core.batch import BatchResult
     from fastlmm_core.results.fit import LMMFit
 
 # What makes a text an expression of columns, such as "1/var", and no name.
@@ -125,7 +126,18 @@ class Session:
         related = read_relationships(request, self._reach, self._limits)
         batch = fit_trials(request, frame, related, self._limits)
         notes = {"notes": batch.notes} if batch.notes else {}
-        return {**table_sections(batch), **gxe_of_trials(batch, request), **notes}, nothing_kept
+        means = self._means(batch, request, related)
+        return {**table_sections(batch), **gxe_of_trials(batch, request), **means, **notes}, nothing_kept
+
+    def _means(self, batch: BatchResult, request: Request, related: Mapping[str, Any]) -> dict[str, Any]:
+        """``second_stage``, where it is asked for: a fit and its sections, as of a request for one."""
+        own = request.get("second_stage")
+        if own is None:
+            return {}
+        given = {key: value for key, value in own.items() if value is not None}
+        own = with_new_rows(given, self._reach, self._limits)
+        fit = fit_of_means(batch, own, related, self._limits)
+        return {"second_stage": {"fit": fit_section(fit, own), **sections_asked(fit, own)}}
 
 
 def nothing_kept() -> dict[str, Any]:
@@ -200,6 +212,8 @@ def read_relationships(request: Request, reach: Reach, limits: Limits) -> dict[s
         given[str(name)] = spec
     if given:
         named = relationships_in(request["formula"], request.get("residual"), limits)
+        later = request.get("second_stage")
+        named |= relationships_in(later["formula"], None, limits) if later else set()
         check_relationships_used(given, named)
     missing = missing_codes(request.get("na_values")).added
     return {name: relationship_from_request(name, spec, None, missing) for name, spec in given.items()}

@@ -12,6 +12,7 @@ from fastlmm_core.request.answer_tables import Columns
 
 if TYPE_CHECKING:
     from fastlmm_core.batch import BatchResult
+    from fastlmm_core.results.fit import LMMFit
 
 HANDED_ON = (
     "by", "traits", "weights", "fixed", "emmeans", "contrasts", "ref", "adjust", "blups", "genotypes",
@@ -24,8 +25,13 @@ def fit_trials(
 ) -> BatchResult:  # fmt: skip
     """The batch a checked request describes, of its table."""
     from fastlmm_core.batch import fit_batch  # it loads the compiled kernels
+    from fastlmm_core.batch.candidates import relationships_in
 
     options = {key: request[key] for key in HANDED_ON if request.get(key) is not None}
+    if request.get("second_stage") is not None:
+        options["covariances"] = True
+        named = relationships_in(request["formula"], request.get("residual"), limits)
+        relationships = {name: own for name, own in relationships.items() if name in named}
     return fit_batch(
         frame, request["formula"], reml=request["method"] != "ML", relationships=relationships,
         limits=limits, progress=False, engine="threads", **options,  # a service has processes of its own
@@ -42,6 +48,19 @@ def gxe_of_trials(batch: BatchResult, request: Mapping[str, Any]) -> dict[str, A
         return {}
     found = gxe(batch, own["genotype"], value=own.get("trait"), common=own.get("common", False))
     return {"gxe": gxe_answer(found, own)}
+
+
+def fit_of_means(
+    batch: BatchResult, own: Mapping[str, Any], relationships: Mapping[str, Any], limits: Limits
+) -> LMMFit:  # fmt: skip
+    """The fit of ``second_stage``, with the relationships that it names."""
+    from fastlmm_core.batch import second_stage
+    from fastlmm_core.batch.candidates import relationships_in
+
+    named = relationships_in(own["formula"], None, limits)
+    known = {name: given for name, given in relationships.items() if name in named}
+    options = {key: own[key] for key in ("weights", "trait", "spec", "fixed_parameters") if key in own}
+    return second_stage(batch, own["formula"], relationships=known, **options)
 
 
 def table_sections(batch: BatchResult) -> dict[str, Any]:

@@ -67,12 +67,27 @@ def test_the_same_on_two_processes(season, capsys):
         pd.testing.assert_frame_equal(table, pd.read_csv(Path("elsewhere/second_stage") / name), rtol=1e-8)
 
 
+def test_selection_and_check_of_the_second_stage(season, capsys):
+    """As of `fastlmm fit`: the check is beside all others, and no candidate."""
+    assert main([*season, "--stage-select", "5", "--stage-check", "G05"]) == 0
+    told = capsys.readouterr().out
+    assert "Better than G05:" in told and "The 5 best of 71:" in told and "Gain from selection:" in told
+    folder, term = Path("season/second_stage"), "vm_gen_A"
+    values = pd.read_csv(folder / f"genotype_values_{term}.csv").set_index("gen")["estimate"]
+    gain = pd.read_csv(folder / f"selection_{term}.csv")
+    assert gain["gain"][0] == pytest.approx(values.nlargest(5).mean() - values.mean(), rel=1e-9)
+    against = pd.read_csv(folder / f"against_{term}_G05.csv")
+    assert len(against) == len(values) == 71 and "G05" not in values.index
+
+
 @pytest.mark.parametrize(
     "change, words",
     [
         (["--emmeans", "rep"], "needs the means it is about: one --emmeans SPEC"),
         (["--second-stage", "mean ~ (1 |"], "character"),
-        (["--second-stage", ""], "belong to --second-stage FORMULA"),
+        (["--second-stage", ""], "--stage-values belongs to --second-stage FORMULA"),
+        (["--stage-select", "0"], "--stage-select 0: how many are selected"),
+        (["--stage-check", "G99"], "G99"),
         (["--stage-trait", "none"], "trait='none' is not in the batch"),
     ],
 )

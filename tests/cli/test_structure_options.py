@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fastlmm_core import lmm
+from fastlmm_core import Markers, Pedigree, lmm
 from fastlmm_core.cli import main
 
 LEVELS = [f"g{i:02d}" for i in range(10)]
@@ -104,9 +104,35 @@ def test_batch_takes_the_same_options(capsys, folder, table):
     assert found["var_vm(gen, A)"].tolist() == pytest.approx([0.5, 0.5], rel=1e-12)
 
 
+def test_options_of_a_relationship(capsys, folder, table):
+    """What `Pedigree` and `Markers` take, a command takes too: lines are no F1, a gap is filled."""
+    lines = pd.DataFrame({"id": LEVELS, "sire": ["P0", "P1"] * 5, "dam": "P2", "f": 6})
+    lines.to_csv(folder / "lines.csv", index=False)
+    source = f"A=pedigree(selfing=f, check_sex=false):{folder / 'lines.csv'}"
+    components, _ = fitted(capsys, folder, "--relationship", source)
+    pedigree = Pedigree(lines, selfing="f", check_sex=False)
+    expected = lmm(FORMULA, table, relationships={"A": pedigree}).variance_components
+    assert np.allclose(components["estimate"], expected["estimate"], rtol=1e-6)
+    named = f"A=pedigree(columns=id dam sire, selfing=f):{folder / 'lines.csv'}"
+    turned, _ = fitted(capsys, folder, "--relationship", named)
+    assert np.allclose(turned["estimate"], expected["estimate"], rtol=1e-6)
+
+    gappy = pd.read_csv(folder / "markers.csv", index_col=0)
+    gappy.iloc[3, 2] = np.nan
+    gappy.to_csv(folder / "gappy.csv")
+    source = f"A=markers(impute=mean, ridge=0.01):{folder / 'gappy.csv'}"
+    components, _ = fitted(capsys, folder, "--relationship", source)
+    markers = Markers(gappy, impute="mean", ridge=0.01)
+    expected = lmm(FORMULA, table, relationships={"A": markers}).variance_components
+    assert np.allclose(components["estimate"], expected["estimate"], rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     "arguments, words",
     [
+        (["--relationship", "A=pedigree(selfing):{folder}/pedigree.csv"], "'selfing' is no OPTION=VALUE"),
+        (["--relationship", "A=pedigree(selfing=a, selfing=b):{folder}/pedigree.csv"], "'selfing' twice"),
+        (["--relationship", "A=pedigree(self=f):{folder}/pedigree.csv"], "has the key 'self'"),
         (["--relationship", "A"], "write NAME=FILE"),
         (["--relationship", "A="], "write NAME=FILE"),
         (["--relationship", "A=nowhere.csv"], "there is no file 'nowhere.csv'"),

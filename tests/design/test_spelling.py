@@ -37,6 +37,29 @@ def test_blanks_within_and_the_number_of_pairs():
         fl.lmm("y ~ block + (1 | gen)", data)
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "alike"),
+    [("Check 1", "check1 ", True), ("Big Ben", "BigBen", True), ("L 1\t", "l1", True),
+     ("1 11", "11 1", False), ("G1 1", "G11", False), ("Ab", "A-b", False)],
+)  # fmt: skip
+def test_blanks_between_figures_alone_tell_labels_apart(one, other, alike):
+    data = trial().assign(gen=lambda d: d["gen"].replace({"L1": one}))
+    data.loc[data["block"].eq("b3") & data["gen"].eq(one), "gen"] = other
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        fl.lmm("y ~ block + (1 | gen)", data)
+    assert any(own.category is SpellingWarning for own in said) is alike
+
+
+def test_the_spelling_of_a_relationship():
+    levels = [f"L{i}" for i in range(1, 6)] + ["l 0"]
+    with pytest.raises(fl.errors.DataError, match="'l 0' for 'L0': blanks and capitals count"):
+        fl.lmm("y ~ block + (1 | vm(gen, A))", trial(), relationships={"A": (np.eye(6), levels)})
+    markers = pd.DataFrame(np.eye(5), index=levels[:5], columns=list("abcde"))
+    with pytest.raises(fl.errors.DataError, match=r"it needs all levels.*single_step\(pedigree, markers\)"):
+        fl.lmm("y ~ block + (1 | vm(gen, A))", trial(), relationships={"A": fl.Markers(markers)})
+
+
 def test_labels_of_rows_that_are_not_used_say_nothing():
     data = trial(L1="l1")
     data.loc[data["gen"] == "l1", "y"] = np.nan

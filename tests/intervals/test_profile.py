@@ -202,10 +202,10 @@ def test_a_spline_whose_variance_is_estimated_as_zero_against_dense_matrices():
     assert ends[0] - ends[1] == pytest.approx(chi2.ppf(0.95, 1), rel=1e-5)
 
 
-def environments(m, seed=4):
+def environments(m, seed=4, specific=0.7):
     r = np.random.default_rng(seed)
     gamma = np.array([1.2, 1.0, 0.8, 1.1])[:m]
-    u = r.normal(size=(36, 1)) * gamma + r.normal(size=(36, m)) * 0.7
+    u = r.normal(size=(36, 1)) * gamma + r.normal(size=(36, m)) * specific
     rows = [
         (f"e{e}", f"g{g:02d}", u[g, e] + e + r.normal())
         for e in range(m)
@@ -237,6 +237,41 @@ def test_a_genetic_correlation_of_a_factor_model():
     profile = fit.profile("cor(gen: enve0, enve1)")
     row, last = profile.conf_int().iloc[0], profile.points.iloc[-1]
     assert row["upper"] == 1.0 and last["value"] > 0.99999
+    rises = rises_of_a_factor_model(data, (0, 1), [row["lower"], last["value"]])
+    np.testing.assert_allclose(rises, [chi2.ppf(0.95, 1), last["zeta"] ** 2], rtol=1e-5)
+    one = lmm("y ~ env + rr(0 + env | gen, d=1)", data).profile("sd(gen: enve0)")
+    assert one.names == ("sd(gen: enve0)",)
+
+
+@pytest.mark.parametrize(("one", "other"), [(0, 1), (1, 2)])
+def test_specific_variances_of_zero_leave_it_where_a_correlation_is_held(one, other):
+    """Zero is stationary for them by symmetry: searches that stay there make intervals too short, and one of
+    a correlation of +1 (e1, e2) had no lower limit."""
+    data = environments(4, seed=12, specific=np.array([0.7, 0.0, 0.0, 0.7]))
+    fit = lmm("y ~ env + fa(0 + env | gen, k=1)", data)
+    assert "specific variance of enve1 is zero" in str(fit.warnings)
+    row = fit.conf_int(parameters=f"cor(gen: enve{one}, enve{other})").iloc[0]
+    rise = rises_of_a_factor_model(data, (one, other), [row["lower"]])
+    np.testing.assert_allclose(rise, chi2.ppf(0.95, 1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("seed", [3, 7])
+def test_one_variance_of_zero_in_two_notations(seed):
+    """homdiag(0 + env | gen) is (1 | gen:env): also the residual's limits, where the variance leaves zero."""
+    r = np.random.default_rng(seed)
+    rows = [(f"e{e}", f"g{g}", r.normal()) for e in range(3) for g in range(10) for _ in range(2)]
+    data = pd.DataFrame(rows, columns=["env", "gen", "y"])
+    plain, other = (
+        lmm(f"y ~ env + {term}", data).conf_int(parameters="theta_").set_index("parameter")
+        for term in ("(1 | gen:env)", "homdiag(0 + env | gen)")
+    )
+    assert plain["estimate"].iloc[0] == 0.0
+    np.testing.assert_allclose(limits(other.loc[["sigma"]]), limits(plain.loc[["sigma"]]), rtol=1e-4)
+    assert other["upper"].iloc[0] == pytest.approx(plain["upper"].iloc[0] ** 2, rel=1e-3)
+
+
+def rises_of_a_factor_model(data, pair, values):
+    """By how much a dense likelihood of fa(k=1) in four environments rises where a correlation is held."""
     env = data["env"].str[1:].to_numpy(int)
     same = np.equal.outer(data["gen"].to_numpy(), data["gen"].to_numpy())
     X, y = np.eye(4)[env], data["y"].to_numpy()
@@ -251,19 +286,19 @@ def test_a_genetic_correlation_of_a_factor_model():
         return np.linalg.slogdet(V)[1] + (y - X @ b) @ inner @ (y - X @ b)
 
     def correlation(x):
-        T = covariance(x)
-        return T[0, 1] / np.sqrt(T[0, 0] * T[1, 1])
+        T, (i, j) = covariance(x), pair
+        return T[i, j] / np.sqrt(T[i, i] * T[j, j])
 
-    start = np.array([1.2, 1.0, 0.8, 1.1, 0.7, 0.7, 0.7, 0.7, 1.0])
+    start, out = np.array([1.2, 1.0, 0.8, 1.1, 0.7, 0.7, 0.7, 0.7, 1.0]), []
     least = minimize(deviance, start, method="SLSQP", options={"ftol": 1e-10, "maxiter": 300})
-    for limit, rise in ((row["lower"], chi2.ppf(0.95, 1)), (last["value"], last["zeta"] ** 2)):
+    for limit in values:
         held = minimize(
-            deviance, least.x, method="SLSQP", options={"ftol": 1e-10, "maxiter": 300},
+            deviance, np.maximum(np.abs(least.x), 0.1), method="SLSQP",
+            options={"ftol": 1e-10, "maxiter": 300},
             constraints={"type": "eq", "fun": lambda x, limit=limit: correlation(x) - limit},
         )  # fmt: skip
-        assert held.fun - least.fun == pytest.approx(rise, rel=1e-5)
-    one = lmm("y ~ env + rr(0 + env | gen, d=1)", data).profile("sd(gen: enve0)")
-    assert one.names == ("sd(gen: enve0)",)
+        out.append(held.fun - least.fun)
+    return out
 
 
 @pytest.mark.parametrize("seed", [28, 29, 32, 34, 37])

@@ -51,6 +51,19 @@ def test_maps_of_response_trend_and_residuals(durban, surface):
     np.testing.assert_allclose(trend.ravel(), surface.trend()["trend"])
 
 
+def test_a_yield_far_from_all_others_does_not_take_the_colours(durban, surface):
+    """The scale is that of the other plots, and points where there is more."""
+    wrong = durban.assign(**{"yield": durban["yield"].where(durban.index != 50, 80.0)})
+    limits = []
+    for fit in (surface, lmm("yield ~ rep + gen", wrong)):
+        figure = plot_field(fit, row="row", column="bed", data=wrong)
+        (image,), bar = figure.axes[0].get_images(), figure.axes[6]
+        limits.append((*image.get_clim(), bar._colorbar.extend))
+    rest = durban["yield"].drop(index=50)
+    assert limits[0] == (durban["yield"].min(), durban["yield"].max(), "neither")
+    assert limits[1] == (rest.min(), rest.max(), "max")
+
+
 def test_rows_columns_and_variogram(surface):
     figure = plot_field(surface)
     rows, columns, faces = (figure.axes[i] for i in (3, 4, 5))

@@ -14,9 +14,10 @@ import pytest
 
 from fastlmm_core import datasets, fit_batch, lmm, read_batch, report
 from fastlmm_core.cli import main
-from fastlmm_core.errors import DataError, OptionError
+from fastlmm_core.errors import DataError, FastLMMWarning, OptionError
 from fastlmm_core.reports import figures, svg
 from fastlmm_core.reports.overview import variance_bar
+from fastlmm_core.results.field.map_range import map_range
 
 pytestmark = pytest.mark.filterwarnings("ignore::fastlmm_core.errors.FastLMMWarning")
 NASTY = "T<1> & \"quoted\" </script><b>'x' \u8bd5\u9a8c \u2028"
@@ -298,6 +299,39 @@ def test_environments_without_a_field_have_no_map():
     names = figures.plot_names(plots, fields)
     assert names[:3] == ["env E1, row 1 column 1", "env E1, row 2 column 1", "observation 3"]
     assert figures.fields_of(plots.assign(env=np.nan)) == []  # one field then, with a place taken twice
+    said = "There is no map of {}: {} plots stand at row 1 column 1."
+    assert figures.places_twice(plots) == [said.format("the field of env E2", 2)]
+    assert figures.places_twice(plots.assign(env=np.nan)) == [said.format("this field", 3)]
+    assert figures.places_twice(plots[:2]) == []
+
+
+def test_a_page_says_why_it_has_no_map(tmp_path):
+    """One plot entered twice, and the field is not drawn: the page says which place it is."""
+    table = datasets.load("besag_field").query("county == 'C1'")
+    table = pd.concat([table, table[(table["row"] == 2) & (table["col"] == 3)]], ignore_index=True)
+    with pytest.warns(FastLMMWarning, match="2 plots stand at row 2, col 3"):
+        fit = lmm("yield ~ (1|gen)", table, field_trend="ps")
+    page = report(fit, tmp_path / "c1.html", genotypes="gen").read_text()
+    assert 'class="map"' not in page
+    assert "There is no map of this field: 2 plots stand at row 2 column 3." in page
+
+
+def test_one_plot_far_from_all_others_leaves_colours_for_these():
+    """A yield that was entered ten times too large: the map of the others is as it was, its scale says so."""
+    rng = np.random.default_rng(2)
+    plots = pd.DataFrame({"row": np.repeat(np.arange(10.0), 8), "column": np.tile(np.arange(8.0), 10)})
+    field, values, odd = figures.field_of(plots), rng.normal(8.0, 1.0, 80), np.zeros(80, bool)
+    wrong = values.copy()
+    wrong[0] = 80.0
+    ordinary, drawn = (figures.field_map(field, own, "response", odd, 0) for own in (values, wrong))
+    shades = [len(set(re.findall(r'<path fill="(#\w+)"', own))) for own in (ordinary, drawn)]
+    assert shades[0] > 15 and abs(shades[1] - shades[0]) <= 1
+    assert "\N{GREATER-THAN OR EQUAL TO}" in drawn and "\N{GREATER-THAN OR EQUAL TO}" not in ordinary
+    ends = map_range(wrong, around_zero=False)
+    assert (ends.low, ends.high) == (values[1:].min(), values[1:].max())
+    assert (ends.below, ends.above) == (False, True)
+    ends = map_range(np.append(wrong, np.nan) - 8.0, around_zero=True)
+    assert ends.low == -ends.high and ends.high < 5.0 and ends.above and not ends.below
 
 
 def test_pages_stay_small(batch, pages):

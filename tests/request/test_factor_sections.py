@@ -47,6 +47,6 @@ def test_the_command_prints_the_report_and_writes_its_tables_and_figures(tmp_pat
     assert "Factor analysis of rr(0 + env | gen, d=2)" in capsys.readouterr().out
     written = {path.name for path in tmp_path.iterdir()}
     assert {"loadings_gen.csv", "scores_gen.csv", "performance_gen.csv", "correlations_gen.png",
-            "performance_gen.png", "biplot_gen.png"} <= written  # fmt: skip
+            "performance_gen.png", "biplot_gen.png", "latent_regressions_gen.png"} <= written  # fmt: skip
     found = pd.read_csv(tmp_path / "performance_gen.csv")
     np.testing.assert_allclose(found["OP"], fit.factor_analysis().performance["OP"], rtol=1e-8)

@@ -348,6 +348,12 @@ def test_decisions_by_request_and_command(alpha, trials, tmp_path, capsys):
     table = pd.read_csv(tmp_path / "against_gen_G10.csv")
     want = alpha.genotype_values("gen").against("G10").to_frame()
     np.testing.assert_allclose(table["p_better"], want["p_better"], rtol=1e-9)
+    block = {"term": "gen", "check": "G10", "select": 3}
+    answer = run({"data": str(path), "formula": asked[2], "genotype_values": [block]})
+    gain = answer["genotype_values"][0]["gain"]
+    written = pd.read_csv(tmp_path / "selection_gen.csv")  # a check is no candidate at either door
+    assert (gain[0]["n"], written["n"][0]) == (23, 23)
+    assert gain[0]["gain"] == pytest.approx(written["gain"][0], rel=1e-9)
     assert main([*asked, "--select", "3"]) == 2
     assert "--select belongs to --values GROUP" in capsys.readouterr().err
 

@@ -73,6 +73,15 @@ def test_size(structure):
         assert structure.lower_bounds().shape == (t,)
 
 
+def test_coordinates_whose_sign_means_nothing_are_roots(structure):
+    """At zero of such a coordinate every criterion is stationary: searches have to be told."""
+    for theta in thetas(structure, 1):
+        turned = np.tile(theta, (theta.size, 1)) * (1.0 - 2.0 * np.eye(theta.size))
+        same = [np.allclose(structure.covariance(own), structure.covariance(theta)) for own in turned]
+        assert set(np.flatnonzero(same)) <= set(structure.roots)
+    assert set(np.flatnonzero(structure.lower_bounds() == 0.0)) <= set(structure.roots)
+
+
 def test_covariance_is_loadings_times_their_transpose(structure):
     for theta in thetas(structure):
         loadings, T = structure.loadings(theta), structure.covariance(theta)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
@@ -10,6 +11,21 @@ from fastlmm_core.design.values.variables import Raw
 from fastlmm_core.errors import SpellingWarning
 
 SHOWN = 3
+# Blanks that tell no labels apart: all but those between two figures, as 1 11 is not 11 1.
+IDLE_BLANKS = re.compile(r"(?<!\d)\s+|\s+(?!\d)")
+
+
+def spelling_key(label: str) -> str:
+    """What labels have in common that differ in blanks and capitals only.
+
+    Examples
+    --------
+    >>> spelling_key("Check 1") == spelling_key("check1 "), spelling_key("1 11") == spelling_key("11 1")
+    (True, False)
+    """
+    if not label.isalnum():
+        label = IDLE_BLANKS.sub("", " ".join(label.split()))
+    return label.casefold()
 
 
 def spelled_alike(labels: Iterable[str]) -> list[list[str]]:
@@ -22,7 +38,7 @@ def spelled_alike(labels: Iterable[str]) -> list[list[str]]:
     """
     groups: dict[str, list[str]] = {}
     for label in labels:
-        groups.setdefault(" ".join(label.split()).casefold(), []).append(label)
+        groups.setdefault(spelling_key(label), []).append(label)
     return [group for group in groups.values() if len(group) > 1]
 
 

@@ -75,7 +75,8 @@ class FieldLayout:
             place = f"{self.row.name} {self.row.labels[i[worst]]}, "
             place += f"{self.column.name} {self.column.labels[j[worst]]}"
             number = int(count[count > 1][0])
-            raise DataError(f"{number} plots stand at {place}; name the column of the trials with by=")
+            raise DataError(f"{number} plots stand at {place}; correct the positions, or, of a table with "
+                            "several fields, name the column that tells them apart with by=")  # fmt: skip
         out = np.full((self.row.labels.size, self.column.labels.size), np.nan)
         out[i, j] = values[rows]
         return out

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -14,19 +13,13 @@ import scipy.sparse as sp
 
 from fastlmm_core.display.figure_tables import FigureTable
 from fastlmm_core.display.frames import titled
-from fastlmm_core.errors import FastLMMError, InferenceError, OptionError, nearest_names
+from fastlmm_core.errors import InferenceError, OptionError, nearest_names
 from fastlmm_core.inference import heritability as numbers
 from fastlmm_core.linalg.memory import check_memory
 from fastlmm_core.results.components.component_rows import component_rows, parameter_covariance
 from fastlmm_core.results.components.residual_variances import residual_of_means
 from fastlmm_core.results.effect_functions import effect_functions
-from fastlmm_core.results.genotypes.fixed_levels import (
-    NO_DATA,
-    NOT_ESTIMABLE,
-    NOT_PLAIN,
-    FixedLevels,
-    fixed_levels,
-)
+from fastlmm_core.results.genotypes.blue_differences import BlueDifferences
 from fastlmm_core.results.genotypes.heritability_levels import (
     TermLevels,
     find_term,
@@ -131,7 +124,7 @@ def heritability(
     blup = None
     if set(asked) & {"oakey", "delta_blup"} and own.chosen.size > 1:
         blup = _functions(fit, own, np.eye(own.chosen.size)).covariance()
-    blues = _Blues(fit, own) if set(asked) & {"piepho", "piepho_kr", "delta_blue"} else None
+    blues = BlueDifferences(fit, own) if set(asked) & {"piepho", "piepho_kr", "delta_blue"} else None
     if blues is not None and "piepho_kr" in asked:
         blues.adjust_first()
     found = [_answer(name, fit, own, covariance, blup, blues) for name in asked]
@@ -206,7 +199,7 @@ def _known_covariance(fit: FixedPart, information: str) -> np.ndarray | None:
 
 def _answer(
     name: str, fit: FixedPart, own: TermLevels, covariance: np.ndarray | None, blup: np.ndarray | None,
-    blues: _Blues | None,
+    blues: BlueDifferences | None,
 ) -> Answer:  # fmt: skip
     """Estimate, standard error and status of one definition."""
     if name in FROM_COMPONENTS:
@@ -325,76 +318,6 @@ def used_rows(term: Any, coefficient: int) -> np.ndarray | None:
         return None
     values = term.values[:, coefficient]
     return values == 1.0 if np.all((values == 0.0) | (values == 1.0)) else None
-
-
-class _Blues:
-    """Variances of the differences of BLUEs, from a second fit made when they are asked for."""
-
-    def __init__(self, fit: FixedPart, own: TermLevels):
-        self.fit, self.own = fit, own
-
-    @cached_property
-    def second(self) -> FixedLevels | str:
-        """The fit with the levels fixed, or why there is none."""
-        if self.own.related and len(self.fit.design.random[self.own.k].group_variables) != 1:
-            return NOT_PLAIN
-        try:
-            return fixed_levels(self.fit, self.own.k)
-        except FastLMMError as error:
-            return str(error)
-
-    def covariance(self, adjusted: bool) -> np.ndarray:
-        """Covariance (S, S) of the BLUEs or of their differences to one of them, which serve as well.
-
-        Raises
-        ------
-        FastLMMError
-            Where there are none.
-        """
-        if isinstance(self.second, str):
-            raise InferenceError(self.second)
-        place = self.own.coefficient
-        if not self.second.means_differ_by_effects:
-            return self.second.differences(self.own.labels.tolist(), adjusted, place)
-        means = self.second.means("kenward-roger", place) if adjusted else self.second.any_means(place)
-        places = {str(label): i for i, label in enumerate(means.labels[self.second.name])}
-        at = [places[str(label)] for label in self.own.labels if str(label) in places]
-        if len(at) < self.own.chosen.size:
-            raise InferenceError(NO_DATA)
-        if not means.functions.estimable[at].all():
-            if not self.second.coefficient:
-                raise InferenceError(NOT_ESTIMABLE)
-            return self.second.differences(self.own.labels.tolist(), adjusted, place)
-        found = means.functions.cov if adjusted else means.functions.cov_unadjusted
-        return np.asarray(found[np.ix_(at, at)])
-
-    def adjust_first(self) -> None:
-        """Make the table with Kenward & Roger's errors before others: it serves for both."""
-        with suppress(FastLMMError):
-            self.covariance(adjusted=True)
-
-    @cached_property
-    def plain(self) -> np.ndarray | None:
-        """Variances of differences (S, S); None where there are none."""
-        try:
-            return numbers.difference_variances(self.covariance(adjusted=False))
-        except FastLMMError:
-            return None
-
-    def answer(self, name: str) -> Answer:
-        """Without a standard error: the two fits have estimates of their own."""
-        try:
-            covariance = self.covariance(adjusted=name == "piepho_kr")
-        except FastLMMError as error:
-            return np.nan, np.nan, str(error)
-        errors = numbers.difference_variances(covariance)
-        if name == "delta_blue":
-            genetic = numbers.difference_variances(self.own.variance * self.own.relation)
-            pairs = numbers.delta_blue(genetic, errors)
-            return numbers.level_means(pairs, harmonic=True)[1], np.nan, OK
-        size = len(errors)
-        mean = float(errors.sum()) / (size * (size - 1.0))
-        return numbers.piepho(self.own.variance, mean), np.nan, OK
 
 
 def _notes(frame: pd.DataFrame) -> tuple[str, ...]:

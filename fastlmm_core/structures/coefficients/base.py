@@ -174,6 +174,12 @@ class CoefficientStructure(ABC):
         """
         return np.full(self.n_theta, -np.inf)
 
+    @property
+    def roots(self) -> np.ndarray:
+        """Indices of the theta that are roots of a variance, int64: zero is stationary for the criterion by
+        symmetry or ends the structure, so that a search which begins there learns nothing of beyond."""
+        return np.flatnonzero(self.lower_bounds() == 0.0)
+
     # -- Lambda -------------------------------------------------------------------------------------------
 
     @abstractmethod

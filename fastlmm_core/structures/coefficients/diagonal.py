@@ -63,6 +63,10 @@ class HomogeneousDiagonal(LinearCovariance):
     def n_theta(self) -> int:
         return 1
 
+    @property
+    def roots(self) -> np.ndarray:
+        return np.zeros(1, np.int64)
+
     def start(self, covariance: np.ndarray) -> np.ndarray:
         return np.sqrt(interior_variances(covariance).mean(keepdims=True))
 

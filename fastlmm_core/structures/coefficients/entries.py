@@ -33,6 +33,12 @@ class LoadingEntries(CoefficientStructure):
         rows, columns = self._places
         return np.flatnonzero(rows == columns)
 
+    @property
+    def roots(self) -> np.ndarray:
+        """Those that have a column of Lambda to themselves: T depends on their squares."""
+        columns = self._places[1]
+        return np.flatnonzero(np.bincount(columns, minlength=1)[columns] == 1)
+
     def loadings(self, theta: np.ndarray) -> np.ndarray:
         loadings = np.zeros((self.m, self.width), dtype=np.result_type(theta, float))
         loadings[self._places] = theta
@@ -67,3 +73,7 @@ class LoadingEntries(CoefficientStructure):
 
 class LinearEntries(LoadingEntries, LinearCovariance):
     """Entries of a lower triangular Lambda, T linear in its elements: what a change of basis leaves alone."""
+
+    @property
+    def roots(self) -> np.ndarray:
+        return self.diagonal

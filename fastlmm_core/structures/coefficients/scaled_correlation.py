@@ -105,6 +105,10 @@ class ScaledCorrelation(CoefficientStructure):
         """sd (n_sd,) and x (q,)."""
         return theta[: self.n_sd], theta[self.n_sd :]
 
+    @property
+    def roots(self) -> np.ndarray:
+        return np.arange(self.n_sd, dtype=np.int64)
+
     def lower_bounds(self) -> np.ndarray:
         bounds = np.full(self.n_theta, -np.inf)
         if self.heterogeneous and self.m > 1:

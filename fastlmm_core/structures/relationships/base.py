@@ -46,6 +46,8 @@ class Relationship(Displayed, ABC):
     """
 
     name = "A"
+    #: What else there is for levels that are not in it, behind what says so.
+    elsewhere = ""
 
     @property
     def dense(self) -> bool:

@@ -70,6 +70,8 @@ class Markers(Relationship):
     c -0.611111  0.055556  0.555556
     """
 
+    elsewhere = "; lines without markers join by single_step(pedigree, markers), or their rows are left out"
+
     @public(
         levels=optional(NAME), scale=either(ABOVE_ZERO, one_of(("ncol", "sum2pq"))),
         impute=optional(one_of(("mean",))), ridge={"type": "number", "minimum": 0},

@@ -29,6 +29,8 @@ HEADINGS = (
     ("sire", "father", "male", "pat", "parent1", "p1"),
     ("dam", "mother", "female", "mat", "parent2", "p2"),
 )
+# A column that is meant as `selfing`, which has to be named.
+SELFING_HEADINGS = ("selfing", "selfings")
 # Loops written out in one message.
 LOOPS_SHOWN = 3
 
@@ -101,6 +103,8 @@ def read_pedigree(
     selfings = np.zeros(len(everyone))
     if selfing is not None:
         selfings[len(unlisted) :] = _read_selfings(frame[selfing], selfing)
+    else:
+        _tell_unused_selfings(frame, names)
     return ParentCodes(everyone, sire, dam, selfings, generation)
 
 
@@ -362,6 +366,14 @@ def _check_sexes(names: Sequence[str], sire: np.ndarray, dam: np.ndarray, check_
     if check_sex is True:
         raise DataError(message)
     warn_caller(PedigreeWarning(message))
+
+
+def _tell_unused_selfings(frame: pd.DataFrame, names: Sequence[str]) -> None:
+    """A warning where a column is called for what it would mean: lines taken as F1 halve A unseen."""
+    for name in frame.columns:
+        if name.strip().casefold() in SELFING_HEADINGS and name not in names and frame[name].notna().any():
+            said = f"the column '{name}' is not used; selfing='{name}' takes it as generations of selfing"
+            warn_caller(PedigreeWarning(f"pedigree: {said}"))
 
 
 def _read_selfings(values: pd.Series, name: str) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import warnings
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -76,6 +77,18 @@ def test_both_sexes_warn_refuse_or_pass():
 def test_row_numbers_in_place_of_parents():
     with pytest.raises(DataError, match="look like row numbers"):
         Pedigree(table(("calf", "", ""), ("cow", "", ""), ("bull", "1", "2")))
+
+
+@pytest.mark.parametrize("columns", [None, ("id", "sire", "dam")])
+def test_a_column_of_selfing_that_nobody_named_is_said(columns):
+    """Lines taken as F1 have half the inbreeding, and a variance twice as large: not without a word."""
+    rows = table(("p", "", ""), ("q", "", ""), ("x", "p", "q")).assign(Selfing=7.0)
+    with pytest.warns(PedigreeWarning, match="column 'Selfing' is not used; selfing='Selfing'"):
+        Pedigree(rows, columns)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Pedigree(rows, columns, selfing="Selfing")
+        Pedigree(rows.assign(Selfing=np.nan), columns)
 
 
 def test_wrong_generations_of_selfing():
