@@ -24,7 +24,7 @@ from fastlmm_core.results.row_variances import predicted_variance
 
 if TYPE_CHECKING:
     from fastlmm_core.design.random_terms import RandomTerm
-    from fastlmm_core.results.figures import FitFigures
+    from fastlmm_core.results.fit_figures import FitFigures
 
 
 def observation_weights(fit: FitFigures, K: np.ndarray | sp.sparray) -> np.ndarray:
