@@ -38,13 +38,19 @@ class NewResidualRows:
     subjects: np.ndarray
 
 
-def new_residual_rows(design: Design, newdata: object) -> NewResidualRows:
+def new_residual_rows(design: Design, newdata: object, new_subjects: bool) -> NewResidualRows:
     """Find the rows of `newdata` among those of the residual of a design.
+
+    Parameters
+    ----------
+    new_subjects : bool
+        Whether subjects may be others than those of the fit.
 
     Raises
     ------
     DataError
-        For columns that are not there, missing values, and levels, visits or positions that the fit has not.
+        For columns that are not there, missing values, and levels, visits, positions or subjects that the fit
+        has not.
     """
     parsed, table = parse_residual(design.residual.text), Table(newdata)
     for name in parsed.columns:
@@ -74,7 +80,15 @@ def new_residual_rows(design: Design, newdata: object) -> NewResidualRows:
     together = (*parsed.by, *parsed.subject)
     assert spec.subject_codes is not None
     subjects = dict(zip(_labels(together, old, used.rows), spec.subject_codes.tolist(), strict=True))
-    own_subjects = np.array([subjects.get(label, -1) for label in _labels(together, new)], np.int64)
+    labels = _labels(together, new)
+    own_subjects = np.array([subjects.get(label, -1) for label in labels], np.int64)
+    if not new_subjects and (own_subjects < 0).any():
+        absent = [label for label, code in zip(labels, own_subjects, strict=True) if code < 0]
+        unknown = name_list(list(dict.fromkeys(":".join(label) for label in absent)))
+        name = ":".join(map(deparse, together))
+        raise DataError(f"new data: '{name}' has the levels {unknown}, of which the fit has no residuals; "
+                        "allow_new_levels=True predicts the mean of such rows, with the variance of their "
+                        "visit")  # fmt: skip
     return NewResidualRows(groups, visits, own_subjects)
 
 

@@ -46,7 +46,7 @@ class ConditionalResiduals:
     values: np.ndarray
 
 
-def conditional_residuals(fit: FittedModel, newdata: Any) -> ConditionalResiduals:
+def conditional_residuals(fit: FittedModel, newdata: Any, new_subjects: bool) -> ConditionalResiduals:
     """Of the rows of `newdata`, which have weight 1 where the fit has weights.
 
     Raises
@@ -63,7 +63,7 @@ def conditional_residuals(fit: FittedModel, newdata: Any) -> ConditionalResidual
         raise OptionError("residual=True is for residuals over a field or within subjects; those of this "
                           f"model (residual='{spec.text}') {why}")  # fmt: skip
     assert isinstance(solved, StructuredSolution)
-    new = new_residual_rows(fit.design, newdata)
+    new = new_residual_rows(fit.design, newdata, new_subjects)
     theta = solved.theta[solved.equations.slices[1]]
     if isinstance(residual, FieldResiduals):
         weights, variances = _of_cells(residual, new), np.zeros(new.places.size)

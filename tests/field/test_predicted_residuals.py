@@ -118,7 +118,11 @@ def test_a_new_subject_has_the_mean_and_the_variance_of_its_visit():
     sleep = datasets.load("sleepstudy").query("Days < 5")
     fit = lmm("Reaction ~ Days", sleep, residual="us(Days | Subject)")
     new = pd.DataFrame({"Days": [3], "Subject": ["new"]})
-    own, mean = (fit.predict(new, residual=flag, se=True).iloc[0] for flag in (True, False))
+    with pytest.raises(DataError, match="'Subject' has the levels 'new', of which the fit has no residuals"):
+        fit.predict(new, residual=True)
+    own, mean = (
+        fit.predict(new, residual=flag, se=True, allow_new_levels=True).iloc[0] for flag in (True, False)
+    )
     assert own["prediction"] == pytest.approx(mean["prediction"])
     variance = fit.solved.equations.residual.visit_variances(fit.solved.theta)[0, 3] * fit.solved.sigma2
     assert own["se"] ** 2 == pytest.approx(mean["se"] ** 2 + variance)
