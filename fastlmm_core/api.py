@@ -18,7 +18,7 @@ from fastlmm_core.design.parameter_names import named_covariances
 from fastlmm_core.design.values.columns import first_row
 from fastlmm_core.display.displayed import Displayed
 from fastlmm_core.engine.equations.structured_equations import StructuredEquations
-from fastlmm_core.engine.model import build_model
+from fastlmm_core.engine.model_building import build_model
 from fastlmm_core.engine.model_fit import fit_model
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import DataError, OptionError

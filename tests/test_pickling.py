@@ -15,7 +15,7 @@ import pytest
 
 from fastlmm_core import datasets, errors, fit_batch, lmm
 from fastlmm_core.linalg import factor as factors
-from fastlmm_core.linalg import ordered
+from fastlmm_core.linalg import ordered_factor
 from fastlmm_core.reml import equations
 
 KINDS = [
@@ -109,7 +109,7 @@ def test_a_fit_and_its_answers_pickle_after_any_question(question, response):
 def test_a_fit_of_every_size_pickles(monkeypatch):
     """Supernodes in place of columns, and a sparse solver in place of a dense inverse of the fixed part."""
     monkeypatch.setattr(factors, "SMALL_FLOPS", 0.0)
-    monkeypatch.setattr(ordered, "DENSE_NORMAL", 0)
+    monkeypatch.setattr(ordered_factor, "DENSE_NORMAL", 0)
     monkeypatch.setattr(equations, "DENSE_NORMAL", 0)
     fit = lmm("Y ~ V*N + (1|B/V)", datasets.load("oats"))
     fit.anova()

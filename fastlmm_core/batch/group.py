@@ -12,7 +12,7 @@ from fastlmm_core.batch.compiled.coded import CodedTrials, code_trials
 from fastlmm_core.batch.compiled.runs import UnitArrays, run_units
 from fastlmm_core.batch.compiled.tables import add_unit_tables
 from fastlmm_core.batch.engines.stopping import new_stop
-from fastlmm_core.batch.ordinary import fit_units
+from fastlmm_core.batch.one_by_one import fit_units
 from fastlmm_core.batch.plan import BatchPlan
 from fastlmm_core.batch.tables import TableParts, Tables
 from fastlmm_core.batch.trials import TrialTable, collect_trials, unit_runs

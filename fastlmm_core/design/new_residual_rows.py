@@ -29,22 +29,28 @@ class NewResidualRows:
         Level of the factor right of ``|``; zeros where there is none.
     places : (m,) int64
         Cell in the grid of that level, or visit.
-    beside : list of (k,) int64
-        Rows of the fit that are the same subject's, by new row; empty for a field.
+    subjects : (m,) int64
+        Subject of the fit, -1 for others; empty for a field.
     """
 
     groups: np.ndarray
     places: np.ndarray
-    beside: list[np.ndarray]
+    subjects: np.ndarray
 
 
-def new_residual_rows(design: Design, newdata: object) -> NewResidualRows:
+def new_residual_rows(design: Design, newdata: object, new_subjects: bool) -> NewResidualRows:
     """Find the rows of `newdata` among those of the residual of a design.
+
+    Parameters
+    ----------
+    new_subjects : bool
+        Whether subjects may be others than those of the fit.
 
     Raises
     ------
     DataError
-        For columns that are not there, missing values, and levels, visits or positions that the fit has not.
+        For columns that are not there, missing values, and levels, visits, positions or subjects that the fit
+        has not.
     """
     parsed, table = parse_residual(design.residual.text), Table(newdata)
     for name in parsed.columns:
@@ -53,25 +59,37 @@ def new_residual_rows(design: Design, newdata: object) -> NewResidualRows:
                             f"{nearest_names(name, table.names)}")  # fmt: skip
     used, spec = design.table, design.residual
     own_table = Table.of(used.columns, next(iter(used.columns.values())).values.size)
-    old, new = read_residual(parsed, own_table), read_residual(parsed, table)
+    old = read_residual(parsed, own_table)
+    try:
+        new = read_residual(parsed, table)
+    except DataError as wrong:
+        raise DataError(f"new data: {wrong}") from None
     groups = np.zeros(table.n, np.int64)
     if spec.by is not None:
         own = _labels(parsed.by, new)
         of_fit = dict(zip(_labels(parsed.by, old, used.rows), spec.by[2].tolist(), strict=True))
         groups = _places(own, of_fit, spec.by[0], "which did not occur in the fit")
     if spec.kind == "field":
-        return NewResidualRows(groups, _cells(design, parsed, new, groups), [])
+        return NewResidualRows(groups, _cells(design, parsed, new, groups), np.empty(0, np.int64))
     assert parsed.position is not None
     node, positions = parsed.position, parsed.by_distance
     known: dict[tuple[str, ...], int] = {(label,): at for at, label in enumerate(spec.positions)}
-    why = f"where the fit has no residuals: it knows {name_list(spec.positions, 4)}"
+    line = f"{spec.positions[0]} to {spec.positions[-1]}"
+    why = f"where the fit has no residuals: it knows {line if positions else name_list(spec.positions, 4)}"
     visits = _places(_labels((node,), new, positions=positions), known, deparse(node), why)
     together = (*parsed.by, *parsed.subject)
-    rows: dict[tuple[str, ...], list[int]] = {}
-    for row, label in enumerate(_labels(together, old, used.rows)):
-        rows.setdefault(label, []).append(row)
-    beside = [np.array(rows.get(label, []), np.int64) for label in _labels(together, new)]
-    return NewResidualRows(groups, visits, beside)
+    assert spec.subject_codes is not None
+    subjects = dict(zip(_labels(together, old, used.rows), spec.subject_codes.tolist(), strict=True))
+    labels = _labels(together, new)
+    own_subjects = np.array([subjects.get(label, -1) for label in labels], np.int64)
+    if not new_subjects and (own_subjects < 0).any():
+        absent = [label for label, code in zip(labels, own_subjects, strict=True) if code < 0]
+        unknown = name_list(list(dict.fromkeys(":".join(label) for label in absent)))
+        name = ":".join(map(deparse, together))
+        raise DataError(f"new data: '{name}' has the levels {unknown}, of which the fit has no residuals; "
+                        "allow_new_levels=True predicts the mean of such rows, with the variance of their "
+                        "visit")  # fmt: skip
+    return NewResidualRows(groups, visits, own_subjects)
 
 
 def _labels(
@@ -115,9 +133,10 @@ def _cells(design: Design, parsed: ParsedResidual, new: dict[str, Raw], groups: 
             factor = design.residual.field_factors[group][f]
             mine = np.flatnonzero(groups == group)
             known: dict[tuple[str, ...], int] = {(label,): at for at, label in enumerate(factor.levels)}
-            span = f"{factor.levels[0]} to {factor.levels[-1]}" if relation.kind == "ar1" else "others"
+            line = f"{factor.levels[0]} to {factor.levels[-1]}"
+            span = line if relation.kind == "ar1" else name_list(factor.levels, 4)
             where = "" if design.residual.by is None else f" in '{design.residual.by[1][group]}'"
-            why = f"outside of the field{where}, which has {span}"
+            why = f"outside of the field{where}, whose plots with a response have {span}"
             at = _places([labels[row] for row in mine], known, factor.name, why)
             cells[mine] = cells[mine] * len(factor.levels) + at
     return cells

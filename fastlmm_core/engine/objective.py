@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from fastlmm_core.engine.equations.structured_equations import StructuredEquations
-from fastlmm_core.engine.level_information import (
+from fastlmm_core.engine.information.level_information import (
     average_to_observed,
     bending_terms,
     level_information,

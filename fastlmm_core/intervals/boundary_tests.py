@@ -14,7 +14,7 @@ from fastlmm_core.reml.fitting import solve_equations
 from fastlmm_core.reml.information import information_matrix, natural_parameters
 
 if TYPE_CHECKING:
-    from fastlmm_core.results.figures import FitFigures
+    from fastlmm_core.results.fit_figures import FitFigures
 
 
 def boundary_mixture(small: FitFigures, large: FitFigures) -> Mixture | None:

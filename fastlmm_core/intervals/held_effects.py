@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from fastlmm_core.engine.equations.least_squares import least_squares
 from fastlmm_core.engine.equations.near_dependence import beyond_columns
 from fastlmm_core.engine.equations.structured_equations import build_structured_equations
-from fastlmm_core.engine.model import engine_residual, engine_term
+from fastlmm_core.engine.model_building import engine_residual, engine_term
 from fastlmm_core.engine.search.fitting import fit_structures
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.intervals.constrained import LARGEST_DECREMENT, HeldOptimum

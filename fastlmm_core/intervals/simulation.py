@@ -127,9 +127,9 @@ def _structured_terms(fit: RandomPart) -> list[tuple[int, Draw]]:
     def term_draw(k: int) -> tuple[int, Draw]:
         term, rows = e.terms[k], e.natural.rows[k]
         levels, size = rows.shape[0], rows.shape[0] * term.width
-        root = identity if term.levels is None else precision_draw(
-            term.levels.precision(solution.term_theta(k)[1]), levels
-        )  # fmt: skip
+        root: Draw = identity
+        if term.levels is not None:
+            root = precision_draw(term.levels.precision(solution.term_theta(k)[1]))
         loadings = scale * solution.point.loadings[k, : term.m, : term.width]
         columns = observed[:, rows.ravel()]
 
@@ -153,7 +153,7 @@ def _structured_residual(fit: RandomPart) -> tuple[int, Draw]:
     pieces, _ = e.residual.coefficients(solution.theta[e.slices[1]])
     R_inv = e.row_precision.at(pieces)
     entries = R_inv.tosparse() if isinstance(R_inv, DensePrecision) else sp.csc_array(R_inv)
-    root = precision_draw(entries, e.residual.n_rows)
+    root = precision_draw(entries)
     return e.residual.n_rows, lambda z: scale * root(z)[: e.n]
 
 
@@ -162,8 +162,8 @@ def identity(z: np.ndarray) -> np.ndarray:
     return z
 
 
-def precision_draw(Q: sp.csc_array, size: int) -> Draw:
-    """z (size, k) to draws of covariance Q^-1: Q^-1 B z with a factor B B' = Q."""
+def precision_draw(Q: sp.csc_array) -> Draw:
+    """z (size, k) of Q (size, size) to draws of covariance Q^-1: Q^-1 B z with a factor B B' = Q."""
     diagonal = Q.diagonal()
     if (Q - sp.diags_array(diagonal)).count_nonzero() == 0:
         sd = 1.0 / np.sqrt(diagonal)

@@ -121,7 +121,7 @@ def _error(
         return _pooled(v, df, own[list(batch.plan.by)])
     if not batch.plan.covariances:
         return np.nan, np.nan, []
-    from fastlmm_core.batch.stages import stage_blocks
+    from fastlmm_core.batch.two_stages import stage_blocks
 
     found = stage_blocks(batch, trait, genotype if len(batch.plan.emmeans) > 1 else None)
     several = np.array([len(block) > 1 for block in found.blocks])

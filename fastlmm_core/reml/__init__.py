@@ -1,1 +1,1 @@
-"""The engine: mixed model equations, REML/ML criterion, information, optimizer."""
+"""The engine of plain models, with sigma2 profiled out: equations, REML/ML criterion, information, search."""

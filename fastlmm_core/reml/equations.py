@@ -35,7 +35,7 @@ from fastlmm_core.kernels.equations.crossproducts import (
 )
 from fastlmm_core.kernels.equations.systems import Parameters, Pattern
 from fastlmm_core.linalg.elimination import order_nodes
-from fastlmm_core.linalg.ordered import DENSE_NORMAL, normal_solver
+from fastlmm_core.linalg.ordered_factor import DENSE_NORMAL, normal_solver
 from fastlmm_core.reml.layout import Layout, TermLayout, lay_out, standardize_term
 from fastlmm_core.reml.theta_places import theta_places
 

@@ -18,7 +18,7 @@ from fastlmm_core.reml.objective import assemble_at
 from fastlmm_core.reml.solved import SolvedEquations
 
 if TYPE_CHECKING:
-    from fastlmm_core.results.figures import FitFigures
+    from fastlmm_core.results.fit_figures import FitFigures
 
 # Up to here the conditional variance comes from one solve a fixed column; beyond from a factor of its own.
 SOLVE_FIXED = 300

@@ -17,7 +17,7 @@ from fastlmm_core.results.random_part import RandomPart
 from fastlmm_core.results.term_tests import compare
 
 if TYPE_CHECKING:
-    from fastlmm_core.results.figures import FitFigures
+    from fastlmm_core.results.fit_figures import FitFigures
 
 
 class DiagnosticPart(RandomPart):

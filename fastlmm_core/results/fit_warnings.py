@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -45,33 +45,8 @@ def collect_warnings(
     exact = isinstance(solved, SolvedEquations) and solved.sigma2 <= 0.0
     if exact:
         found.append(SingularFitWarning(EXPLAINED))
-    if design.dropped_columns:
-        found.append(dropped_warning(design.dropped_columns))
-    separation = solved.equations.coding.separation
-    if separation is not None:
-        names = [design.column_names[design.kept[j]] for j in separation.replaced]
-        added = float(separation.added.min())
-        found.append(
-            NearDependenceWarning(
-                f"nearly dependent on other columns, but for {added:.1g} of their size: {name_list(names)}; "
-                f"of about 16 digits in the data {round(15.5 + np.log10(added))} reach these estimates"
-            )
-        )
-    splines = Counter(term.group for term in design.random if term.is_spline)
-    found += [
-        ConfoundedWarning(
-            f"'{label}' stands in the formula {times} times: the data tell only the sum of these curves; "
-            "leave it out but once"
-        )
-        for label, times in splines.items() if times > 1
-    ]  # fmt: skip
-    for group, columns in repeated_effects(design):
-        found.append(
-            ConfoundedWarning(
-                f"{name_list(columns)} varies between levels of '{group}' in more than one random term: the "
-                "data tell only the sum of these variances; leave it out of all but one"
-            )
-        )
+    found += _dependent_columns(design, solved)
+    found += _repeated_terms(design)
     within = confounded(solved, certificate)
     structured = isinstance(solved, StructuredSolution)
     flat = not within.terms and (structured or certificate.smallest_curvature < FLAT)
@@ -83,37 +58,12 @@ def collect_warnings(
         words = describe_singular(design, solved)
     if words:
         found.append(singular_warning(words))
-    terms = dict.fromkeys(design.random[k].group for k in within.terms)
     for k, N in within.parts.items():
         own, alone = coefficients_of(N, solved.equations.terms[k].basis)
         found.append(_part_warning(design.random[k], own, alone))
-    groups = solved.confounded_groups if isinstance(solved, StructuredSolution) else ()
-    absent = name_list(own.label for own in groups if not own.rows.size)
-    levels = name_list(own.label for own in groups if own.rows.size)
-    if absent:
-        found.append(
-            ConfoundedWarning(
-                f"there are no rows of {absent}: the figures shown for their residual are where the search "
-                "began, and do not count as parameters"
-            )
-        )
-    if levels:
-        found.append(
-            ConfoundedWarning(
-                f"the fixed part explains the rows of {levels} by themselves: the data say nothing about "
-                "their residual. The figures shown for it are arbitrary, and so are errors of values and "
-                "predictions that depend on it; marginal means that do are not given"
-            )
-        )
-    single = solved.single_rows if isinstance(solved, StructuredSolution) else ()
-    if single:
-        found.append(
-            ConfoundedWarning(
-                f"the residual variance of {name_list(own.label for own in single)} rests on a single row: "
-                "it is the square of what the model leaves of that row, and may be close to zero by chance; "
-                "let it share a variance with others, hold it (fixed_parameters), or leave the row out"
-            )
-        )
+    if isinstance(solved, StructuredSolution):
+        found += _untold_residuals(solved)
+    terms = dict.fromkeys(design.random[k].group for k in within.terms)
     if terms:
         found.append(
             ConfoundedWarning(
@@ -132,6 +82,62 @@ def collect_warnings(
             )
         )
     return tuple(found)
+
+
+def _dependent_columns(
+    design: Design, solved: SolvedEquations | StructuredSolution
+) -> Iterator[FastLMMWarning]:
+    """Columns of the fixed part that depend on others, and those that nearly do."""
+    if design.dropped_columns:
+        yield dropped_warning(design.dropped_columns)
+    separation = solved.equations.coding.separation
+    if separation is not None:
+        names = [design.column_names[design.kept[j]] for j in separation.replaced]
+        added = float(separation.added.min())
+        yield NearDependenceWarning(
+            f"nearly dependent on other columns, but for {added:.1g} of their size: {name_list(names)}; "
+            f"of about 16 digits in the data {round(15.5 + np.log10(added))} reach these estimates"
+        )
+
+
+def _repeated_terms(design: Design) -> Iterator[ConfoundedWarning]:
+    """Splines that stand in the formula twice, and effects in more than one random term."""
+    splines = Counter(term.group for term in design.random if term.is_spline)
+    for label, times in splines.items():
+        if times > 1:
+            yield ConfoundedWarning(
+                f"'{label}' stands in the formula {times} times: the data tell only the sum of these curves; "
+                "leave it out but once"
+            )
+    for group, columns in repeated_effects(design):
+        yield ConfoundedWarning(
+            f"{name_list(columns)} varies between levels of '{group}' in more than one random term: the "
+            "data tell only the sum of these variances; leave it out of all but one"
+        )
+
+
+def _untold_residuals(solved: StructuredSolution) -> Iterator[ConfoundedWarning]:
+    """Groups of rows whose residuals the data tell nothing of, or from a single row."""
+    groups = solved.confounded_groups
+    absent = name_list(own.label for own in groups if not own.rows.size)
+    levels = name_list(own.label for own in groups if own.rows.size)
+    if absent:
+        yield ConfoundedWarning(
+            f"there are no rows of {absent}: the figures shown for their residual are where the search "
+            "began, and do not count as parameters"
+        )
+    if levels:
+        yield ConfoundedWarning(
+            f"the fixed part explains the rows of {levels} by themselves: the data say nothing about "
+            "their residual. The figures shown for it are arbitrary, and so are errors of values and "
+            "predictions that depend on it; marginal means that do are not given"
+        )
+    if single := solved.single_rows:
+        yield ConfoundedWarning(
+            f"the residual variance of {name_list(own.label for own in single)} rests on a single row: "
+            "it is the square of what the model leaves of that row, and may be close to zero by chance; "
+            "let it share a variance with others, hold it (fixed_parameters), or leave the row out"
+        )
 
 
 def dropped_warning(names: Sequence[str]) -> RankDeficientWarning:

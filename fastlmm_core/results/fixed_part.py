@@ -39,7 +39,7 @@ from fastlmm_core.results import term_tests as _term_tests
 from fastlmm_core.results.coefficients import (
     coefficient_table,
 )
-from fastlmm_core.results.figures import FitFigures
+from fastlmm_core.results.fit_figures import FitFigures
 
 if TYPE_CHECKING:
     from fastlmm_core.means.emmeans import EmmeansTable

@@ -24,7 +24,7 @@ from fastlmm_core.results.row_variances import predicted_variance
 
 if TYPE_CHECKING:
     from fastlmm_core.design.random_terms import RandomTerm
-    from fastlmm_core.results.figures import FitFigures
+    from fastlmm_core.results.fit_figures import FitFigures
 
 
 def observation_weights(fit: FitFigures, K: np.ndarray | sp.sparray) -> np.ndarray:
@@ -86,7 +86,7 @@ def predict(
                 raise DataError(_unknown_levels(term, layer, newdata, np.flatnonzero(unknown)))
             value = value + np.where(unknown, 0.0, np.einsum("ij,ij->i", z, u[codes]))
             evaluated.append((k, codes, z))
-    beside = conditional_residuals(fit, newdata) if residual else None
+    beside = conditional_residuals(fit, newdata, allow_new_levels) if residual else None
     value = np.where(estimable, value if beside is None else value + beside.values, np.nan)
     if not se:
         return value

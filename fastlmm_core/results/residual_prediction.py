@@ -46,7 +46,7 @@ class ConditionalResiduals:
     values: np.ndarray
 
 
-def conditional_residuals(fit: FittedModel, newdata: Any) -> ConditionalResiduals:
+def conditional_residuals(fit: FittedModel, newdata: Any, new_subjects: bool) -> ConditionalResiduals:
     """Of the rows of `newdata`, which have weight 1 where the fit has weights.
 
     Raises
@@ -63,7 +63,7 @@ def conditional_residuals(fit: FittedModel, newdata: Any) -> ConditionalResidual
         raise OptionError("residual=True is for residuals over a field or within subjects; those of this "
                           f"model (residual='{spec.text}') {why}")  # fmt: skip
     assert isinstance(solved, StructuredSolution)
-    new = new_residual_rows(fit.design, newdata)
+    new = new_residual_rows(fit.design, newdata, new_subjects)
     theta = solved.theta[solved.equations.slices[1]]
     if isinstance(residual, FieldResiduals):
         weights, variances = _of_cells(residual, new), np.zeros(new.places.size)
@@ -83,20 +83,37 @@ def _of_visits(
     residual: WithinSubjectResiduals, theta: np.ndarray, new: NewResidualRows
 ) -> tuple[sp.csr_array, np.ndarray]:
     m, diagonal = new.places.size, residual.visit_variances(theta)
-    covariances = [residual.visit_covariance(theta, arm) for arm in range(len(residual.structures))]
-    variances, weights = np.zeros(m), sp.lil_array((m, residual.n_rows))
-    for row, (arm, visit, rows) in enumerate(zip(new.groups, new.places, new.beside, strict=True)):
-        seen = residual.rows.visits[rows]
-        if (seen == visit).any():  # the row itself
-            weights[row, rows[seen == visit][0]] = 1.0
+    variances = diagonal[new.groups, new.places]
+    entries = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))]  # new row, row of the fit, weight
+    by_subject, of_fit = _in_runs(new.subjects), dict(_in_runs(residual.rows.subjects))
+    for subject, own in by_subject:
+        rows = of_fit.get(subject)
+        if rows is None:  # a new one
             continue
-        variances[row] = diagonal[arm, visit]
-        if not rows.size:
-            continue
-        root = residual.root[rows]
-        R = covariances[arm][np.ix_(seen, seen)]
-        np.fill_diagonal(R, diagonal[arm, seen])
-        a = np.linalg.solve(R, covariances[arm][seen, visit])  # of rows of weight 1
-        variances[row] = max(variances[row] - covariances[arm][seen, visit] @ a, 0.0)
-        weights[row, rows] = a * root
-    return sp.csr_array(weights), variances
+        seen, visits = residual.rows.visits[rows], new.places[own]
+        order = np.argsort(seen)
+        at = order[np.minimum(np.searchsorted(seen[order], visits), seen.size - 1)]
+        same = seen[at] == visits  # rows of the fit themselves
+        variances[own[same]] = 0.0
+        entries.append((own[same], rows[at[same]], np.ones(int(same.sum()))))
+        left, arm = own[~same], int(new.groups[own[0]])
+        Sigma = residual.covariances(theta, arm)
+        for places, among in residual.telling(seen, new.places[left]):
+            R = Sigma(seen[among], seen[among])
+            np.fill_diagonal(R, diagonal[arm, seen[among]])
+            beside = Sigma(seen[among], new.places[left[places]])
+            a = np.linalg.solve(R, beside)  # of rows of weight 1
+            told = np.sum(beside * a, axis=0)
+            variances[left[places]] = np.maximum(variances[left[places]] - told, 0.0)
+            weight = a * residual.root[rows[among], None]
+            entries.append((np.tile(left[places], among.size), np.repeat(rows[among], places.size),
+                            weight.ravel()))  # fmt: skip
+    row, column, value = (np.concatenate(parts) for parts in zip(*entries, strict=True))
+    return sp.csr_array((value, (row, column)), shape=(m, residual.n_rows)), variances
+
+
+def _in_runs(codes: np.ndarray) -> list[tuple[int, np.ndarray]]:
+    """Every code that occurs, with its places, increasing."""
+    order = np.argsort(codes, kind="stable")
+    cuts = np.flatnonzero(np.diff(codes[order])) + 1
+    return [(int(codes[places[0]]), places) for places in np.split(order, cuts) if places.size]

@@ -184,7 +184,7 @@ def predicted_variance(
         assert isinstance(solved, StructuredSolution)
         rows_of_fit = sp.csr_array(solved.equations.matrix @ unknowns.loadings)
     whole = any(unknowns.roots[k] is not None for k, _, _ in evaluated)  # all of their unknowns in every row
-    if whole or beside is not None:
+    if whole:
         block = SOLVED
     elif X.shape[0] > SOLVED and getattr(e, "rotation", None) is None:
         pattern, subset = (e.indptr, e.indices), solved.inverse_subset

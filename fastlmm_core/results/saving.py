@@ -46,7 +46,7 @@ from fastlmm_core.structures.relationships import Relationship
 from fastlmm_core.structures.relationships.storing import described
 
 if TYPE_CHECKING:
-    from fastlmm_core.results.figures import FitFigures
+    from fastlmm_core.results.fit_figures import FitFigures
 
 FORMAT, STRUCTURED = 1, 2
 TEXTS, ARRAYS = "fit.json", "arrays.npz"

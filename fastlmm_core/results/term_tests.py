@@ -16,10 +16,10 @@ from fastlmm_core.inference.linear_functions import DDF_METHODS, NO_ERROR, NO_VA
 from fastlmm_core.intervals.boundary_tests import boundary_mixture
 from fastlmm_core.multiplicity.distributions import chi2_upper
 from fastlmm_core.options import SWITCH
-from fastlmm_core.results.nesting import fixed_part_within, is_nested, standardized_columns
+from fastlmm_core.results.nested_models import fixed_part_within, is_nested, standardized_columns
 
 if TYPE_CHECKING:
-    from fastlmm_core.results.figures import FitFigures
+    from fastlmm_core.results.fit_figures import FitFigures
 
 # By how much, of itself, a criterion may lie above that of a special case: where two searches end.
 ROUNDING = 1e-6

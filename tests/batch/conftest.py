@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fastlmm_core.batch import group, ordinary
+from fastlmm_core.batch import group, one_by_one
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def left_to_lmm(monkeypatch):
 
     def fit_units(table, left, parts, stop):
         units.extend(left.tolist())
-        ordinary.fit_units(table, left, parts, stop)
+        one_by_one.fit_units(table, left, parts, stop)
 
     monkeypatch.setattr(group, "fit_units", fit_units)
     return units

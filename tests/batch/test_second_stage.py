@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from fastlmm_core import datasets, fit_batch, lmm, long_table, second_stage
-from fastlmm_core.batch.stages import stage_means
+from fastlmm_core.batch.two_stages import stage_means
 from fastlmm_core.errors import DataError, FormulaError, LeftOutWarning, OptionError
 from fastlmm_core.structures.relationships import BlockCovariance, Covariance
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 import fastlmm_core
-from fastlmm_core.engine.level_information import bending_terms, level_information
+from fastlmm_core.engine.information.level_information import bending_terms, level_information
 from fastlmm_core.engine.objective import gradient_at, n_leading
 
 

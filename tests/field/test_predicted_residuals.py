@@ -6,6 +6,7 @@ import pytest
 
 from fastlmm_core import datasets, lmm, load, long_table, run
 from fastlmm_core.errors import DataError, OptionError
+from fastlmm_core.results import row_variances
 
 
 def correlation(n, rho):
@@ -38,7 +39,11 @@ def fields():
 
 
 @pytest.mark.parametrize("random", [True, False])
-def test_missing_plots_of_fields(fields, random):
+@pytest.mark.parametrize("many", [False, True])
+def test_missing_plots_of_fields(fields, random, many, monkeypatch):
+    """Of many rows variances come from the inverse subset, as far as it knows their unknowns."""
+    if many:
+        monkeypatch.setattr(row_variances, "SOLVED", 1)
     lost = fields.index[[3, 17, 18, 45, 60]]
     data = fields.assign(y=fields["y"].where(~fields.index.isin(lost)))
     formula = "y ~ env + (1|gen)" if random else "y ~ env + gen"
@@ -118,7 +123,11 @@ def test_a_new_subject_has_the_mean_and_the_variance_of_its_visit():
     sleep = datasets.load("sleepstudy").query("Days < 5")
     fit = lmm("Reaction ~ Days", sleep, residual="us(Days | Subject)")
     new = pd.DataFrame({"Days": [3], "Subject": ["new"]})
-    own, mean = (fit.predict(new, residual=flag, se=True).iloc[0] for flag in (True, False))
+    with pytest.raises(DataError, match="'Subject' has the levels 'new', of which the fit has no residuals"):
+        fit.predict(new, residual=True)
+    own, mean = (
+        fit.predict(new, residual=flag, se=True, allow_new_levels=True).iloc[0] for flag in (True, False)
+    )
     assert own["prediction"] == pytest.approx(mean["prediction"])
     variance = fit.solved.equations.residual.visit_variances(fit.solved.theta)[0, 3] * fit.solved.sigma2
     assert own["se"] ** 2 == pytest.approx(mean["se"] ** 2 + variance)
@@ -127,7 +136,7 @@ def test_a_new_subject_has_the_mean_and_the_variance_of_its_visit():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"row": [9]}, r"'row' has the levels '9', outside of the field in 'E1', which has 1 to 6"),
+        ({"row": [9]}, r"'row' has the levels '9', outside of the field in 'E1', whose .* have 1 to 6;"),
         ({"env": ["E9"]}, r"'env' has the levels 'E9', which did not occur"),
         ({"col": [None]}, r"'col' has no value in row 1"),
     ],
@@ -204,3 +213,44 @@ def test_a_plot_beside_a_nugget_has_one_of_its_own(fields):
     process = lmm("y ~ 1 + (1 | ar1(row):ar1(col))", data).predict(field.loc[lost], se=True)
     np.testing.assert_allclose(own["prediction"], process["prediction"], rtol=1e-5)
     np.testing.assert_allclose(own["se"] ** 2, process["se"] ** 2 + nugget, rtol=1e-4)
+
+
+@pytest.mark.parametrize("days", [300, 20_000])
+@pytest.mark.parametrize("arms", [False, True])
+def test_days_between_those_of_long_series(days, arms):
+    """Of the range of days no matrix is made: with 20,000 days it would have 3 GB."""
+    r = np.random.default_rng(2)
+    parts = []
+    for subject in range(12):
+        seen = np.sort(r.choice(days, 40, replace=False))
+        gap = np.abs(np.subtract.outer(seen, seen)) * (300 / days)
+        y = (1 + subject % 2) * np.linalg.cholesky(0.9**gap) @ r.normal(size=40)
+        own = {"subject": f"s{subject}", "day": seen, "arm": "AB"[subject % 2], "y": 5.0 + y}
+        parts.append(pd.DataFrame(own))
+    whole = pd.concat(parts, ignore_index=True)
+    w = r.uniform(0.5, 2.0, len(whole))
+    inner = np.flatnonzero(whole["day"].between(0.1 * days, 0.9 * days))
+    lost = np.sort(r.choice(inner, 60, replace=False))
+    w[lost] = 1.0
+    data = whole.assign(w=w, y=whole["y"].where(~whole.index.isin(lost)))
+    residual = "ar1(day | subject) | arm" if arms else "ar1(day | subject)"
+    fit = lmm("y ~ arm", data, residual=residual, weights="w")
+    order = r.permutation(lost)
+    found = fit.predict(whole.loc[order], residual=True, se=True).loc[lost]
+
+    blocks = fit.solved.equations.residual.blocks(fit.solved.theta[fit.solved.equations.slices[1]])
+    day, name, arm = whole["day"].to_numpy(), whole["subject"].to_numpy(), whole["arm"].to_numpy()
+    V = np.zeros((len(whole), len(whole)))
+    for block in blocks:
+        T = block["T"] * fit.solved.sigma2
+        own = np.equal.outer(name, name) * (block["at"] is None or np.equal.outer(arm, [block["at"]]))
+        V += own * T[0, 0] * (T[0, 1] / T[0, 0]) ** np.abs(np.subtract.outer(day, day))
+    V /= np.sqrt(np.outer(w, w))
+    X = np.asarray(pd.get_dummies(whole["arm"]), float)
+    kept = np.setdiff1d(np.arange(len(whole)), lost)
+    value, error = best_prediction(
+        whole["y"].to_numpy()[kept], X[kept], V[np.ix_(kept, kept)], V[np.ix_(kept, lost)], np.diag(V)[lost],
+        X[lost],
+    )  # fmt: skip
+    np.testing.assert_allclose(found["prediction"], value, rtol=1e-7)
+    np.testing.assert_allclose(found["se"], error, rtol=1e-6)

@@ -9,7 +9,7 @@ from scikit_sparse import needs_scikit_sparse
 
 import fastlmm_core as fl
 from fastlmm_core.linalg.cholmod import CholmodFactor
-from fastlmm_core.linalg.ordered import OrderedFactor
+from fastlmm_core.linalg.ordered_factor import OrderedFactor
 from fastlmm_core.linalg.supernodal import SupernodalFactor
 from fastlmm_core.reml.objective import assemble_at, factors_at
 

@@ -6,7 +6,7 @@ import pytest
 from scipy.linalg import solve_triangular
 
 from fastlmm_core import lmm, prepare
-from fastlmm_core.linalg.ordered import DENSE_NORMAL
+from fastlmm_core.linalg.ordered_factor import DENSE_NORMAL
 
 
 @pytest.fixture(scope="module")

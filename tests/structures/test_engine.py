@@ -297,7 +297,7 @@ def test_levels_of_a_relationship_take_no_square_matrix():
     import tracemalloc
     from types import SimpleNamespace
 
-    from fastlmm_core.engine.model import level_structure
+    from fastlmm_core.engine.model_building import level_structure
     from fastlmm_core.structures.relationships import SparseInverse
 
     def relation(size):

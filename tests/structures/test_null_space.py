@@ -13,7 +13,7 @@ from scipy import interpolate
 from fastlmm_core import lmm
 from fastlmm_core.engine.equations.least_squares import least_squares
 from fastlmm_core.errors import InferenceError
-from fastlmm_core.linalg.ordered import DENSE_NORMAL
+from fastlmm_core.linalg.ordered_factor import DENSE_NORMAL
 
 STEP = 1e-4
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 
-from fastlmm_core.linalg.ordered import normal_solver
+from fastlmm_core.linalg.ordered_factor import normal_solver
 
 
 @dataclass(frozen=True, eq=False)

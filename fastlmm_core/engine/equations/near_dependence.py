@@ -15,7 +15,7 @@ import scipy.sparse as sp
 
 from fastlmm_core.kernels.equations.columns import subtract_columns
 from fastlmm_core.linalg.compressed import compressed
-from fastlmm_core.linalg.ordered import normal_solver
+from fastlmm_core.linalg.ordered_factor import normal_solver
 
 # Root mean square of what a column adds to others, in units of its own, below which it is replaced.
 NEAR = 1e-4

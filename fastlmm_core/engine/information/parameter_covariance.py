@@ -131,10 +131,10 @@ class StructureInference:
             raise confounded_error([self.groups[k] for k in whole])
         kind = "observed" if ddf == "satterthwaite" else information
         if kind not in self._covariances:
-            self._covariances[kind] = self._invert(kind, ddf)
+            self._covariances[kind] = self._invert(kind)
         return self._covariances[kind]
 
-    def _invert(self, kind: str, ddf: str) -> np.ndarray:
+    def _invert(self, kind: str) -> np.ndarray:
         check_option("information", kind, KINDS)
         if kind == "observed":
             matrix = self.solution.hessian

@@ -1,4 +1,4 @@
-"""The search of ``kernels.search.newton`` driven from Python, for objectives whose evaluation is."""
+"""The search of ``kernels.search.newton`` driven from Python, for objectives that are evaluated there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fit of any structures: scale of the response, starts, search, boundaries and certificate."""
+"""The fit of any structures to a scaled response: starts, search, boundaries and certificate."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from fastlmm_core.formula.structured_parts import names_spline
 from fastlmm_core.results.components.structured_blocks import residual_blocks, term_blocks
 
 if TYPE_CHECKING:
-    from fastlmm_core.results.figures import FitFigures
+    from fastlmm_core.results.fit_figures import FitFigures
 
 
 def component_columns(fit: FitFigures) -> dict[str, float]:

@@ -20,7 +20,7 @@ from fastlmm_core.results.components.vpredict import delta_interval
 from fastlmm_core.structures.residuals.field import FieldResiduals
 
 if TYPE_CHECKING:
-    from fastlmm_core.results.figures import FitFigures
+    from fastlmm_core.results.fit_figures import FitFigures
 
 RESIDUAL = "Residual"
 # What `var2` says of an autocorrelation: `var1` is the direction.

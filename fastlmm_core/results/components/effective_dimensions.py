@@ -19,7 +19,7 @@ from fastlmm_core.reml.solved import SolvedEquations
 from fastlmm_core.results.components.structured_blocks import term_blocks
 
 if TYPE_CHECKING:
-    from fastlmm_core.results.figures import FitFigures
+    from fastlmm_core.results.fit_figures import FitFigures
 
 
 def effective_dimension_table(fit: FitFigures) -> pd.DataFrame:

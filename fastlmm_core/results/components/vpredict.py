@@ -19,7 +19,7 @@ from fastlmm_core.options import LEVEL, one_of
 from fastlmm_core.results.components.component_rows import ComponentRow, component_rows, slope_variances
 
 if TYPE_CHECKING:
-    from fastlmm_core.results.figures import FitFigures
+    from fastlmm_core.results.fit_figures import FitFigures
 
 LONGEST = 2000
 STEP = 1e-30
@@ -143,14 +143,14 @@ def vpredict(fit: FitFigures, expression: str, information: str = "average") -> 
     rows = component_rows(fit)
     values = np.array([row.value for row in rows])
     tree = _parse(expression, rows)
-    estimate = _evaluate(tree, expression, values.astype(complex))
+    estimate = _evaluate(tree, values.astype(complex))
     if not abs(estimate.imag) <= IMAGINARY * abs(estimate.real):  # a root or logarithm below zero
         return VarianceFunction(expression, np.nan, np.nan, information)
     gradient = np.empty(values.size)
     for i in range(values.size):  # the complex step is exact to rounding
         moved = values.astype(complex)
         moved[i] += 1j * STEP
-        gradient[i] = _evaluate(tree, expression, moved).imag / STEP
+        gradient[i] = _evaluate(tree, moved).imag / STEP
     try:
         slope = gradient @ np.array([row.slope for row in rows])
         variance = float(slope_variances(fit, slope[None], information)[0])
@@ -214,7 +214,7 @@ def _check(node: ast.AST) -> None:
         )
 
 
-def _evaluate(node: Any, expression: str, values: np.ndarray) -> complex:
+def _evaluate(node: Any, values: np.ndarray) -> complex:
     try:
         return complex(_value(node, values))
     except (ZeroDivisionError, OverflowError, ValueError):

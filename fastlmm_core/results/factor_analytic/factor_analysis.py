@@ -30,7 +30,7 @@ from fastlmm_core.results.genotypes.heritability_levels import left_out
 from fastlmm_core.structures.coefficients.factor_loadings import principal_rotation
 
 if TYPE_CHECKING:
-    from fastlmm_core.results.figures import FitFigures
+    from fastlmm_core.results.fit_figures import FitFigures
 
 STRUCTURES = ("fa", "rr")
 # Squared lengths of two axes nearer than this part of the longest: their directions are not determined.

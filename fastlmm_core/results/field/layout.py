@@ -15,7 +15,7 @@ from fastlmm_core.formula.expressions import Name
 from fastlmm_core.structures.levels.relation import LevelFactor
 
 if TYPE_CHECKING:
-    from fastlmm_core.results.figures import FitFigures
+    from fastlmm_core.results.fit_figures import FitFigures
 
 LARGEST_GRID = 4_000_000  # cells; beyond, positions are no positions of plots
 

@@ -14,7 +14,7 @@ from fastlmm_core.errors import OptionError
 from fastlmm_core.results.field.layout import known_column, model_positions, own_trials
 
 if TYPE_CHECKING:
-    from fastlmm_core.results.figures import FitFigures
+    from fastlmm_core.results.fit_figures import FitFigures
 
 MOST_NAMED = 5
 

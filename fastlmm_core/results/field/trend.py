@@ -21,7 +21,7 @@ from fastlmm_core.results.row_variances import predicted_variance
 
 if TYPE_CHECKING:
     from fastlmm_core.design.splines.penalized_splines import SplineTerm
-    from fastlmm_core.results.figures import FitFigures
+    from fastlmm_core.results.fit_figures import FitFigures
 
 
 def trend_table(fit: FitFigures, term: str | None = None, se: bool = True) -> pd.DataFrame:

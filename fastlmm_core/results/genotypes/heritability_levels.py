@@ -13,7 +13,7 @@ from fastlmm_core.errors import OptionError, name_list, nearest_names
 from fastlmm_core.results.components.component_rows import covariance_blocks
 
 if TYPE_CHECKING:
-    from fastlmm_core.results.figures import FitFigures
+    from fastlmm_core.results.fit_figures import FitFigures
     from fastlmm_core.results.fixed_part import FixedPart
 
 

@@ -11,7 +11,7 @@ from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import OptionError, name_list
 
 if TYPE_CHECKING:
-    from fastlmm_core.results.figures import FitFigures
+    from fastlmm_core.results.fit_figures import FitFigures
 
 
 def marker_effect_table(fit: FitFigures, term: str | None) -> pd.DataFrame:

@@ -219,7 +219,7 @@ def relationship_from_request(
         if missing and kind in USUAL_CODES and isinstance(source, Path):
             own = [code for code in missing if kind == "pedigree" or not _may_be_genotype(code)]
             options["missing"] = [*options.get("missing", USUAL_CODES[kind]), *own]
-        return _build(kind, where, source, options).named(name)
+        return _build(kind, source, options).named(name)
 
 
 def _may_be_genotype(code: str) -> bool:
@@ -256,7 +256,7 @@ def _read_level_note(where: str, kind: str, options: dict[str, Any]) -> None:
     raise OptionError(f"{where}.levels must be a list of names")
 
 
-def _build(kind: str, where: str, source: Any, options: dict[str, Any]) -> Relationship:
+def _build(kind: str, source: Any, options: dict[str, Any]) -> Relationship:
     if kind == "pedigree":
         return Pedigree(source, **options)
     if kind == "markers":

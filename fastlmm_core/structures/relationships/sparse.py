@@ -11,7 +11,7 @@ import scipy.sparse as sp
 
 from fastlmm_core.errors import DataError
 from fastlmm_core.gate import public
-from fastlmm_core.linalg.ordered import OrderedFactor
+from fastlmm_core.linalg.ordered_factor import OrderedFactor
 from fastlmm_core.structures.relationships.base import Relationship
 from fastlmm_core.structures.relationships.symmetric import read_symmetric
 

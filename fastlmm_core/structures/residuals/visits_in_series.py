@@ -11,6 +11,7 @@ of 1 - k^2. What it costs grows with the rows, and no subject needs to be seen a
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -88,6 +89,16 @@ class SeriesResiduals(WithinSubjectResiduals):
     def visit_variances(self, theta: np.ndarray) -> np.ndarray:
         own = [self._process(theta, k)[0] for k in range(len(self.structures))]
         return np.repeat(np.array(own)[:, None], len(self.visit_levels), axis=1)
+
+    def covariances(self, theta: np.ndarray, arm: int) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+        variance, rho, _ = self._process(theta, arm)
+        return lambda first, second: variance * rho ** np.abs(np.subtract.outer(first, second))
+
+    def telling(self, seen: np.ndarray, visits: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        order = np.argsort(seen)  # a visit knows the ones before and after it
+        gap = np.searchsorted(seen[order], visits)
+        for own in np.unique(gap):
+            yield np.flatnonzero(gap == own), order[max(own - 1, 0) : own + 1]
 
     def _by_process(self, k: int, variance: float, rho: float) -> tuple[np.ndarray, np.ndarray]:
         """c of an arm (b,) and its derivatives in variance and rho (2, b)."""

@@ -8,6 +8,7 @@ visits (`visits_by_pattern`), or for processes whose visits know only their neig
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable, Iterator
 from copy import copy
 from typing import Any, NamedTuple
 
@@ -80,6 +81,20 @@ class WithinSubjectResiduals(ResidualStructure):
     @abstractmethod
     def has_inverse(self, own: np.ndarray, arm: int) -> bool:
         """Whether R is what the parameters `own` of an arm say, without a least variance beside it."""
+
+    def covariances(self, theta: np.ndarray, arm: int) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+        """Sigma of an arm between visits (a,) and visits (b,), without least variances."""
+        Sigma = self.visit_covariance(theta, arm)
+        return lambda first, second: Sigma[np.ix_(first, second)]
+
+    def telling(self, seen: np.ndarray, visits: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """What some visits (b,) of a subject need of those it was seen at (a,), which are others.
+
+        Yields
+        ------
+        Places among `visits`, and among `seen` of those beside which the rest tell nothing.
+        """
+        yield np.arange(visits.size), np.arange(seen.size)
 
     def _shown(self, arm: int) -> Any:
         """Structure of the visits whose covariance is shown: two of a long process with one variance.

@@ -15,7 +15,7 @@ from fastlmm_core.structures.coefficients.base import CoefficientStructure
 from fastlmm_core.structures.residuals.within_subject import WithinSubjectResiduals
 
 if TYPE_CHECKING:
-    from fastlmm_core.results.figures import FitFigures
+    from fastlmm_core.results.fit_figures import FitFigures
 
 
 # Whether the covariances of the coefficients are parameters, of structures that are linear in theirs.
