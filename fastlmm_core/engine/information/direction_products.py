@@ -107,7 +107,7 @@ def _residual_products(
     if sandwich is not None:
         return by_piece.product(pieces), fixed.natural.T @ by_piece.product(sandwich)
     rows = np.asarray(e.row_precision.at(pieces) @ fixed.rows)
-    return e.residual.row_products(theta, rows, e.matrix)
+    return e.residual.row_products(theta, rows, e.row_arrays[0], e.natural.size)
 
 
 class _ByPiece:
@@ -257,7 +257,8 @@ def average_matrix(model: FactorizedModel, directions: list[Direction]) -> np.nd
     moved = np.empty_like(natural)
     multiply_symmetric(point.G, e.natural.indptr, e.natural.indices, natural, moved)
     form = natural.T @ moved
-    sides, own = e.residual.score_products(residual_theta(model), pieces, point.residual, e.matrix)
+    W, q = e.row_arrays[0], e.natural.size
+    sides, own = e.residual.score_products(residual_theta(model), pieces, point.residual, W, q)
     cross = natural.T @ sides
     form += own - cross - cross.T
     half = model.factor.solve_lower(e.gather(point.loadings, moved - sides))

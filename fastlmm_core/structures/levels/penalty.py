@@ -124,7 +124,8 @@ class PenaltyLevels(LevelStructure):
     def multiply_covariance(self, theta: np.ndarray, V: np.ndarray) -> np.ndarray:
         if V.shape[1] >= DENSE_SHARE * self.size:
             return np.asarray(self._dense_inverse(theta) @ V)
-        band = np.tensordot(self.precisions(theta), self._bands, axes=1)
+        bands = self._bands
+        band = (self.precisions(theta) @ bands.reshape(len(bands), -1)).reshape(bands.shape[1:])
         _, solved, failed = dpbsv(band, V, lower=1, overwrite_ab=1)
         if failed:
             raise np.linalg.LinAlgError("the penalty is not positive definite")
