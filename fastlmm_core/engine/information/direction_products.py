@@ -73,7 +73,7 @@ def covariance_gradients(
     `moved` are the directions at the projected side of `fixed`, where they are known already.
     """
     moved = moved or Moved(model, directions, fixed.projected)
-    out = np.empty((len(directions), fixed.rows.shape[1], fixed.rows.shape[1]))
+    out = np.empty((len(directions), fixed.count, fixed.count))
     for t, direction in enumerate(directions):
         if direction.term >= 0:
             out[t] = fixed.projected[model.equations.natural.rows[direction.term].ravel()].T @ moved.rows(t)
@@ -140,7 +140,7 @@ def weighted_form(
     x' R^-1 x less the square of L^-1 F' W' R^-1 x.  `moved` as of `covariance_gradients`.  Beside a residual
     that is nearly singular the difference has no digits: see `_squares_by_rows`.
     """
-    r = fixed.rows.shape[1]
+    r = fixed.count
     out = np.zeros((r, r))
     apart = without_scale(weights, scale_shares(model, directions))
     values, vectors = weighted_directions(apart, np.diag(weights))
@@ -180,7 +180,7 @@ def _rows_of(
     W N is of the size of the residual variances: where these are near zero only its rows have digits.
     """
     e, theta = model.equations, residual_theta(model)
-    rows, r = np.asarray(e.matrix @ natural), fixed.rows.shape[1]
+    rows, r = np.asarray(e.matrix @ natural), fixed.count
     for i, c in enumerate(pieces):
         if c.any():
             own = np.asarray(e.row_precision.at(c) @ fixed.rows)
@@ -282,7 +282,7 @@ def curvature_form(
         splines of two variables.
     """
     e = model.equations
-    out = np.zeros((fixed.rows.shape[1],) * 2)
+    out = np.zeros((fixed.count,) * 2)
     for term in e.terms:
         if term.levels is not None and not term.levels.linear:
             spline = term.levels.holds_variance
