@@ -247,7 +247,7 @@ class StructuredEquations:
 
     def effects_on_rows(self, k: int, r: np.ndarray) -> np.ndarray:
         """Z_a r (n, m) of every coefficient of term k, inside basis, for r (L,)."""
-        return np.column_stack([np.asarray(M[: self.n] @ r) for M in self.terms[k].matrices])
+        return np.column_stack([np.asarray(M @ r) for M in self.terms[k].matrices])
 
     @cached_property
     def groups_within_fixed(self) -> tuple[ResidualGroup, ...]:
