@@ -187,7 +187,7 @@ class _Traces:
                 Q = levels.precision(self.model.term_theta(j)[1])
                 SP = np.swapaxes((Q @ np.swapaxes(SP, 0, 1).reshape(columns.shape[0], -1)).reshape(
                     columns.shape[0], rows.size, -1), 0, 1)  # fmt: skip
-            out = np.matmul(SP, back)
+            out = np.dot(SP.reshape(-1, len(back)), back)  # `matmul` is slow for a single coefficient
         elif self.back[k] is not None:
             out = self._products(j, k).reshape(columns.size, rows.size).T
         else:

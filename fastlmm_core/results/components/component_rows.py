@@ -216,8 +216,8 @@ def component_table(fit: FittedModel, kinds: tuple[str, ...] = ("average",)) -> 
     columns: dict[str, Any] = {
         "component": [f"V{i + 1}" for i in range(len(rows))],
         "group": [row.group for row in rows],
-        "var1": pd.Series([row.var1 for row in rows], dtype=object),
-        "var2": pd.Series([row.var2 for row in rows], dtype=object),
+        "var1": pd.array([row.var1 for row in rows], dtype=object),
+        "var2": pd.array([row.var2 for row in rows], dtype=object),
         "estimate": [row.value for row in rows],
         "sd_or_cor": [row.sd_or_cor for row in rows],
     }
