@@ -145,7 +145,7 @@ def weighted_form(
     apart = without_scale(weights, scale_shares(model, directions))
     values, vectors = weighted_directions(apart, np.diag(weights))
     moved, by_piece = moved or Moved(model, directions, fixed.projected), _ByPiece(model, fixed.natural)
-    at_once = max(1, COLUMNS // max(r, 1))
+    at, at_once = moved.scalars, max(1, COLUMNS // max(r, 1))
     for first in range(0, values.size, at_once):
         group = np.arange(first, min(first + at_once, values.size))
         own, pieces = zip(*(moved.mixed(vectors[:, a]) for a in group), strict=True)
@@ -159,11 +159,13 @@ def weighted_form(
         multiply_symmetric(
             model.point.G, model.equations.natural.indptr, model.equations.natural.indices, natural, product
         )
-        forms = [h.T @ Gh for h, Gh in zip(own, np.split(product, group.size, axis=1), strict=True)]
+        forms = [
+            h[at].T @ Gh[at] for h, Gh in zip(own, np.split(product, group.size, axis=1), strict=True)
+        ]
         for i, c in enumerate(pieces):
             if c.any():
                 W_rows, square = _residual_products(model, c, fixed, by_piece)
-                cross = own[i].T @ W_rows
+                cross = own[i][at].T @ W_rows[at]
                 forms[i] = forms[i] - cross - cross.T + square
                 product[:, i * r : (i + 1) * r] -= W_rows
         half = model.factor.solve_lower(model.equations.gather(model.point.loadings, product))
@@ -217,6 +219,13 @@ class Moved:
         rows = model.equations.natural.rows
         numbers = sum(rows[own.term].size for own in directions if own.term >= 0) * B.shape[1]
         self._kept: dict[int, np.ndarray] | None = {} if numbers <= LARGEST_KEPT else None
+
+    @cached_property
+    def scalars(self) -> np.ndarray:
+        """Natural scalars of the terms that have directions: all other rows of D_t B are zero."""
+        terms = sorted({own.term for own in self._directions if own.term >= 0})
+        rows = [self._model.equations.natural.rows[k].ravel() for k in terms]
+        return np.concatenate([np.zeros(0, np.int64), *rows])
 
     def rows(self, t: int) -> np.ndarray:
         """The rows (L m, r) of D_t B that are those of the term."""
