@@ -91,7 +91,7 @@ def fit_unit(table: TrialTable, trial: int, trait: int, prepared: dict[bytes, Pr
     fault = table.faults.get((trial, trait))
     if fault:
         raise DataError(fault)
-    if table.keys.iloc[trial].isna().any():
+    if table.nameless[trial]:
         name = str(table.keys.columns[table.keys.iloc[trial].isna()][0])
         raise DataError(f"column '{name}' does not name the trial: its value is missing")
     lo, hi = int(table.ptr[trial]), int(table.ptr[trial + 1])

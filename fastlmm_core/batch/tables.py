@@ -45,7 +45,8 @@ class TableParts:
 
     def add(self, table: str, frame: pd.DataFrame, unit: int) -> None:
         """Rows of a table, all of one unit."""
-        columns = {str(name): frame[name].array for name in frame.columns}
+        plain = pd.DataFrame(frame, copy=False)  # a subclass takes long over every column
+        columns = {str(name): values.array for name, values in plain.items()}
         self.add_columns(table, columns, np.full(len(frame), unit))
 
     def add_columns(self, table: str, columns: dict[str, Any], units: np.ndarray) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -61,6 +62,11 @@ class TrialTable:
     @property
     def n_trials(self) -> int:
         return self.ptr.size - 1
+
+    @cached_property
+    def nameless(self) -> np.ndarray:
+        """Which of the trials (T,) bool have a key that is missing."""
+        return np.asarray(self.keys.isna().any(axis=1))
 
     @property
     def n_units(self) -> int:

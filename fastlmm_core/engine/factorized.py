@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import scipy.sparse as sp
 
 from fastlmm_core.engine.equations.structured_equations import StructuredEquations
 from fastlmm_core.engine.objective import StructuredPoint, information_parts
@@ -15,27 +16,37 @@ from fastlmm_core.linalg.base import CholeskyFactor
 LARGE_PRECISION = 1e4
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FixedRows:
     """Rows K beta inside the equations: U = V^-1 X Phi K' and what follows from it.
 
     Attributes
     ----------
+    matrix : (n_rows, q) csr_array
+        W.
     spherical : (q', r)
         c_K = C^-1 F' k, with k (q, r) the rows as functions of the natural unknowns.
     natural : (q, r)
         F c_K: rows of U are R^-1 W of it.
-    rows : (n_rows, r)
-        R U = W F c_K.
     projected : (q, r)
         G F c_K - k = -P F c_K on the random natural scalars, zero elsewhere: Z' U, that of a spline in the
         basis of its definition, carried over to the coefficients kept. U' V_t U follows from it for all.
     """
 
+    matrix: sp.csr_array
     spherical: np.ndarray
     natural: np.ndarray
-    rows: np.ndarray
     projected: np.ndarray
+
+    @cached_property
+    def rows(self) -> np.ndarray:
+        """R U = W F c_K (n_rows, r)."""
+        return np.asarray(self.matrix @ self.natural)
+
+    @property
+    def count(self) -> int:
+        """r."""
+        return int(self.natural.shape[1])
 
 
 class FactorizedModel:

@@ -209,7 +209,7 @@ def gradient_at(
         N.append(part)
         if term.structure.n_theta:
             jacobian = term.structure.loadings_jacobian(theta[own])
-            gradient[own] = 2.0 * np.einsum("tac,ac->t", jacobian, part)
+            gradient[own] = 2.0 * (jacobian.reshape(len(jacobian), -1) @ part.ravel())
         if term.n_level_theta:
             assert term.levels is not None
             _, jacobian = term.levels.coefficients(theta[level])
@@ -288,16 +288,17 @@ def information_parts(
 ) -> tuple[np.ndarray, np.ndarray]:
     """D (t, t), and of it g' P^-1 g and the residual's f' R^-1 f (t, t): what is conditional on s."""
     theta, t = point.theta, e.n_theta
-    s, q = point.solution[:, 0], point.projected[:, 0]
-    terms = term_slopes(e, theta)
-    H, g = row_slopes(e, terms, s), prior_slopes(e, terms, theta, s, q)  # f_t = W h_t
+    s, terms = point.solution[:, 0], term_slopes(e, theta)
+    g = prior_slopes(e, terms, theta, s, point.projected[:, 0])
+    H = row_slopes(e, terms, s)  # f_t = W h_t
     G_natural, D = np.empty((e.natural.size, t)), np.zeros((t, t))
     multiply_slopes(point.G, e.natural.indptr, e.natural.indices, H, G_natural)
     contract_slopes(H, G_natural, D)
     conditional = prior_inverse_form(e, theta, g)
     if residual:
         own = e.slices[1]
-        projected, form = e.residual.chart_products(theta[own], point.residual, e.matrix)
+        W, q = e.row_arrays[0], e.natural.size
+        projected, form = e.residual.chart_products(theta[own], point.residual, W, q)
         G_natural[:, own] -= projected
         cross = np.zeros((t, projected.shape[1]))
         contract_slopes(H, np.ascontiguousarray(projected), cross)

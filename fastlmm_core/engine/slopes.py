@@ -110,19 +110,55 @@ def term_slopes(e: StructuredEquations, theta: np.ndarray) -> dict[int, TermSlop
     return dict(known)
 
 
+@dataclass(frozen=True)
+class RowPlaces:
+    """Where H has numbers.
+
+    Attributes
+    ----------
+    terms : dict of int to TermSlopes
+        Those whose places they are.
+    pointers, parameters : int64 arrays
+        As of `RowSlopes`.
+    at : dict of int to (L, P) int64
+        Places of the values of every term.
+    """
+
+    terms: dict[int, TermSlopes]
+    pointers: np.ndarray
+    parameters: np.ndarray
+    at: dict[int, np.ndarray]
+
+    @classmethod
+    def of(cls, e: StructuredEquations, terms: dict[int, TermSlopes]) -> RowPlaces:
+        counts = np.zeros(e.natural.size + 1, np.int64)
+        several = {k: np.bincount(own.coefficients, minlength=e.terms[k].m) for k, own in terms.items()}
+        for k, count in several.items():
+            counts[1 + e.natural.rows[k]] = count
+        pointers, at = np.cumsum(counts), {}
+        parameters = np.empty(pointers[-1], np.int64)
+        for k, own in terms.items():
+            within = np.arange(own.coefficients.size) - (np.cumsum(several[k]) - several[k])[own.coefficients]
+            at[k] = pointers[e.natural.rows[k][:, own.coefficients]] + within
+            parameters[at[k]] = own.parameters
+        return cls(terms, pointers, parameters, at)
+
+
+def row_places(e: StructuredEquations, terms: dict[int, TermSlopes]) -> RowPlaces:
+    """Kept until a term moves other rows, or by other weights."""
+    known: RowPlaces | None = e.__dict__.get("_row_places")
+    if known is None or any(known.terms.get(k) is not own for k, own in terms.items()):
+        known = e.__dict__["_row_places"] = RowPlaces.of(e, terms)
+    return known
+
+
 def row_slopes(e: StructuredEquations, terms: dict[int, TermSlopes], s: np.ndarray) -> RowSlopes:
     """H (q, t) of h_t = dF_t s for the parameters of Lambda, for spherical s (q',)."""
-    counts = np.zeros(e.natural.size + 1, np.int64)
-    several = {k: np.bincount(own.coefficients, minlength=e.terms[k].m) for k, own in terms.items()}
-    for k, count in several.items():
-        counts[1 + e.natural.rows[k]] = count
-    pointers = np.cumsum(counts)
-    parameters, values = np.empty(pointers[-1], np.int64), np.empty(pointers[-1])
+    places = row_places(e, terms)
+    values = np.empty(places.parameters.size)
     for k, own in terms.items():
-        within = np.arange(own.coefficients.size) - (np.cumsum(several[k]) - several[k])[own.coefficients]
-        at = pointers[e.natural.rows[k][:, own.coefficients]] + within
-        parameters[at], values[at] = own.parameters, s[e.spherical.rows[k]] @ own.row_weights
-    return pointers, parameters, values
+        values[places.at[k]] = s[e.spherical.rows[k]] @ own.row_weights
+    return places.pointers, places.parameters, values
 
 
 def prior_slopes(

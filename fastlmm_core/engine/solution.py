@@ -322,12 +322,11 @@ class StructuredSolution(FactorizedModel):
         if self.residual_nearly_singular:
             spherical = spherical + self.factor.solve(self._remainder(functions, spherical))
         natural = e.spread(self.point.loadings, spherical)
-        rows = np.asarray(e.matrix @ natural)
         projected = np.empty_like(natural)
         multiply_symmetric(self.point.G, e.natural.indptr, e.natural.indices, natural, projected)
         projected -= functions
         e.natural.leave_random(projected)
-        return FixedRows(spherical, natural, rows, projected), natural
+        return FixedRows(e.matrix, spherical, natural, projected), natural
 
     def _remainder(self, functions: np.ndarray, spherical: np.ndarray) -> np.ndarray:
         """F' k - C c (q', r) from the rows W F c, which have digits where W' R^-1 W has none left."""

@@ -41,7 +41,8 @@ def coefficient_table(
     status = np.full(len(fit.coef_names), DROPPED, dtype=object)
     status[fit.design.kept] = "ok" if fit.solved.sigma2 > 0.0 else NO_VARIANCE
     figures = figure_columns(estimate, se, df, t, t_two_sided(t, df), t_quantile(1.0 - level, df))
-    return pd.DataFrame({"term": list(fit.coef_names), **figures, "status": status, "ddf": ddf})
+    method = np.full(status.size, ddf, dtype=object)  # pandas takes twice as long to repeat a word
+    return pd.DataFrame({"term": list(fit.coef_names), **figures, "status": status, "ddf": method})
 
 
 def r_squared(fit: FittedModel) -> float:

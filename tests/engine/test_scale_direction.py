@@ -1,4 +1,4 @@
-"""V among the directions: the sums of Kenward and Roger with and without the direction of the residual."""
+"""V among the directions: the sums of Kenward and Roger with and without a direction of the residual."""
 
 import warnings
 
@@ -28,6 +28,7 @@ MODELS = [
     ("yield ~ gen + (1 | block:rep)", "ar1(row):ar1(col)"),
     ("yield ~ gen + (1 | rep)", "units | env"),
 ]
+REDUCED = {"units": 1, "ar1(row):ar1(col)": 3, "units | env": 2}  # parameters of each residual
 
 
 @pytest.mark.parametrize("formula, residual", MODELS)
@@ -38,14 +39,13 @@ def test_the_sums_are_the_same_without_the_residual(formula, residual, monkeypat
     solution, inference = fit.solved, fit._inference
     directions = inference.directions("kenward-roger", "observed")
     shares = scale_shares(solution, directions)
-    assert (shares is None) == (residual != "units")
-    if shares is None:
-        return
-    s, c = shares
-    assert directions[s].term == -1 and c[s] > 0.0
+    assert shares is not None
+    own, c = shares
+    assert all(directions[t].term == -1 for t in own) and own.size == REDUCED[residual]
     weights = inference.covariance("kenward-roger", "observed")
     reduced = without_scale(weights, shares)
-    assert not reduced[s].any() and not reduced[:, s].any()
+    (left,) = (s for s in own if c[s] > 0.0 and not reduced[s].any() and not reduced[:, s].any())
+    assert weights[left, left] / c[left] ** 2 == min(weights[s, s] / c[s] ** 2 for s in own if c[s] > 0.0)
     rows, _ = solution.solve_fixed(np.eye(fit.rank)[:: max(1, fit.rank // 6)])
     form = direction_products.weighted_form(solution, directions, weights, rows)
     monkeypatch.setattr(direction_products, "scale_shares", lambda *_: None)
@@ -55,7 +55,8 @@ def test_the_sums_are_the_same_without_the_residual(formula, residual, monkeypat
 
 def test_an_uncertain_residual_keeps_its_own_products():
     weights = np.diag([1.0, 4.0])
-    assert without_scale(weights, (1, np.array([0.5, 1.0]))) is weights
+    assert without_scale(weights, (np.array([1]), np.array([0.5, 1.0]))) is weights
+    assert without_scale(weights, (np.array([0, 1]), np.array([0.0, 1.0]))) is weights
     assert without_scale(weights, None) is weights
 
 

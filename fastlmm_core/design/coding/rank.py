@@ -79,9 +79,12 @@ def column_rank(X: sp.csc_array | np.ndarray) -> Rank:
     suspects = np.flatnonzero(pivots < SUSPECT)
     if suspects.size and n * p * p <= DENSE_SUSPECT_WORK:
         return _rank_dense(X.toarray())
-    found = _assemble(_null_sparse(scaled, G, suspects, tolerance[live]), live, scale, p)
+    if suspects.size or live.size < p:
+        found = _assemble(_null_sparse(scaled, G, suspects, tolerance[live]), live, scale, p)
+    else:
+        found = full_rank(p)
     weak = np.flatnonzero(np.isin(found.kept, live[pivots < WEAK**2]))
-    return replace(found, weak=weak)
+    return replace(found, weak=weak) if weak.size else found
 
 
 def _tolerances(norm: np.ndarray, centred: np.ndarray) -> np.ndarray:

@@ -43,6 +43,8 @@ FAR = 1000.0
 # Share of a polynomial's norm that may be left of it beside the columns that make it, at first sight: well
 # below what the rank of X tells apart.
 PLAIN = 1e-10
+# Filled columns of the fixed part up to which it is first asked whether they alone make a polynomial.
+FEW_FILLED = 16
 TINY = float(np.finfo(float).tiny)
 
 @dataclass(frozen=True, repr=False)
@@ -300,12 +302,12 @@ def _check_polynomials(
 def _plainly_within(X: sp.csc_array, wanted: np.ndarray) -> bool:
     """Whether the filled columns of X (n, p) alone make those of `wanted` (n, j).
 
-    Beside hundreds of genotypes these are the few that the formula's ``row*col`` has given; what they make to
-    ten digits need not be looked for among all.
+    Also beside hundreds of genotypes these are the few that the formula's ``row*col`` has given; what they
+    make to ten digits need not be looked for among all.
     """
-    n, p = X.shape
+    n = X.shape[0]
     filled = np.flatnonzero(np.diff(X.indptr) > 0.5 * n)
-    if not 0 < filled.size < 0.5 * p:
+    if not 0 < filled.size <= FEW_FILLED:
         return False
     A = X[:, filled].toarray()
     A /= np.maximum(np.linalg.norm(A, axis=0), TINY)

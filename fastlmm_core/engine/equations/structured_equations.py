@@ -38,6 +38,7 @@ from fastlmm_core.kernels.equations.columns import multiply_columns_transposed
 from fastlmm_core.kernels.equations.sparse_products import add_pieces, contract_pieces, multiply_pieces
 from fastlmm_core.linalg import make_factor
 from fastlmm_core.linalg.base import CholeskyFactor
+from fastlmm_core.linalg.compressed import CompressedRows, compressed
 from fastlmm_core.structures.levels.factors import KnownLevels
 from fastlmm_core.structures.residuals.base import ResidualGroup, ResidualStructure
 
@@ -192,10 +193,9 @@ class StructuredEquations:
         return tuple(out)
 
     @cached_property
-    def row_arrays(self) -> tuple[tuple[np.ndarray, ...], ...]:
-        """W and W' as (indptr, indices, data) by rows."""
-        both = self.matrix, sp.csr_array(self.matrix.T)
-        return tuple((np.asarray(A.indptr, np.int64), np.asarray(A.indices, np.int64), A.data) for A in both)
+    def row_arrays(self) -> tuple[CompressedRows, CompressedRows]:
+        """W and W' by rows."""
+        return compressed(self.matrix), compressed(sp.csr_array(self.matrix.T))
 
     @cached_property
     def prior_arrays(self) -> tuple[np.ndarray, ...]:
@@ -247,7 +247,7 @@ class StructuredEquations:
 
     def effects_on_rows(self, k: int, r: np.ndarray) -> np.ndarray:
         """Z_a r (n, m) of every coefficient of term k, inside basis, for r (L,)."""
-        return np.column_stack([np.asarray(M[: self.n] @ r) for M in self.terms[k].matrices])
+        return np.column_stack([np.asarray(M @ r) for M in self.terms[k].matrices])
 
     @cached_property
     def groups_within_fixed(self) -> tuple[ResidualGroup, ...]:
@@ -335,7 +335,7 @@ class StructuredEquations:
         """Data of G = W' R^-1 W (nnz(G),), kept until other coefficients of R^-1 are asked for."""
         known = self.__dict__.get("_crossproducts")
         if known is None or not np.array_equal(known[0], c_R):
-            known = (c_R.copy(), np.asarray(self.G_pieces @ c_R, dtype=float))
+            known = (c_R.copy(), np.asarray(self.G_pieces.dot(c_R), dtype=float))  # `@` is slow for a column
             self.__dict__["_crossproducts"] = known
         return known[1]
 

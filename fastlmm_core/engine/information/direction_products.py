@@ -73,7 +73,7 @@ def covariance_gradients(
     `moved` are the directions at the projected side of `fixed`, where they are known already.
     """
     moved = moved or Moved(model, directions, fixed.projected)
-    out = np.empty((len(directions), fixed.rows.shape[1], fixed.rows.shape[1]))
+    out = np.empty((len(directions), fixed.count, fixed.count))
     for t, direction in enumerate(directions):
         if direction.term >= 0:
             out[t] = fixed.projected[model.equations.natural.rows[direction.term].ravel()].T @ moved.rows(t)
@@ -107,7 +107,7 @@ def _residual_products(
     if sandwich is not None:
         return by_piece.product(pieces), fixed.natural.T @ by_piece.product(sandwich)
     rows = np.asarray(e.row_precision.at(pieces) @ fixed.rows)
-    return e.residual.row_products(theta, rows, e.matrix)
+    return e.residual.row_products(theta, rows, e.row_arrays[0], e.natural.size)
 
 
 class _ByPiece:
@@ -140,12 +140,12 @@ def weighted_form(
     x' R^-1 x less the square of L^-1 F' W' R^-1 x.  `moved` as of `covariance_gradients`.  Beside a residual
     that is nearly singular the difference has no digits: see `_squares_by_rows`.
     """
-    r = fixed.rows.shape[1]
+    r = fixed.count
     out = np.zeros((r, r))
     apart = without_scale(weights, scale_shares(model, directions))
     values, vectors = weighted_directions(apart, np.diag(weights))
     moved, by_piece = moved or Moved(model, directions, fixed.projected), _ByPiece(model, fixed.natural)
-    at_once = max(1, COLUMNS // max(r, 1))
+    at, at_once = moved.scalars, max(1, COLUMNS // max(r, 1))
     for first in range(0, values.size, at_once):
         group = np.arange(first, min(first + at_once, values.size))
         own, pieces = zip(*(moved.mixed(vectors[:, a]) for a in group), strict=True)
@@ -159,11 +159,13 @@ def weighted_form(
         multiply_symmetric(
             model.point.G, model.equations.natural.indptr, model.equations.natural.indices, natural, product
         )
-        forms = [h.T @ Gh for h, Gh in zip(own, np.split(product, group.size, axis=1), strict=True)]
+        forms = [
+            h[at].T @ Gh[at] for h, Gh in zip(own, np.split(product, group.size, axis=1), strict=True)
+        ]
         for i, c in enumerate(pieces):
             if c.any():
                 W_rows, square = _residual_products(model, c, fixed, by_piece)
-                cross = own[i].T @ W_rows
+                cross = own[i][at].T @ W_rows[at]
                 forms[i] = forms[i] - cross - cross.T + square
                 product[:, i * r : (i + 1) * r] -= W_rows
         half = model.factor.solve_lower(model.equations.gather(model.point.loadings, product))
@@ -180,7 +182,7 @@ def _rows_of(
     W N is of the size of the residual variances: where these are near zero only its rows have digits.
     """
     e, theta = model.equations, residual_theta(model)
-    rows, r = np.asarray(e.matrix @ natural), fixed.rows.shape[1]
+    rows, r = np.asarray(e.matrix @ natural), fixed.count
     for i, c in enumerate(pieces):
         if c.any():
             own = np.asarray(e.row_precision.at(c) @ fixed.rows)
@@ -217,6 +219,13 @@ class Moved:
         rows = model.equations.natural.rows
         numbers = sum(rows[own.term].size for own in directions if own.term >= 0) * B.shape[1]
         self._kept: dict[int, np.ndarray] | None = {} if numbers <= LARGEST_KEPT else None
+
+    @cached_property
+    def scalars(self) -> np.ndarray:
+        """Natural scalars of the terms that have directions: all other rows of D_t B are zero."""
+        terms = sorted({own.term for own in self._directions if own.term >= 0})
+        rows = [self._model.equations.natural.rows[k].ravel() for k in terms]
+        return np.concatenate([np.zeros(0, np.int64), *rows])
 
     def rows(self, t: int) -> np.ndarray:
         """The rows (L m, r) of D_t B that are those of the term."""
@@ -257,7 +266,8 @@ def average_matrix(model: FactorizedModel, directions: list[Direction]) -> np.nd
     moved = np.empty_like(natural)
     multiply_symmetric(point.G, e.natural.indptr, e.natural.indices, natural, moved)
     form = natural.T @ moved
-    sides, own = e.residual.score_products(residual_theta(model), pieces, point.residual, e.matrix)
+    W, q = e.row_arrays[0], e.natural.size
+    sides, own = e.residual.score_products(residual_theta(model), pieces, point.residual, W, q)
     cross = natural.T @ sides
     form += own - cross - cross.T
     half = model.factor.solve_lower(e.gather(point.loadings, moved - sides))
@@ -281,7 +291,7 @@ def curvature_form(
         splines of two variables.
     """
     e = model.equations
-    out = np.zeros((fixed.rows.shape[1],) * 2)
+    out = np.zeros((fixed.count,) * 2)
     for term in e.terms:
         if term.levels is not None and not term.levels.linear:
             spline = term.levels.holds_variance

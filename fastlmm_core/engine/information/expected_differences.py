@@ -99,5 +99,4 @@ def projected_effects(solution: StructuredSolution, S: np.ndarray) -> FixedRows:
     G_S = np.empty_like(S)
     multiply_symmetric(solution.point.G, e.natural.indptr, e.natural.indices, S, G_S)
     found = solution.solve_functions(G_S)[0]
-    rows = np.asarray(e.matrix @ S) - found.rows
-    return FixedRows(found.spherical, S - found.natural, rows, -found.projected)
+    return FixedRows(e.matrix, found.spherical, S - found.natural, -found.projected)

@@ -23,7 +23,6 @@ from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
-import scipy.sparse as sp
 
 from fastlmm_core.engine.equations.structured_equations import StructuredEquations
 from fastlmm_core.engine.factorized import FactorizedModel
@@ -31,6 +30,7 @@ from fastlmm_core.engine.information.expected_information import dense_pieces, p
 from fastlmm_core.engine.information.second_derivatives import at_bound, difference_hessian
 from fastlmm_core.engine.objective import n_leading
 from fastlmm_core.kernels.equations.assembly import multiply_symmetric
+from fastlmm_core.kernels.equations.sparse_products import multiply_pieces
 
 # Operations of the products of full matrices, and how many of these are held, in powers of their size.
 PRODUCTS = 8.0
@@ -134,17 +134,24 @@ class _Traces:
                 slopes[k] = np.empty((0, *X.shape))
                 continue
             c, jacobian = levels.coefficients(self.model.term_theta(k)[1])
-            if len(levels.pieces) <= len(jacobian):  # the product of each is enough for all
-                own = np.array([_by_levels(piece, X) for piece in levels.pieces])
-                FS[rows] = np.tensordot(-c, own, axes=1)
-                slopes[k] = np.tensordot(jacobian, own, axes=1)
-            else:
-                FS[rows] = _by_levels(levels.sum_of_pieces(-c), X)
-                each = [_by_levels(levels.sum_of_pieces(slope), X) for slope in jacobian]
-                slopes[k] = np.array(each).reshape(len(each), *X.shape)
+            slopes[k] = np.zeros((len(jacobian), *X.shape))
+            FS[rows] = 0.0
+            for factors, into in zip((-c, *jacobian), (FS[rows], *slopes[k]), strict=True):
+                self._add_prior_product(k, factors, into)
         FS[self.at[-1].stop if self.at else 0 :] = 0.0  # missing plots and fixed columns have no prior
         FS[np.diag_indices_from(FS)] += 1.0
         return FS, slopes
+
+    def _add_prior_product(self, k: int, c: np.ndarray, out: np.ndarray) -> None:
+        """out (L r, q') += sum_b c_b P_b X on the rows of term k, for its pieces b of P and c (b,)."""
+        e, pieces = self.model.equations, self.model.equations.level_pieces[k]
+        indptr, row, column, value = e.prior_arrays
+        indptr = indptr[pieces.start : pieces.stop + 1]
+        own = slice(indptr[0], indptr[-1])
+        place = np.empty(e.spherical.size, np.int64)
+        place[e.spherical.rows[k].ravel()] = np.arange(len(out))
+        row, column, X = place[row[own]], place[column[own]], self.X[self.at[k]]
+        multiply_pieces(indptr - own.start, row, column, value[own], np.ascontiguousarray(c), X, out)
 
     @cached_property
     def G(self) -> np.ndarray:
@@ -180,7 +187,7 @@ class _Traces:
                 Q = levels.precision(self.model.term_theta(j)[1])
                 SP = np.swapaxes((Q @ np.swapaxes(SP, 0, 1).reshape(columns.shape[0], -1)).reshape(
                     columns.shape[0], rows.size, -1), 0, 1)  # fmt: skip
-            out = np.matmul(SP, back)
+            out = np.dot(SP.reshape(-1, len(back)), back)  # `matmul` is slow for a single coefficient
         elif self.back[k] is not None:
             out = self._products(j, k).reshape(columns.size, rows.size).T
         else:
@@ -289,11 +296,6 @@ class _Traces:
         """Sum over the levels of term k of their blocks (m, r) of S_u - S Z_u, for its rows of S_u."""
         turned = Z[:, self.at[k]].reshape(len(Z), S.shape[0], -1)
         return self._same_level(k, S) - np.tensordot(self.S[k], turned, axes=((0, 2), (1, 0)))
-
-
-def _by_levels(Q: sp.csc_array, X: np.ndarray) -> np.ndarray:
-    """(Q (x) I) X of Q (L, L) and X (L r, q')."""
-    return np.asarray(Q @ X.reshape(Q.shape[0], -1)).reshape(X.shape)
 
 
 def _inverse_of(loadings: np.ndarray) -> np.ndarray | None:

@@ -1,7 +1,8 @@
 """V itself among the directions: V = sum_t c_t V_t, and what it saves.
 
 U = V^-1 X Phi K' gives V U = X Phi K' and P V U = 0, so that P V_s U of one direction is known from the
-others: where the residual has one parameter, quadratic forms in P need no products with its rows.
+others: quadratic forms in P need one direction less. Where the residual has one parameter, they need no
+products with its rows.
 """
 
 from __future__ import annotations
@@ -19,14 +20,16 @@ EXACT = 1e-12
 KNOWN = 1.0
 
 
-def scale_shares(model: FactorizedModel, directions: Sequence[Direction]) -> tuple[int, np.ndarray] | None:
-    """(s, c): the only direction of the residual and c (t,) with V = sum_t c_t V_t, or None without such.
+def scale_shares(
+    model: FactorizedModel, directions: Sequence[Direction]
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """The directions of the residual, int64, and c (t,) with V = sum_t c_t V_t, or None without such.
 
-    Held parameters, several of the residual and structures that do not scale with their parameters have none.
+    Held parameters and structures that do not scale with their parameters have none.
     """
-    own = [t for t, direction in enumerate(directions) if direction.term < 0]
+    own = np.array([t for t, direction in enumerate(directions) if direction.term < 0], dtype=np.int64)
     e, theta = model.equations, model.theta
-    if len(own) != 1 or model.residual_nearly_singular:
+    if not own.size or model.residual_nearly_singular:
         return None
     c = np.zeros(len(directions))
     for k, term in enumerate(e.terms):
@@ -45,11 +48,12 @@ def scale_shares(model: FactorizedModel, directions: Sequence[Direction]) -> tup
         if shares is None:
             return None
         c[mine] = shares
-    residual = _combined([directions[own[0]].pieces], -e.residual.piece_coefficients(theta[e.slices[1]]))  # type: ignore[list-item]
-    if residual is None or residual[0] == 0.0:
+    slopes = [directions[t].pieces for t in own]  # type: ignore[misc]
+    residual = _combined(slopes, -e.residual.piece_coefficients(theta[e.slices[1]]))
+    if residual is None or not residual.any():
         return None
     c[own] = residual
-    return own[0], c
+    return own, c
 
 
 def _combined(slopes: list[np.ndarray], wanted: np.ndarray) -> np.ndarray | None:
@@ -60,16 +64,20 @@ def _combined(slopes: list[np.ndarray], wanted: np.ndarray) -> np.ndarray | None
     return found if left <= EXACT * np.abs(wanted).max(initial=0.0) else None
 
 
-def without_scale(weights: np.ndarray, shares: tuple[int, np.ndarray] | None) -> np.ndarray:
+def without_scale(weights: np.ndarray, shares: tuple[np.ndarray, np.ndarray] | None) -> np.ndarray:
     """Weights (t, t) of forms U' V_t P V_u U that give the same sum with zeros for direction s.
 
-    As they are without such shares, and where the direction is too uncertain to be told from the others.
+    It is the one of the residual that is known best beside its share. Weights are as they are without such
+    shares, and where all of these directions are too uncertain to be told from the others.
     """
     if shares is None:
         return weights
-    s, c = shares
-    if not weights[s, s] <= KNOWN * c[s] ** 2:
+    own, c = shares
+    told = own[weights[own, own] <= KNOWN * c[own] ** 2]
+    told = told[c[told] != 0.0]
+    if not told.size:
         return weights
+    s = told[np.argmin(weights[told, told] / c[told] ** 2)]
     move = np.eye(c.size)
     move[s] = -c / c[s]  # V_s = -sum_t (c_t / c_s) V_t beside P
     move[s, s] = 0.0

@@ -46,12 +46,10 @@ def moment_covariance(
 
     A pair of coefficients takes the levels that have both; the result is made positive definite.
     """
-    n = residual.size
     estimate, weight = [], []
     for matrix in term.matrices:
-        own = matrix[:n]
-        square = np.asarray(own.power(2).sum(axis=0)).ravel()
-        estimate.append(np.divide(own.T @ residual, square, out=np.zeros_like(square), where=square > 0))
+        square = np.bincount(matrix.indices, matrix.data**2, minlength=matrix.shape[1])
+        estimate.append(np.divide(matrix.T @ residual, square, out=np.zeros_like(square), where=square > 0))
         weight.append(square)
     u, w = np.array(estimate), np.array(weight)
     # directions of a relationship that hardly vary tell little, and count as they do

@@ -51,6 +51,11 @@ class LoadingEntries(CoefficientStructure):
         jacobian.flags.writeable = False
         return jacobian
 
+    @cached_property
+    def _same_column(self) -> np.ndarray:
+        columns = self._places[1]
+        return columns[:, None] == columns
+
     def loadings_jacobian(self, theta: np.ndarray) -> np.ndarray:
         return self._jacobian
 
@@ -64,8 +69,8 @@ class LoadingEntries(CoefficientStructure):
         return out + np.swapaxes(out, 1, 2)
 
     def covariance_curvature(self, theta: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        rows, columns = self._places
-        return 2.0 * weights[np.ix_(rows, rows)] * (columns[:, None] == columns)
+        rows = self._places[0]
+        return 2.0 * weights[rows[:, None], rows] * self._same_column
 
     def rescaled(self, theta: np.ndarray, factor: float) -> np.ndarray:
         return np.sqrt(factor) * theta

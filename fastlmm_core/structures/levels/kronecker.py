@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cached_property, lru_cache, reduce
 from itertools import product
@@ -70,8 +71,17 @@ class KroneckerLevels(LevelStructure):
         strong = np.full(self.n_theta, np.arctanh(STRONG))
         return [-strong, strong]
 
+    def _of_factors(self, theta: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Coefficients and derivatives of every factor, kept for the last theta."""
+        key = theta.tobytes()
+        known = self.__dict__.get("_latest")
+        if known is None or known[0] != key:
+            own = [f.coefficients(self._own(theta, k)) for k, f in enumerate(self.factors)]
+            known = self.__dict__["_latest"] = key, own
+        return known[1]
+
     def coefficients(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        own = [f.coefficients(self._own(theta, k)) for k, f in enumerate(self.factors)]
+        own = self._of_factors(theta)
         rows = []
         for k in range(len(own)):
             for derivative in own[k][1]:
@@ -80,8 +90,8 @@ class KroneckerLevels(LevelStructure):
         return c, np.array(rows).reshape(self.n_theta, c.size)
 
     def log_determinant(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
-        largest = [np.abs(f.coefficients(self._own(theta, k))[0]).max() for k, f in enumerate(self.factors)]
-        value, gradient = 0.0 if np.prod(largest) <= LARGEST_ENTRY else np.inf, []
+        largest = math.prod(float(np.abs(c).max()) for c, _ in self._of_factors(theta))
+        value, gradient = 0.0 if largest <= LARGEST_ENTRY else np.inf, []
         for k, f in enumerate(self.factors):
             own, derivative = f.log_determinant(self._own(theta, k))
             value += self.size / f.size * own
@@ -89,7 +99,7 @@ class KroneckerLevels(LevelStructure):
         return value, np.concatenate(gradient)
 
     def second_coefficients(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-        first = [f.coefficients(self._own(theta, k)) for k, f in enumerate(self.factors)]
+        first = self._of_factors(theta)
         second = []
         for k, f in enumerate(self.factors):
             known = f.second_coefficients(self._own(theta, k))

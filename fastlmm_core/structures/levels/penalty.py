@@ -70,8 +70,22 @@ class PenaltyLevels(LevelStructure):
         return self._pieces
 
     def coefficients(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        c = self.precisions(theta)
-        return c, np.diag(c * self._slopes(theta))
+        c, jacobian = self._at(theta)[0]
+        return c.copy(), jacobian.copy()
+
+    def log_determinant(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
+        value, gradient = self._at(theta)[1]
+        return value, gradient.copy()
+
+    def _at(self, theta: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], tuple[float, np.ndarray]]:
+        """Coefficients and log |Q| with their derivatives, kept for the last theta: a step asks often."""
+        key = theta.tobytes()
+        known = self.__dict__.get("_latest")
+        if known is None or known[0] != key:
+            c, slopes = self.precisions(theta), self._slopes(theta)
+            value, gradient = self._log_eigenvalues(c)
+            known = self.__dict__["_latest"] = key, (c, np.diag(c * slopes)), (value, gradient * slopes)
+        return known[1:]
 
     def precisions(self, theta: np.ndarray) -> np.ndarray:
         """1 / variance (D,), kept within bounds around the typical one."""
@@ -112,10 +126,6 @@ class PenaltyLevels(LevelStructure):
     def start(self) -> np.ndarray:
         return np.ones(self.n_theta)
 
-    def log_determinant(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
-        value, gradient = self._log_eigenvalues(self.precisions(theta))
-        return value, gradient * self._slopes(theta)
-
     def effective_dimensions(self, theta: np.ndarray, inverse: np.ndarray) -> np.ndarray:
         """Those of every direction (D,) from <C^-1, P_d> (D,)."""
         c = self.precisions(theta)
@@ -124,7 +134,8 @@ class PenaltyLevels(LevelStructure):
     def multiply_covariance(self, theta: np.ndarray, V: np.ndarray) -> np.ndarray:
         if V.shape[1] >= DENSE_SHARE * self.size:
             return np.asarray(self._dense_inverse(theta) @ V)
-        band = np.tensordot(self.precisions(theta), self._bands, axes=1)
+        bands = self._bands
+        band = (self.precisions(theta) @ bands.reshape(len(bands), -1)).reshape(bands.shape[1:])
         _, solved, failed = dpbsv(band, V, lower=1, overwrite_ab=1)
         if failed:
             raise np.linalg.LinAlgError("the penalty is not positive definite")

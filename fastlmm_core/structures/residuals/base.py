@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-import scipy.sparse as sp
 
 from fastlmm_core.errors import InferenceError
 from fastlmm_core.kernels.equations.sparse_products import (
@@ -22,7 +21,7 @@ from fastlmm_core.kernels.equations.sparse_products import (
     multiply_row_pieces,
     sum_row_pieces,
 )
-from fastlmm_core.linalg.compressed import compressed
+from fastlmm_core.linalg.compressed import CompressedRows
 from fastlmm_core.structures.differences import differentiate
 from fastlmm_core.structures.residuals.dense_rows import DenseRows
 
@@ -286,23 +285,23 @@ class ResidualStructure(ABC):
         return None
 
     def chart_products(
-        self, theta: np.ndarray, E: np.ndarray, matrix: sp.csr_array
+        self, theta: np.ndarray, E: np.ndarray, W: CompressedRows, q: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """`score_products` of the derivatives in theta."""
-        return self.score_products(theta, self.coefficients(theta)[1], E, matrix)
+        return self.score_products(theta, self.coefficients(theta)[1], E, W, q)
 
     def score_products(
-        self, theta: np.ndarray, pieces: np.ndarray, E: np.ndarray, matrix: sp.csr_array
+        self, theta: np.ndarray, pieces: np.ndarray, E: np.ndarray, W: CompressedRows, q: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """W' D_t E (q, t) and E' D_t R D_u E (t, t) for W (n_rows, q) and E (n_rows,)."""
-        return self.row_products(theta, self.precision_products(pieces, E), matrix)
+        return self.row_products(theta, self.precision_products(pieces, E), W, q)
 
     def row_products(
-        self, theta: np.ndarray, rows: np.ndarray, matrix: sp.csr_array
+        self, theta: np.ndarray, rows: np.ndarray, W: CompressedRows, q: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """W' D (q, t) and D' R D (t, t) for D (n_rows, t) and W (n_rows, q)."""
-        sides = np.zeros((matrix.shape[1], rows.shape[1]))
-        add_transposed_product(*compressed(matrix), rows, sides)
+        sides = np.zeros((q, rows.shape[1]))
+        add_transposed_product(*W, rows, sides)
         return sides, rows.T @ self.multiply_covariance(theta, rows)
 
     def quadratics(self, e: np.ndarray) -> np.ndarray:

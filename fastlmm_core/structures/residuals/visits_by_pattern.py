@@ -10,7 +10,6 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 
 from fastlmm_core.kernels.equations.visit_products import (
     differentiate_patterns,
@@ -22,7 +21,7 @@ from fastlmm_core.kernels.equations.visit_scores import (
     subtract_weighted_precisions,
     sum_precisions,
 )
-from fastlmm_core.linalg.compressed import compressed
+from fastlmm_core.linalg.compressed import CompressedRows
 from fastlmm_core.structures.residuals.base import NEARLY_ZERO, PieceEntries
 from fastlmm_core.structures.residuals.by_group import LEAST_SQUARE
 from fastlmm_core.structures.residuals.visit_information import PATTERN_NUMBERS, contracted_products, pays
@@ -143,23 +142,22 @@ class PatternResiduals(WithinSubjectResiduals):
         return np.concatenate([start_of_visits(structure, *own) for structure, own in sums])
 
     def chart_products(
-        self, theta: np.ndarray, E: np.ndarray, matrix: sp.csr_array
+        self, theta: np.ndarray, E: np.ndarray, W: CompressedRows, q: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        slopes, m, q = self._slopes(theta), len(self.visit_levels), matrix.shape[1]
+        slopes, m = self._slopes(theta), len(self.visit_levels)
         if not pays(self.arrays, [len(own) for own in slopes], m, q):
-            return super().chart_products(theta, E, matrix)
+            return super().chart_products(theta, E, W, q)
         return contracted_products(
-            self.arrays, slopes, self._at(theta).coefficients, self._squares(E), compressed(matrix),
+            self.arrays, slopes, self._at(theta).coefficients, self._squares(E), W,
             self.root, self.root * E, q,
         )  # fmt: skip
 
     def score_products(
-        self, theta: np.ndarray, pieces: np.ndarray, E: np.ndarray, matrix: sp.csr_array
+        self, theta: np.ndarray, pieces: np.ndarray, E: np.ndarray, W: CompressedRows, q: int
     ) -> tuple[np.ndarray, np.ndarray]:
         # sums over the subjects of a pattern first: nothing of (n_rows, t) is formed
-        (t, _), q, patterns = pieces.shape, matrix.shape[1], self.arrays
+        t, patterns = len(pieces), self.arrays
         sides, form = np.zeros((q, t)), np.zeros((t, t))
-        W = compressed(matrix)
         scaled, sigma, pieces = self.root * E, self._at(theta).sigma, np.ascontiguousarray(pieces)
         squares = self._squares(E)
         for lo, hi in self._parts(q, t):
