@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from fastlmm_core import datasets, fit_batch, run, second_stage
-from fastlmm_core.batch import stages
+from fastlmm_core.batch import two_stages
 from fastlmm_core.errors import OptionError
 from fastlmm_core.request.schema import STAGE_WEIGHTS
 
@@ -44,7 +44,7 @@ def test_the_sections_are_those_of_the_fit(first, weights):
 
 
 def test_weights_are_those_of_the_library():
-    assert stages.WEIGHTS == STAGE_WEIGHTS
+    assert two_stages.WEIGHTS == STAGE_WEIGHTS
 
 
 def test_trials_without_means_are_among_the_notes():
