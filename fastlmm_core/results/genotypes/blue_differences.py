@@ -78,7 +78,7 @@ class BlueDifferences:
             return None
 
     def answer(self, name: str) -> tuple[float, float, str]:
-        """Estimate and status by a definition; no standard error, for two fits have estimates of their own."""
+        """Estimate and status by a definition; no standard error, for two fits have their own estimates."""
         try:
             covariance = self.covariance(adjusted=name == "piepho_kr")
         except FastLMMError as error:
