@@ -105,12 +105,13 @@ def wald_intervals(fit: RandomPart, parameters: str | Sequence[str] | None, leve
             value = 0.0  # what is left of a residual variance of zero, where R has to have an inverse
         correlated = h.parameter.kind in ("cor", "correlation")
         near = BOUND_CORRELATION if h.parameter.kind == "correlation" else AT_ONE
-        bound = value in h.parameter.bounds or (correlated and abs(value) >= 1.0 - near)
+        least = h.parameter.bounds[0]
+        bound = value in h.parameter.bounds or (correlated and min(1.0 - value, value - least) <= near)
         if np.isfinite(value) and not bound:
             reach = float(ndtri(0.5 + 0.5 * level)) * float(np.sqrt(max(a @ covariance @ a, 0.0)))
             ends = [at + side * reach for side in (-1.0, 1.0)]
             if correlated:  # angles
-                ends = [min(max(end, 0.0), np.pi) for end in ends]
+                ends = [min(max(end, 0.0), h.inner(least)) for end in ends]
             if not untold(h.parameter, a):
                 limits = sorted(map(h.outer, ends))
         rows.append((value, *limits))

@@ -31,6 +31,10 @@ ON_SURFACE = 1e-11
 # Coordinate of a correlation beyond which nothing moves any more, 1 - tanh 8 is 2e-7, and where it is looked
 # for again: at a correlation of 0.96.
 PLATEAU, NEAR_PLATEAU = 8.0, 2.0
+# A standard deviation this close to its bound of zero, where a search could not go on, is tried at zero, in
+# turn with others that follow it.
+NEAR_BOUND = 1e-2
+MOST_AT_BOUND = 4
 
 
 @dataclass(frozen=True)
@@ -58,25 +62,33 @@ class OnSurface:
 
 
 class Surface:
-    """Coordinates phi (d - 1,) of h(x) = `value` near `x0`."""
+    """Coordinates phi (d - 1 - s,) of h(x) = `value` near `x0`, s coordinates `still` (d,) staying there."""
 
-    def __init__(self, held: Held, value: float, x0: np.ndarray):
+    def __init__(self, held: Held, value: float, x0: np.ndarray, still: np.ndarray):
         self.held, self.value, self.x0 = held, value, x0
+        # a longer step of a logarithm passes zero, beyond which the variance grows again
+        self.most = 1.0 if held.parameter.kind in ("sd", "sigma", "variance") else np.inf
         self.near = ON_SURFACE * (1.0 + abs(value))
-        a = held.gradient(x0)
-        self.normal = a / np.linalg.norm(a)
+        a = np.where(still, 0.0, held.gradient(x0))
+        size = float(np.linalg.norm(a))
+        self.somewhere = isfinite(size) and size > 0.0
+        self.normal = a / (size if self.somewhere else 1.0)
         # Householder's reflection that takes the normal to a unit vector leaves the basis beside it
-        v = self.normal.copy()
+        v = self.normal[~still]
         v[0] += 1.0 if v[0] >= 0.0 else -1.0
-        self.tangent = (np.eye(v.size) - 2.0 * np.outer(v, v) / (v @ v))[:, 1:]
+        self.tangent = np.zeros((a.size, v.size - 1))
+        self.tangent[~still] = (np.eye(v.size) - 2.0 * np.outer(v, v) / (v @ v))[:, 1:]
 
     def place(self, phi: np.ndarray) -> np.ndarray | None:
         """x on the surface; None where Newton's method does not reach it."""
         x = self.x0 + self.tangent @ phi
+        if not self.somewhere:
+            return None
         for _ in range(NEWTON_STEPS):
             gap = self.held.value(x) - self.value
             if abs(gap) <= self.near:
                 return x
+            gap = min(max(gap, -self.most), self.most)
             slope = float(self.held.gradient(x) @ self.normal)
             if not isfinite(gap) or not isfinite(slope) or slope == 0.0:
                 return None
@@ -95,9 +107,10 @@ class Surface:
 def minimize_held(criterion: Criterion, held: Held, value: float, x: np.ndarray) -> HeldOptimum:
     """The least criterion with h(x) = `value`, from `x` on.
 
-    Where a correlation ran towards its bound, the better of two searches: there the gradient vanishes, so
+    Where a correlation ran towards its bound, the best of several searches: there the gradient vanishes, so
     that one which was led too far ends at no optimum, leads those after it to the same end, and one that
-    should leave the bound does not.
+    should leave the bound, or beside a variance of zero belongs to the other, does not. Where a standard
+    deviation ended at zero, also one from all of them away from it.
 
     Parameters
     ----------
@@ -105,11 +118,19 @@ def minimize_held(criterion: Criterion, held: Held, value: float, x: np.ndarray)
         Of h, the inner scale of the parameter.
     """
     found = _searched(criterion, held, value, x)
-    away = criterion.correlations & (np.abs(found.x) > PLATEAU)
-    if not away.any():
-        return found
-    other = _searched(criterion, held, value, np.where(away, np.sign(found.x) * NEAR_PLATEAU, found.x))
-    return other if other.deviance < found.deviance else found
+    starts, away = [], criterion.correlations & (np.abs(found.x) > PLATEAU)
+    if away.any():
+        near = np.sign(found.x) * NEAR_PLATEAU
+        starts = [np.where(away, sign * near, found.x) for sign in (1.0, -1.0)]
+    zero = criterion.kinks & (np.abs(found.x) < NEAR_BOUND)
+    if zero.any() and np.isfinite(found.deviance):
+        # standard deviations that left zero only with another correlation
+        size = 0.5 * float(np.abs(found.x[criterion.kinks]).max())
+        starts.append(np.where(zero, max(size, AWAY), np.where(criterion.correlations, 0.0, found.x)))
+    for start in starts:
+        other = _searched(criterion, held, value, start)
+        found = other if other.deviance < found.deviance else found
+    return found
 
 
 def _searched(criterion: Criterion, held: Held, value: float, x: np.ndarray) -> HeldOptimum:
@@ -126,7 +147,24 @@ def _searched(criterion: Criterion, held: Held, value: float, x: np.ndarray) -> 
 
 def _searched_from(criterion: Criterion, held: Held, value: float, x: np.ndarray) -> HeldOptimum:
     """Where the search from `x` itself ends."""
-    surface = Surface(held, value, x)
+    still = np.zeros(x.size, bool)
+    for _ in range(MOST_AT_BOUND):
+        found, certain = _searched_beside(criterion, held, value, x, still)
+        near = criterion.kinks & ~still & (np.abs(found.x) < NEAR_BOUND)
+        if certain or not np.isfinite(found.deviance) or not near.any():
+            break
+        # the criterion, even across the bound, has a kink there, beside which no search ends
+        x, still = np.where(near, 0.0, found.x), still | near
+        if still.all():
+            break
+    return found if certain else HeldOptimum(found.x, np.inf)
+
+
+def _searched_beside(
+    criterion: Criterion, held: Held, value: float, x: np.ndarray, still: np.ndarray
+) -> tuple[HeldOptimum, bool]:
+    """Where the search from `x` ends with the coordinates `still` (d,) there, and whether at an optimum."""
+    surface = Surface(held, value, x, still)
     nowhere = OnSurface(x, np.inf, None)
 
     def evaluate(phi: np.ndarray) -> OnSurface:
@@ -139,12 +177,12 @@ def _searched_from(criterion: Criterion, held: Held, value: float, x: np.ndarray
     def score(point: OnSurface) -> tuple[np.ndarray, np.ndarray, None]:
         return *surface.turn(point.x, *criterion.score(point.inner)), None
 
-    start = np.zeros(criterion.size - 1)
+    start = np.zeros(surface.tangent.shape[1])
     if not start.size:
         point = evaluate(start)
-        return HeldOptimum(point.x, point.deviance)
+        return HeldOptimum(point.x, point.deviance), True
     end = search(
         evaluate, score, start, dof=criterion.dof, tolerance=TOLERANCE, max_iterations=MAX_ITERATIONS
     )  # fmt: skip
     found = end.status in (0, 3) and end.decrement <= LARGEST_DECREMENT
-    return HeldOptimum(end.point.x, end.point.deviance if found else np.inf)
+    return HeldOptimum(end.point.x, end.point.deviance), found

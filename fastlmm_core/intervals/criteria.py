@@ -44,6 +44,9 @@ class Criterion(Protocol):
         Observations, for the rounding of the criterion.
     restless : (size,) bool
         Coordinates at zero of which the gradient vanishes by symmetry: a search that starts there stays.
+    kinks : (size,) bool
+        Standard deviations continued evenly across their bound of zero whose covariances with others, which
+        are linear in them, give the criterion a kink there.
     interior : (size,) float64
         Values away from any bound, NaN for coordinates without one beside those at zero.
     correlations : (size,) bool
@@ -53,6 +56,7 @@ class Criterion(Protocol):
     size: int
     dof: float
     restless: np.ndarray
+    kinks: np.ndarray
     interior: np.ndarray
     correlations: np.ndarray
 
@@ -83,7 +87,7 @@ class PlainCriterion:
         self.dof = float(degrees_of_freedom(equations, reml))
         self.restless = np.append(equations.theta_row == equations.theta_col, False)
         self.interior = np.full(self.size, np.nan)
-        self.correlations = np.zeros(self.size, bool)
+        self.kinks = self.correlations = np.zeros(self.size, bool)
         self._index = (equations.theta_term, equations.theta_row, equations.theta_col)
 
     def evaluate(self, x: np.ndarray) -> PlainPoint:
@@ -160,6 +164,11 @@ class StructuredCriterion:
             restless[equations.slices[1]] = True
         self.restless, self.interior = restless[free], interior[free]
         self.correlations = correlation_charts(equations)[free]
+        related = np.zeros(theta.size, bool)
+        for term, (own, _) in zip(equations.terms, equations.slices[0], strict=True):
+            related[own] = term.structure.correlation_charts().any()
+        related[equations.slices[1]] = equations.residual.correlation_charts().any()
+        self.kinks = self.bounded & related[free]
 
     def evaluate(self, x: np.ndarray) -> FoldedPoint:
         sign = np.where(self.bounded & (x < 0.0), -1.0, 1.0)

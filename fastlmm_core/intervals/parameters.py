@@ -38,6 +38,8 @@ class Parameter:
     kind : {"sd", "cor", "sigma", "variance", "covariance", "correlation", "fixed"}
     group, var1, var2 : str or None
         As in ``variance_components``.
+    least : float
+        Of a correlation: below it no covariance is positive semidefinite.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Parameter:
     group: str | None = None
     var1: str | None = None
     var2: str | None = None
+    least: float = -1.0
 
     @property
     def bounds(self) -> tuple[float, float]:
@@ -52,7 +55,7 @@ class Parameter:
         if self.kind in ("sd", "sigma", "variance"):
             return 0.0, np.inf
         if self.kind in ("cor", "correlation"):
-            return -1.0, 1.0
+            return self.least, 1.0
         return -np.inf, np.inf
 
 
@@ -124,7 +127,8 @@ def deviation(parameter: Parameter, rows: Rows, i: int) -> Held:
 
     def gradient(x: np.ndarray) -> np.ndarray:
         out = np.zeros(x.size)
-        out[own] = M @ x[own] / (x[own] @ M @ x[own])
+        with np.errstate(divide="ignore", invalid="ignore"):  # at zero it has none
+            out[own] = M @ x[own] / (x[own] @ M @ x[own])
         if rows.tau >= 0:
             out[rows.tau] = 0.5
         return out
@@ -146,12 +150,12 @@ def correlation(parameter: Parameter, rows: Rows, i: int, j: int) -> Held:
         x = x[own]
         h, g = x @ M @ x, x @ N @ x
         size = np.sqrt(h * g)
-        c = float(np.clip(x @ A @ x / size, -1.0, 1.0))
-        return c, 2.0 * A @ x / size, size, M @ x / h, N @ x / g
+        with np.errstate(divide="ignore", invalid="ignore"):  # beside a variance of zero there is none
+            c = float(np.clip(x @ A @ x / size, -1.0, 1.0))
+            return c, 2.0 * A @ x / size, size, M @ x / h, N @ x / g
 
     def value(x: np.ndarray) -> float:
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return float(np.arccos(parts(x)[0]))
+        return float(np.arccos(parts(x)[0]))
 
     def gradient(x: np.ndarray) -> np.ndarray:
         c, r, _, p, q = parts(x)
@@ -285,7 +289,7 @@ def structured_parameters(design: Any, e: StructuredEquations, scale: float) -> 
         elif structure.n_theta and structure.natural_defined:
             names = structure.natural_names(list(random.columns))
             square = (term.basis[0, 0] * scale) ** 2  # other structures have a basis of one scale
-            out += _naturals(random.group, names, own, structure.natural, structure.natural_jacobian, square)
+            out += _naturals(random.group, names, own, structure, square)
         if term.n_level_theta:
             levels = term.levels
             assert levels is not None
@@ -300,7 +304,7 @@ def structured_parameters(design: Any, e: StructuredEquations, scale: float) -> 
     if names == ("Residual",):
         sigma = Parameter("sigma", "sigma", "Residual")
         return [*out, natural(sigma, own, 0, r.natural, r.natural_jacobian, scale**2)]
-    return out + _naturals("Residual", names, own, r.natural, r.natural_jacobian, scale**2)
+    return out + _naturals("Residual", names, own, r, scale**2)
 
 
 def _of_factors(
@@ -316,15 +320,14 @@ def _of_factors(
     return _entries(group, columns, rows, places)
 
 
-def _naturals(
-    group: str, names: tuple[str, ...], own: slice, values: Callable[[np.ndarray], np.ndarray],
-    jacobian: Callable[[np.ndarray], np.ndarray], square: float,
-) -> list[Held]:  # fmt: skip
+def _naturals(group: str, names: tuple[str, ...], own: slice, structure: Any, square: float) -> list[Held]:
     out = []
     for i, name in enumerate(names):
         kind = natural_kind(name)
-        parameter = Parameter(f"{group}: {name}" if group != "Residual" else name, kind, group, name)
-        out.append(natural(parameter, own, i, values, jacobian, 1.0 if kind == "correlation" else square))
+        full, least = f"{group}: {name}" if group != "Residual" else name, float(structure.least_rho)
+        parameter = Parameter(full, kind, group, name, least=least)
+        size = 1.0 if kind == "correlation" else square
+        out.append(natural(parameter, own, i, structure.natural, structure.natural_jacobian, size))
     return out
 
 

@@ -22,7 +22,7 @@ from fastlmm_core.display.rendering import Table
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import FastLMMWarning, InferenceError, NotConvergedWarning, NumericalError
 from fastlmm_core.gate import public, warn_caller
-from fastlmm_core.intervals.constrained import HeldOptimum, minimize_held
+from fastlmm_core.intervals.constrained import NEAR_PLATEAU, PLATEAU, HeldOptimum, minimize_held
 from fastlmm_core.intervals.criteria import Criterion, criterion_of
 from fastlmm_core.intervals.held_effects import PlainHeldEffect, StructuredHeldEffect
 from fastlmm_core.intervals.parameters import (
@@ -49,6 +49,10 @@ AT_BOUND = 1e-7
 # A curvature below this is that of a spline whose variance has no bound; a standard deviation of one below
 # that, in units of a typical one, is zero as far as the search resolves it.
 FLAT = 1e-6
+# A root of a variance below this is zero, which a search left to its last digits.
+ROUNDING = 1e-6
+# First step of a correlation of which nothing is known.
+UNTOLD_STEP = 0.25
 GONE = 1e-3
 
 
@@ -153,12 +157,14 @@ def profile(fit: RandomPart, parameters: str | Sequence[str] | None, level: floa
         for side in (-1, 1):
             trace.follow(side, height)
     names = tuple(trace.parameter.name for trace in traces)
-    return Profile(names, np.array([trace.best.value for trace in traces]), level, tuple(traces), ml)
+    estimates = [t.best.value if t.estimate is None else t.estimate for t in traces]
+    return Profile(names, np.array(estimates), level, tuple(traces), ml)
 
 
 def make_traces(ml: RandomPart, parameters: str | Sequence[str] | None) -> list[Trace]:
     """Traces of the parameters that are asked for, not followed yet."""
     criterion, x = criterion_of(ml, reml=False)
+    x = np.where(criterion.restless & (np.abs(x) < ROUNDING), 0.0, x)
     held = own_coordinates(ml, held_parameters(ml))
     fixed = fixed_parameters(ml)
     wanted = chosen(parameters, [*(h.parameter for h in held), *fixed])
@@ -208,22 +214,54 @@ def variance_traces(criterion: Criterion, x: np.ndarray, held: list[Held]) -> li
         flat = (curvature <= FLAT) | (np.abs(x) < GONE)
         away = np.where(np.isnan(criterion.interior) | ~flat, away_from(criterion, x), criterion.interior)
         unseen = ~np.isnan(criterion.interior) & flat & (h.gradient(away) != 0.0)
+        step = None
         if np.isfinite(value) and value not in h.parameter.bounds and not unseen.any():
-            a = h.gradient(x)
-            variance = float(a @ inverse @ a)
-            slope = abs(h.outer(h.value(x) + STEP) - h.outer(h.value(x) - STEP)) / (2.0 * STEP)
-            se, direction = np.sqrt(2.0 * variance) * slope, inverse @ a / variance / slope
-            direction *= np.sign(h.outer(h.value(x) + STEP) - value)
-        else:  # at a bound, or a correlation beside a variance of zero
-            value = 0.0 if unseen.any() else value
+            step = tangent_step(h, x, value, inverse)
+        estimate = value = 0.0 if unseen.any() else value
+        if step is None:  # at a bound, or beside a variance of zero
             away = np.where(unseen, criterion.interior, away_from(criterion, x))
-            beside = h.outer(h.value(away))
-            se, direction = abs(beside - value), (away - x) / (beside - value)
+            value, step = outward_step(criterion, h, x, away, value)
         best = ProfilePoint(0.0, value, x)
-        out.append(Trace(h.parameter, solver(h), best, deviance, se, direction))
+        kinked = bool(criterion.kinks.any())
+        se, direction = step
+        out.append(
+            Trace(h.parameter, solver(h), best, deviance, se, direction, estimate=estimate, kinked=kinked)
+        )
     for trace in out:
         trace.deviations = tuple(own for own in out if is_deviation_of(own.parameter, trace.parameter))
     return out
+
+
+def tangent_step(
+    h: Held, x: np.ndarray, value: float, inverse: np.ndarray
+) -> tuple[float, np.ndarray] | None:
+    """Standard error and dx / dvalue (d,) by the inverse curvature (d, d); None where x tells none."""
+    a = h.gradient(x)
+    if not np.isfinite(a).all():
+        return None
+    variance, up = float(a @ inverse @ a), h.outer(h.value(x) + STEP)
+    slope = abs(up - h.outer(h.value(x) - STEP)) / (2.0 * STEP)
+    if not variance > 0.0 or not slope > 0.0:
+        return None
+    return np.sqrt(2.0 * variance) * slope, np.sign(up - value) * (inverse @ a) / variance / slope
+
+
+def outward_step(
+    criterion: Criterion, h: Held, x: np.ndarray, away: np.ndarray, value: float
+) -> tuple[float, tuple[float, np.ndarray]]:
+    """Value to begin at, and first step with dx / dvalue (d,) towards `away` (d,) from coordinates at zero.
+
+    A covariance leaves zero with the correlations beside it.
+    """
+    beside = h.outer(h.value(away))
+    if np.isnan(value):  # a correlation that x does not tell: any
+        value = beside
+    if beside == value or h.parameter.kind == "covariance":
+        away = away + criterion.correlations
+        beside = h.outer(h.value(away))
+    if beside == value:
+        return value, (UNTOLD_STEP, np.zeros(x.size))
+    return value, (abs(beside - value), (away - x) / (beside - value))
 
 
 def is_deviation_of(own: Parameter, correlation: Parameter) -> bool:
@@ -233,8 +271,9 @@ def is_deviation_of(own: Parameter, correlation: Parameter) -> bool:
 
 
 def away_from(criterion: Criterion, x: np.ndarray) -> np.ndarray:
-    """Coordinates x with those at zero moved off it."""
-    return np.where(criterion.restless & (np.abs(x) < AWAY), FIRST_STEP * AWAY, x)
+    """Coordinates x with those at zero, and correlations at their bounds, moved off them."""
+    x = np.where(criterion.restless & (np.abs(x) < AWAY), FIRST_STEP * AWAY, x)
+    return np.where(criterion.correlations & (np.abs(x) > PLATEAU), np.sign(x) * NEAR_PLATEAU, x)
 
 
 def effect_traces(fit: RandomPart, at: list[int], fixed: list[Parameter]) -> list[Trace]:

@@ -29,17 +29,23 @@ LARGEST_GROWTH = 4.0
 HALVINGS = 10
 # How near to a bound, in units of the standard error, the criterion is looked at for its value there.
 BESIDE_BOUND = 1e-5
+# A place so near to the end of its bracket, in units of that, is the end.
+SAME_PLACE = 1e-4
+# Heights nearer than this are one: of the rest the tolerance of the searches leaves no digit.
+SAME_HEIGHT = 3e-4
+# A height this much above that of a line through the points beside it may be that of another optimum.
+ASTRAY = 0.25
 # A deviance this much below that of the fit says that the fit was not the optimum.
 LARGEST_FALL = 1e-4
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class ProfilePoint:
     """One held value: its place, signed root of the deviance above the least, and all coordinates there."""
 
     zeta: float
     value: float
-    x: np.ndarray = field(compare=False, repr=False)
+    x: np.ndarray = field(repr=False)
 
 
 @dataclass(eq=False)
@@ -60,12 +66,18 @@ class Trace:
     direction : (d,)
         dx / dvalue at the estimate.
     points : list of ProfilePoint
-        In order of zeta.
+        In order of their values.
     ends : dict
         By side (-1, +1): the bound where the profile stays below every height asked for, NaN where it has
         no end.
     deviations : tuple of Trace
         Of the two standard deviations of a correlation: where one may be zero, so may be every correlation.
+    estimate : float, optional
+        What the fit has, where that is not the value of `best`: NaN for a correlation that it does not tell.
+    failed : frozenset of int
+        Sides on which a search ended at no optimum, so that the profile may go on.
+    kinked : bool
+        The criterion has kinks, and optima on both sides of them.
     """
 
     parameter: Parameter
@@ -77,13 +89,16 @@ class Trace:
     points: list[ProfilePoint] = field(default_factory=list)
     ends: dict[int, float] = field(default_factory=dict)
     deviations: tuple[Trace, ...] = ()
+    estimate: float | None = None
+    failed: frozenset[int] = frozenset()
+    kinked: bool = False
 
     def __post_init__(self) -> None:
         self.points.append(self.best)
 
     def state(self) -> dict[str, Any]:
         """What is known of the profile, without the way to know more."""
-        names = ("best", "deviance", "se", "direction", "points", "ends")
+        names = ("best", "deviance", "se", "direction", "points", "ends", "failed")
         return {name: getattr(self, name) for name in names}
 
     def resume(self, state: dict[str, Any]) -> None:
@@ -95,12 +110,17 @@ class Trace:
         """Value on a side (-1 or +1) at which \\|zeta\\| reaches `height`; the bound where it does not."""
         self.follow(side, height)
         if side in self.ends and abs(self._outermost(side).zeta) < height:
+            if side in self.failed and np.isnan(self.ends[side]):
+                raise NumericalError(f"the profile of {self.parameter.name} is not known up to its limit")
             return self.ends[side]
         for _ in range(MOST_POINTS):
             guess = self._value_at(side * height)
             nearest = min(self.points, key=lambda p: abs(p.zeta - side * height))
             if abs(nearest.zeta - side * height) <= NEAR_HEIGHT:
                 return guess
+            lo, hi = self._bracket(side * height)
+            if min(guess - lo, hi - guess) < SAME_PLACE * (hi - lo):  # no step: level up to a kink
+                guess = 0.5 * (lo + hi)
             if not self._add(guess):
                 break
         raise NumericalError(f"the profile of {self.parameter.name} has no value near its limit")
@@ -113,20 +133,22 @@ class Trace:
             outermost = self._outermost(side)
             if abs(outermost.zeta) >= height:
                 return
-            count = sum(p.zeta * side > 0.0 for p in self.points)
+            count = sum(side * (p.value - self.best.value) > 0.0 for p in self.points)
             if count >= MOST_POINTS:
                 self.ends[side] = self._without_end(bound, height)
                 return
             target = side * min(abs(outermost.zeta) + step, height * 1.02)
             value = self._ahead(side, target)
             beside = bound - side * BESIDE_BOUND * min(self.se, abs(bound - self.best.value) or self.se)
-            if side * (value - beside) >= 0.0 or side * (outermost.value - beside) >= 0.0:
+            if side * (value - beside) >= 0.0:
                 # what the criterion is at the bound itself is its limit there
-                if not self._add(beside) or abs(self._outermost(side).zeta) < height:
-                    self.ends[side] = bound
-                return
+                value = beside
             if not self._add(value):
                 self.ends[side] = self._without_end(bound, height)
+                self.failed = self.failed | {side}
+            outermost = self._outermost(side)
+            if side * (outermost.value - beside) >= 0.0 and abs(outermost.zeta) < height:
+                self.ends[side] = bound
 
     def _without_end(self, bound: float, height: float) -> float:
         """The bound where no value of a correlation can reach the height, else NaN."""
@@ -146,7 +168,7 @@ class Trace:
             return last.value + zeta * self.se
         before = self.points[1] if side < 0 else self.points[-2]
         step = abs(last.value - before.value)
-        if last.zeta == before.zeta:  # level so far
+        if side * (last.zeta - before.zeta) <= SAME_HEIGHT:  # level so far
             return last.value + side * LARGEST_GROWTH * step
         value = self._value_at(zeta)
         slope = (last.value - before.value) / (last.zeta - before.zeta)
@@ -156,15 +178,32 @@ class Trace:
 
     def _value_at(self, zeta: float) -> float:
         """The polynomial through the nearest points at `zeta` (Neville), within the points beside it."""
-        near = sorted(self.points, key=lambda p: abs(p.zeta - zeta))[:DEGREE_POINTS]
+        near: list[ProfilePoint] = []
+        for point in sorted(self.points, key=lambda p: (abs(p.zeta - zeta), -abs(p.value - self.best.value))):
+            if all(abs(point.zeta - other.zeta) > SAME_HEIGHT for other in near):  # once for each height
+                near.append(point)
+        near = near[:DEGREE_POINTS]
         value = float(interpolate(zeta, np.array([p.zeta for p in near]), np.array([p.value for p in near])))
-        below = [p for p in self.points if p.zeta <= zeta]
-        above = [p for p in self.points if p.zeta >= zeta]
-        if below and above and not below[-1].value <= value <= above[0].value:
-            lo, hi = below[-1], above[0]
-            share = (zeta - lo.zeta) / (hi.zeta - lo.zeta) if hi.zeta > lo.zeta else 0.0
-            value = lo.value + share * (hi.value - lo.value)
+        beside = self._beside(zeta)
+        if beside is not None:
+            inner, outer = beside
+            if not min(inner.value, outer.value) <= value <= max(inner.value, outer.value):
+                share = (zeta - inner.zeta) / (outer.zeta - inner.zeta)
+                value = inner.value + share * (outer.value - inner.value)
         return value
+
+    def _beside(self, zeta: float) -> tuple[ProfilePoint, ProfilePoint] | None:
+        """The points between which the profile, from the estimate outwards, first has `zeta`."""
+        side = 1 if zeta >= 0.0 else -1
+        outwards = [p for p in self.points[::side] if side * (p.value - self.best.value) >= 0.0]
+        above = next((k for k, p in enumerate(outwards) if abs(p.zeta) >= abs(zeta)), 0)
+        return (outwards[above - 1], outwards[above]) if above else None
+
+    def _bracket(self, zeta: float) -> tuple[float, float]:
+        """Their values, the lower first; the whole line where there are none."""
+        beside = self._beside(zeta)
+        lo, hi = sorted(p.value for p in beside) if beside is not None else (-np.inf, np.inf)
+        return lo, hi
 
     def _start(self, value: float) -> np.ndarray:
         """Coordinates at `value`: the tangent at the estimate, later the polynomial through what is near."""
@@ -177,6 +216,10 @@ class Trace:
         """Evaluate at a value, nearer to the points known where it has none; whether a point was added."""
         for _ in range(HALVINGS):
             found = self.solve(value, self._start(value))
+            nearest = min(self.points, key=lambda p: abs(p.value - value))
+            if self.kinked or self._is_astray(value, found):  # what is near may not say where it goes on
+                other = self.solve(value, nearest.x)
+                found = other if other.deviance < found.deviance else found
             rise = found.deviance - self.deviance
             if np.isfinite(rise):
                 if rise < -LARGEST_FALL:
@@ -185,11 +228,21 @@ class Trace:
                         "is not the optimum"
                     )
                 side = 1.0 if value > self.best.value else -1.0
-                insort(self.points, ProfilePoint(side * float(np.sqrt(max(rise, 0.0))), value, found.x))
+                own = ProfilePoint(side * float(np.sqrt(max(rise, 0.0))), value, found.x)
+                insort(self.points, own, key=lambda point: point.value)
                 return True
-            nearest = min(self.points, key=lambda p: abs(p.value - value))
             value = 0.5 * (value + nearest.value)
         return False
+
+
+    def _is_astray(self, value: float, found: HeldOptimum) -> bool:
+        """Whether an end is none, or higher than the line through the nearest points says."""
+        rise = found.deviance - self.deviance
+        if not np.isfinite(rise) or len(self.points) < 3:
+            return not np.isfinite(rise)
+        a, b = sorted(self.points, key=lambda p: abs(p.value - value))[:2]
+        line = a.zeta + (value - a.value) * (b.zeta - a.zeta) / (b.value - a.value)
+        return bool(np.sqrt(max(rise, 0.0)) > abs(line) + ASTRAY)
 
 
 def interpolate(at: float, z: np.ndarray, v: np.ndarray) -> np.ndarray:

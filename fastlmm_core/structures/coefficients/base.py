@@ -175,6 +175,11 @@ class CoefficientStructure(ABC):
         return np.full(self.n_theta, -np.inf)
 
     @property
+    def least_rho(self) -> float:
+        """Below this a correlation among the natural parameters leaves no positive semidefinite T."""
+        return -1.0
+
+    @property
     def roots(self) -> np.ndarray:
         """Indices of the theta that are roots of a variance, int64: zero is stationary for the criterion by
         symmetry or ends the structure, so that a search which begins there learns nothing of beyond."""

@@ -28,11 +28,6 @@ class OneCorrelation(ScaledCorrelation):
     def untold(self, together: np.ndarray) -> list[tuple[int, int]]:
         return [] if self.m < 2 or np.tril(together, -1).any() else [(0, 1)]
 
-    @property
-    def least_rho(self) -> float:
-        """Below this rho R is not positive semidefinite."""
-        return -1.0
-
     def correlations(self, x: np.ndarray) -> np.ndarray:
         return np.array([self.rho_of(value)[0] for value in x])
 

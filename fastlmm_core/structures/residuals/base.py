@@ -238,6 +238,11 @@ class ResidualStructure(ABC):
     def natural_names(self) -> tuple[str, ...]:
         """Names of the reported parameters."""
 
+    @property
+    def least_rho(self) -> float:
+        """Below this a correlation among the reported parameters leaves no positive semidefinite R."""
+        return -1.0
+
     @abstractmethod
     def rescaled(self, theta: np.ndarray, factor: float) -> np.ndarray:
         """theta of `factor` times the covariance."""

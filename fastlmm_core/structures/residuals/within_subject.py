@@ -220,6 +220,10 @@ class WithinSubjectResiduals(ResidualStructure):
             names += [f"{head}: {name}" for name in structure.natural_names(list(self.visit_levels))]
         return tuple(names)
 
+    @property
+    def least_rho(self) -> float:
+        return max(float(s.least_rho) for s in self.structures)
+
     def rescaled(self, theta: np.ndarray, factor: float) -> np.ndarray:
         return np.concatenate(
             [s.rescaled(self._own(theta, k), factor) for k, s in enumerate(self.structures)]
