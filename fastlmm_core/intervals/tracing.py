@@ -121,7 +121,7 @@ class Trace:
             lo, hi = self._bracket(side * height)
             if min(guess - lo, hi - guess) < SAME_PLACE * (hi - lo):  # no step: level up to a kink
                 guess = 0.5 * (lo + hi)
-            if not self._add(guess):
+            if not self._add(guess) and not (np.isfinite(hi - lo) and self._add(0.5 * (lo + hi))):
                 break
         raise NumericalError(f"the profile of {self.parameter.name} has no value near its limit")
 
