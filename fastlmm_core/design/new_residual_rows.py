@@ -38,8 +38,8 @@ class NewResidualRows:
     subjects: np.ndarray
 
 
-def new_residual_rows(design: Design, newdata: object, new_subjects: bool) -> NewResidualRows:
-    """Find the rows of `newdata` among those of the residual of a design.
+def new_residual_rows(design: Design, table: Table, new_subjects: bool) -> NewResidualRows:
+    """Find the rows of `table` among those of the residual of a design.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def new_residual_rows(design: Design, newdata: object, new_subjects: bool) -> Ne
         For columns that are not there, missing values, and levels, visits, positions or subjects that the fit
         has not.
     """
-    parsed, table = parse_residual(design.residual.text), Table(newdata)
+    parsed = parse_residual(design.residual.text)
     for name in parsed.columns:
         if name not in table.names:
             raise DataError(f"new data: the column '{name}' of residual='{parsed.text}' is not there"

@@ -58,11 +58,12 @@ def predict(
             raise OptionError("residual=True belongs to newdata; the rows of the fit have their response")
         if offset is not None:
             raise OptionError("offset= belongs to newdata; the rows of the fit have theirs")
-        X = fit.design.fixed_matrix(fit.design.frame)
+        table, X = None, fit.design.fixed_matrix(fit.design.frame)
         shift = np.zeros(fit.nobs) if fit.offset is None else fit.offset
     else:
-        X = fit.design.fixed_matrix(newdata)
-        shift = _new_offset(fit, offset, newdata, X.shape[0])
+        table = Table(newdata)
+        X = fit.design.fixed_matrix(table)
+        shift = _new_offset(fit, offset, table)
     estimable = fit.design.estimable(X)
     value = X @ fixed_coefficients_beside(fit, used) + shift
     evaluated: list[tuple[int, np.ndarray | None, Any]] = []
@@ -70,29 +71,29 @@ def predict(
         term = fit.design.random[k]
         u = user_effects(fit, k)
         if term.is_spline:
-            basis: Any = term.basis if newdata is None else term.evaluate(newdata)
+            basis: Any = term.basis if table is None else term.evaluate(table)
             value = value + basis @ u[:, 0]
             evaluated.append((k, None, basis))
             continue
-        if newdata is not None:
-            _check_groups(term, newdata)
-            if residual and term.is_of_units(Table(newdata)):  # the value of a row has its own effect
-                evaluated.append((k, *term.new_units(Table(newdata))))
+        if table is not None:
+            _check_groups(term, table)
+            if residual and term.is_of_units(table):  # the value of a row has its own effect
+                evaluated.append((k, *term.new_units(table)))
                 continue
-        layers = fitted_layers(term) if newdata is None else term.evaluate_layers(newdata)
+        layers = fitted_layers(term) if table is None else term.evaluate_layers(table)
         for layer, (codes, z) in enumerate(layers):
             unknown = codes < 0
             if unknown.any() and not allow_new_levels:
-                raise DataError(_unknown_levels(term, layer, newdata, np.flatnonzero(unknown)))
+                raise DataError(_unknown_levels(term, layer, table, np.flatnonzero(unknown)))
             value = value + np.where(unknown, 0.0, np.einsum("ij,ij->i", z, u[codes]))
             evaluated.append((k, codes, z))
-    beside = conditional_residuals(fit, newdata, allow_new_levels) if residual else None
+    beside = None if table is None or not residual else conditional_residuals(fit, table, allow_new_levels)
     value = np.where(estimable, value if beside is None else value + beside.values, np.nan)
     if not se:
         return value
     variance = predicted_variance(fit, X, evaluated, beside)
     status = np.where(estimable, "ok", "not estimable")
-    index = getattr(newdata, "index", None) if newdata is not None else None
+    index = None if table is None else table.index
     error = np.where(estimable, np.sqrt(np.maximum(variance, 0.0)), np.nan)
     return pd.DataFrame({"prediction": value, "se": error, "status": status}, index=index)
 
@@ -129,9 +130,9 @@ def fitted_layers(term: RandomTerm) -> list[tuple[np.ndarray, np.ndarray]]:
     ]
 
 
-def _check_groups(term: RandomTerm, newdata: Any) -> None:
+def _check_groups(term: RandomTerm, table: Table) -> None:
     """Refuse new data that lack a grouping factor, which predictions of a new unit do not have."""
-    known = Table(newdata).names
+    known = table.names
     for layer in range(len(term.layers)):
         own = [node for node in term.columns_of_layer(layer) if not is_units(node, known)]
         for name in names_read(own):
@@ -142,9 +143,9 @@ def _check_groups(term: RandomTerm, newdata: Any) -> None:
                 )
 
 
-def _unknown_levels(term: RandomTerm, layer: int, newdata: Any, rows: np.ndarray) -> str:
+def _unknown_levels(term: RandomTerm, layer: int, table: Table | None, rows: np.ndarray) -> str:
     """Message for rows whose level of the grouping factor is missing or not among those of the fit."""
-    labels = term.row_labels(newdata, layer)[rows]
+    labels = term.row_labels(table, layer)[rows]
     unknown = list(dict.fromkeys(label for label in labels if label is not None))
     parts = [f"the levels {name_list(unknown)}, which did not occur in the fit"] if unknown else []
     missing = sum(label is None for label in labels)
@@ -176,19 +177,19 @@ def _terms_used(fit: FitFigures, random: bool | Sequence[str]) -> list[int]:
     return [k for k, term in enumerate(terms) if term.group in wanted]
 
 
-def _new_offset(fit: FitFigures, offset: Any, newdata: Any, n: int) -> np.ndarray:
+def _new_offset(fit: FitFigures, offset: Any, table: Table) -> np.ndarray:
     """(n,) the whole offset of the new rows: the one given, or the formula's."""
     if offset is None:
         if fit.offset is None:
-            return np.zeros(n)
-        return fit.design.new_offset(newdata if isinstance(newdata, Table) else Table(newdata))
+            return np.zeros(table.n)
+        return fit.design.new_offset(table)
     try:
         values = np.asarray(offset, float)
     except (TypeError, ValueError, OverflowError):
         raise DataError("offset= of a prediction takes numbers, one for each row of the new data") from None
-    if values.shape not in ((), (n,)):
-        raise DataError(f"offset has shape {values.shape}; the new data have {n} rows")
+    if values.shape not in ((), (table.n,)):
+        raise DataError(f"offset has shape {values.shape}; the new data have {table.n} rows")
     if not np.isfinite(values).all():
         bad = np.atleast_1d(~np.isfinite(values))
         raise DataError(f"offset has missing or infinite values, {first_row(bad, np.atleast_1d(values))}")
-    return np.broadcast_to(values, (n,))
+    return np.broadcast_to(values, (table.n,))

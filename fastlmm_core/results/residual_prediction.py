@@ -12,12 +12,13 @@ A missing plot of a field is a row of the equations already, whose a is a unit v
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse as sp
 
 from fastlmm_core.design.new_residual_rows import NewResidualRows, new_residual_rows
+from fastlmm_core.design.values.table import Table
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import OptionError
 from fastlmm_core.structures.residuals.field import FieldResiduals
@@ -46,8 +47,8 @@ class ConditionalResiduals:
     values: np.ndarray
 
 
-def conditional_residuals(fit: FittedModel, newdata: Any, new_subjects: bool) -> ConditionalResiduals:
-    """Of the rows of `newdata`, which have weight 1 where the fit has weights.
+def conditional_residuals(fit: FittedModel, table: Table, new_subjects: bool) -> ConditionalResiduals:
+    """Of the rows of a table, which have weight 1 where the fit has weights.
 
     Raises
     ------
@@ -63,7 +64,7 @@ def conditional_residuals(fit: FittedModel, newdata: Any, new_subjects: bool) ->
         raise OptionError("residual=True is for residuals over a field or within subjects; those of this "
                           f"model (residual='{spec.text}') {why}")  # fmt: skip
     assert isinstance(solved, StructuredSolution)
-    new = new_residual_rows(fit.design, newdata, new_subjects)
+    new = new_residual_rows(fit.design, table, new_subjects)
     theta = solved.theta[solved.equations.slices[1]]
     if isinstance(residual, FieldResiduals):
         weights, variances = _of_cells(residual, new), np.zeros(new.places.size)

@@ -11,6 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.linalg import block_diag
 
+from fastlmm_core.structures.last_theta import kept_at_last_theta
 from fastlmm_core.structures.levels.base import LevelStructure
 from fastlmm_core.structures.levels.factors import AutoregressiveLevels, autoregressive_pieces
 
@@ -71,14 +72,10 @@ class KroneckerLevels(LevelStructure):
         strong = np.full(self.n_theta, np.arctanh(STRONG))
         return [-strong, strong]
 
+    @kept_at_last_theta
     def _of_factors(self, theta: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Coefficients and derivatives of every factor, kept for the last theta."""
-        key = theta.tobytes()
-        known = self.__dict__.get("_latest")
-        if known is None or known[0] != key:
-            own = [f.coefficients(self._own(theta, k)) for k, f in enumerate(self.factors)]
-            known = self.__dict__["_latest"] = key, own
-        return known[1]
+        """Coefficients and derivatives of every factor."""
+        return [f.coefficients(self._own(theta, k)) for k, f in enumerate(self.factors)]
 
     def coefficients(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         own = self._of_factors(theta)

@@ -11,6 +11,7 @@ from scipy.linalg.lapack import dpbsv, dpotrf
 
 from fastlmm_core.linalg.definite import inverse_from_factor
 from fastlmm_core.structures.differences import differentiate
+from fastlmm_core.structures.last_theta import kept_at_last_theta
 from fastlmm_core.structures.levels.base import LevelStructure
 
 # A variance stays within this factor of a typical one. At the bounds a direction is straight, or free, to
@@ -70,22 +71,22 @@ class PenaltyLevels(LevelStructure):
         return self._pieces
 
     def coefficients(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        c, jacobian = self._at(theta)[0]
+        c, jacobian = self._coefficients(theta)
         return c.copy(), jacobian.copy()
 
     def log_determinant(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
-        value, gradient = self._at(theta)[1]
+        value, gradient = self._log_determinant(theta)
         return value, gradient.copy()
 
-    def _at(self, theta: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], tuple[float, np.ndarray]]:
-        """Coefficients and log |Q| with their derivatives, kept for the last theta: a step asks often."""
-        key = theta.tobytes()
-        known = self.__dict__.get("_latest")
-        if known is None or known[0] != key:
-            c, slopes = self.precisions(theta), self._slopes(theta)
-            value, gradient = self._log_eigenvalues(c)
-            known = self.__dict__["_latest"] = key, (c, np.diag(c * slopes)), (value, gradient * slopes)
-        return known[1:]
+    @kept_at_last_theta
+    def _coefficients(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        c = self.precisions(theta)
+        return c, np.diag(c * self._slopes(theta))
+
+    @kept_at_last_theta
+    def _log_determinant(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
+        value, gradient = self._log_eigenvalues(self.precisions(theta))
+        return value, gradient * self._slopes(theta)
 
     def precisions(self, theta: np.ndarray) -> np.ndarray:
         """1 / variance (D,), kept within bounds around the typical one."""
@@ -141,15 +142,13 @@ class PenaltyLevels(LevelStructure):
             raise np.linalg.LinAlgError("the penalty is not positive definite")
         return np.asarray(solved)
 
+    @kept_at_last_theta
     def _dense_inverse(self, theta: np.ndarray) -> np.ndarray:
-        """Q^-1 (b, b), kept for the last theta: LAPACK solves a band for one column after the other."""
-        known = self.__dict__.get("_inverse")
-        if known is None or not np.array_equal(known[0], theta):
-            factor, failed = dpotrf(self.precision(theta).toarray(), lower=1)
-            if failed:
-                raise np.linalg.LinAlgError("the penalty is not positive definite")
-            known = self.__dict__["_inverse"] = (theta.copy(), inverse_from_factor(factor, overwrite=True))
-        return known[1]
+        """Q^-1 (b, b): LAPACK solves a band for one column after the other."""
+        factor, failed = dpotrf(self.precision(theta).toarray(), lower=1)
+        if failed:
+            raise np.linalg.LinAlgError("the penalty is not positive definite")
+        return inverse_from_factor(factor, overwrite=True)
 
     @cached_property
     def _bands(self) -> np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 from scipy.linalg import block_diag
 
 from fastlmm_core.structures.coefficients.partial_correlations import tanh_chart_at
+from fastlmm_core.structures.last_theta import kept_at_last_theta
 from fastlmm_core.structures.levels.base import turned_together
 from fastlmm_core.structures.levels.kronecker import KroneckerLevels
 from fastlmm_core.structures.residuals.base import (
@@ -115,21 +116,14 @@ class FieldResiduals(ResidualStructure):
         return turned_together(start, list(zip(places, others, strict=True)))
 
     def coefficients(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        c, jacobian = self._at(theta)[0]
+        c, jacobian = self._coefficients(theta)
         return c.copy(), jacobian.copy()
 
     def log_determinant(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
-        value, gradient = self._at(theta)[1]
+        value, gradient = self._log_determinant(theta)
         return value, gradient.copy()
 
-    def _at(self, theta: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], tuple[float, np.ndarray]]:
-        """Coefficients and log |R| with their derivatives, kept for the last theta: a step asks often."""
-        key = theta.tobytes()
-        known = self.__dict__.get("_latest")
-        if known is None or known[0] != key:
-            known = self.__dict__["_latest"] = key, self._coefficients(theta), self._log_determinant(theta)
-        return known[1:]
-
+    @kept_at_last_theta
     def _coefficients(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         c, jacobian = np.empty(self.n_pieces), np.zeros((self.n_theta, self.n_pieces))
         for e, grid in enumerate(self.grids):
@@ -141,6 +135,7 @@ class FieldResiduals(ResidualStructure):
             jacobian[self.first[e] + 1 : self.first[e + 1], at] = np.exp(-log_variance) * dq
         return c, jacobian
 
+    @kept_at_last_theta
     def _log_determinant(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
         value, gradient = -self.log_weights, np.zeros(self.n_theta)
         for e, grid in enumerate(self.grids):

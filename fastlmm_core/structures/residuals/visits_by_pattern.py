@@ -22,6 +22,7 @@ from fastlmm_core.kernels.equations.visit_scores import (
     sum_precisions,
 )
 from fastlmm_core.linalg.compressed import CompressedRows
+from fastlmm_core.structures.last_theta import forget_last_theta, kept_at_last_theta
 from fastlmm_core.structures.residuals.base import NEARLY_ZERO, PieceEntries
 from fastlmm_core.structures.residuals.by_group import LEAST_SQUARE
 from fastlmm_core.structures.residuals.visit_information import PATTERN_NUMBERS, contracted_products, pays
@@ -64,7 +65,6 @@ class PatternResiduals(WithinSubjectResiduals):
         arm_levels: tuple[Any, ...],
     ):  # fmt: skip
         super().__init__(weights, rows, structures, visit_levels, arm_levels)
-        self._last: tuple[bytes, PatternCovariance | None] | None = None
         self.patterns: list[VisitPattern] = []
         parts, piece = [], 0
         for arm, seen, members in subjects_by_pattern(*rows):
@@ -93,8 +93,7 @@ class PatternResiduals(WithinSubjectResiduals):
 
     def _with(self, least: np.ndarray) -> WithinSubjectResiduals:
         out = super()._with(least)
-        assert isinstance(out, PatternResiduals)
-        out._last = None  # its covariances have the other least variances
+        forget_last_theta(out)  # its covariances have the other least variances
         return out
 
     def _covariances(self, theta: np.ndarray) -> list[np.ndarray]:
@@ -207,13 +206,15 @@ class PatternResiduals(WithinSubjectResiduals):
         return self._twice * self._squares(e)
 
     def _at(self, theta: np.ndarray) -> PatternCovariance:
-        """R_g of every pattern: asked for many times at one theta, so that the last is kept."""
-        key, kept = theta.tobytes(), self._last
-        if kept is None or kept[0] != key:
-            kept = self._last = (key, factorize_patterns(self.arrays, self._covariances(theta)))
-        if kept[1] is None:
+        """R_g of every pattern."""
+        found = self._factorized(theta)
+        if found is None:
             raise np.linalg.LinAlgError("the covariance of the visits is not positive definite")
-        return kept[1]
+        return found
+
+    @kept_at_last_theta
+    def _factorized(self, theta: np.ndarray) -> PatternCovariance | None:
+        return factorize_patterns(self.arrays, self._covariances(theta))
 
     def coefficients(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         at = self._at(theta)
