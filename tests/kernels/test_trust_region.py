@@ -1,7 +1,7 @@
 """Steps of the safeguarded Newton iteration."""
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fastlmm_core.kernels.search.trust_region import (
@@ -52,6 +52,7 @@ def test_restricted_step_ends_on_the_sphere_and_descends(seed, d, fraction):
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10_000), st.integers(2, 6), st.floats(5.0, 9.0))
+@example(47, 6, 5.0)  # without refinement four digits
 def test_the_newton_step_is_in_the_units_of_the_parameters(seed, d, digits):
     """One parameter in units 10^digits apart: its curvature has twice the digits, the step is the same."""
     g, H = problem(seed, d, definite=True)
