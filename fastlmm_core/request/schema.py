@@ -34,6 +34,7 @@ DDF_METHODS = ("kenward-roger", "satterthwaite", "residual", "asymptotic")
 INFORMATION = ("expected", "observed", "average")
 METHODS = ("REML", "ML", "OLS")
 STAGE_WEIGHTS = ("full", "smith", "diagonal")
+CHOICES = ("first", "aic", "bic")
 
 
 def _said(kind: Kind, description: str, **more: Any) -> Kind:
@@ -267,6 +268,7 @@ SECOND_STAGE = record(
     },
     ["formula"],
 )  # fmt: skip
+MODEL = record({"formula": NAME, "residual": NAME, "field_trend": NAME}, ["formula"])
 TRIALS = record(
     {
         "id": IDENTITY,
@@ -274,10 +276,19 @@ TRIALS = record(
         **{
             key: REQUEST["properties"][key]
             for key in (
-                "data", "formula", "columns", "weights", "factors", *READING, "residual", "field_trend",
+                "data", "columns", "weights", "factors", *READING, "residual", "field_trend",
                 "relationships", "fixed_parameters", "start", "information", "tables",
             )
         },
+        "formula": _said(
+            either(NAME, list_of(NAME), table_of(either(NAME, MODEL))),
+            "lme4 notation; of several, a list or {name: formula, or {'formula': .., 'residual': .., "
+            "'field_trend': ..}}, each trial gets one, and `fits` says which and why",
+        ),
+        "choose": _said(
+            one_of(CHOICES), "of several formulas: the first that fits, or the best", default="first"
+        ),
+        "formula_column": _said(NAME, "column that names the formula of each trial"),
         "method": _said(one_of(("REML", "ML")), "of the fits", default="REML"),
         "traits": _said(NAMES, "responses, fitted one by one"),
         "fixed": _said(FLAG, "the table of fixed effects", default=True),
@@ -288,6 +299,10 @@ TRIALS = record(
         "blups": _said(either(FLAG, NAMES), "BLUPs and heritability of these"),
         "genotypes": _said(NAME, "values with ranks, heritabilities and a row for each trial"),
         "covariances": _said(FLAG, "the covariance of the means", default=False),
+        "plots": _said(
+            either(FLAG, NAMES), "a row for every plot: true, or columns that name the plots", default=False
+        ),
+        "trends": _said(FLAG, "the fitted trend at all positions of each field", default=False),
         "gxe": _said(GXE_OF_TRIALS, "stability, AMMI and GGE of the means of `genotypes` or `emmeans`"),
         "second_stage": _said(SECOND_STAGE, "a model of the means of all trials, and what is asked of it"),
         "ddf": _said(DDF, "df method"),

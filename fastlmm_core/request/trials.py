@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 HANDED_ON = (
     "by", "traits", "weights", "fixed", "emmeans", "contrasts", "ref", "adjust", "blups", "genotypes",
     "covariances", "ddf", "level", "residual", "field_trend", "fixed_parameters", "start", "information",
+    "choose", "formula_column", "plots", "trends",
 )  # fmt: skip
 
 
