@@ -47,7 +47,7 @@ def fit_and_infer(formula: str, table: pd.DataFrame, contrasts: int | None = Non
         "contrasts": K.shape[0],
         "L_entries": factor.nnz,
         "gflop": factor.flops / 1e9,
-        "ordering": e.ordering,
+        "ordering": e.order.name,
         "evaluations": fit.convergence.evaluations,
         "fit_s": seconds,
         "prepare_s": fit.timings["prepare"],

@@ -62,7 +62,7 @@ def _figures_of_library(fit: Any) -> Answer:
         "equations": equations.q + equations.p,
         "L_mb": factor.nnz * 8 / 2**20,
         "gflop": factor.flops / 1e9,
-        "ordering": equations.ordering,
+        "ordering": equations.order.name,
         **{f"{phase}_s": seconds for phase, seconds in fit.timings.items()},
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -18,6 +19,7 @@ from fastlmm_core.kernels.factor.ordering import (
     select_nodes,
 )
 from fastlmm_core.linalg.operations import operations_of_columns
+from fastlmm_core.linalg.separator import NO_FRONTS, order_by_parts
 
 # Multiply-adds of a factorization above which a second order is looked at.
 MANY_FLOPS = 1e6
@@ -25,10 +27,28 @@ MANY_FLOPS = 1e6
 SMALL_GRAPH = 1400
 
 
+class Elimination(NamedTuple):
+    """An order of elimination.
+
+    Attributes
+    ----------
+    perm : (N,) int64
+        Node perm[k] is eliminated k-th.
+    name : str
+        Of the method.
+    fronts : (k, 2) int64
+        First and last nodes, counted in this order, of the fronts that keep few entries in their rows below.
+    """
+
+    perm: np.ndarray
+    name: str
+    fronts: np.ndarray = NO_FRONTS
+
+
 def order_nodes(
     below_ptr: np.ndarray, below: np.ndarray, node_size: np.ndarray, last: np.ndarray | None = None,
-    cliques: Sequence[np.ndarray] = (),
-) -> tuple[np.ndarray, str]:  # fmt: skip
+    cliques: Sequence[np.ndarray] = (), kind: np.ndarray | None = None,
+) -> Elimination:  # fmt: skip
     """Fill-reducing order of a node graph.
 
     Parameters
@@ -41,21 +61,20 @@ def order_nodes(
         Nodes that are eliminated after all others.
     cliques : sequence of int64 arrays, optional
         Disjoint sets of nodes that are all joined to each other, such as the levels of a dense relationship.
+    kind : (N,) int64, optional
+        Number of the term that each node is a level of.
 
     Returns
     -------
-    perm : (N,) int64
-        perm[k] is eliminated k-th.
-    name : str
-        Method used.
+    Elimination
     """
     n_nodes = node_size.size
     if n_nodes <= SMALL_GRAPH:
         mask = np.zeros(n_nodes, np.bool_) if last is None else np.ascontiguousarray(last)
-        return _order_small(below_ptr, below, node_size, mask)
+        return Elimination(*_order_small(below_ptr, below, node_size, mask))
     last = np.zeros(n_nodes, np.bool_) if last is None else last
     if len(cliques) > 1:
-        return _order_cliques(below_ptr, below, node_size, last, cliques)
+        return _order_cliques(below_ptr, below, node_size, last, cliques, kind)
     group, members = twin_nodes(below_ptr, below, last)
     representative = members[np.cumsum(np.bincount(group)) - np.bincount(group)]
     early = ~last[representative]
@@ -64,13 +83,15 @@ def order_nodes(
     ordered = np.concatenate((np.flatnonzero(early)[perm], np.flatnonzero(~early)))
     rank = np.empty(ordered.size, np.int64)
     rank[ordered] = np.arange(ordered.size)
-    return members[np.argsort(rank[group[members]], kind="stable")], name
+    perm = members[np.argsort(rank[group[members]], kind="stable")]
+    by_parts = None if kind is None else order_by_parts(below_ptr, below, node_size, perm, last, kind)
+    return Elimination(perm, name) if by_parts is None else Elimination(by_parts[0], name, by_parts[1])
 
 
 def _order_cliques(
     below_ptr: np.ndarray, below: np.ndarray, node_size: np.ndarray, last: np.ndarray,
-    cliques: Sequence[np.ndarray],
-) -> tuple[np.ndarray, str]:  # fmt: skip
+    cliques: Sequence[np.ndarray], kind: np.ndarray | None,
+) -> Elimination:  # fmt: skip
     """Order of the graph in which each clique is one node: its nodes come one after another.
 
     They make each other's fill whatever comes first of them, and to walk their edges, 24 times 390,000 for
@@ -93,10 +114,22 @@ def _order_cliques(
     size = np.bincount(whole, weights=node_size, minlength=count).astype(np.int64)
     late = np.zeros(count, bool)
     late[whole[last]] = True
-    perm, name = order_nodes(graph.indptr.astype(np.int64), graph.indices.astype(np.int64), size, late)
+    kinds = np.zeros(count, np.int64)
+    if kind is not None:
+        kinds[whole] = kind
+    pattern = graph.indptr.astype(np.int64), graph.indices.astype(np.int64)
+    order = order_nodes(*pattern, size, late, kind=None if kind is None else kinds)
     rank = np.empty(count, np.int64)
-    rank[perm] = np.arange(count)
-    return np.argsort(rank[whole], kind="stable"), name
+    rank[order.perm] = np.arange(count)
+    start = np.concatenate(([0], np.cumsum(np.bincount(whole, minlength=count)[order.perm])))
+    return Elimination(
+        np.argsort(rank[whole], kind="stable"), order.name, columns_of_fronts(order.fronts, start)
+    )  # fmt: skip
+
+
+def columns_of_fronts(fronts: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """First and last scalars (k, 2) of runs of nodes, from the first scalar (N + 1,) of each."""
+    return np.column_stack((start[fronts[:, 0]], start[fronts[:, 1] + 1] - 1))
 
 
 def _order_small(

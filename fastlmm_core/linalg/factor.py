@@ -56,7 +56,14 @@ def make_factor(
         )
         if not small or by_columns.flops <= SMALL_FLOPS:
             return by_columns.admit(max_memory, advice)
-    return _panel_class(factorization)(equations.indptr, equations.indices).admit(max_memory, advice)
+    pattern = equations.indptr, equations.indices
+    if factorization == "cholmod":
+        return _cholmod_class()(*pattern).admit(max_memory, advice)
+    # imported here: most fits are small
+    from fastlmm_core.linalg.supernodal import SupernodalFactor
+
+    fronts = elimination.columns_of_fronts(equations.order.fronts, equations.layout.start)
+    return SupernodalFactor(*pattern, fronts).admit(max_memory, advice)
 
 
 def _operations(equations: Any) -> float:
@@ -66,14 +73,10 @@ def _operations(equations: Any) -> float:
     return operations_of_columns(count_columns(*rows, size), size)
 
 
-def _panel_class(factorization: str) -> Any:
-    # imported here: most fits are small, and need neither supernodes nor CHOLMOD
-    if factorization == "cholmod":
-        from fastlmm_core.linalg.cholmod import CholmodFactor
-        from fastlmm_core.linalg.suitesparse import load_cholmod
+def _cholmod_class() -> Any:
+    # imported here: few fits ask for it
+    from fastlmm_core.linalg.cholmod import CholmodFactor
+    from fastlmm_core.linalg.suitesparse import load_cholmod
 
-        load_cholmod()  # where it is missing, nothing is computed before that is said
-        return CholmodFactor
-    from fastlmm_core.linalg.supernodal import SupernodalFactor
-
-    return SupernodalFactor
+    load_cholmod()  # where it is missing, nothing is computed before that is said
+    return CholmodFactor

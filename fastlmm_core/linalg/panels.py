@@ -10,17 +10,18 @@ from typing import Self
 import numpy as np
 
 from fastlmm_core.kernels.blas import ADDRESSES
-from fastlmm_core.kernels.factor.supernodal_factor import (
+from fastlmm_core.kernels.factor.supernodal_inverse import end_leading_rows, invert_fronts
+from fastlmm_core.kernels.factor.supernodal_solves import (
     log_determinant,
     solve_lower_columns,
     solve_lower_vector,
     solve_upper_columns,
     solve_upper_vector,
 )
-from fastlmm_core.kernels.factor.supernodal_inverse import end_leading_rows, invert_fronts
 from fastlmm_core.kernels.factor.whole_inverse import invert_whole
 from fastlmm_core.linalg.base import CholeskyFactor
 from fastlmm_core.linalg.memory import check_memory
+from fastlmm_core.linalg.separator import NO_FRONTS
 from fastlmm_core.linalg.symbolic import analyze
 from fastlmm_core.linalg.threads import blas_threads
 
@@ -41,6 +42,8 @@ class PanelFactor(CholeskyFactor):
     Parameters
     ----------
     indptr, indices : scalar lower-triangular pattern of C
+    fronts : (k, 2) int64
+        First and last columns of fronts that may be sparse.
 
     Attributes
     ----------
@@ -49,9 +52,9 @@ class PanelFactor(CholeskyFactor):
         Panels of the factor; empty before the first factorization.
     """
 
-    def __init__(self, indptr: np.ndarray, indices: np.ndarray):
+    def __init__(self, indptr: np.ndarray, indices: np.ndarray, fronts: np.ndarray = NO_FRONTS):
         self.size = indptr.size - 1
-        self.symbolic = analyze(indptr, indices)
+        self.symbolic = analyze(indptr, indices, fronts)
         self.nnz, self.flops = self.symbolic.nnz, self.symbolic.flops
         self.memory = self.symbolic.forecast_memory()
         self.largest = self.symbolic.largest

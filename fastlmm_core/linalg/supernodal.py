@@ -16,6 +16,8 @@ class SupernodalFactor(PanelFactor):
     Parameters
     ----------
     indptr, indices : scalar lower-triangular pattern of C
+    fronts : (k, 2) int64
+        First and last columns of fronts that may be sparse.
     """
 
     def factorize(self, C_data: np.ndarray) -> bool:

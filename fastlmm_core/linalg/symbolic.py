@@ -9,6 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from fastlmm_core.kernels.factor.ordering import count_columns, find_parents
+from fastlmm_core.kernels.factor.sparse_pattern import list_cross
 from fastlmm_core.kernels.factor.supernodes import (
     Supernodes,
     fill_rows,
@@ -21,6 +22,8 @@ from fastlmm_core.kernels.factor.supernodes import (
     walk_depth_first,
 )
 from fastlmm_core.kernels.factor.twigs import find_guests, find_twigs, land_rows, list_twigs
+from fastlmm_core.linalg.operations import operations_of_sparse_front
+from fastlmm_core.linalg.separator import NO_FRONTS, is_cheaper
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class SymbolicFactor:
     position : (nnz(C),) int64
         Place of every entry of C in the storage of L.
     nnz : int
-        Entries of L, without the zeros that merged panels store.
+        Entries of L, without the zeros that merged panels store; of a sparse front those it keeps.
     flops : float
         Multiply-adds of a factorization without those zeros.
     operations : (S,) float64
@@ -101,10 +104,11 @@ class SymbolicFactor:
         return 8 * values
 
 
-def analyze(indptr: np.ndarray, indices: np.ndarray) -> SymbolicFactor:
+def analyze(indptr: np.ndarray, indices: np.ndarray, fronts: np.ndarray = NO_FRONTS) -> SymbolicFactor:
     """Symbolic factorization of a lower-triangular scalar pattern, (n + 1,) and (nnz,) int64.
 
-    The pattern comes in elimination order; supernodes are wide only where that order is a postorder.
+    The pattern comes in elimination order; supernodes are wide only where that order is a postorder. `fronts`
+    (k, 2) are first and last columns of those that may be sparse, behind everything below them.
     """
     n = indptr.size - 1
     by_row = sp.csc_matrix(
@@ -113,29 +117,81 @@ def analyze(indptr: np.ndarray, indices: np.ndarray) -> SymbolicFactor:
     row_indptr, row_indices = by_row.indptr.astype(np.int64), by_row.indices.astype(np.int64)
     parent = find_parents(row_indptr, row_indices)
     count = count_columns(row_indptr, row_indices, np.ones(n, np.int64))
-    first = merge_supernodes(find_supernodes(parent, count), parent, count)
-    row_ptr, rows, above = fill_rows(row_indptr, row_indices, first, parent, count)
-    relative, twig = map_rows(first, row_ptr, rows, above), find_twigs(first, above)
-    guest = find_guests(first, row_ptr, relative, above, twig)
-    nodes = Supernodes(
-        first, row_ptr, rows, relative, above, place_panels(first, row_ptr), twig,
-        guest, land_rows(first, row_ptr, relative, above, guest),
-        *list_twigs(first, row_ptr, relative, above, twig),
-    )  # fmt: skip
-    width, below = np.diff(first), np.diff(row_ptr)
-    widest = int((width * below)[~twig].max(initial=0))
+    tree = _Tree(indptr, indices.astype(np.int64, copy=False), row_indptr, row_indices, parent, count)
+    nodes, sparse = _find_nodes(tree, fronts)
+    kept = is_cheaper(sparse, fronts, count)
+    if not kept.all():
+        fronts = fronts[kept]
+        nodes, sparse = _find_nodes(tree, fronts)
+    width, below = np.diff(nodes.first), np.diff(nodes.row_ptr)
+    operations = width * ((width + below) * below + width * width / 3.0)
+    operations[nodes.sparse] = sparse
+    flops, nnz = count.astype(float) ** 2, count.copy()
+    stored = np.diff(nodes.panel_ptr)[nodes.sparse]
+    for (first, last), own, entries in zip(fronts, sparse, stored, strict=True):
+        flops[first : last + 1], nnz[first : last + 1] = 0.0, 0
+        flops[first], nnz[first] = own, entries
+    widest = int((width * below)[~nodes.twig].max(initial=0))
+    whole = np.where(nodes.sparse, width * (width + below), 0)
     return SymbolicFactor(
         nodes=nodes,
-        position=map_entries(indptr, indices.astype(np.int64, copy=False), nodes),
-        nnz=int(count.sum()),
-        flops=float(np.sum(count.astype(float) ** 2)),
-        operations=width * ((width + below) * below + width * width / 3.0),
-        up=_plan_traversal(nodes, np.where(twig | guest, 0, below * below), 0),
+        position=map_entries(indptr, tree.indices, nodes),
+        nnz=int(nnz.sum()),
+        flops=float(flops.sum()),
+        operations=operations,
+        up=_plan_traversal(
+            nodes, whole + np.where(nodes.twig | nodes.guest, 0, below * below), int(2 * whole.max(initial=0))
+        ),
         down=_plan_traversal(
-            nodes, np.where(twig, 0, np.where(guest, width, width + below) * (width + below)), widest
+            nodes, np.where(nodes.twig, 0, np.where(nodes.guest, width, width + below) * (width + below)),
+            max(widest, int((2 * (whole + width * width) * nodes.sparse).max(initial=0))),
         ),
         largest=int((width + below).max(initial=1)),
-    )
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Tree:
+    """A pattern by columns and by rows, its elimination tree and the entries of the columns of L."""
+
+    indptr: np.ndarray
+    indices: np.ndarray
+    row_indptr: np.ndarray
+    row_indices: np.ndarray
+    parent: np.ndarray
+    count: np.ndarray
+
+
+def _find_nodes(tree: _Tree, fronts: np.ndarray) -> tuple[Supernodes, np.ndarray]:
+    """Supernodes with sparse fronts for runs of columns, and the multiply-adds of these."""
+    fine = find_supernodes(tree.parent, tree.count)
+    alone = np.zeros(tree.parent.size, bool)
+    if len(fronts):
+        begins, ends = fronts.T
+        alone[begins] = True
+        number = np.searchsorted(begins, fine, side="right") - 1
+        inside = (number >= 0) & (fine <= np.append(ends, -1)[number])
+        fine = np.union1d(fine[~inside], np.concatenate((begins, ends + 1)))
+    first = merge_supernodes(fine, tree.parent, tree.count, alone)
+    row_ptr, rows, above = fill_rows(tree.row_indptr, tree.row_indices, first, tree.parent, tree.count)
+    relative, twig = map_rows(first, row_ptr, rows, above), find_twigs(first, above)
+    guest = find_guests(first, row_ptr, relative, above, twig)
+    sparse = alone[first[:-1]]
+    cross_base, cross_ptr, cross = list_cross(
+        tree.indptr, tree.indices, first, row_ptr, rows, relative, above, sparse
+    )  # fmt: skip
+    meet_base, meet_ptr, meet, meet_twig = list_twigs(first, row_ptr, relative, above, twig)
+    mirrored = np.zeros(sparse.size, bool)
+    mirrored[above[sparse & guest]] = True
+    nodes = Supernodes(
+        first, row_ptr, rows, relative, above, place_panels(first, row_ptr, cross_base, cross_ptr), twig,
+        guest, land_rows(first, row_ptr, relative, above, guest), meet_base, meet_ptr, meet, meet_twig,
+        sparse, mirrored, cross_base, cross_ptr, cross,
+    )  # fmt: skip
+    own = np.flatnonzero(sparse)
+    r = np.diff(row_ptr)[own]
+    entries = cross_ptr[cross_base[own] + r] - cross_ptr[cross_base[own]]
+    return nodes, operations_of_sparse_front(np.diff(first)[own].astype(float), r, entries)
 
 
 def _plan_traversal(nodes: Supernodes, area: np.ndarray, widest: int) -> Traversal:

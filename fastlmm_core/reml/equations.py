@@ -34,7 +34,7 @@ from fastlmm_core.kernels.equations.crossproducts import (
     transpose_entries,
 )
 from fastlmm_core.kernels.equations.systems import Parameters, Pattern
-from fastlmm_core.linalg.elimination import order_nodes
+from fastlmm_core.linalg.elimination import Elimination, order_nodes
 from fastlmm_core.linalg.ordered_factor import DENSE_NORMAL, normal_solver
 from fastlmm_core.reml.layout import Layout, TermLayout, lay_out, standardize_term
 from fastlmm_core.reml.theta_places import theta_places
@@ -80,8 +80,8 @@ class MixedModelEquations:
         Where theta sits in the factors.
     fixed_last : bool
         Fixed columns are eliminated last (ML fits).
-    ordering : str
-        Fill-reducing ordering in use.
+    order : Elimination
+        Order of the nodes.
     """
 
     n: int
@@ -104,7 +104,7 @@ class MixedModelEquations:
     theta_row: np.ndarray
     theta_col: np.ndarray
     fixed_last: bool
-    ordering: str
+    order: Elimination
 
     @cached_property
     def X_inside(self) -> sp.csc_array:
@@ -270,9 +270,10 @@ def build_equations(
     pattern = find_node_pattern(
         row_ptr, row_node, entries.node_ptr, entries.node_entry, entries.entry_row
     )
-    perm, ordering = order_nodes(
-        pattern[0], pattern[1], node_size, node_term == len(terms) if fixed_last else None
+    order = order_nodes(
+        pattern[0], pattern[1], node_size, node_term == len(terms) if fixed_last else None, kind=node_term
     )
+    perm = order.perm
     place = np.empty(n_nodes, np.int64)
     place[perm] = np.arange(n_nodes)
     row_node = place[row_node]
@@ -288,7 +289,7 @@ def build_equations(
         penalty=_identity_penalty(layout, len(terms), indptr), weights=weights,
         log_weights=float(np.sum(np.log(weights))), columns=columns, coding=coding,
         theta_term=theta.term, theta_row=theta.row, theta_col=theta.col,
-        fixed_last=fixed_last, ordering=ordering,
+        fixed_last=fixed_last, order=order,
     )  # fmt: skip
 
 

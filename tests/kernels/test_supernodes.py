@@ -8,7 +8,6 @@ from fastlmm_core.kernels.factor.ordering import count_columns, find_parents
 from fastlmm_core.kernels.factor.supernodal_factor import (
     add_update,
     eliminate_twig,
-    is_zero,
     pack_lower,
     place_columns,
     subtract_twigs,
@@ -21,6 +20,7 @@ from fastlmm_core.kernels.factor.supernodal_inverse import (
     read_twig,
     unpack_lower,
 )
+from fastlmm_core.kernels.factor.supernodal_solves import is_zero
 from fastlmm_core.kernels.factor.supernodes import (
     Supernodes,
     cut_rows,
@@ -69,7 +69,7 @@ def test_supernodes_are_maximal_runs_of_nested_columns(filled):
 
 def test_merging_keeps_whole_supernodes_and_forgets_no_row(filled):
     fine = find_supernodes(filled.parent, filled.count)
-    first = merge_supernodes(fine, filled.parent, filled.count)
+    first = merge_supernodes(fine, filled.parent, filled.count, np.zeros(len(filled.L), bool))
     assert set(first) <= set(fine)
     assert np.array_equal(first, filled.symbolic.nodes.first)
     for s in range(first.size - 1):
@@ -187,7 +187,9 @@ def make_nodes(first, row_ptr, relative, above, guest):
     landing = land_rows(first, row_ptr, relative, above, guest)
     twigs = list_twigs(first, row_ptr, relative, above, twig)
     panel_ptr = np.concatenate(([0], np.cumsum(sizes)))
-    return Supernodes(first, row_ptr, rows, relative, above, panel_ptr, twig, guest, landing, *twigs)
+    none, empty = np.zeros(above.size, bool), np.empty(0, np.int64)
+    return Supernodes(first, row_ptr, rows, relative, above, panel_ptr, twig, guest, landing, *twigs,
+                      none, none, np.full(above.size, -1), empty, empty.astype(np.int32))  # fmt: skip
 
 
 def test_guests_have_long_runs_in_the_front_of_a_root():

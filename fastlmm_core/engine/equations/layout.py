@@ -16,7 +16,7 @@ from fastlmm_core.engine.equations.nodes import NodeGroup, Nodes, natural_groups
 from fastlmm_core.engine.equations.terms import EngineTerm
 from fastlmm_core.kernels.equations.cliques import join_cliques
 from fastlmm_core.kernels.equations.crossproducts import expand_pattern, permute_pattern
-from fastlmm_core.linalg.elimination import order_nodes
+from fastlmm_core.linalg.elimination import Elimination, order_nodes
 from fastlmm_core.linalg.memory import check_memory
 from fastlmm_core.structures.residuals.base import ResidualStructure
 
@@ -298,7 +298,7 @@ class Layout:
     matrix : (n_rows, q) csr_array
     dense : list of int64 arrays
         Natural scalars of the `dense_groups`.
-    ordering : str
+    order : Elimination
     """
 
     natural: Side
@@ -308,7 +308,7 @@ class Layout:
     paired: bool
     matrix: sp.csr_array
     dense: list[np.ndarray]
-    ordering: str
+    order: Elimination
 
 
 def lay_out(
@@ -328,8 +328,8 @@ def lay_out(
     if fixed_last:
         last = np.zeros(nodes.size.size, bool)
         last[nodes.of_fixed()] = True
-    perm, ordering = order_nodes(below_ptr, below, nodes.size, last, prior.cliques)
-    place = _inverse(perm)
+    order = order_nodes(below_ptr, below, nodes.size, last, prior.cliques, nodes.group)
+    perm, place = order.perm, _inverse(order.perm)
     below_ptr, below = permute_pattern(below_ptr, below, place)
     spherical = natural = lay_out_side(nodes, perm, place, below_ptr, below)
     if not paired:
@@ -347,7 +347,7 @@ def lay_out(
     for own in dense_groups(natural_nodes, terms):
         width = int(natural_nodes.size[own[0]])
         dense.append(np.sort((natural.start[place[own]][:, None] + np.arange(width)).ravel()))
-    return Layout(natural, spherical, nodes.groups, graph, paired, matrix, dense, ordering)
+    return Layout(natural, spherical, nodes.groups, graph, paired, matrix, dense, order)
 
 
 def _inverse(perm: np.ndarray) -> np.ndarray:

@@ -39,6 +39,7 @@ from fastlmm_core.kernels.equations.sparse_products import add_pieces, contract_
 from fastlmm_core.linalg import make_factor
 from fastlmm_core.linalg.base import CholeskyFactor
 from fastlmm_core.linalg.compressed import CompressedRows, compressed
+from fastlmm_core.linalg.elimination import Elimination
 from fastlmm_core.structures.levels.factors import KnownLevels
 from fastlmm_core.structures.residuals.base import ResidualGroup, ResidualStructure
 
@@ -96,7 +97,7 @@ class StructuredEquations:
     P_pieces: sp.csc_array
     coding: FixedCoding
     fixed_last: bool
-    ordering: str
+    order: Elimination
     rotation: RowRotation | None = None
 
     # what `linalg.make_factor` reads: the pattern of C
@@ -110,8 +111,7 @@ class StructuredEquations:
 
     def same_pattern(self, other: StructuredEquations) -> bool:
         """Whether a factor of the other equations is one of these."""
-        ours, theirs = self.spherical.pattern, other.spherical.pattern
-        return all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True))
+        return all(map(np.array_equal, self.spherical.pattern, other.spherical.pattern))
 
     @property
     def below_ptr(self) -> np.ndarray:
@@ -396,5 +396,5 @@ def _equations(
         n=X.shape[0], p=X.shape[1], terms=tuple(terms), residual=residual, matrix=layout.matrix,
         graph=layout.graph, natural=natural, spherical=spherical, loading_map=loading_map,
         row_precision=precision, G_pieces=G_pieces, P_pieces=prior_pieces(terms, spherical),
-        ordering=layout.ordering, **fixed,
+        order=layout.order, **fixed,
     )  # fmt: skip

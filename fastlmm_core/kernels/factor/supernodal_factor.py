@@ -1,4 +1,4 @@
-"""Multifrontal Cholesky factorization by supernodes, and solves with its factor.
+"""Multifrontal Cholesky factorization by supernodes.
 
 Every front gathers the entries of C in its columns and the update matrices of its children, eliminates its
 columns with BLAS and hands the rest, its own update matrix, to its parent (Duff & Reid 1983; Liu 1992).  The
@@ -10,19 +10,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastlmm_core.kernels.blas import (
-    make_workspace,
-    multiply,
-    multiply_vector,
-    solve_triangular_vector,
-    subtract_outer_product,
-)
+from fastlmm_core.kernels.blas import make_workspace, multiply, subtract_outer_product
 from fastlmm_core.kernels.compile import kernel
+from fastlmm_core.kernels.factor.sparse_fronts import eliminate_sparse, spread_panel
 from fastlmm_core.kernels.factor.supernodes import cut_rows
-from fastlmm_core.kernels.factor.triangular import factorize_columns, solve_triangular_right
-
-# Panels with fewer entries are solved by loops: a call of BLAS costs more.
-LOOP_ENTRIES = 256
+from fastlmm_core.kernels.factor.triangular import factorize_columns
 
 
 @kernel
@@ -211,7 +203,20 @@ def place_update(nodes, s, offset):
     p = nodes.above[s]
     if nodes.guest[s]:
         return nodes.panel_ptr[p], nodes.first[p + 1] - nodes.first[p]
-    return offset[s], nodes.row_ptr[s + 1] - nodes.row_ptr[s]
+    r, before = nodes.row_ptr[s + 1] - nodes.row_ptr[s], 0
+    if nodes.sparse[s]:  # its panel, with all rows, comes first
+        m = nodes.first[s + 1] - nodes.first[s]
+        before = m * (m + r)
+    return offset[s] + before, r
+
+
+@kernel
+def find_panel(L, nodes, s, offset, stack):
+    """The columns of a front while it is assembled: of a sparse one with all its rows on the stack."""
+    if not nodes.sparse[s]:
+        return L[nodes.panel_ptr[s] : nodes.panel_ptr[s + 1]]
+    m = nodes.first[s + 1] - nodes.first[s]
+    return stack[offset[s] : offset[s] + m * (m + nodes.row_ptr[s + 1] - nodes.row_ptr[s])]
 
 
 @kernel
@@ -220,178 +225,53 @@ def eliminate_fronts(blas, nodes, offset, fronts, assembled, L, stack, packed):
 
     `L` holds the entries of C at first and the factor at the end.  `offset` is that of ``place_fronts`` for
     the squares of rows below; `assembled` (S,) bool says whose square a child has begun.  `stack`
-    (offset[-1],) and `packed` (r (r + 1) / 2 of a child that shares its parent's place) are work arrays.
+    (offset[-1],) and `packed` (r (r + 1) / 2 of a child that shares its parent's place, 2 m (m + r) of a
+    sparse front) are work arrays.
     """
     work = make_workspace()
-    panel_ptr = nodes.panel_ptr
     for s in fronts:
-        panel = L[panel_ptr[s] : panel_ptr[s + 1]]
+        panel = find_panel(L, nodes, s, offset, stack)
         if nodes.twig[s]:
             if not eliminate_twig(panel):
                 return s
             continue
         base, r = place_update(nodes, s, offset)
         rest = L if nodes.guest[s] else stack
+        if nodes.meet_base[s] >= 0 or nodes.sparse[s]:
+            begin_front(L, nodes, s, assembled, panel, rest, base, r)
         if nodes.meet_base[s] >= 0:
-            begin_update(nodes, s, assembled, rest, base, r)
             subtract_twigs(L, nodes, s, panel, rest, base, r)
-        if not eliminate_front(blas, work, nodes, s, panel, rest, base, r, assembled[s]):
+        if nodes.sparse[s]:
+            definite = eliminate_sparse(blas, work, nodes, s, L, panel, rest, base, r, packed)
+        else:
+            definite = eliminate_front(blas, work, nodes, s, panel, rest, base, r, assembled[s])
+        if not definite:
             return s
         p = nodes.above[s]
         if p < 0 or nodes.guest[s]:
             continue
-        panel_above = L[panel_ptr[p] : panel_ptr[p + 1]]
+        panel_above = find_panel(L, nodes, p, offset, stack)
         base_above, below = place_update(nodes, p, offset)
         rest_above = L if nodes.guest[p] else stack
-        if base == base_above and below > 0 and not nodes.guest[p]:  # it lies where the sum will be
-            pack_lower(stack[base : base + r * r], r, packed)
-            begin_update(nodes, p, assembled, rest_above, base_above, below)
-            add_update(packed, r, 0, nodes, s, panel_above, rest_above, base_above, below)
-        else:
-            begin_update(nodes, p, assembled, rest_above, base_above, below)
-            update = stack[base : base + r * r]
-            add_update(update, r, r, nodes, s, panel_above, rest_above, base_above, below)
+        update, ld_update = stack[base : base + r * r], r
+        if offset[s] == offset[p] and (nodes.sparse[p] or (below > 0 and not nodes.guest[p])):
+            pack_lower(update, r, packed)  # it lies where the sum will be
+            update, ld_update = packed, 0
+        begin_front(L, nodes, p, assembled, panel_above, rest_above, base_above, below)
+        add_update(update, r, ld_update, nodes, s, panel_above, rest_above, base_above, below)
     return -1
 
 
 @kernel
-def begin_update(nodes, s, assembled, rest, base, r):
-    """Zeros into an update matrix before the first child adds to it; a guest's has those of its host."""
-    if not assembled[s] and not nodes.guest[s]:
-        clear_lower(rest[base : base + r * r], r)
-        assembled[s] = True
+def begin_front(L, nodes, s, assembled, panel, rest, base, r):
+    """Zeros into an update matrix before the first child adds to it; a guest's has those of its host.
 
-
-@kernel
-def log_determinant(L, nodes, n_lead):
-    """log |C| of the leading `n_lead` rows and columns."""
-    total = 0.0
-    for s in range(nodes.above.size):
-        start, end = nodes.first[s], nodes.first[s + 1]
-        size = end - start + nodes.row_ptr[s + 1] - nodes.row_ptr[s]
-        for c in range(min(end, n_lead) - start):
-            total += np.log(L[nodes.panel_ptr[s] + c * (size + 1)])
-    return 2.0 * total
-
-
-@kernel
-def read_front(L, nodes, s):
-    """First column, number of columns, rows below, number of all rows, and panel of a supernode."""
-    start = nodes.first[s]
-    m = nodes.first[s + 1] - start
-    rows = nodes.rows[nodes.row_ptr[s] : nodes.row_ptr[s + 1]]
-    return start, m, rows, m + rows.size, L[nodes.panel_ptr[s] : nodes.panel_ptr[s + 1]]
-
-
-@kernel
-def solve_lower_vector(blas, L, nodes, y, held):
-    """y <- L^-1 y in place, y (n,); `held` (largest front,) is a work array."""
-    work = make_workspace()
-    for s in range(nodes.above.size):
-        start, m, rows, size, panel = read_front(L, nodes, s)
-        if m == 1 or panel.size < LOOP_ENTRIES:
-            for c in range(m):
-                y[start + c] /= panel[c * size + c]
-                value = y[start + c]
-                for a in range(c + 1, m):
-                    y[start + a] -= panel[c * size + a] * value
-                for a in range(rows.size):
-                    y[rows[a]] -= panel[c * size + m + a] * value
-            continue
-        address, here = np.int64(panel.ctypes.data), np.int64(y[start:].ctypes.data)
-        solve_triangular_vector(blas, work, address, size, False, here, m)
-        if rows.size > 0:
-            below, product = address + 8 * m, np.int64(held.ctypes.data)
-            multiply_vector(blas, work, below, size, False, here, product, rows.size, m)
-            for a in range(rows.size):
-                y[rows[a]] -= held[a]
-
-
-@kernel
-def solve_upper_vector(blas, L, nodes, y, held):
-    """y <- L^-T y in place, y (n,); `held` (largest front,) is a work array."""
-    work = make_workspace()
-    for s in range(nodes.above.size - 1, -1, -1):
-        start, m, rows, size, panel = read_front(L, nodes, s)
-        if m == 1 or panel.size < LOOP_ENTRIES:
-            for c in range(m - 1, -1, -1):
-                value = y[start + c]
-                for a in range(c + 1, m):
-                    value -= panel[c * size + a] * y[start + a]
-                for a in range(rows.size):
-                    value -= panel[c * size + m + a] * y[rows[a]]
-                y[start + c] = value / panel[c * size + c]
-            continue
-        address = np.int64(panel.ctypes.data)
-        if rows.size > 0:
-            for a in range(rows.size):
-                held[m + a] = y[rows[a]]
-            product = np.int64(held.ctypes.data)
-            multiply_vector(blas, work, address + 8 * m, size, True, product + 8 * m, product, rows.size, m)
-            for c in range(m):
-                y[start + c] -= held[c]
-        solve_triangular_vector(blas, work, address, size, True, np.int64(y[start:].ctypes.data), m)
-
-
-@kernel
-def is_zero(B, start, m):
-    """Whether rows `start` to `start` + m of B are zeros."""
-    for i in range(start, start + m):
-        for c in range(B.shape[1]):
-            if B[i, c] != 0.0:
-                return False
-    return True
-
-
-@kernel
-def solve_lower_columns(blas, L, nodes, B, held):
-    """B <- L^-1 B in place, B (n, k) row-major; `held` (largest front, k) is a work array.
-
-    Zeros are passed over: contrasts of fixed columns that are eliminated late begin there.
+    The panel of a sparse front is begun with its entries of C.
     """
-    work = make_workspace()
-    k = B.shape[1]
-    for s in range(nodes.above.size):
-        start, m, rows, size, panel = read_front(L, nodes, s)
-        if is_zero(B, start, m):
-            continue
-        if m == 1:
-            for c in range(k):
-                B[start, c] /= panel[0]
-            for a in range(rows.size):
-                for c in range(k):
-                    B[rows[a], c] -= panel[1 + a] * B[start, c]
-            continue
-        # row-major B is its transpose to BLAS: k rows, one column for every equation
-        address, here = np.int64(panel.ctypes.data), np.int64(B[start:].ctypes.data)
-        solve_triangular_right(blas, work, address, size, True, here, k, k, m)
-        if rows.size > 0:
-            product, sizes = np.int64(held.ctypes.data), (k, rows.size, m)
-            multiply(blas, work, here, k, address + 8 * m, size, True, product, k, sizes, False)
-            for a in range(rows.size):
-                for c in range(k):
-                    B[rows[a], c] -= held[a, c]
-
-
-@kernel
-def solve_upper_columns(blas, L, nodes, B, held):
-    """B <- L^-T B in place, B (n, k) row-major; `held` (largest front, k) is a work array."""
-    work = make_workspace()
-    k = B.shape[1]
-    for s in range(nodes.above.size - 1, -1, -1):
-        start, m, rows, size, panel = read_front(L, nodes, s)
-        if m == 1:
-            for a in range(rows.size):
-                for c in range(k):
-                    B[start, c] -= panel[1 + a] * B[rows[a], c]
-            for c in range(k):
-                B[start, c] /= panel[0]
-            continue
-        address, here = np.int64(panel.ctypes.data), np.int64(B[start:].ctypes.data)
-        if rows.size > 0:
-            for a in range(rows.size):
-                for c in range(k):
-                    held[a, c] = B[rows[a], c]
-            known, sizes = np.int64(held.ctypes.data), (k, m, rows.size)
-            multiply(blas, work, known, k, address + 8 * m, size, False, here, k, sizes, True)
-        solve_triangular_right(blas, work, address, size, False, here, k, k, m)
+    if assembled[s] or (nodes.guest[s] and not nodes.sparse[s]):
+        return
+    if nodes.sparse[s]:
+        spread_panel(L, nodes, s, panel)
+    if not nodes.guest[s]:
+        clear_lower(rest[base : base + r * r], r)
+    assembled[s] = True

@@ -23,6 +23,7 @@ from fastlmm_core.kernels.blas import (
     subtract_transposed_product,
 )
 from fastlmm_core.kernels.compile import kernel
+from fastlmm_core.kernels.factor.sparse_fronts import invert_sparse, mirror_lower, read_sparse_inverse
 from fastlmm_core.kernels.factor.supernodes import cut_rows
 from fastlmm_core.kernels.factor.triangular import invert_from_cholesky, solve_triangular_right
 
@@ -234,8 +235,8 @@ def invert_fronts(
 
     `C_inv` (nnz(C),) comes with zeros, which stay outside the leading block.  `offset` is that of
     ``place_fronts`` for whole fronts, `row_end` that of ``end_leading_rows``.  `stack` (offset[-1],), `Y`
-    (largest r m, and r (r + 1) / 2 of a child that shares its parent's place) and `total` (all rows below)
-    are work arrays that keep their contents from call to call.
+    (largest r m, r (r + 1) / 2 of a child that shares its parent's place, 2 m (2 m + r) of a sparse front)
+    and `total` (all rows below) are work arrays that keep their contents from call to call.
     """
     work = make_workspace()
     for s in fronts:
@@ -253,9 +254,19 @@ def invert_fronts(
         if r > 0 and not nodes.guest[s]:
             take_inverse(nodes, s, r, offset, stack, Y)
         rest, ld_rest = place_inverse(nodes, s, offset)
-        invert_front(blas, work, nodes, s, m, row_end[s], panel, front, stack, rest, ld_rest, Y)
+        if nodes.sparse[s]:
+            if r > 0 and not nodes.guest[s]:
+                mirror_lower(stack[rest:], ld_rest, r)
+            invert_sparse(blas, work, nodes, s, m, row_end[s], L, front, stack, rest, ld_rest, Y)
+        else:
+            invert_front(blas, work, nodes, s, m, row_end[s], panel, front, stack, rest, ld_rest, Y)
+        if nodes.mirrored[s]:
+            mirror_lower(front, size, m)
         if nodes.meet_base[s] >= 0:
             invert_twigs(L, nodes, s, row_end, m + r, stack, offset[s], size, rest, ld_rest, total)
+        if nodes.sparse[s]:
+            read_sparse_inverse(nodes, s, m, r, front, C_indptr, position, C_inv)
+            continue
         for c in range(m):
             at = nodes.panel_ptr[s] + c * size
             for t in range(C_indptr[start + c], C_indptr[start + c + 1]):

@@ -62,6 +62,17 @@ class Supernodes(NamedTuple):
         Place of each entry in `rows`.
     meet_twig : int32
         The twig it belongs to.
+    sparse : (S,) bool
+        A front whose rows below keep the few entries they have (``sparse_fronts``): its panel holds L of its
+        columns, without rows below, and those entries row by row.
+    mirrored : (S,) bool
+        A front whose inverse is kept with both triangles, as sparse guests read it.
+    cross_base : (S,) int64
+        Where the rows below a sparse front begin in `cross_ptr`; -1 for others.
+    cross_ptr : int64
+        Bounds in `cross` of the entries of each such row.
+    cross : int32
+        Column of each entry in its front.
     """
 
     first: np.ndarray
@@ -77,6 +88,11 @@ class Supernodes(NamedTuple):
     meet_ptr: np.ndarray
     meet: np.ndarray
     meet_twig: np.ndarray
+    sparse: np.ndarray
+    mirrored: np.ndarray
+    cross_base: np.ndarray
+    cross_ptr: np.ndarray
+    cross: np.ndarray
 
 
 @kernel
@@ -103,11 +119,12 @@ def estimate_front(m, r, leaf):
 
 
 @kernel
-def merge_supernodes(first, parent, count):
+def merge_supernodes(first, parent, count, alone):
     """Supernodes after merging those whose fronts are cheaper together, (S + 1,) int64.
 
     A supernode joins the one that starts right behind it and holds its parent (relaxed amalgamation, Ashcraft
-    & Grimes 1989); the panel of the two then stores some zeros.
+    & Grimes 1989); the panel of the two then stores some zeros.  Those that begin with a column marked in
+    `alone` (n,) bool stay as they are.
     """
     n_super = first.size - 1
     leaf = np.ones(parent.size, np.bool_)
@@ -123,6 +140,8 @@ def merge_supernodes(first, parent, count):
         stored = 0.0
         while kept > 0 and start <= parent[start - 1] < end:
             before = begin[kept - 1]
+            if alone[start] or alone[before]:
+                break
             m, width = end - start, start - before
             r = count[start - 1] - 1
             added = stored + zeros[kept - 1] + width * (m + below - r)
@@ -206,13 +225,16 @@ def map_rows(first, row_ptr, rows, above):
 
 
 @kernel
-def place_panels(first, row_ptr):
+def place_panels(first, row_ptr, cross_base, cross_ptr):
     """`panel_ptr` of ``Supernodes``."""
     n_super = first.size - 1
     panel_ptr = np.zeros(n_super + 1, np.int64)
     for s in range(n_super):
-        m = first[s + 1] - first[s]
-        panel_ptr[s + 1] = panel_ptr[s] + m * (m + row_ptr[s + 1] - row_ptr[s])
+        m, r = first[s + 1] - first[s], row_ptr[s + 1] - row_ptr[s]
+        below = m * r
+        if cross_base[s] >= 0:
+            below = cross_ptr[cross_base[s] + r] - cross_ptr[cross_base[s]]
+        panel_ptr[s + 1] = panel_ptr[s] + m * m + below
     return panel_ptr
 
 
@@ -222,7 +244,8 @@ def map_entries(C_indptr, C_indices, nodes):
     position = np.empty(C_indices.size, np.int64)
     for s in range(nodes.above.size):
         start, end = nodes.first[s], nodes.first[s + 1]
-        size = end - start + nodes.row_ptr[s + 1] - nodes.row_ptr[s]
+        m = end - start
+        size = m if nodes.sparse[s] else m + nodes.row_ptr[s + 1] - nodes.row_ptr[s]
         for j in range(start, end):
             at = nodes.row_ptr[s]
             column = nodes.panel_ptr[s] + (j - start) * size
@@ -230,11 +253,29 @@ def map_entries(C_indptr, C_indices, nodes):
                 i = C_indices[t]
                 if i < end:
                     position[t] = column + i - start
+                    continue
+                while nodes.rows[at] != i:
+                    at += 1
+                below = at - nodes.row_ptr[s]
+                if nodes.sparse[s]:
+                    position[t] = nodes.panel_ptr[s] + m * m + find_cross(nodes, s, below, j - start)
                 else:
-                    while nodes.rows[at] != i:
-                        at += 1
-                    position[t] = column + end - start + at - nodes.row_ptr[s]
+                    position[t] = column + m + below
     return position
+
+
+@kernel
+def find_cross(nodes, s, row, column):
+    """Number of an entry among those in the rows below a sparse front."""
+    at = nodes.cross_base[s] + row
+    low, high = nodes.cross_ptr[at], nodes.cross_ptr[at + 1]
+    while high - low > 1:
+        middle = (low + high) // 2
+        if nodes.cross[middle] <= column:
+            low = middle
+        else:
+            high = middle
+    return low - nodes.cross_ptr[nodes.cross_base[s]]
 
 
 @kernel

@@ -6,6 +6,7 @@ import numpy as np
 
 from fastlmm_core.kernels.blas import make_workspace
 from fastlmm_core.kernels.compile import kernel
+from fastlmm_core.kernels.factor.sparse_fronts import fill_below
 from fastlmm_core.kernels.factor.triangular import invert_from_cholesky
 
 # Rows and columns that are turned over together: both of their squares stay in the cache.
@@ -13,7 +14,7 @@ MIRROR_BLOCK = 32
 
 
 @kernel
-def copy_panels(L, nodes, n, out):
+def copy_panels(blas, L, nodes, n, out):
     """The leading n rows and columns of the factor into the lower triangle of `out` (n n,), by columns.
 
     Entries outside the panels are left as they are.
@@ -22,14 +23,19 @@ def copy_panels(L, nodes, n, out):
         start = nodes.first[s]
         m = nodes.first[s + 1] - start
         first, last = nodes.row_ptr[s], nodes.row_ptr[s + 1]
-        size = m + last - first
+        r = last - first
+        panel = L[nodes.panel_ptr[s] : nodes.panel_ptr[s + 1]]
+        below, size, ld_below = panel[m:], m + r, m + r
+        if nodes.sparse[s]:
+            below, size, ld_below = np.empty(m * r), m, r
+            fill_below(blas, L, nodes, s, below)
         for c in range(min(m, n - start)):
-            panel, column = nodes.panel_ptr[s] + c * size, (start + c) * n
+            column = (start + c) * n
             for a in range(c, min(m, n - start)):
-                out[column + start + a] = L[panel + a]
+                out[column + start + a] = panel[c * size + a]
             for t in range(first, last):
                 if nodes.rows[t] < n:
-                    out[column + nodes.rows[t]] = L[panel + m + t - first]
+                    out[column + nodes.rows[t]] = below[c * ld_below + t - first]
 
 
 @kernel
@@ -53,7 +59,7 @@ def invert_whole(blas, L, nodes, n, place, A, out):
 
     Row and column j stand at `place`[j]; A (n n,) comes with zeros.
     """
-    copy_panels(L, nodes, n, A)
+    copy_panels(blas, L, nodes, n, A)
     invert_from_cholesky(blas, make_workspace(), np.int64(A.ctypes.data), n, n)
     place_symmetric(A, n, place, out)
 

@@ -71,9 +71,9 @@ def propose_step(gradient, hessian, radius):
         for b in range(d):
             scaled[a, b] = hessian[a, b] / (weights[a] * weights[b])
     values, vectors = diagonalize(scaled)
-    floor, least = 1e-300, np.inf
+    floor, least, widest = 1e-300, np.inf, 1.0
     for k in range(d):
-        least = min(least, values[k])
+        least, widest = min(least, values[k]), max(widest, weights[k])
         values[k] = abs(values[k])
         floor = max(floor, 1e-12 * values[k])
     g = np.zeros(d)
@@ -108,7 +108,7 @@ def propose_step(gradient, hessian, radius):
         predicted -= g[k] * s + 0.5 * values[k] * s * s
         for i in range(d):
             step[i] += vectors[i, k] * s / weights[i]
-    if shift == 0.0 and least > floor and np.any(weights > 1.0):
+    if shift == 0.0 and least > floor and widest > 1.0:
         refine_newton_step(step, gradient, hessian, values, vectors, weights)
     return step, predicted, decrement
 
