@@ -129,6 +129,19 @@ class Markers(Relationship):
     def _shown(self) -> str:
         return f"Markers: {self.size} levels, {len(self.marker_names)} markers"
 
+    def misread(self, absent: Sequence[str]) -> str:
+        """As of any relationship, and names that are those of the markers.
+
+        Examples
+        --------
+        >>> from fastlmm_core import Markers
+        >>> Markers({"snp": ["m1", "m2"], "g1": [0, 1], "g2": [2, 1]}).misread(["g1"])
+        '; they are headings of its columns: a row is a level and a column a marker, transpose it'
+        """
+        if set(absent) <= set(self.marker_names):
+            return "; they are headings of its columns: a row is a level and a column a marker, transpose it"
+        return super().misread(absent)
+
     @property
     def low_rank(self) -> bool:
         """Whether levels stand for the markers themselves, without G."""

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fastlmm_core import Covariance, Markers, Pedigree
+from fastlmm_core import Covariance, Markers, Pedigree, lmm
 from fastlmm_core.errors import DataError, OptionError, RelationshipWarning
 from fastlmm_core.structures.relationships import blend, single_step
 
@@ -235,6 +235,48 @@ def test_single_step_needs_an_invertible_G():
     given = Covariance(np.eye(2), ["g1", "zz"])
     with pytest.raises(DataError, match="'zz' is not among the 30 levels"):
         single_step(pedigree, given)
+
+
+def test_single_step_needs_an_invertible_pedigree():
+    """Also where those with genotypes are the F1 of two doubled haploids, whose A22 is singular."""
+    lines = {"id": list("abcd"), "sire": ["", "", "a", "a"], "dam": ["", "", "b", "b"]}
+    pedigree = Pedigree(lines | {"f": [np.inf, np.inf, 0.0, 0.0]}, selfing="f", check_sex=False)
+    with pytest.raises(DataError, match="no inverse: 'c', 'd' cannot differ from the mean of fully inbred"):
+        single_step(pedigree, Covariance([[1.0, 0.5], [0.5, 1.0]], ["c", "d"]))
+
+
+@pytest.mark.parametrize(("tau", "omega"), [(0.1, 5.0), (-1.0, -1.0), (1.0, 3.0), (0.0, 1.0)])
+def test_weights_that_make_H_indefinite_are_refused(tau, omega):
+    frame, pedigree = marker_frame(np.random.default_rng(4), 12, 60), pedigree_of_lines()
+    with pytest.raises(OptionError, match=f"with tau={tau:g} and omega={omega:g} H\\^-1 is not positive"):
+        single_step(pedigree, Markers(frame), tau=tau, omega=omega)
+
+
+def test_weights_of_the_two_inverses():
+    frame, pedigree = marker_frame(np.random.default_rng(4), 12, 60), pedigree_of_lines()
+    relation = Markers(frame)
+    found = single_step(pedigree, relation, 0.1, tau=0.9, omega=1.2).precision().toarray()
+    typed = np.ix_(*2 * [pedigree.locate(relation.levels, "test")])
+    expected = np.linalg.inv(pedigree.relationship().to_numpy())
+    expected[typed] += 0.9 * np.linalg.inv(blend(relation, pedigree, 0.1).matrix)
+    expected[typed] -= 1.2 * np.linalg.inv(pedigree.relationship(relation.levels).to_numpy())
+    np.testing.assert_allclose(found, expected, atol=1e-9)
+    assert np.linalg.eigvalsh(found)[0] > 0.0
+
+
+@pytest.mark.parametrize(
+    ("levels", "data", "hint"),
+    [
+        (["m0", "m1", "m2"], ["g1", "g2"], "they are headings of its columns.*transpose it"),
+        (["01", "02", "10"], ["1", "2"], "it has '01': read names as text"),
+        (["x", "y", "z"], ["1", "3"], "they look like row numbers, its levels are names such as 'x'"),
+    ],
+)
+def test_levels_that_are_not_in_a_relationship_may_have_been_misread(levels, data, hint):
+    snps = pd.DataFrame([[0, 1, 2], [1, 1, 0], [2, 0, 1]], index=levels, columns=["g1", "g2", "g3"])
+    table = pd.DataFrame({"gen": data * 3, "y": np.arange(6.0) ** 2})
+    with pytest.raises(DataError, match=f"2 levels of 'gen' are not in the relationship 'M'.*{hint}"):
+        lmm("y ~ 1 + (1 | vm(gen, M))", table, relationships={"M": Markers(snps)})
 
 
 def test_row_numbers_that_a_filter_leaves_are_no_names():
