@@ -136,6 +136,26 @@ def test_a_relationship_is_built_once_and_levels_without_data_have_blups(trials,
     assert silent["estimate"].abs().min() > 0.0
 
 
+@pytest.mark.filterwarnings("ignore::fastlmm_core.errors.FastLMMWarning")
+def test_genotypes_are_named_by_their_column_as_in_a_fit(trials):
+    """Also where of several formulas each has another relation of them; two groups over it are no answer."""
+    options = {"by": "trial", "relationships": RELATED, "progress": False}
+    formulas = ["yield ~ env + (1 | vm(gen, A))", "yield ~ env + (1 | gen)"]
+    for formula in (formulas[0], formulas):
+        short = fit_batch(trials, formula, genotypes="gen", **options)
+        assert set(short.fits["status"]) == {"ok"}
+        fit = lmm(formulas[0], trials[trials["trial"] == "t1"], relationships=RELATED)
+        own = short.genotype_values.query("trial == 't1'").set_index("gen")["estimate"]
+        expected = fit.genotype_values("gen").to_frame().set_index("gen")["estimate"]
+        pd.testing.assert_series_equal(own, expected, check_names=False, rtol=1e-8)
+    whole = fit_batch(trials, formulas[0], genotypes="vm(gen, A)", **options)
+    for name in ("genotype_values", "blues", "heritabilities"):
+        pd.testing.assert_frame_equal(getattr(whole, name), getattr(short, name), rtol=1e-8)
+    for formula, name in ((formulas[0], "env"), (f"{formulas[0]} + (1 | vm(gen, Q))", "gen")):
+        with pytest.raises(OptionError, match=f"genotypes='{name}' is not a random term of the formula"):
+            fit_batch(trials, formula, genotypes=name, **options)
+
+
 def test_heritability_is_given_where_it_is_defined(trials):
     plain = fit_batch(trials, "yield ~ env + (1 | gen)", by="trial", blups=True).heritability
     # a residual of one variance for each of two environments that turn out alike is the plain model
