@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from functools import cached_property
 from typing import Any
 
@@ -262,6 +262,9 @@ def checked_levels(levels: Iterable[Any], size: int, what: str) -> list[str]:
     """
     if isinstance(levels, (str, bytes)) or not isinstance(levels, Iterable):
         raise OptionError(f"levels={shown(levels)} must be a list of names")
+    if isinstance(levels, (Set, Mapping)):
+        kind = type(levels).__name__
+        raise OptionError(f"levels= must be a list of names in the order of the rows; a {kind} has no such order")
     levels = list(levels)
     if size == 0:
         raise DataError(f"{what} has no rows")

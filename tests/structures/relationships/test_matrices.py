@@ -181,6 +181,6 @@ def test_an_inverse_that_is_not_definite_is_refused():
 
 
 def test_levels_have_to_be_a_list():
-    for levels in ("ab", 5):
+    for levels in ("ab", 5, {"a", "b"}, {"b": 1, "a": 0}):
         with pytest.raises(OptionError, match="must be a list of names"):
             Covariance(np.eye(2), levels)
