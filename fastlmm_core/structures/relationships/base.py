@@ -263,8 +263,8 @@ def checked_levels(levels: Iterable[Any], size: int, what: str) -> list[str]:
     if isinstance(levels, (str, bytes)) or not isinstance(levels, Iterable):
         raise OptionError(f"levels={shown(levels)} must be a list of names")
     if isinstance(levels, (Set, Mapping)):
-        kind = type(levels).__name__
-        raise OptionError(f"levels= must be a list of names in the order of the rows; a {kind} has no such order")
+        given = type(levels).__name__
+        raise OptionError(f"levels= must be a list of names in the order of the rows, not a {given}")
     levels = list(levels)
     if size == 0:
         raise DataError(f"{what} has no rows")
