@@ -117,6 +117,11 @@ class Relationship(Displayed, ABC):
         array([1.  , 1.  , 1.  , 1.25])
         """
 
+    @cached_property
+    def unseen_variance(self) -> float:
+        """A_ii of a level that is not in A, which is taken for one as those in it: their mean."""
+        return float(np.mean(self.diagonal()))
+
     @abstractmethod
     def content(self) -> tuple[np.ndarray, ...]:
         """The arrays that A is made of."""
