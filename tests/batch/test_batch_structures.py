@@ -156,6 +156,32 @@ def test_genotypes_are_named_by_their_column_as_in_a_fit(trials):
             fit_batch(trials, formula, genotypes=name, **options)
 
 
+@pytest.mark.filterwarnings("ignore::fastlmm_core.errors.FastLMMWarning")
+def test_genotypes_without_plots_do_not_connect_trials(trials, tmp_path):
+    """Every trial predicts all levels of a relationship: trials without a common line had all in common."""
+    first, second, third = set(GENOTYPES[:7]), set(GENOTYPES[7:]), set(GENOTYPES)
+    stands = dict(zip(TRIALS, (first, second, third), strict=True))
+    own = trials[[gen in stands[trial] for gen, trial in zip(trials["gen"], trials["trial"], strict=True)]]
+    related = {"A": (A[:14, :14], GENOTYPES)}  # all of which stand in the third trial
+    options = {"by": "trial", "relationships": related, "genotypes": "gen", "progress": False}
+    model = "yield ~ env + (1 | vm(gen, A))"
+    batch = fit_batch(own, model, out=tmp_path / "out", **options)
+    for result in (batch, read_batch(tmp_path / "out")):
+        assert result.common_genotypes().to_numpy().tolist() == [[7, 0, 7], [0, 7, 7], [7, 7, 14]]
+        table = result.trial_table().set_index("trial")
+        assert table["connected"].tolist() == [1, 1, 2] and table["common"].tolist() == [7, 7, 7]
+        assert table["shared"].tolist() == [7, 7, 14] and table["network"].nunique() == 1
+        values = result.genotype_values
+        tested = values[~values["untested"].eq(True)]
+        assert {trial: set(part["gen"]) for trial, part in tested.groupby("trial")} == stands
+        assert values.groupby("trial").size().eq(14).all()
+    apart = fit_batch(own[own["trial"] != "t3"], model, **options).trial_table()
+    assert apart["network"].tolist() == [1, 2] and apart["connected"].tolist() == [0, 0]
+    plain = fit_batch(own, "yield ~ env + (1 | gen)", by="trial", genotypes="gen", progress=False)
+    assert "untested" not in plain.genotype_values
+    assert plain.common_genotypes().equals(batch.common_genotypes())
+
+
 def test_heritability_is_given_where_it_is_defined(trials):
     plain = fit_batch(trials, "yield ~ env + (1 | gen)", by="trial", blups=True).heritability
     # a residual of one variance for each of two environments that turn out alike is the plain model
