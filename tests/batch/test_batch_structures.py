@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
-from fastlmm_core import fit_batch, lmm, read_batch
+from fastlmm_core import fit_batch, gxe, lmm, read_batch
 from fastlmm_core.batch import fit_group, make_plan
 from fastlmm_core.errors import DataError, FormulaError, OptionError
 from fastlmm_core.structures.relationships import Covariance, Markers, Pedigree
@@ -151,6 +151,9 @@ def test_genotypes_are_named_by_their_column_as_in_a_fit(trials):
     whole = fit_batch(trials, formulas[0], genotypes="vm(gen, A)", **options)
     for name in ("genotype_values", "blues", "heritabilities"):
         pd.testing.assert_frame_equal(getattr(whole, name), getattr(short, name), rtol=1e-8)
+    by_column, by_name = (gxe(whole, name).to_frame() for name in ("gen", "vm(gen, A)"))
+    pd.testing.assert_frame_equal(by_column, by_name)
+    assert by_column.shape == (14, 3)
     for formula, name in ((formulas[0], "env"), (f"{formulas[0]} + (1 | vm(gen, Q))", "gen")):
         with pytest.raises(OptionError, match=f"genotypes='{name}' is not a random term of the formula"):
             fit_batch(trials, formula, genotypes=name, **options)
