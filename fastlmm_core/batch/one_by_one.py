@@ -42,7 +42,7 @@ from fastlmm_core.results.genotypes.heritability import (
     is_one_effect,
     standard_heritability,
 )
-from fastlmm_core.results.genotypes.heritability_levels import levels_of
+from fastlmm_core.results.genotypes.heritability_levels import find_term, labels_with_data, levels_of
 from fastlmm_core.results.genotypes.trial_summary import trial_summary
 
 # Warnings become columns; the filter of the process is changed by one thread at a time.
@@ -155,12 +155,24 @@ def tables_of(
         )
     if plan.genotypes:
         term = plan.genotypes
-        yield lambda: parts.add(
-            "genotype_values", fit.genotype_values(term, level=plan.level).to_frame(), unit
-        )
+        yield lambda: parts.add("genotype_values", genotype_values(fit, term, plan.level), unit)
         yield lambda: add_trial(fit, frame, plan, residuals(), row, unit, parts)
     if plan.trends and has_trend(fit):
         yield lambda: parts.add("trends", fit.trend(), unit)
+
+
+def genotype_values(fit: LMMFit, term: str, level: float) -> pd.DataFrame:
+    """Values of the genotypes; `untested` says which of them are predicted from their relatives alone.
+
+    Checks beside new lines are fixed, and have data. Without such rows there is no such column.
+    """
+    frame = pd.DataFrame(fit.genotype_values(term, level=level).to_frame(), copy=False)
+    own = fit.design.random[find_term(fit, term)]
+    names = frame[frame.columns[list(frame.columns).index("estimate") - 1]].astype(str)
+    untested = ~names.isin(set(labels_with_data(own)))
+    if "check" in frame.columns:
+        untested &= ~frame["check"].eq(True)
+    return frame.assign(untested=untested) if untested.any() else frame
 
 
 def fit_row(fit: LMMFit, plan: BatchPlan, rows: int) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from fastlmm_core.batch.plan_options import (
     check_contrasts,
     check_roles,
     check_specs,
+    genotype_group,
     name_tuple,
     plot_columns,
     wanted_groups,
@@ -21,8 +22,8 @@ from fastlmm_core.batch.plan_options import (
 from fastlmm_core.batch.structures import PLAIN, Structures, label_factors, make_structures
 from fastlmm_core.design.field_trend import add_field_trend
 from fastlmm_core.display.displayed import Displayed
-from fastlmm_core.errors import FormulaError, InferenceError, OptionError, check_option, nearest_names
-from fastlmm_core.formula.expressions import Name, Node, label_of
+from fastlmm_core.errors import FormulaError, InferenceError, OptionError, check_option
+from fastlmm_core.formula.expressions import Name, Node
 from fastlmm_core.formula.functions import columns_read, is_factor_call
 from fastlmm_core.formula.parsing import ParsedFormula, bind_formula, parse_formula
 from fastlmm_core.formula.structured_parts import UNITS
@@ -366,10 +367,6 @@ def one_plan(
     if covariances and not specs:
         raise OptionError("covariances=True needs the means it is of: give emmeans= too")
     method, reference = check_contrasts(contrasts, ref, bool(specs))
-    groups = {part.group for part in parsed.random}
-    if genotypes is not None and label_of(genotypes) not in groups:
-        nearest = nearest_names(genotypes, groups)
-        raise OptionError(f"genotypes='{genotypes}' is not a random term of the formula{nearest}")
     plain = parsed.is_plain and structures.is_plain
     if information is None and plain:
         information = "expected"
@@ -384,6 +381,6 @@ def one_plan(
         adjust=None if adjust is None else check_adjust(adjust), blups=blups or (), ddf=ddf,
         information=None if information is None else check_option("information", information, KINDS),
         level=check_level(level), limits=parsed.limits, factors=labels, structures=structures,
-        covariances=bool(covariances), genotypes=None if genotypes is None else label_of(genotypes),
+        covariances=bool(covariances), genotypes=genotype_group(genotypes, parsed),
         plots=plot_columns(plots), trends=bool(trends), open_trend=parsed.open_trend,
     )  # fmt: skip

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fastlmm_core.errors import OptionError, check_option, nearest_names
-from fastlmm_core.formula.expressions import Node, label_of
+from fastlmm_core.formula.expressions import Node, deparse, label_of
 from fastlmm_core.formula.functions import columns_read
 from fastlmm_core.formula.parsing import ParsedFormula
 from fastlmm_core.means.mean_specs import column_of, parse_specs
@@ -40,6 +40,28 @@ def wanted_groups(blups: Any, formulas: Sequence[ParsedFormula]) -> list[tuple[s
             nearest = nearest_names(group, known)
             raise OptionError(f"blups='{group}' is not a random term of the formula{nearest}")
     return [tuple(group for group in wanted if group in own) for own in groups]
+
+
+def genotype_group(genotypes: str | None, formula: ParsedFormula) -> str | None:
+    """Label of the grouping factor of the genotypes, by its name or by the column that it alone groups by.
+
+    As ``LMMFit.genotype_values`` takes it: ``"gen"`` is ``(1 | vm(gen, A))`` where no other term is meant.
+
+    Raises
+    ------
+    OptionError
+        For a factor that is no random term.
+    """
+    if genotypes is None:
+        return None
+    label, known = label_of(genotypes), {part.group for part in formula.random}
+    if label in known:
+        return label
+    over = {own.group for own in formula.random if [*map(label_of, map(deparse, own.factors))] == [label]}
+    if len(over) == 1:
+        return over.pop()
+    nearest = nearest_names(genotypes, known)
+    raise OptionError(f"genotypes='{genotypes}' is not a random term of the formula{nearest}")
 
 
 def plot_columns(plots: bool | str | Sequence[str]) -> tuple[str, ...] | bool:

@@ -69,17 +69,25 @@ def common_genotypes(values: pd.DataFrame, keys: list[str], genotype: str) -> pd
     """How many genotypes every two trials have in common: square, with the trials as index and columns.
 
     The diagonal is the number in the trial itself. Trials that share none, not even through others, cannot be
-    compared.
+    compared. Genotypes that a trial has no plots of, which are predicted from their relatives, do not count.
     """
     labels = joined_labels(values[keys], ":") if keys else np.full(len(values), "1", dtype=object)
     trial, names = pd.factorize(labels, sort=True)
-    present = occurrence(trial, values[genotype])
+    present = occurrence(trial, values[genotype], with_plots(values))
     found = (present @ present.T).toarray()
     index = pd.Index(names, name=":".join(keys) or "trial")
     return pd.DataFrame(found, index=index, columns=list(names))
 
 
-def occurrence(trial: np.ndarray, genotype: pd.Series) -> sp.csr_array:
+def with_plots(values: pd.DataFrame) -> np.ndarray:
+    """Which values (n,) are of genotypes that have plots in their trial: all but those `untested` there."""
+    if "untested" not in values:
+        return np.ones(len(values), bool)
+    # missing of trials in which none is
+    return ~values["untested"].eq(True).fillna(False).to_numpy(bool)
+
+
+def occurrence(trial: np.ndarray, genotype: pd.Series, counts: np.ndarray) -> sp.csr_array:
     """Which genotypes stand in which trials.
 
     Parameters
@@ -87,6 +95,8 @@ def occurrence(trial: np.ndarray, genotype: pd.Series) -> sp.csr_array:
     trial : (n,) int64
         Number of the trial of every row.
     genotype : (n,) Series
+    counts : (n,) bool
+        Rows that count.
 
     Returns
     -------
@@ -95,7 +105,8 @@ def occurrence(trial: np.ndarray, genotype: pd.Series) -> sp.csr_array:
     """
     level, names = pd.factorize(genotype.astype(str))
     size = (int(trial.max()) + 1 if trial.size else 0, len(names))
-    present = sp.csr_array((np.ones(trial.size, np.int64), (trial, level)), shape=size)
+    ones = np.ones(np.count_nonzero(counts), np.int64)
+    present = sp.csr_array((ones, (trial[counts], level[counts])), shape=size)
     present.sum_duplicates()
     present.data[:] = 1
     return present

@@ -7,7 +7,7 @@ import pandas as pd
 import scipy.sparse as sp
 from scipy.sparse.csgraph import connected_components
 
-from fastlmm_core.batch.selection import occurrence
+from fastlmm_core.batch.selection import occurrence, with_plots
 
 # Columns of `fits` that stand in the row of a trial; the rest are those of `trials`.
 OF_FITS = ("status", "model", "n", "converged", "singular", "message")
@@ -77,7 +77,7 @@ def connections(values: pd.DataFrame, keys: list[str], genotype: str) -> pd.Data
 def _of_trait(values: pd.DataFrame, on: list[str], genotype: str) -> pd.DataFrame:
     """The same of one trait."""
     trial = values.groupby(on, sort=False, observed=True, dropna=False).ngroup().to_numpy()
-    present = occurrence(trial, values[genotype])
+    present = occurrence(trial, values[genotype], with_plots(values))
     connected, common = _shared_with_others(present)
     elsewhere = present.sum(axis=0) > 1
     both = sp.block_array([[None, present], [present.T, None]])  # trials through their genotypes

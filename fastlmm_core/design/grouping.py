@@ -163,9 +163,10 @@ def relationship_codes(raw: Raw, text: str, relationship: Any, rows: np.ndarray 
     if absent.any():
         found = np.unique(raw.on_rows(rows)[absent])
         names = [raw.levels[c] for c in found if c >= 0]
+        hint = _spelled_otherwise(names, relationship.levels) or relationship.misread(names)
         raise DataError(f"{len(names)} levels of '{text}' are not in the relationship '{relationship.name}': "
                         f"{name_list(names)}; it needs all levels of the data{relationship.elsewhere}"
-                        f"{_spelled_otherwise(names, relationship.levels)}")  # fmt: skip
+                        f"{hint}")  # fmt: skip
     return codes
 
 

@@ -135,12 +135,12 @@ def oakey_weights(relation: np.ndarray | None, unknown: np.ndarray) -> ErrorWeig
 
 def delta_weights(relation: np.ndarray) -> ErrorWeights:
     """The mean over pairs of Var(error of the difference) / Var(difference) (Schmidt et al. 2019)."""
-    levels = len(relation)
-    reciprocal = np.zeros_like(relation)
-    pairs = ~np.eye(levels, dtype=bool)
-    reciprocal[pairs] = 1.0 / difference_variances(relation)[pairs]
+    genetic = difference_variances(relation)
+    pairs = differing(genetic)
+    reciprocal = np.zeros_like(genetic)
+    reciprocal[pairs] = 1.0 / genetic[pairs]
     # sum over pairs of r_ij (e_i - e_j)(e_i - e_j)' is the Laplacian of the weights r
-    laplacian = (np.diag(reciprocal.sum(axis=1)) - reciprocal) * 2.0 / (levels * (levels - 1.0))
+    laplacian = (np.diag(reciprocal.sum(axis=1)) - reciprocal) * 2.0 / np.count_nonzero(pairs)
     values, vectors = np.linalg.eigh(laplacian)
     return ErrorWeights(vectors.T, values)
 
@@ -151,8 +151,18 @@ def difference_variances(covariance: np.ndarray) -> np.ndarray:
     return diagonal[:, None] + diagonal[None, :] - 2.0 * covariance
 
 
+def differing(genetic: np.ndarray) -> np.ndarray:
+    """Pairs (L, L) with a variance of their difference; none of a level and itself, nor of clones.
+
+    Between levels that a relation makes one there is no difference of which a trial could tell a share.
+    """
+    return np.asarray(genetic > ZERO * genetic.max(initial=0.0))
+
+
 def delta_blup(genetic: np.ndarray, errors: np.ndarray) -> np.ndarray:
     """H2 of the difference of every pair from BLUPs: 1 - Var(error) / Var(difference), (L, L).
+
+    NaN for pairs that do not differ (`differing`).
 
     Parameters
     ----------
@@ -164,22 +174,28 @@ def delta_blup(genetic: np.ndarray, errors: np.ndarray) -> np.ndarray:
     Schmidt, Hartung, Rath & Piepho (2019), Crop Sci. 59, 525-536.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(genetic > 0.0, 1.0 - errors / genetic, np.nan)
+        return np.where(differing(genetic), 1.0 - errors / genetic, np.nan)
 
 
 def delta_blue(genetic: np.ndarray, errors: np.ndarray) -> np.ndarray:
-    """H2 of the difference of every pair from BLUEs: Var(difference) / (Var(difference) + Var(error))."""
+    """H2 of the difference of every pair from BLUEs: Var(difference) / (Var(difference) + Var(error)).
+
+    NaN for pairs that do not differ (`differing`).
+    """
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(genetic + errors > 0.0, genetic / (genetic + errors), np.nan)
+        return np.where(differing(genetic), genetic / (genetic + errors), np.nan)
 
 
 def level_means(pairs: np.ndarray, harmonic: bool) -> tuple[np.ndarray, float]:
-    """Means of a symmetric (L, L) over the other levels of each level (L,), and over all pairs."""
-    levels = len(pairs)
-    values = 1.0 / pairs if harmonic else pairs.copy()
-    np.fill_diagonal(values, 0.0)
-    by_level = values.sum(axis=1) / (levels - 1.0)
-    over_all = float(by_level.mean())
+    """Means of a symmetric (L, L) over the other levels of each level (L,), and over all pairs.
+
+    Pairs without a figure do not count; a mean over none is NaN.
+    """
+    values = 1.0 / pairs if harmonic else pairs
+    counts = np.count_nonzero(np.isfinite(values), axis=1)
+    sums = np.nansum(values, axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        by_level, over_all = sums / counts, float(sums.sum() / counts.sum())
     return (1.0 / by_level, 1.0 / over_all) if harmonic else (by_level, over_all)
 
 

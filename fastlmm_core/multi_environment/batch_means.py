@@ -69,7 +69,7 @@ def from_batch(
 def _means(batch: BatchResult, genotype: str) -> pd.DataFrame:
     """The table with a mean for every genotype of every trial."""
     plan = batch.plan
-    if plan.genotypes == genotype:
+    if _of_genotypes(batch, genotype):
         return batch.blues
     if genotype not in plan.emmeans:
         known = [own for own in (plan.genotypes, *plan.emmeans) if own]
@@ -79,6 +79,18 @@ def _means(batch: BatchResult, genotype: str) -> pd.DataFrame:
         )
     table = batch.emmeans
     return table[table["spec"] == genotype] if len(plan.emmeans) > 1 else table
+
+
+def _of_genotypes(batch: BatchResult, genotype: str) -> bool:
+    """Whether a factor is that of ``genotypes=``, by its name or its column; means asked for go before."""
+    plan = batch.plan
+    if plan.genotypes is None or plan.genotypes == genotype or genotype in plan.emmeans:
+        return plan.genotypes == genotype
+    columns = [str(name) for name in batch.blues.columns]
+    if "estimate" not in columns:
+        return False
+    labels = columns[: columns.index("estimate")]  # vm(gen, A) has its means under the column alone
+    return [name for name in labels if name not in (*plan.by, "trait", "model")] == [genotype]
 
 
 def _trait(batch: BatchResult, trait: str | None) -> str:
@@ -111,7 +123,7 @@ def _error(
         Keys of the environments, whose trials count.
     """
     keys = list(environments.columns)
-    if batch.plan.genotypes == genotype:
+    if _of_genotypes(batch, genotype):
         own = batch.trials
         own = own[own["trait"].astype(str) == trait]
         if keys:

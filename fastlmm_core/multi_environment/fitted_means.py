@@ -40,6 +40,9 @@ def from_fit(fit: LMMFit, genotype: str, environment: str) -> TwoWayTable:
     table = _predicted(fit, genotype, environment, own) if own else _estimated(fit, genotype, environment)
     spread = np.abs(table.interaction).max()
     if spread <= ADDITIVE * np.abs(table.means).max():
+        terms = [fit.design.random[k] for k in own]
+        if any(environment in t.group_variables or t.columns[-1].startswith(environment) for t in terms):
+            raise DataError(f"the interaction of {genotype} and {environment} is estimated as zero")
         raise DataError(
             f"the model has no interaction of {genotype} and {environment}: add {genotype}:{environment}, "
             f"(1 | {genotype}:{environment}) or fa(0 + {environment} | {genotype})"

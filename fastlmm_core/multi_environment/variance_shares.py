@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from fastlmm_core.display.figure_tables import FigureTable
+from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import InferenceError, name_list
 from fastlmm_core.formula.functions import names_read
 from fastlmm_core.multi_environment.fitted_means import level_labels, with_numbers
@@ -40,17 +41,18 @@ def fitted_shares(fit: LMMFit, genotype: str, environment: str) -> FigureTable:
     may differ it is split into the variance of the standard deviations (heterogeneity of scale) and the rest
     (lack of correlation; Robertson 1959, Cooper & DeLacy 1994, Theor. Appl. Genet. 88:561). Other terms and
     the residual follow, each with its variance in the mean of the plots; among them ``(1 | gen:ar1(env))``,
-    whose environments are correlated. `percent` is of all but the two parts, and of splines, whose variances
-    are smoothing parameters.
+    whose environments are correlated. Effects of related levels have the component times A_ii, of which the
+    mean over the plots counts: the scale of a G, and inbreeding, would decide otherwise. `percent` is of all
+    but the two parts, and of splines, whose variances are smoothing parameters.
     """
-    blocks = _by_term(fit)
-    found = _genotype_shares(fit, blocks, genotype, environment)
+    blocks, means = _by_term(fit), _mean_diagonals(fit)
+    found = _genotype_shares(fit, blocks, means, genotype, environment)
     shares: dict[str, Share] = {}
-    for random, block in zip([*fit.design.random, None], blocks, strict=True):
+    for k, (random, block) in enumerate(zip([*fit.design.random, None], blocks, strict=True)):
         if random is not None and random.is_spline:
             continue
         if random is None or not _is_of(random, genotype, environment):
-            share = _mean_share(random, block)
+            share = _mean_share(random, block, means[k])
             old = shares.get(share.name)
             if old is not None:
                 share = Share(share.name, old.value + share.value, old.slope + share.slope)
@@ -65,8 +67,13 @@ def fitted_shares(fit: LMMFit, genotype: str, environment: str) -> FigureTable:
          "se": np.sqrt(np.where(variance > 0.0, variance, np.nan))}
     )  # fmt: skip
     splines = list(dict.fromkeys(random.label for random in fit.design.random if random.is_spline))
-    notes = (f"{name_list(splines)}: left out, smoothing is no variance of plots.",) if splines else ()
-    return FigureTable(_with_percent(frame), "Variance components (se from average information)", notes)
+    notes = [f"{name_list(splines)}: left out, smoothing is no variance of plots."] if splines else []
+    notes += dict.fromkeys(
+        f"'{random.group}': the component times {mean:.4g}, the mean over plots of the diagonal of A."
+        for random, mean in zip(fit.design.random, means, strict=False) if abs(mean - 1.0) > 1e-9
+    )  # fmt: skip
+    title = "Variance components (se from average information)"
+    return FigureTable(_with_percent(frame), title, tuple(notes))
 
 
 def _by_term(fit: LMMFit) -> list[CovarianceBlock]:
@@ -79,7 +86,18 @@ def _by_term(fit: LMMFit) -> list[CovarianceBlock]:
     return [*blocks[:count], CovarianceBlock("Residual", ["mean"], np.array([[T]]), slope[:, None, None])]
 
 
-def _mean_share(random: Any, block: CovarianceBlock) -> Share:
+def _mean_diagonals(fit: LMMFit) -> list[float]:
+    """Mean over the plots of A_ii, by random term and of the residual: 1 for levels that are not related."""
+    means = [1.0] * (len(fit.design.random) + 1)
+    if isinstance(fit.solved, StructuredSolution):
+        for k, random in enumerate(fit.design.random):
+            if not random.is_spline:
+                own, places = fit.solved.level_variance(k), [codes for codes, _ in random.layers]
+                means[k] = float(np.mean(np.concatenate([own[codes[codes >= 0]] for codes in places])))
+    return means
+
+
+def _mean_share(random: Any, block: CovarianceBlock, mean: float) -> Share:
     """The variance of a term that is not of the genotypes, or of the residual, in the mean of the plots."""
     if random is None:
         return Share(block.group, float(block.T[0, 0]), block.slopes[:, 0, 0])
@@ -89,7 +107,7 @@ def _mean_share(random: Any, block: CovarianceBlock) -> Share:
         if random.columns == ("(Intercept)",):
             name = name.removeprefix("(1 | ").removesuffix(")")
     z = np.asarray(random.values, float) * (random.codes >= 0)[:, None]
-    weights = z.T @ z / len(z)
+    weights = mean * (z.T @ z) / len(z)
     return Share(name, float(np.sum(block.T * weights)), np.einsum("tij,ij->t", block.slopes, weights))
 
 
@@ -103,21 +121,24 @@ def _is_of(random: Any, genotype: str, environment: str) -> bool:
 
 
 def _genotype_shares(
-    fit: LMMFit, blocks: list[CovarianceBlock], genotype: str, environment: str
+    fit: LMMFit, blocks: list[CovarianceBlock], means: list[float], genotype: str, environment: str
 ) -> list[Share]:
-    """Those of T, the sum of W T_k W' with W (m, c) the coefficients' values in the environments."""
+    """Those of T, the sum of a_k W T_k W' with W (m, c) the coefficients' values in the environments.
+
+    a_k is the mean of A_ii over the plots.
+    """
     environments = level_labels(fit, environment)
     m = len(environments)
     cells = {genotype: level_labels(fit, genotype)[:1] * m, environment: environments}
     grid = with_numbers(fit, pd.DataFrame(cells))
     T, slopes = np.zeros((m, m)), np.zeros((len(blocks[0].slopes), m, m))
     main = split = apart = False
-    for random, block in zip(fit.design.random, blocks[:-1], strict=True):
+    for random, block, mean in zip(fit.design.random, blocks[:-1], means[:-1], strict=True):
         if not _is_of(random, genotype, environment):
             continue
         W = np.sum([values for _, values in random.evaluate_layers(grid)], axis=0)
         across = environment not in random.group_variables  # else an effect of its own in every environment
-        same = np.ones((m, m)) if across else np.eye(m)
+        same = mean * (np.ones((m, m)) if across else np.eye(m))
         T += (W @ block.T @ W.T) * same
         slopes += (W @ block.slopes @ W.T) * same
         main, apart = main or across, apart or not across

@@ -54,9 +54,13 @@ def component_section(fit: LMMFit) -> list[dict[str, Any]]:
 
 
 def marker_section(fit: LMMFit) -> dict[str, Any]:
-    """``marker_effects`` of the first term whose relationship came from markers."""
+    """``marker_effects`` of the first group whose relationship came from markers.
+
+    Of several coefficients each marker has an effect on every one, and `term` says on which.
+    """
     found = fit.marker_effects()
-    columns = {"markers": "marker", "values": "estimate", "pev": "pev"}
+    columns = {"term": "term"} if found["term"].nunique() > 1 else {}
+    columns |= {"markers": "marker", "values": "estimate", "pev": "pev"}
     inline = {key: found[column].to_numpy() for key, column in columns.items()}
     return {"table": Spread(inline, lambda: found[list(columns.values())])}
 

@@ -193,7 +193,8 @@ class RandomPart(FieldPart):
         Parameters
         ----------
         term : str, optional
-            Group of the random term, ``"vm(gen, M)"``; default the first that has markers.
+            Group of the random term, ``"vm(gen, M)"``; default the first that has markers. Of several
+            coefficients, in one term or in several of this group, the column term says on which an effect is.
 
         Raises
         ------

@@ -201,5 +201,16 @@ def predicted_variance(
     for k, codes, z in evaluated:
         new = np.flatnonzero(codes < 0) if codes is not None else np.empty(0, np.int64)
         if new.size:
-            out[new] += np.einsum("ia,ab,ib->i", z[new], term_covariance(fit, k), z[new])
+            T = new_level_variance(fit, k) * term_covariance(fit, k)
+            out[new] += np.einsum("ia,ab,ib->i", z[new], T, z[new])
     return out
+
+
+def new_level_variance(fit: FittedModel, k: int) -> float:
+    """Variance of a level of random term k that the fit does not have, relative to that of its coefficients.
+
+    1, or what levels of its relationship have on average: a component counts times the diagonal of G.
+    """
+    relation = fit.design.random[k].relation
+    related = [getattr(own, "relationship", None) for own in (() if relation is None else relation.factors)]
+    return float(np.prod([own.unseen_variance for own in related if own is not None]))

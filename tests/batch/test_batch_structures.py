@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
-from fastlmm_core import fit_batch, lmm, read_batch
+from fastlmm_core import fit_batch, gxe, lmm, read_batch
 from fastlmm_core.batch import fit_group, make_plan
 from fastlmm_core.errors import DataError, FormulaError, OptionError
 from fastlmm_core.structures.relationships import Covariance, Markers, Pedigree
@@ -134,6 +134,55 @@ def test_a_relationship_is_built_once_and_levels_without_data_have_blups(trials,
     silent = result.blups[result.blups["level"] == "x1"]
     assert len(silent) == 6
     assert silent["estimate"].abs().min() > 0.0
+
+
+@pytest.mark.filterwarnings("ignore::fastlmm_core.errors.FastLMMWarning")
+def test_genotypes_are_named_by_their_column_as_in_a_fit(trials):
+    """Also where of several formulas each has another relation of them; two groups over it are no answer."""
+    options = {"by": "trial", "relationships": RELATED, "progress": False}
+    formulas = ["yield ~ env + (1 | vm(gen, A))", "yield ~ env + (1 | gen)"]
+    for formula in (formulas[0], formulas):
+        short = fit_batch(trials, formula, genotypes="gen", **options)
+        assert set(short.fits["status"]) == {"ok"}
+        fit = lmm(formulas[0], trials[trials["trial"] == "t1"], relationships=RELATED)
+        own = short.genotype_values.query("trial == 't1'").set_index("gen")["estimate"]
+        expected = fit.genotype_values("gen").to_frame().set_index("gen")["estimate"]
+        pd.testing.assert_series_equal(own, expected, check_names=False, rtol=1e-8)
+    whole = fit_batch(trials, formulas[0], genotypes="vm(gen, A)", **options)
+    for name in ("genotype_values", "blues", "heritabilities"):
+        pd.testing.assert_frame_equal(getattr(whole, name), getattr(short, name), rtol=1e-8)
+    by_column, by_name = (gxe(whole, name).to_frame() for name in ("gen", "vm(gen, A)"))
+    pd.testing.assert_frame_equal(by_column, by_name)
+    assert by_column.shape == (14, 3)
+    for formula, name in ((formulas[0], "env"), (f"{formulas[0]} + (1 | vm(gen, Q))", "gen")):
+        with pytest.raises(OptionError, match=f"genotypes='{name}' is not a random term of the formula"):
+            fit_batch(trials, formula, genotypes=name, **options)
+
+
+@pytest.mark.filterwarnings("ignore::fastlmm_core.errors.FastLMMWarning")
+def test_genotypes_without_plots_do_not_connect_trials(trials, tmp_path):
+    """Every trial predicts all levels of a relationship: trials without a common line had all in common."""
+    first, second, third = set(GENOTYPES[:7]), set(GENOTYPES[7:]), set(GENOTYPES)
+    stands = dict(zip(TRIALS, (first, second, third), strict=True))
+    own = trials[[gen in stands[trial] for gen, trial in zip(trials["gen"], trials["trial"], strict=True)]]
+    related = {"A": (A[:14, :14], GENOTYPES)}  # all of which stand in the third trial
+    options = {"by": "trial", "relationships": related, "genotypes": "gen", "progress": False}
+    model = "yield ~ env + (1 | vm(gen, A))"
+    batch = fit_batch(own, model, out=tmp_path / "out", **options)
+    for result in (batch, read_batch(tmp_path / "out")):
+        assert result.common_genotypes().to_numpy().tolist() == [[7, 0, 7], [0, 7, 7], [7, 7, 14]]
+        table = result.trial_table().set_index("trial")
+        assert table["connected"].tolist() == [1, 1, 2] and table["common"].tolist() == [7, 7, 7]
+        assert table["shared"].tolist() == [7, 7, 14] and table["network"].nunique() == 1
+        values = result.genotype_values
+        tested = values[~values["untested"].eq(True)]
+        assert {trial: set(part["gen"]) for trial, part in tested.groupby("trial")} == stands
+        assert values.groupby("trial").size().eq(14).all()
+    apart = fit_batch(own[own["trial"] != "t3"], model, **options).trial_table()
+    assert apart["network"].tolist() == [1, 2] and apart["connected"].tolist() == [0, 0]
+    plain = fit_batch(own, "yield ~ env + (1 | gen)", by="trial", genotypes="gen", progress=False)
+    assert "untested" not in plain.genotype_values
+    assert plain.common_genotypes().equals(batch.common_genotypes())
 
 
 def test_heritability_is_given_where_it_is_defined(trials):

@@ -106,6 +106,42 @@ def test_other_terms_have_their_variance_in_the_mean_of_the_plots():
     assert rows.loc["env:rep", "variance"] == pytest.approx(want, rel=1e-9)
 
 
+@pytest.mark.parametrize(
+    "terms",
+    ["(1 | vm(gen, K)) + (1 | vm(gen, K):env)", "us(0 + env | vm(gen, K))",
+     "(1 | gen) + diag(0 + env | vm(gen, K))", "(1 | gen) + (1 | gen:env) + (1 | vm(place, P))"],
+)  # fmt: skip
+def test_shares_do_not_depend_on_the_scale_of_a_relationship(terms):
+    """A component counts times the diagonal of its relationship: that of K / 9 is nine times as large."""
+    rng = np.random.default_rng(8)
+    names = [f"g{i:02d}" for i in range(G)]
+    root = rng.normal(size=(G, 3 * G)) * rng.uniform(0.5, 2.0, (G, 1))
+    K, P = root @ root.T / 60.0, np.diag([0.5, 2.0, 3.0, 1.5])
+    place = np.arange(len(TABLE)) % 4
+    data = TABLE.iloc[: len(TABLE) - 31].assign(place=[f"p{k}" for k in place[: len(TABLE) - 31]])
+    if "P" in terms:
+        data["y"] += 2.0 * (np.sqrt(np.diag(P)) * rng.normal(size=4))[place[: len(data)]]
+    own, env = data["gen"].str[1:].astype(int), data["env"].str[1:].astype(int)
+    effects = np.linalg.cholesky(K) @ rng.normal(size=(G, E + 1))
+    data["y"] += effects[own, E] + 1.5 * effects[own, env]
+    found = []
+    for scale in (1.0, 9.0):
+        related = {"K": (K / scale, names), "P": (P / scale, ["p0", "p1", "p2", "p3"])}
+        fit = lmm(f"y ~ env + {terms}", data, relationships=related)
+        assert not fit.singular
+        found.append(gxe(fit, "gen", "env").variance_shares())
+    one, other = (own.frame.set_index("component")[["variance", "se", "percent"]] for own in found)
+    pd.testing.assert_frame_equal(one, other, rtol=1e-4)
+    component = fit.variance_components.set_index("group")["estimate"]
+    if "P" in terms:
+        diagonal = np.diag(P / scale)[place[: len(data)]].mean()
+        assert other.loc["vm(place, P)", "variance"] == pytest.approx(component["vm(place, P)"] * diagonal)
+        assert f"'vm(place, P)': the component times {diagonal:.4g}, the mean" in str(found[1])
+    elif "us(" not in terms and "diag(" not in terms:
+        diagonal = np.diag(K / scale)[own].mean()
+        assert other.loc["genotype", "variance"] == pytest.approx(component["vm(gen, K)"] * diagonal)
+
+
 def test_correlated_environments_are_not_called_interaction():
     """Its environments have a covariance, a part of which is the genotypes': ar1(0 + env | gen) splits it."""
     fit = lmm("y ~ env + env:rep + (1 | gen:ar1(env))", TABLE)
@@ -170,6 +206,11 @@ def test_levels_of_a_relationship_without_data_are_predicted():
 
 def test_models_that_cannot_say():
     additive = lmm("y ~ gen + env", TABLE)
+    u = np.random.default_rng(1).normal(size=G).repeat(E * R)
+    alike = TABLE.assign(y=u + np.tile([-1.0, 0.0, 1.0], G * E))
+    for term in ("(1 | gen:env)", "diag(0 + env | gen)"):
+        with pytest.raises(DataError, match=r"of gen and env is estimated as zero$"):
+            gxe(lmm(f"y ~ env + (1 | gen) + {term}", alike), "gen", "env")
     with pytest.raises(DataError, match="the model has no interaction of gen and env: add gen:env"):
         gxe(additive, "gen", "env")
     with pytest.raises(OptionError, match="the model has no factor 'site'"):

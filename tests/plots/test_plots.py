@@ -242,7 +242,8 @@ def test_shares_of_trials_leave_splines_out():
     [(["gen", "rep:block", "Residual"], True), (["plot.id", "Residual"], True),
      (["gen", "gen.x", "Residual"], False), (["gen.envE1", "gen.envE2", "Residual"], False),
      (["at(env, E1):rep", "at(env, E2):rep", "Residual"], False),
-     (["gen", "Residual|env.E1", "Residual|env.E2"], False)],
+     (["gen", "Residual|env.E1", "Residual|env.E2"], False),
+     (["vm(gen, G)", "rep", "Residual"], False), (["env:vm(gen, G)", "Residual"], False)],
 )  # fmt: skip
 def test_shares_are_of_variances_that_add_up_in_a_plot(names, add_up):
     """That of a slope had a share of the variance, and every environment's residual its own."""

@@ -371,6 +371,36 @@ def test_related_levels_from_dense_matrices(unbalanced):
     assert np.allclose(table.pairs["delta_blue"], delta, rtol=1e-8)
 
 
+def test_clones_have_no_heritability_of_their_difference(unbalanced):
+    """The deltas are means over the pairs that can differ, and a note names those that cannot."""
+    levels = sorted(unbalanced["gen"].unique())
+    M = np.random.default_rng(3).normal(size=(len(levels), 40))
+    M[5] = M[2]
+    M[11] = M[2]
+    K = M @ M.T / 40
+    fit = lmm("yield ~ rep + (1|vm(gen, K)) + (1|rep:block)", unbalanced, relationships={"K": (K, levels)})
+    model, s = Dense.of_fit(fit)
+    model = Dense(model.X, model.Zs, fit.nobs, K)
+    pairs = np.triu_indices(len(levels), 1)
+    kept = difference(K)[pairs] > 1e-8
+    assert kept.sum() == 276 - 3
+
+    def delta(s):
+        C, G = model.errors(s)
+        return (1 - difference(C)[pairs][kept] / difference(G)[pairs][kept]).mean()
+
+    table = fit.heritability("gen")
+    check_all(fit, model, s, table, {"delta_blup": delta}, fit.response)
+    second = lmm("yield ~ rep + gen + (1|rep:block)", unbalanced).emmeans("gen", ddf="asymptotic")
+    genetic, errors = s[0] * difference(K)[pairs][kept], difference(second.functions.cov)[pairs][kept]
+    assert table["delta_blue"] == pytest.approx(1 / np.mean(1 + errors / genetic), rel=1e-7)
+    assert "without 3 pairs that cannot differ by their relation, such as 'G03' and 'G06'" in str(table)
+    assert table.pairs[["delta_blup", "delta_blue"]].isna().all(axis=1).sum() == 3
+    assert table.by_level.notna().all(axis=None)
+    of_one = fit.heritability("gen", levels=["G03", "G06"])
+    assert np.isnan(of_one["delta_blup"]) and "by their relation no two levels differ" in str(of_one)
+
+
 def test_two_terms_over_the_same_levels_are_told_apart(unbalanced):
     """BLUEs know neither of them, and each heritability is of its own effects, which a note says."""
     levels = sorted(unbalanced["gen"].unique())

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fastlmm_core import fit_batch, lmm
+from fastlmm_core import Markers, fit_batch, lmm, run
+from fastlmm_core.errors import OptionError
 
 LINES = [f"g{k:02d}" for k in range(25)]
 MAIN, SPECIFIC = "(1 | vm(gen, G))", "diag(0 + env | vm(gen, G))"
@@ -72,3 +73,40 @@ def test_a_note_says_whose_heritability_it_is(trials):
     assert words.format("diag(0 + env | gen)", "(1 | gen)") in str(own)
     interaction = lmm("y ~ env + (1 | gen) + (1 | gen:env)", table)
     assert "left out" not in str(interaction.heritability("gen", "cullis"))
+
+
+@pytest.mark.parametrize("markers", [12, 40])
+def test_marker_effects_are_those_of_every_term(trials, markers):
+    """On the main effects and in each environment, as the dense model with these effects has them."""
+    table, _ = trials
+    rng = np.random.default_rng(7)
+    genotypes = rng.integers(0, 3, (25, markers)).astype(float)
+    snps = pd.DataFrame(genotypes, index=LINES, columns=[f"m{k}" for k in range(markers)])
+    snps.index.name = "gen"
+    effects = rng.normal(size=(3, markers)) + 2.0 * rng.normal(size=markers)
+    table = table.assign(y=table.y + np.einsum("nm,nm->n", genotypes[table.g], effects[table.e]))
+    fit = lmm(f"y ~ env + {MAIN} + {SPECIFIC}", table, relationships={"G": Markers(snps)})
+    assert not fit.singular
+    *variances, noise = fit.variance_components["estimate"]
+    X = np.eye(3)[table.e]
+    Z = (genotypes - genotypes.mean(axis=0))[table.g]
+    Zs = [Z, *(Z * X[:, [e]] for e in range(3))]
+    parts = [v / markers * own @ own.T for v, own in zip(variances, Zs, strict=True)]
+    V = noise * np.eye(len(table)) + sum(parts)
+    inverse = np.linalg.inv(V)
+    P = inverse - inverse @ X @ np.linalg.solve(X.T @ inverse @ X, X.T @ inverse)
+    found = fit.marker_effects("vm(gen, G)")
+    terms = ["(Intercept)", "enve0", "enve1", "enve2"]
+    assert found["term"].drop_duplicates().tolist() == terms
+    for term, v, own in zip(terms, np.array(variances) / markers, Zs, strict=True):
+        rows = found[found["term"] == term]
+        assert np.allclose(rows["estimate"], v * own.T @ P @ table["y"], atol=1e-9)
+        assert np.allclose(rows["pev"], v - v**2 * np.einsum("ik,ij,jk->k", own, P, own), atol=1e-9)
+    said = run({
+        "data": table.to_dict("list"), "formula": fit.formula, "marker_effects": True,
+        "relationships": {"G": {"type": "markers", "data": snps.reset_index().to_dict("list")}},
+    })["marker_effects"]  # fmt: skip
+    assert said["term"] == found["term"].tolist() and said["markers"] == found["marker"].tolist()
+    assert np.allclose(said["values"], found["estimate"], atol=1e-9)
+    with pytest.raises(OptionError, match=r"with markers: 'vm\(gen, G\)'$"):
+        fit.marker_effects("Residual")

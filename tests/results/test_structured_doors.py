@@ -9,7 +9,7 @@ import pytest
 import scipy.sparse as sp
 from scipy.stats import chi2
 
-from fastlmm_core import SparseInverse, compare, fit_batch, lmm, prepare
+from fastlmm_core import Pedigree, SparseInverse, compare, fit_batch, lmm, prepare
 from fastlmm_core.errors import DataError, FastLMMWarning, NumericalError
 from fastlmm_core.results.components.structured_blocks import residual_blocks
 
@@ -163,6 +163,28 @@ def test_a_level_without_data_is_predicted_with_its_uncertainty():
     blup = fit.blups().set_index("level").loc["x1"]
     assert found["prediction"] == pytest.approx(fixed["prediction"] + blup["estimate"], rel=1e-10)
     assert found["se"] > fixed["se"] * 0.5
+
+
+@pytest.mark.parametrize("terms", ["(1 | vm(gen, K))", "us(0 + env | vm(gen, K))", "(1 | env:vm(gen, K))"])
+def test_a_level_that_is_not_in_a_relationship_has_the_variance_of_those_in_it(terms):
+    """Whatever the scale of the relationship: it was the component, which is that of a diagonal of 1."""
+    row, found = TABLE.iloc[[0]].assign(gen="nobody"), []
+    for scale in (1.0, 9.0):
+        fit = lmm(f"y ~ env + {terms}", TABLE, relationships={"K": (A / scale, LEVELS)})
+        found.append(fit.predict(row, se=True, allow_new_levels=True)["se"].iloc[0])
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
+    own = fit.variance_components["estimate"].iloc[0] * np.diag(A / scale).mean()
+    fixed = fit.predict(row, random=False, se=True)["se"].iloc[0]
+    assert found[1] == pytest.approx(np.sqrt(fixed**2 + own), rel=1e-8)
+
+
+def test_an_animal_that_is_not_in_a_pedigree_is_not_inbred():
+    lines = Pedigree({"id": LEVELS, "sire": [""] * 16, "dam": [""] * 16, "f": [np.inf] * 16}, selfing="f")
+    fit = lmm("y ~ env + (1 | vm(gen, P))", TABLE, relationships={"P": lines})
+    row = TABLE.iloc[[0]].assign(gen="nobody")
+    variance = fit.predict(row, se=True, allow_new_levels=True)["se"].iloc[0] ** 2
+    fixed = fit.predict(row, random=False, se=True)["se"].iloc[0]
+    assert variance - fixed**2 == pytest.approx(fit.variance_components["estimate"].iloc[0], rel=1e-8)
 
 
 @pytest.mark.parametrize("case", CASES)

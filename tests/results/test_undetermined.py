@@ -215,3 +215,15 @@ def test_coefficients_that_depend_on_each_other(formula):
         apart = lmm(formula, table.assign(z=rng.normal(size=72)))
     assert any("'z' depends on the other coefficients in every row" in str(w) for w in fit.warnings)
     assert not any("depends on the other" in str(w) for w in apart.warnings)
+
+
+@pytest.mark.parametrize("term", ["(1 | vm(s, K))", "us(0 + v | vm(s, K))", "diag(0 + v | vm(s, K))"])
+def test_levels_that_a_relationship_gives_no_variance(term):
+    """None of the levels in the data has one: said, as of any term of which the data tell nothing."""
+    rng = np.random.default_rng(4)
+    table = pd.DataFrame({"s": list("bdbd") * 5, "v": list("uuvv") * 5, "y": rng.normal(size=20)})
+    K = (np.diag([1.0, 0.0, 1.0, 0.0]), list("abcd"))
+    fit, words = told(f"y ~ v + {term}", table, relationships={"K": K})
+    assert len(words) == 1 and "the data say nothing about its variance" in words[0]
+    assert fit.sigma == pytest.approx(lmm("y ~ v", table).sigma, rel=1e-6)
+    assert (fit.blups()["estimate"] == 0.0).all()

@@ -49,7 +49,7 @@ def moment_covariance(
     estimate, weight = [], []
     for matrix in term.matrices:
         square = np.bincount(matrix.indices, matrix.data**2, minlength=matrix.shape[1])
-        estimate.append(np.divide(matrix.T @ residual, square, out=np.zeros_like(square), where=square > 0))
+        estimate.append(np.divide(matrix.T @ residual, square, out=np.zeros(square.size), where=square > 0))
         weight.append(square)
     u, w = np.array(estimate), np.array(weight)
     # directions of a relationship that hardly vary tell little, and count as they do

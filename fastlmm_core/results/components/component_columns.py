@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol
 
@@ -12,6 +13,9 @@ from fastlmm_core.results.components.structured_blocks import residual_blocks, t
 
 if TYPE_CHECKING:
     from fastlmm_core.results.fit_figures import FitFigures
+
+# A factor whose levels are related, in the name of a group.
+RELATED = re.compile(r"\bvm\(")
 
 
 def component_columns(fit: FitFigures) -> dict[str, float]:
@@ -63,10 +67,10 @@ def in_every_plot(groups: Iterable[str]) -> bool:
     """Whether variances add up to that of a plot, as far as their names tell.
 
     Those of ``at(env)``, of residuals by groups, and of several coefficients, ``gen.env1`` beside ``gen`` or
-    ``gen.env2``, do not.
+    ``gen.env2``, do not; nor those of ``vm(gen, G)``, which count times the diagonal of G.
     """
     names = list(groups)
-    if any(name.startswith(("at(", "Residual|")) for name in names):
+    if any(name.startswith(("at(", "Residual|")) or RELATED.search(name) for name in names):
         return False
     parts = [name[:i] for name in names for i, letter in enumerate(name) if letter == "."]
     return len(set(parts)) == len(parts) and not set(parts) & set(names)

@@ -14,7 +14,7 @@ from fastlmm_core.formula.functions import columns_read
 from fastlmm_core.results.effect_functions import EffectFunctions, effect_functions
 from fastlmm_core.results.genotypes.attributes import fixed_rows, genotype_attributes
 from fastlmm_core.results.genotypes.heritability_levels import level_relation
-from fastlmm_core.results.row_variances import term_covariance
+from fastlmm_core.results.row_variances import new_level_variance, term_covariance
 
 if TYPE_CHECKING:
     from fastlmm_core.design.matrices import Design
@@ -187,6 +187,6 @@ def _term_weights(
         sp.csr_array(W @ sp.csr_array((values[known, a], (known, codes[known])), shape=size))
         for a in range(values.shape[1])
     ]
-    T = term_covariance(fit, h)
+    T = new_level_variance(fit, h) * term_covariance(fit, h)
     fresh = np.where(codes < 0, np.einsum("ia,ab,ib->i", values, T, values), 0.0)
     return weights, np.asarray(W.power(2) @ fresh)

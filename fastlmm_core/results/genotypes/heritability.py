@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 DEFINITIONS = ("standard", "plot", "cullis", "oakey", "piepho", "piepho_kr", "delta_blup", "delta_blue")
 FROM_COMPONENTS = ("standard", "plot")
+DELTAS = ("delta_blup", "delta_blue")
 FROM_ONE_FIT = (*FROM_COMPONENTS, "cullis", "oakey")
 # Matrices (S, S) that the other definitions hold at once, and what needs none.
 MATRICES, WITHOUT_MATRICES = 5, f"definitions={FROM_COMPONENTS} take the components alone"
@@ -42,6 +43,7 @@ CORRELATED = "the residual is correlated"
 SEVERAL_COEFFICIENTS = "a mean over levels has no plots of its own; name one of them with coefficient="
 RELATED = "the levels are related; 'oakey' and the deltas take that into account"
 ONE_LEVEL = "a difference needs two levels"
+NO_DIFFERENCE = "by their relation no two levels differ"
 Answer = tuple[float, float, str]  # estimate, standard error, status
 
 
@@ -140,7 +142,8 @@ def heritability(
     return HeritabilityTable(
         frame, f"Heritability of {name_of(fit, own)}, {own.chosen.size} levels, variance {own.variance:.6g}:",
         labels=own.labels,
-        notes=(*left_out(fit, own.k), *_notes(frame)), hidden=("group", "levels", "status"),
+        notes=(*left_out(fit, own.k), *_notes(frame), *_without_difference(own, frame)),
+        hidden=("group", "levels", "status"),
         genetic=spread(own.variance * own.relation) if by_pairs else None,
         blup=None if blup is None else spread(blup),
         blue=None if blues is None else blues.plain,
@@ -210,6 +213,8 @@ def _answer(
         return np.nan, np.nan, RELATED
     if own.variance <= 0.0:
         return 0.0, np.nan, OK
+    if name in DELTAS and not numbers.differing(numbers.difference_variances(own.relation)).any():
+        return np.nan, np.nan, NO_DIFFERENCE
     if blues is not None and name in ("piepho", "piepho_kr", "delta_blue"):
         return blues.answer(name)
     if name == "cullis":
@@ -318,6 +323,20 @@ def used_rows(term: Any, coefficient: int) -> np.ndarray | None:
         return None
     values = term.values[:, coefficient]
     return values == 1.0 if np.all((values == 0.0) | (values == 1.0)) else None
+
+
+def _without_difference(own: TermLevels, frame: pd.DataFrame) -> tuple[str, ...]:
+    """A note on pairs that the deltas leave out: the relation makes both levels one."""
+    said = [name for name in DELTAS if ((frame["definition"] == name) & (frame["status"] == OK)).any()]
+    if not said or not own.related or own.variance <= 0.0:
+        return ()
+    alike = np.triu(~numbers.differing(numbers.difference_variances(own.relation)), 1)
+    first, second = np.nonzero(alike)
+    if not first.size:
+        return ()
+    pair = f"'{own.labels[first[0]]}' and '{own.labels[second[0]]}'"
+    count = "1 pair" if first.size == 1 else f"{first.size} pairs"
+    return (f"{', '.join(said)}: without {count} that cannot differ by their relation, such as {pair}",)
 
 
 def _notes(frame: pd.DataFrame) -> tuple[str, ...]:

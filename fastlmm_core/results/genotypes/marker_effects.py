@@ -22,11 +22,19 @@ def marker_effect_table(fit: FitFigures, term: str | None) -> pd.DataFrame:
         raise OptionError(
             "no random term has a relationship from markers: vm(gen, M) with M = Markers(table)"
         )
-    groups = [fit.design.random[k].group for k in with_markers]
+    groups = list(dict.fromkeys(fit.design.random[k].group for k in with_markers))
     if term is not None and term not in groups:
         raise OptionError(f"term={term!r} has no markers; with markers: {name_list(groups)}")
-    k = with_markers[0 if term is None else groups.index(term)]
-    random, effects = fit.design.random[k], _markers(fit.design.random[k])
+    chosen = groups[0] if term is None else term
+    # several terms may have one group, main effects and those in each environment
+    parts = [_effects(solution, fit.design.random[k], k) for k in with_markers
+             if fit.design.random[k].group == chosen]  # fmt: skip
+    return pd.concat(parts, ignore_index=True)
+
+
+def _effects(solution: StructuredSolution, random: Any, k: int) -> pd.DataFrame:
+    """Effects of the markers behind random term k on each of its coefficients."""
+    effects = _markers(random)
     own = solution.equations.terms[k]
     rows = solution.equations.spherical.rows[k]
     T = solution.covariance(k)

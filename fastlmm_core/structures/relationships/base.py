@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from functools import cached_property
 from typing import Any
 
@@ -117,6 +117,11 @@ class Relationship(Displayed, ABC):
         array([1.  , 1.  , 1.  , 1.25])
         """
 
+    @cached_property
+    def unseen_variance(self) -> float:
+        """A_ii of a level that is not in A, which is taken for one as those in it: their mean."""
+        return float(np.mean(self.diagonal()))
+
     @abstractmethod
     def content(self) -> tuple[np.ndarray, ...]:
         """The arrays that A is made of."""
@@ -202,14 +207,26 @@ class Relationship(Displayed, ABC):
         places = self._index.get_indexer(pd.Index(labels, dtype=object)).astype(np.int64)
         absent = [label for label, place in zip(labels, places.tolist(), strict=True) if place < 0]
         if absent:
+            verb, hint = "is" if len(absent) == 1 else "are", self.misread(absent) or self._nearest(absent)
             raise DataError(
-                f"{where}: {name_list(absent)} {'is' if len(absent) == 1 else 'are'} not among the "
-                f"{self.size} levels of relationship '{self.name}'{self._hint(absent)}"
+                f"{where}: {name_list(absent)} {verb} not among the {self.size} levels of relationship "
+                f"'{self.name}'{hint}"
             )
         return places
 
-    def _hint(self, absent: list[str]) -> str:
-        """What may have happened to names that are not in A."""
+    def _nearest(self, absent: list[str]) -> str:
+        # the nearest of very many names would take seconds to find
+        return nearest_names(absent[0], self.levels) if self.size <= 20_000 else ""
+
+    def misread(self, absent: Sequence[str]) -> str:
+        """How names that are not in A may have been read wrongly; nothing where there is no sign of it.
+
+        Examples
+        --------
+        >>> from fastlmm_core import Covariance
+        >>> Covariance([[1.0, 0.5], [0.5, 2.0]], levels=["01", "02"]).misread(["1"])
+        "; it has '01': read names as text, so that leading zeros and spaces stay"
+        """
         bare = absent[0].strip().lstrip("0")
         padded = next((level for level in self.levels if level.strip().lstrip("0") == bare), None)
         if padded is not None:
@@ -217,8 +234,7 @@ class Relationship(Displayed, ABC):
         numbers = all(label.isdecimal() and 0 < int(label) <= self.size for label in absent)
         if numbers and not any(level.isdecimal() for level in self.levels):
             return f"; they look like row numbers, its levels are names such as {name_list(self.levels[:3])}"
-        # the nearest of very many names would take seconds to find
-        return nearest_names(absent[0], self.levels) if self.size <= 20_000 else ""
+        return ""
 
 
 def listed_names(names: Any) -> list[str]:
@@ -251,6 +267,9 @@ def checked_levels(levels: Iterable[Any], size: int, what: str) -> list[str]:
     """
     if isinstance(levels, (str, bytes)) or not isinstance(levels, Iterable):
         raise OptionError(f"levels={shown(levels)} must be a list of names")
+    if isinstance(levels, (Set, Mapping)):
+        given = type(levels).__name__
+        raise OptionError(f"levels= must be a list of names in the order of the rows, not a {given}")
     levels = list(levels)
     if size == 0:
         raise DataError(f"{what} has no rows")

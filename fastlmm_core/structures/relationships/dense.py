@@ -69,6 +69,8 @@ class Covariance(Relationship):
         negative = np.flatnonzero(np.diag(self.matrix) < 0.0)
         if negative.size:
             raise DataError(f"the covariance matrix has a negative variance for '{self.levels[negative[0]]}'")
+        if not np.diag(self.matrix).any():
+            raise DataError("the covariance matrix is zero: no level has a variance")
         check_memory(3 * self.matrix.nbytes, None, f"the inverse of a relationship of {self.size} levels")
         self._root = None if self._factor is not None else semidefinite_root(self.matrix)
 

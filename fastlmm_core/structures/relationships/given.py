@@ -24,7 +24,7 @@ from fastlmm_core.reading import level_label, read_options, read_table
 from fastlmm_core.reading.source import Places
 from fastlmm_core.structures.relationships.base import Relationship
 from fastlmm_core.structures.relationships.dense import Covariance
-from fastlmm_core.structures.relationships.markers import Markers
+from fastlmm_core.structures.relationships.markers import LEAST_GENOTYPE, MOST_GENOTYPE, Markers
 from fastlmm_core.structures.relationships.pedigree import Pedigree
 from fastlmm_core.structures.relationships.pedigree_table import HEADINGS, MISSING_PARENT
 from fastlmm_core.structures.relationships.sparse import SparseInverse
@@ -40,8 +40,6 @@ KEYS = {
 }
 # Codes of what is missing where an entry names none; a covariance has no gaps.
 USUAL_CODES: dict[str, tuple[str, ...]] = {"pedigree": MISSING_PARENT, "markers": ()}
-# Allele counts, also of polyploids and around zero: what is missing among data may be one of these.
-LEAST_GENOTYPE, MOST_GENOTYPE = -4.0, 8.0
 
 
 def as_relationship(name: str, given: Any) -> Relationship:

@@ -10,8 +10,15 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from fastlmm_core.errors import DataError, OptionError, check_option, name_list, nearest_names
-from fastlmm_core.gate import public
+from fastlmm_core.errors import (
+    DataError,
+    OptionError,
+    RelationshipWarning,
+    check_option,
+    name_list,
+    nearest_names,
+)
+from fastlmm_core.gate import public, warn_caller
 from fastlmm_core.linalg.memory import check_memory
 from fastlmm_core.options import ANY, NAME, either, list_of, one_of, optional
 from fastlmm_core.reading import is_number_text, level_label, read_table
@@ -23,6 +30,11 @@ from fastlmm_core.structures.relationships.marker_effects import MarkerEffects
 LOW_RANK = 0.6
 FEWER_MARKERS = f"With ridge=0, markers that are fewer than {LOW_RANK} of the levels need no such matrix"
 ABOVE_ZERO = {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": float("inf")}
+CENTRES = "'mean', '2p', None, a number, or one number for each of"
+# Allele counts, also of polyploids and around zero; what lies outside, or apart from all others, is a code.
+LEAST_GENOTYPE, MOST_GENOTYPE, GAP = -4.0, 8.0, 2.0
+# What stands for a missing genotype among dosages, which are no whole numbers.
+USUAL_CODES = (-999.0, -99.0, -9.0, 9.0, 99.0, 999.0)
 
 
 class Markers(Relationship):
@@ -35,12 +47,14 @@ class Markers(Relationship):
         inbred lines. A DataFrame with names in its index has markers only.
     levels : str, optional
         Column with the names of the levels; by default the first column, or the index where it has names.
-    centre : {"mean", "2p", None}, number, or sequence of numbers, default "mean"
+    centre : {"mean", "2p", None}, number, or numbers by marker, default "mean"
         What is subtracted from every column: its mean; twice its allele frequency, which is the same of the
         table's own frequencies and checks that the columns are allele counts; nothing; or given values, such
-        as twice the frequencies of a base population.
+        as twice the frequencies of a base population: a list in the order of the columns, or a Series or
+        mapping with the names of the markers, in any order.
     scale : {"ncol", "sum2pq"} or number, default "ncol"
-        The divisor c: the number of markers; the sum of 2 p (1 - p) (VanRaden's first method); or a number.
+        The divisor c: the number of markers; the sum of 2 p (1 - p) (VanRaden's first method), p the
+        frequencies that numbers given as `centre` are twice of, else the table's own; or a number.
     impute : {"mean", None}, default None
         Missing genotypes become the mean of their marker; without it they are an error.
     missing : list, optional
@@ -82,7 +96,7 @@ class Markers(Relationship):
         table: Any,
         levels: str | None = None,
         *,
-        centre: str | float | Sequence[float] | None = "mean",
+        centre: str | float | Sequence[float] | Mapping[str, float] | pd.Series | None = "mean",
         scale: str | float = "ncol",
         impute: str | None = None,
         ridge: float = 0.0,
@@ -91,11 +105,14 @@ class Markers(Relationship):
         labels, names, genotypes = read_markers(table, levels, missing)
         super().__init__(labels)
         self.marker_names = names
+        _tell_codes(genotypes, self.levels, names)
         counts = _impute(genotypes, self.levels, names, impute)
-        self.Z = np.ascontiguousarray(counts - _centres(counts, names, centre))
+        centres = _centres(counts, names, centre)
+        self.Z = np.ascontiguousarray(counts - centres)
         if not self.Z.any():
             raise DataError("no marker varies between the levels")
-        self.scale = _scale(counts, names, scale)
+        given = centre is not None and not isinstance(centre, str)
+        self.scale = _scale(counts, names, scale, centres if given else counts.mean(axis=0))
         self.ridge = float(ridge)
 
     @classmethod
@@ -111,6 +128,19 @@ class Markers(Relationship):
 
     def _shown(self) -> str:
         return f"Markers: {self.size} levels, {len(self.marker_names)} markers"
+
+    def misread(self, absent: Sequence[str]) -> str:
+        """As of any relationship, and names that are those of the markers.
+
+        Examples
+        --------
+        >>> from fastlmm_core import Markers
+        >>> Markers({"snp": ["m1", "m2"], "g1": [0, 1], "g2": [2, 1]}).misread(["g1"])
+        '; they are headings of its columns: a row is a level and a column a marker, transpose it'
+        """
+        if set(absent) <= set(self.marker_names):
+            return "; they are headings of its columns: a row is a level and a column a marker, transpose it"
+        return super().misread(absent)
 
     @property
     def low_rank(self) -> bool:
@@ -239,8 +269,50 @@ def _impute(
     return np.where(missing, np.nanmean(genotypes, axis=0), genotypes)
 
 
-def _frequencies(counts: np.ndarray, names: Sequence[str], option: str) -> np.ndarray:
-    """Allele frequencies (p,) of a table of allele counts 0..2 or -1..1."""
+def _tell_codes(genotypes: np.ndarray, levels: Sequence[str], names: Sequence[str]) -> None:
+    """A warning where the least or the largest genotype is a code of missing ones by its looks."""
+    finite = np.isfinite(genotypes)
+    low, high = genotypes.min(where=finite, initial=np.inf), genotypes.max(where=finite, initial=-np.inf)
+    if low >= -1.0 and high <= low + 2.0:  # 0, 1, 2 or -1, 0, 1
+        return
+    values = np.unique(genotypes[finite])
+    if np.array_equal(values, np.rint(values)):
+        odd = _standing_apart(values)
+    else:
+        odd = [value for value in (low, high) if value in USUAL_CODES]
+    for value in odd:
+        found = np.argwhere(genotypes == value)
+        i, k = found[0]
+        others = values[~np.isin(values, odd)]
+        count = "1 genotype is" if len(found) == 1 else f"{len(found)} genotypes are"
+        warn_caller(RelationshipWarning(
+            f"{count} {value:g}, the first is marker '{names[k]}' of "
+            f"'{levels[i]}', and all others {others.min():g} to {others.max():g}; where {value:g} stands for "
+            f"a missing genotype, missing=[{value:g}] says so"
+        ))  # fmt: skip
+
+
+def _standing_apart(values: np.ndarray) -> list[float]:
+    """The least or the largest of sorted whole numbers (v,) where it is no allele count beside the others."""
+    if values.size < 3:
+        return []
+    low, high = float(values[0]), float(values[-1])
+    odd = []
+    if low < LEAST_GENOTYPE or values[1] - low > GAP or (low, high) == (-1.0, 2.0):
+        odd.append(low)
+    if high > MOST_GENOTYPE or high - values[-2] > GAP:
+        odd.append(high)
+    return odd if len(odd) < values.size else []
+
+
+def _check_counts(counts: np.ndarray, names: Sequence[str], option: str) -> float:
+    """What makes a table of allele counts 0..2 or -1..1 counts from 0: 0 or 1.
+
+    Raises
+    ------
+    DataError
+        For any other table.
+    """
     least, most = float(counts.min()), float(counts.max())
     shift = 1.0 if least < 0.0 else 0.0
     if least + shift < 0.0 or most + shift > 2.0:
@@ -248,39 +320,63 @@ def _frequencies(counts: np.ndarray, names: Sequence[str], option: str) -> np.nd
         name = names[int(extreme % counts.shape[1])]
         raise DataError(
             f"{option} needs allele counts (0, 1, 2 or -1, 0, 1), but genotypes run from {least:g} to "
-            f"{most:g}, for example those of marker '{name}'"
+            f"{most:g}, for example those of marker '{name}'; missing= names codes of missing genotypes"
         )
-    return (counts.mean(axis=0) + shift) / 2.0
+    return shift
 
 
 def _centres(
-    counts: np.ndarray, names: Sequence[str], centre: str | float | Sequence[float] | None
-) -> np.ndarray:
+    counts: np.ndarray, names: Sequence[str],
+    centre: str | float | Sequence[float] | Mapping[str, float] | pd.Series | None,
+) -> np.ndarray:  # fmt: skip
     if centre is None:
         return np.zeros(counts.shape[1])
     if isinstance(centre, str):
         if check_option("centre", centre, ("mean", "2p")) == "2p":
-            _frequencies(counts, names, "centre='2p'")
+            _check_counts(counts, names, "centre='2p'")
         return counts.mean(axis=0)
+    if isinstance(centre, Mapping) or (isinstance(centre, pd.Series) and _has_names(centre.index)):
+        centre = _by_name(centre, names)
     try:
         values = np.full(0, np.nan) if isinstance(centre, bool) else np.asarray(centre, dtype=float)
     except (TypeError, ValueError):
         values = np.full(0, np.nan)
     if values.shape not in ((), (counts.shape[1],)) or not np.isfinite(values).all():
-        raise OptionError(
-            f"centre must be 'mean', '2p', None, a number, or one number for each of "
-            f"{counts.shape[1]} markers"
-        )
+        raise OptionError(f"centre must be {CENTRES} {counts.shape[1]} markers")
     return np.broadcast_to(values, counts.shape[1])
 
 
-def _scale(counts: np.ndarray, names: Sequence[str], scale: str | float) -> float:
-    if isinstance(scale, str):
-        if scale == "ncol":
-            return float(counts.shape[1])
-        p = _frequencies(counts, names, "scale='sum2pq'")
-        value = float(np.sum(2.0 * p * (1.0 - p)))
-        if value <= 0.0:
-            raise DataError("scale='sum2pq' is 0: no marker varies")
-        return value
-    return float(scale)
+def _by_name(centre: Mapping[str, float] | pd.Series, names: Sequence[str]) -> list[Any]:
+    """Values of a Series or mapping in the order of the markers."""
+    given = {str(name): value for name, value in centre.items()}
+    absent = [name for name in names if name not in given]
+    if absent:
+        raise OptionError(f"centre has no value for {name_list(absent)}; it needs all markers of the table")
+    return [given[name] for name in names]
+
+
+def _scale(counts: np.ndarray, names: Sequence[str], scale: str | float, centres: np.ndarray) -> float:
+    """The divisor c; `centres` (p,) are twice the frequencies, or their difference to 1 where counts are."""
+    if not isinstance(scale, str):
+        return float(scale)
+    if scale == "ncol":
+        return float(counts.shape[1])
+    shift = _check_counts(counts, names, "scale='sum2pq'")
+    if shift == 0.0 and counts.max() == 1.0 and not np.any(counts % 1.0):
+        warn_caller(RelationshipWarning(
+            "scale='sum2pq' takes genotypes for allele counts, of which none is 2; those of inbred lines are "
+            "0 and 2, or -1 and 1"
+        ))  # fmt: skip
+    p = 0.5 * (centres + shift)
+    wrong = np.flatnonzero((p < 0.0) | (p > 1.0))
+    if wrong.size:
+        k = wrong[0]
+        raise OptionError(
+            f"scale='sum2pq' takes the numbers of centre= for twice the allele frequencies"
+            f"{' less 1, as the counts are' if shift else ''}, {-shift:g} to {2.0 - shift:g}, but that of "
+            f"marker '{names[k]}' is {centres[k]:g}; any other divisor is a number, scale="
+        )
+    value = float(np.sum(2.0 * p * (1.0 - p)))
+    if value <= 0.0:
+        raise DataError("scale='sum2pq' is 0: all its allele frequencies are 0 or 1")
+    return value

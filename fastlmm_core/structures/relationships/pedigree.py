@@ -181,6 +181,11 @@ class Pedigree(Relationship):
     def diagonal(self) -> np.ndarray:
         return 1.0 + self._diagonals[0]
 
+    @property
+    def unseen_variance(self) -> float:  # type: ignore[override]
+        """1: an individual without known parents is not inbred."""
+        return 1.0
+
     def root(self) -> np.ndarray | None:
         variance = self._diagonals[1]
         if variance.all():

@@ -114,7 +114,7 @@ def _read_columns(
     """The table with its three columns as text, and their names."""
     is_file = isinstance(table, (str, Path))
     if not is_file or columns is None:
-        frame = read_table(table)
+        frame = read_table(_with_index(table))
         frame.columns = frame.columns.map(str)
         names = _named_columns(columns) if columns is not None else _find_columns(list(frame.columns))
         _refuse_repeated(frame, names)
@@ -129,6 +129,15 @@ def _read_columns(
     if not len(frame):
         raise DataError("pedigree: the table has no rows")
     return frame, names
+
+
+def _with_index(table: Any) -> Any:
+    """A DataFrame of parents whose index is called as individuals are has these as a column."""
+    if not isinstance(table, pd.DataFrame):
+        return table
+    headings = [{str(name).strip().casefold() for name in own} for own in ([table.index.name], table.columns)]
+    kinds = [[bool(own & set(usual)) for usual in HEADINGS] for own in headings]
+    return table.reset_index() if kinds == [[True, False, False], [False, True, True]] else table
 
 
 def _refuse_repeated(frame: pd.DataFrame, names: Sequence[str]) -> None:

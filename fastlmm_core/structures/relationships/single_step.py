@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sp
 from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg.lapack import dpotrf
 
 from fastlmm_core.errors import DataError, OptionError
 from fastlmm_core.gate import public
@@ -41,6 +42,7 @@ def blend(
         )
     if share > 1.0:
         raise OptionError(f"share={share!r} must lie between 0 and 1, for example 0.05")
+    pedigree.locate(genomic.levels, "levels of the genomic relationship")
     A = pedigree.relationship(genomic.levels).to_numpy()
     G = genomic.multiply(np.eye(genomic.size))
     if tune:
@@ -79,9 +81,17 @@ def single_step(
     tau, omega : float
         Weights of the two inverses.
 
+    Raises
+    ------
+    DataError
+        For a pedigree or a blended G that has no inverse.
+    OptionError
+        For `tau` and `omega` with which H^-1 is not positive definite.
+
     Notes
     -----
-    Aguilar et al. (2010); Christensen & Lund (2010).
+    Aguilar et al. (2010); Christensen & Lund (2010). Of those with genotypes H is the inverse of
+    tau G^-1 + (1 - omega) A22^-1.
 
     Examples
     --------
@@ -96,10 +106,17 @@ def single_step(
     G = blend(genomic, pedigree, share, tune=tune)
     if G.root() is not None:
         raise DataError(f"the blended G is singular (share={share:g}); give the pedigree a larger share")
+    by_descent = pedigree.precision()  # where A has an inverse A22 has one
     A = pedigree.relationship(genomic.levels).to_numpy()
-    eye = np.eye(G.size)
-    block = tau * G.precision().toarray() - omega * cho_solve(cho_factor(A, lower=True), eye)
+    A_inverse = cho_solve(cho_factor(A, lower=True), np.eye(G.size))
+    G_inverse = G.precision().toarray()
+    if dpotrf(tau * G_inverse + (1.0 - omega) * A_inverse, lower=1)[1] != 0:
+        raise OptionError(
+            f"with tau={tau:g} and omega={omega:g} H^-1 is not positive definite; with tau above 0 and omega "
+            "up to 1 it always is"
+        )
+    block = tau * G_inverse - omega * A_inverse
     places = pedigree.locate(genomic.levels, "single_step")
     row, col = np.repeat(places, G.size), np.tile(places, G.size)
     full = sp.csc_array((block.ravel(), (row, col)), shape=(pedigree.size, pedigree.size))
-    return SparseInverse(pedigree.precision() + full, pedigree.levels)
+    return SparseInverse(by_descent + full, pedigree.levels)

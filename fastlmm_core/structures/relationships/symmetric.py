@@ -31,7 +31,7 @@ def read_symmetric(
         A DataFrame, file or mapping of columns is square with the names in front of rows and above columns,
         or has the columns row, col and value for the entries of the lower triangle (or of both).
     levels : sequence, optional
-        Names of the rows; for triplets their order.
+        Names of the rows; their order where the matrix brings names of its own.
     what : str
         For the messages.
 
@@ -119,24 +119,52 @@ def _from_square(
             f"{what} is a table of {frame.shape[0]} rows and {frame.shape[1]} columns; it must be square "
             "with names as index and columns, or have the columns row, col, value"
         )
-    if levels is not None:
-        return _as_numbers(frame, what), levels
     index, columns = ([level_label(name) for name in names] for names in (frame.index, frame.columns))
-    if isinstance(frame.index, pd.RangeIndex):
+    numbered = isinstance(frame.index, pd.RangeIndex)
+    if levels is not None:
+        if numbered and not isinstance(frame.columns, pd.RangeIndex):
+            index, numbered = columns, False
+        named = not numbered and set(index) == set(columns)
+        if not (named and _names_again(index, levels, what)):
+            return _as_numbers(frame, what), levels
+    if numbered:
         raise DataError(
             f"{what}: its index is row numbers, not names of levels; set the index to the names, or give "
             "(matrix, levels)"
         )
-    if index == columns:
-        return _as_numbers(frame, what), index
     absent = sorted(set(index) ^ set(columns))
-    if absent or len(set(index)) < len(index):
+    if absent or (index != columns and len(set(index)) < len(index)):
         raise DataError(
             f"{what}: index and columns must hold the same names"
             + (f"; '{absent[0]}' stands in one of them only" if absent else "")
         )
-    place = {name: i for i, name in enumerate(columns)}
-    return _as_numbers(frame, what)[:, [place[name] for name in index]], index
+    wanted = index if levels is None else listed_names(levels)
+    if index == columns == wanted:
+        return _as_numbers(frame, what), index
+    rows, places = ({name: i for i, name in enumerate(names)} for names in (index, columns))
+    values = _as_numbers(frame, what)
+    return values[np.ix_([rows[name] for name in wanted], [places[name] for name in wanted])], wanted
+
+
+def _names_again(index: list[str], levels: Sequence[Any], what: str) -> bool:
+    """Whether `levels` are the names that a table has already, in any order; by place they would be swapped.
+
+    Raises
+    ------
+    DataError
+        For other names than those of the table where some are the same.
+    """
+    wanted = listed_names(levels)
+    common = set(index) & set(wanted)
+    if not common or len(set(wanted)) < len(wanted):
+        return False
+    other = sorted(set(index) ^ set(wanted))
+    if other:
+        raise DataError(
+            f"{what}: levels= must have the names of its index and columns; '{other[0]}' stands in one of "
+            "them only (the matrix without its own names, .to_numpy(), takes them by place)"
+        )
+    return True
 
 
 def _from_triplets(

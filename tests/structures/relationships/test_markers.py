@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fastlmm_core import Covariance, Markers, Pedigree
-from fastlmm_core.errors import DataError, OptionError
+from fastlmm_core import Covariance, Markers, Pedigree, lmm
+from fastlmm_core.errors import DataError, OptionError, RelationshipWarning
 from fastlmm_core.structures.relationships import blend, single_step
 
 
@@ -103,6 +103,59 @@ def test_names_come_from_the_first_column_or_the_index(tmp_path):
         Markers(table, levels="lines")
 
 
+def test_frequencies_of_a_base_population_by_place_or_by_name(frame):
+    """VanRaden's first G has them in both parts; a Series in another order of markers is no matter."""
+    rng = np.random.default_rng(6)
+    p = rng.uniform(0.1, 0.9, frame.shape[1])
+    counts = frame.to_numpy()
+    Z = counts - 2 * p
+    G = Z @ Z.T / np.sum(2 * p * (1 - p))
+    named = pd.Series(2 * p, index=frame.columns)
+    for centre in (2 * p, list(2 * p), named, named[::-1], named[::-1].to_dict(), pd.Series(2 * p)):
+        found = Markers(frame, centre=centre, scale="sum2pq")
+        np.testing.assert_allclose(found.relationship(), G, rtol=1e-12, atol=1e-12)
+    around_zero = Markers(frame - 1.0, centre=named[::-1] - 1.0, scale="sum2pq")
+    np.testing.assert_allclose(around_zero.relationship(), G, rtol=1e-12, atol=1e-12)
+    assert Markers(frame, centre=1.0, scale="sum2pq").scale == pytest.approx(frame.shape[1] / 2)
+    with pytest.raises(OptionError, match="centre has no value for 'm0'"):
+        Markers(frame, centre=named[1:])
+    wrong = named.where(named.index != "m1", 3.0)
+    with pytest.raises(OptionError, match="0 to 2, but that of marker 'm1' is 3"):
+        Markers(frame, centre=wrong, scale="sum2pq")
+    with pytest.raises(OptionError, match="less 1, as the counts are, -1 to 1, but that of marker 'm1' is 2"):
+        Markers(frame - 1.0, centre=wrong - 1.0, scale="sum2pq")
+
+
+@pytest.mark.parametrize("code", [-9.0, 9.0, 5.0, -1.0, 99.0])
+def test_a_code_of_missing_genotypes_is_told_by_its_looks(frame, code):
+    wrong = frame.copy()
+    wrong.loc["g4", "m2"] = wrong.loc["g7", "m0"] = code
+    words = f"2 genotypes are {code:g}, the first is marker 'm2' of 'g4', and all others 0 to 2.*missing="
+    with pytest.warns(RelationshipWarning, match=words):
+        Markers(wrong)
+    Markers(wrong, missing=[code], impute="mean")
+    if abs(code) > 5.0:  # among dosages too
+        with pytest.warns(RelationshipWarning, match=f"2 genotypes are {code:g}"):
+            Markers(wrong.where(wrong == code, 0.01 + 0.98 * wrong))
+
+
+@pytest.mark.parametrize("codes", [(0, 2), (-1, 1), (0, 1), (0, 1, 2, 3, 4), (-2, -1, 0, 1, 2), (0, 2, 4)])
+@pytest.mark.filterwarnings("error")
+def test_usual_codes_and_scores_are_taken_without_a_word(codes):
+    rng, names = np.random.default_rng(2), [f"g{i}" for i in range(20)]
+    Markers(pd.DataFrame(rng.choice(codes, (20, 30)), index=names))
+    Markers(pd.DataFrame(5.0 * rng.normal(size=(20, 30)), index=names))
+
+
+def test_inbred_lines_of_0_and_1_are_no_allele_counts(frame):
+    lines = (frame > 0).astype(float)
+    with pytest.warns(RelationshipWarning, match="of which none is 2; those of inbred lines are 0 and 2"):
+        Markers(lines, scale="sum2pq")
+    Markers(lines)
+    counts, around_zero = (Markers(own, scale="sum2pq").scale for own in (2 * lines, 2 * lines - 1))
+    assert counts == pytest.approx(around_zero, rel=1e-12)
+
+
 @pytest.mark.parametrize(
     ("change", "options", "message"),
     [
@@ -182,6 +235,48 @@ def test_single_step_needs_an_invertible_G():
     given = Covariance(np.eye(2), ["g1", "zz"])
     with pytest.raises(DataError, match="'zz' is not among the 30 levels"):
         single_step(pedigree, given)
+
+
+def test_single_step_needs_an_invertible_pedigree():
+    """Also where those with genotypes are the F1 of two doubled haploids, whose A22 is singular."""
+    lines = {"id": list("abcd"), "sire": ["", "", "a", "a"], "dam": ["", "", "b", "b"]}
+    pedigree = Pedigree(lines | {"f": [np.inf, np.inf, 0.0, 0.0]}, selfing="f", check_sex=False)
+    with pytest.raises(DataError, match="no inverse: 'c', 'd' cannot differ from the mean of fully inbred"):
+        single_step(pedigree, Covariance([[1.0, 0.5], [0.5, 1.0]], ["c", "d"]))
+
+
+@pytest.mark.parametrize(("tau", "omega"), [(0.1, 5.0), (-1.0, -1.0), (1.0, 3.0), (0.0, 1.0)])
+def test_weights_that_make_H_indefinite_are_refused(tau, omega):
+    frame, pedigree = marker_frame(np.random.default_rng(4), 12, 60), pedigree_of_lines()
+    with pytest.raises(OptionError, match=f"with tau={tau:g} and omega={omega:g} H\\^-1 is not positive"):
+        single_step(pedigree, Markers(frame), tau=tau, omega=omega)
+
+
+def test_weights_of_the_two_inverses():
+    frame, pedigree = marker_frame(np.random.default_rng(4), 12, 60), pedigree_of_lines()
+    relation = Markers(frame)
+    found = single_step(pedigree, relation, 0.1, tau=0.9, omega=1.2).precision().toarray()
+    typed = np.ix_(*2 * [pedigree.locate(relation.levels, "test")])
+    expected = np.linalg.inv(pedigree.relationship().to_numpy())
+    expected[typed] += 0.9 * np.linalg.inv(blend(relation, pedigree, 0.1).matrix)
+    expected[typed] -= 1.2 * np.linalg.inv(pedigree.relationship(relation.levels).to_numpy())
+    np.testing.assert_allclose(found, expected, atol=1e-9)
+    assert np.linalg.eigvalsh(found)[0] > 0.0
+
+
+@pytest.mark.parametrize(
+    ("levels", "data", "hint"),
+    [
+        (["m0", "m1", "m2"], ["g1", "g2"], "they are headings of its columns.*transpose it"),
+        (["01", "02", "10"], ["1", "2"], "it has '01': read names as text"),
+        (["x", "y", "z"], ["1", "3"], "they look like row numbers, its levels are names such as 'x'"),
+    ],
+)
+def test_levels_that_are_not_in_a_relationship_may_have_been_misread(levels, data, hint):
+    snps = pd.DataFrame([[0, 1, 2], [1, 1, 0], [2, 0, 1]], index=levels, columns=["g1", "g2", "g3"])
+    table = pd.DataFrame({"gen": data * 3, "y": np.arange(6.0) ** 2})
+    with pytest.raises(DataError, match=f"2 levels of 'gen' are not in the relationship 'M'.*{hint}"):
+        lmm("y ~ 1 + (1 | vm(gen, M))", table, relationships={"M": Markers(snps)})
 
 
 def test_row_numbers_that_a_filter_leaves_are_no_names():

@@ -96,6 +96,24 @@ def test_triplets_and_squares_are_one_matrix(tmp_path, lower):
     np.testing.assert_allclose(Covariance(frame, names[::-1]).matrix, A[::-1, ::-1], rtol=1e-14)
 
 
+@pytest.mark.parametrize("kind", [Covariance, SparseInverse])
+def test_levels_beside_a_table_with_names_are_their_order(kind):
+    """By place they would give every level the relationships of another, without a word."""
+    A, names = random_covariance(np.random.default_rng(2), 5), ["a", "b", "c", "d", "e"]
+    square, order = pd.DataFrame(A, index=names, columns=names), ["d", "a", "e", "c", "b"]
+    expected = kind(square).relationship(names)
+    for given in (square, square[names[::-1]], square.loc[names[::-1]], square.reset_index(drop=True)):
+        found = kind(given, order)
+        assert found.levels == tuple(order)
+        pd.testing.assert_frame_equal(found.relationship(names), expected, rtol=1e-12)
+    for by_place in (pd.DataFrame(A), pd.DataFrame(A, columns=list("VWXYZ")), A):
+        np.testing.assert_allclose(kind(by_place, order).relationship(order), expected, rtol=1e-12)
+    numbers = [str(i + 1) for i in range(5)]  # row numbers from 0 are no names
+    np.testing.assert_allclose(kind(pd.DataFrame(A), numbers).relationship(numbers), expected, rtol=1e-12)
+    with pytest.raises(DataError, match="'e' stands in one of them only"):
+        kind(square, ["a", "b", "c", "d", "f"])
+
+
 def test_an_inverse_given_sparse():
     sire, dam = random_parents(np.random.default_rng(5), 60, 6)
     A = tabular_A(sire, dam)
@@ -146,6 +164,7 @@ def test_an_inverse_given_sparse():
         ([["a", "b"], ["c", "d"]], ["a", "b"], "must be a matrix of numbers"),
         ([[1.0], [0.0, 1.0]], ["a", "b"], "must be a matrix of numbers"),
         (np.eye(2) * 1j, ["a", "b"], "must be a matrix of real numbers"),
+        (np.zeros((2, 2)), ["a", "b"], "is zero: no level has a variance|no positive diagonal for 'a'"),
         (np.empty((0, 0)), [], "has no rows"),
     ],
 )
@@ -162,6 +181,6 @@ def test_an_inverse_that_is_not_definite_is_refused():
 
 
 def test_levels_have_to_be_a_list():
-    for levels in ("ab", 5):
+    for levels in ("ab", 5, {"a", "b"}, {"b": 1, "a": 0}):
         with pytest.raises(OptionError, match="must be a list of names"):
             Covariance(np.eye(2), levels)

@@ -175,6 +175,17 @@ def test_columns_are_found_by_heading_by_place_or_by_name():
         Pedigree(wide, ("kk", "v", "m"))
 
 
+def test_individuals_may_be_the_index_that_says_so():
+    family = pd.DataFrame({"id": list("abc"), "sire": ["", "", "a"], "dam": ["", "", "b"], "born": [1, 1, 2]})
+    expected = Pedigree(family).relationship()
+    for given in (family.set_index("id"), family.rename(columns={"id": "Animal"}).set_index("Animal")):
+        pd.testing.assert_frame_equal(Pedigree(given).relationship(), expected)
+    numbered = family.drop(columns="born").rename_axis("line")  # an index beside individuals is none of them
+    assert Pedigree(numbered).levels == ("a", "b", "c")
+    by_place = numbered.rename(columns={"id": "x", "sire": "y", "dam": "z"})
+    assert Pedigree(by_place).levels == ("a", "b", "c")
+
+
 def test_levels_of_the_data_that_are_not_in_A_are_named():
     pedigree = Pedigree({"id": ["w007", "w008"], "sire": ["", ""], "dam": ["", ""]})
     with pytest.raises(DataError, match=r"column 'calf': 'w07' is not among the 2 levels.*nearest: 'w00"):
