@@ -63,8 +63,8 @@ def test_covariates_of_other_surfaces_may_have_ties(fields):
 
 @pytest.mark.parametrize(
     ("line", "count", "words"),
-    [("row", 1, "3 distinct values of row, but there is 1; for a trend along 'col' alone write ps.col."),
-     ("col", 2, "3 distinct values of col, but there are 2; .* along 'row' alone write ps.row.")],
+    [("row", 1, "3 distinct values of row, but there is 1; for a trend along 'col' alone write col . ps"),
+     ("col", 2, "3 distinct values of col, but there are 2; .* along 'row' alone write row . ps.row.")],
 )  # fmt: skip
 def test_a_field_of_a_line_or_two_has_no_surface(fields, line, count, words):
     narrow = fields[(fields["env"] == "A") & (fields[line] <= count)].copy()

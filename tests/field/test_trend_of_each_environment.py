@@ -7,7 +7,7 @@ from fields import dense_criterion, incidence, made_field, process_field, surfac
 
 from fastlmm_core import fit_batch, lmm, load, plots
 from fastlmm_core.design.field_trend import add_field_trend
-from fastlmm_core.errors import DataError, DesignError, FormulaError, OptionError
+from fastlmm_core.errors import DataError, DesignError, DistanceWarning, FormulaError, OptionError
 from fastlmm_core.formula.structured_parts import names_spline
 
 SIZES = {"E1": (9, 12), "E2": (8, 10), "E3": (10, 9)}
@@ -187,6 +187,8 @@ def test_a_batch_over_years_takes_it(trials):
         ("yield ~ row*col + at(env):ps(row, col)", DesignError, r"add env\*row\*col"),
         ("yield ~ env*row + gen:spl(row)", FormulaError, r"at\(env\):spl"),
         ("yield ~ env*row + at(env):spl(row, col)", FormulaError, "takes one variable"),
+        ("yield ~ env*row + spl(row | env)", FormulaError, r"each level of env is at\(env\):spl\(row\)"),
+        ("yield ~ env*row*col + ps(row, col | env)", FormulaError, r"is at\(env\):ps\(row, col\)"),
         ("yield ~ env*row + at(enw):spl(row)", FormulaError, "column 'enw' is not in the data"),
         ("yield ~ env*half + at(env):spl(half)", DesignError, r"at\(env, E2\):spl\(half\)' needs at least 3"),
     ],
@@ -319,3 +321,122 @@ def test_tests_of_terms_name_the_environment(trials):
 )
 def test_splines_are_known_by_their_labels(label, spline):
     assert names_spline(label) is spline
+
+
+@pytest.fixture(scope="module")
+def narrow():
+    """A trial of one long row and one of one column, before and between two fields."""
+    row = made_field(1, 40, seed=11, lost=0.1, genotypes=18)
+    column = made_field(25, 1, seed=12, genotypes=11).assign(col=4)
+    own = {
+        "A": row.assign(row=3), "B": made_field(9, 8, seed=13, lost=0.1, genotypes=18), "C": column,
+        "D": made_field(8, 10, seed=14, genotypes=18),
+    }  # fmt: skip
+    parts = [field.assign(env=env) for env, field in own.items()]
+    return pd.concat(parts, ignore_index=True).sample(frac=1.0, random_state=2).reset_index(drop=True)
+
+
+CURVES = {"A": "col", "C": "row"}
+
+
+def test_an_environment_of_one_row_has_a_curve_along_it(narrow):
+    words = r"'env' 'A': too narrow for a surface.*row; the trend there is ps\(col, nseg=auto\)"
+    with pytest.warns(DistanceWarning, match=words):
+        fit = lmm("yield ~ 1 + (1 | at(env):gen)", narrow, field_trend="ps | env", residual="units | env")
+    assert fit.formula.endswith(
+        '+ env + dummy(env, "B"):row + dummy(env, "C"):row + dummy(env, "D"):row + dummy(env, "A"):col + '
+        'dummy(env, "B"):col + dummy(env, "D"):col + dummy(env, "B"):row:col + dummy(env, "D"):row:col + '
+        '(1 | at(env, "B", "D"):row) + (1 | at(env, "B", "D"):col) + '
+        'at(env, "B", "D"):ps(row, col, nseg=auto) + at(env, "C"):ps(row, nseg=auto) + '
+        'at(env, "A"):ps(col, nseg=auto)'
+    )
+    trend, values = fit.trend(), fit.variance_components
+    assert trend["env"].unique().tolist() == ["A", "B", "C", "D"]
+    for env, own in narrow.groupby("env"):
+        along = CURVES.get(env)
+        formula = f"yield ~ {along} + (1 | gen) + ps({along}, nseg=auto)" if along else "yield ~ (1 | gen)"
+        alone = lmm(formula, own.reset_index(drop=True), field_trend=None if along else "ps")
+        mine = values[values["group"].str.contains(f"at(env, {env}):", regex=False)]["estimate"]
+        expected = alone.variance_components["estimate"].to_numpy()[:-1]
+        assert mine.to_numpy() == pytest.approx(expected, rel=2e-3, abs=2e-5)
+        mine, expected = trend[trend["env"] == env], alone.trend()
+        assert list(mine.columns) == ["env", "row", "col", "trend", "se"]
+        assert mine[["row", "col"]].notna().all(axis=None)
+        np.testing.assert_allclose(mine["trend"], expected["trend"], atol=2e-4)
+        np.testing.assert_allclose(mine["se"], expected["se"], atol=2e-4)
+    again = lmm(fit.formula, narrow, residual="units | env")  # an ordinary formula
+    assert again.criterion == pytest.approx(fit.criterion, abs=1e-9)
+    one = fit.trend("at(env, A):ps(col, nseg=auto)")
+    pd.testing.assert_frame_equal(one, trend[trend["env"] == "A"].reset_index(drop=True), check_dtype=False)
+    shown = plots.plot_field(fit, trial="A").axes[1].images[0].get_array()
+    assert np.isfinite(np.ma.filled(shown.astype(float), np.nan)).sum() == len(one)
+
+
+def test_a_batch_has_the_curves_of_narrow_environments(narrow):
+    year = np.where(narrow["env"].isin(["A", "B"]), 1, 2)
+    table = narrow.assign(year=year)
+    batch = fit_batch(
+        table, "yield ~ (1 | gen)", by="year", field_trend="ps | env", genotypes="gen", plots=["row", "col"],
+        progress=False,
+    )  # fmt: skip
+    assert (batch.fits["status"] == "ok").all()  # means of genotypes are estimable
+    assert batch.fits["message"].str.contains("too narrow for a surface").all()
+    for own, found in zip((1, 2), batch.fits["criterion"], strict=True):
+        fit = lmm("yield ~ (1 | gen)", table[table["year"] == own], field_trend="ps | env")
+        assert found == pytest.approx(fit.criterion, abs=1e-8)
+        plots_of = batch.plots[batch.plots["year"] == own].rename(columns={"column": "col"})
+        both = plots_of.merge(fit.trend(), on=["env", "row", "col"], suffixes=("", "_of_fit"))
+        assert len(both) == len(plots_of)
+        assert both["trend"].to_numpy() == pytest.approx(both["trend_of_fit"].to_numpy(), abs=1e-6)
+
+
+def test_two_rows_keep_their_own_lines(narrow):
+    """Two rows lie on a line: no surface and no variance of rows, but pairs of plots in a column."""
+    pair = made_field(2, 20, seed=15, genotypes=12).assign(env="P")
+    table = pd.concat([narrow[narrow["env"] == "D"], pair], ignore_index=True)
+    fit = lmm("yield ~ env + (1 | at(env):gen)", table, residual="units | env",
+              field_trend="ps(row, col, nseg=(4, 6), degree=2) | env")  # fmt: skip
+    alone = lmm("yield ~ row*col + (1 | gen) + (1 | col) + ps(col, nseg=6, degree=2)", pair)
+    assert 'at(env, "P"):ps(col, nseg=6, degree=2)' in fit.formula
+    assert '(1 | at(env, "D"):row) + (1 | at(env):col)' in fit.formula
+    values = fit.variance_components
+    mine = values[values["group"].str.contains("at(env, P):", regex=False)]["estimate"].to_numpy()
+    expected = alone.variance_components["estimate"].to_numpy()[:-1]
+    assert mine == pytest.approx(expected, rel=1e-3, abs=2e-5)
+    trend = fit.trend()
+    own = trend[trend["env"] == "P"].pivot(index="row", columns="col", values="trend").to_numpy()
+    effect = alone.predict(pair.drop_duplicates(["row", "col"]), random=["ps(col, nseg=6, degree=2)"])
+    expected = pair.assign(trend=effect).pivot(index="row", columns="col", values="trend").to_numpy()
+    np.testing.assert_allclose(own - own.mean(), expected - expected.mean(), atol=1e-3)
+
+
+def test_a_trial_with_neither_rows_nor_columns_has_no_trend(narrow):
+    small = made_field(2, 2, seed=16, genotypes=3).assign(env="S", gen=["g01", "g02", "g02", "g03"])
+    table = pd.concat([narrow[narrow["env"].isin(["B", "D"])], small], ignore_index=True)
+    with pytest.warns(DistanceWarning, match="'env' 'S': fewer than 3 distinct .*; there is no trend"):
+        fit = lmm("yield ~ (1 | gen)", table, field_trend="ps | env")
+    assert "S" not in set(fit.trend()["env"])
+    every = lmm("yield ~ (1 | gen)", narrow[narrow["env"] == "A"], field_trend="ps | env")
+    assert every.formula == "yield ~ (1 | gen) + col + at(env):ps(col, nseg=auto)"
+    assert every.coef_names == ("(Intercept)", "col")
+
+
+def test_levels_of_at_are_named(trials):
+    """``at(env, E1)`` in a formula, by name, text or number."""
+    formula = "yield ~ env*row*col + (1 | gen) + "
+    for level in ("E1", "'E1'", 'c("E1")'):
+        at = f"at(env, {level})"
+        fit = lmm(formula + f"{at}:ps(row, col, nseg=(4, 3)) + (1 | {at}:row)", trials)
+        groups = set(fit.variance_components["group"])
+        assert groups == {"gen", "at(env, E1):ps(row, col, nseg=(4, 3))", "at(env, E1):row", "Residual"}
+    number = trials.assign(env=trials["env"].map({"E1": 10, "E2": 2, "E3": 30}))
+    own = lmm(formula.replace("env", "factor(env)") + "(1 | at(env, 10):row)", number)
+    two = lmm(formula + "(1 | at(env, E1):row)", trials)
+    assert own.criterion == pytest.approx(two.criterion, abs=1e-8)
+    dense = lmm(formula + "(0 + dummy(env, 'E1') | row)", trials)  # rows of others have no data
+    assert two.criterion == pytest.approx(dense.criterion, abs=1e-8)
+    assert two.predict(trials.head(9)) == pytest.approx(dense.predict(trials.head(9)), abs=1e-6)
+    with pytest.raises(DataError, match=r"at\(env, E9\): 'env' has no level 'E9' in the rows used"):
+        lmm(formula + "(1 | at(env, E9):row)", trials)
+    with pytest.raises(FormulaError, match=r"'1 \+ 2' in at\(\) is not a level"):
+        lmm(formula + "(1 | at(env, 1 + 2):row)", trials)
