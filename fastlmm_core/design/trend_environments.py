@@ -53,7 +53,7 @@ def settle_environments(
     if trend.by not in base.fixed.atoms and (len(levels) == 1 or raw[trend.by].levels is None):
         environment = f"factor({trend.by})" if len(levels) > 1 else ""
     counts = _counts([raw[name] for name in (trend.row, trend.column)], codes, len(levels), rows)
-    narrow = (counts[:2] < trend.least).any(axis=0)
+    narrow = counts[:2].min(axis=0) < trend.least
     if not narrow.any():
         if environment == trend.by:
             return parsed, ()
@@ -93,7 +93,7 @@ def _fixed(trend: FieldTrend, counts: np.ndarray, levels: tuple[str, ...], envir
 def _terms(trend: FieldTrend, counts: np.ndarray, levels: tuple[str, ...]) -> list[tuple[str, str]]:
     """(what stands behind ``at()``, the term) of random rows and columns, surface and curves."""
     wide: np.ndarray = counts[:2] >= trend.least
-    narrow = ~wide.all(axis=0)
+    narrow = np.array(counts[:2].min(axis=0) < trend.least)
     out: list[tuple[str, str, np.ndarray]] = []
     # beside a curve rows and columns vary by themselves where they are levels that plots share
     varies = ~narrow | ((counts[:2] > ON_A_LINE) & (counts[:2] < counts[2]))
