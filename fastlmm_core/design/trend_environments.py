@@ -80,13 +80,13 @@ def _fixed(trend: FieldTrend, counts: np.ndarray, levels: tuple[str, ...], envir
     if all(own.all() for own in varies):
         return "*".join(filter(None, [environment, trend.row, trend.column]))
     terms = [environment] if environment else []
-    for text, where in ((trend.row, varies[0]), (trend.column, varies[1]),
-                        (f"{trend.row}:{trend.column}", varies[0] & varies[1])):  # fmt: skip
+    names, both = (trend.row, trend.column), varies[0] & varies[1]
+    for product, where in ((names[:1], varies[0]), (names[1:], varies[1]), (names, both)):
         if where.all():
-            terms.append(f"{environment}:{text}" if environment else text)
+            terms.append(":".join([environment, *product] if environment else product))
         else:
-            mine = [_quoted(trend, levels[e]) for e in np.flatnonzero(where)]
-            terms += [f"dummy({trend.by}, {level}):{text}" for level in mine]
+            mine = [_quoted(trend, levels[e]) for e in np.flatnonzero(where)]  # as R evaluates it too
+            terms += [f"I({' * '.join(product)} * ({trend.by} == {level}))" for level in mine]
     return " + ".join(terms)
 
 

@@ -344,8 +344,9 @@ def test_an_environment_of_one_row_has_a_curve_along_it(narrow):
     with pytest.warns(DistanceWarning, match=words):
         fit = lmm("yield ~ 1 + (1 | at(env):gen)", narrow, field_trend="ps | env", residual="units | env")
     assert fit.formula.endswith(
-        '+ env + dummy(env, "B"):row + dummy(env, "C"):row + dummy(env, "D"):row + dummy(env, "A"):col + '
-        'dummy(env, "B"):col + dummy(env, "D"):col + dummy(env, "B"):row:col + dummy(env, "D"):row:col + '
+        '+ env + I(row * (env == "B")) + I(row * (env == "C")) + I(row * (env == "D")) + '
+        'I(col * (env == "A")) + I(col * (env == "B")) + I(col * (env == "D")) + '
+        'I(row * col * (env == "B")) + I(row * col * (env == "D")) + '
         '(1 | at(env, "B", "D"):row) + (1 | at(env, "B", "D"):col) + '
         'at(env, "B", "D"):ps(row, col, nseg=auto) + at(env, "C"):ps(row, nseg=auto) + '
         'at(env, "A"):ps(col, nseg=auto)'
