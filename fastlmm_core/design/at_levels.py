@@ -61,7 +61,12 @@ def _check_levels(name: str, asked: tuple[str, ...], levels: tuple[str, ...]) ->
 
 
 def outside_at(factors: AtFactors, at: str, table: Table, states: Mapping[str, State]) -> np.ndarray:
-    """(k,) bool: rows of a table that are not of the level `at`.
+    """(k,) bool: rows of a table that are not of the level `at`; raises as `at_labels`."""
+    return np.asarray(at_labels(factors, table, states) != at)
+
+
+def at_labels(factors: AtFactors, table: Table, states: Mapping[str, State]) -> np.ndarray:
+    """(k,) levels of ``at()`` of the rows of a table, as terms name theirs.
 
     Raises
     ------
@@ -75,7 +80,7 @@ def outside_at(factors: AtFactors, at: str, table: Table, states: Mapping[str, S
         if (codes < 0).any():
             raise DataError(_without_parameters(node, column, codes < 0, levels))
         cell = cell * len(levels) + codes
-    return np.asarray(combined_labels(cell, [levels for _, levels in factors]) != at)
+    return combined_labels(cell, [levels for _, levels in factors])
 
 
 def _without_parameters(node: Node, column: Column, unknown: np.ndarray, levels: tuple[str, ...]) -> str:

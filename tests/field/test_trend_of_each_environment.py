@@ -441,3 +441,65 @@ def test_levels_of_at_are_named(trials):
         lmm(formula + "(1 | at(env, E9):row)", trials)
     with pytest.raises(FormulaError, match=r"'1 \+ 2' in at\(\) is not a level"):
         lmm(formula + "(1 | at(env, 1 + 2):row)", trials)
+
+
+@pytest.fixture(scope="module")
+def renumbered(trials):
+    """The same fields, one with its rows from 101 and one with its columns in steps of two."""
+    first, second = trials["env"] == "E1", trials["env"] == "E2"
+    return trials.assign(row=trials["row"] + 100 * first, col=trials["col"] * np.where(second, 2, 1))
+
+
+def test_means_do_not_depend_on_the_numbers_of_rows(trials, renumbered):
+    """At the mean number over all fields they were those of a polynomial far outside: SE 2.3 for 0.3."""
+    for formula, asked in (("yield ~ gen", ("gen", "env")), ("yield ~ (1 | gen)", ("env", "~ 1"))):
+        fits = [lmm(formula, table, field_trend="ps | env") for table in (trials, renumbered)]
+        assert fits[0].criterion == pytest.approx(fits[1].criterion - 2 * _scale_of_columns(), abs=1e-5)
+        for specs in asked:
+            one, two = (fit.emmeans(specs).to_frame() for fit in fits)
+            np.testing.assert_allclose(two["estimate"], one["estimate"], rtol=1e-5)
+            np.testing.assert_allclose(two["se"], one["se"], rtol=1e-4)
+        tests = [fit.joint_tests() for fit in fits]
+        assert tests[1].iloc[0]["F"] == pytest.approx(tests[0].iloc[0]["F"], rel=1e-3)
+    values = [fit.genotype_values("gen").to_frame() for fit in fits]
+    np.testing.assert_allclose(values[1]["estimate"], values[0]["estimate"], rtol=1e-5)
+    np.testing.assert_allclose(values[1]["se"], values[0]["se"], rtol=1e-4)
+
+
+def _scale_of_columns():
+    """log |X'X| of columns of E2 that are twice as large: col and row:col."""
+    return 2 * np.log(2.0)
+
+
+def test_means_stand_in_the_middle_of_each_field(trials, renumbered):
+    fit = lmm("yield ~ env + (1 | gen)", renumbered, field_trend="ps | env")
+    means = fit.emmeans("env")
+    remarks = " ".join(means.remarks)
+    assert "In the middle of the plots of each env, by the mean of their row and col" in remarks
+    assert "held at" not in remarks
+    middle = renumbered.groupby("env")[["row", "col"]].mean().reset_index()
+    expected = fit.predict(middle, random=False)
+    np.testing.assert_allclose(means.to_frame()["estimate"], expected, rtol=1e-9)
+    at = fit.emmeans("env", at={"row": 4, "col": 5}).to_frame()["estimate"]  # what is asked for
+    expected = fit.predict(middle.assign(row=4, col=5), random=False)
+    np.testing.assert_allclose(at, expected, rtol=1e-9)
+    by_row = fit.emmeans("~ row | env").to_frame()  # one number for all, which the table shows
+    expected = fit.predict(middle.assign(row=renumbered["row"].mean()), random=False)
+    np.testing.assert_allclose(by_row["estimate"], expected, rtol=1e-9)
+    slopes = fit.emtrends("env", "row").to_frame()["estimate"]
+    steps = [fit.predict(middle.assign(row=middle["row"] + k), random=False) for k in (0, 1)]
+    np.testing.assert_allclose(slopes, steps[1] - steps[0], rtol=1e-7)
+    tests = fit.joint_tests().set_index("term")
+    differences = fit.linear_functions(np.diff(_rows(fit, middle), axis=0)).f_test()
+    assert tests.loc["env", "F"] == pytest.approx(differences.F, rel=1e-8)
+
+
+def _rows(fit, table):
+    return fit.design.fixed_matrix(table).toarray()
+
+
+def test_curves_of_covariates_have_one_mean(trials):
+    """A dose is no position: without rows and columns as factors nothing is moved."""
+    fit = lmm("yield ~ env*row + (1 | gen) + at(env):spl(row)", trials)
+    expected = fit.predict(pd.DataFrame({"env": list(SIZES), "row": trials["row"].mean()}), random=False)
+    np.testing.assert_allclose(fit.emmeans("env").to_frame()["estimate"], expected, rtol=1e-9)
