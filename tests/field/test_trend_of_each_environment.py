@@ -498,6 +498,26 @@ def _rows(fit, table):
     return fit.design.fixed_matrix(table).toarray()
 
 
+def test_maps_have_the_size_of_their_field(renumbered):
+    """Rows from 101 in one field left a map of 110 rows, of which 9 were seen."""
+    fit = lmm("yield ~ (1 | gen) + (1 | row)", renumbered, field_trend="ps | env")
+    trend = fit.trend(se=False)
+    for env, size in SIZES.items():
+        figure = plots.plot_field(fit, trial=env)
+        own = renumbered[renumbered["env"] == env]
+        step = 2 if env == "E2" else 1
+        span = tuple(int(np.ptp(own[name])) // k + 1 for name, k in (("row", 1), ("col", step)))
+        assert span == size
+        drawn = [ax.images[0].get_array() for ax in figure.axes[:3]]
+        expected = trend[trend["env"] == env].pivot(index="row", columns="col", values="trend").to_numpy()
+        shown = np.ma.filled(drawn[1].astype(float), np.nan)
+        np.testing.assert_allclose(shown[:, ::step], expected)
+        assert all(image.shape[0] == size[0] for image in drawn)
+        labels = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+        assert labels[0] == str(own["row"].min())
+        figure.clear()
+
+
 def test_curves_of_covariates_have_one_mean(trials):
     """A dose is no position: without rows and columns as factors nothing is moved."""
     fit = lmm("yield ~ env*row + (1 | gen) + at(env):spl(row)", trials)
