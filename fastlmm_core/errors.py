@@ -251,7 +251,7 @@ class ExtrapolationWarning(FastLMMWarning):
 
 class DistanceWarning(FastLMMWarning):
     """Where distance counts: levels in alphabetical order, R10 before R2, coefficients that have none, plots
-    in one place of a field under one surface.
+    in one place of a field under one surface, environments too narrow for a surface.
     """
 
     flag = "distance"

@@ -90,7 +90,7 @@ class BatchPlan(Displayed):
     formula_column : str or None
         Column that names the model of each trial.
     open_trend : (str, str) or None
-        Of the parsed formula: a trend by environments, whose fixed part each trial decides.
+        Of the parsed formula: a trend by environments, whose terms each trial decides.
     """
 
     formula: str

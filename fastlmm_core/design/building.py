@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,6 @@ from fastlmm_core.design.coding.model_matrix import Coding, code_terms
 from fastlmm_core.design.coding.rank import column_rank
 from fastlmm_core.design.distances import distance_warnings
 from fastlmm_core.design.field_positions import shared_position_warnings
-from fastlmm_core.design.field_trend import settle_environments
 from fastlmm_core.design.identifiability import check_terms
 from fastlmm_core.design.inputs import (
     LARGEST_VALUE,
@@ -32,6 +32,7 @@ from fastlmm_core.design.random_terms import RandomTerm, build_random_terms, ord
 from fastlmm_core.design.residual_building import build_residual, read_residual
 from fastlmm_core.design.splines.penalized_splines import SplineTerm, build_splines, read_spline_variables
 from fastlmm_core.design.term_axes import TermData
+from fastlmm_core.design.trend_environments import settle_environments
 from fastlmm_core.design.values.spelling import spelling_warnings
 from fastlmm_core.design.values.table import Table
 from fastlmm_core.design.values.variables import Raw, make_atom
@@ -114,12 +115,13 @@ def build_design(
         raise DataError(
             f"all {table.n} rows have a missing value in a column of the model{most_missing(table)}"
         )
-    settled = settle_environments(parsed, raw, groups, rows)
+    settled, said = settle_environments(parsed, raw, groups, rows)
     if settled is not parsed:
-        return build_design(
+        design = build_design(
             settled, table, weights=weights, offset=offset, contrasts=contrasts, response=response,
             residual=residual, relationships=relationships, held=held,
         )  # fmt: skip
+        return replace(design, warnings=(*said, *design.warnings)) if said else design
     coding, values = _code_fixed(parsed, raw, rows, contrasts)
     parsed.limits.check("columns", coding.p, "the fixed part has {} columns")
     X_full = coding.matrix(values, n)

@@ -32,7 +32,7 @@ def shared_position_warnings(
     rows : (n,) int64 or None
         Rows used.
     """
-    lines = _lines(parsed)
+    lines = field_lines(parsed)
     for spline in splines:
         texts = [deparse(node) for node in spline.nodes]
         if len(texts) != 2 or not lines.issuperset(texts):
@@ -54,7 +54,7 @@ def shared_position_warnings(
         )
 
 
-def _lines(parsed: ParsedFormula) -> set[str]:
+def field_lines(parsed: ParsedFormula) -> set[str]:
     """Variables that are a grouping factor by themselves, or by environments."""
     kinds = [[own for own in zip(part.kinds, part.factors, strict=False) if own[0].kind != "at"]
              for part in parsed.random]  # fmt: skip

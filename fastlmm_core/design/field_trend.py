@@ -7,7 +7,7 @@
 "ar1(row, col, nugget=TRUE)"       (1 | ar1(row):ar1(col)) beside independent residuals
 "ps | env", "ar1 | env"            the same with parameters of its own for each environment: env*row*col,
                                    (1 | at(env):row), (1 | at(env):col), at(env):ps(row, col), and
-                                   residual="ar1(row):ar1(col) | env"
+                                   residual="ar1(row):ar1(col) | env"; see ``trend_environments``
 
 References: Rodriguez-Alvarez, Boer, van Eeuwijk & Eilers (2018), Spatial Statistics 23, 52-71; Gilmour,
 Cullis & Verbyla (1997), J. Agric. Biol. Environ. Stat. 2, 269-293.
@@ -15,20 +15,16 @@ Cullis & Verbyla (1997), J. Agric. Biol. Environ. Stat. 2, 269-293.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
-from fastlmm_core.design.grouping import used_levels
-from fastlmm_core.design.values.variables import Raw
 from fastlmm_core.errors import OptionError, name_list, shown
 from fastlmm_core.formula.covariance_names import constant
 from fastlmm_core.formula.expressions import Binary, Call, Name, Node, Parser, bare, deparse, label_of
 from fastlmm_core.formula.parsing import ParsedFormula, parse_formula
 from fastlmm_core.formula.residual import parse_residual
-from fastlmm_core.formula.structured_parts import AUTO
+from fastlmm_core.formula.structured_parts import AUTO, read_spline
 
 DEFAULT_COLUMNS = ("row", "col")
 OPTIONS = {"ps": ("nseg", "degree", "pord"), "ar1": ("nugget",)}
@@ -72,8 +68,31 @@ class FieldTrend:
     def surface(self) -> str:
         """The random term, ``""`` where the residual is the trend."""
         if self.kind == "ps":
-            return f"{self.at}ps({self.row}, {self.column}, {self.options})"
+            return f"{self.at}{self.smooth}"
         return f"(1 | {self.at}ar1({self.row}):ar1({self.column}))" if self.nugget else ""
+
+    @property
+    def smooth(self) -> str:
+        """The surface of a ``"ps"`` without ``at()``."""
+        return f"ps({self.row}, {self.column}, {self.options})"
+
+    @property
+    def least(self) -> int:
+        """Distinct rows, and columns, that the surface of a ``"ps"`` needs."""
+        return read_spline(*self._call()).order + 1
+
+    def curve(self, direction: int) -> str:
+        """The surface of a ``"ps"`` along rows (0) or columns (1) alone."""
+        call, text = self._call()
+        segments = read_spline(call, text).n_segments
+        nseg = AUTO if segments is None else str(segments[direction])
+        rest = [f"{name}={deparse(value)}" for name, value in call.arguments if name not in (None, "nseg")]
+        return f"ps({', '.join([(self.row, self.column)[direction], f'nseg={nseg}', *rest])})"
+
+    def _call(self) -> tuple[Call, str]:
+        node = Parser(self.smooth).parse()
+        assert isinstance(node, Call)
+        return node, self.smooth
 
     @property
     def residual(self) -> str:
@@ -176,50 +195,32 @@ def add_field_trend(
             raise OptionError(f"field_trend={shown(text)} is the residual '{trend.residual}', and residual= "
                               f"is '{given.text}'; give one of them, or nugget=TRUE")  # fmt: skip
         return parsed, trend.residual
-    whole = _with_terms(parsed, trend, trend.by)
-    if trend.kind == "ps" and trend.by and trend.by not in parsed.fixed.atoms:
+    fixed = "*".join(filter(None, (trend.by, trend.row, trend.column)))
+    whole = with_terms(parsed, trend, fixed)
+    if trend.kind == "ps" and trend.by:
         whole = replace(whole, open_trend=(parsed.text, text))
     return whole, residual
 
 
-def _with_terms(parsed: ParsedFormula, trend: FieldTrend, environment: str) -> ParsedFormula:
-    """The formula with the terms of a trend, by `environment` in the fixed part."""
-    added = [trend.surface]
-    if trend.kind == "ps":
-        groups = {part.group for part in parsed.random if part.terms.intercept}
-        factors = [name for name in (trend.row, trend.column) if label_of(f"{trend.at}{name}") not in groups]
-        fixed = "*".join(filter(None, (environment, trend.row, trend.column)))
-        added = [fixed, *(f"(1 | {trend.at}{name})" for name in factors), trend.surface]
-    return parse_formula(f"{parsed.text} + {' + '.join(added)}", parsed.limits)
-
-
-def settle_environments(
-    parsed: ParsedFormula, raw: Mapping[str, Raw], groups: Mapping[str, Raw], rows: np.ndarray | None
+def with_terms(
+    parsed: ParsedFormula, trend: FieldTrend, fixed: str, random: Sequence[tuple[str, str]] | None = None
 ) -> ParsedFormula:
-    """The formula of a trend by environments as the rows used have them.
-
-    The fixed part of one environment is that of the plain trend, and numbers are levels, as they are wherever
-    they group. A formula that names the environments in its fixed part itself stays as it is.
+    """The formula with the terms of a trend.
 
     Parameters
     ----------
-    parsed : ParsedFormula
-    raw, groups : dict of str to Raw
-        Variables of the fixed part and groupings, on all rows, by their text.
-    rows : (n,) int64 or None
-        Rows used.
-
-    Returns
-    -------
-    ParsedFormula
-        `parsed` itself where nothing changes.
+    fixed : str
+        Of a ``"ps"``: ``"env*row*col"``.
+    random : list of (str, str), optional
+        Random terms of a ``"ps"``, each after its grouping or spline without ``at()``; by default those of
+        all environments.
     """
-    if parsed.open_trend is None:
-        return parsed
-    base, text = parsed.open_trend
-    trend = parse_field_trend(text)
-    several = len(used_levels(groups[trend.by], rows)[1]) > 1
-    if several and raw[trend.by].levels is not None:
-        return parsed
-    settled = _with_terms(parse_formula(base, parsed.limits), trend, f"factor({trend.by})" if several else "")
-    return replace(settled, response=parsed.response)
+    added = [trend.surface]
+    if trend.kind == "ps":
+        if random is None:
+            random = [*((name, f"(1 | {trend.at}{name})") for name in (trend.row, trend.column)),
+                      (trend.smooth, trend.surface)]  # fmt: skip
+        groups = {part.group for part in parsed.random if part.terms.intercept}
+        added = [term for name, term in random if label_of(f"{trend.at}{name}") not in groups]
+        added = [fixed, *added] if fixed else added
+    return parse_formula(f"{parsed.text} + {' + '.join(added)}", parsed.limits)

@@ -1,7 +1,12 @@
-"""Where new rows stand among those of a residual: in the cells of a field, or at the visits of a subject."""
+"""Where new rows stand among those of a residual: in the cells of a field, or at the visits of a subject.
+
+An autoregression goes on beyond the positions of the fit: what is k steps from the last one has rho^k of its
+correlations. Numbers have a place there, and levels that a factor of a field declares.
+"""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,10 +18,14 @@ from fastlmm_core.design.values.table import Table
 from fastlmm_core.errors import DataError, name_list, nearest_names
 from fastlmm_core.formula.expressions import Node, deparse
 from fastlmm_core.formula.residual import ParsedResidual, parse_residual
+from fastlmm_core.structures.registry import find_coefficient_structure
 
 if TYPE_CHECKING:
     from fastlmm_core.design.matrices import Design
     from fastlmm_core.design.values.variables import Raw
+    from fastlmm_core.formula.residual import ResidualSpec
+
+WHOLE = re.compile(r"-?\d+")
 
 
 @dataclass(frozen=True)
@@ -28,14 +37,18 @@ class NewResidualRows:
     groups : (m,) int64
         Level of the factor right of ``|``; zeros where there is none.
     places : (m,) int64
-        Cell in the grid of that level, or visit.
+        Nearest cell in the grid of that level, or visit; days of one autoregression go on below the first
+        visit, 0, and beyond the last.
     subjects : (m,) int64
         Subject of the fit, -1 for others; empty for a field.
+    beyond : (m, F) int64
+        Steps from that cell along each factor of a field, 0 within it; (m, 0) for visits.
     """
 
     groups: np.ndarray
     places: np.ndarray
     subjects: np.ndarray
+    beyond: np.ndarray
 
 
 def new_residual_rows(design: Design, table: Table, new_subjects: bool) -> NewResidualRows:
@@ -70,13 +83,9 @@ def new_residual_rows(design: Design, table: Table, new_subjects: bool) -> NewRe
         of_fit = dict(zip(_labels(parsed.by, old, used.rows), spec.by[2].tolist(), strict=True))
         groups = _places(own, of_fit, spec.by[0], "which did not occur in the fit")
     if spec.kind == "field":
-        return NewResidualRows(groups, _cells(design, parsed, new, groups), np.empty(0, np.int64))
-    assert parsed.position is not None
-    node, positions = parsed.position, parsed.by_distance
-    known: dict[tuple[str, ...], int] = {(label,): at for at, label in enumerate(spec.positions)}
-    line = f"{spec.positions[0]} to {spec.positions[-1]}"
-    why = f"where the fit has no residuals: it knows {line if positions else name_list(spec.positions, 4)}"
-    visits = _places(_labels((node,), new, positions=positions), known, deparse(node), why)
+        cells, beyond = _cells(design, parsed, old, new, groups)
+        return NewResidualRows(groups, cells, np.empty(0, np.int64), beyond)
+    visits = _visits(design.residual, parsed, old, new)
     together = (*parsed.by, *parsed.subject)
     assert spec.subject_codes is not None
     subjects = dict(zip(_labels(together, old, used.rows), spec.subject_codes.tolist(), strict=True))
@@ -89,7 +98,7 @@ def new_residual_rows(design: Design, table: Table, new_subjects: bool) -> NewRe
         raise DataError(f"new data: '{name}' has the levels {unknown}, of which the fit has no residuals; "
                         "allow_new_levels=True predicts the mean of such rows, with the variance of their "
                         "visit")  # fmt: skip
-    return NewResidualRows(groups, visits, own_subjects)
+    return NewResidualRows(groups, visits, own_subjects, np.empty((groups.size, 0), np.int64))
 
 
 def _labels(
@@ -125,18 +134,73 @@ def _places(
     return np.array([known[label] for label in labels], np.int64)
 
 
-def _cells(design: Design, parsed: ParsedResidual, new: dict[str, Raw], groups: np.ndarray) -> np.ndarray:
-    cells = np.zeros(groups.size, np.int64)
+def _visits(
+    spec: ResidualSpec, parsed: ParsedResidual, old: dict[str, Raw], new: dict[str, Raw]
+) -> np.ndarray:
+    """(m,) visits of the fit, of one autoregression also days before and after them.
+
+    Raises
+    ------
+    DataError
+        For other visits.
+    """
+    assert parsed.position is not None and spec.structure is not None
+    node, positions, levels = parsed.position, parsed.by_distance, spec.positions
+    labels, read = _labels((node,), new, positions=positions), old[group_text(node, positions)]
+    known: dict[tuple[str, ...], int] = {(label,): at for at, label in enumerate(levels)}
+    if not find_coefficient_structure(spec.structure).markov:
+        why = f", and '{spec.structure}' has parameters of their own for others; ar1 goes on beyond its days"
+    elif not read.state.get("positions"):
+        why = ", and only numbers have a place beyond"
+    elif len(levels) == 1:
+        why = ", and a single one has no autocorrelation"
+    else:
+        known, why = _on_the_line(labels, levels, read), ""
+    line = f"{levels[0]} to {levels[-1]}" if positions else name_list(levels, 4)
+    return _places(labels, known, deparse(node), f"where the fit has no residuals: it knows {line}{why}")
+
+
+def _on_the_line(
+    labels: list[tuple[str, ...]], levels: tuple[str, ...], read: Raw
+) -> dict[tuple[str, ...], int]:
+    """Steps from the first of the positions `levels` of the fit, of all labels that have a place there."""
+    numbers, declared = bool(read.state.get("positions")), read.levels or ()
+    out = {}
+    for own in set(labels):
+        (label,) = own
+        if numbers and WHOLE.fullmatch(label):
+            out[own] = int(label) - int(levels[0])
+        elif not numbers and label in declared:
+            out[own] = declared.index(label) - declared.index(levels[0])
+    return out
+
+
+def _cells(
+    design: Design, parsed: ParsedResidual, old: dict[str, Raw], new: dict[str, Raw], groups: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Nearest cells (m,) and the steps (m, F) from there."""
+    spec = design.residual
+    cells, beyond = np.zeros(groups.size, np.int64), np.zeros((groups.size, len(parsed.nodes)), np.int64)
     for f, (relation, node) in enumerate(zip(parsed.factors, parsed.nodes, strict=True)):
-        labels = _labels((node,), new, positions=relation.kind == "ar1")
+        in_line = relation.kind == "ar1"
+        labels = _labels((node,), new, positions=in_line)
         for group in np.unique(groups):
-            factor = design.residual.field_factors[group][f]
+            factor = spec.field_factors[group][f]
             mine = np.flatnonzero(groups == group)
+            own = [labels[row] for row in mine]
             known: dict[tuple[str, ...], int] = {(label,): at for at, label in enumerate(factor.levels)}
-            line = f"{factor.levels[0]} to {factor.levels[-1]}"
-            span = line if relation.kind == "ar1" else name_list(factor.levels, 4)
-            where = "" if design.residual.by is None else f" in '{design.residual.by[1][group]}'"
-            why = f"outside of the field{where}, whose plots with a response have {span}"
-            at = _places([labels[row] for row in mine], known, factor.name, why)
-            cells[mine] = cells[mine] * len(factor.levels) + at
-    return cells
+            if not in_line:
+                span, rest = name_list(factor.levels, 4), ", and others are independent of them"
+            else:
+                span = f"{factor.levels[0]} to {factor.levels[-1]}"
+                rest = ", and a single position has no autocorrelation"
+                if factor.size > 1:
+                    known = _on_the_line(own, factor.levels, old[group_text(node, True)])
+                    rest = ", and only numbers and declared levels have a place beyond"
+            where = "" if spec.by is None else f" in '{spec.by[1][group]}'"
+            why = f"outside of the field{where}, whose plots with a response have {span}{rest}"
+            at = _places(own, known, factor.name, why)
+            nearest = np.clip(at, 0, factor.size - 1)
+            cells[mine] = cells[mine] * factor.size + nearest
+            beyond[mine, f] = np.abs(at - nearest)
+    return cells, beyond

@@ -24,7 +24,7 @@ from fastlmm_core.design.values.table import Table
 from fastlmm_core.design.values.variables import make_atom
 from fastlmm_core.display.displayed import Displayed
 from fastlmm_core.errors import DesignError
-from fastlmm_core.formula.expressions import Node, deparse
+from fastlmm_core.formula.expressions import Node, deparse, label_of
 from fastlmm_core.formula.functions import names_read
 from fastlmm_core.formula.parts import RandomPart
 from fastlmm_core.formula.structured_parts import GroupFactor
@@ -232,10 +232,11 @@ def build_random_terms(part: RandomPart, data: TermData) -> list[RandomTerm]:
     nodes = iter(part.factors)
     columns = [(kind, next(nodes) if kind.has_column else None) for kind in part.kinds]
     at_nodes = [node for kind, node in columns if kind.kind == "at" and node is not None]
+    asked = [kind.levels for kind in part.kinds if kind.kind == "at"]
     grouping = [(kind, node) for kind, node in columns if kind.kind != "at"]
     if not at_nodes:
         return [_build(part, data, coding, dense, grouping, _rows_with_effects(part, dense), None, ())]
-    at_factors, levels = split_at_levels(at_nodes, data.groups, data.rows)
+    at_factors, levels = split_at_levels(at_nodes, asked, data.groups, data.rows)
     return [
         _build(part, data, coding, dense, grouping, inside, label, at_factors) for label, inside in levels
     ]
@@ -283,7 +284,7 @@ def _build(
     states = {text: raw.state for text, raw in data.groups.items()}
     for node in nodes:
         states.setdefault(deparse(node), {})
-    group = part.group if at is None else _group_at(part.kinds, at)
+    group = part.group if at is None else _group_at(part.kinds, [node for node, _ in at_factors], at)
     # columns of a factor before || are independent as well
     structure = "diag" if part.taken_from and len(columns) > 1 else part.structure
     return RandomTerm(
@@ -293,10 +294,10 @@ def _build(
     )  # fmt: skip
 
 
-def _group_at(kinds: tuple[GroupFactor, ...], at: str) -> str:
+def _group_at(kinds: tuple[GroupFactor, ...], nodes: list[Node], at: str) -> str:
     """Label of a grouping with the level in the call of ``at()``: ``"at(site, S1):rep"``."""
     first = next(i for i, kind in enumerate(kinds) if kind.kind == "at")
-    inner = [kind.text.removeprefix("at(").removesuffix(")") for kind in kinds if kind.kind == "at"]
+    inner = [label_of(deparse(node)) for node in nodes]
     names = [
         at_text(inner, at) if i == first else kind.text
         for i, kind in enumerate(kinds) if i == first or kind.kind != "at"

@@ -351,9 +351,8 @@ def _start(node: Node) -> int:
 def refuse_foreign_grouping(left: Node, right: Node, formula: str) -> None:
     """Refuse what other programs have right of a bar: ``(1 | us(env):gen)``, ``(1 | gr(gen, cov = A))``."""
     calls = [own for own in _factors(right) if isinstance(own, Call) and _foreign(own)[0]]
-    several = [call for call in calls if call.function == "at" and len(call.arguments) > 1]
     parts = _placed(right)
-    if parts is None or (not several and all(call.function in RELATIONS for call in calls)):
+    if parts is None or all(call.function in RELATIONS for call in calls):
         return
     words = term_here(right)
     if not isinstance(bare(left), Number) and _only_levels(parts):

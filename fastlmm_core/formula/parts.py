@@ -115,8 +115,8 @@ class ParsedFormula(Displayed):
     limits : Limits
         What the model may grow to.
     open_trend : (str, str) or None
-        The formula before, and the text of, a field trend by environments, whose fixed part depends on what
-        the table says of them; see ``field_trend.settle_environments``.
+        The formula before, and the text of, a field trend by environments, whose terms depend on what the
+        table says of them; see ``trend_environments.settle_environments``.
     """
 
     text: str

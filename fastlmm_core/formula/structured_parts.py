@@ -1,7 +1,8 @@
 """What a formula says beyond lme4's bars: relations of the levels right of a bar, and penalized splines.
 
 Right of the bar each factor may be a call: ``vm(gen, A)`` a known relationship, ``ar1(row)`` positions in a
-line, ``at(site)`` separate parameters for each level, ``id(gen)`` the factor itself.
+line, ``at(site)`` separate parameters for each level, ``at(site, S1, S3)`` for these alone, ``id(gen)`` the
+factor itself.
 """
 
 from __future__ import annotations
@@ -11,7 +12,18 @@ from typing import Any
 
 from fastlmm_core.errors import FormulaError, name_list
 from fastlmm_core.formula.covariance_names import constant
-from fastlmm_core.formula.expressions import Call, Name, Node, deparse, label_of
+from fastlmm_core.formula.expressions import (
+    Binary,
+    Call,
+    Name,
+    Node,
+    Number,
+    Text,
+    bare,
+    deparse,
+    label_of,
+    number_text,
+)
 
 RELATIONS = ("vm", "ar1", "at", "id")
 SPLINES = ("spl", "ps")
@@ -33,12 +45,15 @@ class GroupFactor:
         Name in ``relationships=`` of a ``"vm"``.
     has_column : bool
         False for ``vm(A)``, whose columns stand left of the bar.
+    levels : tuple of str
+        Of ``at(site, S1, S3)`` the levels; empty for all.
     """
 
     kind: str
     text: str
     relationship: str | None = None
     has_column: bool = True
+    levels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,6 +76,8 @@ class SplinePart:
         The label without ``at()``.
     at : tuple of Node
         Factors of ``at()``; each of their levels has a spline of its own.
+    at_levels : tuple of tuple of str
+        By factor of ``at()`` the levels that are asked for, none for all.
     """
 
     label: str
@@ -72,6 +89,7 @@ class SplinePart:
     position: int
     curve: str
     at: tuple[Node, ...] = ()
+    at_levels: tuple[tuple[str, ...], ...] = ()
 
 
 def names_spline(label: str) -> bool:
@@ -98,9 +116,33 @@ def read_group_factor(node: Node, formula: str) -> tuple[GroupFactor, tuple[Node
             raise FormulaError("vm() takes a factor and the name of a relationship: vm(gen, A)",
                                formula, node.position)  # fmt: skip
         return GroupFactor(kind, text, arguments[-1].name, len(arguments) == 2), tuple(arguments[:-1])
+    levels: tuple[str, ...] = ()
+    if kind == "at" and len(arguments) > 1:
+        given = [_items(argument) for argument in arguments[1:]]
+        levels = tuple(_level(own, formula) for items in given for own in items)
+        arguments = arguments[:1]
     if len(arguments) != 1:
         raise FormulaError(f"'{kind}()' right of a bar takes one factor: {kind}(x)", formula, node.position)
-    return GroupFactor(kind, text), tuple(arguments)
+    return GroupFactor(kind, text, levels=levels), tuple(arguments)
+
+
+def _items(node: Node) -> list[Node]:
+    """One level, or those of ``c("E1", "E3")``."""
+    if isinstance(node, Call) and node.function == "c":
+        return [argument for _, argument in node.arguments]
+    return [node]
+
+
+def _level(node: Node, formula: str) -> str:
+    """A level's text."""
+    if isinstance(node, Name):
+        return node.name
+    if isinstance(node, Text):
+        return node.value
+    if isinstance(node, Number):
+        return number_text(node.value)
+    raise FormulaError(f"'{deparse(node)}' in at() is not a level; write at(env, E1) or at(env, \"E 1\")",
+                       formula, node.position)  # fmt: skip
 
 
 def option_text(given: tuple[tuple[str | None, Node], ...]) -> str:
@@ -121,6 +163,11 @@ def read_spline(node: Call, formula: str) -> SplinePart:
     kind = node.function
     variables = tuple(argument for name, argument in node.arguments if name is None)
     given = {name: argument for name, argument in node.arguments if name is not None}
+    for variable in map(bare, variables):
+        if isinstance(variable, Binary) and variable.operator == "|":
+            curve = f"{kind}({', '.join([*map(deparse, variables[:-1]), deparse(variable.left)])})"
+            raise FormulaError(f"'{deparse(node)}': a spline for each level of {deparse(variable.right)} is "
+                               f"at({deparse(variable.right)}):{curve}", formula, node.position)  # fmt: skip
     if not 1 <= len(variables) <= (2 if kind == "ps" else 1):
         what = ("one variable or two; options are written by name, such as nseg=20" if kind == "ps" else
                 "one variable, whose distinct values are the knots; ps(x, nseg=9) takes their number, and "
@@ -166,6 +213,7 @@ def read_spline_at(nodes: list[Node], formula: str) -> SplinePart | None:
     others = [node for node in nodes if node is not splines[0]]
     part, texts = read_spline(splines[0], formula), []
     factors: list[Node] = []
+    levels: list[tuple[str, ...]] = []
     for node in others:
         found = read_group_factor(node, formula)
         if found is None or found[0].kind != "at":
@@ -174,8 +222,10 @@ def read_spline_at(nodes: list[Node], formula: str) -> SplinePart | None:
                                formula, node.position)  # fmt: skip
         texts.append(found[0].text)
         factors += found[1]
+        levels.append(found[0].levels)
     label = label_of(":".join([*texts, part.label]))
-    return replace(part, label=label, at=tuple(factors), position=min(node.position for node in nodes))
+    first = min(node.position for node in nodes)
+    return replace(part, label=label, at=tuple(factors), at_levels=tuple(levels), position=first)
 
 
 def _check_numbers(segments: tuple[Any, ...], degree: Any, order: Any, formula: str, position: int) -> None:

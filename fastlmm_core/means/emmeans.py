@@ -63,8 +63,9 @@ def emmeans(
     """Marginal means: predictions on the grid of all factor levels, averaged over what `specs` leaves out.
 
     Covariates are held at their mean over the rows used (also one with two values only) unless `at` says
-    otherwise. The offset of the formula at these values is part of the means, as is the mean of one that was
-    given beside it.
+    otherwise; rows and columns beside ``at(env):ps(row, col)`` at those of the plots of each environment.
+    The offset of the formula at these values is part of the means, as is the mean of one that was given
+    beside it.
 
     Parameters
     ----------
@@ -131,7 +132,7 @@ def emmeans(
         if left:
             notes += (f"No nuisance factors, as they interact: {', '.join(left)}; weights= is for these",)
     else:
-        grid = reference_grid(design, at, kept)
+        grid = reference_grid(design, at, kept, wanted.variables)
     check_names(grid, wanted.variables, design)
     if submodel is not None:
         grid = replace(grid, X=submodel_rows(design, grid.X, submodel, wanted))
@@ -179,7 +180,8 @@ def emtrends(
     """
     design = fit.design
     covariate = slope_covariate(design, var)
-    wanted, grid = columns_of_specs(parse_specs(specs, by), design), reference_grid(design, at)
+    wanted = columns_of_specs(parse_specs(specs, by), design)
+    grid = reference_grid(design, at, plain=wanted.variables)
     check_names(grid, wanted.variables, design)
     X, offset = slope_rows(design, grid, covariate, delta)
     if not abs(X).sum() and (offset is None or not np.any(offset)):
@@ -257,7 +259,7 @@ def slope_rows(
     name = covariate.column
 
     def rows(values: Sequence[float]) -> sp.csr_array:
-        table = grid_table({**grid.values, name: tuple(values)}, grid.factors)
+        table = grid_table({**grid.values, name: tuple(values)}, grid.factors, grid.positions)
         X, offset = design.fixed_matrix(table), design.offset_at(table)
         return sp.csr_array(X if offset is None else sp.hstack([X, sp.csr_array(offset[:, None])]))
 
@@ -334,9 +336,13 @@ def mean_remarks(
         f"{name} = {values[0]:.6g}"
         for name, values in grid.values.items()
         if name not in grid.factors and len(values) == 1 and name not in specs.variables and name not in trend
+        and (grid.positions is None or name not in grid.positions.shifts)
     ]
     if held:
         notes.append(f"Covariates held at {', '.join(held)}")
+    if grid.positions is not None:
+        names = " and ".join(grid.positions.shifts)
+        notes.append(f"In the middle of the plots of each {grid.positions.by}, by the mean of their {names}")
     if grid.offset is not None and grid.offset.any() and not trend:
         low, high = float(np.min(grid.offset)), float(np.max(grid.offset))
         size = f"{low:.6g}" if low == high else f"{low:.6g} to {high:.6g}"

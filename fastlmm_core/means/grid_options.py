@@ -131,14 +131,14 @@ def nuisance_grid(
     )  # fmt: skip
     chosen = {n: factor_values(n, design.variables[n].levels, at.get(n)) for n in alone}
     first = {name: levels[0] for name, levels in chosen.items()}
-    grid = reference_grid(design, {**at, **first})
+    grid = reference_grid(design, {**at, **first}, plain=specs.variables)
     X, offset = sp.csr_array(grid.X), grid.offset
     for name, levels in chosen.items():
         codes, occurring = design.used_column(name)
         counts = dict(zip(occurring, np.bincount(codes, minlength=len(occurring)), strict=True))
         share = np.array([1.0 if weights == "equal" else float(counts[level]) for level in levels])
         for level, part in zip(levels[1:], (share / share.sum())[1:].tolist(), strict=True):
-            table = grid_table({**grid.values, name: (level,)}, grid.factors)
+            table = grid_table({**grid.values, name: (level,)}, grid.factors, grid.positions)
             X = sp.csr_array(X + part * (sp.csr_array(design.fixed_matrix(table)) - grid.X))
     rest = {name: v for name, v in grid.values.items() if name not in alone}
     nesting = nesting_of(design, rest, grid.factors)

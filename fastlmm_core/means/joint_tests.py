@@ -97,7 +97,9 @@ def joint_tests(
     for name in names:
         if name not in design.variables:
             raise OptionError(f"by: '{name}' is not in the fixed part{nearest_names(name, design.variables)}")
-    grid = reference_grid(design, {**slope_values(design, names), **(at or {})})
+    slopes = slope_values(design, names)
+    about = [name for name in slopes if name not in (at or {})]
+    grid = reference_grid(design, {**slopes, **(at or {})}, plain=names, about=about)
     tests: list[JointTest] = []
     tested: dict[tuple[Any, ...], list[Floats]] = {}
     for effect in testable_effects(design, grid, names):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from fastlmm_core.design.values.table import Table
 from fastlmm_core.errors import DataError, OptionError, check_option, name_list, nearest_names, shown
 from fastlmm_core.means.mean_specs import plain_name
 from fastlmm_core.means.nesting import Nesting, find_nesting
+from fastlmm_core.means.own_positions import OwnPositions, own_positions
 from fastlmm_core.options import numbers
 
 Floats = NDArray[np.floating]
@@ -41,6 +42,8 @@ class ReferenceGrid:
         Factors nested in others, where the data leave combinations undetermined for it.
     offset : ndarray (m,) or None
         Offset of the model (or its slope).
+    positions : OwnPositions or None
+        Of plots in the fields of several environments.
     """
 
     values: Mapping[str, tuple[Any, ...]]
@@ -49,6 +52,7 @@ class ReferenceGrid:
     X: Any
     nesting: Nesting | None = None
     offset: Floats | None = None
+    positions: OwnPositions | None = None
 
     def shape(self) -> tuple[int, ...]:
         """Number of values of each variable."""
@@ -70,8 +74,10 @@ def grid_codes(shape: Sequence[int]) -> list[NDArray[np.integer]]:
     return codes
 
 
-def grid_table(values: Mapping[str, Sequence[Any]], factors: frozenset[str]) -> Table:
-    """All combinations of `values` as columns of codes and of numbers."""
+def grid_table(
+    values: Mapping[str, Sequence[Any]], factors: frozenset[str], positions: OwnPositions | None = None
+) -> Table:
+    """All combinations of `values` as columns of codes and of numbers, some moved to `positions`."""
     codes = grid_codes([len(v) for v in values.values()])
     columns = {
         name: Column(name, code.astype(np.int32), tuple(levels))
@@ -79,6 +85,8 @@ def grid_table(values: Mapping[str, Sequence[Any]], factors: frozenset[str]) -> 
         else Column(name, np.asarray(levels, dtype=np.float64)[code], None)
         for (name, levels), code in zip(values.items(), codes, strict=True)
     }
+    for name, shift in (positions.shifts if positions is not None else {}).items():
+        columns[name] = replace(columns[name], values=columns[name].values + shift)
     return Table.of(columns, codes[0].size if codes else 1)
 
 
@@ -195,11 +203,13 @@ def cell_counts(
 
 
 def reference_grid(
-    design: Any, at: Mapping[str, Any] | None = None, kept: Sequence[str] = ()
-) -> ReferenceGrid:
+    design: Any, at: Mapping[str, Any] | None = None, kept: Sequence[str] = (), plain: Sequence[str] = (),
+    about: Sequence[str] = (),
+) -> ReferenceGrid:  # fmt: skip
     """Grid over all variables of the fixed part with its design rows.
 
-    Factors take all their levels and covariates their mean over the rows used, unless `at` says otherwise.
+    Factors take all their levels and covariates their mean over the rows used, unless `at` says otherwise;
+    positions of plots theirs over those of the environment (see ``own_positions``).
 
     Parameters
     ----------
@@ -208,6 +218,10 @@ def reference_grid(
         {variable: value or values}.
     kept : sequence of str
         Covariates of which `at` has all values; rows are counted by them as by factors.
+    plain : sequence of str
+        Variables that means are asked for, whose values are what labels say.
+    about : sequence of str
+        Variables whose values in `at` lie about their mean.
 
     Raises
     ------
@@ -222,9 +236,12 @@ def reference_grid(
         raise OptionError(f"the reference grid has {size:,} points ({shown}); restrict factors with `at`")
     counts = cell_counts(design, values, factors, kept)
     table = grid_table(values, factors)
+    positions = own_positions(design, table, {*plain, *(set(at or ()) - set(about))})
+    if positions is not None:
+        table = grid_table(values, factors, positions)
     X = sp.csr_array(design.fixed_matrix(table))
     nesting = nesting_of(design, values, factors)
-    return ReferenceGrid(values, factors, counts, X, nesting, design.offset_at(table))
+    return ReferenceGrid(values, factors, counts, X, nesting, design.offset_at(table), positions)
 
 
 def nesting_of(design: Any, values: Mapping[str, Sequence[Any]], factors: frozenset[str]) -> Nesting | None:

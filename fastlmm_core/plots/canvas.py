@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastlmm_core.display.colours import DIVERGING, SIDES
 from fastlmm_core.errors import DependencyError
 from fastlmm_core.gate import public
 from fastlmm_core.options import PATH, check, having, whole
@@ -64,16 +65,25 @@ def draw_map(
     the colour of the end of the scale, which is pointed there.
     """
     ends = map_range(values, around_zero)
-    shades: dict[str, Any] = {"cmap": "RdBu_r" if around_zero else "viridis"}
+    shades: dict[str, Any] = {"cmap": parted_at_zero() if around_zero else "viridis"}
     if ends.high > ends.low:
         shades |= {"vmin": ends.low, "vmax": ends.high}
     elif around_zero:
         shades |= {"vmin": -1.0, "vmax": 1.0}
     image = ax.imshow(values, aspect="auto", interpolation="none", **shades)
     pointed = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}
+    label = f"{label} ({SIDES})" if around_zero else label
     ax.figure.colorbar(image, ax=ax, label=label, extend=pointed[ends.below, ends.above])
     label_positions(ax.xaxis, columns)
     label_positions(ax.yaxis, rows)
+
+
+def parted_at_zero() -> Any:
+    """The colours of reports as a colormap."""
+    pyplot()  # or a clear message
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("parted_at_zero", DIVERGING)
 
 
 def label_positions(axis: Any, labels: Any) -> None:

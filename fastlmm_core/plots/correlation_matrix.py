@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from fastlmm_core.display.colours import SIDES
 from fastlmm_core.errors import DataError
 from fastlmm_core.gate import public
 from fastlmm_core.options import AXES, NAME, SWITCH, one_of, optional
-from fastlmm_core.plots.canvas import COLOURS, pyplot
+from fastlmm_core.plots.canvas import COLOURS, parted_at_zero, pyplot
 from fastlmm_core.results.components.correlations import dendrogram
 
 if TYPE_CHECKING:
@@ -68,8 +69,8 @@ def plot_correlations(
     if ax is None:
         side = float(np.clip(0.45 * m + 1.6, 3.6, 11.0))
         ax = pyplot().subplots(figsize=(side + 0.9, side), layout="constrained")[1]
-    image = ax.imshow(values, cmap="RdBu_r", vmin=-1.0, vmax=1.0, interpolation="nearest")
-    ax.figure.colorbar(image, ax=ax, label="correlation", shrink=0.8)
+    image = ax.imshow(values, cmap=parted_at_zero(), vmin=-1.0, vmax=1.0, interpolation="nearest")
+    ax.figure.colorbar(image, ax=ax, label=f"correlation ({SIDES})", shrink=0.8)
     if m <= LABELLED:
         ax.set_xticks(range(m), names, rotation=90 if max(map(len, names)) > 3 else 0)
         ax.set_yticks(range(m), names)

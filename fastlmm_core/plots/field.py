@@ -70,6 +70,7 @@ def plot_field(
     """
     layout = field_layout(fit, row, column, by, data)
     label, rows = chosen_field(layout, trial)
+    layout = layout.of_field(rows)
     residuals = layout.grid(fit.residuals, rows)
     figure, axes = pyplot().subplots(2, 3, figsize=(13, 7.4), layout="constrained")
     sides = (layout.row.labels, layout.column.labels)
@@ -118,6 +119,7 @@ def plot_variogram(
     """
     layout = field_layout(fit, row, column, by, data)
     label, rows = chosen_field(layout, trial)
+    layout = layout.of_field(rows)
     found = sample_variogram(layout.grid(fit.residuals, rows))
     if np.max(found.pairs) < FEWEST_PAIRS:
         raise DataError(f"a variogram needs {FEWEST_PAIRS} pairs of plots at some displacement")
@@ -180,6 +182,7 @@ def draw_direction(ax: Axes, fit: LMMFit, side: Direction, residuals: np.ndarray
     plain = [t for t in fit.design.random if not t.is_spline and t.group in groups and t.relation is None]
     if plain and plain[0].columns == ("(Intercept)",):
         own = fit.blups(plain[0].group)
+        own = own[own["level"].astype(str).isin(place)]  # one term may have the rows of all fields
         at = np.array([place[str(level)] for level in own["level"]])
         ax.vlines(at, own["lower"], own["upper"], color=COLOURS[0], linewidth=1.2)
         ax.plot(at, own["estimate"], "o", color=COLOURS[0], markersize=4)

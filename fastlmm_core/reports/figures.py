@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
+from fastlmm_core.display.colours import DIVERGING
 from fastlmm_core.reports.svg import (
-    DIVERGING,
     SEQUENTIAL,
     Axes,
     dots,

@@ -11,19 +11,8 @@ from html import escape
 
 import numpy as np
 
-# Anchors of the colour scales: light to dark, as a printer needs them, and away from white on both sides.
+# Anchors of a scale of colours from light to dark, as a printer needs them.
 SEQUENTIAL = ("#f7fbe8", "#c9e4a6", "#8fd0a0", "#4db5a5", "#2c94a3", "#2a7093", "#304b7c", "#2f2a5c")
-DIVERGING = (
-    "#a63603",
-    "#d9662a",
-    "#f0a376",
-    "#f9dcc8",
-    "#f7f7f7",
-    "#cfe1ef",
-    "#8dbadb",
-    "#3f86bd",
-    "#08519c",
-)
 SHADES = 33
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fastlmm_core.display.colours import SIDES
 from fastlmm_core.display.rendering import format_frame
 from fastlmm_core.formula.structured_parts import names_spline
 from fastlmm_core.reports import figures
@@ -127,9 +128,8 @@ def plot_section(own: UnitContent, n: int) -> str:
         field_maps(plots, field, names, f"plots-{n}" + (f"-{k}" if field.name else ""))
         for k, field in enumerate(fields)
     )
-    note = (
-        f"Grey places have no value; rings are residuals beyond {SUSPICIOUS:g} of their standard deviations."
-    )
+    note = (f"Grey places have no value; rings are residuals beyond {SUSPICIOUS:g} of their standard "
+            f"deviations. Trend and residuals: {SIDES}.")  # fmt: skip
     title = "Fields" if len(fields) > 1 else "Field"
     return card(title, f'{maps}<p class="soft">{note}</p>{lost}') + out
 

@@ -280,7 +280,8 @@ class LMMFit(Displayed, Aliases):
             uncertainty of beta and u, not the residual.
         residual : bool
             Add what the correlated residuals of the fit tell of that of a new row: of a plot in the field
-            without a yield, of a visit that a subject missed, of a trait that was not measured. `se` is then
+            without a yield or beyond it along `ar1()`, of a visit that a subject missed, of a day after those
+            of `ar1(day | subject)`, of a trait that was not measured. `se` is then
             that of the row's own value, what its residual, and its effect of `units`, may still be included.
             Rows of the data give their response where no term is of `units`. New rows have weight 1.
 
@@ -288,7 +289,7 @@ class LMMFit(Displayed, Aliases):
         ------
         DataError
             Unknown levels without `allow_new_levels`, missing columns; with `residual`, plots outside of the
-            field and visits that nobody had.
+            field and visits that nobody had, where the structure does not say how it goes on.
         OptionError
             `residual` where the residuals of the model are independent or known by row.
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastlmm_core.errors import NotConvergedWarning
+from fastlmm_core.errors import NotConvergedWarning, RankDeficientWarning, SingularFitWarning
 from fastlmm_core.results.components.structured_blocks import (
     BY_LAG,
     WIDEST,
@@ -18,6 +18,10 @@ from fastlmm_core.results.components.structured_blocks import (
 
 if TYPE_CHECKING:
     from fastlmm_core.results.random_part import RandomPart
+
+
+# Warnings that notes of their own say in the words of a summary.
+TOLD = (NotConvergedWarning, RankDeficientWarning, SingularFitWarning)
 
 
 def fit_notes(fit: RandomPart) -> tuple[str, ...]:
@@ -48,7 +52,9 @@ def fit_notes(fit: RandomPart) -> tuple[str, ...]:
         words = [str(w) for w in getattr(fit, "warnings", ()) if isinstance(w, NotConvergedWarning)]
         reason = words[0].removeprefix("not converged: ") if words else fit.convergence.message
         notes.append(f"NOT CONVERGED: {reason}")
-    return tuple(notes)
+    # the command line shows no other warnings
+    others = [str(w).rstrip(".") for w in getattr(fit, "warnings", ()) if not isinstance(w, TOLD)]
+    return (*notes, *(f"{words[:1].upper()}{words[1:]}." for words in others))
 
 
 def correlation_notes(fit: RandomPart) -> list[str]:

@@ -6,7 +6,9 @@ y_0 = k'w + e_0 of Cov(e, e_0) = sigma2 c, the prediction is k'w^ + a'e^ with a 
     sigma2 {(k - A'a)' C^-1 (k - A'a) + r_0 - c'a}
 
 (universal kriging; Cressie 1993, Statistics for Spatial Data, section 3.4; Robinson 1991, Stat. Sci. 6:15).
-A missing plot of a field is a row of the equations already, whose a is a unit vector.
+A missing plot of a field is a row of the equations already, whose a is a unit vector. Of a plot beyond the
+field, k and l steps from its nearest cell, a is the unit vector of that cell times rho_1^k rho_2^l: given the
+cell, an autoregression along rows and columns knows of no others.
 """
 
 from __future__ import annotations
@@ -67,24 +69,33 @@ def conditional_residuals(fit: FittedModel, table: Table, new_subjects: bool) ->
     new = new_residual_rows(fit.design, table, new_subjects)
     theta = solved.theta[solved.equations.slices[1]]
     if isinstance(residual, FieldResiduals):
-        weights, variances = _of_cells(residual, new), np.zeros(new.places.size)
+        weights, variances = _of_cells(residual, theta, new)
     else:
         weights, variances = _of_visits(residual, theta, new)
     values = weights @ solved.point.residual * solved.response.scale
     return ConditionalResiduals(weights, variances, np.asarray(values))
 
 
-def _of_cells(residual: FieldResiduals, new: NewResidualRows) -> sp.csr_array:
+def _of_cells(
+    residual: FieldResiduals, theta: np.ndarray, new: NewResidualRows
+) -> tuple[sp.csr_array, np.ndarray]:
     m = new.places.size
-    rows = [residual.rows_of_cells[e][cell] for e, cell in zip(new.groups, new.places, strict=True)]
-    return sp.csr_array((np.ones(m), (np.arange(m), rows)), shape=(m, residual.n_rows))
+    rows, weights, variances = np.empty(m, np.int64), np.ones(m), np.zeros(m)
+    for e in np.unique(new.groups):
+        own = np.flatnonzero(new.groups == e)
+        rows[own] = residual.rows_of_cells[e][new.places[own]]
+        beyond = own[new.beyond[own].any(axis=1)]
+        variance, decay = residual.beyond(theta, int(e), new.beyond[beyond])
+        weights[beyond] = decay * residual.root[rows[beyond]]  # of rows of weight 1
+        variances[beyond] = variance * (1.0 - decay) * (1.0 + decay)
+    return sp.csr_array((weights, (np.arange(m), rows)), shape=(m, residual.n_rows)), variances
 
 
 def _of_visits(
     residual: WithinSubjectResiduals, theta: np.ndarray, new: NewResidualRows
 ) -> tuple[sp.csr_array, np.ndarray]:
     m, diagonal = new.places.size, residual.visit_variances(theta)
-    variances = diagonal[new.groups, new.places]
+    variances = diagonal[new.groups, np.clip(new.places, 0, diagonal.shape[1] - 1)]  # beyond all days alike
     entries = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))]  # new row, row of the fit, weight
     by_subject, of_fit = _in_runs(new.subjects), dict(_in_runs(residual.rows.subjects))
     for subject, own in by_subject:

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from fastlmm_core import lmm
+from fastlmm_core.cli import main
 from fastlmm_core.errors import DesignError, DistanceWarning
 
 
@@ -63,11 +64,20 @@ def test_covariates_of_other_surfaces_may_have_ties(fields):
 
 @pytest.mark.parametrize(
     ("line", "count", "words"),
-    [("row", 1, "3 distinct values of row, but there is 1; for a trend along 'col' alone write ps.col."),
-     ("col", 2, "3 distinct values of col, but there are 2; .* along 'row' alone write ps.row.")],
+    [("row", 1, "3 distinct values of row, but there is 1; for a trend along 'col' alone write col . ps"),
+     ("col", 2, "3 distinct values of col, but there are 2; .* along 'row' alone write row . ps.row.")],
 )  # fmt: skip
 def test_a_field_of_a_line_or_two_has_no_surface(fields, line, count, words):
     narrow = fields[(fields["env"] == "A") & (fields[line] <= count)].copy()
     narrow["gen"] = [f"g{k % 3}" for k in range(len(narrow))]
     with pytest.raises(DesignError, match=words):
         lmm("y ~ (1 | gen)", narrow, field_trend="ps")
+
+
+def test_a_summary_says_it_too(fields, tmp_path, capsys):
+    """The command line shows no warnings of Python, but what stands below a summary."""
+    fields.to_csv(tmp_path / "fields.csv", index=False)
+    trend = ["--field-trend", "ps(row, col, nseg=(4, 3))"]
+    code = main(["fit", str(tmp_path / "fields.csv"), "y ~ (1 | gen)", *trend])
+    words = capsys.readouterr().out
+    assert code == 0 and "2 plots stand at row 1, col 1" in words and "for several fields write" in words

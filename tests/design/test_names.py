@@ -379,3 +379,32 @@ def test_values_of_a_kind_that_is_no_label(plots):
     months = pd.period_range("2020-01", periods=len(plots), freq="M")
     with pytest.raises(DataError, match=r"'m' holds values of type 'Period', .*astype"):
         lmm("y ~ m + (1|block)", plots.assign(m=months))
+
+
+@pytest.mark.parametrize(
+    ("text", "by_hand"),
+    [
+        ("I(x*(1 - dummy(gen, 'b')))", lambda x, b, P: x * (1 - b)),
+        ("I(x^dummy(gen, 'b'))", lambda x, b, P: x**b),
+        ("I(poly(x, 1)*x)", lambda x, b, P: P[:, :1] * x[:, None]),
+        ("I(x*poly(x, 2))", lambda x, b, P: P * x[:, None]),
+        ("pmax(x, dummy(gen, 'b'))", lambda x, b, P: np.maximum(x, b)),
+        ("ifelse(dummy(gen, 'b') == 1, x, 0)", lambda x, b, P: x * b),
+    ],
+)
+def test_one_column_beside_another_is_taken_row_by_row(plots, text, by_hand):
+    """(n,) beside (n, 1) would be n x n columns, each row times every other."""
+    x, b = plots["x"].to_numpy(), (plots["gen"] == "b").to_numpy(float)
+    P = build_design("y ~ poly(x, 2) + (1|block)", plots)._X_full.toarray()[:, 1:]
+    design = build_design(f"y ~ {text} + (1|block)", plots)
+    expected = by_hand(x, b, P).reshape(x.size, -1)
+    np.testing.assert_allclose(design._X_full.toarray()[:, 1:], expected, atol=1e-12)
+    few = design.fixed_matrix(plots.iloc[[3, 7]]).toarray()
+    np.testing.assert_allclose(few, design._X_full.toarray()[[3, 7]], atol=1e-12)
+
+
+def test_several_columns_have_no_order(plots):
+    with pytest.raises(DataError, match="'>' does not go with 2 columns"):
+        lmm("y ~ I(poly(x, 2) > x) + (1|block)", plots)
+    with pytest.raises(DataError, match="takes one column in each place"):
+        lmm("y ~ pmin(poly(x, 2), x) + (1|block)", plots)

@@ -7,6 +7,7 @@ import pytest
 from fastlmm_core import datasets, lmm, load, long_table, run
 from fastlmm_core.errors import DataError, OptionError
 from fastlmm_core.results import row_variances
+from fastlmm_core.structures.residuals.visits_in_series import SeriesResiduals
 
 
 def correlation(n, rho):
@@ -136,7 +137,8 @@ def test_a_new_subject_has_the_mean_and_the_variance_of_its_visit():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"row": [9]}, r"'row' has the levels '9', outside of the field in 'E1', whose .* have 1 to 6;"),
+        ({"row": ["x"]}, r"'row' has the levels 'x', outside of the field in 'E1', whose .* have 1 to 6,"),
+        ({"row": [2.5]}, r"new data: positions in ar1\(row\) must be whole numbers"),
         ({"env": ["E9"]}, r"'env' has the levels 'E9', which did not occur"),
         ({"col": [None]}, r"'col' has no value in row 1"),
     ],
@@ -254,3 +256,117 @@ def test_days_between_those_of_long_series(days, arms):
     )  # fmt: skip
     np.testing.assert_allclose(found["prediction"], value, rtol=1e-7)
     np.testing.assert_allclose(found["se"], error, rtol=1e-6)
+
+
+@pytest.mark.parametrize("signs", [(1, 1), (-1, 1)])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("words", [False, True])
+def test_plots_beyond_the_field(fields, signs, weighted, words):
+    """The process goes on: V over the plots of the field and those around it, whatever lies between."""
+    r = np.random.default_rng(9)
+    turn = np.where(fields["row"] % 2 == 1, 1.0, float(signs[0]))
+    data = fields.assign(w=r.uniform(0.5, 2.0, len(fields)), y=5 + (fields["y"] - 5) * turn)
+    data = data.drop(index=[3, 41, 48]).assign(w=lambda d: d["w"] if weighted else 1.0)
+    new = pd.DataFrame({
+        "env": ["E1"] * 5 + ["E2"] * 4, "gen": ["g1", "g3", "g9", "g2", "g0", "g4", "g4", "g5", "g6"],
+        "row": [7, 9, 0, -2, 3, 6, 0, 1, 5], "col": [3, 9, 4, 0, -1, 9, 1, 7, 12],
+    })  # fmt: skip
+    names = [f"R{i:02d}" for i in range(-5, 20)]
+
+    def as_read(t):
+        return t.assign(row=pd.Categorical([f"R{i:02d}" for i in t["row"]], names)) if words else t
+
+    fit = lmm("y ~ env + (1|gen)", as_read(data), residual="ar1(row):ar1(col) | env",
+              weights="w" if weighted else None)  # fmt: skip
+    found = fit.predict(as_read(new), residual=True, se=True)
+
+    blocks = {b["at"]: b for b in fit.solved.equations.residual.blocks(
+        fit.solved.theta[fit.solved.equations.slices[1]])}  # fmt: skip
+    assert (blocks["E1"]["group_corr"]["row"] < 0) == (signs[0] < 0)
+    both, n = pd.concat([data, new.assign(w=1.0)], ignore_index=True), len(data)
+    V = np.zeros((len(both), len(both)))
+    for env, own in both.groupby("env"):
+        steps = [np.abs(np.subtract.outer(own[c].to_numpy(), own[c].to_numpy())) for c in ("row", "col")]
+        rho = blocks[env]["group_corr"]
+        V[np.ix_(own.index, own.index)] = fit.solved.sigma2 * blocks[env]["T"][0, 0] * (
+            rho["row"] ** steps[0] * rho["col"] ** steps[1])  # fmt: skip
+    V /= np.sqrt(np.outer(both["w"], both["w"]))
+    component = fit.variance_components
+    V += float(component.loc[component["group"] == "gen", "estimate"].iloc[0]) * np.equal.outer(
+        both["gen"].to_numpy(), both["gen"].to_numpy()
+    )
+    X = np.asarray(pd.get_dummies(both["env"]), float)
+    value, error = best_prediction(
+        data["y"].to_numpy(), X[:n], V[:n, :n], V[:n, n:], np.diag(V)[n:], X[n:]
+    )  # fmt: skip
+    np.testing.assert_allclose(found["prediction"], value, rtol=1e-8)
+    np.testing.assert_allclose(found["se"], error, rtol=1e-8)
+    mean = fit.predict(as_read(new), se=True)
+    assert np.abs(found["prediction"] - mean["prediction"]).max() > 0.05
+    far = fit.predict(as_read(new.assign(row=14, col=40)), residual=True)  # nothing is left of the field
+    np.testing.assert_allclose(far, mean["prediction"], atol=0.02)
+
+
+def test_a_direction_without_neighbours_does_not_go_on(fields):
+    """One row of plots has no autocorrelation of rows; independent levels no neighbours."""
+    one = fields.query("env == 'E1' and row == 2")
+    fit = lmm("y ~ 1", one, residual="ar1(row):ar1(col)")
+    assert np.isfinite(fit.predict(one.head(1).assign(col=9), residual=True)[0])
+    with pytest.raises(DataError, match=r"the levels '3', .* have 2 to 2, and a single position has no"):
+        fit.predict(one.head(1).assign(row=3), residual=True)
+    apart = lmm("y ~ 1", fields.query("env == 'E1'"), residual="row:ar1(col)")
+    assert np.isfinite(apart.predict(one.head(1).assign(col=9), residual=True)[0])
+    with pytest.raises(DataError, match=r"'row' has the levels '7', .*, and others are independent of them"):
+        apart.predict(one.head(1).assign(row=7), residual=True)
+    named = fields.query("env == 'E1'").assign(row=lambda d: "R" + d["row"].astype(str))
+    fit = lmm("y ~ 1", named, residual="ar1(row):ar1(col)")
+    with pytest.raises(DataError, match=r"'R7', .* only numbers and declared levels have a place beyond"):
+        fit.predict(named.head(1).assign(row="R7"), residual=True)
+
+
+@pytest.mark.parametrize("subjects", [14, 130])  # by patterns of visits, and as series
+@pytest.mark.parametrize("arms", [False, True])
+def test_days_after_and_before_those_of_the_fit(arms, subjects):
+    r = np.random.default_rng(4)
+    parts = []
+    for subject in range(subjects):
+        seen = np.sort(r.choice(np.arange(3, 20), 9, replace=False))
+        root = np.linalg.cholesky(0.8 ** np.abs(np.subtract.outer(seen, seen)))
+        y = 5 + (1 + subject % 2) * root @ r.normal(size=9)
+        own = {"subject": f"s{subject}", "day": seen, "arm": "AB"[subject % 2], "y": y}
+        parts.append(pd.DataFrame(own))
+    data = pd.concat(parts, ignore_index=True).assign(w=lambda d: r.uniform(0.5, 2.0, len(d)))
+    new = pd.DataFrame({"subject": ["s0", "s0", "s3", "s3", "s5", "new"], "day": [20, 25, 1, -4, 12, 23],
+                        "arm": list("AABBBA")})  # fmt: skip
+    new = new[~(new["day"] == 12) | ~((data["subject"] == "s5") & (data["day"] == 12)).any()]
+    residual = "ar1(day | subject)" + (" | arm" if arms else "")
+    fit = lmm("y ~ arm + day", data, residual=residual, weights="w")
+    assert isinstance(fit.solved.equations.residual, SeriesResiduals) == (subjects > 100)
+    found = fit.predict(new, residual=True, se=True, allow_new_levels=True)
+
+    both, n = pd.concat([data, new.assign(w=1.0)], ignore_index=True), len(data)
+    day, name, arm = (both[c].to_numpy() for c in ("day", "subject", "arm"))
+    V = np.zeros((len(both), len(both)))
+    for block in fit.solved.equations.residual.blocks(fit.solved.theta[fit.solved.equations.slices[1]]):
+        T = block["T"] * fit.solved.sigma2
+        own = np.equal.outer(name, name) * (block["at"] is None or np.equal.outer(arm, [block["at"]]))
+        V += own * T[0, 0] * (T[0, 1] / T[0, 0]) ** np.abs(np.subtract.outer(day, day))
+    V /= np.sqrt(np.outer(both["w"], both["w"]))
+    X = np.column_stack([np.asarray(pd.get_dummies(both["arm"]), float), day])
+    value, error = best_prediction(
+        data["y"].to_numpy(), X[:n], V[:n, :n], V[:n, n:], np.diag(V)[n:], X[n:]
+    )  # fmt: skip
+    np.testing.assert_allclose(found["prediction"], value, rtol=1e-8)
+    np.testing.assert_allclose(found["se"], error, rtol=1e-8)
+
+
+@pytest.mark.parametrize("structure", ["us", "diag", "toep", "homtoep", "hetar1", "cs", "homcs"])
+def test_visits_that_a_structure_has_no_parameters_for(structure):
+    sleep = datasets.load("sleepstudy").query("Days < 4")
+    fit = lmm("Reaction ~ Days", sleep, residual=f"{structure}(Days | Subject)")
+    with pytest.raises(DataError, match=f"it knows .*3.*, and '{structure}' has parameters of their own"):
+        fit.predict(sleep.head(1).assign(Days=4), residual=True)
+    words = sleep.assign(Days="d" + sleep["Days"].astype(str))
+    fit = lmm("Reaction ~ 1", words, residual="ar1(Days | Subject)")
+    with pytest.raises(DataError, match=r"'d4', .* and only numbers have a place beyond"):
+        fit.predict(words.head(1).assign(Days="d4"), residual=True)

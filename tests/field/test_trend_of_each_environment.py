@@ -7,7 +7,7 @@ from fields import dense_criterion, incidence, made_field, process_field, surfac
 
 from fastlmm_core import fit_batch, lmm, load, plots
 from fastlmm_core.design.field_trend import add_field_trend
-from fastlmm_core.errors import DataError, DesignError, FormulaError, OptionError
+from fastlmm_core.errors import DataError, DesignError, DistanceWarning, FormulaError, OptionError
 from fastlmm_core.formula.structured_parts import names_spline
 
 SIZES = {"E1": (9, 12), "E2": (8, 10), "E3": (10, 9)}
@@ -187,6 +187,8 @@ def test_a_batch_over_years_takes_it(trials):
         ("yield ~ row*col + at(env):ps(row, col)", DesignError, r"add env\*row\*col"),
         ("yield ~ env*row + gen:spl(row)", FormulaError, r"at\(env\):spl"),
         ("yield ~ env*row + at(env):spl(row, col)", FormulaError, "takes one variable"),
+        ("yield ~ env*row + spl(row | env)", FormulaError, r"each level of env is at\(env\):spl\(row\)"),
+        ("yield ~ env*row*col + ps(row, col | env)", FormulaError, r"is at\(env\):ps\(row, col\)"),
         ("yield ~ env*row + at(enw):spl(row)", FormulaError, "column 'enw' is not in the data"),
         ("yield ~ env*half + at(env):spl(half)", DesignError, r"at\(env, E2\):spl\(half\)' needs at least 3"),
     ],
@@ -319,3 +321,205 @@ def test_tests_of_terms_name_the_environment(trials):
 )
 def test_splines_are_known_by_their_labels(label, spline):
     assert names_spline(label) is spline
+
+
+@pytest.fixture(scope="module")
+def narrow():
+    """A trial of one long row and one of one column, before and between two fields."""
+    row = made_field(1, 40, seed=11, lost=0.1, genotypes=18)
+    column = made_field(25, 1, seed=12, genotypes=11).assign(col=4)
+    own = {
+        "A": row.assign(row=3), "B": made_field(9, 8, seed=13, lost=0.1, genotypes=18), "C": column,
+        "D": made_field(8, 10, seed=14, genotypes=18),
+    }  # fmt: skip
+    parts = [field.assign(env=env) for env, field in own.items()]
+    return pd.concat(parts, ignore_index=True).sample(frac=1.0, random_state=2).reset_index(drop=True)
+
+
+CURVES = {"A": "col", "C": "row"}
+
+
+def test_an_environment_of_one_row_has_a_curve_along_it(narrow):
+    words = r"'env' 'A': too narrow for a surface.*row; the trend there is ps\(col, nseg=auto\)"
+    with pytest.warns(DistanceWarning, match=words):
+        fit = lmm("yield ~ 1 + (1 | at(env):gen)", narrow, field_trend="ps | env", residual="units | env")
+    assert fit.formula.endswith(
+        '+ env + I(row * (env == "B")) + I(row * (env == "C")) + I(row * (env == "D")) + '
+        'I(col * (env == "A")) + I(col * (env == "B")) + I(col * (env == "D")) + '
+        'I(row * col * (env == "B")) + I(row * col * (env == "D")) + '
+        '(1 | at(env, "B", "D"):row) + (1 | at(env, "B", "D"):col) + '
+        'at(env, "B", "D"):ps(row, col, nseg=auto) + at(env, "C"):ps(row, nseg=auto) + '
+        'at(env, "A"):ps(col, nseg=auto)'
+    )
+    trend, values = fit.trend(), fit.variance_components
+    assert trend["env"].unique().tolist() == ["A", "B", "C", "D"]
+    for env, own in narrow.groupby("env"):
+        along = CURVES.get(env)
+        formula = f"yield ~ {along} + (1 | gen) + ps({along}, nseg=auto)" if along else "yield ~ (1 | gen)"
+        alone = lmm(formula, own.reset_index(drop=True), field_trend=None if along else "ps")
+        mine = values[values["group"].str.contains(f"at(env, {env}):", regex=False)]["estimate"]
+        expected = alone.variance_components["estimate"].to_numpy()[:-1]
+        assert mine.to_numpy() == pytest.approx(expected, rel=2e-3, abs=2e-5)
+        mine, expected = trend[trend["env"] == env], alone.trend()
+        assert list(mine.columns) == ["env", "row", "col", "trend", "se"]
+        assert mine[["row", "col"]].notna().all(axis=None)
+        np.testing.assert_allclose(mine["trend"], expected["trend"], atol=2e-4)
+        np.testing.assert_allclose(mine["se"], expected["se"], atol=2e-4)
+    again = lmm(fit.formula, narrow, residual="units | env")  # an ordinary formula
+    assert again.criterion == pytest.approx(fit.criterion, abs=1e-9)
+    one = fit.trend("at(env, A):ps(col, nseg=auto)")
+    pd.testing.assert_frame_equal(one, trend[trend["env"] == "A"].reset_index(drop=True), check_dtype=False)
+    shown = plots.plot_field(fit, trial="A").axes[1].images[0].get_array()
+    assert np.isfinite(np.ma.filled(shown.astype(float), np.nan)).sum() == len(one)
+
+
+def test_a_batch_has_the_curves_of_narrow_environments(narrow):
+    year = np.where(narrow["env"].isin(["A", "B"]), 1, 2)
+    table = narrow.assign(year=year)
+    batch = fit_batch(
+        table, "yield ~ (1 | gen)", by="year", field_trend="ps | env", genotypes="gen", plots=["row", "col"],
+        progress=False,
+    )  # fmt: skip
+    assert (batch.fits["status"] == "ok").all()  # means of genotypes are estimable
+    assert batch.fits["message"].str.contains("too narrow for a surface").all()
+    for own, found in zip((1, 2), batch.fits["criterion"], strict=True):
+        fit = lmm("yield ~ (1 | gen)", table[table["year"] == own], field_trend="ps | env")
+        assert found == pytest.approx(fit.criterion, abs=1e-8)
+        plots_of = batch.plots[batch.plots["year"] == own].rename(columns={"column": "col"})
+        both = plots_of.merge(fit.trend(), on=["env", "row", "col"], suffixes=("", "_of_fit"))
+        assert len(both) == len(plots_of)
+        assert both["trend"].to_numpy() == pytest.approx(both["trend_of_fit"].to_numpy(), abs=1e-6)
+
+
+def test_two_rows_keep_their_own_lines(narrow):
+    """Two rows lie on a line: no surface and no variance of rows, but pairs of plots in a column."""
+    pair = made_field(2, 20, seed=15, genotypes=12).assign(env="P")
+    table = pd.concat([narrow[narrow["env"] == "D"], pair], ignore_index=True)
+    fit = lmm("yield ~ env + (1 | at(env):gen)", table, residual="units | env",
+              field_trend="ps(row, col, nseg=(4, 6), degree=2) | env")  # fmt: skip
+    alone = lmm("yield ~ row*col + (1 | gen) + (1 | col) + ps(col, nseg=6, degree=2)", pair)
+    assert 'at(env, "P"):ps(col, nseg=6, degree=2)' in fit.formula
+    assert '(1 | at(env, "D"):row) + (1 | at(env):col)' in fit.formula
+    values = fit.variance_components
+    mine = values[values["group"].str.contains("at(env, P):", regex=False)]["estimate"].to_numpy()
+    expected = alone.variance_components["estimate"].to_numpy()[:-1]
+    assert mine == pytest.approx(expected, rel=1e-3, abs=2e-5)
+    trend = fit.trend()
+    own = trend[trend["env"] == "P"].pivot(index="row", columns="col", values="trend").to_numpy()
+    effect = alone.predict(pair.drop_duplicates(["row", "col"]), random=["ps(col, nseg=6, degree=2)"])
+    expected = pair.assign(trend=effect).pivot(index="row", columns="col", values="trend").to_numpy()
+    np.testing.assert_allclose(own - own.mean(), expected - expected.mean(), atol=1e-3)
+
+
+def test_a_trial_with_neither_rows_nor_columns_has_no_trend(narrow):
+    small = made_field(2, 2, seed=16, genotypes=3).assign(env="S", gen=["g01", "g02", "g02", "g03"])
+    table = pd.concat([narrow[narrow["env"].isin(["B", "D"])], small], ignore_index=True)
+    with pytest.warns(DistanceWarning, match="'env' 'S': fewer than 3 distinct .*; there is no trend"):
+        fit = lmm("yield ~ (1 | gen)", table, field_trend="ps | env")
+    assert "S" not in set(fit.trend()["env"])
+    every = lmm("yield ~ (1 | gen)", narrow[narrow["env"] == "A"], field_trend="ps | env")
+    assert every.formula == "yield ~ (1 | gen) + col + at(env):ps(col, nseg=auto)"
+    assert every.coef_names == ("(Intercept)", "col")
+
+
+def test_levels_of_at_are_named(trials):
+    """``at(env, E1)`` in a formula, by name, text or number."""
+    formula = "yield ~ env*row*col + (1 | gen) + "
+    for level in ("E1", "'E1'", 'c("E1")'):
+        at = f"at(env, {level})"
+        fit = lmm(formula + f"{at}:ps(row, col, nseg=(4, 3)) + (1 | {at}:row)", trials)
+        groups = set(fit.variance_components["group"])
+        assert groups == {"gen", "at(env, E1):ps(row, col, nseg=(4, 3))", "at(env, E1):row", "Residual"}
+    number = trials.assign(env=trials["env"].map({"E1": 10, "E2": 2, "E3": 30}))
+    own = lmm(formula.replace("env", "factor(env)") + "(1 | at(env, 10):row)", number)
+    two = lmm(formula + "(1 | at(env, E1):row)", trials)
+    assert own.criterion == pytest.approx(two.criterion, abs=1e-8)
+    dense = lmm(formula + "(0 + dummy(env, 'E1') | row)", trials)  # rows of others have no data
+    assert two.criterion == pytest.approx(dense.criterion, abs=1e-8)
+    assert two.predict(trials.head(9)) == pytest.approx(dense.predict(trials.head(9)), abs=1e-6)
+    with pytest.raises(DataError, match=r"at\(env, E9\): 'env' has no level 'E9' in the rows used"):
+        lmm(formula + "(1 | at(env, E9):row)", trials)
+    with pytest.raises(FormulaError, match=r"'1 \+ 2' in at\(\) is not a level"):
+        lmm(formula + "(1 | at(env, 1 + 2):row)", trials)
+
+
+@pytest.fixture(scope="module")
+def renumbered(trials):
+    """The same fields, one with its rows from 101 and one with its columns in steps of two."""
+    first, second = trials["env"] == "E1", trials["env"] == "E2"
+    return trials.assign(row=trials["row"] + 100 * first, col=trials["col"] * np.where(second, 2, 1))
+
+
+def test_means_do_not_depend_on_the_numbers_of_rows(trials, renumbered):
+    """At the mean number over all fields they were those of a polynomial far outside: SE 2.3 for 0.3."""
+    for formula, asked in (("yield ~ gen", ("gen", "env")), ("yield ~ (1 | gen)", ("env", "~ 1"))):
+        fits = [lmm(formula, table, field_trend="ps | env") for table in (trials, renumbered)]
+        assert fits[0].criterion == pytest.approx(fits[1].criterion - 2 * _scale_of_columns(), abs=1e-5)
+        for specs in asked:
+            one, two = (fit.emmeans(specs).to_frame() for fit in fits)
+            np.testing.assert_allclose(two["estimate"], one["estimate"], rtol=1e-5)
+            np.testing.assert_allclose(two["se"], one["se"], rtol=1e-4)
+        tests = [fit.joint_tests() for fit in fits]
+        assert tests[1].iloc[0]["F"] == pytest.approx(tests[0].iloc[0]["F"], rel=1e-3)
+    values = [fit.genotype_values("gen").to_frame() for fit in fits]
+    np.testing.assert_allclose(values[1]["estimate"], values[0]["estimate"], rtol=1e-5)
+    np.testing.assert_allclose(values[1]["se"], values[0]["se"], rtol=1e-4)
+
+
+def _scale_of_columns():
+    """log |X'X| of columns of E2 that are twice as large: col and row:col."""
+    return 2 * np.log(2.0)
+
+
+def test_means_stand_in_the_middle_of_each_field(trials, renumbered):
+    fit = lmm("yield ~ env + (1 | gen)", renumbered, field_trend="ps | env")
+    means = fit.emmeans("env")
+    remarks = " ".join(means.remarks)
+    assert "In the middle of the plots of each env, by the mean of their row and col" in remarks
+    assert "held at" not in remarks
+    middle = renumbered.groupby("env")[["row", "col"]].mean().reset_index()
+    expected = fit.predict(middle, random=False)
+    np.testing.assert_allclose(means.to_frame()["estimate"], expected, rtol=1e-9)
+    at = fit.emmeans("env", at={"row": 4, "col": 5}).to_frame()["estimate"]  # what is asked for
+    expected = fit.predict(middle.assign(row=4, col=5), random=False)
+    np.testing.assert_allclose(at, expected, rtol=1e-9)
+    by_row = fit.emmeans("~ row | env").to_frame()  # one number for all, which the table shows
+    expected = fit.predict(middle.assign(row=renumbered["row"].mean()), random=False)
+    np.testing.assert_allclose(by_row["estimate"], expected, rtol=1e-9)
+    slopes = fit.emtrends("env", "row").to_frame()["estimate"]
+    steps = [fit.predict(middle.assign(row=middle["row"] + k), random=False) for k in (0, 1)]
+    np.testing.assert_allclose(slopes, steps[1] - steps[0], rtol=1e-7)
+    tests = fit.joint_tests().set_index("term")
+    differences = fit.linear_functions(np.diff(_rows(fit, middle), axis=0)).f_test()
+    assert tests.loc["env", "F"] == pytest.approx(differences.F, rel=1e-8)
+
+
+def _rows(fit, table):
+    return fit.design.fixed_matrix(table).toarray()
+
+
+def test_maps_have_the_size_of_their_field(renumbered):
+    """Rows from 101 in one field left a map of 110 rows, of which 9 were seen."""
+    fit = lmm("yield ~ (1 | gen) + (1 | row)", renumbered, field_trend="ps | env")
+    trend = fit.trend(se=False)
+    for env, size in SIZES.items():
+        figure = plots.plot_field(fit, trial=env)
+        own = renumbered[renumbered["env"] == env]
+        step = 2 if env == "E2" else 1
+        span = tuple(int(np.ptp(own[name])) // k + 1 for name, k in (("row", 1), ("col", step)))
+        assert span == size
+        drawn = [ax.images[0].get_array() for ax in figure.axes[:3]]
+        expected = trend[trend["env"] == env].pivot(index="row", columns="col", values="trend").to_numpy()
+        shown = np.ma.filled(drawn[1].astype(float), np.nan)
+        np.testing.assert_allclose(shown[:, ::step], expected)
+        assert all(image.shape[0] == size[0] for image in drawn)
+        labels = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+        assert labels[0] == str(own["row"].min())
+        figure.clear()
+
+
+def test_curves_of_covariates_have_one_mean(trials):
+    """A dose is no position: without rows and columns as factors nothing is moved."""
+    fit = lmm("yield ~ env*row + (1 | gen) + at(env):spl(row)", trials)
+    expected = fit.predict(pd.DataFrame({"env": list(SIZES), "row": trials["row"].mean()}), random=False)
+    np.testing.assert_allclose(fit.emmeans("env").to_frame()["estimate"], expected, rtol=1e-9)

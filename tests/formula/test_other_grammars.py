@@ -75,7 +75,6 @@ TERMS_WRITTEN = [
     ("(1 | idv(gen))", "(1 | gen)"),
     ("(x | idv(gen):rep)", "(x | gen:rep)"),
     ("(1 | gr(gen, cov = K))", "(1 | vm(gen, K))"),
-    ("(1 | at(env, 'a'):gen)", '(0 + dummy(env, "a") | gen)'),
     ("(1 | at(env):spl(x))", "env*x + at(env):spl(x)"),
     ("(1 | vsm(usm(env), ism(gen)))", "us(0 + env | gen)"),
 ]  # fmt: skip

@@ -1,17 +1,21 @@
 """Maps of a field show the figures of the fit, and leave missing plots white."""
 
+import re
+
 import matplotlib
 
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 
 from fastlmm_core import datasets, lmm
 from fastlmm_core.cli import main
 from fastlmm_core.errors import DataError, OptionError
 from fastlmm_core.plots import plot_field, plot_variogram
+from fastlmm_core.reports import figures
 
 LOST = [3, 100, 101, 300]
 
@@ -62,6 +66,26 @@ def test_a_yield_far_from_all_others_does_not_take_the_colours(durban, surface):
     rest = durban["yield"].drop(index=50)
     assert limits[0] == (durban["yield"].min(), durban["yield"].max(), "neither")
     assert limits[1] == (rest.min(), rest.max(), "max")
+
+
+def test_both_sides_of_zero_have_the_colours_of_reports(surface):
+    """Blue is above zero in figures and on pages, and both say so."""
+    figure = plot_field(surface)
+    image = figure.axes[2].get_images()[0]
+    drawn = {sign: np.array(image.cmap(image.norm(sign * image.norm.vmax)))[:3] for sign in (-1, 1)}
+    column = pd.DataFrame({"row": np.arange(1.0, 4.0), "column": np.ones(3)})
+    values, unmarked = np.array([-1.0, 0.0, 1.0]), np.zeros(3, bool)
+    page = figures.field_map(figures.field_of(column), values, "residual", unmarked, 0)
+    fills = dict(re.findall(r'<path fill="(#\w+)" d="M[\d.]+ ([\d.]+)', page))
+    below, _, above = (
+        np.array([int(fill[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+        for fill in sorted(fills, key=lambda fill: float(fills[fill]))
+    )
+    for sign, colour in ((1, above), (-1, below)):
+        assert np.abs(drawn[sign] - colour).max() < 0.02
+        assert sign * (colour[2] - colour[0]) > 0.3  # blue against red
+    bars = [ax.get_ylabel() for ax in figure.axes[6:9]]
+    assert bars == ["yield", "trend (blue above 0, orange below)", "residual (blue above 0, orange below)"]
 
 
 def test_rows_columns_and_variogram(surface):

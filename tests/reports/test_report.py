@@ -128,6 +128,7 @@ def test_the_overview_says_what_colours_and_headings_are(pages):
     assert '<i style="background:#0072b2"></i>gen</span>' in text
     assert '<i style="background:#c6ced6"></i>Residual</span>' in text
     assert "p: of the F test of the genotypes." in text and "Cullis" in text
+    assert "Trend and residuals: blue above 0, orange below." in pages[1][0].read_text(encoding="utf-8")
 
 
 def test_a_component_has_its_colour_where_another_is_missing():

@@ -36,50 +36,50 @@ rstudent.fastlmm <- function(model, ...) {
   diagnostic(model, "studentized")
 }
 
-predicted <- function(object, newdata, random, new_levels, se) {
+predicted <- function(object, newdata, random, new_levels, se, residual = FALSE) {
   offset <- if (!is.null(newdata) && !is.null(object$offset)) eval(parse(text = object$offset)[[1]], newdata)
   block <- drop_null(list(
     newdata = if (!is.null(newdata)) json_table(newdata)$data,
     random = if (is.logical(random)) unbox(random) else random,
     offset = if (!is.null(offset)) json_numbers(as.numeric(offset), object$offset),
-    allow_new_levels = unbox(new_levels), se = unbox(se)
+    allow_new_levels = unbox(new_levels), se = unbox(se), residual = if (residual) unbox(TRUE)
   ))
   own <- ask_fit(object, list(predict = list(block)))$predict[[1]]
   lapply(own[intersect(c("prediction", "se"), names(own))], as_df)
 }
 
 predict.fastlmm <- function(object, newdata = NULL, re.form = NULL, allow.new.levels = FALSE, se.fit = FALSE,
-                            na.action = stats::na.pass, ...) {
+                            na.action = stats::na.pass, residual = FALSE, ...) {
   nothing_else(...)
   random <- random_asked(object, re.form)
   if (is.null(newdata)) {
     rows <- rownames(object$frame)
-    own <- predicted(object, NULL, random, allow.new.levels, se.fit)
+    own <- predicted(object, NULL, random, allow.new.levels, se.fit, residual)
   } else {
     newdata <- as.data.frame(newdata)
-    newdata <- na.action(newdata[intersect(names(newdata), predictors(object, random))])
+    newdata <- na.action(newdata[intersect(names(newdata), predictors(object, random, residual))])
     rows <- rownames(newdata)
-    own <- predicted_where_known(object, newdata, random, allow.new.levels, se.fit)
+    own <- predicted_where_known(object, newdata, random, allow.new.levels, se.fit, residual)
   }
   fit <- setNames(own$prediction, rows)
   if (se.fit) list(fit = fit, se.fit = setNames(own$se, rows)) else fit
 }
 
 # Columns of new data that are read: none that only the response or the weights stand on.
-predictors <- function(object, random) {
+predictors <- function(object, random, residual) {
   fixed <- all.vars(object$fixed[[length(object$fixed)]])
-  if (isFALSE(random)) return(fixed)
+  if (isFALSE(random) && !residual) return(fixed)
   weights <- if (!is.null(object$weights)) all.vars(parse(text = object$weights)[[1]])
   others <- setdiff(c(all.vars(object$formula[[2]]), weights), all.vars(object$formula[[length(object$formula)]]))
   union(fixed, setdiff(names(object$frame), others))
 }
 
 # Rows with missing values are not sent; their predictions are NA.
-predicted_where_known <- function(object, newdata, random, new_levels, se) {
+predicted_where_known <- function(object, newdata, random, new_levels, se, residual) {
   known <- if (length(newdata)) complete.cases(newdata) else rep(TRUE, nrow(newdata))
   out <- list(prediction = rep(NA_real_, nrow(newdata)), se = rep(NA_real_, nrow(newdata)))
   if (!any(known)) return(out)
-  own <- predicted(object, newdata[known, , drop = FALSE], random, new_levels, se)
+  own <- predicted(object, newdata[known, , drop = FALSE], random, new_levels, se, residual)
   for (name in names(own)) out[[name]][known] <- own[[name]]
   out
 }

@@ -88,6 +88,31 @@ stopifnot(all(abs(as.data.frame(VarCorr(held))$vcov - c(10, 50)) < 1e-9))
 ped <- data.frame(id = gens, sire = c("", "", rep(gens[1], length(gens) - 2)), dam = c("", "", rep(gens[2], length(gens) - 2)))
 stopifnot(fastlmm(yield ~ rep + (1 | vm(gen, P)), field, relationships = list(P = ped))$fit$converged)
 stopifnot(suppressWarnings(fastlmm(yield ~ rep + (1 | gen), field, residual = "ar1(row):ar1(col)"))$fit$converged)
+# plots without a yield and beyond the field by universal kriging, against dense matrices
+part <- field[-c(5, 60), ]
+kriged <- suppressWarnings(fastlmm(yield ~ 1 + (1 | gen), part, residual = "ar1(row):ar1(col)"))
+beyond <- data.frame(row = range(field$row) + c(-2, 1), col = range(field$col) + c(0, 3), gen = part$gen[1:2])
+new <- rbind(field[c(5, 60), c("row", "col", "gen")], beyond)
+every <- rbind(part[c("row", "col", "gen")], new)
+rho <- unlist(kriged$fit$residual[[1]]$group_corr)
+steps <- lapply(every[c("row", "col")], function(x) abs(outer(x, x, `-`)))
+V <- c(kriged$fit$residual[[1]]$T) * rho[["row"]]^steps$row * rho[["col"]]^steps$col +
+  as.data.frame(VarCorr(kriged))$vcov[1] * outer(every$gen, every$gen, `==`)
+seen <- seq_len(nrow(part)); W <- solve(V[seen, seen]); C <- V[seen, -seen]
+phi <- 1 / sum(W); left <- part$yield - phi * sum(W %*% part$yield)
+by_hand <- phi * sum(W %*% part$yield) + drop(t(C) %*% W %*% left)
+error <- sqrt(diag(V)[-seen] - diag(t(C) %*% W %*% C) + phi * drop(1 - t(C) %*% rowSums(W))^2)
+told <- predict(kriged, new, residual = TRUE, se.fit = TRUE)
+stopifnot(max(abs(told$fit - by_hand)) < 1e-6, max(abs(told$se.fit - error)) < 1e-6,
+          max(abs(predict(kriged, part, residual = TRUE) - part$yield)) < 1e-6,
+          max(abs(predict(kriged, new) - told$fit)) > 0.1, grepl("belongs to newdata", message_of(predict(kriged, residual = TRUE))))
+alone <- suppressWarnings(fastlmm(yield ~ 1, part, residual = "ar1(row):ar1(col)"))
+stopifnot(all(is.finite(predict(alone, new, re.form = NA, residual = TRUE))))
+# an environment of one row of plots has a curve in the place of a surface, and R's functions know its fixed part
+thin <- subset(two, env == "C1" | row == min(row))
+curve <- suppressWarnings(fastlmm(yield ~ (1 | gen), thin, field_trend = "ps(row, col, nseg = (5, 8)) | env"))
+stopifnot(setequal(colnames(model.matrix(curve)), names(fixef(curve))), any(grepl("C2):ps(col", names(VarCorr(curve)), fixed = TRUE)),
+          max(abs(predict(curve, thin, re.form = NA) - drop(model.matrix(curve)[, names(fixef(curve))] %*% fixef(curve)))) < 1e-6)
 
 # simulated responses: the mean and the variance of the model, and the seed that set.seed() determines
 set.seed(1); first <- simulate(fit, 200)

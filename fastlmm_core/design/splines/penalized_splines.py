@@ -224,7 +224,7 @@ def build_splines(
         _check_polynomials(part, [(part.label, inside)], values, X)
         return [_build_spline(part, part.label, values, states)]
     states |= {deparse(node): groups[deparse(node)].state for node in part.at}
-    at_factors, levels = split_at_levels(part.at, groups, rows)
+    at_factors, levels = split_at_levels(part.at, part.at_levels, groups, rows)
     at_names = [label_of(deparse(node)) for node in part.at]
     own = [(at, f"{at_text(at_names, at)}:{part.curve}", inside) for at, inside in levels]
     _check_polynomials(part, [(group, inside) for _, group, inside in own], values, X)
@@ -362,6 +362,9 @@ def _check_distinct(part: SplinePart, group: str, name: str, x: np.ndarray) -> N
     if distinct >= least:
         return
     other = [own for node in part.variables if (own := label_of(deparse(node))) != name]
-    along = f"; for a trend along '{other[0]}' alone write ps({other[0]}) in the formula" if other else ""
+    along = ""
+    if other:
+        at = "".join(f"at({label_of(deparse(node))}):" for node in part.at)
+        along = f"; for a trend along '{other[0]}' alone write {other[0]} + {at}ps({other[0]}) in the formula"
     raise DesignError(f"'{group}' needs at least {least} distinct values of {name}, but there "
                       f"{'is' if distinct == 1 else 'are'} {distinct}{along}")  # fmt: skip

@@ -140,13 +140,30 @@ def evaluate(node: Node, table: Table, state: State) -> Any:
 
 
 def _numbers(value: Any, node: Node) -> Any:
-    """The value for arithmetic; truth values, also of a column, count 0 and 1."""
+    """The value for arithmetic; truth values, also of a column, count 0 and 1.
+
+    One column, of ``dummy(env, "A")``, is (n,) as those of the table are: beside these (n, 1) would be n x n.
+    """
     if isinstance(value, Column) and is_logical(value):
         truth = [float(level.upper() == "TRUE") for level in value.levels or ()]
         return np.array([*truth, np.nan])[value.values]
     if isinstance(value, (str, Column)):
         raise DataError(f"'{deparse(node)}' needs numbers, but got a factor or a text")
-    return value.values if isinstance(value, Logical) else value
+    value = value.values if isinstance(value, Logical) else value
+    return value[:, 0] if np.ndim(value) == 2 and value.shape[1] == 1 else value
+
+
+def _side_by_side(left: Any, right: Any, node: Binary) -> tuple[Any, Any]:
+    """Both sides for arithmetic by rows; a variable goes with each column of ``poly(x, 2)``."""
+    several = [side.shape[1] for side in (left, right) if np.ndim(side) == 2]
+    if not several:
+        return left, right
+    if len(set(several)) > 1 or node.operator not in _ARITHMETIC:
+        counts = " and ".join(map(str, several))
+        raise DataError(f"'{deparse(node)}': '{node.operator}' does not go with {counts} columns; it needs "
+                        "one on each side")  # fmt: skip
+    first, second = (side[:, None] if np.ndim(side) == 1 else side for side in (left, right))
+    return first, second
 
 
 def is_logical(column: Column) -> bool:
@@ -165,7 +182,7 @@ def _binary(node: Binary, table: Table, state: State) -> Any:
         right = _as_written(node.right, right, table)
     if operator in ("==", "!=") and any(isinstance(side, (str, Column)) for side in (left, right)):
         return _same_label(left, right, operator == "!=")
-    left, right = _numbers(left, node), _numbers(right, node)
+    left, right = _side_by_side(_numbers(left, node), _numbers(right, node), node)
     with np.errstate(all="ignore"):
         if operator in _ARITHMETIC:
             return _ARITHMETIC[operator](np.asarray(left, dtype=np.float64), right)
@@ -276,6 +293,8 @@ def _elementwise(function: str, values: list[Any], settings: dict[str, Any], tex
     if function in ("pmin", "pmax"):
         smaller = np.minimum if function == "pmin" else np.maximum
         found = values[0]
+        if any(np.ndim(value) == 2 for value in values):
+            raise DataError(f"'{text}' takes one column in each place")
         for value in values[1:]:
             found = smaller(found, value)
         return found

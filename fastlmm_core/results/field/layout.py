@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -59,6 +59,17 @@ class FieldLayout:
         if self.by is None:
             return [(None, np.arange(self.row.codes.size))]
         return [(label, np.flatnonzero(self.by.codes == i)) for i, label in enumerate(self.by.labels)]
+
+    def of_field(self, rows: np.ndarray) -> FieldLayout:
+        """Positions from the first to the last plot of one field, rows (k,); those of others do not count.
+
+        Fields differ in size, and one may have its rows from 101.
+        """
+        own = []
+        for side in (self.row, self.column):
+            first, last = int(side.codes[rows].min()), int(side.codes[rows].max())
+            own.append(replace(side, labels=side.labels[first : last + 1], codes=side.codes - first))
+        return replace(self, row=own[0], column=own[1])
 
     def grid(self, values: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """The (n,) values of one field as (rows, columns), NaN where there is no plot.

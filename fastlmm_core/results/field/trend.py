@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import reduce
 from itertools import product
@@ -22,6 +23,9 @@ from fastlmm_core.results.row_variances import predicted_variance
 if TYPE_CHECKING:
     from fastlmm_core.design.splines.penalized_splines import SplineTerm
     from fastlmm_core.results.fit_figures import FitFigures
+
+# Share of a value and of the mean within which these are the same.
+ROUNDING = 1e-12
 
 
 def trend_table(fit: FitFigures, term: str | None = None, se: bool = True) -> pd.DataFrame:
@@ -93,9 +97,31 @@ def trend_terms(fit: FitFigures, name: str | None) -> list[int]:
         return (2 if len(terms[k].names) == 1 else 0) if terms[k].is_spline else 1
 
     first = min(trends, key=rank)
-    if terms[first].at is None:
-        return [first]
-    return [k for k in trends if terms[k].label == terms[first].label]
+    return [first] if terms[first].at is None else _of_all_levels(terms, trends, first)
+
+
+def _of_all_levels(terms: Sequence[Any], trends: list[int], first: int) -> list[int]:
+    """The trends written as the first one, and curves where ``at(env, E3):ps(col)`` has one in its place."""
+    chosen = {terms[k].at: k for k in trends if terms[k].label == terms[first].label}
+    columns = _at_columns(terms[first])
+    for k in trends:
+        own = terms[k]
+        if own.is_spline and _at_columns(own) == columns and set(own.names) < set(terms[first].names):
+            chosen.setdefault(own.at, k)
+    order = [":".join(each) for each in product(*(levels for _, levels in terms[first].at_factors))]
+    return [chosen[at] for at in order if at in chosen]
+
+
+def _directions(terms: Sequence[Any], term: SplineTerm) -> tuple[str, ...]:
+    """Variables of a spline, or of the surface of other levels of ``at()`` that it stands for."""
+    others = [own for own in terms if own.is_spline and own.at is not None and own.at != term.at
+              and _at_columns(own) == _at_columns(term)] if term.at is not None else []  # fmt: skip
+    wider = [own.names for own in others if set(own.names) > set(term.names)]
+    return wider[0] if wider else term.names
+
+
+def _at_columns(term: Any) -> list[str]:
+    return [deparse(node) for node, _ in term.at_factors]
 
 
 def _spelt(name: str) -> str:
@@ -122,26 +148,32 @@ def process_trend(fit: FitFigures, k: int, se: bool) -> pd.DataFrame:
 
 
 def spline_trend(fit: FitFigures, k: int, se: bool) -> pd.DataFrame:
-    """Unpenalized polynomials and B w of a spline less their mean over its plots, at all positions."""
+    """Unpenalized polynomials and B w of a spline less their mean over its plots, at all positions.
+
+    A curve that stands for the surface of a field too narrow for one is given over both directions.
+    """
     term: SplineTerm = fit.design.random[k]
     if not all(isinstance(node, Name) for node in term.nodes):
         raise OptionError(f"the trend '{term.group}' is one of expressions; write columns into the table")
     inside = np.arange(fit.nobs) if term.inside is None else term.inside
-    columns = [column_of(fit, name, None) for name in term.names]
+    names = _directions(fit.design.random, term)
+    columns = [column_of(fit, name, None) for name in names]
     at = [positions_of(replace(column, values=column.values[inside])) for column in columns]
     grid = np.meshgrid(*(own.labels for own in at), indexing="ij")
-    positions = {name: values.ravel() for name, values in zip(term.names, grid, strict=True)}
+    positions = {name: values.ravel() for name, values in zip(names, grid, strict=True)}
     bases = [
-        axis.basis(np.asarray(x, float)) for axis, x in zip(term.axes_of, positions.values(), strict=True)
+        axis.basis(np.asarray(positions[name], float))
+        for axis, name in zip(term.axes_of, term.names, strict=True)
     ]
     basis = sp.csr_array(reduce(lambda first, second: rowwise_product(second, first), bases)[:, term.kept])
     centred = basis.toarray() - term.basis[inside].mean(axis=0)
     K = polynomial_rows(fit, term, positions, inside)
     value = K @ fixed_coefficients_beside(fit, [k]) + centred @ user_effects(fit, k)[:, 0]
-    out = pd.DataFrame({**positions, "trend": value})
+    estimable = fit.design.estimable(K)
+    out = pd.DataFrame({**positions, "trend": np.where(estimable, value, np.nan)})
     if se:
         variance = predicted_variance(fit, K, [(k, None, centred)])
-        out["se"] = np.where(fit.design.estimable(K), np.sqrt(np.maximum(variance, 0.0)), np.nan)
+        out["se"] = np.where(estimable, np.sqrt(np.maximum(variance, 0.0)), np.nan)
     return out
 
 
@@ -150,16 +182,22 @@ def polynomial_rows(
 ) -> sp.csr_array:
     """Rows (g, p_full) of the fixed terms in the spline's variables alone, less their mean over its plots.
 
-    Beside ``at(env)`` those in env and the variables too.
+    Beside ``at(env)`` those in env and the variables too. What does not vary over the plots of the spline is
+    a number there: in a field of one row ``row*col`` is a line along the columns.
     """
     design = fit.design
     count = next(iter(positions.values())).size
     frame = design.frame
     first = frame.iloc[np.full(count, inside[0])].reset_index(drop=True)
-    mine = [own.columns for own in design.terms if set(own.variables) <= set(term.group_variables)]
+    known = {name for own in design.terms for name in own.variables}
+    alone = {name for name in known if frame[name].iloc[inside].nunique(dropna=False) == 1}
+    mine = [own.columns for own in design.terms
+            if set(own.variables) <= {*term.group_variables, *positions, *alone}]  # fmt: skip
     keep = np.zeros(len(design.column_names))
     if mine:
         keep[np.concatenate(mine)] = 1.0
-    X = design.fixed_matrix(first.assign(**positions))
+    X = design.fixed_matrix(first.assign(**positions)).toarray()
     mean = np.asarray(design.fixed_matrix(frame.iloc[inside]).mean(axis=0)).ravel()
-    return sp.csr_array((X.toarray() - mean) * keep)
+    K = (X - mean) * keep
+    # in the middle of the field nothing but rounding is left, whose direction is none of the data's
+    return sp.csr_array(np.where(np.abs(K) <= ROUNDING * np.maximum(np.abs(X), np.abs(mean)), 0.0, K))

@@ -58,6 +58,15 @@ class KroneckerLevels(LevelStructure):
     def typical_size(self) -> float:
         return float(np.prod([f.typical_size for f in self.factors]))
 
+    def at_distance(self, theta: np.ndarray, steps: np.ndarray) -> np.ndarray:
+        """Correlations (k,) of levels that are `steps` (k, F) apart, along autoregressions only."""
+        out = np.ones(steps.shape[0])
+        for f, factor in enumerate(self.factors):
+            if steps[:, f].any():
+                assert isinstance(factor, AutoregressiveLevels)
+                out *= factor.rho(self._own(theta, f))[0] ** steps[:, f]
+        return out
+
     def start(self) -> np.ndarray:
         return np.concatenate([f.start() for f in self.factors])
 

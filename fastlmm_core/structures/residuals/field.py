@@ -92,6 +92,11 @@ class FieldResiduals(ResidualStructure):
         own = theta[self.first[e] : self.first[e + 1]]
         return float(own[0]), own[1:]
 
+    def beyond(self, theta: np.ndarray, e: int, steps: np.ndarray) -> tuple[float, np.ndarray]:
+        """Variance of a plot of an environment, and correlations (k,) with plots `steps` (k, F) away."""
+        log_variance, own = self._own(theta, e)
+        return float(np.exp(log_variance)), self.grids[e].at_distance(own, steps)
+
     def start(self, moments: Any) -> np.ndarray:
         out = []
         for grid, rows in zip(self.grids, self.rows_of_cells, strict=True):

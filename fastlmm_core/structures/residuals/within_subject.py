@@ -83,7 +83,15 @@ class WithinSubjectResiduals(ResidualStructure):
         """Whether R is what the parameters `own` of an arm say, without a least variance beside it."""
 
     def covariances(self, theta: np.ndarray, arm: int) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-        """Sigma of an arm between visits (a,) and visits (b,), without least variances."""
+        """Sigma of an arm between visits (a,) and visits (b,), without least variances.
+
+        Those of a process are numbers on a line, of which the fit has some.
+        """
+        structure = self.structures[arm]
+        if structure.markov and structure.m > 1:
+            T = type(structure)(2).covariance(self._own(theta, arm))
+            rho = T[0, 1] / T[0, 0] if T[0, 0] > 0.0 else 0.0
+            return lambda first, second: T[0, 0] * rho ** np.abs(np.subtract.outer(first, second))
         Sigma = self.visit_covariance(theta, arm)
         return lambda first, second: Sigma[np.ix_(first, second)]
 
