@@ -45,8 +45,8 @@ class Criterion(Protocol):
     restless : (size,) bool
         Coordinates at zero of which the gradient vanishes by symmetry: a search that starts there stays.
     kinks : (size,) bool
-        Standard deviations continued evenly across their bound of zero whose covariances with others, which
-        are linear in them, give the criterion a kink there.
+        Standard deviations whose covariances with others, which are linear in them, give the criterion, even
+        across zero, a kink there: a search has to stop at zero.
     interior : (size,) float64
         Values away from any bound, NaN for coordinates without one beside those at zero.
     correlations : (size,) bool
