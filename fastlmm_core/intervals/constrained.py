@@ -131,11 +131,9 @@ def minimize_held(criterion: Criterion, held: Held, value: float, *starts: np.nd
         inside = (np.where(away, side * near, found.x) for near in (NEAR_PLATEAU, BESIDE_PLATEAU))
         others = [x for x in inside if _value_beside(criterion, held, value, x) < found.deviance][:1]
         others.append(np.where(away, -side * NEAR_PLATEAU, found.x))
-    zero = criterion.kinks & (found.x == 0.0)
-    if zero.any() and np.isfinite(found.deviance):
+    if np.isfinite(found.deviance):
         # standard deviations that left zero only with another correlation
-        size = 0.5 * float(np.abs(found.x[criterion.kinks]).max())
-        others.append(np.where(zero, max(size, AWAY), np.where(criterion.correlations, 0.0, found.x)))
+        others += criterion.turned(found.x)
     for start in others:
         found = _searched(criterion, held, value, start, found)
     return found

@@ -23,7 +23,7 @@ from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import FastLMMWarning, InferenceError, NotConvergedWarning, NumericalError
 from fastlmm_core.gate import public, warn_caller
 from fastlmm_core.intervals.constrained import NEAR_PLATEAU, PLATEAU, HeldOptimum, minimize_held
-from fastlmm_core.intervals.criteria import Criterion, criterion_of
+from fastlmm_core.intervals.criteria import GONE, Criterion, criterion_of
 from fastlmm_core.intervals.held_effects import PlainHeldEffect, StructuredHeldEffect
 from fastlmm_core.intervals.parameters import (
     AWAY,
@@ -46,14 +46,12 @@ STEP = 1e-6
 FIRST_STEP = 5.0
 # A correlation so near to 1 or -1 is there but for rounding: a search ends beside the border.
 AT_BOUND = 1e-7
-# A curvature below this is that of a spline whose variance has no bound; a standard deviation of one below
-# that, in units of a typical one, is zero as far as the search resolves it.
+# A curvature below this is that of a spline whose variance has no bound.
 FLAT = 1e-6
 # A root of a variance below this is zero, which a search left to its last digits.
 ROUNDING = 1e-6
 # First step of a correlation of which nothing is known.
 UNTOLD_STEP = 0.25
-GONE = 1e-3
 # Better fits that profiles may lead to, one after the other.
 MOST_REFITS = 5
 

@@ -229,3 +229,28 @@ def test_profiles_that_come_below_the_fit_go_on_from_there(seed, fall):
         expected = best.conf_int(parameters="theta_")
     columns = ["estimate", "lower", "upper"]
     np.testing.assert_allclose(table[columns], expected[columns], rtol=1e-4, atol=1e-4)
+
+
+def test_a_variance_of_zero_that_grows_with_another_correlation():
+    """Beside it all correlations are alike, and only with strong ones it leaves zero."""
+    data = trials(17, (0, 0, 0))
+    fit = lmm("y ~ env + homtoep(0 + env | gen)", data, reml=False)
+    row = fit.conf_int(parameters="sigma").iloc[0]
+    Y = data["y"].to_numpy().reshape(3, GENOTYPES, REPLICATES)
+    means = Y.mean(2)
+    inside, centred = ((Y - means[..., None]) ** 2).sum(), means - means.mean(1, keepdims=True)
+    S, lag = centred @ centred.T / GENOTYPES, np.abs(np.subtract.outer(range(3), range(3)))
+
+    def deviance(z, log_s2):  # a standard deviation and partial correlations
+        r1, partial = np.tanh(z[1:])
+        R = np.array([1.0, r1, r1**2 + partial * (1.0 - r1**2)])[lag]
+        V = z[0] ** 2 * R + np.exp(log_s2) / REPLICATES * np.eye(3)
+        between = np.linalg.slogdet(V)[1] + np.trace(np.linalg.solve(V, S))
+        return GENOTYPES * (between + 3 * (REPLICATES - 1) * log_s2) + inside / np.exp(log_s2)
+
+    def least(sigma):
+        starts = [(0.3, a, b) for a in (-2.0, 0.0, 2.0) for b in (-2.0, 0.0, 2.0)]
+        return min(minimize(deviance, z, args=(2.0 * np.log(sigma),)).fun for z in starts)
+
+    for limit in (row["lower"], row["upper"]):
+        assert least(limit) - least(row["estimate"]) == pytest.approx(QUANTILE, rel=1e-3)
