@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from fastlmm_core.engine.search.driver import search
+from fastlmm_core.engine.search.driver import ABOVE, search
 from fastlmm_core.intervals.criteria import Criterion
 from fastlmm_core.intervals.parameters import AWAY, Held
 
@@ -31,10 +31,11 @@ ON_SURFACE = 1e-11
 # Coordinate of a correlation beyond which nothing moves any more, 1 - tanh 8 is 2e-7, and where it is looked
 # for again: at a correlation of 0.96.
 PLATEAU, NEAR_PLATEAU = 8.0, 2.0
-# A standard deviation this close to its bound of zero, where a search could not go on, is tried at zero, in
-# turn with others that follow it.
-NEAR_BOUND = 1e-2
-MOST_AT_BOUND = 4
+# Where a bound is left if the criterion is lower there, and the farthest coordinate that a search begins at.
+BESIDE_PLATEAU, FARTHEST = 5.0, 20.0
+# A standard deviation of zero leaves it where the criterion has a slope below this, so many times.
+LEAST_SLOPE = 1e-3
+MOST_LEAVES = 4
 
 
 @dataclass(frozen=True)
@@ -59,25 +60,25 @@ class OnSurface:
     x: np.ndarray
     deviance: float
     inner: Any
+    ended: np.ndarray
 
 
 class Surface:
-    """Coordinates phi (d - 1 - s,) of h(x) = `value` near `x0`, s coordinates `still` (d,) staying there."""
+    """Coordinates phi (d - 1,) of h(x) = `value` near `x0`."""
 
-    def __init__(self, held: Held, value: float, x0: np.ndarray, still: np.ndarray):
+    def __init__(self, held: Held, value: float, x0: np.ndarray):
         self.held, self.value, self.x0 = held, value, x0
         # a longer step of a logarithm passes zero, beyond which the variance grows again
         self.most = 1.0 if held.parameter.kind in ("sd", "sigma", "variance") else np.inf
         self.near = ON_SURFACE * (1.0 + abs(value))
-        a = np.where(still, 0.0, held.gradient(x0))
+        a = held.gradient(x0)
         size = float(np.linalg.norm(a))
         self.somewhere = isfinite(size) and size > 0.0
         self.normal = a / (size if self.somewhere else 1.0)
         # Householder's reflection that takes the normal to a unit vector leaves the basis beside it
-        v = self.normal[~still]
+        v = self.normal.copy()
         v[0] += 1.0 if v[0] >= 0.0 else -1.0
-        self.tangent = np.zeros((a.size, v.size - 1))
-        self.tangent[~still] = (np.eye(v.size) - 2.0 * np.outer(v, v) / (v @ v))[:, 1:]
+        self.tangent = (np.eye(v.size) - 2.0 * np.outer(v, v) / (v @ v))[:, 1:]
 
     def place(self, phi: np.ndarray) -> np.ndarray | None:
         """x on the surface; None where Newton's method does not reach it."""
@@ -86,26 +87,30 @@ class Surface:
             return None
         for _ in range(NEWTON_STEPS):
             gap = self.held.value(x) - self.value
-            if abs(gap) <= self.near:
-                return x
-            gap = min(max(gap, -self.most), self.most)
             slope = float(self.held.gradient(x) @ self.normal)
             if not isfinite(gap) or not isfinite(slope) or slope == 0.0:
                 return None
+            if abs(gap) <= self.near:
+                return x
+            gap = min(max(gap, -self.most), self.most)
             x = x - min(max(gap / slope, -2.0), 2.0) * self.normal
         return None
+
+    def multiplier(self, x: np.ndarray, g: np.ndarray) -> float:
+        """Lagrange's: what the criterion gains along the normal for a unit of h."""
+        return float(g @ self.normal) / float(self.held.gradient(x) @ self.normal)
 
     def turn(self, x: np.ndarray, g: np.ndarray, H: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Gradient and curvature in phi from those in x."""
         a = self.held.gradient(x)
         along = float(a @ self.normal)
         J = self.tangent - np.outer(self.normal, a @ self.tangent) / along
-        bend = float(g @ self.normal) / along
+        bend = self.multiplier(x, g)
         return J.T @ g, J.T @ (H - bend * self.held.curvature(x)) @ J
 
 
-def minimize_held(criterion: Criterion, held: Held, value: float, x: np.ndarray) -> HeldOptimum:
-    """The least criterion with h(x) = `value`, from `x` on.
+def minimize_held(criterion: Criterion, held: Held, value: float, *starts: np.ndarray) -> HeldOptimum:
+    """The least criterion with h(x) = `value`, from x of the `starts` on.
 
     Where a correlation ran towards its bound, the best of several searches: there the gradient vanishes, so
     that one which was led too far ends at no optimum, leads those after it to the same end, and one that
@@ -117,72 +122,108 @@ def minimize_held(criterion: Criterion, held: Held, value: float, x: np.ndarray)
     value : float
         Of h, the inner scale of the parameter.
     """
-    found = _searched(criterion, held, value, x)
-    starts, away = [], criterion.correlations & (np.abs(found.x) > PLATEAU)
-    if away.any():
-        near = np.sign(found.x) * NEAR_PLATEAU
-        starts = [np.where(away, sign * near, found.x) for sign in (1.0, -1.0)]
-    zero = criterion.kinks & (np.abs(found.x) < NEAR_BOUND)
-    if zero.any() and np.isfinite(found.deviance):
-        # standard deviations that left zero only with another correlation
-        size = 0.5 * float(np.abs(found.x[criterion.kinks]).max())
-        starts.append(np.where(zero, max(size, AWAY), np.where(criterion.correlations, 0.0, found.x)))
+    found = HeldOptimum(starts[0], np.inf)
     for start in starts:
-        other = _searched(criterion, held, value, start)
-        found = other if other.deviance < found.deviance else found
+        found = _searched(criterion, held, value, start, found)
+    others, away = [], criterion.correlations & (np.abs(found.x) > PLATEAU)
+    if away.any():
+        side = np.sign(found.x)
+        inside = (np.where(away, side * near, found.x) for near in (NEAR_PLATEAU, BESIDE_PLATEAU))
+        others = [x for x in inside if _value_beside(criterion, held, value, x) < found.deviance][:1]
+        others.append(np.where(away, -side * NEAR_PLATEAU, found.x))
+    if np.isfinite(found.deviance):
+        # standard deviations that left zero only with another correlation
+        others += criterion.turned(found.x)
+    for start in others:
+        found = _searched(criterion, held, value, start, found)
     return found
 
 
-def _searched(criterion: Criterion, held: Held, value: float, x: np.ndarray) -> HeldOptimum:
-    """Where the search from `x` ends; coordinates at zero begin as far off it as the surface goes."""
-    found = HeldOptimum(x, np.inf)
+def _value_beside(criterion: Criterion, held: Held, value: float, x: np.ndarray) -> float:
+    """The criterion where the surface passes `x`."""
+    at = Surface(held, value, x).place(np.zeros(x.size - 1))
+    return np.inf if at is None else float(criterion.evaluate(at).deviance)
+
+
+def _searched(
+    criterion: Criterion, held: Held, value: float, x: np.ndarray, found: HeldOptimum
+) -> HeldOptimum:
+    """Where the search from `x` ends if that is below `found`; coordinates at zero begin off it."""
+    x = np.where(criterion.correlations, np.clip(x, -FARTHEST, FARTHEST), x)
     # zero is stationary by symmetry whether or not it is optimal
-    for away in AWAY * np.array([1.0, 0.1, 0.01, 0.0]):
+    for away in AWAY * np.array([1.0, 0.1, 0.01, 0.0]):  # as far as the surface goes
         near = criterion.restless & (np.abs(x) < away)
-        found = _searched_from(criterion, held, value, np.where(near, away, x))
-        if np.isfinite(found.deviance) or not (criterion.restless & (np.abs(x) < AWAY)).any():
+        other = _searched_from(criterion, held, value, np.where(near, away, x), found.deviance)
+        if other is None or other.deviance < found.deviance:
+            return found if other is None else other
+        if np.isfinite(other.deviance) or not (criterion.restless & (np.abs(x) < AWAY)).any():
             break
     return found
 
 
-def _searched_from(criterion: Criterion, held: Held, value: float, x: np.ndarray) -> HeldOptimum:
-    """Where the search from `x` itself ends."""
-    still = np.zeros(x.size, bool)
-    for _ in range(MOST_AT_BOUND):
-        found, certain = _searched_beside(criterion, held, value, x, still)
-        near = criterion.kinks & ~still & (np.abs(found.x) < NEAR_BOUND)
-        if certain or not np.isfinite(found.deviance) or not near.any():
+def _searched_from(
+    criterion: Criterion, held: Held, value: float, x: np.ndarray, known: float
+) -> HeldOptimum | None:
+    """Where the search from `x` itself ends, after standard deviations of zero that should grow did.
+
+    None where it would end above the deviance `known`.
+    """
+    best = HeldOptimum(x, np.inf)
+    for _ in range(MOST_LEAVES):
+        found, slope = _searched_within(criterion, held, value, x, known)
+        if found is None:
+            return None
+        if not found.deviance < best.deviance:
             break
-        # the criterion, even across the bound, has a kink there, beside which no search ends
-        x, still = np.where(near, 0.0, found.x), still | near
-        if still.all():
+        best = found
+        growing = criterion.kinks & (found.x == 0.0) & (slope < -LEAST_SLOPE)
+        if not growing.any():
             break
-    return found if certain else HeldOptimum(found.x, np.inf)
+        x = np.where(growing, AWAY, found.x)
+    return best
 
 
-def _searched_beside(
-    criterion: Criterion, held: Held, value: float, x: np.ndarray, still: np.ndarray
-) -> tuple[HeldOptimum, bool]:
-    """Where the search from `x` ends with the coordinates `still` (d,) there, and whether at an optimum."""
-    surface = Surface(held, value, x, still)
-    nowhere = OnSurface(x, np.inf, None)
+def _searched_within(
+    criterion: Criterion, held: Held, value: float, x: np.ndarray, known: float
+) -> tuple[HeldOptimum | None, np.ndarray]:
+    """Where one search from `x` ends, and the slope (d,) of the criterion along the surface there.
+
+    None where it would end above the deviance `known`.
+
+    A standard deviation whose criterion has a kink at zero stays there once a step has led it below: the
+    criterion of such a step is that of zero, without a slope in it.
+    """
+    surface = Surface(held, value, x)
+    # one that is held itself is where the surface has it
+    ending = criterion.kinks & (surface.normal == 0.0)
+    nowhere = OnSurface(x, np.inf, None, ending)
 
     def evaluate(phi: np.ndarray) -> OnSurface:
         at = surface.place(phi)
         if at is None:
             return nowhere
+        ended = ending & (at <= 0.0)
+        at[ended] = 0.0
         inner = criterion.evaluate(at)
-        return OnSurface(at, float(inner.deviance), inner)
+        return OnSurface(at, float(inner.deviance), inner, ended)
 
-    def score(point: OnSurface) -> tuple[np.ndarray, np.ndarray, None]:
-        return *surface.turn(point.x, *criterion.score(point.inner)), None
+    def score(point: OnSurface) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        gradient, curvature = criterion.score(point.inner)
+        slope = gradient - surface.multiplier(point.x, gradient) * held.gradient(point.x)
+        gradient, curvature = gradient.copy(), curvature.copy()
+        gradient[point.ended] = curvature[point.ended] = curvature[:, point.ended] = 0.0
+        curvature[point.ended, point.ended] = 1.0
+        return *surface.turn(point.x, gradient, curvature), slope
 
     start = np.zeros(surface.tangent.shape[1])
     if not start.size:
         point = evaluate(start)
-        return HeldOptimum(point.x, point.deviance), True
+        return HeldOptimum(point.x, point.deviance), start
     end = search(
-        evaluate, score, start, dof=criterion.dof, tolerance=TOLERANCE, max_iterations=MAX_ITERATIONS
+        evaluate, score, start, dof=criterion.dof, tolerance=TOLERANCE, max_iterations=MAX_ITERATIONS,
+        known=known,
     )  # fmt: skip
+    if end.status == ABOVE:
+        return None, start
     found = end.status in (0, 3) and end.decrement <= LARGEST_DECREMENT
-    return HeldOptimum(end.point.x, end.point.deviance), found
+    return HeldOptimum(end.point.x, end.point.deviance if found else np.inf), end.extra

@@ -33,6 +33,11 @@ if TYPE_CHECKING:
     from fastlmm_core.results.random_part import RandomPart
 
 
+# A standard deviation below this, in units of a typical one, is zero as far as a search resolves it, and what
+# it is instead if all of a structure are.
+GONE, GROWN = 1e-3, 0.1
+
+
 class Criterion(Protocol):
     """A criterion that the search of ``engine.search.driver`` minimises.
 
@@ -45,8 +50,8 @@ class Criterion(Protocol):
     restless : (size,) bool
         Coordinates at zero of which the gradient vanishes by symmetry: a search that starts there stays.
     kinks : (size,) bool
-        Standard deviations continued evenly across their bound of zero whose covariances with others, which
-        are linear in them, give the criterion a kink there.
+        Standard deviations whose covariances with others, which are linear in them, give the criterion, even
+        across zero, a kink there: a search has to stop at zero.
     interior : (size,) float64
         Values away from any bound, NaN for coordinates without one beside those at zero.
     correlations : (size,) bool
@@ -59,6 +64,12 @@ class Criterion(Protocol):
     kinks: np.ndarray
     interior: np.ndarray
     correlations: np.ndarray
+
+    def turned(self, x: np.ndarray) -> list[np.ndarray]:
+        """x (size,) with standard deviations off zero and correlations none, strong and negative beside them.
+
+        There any correlation gives the same model; which of them lets a variance grow is not known.
+        """
 
     def evaluate(self, x: np.ndarray) -> Any:
         """A point with the attributes `deviance` and `x`; inf where there is none."""
@@ -89,6 +100,9 @@ class PlainCriterion:
         self.interior = np.full(self.size, np.nan)
         self.kinks = self.correlations = np.zeros(self.size, bool)
         self._index = (equations.theta_term, equations.theta_row, equations.theta_col)
+
+    def turned(self, x: np.ndarray) -> list[np.ndarray]:
+        return []
 
     def evaluate(self, x: np.ndarray) -> PlainPoint:
         e, dof = self.equations, self.dof
@@ -169,6 +183,32 @@ class StructuredCriterion:
             related[own] = term.structure.correlation_charts().any()
         related[equations.slices[1]] = equations.residual.correlation_charts().any()
         self.kinks = self.bounded & related[free]
+        e, own = equations, equations.slices[1]
+        self._correlated: list[tuple[int, Any]] = [
+            (place.start, term.structure) for term, (place, _) in zip(e.terms, e.slices[0], strict=True)
+        ]
+        visits = [part for part in e.residual.charted() if part[1] is not e.residual]  # no field
+        self._correlated += [(own.start + first, structure) for first, structure in visits]
+
+    def turned(self, x: np.ndarray) -> list[np.ndarray]:
+        theta = self.theta.copy()
+        theta[self.free] = x
+        out = []
+        for first, structure in self._correlated:
+            charts = structure.correlation_charts()
+            own = slice(first, first + charts.size)
+            zero = ~charts & (np.abs(theta[own]) < GONE)
+            if not charts.any() or not zero.any():
+                continue
+            # of no size at all where all are zero
+            size = max(0.5 * float(np.abs(theta[own][~charts]).max()), GROWN)
+            grown = np.where(zero, size, np.abs(theta[own]))
+            uncorrelated = np.where(charts, 0.0, grown)
+            for start in [uncorrelated, *structure.strong_starts(uncorrelated)]:
+                moved = theta.copy()
+                moved[own] = np.where(charts, start, grown)
+                out.append(moved[self.free])
+        return out
 
     def evaluate(self, x: np.ndarray) -> FoldedPoint:
         sign = np.where(self.bounded & (x < 0.0), -1.0, 1.0)

@@ -195,10 +195,12 @@ def log_variance(parameter: Parameter, tau: int, log_scale: float) -> Held:
 def natural(
     parameter: Parameter, own: slice, index: int, values: Callable[[np.ndarray], np.ndarray],
     jacobian: Callable[[np.ndarray], np.ndarray], scale: float,
+    hessian: Callable[[np.ndarray, int], np.ndarray] | None = None,
 ) -> Held:  # fmt: skip
     """A natural parameter of a structure, `scale` times values(x[own])[index].
 
-    Variances by their logarithm, with kind "sigma" reported as the root; correlations by their angle.
+    Variances by their logarithm, with kind "sigma" reported as the root; correlations by their angle. Second
+    derivatives are differences of the first where `hessian` (x[own], index) is not given.
     """
     logarithm, angle = parameter.kind in ("variance", "sigma"), parameter.kind == "correlation"
     power = 0.5 if parameter.kind == "sigma" else 1.0
@@ -220,6 +222,16 @@ def natural(
 
     def curvature(x: np.ndarray) -> np.ndarray:
         out = np.zeros((x.size, x.size))
+        if hessian is not None:
+            v, slope, bend = float(values(x[own])[index]), jacobian(x[own])[index], hessian(x[own], index)
+            square = np.outer(slope, slope)
+            with np.errstate(invalid="ignore", divide="ignore"):
+                if angle:
+                    s2 = max(1.0 - v * v, 1e-30)
+                    out[own, own] = -(bend + v * square / s2) / np.sqrt(s2)
+                else:
+                    out[own, own] = power * (bend / v - square / v**2) if logarithm else bend * scale
+            return out
         for t in range(own.start, own.stop):
             step = np.zeros(x.size)
             step[t] = STEP * max(1.0, abs(x[t]))
@@ -327,7 +339,8 @@ def _naturals(group: str, names: tuple[str, ...], own: slice, structure: Any, sq
         full, least = f"{group}: {name}" if group != "Residual" else name, float(structure.least_rho)
         parameter = Parameter(full, kind, group, name, least=least)
         size = 1.0 if kind == "correlation" else square
-        out.append(natural(parameter, own, i, structure.natural, structure.natural_jacobian, size))
+        second = getattr(structure, "natural_hessian", None)  # residuals and others have none
+        out.append(natural(parameter, own, i, structure.natural, structure.natural_jacobian, size, second))
     return out
 
 

@@ -9,7 +9,7 @@ a REML fit is fitted again by ML.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import FastLMMWarning, InferenceError, NotConvergedWarning, NumericalError
 from fastlmm_core.gate import public, warn_caller
 from fastlmm_core.intervals.constrained import NEAR_PLATEAU, PLATEAU, HeldOptimum, minimize_held
-from fastlmm_core.intervals.criteria import Criterion, criterion_of
+from fastlmm_core.intervals.criteria import GONE, Criterion, criterion_of
 from fastlmm_core.intervals.held_effects import PlainHeldEffect, StructuredHeldEffect
 from fastlmm_core.intervals.parameters import (
     AWAY,
@@ -34,7 +34,7 @@ from fastlmm_core.intervals.parameters import (
     own_coordinates,
 )
 from fastlmm_core.intervals.tables import chosen, interval_table
-from fastlmm_core.intervals.tracing import ProfilePoint, Trace
+from fastlmm_core.intervals.tracing import LARGEST_FALL, LowerDeviance, ProfilePoint, Trace
 from fastlmm_core.options import LEVEL
 
 if TYPE_CHECKING:
@@ -46,14 +46,14 @@ STEP = 1e-6
 FIRST_STEP = 5.0
 # A correlation so near to 1 or -1 is there but for rounding: a search ends beside the border.
 AT_BOUND = 1e-7
-# A curvature below this is that of a spline whose variance has no bound; a standard deviation of one below
-# that, in units of a typical one, is zero as far as the search resolves it.
+# A curvature below this is that of a spline whose variance has no bound.
 FLAT = 1e-6
 # A root of a variance below this is zero, which a search left to its last digits.
 ROUNDING = 1e-6
 # First step of a correlation of which nothing is known.
 UNTOLD_STEP = 0.25
-GONE = 1e-3
+# Better fits that profiles may lead to, one after the other.
+MOST_REFITS = 5
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -151,14 +151,48 @@ def profile(fit: RandomPart, parameters: str | Sequence[str] | None, level: floa
             "the fixed part explains the response exactly: the likelihood has no maximum to profile"
         )
     ml = fit_by_ml(fit) if fit.reml else fit
-    traces = make_traces(ml, parameters)
-    height = normal_height(level)
-    for trace in traces:
-        for side in (-1, 1):
-            trace.follow(side, height)
+    first, height = ml, normal_height(level)
+    for left in reversed(range(MOST_REFITS)):
+        traces = make_traces(ml, parameters)
+        found = (_lower_fit(ml, below) for below in _followed(traces, height))
+        better = next((fit for fit in found if fit is not None), None)
+        if better is None or not left:
+            break
+        ml = better
+    fall = first.deviance - ml.deviance
+    if fall > 0.0 and not fit.reml:
+        warn_caller(NotConvergedWarning(
+            f"the profiles found a deviance {fall:.3g} below that of the fit, which is not the optimum: "
+            "estimates and limits here are those of the better one; `.fit` of the profile is its fit"
+        ))  # fmt: skip
     names = tuple(trace.parameter.name for trace in traces)
     estimates = [t.best.value if t.estimate is None else t.estimate for t in traces]
     return Profile(names, np.array(estimates), level, tuple(traces), ml)
+
+
+def _followed(traces: list[Trace], height: float) -> Iterator[LowerDeviance]:
+    """Follow all profiles to `height`, with the limits there, by way of what is below the fit."""
+    for trace in traces:
+        for side in (-1, 1):
+            try:
+                trace.limit(side, height)
+            except LowerDeviance as below:
+                yield below
+            except NumericalError:
+                continue  # a table says so, with its name
+
+
+def _lower_fit(ml: RandomPart, below: LowerDeviance) -> RandomPart | None:
+    """The fit that a search from a point of a profile leads to; None where it is no better."""
+    solved, theta = ml.solved, np.array(ml.solved.theta)
+    if isinstance(solved, StructuredSolution):
+        # that of a fixed coefficient has all of theta
+        theta[solved.free] = below.x if below.x.size < theta.size else below.x[solved.free]
+        theta = np.where(solved.equations.lower_bounds == 0.0, np.abs(theta), theta)
+    else:
+        theta = below.x[: theta.size]
+    found = _fitted_from(ml, theta)
+    return found if found.deviance < ml.deviance - LARGEST_FALL else None
 
 
 def make_traces(ml: RandomPart, parameters: str | Sequence[str] | None) -> list[Trace]:
@@ -186,10 +220,15 @@ def _restored(
 
 def fit_by_ml(fit: RandomPart) -> RandomPart:
     """The same model by maximum likelihood; a linear model stays as it is."""
+    return _fitted_from(fit, fit.solved.theta)
+
+
+def _fitted_from(fit: RandomPart, theta: np.ndarray) -> RandomPart:
+    """The model of a fit by maximum likelihood, searched from theta on."""
     prepared = fit.prepared.again(False, fit.design)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FastLMMWarning)
-        return prepared.fit(y=fit.response, theta=fit.solved.theta)
+        return prepared.fit(y=fit.response, theta=theta)
 
 
 def variance_traces(criterion: Criterion, x: np.ndarray, held: list[Held]) -> list[Trace]:
@@ -201,8 +240,8 @@ def variance_traces(criterion: Criterion, x: np.ndarray, held: list[Held]) -> li
     information = criterion.score(point)[1]
     inverse, curvature = np.linalg.pinv(information, hermitian=True), np.diag(information)
 
-    def solver(h: Held) -> Callable[[float, np.ndarray], HeldOptimum]:
-        return lambda value, start: minimize_held(criterion, h, h.inner(value), start)
+    def solver(h: Held) -> Callable[..., HeldOptimum]:
+        return lambda value, *starts: minimize_held(criterion, h, h.inner(value), *starts)
 
     out = []
     for h in held:

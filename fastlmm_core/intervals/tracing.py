@@ -33,10 +33,22 @@ BESIDE_BOUND = 1e-5
 SAME_PLACE = 1e-4
 # Heights nearer than this are one: of the rest the tolerance of the searches leaves no digit.
 SAME_HEIGHT = 3e-4
+# A correlation whose height is this near to the highest is level from there on.
+LEVEL = 0.02
 # A height this much above that of a line through the points beside it may be that of another optimum.
 ASTRAY = 0.25
 # A deviance this much below that of the fit says that the fit was not the optimum.
 LARGEST_FALL = 1e-4
+
+
+class LowerDeviance(NumericalError):
+    """A profile came below the fit: coordinates x (d,) from which a better optimum is found."""
+
+    def __init__(self, parameter: Parameter, fall: float, x: np.ndarray):
+        super().__init__(
+            f"the profile of {parameter.name} falls below the fit by {fall:.3g}: the fit is not the optimum"
+        )
+        self.fall, self.x = fall, x
 
 
 @dataclass(frozen=True)
@@ -56,7 +68,7 @@ class Trace:
     ----------
     parameter : Parameter
     solve : callable
-        (value, x to start from) to the optimum with the parameter held there.
+        (value, x to start from, more of these) to the optimum with the parameter held there.
     best : ProfilePoint
         The estimate, zeta = 0.
     deviance : float
@@ -81,7 +93,7 @@ class Trace:
     """
 
     parameter: Parameter
-    solve: Callable[[float, np.ndarray], HeldOptimum]
+    solve: Callable[..., HeldOptimum]
     best: ProfilePoint
     deviance: float
     se: float
@@ -129,6 +141,8 @@ class Trace:
         """Extend the profile to \\|zeta\\| >= `height`, or to where it ends."""
         bound = self.parameter.bounds[0 if side < 0 else 1]
         step = height / STEPS
+        if self.best.value == bound:
+            self.ends[side] = bound
         while side not in self.ends:
             outermost = self._outermost(side)
             if abs(outermost.zeta) >= height:
@@ -136,6 +150,9 @@ class Trace:
             count = sum(side * (p.value - self.best.value) > 0.0 for p in self.points)
             if count >= MOST_POINTS:
                 self.ends[side] = self._without_end(bound, height)
+                return
+            if abs(outermost.zeta) + LEVEL >= self._highest(height):
+                self.ends[side] = bound
                 return
             target = side * min(abs(outermost.zeta) + step, height * 1.02)
             value = self._ahead(side, target)
@@ -152,11 +169,18 @@ class Trace:
 
     def _without_end(self, bound: float, height: float) -> float:
         """The bound where no value of a correlation can reach the height, else NaN."""
+        return bound if self._highest(height) < height else np.nan
+
+    def _highest(self, height: float) -> float:
+        """|zeta| that no correlation exceeds, below `height`, else inf: that of a standard deviation of zero,
+        beside which every correlation is as likely."""
+        highest = np.inf
         for own in self.deviations:
             own.follow(-1, height)
-            if own.ends.get(-1) == own.parameter.bounds[0] and abs(own._outermost(-1).zeta) < height:
-                return bound
-        return np.nan
+            zeta = abs(own._outermost(-1).zeta)
+            if own.ends.get(-1) == own.parameter.bounds[0] and zeta < height:
+                highest = min(highest, zeta)
+        return highest
 
     def _outermost(self, side: int) -> ProfilePoint:
         return self.points[0] if side < 0 else self.points[-1]
@@ -215,25 +239,24 @@ class Trace:
     def _add(self, value: float) -> bool:
         """Evaluate at a value, nearer to the points known where it has none; whether a point was added."""
         for _ in range(HALVINGS):
-            found = self.solve(value, self._start(value))
             nearest = min(self.points, key=lambda p: abs(p.value - value))
-            if self.kinked or self._is_astray(value, found):  # what is near may not say where it goes on
-                other = self.solve(value, nearest.x)
-                found = other if other.deviance < found.deviance else found
+            if self.kinked:  # what is near may not say where it goes on
+                found = self.solve(value, nearest.x, self._start(value))
+            else:
+                found = self.solve(value, self._start(value))
+                if self._is_astray(value, found):
+                    other = self.solve(value, nearest.x)
+                    found = other if other.deviance < found.deviance else found
             rise = found.deviance - self.deviance
             if np.isfinite(rise):
                 if rise < -LARGEST_FALL:
-                    raise NumericalError(
-                        f"the profile of {self.parameter.name} falls below the fit by {-rise:.3g}: the fit "
-                        "is not the optimum"
-                    )
+                    raise LowerDeviance(self.parameter, -rise, found.x)
                 side = 1.0 if value > self.best.value else -1.0
                 own = ProfilePoint(side * float(np.sqrt(max(rise, 0.0))), value, found.x)
                 insort(self.points, own, key=lambda point: point.value)
                 return True
             value = 0.5 * (value + nearest.value)
         return False
-
 
     def _is_astray(self, value: float, found: HeldOptimum) -> bool:
         """Whether an end is none, or higher than the line through the nearest points says."""

@@ -10,8 +10,9 @@ import pytest
 from scipy.optimize import minimize
 from scipy.stats import chi2
 
-from fastlmm_core import lmm
-from fastlmm_core.errors import NumericalError
+from fastlmm_core import lmm, prepare
+from fastlmm_core.errors import NotConvergedWarning, NumericalError
+from fastlmm_core.intervals.criteria import StructuredCriterion
 
 QUANTILE = float(chi2.ppf(0.95, 1))
 GENOTYPES, REPLICATES = 14, 2
@@ -181,3 +182,75 @@ def test_a_correlation_of_factors_beside_specific_variances_of_zero():
     )
     assert (row["lower"], row["upper"]) == (-1.0, 1.0)
     assert max(up, down) - best < QUANTILE
+
+
+def counted(monkeypatch):
+    """How often the criterion of a profile has been evaluated."""
+    count, evaluate = [], StructuredCriterion.evaluate
+    monkeypatch.setattr(StructuredCriterion, "evaluate", lambda *args: count.append(1) or evaluate(*args))
+    return count
+
+
+def test_searches_end_where_a_kink_is_the_optimum(monkeypatch):
+    """Between kinks the criterion is smooth: a search beside one takes no more steps than another."""
+    data, count = trials(2, (0, 0, 0)), counted(monkeypatch)
+    fit = lmm("y ~ env + cs(0 + env | gen)", data, reml=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        table = fit.conf_int(parameters="theta_")
+    assert np.isfinite(table[["lower", "upper"]].to_numpy()).all()
+    assert len(count) < 3000
+
+
+def test_correlations_of_factors_are_level_beside_a_standard_deviation_of_zero(monkeypatch):
+    """No correlation is less likely than that standard deviation: where it is reached no more is searched."""
+    data, count = trials(3, (0, 1, 1), 0.3), counted(monkeypatch)
+    fit = lmm("y ~ env + fa(0 + env | gen, k=1)", data, reml=False)
+    profile = fit.profile("theta_", level=0.95)
+    table = profile.conf_int(0.95).set_index("parameter")
+    assert table.loc["sd(gen: enve0)", "lower"] == 0.0
+    for name in ("cor(gen: enve0, enve1)", "cor(gen: enve0, enve2)"):
+        assert tuple(table.loc[name, ["lower", "upper"]]) == (-1.0, 1.0)
+    assert len(count) < 3000
+
+
+@pytest.mark.parametrize(("seed", "fall"), [(5, 5.689), (2, 0.583)])
+def test_profiles_that_come_below_the_fit_go_on_from_there(seed, fall):
+    """Limits are those of the better optimum, and a warning says so."""
+    prepared = prepare("y ~ env + hetar1(0 + env | gen)", trials(seed, (0, 0, 0)), reml=False)
+    best = prepared.fit()
+    away = [0.05, 0.05, 0.6, 3.0] if seed == 5 else [0.0, 0.0, 0.6, 3.0]
+    fit = prepared.fit(theta=np.array([*away, best.solved.theta[-1]]))
+    assert fit.deviance - best.deviance == pytest.approx(fall, abs=1e-3)
+    with pytest.warns(NotConvergedWarning, match=f"a deviance {fall:.3g} below that of the fit"):
+        table = fit.conf_int(parameters="theta_")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        expected = best.conf_int(parameters="theta_")
+    columns = ["estimate", "lower", "upper"]
+    np.testing.assert_allclose(table[columns], expected[columns], rtol=1e-4, atol=1e-4)
+
+
+def test_a_variance_of_zero_that_grows_with_another_correlation():
+    """Beside it all correlations are alike, and only with strong ones it leaves zero."""
+    data = trials(17, (0, 0, 0))
+    fit = lmm("y ~ env + homtoep(0 + env | gen)", data, reml=False)
+    row = fit.conf_int(parameters="sigma").iloc[0]
+    Y = data["y"].to_numpy().reshape(3, GENOTYPES, REPLICATES)
+    means = Y.mean(2)
+    inside, centred = ((Y - means[..., None]) ** 2).sum(), means - means.mean(1, keepdims=True)
+    S, lag = centred @ centred.T / GENOTYPES, np.abs(np.subtract.outer(range(3), range(3)))
+
+    def deviance(z, log_s2):  # a standard deviation and partial correlations
+        r1, partial = np.tanh(z[1:])
+        R = np.array([1.0, r1, r1**2 + partial * (1.0 - r1**2)])[lag]
+        V = z[0] ** 2 * R + np.exp(log_s2) / REPLICATES * np.eye(3)
+        between = np.linalg.slogdet(V)[1] + np.trace(np.linalg.solve(V, S))
+        return GENOTYPES * (between + 3 * (REPLICATES - 1) * log_s2) + inside / np.exp(log_s2)
+
+    def least(sigma):
+        starts = [(0.3, a, b) for a in (-2.0, 0.0, 2.0) for b in (-2.0, 0.0, 2.0)]
+        return min(minimize(deviance, z, args=(2.0 * np.log(sigma),)).fun for z in starts)
+
+    for limit in (row["lower"], row["upper"]):
+        assert least(limit) - least(row["estimate"]) == pytest.approx(QUANTILE, rel=1e-3)

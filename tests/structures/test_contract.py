@@ -279,6 +279,9 @@ def test_natural_parameters_by_differences(structure):
         assert len(set(names)) == len(names)
         J = structure.natural_jacobian(theta)
         assert_close(J, jacobian_by_differences(structure.natural, theta).T)
+        for index in range(structure.n_par) if hasattr(structure, "natural_hessian") else ():
+            H = jacobian_by_differences(lambda z, i=index: structure.natural_jacobian(z)[i], theta)
+            assert_close(structure.natural_hessian(theta, index), H)
         by_natural = structure.covariance_by_natural(theta)
         assert_close(np.tensordot(J.T, by_natural, axes=1), structure.covariance_jacobian(theta), 1e-10)
         # theta as a function of the natural parameters has the derivative J^-1

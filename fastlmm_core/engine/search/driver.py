@@ -26,6 +26,9 @@ from fastlmm_core.kernels.search.newton import (
 
 # Decrement at which a search of a model of usual size ends.
 TOLERANCE = 1e-11
+# Status of a search that was left: its deviance, less so many decrements and a little, was above a known one.
+ABOVE = 4
+FAR, LITTLE = 20.0, 1e-2
 
 Progress = Callable[[int, float, float, np.ndarray, float], None]
 
@@ -38,7 +41,7 @@ class SearchEnd:
     ----------
     theta : (d,)
     status : int
-        Key of ``reml.optimizer.STATUS``.
+        Key of ``reml.optimizer.STATUS``, or `ABOVE`.
     point : Any
         What `evaluate` returned there.
     held : bool
@@ -73,6 +76,7 @@ def search(
     dof: float,
     tolerance: float,
     max_iterations: int,
+    known: float = np.inf,
     progress: Progress | None = None,
 ) -> SearchEnd:
     """Minimise from `theta`.
@@ -88,6 +92,8 @@ def search(
         Observations less fixed effects, for the rounding of the deviance.
     tolerance : float
         Decrement at which to stop.
+    known : float
+        Deviance of another optimum: where the search is bound to end above it, it is left.
     progress : callable, optional
         Called with (iteration, deviance, decrement, theta, seconds) at every iteration.
     """
@@ -106,6 +112,8 @@ def search(
         gradient, curvature, extra = score(point)
         numbers[NOISE] = getattr(extra, "rounding", 0.0)
         action = take_score(state, gradient, curvature)
+        if numbers[DEVIANCE] - FAR * numbers[DECREMENT] > known + LITTLE:
+            counts[STATUS], action = ABOVE, END
         if progress is not None:
             seconds = time.perf_counter() - began
             progress(

@@ -39,6 +39,12 @@ class LinearCovariance(CoefficientStructure):
         rows, columns = self._places
         return self.covariance_jacobian(theta)[:, rows, columns].T
 
+    def natural_hessian(self, theta: np.ndarray, index: int) -> np.ndarray:
+        """Second derivatives of one natural parameter in theta, (n_theta, n_theta)."""
+        weights = np.zeros((self.m, self.m))
+        weights[self._places[0][index], self._places[1][index]] = 1.0
+        return np.asarray(self.covariance_curvature(theta, 0.5 * (weights + weights.T)))
+
     def covariance_by_natural(self, theta: np.ndarray) -> np.ndarray:
         return self._directions
 

@@ -279,6 +279,15 @@ class ScaledCorrelation(CoefficientStructure):
         out[self.n_sd :, self.n_sd :] = self.correlations_jacobian(x)
         return out
 
+    def natural_hessian(self, theta: np.ndarray, index: int) -> np.ndarray:
+        """Second derivatives of one natural parameter in theta, (n_theta, n_theta)."""
+        out, n = np.zeros((self.n_theta, self.n_theta)), self.n_sd
+        if index < n:
+            out[index, index] = 2.0
+        else:
+            out[n:, n:] = self.correlations_hessian(self.split(theta)[1])[index - n]
+        return out
+
     def _by_variance(self, sd: np.ndarray, matrices: np.ndarray) -> np.ndarray:
         """d (s s' o M) / d variance, s = sqrt(variance), of matrices M (..., m, m) -> (..., n_sd, m, m).
 

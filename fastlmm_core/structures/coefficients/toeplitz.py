@@ -51,6 +51,8 @@ class Toeplitz(ScaledCorrelation):
     def _lattice(self, x: np.ndarray, columns: int, order: int) -> list[np.ndarray]:
         """The jets at x; the latest ones are kept, since one iteration asks for them several times."""
         key = x.tobytes()
+        if columns == 1:  # who asks for correlations asks for their derivatives next
+            order = max(order, 1)
         at, jets = self._latest.get(columns, (b"", []))
         if at != key or len(jets) <= order:
             jets = lattice(Rotations.of_chart(x, 1.0 - MARGIN), columns, order)
