@@ -17,7 +17,6 @@ LAYERS = {
     "options": 1, "gate": 1, "limits": 1,  # the doors: kinds of values, what leaves, how much
     "other_names": 1,  # words of other programs, for the messages of the doors
     "reading": 1,  # files to tables: needs nothing but errors
-    "parquet": 1,
     "durable_files": 1, "table_formats": 1,
     "processes": 1,  # children of this process and the socket to them
     "progress_bar": 1,
