@@ -35,6 +35,8 @@ CHEAPER_PART, CHEAPER = 0.7, 0.7
 FEW, SOME = 24, 96
 # How many nodes that meet most others are looked for.
 MOST_HUBS = 32
+# Pairs of neighbours that an elimination may join.
+MOST_JOINED = 3e7
 NO_FRONTS = np.empty((0, 2), np.int64)
 
 
@@ -162,6 +164,9 @@ def _choose_fronts(
     for most in (FEW, SOME):
         # what is eliminated joins its neighbours, within the parts and in the separator
         apart = choose_apart(among.indptr, among.indices, most)
+        degree = np.diff(among.indptr)[apart] + np.diff(below.indptr)[apart].astype(float)
+        if (degree**2).sum() > MOST_JOINED:
+            break  # nothing like a series of trials, and slow to join
         left = ~apart
         gone, toward = among[left][:, apart], below[apart]
         among = sp.csr_array(among[left][:, left] + gone @ gone.T)

@@ -160,6 +160,13 @@ def test_parts_take_fewer_operations(monkeypatch):
     assert sparse.nnz < dense.nnz and sparse.stored < dense.stored
 
 
+def test_a_graph_that_would_fill_is_left_alone(monkeypatch):
+    C, kind = equations(DESIGNS["guests"])
+    order = order_nodes(*graph_of(C), kind=kind)
+    monkeypatch.setattr(separator, "MOST_JOINED", 1e3)
+    assert len(order.fronts) and not len(order_nodes(*graph_of(C), kind=kind).fronts)
+
+
 def test_fronts_that_save_nothing_are_dense(monkeypatch):
     _, _, pattern, fronts = genotypes_last(DESIGNS["guests"])
     monkeypatch.setattr(separator, "CHEAPER_PART", 0.0)
