@@ -10,8 +10,8 @@ from fastlmm_core.batch.folder import store
 from fastlmm_core.cli.table_files import write_tables
 from fastlmm_core.errors import DependencyError
 from fastlmm_core.means import pair_streams
-from fastlmm_core.reading.parquet import requires_pyarrow
 from fastlmm_core.reading import read_table
+from fastlmm_core.reading.parquet import requires_pyarrow
 
 FRAME = pd.DataFrame({"x": [1.0, 2.0]})
 USES = {
