@@ -97,7 +97,8 @@ def order_by_parts(
     parent = find_parents(*list_left(*permute_pattern(below_ptr, below, place)))
     rank = np.empty(n, np.int64)
     rank[order[order_postfix(parent)]] = np.arange(n)
-    order = np.lexsort((rank, behind, first[part]))
+    # what must stand at the end is in the separator, and a separator in pieces has several roots
+    order = np.lexsort((rank, last, behind, first[part]))
     own = np.where(behind, part, -1)[order]
     ends = np.flatnonzero(np.diff(own, prepend=-1, append=-1) != 0)
     begins, ends = ends[:-1], ends[1:] - 1

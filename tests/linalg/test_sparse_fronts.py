@@ -184,6 +184,29 @@ def test_without_a_separator_the_order_stays(monkeypatch, data):
     assert not len(order_nodes(*graph_of(C), kind=kind).fronts)
 
 
+def two_programmes():
+    """Trials of two breeding programmes that have nothing in common, and so two separators."""
+    other = trials(60, 2, 2, 5, seed=7).assign(gen=lambda d: "b" + d["gen"], env=lambda d: "b" + d["env"])
+    return pd.concat([trials(60, 2, 2, 5, seed=6), other], ignore_index=True)
+
+
+def test_what_must_stand_at_the_end_does_where_the_separator_is_in_pieces():
+    C, kind = equations(two_programmes())
+    order = order_nodes(*graph_of(C), kind == 2, kind=kind)
+    assert len(order.fronts) == 4
+    assert (kind[order.perm[-4:]] == 2).all()
+
+
+@pytest.mark.filterwarnings("ignore::fastlmm_core.errors.FastLMMWarning")
+def test_maximum_likelihood_does_not_depend_on_the_order(monkeypatch):
+    """Its determinant is that of the leading block, without the fixed columns."""
+    formula, data = "y ~ 0 + env + (1 | gen) + (1 | gen:env) + (1 | env:rep:block)", two_programmes()
+    by_parts = lmm(formula, data, reml=False, factorization="supernodal")
+    monkeypatch.setattr(separator, "LARGE", np.inf)
+    other = lmm(formula, data, reml=False, factorization="supernodal")
+    assert by_parts.criterion == pytest.approx(other.criterion, rel=1e-10)
+
+
 @pytest.mark.filterwarnings("ignore::fastlmm_core.errors.FastLMMWarning")
 @pytest.mark.parametrize("formula", [
     "y ~ env + (1 | gen) + (1 | gen:env) + (1 | env:rep:block)",
