@@ -75,6 +75,12 @@ def order_nodes(
     last = np.zeros(n_nodes, np.bool_) if last is None else last
     if len(cliques) > 1:
         return _order_cliques(below_ptr, below, node_size, last, cliques, kind)
+    graph = below_ptr, below, node_size
+    if kind is not None:
+        by_terms = np.concatenate((np.flatnonzero(~last), np.flatnonzero(last)))
+        by_parts = order_by_parts(*graph, by_terms, last, kind, far=True)
+        if by_parts is not None:
+            return Elimination(by_parts[0], "by parts", by_parts[1])
     group, members = twin_nodes(below_ptr, below, last)
     representative = members[np.cumsum(np.bincount(group)) - np.bincount(group)]
     early = ~last[representative]
@@ -84,7 +90,7 @@ def order_nodes(
     rank = np.empty(ordered.size, np.int64)
     rank[ordered] = np.arange(ordered.size)
     perm = members[np.argsort(rank[group[members]], kind="stable")]
-    by_parts = None if kind is None else order_by_parts(below_ptr, below, node_size, perm, last, kind)
+    by_parts = None if kind is None else order_by_parts(*graph, perm, last, kind)
     return Elimination(perm, name) if by_parts is None else Elimination(by_parts[0], name, by_parts[1])
 
 

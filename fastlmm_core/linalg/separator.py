@@ -28,8 +28,9 @@ from fastlmm_core.linalg.operations import operations_of_columns, operations_of_
 LARGE = 5e8
 # A sparse front has so many columns and rows below them at least.
 LEAST_COLUMNS, LEAST_ROWS = 32, 128
-# A front, and the whole, must be cheaper by this factor.
-CHEAPER_PART, CHEAPER = 0.7, 0.7
+# A front, and the whole, must be cheaper by this factor; by the last one beside the order of the terms, so
+# that no other order is looked for.
+CHEAPER_PART, CHEAPER, FAR_CHEAPER = 0.7, 0.7, 0.5
 # Neighbours of nodes that are eliminated before a front: of those that meet no others of the kind (a genotype
 # in an environment meets the genotype and its blocks), and then of the rest (the blocks of one replicate).
 FEW, SOME = 24, 96
@@ -42,7 +43,7 @@ NO_FRONTS = np.empty((0, 2), np.int64)
 
 def order_by_parts(
     below_ptr: np.ndarray, below: np.ndarray, node_size: np.ndarray, perm: np.ndarray, last: np.ndarray,
-    kind: np.ndarray,
+    kind: np.ndarray, far: bool = False,
 ) -> tuple[np.ndarray, np.ndarray] | None:  # fmt: skip
     """A cheaper order than `perm`, with a separator at its end and sparse fronts before it, or None.
 
@@ -58,6 +59,8 @@ def order_by_parts(
         Nodes that stand at the end of every order.
     kind : (N,) int64
         Term that each node is a level of. One of these is the separator, with what meets all parts.
+    far : bool
+        Only one that is far cheaper.
 
     Returns
     -------
@@ -79,14 +82,14 @@ def order_by_parts(
     cost[perm] = size * count.astype(float) ** 2
     graph = _both_triangles(below_ptr, below)
     after, behind = np.inf, np.zeros(n, bool)
-    scalars = np.bincount(kind, weights=node_size)
-    for main in np.flatnonzero((scalars >= LEAST_ROWS) & (scalars**3 / 3.0 < CHEAPER * before)):
+    scalars, cheaper = np.bincount(kind, weights=node_size), FAR_CHEAPER if far else CHEAPER
+    for main in np.flatnonzero((scalars >= LEAST_ROWS) & (scalars**3 / 3.0 < cheaper * before)):
         found = _separate(graph, last | (kind == main), node_size)
         if found is not None:
             its_after, its_behind = _choose_fronts(graph, node_size, *found, cost)
             if its_after < after and its_behind.any():
                 after, behind, part = its_after, its_behind, found[1]
-    if after > CHEAPER * before:
+    if after > cheaper * before:
         return None
     # parts in the order of their first node, the separator behind all of them
     first = np.full(part.max() + 2, n)
