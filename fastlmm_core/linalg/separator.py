@@ -167,7 +167,8 @@ def _choose_fronts(
     among, below = graph[nodes][:, nodes], graph[nodes][:, root]
     for most in (FEW, SOME):
         # what is eliminated joins its neighbours, within the parts and in the separator
-        apart = choose_apart(among.indptr, among.indices, most)
+        rows = among.indptr.astype(np.int64), among.indices.astype(np.int64)  # where none is left, 32 bits
+        apart = choose_apart(*rows, most)
         degree = np.diff(among.indptr)[apart] + np.diff(below.indptr)[apart].astype(float)
         if (degree**2).sum() > MOST_JOINED:
             break  # nothing like a series of trials, and slow to join

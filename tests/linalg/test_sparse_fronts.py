@@ -167,6 +167,27 @@ def test_a_graph_that_would_fill_is_left_alone(monkeypatch):
     assert len(order.fronts) and not len(order_nodes(*graph_of(C), kind=kind).fronts)
 
 
+def test_parts_of_one_node_each_have_no_front(monkeypatch):
+    """Nothing is left of them, and what SciPy makes of nothing has indices of another type.
+
+    For a second type Numba would compile the kernel anew.
+    """
+    types, choose = [], separator.choose_apart
+
+    def record(indptr, indices, most):
+        types.append((indptr.dtype, indices.dtype))
+        return choose(indptr, indices, most)
+
+    monkeypatch.setattr(separator, "choose_apart", record)
+    edges = np.zeros((12, 12))
+    edges[:10, 10:] = 1.0  # ten levels below two nodes of five coefficients
+    below_ptr, below, size = graph_of(sp.csc_array(edges[::-1, ::-1]))
+    size[:2] = 5
+    kind = np.repeat([1, 0], [2, 10])
+    assert order_by_parts(below_ptr, below, size, np.arange(12), kind > 1, kind) is None
+    assert types == 2 * [(np.dtype(np.int64), np.dtype(np.int64))]
+
+
 def test_fronts_that_save_nothing_are_dense(monkeypatch):
     _, _, pattern, fronts = genotypes_last(DESIGNS["guests"])
     monkeypatch.setattr(separator, "CHEAPER_PART", 0.0)
