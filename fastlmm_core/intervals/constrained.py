@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 
 from fastlmm_core.engine.search.driver import ABOVE, search
+from fastlmm_core.engine.search.kinks import AWAY, grown, held_there, stopped
 from fastlmm_core.intervals.criteria import Criterion
-from fastlmm_core.intervals.parameters import AWAY, Held
+from fastlmm_core.intervals.parameters import Held
 
 # Decrement at which a held search ends, and the largest that still counts as an optimum.
 TOLERANCE = 1e-8
@@ -33,8 +34,7 @@ ON_SURFACE = 1e-11
 PLATEAU, NEAR_PLATEAU = 8.0, 2.0
 # Where a bound is left if the criterion is lower there, and the farthest coordinate that a search begins at.
 BESIDE_PLATEAU, FARTHEST = 5.0, 20.0
-# A standard deviation of zero leaves it where the criterion has a slope below this, so many times.
-LEAST_SLOPE = 1e-3
+# Times that a search leaves standard deviations of zero.
 MOST_LEAVES = 4
 
 
@@ -176,10 +176,10 @@ def _searched_from(
         if not found.deviance < best.deviance:
             break
         best = found
-        growing = criterion.kinks & (found.x == 0.0) & (slope < -LEAST_SLOPE)
-        if not growing.any():
+        further = grown(found.x, criterion.kinks & (found.x == 0.0), slope)
+        if further is None:
             break
-        x = np.where(growing, AWAY, found.x)
+        x = further
     return best
 
 
@@ -189,9 +189,6 @@ def _searched_within(
     """Where one search from `x` ends, and the slope (d,) of the criterion along the surface there.
 
     None where it would end above the deviance `known`.
-
-    A standard deviation whose criterion has a kink at zero stays there once a step has led it below: the
-    criterion of such a step is that of zero, without a slope in it.
     """
     surface = Surface(held, value, x)
     # one that is held itself is where the surface has it
@@ -202,18 +199,14 @@ def _searched_within(
         at = surface.place(phi)
         if at is None:
             return nowhere
-        ended = ending & (at <= 0.0)
-        at[ended] = 0.0
+        at, ended = stopped(at, ending)
         inner = criterion.evaluate(at)
         return OnSurface(at, float(inner.deviance), inner, ended)
 
     def score(point: OnSurface) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         gradient, curvature = criterion.score(point.inner)
         slope = gradient - surface.multiplier(point.x, gradient) * held.gradient(point.x)
-        gradient, curvature = gradient.copy(), curvature.copy()
-        gradient[point.ended] = curvature[point.ended] = curvature[:, point.ended] = 0.0
-        curvature[point.ended, point.ended] = 1.0
-        return *surface.turn(point.x, gradient, curvature), slope
+        return *surface.turn(point.x, *held_there(gradient, curvature, point.ended)), slope
 
     start = np.zeros(surface.tangent.shape[1])
     if not start.size:

@@ -14,6 +14,7 @@ import numpy as np
 from fastlmm_core.engine import objective as structured
 from fastlmm_core.engine.equations.structured_equations import StructuredEquations
 from fastlmm_core.engine.search.curvature import without_rotations
+from fastlmm_core.engine.search.kinks import correlation_charts, kinks, turned_starts
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.kernels.search.score import combine_score
 from fastlmm_core.kernels.search.small_fit import LOG_TWO_PI
@@ -31,11 +32,6 @@ from fastlmm_core.structures.residuals.by_group import IndependentResiduals
 
 if TYPE_CHECKING:
     from fastlmm_core.results.random_part import RandomPart
-
-
-# A standard deviation below this, in units of a typical one, is zero as far as a search resolves it, and what
-# it is instead if all of a structure are.
-GONE, GROWN = 1e-3, 0.1
 
 
 class Criterion(Protocol):
@@ -127,16 +123,6 @@ class PlainCriterion:
         return gradient, curvature
 
 
-def correlation_charts(e: StructuredEquations) -> np.ndarray:
-    """Which of theta (n_theta,) bool are correlations in a chart without an end."""
-    out = np.zeros(e.n_theta, bool)
-    for term, (own, level) in zip(e.terms, e.slices[0], strict=True):
-        out[own] = term.structure.correlation_charts()
-        out[level] = term.levels is not None and not term.levels.holds_variance
-    out[e.slices[1]] = e.residual.correlation_charts()
-    return out
-
-
 @dataclass(frozen=True)
 class FoldedPoint:
     """A point of the structured criterion, with the signs by which x was folded into the bounds."""
@@ -178,37 +164,12 @@ class StructuredCriterion:
             restless[equations.slices[1]] = True
         self.restless, self.interior = restless[free], interior[free]
         self.correlations = correlation_charts(equations)[free]
-        related = np.zeros(theta.size, bool)
-        for term, (own, _) in zip(equations.terms, equations.slices[0], strict=True):
-            related[own] = term.structure.correlation_charts().any()
-        related[equations.slices[1]] = equations.residual.correlation_charts().any()
-        self.kinks = self.bounded & related[free]
-        e, own = equations, equations.slices[1]
-        self._correlated: list[tuple[int, Any]] = [
-            (place.start, term.structure) for term, (place, _) in zip(e.terms, e.slices[0], strict=True)
-        ]
-        visits = [part for part in e.residual.charted() if part[1] is not e.residual]  # no field
-        self._correlated += [(own.start + first, structure) for first, structure in visits]
+        self.kinks = kinks(equations)[free]
 
     def turned(self, x: np.ndarray) -> list[np.ndarray]:
         theta = self.theta.copy()
         theta[self.free] = x
-        out = []
-        for first, structure in self._correlated:
-            charts = structure.correlation_charts()
-            own = slice(first, first + charts.size)
-            zero = ~charts & (np.abs(theta[own]) < GONE)
-            if not charts.any() or not zero.any():
-                continue
-            # of no size at all where all are zero
-            size = max(0.5 * float(np.abs(theta[own][~charts]).max()), GROWN)
-            grown = np.where(zero, size, np.abs(theta[own]))
-            uncorrelated = np.where(charts, 0.0, grown)
-            for start in [uncorrelated, *structure.strong_starts(uncorrelated)]:
-                moved = theta.copy()
-                moved[own] = np.where(charts, start, grown)
-                out.append(moved[self.free])
-        return out
+        return [moved[self.free] for moved in turned_starts(self.equations, theta)]
 
     def evaluate(self, x: np.ndarray) -> FoldedPoint:
         sign = np.where(self.bounded & (x < 0.0), -1.0, 1.0)

@@ -12,9 +12,9 @@ from fastlmm_core.engine.equations.near_dependence import beyond_columns
 from fastlmm_core.engine.equations.structured_equations import build_structured_equations
 from fastlmm_core.engine.model_building import engine_residual, engine_term
 from fastlmm_core.engine.search.fitting import fit_structures
+from fastlmm_core.engine.search.kinks import AWAY
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.intervals.constrained import LARGEST_DECREMENT, HeldOptimum
-from fastlmm_core.intervals.parameters import AWAY
 from fastlmm_core.linalg import make_factor
 from fastlmm_core.reml import optimizer
 from fastlmm_core.reml.equations import build_equations

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastlmm_core.engine.equations.structured_equations import StructuredEquations
+from fastlmm_core.engine.search.kinks import AWAY
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.reml.equations import MixedModelEquations
 from fastlmm_core.structures.coefficients.entries import LinearEntries
@@ -21,8 +22,6 @@ from fastlmm_core.structures.coefficients.factor_loadings import FactorLoadings
 if TYPE_CHECKING:
     from fastlmm_core.results.random_part import RandomPart
 
-# Where a coordinate at zero is looked at instead, for what depends on it.
-AWAY = 0.02
 # Difference of the gradient for second derivatives of natural parameters.
 STEP = 1e-5
 

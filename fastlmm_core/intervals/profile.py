@@ -19,14 +19,14 @@ import pandas as pd
 from fastlmm_core.display.displayed import Displayed
 from fastlmm_core.display.frames import titled
 from fastlmm_core.display.rendering import Table
+from fastlmm_core.engine.search.kinks import AWAY, GONE
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import FastLMMWarning, InferenceError, NotConvergedWarning, NumericalError
 from fastlmm_core.gate import public, warn_caller
 from fastlmm_core.intervals.constrained import NEAR_PLATEAU, PLATEAU, HeldOptimum, minimize_held
-from fastlmm_core.intervals.criteria import GONE, Criterion, criterion_of
+from fastlmm_core.intervals.criteria import Criterion, criterion_of
 from fastlmm_core.intervals.held_effects import PlainHeldEffect, StructuredHeldEffect
 from fastlmm_core.intervals.parameters import (
-    AWAY,
     Held,
     Parameter,
     fixed_parameters,

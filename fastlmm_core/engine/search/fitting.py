@@ -20,19 +20,22 @@ from fastlmm_core.engine.random_walk import along_bounds, random_walks
 from fastlmm_core.engine.search.curvature import search_model, without_rotations
 from fastlmm_core.engine.search.driver import TOLERANCE, Progress, SearchEnd, search
 from fastlmm_core.engine.search.exact_steps import EXACT_ITERATIONS, exact_curvature, is_cheap, polished
-from fastlmm_core.engine.search.growth import growth_score, growth_starts
+from fastlmm_core.engine.search.kinks import grown, held_there, kinks, starts_on_kinks, stopped, turned_starts
 from fastlmm_core.engine.search.leaving_bounds import inner_points
 from fastlmm_core.engine.search.optimum import Criterion, StructuredOptimum
 from fastlmm_core.engine.search.other_starts import (
+    FIELD_FLOPS,
     LARGE_FLOPS,
     MODERATE_FLOPS,
     MORE_STARTS,
     SEED_OF_RESTARTS,
+    has_few_rows,
     other_starts,
 )
+from fastlmm_core.engine.search.settling import set_boundary, settled_residual
 from fastlmm_core.engine.search.starting_values import starting_values
-from fastlmm_core.engine.search.zero_deviations import one_alone_varies, turned_starts
-from fastlmm_core.kernels.thresholds import BOUNDARY, GROWTH, LARGEST_DECREMENT, LARGEST_RISE
+from fastlmm_core.engine.search.zero_deviations import one_alone_varies, starts_of_signs
+from fastlmm_core.kernels.thresholds import LARGEST_DECREMENT, LARGEST_RISE
 from fastlmm_core.linalg.base import CholeskyFactor
 from fastlmm_core.linalg.threads import blas_threads
 
@@ -43,6 +46,8 @@ NEAR_BOUND = 1e-2
 # Standard deviation, of the response's size, at which one of the residuals is left instead: at zero R has
 # no inverse.
 SMALLEST_RESIDUAL = 1e-5
+# Where a search stops instead of zero, as near as that but with a score left.
+LEAST = 1e-7
 # Least residual variances, of those in use, at which the deviance is looked at where it may have no minimum,
 # and how far it may be below; precision of rows from which on that is so.
 LESS = 0.1
@@ -54,6 +59,8 @@ AT_CORRELATION_BOUND, AT_SEVERAL_BOUNDS = 12.0, 6.2
 RISE_TO_BOUND = 1e-4
 # Times that a search leaves bounds which its end does not belong to.
 MOST_LEAVES = 3
+# What the deviance may rise where a standard deviation is set to zero that may be zero in another optimum.
+LIKELY = 4.0
 # Deviances nearer than this are those of one optimum, and what an end farther from any must be below another.
 SAME_OPTIMUM, NOTABLE_FALL = 1e-5, 0.1
 
@@ -90,6 +97,7 @@ def fit_structures(
         best = _lower(e, best, _optimum_from(criterion, np.where(free, other, fixed), free, progress))
     small = criterion.factor.flops <= LARGE_FLOPS
     if np.isfinite(best.point.deviance) and small:
+        best = _beside_kinks(criterion, best, free, progress)
         best = _other_signs(criterion, best, free, progress)
         best = _left_bounds(criterion, best, free, progress)
     flops = criterion.factor.flops
@@ -204,18 +212,24 @@ def _from_start(
     tolerance = TOLERANCE_LARGE if factor.flops > LARGE_FLOPS else TOLERANCE
 
     theta = start
-    bounded = e.lower_bounds == 0.0
-    folded = np.ones(free.sum())
+    bounded, kinked = e.lower_bounds == 0.0, kinks(e)
+    kinked[e.slices[1]] = False  # where a residual is zero R has no inverse: `_at_bounds`
+    folds, least = (bounded & ~kinked)[free], LEAST * e.bounded_sizes[free]
+    folded, ended = np.ones(free.sum()), np.zeros(free.sum(), bool)
 
     def place(values: np.ndarray) -> np.ndarray:
         out = start.copy()
         out[free] = values
         return out
 
-    def evaluate_folded(values: np.ndarray) -> StructuredPoint:
-        """The criterion is continued evenly across the bound of a standard deviation."""
-        folded[:] = np.where(bounded[free] & (values < 0.0), -1.0, 1.0)
-        return criterion.at(place(values * folded))
+    def within(values: np.ndarray) -> np.ndarray:
+        """Values (d,) continued evenly across the bound of a standard deviation, or stopped at its kink."""
+        folded[:] = np.where(folds & (values < 0.0), -1.0, 1.0)
+        inside, ended[:] = stopped(values * folded, kinked[free], least)
+        return place(inside)
+
+    def evaluate_within(values: np.ndarray) -> StructuredPoint:
+        return criterion.at(within(values))
 
     def score(point: StructuredPoint) -> tuple[np.ndarray, np.ndarray, Score]:
         full = score_at(e, factor, point, residual=bool(free[e.slices[1]].any()))
@@ -224,25 +238,35 @@ def _from_start(
             gradient, curvature = without_rotations(e, point.theta, full.gradient, H)
         else:
             gradient, curvature = search_model(e, point.theta, full)
-        return gradient[free] * folded, curvature[np.ix_(free, free)] * np.outer(folded, folded), full
+        gradient, curvature = gradient[free] * folded, curvature[np.ix_(free, free)]
+        return *held_there(gradient, curvature * np.outer(folded, folded), ended), full
 
+    before: tuple[SearchEnd, np.ndarray] | None = None
     for _ in range(3):
         with blas_threads.single() if factor.flops <= LARGE_FLOPS else nullcontext():
             end = search(
-                evaluate_folded, score, theta[free], dof=float(e.n), tolerance=tolerance,
+                evaluate_within, score, theta[free], dof=float(e.n), tolerance=tolerance,
                 max_iterations=EXACT_ITERATIONS if exactly else MAX_ITERATIONS, progress=progress,
             )  # fmt: skip
         if end.status == 2:
             return StructuredOptimum(end, place(end.theta), free, None, end.point, -np.inf)
-        reached = place(np.where(bounded[free], np.abs(end.theta), end.theta))
+        reached = within(end.theta)
+        stays = np.zeros(theta.size, bool)
+        stays[free] = ended
         at_bound = bounded & free & (np.abs(reached) < NEAR_BOUND * e.bounded_sizes)
         if end.decrement > LARGEST_DECREMENT and at_bound.any():
             return _at_bounds(criterion, reached, free, at_bound, progress)
-        snapped, boundary, restart = _set_boundary(criterion, reached, free, end)
+        snapped, boundary, restart = set_boundary(criterion, reached, free, end)
+        if before is not None and not end.point.deviance < before[0].point.deviance:
+            (end, snapped), boundary = before, np.inf  # what left a kink came back, or ended higher
+            break
+        before = (end, snapped) if stays.any() else None
+        if restart is None:
+            restart = grown(reached, stays, end.extra.gradient, e.bounded_sizes)
         if restart is None:
             break
         theta = restart
-    settled = _settled_residual(criterion, snapped, free)
+    settled = settled_residual(criterion, snapped, free)
     if settled is not None:
         return _held_at(criterion, settled, free, settled != snapped, progress)
     along = free & along_bounds(e, snapped)
@@ -267,50 +291,43 @@ def _held_at(
     return replace(_from_start(criterion, start, free & ~at_bound, progress), free=free)
 
 
-def _set_boundary(
-    criterion: Criterion, theta: np.ndarray, free: np.ndarray, end: SearchEnd
-) -> tuple[np.ndarray, float, np.ndarray | None]:
-    """theta with variances at zero set there, the smallest score at a zero, and a start that leaves it."""
-    e = criterion.equations
-    out, smallest, restart = theta.copy(), np.inf, None
-    for k, (term, (own, _)) in enumerate(zip(e.terms, e.slices[0], strict=True)):
-        if not term.structure.n_theta or not free[own].all():
-            continue
-        T = term.structure.covariance(theta[own])
-        tiny = np.diag(T) < BOUNDARY**2 / np.maximum(term.column_scale, 1e-300)
-        if not tiny.any():
-            continue
-        S = end.extra.scores[k]
-        if S is not None:
-            starts = growth_starts(term, T, S, tiny)
-            scores = [growth_score(term, T, S, start) for start in starts]
-            smallest = min(smallest, *scores)
-            if min(scores) < -GROWTH * (1.0 + float(np.abs(S).max())):
-                restart = theta.copy() if restart is None else restart
-                restart[own] = starts[int(np.argmin(scores))]
-                continue
-        zeroed = T.copy()
-        zeroed[tiny, :] = 0.0
-        zeroed[:, tiny] = 0.0
-        moved = out.copy()
-        moved[own] = term.structure.theta_of(zeroed)
-        if criterion.at(moved).deviance <= end.point.deviance + LARGEST_RISE:
-            out = moved
-    return out, smallest, restart
+def _beside_kinks(
+    criterion: Criterion, best: StructuredOptimum, free: np.ndarray, progress: Progress | None
+) -> StructuredOptimum:
+    """The best optimum with other standard deviations at zero than `best` has, and other correlations."""
+    e, flops = criterion.equations, criterion.factor.flops
+    if flops <= MODERATE_FLOPS and (free & kinks(e) & (best.theta == 0.0)).any():
+        for start in turned_starts(e, best.theta):
+            theta = np.where(free, start, best.theta)
+            best = _lower(e, best, _from_start(criterion, theta, free, progress))
+    if flops <= FIELD_FLOPS and has_few_rows(e):
+        best = _on_kinks(criterion, best, free, progress)
+    return best
 
 
-def _settled_residual(criterion: Criterion, theta: np.ndarray, free: np.ndarray) -> np.ndarray | None:
-    """theta (n_theta,) with residual standard deviations near zero at zero, where the deviance allows it.
+def _on_kinks(
+    criterion: Criterion, best: StructuredOptimum, free: np.ndarray, progress: Progress | None
+) -> StructuredOptimum:
+    """The best optimum by way of those with one standard deviation at zero, where zero is likely.
 
-    Both deviances are without cancellation: near a singular R it is larger than what is compared.
+    There is one for each of them, and searches from inside may find any.
     """
-    e, out = criterion.equations, theta.copy()
-    own = e.slices[1]
-    out[own] = np.where(free[own], e.residual.settled(theta[own]), theta[own])
-    if np.array_equal(out, theta):
-        return None
-    here, moved = (without_cancellation(e, criterion.factor, criterion.at(own)) for own in (theta, out))
-    return out if moved.deviance <= here.deviance + LARGEST_DECREMENT else None
+    e, theta = criterion.equations, best.theta
+    kinked = free & kinks(e)
+    kinked[e.slices[1]] = False
+    for k in np.flatnonzero(kinked):
+        place = np.arange(theta.size) == k
+        if criterion.at(np.where(place, 0.0, theta)).deviance > best.point.deviance + LIKELY:
+            continue
+        for start in starts_on_kinks(e, theta, int(k), free):
+            held = _held_at(criterion, start, free, place, progress)
+            if held.score is None:
+                continue
+            further = grown(held.theta, place, held.score.gradient, e.bounded_sizes)
+            if further is not None or held.point.deviance < best.point.deviance - SAME_OPTIMUM:
+                onward = held.theta if further is None else further
+                best = _lower(e, best, _from_start(criterion, onward, free, progress))
+    return best
 
 
 def _other_signs(
@@ -323,7 +340,7 @@ def _other_signs(
             continue
         point = criterion.at(best.theta)
         product = gradient_at(e, criterion.factor, point, residual=False)[1][k]
-        for turned in turned_starts(term, best.theta[own], product):
+        for turned in starts_of_signs(term, best.theta[own], product):
             theta = best.theta.copy()
             theta[own] = turned
             if criterion.at(theta).deviance < point.deviance - LARGEST_RISE:

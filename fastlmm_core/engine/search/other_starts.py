@@ -67,7 +67,7 @@ def other_starts(
     starts += starts_of_slopes(e, found.theta)
     if flops <= FIELD_FLOPS:
         starts += starts_of_curves(e, first, found.theta)
-    few = flops <= FIELD_FLOPS and e.n <= FEW_ROWS * e.n_theta
+    few = flops <= FIELD_FLOPS and has_few_rows(e)
     if few:
         coefficients = [
             (own, term.structure.other_starts(first[own]))
@@ -88,6 +88,11 @@ def other_starts(
         if few and residuals and e.terms:
             starts.append(without_terms(e, first))  # what the terms have may be the residual's as well
     return starts
+
+
+def has_few_rows(e: StructuredEquations) -> bool:
+    """Whether rows are too few to tell which of several optima of correlations is the best."""
+    return e.n <= FEW_ROWS * e.n_theta
 
 
 def _of_autocorrelations(e: StructuredEquations, first: np.ndarray, strong: bool) -> list[np.ndarray]:

@@ -29,7 +29,7 @@ def one_alone_varies(term: EngineTerm, theta: np.ndarray) -> bool:
     return bool(sd[-1] > BOUNDARY and sd[-2] <= BOUNDARY)
 
 
-def turned_starts(term: EngineTerm, theta: np.ndarray, product: np.ndarray) -> Iterator[np.ndarray]:
+def starts_of_signs(term: EngineTerm, theta: np.ndarray, product: np.ndarray) -> Iterator[np.ndarray]:
     """theta with a second coefficient, by the sign that lowers the deviance, from far to near.
 
     Parameters
