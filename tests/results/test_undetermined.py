@@ -36,6 +36,22 @@ BOTH = {
 }
 
 
+@pytest.mark.parametrize("structure", ["fa(0 + v | s, k=1)", "fa(0 + v | s, k=2)", "rr(0 + v | s, d=2)"])
+def test_loadings_of_visits_that_nobody_links_are_told(halves, structure):
+    """The sign of those of c and d is free beside a and b; whoever was seen at b and c ties them."""
+    sentence = "no level in 's' has both 'va and vc': the data say nothing about their covariance"
+    words = told(f"y ~ v + {structure}", halves)[1]
+    assert any(sentence in own for own in words)
+    linked = halves.assign(v=halves["v"].where(halves["s"] != "0", halves["v"].replace({"a": "c"})))
+    assert not any("nothing about their covariance" in own for own in told(f"y ~ v + {structure}", linked)[1])
+
+
+def test_a_factor_model_is_the_same_with_one_half_turned_round(halves):
+    turned = halves.assign(y=halves["y"].where(halves["v"].isin(["a", "b"]), -halves["y"]))
+    fits = [told("y ~ v + fa(0 + v | s, k=1)", own)[0] for own in (halves, turned)]
+    assert fits[0].deviance == pytest.approx(fits[1].deviance, abs=1e-5)
+
+
 @pytest.mark.parametrize("structure", ["us", "toep", "homtoep", "cs", "homcs", "ar1", "hetar1", "diag"])
 def test_visits_that_no_subject_shares(halves, structure):
     _, words = told("y ~ v", halves[ONCE], residual=f"{structure}(v | s)")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from numbers import Integral
 
 import numpy as np
+from scipy.sparse.csgraph import connected_components
 
 from fastlmm_core.errors import OptionError
 from fastlmm_core.structures.coefficients.boundary import ZERO_EIGENVALUE
@@ -46,6 +47,11 @@ class FactorLoadings(LoadingEntries):
     @property
     def positions(self) -> tuple[tuple[int, int], ...]:
         return tuple((row, col) for col in range(self.k) for row in range(self.m))
+
+    def untold(self, together: np.ndarray) -> list[tuple[int, int]]:
+        """A pair for every set of coefficients that no level links to the first: its loadings turn freely."""
+        found = connected_components(together, directed=False)[1]
+        return [(0, int(np.argmax(found == own))) for own in np.unique(found) if own != found[0]]
 
     def gamma(self, theta: np.ndarray) -> np.ndarray:
         """Gamma, (m, k)."""
