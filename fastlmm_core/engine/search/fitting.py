@@ -260,7 +260,7 @@ def _from_start(
         if before is not None and not end.point.deviance < before[0].point.deviance:
             (end, snapped), boundary = before, np.inf  # what left a kink came back, or ended higher
             break
-        before = (end, snapped) if stays.any() else None
+        before = (end, _set_to_zero(criterion, snapped, stays, end)) if stays.any() else None
         if restart is None:
             restart = grown(reached, stays, end.extra.gradient, e.bounded_sizes)
         if restart is None:
@@ -273,6 +273,14 @@ def _from_start(
     if end.status == 1 and end.decrement <= LARGEST_DECREMENT and not along.any():
         end = replace(end, status=3)  # what is left is below the rounding that kept the search going
     return StructuredOptimum(end, snapped, free, end.extra, criterion.at(snapped), boundary)
+
+
+def _set_to_zero(
+    criterion: Criterion, theta: np.ndarray, ended: np.ndarray, end: SearchEnd
+) -> np.ndarray:
+    """theta (n_theta,) with what `ended` beside a kink at zero, where the deviance allows it."""
+    zeroed = np.where(ended, 0.0, theta)
+    return zeroed if criterion.at(zeroed).deviance <= end.point.deviance + LARGEST_RISE else theta
 
 
 def _at_bounds(
