@@ -4,7 +4,7 @@ Levels that meet in all environments, such as the genotypes of a series of trial
 parts, one for each environment.  Minimum degree eliminates some blocks of an environment before others; each
 of them joins the genotypes it holds to each other and to the blocks that are left, so that in the end nearly
 all of these meet all genotypes.  Eliminated together the blocks of an environment keep the few entries they
-have in the rows of the genotypes, and their front takes a tenth of the operations
+have in the rows of the genotypes, and their front takes a fraction of the operations
 (``kernels.factor.sparse_fronts``).
 """
 
