@@ -91,7 +91,7 @@ def genotype_rows(
     used = [h for h in range(len(design.random)) if _counts(design.random[h], gen, by)]
     own = genotype_attributes(fit, k, _slopes(fit, used), (*by, *average))
     averaged = _averaged(fit, used, {gen, *by, *own.frame.columns}, frame)
-    names = [str(level) for level in design.random[k].levels]
+    names = _individuals(design.random[k])
     names += sorted(set(own.frame.index) - set(names))  # checks that are in no relationship
     grid = _grid(design, gen, names, by, averaged)
     values = own.of(grid[gen])
@@ -119,6 +119,14 @@ def genotype_rows(
     notes = (f"with the effect of the own {', '.join(shown)} of each",) if shown else ()
     functions = effect_functions(fit, fixed, weights)
     return GenotypeRows(labels, functions, shift, new, weights, checks, notes, gen in design.variables)
+
+
+def _individuals(term: Any) -> list[str]:
+    """Levels of a term that may be chosen: genetic groups of unknown parents are none."""
+    factors = () if term.relation is None else term.relation.factors
+    related = [getattr(own, "relationship", None) for own in factors]
+    groups = {name for own in related if own is not None for name in own.groups}
+    return [name for name in map(str, term.levels) if name not in groups]
 
 
 def _check_columns(fit: FixedPart, k: int, by: tuple[str, ...], average: tuple[str, ...]) -> None:

@@ -41,11 +41,15 @@ class Relationship(Displayed, ABC):
     levels : tuple of str
     dense : bool
         The precision has no zeros worth skipping: its levels are one clique.
+    groups : tuple of str
+        Levels that are no individuals: genetic groups of unknown parents.
     markers : MarkerEffects or None
         Effects of the markers behind A.
     """
 
     name = "A"
+    #: Levels that are no individuals: genetic groups of unknown parents.
+    groups: tuple[str, ...] = ()
     #: What else there is for levels that are not in it, behind what says so.
     elsewhere = ""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,14 @@ from fastlmm_core.gate import warn_caller
 from fastlmm_core.reading import level_label, read_table
 from fastlmm_core.reading.options import MISSING
 from fastlmm_core.reading.source import Source, source_of
-from fastlmm_core.structures.relationships.pedigree_kernels import find_generations, find_loops
+from fastlmm_core.structures.relationships.pedigree_checks import (
+    check_sexes,
+    refuse_loops,
+    refuse_row_numbers,
+    tell_unlisted,
+)
+from fastlmm_core.structures.relationships.pedigree_groups import groups_first, read_groups
+from fastlmm_core.structures.relationships.pedigree_kernels import find_generations
 
 #: What stands for an unknown parent, beside NaN: what is missing in any column, and what pedigrees write.
 MISSING_PARENT = (*sorted(MISSING), "na", "n/a", "null", "none", "0", ".", "*", "-", "?")
@@ -31,8 +38,6 @@ HEADINGS = (
 )
 # A column that is meant as `selfing`, which has to be named.
 SELFING_HEADINGS = ("selfing", "selfings")
-# Loops written out in one message.
-LOOPS_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -42,13 +47,15 @@ class ParentCodes:
     Attributes
     ----------
     names : tuple of str
-        Parents without a row of their own first, then the rows of the table in its order.
+        Genetic groups, then parents without a row of their own, then the rows of the table in its order.
     sire, dam : (n,) int32
         Positions in `names`, -1 for unknown.
     selfings : (n,) float64
         Generations of selfing after the cross.
     generation : (n,) int32
-        0 for founders.
+        0 for founders and groups.
+    group_variances : (k,) float64
+        Of the genetic groups, which are the first k of all, in units of the additive variance.
     """
 
     names: tuple[str, ...]
@@ -56,6 +63,7 @@ class ParentCodes:
     dam: np.ndarray
     selfings: np.ndarray
     generation: np.ndarray
+    group_variances: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
 
 def read_pedigree(
@@ -64,6 +72,8 @@ def read_pedigree(
     missing: Sequence[Any],
     selfing: str | None,
     check_sex: bool | str,
+    groups: Sequence[Any] | None = None,
+    group_variance: float | None = None,
 ) -> ParentCodes:
     """Read and check a pedigree; see `Pedigree` for the arguments.
 
@@ -72,17 +82,19 @@ def read_pedigree(
     DataError
         One message with all that is wrong: rows without identifier, duplicates, own parents, loops.
     """
-    frame, names = _read_columns(table, columns, selfing)
     unknown = {level_label(code).strip() for code in missing} | {""}
+    known_groups = read_groups(groups, group_variance, unknown)
+    frame, names = _read_columns(table, columns, selfing)
     row, ids = _code_labels(frame[names[0]], unknown)
     index = pd.Index(ids, dtype=object)
-    parents = [_without_decimals(*_code_labels(frame[name], unknown), index, unknown) for name in names[1:]]
+    named = index.append(pd.Index(known_groups, dtype=object))
+    parents = [_without_decimals(*_code_labels(frame[name], unknown), named, unknown) for name in names[1:]]
     listed = [index.get_indexer(pd.Index(labels, dtype=object)) for _, labels in parents]
     by_row = [_take(places, codes) for places, (codes, _) in zip(listed, parents, strict=True)]
     if columns is None:
         _refuse_first_row_as_header(table, names, [ids, *(labels for _, labels in parents)], unknown)
     _refuse_bad_rows(row, ids, parents, by_row, source_of(frame))
-    _refuse_row_numbers(names, ids, parents, listed)
+    refuse_row_numbers(names, ids, parents, listed, known_groups)
     unlisted = list(
         dict.fromkeys(
             label
@@ -97,15 +109,16 @@ def read_pedigree(
     )
     everyone = (*unlisted, *ids.tolist())
     generation = find_generations(sire, dam)
-    _refuse_loops(everyone, sire, dam, generation)
-    _tell_unlisted(unlisted)
-    _check_sexes(everyone, sire, dam, check_sex)
+    refuse_loops(everyone, sire, dam, generation)
+    tell_unlisted([name for name in unlisted if name not in known_groups])
+    check_sexes(everyone, sire, dam, check_sex, known_groups)
     selfings = np.zeros(len(everyone))
     if selfing is not None:
         selfings[len(unlisted) :] = _read_selfings(frame[selfing], selfing)
     else:
         _tell_unused_selfings(frame, names)
-    return ParentCodes(everyone, sire, dam, selfings, generation)
+    codes = ParentCodes(everyone, sire, dam, selfings, generation)
+    return codes if group_variance is None else groups_first(codes, known_groups, group_variance)
 
 
 def _read_columns(
@@ -290,24 +303,6 @@ def _duplicates(
     return out
 
 
-def _refuse_row_numbers(
-    names: tuple[str, str, str],
-    ids: np.ndarray,
-    parents: list[tuple[np.ndarray, np.ndarray]],
-    listed: list[np.ndarray],
-) -> None:
-    """Parents that are no identifiers at all but could number the rows of the table."""
-    labels = [label for _, column in parents for label in column.tolist()]
-    if not labels or any((places >= 0).any() for places in listed) or all(str(i).isdecimal() for i in ids):
-        return
-    if all(label.isdecimal() and 0 < int(label) <= ids.size for label in labels):
-        raise DataError(
-            f"pedigree: the parents in '{names[1]}' and '{names[2]}' ({name_list(labels[:3])}, ...) look "
-            f"like row numbers, while '{names[0]}' holds identifiers such as {name_list(ids[:3])}; "
-            "give parents by identifier"
-        )
-
-
 def _number_parents(
     codes: np.ndarray, labels: np.ndarray, places: np.ndarray, place_of: Mapping[str, int]
 ) -> np.ndarray:
@@ -321,60 +316,6 @@ def _number_parents(
     )
     founders = np.full(len(place_of), -1, np.int32)
     return np.concatenate([founders, _take(final, codes).astype(np.int32)])
-
-
-def _refuse_loops(names: Sequence[str], sire: np.ndarray, dam: np.ndarray, generation: np.ndarray) -> None:
-    if generation.min(initial=0) >= 0:
-        return
-    loop = find_loops(sire, dam, generation)
-    written = []
-    for number in range(1, min(int(loop.max()), LOOPS_SHOWN) + 1):
-        start = i = int(np.flatnonzero(loop == number)[0])
-        way = [names[i]]
-        while True:
-            i = int(sire[i] if sire[i] >= 0 and loop[sire[i]] == number else dam[i])
-            way.append(names[i])
-            if i == start:
-                break
-        if len(way) > 12:
-            way = [*way[:6], f"({len(way) - 11} more)", *way[-5:]]
-        written.append(" <- ".join(f"'{name}'" if not name.startswith("(") else name for name in way))
-    more = int(loop.max()) - len(written)
-    raise DataError(
-        f"pedigree: loop, an individual descends from itself: {'; '.join(written)}"
-        + (f"; and {more} more loops" if more > 0 else "")
-    )
-
-
-def _tell_unlisted(unlisted: list[str]) -> None:
-    if len(unlisted) == 1:
-        message = f"the parent '{unlisted[0]}' has no row of its own and becomes a founder"
-    elif unlisted:
-        message = (
-            f"{len(unlisted)} parents have no row of their own and become founders: {name_list(unlisted)}"
-        )
-    else:
-        return
-    warn_caller(PedigreeWarning(f"pedigree: {message}"))
-
-
-def _check_sexes(names: Sequence[str], sire: np.ndarray, dam: np.ndarray, check_sex: bool | str) -> None:
-    if check_sex is False:
-        return
-    is_sire, is_dam = np.zeros(len(names), bool), np.zeros(len(names), bool)
-    is_sire[sire[sire >= 0]] = True
-    is_dam[dam[dam >= 0]] = True
-    both = np.flatnonzero(is_sire & is_dam)
-    if not both.size:
-        return
-    message = (
-        f"pedigree: {name_list(names[i] for i in both.tolist())} "
-        f"{'is' if both.size == 1 else 'are'} used as sire and as dam; right for plants, where "
-        "check_sex=False says so"
-    )
-    if check_sex is True:
-        raise DataError(message)
-    warn_caller(PedigreeWarning(message))
 
 
 def _tell_unused_selfings(frame: pd.DataFrame, names: Sequence[str]) -> None:

@@ -28,7 +28,7 @@ def blend(
     ----------
     genomic : Markers or Covariance
     pedigree : Pedigree
-        Holds all levels of `genomic`.
+        Holds all levels of `genomic`. Genetic groups are plain unknown parents here.
     share : float
         Part of the pedigree relationships, from 0 to 1.
     tune : bool
@@ -42,8 +42,9 @@ def blend(
         )
     if share > 1.0:
         raise OptionError(f"share={share!r} must lie between 0 and 1, for example 0.05")
-    pedigree.locate(genomic.levels, "levels of the genomic relationship")
-    A = pedigree.relationship(genomic.levels).to_numpy()
+    by_descent = pedigree.without_groups()
+    by_descent.locate(genomic.levels, "levels of the genomic relationship")
+    A = by_descent.relationship(genomic.levels).to_numpy()
     G = genomic.multiply(np.eye(genomic.size))
     if tune:
         G = _tuned(G, A)
@@ -91,7 +92,9 @@ def single_step(
     Notes
     -----
     Aguilar et al. (2010); Christensen & Lund (2010). Of those with genotypes H is the inverse of
-    tau G^-1 + (1 - omega) A22^-1.
+    tau G^-1 + (1 - omega) A22^-1. With genetic groups u = a + Q g, H is that of a, and the inverse that of
+    groups and individuals: A^-1 and the block both are transformed (Misztal et al. 2013, J. Anim. Breed.
+    Genet. 130:252), so that genotypes say of the groups what they say of u - Q g.
 
     Examples
     --------
@@ -107,7 +110,7 @@ def single_step(
     if G.root() is not None:
         raise DataError(f"the blended G is singular (share={share:g}); give the pedigree a larger share")
     by_descent = pedigree.precision()  # where A has an inverse A22 has one
-    A = pedigree.relationship(genomic.levels).to_numpy()
+    A = pedigree.without_groups().relationship(genomic.levels).to_numpy()
     A_inverse = cho_solve(cho_factor(A, lower=True), np.eye(G.size))
     G_inverse = G.precision().toarray()
     if dpotrf(tau * G_inverse + (1.0 - omega) * A_inverse, lower=1)[1] != 0:
@@ -117,6 +120,12 @@ def single_step(
         )
     block = tau * G_inverse - omega * A_inverse
     places = pedigree.locate(genomic.levels, "single_step")
-    row, col = np.repeat(places, G.size), np.tile(places, G.size)
+    if pedigree.groups:
+        Q = pedigree.group_contributions().loc[list(genomic.levels)].to_numpy()
+        within = np.hstack([-Q, np.eye(G.size)])  # a = u - Q g
+        block, places = within.T @ block @ within, np.concatenate([np.arange(Q.shape[1]), places])
+    row, col = np.repeat(places, places.size), np.tile(places, places.size)
     full = sp.csc_array((block.ravel(), (row, col)), shape=(pedigree.size, pedigree.size))
-    return SparseInverse(by_descent + full, pedigree.levels)
+    H = SparseInverse(by_descent + full, pedigree.levels)
+    H.groups = pedigree.groups
+    return H

@@ -84,10 +84,14 @@ def described(own: Relationship) -> tuple[dict[str, Any], dict[str, Any]]:
     texts: dict[str, Any] = {"name": own.name, "kind": type(own).__name__, "levels": list(own.levels)}
     if isinstance(own, Markers):
         texts["markers"] = list(own.marker_names)
+    if own.groups:
+        texts["groups"] = list(own.groups)
     return texts, KINDS[type(own)].arrays(own)
 
 
 def restored(texts: Texts, arrays: Arrays) -> Relationship:
     """The relationship that `described` gave; KeyError for a kind that this version does not know."""
     kinds = {kind.__name__: stored for kind, stored in KINDS.items()}
-    return kinds[texts["kind"]].restored(arrays, texts).named(texts["name"])
+    own = kinds[texts["kind"]].restored(arrays, texts).named(texts["name"])
+    own.groups = tuple(texts.get("groups", ()))
+    return own
