@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from fastlmm_core.formula.parsing import parse_formula
 from fastlmm_core.formula.parts import ParsedFormula
 from fastlmm_core.formula.residual import UNITS, parse_residual
 from fastlmm_core.limits import DEFAULT, Limits
+from fastlmm_core.structures.relationships import made_of
 
 CHOICES = ("first", "aic", "bic")
 KEYS = ("formula", "residual", "field_trend")
@@ -80,12 +81,12 @@ def relationships_in(formulas: Any, residual: Any = None, limits: Limits = DEFAU
     return named
 
 
-def check_relationships_used(given: Collection[str], named: set[str]) -> None:
-    """Raise OptionError for a relationship that no model names, which is given for nothing.
+def check_relationships_used(given: Mapping[str, Any], named: set[str]) -> None:
+    """Raise OptionError for a relationship that no model names, nor one that is made of it.
 
     For the doors that answer one command; in Python several models may share what is given.
     """
-    unused = sorted(set(given) - named)
+    unused = sorted(set(given) - named - {part for name in named for part in made_of(given.get(name))})
     if unused and named.issubset(given):  # else what is named is not given, which its model says
         raise OptionError(
             f"relationship '{unused[0]}' is in no formula: write vm(gen, {unused[0]}), with the column of "

@@ -12,9 +12,12 @@ from typing import Any
 from fastlmm_core.cli.strangers import say_note
 from fastlmm_core.errors import DataError, OptionError
 
-FORMS = "write NAME=FILE, or NAME=KIND:FILE with pedigree, covariance, inverse or markers"
+FORMS = (
+    "write NAME=FILE, or NAME=KIND:FILE with pedigree, covariance, inverse or markers, or "
+    "NAME=single_step(pedigree=A, genomic=M) of two others"
+)
 # Options of a kind that are lists: of columns, of codes.
-LISTS = ("columns", "missing")
+LISTS = ("columns", "missing", "groups")
 OPTION_FORM = "write 'A=pedigree(selfing=COLUMN):FILE', 'M=markers(impute=mean, ridge=0.01):FILE'"
 
 
@@ -34,7 +37,8 @@ def add_structure_options(parser: argparse.ArgumentParser) -> None:
         "--relationship", action="append", default=[], metavar="NAME=[KIND:]FILE",
         help="what vm(gen, NAME) means: a file with a pedigree (id,sire,dam), a covariance (square, or "
         "row,col,value) or markers, found by looking at it; inverse:FILE for an inverse; "
-        "'pedigree(selfing=COLUMN):FILE' and 'markers(impute=mean, centre=2p):FILE' say how it is read",
+        "'pedigree(selfing=COLUMN):FILE' and 'markers(impute=mean, centre=2p):FILE' say how it is read; "
+        "'single_step(pedigree=A, genomic=M)' is H of two others that are given",
     )  # fmt: skip
     own.add_argument(
         "--hold", action="append", default=[], metavar="NAME=VALUE",
@@ -84,38 +88,52 @@ def relationships_given(texts: list[str], missing: Sequence[str] = ()) -> dict[s
     DataError
         For a file that is not there, or is none of the kinds.
     """
-    from fastlmm_core.structures.relationships.given import KINDS, found_kind, relationship_from_request
+    from fastlmm_core.structures.relationships.given import (
+        KINDS,
+        SINGLE_STEP,
+        found_kind,
+        made_together,
+        relationship_from_request,
+    )
 
-    out: dict[str, Any] = {}
+    specs: dict[str, Any] = {}
     for text in texts:
         name, equals, source = (part.strip() for part in text.partition("="))
         if not equals or not name or not source:
             raise OptionError(f"--relationship {text}: {FORMS}")
-        if name in out:
+        if name in specs:
             raise OptionError(f"--relationship names '{name}' twice")
-        kind, options, file = kind_and_options(name, source, KINDS)
+        kind, options, file = kind_and_options(name, source, KINDS, SINGLE_STEP)
+        if kind == SINGLE_STEP:
+            specs[name] = {**options, "type": kind}
+            continue
         path = Path(file)
         if not path.is_file():
             raise DataError(f"--relationship {name}: there is no file '{path}'; {FORMS}")
         if kind is None:
             kind = found_kind(path, missing)
             say_note(f"'{path}' is read as {kind} (--relationship {name}=KIND:FILE says another)")
-        spec = {**options, "type": kind, "file": str(path)}
-        out[name] = relationship_from_request(name, spec, None, missing)
-    return out
+        specs[name] = {**options, "type": kind, "file": str(path)}
+    return made_together(specs, lambda name, spec: relationship_from_request(name, spec, None, missing))
 
 
-def kind_and_options(name: str, source: str, kinds: Sequence[str]) -> tuple[str | None, dict[str, Any], str]:
+def kind_and_options(
+    name: str, source: str, kinds: Sequence[str], joint: str = ""
+) -> tuple[str | None, dict[str, Any], str]:
     """Kind, options and file of ``kind(option=value, ...):file``; kind None where only a file is named.
+
+    The kind `joint`, which is made of others, has no file.
 
     Raises
     ------
     OptionError
-        For an option without a value, or one given twice.
+        For an option without a value, or one given twice, and for a file where none is read.
     """
-    found = re.fullmatch(rf"({'|'.join(kinds)})(?:\(([^)]*)\))?:(.+)", source)
-    if found is None:
+    found = re.fullmatch(rf"({'|'.join(kinds)})(?:\(([^)]*)\))?(?::(.+))?", source)
+    if found is None or (found[3] is None and found[1] != joint):
         return None, {}, source
+    if found[3] is not None and found[1] == joint:
+        raise OptionError(f"--relationship {name}: {joint} has no file, it is made of two others; {FORMS}")
     options: dict[str, Any] = {}
     for part in filter(str.strip, (found[2] or "").split(",")):
         key, equals, value = (own.strip() for own in part.partition("="))
@@ -124,7 +142,7 @@ def kind_and_options(name: str, source: str, kinds: Sequence[str]) -> tuple[str 
         if key in options:
             raise OptionError(f"--relationship {name} has '{key}' twice")
         options[key] = value.split() if key in LISTS else option_value(value)
-    return found[1], options, found[3]
+    return found[1], options, found[3] or ""
 
 
 def option_value(text: str) -> Any:

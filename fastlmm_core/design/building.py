@@ -40,7 +40,7 @@ from fastlmm_core.errors import DataError, OptionError, nearest_names
 from fastlmm_core.formula.expressions import label_of
 from fastlmm_core.formula.parsing import ParsedFormula, bind_formula, parse_formula
 from fastlmm_core.formula.residual import ParsedResidual, parse_residual
-from fastlmm_core.structures.relationships import Relationship, as_relationship
+from fastlmm_core.structures.relationships import Relationship, as_relationship, made_together
 
 
 def build_design(
@@ -182,7 +182,7 @@ def read_relationships(given: Mapping[str, Any] | None) -> dict[str, Relationshi
         return {}
     if not isinstance(given, Mapping):
         raise OptionError(f"relationships must be given by name, {{'A': ...}}, not as {type(given).__name__}")
-    return {name: as_relationship(name, own) for name, own in given.items()}
+    return made_together(given, as_relationship)
 
 
 def _code_fixed(

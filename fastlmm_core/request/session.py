@@ -202,7 +202,11 @@ def read_relationships(request: Request, reach: Reach, limits: Limits) -> dict[s
     """
     from fastlmm_core.batch.candidates import check_relationships_used, relationships_in
     from fastlmm_core.reading.options import missing_codes
-    from fastlmm_core.structures.relationships import relationship_from_request
+    from fastlmm_core.structures.relationships import (
+        check_parts,
+        made_together,
+        relationship_from_request,
+    )
 
     given = {}
     for name, spec in (request.get("relationships") or {}).items():
@@ -210,13 +214,14 @@ def read_relationships(request: Request, reach: Reach, limits: Limits) -> dict[s
             if isinstance(spec.get(key), str):
                 spec = {**spec, key: reach.path(f"relationships['{name}'].{key}", spec[key])}
         given[str(name)] = spec
+    check_parts(given)
     if given:
         named = relationships_in(request["formula"], request.get("residual"), limits)
         later = request.get("second_stage")
         named |= relationships_in(later["formula"], None, limits) if later else set()
         check_relationships_used(given, named)
     missing = missing_codes(request.get("na_values")).added
-    return {name: relationship_from_request(name, spec, None, missing) for name, spec in given.items()}
+    return made_together(given, lambda name, spec: relationship_from_request(name, spec, None, missing))
 
 
 def fit_request(request: Request, frame: pd.DataFrame, reach: Reach, limits: Limits) -> LMMFit:

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fastlmm_core import Markers, Pedigree, lmm
+from fastlmm_core import Markers, Pedigree, lmm, single_step
 from fastlmm_core.cli import main
 
 LEVELS = [f"g{i:02d}" for i in range(10)]
@@ -127,9 +127,61 @@ def test_options_of_a_relationship(capsys, folder, table):
     assert np.allclose(components["estimate"], expected["estimate"], rtol=1e-6)
 
 
+def test_single_step_is_made_of_two_others(capsys, folder, table):
+    """H of a pedigree and markers of some of its lines, which are in no formula by themselves."""
+    pd.read_csv(folder / "markers.csv").iloc[3:8].to_csv(folder / "typed.csv", index=False)
+    parts = [f"A0=pedigree:{folder / 'pedigree.csv'}", f"M=markers:{folder / 'typed.csv'}"]
+    options = [part for own in ("A=single_step(pedigree=A0, genomic=M, share=0.2, tune=true)", *parts)
+               for part in ("--relationship", own)]  # fmt: skip
+    components, printed = fitted(capsys, folder, *options)
+    pedigree = Pedigree(pd.read_csv(folder / "pedigree.csv"))
+    markers = Markers(pd.read_csv(folder / "typed.csv"))
+    H = single_step(pedigree, markers, share=0.2, tune=True)
+    expected = lmm(FORMULA, table, relationships={"A": H}).variance_components
+    assert np.allclose(components["estimate"], expected["estimate"], rtol=1e-6)
+    assert "read as" not in printed.err
+    out = folder / "single"
+    command = ["batch", str(folder / "trial.csv"), FORMULA, "--by", "trial", "--quiet", "--out", str(out)]
+    assert main([*command, *options]) == 0
+    fit = lmm(FORMULA, table[table["trial"] == "t1"], relationships={"A": H})
+    assert pd.read_parquet(out / "fits")["criterion"][0] == pytest.approx(fit.criterion, rel=1e-8)
+    assert main([*command, *options, "--relationship", f"B=markers:{folder / 'typed.csv'}"]) == 2
+    assert "relationship 'B' is in no formula" in capsys.readouterr().err
+
+
+def test_genetic_groups(capsys, folder, table):
+    rows = pd.read_csv(folder / "pedigree.csv")
+    rows["sire"] = rows["sire"].fillna("N")
+    rows["dam"] = rows["dam"].fillna("S")
+    rows.to_csv(folder / "grouped.csv", index=False)
+    source = f"A=pedigree(groups=N S, group_variance=0.5):{folder / 'grouped.csv'}"
+    components, printed = fitted(capsys, folder, "--relationship", source)
+    pedigree = Pedigree(rows, groups=["N", "S"], group_variance=0.5)
+    expected = lmm(FORMULA, table, relationships={"A": pedigree}).variance_components
+    assert np.allclose(components["estimate"], expected["estimate"], rtol=1e-6)
+    assert "founder" not in printed.err
+
+
 @pytest.mark.parametrize(
     "arguments, words",
     [
+        (["--relationship", "A=single_step(pedigree=P, genomic=M):{folder}/markers.csv"], "has no file"),
+        (["--relationship", "A=single_step"], "A'] needs 'pedigree' and 'genomic', each the name of"),
+        (["--relationship", "A=single_step(pedigree=P)",
+          "--relationship", "P=pedigree:{folder}/pedigree.csv"], "needs 'pedigree' and 'genomic', each the"),
+        (["--relationship", "A=single_step(pedigree=P, genomic=N)",
+          "--relationship", "P=pedigree:{folder}/pedigree.csv"], ".genomic: relationship 'N' is not given"),
+        (["--relationship", "A=single_step(pedigree=M, genomic=P)",
+          "--relationship", "P=pedigree:{folder}/pedigree.csv",
+          "--relationship", "M=markers:{folder}/markers.csv"], "A']: give a Pedigree and Markers"),
+        (["--relationship", "A=single_step(pedigree=P, genomic=M, shares=0.1)",
+          "--relationship", "P=pedigree:{folder}/pedigree.csv",
+          "--relationship", "M=markers:{folder}/markers.csv"], "has the key 'shares'; nearest: 'share'"),
+        (["--relationship", "A=single_step(pedigree=P, genomic=M, share=2)",
+          "--relationship", "P=pedigree:{folder}/pedigree.csv",
+          "--relationship", "M=markers:{folder}/markers.csv"], "A']: share=2 must lie between 0 and 1"),
+        (["--relationship", "A=pedigree(groups=N S):{folder}/pedigree.csv"], "need group_variance="),
+        (["--relationship", "A=pedigree(selfing=f)"], "there is no file 'pedigree(selfing=f)'"),
         (["--relationship", "A=pedigree(selfing):{folder}/pedigree.csv"], "'selfing' is no OPTION=VALUE"),
         (["--relationship", "A=pedigree(selfing=a, selfing=b):{folder}/pedigree.csv"], "'selfing' twice"),
         (["--relationship", "A=pedigree(self=f):{folder}/pedigree.csv"], "has the key 'self'"),

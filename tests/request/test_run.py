@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fastlmm_core import datasets, lmm, run
+from fastlmm_core import Markers, Pedigree, datasets, lmm, run, single_step
 from fastlmm_core.errors import DataError, OptionError
 from fastlmm_core.request import plain
 
@@ -405,3 +405,38 @@ def test_contrasts_go_by_the_method_of_the_first_means_alike():
         for blocks in (means, means[2:], means[:1], means[::-1])
     ]
     assert used == ["kenward-roger", "satterthwaite", "kenward-roger", "satterthwaite"]
+
+
+def test_single_step_and_genetic_groups_in_a_request():
+    """The same fits as in Python; parts of a single step are in no formula by themselves."""
+    rng = np.random.default_rng(4)
+    names = [f"g{k}" for k in range(12)]
+    rows = {"id": names, "sire": ["N"] * 4 + ["g0", "g1"] * 4, "dam": ["S"] * 5 + ["g2", "g3"] * 3 + ["g4"]}
+    table = {"gen": names * 3, "y": (rng.normal(size=36) + 2 * np.tile(rng.normal(size=12), 3)).tolist()}
+    counts = {"id": names[5:9], **{f"m{k}": rng.integers(0, 3, 4).tolist() for k in range(9)}}
+    groups = {"groups": ["N", "S"], "group_variance": 0.5}
+    pedigree = Pedigree(rows, **groups)
+    request = {
+        "data": table, "formula": "y ~ 1 + (1|vm(gen, H))", "ranef": True, "relationships": {
+            "A": {"type": "pedigree", "data": rows, **groups}, "M": {"type": "markers", "data": counts},
+            "H": {"type": "single_step", "pedigree": "A", "genomic": "M", "share": 0.1},
+        },
+    }  # fmt: skip
+    answer = answered(request)
+    H = single_step(pedigree, Markers(counts), share=0.1)
+    fit = lmm("y ~ 1 + (1|vm(gen, H))", table, relationships={"H": H})
+    assert answer["fit"]["criterion"] == pytest.approx(fit.criterion, rel=1e-10)
+    own = answer["ranef"]["vm(gen, H)"]
+    assert own["levels"] == ["N", "S", *names]
+    np.testing.assert_allclose(np.ravel(own["pev"]), fit.blups()["pev"], rtol=1e-6)
+    alone = {"A": request["relationships"]["A"]}
+    answer = answered({**request, "formula": "y ~ 1 + (1|vm(gen, A))", "relationships": alone})
+    fit = lmm("y ~ 1 + (1|vm(gen, A))", table, relationships={"A": pedigree})
+    assert answer["fit"]["criterion"] == pytest.approx(fit.criterion, rel=1e-10)
+    with pytest.raises(OptionError, match="relationship 'M' is in no formula"):
+        run({**request, "formula": "y ~ 1 + (1|vm(gen, A))"} | {
+            "relationships": {k: v for k, v in request["relationships"].items() if k != "H"}
+        })  # fmt: skip
+    lost = {**request["relationships"], "H": {"type": "single_step", "pedigree": "A"}}
+    with pytest.raises(OptionError, match=r"relationships\['H'\] needs 'pedigree' and 'genomic'"):
+        run({**request, "relationships": lost})

@@ -50,6 +50,8 @@ class Relationship(Displayed, ABC):
     name = "A"
     #: Levels that are no individuals: genetic groups of unknown parents.
     groups: tuple[str, ...] = ()
+    #: Names of the relationships that a request made it of.
+    made_of: tuple[str, ...] = ()
     #: What else there is for levels that are not in it, behind what says so.
     elsewhere = ""
 

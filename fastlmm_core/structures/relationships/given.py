@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,19 +27,86 @@ from fastlmm_core.structures.relationships.dense import Covariance
 from fastlmm_core.structures.relationships.markers import LEAST_GENOTYPE, MOST_GENOTYPE, Markers
 from fastlmm_core.structures.relationships.pedigree import Pedigree
 from fastlmm_core.structures.relationships.pedigree_table import HEADINGS, MISSING_PARENT
+from fastlmm_core.structures.relationships.single_step import single_step
 from fastlmm_core.structures.relationships.sparse import SparseInverse
 from fastlmm_core.structures.relationships.symmetric import has_names_in_front, is_triplets
 
-KINDS = ("pedigree", "covariance", "inverse", "markers")
+SINGLE_STEP = "single_step"
+KINDS = ("pedigree", "covariance", "inverse", "markers", SINGLE_STEP)
+# Keys of a single step that name the relationships it is made of.
+PARTS = ("pedigree", "genomic")
 # Keys of a request by kind; "coding" says how genotypes were written down and decides nothing.
 KEYS = {
-    "pedigree": ("columns", "missing", "selfing", "check_sex"),
+    "pedigree": ("columns", "missing", "selfing", "check_sex", "groups", "group_variance"),
     "covariance": ("levels", "matrix"),
     "inverse": ("levels", "matrix"),
     "markers": ("levels", "coding", "centre", "scale", "impute", "ridge", "missing"),
+    SINGLE_STEP: (*PARTS, "share", "tune", "tau", "omega"),
 }
 # Codes of what is missing where an entry names none; a covariance has no gaps.
 USUAL_CODES: dict[str, tuple[str, ...]] = {"pedigree": MISSING_PARENT, "markers": ()}
+
+
+def made_together(
+    given: Mapping[str, Any], make: Callable[[str, Any], Relationship]
+) -> dict[str, Relationship]:
+    """Relationships by name, each by `make`; those that are made of others, by their names, come last."""
+    check_parts(given)
+    made = {name: make(name, own) for name, own in given.items() if not is_single_step(own)}
+    known = dict(made)
+    for name, own in given.items():
+        if is_single_step(own):
+            made[name] = _single_step_of(name, own, known)
+    return {name: made[name] for name in given}
+
+
+def is_single_step(given: Any) -> bool:
+    """Whether a value of ``relationships`` is a request for H^-1 of others among them."""
+    return isinstance(given, Mapping) and given.get("type", given.get("kind")) == SINGLE_STEP
+
+
+def made_of(given: Any) -> tuple[str, ...]:
+    """Names of the relationships that one is made of, as it is asked for or as it was made."""
+    if isinstance(given, Relationship):
+        return given.made_of
+    if not is_single_step(given):
+        return ()
+    return tuple(given[part] for part in PARTS if isinstance(given.get(part), str))
+
+
+def check_parts(given: Mapping[str, Any]) -> None:
+    """Raise OptionError for a single step whose parts are not named, not given or made of others."""
+    names = [name for name, own in given.items() if not is_single_step(own)]
+    for name, spec in given.items():
+        if not is_single_step(spec):
+            continue
+        where = f"relationships['{name}']"
+        _check_keys(where, spec, ("type", "kind", *KEYS[SINGLE_STEP]))
+        for part in PARTS:
+            own = spec.get(part)
+            if not isinstance(own, str):
+                raise OptionError(
+                    f"{where} needs 'pedigree' and 'genomic', each the name of another relationship"
+                    + ("" if own is None else f", not a {part} that is {type(own).__name__}")
+                )
+            if own not in names:
+                near = nearest_names(own, names)
+                raise OptionError(f"{where}.{part}: relationship '{own}' is not given{near}")
+
+
+def _single_step_of(name: str, spec: Mapping[str, Any], known: Mapping[str, Any]) -> Relationship:
+    where = f"relationships['{name}']"
+    options = {key: spec[key] for key in KEYS[SINGLE_STEP] if spec.get(key) is not None and key not in PARTS}
+    with _said_of(where, spec):
+        H = single_step(known[spec["pedigree"]], known[spec["genomic"]], **options).named(name)
+    H.made_of = made_of(spec)
+    return H
+
+
+def _check_keys(where: str, spec: Mapping[str, Any], allowed: Sequence[str]) -> None:
+    for key in spec:
+        if key not in allowed:
+            raise OptionError(f"{where} has the key '{key}'{nearest_names(str(key), allowed)}")
 
 
 def as_relationship(name: str, given: Any) -> Relationship:
@@ -190,7 +257,8 @@ def relationship_from_request(
         As the formula names it.
     spec : mapping
         ``type`` (or ``kind``): ``pedigree``, ``covariance``, ``inverse`` or ``markers``; ``file`` or ``data``
-        with the table, or ``levels`` and ``matrix``; and the options of the class of that name.
+        with the table, or ``levels`` and ``matrix``; and the options of the class of that name. (Of
+        ``single_step``, whose parts are others, see `made_together`.)
     root : path, optional
         Folder that relative file names start from.
     missing : sequence of str
@@ -203,10 +271,9 @@ def relationship_from_request(
     if kind is None:
         raise OptionError(f"{where} has no 'type'; allowed: {name_list(KINDS)}")
     kind = check_option(f"{where}.type", kind, KINDS)
-    allowed = ("type", "kind", "file", "data", *KEYS[kind])
-    for key in spec:
-        if key not in allowed:
-            raise OptionError(f"{where} has the key '{key}'{nearest_names(str(key), allowed)}")
+    if kind == SINGLE_STEP:
+        raise OptionError(f"{where} is made of other relationships, which have to be given beside it")
+    _check_keys(where, spec, ("type", "kind", "file", "data", *KEYS[kind]))
     options = {key: spec[key] for key in KEYS[kind] if spec.get(key) is not None and key != "coding"}
     if kind == "markers" and "centre" in spec:
         options["centre"] = spec["centre"]

@@ -7,10 +7,15 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
-from fastlmm_core import Covariance, Markers, Pedigree, SparseInverse
+from fastlmm_core import Covariance, Markers, Pedigree, SparseInverse, single_step
 from fastlmm_core.errors import DataError, OptionError, RelationshipWarning
 from fastlmm_core.reading import read_table
-from fastlmm_core.structures.relationships import as_relationship, relationship_from_request
+from fastlmm_core.structures.relationships import (
+    as_relationship,
+    made_of,
+    made_together,
+    relationship_from_request,
+)
 
 PEDIGREE = {"id": ["a", "b", "c"], "sire": ["", "", "a"], "dam": ["", "", "b"]}
 A = np.array([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5], [0.5, 0.5, 1.0]])
@@ -23,6 +28,27 @@ TRIPLETS = pd.DataFrame(
         "value": [1.0, 1.0, 0.5, 0.5, 1.0],
     }
 )
+
+
+def test_a_single_step_is_made_of_others_by_their_names():
+    """In any order, under names of its own, with the options of `single_step`; parts stay what they are."""
+    snps = Markers({"id": ["b", "c"], "m1": [0, 1], "m2": [2, 1], "m3": [1, 1]})
+    options = {"share": 0.3, "tau": 0.9, "omega": 0.8, "tune": None}
+    H = {"type": "single_step", "pedigree": "P", "genomic": "M", **options}
+    given = {"H": H, "P": PEDIGREE, "M": snps}
+    made = made_together(given, as_relationship)
+    assert list(made) == ["H", "P", "M"] and made["M"].levels == snps.levels
+    expected = single_step(Pedigree(PEDIGREE), snps, share=0.3, tau=0.9, omega=0.8)
+    assert made["H"].fingerprint() == expected.fingerprint() and made["H"].name == "H"
+    assert made_of(made["H"]) == made_of(given["H"]) == ("P", "M")
+    assert made_of(made["P"]) == made_of(PEDIGREE) == ()
+    twice = {**given, "J": {"kind": "single_step", "pedigree": "P", "genomic": "H"}}
+    with pytest.raises(OptionError, match=r"\['J'\]\.genomic: relationship 'H' is not given"):
+        made_together(twice, as_relationship)
+    with pytest.raises(OptionError, match=r"needs 'pedigree' and 'genomic'.* not a pedigree that is dict"):
+        made_together({"H": {"type": "single_step", "pedigree": PEDIGREE}}, as_relationship)
+    with pytest.raises(OptionError, match="made of other relationships, which have to be given beside it"):
+        as_relationship("H", given["H"])
 
 
 @pytest.mark.parametrize(
