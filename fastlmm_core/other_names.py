@@ -125,6 +125,7 @@ FUNCTIONS: dict[str, str] = {
     "summary": "fit.summary()", "predict": "fit.predict(newdata)", "confint": "fit.conf_int()",
     "anova": "fit.anova(), or compare(fit1, fit2) of two fits", "ranova": "fit.ranova()",
     "bootMer": "fit.bootstrap()", "simulate": "fit.simulate(n)", "heritability": 'fit.heritability("gen")',
+    "ggroups": "Pedigree(table, groups=[...])", "ggcontrib": "pedigree.group_contributions()",
     "ainverse": "Pedigree(table)", "ped": "Pedigree(table)", "GRM": "Markers(table)",
     "read_csv": "pandas.read_csv; fit_batch and `fastlmm fit` read files themselves",
     "save": "fit.save(path)", "plot": "fastlmm_core.plots", "load_dataset": "datasets.load(name)",

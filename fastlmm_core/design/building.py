@@ -13,6 +13,7 @@ from fastlmm_core.design.coding.model_matrix import Coding, code_terms
 from fastlmm_core.design.coding.rank import column_rank
 from fastlmm_core.design.distances import distance_warnings
 from fastlmm_core.design.field_positions import shared_position_warnings
+from fastlmm_core.design.group_columns import group_columns, group_places, table_with, with_group_terms
 from fastlmm_core.design.identifiability import check_terms
 from fastlmm_core.design.inputs import (
     LARGEST_VALUE,
@@ -101,6 +102,8 @@ def build_design(
     table = data if isinstance(data, Table) else Table(data)
     if table.n == 0:
         raise DataError("the data have no rows")
+    table = table_with(table, group_columns(parsed, known), 0.0)
+    parsed = with_group_terms(parsed, known, table.names)
     parsed = bind_formula(parsed, table.names, (weights,) if isinstance(weights, str) else ())
     check_names(parsed, table, response)
     raw, groups = read_variables(parsed, table)
@@ -133,6 +136,7 @@ def build_design(
     terms = [term for part in parsed.random for term in build_random_terms(part, source)]
     for term in terms:
         check_column_sizes(np.abs(term.values).max(axis=0, initial=0.0), term.columns)
+        group_places(term, coding.column_names)
     spec = build_residual(rows_of, residual_raw, rows, n, table, known)
     w = read_weights(weights, table, rows)
     residual_held = any(name.startswith("Residual") for name in map(str, held))

@@ -51,7 +51,7 @@ class Axis:
     member_levels: tuple[tuple[str, ...], ...]
     cells: np.ndarray | None
     levels: np.ndarray
-    relationship: object = None
+    relationship: Any = None
 
     def level_factor(self) -> LevelFactor:
         """The axis as the engine takes it."""

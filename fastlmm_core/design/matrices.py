@@ -13,6 +13,7 @@ import scipy.sparse as sp
 from fastlmm_core.design.coding.hypotheses import type1, type2, type3
 from fastlmm_core.design.coding.model_matrix import Coding
 from fastlmm_core.design.coding.rank import Rank
+from fastlmm_core.design.group_columns import table_for
 from fastlmm_core.design.offsets import Offset
 from fastlmm_core.design.values.columns import Column, as_factor, first_row
 from fastlmm_core.design.values.labels import drop_unused
@@ -280,8 +281,7 @@ class Design(Displayed):
         DataError
             When a column is not in `newdata`, a level did not occur in the fit, or a value is missing.
         """
-        table = newdata if isinstance(newdata, Table) else Table(newdata)
-        values = self.coding.read(table)
+        values = self.coding.read(table := table_for(self, newdata))
         for text, own in values.items():
             if (own < 0).any() if self.coding.atoms[text].is_factor else np.isnan(own).any():
                 raise DataError(

@@ -11,7 +11,7 @@ import pandas as pd
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import InferenceError
 from fastlmm_core.request.answer_tables import Rows, Spread, rows_of
-from fastlmm_core.results.blups import effect_figures
+from fastlmm_core.results.blups import level_figures
 from fastlmm_core.results.components.component_rows import covariance_blocks, slope_variances
 from fastlmm_core.results.components.correlations import correlation_table
 from fastlmm_core.results.components.structured_blocks import (
@@ -89,7 +89,7 @@ def factor_section(fit: LMMFit, term: str | None) -> dict[str, Any]:
 def effect_section(fit: LMMFit) -> dict[str, Any]:
     """``ranef``: predictions of every level with prediction error variance, reliability and accuracy."""
     section: dict[str, Any] = {}
-    figures = effect_figures(fit)
+    figures = level_figures(fit)
     nuisance = _nuisance(fit)
     for k, (random, (values, pev, condvar, prior)) in enumerate(zip(fit.design.random, figures, strict=True)):
         if random.is_spline or k in nuisance:

@@ -16,10 +16,12 @@ from fastlmm_core.linalg import make_factor
 from fastlmm_core.reml.equations import build_equations
 from fastlmm_core.reml.objective import assemble_at
 from fastlmm_core.reml.solved import SolvedEquations
+from fastlmm_core.results.group_parts import group_errors, group_parts
 
 if TYPE_CHECKING:
     from fastlmm_core.results.fit_figures import FitFigures
 
+Figures = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 # Up to here the conditional variance comes from one solve a fixed column; beyond from a factor of its own.
 SOLVE_FIXED = 300
 
@@ -39,7 +41,7 @@ def blup_table(fit: FitFigures, term: str | None, level: float) -> pd.DataFrame:
         k for k, own in enumerate(fit.design.random)
         if not own.is_spline and (term is None or own.group == term)
     ]  # fmt: skip
-    for k, (estimate, own, given, prior) in zip(shown, effect_figures(fit, shown), strict=True):
+    for k, (estimate, own, given, prior) in zip(shown, level_figures(fit, shown), strict=True):
         random = fit.design.random[k]
         L, m = estimate.shape
         labels: dict[str, Any] = {
@@ -82,7 +84,7 @@ def ranef_tables(fit: FitFigures) -> dict[str, pd.DataFrame]:
     for k, random in enumerate(fit.design.random):
         if random.is_spline:
             continue
-        values = user_effects(fit, k)
+        values = user_effects(fit, k) + group_parts(fit, k)
         frame = pd.DataFrame(
             values, index=pd.Index(random.levels, name=random.group), columns=list(random.columns)
         )
@@ -98,9 +100,20 @@ def user_effects(fit: FitFigures, k: int) -> np.ndarray:
     return fit.solved.user_random_effects(k)
 
 
+def level_figures(fit: FitFigures, terms: Sequence[int] | None = None) -> list[Figures]:
+    """`effect_figures` of the levels with their fixed genetic groups: of u = a + Q g where effects are a."""
+    terms = range(len(fit.design.random)) if terms is None else terms
+    out = []
+    for k, (estimate, pev, given, prior) in zip(terms, effect_figures(fit, terms), strict=True):
+        parts = group_parts(fit, k)
+        own = pev if np.ndim(parts) == 0 else pev + group_errors(fit, k)
+        out.append((estimate + parts, own, given, prior))
+    return out
+
+
 def effect_figures(
     fit: FitFigures, terms: Sequence[int] | None = None
-) -> list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+) -> list[Figures]:
     """Prediction, prediction error variance, conditional variance and variance (L, m) of every term.
 
     Or of some `terms`, in the order in which these are given.

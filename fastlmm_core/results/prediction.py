@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from fastlmm_core.design.group_columns import table_for
 from fastlmm_core.design.grouping import is_units
 from fastlmm_core.design.values.columns import first_row
 from fastlmm_core.design.values.table import Table
@@ -103,7 +104,7 @@ def incomplete_rows(fit: FitFigures, newdata: Any, random: bool | Sequence[str])
 
     A level that the fit has not seen is a value.
     """
-    table, coding = Table(newdata), fit.design.coding
+    table, coding = table_for(fit.design, newdata, 0.0), fit.design.coding
     missing = np.zeros(table.n, dtype=bool)
     for text, own in coding.read(table).items():
         missing |= own < 0 if coding.atoms[text].is_factor else np.isnan(own).reshape(table.n, -1).any(axis=1)

@@ -160,6 +160,12 @@ def test_genetic_groups(capsys, folder, table):
     expected = lmm(FORMULA, table, relationships={"A": pedigree}).variance_components
     assert np.allclose(components["estimate"], expected["estimate"], rtol=1e-6)
     assert "founder" not in printed.err
+    source = f"A=pedigree(groups=N S):{folder / 'grouped.csv'}"
+    components, printed = fitted(capsys, folder, "--relationship", source)
+    pedigree = Pedigree(rows, groups=["N", "S"])
+    expected = lmm(FORMULA, table, relationships={"A": pedigree}).variance_components
+    assert np.allclose(components["estimate"], expected["estimate"], rtol=1e-6)
+    assert "gen.N" in printed.out
 
 
 @pytest.mark.parametrize(
@@ -180,7 +186,7 @@ def test_genetic_groups(capsys, folder, table):
         (["--relationship", "A=single_step(pedigree=P, genomic=M, share=2)",
           "--relationship", "P=pedigree:{folder}/pedigree.csv",
           "--relationship", "M=markers:{folder}/markers.csv"], "A']: share=2 must lie between 0 and 1"),
-        (["--relationship", "A=pedigree(groups=N S):{folder}/pedigree.csv"], "need group_variance="),
+        (["--relationship", "A=pedigree(group_variance=2):{folder}/pedigree.csv"], "name them as they stand"),
         (["--relationship", "A=pedigree(selfing=f)"], "there is no file 'pedigree(selfing=f)'"),
         (["--relationship", "A=pedigree(selfing):{folder}/pedigree.csv"], "'selfing' is no OPTION=VALUE"),
         (["--relationship", "A=pedigree(selfing=a, selfing=b):{folder}/pedigree.csv"], "'selfing' twice"),

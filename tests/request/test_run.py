@@ -433,6 +433,14 @@ def test_single_step_and_genetic_groups_in_a_request():
     answer = answered({**request, "formula": "y ~ 1 + (1|vm(gen, A))", "relationships": alone})
     fit = lmm("y ~ 1 + (1|vm(gen, A))", table, relationships={"A": pedigree})
     assert answer["fit"]["criterion"] == pytest.approx(fit.criterion, rel=1e-10)
+    alone = {"A": {"type": "pedigree", "data": rows, "groups": ["N", "S"]}}
+    answer = answered({**request, "formula": "y ~ 0 + (1|vm(gen, A))", "relationships": alone})
+    fit = lmm("y ~ 0 + (1|vm(gen, A))", table, relationships={"A": Pedigree(rows, groups=["N", "S"])})
+    assert answer["fit"]["criterion"] == pytest.approx(fit.criterion, rel=1e-10)
+    own = answer["ranef"]["vm(gen, A)"]
+    assert own["levels"] == names
+    np.testing.assert_allclose(np.ravel(own["values"]), fit.blups()["estimate"], atol=1e-8)
+    np.testing.assert_allclose(np.ravel(own["pev"]), fit.blups()["pev"], rtol=1e-6)
     with pytest.raises(OptionError, match="relationship 'M' is in no formula"):
         run({**request, "formula": "y ~ 1 + (1|vm(gen, A))"} | {
             "relationships": {k: v for k, v in request["relationships"].items() if k != "H"}

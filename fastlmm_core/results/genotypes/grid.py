@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from fastlmm_core.design.group_columns import columns_of_individuals
 from fastlmm_core.errors import OptionError, nearest_names
 from fastlmm_core.formula.functions import columns_read
 from fastlmm_core.results.effect_functions import EffectFunctions, effect_functions
@@ -89,7 +90,9 @@ def genotype_rows(
     gen, frame = design.random[k].group_variables[-1], design.frame
     _check_columns(fit, k, by, average)
     used = [h for h in range(len(design.random)) if _counts(design.random[h], gen, by)]
-    own = genotype_attributes(fit, k, _slopes(fit, used), (*by, *average))
+    shares = columns_of_individuals(design, gen)
+    groups = [] if shares is None else list(shares.columns)
+    own = genotype_attributes(fit, k, _slopes(fit, used), (*by, *average, *groups))
     averaged = _averaged(fit, used, {gen, *by, *own.frame.columns}, frame)
     names = _individuals(design.random[k])
     names += sorted(set(own.frame.index) - set(names))  # checks that are in no relationship
@@ -97,6 +100,8 @@ def genotype_rows(
     values = own.of(grid[gen])
     for name in values.columns:
         grid[name] = values[name]
+    if shares is not None:  # known of all individuals, with data or without
+        grid[groups] = shares.loc[grid[gen]].to_numpy()
     for name in _slopes(fit, used):
         if name not in grid:
             grid[name] = float(frame[name].mean())
@@ -109,7 +114,7 @@ def genotype_rows(
     for h in used:
         weights[h], extra = _term_weights(fit, h, grid, W)
         new += extra
-    names = [*by, *own.frame.columns, *([gen] if gen in design.variables else [])]
+    names = [*by, *own.frame.columns, *groups, *([gen] if gen in design.variables else [])]
     fixed, shift = fixed_rows(fit, grid.iloc[:: len(grid) // r], names)
     if not design.estimable(fixed).all():
         raise OptionError("the mean of the fixed part is not estimable for some genotypes; simplify it")

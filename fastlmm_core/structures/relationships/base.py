@@ -42,14 +42,17 @@ class Relationship(Displayed, ABC):
     dense : bool
         The precision has no zeros worth skipping: its levels are one clique.
     groups : tuple of str
-        Levels that are no individuals: genetic groups of unknown parents.
+        Levels that are no individuals: genetic groups of unknown parents that are random.
+    group_shares : DataFrame or None
+        Q of fixed genetic groups in u = a + Q g, with A that of a: a row a level, a column a group.
     markers : MarkerEffects or None
         Effects of the markers behind A.
     """
 
     name = "A"
-    #: Levels that are no individuals: genetic groups of unknown parents.
+    #: Levels that are no individuals: genetic groups of unknown parents that are random.
     groups: tuple[str, ...] = ()
+    _group_shares: pd.DataFrame | None = None
     #: Names of the relationships that a request made it of.
     made_of: tuple[str, ...] = ()
     #: What else there is for levels that are not in it, behind what says so.
@@ -62,6 +65,11 @@ class Relationship(Displayed, ABC):
     @property
     def markers(self) -> MarkerEffects | None:
         return None
+
+    @property
+    def group_shares(self) -> pd.DataFrame | None:
+        """Q of fixed genetic groups, (L, k), by level and group."""
+        return self._group_shares
 
     def __init__(self, levels: Sequence[Any]):
         self.levels = tuple(level_label(level) for level in levels)
@@ -138,6 +146,9 @@ class Relationship(Displayed, ABC):
         for array in self.content():
             whole.update(f"{array.dtype.str}{array.shape}".encode())
             whole.update(np.ascontiguousarray(array).data)
+        if self.group_shares is not None:
+            whole.update("\0".join(self.group_shares.columns).encode())
+            whole.update(np.ascontiguousarray(self.group_shares.to_numpy()).data)
         return whole.hexdigest()[:16]
 
     def root(self) -> np.ndarray | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +15,7 @@ from fastlmm_core.errors import DataError, name_list
 from fastlmm_core.gate import public
 from fastlmm_core.options import ANY, NAME, SCALAR, list_of, one_of, optional
 from fastlmm_core.structures.relationships.base import Relationship
-from fastlmm_core.structures.relationships.pedigree_groups import ungrouped
+from fastlmm_core.structures.relationships.pedigree_groups import of_variance, ungrouped
 from fastlmm_core.structures.relationships.pedigree_kernels import (
     fill_inbreeding,
     fill_inverse,
@@ -52,15 +53,19 @@ class Pedigree(Relationship):
         Genetic groups: names that stand in the columns of the parents for unknown ones, base populations by
         origin or year of birth. They have effects g, and individuals are u = a + Q g, with what they have of
         each group in a row of Q.
-    group_variance : float
-        Variance of g in units of that of a; has to be given with `groups`.
+    group_variance : float, optional
+        Makes g random, of so many times the variance of a. Without it g is fixed: columns that come into the
+        fixed part of a model with ``vm(animal, A)``.
 
     Attributes
     ----------
     levels : tuple of str
-        Genetic groups, parents without a row of their own, which become founders, and the individuals in the
-        order of the table.
+        Parents without a row of their own, which become founders, and the individuals in the order of the
+        table; in front of them genetic groups that are random.
     groups : tuple of str
+        Those that are random, and so levels.
+    group_shares : DataFrame or None
+        Q of fixed groups, a row a level, a column a group.
 
     Raises
     ------
@@ -72,7 +77,7 @@ class Pedigree(Relationship):
     -----
     A = T D T' with the Mendelian variances D, see ``pedigree_kernels``. A^-1 follows the rules of Henderson
     (1976) and Quaas (1976). Where all variance within a family is gone, as in the F1 of two inbred lines, A
-    is singular and `root` stands for it. With groups A is the covariance of groups and individuals,
+    is singular and `root` stands for it. With random groups A is the covariance of groups and individuals,
     A_a + group_variance Q Q', and its inverse that of Quaas (1988), see ``pedigree_groups``.
 
     Examples
@@ -103,6 +108,11 @@ class Pedigree(Relationship):
         )
 
     def _take_codes(self, codes: ParentCodes) -> None:
+        self._fixed_groups: ParentCodes | None = None
+        if np.isinf(codes.group_variances).any():
+            self._fixed_groups = codes
+            self._group_shares = self._twin(of_variance(codes, 1.0)).group_contributions()
+            codes = ungrouped(codes)
         self.levels = codes.names
         self._sire, self._dam, self._selfings = codes.sire, codes.dam, codes.selfings
         self._generation, self._group_variances = codes.generation, codes.group_variances
@@ -123,8 +133,17 @@ class Pedigree(Relationship):
 
         As `of_codes` takes them.
         """
-        own = {"sire": self._sire, "dam": self._dam, "selfings": self._selfings}
-        return {**own, "generation": self._generation, "group_variances": self._group_variances}
+        names = [own.name for own in fields(ParentCodes) if own.name != "names"]
+        return {name: getattr(self._coded, name) for name in names}
+
+    @property
+    def _coded(self) -> ParentCodes:
+        """What the pedigree was made of, with all its groups."""
+        if self._fixed_groups is not None:
+            return self._fixed_groups
+        return ParentCodes(
+            self.levels, self._sire, self._dam, self._selfings, self._generation, self._group_variances
+        )
 
     @classmethod
     def of_codes(cls, names: tuple[str, ...], codes: Mapping[str, np.ndarray]) -> Pedigree:
@@ -141,6 +160,8 @@ class Pedigree(Relationship):
         k = len(self.groups)
         founders = int(np.sum((self._known_sire < 0) & (self._known_dam < 0))) - k
         own = f"Pedigree of {self.size - k} individuals, {founders} founders"
+        if self.group_shares is not None:
+            return f"{own}, fixed groups {name_list(self.group_shares.columns)}"
         return f"{own}, {k} group{'s' * (k > 1)} of variance {self._group_variances[0]:g}" if k else own
 
     @cached_property
@@ -237,12 +258,14 @@ class Pedigree(Relationship):
         --------
         >>> from fastlmm_core import Pedigree
         >>> table = {"id": ["a", "b", "c"], "sire": ["G1", "a", "b"], "dam": ["G1", "G2", "G2"]}
-        >>> print(Pedigree(table, groups=["G1", "G2"], group_variance=1.0).group_contributions())
+        >>> print(Pedigree(table, groups=["G1", "G2"]).group_contributions())
              G1    G2
         a  1.00  0.00
         b  0.50  0.50
         c  0.25  0.75
         """
+        if self.group_shares is not None:
+            return self.group_shares.copy()
         k = len(self.groups)
         shares = self._shares(range(k))[k:]
         return pd.DataFrame(shares, index=list(self.levels[k:]), columns=list(self.groups))
@@ -254,12 +277,12 @@ class Pedigree(Relationship):
         --------
         >>> from fastlmm_core import Pedigree
         >>> table = {"id": ["a", "b", "c"], "sire": ["G1", "a", "b"], "dam": ["G1", "G2", "G2"]}
-        >>> Pedigree(table, groups=["G1", "G2"], group_variance=1.0).without_groups()
+        >>> Pedigree(table, groups=["G1", "G2"]).without_groups()
         Pedigree of 3 individuals, 1 founders
         Next: .inbreeding(), .relationship(names), .pruned(names), lmm("y ~ 1 + (1 | vm(animal, A))", data,
         relationships={"A": A})
         """
-        return self._twin(ungrouped(ParentCodes(self.levels, **self.codes()))) if self.groups else self
+        return self._twin(ungrouped(self._coded)) if self._coded.group_variances.size else self
 
     def _twin(self, codes: ParentCodes) -> Pedigree:
         """A pedigree of other codes under the same name."""
@@ -313,6 +336,9 @@ class Pedigree(Relationship):
         >>> family.pruned(["c"]).levels
         ('c',)
         """
+        if self._fixed_groups is not None:  # links to groups stay as those to random ones do
+            pruned = self._twin(of_variance(self._fixed_groups, 1.0)).pruned(names)
+            return self._twin(of_variance(pruned._coded, np.inf)) if pruned.groups else pruned
         named = np.zeros(self.size, bool)
         named[self.locate(names, "pruned")] = True
         kept = named.copy()

@@ -2,7 +2,8 @@
 
 With groups u = a + Q g: a row of Q (n, k) holds the shares of an individual's genes that come from each
 group, half the sum of those of its parents (Quaas 1988, J. Dairy Sci. 71:1338; Westell, Quaas & Van Vleck
-1988, J. Dairy Sci. 71:1310). Random g of the variance gamma times that of a makes the groups founders with
+1988, J. Dairy Sci. 71:1310). Fixed g are columns of the model beside A of a, see ``design.group_columns``.
+Random g of the variance gamma times that of a makes the groups founders with
 the Mendelian variance gamma, and everybody else has the variance that it has with unknown parents. So A of
 all is T D T' again, and its inverse is A* of Quaas, plus 1 / gamma for the groups.
 """
@@ -30,18 +31,10 @@ def read_groups(groups: Iterable[Any] | None, variance: float | None, unknown: s
     Raises
     ------
     OptionError
-        For groups without their variance or a variance without groups, and for a name that is repeated or a
-        code of an unknown parent.
+        For a variance without groups, and for a name that is repeated or a code of an unknown parent.
     """
     names = tuple(level_label(name) for name in groups or ())
-    if not names and variance is None:
-        return ()
-    if variance is None:
-        raise OptionError(
-            f"groups={name_list(names)} need group_variance=, the variance of a group's effect in units of "
-            "the additive variance, for example group_variance=1"
-        )
-    if not names:
+    if not names and variance is not None:
         raise OptionError(
             "group_variance= is that of genetic groups: name them as they stand for unknown parents, "
             "groups=['G1', 'G2']"
@@ -56,8 +49,8 @@ def read_groups(groups: Iterable[Any] | None, variance: float | None, unknown: s
     return names
 
 
-def groups_first(codes: ParentCodes, groups: Sequence[str], variance: float) -> ParentCodes:
-    """The pedigree with its genetic groups in front, known by their variances.
+def groups_first(codes: ParentCodes, groups: Sequence[str], variance: float | None) -> ParentCodes:
+    """The pedigree with its genetic groups in front, known by their variances, which are inf of fixed ones.
 
     Raises
     ------
@@ -83,7 +76,7 @@ def groups_first(codes: ParentCodes, groups: Sequence[str], variance: float) -> 
     own = replace(
         codes, names=tuple(codes.names[i] for i in order.tolist()), sire=new[codes.sire][order],
         dam=new[codes.dam][order], selfings=codes.selfings[order], generation=codes.generation[order],
-        group_variances=np.full(len(groups), float(variance)),
+        group_variances=np.full(len(groups), np.inf if variance is None else float(variance)),
     )  # fmt: skip
     _tell_without_group(own)
     return own
@@ -97,7 +90,7 @@ def _tell_without_group(codes: ParentCodes) -> None:
         verb, word = ("has", "its") if len(names) == 1 else ("have", "their")
         warn_caller(PedigreeWarning(
             f"pedigree: {name_list(names)} {verb} an unknown parent that is in none of the groups; {word} "
-            "genes from it have the mean 0, as if their group had no effect"
+            "genes from it are taken as those of a group whose effect is 0"
         ))  # fmt: skip
 
 
@@ -109,3 +102,8 @@ def ungrouped(codes: ParentCodes) -> ParentCodes:
         codes, names=codes.names[k:], sire=sire, dam=dam, selfings=codes.selfings[k:],
         generation=find_generations(sire, dam), group_variances=np.zeros(0),
     )  # fmt: skip
+
+
+def of_variance(codes: ParentCodes, variance: float) -> ParentCodes:
+    """The pedigree with another variance of its groups."""
+    return replace(codes, group_variances=np.full(codes.group_variances.size, variance))

@@ -55,7 +55,7 @@ class ParentCodes:
     generation : (n,) int32
         0 for founders and groups.
     group_variances : (k,) float64
-        Of the genetic groups, which are the first k of all, in units of the additive variance.
+        Of the genetic groups, which are the first k of all, in units of the additive variance; inf for fixed.
     """
 
     names: tuple[str, ...]
@@ -118,7 +118,7 @@ def read_pedigree(
     else:
         _tell_unused_selfings(frame, names)
     codes = ParentCodes(everyone, sire, dam, selfings, generation)
-    return codes if group_variance is None else groups_first(codes, known_groups, group_variance)
+    return groups_first(codes, known_groups, group_variance) if known_groups else codes
 
 
 def _read_columns(

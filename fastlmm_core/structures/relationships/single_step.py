@@ -127,5 +127,5 @@ def single_step(
     row, col = np.repeat(places, places.size), np.tile(places, places.size)
     full = sp.csc_array((block.ravel(), (row, col)), shape=(pedigree.size, pedigree.size))
     H = SparseInverse(by_descent + full, pedigree.levels)
-    H.groups = pedigree.groups
+    H.groups, H._group_shares = pedigree.groups, pedigree.group_shares
     return H

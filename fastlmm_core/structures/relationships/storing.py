@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 
 from fastlmm_core.errors import OptionError
@@ -57,7 +58,7 @@ KINDS: dict[type[Relationship], Stored] = {
     BlockCovariance: Stored(_block_arrays, _blocks),
     Pedigree: Stored(
         lambda own: own.codes(),
-        lambda arrays, texts: Pedigree.of_codes(tuple(texts["levels"]), arrays),
+        lambda arrays, texts: Pedigree.of_codes((*texts.get("fixed_groups", ()), *texts["levels"]), arrays),
     ),
     Markers: Stored(
         lambda own: {"Z": own.Z, "scale": own.scale, "ridge": own.ridge},
@@ -86,7 +87,12 @@ def described(own: Relationship) -> tuple[dict[str, Any], dict[str, Any]]:
         texts["markers"] = list(own.marker_names)
     if own.groups:
         texts["groups"] = list(own.groups)
-    return texts, KINDS[type(own)].arrays(own)
+    arrays = KINDS[type(own)].arrays(own)
+    if own.group_shares is not None:
+        texts["fixed_groups"] = list(own.group_shares.columns)
+        if not isinstance(own, Pedigree):  # which has them from its parents
+            arrays["group_shares"] = own.group_shares.to_numpy()
+    return texts, arrays
 
 
 def restored(texts: Texts, arrays: Arrays) -> Relationship:
@@ -94,4 +100,6 @@ def restored(texts: Texts, arrays: Arrays) -> Relationship:
     kinds = {kind.__name__: stored for kind, stored in KINDS.items()}
     own = kinds[texts["kind"]].restored(arrays, texts).named(texts["name"])
     own.groups = tuple(texts.get("groups", ()))
+    if "group_shares" in arrays:
+        own._group_shares = pd.DataFrame(arrays["group_shares"], list(own.levels), texts["fixed_groups"])
     return own

@@ -7,7 +7,14 @@ import scipy.linalg as la
 from tabular import random_parents, tabular_A
 
 from fastlmm_core import Covariance, Markers, Pedigree, SparseInverse, fit_batch, lmm, load, single_step
-from fastlmm_core.errors import DataError, OptionError, PedigreeWarning
+from fastlmm_core.errors import (
+    DataError,
+    DesignError,
+    FormulaError,
+    OptionError,
+    PedigreeWarning,
+    RankDeficientWarning,
+)
 
 GROUPS = ["G1", "G2", "G3"]
 RATIO = 0.7
@@ -183,48 +190,268 @@ def test_a_model_with_random_groups_agrees_with_both_dense_forms():
         assert dense_random(herd, frame, s2a, s2e * factor)[0] > criterion
 
 
-def test_fixed_groups_are_columns_beside_the_plain_pedigree():
-    """A* itself in the equations, one group effect set to zero: the same fit and predictions."""
+def dense_fixed(herd, frame, s2a, s2e):
+    """Quaas' equations with the last group, which is confounded with the mean, at zero.
+
+    The solution and the inverse for fixed effects, groups and animals, and the REML criterion.
+    """
+    W = group_incidence(herd, frame["animal"])
+    X = np.column_stack([np.ones(len(frame)), frame["sex"] == "M"]).astype(float)
+    M = np.hstack([X, W])
+    C = M.T @ M / s2e
+    C[2:, 2:] += star_of(herd) / s2a
+    kept = np.delete(np.arange(len(C)), 4)
+    inverse = np.linalg.inv(C[np.ix_(kept, kept)])
+    rhs = (M.T @ frame["y"] / s2e)[kept]
+    solved = inverse @ rhs
+    quadratic = frame["y"] @ frame["y"] / s2e - rhs @ solved
+    logs = np.linalg.slogdet(C[np.ix_(kept, kept)])[1] + np.linalg.slogdet(s2a * herd.A)[1]
+    size = len(frame) - 4
+    return solved, inverse, size * np.log(2 * np.pi) + logs + len(frame) * np.log(s2e) + quadratic
+
+
+def group_incidence(herd, labels):
+    """Columns of groups and animals, in the order of the levels, for one column of labels."""
+    place = {name: i for i, name in enumerate(herd.levels)}
+    W = np.zeros((len(labels), 3 + N))
+    W[np.arange(len(labels)), [place[name] for name in labels]] = 1.0
+    return W
+
+
+def star_of(herd):
+    at = np.concatenate([np.arange(3), 3 + herd.order])
+    return herd.quaas()[np.ix_(at, at)]
+
+
+def test_fixed_groups_agree_with_the_equations_of_quaas():
+    """A* itself: criterion, fixed effects, groups, u = a + Q g with its error, predictions and values."""
     herd = Herd(2)
     frame, _ = records(herd)
-    pedigree = herd.pedigree()
-    shares = pedigree.group_contributions()
-    frame = frame.join(shares, on="animal")
-    plain = pedigree.without_groups()
-    fit = lmm("y ~ sex + G2 + G3 + (1 | vm(animal, A))", frame, relationships={"A": plain})
+    pedigree = herd.pedigree(group_variance=None)
+    assert pedigree.levels == tuple(herd.levels[3:]) and pedigree.groups == ()
+    np.testing.assert_allclose(pedigree.group_shares, herd.Q[herd.order], atol=1e-15)
+    with pytest.warns(RankDeficientWarning, match=r"'animal\.G3'"):
+        fit = lmm("y ~ sex + (1 | vm(animal, A))", frame, relationships={"A": pedigree})
     s2a, s2e = fit.variance_components["estimate"]
     assert s2a > 0.1
-    at = np.concatenate([np.arange(3), 3 + herd.order])
-    star = herd.quaas()[np.ix_(at, at)]
-    place = {name: i for i, name in enumerate(herd.levels)}
-    W = np.zeros((len(frame), 3 + N))
-    W[np.arange(len(frame)), [place[name] for name in frame["animal"]]] = 1.0
-    M = np.hstack([np.column_stack([np.ones(len(frame)), frame["sex"] == "M"]).astype(float), W])
-    C = M.T @ M / s2e
-    C[2:, 2:] += star / s2a
-    kept = np.delete(np.arange(5 + N), 2)  # the first group, confounded with the mean
-    inverse = np.linalg.inv(C[np.ix_(kept, kept)])
-    solved = inverse @ (M.T @ frame["y"] / s2e)[kept]
-    coefficients = fit.fixed_effects().set_index("term")["estimate"]
-    np.testing.assert_allclose(
-        coefficients[["(Intercept)", "sexM", "G2", "G3"]], solved[:4], rtol=1e-6, atol=1e-7
-    )
-    a = fit.blups().set_index("level")["estimate"]
-    u = a[herd.levels[3:]] + shares[["G2", "G3"]].loc[herd.levels[3:]] @ coefficients[["G2", "G3"]]
-    np.testing.assert_allclose(u, solved[4:], atol=1e-6)
-    # the criterion of Quaas' equations: groups count among the fixed effects
-    quadratic = (frame["y"] @ frame["y"]) / s2e - (M.T @ frame["y"] / s2e)[kept] @ solved
-    size = len(frame) - 4
-    log = np.linalg.slogdet(C[np.ix_(kept, kept)])[1] + np.linalg.slogdet(s2a * herd.A)[1]
-    criterion = size * np.log(2 * np.pi) + log + len(frame) * np.log(s2e) + quadratic
+    solved, inverse, criterion = dense_fixed(herd, frame, s2a, s2e)
     assert fit.criterion == pytest.approx(criterion, rel=1e-9)
-    # predictions are mean + u with the error of both
-    grid = pd.DataFrame({"animal": herd.levels[3:], "sex": "F"}).join(shares, on="animal")
-    predicted = fit.predict(grid, se=True)
-    K = np.zeros((N, kept.size))
+    effects = fit.fixed_effects(ddf="satterthwaite")
+    np.testing.assert_allclose(effects["estimate"], [*solved[:4], np.nan], rtol=1e-6)
+    np.testing.assert_allclose(effects["se"], [*np.sqrt(np.diag(inverse)[:4]), np.nan], rtol=1e-6)
+    for factor in (0.97, 1.03):
+        assert dense_fixed(herd, frame, s2a * factor, s2e)[2] > criterion
+        assert dense_fixed(herd, frame, s2a, s2e * factor)[2] > criterion
+    table = fit.blups()
+    assert table["level"].tolist() == herd.levels[3:]
+    np.testing.assert_allclose(table["estimate"], solved[4:], atol=1e-6)
+    np.testing.assert_allclose(table["pev"], np.diag(inverse)[4:], rtol=1e-6)
+    ranef = fit.ranef()["vm(animal, A)"]["(Intercept)"]
+    np.testing.assert_allclose(ranef, solved[4:], atol=1e-6)
+    predicted = fit.predict(pd.DataFrame({"animal": herd.levels[3:], "sex": "F"}), se=True)
+    K = np.zeros((N, 4 + N))
     K[:, 0], K[:, 4:] = 1.0, np.eye(N)
     np.testing.assert_allclose(predicted["prediction"], K @ solved, rtol=1e-7)
     np.testing.assert_allclose(predicted["se"], np.sqrt(np.diag(K @ inverse @ K.T)), rtol=1e-6)
+    K[:, 1] = 0.5  # values are means over the sexes
+    values = fit.genotype_values("vm(animal, A)").to_frame()
+    assert values["animal"].tolist() == herd.levels[3:]
+    np.testing.assert_allclose(values["estimate"], K @ solved, rtol=1e-7)
+    np.testing.assert_allclose(values["se"], np.sqrt(np.diag(K @ inverse @ K.T)), rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::fastlmm_core.errors.RankDeficientWarning")
+def test_fixed_groups_are_the_columns_that_anybody_can_write():
+    """The explicit form: Q beside the plain pedigree, by REML and ML, in means and of fits in files."""
+    herd = Herd(2)
+    frame, _ = records(herd)
+    pedigree = herd.pedigree(group_variance=None)
+    shares = pedigree.group_contributions().add_prefix("animal.")
+    written = frame.join(shares, on="animal")
+    formula = "y ~ 0 + sex + (1 | vm(animal, A))"
+    for reml in (True, False):
+        fit = lmm(formula, frame, relationships={"A": pedigree}, reml=reml)
+        explicit = lmm(
+            f"{formula} + animal.G1 + animal.G2 + animal.G3", written, reml=reml,
+            relationships={"A": pedigree.without_groups()},
+        )  # fmt: skip
+        assert fit.criterion == pytest.approx(explicit.criterion, rel=1e-12)
+        pd.testing.assert_frame_equal(fit.fixed_effects(), explicit.fixed_effects())
+        pd.testing.assert_frame_equal(fit.emmeans("sex").to_frame(), explicit.emmeans("sex").to_frame())
+        a, u = (own.blups()["estimate"].to_numpy() for own in (explicit, fit))
+        g = np.append(fit.beta[2:4], 0.0)
+        np.testing.assert_allclose(u, a + shares.to_numpy() @ g, atol=1e-10)
+        h2 = [own.heritability("vm(animal, A)").to_frame()["estimate"] for own in (fit, explicit)]
+        np.testing.assert_allclose(*h2)  # of a, within groups
+
+
+@pytest.mark.filterwarnings("ignore::fastlmm_core.errors.RankDeficientWarning")
+def test_fixed_groups_in_batches_files_and_single_steps(tmp_path):
+    herd = Herd(2)
+    frame, _ = records(herd)
+    pedigree = herd.pedigree(group_variance=None)
+    formula = "y ~ sex + (1 | vm(animal, A))"
+    rng = np.random.default_rng(6)
+    typed = [herd.names[i] for i in (20, 30, 41, 44, 50)]
+    markers = Markers(pd.DataFrame(rng.integers(0, 3, (5, 30)), typed, [f"m{k}" for k in range(30)]))
+    H = single_step(pedigree, markers, share=0.1)
+    assert H.groups == () and H.levels == pedigree.levels
+    plain = single_step(pedigree.without_groups(), markers, share=0.1)
+    np.testing.assert_array_equal(H.precision().toarray(), plain.precision().toarray())
+    assert len({own.fingerprint() for own in (H, plain, pedigree, pedigree.without_groups())}) == 4
+    new = pd.DataFrame({"animal": herd.levels[3:], "sex": "M"})
+    for own in (pedigree, H):
+        fit = lmm(formula, frame, relationships={"A": own})
+        np.testing.assert_allclose(own.group_shares, herd.Q[herd.order], atol=1e-15)
+        fit.save(tmp_path / "fit")
+        again = load(tmp_path / "fit")
+        pd.testing.assert_frame_equal(again.blups(), fit.blups())
+        pd.testing.assert_frame_equal(again.predict(new, se=True), fit.predict(new, se=True))
+        twice = pd.concat([frame.assign(trial=t, y=frame["y"] + 3 * t) for t in (0, 1)])
+        batch = fit_batch(
+            twice, formula, by="trial", traits="y", relationships={"A": own}, blups="vm(animal, A)",
+            progress=False,
+        )  # fmt: skip
+        found = batch.table("blups").query("trial == '1' or trial == 1")
+        np.testing.assert_allclose(found["estimate"], fit.blups()["estimate"], atol=1e-5)
+        np.testing.assert_allclose(found["se"], fit.blups()["se"], rtol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore::fastlmm_core.errors.RankDeficientWarning")
+@pytest.mark.parametrize("kind", ["traits", "maternal"])
+def test_fixed_groups_of_several_coefficients(kind):
+    """Each has groups of its own; dense equations of Quaas with A* times T^-1."""
+    herd = Herd(2)
+    frame, animals = records(herd)
+    T, s2e = np.array([[1.2, -0.3], [-0.3, 0.6]]), 1.1
+    labels = frame["animal"]
+    if kind == "traits":
+        frame["trait"] = np.array(["a", "b"])[np.arange(len(frame)) % 2]
+        formula, group = "y ~ sex + us(0 + trait | vm(animal, A))", "vm(animal, A)"
+        parts = [group_incidence(herd, labels) * (frame["trait"] == t).to_numpy()[:, None] for t in "ab"]
+        columns = [f"{t}:animal.{g}" for g in GROUPS for t in ("traita", "traitb")]
+    else:
+        known = [i for i in range(len(frame)) if herd.dam[animals[i]] >= 0]
+        frame = frame.iloc[known].reset_index(drop=True)
+        frame["dam"] = [herd.names[herd.dam[animals[i]]] for i in known]
+        formula, group = "y ~ sex + us(animal, dam | vm(A))", "vm(A)"
+        parts = [group_incidence(herd, frame[c]) for c in ("animal", "dam")]
+        columns = [f"{c}.{g}" for g in GROUPS for c in ("animal", "dam")]
+    fit = lmm(formula, frame, relationships={"A": herd.pedigree(group_variance=None)},
+              fixed_parameters={group: T.tolist(), "Residual": s2e})  # fmt: skip
+    W = np.stack(parts, axis=2).reshape(len(frame), -1)  # level by level, its coefficients beside each other
+    X = np.column_stack([np.ones(len(frame)), frame["sex"] == "M"]).astype(float)
+    M = np.hstack([X, W])
+    C = M.T @ M / s2e
+    C[2:, 2:] += np.kron(star_of(herd), np.linalg.inv(T))
+    dropped = [2 + columns.index(name) for name in fit.design.dropped_columns]
+    assert len(dropped) == (1 if kind == "traits" else 2)
+    kept = np.delete(np.arange(len(C)), dropped)
+    inverse = np.linalg.inv(C[np.ix_(kept, kept)])
+    solved = inverse @ (M.T @ frame["y"] / s2e)[kept]
+    p = len(kept) - 2 * N
+    table = fit.blups()
+    np.testing.assert_allclose(table["estimate"], solved[p:], atol=1e-7)
+    np.testing.assert_allclose(table["pev"], np.diag(inverse)[p:], rtol=1e-7)
+    estimates = fit.fixed_effects().set_index("term")["estimate"]
+    own = dict(zip(["(Intercept)", "sexM", *columns], range(len(C)), strict=False))
+    for name, value in zip(kept[:p], solved[:p], strict=True):
+        term = next(key for key, at in own.items() if at == name)
+        assert estimates[term] == pytest.approx(value, rel=1e-6, abs=1e-8)
+
+
+@pytest.mark.filterwarnings("ignore::fastlmm_core.errors.RankDeficientWarning")
+def test_fixed_groups_beside_a_singular_relationship():
+    """F1 of doubled haploids: A has a root in place of an inverse, the errors are those of dense V."""
+    names = [f"L{k}" for k in range(8)] + [f"F{k}" for k in range(12)]
+    rows = {
+        "id": names, "sire": ["N"] * 4 + ["S"] * 4 + [f"L{k % 4}" for k in range(12)],
+        "dam": ["N"] * 4 + ["S"] * 4 + [f"L{4 + k % 3}" for k in range(12)],
+        "dh": [np.inf] * 8 + [0.0] * 12,
+    }  # fmt: skip
+    pedigree = Pedigree(rows, selfing="dh", groups=["N", "S"])
+    assert pedigree.root() is not None
+    rng = np.random.default_rng(1)
+    gen = np.array(names[2:] * 3)
+    frame = pd.DataFrame({"gen": gen, "y": rng.normal(size=gen.size) + 2.0 * (gen > "L3")})
+    fit = lmm("y ~ 1 + (1 | vm(gen, A))", frame, relationships={"A": pedigree},
+              fixed_parameters={"vm(gen, A)": 0.8, "Residual": 0.5})  # fmt: skip
+    Z = (gen[:, None] == np.array(names)).astype(float)
+    A, Q = 0.8 * pedigree.without_groups().relationship().to_numpy(), pedigree.group_shares.to_numpy()[:, :1]
+    X = np.column_stack([np.ones(gen.size), Z @ Q])
+    inverse = np.linalg.inv(Z @ A @ Z.T + 0.5 * np.eye(gen.size))
+    cov = np.linalg.inv(X.T @ inverse @ X)
+    beta = cov @ X.T @ inverse @ frame["y"]
+    left = A @ Z.T @ inverse
+    K = np.column_stack([np.zeros(20), Q]) - left @ X
+    np.testing.assert_allclose(fit.blups()["estimate"], K @ beta + left @ frame["y"], atol=1e-8)
+    error = np.diag(K @ cov @ K.T + A - left @ Z @ A)
+    np.testing.assert_allclose(fit.blups()["pev"], error, rtol=1e-7)
+
+
+@pytest.mark.filterwarnings("ignore::fastlmm_core.errors.RankDeficientWarning")
+def test_individuals_whose_groups_are_not_known():
+    herd = Herd(2)
+    frame, _ = records(herd)
+    pedigree = herd.pedigree(group_variance=None)
+    fit = lmm("y ~ sex + (1 | vm(animal, A))", frame, relationships={"A": pedigree})
+    new = {"animal": ["n20", "unknown"], "sex": ["F", "F"]}
+    with pytest.raises(DataError, match=r"'unknown' of 'animal' .* groups are not known; columns 'ani"):
+        fit.predict(new, allow_new_levels=True)
+    shares = {"animal.G1": [9.0, 0.25], "animal.G2": [9.0, 0.75], "animal.G3": [9.0, 0.0]}
+    own = fit.predict({**new, **shares}, allow_new_levels=True)
+    assert own[0] == pytest.approx(fit.predict({"animal": ["n20"], "sex": ["F"]})[0], rel=1e-12)
+    assert own[1] == pytest.approx(fit.beta[0] + 0.25 * fit.beta[2] + 0.75 * fit.beta[3], rel=1e-12)
+    with pytest.raises(DataError, match="levels of 'animal' are not in the relationship"):
+        lmm("y ~ sex + (1 | vm(animal, A))", frame.replace({"animal": {"n20": "x"}}),
+            relationships={"A": pedigree})  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::fastlmm_core.errors.RankDeficientWarning")
+@pytest.mark.parametrize("formula", ["y ~ . + (1 | vm({}, A))", "y ~ sex + (1 | vm(factor({}), A))"])
+def test_names_that_formulas_quote(formula, tmp_path):
+    """Of columns and of groups, in a formula that is written and read again."""
+    herd = Herd(2)
+    frame, _ = records(herd)
+    expected = lmm(
+        "y ~ sex + (1 | vm(animal, A))", frame, relationships={"A": herd.pedigree(group_variance=None)}
+    )
+    names = {"G1": "1990", "G2": "A b", "G3": "x"}
+    pedigree = Pedigree(pd.DataFrame(herd.table).replace(names), groups=[1990, "A b", "x"], check_sex=False)
+    frame = frame.rename(columns={"animal": "my animal"})
+    fit = lmm(formula.format("`my animal`"), frame, relationships={"A": pedigree})
+    column = "factor(my animal)" if "factor" in formula else "my animal"
+    assert fit.coef_names[2:] == tuple(f"{column}.{name}" for name in names.values())
+    np.testing.assert_allclose(fit.blups()["estimate"], expected.blups()["estimate"], atol=1e-7)
+    fit.save(tmp_path / "fit")
+    pd.testing.assert_frame_equal(load(tmp_path / "fit").blups(), fit.blups())
+    np.testing.assert_allclose(load(tmp_path / "fit").predict(frame), fit.predict(), atol=1e-9)
+
+
+def test_two_relationships_with_fixed_groups_of_the_same_individuals_are_refused():
+    herd = Herd(2)
+    frame, _ = records(herd)
+    related = {name: herd.pedigree(group_variance=None) for name in "AB"}
+    with pytest.raises(OptionError, match="'A' and 'B' both have fixed groups of 'animal'"):
+        lmm("y ~ sex + (1 | vm(animal, A)) + (1 | vm(animal, B))", frame, relationships=related)
+
+
+@pytest.mark.parametrize(
+    ("formula", "error", "words"),
+    [
+        ("y ~ sex + (1 | sex:vm(animal, A))", OptionError, "go with the individuals of one column"),
+        ("y ~ (1 | at(sex):vm(animal, A))", OptionError, "give the pedigree group_variance="),
+        ("y ~ sex + us(animal + dam | vm(A))", OptionError, "go with the individuals of one column"),
+        ("y ~ sex + animal.G1 + (1 | vm(animal, A))", DesignError, "no column 'animal.G2'.* or give all"),
+        ("y ~ sex + (1 | vm(beast, A))", FormulaError, "'beast'"),
+    ],
+)
+def test_models_that_fixed_groups_do_not_go_with(formula, error, words):
+    herd = Herd(2)
+    frame, animals = records(herd)
+    frame["dam"] = [herd.names[max(herd.dam[i], 0)] for i in animals]
+    with pytest.raises(error, match=words):
+        lmm(formula, frame, relationships={"A": herd.pedigree(group_variance=None)})
 
 
 def test_every_door_gives_what_the_covariance_of_groups_and_animals_gives(tmp_path):
@@ -280,9 +507,10 @@ def test_several_coefficients_have_groups_of_the_same_covariance():
     np.testing.assert_allclose(fit.blups()["estimate"], u, atol=1e-8)
 
 
-def test_pruning_keeps_the_groups_of_those_who_stay():
+@pytest.mark.parametrize("variance", [RATIO, None])
+def test_pruning_keeps_the_groups_of_those_who_stay(variance):
     herd = Herd(1)
-    pedigree = herd.pedigree()
+    pedigree = herd.pedigree(group_variance=variance)
     named = [herd.names[i] for i in (14, 30, 58)]
     pruned = pedigree.pruned(named)
     kept = list(pruned.levels)
@@ -290,6 +518,10 @@ def test_pruning_keeps_the_groups_of_those_who_stay():
     np.testing.assert_allclose(pruned.relationship(), pedigree.relationship(kept), atol=1e-14)
     product = pruned.precision() @ pruned.relationship().to_numpy()
     np.testing.assert_allclose(product, np.eye(len(kept)), atol=1e-12)
+    individuals = [name for name in kept if name not in GROUPS]
+    shares = pedigree.group_contributions().loc[individuals]
+    np.testing.assert_allclose(pruned.group_contributions(), shares[pruned.group_contributions().columns])
+    assert np.allclose(pruned.group_contributions().sum(axis=1), 1.0)
     # a group with one offspring is no founder that an unknown parent stands for
     small = Pedigree({"id": ["a", "b"], "sire": ["G1", "G2"], "dam": ["G1", "G2"]}, groups=["G1", "G2"],
                      group_variance=3.0)  # fmt: skip
@@ -327,7 +559,6 @@ TABLE = {"id": ["a", "b", "c"], "sire": ["G1", "a", "b"], "dam": ["G1", "G2", ""
 @pytest.mark.parametrize(
     "options, error, words",
     [
-        ({"groups": ["G1", "G2"]}, OptionError, "groups='G1', 'G2' need group_variance="),
         ({"group_variance": 1.0}, OptionError, "name them as they stand for unknown parents"),
         ({"groups": [], "group_variance": 1.0}, OptionError, "name them as they stand"),
         ({"groups": ["G1", "G1"], "group_variance": 1.0}, OptionError, "has a name twice"),
