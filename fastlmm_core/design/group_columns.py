@@ -171,6 +171,16 @@ def with_group_terms(
     return replace(whole, response=parsed.response, open_trend=parsed.open_trend)
 
 
+def without_group_terms(parsed: ParsedFormula, columns: pd.DataFrame | None) -> ParsedFormula:
+    """The formula without the terms of some columns, as `columns_of_individuals` has them."""
+    if columns is None:
+        return parsed
+    own = {text for text in parsed.fixed.atoms if label_of(text) in columns}
+    terms = tuple(term for term in parsed.fixed.terms if own.isdisjoint(term))
+    atoms = {text: node for text, node in parsed.fixed.atoms.items() if text not in own}
+    return replace(parsed, fixed=replace(parsed.fixed, terms=terms, atoms=atoms))
+
+
 def group_places(term: RandomTerm, names: Sequence[str]) -> tuple[Any, np.ndarray] | None:
     """Q (L, k) of a random term, and which fixed columns its groups are by coefficient (m, k).
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from fastlmm_core.design.group_columns import columns_of_individuals
 from fastlmm_core.errors import DataError, OptionError, name_list, nearest_names
 from fastlmm_core.multi_environment.two_way_table import TwoWayTable
 from fastlmm_core.results.blups import user_effects
@@ -121,6 +122,9 @@ def _fixed_means(fit: LMMFit, grid: pd.DataFrame) -> np.ndarray:
     """Adjusted means of the fixed part (r,) in the cells of a grid; NaN where they are not estimable."""
     first, second = grid.columns
     grid = grid.assign(**_properties(fit, first, second, grid), **_properties(fit, second, first, grid))
+    shares = columns_of_individuals(fit.design, first)
+    if shares is not None:
+        grid[list(shares.columns)] = shares.loc[grid[first]].to_numpy()
     rows, shift = fixed_rows(fit, grid, list(grid.columns))
     estimable = fit.design.estimable(rows)
     out = np.full(len(grid), np.nan)

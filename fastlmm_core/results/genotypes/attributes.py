@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from fastlmm_core.design.group_columns import columns_of_individuals
 from fastlmm_core.errors import OptionError
 from fastlmm_core.formula.functions import columns_read
 from fastlmm_core.means.mean_rows import rows_of_means
@@ -77,7 +78,8 @@ def genotype_attributes(
     """Columns of the model that are the same in all rows of a genotype.
 
     Without a word of the model, a column is taken for a property where some genotypes have several rows, and
-    no other random term and no residual uses it as a place.
+    no other random term and no residual uses it as a place. Columns of their genetic groups are none: these
+    are part of their effects, and known of those without data (``design.group_columns``).
 
     Parameters
     ----------
@@ -91,7 +93,8 @@ def genotype_attributes(
     frame, term = fit.design.frame, fit.design.random[k]
     gen = term.group_variables[-1]
     code, levels = fit.design.level_codes(gen)
-    first, same = columns_of_levels(frame, code, {gen, *average})
+    shares = columns_of_individuals(fit.design, gen)
+    first, same = columns_of_levels(frame, code, {gen, *average, *([] if shares is None else shares.columns)})
     names = np.array(levels, dtype=object)
     own = [name for name in same if name in coefficients and frame[name].nunique() > 1]
     known = {name for name in same if own and _tells(frame, name, own)}

@@ -13,6 +13,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from fastlmm_core.design.building import build_design
+from fastlmm_core.design.group_columns import columns_of_individuals, without_group_terms
 from fastlmm_core.design.values.table import Table
 from fastlmm_core.errors import FastLMMWarning, InferenceError
 from fastlmm_core.formula.expressions import Name, deparse
@@ -128,7 +129,8 @@ class FixedLevels:
         lines = np.flatnonzero(effect)
         places = {name: j for j, name in enumerate(self.fit.coef_names)}
         K = np.zeros((names.size, len(places)))
-        K[:, [places[name] for name in self.first.coef_names]] = base.toarray()
+        both = [j for j, name in enumerate(self.first.coef_names) if name in places]
+        K[:, [places[self.first.coef_names[j]] for j in both]] = base.toarray()[:, both]
         K[lines] += effect[lines, None] * self._effect_rows(names[lines].tolist(), place)
         rows = MeanRows(
             pd.DataFrame({self.name: names}), sp.csr_array(K), shift, np.zeros(names.size, bool),
@@ -267,6 +269,8 @@ def fit_fixed_levels(fit: FixedPart, k: int) -> FixedPart:
     labels, groups = {own.label for own in beside}, {term.group, *(own.group for own in beside)}
     held = {key: value for key, value in fit.prepared.fixed_parameters.items() if key not in groups}
     left = replace(parsed, random=tuple(own for own in parsed.random if own.label not in labels))
+    # levels that are fixed hold what they have of genetic groups
+    left = without_group_terms(left, columns_of_individuals(fit.design, term.group_variables[0]))
     return fit_formula(fit, moved_to_fixed(left, part, as_text, nested), fit.reml, held)
 
 

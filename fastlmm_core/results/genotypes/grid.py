@@ -92,7 +92,7 @@ def genotype_rows(
     used = [h for h in range(len(design.random)) if _counts(design.random[h], gen, by)]
     shares = columns_of_individuals(design, gen)
     groups = [] if shares is None else list(shares.columns)
-    own = genotype_attributes(fit, k, _slopes(fit, used), (*by, *average, *groups))
+    own = genotype_attributes(fit, k, _slopes(fit, used), (*by, *average))
     averaged = _averaged(fit, used, {gen, *by, *own.frame.columns}, frame)
     names = _individuals(design.random[k])
     names += sorted(set(own.frame.index) - set(names))  # checks that are in no relationship

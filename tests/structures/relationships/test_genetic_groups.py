@@ -15,6 +15,8 @@ from fastlmm_core.errors import (
     PedigreeWarning,
     RankDeficientWarning,
 )
+from fastlmm_core.multi_environment.fitted_means import from_fit
+from fastlmm_core.results.genotypes.fixed_levels import fixed_levels
 
 GROUPS = ["G1", "G2", "G3"]
 RATIO = 0.7
@@ -281,8 +283,9 @@ def test_fixed_groups_are_the_columns_that_anybody_can_write():
         a, u = (own.blups()["estimate"].to_numpy() for own in (explicit, fit))
         g = np.append(fit.beta[2:4], 0.0)
         np.testing.assert_allclose(u, a + shares.to_numpy() @ g, atol=1e-10)
-        h2 = [own.heritability("vm(animal, A)").to_frame()["estimate"] for own in (fit, explicit)]
-        np.testing.assert_allclose(*h2)  # of a, within groups
+        for definition in ("oakey", "delta_blup"):  # of a, within groups
+            h2 = [own.heritability("vm(animal, A)", definition)[definition] for own in (fit, explicit)]
+            assert h2[0] == pytest.approx(h2[1], rel=1e-9) and 0.0 < h2[0] < 1.0
 
 
 @pytest.mark.filterwarnings("ignore::fastlmm_core.errors.RankDeficientWarning")
@@ -387,6 +390,37 @@ def test_fixed_groups_beside_a_singular_relationship():
     np.testing.assert_allclose(fit.blups()["estimate"], K @ beta + left @ frame["y"], atol=1e-8)
     error = np.diag(K @ cov @ K.T + A - left @ Z @ A)
     np.testing.assert_allclose(fit.blups()["pev"], error, rtol=1e-7)
+
+
+@pytest.mark.filterwarnings("ignore::fastlmm_core.errors.FastLMMWarning")
+def test_values_over_environments_hold_the_groups():
+    """By environment, as a table of both, and as BLUEs, which hold them anyway."""
+    herd = Herd(2)
+    frame, _ = records(herd)
+    rng = np.random.default_rng(3)
+    trials = pd.concat([
+        frame.assign(env=env, y=frame["y"] + k + rng.normal(size=len(frame)))
+        for k, env in enumerate(["e1", "e2", "e3"])
+    ])  # fmt: skip
+    pedigree = herd.pedigree(group_variance=None)
+    model = "y ~ env + sex + diag(0 + env | vm(animal, A))"
+    fit = lmm(model, trials, relationships={"A": pedigree}, residual="units | env")
+    values = fit.genotype_values("vm(animal, A)", by="env").to_frame()
+    grid = values[["env", "animal"]]
+    predicted = sum(fit.predict(grid.assign(sex=sex)) for sex in "FM") / 2
+    np.testing.assert_allclose(values["estimate"], predicted, rtol=1e-10)
+    both = from_fit(fit, "animal", "env")
+    wide = values.pivot(index="animal", columns="env", values="estimate")
+    wide = wide.loc[list(both.genotypes), list(both.environments)]
+    np.testing.assert_allclose(both.means, wide, rtol=1e-10)
+    frame["new"] = (frame["animal"] != "n20").astype(float)
+    for formula in ("y ~ sex + (1 | vm(animal, A))", "y ~ sex + new + (0 + new | vm(animal, A))"):
+        ours, plain = (
+            lmm(formula, frame, relationships={"A": own}) for own in (pedigree, pedigree.without_groups())
+        )
+        found = [fixed_levels(own, 0).means("asymptotic").to_frame() for own in (ours, plain)]
+        pd.testing.assert_frame_equal(*found, rtol=1e-8)
+        assert np.isfinite(found[0]["estimate"]).all() and len(found[0]) == 43
 
 
 @pytest.mark.filterwarnings("ignore::fastlmm_core.errors.RankDeficientWarning")
