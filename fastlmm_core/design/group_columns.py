@@ -27,7 +27,6 @@ from fastlmm_core.formula.parsing import ParsedFormula, parse_formula
 from fastlmm_core.formula.parts import RandomPart
 
 if TYPE_CHECKING:
-    from fastlmm_core.design.matrices import Design
     from fastlmm_core.design.random_terms import RandomTerm
 
 
@@ -129,21 +128,25 @@ def table_with(table: Table, columns: Sequence[GroupColumns], unknown: float | N
     return own
 
 
-def table_for(design: Design, newdata: Any, unknown: float | None = None) -> Table:
-    """New data of a design with the columns of its fixed groups."""
+def table_for(
+    parsed: ParsedFormula, random: Sequence[Any], newdata: Any, unknown: float | None = None
+) -> Table:
+    """New data of a model, by its formula and random terms, with the columns of its fixed groups."""
     table = newdata if isinstance(newdata, Table) else Table(newdata)
-    return table_with(table, _columns_in(design), unknown)
+    return table_with(table, _columns_in(parsed, random), unknown)
 
 
-def _columns_in(design: Design) -> list[GroupColumns]:
-    axes = [axis for term in design.random if not term.is_spline for axis in term.axes]
+def _columns_in(parsed: ParsedFormula, random: Sequence[Any]) -> list[GroupColumns]:
+    axes = [axis for term in random if not term.is_spline for axis in term.axes]
     related = {own.name: own for own in (axis.relationship for axis in axes) if own is not None}
-    return group_columns(design.formula, related)
+    return group_columns(parsed, related)
 
 
-def columns_of_individuals(design: Design, name: str) -> pd.DataFrame | None:
+def columns_of_individuals(
+    parsed: ParsedFormula, random: Sequence[Any], name: str
+) -> pd.DataFrame | None:  # fmt: skip
     """Columns of fixed groups, by individual, that belong to a column of the table; None without any."""
-    for own in _columns_in(design):
+    for own in _columns_in(parsed, random):
         if isinstance(own.node, Name) and own.node.name == name:
             return own.relationship.group_shares.set_axis(list(own.names), axis=1)
     return None

@@ -281,7 +281,7 @@ class Design(Displayed):
         DataError
             When a column is not in `newdata`, a level did not occur in the fit, or a value is missing.
         """
-        values = self.coding.read(table := table_for(self, newdata))
+        values = self.coding.read(table := table_for(self.formula, self.random, newdata))
         for text, own in values.items():
             if (own < 0).any() if self.coding.atoms[text].is_factor else np.isnan(own).any():
                 raise DataError(

@@ -122,7 +122,7 @@ def _fixed_means(fit: LMMFit, grid: pd.DataFrame) -> np.ndarray:
     """Adjusted means of the fixed part (r,) in the cells of a grid; NaN where they are not estimable."""
     first, second = grid.columns
     grid = grid.assign(**_properties(fit, first, second, grid), **_properties(fit, second, first, grid))
-    shares = columns_of_individuals(fit.design, first)
+    shares = columns_of_individuals(fit.design.formula, fit.design.random, first)
     if shares is not None:
         grid[list(shares.columns)] = shares.loc[grid[first]].to_numpy()
     rows, shift = fixed_rows(fit, grid, list(grid.columns))

@@ -104,7 +104,8 @@ def incomplete_rows(fit: FitFigures, newdata: Any, random: bool | Sequence[str])
 
     A level that the fit has not seen is a value.
     """
-    table, coding = table_for(fit.design, newdata, 0.0), fit.design.coding
+    design = fit.design
+    table, coding = table_for(design.formula, design.random, newdata, 0.0), design.coding
     missing = np.zeros(table.n, dtype=bool)
     for text, own in coding.read(table).items():
         missing |= own < 0 if coding.atoms[text].is_factor else np.isnan(own).reshape(table.n, -1).any(axis=1)

@@ -93,7 +93,7 @@ def genotype_attributes(
     frame, term = fit.design.frame, fit.design.random[k]
     gen = term.group_variables[-1]
     code, levels = fit.design.level_codes(gen)
-    shares = columns_of_individuals(fit.design, gen)
+    shares = columns_of_individuals(fit.design.formula, fit.design.random, gen)
     first, same = columns_of_levels(frame, code, {gen, *average, *([] if shares is None else shares.columns)})
     names = np.array(levels, dtype=object)
     own = [name for name in same if name in coefficients and frame[name].nunique() > 1]

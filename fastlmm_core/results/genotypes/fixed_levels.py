@@ -270,7 +270,8 @@ def fit_fixed_levels(fit: FixedPart, k: int) -> FixedPart:
     held = {key: value for key, value in fit.prepared.fixed_parameters.items() if key not in groups}
     left = replace(parsed, random=tuple(own for own in parsed.random if own.label not in labels))
     # levels that are fixed hold what they have of genetic groups
-    left = without_group_terms(left, columns_of_individuals(fit.design, term.group_variables[0]))
+    groups_of = columns_of_individuals(parsed, fit.design.random, term.group_variables[0])
+    left = without_group_terms(left, groups_of)
     return fit_formula(fit, moved_to_fixed(left, part, as_text, nested), fit.reml, held)
 
 

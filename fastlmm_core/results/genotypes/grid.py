@@ -90,7 +90,7 @@ def genotype_rows(
     gen, frame = design.random[k].group_variables[-1], design.frame
     _check_columns(fit, k, by, average)
     used = [h for h in range(len(design.random)) if _counts(design.random[h], gen, by)]
-    shares = columns_of_individuals(design, gen)
+    shares = columns_of_individuals(design.formula, design.random, gen)
     groups = [] if shares is None else list(shares.columns)
     own = genotype_attributes(fit, k, _slopes(fit, used), (*by, *average))
     averaged = _averaged(fit, used, {gen, *by, *own.frame.columns}, frame)

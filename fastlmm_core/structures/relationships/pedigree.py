@@ -15,6 +15,7 @@ from fastlmm_core.errors import DataError, name_list
 from fastlmm_core.gate import public
 from fastlmm_core.options import ANY, NAME, SCALAR, list_of, one_of, optional
 from fastlmm_core.structures.relationships.base import Relationship
+from fastlmm_core.structures.relationships.pedigree_codes import ParentCodes
 from fastlmm_core.structures.relationships.pedigree_groups import of_variance, ungrouped
 from fastlmm_core.structures.relationships.pedigree_kernels import (
     fill_inbreeding,
@@ -25,7 +26,7 @@ from fastlmm_core.structures.relationships.pedigree_kernels import (
     multiply_up,
     prune_ancestors,
 )
-from fastlmm_core.structures.relationships.pedigree_table import MISSING_PARENT, ParentCodes, read_pedigree
+from fastlmm_core.structures.relationships.pedigree_table import MISSING_PARENT, read_pedigree
 
 # Below this an individual is taken as the mean of its parents: offspring of fully inbred lines.
 NO_VARIANCE = 1e-12

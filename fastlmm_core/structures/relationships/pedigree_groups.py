@@ -3,26 +3,24 @@
 With groups u = a + Q g: a row of Q (n, k) holds the shares of an individual's genes that come from each
 group, half the sum of those of its parents (Quaas 1988, J. Dairy Sci. 71:1338; Westell, Quaas & Van Vleck
 1988, J. Dairy Sci. 71:1310). Fixed g are columns of the model beside A of a, see ``design.group_columns``.
-Random g of the variance gamma times that of a makes the groups founders with
-the Mendelian variance gamma, and everybody else has the variance that it has with unknown parents. So A of
-all is T D T' again, and its inverse is A* of Quaas, plus 1 / gamma for the groups.
+Random g of the variance gamma times that of a makes the groups founders with the Mendelian variance gamma, and
+everybody else has the variance that it has with unknown parents. So A of all is T D T' again, and its inverse
+is A* of Quaas, plus 1 / gamma for the groups.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from fastlmm_core.errors import DataError, OptionError, PedigreeWarning, name_list
 from fastlmm_core.gate import warn_caller
 from fastlmm_core.reading import level_label
+from fastlmm_core.structures.relationships.pedigree_codes import ParentCodes
 from fastlmm_core.structures.relationships.pedigree_kernels import find_generations
-
-if TYPE_CHECKING:
-    from fastlmm_core.structures.relationships.pedigree_table import ParentCodes
 
 
 def read_groups(groups: Iterable[Any] | None, variance: float | None, unknown: set[str]) -> tuple[str, ...]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from fastlmm_core.structures.relationships.pedigree_checks import (
     refuse_row_numbers,
     tell_unlisted,
 )
+from fastlmm_core.structures.relationships.pedigree_codes import ParentCodes
 from fastlmm_core.structures.relationships.pedigree_groups import groups_first, read_groups
 from fastlmm_core.structures.relationships.pedigree_kernels import find_generations
 
@@ -38,32 +38,6 @@ HEADINGS = (
 )
 # A column that is meant as `selfing`, which has to be named.
 SELFING_HEADINGS = ("selfing", "selfings")
-
-
-@dataclass(frozen=True)
-class ParentCodes:
-    """A checked pedigree in numbers.
-
-    Attributes
-    ----------
-    names : tuple of str
-        Genetic groups, then parents without a row of their own, then the rows of the table in its order.
-    sire, dam : (n,) int32
-        Positions in `names`, -1 for unknown.
-    selfings : (n,) float64
-        Generations of selfing after the cross.
-    generation : (n,) int32
-        0 for founders and groups.
-    group_variances : (k,) float64
-        Of the genetic groups, which are the first k of all, in units of the additive variance; inf for fixed.
-    """
-
-    names: tuple[str, ...]
-    sire: np.ndarray
-    dam: np.ndarray
-    selfings: np.ndarray
-    generation: np.ndarray
-    group_variances: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
 
 def read_pedigree(
