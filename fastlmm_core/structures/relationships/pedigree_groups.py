@@ -3,9 +3,9 @@
 With groups u = a + Q g: a row of Q (n, k) holds the shares of an individual's genes that come from each
 group, half the sum of those of its parents (Quaas 1988, J. Dairy Sci. 71:1338; Westell, Quaas & Van Vleck
 1988, J. Dairy Sci. 71:1310). Fixed g are columns of the model beside A of a, see ``design.group_columns``.
-Random g of the variance gamma times that of a makes the groups founders with the Mendelian variance gamma, and
-everybody else has the variance that it has with unknown parents. So A of all is T D T' again, and its inverse
-is A* of Quaas, plus 1 / gamma for the groups.
+Random g of the variance gamma times that of a makes the groups founders with the Mendelian variance gamma,
+and everybody else has the variance that it has with unknown parents. So A of all is T D T' again, and its
+inverse is A* of Quaas, plus 1 / gamma for the groups.
 """
 
 from __future__ import annotations
