@@ -29,6 +29,8 @@ from fastlmm_core.formula.parts import RandomPart
 if TYPE_CHECKING:
     from fastlmm_core.design.random_terms import RandomTerm
 
+SAME = 1e-6  # to which a part of a group that a table has is that of the pedigree, written with fewer digits
+
 
 @dataclass(frozen=True)
 class GroupColumns:
@@ -57,7 +59,8 @@ class GroupColumns:
         Raises
         ------
         DataError
-            For one of which nothing is known, where `unknown` is None.
+            For one of which nothing is known, where `unknown` is None, and for a column of such a name that
+            holds something else.
         """
         if not set(names_read([self.node])) <= set(table.names):
             return
@@ -74,10 +77,17 @@ class GroupColumns:
             )
         for name, group in zip(self.names, self.relationship.group_shares, strict=True):
             values = np.full(table.n, np.nan if unknown is None else unknown)
+            shares = self.relationship.group_shares[group].to_numpy()[place[known]]
             if name in table.names:
-                values = np.array(table.column(name).values, dtype=np.float64)
-            values[missing] = np.nan
-            values[known] = self.relationship.group_shares[group].to_numpy()[place[known]]
+                given = table.column(name)
+                if given.is_factor or (np.abs(given.values[known] - shares) > SAME).any():
+                    raise DataError(
+                        f"column '{name}' of the data is not what '{label_of(deparse(self.node))}' has of "
+                        f"the genetic group '{group}' in relationship '{self.relationship.name}'; give the "
+                        "column another name"
+                    )
+                values = np.array(given.values, dtype=np.float64)
+            values[missing], values[known] = np.nan, shares
             table._columns[name] = Column(name, values, None)
             table.names[name] = None
 

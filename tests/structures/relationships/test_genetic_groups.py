@@ -432,10 +432,14 @@ def test_individuals_whose_groups_are_not_known():
     new = {"animal": ["n20", "unknown"], "sex": ["F", "F"]}
     with pytest.raises(DataError, match=r"'unknown' of 'animal' .* groups are not known; columns 'ani"):
         fit.predict(new, allow_new_levels=True)
-    shares = {"animal.G1": [9.0, 0.25], "animal.G2": [9.0, 0.75], "animal.G3": [9.0, 0.0]}
+    parts = pedigree.group_shares.loc["n20"].tolist()
+    shares = {f"animal.{g}": [own, x] for g, own, x in zip(GROUPS, parts, [0.25, 0.75, 0.0], strict=True)}
     own = fit.predict({**new, **shares}, allow_new_levels=True)
     assert own[0] == pytest.approx(fit.predict({"animal": ["n20"], "sex": ["F"]})[0], rel=1e-12)
     assert own[1] == pytest.approx(fit.beta[0] + 0.25 * fit.beta[2] + 0.75 * fit.beta[3], rel=1e-12)
+    for wrong in ([parts[0] + 0.01, 0.25], ["a", "b"]):
+        with pytest.raises(DataError, match=r"'animal\.G1' of the data is not what 'animal' has of the gen"):
+            fit.predict({**new, **shares, "animal.G1": wrong}, allow_new_levels=True)
     with pytest.raises(DataError, match="levels of 'animal' are not in the relationship"):
         lmm("y ~ sex + (1 | vm(animal, A))", frame.replace({"animal": {"n20": "x"}}),
             relationships={"A": pedigree})  # fmt: skip
