@@ -26,9 +26,9 @@ from fastlmm_core.reml.objective import (
 # Stop when the Newton decrement g' H^-1 g, the deviance still to be gained times two, falls below.
 TOLERANCE = 1e-11
 # The square root of the decrement is the distance to the optimum in standard errors of theta.  Where a step
-# costs seconds, 3e-5 of a standard error (5e-10 in the deviance) is the end.
+# costs tens of milliseconds or more, 3e-5 of a standard error (5e-10 in the deviance) is the end.
 TOLERANCE_LARGE = 1e-9
-LARGE_FLOPS = 1e9
+LARGE_FLOPS = 1e8
 MAX_ITERATIONS = 100
 # Fits of a process before it compiles the search of small systems.
 INTERPRETED_SEARCHES = 3

@@ -1,8 +1,10 @@
 """Per-term statistics of the score against dense formulas."""
 
 import numpy as np
+import pytest
 from random_pattern import on_pattern, random_pattern
 
+from fastlmm_core.kernels.equations.systems import Pattern
 from fastlmm_core.kernels.search.score import (
     TINY_FACTOR,
     divide_by_factors,
@@ -12,6 +14,7 @@ from fastlmm_core.kernels.search.score import (
     subtract_squares,
     sum_squared_blocks,
 )
+from fastlmm_core.kernels.search.starting_values import halve_fixed_part
 
 TERM = np.array([0, 0, 0, 1])
 ROW = np.array([0, 1, 1, 0])
@@ -89,21 +92,41 @@ def test_squares():
     np.testing.assert_allclose(out, D - half.T @ half, atol=1e-13)
 
 
-def test_squared_blocks():
-    """tr(Z_kc' Z_hd Z_hd' Z_kc) for every pair of coefficients."""
-    pattern = random_pattern(4, n=30, terms=((6, 2), (5, 1)), p=2)
+@pytest.mark.parametrize("budget", [1e9, 0.0])
+def test_squared_blocks(budget):
+    """tr(Z_kc' M Z_hd Z_hd' M Z_kc) for every pair of coefficients, with the fixed part taken out or not."""
+    pattern = random_pattern(4, n=30, terms=((6, 2), (5, 1)), p=3)
     indptr, indices = pattern.scalar
     G = pattern.dense.T @ pattern.dense
+    data, below = on_pattern(indptr, indices, G), pattern.below
+    system = Pattern(indptr, indices, *below, pattern.start, pattern.term)
+    half = halve_fixed_part(data, system, 2, 2, budget)
+    X = pattern.dense[:, np.isin(np.arange(G.shape[0]), pattern.start[:-1][pattern.term == 2])]
+    M = np.eye(30) - X @ np.linalg.pinv(X)
+    if budget == 0.0:
+        assert half.shape[1] == 0
+        M = np.eye(30)
     out = np.zeros((2, 2, 2, 2))
-    sum_squared_blocks(
-        on_pattern(indptr, indices, G), indptr, *pattern.below, pattern.start, pattern.term, 2, out
-    )
-    expected = np.zeros_like(out)
+    sum_squared_blocks(data, indptr, *below, pattern.start, pattern.term, 2, half, out)
+    expected, inside = np.zeros_like(out), pattern.dense.T @ M @ pattern.dense
     for k, m in enumerate(pattern.sizes):
         for h, w in enumerate(pattern.sizes):
             for c in range(m):
                 for d in range(w):
                     rows = pattern.start[:-1][pattern.term == k] + c
                     others = pattern.start[:-1][pattern.term == h] + d
-                    expected[k, c, h, d] = np.sum(G[np.ix_(rows, others)] ** 2)
-    np.testing.assert_allclose(out, expected, rtol=1e-12)
+                    expected[k, c, h, d] = np.sum(inside[np.ix_(rows, others)] ** 2)
+    np.testing.assert_allclose(out, expected, rtol=1e-11)
+
+
+def test_no_half_of_a_singular_fixed_part():
+    pattern = random_pattern(5, n=30, terms=((6, 1),), p=3)
+    fixed = pattern.start[:-1][pattern.term == 1]
+    dense = pattern.dense.copy()
+    dense[:, fixed[2]] = dense[:, fixed[0]] - 2.0 * dense[:, fixed[1]]
+    size = dense.shape[1]  # every entry: the combination meets what its parts meet
+    indptr = np.concatenate(([0], np.cumsum(np.arange(size, 0, -1))))
+    indices = np.concatenate([np.arange(j, size) for j in range(size)])
+    data = on_pattern(indptr, indices, dense.T @ dense)
+    system = Pattern(indptr, indices, *pattern.below, pattern.start, pattern.term)
+    assert halve_fixed_part(data, system, 1, 1, 1e9).shape[1] == 0

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from random_designs import CASES, REGULAR, SINGULAR, case, dense_of, fit_of
 
@@ -10,6 +11,8 @@ from fastlmm_core import datasets, lmm, prepare
 from fastlmm_core.linalg import elimination
 from fastlmm_core.linalg.simplicial import SimplicialFactor
 from fastlmm_core.linalg.supernodal import SupernodalFactor
+from fastlmm_core.reml.fitting import fit_equations, starting_values
+from fastlmm_core.reml.objective import prepare_response
 
 METHODS = [True, False]
 
@@ -136,6 +139,23 @@ def test_starting_values_do_not_matter(reml):
         assert fit.converged
         np.testing.assert_allclose(fit.criterion, reference.criterion, rtol=1e-11)
         np.testing.assert_allclose(fit.theta, reference.theta, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "formula", ["y ~ rep + (1|gen)", "y ~ rep + gen + (1|rep:gen)", "y ~ env + (1|gen) + (1|gen:env)"]
+)
+def test_balanced_designs_start_at_their_estimates(formula):
+    """The moments are those of an analysis of variance, and REML's are the same."""
+    r = np.random.default_rng(4)
+    gen, env, rep, _ = (a.ravel() for a in np.indices((12, 3, 4, 2)))
+    y = r.normal(size=12)[gen] + r.normal(size=(12, 3))[gen, env] + r.normal(size=(4, 12))[rep, gen]
+    data = pd.DataFrame({"gen": gen, "env": env, "rep": rep, "y": y + r.normal(size=y.size)})
+    data[["gen", "env", "rep"]] = data[["gen", "env", "rep"]].astype(str)
+    prepared = prepare(formula, data)
+    equations, factor = prepared.equations, prepared.factor
+    start = starting_values(equations, prepare_response(equations, data["y"].to_numpy()), factor.flops)
+    _, optimum, _ = fit_equations(equations, data["y"].to_numpy(), reml=True)
+    np.testing.assert_allclose(start, optimum.theta, rtol=1e-6)
 
 
 @pytest.mark.parametrize("start", [0.0, 1e-12, 1e-6, 1e-3, 30.0, -1.0])

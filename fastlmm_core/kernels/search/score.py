@@ -23,11 +23,14 @@ TINY_FACTOR = 1e-10
 
 
 @kernel
-def sum_squared_blocks(G, indptr, below_ptr, below, start, term, n_terms, out):
-    """out[k c, h d] += squared entries of G between coefficient c of term k and d of term h, both triangles.
+def sum_squared_blocks(G, indptr, below_ptr, below, start, term, n_terms, half, out):
+    """out[k c, h d] += tr(Z_kc' M Z_hd Z_hd' M Z_kc), coefficients of the moment equations for the variances.
 
-    `out` (n_terms, m, n_terms, m).  These are tr(Z_kc' Z_hd Z_hd' Z_kc), the coefficients of the moment
-    equations for the variances.
+    `out` (n_terms, m, n_terms, m); M = W - W X (X' W X)^-1 X' W takes the fixed part out.  `half` (size, p)
+    has the rows h_i of L^-1 X' W Z, L L' = X' W X, beside the random effects, or none: M = W then.  With
+    g_ij the entries of Z' W Z and P_kc = sum_i h_i h_i' over the levels of term k
+
+        sum_ij (g_ij - h_i' h_j)^2 = sum_ij (g_ij^2 - 2 g_ij h_i' h_j) + tr(P_kc P_hd)
     """
     for j in range(term.size):
         if term[j] == n_terms:
@@ -37,7 +40,7 @@ def sum_squared_blocks(G, indptr, below_ptr, below, start, term, n_terms, out):
         for a in range(m):
             t = indptr[start[j] + a]
             for b in range(a, m):
-                square = G[t + b - a] * G[t + b - a]
+                square = squared_less_half(G[t + b - a], half, start[j] + a, start[j] + b)
                 out[k, a, k, b] += square
                 if a != b:
                     out[k, b, k, a] += square
@@ -49,10 +52,47 @@ def sum_squared_blocks(G, indptr, below_ptr, below, start, term, n_terms, out):
                 for c in range(m):
                     t = indptr[start[j] + c] + m - c + offset
                     for a in range(h):
-                        square = G[t + a] * G[t + a]
+                        square = squared_less_half(G[t + a], half, start[j] + c, start[i] + a)
                         out[k, c, term[i], a] += square
                         out[term[i], a, k, c] += square
             offset += h
+    p = half.shape[1]
+    if p == 0:
+        return
+    width = out.shape[1]
+    sums = np.zeros((n_terms, width, p, p))
+    for j in range(term.size):
+        if term[j] < n_terms:
+            for s in range(start[j], start[j + 1]):
+                add_square(half[s], sums[term[j], s - start[j]])
+    for k in range(n_terms):
+        for c in range(width):
+            for h in range(n_terms):
+                for d in range(width):
+                    total = 0.0
+                    for u in range(p):
+                        total += sums[k, c, u, u] * sums[h, d, u, u]
+                        for v in range(u):
+                            total += 2.0 * sums[k, c, u, v] * sums[h, d, u, v]
+                    out[k, c, h, d] += total
+
+
+@kernel
+def squared_less_half(g, half, i, j):
+    """g^2 - 2 g h_i' h_j."""
+    product = 0.0
+    for u in range(half.shape[1]):
+        product += half[i, u] * half[j, u]
+    return g * g - 2.0 * g * product
+
+
+@kernel
+def add_square(row, out):
+    """out (p, p) += row row', lower triangle."""
+    for u in range(row.size):
+        if row[u] != 0.0:
+            for v in range(u + 1):
+                out[u, v] += row[u] * row[v]
 
 
 @kernel
