@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from fastlmm_core.reading.options import SEPARATORS, ReadOptions
 
 SAMPLE = 1 << 18  # bytes looked at for the separator
 TITLE_LINES = 50  # searched for a header
+SEPARATOR_LINE = re.compile(rb'"?sep=([,;|\t])"?[,;|\t ]*\n', re.IGNORECASE)  # as spreadsheets begin a file
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,10 @@ def read_text(path: Path, options: ReadOptions) -> RawTable:
         data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     if not data.endswith(b"\n"):
         data += b"\n"
-    sep = options.sep or find_separator(path, data, options.skip)
+    said = SEPARATOR_LINE.match(data)
+    if said is not None:
+        data = data[said.end() - 1 :]  # its line break stays, for the numbers of lines
+    sep = options.sep or (said[1].decode() if said else find_separator(path, data, options.skip))
     notes = [f"'{path.name}' is read as {encoding}"] if encoding != "utf-8" else []
     if sep != "," and options.sep is None:
         notes.append(f"'{path.name}' is separated by {SEPARATORS[sep]}s")
@@ -210,8 +215,13 @@ def looks_like_names(texts: list[str]) -> bool:
 def check_cells(
     path: Path, named: int, header: int, layout: Layout, first: int, cells: list[np.ndarray]
 ) -> None:
-    """Raise DataError for a record with fewer cells than the header, or with more that hold something."""
+    """Raise DataError for a record with fewer cells than the header, or with more that hold something.
+
+    One of separators alone is an empty row, however many there are.
+    """
     bad = layout.cells[first:] < named
+    for empty in np.flatnonzero(bad).tolist():
+        bad[empty] = any(column[empty] for column in cells)
     for column in cells[header:]:
         bad |= column != ""
     if bad.any():
