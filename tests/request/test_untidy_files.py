@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastlmm_core import fit_batch
+from fastlmm_core import fit_batch, lmm
 from fastlmm_core.errors import DataError
 from fastlmm_core.reading import notes_of, read_table
 
@@ -78,3 +78,25 @@ def test_labels_stay_as_they_are_written(tmp_path: Path) -> None:
     files = write(tmp_path, {"p.csv": POINTS, "q.csv": COMMAS})
     frame = read_table(files, factors=["y"])
     assert {"6.1", "6,1", "5.25", "5,25"} <= set(frame["y"].cat.categories)
+
+
+@pytest.mark.parametrize(
+    ("cells", "advice"),
+    [
+        (("1.234,5", "5.678,9", "987,1", "-"), "parts thousands.*1.234,5"),
+        (("1,234.5", "5,678.9", "987.1", "*"), "parts thousands.*1,234.5"),
+        (("1 234,5", "5 678,9", "987,1"), "parts thousands.*1 234,5"),
+        (("1'234.5", "5'678.9", "987.1"), "parts thousands.*1'234.5"),
+        (("\u22121.5", "2.5", "\u22123"), "write the minus as '-'"),
+        (("15 t", "12.5 t", "."), "take the unit away.*15 t"),
+        (("15%", "12.5%", "3"), "take the unit away.*'15%'"),
+        (("tall", "short", "tall"), "a factor cannot be modelled"),
+        (("10A", "12B", "7C"), "a factor cannot be modelled"),
+    ],
+)
+def test_numbers_as_people_write_them_are_refused_with_what_to_do(
+    tmp_path: Path, cells: tuple[str, ...], advice: str
+) -> None:
+    text = "gen\ty\n" + "".join(f"G{k}\t{cell}\n" for k, cell in enumerate(cells))
+    with pytest.raises(DataError, match=advice):
+        lmm("y ~ 1", read_table(write(tmp_path, {"t.tsv": text}) / "t.tsv"))
