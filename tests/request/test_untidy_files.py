@@ -100,3 +100,15 @@ def test_numbers_as_people_write_them_are_refused_with_what_to_do(
     text = "gen\ty\n" + "".join(f"G{k}\t{cell}\n" for k, cell in enumerate(cells))
     with pytest.raises(DataError, match=advice):
         lmm("y ~ 1", read_table(write(tmp_path, {"t.tsv": text}) / "t.tsv"))
+
+
+def test_a_genotype_called_true_is_the_same_in_a_sheet_and_its_export(tmp_path: Path) -> None:
+    openpyxl = pytest.importorskip("openpyxl")
+    rows = [("gen", "y"), (True, 1.5), ("G1", 2.5), (False, 3.5)]
+    book = openpyxl.Workbook()
+    for row in rows:
+        book.active.append(row)
+    book.save(tmp_path / "t.xlsx")
+    write(tmp_path, {"t.csv": "gen,y\nTRUE,1.5\nG1,2.5\nFALSE,3.5\n"})
+    sheet, export = (read_table(tmp_path / name)["gen"].tolist() for name in ("t.xlsx", "t.csv"))
+    assert sheet == export == ["TRUE", "G1", "FALSE"]
