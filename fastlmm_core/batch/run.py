@@ -252,7 +252,7 @@ def run_plan(
         work = divide_table(source, plan)
     store = None if out is None else PartStore(out, plan, work.fingerprint())
     if store:
-        store.open(resume)
+        store.open(resume, work.notes)
     with Progress(work.n_units, progress) as bar:
         if remote:
             pieces = work.pieces(engine)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 from trial_data import alpha_trials
 
-from fastlmm_core import fit_batch
+from fastlmm_core import fit_batch, read_batch
 
 
 @pytest.fixture
@@ -58,3 +60,12 @@ def test_factors_and_text_are_no_covariates(numbered: pd.DataFrame) -> None:
     gone = numbered.astype({"rep": "float64"})
     gone.loc[0, "rep"] = np.nan
     assert "if its 3 values" in notes_of(gone, "yield ~ rep + (1|rep:block) + (1|gen)")
+
+
+def test_notes_on_the_source_are_kept_with_the_results(numbered: pd.DataFrame, tmp_path: Path) -> None:
+    """A report of a folder is made without the table that they are about."""
+    options = {"by": "trial", "emmeans": "gen", "progress": False, "out": tmp_path / "results"}
+    written = fit_batch(numbered, "yield ~ gen + (1|rep:block)", **options)
+    assert written.notes and read_batch(tmp_path / "results").notes == written.notes
+    again = fit_batch(numbered, "yield ~ gen + (1|rep:block)", **options)
+    assert again.notes == written.notes == read_batch(tmp_path / "results").notes
