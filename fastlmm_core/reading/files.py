@@ -288,9 +288,20 @@ def join_tables(tables: list[RawTable]) -> RawTable:
         found = any(mask is not None for mask in masks)
         parts = [np.zeros(t.n, bool) if m is None else m for t, m in zip(tables, masks, strict=True)]
         quoted.append(np.concatenate(parts) if found else None)
-    notes = tuple(dict.fromkeys(note for table in tables for note in table.notes))
     lines = np.concatenate([table.lines for table in tables])
-    return RawTable(tuple(files), first.names, cells, quoted, lines, first.sep, notes)
+    return RawTable(tuple(files), first.names, cells, quoted, lines, first.sep, joined_notes(tables))
+
+
+def joined_notes(tables: list[RawTable]) -> tuple[str, ...]:
+    """The notes of several files, each of which begins with the name of its file; the same of many is one."""
+    names: dict[str, list[str]] = {}
+    for table in tables:
+        for note in table.notes:
+            names.setdefault(note.removeprefix(f"'{table.files[0][0]}' "), []).append(table.files[0][0])
+    return tuple(
+        f"'{own[0]}' {what}" if len(own) == 1 else f"{name_list(own, 3)}: each {what}"
+        for what, own in names.items()
+    )
 
 
 def column_order(first: RawTable, table: RawTable) -> list[int]:

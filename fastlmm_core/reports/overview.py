@@ -68,11 +68,12 @@ def links_of_rows(content: BatchContent, links: list[str]) -> list[str]:
 
 def glance(content: BatchContent) -> str:
     """Counts, and what is worth a look."""
-    frame = content.table
+    frame, fits = content.table, content.result.fits
+    observed = fits.loc[fits["criterion"].notna(), "n"].sum()  # without fit n is the rows
     found = [
         ("trials", number(len(content.keys))), ("traits", number(frame["trait"].nunique())),
         ("fits", number(len(frame))), ("not fitted", number(int((frame["status"] != "ok").sum()))),
-        ("observations", number(float(frame["n"].sum()))),
+        ("observations", number(float(observed))),
     ]  # fmt: skip
     if "h2" in frame:
         median = float(frame["h2"].median())

@@ -123,6 +123,12 @@ def test_overview_links_every_trial_and_shows_its_figures(batch, pages):
     assert body["C6"]["status"] == "data" and "no values" in body["C6"]["to look at"]
 
 
+def test_trials_without_values_add_nothing_to_the_observations(frame, pages):
+    text = re.sub(r"<[^>]+>", " ", pages[0].read_text(encoding="utf-8"))
+    found = re.search(r"([\d,\u2009\u202f ]*\d)\s+observations", text)
+    assert re.sub(r"\D", "", found[1]) == str(frame["yield"].notna().sum())
+
+
 def test_the_overview_says_what_colours_and_headings_are(pages):
     text = pages[0].read_text(encoding="utf-8")
     assert '<i style="background:#0072b2"></i>gen</span>' in text

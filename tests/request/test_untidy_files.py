@@ -112,3 +112,11 @@ def test_a_genotype_called_true_is_the_same_in_a_sheet_and_its_export(tmp_path: 
     write(tmp_path, {"t.csv": "gen,y\nTRUE,1.5\nG1,2.5\nFALSE,3.5\n"})
     sheet, export = (read_table(tmp_path / name)["gen"].tolist() for name in ("t.xlsx", "t.csv"))
     assert sheet == export == ["TRUE", "G1", "FALSE"]
+
+
+def test_what_many_files_have_in_common_is_said_once(tmp_path: Path) -> None:
+    files = {f"s{k}.csv": "gen;y\nA;1\nB;2\n" for k in range(5)} | {"t.csv": "gen,y\nA,1\nB,2\n"}
+    files["u.tsv"] = "gen\ty\nA\t1\nB\t2\n"
+    notes = notes_of(read_table(write(tmp_path, files)))
+    many = "'s0.csv', 's1.csv', 's2.csv' and 2 more: each is separated by semicolons"
+    assert notes == (many, "'u.tsv' is separated by tabs")
