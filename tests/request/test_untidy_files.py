@@ -9,7 +9,7 @@ import pytest
 
 from fastlmm_core import fit_batch, lmm
 from fastlmm_core.errors import DataError
-from fastlmm_core.reading import notes_of, read_table
+from fastlmm_core.reading import notes_of, read_options, read_table
 
 
 def write(folder: Path, files: dict[str, str]) -> Path:
@@ -120,3 +120,12 @@ def test_what_many_files_have_in_common_is_said_once(tmp_path: Path) -> None:
     notes = notes_of(read_table(write(tmp_path, files)))
     many = "'s0.csv', 's1.csv', 's2.csv' and 2 more: each is separated by semicolons"
     assert notes == (many, "'u.tsv' is separated by tabs")
+
+
+def test_a_treatment_called_none_is_told(tmp_path: Path) -> None:
+    """Its plots are left out, as documented, but that is hardly what the column means."""
+    path = write(tmp_path, {"t.csv": "trt,y,z\nNone,1,None\nN,2,3\nNP,3,4\nNone,4,5\nNA,5,6\n"}) / "t.csv"
+    notes = notes_of(read_table(path))
+    assert len(notes) == 1 and "'trt': 2 'None' read as missing among labels; --na trt=" in notes[0]
+    kept = read_table(path, options=read_options(na_values={"trt": []}))
+    assert kept["trt"].tolist() == ["None", "N", "NP", "None", "NA"] and not notes_of(kept)
