@@ -269,6 +269,12 @@ class LeftOutWarning(FastLMMWarning):
     flag = "left-out"
 
 
+class CodesWarning(FastLMMWarning):
+    """Trials called by numbers are a covariate in a second stage: one slope over their numbers."""
+
+    flag = "codes"
+
+
 def nothing_of(what: str) -> DataError:
     """Why a batch has no table of `what`."""
     return DataError(f"no trial of the batch gave {what}; its table `fits` says why")
