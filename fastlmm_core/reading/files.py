@@ -118,7 +118,8 @@ def decode(path: Path, raw: bytes, encoding: str | None) -> tuple[str, str]:
         if candidate == "utf-8-sig":
             return text, "utf-8"
         return text.removeprefix("\ufeff"), "latin-1" if candidate == "cp1252" else candidate
-    raise DataError(f"'{path}' is not text in {candidates[0]}; give its encoding (--encoding, encoding=)")
+    tried = encoding or candidates[0]
+    raise DataError(f"'{path}' is not text in {tried}; give its encoding (--encoding, encoding=)")
 
 
 def looks_like_utf16(raw: bytes) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fastlmm_core import fit_batch, lmm
-from fastlmm_core.errors import DataError
+from fastlmm_core.errors import DataError, FastLMMError
 from fastlmm_core.reading import notes_of, read_options, read_table
 
 
@@ -129,3 +129,12 @@ def test_a_treatment_called_none_is_told(tmp_path: Path) -> None:
     assert len(notes) == 1 and "'trt': 2 'None' read as missing among labels; --na trt=" in notes[0]
     kept = read_table(path, options=read_options(na_values={"trt": []}))
     assert kept["trt"].tolist() == ["None", "N", "NP", "None", "NA"] and not notes_of(kept)
+
+
+@pytest.mark.parametrize("header", ["yield (t/ha)", "yield t/ha", "height [cm]", "protein %", "N\u00b0"])
+def test_headers_with_units_are_told_to_stand_in_backticks(tmp_path: Path, header: str) -> None:
+    frame = read_table(write(tmp_path, {"t.csv": f"gen,{header}\nA,1\nB,2\nA,3\nB,5\n"}) / "t.csv")
+    for formula in (f"{header} ~ gen", f"'{header}' ~ gen"):
+        with pytest.raises(FastLMMError, match="stand in backticks"):
+            lmm(formula, frame)
+    assert lmm(f"`{header}` ~ gen", frame).nobs == 4
