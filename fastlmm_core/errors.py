@@ -258,7 +258,9 @@ class DistanceWarning(FastLMMWarning):
 
 
 class SpellingWarning(FastLMMWarning):
-    """Labels of a factor differ only in blanks or capitals: 'L1', 'l1' and 'L1 ' are three levels."""
+    """Labels of a factor differ only in blanks, capitals or the encoding of a character: 'L1', 'l1' and 'L1 '
+    are three levels, and so are two ways to write an umlaut.
+    """
 
     flag = "spelling"
 
