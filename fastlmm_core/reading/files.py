@@ -248,24 +248,37 @@ def quoted_columns(layout: Layout, first: int, width: int) -> list[np.ndarray | 
 
 
 def without_empty(table: RawTable) -> RawTable:
-    """The table without nameless empty columns, as spreadsheets leave them, and without empty rows."""
+    """The table without nameless empty columns, as spreadsheets leave them, without empty rows, and without
+    those that repeat the header, as files put one below the other have them.
+    """
     kept = [j for j, name in enumerate(table.names) if name or any(text.strip() for text in table.cells[j])]
-    rows = np.arange(table.n)
-    for j in kept:
-        rows = rows[table.cells[j][rows] == ""]
-        if not rows.size:
-            break
+    empty = rows_that_hold(table, kept, [""] * len(table.names))
+    again = rows_that_hold(table, kept, table.names) if len(kept) > 1 else empty[:0]
     cells, quoted = [table.cells[j] for j in kept], [table.quoted[j] for j in kept]
-    lines = table.lines
-    if rows.size:
+    lines, notes = table.lines, table.notes
+    if empty.size or again.size:
         full = np.ones(table.n, dtype=bool)
-        full[rows] = False
+        full[empty] = full[again] = False
         cells = [column[full] for column in cells]
         quoted = [None if mask is None else mask[full] for mask in quoted]
         lines = lines[full]
+    if again.size:
+        more = f" and {again.size - 1} more" if again.size > 1 else ""
+        where = f"line {table.lines[again[0]]}{more}"
+        notes = (*notes, f"'{table.files[0][0]}' has its header again in {where}, left out")
     if not lines.size:
         raise DataError(f"'{table.files[0][0]}' has a header but no rows")
-    return RawTable(table.files, [table.names[j] for j in kept], cells, quoted, lines, table.sep, table.notes)
+    return RawTable(table.files, [table.names[j] for j in kept], cells, quoted, lines, table.sep, notes)
+
+
+def rows_that_hold(table: RawTable, columns: list[int], texts: list[str]) -> np.ndarray:
+    """The rows (k,) whose cells in some columns are these `texts`, one for each column of the table."""
+    rows = np.arange(table.n)
+    for j in columns:
+        rows = rows[table.cells[j][rows] == texts[j]]
+        if not rows.size:
+            break
+    return rows
 
 
 def join_tables(tables: list[RawTable]) -> RawTable:

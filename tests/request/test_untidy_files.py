@@ -138,3 +138,13 @@ def test_headers_with_units_are_told_to_stand_in_backticks(tmp_path: Path, heade
         with pytest.raises(FastLMMError, match="stand in backticks"):
             lmm(formula, frame)
     assert lmm(f"`{header}` ~ gen", frame).nobs == 4
+
+
+def test_headers_of_files_put_one_below_the_other_are_no_rows(tmp_path: Path) -> None:
+    text = "site,gen,y\nP,A,1\nP,B,2\nsite,gen,y\nQ,A,3\nsite,gen,y\nQ,B,4\nsite,y,gen\n"
+    frame = read_table(write(tmp_path, {"t.csv": text.rpartition("site,y")[0]}) / "t.csv")
+    assert frame["y"].tolist() == [1, 2, 3, 4] and frame["y"].dtype.kind == "i"
+    assert notes_of(frame) == ("'t.csv' has its header again in line 4 and 1 more, left out",)
+    assert len(read_table(write(tmp_path, {"u.csv": text}) / "u.csv")) == 5  # in another order it is a row
+    one = read_table(write(tmp_path, {"v.csv": "A\nB\nA\n"}) / "v.csv")
+    assert one["A"].tolist() == ["B", "A"]  # a single column says too little
