@@ -34,6 +34,7 @@ from fastlmm_core.formula.parsing import parse_formula
 from fastlmm_core.gate import public, warn_caller
 from fastlmm_core.means.codes import code_words
 from fastlmm_core.options import ANY, NAME, SWITCH, TEXT, one_of, optional, table_of
+from fastlmm_core.reading import is_number_text, ordered_labels
 from fastlmm_core.structures.relationships.blocks import BlockCovariance
 
 if TYPE_CHECKING:
@@ -119,7 +120,8 @@ def second_stage(
     _tell_left_out(batch, means.frame, trait)
     _tell_numbered(batch, means.frame, formula)
     response = response_name(formula, means.frame)
-    frame = means.frame.drop(columns="estimate").assign(**{response: means.frame["estimate"]})
+    labels = {name: in_order(means.frame[name]) for name in means.frame.columns.drop("estimate")}
+    frame = pd.DataFrame({**labels, response: means.frame["estimate"]})
     held = dict(fixed_parameters or {}) | {"Residual": 1.0}
     known = dict(relationships or {})
     if weights == "full":
@@ -173,6 +175,16 @@ def _tell_left_out(batch: BatchResult, means: pd.DataFrame, trait: str | None) -
     shown = ", ".join(names[:MOST_NAMED]) + more
     words = f"{which} not in the second stage, without means: {shown}; the table `fits` says why"
     warn_caller(LeftOutWarning(words))
+
+
+def in_order(values: pd.Series) -> Any:
+    """Labels that are all numbers as categories in their order, as in the first stage; others as they are."""
+    if pd.api.types.is_numeric_dtype(values.dtype) or isinstance(values.dtype, pd.CategoricalDtype):
+        return values
+    levels = values.dropna().unique().tolist()
+    if not all(isinstance(level, str) and is_number_text(level) for level in levels):
+        return values
+    return pd.Series(pd.Categorical(values, ordered_labels(levels)), index=values.index)
 
 
 def _tell_numbered(batch: BatchResult, means: pd.DataFrame, formula: str) -> None:

@@ -266,3 +266,16 @@ def test_one_slope_over_numbered_trials_is_told():
         warnings.simplefilter("error", CodesWarning)
         for terms in ("factor(trial) + (1|gen)", "trial + (1|trial) + (1|gen)", "(1|gen) + (1|gen:trial)"):
             second_stage(batch, f"mean ~ {terms}")
+
+
+def test_labels_of_numbers_keep_their_order():
+    """Genotype 10 comes after 9, in the second stage as in the first; 001 and 1 stay two."""
+    frame = datasets.load("trials")
+    frame = frame[frame["trial"].isin(["T1", "T3", "T4"])].copy()
+    levels = sorted(frame["gen"].unique())
+    frame["gen"] = frame["gen"].map({name: str(k + 1) for k, name in enumerate(levels)}).replace({"7": "001"})
+    batch = fit_batch(frame, f"yield ~ gen + {NUISANCE}", by="trial", emmeans="gen", covariances=True,
+                      fixed=False, progress=False)  # fmt: skip
+    means = second_stage(batch, "mean ~ gen + (1|trial) + (1|trial:gen)").emmeans("gen").to_frame()
+    wanted = sorted(frame["gen"].unique(), key=lambda text: (int(text), text))
+    assert means["gen"].tolist() == wanted and {"001", "1"} <= set(wanted)
