@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from fastlmm_core.reports import figures
-from fastlmm_core.reports.content import BatchContent
+from fastlmm_core.reports.content import BatchContent, name_of_trial
 from fastlmm_core.reports.html import boxes, card, number, page, table, warning_box
 from fastlmm_core.results.components.component_columns import shared_variances
 
@@ -123,9 +123,7 @@ def heritabilities(content: BatchContent, link: list[str]) -> str:
 
 
 def row_names(frame: pd.DataFrame, by: list[str]) -> list[str]:
-    return (
-        [" ".join(map(str, key)) for key in frame[by].itertuples(index=False)] if by else ["all"] * len(frame)
-    )
+    return [name_of_trial(key) for key in frame[by].itertuples(index=False)] if by else ["all"] * len(frame)
 
 
 def trial_rows(content: BatchContent, link: list[str]) -> str:
