@@ -258,7 +258,9 @@ class DistanceWarning(FastLMMWarning):
 
 
 class SpellingWarning(FastLMMWarning):
-    """Labels of a factor differ only in blanks or capitals: 'L1', 'l1' and 'L1 ' are three levels."""
+    """Labels of a factor differ only in blanks, capitals or the encoding of a character: 'L1', 'l1' and 'L1 '
+    are three levels, and so are two ways to write an umlaut.
+    """
 
     flag = "spelling"
 
@@ -267,6 +269,12 @@ class LeftOutWarning(FastLMMWarning):
     """Trials of a batch gave no means, and a second stage goes on without them."""
 
     flag = "left-out"
+
+
+class CodesWarning(FastLMMWarning):
+    """Trials called by numbers are a covariate in a second stage: one slope over their numbers."""
+
+    flag = "codes"
 
 
 def nothing_of(what: str) -> DataError:

@@ -16,6 +16,7 @@ from typing import ParamSpec, TypeVar
 import numpy as np
 
 from fastlmm_core.errors import (
+    CodesWarning,
     DataError,
     DependencyError,
     ExtrapolationWarning,
@@ -43,7 +44,9 @@ OUT_OF_MEMORY = (
     "use a machine with more memory"
 )
 # Of relationships and means, which are made before a fit, and of predictions from one.
-KEPT_BY_NO_FIT = (PedigreeWarning, RelationshipWarning, ExtrapolationWarning, LeftOutWarning)
+KEPT_BY_NO_FIT = (
+    PedigreeWarning, RelationshipWarning, ExtrapolationWarning, LeftOutWarning, CodesWarning
+)  # fmt: skip
 # Who is told of them: of each thread its own.
 _TELL: ContextVar[Callable[[str], None] | None] = ContextVar("tell", default=None)
 _CALLERS_OWN = "_raised_by_the_caller"

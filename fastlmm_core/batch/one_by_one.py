@@ -122,9 +122,11 @@ def add_tables(
 ) -> None:  # fmt: skip
     """All rows of one fit but its own, `row`: a table that cannot be had leaves its reason there.
 
-    Tables are made one by one, so that one that cannot be had costs no other.
+    Tables are made one by one, so that one that cannot be had costs no other.  What made the status is said
+    before the warnings of the fit: summaries of a batch show the beginning of a message.
     """
     parts.add("variance_components", components, unit)
+    fitted = row["status"] == "ok"
     lost: list[str] = []
     for make in tables_of(fit, frame, plan, row, unit, parts):
         try:
@@ -134,7 +136,8 @@ def add_tables(
             if row["status"] == "ok":
                 row["status"] = status if status not in ("option", "data") else "inference"
             lost.append(message)
-    row["message"] = "; ".join(filter(None, (row["message"], *dict.fromkeys(lost))))
+    said = (*dict.fromkeys(lost), row["message"]) if fitted else (row["message"], *dict.fromkeys(lost))
+    row["message"] = "; ".join(filter(None, said))
 
 
 def tables_of(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fastlmm_core.batch.candidates import CHOICES
+from fastlmm_core.batch.codes import code_notes
 from fastlmm_core.batch.compiled.compilable import may_compile
 from fastlmm_core.batch.engines.cluster import is_client, run_dask
 from fastlmm_core.batch.engines.jobs import Job, dataset_jobs, run_threads, table_jobs, worker_count
@@ -251,7 +252,7 @@ def run_plan(
         work = divide_table(source, plan)
     store = None if out is None else PartStore(out, plan, work.fingerprint())
     if store:
-        store.open(resume)
+        store.open(resume, work.notes)
     with Progress(work.n_units, progress) as bar:
         if remote:
             pieces = work.pieces(engine)
@@ -347,7 +348,7 @@ def divide_partitions(source: Any, plan: BatchPlan) -> Work:
 def divide_table(source: Any, plan: BatchPlan) -> Work:
     """Runs of the units of a table in memory."""
     table = collect_trials(source.compute() if is_dask(source) else source, plan)
-    notes = (*notes_of(table.frame), *spelling_notes(table.frame, plan))
+    notes = (*notes_of(table.frame), *code_notes(table.frame, plan), *spelling_notes(table.frame, plan))
     return Work(
         table.n_units, lambda: table_fingerprint(table.frame, not may_compile(plan)),
         lambda: table_jobs(table), lambda client: TablePieces(table), notes=notes,

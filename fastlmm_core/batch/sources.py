@@ -92,7 +92,31 @@ def open_dataset(path: str | Path, factors: tuple[str, ...] = ()) -> Any:
     except (pa.ArrowInvalid, OSError) as err:
         raise DataError(f"'{path}' is not a readable Parquet dataset: {err}") from err
     except pa.ArrowTypeError as err:
-        raise DataError(f"the files of '{path}' have columns of different types: {err}") from err
+        found = [(Path(own.path).name, own.physical_schema) for own in dataset.get_fragments()]
+        words = clash_of_types(found) or str(err)
+        raise DataError(f"the files of '{path}' have columns of different types: {words}") from err
+
+
+def clash_of_types(schemas: list[tuple[str, Any]]) -> str:
+    """The first column whose types in two files have none in common, "" for none.
+
+    Parameters
+    ----------
+    schemas : list of (str, pyarrow.Schema)
+        Name of each file and what it holds.
+    """
+    import pyarrow as pa
+
+    first: dict[str, tuple[str, Any]] = {}
+    for file, schema in schemas:
+        for own in schema:
+            other, known = first.setdefault(own.name, (file, own))
+            try:
+                pa.unify_schemas([pa.schema([known]), pa.schema([own])], promote_options="permissive")
+            except (pa.ArrowTypeError, pa.ArrowInvalid):
+                both = f"'{own.name}' is {known.type} in '{other}' and {own.type} in '{file}'"
+                return f"{both}; write it with one type in all of them, codes such as 001 as text"
+    return ""
 
 
 def open_files(source: str | list[str], schema: Any, base: str | None = None) -> Any:

@@ -19,6 +19,7 @@ import pandas as pd
 from fastlmm_core.api import lmm
 from fastlmm_core.batch.result import BatchResult
 from fastlmm_core.errors import (
+    CodesWarning,
     DataError,
     FormulaError,
     LeftOutWarning,
@@ -31,7 +32,9 @@ from fastlmm_core.formula.expressions import Name
 from fastlmm_core.formula.functions import columns_read
 from fastlmm_core.formula.parsing import parse_formula
 from fastlmm_core.gate import public, warn_caller
+from fastlmm_core.means.codes import code_words
 from fastlmm_core.options import ANY, NAME, SWITCH, TEXT, one_of, optional, table_of
+from fastlmm_core.reading import is_number_text, ordered_labels
 from fastlmm_core.structures.relationships.blocks import BlockCovariance
 
 if TYPE_CHECKING:
@@ -115,8 +118,10 @@ def second_stage(
     """
     means = stage_means(batch, trait, spec)
     _tell_left_out(batch, means.frame, trait)
+    _tell_numbered(batch, means.frame, formula)
     response = response_name(formula, means.frame)
-    frame = means.frame.drop(columns="estimate").assign(**{response: means.frame["estimate"]})
+    labels = {name: in_order(means.frame[name]) for name in means.frame.columns.drop("estimate")}
+    frame = pd.DataFrame({**labels, response: means.frame["estimate"]})
     held = dict(fixed_parameters or {}) | {"Residual": 1.0}
     known = dict(relationships or {})
     if weights == "full":
@@ -170,6 +175,35 @@ def _tell_left_out(batch: BatchResult, means: pd.DataFrame, trait: str | None) -
     shown = ", ".join(names[:MOST_NAMED]) + more
     words = f"{which} not in the second stage, without means: {shown}; the table `fits` says why"
     warn_caller(LeftOutWarning(words))
+
+
+def in_order(values: pd.Series) -> Any:
+    """Labels that are all numbers as categories in their order, as in the first stage; others as they are."""
+    if pd.api.types.is_numeric_dtype(values.dtype) or isinstance(values.dtype, pd.CategoricalDtype):
+        return values
+    levels = values.dropna().unique().tolist()
+    if not all(isinstance(level, str) and is_number_text(level) for level in levels):
+        return values
+    return pd.Series(pd.Categorical(values, ordered_labels(levels)), index=values.index)
+
+
+def _tell_numbered(batch: BatchResult, means: pd.DataFrame, formula: str) -> None:
+    """A warning where the fixed part has one slope over trials that are called by whole numbers.
+
+    Where the key also groups, as in ``year + (1|year)``, it is meant as a trend.
+    """
+    parsed = parse_formula(formula)
+    plain = {node.name for node in parsed.fixed.atoms.values() if isinstance(node, Name)}
+    groups = {node.name for part in parsed.random if len(part.factors) == 1
+              for node in part.factors if isinstance(node, Name)}  # fmt: skip
+    calls = {text for text in parsed.fixed.atoms if text not in plain}
+    for name in batch.plan.by:
+        levels = means[name]
+        if name not in plain - groups or not pd.api.types.is_numeric_dtype(levels.dtype):
+            continue
+        if levels.nunique() > 2 and f"factor({name})" not in calls:
+            words = code_words(name, levels.nunique())
+            warn_caller(CodesWarning(f"second stage, one slope over the trials: {words}"))
 
 
 def stage_blocks(batch: BatchResult, trait: str | None = None, spec: str | None = None) -> StageBlocks:

@@ -13,7 +13,7 @@ from fastlmm_core.design.values.bases import State
 from fastlmm_core.design.values.columns import Column
 from fastlmm_core.design.values.evaluation import evaluate_factor
 from fastlmm_core.design.values.labels import drop_unused
-from fastlmm_core.design.values.spelling import spelling_key
+from fastlmm_core.design.values.spelling import shown_label, spelling_key
 from fastlmm_core.design.values.table import Table
 from fastlmm_core.design.values.variables import Raw
 from fastlmm_core.errors import DataError, DesignError, name_list
@@ -177,8 +177,8 @@ def _spelled_otherwise(names: Sequence[str], known: Sequence[str]) -> str:
     if not pairs:
         return ""
     own, other = pairs[0]
-    return (f"; {len(pairs)} of them it has in another spelling, '{other}' for '{own}': blanks "
-            "and capitals count")  # fmt: skip
+    both = f"{shown_label(other)} for {shown_label(own)}"
+    return f"; {len(pairs)} of them it has in another spelling, {both}: blanks and capitals count"
 
 
 def combine_factors(

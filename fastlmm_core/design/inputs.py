@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ from fastlmm_core.formula.parts import ParsedFormula
 from fastlmm_core.formula.structured_parts import UNITS
 from fastlmm_core.other_names import COLUMNS
 from fastlmm_core.reading.columns import is_number_text
+from fastlmm_core.reading.options import MISSING_AMONG_NUMBERS
 
 # Largest number whose square, summed over any column, is a number; its inverse is the smallest.
 LARGEST_VALUE = 1e150
@@ -95,6 +97,12 @@ def response_words(name: str, labels: tuple[str, ...], first: str = "") -> str:
     )
 
 
+# Numbers as people write them: thousands apart, another sign than the hyphen, a unit behind.
+PARTED = re.compile(r"[+-]?\d{1,3}(?:[ \u00a0\u202f'\u2019.,]\d{3})+(?:[.,]\d+)?|[+-]?\d+[.,]\d+")
+OTHER_MINUS = re.compile(r"[\u2212\u2013]\d+(?:[.,]\d+)?")
+WITH_UNIT = re.compile(r"[+-]?\d+(?:[.,]\d+)?\s*([^\d\s.,+-]\D*)")
+
+
 def _to_numbers(labels: tuple[str, ...]) -> str:
     """What would make numbers of labels: a decimal point, another type, or fewer words."""
     words = [label for label in labels if not is_number_text(label)]
@@ -105,6 +113,15 @@ def _to_numbers(labels: tuple[str, ...]) -> str:
         )
     if all(is_number_text(label.replace(",", ".", 1)) for label in words):
         return "write them with a decimal point, or read the file with decimal=','"
+    cells = [label.strip() for label in words if label.strip() not in MISSING_AMONG_NUMBERS]
+    shown = name_list(cells, 2)
+    if cells and all(map(PARTED.fullmatch, cells)):
+        return f"take away what parts thousands ({shown}), and write one decimal sign in all of the column"
+    if cells and all(map(OTHER_MINUS.fullmatch, cells)):
+        return f"write the minus as '-' ({shown})"
+    units = {found[1] if found else None for found in map(WITH_UNIT.fullmatch, cells)}
+    if len(units) == 1 and None not in units:
+        return f"take the unit away ({shown}), into the name of the column"
     if len(words) < len(labels):
         verb = "is" if len(words) == 1 else "are"
         return f"{name_list(words, 4)} {verb} not numeric: correct, or mark as missing"

@@ -13,6 +13,9 @@ from typing import NoReturn
 
 from fastlmm_core.errors import FormulaError
 
+#: For headers of tables, "yield t/ha" or "height [cm]", that are written as they stand.
+IN_BACKTICKS = "names of columns with blanks or signs stand in backticks"
+
 
 @dataclass(frozen=True)
 class Node:
@@ -119,7 +122,9 @@ def tokenize(formula: str) -> list[Token]:
         match = _TOKEN.match(formula, at)
         if match is None:
             character = formula[at]
-            reason = "is never closed" if character in "\"'`" else "is not part of the formula language"
+            reason = f"is not part of the formula language; {IN_BACKTICKS}"
+            if character in "\"'`":
+                reason = "is never closed"
             raise FormulaError(f"{character!r} {reason}", formula, at)
         kind = str(match.lastgroup)
         if kind != "space":
@@ -196,8 +201,8 @@ class Parser:
         if self.token.text == "=":
             self.fail("'=' is not expected here; write 'response ~ terms'", self.token.position)
         if self.token.kind != "end":
-            self.fail(f"'{self.token.text}' is not expected here; an operator such as '+' may be missing",
-                      self.token.position)  # fmt: skip
+            words = f"'{self.token.text}' is not expected here; an operator such as '+' may be missing"
+            self.fail(f"{words}; {IN_BACKTICKS}", self.token.position)
         return node
 
     def expression(self, minimum: int) -> Node:

@@ -16,6 +16,7 @@ import numpy as np
 
 from fastlmm_core.errors import FormulaError, name_list, nearest_names
 from fastlmm_core.formula.expressions import (
+    IN_BACKTICKS,
     Binary,
     Call,
     Constant,
@@ -139,6 +140,8 @@ def match_arguments(node: Call, formula: str | None = None) -> Arguments:
     if signature is None:
         words = call_words(node.function)
         hint = f"; here {words}" if words else nearest_names(node.function, sorted(FUNCTIONS))
+        if not words:
+            hint += f"; {IN_BACKTICKS}"
         raise FormulaError(f"function '{node.function}' is not known{hint}", formula, node.position)
     if not node.arguments:
         raise FormulaError(f"'{node.function}()' needs an argument", formula, node.position)

@@ -17,7 +17,7 @@ from fastlmm_core.errors import FormulaError, OptionError, check_level, check_op
 from fastlmm_core.formula.expressions import Name, Node
 from fastlmm_core.formula.functions import bind_constants, columns_read
 from fastlmm_core.formula.parsing import parse_expression
-from fastlmm_core.means.estimate_tables import CODES
+from fastlmm_core.means.codes import code_note, looks_like_codes
 from fastlmm_core.means.grid_options import (
     counterfactual_grid,
     covariate_points,
@@ -382,18 +382,3 @@ def numbered_within(design: Any, grid: ReferenceGrid, over: Sequence[str]) -> li
                 f"them so ({group} and {name} in one column): means are then taken within the groups"
             )
     return notes
-
-
-def looks_like_codes(design: Any, name: str) -> bool:
-    """Whether a covariate has whole numbers that repeat, as codes of genotypes have."""
-    if name not in design.variables or design.variables[name].kind == "factor":
-        return False
-    values = design.used_column(name)[0]
-    return bool((values == np.floor(values)).all()) and np.unique(values).size < values.size
-
-
-def code_note(design: Any, name: str) -> str:
-    """What to do when the whole numbers of a covariate are names of levels."""
-    count = np.unique(design.used_column(name)[0]).size
-    words = f"'{name}' is a covariate of this model; if its {count} values are codes, write factor({name})"
-    return CODES + words

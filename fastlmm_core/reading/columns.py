@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fastlmm_core.reading.options import MISSING_AMONG_NUMBERS
+from fastlmm_core.reading.options import MISSING_AMONG_NUMBERS, WORDS_OF_MISSING
 from fastlmm_core.reading.source import Labels
 
 NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?inf(?:inity)?", re.ASCII | re.IGNORECASE)
@@ -138,6 +138,8 @@ def typed_column(
         present, words = present & ~words, np.zeros(texts.size, dtype=bool)
     if not present.any():
         return TypedColumn(np.full(cells.size, np.nan))
+    if words.any():
+        notes += missing_notes(name, texts, kinds.missing, counts)
     told = quotes_tell and quoted is not None and not words.any() and numeric[np.unique(codes[quoted])].any()
     if told and quoted is not None and not as_labels:
         notes += quoted_notes(name, cells, quoted, present[codes])
@@ -294,6 +296,16 @@ def number_values(
 def label_values(labels: Labels) -> Any:
     """Labels as pandas keeps text."""
     return pd.Series([*labels.levels, None], dtype="str").array.take(labels.codes)
+
+
+def missing_notes(name: str, texts: np.ndarray, missing: np.ndarray, counts: np.ndarray) -> list[str]:
+    """A note where words beside labels are read as missing that may be one of them, as a treatment None."""
+    found = [k for k in np.flatnonzero(missing) if texts[k].strip() in WORDS_OF_MISSING]
+    if not found:
+        return []
+    listed = ", ".join(f"{counts[k]} '{texts[k].strip()}'" for k in found)
+    keep = f"--na {name}= (na_values={{'{name}': []}})"
+    return [f"column '{name}': {listed} read as missing among labels; {keep} makes them labels"]
 
 
 def blank_notes(name: str, labels: Labels) -> list[str]:

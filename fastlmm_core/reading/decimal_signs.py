@@ -1,11 +1,13 @@
 """Decimal commas beside points that part thousands, and the reverse: told by all columns of a table together.
 
 12,5 in one column says that 1.013 in another is a thousand and thirteen, which that column alone cannot know.
+Of a folder each file has a sign of its own, as stations of several countries write them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,6 +15,7 @@ import pandas as pd
 from fastlmm_core.errors import name_list
 from fastlmm_core.reading.columns import COMMA_NUMBER, THOUSANDS, TypedColumn, is_number_text
 from fastlmm_core.reading.files import RawTable
+from fastlmm_core.reading.options import MISSING_AMONG_NUMBERS
 from fastlmm_core.reading.source import Source
 
 WORDS = {",": "commas", ".": "points"}
@@ -87,3 +90,73 @@ def parted_note(raw: RawTable, j: int, text: str, sure: Mapping[str, Sequence[st
         "remove the separators of thousands, say the sign with --decimal (decimal=), or name the column in "
         "--factor (factors=) where these are codes"
     )
+
+
+def with_one_sign(raw: RawTable, missing: Sequence[frozenset[str]], as_labels: set[str]) -> RawTable:
+    """The files of a folder with decimal points where some of them have commas and others points.
+
+    A column is left as it is unless the sign of every file is sure, by the column itself or by the others of
+    that file.
+
+    Parameters
+    ----------
+    raw : RawTable
+    missing : list of frozenset of str
+        Codes of missing values of each column.
+    as_labels : set of str
+        Columns that stay as they are written.
+    """
+    starts = [first for _, first in raw.files]
+    if len(starts) < 2 or not any("," in text for cells in raw.cells for text in pd.unique(cells)):
+        return raw
+    parts = [slice(lo, hi) for lo, hi in zip(starts, [*starts[1:], raw.n], strict=True)]
+    found = [
+        [sign_of_cells(cells[part], gone) for part in parts]
+        for cells, gone in zip(raw.cells, missing, strict=True)
+    ]
+    sure = [{own[f][0] for own in found if own[f][1]} for f in range(len(parts))]
+    cells, notes = list(raw.cells), []
+    for j, signs in enumerate(found):
+        settled = all(sign in ("", ",", ".") and (not sign or certain or sure[f] == {sign})
+                      for f, (sign, certain) in enumerate(signs))  # fmt: skip
+        if not settled or raw.names[j] in as_labels or {sign for sign, _ in signs if sign} != {",", "."}:
+            continue
+        cells[j] = cells[j].copy()
+        of_commas = [f for f, (sign, _) in enumerate(signs) if sign == ","]
+        for f in of_commas:
+            cells[j][parts[f]] = with_points(cells[j][parts[f]])
+        names = name_list([raw.files[f][0] for f in of_commas], 3)
+        told = f"column '{raw.names[j]}' is read with decimal commas in {names}"
+        notes.append(f"{told}, with points in the other files")
+    return replace(raw, cells=cells, notes=(*raw.notes, *notes))
+
+
+def sign_of_cells(cells: np.ndarray, missing: frozenset[str]) -> tuple[str, bool]:
+    """The decimal sign of the (n,) cells of one file, "" where they have none or are labels, ",." for both.
+
+    And whether it can part no thousands.
+    """
+    codes, texts = pd.factorize(cells)
+    counts = np.bincount(codes, minlength=texts.size)
+    signs: dict[str, list[str]] = {",": [], ".": []}
+    numbers = words = 0
+    for text, count in zip(map(str.strip, texts), counts, strict=True):
+        comma = COMMA_NUMBER.fullmatch(text) is not None
+        if comma or is_number_text(text):
+            numbers += int(count)
+            for sign, own in signs.items():
+                if sign in text:
+                    own.append(text)
+        elif text not in missing and text not in MISSING_AMONG_NUMBERS:
+            words += int(count)
+    if words >= numbers:
+        return "", False
+    sign = "".join(sign for sign, own in signs.items() if own)
+    return sign, len(sign) == 1 and not all(map(THOUSANDS.fullmatch, signs[sign]))
+
+
+def with_points(cells: np.ndarray) -> np.ndarray:
+    """The (n,) cells with decimal commas as points."""
+    codes, texts = pd.factorize(cells)
+    points = [text.replace(",", ".") if COMMA_NUMBER.fullmatch(text.strip()) else text for text in texts]
+    return np.array(points, dtype=object)[codes]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from fastlmm_core.reading.options import SEPARATORS, ReadOptions
 
 SAMPLE = 1 << 18  # bytes looked at for the separator
 TITLE_LINES = 50  # searched for a header
+SEPARATOR_LINE = re.compile(rb'"?sep=([,;|\t])"?[,;|\t ]*\n', re.IGNORECASE)  # as spreadsheets begin a file
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,10 @@ def read_text(path: Path, options: ReadOptions) -> RawTable:
         data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     if not data.endswith(b"\n"):
         data += b"\n"
-    sep = options.sep or find_separator(path, data, options.skip)
+    said = SEPARATOR_LINE.match(data)
+    if said is not None:
+        data = data[said.end() - 1 :]  # its line break stays, for the numbers of lines
+    sep = options.sep or (said[1].decode() if said else find_separator(path, data, options.skip))
     notes = [f"'{path.name}' is read as {encoding}"] if encoding != "utf-8" else []
     if sep != "," and options.sep is None:
         notes.append(f"'{path.name}' is separated by {SEPARATORS[sep]}s")
@@ -113,7 +118,8 @@ def decode(path: Path, raw: bytes, encoding: str | None) -> tuple[str, str]:
         if candidate == "utf-8-sig":
             return text, "utf-8"
         return text.removeprefix("\ufeff"), "latin-1" if candidate == "cp1252" else candidate
-    raise DataError(f"'{path}' is not text in {candidates[0]}; give its encoding (--encoding, encoding=)")
+    tried = encoding or candidates[0]
+    raise DataError(f"'{path}' is not text in {tried}; give its encoding (--encoding, encoding=)")
 
 
 def looks_like_utf16(raw: bytes) -> bool:
@@ -210,8 +216,13 @@ def looks_like_names(texts: list[str]) -> bool:
 def check_cells(
     path: Path, named: int, header: int, layout: Layout, first: int, cells: list[np.ndarray]
 ) -> None:
-    """Raise DataError for a record with fewer cells than the header, or with more that hold something."""
+    """Raise DataError for a record with fewer cells than the header, or with more that hold something.
+
+    One of separators alone is an empty row, however many there are.
+    """
     bad = layout.cells[first:] < named
+    for empty in np.flatnonzero(bad).tolist():
+        bad[empty] = any(column[empty] for column in cells)
     for column in cells[header:]:
         bad |= column != ""
     if bad.any():
@@ -237,24 +248,37 @@ def quoted_columns(layout: Layout, first: int, width: int) -> list[np.ndarray | 
 
 
 def without_empty(table: RawTable) -> RawTable:
-    """The table without nameless empty columns, as spreadsheets leave them, and without empty rows."""
+    """The table without nameless empty columns, as spreadsheets leave them, without empty rows, and without
+    those that repeat the header, as files put one below the other have them.
+    """
     kept = [j for j, name in enumerate(table.names) if name or any(text.strip() for text in table.cells[j])]
-    rows = np.arange(table.n)
-    for j in kept:
-        rows = rows[table.cells[j][rows] == ""]
-        if not rows.size:
-            break
+    empty = rows_that_hold(table, kept, [""] * len(table.names))
+    again = rows_that_hold(table, kept, table.names) if len(kept) > 1 else empty[:0]
     cells, quoted = [table.cells[j] for j in kept], [table.quoted[j] for j in kept]
-    lines = table.lines
-    if rows.size:
+    lines, notes = table.lines, table.notes
+    if empty.size or again.size:
         full = np.ones(table.n, dtype=bool)
-        full[rows] = False
+        full[empty] = full[again] = False
         cells = [column[full] for column in cells]
         quoted = [None if mask is None else mask[full] for mask in quoted]
         lines = lines[full]
+    if again.size:
+        more = f" and {again.size - 1} more" if again.size > 1 else ""
+        where = f"line {table.lines[again[0]]}{more}"
+        notes = (*notes, f"'{table.files[0][0]}' has its header again in {where}, left out")
     if not lines.size:
         raise DataError(f"'{table.files[0][0]}' has a header but no rows")
-    return RawTable(table.files, [table.names[j] for j in kept], cells, quoted, lines, table.sep, table.notes)
+    return RawTable(table.files, [table.names[j] for j in kept], cells, quoted, lines, table.sep, notes)
+
+
+def rows_that_hold(table: RawTable, columns: list[int], texts: list[str]) -> np.ndarray:
+    """The rows (k,) whose cells in some columns are these `texts`, one for each column of the table."""
+    rows = np.arange(table.n)
+    for j in columns:
+        rows = rows[table.cells[j][rows] == texts[j]]
+        if not rows.size:
+            break
+    return rows
 
 
 def join_tables(tables: list[RawTable]) -> RawTable:
@@ -278,9 +302,20 @@ def join_tables(tables: list[RawTable]) -> RawTable:
         found = any(mask is not None for mask in masks)
         parts = [np.zeros(t.n, bool) if m is None else m for t, m in zip(tables, masks, strict=True)]
         quoted.append(np.concatenate(parts) if found else None)
-    notes = tuple(dict.fromkeys(note for table in tables for note in table.notes))
     lines = np.concatenate([table.lines for table in tables])
-    return RawTable(tuple(files), first.names, cells, quoted, lines, first.sep, notes)
+    return RawTable(tuple(files), first.names, cells, quoted, lines, first.sep, joined_notes(tables))
+
+
+def joined_notes(tables: list[RawTable]) -> tuple[str, ...]:
+    """The notes of several files, each of which begins with the name of its file; the same of many is one."""
+    names: dict[str, list[str]] = {}
+    for table in tables:
+        for note in table.notes:
+            names.setdefault(note.removeprefix(f"'{table.files[0][0]}' "), []).append(table.files[0][0])
+    return tuple(
+        f"'{own[0]}' {what}" if len(own) == 1 else f"{name_list(own, 3)}: each {what}"
+        for what, own in names.items()
+    )
 
 
 def column_order(first: RawTable, table: RawTable) -> list[int]:

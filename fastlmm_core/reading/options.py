@@ -15,6 +15,8 @@ MISSING = frozenset({
     "", "NA", "NaN", "nan", "N/A", "NULL", "null", "None", "<NA>",
     "#N/A", "#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#NULL!",
 })  # fmt: skip
+#: Those of them that may be a name: a treatment None among labels is told.
+WORDS_OF_MISSING = frozenset({"None", "NULL", "null", "nan", "NaN"})
 #: Cells that mean it where all other cells of the column are numbers.
 MISSING_AMONG_NUMBERS = frozenset({
     ".", "*", "-", "?", "nd", "ND", "n.d.", "na", "n/a", "n.a.", "N.A.", "N.D.",

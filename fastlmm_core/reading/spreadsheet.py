@@ -106,6 +106,8 @@ def cell_text(cell: Any) -> str:
     """A cell as a text file would hold it."""
     if is_blank(cell):
         return ""
+    if isinstance(cell, bool):
+        return str(cell).upper()  # as spreadsheets show and export it
     if isinstance(cell, float):
         return str(int(cell)) if cell.is_integer() and abs(cell) < 1e15 else repr(cell)
     if isinstance(cell, (datetime.datetime, pd.Timestamp)) and cell.time() == datetime.time():

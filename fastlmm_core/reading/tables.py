@@ -12,7 +12,7 @@ import pandas as pd
 
 from fastlmm_core.errors import DataError, OptionError, name_list, nearest_names
 from fastlmm_core.reading.columns import TypedColumn, typed_column
-from fastlmm_core.reading.decimal_signs import settle_signs
+from fastlmm_core.reading.decimal_signs import settle_signs, with_one_sign
 from fastlmm_core.reading.declared import as_factor, declared_column, declared_type
 from fastlmm_core.reading.files import RawTable, join_tables, read_text
 from fastlmm_core.reading.options import ReadOptions
@@ -207,6 +207,8 @@ def read_cells(path: Path, options: ReadOptions) -> RawTable:
 def typed_frame(raw: RawTable, options: ReadOptions, as_labels: set[str]) -> pd.DataFrame:
     """The table with a type for each column, `as_labels` as categories."""
     gone = [options.missing.of(name) for name in raw.names]
+    if options.decimal is None:
+        raw = with_one_sign(raw, gone, as_labels)
     tell = quotes_tell(raw, gone)
 
     def typed(j: int, thousands: str = "") -> TypedColumn:

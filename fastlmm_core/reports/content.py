@@ -81,7 +81,7 @@ class BatchContent:
     @property
     def names(self) -> list[str]:
         """Of the trials, for headings."""
-        return [" ".join(map(str, row)) for row in self.keys.itertuples(index=False)]
+        return [name_of_trial(row) for row in self.keys.itertuples(index=False)]
 
     def units(self, trial: int) -> Iterator[UnitContent]:
         """The traits of a trial."""
@@ -146,6 +146,11 @@ def places_of(frame: pd.DataFrame, names: Sequence[str]) -> dict[tuple[str, ...]
     parts = np.split(order, first[1:])
     keys = frame[list(names)].iloc[[int(own[0]) for own in parts]].itertuples(index=False)
     return {tuple(map(str, key)): own for key, own in zip(keys, parts, strict=True)}
+
+
+def name_of_trial(key: Sequence[Any]) -> str:
+    """The values of its keys; rows without one are no trial, and it is said that they have none."""
+    return " ".join("(no name)" if pd.isna(value) else str(value) for value in key)
 
 
 def fit_content(

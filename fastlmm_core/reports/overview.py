@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from fastlmm_core.reports import figures
-from fastlmm_core.reports.content import BatchContent
+from fastlmm_core.reports.content import BatchContent, name_of_trial
 from fastlmm_core.reports.html import boxes, card, number, page, table, warning_box
 from fastlmm_core.results.components.component_columns import shared_variances
 
@@ -68,11 +68,12 @@ def links_of_rows(content: BatchContent, links: list[str]) -> list[str]:
 
 def glance(content: BatchContent) -> str:
     """Counts, and what is worth a look."""
-    frame = content.table
+    frame, fits = content.table, content.result.fits
+    observed = fits.loc[fits["criterion"].notna(), "n"].sum()  # without fit n is the rows
     found = [
         ("trials", number(len(content.keys))), ("traits", number(frame["trait"].nunique())),
         ("fits", number(len(frame))), ("not fitted", number(int((frame["status"] != "ok").sum()))),
-        ("observations", number(float(frame["n"].sum()))),
+        ("observations", number(float(observed))),
     ]  # fmt: skip
     if "h2" in frame:
         median = float(frame["h2"].median())
@@ -122,9 +123,7 @@ def heritabilities(content: BatchContent, link: list[str]) -> str:
 
 
 def row_names(frame: pd.DataFrame, by: list[str]) -> list[str]:
-    return (
-        [" ".join(map(str, key)) for key in frame[by].itertuples(index=False)] if by else ["all"] * len(frame)
-    )
+    return [name_of_trial(key) for key in frame[by].itertuples(index=False)] if by else ["all"] * len(frame)
 
 
 def trial_rows(content: BatchContent, link: list[str]) -> str:

@@ -1,5 +1,6 @@
 """Two stages against one, against another program, and against the definition of the weights."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from fastlmm_core import datasets, fit_batch, lmm, long_table, second_stage
 from fastlmm_core.batch.two_stages import stage_means
-from fastlmm_core.errors import DataError, FormulaError, LeftOutWarning, OptionError
+from fastlmm_core.errors import CodesWarning, DataError, FormulaError, LeftOutWarning, OptionError
 from fastlmm_core.structures.relationships import BlockCovariance, Covariance
 
 pytestmark = pytest.mark.filterwarnings("ignore::fastlmm_core.errors.FastLMMWarning")
@@ -250,3 +251,31 @@ def test_diagnostics_of_a_second_stage(first):
     loglik = fit.conditional_aic().loglik
     assert loglik == pytest.approx(other.conditional_aic().loglik, rel=1e-5)
     assert len(fit.half_normal("gen")) == 22
+
+
+def test_one_slope_over_numbered_trials_is_told():
+    """Numbers of trials are a covariate in the fixed part, as any numbers are, but hardly ever meant so."""
+    frame = datasets.load("trials")
+    frame = frame[frame["trial"].isin(["T1", "T2", "T3", "T4"])].copy()
+    frame["trial"] = frame["trial"].str[1:].astype(int)
+    batch = fit_batch(frame, f"yield ~ gen + {NUISANCE}", by="trial", emmeans="gen", covariances=True,
+                      fixed=False, progress=False)  # fmt: skip
+    with pytest.warns(CodesWarning, match="'trial' is a covariate .* 4 values are codes, write factor"):
+        second_stage(batch, "mean ~ trial + (1|gen)")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", CodesWarning)
+        for terms in ("factor(trial) + (1|gen)", "trial + (1|trial) + (1|gen)", "(1|gen) + (1|gen:trial)"):
+            second_stage(batch, f"mean ~ {terms}")
+
+
+def test_labels_of_numbers_keep_their_order():
+    """Genotype 10 comes after 9, in the second stage as in the first; 001 and 1 stay two."""
+    frame = datasets.load("trials")
+    frame = frame[frame["trial"].isin(["T1", "T3", "T4"])].copy()
+    levels = sorted(frame["gen"].unique())
+    frame["gen"] = frame["gen"].map({name: str(k + 1) for k, name in enumerate(levels)}).replace({"7": "001"})
+    batch = fit_batch(frame, f"yield ~ gen + {NUISANCE}", by="trial", emmeans="gen", covariances=True,
+                      fixed=False, progress=False)  # fmt: skip
+    means = second_stage(batch, "mean ~ gen + (1|trial) + (1|trial:gen)").emmeans("gen").to_frame()
+    wanted = sorted(frame["gen"].unique(), key=lambda text: (int(text), text))
+    assert means["gen"].tolist() == wanted and {"001", "1"} <= set(wanted)

@@ -190,3 +190,25 @@ def test_connections_take_no_memory_of_all_pairs():
         assert found.loc[k, "common"] == max(common)
     assert found["network"].tolist() == [1] * (size - 1) + [2]
     assert peak < 8 * size * size * 2  # all pairs: 12 bytes of each, several times
+
+
+def test_genotypes_whose_plots_are_all_left_out_are_named(frame):
+    """One without yields and one without blocks are in no table, which the trial says."""
+    spoilt = frame.copy()
+    own = spoilt["trial"] == "T3"
+    spoilt.loc[own & (spoilt["gen"] == "G04"), "yield"] = np.nan
+    spoilt.loc[own & (spoilt["gen"] == "G05"), "block"] = None
+    spoilt.loc[spoilt.index[own & (spoilt["gen"] == "G06")][0], "yield"] = np.nan  # the other plots are there
+    table = fit_batch(spoilt, FORMULA, by="trial", genotypes="gen", progress=False).trial_table()
+    words = table.set_index("trial")["warnings"]
+    assert "no plot of 'G04', 'G05' is used" in words["T3"] and "G06" not in words["T3"]
+    assert not words.drop("T3").str.contains("no plot of").any()
+
+
+def test_genotypes_left_out_are_named_as_they_are_written(frame, tmp_path):
+    spoilt = frame[frame["trial"] == "T3"].copy()
+    spoilt["gen"] = spoilt["gen"].str[1:]  # 01, 02, ...
+    spoilt.loc[spoilt["gen"] == "04", "yield"] = np.nan
+    spoilt.to_csv(tmp_path / "t.csv", index=False)
+    table = fit_batch(tmp_path / "t.csv", FORMULA, by="trial", genotypes="gen", progress=False).trial_table()
+    assert "no plot of '04' is used" in table["warnings"][0]

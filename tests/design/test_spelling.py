@@ -1,4 +1,4 @@
-"""Labels that differ only in blanks or capitals are levels of their own, and are named."""
+"""Labels that differ only in blanks, capitals or encodings are levels of their own, and are named."""
 
 import warnings
 
@@ -49,6 +49,24 @@ def test_blanks_between_figures_alone_tell_labels_apart(one, other, alike):
         warnings.simplefilter("always")
         fl.lmm("y ~ block + (1 | gen)", data)
     assert any(own.category is SpellingWarning for own in said) is alike
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "shown"),
+    [("M\u00fcller", "Mu\u0308ller", r"Mu\u0308ller"), ("A B", "A\u200b B", r"A\u200b B"),
+     ("O'Brien", "O\u2019Brien", r"O\u2019Brien"), ("A-1", "A\u20131", r"A\u20131"),
+     ("AB", "\uff21\uff22", r"\uff21\uff22"), ("\u5c0f\u9ea6", "\u5c0f\u9ea5", None), ("\u00e9", "e", None),
+     ("10\u00b2", "102", None)],
+)  # fmt: skip
+def test_encodings_of_a_character_are_named_and_shown(one, other, shown):
+    """Names that look alike on the screen are shown so that they can be told apart; others are left alone."""
+    data = trial().assign(gen=lambda d: d["gen"].replace({"L1": one}))
+    data.loc[data["block"].eq("b3") & data["gen"].eq(one), "gen"] = other
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        fl.lmm("y ~ block + (1 | gen)", data)
+    words = [str(own.message) for own in said if own.category is SpellingWarning]
+    assert (shown is None and not words) or ("how characters are encoded" in words[0] and shown in words[0])
 
 
 def test_the_spelling_of_a_relationship():

@@ -123,6 +123,24 @@ def test_overview_links_every_trial_and_shows_its_figures(batch, pages):
     assert body["C6"]["status"] == "data" and "no values" in body["C6"]["to look at"]
 
 
+def test_trials_without_values_add_nothing_to_the_observations(frame, pages):
+    text = re.sub(r"<[^>]+>", " ", pages[0].read_text(encoding="utf-8"))
+    found = re.search(r"([\d,\u2009\u202f ]*\d)\s+observations", text)
+    assert re.sub(r"\D", "", found[1]) == str(frame["yield"].notna().sum())
+
+
+def test_rows_that_name_no_trial_are_called_so(frame, tmp_path):
+    lost = frame.copy()
+    lost.loc[lost.index[:3], "county"] = None
+    batch = fit_batch(lost, "yield ~ rep + (1|gen)", by="county", genotypes="gen", progress=False)
+    page = Page(report(batch, tmp_path / "report", progress=False))
+    names = [row[0] for row in page.rows if row]
+    assert "(no name)" in names and not {"nan", "None", "<NA>"} & set(names)
+    assert all((tmp_path / "report" / link).exists() for link in page.links)
+    pages = "".join(path.name for path in (tmp_path / "report" / "trials").iterdir())
+    assert "nan" not in pages and "None" not in pages
+
+
 def test_the_overview_says_what_colours_and_headings_are(pages):
     text = pages[0].read_text(encoding="utf-8")
     assert '<i style="background:#0072b2"></i>gen</span>' in text

@@ -329,7 +329,7 @@ def test_usual_words_for_nothing_are_missing_among_numbers(tmp_path, code):
 
 def test_a_response_of_words_names_its_first_cell(tmp_path):
     path = write(tmp_path, "g,y\na,NA\nb,1 238.5\nc,1 241.2\n")
-    with pytest.raises(DataError, match=r"'1 238.5', '1 241.2', the first in line 3; a factor cannot be"):
+    with pytest.raises(DataError, match=r"'1 238.5', '1 241.2', the first in line 3; take away what parts"):
         betas(path, "y ~ 1")
 
 

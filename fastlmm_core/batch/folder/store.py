@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
 DONE = "done"
 PARTS = "parts"  # how many the batch has, in the manifest
+NOTES = "notes"  # on the source, in the manifest
 PART = re.compile(r"part-(\d{6,})\.(parquet|json)")
 AGAIN = "run the same call again (the command with --resume)"
 
@@ -50,8 +51,15 @@ class PartStore:
         self.n_parts: int | None = None  # known once the source is divided
 
     # ------------------------------------------------------------- opening
-    def open(self, resume: bool) -> None:
+    def open(self, resume: bool, notes: Iterable[str] = ()) -> None:
         """Make the folder, or check that what it holds belongs to this plan and source.
+
+        Parameters
+        ----------
+        resume : bool
+            Whether results of this plan may be there already.
+        notes : iterable of str
+            What reading the source has to say, for those who read the results without it.
 
         Raises
         ------
@@ -67,9 +75,10 @@ class PartStore:
             if found is None:
                 self._take_over(resume)
                 self.folder.mkdir(parents=True, exist_ok=True)
-                place_file(self.folder / MANIFEST, signed(described))
+                place_file(self.folder / MANIFEST, signed(described | {NOTES: list(notes)}))
             else:
                 self._compare(found, described, resume)
+                self._keep(NOTES, list(notes))
             for name in (*self.plan.tables, DONE):
                 (self.folder / name).mkdir(exist_ok=True)
                 remove_temporaries(self.folder / name)
@@ -152,14 +161,17 @@ class PartStore:
         DataError
             When it cannot be written.
         """
-        path = self.folder / MANIFEST
-        found = read_signed(path)
-        if found is None or found.get(PARTS) == n_parts:
-            return
         try:
-            place_file(path, signed(found | {PARTS: n_parts}))
+            self._keep(PARTS, n_parts)
         except OSError as err:
             raise DataError(f"out='{self.folder}' cannot be used: {err.strerror or err}") from err
+
+    def _keep(self, name: str, value: Any) -> None:
+        """Write a value to a manifest that is there."""
+        path = self.folder / MANIFEST
+        found = read_signed(path)
+        if found is not None and found.get(name) != value:
+            place_file(path, signed(found | {name: value}))
 
     def _numbers(self) -> list[int]:
         """Numbers of the marks; files beside them that could be taken for results are refused."""

@@ -9,7 +9,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
-from fastlmm_core.batch.folder.store import AGAIN, MANIFEST, PARTS, PartStore, read_marks, version_notes
+from fastlmm_core.batch.folder.store import (
+    AGAIN,
+    MANIFEST,
+    NOTES,
+    PARTS,
+    PartStore,
+    read_marks,
+    version_notes,
+)
 from fastlmm_core.batch.plan import BatchPlan
 from fastlmm_core.batch.result import BatchResult
 from fastlmm_core.durable_files import read_signed
@@ -132,7 +140,8 @@ def read_batch(folder: str | Path) -> BatchResult:
     plan = cast(BatchPlan, StoredPlan(manifest["plan"], str(manifest["digest"]), tables))
     store = PartStore(root, plan, str(manifest["source"]))
     fits = store.read("fits")
-    notes = missing_parts(root, manifest.get(PARTS), len(marks)) + version_notes(root, marks)
+    missing = missing_parts(root, manifest.get(PARTS), len(marks))
+    notes = (*manifest.get(NOTES, ()), *missing, *version_notes(root, marks))
     return BatchResult(plan, float(fits["seconds"].sum()), root, {"fits": fits}, store.read, notes)
 
 

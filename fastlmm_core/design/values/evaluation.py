@@ -75,7 +75,8 @@ def as_numbers(value: Any, text: str) -> np.ndarray:
             f"'{text}' has the labels {name_list(value.levels or (), 4)}, but numbers are needed here"
         )
     if isinstance(value, str):
-        raise DataError(f"'{text}' is the text '{value}', but numbers are needed here")
+        words = f"'{text}' is the text '{value}', but numbers are needed here"
+        raise DataError(f"{words}; names of columns stand in backticks, not in quotes")
     return np.asarray(value.values if isinstance(value, Logical) else value, dtype=np.float64)
 
 

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from fastlmm_core.design.values.labels import label_text
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import name_list
 from fastlmm_core.inference.heritability import harmonic_replication
+from fastlmm_core.means.mean_specs import column_of
+from fastlmm_core.reading import Places, ordered_labels
 from fastlmm_core.results.components.component_columns import component_columns
 from fastlmm_core.results.diagnostics.case_diagnostics import suspicious_residuals
 from fastlmm_core.results.field.plot_places import plot_places
@@ -98,10 +101,24 @@ def trial_summary(
     if means.lost:
         words.append(f"BLUEs of {means.lost} of {out['genotypes'] + (others or 0)} genotypes are not "
                      "estimable beside the other fixed effects")  # fmt: skip
+    lost = [] if data is None else unused_levels(fit, own.group_variables[-1], data)
+    if lost:
+        words.append(f"no plot of {name_list(lost, 5)} is used, for want of a value in a column of the model")
     if one_effect_each(own):
         words.append(f"{own.group} has a variance for each of {name_list(own.columns)}: heritability needs "
                      "coefficient=, one of them")  # fmt: skip
     return out | {"warnings": "; ".join(words)}
+
+
+def unused_levels(fit: FixedPart, name: str, data: pd.DataFrame) -> list[str]:
+    """Labels of a column of which the fit uses no row, since all of theirs miss something."""
+    column = column_of(name)
+    if column not in data or data.columns.tolist().count(column) > 1:
+        return []
+    kept = Places.of(data).labels(column)
+    codes, levels = pd.factorize(data[column]) if kept is None else (kept.codes, kept.levels)
+    lost = np.setdiff1d(codes[codes >= 0], codes[fit.design.rows])
+    return ordered_labels(label_text(levels[k]) for k in lost)
 
 
 def number_of_checks(fit: FixedPart, k: int) -> int | None:
