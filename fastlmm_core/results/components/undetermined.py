@@ -100,7 +100,8 @@ def dependent_columns(values: np.ndarray) -> list[int]:
     >>> dependent_columns(np.array([[1.0, 3.0, 0.5], [1.0, 3.0, 0.7]]))
     [1]
     """
-    vectors, found = np.empty(values.shape, order="F"), []
+    vectors: np.ndarray = np.empty(values.shape, order="F")
+    found: list[int] = []
     for j, column in enumerate(values.T):
         basis = vectors[:, : j - len(found)]
         left = column - basis @ (basis.T @ column)
