@@ -11,7 +11,8 @@ import numpy as np
 import scipy.sparse as sp
 
 from fastlmm_core.errors import DependencyError
-from fastlmm_core.kernels.factor.ordering import count_columns, find_parents, order_postfix
+from fastlmm_core.kernels.factor.joined_fronts import order_joined
+from fastlmm_core.kernels.factor.ordering import count_columns, find_parents
 from fastlmm_core.linalg.operations import operations_of_columns
 from fastlmm_core.linalg.suitesparse import is_class_based, load_cholmod
 
@@ -27,7 +28,7 @@ SEARCH_SECONDS = 1e-6
 
 
 def order_graph(graph: sp.csc_array, size: np.ndarray | None = None) -> tuple[np.ndarray, str]:
-    """Fill-reducing, postordered permutation of a symmetric graph given by its strict lower triangle.
+    """Fill-reducing permutation of a symmetric graph given by its strict lower triangle, front by front.
 
     Several methods are tried and the one with the fewest estimated operations is kept: the nodes as they
     come, METIS where scikit-sparse brings it, and approximate minimum degree. METIS is the second, as it
@@ -55,7 +56,9 @@ def order_graph(graph: sp.csc_array, size: np.ndarray | None = None) -> tuple[np
         other = judge_order(matrix, perm, name, size)
         if other.flops < CLEARLY_BETTER * best.flops:
             best = other
-    return best.perm[order_postfix(find_parents(*best.rows))], best.name
+    m = np.ones(n, np.int64) if size is None else size[best.perm]
+    fronts = order_joined(find_parents(*best.rows), count_columns(*best.rows, m), m)
+    return best.perm[fronts], best.name
 
 
 @dataclass(frozen=True)

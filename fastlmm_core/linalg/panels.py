@@ -145,12 +145,16 @@ class PanelFactor(CholeskyFactor):
     ) -> np.ndarray:
         out = B if overwrite else np.empty(B.shape)
         for start in range(0, B.shape[1], COLUMN_BLOCK):
-            part = np.array(B[:, start : start + COLUMN_BLOCK], dtype=float, order="C")
+            part = out[:, start : start + COLUMN_BLOCK]
+            in_place = overwrite and part.dtype == float and part.flags.c_contiguous
+            if not in_place:
+                part = np.array(B[:, start : start + COLUMN_BLOCK], dtype=float, order="C")
             held = np.empty((self.symbolic.largest, part.shape[1]))
             with blas_threads.single():
                 for triangular_solve in passes:
                     triangular_solve(ADDRESSES, self.L, self.symbolic.nodes, part, held)
-            out[:, start : start + COLUMN_BLOCK] = part
+            if not in_place:
+                out[:, start : start + COLUMN_BLOCK] = part
         return out
 
     def inverse_subset(self, n_lead: int) -> np.ndarray:

@@ -164,7 +164,8 @@ class _Tree:
 
 def _find_nodes(tree: _Tree, fronts: np.ndarray) -> tuple[Supernodes, np.ndarray]:
     """Supernodes with sparse fronts for runs of columns, and the multiply-adds of these."""
-    fine = find_supernodes(tree.parent, tree.count)
+    place = np.arange(tree.parent.size + 1)
+    fine = find_supernodes(tree.parent, tree.count, place)
     alone = np.zeros(tree.parent.size, bool)
     if len(fronts):
         begins, ends = fronts.T
@@ -172,7 +173,7 @@ def _find_nodes(tree: _Tree, fronts: np.ndarray) -> tuple[Supernodes, np.ndarray
         number = np.searchsorted(begins, fine, side="right") - 1
         inside = (number >= 0) & (fine <= np.append(ends, -1)[number])
         fine = np.union1d(fine[~inside], np.concatenate((begins, ends + 1)))
-    first = merge_supernodes(fine, tree.parent, tree.count, alone)
+    first = merge_supernodes(fine, tree.parent, tree.count, place, alone)
     row_ptr, rows, above = fill_rows(tree.row_indptr, tree.row_indices, first, tree.parent, tree.count)
     relative, twig = map_rows(first, row_ptr, rows, above), find_twigs(first, above)
     guest = find_guests(first, row_ptr, relative, above, twig)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from random_pattern import compress_lower, eliminate_symbolically, on_pattern, random_graph
 
-from fastlmm_core.kernels.factor.ordering import count_columns, find_parents
+from fastlmm_core.kernels.factor.joined_fronts import join_fronts, order_joined
+from fastlmm_core.kernels.factor.ordering import count_columns, find_parents, order_postfix
 from fastlmm_core.kernels.factor.supernodal_factor import (
     add_update,
     eliminate_twig,
@@ -22,8 +23,10 @@ from fastlmm_core.kernels.factor.supernodal_inverse import (
 )
 from fastlmm_core.kernels.factor.supernodal_solves import is_zero
 from fastlmm_core.kernels.factor.supernodes import (
+    COPY_SECONDS,
     Supernodes,
     cut_rows,
+    estimate_front,
     find_supernodes,
     merge_supernodes,
     place_fronts,
@@ -46,6 +49,7 @@ class Filled:
         indices = np.concatenate(by_row).astype(np.int64)
         ones = np.ones(indptr.size - 1, np.int64)
         self.parent, self.count = find_parents(indptr, indices), count_columns(indptr, indices, ones)
+        self.place = np.arange(indptr.size)
 
     def front(self, s):
         """Rows of the front of a supernode, its own columns first."""
@@ -63,13 +67,13 @@ def test_supernodes_are_maximal_runs_of_nested_columns(filled):
     n = len(filled.L)
     columns = [set(np.flatnonzero(filled.L[:, j])) for j in range(n)]
     joined = [j > 0 and columns[j] == columns[j - 1] - {j - 1} for j in range(n)]
-    first = find_supernodes(filled.parent, filled.count)
+    first = find_supernodes(filled.parent, filled.count, filled.place)
     assert list(first) == [j for j in range(n) if not joined[j]] + [n]
 
 
 def test_merging_keeps_whole_supernodes_and_forgets_no_row(filled):
-    fine = find_supernodes(filled.parent, filled.count)
-    first = merge_supernodes(fine, filled.parent, filled.count, np.zeros(len(filled.L), bool))
+    fine = find_supernodes(filled.parent, filled.count, filled.place)
+    first = merge_supernodes(fine, filled.parent, filled.count, filled.place, np.zeros(len(filled.L), bool))
     assert set(first) <= set(fine)
     assert np.array_equal(first, filled.symbolic.nodes.first)
     for s in range(first.size - 1):
@@ -105,7 +109,7 @@ def test_narrow_chains_are_merged():
     """A path of equal small fronts costs more calls than the zeros of one panel."""
     band = np.abs(np.subtract.outer(np.arange(12), np.arange(12))) <= 2
     filled = Filled(band)
-    fine = find_supernodes(filled.parent, filled.count)
+    fine = find_supernodes(filled.parent, filled.count, filled.place)
     assert filled.symbolic.nodes.first.size < fine.size
     assert filled.symbolic.nnz == filled.L.sum() < filled.symbolic.stored
 
@@ -361,3 +365,67 @@ def test_zero_rows():
     assert is_zero(B, 0, 3)
     assert is_zero(B, 4, 1)
     assert not is_zero(B, 2, 2)
+
+
+def test_fronts_that_are_joined_stand_together(filled):
+    """Children come before parents, so that nothing more fills in, and the model counts no more seconds."""
+    n = filled.parent.size
+    perm = order_joined(filled.parent, filled.count, np.ones(n, np.int64))
+    place = np.argsort(perm)
+    assert sorted(perm) == list(range(n))
+    assert all(place[j] < place[filled.parent[j]] for j in range(n) if filled.parent[j] >= 0)
+    seconds = []
+    for own in (order_postfix(filled.parent), perm):
+        at = Filled(node_matrix_of(filled, own)).symbolic.nodes
+        m, r = np.diff(at.first), np.diff(at.row_ptr)
+        seconds.append(sum(map(estimate_front, m, r, at.twig)))
+    assert seconds[1] <= seconds[0] * (1.0 + 1e-12)
+
+
+def node_matrix_of(filled, perm):
+    """The whole pattern of C in another order."""
+    n = len(filled.L)
+    lower = np.zeros((n, n), bool)
+    lower[filled.C_indices, np.repeat(np.arange(n), np.diff(filled.C_indptr))] = True
+    return (lower | lower.T)[np.ix_(perm, perm)]
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_nodes_of_several_columns_are_joined_as_these(size):
+    filled = Filled(np.kron(random_graph(5, 60, 0.03), np.ones((size, size), bool)))
+    nodes = Filled(random_graph(5, 60, 0.03))
+    count = filled.count[::size].copy()
+    perm = order_joined(nodes.parent, count, np.full(60, size))
+    by_columns = order_joined(filled.parent, filled.count, np.ones(60 * size, np.int64))
+    assert np.array_equal(by_columns[::size] // size, perm)
+
+
+def test_single_columns_below_a_wide_front_are_taken_into_it():
+    """Leaves between them keep all but one out of it in a postorder."""
+    blocks, leaves, root = 5, 3, 120
+    first = blocks * leaves
+    n = first + blocks + root
+    adjacent = np.eye(n, dtype=bool)
+    adjacent[first + blocks :, first + blocks :] = True
+    for a in range(first):
+        for i in (first + a // leaves, n - 2, n - 1):
+            adjacent[i, a] = adjacent[a, i] = True
+    half = n - root // 2
+    adjacent[half:, first : first + blocks] = adjacent[first : first + blocks, half:] = True
+    filled = Filled(adjacent)
+    widths = []
+    for perm in (
+        order_postfix(filled.parent), order_joined(filled.parent, filled.count, np.ones(n, np.int64)),
+    ):  # fmt: skip
+        symbolic = Filled(adjacent[np.ix_(perm, perm)]).symbolic
+        assert symbolic.nnz == filled.symbolic.nnz
+        widths.append(int(np.diff(symbolic.nodes.first)[-1]))
+    assert widths[0] < root + blocks == widths[1]
+
+
+def test_fronts_that_may_be_guests_are_not_charged_for_copies():
+    """A front of 60 columns and 500 rows: its copy, but not its products, would pay for the zeros."""
+    above, width, below = np.array([1, -1]), np.array([60, 560]), np.array([500, 0])
+    apart = estimate_front(60, 500, True) + estimate_front(560, 0, False)
+    assert apart - COPY_SECONDS * 500**2 < estimate_front(620, 0, False) < apart
+    assert join_fronts(above, width, below).tolist() == [0, 1]

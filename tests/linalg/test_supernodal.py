@@ -36,8 +36,8 @@ def trial_system(request):
     """Merged chains below a wide front, hundreds of twigs of one front, and guests in a root."""
     rng = np.random.default_rng(3)
     if request.param == "environments":
-        gen = np.concatenate([rng.permutation(250) for _ in range(10)])
-        env, rep, block = (part.ravel() for part in np.indices((5, 2, 250)))
+        gen = np.concatenate([rng.permutation(250) for _ in range(16)])
+        env, rep, block = (part.ravel() for part in np.indices((8, 2, 250)))
         frame = pd.DataFrame({"gen": gen, "env": env, "rep": rep, "block": block // 10})
     else:
         frame = pd.DataFrame({"gen": rng.integers(0, 400, 4000), "env": np.repeat(np.arange(8), 500)})

@@ -63,17 +63,11 @@ def level_information(
     m, r = e.terms[k].m, e.terms[k].width
     structure = e.terms[k].structure
     assert isinstance(structure, LoadingEntries)
-    rows = e.spherical.rows[k]
-    lower, upper = np.tril_indices(r)
-    K = np.zeros((len(rows), r, r))
-    K[:, lower, upper] = -C_inv[e.indptr[rows[:, upper]] + (lower - upper)]
-    K[:, upper, lower] = K[:, lower, upper]
-    K[:, np.arange(r), np.arange(r)] += 1.0
-    B = W[e.natural.rows[k], :r]
-    P = B[:, :, r - m :] / _last_columns(loadings[k, :m, :r])
     out = np.zeros((structure.n_theta,) * 2)
-    places = np.array(structure.positions, np.int64).T.copy()
-    sum_level_information(B, K, 0.5 * (P + np.swapaxes(P, 1, 2)), *places, out)
+    sum_level_information(
+        W, C_inv, e.indptr, e.natural.rows[k], e.spherical.rows[k], _last_columns(loadings[k, :m, :r]),
+        *np.array(structure.positions, np.int64).T.copy(), out,
+    )  # fmt: skip
     return out
 
 

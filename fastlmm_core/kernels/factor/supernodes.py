@@ -96,13 +96,16 @@ class Supernodes(NamedTuple):
 
 
 @kernel
-def find_supernodes(parent, count):
-    """First column of each supernode, (S + 1,) int64, from the elimination tree and the column counts."""
+def find_supernodes(parent, count, place):
+    """First node of each supernode, (S + 1,) int64, from the elimination tree and the entries of the columns.
+
+    Of a matrix a node is a column; of a graph it stands for several, from place[j] to place[j + 1].
+    """
     n = parent.size
     first = np.empty(n + 1, np.int64)
     found = 0
     for j in range(n):
-        if not (j > 0 and parent[j - 1] == j and count[j - 1] == count[j] + 1):
+        if not (j > 0 and parent[j - 1] == j and count[j - 1] == count[j] + place[j] - place[j - 1]):
             first[found] = j
             found += 1
     first[found] = n
@@ -119,12 +122,12 @@ def estimate_front(m, r, leaf):
 
 
 @kernel
-def merge_supernodes(first, parent, count, alone):
+def merge_supernodes(first, parent, count, place, alone):
     """Supernodes after merging those whose fronts are cheaper together, (S + 1,) int64.
 
     A supernode joins the one that starts right behind it and holds its parent (relaxed amalgamation, Ashcraft
-    & Grimes 1989); the panel of the two then stores some zeros.  Those that begin with a column marked in
-    `alone` (n,) bool stay as they are.
+    & Grimes 1989); the panel of the two then stores some zeros.  Those that begin with a node marked in
+    `alone` (n,) bool stay as they are. `place` is that of ``find_supernodes``.
     """
     n_super = first.size - 1
     leaf = np.ones(parent.size, np.bool_)
@@ -136,14 +139,14 @@ def merge_supernodes(first, parent, count, alone):
     kept = 0
     for s in range(n_super):
         start, end = first[s], first[s + 1]
-        below = count[end - 1] - 1
+        below = count[end - 1] - (place[end] - place[end - 1])
         stored = 0.0
         while kept > 0 and start <= parent[start - 1] < end:
             before = begin[kept - 1]
             if alone[start] or alone[before]:
                 break
-            m, width = end - start, start - before
-            r = count[start - 1] - 1
+            m, width = place[end] - place[start], place[start] - place[before]
+            r = count[start - 1] - (place[start] - place[start - 1])
             added = stored + zeros[kept - 1] + width * (m + below - r)
             panel = (width + m) * (width + m + below)
             if added > MOST_ZEROS * panel and panel > SMALL_PANEL:

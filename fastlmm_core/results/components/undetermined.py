@@ -100,15 +100,17 @@ def dependent_columns(values: np.ndarray) -> list[int]:
     >>> dependent_columns(np.array([[1.0, 3.0, 0.5], [1.0, 3.0, 0.7]]))
     [1]
     """
-    basis, found = np.zeros((len(values), 0)), []
+    vectors: np.ndarray = np.empty(values.shape, order="F")
+    found: list[int] = []
     for j, column in enumerate(values.T):
+        basis = vectors[:, : j - len(found)]
         left = column - basis @ (basis.T @ column)
         left = left - basis @ (basis.T @ left)
         size = float(np.linalg.norm(left))
         if size <= DEPENDENT * float(np.linalg.norm(column)):
             found.append(j)
         else:
-            basis = np.column_stack([basis, left / size])
+            vectors[:, j - len(found)] = left / size
     return found
 
 
