@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.sparse as sp
 
+from fastlmm_core.engine.search.driver import TOLERANCE
 from fastlmm_core.errors import FastLMMError, FastLMMWarning, OptionError
 from fastlmm_core.intervals.parameters import Parameter, fixed_parameters, held_parameters
 from fastlmm_core.kernels.equations.systems import TrialDesign
@@ -29,7 +30,7 @@ from fastlmm_core.kernels.trials.equations import (
 )
 from fastlmm_core.kernels.trials.refits import refit_responses
 from fastlmm_core.reml.fitting import fit_equations
-from fastlmm_core.reml.optimizer import MAX_ITERATIONS, TOLERANCE
+from fastlmm_core.reml.optimizer import MAX_ITERATIONS
 from fastlmm_core.reml.solved import SolvedEquations
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastlmm_core.engine.search.driver import Progress, search
+from fastlmm_core.engine.search.driver import Progress, search, tolerance_of
 from fastlmm_core.kernels.caching import compiled_before
 from fastlmm_core.kernels.equations.systems import Problem, System
 from fastlmm_core.kernels.search.small_fit import fit_small
@@ -23,12 +23,6 @@ from fastlmm_core.reml.objective import (
     n_leading,
 )
 
-# Stop when the Newton decrement g' H^-1 g, the deviance still to be gained times two, falls below.
-TOLERANCE = 1e-11
-# The square root of the decrement is the distance to the optimum in standard errors of theta.  Where a step
-# costs tens of milliseconds or more, 3e-5 of a standard error (5e-10 in the deviance) is the end.
-TOLERANCE_LARGE = 1e-9
-LARGE_FLOPS = 1e8
 MAX_ITERATIONS = 100
 # Fits of a process before it compiles the search of small systems.
 INTERPRETED_SEARCHES = 3
@@ -92,13 +86,13 @@ def minimize(
     Parameters
     ----------
     tolerance : float, optional
-        Decrement at which to stop; default ``TOLERANCE``, or ``TOLERANCE_LARGE`` for large factorizations.
+        Decrement at which to stop; default ``engine.search.driver.tolerance_of`` the factor.
     progress : callable, optional
         Called with (iteration, deviance, decrement, theta, seconds) at every iteration; forces the
         interpreted loop.
     """
     if tolerance is None:
-        tolerance = TOLERANCE_LARGE if factor.flops > LARGE_FLOPS else TOLERANCE
+        tolerance = tolerance_of(factor.flops)
     if isinstance(factor, SimplicialFactor) and progress is None and _compiling_pays():
         return _minimize_compiled(equations, factor, response, reml, theta, tolerance, max_iterations)
     return _minimize_stepwise(equations, factor, response, reml, theta, tolerance, max_iterations, progress)

@@ -10,6 +10,7 @@ from fastlmm_core.batch.compiled.coded import MODES, CodedSpec, CodedTrials, int
 from fastlmm_core.batch.compiled.contrasts import NO_CONTROL, UnitContrasts, choose_contrasts, no_contrasts
 from fastlmm_core.batch.engines.stopping import check_wanted
 from fastlmm_core.batch.trials import TrialTable
+from fastlmm_core.engine.search.driver import TOLERANCE
 from fastlmm_core.kernels.outcomes import BAD_VALUES, NO_INFERENCE, OK
 from fastlmm_core.kernels.trials.arrays import (
     COLUMNS,
@@ -31,7 +32,7 @@ from fastlmm_core.kernels.trials.layout import hash_layouts
 from fastlmm_core.kernels.trials.parameters import judge_parameters
 from fastlmm_core.kernels.trials.rows import infer_rows
 from fastlmm_core.kernels.trials.units import unit_kernel
-from fastlmm_core.reml.optimizer import MAX_ITERATIONS, TOLERANCE
+from fastlmm_core.reml.optimizer import MAX_ITERATIONS
 
 # Numbers that inference on one stretch of units may hold; each unit leaves about (p + q)^2.
 STORE_SIZE = 2**20

@@ -18,7 +18,7 @@ from fastlmm_core.engine.objective import (
 )
 from fastlmm_core.engine.random_walk import along_bounds, random_walks
 from fastlmm_core.engine.search.curvature import search_model, without_rotations
-from fastlmm_core.engine.search.driver import TOLERANCE, Progress, SearchEnd, search
+from fastlmm_core.engine.search.driver import TOLERANCE, Progress, SearchEnd, search, tolerance_of
 from fastlmm_core.engine.search.exact_steps import EXACT_ITERATIONS, exact_curvature, is_cheap, polished
 from fastlmm_core.engine.search.kinks import grown, held_there, kinks, starts_on_kinks, stopped, turned_starts
 from fastlmm_core.engine.search.leaving_bounds import inner_points
@@ -39,7 +39,6 @@ from fastlmm_core.kernels.thresholds import LARGEST_DECREMENT, LARGEST_RISE
 from fastlmm_core.linalg.base import CholeskyFactor
 from fastlmm_core.linalg.threads import blas_threads
 
-TOLERANCE_LARGE = 1e-9
 MAX_ITERATIONS = 200
 # A standard deviation this close to its bound of zero, where the search could not go on, is tried at zero.
 NEAR_BOUND = 1e-2
@@ -209,7 +208,6 @@ def _from_start(
     What is not `free` stays where `start` (n_theta,) has it. With `exactly` steps are by second derivatives.
     """
     e, factor = criterion.equations, criterion.factor
-    tolerance = TOLERANCE_LARGE if factor.flops > LARGE_FLOPS else TOLERANCE
 
     theta = start
     bounded, kinked = e.lower_bounds == 0.0, kinks(e)
@@ -245,7 +243,7 @@ def _from_start(
     for _ in range(3):
         with blas_threads.single() if factor.flops <= LARGE_FLOPS else nullcontext():
             end = search(
-                evaluate_within, score, theta[free], dof=float(e.n), tolerance=tolerance,
+                evaluate_within, score, theta[free], dof=float(e.n), tolerance=tolerance_of(factor.flops),
                 max_iterations=EXACT_ITERATIONS if exactly else MAX_ITERATIONS, progress=progress,
             )  # fmt: skip
         if end.status == 2:
