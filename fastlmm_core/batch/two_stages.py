@@ -103,7 +103,7 @@ def second_stage(
     OptionError
         When the batch has no covariances, or no such trait or specification.
     DataError
-        When no trial gave means, or their covariance is singular.
+        When no trial gave means, their covariance is singular, or a column is named ``units``.
     FormulaError
         When the response is an expression or one of the columns.
 
@@ -125,6 +125,11 @@ def second_stage(
     held = dict(fixed_parameters or {}) | {"Residual": 1.0}
     known = dict(relationships or {})
     if weights == "full":
+        if "units" in frame:
+            raise DataError(
+                "the means have a column 'units', which stands for the rows themselves in "
+                "residual='vm(units, ...)'; give it another name in the data of the first stage"
+            )
         name = "Omega"
         while name in known:
             name += "_"

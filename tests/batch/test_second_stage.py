@@ -158,6 +158,15 @@ def test_variables_called_as_a_column_of_the_means(maize, first, name):
                       emmeans="gen", covariances=True)  # fmt: skip
 
 
+def test_a_column_called_units_is_refused(maize):
+    batch = fit_batch(maize.rename(columns={"site": "units"}), "yield ~ gen + (1|rep)", by="units",
+                      emmeans="gen", covariances=True, fixed=False, progress=False)  # fmt: skip
+    with pytest.raises(DataError, match=r"column 'units'.*another name in the data of the first stage"):
+        second_stage(batch, "mean ~ gen + (1|units)")
+    weighted = second_stage(batch, "mean ~ gen + (1|units)", weights="smith")  # no covariance over rows
+    assert weighted.converged
+
+
 def test_traits_of_a_long_table_are_labels_of_means():
     """A factor called trait stands beside the column of the results that says which response it is."""
     plots = datasets.load("trials").dropna()

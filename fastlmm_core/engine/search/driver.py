@@ -27,8 +27,8 @@ from fastlmm_core.kernels.search.newton import (
 # A search ends where the Newton decrement g' H^-1 g, the deviance still to be gained times two, falls below.
 TOLERANCE = 1e-11
 # The square root of the decrement is the distance to the optimum in standard errors of theta.  Where a step
-# costs tens of milliseconds or more, 3e-5 of a standard error (5e-10 in the deviance) is the end.
-TOLERANCE_LARGE, LARGE = 1e-9, 1e8
+# costs ten milliseconds or more, 3e-5 of a standard error (5e-10 in the deviance) is the end.
+TOLERANCE_LARGE, LARGE = 1e-9, 3e7
 # Status of a search that was left: its deviance, less so many decrements and a little, was above a known one.
 ABOVE = 4
 FAR, LITTLE = 20.0, 1e-2
