@@ -46,6 +46,7 @@ from fastlmm_core.kernels.trials.inference import (
     prepare_rows,
     project_identity,
     solve_fixed,
+    with_fixed_part,
 )
 from fastlmm_core.kernels.trials.parameters import differentiate_covariance, invert_observed
 from fastlmm_core.kernels.trials.rows import diagonal_of, is_estimable, make_rows, multiply_null
@@ -268,6 +269,18 @@ def test_standard_errors_and_degrees_of_freedom(both, ddf):
     np.testing.assert_allclose(found[:, 1] ** 2, unadjusted + np.diag(more * np.eye(5)), rtol=1e-8)
     df = satterthwaite.degrees_of_freedom(unadjusted, np.einsum("iaa->ia", gradients), cov)
     np.testing.assert_allclose(found[:, 2], df, rtol=1e-7)
+
+
+def test_projection_with_the_fixed_part():
+    """Of any Z, X and V: Z' V^-1 Z."""
+    r = np.random.default_rng(6)
+    Z, X, half = r.normal(size=(20, 7)), r.normal(size=(20, 4)), r.normal(size=(20, 25))
+    precision = np.linalg.inv(half @ half.T)
+    phi = np.linalg.inv(X.T @ precision @ X)
+    B = phi @ X.T @ precision @ Z
+    projected = Z.T @ precision @ Z - B.T @ np.linalg.solve(phi, B)
+    found = with_fixed_part(projected, B, phi)
+    np.testing.assert_allclose(found, Z.T @ precision @ Z, rtol=1e-10, atol=1e-12)
 
 
 def test_contrasts_are_those_of_linear_functions(both):

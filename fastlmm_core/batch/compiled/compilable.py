@@ -22,6 +22,4 @@ def may_compile(plan: BatchPlan) -> bool:
         return False
     if isinstance(contrast_plan(plan), bool) or plan.information != "expected":
         return False
-    if not parsed.random and plan.ddf not in ("residual", "asymptotic"):
-        return False
-    return plan.ddf != "satterthwaite" or plan.reml
+    return bool(parsed.random) or plan.ddf in ("residual", "asymptotic")

@@ -144,6 +144,26 @@ def solve_fixed(equations, factors, L, fixed_rows, at, q):
 
 
 @kernel
+def with_fixed_part(M, B, phi):
+    """Z' V^-1 Z (q, q) = Z'PZ + B' Phi^-1 B, of ML, from those of `solve_fixed` and `project_identity`."""
+    out, rest, pivots = M.copy(), B.copy(), phi.copy()
+    p, q = B.shape
+    for k in range(p):
+        for a in range(q):
+            share = rest[k, a] / pivots[k, k]
+            for b in range(q):
+                out[a, b] += share * rest[k, b]
+        for i in range(k + 1, p):
+            factor = pivots[i, k] / pivots[k, k]
+            if factor != 0.0:
+                for j in range(k + 1, p):
+                    pivots[i, j] -= factor * pivots[k, j]
+                for a in range(q):
+                    rest[i, a] -= factor * rest[k, a]
+    return out
+
+
+@kernel
 def compress_rows(K, kept, shift, scale):
     """Rows K (r, p_full) of user coefficients as sparse rows of inside coefficients: ptr, column, value."""
     r, p = K.shape[0], kept.size

@@ -11,7 +11,7 @@ from fastlmm_core.kernels.search.information import expected_information, invert
 from fastlmm_core.kernels.thresholds import UNCURVED
 from fastlmm_core.kernels.trials.arrays import COLUMNS, RANDOM, RANK, ROWS, STATUS, TERMS
 from fastlmm_core.kernels.trials.design import place_theta
-from fastlmm_core.kernels.trials.inference import KENWARD_ROGER, list_directions
+from fastlmm_core.kernels.trials.inference import KENWARD_ROGER, list_directions, with_fixed_part
 
 
 @kernel
@@ -74,6 +74,9 @@ def judge_parameters(mode, reml, random, results, store, out, status):
         parameters = place_parameters(random, results.integers[u])
         at = locate_numbers(p, p_full, q) + store.values_at[u]
         M = store.values[at[7] : at[8]].reshape(q, q)
+        if not reml:
+            phi = store.values[at[3] : at[4]].reshape(p, p)
+            M = with_fixed_part(M, store.values[at[6] : at[7]].reshape(p, q), phi)
         directions = list_directions(nodes[0], nodes[1], parameters)
         dof = float(n - p) if reml else float(n)
         sigma2 = results.figures[u, 1]
