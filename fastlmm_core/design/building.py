@@ -129,7 +129,8 @@ def build_design(
     parsed.limits.check("columns", coding.p, "the fixed part has {} columns")
     X_full = coding.matrix(values, n)
     sizes = np.abs(X_full.data)
-    if sizes.size and not (sizes.max() <= LARGEST_VALUE and sizes.min() >= 1.0 / LARGEST_VALUE):
+    least = sizes.min(initial=np.inf, where=sizes > 0.0)  # zeros of a covariate are stored
+    if sizes.size and not (sizes.max() <= LARGEST_VALUE and least >= 1.0 / LARGEST_VALUE):
         check_column_sizes(abs(X_full).max(axis=0).toarray().ravel(), coding.column_names)
     rank = column_rank(X_full)
     source = TermData(raw, groups, rows, n, contrasts, known, parsed.limits)
