@@ -8,6 +8,7 @@ from tabular import random_parents, tabular_A
 
 from fastlmm_core import Covariance, Markers, Pedigree, SparseInverse, fit_batch, lmm, load, single_step
 from fastlmm_core.errors import (
+    ConfoundedWarning,
     DataError,
     DesignError,
     FormulaError,
@@ -443,6 +444,51 @@ def test_individuals_whose_groups_are_not_known():
     with pytest.raises(DataError, match="levels of 'animal' are not in the relationship"):
         lmm("y ~ sex + (1 | vm(animal, A))", frame.replace({"animal": {"n20": "x"}}),
             relationships={"A": pedigree})  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::fastlmm_core.errors.RankDeficientWarning")
+@pytest.mark.filterwarnings("ignore::fastlmm_core.errors.ConfoundedWarning")
+def test_a_group_that_the_data_hold_nothing_of_gives_no_values(tmp_path):
+    """Its effect stood at zero, and individuals of it ranked among the others as from the group left out."""
+    herd = Herd(2)
+    frame, _ = records(herd)
+    new = {"id": ["x", "z", "v"], "sire": ["G9", "x", "n20"], "dam": ["G9", "n3", "x"]}
+    table = {name: [*own, *new[name]] for name, own in herd.table.items()}
+    pedigree = Pedigree(table, groups=[*GROUPS, "G9"], check_sex=False)
+    model = "y ~ sex + (1 | vm(animal, A))"
+    fit = lmm(model, frame, relationships={"A": pedigree})
+    words = "hold nothing of genetic groups of 'x', 'z', 'v': no values"
+    assert [words in str(own) for own in fit.warnings].count(True) == 1
+    known = lmm(model, frame, relationships={"A": herd.pedigree(group_variance=None)})
+    assert not any("hold nothing" in str(own) for own in known.warnings)
+    own = fit.blups().set_index("level")
+    figures = ["estimate", "se", "pev", "reliability", "lower", "upper"]
+    assert own.loc[["x", "z", "v"], figures].isna().all(axis=None)
+    assert np.isnan(fit.ranef()["vm(animal, A)"].loc["z"]).all()
+    pd.testing.assert_frame_equal(
+        own.drop(["x", "z", "v"]), known.blups().set_index("level"), rtol=1e-6, atol=1e-8
+    )
+    assert np.isnan(fit.predict({"animal": ["z"], "sex": ["F"]})).all()
+    values = fit.genotype_values("vm(animal, A)", average="sex")
+    assert len(values) == N and "without 'x', 'z', 'v', of whose genetic groups" in str(values)
+    fit.save(tmp_path / "fit")
+    pd.testing.assert_frame_equal(load(tmp_path / "fit").blups(), fit.blups())
+
+
+@pytest.mark.filterwarnings("ignore::fastlmm_core.errors.RankDeficientWarning")
+def test_groups_that_a_fixed_effect_goes_with_are_told():
+    """Differences between individuals depend on which of the columns is dropped."""
+    herd = Herd(2)
+    frame, animals = records(herd)
+    frame["part"] = herd.Q[animals, 0]
+    pedigree = herd.pedigree(group_variance=None)
+    words = "go with the genetic groups 'G1', 'G2', 'G3' of '(1 | vm(animal, A))'"
+    with pytest.warns(ConfoundedWarning) as said:
+        lmm("y ~ sex + part + (1 | vm(animal, A))", frame, relationships={"A": pedigree})
+    assert any(words in str(own.message) for own in said)
+    for model in ("y ~ sex + (1 | vm(animal, A))", "y ~ 0 + (1 | vm(animal, A))"):
+        fit = lmm(model, frame, relationships={"A": pedigree})
+        assert not any(isinstance(own, ConfoundedWarning) for own in fit.warnings)
 
 
 @pytest.mark.filterwarnings("ignore::fastlmm_core.errors.RankDeficientWarning")
