@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 from tabular import as_table, random_parents, tabular_A
 
-from fastlmm_core import Covariance, Pedigree, SparseInverse
-from fastlmm_core.errors import DataError, OptionError
+from fastlmm_core import Covariance, Pedigree, SparseInverse, lmm
+from fastlmm_core.errors import DataError, OptionError, RelationshipWarning
+from fastlmm_core.structures.relationships.rounding import rounding_of, without_rounding
 
 
 def random_covariance(rng, size, rank=None):
@@ -64,6 +65,72 @@ def test_an_indefinite_covariance_is_refused_with_its_eigenvalue(A):
     smallest = np.linalg.eigvalsh(A)[0]
     with pytest.raises(DataError, match=f"smallest eigenvalue is {smallest:.3g}"):
         Covariance(A, names_of(len(A)))
+
+
+def rounded(G, digits):
+    """G by `decimals`, `significant` digits or in single precision, as files hold it."""
+    kind, count = digits
+    if kind == "single":
+        return G.astype(np.float32).astype(float)
+    return G.round(count) if kind == "decimals" else np.vectorize(lambda x: float(f"{x:.{count}g}"))(G)
+
+
+@pytest.mark.parametrize("digits", [("decimals", 4), ("decimals", 6), ("significant", 5), ("significant", 7)])
+@pytest.mark.parametrize("markers", [30, 200])
+def test_a_singular_matrix_with_rounded_numbers_is_fitted_as_the_exact_one(digits, markers, tmp_path):
+    """G of fewer markers than lines, or with F1 hybrids of them, in a file: it was refused as indefinite."""
+    rng = np.random.default_rng(digits[1])
+    M = 2.0 * rng.integers(0, 2, (50, markers))
+    M[40:] = 0.5 * (M[:10] + M[10:20])
+    Z = M - M.mean(axis=0)
+    G, names = Z @ Z.T / Z.var(axis=0).sum(), names_of(50)
+    written = rounded(G, digits)
+    assert np.linalg.eigvalsh(written)[0] < -1e-9
+    path = tmp_path / "G.csv"
+    pd.DataFrame(written, names, names).to_csv(path)
+    with pytest.warns(RelationshipWarning, match=rf"of 50 levels .* rounded to {digits[1]} ") as said:
+        relation = Covariance(path)
+    assert len(said) == 1
+    unit = 10.0 ** -(digits[1] if digits[0] == "decimals" else digits[1] - 1 - np.log10(np.abs(G).max()))
+    np.testing.assert_allclose(relation.relationship(), G, rtol=0, atol=3 * unit)
+    K = relation.root()
+    np.testing.assert_allclose(K @ K.T, relation.matrix, atol=1e-8)
+    again = Covariance(relation.matrix, names)  # as a saved fit makes it: nothing is left to be told
+    assert again.fingerprint() == relation.fingerprint()
+    data = pd.DataFrame({"gen": np.repeat(names, 3), "y": np.repeat(Z @ rng.normal(size=markers) / 5, 3)})
+    data["y"] += rng.normal(size=150)
+    fits = [
+        lmm("y ~ 1 + (1 | vm(gen, G))", data, relationships={"G": own}) for own in (relation, (G, names))
+    ]
+    assert fits[0].criterion == pytest.approx(fits[1].criterion, abs=200 * unit)
+    np.testing.assert_allclose(fits[0].blups()["estimate"], fits[1].blups()["estimate"], atol=100 * unit)
+
+
+@pytest.mark.parametrize(("size", "rank"), [(2, 1), (3, 1), (7, 3), (40, 2), (40, 30)])
+@pytest.mark.parametrize("digits", [("decimals", 3), ("decimals", 5), ("significant", 4), ("single", 24)])
+def test_no_singular_matrix_is_farther_than_its_rounding(size, rank, digits):
+    """The bound holds for whatever was rounded; three times as far it is no rounding."""
+    for seed in range(5):
+        written = rounded(random_covariance(np.random.default_rng(seed), size, rank), digits)
+        nearest, _, how = without_rounding(written)
+        assert nearest.shape == written.shape and np.linalg.eigvalsh(nearest)[0] > -1e-12 * size
+        most, _ = rounding_of(written)
+        assert how and np.linalg.norm(nearest - written) <= most
+        values, vectors = np.linalg.eigh(written)
+        values[0] = -3.0 * most
+        farther = rounded((vectors * values) @ vectors.T, digits)
+        assert without_rounding(0.5 * (farther + farther.T))[0].size == 0
+
+
+@pytest.mark.parametrize(("matrix", "most", "how"), [
+    ([[1.0, 0.25], [0.25, 1.0]], 0.001, "3 decimals"),
+    ([[1.234567, 0.1], [0.1, 2.0]], 1e-6, "6 decimals"),
+    ([[123.4, 0.01234], [0.01234, 123.4]], 0.5 * np.sqrt(2 * 0.1**2 + 2 * 1e-5**2), "4 significant digits"),
+    ([[np.pi, 0.0], [0.0, np.pi]], 0.0, ""),
+])  # fmt: skip
+def test_what_numbers_are_rounded_to(matrix, most, how):
+    found = rounding_of(np.array(matrix))
+    assert found == (pytest.approx(most, rel=1e-12), how)
 
 
 def test_the_inverse_of_a_written_out_pedigree_is_sparse():
