@@ -7,6 +7,7 @@ from tabular import as_table, random_parents, tabular_A
 
 from fastlmm_core import Covariance, Pedigree, SparseInverse, lmm
 from fastlmm_core.errors import DataError, OptionError, RelationshipWarning
+from fastlmm_core.structures.relationships.given import as_relationship, relationship_from_request
 from fastlmm_core.structures.relationships.rounding import rounding_of, without_rounding
 
 
@@ -251,3 +252,61 @@ def test_levels_have_to_be_a_list():
     for levels in ("ab", 5, {"a", "b"}, {"b": 1, "a": 0}):
         with pytest.raises(OptionError, match="must be a list of names"):
             Covariance(np.eye(2), levels)
+
+
+ENTRIES = [(1, 1, 2.0), (2, 1, -0.5), (2, 2, 1.5), (3, 2, -0.25), (3, 3, 1.0)]
+FULL = np.array([[2.0, -0.5, 0.0], [-0.5, 1.5, -0.25], [0.0, -0.25, 1.0]])
+LEVELS = ["x", "y", "z"]
+
+
+@pytest.mark.parametrize(("text", "ending"), [
+    ("{:6d} {:6d} {:12.6f}", "giv"), ("{}\t{}\t{}", "GIV"), ("{}, {}, {}", "giv"), ("{} {} {:.3e}", "giv"),
+])  # fmt: skip
+@pytest.mark.parametrize("head", ["", "Row Column Ainverse\n"])
+def test_files_of_asreml_number_their_rows(tmp_path, text, ending, head):
+    path = tmp_path / f"ped.{ending}"
+    path.write_text(head + "\n".join(text.format(*own) for own in ENTRIES) + "\n\n")
+    relation = SparseInverse(path, LEVELS)
+    assert relation.levels == tuple(LEVELS)
+    np.testing.assert_allclose(relation.precision().toarray(), FULL)
+    # 1 is the first of the names, whatever they look like
+    assert SparseInverse(path, [3, 2, 1]).precision()[0, 0] == 2.0
+    with pytest.raises(DataError, match=r"rows by number, 1 to 3; give their names in this order"):
+        as_relationship("A", str(path))
+    given = relationship_from_request("A", {"type": "inverse", "file": str(path), "levels": LEVELS})
+    assert given.fingerprint() == relation.fingerprint()
+    with pytest.raises(DataError, match="holds the inverse by its ending, and is given as the covariance"):
+        Covariance(path, LEVELS)
+    with pytest.raises(DataError, match=r"entry 4 is in row 3 and column 2, and levels= has 2 names"):
+        SparseInverse(path, LEVELS[:2])
+
+
+def test_files_of_asreml_with_names_and_of_covariances(tmp_path):
+    path = tmp_path / "K.giv"
+    path.write_text("\n".join(f"{LEVELS[i - 1]} {LEVELS[j - 1]} {value}" for i, j, value in ENTRIES))
+    assert isinstance(as_relationship("A", str(path)), SparseInverse)
+    np.testing.assert_allclose(SparseInverse(path).precision().toarray(), FULL)
+    path = tmp_path / "K.grm"
+    path.write_text("\n".join("{} {} {}".format(*own) for own in ENTRIES))
+    np.testing.assert_allclose(Covariance(path, LEVELS).matrix, FULL)
+    path.write_text("1 1 2.0\n2 1\n")
+    with pytest.raises(DataError, match=r"'K\.grm' must have three columns, row, column and value"):
+        Covariance(path, LEVELS)
+
+
+def test_entries_in_a_table_by_number_and_inverses_by_their_heading(tmp_path):
+    """As ASReml-R holds them: taken for a covariance they would give wrong figures."""
+    table = pd.DataFrame(ENTRIES, columns=["Row", "Column", "Ainverse"])
+    relation = SparseInverse(table, LEVELS)
+    np.testing.assert_allclose(relation.precision().toarray(), FULL)
+    named = table.assign(**{name: [LEVELS[i - 1] for i in table[name]] for name in ("Row", "Column")})
+    named.to_csv(tmp_path / "A.csv", index=False)
+    for given in (named, named.to_dict("list"), str(tmp_path / "A.csv")):
+        assert as_relationship("A", given).fingerprint() == relation.named("A").fingerprint()
+    for given in (named, tmp_path / "A.csv"):
+        with pytest.raises(DataError, match="the values are headed 'Ainverse'; an inverse is given as Spar"):
+            Covariance(given)
+    with pytest.raises(DataError, match="'1' is not among the levels given"):
+        SparseInverse(table, [*LEVELS, "w"])  # not all of its numbers are places: a name may be missing
+    # numbers that are names stay names, in any order
+    assert SparseInverse(table, ["3", "2", "1"]).precision()[0, 0] == 1.0
