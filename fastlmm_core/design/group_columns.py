@@ -122,7 +122,8 @@ def _of_part(part: RandomPart, relationships: Mapping[str, Any]) -> list[GroupCo
     if len(part.kinds) > 1 or any(len(columns) > 1 for columns in part.incidence):
         raise OptionError(
             f"'{part.label}': fixed genetic groups go with the individuals of one column, vm(animal, "
-            f"{with_groups[0].name}); here give the pedigree group_variance=, which makes its groups random"
+            f"{with_groups[0].name}); here give the pedigree group_variance=, which makes its groups random, "
+            "or pedigree.without_groups() under a name of its own, for a term that has none"
         )
     return [GroupColumns(node, with_groups[0]) for node in nodes]
 

@@ -525,6 +525,8 @@ def test_two_relationships_with_fixed_groups_of_the_same_individuals_are_refused
     [
         ("y ~ sex + (1 | sex:vm(animal, A))", OptionError, "go with the individuals of one column"),
         ("y ~ (1 | at(sex):vm(animal, A))", OptionError, "give the pedigree group_variance="),
+        ("y ~ (1 | vm(animal, A):sex)", OptionError, r"random, or pedigree\.without_groups\(\) under a"),
+        ("y ~ sex + us(animal, dam | vm(A))", DataError, "'G2' is one of its fixed genetic groups, which"),
         ("y ~ sex + us(animal + dam | vm(A))", OptionError, "go with the individuals of one column"),
         ("y ~ sex + animal.G1 + (1 | vm(animal, A))", DesignError, "no column 'animal.G2'.* or give all"),
         ("y ~ sex + (1 | vm(beast, A))", FormulaError, "'beast'"),
@@ -533,7 +535,8 @@ def test_two_relationships_with_fixed_groups_of_the_same_individuals_are_refused
 def test_models_that_fixed_groups_do_not_go_with(formula, error, words):
     herd = Herd(2)
     frame, animals = records(herd)
-    frame["dam"] = [herd.names[max(herd.dam[i], 0)] for i in animals]
+    single = "animal, dam" in formula
+    frame["dam"] = ["G2" if single else herd.names[max(herd.dam[i], 0)] for i in animals]
     with pytest.raises(error, match=words):
         lmm(formula, frame, relationships={"A": herd.pedigree(group_variance=None)})
 
@@ -589,6 +592,27 @@ def test_several_coefficients_have_groups_of_the_same_covariance():
     beta = cov @ X.T @ np.linalg.solve(V, frame["y"])
     u = G @ W.T @ np.linalg.solve(V, frame["y"] - X @ beta)
     np.testing.assert_allclose(fit.blups()["estimate"], u, atol=1e-8)
+
+
+@pytest.mark.filterwarnings("ignore::fastlmm_core.errors.RankDeficientWarning")
+def test_an_interaction_without_groups_beside_a_main_effect_that_has_them():
+    herd = Herd(2)
+    frame, animals = records(herd)
+    frame["env"] = np.random.default_rng(3).choice(["E1", "E2"], len(frame))
+    pedigree = herd.pedigree(group_variance=None)
+    fit = lmm(
+        "y ~ env + (1 | vm(animal, A)) + (1 | env:vm(animal, B))", frame,
+        relationships={"A": pedigree, "B": pedigree.without_groups()},
+        fixed_parameters={"vm(animal, A)": 1.2, "env:vm(animal, B)": 0.5, "Residual": 0.9},
+    )  # fmt: skip
+    Z = np.eye(N)[animals]
+    same = frame["env"].to_numpy()[:, None] == frame["env"].to_numpy()
+    V = (1.2 + 0.5 * same) * (Z @ herd.A @ Z.T) + 0.9 * np.eye(len(frame))
+    X = np.column_stack([np.ones(len(frame)), frame["env"] == "E2", herd.Q[animals, :2]]).astype(float)
+    beta = np.linalg.solve(X.T @ np.linalg.solve(V, X), X.T @ np.linalg.solve(V, frame["y"]))
+    a = 1.2 * herd.A @ Z.T @ np.linalg.solve(V, frame["y"] - X @ beta)
+    own = fit.blups().query("group == 'vm(animal, A)'").set_index("level").loc[herd.names]
+    np.testing.assert_allclose(own["estimate"], a + herd.Q[:, :2] @ beta[2:], atol=1e-8)
 
 
 @pytest.mark.parametrize("variance", [RATIO, None])
