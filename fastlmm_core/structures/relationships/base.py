@@ -246,8 +246,8 @@ class Relationship(Displayed, ABC):
         """
         if self.group_shares is not None and absent[0] in self.group_shares.columns:
             return (
-                f"; '{absent[0]}' is one of its fixed genetic groups, which are no individuals: random groups "
-                "(group_variance=) are levels"
+                f"; '{absent[0]}' is one of its fixed genetic groups, which are no individuals: random "
+                "groups (group_variance=) are levels"
             )
         bare = absent[0].strip().lstrip("0")
         padded = next((level for level in self.levels if level.strip().lstrip("0") == bare), None)
