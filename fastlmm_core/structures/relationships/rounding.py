@@ -8,6 +8,8 @@ farther: (sum of the squares of negative eigenvalues)^(1/2) <= r. More than that
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 # Digits looked for; numbers with fewer were chosen, not rounded, and are taken as if they had the fewest.
@@ -25,28 +27,41 @@ def rounding_of(matrix: np.ndarray) -> tuple[float, str]:
     Examples
     --------
     >>> import numpy as np
-    >>> rounding_of(np.array([[1.0, 0.3333], [0.3333, 1.0]]))
+    >>> rounding_of(np.array([[1.0123, 0.3333], [0.3333, 1.0]]))
     (0.0001, '4 decimals')
     """
-    size = np.abs(matrix)
-    known = size > 0.0
-    exponent = np.zeros_like(size)
-    exponent[known] = np.floor(np.log10(size[known]))
-    found = [(0.0, "")]
-    for digits in DECIMALS:
-        if _are_whole(size * 10.0**digits):
-            found.append((0.5 * len(matrix) * 10.0**-digits, f"{digits} decimals"))
-            break
-    for digits in SIGNIFICANT:
-        if _are_whole(size * 10.0 ** (digits - 1 - exponent)):
-            units = 10.0 ** (exponent[known] + 1 - digits)
-            found.append((0.5 * float(np.linalg.norm(units)), f"{digits} significant digits"))
-            break
+    found = [(0.5 * float(np.linalg.norm(units)), how) for units, how in last_units(matrix)]
+    return max(found, default=(0.0, ""))
+
+
+def last_units(values: np.ndarray, of: np.ndarray | None = None) -> Iterator[tuple[np.ndarray, str]]:
+    """Units of the last digit of numbers `of`, and how these are written, in every way that all `values` are.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> for units, how in last_units(np.array([120.0123, 0.1])):
+    ...     print(units, how)
+    [0.0001 0.0001] 4 decimals
+    [1.e-04 1.e-07] 7 significant digits
+    """
+    size, wanted = np.abs(values), np.abs(values if of is None else of)
+    decimals = next((own for own in DECIMALS if _are_whole(size * 10.0**own)), None)
+    if decimals is not None:
+        yield np.full(wanted.shape, 10.0**-decimals), f"{decimals} decimals"
+    exponent = _exponents(size)
+    digits = next((own for own in SIGNIFICANT if _are_whole(size * 10.0 ** (own - 1 - exponent))), None)
+    if digits is not None:
+        units = np.where(wanted > 0.0, 10.0 ** (_exponents(wanted) + 1 - digits), 0.0)
+        yield units, f"{digits} significant digits"
     with np.errstate(over="ignore"):
-        single = matrix.astype(np.float32)
-    if (single == matrix).all():
-        found.append((0.5 * float(np.linalg.norm(np.spacing(single).astype(float))), "single precision"))
-    return max(found)
+        single = bool((size.astype(np.float32) == size).all())
+    if single:
+        yield np.spacing(wanted.astype(np.float32)).astype(float), "single precision"
+
+
+def _exponents(size: np.ndarray) -> np.ndarray:
+    return np.floor(np.log10(np.where(size > 0.0, size, 1.0)))
 
 
 def _are_whole(values: np.ndarray) -> bool:

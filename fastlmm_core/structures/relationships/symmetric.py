@@ -17,6 +17,7 @@ from fastlmm_core.limits import DEFAULT
 from fastlmm_core.reading import level_label, read_table
 from fastlmm_core.reading.files import decode, unpack
 from fastlmm_core.structures.relationships.base import checked_levels, listed_names
+from fastlmm_core.structures.relationships.rounding import last_units
 
 TRIPLET_COLUMNS = ("row", "col", "value")
 # Endings of ASReml's files of entries, row, column and value without names, and what they hold.
@@ -25,6 +26,8 @@ NUMBERED = {".giv": INVERSE, ".grm": "the covariance matrix"}
 # Two halves of a matrix that differ by more than this, relative to the diagonal, are an error of the user;
 # what is less comes from rounding in a file.
 ASYMMETRY = 1e-8
+# Last digits of numbers that were rounded from either side of a half, as of an inverse, differ by so much.
+ONE_UNIT = 1.001
 
 
 def read_symmetric(
@@ -290,6 +293,7 @@ def _mirror(
         raise DataError(f"{what} has no entry on the diagonal for '{name}'")
     scale = np.sqrt(np.abs(diagonal[row] * diagonal[col]))
     bad = np.flatnonzero(spread > ASYMMETRY * np.maximum(scale, np.abs(once)))
+    bad = bad[~_within_rounding(spread[bad], once[bad], values)]
     if bad.size:
         a, b = labels[row[bad[0]]], labels[col[bad[0]]]
         raise DataError(f"{what} has two different values for '{a}' and '{b}'")
@@ -301,6 +305,14 @@ def _mirror(
         ),
         shape=(size, size),
     )
+
+
+def _within_rounding(difference: np.ndarray, of: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """(r,) bool: differences of halves of a unit in the last digit that numbers `of` are written with."""
+    within = np.zeros(difference.size, dtype=bool)
+    for units, _ in last_units(values, of) if difference.size else ():
+        within |= difference <= ONE_UNIT * units
+    return within
 
 
 def _symmetrized(
@@ -320,6 +332,10 @@ def _symmetrized(
     # against the largest variance where a level has none
     size = np.maximum(size, ASYMMETRY * diagonal.max(initial=0.0))
     bad = np.flatnonzero(np.abs(entries.data) > ASYMMETRY * size)
+    if bad.size:
+        at = matrix[entries.row[bad], entries.col[bad]]
+        values = np.asarray(matrix.data if sp.issparse(matrix) else matrix)
+        bad = bad[~_within_rounding(np.abs(entries.data[bad]), np.asarray(at).ravel(), values)]
     if bad.size:
         i, j = int(entries.row[bad[0]]), int(entries.col[bad[0]])
         one_half = sp.tril(matrix, -1).nnz == 0 or sp.triu(matrix, 1).nnz == 0

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
 from tabular import as_table, random_parents, tabular_A
 
 from fastlmm_core import Covariance, Pedigree, SparseInverse, lmm
@@ -310,3 +311,26 @@ def test_entries_in_a_table_by_number_and_inverses_by_their_heading(tmp_path):
         SparseInverse(table, [*LEVELS, "w"])  # not all of its numbers are places: a name may be missing
     # numbers that are names stay names, in any order
     assert SparseInverse(table, ["3", "2", "1"]).precision()[0, 0] == 1.0
+
+
+@pytest.mark.parametrize("form", ["square", "triplets", "sparse"])
+def test_halves_that_differ_in_the_last_digit_are_one_number(form):
+    """Of the inverse of a large matrix some pairs are rounded from either side of a half."""
+    rng = np.random.default_rng(3)
+    A = random_covariance(rng, 6).round(6)
+    off = A.copy()
+    off[1, 4] += 1e-6
+    off[5, 2] -= 1e-6
+
+    def made(matrix):
+        if form == "triplets":
+            return SparseInverse(triplets(matrix, names_of(6), lower=False))
+        return SparseInverse(sp.csc_array(matrix) if form == "sparse" else matrix, names_of(6))
+
+    np.testing.assert_allclose(made(off.round(6)).precision().toarray(), A, rtol=0, atol=1.001e-6)
+    off[1, 4] += 1e-6
+    with pytest.raises(DataError, match=r"'g4' and 'g1'|'g1' and 'g4'"):
+        made(off.round(6))
+    off[1, 4] -= 1.3e-6  # with more digits it is another number
+    with pytest.raises(DataError, match=r"'g4' and 'g1'|'g1' and 'g4'"):
+        made(off)
