@@ -438,6 +438,18 @@ def test_individuals_whose_groups_are_not_known():
     own = fit.predict({**new, **shares}, allow_new_levels=True)
     assert own[0] == pytest.approx(fit.predict({"animal": ["n20"], "sex": ["F"]})[0], rel=1e-12)
     assert own[1] == pytest.approx(fit.beta[0] + 0.25 * fit.beta[2] + 0.75 * fit.beta[3], rel=1e-12)
+    # an animal without a name, and a table without animals
+    with pytest.raises(DataError, match="'animal' has no value in row 1"):
+        fit.predict({"animal": [None], "sex": ["F"]}, random=False)
+    nameless = {"animal": ["n20", None], "sex": ["F", "F"]}
+    with pytest.raises(DataError, match=r"'animal' has no value in row 2, so that its genetic groups"):
+        fit.predict(nameless, allow_new_levels=True)
+    np.testing.assert_allclose(fit.predict({**nameless, **shares}, allow_new_levels=True), own, rtol=1e-12)
+    with pytest.raises(DataError, match=r"new data: column 'animal' is not there, which tells the gen"):
+        fit.predict({"sex": ["F"]}, random=False)
+    unnamed = {name: [values[1]] for name, values in shares.items()}
+    given = fit.predict({"sex": ["F"], **unnamed}, random=False)
+    assert given[0] == pytest.approx(own[1], rel=1e-12)
     for wrong in ([parts[0] + 0.01, 0.25], ["a", "b"]):
         with pytest.raises(DataError, match=r"'animal\.G1' of the data is not what 'animal' has of the gen"):
             fit.predict({**new, **shares, "animal.G1": wrong}, allow_new_levels=True)

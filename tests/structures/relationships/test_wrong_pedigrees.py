@@ -174,8 +174,9 @@ def test_parents_and_groups_in_another_spelling_are_told():
     words = "2 parents .* founders: 'A1', 'b '; there is 'a1' for 'A1', 'b' for 'b ': blanks and capitals"
     with pytest.warns(PedigreeWarning, match=words):
         Pedigree(table(("a1", "", ""), ("b", "", ""), ("c", "A1", "b ")))
-    with pytest.warns(PedigreeWarning, match="founder; there is 'North' for 'north': blanks"):
+    with pytest.warns(PedigreeWarning) as said:
         Pedigree(table(("a", "North", "North"), ("c", "north", "a")), groups=["North"])
+    assert "'north' has no row of its own and becomes a founder; there is 'North' for" in str(said[0].message)
     with pytest.warns(PedigreeWarning, match="'x' has no row of its own and becomes a founder$"):
         Pedigree(table(("a", "", ""), ("c", "x", "a")))
     with (
