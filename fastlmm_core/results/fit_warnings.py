@@ -109,8 +109,8 @@ def _untold_groups(design: Design) -> Iterator[ConfoundedWarning]:
         if lost.any():
             names = name_list(np.asarray(term.levels, dtype=object)[lost])
             yield ConfoundedWarning(
-                f"the data hold nothing of genetic groups of {names}: no values of '{term.label}' are given "
-                "for individuals that have a part of them; put these groups together with others"
+                f"the data do not tell the effects of genetic groups that {names} have a part of: no values "
+                f"of '{term.label}' are given for these individuals; put the groups together with others"
             )
         groups = confounded_groups(design, k)
         if groups:

@@ -32,7 +32,7 @@ NO_DATA = 1e-12
 def group_parts(fit: FitFigures, k: int) -> np.ndarray | float:
     """Q g (L, m) of random term k, columns that depend on others at zero; 0 without fixed groups.
 
-    NaN for levels that have a part of a group of which the data hold nothing.
+    NaN for levels with parts of groups that the data do not tell.
     """
     term = fit.design.random[k]
     found = None if term.is_spline else group_places(term, fit.coef_names)
@@ -44,7 +44,10 @@ def group_parts(fit: FitFigures, k: int) -> np.ndarray | float:
 
 
 def untold_levels(design: Design, k: int) -> np.ndarray:
-    """Levels (L, m) of random term k with a part of fixed groups of which the data hold nothing."""
+    """Levels (L, m) of random term k with parts of fixed groups that the data do not tell.
+
+    A group has no descendants in the data, or there are always as many genes of one as of another.
+    """
     term = design.random[k]
     found = None if term.is_spline else group_places(term, design.column_names)
     if found is None:

@@ -125,13 +125,13 @@ def genotype_rows(
     shown = [name for name in own.frame.columns if name in design.variables and name not in own.known]
     notes: tuple[str, ...] = (f"with the effect of the own {', '.join(shown)} of each",) if shown else ()
     if untold:
-        notes += (f"without {name_list(untold)}, of whose genetic groups the data hold nothing",)
+        notes += (f"without {name_list(untold)}, whose genetic groups the data do not tell",)
     functions = effect_functions(fit, fixed, weights)
     return GenotypeRows(labels, functions, shift, new, weights, checks, notes, gen in design.variables)
 
 
 def _untold(design: Design) -> dict[str, None]:
-    """Individuals without a value, for the data hold nothing of their fixed genetic groups."""
+    """Individuals without a value, for the data do not tell their fixed genetic groups."""
     found = ((term, untold_levels(design, k).any(axis=1)) for k, term in enumerate(design.random))
     return dict.fromkeys(str(name) for term, lost in found for name in np.asarray(term.levels)[lost])
 

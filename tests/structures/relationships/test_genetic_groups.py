@@ -469,10 +469,10 @@ def test_a_group_that_the_data_hold_nothing_of_gives_no_values(tmp_path):
     pedigree = Pedigree(table, groups=[*GROUPS, "G9"], check_sex=False)
     model = "y ~ sex + (1 | vm(animal, A))"
     fit = lmm(model, frame, relationships={"A": pedigree})
-    words = "hold nothing of genetic groups of 'x', 'z', 'v': no values"
+    words = "do not tell the effects of genetic groups that 'x', 'z', 'v' have a part of: no values"
     assert [words in str(own) for own in fit.warnings].count(True) == 1
     known = lmm(model, frame, relationships={"A": herd.pedigree(group_variance=None)})
-    assert not any("hold nothing" in str(own) for own in known.warnings)
+    assert not any("do not tell" in str(own) for own in known.warnings)
     own = fit.blups().set_index("level")
     figures = ["estimate", "se", "pev", "reliability", "lower", "upper"]
     assert own.loc[["x", "z", "v"], figures].isna().all(axis=None)
@@ -482,9 +482,26 @@ def test_a_group_that_the_data_hold_nothing_of_gives_no_values(tmp_path):
     )
     assert np.isnan(fit.predict({"animal": ["z"], "sex": ["F"]})).all()
     values = fit.genotype_values("vm(animal, A)", average="sex")
-    assert len(values) == N and "without 'x', 'z', 'v', of whose genetic groups" in str(values)
+    assert len(values) == N and "without 'x', 'z', 'v', whose genetic groups the data" in str(values)
     fit.save(tmp_path / "fit")
     pd.testing.assert_frame_equal(load(tmp_path / "fit").blups(), fit.blups())
+
+
+@pytest.mark.filterwarnings("ignore::fastlmm_core.errors.RankDeficientWarning")
+def test_groups_that_always_go_together_are_not_told_apart():
+    """Sires from S and dams from D: who has a half of both is compared, and who has other parts is not."""
+    rng = np.random.default_rng(5)
+    table = {"id": list("abcdefg"), "sire": list("SSSaaSa"), "dam": list("DDDbcSD")}
+    pedigree = Pedigree(table, groups=["S", "D"], check_sex=False)
+    frame = pd.DataFrame({"animal": np.repeat(list("abcde"), 8), "y": rng.normal(size=40)})
+    with pytest.warns(ConfoundedWarning, match="genetic groups that 'f', 'g' have a part of"):
+        fit = lmm("y ~ 1 + (1 | vm(animal, A))", frame, relationships={"A": pedigree},
+                  fixed_parameters={"vm(animal, A)": 1.0, "Residual": 1.0})  # fmt: skip
+    plain = lmm("y ~ 1 + (1 | vm(animal, A))", frame, relationships={"A": pedigree.without_groups()},
+                fixed_parameters={"vm(animal, A)": 1.0, "Residual": 1.0})  # fmt: skip
+    own, other = (each.blups().set_index("level")["estimate"] for each in (fit, plain))
+    assert own[["f", "g"]].isna().all()
+    np.testing.assert_allclose(own[list("abcde")], other[list("abcde")], atol=1e-10)
 
 
 @pytest.mark.filterwarnings("ignore::fastlmm_core.errors.RankDeficientWarning")
