@@ -105,9 +105,11 @@ def _dependent_columns(
 def _untold_groups(design: Design) -> Iterator[ConfoundedWarning]:
     """Individuals whose fixed genetic groups have no effects that could be estimated, or compared."""
     for k, term in enumerate(design.random):
-        lost = untold_levels(design, k).any(axis=1)
-        if lost.any():
-            names = name_list(np.asarray(term.levels, dtype=object)[lost])
+        untold = untold_levels(design, k)
+        if untold is None:
+            continue
+        if untold.any():
+            names = name_list(np.asarray(term.levels, dtype=object)[untold.any(axis=1)])
             yield ConfoundedWarning(
                 f"the data do not tell the effects of genetic groups that {names} have a part of: no values "
                 f"of '{term.label}' are given for these individuals; put the groups together with others"

@@ -40,18 +40,21 @@ def group_parts(fit: FitFigures, k: int) -> np.ndarray | float:
         return 0.0
     shares, places = found
     parts = np.asarray(shares @ np.nan_to_num(fit.beta[places]).T)
-    return np.where(untold_levels(fit.design, k), np.nan, parts)
+    untold = untold_levels(fit.design, k)
+    assert untold is not None
+    return np.where(untold, np.nan, parts)
 
 
-def untold_levels(design: Design, k: int) -> np.ndarray:
+def untold_levels(design: Design, k: int) -> np.ndarray | None:
     """Levels (L, m) of random term k with parts of fixed groups that the data do not tell.
 
-    A group has no descendants in the data, or there are always as many genes of one as of another.
+    A group has no descendants in the data, or there are always as many genes of one as of another. None
+    without fixed groups.
     """
     term = design.random[k]
     found = None if term.is_spline else group_places(term, design.column_names)
     if found is None:
-        return np.zeros((len(term.levels), 0 if term.is_spline else len(term.columns)), dtype=bool)
+        return None
     shares, places = found
     out = np.zeros((len(shares), len(places)), dtype=bool)
     for c, own in enumerate(places):
@@ -114,4 +117,6 @@ def group_errors(fit: FitFigures, k: int) -> np.ndarray:
         own = slice(c * groups, (c + 1) * groups)
         out[:, c] = 2.0 * np.sum(shares * effects[:, c, own], axis=1)
         out[:, c] += np.sum((shares @ variance[own, own]) * shares, axis=1)
-    return np.where(untold_levels(fit.design, k), np.nan, out)
+    untold = untold_levels(fit.design, k)
+    assert untold is not None
+    return np.where(untold, np.nan, out)

@@ -132,8 +132,12 @@ def genotype_rows(
 
 def _untold(design: Design) -> dict[str, None]:
     """Individuals without a value, for the data do not tell their fixed genetic groups."""
-    found = ((term, untold_levels(design, k).any(axis=1)) for k, term in enumerate(design.random))
-    return dict.fromkeys(str(name) for term, lost in found for name in np.asarray(term.levels)[lost])
+    out: dict[str, None] = {}
+    for k, term in enumerate(design.random):
+        untold = untold_levels(design, k)
+        if untold is not None and untold.any():
+            out |= dict.fromkeys(map(str, np.asarray(term.levels, dtype=object)[untold.any(axis=1)]))
+    return out
 
 
 def _individuals(term: Any) -> list[str]:
