@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from fastlmm_core.batch.plan import BatchPlan
-from fastlmm_core.design.values.spelling import spelling_words
+from fastlmm_core.reading.spelling import spelling_words
 
 
 def spelling_notes(frame: pd.DataFrame, plan: BatchPlan) -> tuple[str, ...]:

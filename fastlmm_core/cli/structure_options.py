@@ -141,7 +141,8 @@ def kind_and_options(
             raise OptionError(f"--relationship {name}: '{part.strip()}' is no OPTION=VALUE; {OPTION_FORM}")
         if key in options:
             raise OptionError(f"--relationship {name} has '{key}' twice")
-        options[key] = value.split() if key in LISTS else option_value(value)
+        is_list = key in LISTS or (key == "levels" and found[1] != "markers")  # of markers it is a column
+        options[key] = value.split() if is_list else option_value(value)
     return found[1], options, found[3] or ""
 
 

@@ -62,18 +62,29 @@ class GroupColumns:
             For one of which nothing is known, where `unknown` is None, and for a column of such a name that
             holds something else.
         """
-        if not set(names_read([self.node])) <= set(table.names):
+        absent = [name for name in names_read([self.node]) if name not in table.names]
+        if absent and (unknown is not None or set(self.names) <= set(table.names)):
             return
+        if absent:
+            raise DataError(
+                f"new data: column '{absent[0]}' is not there, which tells the genetic groups of the "
+                f"individuals; columns {name_list(self.names)} may give what these have of each in its place"
+            )
         individuals = evaluate_factor(self.node, table, {})
         place, missing = codes_among(individuals, self.relationship.levels), individuals.missing()
         known = place >= 0
-        strange = np.flatnonzero(~known & ~missing)
+        strange = np.flatnonzero(~known)
         if unknown is None and strange.size and not set(self.names) <= set(table.names):
-            label = (individuals.levels or ())[individuals.values[strange[0]]]
+            at, column = int(strange[0]), label_of(deparse(self.node))
+            if missing[at]:
+                who = f"'{column}' has no value in row {at + 1}"
+            else:
+                label = (individuals.levels or ())[individuals.values[at]]
+                relation = self.relationship.name
+                who = f"'{label}' of '{column}' is not among the levels of relationship '{relation}'"
             raise DataError(
-                f"'{label}' of '{label_of(deparse(self.node))}' is not among the levels of relationship "
-                f"'{self.relationship.name}', so that its genetic groups are not known; columns "
-                f"{name_list(self.names)} may give what it has of each"
+                f"{who}, so that its genetic groups are not known; columns {name_list(self.names)} may give "
+                "what it has of each"
             )
         for name, group in zip(self.names, self.relationship.group_shares, strict=True):
             values = np.full(table.n, np.nan if unknown is None else unknown)
@@ -87,7 +98,9 @@ class GroupColumns:
                         "column another name"
                     )
                 values = np.array(given.values, dtype=np.float64)
-            values[missing], values[known] = np.nan, shares
+            values[known] = shares
+            if name not in table.names:
+                values[missing] = np.nan
             table._columns[name] = Column(name, values, None)
             table.names[name] = None
 
@@ -122,7 +135,8 @@ def _of_part(part: RandomPart, relationships: Mapping[str, Any]) -> list[GroupCo
     if len(part.kinds) > 1 or any(len(columns) > 1 for columns in part.incidence):
         raise OptionError(
             f"'{part.label}': fixed genetic groups go with the individuals of one column, vm(animal, "
-            f"{with_groups[0].name}); here give the pedigree group_variance=, which makes its groups random"
+            f"{with_groups[0].name}); here give the pedigree group_variance=, which makes its groups random, "
+            "or pedigree.without_groups() under a name of its own, for a term that has none"
         )
     return [GroupColumns(node, with_groups[0]) for node in nodes]
 

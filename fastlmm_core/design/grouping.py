@@ -13,12 +13,12 @@ from fastlmm_core.design.values.bases import State
 from fastlmm_core.design.values.columns import Column
 from fastlmm_core.design.values.evaluation import evaluate_factor
 from fastlmm_core.design.values.labels import drop_unused
-from fastlmm_core.design.values.spelling import shown_label, spelling_key
 from fastlmm_core.design.values.table import Table
 from fastlmm_core.design.values.variables import Raw
 from fastlmm_core.errors import DataError, DesignError, name_list
 from fastlmm_core.formula.expressions import Name, Node, deparse
 from fastlmm_core.formula.structured_parts import UNITS
+from fastlmm_core.reading.spelling import shown_label, spelled_otherwise
 from fastlmm_core.structures.levels.relation import LevelFactor
 
 # Levels of one term: above, memory would end before the first equation.
@@ -172,8 +172,7 @@ def relationship_codes(raw: Raw, text: str, relationship: Any, rows: np.ndarray 
 
 def _spelled_otherwise(names: Sequence[str], known: Sequence[str]) -> str:
     """Labels of a relationship that are those of the data but for blanks and capitals."""
-    spelled = {spelling_key(str(own)): str(own) for own in known}
-    pairs = [(own, spelled[key]) for own in names if (key := spelling_key(own)) in spelled]
+    pairs = spelled_otherwise(names, map(str, known))
     if not pairs:
         return ""
     own, other = pairs[0]

@@ -28,6 +28,7 @@ from fastlmm_core.results.components.structured_blocks import describe_singular 
 from fastlmm_core.results.components.structured_blocks import describe_unbounded
 from fastlmm_core.results.components.undetermined import confounded, undetermined_parameters
 from fastlmm_core.results.components.variance_components import describe_singular
+from fastlmm_core.results.group_parts import confounded_groups, untold_levels
 
 EXPLAINED = (
     "the fixed part explains the response exactly: the residual variance is zero, the criterion is minus "
@@ -46,6 +47,7 @@ def collect_warnings(
     if exact:
         found.append(SingularFitWarning(EXPLAINED))
     found += _dependent_columns(design, solved)
+    found += _untold_groups(design)
     found += _repeated_terms(design)
     within = confounded(solved, certificate)
     structured = isinstance(solved, StructuredSolution)
@@ -98,6 +100,28 @@ def _dependent_columns(
             f"nearly dependent on other columns, but for {added:.1g} of their size: {name_list(names)}; "
             f"of about 16 digits in the data {round(15.5 + np.log10(added))} reach these estimates"
         )
+
+
+def _untold_groups(design: Design) -> Iterator[ConfoundedWarning]:
+    """Individuals whose fixed genetic groups have no effects that could be estimated, or compared."""
+    for k, term in enumerate(design.random):
+        untold = untold_levels(design, k)
+        if untold is None:
+            continue
+        if untold.any():
+            names = name_list(np.asarray(term.levels, dtype=object)[untold.any(axis=1)])
+            yield ConfoundedWarning(
+                f"the data do not tell the effects of genetic groups that {names} have a part of: no values "
+                f"of '{term.label}' are given for these individuals; put the groups together with others"
+            )
+        groups = confounded_groups(design, k)
+        if groups:
+            yield ConfoundedWarning(
+                f"other columns of the fixed part go with the genetic groups {name_list(groups)} of "
+                f"'{term.label}': BLUPs of individuals that have different parts of them do not compare, "
+                "they are shown with groups that were dropped at zero; leave these columns out, put groups "
+                "together, or make them random (group_variance=)"
+            )
 
 
 def _repeated_terms(design: Design) -> Iterator[ConfoundedWarning]:

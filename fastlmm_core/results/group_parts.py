@@ -5,6 +5,9 @@ Of u = a + Q g the equations have a, and g among the fixed coefficients. With C^
     Var(u_hat - u) = Var(a_hat - a) + 2 Q Cov(g_hat, a_hat - a) + Q Var(g_hat) Q'
 
 (Henderson 1975), for which one solve a group is enough, however many levels there are.
+
+A group without descendants in the data has no effect that could be estimated, and who has a part of it no u:
+Q_i g is told, up to other columns of the fixed part, where Q_i lies among the rows of Z Q.
 """
 
 from __future__ import annotations
@@ -15,20 +18,78 @@ import numpy as np
 import scipy.sparse as sp
 
 from fastlmm_core.design.group_columns import group_places
+from fastlmm_core.kernels.thresholds import ESTIMABLE
 from fastlmm_core.results.row_variances import Unknowns
 
 if TYPE_CHECKING:
+    from fastlmm_core.design.matrices import Design
     from fastlmm_core.results.fit_figures import FitFigures
+
+# Of sums of squares of columns of size 1, below which a combination of them is zero.
+NO_DATA = 1e-12
 
 
 def group_parts(fit: FitFigures, k: int) -> np.ndarray | float:
-    """Q g (L, m) of random term k, groups that are not estimable at zero; 0 without fixed groups."""
+    """Q g (L, m) of random term k, columns that depend on others at zero; 0 without fixed groups.
+
+    NaN for levels with parts of groups that the data do not tell.
+    """
     term = fit.design.random[k]
     found = None if term.is_spline else group_places(term, fit.coef_names)
     if found is None:
         return 0.0
     shares, places = found
-    return np.asarray(shares @ np.nan_to_num(fit.beta[places]).T)
+    parts = np.asarray(shares @ np.nan_to_num(fit.beta[places]).T)
+    untold = untold_levels(fit.design, k)
+    assert untold is not None
+    return np.where(untold, np.nan, parts)
+
+
+def untold_levels(design: Design, k: int) -> np.ndarray | None:
+    """Levels (L, m) of random term k with parts of fixed groups that the data do not tell.
+
+    A group has no descendants in the data, or there are always as many genes of one as of another. None
+    without fixed groups.
+    """
+    term = design.random[k]
+    found = None if term.is_spline else group_places(term, design.column_names)
+    if found is None:
+        return None
+    shares, places = found
+    out = np.zeros((len(shares), len(places)), dtype=bool)
+    for c, own in enumerate(places):
+        X = design._X_full[:, own]
+        norm = np.sqrt(np.asarray(X.power(2).sum(axis=0)).ravel())
+        norm[norm == 0.0] = 1.0
+        unit = X @ sp.diags_array(1.0 / norm)
+        size, vectors = np.linalg.eigh((unit.T @ unit).toarray())
+        rows = shares / norm
+        lost = np.abs(rows @ vectors[:, size <= NO_DATA]).max(axis=1, initial=0.0)
+        out[:, c] = lost > np.sqrt(NO_DATA) * np.linalg.norm(rows, axis=1)
+    return out
+
+
+def confounded_groups(design: Design, k: int) -> list[str]:
+    """Fixed groups of random term k for which differences of u between levels with data are not estimable."""
+    term = design.random[k]
+    found = None if term.is_spline else group_places(term, design.column_names)
+    if found is None or not design.dropped_columns:
+        return []
+    shares, places = found
+    names: dict[str, None] = {}
+    for c, own in enumerate(places):
+        codes, values = term.layers[c if term.incidence else 0]
+        used = np.unique(codes[(codes >= 0) & (values[:, c] != 0.0)])
+        part = sp.coo_array(shares[used])
+        K = sp.csr_array((part.data, (part.row, own[part.col])), (used.size, len(design.column_names)))
+        null = sp.csr_array(design.null_space[own])
+        touched = np.unique(null.nonzero()[1])
+        products, scale = design.null_products(K)
+        spread = np.ptp(products[:, touched].toarray(), axis=0) if used.size else np.zeros(touched.size)
+        lost = touched[spread > ESTIMABLE * scale.max(initial=0.0)]
+        involved = np.unique(null[:, lost].nonzero()[0])
+        names |= dict.fromkeys(term.axes[0].relationship.group_shares.columns[involved])
+    return list(names)
 
 
 def group_errors(fit: FitFigures, k: int) -> np.ndarray:
@@ -56,4 +117,6 @@ def group_errors(fit: FitFigures, k: int) -> np.ndarray:
         own = slice(c * groups, (c + 1) * groups)
         out[:, c] = 2.0 * np.sum(shares * effects[:, c, own], axis=1)
         out[:, c] += np.sum((shares @ variance[own, own]) * shares, axis=1)
-    return out
+    untold = untold_levels(fit.design, k)
+    assert untold is not None
+    return np.where(untold, np.nan, out)

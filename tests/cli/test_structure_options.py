@@ -104,6 +104,21 @@ def test_batch_takes_the_same_options(capsys, folder, table):
     assert found["var_vm(gen, A)"].tolist() == pytest.approx([0.5, 0.5], rel=1e-12)
 
 
+def test_a_file_of_asreml_has_its_names_beside_it(capsys, folder, table):
+    row, col = np.tril_indices(10)
+    inverse = np.linalg.inv(A)
+    lines = [f"{i + 1} {j + 1} {inverse[i, j]:.17g}" for i, j in zip(row, col, strict=True)]
+    (folder / "own.giv").write_text("\n".join(lines))
+    source = f"A=inverse(levels={' '.join(LEVELS)}):{folder / 'own.giv'}"
+    components, _ = fitted(capsys, folder, "--relationship", source)
+    expected = lmm(FORMULA, table, relationships={"A": (A, LEVELS)}).variance_components
+    assert np.allclose(components["estimate"], expected["estimate"], rtol=1e-6)
+    arguments = ["fit", str(folder / "trial.csv"), FORMULA, "--relationship", f"A={folder / 'own.giv'}"]
+    assert main(arguments) == 2
+    printed = capsys.readouterr().err
+    assert "is read as inverse" in printed and "rows by number, 1 to 10; give their names" in printed
+
+
 def test_options_of_a_relationship(capsys, folder, table):
     """What `Pedigree` and `Markers` take, a command takes too: lines are no F1, a gap is filled."""
     lines = pd.DataFrame({"id": LEVELS, "sire": ["P0", "P1"] * 5, "dam": "P2", "f": 6})

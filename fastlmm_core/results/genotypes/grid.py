@@ -10,11 +10,12 @@ import pandas as pd
 import scipy.sparse as sp
 
 from fastlmm_core.design.group_columns import columns_of_individuals
-from fastlmm_core.errors import OptionError, nearest_names
+from fastlmm_core.errors import OptionError, name_list, nearest_names
 from fastlmm_core.formula.functions import columns_read
 from fastlmm_core.results.effect_functions import EffectFunctions, effect_functions
 from fastlmm_core.results.genotypes.attributes import fixed_rows, genotype_attributes
 from fastlmm_core.results.genotypes.heritability_levels import level_relation
+from fastlmm_core.results.group_parts import untold_levels
 from fastlmm_core.results.row_variances import new_level_variance, term_covariance
 
 if TYPE_CHECKING:
@@ -94,7 +95,8 @@ def genotype_rows(
     groups = [] if shares is None else list(shares.columns)
     own = genotype_attributes(fit, k, _slopes(fit, used), (*by, *average))
     averaged = _averaged(fit, used, {gen, *by, *own.frame.columns}, frame)
-    names = _individuals(design.random[k])
+    untold = _untold(design)
+    names = [name for name in _individuals(design.random[k]) if name not in untold]
     names += sorted(set(own.frame.index) - set(names))  # checks that are in no relationship
     grid = _grid(design, gen, names, by, averaged)
     values = own.of(grid[gen])
@@ -121,9 +123,21 @@ def genotype_rows(
     checks = np.array([abs(part).sum(axis=1) for part in weights[k]]).sum(axis=0) == 0.0
     checks &= not checks.all()
     shown = [name for name in own.frame.columns if name in design.variables and name not in own.known]
-    notes = (f"with the effect of the own {', '.join(shown)} of each",) if shown else ()
+    notes: tuple[str, ...] = (f"with the effect of the own {', '.join(shown)} of each",) if shown else ()
+    if untold:
+        notes += (f"without {name_list(untold)}, whose genetic groups the data do not tell",)
     functions = effect_functions(fit, fixed, weights)
     return GenotypeRows(labels, functions, shift, new, weights, checks, notes, gen in design.variables)
+
+
+def _untold(design: Design) -> dict[str, None]:
+    """Individuals without a value, for the data do not tell their fixed genetic groups."""
+    out: dict[str, None] = {}
+    for k, term in enumerate(design.random):
+        untold = untold_levels(design, k)
+        if untold is not None and untold.any():
+            out |= dict.fromkeys(map(str, np.asarray(term.levels, dtype=object)[untold.any(axis=1)]))
+    return out
 
 
 def _individuals(term: Any) -> list[str]:

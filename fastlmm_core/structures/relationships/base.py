@@ -244,6 +244,11 @@ class Relationship(Displayed, ABC):
         >>> Covariance([[1.0, 0.5], [0.5, 2.0]], levels=["01", "02"]).misread(["1"])
         "; it has '01': read names as text, so that leading zeros and spaces stay"
         """
+        if self.group_shares is not None and absent[0] in self.group_shares.columns:
+            return (
+                f"; '{absent[0]}' is one of its fixed genetic groups, which are no individuals: random "
+                "groups (group_variance=) are levels"
+            )
         bare = absent[0].strip().lstrip("0")
         padded = next((level for level in self.levels if level.strip().lstrip("0") == bare), None)
         if padded is not None:

@@ -10,12 +10,13 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.linalg import lapack
 
-from fastlmm_core.errors import DataError
-from fastlmm_core.gate import public
+from fastlmm_core.errors import DataError, RelationshipWarning
+from fastlmm_core.gate import public, warn_caller
 from fastlmm_core.linalg.definite import inverse_from_factor
 from fastlmm_core.linalg.memory import check_memory
 from fastlmm_core.linalg.probes import probing
 from fastlmm_core.structures.relationships.base import Relationship
+from fastlmm_core.structures.relationships.rounding import without_rounding
 from fastlmm_core.structures.relationships.symmetric import read_symmetric
 
 # A matrix with a smaller reciprocal condition number than this has no inverse worth having: a root serves.
@@ -51,7 +52,8 @@ class Covariance(Relationship):
     Notes
     -----
     A singular matrix is taken as it is: nothing is added to its diagonal. Its levels are then u = K s with
-    the root K of a pivoted Cholesky factorization.
+    the root K of a pivoted Cholesky factorization. Negative eigenvalues that the digits of its numbers
+    explain, of a singular matrix that was written with six decimals, are taken as zero, with a warning.
 
     Examples
     --------
@@ -72,7 +74,35 @@ class Covariance(Relationship):
         if not np.diag(self.matrix).any():
             raise DataError("the covariance matrix is zero: no level has a variance")
         check_memory(3 * self.matrix.nbytes, None, f"the inverse of a relationship of {self.size} levels")
-        self._root = None if self._factor is not None else semidefinite_root(self.matrix)
+        self._root = None if self._factor is not None else self._singular_root()
+
+    def _singular_root(self) -> np.ndarray:
+        """The root of a singular matrix; of one that rounding left with negative eigenvalues without these.
+
+        Raises
+        ------
+        DataError
+            When it has negative eigenvalues that rounding does not explain.
+        """
+        root = semidefinite_root(self.matrix)
+        if root is not None:
+            return root
+        nearest, smallest, digits = without_rounding(self.matrix)
+        root = semidefinite_root(nearest) if nearest.size else None
+        if root is None:
+            raise DataError(
+                "the covariance matrix is not positive semidefinite: its smallest eigenvalue is "
+                f"{smallest:.3g}; a matrix of relationships has none below 0 (bend it, or add a ridge to its "
+                "diagonal)"
+            )
+        moved = float(np.abs(nearest - self.matrix).max())
+        warn_caller(RelationshipWarning(
+            f"the covariance matrix of {self.size} levels has eigenvalues down to {smallest:.2g}, as a "
+            f"singular one has whose numbers are rounded to {digits}: they are taken as zero, which changes "
+            f"its numbers by {moved:.1g} at most"
+        ))  # fmt: skip
+        self.matrix = nearest
+        return root
 
     def _shown(self) -> str:
         return f"Covariance of {self.size} levels"
@@ -146,13 +176,10 @@ class Covariance(Relationship):
         return (self.matrix,)
 
 
-def semidefinite_root(matrix: np.ndarray) -> np.ndarray:
+def semidefinite_root(matrix: np.ndarray) -> np.ndarray | None:
     """K (L, d) with K K' = `matrix`, d its rank, by Cholesky with pivoting.
 
-    Raises
-    ------
-    DataError
-        When the matrix has negative eigenvalues.
+    None when the matrix has negative eigenvalues.
     """
     correlation, sd = correlations(matrix)
     factor, pivots, rank, _ = lapack.dpstrf(correlation, lower=1, tol=RANK)
@@ -162,11 +189,7 @@ def semidefinite_root(matrix: np.ndarray) -> np.ndarray:
     probes = probing().normal(size=(sd.size, PROBES))
     left_over = correlation @ probes - K @ (K.T @ probes)
     if np.sqrt(np.mean(left_over**2, axis=1)).max(initial=0.0) > ROUNDING:
-        smallest = float(np.linalg.eigvalsh(matrix)[0])
-        raise DataError(
-            f"the covariance matrix is not positive semidefinite: its smallest eigenvalue is {smallest:.3g}; "
-            "a matrix of relationships has none below 0 (bend it, or add a ridge to its diagonal)"
-        )
+        return None
     return sd[:, None] * K
 
 

@@ -29,7 +29,13 @@ from fastlmm_core.structures.relationships.pedigree import Pedigree
 from fastlmm_core.structures.relationships.pedigree_table import HEADINGS, MISSING_PARENT
 from fastlmm_core.structures.relationships.single_step import single_step
 from fastlmm_core.structures.relationships.sparse import SparseInverse
-from fastlmm_core.structures.relationships.symmetric import has_names_in_front, is_triplets
+from fastlmm_core.structures.relationships.symmetric import (
+    INVERSE,
+    NUMBERED,
+    has_names_in_front,
+    is_inverse,
+    is_triplets,
+)
 
 SINGLE_STEP = "single_step"
 KINDS = ("pedigree", "covariance", "inverse", "markers", SINGLE_STEP)
@@ -151,20 +157,24 @@ def _said_of(where: str, given: Any) -> Iterator[None]:
 
 
 def found_kind(path: str | Path, missing: Sequence[str] = ()) -> str:
-    """A pedigree, a covariance or "markers": what a file holds, by its header and the types of its columns.
+    """A pedigree, a covariance, "markers" or "inverse": what a file holds, by its header and its columns.
 
     A covariance is square with the same names in the header and the first column, or has the columns row,
-    col, value (whether these are an inverse, no file says); a pedigree has the usual headings, or three
+    col, value, an inverse where the values are headed so; a pedigree has the usual headings, or three
     columns of names; markers are more than three columns, numbers but for the first and cells of `missing`.
+    ASReml's .giv is an inverse, its .grm a covariance.
 
     Raises
     ------
     DataError
         When it is none of these, or a covariance but for some of its names.
     """
+    by_ending = NUMBERED.get(Path(path).suffix.lower())
+    if by_ending is not None:
+        return "inverse" if by_ending == INVERSE else "covariance"
     frame = read_table(path, options=read_options(na_values=list(missing) or None))
     if is_triplets(frame):
-        return "covariance"
+        return "inverse" if is_inverse(frame) else "covariance"
     headings = [str(name).strip().casefold() for name in frame.columns]
     if all(sum(name in usual for name in headings) == 1 for usual in HEADINGS):
         return "pedigree"
@@ -221,8 +231,12 @@ def _make(name: str, given: Any) -> Relationship:
         return relationship_from_request(name, {"type": found_kind(given), "file": str(given)})
     if isinstance(given, Mapping):
         table = read_table(given)
+        if is_inverse(table):
+            return SparseInverse(given)
         return Covariance(given) if is_triplets(table) else Pedigree(given)
     if isinstance(given, pd.DataFrame):
+        if is_inverse(given):
+            return SparseInverse(given)
         return Covariance(given) if is_triplets(given) or _is_matrix(given) else Pedigree(given)
     hint = ""
     if sp.issparse(given) or isinstance(given, np.ndarray):

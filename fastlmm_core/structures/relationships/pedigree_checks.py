@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
 from fastlmm_core.errors import DataError, PedigreeWarning, name_list
 from fastlmm_core.gate import warn_caller
+from fastlmm_core.reading.spelling import shown_label, spelled_otherwise
 from fastlmm_core.structures.relationships.pedigree_kernels import find_loops
 
 # Loops written out in one message.
 LOOPS_SHOWN = 3
+# Names in another spelling.
+SPELLINGS_SHOWN = 3
 
 
 def refuse_row_numbers(
@@ -56,7 +59,8 @@ def refuse_loops(names: Sequence[str], sire: np.ndarray, dam: np.ndarray, genera
     )
 
 
-def tell_unlisted(unlisted: list[str]) -> None:
+def tell_unlisted(unlisted: list[str], known: Iterable[str]) -> None:
+    """A warning of parents without a row, and of those among them that are `known` in another spelling."""
     if len(unlisted) == 1:
         message = f"the parent '{unlisted[0]}' has no row of its own and becomes a founder"
     elif unlisted:
@@ -65,7 +69,18 @@ def tell_unlisted(unlisted: list[str]) -> None:
         )
     else:
         return
-    warn_caller(PedigreeWarning(f"pedigree: {message}"))
+    warn_caller(PedigreeWarning(f"pedigree: {message}{in_other_spelling(unlisted, known)}"))
+
+
+def in_other_spelling(names: Sequence[str], known: Iterable[str]) -> str:
+    """Which of some names are known in another spelling, behind what says that they are unknown."""
+    pairs = spelled_otherwise(names, known)
+    if not pairs:
+        return ""
+    each = [f"{shown_label(other)} for {shown_label(own)}" for own, other in pairs[:SPELLINGS_SHOWN]]
+    shown = ", ".join(each)
+    more = f" and {len(pairs) - SPELLINGS_SHOWN} more" if len(pairs) > SPELLINGS_SHOWN else ""
+    return f"; there is {shown}{more}: blanks and capitals count"
 
 
 def check_sexes(

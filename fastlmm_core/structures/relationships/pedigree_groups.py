@@ -19,6 +19,7 @@ import numpy as np
 from fastlmm_core.errors import DataError, OptionError, PedigreeWarning, name_list
 from fastlmm_core.gate import warn_caller
 from fastlmm_core.reading import level_label
+from fastlmm_core.structures.relationships.pedigree_checks import in_other_spelling
 from fastlmm_core.structures.relationships.pedigree_codes import ParentCodes
 from fastlmm_core.structures.relationships.pedigree_kernels import find_generations
 
@@ -62,7 +63,8 @@ def groups_first(codes: ParentCodes, groups: Sequence[str], variance: float | No
     unused = [name for name in groups if name not in place or not is_parent[place[name]]]
     if unused:
         verb = "is" if len(unused) == 1 else "are"
-        raise DataError(f"pedigree: of groups, {name_list(unused)} {verb} nobody's parent")
+        hint = in_other_spelling(unused, codes.names)
+        raise DataError(f"pedigree: of groups, {name_list(unused)} {verb} nobody's parent{hint}")
     at = np.array([place[name] for name in groups])
     descended = [name for name in groups if max(codes.sire[place[name]], codes.dam[place[name]]) >= 0]
     if descended:

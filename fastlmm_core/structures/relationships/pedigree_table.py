@@ -84,7 +84,7 @@ def read_pedigree(
     everyone = (*unlisted, *ids.tolist())
     generation = find_generations(sire, dam)
     refuse_loops(everyone, sire, dam, generation)
-    tell_unlisted([name for name in unlisted if name not in known_groups])
+    tell_unlisted([name for name in unlisted if name not in known_groups], [*ids.tolist(), *known_groups])
     check_sexes(everyone, sire, dam, check_sex, known_groups)
     selfings = np.zeros(len(everyone))
     if selfing is not None:

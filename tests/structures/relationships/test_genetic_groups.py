@@ -8,6 +8,7 @@ from tabular import random_parents, tabular_A
 
 from fastlmm_core import Covariance, Markers, Pedigree, SparseInverse, fit_batch, lmm, load, single_step
 from fastlmm_core.errors import (
+    ConfoundedWarning,
     DataError,
     DesignError,
     FormulaError,
@@ -437,12 +438,86 @@ def test_individuals_whose_groups_are_not_known():
     own = fit.predict({**new, **shares}, allow_new_levels=True)
     assert own[0] == pytest.approx(fit.predict({"animal": ["n20"], "sex": ["F"]})[0], rel=1e-12)
     assert own[1] == pytest.approx(fit.beta[0] + 0.25 * fit.beta[2] + 0.75 * fit.beta[3], rel=1e-12)
+    # an animal without a name, and a table without animals
+    with pytest.raises(DataError, match="'animal' has no value in row 1"):
+        fit.predict({"animal": [None], "sex": ["F"]}, random=False)
+    nameless = {"animal": ["n20", None], "sex": ["F", "F"]}
+    with pytest.raises(DataError, match=r"'animal' has no value in row 2, so that its genetic groups"):
+        fit.predict(nameless, allow_new_levels=True)
+    np.testing.assert_allclose(fit.predict({**nameless, **shares}, allow_new_levels=True), own, rtol=1e-12)
+    with pytest.raises(DataError, match=r"new data: column 'animal' is not there, which tells the gen"):
+        fit.predict({"sex": ["F"]}, random=False)
+    unnamed = {name: [values[1]] for name, values in shares.items()}
+    given = fit.predict({"sex": ["F"], **unnamed}, random=False)
+    assert given[0] == pytest.approx(own[1], rel=1e-12)
     for wrong in ([parts[0] + 0.01, 0.25], ["a", "b"]):
         with pytest.raises(DataError, match=r"'animal\.G1' of the data is not what 'animal' has of the gen"):
             fit.predict({**new, **shares, "animal.G1": wrong}, allow_new_levels=True)
     with pytest.raises(DataError, match="levels of 'animal' are not in the relationship"):
         lmm("y ~ sex + (1 | vm(animal, A))", frame.replace({"animal": {"n20": "x"}}),
             relationships={"A": pedigree})  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::fastlmm_core.errors.RankDeficientWarning")
+@pytest.mark.filterwarnings("ignore::fastlmm_core.errors.ConfoundedWarning")
+def test_a_group_that_the_data_hold_nothing_of_gives_no_values(tmp_path):
+    """Its effect stood at zero, and individuals of it ranked among the others as from the group left out."""
+    herd = Herd(2)
+    frame, _ = records(herd)
+    new = {"id": ["x", "z", "v"], "sire": ["G9", "x", "n20"], "dam": ["G9", "n3", "x"]}
+    table = {name: [*own, *new[name]] for name, own in herd.table.items()}
+    pedigree = Pedigree(table, groups=[*GROUPS, "G9"], check_sex=False)
+    model = "y ~ sex + (1 | vm(animal, A))"
+    fit = lmm(model, frame, relationships={"A": pedigree})
+    words = "do not tell the effects of genetic groups that 'x', 'z', 'v' have a part of: no values"
+    assert [words in str(own) for own in fit.warnings].count(True) == 1
+    known = lmm(model, frame, relationships={"A": herd.pedigree(group_variance=None)})
+    assert not any("do not tell" in str(own) for own in known.warnings)
+    own = fit.blups().set_index("level")
+    figures = ["estimate", "se", "pev", "reliability", "lower", "upper"]
+    assert own.loc[["x", "z", "v"], figures].isna().all(axis=None)
+    assert np.isnan(fit.ranef()["vm(animal, A)"].loc["z"]).all()
+    pd.testing.assert_frame_equal(
+        own.drop(["x", "z", "v"]), known.blups().set_index("level"), rtol=1e-6, atol=1e-8
+    )
+    assert np.isnan(fit.predict({"animal": ["z"], "sex": ["F"]})).all()
+    values = fit.genotype_values("vm(animal, A)", average="sex")
+    assert len(values) == N and "without 'x', 'z', 'v', whose genetic groups the data" in str(values)
+    fit.save(tmp_path / "fit")
+    pd.testing.assert_frame_equal(load(tmp_path / "fit").blups(), fit.blups())
+
+
+@pytest.mark.filterwarnings("ignore::fastlmm_core.errors.RankDeficientWarning")
+def test_groups_that_always_go_together_are_not_told_apart():
+    """Sires from S and dams from D: who has a half of both is compared, and who has other parts is not."""
+    rng = np.random.default_rng(5)
+    table = {"id": list("abcdefg"), "sire": list("SSSaaSa"), "dam": list("DDDbcSD")}
+    pedigree = Pedigree(table, groups=["S", "D"], check_sex=False)
+    frame = pd.DataFrame({"animal": np.repeat(list("abcde"), 8), "y": rng.normal(size=40)})
+    with pytest.warns(ConfoundedWarning, match="genetic groups that 'f', 'g' have a part of"):
+        fit = lmm("y ~ 1 + (1 | vm(animal, A))", frame, relationships={"A": pedigree},
+                  fixed_parameters={"vm(animal, A)": 1.0, "Residual": 1.0})  # fmt: skip
+    plain = lmm("y ~ 1 + (1 | vm(animal, A))", frame, relationships={"A": pedigree.without_groups()},
+                fixed_parameters={"vm(animal, A)": 1.0, "Residual": 1.0})  # fmt: skip
+    own, other = (each.blups().set_index("level")["estimate"] for each in (fit, plain))
+    assert own[["f", "g"]].isna().all()
+    np.testing.assert_allclose(own[list("abcde")], other[list("abcde")], atol=1e-10)
+
+
+@pytest.mark.filterwarnings("ignore::fastlmm_core.errors.RankDeficientWarning")
+def test_groups_that_a_fixed_effect_goes_with_are_told():
+    """Differences between individuals depend on which of the columns is dropped."""
+    herd = Herd(2)
+    frame, animals = records(herd)
+    frame["part"] = herd.Q[animals, 0]
+    pedigree = herd.pedigree(group_variance=None)
+    words = "go with the genetic groups 'G1', 'G2', 'G3' of '(1 | vm(animal, A))'"
+    with pytest.warns(ConfoundedWarning) as said:
+        lmm("y ~ sex + part + (1 | vm(animal, A))", frame, relationships={"A": pedigree})
+    assert any(words in str(own.message) for own in said)
+    for model in ("y ~ sex + (1 | vm(animal, A))", "y ~ 0 + (1 | vm(animal, A))"):
+        fit = lmm(model, frame, relationships={"A": pedigree})
+        assert not any(isinstance(own, ConfoundedWarning) for own in fit.warnings)
 
 
 @pytest.mark.filterwarnings("ignore::fastlmm_core.errors.RankDeficientWarning")
@@ -479,6 +554,8 @@ def test_two_relationships_with_fixed_groups_of_the_same_individuals_are_refused
     [
         ("y ~ sex + (1 | sex:vm(animal, A))", OptionError, "go with the individuals of one column"),
         ("y ~ (1 | at(sex):vm(animal, A))", OptionError, "give the pedigree group_variance="),
+        ("y ~ (1 | vm(animal, A):sex)", OptionError, r"random, or pedigree\.without_groups\(\) under a"),
+        ("y ~ sex + us(animal, dam | vm(A))", DataError, "'G2' is one of its fixed genetic groups, which"),
         ("y ~ sex + us(animal + dam | vm(A))", OptionError, "go with the individuals of one column"),
         ("y ~ sex + animal.G1 + (1 | vm(animal, A))", DesignError, "no column 'animal.G2'.* or give all"),
         ("y ~ sex + (1 | vm(beast, A))", FormulaError, "'beast'"),
@@ -487,7 +564,8 @@ def test_two_relationships_with_fixed_groups_of_the_same_individuals_are_refused
 def test_models_that_fixed_groups_do_not_go_with(formula, error, words):
     herd = Herd(2)
     frame, animals = records(herd)
-    frame["dam"] = [herd.names[max(herd.dam[i], 0)] for i in animals]
+    single = "animal, dam" in formula
+    frame["dam"] = ["G2" if single else herd.names[max(herd.dam[i], 0)] for i in animals]
     with pytest.raises(error, match=words):
         lmm(formula, frame, relationships={"A": herd.pedigree(group_variance=None)})
 
@@ -543,6 +621,27 @@ def test_several_coefficients_have_groups_of_the_same_covariance():
     beta = cov @ X.T @ np.linalg.solve(V, frame["y"])
     u = G @ W.T @ np.linalg.solve(V, frame["y"] - X @ beta)
     np.testing.assert_allclose(fit.blups()["estimate"], u, atol=1e-8)
+
+
+@pytest.mark.filterwarnings("ignore::fastlmm_core.errors.RankDeficientWarning")
+def test_an_interaction_without_groups_beside_a_main_effect_that_has_them():
+    herd = Herd(2)
+    frame, animals = records(herd)
+    frame["env"] = np.random.default_rng(3).choice(["E1", "E2"], len(frame))
+    pedigree = herd.pedigree(group_variance=None)
+    fit = lmm(
+        "y ~ env + (1 | vm(animal, A)) + (1 | env:vm(animal, B))", frame,
+        relationships={"A": pedigree, "B": pedigree.without_groups()},
+        fixed_parameters={"vm(animal, A)": 1.2, "env:vm(animal, B)": 0.5, "Residual": 0.9},
+    )  # fmt: skip
+    Z = np.eye(N)[animals]
+    same = frame["env"].to_numpy()[:, None] == frame["env"].to_numpy()
+    V = (1.2 + 0.5 * same) * (Z @ herd.A @ Z.T) + 0.9 * np.eye(len(frame))
+    X = np.column_stack([np.ones(len(frame)), frame["env"] == "E2", herd.Q[animals, :2]]).astype(float)
+    beta = np.linalg.solve(X.T @ np.linalg.solve(V, X), X.T @ np.linalg.solve(V, frame["y"]))
+    a = 1.2 * herd.A @ Z.T @ np.linalg.solve(V, frame["y"] - X @ beta)
+    own = fit.blups().query("group == 'vm(animal, A)'").set_index("level").loc[herd.names]
+    np.testing.assert_allclose(own["estimate"], a + herd.Q[:, :2] @ beta[2:], atol=1e-8)
 
 
 @pytest.mark.parametrize("variance", [RATIO, None])

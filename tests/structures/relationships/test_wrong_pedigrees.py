@@ -167,3 +167,21 @@ def test_rows_of_a_file_are_its_lines(tmp_path):
     words = r"line 6 \(row 4\) has no identifier; duplicate: 'b' .* \(lines 4, 5\)"
     with pytest.raises(DataError, match=words):
         Pedigree(tmp_path / "p.csv")
+
+
+def test_parents_and_groups_in_another_spelling_are_told():
+    """A sire with a blank behind its name was a founder of its own beside the individual."""
+    words = "2 parents .* founders: 'A1', 'b '; there is 'a1' for 'A1', 'b' for 'b ': blanks and capitals"
+    with pytest.warns(PedigreeWarning, match=words):
+        Pedigree(table(("a1", "", ""), ("b", "", ""), ("c", "A1", "b ")))
+    with pytest.warns(PedigreeWarning) as said:
+        Pedigree(table(("a", "North", "North"), ("c", "north", "a")), groups=["North"])
+    assert "'north' has no row of its own and becomes a founder; there is 'North' for" in str(said[0].message)
+    with pytest.warns(PedigreeWarning, match="'x' has no row of its own and becomes a founder$"):
+        Pedigree(table(("a", "", ""), ("c", "x", "a")))
+    with (
+        pytest.raises(DataError, match="'G2' is nobody's parent; there is 'g2' for 'G2': blanks and cap"),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        Pedigree(table(("a", "G1", "g2"), ("c", "G1", "a")), groups=["G1", "G2"])
