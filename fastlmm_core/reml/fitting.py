@@ -10,7 +10,7 @@ import numpy as np
 from fastlmm_core.errors import DataError
 from fastlmm_core.kernels.equations.assembly import apply_factor_transposed
 from fastlmm_core.kernels.equations.systems import Entries
-from fastlmm_core.kernels.search.slopes_alone import has_slope_alone, unit_theta
+from fastlmm_core.kernels.search.slopes_alone import equal_theta, reach_of_slopes
 from fastlmm_core.kernels.search.starting_values import start_from_moments
 from fastlmm_core.kernels.thresholds import LARGEST_DECREMENT, LARGEST_RISE
 from fastlmm_core.linalg import CholeskyFactor, make_factor
@@ -100,9 +100,10 @@ def fit_equations(
     optimum, found, boundary_score = search(theta)
     entries = equations.entries
     rows = Entries(entries.row_ptr, entries.row_node, entries.row_val, entries.values)
-    if start is None and has_slope_alone(rows, equations.layout.term, equations.parameters.sizes):
+    reach = reach_of_slopes(rows, equations.layout.term, equations.parameters.sizes) if start is None else 0.0
+    if reach > 0.0:
         optimum = replace(optimum, point=None)  # the factor goes on to other values
-        other = search(unit_theta(equations.parameters))
+        other = search(equal_theta(equations.parameters, reach))
         if other[0].status in (0, 3) and other[0].deviance < optimum.deviance - LARGEST_RISE:
             optimum, found, boundary_score = other
     moved = not np.array_equal(found, optimum.theta)

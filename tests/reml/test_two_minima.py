@@ -25,15 +25,23 @@ def trial(seed):
     return pd.DataFrame({"y": y, "x": x, "h": h, "g": g})
 
 
-def lowest(data):
+def years(seed, levels=5, rows=60):
+    """Slopes over years, of levels without an effect of their own at the mean year."""
+    rng = np.random.default_rng(seed)
+    g, x = rng.integers(0, levels, rows), 2015.0 + np.round(4.0 * rng.normal(size=rows))
+    y = rng.normal(size=levels)[g] * (x - 2015.0) + rng.normal(size=rows)
+    return pd.DataFrame({"y": y, "x": x, "h": g, "g": g})
+
+
+def lowest(data, of_means=GRID, of_slopes=GRID):
     """The smallest dense criterion on the grid of variances relative to sigma2, which is profiled out."""
     y, n = data["y"].to_numpy(), len(data)
     X = np.column_stack([np.ones(n), data["x"]])
-    g, h = np.unique(data["g"], return_inverse=True)[1], data["h"].to_numpy()
-    terms = [DenseTerm(g, np.ones((n, 1)), g.max() + 1), DenseTerm(h, X[:, 1:], 4)]
+    g, h = (np.unique(data[name], return_inverse=True)[1] for name in "gh")
+    terms = [DenseTerm(g, np.ones((n, 1)), g.max() + 1), DenseTerm(h, X[:, 1:], h.max() + 1)]
     values = []
-    for a in GRID:
-        for b in GRID:
+    for a in of_means:
+        for b in of_slopes:
             G = [np.array([[a]]), np.array([[b]])]
             sigma2 = float(y @ DenseModel(y, X, terms, np.ones(n), G, 1.0, True).P @ y) / (n - 2)
             own = [sigma2 * own for own in G]
@@ -60,3 +68,19 @@ def test_batches_find_it_too():
     found = fit_batch(table, FORMULA, by="trial").fits
     expected = [lmm(FORMULA, trial(seed)).criterion for seed in seeds]
     np.testing.assert_allclose(found["criterion"], expected, rtol=1e-8)
+
+
+@pytest.mark.parametrize(("seed", "levels", "rows"), [(0, 5, 60), (5, 5, 60), (11, 5, 60), (6, 14, 140)])
+@pytest.mark.filterwarnings("ignore:singular fit")
+def test_slopes_over_years_beside_independent_means(seed, levels, rows):
+    """The variance of the means at year 0 brings the lines back to the data: thousands of residual ones."""
+    data = years(seed, levels, rows)
+    floor = lowest(data, np.geomspace(1e2, 1e7, 11), np.geomspace(1e-3, 10.0, 9))
+    for formula in (FORMULA, "y ~ x + (x||g)"):
+        named = data.assign(one="1", g=data["g"].astype(str))
+        plain, structured = lmm(formula, named), lmm(formula, named, residual="units | one")
+        assert plain.converged and structured.converged
+        assert plain.criterion <= floor
+        np.testing.assert_allclose(structured.criterion, plain.criterion, rtol=1e-8)
+        found = fit_batch(named.assign(trial="1"), formula, by="trial").fits
+        np.testing.assert_allclose(found["criterion"], [plain.criterion], rtol=1e-8)
