@@ -89,7 +89,7 @@ def fit_equations(
     if equations.n_theta == 0 or response.explained:
         return _solve_without_search(equations, factor, response, reml)
     if start is None or callable(start):
-        theta = starting_values(equations, response, factor.flops)
+        theta = starting_values(equations, response, factor.flops, reml)
         theta = theta if start is None else start(response, theta)
     else:
         theta = start
@@ -142,10 +142,12 @@ def _from_start(
     return optimum, found, boundary_score
 
 
-def starting_values(equations: MixedModelEquations, response: Response, operations: float) -> np.ndarray:
+def starting_values(
+    equations: MixedModelEquations, response: Response, operations: float, reml: bool
+) -> np.ndarray:
     """Starting theta (n_theta,) from moments, for a factorization of so many `operations`."""
     e = equations
-    return start_from_moments(e.G, e.pattern, e.parameters, response.rhs, response.yy, e.n, operations)
+    return start_from_moments(e.G, e.pattern, e.parameters, response.rhs, response.yy, e.n, operations, reml)
 
 
 def certify(optimum: optimizer.Optimum, boundary_score: float, deviance: float) -> Certificate:

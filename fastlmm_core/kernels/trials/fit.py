@@ -215,7 +215,7 @@ def fit_response(equations, design, weights, y, reml, tolerance, max_iterations)
     operations = 0.0
     for j in range(size):
         operations += float(system.L_indptr[j + 1] - system.L_indptr[j]) ** 2
-    theta = start_from_moments(system.G, system.pattern, parameters, rhs, yy, n, operations)
+    theta = start_from_moments(system.G, system.pattern, parameters, rhs, yy, n, operations, reml)
     fit = TrialFit(
         np.zeros(4), theta, unit_factors(parameters.sizes), np.empty(system.L_indices.size),
         np.empty((size, 1)), np.empty((size, 1)), beta, np.empty(0),
