@@ -12,6 +12,7 @@ from fastlmm_core.kernels.equations.assembly import apply_factor_transposed
 from fastlmm_core.kernels.equations.systems import Entries
 from fastlmm_core.kernels.search.slopes_alone import equal_theta, reach_of_slopes
 from fastlmm_core.kernels.search.starting_values import start_from_moments
+from fastlmm_core.kernels.search.zeros_of_ml import reach_beside_zeros
 from fastlmm_core.kernels.thresholds import LARGEST_DECREMENT, LARGEST_RISE
 from fastlmm_core.linalg import CholeskyFactor, make_factor
 from fastlmm_core.reml import optimizer
@@ -101,6 +102,8 @@ def fit_equations(
     entries = equations.entries
     rows = Entries(entries.row_ptr, entries.row_node, entries.row_val, entries.values)
     reach = reach_of_slopes(rows, equations.layout.term, equations.parameters.sizes) if start is None else 0.0
+    if start is None and not reml:
+        reach = max(reach, reach_beside_zeros(optimum.theta, equations.parameters))
     if reach > 0.0:
         optimum = replace(optimum, point=None)  # the factor goes on to other values
         other = search(equal_theta(equations.parameters, reach))

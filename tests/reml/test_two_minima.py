@@ -84,3 +84,37 @@ def test_slopes_over_years_beside_independent_means(seed, levels, rows):
         np.testing.assert_allclose(structured.criterion, plain.criterion, rtol=1e-8)
         found = fit_batch(named.assign(trial="1"), formula, by="trial").fits
         np.testing.assert_allclose(found["criterion"], [plain.criterion], rtol=1e-8)
+
+
+def augmented(seed, blocks=5, checks=3, lines=20):
+    """An augmented trial: checks in every block, each new line once."""
+    rng = np.random.default_rng(seed)
+    gen = np.concatenate([np.tile(np.arange(checks), blocks), np.arange(checks, checks + lines)])
+    block = np.concatenate([np.repeat(np.arange(blocks), checks), rng.integers(0, blocks, lines)])
+    y = rng.normal(size=gen.max() + 1)[gen] + rng.normal(size=blocks)[block] + 0.5 * rng.normal(size=gen.size)
+    table = pd.DataFrame({"y": y, "gen": gen, "block": block, "check": np.minimum(gen, checks)})
+    return table.astype({"gen": str, "block": str, "check": str})
+
+
+@pytest.mark.parametrize("seed", [1, 3, 6, 10, 33])
+@pytest.mark.filterwarnings("ignore:singular fit")
+def test_ml_of_augmented_trials(seed):
+    """Checks and blocks take a quarter of the degrees of freedom, which ML does not count."""
+    formula, data = "y ~ block + check + (1|gen)", augmented(seed)
+    y, n = data["y"].to_numpy(), len(data)
+    columns = [pd.get_dummies(data[name]).to_numpy(float)[:, 1:] for name in ("block", "check")]
+    X = np.column_stack([np.ones(n), *columns])
+    codes = np.unique(data["gen"], return_inverse=True)[1]
+    terms = [DenseTerm(codes, np.ones((n, 1)), codes.max() + 1)]
+
+    def criterion(variance):
+        relative = DenseModel(y, X, terms, np.ones(n), [np.array([[variance]])], 1.0, False)
+        sigma2 = float(y @ relative.P @ y) / n
+        own = [np.array([[sigma2 * variance]])]
+        return DenseModel(y, X, terms, np.ones(n), own, sigma2, False).criterion
+
+    fit = lmm(formula, data, reml=False)
+    assert fit.converged
+    assert fit.criterion <= min(criterion(v) for v in [0.0, *np.geomspace(1e-3, 1e3, 49)])
+    found = fit_batch(data.assign(trial="1"), formula, by="trial", reml=False).fits
+    np.testing.assert_allclose(found["criterion"], [fit.criterion], rtol=1e-8)

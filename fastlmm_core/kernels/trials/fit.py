@@ -21,6 +21,7 @@ from fastlmm_core.kernels.search.score import fill_factors
 from fastlmm_core.kernels.search.slopes_alone import equal_theta, reach_of_slopes
 from fastlmm_core.kernels.search.small_fit import LOG_TWO_PI, evaluate_deviance, search_optimum, unit_factors
 from fastlmm_core.kernels.search.starting_values import start_from_moments
+from fastlmm_core.kernels.search.zeros_of_ml import reach_beside_zeros
 from fastlmm_core.kernels.thresholds import (
     BOUNDARY,
     EXPLAINED,
@@ -162,9 +163,10 @@ def complete_factor(equations, lead, L_left, right, solution_left, factors, L, s
 
 @kernel
 def search_from_starts(
-    system, problem, parameters, reach, theta, max_iterations, tolerance, L, Z, solution
+    system, problem, parameters, reml, reach, theta, max_iterations, tolerance, L, Z, solution
 ):  # fmt: skip
-    """The deeper end of `search_optimum` from `theta` and, where `reach` > 0, from variances of reach^2.
+    """The deeper end of `search_optimum` from `theta` and, where `reach` > 0, from variances of reach^2;
+    of ML from variances of one too where the first has one at zero.
 
     Returns
     -------
@@ -174,6 +176,8 @@ def search_from_starts(
     end, figures, _, hessian, S, _, fresh = search_optimum(
         system, problem, parameters, theta, max_iterations, tolerance, L, Z, solution
     )
+    if not reml:
+        reach = max(reach, reach_beside_zeros(theta, parameters))
     if reach == 0.0:
         return end, figures, hessian, S, fresh
     first = theta.copy()
@@ -240,7 +244,7 @@ def fit_response(equations, design, weights, y, reml, tolerance, max_iterations)
         problem = Problem(rhs_left, yy_left, dof, left if reml else left - p)
         reach = reach_of_slopes(equations.entries, system.pattern.term, parameters.sizes)
         end, figures, hessian, S, fresh = search_from_starts(
-            search, problem, parameters, reach, theta, max_iterations, tolerance, L_left, Z_left,
+            search, problem, parameters, reml, reach, theta, max_iterations, tolerance, L_left, Z_left,
             solution_left,
         )  # fmt: skip
         status, moved = settle_boundary(theta, parameters, hessian, S)
