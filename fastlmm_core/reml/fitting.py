@@ -10,8 +10,9 @@ import numpy as np
 from fastlmm_core.errors import DataError
 from fastlmm_core.kernels.equations.assembly import apply_factor_transposed
 from fastlmm_core.kernels.equations.systems import Entries
-from fastlmm_core.kernels.search.slopes_alone import has_slope_alone, unit_theta
+from fastlmm_core.kernels.search.slopes_alone import equal_theta, reach_of_slopes
 from fastlmm_core.kernels.search.starting_values import start_from_moments
+from fastlmm_core.kernels.search.zeros_of_ml import reach_beside_zeros
 from fastlmm_core.kernels.thresholds import LARGEST_DECREMENT, LARGEST_RISE
 from fastlmm_core.linalg import CholeskyFactor, make_factor
 from fastlmm_core.reml import optimizer
@@ -89,7 +90,7 @@ def fit_equations(
     if equations.n_theta == 0 or response.explained:
         return _solve_without_search(equations, factor, response, reml)
     if start is None or callable(start):
-        theta = starting_values(equations, response, factor.flops)
+        theta = starting_values(equations, response, factor.flops, reml)
         theta = theta if start is None else start(response, theta)
     else:
         theta = start
@@ -100,9 +101,12 @@ def fit_equations(
     optimum, found, boundary_score = search(theta)
     entries = equations.entries
     rows = Entries(entries.row_ptr, entries.row_node, entries.row_val, entries.values)
-    if start is None and has_slope_alone(rows, equations.layout.term, equations.parameters.sizes):
+    reach = reach_of_slopes(rows, equations.layout.term, equations.parameters.sizes) if start is None else 0.0
+    if start is None and not reml:
+        reach = max(reach, reach_beside_zeros(optimum.theta, equations.parameters))
+    if reach > 0.0:
         optimum = replace(optimum, point=None)  # the factor goes on to other values
-        other = search(unit_theta(equations.parameters))
+        other = search(equal_theta(equations.parameters, reach))
         if other[0].status in (0, 3) and other[0].deviance < optimum.deviance - LARGEST_RISE:
             optimum, found, boundary_score = other
     moved = not np.array_equal(found, optimum.theta)
@@ -141,10 +145,12 @@ def _from_start(
     return optimum, found, boundary_score
 
 
-def starting_values(equations: MixedModelEquations, response: Response, operations: float) -> np.ndarray:
+def starting_values(
+    equations: MixedModelEquations, response: Response, operations: float, reml: bool
+) -> np.ndarray:
     """Starting theta (n_theta,) from moments, for a factorization of so many `operations`."""
     e = equations
-    return start_from_moments(e.G, e.pattern, e.parameters, response.rhs, response.yy, e.n, operations)
+    return start_from_moments(e.G, e.pattern, e.parameters, response.rhs, response.yy, e.n, operations, reml)
 
 
 def certify(optimum: optimizer.Optimum, boundary_score: float, deviance: float) -> Certificate:

@@ -141,20 +141,21 @@ def test_starting_values_do_not_matter(reml):
         np.testing.assert_allclose(fit.theta, reference.theta, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("reml", METHODS)
 @pytest.mark.parametrize(
     "formula", ["y ~ rep + (1|gen)", "y ~ rep + gen + (1|rep:gen)", "y ~ env + (1|gen) + (1|gen:env)"]
 )
-def test_balanced_designs_start_at_their_estimates(formula):
-    """The moments are those of an analysis of variance, and REML's are the same."""
+def test_balanced_designs_start_at_their_estimates(formula, reml):
+    """The moments are those of an analysis of variance, and REML's are the same; ML's count no fixed part."""
     r = np.random.default_rng(4)
     gen, env, rep, _ = (a.ravel() for a in np.indices((12, 3, 4, 2)))
     y = r.normal(size=12)[gen] + r.normal(size=(12, 3))[gen, env] + r.normal(size=(4, 12))[rep, gen]
     data = pd.DataFrame({"gen": gen, "env": env, "rep": rep, "y": y + r.normal(size=y.size)})
     data[["gen", "env", "rep"]] = data[["gen", "env", "rep"]].astype(str)
-    prepared = prepare(formula, data)
+    prepared = prepare(formula, data, reml=reml)
     equations, factor = prepared.equations, prepared.factor
-    start = starting_values(equations, prepare_response(equations, data["y"].to_numpy()), factor.flops)
-    _, optimum, _ = fit_equations(equations, data["y"].to_numpy(), reml=True)
+    start = starting_values(equations, prepare_response(equations, data["y"].to_numpy()), factor.flops, reml)
+    _, optimum, _ = fit_equations(equations, data["y"].to_numpy(), reml=reml)
     np.testing.assert_allclose(start, optimum.theta, rtol=1e-6)
 
 

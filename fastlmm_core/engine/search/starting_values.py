@@ -6,6 +6,7 @@ import numpy as np
 
 from fastlmm_core.engine.equations.structured_equations import StructuredEquations
 from fastlmm_core.engine.equations.terms import EngineTerm
+from fastlmm_core.kernels.search.slopes_alone import FAR, reach_of_covariate
 from fastlmm_core.kernels.thresholds import FEW_LEVELS
 from fastlmm_core.structures.levels.base import turned_together
 from fastlmm_core.structures.residuals.by_group import LEAST_SQUARE
@@ -120,18 +121,23 @@ def starts_of_slopes(e: StructuredEquations, theta: np.ndarray) -> list[np.ndarr
     """Starts beside an optimum theta (n_theta,) of a model with a slope alone.
 
     See ``kernels.search.slopes_alone``.
-    Terms of one coefficient have the variance of the residual there, or hardly any, lower than moments begin.
+    Terms of one coefficient have `reach`^2 times the variance of the residual there, or hardly any, lower
+    than moments begin.
     """
-    unit, near, alone = theta.copy(), theta.copy(), False
+    far, near, reach, plain = theta.copy(), theta.copy(), 0.0, []
     for term, (own, _) in zip(e.terms, e.slices[0], strict=True):
         if term.m > 1 or term.structure.n_theta != 1 or term.null is not None or term.root is not None:
             continue
         size = max(float(term.column_scale[0]), 1e-300)
-        unit[own] = term.structure.theta_of(np.array([[1.0 / size]]))
+        plain.append((term, own, size))
         near[own] = term.structure.theta_of(np.array([[NEARLY_NOTHING / size]]))
         values = term.matrices[0].data
-        alone = alone or (term.n_levels <= FEW_LEVELS and np.unique(values[values != 0.0]).size > 1)
-    return [unit, near] if alone else []
+        if np.unique(values[values != 0.0]).size > 1:
+            its = reach_of_covariate(values)
+            reach = max(reach, its if term.n_levels <= FEW_LEVELS or its > FAR else 0.0)
+    for term, own, size in plain:
+        far[own] = term.structure.theta_of(np.array([[reach**2 / size]]))
+    return [far, near] if reach > 0.0 else []
 
 
 def without_terms(e: StructuredEquations, first: np.ndarray) -> np.ndarray:

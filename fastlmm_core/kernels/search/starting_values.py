@@ -16,15 +16,16 @@ SMALLEST_PIVOT = 1e-12
 
 
 @kernel
-def start_from_moments(G, pattern, parameters, rhs, yy, n, operations):
-    """Starting theta (n_theta,) from moments: MINQUE with V proportional to I (Rao 1971).
+def start_from_moments(G, pattern, parameters, rhs, yy, n, operations, reml):
+    """Starting theta (n_theta,) from moments: MINQUE with V proportional to I (Rao 1971), or its ML sister.
 
-    The sums of squares of Z_k' W r, r the least squares residual, are equated to their expectations
-    sum_h T_h tr(Z_k' M Z_h Z_h' M Z_k) + sigma2 tr(Z_k' M Z_k), M = W - W X (X' W X)^-1 X' W: of balanced
-    designs these are the estimates.  Where M takes more than a share of the `operations` of a factorization
-    the fixed part is neglected, M = W.  The coefficients are read off the cross-products.  The moment
-    equations A s = b are solved by their eigenvectors on unit diagonal, without those below 1e-8 of the
-    largest eigenvalue (the least squares solution of least norm).
+    The sums of squares of Z_k' W r, r the least squares residual, are equated to their expectations sum_h
+    T_h tr(Z_k' M Z_h Z_h' M Z_k) + sigma2 tr(Z_k' M Z_k), M = W - W X (X' W X)^-1 X' W for REML; for ML,
+    which does not count what the fixed part takes, M = W. This is a step of scoring from V = sigma2 W^-1,
+    and of balanced designs these are the estimates. Where M takes more than a share of the `operations` of
+    a factorization REML neglects the fixed part too. The coefficients are read off the cross-products. The
+    moment equations A s = b are solved by their eigenvectors on unit diagonal, without those below 1e-8 of
+    the largest eigenvalue (the least squares solution of least norm).
     Variances that come out small or negative start at a hundredth of the residual, never at zero, where the
     search could not start.
     """
@@ -38,7 +39,8 @@ def start_from_moments(G, pattern, parameters, rhs, yy, n, operations):
         first[k + 1] = first[k] + sizes[k]
     d = first[K]
     squares = np.zeros((K, width, K, width))
-    half = halve_fixed_part(G, pattern, K, width, LEAST_BUDGET + SHARE * operations)
+    budget = LEAST_BUDGET + SHARE * operations if reml else 0.0
+    half = halve_fixed_part(G, pattern, K, width, budget)
     sum_squared_blocks(G, indptr, below_ptr, below, start, term, K, half, squares)
     A = np.zeros((d + 1, d + 1))
     b = np.zeros(d + 1)

@@ -18,9 +18,10 @@ from fastlmm_core.kernels.equations.systems import Problem, TrialFit
 from fastlmm_core.kernels.factor.simplicial import log_determinant, solve_lower, solve_upper
 from fastlmm_core.kernels.outcomes import BAD_VALUES, NO_OPTIMUM, OK
 from fastlmm_core.kernels.search.score import fill_factors
-from fastlmm_core.kernels.search.slopes_alone import has_slope_alone, unit_theta
+from fastlmm_core.kernels.search.slopes_alone import equal_theta, reach_of_slopes
 from fastlmm_core.kernels.search.small_fit import LOG_TWO_PI, evaluate_deviance, search_optimum, unit_factors
 from fastlmm_core.kernels.search.starting_values import start_from_moments
+from fastlmm_core.kernels.search.zeros_of_ml import reach_beside_zeros
 from fastlmm_core.kernels.thresholds import (
     BOUNDARY,
     EXPLAINED,
@@ -162,9 +163,10 @@ def complete_factor(equations, lead, L_left, right, solution_left, factors, L, s
 
 @kernel
 def search_from_starts(
-    system, problem, parameters, twice, theta, max_iterations, tolerance, L, Z, solution
+    system, problem, parameters, reml, reach, theta, max_iterations, tolerance, L, Z, solution
 ):  # fmt: skip
-    """The deeper end of `search_optimum` from `theta` and, where `twice`, from unit variances.
+    """The deeper end of `search_optimum` from `theta` and, where `reach` > 0, from variances of reach^2;
+    of ML from variances of one too where the first has one at zero.
 
     Returns
     -------
@@ -174,10 +176,12 @@ def search_from_starts(
     end, figures, _, hessian, S, _, fresh = search_optimum(
         system, problem, parameters, theta, max_iterations, tolerance, L, Z, solution
     )
-    if not twice:
+    if not reml:
+        reach = max(reach, reach_beside_zeros(theta, parameters))
+    if reach == 0.0:
         return end, figures, hessian, S, fresh
     first = theta.copy()
-    theta[:] = unit_theta(parameters)
+    theta[:] = equal_theta(parameters, reach)
     again, lower, _, curvature, scores, _, held = search_optimum(
         system, problem, parameters, theta, max_iterations, tolerance, L, Z, solution
     )
@@ -215,7 +219,7 @@ def fit_response(equations, design, weights, y, reml, tolerance, max_iterations)
     operations = 0.0
     for j in range(size):
         operations += float(system.L_indptr[j + 1] - system.L_indptr[j]) ** 2
-    theta = start_from_moments(system.G, system.pattern, parameters, rhs, yy, n, operations)
+    theta = start_from_moments(system.G, system.pattern, parameters, rhs, yy, n, operations, reml)
     fit = TrialFit(
         np.zeros(4), theta, unit_factors(parameters.sizes), np.empty(system.L_indices.size),
         np.empty((size, 1)), np.empty((size, 1)), beta, np.empty(0),
@@ -238,9 +242,9 @@ def fit_response(equations, design, weights, y, reml, tolerance, max_iterations)
         Z_left = np.empty(search.L_indices.size)
         solution_left = np.empty((left, 1))
         problem = Problem(rhs_left, yy_left, dof, left if reml else left - p)
-        twice = has_slope_alone(equations.entries, system.pattern.term, parameters.sizes)
+        reach = reach_of_slopes(equations.entries, system.pattern.term, parameters.sizes)
         end, figures, hessian, S, fresh = search_from_starts(
-            search, problem, parameters, twice, theta, max_iterations, tolerance, L_left, Z_left,
+            search, problem, parameters, reml, reach, theta, max_iterations, tolerance, L_left, Z_left,
             solution_left,
         )  # fmt: skip
         status, moved = settle_boundary(theta, parameters, hessian, S)
