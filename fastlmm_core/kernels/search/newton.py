@@ -39,6 +39,8 @@ ROUNDING = 1e-7
 # A decrement that has stopped to fall is an optimum as far as rounding lets see, up to this.
 SETTLED = 1e-8
 LEAST_RADIUS = 1e-14
+# A predicted decrease of less than so much of the noise by cancellation cannot be judged, and is taken.
+JUDGED = 10.0
 # Rejected steps shrink the radius or end the search long before so many evaluations for an iteration allowed.
 EVALUATIONS_EACH = 10
 
@@ -135,7 +137,7 @@ def take_deviance(state, deviance):
     if counts[EVALUATIONS] > EVALUATIONS_EACH * counts[LARGEST_ITERATION]:
         return end_search(state, 1)
     stuck = False
-    if numbers[PREDICTED] <= 100.0 * rounding_of(state):
+    if numbers[PREDICTED] <= max(100.0 * rounding_of(state), JUDGED * numbers[NOISE]):
         accepted = np.isfinite(deviance)
         stuck = not accepted
     else:
