@@ -39,7 +39,8 @@ ROUNDING = 1e-7
 # A decrement that has stopped to fall is an optimum as far as rounding lets see, up to this.
 SETTLED = 1e-8
 LEAST_RADIUS = 1e-14
-# A predicted decrease of less than so much of the noise by cancellation cannot be judged, and is taken.
+# Beside an optimum a predicted decrease of less than so much of the noise by cancellation cannot be judged,
+# and the step is taken.
 JUDGED = 10.0
 # Rejected steps shrink the radius or end the search long before so many evaluations for an iteration allowed.
 EVALUATIONS_EACH = 10
@@ -137,7 +138,8 @@ def take_deviance(state, deviance):
     if counts[EVALUATIONS] > EVALUATIONS_EACH * counts[LARGEST_ITERATION]:
         return end_search(state, 1)
     stuck = False
-    if numbers[PREDICTED] <= max(100.0 * rounding_of(state), JUDGED * numbers[NOISE]):
+    last = numbers[DECREMENT] <= ROUNDING and numbers[PREDICTED] <= JUDGED * numbers[NOISE]
+    if last or numbers[PREDICTED] <= 100.0 * rounding_of(state):
         accepted = np.isfinite(deviance)
         stuck = not accepted
     else:

@@ -14,7 +14,7 @@ from fastlmm_core.kernels.eigenvalues import diagonalize
 # The secant correction starts where the iteration is near, a decrement below SECANT_BELOW in units of the
 # deviance, and a step has not brought the decrement below SECANT_SLOW of the one before.
 SECANT_BELOW = 1.0
-SECANT_SLOW = 1e-3
+SECANT_SLOW = 0.01
 # Diagonal elements of the curvature further apart are scaled: eigenvalues have 1e-12 of the largest.
 LARGEST_SPREAD = 1e8
 
