@@ -99,11 +99,12 @@ def fit_equations(
         return _from_start(equations, factor, response, reml, theta, progress)
 
     optimum, found, boundary_score = search(theta)
-    entries = equations.entries
-    rows = Entries(entries.row_ptr, entries.row_node, entries.row_val, entries.values)
-    reach = reach_of_slopes(rows, equations.layout.term, equations.parameters.sizes) if start is None else 0.0
-    if start is None and not reml:
-        reach = max(reach, reach_beside_zeros(optimum.theta, equations.parameters))
+    reach = 0.0
+    if start is None:
+        entries, parameters = equations.entries, equations.parameters
+        rows = Entries(entries.row_ptr, entries.row_node, entries.row_val, entries.values)
+        slopes = reach_of_slopes(rows, equations.layout.term, parameters.sizes)
+        reach = max(slopes, reach_beside_zeros(optimum.theta, parameters, reml))
     if reach > 0.0:
         optimum = replace(optimum, point=None)  # the factor goes on to other values
         other = search(equal_theta(equations.parameters, reach))

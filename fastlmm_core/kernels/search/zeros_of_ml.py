@@ -15,9 +15,11 @@ NEARLY_ZERO = 1e-3
 
 
 @kernel
-def reach_beside_zeros(theta, parameters):
-    """Relative standard deviation to search from a second time: 1.0 where theta (n_theta,) has a variance at
-    zero, else 0.0."""
+def reach_beside_zeros(theta, parameters, reml):
+    """Relative standard deviation to search from a second time: 1.0 where theta (n_theta,) of ML has a
+    variance at zero, else 0.0."""
+    if reml:
+        return 0.0
     for t in range(theta.size):
         if parameters.row[t] == parameters.col[t] and abs(theta[t]) < NEARLY_ZERO:
             return 1.0

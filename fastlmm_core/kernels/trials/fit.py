@@ -176,8 +176,7 @@ def search_from_starts(
     end, figures, _, hessian, S, _, fresh = search_optimum(
         system, problem, parameters, theta, max_iterations, tolerance, L, Z, solution
     )
-    if not reml:
-        reach = max(reach, reach_beside_zeros(theta, parameters))
+    reach = max(reach, reach_beside_zeros(theta, parameters, reml))
     if reach == 0.0:
         return end, figures, hessian, S, fresh
     first = theta.copy()
