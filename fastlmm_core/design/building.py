@@ -26,7 +26,7 @@ from fastlmm_core.design.inputs import (
     read_variables,
     read_weights,
 )
-from fastlmm_core.design.matrices import Design, FixedTerm, UsedColumns
+from fastlmm_core.design.matrices import Design, FixedTerm
 from fastlmm_core.design.offsets import read_offset
 from fastlmm_core.design.parameter_names import is_named
 from fastlmm_core.design.random_terms import RandomTerm, build_random_terms, order_terms
@@ -34,6 +34,7 @@ from fastlmm_core.design.residual_building import build_residual, read_residual
 from fastlmm_core.design.splines.penalized_splines import SplineTerm, build_splines, read_spline_variables
 from fastlmm_core.design.term_axes import TermData
 from fastlmm_core.design.trend_environments import settle_environments
+from fastlmm_core.design.used_columns import UsedColumns
 from fastlmm_core.design.values.spelling import spelling_warnings
 from fastlmm_core.design.values.table import Table
 from fastlmm_core.design.values.variables import Raw, make_atom

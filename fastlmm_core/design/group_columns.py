@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 
 from fastlmm_core.design.grouping import codes_among
 from fastlmm_core.design.values.columns import Column
@@ -29,6 +30,8 @@ from fastlmm_core.formula.parts import RandomPart
 if TYPE_CHECKING:
     from fastlmm_core.design.random_terms import RandomTerm
 
+# Of sums of squares of columns of size 1, below which a combination of them is zero.
+NO_DATA = 1e-12
 SAME = 1e-6  # to which a part of a group that a table has is that of the pedigree, written with fewer digits
 
 
@@ -241,3 +244,31 @@ def group_places(term: RandomTerm, names: Sequence[str]) -> tuple[Any, np.ndarra
                 )
             out[c, k] = found[0]
     return related[0].group_shares.to_numpy(), out
+
+
+def untold_levels(term: RandomTerm, names: Sequence[str], X: sp.csc_array) -> np.ndarray | None:
+    """Levels (L, m) of a random term with parts of fixed groups that the data do not tell.
+
+    A group has no descendants in the data, or there are always as many genes of one as of another. None
+    without fixed groups.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Of the columns of the fixed part X (n, p).
+    """
+    found = None if term.is_spline else group_places(term, names)
+    if found is None:
+        return None
+    shares, places = found
+    out = np.zeros((len(shares), len(places)), dtype=bool)
+    for c, own in enumerate(places):
+        part = X[:, own]
+        norm = np.sqrt(np.asarray(part.power(2).sum(axis=0)).ravel())
+        norm[norm == 0.0] = 1.0
+        unit = part @ sp.diags_array(1.0 / norm)
+        size, vectors = np.linalg.eigh((unit.T @ unit).toarray())
+        rows = shares / norm
+        lost = np.abs(rows @ vectors[:, size <= NO_DATA]).max(axis=1, initial=0.0)
+        out[:, c] = lost > np.sqrt(NO_DATA) * np.linalg.norm(rows, axis=1)
+    return out

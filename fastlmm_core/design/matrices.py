@@ -13,10 +13,10 @@ import scipy.sparse as sp
 from fastlmm_core.design.coding.hypotheses import type1, type2, type3
 from fastlmm_core.design.coding.model_matrix import Coding
 from fastlmm_core.design.coding.rank import Rank
-from fastlmm_core.design.group_columns import table_for
+from fastlmm_core.design.group_columns import table_for, untold_levels
 from fastlmm_core.design.offsets import Offset
-from fastlmm_core.design.values.columns import Column, as_factor, first_row
-from fastlmm_core.design.values.labels import drop_unused
+from fastlmm_core.design.used_columns import UsedColumns
+from fastlmm_core.design.values.columns import Column, first_row
 from fastlmm_core.design.values.number_classes import points_of
 from fastlmm_core.design.values.table import Table
 from fastlmm_core.design.values.variables import Atom
@@ -222,6 +222,11 @@ class Design(Displayed):
         return sp.csr_array(scaled_rows @ scaled_null), size
 
     @cached_property
+    def untold_levels(self) -> list[np.ndarray | None]:
+        """Of each random term, levels (L, m) with parts of fixed genetic groups that the data do not tell."""
+        return [untold_levels(term, self.column_names, self._X_full) for term in self.random]
+
+    @cached_property
     def variables(self) -> dict[str, Variable]:
         """Columns of the table that the fixed part and the offset read, by name."""
         return _variables(self.coding, self.table, self._offset.columns_read)
@@ -343,27 +348,6 @@ class Design(Displayed):
             the other terms cannot take over (``drop1``, for linear models).
         """
         return type3(self.coding, self._values, self._X_full, self._rank, marginal)
-
-
-@dataclass(frozen=True)
-class UsedColumns:
-    """Columns of the table on the rows used, converted when asked for (numbers and codes only)."""
-
-    columns: dict[str, Any]
-    rows: np.ndarray | None
-    index: Any
-
-    def used(self, name: str, kind: str | None = None) -> tuple[np.ndarray, tuple[str, ...] | None]:
-        """Values on the rows used, or codes and the levels that occur; `kind` as of `Variable`."""
-        column = self.columns[name]
-        if kind == "factor":
-            column = as_factor(column)
-        elif kind == "numeric" and column.days is not None:
-            column = Column(name, np.append(column.days, np.nan)[column.values], None)
-        values = column.values if self.rows is None else column.values[self.rows]
-        if column.levels is None:
-            return values, None
-        return drop_unused(values, column.levels)
 
 
 def _variables(coding: Coding, table: UsedColumns, others: tuple[str, ...]) -> dict[str, Variable]:

@@ -28,7 +28,7 @@ from fastlmm_core.results.components.structured_blocks import describe_singular 
 from fastlmm_core.results.components.structured_blocks import describe_unbounded
 from fastlmm_core.results.components.undetermined import confounded, undetermined_parameters
 from fastlmm_core.results.components.variance_components import describe_singular
-from fastlmm_core.results.group_parts import confounded_groups, untold_levels
+from fastlmm_core.results.group_parts import confounded_groups
 
 EXPLAINED = (
     "the fixed part explains the response exactly: the residual variance is zero, the criterion is minus "
@@ -104,8 +104,7 @@ def _dependent_columns(
 
 def _untold_groups(design: Design) -> Iterator[ConfoundedWarning]:
     """Individuals whose fixed genetic groups have no effects that could be estimated, or compared."""
-    for k, term in enumerate(design.random):
-        untold = untold_levels(design, k)
+    for k, (term, untold) in enumerate(zip(design.random, design.untold_levels, strict=True)):
         if untold is None:
             continue
         if untold.any():

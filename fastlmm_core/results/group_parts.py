@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from fastlmm_core.design.matrices import Design
     from fastlmm_core.results.fit_figures import FitFigures
 
-# Of sums of squares of columns of size 1, below which a combination of them is zero.
-NO_DATA = 1e-12
-
 
 def group_parts(fit: FitFigures, k: int) -> np.ndarray | float:
     """Q g (L, m) of random term k, columns that depend on others at zero; 0 without fixed groups.
@@ -40,33 +37,9 @@ def group_parts(fit: FitFigures, k: int) -> np.ndarray | float:
         return 0.0
     shares, places = found
     parts = np.asarray(shares @ np.nan_to_num(fit.beta[places]).T)
-    untold = untold_levels(fit.design, k)
+    untold = fit.design.untold_levels[k]
     assert untold is not None
     return np.where(untold, np.nan, parts)
-
-
-def untold_levels(design: Design, k: int) -> np.ndarray | None:
-    """Levels (L, m) of random term k with parts of fixed groups that the data do not tell.
-
-    A group has no descendants in the data, or there are always as many genes of one as of another. None
-    without fixed groups.
-    """
-    term = design.random[k]
-    found = None if term.is_spline else group_places(term, design.column_names)
-    if found is None:
-        return None
-    shares, places = found
-    out = np.zeros((len(shares), len(places)), dtype=bool)
-    for c, own in enumerate(places):
-        X = design._X_full[:, own]
-        norm = np.sqrt(np.asarray(X.power(2).sum(axis=0)).ravel())
-        norm[norm == 0.0] = 1.0
-        unit = X @ sp.diags_array(1.0 / norm)
-        size, vectors = np.linalg.eigh((unit.T @ unit).toarray())
-        rows = shares / norm
-        lost = np.abs(rows @ vectors[:, size <= NO_DATA]).max(axis=1, initial=0.0)
-        out[:, c] = lost > np.sqrt(NO_DATA) * np.linalg.norm(rows, axis=1)
-    return out
 
 
 def confounded_groups(design: Design, k: int) -> list[str]:
@@ -117,6 +90,6 @@ def group_errors(fit: FitFigures, k: int) -> np.ndarray:
         own = slice(c * groups, (c + 1) * groups)
         out[:, c] = 2.0 * np.sum(shares * effects[:, c, own], axis=1)
         out[:, c] += np.sum((shares @ variance[own, own]) * shares, axis=1)
-    untold = untold_levels(fit.design, k)
+    untold = fit.design.untold_levels[k]
     assert untold is not None
     return np.where(untold, np.nan, out)

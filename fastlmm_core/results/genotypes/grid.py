@@ -15,7 +15,6 @@ from fastlmm_core.formula.functions import columns_read
 from fastlmm_core.results.effect_functions import EffectFunctions, effect_functions
 from fastlmm_core.results.genotypes.attributes import fixed_rows, genotype_attributes
 from fastlmm_core.results.genotypes.heritability_levels import level_relation
-from fastlmm_core.results.group_parts import untold_levels
 from fastlmm_core.results.row_variances import new_level_variance, term_covariance
 
 if TYPE_CHECKING:
@@ -133,8 +132,7 @@ def genotype_rows(
 def _untold(design: Design) -> dict[str, None]:
     """Individuals without a value, for the data do not tell their fixed genetic groups."""
     out: dict[str, None] = {}
-    for k, term in enumerate(design.random):
-        untold = untold_levels(design, k)
+    for term, untold in zip(design.random, design.untold_levels, strict=True):
         if untold is not None and untold.any():
             out |= dict.fromkeys(map(str, np.asarray(term.levels, dtype=object)[untold.any(axis=1)]))
     return out
