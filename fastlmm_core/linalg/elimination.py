@@ -36,12 +36,15 @@ class Elimination(NamedTuple):
         Node perm[k] is eliminated k-th.
     name : str
         Of the method.
+    operations : float
+        Multiply-adds of a factorization.
     fronts : (k, 2) int64
         First and last nodes, counted in this order, of the fronts that keep few entries in their rows below.
     """
 
     perm: np.ndarray
     name: str
+    operations: float
     fronts: np.ndarray = NO_FRONTS
 
 
@@ -80,18 +83,20 @@ def order_nodes(
         by_terms = np.concatenate((np.flatnonzero(~last), np.flatnonzero(last)))
         by_parts = order_by_parts(*graph, by_terms, last, kind, far=True)
         if by_parts is not None:
-            return Elimination(by_parts[0], "by parts", by_parts[1])
+            return Elimination(by_parts.perm, "by parts", by_parts.operations, by_parts.fronts)
     group, members = twin_nodes(below_ptr, below, last)
     representative = members[np.cumsum(np.bincount(group)) - np.bincount(group)]
     early = ~last[representative]
     size = np.bincount(group, weights=node_size).astype(np.int64)
-    perm, name = _order_groups(below_ptr, below, representative[early], size[early])
+    perm, name, operations = _order_groups(below_ptr, below, representative[early], size[early])
     ordered = np.concatenate((np.flatnonzero(early)[perm], np.flatnonzero(~early)))
     rank = np.empty(ordered.size, np.int64)
     rank[ordered] = np.arange(ordered.size)
     perm = members[np.argsort(rank[group[members]], kind="stable")]
     by_parts = None if kind is None else order_by_parts(*graph, perm, last, kind)
-    return Elimination(perm, name) if by_parts is None else Elimination(by_parts[0], name, by_parts[1])
+    if by_parts is None:
+        return Elimination(perm, name, operations)
+    return Elimination(by_parts.perm, name, by_parts.operations, by_parts.fronts)
 
 
 def _order_cliques(
@@ -128,9 +133,8 @@ def _order_cliques(
     rank = np.empty(count, np.int64)
     rank[order.perm] = np.arange(count)
     start = np.concatenate(([0], np.cumsum(np.bincount(whole, minlength=count)[order.perm])))
-    return Elimination(
-        np.argsort(rank[whole], kind="stable"), order.name, columns_of_fronts(order.fronts, start)
-    )  # fmt: skip
+    perm = np.argsort(rank[whole], kind="stable")
+    return order._replace(perm=perm, fronts=columns_of_fronts(order.fronts, start))
 
 
 def columns_of_fronts(fronts: np.ndarray, start: np.ndarray) -> np.ndarray:
@@ -140,7 +144,7 @@ def columns_of_fronts(fronts: np.ndarray, start: np.ndarray) -> np.ndarray:
 
 def _order_small(
     below_ptr: np.ndarray, below: np.ndarray, node_size: np.ndarray, last: np.ndarray
-) -> tuple[np.ndarray, str]:
+) -> tuple[np.ndarray, str, float]:
     """Minimum degree, or the nodes as they come (the `last` behind) where that saves many operations.
 
     Levels of one term that meet all others late are eliminated by minimum degree between the others, and by
@@ -152,9 +156,9 @@ def _order_small(
         by_terms = np.concatenate((np.flatnonzero(~last), np.flatnonzero(last)))
         its_parent, its_flops = _eliminate(below_ptr, below, node_size, by_terms)
         if its_flops <= flops:
-            perm, name, parent = by_terms, "by terms", its_parent
+            perm, name, parent, flops = by_terms, "by terms", its_parent, its_flops
     perm = perm[order_postfix(parent)]  # with the same fill supernodes are runs of columns
-    return np.concatenate((perm[~last[perm]], perm[last[perm]])), name
+    return np.concatenate((perm[~last[perm]], perm[last[perm]])), name, flops
 
 
 def _eliminate(
@@ -194,7 +198,7 @@ def twin_nodes(below_ptr: np.ndarray, below: np.ndarray, last: np.ndarray) -> tu
 
 def _order_groups(
     below_ptr: np.ndarray, below: np.ndarray, nodes: np.ndarray, size: np.ndarray
-) -> tuple[np.ndarray, str]:
+) -> tuple[np.ndarray, str, float]:
     """Order of the graph among some `nodes`, ascending, that stand for `size` scalars each."""
     from fastlmm_core.linalg.ordering import order_graph
 

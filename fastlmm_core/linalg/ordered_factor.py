@@ -46,7 +46,7 @@ class OrderedFactor:
         from fastlmm_core.linalg.ordering import order_graph
         from fastlmm_core.linalg.supernodal import SupernodalFactor
 
-        perm, _ = order_graph(sp.csc_array(sp.tril(matrix, -1)))
+        perm, *_ = order_graph(sp.csc_array(sp.tril(matrix, -1)))
         lower = sp.csc_array(sp.tril(sp.csc_array(matrix)[perm][:, perm]))
         lower.sort_indices()
         indptr, indices = lower.indptr.astype(np.int64), lower.indices.astype(np.int64)

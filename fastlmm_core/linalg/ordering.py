@@ -27,8 +27,10 @@ FIT_SECONDS = 1e-9
 SEARCH_SECONDS = 1e-6
 
 
-def order_graph(graph: sp.csc_array, size: np.ndarray | None = None) -> tuple[np.ndarray, str]:
+def order_graph(graph: sp.csc_array, size: np.ndarray | None = None) -> tuple[np.ndarray, str, float]:
     """Fill-reducing permutation of a symmetric graph given by its strict lower triangle, front by front.
+
+    With the name of the method, and the multiply-adds of a factorization.
 
     Several methods are tried and the one with the fewest estimated operations is kept: the nodes as they
     come, METIS where scikit-sparse brings it, and approximate minimum degree. METIS is the second, as it
@@ -58,7 +60,7 @@ def order_graph(graph: sp.csc_array, size: np.ndarray | None = None) -> tuple[np
             best = other
     m = np.ones(n, np.int64) if size is None else size[best.perm]
     fronts = order_joined(find_parents(*best.rows), count_columns(*best.rows, m), m)
-    return best.perm[fronts], best.name
+    return best.perm[fronts], best.name, best.flops
 
 
 @dataclass(frozen=True)

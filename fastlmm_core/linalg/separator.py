@@ -10,18 +10,14 @@ have in the rows of the genotypes, and their front takes a fraction of the opera
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import scipy.sparse as sp
-from scipy.sparse.csgraph import connected_components
 
 from fastlmm_core.kernels.equations.crossproducts import permute_pattern
-from fastlmm_core.kernels.factor.ordering import (
-    choose_apart,
-    count_columns,
-    find_parents,
-    list_left,
-    order_postfix,
-)
+from fastlmm_core.kernels.factor.graph_parts import choose_apart, number_parts
+from fastlmm_core.kernels.factor.ordering import count_columns, find_parents, list_left, order_postfix
 from fastlmm_core.linalg.operations import operations_of_columns, operations_of_sparse_front
 
 # Multiply-adds of a factorization from which on another order is looked for.
@@ -41,10 +37,28 @@ MOST_JOINED = 3e7
 NO_FRONTS = np.empty((0, 2), np.int64)
 
 
+class ByParts(NamedTuple):
+    """An order by parts.
+
+    Attributes
+    ----------
+    perm : (N,) int64
+        Not a postorder: the columns of a sparse front stand behind everything below them.
+    fronts : (k, 2) int64
+        First and last node of each of these, counted in this order.
+    operations : float
+        Multiply-adds of a factorization.
+    """
+
+    perm: np.ndarray
+    fronts: np.ndarray
+    operations: float
+
+
 def order_by_parts(
     below_ptr: np.ndarray, below: np.ndarray, node_size: np.ndarray, perm: np.ndarray, last: np.ndarray,
     kind: np.ndarray, far: bool = False,
-) -> tuple[np.ndarray, np.ndarray] | None:  # fmt: skip
+) -> ByParts | None:  # fmt: skip
     """A cheaper order than `perm`, with a separator at its end and sparse fronts before it, or None.
 
     Parameters
@@ -61,13 +75,6 @@ def order_by_parts(
         Term that each node is a level of. One of these is the separator, with what meets all parts.
     far : bool
         Only one that is far cheaper.
-
-    Returns
-    -------
-    perm : (N,) int64
-        Not a postorder: the columns of a sparse front stand behind everything below them.
-    fronts : (k, 2) int64
-        First and last node of each of these, counted in this order.
     """
     n = perm.size
     place = np.empty(n, np.int64)
@@ -81,10 +88,10 @@ def order_by_parts(
     cost = np.empty(n)
     cost[perm] = size * count.astype(float) ** 2
     graph = _both_triangles(below_ptr, below)
-    after, behind = np.inf, np.zeros(n, bool)
+    after, behind, degree = np.inf, np.zeros(n, bool), np.diff(graph.indptr)
     scalars, cheaper = np.bincount(kind, weights=node_size), FAR_CHEAPER if far else CHEAPER
     for main in np.flatnonzero((scalars >= LEAST_ROWS) & (scalars**3 / 3.0 < cheaper * before)):
-        found = _separate(graph, last | (kind == main), node_size)
+        found = _separate(below_ptr, below, degree, last | (kind == main), node_size)
         if found is not None:
             its_after, its_behind = _choose_fronts(graph, node_size, *found, cost)
             if its_after < after and its_behind.any():
@@ -105,7 +112,7 @@ def order_by_parts(
     own = np.where(behind, part, -1)[order]
     ends = np.flatnonzero(np.diff(own, prepend=-1, append=-1) != 0)
     begins, ends = ends[:-1], ends[1:] - 1
-    return order, np.column_stack((begins, ends))[own[begins] >= 0]
+    return ByParts(order, np.column_stack((begins, ends))[own[begins] >= 0], after)
 
 
 def is_cheaper(sparse: np.ndarray, fronts: np.ndarray, count: np.ndarray) -> np.ndarray:
@@ -123,33 +130,36 @@ def _both_triangles(below_ptr: np.ndarray, below: np.ndarray) -> sp.csr_array:
     return sp.csr_array(lower + lower.T)
 
 
-def _find_parts(graph: sp.csr_array, separates: np.ndarray) -> np.ndarray:
-    """Number of the connected part of every node, -1 in the separator."""
-    others = np.flatnonzero(~separates)
-    part = np.full(separates.size, -1)
-    part[others] = connected_components(graph[others][:, others], directed=False)[1]
-    return part
-
-
 def _separate(
-    graph: sp.csr_array, separates: np.ndarray, node_size: np.ndarray
+    below_ptr: np.ndarray, below: np.ndarray, degree: np.ndarray, separates: np.ndarray, node_size: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """A separator with the nodes given, and the parts beside it, two of them large enough for a front.
 
-    Nodes that meet most others, such as the intercept, are taken in one by one.  None where many of them
-    leave a single part.
+    Nodes that meet most others, such as the intercept, are taken in, as few as it needs.  None where many of
+    them leave a single part.
     """
-    separates = separates.copy()
-    for _ in range(MOST_HUBS):
-        part = _find_parts(graph, separates)
+    others = np.flatnonzero(~separates)
+    hubs = others[np.argsort(-degree[others], kind="stable")[:MOST_HUBS]]
+
+    def taken_in(count: int) -> tuple[np.ndarray, np.ndarray] | None:
+        wider = separates.copy()
+        wider[hubs[:count]] = True
+        part = number_parts(below_ptr, below, wider)
         scalars = np.bincount(part[part >= 0], weights=node_size[part >= 0], minlength=1)
-        if (scalars >= LEAST_COLUMNS).sum() > 1:
-            return separates, part
-        own = np.flatnonzero(part == np.argmax(scalars))
-        if not own.size:
-            break
-        separates[own[np.argmax(np.diff(graph.indptr)[own])]] = True
-    return None
+        return (wider, part) if (scalars >= LEAST_COLUMNS).sum() > 1 else None
+
+    none = taken_in(0)
+    if none is not None:
+        return none
+    fewer, count, found = 0, hubs.size, taken_in(hubs.size)  # too few, and enough
+    while found is not None and count - fewer > 1:
+        middle = (fewer + count) // 2
+        between = taken_in(middle)
+        if between is None:
+            fewer = middle
+        else:
+            count, found = middle, between
+    return found
 
 
 def _choose_fronts(

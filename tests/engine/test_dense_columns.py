@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from fastlmm_core import Markers, prepare
-from fastlmm_core.engine.equations import layout, nodes
+from fastlmm_core.engine.equations import node_graph, nodes
 
 LINES, MARKERS = 90, 40
 MODELS = [
@@ -47,10 +47,10 @@ def prepared(trial, formula, residual, **options):
 def test_products_are_those_of_sparse_columns(trial, formula, residual, reml, monkeypatch):
     whole = prepared(trial, formula, residual, reml=reml)
     with monkeypatch.context() as patch:
-        patch.setattr(layout, "MANY_IN_A_ROW", 10**9)
+        patch.setattr(node_graph, "MANY_IN_A_ROW", 10**9)
         single = prepared(trial, formula, residual, reml=reml)
     e, other = whole.equations, single.equations
-    assert layout.dense_groups(nodes.Nodes(nodes.natural_groups(e.terms), 0, e.p), e.terms)
+    assert node_graph.dense_groups(nodes.Nodes(nodes.natural_groups(e.terms), 0, e.p), e.terms)
     theta = np.full(e.n_theta, 0.4)
     c = e.residual.piece_coefficients(theta[e.slices[1]])
     G = full_matrix(e, np.asarray(e.G_pieces @ c))

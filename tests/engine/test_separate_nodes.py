@@ -8,8 +8,10 @@ import pandas as pd
 import pytest
 
 from fastlmm_core import lmm, prepare
+from fastlmm_core.engine.equations import node_graph
 from fastlmm_core.engine.equations.terms import EngineTerm
 from fastlmm_core.engine.search.fitting import fit_structures
+from fastlmm_core.structures.relationships import BlockCovariance
 
 N_LINES, N_ENVIRONMENTS = 24, 4
 RELATED = ["diag", "homdiag", "fa", "rr"]
@@ -176,3 +178,73 @@ def test_a_relationship_of_low_rank(kind, trials, relationship):
     assert fit.criterion == pytest.approx(deviance, abs=1e-7)
     np.testing.assert_allclose(fit.solved.random_effects(0), effects, atol=1e-7)
     np.testing.assert_allclose(fit.solved.prediction_error(0), errors, atol=1e-6)
+
+
+def series(n_lines, n_environments, rows, columns, seed):
+    """Lines in fields that have a trend along rows and columns, one factor with specific effects."""
+    r = np.random.default_rng(seed)
+    g, parts = r.normal(size=n_lines), []
+    for k in range(n_environments):
+        row, column = np.repeat(np.arange(rows), columns), np.tile(np.arange(columns), rows)
+        line = r.permutation(np.resize(np.arange(n_lines), row.size))
+        trend = np.cumsum(r.normal(0, 0.3, rows))[row] + np.cumsum(r.normal(0, 0.3, columns))[column]
+        own = r.uniform(0.5, 1.5) * g + r.normal(0, 0.6, n_lines)
+        parts.append(
+            pd.DataFrame({"env": f"E{k}", "row": row, "col": column, "line": [f"L{j}" for j in line],
+                          "y": 5 + own[line] + trend + r.normal(0, 0.5, row.size)})
+        )  # fmt: skip
+    return pd.concat(parts, ignore_index=True)
+
+
+def joint_errors(data, seed):
+    """Independent covariances of the rows of each environment, full within it."""
+    r = np.random.default_rng(seed)
+    sizes = data.groupby("env", sort=False).size()
+    roots = [r.normal(size=(n, n)) / np.sqrt(n) for n in sizes]
+    return BlockCovariance([0.2 * L @ L.T + 0.2 * np.eye(len(L)) for L in roots], list(data.index))
+
+
+JOINED = {
+    "means": ("y ~ env + fa(0 + env | line, k=1)", "vm(units, V)"),
+    "fields": ("y ~ env + fa(0 + env | line, k=1)", "ar1(row):ar1(col) | env"),
+    "splines": ("y ~ env*row*col + fa(0 + env | line, k=1) + at(env):ps(row, col, nseg=4)", "units | env"),
+}
+
+
+@pytest.mark.filterwarnings("ignore::fastlmm_core.errors.FastLMMWarning")
+@pytest.mark.parametrize("reml", [True, False])
+@pytest.mark.parametrize("kind", JOINED)
+def test_specific_effects_stand_apart_where_levels_meet(kind, reml, monkeypatch):
+    """The same fit from fewer entries: whole levels have full blocks with all that they meet."""
+    formula, residual = JOINED[kind]
+    data = series(40, 4, 6, 10, seed=8)
+    options = {"residual": residual, "reml": reml}
+    if kind == "means":
+        options["relationships"] = {"V": joint_errors(data, 5)}
+    whole = prepare(formula, data, **options)
+    assert not whole.equations.terms[0].separate  # too small to look for another order
+    monkeypatch.setattr(node_graph, "LARGE", 0.0)
+    apart = prepare(formula, data, **options)
+    assert apart.equations.terms[0].separate
+    assert apart.equations.order.operations < 0.3 * whole.equations.order.operations
+    assert apart.equations.indices.size < 0.6 * whole.equations.indices.size
+    one, other = apart.fit(), whole.fit()
+    assert one.criterion == pytest.approx(other.criterion, abs=1e-7)
+    np.testing.assert_allclose(one.solved.covariance(0), other.solved.covariance(0), atol=2e-4)
+    for figure in ("estimate", "se"):
+        np.testing.assert_allclose(one.blups("line")[figure], other.blups("line")[figure], atol=2e-4)
+    ddf = "kenward-roger" if reml else "satterthwaite"
+    own, second = one.emmeans("env", ddf=ddf).to_frame(), other.emmeans("env", ddf=ddf).to_frame()
+    np.testing.assert_allclose(own["se"], second["se"], rtol=1e-4)
+    np.testing.assert_allclose(own["df"], second["df"], rtol=2e-3)
+
+
+@pytest.mark.parametrize("blocks", [2, 20])
+def test_levels_that_meet_in_blocks_alone_stay_whole(blocks, monkeypatch):
+    """Factors of all lines would be one dense block at the end."""
+    data = series(150, 4, 15, 20, seed=3).assign(
+        block=lambda d: d["env"] + (d["row"] * blocks // 15).astype(str)
+    )
+    monkeypatch.setattr(node_graph, "LARGE", 0.0)
+    prepared = prepare("y ~ env + fa(0 + env | line, k=2) + (1 | block)", data)
+    assert not prepared.equations.terms[0].separate

@@ -27,7 +27,7 @@ def test_order_is_a_permutation_with_little_fill():
     n = 200
     arrow = np.eye(n, dtype=bool)
     arrow[0] = arrow[:, 0] = True
-    perm, name = order_graph(sp.csc_array(np.tril(arrow, -1).astype(float)))
+    perm, name, _ = order_graph(sp.csc_array(np.tril(arrow, -1).astype(float)))
     assert sorted(perm) == list(range(n))
     assert eliminate_symbolically(arrow[np.ix_(perm, perm)]).sum() == 2 * n - 1
     assert name == "metis"  # the first that is looked for, and none saves more
@@ -38,7 +38,7 @@ def test_orders_have_the_fill_of_the_best(density):
     """What stands beside what is chosen afterwards, and children come before parents all the same."""
     adjacent = random_graph(4, 150, density)
     graph = sp.csc_array(np.tril(adjacent, -1).astype(float))
-    perm, name = order_graph(graph)
+    perm, name, _ = order_graph(graph)
     matrix = sp.csc_matrix(np.tril(adjacent).astype(float))
     own = {"by terms": lambda: np.arange(150), "amd": lambda: order_by_degree(graph)}
     best = own.get(name, lambda: order_by_metis(matrix))()

@@ -70,7 +70,7 @@ def genotypes_last(data):
     """C with the genotypes at the end, by parts, and its sparse fronts."""
     C, kind = equations(data)
     perm = np.concatenate((np.flatnonzero(kind > 0)[::-1], np.flatnonzero(kind == 0)))
-    perm, fronts = order_by_parts(*graph_of(C), perm, np.zeros(kind.size, bool), kind)
+    perm, fronts, _ = order_by_parts(*graph_of(C), perm, np.zeros(kind.size, bool), kind)
     return *in_order(C, perm), fronts
 
 
@@ -186,6 +186,39 @@ def test_parts_of_one_node_each_have_no_front(monkeypatch):
     kind = np.repeat([1, 0], [2, 10])
     assert order_by_parts(below_ptr, below, size, np.arange(12), kind > 1, kind) is None
     assert types == 2 * [(np.dtype(np.int64), np.dtype(np.int64))]
+
+
+@pytest.mark.parametrize("hubs", [0, 1, 5, 31, 33])
+def test_as_few_hubs_as_separate_are_taken_in(monkeypatch, hubs):
+    """Nodes that meet all others, such as covariates, hide the parts; beyond 32 none are looked for."""
+    searches, number = [], separator.number_parts
+
+    def count(*arrays):
+        searches.append(arrays)
+        return number(*arrays)
+
+    monkeypatch.setattr(separator, "number_parts", count)
+    parts, size = 3, 40
+    n = hubs + 4 + parts * size  # hubs, the separator, and the parts
+    full = np.zeros((n, n))
+    full[:hubs] = 1.0
+    for k in range(parts):
+        own = slice(hubs + 4 + k * size, hubs + 4 + (k + 1) * size)
+        full[own, own] = 1.0
+        full[hubs : hubs + 4, own] = 1.0
+    lower = sp.csc_array(np.tril(np.maximum(full, full.T), -1))
+    pattern = lower.indptr.astype(np.int64), lower.indices.astype(np.int64)
+    given = np.zeros(n, bool)
+    given[hubs : hubs + 4] = True
+    degree = np.asarray((lower + lower.T).sum(axis=1)).astype(np.int64)
+    found = separator._separate(*pattern, degree, given, np.ones(n, np.int64))
+    assert len(searches) <= 8
+    if hubs > 32:
+        assert found is None
+        return
+    separates, part = found
+    np.testing.assert_array_equal(np.flatnonzero(separates), np.arange(hubs + 4))
+    assert part.max() == parts - 1
 
 
 def test_fronts_that_save_nothing_are_dense(monkeypatch):

@@ -382,7 +382,7 @@ def _equations(
 ) -> StructuredEquations:
     """The equations of inside columns X (n, p), with the attributes `fixed` of the fixed part."""
     layout = lay_out(terms, X, residual, fixed["fixed_last"])
-    natural, spherical = layout.natural, layout.spherical
+    terms, natural, spherical = layout.terms, layout.natural, layout.spherical
     precision = row_precision(residual)
     G_pieces = piece_products(layout.matrix, residual, precision, natural, layout.dense)
     if not layout.paired or int(np.diff(natural.start).max(initial=1)) > 1:
@@ -393,7 +393,7 @@ def _equations(
         shape = len(terms) + 2, max(t.m for t in terms), max(t.width for t in terms)
         loading_map = EntryLoadings(shape, layout.groups, natural, spherical)
     return StructuredEquations(
-        n=X.shape[0], p=X.shape[1], terms=tuple(terms), residual=residual, matrix=layout.matrix,
+        n=X.shape[0], p=X.shape[1], terms=terms, residual=residual, matrix=layout.matrix,
         graph=layout.graph, natural=natural, spherical=spherical, loading_map=loading_map,
         row_precision=precision, G_pieces=G_pieces, P_pieces=prior_pieces(terms, spherical),
         order=layout.order, **fixed,

@@ -60,6 +60,8 @@ class EngineTerm:
         Polynomials that a spline leaves to the fixed part.
     response_square : (m,) float64 or None
         Mean square of the response's residuals where each coefficient acts; None for one.
+    apart : bool
+        Of a term that may, that factors and specific effects stand in nodes of their own.
     """
 
     structure: CoefficientStructure
@@ -69,6 +71,7 @@ class EngineTerm:
     root: np.ndarray | None = None
     null: NullSpace | None = None
     response_square: np.ndarray | None = None
+    apart: bool = False
 
     @property
     def n_levels(self) -> int:
@@ -86,19 +89,31 @@ class EngineTerm:
     def n_level_theta(self) -> int:
         return 0 if self.levels is None else self.levels.n_theta
 
-    @cached_property
+    @property
     def separate(self) -> bool:
         """Whether every coefficient of a level has a node of its own, beside one for what they share.
 
         So that a relation of L levels joins m groups of L instead of all m L, and an environment only what
-        stands in it. It needs coefficients that meet in no row. Factors of unrelated levels stay in one node
-        with their specific effects, for the second derivatives that the search takes from there cost nothing.
+        stands in it.
         """
-        shared = self.structure.shared_columns
-        if shared is None or self.m == 1 or np.any(self.basis - np.diag(np.diag(self.basis))):
-            return False
+        return self._divides and (self.apart or not self.may_stand_apart)
+
+    @cached_property
+    def may_stand_apart(self) -> bool:
+        """Whether the order of elimination decides that: of factors of unrelated levels.
+
+        In one node with the specific effects the second derivatives that the search takes from there cost
+        nothing.
+        """
         one_level = all(int(np.diff(M.indptr).max(initial=0)) < 2 for M in self.matrices)
-        if shared and self.levels is None and one_level:
+        return self._divides and bool(self.structure.shared_columns) and self.levels is None and one_level
+
+    @cached_property
+    def _divides(self) -> bool:
+        """Coefficients that meet in no row, some of them shared by nothing."""
+        if self.structure.shared_columns is None or self.m == 1:
+            return False
+        if np.any(self.basis - np.diag(np.diag(self.basis))):
             return False
         met = sum((np.diff(M.indptr) > 0).astype(np.int64) for M in self.matrices)
         return bool(np.max(met, initial=0) <= 1)

@@ -344,21 +344,3 @@ def list_left(below_ptr, below):
             columns[fill[i]] = j
             fill[i] += 1
     return ptr, columns
-
-
-@kernel
-def choose_apart(indptr, indices, most):
-    """Nodes of which none meets another, those of few neighbours first and `most` at most, (N,) bool.
-
-    `indptr, indices` are the rows of both triangles of the graph.
-    """
-    n = indptr.size - 1
-    chosen, met = np.zeros(n, np.bool_), np.zeros(n, np.bool_)
-    for degree in range(most + 1):
-        for j in range(n):
-            if met[j] or indptr[j + 1] - indptr[j] != degree:
-                continue
-            chosen[j] = True
-            for t in range(indptr[j], indptr[j + 1]):
-                met[indices[t]] = True
-    return chosen
