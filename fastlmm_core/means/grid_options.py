@@ -80,6 +80,8 @@ def covariate_points(
         kept = [name for name in covariates if values[name].size <= cov_keep]
     else:
         kept = [name for name in names_of("cov_keep", cov_keep, design) if name in values]
+    if isinstance(cov_reduce, str):  # also where no covariate is left to reduce
+        check_option("cov_reduce", cov_reduce, REDUCTIONS)
     by_name = isinstance(cov_reduce, Mapping)
     if by_name:
         named = names_of("cov_reduce", list(cov_reduce), design)

@@ -25,7 +25,7 @@ def anova_table(table: TwoWayTable) -> FigureTable:
     x, interaction = table.environment_index, table.interaction
     genotype = table.means.mean(axis=1) - table.means.mean()
     total = float(np.sum(interaction**2))
-    slopes = float(np.sum((interaction @ x) ** 2) / (x @ x)) if x @ x > 0.0 else 0.0
+    slopes = float(np.sum((interaction @ x) ** 2) / (x @ x)) if x @ x > 0.0 else np.nan
     ss = r * np.array([g * (x @ x), e * (genotype @ genotype), total, slopes, total - slopes])
     df = np.array([e - 1, g - 1, (g - 1) * (e - 1), g - 1, (g - 1) * (e - 2)], float)
     ms = ss / df
@@ -47,4 +47,5 @@ def anova_table(table: TwoWayTable) -> FigureTable:
     notes = plots if known else ("No error is known: the interaction has no test.",)
     if table.shrunken:
         notes = (SHRUNKEN,)
+    notes = (*notes, *table.without_index)
     return FigureTable(frame if known else frame[:-1], f"Analysis of variance ({table.source})", notes)

@@ -25,6 +25,7 @@ def stability_table(table: TwoWayTable, best: str) -> FigureTable:
     notes = (
         "slope on the environment index (p against 1), ms_dev mean square of the deviations, W ecovalence, "
         "sigma2 stability variance, P superiority (small is good).",
+        *table.without_index,
     )
     hidden = (*LEFT_TO_THE_FRAME, *without_error)
     return FigureTable(frame, f"Stability of genotypes ({table.source})", notes, hidden=hidden)

@@ -16,7 +16,7 @@ from fastlmm_core.errors import DataError, OptionError, name_list, nearest_names
 
 # Which values are the best.
 BEST = ("highest", "lowest")
-# Interaction relative to the largest mean, below which a table is additive but for rounding.
+# Interaction and environment index relative to the largest mean, below which they are rounding.
 ROUNDING = 1e-13
 
 
@@ -64,16 +64,25 @@ class TwoWayTable(Displayed):
 
     @property
     def environment_index(self) -> np.ndarray:
-        """Mean of an environment less the grand mean, (e,)."""
-        return self.means.mean(axis=0) - self.means.mean()
+        """Mean of an environment less the grand mean, (e,); zeros where all are rounding."""
+        return self._beyond_rounding(self.means.mean(axis=0) - self.means.mean())
 
     @property
     def interaction(self) -> np.ndarray:
         """Residuals (g, e) from the additive model: doubly centred means; zeros where all are rounding."""
         centred = self.means - self.means.mean(axis=0)
-        found = centred - centred.mean(axis=1, keepdims=True)
+        return self._beyond_rounding(centred - centred.mean(axis=1, keepdims=True))
+
+    def _beyond_rounding(self, effects: np.ndarray) -> np.ndarray:
         rounding = ROUNDING * np.abs(self.means).max()
-        return found if np.abs(found).max() > rounding else np.zeros_like(found)
+        return effects if np.abs(effects).max() > rounding else np.zeros_like(effects)
+
+    @property
+    def without_index(self) -> tuple[str, ...]:
+        """The note of a table of environments with the same mean."""
+        if self.environment_index.any():
+            return ()
+        return ("The environments have the same mean: there is no regression on it.",)
 
     def frame(self) -> pd.DataFrame:
         """The means, a row a genotype, a column an environment."""

@@ -85,3 +85,8 @@ def test_requests_take_the_same_options(table):
     np.testing.assert_allclose(rows, means.estimate, rtol=1e-12)
     difference = answer["contrasts"][0]["table"][0]["estimate"]
     assert difference == pytest.approx((rows[0] - rows[1]) / np.sqrt(2.0), rel=1e-10)
+
+
+def test_an_unknown_reduction_is_told_without_covariates(table):
+    with pytest.raises(OptionError, match="cov_reduce='mode' is not known"):
+        lmm("y ~ b + (1 | g)", table).emmeans("b", cov_reduce="mode")

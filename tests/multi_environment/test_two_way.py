@@ -355,3 +355,22 @@ def test_values_that_are_no_numbers_are_named():
         gxe(plots.assign(y=plots["y"] > 10), "gen", "env", "y")
     with pytest.raises(DataError, match="hold no numbers"):
         gxe(random_table() > 10)
+
+
+@pytest.mark.parametrize("level", [0.0, 100.0])
+def test_environments_of_the_same_mean_have_no_regression(level):
+    """Deviations from the means of environments: the index is rounding (slopes of 1e14 with their p)."""
+    values = np.random.default_rng(0).normal(size=(5, 4))
+    table = pd.DataFrame(values - values.mean(axis=0) + level, index=list("abcde"), columns=list("WXYZ"))
+    found = gxe(table)
+    stability = found.stability()
+    frame = stability.to_frame()
+    assert frame[["slope", "se_slope", "t", "p_slope", "ms_dev", "r2", "sigma2_dev"]].isna().all(axis=None)
+    y = table.to_numpy()
+    interaction = y - y.mean(axis=1, keepdims=True) - y.mean(axis=0) + y.mean()
+    np.testing.assert_allclose(frame["W"], np.sum(interaction**2, axis=1))
+    assert frame[["sigma2", "P"]].notna().all(axis=None)
+    parts = found.anova().to_frame()
+    split = parts["source"].str.strip().isin(["slopes", "deviations"])
+    assert parts.loc[split, ["ss", "F", "p"]].isna().all(axis=None)
+    assert "no regression" in str(stability) and "no regression" in str(found.anova())

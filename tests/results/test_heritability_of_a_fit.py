@@ -177,6 +177,12 @@ def test_the_same_through_the_equations_of_structures(unbalanced):
     assert (free.set_index("definition").loc[["standard", "cullis"], "se"] > 0).all()
 
 
+def test_no_levels_are_refused(alpha):
+    for definitions in (None, "cullis"):
+        with pytest.raises(OptionError, match="levels: at least one level of gen"):
+            alpha.heritability("gen", definitions, levels=[])
+
+
 def test_levels_of_interest(alpha):
     chosen = ["G03", "G11", "G20", "G24"]
     table = alpha.heritability("gen", levels=chosen)

@@ -151,7 +151,7 @@ def delete_rows(rows: ObservationRows, own: np.ndarray, half: np.ndarray) -> tup
             return _refactorize(rows, own, half)
     right, solution = rows.solve_rows(own)
     inside = rows.precision[own][:, own].toarray()
-    S = solution[rows.fixed]
+    S = rows.functions @ solution
     found = deletion(
         _symmetric(inside - right.T @ solution), rows.projected[own], _square(half, S), np.diag(inside),
         rows.p, rows.scale,
@@ -170,9 +170,9 @@ def _refactorize(rows: ObservationRows, own: np.ndarray, half: np.ndarray) -> tu
     if not rows.factorize_without(own):
         return NOTHING, unknown
     right = np.zeros((rows.matrix.shape[1], rows.p + 1))
-    right[rows.fixed, np.arange(rows.p)] = 1.0
+    right[:, :-1] = rows.functions.T.toarray()
     right[:, -1] = -(rows.matrix[own].T @ rows.projected[own])
-    solution = rows.spare.solve(right)[rows.fixed]
+    solution = rows.functions @ rows.spare.solve(right)
     return moved_estimates(solution[:, -1], _symmetric(solution[:, :-1]), half, rows.scale), solution[:, -1]
 
 
@@ -203,7 +203,7 @@ def _blocks(rows: ObservationRows) -> Iterator[tuple[np.ndarray, np.ndarray, np.
             yield part, S, own[part] * rows.leverages[part]
         else:
             right, solution = rows.solve_rows(part)
-            yield part, solution[rows.fixed], np.einsum("ij,ij->j", right, solution)
+            yield part, rows.functions @ solution, np.einsum("ij,ij->j", right, solution)
 
 
 def fixed_half(rows: ObservationRows) -> np.ndarray:

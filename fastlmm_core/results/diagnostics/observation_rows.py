@@ -27,7 +27,7 @@ from fastlmm_core.linalg.base import CholeskyFactor
 from fastlmm_core.linalg.compressed import compressed
 from fastlmm_core.reml.equations import MixedModelEquations
 from fastlmm_core.reml.solved import SolvedEquations
-from fastlmm_core.results.row_variances import loading_matrix, row_forms
+from fastlmm_core.results.row_variances import Unknowns, loading_matrix, row_forms
 from fastlmm_core.structures.residuals.dense_rows import DensePrecision
 
 if TYPE_CHECKING:
@@ -53,6 +53,9 @@ class ObservationRows:
         Diagonal of R.
     fixed : (p,) int64
         Columns of A that hold fixed effects.
+    functions : (p, s) csr_array
+        K, the fixed effects as functions K w of the unknowns: unit rows, but for the polynomials in splines
+        of sparse columns (see ``null_space``), whose fixed effects are those beside the splines as defined.
     factor : CholeskyFactor
         Of C.
     pattern : (indptr, indices)
@@ -64,9 +67,9 @@ class ObservationRows:
     residual : (n_rows,) float64
         y - A w, units of the response; its size at missing plots does not matter.
     random_part : (n,) float64
-        The part of the random effects in A w, units of the response.
+        The part of the random effects, (A - X K) w with X the fixed columns, units of the response.
     random_variances : (n,) float64
-        Diagonal of A P^-1 A' over the random effects.
+        Diagonal of (A - X K) P^-1 (A - X K)' over the random effects.
     scale : float
         sigma2.
     """
@@ -76,6 +79,7 @@ class ObservationRows:
     precision: sp.csr_array
     variances: np.ndarray
     fixed: np.ndarray
+    functions: sp.csr_array
     factor: CholeskyFactor
     pattern: tuple[np.ndarray, np.ndarray] | None
     inverse_subset: np.ndarray
@@ -116,15 +120,13 @@ class ObservationRows:
 
     @cached_property
     def fixed_columns(self) -> np.ndarray:
-        """C^-1 in the columns of the fixed effects (s, p)."""
-        right = np.zeros((self.matrix.shape[1], self.p))
-        right[self.fixed, np.arange(self.p)] = 1.0
-        return np.asarray(self.factor.solve(right))
+        """C^-1 K' (s, p)."""
+        return np.asarray(self.factor.solve(self.functions.T.toarray()))
 
     @cached_property
     def fixed_covariance(self) -> np.ndarray:
         """Phi / sigma2 (p, p)."""
-        phi = self.fixed_columns[self.fixed]
+        phi = self.functions @ self.fixed_columns
         return 0.5 * (phi + phi.T)
 
     @cached_property
@@ -222,7 +224,8 @@ def _plain_rows(fit: FittedModel, solved: SolvedEquations) -> ObservationRows:
     Z = without_columns(A, e.layout.fixed_rows)
     return ObservationRows(
         n=e.n, matrix=A, precision=sp.csr_array(sp.diags_array(e.weights)), variances=1.0 / e.weights,
-        fixed=e.layout.fixed_rows, factor=solved.factor, pattern=(e.indptr, e.indices),
+        fixed=e.layout.fixed_rows, functions=fixed_functions(solved), factor=solved.factor,
+        pattern=(e.indptr, e.indices),
         inverse_subset=solved.inverse_subset, prior=e.penalty, residual=fit.residuals,
         random_part=Z @ solved.solution[:, 0] * solved.unit, random_variances=np.asarray((Z * Z).sum(axis=1)),
         scale=solved.user_sigma2,
@@ -255,28 +258,39 @@ def _structured_rows(solution: StructuredSolution) -> ObservationRows:
         variances, residual = variances / e.rotation.root**2, e.rotation.backward(residual)
     A.sort_indices()
     Z = without_columns(A, np.concatenate([e.spherical.fixed, e.spherical.missing]))[: e.n]
+    X, K = sp.csr_array(A[: e.n, e.spherical.fixed]), fixed_functions(solution)
+    polynomials = without_columns(K, e.spherical.fixed)
+    random_part = Z @ point.solution[:, 0] - X @ (polynomials @ point.solution[:, 0])
     return ObservationRows(
-        n=e.n, matrix=A, precision=precision, variances=variances, fixed=e.spherical.fixed,
+        n=e.n, matrix=A, precision=precision, variances=variances, fixed=e.spherical.fixed, functions=K,
         factor=solution.factor, pattern=None if e.rotation is not None else (e.indptr, e.indices),
         inverse_subset=solution.inverse_subset,
         prior=np.asarray(e.P_pieces @ e.level_coefficients(solution.theta), float), residual=residual,
-        random_part=Z @ point.solution[:, 0] * solution.response.scale,
-        random_variances=_random_variances(solution, Z), scale=solution.sigma2,
+        random_part=random_part * solution.response.scale,
+        random_variances=_random_variances(solution, Z, X, polynomials), scale=solution.sigma2,
     )  # fmt: skip
 
 
-def _random_variances(solution: StructuredSolution, Z: sp.csr_array) -> np.ndarray:
-    """Diagonal of Z P^-1 Z' (n,)."""
+def fixed_functions(solved: SolvedEquations | StructuredSolution) -> sp.csr_array:
+    """K (p, s), the inside fixed effects as functions of the unknowns."""
+    unknowns = Unknowns.of(solved)
+    return unknowns.rows(sp.csr_array(sp.eye_array(unknowns.fixed.size)), ())
+
+
+def _random_variances(
+    solution: StructuredSolution, Z: sp.csr_array, X: sp.csr_array, polynomials: sp.csr_array
+) -> np.ndarray:
+    """Diagonal (n,) of S P^-1 S', S = Z - X L with the `polynomials` L (p, s) of splines."""
     e, out = solution.equations, np.zeros(Z.shape[0])
     for k, term in enumerate(e.terms):
         for own in e.spherical.rows[k].T:  # one coefficient at a time
-            part = sp.csr_array(Z[:, own])
+            part, shared = sp.csr_array(Z[:, own]), sp.csr_array(polynomials[:, own])
             if term.levels is None:
                 out += np.asarray((part * part).sum(axis=1))
                 continue
             theta = solution.term_theta(k)[1]
             for begin in range(0, Z.shape[0], BLOCK):
-                rows = part[begin : begin + BLOCK]
+                rows = sp.csr_array(part[begin : begin + BLOCK] - X[begin : begin + BLOCK] @ shared)
                 spread = term.levels.multiply_covariance(theta, rows.T.toarray())
                 out[begin : begin + BLOCK] += np.asarray(rows.multiply(spread.T).sum(axis=1)).ravel()
     return out

@@ -73,7 +73,7 @@ def term_levels(
     Raises
     ------
     OptionError
-        When the fit has no such term, coefficient or level.
+        When the fit has no such term, coefficient or level, or no levels are given.
     """
     k = find_term(fit, term, coefficient)
     return levels_of(fit, k, levels, coefficient)
@@ -92,6 +92,8 @@ def levels_of(
     if levels is not None:
         places = {str(level): i for i, level in enumerate(own.levels)}
         wanted = [str(level) for level in np.atleast_1d(np.asarray(levels, dtype=object))]
+        if not wanted:
+            raise OptionError(f"levels: at least one level of {own.group} is needed")
         for level in wanted:
             if level not in places:
                 nearest = nearest_names(level, places)
