@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
-from fastlmm_core.batch.candidates import check_choice, read_candidates
+from fastlmm_core.batch.candidates import check_choice, check_fixed_parts, read_candidates
 from fastlmm_core.batch.plan_options import (
     check_contrasts,
     check_roles,
@@ -297,7 +297,7 @@ def make_plan(
         for own in candidates
     ]
     formulas = [parsed for parsed, _ in models]
-    check_choice(choose, formula_column, formulas, options.get("reml", True))
+    check_choice(choose, formula_column, len(formulas))
     if options.get("trends") and not any(map(has_trend, formulas)):
         raise OptionError(
             "trends=True needs a trend in the formula, such as ps(row, col) or (1 | ar1(row):ar1(col))"
@@ -311,6 +311,7 @@ def make_plan(
     if len(plans) == 1:
         return replace(plans[0], name="")
     check_models(plans, formula_column)
+    check_fixed_parts(choose, formulas, plans[0].structures.relationships, plans[0].reml)
     return replace(plans[0], others=plans[1:], choose=choose, formula_column=formula_column)
 
 
