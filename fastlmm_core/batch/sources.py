@@ -269,8 +269,8 @@ def check_apart(source: Any, out: str | Path | None) -> None:
     data, results = Path(source).resolve(), Path(out).resolve()
     if results.is_relative_to(data) and not lies_hidden(results, data):
         raise OptionError(
-            f"out='{out}' lies in the folder of the data, '{source}', where the next call would read it along "
-            "with them; name a folder elsewhere"
+            f"out='{out}' lies in the folder of the data, '{source}', where the next call would read it with "
+            "them; name a folder elsewhere"
         )
 
 
