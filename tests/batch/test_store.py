@@ -446,6 +446,21 @@ def test_a_folder_is_read_while_a_part_is_being_written(tmp_path):
     assert list(store.done(PARTS)) == [0]
 
 
+def test_a_second_call_on_a_folder_does_not_stop_the_first(tmp_path, expected, monkeypatch):
+    """It removes what a killed process left, and cannot tell that the other one is alive."""
+    replace_file, times = os.replace, itertools.count()
+
+    def removed_first(source, target):
+        if next(times) % 3 == 0:
+            os.unlink(source)
+        replace_file(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(durable_files.os, "replace", removed_first)
+        run(tmp_path / "out")
+    assert_whole(tmp_path / "out", expected, [])
+
+
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
 def test_results_in_the_folder_of_the_data_are_refused(tmp_path, kind):
     """The next call would read them along with the data; hidden ones it passes over."""
