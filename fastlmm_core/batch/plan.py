@@ -147,14 +147,21 @@ class BatchPlan(Displayed):
         Raises
         ------
         OptionError
-            When means are asked for that the fixed part does not have.
+            When means are asked for that the fixed part does not have, or a choice is by REML criteria and
+            the models have different fixed parts.
         """
         if self.names is not None or not self.open_names:
             return self
         others = tuple(own.on_columns(names) for own in self.others)
         bound = replace(self, names=tuple(str(name) for name in names), others=others)
         check_specs(bound.emmeans, bound.parsed)
+        bound.check_comparable()
         return bound
+
+    def check_comparable(self) -> None:
+        """Raise OptionError for a choice by criteria of models that have no common measure."""
+        formulas = [own.parsed for own in self.models]
+        check_fixed_parts(self.choose, formulas, self.structures.relationships, self.reml)
 
     @property
     def open_names(self) -> frozenset[str]:
@@ -311,8 +318,10 @@ def make_plan(
     if len(plans) == 1:
         return replace(plans[0], name="")
     check_models(plans, formula_column)
-    check_fixed_parts(choose, formulas, plans[0].structures.relationships, plans[0].reml)
-    return replace(plans[0], others=plans[1:], choose=choose, formula_column=formula_column)
+    whole = replace(plans[0], others=plans[1:], choose=choose, formula_column=formula_column)
+    if not whole.open_names:
+        whole.check_comparable()
+    return whole
 
 
 def has_trend(parsed: ParsedFormula) -> bool:

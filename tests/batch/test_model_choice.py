@@ -300,6 +300,15 @@ def test_fixed_genetic_groups_are_part_of_the_fixed_part():
     assert fit_batch(frame, texts, choose="aic", **options).fits["reason"][0].startswith("aic ")
 
 
+def test_a_dot_is_compared_as_what_it_stands_for():
+    frame = trial("a", 4)[["trial", "rep", "block", "gen", "yield"]]
+    texts = ["yield ~ . + (1 | gen)", "yield ~ . + (1 | gen) + (1 | block)"]  # the second without block
+    with pytest.raises(OptionError, match="differ between fixed parts"):
+        fit_batch(frame, texts, by="trial", choose="aic")
+    same = ["yield ~ . + (1 | gen)", "yield ~ rep + block + (1 | gen) + (1 | block:gen)"]
+    assert fit_batch(frame, same, by="trial", choose="aic").fits["reason"][0].startswith("aic ")
+
+
 def test_an_explained_response_is_comparable():
     """Criteria of minus infinity are figures, and the plots are the same."""
     frame = trial("a", 4, **{"yield": 5.0})
