@@ -10,6 +10,8 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+ATTEMPTS = 5  # to place a file
+
 
 def is_temporary(name: str) -> bool:
     """Whether a file is one that `place_file` had not finished."""
@@ -17,17 +19,26 @@ def is_temporary(name: str) -> bool:
 
 
 def place_file(target: Path, data: bytes) -> None:
-    """Write a file whole and durably, or not at all: its bytes are on the disk before its name is."""
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    """Write a file whole and durably, or not at all: its bytes are on the disk before its name is.
+
+    Another process that tidies the folder may take a file that is being written for what a killed one left:
+    it is written again then.
+    """
+    for left in reversed(range(ATTEMPTS)):
+        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+        try:
+            with open(temporary, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
+            break
+        except FileNotFoundError:
+            if not left:
+                raise
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
     sync_folder(target.parent)
 
 

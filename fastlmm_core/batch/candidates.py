@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastlmm_core.batch.structures import named_relationships
+from fastlmm_core.design.group_columns import group_columns, with_group_terms
 from fastlmm_core.errors import FormulaError, OptionError, nearest_names, shown
 from fastlmm_core.formula.parsing import parse_formula
 from fastlmm_core.formula.parts import ParsedFormula
@@ -109,23 +110,37 @@ def _named(name: str, given: Any) -> Candidate:
     return Candidate(name, given["formula"], given.get("residual"), given.get("field_trend"))
 
 
-def check_choice(choose: Any, column: str | None, formulas: Sequence[ParsedFormula], reml: bool) -> None:
-    """Raise OptionError for a choice that cannot be made, or that would compare what has no common measure.
-
-    A restricted likelihood is one of contrasts free of the fixed part, so that it compares only models with
-    the same one.
-    """
+def check_choice(choose: Any, column: str | None, count: int) -> None:
+    """Raise OptionError for a choice that cannot be made among so many formulas."""
     if choose not in CHOICES:
         raise OptionError(f"choose={shown(choose)} is not known; allowed: {', '.join(CHOICES)}")
     if column is not None and choose != "first":
         raise OptionError(f"formula_column='{column}' names the model of each trial, so that choose= has "
                           "nothing to choose; leave one of them out")  # fmt: skip
-    if len(formulas) == 1:
+    if count == 1:
         if choose != "first" or column is not None:
             option = f"choose='{choose}'" if column is None else f"formula_column='{column}'"
             raise OptionError(f"{option} needs several formulas to choose from")
+
+
+def check_fixed_parts(
+    choose: str, formulas: Sequence[ParsedFormula], relationships: Mapping[str, Any], reml: bool
+) -> None:
+    """Raise OptionError for a choice by REML criteria of different fixed parts.
+
+    A restricted likelihood is one of contrasts free of the fixed part, so that it compares only models with
+    the same one. Genetic groups of a relationship that are fixed are part of it, and so is the order of the
+    terms: it decides which of dependent columns are kept, and the criterion is one of the columns kept.
+    """
+    if choose == "first" or not reml:
         return
-    fixed = {(own.fixed.intercept, frozenset(map(frozenset, own.fixed.terms))) for own in formulas}
-    if choose != "first" and reml and len(fixed) > 1:
-        raise OptionError(f"choose='{choose}' compares REML criteria, which differ between fixed parts; give "
-                          "all formulas the same one, or reml=False")  # fmt: skip
+    parts = []
+    for parsed in formulas:
+        names = [name for own in group_columns(parsed, relationships) for name in own.names]
+        parts.append(with_group_terms(parsed, relationships, names).fixed)
+    if len({(own.intercept, own.terms) for own in parts}) < 2:
+        return
+    same = len({(own.intercept, frozenset(map(frozenset, own.terms))) for own in parts}) < 2
+    words = "orders of the terms of a fixed part" if same else "fixed parts"
+    raise OptionError(f"choose='{choose}' compares REML criteria, which differ between {words}; give all "
+                      "formulas the same one, or reml=False")  # fmt: skip

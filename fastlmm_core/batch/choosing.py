@@ -242,9 +242,9 @@ def best_reasons(
     """The criteria of all models of each unit, best first, and what the others failed by."""
     out = []
     for u, own in enumerate(figures.T):
-        seen = [k for k in np.argsort(own, kind="stable") if np.isfinite(own[k])]
+        seen = [k for k in np.argsort(own, kind="stable") if own[k] < np.inf]  # -inf where all is explained
         most = float(attempts[reference[u]].n[u])
-        lost = failures(names, attempts, u, np.flatnonzero(~np.isfinite(own)), most)
+        lost = failures(names, attempts, u, np.flatnonzero(~(own < np.inf)), most)
         values = ", ".join(f"{own[k]:.2f} ({names[k]})" for k in seen)
         words = (fallen_back(attempts, u), f"{choose} {values}" if seen else "none", lost)
         out.append("; ".join(filter(None, words)))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
-from fastlmm_core.batch.candidates import check_choice, read_candidates
+from fastlmm_core.batch.candidates import check_choice, check_fixed_parts, read_candidates
 from fastlmm_core.batch.plan_options import (
     check_contrasts,
     check_roles,
@@ -147,14 +147,21 @@ class BatchPlan(Displayed):
         Raises
         ------
         OptionError
-            When means are asked for that the fixed part does not have.
+            When means are asked for that the fixed part does not have, or a choice is by REML criteria and
+            the models have different fixed parts.
         """
         if self.names is not None or not self.open_names:
             return self
         others = tuple(own.on_columns(names) for own in self.others)
         bound = replace(self, names=tuple(str(name) for name in names), others=others)
         check_specs(bound.emmeans, bound.parsed)
+        bound.check_comparable()
         return bound
+
+    def check_comparable(self) -> None:
+        """Raise OptionError for a choice by criteria of models that have no common measure."""
+        formulas = [own.parsed for own in self.models]
+        check_fixed_parts(self.choose, formulas, self.structures.relationships, self.reml)
 
     @property
     def open_names(self) -> frozenset[str]:
@@ -297,7 +304,7 @@ def make_plan(
         for own in candidates
     ]
     formulas = [parsed for parsed, _ in models]
-    check_choice(choose, formula_column, formulas, options.get("reml", True))
+    check_choice(choose, formula_column, len(formulas))
     if options.get("trends") and not any(map(has_trend, formulas)):
         raise OptionError(
             "trends=True needs a trend in the formula, such as ps(row, col) or (1 | ar1(row):ar1(col))"
@@ -311,7 +318,10 @@ def make_plan(
     if len(plans) == 1:
         return replace(plans[0], name="")
     check_models(plans, formula_column)
-    return replace(plans[0], others=plans[1:], choose=choose, formula_column=formula_column)
+    whole = replace(plans[0], others=plans[1:], choose=choose, formula_column=formula_column)
+    if not whole.open_names:
+        whole.check_comparable()
+    return whole
 
 
 def has_trend(parsed: ParsedFormula) -> bool:

@@ -22,6 +22,7 @@ from fastlmm_core.batch.level_orders import order_notes
 from fastlmm_core.batch.plan import BatchPlan, make_plan
 from fastlmm_core.batch.result import BatchResult
 from fastlmm_core.batch.sources import (
+    check_apart,
     column_names,
     cut_dataset,
     dask_fingerprint,
@@ -241,6 +242,7 @@ def run_plan(
     began = time.perf_counter() if began is None else began
     threads = worker_count(workers)
     remote = is_client(engine)
+    check_apart(source, out)
     source = read_source(source, plan, options or ReadOptions())
     if plan.open_names:
         plan = plan.on_columns(column_names(source))

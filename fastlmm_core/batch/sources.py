@@ -15,7 +15,7 @@ from fastlmm_core.batch.level_orders import LevelOrders, in_orders, level_orders
 from fastlmm_core.batch.plan import BatchPlan
 from fastlmm_core.batch.trials import check_columns
 from fastlmm_core.errors import DataError, OptionError, name_list
-from fastlmm_core.reading import ReadOptions, is_text_folder, read_table
+from fastlmm_core.reading import ReadOptions, is_text_folder, lies_hidden, read_table
 from fastlmm_core.reading.parquet import frame_from_arrow, requires_pyarrow
 
 ROWS_PER_PIECE = 50_000
@@ -145,12 +145,11 @@ def refuse_strange_files(folder: Path) -> None:
     """Raise DataError when a folder holds files that are not Parquet; names in . or _ are no data."""
     strange = []
     for path in sorted(folder.rglob("*")):
-        inside = path.relative_to(folder)
-        if not path.is_file() or any(part.startswith((".", "_")) for part in inside.parts):
+        if not path.is_file() or lies_hidden(path, folder):
             continue
         with open(path, "rb") as file:
             if file.read(4) != b"PAR1":
-                strange.append(str(inside))
+                strange.append(str(path.relative_to(folder)))
     if strange:
         raise DataError(
             f"folder '{folder}' holds files that are not Parquet: {name_list(strange, limit=3)}; "
@@ -261,6 +260,18 @@ def read_source(source: Any, plan: BatchPlan, options: ReadOptions) -> Any:
         kind = "folders of Parquet files" if is_dataset(source) else "tables in memory"
         raise OptionError(f"{options.given[0]}= is for text files and spreadsheets, not for {kind}")
     return source
+
+
+def check_apart(source: Any, out: str | Path | None) -> None:
+    """Raise OptionError for results in the folder of the data, which the next call would take for data."""
+    if out is None or not isinstance(source, (str, Path)) or not Path(source).is_dir():
+        return
+    data, results = Path(source).resolve(), Path(out).resolve()
+    if results.is_relative_to(data) and not lies_hidden(results, data):
+        raise OptionError(
+            f"out='{out}' lies in the folder of the data, '{source}', where the next call would read it with "
+            "them; name a folder elsewhere"
+        )
 
 
 def column_names(source: Any) -> list[str]:

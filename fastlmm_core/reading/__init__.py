@@ -4,7 +4,7 @@ from fastlmm_core.reading.columns import is_number_text, ordered_labels
 from fastlmm_core.reading.declared import level_label
 from fastlmm_core.reading.options import ReadOptions, parse_codes, read_options
 from fastlmm_core.reading.source import Labels, Places, Source, notes_of, source_of
-from fastlmm_core.reading.tables import is_text_folder, read_table
+from fastlmm_core.reading.tables import is_text_folder, lies_hidden, read_table
 
 __all__ = [
     "Labels",
@@ -14,6 +14,7 @@ __all__ = [
     "is_number_text",
     "is_text_folder",
     "level_label",
+    "lies_hidden",
     "notes_of",
     "ordered_labels",
     "parse_codes",

@@ -168,7 +168,8 @@ def is_text_folder(path: Any) -> bool:
     """Whether a path is a folder with delimited text in it and no Parquet files."""
     if not isinstance(path, (str, Path)) or not Path(path).is_dir():
         return False
-    return bool(text_files(Path(path))) and not any(Path(path).rglob("*.parquet"))
+    folder = Path(path)
+    return bool(text_files(folder)) and all(lies_hidden(own, folder) for own in folder.rglob("*.parquet"))
 
 
 def text_files(folder: Path) -> list[Path]:
@@ -182,6 +183,11 @@ def text_files(folder: Path) -> list[Path]:
 def is_hidden(path: Path) -> bool:
     """Whether a name begins as those of hidden files and marks do."""
     return path.name.startswith((".", "_"))
+
+
+def lies_hidden(path: Path, folder: Path) -> bool:
+    """Whether a path in a folder, or what it lies in there, has such a name."""
+    return any(is_hidden(Path(part)) for part in path.relative_to(folder).parts)
 
 
 def read_cells(path: Path, options: ReadOptions) -> RawTable:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fastlmm_core import fit_batch, lmm
+from fastlmm_core import Pedigree, fit_batch, lmm
 from fastlmm_core.batch import fit_group, make_plan
 from fastlmm_core.cli import main
 from fastlmm_core.errors import DataError, FastLMMError, OptionError
@@ -274,6 +274,47 @@ def test_a_run_may_end_between_the_traits_of_a_trial(programme, monkeypatch):
 def test_refusals(programme, formula, options, words):
     with pytest.raises(OptionError, match=words):
         fit_batch(programme, formula, by="trial", **options)
+
+
+def test_criteria_of_other_codings_of_the_fixed_part_are_not_compared():
+    """x has one value in a block: which of the columns is dropped goes with the order of the terms."""
+    frame = trial("a", 4)
+    frame["x"] = 50.0 * frame["block"].str[1:].astype(float) ** 2
+    texts = ["yield ~ x + block + (1 | gen)", "yield ~ block + x + (1 | gen) + (1 | rep)"]
+    one, other = (lmm(f"yield ~ {fixed} + (1 | gen)", frame) for fixed in ("x + block", "block + x"))
+    assert abs(one.criterion - other.criterion) > 5
+    with pytest.raises(OptionError, match="differ between orders of the terms of a fixed part"):
+        fit_batch(frame, texts, by="trial", choose="aic")
+    assert fit_batch(frame, texts, by="trial", choose="aic", reml=False).fits["status"][0] == "ok"
+
+
+def test_fixed_genetic_groups_are_part_of_the_fixed_part():
+    frame = trial("a", 4)
+    lines = sorted(frame["gen"].unique())
+    groups = ["N" if k % 2 else "S" for k in range(len(lines))]
+    pedigree = Pedigree(pd.DataFrame({"id": lines, "sire": groups, "dam": groups}), groups=["N", "S"])
+    options = {"by": "trial", "relationships": {"A": pedigree}}
+    with pytest.raises(OptionError, match="differ between fixed parts"):
+        fit_batch(frame, ["yield ~ (1 | vm(gen, A))", PLAIN], choose="aic", **options)
+    texts = ["yield ~ (1 | vm(gen, A))", "yield ~ (1 | vm(gen, A)) + (1 | block)"]
+    assert fit_batch(frame, texts, choose="aic", **options).fits["reason"][0].startswith("aic ")
+
+
+def test_a_dot_is_compared_as_what_it_stands_for():
+    frame = trial("a", 4)[["trial", "rep", "block", "gen", "yield"]]
+    texts = ["yield ~ . + (1 | gen)", "yield ~ . + (1 | gen) + (1 | block)"]  # the second without block
+    with pytest.raises(OptionError, match="differ between fixed parts"):
+        fit_batch(frame, texts, by="trial", choose="aic")
+    same = ["yield ~ . + (1 | gen)", "yield ~ rep + block + (1 | gen) + (1 | block:gen)"]
+    assert fit_batch(frame, same, by="trial", choose="aic").fits["reason"][0].startswith("aic ")
+
+
+def test_an_explained_response_is_comparable():
+    """Criteria of minus infinity are figures, and the plots are the same."""
+    frame = trial("a", 4, **{"yield": 5.0})
+    fits = fit_batch(frame, [PLAIN, "yield ~ (1 | gen) + (1 | block)"], by="trial", choose="bic").fits
+    assert fits["model"][0] == PLAIN and fits["status"][0] == "ok"
+    assert fits["reason"][0] == f"bic -inf ({PLAIN}), -inf (yield ~ (1 | gen) + (1 | block))"
 
 
 def test_columns_of_every_formula_are_needed(programme):

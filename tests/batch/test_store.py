@@ -432,3 +432,46 @@ def test_a_reader_of_an_unfinished_batch_is_told(tmp_path, caplog):
         words = [f"{left} of its {PARTS} parts are missing"] if left else []
         assert len(batch.notes) == len(caplog.records) == len(words)
         assert all(own in batch.summary() and own in caplog.text for own in words)
+
+
+def test_a_folder_is_read_while_a_part_is_being_written(tmp_path):
+    store = PartStore(tmp_path / "out", PLAN, SOURCE)
+    store.open(True)
+    store.done(PARTS)
+    store.write(0, rows_of(0))
+    for name in ("fits", "done"):
+        (tmp_path / "out" / name / (".part-000001.parquet." + "a" * 32)).touch()
+    batch = read_batch(tmp_path / "out")
+    assert len(batch.fits) == 2 and len(batch.fixed) == 3
+    assert list(store.done(PARTS)) == [0]
+
+
+def test_a_second_call_on_a_folder_does_not_stop_the_first(tmp_path, expected, monkeypatch):
+    """It removes what a killed process left, and cannot tell that the other one is alive."""
+    replace_file, times = os.replace, itertools.count()
+
+    def removed_first(source, target):
+        if next(times) % 3 == 0:
+            os.unlink(source)
+        replace_file(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(durable_files.os, "replace", removed_first)
+        run(tmp_path / "out")
+    assert_whole(tmp_path / "out", expected, [])
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_results_in_the_folder_of_the_data_are_refused(tmp_path, kind):
+    """The next call would read them along with the data; hidden ones it passes over."""
+    data = tmp_path / "in"
+    data.mkdir()
+    getattr(alpha_trials(2), f"to_{kind}")(data / f"a.{kind}", index=False)
+    options = {"by": "trial", "progress": False}
+    for out in (data, data / "results", data / "all" / "results"):
+        with pytest.raises(OptionError, match="lies in the folder of the data"):
+            fit_batch(data, "yield ~ gen", out=out, **options)
+    assert [path.name for path in data.iterdir()] == [f"a.{kind}"]
+    first = fit_batch(data, "yield ~ gen", out=data / "_results", **options)
+    again = fit_batch(data, "yield ~ gen", out=data / "_results", **options)
+    pd.testing.assert_frame_equal(first.fits, again.fits)

@@ -178,6 +178,8 @@ class PartStore:
         foreign = []
         for name in (*self.plan.tables, DONE):
             for path in sorted((self.folder / name).iterdir()):
+                if is_temporary(path.name):  # of a process that is writing a part
+                    continue
                 kind = "json" if name == DONE else "parquet"
                 match = PART.fullmatch(path.name)
                 known = match and match[2] == kind and path.name == f"part-{int(match[1]):06d}.{kind}"
@@ -189,7 +191,7 @@ class PartStore:
                 f"out='{self.folder}' has files that are not of this batch: {name_list(foreign, limit=3)}; "
                 "move them away"
             )
-        return sorted(int(path.stem.removeprefix("part-")) for path in (self.folder / DONE).iterdir())
+        return sorted(int(path.stem.removeprefix("part-")) for path in (self.folder / DONE).glob("part-*"))
 
     def _judge(self, number: int, tables: Iterable[str]) -> tuple[dict[str, Any] | None, str | None]:
         """The mark of a part, and what is wrong with it or with one of these tables."""
