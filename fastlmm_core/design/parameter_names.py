@@ -112,6 +112,8 @@ def _named(design: Any, key: str, value: Any, at: str | None, option: str) -> It
     bare = _without_blanks(key)
     found = [k for k, term in enumerate(design.random)
              if bare in map(_without_blanks, _names(term)) and at in (None, term.at)]  # fmt: skip
+    own = [k for k in found if bare in map(_without_blanks, (design.random[k].group, design.random[k].label))]
+    found = own or found  # of rep and at(env):rep the former
     found = found or [k for k, term in enumerate(design.random) if bare == _without_blanks(_in_level(term))]
     if isinstance(value, Mapping) and residual:
         for level, inner in value.items():
@@ -122,6 +124,10 @@ def _named(design: Any, key: str, value: Any, at: str | None, option: str) -> It
             _check_level(at, _residual_levels(design), option)
         yield NamedCovariance(key, -1, at, _matrix(option, key, value, [visits]))
     elif found:
+        labels = _labels(design, found)
+        if len(labels) > 1:
+            raise OptionError(f"{option} name '{key}', of which there are several terms; name one of them: "
+                              f"{name_list(labels)}")  # fmt: skip
         for k, inner in _by_level(design, found, key, value, option):
             columns = tuple(design.random[k].columns)
             called = [columns, coefficient_labels(design.variables, columns)]
@@ -133,8 +139,21 @@ def _named(design: Any, key: str, value: Any, at: str | None, option: str) -> It
         for name, inner in value.items():
             yield from _named(design, str(name), inner, inner_at, option)
     else:
-        known = [name for term in design.random for name in _names(term)[:1]] + [RESIDUAL]
+        groups = [_names(term)[0] for term in design.random]
+        several = {own for own in groups if len(_labels(design, _places(groups, own))) > 1}
+        terms = zip(design.random, groups, strict=True)
+        known = [term.label if own in several else own for term, own in terms]
+        known = [*dict.fromkeys(known), RESIDUAL]
         raise OptionError(f"{option} name '{key}', which is no term of the model{nearest_names(key, known)}")
+
+
+def _labels(design: Any, found: list[int]) -> list[str]:
+    """Terms as written, those of all levels of ``at()`` once."""
+    return list(dict.fromkeys(design.random[k].label for k in found))
+
+
+def _places(groups: list[str], own: str) -> list[int]:
+    return [k for k, other in enumerate(groups) if other == own]
 
 
 def _by_level(

@@ -22,7 +22,7 @@ from fastlmm_core.design.values.columns import Column
 from fastlmm_core.design.values.table import Table
 from fastlmm_core.design.values.variables import Raw
 from fastlmm_core.errors import DataError, DesignError, FormulaError, name_list, nearest_names
-from fastlmm_core.formula.expressions import Node, deparse
+from fastlmm_core.formula.expressions import Node, deparse, label_of
 from fastlmm_core.formula.residual import ParsedResidual, ResidualSpec
 from fastlmm_core.structures.levels.relation import LevelFactor
 
@@ -65,7 +65,7 @@ def build_residual(
     by, by_codes, by_levels = None, np.zeros(n, dtype=np.int32), (None,)
     if parsed.by:
         codes, labels, _ = _combined(parsed.by, raw, rows)
-        by = (":".join(map(deparse, parsed.by)), tuple(labels.tolist()), codes)
+        by = (label_of(":".join(map(deparse, parsed.by))), tuple(labels.tolist()), codes)
         by_codes, by_levels = codes, by[1]
     if parsed.kind == "units":
         if by is not None and len(by_levels) == n:
@@ -92,14 +92,14 @@ def _within(
 ) -> ResidualSpec:
     position = parsed.position
     assert position is not None and parsed.structure is not None
-    name = deparse(position)
+    name = label_of(deparse(position))
     by_distance = parsed.by_distance
     own = raw[group_text(position, by_distance)]
     assert own.levels is not None
     codes, levels = used_levels(own, rows)
     if by_distance:
         codes, levels = _distances(parsed, own, rows, name)
-    subject_name = ":".join(map(deparse, parsed.subject))
+    subject_name = label_of(":".join(map(deparse, parsed.subject)))
     subjects, labels, _ = _combined(parsed.subject, raw, rows)
     if by is not None:  # rows of a subject under two levels of `by` are independent
         names = (by[1], tuple(labels.tolist()))
@@ -145,7 +145,8 @@ def _field(
     columns = []
     for relation, node in zip(parsed.factors, parsed.nodes, strict=True):
         read = raw[group_text(node, relation.kind == "ar1")]
-        columns.append((relation.kind, deparse(node), read.on_rows(rows).astype(np.int32), read.levels or ()))
+        codes = read.on_rows(rows).astype(np.int32)
+        columns.append((relation.kind, label_of(deparse(node)), codes, read.levels or ()))
     places = [np.empty(by_codes.size, dtype=np.int32) for _ in columns]
     grids = []
     for e, level in enumerate(by_levels):

@@ -18,7 +18,7 @@ from fastlmm_core.design.grouping import (
 )
 from fastlmm_core.design.values.variables import Raw
 from fastlmm_core.errors import OptionError, nearest_names
-from fastlmm_core.formula.expressions import Node, deparse
+from fastlmm_core.formula.expressions import Node, deparse, label_of
 from fastlmm_core.formula.structured_parts import GroupFactor
 from fastlmm_core.limits import DEFAULT, Limits
 
@@ -86,7 +86,7 @@ def read_axes(
 def _independent(nodes: tuple[Node, ...], data: TermData, rows: np.ndarray | None) -> tuple[Axis, np.ndarray]:
     used = [used_levels(data.groups[deparse(node)], rows) for node in nodes]
     codes, labels, cells = combine_factors([c for c, _ in used], [levels for _, levels in used])
-    name = ":".join(deparse(node) for node in nodes)
+    name = label_of(":".join(deparse(node) for node in nodes))
     return Axis("id", name, nodes, tuple(levels for _, levels in used), cells, labels), codes
 
 
@@ -94,7 +94,8 @@ def _positions(node: Node, data: TermData, rows: np.ndarray | None) -> tuple[Axi
     raw = data.groups[group_text(node, positions=True)]
     assert raw.levels is not None
     codes, levels = trim_range(raw.on_rows(rows), raw.levels)
-    return Axis("ar1", deparse(node), (node,), (levels,), None, np.array(levels, dtype=object)), codes
+    values = np.array(levels, dtype=object)
+    return Axis("ar1", label_of(deparse(node)), (node,), (levels,), None, values), codes
 
 
 def _related(

@@ -34,7 +34,7 @@ class ParsedResidual:
     Attributes
     ----------
     text : str
-        As results show it.
+        As results show it; it reads as the same residual again.
     kind : str
         ``"units"``, ``"within"``, ``"field"`` or ``"known"``.
     by : tuple of Node
@@ -268,7 +268,7 @@ def _parse_relations(node: Node, by: tuple[Node, ...], text: str, tail: str) -> 
             )  # fmt: skip
         kinds.append(found[0])
         nodes += _factors(found[1][0], text, "in the factors")
-    label = ":".join(kind.text for kind in kinds) + tail
+    label = ":".join(map(deparse, _product(node))) + tail  # can be read again: with its backticks
     if any(kind.kind == "vm" for kind in kinds):
         if len(kinds) > 1 or by:
             raise FormulaError(

@@ -51,14 +51,14 @@ def parse_specs(specs: str | Sequence[str], by: str | Sequence[str] | None = Non
         main = split_names(right if bar < 0 else right[:bar])
         groups = [] if bar < 0 else split_names(right[bar + 1 :])
     elif isinstance(specs, Sequence):
-        main, groups = [plain_name(str(name)) for name in specs], []
+        main, groups = [plain_name(str(name)) for name in specs if name != "1"], []
     else:
         raise OptionError(
             f"specs={shown(specs)} must name the factors of the means, for example '~ gen | env'"
         )
     given = [by] if isinstance(by, str) else list(by or [])
     groups = list(dict.fromkeys([*groups, *(plain_name(str(name)) for name in given)]))
-    main = [name for name in dict.fromkeys(main) if name not in ("1", "") and name not in groups]
+    main = [name for name in dict.fromkeys(main) if name and name not in groups]
     return MeanSpecs((*main, *groups), tuple(groups))
 
 
@@ -68,10 +68,10 @@ def outside_backticks(text: str) -> str:
 
 
 def split_names(text: str) -> list[str]:
-    """Names joined by +, * or :; a name in backticks may hold any of them."""
+    """Names joined by +, * or : without the 1 of "~ 1"; a name in backticks may hold any of them, or be 1."""
     ends = [i for i, sign in enumerate(outside_backticks(text)) if sign in "+*:"]
     parts = [text[a:b].strip() for a, b in zip([0, *(i + 1 for i in ends)], [*ends, len(text)], strict=True)]
-    return [plain_name(part) for part in parts if part]
+    return [plain_name(part) for part in parts if part not in ("", "1")]
 
 
 def plain_name(name: str) -> str:

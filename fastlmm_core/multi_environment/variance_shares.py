@@ -78,7 +78,7 @@ def fitted_shares(fit: LMMFit, genotype: str, environment: str) -> FigureTable:
 
 def _by_term(fit: LMMFit) -> list[CovarianceBlock]:
     """Blocks of the random terms, and one of the residual with the mean of its variances."""
-    blocks = covariance_blocks(fit)
+    blocks = covariance_blocks(fit, as_shown=False)
     count = len(fit.design.random)
     rest = blocks[count:]
     T = np.mean([np.trace(block.T) / len(block.T) for block in rest])

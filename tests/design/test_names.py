@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fastlmm_core import fit_batch, lmm
+from fastlmm_core import fit_batch, lmm, load
 from fastlmm_core.design import build_design
 from fastlmm_core.errors import DataError, DesignError, FastLMMError, FormulaError, OptionError
 from fastlmm_core.formula.functions import FUNCTIONS, columns_read
@@ -408,3 +408,47 @@ def test_several_columns_have_no_order(plots):
         lmm("y ~ I(poly(x, 2) > x) + (1|block)", plots)
     with pytest.raises(DataError, match="takes one column in each place"):
         lmm("y ~ pmin(poly(x, 2), x) + (1|block)", plots)
+
+
+@pytest.fixture(scope="module")
+def strange_field():
+    """A field of plots whose columns want backticks."""
+    rng = np.random.default_rng(21)
+    row, col = (a.ravel() for a in np.meshgrid(np.arange(8), np.arange(7), indexing="ij"))
+    table = pd.DataFrame({"plot row": row, "1": col, "the gen": rng.integers(0, 9, row.size).astype(str)})
+    table["a:b"] = np.where(rng.random(row.size) < 0.5, "low", "high")
+    table["y"] = rng.normal(size=8).cumsum()[row] + rng.normal(size=row.size) + (table["a:b"] == "low")
+    return table
+
+
+def test_names_in_backticks_in_the_residual(strange_field, tmp_path):
+    fit = lmm("y ~ `a:b`", strange_field, residual="ar1(`plot row`):ar1(`1`)")
+    plain = strange_field.rename(columns={"plot row": "row", "1": "col", "a:b": "a"})
+    same = lmm("y ~ a", plain, residual="ar1(row):ar1(col)")
+    assert fit.criterion == pytest.approx(same.criterion, rel=1e-12)
+    fit.save(tmp_path / "fit.npz")
+    assert load(tmp_path / "fit.npz").criterion == fit.criterion
+    new = strange_field.head(9)
+    np.testing.assert_allclose(fit.predict(new, residual=True), same.predict(plain.head(9), residual=True))
+    pd.testing.assert_frame_equal(fit.variogram(), same.variogram())
+    assert fit.correlations().to_frame()["var1"].tolist() == ["plot row", "1"]
+    of_groups = lmm("y ~ 1", strange_field, residual="units | `a:b`").variance_components
+    assert of_groups["group"].tolist() == ["Residual|a:b"] * 2
+    process = lmm("y ~ 1 + (1 | ar1(`plot row`):ar1(`1`))", strange_field, reml=False)
+    assert process.trend()[["plot row", "1"]].to_numpy().dtype.kind == "i"
+
+
+@pytest.mark.parametrize("test", ["F", "chisq"])
+def test_terms_in_backticks_are_dropped_like_others(strange_field, test):
+    fit = lmm("y ~ `a:b` + `plot row` + (1 | `the gen`)", strange_field)
+    assert {"a:b", "plot row"} == set(fit.drop1(test)["term"]) - {"<none>"}
+    spline = lmm("y ~ `a:b` + `plot row` + ps(`plot row`, nseg=4)", strange_field)
+    assert ("plot row" in set(spline.drop1(test)["term"])) == (test == "F")
+
+
+def test_a_factor_called_one_has_means(strange_field):
+    table = strange_field.rename(columns={"1": "col", "a:b": "1"})
+    fit = lmm("y ~ `1` + (1 | `the gen`)", table)
+    for specs in ("~ `1`", ["`1`"]):
+        assert fit.emmeans(specs).to_frame()["1"].tolist() == ["high", "low"]
+    assert len(fit.emmeans("~ 1").to_frame()) == 1

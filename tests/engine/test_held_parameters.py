@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from fastlmm_core import Pedigree, lmm
+from fastlmm_core import Pedigree, datasets, lmm
 from fastlmm_core.errors import OptionError
 
 CALVES = pd.DataFrame({"calf": list("45678"), "sex": list("MFFMM"), "wwg": [4.5, 2.9, 3.9, 3.5, 5.0]})
@@ -401,3 +401,24 @@ def test_held_at_the_optimum_of_a_field_is_that_optimum(field):
 def test_a_matrix_is_no_variance_of_a_field(field, option, verb):
     with pytest.raises(OptionError, match=f"{verb} as one variance, or by level.*given a matrix of 2 x 2"):
         lmm("y ~ env", field, residual="ar1(row):ar1(col) | env", **{option: {"Residual": np.eye(2)}})
+
+
+@pytest.mark.parametrize("option", ["fixed_parameters", "start"])
+def test_a_group_of_several_terms_names_none_of_them(option):
+    sleep = datasets.load("sleepstudy")
+    for formula in ("Reaction ~ Days + (1 + Days || Subject)",
+                    "Reaction ~ Days + (1 | Subject) + (0 + Days | Subject)"):  # fmt: skip
+        with pytest.raises(OptionError, match=r"one of them: '\(1 \| Subject\)', '\(0 \+ Days"):
+            lmm(formula, sleep, **{option: {"Subject": 600.0}})
+    held = {"(1 | Subject)": 600.0, "(0 + Days | Subject)": 30.0}
+    fit = lmm(formula, sleep, fixed_parameters=held)
+    assert fit.variance_components["estimate"].tolist()[:2] == pytest.approx([600.0, 30.0])
+
+
+def test_a_group_is_not_that_of_the_levels_of_at():
+    trials = datasets.load("trials").query("trial in ['T1', 'T2']")
+    formula = "yield ~ gen + trial + (1 | block) + (1 | at(trial):block)"
+    fit = lmm(formula, trials, fixed_parameters={"block": 0.3})
+    components = fit.variance_components.set_index("group")["estimate"]
+    assert components["block"] == pytest.approx(0.3)
+    assert (components.filter(like="at(") < 0.29).all()

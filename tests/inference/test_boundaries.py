@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -13,6 +14,9 @@ from random_designs import fit_of
 from test_satterthwaite import numerical_df
 
 from fastlmm_core import lmm
+from fastlmm_core.engine.information.parameter_covariance import StructureInference
+from fastlmm_core.engine.objective import evaluate
+from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.errors import DataError, FastLMMWarning
 from fastlmm_core.reml.information import expected_traces, natural_parameters
 
@@ -201,3 +205,29 @@ def test_weights_that_are_zero_are_refused():
     data.loc[data.index[3], "w"] = 0.0
     with pytest.raises(DataError, match="weights"):
         lmm(formula, data, weights="w")
+
+
+@pytest.mark.parametrize("residual", ["units", "units | half"])
+def test_a_residual_variance_beside_zero_is_as_known_as_one_of_zero(residual):
+    """A search ends at zero or within rounding of it, by the order of the rows: the others' errors stay."""
+    rng = np.random.default_rng(2)
+    row, col = (a.ravel() for a in np.meshgrid(np.arange(7), np.arange(6), indexing="ij"))
+    apart = np.abs(np.subtract.outer(row, row)) + np.abs(np.subtract.outer(col, col))
+    y = np.linalg.cholesky(0.5**apart) @ rng.normal(size=row.size)
+    y += (row > 3) * rng.normal(0.0, 2.0, row.size) * (residual != "units")
+    table = pd.DataFrame({"row": row, "col": col, "y": y, "half": np.where(row > 3, "b", "a")})
+    solution = lmm("y ~ 1 + (1 | ar1(row):ar1(col))", table, residual=residual).solved
+    e, y = solution.equations, solution.response.y
+    rest = e.slices[1].start
+    assert solution.theta[rest] ** 2 <= e.residual.least[0]
+    covariances = []
+    for value in (0.0, 3e-8):
+        theta = solution.theta.copy()
+        theta[rest] = value
+        point = evaluate(e, solution.factor, y, theta)
+        own = StructuredSolution(
+            e, solution.factor, solution.response, replace(solution.optimum, point=point), True
+        )
+        covariances.append(StructureInference(own, ("plots",)).theta_covariance("average"))
+    np.testing.assert_allclose(*covariances, rtol=1e-6, atol=1e-9)
+    assert not covariances[1][rest].any()

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fastlmm_core import gxe, lmm
+from fastlmm_core import fit_batch, gxe, lmm
 from fastlmm_core.errors import DataError, OptionError
 
 pytestmark = pytest.mark.filterwarnings("ignore::fastlmm_core.errors.FastLMMWarning")
@@ -285,3 +285,27 @@ def test_properties_of_genotypes_and_environments_are_their_own(fixed, random):
     plots = table.pivot_table(index="gen", columns="env", values="y")
     np.testing.assert_allclose(found.mean(), plots.mean(), atol=0.3)
     assert abs(found.mean(axis=1) - plots.mean(axis=1)).max() < 0.9
+
+
+def test_related_levels_within_environments_have_one_variance():
+    """``env:vm(gen, I)`` is ``env:gen``: tables show its one variance for each environment."""
+    table = TABLE[TABLE.index % 7 > 0]
+    known = {
+        f"I{name}": (np.eye(size), sorted(TABLE[name].unique())) for name, size in (("gen", G), ("rep", R))
+    }
+    plain = lmm("y ~ env + (1 | gen) + (1 | env:gen) + (1 | env:rep)", table)
+    expected = gxe(plain, "gen", "env").variance_shares().frame.set_index("component")
+    for name, term in (("gen", "(1 | env:vm(gen, Igen)) + (1 | env:rep)"),
+                       ("rep", "(1 | env:gen) + (1 | env:vm(rep, Irep))")):  # fmt: skip
+        formula, own = f"y ~ env + (1 | gen) + {term}", {f"I{name}": known[f"I{name}"]}
+        fit = lmm(formula, table, relationships=own)
+        found = gxe(fit, "gen", "env").variance_shares().frame.set_index("component")
+        found = found.rename({"env:vm(rep, Irep)": "env:rep"}).loc[expected.index]
+        np.testing.assert_allclose(found, expected, rtol=1e-4)
+        group = f"env:vm({name}, I{name})"
+        oakey, same = (f.heritability(t)["oakey"] for f, t in ((fit, group), (plain, f"env:{name}")))
+        assert oakey == pytest.approx(same, rel=1e-4)
+        batch = fit_batch(
+            table.assign(trial="T"), formula, by="trial", blups=True, relationships=own, progress=False
+        )
+        assert batch.fits["status"].tolist() == ["ok"]

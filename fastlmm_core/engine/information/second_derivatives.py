@@ -80,7 +80,10 @@ def at_bound(e: StructuredEquations, theta: np.ndarray, at: np.ndarray) -> np.nd
 
 
 def zero_parameters(e: StructuredEquations, theta: np.ndarray) -> np.ndarray:
-    """Parameters (t,) of variances that are zero, specific ones and those of splines among them."""
+    """Parameters (t,) of variances that are zero, also specific ones, those of splines and residual ones.
+
+    As small as tables call zero: a search may end beside a zero, and the information says nothing there.
+    """
     out = np.zeros(e.n_theta, bool)
     for term, (own, level) in zip(e.terms, e.slices[0], strict=True):
         if term.structure.n_theta and not np.any(term.structure.covariance(theta[own])):
@@ -90,6 +93,8 @@ def zero_parameters(e: StructuredEquations, theta: np.ndarray) -> np.ndarray:
             out[own.stop - term.structure.m : own.stop] = term.structure.heywood(theta[own], least)
         if term.levels is not None and term.levels.holds_variance:
             out[level] = np.abs(theta[level]) < BOUNDARY
+    rest = e.slices[1]
+    out[rest] = e.residual.zero_variances(theta[rest])
     return out
 
 

@@ -97,9 +97,13 @@ def component_rows(fit: FittedModel) -> list[ComponentRow]:
     return [row for block in covariance_blocks(fit) for row in block.rows()]
 
 
-def covariance_blocks(fit: FittedModel) -> list[CovarianceBlock]:
-    """Every T of a fit in the order of its components, those of the residual last."""
-    return _structured_blocks(fit) if fit.structured else _plain_blocks(fit)
+def covariance_blocks(fit: FittedModel, as_shown: bool = True) -> list[CovarianceBlock]:
+    """Every T of a fit in the order of its components, those of the residual last.
+
+    Tables show ``(1 | env:vm(gen, A))`` with a variance for each level of env; else T is that of the
+    term's coefficients.
+    """
+    return _structured_blocks(fit, as_shown) if fit.structured else _plain_blocks(fit)
 
 
 def _plain_blocks(fit: FittedModel) -> list[CovarianceBlock]:
@@ -121,10 +125,10 @@ def _plain_blocks(fit: FittedModel) -> list[CovarianceBlock]:
     return [*blocks, CovarianceBlock("Residual", [None], np.array([[solved.user_sigma2]]), slopes)]
 
 
-def _structured_blocks(fit: FittedModel) -> list[CovarianceBlock]:
+def _structured_blocks(fit: FittedModel, as_shown: bool) -> list[CovarianceBlock]:
     blocks: list[CovarianceBlock] = []
     for random, block in zip(fit.design.random, term_blocks(fit), strict=True):
-        labels = independent_labels(random)
+        labels = independent_labels(random) if as_shown else None
         block = block if labels is None else block.spread(labels)
         if block.T is None:  # a spline: its variances
             slopes = block.slopes[:, :, None] * np.eye(len(block.names))

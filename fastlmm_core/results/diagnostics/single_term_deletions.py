@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from fastlmm_core.errors import OptionError, check_option, name_list
-from fastlmm_core.formula.expressions import deparse
+from fastlmm_core.formula.expressions import deparse, label_of
 from fastlmm_core.formula.parts import ParsedFormula, TermList
 from fastlmm_core.multiplicity.distributions import chi2_upper
 from fastlmm_core.results.genotypes.fixed_levels import fit_formula
@@ -37,14 +37,15 @@ def drop1_table(
     if not dropped:
         raise OptionError("the model has no fixed term that could be dropped")
     if test == "chisq":
-        free = [term for term in dropped if not any(set(term) <= names for names in spline_variables(fit))]
+        splines = spline_variables(fit)
+        free = [term for term in dropped if not any(set(map(label_of, term)) <= names for names in splines)]
         if not free:
-            kept = name_list([":".join(term) for term in dropped])
+            kept = name_list([term_label(term) for term in dropped])
             raise OptionError(f"the splines are deviations from {kept}: no fit is without; use test='F'")
         return likelihood_ratios(fit, free)
     # among terms that no other contains the tests of type II are those beside all others
     table = anova_table(fit, functions_of, 2, ddf, information)
-    names = {":".join(term) for term in dropped}
+    names = {term_label(term) for term in dropped}
     return table[table["term"].isin(names)].reset_index(drop=True)
 
 
@@ -53,12 +54,17 @@ def droppable_terms(fixed: TermList) -> list[tuple[str, ...]]:
     return [own for own in fixed.terms if not any(set(own) < set(other) for other in fixed.terms)]
 
 
+def term_label(term: tuple[str, ...]) -> str:
+    """The term as all tables show it."""
+    return label_of(":".join(term))
+
+
 def spline_variables(fit: FixedPart) -> list[set[str]]:
     """Of every spline the labels whose products the fixed part has to have, those of ``at()`` among them."""
     out = []
     for term in fit.design.random:
         if term.is_spline:
-            factors = [deparse(node) for node, _ in term.at_factors]
+            factors = [label_of(deparse(node)) for node, _ in term.at_factors]
             out.append({*term.names, *factors, *(f"factor({name})" for name in factors)})
     return out
 
@@ -72,7 +78,7 @@ def likelihood_ratios(fit: FixedPart, dropped: list[tuple[str, ...]]) -> pd.Data
         less = fit_formula(fit, without_term(fit.design.formula, term), False, held)
         chisq, df = max(less.criterion - whole.criterion, 0.0), whole.npar - less.npar
         p = chi2_upper(chisq, df) if df > 0 else np.nan
-        rows.append((":".join(term), less.npar, less.criterion, less.aic, less.bic, chisq, df, p))
+        rows.append((term_label(term), less.npar, less.criterion, less.aic, less.bic, chisq, df, p))
     return pd.DataFrame(rows, columns=["term", "npar", "criterion", "aic", "bic", "chisq", "df", "p"])
 
 

@@ -100,7 +100,7 @@ def levels_of(
                 raise OptionError(f"levels: '{level}' is no level of {own.group}{nearest}")
         chosen = np.array(sorted({places[level] for level in wanted}), dtype=np.int64)
     relation, moving = level_relation(fit, k)
-    block = covariance_blocks(fit)[k]  # by its place: several terms may have one group
+    block = covariance_blocks(fit, as_shown=False)[k]  # by its place: several terms may have one group
     variance, slope = float(w @ block.T @ w), np.einsum("a,tab,b->t", w, block.slopes, w)
     return TermLevels(
         k, w, chosen, np.asarray(own.levels, dtype=object)[chosen], variance, slope,

@@ -130,6 +130,10 @@ class ResidualStructure(ABC):
         """Which of theta (n_theta,) bool are correlations in a chart without an end: infinite at 1 and -1."""
         return np.zeros(self.n_theta, bool)
 
+    def zero_variances(self, theta: np.ndarray) -> np.ndarray:
+        """Which of theta (n_theta,) bool are standard deviations of variances that are zero."""
+        return np.zeros(self.n_theta, bool)
+
     def charted(self) -> list[tuple[int, Charted]]:
         """What holds correlations in charts, with the place of its first parameter in theta."""
         return []

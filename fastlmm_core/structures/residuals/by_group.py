@@ -109,6 +109,9 @@ class IndependentResiduals(ScaledPieces):
     def natural_names(self) -> tuple[str, ...]:
         return block_names(self.levels)
 
+    def zero_variances(self, theta: np.ndarray) -> np.ndarray:
+        return np.asarray(theta * theta <= self.least)
+
     def held(self, variance: float, group: int = 0) -> float:
         return float(np.sqrt(max(variance - self.least[group], 0.0)))
 
@@ -122,7 +125,7 @@ class IndependentResiduals(ScaledPieces):
         return [row[:, None, None] for row in np.diag(2.0 * theta)]
 
     def blocks(self, theta: np.ndarray) -> list[dict[str, Any]]:
-        own = np.where(theta * theta > self.least, self.natural(theta), 0.0)
+        own = np.where(self.zero_variances(theta), 0.0, self.natural(theta))
         return [
             {"at": level, "names": ["(Intercept)"], "T": np.array([[variance]]), "n_par": 1, "group_corr": {},
              "struct": "homdiag"}
