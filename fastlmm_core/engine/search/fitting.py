@@ -16,7 +16,7 @@ from fastlmm_core.engine.objective import (
     score_at,
     without_cancellation,
 )
-from fastlmm_core.engine.random_walk import along_bounds, random_walks
+from fastlmm_core.engine.random_walk import along_bounds, autocorrelations, random_walks, walking_fields
 from fastlmm_core.engine.search.curvature import search_model, without_rotations
 from fastlmm_core.engine.search.driver import TOLERANCE, Progress, SearchEnd, search, tolerance_of
 from fastlmm_core.engine.search.exact_steps import EXACT_ITERATIONS, exact_curvature, is_cheap, polished
@@ -111,7 +111,7 @@ def fit_structures(
         best = polished(criterion, replace(best, point=point))
         point = criterion.at(best.theta)
     unbounded = bool(free[e.slices[1]].any()) and _falls_without_end(criterion, point)
-    unbounded = unbounded or bool(random_walks(e, best.theta, free))
+    unbounded = unbounded or _walks(e, best.theta, free)
     if criterion is not own:
         point = own.at(best.theta)
     return replace(best, point=without_cancellation(e, factor, point), unbounded=unbounded)
@@ -148,7 +148,12 @@ def optimum_at(
 
 def _is_optimum(e: StructuredEquations, end: StructuredOptimum) -> bool:
     """Whether an end is certified and not the limit of a trend."""
-    return end.certified and not random_walks(e, end.theta, end.free)
+    return end.certified and not _walks(e, end.theta, end.free)
+
+
+def _walks(e: StructuredEquations, theta: np.ndarray, free: np.ndarray) -> bool:
+    """Whether the criterion's limit there is a random walk of levels or of a field."""
+    return bool(random_walks(e, theta, free) or walking_fields(e, theta, free))
 
 
 def _lower(
@@ -184,15 +189,15 @@ def _restarted(
 def _optimum_from(
     criterion: Criterion, start: np.ndarray, free: np.ndarray, progress: Progress | None
 ) -> StructuredOptimum:
-    """The end of a search, autocorrelations of levels that are nearly one at one where that is an optimum."""
+    """The end of a search, autocorrelations that are nearly one at one where that is an optimum."""
     e, found = criterion.equations, _from_start(criterion, start, free, progress)
     along = free & along_bounds(e, found.theta)
     if found.certified or found.end.status == 2 or criterion.factor.flops > LARGE_FLOPS or not along.any():
         return found
     theta = found.theta.copy()
-    for _, level in e.slices[0]:
-        bound = AT_CORRELATION_BOUND if along[level].sum() == 1 else AT_SEVERAL_BOUNDS
-        theta[level] = np.where(along[level], np.sign(theta[level]) * bound, theta[level])
+    for own in autocorrelations(e):
+        bound = AT_CORRELATION_BOUND if along[own].sum() == 1 else AT_SEVERAL_BOUNDS
+        theta[own] = np.where(along[own], np.sign(theta[own]) * bound, theta[own])
     held = _held_at(criterion, theta, free, along, progress)
     rounding = sum(own.score.rounding for own in (found, held) if own.score is not None)
     near = held.point.deviance <= found.point.deviance + RISE_TO_BOUND + rounding

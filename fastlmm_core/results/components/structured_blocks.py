@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.linalg import block_diag
 
-from fastlmm_core.engine.random_walk import random_walks
+from fastlmm_core.engine.random_walk import random_walks, walking_fields
 from fastlmm_core.engine.solution import StructuredSolution
 from fastlmm_core.reml.solved import SolvedEquations
 from fastlmm_core.structures.coefficients.boundary import BOUND_CORRELATION
@@ -288,15 +288,26 @@ def describe_unbounded(design: Any, solution: StructuredSolution) -> str | None:
         levels, level = e.terms[k].levels, e.slices[0][k][1]
         assert levels is not None
         rho = dict(zip(levels.natural_names(), levels.natural(solution.theta[level]), strict=True))
-        name, value = max(rho.items(), key=lambda own: abs(own[1]))
-        grows = f"the variance of {design.random[k].group} grows without end as its autocorrelation tends to"
-        if value < 0.0:
-            return f"{grows} -1: along {name} the response alternates; leave the term out"
-        return (
-            f"{grows} +1: along {name} the response has a trend, of which the criterion's limit is a random "
-            f"walk; put {name} into the fixed part, or spl({name}) beside it"
-        )
+        return _walks_away(rho, f"the variance of {design.random[k].group}", "leave the term out")
+    blocks = e.residual.blocks(own)
+    for k in walking_fields(e, solution.theta, solution.free):
+        where = "" if blocks[k]["at"] is None else f" of {blocks[k]['at']}"
+        return _walks_away(
+            blocks[k]["group_corr"], f"the residual variance{where}", "leave that direction out"
+        )  # fmt: skip
     return None
+
+
+def _walks_away(correlations: Mapping[str, float], what: str, instead: str) -> str:
+    """Why a variance beside autocorrelations has no estimate: the largest of these is at a bound."""
+    name, value = max(correlations.items(), key=lambda own: abs(own[1]))
+    grows = f"{what} grows without end as its autocorrelation tends to"
+    if value < 0.0:
+        return f"{grows} -1: along {name} the response alternates; {instead}"
+    return (
+        f"{grows} +1: along {name} the response has a trend, of which the criterion's limit is a random "
+        f"walk; put {name} into the fixed part, or spl({name}) beside it"
+    )
 
 
 def autocorrelation_bounds(correlations: Mapping[str, float], where: str) -> list[str]:

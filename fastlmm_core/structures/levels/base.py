@@ -110,6 +110,10 @@ class LevelStructure(ABC):
         moved = self.multiply_covariance(theta, first.reshape(self.size, -1))
         return np.swapaxes(moved.reshape(first.shape), 0, 1)
 
+    def largest_entry(self, theta: np.ndarray) -> float:
+        """Size of the largest entries of Q, to an order of magnitude."""
+        return float(np.abs(self.coefficients(theta)[0]).max())
+
     def diagonal(self, theta: np.ndarray) -> np.ndarray:
         """Diagonal of Q^-1 (L,): the variance of each level relative to the term's."""
         return np.ones(self.size)

@@ -44,28 +44,29 @@ class IndependentLevels(LevelStructure):
 
 @lru_cache(maxsize=64)
 def autoregressive_pieces(L: int) -> tuple[sp.csc_array, ...]:
-    """Identity, interior of the diagonal and neighbours of L positions.
+    """D'D and S'S of the differences and sums of neighbours of L positions, and the ends of the diagonal.
 
     The trials of a batch ask for the same few again and again.
     """
-    unit = sp.csc_array(sp.eye_array(L))
     if L == 1:
-        return (unit,)
-    interior = np.ones(L)
-    interior[[0, -1]] = 0.0
-    one = np.ones(L - 1)
-    return (
-        unit,
-        sp.csc_array(sp.diags_array(interior)),
-        sp.csc_array(sp.diags_array([one, one], offsets=[-1, 1])),
-    )
+        return (sp.csc_array(sp.eye_array(L)),)
+    ends = np.zeros(L)
+    ends[[0, -1]] = 1.0
+    one, at_ends = np.ones(L - 1), sp.csc_array(sp.diags_array(ends))
+    at_ends.eliminate_zeros()
+    differences = sp.diags_array([-one, 2.0 - ends, -one], offsets=[-1, 0, 1])
+    sums = sp.diags_array([one, 2.0 - ends, one], offsets=[-1, 0, 1])
+    return sp.csc_array(differences), sp.csc_array(sums), at_ends
 
 
 class AutoregressiveLevels(LevelStructure):
     """First-order autoregression over L equidistant positions, corr = rho^|i - j|, rho = tanh(theta).
 
-    Q = (I + rho^2 E - rho N) / (1 - rho^2) with E the interior of the diagonal and N the neighbours;
-    log |Q| = -(L - 1) log(1 - rho^2).  With one position nothing is left of rho.
+    Q = (D'D (1 + rho)/(1 - rho) + S'S (1 - rho)/(1 + rho)) / 4 + B / 2 with D and S the differences and sums
+    of neighbours and B the ends of the diagonal; log |Q| = -(L - 1) log(1 - rho^2).  With one position rho
+    does nothing.  This is (I + rho^2 E - rho N) / (1 - rho^2), with E the interior of the diagonal and N the
+    neighbours, in pieces of which none is ever subtracted: D of a constant and S of what alternates are zero
+    to the last digit, so that nothing cancels however near rho is to 1 or -1.
     """
 
     def __init__(self, size: int, name: str):
@@ -101,24 +102,28 @@ class AutoregressiveLevels(LevelStructure):
     @staticmethod
     def _by_rho(rho: float) -> tuple[np.ndarray, np.ndarray]:
         """c (3,) and its derivative in rho."""
-        rest = 1.0 - rho * rho
-        c = np.array([1.0, rho * rho, -rho]) / rest
-        return c, np.array([2.0 * rho, 2.0 * rho, -(1.0 + rho * rho)]) / rest**2
+        below, above = 1.0 - rho, 1.0 + rho
+        c = np.array([0.25 * above / below, 0.25 * below / above, 0.5])
+        return c, np.array([0.5 / below**2, -0.5 / above**2, 0.0])
+
+    def largest_entry(self, theta: np.ndarray) -> float:
+        rho = self.rho(theta)[0] if self.n_theta else 0.0
+        return 1.0 / ((1.0 - rho) * (1.0 + rho))
 
     def log_determinant(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
         if not self.n_theta:
             return 0.0, np.zeros(0)
         rho, slope, _ = self.rho(theta)
-        n = self.size - 1
-        return -n * float(np.log1p(-rho * rho)), np.array([2.0 * n * rho / (1.0 - rho * rho) * slope])
+        n, rest = self.size - 1, (1.0 - rho) * (1.0 + rho)
+        return -n * math.log(rest), np.array([2.0 * n * rho / rest * slope])
 
     def second_coefficients(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
         if not self.n_theta:
             return super().second_coefficients(theta)
         rho, slope, bend = self.rho(theta)
-        rest = 1.0 - rho * rho
+        rest = (1.0 - rho) * (1.0 + rho)
         first = self._by_rho(rho)[1]
-        second = np.array([2.0 + 6.0 * rho**2, 2.0 + 6.0 * rho**2, -(6.0 * rho + 2.0 * rho**3)]) / rest**3
+        second = np.array([1.0 / (1.0 - rho) ** 3, 1.0 / (1.0 + rho) ** 3, 0.0])
         n = self.size - 1
         log = 2.0 * n * ((1.0 + rho * rho) / rest**2 * slope**2 + rho / rest * bend)
         return (second * slope**2 + first * bend)[None, None], np.array([[log]])

@@ -78,8 +78,8 @@ class KroneckerLevels(LevelStructure):
         """A nugget hides them from searches that begin near zero."""
         if sum(isinstance(f, AutoregressiveLevels) and f.n_theta > 0 for f in self.factors) < 2:
             return []
-        strong = np.full(self.n_theta, np.arctanh(STRONG))
-        return [-strong, strong]
+        strong = float(np.arctanh(STRONG))
+        return [np.array(signs) for signs in product((-strong, strong), repeat=self.n_theta)]
 
     @kept_at_last_theta
     def _of_factors(self, theta: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -96,7 +96,7 @@ class KroneckerLevels(LevelStructure):
         return c, np.array(rows).reshape(self.n_theta, c.size)
 
     def log_determinant(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
-        largest = math.prod(float(np.abs(c).max()) for c, _ in self._of_factors(theta))
+        largest = math.prod(f.largest_entry(self._own(theta, k)) for k, f in enumerate(self.factors))
         value, gradient = 0.0 if largest <= LARGEST_ENTRY else np.inf, []
         for k, f in enumerate(self.factors):
             own, derivative = f.log_determinant(self._own(theta, k))

@@ -130,6 +130,10 @@ class ResidualStructure(ABC):
         """Which of theta (n_theta,) bool are correlations in a chart without an end: infinite at 1 and -1."""
         return np.zeros(self.n_theta, bool)
 
+    def autocorrelations(self) -> list[slice]:
+        """Places in theta of those along the axes of a field, by field."""
+        return []
+
     def zero_variances(self, theta: np.ndarray) -> np.ndarray:
         """Which of theta (n_theta,) bool are standard deviations of variances that are zero."""
         return np.zeros(self.n_theta, bool)

@@ -105,6 +105,9 @@ class FieldResiduals(ResidualStructure):
             out.append(np.r_[np.log(max(0.6 * mean_square, 0.02)), grid.start()])
         return np.concatenate(out)
 
+    def autocorrelations(self) -> list[slice]:
+        return [slice(int(first) + 1, int(end)) for first, end in pairwise(self.first)]
+
     def correlation_charts(self) -> np.ndarray:
         return ~np.isin(np.arange(self.n_theta), self.first)  # the first of every environment is a variance
 
@@ -116,9 +119,8 @@ class FieldResiduals(ResidualStructure):
         return tanh_chart_at(distance)
 
     def other_signs(self, start: np.ndarray, strong: bool) -> list[np.ndarray]:
-        places = [slice(first + 1, end) for first, end in pairwise(self.first)]
         others = [grid.other_starts() + (grid.strong_starts() if strong else []) for grid in self.grids]
-        return turned_together(start, list(zip(places, others, strict=True)))
+        return turned_together(start, list(zip(self.autocorrelations(), others, strict=True)))
 
     def coefficients(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         c, jacobian = self._coefficients(theta)
