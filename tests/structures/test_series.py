@@ -151,5 +151,5 @@ def test_an_autocorrelation_at_its_bound_is_known(monkeypatch, seed):
     assert rho > 1.0 - 1e-7
     plain = lmm("y ~ treatment + (1 | plant)", frame).fixed_effects(ddf="satterthwaite")["df"]
     np.testing.assert_allclose(series.fixed_effects(ddf="satterthwaite")["df"], plain, rtol=0.02)
-    # inverses of nearly singular patterns have lost digits
-    np.testing.assert_allclose(patterns.fixed_effects(ddf="satterthwaite")["df"], plain, rtol=0.2)
+    # inverses of nearly singular patterns have lost digits: a quarter of a df, by machine
+    np.testing.assert_allclose(patterns.fixed_effects(ddf="satterthwaite")["df"], plain, rtol=0.3)

@@ -27,6 +27,9 @@ NO_MOVE = 1e-8
 # Variances of T, of the largest in units of the response, below which they are taken as this for a relative
 # change.
 LEAST_VARIANCE = 1e-6
+# Smoothing deviation, relative to the response's, of a spline without curves: its inverse square is in C, and
+# how near to zero a search comes before its steps are rounding differs between machines.
+STRAIGHT = 1e-3
 
 
 def difference_hessian(
@@ -92,7 +95,7 @@ def zero_parameters(e: StructuredEquations, theta: np.ndarray) -> np.ndarray:
             least = 1.0 / term.column_scale  # as `describe_singular` judges variances
             out[own.stop - term.structure.m : own.stop] = term.structure.heywood(theta[own], least)
         if term.levels is not None and term.levels.holds_variance:
-            out[level] = np.abs(theta[level]) < BOUNDARY
+            out[level] = np.abs(theta[level]) < STRAIGHT
     rest = e.slices[1]
     out[rest] = e.residual.zero_variances(theta[rest])
     return out
