@@ -269,9 +269,9 @@ class LMMFit(Displayed, Aliases):
             Include all random terms, none, or those of the named grouping factors. A spline by itself adds
             its deviation from the polynomials that it does not penalize, which are in the fixed part.
         allow_new_levels : bool
-            Levels that did not occur get a random effect of zero, and its variance in `se`, of related
-            levels that of those in the relationship on average; with `residual` new subjects get their mean,
-            and the variance of their visit.
+            Levels that did not occur get a random effect of zero, and its variance in `se`: of related levels
+            that of those in the relationship on average, of a pedigree that of a founder; with `residual` new
+            subjects get their mean, and the variance of their visit.
         offset : (m,) array, optional
             The whole offset of the new rows, in place of the formula's, which is evaluated in `newdata`.
             Needed when the model has an offset that the formula does not name.
