@@ -148,9 +148,9 @@ def _separate(
         scalars = np.bincount(part[part >= 0], weights=node_size[part >= 0], minlength=1)
         return (wider, part) if (scalars >= LEAST_COLUMNS).sum() > 1 else None
 
-    none = taken_in(0)
-    if none is not None:
-        return none
+    without_hubs = taken_in(0)
+    if without_hubs is not None:
+        return without_hubs
     fewer, count, found = 0, hubs.size, taken_in(hubs.size)  # too few, and enough
     while found is not None and count - fewer > 1:
         middle = (fewer + count) // 2

@@ -38,6 +38,8 @@ class NodeGraph:
         The `row_entries` of the natural nodes.
     below_ptr, below : int64 arrays
         Strict lower triangle of the graph of the spherical nodes in compressed columns.
+    paired : bool
+        Each natural node has a spherical one of its own, and the same graph.
     order : Elimination
     """
 
@@ -47,12 +49,8 @@ class NodeGraph:
     entries: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
     below_ptr: np.ndarray
     below: np.ndarray
+    paired: bool
     order: Elimination
-
-    @property
-    def paired(self) -> bool:
-        """Each natural node has a spherical one of its own, and the same graph."""
-        return np.array_equal(self.natural.group, self.spherical.group)
 
 
 def order_cheaply(
@@ -65,17 +63,19 @@ def order_cheaply(
     eliminated with it, and joins the factors of all levels to each other: a block of these is the least that
     is left.
     """
-    whole = order_graph(terms, X, residual, fixed_last)
+    whole = ordered_graph(terms, X, residual, fixed_last)
+    if whole.order.operations < LARGE:
+        return whole
     factors = sum(t.n_levels * int(t.structure.shared_columns or 0) for t in terms if t.may_stand_apart)
     useful = CHEAPER * whole.order.operations
-    if not factors or whole.order.operations < LARGE or factors**3 / 3.0 > useful:
+    if not factors or factors**3 / 3.0 > useful:
         return whole
     apart = [replace(term, apart=term.may_stand_apart) for term in terms]
-    parted = order_graph(apart, X, residual, fixed_last)
+    parted = ordered_graph(apart, X, residual, fixed_last)
     return parted if parted.order.operations < useful else whole
 
 
-def order_graph(
+def ordered_graph(
     terms: Sequence[EngineTerm], X: sp.csc_array, residual: ResidualStructure, fixed_last: bool
 ) -> NodeGraph:
     """The graph of inside columns X (n, p), and its order; see `build_structured_equations`."""
@@ -83,8 +83,8 @@ def order_graph(
     natural = Nodes(natural_groups(terms), residual.n_missing, p)
     nodes = Nodes(spherical_groups(terms), residual.n_missing, p)
     entries = row_entries(terms, X, residual, natural)
-    same = np.array_equal(natural.group, nodes.group)
-    met = entries if same else row_entries(terms, X, residual, nodes)
+    paired = np.array_equal(natural.group, nodes.group)
+    met = entries if paired else row_entries(terms, X, residual, nodes)
     prior = prior_joins(nodes, terms)
     below_ptr, below = node_pattern(*met[:2], nodes, terms, residual, prior)
     last = None
@@ -92,7 +92,7 @@ def order_graph(
         last = np.zeros(nodes.size.size, bool)
         last[nodes.of_fixed()] = True
     order = order_nodes(below_ptr, below, nodes.size, last, prior.cliques, nodes.group)
-    return NodeGraph(tuple(terms), natural, nodes, entries, below_ptr, below, order)
+    return NodeGraph(tuple(terms), natural, nodes, entries, below_ptr, below, paired, order)
 
 
 def row_entries(

@@ -105,8 +105,9 @@ class EngineTerm:
         In one node with the specific effects the second derivatives that the search takes from there cost
         nothing.
         """
-        one_level = all(int(np.diff(M.indptr).max(initial=0)) < 2 for M in self.matrices)
-        return self._divides and bool(self.structure.shared_columns) and self.levels is None and one_level
+        if not self.structure.shared_columns or self.levels is not None or not self._divides:
+            return False
+        return all(int(np.diff(M.indptr).max(initial=0)) < 2 for M in self.matrices)
 
     @cached_property
     def _divides(self) -> bool:
